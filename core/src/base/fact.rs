@@ -1,0 +1,181 @@
+//! What the core reports that it did or saw.
+//!
+//! A [`Fact`] has three uses: it is a line of the log, a counter of `/metrics` and a mark that the
+//! simulator must hit. The text is the log's; the kind's name is the counter's.
+
+use alloc::boxed::Box;
+use core::fmt;
+
+use super::errno::Errno;
+use super::fid::Fid;
+use super::id::{CallId, ConnId, EntryId, HttpId, LinkId, MsgId, SendId};
+
+/// How much a fact matters to an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// One for each message.
+    Trace,
+    /// Of use when something is being looked for.
+    Debug,
+    /// A change of state that an operator wants to see in the log.
+    Info,
+    /// Somebody should look at it.
+    Warn,
+    /// The daemon stops, or cannot do what it is for.
+    Error,
+}
+
+macro_rules! facts {
+    ($($(#[$doc:meta])* $level:ident $kind:ident { $($field:ident: $ty:ty),* } $text:literal;)*) => {
+        /// One thing that the core did or saw.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each variant's text says what its fields are")]
+        pub enum Fact {
+            $($(#[$doc])* $kind { $($field: $ty),* },)*
+        }
+
+        /// The kinds of facts, without their fields.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum FactKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl FactKind {
+            /// All kinds, in the order of declaration; `kind as usize` is the index.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// The kind's name, as in the source.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$kind => stringify!($kind),)* }
+            }
+
+            /// How much it matters.
+            #[must_use]
+            pub const fn level(self) -> Level {
+                match self { $(Self::$kind => Level::$level,)* }
+            }
+        }
+
+        impl Fact {
+            /// Its kind.
+            #[must_use]
+            pub const fn kind(&self) -> FactKind {
+                match self { $(Self::$kind { .. } => FactKind::$kind,)* }
+            }
+        }
+
+        impl fmt::Display for Fact {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $(Self::$kind { $($field),* } => write!(f, $text),)* }
+            }
+        }
+    };
+}
+
+facts! {
+    // ---- wire: connections, sessions, links -------------------------------------------------
+    /// A peer opened a connection.
+    Debug ConnAccepted { conn: ConnId } "{conn}: accepted";
+    /// A connection ended, by whichever side.
+    Debug ConnClosed { conn: ConnId } "{conn}: closed";
+    /// A peer sent bytes that are no frame; its connection is closed.
+    Warn BadFrame { conn: ConnId, why: &'static str } "{conn}: closed, the peer sent a bad frame: {why}";
+    /// A packet could not be read to its end; the rest of it was dropped.
+    Warn BadPacket { conn: ConnId, why: &'static str } "{conn}: rest of a packet dropped: {why}";
+    /// An item with an operation that nobody here serves was ignored.
+    Warn UnknownOpcode { conn: ConnId, opcode: u32 } "{conn}: ignored an item with the unknown opcode {opcode}";
+    /// A process has a link; messages may flow.
+    Info LinkUp { link: LinkId, process: Fid, reconnected: bool } "{link}: up with {process} (reconnected: {reconnected})";
+    /// The peer of a link is gone, for now.
+    Warn LinkDown { link: LinkId, process: Fid } "{link}: {process} is gone; what it is owed is kept for a while";
+    /// The peer of a link is there again.
+    Info LinkBack { link: LinkId, process: Fid } "{link}: {process} is back";
+    /// A link has ended for good.
+    Info LinkClosed { link: LinkId, process: Fid } "{link}: closed with {process}";
+
+    // ---- bridge: entrypoints ----------------------------------------------------------------
+    /// A process asks for its entrypoint.
+    Info EntrypointAsked { entry: EntryId, process: Fid, first: bool } "{entry}: {process} asks for its entrypoint (first: {first})";
+    /// An entrypoint request has its answer.
+    Info EntrypointAnswered { entry: EntryId, process: Fid, confds: u32 } "{entry}: {process} has its entrypoint with {confds} confds";
+    /// An entrypoint request was told to ask again.
+    Info EntrypointAgain { entry: EntryId, process: Fid } "{entry}: {process} is told to ask again (EAGAIN)";
+    /// A round of reads for entrypoints failed.
+    Warn RoundFailed { why: &'static str } "entrypoints wait: {why}";
+
+    // ---- bridge: links and messages ---------------------------------------------------------
+    /// Notes were sent.
+    Debug NotesSent { send: SendId, notes: u32, links: u32 } "{send}: {notes} notes to {links} links";
+    /// A sent message was delivered.
+    Trace Delivered { link: LinkId, send: SendId } "{link}: {send} delivered";
+    /// A sent message was given up.
+    Info Undelivered { link: LinkId, send: SendId } "{link}: {send} not delivered";
+    /// Notes owed to a link were given up since it was away for too long.
+    Warn OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {process} was away too long, {notes} owed notes count as not delivered";
+    /// A message without consequence was acknowledged.
+    Debug MessageIgnored { link: LinkId, kind: &'static str } "{link}: {kind} acknowledged and ignored";
+    /// A message that cannot be right was acknowledged and changed nothing.
+    Warn MessageRefused { link: LinkId, why: &'static str } "{link}: a message was acknowledged and changed nothing: {why}";
+    /// A message on which the specification demands to stop.
+    Error MessageFatal { link: LinkId, kind: &'static str } "{link}: {kind} is unexpected: stopping (on_unexpected_message = \"ignore\" goes on)";
+    /// States were asked for.
+    Debug NvecAsked { link: LinkId, msg: MsgId, notes: u32 } "{link}: {msg} asks for {notes} states";
+    /// A process event arrived.
+    Info ProcessEvent { process: Fid, state: &'static str } "{process}: {state}";
+    /// A process event is in Consul and acknowledged.
+    Debug ProcessCommitted { process: Fid, state: &'static str } "{process}: {state} is in Consul";
+
+    // ---- bridge: Consul ---------------------------------------------------------------------
+    /// Consul answers (again).
+    Info ConsulBack {} "Consul answers";
+    /// Consul did not answer, or not as it should.
+    Warn ConsulFailed { call: CallId, what: &'static str, why: Box<str> } "{call}: {what}: {why}";
+    /// An answer of Consul could not be understood.
+    Warn ConsulBadAnswer { what: &'static str, why: Box<str> } "Consul's answer to {what} is not understood: {why}";
+    /// A transaction met another writer; the keys are read again.
+    Info WriteConflict { process: Fid } "{process}: another writer was faster; its key is read again";
+    /// A replica is loaded.
+    Info ReplicaLoaded { table: &'static str, index: u64, entries: u32 } "{table}: loaded at index {index} with {entries} entries";
+    /// A replica's index went backwards; it is read anew.
+    Warn ReplicaReset { table: &'static str, from: u64, to: u64 } "{table}: Consul's index went from {from} to {to}; reading anew";
+    /// An answer came for a call that nobody waits for any more.
+    Debug LateAnswer { call: CallId } "{call}: its answer came after it was given up";
+    /// An entry of Consul is not of the expected form and is passed over.
+    Warn EntrySkipped { key: Box<str> } "passed over in Consul: {key} is not of the expected form";
+
+    // ---- bridge: HTTP -----------------------------------------------------------------------
+    /// A watch payload was taken in.
+    Debug WatchPost { http: HttpId, checks: u32 } "{http}: {checks} checks from a watch";
+    /// A request was refused.
+    Info HttpRefused { http: HttpId, status: u16, why: Box<str> } "{http}: refused with {status}: {why}";
+
+    // ---- bridge: life -----------------------------------------------------------------------
+    /// Everything that the bridge needs is there.
+    Info Ready {} "ready: Consul answers and the configuration is loaded";
+    /// The stop began.
+    Info Stopping {} "stopping: what was begun is finished first";
+    /// The stop took too long; what is left is left.
+    Warn DrainTimedOut { lanes: u32 } "stopping: time is up with {lanes} processes' events not written; their senders will send them again";
+    /// All is settled.
+    Info Stopped {} "stopped";
+    /// An errno was answered where it is unusual.
+    Debug AnsweredErrno { link: LinkId, errno: Errno } "{link}: answered {errno}";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_is_a_line_and_a_counter() {
+        let fact = Fact::LinkUp { link: LinkId(3), process: Fid::process(4), reconnected: false };
+        assert_eq!(
+            alloc::format!("{fact}"),
+            "link-3: up with 0x7200000000000001:0x4 (reconnected: false)"
+        );
+        assert_eq!(fact.kind().name(), "LinkUp");
+        assert_eq!(FactKind::ALL[fact.kind() as usize], fact.kind());
+        assert!(size_of::<Fact>() <= 56, "{}", size_of::<Fact>());
+    }
+}

@@ -1,0 +1,69 @@
+//! Names of things that pass between the core and its host.
+//!
+//! All are counters: never random, never reused in one life. Who mints what: the wire names
+//! entries, links and messages; the bridge names its sends and its calls to Consul; the host names
+//! HTTP requests and accepted connections.
+
+use core::fmt;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident $tag:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($tag, "{}"), self.0)
+            }
+        }
+
+        impl $name {
+            /// Mints the next name: the counter moves on, its old value is returned.
+            pub fn mint(&mut self) -> Self {
+                let id = *self;
+                self.0 += 1;
+                id
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// One entrypoint request awaiting its reply.
+    EntryId "entry-";
+    /// One HA link to one Motr process.
+    LinkId "link-";
+    /// One message received over a link and not yet acknowledged.
+    MsgId "msg-";
+    /// One message that the bridge sent, to one link or to many.
+    SendId "send-";
+    /// One request to Consul.
+    CallId "call-";
+    /// One HTTP request that awaits its response.
+    HttpId "http-";
+    /// One TCP connection; see [`ConnId::accepted`] and [`ConnId::opened`].
+    ConnId "conn-";
+}
+
+impl ConnId {
+    const ACCEPTED: u64 = 1 << 63;
+
+    /// The host's `n`th accepted connection. Never equal to an opened one.
+    #[must_use]
+    pub fn accepted(n: u64) -> Self {
+        Self(n | Self::ACCEPTED)
+    }
+
+    /// The core's `n`th own connection.
+    #[must_use]
+    pub fn opened(n: u64) -> Self {
+        Self(n & !Self::ACCEPTED)
+    }
+
+    /// Whether the peer opened this connection.
+    #[must_use]
+    pub fn is_accepted(self) -> bool {
+        self.0 & Self::ACCEPTED != 0
+    }
+}

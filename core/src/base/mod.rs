@@ -1,0 +1,9 @@
+//! What everything stands on: fids, ids, time, timers, facts, retries.
+
+pub mod errno;
+pub mod fact;
+pub mod fid;
+pub mod id;
+pub mod retry;
+pub mod time;
+pub mod timers;

@@ -1,0 +1,62 @@
+//! Exponential backoff with jitter from a seed, so that the same inputs give the same outputs.
+
+use core::time::Duration;
+
+/// A small deterministic generator (SplitMix64, public domain, by Sebastiano Vigna): jitter only,
+/// never a secret.
+#[derive(Clone, Debug)]
+pub struct Jitter(u64);
+
+impl Jitter {
+    /// Starts the sequence of `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number of the sequence.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// `d`, give or take a quarter of it.
+    pub fn around(&mut self, d: Duration) -> Duration {
+        let us = u64::try_from(d.as_micros()).unwrap_or(u64::MAX / 4);
+        let spread = (us / 2).max(1);
+        Duration::from_micros(us - us / 4 + self.next_u64() % spread)
+    }
+}
+
+/// How often something failed in a row, and how long to wait before the next try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The first pause; it doubles with each failure.
+    pub const FIRST: Duration = Duration::from_millis(100);
+    /// The longest pause.
+    pub const LONGEST: Duration = Duration::from_secs(5);
+
+    /// Counts a failure and says how long to wait.
+    pub fn failed(&mut self, jitter: &mut Jitter) -> Duration {
+        let pause = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        jitter.around(pause)
+    }
+
+    /// Forgets the failures.
+    pub fn worked(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Failures in a row.
+    #[must_use]
+    pub fn failures(self) -> u32 {
+        self.failures
+    }
+}
