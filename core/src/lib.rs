@@ -5,4 +5,16 @@
 
 extern crate alloc;
 
+// Downwards only: a module uses what stands below it in this list.
+pub mod node;
+
+pub mod bridge;
+pub mod wire;
+
+pub mod http;
+
+pub mod consul;
+
+pub mod ha;
+
 pub mod base;

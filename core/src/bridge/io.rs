@@ -1,0 +1,45 @@
+//! What goes into the bridge and what comes out.
+
+use alloc::boxed::Box;
+
+use crate::base::fact::Fact;
+use crate::{consul, ha, http};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The deadline that was returned last is reached.
+    Tick,
+    /// At Motr's side.
+    Motr(ha::motr::Event),
+    /// Consul answered, or will not.
+    Consul(consul::port::Reply),
+    /// An HTTP request arrived.
+    Http(Box<http::port::Request>),
+    /// Finish what was begun and exit.
+    Stop,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// At Motr's side.
+    Motr(ha::motr::Command),
+    /// At Consul.
+    Consul(consul::port::Command),
+    /// Answer an HTTP request.
+    Http(Box<http::port::Response>),
+    /// Log and count.
+    Fact(Fact),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_and_outputs_stay_small() {
+        assert!(size_of::<Input>() <= 64, "{}", size_of::<Input>());
+        assert!(size_of::<Output>() <= 64, "{}", size_of::<Output>());
+    }
+}

@@ -1,0 +1,3 @@
+//! The bridge: what hax does with what it receives.
+
+pub mod io;

@@ -1,0 +1,3 @@
+//! Consul's HTTP API as data: requests, answers, and how a copy of a prefix is kept current.
+
+pub mod port;

@@ -1,0 +1,3 @@
+//! The HTTP side: what watch handlers and operators ask, and what they get.
+
+pub mod port;

@@ -1,0 +1,71 @@
+//! TCP as the wire sees it: named connections that carry bytes. The host owns the sockets.
+
+use alloc::boxed::Box;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::base::id::ConnId;
+
+/// What happened to a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A peer connected. `conn` is [`ConnId::accepted`].
+    Accepted {
+        /// Named by the host.
+        conn: ConnId,
+        /// The peer's address (of the connection, not the one at which it listens).
+        peer: SocketAddr,
+    },
+    /// An own connection is established.
+    Connected {
+        /// The core's name of it.
+        conn: ConnId,
+    },
+    /// Bytes arrived, in order.
+    Received {
+        /// Where.
+        conn: ConnId,
+        /// At least one.
+        bytes: Bytes,
+    },
+    /// The operating system took over bytes that were to be written.
+    Written {
+        /// Where.
+        conn: ConnId,
+        /// How many.
+        bytes: u32,
+    },
+    /// The peer closed, the connection broke or could not be made. Nothing follows for this name.
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+}
+
+/// What is to be done with a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Connects. Answered by [`Event::Connected`] or [`Event::Closed`].
+    Connect {
+        /// [`ConnId::opened`].
+        conn: ConnId,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Writes the segments one after another. Bodies that go to many are shared, never copied.
+    Write {
+        /// Where.
+        conn: ConnId,
+        /// What.
+        segments: Box<[Bytes]>,
+    },
+    /// Writes what is left, shuts down the writing side, reads to the end and closes: never with a
+    /// reset, which can crash a real peer (`net/sock/sock.c:mover_op`). The host may cut it short
+    /// after a few seconds, discarding what still comes. Answered by [`Event::Closed`], unless that
+    /// was said before.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+}
