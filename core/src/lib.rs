@@ -15,6 +15,8 @@ pub mod http;
 
 pub mod consul;
 
+pub mod model;
+
 pub mod ha;
 
 pub mod base;

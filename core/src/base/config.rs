@@ -1,0 +1,117 @@
+//! What the host decides once: who we are, how long things may take, how much there may be.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use super::fid::Fid;
+
+/// The bridge's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Our own process.
+    pub process: Fid,
+    /// Our node's host name, as `m0conf` has it.
+    pub node: Box<str>,
+    /// Feeds the jitter of retries; anything will do.
+    pub seed: u64,
+    /// What to do with a message on which 5/HAX demands a panic.
+    pub on_unexpected: OnUnexpected,
+    /// How long things may take.
+    pub time: Times,
+    /// How much there may be.
+    pub limit: Limits,
+}
+
+/// What to do with KEEPALIVE, BE_IO_ERR and SNS_ERR (5/HAX, "Messages from Motr").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnexpected {
+    /// Acknowledge it, then stop with an exit code of its own.
+    Panic,
+    /// Acknowledge it and go on.
+    Ignore,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// One round of reads for entrypoints.
+    pub round: Duration,
+    /// The soonest EAGAIN after its request: a process asks again at once.
+    pub again_after: Duration,
+    /// One short request to Consul.
+    pub call: Duration,
+    /// How long Consul may hold a blocking query.
+    pub watch: Duration,
+    /// The shortest pause between two answers of one watch that are taken in.
+    pub reread: Duration,
+    /// How long the notes owed to a link that is down are kept.
+    pub link_grace: Duration,
+    /// How long a stop may wait for what was begun.
+    pub drain: Duration,
+}
+
+/// How much there may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entrypoint requests that wait; the next one is told to ask again at once.
+    pub entries: usize,
+    /// Messages sent to one link and not delivered yet; what is owed beyond is kept as the latest
+    /// note per object.
+    pub sends_per_link: usize,
+    /// Transactions in flight.
+    pub transactions: usize,
+    /// Operations of one transaction (Consul: 64).
+    pub transaction_ops: usize,
+    /// Bytes of one transaction's body (Consul: 512 KiB).
+    pub transaction_bytes: usize,
+    /// Bytes of an answer of Consul: the configuration of 100,000 objects is 32 MB.
+    pub answer_bytes: usize,
+    /// Entries of an answer that are decoded in one call of `handle`: about 2 ms.
+    pub entries_per_slice: usize,
+    /// Bytes of an HTTP request's body.
+    pub body_bytes: usize,
+}
+
+impl Config {
+    /// The defaults for this process on this node.
+    #[must_use]
+    pub fn new(process: Fid, node: &str, seed: u64) -> Self {
+        Self {
+            process,
+            node: node.into(),
+            seed,
+            on_unexpected: OnUnexpected::Panic,
+            time: Times::default(),
+            limit: Limits::default(),
+        }
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            round: Duration::from_millis(1500),
+            again_after: Duration::from_secs(1),
+            call: Duration::from_secs(5),
+            watch: Duration::from_secs(60),
+            reread: Duration::from_millis(250),
+            link_grace: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 20_000,
+            sends_per_link: 16,
+            transactions: 4,
+            transaction_ops: 64,
+            transaction_bytes: 512 * 1024,
+            answer_bytes: 64 * 1024 * 1024,
+            entries_per_slice: 2_000,
+            body_bytes: 4 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What Consul's checks say, from two sources at once: the replica of `health/state/any` and the
+//! payloads that watch handlers post. For each check the newest `ModifyIndex` wins.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use crate::base::fid::Fid;
+
+/// One check, as a source tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Consul's name of the node, for example `ssu1:0a1b2c3d`.
+    pub node: Box<str>,
+    /// The check's id, unique on its node.
+    pub id: Box<str>,
+    /// The process that it checks; `None` for a check of the node itself.
+    pub process: Option<Fid>,
+    /// Whether its status is `passing`: Consul's `warning` is a failure, as in the old daemon.
+    pub passing: bool,
+    /// `ModifyIndex`.
+    pub index: u64,
+}
+
+/// The process that a Consul service id names: the decimal key that hare registers, or a fid
+/// (5/HAX's sample). `None` for services that are not Motr's.
+#[must_use]
+pub fn process_of_service_id(id: &str) -> Option<Fid> {
+    let fid = match id.parse() {
+        Ok(fid) => fid,
+        Err(_) if id.bytes().all(|b| b.is_ascii_digit()) => Fid::process(id.parse().ok()?),
+        Err(_) => return None,
+    };
+    fid.is_process().then_some(fid)
+}
+
+/// The host of a Consul node: hare names nodes `<host>:<8 hex digits, new at each start>`.
+#[must_use]
+pub fn host_of(node: &str) -> &str {
+    node.split_once(':').map_or(node, |(host, _)| host)
+}
+
+/// What the checks of a process say together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its node and its service pass.
+    Passing,
+    /// Its node or its service does not.
+    Failing,
+    /// No check is about it, and its node passes or is not known either.
+    Unregistered,
+}
+
+/// All checks.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Checks of nodes, by node and id.
+    nodes: BTreeMap<Box<str>, BTreeMap<Box<str>, Seen>>,
+    /// Checks of services, by process, then by node and id.
+    services: BTreeMap<Fid, BTreeMap<(Box<str>, Box<str>), Seen>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    passing: bool,
+    index: u64,
+}
+
+/// Whom a change concerns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Concerned {
+    /// These processes.
+    pub processes: BTreeSet<Fid>,
+    /// All processes on these hosts.
+    pub hosts: BTreeSet<Box<str>>,
+}
+
+impl Health {
+    /// Takes a check unless a newer state of it is known.
+    pub fn take(&mut self, check: Check, concerned: &mut Concerned) {
+        let Check { node, id, process, passing, index } = check;
+        let seen = Seen { passing, index };
+        let old = match process {
+            Some(process) => {
+                let checks = self.services.entry(process).or_default();
+                put(checks, (node, id), seen).then(|| concerned.processes.insert(process))
+            }
+            None => {
+                let host = host_of(&node).to_owned();
+                let checks = self.nodes.entry(node).or_default();
+                put(checks, id, seen).then(|| concerned.hosts.insert(host.into()))
+            }
+        };
+        let _ = old;
+    }
+
+    /// Drops what a complete reading at `index` did not have. What is newer than the reading, from
+    /// a payload, stays.
+    pub fn retain(
+        &mut self,
+        index: u64,
+        read: &BTreeSet<(Box<str>, Box<str>)>,
+        concerned: &mut Concerned,
+    ) {
+        self.nodes.retain(|node, checks| {
+            let before = checks.len();
+            checks.retain(|id, seen| {
+                seen.index > index || read.contains(&(node.clone(), id.clone()))
+            });
+            if checks.len() != before {
+                concerned.hosts.insert(host_of(node).into());
+            }
+            !checks.is_empty()
+        });
+        self.services.retain(|process, checks| {
+            let before = checks.len();
+            checks.retain(|key, seen| seen.index > index || read.contains(key));
+            if checks.len() != before {
+                concerned.processes.insert(*process);
+            }
+            !checks.is_empty()
+        });
+    }
+
+    /// Forgets everything: Consul's indexes have begun anew.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How many checks are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.values().map(BTreeMap::len).sum::<usize>()
+            + self.services.values().map(BTreeMap::len).sum::<usize>()
+    }
+
+    /// Whether no check is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.services.is_empty()
+    }
+
+    /// The verdict on a process that the configuration places on `host`.
+    ///
+    /// A restarted agent registers everything again under a new node name, and the old name's
+    /// checks linger: where a process has checks on several nodes, the node of the newest counts.
+    #[must_use]
+    pub fn verdict(&self, process: Fid, host: Option<&str>) -> Verdict {
+        let checks = self.services.get(&process);
+        let newest = checks.and_then(|checks| checks.iter().max_by_key(|(_, seen)| seen.index));
+        if let (Some(checks), Some(((node, _), _))) = (checks, newest) {
+            let passing = checks.iter().all(|((n, _), seen)| n != node || seen.passing);
+            return if passing && self.node_passes(node) {
+                Verdict::Passing
+            } else {
+                Verdict::Failing
+            };
+        }
+        match host.is_none_or(|host| self.host_passes(host)) {
+            true => Verdict::Unregistered,
+            false => Verdict::Failing,
+        }
+    }
+
+    fn node_passes(&self, node: &str) -> bool {
+        self.nodes.get(node).is_none_or(|checks| checks.values().all(|seen| seen.passing))
+    }
+
+    /// Whether the node of `host` passes: of several, the one whose checks are newest counts.
+    fn host_passes(&self, host: &str) -> bool {
+        let names = self.nodes.iter().filter(|(node, _)| host_of(node) == host);
+        let newest = names.max_by_key(|(_, checks)| checks.values().map(|seen| seen.index).max());
+        newest.is_none_or(|(node, _)| self.node_passes(node))
+    }
+}
+
+/// Puts `seen` unless what is there is as new; tells whether anything changed.
+fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen) -> bool {
+    match checks.entry(key) {
+        alloc::collections::btree_map::Entry::Vacant(slot) => {
+            slot.insert(seen);
+            true
+        }
+        alloc::collections::btree_map::Entry::Occupied(mut slot) => {
+            let old = *slot.get();
+            if seen.index <= old.index {
+                return false;
+            }
+            slot.insert(seen);
+            // An index alone may decide between two nodes, so that is a change too.
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(node: &str, id: &str, process: Option<u64>, passing: bool, index: u64) -> Check {
+        let process = process.map(Fid::process);
+        Check { node: node.into(), id: id.into(), process, passing, index }
+    }
+
+    fn health(checks: &[Check]) -> Health {
+        let mut health = Health::default();
+        for check in checks {
+            health.take(check.clone(), &mut Concerned::default());
+        }
+        health
+    }
+
+    #[test]
+    fn ids_of_both_forms_are_understood() {
+        assert_eq!(process_of_service_id("4"), Some(Fid::process(4)));
+        assert_eq!(process_of_service_id("0x7200000000000001:0x0004"), Some(Fid::process(4)));
+        for id in ["web-1", "", "0x7300000000000001:0x4", "99999999999999999999", "+4"] {
+            assert_eq!(process_of_service_id(id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_failing_node_pulls_down_its_services_whatever_the_order() {
+        let node = check("ssu1:aa", "serfHealth", None, false, 9);
+        let service = check("ssu1:aa", "service:4", Some(4), true, 8);
+        for checks in [[node.clone(), service.clone()], [service, node]] {
+            assert_eq!(health(&checks).verdict(Fid::process(4), None), Verdict::Failing);
+        }
+    }
+
+    #[test]
+    fn the_newest_index_wins() {
+        let old = check("ssu1", "service:4", Some(4), false, 7);
+        let new = check("ssu1", "service:4", Some(4), true, 8);
+        for checks in [[old.clone(), new.clone()], [new, old]] {
+            assert_eq!(health(&checks).verdict(Fid::process(4), None), Verdict::Passing);
+        }
+    }
+
+    #[test]
+    fn a_former_life_of_a_node_does_not_count() {
+        let health = health(&[
+            check("ssu1:aa", "serfHealth", None, false, 30),
+            check("ssu1:aa", "service:4", Some(4), true, 10),
+            check("ssu1:bb", "serfHealth", None, true, 19),
+            check("ssu1:bb", "service:4", Some(4), true, 20),
+        ]);
+        assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Passing);
+    }
+
+    #[test]
+    fn an_unregistered_process_is_judged_by_its_node() {
+        let health = health(&[check("ssu1:aa", "serfHealth", None, false, 5)]);
+        assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Failing);
+        assert_eq!(health.verdict(Fid::process(4), Some("ssu2")), Verdict::Unregistered);
+    }
+
+    #[test]
+    fn a_reading_drops_what_is_gone_and_keeps_what_is_newer() {
+        let mut health = health(&[
+            check("ssu1", "service:4", Some(4), true, 5),
+            check("ssu1", "service:5", Some(5), true, 50),
+        ]);
+        let mut concerned = Concerned::default();
+        health.retain(10, &BTreeSet::new(), &mut concerned);
+        assert_eq!(concerned.processes, BTreeSet::from([Fid::process(4)]));
+        assert_eq!(health.len(), 1);
+    }
+}

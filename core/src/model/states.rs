@@ -1,0 +1,137 @@
+//! From the words of one vocabulary to those of another; every table is total.
+//!
+//! The texts are those of hare's KV schema (4/KV and what the old daemon writes).
+
+use alloc::string::String;
+
+use serde::Deserialize;
+
+use crate::ha::note::ObjectState;
+use crate::ha::process::{ProcessEventKind, ProcessType};
+
+/// What `processes/<fid>` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessWord {
+    /// The last event.
+    pub state: ProcessEventKind,
+    /// What kind of process said so.
+    pub kind: ProcessType,
+}
+
+impl ProcessWord {
+    /// Reads the value of `processes/<fid>`.
+    #[must_use]
+    pub fn from_json(text: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Raw<'a> {
+            #[serde(borrow)]
+            state: &'a str,
+            #[serde(borrow, rename = "type")]
+            kind: &'a str,
+        }
+        let raw: Raw<'_> = serde_json::from_slice(text).ok()?;
+        Some(Self {
+            state: ProcessEventKind::from_kv_name(raw.state)?,
+            kind: ProcessType::from_kv_name(raw.kind)?,
+        })
+    }
+
+    /// The value of `processes/<fid>`, letter for letter as the old daemon writes it; nothing if a
+    /// number is undefined.
+    #[must_use]
+    pub fn to_json(self) -> Option<String> {
+        let (state, kind) = (self.state.kv_name()?, self.kind.kv_name()?);
+        Some(alloc::format!(r#"{{"state": "{state}", "type": "{kind}"}}"#))
+    }
+}
+
+/// The state of a process whose checks pass.
+///
+/// `settles` is true for a confd and for the bridge itself, which have no transactions to replay:
+/// they are online as soon as they have started.
+#[must_use]
+pub fn of_passing_process(word: Option<ProcessWord>, settles: bool) -> ObjectState {
+    let Some(word) = word else { return ObjectState::Online };
+    // m0mkfs runs under its server's fid: while it does, the server does not.
+    if word.kind == ProcessType::Mkfs {
+        return ObjectState::Transient;
+    }
+    match word.state {
+        ProcessEventKind::Started if settles => ObjectState::Online,
+        ProcessEventKind::Started => ObjectState::DtmRecovering,
+        ProcessEventKind::DtmRecovered => ObjectState::Online,
+        ProcessEventKind::Starting
+        | ProcessEventKind::Stopping
+        | ProcessEventKind::Stopped
+        | ProcessEventKind::Undefined(_) => ObjectState::Transient,
+    }
+}
+
+/// The state of a storage device or its drive, from the text in `m0conf`.
+#[must_use]
+pub fn of_device(text: &str) -> ObjectState {
+    match text {
+        "offline" => ObjectState::Transient,
+        "failed" => ObjectState::Failed,
+        "repairing" => ObjectState::Repair,
+        "repaired" => ObjectState::Repaired,
+        "rebalancing" => ObjectState::Rebalance,
+        // "unknown", "M0_NC_UNKNOWN", "dtm_recovering", "online", and what nobody has written yet.
+        _ => ObjectState::Online,
+    }
+}
+
+/// The state of a node, an enclosure or a controller, from the text in `m0conf`; `None` if there
+/// is no text.
+#[must_use]
+pub fn of_hardware(text: Option<&str>, may_repair: bool) -> ObjectState {
+    match text {
+        None | Some("M0_NC_ONLINE") => ObjectState::Online,
+        Some("M0_NC_FAILED") => ObjectState::Failed,
+        Some("M0_NC_REPAIR") if may_repair => ObjectState::Repair,
+        Some("M0_NC_REPAIRED") => ObjectState::Repaired,
+        Some("M0_NC_REBALANCE") if may_repair => ObjectState::Rebalance,
+        Some("M0_NC_DTM_RECOVERING") => ObjectState::DtmRecovering,
+        // "M0_NC_UNKNOWN", "M0_NC_TRANSIENT", and what nobody defines: it cannot be vouched for.
+        Some(_) => ObjectState::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_written_as_the_old_daemon_does() {
+        let word = ProcessWord { state: ProcessEventKind::Started, kind: ProcessType::M0d };
+        let text = word.to_json().expect("both are defined");
+        assert_eq!(
+            text,
+            r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#
+        );
+        assert_eq!(ProcessWord::from_json(text.as_bytes()), Some(word));
+        assert_eq!(ProcessWord::from_json(br#"{"state": "online"}"#), None);
+        assert_eq!(ProcessWord::from_json(b"null"), None);
+    }
+
+    #[test]
+    fn no_text_leads_to_a_state_that_receivers_refuse() {
+        for text in ["", "M0_NC_UNKNOWN", "M0_NC_REPAIR", "unknown", "offline", "x", "repairing"] {
+            for state in [of_device(text), of_hardware(Some(text), false)] {
+                assert_ne!(state, ObjectState::Unknown);
+            }
+            assert!(!matches!(
+                of_hardware(Some(text), false),
+                ObjectState::Repair | ObjectState::Rebalance
+            ));
+        }
+    }
+
+    #[test]
+    fn mkfs_never_makes_a_server_online() {
+        for state in [ProcessEventKind::Started, ProcessEventKind::DtmRecovered] {
+            let word = ProcessWord { state, kind: ProcessType::Mkfs };
+            assert_eq!(of_passing_process(Some(word), true), ObjectState::Transient);
+        }
+    }
+}
