@@ -151,8 +151,8 @@ impl Consul {
         let id = service.id.clone();
         let local = &mut self.agents[agent];
         local.gone_services.remove(&id);
-        let in_sync = local.services.get(&id).is_some_and(|(old, sync)| *sync && *old == service);
-        local.services.insert(id, (service, in_sync));
+        // Even what is defined just as before is told again.
+        local.services.insert(id, (service, false));
         for check in checks {
             self.add_check(agent, check);
         }
@@ -186,12 +186,11 @@ impl Consul {
         let fresh = self.serial;
         let local = &mut self.agents[agent];
         let service = local.services.get(&ask.service_id).map(|(service, _)| service.clone());
-        let of_service = service.is_some();
         let service = service.unwrap_or_default();
         let old = local.checks.get(&ask.id);
         let status = if ask.status.is_empty() { "critical".to_owned() } else { ask.status };
-        // A check of a service that is defined again stays as it was, whatever the definition says.
-        let (status, output) = match old.filter(|_| of_service) {
+        // A check that is defined again stays as it was, whatever the definition says.
+        let (status, output) = match old {
             Some(old) => (old.check.status.clone(), old.check.output.clone()),
             None => (status, String::new()),
         };
@@ -208,10 +207,9 @@ impl Consul {
             kind: source.kind(),
             ..Check::default()
         };
-        let in_sync = old.is_some_and(|old| old.in_sync && old.check == check);
         let serial = old.map_or(fresh, |old| old.serial);
         local.gone_checks.remove(&ask.id);
-        local.checks.insert(ask.id.clone(), LocalCheck { serial, check, source, in_sync });
+        local.checks.insert(ask.id.clone(), LocalCheck { serial, check, source, in_sync: false });
         self.timers.disarm(Timer::Output(agent, serial));
         self.arm_ttl(agent, &ask.id);
     }
@@ -344,8 +342,9 @@ impl Consul {
         let new: Vec<Service> =
             local.services.values().filter(|(_, sync)| !sync).map(|(s, _)| s.clone()).collect();
         for service in new {
-            // A service takes all its checks along in one write.
-            let checks = local.checks.values_mut().filter(|c| c.check.service_id == service.id);
+            // A service takes its checks that are to be told along in one write.
+            let checks = local.checks.values_mut();
+            let checks = checks.filter(|c| !c.in_sync && c.check.service_id == service.id);
             let checks = checks.map(|local| {
                 local.in_sync = true;
                 registered(&local.check)

@@ -165,13 +165,15 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err("EOF".to_owned());
     }
+    // Go looks at the grammar of the whole before it looks at types.
+    let grammar = serde_json::from_slice::<serde::de::IgnoredAny>(body);
+    if grammar.is_err_and(|error| error.is_eof()) {
+        return Err("unexpected EOF".to_owned());
+    }
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
         if let Some(name) = text.strip_prefix("unknown field `").and_then(|t| t.split('`').next()) {
             return format!("json: unknown field \"{name}\"");
-        }
-        if error.is_eof() {
-            return "unexpected EOF".to_owned();
         }
         // Our own texts pass without serde's position.
         text.split(" at line ").next().unwrap_or_default().to_owned()

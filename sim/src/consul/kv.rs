@@ -47,7 +47,8 @@ impl Entry {
             lock_index: 0,
             key: key.to_owned(),
             flags,
-            value,
+            // No value and an empty one are the same, and are shown as none.
+            value: value.filter(|bytes| !bytes.is_empty()),
             session: String::new(),
             create_index: 0,
             modify_index: 0,
@@ -55,11 +56,10 @@ impl Entry {
     }
 
     fn same_as(&self, other: &Self) -> bool {
-        let value = |e: &Self| e.value.clone().unwrap_or_default();
         self.lock_index == other.lock_index
             && self.flags == other.flags
             && self.session == other.session
-            && value(self) == value(other)
+            && self.value == other.value
     }
 }
 

@@ -16,6 +16,8 @@ const MIN_TTL: Duration = Duration::from_secs(10);
 const MAX_TTL: Duration = Duration::from_secs(86_400);
 /// The servers give a session twice the time it asked for.
 const TTL_FACTOR: u32 = 2;
+/// The check that a session is bound to unless it says otherwise.
+const SERF_HEALTH: &str = "serfHealth";
 
 /// What becomes of the keys of a lost session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -49,7 +51,7 @@ pub(super) struct Session {
     pub(super) behavior: Behavior,
     #[serde(rename = "TTL")]
     ttl: String,
-    node_checks: Vec<String>,
+    node_checks: Option<Vec<String>>,
     service_checks: Option<Vec<ServiceCheck>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     checks: Vec<String>,
@@ -64,7 +66,7 @@ fn nanoseconds<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
 impl Session {
     fn check_ids(&self) -> impl Iterator<Item = &String> {
         let service = self.service_checks.iter().flatten().map(|check| &check.id);
-        self.node_checks.iter().chain(&self.checks).chain(service)
+        self.node_checks.iter().flatten().chain(&self.checks).chain(service)
     }
 
     /// Whether the loss of this check of its node takes the session away.
@@ -80,7 +82,7 @@ impl Session {
 }
 
 /// The body of `session/create`. Unknown fields are let through here, unlike elsewhere.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Create {
     name: String,
@@ -93,6 +95,36 @@ struct Create {
     node_checks: Option<Vec<String>>,
     service_checks: Option<Vec<ServiceCheck>>,
     checks: Option<Vec<String>>,
+}
+
+impl Default for Create {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            node: None,
+            lock_delay: None,
+            behavior: String::new(),
+            ttl: String::new(),
+            node_checks: Some(vec![SERF_HEALTH.to_owned()]),
+            service_checks: None,
+            checks: Some(vec![SERF_HEALTH.to_owned()]),
+        }
+    }
+}
+
+impl Create {
+    /// Makes one of the two fields that name checks of the node, the older and the newer, which
+    /// both hold `serfHealth` unless they say otherwise.
+    fn settle_checks(&mut self) {
+        let empty = |checks: &Option<Vec<String>>| checks.as_ref().is_none_or(Vec::is_empty);
+        if empty(&self.checks) {
+            self.node_checks = Some(Vec::new());
+        } else if empty(&self.node_checks)
+            || self.checks.as_ref().is_some_and(|checks| *checks == [SERF_HEALTH])
+        {
+            self.checks = None;
+        }
+    }
 }
 
 /// A text is a duration; a number is seconds if it is small, nanoseconds if it is large.
@@ -181,7 +213,11 @@ impl Consul {
         Ok(Answer::json(&BTreeMap::from([("ID", id)]), self.pretty))
     }
 
-    fn session_from(&self, agent: usize, ask: Create) -> Result<Session, String> {
+    fn session_from(&self, agent: usize, mut ask: Create) -> Result<Session, String> {
+        ask.settle_checks();
+        if ask.node.as_deref() == Some("") {
+            return Err("Must provide Node".to_owned());
+        }
         let behavior = match ask.behavior.as_str() {
             "" | "release" => Behavior::Release,
             "delete" => Behavior::Delete,
@@ -207,7 +243,7 @@ impl Consul {
             lock_delay: ask.lock_delay.unwrap_or(Duration::from_secs(15)),
             behavior,
             ttl: ask.ttl,
-            node_checks: ask.node_checks.unwrap_or_else(|| vec!["serfHealth".to_owned()]),
+            node_checks: ask.node_checks,
             service_checks: ask.service_checks,
             checks: ask.checks.unwrap_or_default(),
             create_index: 0,
