@@ -89,12 +89,11 @@ impl Consul {
         let log = self.store.index;
         let mut ready: Vec<RequestId> = Vec::new();
         for (id, parked) in &mut self.parked {
-            // Nothing moves without the log.
-            if parked.seen != log {
-                parked.seen = log;
-                if parked.query.read.index(&self.store) > parked.query.min {
-                    ready.push(*id);
-                }
+            let query = &parked.query;
+            let touched = query.read.touched(&self.store, parked.seen);
+            parked.seen = log;
+            if touched && query.read.index(&self.store) > query.min {
+                ready.push(*id);
             }
         }
         for id in ready {

@@ -304,6 +304,7 @@ impl Store {
         }
         // The table's index moves even if the check is what it was.
         self.tables.checks = index;
+        self.tables.check_rows = index;
         self.checks.insert(row, check);
     }
 
@@ -345,7 +346,7 @@ impl Store {
         for check in checks {
             self.delete_check(index, node, &check);
         }
-        // Also where the service had no check.
+        // Also where the service had no check, though that wakes nobody.
         self.tables.checks = index;
         let service = self.services.remove(&(node.to_owned(), id.to_owned()));
         self.tables.services = index;
@@ -367,6 +368,7 @@ impl Store {
             self.service_index.insert(check.service_name, index);
         }
         self.tables.checks = index;
+        self.tables.check_rows = index;
         self.lose_check(index, node, id);
     }
 

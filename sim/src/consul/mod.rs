@@ -6,9 +6,9 @@
 //! * An agent's registrations and checks are in the catalog when its response is out; the real one
 //!   takes some milliseconds.
 //! * A blocking query waits exactly as long as it was asked to; the real one adds up to a sixteenth.
-//! * A blocking query is answered when its index passes, always. The real one looks at the index
-//!   only when what it read was touched, so that a query for a missing key, a missing node or a
-//!   state that no check is in sometimes sleeps through a change elsewhere that moved its index.
+//! * A blocking query is answered when its index passes. The real one looks at the index only when
+//!   what it read was touched, so that a query for a missing key, a missing node or a state that no
+//!   check is in sometimes sleeps through a change elsewhere that moved its index.
 //! * Without a leader it refuses at once; the real one tries for seconds.
 //!
 //! ```

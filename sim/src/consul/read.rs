@@ -146,6 +146,18 @@ impl Read {
         index.max(1)
     }
 
+    /// Whether anything that it reads was touched after `since`: until then nobody looks at its
+    /// index. A service in the catalog is read without its checks, but they move its index.
+    pub(super) fn touched(&self, store: &Store, since: u64) -> bool {
+        match self {
+            Self::Service { .. } => store.tables.nodes.max(store.tables.services) > since,
+            Self::HealthNode { .. } | Self::HealthChecks { .. } | Self::HealthState { .. } => {
+                store.tables.check_rows > since
+            }
+            _ => store.index > since,
+        }
+    }
+
     /// The answer as it is now, without the headers that all such answers share.
     pub(super) fn answer(&self, store: &Store, pretty: bool) -> Answer {
         match self {

@@ -16,6 +16,8 @@ pub(super) struct Tables {
     pub(super) nodes: u64,
     pub(super) services: u64,
     pub(super) checks: u64,
+    /// When a check itself was last written or removed: this alone wakes who waits for checks.
+    pub(super) check_rows: u64,
     pub(super) sessions: u64,
     /// When a service last lost its last instance: the index of every service that is not there.
     pub(super) extinction: u64,
