@@ -138,7 +138,7 @@ impl Pair {
     }
 
     /// Sends to the double; `None` if the answer has to wait. Others that it releases are added.
-    pub(crate) fn to_double(
+    pub(crate) fn ask_double(
         &mut self,
         method: &str,
         target: &str,
@@ -191,7 +191,7 @@ impl Pair {
         let target = format!("/v1/kv/{key}");
         let reply = match side {
             0 => self.real.request("GET", &target, b"").ok(),
-            _ => self.to_double("GET", &target, "", &mut Vec::new()).1,
+            _ => self.ask_double("GET", &target, "", &mut Vec::new()).1,
         };
         let found = reply.and_then(|r| serde_json::from_slice::<Value>(&r.body).ok());
         found.and_then(|v| v[0]["ModifyIndex"].as_u64()).unwrap_or(0)
@@ -211,7 +211,7 @@ impl Pair {
         let (our_target, our_body) = (self.fill(1, &target), self.fill(1, body));
         let theirs = self.real.request(method, &real_target, real_body.as_bytes());
         let theirs = theirs.expect("Consul answers");
-        let (_, ours) = self.to_double(method, &our_target, &our_body, &mut Vec::new());
+        let (_, ours) = self.ask_double(method, &our_target, &our_body, &mut Vec::new());
         let ours = ours.expect("the double answers at once");
         if let Err(difference) = self.compare(&theirs, &ours) {
             self.fail(&difference, &theirs, &ours);
@@ -232,7 +232,7 @@ impl Pair {
         let deadline = Instant::now() + SETTLE;
         loop {
             let theirs = self.real.request("GET", &target, b"").expect("Consul answers");
-            let ours = self.to_double("GET", &target, "", &mut Vec::new()).1.expect("a read");
+            let ours = self.ask_double("GET", &target, "", &mut Vec::new()).1.expect("a read");
             // Without binding indexes: the real one may be under way.
             let alike = self.shape(0, &theirs) == self.shape(1, &ours);
             if alike && self.compare(&theirs, &ours).is_ok() {
@@ -364,10 +364,10 @@ impl Pair {
         let before = self.indexes.range(..real).next_back().map(|(_, d)| *d);
         let after = self.indexes.range(real + 1..).next().map(|(_, d)| *d);
         let known = self.indexes.get(&real).copied();
-        let fits = known.map_or(
-            before.is_none_or(|b| b < double) && after.is_none_or(|a| double < a),
-            |known| known == double,
-        );
+        let fits = match known {
+            Some(known) => known == double,
+            None => before.is_none_or(|b| b < double) && after.is_none_or(|a| double < a),
+        };
         if !fits {
             return Err(format!(
                 "index {real} and {double} at {at}: known {known:?}, neighbours {before:?} {after:?}"
@@ -380,7 +380,7 @@ impl Pair {
     /// Whether what a read asks for is there.
     pub(crate) fn is_there(&mut self, read: &str) -> bool {
         let target = self.fill(1, &format!("/v1/{read}"));
-        let reply = self.to_double("GET", &target, "", &mut Vec::new()).1;
+        let reply = self.ask_double("GET", &target, "", &mut Vec::new()).1;
         reply.is_some_and(|reply| reply.status == 200)
     }
 
@@ -393,10 +393,10 @@ impl Pair {
             let targets = [0, 1].map(|side| self.fill(side, &format!("/v1/{read}")));
             let index = |reply: Option<Reply>| reply.and_then(|r| r.index()).expect("an index");
             let theirs = index(self.real.request("GET", &targets[0], b"").ok());
-            let ours = index(self.to_double("GET", &targets[1], "", &mut Vec::new()).1);
+            let ours = index(self.ask_double("GET", &targets[1], "", &mut Vec::new()).1);
             let sign = if read.contains('?') { '&' } else { '?' };
             let blocking = format!("{}{sign}index={ours}&wait=1500ms", targets[1]);
-            let (id, reply) = self.to_double("GET", &blocking, "", &mut Vec::new());
+            let (id, reply) = self.ask_double("GET", &blocking, "", &mut Vec::new());
             assert_eq!(reply, None, "{read} has no news");
             let target = format!("{}{sign}index={theirs}&wait=1500ms", targets[0]);
             let thread = thread::spawn(move || {
@@ -413,9 +413,10 @@ impl Pair {
         let target = format!("/v1/{target}");
         let (real_target, real_body) = (self.fill(0, &target), self.fill(0, body));
         let (our_target, our_body) = (self.fill(1, &target), self.fill(1, body));
-        let theirs = self.real.request(method, &real_target, real_body.as_bytes()).unwrap();
+        let theirs = self.real.request(method, &real_target, real_body.as_bytes());
+        let theirs = theirs.expect("Consul answers");
         let mut woken = Vec::new();
-        let (_, ours) = self.to_double(method, &our_target, &our_body, &mut woken);
+        let (_, ours) = self.ask_double(method, &our_target, &our_body, &mut woken);
         let ours = ours.expect("a write is answered");
         if let Err(difference) = self.compare(&theirs, &ours) {
             self.fail(&difference, &theirs, &ours);
