@@ -1,0 +1,3 @@
+//! `hax`: the HA bridge between Motr and Consul.
+
+fn main() {}
