@@ -73,6 +73,11 @@ impl<I: Send + 'static> Http<I> {
         }
     }
 
+    /// Answers all that still wait with 503, since the core will not.
+    pub fn give_up(&self) {
+        self.inner.waiting().by_id.clear();
+    }
+
     /// Serves `listener` until `stop` completes; then finishes what is being answered and closes.
     pub fn serve<S: Future<Output = ()>>(
         &self,

@@ -25,10 +25,12 @@ impl Signals {
         Ok(Self(counted))
     }
 
-    /// No signals, ever: for a bridge within another program.
+    /// Signals of the program's own making: for a bridge within another program. Each send counts
+    /// as one signal more.
     #[must_use]
-    pub fn none() -> Self {
-        Self(watch::channel(0).1)
+    pub fn by_hand() -> (watch::Sender<u32>, Self) {
+        let (count, counted) = watch::channel(0);
+        (count, Self(counted))
     }
 
     /// Completes when the first signal has come.
