@@ -37,13 +37,13 @@ pub enum Command {
 const RUN: &str = "\
 Run the bridge of this node.
 
-Each setting is taken from the first of these that has it: the flag, its environment variable, the \
-configuration file, Consul, the default. Without any of them hax asks the local Consul agent for its \
-node and finds its own entry (service `hax`) there; it waits, and says so, as long as Consul or the \
-entry is missing.
+Each setting is taken from the first of these that has it: the flag, its
+environment variable, the configuration file, Consul, the default. Without any of
+them hax asks the local Consul agent for its node and finds its own entry (service
+`hax`) there; it waits, and says so, as long as Consul or the entry is missing.
 
-Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop; a second one stops \
-at once.";
+Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop;
+a second one stops at once.";
 
 /// `hax run`.
 #[derive(Debug, Args)]

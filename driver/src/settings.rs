@@ -200,30 +200,44 @@ pub fn endpoint(name: &str) -> Result<std::net::SocketAddr, EndpointError> {
     address.ok_or_else(|| EndpointError::Unknown(name.into()))
 }
 
-/// What `--check` prints: the keys of a file with their effective values.
+/// What `--check` prints: a configuration file with the effective values.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let from_consul = |value: Option<String>| {
-            value.map_or_else(|| "(from Consul)".to_owned(), |value| format!("{value:?}"))
-        };
+        let ms = |time: Duration| format!("\"{}ms\"", time.as_millis());
         writeln!(f, "consul = \"{}\"", self.consul)?;
-        let token = if self.consul_token.is_some() { "(set)" } else { "(none)" };
-        writeln!(f, "consul_token = {token}")?;
-        writeln!(f, "consul_timeout = {:?}", self.consul_timeout)?;
-        writeln!(f, "node = {}", from_consul(self.node.clone()))?;
-        writeln!(f, "fid = {}", from_consul(self.fid.map(|fid| fid.to_string())))?;
-        writeln!(f, "http = {}", from_consul(self.http.as_ref().map(ToString::to_string)))?;
-        writeln!(f, "motr = {:?}", self.motr)?;
-        writeln!(f, "motr_endpoint = {}", from_consul(self.motr_endpoint.clone()))?;
-        writeln!(f, "on_unexpected_message = {:?}", self.on_unexpected_message)?;
+        if self.consul_token.is_some() {
+            writeln!(f, "# a token for Consul is set")?;
+        }
+        writeln!(f, "consul_timeout = {}", ms(self.consul_timeout))?;
+        let from_consul = [
+            ("node", self.node.clone()),
+            ("fid", self.fid.map(|fid| fid.to_string())),
+            ("http", self.http.as_ref().map(ToString::to_string)),
+            ("motr_endpoint", self.motr_endpoint.clone()),
+        ];
+        for (key, value) in from_consul {
+            match value {
+                Some(value) => writeln!(f, "{key} = {value:?}")?,
+                None => writeln!(f, "# {key}: Consul says it")?,
+            }
+        }
+        writeln!(f, "motr = \"{}\"", word(self.motr))?;
+        let on_unexpected_message = word(self.on_unexpected_message);
+        writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
         writeln!(f, "no_elect = {}", !self.elect)?;
-        writeln!(f, "drain = {:?}", self.drain)?;
-        writeln!(f, "http_body_max = {}", self.http_body_max)?;
+        writeln!(f, "drain = {}", ms(self.drain))?;
+        writeln!(f, "http_body_max = \"{}\"", self.http_body_max)?;
         writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
         writeln!(f, "motr_connections_max = {}", self.motr_connections_max)?;
-        writeln!(f, "log = {:?}", self.log)?;
-        writeln!(f, "log_level = {:?}", self.log_level)
+        writeln!(f, "log = \"{}\"", word(self.log))?;
+        writeln!(f, "log_level = \"{}\"", word(self.log_level))
     }
+}
+
+/// The word that stands for a value in flags and files.
+fn word(value: impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// As [`Settings`]'s `Display`: without the token.
@@ -297,5 +311,8 @@ mod tests {
         let settings = Settings::merge(Flags::default(), Flags::default(), env).unwrap();
         assert_eq!(settings.consul_token.as_deref(), Some("secret"));
         assert!(!format!("{settings} {settings:?}").contains("secret"));
+        // What is printed is a file that says the same.
+        let again = file(&settings.to_string()).unwrap();
+        assert_eq!(Settings::merge(Flags::default(), again, env).unwrap(), settings);
     }
 }

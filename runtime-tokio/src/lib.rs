@@ -7,5 +7,6 @@
 pub mod consul;
 pub mod host;
 pub mod http;
+pub mod listen;
 pub mod net;
 pub mod signals;
