@@ -132,7 +132,7 @@ pub struct HamArgs {
     /// The fid of the process to play.
     #[arg(long, env = "HAX_HAM_FID", value_name = "FID")]
     pub fid: FidText,
-    /// Give up when commands are not worked off after this time.
+    /// Give up when one command waits longer than this for the peer.
     #[arg(long, env = "HAX_HAM_TIMEOUT", value_name = "TIME", default_value = "60s")]
     pub timeout: Span,
     /// Which log lines are written.

@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod json;
+pub mod script;
 
 /// The pid that a process reports if no command says otherwise.
 pub(crate) const PID: u64 = 1000;

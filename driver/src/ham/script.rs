@@ -1,0 +1,360 @@
+//! Works `ham`'s commands off, one after another: a machine between the commands and the process's
+//! part on the wire.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{MsgId, SendId};
+use hax_core::base::time::{Instant, Next, Now};
+use hax_core::ha::entrypoint::Entrypoint;
+use hax_core::ha::message::Message;
+use serde_json::{Value, json};
+
+use super::command::Command;
+use super::json;
+use crate::exit::Exit;
+
+/// Messages that nobody has waited for yet are remembered up to this many.
+const UNSEEN_MAX: usize = 1024;
+
+/// What happened on the link.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// An entrypoint reply came; `rc` is 0 or a negative error number.
+    Entrypoint {
+        /// Whether it was refused.
+        rc: i32,
+        /// What it says.
+        reply: Entrypoint,
+    },
+    /// The link is up: messages may be sent.
+    LinkUp,
+    /// Something else about the link, in a word.
+    Link(&'static str),
+    /// A message came.
+    Message {
+        /// Its name for the acknowledgement.
+        msg: MsgId,
+        /// What it says.
+        message: Box<Message>,
+    },
+    /// The peer has taken in what was sent.
+    Delivered(SendId),
+    /// What was sent will not be delivered.
+    Undelivered(SendId),
+    /// The link has ended politely.
+    Stopped,
+    /// The peer did what makes a real process abort.
+    Aborted(Box<str>),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Ask for the entrypoint.
+    Entrypoint,
+    /// Send a message.
+    Send(SendId, Box<Message>),
+    /// Acknowledge a message.
+    Ack(MsgId),
+    /// End the link politely.
+    Stop,
+    /// Print a line.
+    Print(Value),
+}
+
+/// What the current command waits for.
+#[derive(Clone, Debug, PartialEq)]
+enum Doing {
+    Nothing,
+    Entrypoint,
+    Pause(Instant),
+    Delivered,
+    Message(Option<Box<str>>),
+    Stop,
+}
+
+/// The commands and how far they are.
+#[derive(Debug)]
+pub struct Script {
+    me: Fid,
+    patience: Duration,
+    steps: VecDeque<Command>,
+    /// More commands may come.
+    open: bool,
+    doing: Doing,
+    /// When the current command has taken too long.
+    deadline: Instant,
+    next_send: SendId,
+    undelivered: BTreeSet<SendId>,
+    /// Kinds of messages that no command has waited for yet.
+    unseen: VecDeque<&'static str>,
+    up: bool,
+    failed: bool,
+    done: Option<Exit>,
+}
+
+impl Script {
+    /// No commands yet. A command that waits for the peer fails after `patience`.
+    #[must_use]
+    pub fn new(me: Fid, patience: Duration) -> Self {
+        Self {
+            me,
+            patience,
+            steps: VecDeque::new(),
+            open: true,
+            doing: Doing::Nothing,
+            deadline: Instant::MAX,
+            next_send: SendId::default(),
+            undelivered: BTreeSet::new(),
+            unseen: VecDeque::new(),
+            up: false,
+            failed: false,
+            done: None,
+        }
+    }
+
+    /// One more command.
+    pub fn push(&mut self, now: Now, command: Command, out: &mut Vec<Act>) {
+        self.steps.push_back(command);
+        self.go_on(now, out);
+    }
+
+    /// There will be no more commands: when all are done, the link is ended.
+    pub fn close(&mut self, now: Now, out: &mut Vec<Act>) {
+        self.open = false;
+        self.go_on(now, out);
+    }
+
+    /// Something happened.
+    pub fn hear(&mut self, now: Now, heard: Heard, out: &mut Vec<Act>) {
+        match heard {
+            Heard::Entrypoint { rc, reply } => out.push(Act::Print(json::entrypoint(rc, &reply))),
+            Heard::LinkUp => {
+                self.up = true;
+                print(out, "link-up");
+            }
+            Heard::Link(what) => print(out, what),
+            Heard::Message { msg, message } => {
+                out.push(Act::Print(json::message(&message)));
+                out.push(Act::Ack(msg));
+                if self.unseen.len() == UNSEEN_MAX {
+                    self.unseen.pop_front();
+                }
+                self.unseen.push_back(message.body.name());
+            }
+            Heard::Delivered(send) => {
+                self.undelivered.remove(&send);
+                out.push(Act::Print(json!({ "event": "delivered", "send": send.0 })));
+            }
+            Heard::Undelivered(send) => {
+                self.undelivered.remove(&send);
+                self.failed = true;
+                out.push(Act::Print(json!({ "event": "undelivered", "send": send.0 })));
+            }
+            Heard::Stopped => {
+                print(out, "stopped");
+                self.finish();
+            }
+            Heard::Aborted(why) => {
+                out.push(Act::Print(json!({ "event": "aborted", "why": why })));
+                self.done = Some(Exit::Failure);
+            }
+        }
+        self.go_on(now, out);
+    }
+
+    /// What is due is done; says when something is due next.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<Act>) -> Next {
+        self.go_on(now, out);
+        if self.done.is_none() && now.mono >= self.deadline {
+            let doing = format!("{:?}", self.doing);
+            out.push(Act::Print(json!({ "event": "timed-out", "waiting": doing })));
+            self.done = Some(Exit::Failure);
+        }
+        match (&self.done, &self.doing) {
+            (Some(_), _) => Next::Exit,
+            (None, Doing::Pause(until)) => Next::WaitUntil { at: *until, why: "wait" },
+            (None, Doing::Nothing) => Next::Wait,
+            (None, _) => Next::WaitUntil { at: self.deadline, why: "patience" },
+        }
+    }
+
+    /// How it ended, once it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        self.done
+    }
+
+    /// Works commands off as far as they need not wait.
+    fn go_on(&mut self, now: Now, out: &mut Vec<Act>) {
+        while self.done.is_none() && self.is_done_with_current(now) {
+            self.doing = Doing::Nothing;
+            self.deadline = Instant::MAX;
+            let next = match self.steps.pop_front() {
+                Some(command) => command,
+                None if self.open => return,
+                // At the end what was sent is seen home.
+                None if self.up && !self.undelivered.is_empty() => Command::WaitDelivered,
+                None => Command::Stop,
+            };
+            self.begin(now, next, out);
+        }
+    }
+
+    fn is_done_with_current(&mut self, now: Now) -> bool {
+        match &self.doing {
+            Doing::Nothing => true,
+            Doing::Entrypoint => self.up,
+            Doing::Pause(until) => now.mono >= *until,
+            Doing::Delivered => self.undelivered.is_empty(),
+            Doing::Message(kind) => {
+                let wanted = |name: &&str| kind.as_ref().is_none_or(|kind| **kind == **name);
+                let found = self.unseen.iter().position(wanted);
+                found.is_some_and(|at| self.unseen.drain(..=at).next().is_some())
+            }
+            Doing::Stop => false,
+        }
+    }
+
+    fn begin(&mut self, now: Now, command: Command, out: &mut Vec<Act>) {
+        self.deadline = now.mono.after(self.patience);
+        self.doing = match command {
+            Command::Entrypoint => {
+                out.push(Act::Entrypoint);
+                Doing::Entrypoint
+            }
+            Command::Send(_) if !self.up => {
+                let why = "there is no link: the command entrypoint comes first";
+                out.push(Act::Print(json!({ "event": "failed", "why": why })));
+                self.done = Some(Exit::Usage);
+                return;
+            }
+            Command::Send(body) => {
+                let send = self.next_send.mint();
+                self.undelivered.insert(send);
+                let mut message = Message::new(now.wall, body);
+                message.fid = self.me;
+                message.source_process = self.me;
+                out.push(Act::Send(send, Box::new(message)));
+                Doing::Nothing
+            }
+            Command::Wait(time) => Doing::Pause(now.mono.after(time)),
+            Command::WaitDelivered => Doing::Delivered,
+            Command::WaitMessage(kind) => Doing::Message(kind),
+            Command::Stop if self.up => {
+                out.push(Act::Stop);
+                Doing::Stop
+            }
+            Command::Stop | Command::Quit => {
+                self.finish();
+                return;
+            }
+        };
+        if let Doing::Pause(_) = self.doing {
+            self.deadline = Instant::MAX;
+        }
+    }
+
+    fn finish(&mut self) {
+        self.done = Some(if self.failed { Exit::Failure } else { Exit::Clean });
+    }
+}
+
+fn print(out: &mut Vec<Act>, event: &str) {
+    out.push(Act::Print(json!({ "event": event })));
+}
+
+#[cfg(test)]
+mod tests {
+    use hax_core::base::time::Wall;
+    use hax_core::ha::message::Body;
+
+    use super::*;
+
+    fn at(ms: u64) -> Now {
+        Now { mono: Instant::from_micros(ms * 1000), wall: Wall(ms) }
+    }
+
+    /// Gives all commands at once; returns the script and what it does.
+    fn script(commands: &[&str]) -> (Script, Vec<Act>) {
+        let mut script = Script::new(Fid::process(4), Duration::from_secs(10));
+        let mut out = Vec::new();
+        for command in commands {
+            script.push(at(0), command.parse().unwrap(), &mut out);
+        }
+        script.close(at(0), &mut out);
+        (script, out)
+    }
+
+    fn acts(out: &mut Vec<Act>) -> Vec<String> {
+        let name = |act: Act| match act {
+            Act::Send(send, message) => format!("{send} {}", message.body.name()),
+            Act::Print(line) => line["event"].as_str().unwrap_or_default().into(),
+            act => format!("{act:?}"),
+        };
+        out.drain(..).map(name).collect()
+    }
+
+    fn up(script: &mut Script, out: &mut Vec<Act>) {
+        let reply = Entrypoint::default();
+        script.hear(at(1), Heard::Entrypoint { rc: 0, reply }, out);
+        script.hear(at(1), Heard::LinkUp, out);
+    }
+
+    #[test]
+    fn commands_follow_one_another_and_the_end_is_polite() {
+        let (mut script, mut out) =
+            script(&["entrypoint", "process starting", "wait 2", "process started"]);
+        assert_eq!(acts(&mut out), ["Entrypoint"]);
+        up(&mut script, &mut out);
+        assert_eq!(acts(&mut out), ["entrypoint", "link-up", "send-0 EVENT_PROCESS"]);
+        let next = script.tick(at(1), &mut out);
+        assert_eq!(next, Next::WaitUntil { at: at(2001).mono, why: "wait" });
+        script.hear(at(5), Heard::Delivered(SendId(0)), &mut out);
+        assert_eq!(acts(&mut out), ["delivered"]);
+        let _ = script.tick(at(2001), &mut out);
+        assert_eq!(acts(&mut out), ["send-1 EVENT_PROCESS"]);
+        script.hear(at(2002), Heard::Delivered(SendId(1)), &mut out);
+        assert_eq!(acts(&mut out), ["delivered", "Stop"]);
+        script.hear(at(2003), Heard::Stopped, &mut out);
+        assert_eq!(script.tick(at(2003), &mut out), Next::Exit);
+        assert_eq!(script.exit(), Some(Exit::Clean));
+    }
+
+    #[test]
+    fn messages_are_acknowledged_and_waited_for() {
+        let (mut script, mut out) =
+            script(&["entrypoint", "wait-message keepalive_rep", "wait-message", "quit"]);
+        up(&mut script, &mut out);
+        out.clear();
+        let hear = |script: &mut Script, out: &mut Vec<Act>, n, body| {
+            let message = Box::new(Message::new(Wall(0), body));
+            script.hear(at(2), Heard::Message { msg: MsgId(n), message }, out);
+        };
+        hear(&mut script, &mut out, 1, Body::Rpc { attempts: 1, state: 3 });
+        assert_eq!(acts(&mut out), ["message", "Ack(MsgId(1))"]);
+        hear(&mut script, &mut out, 2, Body::KeepaliveRep { id: (1, 2), counter: 1 });
+        assert_eq!(script.exit(), None);
+        hear(&mut script, &mut out, 3, Body::Rpc { attempts: 1, state: 3 });
+        assert_eq!(script.exit(), Some(Exit::Clean));
+    }
+
+    #[test]
+    fn failures_have_their_exit_codes() {
+        let (script_, mut out) = script(&["process started"]);
+        assert_eq!((script_.exit(), acts(&mut out)), (Some(Exit::Usage), vec!["failed".into()]));
+        let (mut script_, mut out) = script(&["entrypoint"]);
+        assert_eq!(script_.tick(at(10_000), &mut out), Next::Exit);
+        assert_eq!(script_.exit(), Some(Exit::Failure));
+        let (mut script_, mut out) = script(&["entrypoint", "rpc"]);
+        up(&mut script_, &mut out);
+        script_.hear(at(2), Heard::Undelivered(SendId(0)), &mut out);
+        script_.hear(at(3), Heard::Stopped, &mut out);
+        assert_eq!(script_.exit(), Some(Exit::Failure));
+        let (mut script_, mut out) = script(&["entrypoint", "rpc"]);
+        script_.hear(at(2), Heard::Aborted("bad tags".into()), &mut out);
+        assert_eq!(script_.exit(), Some(Exit::Failure));
+    }
+}
