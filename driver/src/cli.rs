@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
-use crate::exit;
 use crate::values::{
     ConsulUrl, FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size,
     Span,
 };
+use crate::{exit, ham};
 
 /// The HA bridge between Motr and Consul.
 #[derive(Debug, Parser)]
@@ -24,12 +24,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the bridge of this node.
-    #[command(long_about = RUN, after_long_help = exit::HELP)]
+    #[command(long_about = RUN, after_long_help = exit::HELP, args_override_self = true)]
     Run(Box<RunArgs>),
     /// Play a Motr process: speak its part over an HA link.
-    #[command(long_about = crate::ham::HELP, after_long_help = crate::ham::EXITS)]
+    #[command(long_about = ham::HELP, after_long_help = ham::EXITS, args_override_self = true)]
     Ham(HamArgs),
-    /// Show a cluster of three nodes in this one process: nothing to install, no root.
+    /// Show hax at work with three Motr processes and a Consul: nothing to install, no root.
     #[command(after_long_help = exit::HELP)]
     Demo(DemoArgs),
 }
@@ -73,6 +73,10 @@ pub struct Flags {
     /// Time limit of one request to Consul; blocking queries have it on top of their wait [default: 5s].
     #[arg(long, env = "HAX_CONSUL_TIMEOUT", value_name = "TIME", help_heading = "Consul")]
     pub consul_timeout: Option<Span>,
+    /// The longest answer that is taken from Consul; the configuration of 100,000 objects is 32 MB
+    /// [default: 64MiB].
+    #[arg(long, env = "HAX_CONSUL_ANSWER_MAX", value_name = "SIZE", help_heading = "Consul")]
+    pub consul_answer_max: Option<Size>,
 
     /// Name of this node [default: $HARE_HAX_NODE_NAME, or what the Consul agent is called].
     #[arg(long, env = "HAX_NODE", value_name = "NAME", help_heading = "This node")]
@@ -90,6 +94,9 @@ pub struct Flags {
     /// Name of hax's endpoint: inet:stream:IP@PORT or IP@tcp:12345:PORTAL:TMID [default: from Consul].
     #[arg(long, env = "HAX_MOTR_ENDPOINT", value_name = "NAME", help_heading = "Motr")]
     pub motr_endpoint: Option<String>,
+    /// How long what a process that went away is owed is kept for its return [default: 60s].
+    #[arg(long, env = "HAX_LINK_GRACE", value_name = "TIME", help_heading = "Motr")]
+    pub link_grace: Option<Span>,
     /// What KEEPALIVE, BE_IO_ERR and SNS_ERR messages do, which the specification says to panic on
     /// [default: panic].
     #[arg(long, env = "HAX_ON_UNEXPECTED_MESSAGE", value_name = "WHAT", help_heading = "Motr")]
@@ -99,16 +106,16 @@ pub struct Flags {
     #[arg(long, env = "HAX_NO_ELECT", value_name = "BOOL", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", help_heading = "Behaviour")]
     pub no_elect: Option<bool>,
-    /// How long a stop may take to finish what was begun [default: 5s].
+    /// How long a stop may take to finish what was begun [default: 10s].
     #[arg(long, env = "HAX_DRAIN", value_name = "TIME", help_heading = "Behaviour")]
     pub drain: Option<Span>,
-    /// The longest HTTP request body that is accepted [default: 8MiB].
+    /// The longest HTTP request body that is accepted [default: 4MiB].
     #[arg(long, env = "HAX_HTTP_BODY_MAX", value_name = "SIZE", help_heading = "Behaviour")]
     pub http_body_max: Option<Size>,
     /// How many HTTP connections are served at a time [default: 512].
     #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub http_connections_max: Option<u16>,
-    /// How many connections Motr processes may hold at a time [default: 4096].
+    /// How many connections Motr processes may hold at a time [default: 2048].
     #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub motr_connections_max: Option<u16>,
 
@@ -146,7 +153,7 @@ pub struct HamArgs {
 /// `hax demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Keep the cluster up for this long after the show, to look at it with curl.
+    /// Keep all up for this long before they stop, to look at it and to try things with curl.
     #[arg(long = "for", env = "HAX_DEMO_FOR", value_name = "TIME")]
     pub keep: Option<Span>,
     /// Use this Consul instead of the built-in one; the demo's configuration is loaded into it.

@@ -10,6 +10,7 @@ pub mod exit;
 pub mod facts;
 pub mod ham;
 pub mod logs;
+pub mod notify;
 mod run;
 pub mod settings;
 pub mod values;

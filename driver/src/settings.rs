@@ -1,6 +1,7 @@
 //! Settings: flags, environment and file made into one checked whole.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use hax_core::base::fid::Fid;
 
 use crate::cli::{Flags, RunArgs};
 use crate::values::{
-    BadValue, ConsulUrl, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Span,
+    BadValue, ConsulUrl, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size,
+    Span,
 };
 
 /// What `hax run` is to do. Where Consul says what no flag does, there is an `Option`.
@@ -19,11 +21,13 @@ pub struct Settings {
     /// The ACL token; never printed.
     pub consul_token: Option<String>,
     pub consul_timeout: Duration,
+    pub consul_answer_max: usize,
     pub node: Option<String>,
     pub fid: Option<Fid>,
     pub http: Option<HostPort>,
     pub motr: MotrTransport,
     pub motr_endpoint: Option<String>,
+    pub link_grace: Duration,
     pub on_unexpected_message: OnUnexpectedMessage,
     pub elect: bool,
     pub drain: Duration,
@@ -80,10 +84,15 @@ pub enum EndpointError {
     Libfabric(String),
     /// Not a name at all.
     #[error(
-        "{0:?} is not a Motr endpoint: expected inet:stream:IP@PORT or IP@tcp:12345:PORTAL:TMID \
-         (--motr-endpoint, or Consul's entry of the service hax)"
+        "{name:?} is not a Motr endpoint ({why}): expected inet:stream:IP@PORT or \
+         IP@tcp:12345:PORTAL:TMID (--motr-endpoint, or Consul's entry of the service hax)"
     )]
-    Unknown(String),
+    Unknown {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }
 
 impl Settings {
@@ -113,23 +122,25 @@ impl Settings {
         };
         let count =
             |flag: Option<u16>, file, default| usize::from(flag.or(file).unwrap_or(default).max(1));
-        let body_max = flags.http_body_max.or(file.http_body_max);
+        let size = |flag: Option<Size>, file, default| flag.or(file).map_or(default, |size| size.0);
         let settings = Self {
             consul: consul.unwrap_or_default(),
             consul_token: token(token_file.as_deref(), &env)?,
             consul_timeout: span(flags.consul_timeout, file.consul_timeout, 5),
+            consul_answer_max: size(flags.consul_answer_max, file.consul_answer_max, 64 << 20),
             node: flags.node.or_else(|| env("HARE_HAX_NODE_NAME")).or(file.node),
             fid: flags.fid.or(file.fid).map(|fid| fid.0),
             http: flags.http.or(file.http),
             motr: flags.motr.or(file.motr).unwrap_or_default(),
             motr_endpoint: flags.motr_endpoint.or(file.motr_endpoint),
+            link_grace: span(flags.link_grace, file.link_grace, 60),
             on_unexpected_message: flags
                 .on_unexpected_message
                 .or(file.on_unexpected_message)
                 .unwrap_or_default(),
             elect: !flags.no_elect.or(file.no_elect).unwrap_or(false),
-            drain: span(flags.drain, file.drain, 5),
-            http_body_max: body_max.map_or(8 << 20, |size| size.0),
+            drain: span(flags.drain, file.drain, 10),
+            http_body_max: size(flags.http_body_max, file.http_body_max, 4 << 20),
             http_connections_max: count(flags.http_connections_max, file.http_connections_max, 512),
             motr_connections_max: count(
                 flags.motr_connections_max,
@@ -189,15 +200,16 @@ fn token(
 }
 
 /// Where the endpoint `name` listens.
-pub fn endpoint(name: &str) -> Result<std::net::SocketAddr, EndpointError> {
+pub fn endpoint(name: &str) -> Result<SocketAddr, EndpointError> {
     if name.starts_with("inet:tcp:") || name.starts_with("libfab:") {
         return Err(EndpointError::Libfabric(name.into()));
     }
     let address = name.strip_prefix("inet:stream:").and_then(|rest| {
         let (ip, port) = rest.rsplit_once('@')?;
-        Some(std::net::SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+        Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
     });
-    address.ok_or_else(|| EndpointError::Unknown(name.into()))
+    let why = "no inet:stream:IP@PORT";
+    address.ok_or_else(|| EndpointError::Unknown { name: name.into(), why })
 }
 
 /// What `--check` prints: a configuration file with the effective values.
@@ -209,6 +221,7 @@ impl fmt::Display for Settings {
             writeln!(f, "# a token for Consul is set")?;
         }
         writeln!(f, "consul_timeout = {}", ms(self.consul_timeout))?;
+        writeln!(f, "consul_answer_max = \"{}\"", self.consul_answer_max)?;
         let from_consul = [
             ("node", self.node.clone()),
             ("fid", self.fid.map(|fid| fid.to_string())),
@@ -222,6 +235,7 @@ impl fmt::Display for Settings {
             }
         }
         writeln!(f, "motr = \"{}\"", word(self.motr))?;
+        writeln!(f, "link_grace = {}", ms(self.link_grace))?;
         let on_unexpected_message = word(self.on_unexpected_message);
         writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
         writeln!(f, "no_elect = {}", !self.elect)?;

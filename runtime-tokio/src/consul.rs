@@ -22,6 +22,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Shorter than Consul keeps an idle connection, so that a call seldom meets one that just closed.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// After a burst of calls so many connections are kept.
+const IDLE_MAX: usize = 16;
+
 /// The calls in flight, each a task of its own: a blocking query holds up nobody. How many there are
 /// is the core's to bound.
 pub struct Consul<I> {
@@ -49,6 +52,7 @@ impl<I: Send + 'static> Consul<I> {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_MAX)
             .build(connector);
         let token = token.map(|token| {
             let mut value = HeaderValue::try_from(token).expect("settings took a printable token");

@@ -9,6 +9,7 @@ use hax_core::node::{Input, Output};
 use hax_driver::Runtime;
 use hax_driver::clock::Clock;
 use hax_driver::facts::Counters;
+use hax_driver::notify;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -85,6 +86,7 @@ impl Host {
         let (sender, stop) = (self.sender.clone(), signals.clone());
         tasks.spawn(async move {
             stop.stop().await;
+            notify::stopping();
             let _ = sender.send(Input::Stop).await;
         });
         let mut serving = None;
@@ -120,6 +122,8 @@ impl Runtime for Host {
     }
 
     async fn sleep_until(&self, at: Instant) {
+        // A machine that has more to do at once lets sockets have their turn in between.
+        tokio::task::yield_now().await;
         tokio::time::sleep_until(self.clock.at(at).into()).await;
     }
 
