@@ -179,6 +179,20 @@ impl Fop {
         }
     }
 
+    /// Whether it answers a request.
+    #[must_use]
+    pub fn is_reply(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnEstablishRep { .. }
+                | Self::SessionEstablishRep { .. }
+                | Self::SessionTerminateRep { .. }
+                | Self::ConnTerminateRep { .. }
+                | Self::EntrypointRep(_)
+                | Self::LinkMsgRep { .. }
+        )
+    }
+
     /// Reads an item's payload.
     ///
     /// # Errors

@@ -156,16 +156,16 @@ impl Frames {
     ///
     /// If the stream is no sequence of frames; it cannot be read any further then.
     pub fn cut(&mut self) -> Result<Option<(Header, Bytes)>, Bad> {
-        if self.held.is_empty() {
-            if let Some(raw) = self.input.first_chunk::<HEADER>() {
-                let header = Header::decode(raw)?;
-                let total = HEADER + header.size as usize;
-                if self.input.len() >= total {
-                    let frame = self.input.split_to(total);
-                    return Ok(Some((header, frame.slice(HEADER..))));
-                }
-                self.header = Some(header);
+        if self.held.is_empty()
+            && let Some(raw) = self.input.first_chunk::<HEADER>()
+        {
+            let header = Header::decode(raw)?;
+            let total = HEADER + header.size as usize;
+            if self.input.len() >= total {
+                let frame = self.input.split_to(total);
+                return Ok(Some((header, frame.slice(HEADER..))));
             }
+            self.header = Some(header);
         }
         self.gather(HEADER);
         if self.header.is_none() {

@@ -4,13 +4,27 @@
 //! [`params`] inside. Names of files in the documentation are Motr's.
 
 mod bytes;
+mod client;
+mod conns;
+mod ending;
+pub mod endpoint;
+mod entry;
 pub mod fop;
 pub mod frame;
 pub mod item;
+mod link;
 mod message;
 pub mod name;
 pub mod net;
 pub mod packet;
 pub mod params;
+mod peer;
+pub mod process;
+mod queue;
+mod rpc;
+mod rpc_in;
+mod rpc_out;
 
 pub use bytes::Bad;
+pub use endpoint::{Config, Endpoint, Input, Output, View};
+pub use process::Process;

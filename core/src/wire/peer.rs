@@ -1,0 +1,441 @@
+//! A process at the other end of a link: whether it is there, and what passes over the link.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::conns::Out;
+use super::endpoint::{Endpoint, Entry, LinkView, Output, Stop, Timer};
+use super::entry::{self, Say};
+use super::fop::{Fop, LinkMsg};
+use super::link::{Answered, Link, State, refusal};
+use super::message;
+use super::params::{Cookie, LinkIds, Uint128};
+use super::rpc::{Place, Up};
+use super::rpc_out::CallerId;
+use crate::base::errno::Errno;
+use crate::base::fact::Fact;
+use crate::base::fid::Fid;
+use crate::base::id::{EntryId, LinkId, SendId};
+use crate::base::time::Instant;
+use crate::ha::entrypoint::Entrypoint;
+use crate::ha::message::Message;
+use crate::ha::motr::Event;
+
+/// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`), and between two looks whether a
+/// peer is there again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The first look comes sooner: connections between living peers are closed, too.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
+/// Why a peer counts as away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Away {
+    /// Its connections closed, or it refuses ours.
+    Gone,
+    /// It does not answer.
+    Silent,
+}
+
+/// One link and the process at its other end.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) link: Link,
+    pub(super) process: Fid,
+    pub(super) addr: SocketAddr,
+    /// The life of ours that the process knows.
+    pub(super) cookie: Cookie,
+    pub(super) away: Option<Away>,
+    /// It is to end when it has been told what it is owed.
+    pub(super) ending: bool,
+    used: u64,
+}
+
+impl Peer {
+    pub(super) fn view(&self, link: LinkId) -> LinkView {
+        LinkView {
+            link,
+            process: self.process,
+            addr: self.addr,
+            up: self.away.is_none(),
+            queued: self.link.sent.len(),
+            unacked: self.link.received.held(),
+            tags_out: self.link.sent.tags(),
+            tags_in: self.link.received.tags(),
+        }
+    }
+}
+
+impl Endpoint {
+    // ---- entrypoints --------------------------------------------------------------------------
+
+    /// The bridge has an answer: the link's part of it is ours.
+    pub(super) fn on_answer(
+        &mut self,
+        now: Instant,
+        entry: EntryId,
+        waiting: &Entry,
+        reply: Result<Arc<Entrypoint>, Errno>,
+        out: &mut Vec<Output>,
+    ) {
+        let Entry { at, req } = waiting;
+        let entrypoint = reply.ok().filter(|e| entry::fits(e));
+        let ours = req.params.ids.inverted();
+        let known = self.by_end.get(&ours.local).copied().filter(|id| {
+            self.links.get(id).is_some_and(|p| p.link.ids == ours && p.process == req.process)
+        });
+        let (say, cookie) = match known {
+            _ if req.first != 0 => (Say::New(self.new_ids(req.generation)), self.cookie),
+            Some(link) => (Say::Reuse, self.links.get(&link).map_or(self.cookie, |p| p.cookie)),
+            None if self.ended.contains(&ours) => (Say::Ended, req.cookie_expected),
+            None => {
+                (Say::Reconnect(self.new_ids(req.generation)), self.cookie_but(req.cookie_expected))
+            }
+        };
+        if let Say::New(_) | Say::Reconnect(_) = say {
+            self.make_room(now, req.process, out);
+        }
+        let answer = entry::answer(req, say, cookie, entrypoint.as_deref());
+        self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
+        match (say, known) {
+            (Say::New(ids) | Say::Reconnect(ids), _) => {
+                let link = self.next_link.mint();
+                let reconnected = matches!(say, Say::Reconnect(_));
+                let process = req.process;
+                out.push(Output::Motr(Event::LinkUp { link, entry, process, reconnected }));
+                out.fact(Fact::LinkUp { link, process, reconnected });
+                self.add(now, link, (waiting, say, cookie), ids.inverted(), out);
+            }
+            (Say::Reuse, Some(link)) => {
+                out.push(Output::Motr(Event::LinkReused { link, entry }));
+                self.on_alive(now, link, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Names for a new link, as the process sees them.
+    fn new_ids(&mut self, generation: u64) -> LinkIds {
+        let hi = self.config.generation;
+        let mut id = || Uint128 { hi, lo: self.rpc.mint.next() };
+        let (local, remote) = (id(), id());
+        let connection = Uint128 { hi: generation, lo: self.rpc.mint.next() };
+        LinkIds { local, remote, connection }
+    }
+
+    /// A cookie that the process does not expect.
+    fn cookie_but(&mut self, expected: Cookie) -> Cookie {
+        let mut cookie = self.cookie;
+        while cookie == expected {
+            cookie.0[4] = self.rpc.mint.next();
+        }
+        cookie
+    }
+
+    /// Ends the older link of the process, and another one if there are too many.
+    fn make_room(&mut self, now: Instant, process: Fid, out: &mut Vec<Output>) {
+        if let Some(link) = self.by_process.get(&process).copied() {
+            // Whoever was at its other end is dead or has forgotten it.
+            self.end(now, link, false, out);
+        }
+        while self.links.len() >= self.config.links_max.max(1) {
+            let place = |p: &Peer| (p.away.is_none(), p.used);
+            let Some((link, peer)) = self.links.iter().min_by_key(|(_, p)| place(p)) else {
+                return;
+            };
+            let (link, process) = (*link, peer.process);
+            out.fact(Fact::LinkEvicted { link, process });
+            self.end(now, link, true, out);
+        }
+    }
+
+    fn add(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        (waiting, say, cookie): (&Entry, Say, Cookie),
+        ids: LinkIds,
+        out: &mut Vec<Output>,
+    ) {
+        let (addr, process) = (waiting.at.addr, waiting.req.process);
+        let (sent, received) = entry::queues(&waiting.req, say);
+        let caller = self.rpc.start(now, addr, out);
+        let link = Link::new(ids, sent, received, caller);
+        self.clock += 1;
+        let used = self.clock;
+        self.links
+            .insert(id, Peer { link, process, addr, cookie, away: None, ending: false, used });
+        self.by_end.insert(ids.local, id);
+        self.by_process.insert(process, id);
+        self.by_caller.insert(caller, id);
+    }
+
+    // ---- messages -----------------------------------------------------------------------------
+
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        send: SendId,
+        to: &[LinkId],
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
+        let sendable = message::is_sendable(message);
+        let mut body = Vec::new();
+        if sendable {
+            message::encode(message, &mut body);
+        } else {
+            out.fact(Fact::Unsendable { send });
+        }
+        let body = Bytes::from(body);
+        for id in to {
+            let link = *id;
+            let Some(peer) = self.links.get_mut(id) else { continue };
+            if !sendable || peer.ending || peer.link.sent.len() >= self.config.queue_max {
+                if sendable && !peer.ending {
+                    out.fact(Fact::QueueFull { link, send });
+                }
+                out.push(Output::Motr(Event::Undelivered { link, send }));
+                continue;
+            }
+            peer.link.sent.push(send, body.clone());
+            self.pump(now, link, out);
+        }
+    }
+
+    /// A 207 of a process.
+    pub(super) fn on_message(
+        &mut self,
+        now: Instant,
+        at: Place,
+        msg: LinkMsg,
+        out: &mut Vec<Output>,
+    ) {
+        let (id, rc) = self.find(&at, &msg);
+        let found = id.and_then(|id| Some((id, self.links.get_mut(&id)?)));
+        let Some((id, peer)) = found.filter(|_| rc.is_none()) else {
+            let rc = rc.unwrap_or(Errno::ENOLINK);
+            out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
+            return self.rpc.reply(now, &at, refusal(rc), out);
+        };
+        let full = peer.link.received.held() >= self.config.unacked_max;
+        if full && msg.nr != 0 && peer.link.received.expects(msg.tag) {
+            out.fact(Fact::UnackedFull { link: id });
+            return self.rpc.lose(&at);
+        }
+        let mut delivered = Vec::new();
+        let brought = peer.link.on_message(msg, &mut delivered);
+        let message = brought.message.map(|m| (peer.link.accept(&mut self.next_msg), m));
+        self.rpc.reply(now, &at, brought.reply, out);
+        self.on_alive(now, id, out);
+        tell(id, delivered, brought.wrong, out);
+        if let Some((msg, message)) = message {
+            out.push(Output::Motr(Event::Received { link: id, msg, message }));
+        }
+        self.pump(now, id, out);
+    }
+
+    /// A 207 on a session that is not known: if its link is, the session had to make room for
+    /// others, and refusing it would make its sender repeat it for ever.
+    pub(super) fn on_stray(
+        &mut self,
+        now: Instant,
+        at: Place,
+        msg: alloc::boxed::Box<LinkMsg>,
+        out: &mut Vec<Output>,
+    ) {
+        match self.find(&at, &msg) {
+            (Some(_), None) => self.rpc.adopt(at, Fop::LinkMsg(msg)),
+            (_, rc) => {
+                let rc = rc.unwrap_or(Errno::ENOLINK);
+                out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
+                self.rpc.reply(now, &at, refusal(rc), out);
+            }
+        }
+    }
+
+    /// The link that a 207 is for (`link_service.c:ha_link_service_find`), or what to refuse it with.
+    fn find(&self, at: &Place, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
+        let id = self.by_end.get(&msg.ids.remote).copied();
+        let id = id.filter(|id| self.links.get(id).is_some_and(|p| p.addr == at.addr));
+        let connection = id.and_then(|id| self.links.get(&id)).map(|p| p.link.ids.connection);
+        match connection {
+            None => (None, Some(Errno::ENOLINK)),
+            Some(connection) if connection != msg.ids.connection => (id, Some(Errno::EBADSLT)),
+            Some(_) => (id, None),
+        }
+    }
+
+    pub(super) fn on_opened(&mut self, now: Instant, caller: CallerId, out: &mut Vec<Output>) {
+        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+        if let Some(peer) = self.links.get_mut(&id) {
+            peer.link.on_opened();
+        }
+        self.on_alive(now, id, out);
+        self.pump(now, id, out);
+    }
+
+    /// A 208.
+    pub(super) fn on_reply(
+        &mut self,
+        now: Instant,
+        caller: CallerId,
+        fop: &Fop,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        let mut delivered = Vec::new();
+        match peer.link.on_reply(fop, &mut delivered) {
+            Answered::Done { wrong } => {
+                self.on_alive(now, id, out);
+                tell(id, delivered, wrong, out);
+                self.pump(now, id, out);
+            }
+            Answered::Refused { rc } => {
+                out.fact(Fact::LinkRefused { link: id, rc });
+                self.timers.arm(Timer::Pause(id), now.after(PAUSE));
+                self.pump(now, id, out);
+            }
+            Answered::Stray => {}
+        }
+    }
+
+    /// Sends what is to be sent; ends the link if that is all that kept it.
+    pub(super) fn pump(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        self.clock += 1;
+        peer.used = self.clock;
+        if peer.away != Some(Away::Gone) {
+            peer.link.pump(now, &mut self.rpc, out);
+        }
+        if peer.ending && !matches!(peer.link.state, State::Waiting { .. }) {
+            self.end(now, id, true, out);
+        }
+    }
+
+    // ---- there or away ------------------------------------------------------------------------
+
+    /// Nothing came back for ten seconds.
+    pub(super) fn on_failed(&mut self, now: Instant, caller: CallerId, out: &mut Vec<Output>) {
+        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        out.fact(Fact::LinkSilent { link: id });
+        if let State::Waiting { .. } = peer.link.state {
+            peer.link.on_failed();
+            self.timers.arm(Timer::Pause(id), now.after(PAUSE));
+        }
+        let addr = peer.addr;
+        self.on_away(id, Away::Silent, out);
+        // The way there may have changed; a new connection finds out sooner.
+        self.rpc.conns.reset(addr, out);
+        self.pump(now, id, out);
+    }
+
+    /// The peer closed its last connection, or refuses ours.
+    pub(super) fn on_gone(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        up: Up,
+        out: &mut Vec<Output>,
+    ) {
+        let refused = matches!(up, Up::Refused(_));
+        if refused {
+            let gone: Vec<_> =
+                self.closing.iter().filter(|(_, a)| **a == addr).map(|(c, _)| *c).collect();
+            for caller in gone {
+                self.rpc.forget(caller);
+                self.closing.remove(&caller);
+            }
+        }
+        for id in self.at(addr, |_| true) {
+            self.on_away(id, Away::Gone, out);
+            let look = self.jitter.around(if refused { PAUSE } else { FIRST_LOOK });
+            self.timers.arm_no_later(Timer::Probe(id), now.after(look));
+            if self.links.get(&id).is_some_and(|p| p.ending) {
+                self.end(now, id, false, out);
+            }
+        }
+    }
+
+    pub(super) fn on_reached(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<Output>) {
+        for id in self.at(addr, |p| p.away == Some(Away::Gone)) {
+            self.on_alive(now, id, out);
+        }
+    }
+
+    /// Looks whether a peer is there again.
+    pub(super) fn probe(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get(&id).filter(|p| p.away == Some(Away::Gone)) else { return };
+        let addr = peer.addr;
+        if self.rpc.conns.is_up(addr) {
+            return self.on_alive(now, id, out);
+        }
+        self.rpc.conns.open(now, addr, out);
+        self.timers.arm(Timer::Probe(id), now.after(self.jitter.around(PAUSE)));
+    }
+
+    fn on_away(&mut self, id: LinkId, away: Away, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        let before = peer.away.replace(away);
+        if away == Away::Gone {
+            self.rpc.pause(peer.link.caller);
+        }
+        if before.is_none() {
+            out.push(Output::Motr(Event::LinkDown { link: id }));
+            out.fact(Fact::LinkDown { link: id, process: peer.process });
+        }
+    }
+
+    /// A sign of life.
+    fn on_alive(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        let Some(away) = peer.away.take() else { return };
+        self.timers.disarm(Timer::Probe(id));
+        out.push(Output::Motr(Event::LinkBack { link: id }));
+        out.fact(Fact::LinkBack { link: id, process: peer.process });
+        // What was taken in while nobody could say so is asked for.
+        peer.link.asks = peer.link.sent.awaits();
+        if away == Away::Gone {
+            self.rpc.resume(now, peer.link.caller, out);
+        }
+        self.pump(now, id, out);
+    }
+
+    fn at(&self, addr: SocketAddr, which: impl Fn(&Peer) -> bool) -> Vec<LinkId> {
+        let there = self.links.iter().filter(|(_, p)| p.addr == addr && which(p));
+        there.map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn on_timer(&mut self, now: Instant, timer: Timer, out: &mut Vec<Output>) {
+        match timer {
+            Timer::Pause(id) => {
+                if let Some(peer) = self.links.get_mut(&id) {
+                    peer.link.on_pause_over();
+                    self.pump(now, id, out);
+                }
+            }
+            Timer::Probe(id) => self.probe(now, id, out),
+            Timer::Drain => {
+                for id in self.links.keys().copied().collect::<Vec<_>>() {
+                    self.end(now, id, true, out);
+                }
+            }
+            Timer::Exit => self.stop = Stop::Done,
+        }
+    }
+}
+
+/// Reports what a peer has taken in.
+fn tell(link: LinkId, delivered: Vec<SendId>, wrong: Option<u64>, out: &mut Vec<Output>) {
+    for send in delivered {
+        out.push(Output::Motr(Event::Delivered { link, send }));
+    }
+    if let Some(told) = wrong {
+        out.fact(Fact::BadDelivered { link, told });
+    }
+}
