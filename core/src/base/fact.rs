@@ -111,6 +111,8 @@ facts! {
     Warn EntriesFull { conn: ConnId } "{conn}: dropped an entrypoint request, too many wait; it will come again";
     /// A reply names an entrypoint request that does not wait for any.
     Warn EntryUnknown { entry: EntryId } "{entry}: a reply to a request that does not wait for one";
+    /// A reply to a request of a life of the process that is over.
+    Debug EntryOutdated { entry: EntryId, process: Fid } "{entry}: not answered, {process} has asked again since";
     /// A message that has no form on the wire was not sent.
     Error Unsendable { send: SendId } "{send}: cannot be put on the wire";
     /// A process has a link; messages may flow.

@@ -128,7 +128,10 @@ impl Process {
             self.link = Some(Link::new(params.ids, sent, InQueue::new(FIRST_TAG_SERVER), caller));
             out.push(Output::Event(Event::LinkUp { reconnected: false }));
         } else if do_reconnect != 0 {
-            self.change = Change::Wanted(params);
+            self.change = match self.change {
+                Change::Closing(caller, _) => Change::Closing(caller, params),
+                Change::None | Change::Wanted(_) => Change::Wanted(params),
+            };
         }
         if control == QUERY {
             self.ask(now, out);

@@ -286,8 +286,9 @@ impl Conns {
         } else if let Some(to) = self.opened.remove(&conn) {
             self.connecting.disarm(to);
             if let Some(outbound) = self.outbound.remove(&to) {
-                out.fact(Fact::ConnClosed { conn });
-                if !outbound.up {
+                if outbound.up {
+                    out.fact(Fact::ConnClosed { conn });
+                } else {
                     seen.push(Seen::Refused(to));
                 }
             }

@@ -6,18 +6,17 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::asked::Entry;
 use super::conns::Out;
-use super::entry;
-use super::fop::{EntrypointReq, Fop};
+use super::fop::Fop;
 use super::name::{self, Name};
 use super::net;
 use super::params::{Cookie, LinkIds, Uint128};
 use super::peer::Peer;
-use super::rpc::{Place, Rpc, Settings, Up};
+use super::rpc::{Rpc, Settings, Up};
 use super::rpc_out::CallerId;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -25,11 +24,7 @@ use crate::base::id::{EntryId, LinkId, MsgId};
 use crate::base::retry::Jitter;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
-use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
-
-/// What is told of a version of Motr is cut here.
-const GIT_REV_MAX: usize = 64;
 
 /// How the endpoint behaves. Limits are on what peers can make it keep.
 #[derive(Clone, Debug)]
@@ -115,13 +110,6 @@ impl Out for Vec<Output> {
     }
 }
 
-/// An entrypoint request that waits for its reply.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) at: Place,
-    pub(super) req: Box<EntrypointReq>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// The pause after a failed 207 ends.
@@ -163,7 +151,7 @@ pub struct Endpoint {
     pub(super) cookie: Cookie,
     pub(super) next_link: LinkId,
     pub(super) next_msg: MsgId,
-    next_entry: EntryId,
+    pub(super) next_entry: EntryId,
     pub(super) timers: Timers<Timer>,
     pub(super) jitter: Jitter,
     pub(super) stop: Stop,
@@ -253,6 +241,9 @@ impl Endpoint {
             Up::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
             Up::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
             Up::Stray { at, fop: Fop::LinkMsg(msg) } => self.on_stray(now, at, msg, out),
+            Up::Stray { at, fop: Fop::EntrypointReq(req) } => {
+                self.on_stray_asked(now, at, req, out);
+            }
             // Nothing else rises from a peer; a rule broken towards us harms nobody.
             Up::Request { .. } | Up::Stray { .. } | Up::Broken(_) => {}
             Up::Opened(caller) => self.on_opened(now, caller, out),
@@ -264,28 +255,6 @@ impl Endpoint {
             Up::Gone(addr) | Up::Refused(addr) => self.on_gone(now, addr, up, out),
             Up::Reached(addr) => self.on_reached(now, addr, out),
         }
-    }
-
-    fn on_asked(&mut self, at: Place, req: Box<EntrypointReq>, out: &mut Vec<Output>) {
-        let conn = at.conn;
-        if !entry::is_sound(&req) {
-            return out.fact(Fact::BadItem { conn, why: "an entrypoint request with wrong tags" });
-        }
-        if self.stop != Stop::No || self.entries.len() >= self.config.entries_max {
-            self.rpc.lose(&at);
-            return out.fact(Fact::EntriesFull { conn });
-        }
-        let entry = self.next_entry.mint();
-        let git_rev = req.git_rev.get(..GIT_REV_MAX).unwrap_or(&req.git_rev);
-        out.push(Output::Motr(motr::Event::Asked(Box::new(EntrypointRequest {
-            entry,
-            process: req.process,
-            endpoint: format!("{}", Name(at.addr)).into(),
-            pid: req.pid,
-            first: req.first != 0,
-            git_rev: String::from_utf8_lossy(git_rev).into(),
-        }))));
-        self.entries.insert(entry, Entry { at, req });
     }
 
     fn on_command(&mut self, now: Instant, command: motr::Command, out: &mut Vec<Output>) {

@@ -3,9 +3,14 @@
 //! | request | known link | answer |
 //! |---|---|---|
 //! | first | – | a new link, initial tags |
-//! | not first | yes | all zero: the link goes on |
+//! | not first | yes, or just resumed and the process has not gone over yet | all zero: the link goes on |
 //! | not first | ended by [`Disconnect`](crate::ha::motr::Command::Disconnect) | `disconnected_previously`: the process aborts, as it is meant to |
 //! | not first | no | `do_reconnect`: a new link that goes on with the old one's tags |
+//! | not first, an old one | no | the cookie that it expects, and to ask again |
+//!
+//! An old request is one that waited for its answer while its link was ended, or that was made of an
+//! earlier life of ours. The tags in it may have moved since, and a process that is told other ones
+//! than it has aborts; so it is made to describe its link afresh. Its next request is a new one.
 //!
 //! A process accepts `do_reconnect` exactly if the cookie is another one than it knows. Motr's
 //! library has one cookie for its life, so it can only abort a process whose link it forgot. Ours
@@ -32,6 +37,8 @@ pub(crate) enum Say {
     Reuse,
     /// It goes on with what it has, under these names.
     Reconnect(LinkIds),
+    /// It is to describe its link once more.
+    Again,
     /// It is taken for dead.
     Ended,
 }
@@ -69,7 +76,7 @@ fn params(req: &EntrypointReq, say: Say) -> LinkParams {
             let tags_local = Tags { next: tags_local.delivered, ..tags_local };
             LinkParams { ids, tags_local, tags_remote }
         }
-        Say::Reuse | Say::Ended => LinkParams::default(),
+        Say::Reuse | Say::Again | Say::Ended => LinkParams::default(),
     }
 }
 
@@ -81,6 +88,7 @@ pub(crate) fn answer(
     entrypoint: Option<&Entrypoint>,
 ) -> EntrypointRep {
     let none = Entrypoint::default();
+    let entrypoint = entrypoint.filter(|_| say != Say::Again);
     let control = if entrypoint.is_some() { CONSUME } else { QUERY };
     let entrypoint = entrypoint.unwrap_or(&none);
     let text = |text: &str| Box::<[u8]>::from(text.as_bytes());

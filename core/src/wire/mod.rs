@@ -3,6 +3,7 @@
 //! Layers, from TCP upwards: [`frame`] → [`packet`] → [`item`] → [`fop`], with [`message`] and
 //! [`params`] inside. Names of files in the documentation are Motr's.
 
+mod asked;
 mod bytes;
 mod client;
 mod conns;

@@ -1,6 +1,5 @@
 //! A process at the other end of a link: whether it is there, and what passes over the link.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -8,12 +7,11 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::conns::Out;
-use super::endpoint::{Endpoint, Entry, LinkView, Output, Stop, Timer};
-use super::entry::{self, Say};
+use super::endpoint::{Endpoint, LinkView, Output, Stop, Timer};
 use super::fop::{Fop, LinkMsg};
 use super::link::{Answered, Link, State, refusal};
 use super::message;
-use super::params::{Cookie, LinkIds, Uint128};
+use super::params::{Cookie, LinkIds};
 use super::rpc::{Place, Up};
 use super::rpc_out::CallerId;
 use crate::base::errno::Errno;
@@ -21,7 +19,6 @@ use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{EntryId, LinkId, SendId};
 use crate::base::time::Instant;
-use crate::ha::entrypoint::Entrypoint;
 use crate::ha::message::Message;
 use crate::ha::motr::Event;
 
@@ -46,12 +43,16 @@ pub(super) struct Peer {
     pub(super) link: Link,
     pub(super) process: Fid,
     pub(super) addr: SocketAddr,
+    /// The request that made the link.
+    pub(super) entry: EntryId,
     /// The life of ours that the process knows.
     pub(super) cookie: Cookie,
+    /// The link that this one goes on with, as it was named here.
+    pub(super) resumed: Option<LinkIds>,
     pub(super) away: Option<Away>,
     /// It is to end when it has been told what it is owed.
     pub(super) ending: bool,
-    used: u64,
+    pub(super) used: u64,
 }
 
 impl Peer {
@@ -70,109 +71,6 @@ impl Peer {
 }
 
 impl Endpoint {
-    // ---- entrypoints --------------------------------------------------------------------------
-
-    /// The bridge has an answer: the link's part of it is ours.
-    pub(super) fn on_answer(
-        &mut self,
-        now: Instant,
-        entry: EntryId,
-        waiting: &Entry,
-        reply: Result<Arc<Entrypoint>, Errno>,
-        out: &mut Vec<Output>,
-    ) {
-        let Entry { at, req } = waiting;
-        let entrypoint = reply.ok().filter(|e| entry::fits(e));
-        let ours = req.params.ids.inverted();
-        let known = self.by_end.get(&ours.local).copied().filter(|id| {
-            self.links.get(id).is_some_and(|p| p.link.ids == ours && p.process == req.process)
-        });
-        let (say, cookie) = match known {
-            _ if req.first != 0 => (Say::New(self.new_ids(req.generation)), self.cookie),
-            Some(link) => (Say::Reuse, self.links.get(&link).map_or(self.cookie, |p| p.cookie)),
-            None if self.ended.contains(&ours) => (Say::Ended, req.cookie_expected),
-            None => {
-                (Say::Reconnect(self.new_ids(req.generation)), self.cookie_but(req.cookie_expected))
-            }
-        };
-        if let Say::New(_) | Say::Reconnect(_) = say {
-            self.make_room(now, req.process, out);
-        }
-        let answer = entry::answer(req, say, cookie, entrypoint.as_deref());
-        self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
-        match (say, known) {
-            (Say::New(ids) | Say::Reconnect(ids), _) => {
-                let link = self.next_link.mint();
-                let reconnected = matches!(say, Say::Reconnect(_));
-                let process = req.process;
-                out.push(Output::Motr(Event::LinkUp { link, entry, process, reconnected }));
-                out.fact(Fact::LinkUp { link, process, reconnected });
-                self.add(now, link, (waiting, say, cookie), ids.inverted(), out);
-            }
-            (Say::Reuse, Some(link)) => {
-                out.push(Output::Motr(Event::LinkReused { link, entry }));
-                self.on_alive(now, link, out);
-            }
-            _ => {}
-        }
-    }
-
-    /// Names for a new link, as the process sees them.
-    fn new_ids(&mut self, generation: u64) -> LinkIds {
-        let hi = self.config.generation;
-        let mut id = || Uint128 { hi, lo: self.rpc.mint.next() };
-        let (local, remote) = (id(), id());
-        let connection = Uint128 { hi: generation, lo: self.rpc.mint.next() };
-        LinkIds { local, remote, connection }
-    }
-
-    /// A cookie that the process does not expect.
-    fn cookie_but(&mut self, expected: Cookie) -> Cookie {
-        let mut cookie = self.cookie;
-        while cookie == expected {
-            cookie.0[4] = self.rpc.mint.next();
-        }
-        cookie
-    }
-
-    /// Ends the older link of the process, and another one if there are too many.
-    fn make_room(&mut self, now: Instant, process: Fid, out: &mut Vec<Output>) {
-        if let Some(link) = self.by_process.get(&process).copied() {
-            // Whoever was at its other end is dead or has forgotten it.
-            self.end(now, link, false, out);
-        }
-        while self.links.len() >= self.config.links_max.max(1) {
-            let place = |p: &Peer| (p.away.is_none(), p.used);
-            let Some((link, peer)) = self.links.iter().min_by_key(|(_, p)| place(p)) else {
-                return;
-            };
-            let (link, process) = (*link, peer.process);
-            out.fact(Fact::LinkEvicted { link, process });
-            self.end(now, link, true, out);
-        }
-    }
-
-    fn add(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        (waiting, say, cookie): (&Entry, Say, Cookie),
-        ids: LinkIds,
-        out: &mut Vec<Output>,
-    ) {
-        let (addr, process) = (waiting.at.addr, waiting.req.process);
-        let (sent, received) = entry::queues(&waiting.req, say);
-        let caller = self.rpc.start(now, addr, out);
-        let link = Link::new(ids, sent, received, caller);
-        self.clock += 1;
-        let used = self.clock;
-        self.links
-            .insert(id, Peer { link, process, addr, cookie, away: None, ending: false, used });
-        self.by_end.insert(ids.local, id);
-        self.by_process.insert(process, id);
-        self.by_caller.insert(caller, id);
-    }
-
     // ---- messages -----------------------------------------------------------------------------
 
     pub(super) fn send(
@@ -392,7 +290,7 @@ impl Endpoint {
     }
 
     /// A sign of life.
-    fn on_alive(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+    pub(super) fn on_alive(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get_mut(&id) else { return };
         let Some(away) = peer.away.take() else { return };
         self.timers.disarm(Timer::Probe(id));

@@ -406,9 +406,16 @@ impl Process {
     }
 
     /// The link goes on under new names, with all that is not known to be delivered to be sent again.
+    ///
+    /// A real process also aborts if its own application acknowledges anything between its asking and
+    /// now, which no server can help; this one does not.
     fn apply(&mut self, now: Instant, params: LinkParams, out: &mut Vec<Output>) {
         let caller = self.rpc.start(now, self.config.connect, out);
         let Some(link) = &mut self.link else { return };
+        let same_out = link.sent.tags().delivered == params.tags_local.delivered;
+        if !same_out || link.received.tags().assign != params.tags_remote.assign {
+            return self.abort("the tags have moved since they were told", out);
+        }
         link.ids = params.ids;
         link.caller = caller;
         link.sent.rewind();

@@ -410,7 +410,7 @@ impl Rpc {
         }
         match fop {
             // Its sender waits for it without limit, and takes an error for the end of the world.
-            Fop::SessionEstablish { .. } | Fop::EntrypointReq(_) => {
+            Fop::SessionEstablish { .. } => {
                 self.adopt(at, fop);
                 None
             }

@@ -8,5 +8,7 @@
     reason = "helpers of tests; each test uses a part of them"
 )]
 
+pub mod account;
+mod network;
 pub mod tape;
 pub mod world;

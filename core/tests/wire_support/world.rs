@@ -18,7 +18,7 @@ use hax_core::wire::{Config, Endpoint, Input, Output, Process, net, process};
 
 pub const MS: u64 = 1_000;
 pub const S: u64 = 1_000_000;
-const LATENCY: u64 = 200;
+pub(super) const LATENCY: u64 = 200;
 
 pub enum Machine {
     Hax(Box<Endpoint>),
@@ -26,23 +26,23 @@ pub enum Machine {
     Dead,
 }
 
-struct Node {
-    addr: SocketAddr,
-    machine: Machine,
-    life: u64,
-    accepted: u64,
-    wake: u64,
-    sockets: BTreeMap<ConnId, usize>,
+pub(super) struct Node {
+    pub(super) addr: SocketAddr,
+    pub(super) machine: Machine,
+    pub(super) life: u64,
+    pub(super) accepted: u64,
+    pub(super) wake: u64,
+    pub(super) sockets: BTreeMap<ConnId, usize>,
 }
 
 /// One TCP connection: `ends[0]` opened it and writes.
-struct Socket {
-    ends: [Option<(usize, u64, ConnId)>; 2],
+pub(super) struct Socket {
+    pub(super) ends: [Option<(usize, u64, ConnId)>; 2],
     /// Nothing written arrives before this.
-    busy: u64,
+    pub(super) busy: u64,
 }
 
-enum Ev {
+pub(super) enum Ev {
     Tick,
     Accept(usize, SocketAddr),
     Connected(usize),
@@ -73,10 +73,10 @@ pub struct World {
     pub now: u64,
     seq: u64,
     queue: BTreeMap<(u64, u64), (usize, u64, Ev)>,
-    nodes: Vec<Node>,
-    sockets: Vec<Socket>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) sockets: Vec<Socket>,
     /// Until then nothing written arrives; between which nodes.
-    stalls: BTreeMap<(usize, usize), u64>,
+    pub(super) stalls: BTreeMap<(usize, usize), u64>,
     /// How many of the next frames from a node are lost.
     pub lose: BTreeMap<usize, u32>,
     pub answer: Answer,
@@ -84,6 +84,8 @@ pub struct World {
     pub ack_after: [Option<u64>; 2],
     pub facts: Vec<(usize, Fact)>,
     pub hax: Vec<(u64, motr::Event)>,
+    /// The same of hax's earlier lives.
+    pub former: Vec<Vec<(u64, motr::Event)>>,
     pub processes: Vec<Vec<(u64, process::Event)>>,
     pub links: BTreeMap<Fid, LinkId>,
     pub exited: BTreeSet<usize>,
@@ -91,6 +93,8 @@ pub struct World {
     /// Sends of hax that are owed an end, with the link.
     pub owed: BTreeSet<(LinkId, SendId)>,
     pub trace: Vec<String>,
+    unacked: Vec<(LinkId, MsgId)>,
+    unacked_by: Vec<(usize, u64, MsgId)>,
 }
 
 pub fn addr(node: usize) -> SocketAddr {
@@ -106,17 +110,21 @@ pub fn numbered(n: u64) -> Message {
     Message::new(Wall(n), Body::Rpc { attempts: n, state: 0 })
 }
 
-pub fn number(message: &Message) -> u64 {
-    match message.body {
-        Body::Rpc { attempts, .. } => attempts,
-        _ => panic!("not numbered: {message:?}"),
-    }
-}
-
 pub fn entrypoint() -> Arc<Entrypoint> {
     let endpoint: Box<str> = "inet:stream:127.0.0.1@22002".into();
     let confds = vec![Confd { fid: Fid::service(10), endpoint: endpoint.clone() }];
     Arc::new(Entrypoint { quorum: 1, confds, rm: Fid::service(11), rm_endpoint: endpoint })
+}
+
+/// A world in which all processes have their links.
+pub fn connected(processes: usize) -> World {
+    let mut world = World::new(processes);
+    for node in 1..=processes {
+        world.command(node, process::Command::Ask);
+    }
+    world.run(S);
+    assert_eq!(world.links.len(), processes, "{}", world.trace.join("\n"));
+    world
 }
 
 impl World {
@@ -134,12 +142,15 @@ impl World {
             ack_after: [Some(0), Some(0)],
             facts: Vec::new(),
             hax: Vec::new(),
+            former: Vec::new(),
             processes: vec![Vec::new(); processes + 1],
             links: BTreeMap::new(),
             exited: BTreeSet::new(),
             next_send: 1,
             owed: BTreeSet::new(),
             trace: Vec::new(),
+            unacked: Vec::new(),
+            unacked_by: Vec::new(),
         };
         for node in 0..=processes {
             world.nodes.push(Node {
@@ -199,6 +210,8 @@ impl World {
         if node == 0 {
             self.owed.clear();
             self.links.clear();
+            self.unacked.clear();
+            self.former.push(std::mem::take(&mut self.hax));
         }
         for (_, socket) in std::mem::take(&mut self.nodes[node].sockets) {
             for end in 0..2 {
@@ -257,6 +270,18 @@ impl World {
         self.command(node, process::Command::Send { send: SendId(n), message });
     }
 
+    /// Whoever had a message and was not to acknowledge it, does.
+    pub fn acknowledge_all(&mut self) {
+        for (link, msg) in std::mem::take(&mut self.unacked) {
+            self.motr(motr::Command::Ack { link, msg });
+        }
+        for (node, life, msg) in std::mem::take(&mut self.unacked_by) {
+            if self.nodes[node].life == life {
+                self.command(node, process::Command::Ack { msg });
+            }
+        }
+    }
+
     pub fn run(&mut self, us: u64) {
         let end = self.now + us;
         while let Some((&(at, seq), _)) = self.queue.first_key_value() {
@@ -270,46 +295,7 @@ impl World {
         self.now = end;
     }
 
-    /// Whether a fact of this kind was reported by a node.
-    pub fn saw(&self, node: usize, kind: hax_core::base::fact::FactKind) -> usize {
-        self.facts.iter().filter(|(n, f)| *n == node && f.kind() == kind).count()
-    }
-
-    pub fn received_by_hax(&self, link: LinkId) -> Vec<u64> {
-        let of = |e: &(u64, motr::Event)| match &e.1 {
-            motr::Event::Received { link: l, message, .. } if *l == link => Some(number(message)),
-            _ => None,
-        };
-        self.hax.iter().filter_map(of).collect()
-    }
-
-    pub fn received_by(&self, node: usize) -> Vec<u64> {
-        let of = |e: &(u64, process::Event)| match &e.1 {
-            process::Event::Received { message, .. } => Some(number(message)),
-            _ => None,
-        };
-        self.processes[node].iter().filter_map(of).collect()
-    }
-
-    pub fn delivered_from(&self, node: usize) -> Vec<u64> {
-        let of = |e: &(u64, process::Event)| match &e.1 {
-            process::Event::Delivered { send } => Some(send.0),
-            _ => None,
-        };
-        self.processes[node].iter().filter_map(of).collect()
-    }
-
-    pub fn aborts(&self) -> Vec<(usize, &'static str)> {
-        let of = |(node, events): (usize, &Vec<(u64, process::Event)>)| {
-            events.iter().find_map(|e| match e.1 {
-                process::Event::Aborted { why } => Some((node, why)),
-                _ => None,
-            })
-        };
-        self.processes.iter().enumerate().filter_map(of).collect()
-    }
-
-    fn push(&mut self, at: u64, node: usize, ev: Ev) {
+    pub(super) fn push(&mut self, at: u64, node: usize, ev: Ev) {
         self.seq += 1;
         let life = self.nodes[node].life;
         self.queue.insert((at, self.seq), (node, life, ev));
@@ -332,6 +318,9 @@ impl World {
                     self.feed_net(node, net::Event::Connected { conn });
                 }
             }
+            // What the dead wrote last may arrive in reality, and then a process that is reconnecting
+            // at that moment aborts, whatever its new server does.
+            Ev::Data(..) if self.nodes[node].life != life => {}
             Ev::Data(socket, data) => {
                 if let Some((node, _, conn)) = self.sockets[socket].ends[1] {
                     self.feed_net(node, net::Event::Received { conn, bytes: Bytes::from(data) });
@@ -358,45 +347,7 @@ impl World {
         }
     }
 
-    fn on_accept(&mut self, socket: usize, to: SocketAddr) {
-        let Some((from, _, _)) = self.sockets[socket].ends[0] else { return };
-        let target = self.nodes.iter().position(|n| n.addr == to);
-        let at = self.now + LATENCY;
-        let target = target.filter(|t| !matches!(self.nodes[*t].machine, Machine::Dead));
-        let Some(target) = target else { return self.push(at, from, Ev::Fin(socket, 0)) };
-        let node = &mut self.nodes[target];
-        node.accepted += 1;
-        let conn = ConnId::accepted(node.accepted);
-        node.sockets.insert(conn, socket);
-        self.sockets[socket].ends[1] = Some((target, node.life, conn));
-        self.push(at, from, Ev::Connected(socket));
-        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
-        self.feed_net(target, net::Event::Accepted { conn, peer });
-    }
-
-    /// One end hangs up; the other one sees that after all that was written.
-    fn hang_up(&mut self, socket: usize, end: usize) {
-        self.sockets[socket].ends[end] = None;
-        let at = self.arrival(socket, 1 - end);
-        self.push(at, 0, Ev::Fin(socket, 1 - end));
-    }
-
-    fn arrival(&mut self, socket: usize, end: usize) -> u64 {
-        let ends = self.sockets[socket].ends;
-        let nodes = [ends[0], ends[1]].map(|e| e.map(|e| e.0));
-        let stalled = match nodes {
-            [Some(a), Some(b)] => self.stalls.get(&(a.min(b), a.max(b))).copied().unwrap_or(0),
-            _ => 0,
-        };
-        let at = (self.now + LATENCY).max(stalled);
-        if end == 1 {
-            self.sockets[socket].busy = self.sockets[socket].busy.max(at);
-            return self.sockets[socket].busy;
-        }
-        at
-    }
-
-    fn feed_net(&mut self, node: usize, event: net::Event) {
+    pub(super) fn feed_net(&mut self, node: usize, event: net::Event) {
         match self.nodes[node].machine {
             Machine::Hax(_) => self.feed_hax(Input::Net(event)),
             Machine::Process(_) => self.feed_process(node, process::Input::Net(event)),
@@ -483,11 +434,10 @@ impl World {
                 self.links.retain(|_, l| l != link);
                 assert!(!self.owed.iter().any(|(l, _)| l == link), "{link} closed, sends are owed");
             }
-            motr::Event::Received { link, msg, .. } => {
-                if let Some(after) = self.ack_after[0] {
-                    self.push(self.now + after, 0, Ev::Command(Do::Ack(*link, *msg)));
-                }
-            }
+            motr::Event::Received { link, msg, .. } => match self.ack_after[0] {
+                Some(after) => self.push(self.now + after, 0, Ev::Command(Do::Ack(*link, *msg))),
+                None => self.unacked.push((*link, *msg)),
+            },
             motr::Event::Delivered { link, send } | motr::Event::Undelivered { link, send } => {
                 assert!(self.owed.remove(&(*link, *send)), "{send} over {link} ended twice");
             }
@@ -499,11 +449,12 @@ impl World {
     fn on_process(&mut self, node: usize, event: process::Event) {
         self.trace.push(format!("{:>10} {node}: {event:?}", self.now));
         match &event {
-            process::Event::Received { msg, .. } => {
-                if let Some(after) = self.ack_after[1] {
+            process::Event::Received { msg, .. } => match self.ack_after[1] {
+                Some(after) => {
                     self.push(self.now + after, node, Ev::Command(Do::AckProcess(node, *msg)));
                 }
-            }
+                None => self.unacked_by.push((node, self.nodes[node].life, *msg)),
+            },
             process::Event::Aborted { .. } | process::Event::Stopped => {
                 self.processes[node].push((self.now, event));
                 return self.kill(node);
@@ -511,44 +462,5 @@ impl World {
             _ => {}
         }
         self.processes[node].push((self.now, event));
-    }
-
-    fn on_net(&mut self, node: usize, command: net::Command) {
-        match command {
-            net::Command::Connect { conn, to } => {
-                let socket = self.sockets.len();
-                let life = self.nodes[node].life;
-                self.sockets.push(Socket { ends: [Some((node, life, conn)), None], busy: 0 });
-                self.nodes[node].sockets.insert(conn, socket);
-                let other = self.nodes.iter().position(|n| n.addr == to).unwrap_or(node);
-                let stalled = self.stalls.get(&(node.min(other), node.max(other))).copied();
-                let at = (self.now + LATENCY).max(stalled.unwrap_or(0));
-                self.push(at, node, Ev::Accept(socket, to));
-            }
-            net::Command::Write { conn, segments } => {
-                let Some(socket) = self.nodes[node].sockets.get(&conn).copied() else { return };
-                let data: Vec<u8> = segments.concat();
-                assert!(!data.is_empty() && data.len() <= 131_072 + 160);
-                let bytes = data.len() as u32;
-                match self.lose.get_mut(&node).filter(|n| **n > 0) {
-                    Some(n) => *n -= 1,
-                    None => {
-                        let at = self.arrival(socket, 1);
-                        // In two pieces, as TCP may have it.
-                        let mut head = data;
-                        let tail = head.split_off(head.len() / 3);
-                        self.push(at, node, Ev::Data(socket, head));
-                        self.push(at, node, Ev::Data(socket, tail));
-                    }
-                }
-                self.feed_net(node, net::Event::Written { conn, bytes });
-            }
-            net::Command::Close { conn } => {
-                let Some(socket) = self.nodes[node].sockets.remove(&conn) else { return };
-                let end = usize::from(conn.is_accepted());
-                self.hang_up(socket, end);
-                self.feed_net(node, net::Event::Closed { conn });
-            }
-        }
     }
 }
