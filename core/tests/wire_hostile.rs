@@ -338,9 +338,8 @@ fn too_many_notes_are_delivered_as_malformed() {
             Fop::LinkMsg(msg) => Some(msg),
             _ => None,
         });
-        let is_nvec =
-            |m: &Box<LinkMsg>| m.message.as_ref().is_some_and(|m| m.body.name() == "NVEC");
-        messages.filter(is_nvec).last()
+        let is_nvec = |m: &LinkMsg| m.message.as_ref().is_some_and(|m| m.body.name() == "NVEC");
+        messages.filter(|m| is_nvec(m)).last()
     });
     let nvec = LinkMsg { ids, tag: 2, in_delivered: 1, ..*nvec.expect("a vector") };
     let header = ItemHeader { opcode: 207, xid: 2, xid_min: 2, ..session };

@@ -168,6 +168,13 @@ impl Conns {
         outbound.queue.push((key, segments));
     }
 
+    /// Drops what still waits for a connection: it has been given up.
+    pub(crate) fn unqueue(&mut self, to: SocketAddr, key: u64) {
+        if let Some(outbound) = self.outbound.get_mut(&to) {
+            outbound.queue.retain(|(old, _)| *old != key);
+        }
+    }
+
     /// Sees to it that there is or will be a connection to `to`. Whether one is up already is told
     /// by [`Conns::is_up`], whether it comes up by [`Seen::Reached`].
     pub(crate) fn open(&mut self, now: Instant, to: SocketAddr, out: &mut dyn Out) -> bool {

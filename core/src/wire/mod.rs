@@ -1,7 +1,8 @@
 //! Motr's wire on its `sock` transport, without Motr's library.
 //!
-//! Layers, from TCP upwards: [`frame`] → [`packet`] → [`item`] → [`fop`], with [`message`] and
-//! [`params`] inside. Names of files in the documentation are Motr's.
+//! Layers, from TCP upwards: [`frame`] → [`packet`] → [`item`] → [`fop`], with `message` and
+//! [`params`] inside. Above them the machines: connections → rpc (`rpc`, `rpc_in`, `rpc_out`) → `link`,
+//! which [`Endpoint`] and [`Process`] share. Names of files in the documentation are Motr's.
 
 mod asked;
 mod bytes;

@@ -253,7 +253,8 @@ impl Rpc {
             }
             Some(Then::Opened) => Up::Opened(id),
             Some(Then::Reply(fop)) => Up::Reply(id, fop),
-            Some(Then::Failed) => {
+            Some(Then::Failed(key)) => {
+                self.conns.unqueue(caller.to, key);
                 // An opening begins anew after the pause; an open caller is told what to do.
                 if !caller.is_open() {
                     self.timers.arm(Timer::Caller(id), now.after(RESEND));

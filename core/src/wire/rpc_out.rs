@@ -70,8 +70,8 @@ pub(crate) enum Then {
     Opened,
     /// The answer to what was asked.
     Reply(Fop),
-    /// No answer came, or an opening was refused.
-    Failed,
+    /// No answer came, or an opening was refused. What was sent under this key is given up.
+    Failed(u64),
     /// It has ended.
     Ended,
 }
@@ -130,13 +130,15 @@ impl Caller {
                 Then::Send(call.cookie.lo, call.frame.clone())
             }
             call => {
-                let failed = call.take().is_some();
-                match self.phase {
-                    Phase::OpeningConn | Phase::OpeningSession if failed => Then::Failed,
-                    Phase::OpeningConn | Phase::OpeningSession => self.begin(mint),
-                    Phase::Open => Then::Failed,
-                    Phase::ClosingSession => self.close_conn(mint),
-                    Phase::ClosingConn | Phase::Closed => self.end(),
+                let failed = call.take().map(|c| c.cookie.lo);
+                match (self.phase, failed) {
+                    (Phase::OpeningConn | Phase::OpeningSession | Phase::Open, Some(key)) => {
+                        Then::Failed(key)
+                    }
+                    (Phase::OpeningConn | Phase::OpeningSession, None) => self.begin(mint),
+                    (Phase::Open, None) => Then::Nothing,
+                    (Phase::ClosingSession, _) => self.close_conn(mint),
+                    (Phase::ClosingConn | Phase::Closed, _) => self.end(),
                 }
             }
         }
@@ -174,7 +176,7 @@ impl Caller {
                 self.session = session;
                 Then::Opened
             }
-            (Phase::OpeningConn | Phase::OpeningSession, _) => Then::Failed,
+            (Phase::OpeningConn | Phase::OpeningSession, _) => Then::Failed(header.cookie.lo),
             (Phase::Open, fop) => Then::Reply(fop),
             (Phase::ClosingSession, _) => self.close_conn(mint),
             (Phase::ClosingConn | Phase::Closed, _) => self.end(),

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use hax_core::base::id::ConnId;
-use hax_core::wire::net;
+use hax_core::wire::fop::Fop;
+use hax_core::wire::frame::Frames;
+use hax_core::wire::{net, packet};
 
-use super::world::{Ev, LATENCY, Machine, Socket, World};
+use super::world::{Ev, LATENCY, Machine, S, Socket, World};
 
 impl World {
     pub(super) fn on_accept(&mut self, socket: usize, to: SocketAddr) {
@@ -61,6 +64,7 @@ impl World {
             net::Command::Write { conn, segments } => {
                 let Some(socket) = self.nodes[node].sockets.get(&conn).copied() else { return };
                 let data: Vec<u8> = segments.concat();
+                self.watch(node, &data);
                 assert!(!data.is_empty() && data.len() <= 131_072 + 160);
                 let bytes = data.len() as u32;
                 match self.lose.get_mut(&node).filter(|n| **n > 0) {
@@ -81,6 +85,31 @@ impl World {
                 let end = usize::from(conn.is_accepted());
                 self.hang_up(socket, end);
                 self.feed_net(node, net::Event::Closed { conn });
+            }
+        }
+    }
+
+    /// A machine has one 207 of a link in flight: the next one is written when the last one is
+    /// answered, or has been given up and a second has passed.
+    fn watch(&mut self, node: usize, data: &[u8]) {
+        let mut frames = Frames::default();
+        frames.feed(Bytes::copy_from_slice(data));
+        let (_, payload) = frames.cut().unwrap().expect("a whole frame");
+        for item in packet::decode(&payload).unwrap().map(Result::unwrap) {
+            match item.fop {
+                Fop::LinkMsg(msg) => {
+                    assert_eq!(item.header.xid_min, item.header.xid);
+                    let last = (item.header.cookie, self.now);
+                    if let Some((cookie, at)) = self.flying.insert((node, msg.ids), last) {
+                        let answered = self.answered.contains(&cookie);
+                        let fine = answered || cookie == item.header.cookie || self.now - at >= S;
+                        assert!(fine, "{node}: two in flight\n{}", self.trace.join("\n"));
+                    }
+                }
+                Fop::LinkMsgRep { .. } => {
+                    self.answered.insert(item.header.cookie);
+                }
+                _ => {}
             }
         }
     }

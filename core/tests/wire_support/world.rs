@@ -14,6 +14,7 @@ use hax_core::base::time::{Instant, Next, Now, Wall};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
+use hax_core::wire::params::{LinkIds, Uint128};
 use hax_core::wire::{Config, Endpoint, Input, Output, Process, net, process};
 
 pub const MS: u64 = 1_000;
@@ -93,6 +94,9 @@ pub struct World {
     /// Sends of hax that are owed an end, with the link.
     pub owed: BTreeSet<(LinkId, SendId)>,
     pub trace: Vec<String>,
+    pub(super) answered: BTreeSet<Uint128>,
+    /// The 207 that each end of a link has in flight, and when it was sent last.
+    pub(super) flying: BTreeMap<(usize, LinkIds), (Uint128, u64)>,
     unacked: Vec<(LinkId, MsgId)>,
     unacked_by: Vec<(usize, u64, MsgId)>,
 }
@@ -149,6 +153,8 @@ impl World {
             next_send: 1,
             owed: BTreeSet::new(),
             trace: Vec::new(),
+            answered: BTreeSet::new(),
+            flying: BTreeMap::new(),
             unacked: Vec::new(),
             unacked_by: Vec::new(),
         };
