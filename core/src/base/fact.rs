@@ -113,8 +113,8 @@ facts! {
     Warn EntryUnknown { entry: EntryId } "{entry}: a reply to a request that does not wait for one";
     /// A reply to a request of a life of the process that is over.
     Debug EntryOutdated { entry: EntryId, process: Fid } "{entry}: not answered, {process} has asked again since";
-    /// A message that has no form on the wire was not sent.
-    Error Unsendable { send: SendId } "{send}: cannot be put on the wire";
+    /// A message that has no form on the wire, or would make its receiver abort, was not sent.
+    Error Unsendable { send: SendId } "{send}: not sent, its receivers could not bear it";
     /// A process has a link; messages may flow.
     Info LinkUp { link: LinkId, process: Fid, reconnected: bool } "{link}: up with {process} (reconnected: {reconnected})";
     /// The peer of a link is gone, for now.

@@ -23,6 +23,9 @@ use crate::base::timers::Timers;
 /// (`rpc/frmops.c:M0_RPC_TMO`).
 const CONNECT_FOR: Duration = Duration::from_secs(8);
 
+/// Bytes of unfinished frames, of all peers together.
+const PARTIAL_MAX: usize = 64 << 20;
+
 /// Where a machine's outputs go, whatever else they are.
 pub(crate) trait Out {
     fn net(&mut self, command: net::Command);
@@ -75,6 +78,8 @@ pub(crate) struct Conns {
     connecting: Timers<SocketAddr>,
     next: ConnId,
     clock: u64,
+    /// Bytes of unfinished frames.
+    partial: usize,
 }
 
 impl Conns {
@@ -91,6 +96,7 @@ impl Conns {
             connecting: Timers::default(),
             next: ConnId::opened(1),
             clock: 0,
+            partial: 0,
         }
     }
 
@@ -214,7 +220,7 @@ impl Conns {
 
     /// Closes the connection on which a peer broke the rules.
     pub(crate) fn refuse(&mut self, conn: ConnId, why: Fact, out: &mut dyn Out) {
-        if self.inbound.remove(&conn).is_some() {
+        if self.drop_inbound(conn).is_some() {
             out.fact(why);
             self.close(conn, out);
         }
@@ -224,7 +230,8 @@ impl Conns {
         for to in self.outbound.keys().copied().collect::<Vec<_>>() {
             self.reset(to, out);
         }
-        while let Some((conn, _)) = self.inbound.pop_first() {
+        while let Some(conn) = self.inbound.keys().next().copied() {
+            self.drop_inbound(conn);
             self.close(conn, out);
         }
     }
@@ -263,30 +270,43 @@ impl Conns {
     fn on_received(&mut self, conn: ConnId, bytes: Bytes, seen: &mut Vec<Seen>, out: &mut dyn Out) {
         // Peers write on their own connections only; what comes on ours is nothing.
         let Some(inbound) = self.inbound.get_mut(&conn) else { return };
+        self.partial -= inbound.frames.held();
         inbound.frames.feed(bytes);
-        let why = loop {
+        let mut refused = loop {
             match inbound.frames.cut() {
-                Ok(None) => return,
-                Err(why) => break Fact::BadFrame { conn, why: why.0 },
+                Ok(None) => break None,
+                Err(why) => break Some(Fact::BadFrame { conn, why: why.0 }),
                 Ok(Some((header, payload))) => {
                     let from = header.src.addr;
                     let known = inbound.from == Some(from);
                     if !known && !may_claim(from, inbound.peer, self.me, &self.named) {
-                        break Fact::NotItsAddress { conn };
+                        break Some(Fact::NotItsAddress { conn });
                     }
                     inbound.from = Some(from);
                     seen.push(Seen::Frame { conn, from, payload });
                 }
             }
         };
-        self.refuse(conn, why, out);
+        self.partial += inbound.frames.held();
+        if self.partial > PARTIAL_MAX {
+            refused = Some(Fact::BadFrame { conn, why: "too many unfinished frames" });
+        }
+        if let Some(why) = refused {
+            self.refuse(conn, why, out);
+        }
+    }
+
+    fn drop_inbound(&mut self, conn: ConnId) -> Option<Inbound> {
+        let inbound = self.inbound.remove(&conn)?;
+        self.partial -= inbound.frames.held();
+        Some(inbound)
     }
 
     fn on_closed(&mut self, conn: ConnId, seen: &mut Vec<Seen>, out: &mut dyn Out) {
         if self.closing.remove(&conn) {
             return;
         }
-        if let Some(inbound) = self.inbound.remove(&conn) {
+        if let Some(inbound) = self.drop_inbound(conn) {
             out.fact(Fact::ConnClosed { conn });
             let gone = inbound.from.filter(|f| !self.inbound.values().any(|i| i.from == Some(*f)));
             seen.extend(gone.map(Seen::Gone));

@@ -161,8 +161,17 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint that nobody has connected to yet.
+    ///
+    /// # Panics
+    ///
+    /// If the address to listen at is not one that a peer can connect to.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let ip = config.listen.ip();
+        assert!(
+            !ip.is_unspecified(),
+            "peers connect to the address that stands in our frames: {ip}"
+        );
         let settings = Settings {
             me: config.listen,
             generation: config.generation,
@@ -261,6 +270,8 @@ impl Endpoint {
         match command {
             motr::Command::Reply { entry, reply } => match self.entries.remove(&entry) {
                 Some(waiting) => self.on_answer(now, entry, &waiting, reply, out),
+                // What waited when the stop began got no reply.
+                None if self.stop != Stop::No => {}
                 None => out.fact(Fact::EntryUnknown { entry }),
             },
             motr::Command::Send { send, to, message } => self.send(now, send, &to, &message, out),

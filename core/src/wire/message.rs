@@ -40,6 +40,28 @@ pub(crate) fn is_sendable(message: &Message) -> bool {
     }
 }
 
+/// What in a message makes a real process that receives it abort or read past an array (`ha/note.c`,
+/// `ha/msg.h`).
+pub(crate) fn harm(message: &Message) -> Option<&'static str> {
+    let nvec = match &message.body {
+        Body::Malformed { why, .. } => return Some(why),
+        Body::Nvec(nvec) if nvec.ignore_same_state > 1 => {
+            return Some("ignore_same_state is neither 0 nor 1");
+        }
+        Body::Nvec(nvec) if nvec.kind == NvecKind::Set => nvec,
+        _ => return None,
+    };
+    nvec.notes.iter().find_map(|note| match note.state {
+        ObjectState::Unknown | ObjectState::Undefined(_) => Some("a state that no object can have"),
+        ObjectState::Repair | ObjectState::Rebalance
+            if !note.fid.object().is_some_and(|o| o.may_repair()) =>
+        {
+            Some("a repair of what cannot be repaired")
+        }
+        _ => None,
+    })
+}
+
 /// Reads a message up to its tag.
 pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Message, Bad> {
     Ok(Message {

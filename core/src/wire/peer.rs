@@ -81,7 +81,7 @@ impl Endpoint {
         message: &Message,
         out: &mut Vec<Output>,
     ) {
-        let sendable = message::is_sendable(message);
+        let sendable = message::is_sendable(message) && message::harm(message).is_none();
         let mut body = Vec::new();
         if sendable {
             message::encode(message, &mut body);

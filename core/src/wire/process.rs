@@ -28,8 +28,7 @@ use crate::base::id::{MsgId, SendId};
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
 use crate::ha::entrypoint::Entrypoint;
-use crate::ha::message::{Body, Message};
-use crate::ha::note::{NvecKind, ObjectState};
+use crate::ha::message::Message;
 
 /// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`).
 const PAUSE: Duration = Duration::from_secs(1);
@@ -333,7 +332,7 @@ impl Process {
         if brought.wrong.is_some() {
             return self.abort("in_delivered says what cannot be", out);
         }
-        if let Some(why) = message.as_ref().and_then(|(_, m)| poison(m)) {
+        if let Some(why) = message.as_ref().and_then(|(_, m)| message::harm(m)) {
             return self.abort(why, out);
         }
         self.rpc.reply(now, &at, brought.reply, out);
@@ -447,25 +446,4 @@ impl Process {
 
 fn tell(delivered: Vec<SendId>, out: &mut Vec<Output>) {
     out.extend(delivered.into_iter().map(|send| Output::Event(Event::Delivered { send })));
-}
-
-/// What in a message makes a real process abort or read past an array (`ha/note.c`, `ha/msg.h`).
-fn poison(message: &Message) -> Option<&'static str> {
-    let nvec = match &message.body {
-        Body::Malformed { why, .. } => return Some(why),
-        Body::Nvec(nvec) if nvec.ignore_same_state > 1 => {
-            return Some("ignore_same_state is neither 0 nor 1");
-        }
-        Body::Nvec(nvec) if nvec.kind == NvecKind::Set => nvec,
-        _ => return None,
-    };
-    nvec.notes.iter().find_map(|note| match note.state {
-        ObjectState::Unknown | ObjectState::Undefined(_) => Some("a state that no object can have"),
-        ObjectState::Repair | ObjectState::Rebalance
-            if !note.fid.object().is_some_and(|o| o.may_repair()) =>
-        {
-            Some("a repair of what cannot be repaired")
-        }
-        _ => None,
-    })
 }
