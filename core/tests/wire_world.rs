@@ -2,12 +2,13 @@
 
 mod wire_support;
 
+use hax_core::base::errno::Errno;
 use hax_core::base::fact::FactKind;
-use hax_core::base::id::SendId;
+use hax_core::base::id::{EntryId, SendId};
 use hax_core::ha::motr;
 use hax_core::wire::process::{Command, Event};
 use wire_support::account::at_peace;
-use wire_support::world::{Answer, MS, S, World, connected, fid};
+use wire_support::world::{Answer, MS, S, World, connected, entrypoint, fid};
 
 /// How often the process was told that its link failed, and that it reconnected.
 fn failures(world: &World, node: usize) -> (usize, usize) {
@@ -176,7 +177,8 @@ fn a_restarted_process_gets_a_new_link_and_the_old_one_ends() {
     let killed = world.now;
     world.send_to(1);
     world.send_to(1);
-    world.run(10 * S);
+    world.run(15 * S);
+    assert_eq!(world.saw(0, FactKind::LinkSilent), 0, "who is gone is not written to");
     let down = hax_events(&world, is_down);
     assert!(down.len() == 1 && down[0] - killed < MS, "seen at once");
     assert_eq!(world.owed.len(), 2, "what it is owed is kept");
@@ -291,7 +293,7 @@ fn what_is_not_acknowledged_is_bounded() {
     for n in 1..=10 {
         world.send_from(1, n);
     }
-    world.run(5 * S);
+    world.run(3 * S);
     let link = world.links[&fid(1)];
     assert_eq!(world.received_by_hax(link), [1, 2, 3, 4]);
     assert!(world.saw(0, FactKind::UnackedFull) > 0);
@@ -308,7 +310,8 @@ fn what_is_not_acknowledged_is_bounded() {
     assert_eq!(world.delivered_from(1), []);
     world.ack_after[0] = Some(0);
     world.motr(motr::Command::Ack { link, msg: msgs[0] });
-    world.run(5 * S);
+    // The next one comes with the next of the sends that were dropped before.
+    world.run(1_500 * MS);
     assert_eq!(world.received_by_hax(link), (1..=10).collect::<Vec<_>>());
     assert_eq!(world.delivered_from(1), (1..=10).collect::<Vec<_>>());
     at_peace(&world);
@@ -370,4 +373,133 @@ fn a_full_queue_is_told_at_once() {
     let link = world.links[&fid(1)];
     assert_eq!(last, Some(motr::Event::Undelivered { link, send: SendId(3) }));
     assert_eq!(world.endpoint().view().links[0].queued, 2);
+}
+
+fn reply(world: &mut World, entry: u64, fine: bool) {
+    let reply = if fine { Ok(entrypoint()) } else { Err(Errno::EAGAIN) };
+    world.motr(motr::Command::Reply { entry: EntryId(entry), reply });
+    world.run(20 * MS);
+}
+
+/// A process that has its link and waits for an answer to its second request; messages have passed
+/// since it asked.
+fn asking_again() -> World {
+    let mut world = World::new(2);
+    world.answer = Answer::Never;
+    world.command(1, Command::Ask);
+    world.run(20 * MS);
+    reply(&mut world, 1, false);
+    world.send_from(1, 1);
+    world.send_to(1);
+    world.run(20 * MS);
+    assert_eq!((world.received_by(1), world.delivered_from(1)), (vec![1], vec![1]));
+    world
+}
+
+#[test]
+fn a_request_made_of_an_earlier_life_is_made_again() {
+    let mut world = asking_again();
+    world.kill(0);
+    world.run(100 * MS);
+    world.answer = Answer::After(0);
+    world.start(0);
+    world.send_from(1, 2);
+    world.run(5 * S);
+    assert_eq!(failures(&world, 1), (1, 1));
+    assert_eq!(world.delivered_from(1), [1, 2]);
+    at_peace(&world);
+}
+
+#[test]
+fn a_request_whose_link_has_ended_meanwhile_is_made_again() {
+    let mut world = World::new(2);
+    world.start_with(0, |config| config.links_max = 1);
+    world.answer = Answer::Never;
+    world.command(1, Command::Ask);
+    world.run(20 * MS);
+    reply(&mut world, 1, false);
+    world.send_from(1, 1);
+    world.send_to(1);
+    world.run(20 * MS);
+    // Another process takes the only place.
+    world.command(2, Command::Ask);
+    world.run(20 * MS);
+    reply(&mut world, 3, true);
+    reply(&mut world, 2, true);
+    world.answer = Answer::After(0);
+    reply(&mut world, 4, true);
+    world.send_from(1, 2);
+    world.run(10 * S);
+    assert_eq!(world.delivered_from(1), [1, 2], "{}", world.trace.join("\n"));
+    at_peace(&world);
+}
+
+#[test]
+fn who_is_told_to_ask_again_while_reconnecting_reconnects_once() {
+    let mut world = connected(1);
+    world.kill(0);
+    world.run(100 * MS);
+    world.answer = Answer::Again(5);
+    world.start(0);
+    world.send_from(1, 1);
+    world.run(5 * S);
+    assert_eq!(hax_events(&world, is_up).len(), 1);
+    assert_eq!(hax_events(&world, is_reused).len(), 5);
+    assert_eq!(failures(&world, 1), (1, 1));
+    assert_eq!(world.delivered_from(1), [1]);
+    at_peace(&world);
+}
+
+#[test]
+fn an_answer_for_a_life_that_is_over_ends_no_link() {
+    let mut world = World::new(1);
+    world.answer = Answer::Never;
+    world.command(1, Command::Ask);
+    world.run(20 * MS);
+    world.kill(1);
+    world.start(1);
+    world.command(1, Command::Ask);
+    world.run(20 * MS);
+    reply(&mut world, 2, true);
+    let link = world.links[&fid(1)];
+    reply(&mut world, 1, true);
+    assert_eq!(world.links[&fid(1)], link);
+    assert_eq!(world.saw(0, FactKind::EntryOutdated), 1);
+    world.send_to(1);
+    world.run(S);
+    assert_eq!(world.received_by(1), [1]);
+    at_peace(&world);
+}
+
+#[test]
+fn what_was_taken_in_unheard_is_asked_for() {
+    let mut world = connected(1);
+    world.ack_after[1] = Some(S);
+    world.send_to(1);
+    world.run(500 * MS);
+    // The process says so while nobody hears it, ten times, and then never again.
+    world.stall(0, 1, 14 * S);
+    world.run(20 * S);
+    assert_eq!(failures(&world, 1).0, 1);
+    at_peace(&world);
+}
+
+#[test]
+fn a_stop_tells_what_is_acknowledged_and_waits_for_what_is_in_flight() {
+    let mut world = connected(1);
+    world.ack_after = [None, Some(0)];
+    world.send_from(1, 1);
+    world.run(10 * MS);
+    let received = |e: &(u64, motr::Event)| match &e.1 {
+        motr::Event::Received { link, msg, .. } => Some((*link, *msg)),
+        _ => None,
+    };
+    let (link, msg) = world.hax.iter().find_map(received).unwrap();
+    world.send_to(1);
+    world.motr(motr::Command::Ack { link, msg });
+    world.motr(motr::Command::Stop);
+    world.run(S);
+    assert!(world.exited.contains(&0));
+    assert_eq!(world.delivered_from(1), [1]);
+    assert_eq!(world.received_by(1), [1]);
 }

@@ -108,6 +108,7 @@ impl Endpoint {
             (Say::Reuse, Some(link)) => {
                 out.push(Output::Motr(Event::LinkReused { link, entry }));
                 self.on_alive(now, link, out);
+                self.inquire(now, link, out);
             }
             _ => {}
         }

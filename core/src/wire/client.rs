@@ -125,7 +125,8 @@ impl Process {
             for (send, body) in self.early.drain(..) {
                 sent.push(send, body);
             }
-            self.link = Some(Link::new(params.ids, sent, InQueue::new(FIRST_TAG_SERVER), caller));
+            let received = InQueue::new(FIRST_TAG_SERVER);
+            self.link = Some(Link::new(params.ids, sent, received, caller).of_process());
             out.push(Output::Event(Event::LinkUp { reconnected: false }));
         } else if do_reconnect != 0 {
             self.change = match self.change {

@@ -339,3 +339,85 @@ fn may_claim(
 fn size_of_all(segments: &[Bytes]) -> usize {
     segments.iter().map(Bytes::len).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::endpoint::Output;
+    use super::*;
+
+    const NOW: Instant = Instant::from_micros(0);
+
+    fn local(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn new(conns_max: usize) -> (Conns, Vec<Output>, Vec<Seen>) {
+        (Conns::new(local(1), conns_max, 100), Vec::new(), Vec::new())
+    }
+
+    fn frame(byte: u8, size: usize) -> Box<[Bytes]> {
+        Box::new([Bytes::from(alloc::vec![byte; size])])
+    }
+
+    /// First bytes of what was written.
+    fn written(out: &mut Vec<Output>) -> Vec<u8> {
+        let written = out.drain(..).filter_map(|o| match o {
+            Output::Net(net::Command::Write { segments, .. }) => Some(segments[0][0]),
+            _ => None,
+        });
+        written.collect()
+    }
+
+    #[test]
+    fn what_waits_is_replaced_and_dropped_by_its_name() {
+        let (mut conns, mut out, mut seen) = new(8);
+        for (key, byte) in [(1, 1), (2, 2), (1, 3), (3, 4), (2, 5)] {
+            conns.send(NOW, local(2), key, frame(byte, 30), &mut out);
+        }
+        conns.unqueue(local(2), 3);
+        assert_eq!(written(&mut out), []);
+        let conn = ConnId::opened(1);
+        conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+        assert_eq!(written(&mut out), [3, 5]);
+    }
+
+    #[test]
+    fn who_does_not_read_is_not_written_to() {
+        let (mut conns, mut out, mut seen) = new(8);
+        let conn = ConnId::opened(1);
+        conns.open(NOW, local(2), &mut out);
+        conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+        for byte in 1..=3 {
+            conns.send(NOW, local(2), byte.into(), frame(byte, 40), &mut out);
+        }
+        assert_eq!(written(&mut out), [1, 2]);
+        conns.on_event(net::Event::Written { conn, bytes: 40 }, &mut seen, &mut out);
+        conns.send(NOW, local(2), 4, frame(4, 40), &mut out);
+        assert_eq!(written(&mut out), [4]);
+    }
+
+    #[test]
+    fn connecting_is_given_up_after_a_while() {
+        let (mut conns, mut out, mut seen) = new(8);
+        conns.send(NOW, local(2), 1, frame(1, 1), &mut out);
+        conns.on_time(NOW.after(CONNECT_FOR), &mut seen, &mut out);
+        assert!(matches!(seen[..], [Seen::Refused(to)] if to == local(2)));
+        assert_eq!(conns.len(), 0);
+        let conn = ConnId::opened(1);
+        assert_eq!(out.last(), Some(&Output::Net(net::Command::Close { conn })));
+        assert!(!conns.is_quiet());
+        conns.on_event(net::Event::Closed { conn }, &mut seen, &mut out);
+        assert!(conns.is_quiet() && seen.len() == 1);
+    }
+
+    #[test]
+    fn the_least_used_connection_makes_room() {
+        let (mut conns, mut out, mut seen) = new(2);
+        for n in 1..=3 {
+            conns.send(NOW, local(n), 1, frame(1, 1), &mut out);
+            let conn = ConnId::opened(n.into());
+            conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+        }
+        assert!(!conns.is_up(local(1)) && conns.is_up(local(2)) && conns.is_up(local(3)));
+    }
+}

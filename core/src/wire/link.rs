@@ -43,6 +43,9 @@ pub(crate) struct Link {
     pub(crate) state: State,
     /// A 207 is to be sent although nothing is new, for the `in_delivered` of its answer.
     pub(crate) asks: bool,
+    /// What was delivered counts as told when it is sent, not when that is answered: so do real
+    /// processes (`link.c:ha_link_q_in_confirm_all`), and do not tell it again if it was lost.
+    tells_once: bool,
     seq: u64,
 }
 
@@ -70,7 +73,13 @@ pub(crate) enum Answered {
 
 impl Link {
     pub(crate) fn new(ids: LinkIds, sent: OutQueue, received: InQueue, caller: CallerId) -> Self {
-        Self { ids, sent, received, caller, state: State::Opening, asks: false, seq: 0 }
+        let (state, asks, tells_once) = (State::Opening, false, false);
+        Self { ids, sent, received, caller, state, asks, tells_once, seq: 0 }
+    }
+
+    /// The same, telling once as a process does.
+    pub(crate) fn of_process(self) -> Self {
+        Self { tells_once: true, ..self }
     }
 
     /// Sends what there is to send, if nothing is in flight.
@@ -85,6 +94,9 @@ impl Link {
         self.asks = false;
         self.seq += 1;
         let told = self.received.delivered();
+        if self.tells_once {
+            self.received.told(told);
+        }
         self.state = State::Waiting { message: message.is_some(), told };
         let nr = u64::from(message.is_some());
         let (tag, body) = message.unwrap_or_else(|| (0, Bytes::from_static(&NO_MESSAGE)));

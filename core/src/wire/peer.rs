@@ -296,12 +296,19 @@ impl Endpoint {
         self.timers.disarm(Timer::Probe(id));
         out.push(Output::Motr(Event::LinkBack { link: id }));
         out.fact(Fact::LinkBack { link: id, process: peer.process });
-        // What was taken in while nobody could say so is asked for.
-        peer.link.asks = peer.link.sent.awaits();
         if away == Away::Gone {
             self.rpc.resume(now, peer.link.caller, out);
         }
-        self.pump(now, id, out);
+        self.inquire(now, id, out);
+    }
+
+    /// Asks for what the process has taken in: while it could not be reached it may have said so, and
+    /// it does not say it twice.
+    pub(super) fn inquire(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        if let Some(peer) = self.links.get_mut(&id) {
+            peer.link.asks = peer.link.sent.awaits();
+            self.pump(now, id, out);
+        }
     }
 
     fn at(&self, addr: SocketAddr, which: impl Fn(&Peer) -> bool) -> Vec<LinkId> {

@@ -182,3 +182,85 @@ impl InQueue {
         self.confirmed = self.confirmed.max(in_delivered);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn filled(n: u64) -> OutQueue {
+        let mut queue = OutQueue::new(1);
+        (1..=n).for_each(|n| queue.push(SendId(n), Bytes::new()));
+        queue
+    }
+
+    fn raised(queue: &mut OutQueue, to: u64) -> Result<Vec<u64>, WrongTag> {
+        let mut delivered = Vec::new();
+        queue.raise(to, &mut delivered)?;
+        Ok(delivered.iter().map(|send| send.0).collect())
+    }
+
+    #[test]
+    fn what_is_delivered_is_what_the_peer_says() {
+        let mut queue = filled(4);
+        assert_eq!(raised(&mut queue, 3), Err(WrongTag), "nothing is sent yet");
+        let tags: Vec<u64> = core::iter::from_fn(|| queue.take().map(|(tag, _)| tag)).collect();
+        assert_eq!(tags, [1, 3, 5, 7]);
+        assert_eq!(raised(&mut queue, 5), Ok(alloc::vec![1, 2]));
+        assert_eq!(raised(&mut queue, 3), Ok(alloc::vec![]), "smaller ones say nothing");
+        assert_eq!(raised(&mut queue, 6), Err(WrongTag));
+        assert_eq!(raised(&mut queue, 11), Err(WrongTag));
+        assert_eq!(raised(&mut queue, 9), Ok(alloc::vec![3, 4]));
+        let tags = Tags { confirmed: 9, delivered: 9, next: 9, assign: 9 };
+        assert_eq!(queue.tags(), tags);
+    }
+
+    #[test]
+    fn what_could_not_be_sent_goes_back_unless_it_arrived_all_the_same() {
+        let mut queue = filled(2);
+        queue.take();
+        queue.untake();
+        assert_eq!(queue.take().map(|(tag, _)| tag), Some(1));
+        // The peer has it and says so before the sending is given up.
+        assert_eq!(raised(&mut queue, 3), Ok(alloc::vec![1]));
+        queue.untake();
+        assert_eq!(queue.take().map(|(tag, _)| tag), Some(3));
+        // Given up first, told later.
+        queue.untake();
+        assert_eq!(raised(&mut queue, 5), Ok(alloc::vec![2]));
+        assert_eq!(queue.take(), None);
+        assert_eq!(queue.next(), 5);
+    }
+
+    #[test]
+    fn what_an_earlier_life_sent_may_still_be_confirmed() {
+        let mut queue = OutQueue::resumed(5, 9);
+        queue.push(SendId(1), Bytes::new());
+        assert_eq!(queue.tags(), Tags { confirmed: 5, delivered: 5, next: 9, assign: 11 });
+        assert_eq!(queue.take().map(|(tag, _)| tag), Some(9));
+        assert_eq!(raised(&mut queue, 7), Ok(alloc::vec![]));
+        assert_eq!(raised(&mut queue, 11), Ok(alloc::vec![1]));
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn giving_up_tells_what_was_sent_from_what_was_not() {
+        let mut queue = filled(3);
+        queue.take();
+        assert_eq!(queue.give_up(false).count(), 2);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.give_up(true).count(), 1);
+    }
+
+    #[test]
+    fn acknowledgements_count_in_order() {
+        let mut queue = InQueue::new(2);
+        (1..=3).for_each(|n| queue.accept(MsgId(n)));
+        assert!(queue.ack(MsgId(2)) && queue.ack(MsgId(3)) && !queue.ack(MsgId(3)));
+        assert_eq!((queue.delivered(), queue.held(), queue.owes()), (2, 3, false));
+        assert!(queue.ack(MsgId(1)));
+        assert_eq!((queue.delivered(), queue.held(), queue.owes()), (8, 0, true));
+        queue.told(8);
+        assert!(!queue.owes() && queue.expects(8) && queue.expects(0) && !queue.expects(6));
+    }
+}

@@ -252,16 +252,11 @@ impl Incoming {
 
     /// Drops replies that are too old to be asked for.
     pub(crate) fn sweep(&mut self, now: Instant) {
-        let mut freed = 0;
-        for session in self.conns.values_mut().flat_map(|c| c.sessions.values_mut()) {
-            while let Some(front) = session.served.front()
-                && front.reply.is_some()
-                && now.since(front.at) >= KEEP
-            {
-                freed += session.served.pop_front().and_then(|s| s.reply).map_or(0, |r| r.len());
-            }
+        let sessions = self.conns.values_mut().flat_map(|c| c.sessions.values_mut());
+        let old = |s: &&mut Served| now.since(s.at) >= KEEP;
+        for served in sessions.flat_map(|s| s.served.iter_mut()).filter(old) {
+            self.reply_bytes -= served.reply.take().map_or(0, |r| r.len());
         }
-        self.reply_bytes -= freed;
     }
 
     pub(crate) fn keeps_replies(&self) -> bool {
@@ -310,5 +305,104 @@ impl Session {
 
     fn reply_bytes(&self) -> usize {
         self.served.iter().filter_map(|s| s.reply.as_ref()).map(Bytes::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fop::Fop;
+    use super::*;
+
+    const NOW: Instant = Instant::from_micros(0);
+
+    struct Peer {
+        incoming: Incoming,
+        addr: SocketAddr,
+        header: ItemHeader,
+    }
+
+    impl Peer {
+        fn new() -> Self {
+            let addr = SocketAddr::from(([127, 0, 0, 1], 2));
+            let mut incoming = Incoming::new(8, 1000);
+            let uuid = Uint128 { hi: 1, lo: 2 };
+            let sender = incoming.open(addr, uuid, &mut Mint(100));
+            incoming.open_session((addr, sender), 7);
+            let cookie = Uint128::default();
+            let header = ItemHeader::unsequenced(207, uuid, sender, cookie);
+            Self { incoming, addr, header: ItemHeader { session: 7, ..header } }
+        }
+
+        fn admit(&mut self, xid: u64, xid_min: u64) -> Verdict {
+            self.header = ItemHeader { xid, xid_min, ..self.header };
+            self.incoming.admit(NOW, self.addr, &self.header, xid)
+        }
+    }
+
+    #[test]
+    fn a_doubled_opening_opens_one_connection() {
+        let mut peer = Peer::new();
+        let sender = peer.header.sender;
+        assert_eq!(peer.incoming.open(peer.addr, peer.header.uuid, &mut Mint(500)), sender);
+        assert_eq!(peer.incoming.len(), 1);
+        let other = Uint128 { hi: 1, lo: 3 };
+        assert_ne!(peer.incoming.open(peer.addr, other, &mut Mint(500)), sender);
+    }
+
+    #[test]
+    fn requests_are_served_once_and_in_order() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        assert_eq!(peer.admit(1, 1), Verdict::Drop, "being served");
+        let reply = Bytes::from_static(b"reply");
+        peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &reply);
+        assert_eq!(peer.admit(1, 1), Verdict::Again(reply));
+        assert_eq!(peer.admit(3, 1), Verdict::Early);
+        let item = Item { header: peer.header, fop: Fop::ConnEstablish };
+        peer.incoming.hold(peer.addr, item.clone());
+        assert_eq!(peer.incoming.unhold(peer.addr, &peer.header), None);
+        assert_eq!(peer.admit(2, 1), Verdict::Serve);
+        assert_eq!(peer.incoming.unhold(peer.addr, &peer.header), Some(item));
+        assert_eq!(peer.admit(3, 1), Verdict::Serve);
+        assert_eq!(peer.admit(9, 9), Verdict::Serve, "the ones between were given up");
+        assert_eq!(peer.admit(5, 5), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_lost_request_may_come_again() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        peer.incoming.unserve(peer.addr, &peer.header.clone());
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+    }
+
+    #[test]
+    fn another_request_with_the_same_xid_is_found_out() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        assert_eq!(peer.incoming.admit(NOW, peer.addr, &peer.header, 99), Verdict::Changed);
+    }
+
+    #[test]
+    fn an_adopted_session_goes_on_where_it_was() {
+        let mut peer = Peer::new();
+        peer.header.session = 8;
+        assert_eq!(peer.admit(70, 60), Verdict::Unknown);
+        peer.incoming.adopt(peer.addr, &peer.header.clone());
+        assert_eq!(peer.admit(70, 60), Verdict::Serve);
+    }
+
+    #[test]
+    fn replies_are_bounded_in_time_and_bytes() {
+        let mut peer = Peer::new();
+        for xid in 1..=5 {
+            assert_eq!(peer.admit(xid, 1), Verdict::Serve);
+            let reply = Bytes::from(alloc::vec![0; 300]);
+            peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &reply);
+            assert!(peer.incoming.reply_bytes <= 1000);
+        }
+        assert!(peer.incoming.keeps_replies());
+        peer.incoming.sweep(NOW.after(KEEP));
+        assert!(!peer.incoming.keeps_replies());
     }
 }
