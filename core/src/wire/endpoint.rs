@@ -336,3 +336,15 @@ pub struct LinkView {
     /// Our in queue.
     pub tags_in: super::params::Tags,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::process;
+    use super::*;
+
+    #[test]
+    fn inputs_and_outputs_are_small() {
+        assert!(size_of::<Input>() <= 64 && size_of::<Output>() <= 64);
+        assert!(size_of::<process::Input>() <= 64 && size_of::<process::Output>() <= 64);
+    }
+}

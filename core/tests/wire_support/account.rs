@@ -4,7 +4,7 @@ use hax_core::base::fact::FactKind;
 use hax_core::base::id::LinkId;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
-use hax_core::wire::process;
+use hax_core::wire::process::Event;
 
 use super::world::World;
 
@@ -30,6 +30,36 @@ pub fn at_peace(world: &World) {
     }
 }
 
+/// How often the process was told that its link failed, and that it reconnected.
+pub fn failures(world: &World, node: usize) -> (usize, usize) {
+    let count = |f: fn(&Event) -> bool| world.processes[node].iter().filter(|e| f(&e.1)).count();
+    (count(|e| *e == Event::LinkFailed), count(|e| *e == Event::LinkUp { reconnected: true }))
+}
+
+pub fn hax_events(world: &World, f: fn(&motr::Event) -> bool) -> Vec<u64> {
+    world.hax.iter().filter(|e| f(&e.1)).map(|e| e.0).collect()
+}
+
+pub fn is_down(event: &motr::Event) -> bool {
+    matches!(event, motr::Event::LinkDown { .. })
+}
+
+pub fn is_back(event: &motr::Event) -> bool {
+    matches!(event, motr::Event::LinkBack { .. })
+}
+
+pub fn is_up(event: &motr::Event) -> bool {
+    matches!(event, motr::Event::LinkUp { .. })
+}
+
+pub fn is_reused(event: &motr::Event) -> bool {
+    matches!(event, motr::Event::LinkReused { .. })
+}
+
+pub fn is_asked(event: &motr::Event) -> bool {
+    matches!(event, motr::Event::Asked(_))
+}
+
 impl World {
     /// Whether a fact of this kind was reported by a node.
     pub fn saw(&self, node: usize, kind: FactKind) -> usize {
@@ -45,25 +75,25 @@ impl World {
     }
 
     pub fn received_by(&self, node: usize) -> Vec<u64> {
-        let of = |e: &(u64, process::Event)| match &e.1 {
-            process::Event::Received { message, .. } => Some(number(message)),
+        let of = |e: &(u64, Event)| match &e.1 {
+            Event::Received { message, .. } => Some(number(message)),
             _ => None,
         };
         self.processes[node].iter().filter_map(of).collect()
     }
 
     pub fn delivered_from(&self, node: usize) -> Vec<u64> {
-        let of = |e: &(u64, process::Event)| match &e.1 {
-            process::Event::Delivered { send } => Some(send.0),
+        let of = |e: &(u64, Event)| match &e.1 {
+            Event::Delivered { send } => Some(send.0),
             _ => None,
         };
         self.processes[node].iter().filter_map(of).collect()
     }
 
     pub fn aborts(&self) -> Vec<(usize, &'static str)> {
-        let of = |(node, events): (usize, &Vec<(u64, process::Event)>)| {
+        let of = |(node, events): (usize, &Vec<(u64, Event)>)| {
             events.iter().find_map(|e| match e.1 {
-                process::Event::Aborted { why } => Some((node, why)),
+                Event::Aborted { why } => Some((node, why)),
                 _ => None,
             })
         };
