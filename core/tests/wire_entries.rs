@@ -201,3 +201,21 @@ fn an_answer_for_a_life_that_is_over_ends_no_link() {
     assert_eq!(world.received_by(1), [1]);
     at_peace(&world);
 }
+
+#[test]
+fn what_is_sent_before_the_process_knows_its_link_waits_no_longer_than_it() {
+    let mut world = World::new(1);
+    world.command(1, Command::Ask);
+    while world.links.is_empty() {
+        world.run(100);
+    }
+    // It does once it has closed the connection on which it asked, which takes a second try here.
+    world.lose.insert(1, 1);
+    world.run(500 * MS);
+    world.send_from(1, 1);
+    world.send_to(1);
+    world.run(700 * MS);
+    assert_eq!(world.saw(0, FactKind::LinkRefused), 1);
+    assert_eq!(world.received_by(1), [1]);
+    at_peace(&world);
+}

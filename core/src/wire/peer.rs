@@ -127,6 +127,9 @@ impl Endpoint {
         let mut delivered = Vec::new();
         let brought = peer.link.on_message(msg, &mut delivered);
         let message = brought.message.map(|m| (peer.link.accept(&mut self.next_msg), m));
+        // It listens: what it refused before it knew of its link need not wait any longer.
+        peer.link.on_pause_over();
+        self.timers.disarm(Timer::Pause(id));
         self.rpc.reply(now, &at, brought.reply, out);
         self.on_alive(now, id, out);
         tell(id, delivered, brought.wrong, out);
