@@ -1,0 +1,119 @@
+//! What an agent tells of itself and of the cluster; none of it can be waited for.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Consul;
+use super::agent::Agent;
+use super::http::{AgentId, Answer, Target};
+use super::view::AgentService;
+
+/// Where the servers talk to each other.
+pub(super) const SERVER_PORT: u16 = 8300;
+const SERF_PORT: u16 = 8301;
+const VERSION: &str = "1.8.7";
+
+/// What a server says of itself in the catalog.
+pub(super) fn server_meta() -> BTreeMap<String, String> {
+    let meta = [
+        ("non_voter", "false"),
+        ("raft_version", "3"),
+        ("serf_protocol_current", "2"),
+        ("serf_protocol_max", "5"),
+        ("serf_protocol_min", "1"),
+        ("version", VERSION),
+    ];
+    meta.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+impl Consul {
+    /// Answers the `GET`s that are no questions to the servers.
+    pub(super) fn info(&self, agent: AgentId, target: &Target) -> Answer {
+        let pretty = self.pretty || target.has("pretty");
+        let local = &self.agents[agent];
+        let server = format!("{}:{SERVER_PORT}", self.agents[0].address);
+        match target.path.as_str() {
+            "/v1/agent/self" => Answer::json(&self.self_answer(agent), pretty),
+            "/v1/agent/members" => {
+                let members = self.agents.iter().enumerate().map(|(i, a)| member(a, i == 0));
+                Answer::json(&members.collect::<Vec<_>>(), pretty)
+            }
+            "/v1/agent/services" => {
+                let services = local.services.iter();
+                let services = services.map(|(id, (service, _))| (id, AgentService::from(service)));
+                Answer::json(&services.collect::<BTreeMap<_, _>>(), pretty)
+            }
+            "/v1/agent/checks" => {
+                let checks = local.checks.iter().map(|(id, local)| (id, &local.check));
+                Answer::json(&checks.collect::<BTreeMap<_, _>>(), pretty)
+            }
+            "/v1/status/leader" if self.leader => Answer::json(&server, pretty),
+            "/v1/status/leader" => Answer::json(&"", pretty),
+            "/v1/status/peers" => Answer::json(&[server], pretty),
+            "/v1/catalog/datacenters" => Answer::json(&["dc1"], pretty),
+            path => match path.strip_prefix("/v1/agent/service/") {
+                Some(id) => match local.services.get(id) {
+                    Some((service, _)) => Answer::json(&AgentService::from(service), pretty),
+                    None => Answer::text(404, format!("unknown service ID: {id}")),
+                },
+                None => Answer::empty(404),
+            },
+        }
+    }
+
+    fn self_answer(&self, agent: AgentId) -> Value {
+        let local = &self.agents[agent];
+        json!({
+            "Config": {
+                "Datacenter": "dc1",
+                "NodeName": local.node,
+                "NodeID": local.id,
+                "Revision": "",
+                "Server": agent == 0,
+                "Version": VERSION,
+            },
+            "DebugConfig": { "NodeName": local.node, "NodeID": local.id },
+            "Member": member(local, agent == 0),
+            "Stats": {
+                "agent": {
+                    "checks": local.checks.len().to_string(),
+                    "services": local.services.len().to_string(),
+                },
+                "raft": { "applied_index": self.store.index.to_string() },
+            },
+            "Meta": { "consul-network-segment": "" },
+        })
+    }
+}
+
+fn member(agent: &Agent, server: bool) -> Value {
+    let mut tags = json!({
+        "build": format!("{VERSION}:"),
+        "dc": "dc1",
+        "id": agent.id,
+        "role": if server { "consul" } else { "node" },
+        "segment": "",
+        "vsn": "2",
+        "vsn_max": "3",
+        "vsn_min": "2",
+    });
+    if server {
+        tags["port"] = SERVER_PORT.to_string().into();
+        tags["raft_vsn"] = "3".into();
+    }
+    json!({
+        "Name": agent.node,
+        "Addr": agent.address,
+        "Port": SERF_PORT,
+        "Tags": tags,
+        // Serf's own numbers: alive, failed.
+        "Status": if agent.alive { 1 } else { 4 },
+        "ProtocolMin": 1,
+        "ProtocolMax": 5,
+        "ProtocolCur": 2,
+        "DelegateMin": 2,
+        "DelegateMax": 5,
+        "DelegateCur": 4,
+    })
+}

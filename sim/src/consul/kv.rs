@@ -1,0 +1,297 @@
+//! Keys and values: what the verbs do to them, and the index of what was read.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hax_core::base::time::Instant;
+use serde::{Serialize, Serializer};
+
+use super::session::{Behavior, Session, SessionId};
+use super::store::{Store, Tables};
+
+/// How long a tombstone stays, and to what its end is rounded up.
+pub(super) const GRAVE_TTL: Duration = Duration::from_secs(15 * 60);
+/// More than this is accepted, and not granted.
+const MAX_LOCK_DELAY: Duration = Duration::from_secs(60);
+const GRAVE_GRAIN: u64 = 30_000_000;
+
+/// One key's value and attributes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Entry {
+    pub(super) lock_index: u64,
+    pub(super) key: String,
+    pub(super) flags: u64,
+    #[serde(serialize_with = "base64_or_null")]
+    pub(super) value: Option<Bytes>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) session: String,
+    pub(super) create_index: u64,
+    pub(super) modify_index: u64,
+}
+
+fn base64_or_null<S: Serializer>(value: &Option<Bytes>, s: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(bytes) => s.serialize_str(&STANDARD.encode(bytes)),
+        None => s.serialize_none(),
+    }
+}
+
+impl Entry {
+    /// A value to be written: its indexes are set by the write.
+    pub(super) fn new(key: &str, value: Option<Bytes>, flags: u64) -> Self {
+        Self {
+            lock_index: 0,
+            key: key.to_owned(),
+            flags,
+            // No value and an empty one are the same, and are shown as none.
+            value: value.filter(|bytes| !bytes.is_empty()),
+            session: String::new(),
+            create_index: 0,
+            modify_index: 0,
+        }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        self.lock_index == other.lock_index
+            && self.flags == other.flags
+            && self.session == other.session
+            && self.value == other.value
+    }
+}
+
+/// What is left of a deleted key, or of a deleted tree, so that the index of a prefix does not
+/// fall when a key below it goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grave {
+    pub(super) index: u64,
+    pub(super) reaped_at: Instant,
+}
+
+/// What a transaction changed, to be put back if it fails.
+#[derive(Debug, Default)]
+pub(super) struct Undo {
+    tables: Tables,
+    entries: Vec<(String, Option<Entry>)>,
+    graves: Vec<(String, Option<Grave>)>,
+}
+
+impl Undo {
+    pub(super) fn new(store: &Store) -> Self {
+        Self { tables: store.tables, ..Self::default() }
+    }
+
+    pub(super) fn roll_back(self, store: &mut Store) {
+        store.tables = self.tables;
+        for (key, entry) in self.entries.into_iter().rev() {
+            match entry {
+                Some(entry) => store.kv.insert(key, entry),
+                None => store.kv.remove(&key),
+            };
+        }
+        for (key, grave) in self.graves.into_iter().rev() {
+            match grave {
+                Some(grave) => store.graves.insert(key, grave),
+                None => store.graves.remove(&key),
+            };
+        }
+    }
+}
+
+impl Store {
+    /// The index of both tables of the key-value store.
+    pub(super) fn kv_index(&self) -> u64 {
+        self.tables.kvs.max(self.tables.tombstones)
+    }
+
+    /// The index of a read of one key: its own, or, if it is not there, the whole table's.
+    pub(super) fn key_index(&self, key: &str) -> u64 {
+        self.kv.get(key).map_or_else(|| self.kv_index(), |entry| entry.modify_index)
+    }
+
+    /// The entries at and below a prefix.
+    pub(super) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Entry> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let entries = self.kv.range::<str, _>(from).map(|(_, entry)| entry);
+        entries.take_while(move |entry| entry.key.starts_with(prefix))
+    }
+
+    /// The index of a read of a prefix: the highest of the entries and the tombstones below it.
+    /// Where there is neither it is the whole table's; so it is for the empty prefix.
+    pub(super) fn prefix_index(&self, prefix: &str) -> u64 {
+        if prefix.is_empty() {
+            return self.kv_index();
+        }
+        let live = self.below(prefix).map(|entry| entry.modify_index).max().unwrap_or(0);
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let graves = self.graves.range::<str, _>(from);
+        let graves = graves.take_while(|(key, _)| key.starts_with(prefix));
+        let dead = graves.map(|(_, grave)| grave.index).max().unwrap_or(0);
+        match live.max(dead) {
+            0 => self.kv_index(),
+            index => index,
+        }
+    }
+
+    /// `set`: keeps who holds the lock but, having no lock index of its own, resets that to zero.
+    /// The written entry is returned; writing what is there already moves no index.
+    pub(super) fn set(&mut self, index: u64, mut entry: Entry, undo: &mut Undo) -> Entry {
+        entry.session = self.kv.get(&entry.key).map(|e| e.session.clone()).unwrap_or_default();
+        self.put(index, entry, undo)
+    }
+
+    /// Writes the entry with the session it has.
+    fn put(&mut self, index: u64, mut entry: Entry, undo: &mut Undo) -> Entry {
+        let old = self.kv.get(&entry.key);
+        entry.create_index = old.map_or(index, |old| old.create_index);
+        if let Some(old) = old
+            && old.same_as(&entry)
+        {
+            entry.modify_index = old.modify_index;
+            return entry;
+        }
+        entry.modify_index = index;
+        let old = self.kv.insert(entry.key.clone(), entry.clone());
+        undo.entries.push((entry.key.clone(), old));
+        self.tables.kvs = index;
+        entry
+    }
+
+    /// `cas`: zero means that the key must not exist.
+    pub(super) fn set_cas(
+        &mut self,
+        index: u64,
+        entry: Entry,
+        cas: u64,
+        undo: &mut Undo,
+    ) -> Option<Entry> {
+        let current = self.kv.get(&entry.key).map_or(0, |e| e.modify_index);
+        (current == cas).then(|| self.set(index, entry, undo))
+    }
+
+    /// `lock`: `None` if another session holds it, an error if the session is none.
+    pub(super) fn lock(
+        &mut self,
+        index: u64,
+        mut entry: Entry,
+        session: &str,
+        undo: &mut Undo,
+    ) -> Result<Option<Entry>, String> {
+        self.valid_session(session)?;
+        match self.kv.get(&entry.key) {
+            Some(old) if old.session == session => entry.lock_index = old.lock_index,
+            Some(old) if !old.session.is_empty() => return Ok(None),
+            Some(old) => entry.lock_index = old.lock_index + 1,
+            None => entry.lock_index = 1,
+        }
+        entry.session = session.to_owned();
+        Ok(Some(self.put(index, entry, undo)))
+    }
+
+    /// `unlock`: `None` if the session does not hold the lock.
+    pub(super) fn unlock(
+        &mut self,
+        index: u64,
+        mut entry: Entry,
+        session: &str,
+        undo: &mut Undo,
+    ) -> Result<Option<Entry>, String> {
+        if session.is_empty() {
+            return Err("missing session".to_owned());
+        }
+        let Some(old) = self.kv.get(&entry.key).filter(|old| old.session == session) else {
+            return Ok(None);
+        };
+        entry.lock_index = old.lock_index;
+        Ok(Some(self.put(index, entry, undo)))
+    }
+
+    /// `delete`: a key that is not there moves no index.
+    pub(super) fn delete(&mut self, index: u64, key: &str, undo: &mut Undo) {
+        if let Some(old) = self.kv.remove(key) {
+            undo.entries.push((key.to_owned(), Some(old)));
+            self.bury(index, key, undo);
+            self.tables.kvs = index;
+        }
+    }
+
+    /// `delete-cas`: true also if the key is not there, whatever the index.
+    pub(super) fn delete_cas(&mut self, index: u64, key: &str, cas: u64, undo: &mut Undo) -> bool {
+        match self.kv.get(key) {
+            Some(old) if old.modify_index != cas => false,
+            Some(_) => {
+                self.delete(index, key, undo);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// `delete-tree`: leaves one tombstone, named like the prefix, and none if the prefix is empty.
+    /// So the index of a longer prefix falls back to what it was before the keys were there.
+    pub(super) fn delete_tree(&mut self, index: u64, prefix: &str, undo: &mut Undo) {
+        let keys: Vec<String> = self.below(prefix).map(|entry| entry.key.clone()).collect();
+        if keys.is_empty() {
+            return;
+        }
+        for key in keys {
+            let old = self.kv.remove(&key);
+            undo.entries.push((key, old));
+        }
+        if !prefix.is_empty() {
+            self.bury(index, prefix, undo);
+        }
+        self.tables.kvs = index;
+    }
+
+    fn bury(&mut self, index: u64, key: &str, undo: &mut Undo) {
+        let end = self.now.after(GRAVE_TTL).as_micros();
+        let reaped_at = Instant::from_micros(end.div_ceil(GRAVE_GRAIN).saturating_mul(GRAVE_GRAIN));
+        let old = self.graves.insert(key.to_owned(), Grave { index, reaped_at });
+        undo.graves.push((key.to_owned(), old));
+        self.tables.tombstones = index;
+    }
+
+    /// Removes the tombstones whose time is over. No index moves: that of a prefix may fall.
+    pub(super) fn reap(&mut self) {
+        let now = self.now;
+        if self.graves.values().any(|grave| grave.reaped_at <= now) {
+            self.next_index();
+            self.graves.retain(|_, grave| grave.reaped_at > now);
+        }
+    }
+
+    /// When the next tombstone goes.
+    pub(super) fn next_reap(&self) -> Option<Instant> {
+        self.graves.values().map(|grave| grave.reaped_at).min()
+    }
+
+    /// Whether the key may not be locked yet, because the session that held it was lost.
+    pub(super) fn lock_delayed(&self, key: &str) -> bool {
+        self.lock_delays.get(key).is_some_and(|end| *end > self.now)
+    }
+
+    /// What becomes of the keys that a lost session held.
+    pub(super) fn release_locks(&mut self, index: u64, id: &SessionId, session: &Session) {
+        let held = self.kv.values().filter(|entry| entry.session == *id);
+        let held: Vec<Entry> = held.cloned().collect();
+        let mut undo = Undo::default();
+        let (now, delay) = (self.now, session.lock_delay.min(MAX_LOCK_DELAY));
+        self.lock_delays.retain(|_, end| *end > now);
+        for mut entry in held {
+            if !delay.is_zero() {
+                self.lock_delays.insert(entry.key.clone(), now.after(delay));
+            }
+            match session.behavior {
+                Behavior::Release => {
+                    entry.session.clear();
+                    self.put(index, entry, &mut undo);
+                }
+                Behavior::Delete => self.delete(index, &entry.key, &mut undo),
+            }
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The Consul double: the servers and their agents as one pure machine, HTTP in, HTTP out.
+//!
+//! It behaves as Consul 1.8.7 does with one server, as far as the bridge and its tests use it; the
+//! test `against_consul` holds it against the real one. Where the two differ on purpose:
+//!
+//! * An agent's registrations and checks are in the catalog when its response is out; the real one
+//!   takes some milliseconds.
+//! * A blocking query waits exactly as long as it was asked to; the real one adds up to a sixteenth.
+//! * A blocking query is answered when its index passes. The real one looks at the index only when
+//!   what it read was touched, so that a query for a missing key, a missing node or a state that no
+//!   check is in sometimes sleeps through a change elsewhere that moved its index.
+//! * Without a leader it refuses at once; the real one tries for seconds.
+//!
+//! ```
+//! use hax_core::base::time::Now;
+//! use hax_sim::consul::{Consul, Output, Request};
+//!
+//! let mut consul = Consul::new("ssu1");
+//! let mut out = Vec::new();
+//! let _ = consul.handle(Now::default(), Request::new(1, "PUT", "/v1/kv/a", "x"), &mut out);
+//! let Some(Output::Response(response)) = out.pop() else { panic!("no response") };
+//! assert_eq!((response.status, &response.body[..]), (200, &b"true"[..]));
+//! ```
+
+mod agent;
+mod blocking;
+mod catalog;
+mod define;
+mod http;
+mod info;
+mod kv;
+mod read;
+mod session;
+mod store;
+#[cfg(test)]
+mod tests;
+mod txn;
+mod view;
+mod watch;
+mod write;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hax_core::base::time::{Next, Now};
+use hax_core::base::timers::Timers;
+
+use agent::Agent;
+use blocking::Parked;
+use catalog::{Register, RegisterCheck, RegisterService};
+pub use http::{AgentId, Request, RequestId, Response};
+use http::{Answer, Target};
+use store::Store;
+use watch::Watcher;
+pub use watch::{Post, Watch, WatchId};
+
+/// The largest value of a key, and the largest body of a transaction.
+const MAX_BODY: usize = 512 * 1024;
+/// How long a change of a check's output alone waits: half of `check_update_interval`. The real one
+/// adds a random part.
+const OUTPUT_DELAY: Duration = Duration::from_secs(150);
+
+/// What the machine gives to its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The response to a request.
+    Response(Response),
+    /// A watch fired: the host is to post this, and then to call [`Consul::posted`].
+    Post(Post),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A blocking query has waited long enough.
+    Wait(RequestId),
+    /// A session was not renewed.
+    Session(u64),
+    /// A check was not refreshed.
+    Ttl(AgentId, u64),
+    /// A check's output is to be told.
+    Output(AgentId, u64),
+    /// A watch asks again.
+    Watch(WatchId),
+    /// Tombstones are old enough.
+    Reap,
+}
+
+impl Timer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Wait(_) => "blocking query",
+            Self::Session(_) => "session ttl",
+            Self::Ttl(..) => "check ttl",
+            Self::Output(..) => "check output",
+            Self::Watch(_) => "watch",
+            Self::Reap => "tombstones",
+        }
+    }
+}
+
+/// A request that is not a question: what its handlers look at.
+struct Write<'a> {
+    target: &'a Target,
+    body: &'a Bytes,
+}
+
+/// A Consul cluster of one server, and its agents. The first agent is the server's own.
+#[derive(Clone, Debug)]
+pub struct Consul {
+    store: Store,
+    agents: Vec<Agent>,
+    timers: Timers<Timer>,
+    parked: BTreeMap<RequestId, Parked>,
+    watches: BTreeMap<WatchId, Watcher>,
+    /// Ids of sessions by the number that their timers have, and back.
+    session_serials: BTreeMap<u64, String>,
+    serial: u64,
+    uuids: u64,
+    leader: bool,
+    pretty: bool,
+}
+
+impl Consul {
+    /// A cluster that has just elected its leader, on one node.
+    #[must_use]
+    pub fn new(node: &str) -> Self {
+        let mut consul = Self {
+            // Elections, configurations and the like come first in a real log, too.
+            store: Store { index: 10, ..Store::default() },
+            agents: Vec::new(),
+            timers: Timers::default(),
+            parked: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            session_serials: BTreeMap::new(),
+            serial: 0,
+            uuids: 0,
+            leader: true,
+            pretty: false,
+        };
+        let _ = consul.add_agent(node, "127.0.0.1");
+        consul
+    }
+
+    /// Answers in indented JSON from now on, as a real agent in development mode does.
+    #[must_use]
+    pub fn pretty(mut self) -> Self {
+        self.pretty = true;
+        self
+    }
+
+    /// Mints the ids of sessions and agents from another sequence.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.uuids = seed.wrapping_mul(1 << 32);
+        self
+    }
+
+    /// One more node with an agent joins the cluster.
+    pub fn add_agent(&mut self, node: &str, address: &str) -> AgentId {
+        let agent = Agent::new(node, self.mint_uuid(), address);
+        let server = self.agents.is_empty();
+        let service = server.then(|| RegisterService {
+            id: "consul".to_owned(),
+            service: "consul".to_owned(),
+            meta: Some(info::server_meta()),
+            port: info::SERVER_PORT.into(),
+            ..RegisterService::default()
+        });
+        let mut ask = Register {
+            id: agent.id.clone(),
+            node: node.to_owned(),
+            address: address.to_owned(),
+            service,
+            checks: Some(vec![serf_health(node, true)]),
+            ..Register::default()
+        };
+        self.store.register(ask).expect("a new node is consistent");
+        ask = Register {
+            id: agent.id.clone(),
+            node: node.to_owned(),
+            address: address.to_owned(),
+            tagged_addresses: agent.tagged_addresses(),
+            node_meta: Some(BTreeMap::from([("consul-network-segment".into(), String::new())])),
+            ..Register::default()
+        };
+        self.store.register(ask).expect("a node alone is consistent");
+        self.agents.push(agent);
+        self.agents.len() - 1
+    }
+
+    /// Takes a request; appends the responses that are ready: its own, and those that its effect
+    /// releases. What was due by `now` comes first.
+    pub fn handle(&mut self, now: Now, request: Request, out: &mut Vec<Output>) -> Next {
+        self.advance(now, out);
+        if let Some(answer) = self.answer(&request) {
+            out.push(Output::Response(answer.to(request.id)));
+        }
+        self.settle(out)
+    }
+
+    /// Does what is due by `now`.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<Output>) -> Next {
+        self.advance(now, out);
+        self.settle(out)
+    }
+
+    /// The client of a request hung up: it will get no response.
+    pub fn forget(&mut self, id: RequestId) {
+        self.parked.remove(&id);
+        self.timers.disarm(Timer::Wait(id));
+    }
+
+    /// A watch, as an agent's configuration has it, that posts to `url`. Its first post, with what
+    /// there is, comes at once.
+    pub fn add_watch(
+        &mut self,
+        now: Now,
+        watch: &Watch,
+        url: &str,
+        out: &mut Vec<Output>,
+    ) -> (WatchId, Next) {
+        self.advance(now, out);
+        self.serial += 1;
+        let id = self.serial;
+        self.watches.insert(id, Watcher::new(watch, url));
+        self.timers.arm(Timer::Watch(id), now.mono);
+        self.advance(now, out);
+        (id, self.settle(out))
+    }
+
+    /// The post of a watch was answered, or failed: until now the watch has looked at nothing new.
+    pub fn posted(&mut self, now: Now, id: WatchId, out: &mut Vec<Output>) -> Next {
+        self.advance(now, out);
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.busy = false;
+        }
+        self.settle(out)
+    }
+
+    /// The cluster loses its leader, or has one again.
+    pub fn set_leader(&mut self, now: Now, leader: bool, out: &mut Vec<Output>) -> Next {
+        self.advance(now, out);
+        self.leader = leader;
+        for agent in 0..self.agents.len() {
+            self.sync(agent);
+        }
+        self.settle(out)
+    }
+
+    /// An agent is found dead by the others, or alive again: what gossip tells the servers.
+    pub fn set_alive(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        alive: bool,
+        out: &mut Vec<Output>,
+    ) -> Next {
+        self.advance(now, out);
+        self.agents[agent].alive = alive;
+        let local = &self.agents[agent];
+        let ask = Register {
+            id: local.id.clone(),
+            node: local.node.clone(),
+            address: local.address.clone(),
+            checks: Some(vec![serf_health(&local.node, alive)]),
+            skip_node_update: true,
+            ..Register::default()
+        };
+        self.store.register(ask).expect("the agent's node is there");
+        self.sync(agent);
+        self.settle(out)
+    }
+
+    /// What came of running a check that an agent runs itself (a script, a connection).
+    pub fn set_check(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        id: &str,
+        status: &str,
+        output: &str,
+        out: &mut Vec<Output>,
+    ) -> Next {
+        self.advance(now, out);
+        self.set_local(agent, id, status, output);
+        self.sync(agent);
+        self.settle(out)
+    }
+
+    /// The index of the last write.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.store.index
+    }
+
+    /// How many blocking queries wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.parked.len()
+    }
+
+    fn advance(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.store.now = self.store.now.max(now.mono);
+        while let Some((at, _)) = self.timers.first().filter(|(at, _)| *at <= now.mono) {
+            if let Some(timer) = self.timers.pop(at) {
+                self.fire(timer, out);
+                // What one timer changes is seen before the next one, as it was in time.
+                self.release(out);
+            }
+        }
+    }
+
+    fn fire(&mut self, timer: Timer, out: &mut Vec<Output>) {
+        match timer {
+            Timer::Wait(id) => self.give_up(id, out),
+            Timer::Session(serial) => self.expire_session(serial),
+            Timer::Ttl(agent, serial) => self.expire_check(agent, serial),
+            Timer::Output(agent, serial) => self.flush_output(agent, serial),
+            Timer::Watch(id) => self.poll_watch(id, out),
+            Timer::Reap => self.store.reap(),
+        }
+    }
+
+    fn settle(&mut self, out: &mut Vec<Output>) -> Next {
+        self.release(out);
+        if let Some(at) = self.store.next_reap() {
+            self.timers.arm(Timer::Reap, at);
+        }
+        self.timers
+            .first()
+            .map_or(Next::Wait, |(at, timer)| Next::WaitUntil { at, why: timer.name() })
+    }
+
+    /// Gives the host what the last change of the state leads to.
+    fn release(&mut self, out: &mut Vec<Output>) {
+        self.follow_sessions();
+        self.release_parked(out);
+        self.fire_watches(out);
+    }
+
+    /// Keeps the timers of sessions in step with the sessions.
+    fn follow_sessions(&mut self) {
+        for (id, alive) in std::mem::take(&mut self.store.session_changes) {
+            if alive {
+                self.serial += 1;
+                self.session_serials.insert(self.serial, id.clone());
+                self.arm_session(&id);
+            } else if let Some(serial) = self.serial_of(&id) {
+                self.session_serials.remove(&serial);
+                self.timers.disarm(Timer::Session(serial));
+            }
+        }
+    }
+
+    fn serial_of(&self, session: &str) -> Option<u64> {
+        let found = self.session_serials.iter().find(|(_, id)| *id == session);
+        found.map(|(serial, _)| *serial)
+    }
+
+    fn arm_session(&mut self, id: &str) {
+        let life = self.store.sessions.get(id).and_then(session::Session::life);
+        if let (Some(life), Some(serial)) = (life, self.serial_of(id)) {
+            self.timers.arm(Timer::Session(serial), self.store.now.after(life));
+        }
+    }
+
+    fn expire_session(&mut self, serial: u64) {
+        if let Some(id) = self.session_serials.get(&serial).cloned() {
+            if !self.leader {
+                // Only a leader counts; a new one begins from the start.
+                self.arm_session(&id);
+                return;
+            }
+            let index = self.store.next_index();
+            self.store.destroy_session(index, &id);
+        }
+    }
+
+    /// A UUID that looks as random as a real one.
+    fn mint_uuid(&mut self) -> String {
+        self.uuids += 1;
+        let (a, b) = (mix(self.uuids.wrapping_mul(2)), mix(self.uuids.wrapping_mul(2) + 1));
+        let text = format!("{a:016x}{b:016x}");
+        let parts = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
+        parts.join("-")
+    }
+}
+
+/// The finaliser of splitmix64: one word in, one well-mixed word out.
+fn mix(word: u64) -> u64 {
+    let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn serf_health(node: &str, alive: bool) -> RegisterCheck {
+    let (status, output) = if alive {
+        ("passing", "Agent alive and reachable")
+    } else {
+        ("critical", "Agent not live or unreachable")
+    };
+    RegisterCheck {
+        node: node.to_owned(),
+        id: "serfHealth".to_owned(),
+        name: "Serf Health Status".to_owned(),
+        status: status.to_owned(),
+        output: output.to_owned(),
+        ..RegisterCheck::default()
+    }
+}
+
+fn too_large(size: usize, option: &str) -> Answer {
+    Answer::text(
+        413,
+        format!(
+            "Request body({size} bytes) too large, max size: {MAX_BODY} bytes. \
+             See https://www.consul.io/docs/agent/options.html#{option}."
+        ),
+    )
+}

@@ -1,0 +1,313 @@
+//! Sessions: who holds locks, and what takes them away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::http::{Answer, Target, bad, decode, duration, failed, print_duration};
+use super::store::Store;
+use super::{Consul, Write};
+
+/// A session's id: a UUID.
+pub(super) type SessionId = String;
+
+const MIN_TTL: Duration = Duration::from_secs(10);
+const MAX_TTL: Duration = Duration::from_secs(86_400);
+/// The servers give a session twice the time it asked for.
+const TTL_FACTOR: u32 = 2;
+/// The check that a session is bound to unless it says otherwise.
+const SERF_HEALTH: &str = "serfHealth";
+
+/// What becomes of the keys of a lost session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Behavior {
+    #[default]
+    Release,
+    Delete,
+}
+
+/// A check of a service, as a session names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ServiceCheck {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    namespace: String,
+}
+
+/// One session.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Session {
+    #[serde(rename = "ID")]
+    pub(super) id: SessionId,
+    name: String,
+    pub(super) node: String,
+    #[serde(serialize_with = "nanoseconds")]
+    pub(super) lock_delay: Duration,
+    pub(super) behavior: Behavior,
+    #[serde(rename = "TTL")]
+    ttl: String,
+    node_checks: Option<Vec<String>>,
+    service_checks: Option<Vec<ServiceCheck>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<String>,
+    create_index: u64,
+    modify_index: u64,
+}
+
+fn nanoseconds<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_u64(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl Session {
+    fn check_ids(&self) -> impl Iterator<Item = &String> {
+        let service = self.service_checks.iter().flatten().map(|check| &check.id);
+        self.node_checks.iter().flatten().chain(&self.checks).chain(service)
+    }
+
+    /// Whether the loss of this check of its node takes the session away.
+    pub(super) fn is_bound_to(&self, check: &str) -> bool {
+        self.check_ids().any(|id| id == check)
+    }
+
+    /// How long it lives without being renewed.
+    pub(super) fn life(&self) -> Option<Duration> {
+        let ttl = duration(&self.ttl).ok().filter(|ttl| !ttl.is_zero())?;
+        Some(ttl * TTL_FACTOR)
+    }
+}
+
+/// The body of `session/create`. Unknown fields are let through here, unlike elsewhere.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Create {
+    name: String,
+    node: Option<String>,
+    #[serde(deserialize_with = "lock_delay")]
+    lock_delay: Option<Duration>,
+    behavior: String,
+    #[serde(rename = "TTL")]
+    ttl: String,
+    node_checks: Option<Vec<String>>,
+    service_checks: Option<Vec<ServiceCheck>>,
+    checks: Option<Vec<String>>,
+}
+
+impl Default for Create {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            node: None,
+            lock_delay: None,
+            behavior: String::new(),
+            ttl: String::new(),
+            node_checks: Some(vec![SERF_HEALTH.to_owned()]),
+            service_checks: None,
+            checks: Some(vec![SERF_HEALTH.to_owned()]),
+        }
+    }
+}
+
+impl Create {
+    /// Makes one of the two fields that name checks of the node, the older and the newer, which
+    /// both hold `serfHealth` unless they say otherwise.
+    fn settle_checks(&mut self) {
+        let empty = |checks: &Option<Vec<String>>| checks.as_ref().is_none_or(Vec::is_empty);
+        if empty(&self.checks) {
+            self.node_checks = Some(Vec::new());
+        } else if empty(&self.node_checks)
+            || self.checks.as_ref().is_some_and(|checks| *checks == [SERF_HEALTH])
+        {
+            self.checks = None;
+        }
+    }
+}
+
+/// A text is a duration; a number is seconds if it is small, nanoseconds if it is large.
+fn lock_delay<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Text(String),
+        Number(u64),
+    }
+    match Form::deserialize(d)? {
+        Form::Text(text) => duration(&text).map(Some).map_err(serde::de::Error::custom),
+        Form::Number(n) if n < 1000 => Ok(Some(Duration::from_secs(n))),
+        Form::Number(n) => Ok(Some(Duration::from_nanos(n))),
+    }
+}
+
+impl Store {
+    /// Whether locks may be taken in the session's name.
+    pub(super) fn valid_session(&self, id: &str) -> Result<(), String> {
+        if id.is_empty() {
+            return Err("missing session".to_owned());
+        }
+        well_formed(id)?;
+        if self.sessions.contains_key(id) {
+            return Ok(());
+        }
+        Err(format!("invalid session {id:?}"))
+    }
+
+    /// Takes a session away, and its locks with it.
+    pub(super) fn destroy_session(&mut self, index: u64, id: &str) {
+        if let Some(session) = self.sessions.remove(id) {
+            self.tables.sessions = index;
+            self.release_locks(index, &session.id, &session);
+            self.session_changes.push((session.id, false));
+        }
+    }
+
+    /// Takes away the sessions that are bound to a check of a node.
+    pub(super) fn lose_check(&mut self, index: u64, node: &str, check: &str) {
+        self.lose_sessions(index, |session| session.node == node && session.is_bound_to(check));
+    }
+
+    /// Takes away the sessions of a node.
+    pub(super) fn lose_node(&mut self, index: u64, node: &str) {
+        self.lose_sessions(index, |session| session.node == node);
+    }
+
+    fn lose_sessions(&mut self, index: u64, lost: impl Fn(&Session) -> bool) {
+        let lost = self.sessions.values().filter(|session| lost(session));
+        let lost: Vec<SessionId> = lost.map(|session| session.id.clone()).collect();
+        for id in lost {
+            self.destroy_session(index, &id);
+        }
+    }
+}
+
+/// Looking up what is no UUID is an error of its own.
+pub(super) fn well_formed(id: &str) -> Result<(), String> {
+    let failure = match id.len() {
+        36 if id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') => return Ok(()),
+        36 => "index error: invalid UUID format".to_owned(),
+        _ => "index error: UUID must be 36 characters".to_owned(),
+    };
+    Err(format!("failed session lookup: {failure}"))
+}
+
+impl Consul {
+    pub(super) fn session_create(&mut self, agent: usize, body: &[u8]) -> Result<Answer, Answer> {
+        let ask: Create = if body.is_empty() {
+            Create::default()
+        } else {
+            decode(body).map_err(|e| bad(format!("Request decode failed: {e}")))?
+        };
+        let session = self.session_from(agent, ask).map_err(failed)?;
+        // Even a session that is refused by the state has taken its place in the log.
+        let index = self.store.next_index();
+        self.check_session(&session).map_err(failed)?;
+        let id = self.mint_uuid();
+        let session =
+            Session { id: id.clone(), create_index: index, modify_index: index, ..session };
+        self.store.sessions.insert(id.clone(), session);
+        self.store.tables.sessions = index;
+        self.store.session_changes.push((id.clone(), true));
+        Ok(Answer::json(&BTreeMap::from([("ID", id)]), self.pretty))
+    }
+
+    fn session_from(&self, agent: usize, mut ask: Create) -> Result<Session, String> {
+        ask.settle_checks();
+        if ask.node.as_deref() == Some("") {
+            return Err("Must provide Node".to_owned());
+        }
+        let behavior = match ask.behavior.as_str() {
+            "" | "release" => Behavior::Release,
+            "delete" => Behavior::Delete,
+            other => return Err(format!("Invalid Behavior setting '{other}'")),
+        };
+        if !ask.ttl.is_empty() {
+            let ttl = duration(&ask.ttl)
+                .map_err(|e| format!("Session TTL '{}' invalid: {e}", ask.ttl))?;
+            if !ttl.is_zero() && !(MIN_TTL..=MAX_TTL).contains(&ttl) {
+                let range = (print_duration(MIN_TTL), print_duration(MAX_TTL));
+                return Err(format!(
+                    "Invalid Session TTL '{}', must be between [{}={}]",
+                    ttl.as_nanos(),
+                    range.0,
+                    range.1
+                ));
+            }
+        }
+        Ok(Session {
+            id: SessionId::new(),
+            name: ask.name,
+            node: ask.node.unwrap_or_else(|| self.agents[agent].node.clone()),
+            lock_delay: ask.lock_delay.unwrap_or(Duration::from_secs(15)),
+            behavior,
+            ttl: ask.ttl,
+            node_checks: ask.node_checks,
+            service_checks: ask.service_checks,
+            checks: ask.checks.unwrap_or_default(),
+            create_index: 0,
+            modify_index: 0,
+        })
+    }
+
+    fn check_session(&self, session: &Session) -> Result<(), String> {
+        if !self.store.nodes.contains_key(&session.node) {
+            return Err("Missing node registration".to_owned());
+        }
+        for id in session.check_ids() {
+            match self.store.checks.get(&(session.node.clone(), id.clone())) {
+                None => return Err(format!("Missing check '{id}' registration")),
+                Some(check) if check.status == "critical" => {
+                    return Err(format!("Check '{id}' is in critical state"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn session_destroy(&mut self, id: &str) -> Result<Answer, Answer> {
+        if id.is_empty() {
+            return Err(bad("Missing session"));
+        }
+        well_formed(id).map_err(failed)?;
+        let index = self.store.next_index();
+        self.store.destroy_session(index, id);
+        Ok(Answer::json(&true, self.pretty))
+    }
+
+    pub(super) fn session_renew(&mut self, id: &str) -> Result<Answer, Answer> {
+        if id.is_empty() {
+            return Err(bad("Missing session"));
+        }
+        well_formed(id).map_err(failed)?;
+        let Some(session) = self.store.sessions.get(id) else {
+            return Err(Answer::text(404, format!("Session id '{id}' not found")));
+        };
+        let answer = Answer::json(&[session], self.pretty);
+        self.arm_session(id);
+        Ok(answer)
+    }
+
+    /// Routes the writes of `/v1/session/`.
+    pub(super) fn session_write(&mut self, agent: usize, write: &Write<'_>) -> Option<Answer> {
+        let rest = write.target.path.strip_prefix("/v1/session/")?;
+        let (verb, id) = rest.split_once('/').unwrap_or((rest, ""));
+        let result = match verb {
+            "create" => self.session_create(agent, write.body),
+            "destroy" => self.session_destroy(id),
+            "renew" => self.session_renew(id),
+            _ => return None,
+        };
+        Some(result.unwrap_or_else(|refusal| refusal))
+    }
+}
+
+/// Used by reads: the id in a path, or why there is none.
+pub(super) fn id_in(target: &Target, prefix: &str, missing: &str) -> Result<String, Answer> {
+    match target.path.strip_prefix(prefix) {
+        Some(id) if !id.is_empty() => Ok(id.to_owned()),
+        _ => Err(bad(missing)),
+    }
+}

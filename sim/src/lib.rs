@@ -1,0 +1,11 @@
+//! The world around the bridge, simulated.
+//!
+//! [`consul`] is the Consul double: a pure machine that takes HTTP requests and gives HTTP responses
+//! as a real Consul 1.8.7 does. [`cluster`] makes what hare's bootstrap leaves in it. With the
+//! feature `real`, `real` runs a real Consul beside the tests.
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod consul;
+#[cfg(feature = "real")]
+pub mod real;

@@ -1,0 +1,334 @@
+//! A real Consul beside the tests: one agent, a server in development mode, on ports and in a
+//! directory of its own. It is gone when its [`RealConsul`] is dropped.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a harness of real processes waits in real time; nothing of the simulation is in here"
+)]
+
+pub mod client;
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::consul::Watch;
+use client::Reply;
+
+/// A start may take so long on a busy machine.
+const READY: Duration = Duration::from_secs(30);
+/// The pause between two looks at something awaited.
+const LOOK: Duration = Duration::from_millis(20);
+/// Ports are free when they are asked for; that they still are when they are used is likely only.
+const ATTEMPTS: usize = 5;
+
+/// How to start a Consul.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The agent's node name.
+    pub node: String,
+    /// The watches in its configuration, and the URLs they post to.
+    pub watches: Vec<(Watch, String)>,
+    /// Keep the data over [`RealConsul::restart`]: no development mode, so JSON is not indented and
+    /// it takes some seconds longer to start.
+    pub durable: bool,
+    /// More of the configuration, as JSON.
+    pub config: Value,
+}
+
+impl Options {
+    /// A Consul in memory on this node.
+    #[must_use]
+    pub fn new(node: &str) -> Self {
+        let config = Value::Object(serde_json::Map::new());
+        Self { node: node.to_owned(), watches: Vec::new(), durable: false, config }
+    }
+
+    /// With one more watch.
+    #[must_use]
+    pub fn watch(mut self, watch: Watch, url: &str) -> Self {
+        self.watches.push((watch, url.to_owned()));
+        self
+    }
+}
+
+/// A running Consul.
+#[derive(Debug)]
+pub struct RealConsul {
+    /// Where its HTTP API is.
+    pub http_addr: SocketAddr,
+    options: Options,
+    binary: PathBuf,
+    ports: [u16; 4],
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+/// Where the binary is, or why there is none: `HAX_TEST_CONSUL`, else where `scripts/get-consul`
+/// puts it.
+pub fn binary() -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os("HAX_TEST_CONSUL") {
+        let path = PathBuf::from(path);
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(format!("HAX_TEST_CONSUL is {}, which is no file", path.display()))
+        };
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    // A relative target directory is meant from the root of the workspace.
+    let target = target.map_or_else(|| root.join("target"), |dir| root.join(dir));
+    let path = target.join("consul/consul");
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(format!("no Consul at {}: run scripts/get-consul, or set HAX_TEST_CONSUL", path.display()))
+}
+
+/// Whether the tests with a real Consul can run. If not it says why; in CI it is a failure.
+#[must_use]
+#[expect(clippy::print_stderr, reason = "a skipped test has no other way to say so")]
+pub fn available() -> bool {
+    match binary() {
+        Ok(_) => true,
+        Err(why) if std::env::var_os("CI").is_some() => panic!("{why}"),
+        Err(why) => {
+            eprintln!("skipped: {why}");
+            false
+        }
+    }
+}
+
+impl RealConsul {
+    /// Starts one and waits until it has a leader and knows its own node.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let binary = binary().map_err(io::Error::other)?;
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name =
+            format!("hax-consul-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        // A process of the same number may have left one behind.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("config"))?;
+        let ports = free_ports()?;
+        let http_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
+        let mut consul = Self { http_addr, options, binary, ports, dir, child: None };
+        for left in (0..ATTEMPTS).rev() {
+            match consul.spawn() {
+                Ok(()) => return Ok(consul),
+                Err(error) if left == 0 => return Err(error),
+                Err(_) => {
+                    consul.kill();
+                    consul.ports = free_ports()?;
+                    consul.http_addr.set_port(consul.ports[0]);
+                }
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Sends one request and waits at most 30 s for its response.
+    pub fn request(&self, method: &str, target: &str, body: &[u8]) -> io::Result<Reply> {
+        client::request(self.http_addr, READY, method, target, body)
+    }
+
+    /// The agent's own `host:port`, as `CONSUL_HTTP_ADDR` wants it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.http_addr.to_string()
+    }
+
+    /// Kills it at once, as a crash does; its data stays if it is durable.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may be dead already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again on the same ports, after killing it if it runs.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.kill();
+        let deadline = Instant::now() + READY;
+        loop {
+            match self.spawn() {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                // The old one's connections may hold a port for a moment.
+                Err(_) => {
+                    self.kill();
+                    thread::sleep(LOOK);
+                }
+            }
+        }
+    }
+
+    /// Stops its clock: it accepts connections and answers nothing, as a hung machine does.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets it run on.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal("-CONT")
+    }
+
+    /// Adds a watch to the running agent.
+    pub fn add_watch(&mut self, watch: Watch, url: &str) -> io::Result<()> {
+        self.options.watches.push((watch, url.to_owned()));
+        self.write_config()?;
+        let reply = self.request("PUT", "/v1/agent/reload", b"")?;
+        if reply.status == 200 { Ok(()) } else { Err(io::Error::other(reply.text())) }
+    }
+
+    /// Loads a cluster as hare's bootstrap leaves it.
+    pub fn load_cluster(&self, cluster: &Cluster) -> io::Result<()> {
+        cluster.load(&self.options.node, |step, target| {
+            let reply = self.request(step.method, target, step.body.as_bytes())?;
+            if reply.status == 200 {
+                return Ok(reply.body);
+            }
+            Err(io::Error::other(format!("{target}: {} {}", reply.status, reply.text())))
+        })
+    }
+
+    fn signal(&self, signal: &str) -> io::Result<()> {
+        let child = self.child.as_ref().ok_or_else(|| io::Error::other("it does not run"))?;
+        let status = Command::new("kill").arg(signal).arg(child.id().to_string()).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill: {status}"))) }
+    }
+
+    fn write_config(&self) -> io::Result<()> {
+        let watches: Vec<Value> = self.options.watches.iter().map(watch_config).collect();
+        let [http, server, serf_lan, serf_wan] = self.ports;
+        let mut config = json!({
+            "node_name": self.options.node,
+            "bind_addr": "127.0.0.1",
+            "client_addr": "127.0.0.1",
+            "ports": {
+                "http": http, "server": server, "serf_lan": serf_lan, "serf_wan": serf_wan,
+                "dns": -1, "grpc": -1,
+            },
+            // Hare's own setting; the default refuses a test that asks much at once.
+            "limits": { "http_max_conns_per_client": 800 },
+            "disable_update_check": true,
+            "watches": watches,
+        });
+        if self.options.durable {
+            config["server"] = true.into();
+            config["bootstrap_expect"] = 1.into();
+            config["performance"] = json!({ "raft_multiplier": 1 });
+            config["data_dir"] = self.dir.join("data").to_string_lossy().into_owned().into();
+        }
+        if let (Value::Object(all), Value::Object(more)) = (&mut config, &self.options.config) {
+            all.extend(more.clone());
+        }
+        fs::write(self.dir.join("config/consul.json"), config.to_string())
+    }
+
+    fn spawn(&mut self) -> io::Result<()> {
+        self.write_config()?;
+        let log = File::create(self.dir.join("log"))?;
+        let mut command = Command::new(&self.binary);
+        command.arg("agent").arg("-config-dir").arg(self.dir.join("config"));
+        if !self.options.durable {
+            command.arg("-dev");
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn()?);
+        self.wait_ready()
+    }
+
+    fn wait_ready(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + READY;
+        loop {
+            let child = self.child.as_mut().expect("just spawned");
+            let over = Instant::now() >= deadline;
+            if let Some(status) = child.try_wait()? {
+                return Err(self.trouble(&format!("ended with {status}")));
+            }
+            if self.is_ready() {
+                return Ok(());
+            }
+            if over {
+                return Err(self.trouble("has no leader"));
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// The agent has told the servers of its node: from here on nothing comes by itself.
+    fn is_ready(&self) -> bool {
+        let target = format!("/v1/catalog/node/{}", self.options.node);
+        let limit = Duration::from_secs(1);
+        let reply = client::request(self.http_addr, limit, "GET", &target, b"");
+        let Ok(reply) = reply.filter_status() else { return false };
+        let Ok(found) = serde_json::from_slice::<Value>(&reply.body) else { return false };
+        found["Node"]["TaggedAddresses"].is_object() && found["Services"]["consul"].is_object()
+    }
+
+    fn trouble(&self, what: &str) -> io::Error {
+        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(12)..].join("\n");
+        io::Error::other(format!("Consul at {} {what}; its log ends:\n{tail}", self.http_addr))
+    }
+}
+
+impl Drop for RealConsul {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+trait FilterStatus {
+    fn filter_status(self) -> io::Result<Reply>;
+}
+
+impl FilterStatus for io::Result<Reply> {
+    fn filter_status(self) -> Self {
+        let reply = self?;
+        if reply.status == 200 { Ok(reply) } else { Err(io::Error::other(reply.text())) }
+    }
+}
+
+fn watch_config((watch, url): &(Watch, String)) -> Value {
+    let mut config = match watch {
+        Watch::Service(name) => json!({ "type": "service", "service": name }),
+        Watch::Key(key) => json!({ "type": "key", "key": key }),
+        Watch::KeyPrefix(prefix) => json!({ "type": "keyprefix", "prefix": prefix }),
+    };
+    config["handler_type"] = "http".into();
+    config["http_handler_config"] = json!({ "path": url, "method": "POST", "timeout": "10s" });
+    config
+}
+
+/// Ports that are free for TCP and UDP now, none of them twice.
+fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    let mut found = 0;
+    while found < N {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        // All are held until the last is found, so that the system gives no port twice.
+        if let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
+            ports[found] = port;
+            found += 1;
+            held.push((listener, Some(socket)));
+        } else {
+            held.push((listener, None));
+        }
+    }
+    Ok(ports)
+}
