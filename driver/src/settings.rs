@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hax_core::base::fid::Fid;
+use hax_core::wire::{self, name::BadName};
 
 use crate::cli::{Flags, RunArgs};
 use crate::values::{
@@ -201,15 +202,10 @@ fn token(
 
 /// Where the endpoint `name` listens.
 pub fn endpoint(name: &str) -> Result<SocketAddr, EndpointError> {
-    if name.starts_with("inet:tcp:") || name.starts_with("libfab:") {
-        return Err(EndpointError::Libfabric(name.into()));
-    }
-    let address = name.strip_prefix("inet:stream:").and_then(|rest| {
-        let (ip, port) = rest.rsplit_once('@')?;
-        Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
-    });
-    let why = "no inet:stream:IP@PORT";
-    address.ok_or_else(|| EndpointError::Unknown { name: name.into(), why })
+    wire::name::parse(name).map_err(|why| match why {
+        BadName::Libfabric => EndpointError::Libfabric(name.into()),
+        BadName::Syntax(why) => EndpointError::Unknown { name: name.into(), why },
+    })
 }
 
 /// What `--check` prints: a configuration file with the effective values.

@@ -5,6 +5,7 @@
 //! together.
 
 pub mod consul;
+pub mod ham;
 pub mod host;
 pub mod http;
 pub mod listen;

@@ -4,11 +4,38 @@ use hax_core::base::fid::Fid;
 use hax_core::ha::entrypoint::Entrypoint;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, NvecKind};
+use hax_core::wire::process::Event;
 use serde_json::{Map, Value, json};
 
-/// An entrypoint reply; `rc` is negative if it was refused.
+/// Something that happened to the process.
 #[must_use]
-pub fn entrypoint(rc: i32, reply: &Entrypoint) -> Value {
+pub fn event(event: &Event) -> Value {
+    match event {
+        Event::Answered { control, entrypoint, generation } => {
+            let mut line = answer(entrypoint);
+            line["control"] = match control {
+                0 => "consume".into(),
+                1 => "quit".into(),
+                2 => "query".into(),
+                n => (*n).into(),
+            };
+            line["request"] = (*generation).into();
+            line
+        }
+        Event::LinkUp { reconnected } => json!({ "event": "link-up", "reconnected": reconnected }),
+        Event::LinkFailed => json!({ "event": "link-failed" }),
+        Event::Received { msg, message: said } => {
+            let mut line = message(said);
+            line["msg"] = msg.0.into();
+            line
+        }
+        Event::Delivered { send } => json!({ "event": "delivered", "send": send.0 }),
+        Event::Aborted { why } => json!({ "event": "aborted", "why": why }),
+        Event::Stopped => json!({ "event": "stopped" }),
+    }
+}
+
+fn answer(reply: &Entrypoint) -> Value {
     let confds: Vec<_> = reply
         .confds
         .iter()
@@ -16,7 +43,6 @@ pub fn entrypoint(rc: i32, reply: &Entrypoint) -> Value {
         .collect();
     json!({
         "event": "entrypoint",
-        "rc": rc,
         "quorum": reply.quorum,
         "confds": confds,
         "rm": text(reply.rm),
@@ -24,9 +50,7 @@ pub fn entrypoint(rc: i32, reply: &Entrypoint) -> Value {
     })
 }
 
-/// A message that came.
-#[must_use]
-pub fn message(message: &Message) -> Value {
+fn message(message: &Message) -> Value {
     let mut out = Map::new();
     out.insert("event".into(), "message".into());
     out.insert("kind".into(), message.body.name().into());

@@ -1,13 +1,17 @@
 //! `ham`, the HA messenger: plays a Motr process by command, over a real link.
 //!
-//! Commands are words ([`command`]), answers are lines of JSON ([`json`]).
+//! Commands are words ([`command`]), answers are lines of JSON ([`json`]); [`Ham`] works the first off
+//! on a process's part on the wire and says the second.
 
 pub mod command;
 pub mod json;
 pub mod script;
+mod session;
+
+pub use session::{Ham, Input, Output};
 
 /// The pid that a process reports if no command says otherwise.
-pub(crate) const PID: u64 = 1000;
+pub const PID: u64 = 1000;
 
 /// What `hax ham --help` says.
 pub const HELP: &str = "\
@@ -18,7 +22,7 @@ They are worked one after another; when the last is done the link is ended
 politely. What comes is acknowledged and printed as one JSON object a line on
 standard output.
 
-  entrypoint                     ask for the entrypoint and wait for it; again while refused
+  entrypoint                     ask for the entrypoint, again while it is refused
   process EVENT [type=T] [pid=N] report starting, started, stopping, stopped or
                                  dtm-recovered; T is m0d, mkfs, other or kernel
   service EVENT [type=N] [pid=N] report starting, started, stopping, stopped or

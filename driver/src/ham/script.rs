@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{MsgId, SendId};
+use hax_core::base::id::SendId;
 use hax_core::base::time::{Instant, Next, Now};
-use hax_core::ha::entrypoint::Entrypoint;
 use hax_core::ha::message::Message;
+use hax_core::wire::process;
 use serde_json::{Value, json};
 
 use super::command::Command;
@@ -18,48 +18,14 @@ use crate::exit::Exit;
 /// Messages that nobody has waited for yet are remembered up to this many.
 const UNSEEN_MAX: usize = 1024;
 
-/// What happened on the link.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Heard {
-    /// An entrypoint reply came; `rc` is 0 or a negative error number.
-    Entrypoint {
-        /// Whether it was refused.
-        rc: i32,
-        /// What it says.
-        reply: Entrypoint,
-    },
-    /// The link is up: messages may be sent.
-    LinkUp,
-    /// Something else about the link, in a word.
-    Link(&'static str),
-    /// A message came.
-    Message {
-        /// Its name for the acknowledgement.
-        msg: MsgId,
-        /// What it says.
-        message: Box<Message>,
-    },
-    /// The peer has taken in what was sent.
-    Delivered(SendId),
-    /// What was sent will not be delivered.
-    Undelivered(SendId),
-    /// The link has ended politely.
-    Stopped,
-    /// The peer did what makes a real process abort.
-    Aborted(Box<str>),
-}
+/// The reply's word for "use this"; with another one the process asks again or gives up.
+const CONSUME: u32 = 0;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
-    /// Ask for the entrypoint.
-    Entrypoint,
-    /// Send a message.
-    Send(SendId, Box<Message>),
-    /// Acknowledge a message.
-    Ack(MsgId),
-    /// End the link politely.
-    Stop,
+    /// The process is to do something.
+    Do(process::Command),
     /// Print a line.
     Print(Value),
 }
@@ -91,7 +57,8 @@ pub struct Script {
     /// Kinds of messages that no command has waited for yet.
     unseen: VecDeque<&'static str>,
     up: bool,
-    failed: bool,
+    /// The entrypoint is known.
+    answered: bool,
     done: Option<Exit>,
 }
 
@@ -110,7 +77,7 @@ impl Script {
             undelivered: BTreeSet::new(),
             unseen: VecDeque::new(),
             up: false,
-            failed: false,
+            answered: false,
             done: None,
         }
     }
@@ -127,40 +94,25 @@ impl Script {
         self.go_on(now, out);
     }
 
-    /// Something happened.
-    pub fn hear(&mut self, now: Now, heard: Heard, out: &mut Vec<Act>) {
-        match heard {
-            Heard::Entrypoint { rc, reply } => out.push(Act::Print(json::entrypoint(rc, &reply))),
-            Heard::LinkUp => {
-                self.up = true;
-                print(out, "link-up");
-            }
-            Heard::Link(what) => print(out, what),
-            Heard::Message { msg, message } => {
-                out.push(Act::Print(json::message(&message)));
-                out.push(Act::Ack(msg));
+    /// Something happened to the process.
+    pub fn hear(&mut self, now: Now, event: process::Event, out: &mut Vec<Act>) {
+        out.push(Act::Print(json::event(&event)));
+        match event {
+            process::Event::Answered { control, .. } => self.answered = control == CONSUME,
+            process::Event::LinkUp { .. } => self.up = true,
+            process::Event::Received { msg, message } => {
+                out.push(Act::Do(process::Command::Ack { msg }));
                 if self.unseen.len() == UNSEEN_MAX {
                     self.unseen.pop_front();
                 }
                 self.unseen.push_back(message.body.name());
             }
-            Heard::Delivered(send) => {
+            process::Event::Delivered { send } => {
                 self.undelivered.remove(&send);
-                out.push(Act::Print(json!({ "event": "delivered", "send": send.0 })));
             }
-            Heard::Undelivered(send) => {
-                self.undelivered.remove(&send);
-                self.failed = true;
-                out.push(Act::Print(json!({ "event": "undelivered", "send": send.0 })));
-            }
-            Heard::Stopped => {
-                print(out, "stopped");
-                self.finish();
-            }
-            Heard::Aborted(why) => {
-                out.push(Act::Print(json!({ "event": "aborted", "why": why })));
-                self.done = Some(Exit::Failure);
-            }
+            process::Event::Stopped => self.done = Some(Exit::Clean),
+            process::Event::Aborted { .. } => self.done = Some(Exit::Failure),
+            process::Event::LinkFailed => {}
         }
         self.go_on(now, out);
     }
@@ -206,7 +158,7 @@ impl Script {
     fn is_done_with_current(&mut self, now: Now) -> bool {
         match &self.doing {
             Doing::Nothing => true,
-            Doing::Entrypoint => self.up,
+            Doing::Entrypoint => self.up && self.answered,
             Doing::Pause(until) => now.mono >= *until,
             Doing::Delivered => self.undelivered.is_empty(),
             Doing::Message(kind) => {
@@ -222,7 +174,8 @@ impl Script {
         self.deadline = now.mono.after(self.patience);
         self.doing = match command {
             Command::Entrypoint => {
-                out.push(Act::Entrypoint);
+                self.answered = false;
+                out.push(Act::Do(process::Command::Ask));
                 Doing::Entrypoint
             }
             Command::Send(_) if !self.up => {
@@ -234,21 +187,21 @@ impl Script {
             Command::Send(body) => {
                 let send = self.next_send.mint();
                 self.undelivered.insert(send);
-                let mut message = Message::new(now.wall, body);
+                let mut message = Box::new(Message::new(now.wall, body));
                 message.fid = self.me;
                 message.source_process = self.me;
-                out.push(Act::Send(send, Box::new(message)));
+                out.push(Act::Do(process::Command::Send { send, message }));
                 Doing::Nothing
             }
             Command::Wait(time) => Doing::Pause(now.mono.after(time)),
             Command::WaitDelivered => Doing::Delivered,
             Command::WaitMessage(kind) => Doing::Message(kind),
             Command::Stop if self.up => {
-                out.push(Act::Stop);
+                out.push(Act::Do(process::Command::Stop));
                 Doing::Stop
             }
             Command::Stop | Command::Quit => {
-                self.finish();
+                self.done = Some(Exit::Clean);
                 return;
             }
         };
@@ -256,18 +209,13 @@ impl Script {
             self.deadline = Instant::MAX;
         }
     }
-
-    fn finish(&mut self) {
-        self.done = Some(if self.failed { Exit::Failure } else { Exit::Clean });
-    }
-}
-
-fn print(out: &mut Vec<Act>, event: &str) {
-    out.push(Act::Print(json!({ "event": event })));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use hax_core::base::id::MsgId;
     use hax_core::base::time::Wall;
     use hax_core::ha::message::Body;
 
@@ -290,35 +238,44 @@ mod tests {
 
     fn acts(out: &mut Vec<Act>) -> Vec<String> {
         let name = |act: Act| match act {
-            Act::Send(send, message) => format!("{send} {}", message.body.name()),
+            Act::Do(process::Command::Send { send, message }) => {
+                format!("{send} {}", message.body.name())
+            }
+            Act::Do(command) => format!("{command:?}"),
             Act::Print(line) => line["event"].as_str().unwrap_or_default().into(),
-            act => format!("{act:?}"),
         };
         out.drain(..).map(name).collect()
     }
 
     fn up(script: &mut Script, out: &mut Vec<Act>) {
-        let reply = Entrypoint::default();
-        script.hear(at(1), Heard::Entrypoint { rc: 0, reply }, out);
-        script.hear(at(1), Heard::LinkUp, out);
+        let answered = |control| process::Event::Answered {
+            control,
+            entrypoint: Arc::default(),
+            generation: 1,
+        };
+        // A process has its link with the first reply, also if it is told to ask again.
+        script.hear(at(1), answered(2), out);
+        script.hear(at(1), process::Event::LinkUp { reconnected: false }, out);
+        script.hear(at(1), answered(CONSUME), out);
     }
 
     #[test]
     fn commands_follow_one_another_and_the_end_is_polite() {
         let (mut script, mut out) =
             script(&["entrypoint", "process starting", "wait 2", "process started"]);
-        assert_eq!(acts(&mut out), ["Entrypoint"]);
+        assert_eq!(acts(&mut out), ["Ask"]);
         up(&mut script, &mut out);
-        assert_eq!(acts(&mut out), ["entrypoint", "link-up", "send-0 EVENT_PROCESS"]);
+        let expected = ["entrypoint", "link-up", "entrypoint", "send-0 EVENT_PROCESS"];
+        assert_eq!(acts(&mut out), expected);
         let next = script.tick(at(1), &mut out);
         assert_eq!(next, Next::WaitUntil { at: at(2001).mono, why: "wait" });
-        script.hear(at(5), Heard::Delivered(SendId(0)), &mut out);
+        script.hear(at(5), process::Event::Delivered { send: SendId(0) }, &mut out);
         assert_eq!(acts(&mut out), ["delivered"]);
         let _ = script.tick(at(2001), &mut out);
         assert_eq!(acts(&mut out), ["send-1 EVENT_PROCESS"]);
-        script.hear(at(2002), Heard::Delivered(SendId(1)), &mut out);
+        script.hear(at(2002), process::Event::Delivered { send: SendId(1) }, &mut out);
         assert_eq!(acts(&mut out), ["delivered", "Stop"]);
-        script.hear(at(2003), Heard::Stopped, &mut out);
+        script.hear(at(2003), process::Event::Stopped, &mut out);
         assert_eq!(script.tick(at(2003), &mut out), Next::Exit);
         assert_eq!(script.exit(), Some(Exit::Clean));
     }
@@ -331,10 +288,10 @@ mod tests {
         out.clear();
         let hear = |script: &mut Script, out: &mut Vec<Act>, n, body| {
             let message = Box::new(Message::new(Wall(0), body));
-            script.hear(at(2), Heard::Message { msg: MsgId(n), message }, out);
+            script.hear(at(2), process::Event::Received { msg: MsgId(n), message }, out);
         };
         hear(&mut script, &mut out, 1, Body::Rpc { attempts: 1, state: 3 });
-        assert_eq!(acts(&mut out), ["message", "Ack(MsgId(1))"]);
+        assert_eq!(acts(&mut out), ["message", "Ack { msg: MsgId(1) }"]);
         hear(&mut script, &mut out, 2, Body::KeepaliveRep { id: (1, 2), counter: 1 });
         assert_eq!(script.exit(), None);
         hear(&mut script, &mut out, 3, Body::Rpc { attempts: 1, state: 3 });
@@ -343,18 +300,17 @@ mod tests {
 
     #[test]
     fn failures_have_their_exit_codes() {
-        let (script_, mut out) = script(&["process started"]);
-        assert_eq!((script_.exit(), acts(&mut out)), (Some(Exit::Usage), vec!["failed".into()]));
-        let (mut script_, mut out) = script(&["entrypoint"]);
-        assert_eq!(script_.tick(at(10_000), &mut out), Next::Exit);
-        assert_eq!(script_.exit(), Some(Exit::Failure));
-        let (mut script_, mut out) = script(&["entrypoint", "rpc"]);
-        up(&mut script_, &mut out);
-        script_.hear(at(2), Heard::Undelivered(SendId(0)), &mut out);
-        script_.hear(at(3), Heard::Stopped, &mut out);
-        assert_eq!(script_.exit(), Some(Exit::Failure));
-        let (mut script_, mut out) = script(&["entrypoint", "rpc"]);
-        script_.hear(at(2), Heard::Aborted("bad tags".into()), &mut out);
-        assert_eq!(script_.exit(), Some(Exit::Failure));
+        let (early, mut out) = script(&["process started"]);
+        assert_eq!((early.exit(), acts(&mut out)), (Some(Exit::Usage), vec!["failed".into()]));
+        let (mut unanswered, mut out) = script(&["entrypoint"]);
+        assert_eq!(unanswered.tick(at(10_000), &mut out), Next::Exit);
+        assert_eq!(unanswered.exit(), Some(Exit::Failure));
+        let (mut undelivered, mut out) = script(&["entrypoint", "rpc"]);
+        up(&mut undelivered, &mut out);
+        assert_eq!(undelivered.tick(at(20_000), &mut out), Next::Exit);
+        assert_eq!(undelivered.exit(), Some(Exit::Failure));
+        let (mut aborted, mut out) = script(&["entrypoint", "rpc"]);
+        aborted.hear(at(2), process::Event::Aborted { why: "bad tags" }, &mut out);
+        assert_eq!(aborted.exit(), Some(Exit::Failure));
     }
 }
