@@ -85,6 +85,36 @@ facts! {
     Warn BadPacket { conn: ConnId, why: &'static str } "{conn}: rest of a packet dropped: {why}";
     /// An item with an operation that nobody here serves was ignored.
     Warn UnknownOpcode { conn: ConnId, opcode: u32 } "{conn}: ignored an item with the unknown opcode {opcode}";
+    /// An item that no real peer sends was ignored.
+    Warn BadItem { conn: ConnId, why: &'static str } "{conn}: ignored an item: {why}";
+    /// There are too many connections.
+    Warn ConnsFull { conn: ConnId } "{conn}: closed, there are too many connections";
+    /// A peer says that it listens where it cannot.
+    Warn NotItsAddress { conn: ConnId } "{conn}: closed, the peer claims an address that is not its own";
+    /// A peer does not read what is written to it.
+    Warn BacklogFull { conn: ConnId } "{conn}: dropped what was to be written, the peer does not read";
+    /// A message came for a link that is not known; its sender is told, and asks for its entrypoint.
+    Info LinkUnknown { conn: ConnId, rc: i32 } "{conn}: a message for an unknown link, answered {rc}";
+    /// More messages are received and not acknowledged than are kept.
+    Warn UnackedFull { link: LinkId } "{link}: dropped a message, too many are not acknowledged; it will come again";
+    /// More messages wait for a link than are kept.
+    Warn QueueFull { link: LinkId, send: SendId } "{link}: {send} refused, too many messages wait";
+    /// A peer says that it has taken in what it cannot have.
+    Warn BadDelivered { link: LinkId, told: u64 } "{link}: ignored that all below tag {told} is delivered";
+    /// A message has had no answer for some seconds; it will be sent again.
+    Debug LinkSilent { link: LinkId } "{link}: no answer to a message, it will be sent again";
+    /// The peer refused a message; it will be sent again.
+    Debug LinkRefused { link: LinkId, rc: i32 } "{link}: a message was answered {rc}, it will be sent again";
+    /// There are more links than are kept; this one is dropped.
+    Warn LinkEvicted { link: LinkId, process: Fid } "{link}: dropped, there are too many links; {process} will reconnect";
+    /// More entrypoint requests wait than are kept.
+    Warn EntriesFull { conn: ConnId } "{conn}: dropped an entrypoint request, too many wait; it will come again";
+    /// A reply names an entrypoint request that does not wait for any.
+    Warn EntryUnknown { entry: EntryId } "{entry}: a reply to a request that does not wait for one";
+    /// A reply to a request of a life of the process that is over.
+    Debug EntryOutdated { entry: EntryId, process: Fid } "{entry}: not answered, {process} has asked again since";
+    /// A message that has no form on the wire, or would make its receiver abort, was not sent.
+    Error Unsendable { send: SendId } "{send}: not sent, its receivers could not bear it";
     /// A process has a link; messages may flow.
     Info LinkUp { link: LinkId, process: Fid, reconnected: bool } "{link}: up with {process} (reconnected: {reconnected})";
     /// The peer of a link is gone, for now.

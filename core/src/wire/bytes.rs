@@ -1,0 +1,194 @@
+//! Reading and writing what Motr's `xcode` lays out: atoms in declaration order, little-endian, with
+//! nothing between them.
+
+use alloc::vec::Vec;
+
+use super::params::Uint128;
+use crate::base::fid::Fid;
+
+/// Why bytes are not what they should be. The text is for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bad(pub &'static str);
+
+impl core::fmt::Display for Bad {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for Bad {}
+
+const SHORT: Bad = Bad("it ends too early");
+
+/// Takes atoms from the front of a slice.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], Bad> {
+        let (head, tail) = self.0.split_at_checked(n).ok_or(SHORT)?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Bad> {
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or(SHORT)?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Bad> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Bad> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn i32(&mut self) -> Result<i32, Bad> {
+        self.array().map(i32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Bad> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, Bad> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    pub(crate) fn pair(&mut self) -> Result<(u64, u64), Bad> {
+        Ok((self.u64()?, self.u64()?))
+    }
+
+    pub(crate) fn uint128(&mut self) -> Result<Uint128, Bad> {
+        Ok(Uint128 { hi: self.u64()?, lo: self.u64()? })
+    }
+
+    pub(crate) fn fid(&mut self) -> Result<Fid, Bad> {
+        Ok(Fid::new(self.u64()?, self.u64()?))
+    }
+
+    /// `m0_buf`: a 64-bit length and so many bytes.
+    pub(crate) fn buf(&mut self) -> Result<&'a [u8], Bad> {
+        let n = usize::try_from(self.u64()?).map_err(|_| SHORT)?;
+        self.take(n)
+    }
+
+    pub(crate) fn end(&self) -> Result<(), Bad> {
+        if self.0.is_empty() { Ok(()) } else { Err(Bad("it goes on after its end")) }
+    }
+}
+
+/// Appends atoms.
+pub(crate) trait Put {
+    fn bytes(&mut self, bytes: &[u8]);
+
+    fn u8(&mut self, n: u8) {
+        self.bytes(&[n]);
+    }
+
+    fn u32(&mut self, n: u32) {
+        self.bytes(&n.to_le_bytes());
+    }
+
+    fn i32(&mut self, n: i32) {
+        self.bytes(&n.to_le_bytes());
+    }
+
+    fn u64(&mut self, n: u64) {
+        self.bytes(&n.to_le_bytes());
+    }
+
+    fn i64(&mut self, n: i64) {
+        self.bytes(&n.to_le_bytes());
+    }
+
+    fn pair(&mut self, (a, b): (u64, u64)) {
+        self.u64(a);
+        self.u64(b);
+    }
+
+    fn uint128(&mut self, n: Uint128) {
+        self.pair((n.hi, n.lo));
+    }
+
+    fn fid(&mut self, fid: Fid) {
+        self.pair((fid.container, fid.key));
+    }
+
+    fn buf(&mut self, bytes: &[u8]) {
+        self.u64(bytes.len() as u64);
+        self.bytes(bytes);
+    }
+
+    fn zeros(&mut self, n: usize);
+}
+
+impl Put for Vec<u8> {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn zeros(&mut self, n: usize) {
+        self.resize(self.len() + n, 0);
+    }
+}
+
+/// Motr's self-describing headers and footers (`format/format.h`), which surround every layer.
+pub(crate) mod format {
+    use super::{Bad, Put, Reader};
+
+    pub(crate) const HEADER_MAGIC: u64 = 0x3301_1ca5_e511_de77;
+    pub(crate) const FOOTER_MAGIC: u64 = 0x33f0_07e7_f007_e777;
+    /// Magic and checksum.
+    pub(crate) const FOOTER: usize = 16;
+    const VERSION: u64 = 1;
+
+    /// `m0_format_header` of `kind`; `word` is the object's size, or its footer's place.
+    pub(crate) fn put_header(out: &mut impl Put, kind: u16, word: u32) {
+        out.u64(HEADER_MAGIC);
+        out.u64(VERSION << 48 | u64::from(kind) << 32 | u64::from(word));
+    }
+
+    /// Checks a header of `kind` and returns its word.
+    pub(crate) fn header(from: &mut Reader<'_>, kind: u16) -> Result<u32, Bad> {
+        if from.u64()? != HEADER_MAGIC {
+            return Err(Bad("wrong header magic"));
+        }
+        let bits = from.u64()?;
+        if bits >> 48 != VERSION {
+            return Err(Bad("unknown format version"));
+        }
+        if bits >> 32 & 0xffff != u64::from(kind) {
+            return Err(Bad("unexpected format type"));
+        }
+        Ok(low(bits))
+    }
+
+    /// A footer whose checksum is not computed, as packets and items have it.
+    pub(crate) fn put_footer(out: &mut impl Put) {
+        out.u64(FOOTER_MAGIC);
+        out.u64(0);
+    }
+
+    pub(crate) fn footer(from: &mut Reader<'_>) -> Result<u64, Bad> {
+        if from.u64()? != FOOTER_MAGIC {
+            return Err(Bad("wrong footer magic"));
+        }
+        from.u64()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    fn low(bits: u64) -> u32 {
+        bits as u32
+    }
+}

@@ -1,0 +1,423 @@
+//! TCP connections: each side listens, and opens one connection to each peer that it writes to.
+//!
+//! What cannot be written is lost, as on a wire: the rpc layer above sends again. So nothing here
+//! grows: what waits for a connection waits as long as the connecting may take, and what the peer
+//! does not read is limited by what the host has not written yet.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::frame::Frames;
+use super::net;
+use crate::base::fact::Fact;
+use crate::base::id::ConnId;
+use crate::base::time::Instant;
+use crate::base::timers::Timers;
+
+/// How long connecting may take, and so how long anything waits for it
+/// (`rpc/frmops.c:M0_RPC_TMO`).
+const CONNECT_FOR: Duration = Duration::from_secs(8);
+
+/// Bytes of unfinished frames, of all peers together.
+const PARTIAL_MAX: usize = 64 << 20;
+
+/// Where a machine's outputs go, whatever else they are.
+pub(crate) trait Out {
+    fn net(&mut self, command: net::Command);
+    fn fact(&mut self, fact: Fact);
+}
+
+/// What was seen of a peer.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// A frame of the process that listens at `from`.
+    Frame { conn: ConnId, from: SocketAddr, payload: Bytes },
+    /// The last connection from it has closed.
+    Gone(SocketAddr),
+    /// It cannot be connected to.
+    Refused(SocketAddr),
+    /// A connection to it is there.
+    Reached(SocketAddr),
+}
+
+#[derive(Debug)]
+struct Inbound {
+    peer: SocketAddr,
+    /// Where its writer listens; known from the first frame.
+    from: Option<SocketAddr>,
+    frames: Frames,
+}
+
+#[derive(Debug)]
+struct Outbound {
+    conn: ConnId,
+    up: bool,
+    /// What the host has not written yet.
+    unwritten: usize,
+    /// What waits for the connection, with the names by which it is replaced.
+    queue: Vec<(u64, Box<[Bytes]>)>,
+    used: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Conns {
+    me: SocketAddr,
+    conns_max: usize,
+    backlog_bytes_max: usize,
+    inbound: BTreeMap<ConnId, Inbound>,
+    outbound: BTreeMap<SocketAddr, Outbound>,
+    opened: BTreeMap<ConnId, SocketAddr>,
+    /// Closed by us; the host has not said yet that it is done.
+    closing: BTreeSet<ConnId>,
+    named: BTreeSet<SocketAddr>,
+    connecting: Timers<SocketAddr>,
+    next: ConnId,
+    clock: u64,
+    /// Bytes of unfinished frames.
+    partial: usize,
+}
+
+impl Conns {
+    pub(crate) fn new(me: SocketAddr, conns_max: usize, backlog_bytes_max: usize) -> Self {
+        Self {
+            me,
+            conns_max,
+            backlog_bytes_max,
+            inbound: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            closing: BTreeSet::new(),
+            named: BTreeSet::new(),
+            connecting: Timers::default(),
+            next: ConnId::opened(1),
+            clock: 0,
+            partial: 0,
+        }
+    }
+
+    /// Addresses that may be connected to although frames that name them come from elsewhere.
+    pub(crate) fn name_peers(&mut self, peers: impl Iterator<Item = SocketAddr>) {
+        self.named = peers.collect();
+    }
+
+    /// Open connections, in both directions.
+    pub(crate) fn len(&self) -> usize {
+        self.inbound.len() + self.outbound.len()
+    }
+
+    /// Whether every connection is closed and the host has said so.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.len() == 0 && self.closing.is_empty()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.connecting.first().map(|(at, _)| at)
+    }
+
+    pub(crate) fn on_event(&mut self, event: net::Event, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+        match event {
+            net::Event::Accepted { conn, peer } => self.on_accepted(conn, peer, out),
+            net::Event::Connected { conn } => self.on_connected(conn, seen, out),
+            net::Event::Received { conn, bytes } => self.on_received(conn, bytes, seen, out),
+            net::Event::Written { conn, bytes } => {
+                let outbound = self.opened.get(&conn).and_then(|to| self.outbound.get_mut(to));
+                if let Some(outbound) = outbound {
+                    outbound.unwritten = outbound.unwritten.saturating_sub(bytes as usize);
+                }
+            }
+            net::Event::Closed { conn } => self.on_closed(conn, seen, out),
+        }
+    }
+
+    /// Gives up what has been connecting for too long.
+    pub(crate) fn on_time(&mut self, now: Instant, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+        while let Some(to) = self.connecting.pop(now) {
+            self.reset(to, out);
+            seen.push(Seen::Refused(to));
+        }
+    }
+
+    /// Writes a frame to the process that listens at `to`, connecting if need be. What waits for
+    /// the connection under the same `key` is replaced.
+    pub(crate) fn send(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        key: u64,
+        segments: Box<[Bytes]>,
+        out: &mut dyn Out,
+    ) {
+        if !self.open(now, to, out) {
+            return;
+        }
+        let size = size_of_all(&segments);
+        self.clock += 1;
+        let Some(outbound) = self.outbound.get_mut(&to) else { return };
+        outbound.used = self.clock;
+        if outbound.up {
+            if outbound.unwritten.saturating_add(size) > self.backlog_bytes_max {
+                return out.fact(Fact::BacklogFull { conn: outbound.conn });
+            }
+            outbound.unwritten += size;
+            return out.net(net::Command::Write { conn: outbound.conn, segments });
+        }
+        outbound.queue.retain(|(old, _)| *old != key);
+        let waiting: usize = outbound.queue.iter().map(|(_, s)| size_of_all(s)).sum();
+        if waiting.saturating_add(size) > self.backlog_bytes_max {
+            return out.fact(Fact::BacklogFull { conn: outbound.conn });
+        }
+        outbound.queue.push((key, segments));
+    }
+
+    /// Drops what still waits for a connection: it has been given up.
+    pub(crate) fn unqueue(&mut self, to: SocketAddr, key: u64) {
+        if let Some(outbound) = self.outbound.get_mut(&to) {
+            outbound.queue.retain(|(old, _)| *old != key);
+        }
+    }
+
+    /// Sees to it that there is or will be a connection to `to`. Whether one is up already is told
+    /// by [`Conns::is_up`], whether it comes up by [`Seen::Reached`].
+    pub(crate) fn open(&mut self, now: Instant, to: SocketAddr, out: &mut dyn Out) -> bool {
+        if self.outbound.contains_key(&to) {
+            return true;
+        }
+        if self.outbound.len() >= self.conns_max {
+            // The one that was used least lately: if it is needed again, it is opened again.
+            let idle = self.outbound.iter().filter(|(_, o)| o.up).min_by_key(|(_, o)| o.used);
+            let Some((idle, _)) = idle else { return false };
+            let idle = *idle;
+            self.reset(idle, out);
+        }
+        let conn = self.next.mint();
+        self.clock += 1;
+        let queue = Vec::new();
+        let outbound = Outbound { conn, up: false, unwritten: 0, queue, used: self.clock };
+        self.outbound.insert(to, outbound);
+        self.opened.insert(conn, to);
+        self.connecting.arm(to, now.after(CONNECT_FOR));
+        out.net(net::Command::Connect { conn, to });
+        true
+    }
+
+    pub(crate) fn is_up(&self, to: SocketAddr) -> bool {
+        self.outbound.get(&to).is_some_and(|o| o.up)
+    }
+
+    /// Closes the connection to `to`; the next thing sent there opens another.
+    pub(crate) fn reset(&mut self, to: SocketAddr, out: &mut dyn Out) {
+        self.connecting.disarm(to);
+        if let Some(outbound) = self.outbound.remove(&to) {
+            self.opened.remove(&outbound.conn);
+            self.close(outbound.conn, out);
+        }
+    }
+
+    /// Closes the connection on which a peer broke the rules.
+    pub(crate) fn refuse(&mut self, conn: ConnId, why: Fact, out: &mut dyn Out) {
+        if self.drop_inbound(conn).is_some() {
+            out.fact(why);
+            self.close(conn, out);
+        }
+    }
+
+    pub(crate) fn close_all(&mut self, out: &mut dyn Out) {
+        for to in self.outbound.keys().copied().collect::<Vec<_>>() {
+            self.reset(to, out);
+        }
+        while let Some(conn) = self.inbound.keys().next().copied() {
+            self.drop_inbound(conn);
+            self.close(conn, out);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, out: &mut dyn Out) {
+        self.closing.insert(conn);
+        out.net(net::Command::Close { conn });
+    }
+
+    fn on_accepted(&mut self, conn: ConnId, peer: SocketAddr, out: &mut dyn Out) {
+        out.fact(Fact::ConnAccepted { conn });
+        if self.inbound.len() >= self.conns_max {
+            // Who has not said anything yet makes room; who speaks keeps its place.
+            let mute = self.inbound.iter().find(|(_, i)| i.from.is_none()).map(|(conn, _)| *conn);
+            let Some(mute) = mute else {
+                out.fact(Fact::ConnsFull { conn });
+                return self.close(conn, out);
+            };
+            self.refuse(mute, Fact::ConnsFull { conn: mute }, out);
+        }
+        self.inbound.insert(conn, Inbound { peer, from: None, frames: Frames::default() });
+    }
+
+    fn on_connected(&mut self, conn: ConnId, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+        let Some(to) = self.opened.get(&conn).copied() else { return };
+        let Some(outbound) = self.outbound.get_mut(&to) else { return };
+        self.connecting.disarm(to);
+        outbound.up = true;
+        for (_, segments) in outbound.queue.drain(..) {
+            outbound.unwritten += size_of_all(&segments);
+            out.net(net::Command::Write { conn, segments });
+        }
+        seen.push(Seen::Reached(to));
+    }
+
+    fn on_received(&mut self, conn: ConnId, bytes: Bytes, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+        // Peers write on their own connections only; what comes on ours is nothing.
+        let Some(inbound) = self.inbound.get_mut(&conn) else { return };
+        self.partial -= inbound.frames.held();
+        inbound.frames.feed(bytes);
+        let mut refused = loop {
+            match inbound.frames.cut() {
+                Ok(None) => break None,
+                Err(why) => break Some(Fact::BadFrame { conn, why: why.0 }),
+                Ok(Some((header, payload))) => {
+                    let from = header.src.addr;
+                    let known = inbound.from == Some(from);
+                    if !known && !may_claim(from, inbound.peer, self.me, &self.named) {
+                        break Some(Fact::NotItsAddress { conn });
+                    }
+                    inbound.from = Some(from);
+                    seen.push(Seen::Frame { conn, from, payload });
+                }
+            }
+        };
+        self.partial += inbound.frames.held();
+        if self.partial > PARTIAL_MAX {
+            refused = Some(Fact::BadFrame { conn, why: "too many unfinished frames" });
+        }
+        if let Some(why) = refused {
+            self.refuse(conn, why, out);
+        }
+    }
+
+    fn drop_inbound(&mut self, conn: ConnId) -> Option<Inbound> {
+        let inbound = self.inbound.remove(&conn)?;
+        self.partial -= inbound.frames.held();
+        Some(inbound)
+    }
+
+    fn on_closed(&mut self, conn: ConnId, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+        if self.closing.remove(&conn) {
+            return;
+        }
+        if let Some(inbound) = self.drop_inbound(conn) {
+            out.fact(Fact::ConnClosed { conn });
+            let gone = inbound.from.filter(|f| !self.inbound.values().any(|i| i.from == Some(*f)));
+            seen.extend(gone.map(Seen::Gone));
+        } else if let Some(to) = self.opened.remove(&conn) {
+            self.connecting.disarm(to);
+            if let Some(outbound) = self.outbound.remove(&to) {
+                if outbound.up {
+                    out.fact(Fact::ConnClosed { conn });
+                } else {
+                    seen.push(Seen::Refused(to));
+                }
+            }
+        }
+    }
+}
+
+/// A reply goes to the address that the frame names. So that nobody can make us connect to a third
+/// party, it is the sender's own, or one that the configuration names.
+fn may_claim(
+    from: SocketAddr,
+    peer: SocketAddr,
+    me: SocketAddr,
+    named: &BTreeSet<SocketAddr>,
+) -> bool {
+    let (claimed, actual) = (from.ip().to_canonical(), peer.ip().to_canonical());
+    let same = claimed == actual || claimed.is_loopback() && actual.is_loopback();
+    from != me && from.port() != 0 && (same || named.contains(&from))
+}
+
+fn size_of_all(segments: &[Bytes]) -> usize {
+    segments.iter().map(Bytes::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::endpoint::Output;
+    use super::*;
+
+    const NOW: Instant = Instant::from_micros(0);
+
+    fn local(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn new(conns_max: usize) -> (Conns, Vec<Output>, Vec<Seen>) {
+        (Conns::new(local(1), conns_max, 100), Vec::new(), Vec::new())
+    }
+
+    fn frame(byte: u8, size: usize) -> Box<[Bytes]> {
+        Box::new([Bytes::from(alloc::vec![byte; size])])
+    }
+
+    /// First bytes of what was written.
+    fn written(out: &mut Vec<Output>) -> Vec<u8> {
+        let written = out.drain(..).filter_map(|o| match o {
+            Output::Net(net::Command::Write { segments, .. }) => Some(segments[0][0]),
+            _ => None,
+        });
+        written.collect()
+    }
+
+    #[test]
+    fn what_waits_is_replaced_and_dropped_by_its_name() {
+        let (mut conns, mut out, mut seen) = new(8);
+        for (key, byte) in [(1, 1), (2, 2), (1, 3), (3, 4), (2, 5)] {
+            conns.send(NOW, local(2), key, frame(byte, 30), &mut out);
+        }
+        conns.unqueue(local(2), 3);
+        assert_eq!(written(&mut out), []);
+        let conn = ConnId::opened(1);
+        conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+        assert_eq!(written(&mut out), [3, 5]);
+    }
+
+    #[test]
+    fn who_does_not_read_is_not_written_to() {
+        let (mut conns, mut out, mut seen) = new(8);
+        let conn = ConnId::opened(1);
+        conns.open(NOW, local(2), &mut out);
+        conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+        for byte in 1..=3 {
+            conns.send(NOW, local(2), byte.into(), frame(byte, 40), &mut out);
+        }
+        assert_eq!(written(&mut out), [1, 2]);
+        conns.on_event(net::Event::Written { conn, bytes: 40 }, &mut seen, &mut out);
+        conns.send(NOW, local(2), 4, frame(4, 40), &mut out);
+        assert_eq!(written(&mut out), [4]);
+    }
+
+    #[test]
+    fn connecting_is_given_up_after_a_while() {
+        let (mut conns, mut out, mut seen) = new(8);
+        conns.send(NOW, local(2), 1, frame(1, 1), &mut out);
+        conns.on_time(NOW.after(CONNECT_FOR), &mut seen, &mut out);
+        assert!(matches!(seen[..], [Seen::Refused(to)] if to == local(2)));
+        assert_eq!(conns.len(), 0);
+        let conn = ConnId::opened(1);
+        assert_eq!(out.last(), Some(&Output::Net(net::Command::Close { conn })));
+        assert!(!conns.is_quiet());
+        conns.on_event(net::Event::Closed { conn }, &mut seen, &mut out);
+        assert!(conns.is_quiet() && seen.len() == 1);
+    }
+
+    #[test]
+    fn the_least_used_connection_makes_room() {
+        let (mut conns, mut out, mut seen) = new(2);
+        for n in 1..=3 {
+            conns.send(NOW, local(n), 1, frame(1, 1), &mut out);
+            let conn = ConnId::opened(n.into());
+            conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+        }
+        assert!(!conns.is_up(local(1)) && conns.is_up(local(2)) && conns.is_up(local(3)));
+    }
+}

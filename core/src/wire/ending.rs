@@ -1,0 +1,89 @@
+//! How links end, and how the endpoint does.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::conns::Out;
+use super::endpoint::{Endpoint, Output, Stop, Timer};
+use super::peer::Away;
+use crate::base::fact::Fact;
+use crate::base::id::LinkId;
+use crate::base::time::Instant;
+use crate::ha::motr::Event;
+
+/// How long a stop may take.
+const STOP_FOR: Duration = Duration::from_secs(5);
+/// How long of it links are told what they are owed.
+const DRAIN_FOR: Duration = Duration::from_secs(1);
+/// How many ended links are remembered, so that their processes are told.
+const ENDED_MAX: usize = 4096;
+
+impl Endpoint {
+    /// The bridge takes the process for dead: should it be alive, its next message is refused, and
+    /// its next request for an entrypoint makes it abort.
+    pub(super) fn disconnect(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get(&id) else { return };
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(peer.link.ids);
+        self.end(now, id, true, out);
+    }
+
+    /// Ends a link for good. `polite`: its peer, if it is there, is told.
+    pub(super) fn end(&mut self, now: Instant, id: LinkId, polite: bool, out: &mut Vec<Output>) {
+        let Some(mut peer) = self.links.remove(&id) else { return };
+        let caller = peer.link.caller;
+        self.by_end.remove(&peer.link.ids.local);
+        self.by_caller.remove(&caller);
+        if self.by_process.get(&peer.process) == Some(&id) {
+            self.by_process.remove(&peer.process);
+        }
+        self.timers.disarm(Timer::Pause(id));
+        self.timers.disarm(Timer::Probe(id));
+        for send in peer.link.sent.give_up(true) {
+            out.push(Output::Motr(Event::Undelivered { link: id, send }));
+        }
+        out.push(Output::Motr(Event::LinkClosed { link: id }));
+        out.fact(Fact::LinkClosed { link: id, process: peer.process });
+        if polite && peer.away.is_none() {
+            self.closing.insert(caller, peer.addr);
+            self.rpc.close(now, caller, out);
+        } else {
+            self.rpc.forget(caller);
+        }
+    }
+
+    pub(super) fn begin_stop(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.stop != Stop::No {
+            return;
+        }
+        self.stop = Stop::Links;
+        self.entries.clear();
+        self.timers.arm(Timer::Exit, now.after(STOP_FOR));
+        self.timers.arm(Timer::Drain, now.after(DRAIN_FOR));
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            let Some(peer) = self.links.get_mut(&id) else { continue };
+            if peer.away.is_some_and(|a| matches!(a, Away::Gone | Away::Silent)) {
+                self.end(now, id, false, out);
+                continue;
+            }
+            peer.ending = true;
+            for send in peer.link.sent.give_up(false) {
+                out.push(Output::Motr(Event::Undelivered { link: id, send }));
+            }
+            self.pump(now, id, out);
+        }
+    }
+
+    /// Goes on with a stop when nothing holds it up any more.
+    pub(super) fn check_stop(&mut self, out: &mut Vec<Output>) {
+        if self.stop == Stop::Links && self.links.is_empty() && self.closing.is_empty() {
+            self.stop = Stop::Conns;
+            self.rpc.conns.close_all(out);
+        }
+        if self.stop == Stop::Conns && self.rpc.conns.is_quiet() {
+            self.stop = Stop::Done;
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Layer 2: an RPC packet of one or more items (`rpc/packet.c`), and whole frames.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::bytes::{Bad, Put, Reader, format};
+use super::fop::Fop;
+use super::frame::{self, End, Header};
+use super::item::{self, ItemHeader};
+
+const KIND_PACKET: u16 = 1;
+const MAGIC: u64 = 0x33fa_110f_fea9_1e77;
+const VERSION: u32 = 1;
+/// What a packet's header takes.
+const HEADER: usize = 32;
+/// Packets are padded with zeros to a multiple of this.
+const ALIGN: usize = 8;
+
+/// One item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Who, where, which.
+    pub header: ItemHeader,
+    /// What.
+    pub fop: Fop,
+}
+
+/// The items of a packet, in order. Ends after the first error: what follows cannot be trusted.
+#[derive(Debug)]
+pub struct Items<'a> {
+    from: Reader<'a>,
+    left: u32,
+    ended: bool,
+}
+
+/// Opens a packet.
+///
+/// # Errors
+///
+/// If its header is not as it must be.
+pub fn decode(payload: &[u8]) -> Result<Items<'_>, Bad> {
+    let mut from = Reader::new(payload);
+    let size = format::header(&mut from, KIND_PACKET)? as usize;
+    let version = from.u32()?;
+    let left = from.u32()?;
+    if version != VERSION || from.u64()? != MAGIC {
+        return Err(Bad("not a packet"));
+    }
+    if size.next_multiple_of(ALIGN) != payload.len() {
+        return Err(Bad("wrong packet size"));
+    }
+    let body = from.take(size.checked_sub(HEADER).ok_or(Bad("wrong packet size"))?)?;
+    Ok(Items { from: Reader::new(body), left, ended: false })
+}
+
+impl Items<'_> {
+    fn item(&mut self) -> Result<Item, Bad> {
+        let (header, payload) = ItemHeader::decode(&mut self.from)?;
+        let fop = Fop::decode(header.opcode, self.from.take(payload)?)?;
+        format::footer(&mut self.from)?;
+        Ok(Item { header, fop })
+    }
+}
+
+impl Iterator for Items<'_> {
+    type Item = Result<Item, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        if self.left == 0 {
+            self.ended = true;
+            let end = format::footer(&mut self.from).and_then(|_| self.from.end());
+            return end.err().map(Err);
+        }
+        self.left -= 1;
+        let item = self.item();
+        self.ended = item.is_err();
+        Some(item)
+    }
+}
+
+/// The frame of one packet with `items`.
+///
+/// # Panics
+///
+/// If they do not fit into one packet.
+#[must_use]
+pub fn encode(src: End, dst: End, items: &[Item]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for item in items {
+        let start = body.len();
+        // The size stands before the payload: written first with no payload, then again.
+        item.header.encode(0, &mut body);
+        let head = body.len() - start;
+        item.fop.encode(&mut body);
+        let payload = body.len() - start - head;
+        let mut header = Vec::with_capacity(head);
+        item.header.encode(payload, &mut header);
+        body[start..start + head].copy_from_slice(&header);
+        format::put_footer(&mut body);
+    }
+    let mut out = Vec::with_capacity(frame::HEADER + HEADER + body.len() + 24);
+    let nr = u32::try_from(items.len()).expect("items fit into a packet");
+    put_heads(&mut out, src, dst, nr, body.len());
+    out.bytes(&body);
+    put_tail(&mut out, body.len());
+    out
+}
+
+/// The frame of one packet with one item whose payload is `before`, `body`, `after`: the body is
+/// shared, not copied.
+pub(crate) fn encode_around(
+    (src, dst): (End, End),
+    header: &ItemHeader,
+    (before, body, after): (&[u8], Bytes, &[u8]),
+) -> Box<[Bytes]> {
+    let payload = before.len() + body.len() + after.len();
+    let size = item::OVERHEAD + payload;
+    let mut head = Vec::with_capacity(frame::HEADER + HEADER + item::OVERHEAD + before.len());
+    put_heads(&mut head, src, dst, 1, size);
+    header.encode(payload, &mut head);
+    head.bytes(before);
+    let mut tail = Vec::with_capacity(after.len() + 2 * format::FOOTER + ALIGN);
+    tail.bytes(after);
+    format::put_footer(&mut tail);
+    put_tail(&mut tail, size);
+    Box::new([Bytes::from(head), body, Bytes::from(tail)])
+}
+
+fn put_heads(out: &mut Vec<u8>, src: End, dst: End, nr: u32, body: usize) {
+    let size = HEADER + body + format::FOOTER;
+    let padded = size.next_multiple_of(ALIGN);
+    assert!(padded <= frame::PAYLOAD_MAX, "a packet of {padded} bytes would hang the peer");
+    let fits = "bounded by the assertion above";
+    let size = u32::try_from(size).expect(fits);
+    Header { src, dst, size: u32::try_from(padded).expect(fits) }.encode(out);
+    format::put_header(out, KIND_PACKET, size);
+    out.u32(VERSION);
+    out.u32(nr);
+    out.u64(MAGIC);
+}
+
+fn put_tail(out: &mut Vec<u8>, body: usize) {
+    format::put_footer(out);
+    let size = HEADER + body + format::FOOTER;
+    out.zeros(size.next_multiple_of(ALIGN) - size);
+}

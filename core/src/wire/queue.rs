@@ -1,0 +1,266 @@
+//! The two queues of a link (`ha/lq.c`): what was sent until it is delivered, and what was received
+//! until it is acknowledged.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::params::Tags;
+use crate::base::id::{MsgId, SendId};
+
+/// Tags of one direction go in steps of two.
+const STEP: u64 = 2;
+
+/// Messages to the peer. Kept until the peer says that its application has taken them in.
+#[derive(Debug)]
+pub(crate) struct OutQueue {
+    delivered: u64,
+    next: u64,
+    /// The highest `next` so far: no message from there on can have been delivered.
+    reached: u64,
+    /// The tag of the first message kept. What lies below was sent by an earlier life: the peer may
+    /// still confirm it, and nobody here waits for that.
+    first: u64,
+    kept: VecDeque<(SendId, Bytes)>,
+}
+
+/// A peer claims to have taken in what it cannot have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WrongTag;
+
+impl OutQueue {
+    pub(crate) fn new(first: u64) -> Self {
+        Self { delivered: first, next: first, reached: first, first, kept: VecDeque::new() }
+    }
+
+    /// Goes on where an earlier life stopped, with nothing of what it kept: the peer has received
+    /// all below `next` and taken in all below `delivered`.
+    pub(crate) fn resumed(delivered: u64, next: u64) -> Self {
+        Self { delivered, next, reached: next, first: next, kept: VecDeque::new() }
+    }
+
+    pub(crate) fn tags(&self) -> Tags {
+        let assign = self.assign();
+        Tags { confirmed: self.delivered, delivered: self.delivered, next: self.next, assign }
+    }
+
+    pub(crate) fn assign(&self) -> u64 {
+        self.first + STEP * self.kept.len() as u64
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Messages kept, sent or not.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    pub(crate) fn push(&mut self, send: SendId, body: Bytes) {
+        self.kept.push_back((send, body));
+    }
+
+    /// The next message for the wire and its tag.
+    pub(crate) fn take(&mut self) -> Option<(u64, Bytes)> {
+        let place = usize::try_from((self.next - self.first) / STEP).ok()?;
+        let (_, body) = self.kept.get(place)?;
+        let tag = self.next;
+        self.next += STEP;
+        self.reached = self.reached.max(self.next);
+        Some((tag, body.clone()))
+    }
+
+    /// The message taken last goes back: it could not be sent.
+    pub(crate) fn untake(&mut self) {
+        self.next = (self.next - STEP).max(self.delivered).max(self.first);
+    }
+
+    /// All that is not known to be delivered is to be sent again.
+    pub(crate) fn rewind(&mut self) {
+        self.next = self.delivered.max(self.first);
+    }
+
+    /// Whether something was sent of which nobody knows yet whether it was delivered.
+    pub(crate) fn awaits(&self) -> bool {
+        self.delivered < self.reached
+    }
+
+    /// The peer says that all below `in_delivered` is delivered. Smaller values say nothing new.
+    pub(crate) fn raise(
+        &mut self,
+        in_delivered: u64,
+        delivered: &mut alloc::vec::Vec<SendId>,
+    ) -> Result<(), WrongTag> {
+        if in_delivered > self.reached || in_delivered % STEP != self.first % STEP {
+            return Err(WrongTag);
+        }
+        while self.delivered < in_delivered {
+            if self.delivered < self.first {
+                self.delivered = self.first.min(in_delivered);
+                continue;
+            }
+            self.delivered += STEP;
+            self.first += STEP;
+            delivered.extend(self.kept.pop_front().map(|(send, _)| send));
+        }
+        self.next = self.next.max(self.delivered);
+        Ok(())
+    }
+
+    /// Empties the part that was never sent, or all.
+    pub(crate) fn give_up(&mut self, all: bool) -> impl Iterator<Item = SendId> + use<'_> {
+        let sent =
+            usize::try_from(self.next.saturating_sub(self.first) / STEP).unwrap_or(usize::MAX);
+        let from = if all { 0 } else { sent.min(self.kept.len()) };
+        self.kept.drain(from..).map(|(send, _)| send)
+    }
+}
+
+/// Messages from the peer. Handed to the application at once; the peer is told when the
+/// application has acknowledged all up to some tag.
+#[derive(Debug)]
+pub(crate) struct InQueue {
+    confirmed: u64,
+    delivered: u64,
+    assign: u64,
+    /// What the application has not acknowledged.
+    open: BTreeMap<MsgId, u64>,
+    /// Acknowledged out of order: kept until all before are, too.
+    early: BTreeSet<u64>,
+}
+
+impl InQueue {
+    pub(crate) fn new(first: u64) -> Self {
+        let (open, early) = (BTreeMap::new(), BTreeSet::new());
+        Self { confirmed: first, delivered: first, assign: first, open, early }
+    }
+
+    pub(crate) fn tags(&self) -> Tags {
+        let Self { confirmed, delivered, assign, .. } = *self;
+        Tags { confirmed, delivered, next: assign, assign }
+    }
+
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Messages between the first unacknowledged and the last received.
+    pub(crate) fn held(&self) -> usize {
+        usize::try_from((self.assign - self.delivered) / STEP).unwrap_or(usize::MAX)
+    }
+
+    /// Whether the message is the one expected now. Motr takes a message without a tag for that,
+    /// too (`link.c:ha_link_msg_received`).
+    pub(crate) fn expects(&self, tag: u64) -> bool {
+        tag == self.assign || tag == 0
+    }
+
+    /// Takes in the expected message under the name `msg`.
+    pub(crate) fn accept(&mut self, msg: MsgId) {
+        self.open.insert(msg, self.assign);
+        self.assign += STEP;
+    }
+
+    /// The application has acknowledged `msg`. False if it had before.
+    pub(crate) fn ack(&mut self, msg: MsgId) -> bool {
+        let Some(tag) = self.open.remove(&msg) else { return false };
+        self.early.insert(tag);
+        while self.early.remove(&self.delivered) {
+            self.delivered += STEP;
+        }
+        true
+    }
+
+    /// Whether the peer is to be told something.
+    pub(crate) fn owes(&self) -> bool {
+        self.confirmed < self.delivered
+    }
+
+    /// The peer has been told `in_delivered` by a 207 of ours.
+    pub(crate) fn told(&mut self, in_delivered: u64) {
+        self.confirmed = self.confirmed.max(in_delivered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn filled(n: u64) -> OutQueue {
+        let mut queue = OutQueue::new(1);
+        (1..=n).for_each(|n| queue.push(SendId(n), Bytes::new()));
+        queue
+    }
+
+    fn raised(queue: &mut OutQueue, to: u64) -> Result<Vec<u64>, WrongTag> {
+        let mut delivered = Vec::new();
+        queue.raise(to, &mut delivered)?;
+        Ok(delivered.iter().map(|send| send.0).collect())
+    }
+
+    #[test]
+    fn what_is_delivered_is_what_the_peer_says() {
+        let mut queue = filled(4);
+        assert_eq!(raised(&mut queue, 3), Err(WrongTag), "nothing is sent yet");
+        let tags: Vec<u64> = core::iter::from_fn(|| queue.take().map(|(tag, _)| tag)).collect();
+        assert_eq!(tags, [1, 3, 5, 7]);
+        assert_eq!(raised(&mut queue, 5), Ok(alloc::vec![1, 2]));
+        assert_eq!(raised(&mut queue, 3), Ok(alloc::vec![]), "smaller ones say nothing");
+        assert_eq!(raised(&mut queue, 6), Err(WrongTag));
+        assert_eq!(raised(&mut queue, 11), Err(WrongTag));
+        assert_eq!(raised(&mut queue, 9), Ok(alloc::vec![3, 4]));
+        let tags = Tags { confirmed: 9, delivered: 9, next: 9, assign: 9 };
+        assert_eq!(queue.tags(), tags);
+    }
+
+    #[test]
+    fn what_could_not_be_sent_goes_back_unless_it_arrived_all_the_same() {
+        let mut queue = filled(2);
+        queue.take();
+        queue.untake();
+        assert_eq!(queue.take().map(|(tag, _)| tag), Some(1));
+        // The peer has it and says so before the sending is given up.
+        assert_eq!(raised(&mut queue, 3), Ok(alloc::vec![1]));
+        queue.untake();
+        assert_eq!(queue.take().map(|(tag, _)| tag), Some(3));
+        // Given up first, told later.
+        queue.untake();
+        assert_eq!(raised(&mut queue, 5), Ok(alloc::vec![2]));
+        assert_eq!(queue.take(), None);
+        assert_eq!(queue.next(), 5);
+    }
+
+    #[test]
+    fn what_an_earlier_life_sent_may_still_be_confirmed() {
+        let mut queue = OutQueue::resumed(5, 9);
+        queue.push(SendId(1), Bytes::new());
+        assert_eq!(queue.tags(), Tags { confirmed: 5, delivered: 5, next: 9, assign: 11 });
+        assert_eq!(queue.take().map(|(tag, _)| tag), Some(9));
+        assert_eq!(raised(&mut queue, 7), Ok(alloc::vec![]));
+        assert_eq!(raised(&mut queue, 11), Ok(alloc::vec![1]));
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn giving_up_tells_what_was_sent_from_what_was_not() {
+        let mut queue = filled(3);
+        queue.take();
+        assert_eq!(queue.give_up(false).count(), 2);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.give_up(true).count(), 1);
+    }
+
+    #[test]
+    fn acknowledgements_count_in_order() {
+        let mut queue = InQueue::new(2);
+        (1..=3).for_each(|n| queue.accept(MsgId(n)));
+        assert!(queue.ack(MsgId(2)) && queue.ack(MsgId(3)) && !queue.ack(MsgId(3)));
+        assert_eq!((queue.delivered(), queue.held(), queue.owes()), (2, 3, false));
+        assert!(queue.ack(MsgId(1)));
+        assert_eq!((queue.delivered(), queue.held(), queue.owes()), (8, 0, true));
+        queue.told(8);
+        assert!(!queue.owes() && queue.expects(8) && queue.expects(0) && !queue.expects(6));
+    }
+}

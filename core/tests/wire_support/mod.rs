@@ -1,0 +1,14 @@
+//! What the tests of the wire share: tapes of captured traffic, and a world of machines.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests; each test uses a part of them"
+)]
+
+pub mod account;
+mod network;
+pub mod tape;
+pub mod world;

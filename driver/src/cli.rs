@@ -1,0 +1,187 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+
+use crate::values::{
+    ConsulUrl, FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size,
+    Span,
+};
+use crate::{exit, ham};
+
+/// The HA bridge between Motr and Consul.
+#[derive(Debug, Parser)]
+#[command(name = "hax", version, after_long_help = exit::HELP, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the bridge of this node.
+    #[command(long_about = RUN, after_long_help = exit::HELP, args_override_self = true)]
+    Run(Box<RunArgs>),
+    /// Play a Motr process: speak its part over an HA link.
+    #[command(long_about = ham::HELP, after_long_help = ham::EXITS, args_override_self = true)]
+    Ham(HamArgs),
+    /// Show hax at work with three Motr processes and a Consul: nothing to install, no root.
+    #[command(after_long_help = exit::HELP)]
+    Demo(DemoArgs),
+}
+
+const RUN: &str = "\
+Run the bridge of this node.
+
+Each setting is taken from the first of these that has it: the flag, its
+environment variable, the configuration file, Consul, the default. Without any of
+them hax asks the local Consul agent for its node and finds its own entry (service
+`hax`) there; it waits, and says so, as long as Consul or the entry is missing.
+
+Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop;
+a second one stops at once.";
+
+/// `hax run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// TOML file with settings; keys are the flags' names with `_` for `-`.
+    #[arg(long, env = "HAX_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check flags, environment and file, print the settings and exit.
+    #[arg(long)]
+    pub check: bool,
+    /// The settings.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// The settings of `hax run` as flags and environment variables give them, and, with the same names,
+/// a file.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Flags {
+    /// The local Consul agent, http://HOST:PORT [default: $CONSUL_HTTP_ADDR or http://127.0.0.1:8500].
+    #[arg(long, env = "HAX_CONSUL", value_name = "URL", help_heading = "Consul")]
+    pub consul: Option<ConsulUrl>,
+    /// File with the ACL token for Consul [default: the token is $CONSUL_HTTP_TOKEN].
+    #[arg(long, env = "HAX_CONSUL_TOKEN_FILE", value_name = "FILE", help_heading = "Consul")]
+    pub consul_token_file: Option<PathBuf>,
+    /// Time limit of one request to Consul; blocking queries have it on top of their wait [default: 5s].
+    #[arg(long, env = "HAX_CONSUL_TIMEOUT", value_name = "TIME", help_heading = "Consul")]
+    pub consul_timeout: Option<Span>,
+    /// The longest answer that is taken from Consul; the configuration of 100,000 objects is 32 MB
+    /// [default: 64MiB].
+    #[arg(long, env = "HAX_CONSUL_ANSWER_MAX", value_name = "SIZE", help_heading = "Consul")]
+    pub consul_answer_max: Option<Size>,
+
+    /// Name of this node [default: $HARE_HAX_NODE_NAME, or what the Consul agent is called].
+    #[arg(long, env = "HAX_NODE", value_name = "NAME", help_heading = "This node")]
+    pub node: Option<String>,
+    /// Fid of hax's own process, for example 0x7200000000000001:0x4 [default: from Consul].
+    #[arg(long, env = "HAX_FID", value_name = "FID", help_heading = "This node")]
+    pub fid: Option<FidText>,
+    /// Where HTTP is served [default: from Consul, the entry's host and `http_port`].
+    #[arg(long, env = "HAX_HTTP", value_name = "ADDRESS:PORT", help_heading = "This node")]
+    pub http: Option<HostPort>,
+
+    /// How to speak with Motr [default: auto].
+    #[arg(long, env = "HAX_MOTR", value_name = "HOW", help_heading = "Motr")]
+    pub motr: Option<MotrTransport>,
+    /// Name of hax's endpoint: inet:stream:IP@PORT or IP@tcp:12345:PORTAL:TMID [default: from Consul].
+    #[arg(long, env = "HAX_MOTR_ENDPOINT", value_name = "NAME", help_heading = "Motr")]
+    pub motr_endpoint: Option<String>,
+    /// How long what a process that went away is owed is kept for its return [default: 60s].
+    #[arg(long, env = "HAX_LINK_GRACE", value_name = "TIME", help_heading = "Motr")]
+    pub link_grace: Option<Span>,
+    /// What KEEPALIVE, BE_IO_ERR and SNS_ERR messages do, which the specification says to panic on
+    /// [default: panic].
+    #[arg(long, env = "HAX_ON_UNEXPECTED_MESSAGE", value_name = "WHAT", help_heading = "Motr")]
+    pub on_unexpected_message: Option<OnUnexpectedMessage>,
+
+    /// Do not stand for election: another program elects the leader [default: false].
+    #[arg(long, env = "HAX_NO_ELECT", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", help_heading = "Behaviour")]
+    pub no_elect: Option<bool>,
+    /// How long a stop may take to finish what was begun [default: 10s].
+    #[arg(long, env = "HAX_DRAIN", value_name = "TIME", help_heading = "Behaviour")]
+    pub drain: Option<Span>,
+    /// The longest HTTP request body that is accepted [default: 4MiB].
+    #[arg(long, env = "HAX_HTTP_BODY_MAX", value_name = "SIZE", help_heading = "Behaviour")]
+    pub http_body_max: Option<Size>,
+    /// How many HTTP connections are served at a time [default: 512].
+    #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
+    pub http_connections_max: Option<u16>,
+    /// How many connections Motr processes may hold at a time [default: 2048].
+    #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
+    pub motr_connections_max: Option<u16>,
+
+    /// How log lines look [default: human].
+    #[arg(long, env = "HAX_LOG", value_name = "FORMAT", help_heading = "Log")]
+    pub log: Option<LogFormat>,
+    /// Which log lines are written [default: info].
+    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", help_heading = "Log")]
+    pub log_level: Option<LogLevel>,
+}
+
+/// `hax ham`.
+#[derive(Debug, Args)]
+pub struct HamArgs {
+    /// The endpoint to speak with, hax's.
+    #[arg(long, env = "HAX_HAM_CONNECT", value_name = "NAME")]
+    pub connect: String,
+    /// The own endpoint; others connect to it.
+    #[arg(long, env = "HAX_HAM_LISTEN", value_name = "NAME")]
+    pub listen: String,
+    /// The fid of the process to play.
+    #[arg(long, env = "HAX_HAM_FID", value_name = "FID")]
+    pub fid: FidText,
+    /// Give up when one command waits longer than this for the peer.
+    #[arg(long, env = "HAX_HAM_TIMEOUT", value_name = "TIME", default_value = "60s")]
+    pub timeout: Span,
+    /// Which log lines are written.
+    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", default_value = "warn")]
+    pub log_level: LogLevel,
+    /// Commands, each one argument; without any they are read from standard input, one a line.
+    #[arg(value_name = "COMMAND")]
+    pub commands: Vec<String>,
+}
+
+/// `hax demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Keep all up for this long before they stop, to look at it and to try things with curl.
+    #[arg(long = "for", env = "HAX_DEMO_FOR", value_name = "TIME")]
+    pub keep: Option<Span>,
+    /// Use this Consul instead of the built-in one; the demo's configuration is loaded into it.
+    #[arg(long, env = "HAX_DEMO_CONSUL", value_name = "URL")]
+    pub consul: Option<ConsulUrl>,
+    /// Load the configuration even if that Consul holds one.
+    #[arg(long, env = "HAX_DEMO_FORCE", requires = "consul")]
+    pub force: bool,
+    /// Also show hax's own log lines of this level.
+    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", default_value = "error")]
+    pub log_level: LogLevel,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_flag_has_a_variable() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let name = arg.get_id().as_str();
+                assert!(arg.get_help().is_some(), "{name}");
+                assert!(arg.get_env().is_some() || name == "check", "{name}");
+            }
+        }
+    }
+}

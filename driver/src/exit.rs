@@ -1,0 +1,71 @@
+//! How a program ends: the one table of exit codes.
+
+use std::process::ExitCode;
+
+/// Why the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was settled.
+    Clean,
+    /// Something failed that has no code of its own.
+    Failure,
+    /// Wrong flags, environment or configuration file.
+    Usage,
+    /// An address could not be listened at.
+    Listen,
+    /// A process sent a message on which the specification demands to stop.
+    Unexpected,
+    /// A second signal came during the drain.
+    Interrupted,
+}
+
+/// The table as `--help` shows it.
+pub const HELP: &str = "\
+Exit codes:
+  0    stopped cleanly, all that was begun is settled
+  1    failed for another reason than those below
+  2    wrong flags, environment or configuration file
+  3    an address cannot be listened at (in use, not of this host, no permission)
+  4    stopped on an unexpected message (see --on-unexpected-message)
+  130  a second SIGTERM or SIGINT came before the first was worked off";
+
+impl Exit {
+    /// Its number, as in [`HELP`].
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Listen => 3,
+            Self::Unexpected => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        let all = [
+            Exit::Clean,
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Listen,
+            Exit::Unexpected,
+            Exit::Interrupted,
+        ];
+        for exit in all {
+            assert!(HELP.contains(&format!("\n  {} ", exit.code())), "{exit:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `ham`, the HA messenger: plays a Motr process by command, over a real link.
+//!
+//! Commands are words ([`command`]), answers are lines of JSON ([`json`]); [`Ham`] works the first off
+//! on a process's part on the wire and says the second.
+
+pub mod command;
+pub mod json;
+pub mod script;
+mod session;
+
+pub use session::{Ham, Input, Output};
+
+/// The pid that a process reports if no command says otherwise.
+pub const PID: u64 = 1000;
+
+/// What `hax ham --help` says.
+pub const HELP: &str = "\
+Play a Motr process: speak its part over an HA link.
+
+Each COMMAND is one argument, or one line of standard input if there are none.
+They are worked one after another; when the last is done the link is ended
+politely. What comes is acknowledged and printed as one JSON object a line on
+standard output.
+
+  entrypoint                     ask for the entrypoint, again while it is refused
+  process EVENT [type=T] [pid=N] report starting, started, stopping, stopped or
+                                 dtm-recovered; T is m0d, mkfs, other or kernel
+  service EVENT [type=N] [pid=N] report starting, started, stopping, stopped or
+                                 failed
+  nvec-get FID...                ask for states
+  nvec-set FID=STATE...          say states: online, failed, transient, repair, ...
+  failvec [POOL]                 ask for the failure vector
+  stob-ioq [SDEV]                report a failed I/O request
+  rpc                            report a peer that does not answer
+  keepalive, be-io-err, sns-err  send what hax must not be sent: it stops with
+                                 exit code 4
+  wait SECONDS                   do nothing for a while
+  wait-delivered                 wait until all that was sent is delivered
+  wait-message [KIND]            wait for one more message, for example of kind NVEC
+  stop                           end the link politely and exit
+  quit                           exit as a killed process does
+
+Example:
+  hax ham --connect inet:stream:127.0.0.1@22001 \\
+      --listen inet:stream:127.0.0.1@22002 --fid 0x7200000000000001:0x4 \\
+      entrypoint 'process starting' 'process started' 'wait 2'";
+
+/// `ham`'s exit codes, as `--help` shows them.
+pub const EXITS: &str = "\
+Exit codes:
+  0    all commands were worked off
+  1    the time limit was over, the peer broke the protocol, or what was sent is
+       not delivered
+  2    a flag or a command is wrong
+  3    the own endpoint cannot be listened at
+  130  SIGTERM or SIGINT";

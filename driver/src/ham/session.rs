@@ -1,0 +1,121 @@
+//! A process's part on the wire and the script that directs it, as one machine.
+
+use std::time::Duration;
+
+use hax_core::base::fact::Fact;
+use hax_core::base::time::{Next, Now};
+use hax_core::wire::net;
+use hax_core::wire::process::{self, Process};
+use serde_json::Value;
+
+use super::command::Command;
+use super::script::{Act, Script};
+use crate::Tick;
+use crate::exit::Exit;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The deadline that was returned last is reached.
+    Tick,
+    /// To a TCP connection.
+    Net(net::Event),
+    /// One more command.
+    Command(Command),
+    /// There will be no more commands.
+    Close,
+}
+
+impl Tick for Input {
+    const TICK: Self = Self::Tick;
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// With a TCP connection.
+    Net(net::Command),
+    /// Print a line.
+    Print(Value),
+    /// Log.
+    Fact(Fact),
+}
+
+/// The messenger.
+#[derive(Debug)]
+pub struct Ham {
+    process: Process,
+    script: Script,
+}
+
+impl Ham {
+    /// A process that has not done anything yet; a command that waits for the peer fails after
+    /// `patience`.
+    #[must_use]
+    pub fn new(config: process::Config, patience: Duration) -> Self {
+        let script = Script::new(config.fid, patience);
+        Self { process: Process::new(config), script }
+    }
+
+    /// Takes one input and appends, in order, all that follows from it.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        let mut acts = Vec::new();
+        let first = match input {
+            Input::Net(event) => process::Input::Net(event),
+            Input::Tick => process::Input::Tick,
+            Input::Command(command) => {
+                self.script.push(now, command, &mut acts);
+                process::Input::Tick
+            }
+            Input::Close => {
+                self.script.close(now, &mut acts);
+                process::Input::Tick
+            }
+        };
+        let mut next = self.process(now, first, &mut acts, out);
+        // What the script has the process do may tell the script something again.
+        loop {
+            let script = self.script.tick(now, &mut acts);
+            if acts.is_empty() {
+                return if self.script.exit().is_some() {
+                    Next::Exit
+                } else {
+                    next.earlier(script)
+                };
+            }
+            for act in std::mem::take(&mut acts) {
+                match act {
+                    Act::Print(line) => out.push(Output::Print(line)),
+                    Act::Do(command) => {
+                        next = self.process(now, process::Input::Command(command), &mut acts, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How it ended, once it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        self.script.exit()
+    }
+
+    fn process(
+        &mut self,
+        now: Now,
+        input: process::Input,
+        acts: &mut Vec<Act>,
+        out: &mut Vec<Output>,
+    ) -> Next {
+        let mut said = Vec::new();
+        let next = self.process.handle(now, input, &mut said);
+        for output in said {
+            match output {
+                process::Output::Net(command) => out.push(Output::Net(command)),
+                process::Output::Event(event) => self.script.hear(now, event, acts),
+                process::Output::Fact(fact) => out.push(Output::Fact(fact)),
+            }
+        }
+        next
+    }
+}

@@ -1,0 +1,300 @@
+//! Values of flags, environment variables and configuration files: each is checked when it is read,
+//! so that an error names the flag, or the line of the file.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Why a value is refused, in words that say what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadValue(String);
+
+impl BadValue {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// A value that a configuration file writes as a string.
+macro_rules! from_text {
+    ($($name:ident),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = BadValue;
+
+            fn try_from(text: String) -> Result<Self, BadValue> {
+                text.parse()
+            }
+        }
+    )*};
+}
+
+from_text!(ConsulUrl, FidText, HostPort, Span, Size);
+
+/// Where Consul's HTTP API is: `http://HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ConsulUrl {
+    authority: String,
+}
+
+impl ConsulUrl {
+    /// `HOST:PORT`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+impl Default for ConsulUrl {
+    fn default() -> Self {
+        Self { authority: "127.0.0.1:8500".into() }
+    }
+}
+
+impl fmt::Display for ConsulUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority)
+    }
+}
+
+impl FromStr for ConsulUrl {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        match scheme {
+            "http" => {}
+            "https" | "unix" => {
+                return Err(BadValue::new(format!(
+                    "{scheme}:// is not supported; give the local agent's http://HOST:PORT"
+                )));
+            }
+            _ => return Err(BadValue::new("expected http://HOST:PORT")),
+        }
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#', '@']) || rest.contains(char::is_whitespace) {
+            return Err(BadValue::new("expected http://HOST:PORT and nothing after the port"));
+        }
+        let with_port = if has_port(rest) { rest.to_owned() } else { format!("{rest}:8500") };
+        let HostPort { host, port } = with_port.parse()?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        Ok(Self { authority: format!("{host}:{port}") })
+    }
+}
+
+fn has_port(authority: &str) -> bool {
+    authority.rsplit_once(']').map_or(authority, |(_, tail)| tail).contains(':')
+}
+
+/// A fid, written `0xCONTAINER:0xKEY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FidText(pub hax_core::base::fid::Fid);
+
+impl FromStr for FidText {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        text.parse().map(Self).map_err(|why| BadValue::new(format!("{why}")))
+    }
+}
+
+/// `HOST:PORT`, where HOST is an address or a name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HostPort {
+    /// An address without brackets, or a name.
+    pub host: String,
+    /// The port; 0 where the system may choose.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = || BadValue::new("expected ADDRESS:PORT, for example 127.0.0.1:8008");
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let port = port.parse().map_err(|_| bad())?;
+        let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
+            Some(host) => host.ok_or_else(bad)?,
+            None if host.contains(':') => {
+                return Err(BadValue::new("an IPv6 address needs brackets: [::1]:8008"));
+            }
+            None => host,
+        };
+        if host.is_empty() || host.contains(char::is_whitespace) {
+            return Err(bad());
+        }
+        Ok(Self { host: host.into(), port })
+    }
+}
+
+/// A length of time: `500ms`, `10s`, `2m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit_ms = match &text[digits.len()..] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            _ => 0,
+        };
+        let ms = digits.parse().ok().and_then(|n: u64| n.checked_mul(unit_ms));
+        match ms {
+            Some(ms) if unit_ms > 0 => Ok(Self(Duration::from_millis(ms))),
+            _ => Err(BadValue::new("expected a time with its unit: 500ms, 10s or 2m")),
+        }
+    }
+}
+
+/// A number of bytes: `65536`, `64KiB`, `4MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(pub usize);
+
+impl FromStr for Size {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+            None => (text, 1),
+            Some(at) => match &text[at..] {
+                "KiB" => (&text[..at], 1 << 10),
+                "MiB" => (&text[..at], 1 << 20),
+                _ => ("", 0),
+            },
+        };
+        let bytes = digits.parse().ok().and_then(|n: usize| n.checked_mul(unit));
+        bytes.map(Self).ok_or_else(|| BadValue::new("expected a size: 65536, 64KiB or 4MiB"))
+    }
+}
+
+/// How hax speaks with Motr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum MotrTransport {
+    /// What the endpoint's name asks for.
+    #[default]
+    Auto,
+    /// Motr's sock transport, spoken by hax itself.
+    Wire,
+}
+
+/// What a message does on which the specification demands to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnexpectedMessage {
+    /// Stop, with exit code 4.
+    #[default]
+    Panic,
+    /// Acknowledge it and go on.
+    Ignore,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line of text.
+    #[default]
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Which log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the usual words")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub(crate) fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consul_urls() {
+        for (text, authority) in [
+            ("http://127.0.0.1:8500", "127.0.0.1:8500"),
+            ("http://127.0.0.1:8500/", "127.0.0.1:8500"),
+            ("127.0.0.1:18500", "127.0.0.1:18500"),
+            ("http://consul.local", "consul.local:8500"),
+            ("http://[::1]", "[::1]:8500"),
+            ("http://[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(text.parse::<ConsulUrl>().unwrap().authority(), authority, "{text}");
+        }
+        for bad in [
+            "",
+            "https://h:1",
+            "unix:///run/c",
+            "ftp://h:1",
+            "http://h:1/v1",
+            "http://u@h:1",
+            "h:x",
+        ] {
+            assert!(bad.parse::<ConsulUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_and_sizes_have_units() {
+        assert_eq!("500ms".parse(), Ok(Span(Duration::from_millis(500))));
+        assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
+        assert_eq!("4MiB".parse(), Ok(Size(4 << 20)));
+        assert_eq!("12".parse(), Ok(Size(12)));
+        for bad in ["", "5", "s", "5 s", "-5s", "5h", "18446744073709551615m"] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+        for bad in ["", "KiB", "4MB", "-1", "18446744073709551615MiB"] {
+            assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_ports() {
+        let v6: HostPort = "[::]:0".parse().unwrap();
+        assert_eq!((v6.host.as_str(), v6.port, v6.to_string().as_str()), ("::", 0, "[::]:0"));
+        assert_eq!("localhost:80".parse::<HostPort>().unwrap().to_string(), "localhost:80");
+        for bad in ["", "80", ":80", "::1:80", "[::1:80", "h:", "h:99999", "h:-1"] {
+            assert!(bad.parse::<HostPort>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! `hax ham` over real sockets.
+
+use std::io::{BufRead as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_channel::Sender;
+use futures_lite::future::or;
+use hax_core::base::time::{Instant, Now};
+use hax_core::wire::{name, process};
+use hax_driver::Runtime;
+use hax_driver::cli::HamArgs;
+use hax_driver::clock::{self, Clock};
+use hax_driver::exit::Exit;
+use hax_driver::facts::Counters;
+use hax_driver::ham::command::Command;
+use hax_driver::ham::{Ham, Input, Output, PID};
+use tokio::sync::oneshot;
+
+use crate::listen;
+use crate::net::{self, Net};
+use crate::signals::Signals;
+
+/// Inputs that may wait.
+const INBOX: usize = 256;
+
+/// How many connections the peer may open.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long the peer has to do its part of the last closes.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// Works the commands off.
+///
+/// # Errors
+///
+/// What stands in the way, and the exit code for it.
+pub async fn run(args: &HamArgs) -> Result<Exit, (Exit, anyhow::Error)> {
+    let usage = |why: anyhow::Error| (Exit::Usage, why);
+    let commands = parse(&args.commands).map_err(usage)?;
+    let connect = address("--connect", &args.connect).map_err(usage)?;
+    let listen = address("--listen", &args.listen).map_err(usage)?;
+    let listener = listen::motr(listen).await.map_err(|why| (Exit::Listen, why.into()))?;
+    let signals = Signals::install().map_err(|why| (Exit::Failure, why.into()))?;
+
+    let (inbox, received) = hax_driver::inbox(INBOX);
+    let net = Arc::new(Net::new(inbox.clone(), Input::Net));
+    let config = process::Config {
+        fid: args.fid.0,
+        listen,
+        connect,
+        pid: PID,
+        git_rev: concat!("ham-", env!("CARGO_PKG_VERSION")).into(),
+        generation: clock::wall().0,
+        seed: clock::wall().0 ^ u64::from(std::process::id()),
+    };
+    let mut ham = Ham::new(config, args.timeout.0);
+    let mut stage =
+        Stage { clock: Clock::new(), counters: Counters::default(), net: Arc::clone(&net) };
+
+    let accepting = {
+        let net = Arc::clone(&net);
+        tokio::spawn(async move { net::listen(&net, listener, CONNECTIONS_MAX).await })
+    };
+    let wrong = feed(commands, inbox);
+    let work = async {
+        hax_driver::run(&mut stage, &received, |now, input, out| ham.handle(now, input, out)).await;
+        Ok(ham.exit().unwrap_or(Exit::Failure))
+    };
+    let refused = async {
+        match wrong.await {
+            Ok(why) => Err((Exit::Usage, why)),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let interrupted = async {
+        signals.stop().await;
+        Ok(Exit::Interrupted)
+    };
+    let exit = or(interrupted, or(refused, work)).await?;
+    received.close();
+    accepting.abort();
+    if exit == Exit::Clean {
+        net.shut_down(FLUSH_WITHIN).await;
+    }
+    Ok(exit)
+}
+
+fn parse(commands: &[String]) -> anyhow::Result<Vec<Command>> {
+    let parse = |command: &String| command.parse().with_context(|| format!("command {command:?}"));
+    commands.iter().map(parse).collect()
+}
+
+fn address(flag: &str, endpoint: &str) -> anyhow::Result<SocketAddr> {
+    name::parse(endpoint).with_context(|| format!("{flag} {endpoint}"))
+}
+
+/// Puts commands in the inbox, from the command line or else from standard input; returns where an
+/// error of the latter arrives.
+fn feed(commands: Vec<Command>, inbox: Sender<Input>) -> oneshot::Receiver<anyhow::Error> {
+    let (say, wrong) = oneshot::channel();
+    if commands.is_empty() {
+        // Standard input can only be waited for by blocking. The thread ends with the program.
+        std::thread::spawn(move || {
+            if let Err(why) = read_lines(&inbox) {
+                let _ = say.send(why);
+            }
+        });
+    } else {
+        tokio::spawn(async move {
+            let inputs = commands.into_iter().map(Input::Command).chain([Input::Close]);
+            for input in inputs {
+                if inbox.send(input).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    wrong
+}
+
+fn read_lines(inbox: &Sender<Input>) -> anyhow::Result<()> {
+    for (number, line) in (1..).zip(std::io::stdin().lock().lines()) {
+        let line = line.context("standard input")?;
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let command = line.parse().with_context(|| format!("line {number}, {line:?}"))?;
+        if inbox.send_blocking(Input::Command(command)).is_err() {
+            return Ok(());
+        }
+    }
+    // It fails if all is over already.
+    let _ = inbox.send_blocking(Input::Close);
+    Ok(())
+}
+
+/// The messenger's runtime.
+struct Stage {
+    clock: Clock,
+    counters: Counters,
+    net: Arc<Net<Input>>,
+}
+
+impl Runtime for Stage {
+    type Input = Input;
+    type Output = Output;
+
+    fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        tokio::time::sleep_until(self.clock.at(at).into()).await;
+    }
+
+    fn execute(&mut self, output: Output) {
+        match output {
+            Output::Net(command) => self.net.execute(command),
+            Output::Fact(fact) => self.counters.record(&fact),
+            Output::Print(line) => {
+                let mut stdout = std::io::stdout().lock();
+                // Whoever read it may have seen enough; the commands are worked off all the same.
+                let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+            }
+        }
+    }
+}

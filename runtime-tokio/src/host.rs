@@ -1,0 +1,138 @@
+//! The runtime of one machine: what its outputs start, and the clock and inbox that they share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use hax_core::base::time::{Instant, Next, Now};
+use hax_core::node::{Input, Output};
+use hax_driver::Runtime;
+use hax_driver::clock::Clock;
+use hax_driver::facts::Counters;
+use hax_driver::notify;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::consul::Consul;
+use crate::http::{Http, Limits};
+use crate::net::{self, Net};
+use crate::signals::Signals;
+
+/// How many inputs may wait for the machine. A full inbox holds back peers and answers 503.
+const INBOX: usize = 512;
+
+/// How long peers have to do their part of the last closes.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the last HTTP responses may take to leave.
+const RESPOND_WITHIN: Duration = Duration::from_secs(1);
+
+/// Where Consul is.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// `HOST:PORT`.
+    pub authority: String,
+    /// The ACL token.
+    pub token: Option<String>,
+}
+
+/// The sockets of a node, bound already: a port that is in use is found before anything is promised.
+pub struct Sockets {
+    /// Motr's processes connect here.
+    pub motr: TcpListener,
+    /// How many may be connected.
+    pub motr_connections_max: usize,
+    /// HTTP is served here.
+    pub http: TcpListener,
+}
+
+/// One machine's runtime.
+pub struct Host {
+    clock: Clock,
+    counters: Arc<Counters>,
+    net: Arc<Net<Input>>,
+    consul: Consul<Input>,
+    http: Http<Input>,
+    sender: Sender<Input>,
+    inbox: Receiver<Input>,
+}
+
+impl Host {
+    /// A runtime for a machine that has not started.
+    #[must_use]
+    pub fn new(clock: Clock, counters: Arc<Counters>, agent: &Agent, limits: Limits) -> Self {
+        let (sender, inbox) = hax_driver::inbox(INBOX);
+        let token = agent.token.as_deref();
+        Self {
+            clock,
+            counters,
+            net: Arc::new(Net::new(sender.clone(), Input::Net)),
+            consul: Consul::new(&agent.authority, token, sender.clone(), Input::Consul),
+            http: Http::new(sender.clone(), Input::Http, limits),
+            sender,
+            inbox,
+        }
+    }
+
+    /// Drives `machine` until it exits; the first signal is its stop. With `sockets` it is served,
+    /// and what it left to be written is written before this returns.
+    pub async fn drive(
+        mut self,
+        signals: &Signals,
+        sockets: Option<Sockets>,
+        machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
+    ) {
+        let mut tasks = JoinSet::new();
+        let (sender, stop) = (self.sender.clone(), signals.clone());
+        tasks.spawn(async move {
+            stop.stop().await;
+            notify::stopping();
+            let _ = sender.send(Input::Stop).await;
+        });
+        let mut serving = None;
+        if let Some(sockets) = sockets {
+            let (net, max) = (Arc::clone(&self.net), sockets.motr_connections_max);
+            tasks.spawn(async move { net::listen(&net, sockets.motr, max).await });
+            let (close, closed) = tokio::sync::oneshot::channel::<()>();
+            let closed = async {
+                let _ = closed.await;
+            };
+            serving = Some((close, tokio::spawn(self.http.serve(sockets.http, closed))));
+        }
+        let inbox = self.inbox.clone();
+        hax_driver::run(&mut self, &inbox, machine).await;
+        // Nobody hears what still comes; whoever says it shall not wait for that.
+        inbox.close();
+        tasks.shutdown().await;
+        self.http.give_up();
+        if let Some((close, served)) = serving {
+            drop(close);
+            let _ = tokio::time::timeout(RESPOND_WITHIN, served).await;
+        }
+        self.net.shut_down(FLUSH_WITHIN).await;
+    }
+}
+
+impl Runtime for Host {
+    type Input = Input;
+    type Output = Output;
+
+    fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        // A machine that has more to do at once lets sockets have their turn in between.
+        tokio::task::yield_now().await;
+        tokio::time::sleep_until(self.clock.at(at).into()).await;
+    }
+
+    fn execute(&mut self, output: Output) {
+        match output {
+            Output::Net(command) => self.net.execute(command),
+            Output::Consul(command) => self.consul.execute(command),
+            Output::Http(response) => self.http.execute(*response),
+            Output::Fact(fact) => self.counters.record(&fact),
+        }
+    }
+}

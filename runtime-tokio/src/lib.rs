@@ -1,0 +1,13 @@
+//! The HA bridge between Motr and Consul on tokio and hyper.
+//!
+//! [`net`], [`consul`] and [`http`] are the core's three ports; each starts what it is told to start
+//! and puts what comes of it in the one inbox. [`host`] puts them
+//! together.
+
+pub mod consul;
+pub mod ham;
+pub mod host;
+pub mod http;
+pub mod listen;
+pub mod net;
+pub mod signals;

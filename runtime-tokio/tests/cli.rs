@@ -1,0 +1,107 @@
+//! The program as its users start it: flags, variables, files, exit codes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn hax(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+    command.args(args);
+    // Only what a test sets counts.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("HAX_") || name.starts_with("CONSUL_") || name.starts_with("HARE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
+    for (args, hint) in [
+        (&["run", "--fid", "4"][..], "0xCONTAINER:0xKEY"),
+        (&["run", "--consul", "https://c:1"], "https:// is not supported"),
+        (&["run", "--drain", "5"], "500ms, 10s or 2m"),
+        (&["run", "--nonsense"], "--nonsense"),
+        (&["run", "--config", "/nonexistent/hax.toml"], "--config: cannot read"),
+        (&["run", "--motr-endpoint", "inet:tcp:127.0.0.1@22001"], "--motr-endpoint"),
+        (&["ham"], "--connect"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let output = hax(args).output().unwrap();
+        assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(hint), "{args:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{args:?}");
+    }
+}
+
+#[test]
+fn an_error_of_the_file_shows_its_line() {
+    let path = file("bad.toml", "node = \"a\"\n\nhtp = \"127.0.0.1:1\"\n");
+    let output = hax(&["run", "--config", path.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&output), 2);
+    let error = stderr(&output);
+    for part in ["bad.toml", "line 3, column 1", "htp = ", "unknown field `htp`", "`http`"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn the_flag_beats_the_variable_beats_the_file() {
+    let path = file("good.toml", "node = \"file\"\nhttp = \"127.0.0.1:1\"\ndrain = \"7s\"\n");
+    let check = |args: &[&str], env: &[(&str, &str)]| {
+        let mut args = args.to_vec();
+        args.extend(["--check", "--config", path.to_str().unwrap()]);
+        args.insert(0, "run");
+        let output = hax(&args).envs(env.iter().copied()).output().unwrap();
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        stdout(&output)
+    };
+    let settings = check(&[], &[]);
+    for line in ["node = \"file\"", "drain = \"7000ms\"", "consul = \"http://127.0.0.1:8500\""] {
+        assert!(settings.contains(line), "{line}: {settings}");
+    }
+    let env = [
+        ("HARE_HAX_NODE_NAME", "hare"),
+        ("CONSUL_HTTP_ADDR", "10.0.0.1:1"),
+        ("HAX_NO_ELECT", "true"),
+    ];
+    let settings = check(&[], &env);
+    for line in ["node = \"hare\"", "consul = \"http://10.0.0.1:1\"", "no_elect = true"] {
+        assert!(settings.contains(line), "{line}: {settings}");
+    }
+    let env = [("HARE_HAX_NODE_NAME", "hare"), ("HAX_NODE", "own"), ("HAX_DRAIN", "1s")];
+    let settings = check(&["--drain", "2s"], &env);
+    for line in ["node = \"own\"", "drain = \"2000ms\""] {
+        assert!(settings.contains(line), "{line}: {settings}");
+    }
+}
+
+#[test]
+fn help_documents_exit_codes_and_variables() {
+    let output = hax(&["run", "--help"]).output().unwrap();
+    let help = stdout(&output);
+    for part in ["130", "cannot be listened at", "HAX_MOTR_ENDPOINT", "CONSUL_HTTP_ADDR"] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+    let output = hax(&["--version"]).output().unwrap();
+    assert_eq!((code(&output), stdout(&output).starts_with("hax 0.")), (0, true));
+}

@@ -1,0 +1,41 @@
+//! What the tests of the adapters share.
+#![expect(dead_code, reason = "each test program uses its part")]
+
+use std::time::Duration;
+
+use async_channel::Receiver;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Runs a test on the runtime that the daemon has, for a minute at most.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    rt.block_on(async {
+        tokio::time::timeout(Duration::from_secs(60), test).await.expect("within a minute");
+    });
+}
+
+/// A listener on a port that the system chose.
+pub(crate) async fn listener() -> (TcpListener, std::net::SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// An address at which nobody listens.
+pub(crate) async fn nobody() -> std::net::SocketAddr {
+    listener().await.1
+}
+
+pub(crate) async fn next<T>(from: &Receiver<T>) -> T {
+    from.recv().await.unwrap()
+}
+
+/// Says `text` and reads all that comes until the end.
+pub(crate) async fn exchange(address: std::net::SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}

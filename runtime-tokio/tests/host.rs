@@ -1,0 +1,167 @@
+//! A whole runtime around a machine that is a few lines: start, serve, stop, drain.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{exchange, listener, nobody, run};
+use futures_lite::future::zip;
+use hax_core::base::fact::{Fact, FactKind};
+use hax_core::base::id::{CallId, ConnId};
+use hax_core::base::time::{Next, Now};
+use hax_core::consul::port::{Call, Command, Method, Unanswered};
+use hax_core::http::port::Response;
+use hax_core::node::{Input, Output};
+use hax_core::wire::net;
+use hax_driver::clock::Clock;
+use hax_driver::facts::Counters;
+use hax_tokio::host::{Agent, Host, Sockets};
+use hax_tokio::http::Limits;
+use hax_tokio::signals::Signals;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const LIMITS: Limits =
+    Limits { body_max: 1000, connections_max: 8, body_within: Duration::from_secs(5) };
+
+fn host(consul: SocketAddr, counters: &Arc<Counters>) -> Host {
+    let agent = Agent { authority: consul.to_string(), token: None };
+    Host::new(Clock::new(), Arc::clone(counters), &agent, LIMITS)
+}
+
+async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
+    let ((motr, at_motr), (http, at_http)) = zip(listener(), listener()).await;
+    (Sockets { motr, motr_connections_max: 4, http }, at_motr, at_http)
+}
+
+fn respond(input: Input, out: &mut Vec<Output>) {
+    if let Input::Http(request) = input {
+        let (id, status, content_type, allow) = (request.id, 200, "text/plain", "");
+        let body = Bytes::from_static(b"fine");
+        out.push(Output::Http(Box::new(Response { id, status, content_type, allow, body })));
+    }
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+
+#[test]
+fn a_stop_drains_answers_and_flushes() {
+    run(async {
+        let counters = Arc::new(Counters::default());
+        let (sockets, motr, http) = sockets().await;
+        let (stop, signals) = Signals::by_hand();
+        let mut waiting = VecDeque::new();
+        let mut conn = None;
+        let machine = |_: Now, input: Input, out: &mut Vec<Output>| {
+            match input {
+                Input::Http(_) => {
+                    waiting.push_back(input);
+                    stop.send_modify(|n| *n += 1);
+                }
+                Input::Net(net::Event::Accepted { conn: new, .. }) => conn = Some(new),
+                // The last of what was begun, then the end.
+                Input::Stop => {
+                    waiting.drain(..).for_each(|request| respond(request, out));
+                    let segments = [Bytes::from_static(b"bye")].into();
+                    let write = net::Command::Write { conn: conn.unwrap(), segments };
+                    out.extend([Output::Net(write), Output::Fact(Fact::Stopped {})]);
+                    return Next::Exit;
+                }
+                _ => {}
+            }
+            Next::Wait
+        };
+        let client = async {
+            let mut peer = TcpStream::connect(motr).await.unwrap();
+            peer.write_all(b"x").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(exchange(http, GET).await.ends_with("fine"));
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).await.unwrap();
+            assert_eq!(all, b"bye");
+        };
+        let host = host(nobody().await, &counters);
+        zip(host.drive(&signals, Some(sockets), machine), client).await;
+        assert_eq!(counters.get(FactKind::Stopped), 1);
+        assert!(TcpStream::connect(motr).await.is_err(), "nobody listens any more");
+    });
+}
+
+#[test]
+fn what_is_not_answered_at_the_end_is_a_503() {
+    run(async {
+        let counters = Arc::new(Counters::default());
+        let (sockets, _, http) = sockets().await;
+        let (_stop, signals) = Signals::by_hand();
+        let machine = |_: Now, input: Input, _: &mut Vec<Output>| match input {
+            Input::Http(_) => Next::Exit,
+            _ => Next::Wait,
+        };
+        let client = async { assert!(exchange(http, GET).await.starts_with("HTTP/1.1 503 ")) };
+        let host = host(nobody().await, &counters);
+        zip(host.drive(&signals, Some(sockets), machine), client).await;
+    });
+}
+
+#[test]
+fn timers_and_calls_come_back_as_inputs() {
+    run(async {
+        let counters = Arc::new(Counters::default());
+        let (_stop, signals) = Signals::by_hand();
+        let mut seen = Vec::new();
+        let mut due = None;
+        let machine = |now: Now, input: Input, out: &mut Vec<Output>| {
+            seen.push(input);
+            match seen.len() {
+                1 => {
+                    let at = now.mono.after(Duration::from_millis(30));
+                    due = Some(at);
+                    Next::WaitUntil { at, why: "test" }
+                }
+                2 => {
+                    assert!(now.mono >= due.unwrap(), "a tick is never early");
+                    let (id, method) = (CallId(3), Method::Get);
+                    let (target, body) = ("/v1/status/leader".into(), Bytes::new());
+                    let within = Duration::from_secs(5);
+                    let call = Call { id, method, target, body, within, body_max: 10 };
+                    out.push(Output::Consul(Command::Call(Box::new(call))));
+                    Next::Wait
+                }
+                _ => Next::Exit,
+            }
+        };
+        host(nobody().await, &counters).drive(&signals, None, machine).await;
+        assert_eq!(seen[..2], [Input::Tick, Input::Tick]);
+        let Input::Consul(reply) = &seen[2] else { panic!("{seen:?}") };
+        assert_eq!((reply.id, &reply.result), (CallId(3), &Err(Unanswered::Refused)));
+    });
+}
+
+#[test]
+fn two_connections_have_two_names() {
+    run(async {
+        let counters = Arc::new(Counters::default());
+        let (sockets, motr, _) = sockets().await;
+        let (_stop, signals) = Signals::by_hand();
+        let mut names = Vec::new();
+        let machine = |_: Now, input: Input, _: &mut Vec<Output>| {
+            if let Input::Net(net::Event::Accepted { conn, .. }) = input {
+                names.push(conn);
+            }
+            if names.len() == 2 { Next::Exit } else { Next::Wait }
+        };
+        let peers = async {
+            let peers = zip(TcpStream::connect(motr), TcpStream::connect(motr)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(peers);
+        };
+        let host = host(nobody().await, &counters);
+        zip(host.drive(&signals, Some(sockets), machine), peers).await;
+        assert_eq!(names, [ConnId::accepted(0), ConnId::accepted(1)]);
+    });
+}
