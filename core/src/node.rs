@@ -1,9 +1,24 @@
 //! A whole node: the bridge and the wire under one clock, as the daemon and the simulator run it.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
+use crate::base::config;
 use crate::base::fact::Fact;
+use crate::base::time::{Next, Now};
+use crate::bridge::{Bridge, View, io};
+use crate::wire::endpoint::{self, Endpoint};
 use crate::{consul, http, wire};
+
+/// The configuration of both machines.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The bridge's.
+    pub bridge: config::Config,
+    /// The wire's.
+    pub wire: endpoint::Config,
+}
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,4 +46,102 @@ pub enum Output {
     Http(Box<http::port::Response>),
     /// Log and count.
     Fact(Fact),
+}
+
+/// Why a node has exited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It was told to.
+    Stopped,
+    /// A message on which the specification demands it.
+    UnexpectedMessage,
+}
+
+/// A bridge and its wire.
+pub struct Node {
+    bridge: Bridge,
+    endpoint: Endpoint,
+    bridge_next: Next,
+    endpoint_next: Next,
+    from_bridge: Vec<io::Output>,
+    from_endpoint: Vec<endpoint::Output>,
+}
+
+impl Node {
+    /// A node that knows nothing yet; its first `Tick` begins.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            bridge: Bridge::new(config.bridge),
+            endpoint: Endpoint::new(config.wire),
+            bridge_next: Next::Wait,
+            endpoint_next: Next::Wait,
+            from_bridge: Vec::new(),
+            from_endpoint: Vec::new(),
+        }
+    }
+
+    /// Takes one input and appends all that follows from it, in both machines.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        let mut to_bridge = VecDeque::new();
+        let mut to_endpoint = VecDeque::new();
+        match input {
+            Input::Tick => {
+                to_bridge.push_back(io::Input::Tick);
+                to_endpoint.push_back(endpoint::Input::Tick);
+            }
+            Input::Net(event) => to_endpoint.push_back(endpoint::Input::Net(event)),
+            Input::Consul(reply) => to_bridge.push_back(io::Input::Consul(reply)),
+            Input::Http(request) => to_bridge.push_back(io::Input::Http(request)),
+            Input::Stop => to_bridge.push_back(io::Input::Stop),
+        }
+        loop {
+            if let Some(input) = to_endpoint.pop_front() {
+                self.endpoint_next = self.endpoint.handle(now, input, &mut self.from_endpoint);
+                for output in self.from_endpoint.drain(..) {
+                    match output {
+                        endpoint::Output::Net(command) => out.push(Output::Net(command)),
+                        endpoint::Output::Motr(event) => {
+                            to_bridge.push_back(io::Input::Motr(event))
+                        }
+                        endpoint::Output::Fact(fact) => out.push(Output::Fact(fact)),
+                    }
+                }
+            } else if let Some(input) = to_bridge.pop_front() {
+                self.bridge_next = self.bridge.handle(now, input, &mut self.from_bridge);
+                for output in self.from_bridge.drain(..) {
+                    match output {
+                        io::Output::Motr(command) => {
+                            to_endpoint.push_back(endpoint::Input::Motr(command));
+                        }
+                        io::Output::Consul(command) => out.push(Output::Consul(command)),
+                        io::Output::Http(response) => out.push(Output::Http(response)),
+                        io::Output::Fact(fact) => out.push(Output::Fact(fact)),
+                    }
+                }
+            } else {
+                break;
+            }
+        }
+        match (self.bridge_next, self.endpoint_next) {
+            (Next::Exit, next) => next,
+            (bridge, Next::Exit) => bridge,
+            (bridge, endpoint) => bridge.earlier(endpoint),
+        }
+    }
+
+    /// What the bridge believes.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.bridge.view()
+    }
+
+    /// Why it has exited.
+    #[must_use]
+    pub fn exit(&self) -> ExitReason {
+        match self.bridge.view().unexpected {
+            true => ExitReason::UnexpectedMessage,
+            false => ExitReason::Stopped,
+        }
+    }
 }

@@ -1,3 +1,5 @@
 //! The HTTP side: what watch handlers and operators ask, and what they get.
 
+pub mod answer;
+pub mod payload;
 pub mod port;

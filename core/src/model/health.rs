@@ -1,7 +1,6 @@
 //! What Consul's checks say, from two sources at once: the replica of `health/state/any` and the
 //! payloads that watch handlers post. For each check the newest `ModifyIndex` wins.
 
-use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -51,13 +50,16 @@ pub enum Verdict {
     Unregistered,
 }
 
+/// The checks of one process's service, by node and id.
+type ServiceChecks = BTreeMap<(Box<str>, Box<str>), Seen>;
+
 /// All checks.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     /// Checks of nodes, by node and id.
     nodes: BTreeMap<Box<str>, BTreeMap<Box<str>, Seen>>,
     /// Checks of services, by process, then by node and id.
-    services: BTreeMap<Fid, BTreeMap<(Box<str>, Box<str>), Seen>>,
+    services: BTreeMap<Fid, ServiceChecks>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,18 +82,19 @@ impl Health {
     pub fn take(&mut self, check: Check, concerned: &mut Concerned) {
         let Check { node, id, process, passing, index } = check;
         let seen = Seen { passing, index };
-        let old = match process {
+        match process {
             Some(process) => {
-                let checks = self.services.entry(process).or_default();
-                put(checks, (node, id), seen).then(|| concerned.processes.insert(process))
+                if put(self.services.entry(process).or_default(), (node, id), seen) {
+                    concerned.processes.insert(process);
+                }
             }
             None => {
-                let host = host_of(&node).to_owned();
-                let checks = self.nodes.entry(node).or_default();
-                put(checks, id, seen).then(|| concerned.hosts.insert(host.into()))
+                let host: Box<str> = host_of(&node).into();
+                if put(self.nodes.entry(node).or_default(), id, seen) {
+                    concerned.hosts.insert(host);
+                }
             }
-        };
-        let _ = old;
+        }
     }
 
     /// Drops what a complete reading at `index` did not have. What is newer than the reading, from

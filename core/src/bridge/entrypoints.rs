@@ -1,0 +1,340 @@
+//! Entrypoint requests: one round of reads answers all that wait (DESIGN "Consul: fresh and cheap").
+//!
+//! Replies leave in the order of the requests. A round starts after the requests that it answers
+//! arrived; one is in flight at most. A failed round answers everything that waits with EAGAIN,
+//! each a second after its arrival at the soonest, since a Motr process asks again at once.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use super::cx::{Cx, Job, RoundPart, Timer};
+use crate::base::errno::Errno;
+use crate::base::fact::Fact;
+use crate::base::fid::Fid;
+use crate::base::id::{CallId, EntryId};
+use crate::base::time::Instant;
+use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
+use crate::consul::port::Answer;
+use crate::consul::replica::Moment;
+use crate::ha::entrypoint::{Confd, Entrypoint, EntrypointRequest};
+use crate::ha::motr::Command;
+use crate::model::health::{host_of, process_of_service_id};
+
+#[derive(Debug, Default)]
+pub(crate) struct Entrypoints {
+    waiting: VecDeque<Waiting>,
+    round: Option<Round>,
+    /// The node of the last leader's session: it never changes in a session's life.
+    session: Option<(Box<str>, Box<str>)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entry: EntryId,
+    process: Fid,
+    arrived: Instant,
+    moment: Moment,
+    /// A failed round has answered it; the answer leaves when it is due.
+    again: bool,
+}
+
+#[derive(Debug)]
+struct Round {
+    began: Moment,
+    calls: BTreeMap<CallId, RoundPart>,
+    leader: Option<Box<str>>,
+    node: Option<Box<str>>,
+    confds: Option<BTreeMap<Fid, Found>>,
+    rms: Option<BTreeMap<Fid, Fid>>,
+}
+
+#[derive(Debug)]
+struct Found {
+    node: Box<str>,
+    endpoint: Box<str>,
+    index: u64,
+}
+
+impl Entrypoints {
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn asked(&mut self, cx: &mut Cx<'_>, request: &EntrypointRequest, stopping: bool) {
+        let EntrypointRequest { entry, process, first, .. } = *request;
+        cx.fact(Fact::EntrypointAsked { entry, process, first });
+        if stopping {
+            // An empty answer lets the process unwind instead of asking for ever.
+            reply(cx, entry, process, Ok(Arc::default()));
+            return;
+        }
+        if self.waiting.len() >= cx.config().limit.entries {
+            reply(cx, entry, process, Err(Errno::EAGAIN));
+            return;
+        }
+        let (arrived, moment) = (cx.now.mono, cx.shared.moment);
+        self.waiting.push_back(Waiting { entry, process, arrived, moment, again: false });
+        self.begin(cx);
+    }
+
+    /// Answers all that wait as a stopping bridge does.
+    pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
+        self.end_round(cx);
+        for waiting in core::mem::take(&mut self.waiting) {
+            reply(cx, waiting.entry, waiting.process, Ok(Arc::default()));
+        }
+    }
+
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        if self.round.is_some() || self.waiting.iter().all(|waiting| waiting.again) {
+            return;
+        }
+        let mut calls = BTreeMap::new();
+        for (part, target) in [
+            (RoundPart::Leader, "/v1/kv/leader?consistent"),
+            (RoundPart::Confds, "/v1/catalog/service/confd?consistent"),
+        ] {
+            calls.insert(ask(cx, part, target.into()), part);
+        }
+        let (leader, node) = (None, None);
+        let began = cx.shared.moment;
+        self.round = Some(Round { began, calls, leader, node, confds: None, rms: None });
+        // The session is nearly always the last round's: its node is read along.
+        if let Some((_, node)) = self.session.clone() {
+            self.read_node(cx, &node);
+        }
+        let within = cx.config().time.round;
+        cx.arm(Timer::Round, within);
+    }
+
+    fn read_node(&mut self, cx: &mut Cx<'_>, node: &str) {
+        let Some(round) = &mut self.round else { return };
+        let target = format!("/v1/kv/m0conf/nodes/{}/?recurse&consistent", encode(host_of(node)));
+        round.calls.insert(ask(cx, RoundPart::Node, target), RoundPart::Node);
+        round.node = Some(node.into());
+        round.rms = None;
+    }
+
+    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
+        let Some(part) = self.round.as_mut().and_then(|round| round.calls.remove(&call)) else {
+            return;
+        };
+        let taken = match answer {
+            None => Err("Consul does not answer"),
+            Some(answer) => self.take(cx, part, answer),
+        };
+        match taken {
+            Err(why) => self.fail(cx, why),
+            Ok(()) => self.finish(cx),
+        }
+    }
+
+    fn take(
+        &mut self,
+        cx: &mut Cx<'_>,
+        part: RoundPart,
+        answer: &Answer,
+    ) -> Result<(), &'static str> {
+        let body = &answer.body;
+        match (part, answer.status) {
+            (RoundPart::Leader, 404) => Err("there is no leader"),
+            (RoundPart::Node, 404) => Err("the leader's node is not configured"),
+            (RoundPart::Session, 404) => Err("the leader's session has ended"),
+            (_, status) if status != 200 => Err("Consul is not operational"),
+            (RoundPart::Leader, _) => self.take_leader(cx, body),
+            (RoundPart::Session, _) => {
+                let session: Option<[Session<'_>; 1]> = json::parse(body).unwrap_or(None);
+                let node: Box<str> = match session {
+                    Some([session]) => session.node.into(),
+                    None => return Err("the leader's session has ended"),
+                };
+                let leader = self.round.as_ref().and_then(|round| round.leader.clone());
+                self.session = leader.map(|leader| (leader, node.clone()));
+                self.read_node(cx, &node);
+                Ok(())
+            }
+            (RoundPart::Confds, _) => {
+                let found = confds(answer).ok_or("Consul's list of confds is not understood")?;
+                if let Some(round) = &mut self.round {
+                    round.confds = Some(found);
+                }
+                Ok(())
+            }
+            (RoundPart::Node, _) => {
+                let found = rms(answer).ok_or("the leader's node in m0conf is not understood")?;
+                if let Some(round) = &mut self.round {
+                    round.rms = Some(found);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn take_leader(&mut self, cx: &mut Cx<'_>, body: &[u8]) -> Result<(), &'static str> {
+        let [entry]: [KvEntry<'_>; 1] =
+            json::parse(body).map_err(|_| "the key leader is not understood")?;
+        let session = entry.session.filter(|session| !session.is_empty());
+        let session: Box<str> = session.ok_or("there is no leader")?.into();
+        let Some(round) = &mut self.round else { return Ok(()) };
+        round.leader = Some(session.clone());
+        if self.session.as_ref().is_none_or(|(known, _)| *known != session) {
+            // What was read along was of another node: its answer will find no taker.
+            let node = |part: &RoundPart| *part == RoundPart::Node;
+            let stale = round.calls.iter().find(|(_, part)| node(part)).map(|(call, _)| *call);
+            round.node = None;
+            if let Some(call) = stale {
+                round.calls.remove(&call);
+                cx.cancel(call);
+            }
+            let target = format!("/v1/session/info/{}?consistent", encode(&session));
+            let call = ask(cx, RoundPart::Session, target);
+            if let Some(round) = &mut self.round {
+                round.calls.insert(call, RoundPart::Session);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, cx: &mut Cx<'_>) {
+        let Some(round) = &self.round else { return };
+        if !round.calls.is_empty() {
+            return;
+        }
+        match round.entrypoint() {
+            Err(why) => self.fail(cx, why),
+            Ok(entrypoint) => {
+                let began = round.began;
+                self.end_round(cx);
+                let entrypoint = Arc::new(entrypoint);
+                while let Some(waiting) = self.waiting.front() {
+                    if waiting.moment > began {
+                        break;
+                    }
+                    reply(cx, waiting.entry, waiting.process, Ok(Arc::clone(&entrypoint)));
+                    self.waiting.pop_front();
+                }
+                self.begin(cx);
+            }
+        }
+    }
+
+    pub(crate) fn timed_out(&mut self, cx: &mut Cx<'_>) {
+        self.fail(cx, "Consul does not answer in time");
+    }
+
+    fn fail(&mut self, cx: &mut Cx<'_>, why: &'static str) {
+        cx.fact(Fact::RoundFailed { why });
+        self.end_round(cx);
+        for waiting in &mut self.waiting {
+            waiting.again = true;
+        }
+        self.send_due(cx);
+    }
+
+    fn end_round(&mut self, cx: &mut Cx<'_>) {
+        cx.shared.timers.disarm(Timer::Round);
+        for call in self.round.take().map(|round| round.calls).unwrap_or_default().into_keys() {
+            cx.cancel(call);
+        }
+    }
+
+    /// Sends the EAGAINs that are due, in order.
+    pub(crate) fn send_due(&mut self, cx: &mut Cx<'_>) {
+        while let Some(waiting) = self.waiting.front().filter(|waiting| waiting.again) {
+            let due = waiting.arrived.after(cx.config().time.again_after);
+            if due > cx.now.mono {
+                cx.shared.timers.arm(Timer::Again, due);
+                return;
+            }
+            reply(cx, waiting.entry, waiting.process, Err(Errno::EAGAIN));
+            self.waiting.pop_front();
+        }
+        self.begin(cx);
+    }
+}
+
+impl Round {
+    fn entrypoint(&self) -> Result<Entrypoint, &'static str> {
+        let found = self.confds.as_ref().ok_or("there is no confd")?;
+        let node = self.node.as_ref().ok_or("there is no leader")?;
+        let here = |name: &str| name == &**node;
+        let at_leader = found.iter().find(|(_, confd)| here(&confd.node));
+        let at_host = || found.iter().find(|(_, confd)| host_of(&confd.node) == host_of(node));
+        let (fid, leader) =
+            at_leader.or_else(at_host).ok_or("there is no confd on the leader's node")?;
+        let rms = self.rms.as_ref().ok_or("the leader's node is not configured")?;
+        let rm = *rms.get(fid).ok_or("the leader's confd has no resource manager in m0conf")?;
+        let confd =
+            |(fid, found): (&Fid, &Found)| Confd { fid: *fid, endpoint: found.endpoint.clone() };
+        let quorum = u32::try_from(found.len() / 2 + 1).unwrap_or(u32::MAX);
+        let rm_endpoint = leader.endpoint.clone();
+        Ok(Entrypoint { quorum, confds: found.iter().map(confd).collect(), rm, rm_endpoint })
+    }
+}
+
+fn ask(cx: &mut Cx<'_>, part: RoundPart, target: String) -> CallId {
+    cx.get(Job::Round(part), target)
+}
+
+fn reply(cx: &mut Cx<'_>, entry: EntryId, process: Fid, reply: Result<Arc<Entrypoint>, Errno>) {
+    cx.fact(match &reply {
+        Ok(answer) => {
+            let confds = u32::try_from(answer.confds.len()).unwrap_or(u32::MAX);
+            Fact::EntrypointAnswered { entry, process, confds }
+        }
+        Err(_) => Fact::EntrypointAgain { entry, process },
+    });
+    cx.motr(Command::Reply { entry, reply });
+}
+
+/// The configured confds by process; of two registrations of one the newer counts.
+fn confds(answer: &Answer) -> Option<BTreeMap<Fid, Found>> {
+    let mut found: BTreeMap<Fid, Found> = BTreeMap::new();
+    let mut elements = Elements::new(answer.body.clone());
+    while let Some(instance) = elements.next::<Instance<'_>>() {
+        let instance = instance.ok()?;
+        let Some(fid) = process_of_service_id(&instance.service_id) else { continue };
+        let index = instance.modify_index;
+        if found.get(&fid).is_none_or(|old| old.index < index) {
+            let (node, endpoint) = (instance.node.as_ref().into(), instance.endpoint());
+            found.insert(fid, Found { node, endpoint, index });
+        }
+    }
+    Some(found)
+}
+
+/// The resource manager of each process on a node, from `…/processes/<key>/services/rms`.
+fn rms(answer: &Answer) -> Option<BTreeMap<Fid, Fid>> {
+    let mut found = BTreeMap::new();
+    let mut elements = Elements::new(answer.body.clone());
+    while let Some(entry) = elements.next::<KvEntry<'_>>() {
+        let entry = entry.ok()?;
+        let mut parts = entry.key.rsplit('/');
+        if parts.next() != Some("rms") || parts.next() != Some("services") {
+            continue;
+        }
+        let key = parts.next().and_then(|key| key.parse().ok());
+        let value = entry.bytes().and_then(|v| core::str::from_utf8(&v).ok()?.parse().ok());
+        if let (Some(key), Some(service)) = (key, value) {
+            found.insert(Fid::process(key), Fid::service(service));
+        }
+    }
+    Some(found)
+}
+
+/// Percent-encodes one segment of a path.
+fn encode(segment: &str) -> String {
+    let mut text = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
+                text.push(char::from(byte));
+            }
+            byte => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}

@@ -1,0 +1,168 @@
+//! Links: who is there, what was sent to whom, and what each is owed.
+//!
+//! Every link is told every change. Beyond a few messages in flight, and while a link is down, what
+//! it is owed is kept as the latest note per object, so a slow or dead peer costs no more than the
+//! configuration has objects.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::cx::{Cx, Timer};
+use crate::base::fact::Fact;
+use crate::base::fid::Fid;
+use crate::base::id::{LinkId, SendId};
+use crate::ha::message::Body;
+use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
+
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    links: BTreeMap<LinkId, Link>,
+}
+
+#[derive(Debug)]
+struct Link {
+    process: Fid,
+    up: bool,
+    in_flight: usize,
+    owed: BTreeMap<Fid, ObjectState>,
+    /// It was away and asks for nothing by itself: it is told everything once it is known.
+    wants_all: bool,
+}
+
+impl Links {
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(crate) fn up(&mut self, link: LinkId, process: Fid, wants_all: bool) {
+        let new = Link { process, up: true, in_flight: 0, owed: BTreeMap::new(), wants_all };
+        self.links.insert(link, new);
+    }
+
+    pub(crate) fn process(&self, link: LinkId) -> Option<Fid> {
+        self.links.get(&link).map(|link| link.process)
+    }
+
+    pub(crate) fn down(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.up = false;
+            let grace = cx.config().time.link_grace;
+            cx.arm(Timer::Grace(id), grace);
+        }
+    }
+
+    pub(crate) fn back(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+        cx.shared.timers.disarm(Timer::Grace(id));
+        if let Some(link) = self.links.get_mut(&id) {
+            link.up = true;
+            self.pay(cx, id);
+        }
+    }
+
+    pub(crate) fn closed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+        cx.shared.timers.disarm(Timer::Grace(id));
+        self.drop_owed(cx, id);
+        self.links.remove(&id);
+    }
+
+    /// A link was down for too long: what it was owed counts as not delivered. If it comes back
+    /// after all it is told everything.
+    pub(crate) fn grace_over(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+        self.drop_owed(cx, id);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.wants_all = true;
+        }
+    }
+
+    fn drop_owed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let (process, owed) = (link.process, core::mem::take(&mut link.owed));
+        if !owed.is_empty() {
+            cx.fact(Fact::OwedDropped { link: id, process, notes: count(owed.len()) });
+        }
+    }
+
+    /// A sent message has its outcome.
+    pub(crate) fn settled(&mut self, cx: &mut Cx<'_>, id: LinkId, send: SendId, delivered: bool) {
+        cx.fact(match delivered {
+            true => Fact::Delivered { link: id, send },
+            false => Fact::Undelivered { link: id, send },
+        });
+        if let Some(link) = self.links.get_mut(&id) {
+            link.in_flight = link.in_flight.saturating_sub(1);
+            self.pay(cx, id);
+        }
+    }
+
+    /// Sends one message that answers one link.
+    pub(crate) fn answer(&mut self, cx: &mut Cx<'_>, id: LinkId, body: Body) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.in_flight += 1;
+            cx.send([id].into(), body);
+        }
+    }
+
+    /// Tells all links.
+    pub(crate) fn broadcast(&mut self, cx: &mut Cx<'_>, news: &[Note]) {
+        for notes in news.chunks(NOTES_MAX) {
+            let max = cx.config().limit.sends_per_link;
+            let mut to = Vec::new();
+            for (id, link) in &mut self.links {
+                if link.wants_all {
+                    continue;
+                }
+                if link.up && link.owed.is_empty() && link.in_flight < max {
+                    link.in_flight += 1;
+                    to.push(*id);
+                } else {
+                    link.owed.extend(notes.iter().map(|note| (note.fid, note.state)));
+                }
+            }
+            if !to.is_empty() {
+                tell(cx, to, notes.into());
+            }
+        }
+    }
+
+    /// Tells everything to the links that want it.
+    pub(crate) fn catch_up(&mut self, cx: &mut Cx<'_>, all: impl Fn() -> Vec<Note>) {
+        let wanting = |(_, link): &(&LinkId, &Link)| link.up && link.wants_all;
+        let ids: Vec<LinkId> = self.links.iter().filter(wanting).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.wants_all = false;
+                link.owed.extend(all().into_iter().map(|note| (note.fid, note.state)));
+            }
+            self.pay(cx, id);
+        }
+    }
+
+    /// Sends what a link is owed, as far as it may have it.
+    fn pay(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+        let max = cx.config().limit.sends_per_link;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        while link.up && !link.owed.is_empty() && link.in_flight < max {
+            let mut notes = Vec::new();
+            while let Some((fid, state)) =
+                (notes.len() < NOTES_MAX).then(|| link.owed.pop_first()).flatten()
+            {
+                notes.push(Note { fid, state });
+            }
+            link.in_flight += 1;
+            tell(cx, [id].into(), notes);
+        }
+    }
+}
+
+fn tell(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>) {
+    let (links, n) = (count(to.len()), count(notes.len()));
+    // A receiver passes over what it knows already.
+    let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 1, notes };
+    let send = cx.send(to, Body::Nvec(Box::new(nvec)));
+    cx.fact(Fact::NotesSent { send, notes: n, links });
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,118 @@
+//! What each message of a Motr process leads to (5/HAX, "Messages from Motr").
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::Parts;
+use super::cx::Cx;
+use crate::base::config::OnUnexpected;
+use crate::base::fact::Fact;
+use crate::base::fid::Fid;
+use crate::base::id::{LinkId, MsgId};
+use crate::consul::replica::Moment;
+use crate::ha::message::{Body, Message};
+use crate::ha::note::{Nvec, NvecKind};
+use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use crate::model::states::ProcessWord;
+
+/// A question for states; it waits until every replica is proved fresh for it.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) link: LinkId,
+    msg: MsgId,
+    asked: Moment,
+    nvec: Box<Nvec>,
+}
+
+pub(crate) fn received(
+    parts: &mut Parts,
+    cx: &mut Cx<'_>,
+    link: LinkId,
+    msg: MsgId,
+    message: Message,
+) {
+    let kind = message.body.name();
+    match message.body {
+        Body::Process(event) => process_event(parts, cx, (link, msg), message.fid, event),
+        Body::Nvec(nvec) if nvec.kind == NvecKind::Get => {
+            let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
+            cx.fact(Fact::NvecAsked { link, msg, notes });
+            let asked = cx.shared.moment;
+            parts.questions.push_back(Question { link, msg, asked, nvec });
+            parts.tables.ask(cx);
+        }
+        // The seed answers both with the empty vector of one fixed pool.
+        Body::FailureVecReq { cookie, .. } | Body::FailureVecRep { cookie, .. } => {
+            let pool = Fid::typed(b'o', 2, 9);
+            parts.links.answer(cx, link, Body::FailureVecRep { pool, cookie, notes: Vec::new() });
+            cx.ack(link, msg);
+        }
+        Body::KeepaliveReq(_) | Body::KeepaliveRep { .. } | Body::BeIoErr(_) | Body::SnsErr(_) => {
+            // Acknowledged first: else it would come again after each restart.
+            cx.ack(link, msg);
+            match cx.config().on_unexpected {
+                OnUnexpected::Ignore => cx.fact(Fact::MessageIgnored { link, kind }),
+                OnUnexpected::Panic => {
+                    cx.fact(Fact::MessageFatal { link, kind });
+                    parts.unexpected = true;
+                    parts.stop(cx);
+                }
+            }
+        }
+        Body::Nvec(_)
+        | Body::StobIoq(_)
+        | Body::Service(_)
+        | Body::Rpc { .. }
+        | Body::Undefined(_) => {
+            cx.ack(link, msg);
+            cx.fact(Fact::MessageIgnored { link, kind });
+        }
+        Body::Malformed { why, .. } => refuse(cx, (link, msg), why),
+    }
+}
+
+fn process_event(
+    parts: &mut Parts,
+    cx: &mut Cx<'_>,
+    from: (LinkId, MsgId),
+    process: Fid,
+    ProcessEvent { event: state, kind, .. }: ProcessEvent,
+) {
+    let known = !matches!(state, ProcessEventKind::Undefined(_))
+        && !matches!(kind, ProcessType::Undefined(_) | ProcessType::Ha);
+    if !known {
+        refuse(cx, from, "a process event of an undefined number");
+    } else if !process.is_process() {
+        refuse(cx, from, "a process event about what is no process");
+    } else if parts.links.process(from.0) != Some(process) {
+        refuse(cx, from, "a process event about another process");
+    } else {
+        cx.fact(Fact::ProcessEvent { process, state: state.name() });
+        parts.lanes.push(process, ProcessWord { state, kind }, Some(from));
+    }
+}
+
+fn refuse(cx: &mut Cx<'_>, (link, msg): (LinkId, MsgId), why: &'static str) {
+    cx.ack(link, msg);
+    cx.fact(Fact::MessageRefused { link, why });
+}
+
+/// Answers the questions for which every replica is fresh, in their order. The question's own
+/// vector travels back with the states filled in.
+pub(crate) fn answer_questions(parts: &mut Parts, cx: &mut Cx<'_>) {
+    while let Some(question) = parts.questions.front() {
+        if !parts.ready || !parts.tables.is_fresh(question.asked) {
+            return;
+        }
+        let Some(Question { link, msg, mut nvec, .. }) = parts.questions.pop_front() else {
+            return;
+        };
+        nvec.kind = NvecKind::Set;
+        nvec.ignore_same_state = 1;
+        for note in &mut nvec.notes {
+            note.state = parts.cluster.state(note.fid);
+        }
+        parts.links.answer(cx, link, Body::Nvec(nvec));
+        cx.ack(link, msg);
+    }
+}

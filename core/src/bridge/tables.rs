@@ -1,0 +1,348 @@
+//! The three replicas at work: watches, probes, reads, and answers decoded in slices.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::cx::{Cx, Job, Timer};
+use crate::base::fact::Fact;
+use crate::base::fid::Fid;
+use crate::base::retry::Backoff;
+use crate::consul::json::{Elements, KvEntry, RawCheck};
+use crate::consul::port::{Answer, Method};
+use crate::consul::replica::{Moment, Probed, Replica, Table};
+use crate::model::Cluster;
+use crate::model::conf::Conf;
+use crate::model::health::{Check, process_of_service_id};
+use crate::model::states::ProcessWord;
+
+#[derive(Debug)]
+pub(crate) struct Tables {
+    replicas: [Replica; 3],
+    backoffs: [Backoff; 3],
+    decoding: alloc::collections::VecDeque<Decoding>,
+    /// Whether Consul answered the last call that kept a replica.
+    pub(crate) consul_answers: bool,
+}
+
+/// An answer that is being decoded.
+#[derive(Debug)]
+struct Decoding {
+    table: Table,
+    index: u64,
+    /// When the read was sent; nothing for a watch's answer, which proves nothing.
+    sent: Option<Moment>,
+    elements: Elements,
+    staged: Staged,
+}
+
+#[derive(Debug)]
+enum Staged {
+    Conf(Box<Conf>),
+    Processes(BTreeSet<Fid>),
+    Health(BTreeSet<(Box<str>, Box<str>)>),
+}
+
+impl Tables {
+    pub(crate) fn new() -> Self {
+        let replicas = core::array::from_fn(|_| Replica::default());
+        let decoding = alloc::collections::VecDeque::new();
+        Self { replicas, backoffs: [Backoff::default(); 3], decoding, consul_answers: false }
+    }
+
+    pub(crate) fn replica(&self, table: Table) -> &Replica {
+        &self.replicas[table as usize]
+    }
+
+    pub(crate) fn all_loaded(&self) -> bool {
+        self.replicas.iter().all(Replica::is_loaded)
+    }
+
+    /// The first read of each table; the watches follow from its answer.
+    pub(crate) fn start(&mut self, cx: &mut Cx<'_>) {
+        Table::ALL.into_iter().for_each(|table| self.read(cx, table));
+    }
+
+    pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
+        for replica in &mut self.replicas {
+            if let Some((call, _)) = replica.watch.take() {
+                cx.cancel(call);
+            }
+        }
+    }
+
+    /// A question has arrived that every table must be fresh for.
+    pub(crate) fn ask(&mut self, cx: &mut Cx<'_>) {
+        for table in Table::ALL {
+            self.replicas[table as usize].asked = cx.shared.moment;
+            self.prove(cx, table);
+        }
+    }
+
+    pub(crate) fn is_fresh(&self, question: Moment) -> bool {
+        self.replicas.iter().all(|replica| replica.is_fresh(question))
+    }
+
+    /// Sends what the newest question needs, unless it is on its way or must wait for its turn.
+    pub(crate) fn prove(&mut self, cx: &mut Cx<'_>, table: Table) {
+        let replica = &self.replicas[table as usize];
+        let busy = replica.read.is_some()
+            || replica.probe.is_some()
+            || replica.decoding
+            || cx.shared.timers.is_armed(Timer::Prove(table));
+        if busy || replica.is_fresh(replica.asked) {
+            return;
+        }
+        if !replica.is_loaded() {
+            self.read(cx, table);
+            return;
+        }
+        let call = cx.get(Job::Probe(table), table.probe().into());
+        let replica = &mut self.replicas[table as usize];
+        replica.probe = Some((call, cx.shared.moment, replica.index));
+    }
+
+    fn read(&mut self, cx: &mut Cx<'_>, table: Table) {
+        let replica = &mut self.replicas[table as usize];
+        if replica.read.is_some() || replica.decoding {
+            return;
+        }
+        let call = cx.get(Job::Read(table), format!("{}&consistent", table.target()));
+        replica.read = Some((call, cx.shared.moment));
+    }
+
+    pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
+        let replica = &mut self.replicas[table as usize];
+        if replica.watch.is_some() || cx.shared.timers.is_armed(Timer::Watch(table)) {
+            return;
+        }
+        // Consul holds a query for the wait and up to a sixteenth more.
+        let wait = cx.config().time.watch;
+        let within = wait + wait / 16 + cx.config().time.call;
+        let index = replica.index.max(1);
+        let target = format!("{}&index={index}&wait={}s", table.target(), wait.as_secs());
+        let call = cx.call(Job::Watch(table), Method::Get, target, Bytes::new(), within);
+        replica.watch = Some((call, index));
+    }
+
+    pub(crate) fn watched(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+        table: Table,
+        answer: Option<&Answer>,
+    ) {
+        let Some((_, behind)) = self.replicas[table as usize].watch.take() else { return };
+        let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
+            self.failed(cx, table, Timer::Watch(table));
+            return;
+        };
+        self.worked(cx, table);
+        let current = self.replicas[table as usize].index;
+        let pause = cx.config().time.reread;
+        if answer.index < behind {
+            cx.fact(Fact::ReplicaReset { table: table.name(), from: behind, to: answer.index });
+            self.reset(cluster, table);
+            self.decode(cx, table, answer, None);
+        } else if answer.index > current {
+            self.decode(cx, table, answer, None);
+        }
+        cx.arm(Timer::Watch(table), pause);
+    }
+
+    pub(crate) fn probed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+        table: Table,
+        answer: Option<&Answer>,
+    ) {
+        let Some((_, sent, index_then)) = self.replicas[table as usize].probe.take() else {
+            return;
+        };
+        let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
+            self.failed(cx, table, Timer::Prove(table));
+            return;
+        };
+        self.worked(cx, table);
+        match self.replicas[table as usize].probed(answer.index.max(1), sent, index_then) {
+            Probed::Fresh => self.prove(cx, table),
+            Probed::Behind => self.read(cx, table),
+            Probed::Backwards => {
+                cx.fact(Fact::ReplicaReset {
+                    table: table.name(),
+                    from: index_then,
+                    to: answer.index,
+                });
+                self.reset(cluster, table);
+                self.read(cx, table);
+            }
+        }
+    }
+
+    pub(crate) fn was_read(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
+        let Some((_, sent)) = self.replicas[table as usize].read.take() else { return };
+        match answer.filter(|answer| is_reading(answer)) {
+            None => self.failed(cx, table, Timer::Prove(table)),
+            Some(answer) => {
+                self.worked(cx, table);
+                self.decode(cx, table, answer, Some(sent));
+            }
+        }
+    }
+
+    /// What is held is of an earlier history of Consul.
+    fn reset(&mut self, cluster: &mut Cluster, table: Table) {
+        self.replicas[table as usize].index = 0;
+        match table {
+            Table::Conf => {}
+            Table::Processes => cluster.clear_words(),
+            Table::Health => cluster.clear_checks(),
+        }
+    }
+
+    fn failed(&mut self, cx: &mut Cx<'_>, table: Table, timer: Timer) {
+        let pause = self.backoffs[table as usize].failed(&mut cx.shared.jitter);
+        self.consul_answers = false;
+        cx.arm(timer, pause);
+    }
+
+    fn worked(&mut self, cx: &mut Cx<'_>, table: Table) {
+        self.backoffs[table as usize].worked();
+        if !self.consul_answers {
+            self.consul_answers = true;
+            cx.fact(Fact::ConsulBack {});
+        }
+    }
+
+    fn decode(&mut self, cx: &mut Cx<'_>, table: Table, answer: &Answer, sent: Option<Moment>) {
+        // An older decoding of the same table would undo this one.
+        self.decoding.retain(|decoding| decoding.table != table);
+        let staged = match table {
+            Table::Conf => Staged::Conf(Box::default()),
+            Table::Processes => Staged::Processes(BTreeSet::new()),
+            Table::Health => Staged::Health(BTreeSet::new()),
+        };
+        // A table that does not exist yet is a 404 without a list.
+        let body = if answer.status == 404 { Bytes::new() } else { answer.body.clone() };
+        let elements = Elements::new(body);
+        let index = answer.index.max(1);
+        self.decoding.push_back(Decoding { table, index, sent, elements, staged });
+        self.replicas[table as usize].decoding = true;
+        cx.arm(Timer::Slice, Duration::from_micros(1));
+    }
+
+    /// Decodes one slice, so that no answer, however large, holds up the others.
+    pub(crate) fn slice(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster) {
+        let Some(mut decoding) = self.decoding.pop_front() else { return };
+        for _ in 0..cx.config().limit.entries_per_slice {
+            match decoding.take_one(cx, cluster) {
+                Some(Ok(())) => {}
+                Some(Err(why)) => {
+                    let table = decoding.table;
+                    self.replicas[table as usize].decoding = false;
+                    cx.fact(Fact::ConsulBadAnswer { what: table.name(), why });
+                    self.failed(cx, table, Timer::Prove(table));
+                    self.rearm(cx);
+                    return;
+                }
+                None => {
+                    self.install(cx, cluster, decoding);
+                    self.rearm(cx);
+                    return;
+                }
+            }
+        }
+        self.decoding.push_back(decoding);
+        self.rearm(cx);
+    }
+
+    fn rearm(&self, cx: &mut Cx<'_>) {
+        if !self.decoding.is_empty() {
+            cx.arm(Timer::Slice, Duration::from_micros(1));
+        }
+    }
+
+    fn install(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, decoding: Decoding) {
+        let Decoding { table, index, sent, staged, .. } = decoding;
+        let entries = match staged {
+            Staged::Conf(conf) => {
+                let entries = conf.processes().count();
+                cluster.take_conf(*conf);
+                entries
+            }
+            Staged::Processes(read) => {
+                cluster.retain_words(index, &read);
+                read.len()
+            }
+            Staged::Health(read) => {
+                cluster.retain_checks(index, &read);
+                read.len()
+            }
+        };
+        let replica = &mut self.replicas[table as usize];
+        let first = !replica.is_loaded();
+        replica.decoding = false;
+        replica.index = index;
+        replica.proved = replica.proved.max(sent.unwrap_or_default());
+        if first {
+            let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+            cx.fact(Fact::ReplicaLoaded { table: table.name(), index, entries });
+        }
+        self.prove(cx, table);
+        self.watch(cx, table);
+    }
+}
+
+impl Decoding {
+    fn take_one(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster) -> Option<Result<(), Box<str>>> {
+        match &mut self.staged {
+            Staged::Conf(conf) => Some(self.elements.next::<KvEntry<'_>>()?.map(|entry| {
+                let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
+                if !entry.bytes().is_some_and(|value| conf.take(path, &value)) {
+                    cx.fact(Fact::EntrySkipped { key: entry.key.into() });
+                }
+            })),
+            Staged::Processes(read) => Some(self.elements.next::<KvEntry<'_>>()?.map(|entry| {
+                let process = entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
+                let word = entry.bytes().and_then(|value| ProcessWord::from_json(&value));
+                if word.is_none() || process.is_none() {
+                    cx.fact(Fact::EntrySkipped { key: entry.key.into() });
+                }
+                if let Some(process) = process {
+                    read.insert(process);
+                    cluster.take_word(process, word, entry.modify_index);
+                }
+            })),
+            Staged::Health(read) => Some(self.elements.next::<RawCheck<'_>>()?.map(|raw| {
+                if let Some(check) = check(&raw) {
+                    read.insert((check.node.clone(), check.id.clone()));
+                    cluster.take_check(check);
+                }
+            })),
+        }
+    }
+}
+
+/// A check of Motr's or of a node; nothing for a check of some other service.
+pub(crate) fn check(raw: &RawCheck<'_>) -> Option<Check> {
+    let process = match &*raw.service_id {
+        "" => None,
+        id => Some(process_of_service_id(id)?),
+    };
+    Some(Check {
+        node: raw.node.as_ref().into(),
+        id: raw.check_id.as_ref().into(),
+        process,
+        passing: raw.status == "passing",
+        index: raw.modify_index,
+    })
+}
+
+/// 404 is a table without entries: it has an index too.
+fn is_reading(answer: &Answer) -> bool {
+    matches!(answer.status, 200 | 404)
+}

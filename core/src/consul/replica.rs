@@ -1,0 +1,134 @@
+//! How a copy of a prefix is kept current, and how it is proved to be.
+//!
+//! A *watch* (a blocking query) follows the prefix; a *probe* (a tiny read whose `X-Consul-Index`
+//! moves with the prefix) proves the copy fresh for a question that has arrived before it; where the
+//! copy is behind, a *read* fetches it at once. Index rules: backwards or 0 begins anew (Consul API,
+//! "Blocking queries").
+
+use crate::base::id::CallId;
+
+/// The copies that the bridge keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// `m0conf/`.
+    Conf,
+    /// `processes/`.
+    Processes,
+    /// `health/state/any`.
+    Health,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Conf, Self::Processes, Self::Health];
+
+    /// For logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Conf => "m0conf",
+            Self::Processes => "processes",
+            Self::Health => "health",
+        }
+    }
+
+    /// What reads the whole table.
+    #[must_use]
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::Conf => "/v1/kv/m0conf/?recurse",
+            Self::Processes => "/v1/kv/processes/?recurse",
+            Self::Health => "/v1/health/state/any?",
+        }
+    }
+
+    /// What tells its index and next to nothing else. Of the health table that is the list of
+    /// checks in a state which no check is ever in: the index is the whole table's.
+    #[must_use]
+    pub const fn probe(self) -> &'static str {
+        match self {
+            Self::Conf => "/v1/kv/m0conf/?keys&separator=/&consistent",
+            Self::Processes => "/v1/kv/processes?keys&separator=/&consistent",
+            Self::Health => "/v1/health/state/none?consistent",
+        }
+    }
+}
+
+/// A call of `handle`, by number: what began in a later call than a question arrived in, began
+/// after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+/// Where one copy stands.
+#[derive(Clone, Debug, Default)]
+pub struct Replica {
+    /// The index of what is held; 0: nothing is.
+    pub index: u64,
+    /// The copy is at least as new as Consul was then.
+    pub proved: Moment,
+    /// The newest question.
+    pub asked: Moment,
+    /// The blocking query in flight and the index that it waits behind.
+    pub watch: Option<(CallId, u64)>,
+    /// The probe in flight, when it was sent and the index then.
+    pub probe: Option<(CallId, Moment, u64)>,
+    /// The read in flight and when it was sent.
+    pub read: Option<(CallId, Moment)>,
+    /// An answer is being decoded.
+    pub decoding: bool,
+}
+
+/// What a probe's answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// The copy is current.
+    Fresh,
+    /// The copy is behind.
+    Behind,
+    /// Consul's index has begun anew.
+    Backwards,
+}
+
+impl Replica {
+    /// Whether anything is held.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.index != 0
+    }
+
+    /// Whether what is held is fresh for a question of this moment.
+    #[must_use]
+    pub fn is_fresh(&self, question: Moment) -> bool {
+        self.is_loaded() && self.proved >= question
+    }
+
+    /// Takes a probe's answer.
+    pub fn probed(&mut self, index: u64, sent: Moment, index_then: u64) -> Probed {
+        if index < index_then {
+            return Probed::Backwards;
+        }
+        if index > self.index {
+            return Probed::Behind;
+        }
+        // Between the two the watch has overtaken the probe, and the copy is newer than asked.
+        self.proved = self.proved.max(sent);
+        Probed::Fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_proves_only_what_was_asked_before_it() {
+        let mut replica = Replica { index: 10, ..Replica::default() };
+        assert_eq!(replica.probed(10, Moment(5), 10), Probed::Fresh);
+        assert!(replica.is_fresh(Moment(5)) && !replica.is_fresh(Moment(6)));
+        assert_eq!(replica.probed(11, Moment(7), 10), Probed::Behind);
+        assert_eq!(replica.probed(9, Moment(7), 10), Probed::Backwards);
+        assert!(!replica.is_fresh(Moment(6)));
+        replica.index = 12;
+        assert_eq!(replica.probed(11, Moment(7), 10), Probed::Fresh, "overtaken by the watch");
+    }
+}

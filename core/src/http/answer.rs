@@ -1,0 +1,58 @@
+//! Typed answers, and the old daemon's shape of errors.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::port::Response;
+use crate::base::id::HttpId;
+
+/// What a request is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// What is allowed, with a 405.
+    pub allow: &'static str,
+    /// The body, JSON or empty.
+    pub body: String,
+}
+
+impl Answer {
+    /// Done; there is nothing to say.
+    #[must_use]
+    pub fn done() -> Self {
+        Self { status: 200, allow: "", body: String::new() }
+    }
+
+    /// A text or JSON.
+    #[must_use]
+    pub fn say(status: u16, body: impl Into<String>) -> Self {
+        Self { status, allow: "", body: body.into() }
+    }
+
+    /// A refusal in the old daemon's shape (`hax.md` 1.1, `encode_exception`).
+    #[must_use]
+    pub fn refuse(status: u16, kind: &str, message: &str, reason: &str) -> Self {
+        let body = json!({
+            "status_code": status, "error_message": message, "error_type": kind, "reason": reason,
+        });
+        Self::say(status, alloc::format!("{body}"))
+    }
+
+    /// The response to `id`.
+    #[must_use]
+    pub fn response(self, id: HttpId) -> Response {
+        let Self { status, allow, body } = self;
+        let content_type = if body.is_empty() { "" } else { "application/json; charset=utf-8" };
+        Response {
+            id,
+            status,
+            content_type,
+            allow,
+            body: Bytes::from(Box::<str>::from(body).into_boxed_bytes().into_vec()),
+        }
+    }
+}
