@@ -5,18 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use hax_driver::cli::{Cli, Command, HamArgs, RunArgs};
+use hax_driver::cli::{Cli, Command, DemoArgs, HamArgs, RunArgs};
 use hax_driver::exit::Exit;
 use hax_driver::logs;
 use hax_driver::settings::Settings;
 use hax_driver::values::LogFormat;
-use hax_tokio::ham;
+use hax_tokio::signals::Signals;
+use hax_tokio::{daemon, demo, ham};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run(*args),
         Command::Ham(args) => run_ham(&args),
-        Command::Demo(_) => Ok(Exit::Failure),
+        Command::Demo(args) => run_demo(&args),
     };
     let exit = done.unwrap_or_else(|Failed(exit, why)| {
         // There is nobody left to tell if this fails.
@@ -44,12 +45,21 @@ fn run(args: RunArgs) -> Result<Exit, Failed> {
         return Ok(Exit::Clean);
     }
     logs::init(settings.log, settings.log_level);
-    Ok(Exit::Clean)
+    block_on(async {
+        let signals = Signals::install().context("signals")?;
+        let ran = daemon::run(&settings, &signals).await;
+        ran.map_err(|why| Failed(why.exit(), why.into()))
+    })
 }
 
 fn run_ham(args: &HamArgs) -> Result<Exit, Failed> {
     logs::init(LogFormat::Human, args.log_level);
     block_on(async { ham::run(args).await.map_err(|(exit, why)| Failed(exit, why)) })
+}
+
+fn run_demo(args: &DemoArgs) -> Result<Exit, Failed> {
+    logs::init(LogFormat::Human, args.log_level);
+    block_on(async { Ok(demo::run(args).await?) })
 }
 
 /// One thread does it all: the machine is one, and its work is small beside its waiting.

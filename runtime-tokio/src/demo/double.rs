@@ -1,0 +1,132 @@
+//! The built-in Consul: the simulator's double behind a real HTTP server.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_lite::future::or;
+use hax_core::base::time::Next;
+use hax_driver::clock::Clock;
+use hax_sim::consul::{Consul, Output, Request, RequestId, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+
+struct Double {
+    state: Mutex<State>,
+    /// The next deadline may have changed.
+    changed: Notify,
+    clock: Clock,
+}
+
+struct State {
+    consul: Consul,
+    next: Next,
+    last: RequestId,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Response>>,
+}
+
+/// Serves a Consul of one node at `listener` for as long as the future lives.
+pub async fn serve(listener: TcpListener, node: &str, clock: Clock) {
+    let state =
+        State { consul: Consul::new(node), next: Next::Wait, last: 0, waiting: BTreeMap::new() };
+    let double = Arc::new(Double { state: Mutex::new(state), changed: Notify::new(), clock });
+    or(accept(listener, &double), double.tick()).await;
+}
+
+async fn accept(listener: TcpListener, double: &Arc<Double>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let double = Arc::clone(double);
+        let service = service_fn(move |request| {
+            let double = Arc::clone(&double);
+            async move { Ok::<_, Infallible>(double.answer(request).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            // A client that breaks off is no concern of the others.
+            let _ = connection.await;
+        });
+    }
+}
+
+impl Double {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn answer(&self, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+        let method = request.method().as_str().to_owned();
+        let target = request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned();
+        let Ok(body) = request.into_body().collect().await else {
+            return hyper::Response::default();
+        };
+        let (respond, response) = oneshot::channel();
+        let id = {
+            let state = &mut *self.state();
+            state.last += 1;
+            state.waiting.insert(state.last, respond);
+            let request = Request::new(state.last, &method, &target, body.to_bytes());
+            let mut out = Vec::new();
+            state.next = state.consul.handle(self.clock.now(), request, &mut out);
+            state.release(out);
+            state.last
+        };
+        self.changed.notify_one();
+        let _forget = Forget(self, id);
+        let Ok(response) = response.await else { return hyper::Response::default() };
+        let mut built = hyper::Response::builder().status(response.status);
+        for (name, value) in response.headers {
+            built = built.header(name, value);
+        }
+        built.body(Full::new(response.body)).expect("the double's headers are valid")
+    }
+
+    async fn tick(&self) {
+        loop {
+            let next = self.state().next;
+            let due = async {
+                match next {
+                    Next::WaitUntil { at, .. } => {
+                        tokio::time::sleep_until(self.clock.at(at).into()).await;
+                    }
+                    Next::Wait | Next::Exit => std::future::pending().await,
+                }
+            };
+            or(self.changed.notified(), due).await;
+            let state = &mut *self.state();
+            let mut out = Vec::new();
+            state.next = state.consul.tick(self.clock.now(), &mut out);
+            state.release(out);
+        }
+    }
+}
+
+impl State {
+    fn release(&mut self, out: Vec<Output>) {
+        for output in out {
+            // The demo has no watches in the double: it plays them, for a real Consul too.
+            if let Output::Response(response) = output
+                && let Some(client) = self.waiting.remove(&response.id)
+            {
+                let _ = client.send(response);
+            }
+        }
+    }
+}
+
+/// A client that goes away takes its blocking query along.
+struct Forget<'a>(&'a Double, RequestId);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if state.waiting.remove(&self.1).is_some() {
+            state.consul.forget(self.1);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The demo: three Motr processes, one hax and a Consul, over real sockets, in some seconds.
+
+pub mod api;
+pub mod cast;
+pub mod double;
+mod plot;
+pub mod setting;
+mod show;
+
+use anyhow::Context as _;
+use futures_lite::future::or;
+use hax_driver::cli::{DemoArgs, Flags, RunArgs};
+use hax_driver::clock::Clock;
+use hax_driver::exit::Exit;
+use hax_driver::settings::Settings;
+use tokio::net::TcpListener;
+
+use crate::daemon;
+use crate::signals::Signals;
+
+use api::Api;
+use setting::Setting;
+use show::Show;
+
+/// Plays the show. It is a success if all happened that was expected.
+pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
+    let clock = Clock::new();
+    let signals = Signals::install()?;
+    let interrupted = async {
+        signals.stop().await;
+        Ok(Exit::Interrupted)
+    };
+    let show = async {
+        let Some(url) = &args.consul else {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let consul = Api::new(format!("http://{}", listener.local_addr()?));
+            let double = async {
+                double::serve(listener, "ssu1", clock).await;
+                anyhow::bail!("the built-in Consul ended")
+            };
+            return or(play(args, clock, consul, "built in"), double).await;
+        };
+        let consul = Api::new(url.to_string());
+        if !args.force {
+            setting::refuse_used(&consul).await?;
+        }
+        play(args, clock, consul, "yours").await
+    };
+    or(interrupted, show).await
+}
+
+async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow::Result<Exit> {
+    let setting = Setting::load(&consul).await.context("loading the configuration")?;
+    let settings = Settings::load(
+        RunArgs {
+            config: None,
+            check: false,
+            flags: Flags {
+                consul: Some(consul.base().parse()?),
+                node: Some(setting.node.clone()),
+                no_elect: Some(true),
+                ..Flags::default()
+            },
+        },
+        |_| None,
+    )?;
+    let (stop, signals) = Signals::by_hand();
+    let mut hax = std::pin::pin!(daemon::run(&settings, &signals));
+    let (stage, lines) = cast::stage();
+    let mut show = Show::new(clock, lines, setting.roles.clone());
+    show.tell("consul", format_args!("{} ({whose}): {}", consul.base(), setting.summary));
+    let keep = args.keep.map(|time| time.0);
+    let plot = plot::play(&mut show, &setting, &consul, &stage, keep);
+    let ended = async { Err(hax.as_mut().await) };
+    let played = async { Ok(plot.await) };
+    match or(ended, played).await {
+        Err(ended) => anyhow::bail!("hax has ended in the middle of the show: {:?}", ended?),
+        Ok(played) => played?,
+    }
+    // The hax of the show stops as any other does.
+    stop.send_modify(|n| *n += 1);
+    let stopped = hax.await?;
+    show.check(stopped == Exit::Clean, "hax stops cleanly")?;
+    show.tell("hax", "has stopped");
+    show.end();
+    Ok(Exit::Clean)
+}

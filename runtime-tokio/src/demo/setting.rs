@@ -1,0 +1,101 @@
+//! What the show finds in Consul: hare's configuration of three nodes, all at this host.
+
+use std::net::TcpListener;
+
+use anyhow::bail;
+use bytes::Bytes;
+use hax_core::base::fid::Fid;
+use hax_sim::cluster::{Agents, Cluster, Endpoints, SESSION, Shape};
+use hyper::Method;
+use serde_json::Value;
+
+use super::api::Api;
+use super::cast::Role;
+
+/// Where everything is.
+pub struct Setting {
+    /// The host name of the node whose hax is in the show.
+    pub node: String,
+    /// hax's endpoint for Motr.
+    pub hax: String,
+    /// hax's base URL.
+    pub hax_http: String,
+    /// The Motr processes of the node.
+    pub roles: Vec<Role>,
+    /// The configuration in a few words.
+    pub summary: String,
+}
+
+/// Refuses a Consul that is in use.
+pub async fn refuse_used(consul: &Api) -> anyhow::Result<()> {
+    let used = consul.send(Method::GET, "/v1/kv/m0conf/?keys&separator=/", Bytes::new()).await?;
+    if used.status != 404 {
+        bail!(
+            "the Consul at {} holds a configuration (m0conf/) that the demo would overwrite; --force \
+             does that",
+            consul.base()
+        );
+    }
+    Ok(())
+}
+
+impl Setting {
+    /// Loads it, as hare's bootstrap would: keys, services with passing checks, the leader's lock.
+    pub async fn load(consul: &Api) -> anyhow::Result<Self> {
+        let agent = consul.get("/v1/agent/self").await?;
+        let Some(first) = agent["Config"]["NodeName"].as_str() else {
+            bail!("{} does not say what its node is called", consul.base());
+        };
+        let mut ports = free_ports(18)?;
+        let shape = Shape::like_hare(3)
+            .with_endpoints(Endpoints::Sock)
+            .at_one_address("127.0.0.1", || ports.pop().unwrap_or_default());
+        let cluster = Cluster::generate(&shape);
+        let mut session = String::new();
+        for step in cluster.steps(first, Agents::One) {
+            let target = step.target.replace(SESSION, &session);
+            let body = consul.done(step.method.parse()?, &target, step.body).await?;
+            if let Ok(made) = serde_json::from_slice::<Value>(&body)
+                && let Some(id) = made["ID"].as_str()
+            {
+                id.clone_into(&mut session);
+            }
+        }
+        // Nobody has started yet: what the processes of the show last said is forgotten.
+        consul.done(Method::DELETE, "/v1/kv/processes/?recurse", Bytes::new()).await?;
+        let node = &cluster.catalog[0];
+        let mut roles = Vec::new();
+        let mut hax = String::new();
+        for service in &node.services {
+            let endpoint = format!("{}@{}", service.address, service.port);
+            let (name, kind) = match service.name.as_str() {
+                "hax" => {
+                    hax = endpoint;
+                    continue;
+                }
+                "confd" => ("confd", "m0d"),
+                "ios" => ("ios", "m0d"),
+                _ if roles.len() < 3 => ("client", "other"),
+                _ => continue,
+            };
+            let fid = Fid::process(service.id.parse()?);
+            let check = format!("service:{}", service.id);
+            roles.push(Role { name, fid, endpoint, kind, check });
+        }
+        let services: usize = cluster.catalog.iter().map(|node| node.services.len()).sum();
+        let summary = format!(
+            "{} nodes, {services} processes, {} keys",
+            cluster.catalog.len(),
+            cluster.kv.len()
+        );
+        let hax_http = format!("http://127.0.0.1:{}", shape.nodes[0].http);
+        Ok(Self { node: node.name.clone(), hax, hax_http, roles, summary })
+    }
+}
+
+/// Ports that are free now. They may be taken before they are used, which then is said.
+fn free_ports(n: usize) -> std::io::Result<Vec<u16>> {
+    let listeners: Vec<_> =
+        (0..n).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
