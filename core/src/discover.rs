@@ -54,6 +54,9 @@ pub struct Identity {
     pub http_port: u16,
 }
 
+/// What an entry of the catalog tells: process, endpoint, HTTP host and port.
+type Found = (Fid, Box<str>, (Box<str>, u16));
+
 /// It was stopped before it knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
@@ -169,7 +172,7 @@ impl Discovery {
         };
         let node = node.clone();
         let mut elements = Elements::new(body);
-        let mut best: Option<(u64, Fid, Box<str>, u16)> = None;
+        let mut best: Option<(u64, Found)> = None;
         while let Some(instance) = elements.next::<Instance<'_>>() {
             let instance = instance?;
             let ours = *instance.node == *node || host_of(&instance.node) == &*node;
@@ -182,17 +185,19 @@ impl Discovery {
                 .and_then(|meta| meta.http_port.as_ref()?.parse().ok());
             // A restarted agent's former name may linger: the newest counts.
             if best.as_ref().is_none_or(|(index, ..)| *index < instance.modify_index) {
-                let found =
-                    (instance.modify_index, fid, instance.endpoint(), port.unwrap_or(HTTP_PORT));
+                // The agent's address needs no name service, where the node's name might.
+                let host = Some(&*instance.address).filter(|address| !address.is_empty());
+                let http = (host.unwrap_or(&node).into(), port.unwrap_or(HTTP_PORT));
+                let found = (instance.modify_index, (fid, instance.endpoint(), http));
                 best = Some(found);
             }
         }
-        let Some((_, fid, endpoint, port)) = best else {
+        let Some((_, (fid, endpoint, http))) = best else {
             return Err(alloc::format!("Consul's catalog has no service hax on node {node}").into());
         };
         self.config.fid.get_or_insert(fid);
         self.config.motr_endpoint.get_or_insert(endpoint);
-        self.config.http.get_or_insert((node, port));
+        self.config.http.get_or_insert(http);
         Ok(())
     }
 

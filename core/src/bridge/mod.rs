@@ -175,7 +175,7 @@ impl Parts {
 
     /// On the wire there is no link to ourselves: our own process is reported as the old daemon's
     /// self link does (`hax.md` 1.11).
-    fn own_event(&mut self, cx: &mut Cx<'_>, state: ProcessEventKind) {
+    fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
         let process = cx.config().process;
         self.lanes.push(process, ProcessWord { state, kind: ProcessType::Ha }, None);
     }
