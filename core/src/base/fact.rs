@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::time::Duration;
 
 use super::errno::Errno;
 use super::fid::Fid;
@@ -128,7 +129,7 @@ facts! {
     /// A process asks for its entrypoint.
     Info EntrypointAsked { entry: EntryId, process: Fid, first: bool } "{entry}: {process} asks for its entrypoint (first: {first})";
     /// An entrypoint request has its answer.
-    Info EntrypointAnswered { entry: EntryId, process: Fid, confds: u32 } "{entry}: {process} has its entrypoint with {confds} confds";
+    Info EntrypointAnswered { entry: EntryId, process: Fid, confds: u32, us: u64 } "{entry}: {process} has its entrypoint with {confds} confds after {us} µs";
     /// An entrypoint request was told to ask again.
     Info EntrypointAgain { entry: EntryId, process: Fid } "{entry}: {process} is told to ask again (EAGAIN)";
     /// A round of reads for entrypoints failed.
@@ -151,10 +152,12 @@ facts! {
     Error MessageFatal { link: LinkId, kind: &'static str } "{link}: {kind} is unexpected: stopping (on_unexpected_message = \"ignore\" goes on)";
     /// States were asked for.
     Debug NvecAsked { link: LinkId, msg: MsgId, notes: u32 } "{link}: {msg} asks for {notes} states";
+    /// A question for states has its answer.
+    Debug NvecAnswered { link: LinkId, msg: MsgId, notes: u32, us: u64 } "{link}: {msg} has {notes} states after {us} µs";
     /// A process event arrived.
     Info ProcessEvent { process: Fid, state: &'static str } "{process}: {state}";
     /// A process event is in Consul and acknowledged.
-    Debug ProcessCommitted { process: Fid, state: &'static str } "{process}: {state} is in Consul";
+    Debug ProcessCommitted { process: Fid, state: &'static str, us: u64 } "{process}: {state} is in Consul after {us} µs";
 
     // ---- bridge: Consul ---------------------------------------------------------------------
     /// Consul answers (again).
@@ -191,6 +194,31 @@ facts! {
     Info Stopped {} "stopped";
     /// An errno was answered where it is unusual.
     Debug AnsweredErrno { link: LinkId, errno: Errno } "{link}: answered {errno}";
+}
+
+/// What a fact may say the duration of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latency {
+    /// From an entrypoint request's arrival to its answer, EAGAIN apart.
+    Entrypoint,
+    /// From a process event's arrival to its commit in Consul.
+    ProcessEvent,
+    /// From a question for states to its answer.
+    NvecGet,
+}
+
+impl Fact {
+    /// How long what it reports has taken.
+    #[must_use]
+    pub const fn took(&self) -> Option<(Latency, Duration)> {
+        let (what, us) = match *self {
+            Self::EntrypointAnswered { us, .. } => (Latency::Entrypoint, us),
+            Self::ProcessCommitted { us, .. } => (Latency::ProcessEvent, us),
+            Self::NvecAnswered { us, .. } => (Latency::NvecGet, us),
+            _ => return None,
+        };
+        Some((what, Duration::from_micros(us)))
+    }
 }
 
 #[cfg(test)]

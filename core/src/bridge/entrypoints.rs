@@ -66,17 +66,18 @@ impl Entrypoints {
     pub(crate) fn asked(&mut self, cx: &mut Cx<'_>, request: &EntrypointRequest, stopping: bool) {
         let EntrypointRequest { entry, process, first, .. } = *request;
         cx.fact(Fact::EntrypointAsked { entry, process, first });
+        let (arrived, moment) = (cx.now.mono, cx.shared.moment);
+        let waiting = Waiting { entry, process, arrived, moment, again: false };
         if stopping {
             // An empty answer lets the process unwind instead of asking for ever.
-            reply(cx, entry, process, Ok(Arc::default()));
+            reply(cx, &waiting, Ok(Arc::default()));
             return;
         }
         if self.waiting.len() >= cx.config().limit.entries {
-            reply(cx, entry, process, Err(Errno::EAGAIN));
+            reply(cx, &waiting, Err(Errno::EAGAIN));
             return;
         }
-        let (arrived, moment) = (cx.now.mono, cx.shared.moment);
-        self.waiting.push_back(Waiting { entry, process, arrived, moment, again: false });
+        self.waiting.push_back(waiting);
         self.begin(cx);
     }
 
@@ -84,7 +85,7 @@ impl Entrypoints {
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         self.end_round(cx);
         for waiting in core::mem::take(&mut self.waiting) {
-            reply(cx, waiting.entry, waiting.process, Ok(Arc::default()));
+            reply(cx, &waiting, Ok(Arc::default()));
         }
     }
 
@@ -213,7 +214,7 @@ impl Entrypoints {
                     if waiting.moment > began {
                         break;
                     }
-                    reply(cx, waiting.entry, waiting.process, Ok(Arc::clone(&entrypoint)));
+                    reply(cx, waiting, Ok(Arc::clone(&entrypoint)));
                     self.waiting.pop_front();
                 }
                 self.begin(cx);
@@ -249,7 +250,7 @@ impl Entrypoints {
                 cx.shared.timers.arm(Timer::Again, due);
                 return;
             }
-            reply(cx, waiting.entry, waiting.process, Err(Errno::EAGAIN));
+            reply(cx, waiting, Err(Errno::EAGAIN));
             self.waiting.pop_front();
         }
         self.begin(cx);
@@ -279,11 +280,13 @@ fn ask(cx: &mut Cx<'_>, part: RoundPart, target: String) -> CallId {
     cx.get(Job::Round(part), target)
 }
 
-fn reply(cx: &mut Cx<'_>, entry: EntryId, process: Fid, reply: Result<Arc<Entrypoint>, Errno>) {
+fn reply(cx: &mut Cx<'_>, waiting: &Waiting, reply: Result<Arc<Entrypoint>, Errno>) {
+    let Waiting { entry, process, arrived, .. } = *waiting;
     cx.fact(match &reply {
         Ok(answer) => {
             let confds = u32::try_from(answer.confds.len()).unwrap_or(u32::MAX);
-            Fact::EntrypointAnswered { entry, process, confds }
+            let us = cx.now.mono.micros_since(arrived);
+            Fact::EntrypointAnswered { entry, process, confds, us }
         }
         Err(_) => Fact::EntrypointAgain { entry, process },
     });

@@ -15,6 +15,7 @@ use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId, MsgId};
 use crate::base::retry::Backoff;
+use crate::base::time::Instant;
 use crate::consul::json::{self, KvEntry, Transaction};
 use crate::consul::port::{Answer, Method};
 use crate::ha::note::Note;
@@ -40,6 +41,7 @@ struct Work {
     word: ProcessWord,
     /// Whom to acknowledge it to; nobody for our own events.
     ack: Option<(LinkId, MsgId)>,
+    arrived: Instant,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -59,9 +61,15 @@ impl Lanes {
         self.lanes.len()
     }
 
-    pub(crate) fn push(&mut self, process: Fid, word: ProcessWord, ack: Option<(LinkId, MsgId)>) {
+    pub(crate) fn push(
+        &mut self,
+        arrived: Instant,
+        process: Fid,
+        word: ProcessWord,
+        ack: Option<(LinkId, MsgId)>,
+    ) {
         let none = || Lane { work: VecDeque::new(), stage: Stage::Ready };
-        self.lanes.entry(process).or_insert_with(none).work.push_back(Work { word, ack });
+        self.lanes.entry(process).or_insert_with(none).work.push_back(Work { word, ack, arrived });
     }
 
     /// A closed link is owed no acknowledgement; what it said is written all the same.
@@ -223,7 +231,8 @@ impl Lanes {
         if let Some(index) = index {
             cluster.take_word(process, Some(stored), index);
         }
-        cx.fact(Fact::ProcessCommitted { process, state: stored.state.name() });
+        let us = cx.now.mono.micros_since(work.arrived);
+        cx.fact(Fact::ProcessCommitted { process, state: stored.state.name(), us });
         if let Some((link, msg)) = work.ack {
             cx.ack(link, msg);
         }

@@ -9,6 +9,7 @@ use crate::base::config::OnUnexpected;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId};
+use crate::base::time::Instant;
 use crate::consul::replica::Moment;
 use crate::ha::message::{Body, Message};
 use crate::ha::note::{Nvec, NvecKind};
@@ -21,6 +22,7 @@ pub(crate) struct Question {
     pub(crate) link: LinkId,
     msg: MsgId,
     asked: Moment,
+    arrived: Instant,
     nvec: Box<Nvec>,
 }
 
@@ -38,7 +40,7 @@ pub(crate) fn received(
             let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
             cx.fact(Fact::NvecAsked { link, msg, notes });
             let asked = cx.shared.moment;
-            parts.questions.push_back(Question { link, msg, asked, nvec });
+            parts.questions.push_back(Question { link, msg, asked, arrived: cx.now.mono, nvec });
             parts.tables.ask(cx);
         }
         // The seed answers both with the empty vector of one fixed pool.
@@ -88,7 +90,7 @@ fn process_event(
         refuse(cx, from, "a process event about another process");
     } else {
         cx.fact(Fact::ProcessEvent { process, state: state.name() });
-        parts.lanes.push(process, ProcessWord { state, kind }, Some(from));
+        parts.lanes.push(cx.now.mono, process, ProcessWord { state, kind }, Some(from));
     }
 }
 
@@ -104,7 +106,8 @@ pub(crate) fn answer_questions(parts: &mut Parts, cx: &mut Cx<'_>) {
         if !parts.ready || !parts.tables.is_fresh(question.asked) {
             return;
         }
-        let Some(Question { link, msg, mut nvec, .. }) = parts.questions.pop_front() else {
+        let Some(Question { link, msg, arrived, mut nvec, .. }) = parts.questions.pop_front()
+        else {
             return;
         };
         nvec.kind = NvecKind::Set;
@@ -112,7 +115,9 @@ pub(crate) fn answer_questions(parts: &mut Parts, cx: &mut Cx<'_>) {
         for note in &mut nvec.notes {
             note.state = parts.cluster.state(note.fid);
         }
+        let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
         parts.links.answer(cx, link, Body::Nvec(nvec));
+        cx.fact(Fact::NvecAnswered { link, msg, notes, us: cx.now.mono.micros_since(arrived) });
         cx.ack(link, msg);
     }
 }

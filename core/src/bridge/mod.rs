@@ -177,7 +177,7 @@ impl Parts {
     /// self link does (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
         let process = cx.config().process;
-        self.lanes.push(process, ProcessWord { state, kind: ProcessType::Ha }, None);
+        self.lanes.push(cx.now.mono, process, ProcessWord { state, kind: ProcessType::Ha }, None);
     }
 
     /// The one match on inputs.
