@@ -339,16 +339,17 @@ impl Cluster {
     pub fn tell_end(&mut self, process: Fid, news: &mut News) {
         let Some(entry) = self.conf.get_process(process) else { return };
         let fids = core::iter::once(process).chain(entry.services.iter().copied());
+        let state = self.process_state(process);
         let mut ends = Vec::new();
         for fid in fids {
             let Some(slot) = fid.object().and_then(slot) else { continue };
             let Some(entry) = self.states[slot].get_mut(fid) else { continue };
-            entry.told = ObjectState::Failed;
+            *entry = Told { state, told: ObjectState::Failed };
             ends.push(Note { fid, state: ObjectState::Failed });
-            if !says(entry.told, entry.state, fid) {
-                entry.told = entry.state;
-                news.notes.retain(|note| note.fid != fid);
-                news.notes.push(Note { fid, state: entry.state });
+            news.notes.retain(|note| note.fid != fid);
+            if !says(entry.told, state, fid) {
+                entry.told = state;
+                news.notes.push(Note { fid, state });
             }
         }
         news.ends.push((process, ends));
