@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::io::Output;
 use super::ops::Target;
-use super::{inbox, lanes, leader, purge, subscribe};
+use super::{inbox, lanes, leader, purge, report, subscribe};
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -50,6 +50,8 @@ pub(crate) enum Job {
     Inbox(inbox::Part),
     /// A part of the broadcast queue's purge.
     Purge(purge::Part),
+    /// What a report of the cluster needs beside the replicas.
+    Report(report::Report, HttpId),
     /// A part of what an HTTP request asked for.
     Subscribe(subscribe::Part, HttpId),
 }

@@ -12,6 +12,7 @@ mod messages;
 mod ops;
 mod purge;
 mod queue;
+mod report;
 mod restarts;
 mod routes;
 mod status;
@@ -374,6 +375,9 @@ impl Parts {
                 let leads = self.leader.session(cx.now.mono);
                 self.purge.answered(cx, part, answer, &self.cluster, leads);
             }
+            Job::Report(which, http) => {
+                report::answered(cx, which, http, answer, &self.cluster);
+            }
             Job::Subscribe(part, http) => self.subscriptions.answered(cx, part, http, answer),
         }
     }
@@ -540,6 +544,7 @@ impl Parts {
         self.tables.stop(cx);
         self.inbox.stop(cx);
         self.subscriptions.stop(cx);
+        report::stop(cx);
         self.leader.leave(cx, "hax is stopping");
         self.lanes.lost_lead();
         self.own_event(cx, ProcessEventKind::Stopping);
@@ -570,6 +575,7 @@ fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer>
         Job::Epoch => "epoch",
         Job::Leader(_) => "election",
         Job::Inbox(_) | Job::Purge(_) => "bq",
+        Job::Report(..) => "report",
         Job::Subscribe(..) => "events/subscription",
     };
     let why: Box<str> = match &reply.result {

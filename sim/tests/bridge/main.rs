@@ -7,3 +7,4 @@ mod lab;
 mod leader;
 mod questions;
 mod queue;
+mod routes;
