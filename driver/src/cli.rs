@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
+use crate::consul::{ConsulUrl, Datacenter};
 use crate::values::{
-    ConsulUrl, FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size,
-    Span,
+    FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span,
 };
 use crate::{exit, ham};
 
@@ -37,10 +37,13 @@ pub enum Command {
 const RUN: &str = "\
 Run the bridge of this node.
 
-Each setting is taken from the first of these that has it: the flag, its
-environment variable, the configuration file, Consul, the default. Without any of
-them hax asks the local Consul agent for its node and finds its own entry (service
-`hax`) there; it waits, and says so, as long as Consul or the entry is missing.
+Each setting is taken from the first of these that has it: the flag, its HAX_
+variable, the configuration file, the variable of Consul's or hare's own tools
+(CONSUL_HTTP_ADDR and its like, HARE_HAX_NODE_NAME), the default. Who it is hax
+asks Consul, as far as no setting says it: the local agent names the node, and the
+service `hax` on that node is hax's own entry. It waits, and says so, as long as
+Consul or the entry is missing. CONSUL_NAMESPACE has no effect: namespaces are of
+Consul's Enterprise edition, and hare's keys and services are in the default one.
 
 Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop;
 a second one stops at once.";
@@ -64,12 +67,47 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Flags {
-    /// The local Consul agent, http://HOST:PORT [default: $CONSUL_HTTP_ADDR or http://127.0.0.1:8500].
+    /// The local Consul agent: http://HOST:PORT, https://HOST:PORT or unix:///PATH
+    /// [default: $CONSUL_HTTP_ADDR with $CONSUL_HTTP_SSL, or http://127.0.0.1:8500].
     #[arg(long, env = "HAX_CONSUL", value_name = "URL", help_heading = "Consul")]
     pub consul: Option<ConsulUrl>,
-    /// File with the ACL token for Consul [default: the token is $CONSUL_HTTP_TOKEN].
+    /// File with the ACL token for Consul, read again when Consul refuses the token and on SIGHUP. A
+    /// token itself is no flag: everybody on the machine sees the flags of a process
+    /// [default: $CONSUL_HTTP_TOKEN_FILE, or the token in $CONSUL_HTTP_TOKEN].
     #[arg(long, env = "HAX_CONSUL_TOKEN_FILE", value_name = "FILE", help_heading = "Consul")]
     pub consul_token_file: Option<PathBuf>,
+    /// File with USER:PASSWORD for a proxy before Consul that wants basic authentication
+    /// [default: $CONSUL_HTTP_AUTH].
+    #[arg(long, env = "HAX_CONSUL_AUTH_FILE", value_name = "FILE", help_heading = "Consul")]
+    pub consul_auth_file: Option<PathBuf>,
+    /// Certificate authorities to trust for https://, PEM [default: $CONSUL_CACERT, or the machine's].
+    #[arg(long, env = "HAX_CONSUL_CA_FILE", value_name = "FILE", help_heading = "Consul")]
+    pub consul_ca_file: Option<PathBuf>,
+    /// Directory of such files [default: $CONSUL_CAPATH].
+    #[arg(long, env = "HAX_CONSUL_CA_DIR", value_name = "DIR", help_heading = "Consul")]
+    pub consul_ca_dir: Option<PathBuf>,
+    /// hax's own certificate, PEM, for a Consul with verify_incoming [default: $CONSUL_CLIENT_CERT].
+    #[arg(long, env = "HAX_CONSUL_CERT", value_name = "FILE", help_heading = "Consul")]
+    pub consul_cert: Option<PathBuf>,
+    /// Its private key, PEM [default: $CONSUL_CLIENT_KEY].
+    #[arg(long, env = "HAX_CONSUL_KEY", value_name = "FILE", help_heading = "Consul")]
+    pub consul_key: Option<PathBuf>,
+    /// The name that Consul's certificate must have [default: $CONSUL_TLS_SERVER_NAME, or the URL's
+    /// host].
+    #[arg(long, env = "HAX_CONSUL_SERVER_NAME", value_name = "NAME", help_heading = "Consul")]
+    pub consul_server_name: Option<String>,
+    /// Whether Consul's certificate is verified [default: $CONSUL_HTTP_SSL_VERIFY, or true].
+    #[arg(
+        long,
+        env = "HAX_CONSUL_TLS_VERIFY",
+        value_name = "BOOL",
+        num_args = 1,
+        help_heading = "Consul"
+    )]
+    pub consul_tls_verify: Option<bool>,
+    /// The datacenter to ask, where it is not the agent's own [default: the agent's].
+    #[arg(long, env = "HAX_CONSUL_DATACENTER", value_name = "NAME", help_heading = "Consul")]
+    pub consul_datacenter: Option<Datacenter>,
     /// Time limit of one request to Consul; blocking queries have it on top of their wait [default: 5s].
     #[arg(long, env = "HAX_CONSUL_TIMEOUT", value_name = "TIME", help_heading = "Consul")]
     pub consul_timeout: Option<Span>,
@@ -115,7 +153,7 @@ pub struct Flags {
     /// How many HTTP connections are served at a time [default: 512].
     #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub http_connections_max: Option<u16>,
-    /// How many connections Motr processes may hold at a time [default: 2048].
+    /// How many connections Motr processes may hold at a time [default: 4096].
     #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub motr_connections_max: Option<u16>,
 

@@ -6,12 +6,14 @@
 
 pub mod cli;
 pub mod clock;
+pub mod consul;
 pub mod exit;
 pub mod facts;
 pub mod ham;
 pub mod logs;
 pub mod notify;
 mod run;
+pub mod secret;
 pub mod settings;
 pub mod values;
 

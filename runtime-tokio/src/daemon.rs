@@ -15,7 +15,8 @@ use hax_driver::notify;
 use hax_driver::settings::{self, EndpointError, Settings};
 use hax_driver::values::OnUnexpectedMessage;
 
-use crate::host::{Agent, Host, Sockets};
+use crate::consul::{self, Client};
+use crate::host::{Host, Sockets};
 use crate::http::Limits;
 use crate::listen;
 use crate::signals::Signals;
@@ -29,6 +30,9 @@ pub enum Error {
     /// The endpoint cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A token or certificate for Consul cannot be used.
+    #[error(transparent)]
+    Consul(#[from] consul::Error),
     /// A socket cannot be had.
     #[error(transparent)]
     Listen(#[from] listen::Error),
@@ -39,7 +43,7 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Endpoint(_) => Exit::Usage,
+            Self::Endpoint(_) | Self::Consul(_) => Exit::Usage,
             Self::Listen(_) => Exit::Listen,
         }
     }
@@ -57,13 +61,15 @@ pub async fn run(settings: &Settings, signals: &Signals) -> Result<Exit, Error> 
 
 async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(target: "hax", version, consul = %settings.consul, "hax starts");
+    tracing::info!(target: "hax", version, consul = %settings.consul.url, "hax starts");
     tracing::debug!(target: "hax", "settings:\n{settings}");
+    settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
     let daemon = Daemon {
         settings,
         signals,
         clock: Clock::new(),
         counters: Arc::new(Counters::default()),
+        consul: Arc::new(Client::new(&settings.consul)?),
         generation: clock::wall().0,
     };
     match daemon.discover().await {
@@ -77,22 +83,19 @@ struct Daemon<'a> {
     signals: &'a Signals,
     clock: Clock,
     counters: Arc<Counters>,
+    consul: Arc<Client>,
     /// No two lives of a daemon have the same one.
     generation: u64,
 }
 
 impl Daemon<'_> {
     fn host(&self) -> Host {
-        let agent = Agent {
-            authority: self.settings.consul.authority().into(),
-            token: self.settings.consul_token.clone(),
-        };
         let limits = Limits {
             body_max: self.settings.http_body_max,
             connections_max: self.settings.http_connections_max,
             body_within: BODY_WITHIN,
         };
-        Host::new(self.clock, Arc::clone(&self.counters), &agent, limits)
+        Host::new(self.clock, Arc::clone(&self.counters), Arc::clone(&self.consul), limits)
     }
 
     fn seed(&self) -> u64 {
@@ -145,10 +148,10 @@ impl Daemon<'_> {
             OnUnexpectedMessage::Panic => OnUnexpected::Panic,
             OnUnexpectedMessage::Ignore => OnUnexpected::Ignore,
         };
-        config.time.call = settings.consul_timeout;
+        config.time.call = settings.consul.timeout;
         config.time.link_grace = settings.link_grace;
         config.time.drain = settings.drain;
-        config.limit.answer_bytes = settings.consul_answer_max;
+        config.limit.answer_bytes = settings.consul.answer_max;
         config.limit.body_bytes = settings.http_body_max;
         config
     }

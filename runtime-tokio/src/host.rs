@@ -13,7 +13,7 @@ use hax_driver::notify;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::consul::Consul;
+use crate::consul::{Client, Consul};
 use crate::http::{Http, Limits};
 use crate::net::{self, Net};
 use crate::signals::Signals;
@@ -26,15 +26,6 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long the last HTTP responses may take to leave.
 const RESPOND_WITHIN: Duration = Duration::from_secs(1);
-
-/// Where Consul is.
-#[derive(Clone, Debug)]
-pub struct Agent {
-    /// `HOST:PORT`.
-    pub authority: String,
-    /// The ACL token.
-    pub token: Option<String>,
-}
 
 /// The sockets of a node, bound already: a port that is in use is found before anything is promised.
 pub struct Sockets {
@@ -60,14 +51,13 @@ pub struct Host {
 impl Host {
     /// A runtime for a machine that has not started.
     #[must_use]
-    pub fn new(clock: Clock, counters: Arc<Counters>, agent: &Agent, limits: Limits) -> Self {
+    pub fn new(clock: Clock, counters: Arc<Counters>, client: Arc<Client>, limits: Limits) -> Self {
         let (sender, inbox) = hax_driver::inbox(INBOX);
-        let token = agent.token.as_deref();
         Self {
             clock,
             counters,
             net: Arc::new(Net::new(sender.clone(), Input::Net)),
-            consul: Consul::new(&agent.authority, token, sender.clone(), Input::Consul),
+            consul: Consul::new(client, sender.clone(), Input::Consul),
             http: Http::new(sender.clone(), Input::Http, limits),
             sender,
             inbox,

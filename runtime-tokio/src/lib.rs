@@ -4,6 +4,7 @@
 //! and puts what comes of it in the one inbox. [`host`] puts them together, [`daemon`] is `hax run`,
 //! [`ham`] and [`demo`] are the other commands.
 
+pub mod connect;
 pub mod consul;
 pub mod daemon;
 pub mod demo;
@@ -13,3 +14,4 @@ pub mod http;
 pub mod listen;
 pub mod net;
 pub mod signals;
+pub mod tls;

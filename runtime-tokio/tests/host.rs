@@ -18,9 +18,12 @@ use hax_core::consul::port::{Call, Command, Method, Unanswered};
 use hax_core::http::port::Response;
 use hax_core::node::{Input, Output};
 use hax_core::wire::net;
+use hax_driver::cli::{Flags, RunArgs};
 use hax_driver::clock::Clock;
 use hax_driver::facts::Counters;
-use hax_tokio::host::{Agent, Host, Sockets};
+use hax_driver::settings::Settings;
+use hax_tokio::consul::Client;
+use hax_tokio::host::{Host, Sockets};
 use hax_tokio::http::Limits;
 use hax_tokio::signals::Signals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,8 +33,11 @@ const LIMITS: Limits =
     Limits { body_max: 1000, connections_max: 8, body_within: Duration::from_secs(5) };
 
 fn host(consul: SocketAddr, counters: &Arc<Counters>) -> Host {
-    let agent = Agent { authority: consul.to_string(), token: None };
-    Host::new(Clock::new(), Arc::clone(counters), &agent, LIMITS)
+    let flags = Flags { consul: Some(consul.to_string().parse().unwrap()), ..Flags::default() };
+    let args = RunArgs { config: None, check: false, flags };
+    let settings = Settings::load(args, |_| None).unwrap();
+    let client = Arc::new(Client::new(&settings.consul).unwrap());
+    Host::new(Clock::new(), Arc::clone(counters), client, LIMITS)
 }
 
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {

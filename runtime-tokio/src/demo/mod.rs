@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use futures_lite::future::or;
 use hax_driver::cli::{DemoArgs, Flags, RunArgs};
 use hax_driver::clock::Clock;
+use hax_driver::consul::ConsulUrl;
 use hax_driver::exit::Exit;
 use hax_driver::settings::Settings;
 use tokio::net::TcpListener;
@@ -40,6 +41,9 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
             };
             return or(play(args, clock, consul, "built in"), double).await;
         };
+        if !matches!(url, ConsulUrl::Http(_)) {
+            anyhow::bail!("the demo speaks plain HTTP with Consul: give --consul http://HOST:PORT");
+        }
         let consul = Api::new(url.to_string());
         if !args.force {
             setting::refuse_used(&consul).await?;
