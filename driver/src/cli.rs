@@ -46,7 +46,7 @@ Consul or the entry is missing. CONSUL_NAMESPACE has no effect: namespaces are o
 Consul's Enterprise edition, and hare's keys and services are in the default one.
 
 Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop;
-a second one stops at once.";
+a second one stops at once. SIGHUP reads certificates, keys and tokens again.";
 
 /// `hax run`.
 #[derive(Debug, Args)]
@@ -125,6 +125,17 @@ pub struct Flags {
     /// Where HTTP is served [default: from Consul, the entry's host and `http_port`].
     #[arg(long, env = "HAX_HTTP", value_name = "ADDRESS:PORT", help_heading = "This node")]
     pub http: Option<HostPort>,
+    /// Serve HTTPS with this certificate, PEM, its chain after it [default: from Consul, the key
+    /// ssl/hax, unless --http is given].
+    #[arg(long, env = "HAX_HTTP_CERT", value_name = "FILE", help_heading = "This node")]
+    pub http_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, env = "HAX_HTTP_KEY", value_name = "FILE", help_heading = "This node")]
+    pub http_key: Option<PathBuf>,
+    /// File with a token that HTTP requests must bring (Authorization: Bearer TOKEN), except GET / and
+    /// the probes /healthz and /readyz; Consul's watches can send such a header [default: none].
+    #[arg(long, env = "HAX_HTTP_TOKEN_FILE", value_name = "FILE", help_heading = "This node")]
+    pub http_token_file: Option<PathBuf>,
 
     /// How to speak with Motr [default: auto].
     #[arg(long, env = "HAX_MOTR", value_name = "HOW", help_heading = "Motr")]

@@ -12,6 +12,11 @@ pub fn ready() {
     tell("READY=1");
 }
 
+/// The daemon reads its files again; [`ready`] is said when that is done.
+pub fn reloading() {
+    tell("RELOADING=1");
+}
+
 /// The daemon has begun to stop.
 pub fn stopping() {
     tell("STOPPING=1");

@@ -17,7 +17,7 @@ use hax_driver::values::OnUnexpectedMessage;
 
 use crate::consul::{self, Client};
 use crate::host::{Host, Sockets};
-use crate::http::Limits;
+use crate::http::{self, CertFiles, Door, Limits};
 use crate::listen;
 use crate::signals::Signals;
 
@@ -33,6 +33,9 @@ pub enum Error {
     /// A token or certificate for Consul cannot be used.
     #[error(transparent)]
     Consul(#[from] consul::Error),
+    /// A token or certificate for HTTP cannot be used.
+    #[error(transparent)]
+    Http(#[from] http::Error),
     /// A socket cannot be had.
     #[error(transparent)]
     Listen(#[from] listen::Error),
@@ -43,7 +46,7 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Endpoint(_) | Self::Consul(_) => Exit::Usage,
+            Self::Endpoint(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
             Self::Listen(_) => Exit::Listen,
         }
     }
@@ -110,23 +113,28 @@ impl Daemon<'_> {
             node: settings.node.as_deref().map(Into::into),
             fid: settings.fid,
             motr_endpoint: settings.motr_endpoint.as_deref().map(Into::into),
+            ask_tls: settings.http.is_none() && settings.http_cert.is_none(),
             http,
             seed: self.seed(),
         });
         let machine = |now, input, out: &mut Vec<_>| discovery.handle(now, input, out);
-        self.host().drive(self.signals, None, machine).await;
+        let drive = self.host().drive(self.signals, None, machine);
+        or(drive, async { self.signals.on_reload(|| self.reload(None)).await }).await;
         discovery.into_result().ok()
     }
 
     async fn serve(&self, identity: Identity) -> Result<Exit, Error> {
         let Identity { node, fid, endpoint, http_host, http_port, .. } = &identity;
         let address = settings::endpoint(endpoint)?;
+        let door = Arc::new(self.door(&identity)?);
         let sockets = Sockets {
             motr: listen::motr(address).await?,
             motr_connections_max: self.settings.motr_connections_max,
             http: listen::http(http_host, *http_port).await?,
+            door: Arc::clone(&door),
         };
-        let http = format!("{http_host}:{http_port}");
+        let scheme = if door.is_tls() { "https" } else { "http" };
+        let http = format!("{scheme}://{http_host}:{http_port}");
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
         let mut wire = wire::Config::new(address, self.generation, self.seed());
@@ -134,11 +142,51 @@ impl Daemon<'_> {
         wire.conns_max = self.settings.motr_connections_max;
         let mut node = Node::new(node::Config { bridge: self.bridge(&identity), wire });
         let machine = |now, input, out: &mut Vec<_>| node.handle(now, input, out);
-        self.host().drive(self.signals, Some(sockets), machine).await;
+        let drive = self.host().drive(self.signals, Some(sockets), machine);
+        or(drive, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
         Ok(match node.exit() {
             ExitReason::Stopped => Exit::Clean,
             ExitReason::UnexpectedMessage => Exit::Unexpected,
         })
+    }
+
+    /// Who is let in at the HTTP port. As the old daemon, hax serves plain HTTP where Consul names a
+    /// certificate that is not there.
+    fn door(&self, identity: &Identity) -> Result<Door, http::Error> {
+        let settings = self.settings;
+        let given = settings.http_cert.clone().zip(settings.http_key.clone());
+        let files = given.map(|(cert, key)| CertFiles { cert, key }).or_else(|| {
+            let tls = identity.http_tls.as_ref()?;
+            let files = CertFiles { cert: (*tls.cert).into(), key: (*tls.key).into() };
+            if files.cert.exists() && files.key.exists() {
+                return Some(files);
+            }
+            tracing::warn!(
+                target: "hax",
+                "HTTP is served without TLS: the key ssl/hax asks for it, but {} or {} is missing",
+                tls.cert, tls.key
+            );
+            None
+        });
+        Door::new(files, settings.http_token.clone())
+    }
+
+    /// Reads certificates, keys and tokens again.
+    fn reload(&self, door: Option<&Door>) {
+        if door.is_some() {
+            notify::reloading();
+        }
+        let consul = self.consul.reload().map_err(|why| why.to_string());
+        let http = door.map_or(Ok(()), |door| door.reload().map_err(|why| why.to_string()));
+        match consul.and(http) {
+            Ok(()) => {
+                tracing::info!(target: "hax", "certificates, keys and tokens are read again");
+            }
+            Err(why) => tracing::warn!(target: "hax", "not read again, the old one stays: {why}"),
+        }
+        if door.is_some() {
+            notify::ready();
+        }
     }
 
     fn bridge(&self, identity: &Identity) -> config::Config {

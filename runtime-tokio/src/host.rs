@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::consul::{Client, Consul};
-use crate::http::{Http, Limits};
+use crate::http::{Door, Http, Limits};
 use crate::net::{self, Net};
 use crate::signals::Signals;
 
@@ -35,6 +35,8 @@ pub struct Sockets {
     pub motr_connections_max: usize,
     /// HTTP is served here.
     pub http: TcpListener,
+    /// To whom.
+    pub door: Arc<Door>,
 }
 
 /// One machine's runtime.
@@ -87,7 +89,8 @@ impl Host {
             let closed = async {
                 let _ = closed.await;
             };
-            serving = Some((close, tokio::spawn(self.http.serve(sockets.http, closed))));
+            serving =
+                Some((close, tokio::spawn(self.http.serve(sockets.http, sockets.door, closed))));
         }
         let inbox = self.inbox.clone();
         hax_driver::run(&mut self, &inbox, machine).await;

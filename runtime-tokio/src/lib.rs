@@ -4,6 +4,7 @@
 //! and puts what comes of it in the one inbox. [`host`] puts them together, [`daemon`] is `hax run`,
 //! [`ham`] and [`demo`] are the other commands.
 
+pub mod ask;
 pub mod connect;
 pub mod consul;
 pub mod daemon;

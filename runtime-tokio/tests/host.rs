@@ -24,7 +24,7 @@ use hax_driver::facts::Counters;
 use hax_driver::settings::Settings;
 use hax_tokio::consul::Client;
 use hax_tokio::host::{Host, Sockets};
-use hax_tokio::http::Limits;
+use hax_tokio::http::{Door, Limits};
 use hax_tokio::signals::Signals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -42,7 +42,8 @@ fn host(consul: SocketAddr, counters: &Arc<Counters>) -> Host {
 
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
     let ((motr, at_motr), (http, at_http)) = zip(listener(), listener()).await;
-    (Sockets { motr, motr_connections_max: 4, http }, at_motr, at_http)
+    let door = Arc::new(Door::open());
+    (Sockets { motr, motr_connections_max: 4, http, door }, at_motr, at_http)
 }
 
 fn respond(input: Input, out: &mut Vec<Output>) {

@@ -4,6 +4,7 @@
 mod common;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use common::{exchange, listener, next, run};
 use futures_lite::future::{or, zip};
 use hax_core::http::port::{Request, Response};
-use hax_tokio::http::{Http, Limits};
+use hax_tokio::http::{Door, Http, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -47,7 +48,7 @@ async fn server(capacity: usize) -> (Server, oneshot::Sender<()>, impl Future<Ou
     let http = Rc::new(Http::new(inbox, |request| request, LIMITS));
     let (listener, address) = listener().await;
     let (stop, stopped) = oneshot::channel();
-    let serving = http.serve(listener, async {
+    let serving = http.serve(listener, Arc::new(Door::open()), async {
         let _ = stopped.await;
     });
     (Server { http, requests, address }, stop, serving)

@@ -11,7 +11,7 @@ use hax_core::wire::{self, name::BadName};
 
 use crate::cli::{Flags, RunArgs};
 use crate::consul::{self, Consul};
-use crate::secret;
+use crate::secret::{self, SecretSource};
 use crate::values::{
     BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span,
 };
@@ -24,6 +24,9 @@ pub struct Settings {
     pub node: Option<String>,
     pub fid: Option<Fid>,
     pub http: Option<HostPort>,
+    pub http_cert: Option<PathBuf>,
+    pub http_key: Option<PathBuf>,
+    pub http_token: Option<SecretSource>,
     pub motr: MotrTransport,
     pub motr_endpoint: Option<String>,
     pub link_grace: Duration,
@@ -139,6 +142,9 @@ impl Settings {
             node: flags.node.or(file.node).or_else(|| env("HARE_HAX_NODE_NAME")),
             fid: flags.fid.or(file.fid).map(|fid| fid.0),
             http: flags.http.or(file.http),
+            http_cert: flags.http_cert.or(file.http_cert),
+            http_key: flags.http_key.or(file.http_key),
+            http_token: http_token(flags.http_token_file.or(file.http_token_file))?,
             motr: flags.motr.or(file.motr).unwrap_or_default(),
             motr_endpoint: flags.motr_endpoint.or(file.motr_endpoint),
             link_grace: span(flags.link_grace, file.link_grace, 60),
@@ -162,8 +168,19 @@ impl Settings {
         if let Some(name) = &settings.motr_endpoint {
             endpoint(name)?;
         }
+        if settings.http_cert.is_some() != settings.http_key.is_some() {
+            let why = BadValue::new("a certificate and its key are given together or not at all");
+            return Err(Error::Value { from: "--http-cert and --http-key", why });
+        }
         Ok(settings)
     }
+}
+
+fn http_token(path: Option<PathBuf>) -> Result<Option<SecretSource>, Error> {
+    let Some(path) = path else { return Ok(None) };
+    let source = SecretSource::File("--http-token-file", path);
+    source.read()?;
+    Ok(Some(source))
 }
 
 fn read_file(path: &Path) -> Result<Flags, Error> {

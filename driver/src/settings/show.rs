@@ -24,6 +24,9 @@ impl fmt::Display for Settings {
                 None => writeln!(f, "# {key}: Consul says it")?,
             }
         }
+        path(f, "http_cert", self.http_cert.as_deref())?;
+        path(f, "http_key", self.http_key.as_deref())?;
+        secret(f, "http_token_file", self.http_token.as_ref())?;
         writeln!(f, "motr = \"{}\"", word(self.motr))?;
         writeln!(f, "link_grace = {}", ms(self.link_grace))?;
         let on_unexpected_message = word(self.on_unexpected_message);

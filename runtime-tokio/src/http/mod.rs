@@ -1,5 +1,7 @@
 //! The HTTP server: complete requests in, responses out. Routes are the core's affair.
 
+mod door;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,9 +17,13 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
+
+use crate::connect::Socket;
+
+pub use door::{CertFiles, Door, Error};
 
 /// A client that does not finish its head in this time is cut off.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -78,13 +84,15 @@ impl<I: Send + 'static> Http<I> {
         self.inner.waiting().by_id.clear();
     }
 
-    /// Serves `listener` until `stop` completes; then finishes what is being answered and closes.
+    /// Serves whom `door` lets in from `listener` until `stop` completes; then finishes what is being
+    /// answered and closes.
     pub fn serve<S: Future<Output = ()>>(
         &self,
         listener: TcpListener,
+        door: Arc<Door>,
         stop: S,
     ) -> impl Future<Output = ()> + use<I, S> {
-        serve(Arc::clone(&self.inner), listener, stop)
+        serve(Arc::clone(&self.inner), listener, door, stop)
     }
 }
 
@@ -97,6 +105,7 @@ impl<I> Inner<I> {
 async fn serve<I: Send + 'static>(
     inner: Arc<Inner<I>>,
     listener: TcpListener,
+    door: Arc<Door>,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -106,9 +115,12 @@ async fn serve<I: Send + 'static>(
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = connection(Arc::clone(&inner), stream, &graceful);
+                    let (inner, door) = (Arc::clone(&inner), Arc::clone(&door));
+                    let watcher = graceful.watcher();
                     tokio::spawn(async move {
-                        connection.await;
+                        if let Some(stream) = shake_hands(&door, stream).await {
+                            connection(inner, door, stream, watcher).await;
+                        }
                         drop(permit);
                     });
                 }
@@ -124,15 +136,33 @@ async fn serve<I: Send + 'static>(
     graceful.shutdown().await;
 }
 
-fn connection<I: Send + 'static>(
-    inner: Arc<Inner<I>>,
-    stream: TcpStream,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + Send + use<I> {
+/// Begins TLS, where it is served.
+async fn shake_hands(door: &Door, stream: TcpStream) -> Option<Box<dyn Socket>> {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let inner = Arc::clone(&inner);
-        async move { Ok::<_, Infallible>(answer(&inner, request).await) }
+    let Some(acceptor) = door.acceptor() else { return Some(Box::new(stream)) };
+    match tokio::time::timeout(HEAD_WITHIN, acceptor.accept(stream)).await.ok()? {
+        Ok(stream) => Some(Box::new(stream)),
+        Err(why) => {
+            tracing::debug!(target: "hax", %why, "an HTTP connection without TLS");
+            None
+        }
+    }
+}
+
+async fn connection<I: Send + 'static>(
+    inner: Arc<Inner<I>>,
+    door: Arc<Door>,
+    stream: Box<dyn Socket>,
+    watcher: Watcher,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (inner, door) = (Arc::clone(&inner), Arc::clone(&door));
+        async move {
+            if !door.lets_in(request.method(), request.uri().path(), request.headers()) {
+                return Ok::<_, Infallible>(door::refusal());
+            }
+            Ok(answer(&inner, request).await)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -141,11 +171,8 @@ fn connection<I: Send + 'static>(
         .max_headers(HEADERS_MAX)
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    async move {
-        if let Err(why) = connection.await {
-            tracing::debug!(target: "hax", %why, "an HTTP connection ended");
-        }
+    if let Err(why) = watcher.watch(connection).await {
+        tracing::debug!(target: "hax", %why, "an HTTP connection ended");
     }
 }
 
