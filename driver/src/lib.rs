@@ -11,6 +11,7 @@ pub mod exit;
 pub mod facts;
 pub mod ham;
 pub mod logs;
+pub mod metrics;
 pub mod notify;
 mod run;
 pub mod secret;

@@ -10,7 +10,7 @@ use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
 use hax_driver::clock::{self, Clock};
 use hax_driver::exit::Exit;
-use hax_driver::facts::Counters;
+use hax_driver::metrics::Metrics;
 use hax_driver::notify;
 use hax_driver::settings::{self, EndpointError, Settings};
 use hax_driver::values::OnUnexpectedMessage;
@@ -67,11 +67,12 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     tracing::info!(target: "hax", version, consul = %settings.consul.url, "hax starts");
     tracing::debug!(target: "hax", "settings:\n{settings}");
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
+    let clock = Clock::new();
     let daemon = Daemon {
         settings,
         signals,
-        clock: Clock::new(),
-        counters: Arc::new(Counters::default()),
+        clock,
+        metrics: Arc::new(Metrics::new(clock)),
         consul: Arc::new(Client::new(&settings.consul)?),
         generation: clock::wall().0,
     };
@@ -85,7 +86,7 @@ struct Daemon<'a> {
     settings: &'a Settings,
     signals: &'a Signals,
     clock: Clock,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     consul: Arc<Client>,
     /// No two lives of a daemon have the same one.
     generation: u64,
@@ -98,7 +99,7 @@ impl Daemon<'_> {
             connections_max: self.settings.http_connections_max,
             body_within: BODY_WITHIN,
         };
-        Host::new(self.clock, Arc::clone(&self.counters), Arc::clone(&self.consul), limits)
+        Host::new(self.clock, Arc::clone(&self.metrics), Arc::clone(&self.consul), limits)
     }
 
     fn seed(&self) -> u64 {
@@ -141,7 +142,11 @@ impl Daemon<'_> {
         wire.name = endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
         let mut node = Node::new(node::Config { bridge: self.bridge(&identity), wire });
-        let machine = |now, input, out: &mut Vec<_>| node.handle(now, input, out);
+        let machine = |now, input, out: &mut Vec<_>| {
+            let next = node.handle(now, input, out);
+            self.metrics.observe(&node.view());
+            next
+        };
         let drive = self.host().drive(self.signals, Some(sockets), machine);
         or(drive, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
         Ok(match node.exit() {

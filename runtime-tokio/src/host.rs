@@ -8,7 +8,7 @@ use hax_core::base::time::{Instant, Next, Now};
 use hax_core::node::{Input, Output};
 use hax_driver::Runtime;
 use hax_driver::clock::Clock;
-use hax_driver::facts::Counters;
+use hax_driver::metrics::Metrics;
 use hax_driver::notify;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -42,7 +42,7 @@ pub struct Sockets {
 /// One machine's runtime.
 pub struct Host {
     clock: Clock,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     net: Arc<Net<Input>>,
     consul: Consul<Input>,
     http: Http<Input>,
@@ -53,14 +53,14 @@ pub struct Host {
 impl Host {
     /// A runtime for a machine that has not started.
     #[must_use]
-    pub fn new(clock: Clock, counters: Arc<Counters>, client: Arc<Client>, limits: Limits) -> Self {
+    pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<Client>, limits: Limits) -> Self {
         let (sender, inbox) = hax_driver::inbox(INBOX);
         Self {
             clock,
-            counters,
             net: Arc::new(Net::new(sender.clone(), Input::Net)),
-            consul: Consul::new(client, sender.clone(), Input::Consul),
-            http: Http::new(sender.clone(), Input::Http, limits),
+            consul: Consul::new(client, Arc::clone(&metrics), sender.clone(), Input::Consul),
+            http: Http::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics)),
+            metrics,
             sender,
             inbox,
         }
@@ -125,7 +125,7 @@ impl Runtime for Host {
             Output::Net(command) => self.net.execute(command),
             Output::Consul(command) => self.consul.execute(command),
             Output::Http(response) => self.http.execute(*response),
-            Output::Fact(fact) => self.counters.record(&fact),
+            Output::Fact(fact) => self.metrics.record(&fact),
         }
     }
 }

@@ -12,6 +12,8 @@ use common::{listener, next, nobody, run};
 use hax_core::base::id::CallId;
 use hax_core::consul::port::{Answer, Call, Command, Method, Reply, Unanswered};
 use hax_driver::cli::{Flags, RunArgs};
+use hax_driver::clock::Clock;
+use hax_driver::metrics::Metrics;
 use hax_driver::settings::Settings;
 use hax_tokio::consul::{Client, Consul};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,7 +25,8 @@ fn client(authority: &str, env: &[(&str, &str)]) -> (Consul<Reply>, Receiver<Rep
     let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
     let settings = Settings::load(RunArgs { config: None, check: false, flags }, env).unwrap();
     let client = Arc::new(Client::new(&settings.consul).unwrap());
-    (Consul::new(client, inbox, |reply| reply), replies)
+    let metrics = Arc::new(Metrics::new(Clock::new()));
+    (Consul::new(client, metrics, inbox, |reply| reply), replies)
 }
 
 fn get(id: u64, within: Duration) -> Command {

@@ -7,16 +7,15 @@ use std::path::Path;
 
 use bytes::Bytes;
 use common::certs::{Authority, directory};
+use common::cluster::consul;
 use common::program::{Program, command, holds, port};
-use common::{listener, run};
-use hax_driver::clock::Clock;
+use common::run;
 use hax_driver::secret::Secret;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::{Options, RealConsul, available};
 use hax_tokio::ask::ask;
 use hax_tokio::connect::{Connector, Place};
 use hax_tokio::demo::api::Api;
-use hax_tokio::demo::double;
 use hax_tokio::demo::setting::Setting;
 use hax_tokio::tls;
 use hyper::Method;
@@ -60,22 +59,6 @@ impl Client {
         }
         panic!("never ready");
     }
-}
-
-/// The built-in Consul with a cluster in it, on a thread of its own: the test's may wait.
-async fn consul() -> (Api, Setting) {
-    let (say, address) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        rt.block_on(async {
-            let (listener, address) = listener().await;
-            say.send(address).unwrap();
-            double::serve(listener, "ssu1", Clock::new()).await;
-        });
-    });
-    let consul = Api::new(format!("http://{}", address.await.unwrap()));
-    let setting = Setting::load(&consul).await.unwrap();
-    (consul, setting)
 }
 
 fn hax(consul: &Api, args: &[&str]) -> Program {

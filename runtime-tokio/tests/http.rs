@@ -12,6 +12,8 @@ use bytes::Bytes;
 use common::{exchange, listener, next, run};
 use futures_lite::future::{or, zip};
 use hax_core::http::port::{Request, Response};
+use hax_driver::clock::Clock;
+use hax_driver::metrics::Metrics;
 use hax_tokio::http::{Door, Http, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -45,7 +47,8 @@ impl Server {
 
 async fn server(capacity: usize) -> (Server, oneshot::Sender<()>, impl Future<Output = ()>) {
     let (inbox, requests) = async_channel::bounded(capacity);
-    let http = Rc::new(Http::new(inbox, |request| request, LIMITS));
+    let http =
+        Rc::new(Http::new(inbox, |request| request, LIMITS, Arc::new(Metrics::new(Clock::new()))));
     let (listener, address) = listener().await;
     let (stop, stopped) = oneshot::channel();
     let serving = http.serve(listener, Arc::new(Door::open()), async {

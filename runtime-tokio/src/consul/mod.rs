@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_channel::Sender;
 use hax_core::base::id::CallId;
 use hax_core::consul::port::{Call, Command, Reply, Unanswered};
+use hax_driver::metrics::Metrics;
 use tokio::task::AbortHandle;
 
 pub use client::{Client, Error};
@@ -17,6 +18,7 @@ pub use client::{Client, Error};
 /// is the core's to bound.
 pub struct Consul<I> {
     client: Arc<Client>,
+    metrics: Arc<Metrics>,
     calls: BTreeMap<CallId, AbortHandle>,
     inbox: Sender<I>,
     wrap: fn(Reply) -> I,
@@ -25,8 +27,13 @@ pub struct Consul<I> {
 impl<I: Send + 'static> Consul<I> {
     /// Calls of this client. Replies are put in `inbox`, as `wrap` makes them inputs.
     #[must_use]
-    pub fn new(client: Arc<Client>, inbox: Sender<I>, wrap: fn(Reply) -> I) -> Self {
-        Self { client, calls: BTreeMap::new(), inbox, wrap }
+    pub fn new(
+        client: Arc<Client>,
+        metrics: Arc<Metrics>,
+        inbox: Sender<I>,
+        wrap: fn(Reply) -> I,
+    ) -> Self {
+        Self { client, metrics, calls: BTreeMap::new(), inbox, wrap }
     }
 
     /// Starts what the core asks for.
@@ -46,12 +53,15 @@ impl<I: Send + 'static> Consul<I> {
         // Calls in flight are few; what has ended since the last call is forgotten here.
         self.calls.retain(|_, call| !call.is_finished());
         let Call { id, method, target, body, within, body_max } = call;
-        let client = Arc::clone(&self.client);
+        let (client, metrics) = (Arc::clone(&self.client), Arc::clone(&self.metrics));
         let (inbox, wrap) = (self.inbox.clone(), self.wrap);
         let task = tokio::spawn(async move {
+            let call = metrics.call(&target);
             let answer = client.send(method, &target, body, body_max);
             let result = tokio::time::timeout(within, answer).await;
             let result = result.unwrap_or(Err(Unanswered::TimedOut));
+            call.done();
+            drop(call);
             let _ = inbox.send(wrap(Reply { id, result })).await;
         });
         self.calls.insert(id, task.abort_handle());

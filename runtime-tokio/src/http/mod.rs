@@ -1,4 +1,5 @@
-//! The HTTP server: complete requests in, responses out. Routes are the core's affair.
+//! The HTTP server: complete requests in, responses out. Routes are the core's affair, save for
+//! `/metrics`, which are the host's.
 
 mod door;
 
@@ -11,6 +12,7 @@ use async_channel::Sender;
 use bytes::{Bytes, BytesMut};
 use hax_core::base::id::HttpId;
 use hax_core::http::port;
+use hax_driver::metrics::{self, Metrics};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
@@ -55,6 +57,7 @@ struct Inner<I> {
     inbox: Sender<I>,
     wrap: fn(Box<port::Request>) -> I,
     limits: Limits,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -66,9 +69,14 @@ struct Waiting {
 impl<I: Send + 'static> Http<I> {
     /// No requests yet. They are put in `inbox`, as `wrap` makes them inputs.
     #[must_use]
-    pub fn new(inbox: Sender<I>, wrap: fn(Box<port::Request>) -> I, limits: Limits) -> Self {
+    pub fn new(
+        inbox: Sender<I>,
+        wrap: fn(Box<port::Request>) -> I,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let waiting = Mutex::default();
-        Self { inner: Arc::new(Inner { waiting, inbox, wrap, limits }) }
+        Self { inner: Arc::new(Inner { waiting, inbox, wrap, limits, metrics }) }
     }
 
     /// Answers a request.
@@ -158,10 +166,10 @@ async fn connection<I: Send + 'static>(
     let service = service_fn(move |request: Request<Incoming>| {
         let (inner, door) = (Arc::clone(&inner), Arc::clone(&door));
         async move {
-            if !door.lets_in(request.method(), request.uri().path(), request.headers()) {
-                return Ok::<_, Infallible>(door::refusal());
-            }
-            Ok(answer(&inner, request).await)
+            let (begun, method) = (inner.metrics.begin(), request.method().clone());
+            let response = admit(&inner, &door, request).await;
+            inner.metrics.http_answered(method.as_str(), response.status().as_u16(), begun);
+            Ok::<_, Infallible>(response)
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -174,6 +182,26 @@ async fn connection<I: Send + 'static>(
     if let Err(why) = watcher.watch(connection).await {
         tracing::debug!(target: "hax", %why, "an HTTP connection ended");
     }
+}
+
+/// Whoever is let in is answered by the core, save for what only the host knows.
+async fn admit<I>(
+    inner: &Inner<I>,
+    door: &Door,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let (method, path) = (request.method(), request.uri().path());
+    if !door.lets_in(method, path, request.headers()) {
+        return door::refusal();
+    }
+    if path == "/metrics" && matches!(*method, Method::GET | Method::HEAD) {
+        let text = inner.metrics.render(inner.inbox.len());
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        return response;
+    }
+    answer(inner, request).await
 }
 
 async fn answer<I>(inner: &Inner<I>, request: Request<Incoming>) -> Response<Full<Bytes>> {

@@ -2,6 +2,7 @@
 #![expect(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod certs;
+pub(crate) mod cluster;
 pub(crate) mod program;
 
 use std::time::Duration;
