@@ -67,6 +67,7 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     tracing::info!(target: "hax", version, consul = %settings.consul.url, "hax starts");
     tracing::debug!(target: "hax", "settings:\n{settings}");
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
+    notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
     let clock = Clock::new();
     let daemon = Daemon {
         settings,
@@ -138,13 +139,20 @@ impl Daemon<'_> {
         let http = format!("{scheme}://{http_host}:{http_port}");
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
+        notify::status("Serving; Consul's configuration is not loaded yet");
         let mut wire = wire::Config::new(address, self.generation, self.seed());
         wire.name = endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
         let mut node = Node::new(node::Config { bridge: self.bridge(&identity), wire });
+        let mut was_ready = false;
         let machine = |now, input, out: &mut Vec<_>| {
             let next = node.handle(now, input, out);
-            self.metrics.observe(&node.view());
+            let view = node.view();
+            self.metrics.observe(&view);
+            if view.ready != was_ready {
+                was_ready = view.ready;
+                notify::status("Ready");
+            }
             next
         };
         let drive = self.host().drive(self.signals, Some(sockets), machine);

@@ -9,7 +9,7 @@ use hax_core::node::{Input, Output};
 use hax_driver::Runtime;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
-use hax_driver::notify;
+use hax_driver::notify::{self, Watchdog};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -72,8 +72,13 @@ impl Host {
         mut self,
         signals: &Signals,
         sockets: Option<Sockets>,
-        machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
+        mut machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
     ) {
+        let mut watchdog = Watchdog::new(|name| std::env::var(name).ok());
+        let machine = |now, input, out: &mut Vec<_>| {
+            let next = machine(now, input, out);
+            watchdog.pass(now, next)
+        };
         let mut tasks = JoinSet::new();
         let (sender, stop) = (self.sender.clone(), signals.clone());
         tasks.spawn(async move {
