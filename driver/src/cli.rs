@@ -26,6 +26,12 @@ pub enum Command {
     /// Run the bridge of this node.
     #[command(long_about = RUN, after_long_help = exit::HELP, args_override_self = true)]
     Run(Box<RunArgs>),
+    /// Show what the hax of this node does: ready, leader, links, and what is owed to whom.
+    #[command(long_about = STATUS, after_long_help = exit::HELP, args_override_self = true)]
+    Status(Box<StatusArgs>),
+    /// Check settings, certificates, Consul, hax's entry and ports, a line each.
+    #[command(long_about = CHECK, after_long_help = exit::HELP, args_override_self = true)]
+    Check(Box<CheckArgs>),
     /// Play a Motr process: speak its part over an HA link.
     #[command(long_about = ham::HELP, after_long_help = ham::EXITS, args_override_self = true)]
     Ham(HamArgs),
@@ -47,6 +53,19 @@ Consul's Enterprise edition, and hare's keys and services are in the default one
 
 Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop;
 a second one stops at once. SIGHUP reads certificates, keys and tokens again.";
+
+const STATUS: &str = "\
+Show what the hax of this node does: ready, leader, links, and what is owed to whom.
+
+It is found as `hax run` finds where to listen: give the same flags, variables and
+file; without --http Consul says where it is. The exit code is 0 if hax is ready, 5
+if it answers and is not, and 1 if it does not answer.";
+
+const CHECK: &str = "\
+Check settings, certificates, Consul, hax's entry and ports, a line each: `ok`, or
+`FAIL` and what to do. Give the same flags, variables and file as to `hax run`.
+Nothing is changed; a hax may run meanwhile. The exit code is 0 if all is well, and 1
+if not.";
 
 /// `hax run`.
 #[derive(Debug, Args)]
@@ -176,6 +195,31 @@ pub struct Flags {
     pub log_level: Option<LogLevel>,
 }
 
+/// `hax status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// TOML file with settings, that of `hax run`.
+    #[arg(long, env = "HAX_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print hax's answer as it is.
+    #[arg(long)]
+    pub json: bool,
+    /// The settings of `hax run`.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// `hax check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// TOML file with settings, that of `hax run`.
+    #[arg(long, env = "HAX_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The settings of `hax run`.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
 /// `hax ham`.
 #[derive(Debug, Args)]
 pub struct HamArgs {
@@ -229,7 +273,7 @@ mod tests {
             for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
                 let name = arg.get_id().as_str();
                 assert!(arg.get_help().is_some(), "{name}");
-                assert!(arg.get_env().is_some() || name == "check", "{name}");
+                assert!(arg.get_env().is_some() || matches!(name, "check" | "json"), "{name}");
             }
         }
     }

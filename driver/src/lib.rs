@@ -16,6 +16,7 @@ pub mod notify;
 mod run;
 pub mod secret;
 pub mod settings;
+pub mod status;
 pub mod values;
 
 pub use run::{Runtime, Tick, inbox, run};

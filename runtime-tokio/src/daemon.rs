@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use hax_core::base::config::{self, OnUnexpected};
-use hax_core::discover::{self, Discovery, Identity};
+use hax_core::discover::{Identity, TlsFiles};
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
 use hax_driver::clock::{self, Clock};
@@ -18,6 +18,7 @@ use hax_driver::values::OnUnexpectedMessage;
 use crate::consul::{self, Client};
 use crate::host::{Host, Sockets};
 use crate::http::{self, CertFiles, Door, Limits};
+use crate::identify::identify;
 use crate::listen;
 use crate::signals::Signals;
 
@@ -77,7 +78,9 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
         consul: Arc::new(Client::new(&settings.consul)?),
         generation: clock::wall().0,
     };
-    match daemon.discover().await {
+    let identify = identify(settings, daemon.host(), signals, |_| {});
+    let reload = async { signals.on_reload(|| daemon.reload(None)).await };
+    match or(identify, reload).await {
         Some(identity) => daemon.serve(identity).await,
         None => Ok(Exit::Clean),
     }
@@ -105,24 +108,6 @@ impl Daemon<'_> {
 
     fn seed(&self) -> u64 {
         self.generation ^ (u64::from(std::process::id()) << 32)
-    }
-
-    /// Who this is, by flags and Consul; `None` if it was stopped before it knew.
-    async fn discover(&self) -> Option<Identity> {
-        let settings = self.settings;
-        let http = settings.http.as_ref().map(|http| (http.host.as_str().into(), http.port));
-        let mut discovery = Discovery::new(discover::Config {
-            node: settings.node.as_deref().map(Into::into),
-            fid: settings.fid,
-            motr_endpoint: settings.motr_endpoint.as_deref().map(Into::into),
-            ask_tls: settings.http.is_none() && settings.http_cert.is_none(),
-            http,
-            seed: self.seed(),
-        });
-        let machine = |now, input, out: &mut Vec<_>| discovery.handle(now, input, out);
-        let drive = self.host().drive(self.signals, None, machine);
-        or(drive, async { self.signals.on_reload(|| self.reload(None)).await }).await;
-        discovery.into_result().ok()
     }
 
     async fn serve(&self, identity: Identity) -> Result<Exit, Error> {
@@ -166,22 +151,19 @@ impl Daemon<'_> {
     /// Who is let in at the HTTP port. As the old daemon, hax serves plain HTTP where Consul names a
     /// certificate that is not there.
     fn door(&self, identity: &Identity) -> Result<Door, http::Error> {
-        let settings = self.settings;
-        let given = settings.http_cert.clone().zip(settings.http_key.clone());
-        let files = given.map(|(cert, key)| CertFiles { cert, key }).or_else(|| {
-            let tls = identity.http_tls.as_ref()?;
-            let files = CertFiles { cert: (*tls.cert).into(), key: (*tls.key).into() };
-            if files.cert.exists() && files.key.exists() {
-                return Some(files);
+        let files = match tls_choice(self.settings, identity) {
+            TlsChoice::Plain => None,
+            TlsChoice::Files(files) => Some(files),
+            TlsChoice::Missing(tls) => {
+                tracing::warn!(
+                    target: "hax",
+                    "HTTP is served without TLS: the key ssl/hax asks for it, but {} or {} is missing",
+                    tls.cert, tls.key
+                );
+                None
             }
-            tracing::warn!(
-                target: "hax",
-                "HTTP is served without TLS: the key ssl/hax asks for it, but {} or {} is missing",
-                tls.cert, tls.key
-            );
-            None
-        });
-        Door::new(files, settings.http_token.clone())
+        };
+        Door::new(files, self.settings.http_token.clone())
     }
 
     /// Reads certificates, keys and tokens again.
@@ -215,5 +197,27 @@ impl Daemon<'_> {
         config.limit.answer_bytes = settings.consul.answer_max;
         config.limit.body_bytes = settings.http_body_max;
         config
+    }
+}
+
+/// What HTTP is served with.
+pub(crate) enum TlsChoice<'a> {
+    Plain,
+    Files(CertFiles),
+    /// Consul asks for TLS with files that are not there.
+    Missing(&'a TlsFiles),
+}
+
+/// By settings, else by Consul.
+pub(crate) fn tls_choice<'a>(settings: &Settings, identity: &'a Identity) -> TlsChoice<'a> {
+    if let Some((cert, key)) = settings.http_cert.clone().zip(settings.http_key.clone()) {
+        return TlsChoice::Files(CertFiles { cert, key });
+    }
+    let Some(tls) = &identity.http_tls else { return TlsChoice::Plain };
+    let files = CertFiles { cert: (*tls.cert).into(), key: (*tls.key).into() };
+    if files.cert.exists() && files.key.exists() {
+        TlsChoice::Files(files)
+    } else {
+        TlsChoice::Missing(tls)
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use common::{listener, next, nobody, run};
 use hax_core::base::id::CallId;
 use hax_core::consul::port::{Answer, Call, Command, Method, Reply, Unanswered};
-use hax_driver::cli::{Flags, RunArgs};
+use hax_driver::cli::Flags;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
 use hax_driver::settings::Settings;
@@ -23,7 +23,7 @@ fn client(authority: &str, env: &[(&str, &str)]) -> (Consul<Reply>, Receiver<Rep
     let (inbox, replies) = async_channel::bounded(16);
     let flags = Flags { consul: Some(authority.parse().unwrap()), ..Flags::default() };
     let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-    let settings = Settings::load(RunArgs { config: None, check: false, flags }, env).unwrap();
+    let settings = Settings::load(None, flags, env).unwrap();
     let client = Arc::new(Client::new(&settings.consul).unwrap());
     let metrics = Arc::new(Metrics::new(Clock::new()));
     (Consul::new(client, metrics, inbox, |reply| reply), replies)

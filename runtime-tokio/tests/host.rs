@@ -18,7 +18,7 @@ use hax_core::consul::port::{Call, Command, Method, Unanswered};
 use hax_core::http::port::Response;
 use hax_core::node::{Input, Output};
 use hax_core::wire::net;
-use hax_driver::cli::{Flags, RunArgs};
+use hax_driver::cli::Flags;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
 use hax_driver::settings::Settings;
@@ -34,8 +34,7 @@ const LIMITS: Limits =
 
 fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> Host {
     let flags = Flags { consul: Some(consul.to_string().parse().unwrap()), ..Flags::default() };
-    let args = RunArgs { config: None, check: false, flags };
-    let settings = Settings::load(args, |_| None).unwrap();
+    let settings = Settings::load(None, flags, |_| None).unwrap();
     let client = Arc::new(Client::new(&settings.consul).unwrap());
     Host::new(Clock::new(), Arc::clone(metrics), client, LIMITS)
 }

@@ -161,3 +161,66 @@ fn a_token_may_be_put_right_while_hax_runs() {
     hax.says(&["token has changed"]);
     assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
 }
+
+/// `hax check` with the settings of the world's hax: its exit code and its lines.
+fn check(world: &World, args: &[&str]) -> (i32, Vec<String>) {
+    let own = ["check", "--node", "ssu1", "--http", &world.http];
+    let output =
+        command(&[&own[..], &["--motr-endpoint", &world.motr], args].concat()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), text.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn check_says_what_is_not_well_and_is_content_with_a_hax_that_runs() {
+    let Some(world) = World::new() else { return };
+    let token = world.token(MASTER);
+    let url = world.https();
+    let tls = [
+        "--consul-ca-file",
+        text(&world.ca.cert),
+        "--consul-cert",
+        text(&world.cert),
+        "--consul-key",
+        text(&world.key),
+        "--consul-server-name",
+        "server.dc1.consul",
+    ];
+    let all = [&["--consul", &url, "--consul-token-file", text(&token)][..], &tls].concat();
+    let fine = |state: &str| {
+        let (code, lines) = check(&world, &all);
+        assert_eq!(code, 0, "{lines:#?}");
+        assert!(lines.iter().all(|line| line.starts_with("ok    ")), "{lines:#?}");
+        assert_eq!(lines.iter().filter(|line| line.contains(state)).count(), 2, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("TLS with a certificate of our own")));
+        assert!(lines.iter().any(|line| line.contains("accepted")));
+    };
+    fine(": free");
+    let hax = world.hax(&all, &[]);
+    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
+    fine("by the hax that runs");
+    drop(hax);
+
+    let wrong = |args: &[&str], hint: &str| {
+        let (code, lines) = check(&world, args);
+        assert_eq!(code, 1, "{lines:#?}");
+        let failed: Vec<_> = lines.iter().filter(|line| line.starts_with("FAIL  ")).collect();
+        assert!(failed.iter().any(|line| line.contains(hint)), "{hint}: {lines:#?}");
+        assert!(lines.iter().all(|line| !line.contains(MASTER)));
+    };
+    let other = world.http.parse().unwrap();
+    let taken = std::net::TcpListener::bind::<std::net::SocketAddr>(other).unwrap();
+    wrong(&all, "cannot listen");
+    drop(taken);
+    let plain = format!("http://{}", world.consul.address());
+    let nobody = format!("http://127.0.0.1:{}", port());
+    wrong(&["--consul", &nobody], "nobody listens there");
+    wrong(&["--consul", &plain], "--consul-token-file");
+    wrong(&[&all[..6], &all[10..]].concat(), "--consul-cert");
+    wrong(&["--consul", &url], "--consul-ca-file");
+    wrong(&["--consul-ca-file", "/nonexistent", "--consul", &url], "/nonexistent");
+    wrong(&["--consul-token-file", "/nonexistent"], "--consul-token-file: cannot read");
+    wrong(&["--config", "/nonexistent"], "--config: cannot read");
+    let stranger = world.token("6e4c2f0a-0000-4000-8000-00000000dead");
+    wrong(&["--consul", &plain, "--consul-token-file", text(&stranger)], "403");
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hax_core::base::fid::Fid;
 use hax_core::wire::{self, name::BadName};
 
-use crate::cli::{Flags, RunArgs};
+use crate::cli::Flags;
 use crate::consul::{self, Consul};
 use crate::secret::{self, SecretSource};
 use crate::values::{
@@ -109,13 +109,14 @@ const UNVERIFIED: &str = "Consul's certificate is not verified: whoever can redi
 impl Settings {
     /// Merges flags (with their variables), the file that they name and the variables that other
     /// programs use too, which `env` looks up.
-    pub fn load(args: RunArgs, env: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let file = match &args.config {
-            Some(path) => read_file(path)?,
-            None => Flags::default(),
-        };
+    pub fn load(
+        config: Option<&Path>,
+        flags: Flags,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        let file = config.map_or_else(|| Ok(Flags::default()), read_file)?;
         let env = |name| env(name).filter(|value| !value.is_empty());
-        Self::merge(args.flags, file, env)
+        Self::merge(flags, file, env)
     }
 
     fn merge(

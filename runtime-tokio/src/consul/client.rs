@@ -108,6 +108,12 @@ impl Client {
         Ok(())
     }
 
+    /// What is wrong on the way to Consul, if anything is, in words that say what to do.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.troubles.get()
+    }
+
     /// Whether they are others than before.
     fn reload_credentials(&self) -> Result<bool, secret::Error> {
         let new = Credentials::read(&self.consul)?;

@@ -1,6 +1,6 @@
 //! What is wrong between hax and Consul, in words that say what to do.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,8 @@ pub(super) struct Troubles(Mutex<Now>);
 #[derive(Default)]
 struct Now {
     connection: Option<String>,
-    denied: BTreeSet<String>,
+    /// By path.
+    denied: BTreeMap<String, String>,
 }
 
 impl Troubles {
@@ -43,8 +44,10 @@ impl Troubles {
     /// Consul refuses what is at `path`.
     pub(super) fn denied(&self, path: &str, why: impl FnOnce() -> String) {
         let mut now = self.now();
-        if now.denied.len() < DENIED_MAX && now.denied.insert(path.into()) {
-            tracing::warn!(target: "hax", "{}", why());
+        if now.denied.len() < DENIED_MAX && !now.denied.contains_key(path) {
+            let why = why();
+            tracing::warn!(target: "hax", "{why}");
+            now.denied.insert(path.into(), why);
         }
     }
 
@@ -54,6 +57,12 @@ impl Troubles {
         if !now.denied.is_empty() {
             now.denied.remove(path);
         }
+    }
+
+    /// What is wrong now, if anything is.
+    pub(super) fn get(&self) -> Option<String> {
+        let now = self.now();
+        now.connection.as_ref().or_else(|| now.denied.values().next()).cloned()
     }
 
     /// A new token: what it may is to be seen.
