@@ -191,6 +191,7 @@ impl Daemon<'_> {
             OnUnexpectedMessage::Panic => OnUnexpected::Panic,
             OnUnexpectedMessage::Ignore => OnUnexpected::Ignore,
         };
+        config.elect = settings.elect;
         config.time.call = settings.consul.timeout;
         config.time.link_grace = settings.link_grace;
         config.time.drain = settings.drain;

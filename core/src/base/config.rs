@@ -16,6 +16,10 @@ pub struct Config {
     pub seed: u64,
     /// What to do with a message on which 5/HAX demands a panic.
     pub on_unexpected: OnUnexpected,
+    /// Whether to stand for election as the leader.
+    pub elect: bool,
+    /// Whether to tell old daemons of process events, and to hear theirs, over the broadcast queue.
+    pub bq: bool,
     /// How long things may take.
     pub time: Times,
     /// How much there may be.
@@ -46,6 +50,14 @@ pub struct Times {
     pub reread: Duration,
     /// How long the notes owed to a link that is down are kept.
     pub link_grace: Duration,
+    /// How long the entrypoint of a process that has restarted waits until the others have heard
+    /// that its last life is over.
+    pub deliveries: Duration,
+    /// How long an entrypoint request may wait for its process's own writes; then it is told to ask
+    /// again.
+    pub hold: Duration,
+    /// How often the leader purges the broadcast queue.
+    pub purge: Duration,
     /// How long a stop may wait for what was begun.
     pub drain: Duration,
 }
@@ -64,6 +76,9 @@ pub struct Limits {
     pub transaction_ops: usize,
     /// Bytes of one transaction's body (Consul: 512 KiB).
     pub transaction_bytes: usize,
+    /// Entries that the broadcast queue keeps for nodes that have not worked them: old daemons
+    /// refuse a watch's payload of 1 MiB, about 2,700 entries.
+    pub queue_entries: usize,
     /// Bytes of an answer of Consul: the configuration of 100,000 objects is 32 MB.
     pub answer_bytes: usize,
     /// Entries of an answer that are decoded in one call of `handle`: about 2 ms.
@@ -81,6 +96,8 @@ impl Config {
             node: node.into(),
             seed,
             on_unexpected: OnUnexpected::Panic,
+            elect: true,
+            bq: true,
             time: Times::default(),
             limit: Limits::default(),
         }
@@ -96,6 +113,9 @@ impl Default for Times {
             watch: Duration::from_secs(60),
             reread: Duration::from_millis(250),
             link_grace: Duration::from_secs(60),
+            deliveries: Duration::from_secs(1),
+            hold: Duration::from_millis(2500),
+            purge: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }
     }
@@ -109,6 +129,7 @@ impl Default for Limits {
             transactions: 4,
             transaction_ops: 64,
             transaction_bytes: 512 * 1024,
+            queue_entries: 1_000,
             answer_bytes: 64 * 1024 * 1024,
             entries_per_slice: 2_000,
             body_bytes: 4 * 1024 * 1024,

@@ -159,6 +159,29 @@ facts! {
     /// A process event is in Consul and acknowledged.
     Debug ProcessCommitted { process: Fid, state: &'static str, us: u64 } "{process}: {state} is in Consul after {us} µs";
 
+    /// Health says that a process is dead while its word says that it lives; it is declared stopped.
+    Warn ProcessDied { process: Fid, as_leader: bool } "{process}: declared stopped, its checks fail (as the leader: {as_leader})";
+    /// A process has begun a new life without having ended the last.
+    Info ProcessRestarted { process: Fid } "{process}: restarted; the others hear that its last life is over";
+    /// Devices have changed their state.
+    Info DevicesSet { notes: u32 } "{notes} devices have a new state";
+
+    // ---- bridge: leader and queue -----------------------------------------------------------
+    /// We stand for election.
+    Info LeaderStands {} "standing for election";
+    /// We have the lock.
+    Info LeaderWon {} "this node leads";
+    /// We do not have the lock any more.
+    Warn LeaderLost { why: &'static str } "this node does not lead any more: {why}";
+    /// A lock without an owner was taken from its session.
+    Warn LeaderStale { value: Box<str> } "the lock had been left behind with the value {value:?}; its session is ended";
+    /// A message of the broadcast queue was worked.
+    Debug QueueWorked { n: u64 } "bq/{n}: worked";
+    /// A message of the broadcast queue could not be worked.
+    Warn QueueSkipped { n: u64, why: &'static str } "bq/{n}: passed over: {why}";
+    /// The broadcast queue was purged.
+    Info QueuePurged { entries: u32 } "bq: {entries} old entries removed";
+
     // ---- bridge: Consul ---------------------------------------------------------------------
     /// Consul answers (again).
     Info ConsulBack {} "Consul answers";
@@ -167,7 +190,7 @@ facts! {
     /// An answer of Consul could not be understood.
     Warn ConsulBadAnswer { what: &'static str, why: Box<str> } "Consul's answer to {what} is not understood: {why}";
     /// A transaction met another writer; the keys are read again.
-    Info WriteConflict { process: Fid } "{process}: another writer was faster; its key is read again";
+    Info WriteConflict { key: Box<str> } "{key}: another writer was faster; it is read again";
     /// A replica is loaded.
     Info ReplicaLoaded { table: &'static str, index: u64, entries: u32 } "{table}: loaded at index {index} with {entries} entries";
     /// A replica's index went backwards; it is read anew.

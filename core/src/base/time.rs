@@ -52,6 +52,27 @@ impl fmt::Display for Instant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wall(pub u64);
 
+/// `2026-11-21 06:40:44.123456`, UTC: the form of Python's `datetime`, which the queues' messages
+/// carry.
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (secs, us) = (self.0 / 1_000_000_000, self.0 / 1_000 % 1_000_000);
+        let (days, secs) = (secs / 86_400, secs % 86_400);
+        // Days to a date of the Gregorian calendar, in years that begin in March (H. Hinnant,
+        // "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
+        let z = days + 719_468;
+        let (era, day) = (z / 146_097, z % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = era * 400 + year + u64::from(month <= 2);
+        let (hour, minute, second) = (secs / 3_600, secs / 60 % 60, secs % 60);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{us:06}")
+    }
+}
+
 /// Both clocks as the host read them just before the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -91,6 +112,24 @@ impl Next {
                     self
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_time_is_a_date() {
+        for (ns, text) in [
+            (0, "1970-01-01 00:00:00.000000"),
+            (951_782_399_999_999_999, "2000-02-28 23:59:59.999999"),
+            (951_782_400_000_000_000, "2000-02-29 00:00:00.000000"),
+            (1_795_243_244_123_456_789, "2026-11-21 06:40:44.123456"),
+            (4_107_542_400_000_000_000, "2100-03-01 00:00:00.000000"),
+        ] {
+            assert_eq!(alloc::string::ToString::to_string(&Wall(ns)), text);
         }
     }
 }

@@ -10,6 +10,8 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::io::Output;
+use super::ops::Target;
+use super::{inbox, lanes, leader, purge, subscribe};
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -36,8 +38,20 @@ pub(crate) enum Job {
     Read(Table),
     /// A transaction of process events.
     Transaction,
-    /// A key that met another writer.
-    Reread(Fid),
+    /// A key of a lane that met another writer.
+    Reread(lanes::Key, Target),
+    /// The counters of starts.
+    Restarts,
+    /// The counter of the broadcast queue.
+    Epoch,
+    /// A part of the election.
+    Leader(leader::Part),
+    /// A part of the broadcast queue's receiving side.
+    Inbox(inbox::Part),
+    /// A part of the broadcast queue's purge.
+    Purge(purge::Part),
+    /// A part of what an HTTP request asked for.
+    Subscribe(subscribe::Part, HttpId),
 }
 
 /// The reads of an entrypoint round.
@@ -64,6 +78,26 @@ pub(crate) enum Timer {
     Lanes,
     /// What is owed to a link that is down is given up.
     Grace(LinkId),
+    /// An entrypoint waits no longer for what others have to hear before.
+    Deliveries(Fid),
+    /// The counters of starts may be read again.
+    Restarts,
+    /// The counter of the broadcast queue may be read again.
+    Epoch,
+    /// The offset in the broadcast queue may be read again, or written.
+    Inbox,
+    /// The broadcast queue is purged.
+    Purge,
+    /// The leader's check is due.
+    Beat,
+    /// The lock may be tried for again.
+    Acquire,
+    /// The lock may be watched again.
+    LeaderWatch,
+    /// A lock without an owner has been left for long enough.
+    Foreign,
+    /// A leader has been without a confd for long enough.
+    Unfit,
     /// The next slice of an answer.
     Slice,
     /// The stop has taken too long.
@@ -79,6 +113,16 @@ impl Timer {
             Self::Prove(_) => "prove",
             Self::Lanes => "lanes",
             Self::Grace(_) => "grace",
+            Self::Deliveries(_) => "deliveries",
+            Self::Restarts => "restarts",
+            Self::Epoch => "epoch",
+            Self::Inbox => "inbox",
+            Self::Purge => "purge",
+            Self::Beat => "beat",
+            Self::Acquire => "acquire",
+            Self::LeaderWatch => "leader-watch",
+            Self::Foreign => "foreign",
+            Self::Unfit => "unfit",
             Self::Slice => "slice",
             Self::Drain => "drain",
         }
@@ -159,6 +203,13 @@ impl Cx<'_> {
         if self.shared.jobs.remove(&call).is_some() {
             self.out.push(Output::Consul(Command::Cancel(call)));
         }
+    }
+
+    /// Gives up all calls for jobs like these.
+    pub(crate) fn cancel_where(&mut self, like: impl Fn(Job) -> bool) {
+        let jobs = self.shared.jobs.iter().filter(|(_, job)| like(**job));
+        let calls: Vec<CallId> = jobs.map(|(call, _)| *call).collect();
+        calls.into_iter().for_each(|call| self.cancel(call));
     }
 
     pub(crate) fn http(&mut self, id: HttpId, answer: http::answer::Answer) {

@@ -2,7 +2,9 @@
 //!
 //! Replies leave in the order of the requests. A round starts after the requests that it answers
 //! arrived; one is in flight at most. A failed round answers everything that waits with EAGAIN,
-//! each a second after its arrival at the soonest, since a Motr process asks again at once.
+//! each a second after its arrival at the soonest, since a Motr process asks again at once. The
+//! first request of a process is held until Consul has counted it and, if it has restarted, until
+//! the others have heard that its last life is over.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -11,6 +13,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::cx::{Cx, Job, RoundPart, Timer};
+use super::ops::encode;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -37,8 +40,16 @@ struct Waiting {
     process: Fid,
     arrived: Instant,
     moment: Moment,
-    /// A failed round has answered it; the answer leaves when it is due.
-    again: bool,
+    /// Something must be written and heard before it is told anything but to ask again.
+    held: bool,
+    /// What a round said; it leaves when it is due and its turn has come.
+    answer: Option<Answered>,
+}
+
+#[derive(Debug)]
+struct Answered {
+    due: Instant,
+    reply: Result<Arc<Entrypoint>, Errno>,
 }
 
 #[derive(Debug)]
@@ -63,11 +74,18 @@ impl Entrypoints {
         self.waiting.len()
     }
 
-    pub(crate) fn asked(&mut self, cx: &mut Cx<'_>, request: &EntrypointRequest, stopping: bool) {
+    /// A process asks. `held`: it has to wait for a [`Self::release`].
+    pub(crate) fn asked(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &EntrypointRequest,
+        held: bool,
+        stopping: bool,
+    ) {
         let EntrypointRequest { entry, process, first, .. } = *request;
         cx.fact(Fact::EntrypointAsked { entry, process, first });
         let (arrived, moment) = (cx.now.mono, cx.shared.moment);
-        let waiting = Waiting { entry, process, arrived, moment, again: false };
+        let waiting = Waiting { entry, process, arrived, moment, held, answer: None };
         if stopping {
             // An empty answer lets the process unwind instead of asking for ever.
             reply(cx, &waiting, Ok(Arc::default()));
@@ -89,8 +107,17 @@ impl Entrypoints {
         }
     }
 
+    /// What a process had to wait for is done.
+    pub(crate) fn release(&mut self, cx: &mut Cx<'_>, process: Fid) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.process == process) {
+            waiting.held = false;
+        }
+        self.send_due(cx);
+    }
+
     fn begin(&mut self, cx: &mut Cx<'_>) {
-        if self.round.is_some() || self.waiting.iter().all(|waiting| waiting.again) {
+        // What waits for an answer stands behind all that has one.
+        if self.round.is_some() || self.waiting.back().is_none_or(|last| last.answer.is_some()) {
             return;
         }
         let mut calls = BTreeMap::new();
@@ -210,14 +237,13 @@ impl Entrypoints {
                 let began = round.began;
                 self.end_round(cx);
                 let entrypoint = Arc::new(entrypoint);
-                while let Some(waiting) = self.waiting.front() {
-                    if waiting.moment > began {
-                        break;
+                let due = cx.now.mono;
+                for waiting in self.waiting.iter_mut().take_while(|w| w.moment <= began) {
+                    if !matches!(&waiting.answer, Some(Answered { reply: Ok(_), .. })) {
+                        waiting.answer = Some(Answered { due, reply: Ok(Arc::clone(&entrypoint)) });
                     }
-                    reply(cx, waiting, Ok(Arc::clone(&entrypoint)));
-                    self.waiting.pop_front();
                 }
-                self.begin(cx);
+                self.send_due(cx);
             }
         }
     }
@@ -229,8 +255,9 @@ impl Entrypoints {
     fn fail(&mut self, cx: &mut Cx<'_>, why: &'static str) {
         cx.fact(Fact::RoundFailed { why });
         self.end_round(cx);
-        for waiting in &mut self.waiting {
-            waiting.again = true;
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.answer.is_none()) {
+            let due = waiting.arrived.after(cx.config().time.again_after);
+            waiting.answer = Some(Answered { due, reply: Err(Errno::EAGAIN) });
         }
         self.send_due(cx);
     }
@@ -242,15 +269,23 @@ impl Entrypoints {
         }
     }
 
-    /// Sends the EAGAINs that are due, in order.
+    /// Sends the answers that are due, in order.
     pub(crate) fn send_due(&mut self, cx: &mut Cx<'_>) {
-        while let Some(waiting) = self.waiting.front().filter(|waiting| waiting.again) {
-            let due = waiting.arrived.after(cx.config().time.again_after);
+        while let Some(waiting) = self.waiting.front() {
+            let give_up = waiting.arrived.after(cx.config().time.hold);
+            let (due, answer) = match &waiting.answer {
+                // The restart is still owed; the next request will wait for it.
+                Some(Answered { reply: Ok(_), .. }) if waiting.held => {
+                    (give_up, Err(Errno::EAGAIN))
+                }
+                Some(Answered { due, reply }) => (*due, reply.clone()),
+                None => break,
+            };
             if due > cx.now.mono {
                 cx.shared.timers.arm(Timer::Again, due);
-                return;
+                break;
             }
-            reply(cx, waiting, Err(Errno::EAGAIN));
+            reply(cx, waiting, answer);
             self.waiting.pop_front();
         }
         self.begin(cx);
@@ -326,18 +361,4 @@ fn rms(answer: &Answer) -> Option<BTreeMap<Fid, Fid>> {
         }
     }
     Some(found)
-}
-
-/// Percent-encodes one segment of a path.
-fn encode(segment: &str) -> String {
-    let mut text = String::with_capacity(segment.len());
-    for byte in segment.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
-                text.push(char::from(byte));
-            }
-            byte => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
 }

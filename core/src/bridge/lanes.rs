@@ -1,32 +1,39 @@
-//! Process events: Consul first, then the acknowledgement.
+//! Lanes: everything that is written for a process, one thing after another.
 //!
-//! A lane is the queue of one process's events; they are handled one after another, and no lane
-//! waits for another. Lanes that are ready together share a transaction. Every write is a
-//! compare-and-set, so a write that was given up and arrives late changes nothing.
+//! A lane is the queue of one process's work; no lane waits for another. Lanes that are ready
+//! together share a transaction. Every write is a compare-and-set, so a write that was given up and
+//! arrives late changes nothing. What a work takes is planned anew for each try; where that is more
+//! than a transaction holds, what follows is written first, and what completes it last.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
-use alloc::format;
-use alloc::string::String;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::cx::{Cx, Job, Timer};
+use super::ops::{self, Op, Target, read_target};
+use super::queue::Queue;
+use super::restarts::Restarts;
+use super::work::{Plan, What, Work};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
-use crate::base::id::{CallId, LinkId, MsgId};
+use crate::base::id::{CallId, LinkId};
 use crate::base::retry::Backoff;
-use crate::base::time::Instant;
 use crate::consul::json::{self, KvEntry, Transaction};
 use crate::consul::port::{Answer, Method};
-use crate::ha::note::Note;
-use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
 
+/// Whose lane it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Process(Fid),
+    Devices,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    lanes: BTreeMap<Fid, Lane>,
-    transactions: BTreeMap<CallId, Vec<Fid>>,
+    lanes: BTreeMap<Key, Lane>,
+    transactions: BTreeMap<CallId, Batch>,
     backoff: Backoff,
 }
 
@@ -36,24 +43,69 @@ struct Lane {
     stage: Stage,
 }
 
-#[derive(Debug)]
-struct Work {
-    word: ProcessWord,
-    /// Whom to acknowledge it to; nobody for our own events.
-    ack: Option<(LinkId, MsgId)>,
-    arrived: Instant,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Stage {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
     /// May join the next transaction.
     Ready,
     /// In a transaction.
     Writing,
-    /// Its key is read again.
-    Rereading,
-    /// Waits for the next try; the next step is to read its key again or not.
-    Waiting { reread: bool },
+    /// These keys are read again.
+    Rereading(BTreeSet<Target>),
+    /// Waits for the next try; these keys are to be read again before it.
+    Waiting(BTreeSet<Target>),
+}
+
+/// A transaction in flight.
+#[derive(Debug)]
+struct Batch {
+    parts: Vec<Part>,
+    /// Each operation and whose it is; the queue's belong to nobody.
+    ops: Vec<(Op, Option<Key>)>,
+    /// Entries of the broadcast queue in it.
+    appended: u64,
+}
+
+/// What one lane has in a transaction.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    key: Key,
+    /// It completes the lane's first work.
+    last: bool,
+    restart: bool,
+}
+
+/// A work that Consul holds.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) key: Key,
+    pub(crate) work: Work,
+    pub(crate) restart: bool,
+}
+
+/// What the lanes need to know and may change.
+pub(crate) struct Desk<'a> {
+    pub(crate) cluster: &'a mut Cluster,
+    pub(crate) restarts: &'a mut Restarts,
+    pub(crate) queue: &'a mut Queue,
+    /// The session with which we lead.
+    pub(crate) leads: Option<Box<str>>,
+}
+
+impl Desk<'_> {
+    /// Consul holds what an operation wrote; its index is `index`.
+    fn holds(&mut self, op: &Op, appended: u64, index: u64) {
+        match op.target {
+            Target::Epoch => self.queue.appended(appended, index),
+            Target::Restarts(process) => self.restarts.counted(process, index),
+            Target::Word(process) => {
+                self.cluster.take_word(process, ProcessWord::from_json(&op.value), index);
+            }
+            Target::Entry(object) => {
+                self.cluster.take_entry(object, &op.key, &op.value, index);
+            }
+            Target::Leader | Target::Unopposed => {}
+        }
+    }
 }
 
 impl Lanes {
@@ -61,195 +113,327 @@ impl Lanes {
         self.lanes.len()
     }
 
-    pub(crate) fn push(
-        &mut self,
-        arrived: Instant,
-        process: Fid,
-        word: ProcessWord,
-        ack: Option<(LinkId, MsgId)>,
-    ) {
+    /// Each lane, how much work it has and at what it is.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, usize, &Stage)> {
+        self.lanes.iter().map(|(key, lane)| (*key, lane.work.len(), &lane.stage))
+    }
+
+    pub(crate) fn push(&mut self, key: Key, work: Work) {
         let none = || Lane { work: VecDeque::new(), stage: Stage::Ready };
-        self.lanes.entry(process).or_insert_with(none).work.push_back(Work { word, ack, arrived });
+        self.lanes.entry(key).or_insert_with(none).work.push_back(work);
+    }
+
+    /// Whether any work of a process is like this.
+    pub(crate) fn has(&self, process: Fid, like: impl Fn(&What) -> bool) -> bool {
+        let lane = self.lanes.get(&Key::Process(process));
+        lane.is_some_and(|lane| lane.work.iter().any(|work| like(&work.what)))
     }
 
     /// A closed link is owed no acknowledgement; what it said is written all the same.
     pub(crate) fn link_closed(&mut self, link: LinkId) {
         for work in self.lanes.values_mut().flat_map(|lane| &mut lane.work) {
-            if work.ack.is_some_and(|(l, _)| l == link) {
-                work.ack = None;
+            if let What::Said { ack, .. } | What::Devices { ack, .. } = &mut work.what
+                && ack.is_some_and(|(l, _)| l == link)
+            {
+                *ack = None;
             }
         }
     }
 
-    /// Writes what is ready, within Consul's limits on a transaction.
-    pub(crate) fn write(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
-        while self.transactions.len() < cx.config().limit.transactions {
-            let mut body = String::from("[");
-            let mut batch = Vec::new();
-            for (process, lane) in &mut self.lanes {
-                if lane.stage != Stage::Ready || batch.len() == cx.config().limit.transaction_ops {
-                    continue;
-                }
-                let Some(op) = lane.work.front().and_then(|work| op(cluster, *process, work))
-                else {
-                    continue;
-                };
-                if body.len() + op.len() + 2 > cx.config().limit.transaction_bytes {
-                    break;
-                }
-                if !batch.is_empty() {
-                    body.push(',');
-                }
-                body.push_str(&op);
-                lane.stage = Stage::Writing;
-                batch.push(*process);
-            }
-            if batch.is_empty() {
-                return;
-            }
-            body.push(']');
+    /// We do not lead any more: what was begun as the leader is the next leader's. What is in a
+    /// transaction is refused by Consul.
+    pub(crate) fn lost_lead(&mut self) {
+        self.lanes.retain(|_, lane| {
+            let writing = lane.stage == Stage::Writing;
+            let mut front = true;
+            lane.work.retain(|work| {
+                let in_flight = core::mem::take(&mut front) && writing;
+                in_flight || !matches!(work.what, What::Died { as_leader: true })
+            });
+            !lane.work.is_empty()
+        });
+    }
+
+    /// Writes what is ready, within Consul's limits on a transaction. What has turned out to need
+    /// no write is done.
+    pub(crate) fn write(&mut self, cx: &mut Cx<'_>, desk: &mut Desk<'_>) -> Vec<Done> {
+        let mut done = Vec::new();
+        if self.lanes.is_empty() {
+            return done;
+        }
+        // Two transactions that append to the queue would refuse each other.
+        let most = if desk.queue.is_on() { 1 } else { cx.config().limit.transactions };
+        while self.transactions.len() < most && desk.queue.is_ready(cx) {
+            let Some(batch) = self.batch(cx, desk, &mut done) else { break };
             let within = cx.config().time.call;
-            let call =
-                cx.call(Job::Transaction, Method::Put, "/v1/txn".into(), body.into(), within);
+            let body = ops::body(batch.ops.iter().map(|(op, _)| op)).into();
+            let call = cx.call(Job::Transaction, Method::Put, "/v1/txn".into(), body, within);
             self.transactions.insert(call, batch);
         }
+        done
     }
 
+    fn batch(&mut self, cx: &Cx<'_>, desk: &Desk<'_>, done: &mut Vec<Done>) -> Option<Batch> {
+        let limit = &cx.config().limit;
+        let mut ops: Vec<(Op, Option<Key>)> = Vec::new();
+        let mut parts = Vec::new();
+        let mut told: Vec<(Fid, ProcessWord)> = Vec::new();
+        let mut bytes = 0;
+        let mut finished = Vec::new();
+        for (key, lane) in &mut self.lanes {
+            if lane.stage != Stage::Ready {
+                continue;
+            }
+            let Some(work) = lane.work.front() else { continue };
+            if matches!(work.what, What::Began) && !desk.restarts.is_loaded() {
+                continue;
+            }
+            let process = match key {
+                Key::Process(process) => *process,
+                Key::Devices => Fid::ZERO,
+            };
+            let plan = work.plan(process, desk.cluster, desk.restarts, &cx.config().node);
+            let as_leader = matches!(work.what, What::Died { as_leader: true });
+            if as_leader && desk.leads.is_none() {
+                continue;
+            }
+            let Plan { mut first, last, told: tells, restart } = plan;
+            if first.is_empty() && last.is_empty() {
+                finished.push((*key, restart));
+                continue;
+            }
+            // The lock's check, the queue's counter and its entry come on top.
+            let spare = limit.transaction_ops.saturating_sub(3 + told.len());
+            let fits = |n: usize| ops.len() + n <= spare;
+            let whole = fits(first.len() + last.len());
+            if !whole && !ops.is_empty() {
+                continue;
+            }
+            if whole {
+                told.extend(tells.map(|word| (process, word)));
+                first.extend(last);
+            } else {
+                first.truncate(spare);
+            }
+            bytes += first.iter().map(Op::len).sum::<usize>();
+            // An entry of the queue and its counter take less than this.
+            if bytes + told.len() * 512 + 1024 > limit.transaction_bytes && !ops.is_empty() {
+                break;
+            }
+            if let Some(session) = desk.leads.as_ref().filter(|_| as_leader) {
+                ops.push((Op::leads(session), Some(*key)));
+            }
+            ops.extend(first.into_iter().map(|op| (op, Some(*key))));
+            lane.stage = Stage::Writing;
+            parts.push(Part { key: *key, last: whole, restart });
+        }
+        for (key, restart) in finished {
+            done.extend(self.finish(key, restart));
+        }
+        if parts.is_empty() {
+            return None;
+        }
+        let appended = u64::try_from(told.len()).unwrap_or(u64::MAX);
+        ops.extend(desk.queue.append(&told, cx.now.wall).into_iter().map(|op| (op, None)));
+        Some(Batch { parts, ops, appended })
+    }
+
+    /// A transaction has its answer.
     pub(crate) fn written(
         &mut self,
         cx: &mut Cx<'_>,
-        cluster: &mut Cluster,
+        desk: &mut Desk<'_>,
         call: CallId,
         answer: Option<&Answer>,
-        news: &mut Vec<Note>,
-    ) {
-        let Some(batch) = self.transactions.remove(&call) else { return };
+    ) -> Vec<Done> {
+        let Some(batch) = self.transactions.remove(&call) else { return Vec::new() };
         let parsed =
             answer.map(|answer| (answer.status, json::parse::<Transaction<'_>>(&answer.body)));
         match parsed {
-            Some((200, Ok(Transaction { results: Some(results), .. }))) => {
+            Some((200, Ok(Transaction { results: Some(results), .. })))
+                if results.len() == batch.ops.len() =>
+            {
                 self.backoff.worked();
-                for (process, result) in batch.iter().zip(&results) {
-                    let index = result.kv.as_ref().map_or(0, |kv| kv.modify_index);
-                    self.committed(cx, cluster, *process, Some(index), news);
+                let entries = results.iter().map(|result| result.kv.as_ref());
+                for ((op, _), entry) in batch.ops.iter().zip(entries) {
+                    let index = entry.map_or(0, |entry| entry.modify_index);
+                    desk.holds(op, batch.appended, index);
                 }
+                let finish = |part: &Part| match part.last {
+                    true => self.finish(part.key, part.restart),
+                    false => {
+                        self.stage(part.key, Stage::Ready);
+                        None
+                    }
+                };
+                batch.parts.iter().filter_map(finish).collect()
             }
             Some((409, Ok(Transaction { errors: Some(errors), .. }))) => {
                 self.backoff.worked();
-                let hindered: Vec<Fid> =
-                    errors.iter().filter_map(|error| batch.get(error.op_index).copied()).collect();
-                for process in batch {
-                    let reread = hindered.contains(&process) || hindered.is_empty();
-                    self.stage(process, if reread { Stage::Rereading } else { Stage::Ready });
-                    if reread {
-                        cx.fact(Fact::WriteConflict { process });
-                        reread_key(cx, process);
-                    }
-                }
+                let about = errors.iter().filter_map(|error| batch.ops.get(error.op_index));
+                let about: Vec<_> = about.map(|(op, key)| (op.target, *key)).collect();
+                self.refused(cx, desk, &batch, &about);
+                Vec::new()
             }
-            _ => self.wait(cx, &batch, false),
+            // Whether Consul acted is not known. The next try will meet what it has written.
+            _ => {
+                batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+                Vec::new()
+            }
         }
     }
 
-    /// The key of a lane that met another writer was read again.
+    /// Consul has refused a transaction because of these operations.
+    fn refused(
+        &mut self,
+        cx: &mut Cx<'_>,
+        desk: &mut Desk<'_>,
+        batch: &Batch,
+        about: &[(Target, Option<Key>)],
+    ) {
+        for (target, _) in about {
+            match target {
+                Target::Epoch => desk.queue.distrust(),
+                Target::Restarts(_) => desk.restarts.distrust(cx),
+                _ => {}
+            }
+        }
+        for Part { key, .. } in &batch.parts {
+            let own = about.iter().filter(|(_, whose)| *whose == Some(*key));
+            let reread: BTreeSet<Target> = own
+                .map(|(target, _)| *target)
+                .filter(|target| matches!(target, Target::Word(_) | Target::Entry(_)))
+                .collect();
+            if about.contains(&(Target::Leader, Some(*key))) {
+                self.drop_leaders(*key);
+            }
+            match reread.is_empty() {
+                true => self.stage(*key, Stage::Ready),
+                false => self.reread_keys(cx, desk.cluster, *key, reread),
+            }
+        }
+        if about.is_empty() {
+            // Refused for no reason that we know of: not at once again.
+            batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+        }
+    }
+
+    fn drop_leaders(&mut self, key: Key) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        lane.work.retain(|work| !matches!(work.what, What::Died { as_leader: true }));
+        lane.stage = Stage::Ready;
+        if lane.work.is_empty() {
+            self.lanes.remove(&key);
+        }
+    }
+
+    fn reread_keys(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &Cluster,
+        key: Key,
+        targets: BTreeSet<Target>,
+    ) {
+        for target in &targets {
+            let path = match target {
+                Target::Word(process) => alloc::format!("processes/{process}"),
+                Target::Entry(object) => {
+                    cluster.conf().entry(*object).map_or_else(Default::default, |e| (*e.key).into())
+                }
+                _ => continue,
+            };
+            cx.fact(Fact::WriteConflict { key: path.as_str().into() });
+            cx.get(Job::Reread(key, *target), read_target(&path));
+        }
+        self.stage(key, Stage::Rereading(targets));
+    }
+
+    /// A key that met another writer was read again.
     pub(crate) fn reread(
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
-        process: Fid,
+        key: Key,
+        target: Target,
         answer: Option<&Answer>,
-        news: &mut Vec<Note>,
     ) {
-        match answer {
-            Some(answer) if answer.status == 404 => {
-                cluster.forget_word(process);
-                self.stage(process, Stage::Ready);
-            }
-            Some(answer) if answer.status == 200 => {
-                let entry: Result<[KvEntry<'_>; 1], Box<str>> = json::parse(&answer.body);
-                let Ok([entry]) = entry else { return self.wait(cx, &[process], true) };
-                let there = entry.bytes().and_then(|value| ProcessWord::from_json(&value));
-                cluster.take_word(process, there, entry.modify_index);
-                let wanted = self.lanes.get(&process).and_then(|lane| lane.work.front());
-                // Our own write whose answer was lost, or another's of the same: it holds.
-                let holds = wanted
-                    .is_some_and(|work| there == Some(cluster.stored_event(process, work.word)));
-                if holds {
-                    self.committed(cx, cluster, process, None, news);
-                } else {
-                    self.stage(process, Stage::Ready);
-                }
-            }
-            _ => self.wait(cx, &[process], true),
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let Stage::Rereading(left) = &mut lane.stage else { return };
+        if !answer.is_some_and(|answer| take(cluster, target, answer)) {
+            let left = left.clone();
+            self.wait(cx, key, left);
+            return;
+        }
+        left.remove(&target);
+        if left.is_empty() {
+            lane.stage = Stage::Ready;
+        }
+        if let (Target::Word(_), Some(work)) = (target, lane.work.front_mut()) {
+            work.checked = true;
         }
     }
 
     /// The pause after a failure is over.
-    pub(crate) fn retry(&mut self, cx: &mut Cx<'_>) {
-        let mut again = Vec::new();
-        for (process, lane) in &mut self.lanes {
-            if let Stage::Waiting { reread } = lane.stage {
-                lane.stage = if reread { Stage::Rereading } else { Stage::Ready };
-                if reread {
-                    again.push(*process);
-                }
+    pub(crate) fn retry(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
+        let waiting = self.lanes.iter().filter_map(|(key, lane)| match &lane.stage {
+            Stage::Waiting(targets) => Some((*key, targets.clone())),
+            _ => None,
+        });
+        for (key, targets) in waiting.collect::<Vec<_>>() {
+            match targets.is_empty() {
+                true => self.stage(key, Stage::Ready),
+                false => self.reread_keys(cx, cluster, key, targets),
             }
         }
-        again.into_iter().for_each(|process| reread_key(cx, process));
     }
 
-    fn stage(&mut self, process: Fid, stage: Stage) {
-        if let Some(lane) = self.lanes.get_mut(&process) {
+    fn stage(&mut self, key: Key, stage: Stage) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
             lane.stage = stage;
         }
     }
 
-    fn wait(&mut self, cx: &mut Cx<'_>, batch: &[Fid], reread: bool) {
-        for process in batch {
-            self.stage(*process, Stage::Waiting { reread });
+    fn wait(&mut self, cx: &mut Cx<'_>, key: Key, reread: BTreeSet<Target>) {
+        self.stage(key, Stage::Waiting(reread));
+        if !cx.shared.timers.is_armed(Timer::Lanes) {
+            let pause = self.backoff.failed(&mut cx.shared.jitter);
+            cx.arm(Timer::Lanes, pause);
         }
-        let pause = self.backoff.failed(&mut cx.shared.jitter);
-        let at = cx.now.mono.after(pause);
-        cx.shared.timers.arm_no_later(Timer::Lanes, at);
     }
 
-    fn committed(
-        &mut self,
-        cx: &mut Cx<'_>,
-        cluster: &mut Cluster,
-        process: Fid,
-        index: Option<u64>,
-        news: &mut Vec<Note>,
-    ) {
-        let Some(lane) = self.lanes.get_mut(&process) else { return };
+    /// The first work of a lane is done.
+    fn finish(&mut self, key: Key, restart: bool) -> Option<Done> {
+        let lane = self.lanes.get_mut(&key)?;
         lane.stage = Stage::Ready;
-        let Some(work) = lane.work.pop_front() else { return };
+        let work = lane.work.pop_front()?;
         if lane.work.is_empty() {
-            self.lanes.remove(&process);
+            self.lanes.remove(&key);
         }
-        let stored = cluster.stored_event(process, work.word);
-        if let Some(index) = index {
-            cluster.take_word(process, Some(stored), index);
-        }
-        let us = cx.now.mono.micros_since(work.arrived);
-        cx.fact(Fact::ProcessCommitted { process, state: stored.state.name(), us });
-        if let Some((link, msg)) = work.ack {
-            cx.ack(link, msg);
-        }
-        if stored.state == ProcessEventKind::Stopped && stored.kind != ProcessType::Mkfs {
-            cluster.tell_stopped(process, news);
-        }
+        Some(Done { key, work, restart })
     }
 }
 
-fn reread_key(cx: &mut Cx<'_>, process: Fid) {
-    cx.get(Job::Reread(process), format!("/v1/kv/processes/{process}?consistent"));
-}
-
-fn op(cluster: &Cluster, process: Fid, work: &Work) -> Option<String> {
-    let value = json::base64(cluster.stored_event(process, work.word).to_json()?.as_bytes());
-    let index = cluster.word(process).1;
-    Some(format!(
-        r#"{{"KV":{{"Verb":"cas","Key":"processes/{process}","Value":"{value}","Index":{index}}}}}"#
-    ))
+/// Takes over what a key holds; false if the answer says nothing.
+fn take(cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
+    match (answer.status, target) {
+        (404, Target::Word(process)) => cluster.forget_word(process),
+        // What is not configured any more cannot be changed either.
+        (404, Target::Entry(object)) => cluster.forget_entry(object),
+        (200, _) => {
+            let Ok([entry]) = json::parse::<[KvEntry<'_>; 1]>(&answer.body) else { return false };
+            let Some(value) = entry.bytes() else { return false };
+            match target {
+                Target::Word(process) => {
+                    let word = ProcessWord::from_json(&value);
+                    cluster.take_word(process, word, entry.modify_index);
+                }
+                Target::Entry(object) => {
+                    cluster.take_entry(object, &entry.key, &value, entry.modify_index);
+                }
+                _ => {}
+            }
+        }
+        _ => return false,
+    }
+    true
 }

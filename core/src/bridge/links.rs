@@ -14,6 +14,7 @@ use crate::base::fid::Fid;
 use crate::base::id::{LinkId, SendId};
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
+use crate::model::News;
 
 #[derive(Debug, Default)]
 pub(crate) struct Links {
@@ -38,6 +39,13 @@ impl Links {
     pub(crate) fn up(&mut self, link: LinkId, process: Fid, wants_all: bool) {
         let new = Link { process, up: true, in_flight: 0, owed: BTreeMap::new(), wants_all };
         self.links.insert(link, new);
+    }
+
+    /// Each link, its process, whether it is up, messages in flight and notes owed.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, Fid, bool, usize, usize)> {
+        self.links
+            .iter()
+            .map(|(id, link)| (*id, link.process, link.up, link.in_flight, link.owed.len()))
     }
 
     pub(crate) fn process(&self, link: LinkId) -> Option<Fid> {
@@ -103,13 +111,31 @@ impl Links {
         }
     }
 
-    /// Tells all links.
-    pub(crate) fn broadcast(&mut self, cx: &mut Cx<'_>, news: &[Note]) {
-        for notes in news.chunks(NOTES_MAX) {
+    /// Tells all links what is news. Returns what was sent of the ends of lives, by process.
+    pub(crate) fn broadcast(&mut self, cx: &mut Cx<'_>, news: &News) -> Vec<(Fid, LinkId, SendId)> {
+        let mut sent = Vec::new();
+        for (process, notes) in &news.ends {
+            let to = self.tell_all(cx, notes, Some(*process));
+            sent.extend(to.into_iter().map(|(link, send)| (*process, link, send)));
+        }
+        self.tell_all(cx, &news.notes, None);
+        sent
+    }
+
+    /// Tells all links but those of one process; what it would be told of itself would make it
+    /// close its own sessions.
+    fn tell_all(
+        &mut self,
+        cx: &mut Cx<'_>,
+        notes: &[Note],
+        but: Option<Fid>,
+    ) -> Vec<(LinkId, SendId)> {
+        let mut sent = Vec::new();
+        for notes in notes.chunks(NOTES_MAX) {
             let max = cx.config().limit.sends_per_link;
             let mut to = Vec::new();
             for (id, link) in &mut self.links {
-                if link.wants_all {
+                if link.wants_all || but == Some(link.process) {
                     continue;
                 }
                 if link.up && link.owed.is_empty() && link.in_flight < max {
@@ -120,9 +146,11 @@ impl Links {
                 }
             }
             if !to.is_empty() {
-                tell(cx, to, notes.into());
+                let send = tell(cx, to.clone(), notes.into());
+                sent.extend(to.into_iter().map(|link| (link, send)));
             }
         }
+        sent
     }
 
     /// Tells everything to the links that want it.
@@ -155,12 +183,13 @@ impl Links {
     }
 }
 
-fn tell(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>) {
+fn tell(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>) -> SendId {
     let (links, n) = (count(to.len()), count(notes.len()));
     // A receiver passes over what it knows already.
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 1, notes };
     let send = cx.send(to, Body::Nvec(Box::new(nvec)));
     cx.fact(Fact::NotesSent { send, notes: n, links });
+    send
 }
 
 fn count(n: usize) -> u32 {

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use super::Parts;
 use super::cx::Cx;
+use super::lanes::Key;
+use super::work::{What, Work};
 use crate::base::config::OnUnexpected;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -12,7 +14,7 @@ use crate::base::id::{LinkId, MsgId};
 use crate::base::time::Instant;
 use crate::consul::replica::Moment;
 use crate::ha::message::{Body, Message};
-use crate::ha::note::{Nvec, NvecKind};
+use crate::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
 use crate::model::states::ProcessWord;
 
@@ -61,6 +63,11 @@ pub(crate) fn received(
                 }
             }
         }
+        Body::Nvec(nvec) if nvec.kind == NvecKind::Set => {
+            let notes = nvec.notes.into_iter().filter_map(outcome).collect();
+            let what = What::Devices { notes, ack: Some((link, msg)), queued: false };
+            parts.lanes.push(Key::Devices, Work::new(cx.now.mono, what));
+        }
         Body::Nvec(_)
         | Body::StobIoq(_)
         | Body::Service(_)
@@ -90,8 +97,22 @@ fn process_event(
         refuse(cx, from, "a process event about another process");
     } else {
         cx.fact(Fact::ProcessEvent { process, state: state.name() });
-        parts.lanes.push(cx.now.mono, process, ProcessWord { state, kind }, Some(from));
+        let word = ProcessWord { state, kind };
+        let work = Work::new(cx.now.mono, What::Said { word, ack: Some(from) });
+        parts.lanes.push(Key::Process(process), work);
     }
+}
+
+/// What a state that Motr sets comes to: the outcome of a repair or a rebalance. One that is still
+/// in that state has failed, and goes back (`hax.md` 1.10). Other states are not Motr's to set.
+fn outcome(note: Note) -> Option<Note> {
+    let state = match note.state {
+        ObjectState::Online | ObjectState::Repaired => note.state,
+        ObjectState::Repair => ObjectState::Failed,
+        ObjectState::Rebalance => ObjectState::Repaired,
+        _ => return None,
+    };
+    Some(Note { state, ..note })
 }
 
 fn refuse(cx: &mut Cx<'_>, (link, msg): (LinkId, MsgId), why: &'static str) {

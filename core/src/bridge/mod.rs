@@ -1,37 +1,59 @@
 //! The bridge: what hax does with what it receives.
 
 mod cx;
+mod deliveries;
 mod entrypoints;
+mod inbox;
 pub mod io;
 mod lanes;
+mod leader;
 mod links;
 mod messages;
+mod ops;
+mod purge;
+mod queue;
+mod restarts;
 mod routes;
+mod status;
+mod subscribe;
 mod tables;
+mod work;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::base::config::Config;
 use crate::base::fact::Fact;
-use crate::base::id::{CallId, SendId};
+use crate::base::fid::Fid;
+use crate::base::id::{CallId, LinkId, SendId};
 use crate::base::retry::Jitter;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
 use crate::consul::port::{Answer, Reply};
 use crate::consul::replica::{Moment, Table};
+use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
-use crate::model::Cluster;
 use crate::model::states::ProcessWord;
+use crate::model::{Cluster, News};
 use cx::{Cx, Job, Shared, Timer};
+use deliveries::Deliveries;
 use entrypoints::Entrypoints;
+use inbox::Inbox;
 use io::{Input, Output};
-use lanes::Lanes;
+use lanes::{Desk, Done, Key, Lanes};
+use leader::Leader;
+use leader::Part::Leave;
 use links::Links;
 use messages::Question;
+use purge::Purge;
+use queue::Queue;
+use restarts::Restarts;
+use subscribe::Subscriptions;
 use tables::Tables;
+use work::{What, Work};
 
 /// The whole bridge as a value.
 #[derive(Debug)]
@@ -48,10 +70,22 @@ struct Parts {
     tables: Tables,
     lanes: Lanes,
     links: Links,
+    deliveries: Deliveries,
+    leader: Leader,
+    restarts: Restarts,
+    queue: Queue,
+    inbox: Inbox,
+    purge: Purge,
+    subscriptions: Subscriptions,
     questions: VecDeque<Question>,
+    /// Processes that began a life and have not had an entrypoint in it yet, with their pids.
+    begun: BTreeMap<Fid, u64>,
+    /// Where the wire was told that processes listen.
+    peers: Arc<[(Fid, Box<str>)]>,
     life: Life,
     unexpected: bool,
     ready: bool,
+    led: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +114,20 @@ pub struct View {
     pub entries: usize,
     /// Questions for states that wait.
     pub questions: usize,
+    /// Calls to Consul in flight.
+    pub calls: usize,
+    /// This node leads.
+    pub leads: bool,
+    /// Consul answered the last call that kept a replica.
+    pub consul: bool,
 }
 
 impl Bridge {
     /// A bridge that knows nothing yet; its first `Tick` begins.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let cluster = Cluster::new(config.process);
+        let cluster = Cluster::new(config.process, &config.node);
+        let (leader, queue) = (Leader::new(config.elect), Queue::new(config.bq));
         let jitter = Jitter::new(config.seed);
         let shared = Shared {
             config,
@@ -103,10 +144,20 @@ impl Bridge {
             tables: Tables::new(),
             lanes: Lanes::default(),
             links: Links::default(),
+            deliveries: Deliveries::default(),
+            leader,
+            restarts: Restarts::default(),
+            queue,
+            inbox: Inbox::default(),
+            purge: Purge::default(),
+            subscriptions: Subscriptions::default(),
             questions: VecDeque::new(),
+            begun: BTreeMap::new(),
+            peers: Arc::new([]),
             life: Life::New,
             unexpected: false,
             ready: false,
+            led: false,
         };
         Self { shared, parts, last: Instant::default() }
     }
@@ -144,13 +195,17 @@ impl Bridge {
     /// What the bridge believes.
     #[must_use]
     pub fn view(&self) -> View {
-        self.parts.view()
+        let calls = self.shared.jobs.len();
+        self.parts.view(calls, self.last)
     }
 }
 
 impl Parts {
-    fn view(&self) -> View {
+    fn view(&self, calls: usize, now: Instant) -> View {
         View {
+            calls,
+            leads: self.leader.session(now).is_some(),
+            consul: self.tables.consul_answers,
             ready: self.ready,
             stopping: self.stopping(),
             unexpected: self.unexpected,
@@ -169,6 +224,7 @@ impl Parts {
         if self.life == Life::New {
             self.life = Life::Running;
             self.tables.start(cx);
+            self.restarts.read(cx);
             self.own_event(cx, ProcessEventKind::Starting);
         }
     }
@@ -176,8 +232,9 @@ impl Parts {
     /// On the wire there is no link to ourselves: our own process is reported as the old daemon's
     /// self link does (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
-        let process = cx.config().process;
-        self.lanes.push(cx.now.mono, process, ProcessWord { state, kind: ProcessType::Ha }, None);
+        let word = ProcessWord { state, kind: ProcessType::Ha };
+        let work = Work::new(cx.now.mono, What::Said { word, ack: None });
+        self.lanes.push(Key::Process(cx.config().process), work);
     }
 
     /// The one match on inputs.
@@ -199,8 +256,20 @@ impl Parts {
             Timer::Watch(table) if !self.stopping() => self.tables.watch(cx, table),
             Timer::Watch(_) => {}
             Timer::Prove(table) => self.tables.prove(cx, table),
-            Timer::Lanes => self.lanes.retry(cx),
+            Timer::Lanes => self.lanes.retry(cx, &self.cluster),
             Timer::Grace(link) => self.links.grace_over(cx, link),
+            Timer::Deliveries(process) => {
+                self.deliveries.give_up(process);
+                self.release(cx, process);
+            }
+            Timer::Restarts => self.restarts.read(cx),
+            Timer::Beat => self.leader.beat_now(cx),
+            Timer::Acquire => self.leader.try_again(cx),
+            Timer::LeaderWatch => self.leader.watch(cx),
+            Timer::Foreign => self.leader.foreign_stays(cx),
+            Timer::Purge if self.led => Purge::begin(cx),
+            // What these stand in the way of is tried again below.
+            Timer::Purge | Timer::Epoch | Timer::Inbox | Timer::Unfit => {}
             Timer::Slice => self.tables.slice(cx, &mut self.cluster),
             Timer::Drain => {
                 let lanes = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
@@ -213,25 +282,67 @@ impl Parts {
     fn motr(&mut self, cx: &mut Cx<'_>, event: motr::Event) {
         match event {
             motr::Event::Asked(request) => {
+                let held = self.begins(cx, &request);
                 let stopping = self.stopping();
-                self.entrypoints.asked(cx, &request, stopping);
+                self.entrypoints.asked(cx, &request, held, stopping);
             }
             motr::Event::LinkUp { link, process, reconnected, .. } => {
+                self.begun.remove(&process);
                 self.links.up(link, process, reconnected);
             }
             motr::Event::LinkReused { .. } => {}
-            motr::Event::LinkDown { link } => self.links.down(cx, link),
+            motr::Event::LinkDown { link } => {
+                self.links.down(cx, link);
+                self.link_gone(cx, link);
+            }
             motr::Event::LinkBack { link } => self.links.back(cx, link),
             motr::Event::LinkClosed { link } => {
                 self.questions.retain(|question| question.link != link);
                 self.lanes.link_closed(link);
                 self.links.closed(cx, link);
+                self.link_gone(cx, link);
             }
             motr::Event::Received { link, msg, message } => {
                 messages::received(self, cx, link, msg, *message);
             }
-            motr::Event::Delivered { link, send } => self.links.settled(cx, link, send, true),
-            motr::Event::Undelivered { link, send } => self.links.settled(cx, link, send, false),
+            motr::Event::Delivered { link, send } => self.sent(cx, link, send, true),
+            motr::Event::Undelivered { link, send } => self.sent(cx, link, send, false),
+        }
+    }
+
+    /// A process asks. The first request of a life is counted, once, and ends the life before.
+    /// Returns whether its entrypoint has to wait for that.
+    fn begins(&mut self, cx: &Cx<'_>, request: &EntrypointRequest) -> bool {
+        let EntrypointRequest { process, first, pid, .. } = *request;
+        let known = self.cluster.is_local(process) && process != cx.config().process;
+        if first && known && !self.stopping() && self.begun.get(&process) != Some(&pid) {
+            self.begun.insert(process, pid);
+            self.lanes.push(Key::Process(process), Work::new(cx.now.mono, What::Began));
+        }
+        self.is_held(process)
+    }
+
+    fn is_held(&self, process: Fid) -> bool {
+        let begins = |what: &What| matches!(what, What::Began);
+        self.deliveries.waits(process) || self.lanes.has(process, begins)
+    }
+
+    fn release(&mut self, cx: &mut Cx<'_>, process: Fid) {
+        if !self.is_held(process) {
+            self.entrypoints.release(cx, process);
+        }
+    }
+
+    fn sent(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId, delivered: bool) {
+        self.links.settled(cx, link, send, delivered);
+        for process in self.deliveries.settled(cx, link, send) {
+            self.release(cx, process);
+        }
+    }
+
+    fn link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        for process in self.deliveries.link_gone(cx, link) {
+            self.release(cx, process);
         }
     }
 
@@ -242,46 +353,181 @@ impl Parts {
             return;
         };
         let answer = answer(cx, job, reply);
-        let mut news = Vec::new();
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
             Job::Watch(table) => self.tables.watched(cx, &mut self.cluster, table, answer),
             Job::Probe(table) => self.tables.probed(cx, &mut self.cluster, table, answer),
             Job::Read(table) => self.tables.was_read(cx, table, answer),
-            Job::Transaction => self.lanes.written(cx, &mut self.cluster, call, answer, &mut news),
-            Job::Reread(process) => {
-                self.lanes.reread(cx, &mut self.cluster, process, answer, &mut news);
+            Job::Transaction => {
+                let (lanes, mut desk) = self.desk(cx.now.mono);
+                let done = lanes.written(cx, &mut desk, call, answer);
+                self.done(cx, done);
+            }
+            Job::Reread(key, target) => {
+                self.lanes.reread(cx, &mut self.cluster, key, target, answer);
+            }
+            Job::Restarts => self.restarts.was_read(cx, answer),
+            Job::Epoch => self.queue.was_read(cx, answer),
+            Job::Leader(part) => self.leader.answered(cx, part, answer),
+            Job::Inbox(part) => self.inbox.answered(cx, part, answer),
+            Job::Purge(part) => {
+                let leads = self.leader.session(cx.now.mono);
+                self.purge.answered(cx, part, answer, &self.cluster, leads);
+            }
+            Job::Subscribe(part, http) => self.subscriptions.answered(cx, part, http, answer),
+        }
+    }
+
+    fn desk(&mut self, now: Instant) -> (&mut Lanes, Desk<'_>) {
+        let desk = Desk {
+            cluster: &mut self.cluster,
+            restarts: &mut self.restarts,
+            queue: &mut self.queue,
+            leads: self.leader.session(now).map(Into::into),
+        };
+        (&mut self.lanes, desk)
+    }
+
+    /// Consul holds these: now others may learn of them.
+    fn done(&mut self, cx: &mut Cx<'_>, done: Vec<Done>) {
+        let mut news = News::default();
+        for Done { key, work, restart } in done {
+            match (work.what, key) {
+                (What::Said { word, ack }, Key::Process(process)) => {
+                    let word = self.cluster.stored_event(process, word);
+                    let us = cx.now.mono.micros_since(work.arrived);
+                    cx.fact(Fact::ProcessCommitted { process, state: word.state.name(), us });
+                    if let Some((link, msg)) = ack {
+                        cx.ack(link, msg);
+                    }
+                    if word.state == ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs {
+                        self.cluster.tell_end(process, &mut news);
+                    }
+                }
+                (What::Died { as_leader }, Key::Process(process)) => {
+                    let word = self.cluster.word(process).0;
+                    if word.is_some_and(|word| word.state == ProcessEventKind::Stopped) {
+                        cx.fact(Fact::ProcessDied { process, as_leader });
+                    }
+                }
+                (What::Began, Key::Process(process)) => {
+                    if restart {
+                        cx.fact(Fact::ProcessRestarted { process });
+                        self.cluster.tell_end(process, &mut news);
+                    } else {
+                        self.release(cx, process);
+                    }
+                }
+                (What::Devices { notes, ack, queued }, _) => {
+                    cx.fact(Fact::DevicesSet { notes: u32::try_from(notes.len()).unwrap_or(0) });
+                    if let Some((link, msg)) = ack {
+                        cx.ack(link, msg);
+                    }
+                    if queued {
+                        self.inbox.busy = false;
+                    }
+                    // What has no state of its own in Consul is passed on as it is.
+                    let mut others = notes;
+                    others.retain(|note| work::device(note.fid, &self.cluster).is_none());
+                    news.notes.extend(others);
+                }
+                (_, Key::Devices) => {}
             }
         }
-        self.links.broadcast(cx, &news);
+        self.tell(cx, &news);
+    }
+
+    /// Tells all links. Whose life has ended on our node begins the next when the others know.
+    fn tell(&mut self, cx: &mut Cx<'_>, news: &News) {
+        let sent = self.links.broadcast(cx, news);
+        for (process, _) in &news.ends {
+            let own = sent.iter().filter(|(about, ..)| about == process);
+            let own = own.map(|(_, link, send)| (*link, *send));
+            let waits = self.cluster.is_local(*process) && self.deliveries.wait(cx, *process, own);
+            if !waits {
+                self.release(cx, *process);
+            }
+        }
     }
 
     /// What follows from all that has happened in this call.
     fn settle(&mut self, cx: &mut Cx<'_>) {
         if self.tables.all_loaded() {
-            let mut news = Vec::new();
-            self.cluster.settle(!self.ready, &mut news);
+            let mut news = News::default();
+            let changed = self.cluster.settle(!self.ready, &mut news);
             if !self.ready {
                 self.ready = true;
                 cx.fact(Fact::Ready {});
-                self.tell_peers(cx);
                 self.own_event(cx, ProcessEventKind::Started);
             }
-            self.links.broadcast(cx, &news);
+            self.tell(cx, &news);
             let cluster = &self.cluster;
             self.links.catch_up(cx, || cluster.snapshot().collect());
-            self.lanes.write(cx, &self.cluster);
+            if !self.stopping() {
+                self.tell_peers(cx);
+                self.leader.consider(cx, &self.cluster);
+                let won = self.lead(cx);
+                if changed || won {
+                    self.judge(cx);
+                }
+                self.inbox.work(cx, &self.cluster, &mut self.lanes);
+            }
+            loop {
+                let (lanes, mut desk) = self.desk(cx.now.mono);
+                let done = lanes.write(cx, &mut desk);
+                if done.is_empty() {
+                    break;
+                }
+                self.done(cx, done);
+            }
         }
         messages::answer_questions(self, cx);
-        if self.life == Life::Draining && self.lanes.len() == 0 {
+        let leaving = || cx.shared.jobs.values().any(|job| *job == Job::Leader(Leave));
+        if self.life == Life::Draining && (!self.ready || self.lanes.len() == 0) && !leaving() {
             self.exit(cx);
         }
     }
 
-    fn tell_peers(&self, cx: &mut Cx<'_>) {
+    /// Follows the lock. Returns whether we lead newly.
+    fn lead(&mut self, cx: &mut Cx<'_>) -> bool {
+        let led = core::mem::replace(&mut self.led, self.leader.holds());
+        if led && !self.led {
+            self.lanes.lost_lead();
+        }
+        let won = self.led && !led;
+        if won && self.queue.is_on() {
+            let pause = cx.config().time.purge;
+            cx.arm(Timer::Purge, pause);
+        }
+        won
+    }
+
+    /// Declares those dead that health says are, and for whom we answer: the processes of our own
+    /// node, and as the leader those of nodes that are dead themselves.
+    fn judge(&mut self, cx: &Cx<'_>) {
+        for process in self.cluster.dead().collect::<Vec<_>>() {
+            let host = self.cluster.conf().host_of(process).unwrap_or("");
+            let local = self.cluster.is_local(process);
+            let as_leader = !local && self.led && !self.cluster.health().host_passes(host);
+            let declared = |what: &What| matches!(what, What::Died { .. });
+            if (local || as_leader) && !self.lanes.has(process, declared) {
+                let work = Work::new(cx.now.mono, What::Died { as_leader });
+                self.lanes.push(Key::Process(process), work);
+            }
+        }
+    }
+
+    /// Tells the wire where the configured processes listen, whenever that has changed.
+    fn tell_peers(&mut self, cx: &mut Cx<'_>) {
+        if !self.cluster.take_moved() {
+            return;
+        }
         let peers = self.cluster.conf().endpoints().map(|(fid, endpoint)| (fid, endpoint.into()));
-        let peers: Vec<(_, Box<str>)> = peers.collect();
-        cx.motr(motr::Command::Peers(peers.into()));
+        let peers: Arc<[(Fid, Box<str>)]> = peers.collect();
+        if peers != self.peers {
+            self.peers = Arc::clone(&peers);
+            cx.motr(motr::Command::Peers(peers));
+        }
     }
 
     fn stop(&mut self, cx: &mut Cx<'_>) {
@@ -292,6 +538,10 @@ impl Parts {
         cx.fact(Fact::Stopping {});
         self.entrypoints.stop(cx);
         self.tables.stop(cx);
+        self.inbox.stop(cx);
+        self.subscriptions.stop(cx);
+        self.leader.leave(cx, "hax is stopping");
+        self.lanes.lost_lead();
         self.own_event(cx, ProcessEventKind::Stopping);
         self.own_event(cx, ProcessEventKind::Stopped);
         let drain = cx.config().time.drain;
@@ -315,7 +565,12 @@ fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer>
         Job::Round(_) => "entrypoint",
         Job::Watch(table) | Job::Probe(table) | Job::Read(table) => Table::name(table),
         Job::Transaction => "transaction",
-        Job::Reread(_) => "processes",
+        Job::Reread(..) => "a key",
+        Job::Restarts => "process_restarts",
+        Job::Epoch => "epoch",
+        Job::Leader(_) => "election",
+        Job::Inbox(_) | Job::Purge(_) => "bq",
+        Job::Subscribe(..) => "events/subscription",
     };
     let why: Box<str> = match &reply.result {
         Err(unanswered) => unanswered.why().into(),

@@ -1,65 +1,142 @@
 //! The HTTP routes.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
 use super::Parts;
 use super::cx::Cx;
-use super::tables;
+use super::{status, tables};
 use crate::base::fact::Fact;
+use crate::consul::json::{self, KvEntry};
 use crate::consul::replica::Table;
 use crate::http::answer::Answer;
 use crate::http::payload;
 use crate::http::port::Request;
+use crate::model::states::ProcessWord;
 
 /// Every route, its methods and what they do.
 pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
     let path = request.target.split('?').next().unwrap_or("");
     let get = matches!(&*request.method, "GET" | "HEAD");
-    let answer = match (path, &*request.method) {
+    let post = &*request.method == "POST";
+    let answer = match path {
         // As the old daemon: a text that claims to be JSON.
-        ("/", _) if get => Answer::say(200, "I'm alive! Sincerely, HaX"),
-        ("/", "POST") => service_health(parts, cx, request),
-        ("/healthz", _) if get => Answer::say(200, r#"{"alive": true}"#),
-        ("/readyz", _) if get => ready(parts),
-        ("/", _) => not_allowed("GET, HEAD, POST"),
-        ("/healthz" | "/readyz", _) => not_allowed("GET, HEAD"),
-        _ => Answer::refuse(404, "HTTPNotFound", path, "There is nothing at this path"),
+        "/" if get => Some(Answer::say(200, "I'm alive! Sincerely, HaX")),
+        "/" if post => watch(parts, cx, request, service_health),
+        "/watcher/bq" if post => watch(parts, cx, request, queue),
+        "/watcher/processes" if post => watch(parts, cx, request, process),
+        "/v1/events/subscribe" if post => watch(parts, cx, request, subscribe),
+        "/v1/events/unsubscribe" if post => watch(parts, cx, request, unsubscribe),
+        "/healthz" if get => Some(Answer::say(200, r#"{"alive": true}"#)),
+        "/readyz" if get => Some(ready(parts)),
+        "/status" if get => Some(status::status(parts, cx)),
+        "/" => not_allowed("GET, HEAD, POST"),
+        "/watcher/bq" | "/watcher/processes" => not_allowed("POST"),
+        "/v1/events/subscribe" | "/v1/events/unsubscribe" => not_allowed("POST"),
+        "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
+        path if path.starts_with("/api/v1/sns/") => Some(needs_libmotr(path)),
+        _ => Some(Answer::refuse(404, "HTTPNotFound", path, "There is nothing at this path")),
     };
+    if let Some(answer) = answer {
+        reply(cx, request, answer);
+    }
+}
+
+fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
     if answer.status >= 400 {
+        let path = request.target.split('?').next().unwrap_or("");
         let why = format!("{} {}", request.method, path.chars().take(100).collect::<String>());
         cx.fact(Fact::HttpRefused { http: request.id, status: answer.status, why: why.into() });
     }
     cx.http(request.id, answer);
 }
 
-fn not_allowed(allow: &'static str) -> Answer {
+#[expect(clippy::unnecessary_wraps, reason = "an arm of the match on routes")]
+fn not_allowed(allow: &'static str) -> Option<Answer> {
     let answer =
         Answer::refuse(405, "HTTPMethodNotAllowed", allow, "This path knows other methods");
-    Answer { allow, ..answer }
+    Some(Answer { allow, ..answer })
 }
 
-/// The service-health watch (5/HAX, "Incoming HTTP requests"). Nothing of a payload that cannot be
-/// parsed whole is taken.
-fn service_health(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Answer {
+/// Repair and rebalance go through Motr's library, which the wire does without.
+fn needs_libmotr(path: &str) -> Answer {
+    Answer::refuse(501, "HTTPNotImplemented", path, "Repair and rebalance need libmotr")
+}
+
+/// What takes a body in: whether it is answered now, or what is wrong with it.
+type Take = fn(&mut Parts, &mut Cx<'_>, &Request) -> Result<Option<Answer>, Box<str>>;
+
+/// What changes something: within the limits, and while we are not stopping. Nothing of a body that
+/// cannot be understood whole is taken.
+fn watch(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request, take: Take) -> Option<Answer> {
     if parts.stopping() {
-        return Answer::refuse(503, "HTTPServiceUnavailable", "", "hax is stopping");
+        return Some(Answer::stopping());
     }
     if request.body.len() > cx.config().limit.body_bytes {
-        return Answer::refuse(413, "HTTPRequestEntityTooLarge", "", "The body is too large");
+        return Some(Answer::refuse(413, "HTTPRequestEntityTooLarge", "", "The body is too large"));
     }
-    match payload::checks(&request.body) {
-        Err(why) => Answer::refuse(400, "JSONDecodeError", &why, "Bad JSON provided"),
-        Ok(checks) => {
-            let n = u32::try_from(checks.len()).unwrap_or(u32::MAX);
-            cx.fact(Fact::WatchPost { http: request.id, checks: n });
-            checks
-                .iter()
-                .filter_map(tables::check)
-                .for_each(|check| parts.cluster.take_check(check));
-            Answer::done()
-        }
+    take(parts, cx, request).unwrap_or_else(|why| {
+        Some(Answer::refuse(400, "JSONDecodeError", &why, "Bad JSON provided"))
+    })
+}
+
+/// The service-health watch (5/HAX, "Incoming HTTP requests").
+fn service_health(
+    parts: &mut Parts,
+    cx: &mut Cx<'_>,
+    request: &Request,
+) -> Result<Option<Answer>, Box<str>> {
+    let checks = payload::checks(&request.body)?;
+    let n = u32::try_from(checks.len()).unwrap_or(u32::MAX);
+    cx.fact(Fact::WatchPost { http: request.id, checks: n });
+    checks.iter().filter_map(tables::check).for_each(|check| parts.cluster.take_check(check));
+    Ok(Some(Answer::done()))
+}
+
+/// The watch of the broadcast queue; answered when all in it is worked.
+fn queue(
+    parts: &mut Parts,
+    cx: &mut Cx<'_>,
+    request: &Request,
+) -> Result<Option<Answer>, Box<str>> {
+    if !cx.config().bq {
+        return Ok(Some(Answer::done()));
     }
+    parts.inbox.posted(cx, request.id, &request.body).map(|()| None)
+}
+
+/// The watch of one process's key: information at its `ModifyIndex`, as our own replica's.
+fn process(
+    parts: &mut Parts,
+    _: &mut Cx<'_>,
+    request: &Request,
+) -> Result<Option<Answer>, Box<str>> {
+    let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
+    if let Some(entry) = entry {
+        let process = entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
+        let process = process.ok_or("the key is not processes/<fid>")?;
+        let word = entry.bytes().and_then(|value| ProcessWord::from_json(&value));
+        let word = word.ok_or("the value is not that of a process")?;
+        parts.cluster.take_word(process, Some(word), entry.modify_index);
+    }
+    Ok(Some(Answer::done()))
+}
+
+fn subscribe(
+    parts: &mut Parts,
+    cx: &mut Cx<'_>,
+    request: &Request,
+) -> Result<Option<Answer>, Box<str>> {
+    parts.subscriptions.asked(cx, request.id, true, &request.body).map(|()| None)
+}
+
+fn unsubscribe(
+    parts: &mut Parts,
+    cx: &mut Cx<'_>,
+    request: &Request,
+) -> Result<Option<Answer>, Box<str>> {
+    parts.subscriptions.asked(cx, request.id, false, &request.body).map(|()| None)
 }
 
 /// Ready: Consul answers, the replicas are loaded, and no stop has begun.

@@ -11,6 +11,7 @@ use super::cx::{Cx, Job, Timer};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
+use crate::base::time::Instant;
 use crate::consul::json::{Elements, KvEntry, RawCheck};
 use crate::consul::port::{Answer, Method};
 use crate::consul::replica::{Moment, Probed, Replica, Table};
@@ -26,6 +27,8 @@ pub(crate) struct Tables {
     decoding: alloc::collections::VecDeque<Decoding>,
     /// Whether Consul answered the last call that kept a replica.
     pub(crate) consul_answers: bool,
+    /// When it did so last.
+    pub(crate) contact: Option<Instant>,
 }
 
 /// An answer that is being decoded.
@@ -50,7 +53,13 @@ impl Tables {
     pub(crate) fn new() -> Self {
         let replicas = core::array::from_fn(|_| Replica::default());
         let decoding = alloc::collections::VecDeque::new();
-        Self { replicas, backoffs: [Backoff::default(); 3], decoding, consul_answers: false }
+        Self {
+            replicas,
+            backoffs: [Backoff::default(); 3],
+            decoding,
+            consul_answers: false,
+            contact: None,
+        }
     }
 
     pub(crate) fn replica(&self, table: Table) -> &Replica {
@@ -198,7 +207,7 @@ impl Tables {
     fn reset(&mut self, cluster: &mut Cluster, table: Table) {
         self.replicas[table as usize].index = 0;
         match table {
-            Table::Conf => {}
+            Table::Conf => cluster.clear_conf(),
             Table::Processes => cluster.clear_words(),
             Table::Health => cluster.clear_checks(),
         }
@@ -212,6 +221,7 @@ impl Tables {
 
     fn worked(&mut self, cx: &mut Cx<'_>, table: Table) {
         self.backoffs[table as usize].worked();
+        self.contact = Some(cx.now.mono);
         if !self.consul_answers {
             self.consul_answers = true;
             cx.fact(Fact::ConsulBack {});
@@ -270,8 +280,8 @@ impl Tables {
         let Decoding { table, index, sent, staged, .. } = decoding;
         let entries = match staged {
             Staged::Conf(conf) => {
-                let entries = conf.processes().count();
-                cluster.take_conf(*conf);
+                let entries = conf.len();
+                cluster.take_conf(*conf, index);
                 entries
             }
             Staged::Processes(read) => {
@@ -302,7 +312,7 @@ impl Decoding {
         match &mut self.staged {
             Staged::Conf(conf) => Some(self.elements.next::<KvEntry<'_>>()?.map(|entry| {
                 let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
-                if !entry.bytes().is_some_and(|value| conf.take(path, &value)) {
+                if !entry.bytes().is_some_and(|value| conf.take(path, &value, entry.modify_index)) {
                     cx.fact(Fact::EntrySkipped { key: entry.key.into() });
                 }
             })),

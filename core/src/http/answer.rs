@@ -42,6 +42,12 @@ impl Answer {
         Self::say(status, alloc::format!("{body}"))
     }
 
+    /// The refusal of a bridge that stops.
+    #[must_use]
+    pub fn stopping() -> Self {
+        Self::refuse(503, "HTTPServiceUnavailable", "", "hax is stopping")
+    }
+
     /// The response to `id`.
     #[must_use]
     pub fn response(self, id: HttpId) -> Response {

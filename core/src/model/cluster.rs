@@ -1,5 +1,8 @@
 //! The cluster: configuration, words and checks together, and `state(object)`, the one function
 //! that answers, broadcasts and the simulator's model use.
+//!
+//! What happened between two calls is collected as *stale*; [`Cluster::settle`] works the states out
+//! anew and says what is news.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -17,12 +20,30 @@ use crate::ha::process::{ProcessEventKind, ProcessType};
 #[derive(Clone, Debug)]
 pub struct Cluster {
     me: Fid,
+    host: Box<str>,
     conf: Conf,
     words: BTreeMap<Fid, Word>,
     health: Health,
     states: [FidTable<Told>; STATEFUL.len()],
     stale: Concerned,
+    /// Objects whose entry in the configuration has changed.
+    stale_objects: BTreeSet<Fid>,
     all_stale: bool,
+    /// The configuration was read anew.
+    moved: bool,
+    /// Processes elsewhere whose life has ended, which others have to be told.
+    ended: BTreeSet<Fid>,
+    /// Processes that health says are dead and `processes/<fid>` does not.
+    dead: BTreeSet<Fid>,
+}
+
+/// What links have to be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The ends of lives: each is told, before all else, to everybody but the process itself.
+    pub ends: Vec<(Fid, Vec<Note>)>,
+    /// What is otherwise than it was told.
+    pub notes: Vec<Note>,
 }
 
 /// The types of object that have a state; all others are online.
@@ -56,17 +77,22 @@ struct Word {
 }
 
 impl Cluster {
-    /// Nothing is known yet.
+    /// Nothing is known yet; `me` is our own process, on `host`.
     #[must_use]
-    pub fn new(me: Fid) -> Self {
+    pub fn new(me: Fid, host: &str) -> Self {
         Self {
             me,
+            host: host.into(),
             conf: Conf::default(),
             words: BTreeMap::new(),
             health: Health::default(),
             states: LETTERS.map(FidTable::new),
             stale: Concerned::default(),
+            stale_objects: BTreeSet::new(),
             all_stale: false,
+            moved: false,
+            ended: BTreeSet::new(),
+            dead: BTreeSet::new(),
         }
     }
 
@@ -74,6 +100,18 @@ impl Cluster {
     #[must_use]
     pub fn conf(&self) -> &Conf {
         &self.conf
+    }
+
+    /// The checks.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Whether a process is configured on our own node.
+    #[must_use]
+    pub fn is_local(&self, process: Fid) -> bool {
+        self.conf.host_of(process) == Some(&self.host)
     }
 
     /// The state of any object.
@@ -104,16 +142,63 @@ impl Cluster {
         self.words.get(&process).map_or((None, 0), |entry| (entry.word, entry.index))
     }
 
-    /// Takes over a configuration.
-    pub fn take_conf(&mut self, conf: Conf) {
+    /// The processes that health says are dead and whose word does not.
+    pub fn dead(&self) -> impl Iterator<Item = Fid> {
+        self.dead.iter().copied()
+    }
+
+    /// Whether `process` is among the [dead](Self::dead).
+    #[must_use]
+    pub fn is_dead(&self, process: Fid) -> bool {
+        self.dead.contains(&process)
+    }
+
+    /// Takes over a configuration that was read at `index`; entries that were written since stay.
+    pub fn take_conf(&mut self, mut conf: Conf, index: u64) {
+        conf.keep_newer(&self.conf, index);
         self.conf = conf;
         self.all_stale = true;
+        self.moved = true;
+    }
+
+    /// Whether the configuration was read anew since this was asked last.
+    pub fn take_moved(&mut self) -> bool {
+        core::mem::take(&mut self.moved)
+    }
+
+    /// Takes over one entry of the configuration, by its whole key, unless a newer one is known.
+    pub fn take_entry(&mut self, object: Fid, key: &str, value: &[u8], index: u64) {
+        if self.conf.entry(object).is_some_and(|entry| entry.index >= index) {
+            return;
+        }
+        let path = key.strip_prefix("m0conf/").unwrap_or(key);
+        if self.conf.take(path, value, index) {
+            self.stale_objects.insert(object);
+            self.stale_objects.extend(self.conf.drive_of(object));
+        }
+    }
+
+    /// An object's entry is gone: it cannot be changed any more; the next reading of the whole will
+    /// not have it.
+    pub fn forget_entry(&mut self, object: Fid) {
+        self.conf.forget(object);
+    }
+
+    /// Forgets which writes the configuration's entries are of: Consul's indexes have begun anew.
+    pub fn clear_conf(&mut self) {
+        self.conf.forget_indexes();
     }
 
     /// Takes over a value of `processes/<fid>`, unless a newer one is known.
     pub fn take_word(&mut self, process: Fid, word: Option<ProcessWord>, index: u64) {
         let old = self.words.get(&process);
         if old.is_none_or(|old| old.index < index) {
+            if let (Some(old), Some(new)) = (old.and_then(|old| old.word), word)
+                && ends_life(old, new)
+                && !self.is_local(process)
+            {
+                self.ended.insert(process);
+            }
             self.words.insert(process, Word { word, index });
             self.stale.processes.insert(process);
         }
@@ -161,38 +246,52 @@ impl Cluster {
     }
 
     /// Works out the states anew that what was taken may have changed, and appends what links have
-    /// to be told. `first`: nobody was told anything before, so nothing is news.
-    pub fn settle(&mut self, first: bool, news: &mut Vec<Note>) {
+    /// to be told. `first`: nobody was told anything before, so nothing is news. Returns whether
+    /// anything was taken since the last time.
+    pub fn settle(&mut self, first: bool, news: &mut News) -> bool {
+        let ended = core::mem::take(&mut self.ended);
+        let changed =
+            self.all_stale || !self.stale_objects.is_empty() || self.stale != Concerned::default();
         if self.all_stale {
             self.settle_all(first, news);
-            return;
+        } else {
+            let stale = core::mem::take(&mut self.stale);
+            let mut processes = stale.processes;
+            for host in &stale.hosts {
+                let node = self.conf.node_of(host);
+                processes.extend(node.map_or(&[][..], |node| self.conf.processes_on(node)));
+            }
+            for object in core::mem::take(&mut self.stale_objects) {
+                if let Some(state) = self.conf.own_state(object) {
+                    self.tell(object, state, first, &mut news.notes);
+                }
+            }
+            for process in processes {
+                self.settle_process(process, first, &mut news.notes);
+            }
         }
-        let stale = core::mem::take(&mut self.stale);
-        let mut processes = stale.processes;
-        if !stale.hosts.is_empty() {
-            let on_host = self.conf.processes().filter(|(_, process)| {
-                self.conf.host(process.node).is_some_and(|host| stale.hosts.contains(host))
-            });
-            processes.extend(on_host.map(|(fid, _)| fid));
+        if !first {
+            ended.into_iter().for_each(|process| self.tell_end(process, news));
         }
-        for process in processes {
-            self.settle_process(process, first, news);
-        }
+        changed
     }
 
-    fn settle_all(&mut self, first: bool, news: &mut Vec<Note>) {
+    fn settle_all(&mut self, first: bool, news: &mut News) {
         self.all_stale = false;
         self.stale = Concerned::default();
+        self.stale_objects.clear();
         let before = core::mem::replace(&mut self.states, LETTERS.map(FidTable::new));
-        let own: Vec<_> = self.conf.own_states().collect();
-        let processes: Vec<Fid> = self.conf.processes().map(|(fid, _)| fid).collect();
-        let mut all = own;
-        for process in processes {
+        let own = self.conf.own_objects();
+        let own = own.filter_map(|object| Some((object, self.conf.own_state(object)?)));
+        let mut all: Vec<(Fid, ObjectState)> = own.collect();
+        let mut dead = BTreeSet::new();
+        for (process, entry) in self.conf.processes() {
             let state = self.process_state(process);
             all.push((process, state));
-            let services = self.conf.get_process(process).map_or(&[][..], |p| &p.services);
-            all.extend(services.iter().map(|service| (*service, state)));
+            all.extend(entry.services.iter().map(|service| (*service, state)));
+            dead.extend(self.judges_dead(process).then_some(process));
         }
+        self.dead = dead;
         for (fid, state) in all {
             let Some(slot) = fid.object().and_then(slot) else { continue };
             let told = before[slot].get(fid).map_or(state, |old| old.told);
@@ -200,9 +299,9 @@ impl Cluster {
             let new = before[slot].get(fid).is_none() && !first;
             self.states[slot].insert(fid, Told { state, told });
             if new {
-                news.push(Note { fid, state });
+                news.notes.push(Note { fid, state });
             } else {
-                self.tell(fid, state, first, news);
+                self.tell(fid, state, first, &mut news.notes);
             }
         }
     }
@@ -211,6 +310,10 @@ impl Cluster {
         let Some(entry) = self.conf.get_process(process) else { return };
         let services = entry.services.clone();
         let state = self.process_state(process);
+        match self.judges_dead(process) {
+            true => self.dead.insert(process),
+            false => self.dead.remove(&process),
+        };
         // m0mkfs comes and goes under its server's fid; that is nobody else's business.
         let mkfs = self.word(process).0.is_some_and(|word| word.kind == ProcessType::Mkfs);
         for fid in core::iter::once(process).chain(services) {
@@ -230,18 +333,25 @@ impl Cluster {
         }
     }
 
-    /// A process said that it has stopped: it and its services are told as failed, which ends
-    /// their sessions at the other processes. For `state(object)` they are transient.
-    pub fn tell_stopped(&mut self, process: Fid, news: &mut Vec<Note>) {
+    /// A life of a process has ended: it and its services are told as failed, which ends their
+    /// sessions at the other processes, and then whatever else they are by now. For
+    /// `state(object)` a stopped process is transient.
+    pub fn tell_end(&mut self, process: Fid, news: &mut News) {
         let Some(entry) = self.conf.get_process(process) else { return };
-        let services = entry.services.clone();
-        for fid in core::iter::once(process).chain(services) {
+        let fids = core::iter::once(process).chain(entry.services.iter().copied());
+        let mut ends = Vec::new();
+        for fid in fids {
             let Some(slot) = fid.object().and_then(slot) else { continue };
-            if let Some(entry) = self.states[slot].get_mut(fid) {
-                entry.told = ObjectState::Failed;
-                news.push(Note { fid, state: ObjectState::Failed });
+            let Some(entry) = self.states[slot].get_mut(fid) else { continue };
+            entry.told = ObjectState::Failed;
+            ends.push(Note { fid, state: ObjectState::Failed });
+            if !says(entry.told, entry.state, fid) {
+                entry.told = entry.state;
+                news.notes.retain(|note| note.fid != fid);
+                news.notes.push(Note { fid, state: entry.state });
             }
         }
+        news.ends.push((process, ends));
     }
 
     fn process_state(&self, process: Fid) -> ObjectState {
@@ -255,6 +365,16 @@ impl Cluster {
             Verdict::Unregistered if word.is_none() => ObjectState::Transient,
             Verdict::Unregistered => states::of_passing_process(word, settles),
         }
+    }
+
+    /// Whether health contradicts the word of a process that says it lives. A check that has been
+    /// failing since before the word says nothing: the process has just begun, and its check has
+    /// not passed yet.
+    fn judges_dead(&self, process: Fid) -> bool {
+        let Some(Word { word: Some(word), index }) = self.words.get(&process) else { return false };
+        let lives = word.state != ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs;
+        let since = || self.health.failing_since(process, self.conf.host_of(process));
+        lives && process != self.me && since().is_some_and(|since| since > *index)
     }
 
     /// The event to be stored for `event`: a confd and the bridge itself have nothing to replay,
@@ -282,4 +402,19 @@ fn slot(object: Object) -> Option<usize> {
 fn says(told: ObjectState, state: ObjectState, fid: Fid) -> bool {
     let of_process = matches!(fid.object(), Some(Object::Process | Object::Service));
     told == state || (of_process && told == ObjectState::Failed && state == ObjectState::Transient)
+}
+
+/// Whether a word that follows another is of a new life, or of the old one's end. Lives that began
+/// and ended between two looks count too, as events only go forwards within a life.
+fn ends_life(old: ProcessWord, new: ProcessWord) -> bool {
+    let rank = |word: ProcessWord| match word.state {
+        ProcessEventKind::Starting => 0,
+        ProcessEventKind::Started => 1,
+        ProcessEventKind::DtmRecovered => 2,
+        ProcessEventKind::Stopping => 3,
+        ProcessEventKind::Stopped | ProcessEventKind::Undefined(_) => 4,
+    };
+    let mkfs = old.kind == ProcessType::Mkfs || new.kind == ProcessType::Mkfs;
+    let lived = rank(old) < 4;
+    !mkfs && lived && (rank(new) <= rank(old) || rank(new) == 4)
 }

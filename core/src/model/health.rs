@@ -66,6 +66,8 @@ pub struct Health {
 struct Seen {
     passing: bool,
     index: u64,
+    /// The index at which it was first seen as it is: a check's output may change beside its status.
+    since: u64,
 }
 
 /// Whom a change concerns.
@@ -81,7 +83,7 @@ impl Health {
     /// Takes a check unless a newer state of it is known.
     pub fn take(&mut self, check: Check, concerned: &mut Concerned) {
         let Check { node, id, process, passing, index } = check;
-        let seen = Seen { passing, index };
+        let seen = Seen { passing, index, since: index };
         match process {
             Some(process) => {
                 if put(self.services.entry(process).or_default(), (node, id), seen) {
@@ -165,15 +167,39 @@ impl Health {
         }
     }
 
+    /// Since which index the checks of a process, or of its node, have been failing; `None` if none
+    /// of those that count is.
+    #[must_use]
+    pub fn failing_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
+        let failing = |seen: &&Seen| !seen.passing;
+        let newest = self.services.get(&process).and_then(|checks| {
+            let ((node, _), _) = checks.iter().max_by_key(|(_, seen)| seen.index)?;
+            Some((checks, node))
+        });
+        let of_service = newest.into_iter().flat_map(|(checks, node)| {
+            checks.iter().filter(move |((n, _), _)| n == node).map(|(_, seen)| seen)
+        });
+        let node = newest.map(|(_, node)| &**node).or_else(|| self.node_of(host?));
+        let of_node =
+            node.and_then(|node| self.nodes.get(node)).into_iter().flat_map(|c| c.values());
+        of_service.chain(of_node).filter(failing).map(|seen| seen.since).max()
+    }
+
     fn node_passes(&self, node: &str) -> bool {
         self.nodes.get(node).is_none_or(|checks| checks.values().all(|seen| seen.passing))
     }
 
-    /// Whether the node of `host` passes: of several, the one whose checks are newest counts.
-    fn host_passes(&self, host: &str) -> bool {
+    /// Consul's name of the node of `host`: of several, the one whose checks are newest.
+    fn node_of(&self, host: &str) -> Option<&str> {
         let names = self.nodes.iter().filter(|(node, _)| host_of(node) == host);
         let newest = names.max_by_key(|(_, checks)| checks.values().map(|seen| seen.index).max());
-        newest.is_none_or(|(node, _)| self.node_passes(node))
+        newest.map(|(node, _)| &**node)
+    }
+
+    /// Whether the node of `host` passes; one that is not known does.
+    #[must_use]
+    pub fn host_passes(&self, host: &str) -> bool {
+        self.node_of(host).is_none_or(|node| self.node_passes(node))
     }
 }
 
@@ -189,7 +215,8 @@ fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen) -> bool {
             if seen.index <= old.index {
                 return false;
             }
-            slot.insert(seen);
+            let since = if seen.passing == old.passing { old.since } else { seen.since };
+            slot.insert(Seen { since, ..seen });
             // An index alone may decide between two nodes, so that is a change too.
             true
         }

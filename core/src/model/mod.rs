@@ -3,8 +3,9 @@
 
 mod cluster;
 pub mod conf;
+mod follow;
 pub mod health;
 pub mod states;
 pub mod table;
 
-pub use cluster::{Cluster, Told};
+pub use cluster::{Cluster, News, Told};

@@ -2,6 +2,7 @@
 //!
 //! The texts are those of hare's KV schema (4/KV and what the old daemon writes).
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 
 use serde::Deserialize;
@@ -95,6 +96,58 @@ pub fn of_hardware(text: Option<&str>, may_repair: bool) -> ObjectState {
         // "M0_NC_UNKNOWN", "M0_NC_TRANSIENT", and what nobody defines: it cannot be vouched for.
         Some(_) => ObjectState::Transient,
     }
+}
+
+/// The text for the state of a storage device.
+#[must_use]
+pub fn device_text(state: ObjectState) -> &'static str {
+    match state {
+        ObjectState::Online => "online",
+        ObjectState::Failed => "failed",
+        ObjectState::Repair => "repairing",
+        ObjectState::Repaired => "repaired",
+        ObjectState::Rebalance => "rebalancing",
+        ObjectState::DtmRecovering => "dtm_recovering",
+        ObjectState::Transient | ObjectState::Unknown | ObjectState::Undefined(_) => "offline",
+    }
+}
+
+/// The text for the state of a process, in its entry of `m0conf`.
+#[must_use]
+pub fn process_text(state: ObjectState) -> &'static str {
+    match state {
+        ObjectState::Online => "online",
+        ObjectState::Failed => "failed",
+        ObjectState::DtmRecovering => "dtm_recovering",
+        _ => "offline",
+    }
+}
+
+/// The text for the state of a node, an enclosure or a controller.
+#[must_use]
+pub fn hardware_text(state: ObjectState) -> &'static str {
+    match state {
+        ObjectState::Online => "M0_NC_ONLINE",
+        ObjectState::Failed => "M0_NC_FAILED",
+        ObjectState::Repair => "M0_NC_REPAIR",
+        ObjectState::Repaired => "M0_NC_REPAIRED",
+        ObjectState::Rebalance => "M0_NC_REBALANCE",
+        ObjectState::DtmRecovering => "M0_NC_DTM_RECOVERING",
+        ObjectState::Transient | ObjectState::Unknown | ObjectState::Undefined(_) => {
+            "M0_NC_TRANSIENT"
+        }
+    }
+}
+
+/// The text of the state that an entry of `m0conf` tells.
+#[must_use]
+pub fn state_text(value: &str) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Raw<'a> {
+        #[serde(borrow)]
+        state: Option<Cow<'a, str>>,
+    }
+    serde_json::from_str::<Raw<'_>>(value).ok()?.state
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ pub(super) async fn play(
             .expect(mark, who.name, "hears that ios is away", |said| says(said, &fid, AWAY))
             .await?;
     }
+    play.lookup(ios, "STOPPED").await?;
 
     play.show.act("it comes back").await;
     let mark = play.show.mark();

@@ -1,0 +1,68 @@
+//! Who waits until messages are delivered.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::cx::{Cx, Timer};
+use crate::base::fid::Fid;
+use crate::base::id::{LinkId, SendId};
+
+/// The processes whose entrypoint waits until others have heard that their last life is over.
+#[derive(Debug, Default)]
+pub(crate) struct Deliveries {
+    awaited: BTreeMap<Fid, BTreeSet<(LinkId, SendId)>>,
+}
+
+impl Deliveries {
+    /// Waits for these deliveries on behalf of `process`, for a limited time; false if there is
+    /// nothing to wait for.
+    pub(crate) fn wait(
+        &mut self,
+        cx: &mut Cx<'_>,
+        process: Fid,
+        sent: impl IntoIterator<Item = (LinkId, SendId)>,
+    ) -> bool {
+        let awaited = self.awaited.entry(process).or_default();
+        awaited.extend(sent);
+        if awaited.is_empty() {
+            self.awaited.remove(&process);
+            return false;
+        }
+        let limit = cx.config().time.deliveries;
+        cx.arm(Timer::Deliveries(process), limit);
+        true
+    }
+
+    /// Whether `process` waits.
+    pub(crate) fn waits(&self, process: Fid) -> bool {
+        self.awaited.contains_key(&process)
+    }
+
+    /// A message has its outcome. Returns whose wait is over by that.
+    pub(crate) fn settled(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId) -> Vec<Fid> {
+        self.drop_where(cx, |awaited| awaited == (link, send))
+    }
+
+    /// A link is down or has ended: nobody waits for it. Returns whose wait is over by that.
+    pub(crate) fn link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) -> Vec<Fid> {
+        self.drop_where(cx, |(awaited, _)| awaited == link)
+    }
+
+    /// The time is up for `process`.
+    pub(crate) fn give_up(&mut self, process: Fid) {
+        self.awaited.remove(&process);
+    }
+
+    fn drop_where(&mut self, cx: &mut Cx<'_>, gone: impl Fn((LinkId, SendId)) -> bool) -> Vec<Fid> {
+        let mut over = Vec::new();
+        self.awaited.retain(|process, awaited| {
+            awaited.retain(|pair| !gone(*pair));
+            if awaited.is_empty() {
+                over.push(*process);
+            }
+            !awaited.is_empty()
+        });
+        over.iter().for_each(|process| cx.shared.timers.disarm(Timer::Deliveries(*process)));
+        over
+    }
+}

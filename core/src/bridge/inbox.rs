@@ -1,0 +1,294 @@
+//! The broadcast queue's receiving side: what old daemons and operators' tools tell every hax
+//! (15/BQ, `hax.md` 1.7, D21).
+//!
+//! A watch posts the whole queue at each change. What lies beyond our offset is worked in order; the
+//! offset `bq-delivered/<node>` moves when it is done, in the transaction that keeps our node's view
+//! of the processes. A node without an offset begins at the queue's end: history is not replayed.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
+
+use serde::Deserialize;
+
+use super::cx::{Cx, Job, Timer};
+use super::lanes::{Key, Lanes};
+use super::ops::{self, Op, read_target};
+use super::work::{What, Work};
+use crate::base::fact::Fact;
+use crate::base::fid::Fid;
+use crate::base::id::HttpId;
+use crate::base::retry::Backoff;
+use crate::consul::json::{self, KvEntry};
+use crate::consul::port::{Answer, Method};
+use crate::ha::note::{Note, ObjectState};
+use crate::ha::process::{ProcessEventKind, ProcessType};
+use crate::http::answer;
+use crate::model::Cluster;
+use crate::model::states::ProcessWord;
+
+/// What a call of the inbox is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Our offset, and the queue's end if we have none.
+    Offset,
+    End,
+    /// The new offset.
+    Store,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    posted: BTreeMap<u64, Message>,
+    /// All up to here is worked; nothing until our offset is read.
+    worked: Option<u64>,
+    /// All up to here is known to be worked by Consul.
+    stored: u64,
+    /// What the messages said of processes, not stored yet.
+    views: BTreeMap<Fid, ProcessWord>,
+    /// A call is in flight.
+    calling: bool,
+    /// What is being stored, and the offset with the last of it.
+    storing: BTreeMap<Fid, ProcessWord>,
+    offset: Option<u64>,
+    /// A message's devices are being written.
+    pub(crate) busy: bool,
+    waiting: Vec<(HttpId, u64)>,
+    backoff: Backoff,
+}
+
+/// What a message says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// PROCESS-STATE-UPDATE.
+    Process(Fid, ProcessWord),
+    /// M0_HA_MSG_NVEC: a device, by its node and path.
+    Device { node: Box<str>, path: Box<str>, state: ObjectState },
+    /// STOB_IOQ_ERROR.
+    StobIoq(Fid),
+    /// It is not understood, or not for us.
+    Passed(&'static str),
+}
+
+impl Inbox {
+    /// A watch has posted the queue. Returns what is wrong with it, if anything; else the request is
+    /// answered when all in it is worked.
+    pub(crate) fn posted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        http: HttpId,
+        body: &[u8],
+    ) -> Result<(), Box<str>> {
+        let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
+        let mut messages = BTreeMap::new();
+        for entry in entries.unwrap_or_default() {
+            let n = entry.key.strip_prefix("bq/").and_then(|n| n.parse::<u64>().ok());
+            let n = n.ok_or_else(|| format!("not a key of the queue: {}", entry.key))?;
+            messages.insert(n, entry.bytes().map_or(Message::Passed("no base64"), |v| message(&v)));
+        }
+        let last = messages.keys().next_back().copied().unwrap_or(0);
+        if let Some(worked) = &mut self.worked
+            && last < *worked
+            && last != 0
+        {
+            // Its counter has begun anew (D21 f): all that there is, is new.
+            *worked = 0;
+            self.stored = 0;
+            self.posted.clear();
+        }
+        let worked = self.worked.unwrap_or(0);
+        self.posted.extend(messages.into_iter().filter(|(n, _)| *n > worked));
+        if last <= self.stored && self.worked.is_some() {
+            cx.http(http, answer::Answer::done());
+        } else {
+            self.waiting.push((http, last));
+        }
+        Ok(())
+    }
+
+    /// Works what can be worked now.
+    pub(crate) fn work(&mut self, cx: &mut Cx<'_>, cluster: &Cluster, lanes: &mut Lanes) {
+        if self.waiting.is_empty() && self.posted.is_empty() {
+            return;
+        }
+        let Some(mut worked) = self.worked else {
+            self.call(cx, Part::Offset);
+            return;
+        };
+        while !self.busy
+            && let Some((n, message)) = self.posted.pop_first()
+        {
+            if n > worked {
+                self.work_one(cx, cluster, lanes, n, message);
+                worked = n;
+            }
+        }
+        self.worked = Some(worked);
+        if !self.busy && worked > self.stored {
+            self.call(cx, Part::Store);
+        }
+    }
+
+    fn work_one(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &Cluster,
+        lanes: &mut Lanes,
+        n: u64,
+        message: Message,
+    ) {
+        let note = match message {
+            // Our replica has it from the process's own key.
+            Message::Process(process, word) => {
+                if !cluster.is_local(process) {
+                    self.views.insert(process, word);
+                }
+                None
+            }
+            Message::Device { node, path, state } => match cluster.conf().sdev_at(&node, &path) {
+                Some(fid) => Some(Note { fid, state }),
+                None => return cx.fact(Fact::QueueSkipped { n, why: "there is no such device" }),
+            },
+            Message::StobIoq(Fid::ZERO) => None,
+            Message::StobIoq(fid) => Some(Note { fid, state: ObjectState::Failed }),
+            Message::Passed(why) => return cx.fact(Fact::QueueSkipped { n, why }),
+        };
+        cx.fact(Fact::QueueWorked { n });
+        if let Some(note) = note {
+            self.busy = true;
+            let what = What::Devices { notes: Vec::from([note]), ack: None, queued: true };
+            lanes.push(Key::Devices, Work::new(cx.now.mono, what));
+        }
+    }
+
+    fn call(&mut self, cx: &mut Cx<'_>, part: Part) {
+        if self.calling || cx.shared.timers.is_armed(Timer::Inbox) {
+            return;
+        }
+        self.calling = true;
+        let key = format!("bq-delivered/{}", cx.config().node);
+        match part {
+            Part::Offset => drop(cx.get(Job::Inbox(part), read_target(&key))),
+            Part::End => drop(cx.get(Job::Inbox(part), read_target("epoch"))),
+            Part::Store => self.store(cx, &key),
+        }
+    }
+
+    /// Stores what the messages said of processes, and with the last of that the offset.
+    fn store(&mut self, cx: &mut Cx<'_>, key: &str) {
+        let max = cx.config().limit.transaction_ops - 1;
+        let rest = self.views.keys().nth(max).copied();
+        let rest = rest.map_or_else(BTreeMap::new, |first| self.views.split_off(&first));
+        self.storing = core::mem::replace(&mut self.views, rest);
+        let node = &cx.config().node;
+        let view = |(process, word): (&Fid, &ProcessWord)| {
+            Some(Op::set(&format!("{node}/processes/{process}"), word.to_json()?.as_bytes()))
+        };
+        let mut ops: Vec<Op> = self.storing.iter().filter_map(view).collect();
+        self.offset = if self.views.is_empty() { self.worked } else { None };
+        ops.extend(self.offset.map(|offset| Op::set(key, format!("{offset}").as_bytes())));
+        let within = cx.config().time.call;
+        let body = ops::body(&ops).into();
+        cx.call(Job::Inbox(Part::Store), Method::Put, "/v1/txn".into(), body, within);
+    }
+
+    /// A call of ours has its answer.
+    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, part: Part, answer: Option<&Answer>) {
+        self.calling = false;
+        let number = |answer: &Answer| {
+            let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
+            core::str::from_utf8(&entry.bytes()?).ok()?.trim().parse::<u64>().ok()
+        };
+        match (part, answer.map(|answer| (answer.status, answer))) {
+            (Part::Offset, Some((200, answer))) if number(answer).is_some() => {
+                self.begin_at(number(answer).unwrap_or(0), true);
+            }
+            (Part::Offset, Some((404 | 200, _))) => self.call(cx, Part::End),
+            (Part::End, Some((200, answer))) => {
+                self.begin_at(number(answer).unwrap_or(0), false);
+            }
+            (Part::End, Some((404, _))) => self.begin_at(0, false),
+            (Part::Store, Some((200, _))) => {
+                self.backoff.worked();
+                self.storing.clear();
+                self.stored = self.stored.max(self.offset.unwrap_or(0));
+                let stored = self.stored;
+                self.waiting.retain(|(http, last)| {
+                    if *last <= stored {
+                        cx.http(*http, answer::Answer::done());
+                    }
+                    *last > stored
+                });
+            }
+            _ => {
+                for (process, word) in core::mem::take(&mut self.storing) {
+                    self.views.entry(process).or_insert(word);
+                }
+                let pause = self.backoff.failed(&mut cx.shared.jitter);
+                cx.arm(Timer::Inbox, pause);
+            }
+        }
+    }
+
+    fn begin_at(&mut self, offset: u64, stored: bool) {
+        self.backoff.worked();
+        // An offset that is not Consul's yet is written even if nothing follows.
+        self.worked = Some(offset);
+        self.stored = if stored { offset } else { offset.saturating_sub(1) };
+    }
+
+    /// Answers all that wait as a stopping bridge does.
+    pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
+        for (http, _) in core::mem::take(&mut self.waiting) {
+            cx.http(http, answer::Answer::stopping());
+        }
+        self.posted.clear();
+    }
+}
+
+fn message(text: &[u8]) -> Message {
+    #[derive(Deserialize)]
+    struct Raw<'a> {
+        message_type: &'a str,
+        #[serde(default)]
+        payload: Payload,
+    }
+    #[derive(Default, Deserialize)]
+    struct Payload {
+        fid: Option<Box<str>>,
+        state: Option<Box<str>>,
+        #[serde(rename = "type")]
+        kind: Option<Box<str>>,
+        node: Option<Box<str>>,
+        device: Option<Box<str>>,
+        conf_sdev: Option<Box<str>>,
+    }
+    let Ok(Raw { message_type, payload }) = serde_json::from_slice(text) else {
+        return Message::Passed("it is not of a known form");
+    };
+    let Payload { fid, state, kind, node, device, conf_sdev } = payload;
+    let understood = match message_type {
+        "PROCESS-STATE-UPDATE" => (|| {
+            let state = ProcessEventKind::from_kv_name(&state?)?;
+            let kind = ProcessType::from_kv_name(&kind?)?;
+            Some(Message::Process(fid?.parse().ok()?, ProcessWord { state, kind }))
+        })(),
+        "M0_HA_MSG_NVEC" => (|| {
+            let state = match &*state? {
+                "online" => ObjectState::Online,
+                "failed" => ObjectState::Failed,
+                "offline" => ObjectState::Transient,
+                "repair" => ObjectState::Repair,
+                "repaired" => ObjectState::Repaired,
+                "rebalance" => ObjectState::Rebalance,
+                _ => return None,
+            };
+            Some(Message::Device { node: node?, path: device?, state })
+        })(),
+        "STOB_IOQ_ERROR" => conf_sdev.and_then(|fid| fid.parse().ok()).map(Message::StobIoq),
+        "SNS_OP" => return Message::Passed("repair and rebalance need libmotr"),
+        _ => return Message::Passed("nobody knows its type"),
+    };
+    understood.unwrap_or(Message::Passed("it does not say what its type has to"))
+}

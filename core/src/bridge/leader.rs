@@ -1,0 +1,421 @@
+//! The election of the leader, the one hax that writes for dead nodes and whose confd is the
+//! principal resource manager's (`hax.md` 1.6, D39).
+//!
+//! The lock is the key `leader`; its value is the node's name, as the old scripts write it. The
+//! session that holds it hangs on the node's own check and on a check of ours with a short TTL, so
+//! that a hax that is gone or stuck loses the lock within about a second. We take ourselves for the
+//! leader only for as long as Consul cannot have given the lock away: the TTL after the last beat
+//! was sent, less a margin.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::format;
+use core::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::cx::{Cx, Job, Timer};
+use super::ops::encode;
+use crate::base::fact::Fact;
+use crate::base::retry::Backoff;
+use crate::base::time::Instant;
+use crate::consul::json::{self, KvEntry};
+use crate::consul::port::{Answer, Method};
+use crate::ha::note::ObjectState;
+use crate::model::Cluster;
+
+/// How long Consul believes in us without a beat.
+const TTL: Duration = Duration::from_secs(1);
+/// A beat every so often.
+const BEAT: Duration = Duration::from_millis(300);
+/// How much sooner than Consul we stop to believe in ourselves.
+const MARGIN: Duration = Duration::from_millis(200);
+/// How soon a refused lock is tried again: Consul keeps it for as long after its holder was lost.
+const LOCK_DELAY: Duration = Duration::from_millis(200);
+/// How long a leader may be without a confd that it has not seen yet.
+const CONFD_GRACE: Duration = Duration::from_secs(10);
+/// How long the value that a script has left behind is left to its owner.
+const FOREIGN_GRACE: Duration = Duration::from_secs(5);
+/// The service whose check is ours; it stands in Consul only while we stand for election.
+const SERVICE: &str = "hax-leader";
+
+/// What a call of the election is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Register,
+    Beat,
+    Create,
+    Acquire,
+    Watch,
+    /// Release, destroy, deregister: nothing follows.
+    Leave,
+}
+
+#[derive(Debug)]
+pub(crate) struct Leader {
+    on: bool,
+    stands: bool,
+    registered: bool,
+    /// When the last beat that Consul took was sent, and the one in flight.
+    beat: Option<Instant>,
+    beating: Option<Instant>,
+    lock: Lock,
+    /// What the key holds, and the index of that.
+    seen: Option<Seen>,
+    index: u64,
+    watching: bool,
+    backoff: Backoff,
+    /// Our own confd has been online since we stand.
+    confd_seen: bool,
+    unfit_since: Option<Instant>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lock {
+    None,
+    Creating,
+    /// Tries for it, or makes sure of it.
+    Acquiring {
+        session: Box<str>,
+        held: bool,
+    },
+    /// Somebody else holds it.
+    Waiting(Box<str>),
+    Holding(Box<str>),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    value: Box<str>,
+    session: Option<Box<str>>,
+}
+
+impl Leader {
+    pub(crate) fn new(on: bool) -> Self {
+        Self {
+            on,
+            stands: false,
+            registered: false,
+            beat: None,
+            beating: None,
+            lock: Lock::None,
+            seen: None,
+            index: 0,
+            watching: false,
+            backoff: Backoff::default(),
+            confd_seen: false,
+            unfit_since: None,
+        }
+    }
+
+    pub(crate) fn stands(&self) -> bool {
+        self.stands
+    }
+
+    /// The value of the lock as it was seen last.
+    pub(crate) fn value(&self) -> Option<&str> {
+        self.seen.as_ref().map(|seen| &*seen.value)
+    }
+
+    /// The session with which we lead now; nothing while that is not certain.
+    pub(crate) fn session(&self, now: Instant) -> Option<&str> {
+        let certain = self.beat.is_some_and(|sent| now < sent.after(TTL - MARGIN));
+        match &self.lock {
+            Lock::Holding(session) if certain => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Whether we hold the lock, as far as we know.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self.lock, Lock::Holding(_) | Lock::Acquiring { held: true, .. })
+    }
+
+    /// Stands for election, or not, as the cluster is.
+    pub(crate) fn consider(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
+        if !self.on {
+            return;
+        }
+        let fit = self.is_fit(cx, cluster);
+        if fit && !self.stands {
+            self.stands = true;
+            self.confd_seen = false;
+            cx.fact(Fact::LeaderStands {});
+            self.beat_now(cx);
+            self.watch(cx);
+        } else if !fit && self.stands {
+            self.leave(cx, "our confd is not well");
+        }
+    }
+
+    /// A node with a confd may lead. While some confd is well, the leader is where one is: it is
+    /// the principal resource manager's. At a cold start none is, and the confds wait for a leader.
+    fn is_fit(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
+        let online = |confd: &&_| cluster.state(**confd) == ObjectState::Online;
+        let confds = cluster.conf().confds();
+        let mut own = confds.iter().filter(|confd| cluster.is_local(**confd)).peekable();
+        if own.peek().is_none() {
+            return false;
+        }
+        if own.any(|confd| online(&confd)) {
+            self.confd_seen = true;
+            self.unfit_since = None;
+            return true;
+        }
+        if !confds.iter().any(|confd| online(&confd)) {
+            self.unfit_since = None;
+            return true;
+        }
+        if !self.stands || self.confd_seen {
+            return false;
+        }
+        let since = *self.unfit_since.get_or_insert(cx.now.mono);
+        let until = since.after(CONFD_GRACE);
+        if cx.now.mono < until {
+            cx.shared.timers.arm(Timer::Unfit, until);
+        }
+        cx.now.mono < until
+    }
+
+    /// Gives the lock up and stands no more.
+    pub(crate) fn leave(&mut self, cx: &mut Cx<'_>, why: &'static str) {
+        if !self.stands {
+            return;
+        }
+        self.stands = false;
+        self.unfit_since = None;
+        for timer in [Timer::Beat, Timer::Acquire, Timer::Foreign, Timer::Unfit] {
+            cx.shared.timers.disarm(timer);
+        }
+        cx.cancel_where(|job| matches!(job, Job::Leader(part) if part != Part::Leave));
+        self.watching = false;
+        self.beating = None;
+        self.beat = None;
+        let lock = core::mem::replace(&mut self.lock, Lock::None);
+        if let Lock::Acquiring { session, .. } | Lock::Waiting(session) | Lock::Holding(session) =
+            &lock
+        {
+            let session = encode(session);
+            put(cx, Part::Leave, format!("/v1/kv/leader?release={session}"), "");
+            put(cx, Part::Leave, format!("/v1/session/destroy/{session}"), "");
+        }
+        if core::mem::take(&mut self.registered) {
+            put(cx, Part::Leave, format!("/v1/agent/service/deregister/{SERVICE}"), "");
+        }
+        if matches!(lock, Lock::Holding(_)) {
+            cx.fact(Fact::LeaderLost { why });
+        }
+    }
+
+    /// It is time for a beat.
+    pub(crate) fn beat_now(&mut self, cx: &mut Cx<'_>) {
+        cx.arm(Timer::Beat, BEAT);
+        if self.beating.is_some() {
+            return;
+        }
+        self.beating = Some(cx.now.mono);
+        if self.registered {
+            put(cx, Part::Beat, format!("/v1/agent/check/pass/{SERVICE}"), "");
+        } else {
+            let check = format!(
+                r#"{{"CheckID":"{SERVICE}","Name":"hax stands for election","TTL":"{}s","Status":"passing","DeregisterCriticalServiceAfter":"10m"}}"#,
+                TTL.as_secs()
+            );
+            let body = format!(r#"{{"ID":"{SERVICE}","Name":"{SERVICE}","Check":{check}}}"#);
+            put(cx, Part::Register, "/v1/agent/service/register".into(), &body);
+        }
+    }
+
+    /// It is time to try for the lock again.
+    pub(crate) fn try_again(&mut self, cx: &mut Cx<'_>) {
+        match self.lock.clone() {
+            Lock::None if self.registered => self.create(cx),
+            Lock::Waiting(session) if self.is_free() => self.acquire(cx, session, false),
+            _ => {}
+        }
+    }
+
+    /// Whether nobody holds the lock, as far as has been seen.
+    fn is_free(&self) -> bool {
+        self.seen.as_ref().is_none_or(|seen| seen.session.is_none())
+    }
+
+    fn create(&mut self, cx: &mut Cx<'_>) {
+        self.lock = Lock::Creating;
+        let body = format!(
+            r#"{{"Name":"leader","LockDelay":"{}ms","Checks":["serfHealth","{SERVICE}"]}}"#,
+            LOCK_DELAY.as_millis()
+        );
+        put(cx, Part::Create, "/v1/session/create".into(), &body);
+    }
+
+    fn acquire(&mut self, cx: &mut Cx<'_>, session: Box<str>, held: bool) {
+        let target = format!("/v1/kv/leader?acquire={}", encode(&session));
+        let node = cx.config().node.clone();
+        self.lock = Lock::Acquiring { session, held };
+        put(cx, Part::Acquire, target, &node);
+    }
+
+    pub(crate) fn watch(&mut self, cx: &mut Cx<'_>) {
+        if self.watching || !self.stands {
+            return;
+        }
+        self.watching = true;
+        let wait = cx.config().time.watch;
+        let within = wait + wait / 16 + cx.config().time.call;
+        let target = format!("/v1/kv/leader?index={}&wait={}s", self.index, wait.as_secs());
+        cx.call(Job::Leader(Part::Watch), Method::Get, target, Bytes::new(), within);
+    }
+
+    /// A call of the election has its answer.
+    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, part: Part, answer: Option<&Answer>) {
+        match part {
+            Part::Leave => {}
+            Part::Watch => self.watched(cx, answer),
+            Part::Register | Part::Beat => self.beaten(cx, answer),
+            Part::Create => self.created(cx, answer),
+            Part::Acquire => self.acquired(cx, answer),
+        }
+    }
+
+    fn beaten(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+        let sent = self.beating.take();
+        let taken = answer.is_some_and(|answer| answer.status == 200);
+        // An agent that has lost our check is told of it again.
+        self.registered = taken;
+        if taken {
+            self.beat = self.beat.max(sent);
+            if self.lock == Lock::None && !cx.shared.timers.is_armed(Timer::Acquire) {
+                self.create(cx);
+            }
+        }
+    }
+
+    fn created(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+        #[derive(Deserialize)]
+        struct Created<'a> {
+            #[serde(borrow, rename = "ID")]
+            id: Cow<'a, str>,
+        }
+        let created = answer.filter(|answer| answer.status == 200);
+        match created.map(|answer| json::parse::<Created<'_>>(&answer.body)) {
+            Some(Ok(created)) => {
+                self.backoff.worked();
+                let session: Box<str> = created.id.into();
+                self.lock = Lock::Waiting(session.clone());
+                if self.is_free() {
+                    self.acquire(cx, session, false);
+                }
+            }
+            // The catalog may not have our check yet.
+            _ => {
+                self.lock = Lock::None;
+                self.retry(cx);
+            }
+        }
+    }
+
+    fn acquired(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+        let Lock::Acquiring { session, held } = &self.lock else { return };
+        let (session, held) = (session.clone(), *held);
+        let lock = answer.map(|answer| (answer.status, answer.body.trim_ascii()));
+        if held && lock != Some((200, b"true")) {
+            cx.fact(Fact::LeaderLost { why: "Consul has taken the lock back" });
+        }
+        match lock {
+            Some((200, b"true")) => {
+                self.backoff.worked();
+                self.lock = Lock::Holding(session);
+                if !held {
+                    cx.fact(Fact::LeaderWon {});
+                }
+            }
+            // Somebody else was faster, or the lock is still warm from its last holder.
+            Some((200, _)) => {
+                self.lock = Lock::Waiting(session);
+                let pause = cx.shared.jitter.around(LOCK_DELAY);
+                cx.arm(Timer::Acquire, pause);
+            }
+            // The session may be gone.
+            _ => {
+                self.lock = Lock::None;
+                self.retry(cx);
+            }
+        }
+    }
+
+    fn retry(&mut self, cx: &mut Cx<'_>) {
+        let pause = self.backoff.failed(&mut cx.shared.jitter);
+        cx.arm(Timer::Acquire, pause);
+    }
+
+    fn watched(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+        self.watching = false;
+        let Some(answer) = answer.filter(|answer| matches!(answer.status, 200 | 404)) else {
+            let pause = self.backoff.failed(&mut cx.shared.jitter);
+            cx.arm(Timer::LeaderWatch, pause);
+            return;
+        };
+        // Backwards is a new beginning (Consul API: Blocking Queries).
+        self.index = if answer.index < self.index { 0 } else { answer.index };
+        let seen = match answer.status {
+            404 => Some(Seen::default()),
+            _ => seen(&answer.body),
+        };
+        if let Some(seen) = seen.filter(|seen| self.seen.as_ref() != Some(seen)) {
+            cx.shared.timers.disarm(Timer::Foreign);
+            self.seen = Some(seen.clone());
+            self.follow(cx, &seen);
+        }
+        self.watch(cx);
+    }
+
+    /// The lock has changed.
+    fn follow(&mut self, cx: &mut Cx<'_>, seen: &Seen) {
+        match self.lock.clone() {
+            // Lost, or seen as it was before we had it, or a script has written over our value:
+            // acquiring again tells, and changes nothing for the holder.
+            Lock::Holding(session)
+                if seen.session.as_deref() != Some(&session) || seen.value != cx.config().node =>
+            {
+                self.acquire(cx, session, true);
+            }
+            Lock::Waiting(session) if seen.session.is_none() => self.acquire(cx, session, false),
+            _ if seen.session.is_some() && is_foreign(&seen.value) => {
+                cx.arm(Timer::Foreign, FOREIGN_GRACE);
+            }
+            _ => {}
+        }
+    }
+
+    /// A script has written over the value of a lock whose holder does not mind: the old daemon's
+    /// `elect…` of a shutdown, which leaves the session behind.
+    pub(crate) fn foreign_stays(&self, cx: &mut Cx<'_>) {
+        if let Some(Seen { session: Some(session), value }) = &self.seen
+            && is_foreign(value)
+        {
+            cx.fact(Fact::LeaderStale { value: value.clone() });
+            put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
+        }
+    }
+}
+
+fn put(cx: &mut Cx<'_>, part: Part, target: alloc::string::String, body: &str) {
+    let within = if part == Part::Beat { TTL } else { cx.config().time.call };
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    cx.call(Job::Leader(part), Method::Put, target, body, within);
+}
+
+fn seen(body: &[u8]) -> Option<Seen> {
+    let [entry]: [KvEntry<'_>; 1] = json::parse(body).ok()?;
+    let value = entry.bytes()?;
+    let session = entry.session.filter(|session| !session.is_empty()).map(Into::into);
+    Some(Seen { value: alloc::string::String::from_utf8_lossy(&value).into(), session })
+}
+
+/// Whether a value of the lock names no node: `elect` and digits, or nothing.
+fn is_foreign(value: &str) -> bool {
+    let digits = value.strip_prefix("elect");
+    value.is_empty() || digits.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+}

@@ -1,0 +1,102 @@
+//! Removes old entries from the broadcast queue, which grows for ever otherwise: a watch's payload
+//! of it has about 2,700 entries before old daemons refuse it (D2). The leader does it.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::cx::{Cx, Job, Timer};
+use super::ops::{self, Op};
+use crate::base::fact::Fact;
+use crate::consul::json::{self, Elements, KvEntry};
+use crate::consul::port::{Answer, Method};
+use crate::model::Cluster;
+
+/// What a call of the purge is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The queue's keys.
+    Keys,
+    /// Who has worked how much.
+    Offsets,
+    Delete,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Purge {
+    entries: BTreeSet<u64>,
+    deleting: u32,
+}
+
+impl Purge {
+    pub(crate) fn begin(cx: &mut Cx<'_>) {
+        let pause = cx.config().time.purge;
+        cx.arm(Timer::Purge, pause);
+        cx.cancel_where(|job| matches!(job, Job::Purge(_)));
+        cx.get(Job::Purge(Part::Keys), "/v1/kv/bq/?keys&consistent".into());
+    }
+
+    pub(crate) fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        part: Part,
+        answer: Option<&Answer>,
+        cluster: &Cluster,
+        leads: Option<&str>,
+    ) {
+        let Some(answer) = answer else { return };
+        match part {
+            Part::Keys => {
+                let keys: Vec<&str> = json::parse(&answer.body).unwrap_or_default();
+                let n = |key: &str| key.strip_prefix("bq/")?.parse().ok();
+                self.entries = keys.into_iter().filter_map(n).collect();
+                if self.entries.len() > 1 {
+                    let target = "/v1/kv/bq-delivered/?recurse&consistent".into();
+                    cx.get(Job::Purge(Part::Offsets), target);
+                }
+            }
+            Part::Offsets => {
+                // The last entry stays: it shows where the queue's numbers are.
+                let last = self.entries.pop_last().unwrap_or(0);
+                let kept = u64::try_from(cx.config().limit.queue_entries).unwrap_or(u64::MAX);
+                let until = worked_by_all(answer, cluster).max(last.saturating_sub(kept));
+                self.entries.retain(|n| *n <= until);
+                self.delete(cx, leads);
+            }
+            Part::Delete => {
+                if answer.status == 200 {
+                    cx.fact(Fact::QueuePurged { entries: self.deleting });
+                    self.delete(cx, leads);
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, cx: &mut Cx<'_>, leads: Option<&str>) {
+        let Some(session) = leads.filter(|_| !self.entries.is_empty()) else { return };
+        let mut ops = Vec::from([Op::leads(session)]);
+        while ops.len() < cx.config().limit.transaction_ops
+            && let Some(n) = self.entries.pop_first()
+        {
+            ops.push(Op::delete(&alloc::format!("bq/{n}")));
+        }
+        self.deleting = u32::try_from(ops.len() - 1).unwrap_or(u32::MAX);
+        let within = cx.config().time.call;
+        let body = ops::body(&ops).into();
+        cx.call(Job::Purge(Part::Delete), Method::Put, "/v1/txn".into(), body, within);
+    }
+}
+
+/// The last entry that every node has worked that ever worked any.
+fn worked_by_all(answer: &Answer, cluster: &Cluster) -> u64 {
+    let mut least = None;
+    let mut elements = Elements::new(answer.body.clone());
+    while let Some(Ok(entry)) = elements.next::<KvEntry<'_>>() {
+        let node = entry.key.strip_prefix("bq-delivered/");
+        if node.is_none_or(|node| cluster.conf().node_of(node).is_none()) {
+            continue;
+        }
+        let offset = entry.bytes().and_then(|v| core::str::from_utf8(&v).ok()?.trim().parse().ok());
+        least = Some(least.unwrap_or(u64::MAX).min(offset.unwrap_or(0)));
+    }
+    least.unwrap_or(0)
+}

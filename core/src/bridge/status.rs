@@ -1,0 +1,62 @@
+//! `GET /status`: what the bridge believes and what it owes, for operators.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use serde_json::{Value, json};
+
+use super::Parts;
+use super::cx::Cx;
+use super::lanes::{Key, Stage};
+use crate::consul::replica::Table;
+use crate::http::answer::Answer;
+
+pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
+    let config = cx.config();
+    let view = parts.view(cx.shared.jobs.len(), cx.now.mono);
+    let contact = parts.tables.contact.map(|at| cx.now.mono.micros_since(at) / 1_000);
+    let replicas = Table::ALL.map(|table| {
+        let replica = parts.tables.replica(table);
+        json!({"table": table.name(), "index": replica.index, "loaded": replica.is_loaded()})
+    });
+    let links = parts.links.iter().map(|(link, process, up, in_flight, owed)| {
+        json!({
+            "link": link.to_string(), "process": process.to_string(), "up": up,
+            "in_flight": in_flight, "owed": owed,
+        })
+    });
+    let lanes = parts.lanes.iter().map(|(key, queued, stage)| {
+        let process = match key {
+            Key::Process(process) => process.to_string(),
+            Key::Devices => "devices".into(),
+        };
+        json!({"process": process, "queued": queued, "stage": stage_name(stage)})
+    });
+    let body = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "node": config.node,
+        "process": config.process.to_string(),
+        "ready": view.ready && view.consul && !view.stopping,
+        "stopping": view.stopping,
+        "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls},
+        "leader": {
+            "stands": parts.leader.stands(), "holds": view.leads, "node": parts.leader.value(),
+        },
+        "replicas": replicas,
+        "links": links.collect::<Vec<Value>>(),
+        "lanes": lanes.collect::<Vec<Value>>(),
+        "entries": view.entries,
+        "questions": view.questions,
+    });
+    Answer::say(200, format!("{body}"))
+}
+
+fn stage_name(stage: &Stage) -> &'static str {
+    match stage {
+        Stage::Ready => "ready",
+        Stage::Writing => "writing",
+        Stage::Rereading(_) => "rereading",
+        Stage::Waiting(_) => "waiting",
+    }
+}

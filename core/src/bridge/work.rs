@@ -1,0 +1,154 @@
+//! What is to be written for a process or for devices, and what it takes.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::ops::{Op, Target};
+use super::restarts::Restarts;
+use crate::base::fid::{Fid, Object};
+use crate::base::id::{LinkId, MsgId};
+use crate::base::time::Instant;
+use crate::ha::note::{Note, ObjectState};
+use crate::ha::process::{ProcessEventKind, ProcessType};
+use crate::model::Cluster;
+use crate::model::states::ProcessWord;
+
+/// Which message waits for its acknowledgement.
+pub(crate) type Ack = (LinkId, MsgId);
+
+/// One thing to be written; the next of its lane waits for it.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) what: What,
+    pub(crate) arrived: Instant,
+    /// The word of the process has been read since this work met another writer, so that what we
+    /// hold of it is known to be Consul's.
+    pub(crate) checked: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A process said so; our own events have nobody to acknowledge them to.
+    Said { word: ProcessWord, ack: Option<Ack> },
+    /// Health says that the process is dead.
+    Died { as_leader: bool },
+    /// The process has begun a new life. Its starts are counted, and its last life is declared over.
+    Began,
+    /// Devices changed their state: a process said so, or the broadcast queue did.
+    Devices { notes: Vec<Note>, ack: Option<Ack>, queued: bool },
+}
+
+/// What a work takes now.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Changes that follow; they may be written before the rest.
+    pub(crate) first: Vec<Op>,
+    /// What completes the work.
+    pub(crate) last: Vec<Op>,
+    /// What old daemons are told of it.
+    pub(crate) told: Option<ProcessWord>,
+    /// The restart that is declared with it.
+    pub(crate) restart: bool,
+}
+
+impl Work {
+    pub(crate) fn new(arrived: Instant, what: What) -> Self {
+        Self { what, arrived, checked: false }
+    }
+
+    /// What it takes to write this, as far as is known.
+    pub(crate) fn plan(
+        &self,
+        process: Fid,
+        cluster: &Cluster,
+        restarts: &Restarts,
+        node: &str,
+    ) -> Plan {
+        let there = cluster.word(process).0;
+        match &self.what {
+            What::Said { word, .. } => {
+                let word = cluster.stored_event(process, *word);
+                self.becomes(process, cluster, word, follows_from(word))
+            }
+            What::Died { .. } if !cluster.is_dead(process) => Plan::default(),
+            What::Died { .. } => {
+                let kind = there.map_or(ProcessType::M0d, |word| word.kind);
+                let word = ProcessWord { state: ProcessEventKind::Stopped, kind };
+                self.becomes(process, cluster, word, Some(ObjectState::Transient))
+            }
+            What::Began => {
+                let restart = restarts.is_restart(process, cluster);
+                let mut plan = match (restart, there) {
+                    (true, word) => {
+                        let kind = word.map_or(ProcessType::M0d, |word| word.kind);
+                        let word = ProcessWord { state: ProcessEventKind::Stopped, kind };
+                        self.becomes(process, cluster, word, Some(ObjectState::Failed))
+                    }
+                    (false, _) => Plan::default(),
+                };
+                plan.last.push(restarts.count(process, node));
+                plan.restart = restart;
+                plan
+            }
+            What::Devices { notes, .. } => {
+                let sdev = |note: &Note| Some((device(note.fid, cluster)?, note.state));
+                let changes = notes.iter().filter_map(sdev);
+                let op = |(sdev, state)| Some(Op::entry(sdev, &cluster.change(sdev, state)?));
+                Plan { first: changes.filter_map(op).collect(), ..Plan::default() }
+            }
+        }
+    }
+
+    fn becomes(
+        &self,
+        process: Fid,
+        cluster: &Cluster,
+        word: ProcessWord,
+        effect: Option<ObjectState>,
+    ) -> Plan {
+        let changes = effect.map(|state| cluster.follows(process, state)).unwrap_or_default();
+        let first = changes.iter().map(|(object, entry)| Op::entry(*object, entry)).collect();
+        let (there, index) = cluster.word(process);
+        // What is known only from the replica is written again, which checks it.
+        let holds = self.checked && there == Some(word);
+        let op = word.to_json().filter(|_| !holds).map(|value| {
+            let key = format!("processes/{process}");
+            Op::cas(Target::Word(process), &key, value.as_bytes(), index)
+        });
+        // m0mkfs is nobody else's business.
+        let told = (op.is_some() && word.kind != ProcessType::Mkfs).then_some(word);
+        Plan { first, last: op.into_iter().collect(), told, restart: false }
+    }
+}
+
+/// The state that the objects of a process follow when it says this; nothing if they do not.
+fn follows_from(word: ProcessWord) -> Option<ObjectState> {
+    match (word.kind, word.state) {
+        (ProcessType::Mkfs, _) => None,
+        (_, ProcessEventKind::Started) => Some(ObjectState::DtmRecovering),
+        (_, ProcessEventKind::DtmRecovered) => Some(ObjectState::Online),
+        (_, ProcessEventKind::Stopped) => Some(ObjectState::Failed),
+        _ => None,
+    }
+}
+
+/// The storage device that a note is about: itself, or the one in a drive.
+pub(crate) fn device(object: Fid, cluster: &Cluster) -> Option<Fid> {
+    match object.object()? {
+        Object::Sdev => cluster.conf().sdev(object).map(|_| object),
+        Object::Drive => cluster.conf().sdev_in(object),
+        _ => None,
+    }
+}
+
+/// What a message of the broadcast queue says of a process, for old daemons (`hax.md` 1.7).
+pub(crate) fn update(process: Fid, word: ProcessWord, timestamp: &str) -> Option<Box<str>> {
+    let (state, kind) = (word.state.kv_name()?, word.kind.kv_name()?);
+    Some(
+        format!(
+            r#"{{"timestamp": "{timestamp}", "message_type": "PROCESS-STATE-UPDATE", "payload": {{"fid": "{process}", "state": "{state}", "type": "{kind}"}}}}"#
+        )
+        .into(),
+    )
+}

@@ -1,0 +1,333 @@
+//! The configuration under `m0conf/`: two trees of software (by name and by fid) and one of
+//! hardware, indexed by fid and both ways.
+
+mod take;
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::table::FidTable;
+use crate::base::fid::Fid;
+use crate::ha::note::ObjectState;
+pub(in crate::model) use take::with_state;
+
+/// The configuration. Entries may be taken in any order.
+#[derive(Clone, Debug)]
+pub struct Conf {
+    nodes: FidTable<Node>,
+    /// What is on each node, also before the node's own entry is taken.
+    on_node: FidTable<OnNode>,
+    by_host: BTreeMap<Box<str>, Fid>,
+    processes: FidTable<Process>,
+    services: FidTable<Service>,
+    sdevs: FidTable<ObjectState>,
+    drives: FidTable<Drive>,
+    drive_of: FidTable<Fid>,
+    enclosures: FidTable<ObjectState>,
+    controllers: FidTable<ObjectState>,
+    endpoints: BTreeMap<Fid, Box<str>>,
+    confds: Vec<Fid>,
+    profiles: Vec<Fid>,
+    entries: BTreeMap<Fid, Entry>,
+}
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its host name.
+    pub name: Box<str>,
+    /// The state that its entry tells.
+    pub state: ObjectState,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OnNode {
+    processes: Vec<Fid>,
+    enclosures: Vec<Fid>,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// The node on which it runs.
+    pub node: Fid,
+    /// Its services, in the order of their keys.
+    pub services: Vec<Fid>,
+    /// Whether one of them is a confd.
+    pub confd: bool,
+    /// Whether one of them is an I/O service.
+    pub ios: bool,
+    /// Whether one of them is the HA service: it is a hax.
+    pub hax: bool,
+}
+
+impl Process {
+    /// Whether it serves nobody: hare's servers have a confd or an I/O service.
+    #[must_use]
+    pub fn is_client(&self) -> bool {
+        !(self.confd || self.ios || self.hax)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Service {
+    process: Fid,
+    sdevs: Vec<Fid>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Drive {
+    sdev: Fid,
+    controller: Fid,
+}
+
+/// The entry of an object as Consul holds it, for whoever is to change its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The whole key.
+    pub key: Box<str>,
+    /// JSON.
+    pub value: Box<str>,
+    /// `ModifyIndex`.
+    pub index: u64,
+}
+
+impl Default for Conf {
+    fn default() -> Self {
+        Self {
+            nodes: FidTable::new(b'n'),
+            on_node: FidTable::new(b'n'),
+            by_host: BTreeMap::new(),
+            processes: FidTable::new(b'r'),
+            services: FidTable::new(b's'),
+            sdevs: FidTable::new(b'd'),
+            drives: FidTable::new(b'k'),
+            drive_of: FidTable::new(b'd'),
+            enclosures: FidTable::new(b'e'),
+            controllers: FidTable::new(b'c'),
+            endpoints: BTreeMap::new(),
+            confds: Vec::new(),
+            profiles: Vec::new(),
+            entries: BTreeMap::new(),
+        }
+    }
+}
+
+impl Conf {
+    /// A process, if it is configured.
+    #[must_use]
+    pub fn get_process(&self, fid: Fid) -> Option<&Process> {
+        self.processes.get(fid)
+    }
+
+    /// All processes, in a fixed order.
+    pub fn processes(&self) -> impl Iterator<Item = (Fid, &Process)> {
+        self.processes.iter()
+    }
+
+    /// The processes that serve the configuration, in the order of their keys.
+    #[must_use]
+    pub fn confds(&self) -> &[Fid] {
+        &self.confds
+    }
+
+    /// All nodes, in a fixed order.
+    pub fn nodes(&self) -> impl Iterator<Item = (Fid, &Node)> {
+        self.nodes.iter()
+    }
+
+    /// The node of a host.
+    #[must_use]
+    pub fn node_of(&self, host: &str) -> Option<Fid> {
+        self.by_host.get(host).copied()
+    }
+
+    /// The processes of a node, in the order of their keys.
+    #[must_use]
+    pub fn processes_on(&self, node: Fid) -> &[Fid] {
+        self.on_node.get(node).map_or(&[], |there| &there.processes)
+    }
+
+    /// The enclosures of a node, in the order of their keys.
+    #[must_use]
+    pub fn enclosures_of(&self, node: Fid) -> &[Fid] {
+        self.on_node.get(node).map_or(&[], |there| &there.enclosures)
+    }
+
+    /// The process of a service.
+    #[must_use]
+    pub fn process_of(&self, service: Fid) -> Option<Fid> {
+        self.services.get(service).map(|service| service.process)
+    }
+
+    /// The storage devices of a process, service by service.
+    pub fn sdevs_of(&self, process: Fid) -> impl Iterator<Item = Fid> {
+        let services = self.processes.get(process).map_or(&[][..], |process| &process.services);
+        let sdevs = |service: &Fid| self.services.get(*service).map(|service| &*service.sdevs);
+        services.iter().filter_map(sdevs).flatten().copied()
+    }
+
+    /// The state that a storage device's entry tells.
+    #[must_use]
+    pub fn sdev(&self, sdev: Fid) -> Option<ObjectState> {
+        self.sdevs.get(sdev).copied()
+    }
+
+    /// The storage device in a drive.
+    #[must_use]
+    pub fn sdev_in(&self, drive: Fid) -> Option<Fid> {
+        self.drives.get(drive).map(|drive| drive.sdev)
+    }
+
+    /// The drive of a storage device.
+    #[must_use]
+    pub fn drive_of(&self, sdev: Fid) -> Option<Fid> {
+        self.drive_of.get(sdev).copied()
+    }
+
+    /// The controller of a process's devices.
+    #[must_use]
+    pub fn controller_of(&self, process: Fid) -> Option<Fid> {
+        let drive = self.sdevs_of(process).find_map(|sdev| self.drive_of(sdev))?;
+        self.drives.get(drive).map(|drive| drive.controller)
+    }
+
+    /// The storage device with this path on a host.
+    #[must_use]
+    pub fn sdev_at(&self, host: &str, path: &str) -> Option<Fid> {
+        let processes = self.processes_on(self.node_of(host)?);
+        let mut sdevs = processes.iter().flat_map(|process| self.sdevs_of(*process));
+        sdevs.find(|sdev| {
+            self.entry(*sdev).and_then(|entry| take::path_of(&entry.value)).as_deref() == Some(path)
+        })
+    }
+
+    /// The host name of a node.
+    #[must_use]
+    pub fn host(&self, node: Fid) -> Option<&str> {
+        self.nodes.get(node).map(|node| &*node.name)
+    }
+
+    /// The host on which a process is configured.
+    #[must_use]
+    pub fn host_of(&self, process: Fid) -> Option<&str> {
+        self.host(self.get_process(process)?.node)
+    }
+
+    /// Where each process listens.
+    pub fn endpoints(&self) -> impl Iterator<Item = (Fid, &str)> {
+        self.endpoints.iter().map(|(fid, endpoint)| (*fid, &**endpoint))
+    }
+
+    /// Where `process` listens.
+    #[must_use]
+    pub fn endpoint(&self, process: Fid) -> Option<&str> {
+        self.endpoints.get(&process).map(|endpoint| &**endpoint)
+    }
+
+    /// The first profile.
+    #[must_use]
+    pub fn profile(&self) -> Option<Fid> {
+        self.profiles.first().copied()
+    }
+
+    /// The entry of an object, as Consul holds it.
+    #[must_use]
+    pub fn entry(&self, object: Fid) -> Option<&Entry> {
+        self.entries.get(&object)
+    }
+
+    /// Forgets the entry of an object, not the object.
+    pub fn forget(&mut self, object: Fid) {
+        self.entries.remove(&object);
+    }
+
+    /// Forgets which writes the entries are of.
+    pub fn forget_indexes(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.index = 0);
+    }
+
+    /// How many entries have an object.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is configured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The state that the configuration itself tells of an object: a node, device, drive, enclosure
+    /// or controller.
+    #[must_use]
+    pub fn own_state(&self, object: Fid) -> Option<ObjectState> {
+        use crate::base::fid::Object;
+        match object.object()? {
+            Object::Node => self.nodes.get(object).map(|node| node.state),
+            Object::Enclosure => self.enclosures.get(object).copied(),
+            Object::Controller => self.controllers.get(object).copied(),
+            Object::Sdev => self.sdev(object),
+            Object::Drive => {
+                self.sdev_in(object).map(|sdev| self.sdev(sdev).unwrap_or(ObjectState::Online))
+            }
+            _ => None,
+        }
+    }
+
+    /// All objects of whose state the configuration itself tells.
+    pub fn own_objects(&self) -> impl Iterator<Item = Fid> {
+        let nodes = self.nodes.iter().map(|(fid, _)| fid);
+        nodes
+            .chain(self.enclosures.iter().map(|(fid, _)| fid))
+            .chain(self.controllers.iter().map(|(fid, _)| fid))
+            .chain(self.sdevs.iter().map(|(fid, _)| fid))
+            .chain(self.drives.iter().map(|(fid, _)| fid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_taken_in_any_order_and_odd_ones_change_nothing() {
+        let mut conf = Conf::default();
+        let node = "nodes/0x6e00000000000001:0x0";
+        let process = "processes/0x7200000000000001:0x1";
+        let entries: [(&str, &str); 6] = [
+            (
+                &alloc::format!("{node}/{process}/services/0x7300000000000001:0x3"),
+                r#"{"name": "confd", "state": "M0_NC_UNKNOWN"}"#,
+            ),
+            (&alloc::format!("{node}/{process}"), r#"{"name": "m0_server", "state": "x"}"#),
+            (
+                &alloc::format!("{node}/{process}/services/0x7300000000000001:0x2"),
+                r#"{"name": "rms"}"#,
+            ),
+            (node, r#"{"name": "ssu1", "state": "M0_NC_UNKNOWN"}"#),
+            ("nodes/ssu1/processes/1/endpoint", "inet:tcp:127.0.1.1@22002"),
+            ("nodes/ssu1/processes/1/services/rms", "2"),
+        ];
+        for (key, value) in entries {
+            assert!(conf.take(key, value.as_bytes(), 7), "{key}");
+        }
+        for (key, value) in [
+            ("nodes/0x7200000000000001:0x1", "{}"),
+            ("nodes/0x6e00000000000001:0x1", "not json"),
+            ("nodes/ssu1/processes/x/endpoint", "y"),
+            ("a/b/c/d/e/f/g/h/i/j/k/l", "{}"),
+            ("", ""),
+        ] {
+            assert!(!conf.take(key, value.as_bytes(), 7), "{key}");
+        }
+        let process = conf.get_process(Fid::process(1)).expect("it was taken");
+        assert!(process.confd && !process.hax);
+        assert_eq!(process.services, [Fid::service(2), Fid::service(3)]);
+        assert_eq!(conf.host(process.node), Some("ssu1"));
+        assert_eq!(conf.process_of(Fid::service(3)), Some(Fid::process(1)));
+        assert_eq!(conf.endpoint(Fid::process(1)), Some("inet:tcp:127.0.1.1@22002"));
+    }
+}

@@ -1,0 +1,84 @@
+//! What follows from a process's new state in the configuration: the states of the process itself,
+//! its devices, their controller, and of the node and its enclosure (`hax.md` 1.13).
+
+use alloc::vec::Vec;
+
+use super::cluster::Cluster;
+use super::conf::{Entry, with_state};
+use super::states;
+use crate::base::fid::{Fid, Object};
+use crate::ha::note::ObjectState;
+
+impl Cluster {
+    /// The entries that are to be written when `process` has become `state`, each with its new
+    /// value and the index of the one that it replaces. What says so already is not among them.
+    ///
+    /// Devices that have failed or are being repaired stay as they are. A node and its enclosure
+    /// follow their I/O processes: down with the last of them, up with the first.
+    #[must_use]
+    pub fn follows(&self, process: Fid, state: ObjectState) -> Vec<(Fid, Entry)> {
+        let conf = self.conf();
+        let Some(entry) = conf.get_process(process) else { return Vec::new() };
+        if entry.hax {
+            return Vec::new();
+        }
+        let mut changes = Vec::new();
+        let mut change = |object: Fid, state| {
+            changes.extend(self.change(object, state).map(|entry| (object, entry)));
+        };
+        change(process, state);
+        // A device cannot come back from FAILED by itself, so its process takes it down gently.
+        let device = if state == ObjectState::Failed { ObjectState::Transient } else { state };
+        for sdev in conf.sdevs_of(process) {
+            if !conf.sdev(sdev).is_some_and(keeps) {
+                change(sdev, device);
+            }
+        }
+        if let Some(controller) = conf.controller_of(process) {
+            change(controller, state);
+        }
+        if let Some(state) =
+            entry.ios.then(|| self.node_after(entry.node, process, state)).flatten()
+        {
+            change(entry.node, state);
+            conf.enclosures_of(entry.node).iter().for_each(|enclosure| change(*enclosure, state));
+        }
+        changes
+    }
+
+    /// The entry of `object` as it is to be; nothing if it is so, or is not configured.
+    #[must_use]
+    pub fn change(&self, object: Fid, state: ObjectState) -> Option<Entry> {
+        let entry = self.conf().entry(object)?;
+        let text = match object.object()? {
+            Object::Process => states::process_text(state),
+            Object::Sdev => states::device_text(state),
+            _ => states::hardware_text(state),
+        };
+        let value = with_state(&entry.value, text)?;
+        let holds = states::state_text(&entry.value).as_deref() == Some(text);
+        (!holds).then(|| Entry { value, ..entry.clone() })
+    }
+
+    /// What becomes of a node when one of its I/O processes has become `state`; nothing while
+    /// another one decides.
+    fn node_after(&self, node: Fid, process: Fid, state: ObjectState) -> Option<ObjectState> {
+        let conf = self.conf();
+        let is_ios = |p: &&Fid| conf.get_process(**p).is_some_and(|process| process.ios);
+        let others = || conf.processes_on(node).iter().filter(is_ios).filter(|p| **p != process);
+        let any = |wanted| others().any(|other| self.state(*other) == wanted);
+        match state {
+            ObjectState::Online => Some(state),
+            _ if any(ObjectState::Online) => None,
+            ObjectState::DtmRecovering => Some(state),
+            _ if any(ObjectState::DtmRecovering) => None,
+            _ => Some(state),
+        }
+    }
+}
+
+/// Whether a device keeps its state whatever its process does.
+fn keeps(state: ObjectState) -> bool {
+    use ObjectState::{Failed, Rebalance, Repair, Repaired};
+    matches!(state, Failed | Repair | Repaired | Rebalance)
+}
