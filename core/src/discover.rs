@@ -1,7 +1,8 @@
 //! Who we are: what a drop-in finds out from Consul before it can listen.
 //!
 //! The service `hax` of our node names our process (its id), our endpoint (address and port) and
-//! our HTTP port (`http_port` of its meta). Whatever is given is not asked for.
+//! our HTTP port (`http_port` of its meta); the key `ssl/hax` says whether HTTP is served by TLS
+//! (`hax.md` 1.1). Whatever is given is not asked for.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -9,6 +10,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -16,7 +18,7 @@ use crate::base::id::CallId;
 use crate::base::retry::{Backoff, Jitter};
 use crate::base::time::{Instant, Next, Now};
 use crate::consul::json::{self, Elements, Instance};
-use crate::consul::port::{Call, Command, Method};
+use crate::consul::port::{Answer, Call, Command, Method, Reply};
 use crate::model::health::{host_of, process_of_service_id};
 use crate::node::{Input, Output};
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub motr_endpoint: Option<Box<str>>,
     /// Where we serve HTTP.
     pub http: Option<(Box<str>, u16)>,
+    /// Whether the key `ssl/hax` counts.
+    pub ask_tls: bool,
     /// For jitter.
     pub seed: u64,
 }
@@ -52,6 +56,38 @@ pub struct Identity {
     pub http_host: Box<str>,
     /// Where we serve HTTP: port.
     pub http_port: u16,
+    /// With what it is served by TLS, if it is.
+    pub http_tls: Option<TlsFiles>,
+}
+
+/// The value of `ssl/hax`, as far as it counts: paths on our machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate's.
+    pub cert: Box<str>,
+    /// Its key's.
+    pub key: Box<str>,
+}
+
+/// The value of `ssl/hax`.
+#[derive(Deserialize)]
+struct Ssl {
+    http_protocol: Box<str>,
+    #[serde(default)]
+    cert_path: Box<str>,
+    #[serde(default)]
+    key_path: Box<str>,
+}
+
+/// What Consul is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// What the local agent's node is called.
+    Node,
+    /// What our entry says.
+    Entry,
+    /// Whether HTTP is served by TLS.
+    Tls,
 }
 
 /// What an entry of the catalog tells: process, endpoint, HTTP host and port.
@@ -68,8 +104,10 @@ pub struct Discovery {
     jitter: Jitter,
     backoff: Backoff,
     next_call: CallId,
-    call: Option<CallId>,
+    call: Option<(CallId, Question)>,
     retry_at: Option<Instant>,
+    tls_known: bool,
+    http_tls: Option<TlsFiles>,
     found: Option<Identity>,
     stopped: bool,
 }
@@ -86,6 +124,8 @@ impl Discovery {
             next_call: CallId(1),
             call: None,
             retry_at: None,
+            tls_known: false,
+            http_tls: None,
             found: None,
             stopped: false,
         }
@@ -95,26 +135,40 @@ impl Discovery {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         match input {
             Input::Stop => self.stopped = true,
-            Input::Consul(reply) if self.call == Some(reply.id) => {
-                self.call = None;
-                let taken = match reply.result {
-                    Ok(answer) if answer.status == 200 => self.take(answer.body),
-                    Ok(answer) => Err(alloc::format!("Consul says {}", answer.status).into()),
-                    Err(unanswered) => Err(unanswered.why().into()),
-                };
-                match taken {
-                    Ok(()) => self.backoff.worked(),
-                    Err(why) => {
-                        let what = "looking up who we are; waiting";
-                        out.push(Output::Fact(Fact::ConsulFailed { call: reply.id, what, why }));
-                        let pause = self.backoff.failed(&mut self.jitter);
-                        self.retry_at = Some(now.mono.after(pause));
-                    }
-                }
-            }
-            Input::Tick | Input::Net(_) | Input::Consul(_) | Input::Http(_) => {}
+            Input::Consul(reply) => self.answered(now, reply, out),
+            Input::Tick | Input::Net(_) | Input::Http(_) => {}
         }
         self.go_on(now, out)
+    }
+
+    fn answered(&mut self, now: Now, reply: Reply, out: &mut Vec<Output>) {
+        let Some((_, question)) = self.call.take_if(|(id, _)| *id == reply.id) else { return };
+        let taken = match (reply.result, question) {
+            (Err(unanswered), _) => Err(unanswered.why().into()),
+            (Ok(Answer { status: 200, body, .. }), Question::Node) => self.take_node(&body),
+            (Ok(Answer { status: 200, body, .. }), Question::Entry) => self.take_entry(body),
+            (Ok(Answer { status: 200, body, .. }), Question::Tls) => {
+                self.take_tls(&body, out);
+                Ok(())
+            }
+            (Ok(Answer { status: 404, .. }), Question::Tls) => {
+                self.tls_known = true;
+                Ok(())
+            }
+            (Ok(Answer { status, body, .. }), _) => {
+                let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+                Err(alloc::format!("Consul says {status}: {}", text.trim()).into())
+            }
+        };
+        match taken {
+            Ok(()) => self.backoff.worked(),
+            Err(why) => {
+                let what = "looking up who we are; waiting";
+                out.push(Output::Fact(Fact::ConsulFailed { call: reply.id, what, why }));
+                let pause = self.backoff.failed(&mut self.jitter);
+                self.retry_at = Some(now.mono.after(pause));
+            }
+        }
     }
 
     fn go_on(&mut self, now: Now, out: &mut Vec<Output>) -> Next {
@@ -128,12 +182,13 @@ impl Discovery {
             self.retry_at = None;
         }
         if self.call.is_none() {
-            let target = match &self.config.node {
-                None => "/v1/agent/self",
-                Some(_) => "/v1/catalog/service/hax",
+            let (question, target) = match &self.config.node {
+                None => (Question::Node, "/v1/agent/self"),
+                Some(_) if self.is_known() => (Question::Tls, "/v1/kv/ssl/hax?raw"),
+                Some(_) => (Question::Entry, "/v1/catalog/service/hax"),
             };
             let id = self.next_call.mint();
-            self.call = Some(id);
+            self.call = Some((id, question));
             let (target, body) = (String::from(target), Bytes::new());
             let call =
                 Call { id, method: Method::Get, target, body, within: WITHIN, body_max: 1 << 22 };
@@ -142,15 +197,23 @@ impl Discovery {
         Next::Wait
     }
 
-    /// Whether everything is known, given or found.
+    /// Whether all but TLS is known, given or found.
+    fn is_known(&self) -> bool {
+        let Config { node, fid, motr_endpoint, http, .. } = &self.config;
+        node.is_some() && fid.is_some() && motr_endpoint.is_some() && http.is_some()
+    }
+
+    /// Whether everything is known.
     fn complete(&mut self) -> bool {
         if let Config {
             node: Some(node),
             fid: Some(fid),
             motr_endpoint: Some(endpoint),
             http: Some((host, port)),
+            ask_tls,
             ..
         } = &self.config
+            && (self.tls_known || !ask_tls)
         {
             self.found = Some(Identity {
                 node: node.clone(),
@@ -158,18 +221,34 @@ impl Discovery {
                 endpoint: endpoint.clone(),
                 http_host: host.clone(),
                 http_port: *port,
+                http_tls: self.http_tls.clone(),
             });
         }
         self.found.is_some()
     }
 
-    fn take(&mut self, body: Bytes) -> Result<(), Box<str>> {
-        let Some(node) = &self.config.node else {
-            let agent: serde_json::Value = json::parse(&body)?;
-            let name = agent["Config"]["NodeName"].as_str().ok_or("the agent has no name")?;
-            self.config.node = Some(host_of(name).into());
-            return Ok(());
-        };
+    fn take_node(&mut self, body: &[u8]) -> Result<(), Box<str>> {
+        let agent: serde_json::Value = json::parse(body)?;
+        let name = agent["Config"]["NodeName"].as_str().ok_or("the agent has no name")?;
+        self.config.node = Some(host_of(name).into());
+        Ok(())
+    }
+
+    /// A value that cannot be read counts as none, as with the old daemon.
+    fn take_tls(&mut self, body: &[u8], out: &mut Vec<Output>) {
+        self.tls_known = true;
+        match json::parse::<Ssl>(body) {
+            Ok(Ssl { http_protocol, cert_path: cert, key_path: key }) => {
+                if &*http_protocol == "https" {
+                    self.http_tls = Some(TlsFiles { cert, key });
+                }
+            }
+            Err(_) => out.push(Output::Fact(Fact::EntrySkipped { key: "ssl/hax".into() })),
+        }
+    }
+
+    fn take_entry(&mut self, body: Bytes) -> Result<(), Box<str>> {
+        let Some(node) = &self.config.node else { return Ok(()) };
         let node = node.clone();
         let mut elements = Elements::new(body);
         let mut best: Option<(u64, Found)> = None;
@@ -193,7 +272,10 @@ impl Discovery {
             }
         }
         let Some((_, (fid, endpoint, http))) = best else {
-            return Err(alloc::format!("Consul's catalog has no service hax on node {node}").into());
+            return Err(alloc::format!(
+                "Consul's catalog has no service hax on node {node} that the token may read"
+            )
+            .into());
         };
         self.config.fid.get_or_insert(fid);
         self.config.motr_endpoint.get_or_insert(endpoint);
@@ -208,5 +290,75 @@ impl Discovery {
     /// [`Stopped`] if a stop came first.
     pub fn into_result(self) -> Result<Identity, Stopped> {
         self.found.ok_or(Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    const ENTRY: &str = r#"[{"Node": "ssu1:1", "Address": "10.0.0.1", "ServiceID": "4",
+        "ServiceAddress": "inet:stream:10.0.0.1", "ServicePort": 22001,
+        "ServiceMeta": {"http_port": "8009"}, "ModifyIndex": 7}]"#;
+
+    /// Asks until all is known, with an answer for each target; what it was and what was asked.
+    fn ask(
+        config: Config,
+        answer: impl Fn(&str) -> (u16, &'static str),
+    ) -> (Identity, Vec<String>) {
+        let mut discovery = Discovery::new(config);
+        let (mut asked, mut input) = (vec![], Input::Tick);
+        loop {
+            let mut out = vec![];
+            if discovery.handle(Now::default(), input, &mut out) == Next::Exit {
+                return (discovery.into_result().unwrap(), asked);
+            }
+            let call = out.into_iter().find_map(|output| match output {
+                Output::Consul(Command::Call(call)) => Some(call),
+                _ => None,
+            });
+            let Call { id, target, .. } = *call.unwrap();
+            let (status, body) = answer(&target);
+            asked.push(target);
+            let body = Bytes::from_static(body.as_bytes());
+            input = Input::Consul(Reply { id, result: Ok(Answer { status, index: 1, body }) });
+        }
+    }
+
+    fn tls(status: u16, value: &'static str) -> Option<TlsFiles> {
+        let config = Config { node: Some("ssu1".into()), ask_tls: true, ..Config::default() };
+        let (found, asked) = ask(config, |target| match target {
+            "/v1/catalog/service/hax" => (200, ENTRY),
+            _ => (status, value),
+        });
+        assert_eq!(asked, ["/v1/catalog/service/hax", "/v1/kv/ssl/hax?raw"]);
+        assert_eq!((&*found.http_host, found.http_port), ("10.0.0.1", 8009));
+        found.http_tls
+    }
+
+    #[test]
+    fn the_key_says_whether_http_is_served_by_tls() {
+        let https = r#"{"http_protocol": "https", "cert_path": "/c", "key_path": "/k"}"#;
+        let files = TlsFiles { cert: "/c".into(), key: "/k".into() };
+        assert_eq!(tls(200, https), Some(files));
+        assert_eq!(tls(200, r#"{"http_protocol": "http"}"#), None);
+        assert_eq!(tls(404, ""), None);
+        assert_eq!(tls(200, "nonsense"), None);
+    }
+
+    #[test]
+    fn what_is_given_is_not_asked_for() {
+        let config = Config {
+            node: Some("ssu1".into()),
+            fid: Some(Fid::process(4)),
+            motr_endpoint: Some("inet:stream:10.0.0.1@22001".into()),
+            http: Some(("h".into(), 1)),
+            ask_tls: false,
+            seed: 0,
+        };
+        let (found, asked) = ask(config, |_| unreachable!());
+        assert_eq!((found.fid, asked.len()), (Fid::process(4), 0));
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
+use crate::consul::{ConsulUrl, Datacenter};
 use crate::values::{
-    ConsulUrl, FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size,
-    Span,
+    FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span,
 };
 use crate::{exit, ham};
 
@@ -26,6 +26,12 @@ pub enum Command {
     /// Run the bridge of this node.
     #[command(long_about = RUN, after_long_help = exit::HELP, args_override_self = true)]
     Run(Box<RunArgs>),
+    /// Show what the hax of this node does: ready, leader, links, and what is owed to whom.
+    #[command(long_about = STATUS, after_long_help = exit::HELP, args_override_self = true)]
+    Status(Box<StatusArgs>),
+    /// Check settings, certificates, Consul, hax's entry and ports, a line each.
+    #[command(long_about = CHECK, after_long_help = exit::HELP, args_override_self = true)]
+    Check(Box<CheckArgs>),
     /// Play a Motr process: speak its part over an HA link.
     #[command(long_about = ham::HELP, after_long_help = ham::EXITS, args_override_self = true)]
     Ham(HamArgs),
@@ -37,13 +43,29 @@ pub enum Command {
 const RUN: &str = "\
 Run the bridge of this node.
 
-Each setting is taken from the first of these that has it: the flag, its
-environment variable, the configuration file, Consul, the default. Without any of
-them hax asks the local Consul agent for its node and finds its own entry (service
-`hax`) there; it waits, and says so, as long as Consul or the entry is missing.
+Each setting is taken from the first of these that has it: the flag, its HAX_
+variable, the configuration file, the variable of Consul's or hare's own tools
+(CONSUL_HTTP_ADDR and its like, HARE_HAX_NODE_NAME), the default. Who it is hax
+asks Consul, as far as no setting says it: the local agent names the node, and the
+service `hax` on that node is hax's own entry. It waits, and says so, as long as
+Consul or the entry is missing. CONSUL_NAMESPACE has no effect: namespaces are of
+Consul's Enterprise edition, and hare's keys and services are in the default one.
 
 Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop;
-a second one stops at once.";
+a second one stops at once. SIGHUP reads certificates, keys and tokens again.";
+
+const STATUS: &str = "\
+Show what the hax of this node does: ready, leader, links, and what is owed to whom.
+
+It is found as `hax run` finds where to listen: give the same flags, variables and
+file; without --http Consul says where it is. The exit code is 0 if hax is ready, 5
+if it answers and is not, and 1 if it does not answer.";
+
+const CHECK: &str = "\
+Check settings, certificates, Consul, hax's entry and ports, a line each: `ok`, or
+`FAIL` and what to do. Give the same flags, variables and file as to `hax run`.
+Nothing is changed; a hax may run meanwhile. The exit code is 0 if all is well, and 1
+if not.";
 
 /// `hax run`.
 #[derive(Debug, Args)]
@@ -64,12 +86,47 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Flags {
-    /// The local Consul agent, http://HOST:PORT [default: $CONSUL_HTTP_ADDR or http://127.0.0.1:8500].
+    /// The local Consul agent: http://HOST:PORT, https://HOST:PORT or unix:///PATH
+    /// [default: $CONSUL_HTTP_ADDR with $CONSUL_HTTP_SSL, or http://127.0.0.1:8500].
     #[arg(long, env = "HAX_CONSUL", value_name = "URL", help_heading = "Consul")]
     pub consul: Option<ConsulUrl>,
-    /// File with the ACL token for Consul [default: the token is $CONSUL_HTTP_TOKEN].
+    /// File with the ACL token for Consul, read again when Consul refuses the token and on SIGHUP. A
+    /// token itself is no flag: everybody on the machine sees the flags of a process
+    /// [default: $CONSUL_HTTP_TOKEN_FILE, or the token in $CONSUL_HTTP_TOKEN].
     #[arg(long, env = "HAX_CONSUL_TOKEN_FILE", value_name = "FILE", help_heading = "Consul")]
     pub consul_token_file: Option<PathBuf>,
+    /// File with USER:PASSWORD for a proxy before Consul that wants basic authentication
+    /// [default: $CONSUL_HTTP_AUTH].
+    #[arg(long, env = "HAX_CONSUL_AUTH_FILE", value_name = "FILE", help_heading = "Consul")]
+    pub consul_auth_file: Option<PathBuf>,
+    /// Certificate authorities to trust for https://, PEM [default: $CONSUL_CACERT, or the machine's].
+    #[arg(long, env = "HAX_CONSUL_CA_FILE", value_name = "FILE", help_heading = "Consul")]
+    pub consul_ca_file: Option<PathBuf>,
+    /// Directory of such files [default: $CONSUL_CAPATH].
+    #[arg(long, env = "HAX_CONSUL_CA_DIR", value_name = "DIR", help_heading = "Consul")]
+    pub consul_ca_dir: Option<PathBuf>,
+    /// hax's own certificate, PEM, for a Consul with verify_incoming [default: $CONSUL_CLIENT_CERT].
+    #[arg(long, env = "HAX_CONSUL_CERT", value_name = "FILE", help_heading = "Consul")]
+    pub consul_cert: Option<PathBuf>,
+    /// Its private key, PEM [default: $CONSUL_CLIENT_KEY].
+    #[arg(long, env = "HAX_CONSUL_KEY", value_name = "FILE", help_heading = "Consul")]
+    pub consul_key: Option<PathBuf>,
+    /// The name that Consul's certificate must have [default: $CONSUL_TLS_SERVER_NAME, or the URL's
+    /// host].
+    #[arg(long, env = "HAX_CONSUL_SERVER_NAME", value_name = "NAME", help_heading = "Consul")]
+    pub consul_server_name: Option<String>,
+    /// Whether Consul's certificate is verified [default: $CONSUL_HTTP_SSL_VERIFY, or true].
+    #[arg(
+        long,
+        env = "HAX_CONSUL_TLS_VERIFY",
+        value_name = "BOOL",
+        num_args = 1,
+        help_heading = "Consul"
+    )]
+    pub consul_tls_verify: Option<bool>,
+    /// The datacenter to ask, where it is not the agent's own [default: the agent's].
+    #[arg(long, env = "HAX_CONSUL_DATACENTER", value_name = "NAME", help_heading = "Consul")]
+    pub consul_datacenter: Option<Datacenter>,
     /// Time limit of one request to Consul; blocking queries have it on top of their wait [default: 5s].
     #[arg(long, env = "HAX_CONSUL_TIMEOUT", value_name = "TIME", help_heading = "Consul")]
     pub consul_timeout: Option<Span>,
@@ -87,6 +144,17 @@ pub struct Flags {
     /// Where HTTP is served [default: from Consul, the entry's host and `http_port`].
     #[arg(long, env = "HAX_HTTP", value_name = "ADDRESS:PORT", help_heading = "This node")]
     pub http: Option<HostPort>,
+    /// Serve HTTPS with this certificate, PEM, its chain after it [default: from Consul, the key
+    /// ssl/hax, unless --http is given].
+    #[arg(long, env = "HAX_HTTP_CERT", value_name = "FILE", help_heading = "This node")]
+    pub http_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, env = "HAX_HTTP_KEY", value_name = "FILE", help_heading = "This node")]
+    pub http_key: Option<PathBuf>,
+    /// File with a token that HTTP requests must bring (Authorization: Bearer TOKEN), except GET / and
+    /// the probes /healthz and /readyz; Consul's watches can send such a header [default: none].
+    #[arg(long, env = "HAX_HTTP_TOKEN_FILE", value_name = "FILE", help_heading = "This node")]
+    pub http_token_file: Option<PathBuf>,
 
     /// How to speak with Motr [default: auto].
     #[arg(long, env = "HAX_MOTR", value_name = "HOW", help_heading = "Motr")]
@@ -115,7 +183,7 @@ pub struct Flags {
     /// How many HTTP connections are served at a time [default: 512].
     #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub http_connections_max: Option<u16>,
-    /// How many connections Motr processes may hold at a time [default: 2048].
+    /// How many connections Motr processes may hold at a time [default: 4096].
     #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub motr_connections_max: Option<u16>,
 
@@ -125,6 +193,31 @@ pub struct Flags {
     /// Which log lines are written [default: info].
     #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", help_heading = "Log")]
     pub log_level: Option<LogLevel>,
+}
+
+/// `hax status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// TOML file with settings, that of `hax run`.
+    #[arg(long, env = "HAX_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print hax's answer as it is.
+    #[arg(long)]
+    pub json: bool,
+    /// The settings of `hax run`.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// `hax check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// TOML file with settings, that of `hax run`.
+    #[arg(long, env = "HAX_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The settings of `hax run`.
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 /// `hax ham`.
@@ -180,7 +273,7 @@ mod tests {
             for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
                 let name = arg.get_id().as_str();
                 assert!(arg.get_help().is_some(), "{name}");
-                assert!(arg.get_env().is_some() || name == "check", "{name}");
+                assert!(arg.get_env().is_some() || matches!(name, "check" | "json"), "{name}");
             }
         }
     }

@@ -15,6 +15,8 @@ pub enum Exit {
     Listen,
     /// A process sent a message on which the specification demands to stop.
     Unexpected,
+    /// The hax that was asked is not ready.
+    NotReady,
     /// A second signal came during the drain.
     Interrupted,
 }
@@ -22,11 +24,12 @@ pub enum Exit {
 /// The table as `--help` shows it.
 pub const HELP: &str = "\
 Exit codes:
-  0    stopped cleanly, all that was begun is settled
-  1    failed for another reason than those below
+  0    stopped cleanly, all that was begun is settled; all that was asked for is well
+  1    failed for another reason than those below; hax check: something is not well
   2    wrong flags, environment or configuration file
   3    an address cannot be listened at (in use, not of this host, no permission)
   4    stopped on an unexpected message (see --on-unexpected-message)
+  5    hax status: hax answers and is not ready
   130  a second SIGTERM or SIGINT came before the first was worked off";
 
 impl Exit {
@@ -39,6 +42,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Listen => 3,
             Self::Unexpected => 4,
+            Self::NotReady => 5,
             Self::Interrupted => 130,
         }
     }
@@ -62,6 +66,7 @@ mod tests {
             Exit::Usage,
             Exit::Listen,
             Exit::Unexpected,
+            Exit::NotReady,
             Exit::Interrupted,
         ];
         for exit in all {

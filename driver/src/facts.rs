@@ -33,6 +33,18 @@ impl Counters {
     }
 }
 
+/// The word for a kind's level, as log lines have it.
+#[must_use]
+pub(crate) fn level(kind: FactKind) -> &'static str {
+    match kind.level() {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    }
+}
+
 // A level is part of a log line's static description, hence five.
 fn log(fact: &Fact) {
     let name = fact.kind().name();

@@ -6,13 +6,17 @@
 
 pub mod cli;
 pub mod clock;
+pub mod consul;
 pub mod exit;
 pub mod facts;
 pub mod ham;
 pub mod logs;
+pub mod metrics;
 pub mod notify;
 mod run;
+pub mod secret;
 pub mod settings;
+pub mod status;
 pub mod values;
 
 pub use run::{Runtime, Tick, inbox, run};

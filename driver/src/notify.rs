@@ -1,4 +1,5 @@
-//! What systemd is told (`Type=notify`): that the daemon serves, that it stops.
+//! What systemd is told (`Type=notify`, sd_notify(3)): that the daemon serves, how it is, that it
+//! stops; and that it is alive.
 //!
 //! The protocol is one datagram to the socket that `NOTIFY_SOCKET` names; without it nothing is said.
 
@@ -6,15 +7,28 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::time::Duration;
+
+use hax_core::base::time::{Instant, Next, Now};
 
 /// The daemon serves.
 pub fn ready() {
     tell("READY=1");
 }
 
+/// How the daemon is, in a line of `systemctl status`.
+pub fn status(how: &str) {
+    tell(&format!("STATUS={how}"));
+}
+
+/// The daemon reads its files again; [`ready`] is said when that is done.
+pub fn reloading() {
+    tell("RELOADING=1");
+}
+
 /// The daemon has begun to stop.
 pub fn stopping() {
-    tell("STOPPING=1");
+    tell("STOPPING=1\nSTATUS=Stopping: what was begun is finished first");
 }
 
 fn tell(what: &str) {
@@ -24,14 +38,47 @@ fn tell(what: &str) {
     }
 }
 
-/// A name that begins with `@` is an abstract one.
+/// A name that begins with `@` is an abstract one. A receiver that does not read is not waited for.
 fn send(socket: &str, what: &str) -> io::Result<()> {
     let to = match socket.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(Path::new(socket))?,
     };
-    UnixDatagram::unbound()?.send_to_addr(what.as_bytes(), &to)?;
+    let from = UnixDatagram::unbound()?;
+    from.set_nonblocking(true)?;
+    from.send_to_addr(what.as_bytes(), &to)?;
     Ok(())
+}
+
+/// systemd's watchdog (`WatchdogSec=`): it restarts a daemon that it has not heard of for too long.
+/// Only the loop feeds it, between two inputs; a loop that is stuck does not.
+#[derive(Debug)]
+pub struct Watchdog {
+    /// Half of what systemd allows; nothing if it does not watch.
+    every: Option<Duration>,
+    due: Instant,
+}
+
+impl Watchdog {
+    /// The one that systemd asks for in the environment, which `env` looks up.
+    #[must_use]
+    pub fn new(env: impl Fn(&str) -> Option<String>) -> Self {
+        let ours = |pid: String| pid.parse() == Ok(std::process::id());
+        let us = env("WATCHDOG_USEC").filter(|_| env("WATCHDOG_PID").is_none_or(ours));
+        let us = us.and_then(|us| us.parse().ok()).filter(|us: &u64| *us > 0);
+        Self { every: us.map(|us| Duration::from_micros(us / 2)), due: Instant::default() }
+    }
+
+    /// The machine has taken an input and asks for `next`: feeds, if it is time, and sees to it that
+    /// the loop comes back in time to feed again.
+    pub fn pass(&mut self, now: Now, next: Next) -> Next {
+        let Some(every) = self.every else { return next };
+        if now.mono >= self.due {
+            tell("WATCHDOG=1");
+            self.due = now.mono.after(every);
+        }
+        next.earlier(Next::WaitUntil { at: self.due, why: "watchdog" })
+    }
 }
 
 #[cfg(test)]
@@ -55,5 +102,26 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert!(send("/nonexistent/socket", "READY=1").is_err());
+    }
+
+    #[test]
+    fn the_loop_comes_back_at_half_the_time_and_feeds_no_sooner() {
+        let env = |pid: u32| {
+            move |name: &str| match name {
+                "WATCHDOG_USEC" => Some("2000000".to_owned()),
+                "WATCHDOG_PID" => Some(pid.to_string()),
+                _ => None,
+            }
+        };
+        let at = |us| Now { mono: Instant::from_micros(us), ..Now::default() };
+        let until = |us, why| Next::WaitUntil { at: Instant::from_micros(us), why };
+        let mut ours = Watchdog::new(env(std::process::id()));
+        assert_eq!(ours.pass(at(500), Next::Wait), until(1_000_500, "watchdog"));
+        assert_eq!(ours.pass(at(900), until(700_000, "round")), until(700_000, "round"));
+        assert_eq!(ours.pass(at(999_999), Next::Wait), until(1_000_500, "watchdog"));
+        assert_eq!(ours.pass(at(1_000_600), Next::Wait), until(2_000_600, "watchdog"));
+        assert_eq!(ours.pass(at(1_000_700), Next::Exit), Next::Exit);
+        assert_eq!(Watchdog::new(env(0)).pass(at(0), Next::Wait), Next::Wait);
+        assert_eq!(Watchdog::new(|_| None).pass(at(0), Next::Wait), Next::Wait);
     }
 }

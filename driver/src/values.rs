@@ -32,63 +32,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(ConsulUrl, FidText, HostPort, Span, Size);
-
-/// Where Consul's HTTP API is: `http://HOST:PORT`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct ConsulUrl {
-    authority: String,
-}
-
-impl ConsulUrl {
-    /// `HOST:PORT`.
-    #[must_use]
-    pub fn authority(&self) -> &str {
-        &self.authority
-    }
-}
-
-impl Default for ConsulUrl {
-    fn default() -> Self {
-        Self { authority: "127.0.0.1:8500".into() }
-    }
-}
-
-impl fmt::Display for ConsulUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
-    }
-}
-
-impl FromStr for ConsulUrl {
-    type Err = BadValue;
-
-    fn from_str(text: &str) -> Result<Self, BadValue> {
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        match scheme {
-            "http" => {}
-            "https" | "unix" => {
-                return Err(BadValue::new(format!(
-                    "{scheme}:// is not supported; give the local agent's http://HOST:PORT"
-                )));
-            }
-            _ => return Err(BadValue::new("expected http://HOST:PORT")),
-        }
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#', '@']) || rest.contains(char::is_whitespace) {
-            return Err(BadValue::new("expected http://HOST:PORT and nothing after the port"));
-        }
-        let with_port = if has_port(rest) { rest.to_owned() } else { format!("{rest}:8500") };
-        let HostPort { host, port } = with_port.parse()?;
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        Ok(Self { authority: format!("{host}:{port}") })
-    }
-}
-
-fn has_port(authority: &str) -> bool {
-    authority.rsplit_once(']').map_or(authority, |(_, tail)| tail).contains(':')
-}
+from_text!(FidText, HostPort, Span, Size);
 
 /// A fid, written `0xCONTAINER:0xKEY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -248,31 +192,6 @@ impl LogLevel {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn consul_urls() {
-        for (text, authority) in [
-            ("http://127.0.0.1:8500", "127.0.0.1:8500"),
-            ("http://127.0.0.1:8500/", "127.0.0.1:8500"),
-            ("127.0.0.1:18500", "127.0.0.1:18500"),
-            ("http://consul.local", "consul.local:8500"),
-            ("http://[::1]", "[::1]:8500"),
-            ("http://[::1]:1", "[::1]:1"),
-        ] {
-            assert_eq!(text.parse::<ConsulUrl>().unwrap().authority(), authority, "{text}");
-        }
-        for bad in [
-            "",
-            "https://h:1",
-            "unix:///run/c",
-            "ftp://h:1",
-            "http://h:1/v1",
-            "http://u@h:1",
-            "h:x",
-        ] {
-            assert!(bad.parse::<ConsulUrl>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn times_and_sizes_have_units() {

@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use hax_core::base::config::{self, OnUnexpected};
-use hax_core::discover::{self, Discovery, Identity};
+use hax_core::discover::{Identity, TlsFiles};
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
 use hax_driver::clock::{self, Clock};
 use hax_driver::exit::Exit;
-use hax_driver::facts::Counters;
+use hax_driver::metrics::Metrics;
 use hax_driver::notify;
 use hax_driver::settings::{self, EndpointError, Settings};
 use hax_driver::values::OnUnexpectedMessage;
 
-use crate::host::{Agent, Host, Sockets};
-use crate::http::Limits;
+use crate::consul::{self, Client};
+use crate::host::{Host, Sockets};
+use crate::http::{self, CertFiles, Door, Limits};
+use crate::identify::identify;
 use crate::listen;
 use crate::signals::Signals;
 
@@ -29,6 +31,12 @@ pub enum Error {
     /// The endpoint cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A token or certificate for Consul cannot be used.
+    #[error(transparent)]
+    Consul(#[from] consul::Error),
+    /// A token or certificate for HTTP cannot be used.
+    #[error(transparent)]
+    Http(#[from] http::Error),
     /// A socket cannot be had.
     #[error(transparent)]
     Listen(#[from] listen::Error),
@@ -39,7 +47,7 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Endpoint(_) => Exit::Usage,
+            Self::Endpoint(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
             Self::Listen(_) => Exit::Listen,
         }
     }
@@ -57,16 +65,22 @@ pub async fn run(settings: &Settings, signals: &Signals) -> Result<Exit, Error> 
 
 async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(target: "hax", version, consul = %settings.consul, "hax starts");
+    tracing::info!(target: "hax", version, consul = %settings.consul.url, "hax starts");
     tracing::debug!(target: "hax", "settings:\n{settings}");
+    settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
+    notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
+    let clock = Clock::new();
     let daemon = Daemon {
         settings,
         signals,
-        clock: Clock::new(),
-        counters: Arc::new(Counters::default()),
+        clock,
+        metrics: Arc::new(Metrics::new(clock)),
+        consul: Arc::new(Client::new(&settings.consul)?),
         generation: clock::wall().0,
     };
-    match daemon.discover().await {
+    let identify = identify(settings, daemon.host(), signals, |_| {});
+    let reload = async { signals.on_reload(|| daemon.reload(None)).await };
+    match or(identify, reload).await {
         Some(identity) => daemon.serve(identity).await,
         None => Ok(Exit::Clean),
     }
@@ -76,66 +90,98 @@ struct Daemon<'a> {
     settings: &'a Settings,
     signals: &'a Signals,
     clock: Clock,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
+    consul: Arc<Client>,
     /// No two lives of a daemon have the same one.
     generation: u64,
 }
 
 impl Daemon<'_> {
     fn host(&self) -> Host {
-        let agent = Agent {
-            authority: self.settings.consul.authority().into(),
-            token: self.settings.consul_token.clone(),
-        };
         let limits = Limits {
             body_max: self.settings.http_body_max,
             connections_max: self.settings.http_connections_max,
             body_within: BODY_WITHIN,
         };
-        Host::new(self.clock, Arc::clone(&self.counters), &agent, limits)
+        Host::new(self.clock, Arc::clone(&self.metrics), Arc::clone(&self.consul), limits)
     }
 
     fn seed(&self) -> u64 {
         self.generation ^ (u64::from(std::process::id()) << 32)
     }
 
-    /// Who this is, by flags and Consul; `None` if it was stopped before it knew.
-    async fn discover(&self) -> Option<Identity> {
-        let settings = self.settings;
-        let http = settings.http.as_ref().map(|http| (http.host.as_str().into(), http.port));
-        let mut discovery = Discovery::new(discover::Config {
-            node: settings.node.as_deref().map(Into::into),
-            fid: settings.fid,
-            motr_endpoint: settings.motr_endpoint.as_deref().map(Into::into),
-            http,
-            seed: self.seed(),
-        });
-        let machine = |now, input, out: &mut Vec<_>| discovery.handle(now, input, out);
-        self.host().drive(self.signals, None, machine).await;
-        discovery.into_result().ok()
-    }
-
     async fn serve(&self, identity: Identity) -> Result<Exit, Error> {
         let Identity { node, fid, endpoint, http_host, http_port, .. } = &identity;
         let address = settings::endpoint(endpoint)?;
+        let door = Arc::new(self.door(&identity)?);
         let sockets = Sockets {
             motr: listen::motr(address).await?,
             motr_connections_max: self.settings.motr_connections_max,
             http: listen::http(http_host, *http_port).await?,
+            door: Arc::clone(&door),
         };
-        let http = format!("{http_host}:{http_port}");
+        let scheme = if door.is_tls() { "https" } else { "http" };
+        let http = format!("{scheme}://{http_host}:{http_port}");
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
+        notify::status("Serving; Consul's configuration is not loaded yet");
         let mut wire = wire::Config::new(address, self.generation, self.seed());
         wire.name = endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
         let mut node = Node::new(node::Config { bridge: self.bridge(&identity), wire });
-        let machine = |now, input, out: &mut Vec<_>| node.handle(now, input, out);
-        self.host().drive(self.signals, Some(sockets), machine).await;
+        let mut was_ready = false;
+        let machine = |now, input, out: &mut Vec<_>| {
+            let next = node.handle(now, input, out);
+            let view = node.view();
+            self.metrics.observe(&view);
+            if view.ready != was_ready {
+                was_ready = view.ready;
+                notify::status("Ready");
+            }
+            next
+        };
+        let drive = self.host().drive(self.signals, Some(sockets), machine);
+        or(drive, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
         Ok(match node.exit() {
             ExitReason::Stopped => Exit::Clean,
             ExitReason::UnexpectedMessage => Exit::Unexpected,
         })
+    }
+
+    /// Who is let in at the HTTP port. As the old daemon, hax serves plain HTTP where Consul names a
+    /// certificate that is not there.
+    fn door(&self, identity: &Identity) -> Result<Door, http::Error> {
+        let files = match tls_choice(self.settings, identity) {
+            TlsChoice::Plain => None,
+            TlsChoice::Files(files) => Some(files),
+            TlsChoice::Missing(tls) => {
+                tracing::warn!(
+                    target: "hax",
+                    "HTTP is served without TLS: the key ssl/hax asks for it, but {} or {} is missing",
+                    tls.cert, tls.key
+                );
+                None
+            }
+        };
+        Door::new(files, self.settings.http_token.clone())
+    }
+
+    /// Reads certificates, keys and tokens again.
+    fn reload(&self, door: Option<&Door>) {
+        if door.is_some() {
+            notify::reloading();
+        }
+        let consul = self.consul.reload().map_err(|why| why.to_string());
+        let http = door.map_or(Ok(()), |door| door.reload().map_err(|why| why.to_string()));
+        match consul.and(http) {
+            Ok(()) => {
+                tracing::info!(target: "hax", "certificates, keys and tokens are read again");
+            }
+            Err(why) => tracing::warn!(target: "hax", "not read again, the old one stays: {why}"),
+        }
+        if door.is_some() {
+            notify::ready();
+        }
     }
 
     fn bridge(&self, identity: &Identity) -> config::Config {
@@ -146,11 +192,33 @@ impl Daemon<'_> {
             OnUnexpectedMessage::Ignore => OnUnexpected::Ignore,
         };
         config.elect = settings.elect;
-        config.time.call = settings.consul_timeout;
+        config.time.call = settings.consul.timeout;
         config.time.link_grace = settings.link_grace;
         config.time.drain = settings.drain;
-        config.limit.answer_bytes = settings.consul_answer_max;
+        config.limit.answer_bytes = settings.consul.answer_max;
         config.limit.body_bytes = settings.http_body_max;
         config
+    }
+}
+
+/// What HTTP is served with.
+pub(crate) enum TlsChoice<'a> {
+    Plain,
+    Files(CertFiles),
+    /// Consul asks for TLS with files that are not there.
+    Missing(&'a TlsFiles),
+}
+
+/// By settings, else by Consul.
+pub(crate) fn tls_choice<'a>(settings: &Settings, identity: &'a Identity) -> TlsChoice<'a> {
+    if let Some((cert, key)) = settings.http_cert.clone().zip(settings.http_key.clone()) {
+        return TlsChoice::Files(CertFiles { cert, key });
+    }
+    let Some(tls) = &identity.http_tls else { return TlsChoice::Plain };
+    let files = CertFiles { cert: (*tls.cert).into(), key: (*tls.key).into() };
+    if files.cert.exists() && files.key.exists() {
+        TlsChoice::Files(files)
+    } else {
+        TlsChoice::Missing(tls)
     }
 }

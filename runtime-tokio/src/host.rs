@@ -8,13 +8,13 @@ use hax_core::base::time::{Instant, Next, Now};
 use hax_core::node::{Input, Output};
 use hax_driver::Runtime;
 use hax_driver::clock::Clock;
-use hax_driver::facts::Counters;
-use hax_driver::notify;
+use hax_driver::metrics::Metrics;
+use hax_driver::notify::{self, Watchdog};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::consul::Consul;
-use crate::http::{Http, Limits};
+use crate::consul::{Client, Consul};
+use crate::http::{Door, Http, Limits};
 use crate::net::{self, Net};
 use crate::signals::Signals;
 
@@ -27,15 +27,6 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// How long the last HTTP responses may take to leave.
 const RESPOND_WITHIN: Duration = Duration::from_secs(1);
 
-/// Where Consul is.
-#[derive(Clone, Debug)]
-pub struct Agent {
-    /// `HOST:PORT`.
-    pub authority: String,
-    /// The ACL token.
-    pub token: Option<String>,
-}
-
 /// The sockets of a node, bound already: a port that is in use is found before anything is promised.
 pub struct Sockets {
     /// Motr's processes connect here.
@@ -44,12 +35,14 @@ pub struct Sockets {
     pub motr_connections_max: usize,
     /// HTTP is served here.
     pub http: TcpListener,
+    /// To whom.
+    pub door: Arc<Door>,
 }
 
 /// One machine's runtime.
 pub struct Host {
     clock: Clock,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     net: Arc<Net<Input>>,
     consul: Consul<Input>,
     http: Http<Input>,
@@ -60,15 +53,14 @@ pub struct Host {
 impl Host {
     /// A runtime for a machine that has not started.
     #[must_use]
-    pub fn new(clock: Clock, counters: Arc<Counters>, agent: &Agent, limits: Limits) -> Self {
+    pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<Client>, limits: Limits) -> Self {
         let (sender, inbox) = hax_driver::inbox(INBOX);
-        let token = agent.token.as_deref();
         Self {
             clock,
-            counters,
             net: Arc::new(Net::new(sender.clone(), Input::Net)),
-            consul: Consul::new(&agent.authority, token, sender.clone(), Input::Consul),
-            http: Http::new(sender.clone(), Input::Http, limits),
+            consul: Consul::new(client, Arc::clone(&metrics), sender.clone(), Input::Consul),
+            http: Http::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics)),
+            metrics,
             sender,
             inbox,
         }
@@ -80,8 +72,13 @@ impl Host {
         mut self,
         signals: &Signals,
         sockets: Option<Sockets>,
-        machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
+        mut machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
     ) {
+        let mut watchdog = Watchdog::new(|name| std::env::var(name).ok());
+        let machine = |now, input, out: &mut Vec<_>| {
+            let next = machine(now, input, out);
+            watchdog.pass(now, next)
+        };
         let mut tasks = JoinSet::new();
         let (sender, stop) = (self.sender.clone(), signals.clone());
         tasks.spawn(async move {
@@ -97,7 +94,8 @@ impl Host {
             let closed = async {
                 let _ = closed.await;
             };
-            serving = Some((close, tokio::spawn(self.http.serve(sockets.http, closed))));
+            serving =
+                Some((close, tokio::spawn(self.http.serve(sockets.http, sockets.door, closed))));
         }
         let inbox = self.inbox.clone();
         hax_driver::run(&mut self, &inbox, machine).await;
@@ -132,7 +130,7 @@ impl Runtime for Host {
             Output::Net(command) => self.net.execute(command),
             Output::Consul(command) => self.consul.execute(command),
             Output::Http(response) => self.http.execute(*response),
-            Output::Fact(fact) => self.counters.record(&fact),
+            Output::Fact(fact) => self.metrics.record(&fact),
         }
     }
 }

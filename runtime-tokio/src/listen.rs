@@ -15,6 +15,14 @@ pub struct Error {
     hint: &'static str,
 }
 
+impl Error {
+    /// Whether somebody listens there already.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.why.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
 /// Listens for Motr's processes.
 pub async fn motr(address: SocketAddr) -> Result<TcpListener, Error> {
     let hint = "the address is that of hax's endpoint: --motr-endpoint, or Consul's entry of hax";

@@ -1,21 +1,24 @@
 //! `hax`: the HA bridge between Motr and Consul.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use hax_driver::cli::{Cli, Command, DemoArgs, HamArgs, RunArgs};
+use hax_driver::cli::{CheckArgs, Cli, Command, DemoArgs, Flags, HamArgs, RunArgs, StatusArgs};
 use hax_driver::exit::Exit;
 use hax_driver::logs;
-use hax_driver::settings::Settings;
-use hax_driver::values::LogFormat;
+use hax_driver::settings::{self, Settings};
+use hax_driver::values::{LogFormat, LogLevel};
 use hax_tokio::signals::Signals;
-use hax_tokio::{daemon, demo, ham};
+use hax_tokio::{check, daemon, demo, ham, status};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run(*args),
+        Command::Status(args) => run_status(*args),
+        Command::Check(args) => run_check(*args),
         Command::Ham(args) => run_ham(&args),
         Command::Demo(args) => run_demo(&args),
     };
@@ -37,10 +40,9 @@ impl From<anyhow::Error> for Failed {
 }
 
 fn run(args: RunArgs) -> Result<Exit, Failed> {
-    let check = args.check;
-    let settings = Settings::load(args, |name| std::env::var(name).ok())
-        .map_err(|why| Failed(Exit::Usage, why.into()))?;
-    if check {
+    let settings =
+        load(args.config.as_deref(), args.flags).map_err(|why| Failed(Exit::Usage, why.into()))?;
+    if args.check {
         write!(std::io::stdout(), "{settings}").context("standard output")?;
         return Ok(Exit::Clean);
     }
@@ -50,6 +52,23 @@ fn run(args: RunArgs) -> Result<Exit, Failed> {
         let ran = daemon::run(&settings, &signals).await;
         ran.map_err(|why| Failed(why.exit(), why.into()))
     })
+}
+
+fn load(config: Option<&Path>, flags: Flags) -> Result<Settings, settings::Error> {
+    Settings::load(config, flags, |name| std::env::var(name).ok())
+}
+
+fn run_status(args: StatusArgs) -> Result<Exit, Failed> {
+    logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
+    let settings =
+        load(args.config.as_deref(), args.flags).map_err(|why| Failed(Exit::Usage, why.into()))?;
+    block_on(async { Ok(status::run(&settings, args.json, &mut std::io::stdout()).await?) })
+}
+
+fn run_check(args: CheckArgs) -> Result<Exit, Failed> {
+    logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
+    let settings = load(args.config.as_deref(), args.flags);
+    block_on(async { Ok(check::run(settings, &mut std::io::stdout()).await?) })
 }
 
 fn run_ham(args: &HamArgs) -> Result<Exit, Failed> {

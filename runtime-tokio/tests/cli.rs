@@ -38,7 +38,8 @@ fn file(name: &str, text: &str) -> PathBuf {
 fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
     for (args, hint) in [
         (&["run", "--fid", "4"][..], "0xCONTAINER:0xKEY"),
-        (&["run", "--consul", "https://c:1"], "https:// is not supported"),
+        (&["run", "--consul", "ftp://c:1"], "unix:///PATH"),
+        (&["run", "--consul-cert", "/c.pem"], "together"),
         (&["run", "--drain", "5"], "500ms, 10s or 2m"),
         (&["run", "--nonsense"], "--nonsense"),
         (&["run", "--config", "/nonexistent/hax.toml"], "--config: cannot read"),
@@ -65,7 +66,7 @@ fn an_error_of_the_file_shows_its_line() {
 }
 
 #[test]
-fn the_flag_beats_the_variable_beats_the_file() {
+fn the_flag_beats_the_variable_beats_the_file_beats_other_tools() {
     let path = file("good.toml", "node = \"file\"\nhttp = \"127.0.0.1:1\"\ndrain = \"7s\"\n");
     let check = |args: &[&str], env: &[(&str, &str)]| {
         let mut args = args.to_vec();
@@ -85,7 +86,7 @@ fn the_flag_beats_the_variable_beats_the_file() {
         ("HAX_NO_ELECT", "true"),
     ];
     let settings = check(&[], &env);
-    for line in ["node = \"hare\"", "consul = \"http://10.0.0.1:1\"", "no_elect = true"] {
+    for line in ["node = \"file\"", "consul = \"http://10.0.0.1:1\"", "no_elect = true"] {
         assert!(settings.contains(line), "{line}: {settings}");
     }
     let env = [("HARE_HAX_NODE_NAME", "hare"), ("HAX_NODE", "own"), ("HAX_DRAIN", "1s")];

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
@@ -10,13 +11,22 @@ use bytes::Bytes;
 use common::{listener, next, nobody, run};
 use hax_core::base::id::CallId;
 use hax_core::consul::port::{Answer, Call, Command, Method, Reply, Unanswered};
-use hax_tokio::consul::Consul;
+use hax_driver::cli::Flags;
+use hax_driver::clock::Clock;
+use hax_driver::metrics::Metrics;
+use hax_driver::settings::Settings;
+use hax_tokio::consul::{Client, Consul};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-fn client(authority: &str, token: Option<&str>) -> (Consul<Reply>, Receiver<Reply>) {
+fn client(authority: &str, env: &[(&str, &str)]) -> (Consul<Reply>, Receiver<Reply>) {
     let (inbox, replies) = async_channel::bounded(16);
-    (Consul::new(authority, token, inbox, |reply| reply), replies)
+    let flags = Flags { consul: Some(authority.parse().unwrap()), ..Flags::default() };
+    let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+    let settings = Settings::load(None, flags, env).unwrap();
+    let client = Arc::new(Client::new(&settings.consul).unwrap());
+    let metrics = Arc::new(Metrics::new(Clock::new()));
+    (Consul::new(client, metrics, inbox, |reply| reply), replies)
 }
 
 fn get(id: u64, within: Duration) -> Command {
@@ -52,7 +62,7 @@ async fn head(stream: &mut TcpStream) -> String {
 
 async fn refused(answer: &'static str) -> Result<Answer, Unanswered> {
     let (listener, address) = listener().await;
-    let (mut consul, replies) = client(&address.to_string(), None);
+    let (mut consul, replies) = client(&address.to_string(), &[]);
     consul.execute(get(1, SOON));
     let (mut stream, _) = request(&listener).await;
     stream.write_all(answer.as_bytes()).await.unwrap();
@@ -64,7 +74,10 @@ async fn refused(answer: &'static str) -> Result<Answer, Unanswered> {
 fn an_answer_has_status_index_and_body() {
     run(async {
         let (listener, address) = listener().await;
-        let (mut consul, replies) = client(&address.to_string(), Some("secret"));
+        let (mut consul, replies) = client(
+            &address.to_string(),
+            &[("CONSUL_HTTP_TOKEN", "secret"), ("CONSUL_HTTP_AUTH", "user:pass")],
+        );
         consul.execute(Command::Call(Box::new(Call {
             id: CallId(7),
             method: Method::Put,
@@ -81,6 +94,7 @@ fn an_answer_has_status_index_and_body() {
         }
         assert!(text.starts_with("PUT /v1/kv/a%20b?cas=3 HTTP/1.1\r\n"), "{text}");
         assert!(text.contains("x-consul-token: secret\r\n"), "{text}");
+        assert!(text.contains("authorization: Basic dXNlcjpwYXNz\r\n"), "{text}");
         let answer = "HTTP/1.1 500 No\r\nX-Consul-Index: 42\r\ncontent-length: 5\r\n\r\nwrong";
         stream.write_all(answer.as_bytes()).await.unwrap();
         let answer = Answer { status: 500, index: 42, body: Bytes::from_static(b"wrong") };
@@ -96,7 +110,7 @@ fn an_answer_has_status_index_and_body() {
 #[test]
 fn no_answer_says_why() {
     run(async {
-        let (mut consul, replies) = client(&nobody().await.to_string(), None);
+        let (mut consul, replies) = client(&nobody().await.to_string(), &[]);
         consul.execute(get(1, SOON));
         assert_eq!(next(&replies).await.result, Err(Unanswered::Refused));
         assert_eq!(refused("").await, Err(Unanswered::Broken));
@@ -115,7 +129,7 @@ fn no_answer_says_why() {
 fn one_that_hangs_holds_up_nobody_and_times_out() {
     run(async {
         let (listener, address) = listener().await;
-        let (mut consul, replies) = client(&address.to_string(), None);
+        let (mut consul, replies) = client(&address.to_string(), &[]);
         consul.execute(get(1, Duration::from_millis(300)));
         let (mut hanging, _) = request(&listener).await;
         consul.execute(get(2, SOON));
@@ -134,7 +148,7 @@ fn one_that_hangs_holds_up_nobody_and_times_out() {
 fn a_cancelled_call_closes_its_connection_and_says_nothing() {
     run(async {
         let (listener, address) = listener().await;
-        let (mut consul, replies) = client(&address.to_string(), None);
+        let (mut consul, replies) = client(&address.to_string(), &[]);
         consul.execute(get(1, SOON));
         let (mut stream, _) = request(&listener).await;
         consul.execute(Command::Cancel(CallId(1)));

@@ -18,10 +18,13 @@ use hax_core::consul::port::{Call, Command, Method, Unanswered};
 use hax_core::http::port::Response;
 use hax_core::node::{Input, Output};
 use hax_core::wire::net;
+use hax_driver::cli::Flags;
 use hax_driver::clock::Clock;
-use hax_driver::facts::Counters;
-use hax_tokio::host::{Agent, Host, Sockets};
-use hax_tokio::http::Limits;
+use hax_driver::metrics::Metrics;
+use hax_driver::settings::Settings;
+use hax_tokio::consul::Client;
+use hax_tokio::host::{Host, Sockets};
+use hax_tokio::http::{Door, Limits};
 use hax_tokio::signals::Signals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -29,14 +32,17 @@ use tokio::net::TcpStream;
 const LIMITS: Limits =
     Limits { body_max: 1000, connections_max: 8, body_within: Duration::from_secs(5) };
 
-fn host(consul: SocketAddr, counters: &Arc<Counters>) -> Host {
-    let agent = Agent { authority: consul.to_string(), token: None };
-    Host::new(Clock::new(), Arc::clone(counters), &agent, LIMITS)
+fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> Host {
+    let flags = Flags { consul: Some(consul.to_string().parse().unwrap()), ..Flags::default() };
+    let settings = Settings::load(None, flags, |_| None).unwrap();
+    let client = Arc::new(Client::new(&settings.consul).unwrap());
+    Host::new(Clock::new(), Arc::clone(metrics), client, LIMITS)
 }
 
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
     let ((motr, at_motr), (http, at_http)) = zip(listener(), listener()).await;
-    (Sockets { motr, motr_connections_max: 4, http }, at_motr, at_http)
+    let door = Arc::new(Door::open());
+    (Sockets { motr, motr_connections_max: 4, http, door }, at_motr, at_http)
 }
 
 fn respond(input: Input, out: &mut Vec<Output>) {
@@ -52,7 +58,7 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
 #[test]
 fn a_stop_drains_answers_and_flushes() {
     run(async {
-        let counters = Arc::new(Counters::default());
+        let metrics = Arc::new(Metrics::new(Clock::new()));
         let (sockets, motr, http) = sockets().await;
         let (stop, signals) = Signals::by_hand();
         let mut waiting = VecDeque::new();
@@ -85,9 +91,9 @@ fn a_stop_drains_answers_and_flushes() {
             peer.read_to_end(&mut all).await.unwrap();
             assert_eq!(all, b"bye");
         };
-        let host = host(nobody().await, &counters);
+        let host = host(nobody().await, &metrics);
         zip(host.drive(&signals, Some(sockets), machine), client).await;
-        assert_eq!(counters.get(FactKind::Stopped), 1);
+        assert_eq!(metrics.facts.get(FactKind::Stopped), 1);
         assert!(TcpStream::connect(motr).await.is_err(), "nobody listens any more");
     });
 }
@@ -95,7 +101,7 @@ fn a_stop_drains_answers_and_flushes() {
 #[test]
 fn what_is_not_answered_at_the_end_is_a_503() {
     run(async {
-        let counters = Arc::new(Counters::default());
+        let metrics = Arc::new(Metrics::new(Clock::new()));
         let (sockets, _, http) = sockets().await;
         let (_stop, signals) = Signals::by_hand();
         let machine = |_: Now, input: Input, _: &mut Vec<Output>| match input {
@@ -103,7 +109,7 @@ fn what_is_not_answered_at_the_end_is_a_503() {
             _ => Next::Wait,
         };
         let client = async { assert!(exchange(http, GET).await.starts_with("HTTP/1.1 503 ")) };
-        let host = host(nobody().await, &counters);
+        let host = host(nobody().await, &metrics);
         zip(host.drive(&signals, Some(sockets), machine), client).await;
     });
 }
@@ -111,7 +117,7 @@ fn what_is_not_answered_at_the_end_is_a_503() {
 #[test]
 fn timers_and_calls_come_back_as_inputs() {
     run(async {
-        let counters = Arc::new(Counters::default());
+        let metrics = Arc::new(Metrics::new(Clock::new()));
         let (_stop, signals) = Signals::by_hand();
         let mut seen = Vec::new();
         let mut due = None;
@@ -135,7 +141,7 @@ fn timers_and_calls_come_back_as_inputs() {
                 _ => Next::Exit,
             }
         };
-        host(nobody().await, &counters).drive(&signals, None, machine).await;
+        host(nobody().await, &metrics).drive(&signals, None, machine).await;
         assert_eq!(seen[..2], [Input::Tick, Input::Tick]);
         let Input::Consul(reply) = &seen[2] else { panic!("{seen:?}") };
         assert_eq!((reply.id, &reply.result), (CallId(3), &Err(Unanswered::Refused)));
@@ -145,7 +151,7 @@ fn timers_and_calls_come_back_as_inputs() {
 #[test]
 fn two_connections_have_two_names() {
     run(async {
-        let counters = Arc::new(Counters::default());
+        let metrics = Arc::new(Metrics::new(Clock::new()));
         let (sockets, motr, _) = sockets().await;
         let (_stop, signals) = Signals::by_hand();
         let mut names = Vec::new();
@@ -160,7 +166,7 @@ fn two_connections_have_two_names() {
             tokio::time::sleep(Duration::from_millis(100)).await;
             drop(peers);
         };
-        let host = host(nobody().await, &counters);
+        let host = host(nobody().await, &metrics);
         zip(host.drive(&signals, Some(sockets), machine), peers).await;
         assert_eq!(names, [ConnId::accepted(0), ConnId::accepted(1)]);
     });

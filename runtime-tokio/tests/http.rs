@@ -4,6 +4,7 @@
 mod common;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
@@ -11,7 +12,9 @@ use bytes::Bytes;
 use common::{exchange, listener, next, run};
 use futures_lite::future::{or, zip};
 use hax_core::http::port::{Request, Response};
-use hax_tokio::http::{Http, Limits};
+use hax_driver::clock::Clock;
+use hax_driver::metrics::Metrics;
+use hax_tokio::http::{Door, Http, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -44,10 +47,11 @@ impl Server {
 
 async fn server(capacity: usize) -> (Server, oneshot::Sender<()>, impl Future<Output = ()>) {
     let (inbox, requests) = async_channel::bounded(capacity);
-    let http = Rc::new(Http::new(inbox, |request| request, LIMITS));
+    let http =
+        Rc::new(Http::new(inbox, |request| request, LIMITS, Arc::new(Metrics::new(Clock::new()))));
     let (listener, address) = listener().await;
     let (stop, stopped) = oneshot::channel();
-    let serving = http.serve(listener, async {
+    let serving = http.serve(listener, Arc::new(Door::open()), async {
         let _ = stopped.await;
     });
     (Server { http, requests, address }, stop, serving)

@@ -39,8 +39,25 @@ pub struct Options {
     /// Keep the data over [`RealConsul::restart`]: no development mode, so JSON is not indented and
     /// it takes some seconds longer to start.
     pub durable: bool,
+    /// Serve HTTPS too, and let nobody in there who has no certificate by the same authority.
+    pub tls: Option<Tls>,
+    /// Deny everything to whoever does not bring this token, which may do anything.
+    pub master_token: Option<String>,
+    /// Serve HTTP at a unix socket too: [`RealConsul::socket`].
+    pub unix: bool,
     /// More of the configuration, as JSON.
     pub config: Value,
+}
+
+/// What Consul serves HTTPS with: PEM files.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The authority that its clients' certificates must be by.
+    pub ca: PathBuf,
+    /// Its certificate.
+    pub cert: PathBuf,
+    /// The certificate's key.
+    pub key: PathBuf,
 }
 
 impl Options {
@@ -48,7 +65,15 @@ impl Options {
     #[must_use]
     pub fn new(node: &str) -> Self {
         let config = Value::Object(serde_json::Map::new());
-        Self { node: node.to_owned(), watches: Vec::new(), durable: false, config }
+        Self {
+            node: node.to_owned(),
+            watches: Vec::new(),
+            durable: false,
+            tls: None,
+            master_token: None,
+            unix: false,
+            config,
+        }
     }
 
     /// With one more watch.
@@ -66,7 +91,7 @@ pub struct RealConsul {
     pub http_addr: SocketAddr,
     options: Options,
     binary: PathBuf,
-    ports: [u16; 4],
+    ports: [u16; 5],
     dir: PathBuf,
     child: Option<Child>,
 }
@@ -137,7 +162,25 @@ impl RealConsul {
 
     /// Sends one request and waits at most 30 s for its response.
     pub fn request(&self, method: &str, target: &str, body: &[u8]) -> io::Result<Reply> {
-        client::request(self.http_addr, READY, method, target, body)
+        let token = self.token_header();
+        client::request_with(self.http_addr, READY, &token, method, target, body)
+    }
+
+    fn token_header(&self) -> String {
+        let token = self.options.master_token.as_ref();
+        token.map_or_else(String::new, |token| format!("X-Consul-Token: {token}\r\n"))
+    }
+
+    /// The port of HTTPS, where [`Options::tls`] asks for it.
+    #[must_use]
+    pub fn https_port(&self) -> u16 {
+        self.ports[4]
+    }
+
+    /// The unix socket, where [`Options::unix`] asks for it.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("http.sock")
     }
 
     /// The agent's own `host:port`, as `CONSUL_HTTP_ADDR` wants it.
@@ -217,8 +260,11 @@ impl RealConsul {
     }
 
     fn write_config(&self) -> io::Result<()> {
-        let watches: Vec<Value> = self.options.watches.iter().map(watch_config).collect();
-        let [http, server, serf_lan, serf_wan] = self.ports;
+        let mut watches: Vec<Value> = self.options.watches.iter().map(watch_config).collect();
+        if let Some(token) = &self.options.master_token {
+            watches.iter_mut().for_each(|watch| watch["token"] = token.as_str().into());
+        }
+        let [http, server, serf_lan, serf_wan, https] = self.ports;
         let mut config = json!({
             "node_name": self.options.node,
             "bind_addr": "127.0.0.1",
@@ -232,6 +278,22 @@ impl RealConsul {
             "disable_update_check": true,
             "watches": watches,
         });
+        if let Some(Tls { ca, cert, key }) = &self.options.tls {
+            config["ports"]["https"] = https.into();
+            config["ca_file"] = ca.to_string_lossy().into();
+            config["cert_file"] = cert.to_string_lossy().into();
+            config["key_file"] = key.to_string_lossy().into();
+            config["verify_incoming"] = true.into();
+            config["verify_outgoing"] = true.into();
+        }
+        if let Some(token) = &self.options.master_token {
+            let tokens = json!({ "master": token, "agent": token });
+            config["acl"] = json!({ "enabled": true, "default_policy": "deny", "tokens": tokens });
+        }
+        if self.options.unix {
+            let addresses = format!("127.0.0.1 unix://{}", self.socket().display());
+            config["addresses"] = json!({ "http": addresses });
+        }
         if self.options.durable {
             config["server"] = true.into();
             config["bootstrap_expect"] = 1.into();
@@ -279,7 +341,8 @@ impl RealConsul {
     fn is_ready(&self) -> bool {
         let target = format!("/v1/catalog/node/{}", self.options.node);
         let limit = Duration::from_secs(1);
-        let reply = client::request(self.http_addr, limit, "GET", &target, b"");
+        let token = self.token_header();
+        let reply = client::request_with(self.http_addr, limit, &token, "GET", &target, b"");
         let Ok(reply) = reply.filter_status() else { return false };
         let Ok(found) = serde_json::from_slice::<Value>(&reply.body) else { return false };
         found["Node"]["TaggedAddresses"].is_object() && found["Services"]["consul"].is_object()

@@ -9,8 +9,9 @@ mod show;
 
 use anyhow::Context as _;
 use futures_lite::future::or;
-use hax_driver::cli::{DemoArgs, Flags, RunArgs};
+use hax_driver::cli::{DemoArgs, Flags};
 use hax_driver::clock::Clock;
+use hax_driver::consul::ConsulUrl;
 use hax_driver::exit::Exit;
 use hax_driver::settings::Settings;
 use tokio::net::TcpListener;
@@ -40,6 +41,9 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
             };
             return or(play(args, clock, consul, "built in"), double).await;
         };
+        if !matches!(url, ConsulUrl::Http(_)) {
+            anyhow::bail!("the demo speaks plain HTTP with Consul: give --consul http://HOST:PORT");
+        }
         let consul = Api::new(url.to_string());
         if !args.force {
             setting::refuse_used(&consul).await?;
@@ -51,19 +55,13 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 
 async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow::Result<Exit> {
     let setting = Setting::load(&consul).await.context("loading the configuration")?;
-    let settings = Settings::load(
-        RunArgs {
-            config: None,
-            check: false,
-            flags: Flags {
-                consul: Some(consul.base().parse()?),
-                node: Some(setting.node.clone()),
-                no_elect: Some(true),
-                ..Flags::default()
-            },
-        },
-        |_| None,
-    )?;
+    let flags = Flags {
+        consul: Some(consul.base().parse()?),
+        node: Some(setting.node.clone()),
+        no_elect: Some(true),
+        ..Flags::default()
+    };
+    let settings = Settings::load(None, flags, |_| None)?;
     let (stop, signals) = Signals::by_hand();
     let mut hax = std::pin::pin!(daemon::run(&settings, &signals));
     let (stage, lines) = cast::stage();

@@ -1,6 +1,10 @@
 //! What the tests of the adapters share.
 #![expect(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod certs;
+pub(crate) mod cluster;
+pub(crate) mod program;
+
 use std::time::Duration;
 
 use async_channel::Receiver;

@@ -47,12 +47,24 @@ pub fn request(
     target: &str,
     body: &[u8],
 ) -> io::Result<Reply> {
+    request_with(addr, limit, "", method, target, body)
+}
+
+/// As [`request`], with more header lines, each ended by CRLF.
+pub fn request_with(
+    addr: SocketAddr,
+    limit: Duration,
+    headers: &str,
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> io::Result<Reply> {
     let mut stream = TcpStream::connect_timeout(&addr, CONNECT)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     stream.set_nodelay(true)?;
     let mut message = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
         body.len()
     )
     .into_bytes();

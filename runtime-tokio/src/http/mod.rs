@@ -1,4 +1,7 @@
-//! The HTTP server: complete requests in, responses out. Routes are the core's affair.
+//! The HTTP server: complete requests in, responses out. Routes are the core's affair, save for
+//! `/metrics`, which are the host's.
+
+mod door;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -9,15 +12,20 @@ use async_channel::Sender;
 use bytes::{Bytes, BytesMut};
 use hax_core::base::id::HttpId;
 use hax_core::http::port;
+use hax_driver::metrics::{self, Metrics};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
+
+use crate::connect::Socket;
+
+pub use door::{CertFiles, Door, Error};
 
 /// A client that does not finish its head in this time is cut off.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -49,6 +57,7 @@ struct Inner<I> {
     inbox: Sender<I>,
     wrap: fn(Box<port::Request>) -> I,
     limits: Limits,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -60,9 +69,14 @@ struct Waiting {
 impl<I: Send + 'static> Http<I> {
     /// No requests yet. They are put in `inbox`, as `wrap` makes them inputs.
     #[must_use]
-    pub fn new(inbox: Sender<I>, wrap: fn(Box<port::Request>) -> I, limits: Limits) -> Self {
+    pub fn new(
+        inbox: Sender<I>,
+        wrap: fn(Box<port::Request>) -> I,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let waiting = Mutex::default();
-        Self { inner: Arc::new(Inner { waiting, inbox, wrap, limits }) }
+        Self { inner: Arc::new(Inner { waiting, inbox, wrap, limits, metrics }) }
     }
 
     /// Answers a request.
@@ -78,13 +92,15 @@ impl<I: Send + 'static> Http<I> {
         self.inner.waiting().by_id.clear();
     }
 
-    /// Serves `listener` until `stop` completes; then finishes what is being answered and closes.
+    /// Serves whom `door` lets in from `listener` until `stop` completes; then finishes what is being
+    /// answered and closes.
     pub fn serve<S: Future<Output = ()>>(
         &self,
         listener: TcpListener,
+        door: Arc<Door>,
         stop: S,
     ) -> impl Future<Output = ()> + use<I, S> {
-        serve(Arc::clone(&self.inner), listener, stop)
+        serve(Arc::clone(&self.inner), listener, door, stop)
     }
 }
 
@@ -97,6 +113,7 @@ impl<I> Inner<I> {
 async fn serve<I: Send + 'static>(
     inner: Arc<Inner<I>>,
     listener: TcpListener,
+    door: Arc<Door>,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -106,9 +123,12 @@ async fn serve<I: Send + 'static>(
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = connection(Arc::clone(&inner), stream, &graceful);
+                    let (inner, door) = (Arc::clone(&inner), Arc::clone(&door));
+                    let watcher = graceful.watcher();
                     tokio::spawn(async move {
-                        connection.await;
+                        if let Some(stream) = shake_hands(&door, stream).await {
+                            connection(inner, door, stream, watcher).await;
+                        }
                         drop(permit);
                     });
                 }
@@ -124,15 +144,33 @@ async fn serve<I: Send + 'static>(
     graceful.shutdown().await;
 }
 
-fn connection<I: Send + 'static>(
-    inner: Arc<Inner<I>>,
-    stream: TcpStream,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + Send + use<I> {
+/// Begins TLS, where it is served.
+async fn shake_hands(door: &Door, stream: TcpStream) -> Option<Box<dyn Socket>> {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let inner = Arc::clone(&inner);
-        async move { Ok::<_, Infallible>(answer(&inner, request).await) }
+    let Some(acceptor) = door.acceptor() else { return Some(Box::new(stream)) };
+    match tokio::time::timeout(HEAD_WITHIN, acceptor.accept(stream)).await.ok()? {
+        Ok(stream) => Some(Box::new(stream)),
+        Err(why) => {
+            tracing::debug!(target: "hax", %why, "an HTTP connection without TLS");
+            None
+        }
+    }
+}
+
+async fn connection<I: Send + 'static>(
+    inner: Arc<Inner<I>>,
+    door: Arc<Door>,
+    stream: Box<dyn Socket>,
+    watcher: Watcher,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (inner, door) = (Arc::clone(&inner), Arc::clone(&door));
+        async move {
+            let (begun, method) = (inner.metrics.begin(), request.method().clone());
+            let response = admit(&inner, &door, request).await;
+            inner.metrics.http_answered(method.as_str(), response.status().as_u16(), begun);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -141,12 +179,29 @@ fn connection<I: Send + 'static>(
         .max_headers(HEADERS_MAX)
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    async move {
-        if let Err(why) = connection.await {
-            tracing::debug!(target: "hax", %why, "an HTTP connection ended");
-        }
+    if let Err(why) = watcher.watch(connection).await {
+        tracing::debug!(target: "hax", %why, "an HTTP connection ended");
     }
+}
+
+/// Whoever is let in is answered by the core, save for what only the host knows.
+async fn admit<I>(
+    inner: &Inner<I>,
+    door: &Door,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let (method, path) = (request.method(), request.uri().path());
+    if !door.lets_in(method, path, request.headers()) {
+        return door::refusal();
+    }
+    if path == "/metrics" && matches!(*method, Method::GET | Method::HEAD) {
+        let text = inner.metrics.render(inner.inbox.len());
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        return response;
+    }
+    answer(inner, request).await
 }
 
 async fn answer<I>(inner: &Inner<I>, request: Request<Incoming>) -> Response<Full<Bytes>> {

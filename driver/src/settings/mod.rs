@@ -1,6 +1,7 @@
 //! Settings: flags, environment and file made into one checked whole.
 
-use std::fmt;
+mod show;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,24 +9,24 @@ use std::time::Duration;
 use hax_core::base::fid::Fid;
 use hax_core::wire::{self, name::BadName};
 
-use crate::cli::{Flags, RunArgs};
+use crate::cli::Flags;
+use crate::consul::{self, Consul};
+use crate::secret::{self, SecretSource};
 use crate::values::{
-    BadValue, ConsulUrl, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size,
-    Span,
+    BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span,
 };
 
 /// What `hax run` is to do. Where Consul says what no flag does, there is an `Option`.
 #[derive(Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are the flags, which have their text in `cli`")]
 pub struct Settings {
-    pub consul: ConsulUrl,
-    /// The ACL token; never printed.
-    pub consul_token: Option<String>,
-    pub consul_timeout: Duration,
-    pub consul_answer_max: usize,
+    pub consul: Consul,
     pub node: Option<String>,
     pub fid: Option<Fid>,
     pub http: Option<HostPort>,
+    pub http_cert: Option<PathBuf>,
+    pub http_key: Option<PathBuf>,
+    pub http_token: Option<SecretSource>,
     pub motr: MotrTransport,
     pub motr_endpoint: Option<String>,
     pub link_grace: Duration,
@@ -37,21 +38,24 @@ pub struct Settings {
     pub motr_connections_max: usize,
     pub log: LogFormat,
     pub log_level: LogLevel,
+    /// What an operator should know of these settings, a line of the log each.
+    pub warnings: Vec<&'static str>,
 }
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read.
-    #[error("{flag}: cannot read {}: {why}", path.display())]
+    /// The configuration file cannot be read.
+    #[error("--config: cannot read {}: {why}", path.display())]
     Unreadable {
-        /// Who names it.
-        flag: &'static str,
         /// Which.
         path: PathBuf,
         /// Why not.
         why: std::io::Error,
     },
+    /// A file with a secret is of no use.
+    #[error(transparent)]
+    Secret(#[from] secret::Error),
     /// The configuration file is wrong; the text has line, column and the line itself.
     #[error("{}: {why}", path.display())]
     File {
@@ -96,16 +100,23 @@ pub enum EndpointError {
     },
 }
 
+const NAMESPACE: &str = "CONSUL_NAMESPACE has no effect: hare's keys and services are in the \
+    default namespace; unset it for hax";
+
+const UNVERIFIED: &str = "Consul's certificate is not verified: whoever can redirect hax's connections \
+    can read its token; give the CA with --consul-ca-file instead";
+
 impl Settings {
     /// Merges flags (with their variables), the file that they name and the variables that other
     /// programs use too, which `env` looks up.
-    pub fn load(args: RunArgs, env: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let file = match &args.config {
-            Some(path) => read_file(path)?,
-            None => Flags::default(),
-        };
+    pub fn load(
+        config: Option<&Path>,
+        flags: Flags,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        let file = config.map_or_else(|| Ok(Flags::default()), read_file)?;
         let env = |name| env(name).filter(|value| !value.is_empty());
-        Self::merge(args.flags, file, env)
+        Self::merge(flags, file, env)
     }
 
     fn merge(
@@ -113,11 +124,14 @@ impl Settings {
         file: Flags,
         env: impl Fn(&'static str) -> Option<String>,
     ) -> Result<Self, Error> {
-        let consul = match flags.consul {
-            Some(url) => Some(url),
-            None => consul_from(&env)?.or(file.consul),
-        };
-        let token_file = flags.consul_token_file.or(file.consul_token_file);
+        let consul = consul::merge(&flags, &file, &env)?;
+        let mut warnings = Vec::new();
+        if env("CONSUL_NAMESPACE").is_some() {
+            warnings.push(NAMESPACE);
+        }
+        if !consul.tls.verify {
+            warnings.push(UNVERIFIED);
+        }
         let span = |flag: Option<Span>, file, default| {
             flag.or(file).map_or_else(|| Duration::from_secs(default), |span| span.0)
         };
@@ -125,13 +139,13 @@ impl Settings {
             |flag: Option<u16>, file, default| usize::from(flag.or(file).unwrap_or(default).max(1));
         let size = |flag: Option<Size>, file, default| flag.or(file).map_or(default, |size| size.0);
         let settings = Self {
-            consul: consul.unwrap_or_default(),
-            consul_token: token(token_file.as_deref(), &env)?,
-            consul_timeout: span(flags.consul_timeout, file.consul_timeout, 5),
-            consul_answer_max: size(flags.consul_answer_max, file.consul_answer_max, 64 << 20),
-            node: flags.node.or_else(|| env("HARE_HAX_NODE_NAME")).or(file.node),
+            consul,
+            node: flags.node.or(file.node).or_else(|| env("HARE_HAX_NODE_NAME")),
             fid: flags.fid.or(file.fid).map(|fid| fid.0),
             http: flags.http.or(file.http),
+            http_cert: flags.http_cert.or(file.http_cert),
+            http_key: flags.http_key.or(file.http_key),
+            http_token: http_token(flags.http_token_file.or(file.http_token_file))?,
             motr: flags.motr.or(file.motr).unwrap_or_default(),
             motr_endpoint: flags.motr_endpoint.or(file.motr_endpoint),
             link_grace: span(flags.link_grace, file.link_grace, 60),
@@ -150,54 +164,30 @@ impl Settings {
             ),
             log: flags.log.or(file.log).unwrap_or_default(),
             log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
+            warnings,
         };
         if let Some(name) = &settings.motr_endpoint {
             endpoint(name)?;
+        }
+        if settings.http_cert.is_some() != settings.http_key.is_some() {
+            let why = BadValue::new("a certificate and its key are given together or not at all");
+            return Err(Error::Value { from: "--http-cert and --http-key", why });
         }
         Ok(settings)
     }
 }
 
+fn http_token(path: Option<PathBuf>) -> Result<Option<SecretSource>, Error> {
+    let Some(path) = path else { return Ok(None) };
+    let source = SecretSource::File("--http-token-file", path);
+    source.read()?;
+    Ok(Some(source))
+}
+
 fn read_file(path: &Path) -> Result<Flags, Error> {
-    let text = std::fs::read_to_string(path).map_err(|why| Error::Unreadable {
-        flag: "--config",
-        path: path.into(),
-        why,
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|why| Error::Unreadable { path: path.into(), why })?;
     toml::from_str(&text).map_err(|why| Error::File { path: path.into(), why: Box::new(why) })
-}
-
-/// The variables of Consul's own tools.
-fn consul_from(env: &impl Fn(&'static str) -> Option<String>) -> Result<Option<ConsulUrl>, Error> {
-    if env("CONSUL_HTTP_SSL").is_some_and(|on| matches!(on.as_str(), "1" | "true" | "TRUE")) {
-        let why = "https://".parse::<ConsulUrl>().expect_err("https is refused");
-        return Err(Error::Value { from: "CONSUL_HTTP_SSL", why });
-    }
-    let from = "CONSUL_HTTP_ADDR";
-    env(from).map(|url| url.parse().map_err(|why| Error::Value { from, why })).transpose()
-}
-
-fn token(
-    file: Option<&Path>,
-    env: &impl Fn(&'static str) -> Option<String>,
-) -> Result<Option<String>, Error> {
-    let (from, token) = match file {
-        None => ("CONSUL_HTTP_TOKEN", env("CONSUL_HTTP_TOKEN")),
-        Some(path) => {
-            let flag = "--consul-token-file";
-            let text = std::fs::read_to_string(path).map_err(|why| Error::Unreadable {
-                flag,
-                path: path.into(),
-                why,
-            })?;
-            (flag, Some(text.trim().into()))
-        }
-    };
-    if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
-        let why = BadValue::new("a token is one word of printable ASCII");
-        return Err(Error::Value { from, why });
-    }
-    Ok(token)
 }
 
 /// Where the endpoint `name` listens.
@@ -206,55 +196,6 @@ pub fn endpoint(name: &str) -> Result<SocketAddr, EndpointError> {
         BadName::Libfabric => EndpointError::Libfabric(name.into()),
         BadName::Syntax(why) => EndpointError::Unknown { name: name.into(), why },
     })
-}
-
-/// What `--check` prints: a configuration file with the effective values.
-impl fmt::Display for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |time: Duration| format!("\"{}ms\"", time.as_millis());
-        writeln!(f, "consul = \"{}\"", self.consul)?;
-        if self.consul_token.is_some() {
-            writeln!(f, "# a token for Consul is set")?;
-        }
-        writeln!(f, "consul_timeout = {}", ms(self.consul_timeout))?;
-        writeln!(f, "consul_answer_max = \"{}\"", self.consul_answer_max)?;
-        let from_consul = [
-            ("node", self.node.clone()),
-            ("fid", self.fid.map(|fid| fid.to_string())),
-            ("http", self.http.as_ref().map(ToString::to_string)),
-            ("motr_endpoint", self.motr_endpoint.clone()),
-        ];
-        for (key, value) in from_consul {
-            match value {
-                Some(value) => writeln!(f, "{key} = {value:?}")?,
-                None => writeln!(f, "# {key}: Consul says it")?,
-            }
-        }
-        writeln!(f, "motr = \"{}\"", word(self.motr))?;
-        writeln!(f, "link_grace = {}", ms(self.link_grace))?;
-        let on_unexpected_message = word(self.on_unexpected_message);
-        writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
-        writeln!(f, "no_elect = {}", !self.elect)?;
-        writeln!(f, "drain = {}", ms(self.drain))?;
-        writeln!(f, "http_body_max = \"{}\"", self.http_body_max)?;
-        writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
-        writeln!(f, "motr_connections_max = {}", self.motr_connections_max)?;
-        writeln!(f, "log = \"{}\"", word(self.log))?;
-        writeln!(f, "log_level = \"{}\"", word(self.log_level))
-    }
-}
-
-/// The word that stands for a value in flags and files.
-fn word(value: impl clap::ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
-/// As [`Settings`]'s `Display`: without the token.
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 #[cfg(test)]
@@ -270,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
+    fn a_flag_beats_the_file_beats_a_variable_of_other_tools_beats_the_default() {
         let text = "consul = \"http://file:1\"\nnode = \"file\"\ndrain = \"9s\"\nno_elect = true\n";
         let flags = Flags { consul: Some("flag:1".parse().unwrap()), ..Flags::default() };
         let env = |name| match name {
@@ -279,15 +220,17 @@ mod tests {
             _ => None,
         };
         let settings = Settings::merge(flags, file(text).unwrap(), env).unwrap();
-        assert_eq!(settings.consul.authority(), "flag:1");
-        assert_eq!(settings.node.as_deref(), Some("env"));
+        assert_eq!(settings.consul.url.authority(), "flag:1");
+        assert_eq!(settings.node.as_deref(), Some("file"));
         assert_eq!(settings.drain, Duration::from_secs(9));
         assert!(!settings.elect);
         assert_eq!(settings.log_level, LogLevel::Info);
         let settings = Settings::merge(Flags::default(), file(text).unwrap(), env).unwrap();
-        assert_eq!(settings.consul.authority(), "env:1");
-        let settings = Settings::merge(Flags::default(), file(text).unwrap(), none).unwrap();
-        assert_eq!(settings.consul.authority(), "file:1");
+        assert_eq!(settings.consul.url.authority(), "file:1");
+        let settings = Settings::merge(Flags::default(), Flags::default(), env).unwrap();
+        assert_eq!(settings.consul.url.authority(), "env:1");
+        assert_eq!(settings.node.as_deref(), Some("env"));
+        assert!(settings.elect);
     }
 
     #[test]
@@ -305,22 +248,28 @@ mod tests {
     }
 
     #[test]
-    fn libfabric_and_tls_are_refused_in_words() {
+    fn libfabric_is_refused_in_words() {
         let flags =
             Flags { motr_endpoint: Some("inet:tcp:10.0.0.1@22001".into()), ..Flags::default() };
         let error = Settings::merge(flags, Flags::default(), none).unwrap_err().to_string();
         assert!(error.contains("libfabric") && error.contains("--motr-endpoint"), "{error}");
-        let ssl = |name| (name == "CONSUL_HTTP_SSL").then(|| "true".into());
-        let error = Settings::merge(Flags::default(), Flags::default(), ssl).unwrap_err();
-        assert!(error.to_string().contains("CONSUL_HTTP_SSL: https://"), "{error}");
+    }
+
+    #[test]
+    fn what_has_no_effect_or_is_not_safe_is_said() {
+        let env = |name| matches!(name, "CONSUL_NAMESPACE").then(|| "team".into());
+        let flags = Flags { consul_tls_verify: Some(false), ..Flags::default() };
+        let settings = Settings::merge(flags, Flags::default(), env).unwrap();
+        assert_eq!(settings.warnings, [NAMESPACE, UNVERIFIED]);
     }
 
     #[test]
     fn a_token_is_never_printed() {
-        let env = |name| (name == "CONSUL_HTTP_TOKEN").then(|| "secret".into());
+        let env = |name| (name == "CONSUL_HTTP_TOKEN").then(|| "s3cr3t".into());
         let settings = Settings::merge(Flags::default(), Flags::default(), env).unwrap();
-        assert_eq!(settings.consul_token.as_deref(), Some("secret"));
-        assert!(!format!("{settings} {settings:?}").contains("secret"));
+        let token = settings.consul.token.as_ref().unwrap().read().unwrap();
+        assert_eq!(token.expose(), "s3cr3t");
+        assert!(!format!("{settings} {settings:?}").contains("s3cr3t"));
         // What is printed is a file that says the same.
         let again = file(&settings.to_string()).unwrap();
         assert_eq!(Settings::merge(Flags::default(), again, env).unwrap(), settings);

@@ -1,0 +1,380 @@
+//! Where Consul is and how hax is let in: hax's own settings and, behind them, the variables of
+//! Consul's own tools (<https://developer.hashicorp.com/consul/commands#environment-variables>).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::cli::Flags;
+use crate::secret::{Secret, SecretSource};
+use crate::settings::Error;
+use crate::values::{BadValue, HostPort};
+
+/// Where Consul's HTTP API is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum ConsulUrl {
+    /// `http://HOST:PORT`
+    Http(HostPort),
+    /// `https://HOST:PORT`
+    Https(HostPort),
+    /// `unix:///PATH`
+    Unix(PathBuf),
+}
+
+impl ConsulUrl {
+    /// What stands in `Host` and in a request's URI: `HOST:PORT`.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Http(at) | Self::Https(at) => at.to_string(),
+            Self::Unix(_) => "localhost".into(),
+        }
+    }
+
+    /// The same place by TLS: what `CONSUL_HTTP_SSL` asks for.
+    fn with_tls(self) -> Self {
+        match self {
+            Self::Http(at) => Self::Https(at),
+            other => other,
+        }
+    }
+}
+
+impl Default for ConsulUrl {
+    fn default() -> Self {
+        Self::Http(HostPort { host: "127.0.0.1".into(), port: 8500 })
+    }
+}
+
+impl fmt::Display for ConsulUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(at) => write!(f, "http://{at}"),
+            Self::Https(at) => write!(f, "https://{at}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl TryFrom<String> for ConsulUrl {
+    type Error = BadValue;
+
+    fn try_from(text: String) -> Result<Self, BadValue> {
+        text.parse()
+    }
+}
+
+impl FromStr for ConsulUrl {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let expected = "expected http://HOST:PORT, https://HOST:PORT or unix:///PATH";
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let port = match scheme {
+            "http" => 8500,
+            "https" => 8501,
+            "unix" if rest.starts_with('/') && rest.len() > 1 => {
+                return Ok(Self::Unix(rest.into()));
+            }
+            _ => return Err(BadValue::new(expected)),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#', '@']) || rest.contains(char::is_whitespace) {
+            return Err(BadValue::new(format!("{expected}, and nothing after the port")));
+        }
+        let has_port = rest.rsplit_once(']').map_or(rest, |(_, tail)| tail).contains(':');
+        let at = if has_port { rest.parse()? } else { format!("{rest}:{port}").parse()? };
+        Ok(if scheme == "https" { Self::Https(at) } else { Self::Http(at) })
+    }
+}
+
+/// The name of a datacenter of Consul's.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Datacenter(String);
+
+impl Datacenter {
+    /// The path and query `target` for this datacenter. What an agent says of itself
+    /// (`/v1/agent/…`) has none: the parameter would be wrong there.
+    #[must_use]
+    pub fn of(&self, target: &str) -> String {
+        if target.starts_with("/v1/agent/") {
+            return target.into();
+        }
+        let join = if target.contains('?') { '&' } else { '?' };
+        format!("{target}{join}dc={}", self.0)
+    }
+}
+
+impl TryFrom<String> for Datacenter {
+    type Error = BadValue;
+
+    fn try_from(text: String) -> Result<Self, BadValue> {
+        text.parse()
+    }
+}
+
+impl FromStr for Datacenter {
+    type Err = BadValue;
+
+    /// Consul's own rule for such names.
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if text.is_empty() || !text.chars().all(fits) {
+            return Err(BadValue::new("a datacenter's name has letters, digits, - and _ only"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for Datacenter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a TLS server is known, and how we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Certificates to trust, PEM; without this and `ca_dir` the machine's own are.
+    pub ca_file: Option<PathBuf>,
+    /// A directory of such files.
+    pub ca_dir: Option<PathBuf>,
+    /// Our own certificate, PEM.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// The name that the server's certificate must have; else the URL's host.
+    pub server_name: Option<String>,
+    /// Whether the server's certificate is looked at at all.
+    pub verify: bool,
+}
+
+/// The settings of the Consul client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consul {
+    /// Where it is.
+    pub url: ConsulUrl,
+    /// Which datacenter is asked; else the agent's own.
+    pub datacenter: Option<Datacenter>,
+    /// The ACL token.
+    pub token: Option<SecretSource>,
+    /// `USER:PASSWORD` of HTTP's basic authentication, for a proxy before Consul.
+    pub auth: Option<SecretSource>,
+    /// For `https://`.
+    pub tls: ClientTls,
+    /// The limit of one request; blocking queries have it on top of their wait.
+    pub timeout: Duration,
+    /// The longest answer, in bytes.
+    pub answer_max: usize,
+}
+
+/// Makes the whole of it: the flag (or its variable), the file, Consul's variable, the default.
+pub(crate) fn merge(
+    flags: &Flags,
+    file: &Flags,
+    env: &impl Fn(&'static str) -> Option<String>,
+) -> Result<Consul, Error> {
+    let path = |flag: &Option<PathBuf>, file: &Option<PathBuf>, name| {
+        flag.clone().or_else(|| file.clone()).or_else(|| env(name).map(PathBuf::from))
+    };
+    let tls = ClientTls {
+        ca_file: path(&flags.consul_ca_file, &file.consul_ca_file, "CONSUL_CACERT"),
+        ca_dir: path(&flags.consul_ca_dir, &file.consul_ca_dir, "CONSUL_CAPATH"),
+        cert: path(&flags.consul_cert, &file.consul_cert, "CONSUL_CLIENT_CERT"),
+        key: path(&flags.consul_key, &file.consul_key, "CONSUL_CLIENT_KEY"),
+        server_name: flags
+            .consul_server_name
+            .clone()
+            .or_else(|| file.consul_server_name.clone())
+            .or_else(|| env("CONSUL_TLS_SERVER_NAME")),
+        verify: match flags.consul_tls_verify.or(file.consul_tls_verify) {
+            Some(verify) => verify,
+            None => switch(env, "CONSUL_HTTP_SSL_VERIFY")?.unwrap_or(true),
+        },
+    };
+    if tls.cert.is_some() != tls.key.is_some() {
+        let why = BadValue::new("a certificate and its key are given together or not at all");
+        return Err(Error::Value { from: "--consul-cert and --consul-key", why });
+    }
+    let token = source(
+        &[
+            ("--consul-token-file", flags.consul_token_file.clone()),
+            ("consul_token_file", file.consul_token_file.clone()),
+            ("CONSUL_HTTP_TOKEN_FILE", env("CONSUL_HTTP_TOKEN_FILE").map(PathBuf::from)),
+        ],
+        "CONSUL_HTTP_TOKEN",
+        env,
+    )?;
+    let auth = source(
+        &[
+            ("--consul-auth-file", flags.consul_auth_file.clone()),
+            ("consul_auth_file", file.consul_auth_file.clone()),
+        ],
+        "CONSUL_HTTP_AUTH",
+        env,
+    )?;
+    let span = flags.consul_timeout.or(file.consul_timeout);
+    let size = flags.consul_answer_max.or(file.consul_answer_max);
+    Ok(Consul {
+        url: url(flags, file, env)?,
+        datacenter: flags.consul_datacenter.clone().or_else(|| file.consul_datacenter.clone()),
+        token,
+        auth,
+        tls,
+        timeout: span.map_or(Duration::from_secs(5), |span| span.0),
+        answer_max: size.map_or(64 << 20, |size| size.0),
+    })
+}
+
+/// As Consul's own tools, `CONSUL_HTTP_SSL` beats the scheme of `CONSUL_HTTP_ADDR`.
+fn url(
+    flags: &Flags,
+    file: &Flags,
+    env: &impl Fn(&'static str) -> Option<String>,
+) -> Result<ConsulUrl, Error> {
+    if let Some(url) = flags.consul.as_ref().or(file.consul.as_ref()) {
+        return Ok(url.clone());
+    }
+    let from = "CONSUL_HTTP_ADDR";
+    let url = env(from).map(|url| url.parse().map_err(|why| Error::Value { from, why }));
+    let url: ConsulUrl = url.transpose()?.unwrap_or_default();
+    Ok(if switch(env, "CONSUL_HTTP_SSL")? == Some(true) { url.with_tls() } else { url })
+}
+
+/// A switch as Consul's tools read it.
+fn switch(
+    env: &impl Fn(&'static str) -> Option<String>,
+    from: &'static str,
+) -> Result<Option<bool>, Error> {
+    let Some(value) = env(from) else { return Ok(None) };
+    match value.as_str() {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+        _ => Err(Error::Value { from, why: BadValue::new("expected true or false") }),
+    }
+}
+
+/// The first file that is named, else the variable.
+fn source(
+    files: &[(&'static str, Option<PathBuf>)],
+    variable: &'static str,
+    env: &impl Fn(&'static str) -> Option<String>,
+) -> Result<Option<SecretSource>, Error> {
+    for (flag, path) in files {
+        if let Some(path) = path {
+            let source = SecretSource::File(flag, path.clone());
+            source.read()?;
+            return Ok(Some(source));
+        }
+    }
+    let Some(text) = env(variable) else { return Ok(None) };
+    let secret = Secret::new(&text).map_err(|why| Error::Value { from: variable, why })?;
+    Ok(Some(SecretSource::Variable(variable, secret)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consul_urls() {
+        for (text, url) in [
+            ("http://127.0.0.1:8500", "http://127.0.0.1:8500"),
+            ("http://127.0.0.1:8500/", "http://127.0.0.1:8500"),
+            ("127.0.0.1:18500", "http://127.0.0.1:18500"),
+            ("http://consul.local", "http://consul.local:8500"),
+            ("https://consul.local", "https://consul.local:8501"),
+            ("https://h:1", "https://h:1"),
+            ("http://[::1]", "http://[::1]:8500"),
+            ("http://[::1]:1", "http://[::1]:1"),
+            ("unix:///run/consul.sock", "unix:///run/consul.sock"),
+        ] {
+            let parsed = text.parse::<ConsulUrl>().unwrap();
+            assert_eq!(parsed.to_string(), url, "{text}");
+            assert_eq!(url.parse(), Ok(parsed), "{text}");
+        }
+        for bad in
+            ["", "unix://", "unix://run/c", "ftp://h:1", "http://h:1/v1", "http://u@h:1", "h:x"]
+        {
+            assert!(bad.parse::<ConsulUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_datacenter_joins_the_query_but_not_at_the_agent() {
+        let dc: Datacenter = "dc-2".parse().unwrap();
+        assert_eq!(dc.of("/v1/kv/leader?consistent"), "/v1/kv/leader?consistent&dc=dc-2");
+        assert_eq!(dc.of("/v1/txn"), "/v1/txn?dc=dc-2");
+        assert_eq!(dc.of("/v1/agent/self"), "/v1/agent/self");
+        assert!("a&b".parse::<Datacenter>().is_err());
+    }
+
+    fn of(flags: &Flags, env: &[(&'static str, &str)]) -> Result<Consul, String> {
+        let env = |name| {
+            let found = env.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        merge(flags, &Flags::default(), &env).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn the_variables_of_consuls_tools_are_taken_as_those_take_them() {
+        let none = Flags::default();
+        let url = |env: &[_]| of(&none, env).map(|consul| consul.url.to_string());
+        let https = |addr| [("CONSUL_HTTP_SSL", "true"), ("CONSUL_HTTP_ADDR", addr)];
+        assert_eq!(url(&[]).unwrap(), "http://127.0.0.1:8500");
+        assert_eq!(url(&[("CONSUL_HTTP_SSL", "1")]).unwrap(), "https://127.0.0.1:8500");
+        assert_eq!(url(&https("h:1")).unwrap(), "https://h:1");
+        assert_eq!(url(&https("http://h:1")).unwrap(), "https://h:1");
+        assert_eq!(url(&https("unix:///s")).unwrap(), "unix:///s");
+        assert!(url(&[("CONSUL_HTTP_SSL", "yes")]).unwrap_err().contains("CONSUL_HTTP_SSL"));
+        let all = of(
+            &none,
+            &[
+                ("CONSUL_CACERT", "/ca"),
+                ("CONSUL_CAPATH", "/cas"),
+                ("CONSUL_CLIENT_CERT", "/cert"),
+                ("CONSUL_CLIENT_KEY", "/key"),
+                ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul"),
+                ("CONSUL_HTTP_SSL_VERIFY", "false"),
+                ("CONSUL_HTTP_TOKEN", "secret"),
+                ("CONSUL_HTTP_AUTH", "user:pass"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(all.tls.ca_file, Some("/ca".into()));
+        assert_eq!(all.tls.ca_dir, Some("/cas".into()));
+        assert_eq!(all.tls.cert, Some("/cert".into()));
+        assert_eq!(all.tls.key, Some("/key".into()));
+        assert_eq!(all.tls.server_name.as_deref(), Some("server.dc1.consul"));
+        assert!(!all.tls.verify);
+        assert_eq!(all.token.unwrap().read().unwrap().expose(), "secret");
+        assert_eq!(all.auth.unwrap().read().unwrap().expose(), "user:pass");
+        assert!(of(&none, &[("CONSUL_CLIENT_CERT", "/cert")]).unwrap_err().contains("together"));
+    }
+
+    #[test]
+    fn hax_own_settings_beat_them() {
+        let flags = Flags {
+            consul: Some("http://own:1".parse().unwrap()),
+            consul_ca_file: Some("/own".into()),
+            consul_tls_verify: Some(true),
+            ..Flags::default()
+        };
+        let env = [
+            ("CONSUL_HTTP_SSL", "true"),
+            ("CONSUL_HTTP_ADDR", "env:1"),
+            ("CONSUL_CACERT", "/ca"),
+            ("CONSUL_HTTP_SSL_VERIFY", "false"),
+        ];
+        let own = of(&flags, &env).unwrap();
+        assert_eq!(own.url.to_string(), "http://own:1");
+        assert_eq!(own.tls.ca_file, Some("/own".into()));
+        assert!(own.tls.verify);
+    }
+}

@@ -1,0 +1,113 @@
+//! Secrets: where they come from, and that no log line shows them.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::values::BadValue;
+
+/// A text that is not for printing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a text.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be the value of an HTTP header.
+    pub fn new(text: &str) -> Result<Self, BadValue> {
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(BadValue::new("expected one word of printable ASCII"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The text itself: for the one place that sends or compares it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Where a secret comes from. One in a file can be changed while hax runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// From this environment variable.
+    Variable(&'static str, Secret),
+    /// From a file that holds nothing else; the text is the setting that names the file.
+    File(&'static str, PathBuf),
+}
+
+/// Why a secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{flag}: cannot read {}: {why}", path.display())]
+    Unreadable {
+        /// The setting that names it.
+        flag: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        why: io::Error,
+    },
+    /// The file holds something else.
+    #[error("{flag}: {}: {why}", path.display())]
+    Content {
+        /// The setting that names it.
+        flag: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: BadValue,
+    },
+}
+
+impl SecretSource {
+    /// The secret as it is now.
+    pub fn read(&self) -> Result<Secret, Error> {
+        match self {
+            Self::Variable(_, secret) => Ok(secret.clone()),
+            Self::File(flag, path) => read(flag, path),
+        }
+    }
+}
+
+fn read(flag: &'static str, path: &Path) -> Result<Secret, Error> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|why| Error::Unreadable { flag, path: path.into(), why })?;
+    Secret::new(text.trim()).map_err(|why| Error::Content { flag, path: path.into(), why })
+}
+
+/// Who gives it, for messages.
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name, _) => write!(f, "${name}"),
+            Self::File(_, path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_one_word_and_never_shown() {
+        let secret = Secret::new("abc-123").unwrap();
+        assert_eq!(secret.expose(), "abc-123");
+        let source = SecretSource::Variable("CONSUL_HTTP_TOKEN", secret);
+        assert!(!format!("{source} {source:?}").contains("abc"));
+        for bad in ["", "two words", "line\nline", "ümlaut"] {
+            assert!(Secret::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

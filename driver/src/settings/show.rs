@@ -1,0 +1,95 @@
+//! Settings as text.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Settings;
+use crate::consul::Consul;
+use crate::secret::SecretSource;
+
+/// What `--check` prints: a configuration file with the effective values.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        consul(f, &self.consul)?;
+        let from_consul = [
+            ("node", self.node.clone()),
+            ("fid", self.fid.map(|fid| fid.to_string())),
+            ("http", self.http.as_ref().map(ToString::to_string)),
+            ("motr_endpoint", self.motr_endpoint.clone()),
+        ];
+        for (key, value) in from_consul {
+            match value {
+                Some(value) => writeln!(f, "{key} = {value:?}")?,
+                None => writeln!(f, "# {key}: Consul says it")?,
+            }
+        }
+        path(f, "http_cert", self.http_cert.as_deref())?;
+        path(f, "http_key", self.http_key.as_deref())?;
+        secret(f, "http_token_file", self.http_token.as_ref())?;
+        writeln!(f, "motr = \"{}\"", word(self.motr))?;
+        writeln!(f, "link_grace = {}", ms(self.link_grace))?;
+        let on_unexpected_message = word(self.on_unexpected_message);
+        writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
+        writeln!(f, "no_elect = {}", !self.elect)?;
+        writeln!(f, "drain = {}", ms(self.drain))?;
+        writeln!(f, "http_body_max = \"{}\"", self.http_body_max)?;
+        writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
+        writeln!(f, "motr_connections_max = {}", self.motr_connections_max)?;
+        writeln!(f, "log = \"{}\"", word(self.log))?;
+        writeln!(f, "log_level = \"{}\"", word(self.log_level))
+    }
+}
+
+/// The word that stands for a value in flags and files.
+fn word(value: impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// As [`Settings`]'s `Display`: without the token.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn ms(time: Duration) -> String {
+    format!("\"{}ms\"", time.as_millis())
+}
+
+fn path(f: &mut fmt::Formatter<'_>, key: &str, path: Option<&Path>) -> fmt::Result {
+    match path {
+        Some(path) => writeln!(f, "{key} = {:?}", path.display().to_string()),
+        None => Ok(()),
+    }
+}
+
+/// A secret is named by where it comes from.
+fn secret(f: &mut fmt::Formatter<'_>, key: &str, source: Option<&SecretSource>) -> fmt::Result {
+    match source {
+        Some(SecretSource::File(_, file)) => path(f, key, Some(file)),
+        Some(variable) => writeln!(f, "# {key}: the secret itself is in {variable}"),
+        None => Ok(()),
+    }
+}
+
+fn consul(f: &mut fmt::Formatter<'_>, consul: &Consul) -> fmt::Result {
+    writeln!(f, "consul = \"{}\"", consul.url)?;
+    if let Some(datacenter) = &consul.datacenter {
+        writeln!(f, "consul_datacenter = \"{datacenter}\"")?;
+    }
+    secret(f, "consul_token_file", consul.token.as_ref())?;
+    secret(f, "consul_auth_file", consul.auth.as_ref())?;
+    let tls = &consul.tls;
+    path(f, "consul_ca_file", tls.ca_file.as_deref())?;
+    path(f, "consul_ca_dir", tls.ca_dir.as_deref())?;
+    path(f, "consul_cert", tls.cert.as_deref())?;
+    path(f, "consul_key", tls.key.as_deref())?;
+    if let Some(name) = &tls.server_name {
+        writeln!(f, "consul_server_name = {name:?}")?;
+    }
+    writeln!(f, "consul_tls_verify = {}", tls.verify)?;
+    writeln!(f, "consul_timeout = {}", ms(consul.timeout))?;
+    writeln!(f, "consul_answer_max = \"{}\"", consul.answer_max)
+}

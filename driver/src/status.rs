@@ -1,0 +1,150 @@
+//! What hax says of itself (`GET /status`) as a table. What a hax of another version leaves out is
+//! shown as `-`.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// The table, with an end to each line.
+#[must_use]
+pub fn table(said: &Value) -> String {
+    let mut out = String::new();
+    let how = match (&said["ready"], &said["stopping"]) {
+        (_, Value::Bool(true)) => "stopping",
+        (Value::Bool(true), _) => "ready",
+        (Value::Bool(false), _) => "NOT READY",
+        _ => "-",
+    };
+    let (version, node, process) = (text(&said["version"]), text(&said["node"]), &said["process"]);
+    // Writing to a string does not fail, here and below.
+    let _ = writeln!(out, "hax {version} on {node}, process {}: {how}", text(process));
+    let consul = &said["consul"];
+    let answers = yes(&consul["answers"], "answers", "DOES NOT ANSWER");
+    let (contact, calls) = (text(&consul["contact_ms"]), text(&consul["calls"]));
+    let _ =
+        writeln!(out, "Consul    {answers}, last answer {contact} ms ago, {calls} calls in flight");
+    let leader = &said["leader"];
+    let if_true = |value: &Value, text: &'static str| if *value == true { text } else { "" };
+    let holds = if_true(&leader["holds"], ", this node");
+    let stands = if_true(&leader["stands"], ", this hax stands for election");
+    let _ = writeln!(out, "Leader    {}{holds}{stands}", text(&leader["node"]));
+    let (entries, questions) = (text(&said["entries"]), text(&said["questions"]));
+    let _ =
+        writeln!(out, "Waiting   {entries} entrypoint requests, {questions} questions for states");
+    rows(&mut out, "Replicas", &said["replicas"], &["TABLE", "INDEX", "LOADED", "ENTRIES"], |r| {
+        let loaded = yes(&r["loaded"], "yes", "NO");
+        vec![text(&r["table"]), text(&r["index"]), loaded.into(), text(&r["entries"])]
+    });
+    rows(&mut out, "Links", &said["links"], &["LINK", "PROCESS", "UP", "IN FLIGHT", "OWED"], |l| {
+        let up = yes(&l["up"], "yes", "NO").into();
+        vec![text(&l["link"]), text(&l["process"]), up, text(&l["in_flight"]), text(&l["owed"])]
+    });
+    rows(&mut out, "Lanes", &said["lanes"], &["PROCESS", "QUEUED", "STAGE"], |lane| {
+        vec![text(&lane["process"]), text(&lane["queued"]), text(&lane["stage"])]
+    });
+    out
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn yes(value: &Value, yes: &'static str, no: &'static str) -> &'static str {
+    match value {
+        Value::Bool(true) => yes,
+        Value::Bool(false) => no,
+        _ => "-",
+    }
+}
+
+/// A table with a title, its columns as wide as they must be; a line if it has no rows.
+fn rows(
+    out: &mut String,
+    title: &str,
+    list: &Value,
+    head: &[&str],
+    row: impl Fn(&Value) -> Vec<String>,
+) {
+    let Some(list) = list.as_array() else {
+        let _ = writeln!(out, "{title:<9} -");
+        return;
+    };
+    if list.is_empty() {
+        let _ = writeln!(out, "{title:<9} none");
+        return;
+    }
+    let mut all = vec![head.iter().map(|word| (*word).to_owned()).collect()];
+    all.extend(list.iter().map(row));
+    let width = |column: usize| all.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let _ = writeln!(out, "{title}");
+    for row in &all {
+        let mut line = String::from(" ");
+        for (word, width) in row.iter().zip(&widths) {
+            let _ = write!(line, " {word:<width$} ");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn all_of_it_is_shown() {
+        let said = json!({
+            "version": "0.1.0", "node": "ssc-1", "process": "0x7200000000000001:0x0",
+            "ready": true, "stopping": false,
+            "consul": { "answers": true, "contact_ms": 12, "calls": 4 },
+            "leader": { "stands": true, "holds": false, "node": "ssc-2" },
+            "replicas": [{ "table": "m0conf", "index": 120, "loaded": true, "entries": 269 }],
+            "links": [
+                { "link": "link-3", "process": "0x7200000000000001:0x3", "up": true,
+                  "in_flight": 0, "owed": 0 },
+                { "link": "link-12", "process": "0x7200000000000001:0x2", "up": false,
+                  "in_flight": 1, "owed": 17 },
+            ],
+            "lanes": [{ "process": "0x7200000000000001:0x3", "queued": 1, "stage": "writing" }],
+            "entries": 2, "questions": 1,
+        });
+        let expected = "\
+hax 0.1.0 on ssc-1, process 0x7200000000000001:0x0: ready
+Consul    answers, last answer 12 ms ago, 4 calls in flight
+Leader    ssc-2, this hax stands for election
+Waiting   2 entrypoint requests, 1 questions for states
+Replicas
+  TABLE   INDEX  LOADED  ENTRIES
+  m0conf  120    yes     269
+Links
+  LINK     PROCESS                 UP   IN FLIGHT  OWED
+  link-3   0x7200000000000001:0x3  yes  0          0
+  link-12  0x7200000000000001:0x2  NO   1          17
+Lanes
+  PROCESS                 QUEUED  STAGE
+  0x7200000000000001:0x3  1       writing
+";
+        assert_eq!(table(&said), expected);
+    }
+
+    #[test]
+    fn what_is_missing_is_a_dash() {
+        let expected = "\
+hax - on -, process -: NOT READY
+Consul    -, last answer - ms ago, - calls in flight
+Leader    -
+Waiting   - entrypoint requests, - questions for states
+Replicas  -
+Links     none
+Lanes     -
+";
+        assert_eq!(table(&json!({ "ready": false, "links": [], "new": 1 })), expected);
+        assert!(table(&json!([])).starts_with("hax -"));
+    }
+}

@@ -1,0 +1,107 @@
+//! Connections to one place: TCP, TLS over TCP, or a unix socket; for hyper's pool and for others.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+/// An agent on this machine accepts at once or not at all.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// Bytes both ways.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+impl Connection for Box<dyn Socket> {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+/// A connection as hyper takes it.
+pub type Stream = TokioIo<Box<dyn Socket>>;
+
+/// Where a connection leads.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// `HOST:PORT`
+    Tcp(String),
+    /// The same, and TLS with whom has this name.
+    Tls(String, ServerName<'static>),
+    /// A socket's path.
+    Unix(PathBuf),
+}
+
+/// Makes connections to one place.
+#[derive(Clone)]
+pub struct Connector {
+    place: Place,
+    tls: Arc<RwLock<Option<Arc<ClientConfig>>>>,
+}
+
+impl Connector {
+    /// To `place`; `tls` is needed for [`Place::Tls`] only.
+    #[must_use]
+    pub fn new(place: Place, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self { place, tls: Arc::new(RwLock::new(tls)) }
+    }
+
+    /// Connections from now on have this TLS.
+    pub fn replace_tls(&self, tls: Option<Arc<ClientConfig>>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// Connects, within two seconds.
+    pub async fn connect(&self) -> io::Result<Stream> {
+        let connected = tokio::time::timeout(WITHIN, self.try_connect()).await;
+        let timed_out = || Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in 2 s"));
+        connected.unwrap_or_else(|_| timed_out()).map(TokioIo::new)
+    }
+
+    async fn try_connect(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(match &self.place {
+            Place::Tcp(at) => Box::new(tcp(at).await?),
+            Place::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Place::Tls(at, name) => {
+                let config = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+                let config = config.ok_or_else(|| io::Error::other("there is no TLS for it"))?;
+                let stream = tcp(at).await?;
+                Box::new(TlsConnector::from(config).connect(name.clone(), stream).await?)
+            }
+        })
+    }
+}
+
+async fn tcp(at: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(at).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// The place is one, whatever the URI says.
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.connect().await })
+    }
+}

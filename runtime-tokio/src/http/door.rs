@@ -1,0 +1,139 @@
+//! Who is let in at the HTTP port: TLS, and a token. Both can be changed while hax runs.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use hax_driver::secret::{self, Secret, SecretSource};
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, Response, StatusCode};
+use rustls::ServerConfig;
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls;
+
+/// What a server proves who it is with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertFiles {
+    /// The certificate, PEM, its chain after it.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Why there is no door.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A certificate or key.
+    #[error("TLS for HTTP: {0}")]
+    Tls(#[from] tls::Error),
+    /// The token.
+    #[error(transparent)]
+    Secret(#[from] secret::Error),
+}
+
+/// The door.
+pub struct Door {
+    files: Option<CertFiles>,
+    source: Option<SecretSource>,
+    now: RwLock<Now>,
+}
+
+struct Now {
+    tls: Option<Arc<ServerConfig>>,
+    token: Option<Secret>,
+}
+
+impl Now {
+    fn read(files: Option<&CertFiles>, source: Option<&SecretSource>) -> Result<Self, Error> {
+        let tls = files.map(|files| tls::server(&files.cert, &files.key)).transpose()?;
+        Ok(Self { tls, token: source.map(SecretSource::read).transpose()? })
+    }
+}
+
+impl Door {
+    /// With TLS if there are files, and with a token if there is one.
+    pub fn new(files: Option<CertFiles>, source: Option<SecretSource>) -> Result<Self, Error> {
+        let now = RwLock::new(Now::read(files.as_ref(), source.as_ref())?);
+        Ok(Self { files, source, now })
+    }
+
+    /// A door that lets everybody in.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { files: None, source: None, now: RwLock::new(Now { tls: None, token: None }) }
+    }
+
+    /// Reads the files again. If one of them is of no use, all stays as it was.
+    pub fn reload(&self) -> Result<(), Error> {
+        let now = Now::read(self.files.as_ref(), self.source.as_ref())?;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
+        Ok(())
+    }
+
+    /// Whether connections begin with TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.files.is_some()
+    }
+
+    /// What a connection begins with, if it is TLS.
+    pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        now.tls.clone().map(TlsAcceptor::from)
+    }
+
+    /// Whether a request with these headers may ask this. That hax lives, everybody may know.
+    pub(super) fn lets_in(&self, method: &Method, path: &str, headers: &HeaderMap) -> bool {
+        if matches!(*method, Method::GET | Method::HEAD)
+            && matches!(path, "/" | "/healthz" | "/readyz")
+        {
+            return true;
+        }
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(token) = &now.token else { return true };
+        let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+        given.is_some_and(|given| same(given, token.expose().as_bytes()))
+    }
+}
+
+/// The token of an `Authorization` header (RFC 6750); the scheme's name is in any case.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Compares in a time that tells nothing of where they differ; only the length shows.
+fn same(given: &[u8], token: &[u8]) -> bool {
+    let different = given.iter().zip(token).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
+    given.len() == token.len() && different == 0
+}
+
+/// What who is not let in is answered.
+pub(super) fn refusal() -> Response<Full<Bytes>> {
+    let why = "this needs the header Authorization: Bearer TOKEN, with hax's --http-token-file";
+    let mut response = super::refuse(StatusCode::UNAUTHORIZED, why);
+    let scheme = HeaderValue::from_static("Bearer realm=\"hax\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_fits() {
+        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"bearer  abc "), Some(&b"abc"[..]));
+        for bad in [&b"Basic abc"[..], b"Bearer", b"abc", b""] {
+            assert_eq!(bearer(bad), None);
+        }
+        assert!(same(b"abc", b"abc"));
+        for bad in [&b"abd"[..], b"ab", b"abcd", b""] {
+            assert!(!same(bad, b"abc"));
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! hax before a real Consul that lets in only whom it knows: TLS with certificates on both sides,
+//! ACLs, a unix socket; and what hax says when it is not let in.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::certs::{Authority, directory};
+use common::program::{Program, command, holds, port};
+use hax_sim::cluster::{Cluster, Endpoints, Shape};
+use hax_sim::real::{Options, RealConsul, Tls, available, client};
+
+const MASTER: &str = "6e4c2f0a-0000-4000-8000-000000000001";
+
+/// A Consul with a cluster in it that serves HTTPS under one name, demands a certificate and a token,
+/// and listens at a unix socket too.
+struct World {
+    consul: RealConsul,
+    dir: PathBuf,
+    ca: Authority,
+    cert: PathBuf,
+    key: PathBuf,
+    http: String,
+    motr: String,
+}
+
+impl World {
+    fn new() -> Option<Self> {
+        if !available() {
+            return None;
+        }
+        let dir = directory();
+        let ca = Authority::new(&dir, "ca");
+        let (server, server_key) = ca.issue("server", &["server.dc1.consul"]);
+        let (cert, key) = ca.issue("client", &["hax"]);
+        let tls = Tls { ca: ca.cert.clone(), cert: server, key: server_key };
+        let consul = RealConsul::start(Options {
+            tls: Some(tls),
+            master_token: Some(MASTER.into()),
+            unix: true,
+            ..Options::new("ssu1")
+        });
+        let consul = consul.unwrap();
+        let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
+        consul.load_cluster(&Cluster::generate(&shape)).unwrap();
+        let http = format!("127.0.0.1:{}", port());
+        let motr = format!("inet:stream:127.0.0.1@{}", port());
+        Some(Self { consul, dir, ca, cert, key, http, motr })
+    }
+
+    fn https(&self) -> String {
+        format!("https://127.0.0.1:{}", self.consul.https_port())
+    }
+
+    fn token(&self, token: &str) -> PathBuf {
+        let path = self.dir.join("token");
+        std::fs::write(&path, format!("{token}\n")).unwrap();
+        path
+    }
+
+    fn hax(&self, args: &[&str], env: &[(&str, &str)]) -> Program {
+        let own = ["run", "--node", "ssu1", "--no-elect", "--http", &self.http];
+        let mut command = command(&[&own[..], &["--motr-endpoint", &self.motr], args].concat());
+        command.envs(env.iter().copied());
+        Program::start(command)
+    }
+
+    fn is_ready(&self) -> bool {
+        let to = self.http.parse().unwrap();
+        let answer = client::request(to, Duration::from_secs(2), "GET", "/readyz", b"");
+        answer.is_ok_and(|answer| answer.status == 200)
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn with_certificate_and_token_it_is_let_in_by_consuls_own_variables() {
+    let Some(world) = World::new() else { return };
+    let token = world.token(MASTER);
+    let address = format!("127.0.0.1:{}", world.consul.https_port());
+    let env = [
+        ("CONSUL_HTTP_ADDR", address.as_str()),
+        ("CONSUL_HTTP_SSL", "true"),
+        ("CONSUL_CACERT", text(&world.ca.cert)),
+        ("CONSUL_CLIENT_CERT", text(&world.cert)),
+        ("CONSUL_CLIENT_KEY", text(&world.key)),
+        ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul"),
+        ("CONSUL_HTTP_TOKEN_FILE", text(&token)),
+    ];
+    let hax = world.hax(&["--consul-datacenter", "dc1", "--log-level", "trace"], &env);
+    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
+    hax.signal("TERM");
+    // Not even at trace is the token shown.
+    assert!(hax.log().iter().all(|line| !line.contains(MASTER)));
+}
+
+#[test]
+fn through_the_unix_socket_a_token_is_enough() {
+    let Some(world) = World::new() else { return };
+    let socket = format!("unix://{}", world.consul.socket().display());
+    let hax = world.hax(&["--consul", &socket], &[("CONSUL_HTTP_TOKEN", MASTER)]);
+    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
+    let gone = format!("unix://{}", world.dir.join("nothing").display());
+    let lost = world.hax(&["--consul", &gone], &[]);
+    lost.says(&["WARN", "no such socket", "addresses.http"]);
+}
+
+#[test]
+fn what_is_wrong_with_tls_is_said_in_a_line_with_the_setting_to_change() {
+    let Some(world) = World::new() else { return };
+    let other = Authority::new(&world.dir, "other");
+    let (stranger, stranger_key) = other.issue("stranger", &["hax"]);
+    let (ca, cert, key) = (text(&world.ca.cert), text(&world.cert), text(&world.key));
+    let url = world.https();
+    let plain = format!("http://127.0.0.1:{}", world.consul.https_port());
+    let not_tls = format!("https://{}", world.consul.address());
+    let name = ["--consul-server-name", "server.dc1.consul"];
+    let ours = ["--consul-ca-file", ca, "--consul-cert", cert, "--consul-key", key];
+    let theirs = [
+        "--consul-ca-file",
+        ca,
+        "--consul-cert",
+        text(&stranger),
+        "--consul-key",
+        text(&stranger_key),
+    ];
+    let wrong_ca = ["--consul-ca-file", text(&other.cert)];
+    let cases: [(&str, Vec<&str>, &str); 7] = [
+        (&url, [&name[..], &wrong_ca].concat(), "--consul-ca-file"),
+        (&url, name.to_vec(), "--consul-ca-file"),
+        (&url, ours.to_vec(), "--consul-server-name"),
+        (&url, [&name[..], &ours[..2]].concat(), "--consul-cert"),
+        (&url, [&name[..], &theirs].concat(), "does not accept hax's certificate"),
+        (&plain, vec![], "https://"),
+        (&not_tls, ours.to_vec(), "does not speak TLS"),
+    ];
+    for (url, args, hint) in cases {
+        let hax = world.hax(&[&["--consul", url][..], &args].concat(), &[]);
+        hax.says(&["WARN", "Consul at", hint]);
+        // It says so once and keeps trying: this is the core's second try.
+        assert!(holds(|| hax.log().iter().filter(|line| line.contains("call-")).count() > 1));
+        let said = hax.log().iter().filter(|line| line.contains("Consul at")).count();
+        assert_eq!(said, 1, "{args:?}: {:#?}", hax.log());
+    }
+}
+
+#[test]
+fn a_token_may_be_put_right_while_hax_runs() {
+    let Some(world) = World::new() else { return };
+    let token = world.token("6e4c2f0a-0000-4000-8000-00000000dead");
+    let plain = format!("http://{}", world.consul.address());
+    let hax = world.hax(&["--consul", &plain, "--consul-token-file", text(&token)], &[]);
+    let line = hax.says(&["WARN", "refuses", "403", text(&token), "docs/OPERATE.md"]);
+    assert!(!line.contains("dead"), "{line}");
+    world.token(MASTER);
+    hax.says(&["token has changed"]);
+    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
+}
+
+/// `hax check` with the settings of the world's hax: its exit code and its lines.
+fn check(world: &World, args: &[&str]) -> (i32, Vec<String>) {
+    let own = ["check", "--node", "ssu1", "--http", &world.http];
+    let output =
+        command(&[&own[..], &["--motr-endpoint", &world.motr], args].concat()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), text.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn check_says_what_is_not_well_and_is_content_with_a_hax_that_runs() {
+    let Some(world) = World::new() else { return };
+    let token = world.token(MASTER);
+    let url = world.https();
+    let tls = [
+        "--consul-ca-file",
+        text(&world.ca.cert),
+        "--consul-cert",
+        text(&world.cert),
+        "--consul-key",
+        text(&world.key),
+        "--consul-server-name",
+        "server.dc1.consul",
+    ];
+    let all = [&["--consul", &url, "--consul-token-file", text(&token)][..], &tls].concat();
+    let fine = |state: &str| {
+        let (code, lines) = check(&world, &all);
+        assert_eq!(code, 0, "{lines:#?}");
+        assert!(lines.iter().all(|line| line.starts_with("ok    ")), "{lines:#?}");
+        assert_eq!(lines.iter().filter(|line| line.contains(state)).count(), 2, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("TLS with a certificate of our own")));
+        assert!(lines.iter().any(|line| line.contains("accepted")));
+    };
+    fine(": free");
+    let hax = world.hax(&all, &[]);
+    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
+    fine("by the hax that runs");
+    drop(hax);
+
+    let wrong = |args: &[&str], hint: &str| {
+        let (code, lines) = check(&world, args);
+        assert_eq!(code, 1, "{lines:#?}");
+        let failed: Vec<_> = lines.iter().filter(|line| line.starts_with("FAIL  ")).collect();
+        assert!(failed.iter().any(|line| line.contains(hint)), "{hint}: {lines:#?}");
+        assert!(lines.iter().all(|line| !line.contains(MASTER)));
+    };
+    let other = world.http.parse().unwrap();
+    let taken = std::net::TcpListener::bind::<std::net::SocketAddr>(other).unwrap();
+    wrong(&all, "cannot listen");
+    drop(taken);
+    let plain = format!("http://{}", world.consul.address());
+    let nobody = format!("http://127.0.0.1:{}", port());
+    wrong(&["--consul", &nobody], "nobody listens there");
+    wrong(&["--consul", &plain], "--consul-token-file");
+    wrong(&[&all[..6], &all[10..]].concat(), "--consul-cert");
+    wrong(&["--consul", &url], "--consul-ca-file");
+    wrong(&["--consul-ca-file", "/nonexistent", "--consul", &url], "/nonexistent");
+    wrong(&["--consul-token-file", "/nonexistent"], "--consul-token-file: cannot read");
+    wrong(&["--config", "/nonexistent"], "--config: cannot read");
+    let stranger = world.token("6e4c2f0a-0000-4000-8000-00000000dead");
+    wrong(&["--consul", &plain, "--consul-token-file", text(&stranger)], "403");
+}
