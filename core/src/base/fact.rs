@@ -163,6 +163,8 @@ facts! {
 
     /// Health says that a process is dead while its word says that it lives; it is declared stopped.
     Warn ProcessDied { process: Fid, as_leader: bool } "{process}: declared stopped, its checks fail (as the leader: {as_leader})";
+    /// A process that had been declared stopped lives: its checks pass again and it never went away.
+    Warn ProcessLives { process: Fid } "{process}: its checks pass again and it has not restarted; it had only been silent";
     /// A process has begun a new life without having ended the last.
     Info ProcessRestarted { process: Fid } "{process}: restarted; the others hear that its last life is over";
     /// Devices have changed their state.

@@ -82,6 +82,8 @@ pub(crate) enum Timer {
     Grace(LinkId),
     /// An entrypoint waits no longer for what others have to hear before.
     Deliveries(Fid),
+    /// A process has been silent for long enough.
+    Silence,
     /// The counters of starts may be read again.
     Restarts,
     /// The counter of the broadcast queue may be read again.
@@ -116,6 +118,7 @@ impl Timer {
             Self::Lanes => "lanes",
             Self::Grace(_) => "grace",
             Self::Deliveries(_) => "deliveries",
+            Self::Silence => "silence",
             Self::Restarts => "restarts",
             Self::Epoch => "epoch",
             Self::Inbox => "inbox",

@@ -57,6 +57,12 @@ impl Links {
             .map(|(id, link)| (*id, link.process, link.up, link.in_flight, link.owed.len()))
     }
 
+    /// Whether a process is at the other end of a link; nothing if it never was.
+    pub(crate) fn is_here(&self, process: Fid) -> Option<bool> {
+        let own = self.links.values().filter(|link| link.process == process);
+        own.map(|link| link.up).reduce(|a, b| a || b)
+    }
+
     pub(crate) fn process(&self, link: LinkId) -> Option<Fid> {
         self.links.get(&link).map(|link| link.process)
     }

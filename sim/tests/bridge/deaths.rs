@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hax_core::base::fact::FactKind;
+use hax_core::bridge::io::Input;
+use hax_core::ha::motr::Event;
 use hax_core::ha::note::ObjectState;
 use hax_core::ha::process::ProcessEventKind;
 
@@ -32,6 +34,8 @@ fn a_process_that_has_just_started_is_given_time_for_its_check() {
     let ios = lab.fid(0, "ios");
     lab.link(0, ios);
     lab.check(0, ios, "warning");
+    lab.run(MS * 4_800);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED", "its link lives");
     lab.run(MS * 800);
     assert_eq!(lab.word(ios), "STOPPED");
     // The check has been failing since before these words: it says nothing about them.
@@ -43,6 +47,9 @@ fn a_process_that_has_just_started_is_given_time_for_its_check() {
     lab.run(MS * 800);
     lab.check(0, ios, "critical");
     lab.run(MS * 800);
+    let link = lab.nodes[0].links[&ios];
+    lab.input(0, Input::Motr(Event::LinkDown { link }));
+    lab.run(MS * 10);
     assert_eq!(lab.word(ios), "STOPPED", "now it does");
 }
 
@@ -93,5 +100,52 @@ fn what_died_while_nobody_looked_is_found_at_the_start() {
     lab.check(0, ios, "critical");
     lab.restart(0, |_| {});
     lab.run(MS * 500);
+    assert_eq!(lab.word(ios), "STOPPED");
+}
+
+#[test]
+fn a_process_that_was_only_silent_is_taken_back() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, ios);
+    let other = lab.link(0, confd);
+    lab.check(0, ios, "warning");
+    lab.run(MS * 5_800);
+    assert_eq!(lab.word(ios), "STOPPED");
+    lab.check(0, ios, "passing");
+    lab.run(MS * 800);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED");
+    assert_eq!(lab.told(0, other, ios), Some(ObjectState::Online));
+    assert_eq!(lab.saw(0, FactKind::ProcessLives), 1);
+}
+
+#[test]
+fn a_process_whose_link_is_down_is_not_taken_back_whatever_answers_at_its_port() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    let link = lab.link(0, ios);
+    lab.input(0, Input::Motr(Event::LinkDown { link }));
+    lab.check(0, ios, "warning");
+    lab.run(MS * 800);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 800);
+    assert_eq!(lab.word(ios), "STOPPED");
+    // It begins, and is counted; what it says then is its word.
+    lab.ask(0, ios, true, 7);
+    lab.run(MS * 50);
+    lab.event(0, ios, ProcessEventKind::Started);
+    assert_eq!(lab.word(ios), "STARTED");
+}
+
+#[test]
+fn a_process_that_said_itself_that_it_has_stopped_is_not_taken_back() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    lab.event(0, ios, ProcessEventKind::Stopped);
+    lab.check(0, ios, "warning");
+    lab.run(MS * 800);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 800);
     assert_eq!(lab.word(ios), "STOPPED");
 }
