@@ -221,7 +221,7 @@ fn what_is_sent_before_the_process_knows_its_link_waits_no_longer_than_it() {
 }
 
 #[test]
-fn a_process_that_is_not_configured_is_refused_and_the_others_are_served() {
+fn d34_a_process_that_is_not_configured_is_refused_and_the_others_are_served() {
     let mut world = World::new(2);
     let peers = [(fid(1), "inet:stream:10.0.0.1@1".into())];
     world.motr(motr::Command::Peers(peers.into()));

@@ -126,7 +126,7 @@ fn no_answer_says_why() {
 }
 
 #[test]
-fn one_that_hangs_holds_up_nobody_and_times_out() {
+fn d06_one_that_hangs_holds_up_nobody_and_times_out() {
     run(async {
         let (listener, address) = listener().await;
         let (mut consul, replies) = client(&address.to_string(), &[]);

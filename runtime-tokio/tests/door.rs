@@ -97,7 +97,7 @@ fn the_key_in_consul_asks_for_tls_as_the_old_daemon_has_it() {
 }
 
 #[test]
-fn only_the_token_opens_all_but_the_probes_and_both_can_be_changed() {
+fn d34_only_the_token_opens_all_but_the_probes_and_both_can_be_changed() {
     run(async {
         let (consul, setting) = consul().await;
         let dir = directory();

@@ -32,7 +32,7 @@ fn state(ham: &mut Ham) -> String {
 }
 
 #[test]
-fn the_sample_its_variants_and_consuls_own() {
+fn d35_the_sample_its_variants_and_consuls_own() {
     let Some(world) = World::watching() else { return };
     let _hax = world.start();
     let mut hams = [1, 3].map(|key| world.linked(key));

@@ -213,11 +213,10 @@ impl Cluster {
 /// after all data drives.
 fn drives(shape: &Shape, service: &str, node: u64, minted: &mut Minted) -> Vec<(u64, String)> {
     match service {
-        "ios" => (b'b'..)
-            .zip(0..shape.drives)
-            .map(|(letter, _)| {
+        "ios" => (1..=shape.drives)
+            .map(|n| {
                 minted.drives += 1;
-                (minted.drives - 1, format!("/dev/vd{}", char::from(letter)))
+                (minted.drives - 1, format!("/dev/vd{}", letters(n)))
             })
             .collect(),
         "cas" => {
@@ -225,6 +224,19 @@ fn drives(shape: &Shape, service: &str, node: u64, minted: &mut Minted) -> Vec<(
             vec![(data + node, "/dev/null".to_owned())]
         }
         _ => Vec::new(),
+    }
+}
+
+/// The kernel's names of disks: a … z, aa, ab, …; the system's own is `a`.
+fn letters(mut n: u64) -> String {
+    let mut name = String::new();
+    loop {
+        let letter = u8::try_from(n % 26).unwrap_or(0) + b'a';
+        name.insert(0, char::from(letter));
+        if n < 26 {
+            return name;
+        }
+        n = n / 26 - 1;
     }
 }
 

@@ -33,7 +33,7 @@ fn a_storm_is_answered_by_few_reads_and_in_order() {
 }
 
 #[test]
-fn whoever_waits_for_a_consul_that_is_not_well_is_told_to_ask_again() {
+fn d03_whoever_waits_for_a_consul_that_is_not_well_is_told_to_ask_again() {
     for fault in [Fault::Refuses, Fault::Fails, Fault::Hangs] {
         let mut lab = Lab::new(1);
         let ios = lab.fid(0, "ios");
@@ -59,7 +59,7 @@ fn whoever_waits_for_a_consul_that_is_not_well_is_told_to_ask_again() {
 }
 
 #[test]
-fn starts_are_counted_once_a_life_and_a_restart_is_declared_first() {
+fn d13_starts_are_counted_once_a_life_and_a_restart_is_declared_first() {
     let mut lab = Lab::new(1);
     let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
     let other = lab.link(0, confd);

@@ -66,7 +66,7 @@ fn what_follows_from_a_stop_and_a_start_is_written_with_it() {
 }
 
 #[test]
-fn a_node_follows_its_io_processes_and_nobody_else() {
+fn d19_a_node_follows_its_io_processes_and_nobody_else() {
     let mut lab = Lab::new(1);
     let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
     lab.link(0, ios);
@@ -90,7 +90,7 @@ fn a_node_follows_its_io_processes_and_nobody_else() {
 }
 
 #[test]
-fn nothing_is_acknowledged_before_consul_holds_it() {
+fn d31_nothing_is_acknowledged_before_consul_holds_it() {
     for fault in [Fault::Refuses, Fault::Fails, Fault::Loses, Fault::Hangs] {
         let mut lab = Lab::new(1);
         let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
@@ -125,7 +125,7 @@ fn nothing_is_acknowledged_before_consul_holds_it() {
 }
 
 #[test]
-fn another_writer_is_met_and_its_write_replaced_in_order() {
+fn d22_another_writer_is_met_and_its_write_replaced_in_order() {
     let mut lab = Lab::new(1);
     let ios = lab.fid(0, "ios");
     lab.link(0, ios);

@@ -72,7 +72,11 @@ impl Lab {
     }
 
     pub(crate) fn with(bridges: usize, configure: impl Fn(&mut Config)) -> Self {
-        let cluster = Cluster::generate(&Shape::like_hare(3));
+        Self::of(&Shape::like_hare(3), bridges, configure)
+    }
+
+    pub(crate) fn of(shape: &Shape, bridges: usize, configure: impl Fn(&mut Config)) -> Self {
+        let cluster = Cluster::generate(shape);
         let mut consul = Consul::new("ssu1");
         for node in &cluster.catalog[1..] {
             let _agent = consul.add_agent(&node.name, &node.ip);

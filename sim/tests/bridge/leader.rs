@@ -27,7 +27,7 @@ fn leads(lab: &Lab) -> Vec<usize> {
 }
 
 #[test]
-fn exactly_one_leads_and_its_loss_is_made_up_for_within_two_seconds() {
+fn d39_exactly_one_leads_and_its_loss_is_made_up_for_within_two_seconds() {
     let mut lab = Lab::with(3, elect);
     free(&mut lab);
     lab.run(MS * 1_000);
@@ -74,7 +74,7 @@ fn a_stop_releases_the_lock_at_once() {
 }
 
 #[test]
-fn a_leader_whose_confd_dies_leaves_the_lead_to_one_whose_confd_lives() {
+fn d39_a_leader_whose_confd_dies_leaves_the_lead_to_one_whose_confd_lives() {
     let mut lab = Lab::with(2, elect);
     free(&mut lab);
     lab.run(MS * 1_000);

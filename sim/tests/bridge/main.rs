@@ -1,6 +1,7 @@
 //! The bridge against the Consul double, one rule after another, without wire and clock.
 
 mod deaths;
+mod defects;
 mod entrypoints;
 mod events;
 mod lab;

@@ -14,7 +14,7 @@ use crate::lab::{Fault, Lab};
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn every_object_has_a_state_and_none_is_unknown() {
+fn d04_every_object_has_a_state_and_none_is_unknown() {
     let mut lab = Lab::new(1);
     let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
     lab.link(0, confd);
@@ -42,7 +42,7 @@ fn an_answer_is_as_fresh_as_its_question() {
 }
 
 #[test]
-fn a_question_is_acknowledged_when_its_answer_is_delivered() {
+fn d12_a_question_is_acknowledged_when_its_answer_is_delivered() {
     let mut lab = Lab::new(1);
     let confd = lab.fid(0, "confd");
     let link = lab.link(0, confd);
@@ -78,7 +78,7 @@ fn questions_wait_for_consul_and_nothing_else_waits_for_them() {
 }
 
 #[test]
-fn a_slow_link_is_owed_the_latest_of_each_object() {
+fn d07_a_slow_link_is_owed_the_latest_of_each_object() {
     let mut lab = Lab::new(1);
     let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
     lab.link(0, ios);

@@ -32,7 +32,7 @@ fn device(node: &str, path: &str, state: &str) -> String {
 }
 
 #[test]
-fn each_event_appends_what_the_old_daemon_would() {
+fn d01_each_event_appends_what_the_old_daemon_would() {
     let mut lab = Lab::new(2);
     let (ios, far) = (lab.fid(0, "ios"), lab.fid(1, "ios"));
     lab.link(0, ios);
@@ -53,7 +53,7 @@ fn each_event_appends_what_the_old_daemon_would() {
 }
 
 #[test]
-fn history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
+fn d21_history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
     let mut lab = Lab::new(1);
     let confd = lab.fid(0, "confd");
     lab.link(0, confd);
@@ -93,7 +93,7 @@ fn history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
 }
 
 #[test]
-fn the_offset_moves_when_the_work_is_done_and_not_before() {
+fn d21_the_offset_moves_when_the_work_is_done_and_not_before() {
     let mut lab = Lab::new(1);
     let epoch: u64 = lab.kv("epoch").expect("an epoch").parse().expect("a number");
     lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", &epoch.to_string());
@@ -127,7 +127,7 @@ fn what_is_no_queue_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn the_leader_purges_what_everybody_has_worked() {
+fn d02_the_leader_purges_what_everybody_has_worked() {
     let mut lab = Lab::with(1, |config| config.elect = true);
     let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
     let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");

@@ -17,7 +17,7 @@ fn get(lab: &mut Lab, target: &str) -> (u16, Value) {
 }
 
 #[test]
-fn the_cluster_is_reported_in_the_old_shapes() {
+fn d23_the_cluster_is_reported_in_the_old_shapes() {
     let mut lab = Lab::new(1);
     let ios = lab.fid(0, "ios");
     lab.consul("PUT", "/v1/kv/bytecount/healthy", "42");
@@ -88,7 +88,7 @@ fn a_watch_of_one_process_is_news_at_its_index() {
 }
 
 #[test]
-fn subscriptions_are_kept_in_consul() {
+fn d35_subscriptions_are_kept_in_consul() {
     let mut lab = Lab::new(1);
     let key = "events/subscription/node";
     lab.consul("DELETE", &format!("/v1/kv/{key}"), "");
