@@ -59,7 +59,7 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 struct Batch {
     parts: Vec<Part>,
-    /// Each operation and whose it is; the queue's belong to nobody.
+    /// Each operation and whose it is; the queue's and the lock's check are nobody's.
     ops: Vec<(Op, Option<Key>)>,
     /// Entries of the broadcast queue in it.
     appended: u64,
@@ -180,6 +180,7 @@ impl Lanes {
         let mut told: Vec<(Fid, ProcessWord)> = Vec::new();
         let mut bytes = 0;
         let mut finished = Vec::new();
+        let mut leads = false;
         for (key, lane) in &mut self.lanes {
             if lane.stage != Stage::Ready {
                 continue;
@@ -204,25 +205,24 @@ impl Lanes {
             }
             // The lock's check, the queue's counter and its entry come on top.
             let spare = limit.transaction_ops.saturating_sub(3 + told.len());
-            let fits = |n: usize| ops.len() + n <= spare;
-            let whole = fits(first.len() + last.len());
-            if !whole && !ops.is_empty() {
-                continue;
-            }
+            // An entry of the queue and its counter take less than these.
+            let room = limit.transaction_bytes.saturating_sub(bytes + told.len() * 512 + 1024);
+            let size = first.iter().chain(&last).map(Op::len).sum::<usize>();
+            let whole = ops.len() + first.len() + last.len() <= spare && size <= room;
             if whole {
                 told.extend(tells.map(|word| (process, word)));
                 first.extend(last);
+            } else if ops.is_empty() && !first.is_empty() {
+                // More than a transaction holds: what follows goes first, as much as there is room.
+                let mut left = room;
+                let fits = |op: &&Op| left.checked_sub(op.len()).map(|rest| left = rest).is_some();
+                let n = first.iter().take(spare).take_while(fits).count();
+                first.truncate(n.max(1));
             } else {
-                first.truncate(spare);
+                continue;
             }
             bytes += first.iter().map(Op::len).sum::<usize>();
-            // An entry of the queue and its counter take less than this.
-            if bytes + told.len() * 512 + 1024 > limit.transaction_bytes && !ops.is_empty() {
-                break;
-            }
-            if let Some(session) = desk.leads.as_ref().filter(|_| as_leader) {
-                ops.push((Op::leads(session), Some(*key)));
-            }
+            leads |= as_leader;
             ops.extend(first.into_iter().map(|op| (op, Some(*key))));
             lane.stage = Stage::Writing;
             parts.push(Part { key: *key, last: whole, restart });
@@ -232,6 +232,9 @@ impl Lanes {
         }
         if parts.is_empty() {
             return None;
+        }
+        if let Some(session) = desk.leads.as_ref().filter(|_| leads) {
+            ops.push((Op::leads(session), None));
         }
         let appended = u64::try_from(told.len()).unwrap_or(u64::MAX);
         ops.extend(desk.queue.append(&told, cx.now.wall).into_iter().map(|op| (op, None)));
@@ -304,7 +307,7 @@ impl Lanes {
                 .map(|(target, _)| *target)
                 .filter(|target| matches!(target, Target::Word(_) | Target::Entry(_)))
                 .collect();
-            if about.contains(&(Target::Leader, Some(*key))) {
+            if about.contains(&(Target::Leader, None)) {
                 self.drop_leaders(*key);
             }
             match reread.is_empty() {

@@ -363,15 +363,18 @@ impl Leader {
             404 => Some(Seen::default()),
             _ => seen(&answer.body),
         };
-        if let Some(seen) = seen.filter(|seen| self.seen.as_ref() != Some(seen)) {
-            cx.shared.timers.disarm(Timer::Foreign);
+        if let Some(seen) = seen {
+            if self.seen.as_ref() != Some(&seen) {
+                cx.shared.timers.disarm(Timer::Foreign);
+            }
             self.seen = Some(seen.clone());
+            // It may look as before and have been ours meanwhile.
             self.follow(cx, &seen);
         }
         self.watch(cx);
     }
 
-    /// The lock has changed.
+    /// The lock may have changed.
     fn follow(&mut self, cx: &mut Cx<'_>, seen: &Seen) {
         match self.lock.clone() {
             // Lost, or seen as it was before we had it, or a script has written over our value:
@@ -383,7 +386,8 @@ impl Leader {
             }
             Lock::Waiting(session) if seen.session.is_none() => self.acquire(cx, session, false),
             _ if seen.session.is_some() && is_foreign(&seen.value) => {
-                cx.arm(Timer::Foreign, FOREIGN_GRACE);
+                let until = cx.now.mono.after(FOREIGN_GRACE);
+                cx.shared.timers.arm_no_later(Timer::Foreign, until);
             }
             _ => {}
         }

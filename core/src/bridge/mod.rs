@@ -130,8 +130,13 @@ pub struct View {
 
 impl Bridge {
     /// A bridge that knows nothing yet; its first `Tick` begins.
+    ///
+    /// # Panics
+    ///
+    /// If a transaction may hold less than one event takes: that is the host's bug.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        assert!(config.limit.transaction_ops >= 8 && config.limit.transaction_bytes >= 16 * 1024);
         let cluster = Cluster::new(config.process, &config.node);
         let (leader, queue) = (Leader::new(config.elect), Queue::new(config.bq));
         let jitter = Jitter::new(config.seed);

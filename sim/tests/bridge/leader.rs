@@ -115,3 +115,21 @@ fn who_is_told_not_to_stand_does_not() {
     assert!(leads(&lab).is_empty());
     assert_eq!(lab.saw(0, FactKind::LeaderStands), 0);
 }
+
+#[test]
+fn a_lock_that_was_won_and_lost_between_two_looks_is_not_believed_in() {
+    let mut lab = Lab::with(1, elect);
+    free(&mut lab);
+    lab.run(MS * 1_000);
+    assert_eq!(leads(&lab), [0]);
+    // The session ends, and the next holder's too, before anybody looks.
+    for _ in 0..3 {
+        free(&mut lab);
+        lab.run(MS);
+        free(&mut lab);
+        lab.run(MS * 1_500);
+        assert_eq!(leads(&lab), [0]);
+        let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
+        assert!(leader.contains("Session"), "{leader}");
+    }
+}
