@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::certs::{Authority, directory};
-use common::program::{Program, command, holds, port};
+use common::program::{Program, command, holds};
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
-use hax_sim::real::{Options, RealConsul, Tls, available, client};
+use hax_sim::real::{Options, RealConsul, Tls, available, client, port};
 
 const MASTER: &str = "6e4c2f0a-0000-4000-8000-000000000001";
 
