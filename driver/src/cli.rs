@@ -174,6 +174,10 @@ pub struct Flags {
     #[arg(long, env = "HAX_NO_ELECT", value_name = "BOOL", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", help_heading = "Behaviour")]
     pub no_elect: Option<bool>,
+    /// Whether old daemons in the cluster are told of process events, and are heard, over the broadcast
+    /// queue (bq/) [default: true].
+    #[arg(long, env = "HAX_BQ", value_name = "BOOL", num_args = 1, help_heading = "Behaviour")]
+    pub bq: Option<bool>,
     /// How long a stop may take to finish what was begun [default: 10s].
     #[arg(long, env = "HAX_DRAIN", value_name = "TIME", help_heading = "Behaviour")]
     pub drain: Option<Span>,

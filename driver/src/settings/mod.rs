@@ -32,6 +32,7 @@ pub struct Settings {
     pub link_grace: Duration,
     pub on_unexpected_message: OnUnexpectedMessage,
     pub elect: bool,
+    pub bq: bool,
     pub drain: Duration,
     pub http_body_max: usize,
     pub http_connections_max: usize,
@@ -154,6 +155,7 @@ impl Settings {
                 .or(file.on_unexpected_message)
                 .unwrap_or_default(),
             elect: !flags.no_elect.or(file.no_elect).unwrap_or(false),
+            bq: flags.bq.or(file.bq).unwrap_or(true),
             drain: span(flags.drain, file.drain, 10),
             http_body_max: size(flags.http_body_max, file.http_body_max, 4 << 20),
             http_connections_max: count(flags.http_connections_max, file.http_connections_max, 512),

@@ -32,6 +32,7 @@ impl fmt::Display for Settings {
         let on_unexpected_message = word(self.on_unexpected_message);
         writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
         writeln!(f, "no_elect = {}", !self.elect)?;
+        writeln!(f, "bq = {}", self.bq)?;
         writeln!(f, "drain = {}", ms(self.drain))?;
         writeln!(f, "http_body_max = \"{}\"", self.http_body_max)?;
         writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
