@@ -156,7 +156,15 @@ fn of_tls(consul: &Consul, why: &rustls::Error) -> String {
     format!("{hint} ({why})")
 }
 
-/// What to say of an answer that refuses; nothing for others.
+/// Whether an answer refuses us. An agent without ACLs says 401 to questions about them.
+pub(super) fn is_denial(status: u16, body: &[u8]) -> bool {
+    match status {
+        401 => !body.starts_with(b"ACL support disabled"),
+        _ => status == 403,
+    }
+}
+
+/// What to say of an answer that refuses.
 pub(super) fn denial(consul: &Consul, what: &str, status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
     let token = match &consul.token {
