@@ -104,6 +104,23 @@ fn every_setting_that_the_guide_names_is_one() {
 }
 
 #[test]
+fn the_example_file_is_one() {
+    let (_, example) = GUIDE.split_once("```toml\n").unwrap();
+    let example = example.split("```").next().unwrap();
+    let dir = directory();
+    let (token, file) = (dir.join("token"), dir.join("hax.toml"));
+    std::fs::write(&token, "one").unwrap();
+    let at_hand = |line: &str| match line.split_once(" = ") {
+        // A token's file is read when settings are.
+        Some((key, _)) if key.ends_with("token_file") => format!("{key} = {token:?}\n"),
+        _ => format!("{line}\n"),
+    };
+    std::fs::write(&file, example.lines().map(at_hand).collect::<String>()).unwrap();
+    let output = command(&["run", "--check", "--config", file.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn consul_takes_the_sample_and_finds_the_entry_in_it() {
     if !available() {
         return;

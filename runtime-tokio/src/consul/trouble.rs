@@ -107,6 +107,11 @@ fn of_io(url: &ConsulUrl, why: &io::Error) -> String {
         (io::ErrorKind::UnexpectedEof, ConsulUrl::Https(_)) => {
             ": closed in the handshake; is this port Consul's ports.https, or is it http:// (--consul)?"
         }
+        // What it had to say of our certificate can be overtaken by its end of the connection.
+        (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, ConsulUrl::Https(_)) => {
+            ": closed after the handshake; does it demand a certificate of hax (verify_incoming) that \
+             --consul-cert does not give?"
+        }
         _ => "",
     };
     format!("{why}{hint}")
