@@ -139,11 +139,11 @@ fn of_tls(consul: &Consul, why: &rustls::Error) -> String {
             "it does not speak TLS at this port; give its https port, or http:// (--consul)"
         }
         Tls::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        )
-        | Tls::AlertReceived(AlertDescription::BadCertificate | AlertDescription::UnknownCA)
-            if consul.tls.cert.is_none() =>
-        {
+            AlertDescription::CertificateRequired
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA,
+        ) if consul.tls.cert.is_none() => {
             "it demands a certificate of hax (verify_incoming); give one with --consul-cert and \
              --consul-key"
         }
