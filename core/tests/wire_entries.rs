@@ -219,3 +219,17 @@ fn what_is_sent_before_the_process_knows_its_link_waits_no_longer_than_it() {
     assert_eq!(world.received_by(1), [1]);
     at_peace(&world);
 }
+
+#[test]
+fn a_process_that_is_not_configured_is_refused_and_the_others_are_served() {
+    let mut world = World::new(2);
+    let peers = [(fid(1), "inet:stream:10.0.0.1@1".into())];
+    world.motr(motr::Command::Peers(peers.into()));
+    world.command(2, Command::Ask);
+    world.run(S);
+    assert!(world.saw(0, FactKind::StrangerRefused) > 0);
+    assert_eq!(hax_events(&world, is_asked).len(), 0);
+    world.command(1, Command::Ask);
+    world.run(S);
+    assert_eq!(hax_events(&world, is_up).len(), 1);
+}

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::consul::{ConsulUrl, Datacenter};
 use crate::values::{
-    FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span,
+    FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
 };
 use crate::{exit, ham};
 
@@ -165,6 +165,14 @@ pub struct Flags {
     /// How long what a process that went away is owed is kept for its return [default: 60s].
     #[arg(long, env = "HAX_LINK_GRACE", value_name = "TIME", help_heading = "Motr")]
     pub link_grace: Option<Span>,
+    /// Serve processes too that m0conf does not know; for a lab [default: false].
+    #[arg(long, env = "HAX_ANY_PROCESS", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", help_heading = "Motr")]
+    pub any_process: Option<bool>,
+    /// How long the checks of a process whose link lives must fail until it is declared stopped; one
+    /// whose link is down is at once [default: 5s].
+    #[arg(long, env = "HAX_SILENCE", value_name = "TIME", help_heading = "Motr")]
+    pub silence: Option<Span>,
     /// What KEEPALIVE, BE_IO_ERR and SNS_ERR messages do, which the specification says to panic on
     /// [default: panic].
     #[arg(long, env = "HAX_ON_UNEXPECTED_MESSAGE", value_name = "WHAT", help_heading = "Motr")]
@@ -174,10 +182,10 @@ pub struct Flags {
     #[arg(long, env = "HAX_NO_ELECT", value_name = "BOOL", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", help_heading = "Behaviour")]
     pub no_elect: Option<bool>,
-    /// Whether old daemons in the cluster are told of process events, and are heard, over the broadcast
-    /// queue (bq/) [default: true].
-    #[arg(long, env = "HAX_BQ", value_name = "BOOL", num_args = 1, help_heading = "Behaviour")]
-    pub bq: Option<bool>,
+    /// Tell the old daemons of this cluster of process events, and hear theirs, over the broadcast
+    /// queue; off where all nodes run this hax [default: on].
+    #[arg(long, env = "HAX_BQ", value_name = "on|off", help_heading = "Behaviour")]
+    pub bq: Option<Switch>,
     /// How long a stop may take to finish what was begun [default: 10s].
     #[arg(long, env = "HAX_DRAIN", value_name = "TIME", help_heading = "Behaviour")]
     pub drain: Option<Span>,

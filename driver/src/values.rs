@@ -142,6 +142,16 @@ pub enum MotrTransport {
     Wire,
 }
 
+/// On or off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "it is as it says")]
+pub enum Switch {
+    #[default]
+    On,
+    Off,
+}
+
 /// What a message does on which the specification demands to stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -13,7 +13,7 @@ use hax_driver::exit::Exit;
 use hax_driver::metrics::Metrics;
 use hax_driver::notify;
 use hax_driver::settings::{self, EndpointError, Settings};
-use hax_driver::values::OnUnexpectedMessage;
+use hax_driver::values::{OnUnexpectedMessage, Switch};
 
 use crate::consul::{self, Client};
 use crate::host::{Host, Sockets};
@@ -125,6 +125,7 @@ impl Daemon<'_> {
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
         let mut wire = wire::Config::new(address, self.generation, self.seed());
+        wire.known_only = !self.settings.any_process;
         wire.name = endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
         let mut node = Node::new(node::Config { bridge: self.bridge(&identity), wire });
@@ -197,9 +198,10 @@ impl Daemon<'_> {
             OnUnexpectedMessage::Ignore => OnUnexpected::Ignore,
         };
         config.elect = settings.elect;
-        config.bq = settings.bq;
         config.time.call = settings.consul.timeout;
         config.time.link_grace = settings.link_grace;
+        config.time.silence = settings.silence;
+        config.bq = settings.bq == Switch::On;
         config.time.drain = settings.drain;
         config.limit.answer_bytes = settings.consul.answer_max;
         config.limit.body_bytes = settings.http_body_max;

@@ -217,9 +217,18 @@ impl RealConsul {
         }
     }
 
-    /// Stops its clock: it accepts connections and answers nothing, as a hung machine does.
+    /// Stops its clock: it accepts connections and answers nothing, as a hung machine does. Returns
+    /// when every thread of it stands still, where the system tells.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal("-STOP")
+        self.signal("-STOP")?;
+        let deadline = Instant::now() + READY;
+        while self.child.as_ref().is_some_and(|child| runs(child.id())) {
+            if Instant::now() >= deadline {
+                return Err(io::Error::other("it does not stop"));
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Lets it run on.
@@ -354,6 +363,16 @@ impl Drop for RealConsul {
         self.kill();
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Whether a thread of this process is in another state than stopped (proc(5), `stat`: the state
+/// follows the name, which may have anything in it).
+fn runs(pid: u32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    tasks.filter_map(Result::ok).any(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T'))
+    })
 }
 
 trait FilterStatus {

@@ -53,6 +53,9 @@ pub struct Times {
     /// How long the entrypoint of a process that has restarted waits until the others have heard
     /// that its last life is over.
     pub deliveries: Duration,
+    /// How long the checks of a process with a living link must fail until it is declared dead; one
+    /// whose link is down is at once. An agent that restarts has all its checks fail for a moment.
+    pub silence: Duration,
     /// How long an entrypoint request may wait for its process's own writes; then it is told to ask
     /// again.
     pub hold: Duration,
@@ -114,6 +117,7 @@ impl Default for Times {
             reread: Duration::from_millis(250),
             link_grace: Duration::from_secs(60),
             deliveries: Duration::from_secs(1),
+            silence: Duration::from_secs(5),
             hold: Duration::from_millis(2500),
             purge: Duration::from_secs(60),
             drain: Duration::from_secs(10),

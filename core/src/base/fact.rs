@@ -92,6 +92,8 @@ facts! {
     Warn ConnsFull { conn: ConnId } "{conn}: closed, there are too many connections";
     /// A peer says that it listens where it cannot.
     Warn NotItsAddress { conn: ConnId } "{conn}: closed, the peer claims an address that is not its own";
+    /// A process that the configuration does not know asks for its entrypoint.
+    Warn StrangerRefused { conn: ConnId, process: Fid } "{conn}: closed, {process} is not in m0conf (any_process = true lets it in)";
     /// A peer does not read what is written to it.
     Warn BacklogFull { conn: ConnId } "{conn}: dropped what was to be written, the peer does not read";
     /// A message came for a link that is not known; its sender is told, and asks for its entrypoint.
@@ -161,6 +163,8 @@ facts! {
 
     /// Health says that a process is dead while its word says that it lives; it is declared stopped.
     Warn ProcessDied { process: Fid, as_leader: bool } "{process}: declared stopped, its checks fail (as the leader: {as_leader})";
+    /// A process that had been declared stopped lives: its checks pass again and it never went away.
+    Warn ProcessLives { process: Fid } "{process}: its checks pass again and it has not restarted; it had only been silent";
     /// A process has begun a new life without having ended the last.
     Info ProcessRestarted { process: Fid } "{process}: restarted; the others hear that its last life is over";
     /// Devices have changed their state.

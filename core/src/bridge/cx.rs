@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::io::Output;
 use super::ops::Target;
-use super::{inbox, lanes, leader, purge, subscribe};
+use super::{inbox, lanes, leader, purge, report, subscribe};
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -50,6 +50,8 @@ pub(crate) enum Job {
     Inbox(inbox::Part),
     /// A part of the broadcast queue's purge.
     Purge(purge::Part),
+    /// What a report of the cluster needs beside the replicas.
+    Report(report::Report, HttpId),
     /// A part of what an HTTP request asked for.
     Subscribe(subscribe::Part, HttpId),
 }
@@ -80,6 +82,8 @@ pub(crate) enum Timer {
     Grace(LinkId),
     /// An entrypoint waits no longer for what others have to hear before.
     Deliveries(Fid),
+    /// A process has been silent for long enough.
+    Silence,
     /// The counters of starts may be read again.
     Restarts,
     /// The counter of the broadcast queue may be read again.
@@ -114,6 +118,7 @@ impl Timer {
             Self::Lanes => "lanes",
             Self::Grace(_) => "grace",
             Self::Deliveries(_) => "deliveries",
+            Self::Silence => "silence",
             Self::Restarts => "restarts",
             Self::Epoch => "epoch",
             Self::Inbox => "inbox",

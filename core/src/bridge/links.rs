@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::cx::{Cx, Timer};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
-use crate::base::id::{LinkId, SendId};
+use crate::base::id::{LinkId, MsgId, SendId};
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use crate::model::News;
@@ -27,6 +27,8 @@ struct Link {
     up: bool,
     in_flight: usize,
     owed: BTreeMap<Fid, ObjectState>,
+    /// Answers on their way and the questions that they answer.
+    answers: BTreeMap<SendId, MsgId>,
     /// It was away and asks for nothing by itself: it is told everything once it is known.
     wants_all: bool,
 }
@@ -37,7 +39,14 @@ impl Links {
     }
 
     pub(crate) fn up(&mut self, link: LinkId, process: Fid, wants_all: bool) {
-        let new = Link { process, up: true, in_flight: 0, owed: BTreeMap::new(), wants_all };
+        let new = Link {
+            process,
+            up: true,
+            in_flight: 0,
+            owed: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            wants_all,
+        };
         self.links.insert(link, new);
     }
 
@@ -46,6 +55,12 @@ impl Links {
         self.links
             .iter()
             .map(|(id, link)| (*id, link.process, link.up, link.in_flight, link.owed.len()))
+    }
+
+    /// Whether a process is at the other end of a link; nothing if it never was.
+    pub(crate) fn is_here(&self, process: Fid) -> Option<bool> {
+        let own = self.links.values().filter(|link| link.process == process);
+        own.map(|link| link.up).reduce(|a, b| a || b)
     }
 
     pub(crate) fn process(&self, link: LinkId) -> Option<Fid> {
@@ -99,15 +114,19 @@ impl Links {
         });
         if let Some(link) = self.links.get_mut(&id) {
             link.in_flight = link.in_flight.saturating_sub(1);
+            if let Some(question) = link.answers.remove(&send).filter(|_| delivered) {
+                cx.ack(id, question);
+            }
             self.pay(cx, id);
         }
     }
 
-    /// Sends one message that answers one link.
-    pub(crate) fn answer(&mut self, cx: &mut Cx<'_>, id: LinkId, body: Body) {
+    /// Answers a message of one link. It is acknowledged when its answer is delivered: a process
+    /// that lost the answer would wait for it for ever, and asks again only what is not acknowledged.
+    pub(crate) fn answer(&mut self, cx: &mut Cx<'_>, id: LinkId, question: MsgId, body: Body) {
         if let Some(link) = self.links.get_mut(&id) {
             link.in_flight += 1;
-            cx.send([id].into(), body);
+            link.answers.insert(cx.send([id].into(), body), question);
         }
     }
 

@@ -48,8 +48,8 @@ pub(crate) fn received(
         // The seed answers both with the empty vector of one fixed pool.
         Body::FailureVecReq { cookie, .. } | Body::FailureVecRep { cookie, .. } => {
             let pool = Fid::typed(b'o', 2, 9);
-            parts.links.answer(cx, link, Body::FailureVecRep { pool, cookie, notes: Vec::new() });
-            cx.ack(link, msg);
+            let none = Body::FailureVecRep { pool, cookie, notes: Vec::new() };
+            parts.links.answer(cx, link, msg, none);
         }
         Body::KeepaliveReq(_) | Body::KeepaliveRep { .. } | Body::BeIoErr(_) | Body::SnsErr(_) => {
             // Acknowledged first: else it would come again after each restart.
@@ -137,8 +137,7 @@ pub(crate) fn answer_questions(parts: &mut Parts, cx: &mut Cx<'_>) {
             note.state = parts.cluster.state(note.fid);
         }
         let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
-        parts.links.answer(cx, link, Body::Nvec(nvec));
+        parts.links.answer(cx, link, msg, Body::Nvec(nvec));
         cx.fact(Fact::NvecAnswered { link, msg, notes, us: cx.now.mono.micros_since(arrived) });
-        cx.ack(link, msg);
     }
 }

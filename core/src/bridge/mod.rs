@@ -12,11 +12,14 @@ mod messages;
 mod ops;
 mod purge;
 mod queue;
+mod report;
 mod restarts;
 mod routes;
+mod settle;
 mod status;
 mod subscribe;
 mod tables;
+mod verdicts;
 mod work;
 
 use alloc::boxed::Box;
@@ -36,16 +39,15 @@ use crate::consul::replica::{Moment, Table};
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
+use crate::model::Cluster;
 use crate::model::states::ProcessWord;
-use crate::model::{Cluster, News};
 use cx::{Cx, Job, Shared, Timer};
 use deliveries::Deliveries;
 use entrypoints::Entrypoints;
 use inbox::Inbox;
 use io::{Input, Output};
-use lanes::{Desk, Done, Key, Lanes};
+use lanes::{Desk, Key, Lanes};
 use leader::Leader;
-use leader::Part::Leave;
 use links::Links;
 use messages::Question;
 use purge::Purge;
@@ -82,10 +84,14 @@ struct Parts {
     begun: BTreeMap<Fid, u64>,
     /// Where the wire was told that processes listen.
     peers: Arc<[(Fid, Box<str>)]>,
+    /// Since when the checks of processes fail that are not declared dead yet.
+    silent: BTreeMap<Fid, Instant>,
     life: Life,
     unexpected: bool,
     ready: bool,
     led: bool,
+    /// Who is dead is to be judged again.
+    rejudge: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,10 +160,12 @@ impl Bridge {
             questions: VecDeque::new(),
             begun: BTreeMap::new(),
             peers: Arc::new([]),
+            silent: BTreeMap::new(),
             life: Life::New,
             unexpected: false,
             ready: false,
             led: false,
+            rejudge: false,
         };
         Self { shared, parts, last: Instant::default() }
     }
@@ -262,6 +270,7 @@ impl Parts {
                 self.deliveries.give_up(process);
                 self.release(cx, process);
             }
+            Timer::Silence => self.rejudge = true,
             Timer::Restarts => self.restarts.read(cx),
             Timer::Beat => self.leader.beat_now(cx),
             Timer::Acquire => self.leader.try_again(cx),
@@ -292,6 +301,7 @@ impl Parts {
             }
             motr::Event::LinkReused { .. } => {}
             motr::Event::LinkDown { link } => {
+                self.rejudge = true;
                 self.links.down(cx, link);
                 self.link_gone(cx, link);
             }
@@ -374,6 +384,9 @@ impl Parts {
                 let leads = self.leader.session(cx.now.mono);
                 self.purge.answered(cx, part, answer, &self.cluster, leads);
             }
+            Job::Report(which, http) => {
+                report::answered(cx, which, http, answer, &self.cluster);
+            }
             Job::Subscribe(part, http) => self.subscriptions.answered(cx, part, http, answer),
         }
     }
@@ -388,148 +401,6 @@ impl Parts {
         (&mut self.lanes, desk)
     }
 
-    /// Consul holds these: now others may learn of them.
-    fn done(&mut self, cx: &mut Cx<'_>, done: Vec<Done>) {
-        let mut news = News::default();
-        for Done { key, work, restart } in done {
-            match (work.what, key) {
-                (What::Said { word, ack }, Key::Process(process)) => {
-                    let word = self.cluster.stored_event(process, word);
-                    let us = cx.now.mono.micros_since(work.arrived);
-                    cx.fact(Fact::ProcessCommitted { process, state: word.state.name(), us });
-                    if let Some((link, msg)) = ack {
-                        cx.ack(link, msg);
-                    }
-                    if word.state == ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs {
-                        self.cluster.tell_end(process, &mut news);
-                    }
-                }
-                (What::Died { as_leader }, Key::Process(process)) => {
-                    let word = self.cluster.word(process).0;
-                    if word.is_some_and(|word| word.state == ProcessEventKind::Stopped) {
-                        cx.fact(Fact::ProcessDied { process, as_leader });
-                    }
-                }
-                (What::Began, Key::Process(process)) => {
-                    if restart {
-                        cx.fact(Fact::ProcessRestarted { process });
-                        self.cluster.tell_end(process, &mut news);
-                    } else {
-                        self.release(cx, process);
-                    }
-                }
-                (What::Devices { notes, ack, queued }, _) => {
-                    cx.fact(Fact::DevicesSet { notes: u32::try_from(notes.len()).unwrap_or(0) });
-                    if let Some((link, msg)) = ack {
-                        cx.ack(link, msg);
-                    }
-                    if queued {
-                        self.inbox.busy = false;
-                    }
-                    // What has no state of its own in Consul is passed on as it is.
-                    let mut others = notes;
-                    others.retain(|note| work::device(note.fid, &self.cluster).is_none());
-                    news.notes.extend(others);
-                }
-                (_, Key::Devices) => {}
-            }
-        }
-        self.tell(cx, &news);
-    }
-
-    /// Tells all links. Whose life has ended on our node begins the next when the others know.
-    fn tell(&mut self, cx: &mut Cx<'_>, news: &News) {
-        let sent = self.links.broadcast(cx, news);
-        for (process, _) in &news.ends {
-            let own = sent.iter().filter(|(about, ..)| about == process);
-            let own = own.map(|(_, link, send)| (*link, *send));
-            let waits = self.cluster.is_local(*process) && self.deliveries.wait(cx, *process, own);
-            if !waits {
-                self.release(cx, *process);
-            }
-        }
-    }
-
-    /// What follows from all that has happened in this call.
-    fn settle(&mut self, cx: &mut Cx<'_>) {
-        if self.tables.all_loaded() {
-            let mut news = News::default();
-            let changed = self.cluster.settle(!self.ready, &mut news);
-            if !self.ready {
-                self.ready = true;
-                cx.fact(Fact::Ready {});
-                self.own_event(cx, ProcessEventKind::Started);
-            }
-            self.tell(cx, &news);
-            let cluster = &self.cluster;
-            self.links.catch_up(cx, || cluster.snapshot().collect());
-            if !self.stopping() {
-                self.tell_peers(cx);
-                self.leader.consider(cx, &self.cluster);
-                let won = self.lead(cx);
-                if changed || won {
-                    self.judge(cx);
-                }
-                self.inbox.work(cx, &self.cluster, &mut self.lanes);
-            }
-            loop {
-                let (lanes, mut desk) = self.desk(cx.now.mono);
-                let done = lanes.write(cx, &mut desk);
-                if done.is_empty() {
-                    break;
-                }
-                self.done(cx, done);
-            }
-        }
-        messages::answer_questions(self, cx);
-        let leaving = || cx.shared.jobs.values().any(|job| *job == Job::Leader(Leave));
-        if self.life == Life::Draining && (!self.ready || self.lanes.len() == 0) && !leaving() {
-            self.exit(cx);
-        }
-    }
-
-    /// Follows the lock. Returns whether we lead newly.
-    fn lead(&mut self, cx: &mut Cx<'_>) -> bool {
-        let led = core::mem::replace(&mut self.led, self.leader.holds());
-        if led && !self.led {
-            self.lanes.lost_lead();
-        }
-        let won = self.led && !led;
-        if won && self.queue.is_on() {
-            let pause = cx.config().time.purge;
-            cx.arm(Timer::Purge, pause);
-        }
-        won
-    }
-
-    /// Declares those dead that health says are, and for whom we answer: the processes of our own
-    /// node, and as the leader those of nodes that are dead themselves.
-    fn judge(&mut self, cx: &Cx<'_>) {
-        for process in self.cluster.dead().collect::<Vec<_>>() {
-            let host = self.cluster.conf().host_of(process).unwrap_or("");
-            let local = self.cluster.is_local(process);
-            let as_leader = !local && self.led && !self.cluster.health().host_passes(host);
-            let declared = |what: &What| matches!(what, What::Died { .. });
-            if (local || as_leader) && !self.lanes.has(process, declared) {
-                let work = Work::new(cx.now.mono, What::Died { as_leader });
-                self.lanes.push(Key::Process(process), work);
-            }
-        }
-    }
-
-    /// Tells the wire where the configured processes listen, whenever that has changed.
-    fn tell_peers(&mut self, cx: &mut Cx<'_>) {
-        if !self.cluster.take_moved() {
-            return;
-        }
-        let peers = self.cluster.conf().endpoints().map(|(fid, endpoint)| (fid, endpoint.into()));
-        let peers: Arc<[(Fid, Box<str>)]> = peers.collect();
-        if peers != self.peers {
-            self.peers = Arc::clone(&peers);
-            cx.motr(motr::Command::Peers(peers));
-        }
-    }
-
     fn stop(&mut self, cx: &mut Cx<'_>) {
         if self.life != Life::Running {
             return;
@@ -540,6 +411,7 @@ impl Parts {
         self.tables.stop(cx);
         self.inbox.stop(cx);
         self.subscriptions.stop(cx);
+        report::stop(cx);
         self.leader.leave(cx, "hax is stopping");
         self.lanes.lost_lead();
         self.own_event(cx, ProcessEventKind::Stopping);
@@ -570,6 +442,7 @@ fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer>
         Job::Epoch => "epoch",
         Job::Leader(_) => "election",
         Job::Inbox(_) | Job::Purge(_) => "bq",
+        Job::Report(..) => "report",
         Job::Subscribe(..) => "events/subscription",
     };
     let why: Box<str> = match &reply.result {

@@ -42,6 +42,8 @@ enum Verb {
     Set,
     /// Removes the key.
     Delete,
+    /// Reads all keys with this prefix; none is no failure.
+    GetTree,
     /// Refuses the transaction unless this session holds the key's lock.
     CheckSession(Box<str>),
 }
@@ -58,6 +60,11 @@ impl Op {
 
     pub(crate) fn set(key: &str, value: &[u8]) -> Self {
         Self { target: Target::Unopposed, key: key.into(), value: value.into(), verb: Verb::Set }
+    }
+
+    pub(crate) fn get_tree(prefix: &str) -> Self {
+        let (target, verb) = (Target::Unopposed, Verb::GetTree);
+        Self { target, key: prefix.into(), value: Box::default(), verb }
     }
 
     pub(crate) fn delete(key: &str) -> Self {
@@ -83,6 +90,7 @@ impl Op {
             Verb::Cas(index) => ("cas", format!(r#","Value":"{}","Index":{index}"#, value())),
             Verb::Set => ("set", format!(r#","Value":"{}""#, value())),
             Verb::Delete => ("delete", String::new()),
+            Verb::GetTree => ("get-tree", String::new()),
             Verb::CheckSession(session) => {
                 ("check-session", format!(r#","Session":{}"#, quoted(session)))
             }

@@ -6,6 +6,7 @@ use alloc::string::String;
 
 use super::Parts;
 use super::cx::Cx;
+use super::report::Report;
 use super::{status, tables};
 use crate::base::fact::Fact;
 use crate::consul::json::{self, KvEntry};
@@ -31,10 +32,16 @@ pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
         "/healthz" if get => Some(Answer::say(200, r#"{"alive": true}"#)),
         "/readyz" if get => Some(ready(parts)),
         "/status" if get => Some(status::status(parts, cx)),
+        "/v1/cluster/status" if get => report(parts, cx, request, Report::Status),
+        "/v1/cluster/status/bytecount" if get => report(parts, cx, request, Report::ByteCount),
+        "/v1/cluster/fetch-fids" if get => report(parts, cx, request, Report::Fids),
         "/" => not_allowed("GET, HEAD, POST"),
         "/watcher/bq" | "/watcher/processes" => not_allowed("POST"),
         "/v1/events/subscribe" | "/v1/events/unsubscribe" => not_allowed("POST"),
         "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
+        "/v1/cluster/status" | "/v1/cluster/status/bytecount" | "/v1/cluster/fetch-fids" => {
+            not_allowed("GET, HEAD")
+        }
         path if path.starts_with("/api/v1/sns/") => Some(needs_libmotr(path)),
         _ => Some(Answer::refuse(404, "HTTPNotFound", path, "There is nothing at this path")),
     };
@@ -62,6 +69,19 @@ fn not_allowed(allow: &'static str) -> Option<Answer> {
 /// Repair and rebalance go through Motr's library, which the wire does without.
 fn needs_libmotr(path: &str) -> Answer {
     Answer::refuse(501, "HTTPNotImplemented", path, "Repair and rebalance need libmotr")
+}
+
+/// A report of the cluster, once what it is about is known.
+fn report(parts: &Parts, cx: &mut Cx<'_>, request: &Request, which: Report) -> Option<Answer> {
+    if parts.stopping() {
+        return Some(Answer::stopping());
+    }
+    if !parts.ready {
+        let why = "hax is not ready: /readyz says what it waits for";
+        return Some(Answer::refuse(503, "HTTPServiceUnavailable", "", why));
+    }
+    super::report::asked(cx, which, request.id);
+    None
 }
 
 /// What takes a body in: whether it is answered now, or what is wrong with it.

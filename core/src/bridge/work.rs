@@ -33,6 +33,8 @@ pub(crate) enum What {
     Said { word: ProcessWord, ack: Option<Ack> },
     /// Health says that the process is dead.
     Died { as_leader: bool },
+    /// Health says that the process, which was declared stopped, lives.
+    Lives,
     /// The process has begun a new life. Its starts are counted, and its last life is declared over.
     Began,
     /// Devices changed their state: a process said so, or the broadcast queue did.
@@ -77,6 +79,9 @@ impl Work {
                 let word = ProcessWord { state: ProcessEventKind::Stopped, kind };
                 self.becomes(process, cluster, word, Some(ObjectState::Transient))
             }
+            What::Lives => cluster.revived(process).map_or_else(Plan::default, |word| {
+                self.becomes(process, cluster, word, follows_from(word))
+            }),
             What::Began => {
                 let restart = restarts.is_restart(process, cluster);
                 let mut plan = match (restart, there) {

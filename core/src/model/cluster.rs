@@ -35,6 +35,11 @@ pub struct Cluster {
     ended: BTreeSet<Fid>,
     /// Processes that health says are dead and `processes/<fid>` does not.
     dead: BTreeSet<Fid>,
+    /// Processes that health says live and `processes/<fid>` does not, though they never said so.
+    alive: BTreeSet<Fid>,
+    /// What processes said before they were declared stopped, until they say themselves that they
+    /// have stopped or begun.
+    lived: BTreeMap<Fid, ProcessWord>,
 }
 
 /// What links have to be told.
@@ -93,6 +98,8 @@ impl Cluster {
             moved: false,
             ended: BTreeSet::new(),
             dead: BTreeSet::new(),
+            alive: BTreeSet::new(),
+            lived: BTreeMap::new(),
         }
     }
 
@@ -153,6 +160,23 @@ impl Cluster {
         self.dead.contains(&process)
     }
 
+    /// The processes that were declared stopped and, as health says, live.
+    pub fn alive(&self) -> impl Iterator<Item = Fid> {
+        self.alive.iter().copied()
+    }
+
+    /// What a process [alive](Self::alive) said before it was declared stopped.
+    #[must_use]
+    pub fn revived(&self, process: Fid) -> Option<ProcessWord> {
+        self.lived.get(&process).filter(|_| self.alive.contains(&process)).copied()
+    }
+
+    /// A process has said itself that it has stopped, or begins anew: its former life is over.
+    pub fn bury(&mut self, process: Fid) {
+        self.lived.remove(&process);
+        self.alive.remove(&process);
+    }
+
     /// Takes over a configuration that was read at `index`; entries that were written since stay.
     pub fn take_conf(&mut self, mut conf: Conf, index: u64) {
         conf.keep_newer(&self.conf, index);
@@ -198,6 +222,12 @@ impl Cluster {
                 && !self.is_local(process)
             {
                 self.ended.insert(process);
+            }
+            let stopped = |word: &ProcessWord| word.state == ProcessEventKind::Stopped;
+            if let Some(old) = old.and_then(|old| old.word).filter(|word| !stopped(word))
+                && word.is_some_and(|word| stopped(&word) && word.kind != ProcessType::Mkfs)
+            {
+                self.lived.insert(process, old);
             }
             self.words.insert(process, Word { word, index });
             self.stale.processes.insert(process);
@@ -284,14 +314,15 @@ impl Cluster {
         let own = self.conf.own_objects();
         let own = own.filter_map(|object| Some((object, self.conf.own_state(object)?)));
         let mut all: Vec<(Fid, ObjectState)> = own.collect();
-        let mut dead = BTreeSet::new();
+        let (mut dead, mut alive) = (BTreeSet::new(), BTreeSet::new());
         for (process, entry) in self.conf.processes() {
             let state = self.process_state(process);
             all.push((process, state));
             all.extend(entry.services.iter().map(|service| (*service, state)));
             dead.extend(self.judges_dead(process).then_some(process));
+            alive.extend(self.judges_alive(process).then_some(process));
         }
-        self.dead = dead;
+        (self.dead, self.alive) = (dead, alive);
         for (fid, state) in all {
             let Some(slot) = fid.object().and_then(slot) else { continue };
             let told = before[slot].get(fid).map_or(state, |old| old.told);
@@ -313,6 +344,10 @@ impl Cluster {
         match self.judges_dead(process) {
             true => self.dead.insert(process),
             false => self.dead.remove(&process),
+        };
+        match self.judges_alive(process) {
+            true => self.alive.insert(process),
+            false => self.alive.remove(&process),
         };
         // m0mkfs comes and goes under its server's fid; that is nobody else's business.
         let mkfs = self.word(process).0.is_some_and(|word| word.kind == ProcessType::Mkfs);
@@ -339,16 +374,17 @@ impl Cluster {
     pub fn tell_end(&mut self, process: Fid, news: &mut News) {
         let Some(entry) = self.conf.get_process(process) else { return };
         let fids = core::iter::once(process).chain(entry.services.iter().copied());
+        let state = self.process_state(process);
         let mut ends = Vec::new();
         for fid in fids {
             let Some(slot) = fid.object().and_then(slot) else { continue };
             let Some(entry) = self.states[slot].get_mut(fid) else { continue };
-            entry.told = ObjectState::Failed;
+            *entry = Told { state, told: ObjectState::Failed };
             ends.push(Note { fid, state: ObjectState::Failed });
-            if !says(entry.told, entry.state, fid) {
-                entry.told = entry.state;
-                news.notes.retain(|note| note.fid != fid);
-                news.notes.push(Note { fid, state: entry.state });
+            news.notes.retain(|note| note.fid != fid);
+            if !says(entry.told, state, fid) {
+                entry.told = state;
+                news.notes.push(Note { fid, state });
             }
         }
         news.ends.push((process, ends));
@@ -375,6 +411,17 @@ impl Cluster {
         let lives = word.state != ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs;
         let since = || self.health.failing_since(process, self.conf.host_of(process));
         lives && process != self.me && since().is_some_and(|since| since > *index)
+    }
+
+    /// Whether health contradicts that a process has stopped, which it did not say itself: its
+    /// checks failed for a while and pass again.
+    fn judges_alive(&self, process: Fid) -> bool {
+        let Some(Word { word: Some(word), index }) = self.words.get(&process) else { return false };
+        let host = self.conf.host_of(process);
+        word.state == ProcessEventKind::Stopped
+            && self.lived.contains_key(&process)
+            && self.health.verdict(process, host) == Verdict::Passing
+            && self.health.unchanged_since(process, host).is_some_and(|since| since > *index)
     }
 
     /// The event to be stored for `event`: a confd and the bridge itself have nothing to replay,

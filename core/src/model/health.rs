@@ -171,7 +171,17 @@ impl Health {
     /// of those that count is.
     #[must_use]
     pub fn failing_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
-        let failing = |seen: &&Seen| !seen.passing;
+        self.counting(process, host).filter(|seen| !seen.passing).map(|seen| seen.since).max()
+    }
+
+    /// Since which index all checks of a process, and of its node, have been as they are.
+    #[must_use]
+    pub fn unchanged_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
+        self.counting(process, host).map(|seen| seen.since).max()
+    }
+
+    /// The checks that count for a process.
+    fn counting(&self, process: Fid, host: Option<&str>) -> impl Iterator<Item = &Seen> {
         let newest = self.services.get(&process).and_then(|checks| {
             let ((node, _), _) = checks.iter().max_by_key(|(_, seen)| seen.index)?;
             Some((checks, node))
@@ -182,7 +192,7 @@ impl Health {
         let node = newest.map(|(_, node)| &**node).or_else(|| self.node_of(host?));
         let of_node =
             node.and_then(|node| self.nodes.get(node)).into_iter().flat_map(|c| c.values());
-        of_service.chain(of_node).filter(failing).map(|seen| seen.since).max()
+        of_service.chain(of_node)
     }
 
     fn node_passes(&self, node: &str) -> bool {

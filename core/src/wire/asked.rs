@@ -41,6 +41,11 @@ impl Endpoint {
         if !entry::is_sound(&req) {
             return out.fact(Fact::BadItem { conn, why: "an entrypoint request with wrong tags" });
         }
+        let process = req.process;
+        let stranger = self.configured.as_ref().is_some_and(|known| !known.contains(&process));
+        if stranger && self.config.known_only {
+            return self.rpc.conns.refuse(conn, Fact::StrangerRefused { conn, process }, out);
+        }
         if self.stop != Stop::No || self.entries.len() >= self.config.entries_max {
             self.rpc.lose(&at);
             return out.fact(Fact::EntriesFull { conn });

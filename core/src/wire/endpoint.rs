@@ -4,7 +4,7 @@
 //! tell it from Motr's own library.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -38,6 +38,9 @@ pub struct Config {
     pub generation: u64,
     /// For jitter.
     pub seed: u64,
+    /// Whether processes that the configuration does not know are refused, as soon as it is known
+    /// ([`motr::Command::Peers`]).
+    pub known_only: bool,
     /// Links. Beyond it the oldest dormant one makes room.
     pub links_max: usize,
     /// TCP connections in each direction.
@@ -66,12 +69,13 @@ impl Config {
             name: format!("{}", Name(listen)).into(),
             generation,
             seed,
+            known_only: true,
             links_max: 1024,
             conns_max: 2048,
             rpc_conns_max: 4096,
             unacked_max: 256,
             queue_max: 4096,
-            entries_max: 1024,
+            entries_max: 16_384,
             backlog_bytes_max: 4 << 20,
             reply_bytes_max: 16 << 20,
         }
@@ -152,6 +156,8 @@ pub struct Endpoint {
     pub(super) next_link: LinkId,
     pub(super) next_msg: MsgId,
     pub(super) next_entry: EntryId,
+    /// The processes that the configuration has; nothing until it is known.
+    pub(super) configured: Option<BTreeSet<Fid>>,
     pub(super) timers: Timers<Timer>,
     pub(super) jitter: Jitter,
     pub(super) stop: Stop,
@@ -194,6 +200,7 @@ impl Endpoint {
             next_link: LinkId(1),
             next_msg: MsgId(1),
             next_entry: EntryId(1),
+            configured: None,
             timers: Timers::default(),
             jitter: Jitter::new(config.seed),
             stop: Stop::No,
@@ -283,6 +290,7 @@ impl Endpoint {
             }
             motr::Command::Disconnect { link } => self.disconnect(now, link, out),
             motr::Command::Peers(peers) => {
+                self.configured = Some(peers.iter().map(|(process, _)| *process).collect());
                 let addresses = peers.iter().filter_map(|(_, name)| name::parse(name).ok());
                 self.rpc.conns.name_peers(addresses);
             }

@@ -59,6 +59,8 @@ pub struct Script {
     up: bool,
     /// The entrypoint is known.
     answered: bool,
+    /// When the entrypoint was asked for last.
+    asked: Instant,
     done: Option<Exit>,
 }
 
@@ -78,6 +80,7 @@ impl Script {
             unseen: VecDeque::new(),
             up: false,
             answered: false,
+            asked: Instant::default(),
             done: None,
         }
     }
@@ -96,7 +99,13 @@ impl Script {
 
     /// Something happened to the process.
     pub fn hear(&mut self, now: Now, event: process::Event, out: &mut Vec<Act>) {
-        out.push(Act::Print(json::event(&event)));
+        let mut line = json::event(&event);
+        if let process::Event::Answered { .. } = event {
+            line["us"] = now.mono.micros_since(self.asked).into();
+            // A process that is refused has asked again already.
+            self.asked = now.mono;
+        }
+        out.push(Act::Print(line));
         match event {
             process::Event::Answered { control, .. } => self.answered = control == CONSUME,
             process::Event::LinkUp { .. } => self.up = true,
@@ -175,6 +184,7 @@ impl Script {
         self.doing = match command {
             Command::Entrypoint => {
                 self.answered = false;
+                self.asked = now.mono;
                 out.push(Act::Do(process::Command::Ask));
                 Doing::Entrypoint
             }
@@ -278,6 +288,23 @@ mod tests {
         script.hear(at(2003), process::Event::Stopped, &mut out);
         assert_eq!(script.tick(at(2003), &mut out), Next::Exit);
         assert_eq!(script.exit(), Some(Exit::Clean));
+    }
+
+    #[test]
+    fn each_answer_says_how_long_its_request_took() {
+        let (mut script, mut out) = script(&["wait 1", "entrypoint"]);
+        let _ = script.tick(at(1000), &mut out);
+        out.clear();
+        for ms in [2200, 3300] {
+            let entrypoint = Arc::default();
+            let said = process::Event::Answered { control: 2, entrypoint, generation: 1 };
+            script.hear(at(ms), said, &mut out);
+        }
+        let took = out.iter().filter_map(|act| match act {
+            Act::Print(line) => line["us"].as_u64(),
+            Act::Do(_) => None,
+        });
+        assert_eq!(took.collect::<Vec<_>>(), [1_200_000, 1_100_000]);
     }
 
     #[test]

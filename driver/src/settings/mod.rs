@@ -13,7 +13,7 @@ use crate::cli::Flags;
 use crate::consul::{self, Consul};
 use crate::secret::{self, SecretSource};
 use crate::values::{
-    BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span,
+    BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
 };
 
 /// What `hax run` is to do. Where Consul says what no flag does, there is an `Option`.
@@ -30,9 +30,11 @@ pub struct Settings {
     pub motr: MotrTransport,
     pub motr_endpoint: Option<String>,
     pub link_grace: Duration,
+    pub any_process: bool,
+    pub silence: Duration,
+    pub bq: Switch,
     pub on_unexpected_message: OnUnexpectedMessage,
     pub elect: bool,
-    pub bq: bool,
     pub drain: Duration,
     pub http_body_max: usize,
     pub http_connections_max: usize,
@@ -150,12 +152,14 @@ impl Settings {
             motr: flags.motr.or(file.motr).unwrap_or_default(),
             motr_endpoint: flags.motr_endpoint.or(file.motr_endpoint),
             link_grace: span(flags.link_grace, file.link_grace, 60),
+            any_process: flags.any_process.or(file.any_process).unwrap_or(false),
+            silence: span(flags.silence, file.silence, 5),
+            bq: flags.bq.or(file.bq).unwrap_or_default(),
             on_unexpected_message: flags
                 .on_unexpected_message
                 .or(file.on_unexpected_message)
                 .unwrap_or_default(),
             elect: !flags.no_elect.or(file.no_elect).unwrap_or(false),
-            bq: flags.bq.or(file.bq).unwrap_or(true),
             drain: span(flags.drain, file.drain, 10),
             http_body_max: size(flags.http_body_max, file.http_body_max, 4 << 20),
             http_connections_max: count(flags.http_connections_max, file.http_connections_max, 512),

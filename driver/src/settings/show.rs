@@ -29,10 +29,12 @@ impl fmt::Display for Settings {
         secret(f, "http_token_file", self.http_token.as_ref())?;
         writeln!(f, "motr = \"{}\"", word(self.motr))?;
         writeln!(f, "link_grace = {}", ms(self.link_grace))?;
+        writeln!(f, "any_process = {}", self.any_process)?;
+        writeln!(f, "silence = {}", ms(self.silence))?;
+        writeln!(f, "bq = \"{}\"", word(self.bq))?;
         let on_unexpected_message = word(self.on_unexpected_message);
         writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
         writeln!(f, "no_elect = {}", !self.elect)?;
-        writeln!(f, "bq = {}", self.bq)?;
         writeln!(f, "drain = {}", ms(self.drain))?;
         writeln!(f, "http_body_max = \"{}\"", self.http_body_max)?;
         writeln!(f, "http_connections_max = {}", self.http_connections_max)?;

@@ -28,7 +28,10 @@ pub struct Conf {
     controllers: FidTable<ObjectState>,
     endpoints: BTreeMap<Fid, Box<str>>,
     confds: Vec<Fid>,
-    profiles: Vec<Fid>,
+    /// Their values, JSON.
+    profiles: BTreeMap<Fid, Box<str>>,
+    pools: BTreeMap<Fid, Box<str>>,
+    metadata: BTreeMap<Fid, Box<str>>,
     entries: BTreeMap<Fid, Entry>,
 }
 
@@ -73,6 +76,8 @@ impl Process {
 #[derive(Clone, Debug)]
 struct Service {
     process: Fid,
+    /// Its type: `ios`, `confd`, `rms`, …
+    name: Box<str>,
     sdevs: Vec<Fid>,
 }
 
@@ -108,7 +113,9 @@ impl Default for Conf {
             controllers: FidTable::new(b'c'),
             endpoints: BTreeMap::new(),
             confds: Vec::new(),
-            profiles: Vec::new(),
+            profiles: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            metadata: BTreeMap::new(),
             entries: BTreeMap::new(),
         }
     }
@@ -229,7 +236,29 @@ impl Conf {
     /// The first profile.
     #[must_use]
     pub fn profile(&self) -> Option<Fid> {
-        self.profiles.first().copied()
+        self.profiles.keys().next().copied()
+    }
+
+    /// The profiles and their values, JSON.
+    pub fn profiles(&self) -> impl Iterator<Item = (Fid, &str)> {
+        self.profiles.iter().map(|(fid, value)| (*fid, &**value))
+    }
+
+    /// The SNS pools and their names.
+    pub fn pools(&self) -> impl Iterator<Item = (Fid, &str)> {
+        self.pools.iter().map(|(fid, name)| (*fid, &**name))
+    }
+
+    /// The device of a process's own metadata.
+    #[must_use]
+    pub fn metadata(&self, process: Fid) -> Option<&str> {
+        self.metadata.get(&process).map(|path| &**path)
+    }
+
+    /// The types of a process's services.
+    pub fn service_names(&self, process: Fid) -> impl Iterator<Item = &str> {
+        let services = self.processes.get(process).map_or(&[][..], |process| &process.services);
+        services.iter().filter_map(|service| Some(&*self.services.get(*service)?.name))
     }
 
     /// The entry of an object, as Consul holds it.

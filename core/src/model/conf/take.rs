@@ -69,10 +69,15 @@ impl Conf {
                 let object = self.take_enclosure(encl, rest, value)?;
                 self.keep(object, parts, value, index)
             }
-            ["sites", _] | ["sites", _, "racks", _] | ["pools", _] => Some(()),
+            ["sites", _] | ["sites", _, "racks", _] => Some(()),
+            ["pools", pool] => {
+                let name = core::str::from_utf8(value).ok()?;
+                self.pools.insert(fid(pool, Object::Pool)?, name.into());
+                Some(())
+            }
             ["profiles", profile] => {
-                let profile = fid(profile, Object::Profile)?;
-                add(&mut self.profiles, profile);
+                let value = core::str::from_utf8(value).ok()?;
+                self.profiles.insert(fid(profile, Object::Profile)?, value.into());
                 Some(())
             }
             _ => None,
@@ -92,6 +97,11 @@ impl Conf {
             ["processes", key, "endpoint"] => {
                 let endpoint = core::str::from_utf8(value).ok()?;
                 self.endpoints.insert(Fid::process(key.parse().ok()?), endpoint.into());
+                Some(())
+            }
+            ["processes", key, "meta_data"] => {
+                let path = core::str::from_utf8(value).ok()?;
+                self.metadata.insert(Fid::process(key.parse().ok()?), path.into());
                 Some(())
             }
             ["processes", key, ..] => key.parse::<u64>().ok().map(drop),
@@ -129,7 +139,7 @@ impl Conf {
                     Some("ha") => entry.hax = true,
                     _ => {}
                 }
-                self.service(process, service);
+                self.service(process, service).name = value.name.unwrap_or_default().into();
                 Some(service)
             }
             ["processes", process, "services", service, "sdevs", sdev] => {
@@ -158,7 +168,11 @@ impl Conf {
     }
 
     fn service(&mut self, process: Fid, service: Fid) -> &mut Service {
-        self.services.entry(service, || Service { process, sdevs: Vec::new() })
+        self.services.entry(service, || Service {
+            process,
+            name: Box::default(),
+            sdevs: Vec::new(),
+        })
     }
 
     fn take_enclosure(&mut self, enclosure: Fid, rest: &[&str], value: &[u8]) -> Option<Fid> {

@@ -1,0 +1,156 @@
+//! What follows from an input, once it is taken: the others are told, and what is ready is written.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::cx::{Cx, Job, Timer};
+use super::lanes::{Done, Key};
+use super::leader;
+use super::work::{self, What};
+use super::{Life, Parts, messages};
+use crate::base::fact::Fact;
+use crate::base::fid::Fid;
+use crate::ha::motr;
+use crate::ha::process::{ProcessEventKind, ProcessType};
+use crate::model::News;
+
+impl Parts {
+    /// What follows from all that has happened in this call.
+    pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
+        if self.tables.all_loaded() {
+            let mut news = News::default();
+            let changed = self.cluster.settle(!self.ready, &mut news);
+            if !self.ready {
+                self.ready = true;
+                cx.fact(Fact::Ready {});
+                self.own_event(cx, ProcessEventKind::Started);
+            }
+            self.tell(cx, &news);
+            let cluster = &self.cluster;
+            self.links.catch_up(cx, || cluster.snapshot().collect());
+            if !self.stopping() {
+                self.tell_peers(cx);
+                self.leader.consider(cx, &self.cluster);
+                let won = self.lead(cx);
+                if changed || won || core::mem::take(&mut self.rejudge) {
+                    self.judge(cx);
+                    self.revive(cx);
+                }
+                self.inbox.work(cx, &self.cluster, &mut self.lanes);
+            }
+            loop {
+                let (lanes, mut desk) = self.desk(cx.now.mono);
+                let done = lanes.write(cx, &mut desk);
+                if done.is_empty() {
+                    break;
+                }
+                self.done(cx, done);
+            }
+        }
+        messages::answer_questions(self, cx);
+        let leaving =
+            || cx.shared.jobs.values().any(|job| *job == Job::Leader(leader::Part::Leave));
+        if self.life == Life::Draining && (!self.ready || self.lanes.len() == 0) && !leaving() {
+            self.exit(cx);
+        }
+    }
+
+    /// Follows the lock. Returns whether we lead newly.
+    fn lead(&mut self, cx: &mut Cx<'_>) -> bool {
+        let led = core::mem::replace(&mut self.led, self.leader.holds());
+        if led && !self.led {
+            self.lanes.lost_lead();
+        }
+        let won = self.led && !led;
+        if won && self.queue.is_on() {
+            let pause = cx.config().time.purge;
+            cx.arm(Timer::Purge, pause);
+        }
+        won
+    }
+
+    /// Consul holds these: now others may learn of them.
+    pub(super) fn done(&mut self, cx: &mut Cx<'_>, done: Vec<Done>) {
+        let mut news = News::default();
+        for Done { key, work, restart } in done {
+            match (work.what, key) {
+                (What::Said { word, ack }, Key::Process(process)) => {
+                    let word = self.cluster.stored_event(process, word);
+                    let us = cx.now.mono.micros_since(work.arrived);
+                    cx.fact(Fact::ProcessCommitted { process, state: word.state.name(), us });
+                    if let Some((link, msg)) = ack {
+                        cx.ack(link, msg);
+                    }
+                    if word.state == ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs {
+                        self.cluster.bury(process);
+                        self.cluster.tell_end(process, &mut news);
+                    }
+                }
+                (What::Died { as_leader }, Key::Process(process)) => {
+                    let word = self.cluster.word(process).0;
+                    if word.is_some_and(|word| word.state == ProcessEventKind::Stopped) {
+                        cx.fact(Fact::ProcessDied { process, as_leader });
+                    }
+                }
+                (What::Lives, Key::Process(process)) => {
+                    let word = self.cluster.word(process).0;
+                    if word.is_some_and(|word| word.state != ProcessEventKind::Stopped) {
+                        self.cluster.bury(process);
+                        cx.fact(Fact::ProcessLives { process });
+                    }
+                }
+                (What::Began, Key::Process(process)) => {
+                    self.cluster.bury(process);
+                    if restart {
+                        cx.fact(Fact::ProcessRestarted { process });
+                        self.cluster.tell_end(process, &mut news);
+                    } else {
+                        self.release(cx, process);
+                    }
+                }
+                (What::Devices { notes, ack, queued }, _) => {
+                    cx.fact(Fact::DevicesSet { notes: u32::try_from(notes.len()).unwrap_or(0) });
+                    if let Some((link, msg)) = ack {
+                        cx.ack(link, msg);
+                    }
+                    if queued {
+                        self.inbox.busy = false;
+                    }
+                    // What has no state of its own in Consul is passed on as it is.
+                    let mut others = notes;
+                    others.retain(|note| work::device(note.fid, &self.cluster).is_none());
+                    news.notes.extend(others);
+                }
+                (_, Key::Devices) => {}
+            }
+        }
+        self.tell(cx, &news);
+    }
+
+    /// Tells all links. Whose life has ended on our node begins the next when the others know.
+    fn tell(&mut self, cx: &mut Cx<'_>, news: &News) {
+        let sent = self.links.broadcast(cx, news);
+        for (process, _) in &news.ends {
+            let own = sent.iter().filter(|(about, ..)| about == process);
+            let own = own.map(|(_, link, send)| (*link, *send));
+            let waits = self.cluster.is_local(*process) && self.deliveries.wait(cx, *process, own);
+            if !waits {
+                self.release(cx, *process);
+            }
+        }
+    }
+
+    /// Tells the wire where the configured processes listen, whenever that has changed.
+    fn tell_peers(&mut self, cx: &mut Cx<'_>) {
+        if !self.cluster.take_moved() {
+            return;
+        }
+        let peers = self.cluster.conf().endpoints().map(|(fid, endpoint)| (fid, endpoint.into()));
+        let peers: Arc<[(Fid, Box<str>)]> = peers.collect();
+        if peers != self.peers {
+            self.peers = Arc::clone(&peers);
+            cx.motr(motr::Command::Peers(peers));
+        }
+    }
+}

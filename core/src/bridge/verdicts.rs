@@ -1,0 +1,48 @@
+//! Who is declared dead, and who is taken back: where health contradicts what Consul holds of a
+//! process (`hax.md` 1.12).
+
+use alloc::vec::Vec;
+
+use super::Parts;
+use super::cx::{Cx, Timer};
+use super::lanes::Key;
+use super::work::{What, Work};
+
+impl Parts {
+    /// Declares those dead that health says are, and for whom we answer: the processes of our own
+    /// node, and as the leader those of nodes that are dead themselves.
+    pub(super) fn judge(&mut self, cx: &mut Cx<'_>) {
+        self.silent.retain(|process, _| self.cluster.is_dead(*process));
+        for process in self.cluster.dead().collect::<Vec<_>>() {
+            let host = self.cluster.conf().host_of(process).unwrap_or("");
+            let local = self.cluster.is_local(process);
+            let as_leader = !local && self.led && !self.cluster.health().host_passes(host);
+            let declared = |what: &What| matches!(what, What::Died { .. });
+            if !(local || as_leader) || self.lanes.has(process, declared) {
+                continue;
+            }
+            let since = *self.silent.entry(process).or_insert(cx.now.mono);
+            let until = since.after(cx.config().time.silence);
+            if local && self.links.is_here(process) == Some(true) && cx.now.mono < until {
+                cx.shared.timers.arm_no_later(Timer::Silence, until);
+            } else {
+                let work = Work::new(cx.now.mono, What::Died { as_leader });
+                self.lanes.push(Key::Process(process), work);
+            }
+        }
+    }
+
+    /// Takes back that a process of our node has stopped, where it had only been silent. One whose
+    /// link is down has died, whatever answers at its port.
+    pub(super) fn revive(&mut self, cx: &Cx<'_>) {
+        for process in self.cluster.alive().collect::<Vec<_>>() {
+            let wanted = |what: &What| matches!(what, What::Lives | What::Began);
+            if self.cluster.is_local(process)
+                && self.links.is_here(process) != Some(false)
+                && !self.lanes.has(process, wanted)
+            {
+                self.lanes.push(Key::Process(process), Work::new(cx.now.mono, What::Lives));
+            }
+        }
+    }
+}

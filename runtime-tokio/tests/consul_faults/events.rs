@@ -1,0 +1,78 @@
+//! What processes say: in order, and never lost once it is acknowledged.
+
+use crate::daemon::{Ham, fid, until};
+use crate::world::World;
+
+#[test]
+fn interleaved_events_end_with_the_last_of_each_process() {
+    let Some(world) = World::watching() else { return };
+    let _hax = world.start();
+    let stories = [
+        (2, &["starting", "started", "stopping", "stopped", "starting"][..]),
+        (3, &["starting", "started", "dtm-recovered", "stopping", "stopped"]),
+        (4, &["stopping", "stopped", "starting", "started"]),
+        (7, &["starting", "started"]),
+    ];
+    let mut hams: Vec<Ham> = stories.iter().map(|(key, _)| world.linked(*key)).collect();
+    for turn in 0..5 {
+        for ((_, story), ham) in stories.iter().zip(&mut hams) {
+            if let Some(event) = story.get(turn) {
+                ham.say(&format!("process {event}"));
+            }
+        }
+    }
+    for ((key, story), ham) in stories.iter().zip(&hams) {
+        for n in 0..story.len() {
+            assert_eq!(ham.delivered(), n as u64, "{}", fid(*key));
+        }
+        let last = story.last().unwrap().to_uppercase().replace('-', "_");
+        assert_eq!(world.state(*key), last, "{}", fid(*key));
+    }
+}
+
+/// Consul is dead all the while, so only the process itself can have brought the event to Consul.
+/// Motr's side of a link does not notice that hax was away until it has something to say; then what
+/// was not acknowledged comes first, under its old tag.
+#[test]
+fn an_event_received_and_not_committed_survives_the_death_of_hax() {
+    let Some(mut world) = World::durable() else { return };
+    let mut hax = world.start();
+    let mut ham = world.linked(2);
+    ham.say("process starting");
+    assert_eq!(ham.delivered(), 0);
+    world.consul.kill();
+    ham.say("process started");
+    hax.says(0, "ProcessEvent", &format!("{}: STARTED", fid(2)));
+    hax.kill();
+    let heard = ham.unheard();
+    assert!(heard.iter().all(|said| said["event"] != "delivered"), "{heard:?}");
+    world.restart_consul();
+    assert_eq!(world.state(2), "STARTING");
+    let hax = world.start();
+    ham.say("rpc");
+    assert_eq!(ham.delivered(), 1);
+    assert_eq!(world.state(2), "STARTED");
+    assert_eq!(ham.delivered(), 2);
+    assert_eq!(hax.facts("ProcessEvent").len(), 1);
+}
+
+/// Consul has the write and has not answered when hax dies: the event comes again, is found in Consul
+/// and is acknowledged.
+#[test]
+fn an_event_that_consul_had_when_hax_died_is_acknowledged_once() {
+    let Some(world) = World::watching() else { return };
+    let mut hax = world.start();
+    let mut ham = world.linked(2);
+    world.consul.pause().unwrap();
+    ham.say("process started");
+    hax.says(0, "ProcessEvent", &format!("{}: STARTED", fid(2)));
+    hax.kill();
+    world.consul.resume().unwrap();
+    until("the write of the dead hax is done", || world.state(2) == "STARTED");
+    assert!(ham.unheard().iter().all(|said| said["event"] != "delivered"));
+    let _hax = world.start();
+    ham.say("process stopping");
+    assert_eq!(ham.delivered(), 0);
+    assert_eq!(ham.delivered(), 1);
+    assert_eq!(world.state(2), "STOPPING");
+}

@@ -1,0 +1,105 @@
+//! What watch handlers post (5/HAX, "Incoming HTTP requests").
+
+use serde_json::{Value, json};
+
+use crate::daemon::Ham;
+use crate::world::World;
+
+/// The specification's sample, byte for byte: the services of one node, all passing.
+const SAMPLE: &str = include_str!("sample.json");
+
+/// The process of the sample.
+const PROCESS: u64 = 4;
+
+fn post(world: &World, body: &str) -> u16 {
+    world.place.ask("POST", "/", body.as_bytes()).status
+}
+
+/// The sample with another status of its service's check, which changed at `index`.
+fn changed(status: &str, index: u64) -> Value {
+    let mut sample: Value = serde_json::from_str(SAMPLE).unwrap();
+    let check = &mut sample[0]["Checks"][1];
+    check["Status"] = status.into();
+    check["ModifyIndex"] = index.into();
+    sample
+}
+
+/// Asks for the state of the sample's process.
+fn state(ham: &mut Ham) -> String {
+    ham.say(&format!("nvec-get {}", crate::daemon::fid(PROCESS)));
+    let said = ham.hears("the answer", |said| said["nvec"] == "set" && said["id_of_get"] != 0);
+    said["notes"][0]["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_sample_its_variants_and_consuls_own() {
+    let Some(world) = World::watching() else { return };
+    let _hax = world.start();
+    let mut hams = [1, 3].map(|key| world.linked(key));
+    assert_eq!(state(&mut hams[0]), "ONLINE");
+    for body in [SAMPLE, "null", "[]", " [ ] ", &changed("critical", 1 << 40).to_string()] {
+        assert_eq!(post(&world, body), 200, "{body}");
+    }
+    hams.iter().for_each(|ham| ham.is_told(PROCESS, "TRANSIENT"));
+    // What is older than what is known changes nothing, nor does what cannot be parsed whole.
+    assert_eq!(post(&world, SAMPLE), 200);
+    let passing = changed("passing", 1 << 41).to_string();
+    assert_eq!(post(&world, passing.trim_end_matches(']')), 400);
+    assert_eq!(post(&world, SAMPLE.trim_end().trim_end_matches(']')), 400);
+    assert_eq!(state(&mut hams[0]), "TRANSIENT");
+    assert_eq!(post(&world, &passing), 200);
+    hams.iter().for_each(|ham| ham.is_told(PROCESS, "ONLINE"));
+    // Of Consul's states only one is good.
+    for (n, status) in ["warning", "passing", "maintenance", "passing"].into_iter().enumerate() {
+        let payload = changed(status, (1 << 42) + n as u64);
+        assert_eq!(post(&world, &payload.to_string()), 200);
+        let state = if status == "passing" { "ONLINE" } else { "TRANSIENT" };
+        hams.iter().for_each(|ham| ham.is_told(PROCESS, state));
+    }
+}
+
+#[test]
+fn many_nodes_other_services_and_unknown_fields() {
+    let Some(world) = World::watching() else { return };
+    let _hax = world.start();
+    let mut ham = world.linked(1);
+    let mut payload = changed("critical", 1 << 40);
+    payload[0]["Checks"][1]["Of another version"] = json!({ "a": [[[{ "b": null }]]], "c": 1e300 });
+    payload[0]["Node"]["Partition"] = json!(["x", -1]);
+    payload[0]["New"] = payload[0].clone();
+    let ours = payload[0].clone();
+    let mut nodes: Vec<Value> = Vec::new();
+    for n in 0..2_000 {
+        let mut other = changed("critical", 1 << 40)[0].clone();
+        for check in other["Checks"].as_array_mut().unwrap() {
+            check["Node"] = format!("other{n}").into();
+            // Services that are not Motr's, and processes that are not configured.
+            check["ServiceID"] =
+                if n % 2 == 0 { format!("web-{n}") } else { format!("{}", 100_000 + n) }.into();
+        }
+        nodes.push(other);
+    }
+    nodes.insert(1_000, ours);
+    nodes.push(json!({ "Node": {}, "Checks": null }));
+    nodes.push(json!({}));
+    assert_eq!(post(&world, &Value::from(nodes).to_string()), 200);
+    ham.is_told(PROCESS, "TRANSIENT");
+    assert_eq!(state(&mut ham), "TRANSIENT");
+    // Nobody else has changed.
+    ham.say(&format!("nvec-get {}", crate::daemon::fid(2)));
+    let said = ham.hears("the answer", |said| said["nvec"] == "set" && said["id_of_get"] != 0);
+    assert_eq!(said["notes"][0]["state"], "ONLINE");
+}
+
+#[test]
+fn a_real_watch_reaches_every_link() {
+    let Some(world) = World::watching() else { return };
+    let hax = world.start();
+    let hams = [1, 3, 4].map(|key| world.linked(key));
+    let posts = hax.facts("WatchPost").len();
+    world.done("PUT", "/v1/agent/check/fail/service:2", "");
+    hams.iter().for_each(|ham| ham.is_told(2, "TRANSIENT"));
+    hax.says(posts, "WatchPost", "");
+    world.done("PUT", "/v1/agent/check/pass/service:2", "");
+    hams.iter().for_each(|ham| ham.is_told(2, "ONLINE"));
+}

@@ -1,0 +1,188 @@
+//! Consul is not there, or of no use: whoever asks is told to ask again, in order and in time, and
+//! what processes say waits.
+
+use serde_json::Value;
+
+use crate::daemon::front::{Front, Mode, response};
+use crate::daemon::{Ham, Hax, fid, until};
+use crate::world::World;
+
+/// Who asks for an entrypoint while there is none.
+const ASKERS: [u64; 4] = [1, 3, 4, 6];
+
+/// Who says something meanwhile.
+const TELLERS: [u64; 2] = [2, 7];
+
+const EVENTS: [&str; 3] = ["STARTING", "STARTED", "STOPPING"];
+
+/// A request is answered not sooner than a second after it was sent, lest processes that ask again at
+/// once become a storm, and not later than three. The process itself measures, from its request to the
+/// reply; the slowest case takes 1.5 s, so a busy machine has as much again.
+fn is_told_to_ask_again(ham: &Ham) {
+    let said = ham.answer();
+    assert_eq!((&said["control"], &said["quorum"]), (&"query".into(), &0.into()), "{said}");
+    let us = said["us"].as_u64().unwrap();
+    assert!((1_000_000..=3_000_000).contains(&us), "{said}");
+}
+
+/// The numbers of the entrypoint requests in the lines of this kind, in order.
+fn entries(hax: &Hax, fact: &str) -> Vec<u64> {
+    let number = |line: String| line.split([':', '-']).nth(1).unwrap().parse().unwrap();
+    hax.facts(fact).into_iter().map(number).collect()
+}
+
+fn all_are_told_to_ask_again(hax: &Hax, askers: &mut [Ham]) {
+    let again = entries(hax, "EntrypointAgain").len();
+    askers.iter_mut().for_each(|ham| ham.say("entrypoint"));
+    for _ in 0..2 {
+        askers.iter().for_each(is_told_to_ask_again);
+    }
+    until("two answers for each are logged", || {
+        entries(hax, "EntrypointAgain").len() >= again + 2 * askers.len()
+    });
+    let answered = entries(hax, "EntrypointAgain");
+    assert!(answered.is_sorted(), "in the order of the requests: {answered:?}");
+    assert!(entries(hax, "EntrypointAsked").is_sorted());
+}
+
+fn all_are_served(askers: &[Ham]) {
+    for ham in askers {
+        let said = ham.has_entrypoint();
+        assert_eq!(said["quorum"], 2);
+        assert_eq!(said["confds"].as_array().map(Vec::len), Some(3));
+    }
+}
+
+/// Each acknowledgement comes after Consul holds what it is for.
+fn all_is_caught_up(world: &World, tellers: &[Ham]) {
+    for (key, ham) in TELLERS.iter().zip(tellers) {
+        for n in 0..EVENTS.len() {
+            assert_eq!(ham.delivered(), n as u64, "in order");
+            let state = world.state(*key);
+            assert!(EVENTS[n..].contains(&&*state), "{state} when event {n} is acknowledged");
+        }
+        assert_eq!(world.state(*key), EVENTS[2]);
+    }
+}
+
+fn nothing_is_acknowledged(tellers: &[Ham]) {
+    for ham in tellers {
+        let heard = ham.unheard();
+        assert!(heard.iter().all(|said| said["event"] != "delivered"), "{heard:?}");
+    }
+}
+
+/// One trouble from its beginning to its end.
+fn withstands(
+    world: &mut World,
+    hax: &Hax,
+    begin: impl FnOnce(&mut World),
+    end: impl FnOnce(&mut World),
+) {
+    let mut tellers = TELLERS.map(|key| world.linked(key));
+    let mut askers = ASKERS.map(|key| world.place.ham(key));
+    let before = hax.facts("ProcessEvent").len();
+    begin(world);
+    for event in EVENTS {
+        tellers.iter_mut().for_each(|ham| ham.say(&format!("process {}", event.to_lowercase())));
+    }
+    all_are_told_to_ask_again(hax, &mut askers);
+    for key in TELLERS {
+        // All of them have been received, so it is not for want of them that none is acknowledged.
+        hax.says(before, "ProcessEvent", &format!("{}: {}", fid(key), EVENTS[2]));
+    }
+    nothing_is_acknowledged(&tellers);
+    end(world);
+    all_are_served(&askers);
+    all_is_caught_up(world, &tellers);
+}
+
+#[test]
+fn consul_dies_and_comes_back_with_its_data() {
+    let Some(mut world) = World::durable() else { return };
+    let hax = world.start();
+    withstands(&mut world, &hax, |world| world.consul.kill(), World::restart_consul);
+}
+
+#[test]
+fn consul_hangs() {
+    let Some(mut world) = World::watching() else { return };
+    let hax = world.start();
+    withstands(
+        &mut world,
+        &hax,
+        |world| world.consul.pause().unwrap(),
+        |world| {
+            world.consul.resume().unwrap();
+        },
+    );
+}
+
+#[test]
+fn consul_answers_500() {
+    let Some(mut world) = World::watching() else { return };
+    let front = Front::new(world.consul.http_addr);
+    let hax = Hax::start(&world.place.flags(front.address));
+    world.place.ready();
+    let error = response(500, &[], b"No cluster leader");
+    withstands(&mut world, &hax, |_| front.set(Mode::Say(error)), |_| front.set(Mode::Pass));
+    hax.says(0, "ConsulFailed", "status 500: No cluster leader");
+}
+
+#[test]
+fn consul_is_absent_at_the_start() {
+    let Some(mut world) = World::durable() else { return };
+    let consul = world.consul.http_addr;
+    world.consul.kill();
+    // One is told who it is and serves at once; the other must find out and waits.
+    let all = [world.place.flags(consul), vec!["--fid".into(), fid(0)]].concat();
+    let knowing = Hax::start(&all);
+    let flags = ["--consul", &format!("http://{consul}"), "--no-elect"];
+    let wondering = Hax::start(&flags.map(str::to_owned));
+    wondering.says(0, "ConsulFailed", "looking up who we are; waiting: no connection");
+    let mut askers = ASKERS.map(|key| world.place.ham(key));
+    all_are_told_to_ask_again(&knowing, &mut askers);
+    let ready = world.place.ask("GET", "/readyz", b"");
+    assert_eq!((ready.status, ready.text().contains(r#""consul": false"#)), (503, true));
+    assert!(!wondering.log().iter().any(is_listening));
+    world.restart_consul();
+    all_are_served(&askers);
+    world.place.ready();
+    // What it finds in the catalog is an address that this machine may have or not.
+    until("it has found out who it is", || {
+        wondering.log().iter().any(|line| {
+            is_listening(line) || line.as_str().is_some_and(|line| line.contains("cannot listen"))
+        })
+    });
+}
+
+fn is_listening(line: &Value) -> bool {
+    line["message"] == "hax listens"
+}
+
+#[test]
+fn nobody_leads_or_the_leader_has_no_confd() {
+    let Some(world) = World::watching() else { return };
+    let hax = world.start();
+    let mut askers = ASKERS.map(|key| world.place.ham(key));
+    let confd = world.done("GET", "/v1/agent/service/1", "");
+    let confd: Value = serde_json::from_str(&confd).unwrap();
+    world.done("PUT", "/v1/agent/service/deregister/1", "");
+    // The leader's session is bound to the check of its confd.
+    world.lead();
+    all_are_told_to_ask_again(&hax, &mut askers);
+    hax.says(0, "RoundFailed", "no confd on the leader's node");
+    let confd = serde_json::json!({
+        "ID": "1", "Name": "confd", "Address": confd["Address"], "Port": confd["Port"],
+    });
+    world.done("PUT", "/v1/agent/service/register", &confd.to_string());
+    all_are_served(&askers);
+
+    let leader: Value = serde_json::from_str(&world.done("GET", "/v1/kv/leader", "")).unwrap();
+    let session = leader[0]["Session"].as_str().unwrap();
+    world.done("PUT", &format!("/v1/session/destroy/{session}"), "");
+    all_are_told_to_ask_again(&hax, &mut askers);
+    hax.says(0, "RoundFailed", "there is no leader");
+    world.lead();
+    all_are_served(&askers);
+}

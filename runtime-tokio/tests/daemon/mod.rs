@@ -1,0 +1,239 @@
+//! The real daemon with real sockets: `hax run`, the processes that it serves, and where they are.
+#![expect(dead_code, reason = "each test program uses its part")]
+
+pub(crate) mod front;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hax_sim::real::client::{self, Reply};
+use serde_json::Value;
+
+/// What does not come in this time does not come at all.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// The fid of a process, as Consul and `hax ham` write it.
+pub(crate) fn fid(key: u64) -> String {
+    format!("0x7200000000000001:{key:#x}")
+}
+
+/// Looks until it holds.
+#[expect(clippy::disallowed_methods, reason = "a test of real programs waits in real time")]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let pause = Duration::from_millis(20);
+    for _ in 0..LIMIT.as_millis() / pause.as_millis() {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(pause);
+    }
+    panic!("never: {what}");
+}
+
+/// Addresses of a test's own. A port that is free on 127.0.0.1 may be taken by any connection before
+/// it is used; nobody takes one of another loopback address unasked.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    ip: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let (pid, n) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self { ip: format!("127.{}.{}.{n}", 64 + (pid >> 8) % 128, pid & 0xff) }
+    }
+
+    pub(crate) fn motr(&self) -> SocketAddr {
+        format!("{}:22001", self.ip).parse().unwrap()
+    }
+
+    pub(crate) fn http(&self) -> SocketAddr {
+        format!("{}:8008", self.ip).parse().unwrap()
+    }
+
+    /// The name of a port as Motr writes it.
+    pub(crate) fn endpoint(&self, port: u64) -> String {
+        format!("inet:stream:{}@{port}", self.ip)
+    }
+
+    /// The flags of a hax of the node `ssu1` that is here.
+    pub(crate) fn flags(&self, consul: SocketAddr) -> Vec<String> {
+        let (motr, http) = (self.endpoint(22001), self.http().to_string());
+        let consul = format!("http://{consul}");
+        let flags = ["--consul", &consul, "--node", "ssu1", "--motr-endpoint", &motr];
+        let flags = flags.into_iter().chain(["--http", &http, "--no-elect"]);
+        flags.map(str::to_owned).collect()
+    }
+
+    /// Asks the daemon's HTTP server.
+    pub(crate) fn ask(&self, method: &str, target: &str, body: &[u8]) -> Reply {
+        client::request(self.http(), LIMIT, method, target, body).unwrap()
+    }
+
+    pub(crate) fn ready(&self) {
+        until("hax is ready", || {
+            client::request(self.http(), LIMIT, "GET", "/readyz", b"")
+                .is_ok_and(|reply| reply.status == 200)
+        });
+    }
+
+    /// A process that has done nothing yet.
+    pub(crate) fn ham(&self, key: u64) -> Ham {
+        Ham::start(&self.endpoint(22001), &self.endpoint(23_000 + key), key)
+    }
+}
+
+/// A running `hax run` and all that it has logged.
+pub(crate) struct Hax {
+    child: Child,
+    log: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Drop for Hax {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let last = log.iter().skip(log.len().saturating_sub(60));
+            let lines: String = last.map(|line| format!("{line}\n")).collect();
+            let _ = std::io::stderr().write_all(lines.as_bytes());
+        }
+    }
+}
+
+impl Hax {
+    pub(crate) fn start(flags: &[String]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+        command.arg("run").args(flags).args(["--log", "json", "--log-level", "debug"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, said) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    /// As kill -9.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn log(&self) -> Vec<Value> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was said of this kind of fact, in order.
+    pub(crate) fn facts(&self, fact: &str) -> Vec<String> {
+        let log = self.log();
+        let lines = log.iter().filter(|line| line["fact"] == fact);
+        lines.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until it has said so, after the first `past` lines of its kind.
+    pub(crate) fn says(&self, past: usize, fact: &str, text: &str) {
+        until(&format!("hax says {fact}: {text}"), || {
+            self.facts(fact).iter().skip(past).any(|line| line.contains(text))
+        });
+    }
+}
+
+/// A Motr process, played by `hax ham`.
+pub(crate) struct Ham {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<Value>,
+}
+
+impl Drop for Ham {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ham {
+    fn start(connect: &str, listen: &str, key: u64) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+        command.args(["ham", "--connect", connect, "--listen", listen, "--fid", &fid(key)]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (say, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = say.send(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Self { child, stdin, lines }
+    }
+
+    pub(crate) fn say(&mut self, command: &str) {
+        writeln!(self.stdin, "{command}").unwrap();
+    }
+
+    /// The next line that fits; what comes before it is passed over.
+    pub(crate) fn hears(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let mut seen = Vec::new();
+        loop {
+            let said = match self.lines.recv_timeout(LIMIT) {
+                Ok(said) => said,
+                Err(RecvTimeoutError::Timeout) => panic!("never: {what}, but {seen:#?}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("ended without {what}: {seen:#?}"),
+            };
+            if fits(&said) {
+                return said;
+            }
+            seen.push(said);
+        }
+    }
+
+    /// The next answer to a request for the entrypoint, whatever it is.
+    pub(crate) fn answer(&self) -> Value {
+        self.hears("an answer", |said| said["event"] == "entrypoint")
+    }
+
+    /// Asks for the entrypoint until it is there.
+    pub(crate) fn entrypoint(&mut self) -> Value {
+        self.say("entrypoint");
+        self.has_entrypoint()
+    }
+
+    pub(crate) fn has_entrypoint(&self) -> Value {
+        self.hears("an entrypoint", |said| said["control"] == "consume")
+    }
+
+    pub(crate) fn is_told(&self, key: u64, state: &str) {
+        self.hears(&format!("{} is {state}", fid(key)), |said| {
+            said["nvec"] == "set"
+                && said["notes"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|note| note["fid"].as_str() == Some(&fid(key)) && note["state"] == state)
+        });
+    }
+
+    pub(crate) fn delivered(&self) -> u64 {
+        self.hears("a delivery", |said| said["event"] == "delivered")["send"].as_u64().unwrap()
+    }
+
+    /// What has come and nobody has looked at.
+    pub(crate) fn unheard(&self) -> Vec<Value> {
+        self.lines.try_iter().collect()
+    }
+}

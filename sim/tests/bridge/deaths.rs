@@ -1,0 +1,151 @@
+//! Processes that health says are dead: who declares them so, and who does not.
+
+use std::time::Duration;
+
+use hax_core::base::fact::FactKind;
+use hax_core::bridge::io::Input;
+use hax_core::ha::motr::Event;
+use hax_core::ha::note::ObjectState;
+use hax_core::ha::process::ProcessEventKind;
+
+use crate::lab::{Fault, Lab};
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_dead_process_of_our_node_is_declared_stopped() {
+    let mut lab = Lab::new(2);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let near = lab.link(0, confd);
+    let far = lab.fid(1, "confd");
+    let far = lab.link(1, far);
+    lab.check(0, ios, "warning");
+    lab.run(MS * 800);
+    assert_eq!(lab.word(ios), "STOPPED");
+    assert_eq!(lab.saw(0, FactKind::ProcessDied), 1);
+    assert_eq!(lab.saw(1, FactKind::ProcessDied), 0, "another node does not answer for it");
+    assert_eq!(lab.take_told(0, near, ios), [ObjectState::Transient]);
+    assert_eq!(lab.take_told(1, far, ios), [ObjectState::Transient, ObjectState::Failed]);
+}
+
+#[test]
+fn a_process_that_has_just_started_is_given_time_for_its_check() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    lab.check(0, ios, "warning");
+    lab.run(MS * 4_800);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED", "its link lives");
+    lab.run(MS * 800);
+    assert_eq!(lab.word(ios), "STOPPED");
+    // The check has been failing since before these words: it says nothing about them.
+    lab.event(0, ios, ProcessEventKind::Starting);
+    lab.event(0, ios, ProcessEventKind::Started);
+    lab.run(MS * 2_000);
+    assert_eq!(lab.word(ios), "STARTED");
+    lab.check(0, ios, "passing");
+    lab.run(MS * 800);
+    lab.check(0, ios, "critical");
+    lab.run(MS * 800);
+    let link = lab.nodes[0].links[&ios];
+    lab.input(0, Input::Motr(Event::LinkDown { link }));
+    lab.run(MS * 10);
+    assert_eq!(lab.word(ios), "STOPPED", "now it does");
+}
+
+#[test]
+fn a_check_that_recovers_before_the_write_saves_the_process() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    let post = |status, index| {
+        format!(
+            r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:{key}", "Status": "{status}",
+                "ServiceID": "{key}", "ModifyIndex": {index}}}]}}]"#,
+            key = ios.key
+        )
+    };
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    lab.post(0, "/", &post("critical", 5_000));
+    lab.run(MS * 50);
+    lab.post(0, "/", &post("passing", 5_001));
+    lab.nodes[0].fault = None;
+    lab.run(MS * 6_000);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED");
+}
+
+#[test]
+fn only_the_leader_writes_for_a_dead_node_and_derives_it_again_when_it_becomes_one() {
+    let mut lab = Lab::with(2, |config| config.elect = config.node.as_ref() == "ssu2");
+    let dead = lab.fid(2, "ios");
+    lab.run(MS * 1_000);
+    assert!(!lab.view(1).leads, "the lock is another's");
+    lab.alive(2, false);
+    lab.run(MS * 1_000);
+    assert_eq!(lab.word(dead), "DTM_RECOVERED", "nobody answers for it");
+    let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
+    let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
+    let session = leader[0]["Session"].as_str().expect("a session").to_owned();
+    lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    lab.run(MS * 2_000);
+    assert!(lab.view(1).leads);
+    assert_eq!(lab.word(dead), "STOPPED");
+    assert_eq!(lab.saw(0, FactKind::ProcessDied), 0);
+}
+
+#[test]
+fn what_died_while_nobody_looked_is_found_at_the_start() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    lab.check(0, ios, "critical");
+    lab.restart(0, |_| {});
+    lab.run(MS * 500);
+    assert_eq!(lab.word(ios), "STOPPED");
+}
+
+#[test]
+fn a_process_that_was_only_silent_is_taken_back() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, ios);
+    let other = lab.link(0, confd);
+    lab.check(0, ios, "warning");
+    lab.run(MS * 5_800);
+    assert_eq!(lab.word(ios), "STOPPED");
+    lab.check(0, ios, "passing");
+    lab.run(MS * 800);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED");
+    assert_eq!(lab.told(0, other, ios), Some(ObjectState::Online));
+    assert_eq!(lab.saw(0, FactKind::ProcessLives), 1);
+}
+
+#[test]
+fn a_process_whose_link_is_down_is_not_taken_back_whatever_answers_at_its_port() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    let link = lab.link(0, ios);
+    lab.input(0, Input::Motr(Event::LinkDown { link }));
+    lab.check(0, ios, "warning");
+    lab.run(MS * 800);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 800);
+    assert_eq!(lab.word(ios), "STOPPED");
+    // It begins, and is counted; what it says then is its word.
+    lab.ask(0, ios, true, 7);
+    lab.run(MS * 50);
+    lab.event(0, ios, ProcessEventKind::Started);
+    assert_eq!(lab.word(ios), "STARTED");
+}
+
+#[test]
+fn a_process_that_said_itself_that_it_has_stopped_is_not_taken_back() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    lab.event(0, ios, ProcessEventKind::Stopped);
+    lab.check(0, ios, "warning");
+    lab.run(MS * 800);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 800);
+    assert_eq!(lab.word(ios), "STOPPED");
+}

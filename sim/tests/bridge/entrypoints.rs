@@ -1,0 +1,147 @@
+//! Entrypoints: order, EAGAIN, starts that are counted, restarts that are declared.
+
+use std::time::Duration;
+
+use hax_core::base::errno::Errno;
+use hax_core::base::fact::FactKind;
+use hax_core::base::id::EntryId;
+use hax_core::bridge::io::Input;
+use hax_core::ha::message::Body;
+use hax_core::ha::motr::Event;
+use hax_core::ha::note::ObjectState;
+use hax_core::ha::process::ProcessEventKind;
+
+use crate::lab::{Fault, Lab};
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_storm_is_answered_by_few_reads_and_in_order() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.nodes[0].fault = Some(Fault::Hangs);
+    let first = lab.ask(0, ios, false, 1);
+    lab.nodes[0].fault = None;
+    let before = lab.nodes[0].targets.len();
+    let mut asked: Vec<EntryId> = (0..1_000).map(|_| lab.ask(0, ios, false, 1)).collect();
+    lab.run(MS * 4_000);
+    asked.insert(0, first);
+    let replied: Vec<EntryId> = lab.nodes[0].replies.iter().map(|(entry, ..)| *entry).collect();
+    assert_eq!(replied, asked);
+    let calls = lab.nodes[0].targets.len() - before;
+    assert!(calls < 60, "{calls} calls to Consul");
+}
+
+#[test]
+fn whoever_waits_for_a_consul_that_is_not_well_is_told_to_ask_again() {
+    for fault in [Fault::Refuses, Fault::Fails, Fault::Hangs] {
+        let mut lab = Lab::new(1);
+        let ios = lab.fid(0, "ios");
+        lab.nodes[0].fault = Some(fault);
+        let asked = lab.now;
+        let early = lab.ask(0, ios, false, 1);
+        lab.run(MS * 300);
+        let late_asked = lab.now;
+        let late = lab.ask(0, ios, false, 1);
+        lab.run(MS * 4_000);
+        for (entry, asked) in [(early, asked), (late, late_asked)] {
+            let replies = &lab.nodes[0].replies;
+            let (_, reply, at) = replies.iter().find(|(e, ..)| *e == entry).expect("a reply");
+            assert_eq!(*reply, Err(Errno::EAGAIN), "{fault:?}");
+            let after = at.since(asked);
+            assert!(after >= MS * 1_000 && after <= MS * 3_000, "{fault:?}: {after:?}");
+        }
+        lab.nodes[0].fault = None;
+        let entry = lab.ask(0, ios, false, 1);
+        lab.run(MS * 10);
+        assert!(matches!(lab.reply(0, entry), Some(Ok(_))), "{fault:?}");
+    }
+}
+
+#[test]
+fn starts_are_counted_once_a_life_and_a_restart_is_declared_first() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let other = lab.link(0, confd);
+    let key = format!("ssu1/process_restarts/{ios}");
+    // It lives by its word, and says that it begins: its last life was never ended.
+    lab.nodes[0].delivers = false;
+    let entry = lab.ask(0, ios, true, 100);
+    lab.run(MS * 100);
+    assert_eq!(lab.word(ios), "STOPPED");
+    assert_eq!(lab.kv(&key).as_deref(), Some("\"1\""));
+    assert_eq!(lab.take_told(0, other, ios), [ObjectState::Failed]);
+    assert_eq!(lab.reply(0, entry), None, "the others have not heard it yet");
+    let of_end = |(_, _, body): &&(_, _, Body)| match body {
+        Body::Nvec(nvec) => {
+            nvec.notes.iter().any(|n| n.fid == ios && n.state == ObjectState::Failed)
+        }
+        _ => false,
+    };
+    let found = lab.nodes[0].sent.iter().find(of_end);
+    let (link, send, _) = found.cloned().expect("it was sent");
+    lab.input(0, Input::Motr(Event::Delivered { link, send }));
+    assert!(matches!(lab.reply(0, entry), Some(Ok(_))));
+    assert_eq!(lab.saw(0, FactKind::ProcessRestarted), 1);
+
+    // Nobody listens: a second is all that it waits.
+    lab.event(0, ios, ProcessEventKind::Started);
+    let entry = lab.ask(0, ios, true, 101);
+    lab.run(MS * 990);
+    assert_eq!(lab.reply(0, entry), None);
+    lab.run(MS * 20);
+    assert!(matches!(lab.reply(0, entry), Some(Ok(_))));
+    assert_eq!(lab.kv(&key).as_deref(), Some("\"2\""));
+}
+
+#[test]
+fn a_debt_outlives_eagain_and_is_paid_once() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    let first = lab.ask(0, ios, true, 100);
+    lab.run(MS * 3_000);
+    assert_eq!(lab.reply(0, first), Some(&Err(Errno::EAGAIN)));
+    lab.nodes[0].fault = None;
+    let again = lab.ask(0, ios, true, 100);
+    lab.run(MS * 3_000);
+    assert!(matches!(lab.reply(0, again), Some(Ok(_))));
+    assert_eq!(lab.word(ios), "STOPPED");
+    let key = format!("ssu1/process_restarts/{ios}");
+    assert_eq!(lab.kv(&key).as_deref(), Some("\"1\""), "one life, one start");
+}
+
+#[test]
+fn the_first_start_and_the_second_are_no_restarts() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let other = lab.link(0, confd);
+    lab.consul("DELETE", &format!("/v1/kv/processes/{ios}"), "");
+    lab.run(MS * 500);
+    lab.take_told(0, other, ios);
+    for pid in [10, 11] {
+        let entry = lab.ask(0, ios, true, pid);
+        lab.run(MS * 50);
+        assert!(matches!(lab.reply(0, entry), Some(Ok(_))));
+        assert_eq!(lab.take_told(0, other, ios), [], "start {pid}");
+        lab.nodes[0].links.remove(&ios);
+    }
+    lab.ask(0, ios, true, 12);
+    lab.run(MS * 50);
+    assert_eq!(lab.take_told(0, other, ios), [ObjectState::Failed], "the third is");
+}
+
+#[test]
+fn an_event_after_the_restart_comes_after_it() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    lab.ask(0, ios, true, 100);
+    let msg = lab.event(0, ios, ProcessEventKind::Starting);
+    lab.run(MS * 200);
+    lab.nodes[0].fault = None;
+    lab.run(MS * 3_000);
+    assert_eq!(lab.nodes[0].acks, [msg]);
+    assert_eq!(lab.word(ios), "STARTING");
+}

@@ -1,0 +1,452 @@
+//! Bridges on the nodes of one cluster, the Consul double and nothing else: no wire, no clock. What
+//! a bridge tells Motr is kept, links come up as the wire would make them, messages are delivered
+//! at once unless they are held back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hax_core::base::config::Config;
+use hax_core::base::errno::Errno;
+use hax_core::base::fact::{Fact, FactKind};
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{CallId, EntryId, HttpId, LinkId, MsgId, SendId};
+use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::bridge::io::{Input, Output};
+use hax_core::bridge::{Bridge, View};
+use hax_core::consul::port::{self, Answer, Method, Reply, Unanswered};
+use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
+use hax_core::ha::message::{Body, Message};
+use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
+use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use hax_core::http::port::{Request, Response};
+use hax_sim::cluster::{Agents, Cluster, Shape};
+use hax_sim::consul::{self, Consul};
+
+/// What a Consul that is not well does with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Refuses,
+    Fails,
+    Hangs,
+    /// Does what it is asked and says nothing.
+    Loses,
+}
+
+pub(crate) struct Lab {
+    pub(crate) consul: Consul,
+    pub(crate) nodes: Vec<Host>,
+    pub(crate) now: Instant,
+    consul_next: Next,
+    cluster: Cluster,
+    requests: u64,
+    /// Who waits for the response to a request.
+    asked: BTreeMap<u64, (usize, CallId)>,
+}
+
+/// One node with its bridge.
+pub(crate) struct Host {
+    bridge: Bridge,
+    next: Next,
+    pub(crate) fault: Option<Fault>,
+    /// Messages are delivered at once.
+    pub(crate) delivers: bool,
+    pub(crate) replies: Vec<(EntryId, Result<Entrypoint, Errno>, Instant)>,
+    pub(crate) acks: Vec<MsgId>,
+    pub(crate) told: BTreeMap<LinkId, Vec<Note>>,
+    pub(crate) sent: Vec<(LinkId, SendId, Body)>,
+    pub(crate) responses: Vec<Response>,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) targets: Vec<(Method, String)>,
+    pub(crate) commands: Vec<Command>,
+    asking: BTreeMap<EntryId, Fid>,
+    pub(crate) links: BTreeMap<Fid, LinkId>,
+    ids: u64,
+    pub(crate) exited: bool,
+}
+
+impl Lab {
+    /// Three nodes as hare leaves them; bridges run on the first `bridges` of them.
+    pub(crate) fn new(bridges: usize) -> Self {
+        Self::with(bridges, |_| {})
+    }
+
+    pub(crate) fn with(bridges: usize, configure: impl Fn(&mut Config)) -> Self {
+        let cluster = Cluster::generate(&Shape::like_hare(3));
+        let mut consul = Consul::new("ssu1");
+        for node in &cluster.catalog[1..] {
+            let _agent = consul.add_agent(&node.name, &node.ip);
+        }
+        cluster.load_double(Now::default(), &mut consul, "ssu1", Agents::Each);
+        let mut lab = Self {
+            consul,
+            nodes: Vec::new(),
+            now: Instant::from_micros(1_000_000),
+            consul_next: Next::Wait,
+            cluster,
+            requests: 0,
+            asked: BTreeMap::new(),
+        };
+        for node in 0..bridges {
+            let name = lab.cluster.catalog[node].name.clone();
+            let mut config = Config::new(lab.fid(node, "hax"), &name, node as u64);
+            config.elect = false;
+            configure(&mut config);
+            lab.nodes.push(Host::new(config));
+        }
+        for node in 0..bridges {
+            lab.input(node, Input::Tick);
+        }
+        lab.run(Duration::from_millis(50));
+        lab
+    }
+
+    /// The process of the service with this name on a node; of several, the first.
+    pub(crate) fn fid(&self, node: usize, service: &str) -> Fid {
+        let services = &self.cluster.catalog[node].services;
+        let found = services.iter().find(|s| s.name == service).expect("it is there");
+        Fid::process(found.id.parse().expect("a key"))
+    }
+
+    /// One bridge dies and another begins in its place.
+    pub(crate) fn restart(&mut self, node: usize, configure: impl Fn(&mut Config)) {
+        self.asked.retain(|_, (n, _)| *n != node);
+        let name = self.cluster.catalog[node].name.clone();
+        let mut config = Config::new(self.fid(node, "hax"), &name, 100);
+        config.elect = false;
+        configure(&mut config);
+        self.nodes[node] = Host::new(config);
+        self.input(node, Input::Tick);
+    }
+
+    fn at(&self) -> Now {
+        let wall = Wall(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
+        Now { mono: self.now, wall }
+    }
+
+    /// Gives a bridge an input, and all that follows from it to all concerned.
+    pub(crate) fn input(&mut self, node: usize, input: Input) {
+        let mut out = Vec::new();
+        let now = self.at();
+        let host = &mut self.nodes[node];
+        if host.exited {
+            return;
+        }
+        host.next = host.bridge.handle(now, input, &mut out);
+        host.exited = host.next == Next::Exit;
+        for output in out {
+            match output {
+                Output::Motr(command) => self.command(node, command),
+                Output::Consul(port::Command::Call(call)) => self.call(node, *call),
+                Output::Consul(port::Command::Cancel(id)) => self.cancel(node, id),
+                Output::Http(response) => self.nodes[node].responses.push(*response),
+                Output::Fact(fact) => self.nodes[node].facts.push(fact),
+            }
+        }
+    }
+
+    fn command(&mut self, node: usize, command: Command) {
+        let host = &mut self.nodes[node];
+        host.commands.push(command.clone());
+        match command {
+            Command::Reply { entry, reply } => {
+                let process = host.asking.remove(&entry).expect("one reply to each request");
+                let good = reply.is_ok();
+                host.replies.push((entry, reply.map(|reply| (*reply).clone()), self.now));
+                if good && !host.links.contains_key(&process) {
+                    let link = LinkId(host.mint());
+                    host.links.insert(process, link);
+                    let up = Event::LinkUp { link, entry, process, reconnected: false };
+                    self.input(node, Input::Motr(up));
+                }
+            }
+            Command::Send { send, to, message } => {
+                for link in to {
+                    let host = &mut self.nodes[node];
+                    if let Body::Nvec(nvec) = &message.body {
+                        host.told.entry(link).or_default().extend(nvec.notes.iter().copied());
+                    }
+                    host.sent.push((link, send, message.body.clone()));
+                    if host.delivers {
+                        self.input(node, Input::Motr(Event::Delivered { link, send }));
+                    }
+                }
+            }
+            Command::Ack { msg, .. } => host.acks.push(msg),
+            Command::Disconnect { .. } | Command::Peers(_) | Command::Stop => {}
+        }
+    }
+
+    fn call(&mut self, node: usize, call: port::Call) {
+        let host = &mut self.nodes[node];
+        host.targets.push((call.method, call.target.clone()));
+        let unanswered = |why| Reply { id: call.id, result: Err(why) };
+        match host.fault {
+            Some(Fault::Hangs) => return,
+            Some(Fault::Refuses) => {
+                self.input(node, Input::Consul(unanswered(Unanswered::Refused)));
+                return;
+            }
+            Some(Fault::Fails) => {
+                let answer = Answer { status: 500, index: 0, body: "No cluster leader".into() };
+                self.input(node, Input::Consul(Reply { id: call.id, result: Ok(answer) }));
+                return;
+            }
+            Some(Fault::Loses) | None => {}
+        }
+        let loses = host.fault.is_some();
+        self.requests += 1;
+        let method = match call.method {
+            Method::Get => "GET",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+        };
+        let mut request = consul::Request::new(self.requests, method, &call.target, call.body);
+        request.agent = node;
+        if !loses {
+            self.asked.insert(self.requests, (node, call.id));
+        }
+        let mut out = Vec::new();
+        self.consul_next = self.consul.handle(self.at(), request, &mut out);
+        self.respond(out);
+        if loses {
+            self.input(
+                node,
+                Input::Consul(Reply { id: call.id, result: Err(Unanswered::TimedOut) }),
+            );
+        }
+    }
+
+    fn cancel(&mut self, node: usize, call: CallId) {
+        let found = self.asked.iter().find(|(_, asked)| **asked == (node, call));
+        if let Some((request, _)) = found.map(|(request, asked)| (*request, *asked)) {
+            self.asked.remove(&request);
+            self.consul.forget(request);
+        }
+    }
+
+    fn respond(&mut self, out: Vec<consul::Output>) {
+        for output in out {
+            let consul::Output::Response(response) = output else { continue };
+            let Some((node, id)) = self.asked.remove(&response.id) else { continue };
+            let index = response.index().unwrap_or(0);
+            let answer = Answer { status: response.status, index, body: response.body };
+            self.input(node, Input::Consul(Reply { id, result: Ok(answer) }));
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        loop {
+            let due = |next: &Next| match next {
+                Next::WaitUntil { at, .. } => *at,
+                Next::Wait | Next::Exit => Instant::MAX,
+            };
+            let first = self.nodes.iter().map(|host| due(&host.next)).min().unwrap_or(Instant::MAX);
+            let at = first.min(due(&self.consul_next)).max(self.now);
+            if at > end {
+                break;
+            }
+            self.now = at;
+            for node in 0..self.nodes.len() {
+                if due(&self.nodes[node].next) <= at {
+                    self.input(node, Input::Tick);
+                }
+            }
+            if due(&self.consul_next) <= at {
+                let mut out = Vec::new();
+                self.consul_next = self.consul.tick(self.at(), &mut out);
+                self.respond(out);
+            }
+        }
+        self.now = end;
+    }
+
+    /// A request to Consul from outside; its body.
+    pub(crate) fn consul(&mut self, method: &str, target: &str, body: &str) -> (u16, String) {
+        self.consul_at(0, method, target, body)
+    }
+
+    pub(crate) fn consul_at(
+        &mut self,
+        agent: usize,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> (u16, String) {
+        self.requests += 1;
+        let id = self.requests;
+        let mut request = consul::Request::new(id, method, target, body.to_owned());
+        request.agent = agent;
+        let mut out = Vec::new();
+        self.consul_next = self.consul.handle(self.at(), request, &mut out);
+        let own = |output: &consul::Output| matches!(output, consul::Output::Response(response) if response.id == id);
+        let at = out.iter().position(own).expect("it does not block");
+        let consul::Output::Response(response) = out.remove(at) else { unreachable!() };
+        self.respond(out);
+        (response.status, String::from_utf8_lossy(&response.body).into_owned())
+    }
+
+    /// The value of a key.
+    pub(crate) fn kv(&mut self, key: &str) -> Option<String> {
+        let (status, body) = self.consul("GET", &format!("/v1/kv/{key}?raw"), "");
+        (status == 200).then_some(body)
+    }
+
+    /// The state in the value of a key.
+    pub(crate) fn state_in(&mut self, key: &str) -> String {
+        let value = self.kv(key).unwrap_or_else(|| panic!("no key {key}"));
+        let value: serde_json::Value = serde_json::from_str(&value).expect("JSON");
+        value["state"].as_str().expect("a state").to_owned()
+    }
+
+    /// What `processes/<fid>` says, less its prefix.
+    pub(crate) fn word(&mut self, process: Fid) -> String {
+        let state = self.state_in(&format!("processes/{process}"));
+        state.trim_start_matches("M0_CONF_HA_PROCESS_").to_owned()
+    }
+
+    /// A process's check changes at its node's agent.
+    pub(crate) fn check(&mut self, node: usize, process: Fid, status: &str) {
+        let mut out = Vec::new();
+        let id = format!("service:{}", process.key);
+        self.consul_next = self.consul.set_check(self.at(), node, &id, status, "", &mut out);
+        self.respond(out);
+    }
+
+    /// A node dies, or comes back.
+    pub(crate) fn alive(&mut self, node: usize, alive: bool) {
+        let mut out = Vec::new();
+        self.consul_next = self.consul.set_alive(self.at(), node, alive, &mut out);
+        self.respond(out);
+    }
+
+    /// A process asks for its entrypoint.
+    pub(crate) fn ask(&mut self, node: usize, process: Fid, first: bool, pid: u64) -> EntryId {
+        let host = &mut self.nodes[node];
+        let entry = EntryId(host.mint());
+        host.asking.insert(entry, process);
+        let (endpoint, git_rev) = ("inet:stream:127.0.0.1@1".into(), "".into());
+        let request = EntrypointRequest { entry, process, endpoint, pid, first, git_rev };
+        self.input(node, Input::Motr(Event::Asked(Box::new(request))));
+        entry
+    }
+
+    /// The reply to a request, if there is one.
+    pub(crate) fn reply(&self, node: usize, entry: EntryId) -> Option<&Result<Entrypoint, Errno>> {
+        let mut replies = self.nodes[node].replies.iter();
+        replies.find(|(e, ..)| *e == entry).map(|(_, reply, _)| reply)
+    }
+
+    /// A link to a process, as a request that was not its first gives it.
+    pub(crate) fn link(&mut self, node: usize, process: Fid) -> LinkId {
+        let entry = self.ask(node, process, false, 1);
+        self.run(Duration::from_millis(5));
+        assert!(matches!(self.reply(node, entry), Some(Ok(_))), "it has its entrypoint");
+        self.nodes[node].links[&process]
+    }
+
+    /// A process says something over its link.
+    pub(crate) fn say(&mut self, node: usize, process: Fid, body: Body) -> MsgId {
+        let now = self.at();
+        let host = &mut self.nodes[node];
+        let msg = MsgId(host.mint());
+        let link = host.links[&process];
+        let message = Message { fid: process, ..Message::new(now.wall, body) };
+        let message = Box::new(message);
+        self.input(node, Input::Motr(Event::Received { link, msg, message }));
+        msg
+    }
+
+    pub(crate) fn event(&mut self, node: usize, process: Fid, event: ProcessEventKind) -> MsgId {
+        let kind = ProcessType::M0d;
+        self.say(node, process, Body::Process(ProcessEvent { event, kind, pid: 1 }))
+    }
+
+    /// Posts a body to a bridge; the response if there is one already.
+    pub(crate) fn post(&mut self, node: usize, target: &str, body: &str) -> HttpId {
+        self.http(node, "POST", target, body)
+    }
+
+    pub(crate) fn http(&mut self, node: usize, method: &str, target: &str, body: &str) -> HttpId {
+        let id = HttpId(self.nodes[node].mint());
+        let (method, target, body) = (method.into(), target.into(), body.to_owned().into());
+        self.input(node, Input::Http(Box::new(Request { id, method, target, body })));
+        id
+    }
+
+    pub(crate) fn response(&self, node: usize, id: HttpId) -> Option<(u16, String)> {
+        let found = self.nodes[node].responses.iter().find(|response| response.id == id)?;
+        Some((found.status, String::from_utf8_lossy(&found.body).into_owned()))
+    }
+
+    /// What a link was told last of an object.
+    pub(crate) fn told(&self, node: usize, link: LinkId, object: Fid) -> Option<ObjectState> {
+        let told = self.nodes[node].told.get(&link)?;
+        told.iter().rev().find(|note| note.fid == object).map(|note| note.state)
+    }
+
+    /// All that a link was told of an object, in order; forgets it.
+    pub(crate) fn take_told(&mut self, node: usize, link: LinkId, object: Fid) -> Vec<ObjectState> {
+        let told = self.nodes[node].told.entry(link).or_default();
+        let states = told.iter().filter(|n| n.fid == object).map(|n| n.state).collect();
+        told.retain(|note| note.fid != object);
+        states
+    }
+
+    /// A question for the states of objects.
+    pub(crate) fn question(&self, objects: &[Fid]) -> Nvec {
+        let none = |fid: &Fid| Note { fid: *fid, state: ObjectState::Unknown };
+        let notes = objects.iter().map(none).collect();
+        Nvec { kind: NvecKind::Get, id_of_get: 77, ignore_same_state: 0, notes }
+    }
+
+    /// The states of objects, as a process is answered them.
+    pub(crate) fn states(&mut self, node: usize, process: Fid, objects: &[Fid]) -> Vec<Note> {
+        let question = self.question(objects);
+        self.say(node, process, Body::Nvec(Box::new(question)));
+        self.run(Duration::from_millis(5));
+        let answer = self.nodes[node].sent.iter().rev().find_map(|(_, _, body)| match body {
+            Body::Nvec(nvec) if nvec.id_of_get == 77 => Some(nvec.notes.clone()),
+            _ => None,
+        });
+        answer.expect("a question has its answer")
+    }
+
+    pub(crate) fn saw(&self, node: usize, kind: FactKind) -> usize {
+        self.nodes[node].facts.iter().filter(|fact| fact.kind() == kind).count()
+    }
+
+    pub(crate) fn view(&self, node: usize) -> View {
+        self.nodes[node].bridge.view()
+    }
+}
+
+impl Host {
+    fn new(config: Config) -> Self {
+        Self {
+            bridge: Bridge::new(config),
+            next: Next::Wait,
+            fault: None,
+            delivers: true,
+            replies: Vec::new(),
+            acks: Vec::new(),
+            told: BTreeMap::new(),
+            sent: Vec::new(),
+            responses: Vec::new(),
+            facts: Vec::new(),
+            targets: Vec::new(),
+            commands: Vec::new(),
+            asking: BTreeMap::new(),
+            links: BTreeMap::new(),
+            ids: 0,
+            exited: false,
+        }
+    }
+
+    fn mint(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+}

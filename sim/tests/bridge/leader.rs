@@ -1,0 +1,117 @@
+//! Election: who leads, for how long, and what a leader may do.
+
+use std::time::Duration;
+
+use hax_core::base::fact::FactKind;
+use hax_core::bridge::io::Input;
+
+use crate::lab::{Fault, Lab};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn elect(config: &mut hax_core::base::config::Config) {
+    config.elect = true;
+}
+
+/// Takes the lock away from whoever the configuration came with.
+fn free(lab: &mut Lab) {
+    let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
+    let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
+    if let Some(session) = leader[0]["Session"].as_str() {
+        lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    }
+}
+
+fn leads(lab: &Lab) -> Vec<usize> {
+    (0..lab.nodes.len()).filter(|node| lab.view(*node).leads).collect()
+}
+
+#[test]
+fn exactly_one_leads_and_its_loss_is_made_up_for_within_two_seconds() {
+    let mut lab = Lab::with(3, elect);
+    free(&mut lab);
+    lab.run(MS * 1_000);
+    let first = leads(&lab);
+    assert_eq!(first.len(), 1);
+    let name = format!("ssu{}", first[0] + 1);
+    assert_eq!(lab.kv("leader"), Some(name));
+    // It hangs: no beat, no release.
+    lab.nodes[first[0]].fault = Some(Fault::Hangs);
+    lab.run(MS * 1_000);
+    assert!(!lab.view(first[0]).leads, "it does not believe in itself any more");
+    lab.run(MS * 1_000);
+    let second = leads(&lab);
+    assert_eq!(second.len(), 1);
+    assert_ne!(second, first);
+}
+
+#[test]
+fn there_are_never_two() {
+    let mut lab = Lab::with(3, elect);
+    free(&mut lab);
+    for round in 0..60 {
+        let node = round % 3;
+        lab.nodes[node].fault = (round % 2 == 0).then_some(Fault::Hangs);
+        for _ in 0..20 {
+            lab.run(MS * 10);
+            assert!(leads(&lab).len() <= 1);
+        }
+    }
+}
+
+#[test]
+fn a_stop_releases_the_lock_at_once() {
+    let mut lab = Lab::with(2, elect);
+    free(&mut lab);
+    lab.run(MS * 1_000);
+    let first = leads(&lab)[0];
+    lab.input(first, Input::Stop);
+    lab.run(MS * 500);
+    assert!(lab.nodes[first].exited);
+    assert_eq!(leads(&lab), [1 - first]);
+    let (_, services) = lab.consul_at(first, "GET", "/v1/agent/services", "");
+    assert!(!services.contains("hax-leader"), "{services}");
+}
+
+#[test]
+fn a_leader_whose_confd_dies_leaves_the_lead_to_one_whose_confd_lives() {
+    let mut lab = Lab::with(2, elect);
+    free(&mut lab);
+    lab.run(MS * 1_000);
+    let first = leads(&lab)[0];
+    let confd = lab.fid(first, "confd");
+    lab.check(first, confd, "warning");
+    lab.run(MS * 1_500);
+    assert_eq!(leads(&lab), [1 - first]);
+    assert_eq!(lab.saw(first, FactKind::LeaderLost), 1);
+    lab.check(first, confd, "passing");
+    lab.run(MS * 1_500);
+    assert_eq!(leads(&lab), [1 - first], "and keeps it");
+}
+
+#[test]
+fn values_of_the_old_scripts_are_understood() {
+    let mut lab = Lab::with(1, elect);
+    // A shutdown writes over the value and leaves the session.
+    lab.consul("PUT", "/v1/kv/leader", "elect2805");
+    lab.run(MS * 1_000);
+    assert!(leads(&lab).is_empty(), "its owner may still write its name again");
+    // Its session's lock delay is Consul's default of 15 s.
+    lab.run(MS * 21_000);
+    assert_eq!(leads(&lab), [0]);
+    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
+    // A script writes over our own value: we put it right.
+    lab.consul("PUT", "/v1/kv/leader", "elect77");
+    lab.run(MS * 500);
+    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
+    assert_eq!(leads(&lab), [0]);
+}
+
+#[test]
+fn who_is_told_not_to_stand_does_not() {
+    let mut lab = Lab::new(1);
+    free(&mut lab);
+    lab.run(MS * 3_000);
+    assert!(leads(&lab).is_empty());
+    assert_eq!(lab.saw(0, FactKind::LeaderStands), 0);
+}

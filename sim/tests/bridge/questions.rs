@@ -1,0 +1,98 @@
+//! Questions for states: fresh, in order, acknowledged when the answer has arrived.
+
+use std::time::Duration;
+
+use hax_core::base::fid::Fid;
+use hax_core::bridge::io::Input;
+use hax_core::ha::message::Body;
+use hax_core::ha::motr::Event;
+use hax_core::ha::note::ObjectState;
+use hax_core::ha::process::ProcessEventKind;
+
+use crate::lab::{Fault, Lab};
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn every_object_has_a_state_and_none_is_unknown() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, confd);
+    lab.check(0, ios, "warning");
+    let profile = Fid::typed(b'p', 1, 1);
+    let stranger = Fid::process(4_711);
+    let junk = Fid::new(0x0100_0000_0000_0000, 1);
+    let asked = [confd, ios, profile, stranger, junk, confd];
+    let states: Vec<ObjectState> =
+        lab.states(0, confd, &asked).iter().map(|note| note.state).collect();
+    let (on, off) = (ObjectState::Online, ObjectState::Transient);
+    assert_eq!(states, [on, off, on, off, off, on]);
+}
+
+#[test]
+fn an_answer_is_as_fresh_as_its_question() {
+    let mut lab = Lab::new(1);
+    let (far, confd) = (lab.fid(1, "ios"), lab.fid(0, "confd"));
+    lab.link(0, confd);
+    // The watches are asleep for their quarter of a second; another node writes.
+    let value = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
+    lab.consul("PUT", &format!("/v1/kv/processes/{far}"), value);
+    lab.consul("PUT", &format!("/v1/kv/processes/{far}"), &value.replace("STARTED", "STOPPED"));
+    assert_eq!(lab.states(0, confd, &[far])[0].state, ObjectState::Transient);
+}
+
+#[test]
+fn a_question_is_acknowledged_when_its_answer_is_delivered() {
+    let mut lab = Lab::new(1);
+    let confd = lab.fid(0, "confd");
+    let link = lab.link(0, confd);
+    lab.nodes[0].delivers = false;
+    let cookie = (3, 4);
+    let msg = lab.say(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 9), cookie });
+    let (_, send, body) = lab.nodes[0].sent.last().cloned().expect("an answer");
+    let pool = Fid::typed(b'o', 2, 9);
+    assert_eq!(body, Body::FailureVecRep { pool, cookie, notes: Vec::new() });
+    assert!(!lab.nodes[0].acks.contains(&msg));
+    lab.input(0, Input::Motr(Event::Delivered { link, send }));
+    assert!(lab.nodes[0].acks.contains(&msg));
+}
+
+#[test]
+fn questions_wait_for_consul_and_nothing_else_waits_for_them() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let link = lab.link(0, confd);
+    lab.nodes[0].fault = Some(Fault::Hangs);
+    lab.say(0, confd, Body::Nvec(Box::new(lab.question(&[ios]))));
+    lab.run(MS * 100);
+    assert_eq!(lab.view(0).questions, 1);
+    // What a watch posts is told meanwhile.
+    let body = format!(
+        r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:{key}", "Status": "critical",
+            "ServiceID": "{key}", "ModifyIndex": 5000}}]}}]"#,
+        key = ios.key
+    );
+    lab.post(0, "/", &body);
+    assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));
+    assert_eq!(lab.view(0).questions, 1);
+}
+
+#[test]
+fn a_slow_link_is_owed_the_latest_of_each_object() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, ios);
+    let link = lab.link(0, confd);
+    lab.nodes[0].delivers = false;
+    for _ in 0..200 {
+        lab.event(0, ios, ProcessEventKind::Stopped);
+        lab.event(0, ios, ProcessEventKind::Starting);
+        lab.event(0, ios, ProcessEventKind::DtmRecovered);
+    }
+    let held = lab.nodes[0].sent.iter().filter(|(to, ..)| *to == link).count();
+    assert!(held <= 16, "{held} messages on their way");
+    lab.nodes[0].delivers = true;
+    let (_, send, _) = lab.nodes[0].sent.iter().find(|(to, ..)| *to == link).expect("one").clone();
+    lab.input(0, Input::Motr(Event::Delivered { link, send }));
+    assert_eq!(lab.told(0, link, ios), Some(ObjectState::Online));
+}

@@ -1,0 +1,151 @@
+//! The broadcast queue, towards old daemons and from them.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hax_core::base::fact::FactKind;
+use hax_core::ha::note::ObjectState;
+use hax_core::ha::process::ProcessEventKind;
+
+use crate::lab::{Fault, Lab};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// The whole queue as its watch posts it.
+fn posted(messages: &[(u64, String)]) -> String {
+    let entry = |(n, message): &(u64, String)| {
+        format!(
+            r#"{{"Key": "bq/{n}", "CreateIndex": 1, "ModifyIndex": 1, "LockIndex": 0, "Flags": 0,
+                "Value": "{}", "Session": ""}}"#,
+            STANDARD.encode(message)
+        )
+    };
+    format!("[{}]", messages.iter().map(entry).collect::<Vec<_>>().join(","))
+}
+
+fn device(node: &str, path: &str, state: &str) -> String {
+    format!(
+        r#"{{"timestamp": "x", "message_type": "M0_HA_MSG_NVEC",
+            "payload": {{"node": "{node}", "device": "{path}", "state": "{state}"}}}}"#
+    )
+}
+
+#[test]
+fn each_event_appends_what_the_old_daemon_would() {
+    let mut lab = Lab::new(2);
+    let (ios, far) = (lab.fid(0, "ios"), lab.fid(1, "ios"));
+    lab.link(0, ios);
+    lab.link(1, far);
+    let before: u64 = lab.kv("epoch").expect("an epoch").parse().expect("a number");
+    lab.event(0, ios, ProcessEventKind::Stopping);
+    lab.event(1, far, ProcessEventKind::Stopping);
+    lab.event(0, ios, ProcessEventKind::Stopped);
+    lab.run(MS * 3_000);
+    assert_eq!(lab.kv("epoch"), Some((before + 3).to_string()));
+    let message = lab.kv(&format!("bq/{}", before + 1)).expect("a message");
+    let message: serde_json::Value = serde_json::from_str(&message).expect("JSON");
+    assert_eq!(message["message_type"], "PROCESS-STATE-UPDATE");
+    assert_eq!(message["payload"]["fid"], ios.to_string());
+    assert_eq!(message["payload"]["state"], "M0_CONF_HA_PROCESS_STOPPING");
+    assert_eq!(message["payload"]["type"], "M0_CONF_HA_PROCESS_M0D");
+    assert!(message["timestamp"].as_str().is_some_and(|text| text.starts_with("2026-11-21 ")));
+}
+
+#[test]
+fn history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
+    let mut lab = Lab::new(1);
+    let confd = lab.fid(0, "confd");
+    lab.link(0, confd);
+    let (_, body) = lab.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&body).expect("entries");
+    let sdev = entries.iter().find(|e| e["Key"].as_str().is_some_and(|k| k.contains("/sdevs/")));
+    let sdev = sdev.expect("a device")["Key"].as_str().expect("a key").to_owned();
+    let value: serde_json::Value = serde_json::from_str(&lab.kv(&sdev).expect("it")).expect("JSON");
+    let path = value["path"].as_str().expect("a path").to_owned();
+    let epoch: u64 = lab.kv("epoch").expect("an epoch").parse().expect("a number");
+
+    // What was there before this node ever worked any is history.
+    let mut queue = vec![(epoch, device("ssu1", &path, "failed"))];
+    let id = lab.post(0, "/watcher/bq", &posted(&queue));
+    lab.run(MS * 100);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    assert_ne!(lab.state_in(&sdev), "failed");
+
+    queue.push((epoch + 2, device("ssu1", &path, "repaired")));
+    queue.push((epoch + 1, device("ssu1", &path, "repair")));
+    queue.push((epoch + 3, "junk".into()));
+    let id = lab.post(0, "/watcher/bq", &posted(&queue));
+    lab.run(MS * 100);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!(lab.state_in(&sdev), "repaired");
+    assert_eq!(lab.kv("bq-delivered/ssu1"), Some((epoch + 3).to_string()));
+    assert_eq!(lab.saw(0, FactKind::QueueSkipped), 1);
+    let fid = sdev.rsplit('/').next().expect("a fid").parse().expect("a fid");
+    let link = lab.nodes[0].links[&confd];
+    let told = lab.take_told(0, link, fid);
+    assert_eq!(told, [ObjectState::Repair, ObjectState::Repaired]);
+
+    // The same again is nothing new.
+    let id = lab.post(0, "/watcher/bq", &posted(&queue));
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!(lab.saw(0, FactKind::QueueWorked), 2);
+}
+
+#[test]
+fn the_offset_moves_when_the_work_is_done_and_not_before() {
+    let mut lab = Lab::new(1);
+    let epoch: u64 = lab.kv("epoch").expect("an epoch").parse().expect("a number");
+    lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", &epoch.to_string());
+    let far = lab.fid(1, "ios");
+    let message = format!(
+        r#"{{"message_type": "PROCESS-STATE-UPDATE", "payload": {{"fid": "{far}",
+            "state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}}}}"#
+    );
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    let id = lab.post(0, "/watcher/bq", &posted(&[(epoch + 1, message)]));
+    lab.run(MS * 500);
+    assert_eq!(lab.response(0, id), None);
+    lab.nodes[0].fault = None;
+    lab.run(MS * 6_000);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!(lab.kv("bq-delivered/ssu1"), Some((epoch + 1).to_string()));
+    let view = lab.state_in(&format!("ssu1/processes/{far}"));
+    assert_eq!(view, "M0_CONF_HA_PROCESS_STOPPED");
+}
+
+#[test]
+fn what_is_no_queue_is_refused_and_changes_nothing() {
+    let mut lab = Lab::new(1);
+    for body in ["", "{}", "[1]", r#"[{"Key": "bq/x", "Value": "", "ModifyIndex": 1}]"#] {
+        let id = lab.post(0, "/watcher/bq", body);
+        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(400), "{body}");
+    }
+    let id = lab.post(0, "/watcher/bq", "null");
+    lab.run(MS * 100);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+}
+
+#[test]
+fn the_leader_purges_what_everybody_has_worked() {
+    let mut lab = Lab::with(1, |config| config.elect = true);
+    let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
+    let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
+    let session = leader[0]["Session"].as_str().expect("a session").to_owned();
+    for n in 1..=150 {
+        lab.consul("PUT", &format!("/v1/kv/bq/{n}"), "{}");
+    }
+    for (node, offset) in [("ssu1", 140), ("ssu2", 100), ("ssu3", 120), ("gone", 3)] {
+        lab.consul("PUT", &format!("/v1/kv/bq-delivered/{node}"), &offset.to_string());
+    }
+    lab.run(Duration::from_secs(70));
+    let keys = |lab: &mut Lab| -> Vec<String> {
+        serde_json::from_str(&lab.consul("GET", "/v1/kv/bq/?keys", "").1).expect("keys")
+    };
+    assert!(keys(&mut lab).len() >= 150, "who does not lead does not purge");
+    lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    lab.run(Duration::from_secs(70));
+    let left = keys(&mut lab);
+    assert!(!left.contains(&"bq/100".to_owned()) && left.contains(&"bq/101".to_owned()));
+    assert!(left.contains(&"bq/150".to_owned()));
+}

@@ -1,0 +1,148 @@
+//! The HTTP routes: the old daemon's shapes, and ours.
+
+use std::time::Duration;
+
+use hax_core::ha::note::ObjectState;
+use serde_json::Value;
+
+use crate::lab::{Fault, Lab};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn get(lab: &mut Lab, target: &str) -> (u16, Value) {
+    let id = lab.http(0, "GET", target, "");
+    lab.run(MS * 5);
+    let (status, body) = lab.response(0, id).expect("a response");
+    (status, serde_json::from_str(&body).expect("JSON"))
+}
+
+#[test]
+fn the_cluster_is_reported_in_the_old_shapes() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.consul("PUT", "/v1/kv/bytecount/healthy", "42");
+    lab.consul("PUT", "/v1/kv/stats/filesystem", r#"{"stats": {"fs_svc_total": 3}}"#);
+    lab.consul("PUT", "/v1/kv/m0_client_types", r#"["m0_client_other"]"#);
+    let (status, report) = get(&mut lab, "/v1/cluster/status");
+    assert_eq!(status, 200);
+    assert_eq!(report["bytecount"]["healthy"], 42);
+    assert_eq!(report["filesystem"]["stats"]["fs_svc_total"], 3);
+    assert!(report["pools"][0]["name"].is_string());
+    assert!(report["profiles"][0]["pools"].is_array());
+    let nodes = report["nodes"].as_array().expect("nodes");
+    assert_eq!(nodes.len(), 3);
+    assert_eq!(nodes[0]["name"], "ssu1");
+    let of = |fid: &str| {
+        let svcs = nodes[0]["svcs"].as_array().expect("services");
+        svcs.iter().find(|svc| svc["fid"] == fid).expect("it").clone()
+    };
+    let ios_of = of(&ios.to_string());
+    assert_eq!(ios_of["name"], "ioservice");
+    assert_eq!(ios_of["status"], "started");
+    assert!(ios_of["ep"].as_str().is_some_and(|ep| ep.starts_with("inet:")));
+
+    assert_eq!(get(&mut lab, "/v1/cluster/status/bytecount").1["bytecount"]["healthy"], 42);
+
+    let (status, fids) = get(&mut lab, "/v1/cluster/fetch-fids");
+    assert_eq!(status, 200);
+    let svcs = fids[0]["svcs"].as_array().expect("services");
+    let confd = svcs.iter().find(|svc| svc["name"] == "confd").expect("a confd");
+    assert_eq!(confd["conf_xc"], "/etc/motr/confd.xc");
+    assert_eq!(confd["ha_ep"], fids[0]["ha_ep"]);
+    let names: Vec<&str> = svcs.iter().filter_map(|svc| svc["name"].as_str()).collect();
+    assert!(names.contains(&"hax") && names.contains(&"ioservice"), "{names:?}");
+
+    lab.nodes[0].fault = Some(Fault::Fails);
+    let (status, refused) = get(&mut lab, "/v1/cluster/status");
+    assert_eq!((status, refused["status_code"].as_u64()), (503, Some(503)));
+}
+
+#[test]
+fn a_watch_of_one_process_is_news_at_its_index() {
+    let mut lab = Lab::new(1);
+    let (far, confd) = (lab.fid(1, "ios"), lab.fid(0, "confd"));
+    let link = lab.link(0, confd);
+    let body = |state: &str, index| {
+        use base64::Engine as _;
+        let value = format!(
+            r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_M0D"}}"#
+        );
+        let value = base64::engine::general_purpose::STANDARD.encode(value);
+        format!(r#"{{"Key": "processes/{far}", "Value": "{value}", "ModifyIndex": {index}}}"#)
+    };
+    let id = lab.post(0, "/watcher/processes", &body("STOPPED", 5_000));
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!(
+        lab.take_told(0, link, far),
+        [ObjectState::Failed],
+        "a life has ended, and a stopped process is not told as transient on top"
+    );
+    lab.post(0, "/watcher/processes", &body("STARTED", 4_999));
+    assert_eq!(lab.take_told(0, link, far), [], "it is older");
+    lab.post(0, "/watcher/processes", &body("STARTED", 5_001));
+    assert_eq!(lab.take_told(0, link, far), [ObjectState::DtmRecovering]);
+    for bad in ["", "[]", "{}", &body("NONSENSE", 6_000), r#"{"Key": "x", "ModifyIndex": 1}"#] {
+        let id = lab.post(0, "/watcher/processes", bad);
+        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(400), "{bad}");
+    }
+}
+
+#[test]
+fn subscriptions_are_kept_in_consul() {
+    let mut lab = Lab::new(1);
+    let key = "events/subscription/node";
+    lab.consul("DELETE", &format!("/v1/kv/{key}"), "");
+    let wish = r#"{"node": "health_message"}"#;
+    let post = |lab: &mut Lab, path: &str, body: &str| {
+        let id = lab.post(0, path, body);
+        lab.run(MS * 5);
+        lab.response(0, id).map(|(status, _)| status)
+    };
+    for _ in 0..2 {
+        assert_eq!(post(&mut lab, "/v1/events/subscribe", wish), Some(200));
+        assert_eq!(lab.kv(key).as_deref(), Some(r#"["health_message"]"#));
+    }
+    assert_eq!(post(&mut lab, "/v1/events/unsubscribe", wish), Some(200));
+    assert_eq!(lab.kv(key).as_deref(), Some("[]"));
+    for bad in ["", "[]", r#"{"disk": "health_message"}"#, r#"{"node": "x"}"#, r#"{"node": 1}"#] {
+        assert_eq!(post(&mut lab, "/v1/events/subscribe", bad), Some(400), "{bad}");
+    }
+    lab.nodes[0].fault = Some(Fault::Fails);
+    assert_eq!(post(&mut lab, "/v1/events/subscribe", wish), Some(503), "not a 200 for a failure");
+}
+
+#[test]
+fn the_status_says_who_leads_and_what_is_owed() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, ios);
+    lab.link(0, confd);
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    lab.event(0, ios, hax_core::ha::process::ProcessEventKind::Stopped);
+    let (status, report) = get(&mut lab, "/status");
+    assert_eq!(status, 200);
+    assert_eq!(report["node"], "ssu1");
+    assert_eq!(report["links"].as_array().map(Vec::len), Some(2));
+    assert_eq!(report["lanes"][0]["process"], ios.to_string());
+    assert_eq!(report["lanes"][0]["stage"], "waiting");
+    assert_eq!(report["leader"]["holds"], false);
+}
+
+#[test]
+fn what_needs_libmotr_says_so_and_unknown_paths_are_unknown() {
+    let mut lab = Lab::new(1);
+    for (method, path, status) in [
+        ("POST", "/api/v1/sns/repair-start", 501),
+        ("GET", "/api/v1/sns/repair-status?pool_fid=0x1:0x1", 501),
+        ("GET", "/nothing", 404),
+        ("DELETE", "/", 405),
+        ("GET", "/watcher/bq", 405),
+        ("POST", "/v1/cluster/status", 405),
+    ] {
+        let id = lab.http(0, method, path, "");
+        let (got, body) = lab.response(0, id).expect("a response");
+        assert_eq!(got, status, "{method} {path}");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(body["status_code"], status);
+    }
+}
