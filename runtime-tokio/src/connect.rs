@@ -19,6 +19,9 @@ use tokio_rustls::TlsConnector;
 /// An agent on this machine accepts at once or not at all.
 const WITHIN: Duration = Duration::from_secs(2);
 
+/// TLS has to be computed, by a machine that may have much to do.
+const TLS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Bytes both ways.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -63,31 +66,32 @@ impl Connector {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    /// Connects, within two seconds.
+    /// Connects, within some seconds.
     pub async fn connect(&self) -> io::Result<Stream> {
-        let connected = tokio::time::timeout(WITHIN, self.try_connect()).await;
-        let timed_out = || Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in 2 s"));
-        connected.unwrap_or_else(|_| timed_out()).map(TokioIo::new)
-    }
-
-    async fn try_connect(&self) -> io::Result<Box<dyn Socket>> {
-        Ok(match &self.place {
+        let socket: Box<dyn Socket> = match &self.place {
             Place::Tcp(at) => Box::new(tcp(at).await?),
-            Place::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Place::Unix(path) => Box::new(within(WITHIN, UnixStream::connect(path)).await?),
             Place::Tls(at, name) => {
                 let config = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let config = config.ok_or_else(|| io::Error::other("there is no TLS for it"))?;
                 let stream = tcp(at).await?;
-                Box::new(TlsConnector::from(config).connect(name.clone(), stream).await?)
+                let connected = TlsConnector::from(config).connect(name.clone(), stream);
+                Box::new(within(TLS_WITHIN, connected).await?)
             }
-        })
+        };
+        Ok(TokioIo::new(socket))
     }
 }
 
 async fn tcp(at: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(at).await?;
+    let stream = within(WITHIN, TcpStream::connect(at)).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+async fn within<T>(limit: Duration, done: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
+    tokio::time::timeout(limit, done).await.unwrap_or_else(|_| Err(late()))
 }
 
 impl tower_service::Service<Uri> for Connector {

@@ -124,20 +124,25 @@ impl Daemon<'_> {
         let http = format!("{scheme}://{http_host}:{http_port}");
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
-        notify::status("Serving; Consul's configuration is not loaded yet");
         let mut wire = wire::Config::new(address, self.generation, self.seed());
         wire.known_only = !self.settings.any_process;
         wire.name = endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
         let mut node = Node::new(node::Config { bridge: self.bridge(&identity), wire });
-        let mut was_ready = false;
+        let mut told = "";
         let machine = |now, input, out: &mut Vec<_>| {
             let next = node.handle(now, input, out);
             let view = node.view();
             self.metrics.observe(&view);
-            if view.ready != was_ready {
-                was_ready = view.ready;
-                notify::status("Ready");
+            let how = match (view.ready, view.consul) {
+                (false, _) => "Serving; Consul's configuration is not loaded yet",
+                (true, true) => "Ready",
+                (true, false) => "Consul does not answer",
+            };
+            // The stop says its own.
+            if how != told && !view.stopping {
+                notify::status(how);
+                told = how;
             }
             next
         };

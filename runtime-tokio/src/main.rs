@@ -48,7 +48,7 @@ fn run(args: RunArgs) -> Result<Exit, Failed> {
     }
     logs::init(settings.log, settings.log_level);
     block_on(async {
-        let signals = Signals::install().context("signals")?;
+        let signals = Signals::install().and_then(Signals::with_reload).context("signals")?;
         let ran = daemon::run(&settings, &signals).await;
         ran.map_err(|why| Failed(why.exit(), why.into()))
     })

@@ -19,21 +19,27 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
-        let mut hup = signal(SignalKind::hangup())?;
         let (end, ends) = watch::channel(0);
-        let (reload, reloads) = watch::channel(0);
+        let (_, reloads) = watch::channel(0);
         tokio::spawn(async move {
             loop {
                 or(term.recv(), int.recv()).await;
                 end.send_modify(|n| *n += 1);
             }
         });
+        Ok(Self { ends, reloads })
+    }
+
+    /// Takes SIGHUP too, which ends a program that has nothing to read again.
+    pub fn with_reload(self) -> io::Result<Self> {
+        let mut hup = signal(SignalKind::hangup())?;
+        let (reload, reloads) = watch::channel(0);
         tokio::spawn(async move {
             while hup.recv().await.is_some() {
                 reload.send_modify(|n| *n += 1);
             }
         });
-        Ok(Self { ends, reloads })
+        Ok(Self { reloads, ..self })
     }
 
     /// Signals of the program's own making: for a bridge within another program. Each send counts

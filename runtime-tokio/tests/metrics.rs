@@ -60,6 +60,14 @@ fn what_a_ham_did_is_counted_and_timed() {
             assert!(seen.get(&sample) >= 1.0, "{sample}");
         }
         assert!(seen.get("process_resident_memory_bytes") > 1e6);
+        // The same node by `hax status`.
+        let args = ["status", "--node", "ssu1", "--consul", consul.base()];
+        let status = command(&args).output().unwrap();
+        let table = String::from_utf8(status.stdout).unwrap();
+        assert_eq!(status.status.code(), Some(0), "{table}");
+        for part in ["on ssu1", ": ready", "Consul    answers", "m0conf", &fid] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
         // Three blocking queries are kept, each sent again some time after its last answer.
         let mut again = scrape(&http).await;
         while again.get("hax_consul_calls_in_flight") < 3.0 {

@@ -2,18 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::consul::Watch;
-use hax_sim::real::{Options, RealConsul, available, client};
+use hax_sim::real::{Options, RealConsul, available, client, port};
 use serde_json::Value;
-
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 fn fid(key: u64) -> String {
     format!("0x7200000000000001:{key:#x}")

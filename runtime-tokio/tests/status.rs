@@ -9,8 +9,9 @@ use std::process::Output;
 
 use common::certs::directory;
 use common::cluster::consul;
-use common::program::{command, port};
+use common::program::command;
 use common::run;
+use hax_sim::real::port;
 
 const READY: &str = r#"{"version":"0.1.0","node":"ssc-1","process":"0x7200000000000001:0x0",
 "ready":true,"stopping":false,"consul":{"answers":true,"contact_ms":12,"calls":4},

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use common::certs::directory;
 use common::cluster::consul;
-use common::program::{Program, command, holds, port};
+use common::program::{Program, command, holds};
 use common::run;
+use hax_sim::real::port;
 
 /// The service manager's end.
 struct Manager(UnixDatagram);

@@ -26,6 +26,8 @@ use client::Reply;
 const READY: Duration = Duration::from_secs(30);
 /// The pause between two looks at something awaited.
 const LOOK: Duration = Duration::from_millis(20);
+/// Where the programs of tests listen; the demo has ports of its own above them.
+const PORTS: std::ops::Range<u16> = 10_000..21_000;
 /// Ports are free when they are asked for; that they still are when they are used is likely only.
 const ATTEMPTS: usize = 5;
 
@@ -395,22 +397,36 @@ fn watch_config((watch, url): &(Watch, String)) -> Value {
     config
 }
 
-/// Ports that are free for TCP and UDP now, none of them twice.
+/// Ports that are free for TCP and UDP now, none of them twice. They are below those that the system
+/// gives to outgoing connections, one of which could take a port between now and its use.
 fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
-    let mut held = Vec::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // Programs that do the same at the same time begin at different places.
+    let begin = u64::from(std::process::id()) * 131;
     let mut ports = [0; N];
     let mut found = 0;
-    while found < N {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
-        // All are held until the last is found, so that the system gives no port twice.
-        if let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
+    for _ in 0..PORTS.len() {
+        let nth = (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u64;
+        let port = PORTS.start + u16::try_from(nth).map_err(io::Error::other)?;
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
             ports[found] = port;
             found += 1;
-            held.push((listener, Some(socket)));
-        } else {
-            held.push((listener, None));
+            if found == N {
+                return Ok(ports);
+            }
         }
     }
-    Ok(ports)
+    Err(io::Error::other("no port is free"))
+}
+
+/// A port for a program of a test.
+///
+/// # Panics
+///
+/// If none is free.
+#[must_use]
+pub fn port() -> u16 {
+    let [port] = free_ports().expect("a port is free");
+    port
 }

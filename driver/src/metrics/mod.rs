@@ -27,7 +27,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 
 /// The HTTP statuses that have series of their own; the last stands for all others.
-const CODES: [u16; 13] = [200, 400, 401, 404, 405, 408, 413, 431, 500, 502, 503, 504, 0];
+const CODES: [u16; 12] = [200, 400, 401, 404, 405, 408, 413, 431, 500, 501, 503, 0];
 
 /// What Consul is asked, by the path below `/v1/`; the last stands for all others.
 const KINDS: [&str; 7] = ["agent", "catalog", "health", "kv", "session", "txn", "other"];
@@ -46,8 +46,13 @@ pub struct Metrics {
 }
 
 /// The gauges that a [`View`] gives, in the order in which [`Metrics::observe`] stores them.
-const GAUGES: [(&str, &str); 6] = [
-    ("hax_ready", "Whether Consul answers and the configuration is loaded (1) or not (0)."),
+const GAUGES: [(&str, &str); 8] = [
+    ("hax_ready", "Whether the configuration was loaded and hax began to serve (1) or not (0)."),
+    (
+        "hax_consul_answers",
+        "Whether Consul answered the last call that kept a copy (1) or not (0).",
+    ),
+    ("hax_leading", "Whether this node leads (1) or not (0)."),
     ("hax_stopping", "Whether a stop has begun (1) or not (0)."),
     ("hax_links", "HA links to Motr processes, those whose process is away for now included."),
     ("hax_lanes", "Processes with events that Consul does not hold yet."),
@@ -99,6 +104,8 @@ impl Metrics {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let values = [
             u64::from(view.ready),
+            u64::from(view.consul),
+            u64::from(view.leads),
             u64::from(view.stopping),
             count(view.links),
             count(view.lanes),
@@ -232,7 +239,7 @@ mod tests {
         metrics.http_answered("GET", 200, begun);
         metrics.http_answered("PURGE", 418, begun);
         let mut view = Bridge::new(Config::new(Fid::process(1), "ssu1", 1)).view();
-        (view.ready, view.links, view.entries) = (true, 3, 7);
+        (view.ready, view.leads, view.links, view.entries) = (true, true, 3, 7);
         metrics.observe(&view);
         metrics.call("/v1/kv/leader?consistent").done();
         metrics.call("/v1/kv/m0conf/?recurse&index=7&wait=60s").done();
@@ -244,6 +251,8 @@ mod tests {
             "hax_facts_total{fact=\"Ready\",level=\"info\"} 1",
             "hax_facts_total{fact=\"ConsulFailed\",level=\"warn\"} 0",
             "hax_ready 1",
+            "hax_leading 1",
+            "hax_consul_answers 0",
             "hax_links 3",
             "hax_entrypoints_waiting 7",
             "hax_inbox_inputs 5",

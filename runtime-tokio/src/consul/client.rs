@@ -172,7 +172,7 @@ impl Client {
         }
         self.troubles.connected();
         let path = target.split('?').next().unwrap_or_default();
-        if !matches!(answer.status, 401 | 403) {
+        if !trouble::is_denial(answer.status, &answer.body) {
             return self.troubles.granted(path);
         }
         // Somebody may have put a new token in place of one that was revoked.

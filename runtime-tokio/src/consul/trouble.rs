@@ -107,6 +107,11 @@ fn of_io(url: &ConsulUrl, why: &io::Error) -> String {
         (io::ErrorKind::UnexpectedEof, ConsulUrl::Https(_)) => {
             ": closed in the handshake; is this port Consul's ports.https, or is it http:// (--consul)?"
         }
+        // What it had to say of our certificate can be overtaken by its end of the connection.
+        (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, ConsulUrl::Https(_)) => {
+            ": closed after the handshake; does it demand a certificate of hax (verify_incoming) that \
+             --consul-cert does not give?"
+        }
         _ => "",
     };
     format!("{why}{hint}")
@@ -134,11 +139,11 @@ fn of_tls(consul: &Consul, why: &rustls::Error) -> String {
             "it does not speak TLS at this port; give its https port, or http:// (--consul)"
         }
         Tls::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        )
-        | Tls::AlertReceived(AlertDescription::BadCertificate | AlertDescription::UnknownCA)
-            if consul.tls.cert.is_none() =>
-        {
+            AlertDescription::CertificateRequired
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA,
+        ) if consul.tls.cert.is_none() => {
             "it demands a certificate of hax (verify_incoming); give one with --consul-cert and \
              --consul-key"
         }
@@ -156,7 +161,15 @@ fn of_tls(consul: &Consul, why: &rustls::Error) -> String {
     format!("{hint} ({why})")
 }
 
-/// What to say of an answer that refuses; nothing for others.
+/// Whether an answer refuses us. An agent without ACLs says 401 to questions about them.
+pub(super) fn is_denial(status: u16, body: &[u8]) -> bool {
+    match status {
+        401 => !body.starts_with(b"ACL support disabled"),
+        _ => status == 403,
+    }
+}
+
+/// What to say of an answer that refuses.
 pub(super) fn denial(consul: &Consul, what: &str, status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
     let token = match &consul.token {

@@ -1,6 +1,7 @@
 //! What the show finds in Consul: hare's configuration of three nodes, all at this host.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::bail;
 use bytes::Bytes;
@@ -93,9 +94,23 @@ impl Setting {
     }
 }
 
-/// Ports that are free now. They may be taken before they are used, which then is said.
-fn free_ports(n: usize) -> std::io::Result<Vec<u16>> {
-    let listeners: Vec<_> =
-        (0..n).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+/// Ports that are free now. They may be taken before they are used, which then is said; they are below
+/// those that the system gives to outgoing connections, to make it seldom.
+fn free_ports(n: usize) -> anyhow::Result<Vec<u16>> {
+    const LOWEST: u16 = 21_000;
+    const COUNT: u32 = 11_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Two demos at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(131);
+    let next = || begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+    let candidates = (0..COUNT).map(|_| next());
+    let ports: Vec<u16> = candidates
+        .filter_map(|offset| LOWEST.checked_add(u16::try_from(offset).ok()?))
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .take(n)
+        .collect();
+    if ports.len() < n {
+        bail!("there are no {n} free ports on this machine");
+    }
+    Ok(ports)
 }

@@ -92,8 +92,3 @@ pub(crate) fn holds(mut condition: impl FnMut() -> bool) -> bool {
     }
     false
 }
-
-/// A port that is free now.
-pub(crate) fn port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
