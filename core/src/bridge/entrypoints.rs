@@ -74,6 +74,11 @@ impl Entrypoints {
         self.waiting.len()
     }
 
+    /// The host of the leader, as the last round found it.
+    pub(crate) fn leader(&self) -> Option<&str> {
+        self.session.as_ref().map(|(_, node)| host_of(node))
+    }
+
     /// A process asks. `held`: it has to wait for a [`Self::release`].
     pub(crate) fn asked(
         &mut self,

@@ -16,9 +16,13 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
     let config = cx.config();
     let view = parts.view(cx.shared.jobs.len(), cx.now.mono);
     let contact = parts.tables.contact.map(|at| cx.now.mono.micros_since(at) / 1_000);
+    let entries = parts.cluster.entries();
     let replicas = Table::ALL.map(|table| {
         let replica = parts.tables.replica(table);
-        json!({"table": table.name(), "index": replica.index, "loaded": replica.is_loaded()})
+        json!({
+            "table": table.name(), "index": replica.index, "loaded": replica.is_loaded(),
+            "entries": entries[table as usize],
+        })
     });
     let links = parts.links.iter().map(|(link, process, up, in_flight, owed)| {
         json!({
@@ -33,6 +37,8 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         };
         json!({"process": process, "queued": queued, "stage": stage_name(stage)})
     });
+    // Who does not stand does not watch the lock.
+    let leader = parts.leader.value().or_else(|| parts.entrypoints.leader());
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": config.node,
@@ -41,7 +47,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         "stopping": view.stopping,
         "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls},
         "leader": {
-            "stands": parts.leader.stands(), "holds": view.leads, "node": parts.leader.value(),
+            "stands": parts.leader.stands(), "holds": view.leads, "node": leader,
         },
         "replicas": replicas,
         "links": links.collect::<Vec<Value>>(),

@@ -149,6 +149,12 @@ impl Cluster {
         self.words.get(&process).map_or((None, 0), |entry| (entry.word, entry.index))
     }
 
+    /// How many entries are known: of the configuration, of `processes/`, of health.
+    #[must_use]
+    pub fn entries(&self) -> [usize; 3] {
+        [self.conf.len(), self.words.len(), self.health.len()]
+    }
+
     /// The processes that health says are dead and whose word does not.
     pub fn dead(&self) -> impl Iterator<Item = Fid> {
         self.dead.iter().copied()
