@@ -124,17 +124,18 @@ impl Lanes {
         news: &mut Vec<Note>,
     ) {
         let Some(batch) = self.transactions.remove(&call) else { return };
-        let parsed =
-            answer.map(|answer| (answer.status, json::parse::<Transaction<'_>>(&answer.body)));
-        match parsed {
-            Some((200, Ok(Transaction { results: Some(results), .. }))) => {
+        let Some(answer) = answer else { return self.wait(cx, &batch, false) };
+        match (answer.status, json::parse::<Transaction<'_>>(&answer.body)) {
+            (200, Ok(Transaction { results: Some(results), .. }))
+                if results.len() == batch.len() =>
+            {
                 self.backoff.worked();
                 for (process, result) in batch.iter().zip(&results) {
                     let index = result.kv.as_ref().map_or(0, |kv| kv.modify_index);
                     self.committed(cx, cluster, *process, Some(index), news);
                 }
             }
-            Some((409, Ok(Transaction { errors: Some(errors), .. }))) => {
+            (409, Ok(Transaction { errors: Some(errors), .. })) => {
                 self.backoff.worked();
                 let hindered: Vec<Fid> =
                     errors.iter().filter_map(|error| batch.get(error.op_index).copied()).collect();
@@ -147,7 +148,11 @@ impl Lanes {
                     }
                 }
             }
-            _ => self.wait(cx, &batch, false),
+            (_, parsed) => {
+                let why = parsed.err().unwrap_or_else(|| "it is not about what was asked".into());
+                cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+                self.wait(cx, &batch, false);
+            }
         }
     }
 
@@ -167,8 +172,16 @@ impl Lanes {
             }
             Some(answer) if answer.status == 200 => {
                 let entry: Result<[KvEntry<'_>; 1], Box<str>> = json::parse(&answer.body);
-                let Ok([entry]) = entry else { return self.wait(cx, &[process], true) };
+                let [entry] = match entry {
+                    Ok(entry) => entry,
+                    Err(why) => {
+                        cx.fact(Fact::ConsulBadAnswer { what: "processes", why });
+                        return self.wait(cx, &[process], true);
+                    }
+                };
                 let there = entry.bytes().and_then(|value| ProcessWord::from_json(&value));
+                // What was known has just been refused, whatever its index.
+                cluster.forget_word(process);
                 cluster.take_word(process, there, entry.modify_index);
                 let wanted = self.lanes.get(&process).and_then(|lane| lane.work.front());
                 // Our own write whose answer was lost, or another's of the same: it holds.
