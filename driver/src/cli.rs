@@ -195,7 +195,7 @@ pub struct Flags {
     /// How many HTTP connections are served at a time [default: 512].
     #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub http_connections_max: Option<u16>,
-    /// How many connections Motr processes may hold at a time [default: 4096].
+    /// How many connections Motr processes may hold at a time [default: 2048].
     #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub motr_connections_max: Option<u16>,
 

@@ -34,7 +34,7 @@ macro_rules! from_text {
 
 from_text!(FidText, HostPort, Span, Size);
 
-/// A fid, written `0xCONTAINER:0xKEY`.
+/// The fid of a process, written `0xCONTAINER:0xKEY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct FidText(pub hax_core::base::fid::Fid);
@@ -43,7 +43,13 @@ impl FromStr for FidText {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        text.parse().map(Self).map_err(|why| BadValue::new(format!("{why}")))
+        let fid: hax_core::base::fid::Fid =
+            text.parse().map_err(|why| BadValue::new(format!("{why}")))?;
+        if !fid.is_process() {
+            let example = "expected the fid of a process, for example 0x7200000000000001:0x4";
+            return Err(BadValue::new(example));
+        }
+        Ok(Self(fid))
     }
 }
 

@@ -279,7 +279,11 @@ impl Lanes {
                 Vec::new()
             }
             // Whether Consul acted is not known. The next try will meet what it has written.
-            _ => {
+            parsed => {
+                if let Some((_, parsed)) = parsed {
+                    let why = parsed.err().unwrap_or_else(|| "not about what was asked".into());
+                    cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+                }
                 batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
                 Vec::new()
             }
@@ -363,6 +367,10 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let Stage::Rereading(left) = &mut lane.stage else { return };
         if !answer.is_some_and(|answer| take(cluster, target, answer)) {
+            if answer.is_some() {
+                let why = "not the key that was asked for".into();
+                cx.fact(Fact::ConsulBadAnswer { what: "a key", why });
+            }
             let left = left.clone();
             self.wait(cx, key, left);
             return;

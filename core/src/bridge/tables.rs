@@ -237,7 +237,8 @@ impl Tables {
             Table::Health => Staged::Health(BTreeSet::new()),
         };
         // A table that does not exist yet is a 404 without a list.
-        let body = if answer.status == 404 { Bytes::new() } else { answer.body.clone() };
+        let none = Bytes::from_static(b"null");
+        let body = if answer.status == 404 { none } else { answer.body.clone() };
         let elements = Elements::new(body);
         let index = answer.index.max(1);
         self.decoding.push_back(Decoding { table, index, sent, elements, staged });

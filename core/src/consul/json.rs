@@ -139,6 +139,9 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Box<str>> {
     serde_json::from_slice(body).map_err(|error| format!("{error}").into())
 }
 
+/// What is said of a body that is cut off.
+const CUT: &str = "the array does not end";
+
 /// The elements of a JSON array, one after another, so that a large answer is decoded in slices.
 #[derive(Clone, Debug)]
 pub struct Elements {
@@ -148,7 +151,7 @@ pub struct Elements {
 }
 
 impl Elements {
-    /// Of this body; an empty one and `null` have none.
+    /// Of this body; `null` has none.
     #[must_use]
     pub fn new(body: Bytes) -> Self {
         Self { body, at: 0, begun: false }
@@ -158,28 +161,75 @@ impl Elements {
     ///
     /// # Errors
     ///
-    /// A text for the log, where the body is not an array of such elements.
+    /// A text for the log, where the body is not one whole array of such elements.
     pub fn next<'a, T: Deserialize<'a>>(&'a mut self) -> Option<Result<T, Box<str>>> {
-        let text = &self.body[self.at..];
-        let start = text.iter().position(|b| !b.is_ascii_whitespace());
-        let Some(start) = start else {
-            return self.begun.then(|| Err("the array does not end".into()));
-        };
-        let skip = match (text[start], self.begun) {
-            (b'n', false) if text[start..].starts_with(b"null") => return None,
-            (b']', true) => return None,
-            (b'[', false) | (b',', true) => start + 1,
-            _ => return Some(Err("not an array".into())),
-        };
-        self.begun = true;
-        self.at += skip;
-        let rest = &self.body[self.at..];
-        if rest.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b']') {
-            return None;
+        match self.advance() {
+            Err(why) => return Some(Err(why.into())),
+            Ok(false) => return None,
+            Ok(true) => {}
         }
-        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<T>();
-        let value = values.next()?;
+        let mut values = serde_json::Deserializer::from_slice(&self.body[self.at..]).into_iter();
+        let Some(value) = values.next() else { return Some(Err(CUT.into())) };
         self.at += values.byte_offset();
-        Some(value.map_err(|error| format!("{error}").into()))
+        Some(value.map_err(|error: serde_json::Error| format!("{error}").into()))
+    }
+
+    /// Passes over what stands before the next element; false if there is none.
+    fn advance(&mut self) -> Result<bool, &'static str> {
+        match (self.begun, self.take()) {
+            (_, None) => Err(CUT),
+            (false, Some(b'n')) if self.body[self.at..].starts_with(b"ull") => {
+                self.at += 3;
+                self.end()
+            }
+            (false, Some(b'[')) => {
+                self.begun = true;
+                let first = self.at;
+                if self.take() == Some(b']') {
+                    return self.end();
+                }
+                self.at = first;
+                Ok(true)
+            }
+            (true, Some(b',')) => Ok(true),
+            (true, Some(b']')) => self.end(),
+            _ => Err("not an array"),
+        }
+    }
+
+    /// The next byte that is no space.
+    fn take(&mut self) -> Option<u8> {
+        let rest = &self.body[self.at..];
+        let at = rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
+        self.at += at + 1;
+        Some(rest[at])
+    }
+
+    fn end(&mut self) -> Result<bool, &'static str> {
+        if self.take().is_some() { Err("something follows the array") } else { Ok(false) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &'static str) -> Result<Vec<u8>, Box<str>> {
+        let mut elements = Elements::new(Bytes::from_static(text.as_bytes()));
+        core::iter::from_fn(|| elements.next::<u8>()).take(9).collect()
+    }
+
+    #[test]
+    fn an_array_is_read_to_its_end_or_not_at_all() {
+        assert_eq!(read("[]"), Ok(Vec::new()));
+        assert_eq!(read(" [ ] \n"), Ok(Vec::new()));
+        assert_eq!(read("null"), Ok(Vec::new()));
+        assert_eq!(read("[ 1 , 2,3 ] "), Ok([1, 2, 3].into()));
+        let cut = ["", " ", "[", "[1", "[1,", "[1, ", "[1,2"];
+        let wrong =
+            ["nul", "nullx", "{}", "1", "[,1]", "[1,]", "[1 2]", "[1][", "[]]", "[] x", "[1]]"];
+        for text in cut.into_iter().chain(wrong) {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 }

@@ -166,7 +166,7 @@ impl Settings {
             motr_connections_max: count(
                 flags.motr_connections_max,
                 file.motr_connections_max,
-                4096,
+                2048,
             ),
             log: flags.log.or(file.log).unwrap_or_default(),
             log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
@@ -196,12 +196,21 @@ fn read_file(path: &Path) -> Result<Flags, Error> {
     toml::from_str(&text).map_err(|why| Error::File { path: path.into(), why: Box::new(why) })
 }
 
-/// Where the endpoint `name` listens.
+/// Where the endpoint `name` listens: an address that peers can connect to, since it stands in every
+/// frame that they get.
 pub fn endpoint(name: &str) -> Result<SocketAddr, EndpointError> {
-    wire::name::parse(name).map_err(|why| match why {
+    let unknown = |why| EndpointError::Unknown { name: name.into(), why };
+    let address = wire::name::parse(name).map_err(|why| match why {
         BadName::Libfabric => EndpointError::Libfabric(name.into()),
-        BadName::Syntax(why) => EndpointError::Unknown { name: name.into(), why },
-    })
+        BadName::Syntax(why) => unknown(why),
+    })?;
+    if address.ip().is_unspecified() {
+        return Err(unknown("peers cannot connect to this address"));
+    }
+    if address.port() == 0 {
+        return Err(unknown("peers cannot connect to port 0"));
+    }
+    Ok(address)
 }
 
 #[cfg(test)]

@@ -210,7 +210,11 @@ async fn answer<I>(inner: &Inner<I>, request: Request<Incoming>) -> Response<Ful
         &Method::HEAD => "GET".into(),
         method => method.as_str().into(),
     };
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).into();
+    // What names a host and no path is not the root.
+    let target = match request.uri().path_and_query() {
+        Some(target) => target.as_str().into(),
+        None => request.uri().to_string().into(),
+    };
     let body = match tokio::time::timeout(inner.limits.body_within, body(inner, request)).await {
         Ok(Ok(body)) => body,
         Ok(Err(refusal)) => return *refusal,

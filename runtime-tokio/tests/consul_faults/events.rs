@@ -1,6 +1,9 @@
 //! What processes say: in order, and never lost once it is acknowledged.
 
-use crate::daemon::{Ham, fid, until};
+use std::sync::Arc;
+
+use crate::daemon::front::{Front, Mode, honest};
+use crate::daemon::{Ham, Hax, LIMIT, fid};
 use crate::world::World;
 
 #[test]
@@ -61,14 +64,24 @@ fn an_event_received_and_not_committed_survives_the_death_of_hax() {
 #[test]
 fn an_event_that_consul_had_when_hax_died_is_acknowledged_once() {
     let Some(world) = World::watching() else { return };
-    let mut hax = world.start();
+    let front = Front::new(world.consul.http_addr);
+    let mut hax = Hax::start(&world.place.flags(front.address));
+    world.place.ready();
     let mut ham = world.linked(2);
-    world.consul.pause().unwrap();
+    let (acted, has_acted) = std::sync::mpsc::channel();
+    front.set(Mode::Change(Arc::new(move |target, reply| {
+        if target.starts_with("/v1/txn") {
+            let _ = acted.send(());
+            loop {
+                std::thread::park();
+            }
+        }
+        honest(&reply)
+    })));
     ham.say("process started");
-    hax.says(0, "ProcessEvent", &format!("{}: STARTED", fid(2)));
+    has_acted.recv_timeout(LIMIT).unwrap();
     hax.kill();
-    world.consul.resume().unwrap();
-    until("the write of the dead hax is done", || world.state(2) == "STARTED");
+    assert_eq!(world.state(2), "STARTED");
     assert!(ham.unheard().iter().all(|said| said["event"] != "delivered"));
     let _hax = world.start();
     ham.say("process stopping");
