@@ -254,7 +254,7 @@ impl Cluster {
     }
 }
 
-fn perform<E>(
+pub(crate) fn perform<E>(
     steps: &[Step],
     mut send: impl FnMut(&Step, &str) -> Result<Vec<u8>, E>,
 ) -> Result<(), E> {

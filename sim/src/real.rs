@@ -6,6 +6,7 @@
 )]
 
 pub mod client;
+mod servers;
 
 use std::fs::{self, File};
 use std::io;
@@ -137,17 +138,7 @@ pub fn available() -> bool {
 impl RealConsul {
     /// Starts one and waits until it has a leader and knows its own node.
     pub fn start(options: Options) -> io::Result<Self> {
-        let binary = binary().map_err(io::Error::other)?;
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let name =
-            format!("hax-consul-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let dir = std::env::temp_dir().join(name);
-        // A process of the same number may have left one behind.
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(dir.join("config"))?;
-        let ports = free_ports()?;
-        let http_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
-        let mut consul = Self { http_addr, options, binary, ports, dir, child: None };
+        let mut consul = Self::prepare(options)?;
         for left in (0..ATTEMPTS).rev() {
             match consul.spawn() {
                 Ok(()) => return Ok(consul),
@@ -160,6 +151,21 @@ impl RealConsul {
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// One that is not started yet.
+    fn prepare(options: Options) -> io::Result<Self> {
+        let binary = binary().map_err(io::Error::other)?;
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name =
+            format!("hax-consul-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        // A process of the same number may have left one behind.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("config"))?;
+        let ports = free_ports()?;
+        let http_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
+        Ok(Self { http_addr, options, binary, ports, dir, child: None })
     }
 
     /// Sends one request and waits at most 30 s for its response.
@@ -309,6 +315,11 @@ impl RealConsul {
     }
 
     fn spawn(&mut self) -> io::Result<()> {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    fn launch(&mut self) -> io::Result<()> {
         self.write_config()?;
         let log = File::create(self.dir.join("log"))?;
         let mut command = Command::new(&self.binary);
@@ -318,7 +329,7 @@ impl RealConsul {
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn()?);
-        self.wait_ready()
+        Ok(())
     }
 
     fn wait_ready(&mut self) -> io::Result<()> {

@@ -1,0 +1,75 @@
+//! A cluster: three Consul servers, a hax on each node, processes on the wire, and somebody who reads
+//! the broadcast queue as an old daemon does.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+#[path = "../daemon/mod.rs"]
+mod daemon;
+mod old;
+mod road;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use daemon::until;
+use world::World;
+
+#[test]
+fn a_cluster_lives_through_cuts_delays_and_deaths() {
+    let Some(mut world) = World::start() else { return };
+    world.everybody_is_told(&[0, 1, 2], 7, "a first event");
+    the_next_leads_within_two_seconds(&mut world);
+    a_cut_road_loses_nothing(&mut world);
+    a_slow_road_is_a_road(&mut world);
+    a_dead_node_is_declared_dead_and_comes_back(&mut world);
+    world.the_old_daemon_heard_all();
+}
+
+/// Consul is well and the leader is killed: the next one leads.
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
+fn the_next_leads_within_two_seconds(world: &mut World) {
+    let leader = world.leader();
+    world.hax[leader].kill();
+    let since = Instant::now();
+    until("another leads", || world.leading().is_some_and(|node| node != leader));
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // It comes back, finds the lock taken and leaves it there.
+    let next = world.leader();
+    world.restart_hax(leader);
+    assert_eq!(world.leader(), next);
+    world.everybody_is_told(&[0, 1, 2], 2, "an event after the change of the leader");
+}
+
+/// What processes say while their hax cannot reach Consul is acknowledged when it can.
+fn a_cut_road_loses_nothing(world: &mut World) {
+    world.roads[1].cut();
+    let ham = world.ham(7);
+    ham.say("process stopping");
+    ham.say("process stopped");
+    world.hax[1].says(0, "ConsulFailed", "");
+    assert_ne!(world.state(7), "STOPPED");
+    world.roads[1].heal();
+    world.is_delivered(7, 2);
+    assert_eq!(world.state(7), "STOPPED");
+    world.told_by_others(7, "FAILED");
+    world.everybody_is_told(&[0, 1, 2], 7, "it begins again");
+}
+
+fn a_slow_road_is_a_road(world: &mut World) {
+    world.roads[2].delay(Duration::from_millis(150));
+    world.everybody_is_told(&[0, 1, 2], 12, "an event over a slow road");
+    world.roads[2].delay(Duration::ZERO);
+}
+
+/// A whole node dies, the leader's: its processes are declared stopped by another; it comes back and
+/// all is as before.
+fn a_dead_node_is_declared_dead_and_comes_back(world: &mut World) {
+    let node = world.leader();
+    let ios = [2, 7, 12][node];
+    world.kill_node(node);
+    until("the processes of the dead node are stopped", || world.state(ios) == "STOPPED");
+    assert_ne!(world.leader(), node);
+    world.told_by_others(ios, "FAILED");
+    world.return_node(node);
+    world.everybody_is_told(&[0, 1, 2], ios, "the dead node's process is back");
+}

@@ -1,0 +1,75 @@
+//! Several servers that form one cluster, each with its own agent.
+
+use std::io;
+use std::thread;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{LOOK, Options, READY, RealConsul};
+use crate::cluster::{Agents, Cluster};
+
+impl RealConsul {
+    /// Starts one server for each of these and waits until they have a leader and each knows all
+    /// nodes. Their gossip is quick, so that a dead one is found in less than a second.
+    pub fn start_servers(options: Vec<Options>) -> io::Result<Vec<Self>> {
+        let expect = options.len();
+        let mut servers: Vec<Self> = Vec::new();
+        for mut options in options {
+            options.durable = true;
+            servers.push(Self::prepare(options)?);
+        }
+        let join: Vec<String> =
+            servers.iter().map(|server| format!("127.0.0.1:{}", server.ports[2])).collect();
+        let config = json!({
+            "bootstrap_expect": expect,
+            "retry_join": join,
+            "retry_interval": "100ms",
+            "gossip_lan": {
+                "probe_interval": "200ms", "probe_timeout": "100ms", "suspicion_mult": 2,
+                "gossip_interval": "50ms",
+            },
+        });
+        for server in &mut servers {
+            server.options.config = config.clone();
+            server.launch()?;
+        }
+        let deadline = Instant::now() + READY;
+        while !servers.iter().all(|server| server.sees(expect)) {
+            if Instant::now() >= deadline {
+                return Err(servers[0].trouble("does not see the others"));
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(servers)
+    }
+
+    /// Starts a dead server again, without waiting for the others.
+    pub fn rejoin(&mut self) -> io::Result<()> {
+        self.kill();
+        self.launch()
+    }
+
+    /// Whether its agent has a leader and knows so many nodes that are well.
+    #[must_use]
+    pub fn sees(&self, nodes: usize) -> bool {
+        let well = self.request("GET", "/v1/health/state/passing", b"");
+        let Ok(reply) = well else { return false };
+        let checks: Vec<serde_json::Value> =
+            serde_json::from_slice(&reply.body).unwrap_or_default();
+        checks.iter().filter(|check| check["CheckID"] == "serfHealth").count() >= nodes
+    }
+
+    /// Loads a cluster of as many nodes as there are servers, each node's services at its own.
+    pub fn load_servers(servers: &[Self], cluster: &Cluster) -> io::Result<()> {
+        let steps = cluster.steps(&servers[0].options.node, Agents::Each);
+        crate::cluster::perform(&steps, |step, target| {
+            let server = &servers[step.agent];
+            let reply = server.request(step.method, target, step.body.as_bytes())?;
+            if reply.status == 200 {
+                return Ok(reply.body);
+            }
+            Err(io::Error::other(format!("{target}: {} {}", reply.status, reply.text())))
+        })
+    }
+}
