@@ -119,7 +119,7 @@ impl Daemon<'_> {
         let Identity { node, fid, endpoint, http_host, http_port, .. } = &identity;
         let address = settings::endpoint(endpoint)?;
         let sockets = Sockets {
-            motr: listen::motr(address).await?,
+            motr: listen::motr(address)?,
             motr_connections_max: self.settings.motr_connections_max,
             http: listen::http(http_host, *http_port).await?,
         };
