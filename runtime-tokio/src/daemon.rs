@@ -115,7 +115,7 @@ impl Daemon<'_> {
         let address = settings::endpoint(endpoint)?;
         let door = Arc::new(self.door(&identity)?);
         let sockets = Sockets {
-            motr: listen::motr(address).await?,
+            motr: listen::motr(address)?,
             motr_connections_max: self.settings.motr_connections_max,
             http: listen::http(http_host, *http_port).await?,
             door: Arc::clone(&door),

@@ -88,7 +88,10 @@ impl Host {
         });
         let mut serving = None;
         if let Some(sockets) = sockets {
-            let (net, max) = (Arc::clone(&self.net), sockets.motr_connections_max);
+            // The core closes those that are too many, the mute ones first; as many again may take
+            // their time to leave.
+            let max = sockets.motr_connections_max.saturating_mul(2);
+            let net = Arc::clone(&self.net);
             tasks.spawn(async move { net::listen(&net, sockets.motr, max).await });
             let (close, closed) = tokio::sync::oneshot::channel::<()>();
             let closed = async {

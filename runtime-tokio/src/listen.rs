@@ -3,7 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// How many processes may wait to be accepted: all of a large cluster's may start at once, and one for
+/// which there is no room here tries again after a second at the earliest.
+const BACKLOG: u32 = 1024;
 
 /// A socket that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
@@ -24,14 +28,17 @@ impl Error {
 }
 
 /// Listens for Motr's processes.
-pub async fn motr(address: SocketAddr) -> Result<TcpListener, Error> {
+pub fn motr(address: SocketAddr) -> Result<TcpListener, Error> {
     let hint = "the address is that of hax's endpoint: --motr-endpoint, or Consul's entry of hax";
-    TcpListener::bind(address).await.map_err(|why| Error {
-        what: "Motr",
-        address: address.to_string(),
-        why,
-        hint,
-    })
+    bind(address).map_err(|why| Error { what: "Motr", address: address.to_string(), why, hint })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // What is left of the connections of an earlier life does not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Listens for HTTP at the first address of `host` that can be had.

@@ -102,7 +102,9 @@ impl<I> Inner<I> {
 
     /// Makes an entry; `None` after the shutdown.
     fn enter(&self, conn: ConnId) -> Option<Task> {
-        let (write, writes) = async_channel::bounded(WRITES_MAX);
+        // Bounded in `write`: a bounded channel would take the memory for all of it at once, also for
+        // the many connections on which only the peer writes.
+        let (write, writes) = async_channel::unbounded();
         let (hold, open) = oneshot::channel();
         let mut table = self.table();
         let table = table.as_mut()?;
@@ -122,7 +124,7 @@ impl<I> Inner<I> {
         let Some(table) = table.as_mut() else { return };
         // It may have broken a moment ago; the core has not heard yet.
         let Some(entry) = table.entries.get(&conn) else { return };
-        if entry.writes.try_send(segments).is_err() {
+        if entry.writes.len() >= WRITES_MAX || entry.writes.try_send(segments).is_err() {
             tracing::warn!(target: "hax", %conn, "closing: the peer does not take {WRITES_MAX} writes");
             table.entries.remove(&conn);
         }

@@ -1,0 +1,173 @@
+//! Peers that are many, or say much, or take nothing: what hax holds for them is bounded.
+#![expect(clippy::disallowed_methods, reason = "a flood is measured in real time")]
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hax_core::base::fid::Fid;
+use hax_core::wire::fop::Fop;
+use hax_core::wire::item::ItemHeader;
+
+use crate::daemon::until;
+use crate::liar::{Liar, confirm};
+use crate::world::World;
+
+/// How many files this program may have open (proc(5), `limits`), and so may the daemon.
+fn files_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
+}
+
+/// As many as are wanted or the system allows, with the reason where that is less.
+fn allowed(wanted: usize) -> usize {
+    let most = files_max().saturating_sub(200);
+    if most < wanted {
+        let why = format!("{most} connections instead of {wanted}: the limit on open files\n");
+        let _ = std::io::stderr().write_all(why.as_bytes());
+    }
+    most.min(wanted)
+}
+
+fn connect(world: &World, n: usize) -> Vec<TcpStream> {
+    (0..n).map(|_| TcpStream::connect(world.place.motr()).unwrap()).collect()
+}
+
+/// Two thousand connections, of which each has said half a frame: 130 MiB if each could make hax keep
+/// the buffer that it reads into, 64 MiB that unfinished frames may take together by the limits, and
+/// less than 1 KiB each if it holds what was sent. 48 MiB leaves 24 KiB for each connection's task,
+/// socket and buffer.
+#[test]
+fn two_thousand_connections_at_once() {
+    let mut world = World::new();
+    let before = world.memory();
+    let n = allowed(2_000);
+    let hello = Liar::new(&world.place).hello();
+    let mut streams = connect(&world, n);
+    for stream in &mut streams {
+        stream.write_all(&hello[..200]).unwrap();
+    }
+    until("all are accepted", || world.hax.facts("ConnAccepted").len() >= n);
+    world.is_well("two thousand connections");
+    let more = world.memory().saturating_sub(before);
+    assert!(more < 48 << 10, "{n} connections take {more} KiB");
+    Liar::new(&world.place).open();
+    drop(streams);
+    until("all are closed", || world.hax.facts("ConnClosed").len() >= n);
+    world.is_well("they have gone");
+}
+
+/// Who says nothing makes room for who speaks.
+#[test]
+fn mute_connections_do_not_keep_others_out() {
+    let mut world = World::with(&["--motr-connections-max", "64"]);
+    let mute = connect(&world, 160);
+    Liar::new(&world.place).open();
+    world.is_well("mute connections");
+    drop(mute);
+}
+
+/// 4 MiB that one peer does not read, 16 MiB of answers kept for requests that come again, and as
+/// much again for the system's allocator.
+const PER_DEAF_PEER: u64 = 40 << 10;
+
+#[test]
+fn who_asks_and_never_reads_is_dropped() {
+    let mut world = World::new();
+    let before = world.memory();
+    let mut liar = Liar::new(&world.place);
+    let (header, ids) = liar.link(Fid::process(9));
+    liar.stops_reading();
+    // Each is answered with 300 bytes: 15 MB in all.
+    for n in 0..50_000 {
+        let header = ItemHeader { xid: 2 + n, xid_min: 2 + n, ..header };
+        let frame = liar.frame(header, Fop::LinkMsg(Box::new(confirm(ids, 1))));
+        liar.say(&frame);
+        if n % 10_000 == 0 {
+            world.is_well("a peer that does not read");
+        }
+    }
+    world.is_well("a peer that does not read");
+    let more = world.memory().saturating_sub(before);
+    assert!(more < PER_DEAF_PEER, "{more} KiB");
+}
+
+#[test]
+fn http_clients_that_never_read_wait_for_themselves() {
+    let mut world = World::new();
+    let before = world.memory();
+    let requests = b"GET /nothing HTTP/1.1\r\nHost: hax\r\n\r\n".repeat(1_000);
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(world.place.http()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // As much as the system takes.
+        while stream.write(&requests).is_ok_and(|n| n == requests.len()) {}
+        streams.push(stream);
+    }
+    world.is_well("clients that do not read");
+    let more = world.memory().saturating_sub(before);
+    // Of each a head's buffer of 64 KiB for what it asks and as much for what it is answered.
+    assert!(more < 50 * 160, "{more} KiB");
+}
+
+/// The peer takes no message in: what it is owed is the latest note of each object, not each message.
+#[test]
+fn who_never_acknowledges_is_owed_no_more_than_there_is() {
+    let mut world = World::new();
+    let before = world.memory();
+    let mut liar = Liar::new(&world.place);
+    liar.link(Fid::process(9));
+    liar.stops_reading();
+    for n in 0..2_000_u64 {
+        let status = if n % 2 == 0 { "critical" } else { "passing" };
+        let index = (1 << 40) + n;
+        let payload = format!(
+            r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:3", "Status": "{status}",
+                "ServiceID": "3", "ModifyIndex": {index}}}]}}]"#
+        );
+        assert_eq!(world.place.ask("POST", "/", payload.as_bytes()).status, 200);
+    }
+    world.is_well("a peer that acknowledges nothing");
+    let sent = world.hax.facts("NotesSent").len();
+    assert!(sent >= 1_000, "the good process was told: {sent}");
+    let more = world.memory().saturating_sub(before);
+    // A message of one note takes less than 1 KiB; kept for each change it would be 2 MiB and more.
+    assert!(more < 16 << 10, "{more} KiB");
+}
+
+/// Garbage as fast as it goes, from several sides, while the good ones are served in time.
+#[test]
+fn garbage_as_fast_as_it_goes() {
+    let mut world = World::new();
+    let before = world.memory();
+    let over = AtomicBool::new(false);
+    let (motr, http) = (world.place.motr(), world.place.http());
+    let hello = Liar::new(&world.place).hello();
+    std::thread::scope(|scope| {
+        for (at, bytes) in [
+            (motr, vec![0xa5; 100_000]),
+            (motr, hello.repeat(300)),
+            (http, b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{]".repeat(300)),
+        ] {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let Ok(mut stream) = TcpStream::connect(at) else { continue };
+                    let _ = stream.write_all(&bytes);
+                }
+            });
+        }
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(5) {
+            let asked = Instant::now();
+            world.is_well("a flood");
+            assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let more = world.memory().saturating_sub(before);
+    assert!(more < 64 << 10, "{more} KiB");
+}

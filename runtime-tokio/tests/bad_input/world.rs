@@ -1,0 +1,95 @@
+//! A daemon with a good process and a Consul double, whose state nothing bad may change.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::channel;
+
+use hax_driver::clock::Clock;
+use hax_sim::cluster::{Cluster, Endpoints, Shape};
+use hax_sim::real::client;
+use hax_tokio::demo::double;
+use serde_json::Value;
+
+use crate::daemon::{Ham, Hax, LIMIT, Place, fid};
+
+/// The good process.
+pub(crate) const GOOD: u64 = 2;
+
+/// A Consul double with hare's configuration of three nodes. It lives as long as the test's program.
+pub(crate) fn consul() -> SocketAddr {
+    let (say, at) = channel();
+    std::thread::spawn(move || {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        rt.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            say.send(listener.local_addr().unwrap()).unwrap();
+            double::serve(listener, "ssu1", Clock::new()).await;
+        });
+    });
+    let at = at.recv().unwrap();
+    let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
+    let send = |method, target: &str, body: &[u8]| client::request(at, LIMIT, method, target, body);
+    let loaded = Cluster::generate(&shape).load("ssu1", |step, target| {
+        let reply = send(step.method, target, step.body.as_bytes()).map_err(|e| e.to_string())?;
+        if reply.status == 200 { Ok(reply.body) } else { Err(reply.text()) }
+    });
+    loaded.unwrap();
+    at
+}
+
+pub(crate) struct World {
+    pub(crate) place: Place,
+    pub(crate) consul: SocketAddr,
+    pub(crate) hax: Hax,
+    good: Ham,
+    kv: Vec<u8>,
+    states: Value,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more flags.
+    pub(crate) fn with(more: &[&str]) -> Self {
+        let (place, consul) = (Place::new(), consul());
+        let mut flags = place.flags(consul);
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let hax = Hax::start(&flags);
+        place.ready();
+        let mut good = place.ham(GOOD);
+        good.entrypoint();
+        good.say("process started");
+        assert_eq!(good.delivered(), 0);
+        let mut world = Self { place, consul, hax, good, kv: Vec::new(), states: Value::Null };
+        (world.kv, world.states) = (world.read(), world.ask());
+        world
+    }
+
+    fn read(&self) -> Vec<u8> {
+        client::request(self.consul, LIMIT, "GET", "/v1/kv/?recurse", b"").unwrap().body
+    }
+
+    fn ask(&mut self) -> Value {
+        let all: Vec<String> = (0..15).map(fid).collect();
+        self.good.say(&format!("nvec-get {}", all.join(" ")));
+        self.good.hears("the states", |said| said["id_of_get"].as_u64().is_some_and(|id| id != 0))
+            ["notes"]
+            .take()
+    }
+
+    /// The good process and a client are served, and nothing has changed.
+    pub(crate) fn is_well(&mut self, after: &str) {
+        assert_eq!(self.ask(), self.states, "after {after}");
+        assert!(self.read() == self.kv, "Consul holds something else after {after}");
+        let reply = self.place.ask("GET", "/readyz", b"");
+        assert_eq!(reply.status, 200, "after {after}: {}", reply.text());
+    }
+
+    /// Resident memory of the daemon, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.hax.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
