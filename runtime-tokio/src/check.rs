@@ -87,7 +87,7 @@ async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyh
     let motr = match settings::endpoint(&who.endpoint) {
         Ok(address) => {
             let at = format!("Motr's processes at {address}");
-            bindable(listen::motr(address).await, at, running)
+            bindable(listen::motr(address), at, running)
         }
         Err(why) => Err(why.to_string()),
     };

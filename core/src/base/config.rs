@@ -84,6 +84,8 @@ pub struct Limits {
     pub queue_entries: usize,
     /// Bytes of an answer of Consul: the configuration of 100,000 objects is 32 MB.
     pub answer_bytes: usize,
+    /// Posted checks that are kept of one process or of one node.
+    pub posted_checks: usize,
     /// Entries of an answer that are decoded in one call of `handle`: about 2 ms.
     pub entries_per_slice: usize,
     /// Bytes of an HTTP request's body.
@@ -135,6 +137,7 @@ impl Default for Limits {
             transaction_bytes: 512 * 1024,
             queue_entries: 1_000,
             answer_bytes: 64 * 1024 * 1024,
+            posted_checks: 64,
             entries_per_slice: 2_000,
             body_bytes: 4 * 1024 * 1024,
         }

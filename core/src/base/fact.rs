@@ -207,6 +207,8 @@ facts! {
     // ---- bridge: HTTP -----------------------------------------------------------------------
     /// A watch payload was taken in.
     Debug WatchPost { http: HttpId, checks: u32 } "{http}: {checks} checks from a watch";
+    /// What a watch posted is newer than Consul itself; it is not believed.
+    Warn PostDistrusted { table: &'static str, index: u64 } "{table}: what was posted is newer than Consul, which is at index {index}: it is dropped and the table read anew";
     /// A request was refused.
     Info HttpRefused { http: HttpId, status: u16, why: Box<str> } "{http}: refused with {status}: {why}";
 

@@ -45,6 +45,8 @@ pub(crate) struct Inbox {
     worked: Option<u64>,
     /// All up to here is known to be worked by Consul.
     stored: u64,
+    /// The newest write of an entry that was posted.
+    newest: u64,
     /// What the messages said of processes, not stored yet.
     views: BTreeMap<Fid, ProcessWord>,
     /// A call is in flight.
@@ -82,24 +84,29 @@ impl Inbox {
     ) -> Result<(), Box<str>> {
         let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
         let mut messages = BTreeMap::new();
+        let mut newest = 0;
         for entry in entries.unwrap_or_default() {
             let n = entry.key.strip_prefix("bq/").and_then(|n| n.parse::<u64>().ok());
             let n = n.ok_or_else(|| format!("not a key of the queue: {}", entry.key))?;
+            newest = newest.max(entry.modify_index);
             messages.insert(n, entry.bytes().map_or(Message::Passed("no base64"), |v| message(&v)));
         }
         let last = messages.keys().next_back().copied().unwrap_or(0);
+        let late = newest <= self.newest;
+        self.newest = self.newest.max(newest);
         if let Some(worked) = &mut self.worked
             && last < *worked
-            && last != 0
+            && !late
         {
-            // Its counter has begun anew (D21 f): all that there is, is new.
+            // Its counter has begun anew (D21 f): all that there is, is new. A post that is only late
+            // is older than what has been seen.
             *worked = 0;
             self.stored = 0;
             self.posted.clear();
         }
         let worked = self.worked.unwrap_or(0);
         self.posted.extend(messages.into_iter().filter(|(n, _)| *n > worked));
-        if last <= self.stored && self.worked.is_some() {
+        if self.worked.is_some() && last <= self.stored {
             cx.http(http, answer::Answer::done());
         } else {
             self.waiting.push((http, last));

@@ -23,6 +23,9 @@ use crate::consul::port::{Answer, Method};
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
 
+/// How often in a row a lane may be refused before it pauses.
+const REFUSALS: u32 = 3;
+
 /// Whose lane it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
@@ -41,6 +44,8 @@ pub(crate) struct Lanes {
 struct Lane {
     work: VecDeque<Work>,
     stage: Stage,
+    /// How often in a row it was refused.
+    refusals: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +124,7 @@ impl Lanes {
     }
 
     pub(crate) fn push(&mut self, key: Key, work: Work) {
-        let none = || Lane { work: VecDeque::new(), stage: Stage::Ready };
+        let none = || Lane { work: VecDeque::new(), stage: Stage::Ready, refusals: 0 };
         self.lanes.entry(key).or_insert_with(none).work.push_back(work);
     }
 
@@ -272,7 +277,6 @@ impl Lanes {
                 batch.parts.iter().filter_map(finish).collect()
             }
             Some((409, Ok(Transaction { errors: Some(errors), .. }))) => {
-                self.backoff.worked();
                 let about = errors.iter().filter_map(|error| batch.ops.get(error.op_index));
                 let about: Vec<_> = about.map(|(op, key)| (op.target, *key)).collect();
                 self.refused(cx, desk, &batch, &about);
@@ -314,15 +318,23 @@ impl Lanes {
             if about.contains(&(Target::Leader, None)) {
                 self.drop_leaders(*key);
             }
-            match reread.is_empty() {
-                true => self.stage(*key, Stage::Ready),
-                false => self.reread_keys(cx, desk.cluster, *key, reread),
+            match (self.is_refused_too_often(*key), reread.is_empty()) {
+                (true, _) => self.wait(cx, *key, reread),
+                (false, true) => self.stage(*key, Stage::Ready),
+                (false, false) => self.reread_keys(cx, desk.cluster, *key, reread),
             }
         }
         if about.is_empty() {
             // Refused for no reason that we know of: not at once again.
             batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
         }
+    }
+
+    /// Counts a refusal. Where writers keep meeting, a pause lets them pass each other.
+    fn is_refused_too_often(&mut self, key: Key) -> bool {
+        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        lane.refusals += 1;
+        lane.refusals > REFUSALS
     }
 
     fn drop_leaders(&mut self, key: Key) {
@@ -415,7 +427,7 @@ impl Lanes {
     /// The first work of a lane is done.
     fn finish(&mut self, key: Key, restart: bool) -> Option<Done> {
         let lane = self.lanes.get_mut(&key)?;
-        lane.stage = Stage::Ready;
+        (lane.stage, lane.refusals) = (Stage::Ready, 0);
         let work = lane.work.pop_front()?;
         if lane.work.is_empty() {
             self.lanes.remove(&key);

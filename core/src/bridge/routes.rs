@@ -110,7 +110,15 @@ fn service_health(
     let checks = payload::checks(&request.body)?;
     let n = u32::try_from(checks.len()).unwrap_or(u32::MAX);
     cx.fact(Fact::WatchPost { http: request.id, checks: n });
-    checks.iter().filter_map(tables::check).for_each(|check| parts.cluster.take_check(check));
+    let most = cx.config().limit.posted_checks;
+    let mut newest = 0;
+    for check in checks.iter().filter_map(tables::check) {
+        let index = check.index;
+        if parts.cluster.take_posted(check, most) {
+            newest = newest.max(index);
+        }
+    }
+    parts.tables.posted(cx, Table::Health, newest);
     Ok(Some(Answer::done()))
 }
 
@@ -129,7 +137,7 @@ fn queue(
 /// The watch of one process's key: information at its `ModifyIndex`, as our own replica's.
 fn process(
     parts: &mut Parts,
-    _: &mut Cx<'_>,
+    cx: &mut Cx<'_>,
     request: &Request,
 ) -> Result<Option<Answer>, Box<str>> {
     let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
@@ -138,7 +146,10 @@ fn process(
         let process = process.ok_or("the key is not processes/<fid>")?;
         let word = entry.bytes().and_then(|value| ProcessWord::from_json(&value));
         let word = word.ok_or("the value is not that of a process")?;
-        parts.cluster.take_word(process, Some(word), entry.modify_index);
+        if parts.cluster.conf().get_process(process).is_some() {
+            parts.cluster.take_word(process, Some(word), entry.modify_index);
+            parts.tables.posted(cx, Table::Processes, entry.modify_index);
+        }
     }
     Ok(Some(Answer::done()))
 }

@@ -32,8 +32,10 @@ impl Parts {
             if !self.stopping() {
                 self.tell_peers(cx);
                 self.leader.consider(cx, &self.cluster);
-                let won = self.lead(cx);
-                if changed || won || core::mem::take(&mut self.rejudge) {
+                self.rejudge |= changed | self.lead(cx);
+                // Nobody is declared dead for what anybody may have posted.
+                if self.rejudge && self.tables.believes_posts() {
+                    self.rejudge = false;
                     self.judge(cx);
                     self.revive(cx);
                 }

@@ -29,6 +29,8 @@ pub(crate) struct Tables {
     pub(crate) consul_answers: bool,
     /// When it did so last.
     pub(crate) contact: Option<Instant>,
+    /// When something was posted last that is newer than what is held.
+    posted: [Option<Moment>; 3],
 }
 
 /// An answer that is being decoded.
@@ -59,6 +61,7 @@ impl Tables {
             decoding,
             consul_answers: false,
             contact: None,
+            posted: [None; 3],
         }
     }
 
@@ -88,6 +91,40 @@ impl Tables {
         for table in Table::ALL {
             self.replicas[table as usize].asked = cx.shared.moment;
             self.prove(cx, table);
+        }
+    }
+
+    /// A watch has posted something of a table, the newest of this index. What is newer than the
+    /// replica has to be so in Consul too: that is looked at.
+    pub(crate) fn posted(&mut self, cx: &mut Cx<'_>, table: Table, newest: u64) {
+        let replica = &mut self.replicas[table as usize];
+        if newest > replica.index {
+            self.posted[table as usize] = Some(cx.shared.moment);
+            replica.asked = cx.shared.moment;
+            self.prove(cx, table);
+        }
+    }
+
+    /// Whether nothing that was posted waits to be proved.
+    pub(crate) fn believes_posts(&self) -> bool {
+        self.posted.iter().all(Option::is_none)
+    }
+
+    /// A table is proved as it was at `sent`: nothing that was posted before can be newer.
+    fn judge_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table, sent: Moment) {
+        if self.posted[table as usize].is_none_or(|posted| posted > sent) {
+            return;
+        }
+        self.posted[table as usize] = None;
+        let index = self.replicas[table as usize].index;
+        let lied = match table {
+            Table::Conf => false,
+            Table::Processes => cluster.distrust_words(index),
+            Table::Health => cluster.distrust_checks(index),
+        };
+        if lied {
+            cx.fact(Fact::PostDistrusted { table: table.name(), index });
+            self.read(cx, table);
         }
     }
 
@@ -149,7 +186,7 @@ impl Tables {
             self.failed(cx, table, Timer::Watch(table));
             return;
         };
-        self.worked(cx, table);
+        self.worked(cx);
         let current = self.replicas[table as usize].index;
         let pause = cx.config().time.reread;
         if answer.index < behind {
@@ -176,9 +213,13 @@ impl Tables {
             self.failed(cx, table, Timer::Prove(table));
             return;
         };
-        self.worked(cx, table);
+        self.worked(cx);
         match self.replicas[table as usize].probed(answer.index.max(1), sent, index_then) {
-            Probed::Fresh => self.prove(cx, table),
+            Probed::Fresh => {
+                self.backoffs[table as usize].worked();
+                self.judge_posted(cx, cluster, table, sent);
+                self.prove(cx, table);
+            }
             Probed::Behind => self.read(cx, table),
             Probed::Backwards => {
                 cx.fact(Fact::ReplicaReset {
@@ -197,7 +238,7 @@ impl Tables {
         match answer.filter(|answer| is_reading(answer)) {
             None => self.failed(cx, table, Timer::Prove(table)),
             Some(answer) => {
-                self.worked(cx, table);
+                self.worked(cx);
                 self.decode(cx, table, answer, Some(sent));
             }
         }
@@ -219,8 +260,7 @@ impl Tables {
         cx.arm(timer, pause);
     }
 
-    fn worked(&mut self, cx: &mut Cx<'_>, table: Table) {
-        self.backoffs[table as usize].worked();
+    fn worked(&mut self, cx: &mut Cx<'_>) {
         self.contact = Some(cx.now.mono);
         if !self.consul_answers {
             self.consul_answers = true;
@@ -257,6 +297,9 @@ impl Tables {
                     self.replicas[table as usize].decoding = false;
                     cx.fact(Fact::ConsulBadAnswer { what: table.name(), why });
                     self.failed(cx, table, Timer::Prove(table));
+                    // Its watch would bring the same again at once.
+                    let pause = self.backoffs[table as usize].failed(&mut cx.shared.jitter);
+                    cx.arm(Timer::Watch(table), pause);
                     self.rearm(cx);
                     return;
                 }
@@ -299,6 +342,10 @@ impl Tables {
         replica.decoding = false;
         replica.index = index;
         replica.proved = replica.proved.max(sent.unwrap_or_default());
+        self.backoffs[table as usize].worked();
+        if let Some(sent) = sent {
+            self.judge_posted(cx, cluster, table, sent);
+        }
         if first {
             let entries = u32::try_from(entries).unwrap_or(u32::MAX);
             cx.fact(Fact::ReplicaLoaded { table: table.name(), index, entries });

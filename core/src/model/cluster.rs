@@ -9,7 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::conf::Conf;
-use super::health::{Check, Concerned, Health, Verdict};
+use super::health::{Check, Concerned, Health, Verdict, host_of};
 use super::states::{self, ProcessWord};
 use super::table::FidTable;
 use crate::base::fid::{Fid, Object};
@@ -252,6 +252,19 @@ impl Cluster {
         });
     }
 
+    /// Drops words of a later index than Consul has. Returns whether there were any.
+    pub fn distrust_words(&mut self, index: u64) -> bool {
+        let before = self.words.len();
+        let stale = &mut self.stale.processes;
+        self.words.retain(|fid, entry| {
+            if entry.index > index {
+                stale.insert(*fid);
+            }
+            entry.index <= index
+        });
+        self.words.len() != before
+    }
+
     /// Forgets a key that Consul does not have (any more).
     pub fn forget_word(&mut self, process: Fid) {
         if self.words.remove(&process).is_some() {
@@ -268,6 +281,25 @@ impl Cluster {
     /// Takes a check unless a newer state of it is known.
     pub fn take_check(&mut self, check: Check) {
         self.health.take(check, &mut self.stale);
+    }
+
+    /// Takes a check that was posted, if it is of a process or a node that is configured, and there
+    /// are not too many of its kind: anybody may post. Returns whether it was taken.
+    pub fn take_posted(&mut self, check: Check, most: usize) -> bool {
+        let configured = match check.process {
+            Some(process) => self.conf.get_process(process).is_some(),
+            None => self.conf.node_of(host_of(&check.node)).is_some(),
+        };
+        let taken = configured && self.health.alike(&check) < most;
+        if taken {
+            self.take_check(check);
+        }
+        taken
+    }
+
+    /// Drops checks of a later index than Consul has. Returns whether there were any.
+    pub fn distrust_checks(&mut self, index: u64) -> bool {
+        self.health.distrust(index, &mut self.stale)
     }
 
     /// Drops the checks that a complete reading at `index` did not have; what is newer stays.

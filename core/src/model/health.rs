@@ -127,6 +127,42 @@ impl Health {
         });
     }
 
+    /// Drops checks of a later index than Consul has: whoever told of them lied. Tells whether there
+    /// were any.
+    pub fn distrust(&mut self, index: u64, concerned: &mut Concerned) -> bool {
+        let mut found = false;
+        let mut keep = |seen: &Seen| {
+            found |= seen.index > index;
+            seen.index <= index
+        };
+        self.nodes.retain(|node, checks| {
+            let before = checks.len();
+            checks.retain(|_, seen| keep(seen));
+            if checks.len() != before {
+                concerned.hosts.insert(host_of(node).into());
+            }
+            !checks.is_empty()
+        });
+        self.services.retain(|process, checks| {
+            let before = checks.len();
+            checks.retain(|_, seen| keep(seen));
+            if checks.len() != before {
+                concerned.processes.insert(*process);
+            }
+            !checks.is_empty()
+        });
+        found
+    }
+
+    /// How many checks are known that count for the same as this one.
+    #[must_use]
+    pub fn alike(&self, check: &Check) -> usize {
+        match check.process {
+            Some(process) => self.services.get(&process).map_or(0, BTreeMap::len),
+            None => self.nodes.get(&check.node).map_or(0, BTreeMap::len),
+        }
+    }
+
     /// Forgets everything: Consul's indexes have begun anew.
     pub fn clear(&mut self) {
         *self = Self::default();

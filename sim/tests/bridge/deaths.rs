@@ -59,15 +59,15 @@ fn a_check_that_recovers_before_the_write_saves_the_process() {
     let ios = lab.fid(0, "ios");
     let post = |status, index| {
         format!(
-            r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:{key}", "Status": "{status}",
+            r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "another", "Status": "{status}",
                 "ServiceID": "{key}", "ModifyIndex": {index}}}]}}]"#,
             key = ios.key
         )
     };
     lab.nodes[0].fault = Some(Fault::Refuses);
-    lab.post(0, "/", &post("critical", 5_000));
+    lab.post(0, "/", &post("critical", 30));
     lab.run(MS * 50);
-    lab.post(0, "/", &post("passing", 5_001));
+    lab.post(0, "/", &post("passing", 31));
     lab.nodes[0].fault = None;
     lab.run(MS * 6_000);
     assert_eq!(lab.word(ios), "DTM_RECOVERED");

@@ -326,13 +326,13 @@ fn d36_checks_count_by_what_they_are_and_not_by_their_place() {
                 "ServiceID": "{service}", "ModifyIndex": {index}}}"#
         )
     };
-    let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 9_000);
+    let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 25);
     // A node whose name begins alike is another.
-    let stranger = check("ssu10", "serfHealth", String::new(), "critical", 9_001);
+    let stranger = check("ssu10", "serfHealth", String::new(), "critical", 26);
     lab.post(0, "/", &format!(r#"[{{"Checks": [{stranger}, {service}]}}]"#));
     assert_eq!(lab.told(0, link, ios), None);
-    let maintenance = check("ssu1", "_node_maintenance", String::new(), "critical", 9_002);
-    let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 9_003);
+    let maintenance = check("ssu1", "_node_maintenance", String::new(), "critical", 27);
+    let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 28);
     for checks in [[&maintenance, &service], [&service, &maintenance]] {
         lab.post(0, "/", &format!(r#"[{{"Checks": [{}, {}]}}]"#, checks[0], checks[1]));
         assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));

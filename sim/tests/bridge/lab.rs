@@ -2,7 +2,7 @@
 //! a bridge tells Motr is kept, links come up as the wire would make them, messages are delivered
 //! at once unless they are held back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use hax_core::base::config::Config;
@@ -40,6 +40,8 @@ pub(crate) struct Lab {
     consul_next: Next,
     cluster: Cluster,
     requests: u64,
+    /// What the bridges have still to be given; the first is being taken.
+    pending: VecDeque<(usize, Input)>,
     /// Who waits for the response to a request.
     asked: BTreeMap<u64, (usize, CallId)>,
 }
@@ -90,6 +92,7 @@ impl Lab {
             cluster,
             requests: 0,
             asked: BTreeMap::new(),
+            pending: VecDeque::new(),
         };
         for node in 0..bridges {
             let name = lab.cluster.catalog[node].name.clone();
@@ -128,8 +131,19 @@ impl Lab {
         Now { mono: self.now, wall }
     }
 
-    /// Gives a bridge an input, and all that follows from it to all concerned.
+    /// Gives a bridge an input, and all that follows from it to all concerned, in order.
     pub(crate) fn input(&mut self, node: usize, input: Input) {
+        self.pending.push_back((node, input));
+        if self.pending.len() > 1 {
+            return;
+        }
+        while let Some((node, input)) = self.pending.front().cloned() {
+            self.give(node, input);
+            self.pending.pop_front();
+        }
+    }
+
+    fn give(&mut self, node: usize, input: Input) {
         let mut out = Vec::new();
         let now = self.at();
         let host = &mut self.nodes[node];

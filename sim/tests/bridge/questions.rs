@@ -68,8 +68,8 @@ fn questions_wait_for_consul_and_nothing_else_waits_for_them() {
     assert_eq!(lab.view(0).questions, 1);
     // What a watch posts is told meanwhile.
     let body = format!(
-        r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:{key}", "Status": "critical",
-            "ServiceID": "{key}", "ModifyIndex": 5000}}]}}]"#,
+        r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "another", "Status": "critical",
+            "ServiceID": "{key}", "ModifyIndex": 30}}]}}]"#,
         key = ios.key
     );
     lab.post(0, "/", &body);

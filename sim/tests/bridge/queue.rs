@@ -14,9 +14,15 @@ const MS: Duration = Duration::from_millis(1);
 
 /// The whole queue as its watch posts it.
 fn posted(messages: &[(u64, String)]) -> String {
+    posted_at(0, messages)
+}
+
+/// The same, of a queue whose counter began after the write `begun`.
+fn posted_at(begun: u64, messages: &[(u64, String)]) -> String {
     let entry = |(n, message): &(u64, String)| {
+        let index = begun + n;
         format!(
-            r#"{{"Key": "bq/{n}", "CreateIndex": 1, "ModifyIndex": 1, "LockIndex": 0, "Flags": 0,
+            r#"{{"Key": "bq/{n}", "CreateIndex": {index}, "ModifyIndex": {index}, "LockIndex": 0, "Flags": 0,
                 "Value": "{}", "Session": ""}}"#,
             STANDARD.encode(message)
         )
@@ -112,6 +118,31 @@ fn d21_the_offset_moves_when_the_work_is_done_and_not_before() {
     assert_eq!(lab.kv("bq-delivered/ssu1"), Some((epoch + 1).to_string()));
     let view = lab.state_in(&format!("ssu1/processes/{far}"));
     assert_eq!(view, "M0_CONF_HA_PROCESS_STOPPED");
+}
+
+#[test]
+fn d21_a_queue_that_begins_anew_is_noticed_and_one_that_is_late_is_not_worked_again() {
+    let mut lab = Lab::new(1);
+    lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", "10");
+    let far = lab.fid(1, "ios");
+    let message = |n: u64| {
+        let text = format!(
+            r#"{{"message_type": "PROCESS-STATE-UPDATE", "payload": {{"fid": "{far}",
+                "state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}}}}"#
+        );
+        (n, text)
+    };
+    let worked = |lab: &mut Lab, body: &str| {
+        let id = lab.post(0, "/watcher/bq", body);
+        lab.run(MS * 50);
+        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+        lab.saw(0, FactKind::QueueWorked)
+    };
+    assert_eq!(worked(&mut lab, &posted(&[message(10), message(11), message(12)])), 2);
+    assert_eq!(worked(&mut lab, &posted(&[message(10), message(11)])), 2, "it is late");
+    assert_eq!(lab.kv("bq-delivered/ssu1").as_deref(), Some("12"));
+    assert_eq!(worked(&mut lab, &posted_at(100, &[message(1), message(2)])), 4, "it began anew");
+    assert_eq!(lab.kv("bq-delivered/ssu1").as_deref(), Some("2"));
 }
 
 #[test]

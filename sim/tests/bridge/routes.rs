@@ -70,18 +70,18 @@ fn a_watch_of_one_process_is_news_at_its_index() {
         let value = base64::engine::general_purpose::STANDARD.encode(value);
         format!(r#"{{"Key": "processes/{far}", "Value": "{value}", "ModifyIndex": {index}}}"#)
     };
-    let id = lab.post(0, "/watcher/processes", &body("STOPPED", 5_000));
+    let id = lab.post(0, "/watcher/processes", &body("STOPPED", 32));
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
     assert_eq!(
         lab.take_told(0, link, far),
         [ObjectState::Failed],
         "a life has ended, and a stopped process is not told as transient on top"
     );
-    lab.post(0, "/watcher/processes", &body("STARTED", 4_999));
+    lab.post(0, "/watcher/processes", &body("STARTED", 31));
     assert_eq!(lab.take_told(0, link, far), [], "it is older");
-    lab.post(0, "/watcher/processes", &body("STARTED", 5_001));
+    lab.post(0, "/watcher/processes", &body("STARTED", 33));
     assert_eq!(lab.take_told(0, link, far), [ObjectState::DtmRecovering]);
-    for bad in ["", "[]", "{}", &body("NONSENSE", 6_000), r#"{"Key": "x", "ModifyIndex": 1}"#] {
+    for bad in ["", "[]", "{}", &body("NONSENSE", 34), r#"{"Key": "x", "ModifyIndex": 1}"#] {
         let id = lab.post(0, "/watcher/processes", bad);
         assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(400), "{bad}");
     }
@@ -145,4 +145,50 @@ fn what_needs_libmotr_says_so_and_unknown_paths_are_unknown() {
         let body: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(body["status_code"], status);
     }
+}
+
+#[test]
+fn what_is_posted_as_newer_than_consul_is_not_believed() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let link = lab.link(0, confd);
+    let check = format!(
+        r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:{key}", "Status": "critical",
+            "ServiceID": "{key}", "ModifyIndex": 1152921504606846976}}]}}]"#,
+        key = ios.key
+    );
+    lab.post(0, "/", &check);
+    lab.run(MS * 10);
+    let told = lab.take_told(0, link, ios);
+    assert_eq!(told, [ObjectState::Transient, ObjectState::Online]);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED", "nobody is declared dead for it");
+    assert_eq!(lab.saw(0, hax_core::base::fact::FactKind::PostDistrusted), 1);
+    // And what is true is taken again.
+    lab.check(0, ios, "critical");
+    lab.run(MS * 500);
+    assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));
+}
+
+#[test]
+fn posted_checks_are_bounded() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, confd);
+    let mut checks = Vec::new();
+    for n in 0..2_000 {
+        let (node, service) = if n % 2 == 0 {
+            (format!("invented{n}"), String::new())
+        } else {
+            ("ssu1".to_owned(), ios.key.to_string())
+        };
+        checks.push(format!(
+            r#"{{"Node": "{node}", "CheckID": "c{n}", "Status": "passing",
+                "ServiceID": "{service}", "ModifyIndex": 3}}"#
+        ));
+    }
+    let id = lab.post(0, "/", &format!(r#"[{{"Checks": [{}]}}]"#, checks.join(",")));
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    let (_, status) = get(&mut lab, "/status");
+    let health = status["replicas"][2]["entries"].as_u64().expect("a number");
+    assert!(health < 100, "{health} checks are kept");
 }
