@@ -209,24 +209,18 @@ impl Inbox {
         };
         match (part, answer.map(|answer| (answer.status, answer))) {
             (Part::Offset, Some((200, answer))) if number(answer).is_some() => {
-                self.begin_at(number(answer).unwrap_or(0), true);
+                self.begin_at(cx, number(answer).unwrap_or(0), true);
             }
-            (Part::Offset, Some((404 | 200, _))) => self.call(cx, Part::End),
-            (Part::End, Some((200, answer))) => {
-                self.begin_at(number(answer).unwrap_or(0), false);
+            (Part::Offset, Some((404, _))) => self.call(cx, Part::End),
+            (Part::End, Some((200, answer))) if number(answer).is_some() => {
+                self.begin_at(cx, number(answer).unwrap_or(0), false);
             }
-            (Part::End, Some((404, _))) => self.begin_at(0, false),
+            (Part::End, Some((404, _))) => self.begin_at(cx, 0, false),
             (Part::Store, Some((200, _))) => {
                 self.backoff.worked();
                 self.storing.clear();
                 self.stored = self.stored.max(self.offset.unwrap_or(0));
-                let stored = self.stored;
-                self.waiting.retain(|(http, last)| {
-                    if *last <= stored {
-                        cx.http(*http, answer::Answer::done());
-                    }
-                    *last > stored
-                });
+                self.answer_waiting(cx);
             }
             _ => {
                 for (process, word) in core::mem::take(&mut self.storing) {
@@ -238,11 +232,23 @@ impl Inbox {
         }
     }
 
-    fn begin_at(&mut self, offset: u64, stored: bool) {
+    /// Answers the posts of which all is worked.
+    fn answer_waiting(&mut self, cx: &mut Cx<'_>) {
+        let stored = self.stored;
+        self.waiting.retain(|(http, last)| {
+            if *last <= stored {
+                cx.http(*http, answer::Answer::done());
+            }
+            *last > stored
+        });
+    }
+
+    fn begin_at(&mut self, cx: &mut Cx<'_>, offset: u64, stored: bool) {
         self.backoff.worked();
         // An offset that is not Consul's yet is written even if nothing follows.
         self.worked = Some(offset);
         self.stored = if stored { offset } else { offset.saturating_sub(1) };
+        self.answer_waiting(cx);
     }
 
     /// Answers all that wait as a stopping bridge does.

@@ -92,8 +92,10 @@ pub(crate) struct Desk<'a> {
     pub(crate) cluster: &'a mut Cluster,
     pub(crate) restarts: &'a mut Restarts,
     pub(crate) queue: &'a mut Queue,
-    /// The session with which we lead.
+    /// The session with which we lead, while that is certain.
     pub(crate) leads: Option<Box<str>>,
+    /// Whether we hold the lock, as far as we know.
+    pub(crate) holds: bool,
 }
 
 impl Desk<'_> {
@@ -185,6 +187,7 @@ impl Lanes {
         let mut told: Vec<(Fid, ProcessWord)> = Vec::new();
         let mut bytes = 0;
         let mut finished = Vec::new();
+        let mut dropped = Vec::new();
         let mut leads = false;
         for (key, lane) in &mut self.lanes {
             if lane.stage != Stage::Ready {
@@ -201,6 +204,9 @@ impl Lanes {
             let plan = work.plan(process, desk.cluster, desk.restarts, &cx.config().node);
             let as_leader = matches!(work.what, What::Died { as_leader: true });
             if as_leader && desk.leads.is_none() {
+                if !desk.holds {
+                    dropped.push(*key);
+                }
                 continue;
             }
             let Plan { mut first, last, told: tells, restart } = plan;
@@ -232,6 +238,8 @@ impl Lanes {
             lane.stage = Stage::Writing;
             parts.push(Part { key: *key, last: whole, restart });
         }
+        // What was in a transaction when the lock was lost, and was not completed by it.
+        dropped.into_iter().for_each(|key| self.drop_leaders(key));
         for (key, restart) in finished {
             done.extend(self.finish(key, restart));
         }
@@ -325,6 +333,8 @@ impl Lanes {
             }
         }
         if about.is_empty() {
+            let why = "refused, and not because of any of its operations".into();
+            cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
             // Refused for no reason that we know of: not at once again.
             batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
         }
@@ -448,10 +458,10 @@ fn take(cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
             match target {
                 Target::Word(process) => {
                     let word = ProcessWord::from_json(&value);
-                    cluster.take_word(process, word, entry.modify_index);
+                    cluster.believe_word(process, word, entry.modify_index);
                 }
                 Target::Entry(object) => {
-                    cluster.take_entry(object, &entry.key, &value, entry.modify_index);
+                    cluster.believe_entry(object, &entry.key, &value, entry.modify_index);
                 }
                 _ => {}
             }

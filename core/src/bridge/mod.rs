@@ -402,6 +402,7 @@ impl Parts {
             restarts: &mut self.restarts,
             queue: &mut self.queue,
             leads: self.leader.session(now).map(Into::into),
+            holds: self.leader.holds(),
         };
         (&mut self.lanes, desk)
     }

@@ -358,23 +358,31 @@ impl Tables {
 impl Decoding {
     fn take_one(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster) -> Option<Result<(), Box<str>>> {
         match &mut self.staged {
-            Staged::Conf(conf) => Some(self.elements.next::<KvEntry<'_>>()?.map(|entry| {
+            Staged::Conf(conf) => Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
                 let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
-                if !entry.bytes().is_some_and(|value| conf.take(path, &value, entry.modify_index)) {
+                // Consul itself makes the base64: where it is none, nothing of this is Consul's.
+                let value = entry.bytes().ok_or("a value is not base64")?;
+                if !conf.take(path, &value, entry.modify_index) {
                     cx.fact(Fact::EntrySkipped { key: entry.key.into() });
                 }
+                Ok(())
             })),
-            Staged::Processes(read) => Some(self.elements.next::<KvEntry<'_>>()?.map(|entry| {
-                let process = entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
-                let word = entry.bytes().and_then(|value| ProcessWord::from_json(&value));
-                if word.is_none() || process.is_none() {
-                    cx.fact(Fact::EntrySkipped { key: entry.key.into() });
-                }
-                if let Some(process) = process {
-                    read.insert(process);
-                    cluster.take_word(process, word, entry.modify_index);
-                }
-            })),
+            Staged::Processes(read) => {
+                Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
+                    let process =
+                        entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
+                    let value = entry.bytes().ok_or("a value is not base64")?;
+                    let word = ProcessWord::from_json(&value);
+                    if word.is_none() || process.is_none() {
+                        cx.fact(Fact::EntrySkipped { key: entry.key.into() });
+                    }
+                    if let Some(process) = process {
+                        read.insert(process);
+                        cluster.take_word(process, word, entry.modify_index);
+                    }
+                    Ok(())
+                }))
+            }
             Staged::Health(read) => Some(self.elements.next::<RawCheck<'_>>()?.map(|raw| {
                 if let Some(check) = check(&raw) {
                     read.insert((check.node.clone(), check.id.clone()));

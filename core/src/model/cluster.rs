@@ -198,9 +198,14 @@ impl Cluster {
 
     /// Takes over one entry of the configuration, by its whole key, unless a newer one is known.
     pub fn take_entry(&mut self, object: Fid, key: &str, value: &[u8], index: u64) {
-        if self.conf.entry(object).is_some_and(|entry| entry.index >= index) {
-            return;
+        if self.conf.entry(object).is_none_or(|entry| entry.index < index) {
+            self.believe_entry(object, key, value, index);
         }
+    }
+
+    /// Takes over one entry of the configuration that was read by itself: it is the truth, whatever
+    /// index is known.
+    pub fn believe_entry(&mut self, object: Fid, key: &str, value: &[u8], index: u64) {
         let path = key.strip_prefix("m0conf/").unwrap_or(key);
         if self.conf.take(path, value, index) {
             self.stale_objects.insert(object);
@@ -238,6 +243,15 @@ impl Cluster {
             self.words.insert(process, Word { word, index });
             self.stale.processes.insert(process);
         }
+    }
+
+    /// Takes over a value of `processes/<fid>` that was read by itself: it is the truth, whatever
+    /// index is known.
+    pub fn believe_word(&mut self, process: Fid, word: Option<ProcessWord>, index: u64) {
+        if let Some(known) = self.words.get_mut(&process) {
+            known.index = known.index.min(index.saturating_sub(1));
+        }
+        self.take_word(process, word, index);
     }
 
     /// Drops the words that a complete reading at `index` did not have; what is newer stays.

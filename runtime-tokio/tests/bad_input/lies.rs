@@ -170,8 +170,8 @@ fn about_bodies() -> Vec<(&'static str, Arc<Lie>, Vec<Says>)> {
             replaces("\"Value\":\"", "\"Value\":\"!"),
             vec![
                 ("RoundFailed", "no resource manager"),
-                ("EntrySkipped", "m0conf/"),
-                ("EntrySkipped", "processes/"),
+                ("ConsulBadAnswer", "m0conf"),
+                ("ConsulBadAnswer", "processes"),
             ],
         ),
         ("deep nesting", says(200, DEEP.as_bytes()), NOT_UNDERSTOOD[..2].to_vec()),
@@ -236,7 +236,6 @@ fn about_answers() -> Vec<(&'static str, Arc<Lie>, Vec<Says>)> {
 
 fn about_transactions() -> Vec<(&'static str, Arc<Lie>, Vec<Says>)> {
     let bad = vec![("ConsulBadAnswer", "transaction")];
-    let conflict = vec![("WriteConflict", "")];
     vec![
         ("a transaction without results", of_transactions(200, r#"{"Results": []}"#), bad.clone()),
         (
@@ -244,11 +243,11 @@ fn about_transactions() -> Vec<(&'static str, Arc<Lie>, Vec<Says>)> {
             of_transactions(200, r#"{"Results": null, "Errors": null}"#),
             bad.clone(),
         ),
-        ("a conflict about nothing", of_transactions(409, r#"{"Errors": null}"#), bad),
+        ("a conflict about nothing", of_transactions(409, r#"{"Errors": null}"#), bad.clone()),
         (
             "a conflict of nobody",
             of_transactions(409, r#"{"Errors": [{"OpIndex": 99, "What": "x"}]}"#),
-            conflict,
+            bad,
         ),
         (
             "a transaction that is not found",

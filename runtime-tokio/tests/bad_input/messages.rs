@@ -63,8 +63,8 @@ fn cases() -> Vec<(&'static str, Message, &'static str, &'static str)> {
         (
             "strange states",
             nvec(NvecKind::Set, notes(1024, ObjectState::Undefined(99))),
-            "MessageIgnored",
-            "NVEC",
+            "DevicesSet",
+            "0 devices",
         ),
         ("no kind", nvec(NvecKind::Undefined(7), notes(3, failed)), "MessageIgnored", "NVEC"),
         ("no message at all", about(LIAR, Body::Undefined(0)), "MessageIgnored", ""),

@@ -71,8 +71,7 @@ fn flags_and_variables() {
         ("HAX_FID", "4", &["--fid", "0xCONTAINER:0xKEY"][..]),
         ("HAX_DRAIN", "soon", &["--drain", "10s"]),
         ("HAX_HTTP_BODY_MAX", "-1", &["--http-body-max"]),
-        ("CONSUL_HTTP_ADDR", "https://h:1", &["CONSUL_HTTP_ADDR", "https:// is not supported"]),
-        ("CONSUL_HTTP_SSL", "true", &["CONSUL_HTTP_SSL"]),
+        ("CONSUL_HTTP_ADDR", "gopher://h:1", &["CONSUL_HTTP_ADDR"]),
         ("HAX_CONFIG", "/nonexistent/hax.toml", &["--config", "/nonexistent/hax.toml"]),
     ] {
         let output = hax(&["--check"]).env(name, value).output().unwrap();
@@ -96,7 +95,7 @@ fn files() {
         (b"no_elect = \"yes\"\n", &["line 1", "boolean"]),
         (b"http_connections_max = 70000\n", &["line 1", "http_connections_max"]),
         (b"http_connections_max = -1\n", &["line 1", "http_connections_max"]),
-        (b"consul = \"https://h:1\"\n", &["line 1", "https:// is not supported"]),
+        (b"consul = \"gopher://h:1\"\n", &["line 1"]),
         (b"motr_endpoint = \"nonsense\"\n", &["nonsense"]),
         (b"log = \"xml\"\n", &["line 1", "unknown variant `xml`"]),
         (b"node = \"a\"\nnode = \"b\"\n", &["line 2", "duplicate key"]),

@@ -64,6 +64,20 @@ impl World {
         });
     }
 
+    /// Consul has seen more writes than any payload of a test says: nobody believes a payload that is
+    /// newer than Consul.
+    pub(crate) fn age(&self) {
+        for n in 0..200 {
+            self.done("PUT", "/v1/kv/age", &n.to_string());
+        }
+        self.done("PUT", "/v1/agent/check/fail/service:3", "");
+        self.done("PUT", "/v1/agent/check/pass/service:3", "");
+        until("the checks are as old", || {
+            let reply = self.consul.request("GET", "/v1/health/state/none", b"").unwrap();
+            reply.index().is_some_and(|index| index > 200)
+        });
+    }
+
     /// A process that has its link.
     pub(crate) fn linked(&self, key: u64) -> Ham {
         let mut ham = self.place.ham(key);
