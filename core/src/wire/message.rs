@@ -227,11 +227,13 @@ fn nvec(from: &mut Reader<'_>) -> Result<Body, Bad> {
 fn notes(from: &mut Reader<'_>, nr: u64) -> Result<Option<Vec<Note>>, Bad> {
     let raw = from.take(NOTES_MAX * NOTE)?;
     let Some(nr) = usize::try_from(nr).ok().filter(|nr| *nr <= NOTES_MAX) else { return Ok(None) };
-    let note = |raw: &[u8]| {
-        let mut from = Reader::new(raw);
-        Ok(Note { fid: from.fid()?, state: ObjectState::from_wire(from.u32()?) })
-    };
-    raw.chunks_exact(NOTE).take(nr).map(note).collect::<Result<_, _>>().map(Some)
+    Ok(Some(raw.as_chunks().0[..nr].iter().map(note).collect()))
+}
+
+fn note(raw: &[u8; NOTE]) -> Note {
+    let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| raw[at + i]));
+    let state = u32::from_le_bytes(core::array::from_fn(|i| raw[16 + i]));
+    Note { fid: Fid::new(word(0), word(8)), state: ObjectState::from_wire(state) }
 }
 
 fn put_notes(notes: &[Note], out: &mut Vec<u8>) {
