@@ -1,0 +1,35 @@
+//! The configurations that are measured.
+
+use hax_sim::cluster::Shape;
+
+/// About what hare makes for 23 nodes (421 processes, 1,908 objects): 437 processes, 2,392 objects.
+#[must_use]
+pub fn nodes23() -> Shape {
+    with(23, 16, 8)
+}
+
+/// The same nodes with disks for 100,000 objects.
+#[must_use]
+pub fn objects100k() -> Shape {
+    with(23, 16, 2130)
+}
+
+/// Two nodes; the second has so many clients that its death is 1,024 notes.
+#[must_use]
+pub fn crowded() -> Shape {
+    let mut shape = with(2, 0, 1);
+    // A client is four objects; hax, confd and IO service, 19.
+    shape.nodes[1].clients = vec![21_501; 251];
+    shape
+}
+
+/// `nodes` nodes with `clients` clients and `drives` data drives each.
+#[must_use]
+pub fn with(nodes: u8, clients: u16, drives: u64) -> Shape {
+    let mut shape = Shape::like_hare(nodes);
+    shape.drives = drives;
+    for node in &mut shape.nodes {
+        node.clients = (0..clients).map(|client| 21_501 + client).collect();
+    }
+    shape
+}
