@@ -1,0 +1,119 @@
+//! What is put beside hax: programs that do the least that the same peers could be answered with.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hax_benches::plain;
+use hax_core::base::fid::Fid;
+use hax_core::base::time::{Instant, Next, Now};
+use hax_core::ha::entrypoint::{Confd, Entrypoint};
+use hax_core::ha::motr::{Command, Event};
+use hax_core::wire::{Config, Endpoint, Input, Output, net};
+use hax_driver::clock::{self, Clock};
+use hax_driver::{Runtime, Tick};
+use hax_tokio::net::{Net, listen};
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+/// What its loop takes.
+enum In {
+    Tick,
+    Net(net::Event),
+}
+
+impl Tick for In {
+    const TICK: Self = Self::Tick;
+}
+
+struct Host {
+    clock: Clock,
+    net: Arc<Net<In>>,
+}
+
+impl Runtime for Host {
+    type Input = In;
+    type Output = net::Command;
+
+    fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        tokio::time::sleep_until(self.clock.at(at).into()).await;
+    }
+
+    fn execute(&mut self, output: net::Command) {
+        self.net.execute(output);
+    }
+}
+
+/// Answers every request for an entrypoint at once with the same one: hax less bridge and Consul.
+pub(crate) async fn constant(address: SocketAddr, confds: u64) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    let (sender, inbox) = hax_driver::inbox(512);
+    let net = Arc::new(Net::new(sender, In::Net));
+    let accepting = Arc::clone(&net);
+    tokio::spawn(async move { listen(&accepting, listener, 4096).await });
+    let mut endpoint = Endpoint::new(Config::new(address, clock::wall().0, 1));
+    let mut host = Host { clock: Clock::new(), net };
+    let answer = Arc::new(entrypoint(confds));
+    let mut said = Vec::new();
+    let machine = |now, input, out: &mut Vec<net::Command>| {
+        let input = match input {
+            In::Tick => Input::Tick,
+            In::Net(event) => Input::Net(event),
+        };
+        let mut next = endpoint.handle(now, input, &mut said);
+        let mut asked = Vec::new();
+        loop {
+            for output in said.drain(..) {
+                match output {
+                    Output::Net(command) => out.push(command),
+                    Output::Motr(Event::Asked(request)) => asked.push(request.entry),
+                    Output::Motr(_) | Output::Fact(_) => {}
+                }
+            }
+            let Some(entry) = asked.pop() else { break };
+            let reply = Command::Reply { entry, reply: Ok(Arc::clone(&answer)) };
+            next = endpoint.handle(now, Input::Motr(reply), &mut said);
+        }
+        debug_assert!(next != Next::Exit, "nobody stops it");
+        next
+    };
+    hax_driver::run(&mut host, &inbox, machine).await;
+    Ok(())
+}
+
+fn entrypoint(confds: u64) -> Entrypoint {
+    let endpoint: Box<str> = "inet:stream:127.0.1.1@22002".into();
+    let confd = |key| Confd { fid: Fid::process(key), endpoint: endpoint.clone() };
+    let confds = (0..confds).map(confd).collect();
+    Entrypoint { quorum: 12, confds, rm: Fid::service(1), rm_endpoint: endpoint }
+}
+
+/// Takes posts, reads them into plain structs and answers 200.
+pub(crate) async fn parsing(address: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let serve = |request: Request<hyper::body::Incoming>| async {
+            let body = request.into_body().collect().await?.to_bytes();
+            let said = if body.is_empty() { 0 } else { plain::read(&body) };
+            let answer = Full::new(Bytes::from_static(b"{}"));
+            let mut response = Response::new(answer);
+            response.headers_mut().insert("x-checks", said.into());
+            Ok::<_, hyper::Error>(response)
+        };
+        tokio::spawn(async move {
+            let http = hyper::server::conn::http1::Builder::new();
+            let _ = http.serve_connection(TokioIo::new(stream), service_fn(serve)).await;
+            Ok::<(), Infallible>(())
+        });
+    }
+}

@@ -1,0 +1,283 @@
+//! Motr processes over real sockets, as cheap as they can be: the load must not be what is measured.
+//! Each listens, has one connection and one session to hax, and may have any number of requests
+//! under way on it. What hax asks of it is answered at once.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use bytes::{Bytes, BytesMut};
+use hax_benches::rig::clock;
+use hax_core::base::fid::Fid;
+use hax_core::base::time::Wall;
+use hax_core::ha::message::{Body, Message};
+use hax_core::wire::fop::{EntrypointReq, Fop, LinkMsg};
+use hax_core::wire::frame::{End, Frames};
+use hax_core::wire::item::{self, ItemHeader};
+use hax_core::wire::packet::{self, Item};
+use hax_core::wire::params::{Cookie, LinkParams, Uint128};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+/// What a peer hears.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A reply to an opening.
+    Opened(Fop),
+    /// An entrypoint; the link's names if it has given one.
+    Answered(LinkParams),
+    /// A message of hax.
+    Said(Box<Message>),
+    /// All messages with lower tags are taken in and acknowledged by hax.
+    Delivered(u64),
+}
+
+/// One process.
+pub(crate) struct Peer {
+    pub(crate) fid: Fid,
+    line: Rc<Line>,
+    heard: mpsc::UnboundedReceiver<(Instant, Heard)>,
+    cookie: Cookie,
+    sender: u64,
+    session: u64,
+    xid: u64,
+    params: LinkParams,
+}
+
+/// What a peer's tasks share.
+struct Line {
+    me: SocketAddr,
+    hax: SocketAddr,
+    frames: Cell<u64>,
+    /// To the task that writes.
+    out: mpsc::UnboundedSender<Bytes>,
+    /// Our own next tag.
+    out_next: Cell<u64>,
+    /// All of hax' messages with lower tags are taken in.
+    taken: Cell<u64>,
+}
+
+impl Line {
+    fn frame(&self, header: ItemHeader, fop: Fop) -> Bytes {
+        self.frames.set(self.frames.get() + 1);
+        let src = End { addr: self.me, cookie: (self.frames.get(), 0) };
+        let dst = End { addr: self.hax, cookie: (0, 0) };
+        packet::encode(src, dst, &[Item { header, fop }]).into()
+    }
+
+    /// Answers what hax asks, and returns what is to be told.
+    fn take(&self, Item { header, fop }: Item, mut tell: impl FnMut(Heard)) {
+        let reply = |fop: Fop| {
+            let frame = self.frame(header.reply(fop.opcode()), fop);
+            let _ = self.out.send(frame);
+        };
+        match fop {
+            Fop::ConnEstablish => reply(Fop::ConnEstablishRep { rc: 0, sender: 7 }),
+            Fop::SessionEstablish { sender } => {
+                reply(Fop::SessionEstablishRep { rc: 0, session: 9, sender });
+            }
+            Fop::LinkMsg(msg) => {
+                let new = msg.nr != 0 && msg.tag >= self.taken.get();
+                if new {
+                    self.taken.set(msg.tag + 2);
+                }
+                let (out_next, in_delivered) = (self.out_next.get(), self.taken.get());
+                reply(Fop::LinkMsgRep { rc: 0, out_next, in_delivered });
+                tell(Heard::Delivered(msg.in_delivered));
+                msg.message.filter(|_| new).into_iter().for_each(|m| tell(Heard::Said(m)));
+            }
+            Fop::LinkMsgRep { in_delivered, .. } => tell(Heard::Delivered(in_delivered)),
+            Fop::EntrypointRep(rep) => tell(Heard::Answered(rep.params)),
+            fop => tell(Heard::Opened(fop)),
+        }
+    }
+}
+
+impl Peer {
+    /// A process with a connection and a session to `hax`. It reads while `gate` is open.
+    pub(crate) async fn connect(
+        fid: Fid,
+        hax: SocketAddr,
+        gate: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let me = listener.local_addr()?;
+        let stream = TcpStream::connect(hax).await.context("hax listens")?;
+        stream.set_nodelay(true)?;
+        let (read, write) = stream.into_split();
+        let (out, writes) = mpsc::unbounded_channel();
+        let (tell, heard) = mpsc::unbounded_channel();
+        let (frames, out_next) = (Cell::new(0), Cell::new(0));
+        let line = Rc::new(Line { me, hax, frames, out, out_next, taken: Cell::new(0) });
+        tokio::task::spawn_local(write_all(write, writes));
+        let own = Rc::clone(&line);
+        tokio::task::spawn_local(async move {
+            // Nothing comes on our own connection but its end.
+            let _read = read;
+            while let Ok((stream, _)) = listener.accept().await {
+                let read = read_all(stream, Rc::clone(&own), tell.clone(), gate.clone());
+                tokio::task::spawn_local(read);
+            }
+        });
+        let (cookie, params) = (Cookie::NONE, LinkParams::default());
+        let sender = item::NONE;
+        let mut peer = Self { fid, line, heard, cookie, sender, session: 0, xid: 0, params };
+        peer.open().await?;
+        Ok(peer)
+    }
+
+    fn header(&mut self, opcode: u32, xid: u64, xid_min: u64) -> ItemHeader {
+        let uuid = Uint128 { hi: 1, lo: u64::from(self.line.me.port()) };
+        let cookie = Uint128 { hi: 1, lo: self.line.frames.get() + 1 };
+        let (sender, session) = (self.sender, self.session);
+        ItemHeader { opcode, flags: 1, epoch: 0, uuid, sender, session, xid_min, xid, cookie }
+    }
+
+    async fn open(&mut self) -> anyhow::Result<()> {
+        let header = self.header(32, item::NONE, 0);
+        let _ = self.line.out.send(self.line.frame(header, Fop::ConnEstablish));
+        let (_, Heard::Opened(Fop::ConnEstablishRep { sender, .. })) = self.hear().await? else {
+            bail!("no connection");
+        };
+        self.sender = sender;
+        let header = self.header(34, 1, 1);
+        let _ = self.line.out.send(self.line.frame(header, Fop::SessionEstablish { sender }));
+        let (_, Heard::Opened(Fop::SessionEstablishRep { session, .. })) = self.hear().await?
+        else {
+            bail!("no session");
+        };
+        self.session = session;
+        Ok(())
+    }
+
+    /// The frame of a request for the entrypoint: a first one as long as there is no link.
+    pub(crate) fn asks(&mut self) -> Bytes {
+        self.xid += 1;
+        let header = self.header(117, self.xid, 1);
+        let first = self.params == LinkParams::default();
+        let req = EntrypointReq {
+            first: first.into(),
+            generation: self.xid,
+            process: self.fid,
+            params: self.params,
+            git_rev: (*b"e2e").into(),
+            pid: 1,
+            cookie_expected: self.cookie,
+        };
+        self.line.frame(header, Fop::EntrypointReq(Box::new(req)))
+    }
+
+    /// The frame of a message, and the tag below which hax says that it has it.
+    pub(crate) fn says(&mut self, body: Body) -> (Bytes, u64) {
+        self.xid += 1;
+        let header = self.header(207, self.xid, 1);
+        let tag = self.line.out_next.get();
+        self.line.out_next.set(tag + 2);
+        let message = Message { fid: self.fid, ..Message::new(Wall(1), body) };
+        let msg = LinkMsg {
+            nr: 1,
+            message: Some(Box::new(message)),
+            tag,
+            ids: self.params.ids,
+            out_next: tag + 2,
+            in_delivered: self.line.taken.get(),
+            seq: self.xid,
+        };
+        (self.line.frame(header, Fop::LinkMsg(Box::new(msg))), tag)
+    }
+
+    /// Hands over what is to be written.
+    pub(crate) fn write(&self, bytes: Bytes) {
+        let _ = self.line.out.send(bytes);
+    }
+
+    /// What it hears next, and when that was.
+    pub(crate) async fn hear(&mut self) -> anyhow::Result<(Instant, Heard)> {
+        self.heard.recv().await.context("hax is gone")
+    }
+
+    /// The next entrypoint; the link that comes with the first is this peer's from then on.
+    pub(crate) async fn answered(&mut self) -> anyhow::Result<Instant> {
+        loop {
+            let (at, heard) = self.hear().await?;
+            if let Heard::Answered(params) = heard {
+                if self.params == LinkParams::default() {
+                    self.params = params;
+                    self.line.out_next.set(params.tags_local.next);
+                    self.line.taken.set(params.tags_remote.delivered);
+                }
+                return Ok(at);
+            }
+        }
+    }
+
+    /// Waits until hax has taken in the message with this tag.
+    pub(crate) async fn delivered(&mut self, tag: u64) -> anyhow::Result<Instant> {
+        loop {
+            if let (at, Heard::Delivered(below)) = self.hear().await?
+                && below > tag
+            {
+                return Ok(at);
+            }
+        }
+    }
+
+    /// The next statement of hax: how many notes are in it.
+    pub(crate) async fn told(&mut self) -> anyhow::Result<(Instant, Box<Message>)> {
+        loop {
+            if let (at, Heard::Said(message)) = self.hear().await? {
+                return Ok((at, message));
+            }
+        }
+    }
+
+    /// Forgets what has been heard so far; how many notes that were.
+    pub(crate) fn drain(&mut self) -> usize {
+        let mut notes = 0;
+        while let Ok((_, heard)) = self.heard.try_recv() {
+            if let Heard::Said(message) = heard
+                && let Body::Nvec(nvec) = message.body
+            {
+                notes += nvec.notes.len();
+            }
+        }
+        notes
+    }
+}
+
+async fn write_all(mut to: OwnedWriteHalf, mut writes: mpsc::UnboundedReceiver<Bytes>) {
+    while let Some(bytes) = writes.recv().await {
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_all(
+    mut from: TcpStream,
+    line: Rc<Line>,
+    tell: mpsc::UnboundedSender<(Instant, Heard)>,
+    mut gate: watch::Receiver<bool>,
+) {
+    let mut frames = Frames::default();
+    let mut buffer = BytesMut::with_capacity(16 << 10);
+    while gate.wait_for(|open| *open).await.is_ok() {
+        buffer.reserve(16 << 10);
+        if !matches!(from.read_buf(&mut buffer).await, Ok(n) if n > 0) {
+            return;
+        }
+        let at = clock();
+        frames.feed(buffer.split().freeze());
+        while let Ok(Some((_, payload))) = frames.cut() {
+            for item in packet::decode(&payload).into_iter().flatten().flatten() {
+                line.take(item, |heard| {
+                    let _ = tell.send((at, heard));
+                });
+            }
+        }
+    }
+}
