@@ -19,6 +19,8 @@ use crate::model::News;
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
+    /// A link that is up may want everything.
+    wanted: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ impl Links {
             wants_all,
         };
         self.links.insert(link, new);
+        self.wanted |= wants_all;
     }
 
     /// Each link, its process, whether it is up, messages in flight and notes owed.
@@ -79,6 +82,7 @@ impl Links {
         cx.shared.timers.disarm(Timer::Grace(id));
         if let Some(link) = self.links.get_mut(&id) {
             link.up = true;
+            self.wanted |= link.wants_all;
             self.pay(cx, id);
         }
     }
@@ -174,6 +178,9 @@ impl Links {
 
     /// Tells everything to the links that want it.
     pub(crate) fn catch_up(&mut self, cx: &mut Cx<'_>, all: impl Fn() -> Vec<Note>) {
+        if !core::mem::take(&mut self.wanted) {
+            return;
+        }
         let wanting = |(_, link): &(&LinkId, &Link)| link.up && link.wants_all;
         let ids: Vec<LinkId> = self.links.iter().filter(wanting).map(|(id, _)| *id).collect();
         for id in ids {
