@@ -129,7 +129,7 @@ facts! {
 
     // ---- bridge: entrypoints ----------------------------------------------------------------
     /// A process asks for its entrypoint.
-    Info EntrypointAsked { entry: EntryId, process: Fid, first: bool } "{entry}: {process} asks for its entrypoint (first: {first})";
+    Debug EntrypointAsked { entry: EntryId, process: Fid, first: bool } "{entry}: {process} asks for its entrypoint (first: {first})";
     /// An entrypoint request has its answer.
     Info EntrypointAnswered { entry: EntryId, process: Fid, confds: u32, us: u64 } "{entry}: {process} has its entrypoint with {confds} confds after {us} µs";
     /// An entrypoint request was told to ask again.
