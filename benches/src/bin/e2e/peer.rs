@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// What a peer hears.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) enum Heard {
 pub(crate) struct Peer {
     pub(crate) fid: Fid,
     line: Rc<Line>,
+    /// They end with the peer, and its connections with them.
+    _tasks: JoinSet<()>,
     heard: mpsc::UnboundedReceiver<(Instant, Heard)>,
     cookie: Cookie,
     sender: u64,
@@ -113,24 +116,27 @@ impl Peer {
         let (tell, heard) = mpsc::unbounded_channel();
         let (frames, out_next) = (Cell::new(0), Cell::new(0));
         let line = Rc::new(Line { me, hax, frames, out, out_next, taken: Cell::new(0) });
-        tokio::task::spawn_local(write_all(write, writes));
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(write_all(write, writes));
         let own = Rc::clone(&line);
-        tokio::task::spawn_local(async move {
+        tasks.spawn_local(async move {
             // Nothing comes on our own connection but its end.
             let _read = read;
+            let mut readers = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let read = read_all(stream, Rc::clone(&own), tell.clone(), gate.clone());
-                tokio::task::spawn_local(read);
+                readers.spawn_local(read);
             }
         });
         let (cookie, params) = (Cookie::NONE, LinkParams::default());
         let sender = item::NONE;
-        let mut peer = Self { fid, line, heard, cookie, sender, session: 0, xid: 0, params };
+        let mut peer =
+            Self { fid, line, _tasks: tasks, heard, cookie, sender, session: 0, xid: 0, params };
         peer.open().await?;
         Ok(peer)
     }
 
-    fn header(&mut self, opcode: u32, xid: u64, xid_min: u64) -> ItemHeader {
+    fn header(&self, opcode: u32, xid: u64, xid_min: u64) -> ItemHeader {
         let uuid = Uint128 { hi: 1, lo: u64::from(self.line.me.port()) };
         let cookie = Uint128 { hi: 1, lo: self.line.frames.get() + 1 };
         let (sender, session) = (self.sender, self.session);

@@ -105,18 +105,23 @@ impl Program {
         client::request(self.http, Duration::from_secs(5), "GET", path, b"")
     }
 
-    /// The sum over all samples of a metric.
-    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+    /// The values of all samples of a metric.
+    fn samples<T: std::str::FromStr>(&self, name: &str) -> anyhow::Result<Vec<T>> {
         let text = self.get("/metrics")?.text();
         let own = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
         });
-        Ok(own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        Ok(own.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect())
+    }
+
+    /// The sum over all samples of a metric.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        Ok(self.samples::<f64>(name)?.iter().sum())
     }
 
     /// Requests to Consul that have been answered so far.
     pub(crate) fn consul_requests(&self) -> anyhow::Result<u64> {
-        Ok(self.metric("hax_consul_request_duration_seconds_count")? as u64)
+        Ok(self.samples::<u64>("hax_consul_request_duration_seconds_count")?.iter().sum())
     }
 
     /// Resident memory in MiB.
