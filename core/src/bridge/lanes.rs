@@ -5,7 +5,6 @@
 //! arrives late changes nothing. What a work takes is planned anew for each try; where that is more
 //! than a transaction holds, what follows is written first, and what completes it last.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -93,7 +92,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) restarts: &'a mut Restarts,
     pub(crate) queue: &'a mut Queue,
     /// The session with which we lead, while that is certain.
-    pub(crate) leads: Option<Box<str>>,
+    pub(crate) leads: Option<&'a str>,
     /// Whether we hold the lock, as far as we know.
     pub(crate) holds: bool,
 }
@@ -246,7 +245,7 @@ impl Lanes {
         if parts.is_empty() {
             return None;
         }
-        if let Some(session) = desk.leads.as_ref().filter(|_| leads) {
+        if let Some(session) = desk.leads.filter(|_| leads) {
             ops.push((Op::leads(session), None));
         }
         let appended = u64::try_from(told.len()).unwrap_or(u64::MAX);

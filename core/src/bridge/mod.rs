@@ -401,7 +401,7 @@ impl Parts {
             cluster: &mut self.cluster,
             restarts: &mut self.restarts,
             queue: &mut self.queue,
-            leads: self.leader.session(now).map(Into::into),
+            leads: self.leader.session(now),
             holds: self.leader.holds(),
         };
         (&mut self.lanes, desk)
