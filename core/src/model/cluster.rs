@@ -468,12 +468,10 @@ impl Cluster {
     /// Whether health contradicts that a process has stopped, which it did not say itself: its
     /// checks failed for a while and pass again.
     fn judges_alive(&self, process: Fid) -> bool {
-        let Some(Word { word: Some(word), index }) = self.words.get(&process) else { return false };
-        let host = self.conf.host_of(process);
-        word.state == ProcessEventKind::Stopped
+        let word = self.words.get(&process).and_then(|entry| entry.word);
+        word.is_some_and(|word| word.state == ProcessEventKind::Stopped)
             && self.lived.contains_key(&process)
-            && self.health.verdict(process, host) == Verdict::Passing
-            && self.health.unchanged_since(process, host).is_some_and(|since| since > *index)
+            && self.health.verdict(process, self.conf.host_of(process)) == Verdict::Passing
     }
 
     /// The event to be stored for `event`: a confd and the bridge itself have nothing to replay,

@@ -210,12 +210,6 @@ impl Health {
         self.counting(process, host).filter(|seen| !seen.passing).map(|seen| seen.since).max()
     }
 
-    /// Since which index all checks of a process, and of its node, have been as they are.
-    #[must_use]
-    pub fn unchanged_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
-        self.counting(process, host).map(|seen| seen.since).max()
-    }
-
     /// The checks that count for a process.
     fn counting(&self, process: Fid, host: Option<&str>) -> impl Iterator<Item = &Seen> {
         let newest = self.services.get(&process).and_then(|checks| {

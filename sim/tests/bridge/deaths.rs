@@ -149,3 +149,17 @@ fn a_process_that_said_itself_that_it_has_stopped_is_not_taken_back() {
     lab.run(MS * 800);
     assert_eq!(lab.word(ios), "STOPPED");
 }
+
+#[test]
+fn a_check_that_passes_again_while_the_death_is_written_takes_it_back() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.check(0, ios, "warning");
+    // Consul acts on the write, and the answer to it is lost: meanwhile the check passes.
+    lab.nodes[0].fault = Some(Fault::Loses);
+    lab.run(MS * 300);
+    lab.check(0, ios, "passing");
+    lab.nodes[0].fault = None;
+    lab.run(MS * 6_000);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED");
+}
