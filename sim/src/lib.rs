@@ -7,5 +7,6 @@
 
 pub mod cluster;
 pub mod consul;
+pub mod fuzz;
 #[cfg(feature = "real")]
 pub mod real;
