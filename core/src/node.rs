@@ -53,6 +53,8 @@ pub enum Output {
 pub enum ExitReason {
     /// It was told to.
     Stopped,
+    /// It was told to, and had to leave events that are not written.
+    DrainTimedOut,
     /// A message on which the specification demands it.
     UnexpectedMessage,
 }
@@ -139,9 +141,11 @@ impl Node {
     /// Why it has exited.
     #[must_use]
     pub fn exit(&self) -> ExitReason {
-        match self.bridge.view().unexpected {
-            true => ExitReason::UnexpectedMessage,
-            false => ExitReason::Stopped,
+        let view = self.bridge.view();
+        match (view.unexpected, view.timed_out) {
+            (true, _) => ExitReason::UnexpectedMessage,
+            (false, true) => ExitReason::DrainTimedOut,
+            (false, false) => ExitReason::Stopped,
         }
     }
 }

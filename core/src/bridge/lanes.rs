@@ -5,6 +5,7 @@
 //! arrives late changes nothing. What a work takes is planned anew for each try; where that is more
 //! than a transaction holds, what follows is written first, and what completes it last.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -17,7 +18,7 @@ use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId};
 use crate::base::retry::Backoff;
-use crate::consul::json::{self, KvEntry, Transaction};
+use crate::consul::json::{self, KvEntry, OpError, Transaction};
 use crate::consul::port::{Answer, Method};
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
@@ -30,6 +31,16 @@ const REFUSALS: u32 = 3;
 pub(crate) enum Key {
     Process(Fid),
     Devices,
+}
+
+impl Key {
+    /// The process; none for devices, which may be of many.
+    fn process(self) -> Fid {
+        match self {
+            Self::Process(process) => process,
+            Self::Devices => Fid::ZERO,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -192,14 +203,14 @@ impl Lanes {
             if lane.stage != Stage::Ready {
                 continue;
             }
-            let Some(work) = lane.work.front() else { continue };
-            if matches!(work.what, What::Began) && !desk.restarts.is_loaded() {
-                continue;
+            let process = key.process();
+            let Some(work) = lane.work.front_mut() else { continue };
+            if let What::Began(start) = &mut work.what {
+                if !desk.restarts.is_loaded() {
+                    continue;
+                }
+                *start = start.or_else(|| desk.restarts.start(process, desk.cluster));
             }
-            let process = match key {
-                Key::Process(process) => *process,
-                Key::Devices => Fid::ZERO,
-            };
             let plan = work.plan(process, desk.cluster, desk.restarts, &cx.config().node);
             let as_leader = matches!(work.what, What::Died { as_leader: true });
             if as_leader && desk.leads.is_none() {
@@ -213,9 +224,13 @@ impl Lanes {
                 finished.push((*key, restart));
                 continue;
             }
-            // The lock's check, the queue's counter and its entry come on top.
+            // Two writes of one key would refuse each other.
+            let mut written = first.iter().chain(&last);
+            if written.any(|op| ops.iter().any(|(other, _)| other.key == op.key)) {
+                continue;
+            }
+            // The lock's check, the queue's counter and its entry come on top, and take less than this.
             let spare = limit.transaction_ops.saturating_sub(3 + told.len());
-            // An entry of the queue and its counter take less than these.
             let room = limit.transaction_bytes.saturating_sub(bytes + told.len() * 512 + 1024);
             let size = first.iter().chain(&last).map(Op::len).sum::<usize>();
             let whole = ops.len() + first.len() + last.len() <= spare && size <= room;
@@ -223,11 +238,7 @@ impl Lanes {
                 told.extend(tells.map(|word| (process, word)));
                 first.extend(last);
             } else if ops.is_empty() && !first.is_empty() {
-                // More than a transaction holds: what follows goes first, as much as there is room.
-                let mut left = room;
-                let fits = |op: &&Op| left.checked_sub(op.len()).map(|rest| left = rest).is_some();
-                let n = first.iter().take(spare).take_while(fits).count();
-                first.truncate(n.max(1));
+                first.truncate(fitting(&first, spare, room));
             } else {
                 continue;
             }
@@ -284,6 +295,11 @@ impl Lanes {
                 batch.parts.iter().filter_map(finish).collect()
             }
             Some((409, Ok(Transaction { errors: Some(errors), .. }))) => {
+                if let Some(why) = errors.iter().find_map(OpError::refusal) {
+                    cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+                    batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+                    return Vec::new();
+                }
                 let about = errors.iter().filter_map(|error| batch.ops.get(error.op_index));
                 let about: Vec<_> = about.map(|(op, key)| (op.target, *key)).collect();
                 self.refused(cx, desk, &batch, &about);
@@ -362,18 +378,25 @@ impl Lanes {
         key: Key,
         targets: BTreeSet<Target>,
     ) {
-        for target in &targets {
-            let path = match target {
-                Target::Word(process) => alloc::format!("processes/{process}"),
-                Target::Entry(object) => {
-                    cluster.conf().entry(*object).map_or_else(Default::default, |e| (*e.key).into())
-                }
+        let mut reading = BTreeSet::new();
+        for target in targets {
+            let path: Box<str> = match target {
+                Target::Word(process) => alloc::format!("processes/{process}").into(),
+                // What is not configured any more needs no reading: nothing is written to it.
+                Target::Entry(object) => match cluster.conf().entry(object) {
+                    Some(entry) => entry.key.clone(),
+                    None => continue,
+                },
                 _ => continue,
             };
-            cx.fact(Fact::WriteConflict { key: path.as_str().into() });
-            cx.get(Job::Reread(key, *target), read_target(&path));
+            cx.get(Job::Reread(key, target), read_target(&path));
+            cx.fact(Fact::WriteConflict { key: path });
+            reading.insert(target);
         }
-        self.stage(key, Stage::Rereading(targets));
+        match reading.is_empty() {
+            true => self.stage(key, Stage::Ready),
+            false => self.stage(key, Stage::Rereading(reading)),
+        }
     }
 
     /// A key that met another writer was read again.
@@ -443,6 +466,12 @@ impl Lanes {
         }
         Some(Done { key, work, restart })
     }
+}
+
+/// How many of these a transaction holds: more than it holds is written in parts, what follows first.
+fn fitting(ops: &[Op], most: usize, mut room: usize) -> usize {
+    let fits = |op: &&Op| room.checked_sub(op.len()).map(|rest| room = rest).is_some();
+    ops.iter().take(most).take_while(fits).count().max(1)
 }
 
 /// Takes over what a key holds; false if the answer says nothing.
