@@ -295,9 +295,8 @@ impl Cluster {
                 node.is_some() && !self.health.is_renamed(&check.node)
             }
         };
-        let (known, alike) = self.health.alike(&check);
-        let news = !known || check.index > replica;
-        let taken = configured && news && (known || alike < most);
+        let news = check.index > replica || !self.health.is_confirmed(&check);
+        let taken = configured && news && self.health.alike(&check) < most;
         if taken {
             self.health.take(check, Source::Post, &mut self.stale);
         }

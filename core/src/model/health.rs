@@ -166,17 +166,25 @@ impl Health {
         found
     }
 
-    /// Whether this check is known, and how many are that count for the same.
+    /// Whether a reading had this check.
     #[must_use]
-    pub fn alike(&self, check: &Check) -> (bool, usize) {
+    pub fn is_confirmed(&self, check: &Check) -> bool {
+        let seen = match check.process {
+            Some(process) => self
+                .services
+                .get(&process)
+                .and_then(|checks| checks.get(&(check.node.clone(), check.id.clone()))),
+            None => self.nodes.get(&check.node).and_then(|checks| checks.get(&check.id)),
+        };
+        seen.is_some_and(|seen| !seen.posted)
+    }
+
+    /// How many checks are known that count for the same as this one.
+    #[must_use]
+    pub fn alike(&self, check: &Check) -> usize {
         match check.process {
-            Some(process) => self.services.get(&process).map_or((false, 0), |checks| {
-                (checks.keys().any(|(n, id)| *n == check.node && *id == check.id), checks.len())
-            }),
-            None => self
-                .nodes
-                .get(&check.node)
-                .map_or((false, 0), |checks| (checks.contains_key(&check.id), checks.len())),
+            Some(process) => self.services.get(&process).map_or(0, BTreeMap::len),
+            None => self.nodes.get(&check.node).map_or(0, BTreeMap::len),
         }
     }
 
