@@ -29,6 +29,7 @@ mod define;
 mod http;
 mod info;
 mod kv;
+mod peek;
 mod read;
 mod session;
 mod store;
@@ -53,6 +54,7 @@ pub use http::{AgentId, Request, RequestId, Response};
 use http::{Answer, Target};
 use store::Store;
 use watch::Watcher;
+pub use peek::{CheckView, Held};
 pub use watch::{Post, Watch, WatchId};
 
 /// The largest value of a key, and the largest body of a transaction.
