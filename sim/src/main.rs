@@ -14,7 +14,7 @@ fn main() {
         if let Some(v) = out.violation {
             println!("seed {seed}: {} — {}", v.rule, v.what);
             if a.len() > 3 {
-                let out = world::run(&mut stage, &mut Seed::new(seed, 1500), Wanted { lines: true, ..Wanted::default() });
+                let out = world::run(&mut stage, &mut Seed::new(seed, 1500), Wanted { lines: 1_000_000, ..Wanted::default() });
                 for l in out.lines { println!("{l}"); }
                 return;
             }

@@ -218,6 +218,7 @@ impl Rpc {
     /// Ends session and connection, politely. [`Up::Ended`] follows.
     pub(crate) fn close(&mut self, now: Instant, id: CallerId, out: &mut dyn Out) {
         self.timers.disarm(Timer::Caller(id));
+        self.take_back(id);
         let Some(caller) = self.callers.get_mut(&id) else { return };
         caller.paused = false;
         let then = caller.close(&mut self.mint);
@@ -227,7 +228,16 @@ impl Rpc {
     /// Drops a caller whose peer would not understand an end. Nothing follows.
     pub(crate) fn forget(&mut self, id: CallerId) {
         self.timers.disarm(Timer::Caller(id));
+        self.take_back(id);
         self.callers.remove(&id);
+    }
+
+    /// Drops what is in flight if it still waits for a connection: it is being given up.
+    fn take_back(&mut self, id: CallerId) {
+        let Some(caller) = self.callers.get(&id) else { return };
+        if let Some(key) = caller.in_flight() {
+            self.conns.unqueue(caller.to, key);
+        }
     }
 
     fn send_now(&mut self, now: Instant, id: CallerId, out: &mut dyn Out) {

@@ -223,7 +223,7 @@ impl World<'_> {
         let mut out = std::mem::take(&mut self.consul.out);
         let next = self.consul.double.handle(now, request, &mut out);
         if let Some(body) = write {
-            self.oracle.consul_wrote(self.now, Some(hax), &body, &self.consul.double);
+            self.oracle.consul_wrote(Some(hax), &body, &self.consul.double);
         }
         if !waits {
             // The connection is closed: nobody is there any more.
@@ -397,7 +397,7 @@ impl World<'_> {
             }
             _ => true,
         });
-        self.oracle.consul_wrote(self.now, None, &[], &self.consul.double);
+        self.oracle.consul_wrote(None, &[], &self.consul.double);
         self.after_consul(out, next);
         body
     }

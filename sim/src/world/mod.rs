@@ -22,8 +22,6 @@ mod stranger;
 mod swarm;
 pub mod trace;
 
-use std::collections::VecDeque;
-
 use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::base::time::{Instant, Now, Wall};
@@ -53,8 +51,8 @@ const EPOCH: u64 = 1_700_000_000_000_000_000;
 pub struct Wanted {
     /// The bug that is planted.
     pub mutant: Option<Mutant>,
-    /// The last lines and the journals.
-    pub lines: bool,
+    /// So many of the last lines, and the journals.
+    pub lines: usize,
 }
 
 /// What came of a run.
@@ -131,7 +129,7 @@ pub fn run_swarm(
         steps,
         time: now,
         facts,
-        lines: trace.lines.unwrap_or_default().into(),
+        lines: trace.lines.into(),
         journals,
     }
 }
@@ -140,7 +138,6 @@ impl<'c> World<'c> {
     fn new(stage: &mut Stage, swarm: Swarm, choice: &'c mut dyn Choice, wanted: Wanted) -> Self {
         let stage::Set { consul, haxes, cast, objects, people } = stage.set(&swarm);
         let oracle = Oracle::new(people, &consul);
-        let lines = wanted.lines.then(VecDeque::new);
         Self {
             now: queue::S,
             skew: 0,
@@ -156,8 +153,8 @@ impl<'c> World<'c> {
             consul: Side::new(consul),
             objects,
             oracle,
-            trace: Trace { lines, ..Trace::default() },
-            keep_journals: wanted.lines,
+            trace: Trace { keep: wanted.lines, ..Trace::default() },
+            keep_journals: wanted.lines > 0,
             facts: vec![0; FactKind::ALL.len()],
             steps: 0,
             calm: false,

@@ -26,7 +26,9 @@ pub(super) enum Stage {
     Asking,
     /// Has said that it starts, and waits for answers.
     Starting,
-    /// Has said that it has started.
+    /// Has said that it has started, and replays.
+    Recovering,
+    /// Is what it is to be.
     Up,
     /// Has said that it stops.
     Stopping,
@@ -183,18 +185,21 @@ impl World<'_> {
             Stage::Starting => {
                 let answered = actor.questions.is_empty() && !actor.wants_failures;
                 if answered {
-                    self.cast[i].stage = Stage::Up;
+                    self.cast[i].stage = Stage::Recovering;
                     self.report(i, ProcessEventKind::Started);
                     let later = self.now + 300 * MS;
                     self.queue.push(later, Ev::Cue(i, life));
                 }
             }
-            Stage::Up if mkfs => self.leave(i),
-            Stage::Up => {
-                if !self.cast[i].is_confd() {
+            Stage::Recovering => {
+                self.cast[i].stage = Stage::Up;
+                if mkfs {
+                    self.leave(i);
+                } else if !self.cast[i].is_confd() {
                     self.report(i, ProcessEventKind::DtmRecovered);
                 }
             }
+            Stage::Up => {}
             Stage::Stopping => {
                 self.report(i, ProcessEventKind::Stopped);
                 self.command(i, Command::Stop);

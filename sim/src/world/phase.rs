@@ -69,7 +69,8 @@ impl World<'_> {
         }
         for i in 0..self.cast.len() {
             self.unmute(i);
-            let absent = self.swarm.absent >> (i % 16) & 1 == 1;
+            // Without a confd there is no leader, and without a leader nobody gets an entrypoint.
+            let absent = !self.cast[i].is_confd() && self.swarm.absent >> (i % 16) & 1 == 1;
             if absent {
                 self.leave(i);
             } else if self.cast[i].machine.is_none() {
@@ -134,7 +135,7 @@ impl World<'_> {
                 Stage::Up if actor.wants_failures => "has asked for failures",
                 Stage::Up => return None,
                 Stage::Asking => "asks for its entrypoint",
-                Stage::Starting => "starts",
+                Stage::Starting | Stage::Recovering => "starts",
                 Stage::Stopping => "stops",
             };
             Some(format!("process {i} {why}"))

@@ -104,21 +104,20 @@ impl Swarm {
         set(3, &mut limit.transaction_bytes, 700);
         set(4, &mut limit.entries_per_slice, 3);
         set(5, &mut limit.body_bytes, 600);
-        let wire::Config { links_max, conns_max, unacked_max, queue_max, entries_max, .. } = wire;
+        let wire::Config { links_max, conns_max, unacked_max, entries_max, .. } = wire;
         // No more than there are processes on a node: a stranger takes somebody's place.
         let processes = 2 + usize::from(self.clients);
         set(6, links_max, processes);
         set(7, conns_max, processes);
         set(8, unacked_max, 1);
-        set(9, queue_max, 2);
-        set(10, entries_max, 1);
-        set(11, &mut wire.rpc_conns_max, 6);
-        set(12, &mut wire.backlog_bytes_max, 50_000);
-        set(13, &mut wire.reply_bytes_max, 2_000);
-        if tight(14) {
+        set(9, entries_max, 1);
+        set(10, &mut wire.rpc_conns_max, 4 * processes + 4);
+        set(11, &mut wire.backlog_bytes_max, 50_000);
+        set(12, &mut wire.reply_bytes_max, 2_000);
+        if tight(13) {
             time.link_grace = std::time::Duration::from_secs(5);
         }
-        if tight(15) {
+        if tight(14) {
             time.watch = std::time::Duration::from_secs(3);
         }
     }

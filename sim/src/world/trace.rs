@@ -14,9 +14,6 @@ use hax_core::wire::fop::Fop;
 use hax_core::wire::frame::Frames;
 use hax_core::wire::{net, packet};
 
-/// How many lines are kept.
-const LINES: usize = 200;
-
 /// A number that depends on all that was put in and on its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(u64);
@@ -55,17 +52,20 @@ impl Hash {
 pub(super) struct Trace {
     pub(super) hash: Hash,
     /// The last ones, if they are wanted.
-    pub(super) lines: Option<VecDeque<String>>,
+    pub(super) lines: VecDeque<String>,
+    /// How many.
+    pub(super) keep: usize,
 }
 
 impl Trace {
     pub(super) fn say(&mut self, now: u64, line: impl FnOnce() -> String) {
-        if let Some(lines) = &mut self.lines {
-            if lines.len() == LINES {
-                lines.pop_front();
-            }
-            lines.push_back(format!("{:>6}.{:06} {}", now / 1_000_000, now % 1_000_000, line()));
+        if self.keep == 0 {
+            return;
         }
+        if self.lines.len() == self.keep {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(format!("{:>6}.{:06} {}", now / 1_000_000, now % 1_000_000, line()));
     }
 
     pub(super) fn input(&mut self, now: u64, hax: usize, input: &Input) {
@@ -93,7 +93,7 @@ impl Trace {
             }
             Input::Stop => self.hash.word(5),
         }
-        if self.lines.is_some() {
+        if self.keep > 0 {
             let text = describe_input(input);
             self.say(now, || format!("hax {hax} <- {text}"));
         }
@@ -121,7 +121,7 @@ impl Trace {
             }
             Output::Fact(fact) => self.hash.words(&[12, fact.kind() as u64]),
         }
-        if self.lines.is_some() {
+        if self.keep > 0 {
             let text = describe_output(output);
             self.say(now, || format!("hax {hax} -> {text}"));
         }

@@ -2,11 +2,11 @@
 //! acknowledged too early, what is answered twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::LinkId;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{NOTES_MAX, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEventKind, ProcessType};
@@ -14,7 +14,7 @@ use hax_core::wire::fop::{Fop, LinkMsg};
 use hax_core::wire::frame::{HEADER, Header, PAYLOAD_MAX};
 use hax_core::wire::item::{self, ItemHeader};
 use hax_core::wire::packet::{self, Item};
-use hax_core::wire::params::{LinkIds, LinkParams, Uint128};
+use hax_core::wire::params::{LinkIds, Uint128};
 
 use super::kv::Kv;
 use super::{People, Violation, broken};
@@ -37,6 +37,8 @@ struct Open {
 struct Said {
     /// By tag.
     open: BTreeMap<u64, Open>,
+    /// The writes that there were when a message was written first: it may be acknowledged unheard.
+    numbers: BTreeMap<u64, u64>,
     highest: u64,
     link: Option<LinkIds>,
     /// Questions on the wire by their cookie: 207s and the link they are for.
@@ -51,9 +53,8 @@ struct Hax {
     /// What is in flight on each link, and when it was written last.
     flying: BTreeMap<Uint128, (Uint128, u64)>,
     answered: BTreeSet<Uint128>,
-    /// Our end of each link, by its name; the one that was offered last.
-    ends: BTreeMap<LinkId, Uint128>,
-    offered: Option<Uint128>,
+    /// Our ends of the links over which something was sent to each process.
+    ends: BTreeMap<SocketAddr, BTreeSet<Uint128>>,
     closed: BTreeSet<Uint128>,
     linked: BTreeSet<Fid>,
 }
@@ -100,22 +101,20 @@ impl Frames {
         self.last[motr].as_ref()
     }
 
-    /// A link's name and its end belong together if the one follows the other at once.
-    pub(super) fn fact(&mut self, hax: usize, fact: &Fact) -> Result<(), Violation> {
+    /// A process has one link at a time: what was used before one closes is not used again.
+    pub(super) fn fact(&mut self, people: &People, hax: usize, fact: &Fact) {
         let hax = &mut self.hax[hax];
         match fact {
-            Fact::LinkUp { link, process, .. } => {
+            Fact::LinkUp { process, .. } => {
                 hax.linked.insert(*process);
-                if let Some(end) = hax.offered.take() {
-                    hax.ends.insert(*link, end);
-                }
             }
-            Fact::LinkClosed { link, .. } => {
-                hax.closed.extend(hax.ends.remove(link));
+            Fact::LinkClosed { process, .. } => {
+                let addr = people.cast.iter().find(|(fid, ..)| fid == process);
+                let ends = addr.and_then(|(_, _, addr, _)| hax.ends.remove(addr));
+                hax.closed.extend(ends.unwrap_or_default());
             }
             _ => {}
         }
-        Ok(())
     }
 
     // ---- what processes write ---------------------------------------------------------------------
@@ -136,7 +135,7 @@ impl Frames {
                     said.messages.insert(header.cookie, msg.ids);
                     if let Some(message) = &msg.message {
                         let word = word_of(fid, confd, message);
-                        let number = kv.number();
+                        let number = *said.numbers.entry(msg.tag).or_insert(kv.number());
                         said.open.entry(msg.tag).or_insert(Open { word, number });
                         said.highest = said.highest.max(msg.tag);
                     }
@@ -173,6 +172,8 @@ impl Frames {
                 Fop::LinkMsg(msg) => {
                     bearable(&msg)?;
                     self.one_in_flight(now, hax, &header, &msg)?;
+                    let ends = self.hax[hax].ends.entry(frame.dst.addr).or_default();
+                    ends.insert(msg.ids.local);
                     if let Some(motr) = motr {
                         let ids = msg.ids.inverted();
                         self.acknowledges(people, kv, motr, ids, msg.in_delivered)?;
@@ -186,10 +187,7 @@ impl Frames {
                         self.acknowledges(people, kv, motr, ids, in_delivered)?;
                     }
                 }
-                Fop::EntrypointRep(rep) => {
-                    if rep.params != LinkParams::default() {
-                        self.hax[hax].offered = Some(rep.params.ids.remote);
-                    }
+                Fop::EntrypointRep(_) => {
                     if let Some(motr) = motr {
                         self.replies_once(motr, &header, bytes)?;
                     }
@@ -265,11 +263,11 @@ impl Frames {
         let done = std::mem::replace(&mut said.open, still_open);
         for (tag, Open { word, number }) in done {
             let Some(word) = word else { continue };
-            if !kv.held_since(people.cast[motr].0, &word, number) {
+            let Some(written) = kv.held_since(people.cast[motr].0, &word, number) else {
                 let text = format!("process {motr}: tag {tag}, {word:?}");
                 return broken("nothing is acknowledged before Consul holds its effect", text);
-            }
-            self.last[motr] = Some((word, kv.number()));
+            };
+            self.last[motr] = Some((word, written));
         }
         Ok(())
     }

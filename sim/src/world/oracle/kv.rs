@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hax_core::base::fid::Fid;
 use serde_json::Value;
 
@@ -30,7 +32,7 @@ pub(super) struct Kv {
 impl Kv {
     pub(super) fn new(consul: &Consul) -> Self {
         let mut kv = Self::default();
-        kv.look(0, None, consul);
+        kv.look(None, &[], consul);
         kv
     }
 
@@ -39,10 +41,20 @@ impl Kv {
         self.last
     }
 
-    /// Takes down what has changed.
-    pub(super) fn look(&mut self, _now: u64, by: Option<usize>, consul: &Consul) {
+    /// Takes down what has changed, and what was written although it was there already.
+    pub(super) fn look(&mut self, by: Option<usize>, body: &[u8], consul: &Consul) {
+        for op in &operations(body) {
+            let key = op["KV"]["Key"].as_str().unwrap_or_default();
+            let value = op["KV"]["Value"].as_str().and_then(|value| STANDARD.decode(value).ok());
+            let (Some(fid), Some(held)) = (process_in(key), consul.holds(key)) else { continue };
+            let entry = self.keys.entry(fid).or_default();
+            if entry.0 == held.index && value.as_deref() == Some(held.value) {
+                self.last += 1;
+                entry.1.push(Written { number: self.last, by, word: model::word(held.value) });
+            }
+        }
         for held in consul.held("processes/") {
-            let Some(fid) = held.key["processes/".len()..].parse::<Fid>().ok() else { continue };
+            let Some(fid) = process_in(held.key) else { continue };
             let entry = self.keys.entry(fid).or_default();
             if entry.0 != held.index {
                 self.last += 1;
@@ -52,12 +64,12 @@ impl Kv {
         }
     }
 
-    /// Whether the key holds `word`, or was given it since that many writes.
-    pub(super) fn held_since(&self, fid: Fid, word: &Word, number: u64) -> bool {
-        let Some((_, written)) = self.keys.get(&fid) else { return false };
-        let holds = |written: &Written| written.word.as_ref() == Some(word);
-        written.last().is_some_and(holds)
-            || written.iter().rev().take_while(|w| w.number > number).any(holds)
+    /// The write that gave `word` to the key, if it holds it or was given it since that many writes.
+    pub(super) fn held_since(&self, fid: Fid, word: &Word, number: u64) -> Option<u64> {
+        let (_, written) = self.keys.get(&fid)?;
+        let last = written.last()?;
+        let mut recent = written.iter().rev().take_while(|w| w.number > number).chain([last]);
+        recent.find(|w| w.word.as_ref() == Some(word)).map(|w| w.number)
     }
 
     /// The last event of a process that was acknowledged is what Consul holds, unless somebody else
@@ -84,6 +96,14 @@ impl Kv {
     }
 }
 
+fn operations(body: &[u8]) -> Vec<Value> {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+fn process_in(key: &str) -> Option<Fid> {
+    key.strip_prefix("processes/")?.parse().ok()
+}
+
 /// A hax writes for its own process, for processes of its node and for those that it has a link with;
 /// for others only as leader, and if their nodes do not pass.
 pub(super) fn writes_for_its_own(
@@ -93,12 +113,9 @@ pub(super) fn writes_for_its_own(
     linked: impl Fn(Fid) -> bool,
     consul: &Consul,
 ) -> Result<(), Violation> {
-    let ops: Vec<Value> = serde_json::from_slice(body).unwrap_or_default();
-    for op in &ops {
+    for op in &operations(body) {
         let key = op["KV"]["Key"].as_str().unwrap_or_default();
-        let Some(fid) = key.strip_prefix("processes/").and_then(|fid| fid.parse().ok()) else {
-            continue;
-        };
+        let Some(fid) = process_in(key) else { continue };
         let (own, name) = &people.haxes[hax];
         let found = people.cast.iter().find(|(of, ..)| *of == fid);
         let local = *own == fid || found.is_some_and(|(_, of, ..)| *of == hax) || linked(fid);

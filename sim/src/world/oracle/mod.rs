@@ -164,18 +164,18 @@ impl Oracle {
         let mut result = life.entries.fact(config, now, fact);
         result = result.and_then(|()| life.ends.fact(fact));
         result = result.and_then(|()| life.lanes.fact(own, &self.people, fact));
-        result = result.and_then(|()| self.frames.fact(hax, fact));
+        self.frames.fact(&self.people, hax, fact);
         self.check(result);
     }
 
     /// Something may have been written to Consul, by a hax or by somebody else.
-    pub(super) fn consul_wrote(&mut self, now: u64, by: Option<usize>, body: &[u8], consul: &Consul) {
+    pub(super) fn consul_wrote(&mut self, by: Option<usize>, body: &[u8], consul: &Consul) {
         let mut result = Ok(());
         if let Some(hax) = by {
             let linked = |fid: Fid| self.frames.was_linked(hax, fid);
             result = kv::writes_for_its_own(&self.people, hax, body, linked, consul);
         }
-        self.kv.look(now, by, consul);
+        self.kv.look(by, body, consul);
         self.check(result);
     }
 
