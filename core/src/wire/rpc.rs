@@ -375,7 +375,11 @@ impl Rpc {
                 return up;
             }
             Verdict::Again(frame) => self.send_reply(now, &at, frame, out),
-            Verdict::Drop => {}
+            // It is asked for until it is answered, however long the peer could not be reached.
+            Verdict::Forgotten if matches!(fop, Fop::EntrypointReq(_)) => {
+                return self.serve(now, at, fop, out);
+            }
+            Verdict::Drop | Verdict::Forgotten => {}
             Verdict::Early => {
                 let item = Item { header: at.header, fop };
                 self.incoming.hold(at.addr, item);

@@ -168,12 +168,12 @@ impl World<'_> {
             Act::Kill => {
                 self.kill_process(i);
                 let down = self.choose(10_000);
-                self.queue.push(self.now + down * MS, Ev::Boot(i));
+                self.boot_later(i, down * MS);
             }
             Act::Storm => {
                 for i in 0..self.cast.len() {
                     self.kill_process(i);
-                    self.queue.push(self.now + 10 * MS, Ev::Boot(i));
+                    self.boot_later(i, 10 * MS);
                 }
             }
             Act::Mute if self.cast[i].mute => self.unmute(i),

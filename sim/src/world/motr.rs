@@ -45,6 +45,8 @@ pub(super) struct Actor {
     pub(super) check: String,
     pub(super) registration: String,
     pub(super) registered: bool,
+    /// It is down and will start again by itself.
+    pub(super) returns: bool,
     /// Nothing while it is down.
     pub(super) machine: Option<Box<Process>>,
     pub(super) life: u32,
@@ -61,7 +63,7 @@ pub(super) struct Actor {
     pub(super) wants_failures: bool,
     failures_answered: Option<u64>,
     /// Links of this life, each reconnect a new one.
-    links: u64,
+    pub(super) links: u64,
     /// What it was told last of each object.
     pub(super) told: BTreeMap<Fid, ObjectState>,
     /// It does not acknowledge.
@@ -82,6 +84,7 @@ impl Actor {
             check: format!("service:{}", fid.key),
             registration: String::new(),
             registered: true,
+            returns: false,
             machine: None,
             life: 0,
             wake: u64::MAX,
@@ -114,6 +117,11 @@ impl Actor {
 impl World<'_> {
     // ---- life -------------------------------------------------------------------------------------
 
+    pub(super) fn boot_later(&mut self, i: usize, after: u64) {
+        self.cast[i].returns = true;
+        self.queue.push(self.now + after, Ev::Boot(i));
+    }
+
     /// A process starts. `mkfs`: only to format, under the same name.
     pub(super) fn boot(&mut self, i: usize, mkfs: bool) {
         if self.cast[i].machine.is_some() {
@@ -122,6 +130,7 @@ impl World<'_> {
         let generation = self.now_both().wall.0;
         let connect = self.hax[self.cast[i].hax].addr;
         let actor = &mut self.cast[i];
+        actor.returns = false;
         actor.kind = if mkfs { ProcessType::Mkfs } else { actor.usual_kind() };
         let config = process::Config {
             fid: actor.fid,
@@ -338,13 +347,13 @@ impl World<'_> {
             Event::Aborted { why } => {
                 self.oracle.aborted(i, why, &self.consul.double, self.cast[i].fid);
                 self.kill_process(i);
-                self.queue.push(self.now + S, Ev::Boot(i));
+                self.boot_later(i, S);
             }
             Event::Stopped => {
                 let mkfs = self.cast[i].kind == ProcessType::Mkfs;
                 self.kill_process(i);
                 if mkfs {
-                    self.queue.push(self.now + S, Ev::Boot(i));
+                    self.boot_later(i, S);
                 }
             }
         }
@@ -394,7 +403,7 @@ impl World<'_> {
     }
 
     /// A process that starts goes on when it has its answers.
-    fn go_on(&mut self, i: usize) {
+    pub(super) fn go_on(&mut self, i: usize) {
         if self.cast[i].stage == Stage::Starting {
             let life = self.cast[i].life;
             self.queue.push(self.now + 10 * MS, Ev::Cue(i, life));

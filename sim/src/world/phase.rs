@@ -1,10 +1,11 @@
 //! What a run consists of: faults, then health until everything rests, some times over; then the stop.
 
+use hax_core::base::id::SendId;
 use hax_core::ha::message::Body;
 
 use super::World;
 use super::model::Model;
-use super::motr::Stage;
+use super::motr::{Actor, Stage};
 use super::queue::{Ev, MS, S};
 
 /// The longest that faults last, in the world's time.
@@ -17,6 +18,10 @@ const QUIET_FOR: u64 = 10 * S;
 /// What a stop takes beyond the bridge's drain: leave is taken of the links.
 const LEAVE_FOR: u64 = 6 * S;
 
+/// The bridge acknowledges a question before its answer is delivered: what ends the link in between
+/// loses the answer.
+const LOST_ANSWERS_ARE_FORGIVEN: bool = true;
+
 impl World<'_> {
     /// The whole run.
     pub(super) fn play(&mut self) {
@@ -28,7 +33,7 @@ impl World<'_> {
         }
         for i in 0..self.cast.len() {
             let later = self.choose(2_000) * MS;
-            self.queue.push(self.now + S + later, Ev::Boot(i));
+            self.boot_later(i, S + later);
         }
         self.queue.push(self.now + S, Ev::Elect);
         for round in 1..=self.swarm.rounds {
@@ -74,7 +79,7 @@ impl World<'_> {
             if absent {
                 self.leave(i);
             } else if self.cast[i].machine.is_none() {
-                self.queue.push(self.now, Ev::Boot(i));
+                self.boot_later(i, 0);
             }
             self.queue.push(self.now + S, Ev::Check(i));
         }
@@ -91,6 +96,9 @@ impl World<'_> {
                 self.queue.push(self.now, Ev::Check(i));
             }
             self.run_to(self.now + 5 * S);
+            if LOST_ANSWERS_ARE_FORGIVEN {
+                self.forgive();
+            }
             why = self.unrest();
         }
         if let Some(why) = why {
@@ -107,6 +115,18 @@ impl World<'_> {
         }
         self.oracle.rest(&self.consul.double);
         self.calm = false;
+    }
+
+    fn forgive(&mut self) {
+        for i in 0..self.cast.len() {
+            let actor = &mut self.cast[i];
+            if actor.links > 1 {
+                let Actor { questions, sent, .. } = actor;
+                questions.retain(|id, _| sent.contains(&SendId(*id)));
+                actor.wants_failures = false;
+                self.go_on(i);
+            }
+        }
     }
 
     /// Why it is not a rest yet.
@@ -128,6 +148,7 @@ impl World<'_> {
         }
         let busy = self.cast.iter().enumerate().find_map(|(i, actor)| {
             let why = match actor.stage {
+                Stage::Down if actor.returns => "will start",
                 Stage::Down => return None,
                 Stage::Up if !actor.has_link => "has no link",
                 Stage::Up if !actor.sent.is_empty() => "has sent what is not delivered",
@@ -140,7 +161,18 @@ impl World<'_> {
             };
             Some(format!("process {i} {why}"))
         });
-        busy.or_else(|| self.oracle.owed()).or_else(|| self.unaware())
+        busy.or_else(|| self.oracle.owed())
+            .or_else(|| self.misjudged())
+            .or_else(|| self.unaware())
+    }
+
+    /// A process whose agent has not found out yet whether it is there.
+    fn misjudged(&self) -> Option<String> {
+        self.consul.double.checks().find_map(|check| {
+            let i = self.cast.iter().position(|actor| actor.check == check.id)?;
+            let wrong = check.passing != self.cast[i].machine.is_some();
+            wrong.then(|| format!("process {i} is misjudged"))
+        })
     }
 
     /// A process that was told something else than is so.

@@ -20,6 +20,9 @@ use super::kv::Kv;
 use super::{People, Violation, broken};
 use crate::world::queue::S;
 
+/// How long replies are kept (`rpc/item.h`).
+const KEPT: u64 = 100 * S;
+
 /// State and type, as `processes/` has them, without their common beginning.
 pub(super) type Word = (String, String);
 
@@ -43,8 +46,18 @@ struct Said {
     link: Option<LinkIds>,
     /// Questions on the wire by their cookie: 207s and the link they are for.
     messages: BTreeMap<Uint128, LinkIds>,
-    /// Requests for the entrypoint, the times each was written and its answer.
-    requests: BTreeMap<Uint128, (u64, u64, Option<Bytes>)>,
+    requests: BTreeMap<Uint128, Request>,
+}
+
+/// A request for the entrypoint.
+#[derive(Debug, Default)]
+struct Request {
+    /// How often it was written, and replied to.
+    asked: u64,
+    replied: u64,
+    reply: Option<Bytes>,
+    /// When it was replied to first.
+    at: u64,
 }
 
 /// One life of a hax.
@@ -80,8 +93,8 @@ impl Frames {
     pub(super) fn hax_is_new(&mut self, hax: usize) {
         self.hax[hax] = Hax::default();
         // What an earlier life replied was its own.
-        for (_, replied, reply) in self.said.iter_mut().flat_map(|said| said.requests.values_mut()) {
-            (*replied, *reply) = (0, None);
+        for request in self.said.iter_mut().flat_map(|said| said.requests.values_mut()) {
+            (request.replied, request.reply) = (0, None);
         }
     }
 
@@ -141,7 +154,7 @@ impl Frames {
                     }
                 }
                 Fop::EntrypointReq(_) => {
-                    said.requests.entry(header.cookie).or_insert((0, 0, None)).0 += 1;
+                    said.requests.entry(header.cookie).or_default().asked += 1;
                 }
                 Fop::LinkMsgRep { .. } => {
                     self.hax[hax].answered.insert(header.cookie);
@@ -189,7 +202,7 @@ impl Frames {
                 }
                 Fop::EntrypointRep(_) => {
                     if let Some(motr) = motr {
-                        self.replies_once(motr, &header, bytes)?;
+                        self.replies_once(now, motr, &header, bytes)?;
                     }
                 }
                 _ => {}
@@ -198,24 +211,31 @@ impl Frames {
         Ok(())
     }
 
-    /// An entrypoint request has one reply; it is repeated if the request is.
+    /// An entrypoint request has one reply; it is repeated if the request is, for as long as replies are
+    /// kept.
     fn replies_once(
         &mut self,
+        now: u64,
         motr: usize,
         header: &ItemHeader,
         bytes: &Bytes,
     ) -> Result<(), Violation> {
-        let rule = "an entrypoint request has one reply";
         // A request of a former life of the process, or of a stranger in its name.
-        let Some((asked, replied, reply)) = self.said[motr].requests.get_mut(&header.cookie) else {
-            return Ok(());
-        };
-        *replied += 1;
-        let payload = bytes.slice(HEADER..);
-        if replied > asked || reply.as_ref().is_some_and(|reply| *reply != payload) {
-            return broken(rule, format!("process {motr}: {asked} requests, {replied} replies"));
+        let Some(request) = self.said[motr].requests.get_mut(&header.cookie) else { return Ok(()) };
+        if request.reply.is_some() && now - request.at >= KEPT {
+            request.reply = None;
         }
-        *reply = Some(payload);
+        request.replied += 1;
+        let payload = bytes.slice(HEADER..);
+        let Request { asked, replied, reply, .. } = request;
+        if replied > asked || reply.as_ref().is_some_and(|reply| *reply != payload) {
+            let text = format!("process {motr}: {asked} requests, {replied} replies");
+            return broken("an entrypoint request has one reply", text);
+        }
+        if request.reply.is_none() {
+            request.at = now;
+        }
+        request.reply = Some(payload);
         Ok(())
     }
 
