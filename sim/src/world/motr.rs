@@ -32,6 +32,8 @@ pub(super) enum Stage {
     Up,
     /// Has said that it stops.
     Stopping,
+    /// Has said that it has stopped: the last that it says.
+    Leaving,
 }
 
 /// One process.
@@ -209,8 +211,10 @@ impl World<'_> {
                 }
             }
             Stage::Up => {}
+            Stage::Leaving => {}
             Stage::Stopping => {
                 self.report(i, ProcessEventKind::Stopped);
+                self.cast[i].stage = Stage::Leaving;
                 self.command(i, Command::Stop);
             }
         }
@@ -227,7 +231,8 @@ impl World<'_> {
     /// Asks for these states.
     pub(super) fn ask_states(&mut self, i: usize, fids: Vec<Fid>) {
         let actor = &mut self.cast[i];
-        if actor.machine.is_none() || actor.questions.len() >= QUESTIONS {
+        let silent = actor.machine.is_none() || actor.stage == Stage::Leaving;
+        if silent || actor.questions.len() >= QUESTIONS {
             return;
         }
         let id_of_get = actor.next_send;
@@ -255,7 +260,7 @@ impl World<'_> {
 
     fn post(&mut self, i: usize, message: Message) {
         let actor = &mut self.cast[i];
-        if actor.machine.is_none() {
+        if actor.machine.is_none() || actor.stage == Stage::Leaving {
             return;
         }
         let send = SendId(actor.next_send);

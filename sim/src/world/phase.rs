@@ -104,6 +104,7 @@ impl World<'_> {
         if let Some(why) = why {
             self.oracle.fail("everything comes to rest once nothing goes wrong", why);
         }
+        self.say(|| "everything rests".into());
         let heard: Vec<u64> = self.cast.iter().map(|actor| actor.heard).collect();
         self.run_to(self.now + QUIET_FOR);
         if self.oracle.violation.is_some() {
@@ -157,7 +158,7 @@ impl World<'_> {
                 Stage::Up => return None,
                 Stage::Asking => "asks for its entrypoint",
                 Stage::Starting | Stage::Recovering => "starts",
-                Stage::Stopping => "stops",
+                Stage::Stopping | Stage::Leaving => "stops",
             };
             Some(format!("process {i} {why}"))
         });
