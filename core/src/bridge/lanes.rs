@@ -16,6 +16,7 @@ use super::work::{Plan, What, Work};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::retry::Backoff;
 use crate::consul::json::{self, KvEntry, Transaction};
 use crate::consul::port::{Answer, Method};
@@ -209,7 +210,7 @@ impl Lanes {
                 continue;
             }
             let Plan { mut first, last, told: tells, restart } = plan;
-            if first.is_empty() && last.is_empty() {
+            if first.is_empty() && last.is_empty() || mutant(Mutant::LaneSkipped) {
                 finished.push((*key, restart));
                 continue;
             }
@@ -427,7 +428,7 @@ impl Lanes {
 
     fn wait(&mut self, cx: &mut Cx<'_>, key: Key, reread: BTreeSet<Target>) {
         self.stage(key, Stage::Waiting(reread));
-        if !cx.shared.timers.is_armed(Timer::Lanes) {
+        if !cx.shared.timers.is_armed(Timer::Lanes) && !mutant(Mutant::RetryLost) {
             let pause = self.backoff.failed(&mut cx.shared.jitter);
             cx.arm(Timer::Lanes, pause);
         }

@@ -12,6 +12,7 @@ use super::cx::{Cx, Timer};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId, SendId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use crate::model::News;
@@ -160,7 +161,7 @@ impl Links {
                 if link.up && link.owed.is_empty() && link.in_flight < max {
                     link.in_flight += 1;
                     to.push(*id);
-                } else {
+                } else if !mutant(Mutant::OwedForgotten) {
                     link.owed.extend(notes.iter().map(|note| (note.fid, note.state)));
                 }
             }

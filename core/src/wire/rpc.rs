@@ -19,6 +19,7 @@ use super::rpc_out::{Caller, CallerId, RESEND, Then};
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::id::ConnId;
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::{Instant, Next};
 use crate::base::timers::Timers;
 
@@ -251,7 +252,9 @@ impl Rpc {
         let up = match then {
             None | Some(Then::Nothing) => return,
             Some(Then::Send(key, frame)) => {
-                self.timers.arm(Timer::Caller(id), now.after(RESEND));
+                if !mutant(Mutant::ResendLost) {
+                    self.timers.arm(Timer::Caller(id), now.after(RESEND));
+                }
                 let to = caller.to;
                 return self.conns.send(now, to, key, frame, out);
             }

@@ -150,7 +150,7 @@ impl World<'_> {
         };
         let mut out = std::mem::take(&mut self.out);
         let next = machine.handle(now, input, &mut out);
-        let next = self.mutate(i, &mut out, next);
+        let next = self.mutate(&mut out, next);
         self.oracle.step(self.now, i, http, &out, next, &machine);
         self.hax[i].node = Some(machine);
         for output in out.drain(..) {

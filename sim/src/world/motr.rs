@@ -13,6 +13,7 @@ use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
 use hax_core::wire::process::{self, Command, Event, Input, Output, Process};
 
 use super::World;
+use super::model::Model;
 use super::queue::{Ev, MS, S, Who};
 
 /// The most questions of one process that wait for an answer.
@@ -34,6 +35,13 @@ pub(super) enum Stage {
     Stopping,
     /// Has said that it has stopped: the last that it says.
     Leaving,
+}
+
+/// A question for states.
+pub(super) struct Question {
+    fids: Vec<Fid>,
+    /// Consul's index when it was asked.
+    index: u64,
 }
 
 /// One process.
@@ -59,7 +67,7 @@ pub(super) struct Actor {
     /// What was sent and not delivered.
     pub(super) sent: BTreeSet<SendId>,
     /// Questions without an answer.
-    pub(super) questions: BTreeMap<u64, Vec<Fid>>,
+    pub(super) questions: BTreeMap<u64, Question>,
     /// Those that have one, and over which link it came.
     answered: BTreeMap<u64, u64>,
     pub(super) wants_failures: bool,
@@ -238,7 +246,8 @@ impl World<'_> {
         let id_of_get = actor.next_send;
         let notes =
             fids.iter().map(|fid| Note { fid: *fid, state: ObjectState::Unknown }).collect();
-        actor.questions.insert(id_of_get, fids);
+        let index = self.consul.double.index();
+        actor.questions.insert(id_of_get, Question { fids, index });
         let nvec = Nvec { kind: NvecKind::Get, id_of_get, ignore_same_state: 0, notes };
         self.say_body(i, Body::Nvec(Box::new(nvec)));
     }
@@ -258,9 +267,25 @@ impl World<'_> {
         self.post(i, Message { fid, ..Message::new(self.now_both().wall, body) });
     }
 
+    /// Says something without consequence: who says nothing does not notice that its hax has forgotten
+    /// it.
+    pub(super) fn nudge(&mut self, i: usize) {
+        let actor = &self.cast[i];
+        if actor.stage != Stage::Leaving || !actor.sent.is_empty() {
+            let body = Body::Rpc { attempts: 1, state: 1 };
+            self.post_at_last(i, Message::new(self.now_both().wall, body));
+        }
+    }
+
     fn post(&mut self, i: usize, message: Message) {
+        if self.cast[i].stage != Stage::Leaving {
+            self.post_at_last(i, message);
+        }
+    }
+
+    fn post_at_last(&mut self, i: usize, message: Message) {
         let actor = &mut self.cast[i];
-        if actor.machine.is_none() || actor.stage == Stage::Leaving {
+        if actor.machine.is_none() {
             return;
         }
         let send = SendId(actor.next_send);
@@ -376,17 +401,12 @@ impl World<'_> {
                         return self.oracle.fail("a question has one answer", text);
                     }
                     let asked = actor.questions.remove(&nvec.id_of_get);
-                    let same = asked.is_none_or(|asked| {
-                        nvec.notes.iter().map(|note| note.fid).eq(asked.iter().copied())
-                    });
-                    if !same {
-                        let text = format!("process {i}: other objects than it asked for");
-                        return self.oracle.fail("an answer is about what was asked", text);
-                    }
+                    self.check_answer(i, asked, nvec);
                 } else {
-                    actor.heard += 1;
+                    self.cast[i].heard += 1;
                 }
-                actor.told.extend(nvec.notes.iter().map(|note| (note.fid, note.state)));
+                let told = &mut self.cast[i].told;
+                told.extend(nvec.notes.iter().map(|note| (note.fid, note.state)));
                 self.go_on(i);
             }
             Body::FailureVecRep { .. } => {
@@ -404,6 +424,25 @@ impl World<'_> {
                 let text = format!("process {i}: {}", other.name());
                 self.oracle.fail("hax sends states and failure vectors only", text);
             }
+        }
+    }
+
+    /// An answer is about what was asked, and says what is so, or was while it was on its way.
+    fn check_answer(&mut self, i: usize, asked: Option<Question>, nvec: &Nvec) {
+        let Some(Question { fids, index }) = asked else { return };
+        if !nvec.notes.iter().map(|note| note.fid).eq(fids) {
+            let text = format!("process {i}: other objects than it asked for");
+            return self.oracle.fail("an answer is about what was asked", text);
+        }
+        if self.consul.double.index() != index {
+            return;
+        }
+        let model = Model::of(&self.consul.double);
+        let wrong = nvec.notes.iter().find(|note| note.state != model.state(note.fid));
+        if let Some(note) = wrong {
+            let (fid, said, is) = (note.fid, note.state, model.state(note.fid));
+            let text = format!("process {i}: {fid} is {is}, the answer says {said}");
+            self.oracle.fail("an answer is no older than its question", text);
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a run consists of: faults, then health until everything rests, some times over; then the stop.
 
 use hax_core::base::id::SendId;
-use hax_core::ha::message::Body;
 
 use super::World;
 use super::model::Model;
@@ -20,7 +19,7 @@ const LEAVE_FOR: u64 = 6 * S;
 
 /// The bridge acknowledges a question before its answer is delivered: what ends the link in between
 /// loses the answer.
-const LOST_ANSWERS_ARE_FORGIVEN: bool = true;
+const LOST_ANSWERS_ARE_FORGIVEN: bool = false;
 
 impl World<'_> {
     /// The whole run.
@@ -35,7 +34,9 @@ impl World<'_> {
             let later = self.choose(2_000) * MS;
             self.boot_later(i, S + later);
         }
-        self.queue.push(self.now + S, Ev::Elect);
+        if !self.swarm.elects {
+            self.queue.push(self.now + S, Ev::Elect);
+        }
         for round in 1..=self.swarm.rounds {
             self.faults(round);
             self.heal();
@@ -92,7 +93,7 @@ impl World<'_> {
         while self.oracle.violation.is_none() && why.is_some() && self.now < end {
             // A process that says nothing does not notice that its hax has forgotten it.
             for i in 0..self.cast.len() {
-                self.say_body(i, Body::Rpc { attempts: 1, state: 1 });
+                self.nudge(i);
                 self.queue.push(self.now, Ev::Check(i));
             }
             self.run_to(self.now + 5 * S);

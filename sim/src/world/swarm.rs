@@ -33,6 +33,10 @@ pub struct Swarm {
     pub lag_ms: u64,
     /// Which limits are tight, one bit each.
     pub tight: u16,
+    /// Whether the haxes elect the leader; else somebody else does.
+    pub elects: bool,
+    /// Whether they tell old daemons of events.
+    pub bq: bool,
     /// Whether a message that 5/HAX panics at stops hax.
     pub panics: bool,
     /// Processes that are not started again before a rest, one bit each.
@@ -55,6 +59,8 @@ impl Swarm {
             acts: [0; Act::ALL.len()],
             lag_ms: 0,
             tight: 0,
+            elects: true,
+            bq: true,
             panics: false,
             absent: 0,
             slow_ms: 0,
@@ -81,6 +87,8 @@ impl Swarm {
             let (a, b) = (bits(choice), bits(choice));
             swarm.tight = a & b;
         }
+        swarm.elects = choice.below(4) != 3;
+        swarm.bq = choice.below(4) != 3;
         swarm.panics = choice.below(4) == 3;
         swarm.absent = [0, bits(choice) & bits(choice)][pick(choice, 2)];
         swarm.slow_ms = [0, 20, 3_000][pick(choice, 3)];
@@ -90,7 +98,9 @@ impl Swarm {
     /// Tightens the limits of one hax.
     pub(super) fn tighten(&self, config: &mut node::Config) {
         let tight = |bit: u32| self.tight >> bit & 1 == 1;
-        let node::Config { bridge: config::Config { limit, time, on_unexpected, .. }, wire } = config;
+        let node::Config { bridge, wire } = config;
+        (bridge.elect, bridge.bq) = (self.elects, self.bq);
+        let config::Config { limit, time, on_unexpected, .. } = bridge;
         *on_unexpected = if self.panics { OnUnexpected::Panic } else { OnUnexpected::Ignore };
         let set = |bit: u32, field: &mut usize, value: usize| {
             if tight(bit) {
@@ -100,8 +110,8 @@ impl Swarm {
         set(0, &mut limit.entries, 2);
         set(1, &mut limit.sends_per_link, 1);
         set(2, &mut limit.transactions, 1);
-        set(2, &mut limit.transaction_ops, 2);
-        set(3, &mut limit.transaction_bytes, 700);
+        set(2, &mut limit.transaction_ops, 8);
+        set(3, &mut limit.transaction_bytes, 16_000);
         set(4, &mut limit.entries_per_slice, 3);
         set(5, &mut limit.body_bytes, 600);
         let wire::Config { links_max, conns_max, unacked_max, entries_max, .. } = wire;
@@ -137,7 +147,7 @@ impl fmt::Display for Swarm {
         write!(
             f,
             "nodes {} clients {} rounds {} pace {} ms, lag {} ms, slow {} ms, tight {:#06x}, \
-             panics {}, absent {:#x}, consul {}/1000:",
+             elects {}, bq {}, panics {}, absent {:#x}, consul {}/1000:",
             self.nodes,
             self.clients,
             self.rounds,
@@ -145,6 +155,8 @@ impl fmt::Display for Swarm {
             self.lag_ms,
             self.slow_ms,
             self.tight,
+            self.elects,
+            self.bq,
             self.panics,
             self.absent,
             self.consul

@@ -116,6 +116,10 @@ pub(super) fn writes_for_its_own(
     for op in &operations(body) {
         let key = op["KV"]["Key"].as_str().unwrap_or_default();
         let Some(fid) = process_in(key) else { continue };
+        // Consul may have refused it: that is what the check of the lock in it is for.
+        if consul.holds(key).is_none_or(|held| held.index != consul.index()) {
+            continue;
+        }
         let (own, name) = &people.haxes[hax];
         let found = people.cast.iter().find(|(of, ..)| *of == fid);
         let local = *own == fid || found.is_some_and(|(_, of, ..)| *of == hax) || linked(fid);

@@ -50,13 +50,75 @@ pub(super) struct People {
     pub(super) confds: Vec<String>,
 }
 
-/// What is watched of one hax in one life.
-#[derive(Debug, Default)]
-struct Life {
-    config: Option<node::Config>,
+/// The rules that hold for one life of one hax, whatever surrounds it.
+#[derive(Debug)]
+pub(super) struct Alone {
+    config: node::Config,
     calls: Calls,
     entries: Entries,
     ends: Ends,
+    steps: u64,
+}
+
+impl Alone {
+    pub(super) fn new(config: &node::Config) -> Self {
+        Self {
+            config: config.clone(),
+            calls: Calls::default(),
+            entries: Entries::default(),
+            ends: Ends::default(),
+            steps: 0,
+        }
+    }
+
+    /// It took an input; this came of it.
+    pub(super) fn step(
+        &mut self,
+        now: u64,
+        request: Option<HttpId>,
+        out: &[Output],
+        next: Next,
+        machine: &Node,
+    ) -> Result<(), Violation> {
+        let Self { config, calls, .. } = self;
+        limits::deadline_is_later(now, next)?;
+        limits::view_is_within(config, machine.view())?;
+        self.steps += 1;
+        if self.steps % 64 == 0 {
+            limits::wire_is_within(config, &machine.wire())?;
+        }
+        if let Some(id) = request {
+            calls.asked(id);
+        }
+        for output in out {
+            match output {
+                Output::Consul(port::Command::Call(call)) => calls.call(config, call)?,
+                Output::Consul(port::Command::Cancel(id)) => calls.cancel(*id)?,
+                Output::Http(response) => calls.response(response.id)?,
+                Output::Net(_) | Output::Fact(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fact(&mut self, now: u64, fact: &Fact) -> Result<(), Violation> {
+        self.entries.fact(&self.config, now, fact)?;
+        self.ends.fact(fact)
+    }
+
+    pub(super) fn replied(&mut self, call: CallId) {
+        self.calls.replied(call);
+    }
+
+    fn owed(&self) -> Option<String> {
+        self.calls.owed().or_else(|| self.entries.owed())
+    }
+}
+
+/// What is watched of one hax in one life.
+#[derive(Debug, Default)]
+struct Life {
+    alone: Option<Alone>,
     lanes: Lanes,
 }
 
@@ -67,7 +129,6 @@ pub(super) struct Oracle {
     lives: Vec<Life>,
     frames: Frames,
     kv: Kv,
-    steps: u64,
 }
 
 impl Oracle {
@@ -75,7 +136,7 @@ impl Oracle {
         let lives = people.haxes.iter().map(|_| Life::default()).collect();
         let frames = Frames::new(people.cast.len(), people.haxes.len());
         let kv = Kv::new(consul);
-        Self { violation: None, people, lives, frames, kv, steps: 0 }
+        Self { violation: None, people, lives, frames, kv }
     }
 
     /// A rule is broken. The first one counts.
@@ -92,7 +153,7 @@ impl Oracle {
     // ---- lives ------------------------------------------------------------------------------------
 
     pub(super) fn born(&mut self, hax: usize, config: &node::Config) {
-        self.lives[hax] = Life { config: Some(config.clone()), ..Life::default() };
+        self.lives[hax] = Life { alone: Some(Alone::new(config)), ..Life::default() };
         self.frames.hax_is_new(hax);
     }
 
@@ -116,26 +177,10 @@ impl Oracle {
         next: Next,
         machine: &Node,
     ) {
-        self.steps += 1;
-        let life = &mut self.lives[hax];
-        let Some(config) = &life.config else { return };
-        let mut result = limits::deadline_is_later(now, next);
-        result = result.and_then(|()| limits::view_is_within(config, machine.view()));
-        if self.steps % 64 == 0 {
-            result = result.and_then(|()| limits::wire_is_within(config, &machine.wire()));
+        if let Some(alone) = &mut self.lives[hax].alone {
+            let result = alone.step(now, request, out, next, machine);
+            self.check(result);
         }
-        if let Some(id) = request {
-            life.calls.asked(id);
-        }
-        for output in out {
-            result = result.and_then(|()| match output {
-                Output::Consul(port::Command::Call(call)) => life.calls.call(config, call),
-                Output::Consul(port::Command::Cancel(id)) => life.calls.cancel(*id),
-                Output::Http(response) => life.calls.response(response.id),
-                Output::Net(_) | Output::Fact(_) => Ok(()),
-            });
-        }
-        self.check(result);
     }
 
     pub(super) fn after_exit(&mut self, next: Next, out: &[Output]) {
@@ -144,7 +189,7 @@ impl Oracle {
     }
 
     pub(super) fn replied(&mut self, hax: usize, call: CallId) {
-        self.lives[hax].calls.replied(call);
+        self.lives[hax].alone.iter_mut().for_each(|alone| alone.replied(call));
     }
 
     /// A machine wrote a frame.
@@ -159,11 +204,10 @@ impl Oracle {
 
     pub(super) fn fact(&mut self, now: u64, hax: usize, fact: &Fact) {
         let own = self.people.haxes[hax].0;
-        let life = &mut self.lives[hax];
-        let Some(config) = &life.config else { return };
-        let mut result = life.entries.fact(config, now, fact);
-        result = result.and_then(|()| life.ends.fact(fact));
-        result = result.and_then(|()| life.lanes.fact(own, &self.people, fact));
+        let Life { alone, lanes } = &mut self.lives[hax];
+        let Some(alone) = alone else { return };
+        let mut result = alone.fact(now, fact);
+        result = result.and_then(|()| lanes.fact(own, &self.people, fact));
         self.frames.fact(&self.people, hax, fact);
         self.check(result);
     }
@@ -207,7 +251,7 @@ impl Oracle {
     /// What is still owed, now that nothing goes wrong any more.
     pub(super) fn owed(&self) -> Option<String> {
         self.lives.iter().enumerate().find_map(|(hax, life)| {
-            let owed = life.calls.owed().or_else(|| life.entries.owed());
+            let owed = life.alone.as_ref().and_then(Alone::owed);
             owed.map(|what| format!("hax {hax}: {what}"))
         })
     }
