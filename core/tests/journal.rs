@@ -77,7 +77,11 @@ fn what_is_written_is_read_back() {
         let (read, inputs) = journal::open(&journal).unwrap();
         let inputs: Vec<_> = inputs.map(Result::unwrap).collect();
         format!("{read:?}") == format!("{:?}", config())
-            && inputs.iter().eq(records.iter().map(|r| (r.0, r.1.clone())).collect::<Vec<_>>().iter())
+            && inputs.iter().eq(records
+                .iter()
+                .map(|r| (r.0, r.1.clone()))
+                .collect::<Vec<_>>()
+                .iter())
     }
     QuickCheck::new().quickcheck(property as fn(Vec<Recorded>) -> bool);
 }

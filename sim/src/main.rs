@@ -189,12 +189,7 @@ fn mutants() -> bool {
         planted += 1;
         let mut stage = Stage::default();
         let begun = clock();
-        let wanted = Wanted { mutant: Some(mutant), ..Wanted::default() };
-        let mut seeds = (1..).take_while(|_| begun.elapsed() < CATCH_WITHIN);
-        let found = seeds.find_map(|seed| {
-            let violation = hunt::seed(&mut stage, seed, wanted).violation?;
-            Some((seed, violation))
-        });
+        let found = hunt::catch(&mut stage, mutant, || begun.elapsed() >= CATCH_WITHIN);
         let seconds = begun.elapsed().as_secs_f64();
         match found {
             Some((seed, violation)) => {

@@ -35,6 +35,7 @@ in_order!(Times {
     link_grace,
     deliveries,
     hold,
+    silence,
     purge,
     drain,
 });

@@ -52,9 +52,9 @@ use blocking::Parked;
 use catalog::{Register, RegisterCheck, RegisterService};
 pub use http::{AgentId, Request, RequestId, Response};
 use http::{Answer, Target};
+pub use peek::{CheckView, Held};
 use store::Store;
 use watch::Watcher;
-pub use peek::{CheckView, Held};
 pub use watch::{Post, Watch, WatchId};
 
 /// The largest value of a key, and the largest body of a transaction.

@@ -75,6 +75,8 @@ acts! {
     WriteBeside,
     /// Somebody writes what is not understood, or deletes.
     Litter,
+    /// An old daemon or an operator's tool says something over the broadcast queue.
+    Queue,
     /// The configuration changes.
     Reconfigure,
     /// Stale answers are from now on as old as this moment.
@@ -123,8 +125,15 @@ impl World<'_> {
 
     fn perform(&mut self, act: Act, pause: &mut u64) {
         match act {
-            Act::Say | Act::Ask | Act::Repeat | Act::Leave | Act::Boot | Act::Format | Act::Kill
-            | Act::Storm | Act::Mute => self.act_motr(act),
+            Act::Say
+            | Act::Ask
+            | Act::Repeat
+            | Act::Leave
+            | Act::Boot
+            | Act::Format
+            | Act::Kill
+            | Act::Storm
+            | Act::Mute => self.act_motr(act),
             Act::KillHax | Act::KillHaxSoon | Act::StopHax => self.act_hax(act),
             Act::Cut | Act::HalfOpen | Act::Stall | Act::Intrude => self.act_net(act),
             Act::Http => self.http_client(),
@@ -235,6 +244,7 @@ impl World<'_> {
             }
             Act::WriteBeside => self.write_beside(),
             Act::Litter => self.litter(),
+            Act::Queue => self.append(),
             Act::Reconfigure => self.reconfigure(),
             Act::Remember => self.consul.old = Some(Box::new(self.consul.double.clone())),
             _ => {}

@@ -1,5 +1,7 @@
 //! Between the haxes and Consul: what is carried, and what becomes of it on the way.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use hax_core::base::id::CallId;
 use hax_core::base::time::Next;
@@ -95,7 +97,7 @@ struct Asker {
 /// Consul and what is on its way to and from it.
 pub(super) struct Side {
     pub(super) double: Consul,
-    askers: std::collections::BTreeMap<RequestId, Asker>,
+    askers: BTreeMap<RequestId, Asker>,
     last: RequestId,
     wake: u64,
     out: Vec<Output>,
@@ -111,7 +113,7 @@ impl Side {
     pub(super) fn new(double: Consul) -> Self {
         Self {
             double,
-            askers: std::collections::BTreeMap::new(),
+            askers: BTreeMap::new(),
             last: 0,
             wake: u64::MAX,
             out: Vec::new(),
@@ -126,11 +128,13 @@ impl World<'_> {
     pub(super) fn watch_services(&mut self) {
         let now = self.now_both();
         for hax in 0..self.hax.len() {
-            for service in WATCHED {
-                let watch = Watch::Service(service.to_owned());
+            let services = WATCHED.map(|service| (Watch::Service(service.to_owned()), "/"));
+            let queue = (Watch::KeyPrefix("bq/".to_owned()), "/watcher/bq");
+            let queue = self.swarm.bq.then_some(queue);
+            for (watch, path) in services.into_iter().chain(queue) {
                 let mut out = std::mem::take(&mut self.consul.out);
-                let (_, next) =
-                    self.consul.double.add_watch(now, &watch, &hax.to_string(), &mut out);
+                let url = format!("{hax}{path}");
+                let (_, next) = self.consul.double.add_watch(now, &watch, &url, &mut out);
                 self.after_consul(out, next);
             }
         }
@@ -212,7 +216,10 @@ impl World<'_> {
         if fault == Some(Fault::OtherWriter) {
             self.write_beside();
         }
-        if fault == Some(Fault::Stale) && request.method == "GET" && self.stale(hax, life, call, &request) {
+        if fault == Some(Fault::Stale)
+            && request.method == "GET"
+            && self.stale(hax, life, call, &request)
+        {
             return;
         }
         let id = request.id;
@@ -258,9 +265,9 @@ impl World<'_> {
             match output {
                 Output::Response(response) => self.on_response(&response),
                 Output::Post(post) => {
-                    let hax = post.url.parse().unwrap_or(0);
-                    let watch = post.watch;
-                    self.on_post(hax, watch, post.body);
+                    let (hax, path) = post.url.split_once('/').unwrap_or_default();
+                    let path = if path.is_empty() { "/" } else { "/watcher/bq" };
+                    self.on_post(hax.parse().unwrap_or(0), path, post.watch, post.body);
                 }
             }
         }
@@ -294,8 +301,9 @@ impl World<'_> {
             Some(Fault::Broken) => Err(Unanswered::Broken),
             Some(Fault::TooLarge) => Err(Unanswered::TooLarge),
             Some(Fault::Truncated) => {
-                let keep = self.choose(answer.body.len() as u64);
-                answer.body.truncate(usize::try_from(keep).unwrap_or(0));
+                // Something of it arrives: a host tells an empty answer from a broken one.
+                let keep = 1 + self.index(answer.body.len().saturating_sub(1));
+                answer.body.truncate(keep);
                 Ok(answer)
             }
             Some(Fault::Junk) => {
@@ -350,26 +358,40 @@ impl World<'_> {
         }
     }
 
+    /// Connections that wait for what is lost break.
+    pub(super) fn break_calls(&mut self) {
+        for hax in 0..self.hax.len() {
+            let (life, calls) = (self.hax[hax].life, &self.hax[hax].calls);
+            let lost = calls.iter().filter(|(_, flight)| !flight.answered);
+            let lost: Vec<_> = lost.map(|(id, flight)| (*id, flight.request)).collect();
+            for (id, request) in lost {
+                self.consul.double.forget(request);
+                self.reply_after(LATENCY, hax, life, id, Err(Unanswered::Broken));
+            }
+        }
+    }
+
     // ---- watches ----------------------------------------------------------------------------------
 
-    fn on_post(&mut self, hax: usize, watch: u64, body: Bytes) {
+    fn on_post(&mut self, hax: usize, path: &'static str, watch: u64, body: Bytes) {
         let late = match self.posts_go_wrong() {
             0 => 0,
             1 => {
                 // Twice: the second one is waited for by nobody.
                 let later = self.now + 2 * LATENCY + self.choose(5_000) * MS;
-                self.queue.push(later, Ev::Post { hax, watch: None, body: body.clone() });
+                self.queue.push(later, Ev::Post { hax, path, watch: None, body: body.clone() });
                 0
             }
             2 => {
                 // So late that the watch has given up before, and what it posts next overtakes it.
                 let late = self.now + POST_FOR + self.choose(5_000) * MS;
-                self.queue.push(late, Ev::Post { hax, watch: None, body });
+                self.queue.push(late, Ev::Post { hax, path, watch: None, body });
                 return self.queue.push(self.now + POST_FOR, Ev::Posted(watch));
             }
             _ => self.choose(5_000) * MS,
         };
-        self.queue.push(self.now + LATENCY + late, Ev::Post { hax, watch: Some(watch), body });
+        self.queue
+            .push(self.now + LATENCY + late, Ev::Post { hax, path, watch: Some(watch), body });
     }
 
     pub(super) fn on_posted(&mut self, watch: u64) {
@@ -382,7 +404,13 @@ impl World<'_> {
     // ---- what happens at Consul -------------------------------------------------------------------
 
     /// A request of somebody else than a hax, whose response nobody reads.
-    pub(super) fn tell_consul(&mut self, agent: usize, method: &str, target: &str, body: impl Into<Bytes>) -> Bytes {
+    pub(super) fn tell_consul(
+        &mut self,
+        agent: usize,
+        method: &str,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Bytes {
         self.consul.last += 1;
         let mut request = Request::new(self.consul.last, method, target, body);
         request.agent = agent;

@@ -238,7 +238,14 @@ impl World<'_> {
     }
 
     /// An HTTP request reaches a hax, or nobody.
-    pub(super) fn request(&mut self, i: usize, method: &str, target: &str, body: Bytes, watch: Option<u64>) {
+    pub(super) fn request(
+        &mut self,
+        i: usize,
+        method: &str,
+        target: &str,
+        body: Bytes,
+        watch: Option<u64>,
+    ) {
         if self.hax[i].node.is_none() {
             if let Some(watch) = watch {
                 self.queue.push(self.now, Ev::Posted(watch));

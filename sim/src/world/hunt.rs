@@ -47,7 +47,25 @@ fn guarded(stage: &mut Stage, choice: &mut dyn Choice, wanted: Wanted) -> Outcom
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let what = text.unwrap_or_default();
-        Outcome { violation: Some(Violation { rule: "nothing panics", what }), ..Outcome::default() }
+        Outcome {
+            violation: Some(Violation { rule: "nothing panics", what }),
+            ..Outcome::default()
+        }
+    })
+}
+
+/// The first seed, from 1 on, that holds without a planted bug and does not with it; none if there is
+/// none before `give_up`.
+pub fn catch(
+    stage: &mut Stage,
+    mutant: Mutant,
+    give_up: impl Fn() -> bool,
+) -> Option<(u64, Violation)> {
+    let wanted = Wanted { mutant: Some(mutant), ..Wanted::default() };
+    (1..).take_while(|_| !give_up()).find_map(|n| {
+        let violation = seed(stage, n, wanted).violation?;
+        let holds = seed(stage, n, Wanted::default()).violation.is_none();
+        holds.then_some((n, violation))
     })
 }
 

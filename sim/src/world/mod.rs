@@ -184,7 +184,7 @@ impl<'c> World<'c> {
             Ev::Reply(hax, life, reply) => self.on_reply(hax, life, *reply),
             Ev::Overdue(hax, life, call) => self.on_overdue(hax, life, call),
             Ev::Consul => self.tick_consul(),
-            Ev::Post { hax, watch, body } => self.request(hax, "POST", "/", body, watch),
+            Ev::Post { hax, path, watch, body } => self.request(hax, "POST", path, body, watch),
             Ev::Posted(watch) => self.on_posted(watch),
             Ev::Elect => self.elect(),
             Ev::StartHax(hax) => self.start_hax(hax),

@@ -118,9 +118,8 @@ impl Model {
 /// The state and the type that a value of `processes/` tells, without their common beginning.
 pub(super) fn word(value: &[u8]) -> Option<(String, String)> {
     let value: Value = serde_json::from_slice(value).ok()?;
-    let text = |name: &str| {
-        value[name].as_str()?.strip_prefix("M0_CONF_HA_PROCESS_").map(str::to_owned)
-    };
+    let text =
+        |name: &str| value[name].as_str()?.strip_prefix("M0_CONF_HA_PROCESS_").map(str::to_owned);
     Some((text("state")?, text("type")?))
 }
 

@@ -77,7 +77,9 @@ impl World<'_> {
 
     /// Somebody writes what is none of Motr's, or deletes.
     pub(super) fn litter(&mut self) {
-        match self.choose(4) {
+        match self.choose(5) {
+            // As the old scripts do at a shutdown.
+            4 => self.tell_consul(0, "PUT", "/v1/kv/leader", "elect2805"),
             0 => self.tell_consul(0, "PUT", "/v1/kv/processes/0x72:junk", "no json"),
             1 => self.tell_consul(0, "PUT", "/v1/kv/m0conf/odd/key", "x"),
             2 => self.tell_consul(0, "PUT", "/v1/kv/elsewhere", self.now.to_string()),
@@ -87,6 +89,36 @@ impl World<'_> {
                 self.tell_consul(0, "DELETE", &format!("/v1/kv/processes/{fid}"), "")
             }
         };
+    }
+
+    /// Somebody appends to the broadcast queue.
+    pub(super) fn append(&mut self) {
+        let epoch = self.consul.double.holds("epoch").map(|held| held.value.to_vec());
+        let epoch = epoch.and_then(|text| String::from_utf8(text).ok()?.parse::<u64>().ok());
+        let n = epoch.unwrap_or(0) + 1;
+        let i = self.index(self.cast.len());
+        let (fid, hax) = (self.cast[i].fid, self.cast[i].hax);
+        let node = self.hax[hax].name.clone();
+        let device = ["failed", "online", "offline", "repair", "odd"][self.index(5)];
+        let (kind, payload) = match self.choose(4) {
+            0 => (
+                "PROCESS-STATE-UPDATE",
+                format!(
+                    r#"{{"fid": "{fid}", "state": "M0_CONF_HA_PROCESS_STARTED",
+                        "type": "M0_CONF_HA_PROCESS_M0D"}}"#
+                ),
+            ),
+            1 | 2 => (
+                "M0_HA_MSG_NVEC",
+                format!(r#"{{"node": "{node}", "device": "/dev/vdb", "state": "{device}"}}"#),
+            ),
+            _ => ("SNS_OP", r#"{"op_name": "x", "fid": "0x1:0x1"}"#.to_owned()),
+        };
+        let message =
+            format!(r#"{{"timestamp": "x", "message_type": "{kind}", "payload": {payload}}}"#);
+        self.say(|| format!("bq/{n}: {kind}"));
+        self.tell_consul(0, "PUT", "/v1/kv/epoch", n.to_string());
+        self.tell_consul(0, "PUT", &format!("/v1/kv/bq/{n}"), message);
     }
 
     /// The state of a device, or of hardware, changes in the configuration.
@@ -107,7 +139,14 @@ impl World<'_> {
         let texts = if device {
             ["online", "offline", "failed", "repairing", "repaired", "rebalancing"]
         } else {
-            ["M0_NC_ONLINE", "M0_NC_FAILED", "M0_NC_TRANSIENT", "M0_NC_REPAIR", "odd", "M0_NC_UNKNOWN"]
+            [
+                "M0_NC_ONLINE",
+                "M0_NC_FAILED",
+                "M0_NC_TRANSIENT",
+                "M0_NC_REPAIR",
+                "odd",
+                "M0_NC_UNKNOWN",
+            ]
         };
         let text = texts[self.index(texts.len())];
         let Some((head, _)) = value.split_once(r#""state": ""#) else { return };
@@ -130,14 +169,14 @@ impl World<'_> {
     pub(super) fn set_check(&mut self, i: usize, passing: bool) {
         let (agent, check) = (self.cast[i].hax, self.cast[i].check.clone());
         let status = if passing { "passing" } else { "warning" };
-        self.at_consul(|double, now, out| {
-            double.set_check(now, agent, &check, status, "", out)
-        });
+        self.at_consul(|double, now, out| double.set_check(now, agent, &check, status, "", out));
     }
 
     /// A node's agent is found dead, or alive again.
     pub(super) fn set_agent(&mut self, agent: usize, alive: bool) {
-        self.say(|| format!("the agent of node {agent} is {}", if alive { "alive" } else { "dead" }));
+        self.say(|| {
+            format!("the agent of node {agent} is {}", if alive { "alive" } else { "dead" })
+        });
         self.at_consul(|double, now, out| double.set_alive(now, agent, alive, out));
     }
 

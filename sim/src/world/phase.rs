@@ -67,6 +67,7 @@ impl World<'_> {
         self.net.heal();
         self.consul.old = None;
         self.put_right();
+        self.break_calls();
         for i in 0..self.hax.len() {
             self.hax[i].dies_after = None;
             if self.hax[i].node.is_none() {
@@ -163,9 +164,7 @@ impl World<'_> {
             };
             Some(format!("process {i} {why}"))
         });
-        busy.or_else(|| self.oracle.owed())
-            .or_else(|| self.misjudged())
-            .or_else(|| self.unaware())
+        busy.or_else(|| self.oracle.owed()).or_else(|| self.misjudged()).or_else(|| self.unaware())
     }
 
     /// A process whose agent has not found out yet whether it is there.
@@ -184,7 +183,10 @@ impl World<'_> {
             |(i, actor)| {
                 let wrong = |(fid, told): &(&_, &_)| !model.is_known_by(**told, **fid);
                 let (fid, told) = actor.told.iter().find(wrong)?;
-                Some(format!("process {i} was told that {fid} is {told}, it is {}", model.state(*fid)))
+                Some(format!(
+                    "process {i} was told that {fid} is {told}, it is {}",
+                    model.state(*fid)
+                ))
             },
         )
     }

@@ -41,7 +41,12 @@ pub(super) enum Ev {
     Overdue(usize, u32, CallId),
     Consul,
     /// A watch's payload reaches hax. Whether the watch waits for the response.
-    Post { hax: usize, watch: Option<u64>, body: Bytes },
+    Post {
+        hax: usize,
+        path: &'static str,
+        watch: Option<u64>,
+        body: Bytes,
+    },
     /// A watch gives up waiting for a response.
     Posted(u64),
     /// Whoever elects leaders looks.

@@ -111,7 +111,7 @@ impl Swarm {
         set(1, &mut limit.sends_per_link, 1);
         set(2, &mut limit.transactions, 1);
         set(2, &mut limit.transaction_ops, 8);
-        set(3, &mut limit.transaction_bytes, 16_000);
+        set(3, &mut limit.transaction_bytes, 16 * 1024);
         set(4, &mut limit.entries_per_slice, 3);
         set(5, &mut limit.body_bytes, 600);
         let wire::Config { links_max, conns_max, unacked_max, entries_max, .. } = wire;
@@ -127,6 +127,7 @@ impl Swarm {
         if tight(13) {
             time.link_grace = std::time::Duration::from_secs(5);
         }
+        set(15, &mut limit.queue_entries, 3);
         if tight(14) {
             time.watch = std::time::Duration::from_secs(3);
         }

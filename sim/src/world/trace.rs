@@ -216,7 +216,8 @@ fn fop(fop: &Fop) -> String {
 pub(super) fn message(message: &Message) -> String {
     match &message.body {
         Body::Nvec(nvec) => {
-            let mut text = format!("{:?} id {} of {}:", nvec.kind, nvec.id_of_get, nvec.notes.len());
+            let mut text =
+                format!("{:?} id {} of {}:", nvec.kind, nvec.id_of_get, nvec.notes.len());
             for note in nvec.notes.iter().take(4) {
                 let _ = write!(text, " {}={}", note.fid, note.state);
             }

@@ -40,7 +40,8 @@ impl Calls {
         self.flying.insert(call.id, processes);
         let max = OTHERS + limit.transactions + limit.entries.min(64);
         if self.flying.len() > max || self.transactions.len() > limit.transactions {
-            let text = format!("{} calls, {} of them writes", self.flying.len(), self.transactions.len());
+            let text =
+                format!("{} calls, {} of them writes", self.flying.len(), self.transactions.len());
             return broken("calls in flight are bounded", text);
         }
         Ok(())
@@ -69,7 +70,8 @@ impl Calls {
             let process = process.to_owned();
             let twice = processes.contains(&process);
             if twice || self.flying.values().flatten().any(|other| *other == process) {
-                return broken("writes for one process do not overlap", process).map(|()| Vec::new());
+                return broken("writes for one process do not overlap", process)
+                    .map(|()| Vec::new());
             }
             processes.push(process);
         }

@@ -41,14 +41,21 @@ impl Entries {
             return broken("an entrypoint request has one reply", format!("{entry} has another"));
         };
         // What finds no room any more is refused at once; all others keep their order.
-        let refused = again && place + 1 == self.waiting.len() && place >= config.bridge.limit.entries;
+        let refused =
+            again && place + 1 == self.waiting.len() && place >= config.bridge.limit.entries;
         if place != 0 && !refused {
-            return broken("entrypoint replies keep the order of their requests", format!("{entry}"));
+            return broken(
+                "entrypoint replies keep the order of their requests",
+                format!("{entry}"),
+            );
         }
         let since = self.waiting.remove(place).map_or(now, |(_, since)| since);
         let soonest = config.bridge.time.again_after.as_micros();
         if again && !refused && u128::from(now - since) < soonest {
-            return broken("EAGAIN leaves a second after its request at the soonest", format!("{entry}"));
+            return broken(
+                "EAGAIN leaves a second after its request at the soonest",
+                format!("{entry}"),
+            );
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ impl Kv {
     }
 
     /// The last event of a process that was acknowledged is what Consul holds, unless somebody else
-    /// wrote after it, or the bridge found a failure.
+    /// has written after it, or the bridge found a failure.
     pub(super) fn last_event_stands(
         &self,
         people: &People,
@@ -84,11 +84,13 @@ impl Kv {
             let Some((word, number)) = frames.last_acknowledged(motr) else { continue };
             let Some((_, written)) = self.keys.get(fid) else { continue };
             let Some(last) = written.last() else { continue };
-            let others = last.by.is_none() && last.number > *number;
+            // The bridge may take back what another has written.
+            let others = written.iter().any(|w| w.by.is_none() && w.number > *number);
             let found = last.word.as_ref().is_some_and(|(state, _)| state == "STOPPED");
             let gone = consul.holds(&format!("processes/{fid}")).is_none();
             if last.word.as_ref() != Some(word) && !others && !found && !gone {
-                let text = format!("{fid}: {word:?} was acknowledged, Consul holds {:?}", last.word);
+                let text =
+                    format!("{fid}: {word:?} was acknowledged, Consul holds {:?}", last.word);
                 return broken("the last acknowledged event stands", text);
             }
         }

@@ -14,12 +14,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn fact(
-        &mut self,
-        own: Fid,
-        people: &People,
-        fact: &Fact,
-    ) -> Result<(), Violation> {
+    pub(super) fn fact(&mut self, own: Fid, people: &People, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::ProcessEvent { process, state } => {
                 self.said.entry(*process).or_default().push_back(*state);
