@@ -281,6 +281,24 @@ fn what_is_given_up_while_connecting_is_not_written_later() {
 }
 
 #[test]
+fn a_message_and_a_connection_that_are_given_up_at_once_are_tried_again() {
+    let mut world = connected(1);
+    world.stall(0, 1, 30 * S);
+    world.send_to(1);
+    world.run(1_500 * MS);
+    // The third send needs a new connection, which is given up when the message is: after 8 s and
+    // after ten sends.
+    world.cut_from(0, 1);
+    world.run(35 * S);
+    assert_eq!(world.saw(0, FactKind::LinkSilent), 1);
+    world.send_to(1);
+    world.send_from(1, 1);
+    world.run(5 * S);
+    assert_eq!(world.received_by(1), [1, 2], "{}", world.trace.join("\n"));
+    at_peace(&world);
+}
+
+#[test]
 fn a_stop_tells_what_is_acknowledged_and_waits_for_what_is_in_flight() {
     let mut world = connected(1);
     world.ack_after = [None, Some(0)];

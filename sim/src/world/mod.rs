@@ -92,6 +92,8 @@ pub struct World<'c> {
     hax: Vec<Hax>,
     cast: Vec<Actor>,
     consul: Side,
+    /// Payloads of watches on their way.
+    posts: usize,
     /// All objects with a state, and some without.
     objects: Vec<Fid>,
     oracle: Oracle,
@@ -153,6 +155,7 @@ impl<'c> World<'c> {
             hax: haxes,
             cast,
             consul: Side::new(consul),
+            posts: 0,
             objects,
             oracle,
             trace: Trace { keep: wanted.lines, ..Trace::default() },
@@ -184,7 +187,10 @@ impl<'c> World<'c> {
             Ev::Reply(hax, life, reply) => self.on_reply(hax, life, *reply),
             Ev::Overdue(hax, life, call) => self.on_overdue(hax, life, call),
             Ev::Consul => self.tick_consul(),
-            Ev::Post { hax, path, watch, body } => self.request(hax, "POST", path, body, watch),
+            Ev::Post { hax, path, watch, body } => {
+                self.posts -= 1;
+                self.request(hax, "POST", path, body, watch);
+            }
             Ev::Posted(watch) => self.on_posted(watch),
             Ev::Elect => self.elect(),
             Ev::StartHax(hax) => self.start_hax(hax),

@@ -149,6 +149,9 @@ impl World<'_> {
                 return Some(format!("hax {i}: {link:?}"));
             }
         }
+        if self.posts > 0 {
+            return Some("a watch posts".into());
+        }
         let busy = self.cast.iter().enumerate().find_map(|(i, actor)| {
             let why = match actor.stage {
                 Stage::Down if actor.returns => "will start",
