@@ -8,7 +8,7 @@ use super::motr::{Actor, Stage};
 use super::queue::{Ev, MS, S};
 
 /// The longest that faults last, in the world's time.
-const FAULTS_FOR: u64 = 1_200 * S;
+const FAULTS_FOR: u64 = 400 * S;
 /// Within this everything rests once nothing goes wrong any more. The longest chain is a process that
 /// has just begun to wait for a dead connection: 8 s, ten sends, 5 s to connect, and once more.
 const REST_WITHIN: u64 = 180 * S;
@@ -31,7 +31,7 @@ impl World<'_> {
             self.queue.push(self.now, Ev::StartHax(i));
         }
         for i in 0..self.cast.len() {
-            let later = self.choose(2_000) * MS;
+            let later = self.choose(4) * 500 * MS;
             self.boot_later(i, S + later);
         }
         if !self.swarm.elects {
@@ -52,7 +52,7 @@ impl World<'_> {
     fn faults(&mut self, round: u8) {
         self.queue.push(self.now + 2 * S, Ev::Act);
         let last = round == self.swarm.rounds;
-        let long = if last { FAULTS_FOR } else { FAULTS_FOR / 20 };
+        let long = if last { FAULTS_FOR } else { FAULTS_FOR / 8 };
         let end = self.now + long;
         while !self.choice.spent() && self.step(end) {}
     }

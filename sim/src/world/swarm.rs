@@ -110,7 +110,6 @@ impl Swarm {
         set(0, &mut limit.entries, 2);
         set(1, &mut limit.sends_per_link, 1);
         set(2, &mut limit.transactions, 1);
-        set(2, &mut limit.transaction_ops, 8);
         set(3, &mut limit.transaction_bytes, 16 * 1024);
         set(4, &mut limit.entries_per_slice, 3);
         set(5, &mut limit.body_bytes, 600);

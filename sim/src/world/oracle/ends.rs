@@ -18,27 +18,23 @@ pub(super) struct Ends {
 impl Ends {
     pub(super) fn fact(&mut self, fact: &Fact) -> Result<(), Violation> {
         match fact {
-            Fact::LinkUp { link, .. } => {
-                if !self.up.insert(*link) {
-                    return broken("each link has a name of its own", format!("{link} again"));
-                }
+            Fact::LinkUp { link, .. } if !self.up.insert(*link) => {
+                return broken("each link has a name of its own", format!("{link} again"));
             }
             Fact::LinkClosed { link, .. } => {
+                self.settled.retain(|(of, _)| of != link);
                 if !self.up.remove(link) {
                     return broken("a link that is up closes once", format!("{link}"));
                 }
-                self.settled.retain(|(of, _)| of != link);
+                return Ok(());
             }
-            Fact::Delivered { link, send } | Fact::Undelivered { link, send } => {
-                if !self.settled.insert((*link, *send)) {
-                    let text = format!("{send} over {link} again");
-                    return broken("what is sent has one outcome", text);
-                }
+            Fact::Delivered { link, send } | Fact::Undelivered { link, send }
+                if !self.settled.insert((*link, *send)) =>
+            {
+                return broken("what is sent has one outcome", format!("{send} over {link} again"));
             }
-            Fact::Ready {} => {
-                if std::mem::replace(&mut self.ready, true) {
-                    return broken("a bridge gets ready once", "");
-                }
+            Fact::Ready {} if std::mem::replace(&mut self.ready, true) => {
+                return broken("a bridge gets ready once", "");
             }
             Fact::EntryUnknown { entry } => {
                 return broken("an entrypoint request has one reply", format!("{entry}"));

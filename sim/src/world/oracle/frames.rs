@@ -148,7 +148,7 @@ impl Frames {
                     said.messages.insert(header.cookie, msg.ids);
                     if let Some(message) = &msg.message {
                         let word = word_of(fid, confd, message);
-                        let number = *said.numbers.entry(msg.tag).or_insert(kv.number());
+                        let number = *said.numbers.entry(msg.tag).or_insert_with(|| kv.number());
                         said.open.entry(msg.tag).or_insert(Open { word, number });
                         said.highest = said.highest.max(msg.tag);
                     }
@@ -320,7 +320,7 @@ fn request_has_xids(header: &ItemHeader) -> Result<(), Violation> {
 /// Whether a real process can bear a message of hax (`ha/note.c`, `ha/msg.h`).
 fn bearable(msg: &LinkMsg) -> Result<(), Violation> {
     let rule = "nothing is sent that makes its receiver abort";
-    if msg.in_delivered % 2 == 1 || msg.nr > 1 || msg.nr == 1 && msg.tag % 2 == 0 {
+    if msg.in_delivered % 2 == 1 || msg.nr > 1 || msg.nr == 1 && msg.tag.is_multiple_of(2) {
         return broken(rule, format!("tag {}, in_delivered {}", msg.tag, msg.in_delivered));
     }
     let Some(Message { body: Body::Nvec(nvec), .. }) = msg.message.as_deref() else {

@@ -84,7 +84,7 @@ impl Alone {
         limits::deadline_is_later(now, next)?;
         limits::view_is_within(config, machine.view())?;
         self.steps += 1;
-        if self.steps % 64 == 0 {
+        if self.steps.is_multiple_of(64) {
             limits::wire_is_within(config, &machine.wire())?;
         }
         if let Some(id) = request {
