@@ -17,8 +17,6 @@ pub enum Mutant {
     RetryLost,
     /// What a link is owed while it is down is forgotten.
     OwedForgotten,
-    /// Consul's index going backwards is not noticed.
-    IndexNotReset,
     /// What is not answered on the wire is not sent again.
     ResendLost,
 }
@@ -32,7 +30,6 @@ impl Mutant {
         Self::LaneSkipped,
         Self::RetryLost,
         Self::OwedForgotten,
-        Self::IndexNotReset,
         Self::ResendLost,
     ];
 }

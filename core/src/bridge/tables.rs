@@ -10,7 +10,6 @@ use bytes::Bytes;
 use super::cx::{Cx, Job, Timer};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
-use crate::base::mutant::{Mutant, mutant};
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
 use crate::consul::json::{Elements, KvEntry, RawCheck};
@@ -190,7 +189,7 @@ impl Tables {
         self.worked(cx);
         let current = self.replicas[table as usize].index;
         let pause = cx.config().time.reread;
-        if answer.index < behind && !mutant(Mutant::IndexNotReset) {
+        if answer.index < behind {
             cx.fact(Fact::ReplicaReset { table: table.name(), from: behind, to: answer.index });
             self.reset(cluster, table);
             self.decode(cx, table, answer, None);

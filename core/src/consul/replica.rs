@@ -105,7 +105,7 @@ impl Replica {
 
     /// Takes a probe's answer.
     pub fn probed(&mut self, index: u64, sent: Moment, index_then: u64) -> Probed {
-        if index < index_then && !mutant(Mutant::IndexNotReset) {
+        if index < index_then {
             return Probed::Backwards;
         }
         if index > self.index {

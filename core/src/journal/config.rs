@@ -49,6 +49,7 @@ in_order!(Limits {
     answer_bytes,
     entries_per_slice,
     body_bytes,
+    posted_checks,
 });
 in_order!(Wire {
     listen,

@@ -253,7 +253,7 @@ impl World<'_> {
 
     /// How a post of a watch goes wrong: 0 if it does not.
     pub(super) fn posts_go_wrong(&mut self) -> u64 {
-        if self.swarm.consul == 0 || !self.chance(self.swarm.consul) { 0 } else { self.choose(4) }
+        if self.swarm.posts == 0 || !self.chance(self.swarm.posts) { 0 } else { self.choose(4) }
     }
 
     fn some_object(&mut self) -> Fid {

@@ -95,8 +95,11 @@ impl<C: Choice> Recorder<C> {
         Self { source, tape: Vec::new() }
     }
 
-    /// What was decided.
-    pub fn into_tape(self) -> Vec<u8> {
+    /// What was decided. A tape of a source that has more to say is not spent either.
+    pub fn into_tape(mut self) -> Vec<u8> {
+        if !self.source.spent() {
+            self.tape.push(0);
+        }
         self.tape
     }
 }

@@ -73,7 +73,7 @@ pub(super) struct Actor {
     pub(super) wants_failures: bool,
     failures_answered: Option<u64>,
     /// Links of this life, each reconnect a new one.
-    pub(super) links: u64,
+    links: u64,
     /// What it was told last of each object.
     pub(super) told: BTreeMap<Fid, ObjectState>,
     /// It does not acknowledge.
@@ -447,7 +447,7 @@ impl World<'_> {
     }
 
     /// A process that starts goes on when it has its answers.
-    pub(super) fn go_on(&mut self, i: usize) {
+    fn go_on(&mut self, i: usize) {
         if self.cast[i].stage == Stage::Starting {
             let life = self.cast[i].life;
             self.queue.push(self.now + 10 * MS, Ev::Cue(i, life));

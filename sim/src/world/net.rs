@@ -30,6 +30,8 @@ struct End {
 struct Socket {
     /// Until it has been hung up at that end.
     ends: [Option<End>; 2],
+    /// Who writes, in which life.
+    from: (Who, u32),
     to: SocketAddr,
     lag: u64,
     /// Nothing written arrives before this.
@@ -102,6 +104,7 @@ impl World<'_> {
                 let id = self.net.sockets.len();
                 self.net.sockets.push(Socket {
                     ends: [Some(end), None],
+                    from: (who, end.life),
                     to,
                     lag,
                     busy: 0,
@@ -179,7 +182,12 @@ impl World<'_> {
     }
 
     pub(super) fn on_data(&mut self, id: SocketId, bytes: Bytes) {
-        let Socket { ends, dead, .. } = &self.net.sockets[id];
+        let Socket { ends, from, dead, .. } = &self.net.sockets[id];
+        // What the dead wrote last may arrive in reality. A process that is reconnecting at that
+        // moment then aborts, whatever its new server does.
+        if self.life(from.0) != from.1 {
+            return;
+        }
         if let (Some(End { who, conn, .. }), false) = (ends[1], *dead) {
             self.feed_net(who, Event::Received { conn, bytes });
         }
@@ -206,8 +214,6 @@ impl World<'_> {
         let ids: Vec<SocketId> = self.net.by_conn.range(of_it).map(|(_, id)| *id).collect();
         for id in ids {
             let at = self.arrival(id);
-            // What the dead wrote last may arrive in reality. A process that is reconnecting at that
-            // moment then aborts, whatever its new server does.
             self.net.sockets[id].dead = true;
             for end in 0..2 {
                 match self.net.sockets[id].ends[end] {
@@ -250,7 +256,15 @@ impl World<'_> {
             Some(End { who: Who::Hax(hax), life, conn }),
         ];
         let to = self.hax[hax].addr;
-        self.net.sockets.push(Socket { ends, to, lag: LATENCY, busy: 0, dead: false });
+        let writer = (Who::Stranger, 0);
+        self.net.sockets.push(Socket {
+            ends,
+            from: writer,
+            to,
+            lag: LATENCY,
+            busy: 0,
+            dead: false,
+        });
         self.net.by_conn.insert((Who::Stranger, opened), id);
         self.net.by_conn.insert((Who::Hax(hax), conn), id);
         self.feed_net(Who::Hax(hax), Event::Accepted { conn, peer: from });

@@ -1,10 +1,8 @@
 //! What a run consists of: faults, then health until everything rests, some times over; then the stop.
 
-use hax_core::base::id::SendId;
-
 use super::World;
 use super::model::Model;
-use super::motr::{Actor, Stage};
+use super::motr::Stage;
 use super::queue::{Ev, MS, S};
 
 /// The longest that faults last, in the world's time.
@@ -12,14 +10,12 @@ const FAULTS_FOR: u64 = 400 * S;
 /// Within this everything rests once nothing goes wrong any more. The longest chain is a process that
 /// has just begun to wait for a dead connection: 8 s, ten sends, 5 s to connect, and once more.
 const REST_WITHIN: u64 = 180 * S;
+/// How often it is looked whether it is a rest: later than the longest pause between two tries.
+const LOOK_EVERY: u64 = 7 * S;
 /// How long a rest is watched for its quiet.
 const QUIET_FOR: u64 = 10 * S;
 /// What a stop takes beyond the bridge's drain: leave is taken of the links.
 const LEAVE_FOR: u64 = 6 * S;
-
-/// The bridge acknowledges a question before its answer is delivered: what ends the link in between
-/// loses the answer.
-const LOST_ANSWERS_ARE_FORGIVEN: bool = false;
 
 impl World<'_> {
     /// The whole run.
@@ -92,22 +88,21 @@ impl World<'_> {
         let end = self.now + REST_WITHIN;
         let mut why = Some(String::new());
         while self.oracle.violation.is_none() && why.is_some() && self.now < end {
-            // A process that says nothing does not notice that its hax has forgotten it.
             for i in 0..self.cast.len() {
                 self.nudge(i);
                 self.queue.push(self.now, Ev::Check(i));
             }
-            self.run_to(self.now + 5 * S);
-            if LOST_ANSWERS_ARE_FORGIVEN {
-                self.forgive();
-            }
-            why = self.unrest();
+            let heard = self.heard();
+            self.run_to(self.now + LOOK_EVERY);
+            // What happened twice and came to the same in the end is still news to those who look late.
+            let news = || (self.heard() != heard).then(|| "there is news".to_owned());
+            why = self.unrest().or_else(news);
         }
         if let Some(why) = why {
             self.oracle.fail("everything comes to rest once nothing goes wrong", why);
         }
         self.say(|| "everything rests".into());
-        let heard: Vec<u64> = self.cast.iter().map(|actor| actor.heard).collect();
+        let heard = self.heard();
         self.run_to(self.now + QUIET_FOR);
         if self.oracle.violation.is_some() {
             return;
@@ -120,16 +115,9 @@ impl World<'_> {
         self.calm = false;
     }
 
-    fn forgive(&mut self) {
-        for i in 0..self.cast.len() {
-            let actor = &mut self.cast[i];
-            if actor.links > 1 {
-                let Actor { questions, sent, .. } = actor;
-                questions.retain(|id, _| sent.contains(&SendId(*id)));
-                actor.wants_failures = false;
-                self.go_on(i);
-            }
-        }
+    /// Messages of states that each process has heard.
+    fn heard(&self) -> Vec<u64> {
+        self.cast.iter().map(|actor| actor.heard).collect()
     }
 
     /// Why it is not a rest yet.

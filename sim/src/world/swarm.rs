@@ -27,6 +27,8 @@ pub struct Swarm {
     pub consul: u64,
     /// How: the weight of each fault.
     pub consul_faults: [u8; Fault::ALL.len()],
+    /// How likely a watch's post goes wrong, in thousandths.
+    pub posts: u64,
     /// The weight of each act.
     pub acts: [u8; Act::ALL.len()],
     /// New connections are slow by up to so many ms.
@@ -56,6 +58,7 @@ impl Swarm {
             pace_ms: 200,
             consul: 0,
             consul_faults: [0; Fault::ALL.len()],
+            posts: 0,
             acts: [0; Act::ALL.len()],
             lag_ms: 0,
             tight: 0,
@@ -78,6 +81,7 @@ impl Swarm {
         for weight in &mut swarm.consul_faults {
             *weight = [0, 0, 1, 4][pick(choice, 4)];
         }
+        swarm.posts = [0, 30, 200][pick(choice, 3)];
         for weight in &mut swarm.acts {
             *weight = [0, 0, 1, 4][pick(choice, 4)];
         }
@@ -113,10 +117,11 @@ impl Swarm {
         set(3, &mut limit.transaction_bytes, 16 * 1024);
         set(4, &mut limit.entries_per_slice, 3);
         set(5, &mut limit.body_bytes, 600);
-        let wire::Config { links_max, conns_max, unacked_max, entries_max, .. } = wire;
+        let wire::Config { links_max, conns_max, unacked_max, entries_max, known_only, .. } = wire;
         // No more than there are processes on a node: a stranger takes somebody's place.
         let processes = 2 + usize::from(self.clients);
         set(6, links_max, processes);
+        *known_only = !tight(6);
         set(7, conns_max, processes);
         set(8, unacked_max, 1);
         set(9, entries_max, 1);
@@ -147,7 +152,7 @@ impl fmt::Display for Swarm {
         write!(
             f,
             "nodes {} clients {} rounds {} pace {} ms, lag {} ms, slow {} ms, tight {:#06x}, \
-             elects {}, bq {}, panics {}, absent {:#x}, consul {}/1000:",
+             elects {}, bq {}, panics {}, absent {:#x}, posts {}/1000, consul {}/1000:",
             self.nodes,
             self.clients,
             self.rounds,
@@ -159,6 +164,7 @@ impl fmt::Display for Swarm {
             self.bq,
             self.panics,
             self.absent,
+            self.posts,
             self.consul
         )?;
         let weighted = |n: &u8| *n > 0;

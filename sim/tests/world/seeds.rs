@@ -77,4 +77,4 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// As many as it takes to hit every fact.
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 150;

@@ -17,7 +17,7 @@ fn tapes_hold() {
             hunt::tape(stage, &tape, Wanted::default()).violation.is_none()
         })
     }
-    QuickCheck::new().r#gen(Gen::new(600)).tests(30).quickcheck(holds as fn(Vec<u8>) -> bool);
+    QuickCheck::new().rng(Gen::new(600)).tests(30).quickcheck(holds as fn(Vec<u8>) -> bool);
 }
 
 /// One node that starts while every call may go wrong in one of a few ways: all sequences of the first
