@@ -83,7 +83,9 @@ impl Node {
         }
     }
 
-    /// Takes one input and appends all that follows from it, in both machines.
+    /// Takes one input and appends all that follows from it, in both machines. What is due fires in the
+    /// same call, also in the machine that the input is not for: else a busy wire would starve the
+    /// bridge's timers.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let mut to_bridge = VecDeque::new();
         let mut to_endpoint = VecDeque::new();
@@ -121,6 +123,10 @@ impl Node {
                         io::Output::Fact(fact) => out.push(Output::Fact(fact)),
                     }
                 }
+            } else if is_due(self.endpoint_next, now) {
+                to_endpoint.push_back(endpoint::Input::Tick);
+            } else if is_due(self.bridge_next, now) {
+                to_bridge.push_back(io::Input::Tick);
             } else {
                 break;
             }
@@ -138,6 +144,12 @@ impl Node {
         self.bridge.view()
     }
 
+    /// What the wire holds.
+    #[must_use]
+    pub fn wire(&self) -> endpoint::View {
+        self.endpoint.view()
+    }
+
     /// Why it has exited.
     #[must_use]
     pub fn exit(&self) -> ExitReason {
@@ -148,4 +160,8 @@ impl Node {
             (false, false) => ExitReason::Stopped,
         }
     }
+}
+
+fn is_due(next: Next, now: Now) -> bool {
+    matches!(next, Next::WaitUntil { at, .. } if at <= now.mono)
 }

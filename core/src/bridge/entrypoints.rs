@@ -18,6 +18,7 @@ use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, EntryId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
 use crate::consul::port::Answer;
@@ -341,6 +342,9 @@ fn reply(cx: &mut Cx<'_>, waiting: &Waiting, reply: Result<Arc<Entrypoint>, Errn
         }
         Err(_) => Fact::EntrypointAgain { entry, process },
     });
+    if mutant(Mutant::ReplyTwice) {
+        cx.motr(Command::Reply { entry, reply: reply.clone() });
+    }
     cx.motr(Command::Reply { entry, reply });
 }
 

@@ -17,6 +17,7 @@ use super::work::{Plan, What, Work};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::retry::Backoff;
 use crate::consul::json::{self, KvEntry, OpError, Transaction};
 use crate::consul::port::{Answer, Method};
@@ -220,7 +221,7 @@ impl Lanes {
                 continue;
             }
             let Plan { mut first, last, told: tells, restart } = plan;
-            if first.is_empty() && last.is_empty() {
+            if first.is_empty() && last.is_empty() || mutant(Mutant::LaneSkipped) {
                 finished.push((*key, restart));
                 continue;
             }
@@ -450,7 +451,7 @@ impl Lanes {
 
     fn wait(&mut self, cx: &mut Cx<'_>, key: Key, reread: BTreeSet<Target>) {
         self.stage(key, Stage::Waiting(reread));
-        if !cx.shared.timers.is_armed(Timer::Lanes) {
+        if !cx.shared.timers.is_armed(Timer::Lanes) && !mutant(Mutant::RetryLost) {
             let pause = self.backoff.failed(&mut cx.shared.jitter);
             cx.arm(Timer::Lanes, pause);
         }

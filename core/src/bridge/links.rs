@@ -12,6 +12,7 @@ use super::cx::{Cx, Timer};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId, SendId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use crate::model::News;
@@ -175,7 +176,7 @@ impl Links {
                         link.owed.remove(&note.fid);
                         link.ended.insert(note.fid);
                     }
-                } else {
+                } else if !mutant(Mutant::OwedForgotten) {
                     link.owed.extend(notes.iter().map(|note| (note.fid, note.state)));
                 }
             }

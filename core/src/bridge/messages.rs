@@ -11,6 +11,7 @@ use crate::base::config::OnUnexpected;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::consul::replica::Moment;
 use crate::ha::message::{Body, Message};
@@ -107,6 +108,9 @@ fn process_event(
     } else {
         cx.fact(Fact::ProcessEvent { process, state: state.name() });
         let word = ProcessWord { state, kind };
+        if mutant(Mutant::AckBeforeCommit) {
+            cx.ack(from.0, from.1);
+        }
         let work = Work::new(cx.now.mono, What::Said { word, ack: Some(from) });
         parts.lanes.push(Key::Process(process), work);
     }

@@ -6,6 +6,7 @@
 //! "Blocking queries").
 
 use crate::base::id::CallId;
+use crate::base::mutant::{Mutant, mutant};
 
 /// The copies that the bridge keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,7 +100,7 @@ impl Replica {
     /// Whether what is held is fresh for a question of this moment.
     #[must_use]
     pub fn is_fresh(&self, question: Moment) -> bool {
-        self.is_loaded() && self.proved >= question
+        self.is_loaded() && (self.proved >= question || mutant(Mutant::StaleReplica))
     }
 
     /// Takes a probe's answer.
