@@ -17,7 +17,7 @@ impl World<'_> {
     pub(super) fn stranger(&mut self, hax: usize, motr: usize) {
         let own = SocketAddr::from(([127, 0, 9, 9], 30_000));
         let process = self.cast[motr].addr;
-        let (from, bytes) = match self.choose(9) {
+        let (from, bytes) = match self.choose(11) {
             // A frame with a bit that is wrong.
             0 => {
                 let mut bytes = self.packet(hax, own, Fop::ConnEstablish, 0).to_vec();
@@ -41,7 +41,7 @@ impl World<'_> {
             }
             5 => (own, self.packet(hax, own, Fop::Unknown { opcode: 4_711 }, 1)),
             // A process that nobody has configured, or tags that cannot be.
-            6 => (own, self.some_request(hax, own)),
+            6 | 9 | 10 => (own, self.some_request(hax, own)),
             // A wrong xid_min.
             7 => (own, self.packet(hax, own, Fop::SessionEstablish { sender: 5 }, 0)),
             _ => (process, self.some_claim(hax, motr)),

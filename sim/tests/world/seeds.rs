@@ -3,19 +3,6 @@
 use hax_core::base::fact::FactKind;
 use hax_sim::world::{Outcome, Stage, Wanted, hunt};
 
-/// Seeds that found bugs, and what they found then.
-const FOUND: [(u64, &str); 9] = [
-    (21, "a message was written after its link was reported closed"),
-    (124, "a process between two earlier lives of hax was told to reconnect twice, and aborted"),
-    (6, "an entrypoint reply that was lost for too long was never given again"),
-    (5, "a question was acknowledged before its answer was delivered"),
-    (36, "a leader that had lost its lock unseen believed in it for ever"),
-    (553, "an empty answer of Consul was taken for an empty configuration"),
-    (490, "a leader's work that was in a transaction when the lock was lost stayed for ever"),
-    (210, "a peer that was gone and silent at once was never written to again"),
-    (815, "a process that was told to stop twice did not"),
-];
-
 fn run(seed: u64) -> Outcome {
     let outcome = hunt::seed(&mut Stage::default(), seed, Wanted::default());
     let violation = &outcome.violation;
@@ -50,13 +37,6 @@ fn seeds_hold_and_every_fact_is_hit() {
 }
 
 #[test]
-fn seeds_that_found_bugs_hold() {
-    for (seed, _) in FOUND {
-        run(seed);
-    }
-}
-
-#[test]
 fn the_same_seed_is_the_same_run() {
     let mut stage = Stage::default();
     let mut hashes = Vec::new();
@@ -77,4 +57,4 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// As many as it takes to hit every fact.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 240;
