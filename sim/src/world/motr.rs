@@ -434,7 +434,8 @@ impl World<'_> {
             let text = format!("process {i}: other objects than it asked for");
             return self.oracle.fail("an answer is about what was asked", text);
         }
-        if self.consul.double.index() != index {
+        // A reading whose index lies may keep what is gone.
+        if self.consul.double.index() != index || self.swarm.has_index_faults() {
             return;
         }
         let model = Model::of(&self.consul.double);
