@@ -386,7 +386,7 @@ impl Parts {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
             Job::Watch(table) => self.tables.watched(cx, &mut self.cluster, table, answer),
             Job::Probe(table) => self.tables.probed(cx, &mut self.cluster, table, answer),
-            Job::Read(table) => self.tables.was_read(cx, table, answer),
+            Job::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
             Job::Transaction => {
                 let (lanes, mut desk) = self.desk(cx.now.mono);
                 let done = lanes.written(cx, &mut desk, call, answer);

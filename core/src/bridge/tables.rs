@@ -166,7 +166,7 @@ impl Tables {
         }
         self.wants_read[table as usize] = false;
         let call = cx.get(Job::Read(table), format!("{}&consistent", table.target()));
-        replica.read = Some((call, cx.shared.moment));
+        replica.read = Some((call, cx.shared.moment, replica.index));
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
@@ -242,8 +242,15 @@ impl Tables {
         }
     }
 
-    pub(crate) fn was_read(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
-        let Some((_, sent)) = self.replicas[table as usize].read.take() else { return };
+    pub(crate) fn was_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+        table: Table,
+        answer: Option<&Answer>,
+    ) {
+        let read = self.replicas[table as usize].read.take();
+        let Some((_, sent, index_then)) = read else { return };
         match answer.filter(|answer| is_reading(answer)) {
             None => {
                 self.wants_read[table as usize] = true;
@@ -251,6 +258,11 @@ impl Tables {
             }
             Some(answer) => {
                 self.worked(cx);
+                if answer.index < index_then {
+                    let (from, to) = (index_then, answer.index);
+                    cx.fact(Fact::ReplicaReset { table: table.name(), from, to });
+                    self.reset(cluster, table);
+                }
                 self.decode(cx, table, answer, Some(sent));
             }
         }

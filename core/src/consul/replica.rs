@@ -73,8 +73,8 @@ pub struct Replica {
     pub watch: Option<(CallId, u64)>,
     /// The probe in flight, when it was sent and the index then.
     pub probe: Option<(CallId, Moment, u64)>,
-    /// The read in flight and when it was sent.
-    pub read: Option<(CallId, Moment)>,
+    /// The read in flight, when it was sent and the index then.
+    pub read: Option<(CallId, Moment, u64)>,
     /// An answer is being decoded.
     pub decoding: bool,
 }
