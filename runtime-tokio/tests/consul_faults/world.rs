@@ -76,6 +76,12 @@ impl World {
             let reply = self.consul.request("GET", "/v1/health/state/none", b"").unwrap();
             reply.index().is_some_and(|index| index > 200)
         });
+        // A reading on its way would not have what is posted meanwhile.
+        until("hax knows it", || {
+            let status: Value =
+                serde_json::from_slice(&self.place.ask("GET", "/status", b"").body).unwrap();
+            status["replicas"][2]["index"].as_u64().is_some_and(|index| index > 200)
+        });
     }
 
     /// A process that has its link.
