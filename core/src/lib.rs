@@ -8,6 +8,7 @@ extern crate alloc;
 // Downwards only: a module uses what stands below it in this list.
 pub mod discover;
 
+pub mod journal;
 pub mod node;
 
 pub mod bridge;

@@ -53,6 +53,8 @@ pub enum Output {
 pub enum ExitReason {
     /// It was told to.
     Stopped,
+    /// It was told to, and had to leave events that are not written.
+    DrainTimedOut,
     /// A message on which the specification demands it.
     UnexpectedMessage,
 }
@@ -81,7 +83,9 @@ impl Node {
         }
     }
 
-    /// Takes one input and appends all that follows from it, in both machines.
+    /// Takes one input and appends all that follows from it, in both machines. What is due fires in the
+    /// same call, also in the machine that the input is not for: else a busy wire would starve the
+    /// bridge's timers.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let mut to_bridge = VecDeque::new();
         let mut to_endpoint = VecDeque::new();
@@ -119,6 +123,10 @@ impl Node {
                         io::Output::Fact(fact) => out.push(Output::Fact(fact)),
                     }
                 }
+            } else if is_due(self.endpoint_next, now) {
+                to_endpoint.push_back(endpoint::Input::Tick);
+            } else if is_due(self.bridge_next, now) {
+                to_bridge.push_back(io::Input::Tick);
             } else {
                 break;
             }
@@ -136,12 +144,24 @@ impl Node {
         self.bridge.view()
     }
 
+    /// What the wire holds.
+    #[must_use]
+    pub fn wire(&self) -> endpoint::View {
+        self.endpoint.view()
+    }
+
     /// Why it has exited.
     #[must_use]
     pub fn exit(&self) -> ExitReason {
-        match self.bridge.view().unexpected {
-            true => ExitReason::UnexpectedMessage,
-            false => ExitReason::Stopped,
+        let view = self.bridge.view();
+        match (view.unexpected, view.timed_out) {
+            (true, _) => ExitReason::UnexpectedMessage,
+            (false, true) => ExitReason::DrainTimedOut,
+            (false, false) => ExitReason::Stopped,
         }
     }
+}
+
+fn is_due(next: Next, now: Now) -> bool {
+    matches!(next, Next::WaitUntil { at, .. } if at <= now.mono)
 }

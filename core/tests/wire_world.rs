@@ -281,6 +281,49 @@ fn what_is_given_up_while_connecting_is_not_written_later() {
 }
 
 #[test]
+fn a_message_and_a_connection_that_are_given_up_at_once_are_tried_again() {
+    let mut world = connected(1);
+    world.stall(0, 1, 30 * S);
+    world.send_to(1);
+    world.run(1_500 * MS);
+    // The third send needs a new connection, which is given up when the message is: after 8 s and
+    // after ten sends.
+    world.cut_from(0, 1);
+    world.run(35 * S);
+    assert_eq!(world.saw(0, FactKind::LinkSilent), 1);
+    world.send_to(1);
+    world.send_from(1, 1);
+    world.run(5 * S);
+    assert_eq!(world.received_by(1), [1, 2], "{}", world.trace.join("\n"));
+    at_peace(&world);
+}
+
+#[test]
+fn a_message_that_waits_for_its_connection_is_taken_back_with_its_link() {
+    let mut world = connected(1);
+    world.stall(0, 1, 3 * S);
+    world.cut_from(0, 1);
+    world.run(MS);
+    world.send_to(1);
+    let link = world.links[&fid(1)];
+    world.motr(motr::Command::Disconnect { link });
+    let last = hax_events(&world, |e| matches!(e, motr::Event::Undelivered { .. }));
+    assert_eq!(last.len(), 1);
+    world.run(5 * S);
+    assert!(world.received_by(1).is_empty(), "what is reported as not delivered is not");
+}
+
+#[test]
+fn a_process_that_is_told_to_stop_twice_stops() {
+    let mut world = connected(1);
+    world.stall(0, 1, S);
+    world.command(1, Command::Stop);
+    world.command(1, Command::Stop);
+    world.run(5 * S);
+    assert!(world.exited.contains(&1));
+}
+
+#[test]
 fn a_stop_tells_what_is_acknowledged_and_waits_for_what_is_in_flight() {
     let mut world = connected(1);
     world.ack_after = [None, Some(0)];

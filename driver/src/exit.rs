@@ -25,7 +25,7 @@ pub enum Exit {
 pub const HELP: &str = "\
 Exit codes:
   0    stopped cleanly, all that was begun is settled; all that was asked for is well
-  1    failed for another reason than those below; hax check: something is not well
+  1    failed for another reason, or stopped with events not written; hax check: something is not well
   2    wrong flags, environment or configuration file
   3    an address cannot be listened at (in use, not of this host, no permission)
   4    stopped on an unexpected message (see --on-unexpected-message)

@@ -151,6 +151,7 @@ impl Daemon<'_> {
         Ok(match node.exit() {
             ExitReason::Stopped => Exit::Clean,
             ExitReason::UnexpectedMessage => Exit::Unexpected,
+            ExitReason::DrainTimedOut => Exit::Failure,
         })
     }
 

@@ -15,7 +15,9 @@ use hax_tokio::signals::Signals;
 use hax_tokio::{check, daemon, demo, ham, status};
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let runs = matches!(&command, Command::Run(args) if !args.check);
+    let done = match command {
         Command::Run(args) => run(*args),
         Command::Status(args) => run_status(*args),
         Command::Check(args) => run_check(*args),
@@ -23,8 +25,13 @@ fn main() -> ExitCode {
         Command::Demo(args) => run_demo(&args),
     };
     let exit = done.unwrap_or_else(|Failed(exit, why)| {
-        // There is nobody left to tell if this fails.
-        let _ = writeln!(std::io::stderr(), "hax: {why:#}");
+        if runs {
+            // As the daemon's other lines, so that the journal knows what it is.
+            tracing::error!(target: "hax", "{why:#}");
+        } else {
+            // There is nobody left to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "hax: {why:#}");
+        }
         exit
     });
     exit.into()
@@ -40,9 +47,15 @@ impl From<anyhow::Error> for Failed {
 }
 
 fn run(args: RunArgs) -> Result<Exit, Failed> {
-    let settings =
-        load(args.config.as_deref(), args.flags).map_err(|why| Failed(Exit::Usage, why.into()))?;
-    if args.check {
+    let (log, level, check) = (args.flags.log, args.flags.log_level, args.check);
+    let settings = load(args.config.as_deref(), args.flags).map_err(|why| {
+        if !check {
+            // What is wrong with the settings is said as all else would be.
+            logs::init(log.unwrap_or_default(), level.unwrap_or_default());
+        }
+        Failed(Exit::Usage, why.into())
+    })?;
+    if check {
         write!(std::io::stdout(), "{settings}").context("standard output")?;
         return Ok(Exit::Clean);
     }

@@ -121,7 +121,7 @@ facts! {
     /// A process has a link; messages may flow.
     Info LinkUp { link: LinkId, process: Fid, reconnected: bool } "{link}: up with {process} (reconnected: {reconnected})";
     /// The peer of a link is gone, for now.
-    Warn LinkDown { link: LinkId, process: Fid } "{link}: {process} is gone; what it is owed is kept for a while";
+    Info LinkDown { link: LinkId, process: Fid } "{link}: {process} is gone; what it is owed is kept for a while";
     /// The peer of a link is there again.
     Info LinkBack { link: LinkId, process: Fid } "{link}: {process} is back";
     /// A link has ended for good.
@@ -134,6 +134,8 @@ facts! {
     Info EntrypointAnswered { entry: EntryId, process: Fid, confds: u32, us: u64 } "{entry}: {process} has its entrypoint with {confds} confds after {us} µs";
     /// An entrypoint request was told to ask again.
     Info EntrypointAgain { entry: EntryId, process: Fid } "{entry}: {process} is told to ask again (EAGAIN)";
+    /// Another round of reads for entrypoints failed for the same reason.
+    Debug RoundFailsStill { why: &'static str } "entrypoints wait: {why}";
     /// A round of reads for entrypoints failed.
     Warn RoundFailed { why: &'static str } "entrypoints wait: {why}";
 
@@ -175,6 +177,8 @@ facts! {
     Info LeaderStands {} "standing for election";
     /// We have the lock.
     Info LeaderWon {} "this node leads";
+    /// We gave the lock up.
+    Info LeaderLeft { why: &'static str } "this node gives the lead up: {why}";
     /// We do not have the lock any more.
     Warn LeaderLost { why: &'static str } "this node does not lead any more: {why}";
     /// A lock without an owner was taken from its session.
@@ -191,6 +195,8 @@ facts! {
     Info ConsulBack {} "Consul answers";
     /// Consul did not answer, or not as it should.
     Warn ConsulFailed { call: CallId, what: &'static str, why: Box<str> } "{call}: {what}: {why}";
+    /// Consul still does not answer as it should.
+    Debug ConsulFailsStill { call: CallId, what: &'static str, why: Box<str> } "{call}: {what}: {why}";
     /// An answer of Consul could not be understood.
     Warn ConsulBadAnswer { what: &'static str, why: Box<str> } "Consul's answer to {what} is not understood: {why}";
     /// A transaction met another writer; the keys are read again.

@@ -102,6 +102,8 @@ pub(crate) enum Timer {
     Foreign,
     /// A leader has been without a confd for long enough.
     Unfit,
+    /// What was posted and is no news has counted for long enough.
+    Doubt,
     /// The next slice of an answer.
     Slice,
     /// The stop has taken too long.
@@ -128,6 +130,7 @@ impl Timer {
             Self::LeaderWatch => "leader-watch",
             Self::Foreign => "foreign",
             Self::Unfit => "unfit",
+            Self::Doubt => "doubt",
             Self::Slice => "slice",
             Self::Drain => "drain",
         }
@@ -144,6 +147,8 @@ pub(crate) struct Shared {
     pub(crate) next_call: CallId,
     pub(crate) next_send: SendId,
     pub(crate) moment: Moment,
+    /// Why Consul did not answer last, until it does.
+    pub(crate) trouble: Option<Box<str>>,
 }
 
 /// What a handler may do.

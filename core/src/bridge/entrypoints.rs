@@ -18,6 +18,7 @@ use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, EntryId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
 use crate::consul::port::Answer;
@@ -32,6 +33,8 @@ pub(crate) struct Entrypoints {
     round: Option<Round>,
     /// The node of the last leader's session: it never changes in a session's life.
     session: Option<(Box<str>, Box<str>)>,
+    /// Why the last round failed.
+    trouble: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -174,7 +177,11 @@ impl Entrypoints {
         let body = &answer.body;
         match (part, answer.status) {
             (RoundPart::Leader, 404) => Err("there is no leader"),
-            (RoundPart::Node, 404) => Err("the leader's node is not configured"),
+            (RoundPart::Node, 404) => {
+                // It may have been read along for a leader of before.
+                self.session = None;
+                Err("the leader's node is not configured")
+            }
             (RoundPart::Session, 404) => Err("the leader's session has ended"),
             (_, status) if status != 200 => Err("Consul is not operational"),
             (RoundPart::Leader, _) => self.take_leader(cx, body),
@@ -240,6 +247,7 @@ impl Entrypoints {
             Err(why) => self.fail(cx, why),
             Ok(entrypoint) => {
                 let began = round.began;
+                self.trouble = None;
                 self.end_round(cx);
                 let entrypoint = Arc::new(entrypoint);
                 let due = cx.now.mono;
@@ -258,7 +266,11 @@ impl Entrypoints {
     }
 
     fn fail(&mut self, cx: &mut Cx<'_>, why: &'static str) {
-        cx.fact(Fact::RoundFailed { why });
+        let said = self.trouble.replace(why) == Some(why);
+        cx.fact(match said {
+            false => Fact::RoundFailed { why },
+            true => Fact::RoundFailsStill { why },
+        });
         self.end_round(cx);
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.answer.is_none()) {
             let due = waiting.arrived.after(cx.config().time.again_after);
@@ -330,6 +342,9 @@ fn reply(cx: &mut Cx<'_>, waiting: &Waiting, reply: Result<Arc<Entrypoint>, Errn
         }
         Err(_) => Fact::EntrypointAgain { entry, process },
     });
+    if mutant(Mutant::ReplyTwice) {
+        cx.motr(Command::Reply { entry, reply: reply.clone() });
+    }
     cx.motr(Command::Reply { entry, reply });
 }
 

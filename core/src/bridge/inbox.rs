@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::cx::{Cx, Job, Timer};
 use super::lanes::{Key, Lanes};
 use super::ops::{self, Op, read_target};
-use super::work::{What, Work};
+use super::work::{self, What, Work};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::HttpId;
@@ -158,6 +158,9 @@ impl Inbox {
                 None => return cx.fact(Fact::QueueSkipped { n, why: "there is no such device" }),
             },
             Message::StobIoq(Fid::ZERO) => None,
+            Message::StobIoq(fid) if work::device(fid, cluster).is_none() => {
+                return cx.fact(Fact::QueueSkipped { n, why: "there is no such device" });
+            }
             Message::StobIoq(fid) => Some(Note { fid, state: ObjectState::Failed }),
             Message::Passed(why) => return cx.fact(Fact::QueueSkipped { n, why }),
         };

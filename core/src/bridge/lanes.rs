@@ -17,8 +17,9 @@ use super::work::{Plan, What, Work};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::retry::Backoff;
-use crate::consul::json::{self, KvEntry, Transaction};
+use crate::consul::json::{self, KvEntry, OpError, Transaction};
 use crate::consul::port::{Answer, Method};
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
@@ -31,6 +32,16 @@ const REFUSALS: u32 = 3;
 pub(crate) enum Key {
     Process(Fid),
     Devices,
+}
+
+impl Key {
+    /// The process; none for devices, which may be of many.
+    fn process(self) -> Fid {
+        match self {
+            Self::Process(process) => process,
+            Self::Devices => Fid::ZERO,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +104,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) restarts: &'a mut Restarts,
     pub(crate) queue: &'a mut Queue,
     /// The session with which we lead, while that is certain.
-    pub(crate) leads: Option<Box<str>>,
+    pub(crate) leads: Option<&'a str>,
     /// Whether we hold the lock, as far as we know.
     pub(crate) holds: bool,
 }
@@ -193,14 +204,14 @@ impl Lanes {
             if lane.stage != Stage::Ready {
                 continue;
             }
-            let Some(work) = lane.work.front() else { continue };
-            if matches!(work.what, What::Began) && !desk.restarts.is_loaded() {
-                continue;
+            let process = key.process();
+            let Some(work) = lane.work.front_mut() else { continue };
+            if let What::Began(start) = &mut work.what {
+                if !desk.restarts.is_loaded() {
+                    continue;
+                }
+                *start = start.or_else(|| desk.restarts.start(process, desk.cluster));
             }
-            let process = match key {
-                Key::Process(process) => *process,
-                Key::Devices => Fid::ZERO,
-            };
             let plan = work.plan(process, desk.cluster, desk.restarts, &cx.config().node);
             let as_leader = matches!(work.what, What::Died { as_leader: true });
             if as_leader && desk.leads.is_none() {
@@ -210,13 +221,17 @@ impl Lanes {
                 continue;
             }
             let Plan { mut first, last, told: tells, restart } = plan;
-            if first.is_empty() && last.is_empty() {
+            if first.is_empty() && last.is_empty() || mutant(Mutant::LaneSkipped) {
                 finished.push((*key, restart));
                 continue;
             }
-            // The lock's check, the queue's counter and its entry come on top.
+            // Two writes of one key would refuse each other.
+            let mut written = first.iter().chain(&last);
+            if written.any(|op| ops.iter().any(|(other, _)| other.key == op.key)) {
+                continue;
+            }
+            // The lock's check, the queue's counter and its entry come on top, and take less than this.
             let spare = limit.transaction_ops.saturating_sub(3 + told.len());
-            // An entry of the queue and its counter take less than these.
             let room = limit.transaction_bytes.saturating_sub(bytes + told.len() * 512 + 1024);
             let size = first.iter().chain(&last).map(Op::len).sum::<usize>();
             let whole = ops.len() + first.len() + last.len() <= spare && size <= room;
@@ -224,11 +239,7 @@ impl Lanes {
                 told.extend(tells.map(|word| (process, word)));
                 first.extend(last);
             } else if ops.is_empty() && !first.is_empty() {
-                // More than a transaction holds: what follows goes first, as much as there is room.
-                let mut left = room;
-                let fits = |op: &&Op| left.checked_sub(op.len()).map(|rest| left = rest).is_some();
-                let n = first.iter().take(spare).take_while(fits).count();
-                first.truncate(n.max(1));
+                first.truncate(fitting(&first, spare, room));
             } else {
                 continue;
             }
@@ -246,7 +257,7 @@ impl Lanes {
         if parts.is_empty() {
             return None;
         }
-        if let Some(session) = desk.leads.as_ref().filter(|_| leads) {
+        if let Some(session) = desk.leads.filter(|_| leads) {
             ops.push((Op::leads(session), None));
         }
         let appended = u64::try_from(told.len()).unwrap_or(u64::MAX);
@@ -285,6 +296,11 @@ impl Lanes {
                 batch.parts.iter().filter_map(finish).collect()
             }
             Some((409, Ok(Transaction { errors: Some(errors), .. }))) => {
+                if let Some(why) = errors.iter().find_map(OpError::refusal) {
+                    cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+                    batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+                    return Vec::new();
+                }
                 let about = errors.iter().filter_map(|error| batch.ops.get(error.op_index));
                 let about: Vec<_> = about.map(|(op, key)| (op.target, *key)).collect();
                 self.refused(cx, desk, &batch, &about);
@@ -363,18 +379,25 @@ impl Lanes {
         key: Key,
         targets: BTreeSet<Target>,
     ) {
-        for target in &targets {
-            let path = match target {
-                Target::Word(process) => alloc::format!("processes/{process}"),
-                Target::Entry(object) => {
-                    cluster.conf().entry(*object).map_or_else(Default::default, |e| (*e.key).into())
-                }
+        let mut reading = BTreeSet::new();
+        for target in targets {
+            let path: Box<str> = match target {
+                Target::Word(process) => alloc::format!("processes/{process}").into(),
+                // What is not configured any more needs no reading: nothing is written to it.
+                Target::Entry(object) => match cluster.conf().entry(object) {
+                    Some(entry) => entry.key.clone(),
+                    None => continue,
+                },
                 _ => continue,
             };
-            cx.fact(Fact::WriteConflict { key: path.as_str().into() });
-            cx.get(Job::Reread(key, *target), read_target(&path));
+            cx.get(Job::Reread(key, target), read_target(&path));
+            cx.fact(Fact::WriteConflict { key: path });
+            reading.insert(target);
         }
-        self.stage(key, Stage::Rereading(targets));
+        match reading.is_empty() {
+            true => self.stage(key, Stage::Ready),
+            false => self.stage(key, Stage::Rereading(reading)),
+        }
     }
 
     /// A key that met another writer was read again.
@@ -428,7 +451,7 @@ impl Lanes {
 
     fn wait(&mut self, cx: &mut Cx<'_>, key: Key, reread: BTreeSet<Target>) {
         self.stage(key, Stage::Waiting(reread));
-        if !cx.shared.timers.is_armed(Timer::Lanes) {
+        if !cx.shared.timers.is_armed(Timer::Lanes) && !mutant(Mutant::RetryLost) {
             let pause = self.backoff.failed(&mut cx.shared.jitter);
             cx.arm(Timer::Lanes, pause);
         }
@@ -444,6 +467,12 @@ impl Lanes {
         }
         Some(Done { key, work, restart })
     }
+}
+
+/// How many of these a transaction holds: more than it holds is written in parts, what follows first.
+fn fitting(ops: &[Op], most: usize, mut room: usize) -> usize {
+    let fits = |op: &&Op| room.checked_sub(op.len()).map(|rest| room = rest).is_some();
+    ops.iter().take(most).take_while(fits).count().max(1)
 }
 
 /// Takes over what a key holds; false if the answer says nothing.

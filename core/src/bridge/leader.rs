@@ -35,6 +35,8 @@ const MARGIN: Duration = Duration::from_millis(200);
 const LOCK_DELAY: Duration = Duration::from_millis(200);
 /// How long a leader may be without a confd that it has not seen yet.
 const CONFD_GRACE: Duration = Duration::from_secs(10);
+/// How long a node whose confd is not well leaves a free lock to the others.
+const GIVE_WAY: Duration = Duration::from_secs(5);
 /// How long the value that a script has left behind is left to its owner.
 const FOREIGN_GRACE: Duration = Duration::from_secs(5);
 /// The service whose check is ours; it stands in Consul only while we stand for election.
@@ -68,6 +70,8 @@ pub(crate) struct Leader {
     backoff: Backoff,
     /// Our own confd has been online since we stand.
     confd_seen: bool,
+    /// The lead may be ours: our confd is well, or no other's is.
+    fit: bool,
     unfit_since: Option<Instant>,
 }
 
@@ -105,6 +109,7 @@ impl Leader {
             watching: false,
             backoff: Backoff::default(),
             confd_seen: false,
+            fit: true,
             unfit_since: None,
         }
     }
@@ -137,16 +142,35 @@ impl Leader {
         if !self.on {
             return;
         }
-        let fit = self.is_fit(cx, cluster);
-        if fit && !self.stands {
+        let confds = cluster.conf().confds();
+        if !confds.iter().any(|confd| cluster.is_local(*confd)) {
+            return self.leave(cx, "no confd is configured here any more");
+        }
+        if !self.stands {
             self.stands = true;
             self.confd_seen = false;
             cx.fact(Fact::LeaderStands {});
             self.beat_now(cx);
             self.watch(cx);
-        } else if !fit && self.stands {
-            self.leave(cx, "our confd is not well");
         }
+        let fit = self.is_fit(cx, cluster);
+        let was = core::mem::replace(&mut self.fit, fit);
+        match self.lock.clone() {
+            Lock::Holding(session) if was && !fit => self.give_way(cx, session),
+            Lock::Waiting(session) if fit && !was && self.is_free() => {
+                self.acquire(cx, session, false);
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives the lock to a node whose confd is well; if none takes it, it is tried for again.
+    fn give_way(&mut self, cx: &mut Cx<'_>, session: Box<str>) {
+        put(cx, Part::Leave, format!("/v1/kv/leader?release={}", encode(&session)), "");
+        self.lock = Lock::Waiting(session);
+        self.seen = None;
+        cx.arm(Timer::Acquire, GIVE_WAY);
+        cx.fact(Fact::LeaderLeft { why: "our confd is not well, and another one is" });
     }
 
     /// A node with a confd may lead. While some confd is well, the leader is where one is: it is
@@ -154,10 +178,7 @@ impl Leader {
     fn is_fit(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
         let online = |confd: &&_| cluster.state(**confd) == ObjectState::Online;
         let confds = cluster.conf().confds();
-        let mut own = confds.iter().filter(|confd| cluster.is_local(**confd)).peekable();
-        if own.peek().is_none() {
-            return false;
-        }
+        let mut own = confds.iter().filter(|confd| cluster.is_local(**confd));
         if own.any(|confd| online(&confd)) {
             self.confd_seen = true;
             self.unfit_since = None;
@@ -167,7 +188,7 @@ impl Leader {
             self.unfit_since = None;
             return true;
         }
-        if !self.stands || self.confd_seen {
+        if self.confd_seen {
             return false;
         }
         let since = *self.unfit_since.get_or_insert(cx.now.mono);
@@ -204,7 +225,7 @@ impl Leader {
             put(cx, Part::Leave, format!("/v1/agent/service/deregister/{SERVICE}"), "");
         }
         if matches!(lock, Lock::Holding(_)) {
-            cx.fact(Fact::LeaderLost { why });
+            cx.fact(Fact::LeaderLeft { why });
         }
     }
 
@@ -304,8 +325,10 @@ impl Leader {
                 self.backoff.worked();
                 let session: Box<str> = created.id.into();
                 self.lock = Lock::Waiting(session.clone());
-                if self.is_free() {
+                if self.is_free() && self.fit {
                     self.acquire(cx, session, false);
+                } else if self.is_free() {
+                    cx.arm(Timer::Acquire, GIVE_WAY);
                 }
             }
             // The catalog may not have our check yet.
@@ -337,8 +360,9 @@ impl Leader {
                 let pause = cx.shared.jitter.around(LOCK_DELAY);
                 cx.arm(Timer::Acquire, pause);
             }
-            // The session may be gone.
+            // The session may be gone, or hold the lock without our knowing.
             _ => {
+                put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(&session)), "");
                 self.lock = Lock::None;
                 self.retry(cx);
             }
@@ -384,7 +408,19 @@ impl Leader {
             {
                 self.acquire(cx, session, true);
             }
-            Lock::Waiting(session) if seen.session.is_none() => self.acquire(cx, session, false),
+            Lock::Waiting(session) if seen.session.is_none() && self.fit => {
+                self.acquire(cx, session, false);
+            }
+            Lock::Waiting(_) if seen.session.is_none() => {
+                let until = cx.now.mono.after(GIVE_WAY);
+                cx.shared.timers.arm_no_later(Timer::Acquire, until);
+            }
+            // Nobody else writes our name: it is a session of ours that we have lost sight of.
+            Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => {
+                if let Some(session) = &seen.session {
+                    put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
+                }
+            }
             _ if seen.session.is_some() && is_foreign(&seen.value) => {
                 let until = cx.now.mono.after(FOREIGN_GRACE);
                 cx.shared.timers.arm_no_later(Timer::Foreign, until);

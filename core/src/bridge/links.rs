@@ -5,13 +5,14 @@
 //! configuration has objects.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::cx::{Cx, Timer};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId, SendId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use crate::model::News;
@@ -29,10 +30,18 @@ struct Link {
     up: bool,
     in_flight: usize,
     owed: BTreeMap<Fid, ObjectState>,
+    /// Objects whose last life has ended, which it is told before what they are now.
+    ended: BTreeSet<Fid>,
     /// Answers on their way and the questions that they answer.
     answers: BTreeMap<SendId, MsgId>,
     /// It was away and asks for nothing by itself: it is told everything once it is known.
     wants_all: bool,
+}
+
+impl Link {
+    fn owes_nothing(&self) -> bool {
+        self.owed.is_empty() && self.ended.is_empty()
+    }
 }
 
 impl Links {
@@ -46,6 +55,7 @@ impl Links {
             up: true,
             in_flight: 0,
             owed: BTreeMap::new(),
+            ended: BTreeSet::new(),
             answers: BTreeMap::new(),
             wants_all,
         };
@@ -55,9 +65,9 @@ impl Links {
 
     /// Each link, its process, whether it is up, messages in flight and notes owed.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, Fid, bool, usize, usize)> {
-        self.links
-            .iter()
-            .map(|(id, link)| (*id, link.process, link.up, link.in_flight, link.owed.len()))
+        self.links.iter().map(|(id, link)| {
+            (*id, link.process, link.up, link.in_flight, link.owed.len() + link.ended.len())
+        })
     }
 
     /// Whether a process is at the other end of a link; nothing if it never was.
@@ -105,6 +115,7 @@ impl Links {
     fn drop_owed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let (process, owed) = (link.process, core::mem::take(&mut link.owed));
+        link.ended.clear();
         if !owed.is_empty() {
             cx.fact(Fact::OwedDropped { link: id, process, notes: count(owed.len()) });
         }
@@ -161,10 +172,15 @@ impl Links {
                 if link.wants_all || but == Some(link.process) {
                     continue;
                 }
-                if link.up && link.owed.is_empty() && link.in_flight < max {
+                if link.up && link.owes_nothing() && link.in_flight < max {
                     link.in_flight += 1;
                     to.push(*id);
-                } else {
+                } else if but.is_some() {
+                    for note in notes {
+                        link.owed.remove(&note.fid);
+                        link.ended.insert(note.fid);
+                    }
+                } else if !mutant(Mutant::OwedForgotten) {
                     link.owed.extend(notes.iter().map(|note| (note.fid, note.state)));
                 }
             }
@@ -196,8 +212,18 @@ impl Links {
     fn pay(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let max = cx.config().limit.sends_per_link;
         let Some(link) = self.links.get_mut(&id) else { return };
-        while link.up && !link.owed.is_empty() && link.in_flight < max {
+        while link.up && !link.owes_nothing() && link.in_flight < max {
             let mut notes = Vec::new();
+            while let Some(fid) =
+                (notes.len() < NOTES_MAX).then(|| link.ended.pop_first()).flatten()
+            {
+                notes.push(Note { fid, state: ObjectState::Failed });
+            }
+            if !notes.is_empty() {
+                link.in_flight += 1;
+                tell(cx, [id].into(), notes);
+                continue;
+            }
             while let Some((fid, state)) =
                 (notes.len() < NOTES_MAX).then(|| link.owed.pop_first()).flatten()
             {

@@ -6,16 +6,18 @@ use alloc::vec::Vec;
 use super::Parts;
 use super::cx::Cx;
 use super::lanes::Key;
-use super::work::{What, Work};
+use super::work::{self, What, Work};
 use crate::base::config::OnUnexpected;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId};
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::consul::replica::Moment;
 use crate::ha::message::{Body, Message};
 use crate::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use crate::model::Cluster;
 use crate::model::states::ProcessWord;
 
 /// A question for states; it waits until every replica is proved fresh for it.
@@ -64,7 +66,15 @@ pub(crate) fn received(
             }
         }
         Body::Nvec(nvec) if nvec.kind == NvecKind::Set => {
-            let notes = nvec.notes.into_iter().filter_map(outcome).collect();
+            let asked = nvec.notes.len();
+            let mut notes: Vec<Note> = nvec.notes.into_iter().filter_map(outcome).collect();
+            let settable =
+                |fid| work::device(fid, &parts.cluster).is_some() || !Cluster::is_stateful(fid);
+            notes.retain(|note| settable(note.fid));
+            if notes.len() < asked {
+                let why = "states that are not Motr's to set";
+                cx.fact(Fact::MessageRefused { link, why });
+            }
             let what = What::Devices { notes, ack: Some((link, msg)), queued: false };
             parts.lanes.push(Key::Devices, Work::new(cx.now.mono, what));
         }
@@ -98,6 +108,9 @@ fn process_event(
     } else {
         cx.fact(Fact::ProcessEvent { process, state: state.name() });
         let word = ProcessWord { state, kind };
+        if mutant(Mutant::AckBeforeCommit) {
+            cx.ack(from.0, from.1);
+        }
         let work = Work::new(cx.now.mono, What::Said { word, ack: Some(from) });
         parts.lanes.push(Key::Process(process), work);
     }

@@ -88,6 +88,7 @@ struct Parts {
     silent: BTreeMap<Fid, Instant>,
     life: Life,
     unexpected: bool,
+    timed_out: bool,
     ready: bool,
     led: bool,
     /// Who is dead is to be judged again.
@@ -112,6 +113,8 @@ pub struct View {
     pub stopping: bool,
     /// A message demanded the stop.
     pub unexpected: bool,
+    /// The stop took too long; what was not written is left to its senders.
+    pub timed_out: bool,
     /// HA links.
     pub links: usize,
     /// Processes with events that Consul does not hold yet.
@@ -148,6 +151,7 @@ impl Bridge {
             next_call: CallId(1),
             next_send: SendId(1),
             moment: Moment::default(),
+            trouble: None,
         };
         let parts = Parts {
             cluster,
@@ -168,6 +172,7 @@ impl Bridge {
             silent: BTreeMap::new(),
             life: Life::New,
             unexpected: false,
+            timed_out: false,
             ready: false,
             led: false,
             rejudge: false,
@@ -222,6 +227,7 @@ impl Parts {
             ready: self.ready,
             stopping: self.stopping(),
             unexpected: self.unexpected,
+            timed_out: self.timed_out,
             links: self.links.len(),
             lanes: self.lanes.len(),
             entries: self.entrypoints.len(),
@@ -284,8 +290,10 @@ impl Parts {
             Timer::Purge if self.led => Purge::begin(cx),
             // What these stand in the way of is tried again below.
             Timer::Purge | Timer::Epoch | Timer::Inbox | Timer::Unfit => {}
+            Timer::Doubt => self.tables.reread(cx, Table::Health),
             Timer::Slice => self.tables.slice(cx, &mut self.cluster),
             Timer::Drain => {
+                self.timed_out = true;
                 let lanes = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
                 cx.fact(Fact::DrainTimedOut { lanes });
                 self.exit(cx);
@@ -303,6 +311,7 @@ impl Parts {
             motr::Event::LinkUp { link, process, reconnected, .. } => {
                 self.begun.remove(&process);
                 self.links.up(link, process, reconnected);
+                self.rejudge = true;
             }
             motr::Event::LinkReused { .. } => {}
             motr::Event::LinkDown { link } => {
@@ -310,7 +319,10 @@ impl Parts {
                 self.links.down(cx, link);
                 self.link_gone(cx, link);
             }
-            motr::Event::LinkBack { link } => self.links.back(cx, link),
+            motr::Event::LinkBack { link } => {
+                self.links.back(cx, link);
+                self.rejudge = true;
+            }
             motr::Event::LinkClosed { link } => {
                 self.questions.retain(|question| question.link != link);
                 self.lanes.link_closed(link);
@@ -329,16 +341,18 @@ impl Parts {
     /// Returns whether its entrypoint has to wait for that.
     fn begins(&mut self, cx: &Cx<'_>, request: &EntrypointRequest) -> bool {
         let EntrypointRequest { process, first, pid, .. } = *request;
-        let known = self.cluster.is_local(process) && process != cx.config().process;
+        // Whose process it is, is seen when the configuration is there.
+        let known = !self.ready || self.cluster.is_local(process);
+        let known = known && process != cx.config().process;
         if first && known && !self.stopping() && self.begun.get(&process) != Some(&pid) {
             self.begun.insert(process, pid);
-            self.lanes.push(Key::Process(process), Work::new(cx.now.mono, What::Began));
+            self.lanes.push(Key::Process(process), Work::new(cx.now.mono, What::Began(None)));
         }
         self.is_held(process)
     }
 
     fn is_held(&self, process: Fid) -> bool {
-        let begins = |what: &What| matches!(what, What::Began);
+        let begins = |what: &What| matches!(what, What::Began(_));
         self.deliveries.waits(process) || self.lanes.has(process, begins)
     }
 
@@ -372,7 +386,7 @@ impl Parts {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
             Job::Watch(table) => self.tables.watched(cx, &mut self.cluster, table, answer),
             Job::Probe(table) => self.tables.probed(cx, &mut self.cluster, table, answer),
-            Job::Read(table) => self.tables.was_read(cx, table, answer),
+            Job::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
             Job::Transaction => {
                 let (lanes, mut desk) = self.desk(cx.now.mono);
                 let done = lanes.written(cx, &mut desk, call, answer);
@@ -401,7 +415,7 @@ impl Parts {
             cluster: &mut self.cluster,
             restarts: &mut self.restarts,
             queue: &mut self.queue,
-            leads: self.leader.session(now).map(Into::into),
+            leads: self.leader.session(now),
             holds: self.leader.holds(),
         };
         (&mut self.lanes, desk)
@@ -453,13 +467,22 @@ fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer>
     };
     let why: Box<str> = match &reply.result {
         Err(unanswered) => unanswered.why().into(),
-        Ok(answer) if matches!(answer.status, 200 | 404 | 409) => return Some(answer),
+        Ok(answer) if matches!(answer.status, 200 | 404 | 409) => {
+            cx.shared.trouble = None;
+            return Some(answer);
+        }
         Ok(answer) => {
             let text = &answer.body[..answer.body.len().min(200)];
             let text = alloc::string::String::from_utf8_lossy(text);
             alloc::format!("status {}: {}", answer.status, text.trim()).into()
         }
     };
-    cx.fact(Fact::ConsulFailed { call, what, why });
+    // The same trouble is said once.
+    let said = cx.shared.trouble.as_ref() == Some(&why);
+    cx.shared.trouble = Some(why.clone());
+    cx.fact(match said {
+        false => Fact::ConsulFailed { call, what, why },
+        true => Fact::ConsulFailsStill { call, what, why },
+    });
     None
 }

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use super::cx::{Cx, Job, Timer};
 use super::ops::{Op, Target};
 use super::work::update;
+use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::base::time::Wall;
@@ -23,6 +24,8 @@ use crate::model::states::ProcessWord;
 pub(crate) struct Queue {
     on: bool,
     epoch: Option<Epoch>,
+    /// What the counter holds is no number: events are written without telling old daemons.
+    junk: bool,
     reading: bool,
     backoff: Backoff,
 }
@@ -35,7 +38,7 @@ struct Epoch {
 
 impl Queue {
     pub(crate) fn new(on: bool) -> Self {
-        Self { on, epoch: None, reading: false, backoff: Backoff::default() }
+        Self { on, epoch: None, junk: false, reading: false, backoff: Backoff::default() }
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -47,7 +50,7 @@ impl Queue {
         if self.on && self.epoch.is_none() {
             self.read(cx);
         }
-        !self.on || self.epoch.is_some()
+        !self.on || self.junk || self.epoch.is_some()
     }
 
     pub(crate) fn read(&mut self, cx: &mut Cx<'_>) {
@@ -65,6 +68,11 @@ impl Queue {
             Some(answer) if answer.status == 200 => epoch(&answer.body),
             _ => None,
         };
+        self.junk = epoch.is_none() && answer.is_some();
+        if self.junk {
+            let why = "it is no number; old daemons do not hear of events until it is".into();
+            cx.fact(Fact::ConsulBadAnswer { what: "epoch", why });
+        }
         if epoch.is_none() {
             let pause = self.backoff.failed(&mut cx.shared.jitter);
             cx.arm(Timer::Epoch, pause);
@@ -108,6 +116,7 @@ impl Queue {
 
 fn epoch(body: &[u8]) -> Option<Epoch> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(body).ok()?;
-    let n = core::str::from_utf8(&entry.bytes()?).ok()?.trim().parse().ok()?;
-    Some(Epoch { n, index: entry.modify_index })
+    let n: u64 = core::str::from_utf8(&entry.bytes()?).ok()?.trim().parse().ok()?;
+    // Whoever wrote a number near the end did not count.
+    (n < u64::MAX / 2).then_some(Epoch { n, index: entry.modify_index })
 }

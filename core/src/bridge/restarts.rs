@@ -6,6 +6,7 @@ use alloc::format;
 
 use super::cx::{Cx, Job, Timer};
 use super::ops::{Op, Target, encode};
+use super::work::Start;
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::consul::json::{Elements, KvEntry};
@@ -70,12 +71,21 @@ impl Restarts {
         lives || self.counts.get(&process).is_some_and(|count| count.starts > 1)
     }
 
-    /// What counts one more start.
-    pub(crate) fn count(&self, process: Fid, node: &str) -> Op {
+    /// How a start that begins now counts; nothing if the process is none of ours.
+    pub(crate) fn start(&self, process: Fid, cluster: &Cluster) -> Option<Start> {
+        let starts = self.counts.get(&process).map_or(0, |count| count.starts);
+        let restart = self.is_restart(process, cluster);
+        let number = starts.saturating_add(1);
+        cluster.is_local(process).then_some(Start { number, restart })
+    }
+
+    /// What counts the start of this number; nothing if it is counted.
+    pub(crate) fn count(&self, process: Fid, number: u64, node: &str) -> Option<Op> {
         let Count { starts, index } = self.counts.get(&process).copied().unwrap_or_default();
         let key = format!("{node}/process_restarts/{process}");
-        let value = format!("\"{}\"", starts.saturating_add(1));
-        Op::cas(Target::Restarts(process), &key, value.as_bytes(), index)
+        let value = format!("\"{number}\"");
+        let op = || Op::cas(Target::Restarts(process), &key, value.as_bytes(), index);
+        (starts < number).then(op)
     }
 
     /// One more start is counted, by the write of this index.

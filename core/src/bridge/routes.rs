@@ -9,6 +9,7 @@ use super::cx::Cx;
 use super::report::Report;
 use super::{status, tables};
 use crate::base::fact::Fact;
+use crate::base::fid::Fid;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::replica::Table;
 use crate::http::answer::Answer;
@@ -114,8 +115,12 @@ fn service_health(
     let mut newest = 0;
     for check in checks.iter().filter_map(tables::check) {
         let index = check.index;
-        if parts.cluster.take_posted(check, most) {
+        let replica = parts.tables.replica(Table::Health).index;
+        if parts.cluster.take_posted(check, replica, most) {
             newest = newest.max(index);
+            if index <= replica {
+                tables::Tables::doubt(cx);
+            }
         }
     }
     parts.tables.posted(cx, Table::Health, newest);
@@ -134,7 +139,8 @@ fn queue(
     parts.inbox.posted(cx, request.id, &request.body).map(|()| None)
 }
 
-/// The watch of one process's key: information at its `ModifyIndex`, as our own replica's.
+/// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would
+/// let anybody end a process's life.
 fn process(
     parts: &mut Parts,
     cx: &mut Cx<'_>,
@@ -142,12 +148,12 @@ fn process(
 ) -> Result<Option<Answer>, Box<str>> {
     let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
     if let Some(entry) = entry {
-        let process = entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
+        let process: Option<Fid> =
+            entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
         let process = process.ok_or("the key is not processes/<fid>")?;
         let word = entry.bytes().and_then(|value| ProcessWord::from_json(&value));
-        let word = word.ok_or("the value is not that of a process")?;
+        let _word = word.ok_or("the value is not that of a process")?;
         if parts.cluster.conf().get_process(process).is_some() {
-            parts.cluster.take_word(process, Some(word), entry.modify_index);
             parts.tables.posted(cx, Table::Processes, entry.modify_index);
         }
     }
@@ -180,6 +186,9 @@ fn ready(parts: &Parts) -> Answer {
         }
     }
     let consul = parts.tables.consul_answers;
+    if !consul {
+        waits.push_str(if waits.is_empty() { "\"consul\"" } else { ", \"consul\"" });
+    }
     let ready = parts.ready && consul && !parts.stopping();
     let stopping = parts.stopping();
     let body = format!(

@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 use super::cx::{Cx, Job, Timer};
 use super::lanes::{Done, Key};
 use super::leader;
-use super::work::{self, What};
+use super::work::What;
 use super::{Life, Parts, messages};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
-use crate::model::News;
+use crate::model::{Cluster, News};
 
 impl Parts {
     /// What follows from all that has happened in this call.
@@ -33,15 +33,15 @@ impl Parts {
                 self.tell_peers(cx);
                 self.leader.consider(cx, &self.cluster);
                 self.rejudge |= changed | self.lead(cx);
-                // Nobody is declared dead for what anybody may have posted.
-                if self.rejudge && self.tables.believes_posts() {
-                    self.rejudge = false;
+                if core::mem::take(&mut self.rejudge) {
                     self.judge(cx);
                     self.revive(cx);
                 }
-                self.inbox.work(cx, &self.cluster, &mut self.lanes);
             }
             loop {
+                if !self.stopping() {
+                    self.inbox.work(cx, &self.cluster, &mut self.lanes);
+                }
                 let (lanes, mut desk) = self.desk(cx.now.mono);
                 let done = lanes.write(cx, &mut desk);
                 if done.is_empty() {
@@ -102,7 +102,7 @@ impl Parts {
                         cx.fact(Fact::ProcessLives { process });
                     }
                 }
-                (What::Began, Key::Process(process)) => {
+                (What::Began(_), Key::Process(process)) => {
                     self.cluster.bury(process);
                     if restart {
                         cx.fact(Fact::ProcessRestarted { process });
@@ -121,7 +121,7 @@ impl Parts {
                     }
                     // What has no state of its own in Consul is passed on as it is.
                     let mut others = notes;
-                    others.retain(|note| work::device(note.fid, &self.cluster).is_none());
+                    others.retain(|note| !Cluster::is_stateful(note.fid));
                     news.notes.extend(others);
                 }
                 (_, Key::Devices) => {}

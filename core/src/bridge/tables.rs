@@ -20,6 +20,9 @@ use crate::model::conf::Conf;
 use crate::model::health::{Check, process_of_service_id};
 use crate::model::states::ProcessWord;
 
+/// How long a posted check counts that Consul does not seem to have.
+const DOUBT: Duration = Duration::from_secs(5);
+
 #[derive(Debug)]
 pub(crate) struct Tables {
     replicas: [Replica; 3],
@@ -29,8 +32,10 @@ pub(crate) struct Tables {
     pub(crate) consul_answers: bool,
     /// When it did so last.
     pub(crate) contact: Option<Instant>,
-    /// When something was posted last that is newer than what is held.
-    posted: [Option<Moment>; 3],
+    /// Checks were posted that are newer than what is held.
+    posted: bool,
+    /// These tables are to be read, whatever a probe says.
+    wants_read: [bool; 3],
 }
 
 /// An answer that is being decoded.
@@ -61,7 +66,8 @@ impl Tables {
             decoding,
             consul_answers: false,
             contact: None,
-            posted: [None; 3],
+            posted: false,
+            wants_read: [false; 3],
         }
     }
 
@@ -95,36 +101,37 @@ impl Tables {
     }
 
     /// A watch has posted something of a table, the newest of this index. What is newer than the
-    /// replica has to be so in Consul too: that is looked at.
+    /// replica has to be so in Consul too: that is looked at, at once.
     pub(crate) fn posted(&mut self, cx: &mut Cx<'_>, table: Table, newest: u64) {
         let replica = &mut self.replicas[table as usize];
         if newest > replica.index {
-            self.posted[table as usize] = Some(cx.shared.moment);
+            self.posted |= table == Table::Health;
             replica.asked = cx.shared.moment;
             self.prove(cx, table);
         }
     }
 
-    /// Whether nothing that was posted waits to be proved.
-    pub(crate) fn believes_posts(&self) -> bool {
-        self.posted.iter().all(Option::is_none)
+    /// Something was posted that is no news, and that the replica does not know: it counts for a
+    /// while, as nobody knows better; then the whole table is read.
+    pub(crate) fn doubt(cx: &mut Cx<'_>) {
+        let until = cx.now.mono.after(DOUBT);
+        cx.shared.timers.arm_no_later(Timer::Doubt, until);
     }
 
-    /// A table is proved as it was at `sent`: nothing that was posted before can be newer.
-    fn judge_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table, sent: Moment) {
-        if self.posted[table as usize].is_none_or(|posted| posted > sent) {
-            return;
-        }
-        self.posted[table as usize] = None;
-        let index = self.replicas[table as usize].index;
-        let lied = match table {
-            Table::Conf => false,
-            Table::Processes => cluster.distrust_words(index),
-            Table::Health => cluster.distrust_checks(index),
-        };
-        if lied {
-            cx.fact(Fact::PostDistrusted { table: table.name(), index });
-            self.read(cx, table);
+    /// Reads a table anew, as soon as it may be.
+    pub(crate) fn reread(&mut self, cx: &mut Cx<'_>, table: Table) {
+        self.wants_read[table as usize] = true;
+        self.prove(cx, table);
+    }
+
+    /// Health is proved as it was at `sent`: what was posted and claims to be newer is not true.
+    fn judge_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
+        if table == Table::Health && core::mem::take(&mut self.posted) {
+            let index = self.replicas[table as usize].index;
+            if cluster.distrust_checks(index) {
+                cx.fact(Fact::PostDistrusted { table: table.name(), index });
+                self.reread(cx, table);
+            }
         }
     }
 
@@ -139,10 +146,11 @@ impl Tables {
             || replica.probe.is_some()
             || replica.decoding
             || cx.shared.timers.is_armed(Timer::Prove(table));
-        if busy || replica.is_fresh(replica.asked) {
+        let wants_read = self.wants_read[table as usize];
+        if busy || (replica.is_fresh(replica.asked) && !wants_read) {
             return;
         }
-        if !replica.is_loaded() {
+        if !replica.is_loaded() || wants_read {
             self.read(cx, table);
             return;
         }
@@ -156,8 +164,9 @@ impl Tables {
         if replica.read.is_some() || replica.decoding {
             return;
         }
+        self.wants_read[table as usize] = false;
         let call = cx.get(Job::Read(table), format!("{}&consistent", table.target()));
-        replica.read = Some((call, cx.shared.moment));
+        replica.read = Some((call, cx.shared.moment, replica.index));
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
@@ -217,7 +226,7 @@ impl Tables {
         match self.replicas[table as usize].probed(answer.index.max(1), sent, index_then) {
             Probed::Fresh => {
                 self.backoffs[table as usize].worked();
-                self.judge_posted(cx, cluster, table, sent);
+                self.judge_posted(cx, cluster, table);
                 self.prove(cx, table);
             }
             Probed::Behind => self.read(cx, table),
@@ -233,12 +242,27 @@ impl Tables {
         }
     }
 
-    pub(crate) fn was_read(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
-        let Some((_, sent)) = self.replicas[table as usize].read.take() else { return };
+    pub(crate) fn was_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+        table: Table,
+        answer: Option<&Answer>,
+    ) {
+        let read = self.replicas[table as usize].read.take();
+        let Some((_, sent, index_then)) = read else { return };
         match answer.filter(|answer| is_reading(answer)) {
-            None => self.failed(cx, table, Timer::Prove(table)),
+            None => {
+                self.wants_read[table as usize] = true;
+                self.failed(cx, table, Timer::Prove(table));
+            }
             Some(answer) => {
                 self.worked(cx);
+                if answer.index < index_then {
+                    let (from, to) = (index_then, answer.index);
+                    cx.fact(Fact::ReplicaReset { table: table.name(), from, to });
+                    self.reset(cluster, table);
+                }
                 self.decode(cx, table, answer, Some(sent));
             }
         }
@@ -322,6 +346,15 @@ impl Tables {
 
     fn install(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, decoding: Decoding) {
         let Decoding { table, index, sent, staged, .. } = decoding;
+        if index < self.replicas[table as usize].index {
+            // The watch has overtaken this reading: what is held is newer than what it proves.
+            let replica = &mut self.replicas[table as usize];
+            replica.decoding = false;
+            replica.proved = replica.proved.max(sent.unwrap_or_default());
+            self.prove(cx, table);
+            self.watch(cx, table);
+            return;
+        }
         let entries = match staged {
             Staged::Conf(conf) => {
                 let entries = conf.len();
@@ -343,8 +376,8 @@ impl Tables {
         replica.index = index;
         replica.proved = replica.proved.max(sent.unwrap_or_default());
         self.backoffs[table as usize].worked();
-        if let Some(sent) = sent {
-            self.judge_posted(cx, cluster, table, sent);
+        if sent.is_some() {
+            self.judge_posted(cx, cluster, table);
         }
         if first {
             let entries = u32::try_from(entries).unwrap_or(u32::MAX);
@@ -386,7 +419,7 @@ impl Decoding {
             Staged::Health(read) => Some(self.elements.next::<RawCheck<'_>>()?.map(|raw| {
                 if let Some(check) = check(&raw) {
                     read.insert((check.node.clone(), check.id.clone()));
-                    cluster.take_check(check);
+                    cluster.take_check(check, self.index);
                 }
             })),
         }

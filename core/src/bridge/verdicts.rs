@@ -23,7 +23,7 @@ impl Parts {
             }
             let since = *self.silent.entry(process).or_insert(cx.now.mono);
             let until = since.after(cx.config().time.silence);
-            if local && self.links.is_here(process) == Some(true) && cx.now.mono < until {
+            if local && self.links.is_here(process) != Some(false) && cx.now.mono < until {
                 cx.shared.timers.arm_no_later(Timer::Silence, until);
             } else {
                 let work = Work::new(cx.now.mono, What::Died { as_leader });
@@ -36,7 +36,7 @@ impl Parts {
     /// link is down has died, whatever answers at its port.
     pub(super) fn revive(&mut self, cx: &Cx<'_>) {
         for process in self.cluster.alive().collect::<Vec<_>>() {
-            let wanted = |what: &What| matches!(what, What::Lives | What::Began);
+            let wanted = |what: &What| matches!(what, What::Lives | What::Began(_));
             if self.cluster.is_local(process)
                 && self.links.is_here(process) != Some(false)
                 && !self.lanes.has(process, wanted)

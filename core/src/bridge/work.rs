@@ -27,6 +27,13 @@ pub(crate) struct Work {
     pub(crate) checked: bool,
 }
 
+/// How a start counts: decided once, since what is written for it changes what it is decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) number: u64,
+    pub(crate) restart: bool,
+}
+
 #[derive(Debug)]
 pub(crate) enum What {
     /// A process said so; our own events have nobody to acknowledge them to.
@@ -36,7 +43,7 @@ pub(crate) enum What {
     /// Health says that the process, which was declared stopped, lives.
     Lives,
     /// The process has begun a new life. Its starts are counted, and its last life is declared over.
-    Began,
+    Began(Option<Start>),
     /// Devices changed their state: a process said so, or the broadcast queue did.
     Devices { notes: Vec<Note>, ack: Option<Ack>, queued: bool },
 }
@@ -82,18 +89,17 @@ impl Work {
             What::Lives => cluster.revived(process).map_or_else(Plan::default, |word| {
                 self.becomes(process, cluster, word, follows_from(word))
             }),
-            What::Began => {
-                let restart = restarts.is_restart(process, cluster);
-                let mut plan = match (restart, there) {
-                    (true, word) => {
-                        let kind = word.map_or(ProcessType::M0d, |word| word.kind);
-                        let word = ProcessWord { state: ProcessEventKind::Stopped, kind };
-                        self.becomes(process, cluster, word, Some(ObjectState::Failed))
-                    }
-                    (false, _) => Plan::default(),
+            What::Began(None) => Plan::default(),
+            What::Began(Some(Start { number, restart })) => {
+                let mut plan = if *restart {
+                    let kind = there.map_or(ProcessType::M0d, |word| word.kind);
+                    let word = ProcessWord { state: ProcessEventKind::Stopped, kind };
+                    self.becomes(process, cluster, word, Some(ObjectState::Failed))
+                } else {
+                    Plan::default()
                 };
-                plan.last.push(restarts.count(process, node));
-                plan.restart = restart;
+                plan.last.extend(restarts.count(process, *number, node));
+                plan.restart = *restart;
                 plan
             }
             What::Devices { notes, .. } => {

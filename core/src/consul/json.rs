@@ -114,8 +114,8 @@ pub struct Transaction<'a> {
     #[serde(borrow, default)]
     pub results: Option<Vec<OpResult<'a>>>,
     /// What hindered it, if it was not.
-    #[serde(default)]
-    pub errors: Option<Vec<OpError>>,
+    #[serde(borrow, default)]
+    pub errors: Option<Vec<OpError<'a>>>,
 }
 
 /// One operation's result.
@@ -128,10 +128,23 @@ pub struct OpResult<'a> {
 
 /// Which operation hindered a transaction.
 #[derive(Debug, Deserialize)]
-pub struct OpError {
+pub struct OpError<'a> {
     /// Its index.
     #[serde(rename = "OpIndex")]
     pub op_index: usize,
+    /// Consul's words.
+    #[serde(borrow, rename = "What", default)]
+    pub what: Cow<'a, str>,
+}
+
+impl OpError<'_> {
+    /// What is wrong, where it is no conflict with another writer: a token may not do this.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Box<str>> {
+        let what = &*self.what;
+        let refused = what.contains("ermission denied") || what.contains("ACL");
+        refused.then(|| format!("{what}: the token may not do this").into())
+    }
 }
 
 /// Parses a whole body; the error is a text for the log.

@@ -6,6 +6,7 @@
 //! "Blocking queries").
 
 use crate::base::id::CallId;
+use crate::base::mutant::{Mutant, mutant};
 
 /// The copies that the bridge keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,8 +73,8 @@ pub struct Replica {
     pub watch: Option<(CallId, u64)>,
     /// The probe in flight, when it was sent and the index then.
     pub probe: Option<(CallId, Moment, u64)>,
-    /// The read in flight and when it was sent.
-    pub read: Option<(CallId, Moment)>,
+    /// The read in flight, when it was sent and the index then.
+    pub read: Option<(CallId, Moment, u64)>,
     /// An answer is being decoded.
     pub decoding: bool,
 }
@@ -99,7 +100,7 @@ impl Replica {
     /// Whether what is held is fresh for a question of this moment.
     #[must_use]
     pub fn is_fresh(&self, question: Moment) -> bool {
-        self.is_loaded() && self.proved >= question
+        self.is_loaded() && (self.proved >= question || mutant(Mutant::StaleReplica))
     }
 
     /// Takes a probe's answer.

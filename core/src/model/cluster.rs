@@ -9,7 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::conf::Conf;
-use super::health::{Check, Concerned, Health, Verdict, host_of};
+use super::health::{Check, Concerned, Health, Source, Verdict, host_of};
 use super::states::{self, ProcessWord};
 use super::table::FidTable;
 use crate::base::fid::{Fid, Object};
@@ -266,19 +266,6 @@ impl Cluster {
         });
     }
 
-    /// Drops words of a later index than Consul has. Returns whether there were any.
-    pub fn distrust_words(&mut self, index: u64) -> bool {
-        let before = self.words.len();
-        let stale = &mut self.stale.processes;
-        self.words.retain(|fid, entry| {
-            if entry.index > index {
-                stale.insert(*fid);
-            }
-            entry.index <= index
-        });
-        self.words.len() != before
-    }
-
     /// Forgets a key that Consul does not have (any more).
     pub fn forget_word(&mut self, process: Fid) {
         if self.words.remove(&process).is_some() {
@@ -292,26 +279,31 @@ impl Cluster {
         self.all_stale = true;
     }
 
-    /// Takes a check unless a newer state of it is known.
-    pub fn take_check(&mut self, check: Check) {
-        self.health.take(check, &mut self.stale);
+    /// Takes a check of a complete reading at `index`, unless a newer state of it is known.
+    pub fn take_check(&mut self, check: Check, index: u64) {
+        self.health.take(check, Source::Reading(index), &mut self.stale);
     }
 
-    /// Takes a check that was posted, if it is of a process or a node that is configured, and there
-    /// are not too many of its kind: anybody may post. Returns whether it was taken.
-    pub fn take_posted(&mut self, check: Check, most: usize) -> bool {
+    /// Takes a check that was posted, if it is of a process or a node that is configured, there are
+    /// not too many of its kind, and the reading at `replica` does not know better: anybody may post.
+    /// Returns whether it was taken.
+    pub fn take_posted(&mut self, check: Check, replica: u64, most: usize) -> bool {
         let configured = match check.process {
             Some(process) => self.conf.get_process(process).is_some(),
-            None => self.conf.node_of(host_of(&check.node)).is_some(),
+            None => {
+                let node = self.conf.node_of(host_of(&check.node));
+                node.is_some() && !self.health.is_renamed(&check.node)
+            }
         };
-        let taken = configured && self.health.alike(&check) < most;
+        let news = check.index > replica || !self.health.is_confirmed(&check);
+        let taken = configured && news && self.health.alike(&check) < most;
         if taken {
-            self.take_check(check);
+            self.health.take(check, Source::Post, &mut self.stale);
         }
         taken
     }
 
-    /// Drops checks of a later index than Consul has. Returns whether there were any.
+    /// Drops posted checks of a later index than Consul has. Returns whether there were any.
     pub fn distrust_checks(&mut self, index: u64) -> bool {
         self.health.distrust(index, &mut self.stale)
     }
@@ -325,6 +317,12 @@ impl Cluster {
     pub fn clear_checks(&mut self) {
         self.health.clear();
         self.all_stale = true;
+    }
+
+    /// Whether an object has a state of its own; the others are what they are said to be.
+    #[must_use]
+    pub fn is_stateful(fid: Fid) -> bool {
+        fid.object().is_none_or(|object| slot(object).is_some())
     }
 
     /// Works out the states anew that what was taken may have changed, and appends what links have
@@ -468,12 +466,10 @@ impl Cluster {
     /// Whether health contradicts that a process has stopped, which it did not say itself: its
     /// checks failed for a while and pass again.
     fn judges_alive(&self, process: Fid) -> bool {
-        let Some(Word { word: Some(word), index }) = self.words.get(&process) else { return false };
-        let host = self.conf.host_of(process);
-        word.state == ProcessEventKind::Stopped
+        let word = self.words.get(&process).and_then(|entry| entry.word);
+        word.is_some_and(|word| word.state == ProcessEventKind::Stopped)
             && self.lived.contains_key(&process)
-            && self.health.verdict(process, host) == Verdict::Passing
-            && self.health.unchanged_since(process, host).is_some_and(|since| since > *index)
+            && self.health.verdict(process, self.conf.host_of(process)) == Verdict::Passing
     }
 
     /// The event to be stored for `event`: a confd and the bridge itself have nothing to replay,

@@ -68,6 +68,17 @@ struct Seen {
     index: u64,
     /// The index at which it was first seen as it is: a check's output may change beside its status.
     since: u64,
+    /// A watch's payload said so, and no reading has yet.
+    posted: bool,
+}
+
+/// Who tells of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A complete reading at this index: it is the truth about all that is not newer.
+    Reading(u64),
+    /// Somebody who posted it.
+    Post,
 }
 
 /// Whom a change concerns.
@@ -81,18 +92,18 @@ pub struct Concerned {
 
 impl Health {
     /// Takes a check unless a newer state of it is known.
-    pub fn take(&mut self, check: Check, concerned: &mut Concerned) {
+    pub fn take(&mut self, check: Check, source: Source, concerned: &mut Concerned) {
         let Check { node, id, process, passing, index } = check;
-        let seen = Seen { passing, index, since: index };
+        let seen = Seen { passing, index, since: index, posted: source == Source::Post };
         match process {
             Some(process) => {
-                if put(self.services.entry(process).or_default(), (node, id), seen) {
+                if put(self.services.entry(process).or_default(), (node, id), seen, source) {
                     concerned.processes.insert(process);
                 }
             }
             None => {
                 let host: Box<str> = host_of(&node).into();
-                if put(self.nodes.entry(node).or_default(), id, seen) {
+                if put(self.nodes.entry(node).or_default(), id, seen, source) {
                     concerned.hosts.insert(host);
                 }
             }
@@ -127,13 +138,14 @@ impl Health {
         });
     }
 
-    /// Drops checks of a later index than Consul has: whoever told of them lied. Tells whether there
+    /// Drops posted checks of a later index than Consul has: whoever told of them lied. Tells whether there
     /// were any.
     pub fn distrust(&mut self, index: u64, concerned: &mut Concerned) -> bool {
         let mut found = false;
         let mut keep = |seen: &Seen| {
-            found |= seen.index > index;
-            seen.index <= index
+            let lie = seen.posted && seen.index > index;
+            found |= lie;
+            !lie
         };
         self.nodes.retain(|node, checks| {
             let before = checks.len();
@@ -154,6 +166,19 @@ impl Health {
         found
     }
 
+    /// Whether a reading had this check.
+    #[must_use]
+    pub fn is_confirmed(&self, check: &Check) -> bool {
+        let seen = match check.process {
+            Some(process) => self
+                .services
+                .get(&process)
+                .and_then(|checks| checks.get(&(check.node.clone(), check.id.clone()))),
+            None => self.nodes.get(&check.node).and_then(|checks| checks.get(&check.id)),
+        };
+        seen.is_some_and(|seen| !seen.posted)
+    }
+
     /// How many checks are known that count for the same as this one.
     #[must_use]
     pub fn alike(&self, check: &Check) -> usize {
@@ -161,6 +186,12 @@ impl Health {
             Some(process) => self.services.get(&process).map_or(0, BTreeMap::len),
             None => self.nodes.get(&check.node).map_or(0, BTreeMap::len),
         }
+    }
+
+    /// Whether a node of this host is known by another name.
+    #[must_use]
+    pub fn is_renamed(&self, node: &str) -> bool {
+        !self.nodes.contains_key(node) && self.node_of(host_of(node)).is_some()
     }
 
     /// Forgets everything: Consul's indexes have begun anew.
@@ -203,17 +234,12 @@ impl Health {
         }
     }
 
-    /// Since which index the checks of a process, or of its node, have been failing; `None` if none
-    /// of those that count is.
+    /// Since which index the checks of a process, or of its node, have been failing, as far as Consul
+    /// itself has said so; `None` if none of those that count is.
     #[must_use]
     pub fn failing_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
-        self.counting(process, host).filter(|seen| !seen.passing).map(|seen| seen.since).max()
-    }
-
-    /// Since which index all checks of a process, and of its node, have been as they are.
-    #[must_use]
-    pub fn unchanged_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
-        self.counting(process, host).map(|seen| seen.since).max()
+        let failing = |seen: &&Seen| !seen.passing && !seen.posted;
+        self.counting(process, host).filter(failing).map(|seen| seen.since).max()
     }
 
     /// The checks that count for a process.
@@ -249,8 +275,9 @@ impl Health {
     }
 }
 
-/// Puts `seen` unless what is there is as new; tells whether anything changed.
-fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen) -> bool {
+/// Puts `seen` unless what is there is as new; tells whether anything changed. A reading replaces what
+/// was posted, but for what is newer than the reading.
+fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen, source: Source) -> bool {
     match checks.entry(key) {
         alloc::collections::btree_map::Entry::Vacant(slot) => {
             slot.insert(seen);
@@ -258,10 +285,15 @@ fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen) -> bool {
         }
         alloc::collections::btree_map::Entry::Occupied(mut slot) => {
             let old = *slot.get();
-            if seen.index <= old.index {
+            let replaces = match source {
+                Source::Reading(index) => old.posted && old.index <= index,
+                Source::Post => false,
+            };
+            if seen.index <= old.index && !replaces {
                 return false;
             }
-            let since = if seen.passing == old.passing { old.since } else { seen.since };
+            let since =
+                if seen.passing == old.passing { old.since.min(seen.index) } else { seen.since };
             slot.insert(Seen { since, ..seen });
             // An index alone may decide between two nodes, so that is a change too.
             true
@@ -281,7 +313,7 @@ mod tests {
     fn health(checks: &[Check]) -> Health {
         let mut health = Health::default();
         for check in checks {
-            health.take(check.clone(), &mut Concerned::default());
+            health.take(check.clone(), Source::Reading(100), &mut Concerned::default());
         }
         health
     }

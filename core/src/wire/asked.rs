@@ -144,14 +144,18 @@ impl Endpoint {
 
     /// The link that a request speaks of. One that was just resumed is known by its old names, too:
     /// a process that is told to ask again does so before it has taken on the new ones, and aborts
-    /// if its messages have moved on when it is told to reconnect a second time.
+    /// if its messages have moved on when it is told to reconnect a second time. The old names need
+    /// not be those of the request that resumed it: the process may have been on its way from one
+    /// earlier life of ours to the next. That it knows this life's cookie tells that it is on its way
+    /// to this link.
     fn known(&self, req: &EntrypointReq) -> Option<LinkId> {
         let ours = req.params.ids.inverted();
         let ids = [self.by_end.get(&ours.local), self.by_process.get(&req.process)];
         ids.into_iter().flatten().copied().find(|id| {
             self.links.get(id).is_some_and(|p| {
                 let taken_on = p.link.ids == ours;
-                let not_yet = p.resumed == Some(ours) && p.cookie == req.cookie_expected;
+                let old = |asked| asked == ours || ours.local.hi != self.config.generation;
+                let not_yet = p.resumed.is_some_and(old) && p.cookie == req.cookie_expected;
                 p.process == req.process && (taken_on || not_yet)
             })
         })

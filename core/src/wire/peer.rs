@@ -282,7 +282,9 @@ impl Endpoint {
 
     fn on_away(&mut self, id: LinkId, away: Away, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get_mut(&id) else { return };
-        let before = peer.away.replace(away);
+        // Who is gone does not become merely silent: its caller rests until it is there again.
+        let gone = peer.away == Some(Away::Gone);
+        let before = peer.away.replace(if gone { Away::Gone } else { away });
         if away == Away::Gone {
             self.rpc.pause(peer.link.caller);
         }

@@ -282,7 +282,8 @@ impl Process {
                 let known = self.link.as_mut().is_some_and(|l| l.received.ack(msg));
                 assert!(known, "each message is acknowledged once");
             }
-            Command::Stop => self.life = Life::Flushing,
+            Command::Stop if self.life == Life::Running => self.life = Life::Flushing,
+            Command::Stop => {}
         }
         self.go_on(now, out);
     }

@@ -19,6 +19,7 @@ use super::rpc_out::{Caller, CallerId, RESEND, Then};
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::id::ConnId;
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::{Instant, Next};
 use crate::base::timers::Timers;
 
@@ -218,6 +219,7 @@ impl Rpc {
     /// Ends session and connection, politely. [`Up::Ended`] follows.
     pub(crate) fn close(&mut self, now: Instant, id: CallerId, out: &mut dyn Out) {
         self.timers.disarm(Timer::Caller(id));
+        self.take_back(id);
         let Some(caller) = self.callers.get_mut(&id) else { return };
         caller.paused = false;
         let then = caller.close(&mut self.mint);
@@ -227,7 +229,16 @@ impl Rpc {
     /// Drops a caller whose peer would not understand an end. Nothing follows.
     pub(crate) fn forget(&mut self, id: CallerId) {
         self.timers.disarm(Timer::Caller(id));
+        self.take_back(id);
         self.callers.remove(&id);
+    }
+
+    /// Drops what is in flight if it still waits for a connection: it is being given up.
+    fn take_back(&mut self, id: CallerId) {
+        let Some(caller) = self.callers.get(&id) else { return };
+        if let Some(key) = caller.in_flight() {
+            self.conns.unqueue(caller.to, key);
+        }
     }
 
     fn send_now(&mut self, now: Instant, id: CallerId, out: &mut dyn Out) {
@@ -241,7 +252,9 @@ impl Rpc {
         let up = match then {
             None | Some(Then::Nothing) => return,
             Some(Then::Send(key, frame)) => {
-                self.timers.arm(Timer::Caller(id), now.after(RESEND));
+                if !mutant(Mutant::ResendLost) {
+                    self.timers.arm(Timer::Caller(id), now.after(RESEND));
+                }
                 let to = caller.to;
                 return self.conns.send(now, to, key, frame, out);
             }
@@ -365,7 +378,11 @@ impl Rpc {
                 return up;
             }
             Verdict::Again(frame) => self.send_reply(now, &at, frame, out),
-            Verdict::Drop => {}
+            // It is asked for until it is answered, however long the peer could not be reached.
+            Verdict::Forgotten if matches!(fop, Fop::EntrypointReq(_)) => {
+                return self.serve(now, at, fop, out);
+            }
+            Verdict::Drop | Verdict::Forgotten => {}
             Verdict::Early => {
                 let item = Item { header: at.header, fop };
                 self.incoming.hold(at.addr, item);

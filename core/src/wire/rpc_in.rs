@@ -48,8 +48,10 @@ pub(crate) enum Verdict {
     Serve,
     /// It was answered before: the same answer once more.
     Again(Bytes),
-    /// It was served before; there is no answer (yet, or any more).
+    /// It was served before; there is no answer yet, or it had to make room.
     Drop,
+    /// It was answered so long ago that the answer is not kept any more.
+    Forgotten,
     /// It comes before its turn.
     Early,
     /// The connection or the session is not known.
@@ -65,6 +67,7 @@ struct Served {
     xid: u64,
     digest: u64,
     at: Instant,
+    answered: bool,
     reply: Option<Bytes>,
 }
 
@@ -198,6 +201,7 @@ impl Incoming {
             Some(Served { reply: Some(reply), at, .. }) if now.since(*at) < KEEP => {
                 Verdict::Again(reply.clone())
             }
+            Some(served) if served.answered && now.since(served.at) >= KEEP => Verdict::Forgotten,
             _ => Verdict::Drop,
         }
     }
@@ -240,7 +244,7 @@ impl Incoming {
     ) {
         let Some(session) = self.session(addr, header) else { return };
         let Some(served) = session.served.iter_mut().find(|s| s.xid == header.xid) else { return };
-        served.at = now;
+        (served.at, served.answered) = (now, true);
         let before = served.reply.replace(reply.clone()).map_or(0, |old| old.len());
         self.reply_bytes = self.reply_bytes - before + reply.len();
         while self.reply_bytes > self.reply_bytes_max {
@@ -299,7 +303,7 @@ impl Session {
     fn note(&mut self, at: Instant, xid: u64, digest: u64) -> usize {
         let full = self.served.len() >= REPLIES_MAX;
         let old = if full { self.served.pop_front() } else { None };
-        self.served.push_back(Served { xid, digest, at, reply: None });
+        self.served.push_back(Served { xid, digest, at, answered: false, reply: None });
         old.and_then(|s| s.reply).map_or(0, |r| r.len())
     }
 
@@ -404,5 +408,9 @@ mod tests {
         assert!(peer.incoming.keeps_replies());
         peer.incoming.sweep(NOW.after(KEEP));
         assert!(!peer.incoming.keeps_replies());
+        assert_eq!(peer.admit(5, 1), Verdict::Drop);
+        let header = peer.header;
+        let late = peer.incoming.admit(NOW.after(KEEP), peer.addr, &header, 5);
+        assert_eq!(late, Verdict::Forgotten, "who still asks has not had the answer");
     }
 }

@@ -116,6 +116,11 @@ impl Caller {
         self.call.is_some()
     }
 
+    /// The name under which the request in flight waits for a connection.
+    pub(crate) fn in_flight(&self) -> Option<u64> {
+        self.call.as_ref().map(|call| call.cookie.lo)
+    }
+
     /// Puts a request in flight.
     pub(crate) fn put(&mut self, header: &ItemHeader, frame: Box<[Bytes]>, sends_max: Option<u32>) {
         let reply = header.opcode + 1;

@@ -242,6 +242,16 @@ impl World {
         }
     }
 
+    /// The connections that `a` has opened to `b` are closed, without `b` noticing.
+    pub fn cut_from(&mut self, a: usize, b: usize) {
+        for socket in 0..self.sockets.len() {
+            let nodes = self.sockets[socket].ends.map(|end| end.map(|end| end.0));
+            if nodes == [Some(a), Some(b)] {
+                self.push(self.now + LATENCY, 0, Ev::Fin(socket, 0));
+            }
+        }
+    }
+
     /// Nothing passes between two nodes for a while; then all does.
     pub fn stall(&mut self, a: usize, b: usize, us: u64) {
         self.stalls.insert((a.min(b), a.max(b)), self.now + us);

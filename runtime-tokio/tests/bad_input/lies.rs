@@ -184,7 +184,8 @@ fn about_bodies() -> Vec<(&'static str, Arc<Lie>, Vec<Says>)> {
                 }
                 replaces("\"ModifyIndex\":", "\"ModifyIndex\":9000000000000000")(target, reply)
             }),
-            vec![("ProcessCommitted", "STOPPING")],
+            // Whether it is written before the lie is read or after it is over, is a matter of luck.
+            vec![("ProcessEvent", "STOPPING")],
         ),
     ]
 }

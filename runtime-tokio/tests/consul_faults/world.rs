@@ -72,9 +72,21 @@ impl World {
         }
         self.done("PUT", "/v1/agent/check/fail/service:3", "");
         self.done("PUT", "/v1/agent/check/pass/service:3", "");
-        until("the checks are as old", || {
+        let passes = || {
+            let checks = self.done("GET", "/v1/health/checks/s3service", "");
+            !checks.contains("\"critical\"")
+        };
+        let index = || {
             let reply = self.consul.request("GET", "/v1/health/state/none", b"").unwrap();
-            reply.index().is_some_and(|index| index > 200)
+            reply.index().unwrap_or(0)
+        };
+        until("the checks are as old", || passes() && index() > 200);
+        let index = index();
+        // A reading on its way would not have what is posted meanwhile.
+        until("hax knows it", || {
+            let status: Value =
+                serde_json::from_slice(&self.place.ask("GET", "/status", b"").body).unwrap();
+            status["replicas"][2]["index"].as_u64().is_some_and(|known| known >= index)
         });
     }
 

@@ -20,7 +20,8 @@ fn a_dead_process_of_our_node_is_declared_stopped() {
     let far = lab.fid(1, "confd");
     let far = lab.link(1, far);
     lab.check(0, ios, "warning");
-    lab.run(MS * 800);
+    // It never had a link here, so that nothing but its check speaks against it.
+    lab.run(MS * 5_800);
     assert_eq!(lab.word(ios), "STOPPED");
     assert_eq!(lab.saw(0, FactKind::ProcessDied), 1);
     assert_eq!(lab.saw(1, FactKind::ProcessDied), 0, "another node does not answer for it");
@@ -99,7 +100,7 @@ fn what_died_while_nobody_looked_is_found_at_the_start() {
     lab.nodes[0].fault = Some(Fault::Refuses);
     lab.check(0, ios, "critical");
     lab.restart(0, |_| {});
-    lab.run(MS * 500);
+    lab.run(MS * 5_500);
     assert_eq!(lab.word(ios), "STOPPED");
 }
 
@@ -148,4 +149,18 @@ fn a_process_that_said_itself_that_it_has_stopped_is_not_taken_back() {
     lab.check(0, ios, "passing");
     lab.run(MS * 800);
     assert_eq!(lab.word(ios), "STOPPED");
+}
+
+#[test]
+fn a_check_that_passes_again_while_the_death_is_written_takes_it_back() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.check(0, ios, "warning");
+    // Consul acts on the write, and the answer to it is lost: meanwhile the check passes.
+    lab.nodes[0].fault = Some(Fault::Loses);
+    lab.run(MS * 300);
+    lab.check(0, ios, "passing");
+    lab.nodes[0].fault = None;
+    lab.run(MS * 6_000);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED");
 }

@@ -83,7 +83,7 @@ fn d39_a_leader_whose_confd_dies_leaves_the_lead_to_one_whose_confd_lives() {
     lab.check(first, confd, "warning");
     lab.run(MS * 1_500);
     assert_eq!(leads(&lab), [1 - first]);
-    assert_eq!(lab.saw(first, FactKind::LeaderLost), 1);
+    assert_eq!(lab.saw(first, FactKind::LeaderLeft), 1);
     lab.check(first, confd, "passing");
     lab.run(MS * 1_500);
     assert_eq!(leads(&lab), [1 - first], "and keeps it");

@@ -1,0 +1,78 @@
+//! How a node's configuration stands in a journal. A field that is added to it does not compile until
+//! it is added here, and with it a new version.
+
+use alloc::vec::Vec;
+
+use super::Bad;
+use super::field::{Cursor, Field};
+use crate::base::config::{Config as Bridge, Limits, OnUnexpected, Times};
+use crate::node::Config;
+use crate::wire::Config as Wire;
+
+macro_rules! in_order {
+    ($name:ident { $($field:ident),* $(,)? }) => {
+        impl Field for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                let Self { $($field),* } = self;
+                $($field.put(out);)*
+            }
+
+            fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+                Ok(Self { $($field: Field::take(from)?),* })
+            }
+        }
+    };
+}
+
+in_order!(Config { bridge, wire });
+in_order!(Bridge { process, node, seed, on_unexpected, elect, bq, time, limit });
+in_order!(Times {
+    round,
+    again_after,
+    call,
+    watch,
+    reread,
+    link_grace,
+    deliveries,
+    hold,
+    silence,
+    purge,
+    drain,
+});
+in_order!(Limits {
+    entries,
+    sends_per_link,
+    transactions,
+    transaction_ops,
+    transaction_bytes,
+    queue_entries,
+    answer_bytes,
+    entries_per_slice,
+    body_bytes,
+    posted_checks,
+});
+in_order!(Wire {
+    listen,
+    name,
+    generation,
+    seed,
+    known_only,
+    links_max,
+    conns_max,
+    rpc_conns_max,
+    unacked_max,
+    queue_max,
+    entries_max,
+    backlog_bytes_max,
+    reply_bytes_max,
+});
+
+impl Field for OnUnexpected {
+    fn put(&self, out: &mut Vec<u8>) {
+        (*self == Self::Ignore).put(out);
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+        Ok(if bool::take(from)? { Self::Ignore } else { Self::Panic })
+    }
+}

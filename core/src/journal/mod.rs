@@ -1,0 +1,238 @@
+//! The journal of a node: everything that went into it, with both clocks, behind its configuration.
+//!
+//! A [`Node`](crate::node::Node) with the same configuration that is fed the same inputs does the same
+//! again, byte for byte. So what a daemon writes in production replays on a desk, and the simulator
+//! writes the same form. A journal that ends in the middle of a record, as after a crash, is read up to
+//! there.
+//!
+//! | what | how |
+//! |---|---|
+//! | header | [`MAGIC`], [`VERSION`] (u16), the configuration |
+//! | record | its length (u32), monotonic µs, wall-clock ns, kind (u8), what came |
+//!
+//! All numbers are little-endian; a text or body is its length (u32) and its bytes.
+
+mod config;
+mod field;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::base::id::{CallId, ConnId, HttpId};
+use crate::base::time::{Instant, Now, Wall};
+use crate::consul::port::{Answer, Reply, Unanswered};
+use crate::http::port::Request;
+use crate::node::{Config, Input};
+use crate::wire::net::Event;
+use field::{Cursor, Field};
+
+/// The first bytes of a journal.
+pub const MAGIC: [u8; 8] = *b"haxjrnl\n";
+/// The form of all that follows. It changes with the configuration's fields, too.
+pub const VERSION: u16 = 1;
+/// The longest record: the largest answer of Consul, and some.
+pub const RECORD_MAX: usize = 80 << 20;
+
+/// Why a journal cannot be read (on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bad {
+    /// It does not begin as one.
+    NotAJournal,
+    /// It is of another version.
+    Version(u16),
+    /// It ends in the middle of a record.
+    CutOff,
+    /// This is not as it must be.
+    Field(&'static str),
+}
+
+/// The beginning of a journal.
+#[must_use]
+pub fn begin(config: &Config) -> Vec<u8> {
+    let mut out = Vec::from(MAGIC);
+    VERSION.put(&mut out);
+    config.put(&mut out);
+    out
+}
+
+/// Appends one record.
+///
+/// # Panics
+///
+/// If the input is longer than [`RECORD_MAX`], which no configuration allows.
+pub fn put(out: &mut Vec<u8>, now: Now, input: &Input) {
+    let start = out.len();
+    0_u32.put(out);
+    now.mono.as_micros().put(out);
+    now.wall.0.put(out);
+    input.put(out);
+    let len = out.len() - start - 4;
+    assert!(len <= RECORD_MAX, "an input of {len} bytes");
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+/// Opens a journal.
+///
+/// # Errors
+///
+/// If it is none, or of another version.
+pub fn open(journal: &[u8]) -> Result<(Config, Records<'_>), Bad> {
+    let rest = journal.strip_prefix(&MAGIC).ok_or(Bad::NotAJournal)?;
+    let mut from = Cursor(rest);
+    let version = u16::take(&mut from)?;
+    if version != VERSION {
+        return Err(Bad::Version(version));
+    }
+    let config = Config::take(&mut from)?;
+    Ok((config, Records { rest: from.0 }))
+}
+
+/// The records of a journal, in order. Ends after the first error.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+}
+
+impl Records<'_> {
+    fn record(&mut self) -> Result<(Now, Input), Bad> {
+        let mut from = Cursor(self.rest);
+        let len = u32::take(&mut from)? as usize;
+        if len > RECORD_MAX {
+            return Err(Bad::Field("a record's length"));
+        }
+        let mut record = Cursor(from.bytes(len)?);
+        self.rest = from.0;
+        let whole = |bad| if bad == Bad::CutOff { Bad::Field("a record's length") } else { bad };
+        let read = |record: &mut Cursor<'_>| {
+            let mono = Instant::from_micros(u64::take(record)?);
+            let wall = Wall(u64::take(record)?);
+            Ok((Now { mono, wall }, Input::take(record)?))
+        };
+        let read = read(&mut record).map_err(whole)?;
+        if record.0.is_empty() { Ok(read) } else { Err(Bad::Field("a record's length")) }
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<(Now, Input), Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = self.record();
+        if record.is_err() {
+            self.rest = &[];
+        }
+        Some(record)
+    }
+}
+
+impl Field for Input {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Tick => 0_u8.put(out),
+            Self::Net(event) => {
+                1_u8.put(out);
+                event.put(out);
+            }
+            Self::Consul(reply) => {
+                2_u8.put(out);
+                reply.put(out);
+            }
+            Self::Http(request) => {
+                3_u8.put(out);
+                request.id.0.put(out);
+                request.method.put(out);
+                request.target.put(out);
+                request.body.put(out);
+            }
+            Self::Stop => 4_u8.put(out),
+        }
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+        Ok(match u8::take(from)? {
+            0 => Self::Tick,
+            1 => Self::Net(Event::take(from)?),
+            2 => Self::Consul(Reply::take(from)?),
+            3 => Self::Http(Box::new(Request {
+                id: HttpId(Field::take(from)?),
+                method: Field::take(from)?,
+                target: Field::take(from)?,
+                body: Field::take(from)?,
+            })),
+            4 => Self::Stop,
+            _ => return Err(Bad::Field("an input's kind")),
+        })
+    }
+}
+
+impl Field for Event {
+    fn put(&self, out: &mut Vec<u8>) {
+        let (kind, conn) = match self {
+            Self::Accepted { conn, .. } => (0_u8, conn),
+            Self::Connected { conn } => (1, conn),
+            Self::Received { conn, .. } => (2, conn),
+            Self::Written { conn, .. } => (3, conn),
+            Self::Closed { conn } => (4, conn),
+        };
+        kind.put(out);
+        conn.0.put(out);
+        match self {
+            Self::Accepted { peer, .. } => peer.put(out),
+            Self::Received { bytes, .. } => bytes.put(out),
+            Self::Written { bytes, .. } => bytes.put(out),
+            Self::Connected { .. } | Self::Closed { .. } => {}
+        }
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+        let kind = u8::take(from)?;
+        let conn = ConnId(Field::take(from)?);
+        Ok(match kind {
+            0 => Self::Accepted { conn, peer: Field::take(from)? },
+            1 => Self::Connected { conn },
+            2 => Self::Received { conn, bytes: Field::take(from)? },
+            3 => Self::Written { conn, bytes: Field::take(from)? },
+            4 => Self::Closed { conn },
+            _ => return Err(Bad::Field("a connection's event")),
+        })
+    }
+}
+
+/// Why there is no answer, by number.
+const UNANSWERED: [Unanswered; 4] =
+    [Unanswered::Refused, Unanswered::Broken, Unanswered::TimedOut, Unanswered::TooLarge];
+
+impl Field for Reply {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.id.0.put(out);
+        match &self.result {
+            Ok(Answer { status, index, body }) => {
+                0_u8.put(out);
+                status.put(out);
+                index.put(out);
+                body.put(out);
+            }
+            Err(why) => {
+                let place = UNANSWERED.iter().position(|other| other == why).unwrap_or_default();
+                u8::try_from(place + 1).unwrap_or(u8::MAX).put(out);
+            }
+        }
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+        let id = CallId(Field::take(from)?);
+        let result = match usize::from(u8::take(from)?).checked_sub(1) {
+            None => Ok(Answer {
+                status: Field::take(from)?,
+                index: Field::take(from)?,
+                body: Field::take(from)?,
+            }),
+            Some(place) => Err(*UNANSWERED.get(place).ok_or(Bad::Field("a call's outcome"))?),
+        };
+        Ok(Self { id, result })
+    }
+}

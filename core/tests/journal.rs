@@ -1,0 +1,127 @@
+//! Journals: what is written is read back, and what is no journal does no harm.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use bytes::Bytes;
+use hax_core::base::config::OnUnexpected;
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{CallId, ConnId, HttpId};
+use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::consul::port::{Answer, Reply, Unanswered};
+use hax_core::journal::{self, Bad};
+use hax_core::node::{Config, Input};
+use hax_core::{base, http, wire};
+use quickcheck::{Arbitrary, Gen, QuickCheck};
+
+fn config() -> Config {
+    let mut bridge = base::config::Config::new(Fid::process(7), "ssu1", 5);
+    bridge.on_unexpected = OnUnexpected::Ignore;
+    bridge.limit.entries = 99;
+    let listen = SocketAddr::from(([127, 0, 0, 1], 22001));
+    Config { bridge, wire: wire::Config::new(listen, 1 << 60, 5) }
+}
+
+#[derive(Clone, Debug)]
+struct Recorded(Now, Input);
+
+impl Arbitrary for Recorded {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let mono = Instant::from_micros(u64::arbitrary(g));
+        let now = Now { mono, wall: Wall(u64::arbitrary(g)) };
+        let conn = ConnId(u64::arbitrary(g));
+        let bytes = Bytes::from(Vec::arbitrary(g));
+        let text = |g: &mut Gen| -> Box<str> { String::arbitrary(g).into() };
+        let input = match u8::arbitrary(g) % 10 {
+            0 => Input::Tick,
+            1 => Input::Stop,
+            2 => {
+                let ip = Ipv6Addr::from(u128::arbitrary(g));
+                let peer = SocketAddr::new(ip.into(), u16::arbitrary(g));
+                Input::Net(wire::net::Event::Accepted { conn, peer })
+            }
+            3 => Input::Net(wire::net::Event::Connected { conn }),
+            4 => Input::Net(wire::net::Event::Received { conn, bytes }),
+            5 => Input::Net(wire::net::Event::Written { conn, bytes: u32::arbitrary(g) }),
+            6 => Input::Net(wire::net::Event::Closed { conn }),
+            7 => {
+                let all = [Unanswered::Refused, Unanswered::Broken, Unanswered::TimedOut];
+                let why = g.choose(&all).copied().unwrap_or(Unanswered::TooLarge);
+                Input::Consul(Reply { id: CallId(u64::arbitrary(g)), result: Err(why) })
+            }
+            8 => {
+                let (status, index) = (u16::arbitrary(g), u64::arbitrary(g));
+                let result = Ok(Answer { status, index, body: bytes });
+                Input::Consul(Reply { id: CallId(u64::arbitrary(g)), result })
+            }
+            _ => Input::Http(Box::new(http::port::Request {
+                id: HttpId(u64::arbitrary(g)),
+                method: text(g),
+                target: text(g),
+                body: bytes,
+            })),
+        };
+        Self(now, input)
+    }
+}
+
+fn written(records: &[Recorded]) -> Vec<u8> {
+    let mut journal = journal::begin(&config());
+    records.iter().for_each(|Recorded(now, input)| journal::put(&mut journal, *now, input));
+    journal
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    fn property(records: Vec<Recorded>) -> bool {
+        let journal = written(&records);
+        let (read, inputs) = journal::open(&journal).unwrap();
+        let inputs: Vec<_> = inputs.map(Result::unwrap).collect();
+        format!("{read:?}") == format!("{:?}", config())
+            && inputs.iter().eq(records
+                .iter()
+                .map(|r| (r.0, r.1.clone()))
+                .collect::<Vec<_>>()
+                .iter())
+    }
+    QuickCheck::new().quickcheck(property as fn(Vec<Recorded>) -> bool);
+}
+
+#[test]
+fn a_journal_that_was_cut_off_is_read_up_to_there() {
+    fn property(records: Vec<Recorded>, cut: usize) -> bool {
+        let whole = written(&records);
+        let header = journal::begin(&config()).len();
+        let cut = header + cut % (whole.len() - header + 1);
+        let (_, inputs) = journal::open(&whole[..cut]).unwrap();
+        let read: Vec<_> = inputs.collect();
+        let good = read.iter().take_while(|record| record.is_ok()).count();
+        let same = read[..good].iter().zip(&records).all(|(a, b)| *a == Ok((b.0, b.1.clone())));
+        let rest = &read[good..];
+        same && (rest.is_empty() || *rest == [Err(Bad::CutOff)])
+    }
+    QuickCheck::new().quickcheck(property as fn(Vec<Recorded>, usize) -> bool);
+}
+
+#[test]
+fn a_wrong_byte_does_no_harm() {
+    fn property(records: Vec<Recorded>, at: usize, to: u8) -> bool {
+        let mut journal = written(&records);
+        let at = at % journal.len();
+        journal[at] = to;
+        // It may still be one, of another content; it never panics and never reads on for ever.
+        journal::open(&journal).map_or(0, |(_, inputs)| inputs.count()) <= journal.len()
+    }
+    QuickCheck::new().quickcheck(property as fn(Vec<Recorded>, usize, u8) -> bool);
+}
+
+#[test]
+fn what_is_no_journal_is_refused() {
+    assert_eq!(journal::open(b"").err(), Some(Bad::NotAJournal));
+    assert_eq!(journal::open(b"haxjrnl\n").err(), Some(Bad::CutOff));
+    assert_eq!(journal::open(b"haxjrnl\n\x09\x09").err(), Some(Bad::Version(0x909)));
+    let mut journal = journal::begin(&config());
+    journal.extend_from_slice(&u32::MAX.to_le_bytes());
+    let (_, mut inputs) = journal::open(&journal).unwrap();
+    assert_eq!(inputs.next(), Some(Err(Bad::Field("a record's length"))));
+    assert_eq!(inputs.next(), None);
+}

@@ -1,0 +1,72 @@
+//! What a test looks at without asking: the truth, whatever anybody is told.
+
+use super::Consul;
+
+/// One key of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held<'a> {
+    /// The whole key.
+    pub key: &'a str,
+    /// Its value.
+    pub value: &'a [u8],
+    /// The session that holds its lock; empty if none does.
+    pub session: &'a str,
+    /// The index of its last change.
+    pub index: u64,
+}
+
+/// One check of the catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckView<'a> {
+    /// The node that it is registered with.
+    pub node: &'a str,
+    /// Its id.
+    pub id: &'a str,
+    /// The service that it is about; empty for a check of the node.
+    pub service: &'a str,
+    /// Whether its status is `passing`.
+    pub passing: bool,
+    /// The index of its last change.
+    pub index: u64,
+}
+
+impl Consul {
+    /// The keys at and below a prefix.
+    pub fn held<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Held<'a>> {
+        self.store.below(prefix).map(|entry| Held {
+            key: &entry.key,
+            value: entry.value.as_deref().unwrap_or_default(),
+            session: &entry.session,
+            index: entry.modify_index,
+        })
+    }
+
+    /// One key, if it is there.
+    #[must_use]
+    pub fn holds<'a>(&'a self, key: &'a str) -> Option<Held<'a>> {
+        self.held(key).next().filter(|held| held.key == key)
+    }
+
+    /// All checks.
+    pub fn checks(&self) -> impl Iterator<Item = CheckView<'_>> {
+        self.store.checks.values().map(|check| CheckView {
+            node: &check.node,
+            id: &check.id,
+            service: &check.service_id,
+            passing: check.status == "passing",
+            index: check.modify_index,
+        })
+    }
+
+    /// The node of a session, if there is such a session.
+    #[must_use]
+    pub fn session_node(&self, session: &str) -> Option<&str> {
+        self.store.sessions.get(session).map(|session| &*session.node)
+    }
+
+    /// Whether the cluster has a leader of its own.
+    #[must_use]
+    pub fn has_leader(&self) -> bool {
+        self.leader
+    }
+}

@@ -1,0 +1,333 @@
+//! What is done to the world while faults are allowed: one act after another, as the swarm weighs them.
+
+use bytes::Bytes;
+use hax_core::base::fid::Fid;
+use hax_core::ha::message::Body;
+use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
+use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, ServiceEvent};
+use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
+
+use super::World;
+use super::motr::Stage;
+use super::queue::{Ev, MS};
+
+macro_rules! acts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One thing that is done to the world.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Act {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Act {
+            /// All of them.
+            pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
+        }
+    };
+}
+
+acts! {
+    /// A process says something that has no consequence, or a strange one.
+    Say,
+    /// A process asks for states.
+    Ask,
+    /// A process says what it has said before.
+    Repeat,
+    /// A process stops cleanly.
+    Leave,
+    /// A process that is down starts.
+    Boot,
+    /// A process that is down is formatted.
+    Format,
+    /// A process dies.
+    Kill,
+    /// All processes die and start at the same moment.
+    Storm,
+    /// A process acknowledges nothing, or everything again.
+    Mute,
+    /// A hax dies.
+    KillHax,
+    /// A hax dies while it does something.
+    KillHaxSoon,
+    /// A hax is stopped and starts again.
+    StopHax,
+    /// Connections break.
+    Cut,
+    /// Connections break, and one end does not notice.
+    HalfOpen,
+    /// Nothing passes for a while.
+    Stall,
+    /// Somebody who is no Motr process connects.
+    Intrude,
+    /// A check says what is not so.
+    WrongCheck,
+    /// A service leaves the catalog or comes back.
+    Register,
+    /// A node's agent dies or comes back.
+    Agent,
+    /// The leader loses its lock.
+    Unseat,
+    /// Consul cannot be reached.
+    ConsulDown,
+    /// Consul has no leader.
+    Headless,
+    /// Another writer writes about a process.
+    WriteBeside,
+    /// Somebody writes what is not understood, or deletes.
+    Litter,
+    /// An old daemon or an operator's tool says something over the broadcast queue.
+    Queue,
+    /// The configuration changes.
+    Reconfigure,
+    /// Stale answers are from now on as old as this moment.
+    Remember,
+    /// An HTTP client asks something.
+    Http,
+    /// The wall clock jumps.
+    Jump,
+    /// Nothing, for a long time.
+    Wait,
+}
+
+impl World<'_> {
+    /// Does one act and decides when the next one is due.
+    pub(super) fn act(&mut self) {
+        if self.calm || self.choice.spent() {
+            return;
+        }
+        let weights = self.swarm.acts;
+        let all: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+        // Twice as likely is nothing, or what keeps processes busy.
+        let mut at = self.choose(all + 4);
+        let mut chosen = match at {
+            0 => None,
+            1 | 2 => Some(Act::Ask),
+            3 => Some(Act::Boot),
+            _ => None,
+        };
+        if at >= 4 {
+            at -= 4;
+            for (act, weight) in Act::ALL.iter().zip(weights) {
+                if at < u64::from(weight) {
+                    chosen = Some(*act);
+                    break;
+                }
+                at -= u64::from(weight);
+            }
+        }
+        let mut pause = 1 + self.choose(2 * self.swarm.pace_ms);
+        if let Some(act) = chosen {
+            self.say(|| format!("act: {act:?}"));
+            self.perform(act, &mut pause);
+        }
+        self.queue.push(self.now + pause * MS, Ev::Act);
+    }
+
+    fn perform(&mut self, act: Act, pause: &mut u64) {
+        match act {
+            Act::Say
+            | Act::Ask
+            | Act::Repeat
+            | Act::Leave
+            | Act::Boot
+            | Act::Format
+            | Act::Kill
+            | Act::Storm
+            | Act::Mute => self.act_motr(act),
+            Act::KillHax | Act::KillHaxSoon | Act::StopHax => self.act_hax(act),
+            Act::Cut | Act::HalfOpen | Act::Stall | Act::Intrude => self.act_net(act),
+            Act::Http => self.http_client(),
+            Act::Jump => {
+                // Back or forth by up to an hour.
+                let by = i64::try_from(self.choose(7_200)).unwrap_or(0);
+                let by = if by == 0 { 0 } else { by - 3_600 };
+                self.skew = (self.skew + by * 1_000_000_000).clamp(-SKEW_MAX, SKEW_MAX);
+            }
+            Act::Wait => {
+                *pause += self.choose(200) * 1_000;
+            }
+            act => self.act_consul(act),
+        }
+    }
+
+    fn act_motr(&mut self, act: Act) {
+        let i = self.index(self.cast.len());
+        match act {
+            Act::Say => {
+                let (fid, body) = self.some_body(i);
+                self.say_about(i, fid, body);
+            }
+            Act::Ask => {
+                let n = self.choose(6);
+                let fids = (0..n).map(|_| self.some_object()).collect();
+                self.ask_states(i, fids);
+            }
+            Act::Repeat if self.cast[i].stage == Stage::Up => {
+                let all = [
+                    ProcessEventKind::Started,
+                    ProcessEventKind::DtmRecovered,
+                    ProcessEventKind::Starting,
+                ];
+                let event = all[self.index(all.len())];
+                self.report(i, event);
+            }
+            Act::Leave => self.leave(i),
+            Act::Boot => self.boot(i, false),
+            Act::Format => self.boot(i, true),
+            Act::Kill => {
+                self.kill_process(i);
+                let down = self.choose(10_000);
+                self.boot_later(i, down * MS);
+            }
+            Act::Storm => {
+                for i in 0..self.cast.len() {
+                    self.kill_process(i);
+                    self.boot_later(i, 10 * MS);
+                }
+            }
+            Act::Mute if self.cast[i].mute => self.unmute(i),
+            Act::Mute => self.cast[i].mute = true,
+            _ => {}
+        }
+    }
+
+    fn act_hax(&mut self, act: Act) {
+        let i = self.index(self.hax.len());
+        match act {
+            Act::KillHax => {
+                self.kill_hax(i);
+                let down = 1 + self.choose(20_000);
+                self.queue.push(self.now + down * MS, Ev::StartHax(i));
+            }
+            Act::KillHaxSoon => self.hax[i].dies_after = Some(1 + self.choose(60)),
+            _ => self.stop_hax(i),
+        }
+    }
+
+    fn act_net(&mut self, act: Act) {
+        let motr = self.index(self.cast.len());
+        let hax = self.cast[motr].hax;
+        match act {
+            Act::Cut => self.cut(hax, motr, false),
+            Act::HalfOpen => self.cut(hax, motr, true),
+            Act::Stall => {
+                let long = self.choose(25_000) * MS;
+                self.net.stall(hax, motr, self.now + long);
+            }
+            _ => self.stranger(hax, motr),
+        }
+    }
+
+    fn act_consul(&mut self, act: Act) {
+        match act {
+            Act::WrongCheck => {
+                let (i, passing) = (self.index(self.cast.len()), self.choose(2) == 0);
+                if self.cast[i].registered {
+                    self.set_check(i, passing);
+                }
+            }
+            Act::Register => {
+                let i = self.index(self.cast.len());
+                self.register(i, !self.cast[i].registered);
+            }
+            Act::Agent => {
+                let (agent, alive) = (self.index(self.hax.len()), self.choose(2) == 0);
+                self.set_agent(agent, alive);
+            }
+            Act::Unseat => self.unseat(),
+            Act::ConsulDown => self.consul.down_until = self.now + self.choose(15_000) * MS,
+            Act::Headless => {
+                let until = self.now + self.choose(15_000) * MS;
+                self.consul.headless_until = until;
+                self.at_consul(|double, now, out| double.set_leader(now, false, out));
+                self.queue.push(until, Ev::Head);
+            }
+            Act::WriteBeside => self.write_beside(),
+            Act::Litter => self.litter(),
+            Act::Queue => self.append(),
+            Act::Reconfigure => self.reconfigure(),
+            Act::Remember => self.consul.old = Some(Box::new(self.consul.double.clone())),
+            _ => {}
+        }
+    }
+
+    /// How a post of a watch goes wrong: 0 if it does not.
+    pub(super) fn posts_go_wrong(&mut self) -> u64 {
+        if self.swarm.posts == 0 || !self.chance(self.swarm.posts) { 0 } else { self.choose(4) }
+    }
+
+    fn some_object(&mut self) -> Fid {
+        match self.choose(8) {
+            0 => Fid::process(99),
+            1 => Fid::typed(b'o', 1, 0),
+            2 => Fid::new(5, 5),
+            _ => {
+                let i = self.index(self.objects.len());
+                self.objects[i]
+            }
+        }
+    }
+
+    fn some_body(&mut self, i: usize) -> (Fid, Body) {
+        let fid = self.cast[i].fid;
+        let other = self.some_object();
+        let body = match self.choose(12) {
+            0 | 1 => Body::Rpc { attempts: 1, state: 3 },
+            2 => Body::Service(ServiceEvent { event: 1, kind: 2, pid: 3 }),
+            3 => Body::StobIoq(Box::new(StobIoq {
+                sdev: other,
+                stob_domain: other,
+                stob: other,
+                fd: 3,
+                opcode: 1,
+                rc: -5,
+                offset: 0,
+                size: 4096,
+                bshift: 12,
+            })),
+            4 => {
+                let notes = vec![Note { fid: other, state: ObjectState::Failed }];
+                let kind = NvecKind::Set;
+                Body::Nvec(Box::new(Nvec { kind, id_of_get: 0, ignore_same_state: 0, notes }))
+            }
+            5 => Body::Undefined(77),
+            // About another process, or undefined.
+            6 => {
+                let (event, kind) = (ProcessEventKind::Started, ProcessType::M0d);
+                return (other, Body::Process(ProcessEvent { event, kind, pid: 1 }));
+            }
+            7 => {
+                let (event, kind) = (ProcessEventKind::Undefined(9), ProcessType::M0d);
+                Body::Process(ProcessEvent { event, kind, pid: 1 })
+            }
+            8 => Body::KeepaliveReq((1, 2)),
+            9 => Body::KeepaliveRep { id: (1, 2), counter: 3 },
+            10 => Body::BeIoErr(BeIoErr { errcode: 5, location: 1, io_opcode: 2 }),
+            _ => Body::SnsErr(SnsErr { errcode: 5, opcode: 1 }),
+        };
+        (fid, body)
+    }
+
+    fn http_client(&mut self) {
+        let hax = self.index(self.hax.len());
+        let (method, target, body): (_, _, &'static [u8]) = match self.choose(10) {
+            0 => ("GET", "/", b""),
+            1 => ("GET", "/readyz", b""),
+            2 => ("HEAD", "/healthz", b""),
+            3 => ("POST", "/", b"null"),
+            4 => ("POST", "/", b"[{\"Checks\": [{\"Node\": "),
+            5 => ("POST", "/", b"{}"),
+            6 => ("DELETE", "/", b""),
+            7 => ("PUT", "/readyz", b"x"),
+            8 => ("GET", "/no/such/path?x=1", b""),
+            _ => ("POST", "/", &LARGE),
+        };
+        self.request(hax, method, target, Bytes::from_static(body), None);
+    }
+}
+
+/// More than a tight limit on bodies allows.
+static LARGE: [u8; 1_000] = [b' '; 1_000];
+/// The wall clock is never further off than this, so that no two lives of a machine share a
+/// nanosecond by its start.
+const SKEW_MAX: i64 = 86_400 * 1_000_000_000;

@@ -1,0 +1,176 @@
+//! The reference model: what `state(object)` is, worked out from what Consul holds and from nothing
+//! else (`hax.md` 1.10 and DESIGN "What hax does with what it receives"), and what links may have been
+//! told of it. It shares no code with the bridge.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hax_core::base::fid::Fid;
+use hax_core::ha::note::ObjectState;
+use serde_json::Value;
+
+use crate::consul::Consul;
+
+/// A process, as the configuration and Consul have it.
+#[derive(Debug, Default)]
+struct Process {
+    node: Fid,
+    services: Vec<Fid>,
+    /// It is a confd or a hax: it has nothing to replay.
+    settles: bool,
+    /// What `processes/<fid>` says: state and type.
+    word: Option<(String, String)>,
+}
+
+/// What is so.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    states: BTreeMap<Fid, ObjectState>,
+    /// Objects that m0mkfs stands for: nobody is told of its coming and going.
+    mkfs: BTreeSet<Fid>,
+}
+
+impl Model {
+    /// Reads the truth.
+    pub(super) fn of(consul: &Consul) -> Self {
+        let mut model = Self::default();
+        let mut hosts: BTreeMap<Fid, String> = BTreeMap::new();
+        let mut processes: BTreeMap<Fid, Process> = BTreeMap::new();
+        let mut drives = Vec::new();
+        for held in consul.held("m0conf/") {
+            let parts: Vec<&str> = held.key.split('/').skip(1).collect();
+            let Ok(value) = serde_json::from_slice::<Value>(held.value) else { continue };
+            let text = value["state"].as_str();
+            let fids: Vec<Option<Fid>> = parts.iter().map(|part| part.parse().ok()).collect();
+            match (&parts[..], &fids[..]) {
+                (["nodes", _], [_, Some(node)]) => {
+                    hosts.insert(*node, value["name"].as_str().unwrap_or_default().to_owned());
+                    model.states.insert(*node, hardware(text, true));
+                }
+                (["nodes", _, "processes", _], [_, Some(node), _, Some(process)]) => {
+                    processes.entry(*process).or_default().node = *node;
+                }
+                (["nodes", _, _, _, "services", _], [_, _, _, Some(process), _, Some(service)]) => {
+                    let entry = processes.entry(*process).or_default();
+                    entry.services.push(*service);
+                    entry.settles |= matches!(value["name"].as_str(), Some("confd" | "ha"));
+                }
+                ([.., "sdevs", _], [.., Some(sdev)]) => {
+                    model.states.insert(*sdev, device(text.unwrap_or_default()));
+                }
+                ([.., "encls", _] | [.., "ctrls", _], [.., Some(fid)]) => {
+                    model.states.insert(*fid, hardware(text, false));
+                }
+                ([.., "drives", _], [.., Some(drive)]) => {
+                    let sdev = value["sdev"].as_str().and_then(|fid| fid.parse::<Fid>().ok());
+                    drives.extend(sdev.map(|sdev| (*drive, sdev)));
+                }
+                _ => {}
+            }
+        }
+        for (drive, sdev) in drives {
+            let state = model.states.get(&sdev).copied().unwrap_or(ObjectState::Online);
+            model.states.insert(drive, state);
+        }
+        for (fid, process) in &mut processes {
+            let held = consul.holds(&format!("processes/{fid}")).map(|held| held.value.to_vec());
+            process.word = held.and_then(|value| word(&value));
+            let state = state_of(process, verdict(consul, *fid, hosts.get(&process.node)));
+            let mkfs = process.word.as_ref().is_some_and(|(_, kind)| kind.ends_with("M0MKFS"));
+            for object in process.services.iter().chain([fid]) {
+                model.states.insert(*object, state);
+                if mkfs {
+                    model.mkfs.insert(*object);
+                }
+            }
+        }
+        model
+    }
+
+    /// All objects that have a state.
+    pub(super) fn objects(&self) -> impl Iterator<Item = Fid> {
+        self.states.keys().copied()
+    }
+
+    /// `state(object)`.
+    pub(super) fn state(&self, fid: Fid) -> ObjectState {
+        match (self.states.get(&fid), fid.kind()) {
+            (Some(state), _) => *state,
+            // Root, profile, pool, pver, site, …
+            (None, b't' | b'D' | b'p' | b'o' | b'v' | b'j' | b'S' | b'a' | b'g' | b'l') => {
+                ObjectState::Online
+            }
+            (None, _) => ObjectState::Transient,
+        }
+    }
+
+    /// Whether whoever was told `told` last need not be told anything. A process that said that it
+    /// stopped is told as failed, and that is not taken back by "transient".
+    pub(super) fn is_known_by(&self, told: ObjectState, fid: Fid) -> bool {
+        let state = self.state(fid);
+        told == state
+            || self.mkfs.contains(&fid)
+            || matches!(fid.kind(), b'r' | b's')
+                && told == ObjectState::Failed
+                && state == ObjectState::Transient
+    }
+}
+
+/// The state and the type that a value of `processes/` tells, without their common beginning.
+pub(super) fn word(value: &[u8]) -> Option<(String, String)> {
+    let value: Value = serde_json::from_slice(value).ok()?;
+    let text =
+        |name: &str| value[name].as_str()?.strip_prefix("M0_CONF_HA_PROCESS_").map(str::to_owned);
+    Some((text("state")?, text("type")?))
+}
+
+/// Whether checks vouch for a process: `None` if nobody does.
+fn verdict(consul: &Consul, process: Fid, host: Option<&String>) -> Option<bool> {
+    let id = process.key.to_string();
+    let own: Vec<_> = consul.checks().filter(|check| check.service == id).collect();
+    let of_node = |name: &str| {
+        let checks = consul.checks().filter(|check| check.service.is_empty());
+        checks.filter(|check| check.node == name).all(|check| check.passing)
+    };
+    match (own.first(), host) {
+        (Some(first), _) => Some(own.iter().all(|check| check.passing) && of_node(first.node)),
+        (None, Some(host)) if !of_node(host) => Some(false),
+        (None, _) => None,
+    }
+}
+
+fn state_of(process: &Process, verdict: Option<bool>) -> ObjectState {
+    let Some((state, kind)) = &process.word else {
+        let vouched = verdict == Some(true);
+        return if vouched { ObjectState::Online } else { ObjectState::Transient };
+    };
+    match (verdict, kind.as_str(), state.as_str()) {
+        (Some(false), ..) | (_, "M0MKFS", _) => ObjectState::Transient,
+        (_, _, "STARTED") if process.settles => ObjectState::Online,
+        (_, _, "STARTED") => ObjectState::DtmRecovering,
+        (_, _, "DTM_RECOVERED") => ObjectState::Online,
+        _ => ObjectState::Transient,
+    }
+}
+
+fn device(text: &str) -> ObjectState {
+    match text {
+        "offline" => ObjectState::Transient,
+        "failed" => ObjectState::Failed,
+        "repairing" => ObjectState::Repair,
+        "repaired" => ObjectState::Repaired,
+        "rebalancing" => ObjectState::Rebalance,
+        _ => ObjectState::Online,
+    }
+}
+
+fn hardware(text: Option<&str>, node: bool) -> ObjectState {
+    match text {
+        None | Some("M0_NC_ONLINE") => ObjectState::Online,
+        Some("M0_NC_FAILED") => ObjectState::Failed,
+        Some("M0_NC_REPAIR") if node => ObjectState::Repair,
+        Some("M0_NC_REPAIRED") => ObjectState::Repaired,
+        Some("M0_NC_REBALANCE") if node => ObjectState::Rebalance,
+        Some("M0_NC_DTM_RECOVERING") => ObjectState::DtmRecovering,
+        Some(_) => ObjectState::Transient,
+    }
+}

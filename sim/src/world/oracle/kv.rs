@@ -1,0 +1,135 @@
+//! What Consul holds about processes, and who wrote it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hax_core::base::fid::Fid;
+use serde_json::Value;
+
+use super::frames::{Frames, Word};
+use super::{People, Violation, broken};
+use crate::consul::Consul;
+use crate::world::model;
+
+/// One value that a key had.
+#[derive(Clone, Debug)]
+struct Written {
+    /// Counts the writes of all keys.
+    number: u64,
+    by: Option<usize>,
+    word: Option<Word>,
+}
+
+/// All values of `processes/`, in the order in which they were written.
+#[derive(Debug, Default)]
+pub(super) struct Kv {
+    last: u64,
+    /// By key, with the index of the last change.
+    keys: BTreeMap<Fid, (u64, Vec<Written>)>,
+}
+
+impl Kv {
+    pub(super) fn new(consul: &Consul) -> Self {
+        let mut kv = Self::default();
+        kv.look(None, &[], consul);
+        kv
+    }
+
+    /// How many writes there were.
+    pub(super) fn number(&self) -> u64 {
+        self.last
+    }
+
+    /// Takes down what has changed, and what was written although it was there already.
+    pub(super) fn look(&mut self, by: Option<usize>, body: &[u8], consul: &Consul) {
+        for op in &operations(body) {
+            let key = op["KV"]["Key"].as_str().unwrap_or_default();
+            let value = op["KV"]["Value"].as_str().and_then(|value| STANDARD.decode(value).ok());
+            let (Some(fid), Some(held)) = (process_in(key), consul.holds(key)) else { continue };
+            let entry = self.keys.entry(fid).or_default();
+            if entry.0 == held.index && value.as_deref() == Some(held.value) {
+                self.last += 1;
+                entry.1.push(Written { number: self.last, by, word: model::word(held.value) });
+            }
+        }
+        for held in consul.held("processes/") {
+            let Some(fid) = process_in(held.key) else { continue };
+            let entry = self.keys.entry(fid).or_default();
+            if entry.0 != held.index {
+                self.last += 1;
+                entry.0 = held.index;
+                entry.1.push(Written { number: self.last, by, word: model::word(held.value) });
+            }
+        }
+    }
+
+    /// The write that gave `word` to the key, if it holds it or was given it since that many writes.
+    pub(super) fn held_since(&self, fid: Fid, word: &Word, number: u64) -> Option<u64> {
+        let (_, written) = self.keys.get(&fid)?;
+        let last = written.last()?;
+        let mut recent = written.iter().rev().take_while(|w| w.number > number).chain([last]);
+        recent.find(|w| w.word.as_ref() == Some(word)).map(|w| w.number)
+    }
+
+    /// The last event of a process that was acknowledged is what Consul holds, unless somebody else
+    /// has written after it, or the bridge found a failure.
+    pub(super) fn last_event_stands(
+        &self,
+        people: &People,
+        frames: &Frames,
+        consul: &Consul,
+    ) -> Result<(), Violation> {
+        for (motr, (fid, ..)) in people.cast.iter().enumerate() {
+            let Some((word, number)) = frames.last_acknowledged(motr) else { continue };
+            let Some((_, written)) = self.keys.get(fid) else { continue };
+            let Some(last) = written.last() else { continue };
+            // The bridge may take back what another has written.
+            let others = written.iter().any(|w| w.by.is_none() && w.number > *number);
+            let found = last.word.as_ref().is_some_and(|(state, _)| state == "STOPPED");
+            let gone = consul.holds(&format!("processes/{fid}")).is_none();
+            if last.word.as_ref() != Some(word) && !others && !found && !gone {
+                let text =
+                    format!("{fid}: {word:?} was acknowledged, Consul holds {:?}", last.word);
+                return broken("the last acknowledged event stands", text);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn operations(body: &[u8]) -> Vec<Value> {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+fn process_in(key: &str) -> Option<Fid> {
+    key.strip_prefix("processes/")?.parse().ok()
+}
+
+/// A hax writes for its own process, for processes of its node and for those that it has a link with;
+/// for others only as leader, and if their nodes do not pass.
+pub(super) fn writes_for_its_own(
+    people: &People,
+    hax: usize,
+    body: &[u8],
+    linked: impl Fn(Fid) -> bool,
+    consul: &Consul,
+) -> Result<(), Violation> {
+    for op in &operations(body) {
+        let key = op["KV"]["Key"].as_str().unwrap_or_default();
+        let Some(fid) = process_in(key) else { continue };
+        // Consul may have refused it: that is what the check of the lock in it is for.
+        if consul.holds(key).is_none_or(|held| held.index != consul.index()) {
+            continue;
+        }
+        let (own, name) = &people.haxes[hax];
+        let found = people.cast.iter().find(|(of, ..)| *of == fid);
+        let local = *own == fid || found.is_some_and(|(_, of, ..)| *of == hax) || linked(fid);
+        let leader = consul.holds("leader").and_then(|held| consul.session_node(held.session));
+        if !local && leader != Some(&**name) {
+            let text = format!("hax {hax} writes {key}");
+            return broken("only the leader writes for other nodes", text);
+        }
+    }
+    Ok(())
+}

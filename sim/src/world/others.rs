@@ -1,0 +1,219 @@
+//! What others do at Consul: elect the leader, look at processes, write beside the haxes.
+
+use hax_core::base::fid::Fid;
+
+use super::World;
+use super::queue::{Ev, MS};
+
+/// How often whoever elects looks.
+const LOOK: u64 = 500 * MS;
+
+impl World<'_> {
+    /// Gives the lock to a node whose confd passes, if nobody has it.
+    pub(super) fn elect(&mut self) {
+        self.queue.push(self.now + LOOK, Ev::Elect);
+        let held = self.consul.double.holds("leader").map(|held| held.session.to_owned());
+        if held.is_some_and(|session| !session.is_empty()) || !self.consul.double.has_leader() {
+            return;
+        }
+        let first = self.choose(self.hax.len() as u64);
+        for offset in 0..self.hax.len() {
+            let agent = (usize::try_from(first).unwrap_or(0) + offset) % self.hax.len();
+            if self.stand(agent) {
+                return;
+            }
+        }
+    }
+
+    fn stand(&mut self, agent: usize) -> bool {
+        let name = self.hax[agent].name.clone();
+        let own = format!("service:{}", self.hax[agent].fid.key);
+        let Some(confd) = self.cast.iter().find(|a| a.hax == agent && a.is_confd()) else {
+            return false;
+        };
+        let checks = ["serfHealth", &own, &confd.check];
+        let passing = |id: &str| {
+            self.consul.double.checks().any(|c| c.node == name && c.id == id && c.passing)
+        };
+        if !checks.iter().all(|id| passing(id)) {
+            return false;
+        }
+        let body = format!(
+            r#"{{"Name": "leader", "Checks": ["serfHealth", "{own}", "{}"], "LockDelay": "200ms"}}"#,
+            confd.check
+        );
+        let made = self.tell_consul(agent, "PUT", "/v1/session/create", body);
+        let made = String::from_utf8_lossy(&made).into_owned();
+        let Some(session) = made.split('"').nth(3).map(str::to_owned) else { return false };
+        let got = self.tell_consul(agent, "PUT", &format!("/v1/kv/leader?acquire={session}"), name);
+        if got.starts_with(b"true") {
+            self.say(|| format!("node {agent} leads"));
+            return true;
+        }
+        self.tell_consul(agent, "PUT", &format!("/v1/session/destroy/{session}"), "");
+        false
+    }
+
+    /// The leader's session ends.
+    pub(super) fn unseat(&mut self) {
+        let held = self.consul.double.holds("leader").map(|held| held.session.to_owned());
+        if let Some(session) = held.filter(|session| !session.is_empty()) {
+            self.say(|| "the leader's session ends".into());
+            self.tell_consul(0, "PUT", &format!("/v1/session/destroy/{session}"), "");
+        }
+    }
+
+    /// Another writer says something about a process: an old daemon, or an operator.
+    pub(super) fn write_beside(&mut self) {
+        let i = self.index(self.cast.len());
+        let fid = self.cast[i].fid;
+        let state = ["STOPPED", "STARTED", "DTM_RECOVERED", "STARTING"][self.index(4)];
+        let value = format!(
+            r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_M0D"}}"#
+        );
+        self.say(|| format!("somebody writes that {fid} has {state}"));
+        self.tell_consul(0, "PUT", &format!("/v1/kv/processes/{fid}"), value);
+    }
+
+    /// Somebody writes what is none of Motr's, or deletes.
+    pub(super) fn litter(&mut self) {
+        match self.choose(5) {
+            // As the old scripts do at a shutdown.
+            4 => self.tell_consul(0, "PUT", "/v1/kv/leader", "elect2805"),
+            0 => self.tell_consul(0, "PUT", "/v1/kv/processes/0x72:junk", "no json"),
+            1 => self.tell_consul(0, "PUT", "/v1/kv/m0conf/odd/key", "x"),
+            2 => self.tell_consul(0, "PUT", "/v1/kv/elsewhere", self.now.to_string()),
+            _ => {
+                let i = self.index(self.cast.len());
+                let fid = self.cast[i].fid;
+                self.tell_consul(0, "DELETE", &format!("/v1/kv/processes/{fid}"), "")
+            }
+        };
+    }
+
+    /// Somebody appends to the broadcast queue.
+    pub(super) fn append(&mut self) {
+        let epoch = self.consul.double.holds("epoch").map(|held| held.value.to_vec());
+        let epoch = epoch.and_then(|text| String::from_utf8(text).ok()?.parse::<u64>().ok());
+        let n = epoch.unwrap_or(0) + 1;
+        let i = self.index(self.cast.len());
+        let (fid, hax) = (self.cast[i].fid, self.cast[i].hax);
+        let node = self.hax[hax].name.clone();
+        let device = ["failed", "online", "offline", "repair", "odd"][self.index(5)];
+        let (kind, payload) = match self.choose(4) {
+            0 => (
+                "PROCESS-STATE-UPDATE",
+                format!(
+                    r#"{{"fid": "{fid}", "state": "M0_CONF_HA_PROCESS_STARTED",
+                        "type": "M0_CONF_HA_PROCESS_M0D"}}"#
+                ),
+            ),
+            1 | 2 => (
+                "M0_HA_MSG_NVEC",
+                format!(r#"{{"node": "{node}", "device": "/dev/vdb", "state": "{device}"}}"#),
+            ),
+            _ => ("SNS_OP", r#"{"op_name": "x", "fid": "0x1:0x1"}"#.to_owned()),
+        };
+        let message =
+            format!(r#"{{"timestamp": "x", "message_type": "{kind}", "payload": {payload}}}"#);
+        self.say(|| format!("bq/{n}: {kind}"));
+        self.tell_consul(0, "PUT", "/v1/kv/epoch", n.to_string());
+        self.tell_consul(0, "PUT", &format!("/v1/kv/bq/{n}"), message);
+    }
+
+    /// The state of a device, or of hardware, changes in the configuration.
+    pub(super) fn reconfigure(&mut self) {
+        let prefixes = ["m0conf/nodes/0x", "m0conf/sites/"];
+        let prefix = prefixes[self.index(2)];
+        let keys = self.consul.double.held(prefix).filter(|held| {
+            let last = held.key.rsplit('/').next().unwrap_or_default();
+            let fid: Option<Fid> = last.parse().ok();
+            fid.is_some_and(|fid| matches!(fid.kind(), b'd' | b'n' | b'e' | b'c'))
+        });
+        let keys: Vec<(String, String)> = keys
+            .map(|held| (held.key.to_owned(), String::from_utf8_lossy(held.value).into_owned()))
+            .collect();
+        let i = self.index(keys.len());
+        let (key, value) = &keys[i];
+        let device = key.contains("/sdevs/");
+        let texts = if device {
+            ["online", "offline", "failed", "repairing", "repaired", "rebalancing"]
+        } else {
+            [
+                "M0_NC_ONLINE",
+                "M0_NC_FAILED",
+                "M0_NC_TRANSIENT",
+                "M0_NC_REPAIR",
+                "odd",
+                "M0_NC_UNKNOWN",
+            ]
+        };
+        let text = texts[self.index(texts.len())];
+        let Some((head, _)) = value.split_once(r#""state": ""#) else { return };
+        let value = format!(r#"{head}"state": "{text}"}}"#);
+        self.say(|| format!("{key} is {text}"));
+        self.tell_consul(0, "PUT", &format!("/v1/kv/{key}"), value);
+    }
+
+    /// An agent looks at a process: is it there?
+    pub(super) fn look_at(&mut self, i: usize) {
+        let up = self.cast[i].machine.is_some();
+        self.set_check(i, up);
+    }
+
+    pub(super) fn look_later(&mut self, i: usize) {
+        let delay = if self.swarm.consul > 0 { self.choose(4_000) * MS } else { 100 * MS };
+        self.queue.push(self.now + delay, Ev::Check(i));
+    }
+
+    pub(super) fn set_check(&mut self, i: usize, passing: bool) {
+        let (agent, check) = (self.cast[i].hax, self.cast[i].check.clone());
+        let status = if passing { "passing" } else { "warning" };
+        self.at_consul(|double, now, out| double.set_check(now, agent, &check, status, "", out));
+    }
+
+    /// A node's agent is found dead, or alive again.
+    pub(super) fn set_agent(&mut self, agent: usize, alive: bool) {
+        self.say(|| {
+            format!("the agent of node {agent} is {}", if alive { "alive" } else { "dead" })
+        });
+        self.at_consul(|double, now, out| double.set_alive(now, agent, alive, out));
+    }
+
+    /// A service is taken out of the catalog, or put back as it was.
+    pub(super) fn register(&mut self, i: usize, there: bool) {
+        let actor = &self.cast[i];
+        let (agent, key, service) = (actor.hax, actor.fid.key, actor.service.clone());
+        self.cast[i].registered = there;
+        if there {
+            let body = self.cast[i].registration.clone();
+            self.tell_consul(agent, "PUT", "/v1/agent/service/register", body);
+            self.look_at(i);
+        } else {
+            self.say(|| format!("{service} {key} is not registered any more"));
+            self.tell_consul(agent, "PUT", &format!("/v1/agent/service/deregister/{key}"), "");
+        }
+    }
+
+    /// Consul's servers have a leader again.
+    pub(super) fn head(&mut self) {
+        if self.consul.headless_until <= self.now {
+            self.at_consul(|double, now, out| double.set_leader(now, true, out));
+        }
+    }
+
+    /// As it should be: all agents there, all services registered, checks as the processes are.
+    pub(super) fn put_right(&mut self) {
+        self.consul.down_until = 0;
+        self.consul.headless_until = 0;
+        self.at_consul(|double, now, out| double.set_leader(now, true, out));
+        for agent in 0..self.hax.len() {
+            self.set_agent(agent, true);
+        }
+        for i in 0..self.cast.len() {
+            if !self.cast[i].registered {
+                self.register(i, true);
+            }
+        }
+    }
+}

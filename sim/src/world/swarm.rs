@@ -1,0 +1,191 @@
+//! What is drawn before a world begins: its size, the limits, which faults there are and how likely.
+//!
+//! Every world lacks most faults, so that in some of them each fault is alone with its consequences.
+
+use std::fmt;
+
+use hax_core::base::config::{self, OnUnexpected};
+use hax_core::node;
+use hax_core::wire;
+
+use super::act::Act;
+use super::choice::Choice;
+use super::consul::Fault;
+
+/// One draw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swarm {
+    /// Nodes, each with its hax: 1 to 3.
+    pub nodes: u8,
+    /// Clients on each node, beside its confd and its IO service.
+    pub clients: u8,
+    /// Times that faults are followed by a rest.
+    pub rounds: u8,
+    /// The mean pause between two acts, in ms.
+    pub pace_ms: u64,
+    /// How likely a call to Consul goes wrong, in thousandths.
+    pub consul: u64,
+    /// How: the weight of each fault.
+    pub consul_faults: [u8; Fault::ALL.len()],
+    /// How likely a watch's post goes wrong, in thousandths.
+    pub posts: u64,
+    /// The weight of each act.
+    pub acts: [u8; Act::ALL.len()],
+    /// New connections are slow by up to so many ms.
+    pub lag_ms: u64,
+    /// Which limits are tight, one bit each.
+    pub tight: u16,
+    /// Whether the haxes elect the leader; else somebody else does.
+    pub elects: bool,
+    /// Whether they tell old daemons of events.
+    pub bq: bool,
+    /// Whether a message that 5/HAX panics at stops hax.
+    pub panics: bool,
+    /// Processes that are not started again before a rest, one bit each.
+    pub absent: u16,
+    /// Processes acknowledge after up to so many ms.
+    pub slow_ms: u64,
+}
+
+impl Swarm {
+    /// Nothing goes wrong and nothing is tight.
+    #[must_use]
+    pub fn calm() -> Self {
+        Self {
+            nodes: 1,
+            clients: 1,
+            rounds: 1,
+            pace_ms: 200,
+            consul: 0,
+            consul_faults: [0; Fault::ALL.len()],
+            posts: 0,
+            acts: [0; Act::ALL.len()],
+            lag_ms: 0,
+            tight: 0,
+            elects: true,
+            bq: true,
+            panics: false,
+            absent: 0,
+            slow_ms: 0,
+        }
+    }
+
+    /// Draws one.
+    pub fn draw(choice: &mut dyn Choice) -> Self {
+        let mut swarm = Self::calm();
+        swarm.nodes = [1, 1, 1, 2, 3][pick(choice, 5)];
+        swarm.clients = [1, 0, 2][pick(choice, 3)];
+        swarm.rounds = [1, 2, 3][pick(choice, 3)];
+        swarm.pace_ms = [200, 20, 1_000, 5_000][pick(choice, 4)];
+        swarm.consul = [0, 5, 30, 200][pick(choice, 4)];
+        for weight in &mut swarm.consul_faults {
+            *weight = [0, 0, 1, 4][pick(choice, 4)];
+        }
+        if swarm.has_index_faults() {
+            // Together they make old words look new: what is older is told by the index alone.
+            swarm.consul_faults[Fault::Stale as usize] = 0;
+        }
+        swarm.posts = [0, 30, 200][pick(choice, 3)];
+        for weight in &mut swarm.acts {
+            *weight = [0, 0, 1, 4][pick(choice, 4)];
+        }
+        swarm.lag_ms = [0, 0, 5, 400][pick(choice, 4)];
+        // Each bit with a quarter's likelihood, or none at all.
+        if choice.below(2) == 1 {
+            let (a, b) = (bits(choice), bits(choice));
+            swarm.tight = a & b;
+        }
+        swarm.elects = choice.below(4) != 3;
+        swarm.bq = choice.below(4) != 3;
+        swarm.panics = choice.below(4) == 3;
+        swarm.absent = [0, bits(choice) & bits(choice)][pick(choice, 2)];
+        swarm.slow_ms = [0, 20, 3_000][pick(choice, 3)];
+        swarm
+    }
+
+    /// Whether Consul's indexes lie.
+    pub(super) fn has_index_faults(&self) -> bool {
+        let weight = |fault: Fault| self.consul_faults[fault as usize];
+        self.consul > 0 && weight(Fault::IndexZero) + weight(Fault::IndexBack) > 0
+    }
+
+    /// Tightens the limits of one hax.
+    pub(super) fn tighten(&self, config: &mut node::Config) {
+        let tight = |bit: u32| self.tight >> bit & 1 == 1;
+        let node::Config { bridge, wire } = config;
+        (bridge.elect, bridge.bq) = (self.elects, self.bq);
+        let config::Config { limit, time, on_unexpected, .. } = bridge;
+        *on_unexpected = if self.panics { OnUnexpected::Panic } else { OnUnexpected::Ignore };
+        let set = |bit: u32, field: &mut usize, value: usize| {
+            if tight(bit) {
+                *field = value;
+            }
+        };
+        set(0, &mut limit.entries, 2);
+        set(1, &mut limit.sends_per_link, 1);
+        set(2, &mut limit.transactions, 1);
+        set(2, &mut limit.transaction_ops, 8);
+        set(3, &mut limit.transaction_bytes, 16 * 1024);
+        set(4, &mut limit.entries_per_slice, 3);
+        set(5, &mut limit.body_bytes, 600);
+        let wire::Config { links_max, conns_max, unacked_max, entries_max, known_only, .. } = wire;
+        // No more than there are processes on a node: a stranger takes somebody's place.
+        let processes = 2 + usize::from(self.clients);
+        set(6, links_max, processes);
+        *known_only = !tight(6);
+        set(7, conns_max, processes);
+        set(8, unacked_max, 1);
+        set(9, entries_max, 1);
+        set(10, &mut wire.rpc_conns_max, 4 * processes + 4);
+        set(11, &mut wire.backlog_bytes_max, 50_000);
+        set(12, &mut wire.reply_bytes_max, 2_000);
+        if tight(13) {
+            time.link_grace = std::time::Duration::from_secs(5);
+        }
+        set(15, &mut limit.queue_entries, 3);
+        if tight(14) {
+            time.watch = std::time::Duration::from_secs(3);
+        }
+    }
+}
+
+/// An index into a list of `n`.
+pub(super) fn pick(choice: &mut dyn Choice, n: usize) -> usize {
+    usize::try_from(choice.below(n as u64)).unwrap_or(0)
+}
+
+fn bits(choice: &mut dyn Choice) -> u16 {
+    u16::try_from(choice.below(0x1_0000)).unwrap_or(0)
+}
+
+impl fmt::Display for Swarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "nodes {} clients {} rounds {} pace {} ms, lag {} ms, slow {} ms, tight {:#06x}, \
+             elects {}, bq {}, panics {}, absent {:#x}, posts {}/1000, consul {}/1000:",
+            self.nodes,
+            self.clients,
+            self.rounds,
+            self.pace_ms,
+            self.lag_ms,
+            self.slow_ms,
+            self.tight,
+            self.elects,
+            self.bq,
+            self.panics,
+            self.absent,
+            self.posts,
+            self.consul
+        )?;
+        let weighted = |n: &u8| *n > 0;
+        for (fault, n) in Fault::ALL.iter().zip(&self.consul_faults).filter(|(_, n)| weighted(n)) {
+            write!(f, " {fault:?}*{n}")?;
+        }
+        f.write_str("; acts:")?;
+        for (act, n) in Act::ALL.iter().zip(&self.acts).filter(|(_, n)| weighted(n)) {
+            write!(f, " {act:?}*{n}")?;
+        }
+        Ok(())
+    }
+}

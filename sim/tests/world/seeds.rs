@@ -1,0 +1,60 @@
+//! Seeds.
+
+use hax_core::base::fact::FactKind;
+use hax_sim::world::{Outcome, Stage, Wanted, hunt};
+
+fn run(seed: u64) -> Outcome {
+    let outcome = hunt::seed(&mut Stage::default(), seed, Wanted::default());
+    let violation = &outcome.violation;
+    assert!(violation.is_none(), "seed {seed}: {violation:?}; see hax-sim --seed {seed}");
+    outcome
+}
+
+fn facts_of(seeds: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut facts = vec![0; FactKind::ALL.len()];
+    for seed in seeds {
+        let seen = run(seed).facts;
+        facts.iter_mut().zip(&seen).for_each(|(sum, n)| *sum += n);
+    }
+    facts
+}
+
+#[test]
+fn seeds_hold_and_every_fact_is_hit() {
+    let halves = std::thread::scope(|scope| {
+        let halves = [0, 1].map(|half| {
+            scope.spawn(move || facts_of((1..=SEEDS).filter(move |seed| seed % 2 == half)))
+        });
+        halves.map(|half| half.join().expect("a half of the seeds"))
+    });
+    let facts: Vec<u64> = halves[0].iter().zip(&halves[1]).map(|(a, b)| a + b).collect();
+    let missing = hunt::missing(&facts);
+    let names: Vec<_> = missing.iter().map(|kind| kind.name()).collect();
+    assert!(missing.is_empty(), "no seed brings about {names:?}");
+    for (kind, why) in hunt::UNREACHED {
+        assert_eq!(facts[kind as usize], 0, "{}: it is reached, though {why}", kind.name());
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let mut stage = Stage::default();
+    let mut hashes = Vec::new();
+    for seed in [1, 2, 3, 4] {
+        let first = hunt::seed(&mut stage, seed, Wanted::default());
+        // Lines and a stage of its own change nothing.
+        let wanted = Wanted { lines: 10, ..Wanted::default() };
+        let second = hunt::seed(&mut Stage::default(), seed, wanted);
+        assert_eq!(first.hash, second.hash, "seed {seed}");
+        assert_eq!((first.steps, first.time), (second.steps, second.time));
+        let tape = hunt::tape_of(&mut stage, seed, Wanted::default());
+        assert_eq!(hunt::tape(&mut stage, &tape, Wanted::default()).hash, first.hash, "its tape");
+        hashes.push(first.hash.value());
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 4, "and another seed is another run");
+}
+
+/// As many as it takes to hit every fact.
+const SEEDS: u64 = 240;
