@@ -232,7 +232,7 @@ impl Peer {
         }
     }
 
-    /// The next statement of hax: how many notes are in it.
+    /// The next message of hax, and when it came.
     pub(crate) async fn told(&mut self) -> anyhow::Result<(Instant, Box<Message>)> {
         loop {
             if let (at, Heard::Said(message)) = self.hear().await? {

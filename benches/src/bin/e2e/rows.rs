@@ -276,9 +276,9 @@ impl Run {
             target: "≤ 2 × the slowest of its own probes",
             ok: value <= 2 * slowest,
             more: format!(
-                "{} objects in {} questions",
+                "{} objects, all questions at once; one of 1,024: {:.2} ms",
                 objects.len(),
-                objects.len().div_ceil(1024)
+                ms(median(one))
             ),
         });
         Ok(())
