@@ -189,6 +189,7 @@ fn the_policy_of_the_guide_is_enough_to_serve_and_to_stand_for_election() {
     assert!(holds(stands), "{:#?}", hax.log());
     hax.signal("TERM");
     assert_eq!(hax.code(), 0);
-    let refused: Vec<_> = hax.log().into_iter().filter(|line| line.contains("403")).collect();
+    let refused: Vec<_> =
+        hax.log().into_iter().filter(|line| line.contains("status 403")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
 }

@@ -121,18 +121,23 @@ fn who_never_acknowledges_is_owed_no_more_than_there_is() {
     let mut liar = Liar::new(&world.place);
     liar.link(Fid::process(9));
     liar.stops_reading();
-    for n in 0..2_000_u64 {
-        let status = if n % 2 == 0 { "critical" } else { "passing" };
-        let index = (1 << 40) + n;
-        let payload = format!(
-            r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:3", "Status": "{status}",
-                "ServiceID": "3", "ModifyIndex": {index}}}]}}]"#
-        );
-        assert_eq!(world.place.ask("POST", "/", payload.as_bytes()).status, 200);
+    // What is posted faster than it can be told is told once, so on a slow machine it takes more posts.
+    let told_enough = |world: &World| world.hax.facts("NotesSent").len() >= 1_000;
+    let mut n = 0_u64;
+    while !told_enough(&world) {
+        assert!(n < 40_000, "the good process was told: {}", world.hax.facts("NotesSent").len());
+        for _ in 0..200 {
+            let status = if n.is_multiple_of(2) { "critical" } else { "passing" };
+            let index = (1 << 40) + n;
+            let payload = format!(
+                r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:3", "Status": "{status}",
+                    "ServiceID": "3", "ModifyIndex": {index}}}]}}]"#
+            );
+            assert_eq!(world.place.ask("POST", "/", payload.as_bytes()).status, 200);
+            n += 1;
+        }
     }
     world.is_well("a peer that acknowledges nothing");
-    let sent = world.hax.facts("NotesSent").len();
-    assert!(sent >= 1_000, "the good process was told: {sent}");
     let more = world.memory().saturating_sub(before);
     // A message of one note takes less than 1 KiB; kept for each change it would be 2 MiB and more.
     assert!(more < 16 << 10, "{more} KiB");

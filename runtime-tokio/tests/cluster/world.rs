@@ -208,14 +208,12 @@ impl World {
                 };
                 about.map(state).collect::<Vec<_>>()
             };
-            until("the old daemon heard the last event", || {
-                of_process().last().map(String::as_str) == said.last().copied()
-            });
-            let heard = of_process();
-            let mut rest = heard.iter();
-            for event in &said {
-                assert!(rest.any(|heard| heard == event), "{key}: {said:?} but {heard:?}");
-            }
+            let all_in_order = || {
+                let heard = of_process();
+                let mut rest = heard.iter();
+                said.iter().all(|event| rest.any(|heard| heard == event))
+            };
+            until(&format!("the old daemon heard of {key}: {said:?}"), all_in_order);
         }
         let numbers: Vec<u64> = self.old.heard().iter().map(|(n, _)| *n).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
