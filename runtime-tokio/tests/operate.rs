@@ -93,7 +93,7 @@ fn every_setting_that_the_guide_names_is_one() {
         GUIDE.split(|c: char| c.is_whitespace() || matches!(c, '`' | '=' | ',' | ')' | '/'));
     let flags: BTreeSet<_> = words.filter(|word| word.starts_with("--")).collect();
     // Of other programs, and of other commands of ours.
-    let others = ["--", "--release", "--bin", "--system", "--shell", "--now", "--json"];
+    let others = ["--", "--release", "--bin", "--system", "--shell", "--now", "--json", "--replay"];
     let is_flag = |c: char| c.is_ascii_lowercase() || c == '-';
     let known: BTreeSet<_> = help.split(|c| !is_flag(c)).collect();
     for flag in flags.iter().filter(|flag| !others.contains(flag)) {

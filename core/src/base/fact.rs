@@ -227,6 +227,8 @@ facts! {
     Warn DrainTimedOut { lanes: u32 } "stopping: time is up with {lanes} processes' events not written; their senders will send them again";
     /// All is settled.
     Info Stopped {} "stopped";
+    /// What goes into the node is not written down any more.
+    Warn JournalEnded { why: Box<str> } "the journal ends, hax goes on: {why}";
     /// An errno was answered where it is unusual.
     Debug AnsweredErrno { link: LinkId, errno: Errno } "{link}: answered {errno}";
 }
