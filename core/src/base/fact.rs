@@ -156,7 +156,7 @@ facts! {
     /// A sent message was given up.
     Info Undelivered { link: LinkId, send: SendId } "{link}: a message was not delivered ({send})";
     /// Notes owed to a link were given up since it was away for too long.
-    Warn OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {process} was away too long, {notes} owed notes count as not delivered";
+    Info OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {process} is away for long, {notes} owed notes count as not delivered; it is told all if it returns";
     /// A message without consequence was acknowledged.
     Debug MessageIgnored { link: LinkId, kind: &'static str } "{link}: {kind} acknowledged and ignored";
     /// A message that cannot be right was acknowledged and changed nothing.
@@ -192,8 +192,8 @@ facts! {
     Info LeaderLeft { why: &'static str } "this node gives the lead up: {why}";
     /// We do not have the lock any more.
     Warn LeaderLost { why: &'static str } "this node does not lead any more: {why}";
-    /// A lock without an owner was taken from its session.
-    Warn LeaderStale { value: Box<str> } "the lock had been left behind with the value {value:?}; its session is ended";
+    /// A lock without an owner, or of another one in our name, was taken from its session.
+    Info LeaderStale { value: Box<str> } "the lock had been left behind with the value {value:?}; its session is ended";
     /// A message of the broadcast queue was worked.
     Debug QueueWorked { n: u64 } "bq/{n}: worked";
     /// A message of the broadcast queue could not be worked.
@@ -277,10 +277,7 @@ mod tests {
     #[test]
     fn a_fact_is_a_line_and_a_counter() {
         let fact = Fact::LinkUp { link: LinkId(3), process: Fid::process(4), reconnected: false };
-        assert_eq!(
-            alloc::format!("{fact}"),
-            "link-3: up with 0x7200000000000001:0x4"
-        );
+        assert_eq!(alloc::format!("{fact}"), "link-3: up with 0x7200000000000001:0x4");
         assert_eq!(fact.kind().name(), "LinkUp");
         assert_eq!(FactKind::ALL[fact.kind() as usize], fact.kind());
         let empty = Fact::EntrypointAnswered {
