@@ -288,7 +288,7 @@ fn message(text: &[u8]) -> Message {
         "PROCESS-STATE-UPDATE" => (|| {
             let state = ProcessEventKind::from_kv_name(&state?)?;
             let kind = ProcessType::from_kv_name(&kind?)?;
-            Some(Message::Process(fid?.parse().ok()?, ProcessWord { state, kind }))
+            Some(Message::Process(fid?.parse().ok()?, ProcessWord::said(state, kind)))
         })(),
         "M0_HA_MSG_NVEC" => (|| {
             let state = match &*state? {
