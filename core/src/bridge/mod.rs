@@ -245,6 +245,9 @@ impl Parts {
             self.life = Life::Running;
             self.tables.start(cx);
             self.restarts.read(cx);
+            if self.queue.is_on() {
+                self.inbox.begin(cx);
+            }
             self.own_event(cx, ProcessEventKind::Starting);
         }
     }
