@@ -113,7 +113,14 @@ impl Inbox {
             self.waiting.drain(..).for_each(|(http, _)| cx.http(http, answer::Answer::done()));
         }
         let worked = self.worked.unwrap_or(0);
-        self.posted.extend(messages.into_iter().filter(|(n, _)| *n > worked));
+        let news = messages.into_iter().filter(|(n, _)| *n > worked);
+        let news = news.filter(|(n, _)| !self.posted.contains_key(n)).collect::<Vec<_>>();
+        if self.posted.len() + news.len() > cx.config().limit.posted_entries {
+            let why = "too much of the queue waits to be worked";
+            cx.http(http, answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why));
+            return Ok(());
+        }
+        self.posted.extend(news);
         if self.worked.is_some() && last <= self.stored {
             cx.http(http, answer::Answer::done());
         } else {

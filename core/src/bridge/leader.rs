@@ -68,6 +68,7 @@ pub(crate) struct Leader {
     index: u64,
     watching: bool,
     backoff: Backoff,
+    watch_backoff: Backoff,
     /// Our own confd has been online since we stand.
     confd_seen: bool,
     /// The lead may be ours: our confd is well, or no other's is.
@@ -108,6 +109,7 @@ impl Leader {
             index: 0,
             watching: false,
             backoff: Backoff::default(),
+            watch_backoff: Backoff::default(),
             confd_seen: false,
             fit: true,
             unfit_since: None,
@@ -376,11 +378,14 @@ impl Leader {
 
     fn watched(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         self.watching = false;
-        let Some(answer) = answer.filter(|answer| matches!(answer.status, 200 | 404)) else {
-            let pause = self.backoff.failed(&mut cx.shared.jitter);
+        // Without an index the next query would not block.
+        let usable = |answer: &&Answer| matches!(answer.status, 200 | 404) && answer.index > 0;
+        let Some(answer) = answer.filter(usable) else {
+            let pause = self.watch_backoff.failed(&mut cx.shared.jitter);
             cx.arm(Timer::LeaderWatch, pause);
             return;
         };
+        self.watch_backoff.worked();
         // Backwards is a new beginning (Consul API: Blocking Queries).
         self.index = if answer.index < self.index { 0 } else { answer.index };
         let seen = match answer.status {

@@ -171,7 +171,9 @@ impl Tables {
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
-        if replica.watch.is_some() || cx.shared.timers.is_armed(Timer::Watch(table)) {
+        let pauses = cx.shared.timers.is_armed(Timer::Watch(table));
+        // What is being decoded would come again, and take the place of what is nearly done.
+        if replica.watch.is_some() || replica.decoding || pauses {
             return;
         }
         // Consul holds a query for the wait and up to a sixteenth more.
