@@ -115,7 +115,7 @@ impl FromStr for Span {
     }
 }
 
-/// A number of bytes: `65536`, `64KiB`, `4MiB`.
+/// A number of bytes: `65536`, `64KiB`, `4MiB`, `1GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Size(pub usize);
@@ -129,6 +129,7 @@ impl FromStr for Size {
             Some(at) => match &text[at..] {
                 "KiB" => (&text[..at], 1 << 10),
                 "MiB" => (&text[..at], 1 << 20),
+                "GiB" => (&text[..at], 1 << 30),
                 _ => ("", 0),
             },
         };

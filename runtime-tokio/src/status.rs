@@ -12,7 +12,10 @@ use crate::remote::Remote;
 
 /// Asks the hax of these settings and prints what it says.
 pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let hax = Remote::find(settings).await.context("cannot find out where hax is")?;
+    let hax = Remote::find(settings).await.context(
+        "cannot find out where hax is; --http ADDRESS:PORT finds it without Consul, and its log has the \
+         address (hax listens)",
+    )?;
     let at = &hax.authority;
     let (code, body) = hax.get("/status").await.with_context(|| {
         format!(

@@ -128,8 +128,16 @@ pub struct View {
     pub calls: usize,
     /// This node leads.
     pub leads: bool,
-    /// Consul answered the last call that kept a replica.
+    /// Consul answers.
     pub consul: bool,
+}
+
+impl View {
+    /// Whether whoever asks is served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready && self.consul && !self.stopping
+    }
 }
 
 impl Bridge {
@@ -224,7 +232,7 @@ impl Parts {
         View {
             calls,
             leads: self.leader.session(now).is_some(),
-            consul: self.tables.consul_answers,
+            consul: self.tables.consul_answers(),
             ready: self.ready,
             stopping: self.stopping(),
             unexpected: self.unexpected,
@@ -274,7 +282,10 @@ impl Parts {
     /// The one match on timers.
     fn fire(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
-            Timer::Round => self.entrypoints.timed_out(cx),
+            Timer::Round => {
+                self.tables.heard(cx, false);
+                self.entrypoints.timed_out(cx);
+            }
             Timer::Again => self.entrypoints.send_due(cx),
             Timer::Watch(table) if !self.stopping() => self.tables.watch(cx, table),
             Timer::Watch(_) => {}
@@ -385,6 +396,7 @@ impl Parts {
             cx.fact(Fact::LateAnswer { call });
             return;
         };
+        self.tables.heard(cx, reply.result.is_ok());
         let answer = answer(cx, job, reply);
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),

@@ -13,13 +13,15 @@ fn elect(config: &mut hax_core::base::config::Config) {
     config.elect = true;
 }
 
-/// Takes the lock away from whoever the configuration came with.
+/// Takes the lock away from whoever the configuration came with. Where the hax of his node has ended his
+/// session already, the lock is delayed.
 fn free(lab: &mut Lab) {
     let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
     let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
     if let Some(session) = leader[0]["Session"].as_str() {
         lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
     }
+    lab.run(MS * 2_000);
 }
 
 fn leads(lab: &Lab) -> Vec<usize> {
@@ -145,4 +147,15 @@ fn answers_without_an_index_are_asked_for_less_and_less_often() {
     let asked = lab.nodes[0].targets[before..].iter();
     let watches = asked.filter(|(_, target)| target.starts_with("/v1/kv/leader?")).count();
     assert!((2..20).contains(&watches), "{watches} in 10 s");
+}
+
+/// hare's bootstrap has left the lock with a session of the first node's, and its checks pass on.
+#[test]
+fn the_lock_that_the_old_daemon_of_this_node_holds_is_taken_over() {
+    let mut lab = Lab::with(2, elect);
+    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
+    // That session's lock delay is 2 s.
+    lab.run(MS * 4_000);
+    assert_eq!(leads(&lab).len(), 1);
+    assert_eq!(lab.saw(0, FactKind::LeaderStale), 1);
 }
