@@ -1,6 +1,9 @@
 //! Settings: flags, environment and file made into one checked whole.
 
+mod fuzz;
 mod show;
+
+pub use fuzz::fuzz;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
