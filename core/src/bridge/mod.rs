@@ -1,5 +1,6 @@
 //! The bridge: what hax does with what it receives.
 
+mod batch;
 mod cx;
 mod deliveries;
 mod entrypoints;
@@ -244,6 +245,9 @@ impl Parts {
             self.life = Life::Running;
             self.tables.start(cx);
             self.restarts.read(cx);
+            if self.queue.is_on() {
+                self.inbox.begin(cx);
+            }
             self.own_event(cx, ProcessEventKind::Starting);
         }
     }
@@ -251,7 +255,7 @@ impl Parts {
     /// On the wire there is no link to ourselves: our own process is reported as the old daemon's
     /// self link does (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
-        let word = ProcessWord { state, kind: ProcessType::Ha };
+        let word = ProcessWord::said(state, ProcessType::Ha);
         let work = Work::new(cx.now.mono, What::Said { word, ack: None });
         self.lanes.push(Key::Process(cx.config().process), work);
     }

@@ -405,7 +405,7 @@ impl Decoding {
                     let process =
                         entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
                     let value = entry.bytes().ok_or("a value is not base64")?;
-                    let word = ProcessWord::from_json(&value);
+                    let word = ProcessWord::from_kv(&value, entry.flags);
                     if word.is_none() || process.is_none() {
                         cx.fact(Fact::EntrySkipped { key: entry.key.into() });
                     }
