@@ -21,6 +21,7 @@ mod status;
 mod subscribe;
 mod tables;
 mod verdicts;
+mod view;
 mod work;
 
 use alloc::boxed::Box;
@@ -57,6 +58,8 @@ use restarts::Restarts;
 use subscribe::Subscriptions;
 use tables::Tables;
 use work::{What, Work};
+
+pub use view::View;
 
 /// The whole bridge as a value.
 #[derive(Debug)]
@@ -103,41 +106,6 @@ enum Life {
     /// Finishes what was begun.
     Draining,
     Exited,
-}
-
-/// What the bridge believes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// All that it needs is there.
-    pub ready: bool,
-    /// It stops.
-    pub stopping: bool,
-    /// A message demanded the stop.
-    pub unexpected: bool,
-    /// The stop took too long; what was not written is left to its senders.
-    pub timed_out: bool,
-    /// HA links.
-    pub links: usize,
-    /// Processes with events that Consul does not hold yet.
-    pub lanes: usize,
-    /// Entrypoint requests that wait.
-    pub entries: usize,
-    /// Questions for states that wait.
-    pub questions: usize,
-    /// Calls to Consul in flight.
-    pub calls: usize,
-    /// This node leads.
-    pub leads: bool,
-    /// Consul answers.
-    pub consul: bool,
-}
-
-impl View {
-    /// Whether whoever asks is served.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.ready && self.consul && !self.stopping
-    }
 }
 
 impl Bridge {
@@ -228,22 +196,6 @@ impl Bridge {
 }
 
 impl Parts {
-    fn view(&self, calls: usize, now: Instant) -> View {
-        View {
-            calls,
-            leads: self.leader.session(now).is_some(),
-            consul: self.tables.consul_answers(),
-            ready: self.ready,
-            stopping: self.stopping(),
-            unexpected: self.unexpected,
-            timed_out: self.timed_out,
-            links: self.links.len(),
-            lanes: self.lanes.len(),
-            entries: self.entrypoints.len(),
-            questions: self.questions.len(),
-        }
-    }
-
     fn stopping(&self) -> bool {
         matches!(self.life, Life::Draining | Life::Exited)
     }
