@@ -72,7 +72,7 @@ pub(crate) enum Stage {
     Waiting(BTreeSet<Target>),
 }
 
-/// A work that Consul holds.
+/// A work that is done: Consul holds what it took, or it took nothing.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) key: Key,
@@ -104,7 +104,7 @@ impl Desk<'_> {
             Target::Entry(object) => {
                 self.cluster.take_entry(object, &op.key, &op.value, index);
             }
-            Target::Leader | Target::Unopposed => {}
+            Target::Leader | Target::Untracked => {}
         }
     }
 }

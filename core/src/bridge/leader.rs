@@ -4,8 +4,9 @@
 //! The lock is the key `leader`; its value is the node's name, as the old scripts write it. The
 //! session that holds it hangs on the node's own check and on a check of ours with a short TTL, so
 //! that a hax that is gone or stuck loses the lock within about a second. We take ourselves for the
-//! leader only for as long as Consul cannot have given the lock away: the TTL after the last beat
-//! was sent, less a margin.
+//! leader for the TTL after the last beat was sent, less a margin. An agent that is cut off from its
+//! servers takes our beats while they give the lock away, so whatever is written as the leader
+//! carries the lock's check.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;

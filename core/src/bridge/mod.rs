@@ -109,7 +109,7 @@ enum Life {
 }
 
 impl Bridge {
-    /// A bridge that knows nothing yet; its first `Tick` begins.
+    /// A bridge that knows nothing yet; its first input, a `Tick` at best, begins.
     ///
     /// # Panics
     ///
