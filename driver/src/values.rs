@@ -84,7 +84,7 @@ impl FromStr for HostPort {
             }
             None => host,
         };
-        if host.is_empty() || host.contains(char::is_whitespace) {
+        if host.is_empty() || host.contains(['[', ']']) || host.contains(char::is_whitespace) {
             return Err(bad());
         }
         Ok(Self { host: host.into(), port })
@@ -229,7 +229,7 @@ mod tests {
         let v6: HostPort = "[::]:0".parse().unwrap();
         assert_eq!((v6.host.as_str(), v6.port, v6.to_string().as_str()), ("::", 0, "[::]:0"));
         assert_eq!("localhost:80".parse::<HostPort>().unwrap().to_string(), "localhost:80");
-        for bad in ["", "80", ":80", "::1:80", "[::1:80", "h:", "h:99999", "h:-1"] {
+        for bad in ["", "80", ":80", "::1:80", "[::1:80", "[[a]:80", "h:", "h:99999", "h:-1"] {
             assert!(bad.parse::<HostPort>().is_err(), "{bad}");
         }
     }

@@ -4,8 +4,9 @@
 //! The lock is the key `leader`; its value is the node's name, as the old scripts write it. The
 //! session that holds it hangs on the node's own check and on a check of ours with a short TTL, so
 //! that a hax that is gone or stuck loses the lock within about a second. We take ourselves for the
-//! leader only for as long as Consul cannot have given the lock away: the TTL after the last beat
-//! was sent, less a margin.
+//! leader for the TTL after the last beat was sent, less a margin. An agent that is cut off from its
+//! servers takes our beats while they give the lock away, so whatever is written as the leader
+//! carries the lock's check.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -68,6 +69,7 @@ pub(crate) struct Leader {
     index: u64,
     watching: bool,
     backoff: Backoff,
+    watch_backoff: Backoff,
     /// Our own confd has been online since we stand.
     confd_seen: bool,
     /// The lead may be ours: our confd is well, or no other's is.
@@ -108,6 +110,7 @@ impl Leader {
             index: 0,
             watching: false,
             backoff: Backoff::default(),
+            watch_backoff: Backoff::default(),
             confd_seen: false,
             fit: true,
             unfit_since: None,
@@ -384,11 +387,14 @@ impl Leader {
 
     fn watched(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         self.watching = false;
-        let Some(answer) = answer.filter(|answer| matches!(answer.status, 200 | 404)) else {
-            let pause = self.backoff.failed(&mut cx.shared.jitter);
+        // Without an index the next query would not block.
+        let usable = |answer: &&Answer| matches!(answer.status, 200 | 404) && answer.index > 0;
+        let Some(answer) = answer.filter(usable) else {
+            let pause = self.watch_backoff.failed(&mut cx.shared.jitter);
             cx.arm(Timer::LeaderWatch, pause);
             return;
         };
+        self.watch_backoff.worked();
         // Backwards is a new beginning (Consul API: Blocking Queries).
         self.index = if answer.index < self.index { 0 } else { answer.index };
         let seen = match answer.status {

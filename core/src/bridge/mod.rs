@@ -1,5 +1,6 @@
 //! The bridge: what hax does with what it receives.
 
+mod batch;
 mod cx;
 mod deliveries;
 mod entrypoints;
@@ -20,6 +21,7 @@ mod status;
 mod subscribe;
 mod tables;
 mod verdicts;
+mod view;
 mod work;
 
 use alloc::boxed::Box;
@@ -56,6 +58,8 @@ use restarts::Restarts;
 use subscribe::Subscriptions;
 use tables::Tables;
 use work::{What, Work};
+
+pub use view::View;
 
 /// The whole bridge as a value.
 #[derive(Debug)]
@@ -104,43 +108,8 @@ enum Life {
     Exited,
 }
 
-/// What the bridge believes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// All that it needs is there.
-    pub ready: bool,
-    /// It stops.
-    pub stopping: bool,
-    /// A message demanded the stop.
-    pub unexpected: bool,
-    /// The stop took too long; what was not written is left to its senders.
-    pub timed_out: bool,
-    /// HA links.
-    pub links: usize,
-    /// Processes with events that Consul does not hold yet.
-    pub lanes: usize,
-    /// Entrypoint requests that wait.
-    pub entries: usize,
-    /// Questions for states that wait.
-    pub questions: usize,
-    /// Calls to Consul in flight.
-    pub calls: usize,
-    /// This node leads.
-    pub leads: bool,
-    /// Consul answers.
-    pub consul: bool,
-}
-
-impl View {
-    /// Whether whoever asks is served.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.ready && self.consul && !self.stopping
-    }
-}
-
 impl Bridge {
-    /// A bridge that knows nothing yet; its first `Tick` begins.
+    /// A bridge that knows nothing yet; its first input, a `Tick` at best, begins.
     ///
     /// # Panics
     ///
@@ -227,22 +196,6 @@ impl Bridge {
 }
 
 impl Parts {
-    fn view(&self, calls: usize, now: Instant) -> View {
-        View {
-            calls,
-            leads: self.leader.session(now).is_some(),
-            consul: self.tables.consul_answers(),
-            ready: self.ready,
-            stopping: self.stopping(),
-            unexpected: self.unexpected,
-            timed_out: self.timed_out,
-            links: self.links.len(),
-            lanes: self.lanes.len(),
-            entries: self.entrypoints.len(),
-            questions: self.questions.len(),
-        }
-    }
-
     fn stopping(&self) -> bool {
         matches!(self.life, Life::Draining | Life::Exited)
     }
@@ -252,6 +205,9 @@ impl Parts {
             self.life = Life::Running;
             self.tables.start(cx);
             self.restarts.read(cx);
+            if self.queue.is_on() {
+                self.inbox.begin(cx);
+            }
             self.own_event(cx, ProcessEventKind::Starting);
         }
     }
@@ -259,7 +215,7 @@ impl Parts {
     /// On the wire there is no link to ourselves: our own process is reported as the old daemon's
     /// self link does (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
-        let word = ProcessWord { state, kind: ProcessType::Ha };
+        let word = ProcessWord::said(state, ProcessType::Ha);
         let work = Work::new(cx.now.mono, What::Said { word, ack: None });
         self.lanes.push(Key::Process(cx.config().process), work);
     }

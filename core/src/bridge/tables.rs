@@ -176,7 +176,9 @@ impl Tables {
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
-        if replica.watch.is_some() || cx.shared.timers.is_armed(Timer::Watch(table)) {
+        let pauses = cx.shared.timers.is_armed(Timer::Watch(table));
+        // What is being decoded would come again, and take the place of what is nearly done.
+        if replica.watch.is_some() || replica.decoding || pauses {
             return;
         }
         // Consul holds a query for the wait and up to a sixteenth more.
@@ -427,7 +429,7 @@ impl Decoding {
                     let process =
                         entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
                     let value = entry.bytes().ok_or("a value is not base64")?;
-                    let word = ProcessWord::from_json(&value);
+                    let word = ProcessWord::from_kv(&value, entry.flags);
                     if word.is_none() || process.is_none() {
                         cx.fact(Fact::EntrySkipped { key: entry.key.into() });
                     }

@@ -1,6 +1,9 @@
 //! Settings: flags, environment and file made into one checked whole.
 
+mod fuzz;
 mod show;
+
+pub use fuzz::fuzz;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -297,8 +300,17 @@ mod tests {
         let token = settings.consul.token.as_ref().unwrap().read().unwrap();
         assert_eq!(token.expose(), "s3cr3t");
         assert!(!format!("{settings} {settings:?}").contains("s3cr3t"));
-        // What is printed is a file that says the same.
         let again = file(&settings.to_string()).unwrap();
         assert_eq!(Settings::merge(Flags::default(), again, env).unwrap(), settings);
+    }
+
+    #[test]
+    fn what_is_printed_is_a_file_that_says_the_same() {
+        let text = "node = 'a\"b\\'\nconsul = 'http://\"h\":1'\nconsul_server_name = \"\\u007f\\n\"\n\
+            consul_ca_file = '/a \"b\"'\nhttp = \"[::1]:8008\"\n";
+        let settings = Settings::merge(Flags::default(), file(text).unwrap(), none).unwrap();
+        assert_eq!(settings.node.as_deref(), Some("a\"b\\"));
+        let again = file(&settings.to_string()).unwrap();
+        assert_eq!(Settings::merge(Flags::default(), again, none).unwrap(), settings);
     }
 }

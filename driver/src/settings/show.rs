@@ -20,7 +20,7 @@ impl fmt::Display for Settings {
         ];
         for (key, value) in from_consul {
             match value {
-                Some(value) => writeln!(f, "{key} = {value:?}")?,
+                Some(value) => writeln!(f, "{key} = {}", quoted(&value))?,
                 None => writeln!(f, "# {key}: Consul says it")?,
             }
         }
@@ -63,9 +63,23 @@ fn ms(time: Duration) -> String {
     format!("\"{}ms\"", time.as_millis())
 }
 
+/// A basic string of TOML, whose escapes are not those of Rust.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 fn path(f: &mut fmt::Formatter<'_>, key: &str, path: Option<&Path>) -> fmt::Result {
     match path {
-        Some(path) => writeln!(f, "{key} = {:?}", path.display().to_string()),
+        Some(path) => writeln!(f, "{key} = {}", quoted(&path.display().to_string())),
         None => Ok(()),
     }
 }
@@ -80,7 +94,7 @@ fn secret(f: &mut fmt::Formatter<'_>, key: &str, source: Option<&SecretSource>) 
 }
 
 fn consul(f: &mut fmt::Formatter<'_>, consul: &Consul) -> fmt::Result {
-    writeln!(f, "consul = \"{}\"", consul.url)?;
+    writeln!(f, "consul = {}", quoted(&consul.url.to_string()))?;
     if let Some(datacenter) = &consul.datacenter {
         writeln!(f, "consul_datacenter = \"{datacenter}\"")?;
     }
@@ -92,7 +106,7 @@ fn consul(f: &mut fmt::Formatter<'_>, consul: &Consul) -> fmt::Result {
     path(f, "consul_cert", tls.cert.as_deref())?;
     path(f, "consul_key", tls.key.as_deref())?;
     if let Some(name) = &tls.server_name {
-        writeln!(f, "consul_server_name = {name:?}")?;
+        writeln!(f, "consul_server_name = {}", quoted(name))?;
     }
     writeln!(f, "consul_tls_verify = {}", tls.verify)?;
     writeln!(f, "consul_timeout = {}", ms(consul.timeout))?;

@@ -136,6 +136,19 @@ fn a_lock_that_was_won_and_lost_between_two_looks_is_not_believed_in() {
     }
 }
 
+#[test]
+fn answers_without_an_index_are_asked_for_less_and_less_often() {
+    let mut lab = Lab::with(1, elect);
+    lab.nodes[0].fault = Some(Fault::NoIndex);
+    // What it waits for is answered once as it was asked; all that follows comes at once.
+    free(&mut lab);
+    let before = lab.nodes[0].targets.len();
+    lab.run(MS * 10_000);
+    let asked = lab.nodes[0].targets[before..].iter();
+    let watches = asked.filter(|(_, target)| target.starts_with("/v1/kv/leader?")).count();
+    assert!((2..20).contains(&watches), "{watches} in 10 s");
+}
+
 /// hare's bootstrap has left the lock with a session of the first node's, and its checks pass on.
 #[test]
 fn the_lock_that_the_old_daemon_of_this_node_holds_is_taken_over() {
