@@ -52,8 +52,9 @@ pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
 }
 
 fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
-    if answer.status >= 400 {
-        let path = request.target.split('?').next().unwrap_or("");
+    let path = request.target.split('?').next().unwrap_or("");
+    // A probe that is told to wait is not refused.
+    if answer.status >= 400 && path != "/readyz" {
         let why = format!("{} {}", request.method, path.chars().take(100).collect::<String>());
         cx.fact(Fact::HttpRefused { http: request.id, status: answer.status, why: why.into() });
     }
