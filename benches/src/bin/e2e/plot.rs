@@ -16,8 +16,8 @@ const LEFT: f64 = 60.0;
 const RIGHT: f64 = 220.0;
 const TOP: f64 = 36.0;
 const BOTTOM: f64 = 36.0;
-const COLOURS: [&str; 7] =
-    ["#0b62a4", "#d1495b", "#2e8b57", "#8e5ea2", "#e08e0b", "#777777", "#222222"];
+const COLOURS: [&str; 8] =
+    ["#0b62a4", "#11b5b5", "#d1495b", "#2e8b57", "#8e5ea2", "#e08e0b", "#777777", "#222222"];
 
 /// From a value to its place between two.
 struct Axis {
