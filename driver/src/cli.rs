@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -73,7 +74,8 @@ pub struct RunArgs {
     /// TOML file with settings; keys are the flags' names with `_` for `-`.
     #[arg(long, env = "HAX_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Check flags, environment and file, print the settings and exit.
+    /// Check flags, environment and file, print the settings and exit. Of the files that they name only
+    /// those with tokens are read; `hax check` looks at all, and at Consul.
     #[arg(long)]
     pub check: bool,
     /// The settings.
@@ -194,10 +196,10 @@ pub struct Flags {
     pub http_body_max: Option<Size>,
     /// How many HTTP connections are served at a time [default: 512].
     #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
-    pub http_connections_max: Option<u16>,
+    pub http_connections_max: Option<NonZeroU16>,
     /// How many connections Motr processes may hold at a time [default: 2048].
     #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
-    pub motr_connections_max: Option<u16>,
+    pub motr_connections_max: Option<NonZeroU16>,
 
     /// How log lines look [default: human].
     #[arg(long, env = "HAX_LOG", value_name = "FORMAT", help_heading = "Log")]
@@ -205,6 +207,13 @@ pub struct Flags {
     /// Which log lines are written [default: info].
     #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", help_heading = "Log")]
     pub log_level: Option<LogLevel>,
+    /// Write all that comes in, from Motr, Consul and HTTP, to this file, or to FILE.1 and so on where
+    /// it exists; what hax did can be replayed from it. It holds no token [default: none].
+    #[arg(long, env = "HAX_JOURNAL", value_name = "FILE", help_heading = "Log")]
+    pub journal: Option<PathBuf>,
+    /// How long the journal may get; then it ends [default: 1GiB].
+    #[arg(long, env = "HAX_JOURNAL_MAX", value_name = "SIZE", help_heading = "Log")]
+    pub journal_max: Option<Size>,
 }
 
 /// `hax status`.

@@ -34,6 +34,8 @@ pub(crate) enum Job {
     Watch(Table),
     /// A proof of freshness.
     Probe(Table),
+    /// The index of the whole KV table.
+    Glance,
     /// A read at once.
     Read(Table),
     /// A transaction of process events.
@@ -70,7 +72,7 @@ pub(crate) enum RoundPart {
 pub(crate) enum Timer {
     /// The round takes too long.
     Round,
-    /// EAGAINs may leave.
+    /// EAGAINs may leave, or a round may begin.
     Again,
     /// A watch may be sent again.
     Watch(Table),

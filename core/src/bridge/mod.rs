@@ -4,6 +4,7 @@ mod batch;
 mod cx;
 mod deliveries;
 mod entrypoints;
+mod glance;
 mod inbox;
 pub mod io;
 mod lanes;
@@ -21,6 +22,7 @@ mod status;
 mod subscribe;
 mod tables;
 mod verdicts;
+mod view;
 mod work;
 
 use alloc::boxed::Box;
@@ -57,6 +59,8 @@ use restarts::Restarts;
 use subscribe::Subscriptions;
 use tables::Tables;
 use work::{What, Work};
+
+pub use view::View;
 
 /// The whole bridge as a value.
 #[derive(Debug)]
@@ -105,35 +109,8 @@ enum Life {
     Exited,
 }
 
-/// What the bridge believes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// All that it needs is there.
-    pub ready: bool,
-    /// It stops.
-    pub stopping: bool,
-    /// A message demanded the stop.
-    pub unexpected: bool,
-    /// The stop took too long; what was not written is left to its senders.
-    pub timed_out: bool,
-    /// HA links.
-    pub links: usize,
-    /// Processes with events that Consul does not hold yet.
-    pub lanes: usize,
-    /// Entrypoint requests that wait.
-    pub entries: usize,
-    /// Questions for states that wait.
-    pub questions: usize,
-    /// Calls to Consul in flight.
-    pub calls: usize,
-    /// This node leads.
-    pub leads: bool,
-    /// Consul answered the last call that kept a replica.
-    pub consul: bool,
-}
-
 impl Bridge {
-    /// A bridge that knows nothing yet; its first `Tick` begins.
+    /// A bridge that knows nothing yet; its first input, a `Tick` at best, begins.
     ///
     /// # Panics
     ///
@@ -220,22 +197,6 @@ impl Bridge {
 }
 
 impl Parts {
-    fn view(&self, calls: usize, now: Instant) -> View {
-        View {
-            calls,
-            leads: self.leader.session(now).is_some(),
-            consul: self.tables.consul_answers,
-            ready: self.ready,
-            stopping: self.stopping(),
-            unexpected: self.unexpected,
-            timed_out: self.timed_out,
-            links: self.links.len(),
-            lanes: self.lanes.len(),
-            entries: self.entrypoints.len(),
-            questions: self.questions.len(),
-        }
-    }
-
     fn stopping(&self) -> bool {
         matches!(self.life, Life::Draining | Life::Exited)
     }
@@ -274,7 +235,10 @@ impl Parts {
     /// The one match on timers.
     fn fire(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
-            Timer::Round => self.entrypoints.timed_out(cx),
+            Timer::Round => {
+                self.tables.heard(cx, false);
+                self.entrypoints.timed_out(cx);
+            }
             Timer::Again => self.entrypoints.send_due(cx),
             Timer::Watch(table) if !self.stopping() => self.tables.watch(cx, table),
             Timer::Watch(_) => {}
@@ -385,11 +349,15 @@ impl Parts {
             cx.fact(Fact::LateAnswer { call });
             return;
         };
+        self.tables.heard(cx, reply.result.is_ok());
         let answer = answer(cx, job, reply);
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
             Job::Watch(table) => self.tables.watched(cx, &mut self.cluster, table, answer),
-            Job::Probe(table) => self.tables.probed(cx, &mut self.cluster, table, answer),
+            Job::Probe(table) => {
+                self.tables.probed(cx, &mut self.cluster, (table, call), answer);
+            }
+            Job::Glance => self.tables.glanced(cx, call, answer),
             Job::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
             Job::Transaction => {
                 let (lanes, mut desk) = self.desk(cx.now.mono);
@@ -460,6 +428,7 @@ fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer>
     let what = match job {
         Job::Round(_) => "entrypoint",
         Job::Watch(table) | Job::Probe(table) | Job::Read(table) => Table::name(table),
+        Job::Glance => "kv",
         Job::Transaction => "transaction",
         Job::Reread(..) => "a key",
         Job::Restarts => "process_restarts",

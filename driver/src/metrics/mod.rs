@@ -42,16 +42,14 @@ pub struct Metrics {
     http: [[Histogram; CODES.len()]; METHODS.len()],
     consul: [[Histogram; KINDS.len()]; 2],
     calls: AtomicU64,
+    received: AtomicU64,
     gauges: [AtomicU64; GAUGES.len()],
 }
 
 /// The gauges that a [`View`] gives, in the order in which [`Metrics::observe`] stores them.
 const GAUGES: [(&str, &str); 8] = [
-    ("hax_ready", "Whether the configuration was loaded and hax began to serve (1) or not (0)."),
-    (
-        "hax_consul_answers",
-        "Whether Consul answered the last call that kept a copy (1) or not (0).",
-    ),
+    ("hax_ready", "Whether hax serves all that it is for (1) or not (0), as /readyz."),
+    ("hax_consul_answers", "Whether Consul answers (1) or not (0)."),
     ("hax_leading", "Whether this node leads (1) or not (0)."),
     ("hax_stopping", "Whether a stop has begun (1) or not (0)."),
     ("hax_links", "HA links to Motr processes, those whose process is away for now included."),
@@ -72,6 +70,7 @@ impl Metrics {
             http: from_fn(|_| from_fn(|_| Histogram::default())),
             consul: Default::default(),
             calls: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             gauges: Default::default(),
         }
     }
@@ -103,7 +102,7 @@ impl Metrics {
     pub fn observe(&self, view: &View) {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let values = [
-            u64::from(view.ready),
+            u64::from(view.is_ready()),
             u64::from(view.consul),
             u64::from(view.leads),
             u64::from(view.stopping),
@@ -153,6 +152,10 @@ impl Metrics {
         let calls = "Requests to Consul without an answer yet, blocking queries included.";
         text.family("hax_consul_calls_in_flight", "gauge", calls);
         text.sample("hax_consul_calls_in_flight", &[], self.calls.load(Ordering::Relaxed));
+        let bytes = "Bytes of the bodies of Consul's answers.";
+        text.family("hax_consul_received_bytes_total", "counter", bytes);
+        let received = self.received.load(Ordering::Relaxed);
+        text.sample("hax_consul_received_bytes_total", &[], received);
         let facts = "What happened, by the kind of its log line.";
         text.family("hax_facts_total", "counter", facts);
         for (kind, n) in self.facts.iter() {
@@ -211,6 +214,12 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// It was answered with so many bytes.
+    pub fn received(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.metrics.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// It has its answer, or will have none. One that is cancelled has no duration.
     pub fn done(&self) {
         self.took.observe(self.metrics.since(self.begun));
@@ -239,9 +248,13 @@ mod tests {
         metrics.http_answered("GET", 200, begun);
         metrics.http_answered("PURGE", 418, begun);
         let mut view = Bridge::new(Config::new(Fid::process(1), "ssu1", 1)).view();
-        (view.ready, view.leads, view.links, view.entries) = (true, true, 3, 7);
+        (view.ready, view.consul, view.leads) = (true, true, true);
+        (view.links, view.entries) = (3, 7);
         metrics.observe(&view);
-        metrics.call("/v1/kv/leader?consistent").done();
+        let call = metrics.call("/v1/kv/leader?consistent");
+        call.received(5);
+        call.done();
+        drop(call);
         metrics.call("/v1/kv/m0conf/?recurse&index=7&wait=60s").done();
         drop(metrics.call("/v1/session/create"));
         let in_flight = metrics.call("/v1/txn");
@@ -252,11 +265,12 @@ mod tests {
             "hax_facts_total{fact=\"ConsulFailed\",level=\"warn\"} 0",
             "hax_ready 1",
             "hax_leading 1",
-            "hax_consul_answers 0",
+            "hax_consul_answers 1",
             "hax_links 3",
             "hax_entrypoints_waiting 7",
             "hax_inbox_inputs 5",
             "hax_consul_calls_in_flight 1",
+            "hax_consul_received_bytes_total 5",
             "hax_http_request_duration_seconds_count{method=\"GET\",code=\"200\"} 1",
             "hax_http_request_duration_seconds_count{method=\"other\",code=\"other\"} 1",
             "hax_consul_request_duration_seconds_count{kind=\"kv\",blocking=\"false\"} 1",

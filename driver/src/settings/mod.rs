@@ -6,6 +6,7 @@ mod show;
 pub use fuzz::fuzz;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hax_core::wire::{self, name::BadName};
 
 use crate::cli::Flags;
 use crate::consul::{self, Consul};
+use crate::journal::BODY_MAX;
 use crate::secret::{self, SecretSource};
 use crate::values::{
     BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
@@ -44,6 +46,8 @@ pub struct Settings {
     pub motr_connections_max: usize,
     pub log: LogFormat,
     pub log_level: LogLevel,
+    pub journal: Option<PathBuf>,
+    pub journal_max: usize,
     /// What an operator should know of these settings, a line of the log each.
     pub warnings: Vec<&'static str>,
 }
@@ -141,8 +145,9 @@ impl Settings {
         let span = |flag: Option<Span>, file, default| {
             flag.or(file).map_or_else(|| Duration::from_secs(default), |span| span.0)
         };
-        let count =
-            |flag: Option<u16>, file, default| usize::from(flag.or(file).unwrap_or(default).max(1));
+        let count = |flag: Option<NonZeroU16>, file, default| {
+            flag.or(file).map_or(default, |count| count.get().into())
+        };
         let size = |flag: Option<Size>, file, default| flag.or(file).map_or(default, |size| size.0);
         let settings = Self {
             consul,
@@ -173,16 +178,34 @@ impl Settings {
             ),
             log: flags.log.or(file.log).unwrap_or_default(),
             log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
+            journal: flags.journal.or(file.journal),
+            journal_max: size(flags.journal_max, file.journal_max, 1 << 30),
             warnings,
         };
-        if let Some(name) = &settings.motr_endpoint {
+        settings.checked()
+    }
+
+    /// What each value allows and all together do not.
+    fn checked(self) -> Result<Self, Error> {
+        if let Some(name) = &self.motr_endpoint {
             endpoint(name)?;
         }
-        if settings.http_cert.is_some() != settings.http_key.is_some() {
+        if self.http_cert.is_some() != self.http_key.is_some() {
             let why = BadValue::new("a certificate and its key are given together or not at all");
             return Err(Error::Value { from: "--http-cert and --http-key", why });
         }
-        Ok(settings)
+        if self.consul.timeout.is_zero() {
+            let why = BadValue::new("no request can be answered in no time");
+            return Err(Error::Value { from: "--consul-timeout", why });
+        }
+        let longest = self.consul.answer_max.max(self.http_body_max);
+        if self.journal.is_some() && longest > BODY_MAX {
+            let max = BODY_MAX >> 20;
+            let why = format!("answers and bodies have {max}MiB at most where a journal is kept");
+            let from = "--consul-answer-max and --http-body-max";
+            return Err(Error::Value { from, why: BadValue::new(why) });
+        }
+        Ok(self)
     }
 }
 

@@ -40,7 +40,9 @@ impl fmt::Display for Settings {
         writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
         writeln!(f, "motr_connections_max = {}", self.motr_connections_max)?;
         writeln!(f, "log = \"{}\"", word(self.log))?;
-        writeln!(f, "log_level = \"{}\"", word(self.log_level))
+        writeln!(f, "log_level = \"{}\"", word(self.log_level))?;
+        path(f, "journal", self.journal.as_deref())?;
+        writeln!(f, "journal_max = \"{}\"", self.journal_max)
     }
 }
 
