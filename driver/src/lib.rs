@@ -10,6 +10,7 @@ pub mod consul;
 pub mod exit;
 pub mod facts;
 pub mod ham;
+pub mod journal;
 pub mod logs;
 pub mod metrics;
 pub mod notify;

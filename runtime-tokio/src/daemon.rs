@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use hax_core::base::config::{self, OnUnexpected};
+use hax_core::base::fact::Fact;
 use hax_core::discover::{Identity, TlsFiles};
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
 use hax_driver::clock::{self, Clock};
 use hax_driver::exit::Exit;
+use hax_driver::journal::Journal;
 use hax_driver::metrics::Metrics;
 use hax_driver::notify;
 use hax_driver::settings::{self, EndpointError, Settings};
@@ -66,7 +68,8 @@ pub async fn run(settings: &Settings, signals: &Signals) -> Result<Exit, Error> 
 async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(target: "hax", version, consul = %settings.consul.url, "hax starts");
-    tracing::debug!(target: "hax", "settings:\n{settings}");
+    let lines = settings.to_string();
+    lines.lines().for_each(|line| tracing::debug!(target: "hax", "setting: {line}"));
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
     notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
     let clock = Clock::new();
@@ -82,7 +85,10 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     let reload = async { signals.on_reload(|| daemon.reload(None)).await };
     match or(identify, reload).await {
         Some(identity) => daemon.serve(identity).await,
-        None => Ok(Exit::Clean),
+        None => {
+            tracing::info!(target: "hax", "stopped before Consul said who this is");
+            Ok(Exit::Clean)
+        }
     }
 }
 
@@ -128,9 +134,14 @@ impl Daemon<'_> {
         wire.known_only = !self.settings.any_process;
         wire.name = endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
-        let mut node = Node::new(node::Config { bridge: self.bridge(&identity), wire });
+        let config = node::Config { bridge: self.bridge(&identity), wire };
+        let mut journal = self.journal(&config);
+        let mut node = Node::new(config);
         let mut told = "";
         let machine = |now, input, out: &mut Vec<_>| {
+            if let Some(ended) = journal.as_mut().and_then(|journal| journal.record(now, &input)) {
+                self.metrics.record(&ended);
+            }
             let next = node.handle(now, input, out);
             let view = node.view();
             self.metrics.observe(&view);
@@ -153,6 +164,23 @@ impl Daemon<'_> {
             ExitReason::UnexpectedMessage => Exit::Unexpected,
             ExitReason::DrainTimedOut => Exit::Failure,
         })
+    }
+
+    /// The journal, if one is wanted. One that cannot be had keeps nobody from his work.
+    fn journal(&self, config: &node::Config) -> Option<Journal> {
+        let path = self.settings.journal.as_deref()?;
+        match Journal::begin(path, self.settings.journal_max as u64, config) {
+            Ok(journal) => {
+                let path = journal.path.display();
+                tracing::info!(target: "hax", "all that comes in is written to the journal {path}");
+                journal.outlive_panics();
+                Some(journal)
+            }
+            Err(why) => {
+                self.metrics.record(&Fact::JournalEnded { why: why.to_string().into() });
+                None
+            }
+        }
     }
 
     /// Who is let in at the HTTP port. As the old daemon, hax serves plain HTTP where Consul names a

@@ -12,13 +12,20 @@ use crate::remote::Remote;
 
 /// Asks the hax of these settings and prints what it says.
 pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let hax = Remote::find(settings).await.context("cannot find out where hax is")?;
+    let hax = Remote::find(settings).await.context(
+        "cannot find out where hax is; --http ADDRESS:PORT finds it without Consul, and its log has the \
+         address (hax listens)",
+    )?;
     let at = &hax.authority;
-    let (code, body) = hax.get("/status").await.with_context(|| {
-        format!(
-            "no hax answers at {at}; does it run (systemctl status hax), and is this its address?"
-        )
-    })?;
+    let (code, body) = match hax.get("/status").await {
+        Ok(answer) => answer,
+        Err(_) if hax.in_the_other_way().is_alive().await => bail!(hax.other_way_than_asked()),
+        Err(why) => {
+            return Err(why.context(format!(
+                "no hax answers at {at}; does it run (systemctl status hax), and is this its address?"
+            )));
+        }
+    };
     match code {
         200 => {}
         401 => bail!("the hax at {at} demands its token: give --http-token-file"),

@@ -113,7 +113,14 @@ impl Inbox {
             self.waiting.drain(..).for_each(|(http, _)| cx.http(http, answer::Answer::done()));
         }
         let worked = self.worked.unwrap_or(0);
-        self.posted.extend(messages.into_iter().filter(|(n, _)| *n > worked));
+        let news = messages.into_iter().filter(|(n, _)| *n > worked);
+        let news = news.filter(|(n, _)| !self.posted.contains_key(n)).collect::<Vec<_>>();
+        if self.posted.len() + news.len() > cx.config().limit.posted_entries {
+            let why = "too much of the queue waits to be worked";
+            cx.http(http, answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why));
+            return Ok(());
+        }
+        self.posted.extend(news);
         if self.worked.is_some() && last <= self.stored {
             cx.http(http, answer::Answer::done());
         } else {
@@ -212,7 +219,7 @@ impl Inbox {
         self.offset = if self.views.is_empty() { self.worked } else { None };
         // A compare-and-set: one that was given up and comes late must not move the offset back.
         let index = self.index.unwrap_or(0);
-        let op = |n| Op::cas(Target::Unopposed, key, format!("{n}").as_bytes(), index);
+        let op = |n| Op::cas(Target::Untracked, key, format!("{n}").as_bytes(), index);
         ops.extend(self.offset.map(op));
         let within = cx.config().time.call;
         let body = ops::body(&ops).into();

@@ -4,8 +4,9 @@
 //! The lock is the key `leader`; its value is the node's name, as the old scripts write it. The
 //! session that holds it hangs on the node's own check and on a check of ours with a short TTL, so
 //! that a hax that is gone or stuck loses the lock within about a second. We take ourselves for the
-//! leader only for as long as Consul cannot have given the lock away: the TTL after the last beat
-//! was sent, less a margin.
+//! leader for the TTL after the last beat was sent, less a margin. An agent that is cut off from its
+//! servers takes our beats while they give the lock away, so whatever is written as the leader
+//! carries the lock's check.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -68,6 +69,7 @@ pub(crate) struct Leader {
     index: u64,
     watching: bool,
     backoff: Backoff,
+    watch_backoff: Backoff,
     /// Our own confd has been online since we stand.
     confd_seen: bool,
     /// The lead may be ours: our confd is well, or no other's is.
@@ -108,6 +110,7 @@ impl Leader {
             index: 0,
             watching: false,
             backoff: Backoff::default(),
+            watch_backoff: Backoff::default(),
             confd_seen: false,
             fit: true,
             unfit_since: None,
@@ -118,9 +121,15 @@ impl Leader {
         self.stands
     }
 
-    /// The value of the lock as it was seen last.
-    pub(crate) fn value(&self) -> Option<&str> {
-        self.seen.as_ref().map(|seen| &*seen.value)
+    /// The value and the session of the lock, if somebody held it when it was seen last.
+    pub(crate) fn holder(&self) -> Option<(&str, &str)> {
+        let seen = self.seen.as_ref().filter(|_| self.stands)?;
+        Some((&seen.value, seen.session.as_deref()?))
+    }
+
+    /// Whether it leaves the lock to others, since their confd is well and ours is not.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.stands && !self.fit
     }
 
     /// The session with which we lead now; nothing while that is not certain.
@@ -253,6 +262,11 @@ impl Leader {
         match self.lock.clone() {
             Lock::None if self.registered => self.create(cx),
             Lock::Waiting(session) if self.is_free() => self.acquire(cx, session, false),
+            // It was seen while we tried for it.
+            Lock::Waiting(_) => {
+                let seen = self.seen.clone().unwrap_or_default();
+                self.follow(cx, &seen);
+            }
             _ => {}
         }
     }
@@ -324,12 +338,9 @@ impl Leader {
             Some(Ok(created)) => {
                 self.backoff.worked();
                 let session: Box<str> = created.id.into();
-                self.lock = Lock::Waiting(session.clone());
-                if self.is_free() && self.fit {
-                    self.acquire(cx, session, false);
-                } else if self.is_free() {
-                    cx.arm(Timer::Acquire, GIVE_WAY);
-                }
+                self.lock = Lock::Waiting(session);
+                let seen = self.seen.clone().unwrap_or_default();
+                self.follow(cx, &seen);
             }
             // The catalog may not have our check yet.
             _ => {
@@ -376,11 +387,14 @@ impl Leader {
 
     fn watched(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         self.watching = false;
-        let Some(answer) = answer.filter(|answer| matches!(answer.status, 200 | 404)) else {
-            let pause = self.backoff.failed(&mut cx.shared.jitter);
+        // Without an index the next query would not block.
+        let usable = |answer: &&Answer| matches!(answer.status, 200 | 404) && answer.index > 0;
+        let Some(answer) = answer.filter(usable) else {
+            let pause = self.watch_backoff.failed(&mut cx.shared.jitter);
             cx.arm(Timer::LeaderWatch, pause);
             return;
         };
+        self.watch_backoff.worked();
         // Backwards is a new beginning (Consul API: Blocking Queries).
         self.index = if answer.index < self.index { 0 } else { answer.index };
         let seen = match answer.status {
@@ -415,12 +429,8 @@ impl Leader {
                 let until = cx.now.mono.after(GIVE_WAY);
                 cx.shared.timers.arm_no_later(Timer::Acquire, until);
             }
-            // Nobody else writes our name: it is a session of ours that we have lost sight of.
-            Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => {
-                if let Some(session) = &seen.session {
-                    put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
-                }
-            }
+            // It is of an earlier life, or of the daemon before us on this node.
+            Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => end(cx, seen),
             _ if seen.session.is_some() && is_foreign(&seen.value) => {
                 let until = cx.now.mono.after(FOREIGN_GRACE);
                 cx.shared.timers.arm_no_later(Timer::Foreign, until);
@@ -432,12 +442,17 @@ impl Leader {
     /// A script has written over the value of a lock whose holder does not mind: the old daemon's
     /// `elect…` of a shutdown, which leaves the session behind.
     pub(crate) fn foreign_stays(&self, cx: &mut Cx<'_>) {
-        if let Some(Seen { session: Some(session), value }) = &self.seen
-            && is_foreign(value)
-        {
-            cx.fact(Fact::LeaderStale { value: value.clone() });
-            put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
+        if let Some(seen) = self.seen.as_ref().filter(|seen| is_foreign(&seen.value)) {
+            end(cx, seen);
         }
+    }
+}
+
+/// Ends the session that holds the lock for nobody.
+fn end(cx: &mut Cx<'_>, Seen { value, session }: &Seen) {
+    if let Some(session) = session {
+        cx.fact(Fact::LeaderStale { value: value.clone() });
+        put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
     }
 }
 

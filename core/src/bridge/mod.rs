@@ -22,6 +22,7 @@ mod status;
 mod subscribe;
 mod tables;
 mod verdicts;
+mod view;
 mod work;
 
 use alloc::boxed::Box;
@@ -58,6 +59,8 @@ use restarts::Restarts;
 use subscribe::Subscriptions;
 use tables::Tables;
 use work::{What, Work};
+
+pub use view::View;
 
 /// The whole bridge as a value.
 #[derive(Debug)]
@@ -106,35 +109,8 @@ enum Life {
     Exited,
 }
 
-/// What the bridge believes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// All that it needs is there.
-    pub ready: bool,
-    /// It stops.
-    pub stopping: bool,
-    /// A message demanded the stop.
-    pub unexpected: bool,
-    /// The stop took too long; what was not written is left to its senders.
-    pub timed_out: bool,
-    /// HA links.
-    pub links: usize,
-    /// Processes with events that Consul does not hold yet.
-    pub lanes: usize,
-    /// Entrypoint requests that wait.
-    pub entries: usize,
-    /// Questions for states that wait.
-    pub questions: usize,
-    /// Calls to Consul in flight.
-    pub calls: usize,
-    /// This node leads.
-    pub leads: bool,
-    /// Consul answered the last call that kept a replica.
-    pub consul: bool,
-}
-
 impl Bridge {
-    /// A bridge that knows nothing yet; its first `Tick` begins.
+    /// A bridge that knows nothing yet; its first input, a `Tick` at best, begins.
     ///
     /// # Panics
     ///
@@ -221,22 +197,6 @@ impl Bridge {
 }
 
 impl Parts {
-    fn view(&self, calls: usize, now: Instant) -> View {
-        View {
-            calls,
-            leads: self.leader.session(now).is_some(),
-            consul: self.tables.consul_answers,
-            ready: self.ready,
-            stopping: self.stopping(),
-            unexpected: self.unexpected,
-            timed_out: self.timed_out,
-            links: self.links.len(),
-            lanes: self.lanes.len(),
-            entries: self.entrypoints.len(),
-            questions: self.questions.len(),
-        }
-    }
-
     fn stopping(&self) -> bool {
         matches!(self.life, Life::Draining | Life::Exited)
     }
@@ -275,7 +235,10 @@ impl Parts {
     /// The one match on timers.
     fn fire(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
-            Timer::Round => self.entrypoints.timed_out(cx),
+            Timer::Round => {
+                self.tables.heard(cx, false);
+                self.entrypoints.timed_out(cx);
+            }
             Timer::Again => self.entrypoints.send_due(cx),
             Timer::Watch(table) if !self.stopping() => self.tables.watch(cx, table),
             Timer::Watch(_) => {}
@@ -386,6 +349,7 @@ impl Parts {
             cx.fact(Fact::LateAnswer { call });
             return;
         };
+        self.tables.heard(cx, reply.result.is_ok());
         let answer = answer(cx, job, reply);
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),

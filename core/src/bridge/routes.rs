@@ -185,7 +185,7 @@ fn ready(parts: &Parts) -> Answer {
             waits.push_str(&format!("\"{}\"", table.name()));
         }
     }
-    let consul = parts.tables.consul_answers;
+    let consul = parts.tables.consul_answers();
     if !consul {
         waits.push_str(if waits.is_empty() { "\"consul\"" } else { ", \"consul\"" });
     }

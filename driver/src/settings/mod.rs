@@ -1,8 +1,12 @@
 //! Settings: flags, environment and file made into one checked whole.
 
+mod fuzz;
 mod show;
 
+pub use fuzz::fuzz;
+
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +15,7 @@ use hax_core::wire::{self, name::BadName};
 
 use crate::cli::Flags;
 use crate::consul::{self, Consul};
+use crate::journal::BODY_MAX;
 use crate::secret::{self, SecretSource};
 use crate::values::{
     BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
@@ -41,8 +46,10 @@ pub struct Settings {
     pub motr_connections_max: usize,
     pub log: LogFormat,
     pub log_level: LogLevel,
+    pub journal: Option<PathBuf>,
+    pub journal_max: usize,
     /// What an operator should know of these settings, a line of the log each.
-    pub warnings: Vec<&'static str>,
+    pub warnings: Vec<String>,
 }
 
 /// Why there are no settings.
@@ -130,16 +137,17 @@ impl Settings {
         let consul = consul::merge(&flags, &file, &env)?;
         let mut warnings = Vec::new();
         if env("CONSUL_NAMESPACE").is_some() {
-            warnings.push(NAMESPACE);
+            warnings.push(NAMESPACE.into());
         }
         if !consul.tls.verify {
-            warnings.push(UNVERIFIED);
+            warnings.push(UNVERIFIED.into());
         }
         let span = |flag: Option<Span>, file, default| {
             flag.or(file).map_or_else(|| Duration::from_secs(default), |span| span.0)
         };
-        let count =
-            |flag: Option<u16>, file, default| usize::from(flag.or(file).unwrap_or(default).max(1));
+        let count = |flag: Option<NonZeroU16>, file, default| {
+            flag.or(file).map_or(default, |count| count.get().into())
+        };
         let size = |flag: Option<Size>, file, default| flag.or(file).map_or(default, |size| size.0);
         let settings = Self {
             consul,
@@ -170,16 +178,34 @@ impl Settings {
             ),
             log: flags.log.or(file.log).unwrap_or_default(),
             log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
+            journal: flags.journal.or(file.journal),
+            journal_max: size(flags.journal_max, file.journal_max, 1 << 30),
             warnings,
         };
-        if let Some(name) = &settings.motr_endpoint {
+        settings.checked()
+    }
+
+    /// What each value allows and all together do not.
+    fn checked(self) -> Result<Self, Error> {
+        if let Some(name) = &self.motr_endpoint {
             endpoint(name)?;
         }
-        if settings.http_cert.is_some() != settings.http_key.is_some() {
+        if self.http_cert.is_some() != self.http_key.is_some() {
             let why = BadValue::new("a certificate and its key are given together or not at all");
             return Err(Error::Value { from: "--http-cert and --http-key", why });
         }
-        Ok(settings)
+        if self.consul.timeout.is_zero() {
+            let why = BadValue::new("no request can be answered in no time");
+            return Err(Error::Value { from: "--consul-timeout", why });
+        }
+        let longest = self.consul.answer_max.max(self.http_body_max);
+        if self.journal.is_some() && longest > BODY_MAX {
+            let max = BODY_MAX >> 20;
+            let why = format!("answers and bodies have {max}MiB at most where a journal is kept");
+            let from = "--consul-answer-max and --http-body-max";
+            return Err(Error::Value { from, why: BadValue::new(why) });
+        }
+        Ok(self)
     }
 }
 
@@ -253,7 +279,7 @@ mod tests {
         for (text, line, what) in [
             ("node = \"a\"\nnodes = 1\n", "line 2", "unknown field `nodes`"),
             ("\n\nfid = \"4\"\n", "line 3", "not a fid"),
-            ("drain = 5\n", "line 1", "string"),
+            ("drain = 5\n", "line 1", "a time with its unit"),
             ("log = \"xml\"\n", "line 1", "unknown variant `xml`"),
             ("node = \n", "line 1", ""),
         ] {
@@ -285,8 +311,17 @@ mod tests {
         let token = settings.consul.token.as_ref().unwrap().read().unwrap();
         assert_eq!(token.expose(), "s3cr3t");
         assert!(!format!("{settings} {settings:?}").contains("s3cr3t"));
-        // What is printed is a file that says the same.
         let again = file(&settings.to_string()).unwrap();
         assert_eq!(Settings::merge(Flags::default(), again, env).unwrap(), settings);
+    }
+
+    #[test]
+    fn what_is_printed_is_a_file_that_says_the_same() {
+        let text = "node = 'a\"b\\'\nconsul = 'http://\"h\":1'\nconsul_server_name = \"\\u007f\\n\"\n\
+            consul_ca_file = '/a \"b\"'\nhttp = \"[::1]:8008\"\n";
+        let settings = Settings::merge(Flags::default(), file(text).unwrap(), none).unwrap();
+        assert_eq!(settings.node.as_deref(), Some("a\"b\\"));
+        let again = file(&settings.to_string()).unwrap();
+        assert_eq!(Settings::merge(Flags::default(), again, none).unwrap(), settings);
     }
 }

@@ -5,11 +5,13 @@ mod door;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_channel::Sender;
 use bytes::{Bytes, BytesMut};
+use hax_core::base::fact::Fact;
 use hax_core::base::id::HttpId;
 use hax_core::http::port;
 use hax_driver::metrics::{self, Metrics};
@@ -122,12 +124,12 @@ async fn serve<I: Send + 'static>(
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (inner, door) = (Arc::clone(&inner), Arc::clone(&door));
                     let watcher = graceful.watcher();
                     tokio::spawn(async move {
                         if let Some(stream) = shake_hands(&door, stream).await {
-                            connection(inner, door, stream, watcher).await;
+                            connection(inner, door, stream, peer.ip(), watcher).await;
                         }
                         drop(permit);
                     });
@@ -161,13 +163,14 @@ async fn connection<I: Send + 'static>(
     inner: Arc<Inner<I>>,
     door: Arc<Door>,
     stream: Box<dyn Socket>,
+    peer: IpAddr,
     watcher: Watcher,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (inner, door) = (Arc::clone(&inner), Arc::clone(&door));
         async move {
             let (begun, method) = (inner.metrics.begin(), request.method().clone());
-            let response = admit(&inner, &door, request).await;
+            let response = admit(&inner, &door, peer, request).await;
             inner.metrics.http_answered(method.as_str(), response.status().as_u16(), begun);
             Ok::<_, Infallible>(response)
         }
@@ -188,10 +191,15 @@ async fn connection<I: Send + 'static>(
 async fn admit<I>(
     inner: &Inner<I>,
     door: &Door,
+    peer: IpAddr,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     let (method, path) = (request.method(), request.uri().path());
     if !door.lets_in(method, path, request.headers()) {
+        let start: String = path.chars().take(100).collect();
+        let why = format!("{method} {start} by {peer}, without hax's token").into();
+        let http = inner.waiting().next.mint();
+        inner.metrics.record(&Fact::HttpRefused { http, status: 401, why });
         return door::refusal();
     }
     if path == "/metrics" && matches!(*method, Method::GET | Method::HEAD) {
@@ -308,7 +316,7 @@ fn refuse(status: StatusCode, why: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     // What is left of the request is not worth reading.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response

@@ -130,6 +130,19 @@ impl Hax {
         let _ = self.child.wait();
     }
 
+    /// As SIGTERM; the exit code, when all that it had to say has been said.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut code = None;
+        until("hax has stopped", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        until("its last word is read", || !self.facts("Stopped").is_empty());
+        code.unwrap().code()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -99,6 +99,7 @@ fn what_died_while_nobody_looked_is_found_at_the_start() {
     let ios = lab.fid(0, "ios");
     lab.nodes[0].fault = Some(Fault::Refuses);
     lab.check(0, ios, "critical");
+    lab.nodes[0].fault = None;
     lab.restart(0, |_| {});
     lab.run(MS * 5_500);
     assert_eq!(lab.word(ios), "STOPPED");
@@ -182,6 +183,7 @@ fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive()
     lab.alive(1, false);
     lab.run(MS * 1_000);
     assert_eq!(lab.word(ios), "STOPPED");
+    lab.nodes[1].fault = None;
     lab.restart(1, |_| {});
     lab.alive(1, true);
     lab.run(MS * 2_000);

@@ -165,6 +165,29 @@ fn d21_an_offset_that_another_writer_moved_is_not_moved_back() {
 }
 
 #[test]
+fn what_cannot_be_worked_is_taken_in_up_to_a_limit() {
+    let mut lab = Lab::new(1);
+    let epoch: u64 = lab.kv("bq-delivered/ssu1").expect("it began").parse().expect("a number");
+    // It does not know where it is, so nothing can be worked.
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    let post = |lab: &mut Lab, n: std::ops::RangeInclusive<u64>| {
+        let messages: Vec<_> = n.map(|n| (epoch + n, "{}".into())).collect();
+        let id = lab.post(0, "/watcher/bq", &posted(&messages));
+        lab.run(MS * 10);
+        (id, lab.response(0, id).map(|(status, _)| status))
+    };
+    lab.restart(0, |config| config.limit.posted_entries = 3);
+    assert_eq!(post(&mut lab, 1..=4).1, Some(503));
+    let (first, early) = post(&mut lab, 1..=3);
+    assert_eq!(early, None, "it waits");
+    assert_eq!(post(&mut lab, 1..=5).1, Some(503));
+    lab.nodes[0].fault = None;
+    lab.run(MS * 6_000);
+    assert_eq!(lab.response(0, first).map(|(status, _)| status), Some(200));
+    assert_eq!(post(&mut lab, 4..=5).1, Some(200));
+}
+
+#[test]
 fn what_is_no_queue_is_refused_and_changes_nothing() {
     let mut lab = Lab::new(1);
     let bodies = [
@@ -187,10 +210,7 @@ fn what_is_no_queue_is_refused_and_changes_nothing() {
 
 #[test]
 fn d02_the_leader_purges_what_everybody_has_worked() {
-    let mut lab = Lab::with(1, |config| config.elect = true);
-    let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
-    let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
-    let session = leader[0]["Session"].as_str().expect("a session").to_owned();
+    let mut lab = Lab::new(1);
     for n in 1..=150 {
         lab.consul("PUT", &format!("/v1/kv/bq/{n}"), "{}");
     }
@@ -202,7 +222,7 @@ fn d02_the_leader_purges_what_everybody_has_worked() {
         serde_json::from_str(&lab.consul("GET", "/v1/kv/bq/?keys", "").1).expect("keys")
     };
     assert!(keys(&mut lab).len() >= 150, "who does not lead does not purge");
-    lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    lab.restart(0, |config| config.elect = true);
     lab.run(Duration::from_secs(70));
     let left = keys(&mut lab);
     assert!(!left.contains(&"bq/100".to_owned()) && left.contains(&"bq/101".to_owned()));
