@@ -7,7 +7,8 @@ use alloc::string::String;
 use super::Parts;
 use super::cx::Cx;
 use super::report::Report;
-use super::{status, tables};
+use super::tables::Tables;
+use super::{decoding, status};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::consul::json::{self, KvEntry};
@@ -113,13 +114,13 @@ fn service_health(
     cx.fact(Fact::WatchPost { http: request.id, checks: n });
     let most = cx.config().limit.posted_checks;
     let mut newest = 0;
-    for check in payload.checks().filter_map(tables::check) {
+    for check in payload.checks().filter_map(decoding::check) {
         let index = check.index;
         let replica = parts.tables.replica(Table::Health).index;
         if parts.cluster.take_posted(check, replica, most) {
             newest = newest.max(index);
             if index <= replica {
-                tables::Tables::doubt(cx);
+                Tables::doubt(cx);
             }
         }
     }
