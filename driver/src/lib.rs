@@ -17,6 +17,7 @@ mod run;
 pub mod secret;
 pub mod settings;
 pub mod status;
+pub mod tls;
 pub mod values;
 
 pub use run::{Runtime, Tick, inbox, run};

@@ -18,4 +18,3 @@ pub mod net;
 pub mod remote;
 pub mod signals;
 pub mod status;
-pub mod tls;

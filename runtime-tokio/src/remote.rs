@@ -27,7 +27,7 @@ use crate::host::Host;
 use crate::http::Limits;
 use crate::identify::identify;
 use crate::signals::Signals;
-use crate::tls;
+use hax_driver::tls;
 
 /// The longest answer.
 const ANSWER_MAX: usize = 16 << 20;

@@ -11,13 +11,13 @@ use common::cluster::consul;
 use common::program::{Program, command, holds};
 use common::run;
 use hax_driver::secret::Secret;
+use hax_driver::tls;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::{Options, RealConsul, available, port};
 use hax_tokio::connect::{Connector, Place};
 use hax_tokio::demo::api::Api;
 use hax_tokio::demo::setting::Setting;
 use hax_tokio::remote::ask;
-use hax_tokio::tls;
 use hyper::Method;
 use serde_json::{Value, json};
 

@@ -19,7 +19,7 @@ use rustls::pki_types::ServerName;
 
 use super::trouble::{self, Troubles};
 use crate::connect::{Connector, Place};
-use crate::tls;
+use hax_driver::tls;
 
 /// Shorter than Consul keeps an idle connection, so that a call seldom meets one that just closed.
 const IDLE: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use hyper::{Method, Response, StatusCode};
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls;
+use hax_driver::tls;
 
 /// What a server proves who it is with.
 #[derive(Clone, Debug, PartialEq, Eq)]
