@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Subcommand};
 use serde::Deserialize;
 
 use crate::consul::{ConsulUrl, Datacenter};
@@ -11,16 +11,7 @@ use crate::values::{
 };
 use crate::{exit, ham};
 
-/// The HA bridge between Motr and Consul.
-#[derive(Debug, Parser)]
-#[command(name = "hax", version, after_long_help = exit::HELP, max_term_width = 100)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What to do.
+/// The commands of every runtime's program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the bridge of this node.
@@ -35,9 +26,6 @@ pub enum Command {
     /// Play a Motr process: speak its part over an HA link.
     #[command(long_about = ham::HELP, after_long_help = ham::EXITS, args_override_self = true)]
     Ham(HamArgs),
-    /// Show hax at work with three Motr processes and a Consul: nothing to install, no root.
-    #[command(after_long_help = exit::HELP)]
-    Demo(DemoArgs),
 }
 
 const RUN: &str = "\
@@ -255,33 +243,15 @@ pub struct HamArgs {
     pub commands: Vec<String>,
 }
 
-/// `hax demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Keep all up for this long before they stop, to look at it and to try things with curl.
-    #[arg(long = "for", env = "HAX_DEMO_FOR", value_name = "TIME")]
-    pub keep: Option<Span>,
-    /// Use this Consul instead of the built-in one; the demo's configuration is loaded into it.
-    #[arg(long, env = "HAX_DEMO_CONSUL", value_name = "URL")]
-    pub consul: Option<ConsulUrl>,
-    /// Load the configuration even if that Consul holds one.
-    #[arg(long, env = "HAX_DEMO_FORCE", requires = "consul")]
-    pub force: bool,
-    /// Also show hax's own log lines of this level.
-    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", default_value = "error")]
-    pub log_level: LogLevel,
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound_and_every_flag_has_a_variable() {
-        Cli::command().debug_assert();
-        for command in Cli::command().get_subcommands() {
+        let program = Command::augment_subcommands(clap::Command::new("hax"));
+        program.clone().debug_assert();
+        for command in program.get_subcommands() {
             for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
                 let name = arg.get_id().as_str();
                 assert!(arg.get_help().is_some(), "{name}");

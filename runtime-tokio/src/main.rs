@@ -1,107 +1,53 @@
 //! `hax`: the HA bridge between Motr and Consul.
 
-use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::Parser as _;
-use hax_driver::cli::{CheckArgs, Cli, Command, DemoArgs, Flags, HamArgs, RunArgs, StatusArgs};
-use hax_driver::exit::Exit;
+use clap::{Parser, Subcommand};
+use hax_driver::commands::{self, Failed};
+use hax_driver::exit::{self, Exit};
 use hax_driver::logs;
-use hax_driver::settings::{self, Settings};
-use hax_driver::values::{LogFormat, LogLevel};
-use hax_tokio::signals::Signals;
-use hax_tokio::{check, daemon, demo, ham, status};
+use hax_driver::values::LogFormat;
+use hax_tokio::Tokio;
+use hax_tokio::demo::{self, DemoArgs};
+
+/// The HA bridge between Motr and Consul.
+#[derive(Debug, Parser)]
+#[command(name = "hax", version, after_long_help = exit::HELP, max_term_width = 100)]
+struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Shared(hax_driver::cli::Command),
+    /// Show hax at work with three Motr processes and a Consul: nothing to install, no root.
+    #[command(after_long_help = exit::HELP)]
+    Demo(DemoArgs),
+}
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
-    let runs = matches!(&command, Command::Run(args) if !args.check);
-    let done = match command {
-        Command::Run(args) => run(*args),
-        Command::Status(args) => run_status(*args),
-        Command::Check(args) => run_check(*args),
-        Command::Ham(args) => run_ham(&args),
-        Command::Demo(args) => run_demo(&args),
-    };
-    let exit = done.unwrap_or_else(|Failed(exit, why)| {
-        if runs {
-            // As the daemon's other lines, so that the journal knows what it is.
-            tracing::error!(target: "hax", "{why:#}");
-        } else {
-            // There is nobody left to tell if this fails.
-            let _ = writeln!(std::io::stderr(), "hax: {why:#}");
-        }
-        exit
-    });
-    exit.into()
-}
-
-/// Why the program fails, and with which code.
-struct Failed(Exit, anyhow::Error);
-
-impl From<anyhow::Error> for Failed {
-    fn from(why: anyhow::Error) -> Self {
-        Self(Exit::Failure, why)
+    match Cli::parse().command {
+        Command::Shared(command) => commands::main::<Tokio>(command),
+        Command::Demo(args) => run_demo(&args).unwrap_or_else(Failed::tell).into(),
     }
-}
-
-fn run(args: RunArgs) -> Result<Exit, Failed> {
-    let (log, level, check) = (args.flags.log, args.flags.log_level, args.check);
-    let settings = load(args.config.as_deref(), args.flags).map_err(|why| {
-        if !check {
-            // What is wrong with the settings is said as all else would be.
-            logs::init(log.unwrap_or_default(), level.unwrap_or_default());
-        }
-        Failed(Exit::Usage, why.into())
-    })?;
-    if check {
-        write!(std::io::stdout(), "{settings}").context("standard output")?;
-        return Ok(Exit::Clean);
-    }
-    logs::init(settings.log, settings.log_level);
-    block_on(async {
-        let signals = Signals::install().and_then(Signals::with_reload).context("signals")?;
-        let ran = daemon::run(&settings, &signals).await;
-        ran.map_err(|why| Failed(why.exit(), why.into()))
-    })
-}
-
-fn load(config: Option<&Path>, flags: Flags) -> Result<Settings, settings::Error> {
-    Settings::load(config, flags, |name| std::env::var(name).ok())
-}
-
-fn run_status(args: StatusArgs) -> Result<Exit, Failed> {
-    logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
-    let settings =
-        load(args.config.as_deref(), args.flags).map_err(|why| Failed(Exit::Usage, why.into()))?;
-    block_on(async { Ok(status::run(&settings, args.json, &mut std::io::stdout()).await?) })
-}
-
-fn run_check(args: CheckArgs) -> Result<Exit, Failed> {
-    logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
-    let settings = load(args.config.as_deref(), args.flags);
-    block_on(async { Ok(check::run(settings, &mut std::io::stdout()).await?) })
-}
-
-fn run_ham(args: &HamArgs) -> Result<Exit, Failed> {
-    logs::init(LogFormat::Human, args.log_level);
-    block_on(async { ham::run(args).await.map_err(|(exit, why)| Failed(exit, why)) })
 }
 
 fn run_demo(args: &DemoArgs) -> Result<Exit, Failed> {
     logs::init(LogFormat::Human, args.log_level);
-    block_on(async { Ok(demo::run(args).await?) })
+    commands::block_on::<Tokio>(async { Ok(demo::run(args).await?) })
 }
 
-/// One thread does it all: the machine is one, and its work is small beside its waiting.
-fn block_on(program: impl Future<Output = Result<Exit, Failed>>) -> Result<Exit, Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    let exit = runtime.block_on(program);
-    // A name that is still being looked up, or a read of standard input, is not waited for.
-    runtime.shutdown_background();
-    exit
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -8,25 +8,45 @@ pub mod setting;
 mod show;
 
 use anyhow::Context as _;
+use clap::Args;
 use futures_lite::future::or;
-use hax_driver::cli::{DemoArgs, Flags};
+use hax_driver::cli::Flags;
 use hax_driver::clock::Clock;
 use hax_driver::consul::ConsulUrl;
+use hax_driver::daemon;
 use hax_driver::exit::Exit;
 use hax_driver::settings::Settings;
+use hax_driver::signals::Signals;
+use hax_driver::values::{LogLevel, Span};
 use tokio::net::TcpListener;
 
-use crate::daemon;
-use crate::signals::Signals;
+use crate::{Tokio, signals};
 
 use api::Api;
 use setting::Setting;
 use show::Show;
 
+/// `hax demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Keep all up for this long before they stop, to look at it and to try things with curl.
+    #[arg(long = "for", env = "HAX_DEMO_FOR", value_name = "TIME")]
+    pub keep: Option<Span>,
+    /// Use this Consul instead of the built-in one; the demo's configuration is loaded into it.
+    #[arg(long, env = "HAX_DEMO_CONSUL", value_name = "URL")]
+    pub consul: Option<ConsulUrl>,
+    /// Load the configuration even if that Consul holds one.
+    #[arg(long, env = "HAX_DEMO_FORCE", requires = "consul")]
+    pub force: bool,
+    /// Also show hax's own log lines of this level.
+    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", default_value = "error")]
+    pub log_level: LogLevel,
+}
+
 /// Plays the show. It is a success if all happened that was expected.
 pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let clock = Clock::new();
-    let signals = Signals::install()?;
+    let signals = signals::install(false)?;
     let interrupted = async {
         signals.stop().await;
         Ok(Exit::Interrupted)
@@ -63,7 +83,7 @@ async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow
     };
     let settings = Settings::load(None, flags, |_| None)?;
     let (stop, signals) = Signals::by_hand();
-    let mut hax = std::pin::pin!(daemon::run(&settings, &signals));
+    let mut hax = std::pin::pin!(daemon::run::<Tokio>(&settings, &signals));
     let (stage, lines) = cast::stage();
     let mut show = Show::new(clock, lines, setting.roles.clone());
     show.tell("consul", format_args!("{} ({whose}): {}", consul.base(), setting.summary));
@@ -76,7 +96,7 @@ async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow
         Ok(played) => played?,
     }
     // The hax of the show stops as any other does.
-    stop.send_modify(|n| *n += 1);
+    stop.end();
     let stopped = hax.await?;
     show.check(stopped == Exit::Clean, "hax stops cleanly")?;
     show.tell("hax", "has stopped");

@@ -7,15 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method};
 use hax_core::discover::Identity;
-use hax_driver::consul::{Consul, ConsulUrl};
-use hax_driver::exit::Exit;
-use hax_driver::settings::{self, Settings};
 
-use crate::consul::Client;
+use super::remote::{self, Remote};
+use crate::consul::{Consul, ConsulUrl};
 use crate::daemon::{TlsChoice, tls_choice};
+use crate::exit::Exit;
 use crate::http::Door;
 use crate::listen;
-use crate::remote::{self, Remote};
+use crate::platform::{Client, Platform, within};
+use crate::settings::{self, Settings};
 
 /// The longest answer that is read; keys and services of one kind are few.
 const ANSWER_MAX: usize = 4 << 20;
@@ -47,7 +47,7 @@ impl<W: Write> Report<'_, W> {
 }
 
 /// Checks all that can be checked and says what is not well.
-pub async fn run(
+pub(super) async fn run<P: Platform>(
     settings: Result<Settings, settings::Error>,
     out: &mut impl Write,
 ) -> anyhow::Result<Exit> {
@@ -58,32 +58,35 @@ pub async fn run(
         for warning in &settings.warnings {
             writeln!(report.out, "note  settings: {warning}")?;
         }
-        check(&settings, &mut report).await?;
+        check::<P>(&settings, &mut report).await?;
     }
     Ok(if report.failed { Exit::Failure } else { Exit::Clean })
 }
 
-async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyhow::Result<()> {
-    let client = Client::new(&settings.consul).map_err(|why| why.to_string());
+async fn check<P: Platform>(
+    settings: &Settings,
+    report: &mut Report<'_, impl Write>,
+) -> anyhow::Result<()> {
+    let client = P::Client::new(&settings.consul).map_err(|why| why.to_string());
     let client = client.map(|client| (client, way(&settings.consul)));
     let Some(client) = report.line("files for Consul", client)? else { return Ok(()) };
     let client = Arc::new(client);
-    if report.line("Consul", consul(settings, &client).await)?.is_none() {
+    if report.line("Consul", consul::<P>(settings, &client).await)?.is_none() {
         return Ok(());
     }
     if let Some(token) = &settings.consul.token {
         let what = format!("token of {token}");
-        report.line(&what, accepted(settings, &client).await)?;
+        report.line(&what, accepted::<P>(settings, &client).await)?;
     }
-    report.line("configuration", configuration(settings, &client).await)?;
-    let who = remote::who(settings, client).await.map(|who| {
+    report.line("configuration", configuration::<P>(settings, &client).await)?;
+    let who = remote::who::<P>(settings, client).await.map(|who| {
         let (node, fid, motr) = (&who.node, who.fid, &who.endpoint);
         let text = format!("process {fid} on node {node} with the Motr endpoint {motr}");
         (who, text)
     });
     let Some(who) = report.line("hax's entry", who)? else { return Ok(()) };
     report.line("HTTP", door(settings, &who))?;
-    let running = is_running(settings, &who).await;
+    let running = is_running::<P>(settings, &who).await;
     let motr = match settings::endpoint(&who.endpoint) {
         Ok(address) => {
             let at = format!("Motr's processes at {address}");
@@ -93,7 +96,8 @@ async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyh
     };
     report.line("address", motr)?;
     let at = format!("HTTP at {}:{}", who.http_host, who.http_port);
-    let http = listen::http(&who.http_host, who.http_port).await;
+    let found = P::lookup(&who.http_host, who.http_port).await;
+    let http = listen::http(&who.http_host, who.http_port, found);
     report.line("address", bindable(http, at, running))?;
     Ok(())
 }
@@ -113,23 +117,30 @@ fn way(consul: &Consul) -> String {
 }
 
 /// Asks Consul; what stands in the way is said as the daemon's log does.
-async fn get(settings: &Settings, client: &Client, target: &str) -> Result<Answer, String> {
+async fn get<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+    target: &str,
+) -> Result<Answer, String> {
     let answer = client.send(Method::Get, target, Bytes::new(), ANSWER_MAX);
-    match tokio::time::timeout(settings.consul.timeout, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(why)) => Err(client.trouble().unwrap_or_else(|| why.why().into())),
-        Err(_) => Err("no answer in time; does the agent hang (--consul-timeout)?".into()),
+    match within::<P, _>(settings.consul.timeout, answer).await {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(why)) => Err(client.trouble().unwrap_or_else(|| why.why().into())),
+        None => Err("no answer in time; does the agent hang (--consul-timeout)?".into()),
     }
 }
 
 /// Any other answer than one of these is what is wrong.
-fn refused(client: &Client, answer: &Answer) -> String {
+fn refused(client: &impl Client, answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]);
     client.trouble().unwrap_or_else(|| format!("status {}: {}", answer.status, text.trim()))
 }
 
-async fn consul(settings: &Settings, client: &Client) -> Result<((), String), String> {
-    let answer = get(settings, client, "/v1/status/leader").await?;
+async fn consul<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+) -> Result<((), String), String> {
+    let answer = get::<P>(settings, client, "/v1/status/leader").await?;
     match (answer.status, answer.body.trim_ascii()) {
         (200, b"\"\"") => Err("it answers, but has no leader: are enough servers up?".into()),
         (200, leader) => {
@@ -141,8 +152,11 @@ async fn consul(settings: &Settings, client: &Client) -> Result<((), String), St
 }
 
 /// Consul says 401 where it has no ACLs at all.
-async fn accepted(settings: &Settings, client: &Client) -> Result<((), String), String> {
-    let answer = get(settings, client, "/v1/acl/token/self").await?;
+async fn accepted<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+) -> Result<((), String), String> {
+    let answer = get::<P>(settings, client, "/v1/acl/token/self").await?;
     match answer.status {
         200 => Ok(((), "accepted".into())),
         401 => Ok(((), "not looked at, Consul's ACLs are off".into())),
@@ -150,14 +164,17 @@ async fn accepted(settings: &Settings, client: &Client) -> Result<((), String), 
     }
 }
 
-async fn configuration(settings: &Settings, client: &Client) -> Result<((), String), String> {
+async fn configuration<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+) -> Result<((), String), String> {
     for key in ["leader", "processes/?keys&separator=/"] {
-        let answer = get(settings, client, &format!("/v1/kv/{key}")).await?;
+        let answer = get::<P>(settings, client, &format!("/v1/kv/{key}")).await?;
         if !matches!(answer.status, 200 | 404) {
             return Err(refused(client, &answer));
         }
     }
-    let answer = get(settings, client, "/v1/kv/m0conf/?keys&separator=/").await?;
+    let answer = get::<P>(settings, client, "/v1/kv/m0conf/?keys&separator=/").await?;
     match answer.status {
         200 => Ok(((), "m0conf/ is loaded".into())),
         404 => {
@@ -189,10 +206,10 @@ fn door(settings: &Settings, who: &Identity) -> Result<((), String), String> {
 }
 
 /// Whether what listens is a hax: then its ports are in use as they should be.
-async fn is_running(settings: &Settings, who: &Identity) -> bool {
+async fn is_running<P: Platform>(settings: &Settings, who: &Identity) -> bool {
     let Ok(hax) = Remote::of(settings, who) else { return false };
-    let alive = tokio::time::timeout(ALIVE_WITHIN, hax.get("/")).await;
-    matches!(alive, Ok(Ok((200, body))) if body.ends_with(b"Sincerely, HaX"))
+    let alive = within::<P, _>(ALIVE_WITHIN, hax.get::<P>("/")).await;
+    matches!(alive, Some(Ok((200, body))) if body.ends_with(b"Sincerely, HaX"))
 }
 
 /// A socket that could be had is given back at once.

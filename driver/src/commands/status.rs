@@ -3,18 +3,23 @@
 use std::io::Write;
 
 use anyhow::{Context as _, bail};
-use hax_driver::exit::Exit;
-use hax_driver::settings::Settings;
-use hax_driver::status;
 use serde_json::Value;
 
-use crate::remote::Remote;
+use super::remote::Remote;
+use crate::exit::Exit;
+use crate::platform::Platform;
+use crate::settings::Settings;
+use crate::status;
 
 /// Asks the hax of these settings and prints what it says.
-pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let hax = Remote::find(settings).await.context("cannot find out where hax is")?;
+pub(super) async fn run<P: Platform>(
+    settings: &Settings,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<Exit> {
+    let hax = Remote::find::<P>(settings).await.context("cannot find out where hax is")?;
     let at = &hax.authority;
-    let (code, body) = hax.get("/status").await.with_context(|| {
+    let (code, body) = hax.get::<P>("/status").await.with_context(|| {
         format!(
             "no hax answers at {at}; does it run (systemctl status hax), and is this its address?"
         )
