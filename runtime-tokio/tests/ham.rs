@@ -149,7 +149,7 @@ struct Ended {
 
 async fn ham(connect: SocketAddr, args: &[&str], stdin: &str) -> Ended {
     let own = nobody().await;
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hax"));
+    let mut command = tokio::process::Command::new(common::hax::HAX);
     let name = |address: SocketAddr| format!("inet:stream:{}@{}", address.ip(), address.port());
     command.args(["ham", "--connect", &name(connect), "--listen", &name(own)]);
     command.args(["--fid", "0x7200000000000001:0x4"]).args(args).kill_on_drop(true);

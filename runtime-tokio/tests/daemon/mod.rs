@@ -2,6 +2,8 @@
 #![expect(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod front;
+#[path = "../common/hax.rs"]
+pub(crate) mod hax;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -109,7 +111,7 @@ impl Drop for Hax {
 
 impl Hax {
     pub(crate) fn start(flags: &[String]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+        let mut command = Command::new(hax::HAX);
         command.arg("run").args(flags).args(["--log", "json", "--log-level", "debug"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -169,7 +171,7 @@ impl Drop for Ham {
 
 impl Ham {
     fn start(connect: &str, listen: &str, key: u64) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+        let mut command = Command::new(hax::HAX);
         command.args(["ham", "--connect", connect, "--listen", listen, "--fid", &fid(key)]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
