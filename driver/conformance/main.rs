@@ -1,6 +1,7 @@
 //! What every runtime's program does alike: one list of checks, from outside, with started programs and
 //! real sockets. Each runtime's package has it among its tests; a difference is a bug in one of them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "real programs take real time")]
 
 mod bodies;
 mod consul;

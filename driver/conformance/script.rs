@@ -1,6 +1,6 @@
 //! A server before the double that does with each request what its rule says.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +36,7 @@ pub(crate) enum Act {
     PassAndClose,
     /// These bytes, and the end.
     Say(Vec<u8>),
-    /// These bytes, one after another.
+    /// These bytes, two hundred a second.
     Dribble(Vec<u8>),
     /// These bytes and a reset.
     Reset(Vec<u8>),
@@ -123,6 +123,7 @@ impl Inner {
                 Act::Dribble(bytes) => {
                     for byte in bytes {
                         to.write_all(&[byte])?;
+                        std::thread::sleep(Duration::from_millis(5));
                     }
                 }
                 Act::Reset(bytes) => {

@@ -83,6 +83,12 @@ impl World {
     }
 }
 
+/// A stop, and its exit code.
+pub(crate) fn stop(hax: &mut Hax) -> i32 {
+    hax.signal("TERM");
+    hax.code()
+}
+
 /// One connection that says bytes.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
@@ -102,7 +108,7 @@ impl Client {
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 

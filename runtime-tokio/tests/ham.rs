@@ -148,7 +148,8 @@ struct Ended {
 }
 
 async fn ham(connect: SocketAddr, args: &[&str], stdin: &str) -> Ended {
-    let own = nobody().await;
+    // Not an address that another call may give its peer.
+    let own = SocketAddr::from(([127, 0, 0, 3], nobody().await.port()));
     let mut command = tokio::process::Command::new(common::hax::HAX);
     let name = |address: SocketAddr| format!("inet:stream:{}@{}", address.ip(), address.port());
     command.args(["ham", "--connect", &name(connect), "--listen", &name(own)]);
