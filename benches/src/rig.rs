@@ -101,6 +101,12 @@ impl Rig {
         Now { mono: self.now, wall }
     }
 
+    /// Lets time pass, and fires what is due then.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        self.give(Input::Tick);
+    }
+
     /// Gives the bridge one input, in measured time.
     pub fn give(&mut self, input: Input) {
         let now = self.at();

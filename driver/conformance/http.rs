@@ -134,7 +134,7 @@ fn a_token_opens_all_but_the_probes() {
     let answer = world.exchange(request("POST /", "Content-Length: 2\r\n", b"[]"));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let expected = format!(
-        "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\nconnection: close\r\n\
+        "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\n\
          www-authenticate: Bearer realm=\"hax\"\r\ncontent-length: {}",
         body.len()
     );

@@ -7,6 +7,8 @@ mod bodies;
 mod consul;
 #[path = "../../runtime-tokio/tests/daemon/mod.rs"]
 mod daemon;
+#[path = "../../runtime-tokio/tests/common/hax.rs"]
+mod hax;
 mod heads;
 mod http;
 mod life;

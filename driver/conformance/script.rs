@@ -116,8 +116,10 @@ impl Inner {
             let act = rule(&asked);
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
             match act {
-                Act::Pass => to.write_all(&plain(&self.pass(&asked)?))?,
-                Act::PassAndClose => return to.write_all(&plain(&self.pass(&asked)?)),
+                Act::Pass => to.write_all(&plain(&self.pass(&asked)?, "keep-alive"))?,
+                Act::PassAndClose => {
+                    return to.write_all(&plain(&self.pass(&asked)?, "keep-alive"));
+                }
                 Act::Change(change) => return to.write_all(&change(&self.pass(&asked)?)),
                 Act::Say(bytes) => return to.write_all(&bytes),
                 Act::Dribble(bytes) => {
@@ -168,9 +170,9 @@ fn read(from: &mut impl std::io::BufRead) -> std::io::Result<Option<Asked>> {
     Ok(Some(Asked { method, target, headers, body }))
 }
 
-/// The head of a response, as far as hax looks at it.
-fn head(reply: &client::Reply) -> String {
-    let mut head = format!("HTTP/1.1 {} As said\r\n", reply.status);
+/// The head of a response that says of its connection what `says` is, as far as hax looks at it.
+fn head(reply: &client::Reply, says: &str) -> String {
+    let mut head = format!("HTTP/1.1 {} As said\r\nConnection: {says}\r\n", reply.status);
     if let Some(index) = reply.header("X-Consul-Index") {
         head.push_str(&format!("X-Consul-Index: {index}\r\n"));
     }
@@ -178,14 +180,16 @@ fn head(reply: &client::Reply) -> String {
 }
 
 /// A response with a length.
-fn plain(reply: &client::Reply) -> Vec<u8> {
-    let head = format!("{}Content-Length: {}\r\n\r\n", head(reply), reply.body.len());
+fn plain(reply: &client::Reply, says: &str) -> Vec<u8> {
+    let head = head(reply, says);
+    let head = format!("{head}Content-Length: {}\r\n\r\n", reply.body.len());
     [head.as_bytes(), &reply.body].concat()
 }
 
 /// The same in chunks of 1,000 bytes and with trailers.
 pub(crate) fn chunked(reply: &client::Reply) -> Vec<u8> {
-    let mut bytes = format!("{}Transfer-Encoding: chunked\r\n\r\n", head(reply)).into_bytes();
+    let mut bytes =
+        format!("{}Transfer-Encoding: chunked\r\n\r\n", head(reply, "close")).into_bytes();
     for chunk in reply.body.chunks(1000) {
         bytes.extend(format!("{:X};x=y\r\n", chunk.len()).bytes());
         bytes.extend_from_slice(chunk);
@@ -197,17 +201,18 @@ pub(crate) fn chunked(reply: &client::Reply) -> Vec<u8> {
 
 /// The same with no length: the connection's end is its end.
 pub(crate) fn unmeasured(reply: &client::Reply) -> Vec<u8> {
-    [format!("{}\r\n", head(reply)).as_bytes(), &reply.body].concat()
+    [format!("{}\r\n", head(reply, "close")).as_bytes(), &reply.body].concat()
 }
 
 /// The same after an interim response.
 pub(crate) fn after_another(reply: &client::Reply) -> Vec<u8> {
-    [b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n", &*plain(reply)].concat()
+    [b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n", &*plain(reply, "close")].concat()
 }
 
 /// The same in a head of many lines.
 pub(crate) fn with_many_headers(reply: &client::Reply) -> Vec<u8> {
     let many: String = (0..80).map(|n| format!("X-{n}: y\r\n")).collect();
-    let head = format!("{}{many}Content-Length: {}\r\n\r\n", head(reply), reply.body.len());
+    let head =
+        format!("{}{many}Content-Length: {}\r\n\r\n", head(reply, "close"), reply.body.len());
     [head.as_bytes(), &reply.body].concat()
 }

@@ -193,6 +193,13 @@ pub struct Flags {
     /// Which log lines are written [default: info].
     #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", help_heading = "Log")]
     pub log_level: Option<LogLevel>,
+    /// Write all that comes in, from Motr, Consul and HTTP, to this file, or to FILE.1 and so on where
+    /// it exists; what hax did can be replayed from it. It holds no token [default: none].
+    #[arg(long, env = "HAX_JOURNAL", value_name = "FILE", help_heading = "Log")]
+    pub journal: Option<PathBuf>,
+    /// How long the journal may get; then it ends [default: 1GiB].
+    #[arg(long, env = "HAX_JOURNAL_MAX", value_name = "SIZE", help_heading = "Log")]
+    pub journal_max: Option<Size>,
 }
 
 /// `hax status`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use hax_core::base::config::{self, OnUnexpected};
+use hax_core::base::fact::Fact;
 use hax_core::discover::{Identity, TlsFiles};
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
@@ -14,6 +15,7 @@ use crate::clock::{self, Clock};
 use crate::exit::Exit;
 use crate::http::{self, CertFiles, Door, Limits};
 use crate::identify::identify;
+use crate::journal::Journal;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::notify;
@@ -139,9 +141,14 @@ impl<P: Platform> Daemon<'_, P> {
         wire.known_only = !self.settings.any_process;
         wire.name = endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
-        let mut node = Node::new(node::Config { bridge: self.bridge(&identity), wire });
+        let config = node::Config { bridge: self.bridge(&identity), wire };
+        let mut journal = self.journal(&config);
+        let mut node = Node::new(config);
         let mut told = "";
         let machine = |now, input, out: &mut Vec<_>| {
+            if let Some(ended) = journal.as_mut().and_then(|journal| journal.record(now, &input)) {
+                self.metrics.record(&ended);
+            }
             let next = node.handle(now, input, out);
             let view = node.view();
             self.metrics.observe(&view);
@@ -164,6 +171,23 @@ impl<P: Platform> Daemon<'_, P> {
             ExitReason::UnexpectedMessage => Exit::Unexpected,
             ExitReason::DrainTimedOut => Exit::Failure,
         })
+    }
+
+    /// The journal, if one is wanted. One that cannot be had keeps nobody from his work.
+    fn journal(&self, config: &node::Config) -> Option<Journal> {
+        let path = self.settings.journal.as_deref()?;
+        match Journal::begin(path, self.settings.journal_max as u64, config) {
+            Ok(journal) => {
+                let path = journal.path.display();
+                tracing::info!(target: "hax", "all that comes in is written to the journal {path}");
+                journal.outlive_panics();
+                Some(journal)
+            }
+            Err(why) => {
+                self.metrics.record(&Fact::JournalEnded { why: why.to_string().into() });
+                None
+            }
+        }
     }
 
     /// Who is let in at the HTTP port. As the old daemon, hax serves plain HTTP where Consul names a

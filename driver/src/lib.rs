@@ -15,6 +15,7 @@ pub mod facts;
 pub mod ham;
 pub mod http;
 mod identify;
+pub mod journal;
 pub mod listen;
 pub mod logs;
 pub mod metrics;

@@ -84,7 +84,7 @@ impl FromStr for HostPort {
             }
             None => host,
         };
-        if host.is_empty() || host.contains(char::is_whitespace) {
+        if host.is_empty() || host.contains(['[', ']']) || host.contains(char::is_whitespace) {
             return Err(bad());
         }
         Ok(Self { host: host.into(), port })
@@ -115,7 +115,7 @@ impl FromStr for Span {
     }
 }
 
-/// A number of bytes: `65536`, `64KiB`, `4MiB`.
+/// A number of bytes: `65536`, `64KiB`, `4MiB`, `1GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Size(pub usize);
@@ -129,6 +129,7 @@ impl FromStr for Size {
             Some(at) => match &text[at..] {
                 "KiB" => (&text[..at], 1 << 10),
                 "MiB" => (&text[..at], 1 << 20),
+                "GiB" => (&text[..at], 1 << 30),
                 _ => ("", 0),
             },
         };
@@ -228,7 +229,7 @@ mod tests {
         let v6: HostPort = "[::]:0".parse().unwrap();
         assert_eq!((v6.host.as_str(), v6.port, v6.to_string().as_str()), ("::", 0, "[::]:0"));
         assert_eq!("localhost:80".parse::<HostPort>().unwrap().to_string(), "localhost:80");
-        for bad in ["", "80", ":80", "::1:80", "[::1:80", "h:", "h:99999", "h:-1"] {
+        for bad in ["", "80", ":80", "::1:80", "[::1:80", "[[a]:80", "h:", "h:99999", "h:-1"] {
             assert!(bad.parse::<HostPort>().is_err(), "{bad}");
         }
     }

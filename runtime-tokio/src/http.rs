@@ -1,6 +1,7 @@
 //! The HTTP server: complete requests in, responses out.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,12 +76,12 @@ async fn serve<I: Send + 'static>(
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (desk, door) = (Arc::clone(&desk), Arc::clone(&door));
                     let watcher = graceful.watcher();
                     tokio::spawn(async move {
                         if let Some(stream) = shake_hands(&door, stream).await {
-                            connection(desk, door, stream, watcher).await;
+                            connection(desk, door, stream, peer.ip(), watcher).await;
                         }
                         drop(permit);
                     });
@@ -114,13 +115,14 @@ async fn connection<I: Send + 'static>(
     desk: Arc<Desk<I>>,
     door: Arc<Door>,
     stream: Box<dyn Socket>,
+    peer: IpAddr,
     watcher: Watcher,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (desk, door) = (Arc::clone(&desk), Arc::clone(&door));
         async move {
             let (begun, method) = (desk.metrics().begin(), request.method().clone());
-            let answer = answer(&desk, &door, request).await;
+            let answer = answer(&desk, &door, peer, request).await;
             desk.metrics().http_answered(method.as_str(), answer.status, begun);
             Ok::<_, Infallible>(response(answer))
         }
@@ -137,10 +139,15 @@ async fn connection<I: Send + 'static>(
     }
 }
 
-async fn answer<I>(desk: &Desk<I>, door: &Door, request: Request<Incoming>) -> Answer {
+async fn answer<I>(
+    desk: &Desk<I>,
+    door: &Door,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Answer {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let head = Head { method: method.as_str(), path: uri.path(), authorization };
+    let head = Head { method: method.as_str(), path: uri.path(), authorization, peer };
     if let Some(answer) = desk.admit(door, head) {
         return answer;
     }

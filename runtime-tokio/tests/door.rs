@@ -125,6 +125,7 @@ fn d34_only_the_token_opens_all_but_the_probes_and_both_can_be_changed() {
         assert_eq!(client.status(Some("two"), Method::POST, "/").await, 401);
         assert_eq!(client.status(Some("one"), Method::POST, "/").await, 200);
         assert_eq!(client.status(None, Method::GET, "/elsewhere").await, 401);
+        hax.says(&["HttpRefused", "401: GET /elsewhere by 127.0.0.1, without hax's token"]);
 
         // A new certificate and a new token, without a restart.
         ca.issue("hax", &["localhost"]);

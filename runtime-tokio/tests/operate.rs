@@ -93,7 +93,7 @@ fn every_setting_that_the_guide_names_is_one() {
         GUIDE.split(|c: char| c.is_whitespace() || matches!(c, '`' | '=' | ',' | ')' | '/'));
     let flags: BTreeSet<_> = words.filter(|word| word.starts_with("--")).collect();
     // Of other programs, and of other commands of ours.
-    let others = ["--", "--release", "--bin", "--system", "--shell", "--now", "--json"];
+    let others = ["--", "--release", "--bin", "--system", "--shell", "--now", "--json", "--replay"];
     let is_flag = |c: char| c.is_ascii_lowercase() || c == '-';
     let known: BTreeSet<_> = help.split(|c| !is_flag(c)).collect();
     for flag in flags.iter().filter(|flag| !others.contains(flag)) {
@@ -192,4 +192,50 @@ fn the_policy_of_the_guide_is_enough_to_serve_and_to_stand_for_election() {
     let refused: Vec<_> =
         hax.log().into_iter().filter(|line| line.contains("status 403")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// The guide has `journalctl -p warning` show what wants somebody: in a healthy life, nothing does.
+#[test]
+fn an_orderly_life_has_no_line_that_wants_somebody() {
+    if !available() {
+        return;
+    }
+    let consul = RealConsul::start(Options::new("ssu1")).unwrap();
+    let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
+    consul.load_cluster(&Cluster::generate(&shape)).unwrap();
+    let url = format!("http://{}", consul.address());
+    let (http, motr) =
+        (format!("127.0.0.1:{}", port()), format!("inet:stream:127.0.0.1@{}", port()));
+    let hax = ["run", "--consul", &url, "--http", &http, "--motr-endpoint", &motr];
+    let hax = [&hax[..], &["--link-grace", "100ms", "--log", "json"]].concat();
+    let start = || {
+        let hax = Program::start(command(&hax));
+        hax.says(&["\"LeaderWon\""]);
+        hax
+    };
+    let ham = |key: u64, script: &[&str]| {
+        let listen = format!("inet:stream:127.0.0.1@{}", port());
+        let fid = format!("0x7200000000000001:{key:#x}");
+        let ham = ["ham", "--connect", &motr, "--listen", &listen, "--fid", &fid, "entrypoint"];
+        let ham = command(&[&ham[..], script].concat()).output().unwrap();
+        assert!(ham.status.success(), "{}", String::from_utf8_lossy(&ham.stderr));
+    };
+
+    // One runs and ends; another's end is then owed to it, and given up.
+    let first = start();
+    let life = ["process starting", "process started", "process stopping", "process stopped"];
+    let life = [&life[..], &["wait-delivered", "stop"]].concat();
+    ham(2, &life);
+    ham(3, &life);
+    first.says(&["\"OwedDropped\""]);
+    // hax is killed and started again, and the lock of its earlier life is in the way.
+    first.signal("KILL");
+    let mut second = start();
+    ham(2, &life);
+    second.signal("TERM");
+    assert_eq!(second.code(), 0);
+    for line in first.log().into_iter().chain(second.log()) {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert!(matches!(line["level"].as_str(), Some("INFO")), "{line}");
+    }
 }

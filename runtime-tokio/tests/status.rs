@@ -112,6 +112,8 @@ fn without_an_address_consul_says_it() {
         let url = format!("http://{}", local());
         let away = command(&["status", "--consul", &url]).output().unwrap();
         assert_eq!(away.status.code(), Some(1));
-        assert!(text(&away.stderr).contains("nobody listens there"), "{}", text(&away.stderr));
+        for hint in ["nobody listens there", "--http ADDRESS:PORT finds it without Consul"] {
+            assert!(text(&away.stderr).contains(hint), "{hint}: {}", text(&away.stderr));
+        }
     });
 }

@@ -27,7 +27,8 @@ pub enum Level {
 }
 
 macro_rules! facts {
-    ($($(#[$doc:meta])* $level:ident $kind:ident { $($field:ident: $ty:ty),* } $text:literal;)*) => {
+    ($($(#[$doc:meta])* $level:ident $kind:ident { $($field:ident: $ty:ty),* }
+        $text:literal $(, $word:ident = $said:expr)*;)*) => {
         /// One thing that the core did or saw.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[expect(missing_docs, reason = "each variant's text says what its fields are")]
@@ -68,7 +69,9 @@ macro_rules! facts {
 
         impl fmt::Display for Fact {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self { $(Self::$kind { $($field),* } => write!(f, $text),)* }
+                match self {
+                    $(Self::$kind { $($field),* } => write!(f, $text $(, $word = $said)*),)*
+                }
             }
         }
     };
@@ -119,7 +122,8 @@ facts! {
     /// A message that has no form on the wire, or would make its receiver abort, was not sent.
     Error Unsendable { send: SendId } "{send}: not sent, its receivers could not bear it";
     /// A process has a link; messages may flow.
-    Info LinkUp { link: LinkId, process: Fid, reconnected: bool } "{link}: up with {process} (reconnected: {reconnected})";
+    Info LinkUp { link: LinkId, process: Fid, reconnected: bool } "{link}: up with {process}{as_before}",
+        as_before = if *reconnected { ", which had another one before" } else { "" };
     /// The peer of a link is gone, for now.
     Info LinkDown { link: LinkId, process: Fid } "{link}: {process} is gone; what it is owed is kept for a while";
     /// The peer of a link is there again.
@@ -129,9 +133,14 @@ facts! {
 
     // ---- bridge: entrypoints ----------------------------------------------------------------
     /// A process asks for its entrypoint.
-    Debug EntrypointAsked { entry: EntryId, process: Fid, first: bool } "{entry}: {process} asks for its entrypoint (first: {first})";
+    Debug EntrypointAsked { entry: EntryId, process: Fid, first: bool } "{entry}: {process} asks for its entrypoint{when}",
+        when = if *first { " for the first time in its life" } else { "" };
     /// An entrypoint request has its answer.
-    Info EntrypointAnswered { entry: EntryId, process: Fid, confds: u32, us: u64 } "{entry}: {process} has its entrypoint with {confds} confds after {us} µs";
+    Info EntrypointAnswered { entry: EntryId, process: Fid, confds: u32, us: u64 } "{entry}: {process} {what} after {us} µs",
+        what = match confds {
+            0 => "is answered with an empty entrypoint, for hax is stopping,".into(),
+            _ => alloc::format!("has its entrypoint with {confds} confds"),
+        };
     /// An entrypoint request was told to ask again.
     Info EntrypointAgain { entry: EntryId, process: Fid } "{entry}: {process} is told to ask again (EAGAIN)";
     /// Another round of reads for entrypoints failed for the same reason.
@@ -145,9 +154,9 @@ facts! {
     /// A sent message was delivered.
     Trace Delivered { link: LinkId, send: SendId } "{link}: {send} delivered";
     /// A sent message was given up.
-    Info Undelivered { link: LinkId, send: SendId } "{link}: {send} not delivered";
+    Info Undelivered { link: LinkId, send: SendId } "{link}: a message was not delivered ({send})";
     /// Notes owed to a link were given up since it was away for too long.
-    Warn OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {process} was away too long, {notes} owed notes count as not delivered";
+    Info OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {process} is away for long, {notes} owed notes count as not delivered; it is told all if it returns";
     /// A message without consequence was acknowledged.
     Debug MessageIgnored { link: LinkId, kind: &'static str } "{link}: {kind} acknowledged and ignored";
     /// A message that cannot be right was acknowledged and changed nothing.
@@ -164,13 +173,15 @@ facts! {
     Debug ProcessCommitted { process: Fid, state: &'static str, us: u64 } "{process}: {state} is in Consul after {us} µs";
 
     /// Health says that a process is dead while its word says that it lives; it is declared stopped.
-    Warn ProcessDied { process: Fid, as_leader: bool } "{process}: declared stopped, its checks fail (as the leader: {as_leader})";
+    Warn ProcessDied { process: Fid, as_leader: bool } "{process}: its checks fail, it is declared stopped {by}",
+        by = if *as_leader { "by the leader, for its node is dead" } else { "by the hax of its node" };
     /// A process that had been declared stopped lives: its checks pass again and it never went away.
     Warn ProcessLives { process: Fid } "{process}: its checks pass again and it has not restarted; it had only been silent";
     /// A process has begun a new life without having ended the last.
     Info ProcessRestarted { process: Fid } "{process}: restarted; the others hear that its last life is over";
     /// Devices have changed their state.
-    Info DevicesSet { notes: u32 } "{notes} devices have a new state";
+    Info DevicesSet { notes: u32 } "{notes} devices have a new state{other}",
+        other = if *notes == 0 { ": what was set is of none, or as it was" } else { "" };
 
     // ---- bridge: leader and queue -----------------------------------------------------------
     /// We stand for election.
@@ -181,8 +192,8 @@ facts! {
     Info LeaderLeft { why: &'static str } "this node gives the lead up: {why}";
     /// We do not have the lock any more.
     Warn LeaderLost { why: &'static str } "this node does not lead any more: {why}";
-    /// A lock without an owner was taken from its session.
-    Warn LeaderStale { value: Box<str> } "the lock had been left behind with the value {value:?}; its session is ended";
+    /// A lock without an owner, or of another one in our name, was taken from its session.
+    Info LeaderStale { value: Box<str> } "the lock had been left behind with the value {value:?}; its session is ended";
     /// A message of the broadcast queue was worked.
     Debug QueueWorked { n: u64 } "bq/{n}: worked";
     /// A message of the broadcast queue could not be worked.
@@ -227,6 +238,8 @@ facts! {
     Warn DrainTimedOut { lanes: u32 } "stopping: time is up with {lanes} processes' events not written; their senders will send them again";
     /// All is settled.
     Info Stopped {} "stopped";
+    /// What goes into the node is not written down any more.
+    Warn JournalEnded { why: Box<str> } "the journal ends, hax goes on: {why}";
     /// An errno was answered where it is unusual.
     Debug AnsweredErrno { link: LinkId, errno: Errno } "{link}: answered {errno}";
 }
@@ -247,7 +260,8 @@ impl Fact {
     #[must_use]
     pub const fn took(&self) -> Option<(Latency, Duration)> {
         let (what, us) = match *self {
-            Self::EntrypointAnswered { us, .. } => (Latency::Entrypoint, us),
+            // An empty one is none.
+            Self::EntrypointAnswered { us, confds: 1.., .. } => (Latency::Entrypoint, us),
             Self::ProcessCommitted { us, .. } => (Latency::ProcessEvent, us),
             Self::NvecAnswered { us, .. } => (Latency::NvecGet, us),
             _ => return None,
@@ -263,12 +277,18 @@ mod tests {
     #[test]
     fn a_fact_is_a_line_and_a_counter() {
         let fact = Fact::LinkUp { link: LinkId(3), process: Fid::process(4), reconnected: false };
-        assert_eq!(
-            alloc::format!("{fact}"),
-            "link-3: up with 0x7200000000000001:0x4 (reconnected: false)"
-        );
+        assert_eq!(alloc::format!("{fact}"), "link-3: up with 0x7200000000000001:0x4");
         assert_eq!(fact.kind().name(), "LinkUp");
         assert_eq!(FactKind::ALL[fact.kind() as usize], fact.kind());
+        let empty = Fact::EntrypointAnswered {
+            entry: EntryId(1),
+            process: Fid::process(4),
+            confds: 0,
+            us: 9,
+        };
+        let text = alloc::format!("{empty}");
+        assert!(text.contains("empty") && text.contains("stopping"), "{text}");
+        assert_eq!(empty.took(), None, "it says nothing of how long entrypoints take");
         assert!(size_of::<Fact>() <= 56, "{}", size_of::<Fact>());
     }
 }

@@ -7,16 +7,16 @@
 use core::fmt;
 
 macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident $tag:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident $($tag:literal)?;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub u64);
 
-        impl fmt::Display for $name {
+        $(impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, concat!($tag, "{}"), self.0)
             }
-        }
+        })?
 
         impl $name {
             /// Mints the next name: the counter moves on, its old value is returned.
@@ -43,7 +43,14 @@ ids! {
     /// One HTTP request that awaits its response.
     HttpId "http-";
     /// One TCP connection; see [`ConnId::accepted`] and [`ConnId::opened`].
-    ConnId "conn-";
+    ConnId;
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = if self.is_accepted() { "in" } else { "out" };
+        write!(f, "conn-{way}-{}", self.0 & !Self::ACCEPTED)
+    }
 }
 
 impl ConnId {
@@ -65,5 +72,16 @@ impl ConnId {
     #[must_use]
     pub fn is_accepted(self) -> bool {
         self.0 & Self::ACCEPTED != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_s_name_says_who_opened_it() {
+        let names = [ConnId::accepted(2), ConnId::opened(2)].map(|conn| alloc::format!("{conn}"));
+        assert_eq!(names, ["conn-in-2", "conn-out-2"]);
     }
 }

@@ -53,10 +53,4 @@ impl Backoff {
     pub fn worked(&mut self) {
         self.failures = 0;
     }
-
-    /// Failures in a row.
-    #[must_use]
-    pub fn failures(self) -> u32 {
-        self.failures
-    }
 }

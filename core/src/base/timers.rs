@@ -62,3 +62,69 @@ impl<K: Ord + Copy> Timers<K> {
         Some(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use quickcheck::quickcheck;
+
+    use super::*;
+
+    /// A list that is searched for everything.
+    #[derive(Default)]
+    struct Naive(Vec<(u8, Instant)>);
+
+    impl Naive {
+        fn first(&self) -> Option<(Instant, u8)> {
+            self.0.iter().map(|(name, at)| (*at, *name)).min()
+        }
+
+        fn disarm(&mut self, name: u8) {
+            self.0.retain(|(other, _)| *other != name);
+        }
+
+        fn arm(&mut self, name: u8, at: Instant) {
+            self.disarm(name);
+            self.0.push((name, at));
+        }
+    }
+
+    quickcheck! {
+        fn they_do_as_a_list_does(steps: Vec<(u8, u8, u8)>) -> bool {
+            let (mut timers, mut naive) = (Timers::default(), Naive::default());
+            for (what, name, at) in steps {
+                // Few names and moments, so that they meet.
+                let (name, at) = (name % 8, Instant::from_micros(u64::from(at % 16)));
+                match what % 6 {
+                    0 | 1 => {
+                        timers.arm(name, at);
+                        naive.arm(name, at);
+                    }
+                    2 => {
+                        timers.arm_no_later(name, at);
+                        if naive.0.iter().all(|(other, old)| *other != name || at < *old) {
+                            naive.arm(name, at);
+                        }
+                    }
+                    3 => {
+                        timers.disarm(name);
+                        naive.disarm(name);
+                    }
+                    _ => {
+                        let due = naive.first().filter(|(first, _)| *first <= at);
+                        assert_eq!(timers.pop(at), due.map(|(_, name)| name));
+                        due.into_iter().for_each(|(_, name)| naive.disarm(name));
+                    }
+                }
+                assert_eq!(timers.first(), naive.first());
+                let armed = naive.0.iter().any(|(other, _)| *other == name);
+                assert_eq!(timers.is_armed(name), armed);
+            }
+            let all: Vec<u8> = core::iter::from_fn(|| timers.pop(Instant::MAX)).collect();
+            let mut left: Vec<_> = naive.0.iter().map(|(name, at)| (*at, *name)).collect();
+            left.sort_unstable();
+            left.into_iter().map(|(_, name)| name).eq(all)
+        }
+    }
+}

@@ -70,7 +70,7 @@ pub(crate) enum RoundPart {
 pub(crate) enum Timer {
     /// The round takes too long.
     Round,
-    /// EAGAINs may leave.
+    /// EAGAINs may leave, or a round may begin.
     Again,
     /// A watch may be sent again.
     Watch(Table),

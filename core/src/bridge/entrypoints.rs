@@ -11,6 +11,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::cx::{Cx, Job, RoundPart, Timer};
 use super::ops::encode;
@@ -27,12 +28,19 @@ use crate::ha::entrypoint::{Confd, Entrypoint, EntrypointRequest};
 use crate::ha::motr::Command;
 use crate::model::health::{host_of, process_of_service_id};
 
+/// How long those who were answered together have to ask again together. Without it, those who ask
+/// while a round is in flight and those whom it answers would take turns for ever, in twice as many
+/// rounds.
+const GATHER: Duration = Duration::from_millis(5);
+
 #[derive(Debug, Default)]
 pub(crate) struct Entrypoints {
     waiting: VecDeque<Waiting>,
     round: Option<Round>,
     /// The node of the last leader's session: it never changes in a session's life.
     session: Option<(Box<str>, Box<str>)>,
+    /// How many the next round waits for, and until when.
+    crowd: Option<(usize, Instant)>,
     /// Why the last round failed.
     trouble: Option<&'static str>,
 }
@@ -123,11 +131,23 @@ impl Entrypoints {
         self.send_due(cx);
     }
 
+    /// How many wait for an answer: they stand behind all that have one.
+    fn unanswered(&self) -> usize {
+        self.waiting.len() - self.waiting.partition_point(|waiting| waiting.answer.is_some())
+    }
+
     fn begin(&mut self, cx: &mut Cx<'_>) {
-        // What waits for an answer stands behind all that has one.
-        if self.round.is_some() || self.waiting.back().is_none_or(|last| last.answer.is_some()) {
+        let asking = if self.round.is_none() { self.unanswered() } else { 0 };
+        if asking == 0 {
             return;
         }
+        if let Some((crowd, until)) = self.crowd
+            && asking < crowd
+            && cx.now.mono < until
+        {
+            return cx.shared.timers.arm_no_later(Timer::Again, until);
+        }
+        self.crowd = None;
         let mut calls = BTreeMap::new();
         for (part, target) in [
             (RoundPart::Leader, "/v1/kv/leader?consistent"),
@@ -251,11 +271,15 @@ impl Entrypoints {
                 self.end_round(cx);
                 let entrypoint = Arc::new(entrypoint);
                 let due = cx.now.mono;
+                let asking = self.unanswered();
                 for waiting in self.waiting.iter_mut().take_while(|w| w.moment <= began) {
                     if !matches!(&waiting.answer, Some(Answered { reply: Ok(_), .. })) {
                         waiting.answer = Some(Answered { due, reply: Ok(Arc::clone(&entrypoint)) });
                     }
                 }
+                // One that asked alone leaves no crowd: nobody ever waits for it.
+                let answered = asking - self.unanswered();
+                self.crowd = (answered > 1).then_some((asking, due.after(GATHER)));
                 self.send_due(cx);
             }
         }

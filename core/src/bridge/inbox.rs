@@ -14,13 +14,13 @@ use serde::Deserialize;
 
 use super::cx::{Cx, Job, Timer};
 use super::lanes::{Key, Lanes};
-use super::ops::{self, Op, read_target};
+use super::ops::{self, Op, Target, read_target};
 use super::work::{self, What, Work};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::HttpId;
 use crate::base::retry::Backoff;
-use crate::consul::json::{self, KvEntry};
+use crate::consul::json::{self, KvEntry, Transaction};
 use crate::consul::port::{Answer, Method};
 use crate::ha::note::{Note, ObjectState};
 use crate::ha::process::{ProcessEventKind, ProcessType};
@@ -41,10 +41,14 @@ pub(crate) enum Part {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     posted: BTreeMap<u64, Message>,
+    /// Where we are is wanted, whether anything is posted or not.
+    begun: bool,
     /// All up to here is worked; nothing until our offset is read.
     worked: Option<u64>,
     /// All up to here is known to be worked by Consul.
     stored: u64,
+    /// The index of our offset's key, 0 if there is none; it is read again after it met another writer.
+    index: Option<u64>,
     /// The newest write of an entry that was posted.
     newest: u64,
     /// What the messages said of processes, not stored yet.
@@ -87,7 +91,9 @@ impl Inbox {
         let mut newest = 0;
         for entry in entries.unwrap_or_default() {
             let n = entry.key.strip_prefix("bq/").and_then(|n| n.parse::<u64>().ok());
-            let n = n.ok_or_else(|| format!("not a key of the queue: {}", entry.key))?;
+            let counts = |n: &u64| (*n).max(entry.modify_index) < u64::MAX / 2;
+            let n = n.filter(counts);
+            let n = n.ok_or_else(|| format!("not an entry of the queue: {}", entry.key))?;
             newest = newest.max(entry.modify_index);
             messages.insert(n, entry.bytes().map_or(Message::Passed("no base64"), |v| message(&v)));
         }
@@ -101,11 +107,20 @@ impl Inbox {
             // Its counter has begun anew (D21 f): all that there is, is new. A post that is only late
             // is older than what has been seen.
             *worked = 0;
-            self.stored = 0;
+            // What is being stored is of its former life, and so is what waits.
+            (self.stored, self.offset) = (0, None);
             self.posted.clear();
+            self.waiting.drain(..).for_each(|(http, _)| cx.http(http, answer::Answer::done()));
         }
         let worked = self.worked.unwrap_or(0);
-        self.posted.extend(messages.into_iter().filter(|(n, _)| *n > worked));
+        let news = messages.into_iter().filter(|(n, _)| *n > worked);
+        let news = news.filter(|(n, _)| !self.posted.contains_key(n)).collect::<Vec<_>>();
+        if self.posted.len() + news.len() > cx.config().limit.posted_entries {
+            let why = "too much of the queue waits to be worked";
+            cx.http(http, answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why));
+            return Ok(());
+        }
+        self.posted.extend(news);
         if self.worked.is_some() && last <= self.stored {
             cx.http(http, answer::Answer::done());
         } else {
@@ -114,13 +129,18 @@ impl Inbox {
         Ok(())
     }
 
+    /// Reads where we are. What is appended from now on is not history.
+    pub(crate) fn begin(&mut self, cx: &mut Cx<'_>) {
+        self.begun = true;
+        self.call(cx, Part::Offset);
+    }
+
     /// Works what can be worked now.
     pub(crate) fn work(&mut self, cx: &mut Cx<'_>, cluster: &Cluster, lanes: &mut Lanes) {
-        if self.waiting.is_empty() && self.posted.is_empty() {
-            return;
-        }
         let Some(mut worked) = self.worked else {
-            self.call(cx, Part::Offset);
+            if self.begun || !self.waiting.is_empty() {
+                self.call(cx, Part::Offset);
+            }
             return;
         };
         while !self.busy
@@ -133,7 +153,7 @@ impl Inbox {
         }
         self.worked = Some(worked);
         if !self.busy && worked > self.stored {
-            self.call(cx, Part::Store);
+            self.call(cx, if self.index.is_some() { Part::Store } else { Part::Offset });
         }
     }
 
@@ -197,7 +217,10 @@ impl Inbox {
         };
         let mut ops: Vec<Op> = self.storing.iter().filter_map(view).collect();
         self.offset = if self.views.is_empty() { self.worked } else { None };
-        ops.extend(self.offset.map(|offset| Op::set(key, format!("{offset}").as_bytes())));
+        // A compare-and-set: one that was given up and comes late must not move the offset back.
+        let index = self.index.unwrap_or(0);
+        let op = |n| Op::cas(Target::Unopposed, key, format!("{n}").as_bytes(), index);
+        ops.extend(self.offset.map(op));
         let within = cx.config().time.call;
         let body = ops::body(&ops).into();
         cx.call(Job::Inbox(Part::Store), Method::Put, "/v1/txn".into(), body, within);
@@ -206,26 +229,36 @@ impl Inbox {
     /// A call of ours has its answer.
     pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, part: Part, answer: Option<&Answer>) {
         self.calling = false;
-        let number = |answer: &Answer| {
-            let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
-            core::str::from_utf8(&entry.bytes()?).ok()?.trim().parse::<u64>().ok()
-        };
         match (part, answer.map(|answer| (answer.status, answer))) {
             (Part::Offset, Some((200, answer))) if number(answer).is_some() => {
-                self.begin_at(cx, number(answer).unwrap_or(0), true);
+                let (offset, index) = number(answer).unwrap_or_default();
+                self.index = Some(index);
+                self.begin_at(cx, offset, true);
             }
-            (Part::Offset, Some((404, _))) => self.call(cx, Part::End),
+            (Part::Offset, Some((404, _))) => {
+                self.index = Some(0);
+                match self.worked {
+                    None => self.call(cx, Part::End),
+                    Some(_) => self.backoff.worked(),
+                }
+            }
             (Part::End, Some((200, answer))) if number(answer).is_some() => {
-                self.begin_at(cx, number(answer).unwrap_or(0), false);
+                self.begin_at(cx, number(answer).unwrap_or_default().0, false);
             }
             (Part::End, Some((404, _))) => self.begin_at(cx, 0, false),
-            (Part::Store, Some((200, _))) => {
+            (Part::Store, Some((200, answer))) => {
                 self.backoff.worked();
                 self.storing.clear();
-                self.stored = self.stored.max(self.offset.unwrap_or(0));
-                self.answer_waiting(cx);
+                if let Some(offset) = self.offset {
+                    self.stored = self.stored.max(offset);
+                    self.answer_waiting(cx);
+                }
+                self.index = written(answer).filter(|_| self.offset.is_some()).or(self.index);
             }
-            _ => {
+            (part, answer) => {
+                let opposed =
+                    part == Part::Store && answer.is_some_and(|(status, _)| status == 409);
+                self.index = self.index.filter(|_| !opposed);
                 for (process, word) in core::mem::take(&mut self.storing) {
                     self.views.entry(process).or_insert(word);
                 }
@@ -248,6 +281,13 @@ impl Inbox {
 
     fn begin_at(&mut self, cx: &mut Cx<'_>, offset: u64, stored: bool) {
         self.backoff.worked();
+        if let Some(worked) = &mut self.worked {
+            // Another writer has moved it. Forwards is an operator's wish; backwards, a late write.
+            *worked = offset.max(*worked);
+            self.stored = offset.max(self.stored);
+            self.answer_waiting(cx);
+            return;
+        }
         // An offset that is not Consul's yet is written even if nothing follows.
         self.worked = Some(offset);
         self.stored = if stored { offset } else { offset.saturating_sub(1) };
@@ -261,6 +301,19 @@ impl Inbox {
         }
         self.posted.clear();
     }
+}
+
+/// The number that a key holds, and the key's index.
+fn number(answer: &Answer) -> Option<(u64, u64)> {
+    let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
+    let n = core::str::from_utf8(&entry.bytes()?).ok()?.trim().parse().ok()?;
+    Some((n, entry.modify_index))
+}
+
+/// The index of the last key that a transaction has written.
+fn written(answer: &Answer) -> Option<u64> {
+    let transaction: Transaction<'_> = json::parse(&answer.body).ok()?;
+    Some(transaction.results?.last()?.kv.as_ref()?.modify_index)
 }
 
 fn message(text: &[u8]) -> Message {
@@ -288,7 +341,7 @@ fn message(text: &[u8]) -> Message {
         "PROCESS-STATE-UPDATE" => (|| {
             let state = ProcessEventKind::from_kv_name(&state?)?;
             let kind = ProcessType::from_kv_name(&kind?)?;
-            Some(Message::Process(fid?.parse().ok()?, ProcessWord { state, kind }))
+            Some(Message::Process(fid?.parse().ok()?, ProcessWord::said(state, kind)))
         })(),
         "M0_HA_MSG_NVEC" => (|| {
             let state = match &*state? {

@@ -9,11 +9,12 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
+use super::batch::{Batch, Part};
 use super::cx::{Cx, Job, Timer};
 use super::ops::{self, Op, Target, read_target};
 use super::queue::Queue;
 use super::restarts::Restarts;
-use super::work::{Plan, What, Work};
+use super::work::{What, Work};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId};
@@ -36,7 +37,7 @@ pub(crate) enum Key {
 
 impl Key {
     /// The process; none for devices, which may be of many.
-    fn process(self) -> Fid {
+    pub(crate) fn process(self) -> Fid {
         match self {
             Self::Process(process) => process,
             Self::Devices => Fid::ZERO,
@@ -71,25 +72,6 @@ pub(crate) enum Stage {
     Waiting(BTreeSet<Target>),
 }
 
-/// A transaction in flight.
-#[derive(Debug)]
-struct Batch {
-    parts: Vec<Part>,
-    /// Each operation and whose it is; the queue's and the lock's check are nobody's.
-    ops: Vec<(Op, Option<Key>)>,
-    /// Entries of the broadcast queue in it.
-    appended: u64,
-}
-
-/// What one lane has in a transaction.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    key: Key,
-    /// It completes the lane's first work.
-    last: bool,
-    restart: bool,
-}
-
 /// A work that Consul holds.
 #[derive(Debug)]
 pub(crate) struct Done {
@@ -113,10 +95,11 @@ impl Desk<'_> {
     /// Consul holds what an operation wrote; its index is `index`.
     fn holds(&mut self, op: &Op, appended: u64, index: u64) {
         match op.target {
+            _ if op.is_check() => {}
             Target::Epoch => self.queue.appended(appended, index),
             Target::Restarts(process) => self.restarts.counted(process, index),
             Target::Word(process) => {
-                self.cluster.take_word(process, ProcessWord::from_json(&op.value), index);
+                self.cluster.take_word(process, ProcessWord::from_kv(&op.value, op.flags), index);
             }
             Target::Entry(object) => {
                 self.cluster.take_entry(object, &op.key, &op.value, index);
@@ -191,15 +174,11 @@ impl Lanes {
         done
     }
 
+    /// The next transaction: all that is ready and fits. What turns out to need no write is `done`.
     fn batch(&mut self, cx: &Cx<'_>, desk: &Desk<'_>, done: &mut Vec<Done>) -> Option<Batch> {
-        let limit = &cx.config().limit;
-        let mut ops: Vec<(Op, Option<Key>)> = Vec::new();
-        let mut parts = Vec::new();
-        let mut told: Vec<(Fid, ProcessWord)> = Vec::new();
-        let mut bytes = 0;
+        let mut batch = Batch::default();
         let mut finished = Vec::new();
         let mut dropped = Vec::new();
-        let mut leads = false;
         for (key, lane) in &mut self.lanes {
             if lane.stage != Stage::Ready {
                 continue;
@@ -212,57 +191,29 @@ impl Lanes {
                 }
                 *start = start.or_else(|| desk.restarts.start(process, desk.cluster));
             }
-            let plan = work.plan(process, desk.cluster, desk.restarts, &cx.config().node);
-            let as_leader = matches!(work.what, What::Died { as_leader: true });
-            if as_leader && desk.leads.is_none() {
+            if matches!(work.what, What::Died { as_leader: true }) && desk.leads.is_none() {
                 if !desk.holds {
                     dropped.push(*key);
                 }
                 continue;
             }
-            let Plan { mut first, last, told: tells, restart } = plan;
-            if first.is_empty() && last.is_empty() || mutant(Mutant::LaneSkipped) {
-                finished.push((*key, restart));
-                continue;
+            let plan = work.plan(process, desk.cluster, desk.restarts, &cx.config().node);
+            if plan.is_empty() || mutant(Mutant::LaneSkipped) {
+                finished.push((*key, plan.restart));
+            } else if batch.take(&cx.config().limit, *key, work, plan) {
+                lane.stage = Stage::Writing;
             }
-            // Two writes of one key would refuse each other.
-            let mut written = first.iter().chain(&last);
-            if written.any(|op| ops.iter().any(|(other, _)| other.key == op.key)) {
-                continue;
-            }
-            // The lock's check, the queue's counter and its entry come on top, and take less than this.
-            let spare = limit.transaction_ops.saturating_sub(3 + told.len());
-            let room = limit.transaction_bytes.saturating_sub(bytes + told.len() * 512 + 1024);
-            let size = first.iter().chain(&last).map(Op::len).sum::<usize>();
-            let whole = ops.len() + first.len() + last.len() <= spare && size <= room;
-            if whole {
-                told.extend(tells.map(|word| (process, word)));
-                first.extend(last);
-            } else if ops.is_empty() && !first.is_empty() {
-                first.truncate(fitting(&first, spare, room));
-            } else {
-                continue;
-            }
-            bytes += first.iter().map(Op::len).sum::<usize>();
-            leads |= as_leader;
-            ops.extend(first.into_iter().map(|op| (op, Some(*key))));
-            lane.stage = Stage::Writing;
-            parts.push(Part { key: *key, last: whole, restart });
         }
         // What was in a transaction when the lock was lost, and was not completed by it.
         dropped.into_iter().for_each(|key| self.drop_leaders(key));
         for (key, restart) in finished {
             done.extend(self.finish(key, restart));
         }
-        if parts.is_empty() {
+        if batch.parts.is_empty() {
             return None;
         }
-        if let Some(session) = desk.leads.filter(|_| leads) {
-            ops.push((Op::leads(session), None));
-        }
-        let appended = u64::try_from(told.len()).unwrap_or(u64::MAX);
-        ops.extend(desk.queue.append(&told, cx.now.wall).into_iter().map(|op| (op, None)));
-        Some(Batch { parts, ops, appended })
+        batch.close(desk.leads, desk.queue, cx.now.wall);
+        Some(batch)
     }
 
     /// A transaction has its answer.
@@ -284,8 +235,9 @@ impl Lanes {
                 let entries = results.iter().map(|result| result.kv.as_ref());
                 for ((op, _), entry) in batch.ops.iter().zip(entries) {
                     let index = entry.map_or(0, |entry| entry.modify_index);
-                    desk.holds(op, batch.appended, index);
+                    desk.holds(op, batch.appended(), index);
                 }
+                batch.ops.iter().for_each(|(op, key)| self.proved(op.target, *key));
                 let finish = |part: &Part| match part.last {
                     true => self.finish(part.key, part.restart),
                     false => {
@@ -339,10 +291,10 @@ impl Lanes {
                 .map(|(target, _)| *target)
                 .filter(|target| matches!(target, Target::Word(_) | Target::Entry(_)))
                 .collect();
-            if about.contains(&(Target::Leader, None)) {
-                self.drop_leaders(*key);
-            }
-            match (self.is_refused_too_often(*key), reread.is_empty()) {
+            // Consul knows sooner than we do that the lock is gone. What it was written for is dropped
+            // when we know it too, and tried again if that was nothing.
+            let led = about.contains(&(Target::Leader, None));
+            match (led || self.is_refused_too_often(*key), reread.is_empty()) {
                 (true, _) => self.wait(cx, *key, reread),
                 (false, true) => self.stage(*key, Stage::Ready),
                 (false, false) => self.reread_keys(cx, desk.cluster, *key, reread),
@@ -353,6 +305,15 @@ impl Lanes {
             cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
             // Refused for no reason that we know of: not at once again.
             batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+        }
+    }
+
+    /// Consul holds the entry of an object as the lane's first work wants it.
+    fn proved(&mut self, target: Target, key: Option<Key>) {
+        let lane = key.and_then(|key| self.lanes.get_mut(&key));
+        let work = lane.and_then(|lane| lane.work.front_mut());
+        if let (Target::Entry(object), Some(work)) = (target, work) {
+            work.proved.insert(object);
         }
     }
 
@@ -469,12 +430,6 @@ impl Lanes {
     }
 }
 
-/// How many of these a transaction holds: more than it holds is written in parts, what follows first.
-fn fitting(ops: &[Op], most: usize, mut room: usize) -> usize {
-    let fits = |op: &&Op| room.checked_sub(op.len()).map(|rest| room = rest).is_some();
-    ops.iter().take(most).take_while(fits).count().max(1)
-}
-
 /// Takes over what a key holds; false if the answer says nothing.
 fn take(cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
     match (answer.status, target) {
@@ -486,7 +441,7 @@ fn take(cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
             let Some(value) = entry.bytes() else { return false };
             match target {
                 Target::Word(process) => {
-                    let word = ProcessWord::from_json(&value);
+                    let word = ProcessWord::from_kv(&value, entry.flags);
                     cluster.believe_word(process, word, entry.modify_index);
                 }
                 Target::Entry(object) => {

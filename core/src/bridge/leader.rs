@@ -68,6 +68,7 @@ pub(crate) struct Leader {
     index: u64,
     watching: bool,
     backoff: Backoff,
+    watch_backoff: Backoff,
     /// Our own confd has been online since we stand.
     confd_seen: bool,
     /// The lead may be ours: our confd is well, or no other's is.
@@ -108,6 +109,7 @@ impl Leader {
             index: 0,
             watching: false,
             backoff: Backoff::default(),
+            watch_backoff: Backoff::default(),
             confd_seen: false,
             fit: true,
             unfit_since: None,
@@ -253,6 +255,11 @@ impl Leader {
         match self.lock.clone() {
             Lock::None if self.registered => self.create(cx),
             Lock::Waiting(session) if self.is_free() => self.acquire(cx, session, false),
+            // It was seen while we tried for it.
+            Lock::Waiting(_) => {
+                let seen = self.seen.clone().unwrap_or_default();
+                self.follow(cx, &seen);
+            }
             _ => {}
         }
     }
@@ -324,12 +331,9 @@ impl Leader {
             Some(Ok(created)) => {
                 self.backoff.worked();
                 let session: Box<str> = created.id.into();
-                self.lock = Lock::Waiting(session.clone());
-                if self.is_free() && self.fit {
-                    self.acquire(cx, session, false);
-                } else if self.is_free() {
-                    cx.arm(Timer::Acquire, GIVE_WAY);
-                }
+                self.lock = Lock::Waiting(session);
+                let seen = self.seen.clone().unwrap_or_default();
+                self.follow(cx, &seen);
             }
             // The catalog may not have our check yet.
             _ => {
@@ -376,11 +380,14 @@ impl Leader {
 
     fn watched(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         self.watching = false;
-        let Some(answer) = answer.filter(|answer| matches!(answer.status, 200 | 404)) else {
-            let pause = self.backoff.failed(&mut cx.shared.jitter);
+        // Without an index the next query would not block.
+        let usable = |answer: &&Answer| matches!(answer.status, 200 | 404) && answer.index > 0;
+        let Some(answer) = answer.filter(usable) else {
+            let pause = self.watch_backoff.failed(&mut cx.shared.jitter);
             cx.arm(Timer::LeaderWatch, pause);
             return;
         };
+        self.watch_backoff.worked();
         // Backwards is a new beginning (Consul API: Blocking Queries).
         self.index = if answer.index < self.index { 0 } else { answer.index };
         let seen = match answer.status {
@@ -415,12 +422,8 @@ impl Leader {
                 let until = cx.now.mono.after(GIVE_WAY);
                 cx.shared.timers.arm_no_later(Timer::Acquire, until);
             }
-            // Nobody else writes our name: it is a session of ours that we have lost sight of.
-            Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => {
-                if let Some(session) = &seen.session {
-                    put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
-                }
-            }
+            // It is of an earlier life, or of the daemon before us on this node.
+            Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => end(cx, seen),
             _ if seen.session.is_some() && is_foreign(&seen.value) => {
                 let until = cx.now.mono.after(FOREIGN_GRACE);
                 cx.shared.timers.arm_no_later(Timer::Foreign, until);
@@ -432,12 +435,17 @@ impl Leader {
     /// A script has written over the value of a lock whose holder does not mind: the old daemon's
     /// `elect…` of a shutdown, which leaves the session behind.
     pub(crate) fn foreign_stays(&self, cx: &mut Cx<'_>) {
-        if let Some(Seen { session: Some(session), value }) = &self.seen
-            && is_foreign(value)
-        {
-            cx.fact(Fact::LeaderStale { value: value.clone() });
-            put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
+        if let Some(seen) = self.seen.as_ref().filter(|seen| is_foreign(&seen.value)) {
+            end(cx, seen);
         }
+    }
+}
+
+/// Ends the session that holds the lock for nobody.
+fn end(cx: &mut Cx<'_>, Seen { value, session }: &Seen) {
+    if let Some(session) = session {
+        cx.fact(Fact::LeaderStale { value: value.clone() });
+        put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
     }
 }
 

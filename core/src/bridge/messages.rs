@@ -107,7 +107,7 @@ fn process_event(
         refuse(cx, from, "a process event about another process");
     } else {
         cx.fact(Fact::ProcessEvent { process, state: state.name() });
-        let word = ProcessWord { state, kind };
+        let word = ProcessWord::said(state, kind);
         if mutant(Mutant::AckBeforeCommit) {
             cx.ack(from.0, from.1);
         }

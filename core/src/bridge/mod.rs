@@ -1,5 +1,6 @@
 //! The bridge: what hax does with what it receives.
 
+mod batch;
 mod cx;
 mod deliveries;
 mod entrypoints;
@@ -20,6 +21,7 @@ mod status;
 mod subscribe;
 mod tables;
 mod verdicts;
+mod view;
 mod work;
 
 use alloc::boxed::Box;
@@ -56,6 +58,8 @@ use restarts::Restarts;
 use subscribe::Subscriptions;
 use tables::Tables;
 use work::{What, Work};
+
+pub use view::View;
 
 /// The whole bridge as a value.
 #[derive(Debug)]
@@ -102,33 +106,6 @@ enum Life {
     /// Finishes what was begun.
     Draining,
     Exited,
-}
-
-/// What the bridge believes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// All that it needs is there.
-    pub ready: bool,
-    /// It stops.
-    pub stopping: bool,
-    /// A message demanded the stop.
-    pub unexpected: bool,
-    /// The stop took too long; what was not written is left to its senders.
-    pub timed_out: bool,
-    /// HA links.
-    pub links: usize,
-    /// Processes with events that Consul does not hold yet.
-    pub lanes: usize,
-    /// Entrypoint requests that wait.
-    pub entries: usize,
-    /// Questions for states that wait.
-    pub questions: usize,
-    /// Calls to Consul in flight.
-    pub calls: usize,
-    /// This node leads.
-    pub leads: bool,
-    /// Consul answered the last call that kept a replica.
-    pub consul: bool,
 }
 
 impl Bridge {
@@ -219,22 +196,6 @@ impl Bridge {
 }
 
 impl Parts {
-    fn view(&self, calls: usize, now: Instant) -> View {
-        View {
-            calls,
-            leads: self.leader.session(now).is_some(),
-            consul: self.tables.consul_answers,
-            ready: self.ready,
-            stopping: self.stopping(),
-            unexpected: self.unexpected,
-            timed_out: self.timed_out,
-            links: self.links.len(),
-            lanes: self.lanes.len(),
-            entries: self.entrypoints.len(),
-            questions: self.questions.len(),
-        }
-    }
-
     fn stopping(&self) -> bool {
         matches!(self.life, Life::Draining | Life::Exited)
     }
@@ -244,6 +205,9 @@ impl Parts {
             self.life = Life::Running;
             self.tables.start(cx);
             self.restarts.read(cx);
+            if self.queue.is_on() {
+                self.inbox.begin(cx);
+            }
             self.own_event(cx, ProcessEventKind::Starting);
         }
     }
@@ -251,7 +215,7 @@ impl Parts {
     /// On the wire there is no link to ourselves: our own process is reported as the old daemon's
     /// self link does (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
-        let word = ProcessWord { state, kind: ProcessType::Ha };
+        let word = ProcessWord::said(state, ProcessType::Ha);
         let work = Work::new(cx.now.mono, What::Said { word, ack: None });
         self.lanes.push(Key::Process(cx.config().process), work);
     }
@@ -270,7 +234,10 @@ impl Parts {
     /// The one match on timers.
     fn fire(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
-            Timer::Round => self.entrypoints.timed_out(cx),
+            Timer::Round => {
+                self.tables.heard(cx, false);
+                self.entrypoints.timed_out(cx);
+            }
             Timer::Again => self.entrypoints.send_due(cx),
             Timer::Watch(table) if !self.stopping() => self.tables.watch(cx, table),
             Timer::Watch(_) => {}
@@ -381,6 +348,7 @@ impl Parts {
             cx.fact(Fact::LateAnswer { call });
             return;
         };
+        self.tables.heard(cx, reply.result.is_ok());
         let answer = answer(cx, job, reply);
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),

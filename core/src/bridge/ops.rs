@@ -6,7 +6,8 @@ use alloc::string::String;
 
 use crate::base::fid::Fid;
 use crate::consul::json;
-use crate::model::conf::Entry;
+use crate::model::follow::Change;
+use crate::model::states::ProcessWord;
 
 /// What an operation is about: which knowledge of ours is wrong if it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +32,7 @@ pub(crate) struct Op {
     pub(crate) target: Target,
     pub(crate) key: Box<str>,
     pub(crate) value: Box<[u8]>,
+    pub(crate) flags: u64,
     verb: Verb,
 }
 
@@ -38,6 +40,8 @@ pub(crate) struct Op {
 enum Verb {
     /// Sets the key unless it was written since this index; 0: unless it exists.
     Cas(u64),
+    /// Refuses the transaction if the key was written since this index.
+    CheckIndex(u64),
     /// Sets the key, whatever it held.
     Set,
     /// Removes the key.
@@ -49,45 +53,68 @@ enum Verb {
 }
 
 impl Op {
-    pub(crate) fn cas(target: Target, key: &str, value: &[u8], index: u64) -> Self {
-        Self { target, key: key.into(), value: value.into(), verb: Verb::Cas(index) }
+    fn new(target: Target, key: &str, value: &[u8], verb: Verb) -> Self {
+        Self { target, key: key.into(), value: value.into(), flags: 0, verb }
     }
 
-    /// The entry of an object as it is to be.
-    pub(crate) fn entry(object: Fid, entry: &Entry) -> Self {
-        Self::cas(Target::Entry(object), &entry.key, entry.value.as_bytes(), entry.index)
+    pub(crate) fn cas(target: Target, key: &str, value: &[u8], index: u64) -> Self {
+        Self::new(target, key, value, Verb::Cas(index))
+    }
+
+    /// The word of a process as it is to be; `None` if it has no text.
+    pub(crate) fn word(process: Fid, word: ProcessWord, index: u64) -> Option<Self> {
+        let (key, value) = (format!("processes/{process}"), word.to_json()?);
+        let op = Self::cas(Target::Word(process), &key, value.as_bytes(), index);
+        Some(Self { flags: word.flags(), ..op })
+    }
+
+    /// The entry of an object as it is to be. One that is so already, as far as we know, is not
+    /// written, but the transaction is refused if it is not so any more.
+    pub(crate) fn entry(change: &Change) -> Self {
+        let Change { object, entry, holds } = change;
+        let target = Target::Entry(*object);
+        match holds {
+            true => Self::new(target, &entry.key, &[], Verb::CheckIndex(entry.index)),
+            false => Self::cas(target, &entry.key, entry.value.as_bytes(), entry.index),
+        }
+    }
+
+    /// Whether it only looks.
+    pub(crate) fn is_check(&self) -> bool {
+        matches!(self.verb, Verb::CheckIndex(_) | Verb::CheckSession(_))
     }
 
     pub(crate) fn set(key: &str, value: &[u8]) -> Self {
-        Self { target: Target::Unopposed, key: key.into(), value: value.into(), verb: Verb::Set }
+        Self::new(Target::Unopposed, key, value, Verb::Set)
     }
 
     pub(crate) fn get_tree(prefix: &str) -> Self {
-        let (target, verb) = (Target::Unopposed, Verb::GetTree);
-        Self { target, key: prefix.into(), value: Box::default(), verb }
+        Self::new(Target::Unopposed, prefix, &[], Verb::GetTree)
     }
 
     pub(crate) fn delete(key: &str) -> Self {
-        let (target, verb) = (Target::Unopposed, Verb::Delete);
-        Self { target, key: key.into(), value: Box::default(), verb }
+        Self::new(Target::Unopposed, key, &[], Verb::Delete)
     }
 
     /// Refuses the transaction unless `session` holds the lock `leader`.
     pub(crate) fn leads(session: &str) -> Self {
-        let verb = Verb::CheckSession(session.into());
-        Self { target: Target::Leader, key: "leader".into(), value: Box::default(), verb }
+        Self::new(Target::Leader, "leader", &[], Verb::CheckSession(session.into()))
     }
 
     /// At least as long as its JSON, in bytes.
     pub(crate) fn len(&self) -> usize {
-        96 + self.key.len() * 2 + self.value.len().div_ceil(3) * 4
+        128 + self.key.len() * 2 + self.value.len().div_ceil(3) * 4
     }
 
     fn write(&self, out: &mut String) {
         let key = quoted(&self.key);
         let value = || json::base64(&self.value);
         let (verb, rest) = match &self.verb {
-            Verb::Cas(index) => ("cas", format!(r#","Value":"{}","Index":{index}"#, value())),
+            Verb::Cas(index) => {
+                let (value, flags) = (value(), self.flags);
+                ("cas", format!(r#","Value":"{value}","Flags":{flags},"Index":{index}"#))
+            }
+            Verb::CheckIndex(index) => ("check-index", format!(r#","Index":{index}"#)),
             Verb::Set => ("set", format!(r#","Value":"{}""#, value())),
             Verb::Delete => ("delete", String::new()),
             Verb::GetTree => ("get-tree", String::new()),

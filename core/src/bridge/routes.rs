@@ -151,7 +151,7 @@ fn process(
         let process: Option<Fid> =
             entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
         let process = process.ok_or("the key is not processes/<fid>")?;
-        let word = entry.bytes().and_then(|value| ProcessWord::from_json(&value));
+        let word = entry.bytes().and_then(|value| ProcessWord::from_kv(&value, entry.flags));
         let _word = word.ok_or("the value is not that of a process")?;
         if parts.cluster.conf().get_process(process).is_some() {
             parts.tables.posted(cx, Table::Processes, entry.modify_index);
@@ -185,7 +185,7 @@ fn ready(parts: &Parts) -> Answer {
             waits.push_str(&format!("\"{}\"", table.name()));
         }
     }
-    let consul = parts.tables.consul_answers;
+    let consul = parts.tables.consul_answers();
     if !consul {
         waits.push_str(if waits.is_empty() { "\"consul\"" } else { ", \"consul\"" });
     }

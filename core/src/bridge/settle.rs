@@ -85,7 +85,6 @@ impl Parts {
                         cx.ack(link, msg);
                     }
                     if word.state == ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs {
-                        self.cluster.bury(process);
                         self.cluster.tell_end(process, &mut news);
                     }
                 }
@@ -98,12 +97,10 @@ impl Parts {
                 (What::Lives, Key::Process(process)) => {
                     let word = self.cluster.word(process).0;
                     if word.is_some_and(|word| word.state != ProcessEventKind::Stopped) {
-                        self.cluster.bury(process);
                         cx.fact(Fact::ProcessLives { process });
                     }
                 }
                 (What::Began(_), Key::Process(process)) => {
-                    self.cluster.bury(process);
                     if restart {
                         cx.fact(Fact::ProcessRestarted { process });
                         self.cluster.tell_end(process, &mut news);

@@ -43,7 +43,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         "version": env!("CARGO_PKG_VERSION"),
         "node": config.node,
         "process": config.process.to_string(),
-        "ready": view.ready && view.consul && !view.stopping,
+        "ready": view.is_ready(),
         "stopping": view.stopping,
         "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls},
         "leader": {

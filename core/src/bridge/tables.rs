@@ -20,6 +20,8 @@ use crate::model::conf::Conf;
 use crate::model::health::{Check, process_of_service_id};
 use crate::model::states::ProcessWord;
 
+/// How long ago Consul's last answer is when a call without one says that it is away.
+const SILENT: Duration = Duration::from_secs(1);
 /// How long a posted check counts that Consul does not seem to have.
 const DOUBT: Duration = Duration::from_secs(5);
 
@@ -29,9 +31,11 @@ pub(crate) struct Tables {
     backoffs: [Backoff; 3],
     decoding: alloc::collections::VecDeque<Decoding>,
     /// Whether Consul answered the last call that kept a replica.
-    pub(crate) consul_answers: bool,
-    /// When it did so last.
+    kept: bool,
+    /// When it last answered a call of any kind.
     pub(crate) contact: Option<Instant>,
+    /// Calls have had no answer since.
+    silent: bool,
     /// Checks were posted that are newer than what is held.
     posted: bool,
     /// These tables are to be read, whatever a probe says.
@@ -64,8 +68,9 @@ impl Tables {
             replicas,
             backoffs: [Backoff::default(); 3],
             decoding,
-            consul_answers: false,
+            kept: false,
             contact: None,
+            silent: false,
             posted: false,
             wants_read: [false; 3],
         }
@@ -171,7 +176,9 @@ impl Tables {
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
-        if replica.watch.is_some() || cx.shared.timers.is_armed(Timer::Watch(table)) {
+        let pauses = cx.shared.timers.is_armed(Timer::Watch(table));
+        // What is being decoded would come again, and take the place of what is nearly done.
+        if replica.watch.is_some() || replica.decoding || pauses {
             return;
         }
         // Consul holds a query for the wait and up to a sixteenth more.
@@ -280,15 +287,32 @@ impl Tables {
 
     fn failed(&mut self, cx: &mut Cx<'_>, table: Table, timer: Timer) {
         let pause = self.backoffs[table as usize].failed(&mut cx.shared.jitter);
-        self.consul_answers = false;
+        self.kept = false;
         cx.arm(timer, pause);
     }
 
     fn worked(&mut self, cx: &mut Cx<'_>) {
-        self.contact = Some(cx.now.mono);
-        if !self.consul_answers {
-            self.consul_answers = true;
+        if !self.kept {
+            self.kept = true;
             cx.fact(Fact::ConsulBack {});
+        }
+    }
+
+    /// Whether Consul answers, as far as is known.
+    pub(crate) fn consul_answers(&self) -> bool {
+        self.kept && !self.silent
+    }
+
+    /// A call of any kind has an answer, or will have none. A Consul that hangs holds the blocking
+    /// queries, and only the other calls tell; one of them alone may be slow while others are answered.
+    pub(crate) fn heard(&mut self, cx: &mut Cx<'_>, answered: bool) {
+        if answered {
+            self.contact = Some(cx.now.mono);
+            if core::mem::take(&mut self.silent) && self.kept {
+                cx.fact(Fact::ConsulBack {});
+            }
+        } else if self.contact.is_none_or(|at| cx.now.mono >= at.after(SILENT)) {
+            self.silent = true;
         }
     }
 
@@ -405,7 +429,7 @@ impl Decoding {
                     let process =
                         entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
                     let value = entry.bytes().ok_or("a value is not base64")?;
-                    let word = ProcessWord::from_json(&value);
+                    let word = ProcessWord::from_kv(&value, entry.flags);
                     if word.is_none() || process.is_none() {
                         cx.fact(Fact::EntrySkipped { key: entry.key.into() });
                     }

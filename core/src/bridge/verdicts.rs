@@ -33,14 +33,16 @@ impl Parts {
     }
 
     /// Takes back that a process of our node has stopped, where it had only been silent. One whose
-    /// link is down has died, whatever answers at its port.
+    /// link is down has died, whatever answers at its port; and of one that has had no link since
+    /// we began, only what we saw alive ourselves is not of an earlier life.
     pub(super) fn revive(&mut self, cx: &Cx<'_>) {
         for process in self.cluster.alive().collect::<Vec<_>>() {
             let wanted = |what: &What| matches!(what, What::Lives | What::Began(_));
-            if self.cluster.is_local(process)
-                && self.links.is_here(process) != Some(false)
-                && !self.lanes.has(process, wanted)
-            {
+            let known = || {
+                let here = self.links.is_here(process);
+                here.unwrap_or_else(|| self.cluster.was_seen_alive(process))
+            };
+            if self.cluster.is_local(process) && known() && !self.lanes.has(process, wanted) {
                 self.lanes.push(Key::Process(process), Work::new(cx.now.mono, What::Lives));
             }
         }

@@ -1,10 +1,11 @@
 //! What is to be written for a process or for devices, and what it takes.
 
 use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::ops::{Op, Target};
+use super::ops::Op;
 use super::restarts::Restarts;
 use crate::base::fid::{Fid, Object};
 use crate::base::id::{LinkId, MsgId};
@@ -12,6 +13,7 @@ use crate::base::time::Instant;
 use crate::ha::note::{Note, ObjectState};
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
+use crate::model::follow::Change;
 use crate::model::states::ProcessWord;
 
 /// Which message waits for its acknowledgement.
@@ -25,6 +27,8 @@ pub(crate) struct Work {
     /// The word of the process has been read since this work met another writer, so that what we
     /// hold of it is known to be Consul's.
     pub(crate) checked: bool,
+    /// The objects whose entries a part of this work has written, or found as they are to be.
+    pub(crate) proved: BTreeSet<Fid>,
 }
 
 /// How a start counts: decided once, since what is written for it changes what it is decided by.
@@ -61,9 +65,16 @@ pub(crate) struct Plan {
     pub(crate) restart: bool,
 }
 
+impl Plan {
+    /// All is as it is to be.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.last.is_empty()
+    }
+}
+
 impl Work {
     pub(crate) fn new(arrived: Instant, what: What) -> Self {
-        Self { what, arrived, checked: false }
+        Self { what, arrived, checked: false, proved: BTreeSet::new() }
     }
 
     /// What it takes to write this, as far as is known.
@@ -83,7 +94,8 @@ impl Work {
             What::Died { .. } if !cluster.is_dead(process) => Plan::default(),
             What::Died { .. } => {
                 let kind = there.map_or(ProcessType::M0d, |word| word.kind);
-                let word = ProcessWord { state: ProcessEventKind::Stopped, kind };
+                let was = there.map(|word| word.state);
+                let word = ProcessWord { state: ProcessEventKind::Stopped, kind, was };
                 self.becomes(process, cluster, word, Some(ObjectState::Transient))
             }
             What::Lives => cluster.revived(process).map_or_else(Plan::default, |word| {
@@ -91,10 +103,13 @@ impl Work {
             }),
             What::Began(None) => Plan::default(),
             What::Began(Some(Start { number, restart })) => {
+                let kind = there.map_or(ProcessType::M0d, |word| word.kind);
+                let word = ProcessWord::said(ProcessEventKind::Stopped, kind);
                 let mut plan = if *restart {
-                    let kind = there.map_or(ProcessType::M0d, |word| word.kind);
-                    let word = ProcessWord { state: ProcessEventKind::Stopped, kind };
                     self.becomes(process, cluster, word, Some(ObjectState::Failed))
+                } else if there.is_some_and(|word| word.was.is_some()) {
+                    // The life that was declared over is over: nobody can take that back.
+                    Plan { told: None, ..self.becomes(process, cluster, word, None) }
                 } else {
                     Plan::default()
                 };
@@ -103,10 +118,11 @@ impl Work {
                 plan
             }
             What::Devices { notes, .. } => {
+                // Of two notes about one device, itself or its drive, the later counts.
                 let sdev = |note: &Note| Some((device(note.fid, cluster)?, note.state));
-                let changes = notes.iter().filter_map(sdev);
-                let op = |(sdev, state)| Some(Op::entry(sdev, &cluster.change(sdev, state)?));
-                Plan { first: changes.filter_map(op).collect(), ..Plan::default() }
+                let states: BTreeMap<Fid, ObjectState> = notes.iter().filter_map(sdev).collect();
+                let changes = states.into_iter().filter_map(|(sdev, to)| cluster.change(sdev, to));
+                Plan { first: self.ops(changes), ..Plan::default() }
             }
         }
     }
@@ -119,17 +135,20 @@ impl Work {
         effect: Option<ObjectState>,
     ) -> Plan {
         let changes = effect.map(|state| cluster.follows(process, state)).unwrap_or_default();
-        let first = changes.iter().map(|(object, entry)| Op::entry(*object, entry)).collect();
+        let first = self.ops(changes);
         let (there, index) = cluster.word(process);
         // What is known only from the replica is written again, which checks it.
         let holds = self.checked && there == Some(word);
-        let op = word.to_json().filter(|_| !holds).map(|value| {
-            let key = format!("processes/{process}");
-            Op::cas(Target::Word(process), &key, value.as_bytes(), index)
-        });
+        let op = Op::word(process, word, index).filter(|_| !holds);
         // m0mkfs is nobody else's business.
         let told = (op.is_some() && word.kind != ProcessType::Mkfs).then_some(word);
         Plan { first, last: op.into_iter().collect(), told, restart: false }
+    }
+
+    fn ops(&self, changes: impl IntoIterator<Item = Change>) -> Vec<Op> {
+        let changes = changes.into_iter();
+        let open = changes.filter(|change| !(change.holds && self.proved.contains(&change.object)));
+        open.map(|change| Op::entry(&change)).collect()
     }
 }
 

@@ -23,6 +23,9 @@ pub struct KvEntry<'a> {
     pub value: Option<Cow<'a, str>>,
     /// The index of its last change.
     pub modify_index: u64,
+    /// A number beside the value, which is the writer's own business.
+    #[serde(default)]
+    pub flags: u64,
     /// The session that holds its lock.
     #[serde(borrow, default)]
     pub session: Option<Cow<'a, str>>,

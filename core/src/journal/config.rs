@@ -46,6 +46,7 @@ in_order!(Limits {
     transaction_ops,
     transaction_bytes,
     queue_entries,
+    posted_entries,
     answer_bytes,
     entries_per_slice,
     body_bytes,

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use super::conf::Conf;
 use super::health::{Check, Concerned, Health, Source, Verdict, host_of};
+use super::judge::Judged;
 use super::states::{self, ProcessWord};
 use super::table::FidTable;
 use crate::base::fid::{Fid, Object};
@@ -33,13 +34,7 @@ pub struct Cluster {
     moved: bool,
     /// Processes elsewhere whose life has ended, which others have to be told.
     ended: BTreeSet<Fid>,
-    /// Processes that health says are dead and `processes/<fid>` does not.
-    dead: BTreeSet<Fid>,
-    /// Processes that health says live and `processes/<fid>` does not, though they never said so.
-    alive: BTreeSet<Fid>,
-    /// What processes said before they were declared stopped, until they say themselves that they
-    /// have stopped or begun.
-    lived: BTreeMap<Fid, ProcessWord>,
+    pub(super) judged: Judged,
 }
 
 /// What links have to be told.
@@ -97,9 +92,7 @@ impl Cluster {
             all_stale: false,
             moved: false,
             ended: BTreeSet::new(),
-            dead: BTreeSet::new(),
-            alive: BTreeSet::new(),
-            lived: BTreeMap::new(),
+            judged: Judged::default(),
         }
     }
 
@@ -113,6 +106,12 @@ impl Cluster {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Whether a process is our own.
+    #[must_use]
+    pub fn is_me(&self, process: Fid) -> bool {
+        process == self.me
     }
 
     /// Whether a process is configured on our own node.
@@ -153,34 +152,6 @@ impl Cluster {
     #[must_use]
     pub fn entries(&self) -> [usize; 3] {
         [self.conf.len(), self.words.len(), self.health.len()]
-    }
-
-    /// The processes that health says are dead and whose word does not.
-    pub fn dead(&self) -> impl Iterator<Item = Fid> {
-        self.dead.iter().copied()
-    }
-
-    /// Whether `process` is among the [dead](Self::dead).
-    #[must_use]
-    pub fn is_dead(&self, process: Fid) -> bool {
-        self.dead.contains(&process)
-    }
-
-    /// The processes that were declared stopped and, as health says, live.
-    pub fn alive(&self) -> impl Iterator<Item = Fid> {
-        self.alive.iter().copied()
-    }
-
-    /// What a process [alive](Self::alive) said before it was declared stopped.
-    #[must_use]
-    pub fn revived(&self, process: Fid) -> Option<ProcessWord> {
-        self.lived.get(&process).filter(|_| self.alive.contains(&process)).copied()
-    }
-
-    /// A process has said itself that it has stopped, or begins anew: its former life is over.
-    pub fn bury(&mut self, process: Fid) {
-        self.lived.remove(&process);
-        self.alive.remove(&process);
     }
 
     /// Takes over a configuration that was read at `index`; entries that were written since stay.
@@ -233,12 +204,6 @@ impl Cluster {
                 && !self.is_local(process)
             {
                 self.ended.insert(process);
-            }
-            let stopped = |word: &ProcessWord| word.state == ProcessEventKind::Stopped;
-            if let Some(old) = old.and_then(|old| old.word).filter(|word| !stopped(word))
-                && word.is_some_and(|word| stopped(&word) && word.kind != ProcessType::Mkfs)
-            {
-                self.lived.insert(process, old);
             }
             self.words.insert(process, Word { word, index });
             self.stale.processes.insert(process);
@@ -360,19 +325,16 @@ impl Cluster {
         self.all_stale = false;
         self.stale = Concerned::default();
         self.stale_objects.clear();
+        self.judge_all();
         let before = core::mem::replace(&mut self.states, LETTERS.map(FidTable::new));
         let own = self.conf.own_objects();
         let own = own.filter_map(|object| Some((object, self.conf.own_state(object)?)));
         let mut all: Vec<(Fid, ObjectState)> = own.collect();
-        let (mut dead, mut alive) = (BTreeSet::new(), BTreeSet::new());
         for (process, entry) in self.conf.processes() {
             let state = self.process_state(process);
             all.push((process, state));
             all.extend(entry.services.iter().map(|service| (*service, state)));
-            dead.extend(self.judges_dead(process).then_some(process));
-            alive.extend(self.judges_alive(process).then_some(process));
         }
-        (self.dead, self.alive) = (dead, alive);
         for (fid, state) in all {
             let Some(slot) = fid.object().and_then(slot) else { continue };
             let told = before[slot].get(fid).map_or(state, |old| old.told);
@@ -391,14 +353,7 @@ impl Cluster {
         let Some(entry) = self.conf.get_process(process) else { return };
         let services = entry.services.clone();
         let state = self.process_state(process);
-        match self.judges_dead(process) {
-            true => self.dead.insert(process),
-            false => self.dead.remove(&process),
-        };
-        match self.judges_alive(process) {
-            true => self.alive.insert(process),
-            false => self.alive.remove(&process),
-        };
+        self.judge(process);
         // m0mkfs comes and goes under its server's fid; that is nobody else's business.
         let mkfs = self.word(process).0.is_some_and(|word| word.kind == ProcessType::Mkfs);
         for fid in core::iter::once(process).chain(services) {
@@ -451,25 +406,6 @@ impl Cluster {
             Verdict::Unregistered if word.is_none() => ObjectState::Transient,
             Verdict::Unregistered => states::of_passing_process(word, settles),
         }
-    }
-
-    /// Whether health contradicts the word of a process that says it lives. A check that has been
-    /// failing since before the word says nothing: the process has just begun, and its check has
-    /// not passed yet.
-    fn judges_dead(&self, process: Fid) -> bool {
-        let Some(Word { word: Some(word), index }) = self.words.get(&process) else { return false };
-        let lives = word.state != ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs;
-        let since = || self.health.failing_since(process, self.conf.host_of(process));
-        lives && process != self.me && since().is_some_and(|since| since > *index)
-    }
-
-    /// Whether health contradicts that a process has stopped, which it did not say itself: its
-    /// checks failed for a while and pass again.
-    fn judges_alive(&self, process: Fid) -> bool {
-        let word = self.words.get(&process).and_then(|entry| entry.word);
-        word.is_some_and(|word| word.state == ProcessEventKind::Stopped)
-            && self.lived.contains_key(&process)
-            && self.health.verdict(process, self.conf.host_of(process)) == Verdict::Passing
     }
 
     /// The event to be stored for `event`: a confd and the bridge itself have nothing to replay,

@@ -9,14 +9,24 @@ use super::states;
 use crate::base::fid::{Fid, Object};
 use crate::ha::note::ObjectState;
 
+/// What an object's entry is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Whose entry it is.
+    pub object: Fid,
+    /// Its new value, with the index of the one that it replaces.
+    pub entry: Entry,
+    /// As far as we know it is so already, since that index.
+    pub holds: bool,
+}
+
 impl Cluster {
-    /// The entries that are to be written when `process` has become `state`, each with its new
-    /// value and the index of the one that it replaces. What says so already is not among them.
+    /// What the entries are to be when `process` has become `state`.
     ///
     /// Devices that have failed or are being repaired stay as they are. A node and its enclosure
     /// follow their I/O processes: down with the last of them, up with the first.
     #[must_use]
-    pub fn follows(&self, process: Fid, state: ObjectState) -> Vec<(Fid, Entry)> {
+    pub fn follows(&self, process: Fid, state: ObjectState) -> Vec<Change> {
         let conf = self.conf();
         let Some(entry) = conf.get_process(process) else { return Vec::new() };
         if entry.hax {
@@ -24,7 +34,7 @@ impl Cluster {
         }
         let mut changes = Vec::new();
         let mut change = |object: Fid, state| {
-            changes.extend(self.change(object, state).map(|entry| (object, entry)));
+            changes.extend(self.change(object, state));
         };
         change(process, state);
         // A device cannot come back from FAILED by itself, so its process takes it down gently.
@@ -46,9 +56,9 @@ impl Cluster {
         changes
     }
 
-    /// The entry of `object` as it is to be; nothing if it is so, or is not configured.
+    /// What the entry of `object` is to be; nothing if it is not configured.
     #[must_use]
-    pub fn change(&self, object: Fid, state: ObjectState) -> Option<Entry> {
+    pub fn change(&self, object: Fid, state: ObjectState) -> Option<Change> {
         let entry = self.conf().entry(object)?;
         let text = match object.object()? {
             Object::Process => states::process_text(state),
@@ -57,7 +67,7 @@ impl Cluster {
         };
         let value = with_state(&entry.value, text)?;
         let holds = states::state_text(&entry.value).as_deref() == Some(text);
-        (!holds).then(|| Entry { value, ..entry.clone() })
+        Some(Change { object, entry: Entry { value, ..entry.clone() }, holds })
     }
 
     /// What becomes of a node when one of its I/O processes has become `state`; nothing while

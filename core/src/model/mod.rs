@@ -3,8 +3,9 @@
 
 mod cluster;
 pub mod conf;
-mod follow;
+pub(crate) mod follow;
 pub mod health;
+mod judge;
 pub mod states;
 pub mod table;
 

@@ -17,12 +17,21 @@ pub struct ProcessWord {
     pub state: ProcessEventKind,
     /// What kind of process said so.
     pub kind: ProcessType,
+    /// Nobody heard it say so: it was declared so, and this is what it said last. It stands in the
+    /// key's flags, which the old daemon does not use, so that the value stays letter for letter.
+    pub was: Option<ProcessEventKind>,
 }
 
 impl ProcessWord {
-    /// Reads the value of `processes/<fid>`.
+    /// What a process says itself.
     #[must_use]
-    pub fn from_json(text: &[u8]) -> Option<Self> {
+    pub const fn said(state: ProcessEventKind, kind: ProcessType) -> Self {
+        Self { state, kind, was: None }
+    }
+
+    /// Reads the value of `processes/<fid>`, and its flags.
+    #[must_use]
+    pub fn from_kv(text: &[u8], flags: u64) -> Option<Self> {
         #[derive(Deserialize)]
         struct Raw<'a> {
             #[serde(borrow)]
@@ -34,7 +43,15 @@ impl ProcessWord {
         Some(Self {
             state: ProcessEventKind::from_kv_name(raw.state)?,
             kind: ProcessType::from_kv_name(raw.kind)?,
+            was: flags.checked_sub(1).map(ProcessEventKind::from_wire).filter(is_defined),
         })
+    }
+
+    /// What stands in the key's flags: one more than the number of what it said before it was
+    /// declared stopped; 0 if it said itself what the value says.
+    #[must_use]
+    pub fn flags(self) -> u64 {
+        self.was.filter(is_defined).map_or(0, |was| was.to_wire() + 1)
     }
 
     /// The value of `processes/<fid>`, letter for letter as the old daemon writes it; nothing if a
@@ -44,6 +61,10 @@ impl ProcessWord {
         let (state, kind) = (self.state.kv_name()?, self.kind.kv_name()?);
         Some(alloc::format!(r#"{{"state": "{state}", "type": "{kind}"}}"#))
     }
+}
+
+fn is_defined(event: &ProcessEventKind) -> bool {
+    event.kv_name().is_some()
 }
 
 /// The state of a process whose checks pass.
@@ -156,15 +177,31 @@ mod tests {
 
     #[test]
     fn words_are_written_as_the_old_daemon_does() {
-        let word = ProcessWord { state: ProcessEventKind::Started, kind: ProcessType::M0d };
+        let word = ProcessWord::said(ProcessEventKind::Started, ProcessType::M0d);
         let text = word.to_json().expect("both are defined");
         assert_eq!(
             text,
             r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#
         );
-        assert_eq!(ProcessWord::from_json(text.as_bytes()), Some(word));
-        assert_eq!(ProcessWord::from_json(br#"{"state": "online"}"#), None);
-        assert_eq!(ProcessWord::from_json(b"null"), None);
+        assert_eq!(word.flags(), 0);
+        assert_eq!(ProcessWord::from_kv(text.as_bytes(), 0), Some(word));
+        assert_eq!(ProcessWord::from_kv(br#"{"state": "online"}"#, 0), None);
+        assert_eq!(ProcessWord::from_kv(b"null", 0), None);
+    }
+
+    #[test]
+    fn what_was_declared_is_told_from_what_was_said_by_the_flags_alone() {
+        let said = ProcessWord::said(ProcessEventKind::Stopped, ProcessType::M0d);
+        for n in 0..5 {
+            let declared = ProcessWord { was: Some(ProcessEventKind::from_wire(n)), ..said };
+            let text = declared.to_json().expect("both are defined");
+            assert_eq!(declared.to_json(), said.to_json());
+            assert_eq!(ProcessWord::from_kv(text.as_bytes(), declared.flags()), Some(declared));
+        }
+        let text = said.to_json().expect("both are defined");
+        for junk in [6, u64::MAX] {
+            assert_eq!(ProcessWord::from_kv(text.as_bytes(), junk), Some(said));
+        }
     }
 
     #[test]
@@ -183,7 +220,7 @@ mod tests {
     #[test]
     fn mkfs_never_makes_a_server_online() {
         for state in [ProcessEventKind::Started, ProcessEventKind::DtmRecovered] {
-            let word = ProcessWord { state, kind: ProcessType::Mkfs };
+            let word = ProcessWord::said(state, ProcessType::Mkfs);
             assert_eq!(of_passing_process(Some(word), true), ObjectState::Transient);
         }
     }

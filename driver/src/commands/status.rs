@@ -17,7 +17,10 @@ pub(super) async fn run<P: Platform>(
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<Exit> {
-    let hax = Remote::find::<P>(settings).await.context("cannot find out where hax is")?;
+    let hax = Remote::find::<P>(settings).await.context(
+        "cannot find out where hax is; --http ADDRESS:PORT finds it without Consul, and its log has the \
+         address (hax listens)",
+    )?;
     let at = &hax.authority;
     let (code, body) = hax.get::<P>("/status").await.with_context(|| {
         format!(

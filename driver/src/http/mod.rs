@@ -4,12 +4,14 @@
 mod door;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_channel::Sender;
 use bytes::Bytes;
 use futures_channel::oneshot;
+use hax_core::base::fact::Fact;
 use hax_core::base::id::HttpId;
 use hax_core::http::port;
 
@@ -57,6 +59,8 @@ pub struct Head<'a> {
     pub path: &'a str,
     /// The value of `Authorization`.
     pub authorization: Option<&'a [u8]>,
+    /// Who asks.
+    pub peer: IpAddr,
 }
 
 /// Where requests wait for the core's response.
@@ -112,8 +116,12 @@ impl<I> Desk<I> {
 
     /// What is answered without a look at the body: to who is not let in, and what only the host knows.
     pub fn admit(&self, door: &Door, head: Head<'_>) -> Option<Answer> {
-        let Head { method, path, authorization } = head;
+        let Head { method, path, authorization, peer } = head;
         if !door.lets_in(method, path, authorization) {
+            let start: String = path.chars().take(100).collect();
+            let why = format!("{method} {start} by {peer}, without hax's token").into();
+            let http = self.waiting().next.mint();
+            self.metrics.record(&Fact::HttpRefused { http, status: 401, why });
             let why =
                 "this needs the header Authorization: Bearer TOKEN, with hax's --http-token-file";
             let mut refusal = refuse(401, why);
@@ -191,7 +199,8 @@ pub fn refuse(status: u16, why: &str) -> Answer {
         "reason": reason,
     });
     // What is left of the request is not worth reading.
-    let headers = vec![("content-type", "application/json"), ("connection", "close")];
+    let headers =
+        vec![("content-type", "application/json; charset=utf-8"), ("connection", "close")];
     Answer { status, headers, body: body.to_string().into() }
 }
 

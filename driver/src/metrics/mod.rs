@@ -47,11 +47,8 @@ pub struct Metrics {
 
 /// The gauges that a [`View`] gives, in the order in which [`Metrics::observe`] stores them.
 const GAUGES: [(&str, &str); 8] = [
-    ("hax_ready", "Whether the configuration was loaded and hax began to serve (1) or not (0)."),
-    (
-        "hax_consul_answers",
-        "Whether Consul answered the last call that kept a copy (1) or not (0).",
-    ),
+    ("hax_ready", "Whether hax serves all that it is for (1) or not (0), as /readyz."),
+    ("hax_consul_answers", "Whether Consul answers (1) or not (0)."),
     ("hax_leading", "Whether this node leads (1) or not (0)."),
     ("hax_stopping", "Whether a stop has begun (1) or not (0)."),
     ("hax_links", "HA links to Motr processes, those whose process is away for now included."),
@@ -103,7 +100,7 @@ impl Metrics {
     pub fn observe(&self, view: &View) {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let values = [
-            u64::from(view.ready),
+            u64::from(view.is_ready()),
             u64::from(view.consul),
             u64::from(view.leads),
             u64::from(view.stopping),
@@ -239,7 +236,8 @@ mod tests {
         metrics.http_answered("GET", 200, begun);
         metrics.http_answered("PURGE", 418, begun);
         let mut view = Bridge::new(Config::new(Fid::process(1), "ssu1", 1)).view();
-        (view.ready, view.leads, view.links, view.entries) = (true, true, 3, 7);
+        (view.ready, view.consul, view.leads) = (true, true, true);
+        (view.links, view.entries) = (3, 7);
         metrics.observe(&view);
         metrics.call("/v1/kv/leader?consistent").done();
         metrics.call("/v1/kv/m0conf/?recurse&index=7&wait=60s").done();
@@ -252,7 +250,7 @@ mod tests {
             "hax_facts_total{fact=\"ConsulFailed\",level=\"warn\"} 0",
             "hax_ready 1",
             "hax_leading 1",
-            "hax_consul_answers 0",
+            "hax_consul_answers 1",
             "hax_links 3",
             "hax_entrypoints_waiting 7",
             "hax_inbox_inputs 5",

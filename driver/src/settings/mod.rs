@@ -1,6 +1,9 @@
 //! Settings: flags, environment and file made into one checked whole.
 
+mod fuzz;
 mod show;
+
+pub use fuzz::fuzz;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use hax_core::wire::{self, name::BadName};
 
 use crate::cli::Flags;
 use crate::consul::{self, Consul};
+use crate::journal::BODY_MAX;
 use crate::secret::{self, SecretSource};
 use crate::values::{
     BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
@@ -41,6 +45,8 @@ pub struct Settings {
     pub motr_connections_max: usize,
     pub log: LogFormat,
     pub log_level: LogLevel,
+    pub journal: Option<PathBuf>,
+    pub journal_max: usize,
     /// What an operator should know of these settings, a line of the log each.
     pub warnings: Vec<&'static str>,
 }
@@ -170,6 +176,8 @@ impl Settings {
             ),
             log: flags.log.or(file.log).unwrap_or_default(),
             log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
+            journal: flags.journal.or(file.journal),
+            journal_max: size(flags.journal_max, file.journal_max, 1 << 30),
             warnings,
         };
         if let Some(name) = &settings.motr_endpoint {
@@ -178,6 +186,13 @@ impl Settings {
         if settings.http_cert.is_some() != settings.http_key.is_some() {
             let why = BadValue::new("a certificate and its key are given together or not at all");
             return Err(Error::Value { from: "--http-cert and --http-key", why });
+        }
+        let longest = settings.consul.answer_max.max(settings.http_body_max);
+        if settings.journal.is_some() && longest > BODY_MAX {
+            let max = BODY_MAX >> 20;
+            let why = format!("answers and bodies have {max}MiB at most where a journal is kept");
+            let from = "--consul-answer-max and --http-body-max";
+            return Err(Error::Value { from, why: BadValue::new(why) });
         }
         Ok(settings)
     }
@@ -285,8 +300,17 @@ mod tests {
         let token = settings.consul.token.as_ref().unwrap().read().unwrap();
         assert_eq!(token.expose(), "s3cr3t");
         assert!(!format!("{settings} {settings:?}").contains("s3cr3t"));
-        // What is printed is a file that says the same.
         let again = file(&settings.to_string()).unwrap();
         assert_eq!(Settings::merge(Flags::default(), again, env).unwrap(), settings);
+    }
+
+    #[test]
+    fn what_is_printed_is_a_file_that_says_the_same() {
+        let text = "node = 'a\"b\\'\nconsul = 'http://\"h\":1'\nconsul_server_name = \"\\u007f\\n\"\n\
+            consul_ca_file = '/a \"b\"'\nhttp = \"[::1]:8008\"\n";
+        let settings = Settings::merge(Flags::default(), file(text).unwrap(), none).unwrap();
+        assert_eq!(settings.node.as_deref(), Some("a\"b\\"));
+        let again = file(&settings.to_string()).unwrap();
+        assert_eq!(Settings::merge(Flags::default(), again, none).unwrap(), settings);
     }
 }

@@ -20,7 +20,7 @@ impl fmt::Display for Settings {
         ];
         for (key, value) in from_consul {
             match value {
-                Some(value) => writeln!(f, "{key} = {value:?}")?,
+                Some(value) => writeln!(f, "{key} = {}", quoted(&value))?,
                 None => writeln!(f, "# {key}: Consul says it")?,
             }
         }
@@ -40,7 +40,9 @@ impl fmt::Display for Settings {
         writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
         writeln!(f, "motr_connections_max = {}", self.motr_connections_max)?;
         writeln!(f, "log = \"{}\"", word(self.log))?;
-        writeln!(f, "log_level = \"{}\"", word(self.log_level))
+        writeln!(f, "log_level = \"{}\"", word(self.log_level))?;
+        path(f, "journal", self.journal.as_deref())?;
+        writeln!(f, "journal_max = \"{}\"", self.journal_max)
     }
 }
 
@@ -61,9 +63,23 @@ fn ms(time: Duration) -> String {
     format!("\"{}ms\"", time.as_millis())
 }
 
+/// A basic string of TOML, whose escapes are not those of Rust.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 fn path(f: &mut fmt::Formatter<'_>, key: &str, path: Option<&Path>) -> fmt::Result {
     match path {
-        Some(path) => writeln!(f, "{key} = {:?}", path.display().to_string()),
+        Some(path) => writeln!(f, "{key} = {}", quoted(&path.display().to_string())),
         None => Ok(()),
     }
 }
@@ -78,7 +94,7 @@ fn secret(f: &mut fmt::Formatter<'_>, key: &str, source: Option<&SecretSource>) 
 }
 
 fn consul(f: &mut fmt::Formatter<'_>, consul: &Consul) -> fmt::Result {
-    writeln!(f, "consul = \"{}\"", consul.url)?;
+    writeln!(f, "consul = {}", quoted(&consul.url.to_string()))?;
     if let Some(datacenter) = &consul.datacenter {
         writeln!(f, "consul_datacenter = \"{datacenter}\"")?;
     }
@@ -90,7 +106,7 @@ fn consul(f: &mut fmt::Formatter<'_>, consul: &Consul) -> fmt::Result {
     path(f, "consul_cert", tls.cert.as_deref())?;
     path(f, "consul_key", tls.key.as_deref())?;
     if let Some(name) = &tls.server_name {
-        writeln!(f, "consul_server_name = {name:?}")?;
+        writeln!(f, "consul_server_name = {}", quoted(name))?;
     }
     writeln!(f, "consul_tls_verify = {}", tls.verify)?;
     writeln!(f, "consul_timeout = {}", ms(consul.timeout))?;

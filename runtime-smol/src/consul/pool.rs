@@ -32,7 +32,8 @@ pub(super) struct Job {
 
 impl Job {
     fn blocks(&self) -> bool {
-        self.target.contains("index=")
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').any(|part| part.starts_with("index="))
     }
 }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::{Duration, UNIX_EPOCH};
@@ -30,12 +31,13 @@ const READ_MAX: usize = 16 << 10;
 
 thread_local! {
     /// What is read goes through here; only its bytes are kept.
-    static SCRATCH: RefCell<[u8; READ_MAX]> = const { RefCell::new([0; READ_MAX]) };
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_MAX]);
 }
 
 /// A connection.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
+    peer: IpAddr,
     /// Closed when the server stops.
     stop: Receiver<Infallible>,
     /// What has come and is not worked.
@@ -51,8 +53,8 @@ enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Box<dyn Stream>, stop: Receiver<Infallible>) -> Self {
-        Self { stream, stop, input: BytesMut::new(), turn: Turn::default() }
+    pub(super) fn new(stream: Box<dyn Stream>, peer: IpAddr, stop: Receiver<Infallible>) -> Self {
+        Self { stream, peer, stop, input: BytesMut::new(), turn: Turn::default() }
     }
 
     /// Serves it to its end.
@@ -145,7 +147,8 @@ impl Connection {
         body: &mut Decoder,
     ) -> Answer {
         let (method, path) = (&*head.method, head.uri.path());
-        let known = Known { method, path, authorization: head.authorization.as_deref() };
+        let known =
+            Known { method, path, authorization: head.authorization.as_deref(), peer: self.peer };
         if let Some(answer) = desk.admit(door, known) {
             return answer;
         }

@@ -83,13 +83,13 @@ async fn serve<I: 'static>(
             turn.done().await;
             let permit = room.acquire_arc().await;
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (desk, door) = (Rc::clone(&desk), Arc::clone(&door));
                     let (stop, alive) = (stop.clone(), alive.clone());
                     let life = async move {
                         if let Some(stream) = shake_hands(&door, stream).await
                             && let Err(why) =
-                                Connection::new(stream, stop).serve(&desk, &door).await
+                                Connection::new(stream, peer.ip(), stop).serve(&desk, &door).await
                         {
                             tracing::debug!(target: "hax", %why, "an HTTP connection ended");
                         }

@@ -2,8 +2,6 @@
 #![expect(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod front;
-#[path = "../common/hax.rs"]
-pub(crate) mod hax;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -112,7 +110,7 @@ impl Drop for Hax {
 
 impl Hax {
     pub(crate) fn start(flags: &[String]) -> Self {
-        let mut command = Command::new(hax::HAX);
+        let mut command = Command::new(crate::hax::HAX);
         command.arg("run").args(flags).args(["--log", "json", "--log-level", "debug"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -134,6 +132,19 @@ impl Hax {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// As SIGTERM; the exit code, when all that it had to say has been said.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut code = None;
+        until("hax has stopped", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        until("its last word is read", || !self.facts("Stopped").is_empty());
+        code.unwrap().code()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -193,7 +204,7 @@ impl Drop for Ham {
 
 impl Ham {
     fn start(connect: &str, listen: &str, key: u64) -> Self {
-        let mut command = Command::new(hax::HAX);
+        let mut command = Command::new(crate::hax::HAX);
         command.args(["ham", "--connect", connect, "--listen", listen, "--fid", &fid(key)]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

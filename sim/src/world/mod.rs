@@ -14,7 +14,7 @@ mod model;
 mod motr;
 pub mod mutant;
 mod net;
-mod oracle;
+pub(crate) mod oracle;
 mod others;
 mod phase;
 mod queue;

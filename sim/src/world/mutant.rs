@@ -113,7 +113,7 @@ impl World<'_> {
             (Mutant::DeadlineNow, Next::WaitUntil { why, .. }) if self.is_turn(50) => {
                 Next::WaitUntil { at: Instant::from_micros(self.now), why }
             }
-            (Mutant::DeadlineLost, Next::WaitUntil { .. }) if self.is_turn(5) => Next::Wait,
+            (Mutant::DeadlineLost, Next::WaitUntil { .. }) if !self.is_turn(4) => Next::Wait,
             (_, next) => next,
         }
     }

@@ -99,6 +99,7 @@ fn what_died_while_nobody_looked_is_found_at_the_start() {
     let ios = lab.fid(0, "ios");
     lab.nodes[0].fault = Some(Fault::Refuses);
     lab.check(0, ios, "critical");
+    lab.nodes[0].fault = None;
     lab.restart(0, |_| {});
     lab.run(MS * 5_500);
     assert_eq!(lab.word(ios), "STOPPED");
@@ -163,4 +164,41 @@ fn a_check_that_passes_again_while_the_death_is_written_takes_it_back() {
     lab.nodes[0].fault = None;
     lab.run(MS * 6_000);
     assert_eq!(lab.word(ios), "DTM_RECOVERED");
+}
+
+/// What the leader declared while a node was cut off, and what the node's hax makes of it that has
+/// begun anew since.
+#[test]
+fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive() {
+    let mut lab = Lab::with(2, |config| config.elect = config.node.as_ref() == "ssu1");
+    lab.run(MS * 2_500);
+    let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
+    let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
+    let session = leader[0]["Session"].as_str().expect("a session").to_owned();
+    lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    lab.run(MS * 2_000);
+    assert!(lab.view(0).leads);
+    let (ios, other) = (lab.fid(1, "ios"), lab.fid(1, "confd"));
+    lab.nodes[1].fault = Some(Fault::Hangs);
+    lab.alive(1, false);
+    lab.run(MS * 1_000);
+    assert_eq!(lab.word(ios), "STOPPED");
+    lab.nodes[1].fault = None;
+    lab.restart(1, |_| {});
+    lab.alive(1, true);
+    lab.run(MS * 2_000);
+    // It may be of a life that ended with the node: nobody has heard of it since.
+    assert_eq!(lab.word(ios), "STOPPED");
+    lab.link(1, ios);
+    lab.run(MS * 50);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED", "it speaks, and it did not begin");
+    assert_eq!(lab.word(other), "STOPPED", "the other one is silent");
+    // That one begins anew: what it said in its last life is nothing now.
+    lab.ask(1, other, true, 7);
+    lab.run(MS * 1_500);
+    lab.check(1, other, "warning");
+    lab.run(MS * 800);
+    lab.check(1, other, "passing");
+    lab.run(MS * 800);
+    assert_eq!(lab.word(other), "STOPPED");
 }

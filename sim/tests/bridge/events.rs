@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hax_core::base::fact::FactKind;
+use hax_core::base::fid::Fid;
+use hax_core::base::id::MsgId;
 use hax_core::ha::message::Body;
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
@@ -182,4 +184,68 @@ fn devices_keep_what_is_worse_than_their_process() {
     lab.event(0, ios, ProcessEventKind::DtmRecovered);
     assert_eq!(lab.state_in(&sdev), "failed");
     assert_eq!(lab.saw(0, FactKind::DevicesSet), 1);
+}
+
+/// The keys of the devices of a process.
+fn sdevs(lab: &mut Lab, process: Fid) -> Vec<String> {
+    let (_, body) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+    let keys: Vec<String> = serde_json::from_str(&body).expect("keys");
+    let at = format!("processes/{process}");
+    keys.into_iter().filter(|key| key.contains(&at) && key.contains("/sdevs/")).collect()
+}
+
+/// Somebody else writes the state of an object.
+fn write_state(lab: &mut Lab, key: &str, state: &str) {
+    let value = lab.kv(key).expect("the key");
+    let mut value: serde_json::Value = serde_json::from_str(&value).expect("JSON");
+    value["state"] = state.into();
+    let (status, _) = lab.consul("PUT", &format!("/v1/kv/{key}"), &value.to_string());
+    assert_eq!(status, 200);
+}
+
+/// What Motr says of these devices.
+fn set(lab: &mut Lab, process: Fid, notes: Vec<Note>) -> MsgId {
+    let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
+    lab.say(0, process, Body::Nvec(Box::new(nvec)))
+}
+
+/// The copy of the configuration is behind, so that what is to be written looks as if it were so.
+#[test]
+fn what_holds_already_is_so_in_consul_and_not_only_in_our_copy() {
+    let mut lab = Lab::with(1, |config| config.time.reread = Duration::from_secs(2));
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    lab.run(MS * 2_500);
+    let sdevs = sdevs(&mut lab, ios);
+    let fid = |key: &str| key.rsplit('/').next().expect("a fid").parse().expect("a fid");
+    // Our copy has the first change, and looks again in two seconds only.
+    write_state(&mut lab, &sdevs[0], "failed");
+    lab.run(MS * 10);
+    write_state(&mut lab, &sdevs[0], "online");
+    write_state(&mut lab, &sdevs[1], "offline");
+    let note = Note { fid: fid(&sdevs[0]), state: ObjectState::Repair };
+    let msg = set(&mut lab, ios, vec![note]);
+    lab.run(MS * 50);
+    assert!(lab.nodes[0].acks.contains(&msg));
+    assert_eq!(lab.state_in(&sdevs[0]), "failed", "it was acknowledged");
+    // Somebody says that all is well, which is what our copy has of the second.
+    let msg = lab.event(0, ios, ProcessEventKind::DtmRecovered);
+    lab.run(MS * 50);
+    assert!(lab.nodes[0].acks.contains(&msg));
+    assert_eq!(lab.state_in(&sdevs[1]), "online");
+}
+
+#[test]
+fn two_notes_about_one_device_are_one_write() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    let sdevs = sdevs(&mut lab, ios);
+    let fid = sdevs[0].rsplit('/').next().expect("a fid").parse().expect("a fid");
+    let note = |state| Note { fid, state };
+    let msg = set(&mut lab, ios, vec![note(ObjectState::Rebalance), note(ObjectState::Repair)]);
+    lab.run(MS * 50);
+    assert!(lab.nodes[0].acks.contains(&msg));
+    assert_eq!(lab.state_in(&sdevs[0]), "failed");
+    assert_eq!(lab.saw(0, FactKind::WriteConflict), 0);
 }

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Hangs,
     /// Does what it is asked and says nothing.
     Loses,
+    /// Something in between takes the index out of its answers, and what should wait comes at once.
+    NoIndex,
 }
 
 pub(crate) struct Lab {
@@ -115,14 +117,15 @@ impl Lab {
         Fid::process(found.id.parse().expect("a key"))
     }
 
-    /// One bridge dies and another begins in its place.
+    /// One bridge dies and another begins in its place, with the same Consul.
     pub(crate) fn restart(&mut self, node: usize, configure: impl Fn(&mut Config)) {
         self.asked.retain(|_, (n, _)| *n != node);
         let name = self.cluster.catalog[node].name.clone();
         let mut config = Config::new(self.fid(node, "hax"), &name, 100);
         config.elect = false;
         configure(&mut config);
-        self.nodes[node] = Host::new(config);
+        let fault = self.nodes[node].fault;
+        self.nodes[node] = Host { fault, ..Host::new(config) };
         self.input(node, Input::Tick);
     }
 
@@ -210,16 +213,20 @@ impl Lab {
                 self.input(node, Input::Consul(Reply { id: call.id, result: Ok(answer) }));
                 return;
             }
-            Some(Fault::Loses) | None => {}
+            Some(Fault::Loses | Fault::NoIndex) | None => {}
         }
-        let loses = host.fault.is_some();
+        let loses = host.fault == Some(Fault::Loses);
+        let target = match host.fault {
+            Some(Fault::NoIndex) => call.target.replace("index=", "x="),
+            _ => call.target,
+        };
         self.requests += 1;
         let method = match call.method {
             Method::Get => "GET",
             Method::Put => "PUT",
             Method::Delete => "DELETE",
         };
-        let mut request = consul::Request::new(self.requests, method, &call.target, call.body);
+        let mut request = consul::Request::new(self.requests, method, &target, call.body);
         request.agent = node;
         if !loses {
             self.asked.insert(self.requests, (node, call.id));
@@ -247,7 +254,8 @@ impl Lab {
         for output in out {
             let consul::Output::Response(response) = output else { continue };
             let Some((node, id)) = self.asked.remove(&response.id) else { continue };
-            let index = response.index().unwrap_or(0);
+            let hidden = self.nodes[node].fault == Some(Fault::NoIndex);
+            let index = response.index().filter(|_| !hidden).unwrap_or(0);
             let answer = Answer { status: response.status, index, body: response.body };
             self.input(node, Input::Consul(Reply { id, result: Ok(answer) }));
         }

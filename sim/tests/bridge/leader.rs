@@ -13,13 +13,15 @@ fn elect(config: &mut hax_core::base::config::Config) {
     config.elect = true;
 }
 
-/// Takes the lock away from whoever the configuration came with.
+/// Takes the lock away from whoever the configuration came with. Where the hax of his node has ended his
+/// session already, the lock is delayed.
 fn free(lab: &mut Lab) {
     let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
     let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
     if let Some(session) = leader[0]["Session"].as_str() {
         lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
     }
+    lab.run(MS * 2_000);
 }
 
 fn leads(lab: &Lab) -> Vec<usize> {
@@ -132,4 +134,28 @@ fn a_lock_that_was_won_and_lost_between_two_looks_is_not_believed_in() {
         let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
         assert!(leader.contains("Session"), "{leader}");
     }
+}
+
+#[test]
+fn answers_without_an_index_are_asked_for_less_and_less_often() {
+    let mut lab = Lab::with(1, elect);
+    lab.nodes[0].fault = Some(Fault::NoIndex);
+    // What it waits for is answered once as it was asked; all that follows comes at once.
+    free(&mut lab);
+    let before = lab.nodes[0].targets.len();
+    lab.run(MS * 10_000);
+    let asked = lab.nodes[0].targets[before..].iter();
+    let watches = asked.filter(|(_, target)| target.starts_with("/v1/kv/leader?")).count();
+    assert!((2..20).contains(&watches), "{watches} in 10 s");
+}
+
+/// hare's bootstrap has left the lock with a session of the first node's, and its checks pass on.
+#[test]
+fn the_lock_that_the_old_daemon_of_this_node_holds_is_taken_over() {
+    let mut lab = Lab::with(2, elect);
+    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
+    // That session's lock delay is 2 s.
+    lab.run(MS * 4_000);
+    assert_eq!(leads(&lab).len(), 1);
+    assert_eq!(lab.saw(0, FactKind::LeaderStale), 1);
 }

@@ -5,6 +5,7 @@ mod defects;
 mod entrypoints;
 mod events;
 mod lab;
+mod lanes;
 mod leader;
 mod questions;
 mod queue;

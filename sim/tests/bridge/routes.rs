@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hax_core::base::fact::FactKind;
 use hax_core::ha::note::ObjectState;
 use serde_json::Value;
 
@@ -172,7 +173,7 @@ fn what_is_posted_as_newer_than_consul_is_not_believed() {
     let told = lab.take_told(0, link, ios);
     assert_eq!(told, [ObjectState::Transient, ObjectState::Online]);
     assert_eq!(lab.word(ios), "DTM_RECOVERED", "nobody is declared dead for it");
-    assert_eq!(lab.saw(0, hax_core::base::fact::FactKind::PostDistrusted), 1);
+    assert_eq!(lab.saw(0, FactKind::PostDistrusted), 1);
     // And what is true is taken again.
     lab.check(0, ios, "critical");
     lab.run(MS * 500);
@@ -201,4 +202,25 @@ fn posted_checks_are_bounded() {
     let (_, status) = get(&mut lab, "/status");
     let health = status["replicas"][2]["entries"].as_u64().expect("a number");
     assert!(health < 100, "{health} checks are kept");
+}
+
+/// Blocking queries do not tell a Consul that hangs from one that has nothing new; whoever waits does.
+#[test]
+fn a_consul_that_hangs_is_noticed_by_the_next_call() {
+    let mut lab = Lab::new(1);
+    let process = lab.fid(0, "ios");
+    lab.run(MS * 2_000);
+    assert_eq!(get(&mut lab, "/readyz").0, 200);
+    lab.nodes[0].fault = Some(Fault::Hangs);
+    lab.ask(0, process, false, 1);
+    lab.run(MS * 2_000);
+    let (status, body) = get(&mut lab, "/readyz");
+    assert_eq!((status, &body["waits_for"][0]), (503, &"consul".into()));
+    assert_eq!(get(&mut lab, "/status").1["consul"]["answers"], false);
+    lab.nodes[0].fault = None;
+    let backs = lab.saw(0, FactKind::ConsulBack);
+    lab.ask(0, process, false, 1);
+    lab.run(MS * 100);
+    assert_eq!(get(&mut lab, "/readyz").0, 200);
+    assert_eq!(lab.saw(0, FactKind::ConsulBack), backs + 1);
 }

@@ -1,9 +1,11 @@
 //! hax end to end: a real Consul, a real hax, peers over real sockets, and beside every figure a
-//! ceiling from the same run. `--json` prints one object, `--quick` takes less of everything.
+//! ceiling from the same run. `--json` prints one object, `--quick` takes less of everything, `--lean`
+//! compares the light build with hax instead.
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 
 mod ceiling;
 mod http;
+mod lean;
 mod peer;
 mod rows;
 mod storm;
@@ -73,11 +75,16 @@ fn main() -> anyhow::Result<()> {
         });
     }
     let (json, quick) = (has(&args, "--json"), has(&args, "--quick"));
-    if let Some(unknown) = args.iter().find(|arg| !["--json", "--quick"].contains(&arg.as_str())) {
-        anyhow::bail!("{unknown}: there are --json and --quick");
+    let known = ["--json", "--quick", "--lean"];
+    if let Some(unknown) = args.iter().find(|arg| !known.contains(&arg.as_str())) {
+        anyhow::bail!("{unknown}: there are {}", known.join(", "));
     }
-    world::build()?;
-    let rows = local.block_on(&rt, rows::all(quick))?;
+    let rows = if has(&args, "--lean") {
+        local.block_on(&rt, lean::rows(quick))?
+    } else {
+        world::build()?;
+        local.block_on(&rt, rows::all(quick))?
+    };
     if json {
         let rows = rows.iter().map(|row| (row.name.to_owned(), row.json()));
         println!("{:#}", Value::Object(rows.collect()));

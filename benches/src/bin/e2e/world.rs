@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,8 +50,17 @@ impl World {
 
     /// hax on the first node, ready, and how long that took.
     pub(crate) async fn hax(&self, flags: &[&str]) -> anyhow::Result<(Program, Duration)> {
+        self.start(&hax()?, flags).await
+    }
+
+    /// The same with this program.
+    pub(crate) async fn start(
+        &self,
+        program: &Path,
+        flags: &[&str],
+    ) -> anyhow::Result<(Program, Duration)> {
         let (motr, http) = (local(), local());
-        let mut command = Command::new(hax()?);
+        let mut command = Command::new(program);
         command.args(["run", "--no-elect", "--node", "ssu1"]);
         command.args(["--consul", &format!("http://{}", self.consul.address())]);
         command.args(["--motr-endpoint", &format!("inet:stream:127.0.0.1@{}", motr.port())]);
@@ -62,7 +71,8 @@ impl World {
             }
         }
         // Its log lines are part of what it costs.
-        let log = std::env::temp_dir().join("hax-e2e.log");
+        let name = program.file_name().unwrap_or_default().display();
+        let log = std::env::temp_dir().join(format!("{name}-e2e.log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
         let began = clock();
         let program = Program { child: command.spawn().context("starting hax")?, motr, http };
@@ -126,10 +136,25 @@ impl Program {
 
     /// Resident memory in MiB.
     pub(crate) fn rss(&self) -> anyhow::Result<f64> {
+        Ok(self.status("VmRSS:")? / 1024.0)
+    }
+
+    /// The most that it ever was.
+    pub(crate) fn peak(&self) -> anyhow::Result<f64> {
+        Ok(self.status("VmHWM:")? / 1024.0)
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> anyhow::Result<f64> {
+        self.status("Threads:")
+    }
+
+    /// A number of Linux's status of the process.
+    fn status(&self, name: &'static str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-        Ok(kib.context("VmRSS")? / 1024.0)
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        number.context(name)
     }
 }
 
@@ -141,15 +166,17 @@ fn hax() -> anyhow::Result<PathBuf> {
 
 /// Builds it, so that what is measured is what is in the tree.
 pub(crate) fn build() -> anyhow::Result<()> {
+    let release: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
+    cargo(&[release, &["-p", "hax-tokio", "--bin", "hax"]].concat())
+}
+
+/// Builds something of this workspace.
+pub(crate) fn cargo(args: &[&str]) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).arg("build");
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    let status = command.args(["-q", "-p", "hax-tokio", "--bin", "hax"]).status()?;
-    if !status.success() {
-        bail!("hax does not build");
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).args(["build", "-q"]);
+    if !command.args(args).status()?.success() {
+        bail!("cargo build {} fails", args.join(" "));
     }
     Ok(())
 }

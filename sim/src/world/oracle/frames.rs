@@ -293,6 +293,21 @@ impl Frames {
     }
 }
 
+/// Whether a machine may write this: one frame, whose requests have their numbers.
+pub(crate) fn is_a_frame(bytes: &Bytes) -> Result<(), Violation> {
+    let requests = items(bytes)?.1.into_iter().filter(|item| !item.fop.is_reply());
+    requests.map(|item| item.header).try_for_each(|header| request_has_xids(&header))
+}
+
+/// Whether a hax may write this, whoever reads it.
+pub(crate) fn is_bearable(bytes: &Bytes) -> Result<(), Violation> {
+    is_a_frame(bytes)?;
+    items(bytes)?.1.iter().try_for_each(|item| match &item.fop {
+        Fop::LinkMsg(msg) => bearable(msg),
+        _ => Ok(()),
+    })
+}
+
 /// A frame's header and items.
 fn items(bytes: &Bytes) -> Result<(Header, Vec<Item>), Violation> {
     let rule = "what is written is one whole frame";

@@ -7,7 +7,7 @@ use hax_core::wire;
 
 use super::{Violation, broken};
 
-pub(super) fn deadline_is_later(now: u64, next: Next) -> Result<(), Violation> {
+pub(crate) fn deadline_is_later(now: u64, next: Next) -> Result<(), Violation> {
     match next {
         Next::WaitUntil { at, why } if at.as_micros() <= now => {
             broken("the next deadline is later", format!("{why} is due at {at}"))
@@ -16,7 +16,7 @@ pub(super) fn deadline_is_later(now: u64, next: Next) -> Result<(), Violation> {
     }
 }
 
-pub(super) fn nothing_follows_exit(next: Next, out: &[Output]) -> Result<(), Violation> {
+pub(crate) fn nothing_follows_exit(next: Next, out: &[Output]) -> Result<(), Violation> {
     if next == Next::Exit && out.is_empty() {
         return Ok(());
     }
@@ -36,8 +36,7 @@ pub(super) fn view_is_within(config: &node::Config, view: View) -> Result<(), Vi
     if within { Ok(()) } else { broken("a bridge keeps to its limits", format!("{view:?}")) }
 }
 
-pub(super) fn wire_is_within(config: &node::Config, view: &wire::View) -> Result<(), Violation> {
-    let limit = &config.wire;
+pub(crate) fn wire_is_within(limit: &wire::Config, view: &wire::View) -> Result<(), Violation> {
     let link_is_within = |link: &wire::endpoint::LinkView| {
         link.queued <= limit.queue_max && link.unacked <= limit.unacked_max
     };

@@ -27,8 +27,10 @@ use calls::Calls;
 use ends::Ends;
 use entries::Entries;
 use frames::Frames;
+pub(crate) use frames::{is_a_frame, is_bearable};
 use kv::Kv;
 use lanes::Lanes;
+pub(crate) use limits::{deadline_is_later, nothing_follows_exit, wire_is_within};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +54,7 @@ pub(super) struct People {
 
 /// The rules that hold for one life of one hax, whatever surrounds it.
 #[derive(Debug)]
-pub(super) struct Alone {
+pub(crate) struct Alone {
     config: node::Config,
     calls: Calls,
     entries: Entries,
@@ -61,7 +63,7 @@ pub(super) struct Alone {
 }
 
 impl Alone {
-    pub(super) fn new(config: &node::Config) -> Self {
+    pub(crate) fn new(config: &node::Config) -> Self {
         Self {
             config: config.clone(),
             calls: Calls::default(),
@@ -72,7 +74,7 @@ impl Alone {
     }
 
     /// It took an input; this came of it.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         now: u64,
         request: Option<HttpId>,
@@ -81,11 +83,11 @@ impl Alone {
         machine: &Node,
     ) -> Result<(), Violation> {
         let Self { config, calls, .. } = self;
-        limits::deadline_is_later(now, next)?;
+        deadline_is_later(now, next)?;
         limits::view_is_within(config, machine.view())?;
         self.steps += 1;
         if self.steps.is_multiple_of(64) {
-            limits::wire_is_within(config, &machine.wire())?;
+            wire_is_within(&config.wire, &machine.wire())?;
         }
         if let Some(id) = request {
             calls.asked(id);
@@ -101,12 +103,12 @@ impl Alone {
         Ok(())
     }
 
-    pub(super) fn fact(&mut self, now: u64, fact: &Fact) -> Result<(), Violation> {
+    pub(crate) fn fact(&mut self, now: u64, fact: &Fact) -> Result<(), Violation> {
         self.entries.fact(&self.config, now, fact)?;
         self.ends.fact(fact)
     }
 
-    pub(super) fn replied(&mut self, call: CallId) {
+    pub(crate) fn replied(&mut self, call: CallId) {
         self.calls.replied(call);
     }
 
@@ -184,7 +186,7 @@ impl Oracle {
     }
 
     pub(super) fn after_exit(&mut self, next: Next, out: &[Output]) {
-        let result = limits::nothing_follows_exit(next, out);
+        let result = nothing_follows_exit(next, out);
         self.check(result);
     }
 

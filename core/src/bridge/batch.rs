@@ -1,0 +1,84 @@
+//! One transaction of several lanes' work, within Consul's limits (Consul API: Transactions).
+
+use alloc::vec::Vec;
+
+use super::lanes::Key;
+use super::ops::Op;
+use super::queue::Queue;
+use super::work::{Plan, What, Work};
+use crate::base::config::Limits;
+use crate::base::fid::Fid;
+use crate::base::time::Wall;
+use crate::model::states::ProcessWord;
+
+/// A transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) parts: Vec<Part>,
+    /// Each operation and whose it is; the queue's and the lock's check are nobody's.
+    pub(crate) ops: Vec<(Op, Option<Key>)>,
+    /// What old daemons are told with it.
+    told: Vec<(Fid, ProcessWord)>,
+    bytes: usize,
+    as_leader: bool,
+}
+
+/// What one lane has in a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) key: Key,
+    /// It completes the lane's first work.
+    pub(crate) last: bool,
+    pub(crate) restart: bool,
+}
+
+impl Batch {
+    /// Takes a lane's first work, or as much of it as a transaction holds if it is the only one.
+    /// Returns whether it was taken.
+    pub(crate) fn take(&mut self, limit: &Limits, key: Key, work: &Work, plan: Plan) -> bool {
+        let Plan { mut first, last, told, restart } = plan;
+        // A write would refuse whatever else the transaction has about its key.
+        let meet = |a: &Op, b: &Op| a.key == b.key && !(a.is_check() && b.is_check());
+        let mut own = first.iter().chain(&last);
+        if own.any(|op| self.ops.iter().any(|(other, _)| meet(op, other))) {
+            return false;
+        }
+        // The lock's check, the queue's counter and its entries come on top.
+        let spare = limit.transaction_ops.saturating_sub(3 + self.told.len());
+        let taken = self.bytes + self.told.len() * 512 + 1024;
+        let room = limit.transaction_bytes.saturating_sub(taken);
+        let size = first.iter().chain(&last).map(Op::len).sum::<usize>();
+        let whole = self.ops.len() + first.len() + last.len() <= spare && size <= room;
+        if whole {
+            self.told.extend(told.map(|word| (key.process(), word)));
+            first.extend(last);
+        } else if self.ops.is_empty() && !first.is_empty() {
+            first.truncate(fitting(&first, spare, room));
+        } else {
+            return false;
+        }
+        self.bytes += first.iter().map(Op::len).sum::<usize>();
+        self.as_leader |= matches!(work.what, What::Died { as_leader: true });
+        self.ops.extend(first.into_iter().map(|op| (op, Some(key))));
+        self.parts.push(Part { key, last: whole, restart });
+        true
+    }
+
+    /// Adds what is nobody's: the lock's check, if any of it is the leader's, and the queue's entries.
+    pub(crate) fn close(&mut self, leads: Option<&str>, queue: &Queue, now: Wall) {
+        let check = leads.filter(|_| self.as_leader).map(Op::leads);
+        let entries = queue.append(&self.told, now);
+        self.ops.extend(check.into_iter().chain(entries).map(|op| (op, None)));
+    }
+
+    /// Entries of the broadcast queue in it.
+    pub(crate) fn appended(&self) -> u64 {
+        u64::try_from(self.told.len()).unwrap_or(u64::MAX)
+    }
+}
+
+/// How many of these a transaction holds: more than it holds is written in parts, what follows first.
+fn fitting(ops: &[Op], most: usize, mut room: usize) -> usize {
+    let fits = |op: &&Op| room.checked_sub(op.len()).map(|rest| room = rest).is_some();
+    ops.iter().take(most).take_while(fits).count().max(1)
+}

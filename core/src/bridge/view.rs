@@ -1,0 +1,57 @@
+//! What the bridge believes, in numbers: for gauges, `/readyz`, systemd and tests.
+
+use super::Parts;
+use crate::base::time::Instant;
+
+/// What the bridge believes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// All that it needs is there.
+    pub ready: bool,
+    /// It stops.
+    pub stopping: bool,
+    /// A message demanded the stop.
+    pub unexpected: bool,
+    /// The stop took too long; what was not written is left to its senders.
+    pub timed_out: bool,
+    /// HA links.
+    pub links: usize,
+    /// Processes with events that Consul does not hold yet.
+    pub lanes: usize,
+    /// Entrypoint requests that wait.
+    pub entries: usize,
+    /// Questions for states that wait.
+    pub questions: usize,
+    /// Calls to Consul in flight.
+    pub calls: usize,
+    /// This node leads.
+    pub leads: bool,
+    /// Consul answers.
+    pub consul: bool,
+}
+
+impl View {
+    /// Whether whoever asks is served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready && self.consul && !self.stopping
+    }
+}
+
+impl Parts {
+    pub(super) fn view(&self, calls: usize, now: Instant) -> View {
+        View {
+            calls,
+            leads: self.leader.session(now).is_some(),
+            consul: self.tables.consul_answers(),
+            ready: self.ready,
+            stopping: self.stopping(),
+            unexpected: self.unexpected,
+            timed_out: self.timed_out,
+            links: self.links.len(),
+            lanes: self.lanes.len(),
+            entries: self.entrypoints.len(),
+            questions: self.questions.len(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Whom health contradicts: processes that say they live and fail their checks, and processes that
+//! were declared stopped and pass them (`hax.md` 1.12). What is done about it: `bridge/verdicts.rs`.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::cluster::Cluster;
+use super::health::Verdict;
+use super::states::ProcessWord;
+use crate::base::fid::Fid;
+use crate::ha::process::{ProcessEventKind, ProcessType};
+
+/// The processes that are judged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Judged {
+    /// Health says that they are dead, and `processes/<fid>` does not.
+    dead: BTreeSet<Fid>,
+    /// Health says that they live, and `processes/<fid>` does not, though they never said so.
+    alive: BTreeSet<Fid>,
+    /// They were seen alive since we began.
+    seen: BTreeSet<Fid>,
+}
+
+impl Cluster {
+    /// The processes that health says are dead and whose word does not.
+    pub fn dead(&self) -> impl Iterator<Item = Fid> {
+        self.judged.dead.iter().copied()
+    }
+
+    /// Whether `process` is among the [dead](Self::dead).
+    #[must_use]
+    pub fn is_dead(&self, process: Fid) -> bool {
+        self.judged.dead.contains(&process)
+    }
+
+    /// The processes that were declared stopped and, as health says, live.
+    pub fn alive(&self) -> impl Iterator<Item = Fid> {
+        self.judged.alive.iter().copied()
+    }
+
+    /// Whether the word of a process was that of a living one at any time since we began.
+    #[must_use]
+    pub fn was_seen_alive(&self, process: Fid) -> bool {
+        self.judged.seen.contains(&process)
+    }
+
+    /// What a process [alive](Self::alive) said before it was declared stopped.
+    #[must_use]
+    pub fn revived(&self, process: Fid) -> Option<ProcessWord> {
+        let alive = self.judged.alive.contains(&process);
+        let word = self.word(process).0.filter(|_| alive)?;
+        Some(ProcessWord::said(word.was?, word.kind))
+    }
+
+    /// Judges all processes anew.
+    pub(super) fn judge_all(&mut self) {
+        let processes = || self.conf().processes().map(|(process, _)| process);
+        let dead = processes().filter(|process| self.judges_dead(*process)).collect();
+        let alive = processes().filter(|process| self.judges_alive(*process)).collect();
+        let seen = processes().filter(|process| self.lives_by_its_word(*process));
+        let seen: Vec<Fid> = seen.collect();
+        self.judged.dead = dead;
+        self.judged.alive = alive;
+        self.judged.seen.extend(seen);
+    }
+
+    /// Judges one process anew.
+    pub(super) fn judge(&mut self, process: Fid) {
+        let (dead, alive) = (self.judges_dead(process), self.judges_alive(process));
+        let put = |set: &mut BTreeSet<Fid>, is: bool| match is {
+            true => set.insert(process),
+            false => set.remove(&process),
+        };
+        put(&mut self.judged.dead, dead);
+        put(&mut self.judged.alive, alive);
+        if self.lives_by_its_word(process) {
+            self.judged.seen.insert(process);
+        }
+    }
+
+    fn lives_by_its_word(&self, process: Fid) -> bool {
+        self.word(process).0.is_some_and(|word| {
+            word.state != ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs
+        })
+    }
+
+    /// Whether health contradicts the word of a process that says it lives. A check that has been
+    /// failing since before the word says nothing: the process has just begun, and its check has
+    /// not passed yet.
+    fn judges_dead(&self, process: Fid) -> bool {
+        let since = || self.health().failing_since(process, self.conf().host_of(process));
+        !self.is_me(process)
+            && self.lives_by_its_word(process)
+            && since().is_some_and(|since| since > self.word(process).1)
+    }
+
+    /// Whether health contradicts that a process has stopped, which it did not say itself: its
+    /// checks failed for a while and pass again.
+    fn judges_alive(&self, process: Fid) -> bool {
+        let verdict = || self.health().verdict(process, self.conf().host_of(process));
+        self.word(process).0.is_some_and(|word| word.was.is_some()) && verdict() == Verdict::Passing
+    }
+}

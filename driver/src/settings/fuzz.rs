@@ -1,0 +1,29 @@
+//! What a fuzzer does with a configuration file.
+
+use super::Settings;
+use crate::cli::Flags;
+
+/// Reads `data` as a configuration file. What is understood is printed, and what is printed is a file
+/// that says the same. Nothing is read of this machine: what names secrets is forgotten.
+///
+/// # Panics
+///
+/// If that does not hold: `fuzz/` hands it what libFuzzer invents, a test what was found worth keeping.
+pub fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let settings = match read(text) {
+        Ok(settings) => settings,
+        Err(why) => return assert!(!why.is_empty(), "an error has words"),
+    };
+    let again = read(&settings.to_string());
+    assert!(again.as_ref() == Ok(&settings), "{again:?} was {settings}");
+}
+
+fn read(text: &str) -> Result<Settings, String> {
+    let mut file: Flags = toml::from_str(text).map_err(|why| why.to_string())?;
+    for path in [&mut file.consul_token_file, &mut file.consul_auth_file, &mut file.http_token_file]
+    {
+        *path = None;
+    }
+    Settings::merge(Flags::default(), file, |_| None).map_err(|why| why.to_string())
+}

@@ -1,0 +1,167 @@
+//! `hax run --journal` beside a real Consul and a Motr process: what a life has written replays as that
+//! life was, whether it was stopped or killed.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+mod daemon;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use common::certs::directory;
+use common::hax;
+use daemon::{Hax, LIMIT, Place, until};
+use hax_core::base::fact::{FactKind, Level};
+use hax_core::journal::Bad;
+use hax_sim::cluster::{Cluster, Endpoints, Shape};
+use hax_sim::real::client;
+use hax_sim::real::{Options, RealConsul, available};
+use hax_sim::world::replay::{Replayed, replay};
+
+const MASTER: &str = "6e4c2f0a-0000-4000-8000-00000000000a";
+const BEARER: &str = "nobody-may-read-this";
+
+/// A Consul that wants a token, and a hax that wants one too.
+struct World {
+    _consul: RealConsul,
+    place: Place,
+    journal: PathBuf,
+    flags: Vec<String>,
+}
+
+impl World {
+    fn new() -> Option<Self> {
+        if !available() {
+            return None;
+        }
+        let options = Options { master_token: Some(MASTER.into()), ..Options::new("ssu1") };
+        let consul = RealConsul::start(options).unwrap();
+        let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
+        consul.load_cluster(&Cluster::generate(&shape)).unwrap();
+        let (place, dir) = (Place::new(), directory());
+        let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("consul.token"), MASTER).unwrap();
+        std::fs::write(path("http.token"), BEARER).unwrap();
+        let mut flags = place.flags(consul.http_addr);
+        flags.retain(|flag| flag != "--no-elect");
+        for (flag, name) in [
+            ("--consul-token-file", "consul.token"),
+            ("--http-token-file", "http.token"),
+            ("--journal", "journal"),
+        ] {
+            flags.extend([flag.to_owned(), path(name)]);
+        }
+        Some(Self { _consul: consul, place, journal: path("journal").into(), flags })
+    }
+
+    /// A life of hax with something of all that can come in, as far as a process's second event.
+    fn live(&self) -> (Hax, daemon::Ham) {
+        let hax = Hax::start(&self.flags);
+        self.place.ready();
+        let mut ham = self.place.ham(2);
+        ham.entrypoint();
+        ham.say("process starting");
+        ham.say("process started");
+        assert_eq!((ham.delivered(), ham.delivered()), (0, 1));
+        let bearer = format!("Authorization: Bearer {BEARER}\r\n");
+        for (method, target, status) in [("GET", "/status", 200), ("POST", "/nowhere", 404)] {
+            let to = self.place.http();
+            let reply = client::request_with(to, LIMIT, &bearer, method, target, b"[]");
+            assert_eq!(reply.unwrap().status, status);
+        }
+        (hax, ham)
+    }
+}
+
+/// The facts that a life has logged since its journal began.
+fn logged(hax: &Hax) -> Vec<String> {
+    let log = hax.log();
+    let begins = |line: &serde_json::Value| {
+        line["message"].as_str().is_some_and(|text| text.contains("written to the journal"))
+    };
+    let begun = log.iter().position(begins).expect("the journal is said to begin");
+    let facts = log[begun..].iter().filter_map(|line| {
+        Some(format!("[{}] {}", line["fact"].as_str()?, line["message"].as_str()?))
+    });
+    facts.collect()
+}
+
+fn replayed(journal: &Path) -> Replayed {
+    let replayed = replay(&std::fs::read(journal).unwrap(), usize::MAX).unwrap();
+    assert_eq!(replayed.violation, None);
+    replayed
+}
+
+/// The facts of a replay, as far as they are logged.
+fn facts(replayed: &Replayed) -> Vec<String> {
+    let facts = replayed.lines.iter().filter_map(|line| line.split_once("-> ["));
+    let facts = facts.map(|(_, fact)| format!("[{fact}"));
+    let quiet = |fact: &String| {
+        let kind = fact[1..].split(']').next().unwrap();
+        let kind = FactKind::ALL.iter().find(|known| known.name() == kind);
+        kind.unwrap().level() == Level::Trace
+    };
+    facts.filter(|fact| !quiet(fact)).collect()
+}
+
+fn contains(facts: &[String], kind: &str) -> bool {
+    facts.iter().any(|fact| fact.starts_with(&format!("[{kind}]")))
+}
+
+#[test]
+fn a_life_that_was_stopped_replays_to_its_end() {
+    let Some(world) = World::new() else { return };
+    let (mut hax, ham) = world.live();
+    assert_eq!(hax.stop(), Some(0));
+    drop(ham);
+    let whole = replayed(&world.journal);
+    assert_eq!(whole.bad, None);
+    let facts = facts(&whole);
+    for kind in ["LinkUp", "ProcessCommitted", "HttpRefused", "LeaderStands", "Stopped"] {
+        assert!(contains(&facts, kind), "{kind}: {facts:#?}");
+    }
+    assert_eq!(facts, logged(&hax));
+
+    let bytes = std::fs::read(&world.journal).unwrap();
+    for secret in [MASTER, BEARER] {
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
+    }
+    let mode = std::fs::metadata(&world.journal).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "only its owner may read it");
+}
+
+#[test]
+fn a_life_that_was_killed_replays_as_far_as_it_was_written() {
+    let Some(world) = World::new() else { return };
+    let (mut hax, ham) = world.live();
+    until("the last request is written", || {
+        contains(&facts(&replayed(&world.journal)), "HttpRefused")
+    });
+    hax.kill();
+    drop(ham);
+    let cut = replayed(&world.journal);
+    assert!(matches!(cut.bad, None | Some(Bad::CutOff)), "{:?}", cut.bad);
+    let (facts, logged) = (facts(&cut), logged(&hax));
+    assert!(contains(&facts, "ProcessCommitted") && contains(&facts, "HttpRefused"), "{facts:#?}");
+    // Either may have been behind by what happened last.
+    let both = facts.len().min(logged.len());
+    assert_eq!(facts[..both], logged[..both]);
+
+    // The next life does not touch it.
+    let before = std::fs::read(&world.journal).unwrap();
+    let (mut hax, ham) = world.live();
+    assert_eq!(hax.stop(), Some(0));
+    drop(ham);
+    assert_eq!(std::fs::read(&world.journal).unwrap(), before);
+    let second = replayed(&world.journal.with_extension("1"));
+    assert!(contains(&self::facts(&second), "Stopped"));
+}
+
+#[test]
+fn a_journal_that_cannot_be_had_keeps_nobody_from_his_work() {
+    let Some(mut world) = World::new() else { return };
+    *world.flags.last_mut().unwrap() = "/nonexistent/journal".into();
+    let hax = Hax::start(&world.flags);
+    world.place.ready();
+    hax.says(0, "JournalEnded", "cannot create /nonexistent/journal: No such file");
+}

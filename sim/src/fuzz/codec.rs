@@ -1,0 +1,92 @@
+//! The wire's codec.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hax_core::ha::message::Body;
+use hax_core::wire::fop::Fop;
+use hax_core::wire::frame::{End, Frames, HEADER, Header, PAYLOAD_MAX};
+use hax_core::wire::packet::{self, Item};
+
+use super::script::Script;
+
+/// Reads a stream of frames, then the bytes as a packet and as an item by themselves, for which no
+/// checksum must be guessed. What is understood is written, and is read again the same.
+///
+/// # Panics
+///
+/// If that does not hold.
+pub fn codec(data: &[u8]) {
+    let mut frames = Frames::default();
+    let mut used = 0;
+    // In two pieces, as TCP may have it.
+    for piece in [&data[..data.len() / 3], &data[data.len() / 3..]] {
+        frames.feed(Bytes::copy_from_slice(piece));
+        let whole = loop {
+            match frames.cut() {
+                Ok(Some((header, payload))) => {
+                    assert_eq!(payload.len(), header.size as usize);
+                    used += HEADER + payload.len();
+                    header_again(header);
+                    packet(&payload);
+                }
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        assert!(frames.held() <= HEADER + PAYLOAD_MAX, "it holds no more than one frame");
+        if !whole {
+            break;
+        }
+    }
+    assert!(used + frames.held() <= data.len());
+    packet(data);
+    if let Some(item) = Script(data).item() {
+        again(&[item]);
+    }
+}
+
+fn header_again(header: Header) {
+    let mut written = Vec::new();
+    header.encode(&mut written);
+    let raw = written.first_chunk::<HEADER>().expect("a header has its size");
+    assert_eq!((written.len(), Header::decode(raw)), (HEADER, Ok(header)));
+}
+
+fn packet(payload: &[u8]) {
+    let Ok(items) = packet::decode(payload) else { return };
+    let items: Result<Vec<Item>, _> = items.collect();
+    // One that grows when it is written canonically may not fit any more.
+    if let Ok(items) = items
+        && payload.len() <= PAYLOAD_MAX / 2
+    {
+        again(&items);
+    }
+}
+
+fn again(items: &[Item]) {
+    if !items.iter().all(is_kept_whole) {
+        return;
+    }
+    let frame = packet::encode(end(1), end(2), items);
+    let read = packet::decode(&frame[HEADER..]).expect("our own packet");
+    let read: Vec<Item> = read.collect::<Result<_, _>>().expect("our own items");
+    assert_eq!(read, items);
+    assert!(packet::encode(end(1), end(2), &read) == frame, "and are written the same");
+}
+
+/// Of an unknown operation, and of a message that is none, only the name is kept.
+fn is_kept_whole(item: &Item) -> bool {
+    match &item.fop {
+        Fop::Unknown { .. } => false,
+        Fop::LinkMsg(msg) => {
+            let body = msg.message.as_ref().map(|message| &message.body);
+            !matches!(body, Some(Body::Malformed { .. }))
+        }
+        _ => true,
+    }
+}
+
+fn end(host: u8) -> End {
+    End { addr: SocketAddr::from(([10, 0, 0, host], 22_001)), cookie: (u64::from(host == 2), 0) }
+}

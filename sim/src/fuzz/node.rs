@@ -1,0 +1,275 @@
+//! A node beside the Consul double: what it asks, what it is answered, and the rules that hold for it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hax_core::base::config;
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{CallId, HttpId};
+use hax_core::base::time::Next;
+use hax_core::consul::port::{Answer, Command, Method, Reply, Unanswered};
+use hax_core::http::port::{Request, Response};
+use hax_core::node::{self, Input, Node, Output};
+use hax_core::wire;
+
+use super::pair::holds;
+use super::script::Clock;
+use super::tcp::Who;
+use crate::cluster::{Agents, Cluster, Shape};
+use crate::consul::{self, Consul};
+use crate::world::oracle::{self, Alone};
+
+/// What a stop takes at most: the drain, and leave is taken.
+const STOP_WITHIN: u64 = 16_000_000;
+
+thread_local! {
+    /// Loading takes longer than many runs.
+    static LOADED: Consul = load();
+}
+
+fn load() -> Consul {
+    let mut consul = Consul::new("ssu1");
+    let cluster = Cluster::generate(&Shape::like_hare(1));
+    cluster.load_double(Clock::default().now(), &mut consul, "ssu1", Agents::One);
+    consul
+}
+
+/// A call in flight.
+struct Flight {
+    method: &'static str,
+    target: String,
+    body: Bytes,
+    /// When its time is over.
+    due: u64,
+    /// Consul has it, and lets it wait.
+    parked: bool,
+}
+
+/// A node and its Consul.
+pub(super) struct Host {
+    node: Node,
+    next: Next,
+    alone: Alone,
+    pub(super) consul: Consul,
+    consul_next: Next,
+    clock: Clock,
+    calls: BTreeMap<CallId, Flight>,
+    requests: u64,
+    responses: u64,
+}
+
+impl Host {
+    pub(super) fn new() -> Self {
+        let mut config = node::Config {
+            bridge: config::Config::new(Fid::process(0), "ssu1", 3),
+            wire: wire::Config::new(Who::Server.addr(), 7, 7),
+        };
+        config.bridge.limit.body_bytes = 20_000;
+        let mut host = Self {
+            alone: Alone::new(&config),
+            node: Node::new(config),
+            next: Next::Wait,
+            consul: LOADED.with(Clone::clone),
+            consul_next: Next::Wait,
+            clock: Clock::default(),
+            calls: BTreeMap::new(),
+            requests: 0,
+            responses: 0,
+        };
+        host.give(Input::Tick);
+        host
+    }
+
+    pub(super) fn has_exited(&self) -> bool {
+        self.next == Next::Exit
+    }
+
+    fn give(&mut self, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        if self.has_exited() {
+            return out;
+        }
+        let request = match &input {
+            Input::Http(request) => Some(request.id),
+            _ => None,
+        };
+        if let Input::Consul(Reply { id, .. }) = &input {
+            self.alone.replied(*id);
+        }
+        self.next = self.node.handle(self.clock.now(), input, &mut out);
+        holds(self.alone.step(self.clock.0, request, &out, self.next, &self.node));
+        for output in &out {
+            match output {
+                Output::Consul(Command::Call(call)) => {
+                    let method = match call.method {
+                        Method::Get => "GET",
+                        Method::Put => "PUT",
+                        Method::Delete => "DELETE",
+                    };
+                    let within = u64::try_from(call.within.as_micros()).expect("it is short");
+                    let (target, body) = (call.target.clone(), call.body.clone());
+                    let due = self.clock.0 + within;
+                    let flight = Flight { method, target, body, due, parked: false };
+                    self.calls.insert(call.id, flight);
+                }
+                Output::Consul(Command::Cancel(id)) => {
+                    self.calls.remove(id);
+                    self.consul.forget(id.0);
+                }
+                Output::Http(response) => {
+                    is_http(response);
+                    self.responses += 1;
+                }
+                Output::Fact(fact) => holds(self.alone.fact(self.clock.0, fact)),
+                Output::Net(_) => {}
+            }
+        }
+        out
+    }
+
+    /// Somebody asks something. What is refused changes nothing.
+    pub(super) fn request(&mut self, method: &str, target: &str, body: &[u8]) {
+        self.requests += 1;
+        let (method, target) = (method.into(), target.into());
+        let body = Bytes::copy_from_slice(body);
+        let id = HttpId(self.requests);
+        let out = self.give(Input::Http(Box::new(Request { id, method, target, body })));
+        let refused = out.iter().any(|output| match output {
+            Output::Http(response) => response.id == id && (400..500).contains(&response.status),
+            _ => false,
+        });
+        let inert = |output: &Output| matches!(output, Output::Http(_) | Output::Fact(_));
+        assert!(!refused || out.iter().all(inert), "what is refused changes nothing");
+    }
+
+    // ---- Consul ---------------------------------------------------------------------------------------
+
+    /// The calls that Consul does not have yet.
+    pub(super) fn calls(&self) -> Vec<CallId> {
+        self.calls.iter().filter(|(_, flight)| !flight.parked).map(|(id, _)| *id).collect()
+    }
+
+    /// What Consul says to a call now; nothing if it waits.
+    pub(super) fn truth(&mut self, id: CallId) -> Option<Answer> {
+        let flight = self.calls.get_mut(&id)?;
+        flight.parked = true;
+        let request =
+            consul::Request::new(id.0, flight.method, &flight.target, flight.body.clone());
+        let mut out = Vec::new();
+        self.consul_next = self.consul.handle(self.clock.now(), request, &mut out);
+        let mut own = None;
+        for (asked, answer) in answers(out) {
+            if asked == id {
+                own = Some(answer);
+            } else {
+                self.reply(asked, Ok(answer));
+            }
+        }
+        own
+    }
+
+    /// A call is answered.
+    pub(super) fn reply(&mut self, id: CallId, result: Result<Answer, Unanswered>) {
+        if self.calls.remove(&id).is_some() {
+            self.consul.forget(id.0);
+            self.give(Input::Consul(Reply { id, result }));
+        }
+    }
+
+    /// Consul has all calls, and says what it has to say.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..100 {
+            let calls = self.calls();
+            if calls.is_empty() {
+                break;
+            }
+            for id in calls {
+                if let Some(answer) = self.truth(id) {
+                    self.reply(id, Ok(answer));
+                }
+            }
+        }
+    }
+
+    /// Somebody else writes a key.
+    pub(super) fn write(&mut self, key: &str, value: &[u8]) {
+        // A request of nobody who waits for it.
+        let target = format!("/v1/kv/{key}");
+        let body = Bytes::copy_from_slice(value);
+        let request = consul::Request::new(u64::MAX, "PUT", &target, body);
+        let mut out = Vec::new();
+        self.consul_next = self.consul.handle(self.clock.now(), request, &mut out);
+        self.told(out);
+    }
+
+    fn told(&mut self, out: Vec<consul::Output>) {
+        for (id, answer) in answers(out) {
+            self.reply(id, Ok(answer));
+        }
+    }
+
+    // ---- time -----------------------------------------------------------------------------------------
+
+    /// Time passes, and what is due in it happens.
+    pub(super) fn pass(&mut self, us: u64) {
+        let end = self.clock.0 + us;
+        while !self.has_exited() {
+            let at = |next| match next {
+                Next::WaitUntil { at, .. } => at.as_micros(),
+                Next::Wait | Next::Exit => u64::MAX,
+            };
+            let overdue = self.calls.iter().map(|(id, flight)| (flight.due, *id)).min();
+            let due = overdue.map_or(u64::MAX, |(due, _)| due);
+            let (own, consul) = (at(self.next), at(self.consul_next));
+            let first = own.min(consul).min(due);
+            if first > end {
+                break;
+            }
+            self.clock.0 = self.clock.0.max(first);
+            if own == first {
+                self.give(Input::Tick);
+            } else if consul == first {
+                let mut out = Vec::new();
+                self.consul_next = self.consul.tick(self.clock.now(), &mut out);
+                self.told(out);
+            } else if let Some((_, id)) = overdue {
+                self.reply(id, Err(Unanswered::TimedOut));
+            }
+        }
+        self.clock.0 = end;
+    }
+
+    /// A stop ends in time, whatever Consul does, and nobody is left without a response.
+    pub(super) fn stop(mut self) {
+        self.give(Input::Stop);
+        self.pass(STOP_WITHIN);
+        assert!(self.has_exited(), "a stop ends in time");
+        assert_eq!(self.responses, self.requests, "each request has a response");
+        let mut out = Vec::new();
+        let again = self.node.handle(self.clock.now(), Input::Tick, &mut out);
+        holds(oracle::nothing_follows_exit(again, &out));
+    }
+}
+
+fn answers(out: Vec<consul::Output>) -> Vec<(CallId, Answer)> {
+    let answer = |output| match output {
+        consul::Output::Response(response) => {
+            let index = response.index().unwrap_or(0);
+            let answer = Answer { status: response.status, index, body: response.body };
+            Some((CallId(response.id), answer))
+        }
+        consul::Output::Post(_) => None,
+    };
+    out.into_iter().filter_map(answer).collect()
+}
+
+/// A response has a status that is documented; an error is JSON in the old daemon's shape.
+fn is_http(response: &Response) {
+    let Response { status, content_type, body, .. } = response;
+    assert!([200, 400, 404, 405, 413, 501, 503].contains(status), "{response:?}");
+    assert_eq!(body.is_empty(), content_type.is_empty(), "{response:?}");
+    if *status >= 400 && !body.is_empty() {
+        let value: serde_json::Value = serde_json::from_slice(body).expect("an error is JSON");
+        assert!(value.is_object(), "{value}");
+    }
+}

@@ -1,0 +1,400 @@
+//! A server of entrypoints and a process under one clock, and whoever interferes with what one of them
+//! hears.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{EntryId, LinkId, SendId};
+use hax_core::base::time::Next;
+use hax_core::ha::motr;
+use hax_core::wire::frame::{End, HEADER};
+use hax_core::wire::process::{self, Command, Process};
+use hax_core::wire::{Config, Endpoint, endpoint, packet};
+
+use super::account::Account;
+use super::script::{Clock, Script};
+use super::tcp::{Tcp, Who};
+use crate::world::oracle;
+
+/// The most things that happen in one run.
+const STEPS: usize = 300;
+/// What follows from one of them, at most.
+const FOLLOW: usize = 5_000;
+/// A stop takes 5 s, and leave is taken of what is connected.
+const STOP_WITHIN: u64 = 20_000_000;
+
+/// A peer says whatever it likes to hax.
+///
+/// # Panics
+///
+/// If hax does, keeps more than its limits, breaks its port's promises, writes what no process could
+/// bear, or does not stop.
+pub fn hax(data: &[u8]) {
+    let mut pair = Pair::new(data, Who::Server);
+    pair.play();
+    pair.stop();
+}
+
+/// A server says whatever it likes to a process: `hax ham` must bear it too.
+///
+/// # Panics
+///
+/// If the process does, or says anything after its end.
+pub fn process(data: &[u8]) {
+    Pair::new(data, Who::Process).play();
+}
+
+struct Pair<'a> {
+    script: Script<'a>,
+    clock: Clock,
+    /// Whom the interference is for.
+    victim: Who,
+    /// So many of the frames that it is sent are edited.
+    edits: u8,
+    config: Config,
+    server: Endpoint,
+    server_next: Next,
+    account: Account,
+    process: Process,
+    process_next: Next,
+    /// What it has received, what it has sent, and whether it is over.
+    received: Vec<hax_core::base::id::MsgId>,
+    sent: Vec<SendId>,
+    over: bool,
+    lives: u64,
+    sends: u64,
+    tcp: Tcp,
+}
+
+impl<'a> Pair<'a> {
+    fn new(data: &'a [u8], victim: Who) -> Self {
+        let mut script = Script(data);
+        let mut config = Config::new(Who::Server.addr(), 7, 7);
+        let how = script.byte();
+        config.known_only = how & 1 == 1;
+        if how & 2 == 2 {
+            (config.links_max, config.conns_max, config.rpc_conns_max) = (2, 3, 4);
+            (config.unacked_max, config.queue_max, config.entries_max) = (2, 3, 2);
+            (config.backlog_bytes_max, config.reply_bytes_max) = (50_000, 2_000);
+        }
+        Self {
+            script,
+            clock: Clock::default(),
+            victim,
+            edits: 0,
+            server: Endpoint::new(config.clone()),
+            config,
+            server_next: Next::Wait,
+            account: Account::default(),
+            process: Process::new(life(1)),
+            process_next: Next::Wait,
+            received: Vec::new(),
+            sent: Vec::new(),
+            over: false,
+            lives: 1,
+            sends: 0,
+            tcp: Tcp::default(),
+        }
+    }
+
+    fn play(&mut self) {
+        self.tell_process(process::Input::Command(Command::Ask));
+        for _ in 0..STEPS {
+            if self.script.is_over() {
+                break;
+            }
+            self.step();
+            self.follow();
+        }
+    }
+
+    fn step(&mut self) {
+        match self.script.byte() % 16 {
+            0 | 1 => {
+                let us = 1_000 << (self.script.byte() % 18);
+                self.pass(us);
+            }
+            2 => self.tell_process(process::Input::Command(Command::Ask)),
+            3 => self.process_sends(),
+            4 => {
+                for msg in std::mem::take(&mut self.received) {
+                    self.tell_process(process::Input::Command(Command::Ack { msg }));
+                }
+            }
+            5 => {
+                if let Some(entry) = self.account.entries.first().copied() {
+                    self.bridge_replies(entry);
+                }
+            }
+            6 => {
+                if let Some((link, msg)) = self.account.received.first().copied() {
+                    self.tell_server(motr::Command::Ack { link, msg });
+                }
+            }
+            7 | 8 => self.bridge_sends(),
+            9 => self.bridge_decides(),
+            10 => {
+                let wire = self.script.below(self.tcp.len());
+                self.tcp.cut(wire);
+            }
+            11 if self.tcp.stalled => self.tcp.flow(),
+            11 => self.tcp.stalled = true,
+            12 => {
+                let from = [Who::Stranger, self.other()][self.script.below(2)];
+                self.tcp.intrude(self.victim, from);
+            }
+            13 => {
+                let wire = self.script.below(self.tcp.len());
+                let n = self.script.u16() % 4_096;
+                let bytes = Bytes::copy_from_slice(self.script.take(n));
+                self.tcp.say(wire, bytes);
+            }
+            14 => self.item(),
+            _ => match self.script.byte() {
+                0..=9 => self.restart(),
+                10..=14 => self.tell_process(process::Input::Command(Command::Stop)),
+                n => self.edits = n % 8,
+            },
+        }
+    }
+
+    fn other(&self) -> Who {
+        if self.victim == Who::Server { Who::Process } else { Who::Server }
+    }
+
+    /// Whoever is connected says an item of his own.
+    fn item(&mut self) {
+        let wire = self.script.below(self.tcp.len());
+        let from = [self.other(), Who::Stranger][self.script.below(2)];
+        if let Some(item) = self.script.item() {
+            let bytes = packet::encode(end(from.addr(), 1), end(self.victim.addr(), 0), &[item]);
+            self.tcp.say(wire, bytes.into());
+        }
+    }
+
+    fn process_sends(&mut self) {
+        let message = Box::new(self.script.message(Fid::process(2)));
+        self.sends += 1;
+        let send = SendId(self.sends);
+        if !self.over {
+            self.sent.push(send);
+            self.tell_process(process::Input::Command(Command::Send { send, message }));
+        }
+    }
+
+    fn bridge_replies(&mut self, entry: EntryId) {
+        let reply = self.script.entrypoint();
+        self.tell_server(motr::Command::Reply { entry, reply });
+    }
+
+    fn bridge_sends(&mut self) {
+        let links: Vec<LinkId> = self.account.links.keys().copied().collect();
+        let all = self.script.byte().is_multiple_of(2);
+        let to: Box<[LinkId]> =
+            if all { links.into() } else { links.into_iter().take(1).collect() };
+        self.sends += 1;
+        let message = self.script.news().into();
+        self.tell_server(motr::Command::Send { send: SendId(self.sends), to, message });
+    }
+
+    fn bridge_decides(&mut self) {
+        match self.script.byte() % 4 {
+            0 => {
+                let link = self.account.links.keys().next().copied().unwrap_or_default();
+                self.tell_server(motr::Command::Disconnect { link });
+            }
+            1 => self.tell_server(motr::Command::Peers([].into())),
+            _ => {
+                let name: Box<str> = endpoint_name(Who::Process.addr());
+                self.tell_server(motr::Command::Peers([(Fid::process(2), name)].into()));
+            }
+        }
+    }
+
+    /// The process dies, and another one begins in its place.
+    fn restart(&mut self) {
+        self.tcp.hang_up(Who::Process);
+        self.lives += 1;
+        self.process = Process::new(life(self.lives));
+        self.process_next = Next::Wait;
+        (self.received, self.sent, self.over) = (Vec::new(), Vec::new(), false);
+        self.tell_process(process::Input::Command(Command::Ask));
+    }
+
+    // ---- the machines ---------------------------------------------------------------------------------
+
+    fn tell_server(&mut self, command: motr::Command) {
+        self.account.command(&command);
+        self.feed_server(endpoint::Input::Motr(command));
+    }
+
+    fn feed_server(&mut self, input: endpoint::Input) {
+        let mut out = Vec::new();
+        self.server_next = self.server.handle(self.clock.now(), input, &mut out);
+        holds(oracle::deadline_is_later(self.clock.0, self.server_next));
+        for output in out {
+            match output {
+                endpoint::Output::Motr(event) => self.account.event(&self.config, &event),
+                endpoint::Output::Net(command) => {
+                    let backlog = self.config.backlog_bytes_max;
+                    if let Some((wire, frame)) = self.tcp.command(Who::Server, command, backlog) {
+                        holds(oracle::is_bearable(&frame));
+                        self.carry(Who::Process, wire, frame);
+                    }
+                }
+                endpoint::Output::Fact(_) => {}
+            }
+        }
+    }
+
+    fn tell_process(&mut self, input: process::Input) {
+        let mut out = Vec::new();
+        self.process_next = self.process.handle(self.clock.now(), input, &mut out);
+        holds(oracle::deadline_is_later(self.clock.0, self.process_next));
+        assert!(!self.over || out.is_empty(), "nothing follows the end");
+        for output in out {
+            match output {
+                process::Output::Event(event) => self.on_process(event),
+                process::Output::Net(command) => {
+                    if let Some((wire, frame)) = self.tcp.command(Who::Process, command, 4 << 20) {
+                        holds(oracle::is_a_frame(&frame));
+                        self.carry(Who::Server, wire, frame);
+                    }
+                }
+                process::Output::Fact(_) => {}
+            }
+        }
+    }
+
+    fn on_process(&mut self, event: process::Event) {
+        match event {
+            process::Event::Received { msg, .. } => {
+                assert!(!self.received.contains(&msg), "each message has a name of its own");
+                self.received.push(msg);
+            }
+            process::Event::Delivered { send } => {
+                let at = self.sent.iter().position(|sent| *sent == send);
+                self.sent.remove(at.expect("what is delivered was sent, and is so once"));
+            }
+            process::Event::Aborted { .. } | process::Event::Stopped => self.over = true,
+            _ => {}
+        }
+    }
+
+    /// What is written arrives, unless it is edited.
+    fn carry(&mut self, to: Who, wire: usize, frame: Bytes) {
+        if to != self.victim || self.edits == 0 {
+            return self.tcp.say(wire, frame);
+        }
+        self.edits -= 1;
+        match self.script.byte() % 8 {
+            0 => {}
+            1 => {
+                self.tcp.say(wire, frame.clone());
+                self.tcp.say(wire, frame);
+            }
+            2 => {
+                let n = self.script.u16() % frame.len();
+                self.tcp.say(wire, frame.slice(..n));
+            }
+            _ => {
+                let mut bytes = frame.to_vec();
+                for _ in 0..=self.script.byte() % 4 {
+                    edit(&mut self.script, &mut bytes[HEADER..]);
+                }
+                self.tcp.say(wire, bytes.into());
+            }
+        }
+    }
+
+    /// All that follows at this moment.
+    fn follow(&mut self) {
+        for n in 0.. {
+            let Some((who, event)) = self.tcp.events.pop_front() else { break };
+            assert!(n < FOLLOW, "they never come to rest");
+            self.tcp.told(who, &event);
+            match who {
+                Who::Server => self.feed_server(endpoint::Input::Net(event)),
+                Who::Process => self.tell_process(process::Input::Net(event)),
+                Who::Stranger => {}
+            }
+        }
+        holds(oracle::wire_is_within(&self.config, &self.server.view()));
+    }
+
+    /// Time passes, and what is due in it happens.
+    fn pass(&mut self, us: u64) {
+        let end = self.clock.0 + us;
+        loop {
+            let at = |next| match next {
+                Next::WaitUntil { at, .. } => at.as_micros(),
+                Next::Wait | Next::Exit => u64::MAX,
+            };
+            let (server, process) = (at(self.server_next), at(self.process_next));
+            if server.min(process) > end {
+                break;
+            }
+            self.clock.0 = server.min(process);
+            if server <= process {
+                self.feed_server(endpoint::Input::Tick);
+            } else {
+                self.tell_process(process::Input::Tick);
+            }
+            self.follow();
+        }
+        self.clock.0 = end;
+    }
+
+    /// A stop ends in time, and nothing is owed after it.
+    fn stop(&mut self) {
+        self.tcp.flow();
+        self.tell_server(motr::Command::Stop);
+        self.follow();
+        let end = self.clock.0 + STOP_WITHIN;
+        while self.server_next != Next::Exit && self.clock.0 < end {
+            self.pass(100_000);
+        }
+        assert_eq!(self.server_next, Next::Exit, "a stop ends in time");
+        assert!(self.account.links.is_empty(), "all links have ended");
+    }
+}
+
+fn life(n: u64) -> process::Config {
+    process::Config {
+        fid: Fid::process(2),
+        listen: Who::Process.addr(),
+        connect: Who::Server.addr(),
+        pid: n,
+        git_rev: "".into(),
+        generation: 5 + n,
+        seed: 5 + n,
+    }
+}
+
+fn endpoint_name(addr: SocketAddr) -> Box<str> {
+    format!("inet:stream:{}@{}", addr.ip(), addr.port()).into()
+}
+
+fn end(addr: SocketAddr, cookie: u64) -> End {
+    End { addr, cookie: (cookie, 0) }
+}
+
+/// A byte or a word of a packet becomes another.
+fn edit(script: &mut Script<'_>, packet: &mut [u8]) {
+    let at = script.u16() % packet.len();
+    if script.byte().is_multiple_of(2) {
+        packet[at] = script.byte();
+    } else if let Some(word) = packet.get_mut(at / 4 * 4..at / 4 * 4 + 8) {
+        word.copy_from_slice(&script.number().to_le_bytes());
+    }
+}
+
+/// # Panics
+///
+/// If a rule does not hold.
+pub(super) fn holds(rule: Result<(), crate::world::Violation>) {
+    if let Err(violation) = rule {
+        panic!("{}: {}", violation.rule, violation.what);
+    }
+}

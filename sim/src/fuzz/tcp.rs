@@ -1,0 +1,190 @@
+//! The connections between a server, a process and strangers, and what a machine may do with them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hax_core::base::id::ConnId;
+use hax_core::wire::net::{Command, Event};
+
+/// Who is at an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Server,
+    Process,
+    Stranger,
+}
+
+impl Who {
+    /// Where each listens.
+    pub(super) fn addr(self) -> SocketAddr {
+        let host = match self {
+            Self::Server => 1,
+            Self::Process => 2,
+            Self::Stranger => 3,
+        };
+        SocketAddr::from(([10, 0, 0, host], 22_000 + u16::from(host)))
+    }
+}
+
+/// A connection: who opened it, and who took it.
+struct Wire {
+    ends: [Option<(Who, ConnId)>; 2],
+    up: bool,
+    /// What was written and is not reported as written.
+    unwritten: usize,
+}
+
+/// All connections.
+#[derive(Default)]
+pub(super) struct Tcp {
+    wires: Vec<Wire>,
+    accepted: u64,
+    /// What is still to be told to whom.
+    pub(super) events: VecDeque<(Who, Event)>,
+    /// Nobody reads.
+    pub(super) stalled: bool,
+}
+
+/// The most connections that strangers and a peer have with a machine at a time.
+const WIRES: usize = 40;
+
+impl Tcp {
+    /// A stranger connects to `to`, from an address that may be another's.
+    pub(super) fn intrude(&mut self, to: Who, from: Who) {
+        if self.wires.len() < WIRES {
+            let conn = self.accept(to, from.addr());
+            self.wires.push(Wire { ends: [None, Some((to, conn))], up: true, unwritten: 0 });
+        }
+    }
+
+    fn accept(&mut self, who: Who, from: SocketAddr) -> ConnId {
+        self.accepted += 1;
+        let conn = ConnId::accepted(self.accepted);
+        self.events
+            .push_back((who, Event::Accepted { conn, peer: SocketAddr::new(from.ip(), 40_000) }));
+        conn
+    }
+
+    /// Something is said on the connection of this number.
+    pub(super) fn say(&mut self, wire: usize, bytes: Bytes) {
+        let reader = self.wires.get(wire).and_then(|wire| wire.ends[1]);
+        if let Some((who, conn)) = reader.filter(|_| !bytes.is_empty()) {
+            self.events.push_back((who, Event::Received { conn, bytes }));
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.wires.len()
+    }
+
+    /// The connection of this number breaks.
+    pub(super) fn cut(&mut self, wire: usize) {
+        if wire < self.wires.len() {
+            let Wire { ends, .. } = self.wires.remove(wire);
+            for (who, conn) in ends.into_iter().flatten() {
+                self.events.push_back((who, Event::Closed { conn }));
+            }
+        }
+    }
+
+    /// Whoever was `who` is gone without a word.
+    pub(super) fn hang_up(&mut self, who: Who) {
+        self.events.retain(|(to, _)| *to != who);
+        while let Some(wire) = self
+            .wires
+            .iter()
+            .position(|wire| wire.ends.iter().flatten().any(|(end, _)| *end == who))
+        {
+            let ends = &mut self.wires[wire].ends;
+            ends.iter_mut()
+                .filter(|end| end.is_some_and(|(end, _)| end == who))
+                .for_each(|end| *end = None);
+            self.cut(wire);
+        }
+    }
+
+    /// What is written is taken over again.
+    pub(super) fn flow(&mut self) {
+        self.stalled = false;
+        for wire in &mut self.wires {
+            let unwritten = std::mem::take(&mut wire.unwritten);
+            let bytes = u32::try_from(unwritten).expect("a backlog is small");
+            if let (Some((who, conn)), 1..) = (wire.ends[0], bytes) {
+                self.events.push_back((who, Event::Written { conn, bytes }));
+            }
+        }
+    }
+
+    fn opened_by(&self, who: Who, conn: ConnId) -> Option<usize> {
+        self.wires.iter().position(|wire| wire.ends[0] == Some((who, conn)))
+    }
+
+    /// A machine does something with its connections. What it writes is returned, with where it goes.
+    pub(super) fn command(
+        &mut self,
+        who: Who,
+        command: Command,
+        backlog: usize,
+    ) -> Option<(usize, Bytes)> {
+        match command {
+            Command::Connect { conn, to } => {
+                assert!(
+                    !conn.is_accepted() && self.opened_by(who, conn).is_none(),
+                    "{conn} is new"
+                );
+                let other = [Who::Server, Who::Process, Who::Stranger]
+                    .into_iter()
+                    .find(|other| other.addr() == to);
+                let mut wire = Wire { ends: [Some((who, conn)), None], up: false, unwritten: 0 };
+                match other {
+                    Some(Who::Stranger) => {}
+                    Some(other) if other != who => {
+                        wire.ends[1] = Some((other, self.accept(other, who.addr())));
+                    }
+                    _ => {
+                        self.events.push_back((who, Event::Closed { conn }));
+                        return None;
+                    }
+                }
+                self.wires.push(wire);
+                self.events.push_back((who, Event::Connected { conn }));
+                None
+            }
+            Command::Write { conn, segments } => {
+                // It may have been closed by the other end meanwhile.
+                let wire = self.opened_by(who, conn)?;
+                let bytes = Bytes::from(segments.concat());
+                let Wire { up, unwritten, .. } = &mut self.wires[wire];
+                assert!(*up, "nothing is written before a connection is up");
+                *unwritten += bytes.len();
+                assert!(*unwritten <= backlog, "what is not read is bounded");
+                if !self.stalled {
+                    self.flow();
+                }
+                Some((wire, bytes))
+            }
+            Command::Close { conn } => {
+                let end = usize::from(conn.is_accepted());
+                let wire = self.wires.iter().position(|wire| wire.ends[end] == Some((who, conn)));
+                match wire {
+                    Some(wire) => self.cut(wire),
+                    None => {
+                        let told = (who, Event::Closed { conn });
+                        assert!(self.events.contains(&told), "only what is open is closed");
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// A connection is up from the moment that its opener is told.
+    pub(super) fn told(&mut self, who: Who, event: &Event) {
+        if let Event::Connected { conn } = event
+            && let Some(wire) = self.opened_by(who, *conn)
+        {
+            self.wires[wire].up = true;
+        }
+    }
+}

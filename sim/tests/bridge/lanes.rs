@@ -1,0 +1,94 @@
+//! Lanes against a naive model: a list for each process of what it said.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hax_core::base::fid::Fid;
+use hax_core::base::id::MsgId;
+use hax_core::ha::process::ProcessEventKind;
+use quickcheck::{Gen, QuickCheck};
+
+use crate::lab::{Fault, Lab};
+
+const MS: Duration = Duration::from_millis(1);
+/// More than the longest pause between two tries.
+const REST: Duration = Duration::from_secs(20);
+
+/// What each process said, in order.
+#[derive(Default)]
+struct Model(BTreeMap<Fid, Vec<(MsgId, ProcessEventKind)>>);
+
+impl Model {
+    /// Each process's messages are acknowledged in order, and a process has a lane as long as one of its
+    /// messages is not.
+    fn holds(&self, lab: &Lab) {
+        let acks = &lab.nodes[0].acks;
+        let mut busy = 0;
+        for (process, said) in &self.0 {
+            let done: Vec<MsgId> = acks
+                .iter()
+                .filter(|ack| said.iter().any(|(msg, _)| msg == *ack))
+                .copied()
+                .collect();
+            let due: Vec<MsgId> = said.iter().map(|(msg, _)| *msg).take(done.len()).collect();
+            assert_eq!(done, due, "{process}");
+            busy += usize::from(done.len() < said.len());
+        }
+        assert_eq!(lab.view(0).lanes, busy);
+        assert!(acks.len() <= self.0.values().map(Vec::len).sum());
+    }
+
+    /// Everything is acknowledged, and Consul has the last that each process said.
+    fn is_at_rest(&self, lab: &mut Lab, settles: Fid) {
+        let said: usize = self.0.values().map(Vec::len).sum();
+        assert_eq!(lab.nodes[0].acks.len(), said);
+        for (process, said) in &self.0 {
+            let word = match said.last().map(|(_, event)| *event) {
+                Some(ProcessEventKind::Started) if *process == settles => "DTM_RECOVERED",
+                Some(event) => event.name(),
+                None => continue,
+            };
+            assert_eq!(lab.word(*process), word, "{process}");
+        }
+    }
+}
+
+/// The steps are bytes: who says what, what Consul does, how long it takes.
+fn hold(steps: &[u8]) {
+    const FAULTS: [Option<Fault>; 4] =
+        [None, Some(Fault::Refuses), Some(Fault::Fails), Some(Fault::Loses)];
+    let mut lab = Lab::new(1);
+    let confd = lab.fid(0, "confd");
+    let cast = [confd, lab.fid(0, "ios"), lab.fid(0, "s3service")];
+    for process in cast {
+        let _link = lab.link(0, process);
+    }
+    let mut model = Model::default();
+    for step in steps {
+        let (what, n) = (step % 8, usize::from(step / 8));
+        match what {
+            0..=5 => {
+                let (process, event) =
+                    (cast[n % 3], ProcessEventKind::from_wire((n / 3 % 5) as u64));
+                let msg = lab.event(0, process, event);
+                model.0.entry(process).or_default().push((msg, event));
+            }
+            6 => lab.nodes[0].fault = FAULTS[n % 4],
+            _ => lab.run(MS * (1 << (n % 12))),
+        }
+        model.holds(&lab);
+    }
+    lab.nodes[0].fault = None;
+    lab.run(REST);
+    model.holds(&lab);
+    model.is_at_rest(&mut lab, confd);
+}
+
+#[test]
+fn lanes_do_as_a_list_for_each_process_does() {
+    fn holds(steps: Vec<u8>) -> bool {
+        hold(&steps);
+        true
+    }
+    QuickCheck::new().rng(Gen::new(100)).tests(150).quickcheck(holds as fn(Vec<u8>) -> bool);
+}
