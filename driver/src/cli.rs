@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -61,7 +62,8 @@ pub struct RunArgs {
     /// TOML file with settings; keys are the flags' names with `_` for `-`.
     #[arg(long, env = "HAX_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Check flags, environment and file, print the settings and exit.
+    /// Check flags, environment and file, print the settings and exit. Of the files that they name only
+    /// those with tokens are read; `hax check` looks at all, and at Consul.
     #[arg(long)]
     pub check: bool,
     /// The settings.
@@ -182,10 +184,10 @@ pub struct Flags {
     pub http_body_max: Option<Size>,
     /// How many HTTP connections are served at a time [default: 512].
     #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
-    pub http_connections_max: Option<u16>,
+    pub http_connections_max: Option<NonZeroU16>,
     /// How many connections Motr processes may hold at a time [default: 2048].
     #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
-    pub motr_connections_max: Option<u16>,
+    pub motr_connections_max: Option<NonZeroU16>,
 
     /// How log lines look [default: human].
     #[arg(long, env = "HAX_LOG", value_name = "FORMAT", help_heading = "Log")]

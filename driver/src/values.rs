@@ -134,7 +134,8 @@ impl FromStr for Size {
             },
         };
         let bytes = digits.parse().ok().and_then(|n: usize| n.checked_mul(unit));
-        bytes.map(Self).ok_or_else(|| BadValue::new("expected a size: 65536, 64KiB or 4MiB"))
+        let bytes = bytes.filter(|bytes| *bytes > 0);
+        bytes.map(Self).ok_or_else(|| BadValue::new("expected a size: 65536, 64KiB, 4MiB or 1GiB"))
     }
 }
 
@@ -219,7 +220,8 @@ mod tests {
         for bad in ["", "5", "s", "5 s", "-5s", "5h", "18446744073709551615m"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
-        for bad in ["", "KiB", "4MB", "-1", "18446744073709551615MiB"] {
+        assert_eq!("1GiB".parse(), Ok(Size(1 << 30)));
+        for bad in ["", "0", "0MiB", "KiB", "4MB", "-1", "18446744073709551615MiB"] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
         }
     }

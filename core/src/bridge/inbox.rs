@@ -219,7 +219,7 @@ impl Inbox {
         self.offset = if self.views.is_empty() { self.worked } else { None };
         // A compare-and-set: one that was given up and comes late must not move the offset back.
         let index = self.index.unwrap_or(0);
-        let op = |n| Op::cas(Target::Unopposed, key, format!("{n}").as_bytes(), index);
+        let op = |n| Op::cas(Target::Untracked, key, format!("{n}").as_bytes(), index);
         ops.extend(self.offset.map(op));
         let within = cx.config().time.call;
         let body = ops::body(&ops).into();

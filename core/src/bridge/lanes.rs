@@ -72,7 +72,7 @@ pub(crate) enum Stage {
     Waiting(BTreeSet<Target>),
 }
 
-/// A work that Consul holds.
+/// A work that is done: Consul holds what it took, or it took nothing.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) key: Key,
@@ -104,7 +104,7 @@ impl Desk<'_> {
             Target::Entry(object) => {
                 self.cluster.take_entry(object, &op.key, &op.value, index);
             }
-            Target::Leader | Target::Unopposed => {}
+            Target::Leader | Target::Untracked => {}
         }
     }
 }
@@ -237,7 +237,11 @@ impl Lanes {
                     let index = entry.map_or(0, |entry| entry.modify_index);
                     desk.holds(op, batch.appended(), index);
                 }
-                batch.ops.iter().for_each(|(op, key)| self.proved(op.target, *key));
+                let split =
+                    |key: Option<Key>| batch.parts.iter().any(|p| !p.last && Some(p.key) == key);
+                for (op, key) in batch.ops.iter().filter(|(_, key)| split(*key)) {
+                    self.proved(op.target, *key);
+                }
                 let finish = |part: &Part| match part.last {
                     true => self.finish(part.key, part.restart),
                     false => {

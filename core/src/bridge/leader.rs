@@ -4,8 +4,9 @@
 //! The lock is the key `leader`; its value is the node's name, as the old scripts write it. The
 //! session that holds it hangs on the node's own check and on a check of ours with a short TTL, so
 //! that a hax that is gone or stuck loses the lock within about a second. We take ourselves for the
-//! leader only for as long as Consul cannot have given the lock away: the TTL after the last beat
-//! was sent, less a margin.
+//! leader for the TTL after the last beat was sent, less a margin. An agent that is cut off from its
+//! servers takes our beats while they give the lock away, so whatever is written as the leader
+//! carries the lock's check.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -120,9 +121,15 @@ impl Leader {
         self.stands
     }
 
-    /// The value of the lock as it was seen last.
-    pub(crate) fn value(&self) -> Option<&str> {
-        self.seen.as_ref().map(|seen| &*seen.value)
+    /// The value and the session of the lock, if somebody held it when it was seen last.
+    pub(crate) fn holder(&self) -> Option<(&str, &str)> {
+        let seen = self.seen.as_ref().filter(|_| self.stands)?;
+        Some((&seen.value, seen.session.as_deref()?))
+    }
+
+    /// Whether it leaves the lock to others, since their confd is well and ours is not.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.stands && !self.fit
     }
 
     /// The session with which we lead now; nothing while that is not certain.

@@ -22,8 +22,8 @@ pub(crate) enum Target {
     Epoch,
     /// That we are the leader.
     Leader,
-    /// A new key of its own, which nobody can be in the way of.
-    Unopposed,
+    /// Something that nothing is remembered of here: who wrote it hears of a refusal by itself.
+    Untracked,
 }
 
 /// One operation.
@@ -85,15 +85,15 @@ impl Op {
     }
 
     pub(crate) fn set(key: &str, value: &[u8]) -> Self {
-        Self::new(Target::Unopposed, key, value, Verb::Set)
+        Self::new(Target::Untracked, key, value, Verb::Set)
     }
 
     pub(crate) fn get_tree(prefix: &str) -> Self {
-        Self::new(Target::Unopposed, prefix, &[], Verb::GetTree)
+        Self::new(Target::Untracked, prefix, &[], Verb::GetTree)
     }
 
     pub(crate) fn delete(key: &str) -> Self {
-        Self::new(Target::Unopposed, key, &[], Verb::Delete)
+        Self::new(Target::Untracked, key, &[], Verb::Delete)
     }
 
     /// Refuses the transaction unless `session` holds the lock `leader`.

@@ -14,7 +14,8 @@ use crate::consul::port::Answer;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
 
-/// The counters under `<node>/process_restarts/`. Nobody else writes them, so they are read once.
+/// The counters under `<node>/process_restarts/`. Nobody else writes them, but an old daemon that ran
+/// on this node before us, so they are read once, and again after a refusal.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts {
     counts: BTreeMap<Fid, Count>,

@@ -130,5 +130,5 @@ fn changed(answer: &Answer, add: bool) -> Option<Option<Op>> {
         list.retain(|interface| interface != INTERFACE);
     }
     let value = format!("{}", serde_json::Value::from(list));
-    Some(Some(Op::cas(Target::Unopposed, KEY, value.as_bytes(), index)))
+    Some(Some(Op::cas(Target::Untracked, KEY, value.as_bytes(), index)))
 }

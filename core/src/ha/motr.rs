@@ -100,7 +100,8 @@ pub enum Command {
         /// The message.
         msg: MsgId,
     },
-    /// Ends a link, since its process is known to have failed.
+    /// Ends a link. Whoever embeds the wire may; the bridge leaves it to the process, which aborts if
+    /// its link is taken away while it lives.
     Disconnect {
         /// Which.
         link: LinkId,

@@ -39,7 +39,8 @@ pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyh
     let commands = parse(&args.commands).map_err(usage)?;
     let connect = address("--connect", &args.connect).map_err(usage)?;
     let listen = address("--listen", &args.listen).map_err(usage)?;
-    let listener = listen::motr(listen).map_err(|why| (Exit::Listen, why.into()))?;
+    let listener = listen::endpoint(listen, "the address is that of --listen")
+        .map_err(|why| (Exit::Listen, why.into()))?;
     let listener = P::listener(listener).map_err(|why| (Exit::Listen, why.into()))?;
     let signals = P::signals(false).map_err(|why| (Exit::Failure, why.into()))?;
 

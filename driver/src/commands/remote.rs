@@ -33,11 +33,14 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// How long Consul may take to say who we are.
 const FIND_WITHIN: Duration = Duration::from_secs(15);
 
+/// A hax that is alive says so at once.
+const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+
 /// The hax of this node.
 pub(super) struct Remote {
     /// Where it is, as its `Host` header has it.
     pub(super) authority: String,
-    place: Place,
+    host: String,
     tls: Option<Arc<ClientConfig>>,
     token: Option<Secret>,
 }
@@ -49,7 +52,8 @@ impl Remote {
             return Self::at(settings, http, settings.http_cert.clone());
         }
         let client = Arc::new(P::Client::new(&settings.consul)?);
-        let identity = who::<P>(settings, client).await.map_err(anyhow::Error::msg)?;
+        let identity = who::<P>(settings, client, &mut Vec::new()).await;
+        let identity = identity.map_err(anyhow::Error::msg)?;
         Self::of(settings, &identity)
     }
 
@@ -71,31 +75,63 @@ impl Remote {
             to.host = if ip.is_ipv4() { "127.0.0.1" } else { "::1" }.into();
         }
         let authority = to.to_string();
-        let (place, tls) = match cert {
-            None => (Place::Tcp(authority.clone()), None),
-            Some(cert) => {
-                let name = to.host.clone().try_into().context(to.host)?;
-                let tls = tls::client_of(&cert).context("the certificate of hax's HTTP port")?;
-                (Place::Tls(authority.clone(), name), Some(tls))
-            }
-        };
+        let tls = cert.map(|cert| tls::client_of(&cert)).transpose();
+        let tls = tls.context("the certificate of hax's HTTP port")?;
         let token = settings.http_token.as_ref().map(SecretSource::read).transpose()?;
-        Ok(Self { authority, place, tls, token })
+        Ok(Self { authority, host: to.host, tls, token })
+    }
+
+    /// Whether it says that it is a hax.
+    pub(super) async fn is_alive<P: Platform>(&self) -> bool {
+        let alive = within::<P, _>(ALIVE_WITHIN, self.get::<P>("/")).await;
+        matches!(alive, Some(Ok((200, body))) if body.ends_with(b"Sincerely, HaX"))
+    }
+
+    /// What to say where [`Self::in_the_other_way`] is alive.
+    #[must_use]
+    pub(super) fn other_way_than_asked(&self) -> String {
+        let at = &self.authority;
+        match self.tls {
+            None => {
+                format!("the hax that runs at {at} serves TLS: give its --http-cert and --http-key")
+            }
+            Some(_) => format!("the hax that runs at {at} serves no TLS, and these settings do"),
+        }
+    }
+
+    /// The same, asked without TLS if this is with it, and with it if not: to find out whether it is
+    /// there, so whoever it says to be, and without the token.
+    #[must_use]
+    pub(super) fn in_the_other_way(&self) -> Self {
+        let tls = self.tls.is_none().then(tls::client_of_anybody);
+        Self { authority: self.authority.clone(), host: self.host.clone(), tls, token: None }
+    }
+
+    fn place(&self) -> anyhow::Result<Place> {
+        let at = self.authority.clone();
+        if self.tls.is_none() {
+            return Ok(Place::Tcp(at));
+        }
+        let name = self.host.clone().try_into().with_context(|| self.host.clone())?;
+        Ok(Place::Tls(at, name))
     }
 
     /// Asks for `target`; status and body of what is answered.
     pub(super) async fn get<P: Platform>(&self, target: &str) -> anyhow::Result<(u16, Bytes)> {
         let (authority, token) = (&*self.authority, self.token.as_ref());
         let request = Request { authority, target, token, answer_max: ANSWER_MAX };
-        let answer = within::<P, _>(WITHIN, P::ask(&self.place, self.tls.clone(), request)).await;
+        let place = self.place()?;
+        let answer = within::<P, _>(WITHIN, P::ask(&place, self.tls.clone(), request)).await;
         answer.unwrap_or_else(|| Err(anyhow::anyhow!("no answer in {} s", WITHIN.as_secs())))
     }
 }
 
-/// Who we are, or what stands in the way of knowing it; does not wait for better times.
+/// Who we are, or what stands in the way of knowing it; does not wait for better times. Keys that say it
+/// and cannot be read are put in `skipped`.
 pub(super) async fn who<P: Platform>(
     settings: &Settings,
     client: Arc<P::Client>,
+    skipped: &mut Vec<String>,
 ) -> Result<Identity, String> {
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::new(clock));
@@ -103,11 +139,13 @@ pub(super) async fn who<P: Platform>(
     let stage = Stage { clock, metrics, client: Arc::clone(&client), limits };
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = identify::<P>(settings, stage, &signals, |fact| {
-        if let Fact::ConsulFailed { why, .. } = fact {
+    let found = identify::<P>(settings, stage, &signals, |fact| match fact {
+        Fact::ConsulFailed { why, .. } => {
             trouble = Some(why.to_string());
             stop.end();
         }
+        Fact::EntrySkipped { key } => skipped.push(key.to_string()),
+        _ => {}
     });
     let found = within::<P, _>(FIND_WITHIN, found).await;
     match found.ok_or("Consul takes too long to answer")? {

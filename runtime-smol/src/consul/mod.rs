@@ -65,6 +65,9 @@ impl<I: 'static> Consul<I> {
             let call = metrics.call(&target);
             let answer = client.send(method, &target, body, body_max);
             let result = within(limit, answer).await.unwrap_or(Err(Unanswered::TimedOut));
+            if let Ok(answer) = &result {
+                call.received(answer.body.len());
+            }
             call.done();
             drop(call);
             let _ = inbox.send(wrap(Reply { id, result })).await;

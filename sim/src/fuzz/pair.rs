@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{EntryId, LinkId, SendId};
+use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
 use hax_core::base::time::Next;
 use hax_core::ha::motr;
 use hax_core::wire::frame::{End, HEADER};
@@ -59,7 +59,7 @@ struct Pair<'a> {
     process: Process,
     process_next: Next,
     /// What it has received, what it has sent, and whether it is over.
-    received: Vec<hax_core::base::id::MsgId>,
+    received: Vec<MsgId>,
     sent: Vec<SendId>,
     over: bool,
     lives: u64,

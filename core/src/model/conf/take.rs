@@ -32,8 +32,8 @@ struct Value<'a> {
 
 impl Conf {
     /// Takes one entry, with its `ModifyIndex`: `path` is its key behind `m0conf/`. An entry that
-    /// is known already is replaced, unless the known one is newer. False if it is not of a known
-    /// form; it has changed nothing then.
+    /// is known already is replaced; whether that one is newer is the caller's to know. False if it
+    /// is not of a known form; it has changed nothing then.
     #[must_use]
     pub fn take(&mut self, path: &str, value: &[u8], index: u64) -> bool {
         let mut parts = [""; 10];

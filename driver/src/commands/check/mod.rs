@@ -1,8 +1,10 @@
 //! `hax check`: a line for each thing that must be right before hax can serve.
 
+mod stored;
+
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method};
@@ -15,13 +17,11 @@ use crate::exit::Exit;
 use crate::http::Door;
 use crate::listen;
 use crate::platform::{Client, Platform, within};
+use crate::secret::SecretSource;
 use crate::settings::{self, Settings};
 
 /// The longest answer that is read; keys and services of one kind are few.
 const ANSWER_MAX: usize = 4 << 20;
-
-/// A hax that is alive says so at once.
-const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What was found, as it is found.
 struct Report<'a, W> {
@@ -76,17 +76,36 @@ async fn check<P: Platform>(
     }
     if let Some(token) = &settings.consul.token {
         let what = format!("token of {token}");
-        report.line(&what, accepted::<P>(settings, &client).await)?;
+        if report.line(&what, accepted::<P>(settings, &client).await)?.is_none() {
+            return Ok(());
+        }
     }
-    report.line("configuration", configuration::<P>(settings, &client).await)?;
-    let who = remote::who::<P>(settings, client).await.map(|who| {
+    for token in [&settings.consul.token, &settings.http_token].into_iter().flatten() {
+        if let Some(who) = readers(token) {
+            writeln!(report.out, "note  token of {token}: {who} can read it")?;
+        }
+    }
+    let conf = report.line("configuration", stored::configuration::<P>(settings, &client).await)?;
+    report.line("processes", stored::words::<P>(settings, &client).await)?;
+    let mut skipped = Vec::new();
+    let who = remote::who::<P>(settings, Arc::clone(&client), &mut skipped).await.map(|who| {
         let (node, fid, motr) = (&who.node, who.fid, &who.endpoint);
         let text = format!("process {fid} on node {node} with the Motr endpoint {motr}");
         (who, text)
     });
     let Some(who) = report.line("hax's entry", who)? else { return Ok(()) };
-    report.line("HTTP", door(settings, &who))?;
-    let running = is_running::<P>(settings, &who).await;
+    if let Some(conf) = conf {
+        report.line("hax's process", stored::process(&conf, &who))?;
+    }
+    report.line("permission", stored::permission::<P>(settings, &client, &who).await)?;
+    let door = match skipped.first() {
+        Some(key) => Err(format!(
+            "the key {key} is not of the expected form: HTTP would be plain whatever it asks for"
+        )),
+        None => door(settings, &who),
+    };
+    report.line("HTTP", door)?;
+    let running = is_running::<P>(settings, &who, report).await?;
     let motr = match settings::endpoint(&who.endpoint) {
         Ok(address) => {
             let at = format!("Motr's processes at {address}");
@@ -117,17 +136,28 @@ fn way(consul: &Consul) -> String {
 }
 
 /// Asks Consul; what stands in the way is said as the daemon's log does.
-async fn get<P: Platform>(
+async fn send<P: Platform>(
     settings: &Settings,
     client: &P::Client,
+    method: Method,
     target: &str,
+    max: usize,
 ) -> Result<Answer, String> {
-    let answer = client.send(Method::Get, target, Bytes::new(), ANSWER_MAX);
+    let answer = client.send(method, target, Bytes::new(), max);
     match within::<P, _>(settings.consul.timeout, answer).await {
         Some(Ok(answer)) => Ok(answer),
         Some(Err(why)) => Err(client.trouble().unwrap_or_else(|| why.why().into())),
         None => Err("no answer in time; does the agent hang (--consul-timeout)?".into()),
     }
+}
+
+async fn get<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+    target: &str,
+    max: usize,
+) -> Result<Answer, String> {
+    send::<P>(settings, client, Method::Get, target, max).await
 }
 
 /// Any other answer than one of these is what is wrong.
@@ -140,7 +170,7 @@ async fn consul<P: Platform>(
     settings: &Settings,
     client: &P::Client,
 ) -> Result<((), String), String> {
-    let answer = get::<P>(settings, client, "/v1/status/leader").await?;
+    let answer = get::<P>(settings, client, "/v1/status/leader", ANSWER_MAX).await?;
     match (answer.status, answer.body.trim_ascii()) {
         (200, b"\"\"") => Err("it answers, but has no leader: are enough servers up?".into()),
         (200, leader) => {
@@ -156,32 +186,10 @@ async fn accepted<P: Platform>(
     settings: &Settings,
     client: &P::Client,
 ) -> Result<((), String), String> {
-    let answer = get::<P>(settings, client, "/v1/acl/token/self").await?;
+    let answer = get::<P>(settings, client, "/v1/acl/token/self", ANSWER_MAX).await?;
     match answer.status {
         200 => Ok(((), "accepted".into())),
         401 => Ok(((), "not looked at, Consul's ACLs are off".into())),
-        _ => Err(refused(client, &answer)),
-    }
-}
-
-async fn configuration<P: Platform>(
-    settings: &Settings,
-    client: &P::Client,
-) -> Result<((), String), String> {
-    for key in ["leader", "processes/?keys&separator=/"] {
-        let answer = get::<P>(settings, client, &format!("/v1/kv/{key}")).await?;
-        if !matches!(answer.status, 200 | 404) {
-            return Err(refused(client, &answer));
-        }
-    }
-    let answer = get::<P>(settings, client, "/v1/kv/m0conf/?keys&separator=/").await?;
-    match answer.status {
-        200 => Ok(((), "m0conf/ is loaded".into())),
-        404 => {
-            Err("there is no m0conf/ that the token may read: has the cluster been bootstrapped, \
-            and does the token's policy have key_prefix \"\"?"
-                .into())
-        }
         _ => Err(refused(client, &answer)),
     }
 }
@@ -205,11 +213,29 @@ fn door(settings: &Settings, who: &Identity) -> Result<((), String), String> {
     door.map(|_| ((), format!("{text}, {token} is demanded")))
 }
 
-/// Whether what listens is a hax: then its ports are in use as they should be.
-async fn is_running<P: Platform>(settings: &Settings, who: &Identity) -> bool {
-    let Ok(hax) = Remote::of(settings, who) else { return false };
-    let alive = within::<P, _>(ALIVE_WITHIN, hax.get::<P>("/")).await;
-    matches!(alive, Some(Ok((200, body))) if body.ends_with(b"Sincerely, HaX"))
+/// Whether what listens is a hax: then its ports are in use as they should be. One that serves HTTP in
+/// another way than these settings is one, too.
+async fn is_running<P: Platform>(
+    settings: &Settings,
+    who: &Identity,
+    report: &mut Report<'_, impl Write>,
+) -> io::Result<bool> {
+    let Ok(hax) = Remote::of(settings, who) else { return Ok(false) };
+    if hax.is_alive::<P>().await {
+        return Ok(true);
+    }
+    let is_there = hax.in_the_other_way().is_alive::<P>().await;
+    if is_there {
+        report.line::<()>("HTTP", Err(hax.other_way_than_asked()))?;
+    }
+    Ok(is_there)
+}
+
+/// Who can read a secret that should be hax's alone.
+fn readers(secret: &SecretSource) -> Option<&'static str> {
+    let SecretSource::File(_, path) = secret else { return None };
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (mode & 0o004 != 0).then_some("everybody on this machine")
 }
 
 /// A socket that could be had is given back at once.
