@@ -1,18 +1,31 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Deserialize;
 
+use crate::commands::Failed;
 use crate::consul::{ConsulUrl, Datacenter};
+use crate::exit::Exit;
 use crate::values::{
     FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
 };
 use crate::{exit, ham};
 
-/// The commands of every runtime's program.
+/// The HA bridge between Motr and Consul.
+#[derive(Debug, Parser)]
+#[command(name = "hax", version, after_long_help = exit::HELP, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the bridge of this node.
@@ -27,6 +40,9 @@ pub enum Command {
     /// Play a Motr process: speak its part over an HA link.
     #[command(long_about = ham::HELP, after_long_help = ham::EXITS, args_override_self = true)]
     Ham(HamArgs),
+    /// Show hax at work with three Motr processes and a Consul: nothing to install, no root.
+    #[command(after_long_help = exit::HELP)]
+    Demo(DemoArgs),
 }
 
 const RUN: &str = "\
@@ -47,12 +63,14 @@ const STATUS: &str = "\
 Show what the hax of this node does: ready, leader, links, and what is owed to whom.
 
 It is found as `hax run` finds where to listen: give the same flags, variables and
-file; without --http Consul says where it is. The exit code is 0 if hax is ready, 5
+file, of which only the most important are shown here; without --http Consul says
+where it is. The exit code is 0 if hax is ready, 5
 if it answers and is not, and 1 if it does not answer.";
 
 const CHECK: &str = "\
 Check settings, certificates, Consul, hax's entry and ports, a line each: `ok`, or
-`FAIL` and what to do. Give the same flags, variables and file as to `hax run`.
+`FAIL` and what to do. Give the same flags, variables and file as to `hax run`, of
+which only the most important are shown here.
 Nothing is changed; a hax may run meanwhile. The exit code is 0 if all is well, and 1
 if not.";
 
@@ -193,7 +211,13 @@ pub struct Flags {
     #[arg(long, env = "HAX_LOG", value_name = "FORMAT", help_heading = "Log")]
     pub log: Option<LogFormat>,
     /// Which log lines are written [default: info].
-    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", help_heading = "Log")]
+    #[arg(
+        long,
+        env = "HAX_LOG_LEVEL",
+        value_name = "LEVEL",
+        ignore_case = true,
+        help_heading = "Log"
+    )]
     pub log_level: Option<LogLevel>,
     /// Write all that comes in, from Motr, Consul and HTTP, to this file, or to FILE.1 and so on where
     /// it exists; what hax did can be replayed from it. It holds no token [default: none].
@@ -252,15 +276,115 @@ pub struct HamArgs {
     pub commands: Vec<String>,
 }
 
+/// `hax demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Keep all up for this long before they stop, to look at it and to try things with curl.
+    #[arg(long = "for", env = "HAX_DEMO_FOR", value_name = "TIME")]
+    pub keep: Option<Span>,
+    /// Use this Consul instead of the built-in one; the demo's configuration is loaded into it.
+    #[arg(long, env = "HAX_DEMO_CONSUL", value_name = "URL")]
+    pub consul: Option<ConsulUrl>,
+    /// Load the configuration even if that Consul holds one.
+    #[arg(long, env = "HAX_DEMO_FORCE", requires = "consul")]
+    pub force: bool,
+    /// Also show hax's own log lines of this level.
+    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", default_value = "error")]
+    pub log_level: LogLevel,
+}
+
+/// The settings that the help of `status` and `check` shows; both take all.
+const SHOWN: [&str; 10] = [
+    "consul",
+    "consul_token_file",
+    "consul_ca_file",
+    "node",
+    "fid",
+    "http",
+    "http_cert",
+    "http_token_file",
+    "motr_endpoint",
+    "log_level",
+];
+
+/// In what the programs of the runtimes differ, for their users.
+pub struct Program {
+    /// What it is called.
+    pub name: &'static str,
+    /// The demo, where there is one.
+    pub demo: Option<Demo>,
+}
+
+/// What plays the demo.
+pub type Demo = fn(&DemoArgs) -> Result<Exit, Failed>;
+
+/// The command line as its help shows it.
+#[must_use]
+pub fn command(program: &Program) -> clap::Command {
+    let shorten = |command: clap::Command| {
+        command.mut_args(|arg| {
+            let is_setting = arg.get_help_heading().is_some();
+            let hide = is_setting && !SHOWN.contains(&arg.get_id().as_str());
+            arg.hide(hide)
+        })
+    };
+    let all = Cli::command().name(program.name);
+    let hide = program.demo.is_none();
+    let all = all.mut_subcommand("demo", |demo| demo.hide(hide));
+    all.mut_subcommand("status", shorten).mut_subcommand("check", shorten)
+}
+
+/// The command line, read.
+///
+/// # Errors
+///
+/// What is wrong with it, or the help that it asks for.
+pub fn parse(program: &Program, args: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command(program).try_get_matches_from(args)?)
+}
+
+/// Those of these variables that look like hax's and are none.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let known: Vec<_> = variables().map(|(_, variable)| variable).collect();
+    let ours = |name: &String| name.starts_with("HAX_") && !name.starts_with("HAX_TEST_");
+    names.filter(move |name| ours(name) && !known.contains(name))
+}
+
+/// The variable that a value came from which is refused as that of a flag.
+#[must_use]
+pub fn variable_behind(
+    error: &clap::Error,
+    args: &[OsString],
+    is_set: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = arg.split(' ').next()?;
+    if args.iter().any(|arg| arg.to_string_lossy().split('=').next() == Some(flag)) {
+        return None;
+    }
+    let (_, variable) = variables().find(|(long, variable)| long == flag && is_set(variable))?;
+    Some(variable)
+}
+
+/// All flags with the variable of each.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let commands = Cli::command();
+    let pairs =
+        commands.get_subcommands().flat_map(clap::Command::get_arguments).filter_map(|arg| {
+            let variable = arg.get_env()?.to_str()?.to_owned();
+            Some((format!("--{}", arg.get_long()?), variable))
+        });
+    pairs.collect::<Vec<_>>().into_iter()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_command_line_is_sound_and_every_flag_has_a_variable() {
-        let program = Command::augment_subcommands(clap::Command::new("hax"));
-        program.clone().debug_assert();
-        for command in program.get_subcommands() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
             for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
                 let name = arg.get_id().as_str();
                 assert!(arg.get_help().is_some(), "{name}");

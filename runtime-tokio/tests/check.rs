@@ -101,6 +101,9 @@ fn what_is_stored_and_what_may_be_written_is_looked_at() {
     world.put("/v1/kv/processes/0x7200000000000001:0x4", "{}");
     world
         .fails(&http, &["processes: processes/0x7200000000000001:0x4 is not of the expected form"]);
+    let elsewhere = ["--consul-datacenter", "dc9", http[0], http[1]];
+    let (code, lines) = world.check(&elsewhere);
+    assert!(code == 1 && lines[0].ends_with("(--consul-datacenter)"), "{lines:#?}");
     let word = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
     world.put("/v1/kv/processes/0x7200000000000001:0x4", word);
     world.put("/v1/kv/m0conf/nodes/ssu1/processes/4/endpoint", "nowhere");

@@ -7,13 +7,14 @@ use alloc::string::String;
 use super::Parts;
 use super::cx::Cx;
 use super::report::Report;
-use super::{status, tables};
+use super::tables::Tables;
+use super::{decoding, status};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::replica::Table;
 use crate::http::answer::Answer;
-use crate::http::payload;
+use crate::http::payload::Payload;
 use crate::http::port::Request;
 use crate::model::states::ProcessWord;
 
@@ -108,18 +109,18 @@ fn service_health(
     cx: &mut Cx<'_>,
     request: &Request,
 ) -> Result<Option<Answer>, Box<str>> {
-    let checks = payload::checks(&request.body)?;
-    let n = u32::try_from(checks.len()).unwrap_or(u32::MAX);
+    let payload = Payload::read(&request.body)?;
+    let n = u32::try_from(payload.checks().count()).unwrap_or(u32::MAX);
     cx.fact(Fact::WatchPost { http: request.id, checks: n });
     let most = cx.config().limit.posted_checks;
     let mut newest = 0;
-    for check in checks.iter().filter_map(tables::check) {
+    for check in payload.checks().filter_map(decoding::check) {
         let index = check.index;
         let replica = parts.tables.replica(Table::Health).index;
         if parts.cluster.take_posted(check, replica, most) {
             newest = newest.max(index);
             if index <= replica {
-                tables::Tables::doubt(cx);
+                Tables::doubt(cx);
             }
         }
     }

@@ -5,13 +5,14 @@ mod ham;
 mod remote;
 mod status;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{CheckArgs, Command, Flags, HamArgs, RunArgs, StatusArgs};
+use crate::cli::{self, CheckArgs, Command, Flags, HamArgs, Program, RunArgs, StatusArgs};
 use crate::exit::Exit;
 use crate::logs;
 use crate::platform::Platform;
@@ -29,35 +30,45 @@ impl From<anyhow::Error> for Failed {
 
 /// Does what the command line says.
 #[must_use]
-pub fn main<P: Platform>(command: Command) -> ExitCode {
+pub fn main<P: Platform>(program: &Program) -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    let command = match cli::parse(program, &args) {
+        Ok(cli) => cli.command,
+        Err(refusal) => return refuse(&refusal, &args),
+    };
     let runs = matches!(&command, Command::Run(args) if !args.check);
     let done = match command {
         Command::Run(args) => run::<P>(*args),
         Command::Status(args) => run_status::<P>(*args),
         Command::Check(args) => run_check::<P>(*args),
         Command::Ham(args) => run_ham::<P>(&args),
+        Command::Demo(args) => match program.demo {
+            Some(demo) => demo(&args),
+            None => Err(Failed(Exit::Usage, anyhow::anyhow!("the demo is a command of hax"))),
+        },
     };
-    let exit = done.unwrap_or_else(|failed| {
+    let exit = done.unwrap_or_else(|Failed(exit, why)| {
         if runs {
             // As the daemon's other lines, so that the journal knows what it is.
-            let Failed(exit, why) = failed;
             tracing::error!(target: "hax", "{why:#}");
-            exit
         } else {
-            failed.tell()
+            // There is nobody left to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "hax: {why:#}");
         }
+        exit
     });
     exit.into()
 }
 
-impl Failed {
-    /// Says why.
-    pub fn tell(self) -> Exit {
-        let Self(exit, why) = self;
-        // There is nobody left to tell if this fails.
-        let _ = writeln!(std::io::stderr(), "hax: {why:#}");
-        exit
+/// Help, or what is wrong with the command line and with the variables that stand for flags.
+fn refuse(refusal: &clap::Error, args: &[OsString]) -> ExitCode {
+    // There is nobody left to tell if this fails.
+    let _ = refusal.print();
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    if let Some(variable) = cli::variable_behind(refusal, args, is_set) {
+        let _ = writeln!(std::io::stderr(), "\nThe value is that of the variable {variable}.");
     }
+    u8::try_from(refusal.exit_code()).unwrap_or(Exit::Usage.code()).into()
 }
 
 fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {
@@ -70,6 +81,9 @@ fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {
         Failed(Exit::Usage, why.into())
     })?;
     if check {
+        for warning in &settings.warnings {
+            writeln!(std::io::stderr(), "hax: {warning}").context("standard error")?;
+        }
         write!(std::io::stdout(), "{settings}").context("standard output")?;
         return Ok(Exit::Clean);
     }
@@ -82,7 +96,12 @@ fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {
 }
 
 fn load(config: Option<&Path>, flags: Flags) -> Result<Settings, settings::Error> {
-    Settings::load(config, flags, |name| std::env::var(name).ok())
+    let mut settings = Settings::load(config, flags, |name| std::env::var(name).ok())?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in cli::unknown_variables(names) {
+        settings.warnings.push(format!("{name} has no effect: hax knows no such variable"));
+    }
+    Ok(settings)
 }
 
 fn run_status<P: Platform>(args: StatusArgs) -> Result<Exit, Failed> {

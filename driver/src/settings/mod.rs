@@ -49,7 +49,7 @@ pub struct Settings {
     pub journal: Option<PathBuf>,
     pub journal_max: usize,
     /// What an operator should know of these settings, a line of the log each.
-    pub warnings: Vec<&'static str>,
+    pub warnings: Vec<String>,
 }
 
 /// Why there are no settings.
@@ -137,10 +137,10 @@ impl Settings {
         let consul = consul::merge(&flags, &file, &env)?;
         let mut warnings = Vec::new();
         if env("CONSUL_NAMESPACE").is_some() {
-            warnings.push(NAMESPACE);
+            warnings.push(NAMESPACE.into());
         }
         if !consul.tls.verify {
-            warnings.push(UNVERIFIED);
+            warnings.push(UNVERIFIED.into());
         }
         let span = |flag: Option<Span>, file, default| {
             flag.or(file).map_or_else(|| Duration::from_secs(default), |span| span.0)
@@ -279,7 +279,7 @@ mod tests {
         for (text, line, what) in [
             ("node = \"a\"\nnodes = 1\n", "line 2", "unknown field `nodes`"),
             ("\n\nfid = \"4\"\n", "line 3", "not a fid"),
-            ("drain = 5\n", "line 1", "string"),
+            ("drain = 5\n", "line 1", "a time with its unit"),
             ("log = \"xml\"\n", "line 1", "unknown variant `xml`"),
             ("node = \n", "line 1", ""),
         ] {

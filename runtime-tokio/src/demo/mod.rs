@@ -8,16 +8,14 @@ pub mod setting;
 mod show;
 
 use anyhow::Context as _;
-use clap::Args;
 use futures_lite::future::or;
-use hax_driver::cli::Flags;
+use hax_driver::cli::{DemoArgs, Flags};
 use hax_driver::clock::Clock;
 use hax_driver::consul::ConsulUrl;
 use hax_driver::daemon;
 use hax_driver::exit::Exit;
 use hax_driver::settings::Settings;
 use hax_driver::signals::Signals;
-use hax_driver::values::{LogLevel, Span};
 use tokio::net::TcpListener;
 
 use crate::{Tokio, signals};
@@ -25,23 +23,6 @@ use crate::{Tokio, signals};
 use api::Api;
 use setting::Setting;
 use show::Show;
-
-/// `hax demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Keep all up for this long before they stop, to look at it and to try things with curl.
-    #[arg(long = "for", env = "HAX_DEMO_FOR", value_name = "TIME")]
-    pub keep: Option<Span>,
-    /// Use this Consul instead of the built-in one; the demo's configuration is loaded into it.
-    #[arg(long, env = "HAX_DEMO_CONSUL", value_name = "URL")]
-    pub consul: Option<ConsulUrl>,
-    /// Load the configuration even if that Consul holds one.
-    #[arg(long, env = "HAX_DEMO_FORCE", requires = "consul")]
-    pub force: bool,
-    /// Also show hax's own log lines of this level.
-    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", default_value = "error")]
-    pub log_level: LogLevel,
-}
 
 /// Plays the show. It is a success if all happened that was expected.
 pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {

@@ -21,8 +21,8 @@ use crate::world::oracle;
 const STEPS: usize = 300;
 /// What follows from one of them, at most.
 const FOLLOW: usize = 5_000;
-/// A stop takes 5 s, and leave is taken of what is connected.
-const STOP_WITHIN: u64 = 20_000_000;
+/// A stop takes 5 s at most, whatever its peers do.
+const STOP_WITHIN: u64 = 5_500_000;
 
 /// A peer says whatever it likes to hax.
 ///

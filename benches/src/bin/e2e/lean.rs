@@ -1,6 +1,7 @@
 //! The light build beside `hax`, in one run: what it takes of memory, threads and disk, and how fast it
 //! is. What stands as the ceiling is `hax`'s figure.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,7 +9,7 @@ use hax_benches::shapes;
 use hax_core::base::fid::Fid;
 use tokio::time::sleep;
 
-use crate::Row;
+use crate::row::Row;
 use crate::storm::Crowd;
 use crate::world::{Program, World, cargo};
 
@@ -26,19 +27,27 @@ struct Side {
     rates: Vec<f64>,
 }
 
-/// Builds both programs and returns the rows.
-pub(crate) async fn rows(quick: bool) -> anyhow::Result<Vec<Row>> {
+/// Builds both programs; where the light one is.
+pub(crate) fn build() -> anyhow::Result<PathBuf> {
     cargo(&["--release", "-p", "hax-tokio", "--bin", "hax"])?;
     cargo(&["--profile", "release-small", "-p", "hax-smol", "--bin", "hax-smol"])?;
+    Ok(target()?.join("release-small/hax-smol"))
+}
+
+fn target() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let target = own.ancestors().nth(2).context("a target directory")?;
-    let programs = [target.join("release/hax"), target.join("release-small/hax-smol")];
-    let world = World::new(shapes::nodes23())?;
+    Ok(own.ancestors().nth(2).context("a target directory")?.into())
+}
+
+/// The rows of this light program.
+pub(crate) async fn rows(smol: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
+    let programs = [target()?.join("release/hax"), smol.to_owned()];
+    let world = World::new(shapes::nodes23(), usize::MAX)?;
     let mut sides = [Side::default(), Side::default()];
     // In turn, so that what else the machine does meets both.
     for round in 0..if quick { 1 } else { 3 } {
         for (program, side) in programs.iter().zip(&mut sides) {
-            let (hax, _) = world.start(program, &[]).await?;
+            let (hax, _) = world.hax(program, &[]).await?;
             if round == 0 {
                 sleep(SETTLE).await;
                 (side.rss, side.peak) = (hax.rss()?, hax.peak()?);
@@ -51,9 +60,14 @@ pub(crate) async fn rows(quick: bool) -> anyhow::Result<Vec<Row>> {
     let size = std::fs::metadata(&programs[1])?.len() as f64 / MIB;
     let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
     let (rate, top) = (best(&smol.rates), best(&hax.rates));
-    let row = |name, unit, value, ceiling, target, ok| {
-        let (consul_requests, more) = (0, String::new());
-        Row { name, value, unit, ceiling, consul_requests, target, ok, more }
+    let row = |name, unit, value, ceiling, target, ok| Row {
+        name,
+        value,
+        unit,
+        ceiling,
+        target,
+        ok,
+        ..Row::default()
     };
     let lean = smol.rss <= 10.0 && smol.rss <= hax.rss;
     Ok(vec![

@@ -163,7 +163,12 @@ async fn get<P: Platform>(
 /// Any other answer than one of these is what is wrong.
 fn refused(client: &impl Client, answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]);
-    client.trouble().unwrap_or_else(|| format!("status {}: {}", answer.status, text.trim()))
+    let hint = match text.contains("No path to datacenter") {
+        true => " (--consul-datacenter)",
+        false => "",
+    };
+    let status = || format!("status {}: {}{hint}", answer.status, text.trim());
+    client.trouble().unwrap_or_else(status)
 }
 
 async fn consul<P: Platform>(
