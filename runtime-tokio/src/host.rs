@@ -10,13 +10,14 @@ use hax_driver::Runtime;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
 use hax_driver::notify::{self, Watchdog};
+use hax_driver::platform;
+use hax_driver::signals::Signals;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::consul::{Client, Consul};
-use crate::http::{Door, Http, Limits};
+use crate::http::{Http, Limits};
 use crate::net::{self, Net};
-use crate::signals::Signals;
 
 /// How many inputs may wait for the machine. A full inbox holds back peers and answers 503.
 const INBOX: usize = 512;
@@ -27,17 +28,8 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// How long the last HTTP responses may take to leave.
 const RESPOND_WITHIN: Duration = Duration::from_secs(1);
 
-/// The sockets of a node, bound already: a port that is in use is found before anything is promised.
-pub struct Sockets {
-    /// Motr's processes connect here.
-    pub motr: TcpListener,
-    /// How many may be connected.
-    pub motr_connections_max: usize,
-    /// HTTP is served here.
-    pub http: TcpListener,
-    /// To whom.
-    pub door: Arc<Door>,
-}
+/// The sockets of a node.
+pub type Sockets = platform::Sockets<TcpListener>;
 
 /// One machine's runtime.
 pub struct Host {

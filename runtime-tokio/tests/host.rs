@@ -22,10 +22,10 @@ use hax_driver::cli::Flags;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
 use hax_driver::settings::Settings;
+use hax_driver::signals::Signals;
 use hax_tokio::consul::Client;
 use hax_tokio::host::{Host, Sockets};
 use hax_tokio::http::{Door, Limits};
-use hax_tokio::signals::Signals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -67,7 +67,7 @@ fn a_stop_drains_answers_and_flushes() {
             match input {
                 Input::Http(_) => {
                     waiting.push_back(input);
-                    stop.send_modify(|n| *n += 1);
+                    stop.end();
                 }
                 Input::Net(net::Event::Accepted { conn: new, .. }) => conn = Some(new),
                 // The last of what was begun, then the end.

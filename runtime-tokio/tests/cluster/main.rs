@@ -4,6 +4,8 @@
 
 #[path = "../daemon/mod.rs"]
 mod daemon;
+#[path = "../common/hax.rs"]
+mod hax;
 mod old;
 mod road;
 mod world;

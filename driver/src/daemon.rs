@@ -1,5 +1,6 @@
 //! The daemon: finds out who it is, listens, runs.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +10,20 @@ use hax_core::base::fact::Fact;
 use hax_core::discover::{Identity, TlsFiles};
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
-use hax_driver::clock::{self, Clock};
-use hax_driver::exit::Exit;
-use hax_driver::journal::Journal;
-use hax_driver::metrics::Metrics;
-use hax_driver::notify;
-use hax_driver::settings::{self, EndpointError, Settings};
-use hax_driver::values::{OnUnexpectedMessage, Switch};
 
-use crate::consul::{self, Client};
-use crate::host::{Host, Sockets};
+use crate::clock::{self, Clock};
+use crate::exit::Exit;
 use crate::http::{self, CertFiles, Door, Limits};
 use crate::identify::identify;
+use crate::journal::Journal;
 use crate::listen;
+use crate::metrics::Metrics;
+use crate::notify;
+use crate::platform::{Client as _, Platform, Sockets, Stage};
+use crate::settings::{self, EndpointError, Settings};
 use crate::signals::Signals;
+use crate::values::{OnUnexpectedMessage, Switch};
+use crate::way;
 
 /// How long the body of an HTTP request may take.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -35,13 +36,16 @@ pub enum Error {
     Endpoint(#[from] EndpointError),
     /// A token or certificate for Consul cannot be used.
     #[error(transparent)]
-    Consul(#[from] consul::Error),
+    Consul(#[from] way::Error),
     /// A token or certificate for HTTP cannot be used.
     #[error(transparent)]
     Http(#[from] http::Error),
     /// A socket cannot be had.
     #[error(transparent)]
     Listen(#[from] listen::Error),
+    /// The runtime cannot use a socket.
+    #[error("cannot wait for connections: {0}")]
+    Socket(io::Error),
 }
 
 impl Error {
@@ -50,22 +54,25 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Endpoint(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
-            Self::Listen(_) => Exit::Listen,
+            Self::Listen(_) | Self::Socket(_) => Exit::Listen,
         }
     }
 }
 
 /// Runs until it is stopped. The first signal is a stop, the second an end at once.
-pub async fn run(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
+pub async fn run<P: Platform>(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
     let ended = async {
         signals.end().await;
         tracing::warn!(target: "hax", "a second signal: what was begun is left as it is");
         Ok(Exit::Interrupted)
     };
-    or(ended, find_and_serve(settings, signals)).await
+    or(ended, find_and_serve::<P>(settings, signals)).await
 }
 
-async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
+async fn find_and_serve<P: Platform>(
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<Exit, Error> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(target: "hax", version, consul = %settings.consul.url, "hax starts");
     let lines = settings.to_string();
@@ -73,15 +80,15 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
     notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
     let clock = Clock::new();
-    let daemon = Daemon {
+    let daemon: Daemon<'_, P> = Daemon {
         settings,
         signals,
         clock,
         metrics: Arc::new(Metrics::new(clock)),
-        consul: Arc::new(Client::new(&settings.consul)?),
+        consul: Arc::new(P::Client::new(&settings.consul)?),
         generation: clock::wall().0,
     };
-    let identify = identify(settings, daemon.host(), signals, |_| {});
+    let identify = identify::<P>(settings, daemon.stage(), signals, |_| {});
     let reload = async { signals.on_reload(|| daemon.reload(None)).await };
     match or(identify, reload).await {
         Some(identity) => daemon.serve(identity).await,
@@ -92,24 +99,25 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     }
 }
 
-struct Daemon<'a> {
+struct Daemon<'a, P: Platform> {
     settings: &'a Settings,
     signals: &'a Signals,
     clock: Clock,
     metrics: Arc<Metrics>,
-    consul: Arc<Client>,
+    consul: Arc<P::Client>,
     /// No two lives of a daemon have the same one.
     generation: u64,
 }
 
-impl Daemon<'_> {
-    fn host(&self) -> Host {
+impl<P: Platform> Daemon<'_, P> {
+    fn stage(&self) -> Stage<P::Client> {
         let limits = Limits {
             body_max: self.settings.http_body_max,
             connections_max: self.settings.http_connections_max,
             body_within: BODY_WITHIN,
         };
-        Host::new(self.clock, Arc::clone(&self.metrics), Arc::clone(&self.consul), limits)
+        let (metrics, client) = (Arc::clone(&self.metrics), Arc::clone(&self.consul));
+        Stage { clock: self.clock, metrics, client, limits }
     }
 
     fn seed(&self) -> u64 {
@@ -120,10 +128,13 @@ impl Daemon<'_> {
         let Identity { node, fid, endpoint, http_host, http_port, .. } = &identity;
         let address = settings::endpoint(endpoint)?;
         let door = Arc::new(self.door(&identity)?);
+        let motr = listen::motr(address)?;
+        let found = P::lookup(http_host, *http_port).await;
+        let http = listen::http(http_host, *http_port, found)?;
         let sockets = Sockets {
-            motr: listen::motr(address)?,
+            motr: P::listener(motr).map_err(Error::Socket)?,
             motr_connections_max: self.settings.motr_connections_max,
-            http: listen::http(http_host, *http_port).await?,
+            http: P::listener(http).map_err(Error::Socket)?,
             door: Arc::clone(&door),
         };
         let scheme = if door.is_tls() { "https" } else { "http" };
@@ -157,7 +168,7 @@ impl Daemon<'_> {
             }
             next
         };
-        let drive = self.host().drive(self.signals, Some(sockets), machine);
+        let drive = P::drive(self.stage(), self.signals, Some(sockets), machine);
         or(drive, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
         Ok(match node.exit() {
             ExitReason::Stopped => Exit::Clean,
