@@ -299,7 +299,8 @@ impl Leader {
         self.watching = true;
         let wait = cx.config().time.watch;
         let within = wait + wait / 16 + cx.config().time.call;
-        let target = format!("/v1/kv/leader?index={}&wait={}s", self.index, wait.as_secs());
+        // As the watches of tables: a server whose own leader is gone would not tell us of a free lock.
+        let target = format!("/v1/kv/leader?stale&index={}&wait={}s", self.index, wait.as_secs());
         cx.call(Job::Leader(Part::Watch), Method::Get, target, Bytes::new(), within);
     }
 
