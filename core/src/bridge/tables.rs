@@ -209,13 +209,7 @@ impl Tables {
         replica.watch = Some((call, index));
     }
 
-    pub(crate) fn watched(
-        &mut self,
-        cx: &mut Cx<'_>,
-        cluster: &mut Cluster,
-        table: Table,
-        answer: Option<&Answer>,
-    ) {
+    pub(crate) fn watched(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
         let Some((_, behind)) = self.replicas[table as usize].watch.take() else { return };
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
             self.failed(cx, table, Timer::Watch(table));

@@ -60,6 +60,13 @@ impl RealConsul {
         checks.iter().filter(|check| check["CheckID"] == "serfHealth").count() >= nodes
     }
 
+    /// Whether it is the servers' leader.
+    #[must_use]
+    pub fn leads_servers(&self) -> bool {
+        let reply = self.request("GET", "/v1/status/leader", b"");
+        reply.is_ok_and(|reply| reply.text() == format!("\"127.0.0.1:{}\"", self.ports[1]))
+    }
+
     /// Loads a cluster of as many nodes as there are servers, each node's services at its own.
     pub fn load_servers(servers: &[Self], cluster: &Cluster) -> io::Result<()> {
         let steps = cluster.steps(&servers[0].options.node, Agents::Each);
