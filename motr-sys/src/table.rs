@@ -16,6 +16,17 @@ impl<P: Copy> Function for Option<P> {
 
 type Pointer<F> = <F as Function>::Pointer;
 
+/// A message of zeros, which is no message yet.
+#[must_use]
+pub fn message() -> Box<abi::m0_ha_msg> {
+    let mut message = Box::<abi::m0_ha_msg>::new_uninit();
+    // SAFETY: the box is that large; zero is a value of all its fields, which are numbers.
+    unsafe {
+        message.as_mut_ptr().write_bytes(0, 1);
+        message.assume_init()
+    }
+}
+
 macro_rules! table {
     ($(#[$doc:meta])* $table:ident { $($(#[$field_doc:meta])* $field:ident: $name:ident $type:ident,)* }) => {
         $(#[$doc])*
