@@ -11,6 +11,8 @@ pub mod exit;
 pub mod facts;
 pub mod ham;
 pub mod journal;
+#[cfg(feature = "libmotr")]
+pub mod libmotr;
 pub mod logs;
 pub mod metrics;
 pub mod notify;
