@@ -110,7 +110,9 @@ impl Fleet {
     pub fn rest(&mut self) -> usize {
         let mut delivered = 0;
         loop {
-            for output in std::mem::take(&mut self.out) {
+            // The endpoint's buffer stays with it, as with a host.
+            let said: Vec<Output> = self.out.drain(..).collect();
+            for output in said {
                 match output {
                     Output::Net(command) => self.carry(None, command),
                     Output::Motr(Event::Asked(request)) => {

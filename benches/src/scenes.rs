@@ -102,16 +102,22 @@ pub fn question(rig: &mut Rig, link: LinkId, process: Fid, objects: &[Fid]) -> I
 ///
 /// If the question is not answered with them.
 pub fn probes(rig: &mut Rig, link: LinkId, process: Fid) -> Vec<Reply> {
-    let question = question(rig, link, process, &[process]);
-    rig.give(question);
-    let probes = round(rig);
-    probes.iter().for_each(|probe| rig.give(Input::Consul(probe.clone())));
-    assert!(tells(rig), "{:?}", rig.out);
-    rig.rest();
-    probes
+    // The first sees where the table of keys stands, the second that the copies are no older.
+    for _ in 0..3 {
+        let question = question(rig, link, process, &[process]);
+        rig.give(question);
+        let probes = round(rig);
+        probes.iter().for_each(|probe| rig.give(Input::Consul(probe.clone())));
+        assert!(tells(rig), "{:?}", rig.out);
+        rig.rest();
+        if probes.len() == 2 {
+            return probes;
+        }
+    }
+    panic!("no key changes: a glance is enough");
 }
 
-/// A question from its arrival to its answer, with the answers of its three probes.
+/// A question from its arrival to its answer, with the answers of its probes.
 ///
 /// # Panics
 ///
@@ -120,7 +126,7 @@ pub fn nvec_get(rig: &mut Rig, question: Input, probes: &[Reply]) -> Duration {
     rig.take_spent();
     rig.give(question);
     let calls = rig.take_calls();
-    assert_eq!(calls.len(), probes.len(), "a probe for each table");
+    assert_eq!(calls.len(), probes.len(), "the same probes");
     let own = calls
         .iter()
         .zip(probes)

@@ -76,7 +76,7 @@ fn an_entrypoint_in_a_storm_takes_next_to_none() {
         let answers = scenes::round(&mut rig);
         answered += counted(|| answers.into_iter().for_each(|a| rig.give(Input::Consul(a)))).1;
     }
-    at_most("10,000 entrypoints, asked and answered", asked + answered, 600);
+    at_most("10,000 entrypoints, asked and answered", asked + answered, 350);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_question_takes_as_many_whatever_it_asks() {
             let probes = scenes::round(&mut rig);
             let answered =
                 counted(|| probes.into_iter().for_each(|p| rig.give(Input::Consul(p)))).1;
-            at_most(&format!("a question for {notes} states"), asked + answered, 10);
+            at_most(&format!("a question for {notes} states"), asked + answered, 8);
             rig.rest();
         }
     }
@@ -117,7 +117,7 @@ fn a_process_event_takes_as_many_whatever_the_configuration() {
             spent = said + written;
             rig.rest();
         }
-        at_most("a process event", spent, 80);
+        at_most("a process event", spent, 95);
     }
 }
 
@@ -156,7 +156,7 @@ fn the_wire_encodes_a_broadcast_once() {
         counts.push(counted(|| fleet.give(command)).1);
         fleet.rest();
     }
-    at_most("a broadcast on the wire, for each link", (counts[1] - counts[0]).div_ceil(100), 8);
+    at_most("a broadcast on the wire, for each link", (counts[1] - counts[0]).div_ceil(100), 4);
 }
 
 #[test]

@@ -273,7 +273,7 @@ impl Discovery {
         }
         let Some((_, (fid, endpoint, http))) = best else {
             return Err(alloc::format!(
-                "Consul's catalog has no service hax on node {node} that the token may read"
+                "Consul's catalog has no service hax on node {node} (--node) that hax may read"
             )
             .into());
         };

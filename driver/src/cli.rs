@@ -1,8 +1,11 @@
 //! The command line.
 
+use std::ffi::OsString;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::consul::{ConsulUrl, Datacenter};
@@ -58,12 +61,14 @@ const STATUS: &str = "\
 Show what the hax of this node does: ready, leader, links, and what is owed to whom.
 
 It is found as `hax run` finds where to listen: give the same flags, variables and
-file; without --http Consul says where it is. The exit code is 0 if hax is ready, 5
+file, of which only the most important are shown here; without --http Consul says
+where it is. The exit code is 0 if hax is ready, 5
 if it answers and is not, and 1 if it does not answer.";
 
 const CHECK: &str = "\
 Check settings, certificates, Consul, hax's entry and ports, a line each: `ok`, or
-`FAIL` and what to do. Give the same flags, variables and file as to `hax run`.
+`FAIL` and what to do. Give the same flags, variables and file as to `hax run`, of
+which only the most important are shown here.
 Nothing is changed; a hax may run meanwhile. The exit code is 0 if all is well, and 1
 if not.";
 
@@ -73,7 +78,8 @@ pub struct RunArgs {
     /// TOML file with settings; keys are the flags' names with `_` for `-`.
     #[arg(long, env = "HAX_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Check flags, environment and file, print the settings and exit.
+    /// Check flags, environment and file, print the settings and exit. Of the files that they name only
+    /// those with tokens are read; `hax check` looks at all, and at Consul.
     #[arg(long)]
     pub check: bool,
     /// The settings.
@@ -194,16 +200,22 @@ pub struct Flags {
     pub http_body_max: Option<Size>,
     /// How many HTTP connections are served at a time [default: 512].
     #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
-    pub http_connections_max: Option<u16>,
+    pub http_connections_max: Option<NonZeroU16>,
     /// How many connections Motr processes may hold at a time [default: 2048].
     #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
-    pub motr_connections_max: Option<u16>,
+    pub motr_connections_max: Option<NonZeroU16>,
 
     /// How log lines look [default: human].
     #[arg(long, env = "HAX_LOG", value_name = "FORMAT", help_heading = "Log")]
     pub log: Option<LogFormat>,
     /// Which log lines are written [default: info].
-    #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", help_heading = "Log")]
+    #[arg(
+        long,
+        env = "HAX_LOG_LEVEL",
+        value_name = "LEVEL",
+        ignore_case = true,
+        help_heading = "Log"
+    )]
     pub log_level: Option<LogLevel>,
     /// Write all that comes in, from Motr, Consul and HTTP, to this file, or to FILE.1 and so on where
     /// it exists; what hax did can be replayed from it. It holds no token [default: none].
@@ -279,10 +291,78 @@ pub struct DemoArgs {
     pub log_level: LogLevel,
 }
 
+/// The settings that the help of `status` and `check` shows; both take all.
+const SHOWN: [&str; 10] = [
+    "consul",
+    "consul_token_file",
+    "consul_ca_file",
+    "node",
+    "fid",
+    "http",
+    "http_cert",
+    "http_token_file",
+    "motr_endpoint",
+    "log_level",
+];
+
+/// The command line as its help shows it.
+#[must_use]
+pub fn command() -> clap::Command {
+    let shorten = |command: clap::Command| {
+        command.mut_args(|arg| {
+            let is_setting = arg.get_help_heading().is_some();
+            let hide = is_setting && !SHOWN.contains(&arg.get_id().as_str());
+            arg.hide(hide)
+        })
+    };
+    Cli::command().mut_subcommand("status", shorten).mut_subcommand("check", shorten)
+}
+
+/// The command line, read.
+///
+/// # Errors
+///
+/// What is wrong with it, or the help that it asks for.
+pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches_from(args)?)
+}
+
+/// Those of these variables that look like hax's and are none.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let known: Vec<_> = variables().map(|(_, variable)| variable).collect();
+    let ours = |name: &String| name.starts_with("HAX_") && !name.starts_with("HAX_TEST_");
+    names.filter(move |name| ours(name) && !known.contains(name))
+}
+
+/// The variable that a value came from which is refused as that of a flag.
+#[must_use]
+pub fn variable_behind(
+    error: &clap::Error,
+    args: &[OsString],
+    is_set: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = arg.split(' ').next()?;
+    if args.iter().any(|arg| arg.to_string_lossy().split('=').next() == Some(flag)) {
+        return None;
+    }
+    let (_, variable) = variables().find(|(long, variable)| long == flag && is_set(variable))?;
+    Some(variable)
+}
+
+/// All flags with the variable of each.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let commands = Cli::command();
+    let pairs =
+        commands.get_subcommands().flat_map(clap::Command::get_arguments).filter_map(|arg| {
+            let variable = arg.get_env()?.to_str()?.to_owned();
+            Some((format!("--{}", arg.get_long()?), variable))
+        });
+    pairs.collect::<Vec<_>>().into_iter()
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

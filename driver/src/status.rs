@@ -23,11 +23,7 @@ pub fn table(said: &Value) -> String {
     let (contact, calls) = (text(&consul["contact_ms"]), text(&consul["calls"]));
     let _ =
         writeln!(out, "Consul    {answers}, last answer {contact} ms ago, {calls} calls in flight");
-    let leader = &said["leader"];
-    let if_true = |value: &Value, text: &'static str| if *value == true { text } else { "" };
-    let holds = if_true(&leader["holds"], ", this node");
-    let stands = if_true(&leader["stands"], ", this hax stands for election");
-    let _ = writeln!(out, "Leader    {}{holds}{stands}", text(&leader["node"]));
+    let _ = writeln!(out, "Leader    {}", leader(&said["leader"]));
     let (entries, questions) = (text(&said["entries"]), text(&said["questions"]));
     let _ =
         writeln!(out, "Waiting   {entries} entrypoint requests, {questions} questions for states");
@@ -43,6 +39,35 @@ pub fn table(said: &Value) -> String {
         vec![text(&lane["process"]), text(&lane["queued"]), text(&lane["stage"])]
     });
     out
+}
+
+/// Who leads, and if it is not this hax, why not.
+fn leader(said: &Value) -> String {
+    let node = match &said["node"] {
+        Value::String(node) if !node.is_empty() => Some(node.as_str()),
+        _ => None,
+    };
+    let is = |field: &str| said[field] == true;
+    let (who, why) = match node {
+        Some(node) if is("holds") => return format!("{node}, this hax"),
+        _ if is("holds") => return "this hax".into(),
+        Some(node) if said["session"].is_string() => {
+            (format!("{node}, by the session {}", text(&said["session"])), "")
+        }
+        Some(node) => (node.into(), ""),
+        None if is("stands") => ("NONE".into(), "; processes wait for their entrypoints"),
+        None => ("not known here".into(), ""),
+    };
+    let how = match (&said["elects"], &said["stands"]) {
+        _ if is("gives_way") => {
+            "; this hax leaves it to others: its confd is not well, and another one is"
+        }
+        (_, Value::Bool(true)) => "; this hax stands for election",
+        (Value::Bool(false), _) => "; another program elects (no_elect)",
+        (Value::Bool(true), _) => "; this hax does not stand: its node has no confd in m0conf/",
+        _ => "",
+    };
+    format!("{who}{why}{how}")
 }
 
 fn text(value: &Value) -> String {
@@ -103,7 +128,8 @@ mod tests {
             "version": "0.1.0", "node": "ssc-1", "process": "0x7200000000000001:0x0",
             "ready": true, "stopping": false,
             "consul": { "answers": true, "contact_ms": 12, "calls": 4 },
-            "leader": { "stands": true, "holds": false, "node": "ssc-2" },
+            "leader": { "elects": true, "stands": true, "holds": false, "gives_way": false,
+                "node": "ssc-2", "session": "1f" },
             "replicas": [{ "table": "m0conf", "index": 120, "loaded": true, "entries": 269 }],
             "links": [
                 { "link": "link-3", "process": "0x7200000000000001:0x3", "up": true,
@@ -117,7 +143,7 @@ mod tests {
         let expected = "\
 hax 0.1.0 on ssc-1, process 0x7200000000000001:0x0: ready
 Consul    answers, last answer 12 ms ago, 4 calls in flight
-Leader    ssc-2, this hax stands for election
+Leader    ssc-2, by the session 1f; this hax stands for election
 Waiting   2 entrypoint requests, 1 questions for states
 Replicas
   TABLE   INDEX  LOADED  ENTRIES
@@ -134,11 +160,36 @@ Lanes
     }
 
     #[test]
+    fn why_this_hax_does_not_lead_is_said() {
+        for (said, text) in [
+            (json!({ "elects": true, "stands": true, "holds": true, "node": "a" }), "a, this hax"),
+            (
+                json!({ "elects": true, "stands": true, "holds": false, "node": null }),
+                "NONE; processes wait for their entrypoints; this hax stands for election",
+            ),
+            (
+                json!({ "elects": true, "stands": true, "gives_way": true, "node": "" }),
+                "NONE; processes wait for their entrypoints; this hax leaves it to others: its confd \
+                 is not well, and another one is",
+            ),
+            (json!({ "elects": false, "node": "b" }), "b; another program elects (no_elect)"),
+            (
+                json!({ "elects": true, "stands": false, "node": null }),
+                "not known here; this hax does not stand: its node has no confd in m0conf/",
+            ),
+            // Of a hax of another version.
+            (json!({ "stands": true, "node": "c" }), "c; this hax stands for election"),
+        ] {
+            assert_eq!(leader(&said), text);
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_a_dash() {
         let expected = "\
 hax - on -, process -: NOT READY
 Consul    -, last answer - ms ago, - calls in flight
-Leader    -
+Leader    not known here
 Waiting   - entrypoint requests, - questions for states
 Replicas  -
 Links     none

@@ -19,24 +19,38 @@ impl BadValue {
     }
 }
 
+/// What stands in a configuration file: of another type than text, it is told what is right as a text
+/// would be.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Number(i64),
+    Truth(bool),
+}
+
 /// A value that a configuration file writes as a string.
 macro_rules! from_text {
     ($($name:ident),*) => {$(
-        impl TryFrom<String> for $name {
+        impl TryFrom<Written> for $name {
             type Error = BadValue;
 
-            fn try_from(text: String) -> Result<Self, BadValue> {
-                text.parse()
+            fn try_from(written: Written) -> Result<Self, BadValue> {
+                match written {
+                    Written::Text(text) => text.parse(),
+                    Written::Number(number) => number.to_string().parse(),
+                    Written::Truth(truth) => truth.to_string().parse(),
+                }
             }
         }
     )*};
 }
 
-from_text!(FidText, HostPort, Span, Size);
+from_text!(FidText, HostPort, Span, Size, Switch, LogLevel);
 
 /// The fid of a process, written `0xCONTAINER:0xKEY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Written")]
 pub struct FidText(pub hax_core::base::fid::Fid);
 
 impl FromStr for FidText {
@@ -55,7 +69,7 @@ impl FromStr for FidText {
 
 /// `HOST:PORT`, where HOST is an address or a name.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Written")]
 pub struct HostPort {
     /// An address without brackets, or a name.
     pub host: String,
@@ -93,7 +107,7 @@ impl FromStr for HostPort {
 
 /// A length of time: `500ms`, `10s`, `2m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Written")]
 pub struct Span(pub Duration);
 
 impl FromStr for Span {
@@ -117,7 +131,7 @@ impl FromStr for Span {
 
 /// A number of bytes: `65536`, `64KiB`, `4MiB`, `1GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Written")]
 pub struct Size(pub usize);
 
 impl FromStr for Size {
@@ -134,7 +148,8 @@ impl FromStr for Size {
             },
         };
         let bytes = digits.parse().ok().and_then(|n: usize| n.checked_mul(unit));
-        bytes.map(Self).ok_or_else(|| BadValue::new("expected a size: 65536, 64KiB or 4MiB"))
+        let bytes = bytes.filter(|bytes| *bytes > 0);
+        bytes.map(Self).ok_or_else(|| BadValue::new("expected a size: 65536, 64KiB, 4MiB or 1GiB"))
     }
 }
 
@@ -151,12 +166,25 @@ pub enum MotrTransport {
 
 /// On or off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "Written")]
 #[expect(missing_docs, reason = "it is as it says")]
 pub enum Switch {
     #[default]
     On,
     Off,
+}
+
+impl FromStr for Switch {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        word(text).ok_or_else(|| BadValue::new("expected on or off"))
+    }
+}
+
+/// The value that a flag has for this word, in any case.
+fn word<T: clap::ValueEnum>(text: &str) -> Option<T> {
+    T::from_str(text, true).ok()
 }
 
 /// What a message does on which the specification demands to stop.
@@ -183,7 +211,7 @@ pub enum LogFormat {
 
 /// Which log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "Written")]
 #[expect(missing_docs, reason = "the usual words")]
 pub enum LogLevel {
     Error,
@@ -192,6 +220,15 @@ pub enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+impl FromStr for LogLevel {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let right = "expected `error`, `warn`, `info`, `debug` or `trace`";
+        word(text).ok_or_else(|| BadValue::new(right))
+    }
 }
 
 impl LogLevel {
@@ -219,7 +256,8 @@ mod tests {
         for bad in ["", "5", "s", "5 s", "-5s", "5h", "18446744073709551615m"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
-        for bad in ["", "KiB", "4MB", "-1", "18446744073709551615MiB"] {
+        assert_eq!("1GiB".parse(), Ok(Size(1 << 30)));
+        for bad in ["", "0", "0MiB", "KiB", "4MB", "-1", "18446744073709551615MiB"] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
         }
     }

@@ -68,7 +68,8 @@ pub async fn run(settings: &Settings, signals: &Signals) -> Result<Exit, Error> 
 async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(target: "hax", version, consul = %settings.consul.url, "hax starts");
-    tracing::debug!(target: "hax", "settings:\n{settings}");
+    let lines = settings.to_string();
+    lines.lines().for_each(|line| tracing::debug!(target: "hax", "setting: {line}"));
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
     notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
     let clock = Clock::new();
@@ -84,7 +85,10 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     let reload = async { signals.on_reload(|| daemon.reload(None)).await };
     match or(identify, reload).await {
         Some(identity) => daemon.serve(identity).await,
-        None => Ok(Exit::Clean),
+        None => {
+            tracing::info!(target: "hax", "stopped before Consul said who this is");
+            Ok(Exit::Clean)
+        }
     }
 }
 

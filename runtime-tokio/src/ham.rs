@@ -42,7 +42,8 @@ pub async fn run(args: &HamArgs) -> Result<Exit, (Exit, anyhow::Error)> {
     let commands = parse(&args.commands).map_err(usage)?;
     let connect = address("--connect", &args.connect).map_err(usage)?;
     let listen = address("--listen", &args.listen).map_err(usage)?;
-    let listener = listen::motr(listen).map_err(|why| (Exit::Listen, why.into()))?;
+    let listener = listen::endpoint(listen, "the address is that of --listen")
+        .map_err(|why| (Exit::Listen, why.into()))?;
     let signals = Signals::install().map_err(|why| (Exit::Failure, why.into()))?;
 
     let (inbox, received) = hax_driver::inbox(INBOX);

@@ -125,6 +125,10 @@ impl Runtime for Host {
     async fn sleep_until(&self, at: Instant) {
         // A machine that has more to do at once lets sockets have their turn in between.
         tokio::task::yield_now().await;
+        // Tokio's timers are a millisecond coarse: what is due already does not wait for the next.
+        if at <= self.clock.now().mono {
+            return;
+        }
         tokio::time::sleep_until(self.clock.at(at).into()).await;
     }
 

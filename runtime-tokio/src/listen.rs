@@ -29,7 +29,14 @@ impl Error {
 
 /// Listens for Motr's processes.
 pub fn motr(address: SocketAddr) -> Result<TcpListener, Error> {
-    let hint = "the address is that of hax's endpoint: --motr-endpoint, or Consul's entry of hax";
+    endpoint(
+        address,
+        "the address is that of hax's endpoint: --motr-endpoint, or Consul's entry of hax",
+    )
+}
+
+/// Listens for whom a process of Motr listens for; `hint` says which setting the address is.
+pub fn endpoint(address: SocketAddr, hint: &'static str) -> Result<TcpListener, Error> {
     bind(address).map_err(|why| Error { what: "Motr", address: address.to_string(), why, hint })
 }
 

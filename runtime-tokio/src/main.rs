@@ -1,12 +1,12 @@
 //! `hax`: the HA bridge between Motr and Consul.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
-use hax_driver::cli::{CheckArgs, Cli, Command, DemoArgs, Flags, HamArgs, RunArgs, StatusArgs};
+use hax_driver::cli::{self, CheckArgs, Command, DemoArgs, Flags, HamArgs, RunArgs, StatusArgs};
 use hax_driver::exit::Exit;
 use hax_driver::logs;
 use hax_driver::settings::{self, Settings};
@@ -15,7 +15,11 @@ use hax_tokio::signals::Signals;
 use hax_tokio::{check, daemon, demo, ham, status};
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let args: Vec<_> = std::env::args_os().collect();
+    let command = match cli::parse(&args) {
+        Ok(cli) => cli.command,
+        Err(refusal) => return refuse(&refusal, &args),
+    };
     let runs = matches!(&command, Command::Run(args) if !args.check);
     let done = match command {
         Command::Run(args) => run(*args),
@@ -37,6 +41,17 @@ fn main() -> ExitCode {
     exit.into()
 }
 
+/// Help, or what is wrong with the command line and with the variables that stand for flags.
+fn refuse(refusal: &clap::Error, args: &[OsString]) -> ExitCode {
+    // There is nobody left to tell if this fails.
+    let _ = refusal.print();
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    if let Some(variable) = cli::variable_behind(refusal, args, is_set) {
+        let _ = writeln!(std::io::stderr(), "\nThe value is that of the variable {variable}.");
+    }
+    u8::try_from(refusal.exit_code()).unwrap_or(Exit::Usage.code()).into()
+}
+
 /// Why the program fails, and with which code.
 struct Failed(Exit, anyhow::Error);
 
@@ -56,6 +71,9 @@ fn run(args: RunArgs) -> Result<Exit, Failed> {
         Failed(Exit::Usage, why.into())
     })?;
     if check {
+        for warning in &settings.warnings {
+            writeln!(std::io::stderr(), "hax: {warning}").context("standard error")?;
+        }
         write!(std::io::stdout(), "{settings}").context("standard output")?;
         return Ok(Exit::Clean);
     }
@@ -68,7 +86,12 @@ fn run(args: RunArgs) -> Result<Exit, Failed> {
 }
 
 fn load(config: Option<&Path>, flags: Flags) -> Result<Settings, settings::Error> {
-    Settings::load(config, flags, |name| std::env::var(name).ok())
+    let mut settings = Settings::load(config, flags, |name| std::env::var(name).ok())?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in cli::unknown_variables(names) {
+        settings.warnings.push(format!("{name} has no effect: hax knows no such variable"));
+    }
+    Ok(settings)
 }
 
 fn run_status(args: StatusArgs) -> Result<Exit, Failed> {

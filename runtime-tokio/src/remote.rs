@@ -19,6 +19,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request};
+use rustls::ClientConfig;
 
 use crate::connect::{Connector, Place};
 use crate::consul::Client;
@@ -38,11 +39,15 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// How long Consul may take to say who we are.
 const FIND_WITHIN: Duration = Duration::from_secs(15);
 
+/// A hax that is alive says so at once.
+const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+
 /// The hax of this node.
 pub struct Remote {
     /// Where it is, as its `Host` header has it.
     pub authority: String,
-    connector: Connector,
+    host: String,
+    tls: Option<Arc<ClientConfig>>,
     token: Option<Secret>,
 }
 
@@ -53,7 +58,8 @@ impl Remote {
             return Self::at(settings, http, settings.http_cert.clone());
         }
         let client = Arc::new(Client::new(&settings.consul)?);
-        let identity = who(settings, client).await.map_err(anyhow::Error::msg)?;
+        let identity = who(settings, client, &mut Vec::new()).await;
+        let identity = identity.map_err(anyhow::Error::msg)?;
         Self::of(settings, &identity)
     }
 
@@ -75,40 +81,79 @@ impl Remote {
             to.host = if ip.is_ipv4() { "127.0.0.1" } else { "::1" }.into();
         }
         let authority = to.to_string();
-        let connector = match cert {
-            None => Connector::new(Place::Tcp(authority.clone()), None),
-            Some(cert) => {
-                let name = to.host.clone().try_into().context(to.host)?;
-                let tls = tls::client_of(&cert).context("the certificate of hax's HTTP port")?;
-                Connector::new(Place::Tls(authority.clone(), name), Some(tls))
-            }
-        };
+        let tls = cert.map(|cert| tls::client_of(&cert)).transpose();
+        let tls = tls.context("the certificate of hax's HTTP port")?;
         let token = settings.http_token.as_ref().map(SecretSource::read).transpose()?;
-        Ok(Self { authority, connector, token })
+        Ok(Self { authority, host: to.host, tls, token })
+    }
+
+    /// Whether it says that it is a hax.
+    pub async fn is_alive(&self) -> bool {
+        let alive = tokio::time::timeout(ALIVE_WITHIN, self.get("/")).await;
+        matches!(alive, Ok(Ok((200, body))) if body.ends_with(b"Sincerely, HaX"))
+    }
+
+    /// What to say where [`Self::in_the_other_way`] is alive.
+    #[must_use]
+    pub fn other_way_than_asked(&self) -> String {
+        let at = &self.authority;
+        match self.tls {
+            None => {
+                format!("the hax that runs at {at} serves TLS: give its --http-cert and --http-key")
+            }
+            Some(_) => format!("the hax that runs at {at} serves no TLS, and these settings do"),
+        }
+    }
+
+    /// The same, asked without TLS if this is with it, and with it if not: to find out whether it is
+    /// there, so whoever it says to be, and without the token.
+    #[must_use]
+    pub fn in_the_other_way(&self) -> Self {
+        let tls = self.tls.is_none().then(tls::client_of_anybody);
+        Self { authority: self.authority.clone(), host: self.host.clone(), tls, token: None }
+    }
+
+    fn connector(&self) -> anyhow::Result<Connector> {
+        let at = self.authority.clone();
+        Ok(match &self.tls {
+            None => Connector::new(Place::Tcp(at), None),
+            Some(tls) => {
+                let name = self.host.clone().try_into().with_context(|| self.host.clone())?;
+                Connector::new(Place::Tls(at, name), Some(Arc::clone(tls)))
+            }
+        })
     }
 
     /// Asks for `target`; status and body of what is answered.
     pub async fn get(&self, target: &str) -> anyhow::Result<(u16, Bytes)> {
         let request = (Method::GET, target, Bytes::new());
-        let asked = ask(&self.connector, &self.authority, self.token.as_ref(), request);
+        let connector = self.connector()?;
+        let asked = ask(&connector, &self.authority, self.token.as_ref(), request);
         let answer = tokio::time::timeout(WITHIN, asked).await;
         answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", WITHIN.as_secs())))
     }
 }
 
-/// Who we are, or what stands in the way of knowing it; does not wait for better times.
-pub async fn who(settings: &Settings, client: Arc<Client>) -> Result<Identity, String> {
+/// Who we are, or what stands in the way of knowing it; does not wait for better times. Keys that say it
+/// and cannot be read are put in `skipped`.
+pub async fn who(
+    settings: &Settings,
+    client: Arc<Client>,
+    skipped: &mut Vec<String>,
+) -> Result<Identity, String> {
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::new(clock));
     let limits = Limits { body_max: 0, connections_max: 0, body_within: Duration::ZERO };
     let host = Host::new(clock, metrics, Arc::clone(&client), limits);
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = identify(settings, host, &signals, |fact| {
-        if let Fact::ConsulFailed { why, .. } = fact {
+    let found = identify(settings, host, &signals, |fact| match fact {
+        Fact::ConsulFailed { why, .. } => {
             trouble = Some(why.to_string());
             stop.send_modify(|n| *n += 1);
         }
+        Fact::EntrySkipped { key } => skipped.push(key.to_string()),
+        _ => {}
     });
     let found = async { Ok(found.await) };
     let late = async {

@@ -17,11 +17,15 @@ pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyho
          address (hax listens)",
     )?;
     let at = &hax.authority;
-    let (code, body) = hax.get("/status").await.with_context(|| {
-        format!(
-            "no hax answers at {at}; does it run (systemctl status hax), and is this its address?"
-        )
-    })?;
+    let (code, body) = match hax.get("/status").await {
+        Ok(answer) => answer,
+        Err(_) if hax.in_the_other_way().is_alive().await => bail!(hax.other_way_than_asked()),
+        Err(why) => {
+            return Err(why.context(format!(
+                "no hax answers at {at}; does it run (systemctl status hax), and is this its address?"
+            )));
+        }
+    };
     match code {
         200 => {}
         401 => bail!("the hax at {at} demands its token: give --http-token-file"),

@@ -51,6 +51,14 @@ pub fn client_of(cert: &Path) -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
+/// For a client that only looks whether somebody is there.
+pub fn client_of_anybody() -> Arc<ClientConfig> {
+    let builder = versions(ClientConfig::builder_with_provider(provider()));
+    let anybody = Arc::new(Accept::Anything);
+    let builder = builder.dangerous().with_custom_certificate_verifier(anybody);
+    Arc::new(builder.with_no_client_auth())
+}
+
 /// For a server.
 pub fn server(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
     let builder = versions(ServerConfig::builder_with_provider(provider())).with_no_client_auth();

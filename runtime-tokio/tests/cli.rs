@@ -41,6 +41,10 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
         (&["run", "--consul", "ftp://c:1"], "unix:///PATH"),
         (&["run", "--consul-cert", "/c.pem"], "together"),
         (&["run", "--drain", "5"], "500ms, 10s or 2m"),
+        (&["run", "--http-connections-max", "0"], "--http-connections-max"),
+        (&["run", "--consul-timeout", "0s"], "--consul-timeout"),
+        (&["run", "--http-body-max", "0"], "expected a size"),
+        (&["run", "--journal", "/j", "--consul-answer-max", "1GiB"], "where a journal is kept"),
         (&["run", "--nonsense"], "--nonsense"),
         (&["run", "--config", "/nonexistent/hax.toml"], "--config: cannot read"),
         (&["run", "--motr-endpoint", "inet:tcp:127.0.0.1@22001"], "--motr-endpoint"),
@@ -66,6 +70,38 @@ fn an_error_of_the_file_shows_its_line() {
 }
 
 #[test]
+fn a_value_of_the_wrong_type_is_told_what_is_right() {
+    for (line, hint) in [
+        ("drain = 5", "expected a time with its unit: 500ms, 10s or 2m"),
+        ("bq = false", "expected on or off"),
+        ("http = 8008", "expected ADDRESS:PORT"),
+        ("fid = 4", "0xCONTAINER:0xKEY"),
+        ("log_level = \"loud\"", "`warn`"),
+    ] {
+        let path = file("type.toml", line);
+        let output = hax(&["run", "--config", path.to_str().unwrap()]).output().unwrap();
+        let error = stderr(&output);
+        assert!(code(&output) == 2 && error.contains(hint), "{line}: {error}");
+    }
+    let path = file("number.toml", "http_body_max = 4194304\nlog_level = \"WARN\"\n");
+    let args = ["run", "--check", "--config", path.to_str().unwrap()];
+    let said = stdout(&hax(&args).output().unwrap());
+    assert!(said.contains("http_body_max = \"4MiB\"\n"), "{said}");
+    assert!(said.contains("log_level = \"warn\"\n"), "{said}");
+}
+
+#[test]
+fn a_variable_is_called_by_its_name() {
+    let output = hax(&["run", "--check"]).env("HAX_DRAIN", "abc").output().unwrap();
+    let error = stderr(&output);
+    assert!(code(&output) == 2 && error.contains("HAX_DRAIN"), "{error}");
+    let output = hax(&["run", "--check"]).env("HAX_NO_ELEKT", "true").output().unwrap();
+    assert!(stderr(&output).contains("HAX_NO_ELEKT has no effect"), "{}", stderr(&output));
+    let output = hax(&["run", "--check"]).env("HAX_TEST_CONSUL", "/c").output().unwrap();
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+}
+
+#[test]
 fn the_flag_beats_the_variable_beats_the_file_beats_other_tools() {
     let path = file("good.toml", "node = \"file\"\nhttp = \"127.0.0.1:1\"\ndrain = \"7s\"\n");
     let check = |args: &[&str], env: &[(&str, &str)]| {
@@ -77,7 +113,7 @@ fn the_flag_beats_the_variable_beats_the_file_beats_other_tools() {
         stdout(&output)
     };
     let settings = check(&[], &[]);
-    for line in ["node = \"file\"", "drain = \"7000ms\"", "consul = \"http://127.0.0.1:8500\""] {
+    for line in ["node = \"file\"", "drain = \"7s\"", "consul = \"http://127.0.0.1:8500\""] {
         assert!(settings.contains(line), "{line}: {settings}");
     }
     let env = [
@@ -91,7 +127,7 @@ fn the_flag_beats_the_variable_beats_the_file_beats_other_tools() {
     }
     let env = [("HARE_HAX_NODE_NAME", "hare"), ("HAX_NODE", "own"), ("HAX_DRAIN", "1s")];
     let settings = check(&["--drain", "2s"], &env);
-    for line in ["node = \"own\"", "drain = \"2000ms\""] {
+    for line in ["node = \"own\"", "drain = \"2s\""] {
         assert!(settings.contains(line), "{line}: {settings}");
     }
 }
@@ -103,6 +139,22 @@ fn help_documents_exit_codes_and_variables() {
     for part in ["130", "cannot be listened at", "HAX_MOTR_ENDPOINT", "CONSUL_HTTP_ADDR"] {
         assert!(help.contains(part), "{part}: {help}");
     }
+    for command in ["status", "check"] {
+        let help = stdout(&hax(&[command, "--help"]).output().unwrap());
+        assert!(help.contains("--config") && help.contains("--consul-token-file"), "{help}");
+        assert!(!help.contains("--drain"), "{help}");
+        assert!(help.lines().count() < 120, "{}", help.lines().count());
+    }
     let output = hax(&["--version"]).output().unwrap();
     assert_eq!((code(&output), stdout(&output).starts_with("hax 0.")), (0, true));
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let empty = file("empty.pem", "");
+    let args = ["run", "--consul", "https://127.0.0.1:1", "--consul-ca-file"];
+    let output = hax(&args).arg(&empty).output().unwrap();
+    let error = stderr(&output);
+    assert_eq!(code(&output), 2, "{error}");
+    assert_eq!(error.matches("empty.pem").count(), 1, "{error}");
 }

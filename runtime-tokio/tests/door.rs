@@ -21,6 +21,8 @@ use hax_tokio::tls;
 use hyper::Method;
 use serde_json::{Value, json};
 
+const GUIDE: &str = include_str!("../../docs/OPERATE.md");
+
 /// A client that trusts one certificate.
 struct Client {
     authority: String,
@@ -165,7 +167,11 @@ fn a_real_watch_can_bring_the_token() {
             "http_handler_config": handler,
         })
     };
-    let config = json!({ "watches": [watch("one"), watch("wrong")] });
+    // The check is the guide's.
+    let (_, check) = GUIDE.split_once("```json\n\"checks\": ").unwrap();
+    let check = check.split("```").next().unwrap().replace("192.0.2.11:8008", &http);
+    let checks: Value = serde_json::from_str(&check).unwrap();
+    let config = json!({ "watches": [watch("one"), watch("wrong")], "checks": checks });
     let consul = RealConsul::start(Options { config, ..Options::new("ssu1") }).unwrap();
     let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
     consul.load_cluster(&Cluster::generate(&shape)).unwrap();
@@ -188,4 +194,11 @@ fn a_real_watch_can_bring_the_token() {
     let told = consul.request("PUT", "/v1/agent/check/fail/service:2", b"").unwrap();
     assert_eq!(told.status, 200);
     assert!(holds(|| posted() > before), "{:#?}", hax.log());
+    let lives = || {
+        let checks = consul.request("GET", "/v1/agent/checks", b"").unwrap();
+        let checks: Value = serde_json::from_slice(&checks.body).unwrap();
+        let check = checks.as_object().unwrap().values().find(|check| check["Name"] == "hax lives");
+        check.unwrap()["Status"] == "passing"
+    };
+    assert!(holds(lives), "the check by TLS and without a token");
 }

@@ -246,6 +246,11 @@ fn exit_codes_tell_what_was_wrong() {
         assert!(ended.error.contains("command \"nonsense\""), "{}", ended.error);
         let ended = ham(to, &["--timeout", "200ms", "entrypoint"], "").await;
         assert_eq!((ended.code, &ended.find("timed-out")["waiting"]), (1, &"Entrypoint".into()));
+        assert_eq!(ended.find("not-connected")["to"], to.to_string());
+        let (shut, at) = listener().await;
+        tokio::spawn(async move { while shut.accept().await.is_ok() {} });
+        let ended = ham(at, &["--timeout", "200ms", "entrypoint"], "").await;
+        assert_eq!(ended.find("disconnected")["why"], "closed by the peer");
         let ended = ham(to, &["--connect", "inet:tcp:127.0.0.1@1", "stop"], "").await;
         assert_eq!(ended.code, 2, "{}", ended.error);
         assert!(ended.error.contains("libfabric"), "{}", ended.error);
@@ -254,6 +259,7 @@ fn exit_codes_tell_what_was_wrong() {
         let ended = ham(to, &["--listen", &own, "stop"], "").await;
         assert_eq!(ended.code, 3, "{}", ended.error);
         assert!(ended.error.contains(&at.to_string()), "{}", ended.error);
+        assert!(ended.error.contains("--listen") && !ended.error.contains("Consul"));
         drop(taken);
         tokio::time::sleep(Duration::from_millis(1)).await;
     });

@@ -34,6 +34,8 @@ pub(crate) enum Job {
     Watch(Table),
     /// A proof of freshness.
     Probe(Table),
+    /// The index of the whole KV table.
+    Glance,
     /// A read at once.
     Read(Table),
     /// A transaction of process events.

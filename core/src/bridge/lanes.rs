@@ -237,7 +237,11 @@ impl Lanes {
                     let index = entry.map_or(0, |entry| entry.modify_index);
                     desk.holds(op, batch.appended(), index);
                 }
-                batch.ops.iter().for_each(|(op, key)| self.proved(op.target, *key));
+                let split =
+                    |key: Option<Key>| batch.parts.iter().any(|p| !p.last && Some(p.key) == key);
+                for (op, key) in batch.ops.iter().filter(|(_, key)| split(*key)) {
+                    self.proved(op.target, *key);
+                }
                 let finish = |part: &Part| match part.last {
                     true => self.finish(part.key, part.restart),
                     false => {

@@ -121,9 +121,15 @@ impl Leader {
         self.stands
     }
 
-    /// The value of the lock as it was seen last.
-    pub(crate) fn value(&self) -> Option<&str> {
-        self.seen.as_ref().map(|seen| &*seen.value)
+    /// The value and the session of the lock, if somebody held it when it was seen last.
+    pub(crate) fn holder(&self) -> Option<(&str, &str)> {
+        let seen = self.seen.as_ref().filter(|_| self.stands)?;
+        Some((&seen.value, seen.session.as_deref()?))
+    }
+
+    /// Whether it leaves the lock to others, since their confd is well and ours is not.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.stands && !self.fit
     }
 
     /// The session with which we lead now; nothing while that is not certain.

@@ -4,6 +4,7 @@ mod batch;
 mod cx;
 mod deliveries;
 mod entrypoints;
+mod glance;
 mod inbox;
 pub mod io;
 mod lanes;
@@ -353,7 +354,10 @@ impl Parts {
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
             Job::Watch(table) => self.tables.watched(cx, &mut self.cluster, table, answer),
-            Job::Probe(table) => self.tables.probed(cx, &mut self.cluster, table, answer),
+            Job::Probe(table) => {
+                self.tables.probed(cx, &mut self.cluster, (table, call), answer);
+            }
+            Job::Glance => self.tables.glanced(cx, call, answer),
             Job::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
             Job::Transaction => {
                 let (lanes, mut desk) = self.desk(cx.now.mono);
@@ -424,6 +428,7 @@ fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer>
     let what = match job {
         Job::Round(_) => "entrypoint",
         Job::Watch(table) | Job::Probe(table) | Job::Read(table) => Table::name(table),
+        Job::Glance => "kv",
         Job::Transaction => "transaction",
         Job::Reread(..) => "a key",
         Job::Restarts => "process_restarts",

@@ -37,8 +37,13 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         };
         json!({"process": process, "queued": queued, "stage": stage_name(stage)})
     });
-    // Who does not stand does not watch the lock.
-    let leader = parts.leader.value().or_else(|| parts.entrypoints.leader());
+    let holder = parts.leader.holder();
+    let leader = match (holder, parts.leader.stands()) {
+        (Some((value, _)), _) => Some(value),
+        (None, true) => None,
+        // Who does not stand does not watch the lock.
+        (None, false) => parts.entrypoints.leader(),
+    };
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": config.node,
@@ -47,7 +52,9 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         "stopping": view.stopping,
         "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls},
         "leader": {
-            "stands": parts.leader.stands(), "holds": view.leads, "node": leader,
+            "elects": config.elect, "stands": parts.leader.stands(), "holds": view.leads,
+            "gives_way": parts.leader.gives_way(), "node": leader,
+            "session": holder.map(|(_, session)| session),
         },
         "replicas": replicas,
         "links": links.collect::<Vec<Value>>(),

@@ -8,13 +8,15 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::cx::{Cx, Job, Timer};
+use super::glance::Glances;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
+use crate::base::id::CallId;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
 use crate::consul::json::{Elements, KvEntry, RawCheck};
 use crate::consul::port::{Answer, Method};
-use crate::consul::replica::{Moment, Probed, Replica, Table};
+use crate::consul::replica::{GLANCES_MAX, Moment, Probe, Probed, Replica, Table};
 use crate::model::Cluster;
 use crate::model::conf::Conf;
 use crate::model::health::{Check, process_of_service_id};
@@ -24,6 +26,9 @@ use crate::model::states::ProcessWord;
 const SILENT: Duration = Duration::from_secs(1);
 /// How long a posted check counts that Consul does not seem to have.
 const DOUBT: Duration = Duration::from_secs(5);
+
+/// The tables that are keys.
+const KV: [Table; 2] = [Table::Conf, Table::Processes];
 
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -40,6 +45,7 @@ pub(crate) struct Tables {
     posted: bool,
     /// These tables are to be read, whatever a probe says.
     wants_read: [bool; 3],
+    glances: Glances,
 }
 
 /// An answer that is being decoded.
@@ -73,6 +79,7 @@ impl Tables {
             silent: false,
             posted: false,
             wants_read: [false; 3],
+            glances: Glances::default(),
         }
     }
 
@@ -148,7 +155,7 @@ impl Tables {
     pub(crate) fn prove(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &self.replicas[table as usize];
         let busy = replica.read.is_some()
-            || replica.probe.is_some()
+            || replica.probes.len() >= table.probes_max()
             || replica.decoding
             || cx.shared.timers.is_armed(Timer::Prove(table));
         let wants_read = self.wants_read[table as usize];
@@ -159,9 +166,41 @@ impl Tables {
             self.read(cx, table);
             return;
         }
+        let asked = replica.asked;
+        if replica.probes.back().is_some_and(|last| last.sent >= asked) {
+            return;
+        }
+        if KV.contains(&table) {
+            let (seen, still) = (self.glances.seen, replica.still);
+            if seen == 0 || seen == still {
+                let then = KV.map(|table| self.replicas[table as usize].index);
+                self.glances.send(cx, asked, then[0].max(then[1]), GLANCES_MAX);
+            }
+            if seen != 0 && seen == still {
+                return;
+            }
+        }
         let call = cx.get(Job::Probe(table), table.probe().into());
         let replica = &mut self.replicas[table as usize];
-        replica.probe = Some((call, cx.shared.moment, replica.index));
+        let (sent, index_then) = (cx.shared.moment, replica.index);
+        replica.probes.push_back(Probe { call, sent, index_then });
+        replica.witness = self.glances.seen;
+    }
+
+    pub(crate) fn glanced(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
+        let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
+            self.glances.failed(call);
+            KV.into_iter().for_each(|table| self.failed(cx, table, Timer::Prove(table)));
+            return;
+        };
+        let Some(sent) = self.glances.answered(call, answer) else { return };
+        self.worked(cx);
+        for table in KV {
+            if self.replicas[table as usize].glanced(self.glances.seen, sent) {
+                self.backoffs[table as usize].worked();
+            }
+            self.prove(cx, table);
+        }
     }
 
     fn read(&mut self, cx: &mut Cx<'_>, table: Table) {
@@ -172,6 +211,7 @@ impl Tables {
         self.wants_read[table as usize] = false;
         let call = cx.get(Job::Read(table), format!("{}&consistent", table.target()));
         replica.read = Some((call, cx.shared.moment, replica.index));
+        replica.witness = self.glances.seen;
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
@@ -219,12 +259,13 @@ impl Tables {
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
-        table: Table,
+        (table, call): (Table, CallId),
         answer: Option<&Answer>,
     ) {
-        let Some((_, sent, index_then)) = self.replicas[table as usize].probe.take() else {
-            return;
-        };
+        let probes = &mut self.replicas[table as usize].probes;
+        let probe = probes.iter().position(|probe| probe.call == call);
+        let probe = probe.and_then(|place| probes.remove(place));
+        let Some(Probe { sent, index_then, .. }) = probe else { return };
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
             self.failed(cx, table, Timer::Prove(table));
             return;
@@ -277,7 +318,8 @@ impl Tables {
 
     /// What is held is of an earlier history of Consul.
     fn reset(&mut self, cluster: &mut Cluster, table: Table) {
-        self.replicas[table as usize].index = 0;
+        let replica = &mut self.replicas[table as usize];
+        (replica.index, replica.still) = (0, 0);
         match table {
             Table::Conf => cluster.clear_conf(),
             Table::Processes => cluster.clear_words(),
@@ -401,6 +443,7 @@ impl Tables {
         replica.proved = replica.proved.max(sent.unwrap_or_default());
         self.backoffs[table as usize].worked();
         if sent.is_some() {
+            replica.still = replica.witness;
             self.judge_posted(cx, cluster, table);
         }
         if first {

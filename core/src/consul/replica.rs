@@ -5,6 +5,8 @@
 //! copy is behind, a *read* fetches it at once. Index rules: backwards or 0 begins anew (Consul API,
 //! "Blocking queries").
 
+use alloc::collections::VecDeque;
+
 use crate::base::id::CallId;
 use crate::base::mutant::{Mutant, mutant};
 
@@ -43,6 +45,16 @@ impl Table {
         }
     }
 
+    /// How many probes may be in flight: one that makes Consul walk a prefix is not sent again before
+    /// it is answered.
+    #[must_use]
+    pub const fn probes_max(self) -> usize {
+        match self {
+            Self::Conf | Self::Processes => 1,
+            Self::Health => GLANCES_MAX,
+        }
+    }
+
     /// What tells its index and next to nothing else. Of the health table that is the list of
     /// checks in a state which no check is ever in: the index is the whole table's.
     #[must_use]
@@ -54,6 +66,10 @@ impl Table {
         }
     }
 }
+
+/// Probes that cost Consul the same whatever it holds: how many may be in flight. Questions that come
+/// while one is under way have their own, so that they need not wait for it first.
+pub const GLANCES_MAX: usize = 4;
 
 /// A call of `handle`, by number: what began in a later call than a question arrived in, began
 /// after it.
@@ -71,12 +87,27 @@ pub struct Replica {
     pub asked: Moment,
     /// The blocking query in flight and the index that it waits behind.
     pub watch: Option<(CallId, u64)>,
-    /// The probe in flight, when it was sent and the index then.
-    pub probe: Option<(CallId, Moment, u64)>,
+    /// The probes in flight, the oldest first.
+    pub probes: VecDeque<Probe>,
     /// The read in flight, when it was sent and the index then.
     pub read: Option<(CallId, Moment, u64)>,
     /// An answer is being decoded.
     pub decoding: bool,
+    /// The index of the whole KV table when the newest probe or read was sent, as far as it was known.
+    pub witness: u64,
+    /// The copy is current as long as the whole KV table has this index; 0: that is not known.
+    pub still: u64,
+}
+
+/// A probe in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its call.
+    pub call: CallId,
+    /// When it was sent.
+    pub sent: Moment,
+    /// The copy's index then.
+    pub index_then: u64,
 }
 
 /// What a probe's answer means.
@@ -113,7 +144,18 @@ impl Replica {
         }
         // Between the two the watch has overtaken the probe, and the copy is newer than asked.
         self.proved = self.proved.max(sent);
+        self.still = self.witness;
         Probed::Fresh
+    }
+
+    /// The whole KV table had this index at some time after `sent`. Returns whether that proves the
+    /// copy.
+    pub fn glanced(&mut self, index: u64, sent: Moment) -> bool {
+        let stands_still = index != 0 && index == self.still;
+        if stands_still {
+            self.proved = self.proved.max(sent);
+        }
+        stands_still
     }
 }
 
@@ -131,5 +173,15 @@ mod tests {
         assert!(!replica.is_fresh(Moment(6)));
         replica.index = 12;
         assert_eq!(replica.probed(11, Moment(7), 10), Probed::Fresh, "overtaken by the watch");
+    }
+
+    #[test]
+    fn a_table_that_stands_still_proves_a_copy_that_was_probed_since() {
+        let mut replica = Replica { index: 10, witness: 20, ..Replica::default() };
+        assert!(!replica.glanced(20, Moment(1)), "what was seen before a probe proves nothing yet");
+        assert!(!replica.glanced(0, Moment(1)));
+        assert_eq!(replica.probed(10, Moment(2), 10), Probed::Fresh);
+        assert!(replica.glanced(20, Moment(3)) && replica.is_fresh(Moment(3)));
+        assert!(!replica.glanced(21, Moment(4)) && !replica.is_fresh(Moment(4)));
     }
 }

@@ -65,9 +65,12 @@ impl Cluster {
             Object::Sdev => states::device_text(state),
             _ => states::hardware_text(state),
         };
-        let value = with_state(&entry.value, text)?;
         let holds = states::state_text(&entry.value).as_deref() == Some(text);
-        Some(Change { object, entry: Entry { value, ..entry.clone() }, holds })
+        let entry = match holds {
+            true => entry.clone(),
+            false => Entry { value: with_state(&entry.value, text)?, ..entry.clone() },
+        };
+        Some(Change { object, entry, holds })
     }
 
     /// What becomes of a node when one of its I/O processes has become `state`; nothing while

@@ -152,20 +152,21 @@ impl Conns {
         segments: Box<[Bytes]>,
         out: &mut dyn Out,
     ) {
-        if !self.open(now, to, out) {
-            return;
-        }
         let size = size_of_all(&segments);
         self.clock += 1;
-        let Some(outbound) = self.outbound.get_mut(&to) else { return };
-        outbound.used = self.clock;
-        if outbound.up {
+        if let Some(outbound) = self.outbound.get_mut(&to).filter(|outbound| outbound.up) {
+            outbound.used = self.clock;
             if outbound.unwritten.saturating_add(size) > self.backlog_bytes_max {
                 return out.fact(Fact::BacklogFull { conn: outbound.conn });
             }
             outbound.unwritten += size;
             return out.net(net::Command::Write { conn: outbound.conn, segments });
         }
+        if !self.open(now, to, out) {
+            return;
+        }
+        let Some(outbound) = self.outbound.get_mut(&to) else { return };
+        outbound.used = self.clock;
         outbound.queue.retain(|(old, _)| *old != key);
         let waiting: usize = outbound.queue.iter().map(|(_, s)| size_of_all(s)).sum();
         if waiting.saturating_add(size) > self.backlog_bytes_max {

@@ -129,14 +129,16 @@ pub struct LinkMsg {
 
 impl LinkMsg {
     /// What stands after the message's body: the part that differs from link to link.
-    pub(crate) fn encode_tail(&self, out: &mut impl Put) {
-        out.u64(self.tag);
-        out.uint128(self.ids.local);
-        out.uint128(self.ids.remote);
-        out.uint128(self.ids.connection);
-        out.u64(self.out_next);
-        out.u64(self.in_delivered);
-        out.u64(self.seq);
+    pub(crate) fn tail(&self) -> [u8; 80] {
+        let Self { tag, ids: LinkIds { local, remote, connection }, .. } = *self;
+        let ids = [local.hi, local.lo, remote.hi, remote.lo, connection.hi, connection.lo];
+        let words = [tag].into_iter().chain(ids);
+        let words = words.chain([self.out_next, self.in_delivered, self.seq]);
+        let mut tail = [0; 80];
+        for (bytes, word) in tail.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        tail
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Bad> {
@@ -262,7 +264,7 @@ impl Fop {
                     Some(message) => message::encode(message, out),
                     None => message::encode_none(out),
                 }
-                msg.encode_tail(out);
+                out.bytes(&msg.tail());
             }
             Self::LinkMsgRep { rc, out_next, in_delivered } => {
                 out.i32(*rc);

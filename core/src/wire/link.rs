@@ -102,8 +102,7 @@ impl Link {
         let (tag, body) = message.unwrap_or_else(|| (0, Bytes::from_static(&NO_MESSAGE)));
         let (out_next, in_delivered) = (self.sent.next(), told);
         let (ids, seq) = (self.ids, self.seq);
-        let mut tail = Vec::with_capacity(80);
-        LinkMsg { nr, message: None, tag, ids, out_next, in_delivered, seq }.encode_tail(&mut tail);
+        let tail = LinkMsg { nr, message: None, tag, ids, out_next, in_delivered, seq }.tail();
         let parts = (&nr.to_le_bytes()[..], body, &tail[..]);
         rpc.call(now, self.caller, opcode::LINK_MSG, parts, Some(SENDS), out);
     }

@@ -111,24 +111,50 @@ pub fn encode(src: End, dst: End, items: &[Item]) -> Vec<u8> {
     out
 }
 
+/// A frame that is kept until it is answered: what is its own, and in its midst a body that other
+/// frames share.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    own: Bytes,
+    /// The body stands before this byte.
+    at: usize,
+    body: Bytes,
+}
+
+impl Frame {
+    /// One that shares nothing.
+    pub(crate) fn whole(own: Vec<u8>) -> Self {
+        Self { at: own.len(), own: own.into(), body: Bytes::new() }
+    }
+
+    /// What is to be written.
+    pub(crate) fn segments(&self) -> Box<[Bytes]> {
+        if self.body.is_empty() {
+            return Box::new([self.own.clone()]);
+        }
+        Box::new([self.own.slice(..self.at), self.body.clone(), self.own.slice(self.at..)])
+    }
+}
+
 /// The frame of one packet with one item whose payload is `before`, `body`, `after`: the body is
 /// shared, not copied.
 pub(crate) fn encode_around(
     (src, dst): (End, End),
     header: &ItemHeader,
     (before, body, after): (&[u8], Bytes, &[u8]),
-) -> Box<[Bytes]> {
+) -> Frame {
     let payload = before.len() + body.len() + after.len();
     let size = item::OVERHEAD + payload;
-    let mut head = Vec::with_capacity(frame::HEADER + HEADER + item::OVERHEAD + before.len());
-    put_heads(&mut head, src, dst, 1, size);
-    header.encode(payload, &mut head);
-    head.bytes(before);
-    let mut tail = Vec::with_capacity(after.len() + 2 * format::FOOTER + ALIGN);
-    tail.bytes(after);
-    format::put_footer(&mut tail);
-    put_tail(&mut tail, size);
-    Box::new([Bytes::from(head), body, Bytes::from(tail)])
+    let around = frame::HEADER + HEADER + size - body.len() + format::FOOTER;
+    let mut own = Vec::with_capacity(around + ALIGN);
+    put_heads(&mut own, src, dst, 1, size);
+    header.encode(payload, &mut own);
+    own.bytes(before);
+    let at = own.len();
+    own.bytes(after);
+    format::put_footer(&mut own);
+    put_tail(&mut own, size);
+    Frame { own: own.into(), at, body }
 }
 
 fn put_heads(out: &mut Vec<u8>, src: End, dst: End, nr: u32, body: usize) {

@@ -12,7 +12,7 @@ use super::fop::{Fop, LinkMsg};
 use super::link::{Answered, Link, State, refusal};
 use super::message;
 use super::params::{Cookie, LinkIds};
-use super::rpc::{Place, Up};
+use super::rpc::{Place, Rpc, Up};
 use super::rpc_out::CallerId;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
@@ -68,6 +68,14 @@ impl Peer {
             tags_in: self.link.received.tags(),
         }
     }
+
+    /// Sends what is to be sent. `clock` tells which peer was used last.
+    fn pump(&mut self, now: Instant, clock: u64, rpc: &mut Rpc, out: &mut Vec<Output>) {
+        self.used = clock;
+        if self.away != Some(Away::Gone) {
+            self.link.pump(now, rpc, out);
+        }
+    }
 }
 
 impl Endpoint {
@@ -100,7 +108,8 @@ impl Endpoint {
                 continue;
             }
             peer.link.sent.push(send, body.clone());
-            self.pump(now, link, out);
+            self.clock += 1;
+            peer.pump(now, self.clock, &mut self.rpc, out);
         }
     }
 
@@ -209,10 +218,7 @@ impl Endpoint {
     pub(super) fn pump(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get_mut(&id) else { return };
         self.clock += 1;
-        peer.used = self.clock;
-        if peer.away != Some(Away::Gone) {
-            peer.link.pump(now, &mut self.rpc, out);
-        }
+        peer.pump(now, self.clock, &mut self.rpc, out);
         if peer.ending && !matches!(peer.link.state, State::Waiting { .. }) {
             self.end(now, id, true, out);
         }

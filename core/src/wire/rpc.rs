@@ -13,7 +13,7 @@ use super::fop::Fop;
 use super::frame::End;
 use super::item::{self, ItemHeader};
 use super::net;
-use super::packet::{self, Item};
+use super::packet::{self, Frame, Item};
 use super::rpc_in::{Incoming, KEEP, Mint, Verdict};
 use super::rpc_out::{Caller, CallerId, RESEND, Then};
 use crate::base::errno::Errno;
@@ -194,7 +194,14 @@ impl Rpc {
         let header = caller.header(opcode, &mut self.mint);
         let ends = (source(self.settings.me, &mut self.frames), destination(caller.to));
         caller.put(&header, packet::encode_around(ends, &header, parts), sends_max);
-        self.send_now(now, id, out);
+        if caller.paused {
+            return;
+        }
+        let to = caller.to;
+        match caller.on_time(&mut self.mint) {
+            Then::Send(key, frame) => self.transmit(now, id, to, (key, frame), out),
+            then => self.follow(now, id, Some(then), out),
+        }
     }
 
     /// Stops sending: the peer is gone.
@@ -247,21 +254,32 @@ impl Rpc {
         self.follow(now, id, then, out);
     }
 
+    fn transmit(
+        &mut self,
+        now: Instant,
+        id: CallerId,
+        to: SocketAddr,
+        (key, frame): (u64, Box<[Bytes]>),
+        out: &mut dyn Out,
+    ) {
+        if !mutant(Mutant::ResendLost) {
+            self.timers.arm(Timer::Caller(id), now.after(RESEND));
+        }
+        self.conns.send(now, to, key, frame, out);
+    }
+
     fn follow(&mut self, now: Instant, id: CallerId, then: Option<Then>, out: &mut dyn Out) {
         let Some(caller) = self.callers.get_mut(&id) else { return };
         let up = match then {
             None | Some(Then::Nothing) => return,
             Some(Then::Send(key, frame)) => {
-                if !mutant(Mutant::ResendLost) {
-                    self.timers.arm(Timer::Caller(id), now.after(RESEND));
-                }
                 let to = caller.to;
-                return self.conns.send(now, to, key, frame, out);
+                return self.transmit(now, id, to, (key, frame), out);
             }
             Some(Then::Request(header, fop, sends_max)) => {
                 let ends = (source(self.settings.me, &mut self.frames), destination(caller.to));
                 let frame = packet::encode(ends.0, ends.1, &[Item { header, fop }]);
-                caller.put(&header, Box::new([Bytes::from(frame)]), sends_max);
+                caller.put(&header, Frame::whole(frame), sends_max);
                 return self.send_now(now, id, out);
             }
             Some(Then::Opened) => Up::Opened(id),

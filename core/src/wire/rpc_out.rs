@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::fop::{Fop, opcode};
 use super::item::{self, ItemHeader};
+use super::packet::Frame;
 use super::params::Uint128;
 use super::rpc_in::Mint;
 
@@ -39,7 +40,7 @@ enum Phase {
 struct Call {
     reply: u32,
     cookie: Uint128,
-    frame: Box<[Bytes]>,
+    frame: Frame,
     sends: u32,
     sends_max: Option<u32>,
 }
@@ -122,7 +123,7 @@ impl Caller {
     }
 
     /// Puts a request in flight.
-    pub(crate) fn put(&mut self, header: &ItemHeader, frame: Box<[Bytes]>, sends_max: Option<u32>) {
+    pub(crate) fn put(&mut self, header: &ItemHeader, frame: Frame, sends_max: Option<u32>) {
         let reply = header.opcode + 1;
         self.call = Some(Call { reply, cookie: header.cookie, frame, sends: 0, sends_max });
     }
@@ -132,7 +133,7 @@ impl Caller {
         match &mut self.call {
             Some(call) if call.sends_max.is_none_or(|max| call.sends < max) => {
                 call.sends = call.sends.saturating_add(1);
-                Then::Send(call.cookie.lo, call.frame.clone())
+                Then::Send(call.cookie.lo, call.frame.segments())
             }
             call => {
                 let failed = call.take().map(|c| c.cookie.lo);

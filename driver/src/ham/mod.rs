@@ -22,7 +22,8 @@ They are worked one after another; when the last is done the link is ended
 politely. What comes is acknowledged and printed as one JSON object a line on
 standard output.
 
-  entrypoint                     ask for the entrypoint, again while it is refused
+  entrypoint                     ask for the entrypoint, again while it is refused: the
+                                 wire knows no rc, a refusal has the control `query`
   process EVENT [type=T] [pid=N] report starting, started, stopping, stopped or
                                  dtm-recovered; T is m0d, mkfs, other or kernel
   service EVENT [type=N] [pid=N] report starting, started, stopping, stopped or

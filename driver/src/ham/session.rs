@@ -1,12 +1,15 @@
 //! A process's part on the wire and the script that directs it, as one machine.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hax_core::base::fact::Fact;
+use hax_core::base::id::ConnId;
 use hax_core::base::time::{Next, Now};
 use hax_core::wire::net;
 use hax_core::wire::process::{self, Process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::command::Command;
 use super::script::{Act, Script};
@@ -46,6 +49,7 @@ pub enum Output {
 pub struct Ham {
     process: Process,
     script: Script,
+    connections: Connections,
 }
 
 impl Ham {
@@ -54,14 +58,18 @@ impl Ham {
     #[must_use]
     pub fn new(config: process::Config, patience: Duration) -> Self {
         let script = Script::new(config.fid, patience);
-        Self { process: Process::new(config), script }
+        let connections = Connections::new(config.connect);
+        Self { process: Process::new(config), script, connections }
     }
 
     /// Takes one input and appends, in order, all that follows from it.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let mut acts = Vec::new();
         let first = match input {
-            Input::Net(event) => process::Input::Net(event),
+            Input::Net(event) => {
+                out.extend(self.connections.hear(&event).map(Output::Print));
+                process::Input::Net(event)
+            }
             Input::Tick => process::Input::Tick,
             Input::Command(command) => {
                 self.script.push(now, command, &mut acts);
@@ -111,11 +119,63 @@ impl Ham {
         let next = self.process.handle(now, input, &mut said);
         for output in said {
             match output {
-                process::Output::Net(command) => out.push(Output::Net(command)),
+                process::Output::Net(command) => {
+                    self.connections.command(&command);
+                    out.push(Output::Net(command));
+                }
                 process::Output::Event(event) => self.script.hear(now, event, acts),
                 process::Output::Fact(fact) => out.push(Output::Fact(fact)),
             }
         }
         next
+    }
+}
+
+/// Our own connections, to say what keeps us from the peer.
+#[derive(Debug)]
+struct Connections {
+    to: SocketAddr,
+    /// Those that we want, and whether they are there.
+    open: BTreeMap<ConnId, bool>,
+    /// What was said last: each trouble is said once.
+    said: Option<&'static str>,
+}
+
+impl Connections {
+    fn new(to: SocketAddr) -> Self {
+        Self { to, open: BTreeMap::new(), said: None }
+    }
+
+    fn command(&mut self, command: &net::Command) {
+        match command {
+            net::Command::Connect { conn, .. } => {
+                self.open.insert(*conn, false);
+            }
+            net::Command::Close { conn } => {
+                self.open.remove(conn);
+            }
+            net::Command::Write { .. } => {}
+        }
+    }
+
+    /// A line, where the peer is not there or has gone.
+    fn hear(&mut self, event: &net::Event) -> Option<Value> {
+        let (event, why) = match event {
+            net::Event::Connected { conn } => {
+                self.open.insert(*conn, true);
+                return None;
+            }
+            net::Event::Closed { conn } => match self.open.remove(conn)? {
+                true => ("disconnected", "closed by the peer"),
+                false => ("not-connected", "nobody accepts connections there"),
+            },
+            net::Event::Received { .. } => {
+                self.said = None;
+                return None;
+            }
+            net::Event::Accepted { .. } | net::Event::Written { .. } => return None,
+        };
+        let again = self.said.replace(event) == Some(event);
+        (!again).then(|| json!({ "event": event, "why": why, "to": self.to.to_string() }))
     }
 }

@@ -42,6 +42,7 @@ pub struct Metrics {
     http: [[Histogram; CODES.len()]; METHODS.len()],
     consul: [[Histogram; KINDS.len()]; 2],
     calls: AtomicU64,
+    received: AtomicU64,
     gauges: [AtomicU64; GAUGES.len()],
 }
 
@@ -69,6 +70,7 @@ impl Metrics {
             http: from_fn(|_| from_fn(|_| Histogram::default())),
             consul: Default::default(),
             calls: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             gauges: Default::default(),
         }
     }
@@ -150,6 +152,10 @@ impl Metrics {
         let calls = "Requests to Consul without an answer yet, blocking queries included.";
         text.family("hax_consul_calls_in_flight", "gauge", calls);
         text.sample("hax_consul_calls_in_flight", &[], self.calls.load(Ordering::Relaxed));
+        let bytes = "Bytes of the bodies of Consul's answers.";
+        text.family("hax_consul_received_bytes_total", "counter", bytes);
+        let received = self.received.load(Ordering::Relaxed);
+        text.sample("hax_consul_received_bytes_total", &[], received);
         let facts = "What happened, by the kind of its log line.";
         text.family("hax_facts_total", "counter", facts);
         for (kind, n) in self.facts.iter() {
@@ -208,6 +214,12 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// It was answered with so many bytes.
+    pub fn received(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.metrics.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// It has its answer, or will have none. One that is cancelled has no duration.
     pub fn done(&self) {
         self.took.observe(self.metrics.since(self.begun));
@@ -239,7 +251,10 @@ mod tests {
         (view.ready, view.consul, view.leads) = (true, true, true);
         (view.links, view.entries) = (3, 7);
         metrics.observe(&view);
-        metrics.call("/v1/kv/leader?consistent").done();
+        let call = metrics.call("/v1/kv/leader?consistent");
+        call.received(5);
+        call.done();
+        drop(call);
         metrics.call("/v1/kv/m0conf/?recurse&index=7&wait=60s").done();
         drop(metrics.call("/v1/session/create"));
         let in_flight = metrics.call("/v1/txn");
@@ -255,6 +270,7 @@ mod tests {
             "hax_entrypoints_waiting 7",
             "hax_inbox_inputs 5",
             "hax_consul_calls_in_flight 1",
+            "hax_consul_received_bytes_total 5",
             "hax_http_request_duration_seconds_count{method=\"GET\",code=\"200\"} 1",
             "hax_http_request_duration_seconds_count{method=\"other\",code=\"other\"} 1",
             "hax_consul_request_duration_seconds_count{kind=\"kv\",blocking=\"false\"} 1",

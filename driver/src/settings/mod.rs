@@ -6,6 +6,7 @@ mod show;
 pub use fuzz::fuzz;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub struct Settings {
     pub journal: Option<PathBuf>,
     pub journal_max: usize,
     /// What an operator should know of these settings, a line of the log each.
-    pub warnings: Vec<&'static str>,
+    pub warnings: Vec<String>,
 }
 
 /// Why there are no settings.
@@ -136,16 +137,17 @@ impl Settings {
         let consul = consul::merge(&flags, &file, &env)?;
         let mut warnings = Vec::new();
         if env("CONSUL_NAMESPACE").is_some() {
-            warnings.push(NAMESPACE);
+            warnings.push(NAMESPACE.into());
         }
         if !consul.tls.verify {
-            warnings.push(UNVERIFIED);
+            warnings.push(UNVERIFIED.into());
         }
         let span = |flag: Option<Span>, file, default| {
             flag.or(file).map_or_else(|| Duration::from_secs(default), |span| span.0)
         };
-        let count =
-            |flag: Option<u16>, file, default| usize::from(flag.or(file).unwrap_or(default).max(1));
+        let count = |flag: Option<NonZeroU16>, file, default| {
+            flag.or(file).map_or(default, |count| count.get().into())
+        };
         let size = |flag: Option<Size>, file, default| flag.or(file).map_or(default, |size| size.0);
         let settings = Self {
             consul,
@@ -180,21 +182,30 @@ impl Settings {
             journal_max: size(flags.journal_max, file.journal_max, 1 << 30),
             warnings,
         };
-        if let Some(name) = &settings.motr_endpoint {
+        settings.checked()
+    }
+
+    /// What each value allows and all together do not.
+    fn checked(self) -> Result<Self, Error> {
+        if let Some(name) = &self.motr_endpoint {
             endpoint(name)?;
         }
-        if settings.http_cert.is_some() != settings.http_key.is_some() {
+        if self.http_cert.is_some() != self.http_key.is_some() {
             let why = BadValue::new("a certificate and its key are given together or not at all");
             return Err(Error::Value { from: "--http-cert and --http-key", why });
         }
-        let longest = settings.consul.answer_max.max(settings.http_body_max);
-        if settings.journal.is_some() && longest > BODY_MAX {
+        if self.consul.timeout.is_zero() {
+            let why = BadValue::new("no request can be answered in no time");
+            return Err(Error::Value { from: "--consul-timeout", why });
+        }
+        let longest = self.consul.answer_max.max(self.http_body_max);
+        if self.journal.is_some() && longest > BODY_MAX {
             let max = BODY_MAX >> 20;
             let why = format!("answers and bodies have {max}MiB at most where a journal is kept");
             let from = "--consul-answer-max and --http-body-max";
             return Err(Error::Value { from, why: BadValue::new(why) });
         }
-        Ok(settings)
+        Ok(self)
     }
 }
 
@@ -268,7 +279,7 @@ mod tests {
         for (text, line, what) in [
             ("node = \"a\"\nnodes = 1\n", "line 2", "unknown field `nodes`"),
             ("\n\nfid = \"4\"\n", "line 3", "not a fid"),
-            ("drain = 5\n", "line 1", "string"),
+            ("drain = 5\n", "line 1", "a time with its unit"),
             ("log = \"xml\"\n", "line 1", "unknown variant `xml`"),
             ("node = \n", "line 1", ""),
         ] {

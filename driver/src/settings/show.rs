@@ -28,21 +28,21 @@ impl fmt::Display for Settings {
         path(f, "http_key", self.http_key.as_deref())?;
         secret(f, "http_token_file", self.http_token.as_ref())?;
         writeln!(f, "motr = \"{}\"", word(self.motr))?;
-        writeln!(f, "link_grace = {}", ms(self.link_grace))?;
+        writeln!(f, "link_grace = {}", span(self.link_grace))?;
         writeln!(f, "any_process = {}", self.any_process)?;
-        writeln!(f, "silence = {}", ms(self.silence))?;
+        writeln!(f, "silence = {}", span(self.silence))?;
         writeln!(f, "bq = \"{}\"", word(self.bq))?;
         let on_unexpected_message = word(self.on_unexpected_message);
         writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
         writeln!(f, "no_elect = {}", !self.elect)?;
-        writeln!(f, "drain = {}", ms(self.drain))?;
-        writeln!(f, "http_body_max = \"{}\"", self.http_body_max)?;
+        writeln!(f, "drain = {}", span(self.drain))?;
+        writeln!(f, "http_body_max = {}", size(self.http_body_max))?;
         writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
         writeln!(f, "motr_connections_max = {}", self.motr_connections_max)?;
         writeln!(f, "log = \"{}\"", word(self.log))?;
         writeln!(f, "log_level = \"{}\"", word(self.log_level))?;
         path(f, "journal", self.journal.as_deref())?;
-        writeln!(f, "journal_max = \"{}\"", self.journal_max)
+        writeln!(f, "journal_max = {}", size(self.journal_max))
     }
 }
 
@@ -59,8 +59,24 @@ impl fmt::Debug for Settings {
     }
 }
 
-fn ms(time: Duration) -> String {
-    format!("\"{}ms\"", time.as_millis())
+/// A time in its largest unit.
+fn span(time: Duration) -> String {
+    let ms = time.as_millis();
+    match (ms % 60_000, ms % 1_000) {
+        (0, _) if ms > 0 => format!("\"{}m\"", ms / 60_000),
+        (_, 0) => format!("\"{}s\"", ms / 1_000),
+        _ => format!("\"{ms}ms\""),
+    }
+}
+
+/// A size in its largest unit.
+fn size(bytes: usize) -> String {
+    let unit = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = unit.into_iter().find(|(_, shift)| bytes.is_multiple_of(1 << shift));
+    unit.map_or_else(
+        || format!("\"{bytes}\""),
+        |(unit, shift)| format!("\"{}{unit}\"", bytes >> shift),
+    )
 }
 
 /// A basic string of TOML, whose escapes are not those of Rust.
@@ -89,7 +105,7 @@ fn secret(f: &mut fmt::Formatter<'_>, key: &str, source: Option<&SecretSource>) 
     match source {
         Some(SecretSource::File(_, file)) => path(f, key, Some(file)),
         Some(variable) => writeln!(f, "# {key}: the secret itself is in {variable}"),
-        None => Ok(()),
+        None => writeln!(f, "# {key}: none"),
     }
 }
 
@@ -109,6 +125,6 @@ fn consul(f: &mut fmt::Formatter<'_>, consul: &Consul) -> fmt::Result {
         writeln!(f, "consul_server_name = {}", quoted(name))?;
     }
     writeln!(f, "consul_tls_verify = {}", tls.verify)?;
-    writeln!(f, "consul_timeout = {}", ms(consul.timeout))?;
-    writeln!(f, "consul_answer_max = \"{}\"", consul.answer_max)
+    writeln!(f, "consul_timeout = {}", span(consul.timeout))?;
+    writeln!(f, "consul_answer_max = {}", size(consul.answer_max))
 }

@@ -32,13 +32,20 @@ const IDLE_MAX: usize = 16;
 pub enum Error {
     /// A certificate or key.
     #[error("TLS for Consul: {0}")]
-    Tls(#[from] tls::Error),
+    Tls(tls::Error),
     /// A token.
     #[error(transparent)]
     Secret(#[from] secret::Error),
     /// The name that the server's certificate must have.
     #[error("--consul-server-name: {0:?} is no name that a certificate can have")]
     ServerName(String),
+}
+
+/// Not as its source: its text is said already.
+impl From<tls::Error> for Error {
+    fn from(why: tls::Error) -> Self {
+        Self::Tls(why)
+    }
 }
 
 /// A client of one agent.

@@ -60,6 +60,9 @@ impl<I: Send + 'static> Consul<I> {
             let answer = client.send(method, &target, body, body_max);
             let result = tokio::time::timeout(within, answer).await;
             let result = result.unwrap_or(Err(Unanswered::TimedOut));
+            if let Ok(answer) = &result {
+                call.received(answer.body.len());
+            }
             call.done();
             drop(call);
             let _ = inbox.send(wrap(Reply { id, result })).await;

@@ -28,10 +28,17 @@ pub struct CertFiles {
 pub enum Error {
     /// A certificate or key.
     #[error("TLS for HTTP: {0}")]
-    Tls(#[from] tls::Error),
+    Tls(tls::Error),
     /// The token.
     #[error(transparent)]
     Secret(#[from] secret::Error),
+}
+
+/// Not as its source: its text is said already.
+impl From<tls::Error> for Error {
+    fn from(why: tls::Error) -> Self {
+        Self::Tls(why)
+    }
 }
 
 /// The door.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{EntryId, LinkId, SendId};
+use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
 use hax_core::base::time::Next;
 use hax_core::ha::motr;
 use hax_core::wire::frame::{End, HEADER};
@@ -21,8 +21,8 @@ use crate::world::oracle;
 const STEPS: usize = 300;
 /// What follows from one of them, at most.
 const FOLLOW: usize = 5_000;
-/// A stop takes 5 s, and leave is taken of what is connected.
-const STOP_WITHIN: u64 = 20_000_000;
+/// A stop takes 5 s at most, whatever its peers do.
+const STOP_WITHIN: u64 = 5_500_000;
 
 /// A peer says whatever it likes to hax.
 ///
@@ -59,7 +59,7 @@ struct Pair<'a> {
     process: Process,
     process_next: Next,
     /// What it has received, what it has sent, and whether it is over.
-    received: Vec<hax_core::base::id::MsgId>,
+    received: Vec<MsgId>,
     sent: Vec<SendId>,
     over: bool,
     lives: u64,

@@ -119,6 +119,11 @@ impl Actor {
         self.service == "confd"
     }
 
+    /// It was told to stop, or stops of itself, and is not down yet.
+    pub(super) fn is_on_its_way_out(&self) -> bool {
+        matches!(self.stage, Stage::Stopping | Stage::Leaving)
+    }
+
     fn usual_kind(&self) -> ProcessType {
         if self.service == "s3service" { ProcessType::Other } else { ProcessType::M0d }
     }
@@ -135,6 +140,9 @@ impl World<'_> {
     /// A process starts. `mkfs`: only to format, under the same name.
     pub(super) fn boot(&mut self, i: usize, mkfs: bool) {
         if self.cast[i].machine.is_some() {
+            if self.cast[i].returns && self.cast[i].is_on_its_way_out() {
+                self.boot_later(i, 500 * MS);
+            }
             return;
         }
         let generation = self.now_both().wall.0;

@@ -76,7 +76,7 @@ impl World<'_> {
             let absent = !self.cast[i].is_confd() && self.swarm.absent >> (i % 16) & 1 == 1;
             if absent {
                 self.leave(i);
-            } else if self.cast[i].machine.is_none() {
+            } else if self.cast[i].machine.is_none() || self.cast[i].is_on_its_way_out() {
                 self.boot_later(i, 0);
             }
             self.queue.push(self.now + S, Ev::Check(i));

@@ -249,3 +249,20 @@ fn two_notes_about_one_device_are_one_write() {
     assert_eq!(lab.state_in(&sdevs[0]), "failed");
     assert_eq!(lab.saw(0, FactKind::WriteConflict), 0);
 }
+
+#[test]
+fn what_only_looks_is_split_too_and_comes_to_an_end() {
+    let mut lab = Lab::with(1, |config| config.limit.transaction_ops = 8);
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    let follow = sdevs(&mut lab, ios).len() + 4;
+    assert!(follow > 8 - 3, "more than a transaction holds beside the queue's part: {follow}");
+    for round in 0..2 {
+        let before = lab.nodes[0].targets.len();
+        let msg = lab.event(0, ios, ProcessEventKind::DtmRecovered);
+        lab.run(MS * 50);
+        assert!(lab.nodes[0].acks.contains(&msg), "round {round}");
+        let txns = lab.nodes[0].targets[before..].iter().filter(|(_, t)| t == "/v1/txn").count();
+        assert!((2..20).contains(&txns), "round {round}: {txns}");
+    }
+}

@@ -159,3 +159,22 @@ fn the_lock_that_the_old_daemon_of_this_node_holds_is_taken_over() {
     assert_eq!(leads(&lab).len(), 1);
     assert_eq!(lab.saw(0, FactKind::LeaderStale), 1);
 }
+
+#[test]
+fn a_lock_that_nobody_holds_names_no_leader() {
+    let mut lab = Lab::with(1, elect);
+    let leader = |lab: &mut Lab| {
+        let id = lab.http(0, "GET", "/status", "");
+        let (_, body) = lab.response(0, id).expect("an answer");
+        let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        status["leader"].clone()
+    };
+    // The session of the daemon before has been ended, and its value stays.
+    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
+    let said = leader(&mut lab);
+    assert_eq!((&said["stands"], &said["node"]), (&true.into(), &serde_json::Value::Null));
+    lab.run(MS * 4_000);
+    let said = leader(&mut lab);
+    assert_eq!((&said["holds"], &said["node"]), (&true.into(), &"ssu1".into()));
+    assert!(said["session"].is_string(), "{said}");
+}

@@ -41,6 +41,81 @@ fn an_answer_is_as_fresh_as_its_question() {
     assert_eq!(lab.states(0, confd, &[far])[0].state, ObjectState::Transient);
 }
 
+/// What a question for `object` asks Consul for, and the state that it is answered.
+fn asked(lab: &mut Lab, object: Fid) -> (Vec<String>, ObjectState) {
+    let (confd, before) = (lab.fid(0, "confd"), lab.nodes[0].targets.len());
+    let state = lab.states(0, confd, &[object])[0].state;
+    let targets = lab.nodes[0].targets[before..].iter();
+    let unblocked = targets.filter(|(_, target)| !target.contains("index="));
+    (unblocked.map(|(_, target)| target.clone()).collect(), state)
+}
+
+#[test]
+fn while_no_key_changes_a_question_makes_consul_walk_nothing() {
+    let mut lab = Lab::new(1);
+    let (far, confd) = (lab.fid(1, "ios"), lab.fid(0, "confd"));
+    lab.link(0, confd);
+    let glances = ["/v1/kv/processes/none?consistent", "/v1/health/state/none?consistent"];
+    let key = format!("/v1/kv/processes/{far}");
+    let word = |state: &str| {
+        format!(r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_M0D"}}"#)
+    };
+    // One sees where the table stands, one that the copies are no older.
+    for _ in 0..2 {
+        assert!(asked(&mut lab, far).0.len() > 2);
+    }
+    assert_eq!(asked(&mut lab, far).0, glances);
+    lab.consul("PUT", "/v1/kv/elsewhere", "1");
+    let (targets, state) = asked(&mut lab, far);
+    assert_eq!((targets.len(), state), (4, ObjectState::Online), "{targets:?}");
+    assert_eq!(asked(&mut lab, far).0, glances);
+    lab.consul("PUT", &key, &word("STARTED"));
+    // Its watch is asleep from here on.
+    lab.consul("PUT", &key, &word("STOPPED"));
+    assert_eq!(asked(&mut lab, far).1, ObjectState::Transient);
+    assert_eq!(asked(&mut lab, far), (glances.map(String::from).into(), ObjectState::Transient));
+}
+
+#[test]
+fn a_key_where_none_should_be_deceives_nobody() {
+    let mut lab = Lab::new(1);
+    let (far, confd) = (lab.fid(1, "ios"), lab.fid(0, "confd"));
+    lab.link(0, confd);
+    let key = format!("/v1/kv/processes/{far}");
+    let value = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
+    lab.consul("PUT", "/v1/kv/processes/none", "there");
+    for _ in 0..3 {
+        asked(&mut lab, far);
+    }
+    lab.consul("PUT", &key, value);
+    lab.consul("PUT", &key, &value.replace("STARTED", "STOPPED"));
+    assert_eq!(asked(&mut lab, far).1, ObjectState::Transient);
+    // Without it a glance is worth something again.
+    lab.consul("DELETE", "/v1/kv/processes/none", "");
+    for _ in 0..3 {
+        asked(&mut lab, far);
+    }
+    assert_eq!(asked(&mut lab, far).0.len(), 2);
+}
+
+#[test]
+fn questions_that_come_one_after_another_do_not_wait_for_each_others_probes() {
+    let mut lab = Lab::new(1);
+    let (far, confd) = (lab.fid(1, "ios"), lab.fid(0, "confd"));
+    lab.link(0, confd);
+    for _ in 0..3 {
+        asked(&mut lab, far);
+    }
+    lab.nodes[0].fault = Some(Fault::Hangs);
+    let before = lab.nodes[0].targets.len();
+    for _ in 0..9 {
+        let question = lab.question(&[far]);
+        lab.say(0, confd, Body::Nvec(Box::new(question)));
+    }
+    let sent = &lab.nodes[0].targets[before..];
+    assert_eq!(sent.len(), 8, "four of each of two at most: {sent:?}");
+}
+
 #[test]
 fn d12_a_question_is_acknowledged_when_its_answer_is_delivered() {
     let mut lab = Lab::new(1);

@@ -1,0 +1,249 @@
+//! `hax check`: a line for each thing that must be right before hax can serve.
+
+mod stored;
+
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hax_core::consul::port::{Answer, Method};
+use hax_core::discover::Identity;
+use hax_driver::consul::{Consul, ConsulUrl};
+use hax_driver::exit::Exit;
+use hax_driver::secret::SecretSource;
+use hax_driver::settings::{self, Settings};
+
+use crate::consul::Client;
+use crate::daemon::{TlsChoice, tls_choice};
+use crate::http::Door;
+use crate::listen;
+use crate::remote::{self, Remote};
+
+/// The longest answer that is read; keys and services of one kind are few.
+const ANSWER_MAX: usize = 4 << 20;
+
+/// What was found, as it is found.
+struct Report<'a, W> {
+    out: &'a mut W,
+    failed: bool,
+}
+
+impl<W: Write> Report<'_, W> {
+    /// Prints a line; what is well if it is.
+    fn line<T>(&mut self, what: &str, found: Result<(T, String), String>) -> io::Result<Option<T>> {
+        match found {
+            Ok((value, text)) => {
+                writeln!(self.out, "ok    {what}: {text}")?;
+                Ok(Some(value))
+            }
+            Err(why) => {
+                self.failed = true;
+                writeln!(self.out, "FAIL  {what}: {why}")?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Checks all that can be checked and says what is not well.
+pub async fn run(
+    settings: Result<Settings, settings::Error>,
+    out: &mut impl Write,
+) -> anyhow::Result<Exit> {
+    let mut report = Report { out, failed: false };
+    let settings = settings.map(|settings| (settings, "flags, variables and file fit".into()));
+    let settings = settings.map_err(|why| why.to_string());
+    if let Some(settings) = report.line("settings", settings)? {
+        for warning in &settings.warnings {
+            writeln!(report.out, "note  settings: {warning}")?;
+        }
+        check(&settings, &mut report).await?;
+    }
+    Ok(if report.failed { Exit::Failure } else { Exit::Clean })
+}
+
+async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyhow::Result<()> {
+    let client = Client::new(&settings.consul).map_err(|why| why.to_string());
+    let client = client.map(|client| (client, way(&settings.consul)));
+    let Some(client) = report.line("files for Consul", client)? else { return Ok(()) };
+    let client = Arc::new(client);
+    if report.line("Consul", consul(settings, &client).await)?.is_none() {
+        return Ok(());
+    }
+    if let Some(token) = &settings.consul.token {
+        let what = format!("token of {token}");
+        if report.line(&what, accepted(settings, &client).await)?.is_none() {
+            return Ok(());
+        }
+    }
+    for token in [&settings.consul.token, &settings.http_token].into_iter().flatten() {
+        if let Some(who) = readers(token) {
+            writeln!(report.out, "note  token of {token}: {who} can read it")?;
+        }
+    }
+    let conf = report.line("configuration", stored::configuration(settings, &client).await)?;
+    report.line("processes", stored::words(settings, &client).await)?;
+    let mut skipped = Vec::new();
+    let who = remote::who(settings, Arc::clone(&client), &mut skipped).await.map(|who| {
+        let (node, fid, motr) = (&who.node, who.fid, &who.endpoint);
+        let text = format!("process {fid} on node {node} with the Motr endpoint {motr}");
+        (who, text)
+    });
+    let Some(who) = report.line("hax's entry", who)? else { return Ok(()) };
+    if let Some(conf) = conf {
+        report.line("hax's process", stored::process(&conf, &who))?;
+    }
+    report.line("permission", stored::permission(settings, &client, &who).await)?;
+    let door = match skipped.first() {
+        Some(key) => Err(format!(
+            "the key {key} is not of the expected form: HTTP would be plain whatever it asks for"
+        )),
+        None => door(settings, &who),
+    };
+    report.line("HTTP", door)?;
+    let running = is_running(settings, &who, report).await?;
+    let motr = match settings::endpoint(&who.endpoint) {
+        Ok(address) => {
+            let at = format!("Motr's processes at {address}");
+            bindable(listen::motr(address), at, running)
+        }
+        Err(why) => Err(why.to_string()),
+    };
+    report.line("address", motr)?;
+    let at = format!("HTTP at {}:{}", who.http_host, who.http_port);
+    let http = listen::http(&who.http_host, who.http_port).await;
+    report.line("address", bindable(http, at, running))?;
+    Ok(())
+}
+
+/// How Consul is reached.
+fn way(consul: &Consul) -> String {
+    let url = &consul.url;
+    let how = match (url, consul.tls.verify, &consul.tls.cert) {
+        (ConsulUrl::Https(_), false, _) => "TLS without verification",
+        (ConsulUrl::Https(_), true, None) => "TLS",
+        (ConsulUrl::Https(_), true, Some(_)) => "TLS with a certificate of our own",
+        (ConsulUrl::Http(_), ..) => "plain HTTP",
+        (ConsulUrl::Unix(_), ..) => "a unix socket",
+    };
+    let token = if consul.token.is_some() { "a token" } else { "no token" };
+    format!("{url} by {how}, with {token}")
+}
+
+/// Asks Consul; what stands in the way is said as the daemon's log does.
+async fn send(
+    settings: &Settings,
+    client: &Client,
+    method: Method,
+    target: &str,
+    max: usize,
+) -> Result<Answer, String> {
+    let answer = client.send(method, target, Bytes::new(), max);
+    match tokio::time::timeout(settings.consul.timeout, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(why)) => Err(client.trouble().unwrap_or_else(|| why.why().into())),
+        Err(_) => Err("no answer in time; does the agent hang (--consul-timeout)?".into()),
+    }
+}
+
+async fn get(
+    settings: &Settings,
+    client: &Client,
+    target: &str,
+    max: usize,
+) -> Result<Answer, String> {
+    send(settings, client, Method::Get, target, max).await
+}
+
+/// Any other answer than one of these is what is wrong.
+fn refused(client: &Client, answer: &Answer) -> String {
+    let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]);
+    let hint = match text.contains("No path to datacenter") {
+        true => " (--consul-datacenter)",
+        false => "",
+    };
+    let status = || format!("status {}: {}{hint}", answer.status, text.trim());
+    client.trouble().unwrap_or_else(status)
+}
+
+async fn consul(settings: &Settings, client: &Client) -> Result<((), String), String> {
+    let answer = get(settings, client, "/v1/status/leader", ANSWER_MAX).await?;
+    match (answer.status, answer.body.trim_ascii()) {
+        (200, b"\"\"") => Err("it answers, but has no leader: are enough servers up?".into()),
+        (200, leader) => {
+            let leader = String::from_utf8_lossy(leader);
+            Ok(((), format!("answers, its leader is {}", leader.trim_matches('"'))))
+        }
+        _ => Err(refused(client, &answer)),
+    }
+}
+
+/// Consul says 401 where it has no ACLs at all.
+async fn accepted(settings: &Settings, client: &Client) -> Result<((), String), String> {
+    let answer = get(settings, client, "/v1/acl/token/self", ANSWER_MAX).await?;
+    match answer.status {
+        200 => Ok(((), "accepted".into())),
+        401 => Ok(((), "not looked at, Consul's ACLs are off".into())),
+        _ => Err(refused(client, &answer)),
+    }
+}
+
+/// What HTTP will be served with.
+fn door(settings: &Settings, who: &Identity) -> Result<((), String), String> {
+    let files = match tls_choice(settings, who) {
+        TlsChoice::Plain => None,
+        TlsChoice::Files(files) => Some(files),
+        TlsChoice::Missing(tls) => {
+            return Err(format!(
+                "the key ssl/hax asks for TLS, but {} or {} is missing: HTTP would be plain",
+                tls.cert, tls.key
+            ));
+        }
+    };
+    let text = files.as_ref().map(|files| format!("TLS with {}", files.cert.display()));
+    let text = text.unwrap_or_else(|| "without TLS".into());
+    let token = if settings.http_token.is_some() { "a token" } else { "no token" };
+    let door = Door::new(files, settings.http_token.clone()).map_err(|why| why.to_string());
+    door.map(|_| ((), format!("{text}, {token} is demanded")))
+}
+
+/// Whether what listens is a hax: then its ports are in use as they should be. One that serves HTTP in
+/// another way than these settings is one, too.
+async fn is_running(
+    settings: &Settings,
+    who: &Identity,
+    report: &mut Report<'_, impl Write>,
+) -> io::Result<bool> {
+    let Ok(hax) = Remote::of(settings, who) else { return Ok(false) };
+    if hax.is_alive().await {
+        return Ok(true);
+    }
+    let is_there = hax.in_the_other_way().is_alive().await;
+    if is_there {
+        report.line::<()>("HTTP", Err(hax.other_way_than_asked()))?;
+    }
+    Ok(is_there)
+}
+
+/// Who can read a secret that should be hax's alone.
+fn readers(secret: &SecretSource) -> Option<&'static str> {
+    let SecretSource::File(_, path) = secret else { return None };
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (mode & 0o004 != 0).then_some("everybody on this machine")
+}
+
+/// A socket that could be had is given back at once.
+fn bindable<T>(
+    socket: Result<T, listen::Error>,
+    what: String,
+    running: bool,
+) -> Result<((), String), String> {
+    match socket {
+        Ok(_) => Ok(((), format!("{what}: free"))),
+        Err(why) if why.is_in_use() && running => {
+            Ok(((), format!("{what}: in use, by the hax that runs")))
+        }
+        Err(why) => Err(why.to_string()),
+    }
+}

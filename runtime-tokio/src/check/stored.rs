@@ -1,0 +1,162 @@
+//! What is stored in Consul: whether hax can read all of it, whether it is in it, and whether it may
+//! write.
+
+use bytes::Bytes;
+use hax_core::base::fid::Fid;
+use hax_core::consul::json::{Elements, KvEntry};
+use hax_core::consul::port::Method;
+use hax_core::discover::Identity;
+use hax_core::model::conf::Conf;
+use hax_core::model::states::ProcessWord;
+use hax_core::wire::name::{self, BadName};
+use hax_driver::settings::Settings;
+use hax_driver::values::Switch;
+
+use super::{ANSWER_MAX, get, refused, send};
+use crate::consul::Client;
+
+/// So many of what is wrong are named; there are more where one thing is wrong with all.
+const NAMED: usize = 3;
+
+/// A compare-and-set with this index never sets: no index of Consul is as large.
+const NEVER: &str = "?cas=18446744073709551615";
+
+/// The configuration, as hax reads it.
+pub(super) async fn configuration(
+    settings: &Settings,
+    client: &Client,
+) -> Result<(Conf, String), String> {
+    let mut conf = Conf::default();
+    let mut wrong = Vec::new();
+    let entries = each(settings, client, "m0conf", |entry, value| {
+        let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
+        if !conf.take(path, value, entry.modify_index) {
+            wrong.push(format!("{} is not of the expected form", entry.key));
+        }
+    });
+    if entries.await? == 0 {
+        let hint = match settings.consul.token {
+            Some(_) => "does the token's policy have key_prefix \"\"",
+            None => "does Consul want a token (--consul-token-file)",
+        };
+        let why = "there is no m0conf/ that hax may read: has the cluster been bootstrapped, and";
+        return Err(format!("{why} {hint}?"));
+    }
+    for (process, endpoint) in conf.endpoints() {
+        let why = match name::parse(endpoint) {
+            Ok(_) => continue,
+            Err(BadName::Libfabric) => "is of libfabric, which hax does not speak",
+            Err(BadName::Syntax(why)) => why,
+        };
+        wrong.push(format!("the endpoint {endpoint:?} of {process} {why}"));
+    }
+    let text = format!("m0conf/ is loaded, with {} processes", conf.processes().count());
+    well(&wrong).map(|()| (conf, text))
+}
+
+/// The words of processes, as hax reads them.
+pub(super) async fn words(settings: &Settings, client: &Client) -> Result<((), String), String> {
+    let mut wrong = Vec::new();
+    let entries = each(settings, client, "processes", |entry, value| {
+        let process = entry.key.strip_prefix("processes/");
+        let is_fid = process.is_some_and(|process| process.parse::<Fid>().is_ok());
+        if !is_fid || ProcessWord::from_kv(value, entry.flags).is_none() {
+            wrong.push(format!("{} is not of the expected form", entry.key));
+        }
+    });
+    let entries = entries.await?;
+    well(&wrong).map(|()| ((), format!("processes/ has {entries} entries")))
+}
+
+/// Whether we are hax, by the configuration.
+pub(super) fn process(conf: &Conf, who: &Identity) -> Result<((), String), String> {
+    let Identity { fid, node, .. } = who;
+    match conf.host_of(*fid) {
+        None => Err(format!("m0conf/ knows no process {fid} (--fid)")),
+        Some(host) if *host != **node => {
+            Err(format!("m0conf/ has {fid} on the node {host}, not on {node} (--fid, --node)"))
+        }
+        Some(_) if !conf.service_names(*fid).any(|service| service == "ha") => {
+            let has: Vec<_> = conf.service_names(*fid).collect();
+            Err(format!("{fid} is no hax: its services are {} (--fid)", has.join(", ")))
+        }
+        Some(_) => Ok(((), "m0conf/ has it, with the service ha".into())),
+    }
+}
+
+/// Whether what hax writes may be written. Nothing is.
+pub(super) async fn permission(
+    settings: &Settings,
+    client: &Client,
+    who: &Identity,
+) -> Result<((), String), String> {
+    let Identity { fid, node, .. } = who;
+    let mut keys = vec![
+        "m0conf/nodes".to_owned(),
+        format!("processes/{fid}"),
+        format!("{node}/process_restarts/{fid}"),
+    ];
+    if settings.elect {
+        keys.push("leader".into());
+    }
+    if settings.bq == Switch::On {
+        keys.extend(["epoch".into(), "bq/0".into(), format!("bq-delivered/{node}")]);
+    }
+    let mut denied = Vec::new();
+    for key in &keys {
+        let target = format!("/v1/kv/{key}{NEVER}");
+        let answer = send(settings, client, Method::Put, &target, ANSWER_MAX).await?;
+        match answer.status {
+            200 => {}
+            403 => denied.push(key.as_str()),
+            _ => return Err(refused(client, &answer)),
+        }
+    }
+    if denied.is_empty() {
+        return Ok(((), "what hax writes may be written".into()));
+    }
+    let keys = denied.join(", ");
+    let whose = match &settings.consul.token {
+        Some(token) => format!("the token of {token}"),
+        None => "who has no token (--consul-token-file)".into(),
+    };
+    Err(format!(
+        "{whose} may not write {keys}: hax could acknowledge nothing; docs/OPERATE.md has the policy"
+    ))
+}
+
+/// Reads a table as hax does; returns how many entries it has.
+async fn each(
+    settings: &Settings,
+    client: &Client,
+    table: &str,
+    mut take: impl FnMut(&KvEntry<'_>, &[u8]),
+) -> Result<usize, String> {
+    let target = format!("/v1/kv/{table}/?recurse");
+    let answer = get(settings, client, &target, settings.consul.answer_max).await?;
+    let body = match answer.status {
+        200 => answer.body,
+        404 => Bytes::from_static(b"[]"),
+        _ => return Err(refused(client, &answer)),
+    };
+    let (mut elements, mut entries) = (Elements::new(body), 0);
+    while let Some(entry) = elements.next::<KvEntry<'_>>() {
+        let entry = entry.map_err(|why| format!("Consul's answer is not understood: {why}"))?;
+        let value = entry.bytes().ok_or("a value is not base64: is it Consul that answers?")?;
+        take(&entry, &value);
+        entries += 1;
+    }
+    Ok(entries)
+}
+
+/// Well, or the first of what is wrong.
+fn well(wrong: &[String]) -> Result<(), String> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let named = wrong.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match wrong.len().saturating_sub(NAMED) {
+        0 => Err(named),
+        more => Err(format!("{named}; and {more} more")),
+    }
+}

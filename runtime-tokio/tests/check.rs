@@ -1,0 +1,154 @@
+//! `hax check` beside a real Consul with ACLs: what is stored in Consul, what hax may write there, and a
+//! hax that runs with other settings.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use common::certs::{Authority, directory};
+use common::program::{Program, command};
+use hax_sim::cluster::{Cluster, Endpoints, Shape};
+use hax_sim::real::{Options, RealConsul, available, port};
+use serde_json::{Value, json};
+
+const MASTER: &str = "6e4c2f0a-0000-4000-8000-00000000000c";
+const READER: &str = r#"
+    agent_prefix ""   { policy = "read" }
+    node_prefix ""    { policy = "read" }
+    service_prefix "" { policy = "read" }
+    key_prefix ""     { policy = "read" }
+"#;
+
+struct World {
+    consul: RealConsul,
+    dir: PathBuf,
+    args: Vec<String>,
+}
+
+impl World {
+    fn new() -> Option<Self> {
+        if !available() {
+            return None;
+        }
+        let options = Options { master_token: Some(MASTER.into()), ..Options::new("ssu1") };
+        let consul = RealConsul::start(options).unwrap();
+        let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
+        consul.load_cluster(&Cluster::generate(&shape)).unwrap();
+        let dir = directory();
+        let url = format!("http://{}", consul.address());
+        let motr = format!("inet:stream:127.0.0.1@{}", port());
+        let token = dir.join("token");
+        let args = ["--consul", &url, "--motr-endpoint", &motr, "--consul-token-file"];
+        let args = args.into_iter().chain([token.to_str().unwrap()]).map(str::to_owned).collect();
+        let world = Self { consul, dir, args };
+        world.token(MASTER);
+        Some(world)
+    }
+
+    fn token(&self, token: &str) {
+        let path = self.dir.join("token");
+        std::fs::write(&path, token).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn put(&self, target: &str, body: &str) -> Value {
+        let answer = self.consul.request("PUT", target, body.as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+        serde_json::from_str(&answer.text()).unwrap()
+    }
+
+    fn command(&self, what: &str, more: &[&str]) -> std::process::Command {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        command(&[&[what], &args[..], more].concat())
+    }
+
+    /// The exit code and the lines that are not `ok`.
+    fn check(&self, more: &[&str]) -> (i32, Vec<String>) {
+        let output = self.command("check", more).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with("ok  "));
+        (output.status.code().unwrap(), lines.map(str::to_owned).collect())
+    }
+
+    /// Exactly this is wrong.
+    fn fails(&self, more: &[&str], parts: &[&str]) {
+        let (code, lines) = self.check(more);
+        assert_eq!((code, lines.len()), (1, 1), "{lines:#?}");
+        assert!(lines[0].starts_with("FAIL  "), "{lines:#?}");
+        assert!(parts.iter().all(|part| lines[0].contains(part)), "{parts:?}: {lines:#?}");
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn what_is_stored_and_what_may_be_written_is_looked_at() {
+    let Some(world) = World::new() else { return };
+    let http = format!("127.0.0.1:{}", port());
+    let http = ["--http", http.as_str()];
+    assert_eq!(world.check(&http), (0, vec![]));
+    let ios = ["--fid", "0x7200000000000001:0x2", http[0], http[1]];
+    world.fails(&ios, &["0x7200000000000001:0x2 is no hax", "ios"]);
+    let other = ["--fid", "0x7200000000000001:0x5", http[0], http[1]];
+    world.fails(&other, &["on the node ssu2, not on ssu1"]);
+    let nobody = ["--fid", "0x7200000000000001:0x999", http[0], http[1]];
+    world.fails(&nobody, &["m0conf/ knows no process 0x7200000000000001:0x999"]);
+
+    world.put("/v1/kv/processes/0x7200000000000001:0x4", "{}");
+    world
+        .fails(&http, &["processes: processes/0x7200000000000001:0x4 is not of the expected form"]);
+    let elsewhere = ["--consul-datacenter", "dc9", http[0], http[1]];
+    let (code, lines) = world.check(&elsewhere);
+    assert!(code == 1 && lines[0].ends_with("(--consul-datacenter)"), "{lines:#?}");
+    let word = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
+    world.put("/v1/kv/processes/0x7200000000000001:0x4", word);
+    world.put("/v1/kv/m0conf/nodes/ssu1/processes/4/endpoint", "nowhere");
+    world.fails(&http, &["configuration: the endpoint \"nowhere\" of 0x7200000000000001:0x4"]);
+    world.put("/v1/kv/m0conf/nodes/ssu1/processes/4/endpoint", "inet:stream:127.0.1.1@22500");
+    assert_eq!(world.check(&http), (0, vec![]));
+
+    // A token that may read is accepted, and of no use.
+    world.put("/v1/acl/policy", &json!({ "Name": "reader", "Rules": READER }).to_string());
+    let reader = world.put("/v1/acl/token", r#"{ "Policies": [{ "Name": "reader" }] }"#);
+    world.token(reader["SecretID"].as_str().unwrap());
+    let before = world.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
+    world.fails(&http, &["may not write", "processes/0x7200000000000001:0x0", "leader", "policy"]);
+    world.token(MASTER);
+    assert_eq!(world.check(&http), (0, vec![]));
+    let after = world.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
+    assert!(before == after, "nothing is changed by that");
+
+    let token = world.dir.join("token");
+    std::fs::set_permissions(token, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, lines) = world.check(&http);
+    assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
+    assert!(lines[0].starts_with("note  ") && lines[0].contains("everybody"), "{lines:#?}");
+}
+
+#[test]
+fn a_hax_that_serves_http_in_another_way_is_known() {
+    let Some(world) = World::new() else { return };
+    let at = format!("127.0.0.1:{}", port());
+    let (cert, key) = Authority::new(&world.dir, "ca").issue("hax", &["localhost"]);
+    let tls = ["--http-cert", text(&cert), "--http-key", text(&key), "--http", &at];
+    let hax = Program::start(world.command("run", &tls));
+    hax.says(&["ready: Consul answers"]);
+    assert_eq!(world.check(&tls), (0, vec![]));
+    world.fails(&["--http", &at], &["HTTP: the hax that runs at", "serves TLS", "--http-cert"]);
+    let status = world.command("status", &["--http", &at]).output().unwrap();
+    let said = String::from_utf8(status.stderr).unwrap();
+    assert!(status.status.code() == Some(1) && said.contains("serves TLS"), "{said}");
+}
+
+#[test]
+fn a_key_for_tls_that_cannot_be_read_is_not_well() {
+    let Some(world) = World::new() else { return };
+    world.put("/v1/kv/ssl/hax", "garbage");
+    let (code, lines) = world.check(&[]);
+    let found = |line: &String| line.contains("the key ssl/hax is not of the expected form");
+    assert!(code == 1 && lines.iter().any(found), "{lines:#?}");
+}
