@@ -20,6 +20,7 @@ mod run;
 pub mod secret;
 pub mod settings;
 pub mod status;
+pub mod transport;
 pub mod values;
 
 pub use run::{Runtime, Tick, inbox, run};

@@ -18,7 +18,7 @@ pub enum Error {
     #[error(
         "Motr's library cannot be loaded ({why}): install Motr's package (cortx-motr) on this node or \
          name the file with --libmotr (HAX_LIBMOTR), or give hax and its Motr processes endpoints of \
-         the sock transport, inet:stream:IP@PORT, which need no library"
+         the sock transport, inet:stream:IP@PORT, which need no library (--motr-endpoint)"
     )]
     Load {
         /// What the system's loader says.

@@ -1,20 +1,25 @@
 //! The daemon: finds out who it is, listens, runs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
 use hax_core::base::config::{self, OnUnexpected};
 use hax_core::base::fact::Fact;
+use hax_core::base::time::{Next, Now};
+use hax_core::bridge::View;
 use hax_core::discover::{Identity, TlsFiles};
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
 use hax_driver::clock::{self, Clock};
 use hax_driver::exit::Exit;
 use hax_driver::journal::Journal;
+use hax_driver::libmotr::{self, Ended, Libmotr, Library, Machine};
 use hax_driver::metrics::Metrics;
 use hax_driver::notify;
-use hax_driver::settings::{self, EndpointError, Settings};
+use hax_driver::settings::Settings;
+use hax_driver::transport::{self, Transport};
 use hax_driver::values::{OnUnexpectedMessage, Switch};
 
 use crate::consul::{self, Client};
@@ -27,12 +32,18 @@ use crate::signals::Signals;
 /// How long the body of an HTTP request may take.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long Motr's library may take to stop: it gives dead peers 17 seconds.
+const LIBRARY_STOPS_WITHIN: Duration = Duration::from_secs(30);
+
 /// Why the daemon ends before its time.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The endpoint cannot be used.
     #[error(transparent)]
-    Endpoint(#[from] EndpointError),
+    Transport(#[from] transport::Error),
+    /// Motr's library does not start.
+    #[error("{0} (the endpoint is that of --motr-endpoint, or of Consul's entry of hax)")]
+    Motr(Ended),
     /// A token or certificate for Consul cannot be used.
     #[error(transparent)]
     Consul(#[from] consul::Error),
@@ -49,8 +60,8 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Endpoint(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
-            Self::Listen(_) => Exit::Listen,
+            Self::Transport(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
+            Self::Listen(_) | Self::Motr(_) => Exit::Listen,
         }
     }
 }
@@ -71,6 +82,10 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     let lines = settings.to_string();
     lines.lines().for_each(|line| tracing::debug!(target: "hax", "setting: {line}"));
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
+    if let Some(name) = &settings.motr_endpoint {
+        // What is missing for it is better said before Consul is asked anything.
+        transport::choose(settings, name)?;
+    }
     notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
     let clock = Clock::new();
     let daemon = Daemon {
@@ -118,33 +133,91 @@ impl Daemon<'_> {
 
     async fn serve(&self, identity: Identity) -> Result<Exit, Error> {
         let Identity { node, fid, endpoint, http_host, http_port, .. } = &identity;
-        let address = settings::endpoint(endpoint)?;
+        let transport = transport::choose(self.settings, endpoint)?;
         let door = Arc::new(self.door(&identity)?);
+        let motr = match &transport {
+            Transport::Wire(address) => Some(listen::motr(*address)?),
+            Transport::Library(_) => None,
+        };
         let sockets = Sockets {
-            motr: listen::motr(address)?,
+            motr,
             motr_connections_max: self.settings.motr_connections_max,
             http: listen::http(http_host, *http_port).await?,
-            door: Arc::clone(&door),
+            door,
         };
-        let scheme = if door.is_tls() { "https" } else { "http" };
+        let scheme = if sockets.door.is_tls() { "https" } else { "http" };
         let http = format!("{scheme}://{http_host}:{http_port}");
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
+        match transport {
+            Transport::Wire(address) => Ok(self.wire(&identity, address, sockets).await),
+            Transport::Library(library) => self.library(&identity, &library, sockets).await,
+        }
+    }
+
+    /// Runs a node that speaks the wire itself.
+    async fn wire(&self, identity: &Identity, address: SocketAddr, sockets: Sockets) -> Exit {
         let mut wire = wire::Config::new(address, self.generation, self.seed());
         wire.known_only = !self.settings.any_process;
-        wire.name = endpoint.clone();
+        wire.name = identity.endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
-        let config = node::Config { bridge: self.bridge(&identity), wire };
+        let config = node::Config { bridge: self.bridge(identity), wire };
         let mut journal = self.journal(&config);
         let mut node = Node::new(config);
-        let mut told = "";
         let machine = |now, input, out: &mut Vec<_>| {
             if let Some(ended) = journal.as_mut().and_then(|journal| journal.record(now, &input)) {
                 self.metrics.record(&ended);
             }
-            let next = node.handle(now, input, out);
-            let view = node.view();
+            (node.handle(now, input, out), node.view())
+        };
+        self.drive(self.host(), sockets, machine).await
+    }
+
+    /// Runs a node that speaks through Motr's library.
+    async fn library(
+        &self,
+        identity: &Identity,
+        library: &Library,
+        sockets: Sockets,
+    ) -> Result<Exit, Error> {
+        tracing::info!(target: "hax", version = %library.version(), "Motr's library is used");
+        if self.settings.journal.is_some() {
+            let why = "it is kept of the wire only, not of Motr's library".into();
+            self.metrics.record(&Fact::JournalEnded { why });
+        }
+        let host = self.host();
+        let config = libmotr::Config::of(identity.fid, &identity.endpoint);
+        let motr = Arc::new(Libmotr::start(library.ha, config, host.waker()));
+        let mut node = Machine::new(self.bridge(identity), Arc::clone(&motr));
+        let drive = async {
+            let machine =
+                |now, input, out: &mut Vec<_>| (node.handle(now, input, out), node.view());
+            Ok(self.drive(host, sockets, machine).await)
+        };
+        // It ends by itself only if it does not start.
+        let exit = or(drive, async { Err(Error::Motr(motr.ended().await)) }).await?;
+        match tokio::time::timeout(LIBRARY_STOPS_WITHIN, motr.ended()).await {
+            Ok(Ended::Stopped) => {}
+            Ok(why) => tracing::warn!(target: "hax", "{why}"),
+            Err(_) => tracing::warn!(target: "hax", "Motr's library does not stop: left as it is"),
+        }
+        Ok(exit)
+    }
+
+    /// Drives a machine until it exits, and says meanwhile how it does.
+    async fn drive(
+        &self,
+        host: Host,
+        sockets: Sockets,
+        mut machine: impl FnMut(Now, node::Input, &mut Vec<node::Output>) -> (Next, View),
+    ) -> Exit {
+        let door = Arc::clone(&sockets.door);
+        let mut exit = ExitReason::Stopped;
+        let mut told = "";
+        let machine = |now, input, out: &mut Vec<_>| {
+            let (next, view) = machine(now, input, out);
             self.metrics.observe(&view);
+            exit = ExitReason::of(view);
             let how = match (view.ready, view.consul) {
                 (false, _) => "Serving; Consul's configuration is not loaded yet",
                 (true, true) => "Ready",
@@ -157,13 +230,13 @@ impl Daemon<'_> {
             }
             next
         };
-        let drive = self.host().drive(self.signals, Some(sockets), machine);
+        let drive = host.drive(self.signals, Some(sockets), machine);
         or(drive, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
-        Ok(match node.exit() {
+        match exit {
             ExitReason::Stopped => Exit::Clean,
             ExitReason::UnexpectedMessage => Exit::Unexpected,
             ExitReason::DrainTimedOut => Exit::Failure,
-        })
+        }
     }
 
     /// The journal, if one is wanted. One that cannot be had keeps nobody from his work.

@@ -29,8 +29,8 @@ const RESPOND_WITHIN: Duration = Duration::from_secs(1);
 
 /// The sockets of a node, bound already: a port that is in use is found before anything is promised.
 pub struct Sockets {
-    /// Motr's processes connect here.
-    pub motr: TcpListener,
+    /// Motr's processes connect here, where hax speaks the wire.
+    pub motr: Option<TcpListener>,
     /// How many may be connected.
     pub motr_connections_max: usize,
     /// HTTP is served here.
@@ -66,6 +66,12 @@ impl Host {
         }
     }
 
+    /// Lets the machine run, from another thread. A full inbox does that too.
+    pub fn waker(&self) -> impl Fn() + Send + 'static {
+        let sender = self.sender.clone();
+        move || drop(sender.try_send(Input::Tick))
+    }
+
     /// Drives `machine` until it exits; the first signal is its stop. With `sockets` it is served,
     /// and what it left to be written is written before this returns.
     pub async fn drive(
@@ -91,8 +97,10 @@ impl Host {
             // The core closes those that are too many, the mute ones first; as many again may take
             // their time to leave.
             let max = sockets.motr_connections_max.saturating_mul(2);
-            let net = Arc::clone(&self.net);
-            tasks.spawn(async move { net::listen(&net, sockets.motr, max).await });
+            if let Some(motr) = sockets.motr {
+                let net = Arc::clone(&self.net);
+                tasks.spawn(async move { net::listen(&net, motr, max).await });
+            }
             let (close, closed) = tokio::sync::oneshot::channel::<()>();
             let closed = async {
                 let _ = closed.await;

@@ -42,7 +42,7 @@ fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> Host {
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
     let ((motr, at_motr), (http, at_http)) = zip(listener(), listener()).await;
     let door = Arc::new(Door::open());
-    (Sockets { motr, motr_connections_max: 4, http, door }, at_motr, at_http)
+    (Sockets { motr: Some(motr), motr_connections_max: 4, http, door }, at_motr, at_http)
 }
 
 fn respond(input: Input, out: &mut Vec<Output>) {

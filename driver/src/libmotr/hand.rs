@@ -14,10 +14,10 @@ use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use motr_sys::{Ha, abi};
 
-use super::Ended;
 use super::call::Calls;
 use super::callbacks::{Asked, Handle, RequestId, Work};
 use super::links::{Link, Links, Sent};
+use super::{Ended, Tell};
 
 type Reply = Result<Arc<Entrypoint>, Errno>;
 
@@ -48,7 +48,7 @@ struct Replied {
 pub(super) struct Hand {
     calls: Calls,
     own: Fid,
-    tell: Sender<Event>,
+    tell: Tell,
     /// Told once, that the interface is to be stopped.
     stop: Sender<()>,
     end: Sender<Ended>,
@@ -70,7 +70,7 @@ impl Hand {
         ha: Ha,
         hi: Handle<abi::m0_halon_interface>,
         own: Fid,
-        tell: Sender<Event>,
+        tell: Tell,
         stop: Sender<()>,
         end: Sender<Ended>,
     ) -> Self {
@@ -113,7 +113,8 @@ impl Hand {
     /// Waits while the bridge is behind. After its end nobody listens.
     fn tell(&self, event: Event) {
         if !self.stopping {
-            let _ = self.tell.send_blocking(event);
+            let _ = self.tell.events.send_blocking(event);
+            (self.tell.wake)();
         }
     }
 

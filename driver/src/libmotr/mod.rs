@@ -23,7 +23,9 @@
 mod call;
 mod callbacks;
 mod hand;
+mod library;
 mod links;
+mod machine;
 mod message;
 mod owner;
 
@@ -37,6 +39,10 @@ use hax_core::base::fid::Fid;
 use hax_core::ha::motr::{Command, Event};
 use motr_sys::Ha;
 
+pub use library::open;
+pub use machine::Machine;
+pub use motr_sys::Library;
+
 use callbacks::Work;
 
 /// How many words of the library, and commands, may wait for the hand.
@@ -48,7 +54,7 @@ const EVENTS: usize = 512;
 /// Who we are to Motr.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where we listen; its name decides about the transport.
+    /// Where we listen, on the transport that the library was built for.
     pub endpoint: Box<str>,
     /// Our process.
     pub process: Fid,
@@ -56,6 +62,22 @@ pub struct Config {
     pub ha_service: Fid,
     /// Its resource manager.
     pub rm_service: Fid,
+}
+
+impl Config {
+    /// Of the process `process`, with the services that hare's configuration generator gives it: their
+    /// numbers follow its own.
+    #[must_use]
+    pub fn of(process: Fid, endpoint: &str) -> Self {
+        let service = |n| Fid::service(process.key.wrapping_add(n));
+        Self { endpoint: endpoint.into(), process, ha_service: service(1), rm_service: service(2) }
+    }
+}
+
+/// How the hand tells the bridge.
+struct Tell {
+    events: Sender<Event>,
+    wake: Box<dyn Fn() + Send>,
 }
 
 /// How it ended.
@@ -90,20 +112,23 @@ pub struct Libmotr {
 
 impl Libmotr {
     /// Starts the library and returns at once. Our own entrypoint request is among the first events.
+    /// `wake` is called after each event, on a thread of its own.
     ///
     /// # Panics
     ///
     /// If it is started in this process already, or there can be no thread.
     #[must_use]
-    pub fn start(ha: Ha, config: Config) -> Self {
+    pub fn start(ha: Ha, config: Config, wake: impl Fn() + Send + 'static) -> Self {
         let (queue, work) = async_channel::bounded(QUEUE);
         let (tell, events) = async_channel::bounded(EVENTS);
         let (end, ended) = async_channel::bounded(2);
         assert!(callbacks::connect(queue.clone()), "Motr's library is started twice");
-        let owner = owner::Owner { ha, config, queue: queue.clone(), work, tell, end };
+        let wake = Box::new(wake);
+        let tell = Tell { events: tell, wake };
+        let owner = owner::Owner { ha, config, queue: queue.clone(), work, end };
         thread::Builder::new()
             .name("motr-owner".into())
-            .spawn(move || owner.run())
+            .spawn(move || owner.run(tell))
             .expect("a thread for Motr's library");
         Self { queue, events, ended }
     }

@@ -6,12 +6,11 @@ use std::ptr;
 use std::thread;
 
 use async_channel::{Receiver, Sender};
-use hax_core::ha::motr::Event;
 use motr_sys::{Ha, abi};
 
 use super::callbacks::{self, Handle, Work};
 use super::hand::Hand;
-use super::{Config, Ended, message};
+use super::{Config, Ended, Tell, message};
 
 /// Its library may be of another build than we were tested with: the ABI is what counts.
 const OPTIONS: &std::ffi::CStr = c"disable-compatibility-check";
@@ -21,20 +20,19 @@ pub(super) struct Owner {
     pub(super) config: Config,
     pub(super) queue: Sender<Work>,
     pub(super) work: Receiver<Work>,
-    pub(super) tell: Sender<Event>,
     pub(super) end: Sender<Ended>,
 }
 
 impl Owner {
     /// From `init` to `fini`.
-    pub(super) fn run(self) {
-        let ended = self.whole_life();
+    pub(super) fn run(self, tell: Tell) {
+        let ended = self.whole_life(tell);
         callbacks::disconnect();
         // One is enough; a full channel has one.
         let _ = self.end.try_send(ended);
     }
 
-    fn whole_life(&self) -> Ended {
+    fn whole_life(&self, tell: Tell) -> Ended {
         let mut hi = ptr::null_mut();
         // SAFETY: the first call of this interface, of which there is one (`callbacks::connect`); the
         // texts are constants, and those that are compared with nothing may be empty.
@@ -46,14 +44,8 @@ impl Owner {
             return Ended::Init(-rc);
         }
         let (stop, stopped) = async_channel::bounded(1);
-        let hand = Hand::new(
-            self.ha,
-            Handle(hi),
-            self.config.process,
-            self.tell.clone(),
-            stop,
-            self.end.clone(),
-        );
+        let hand =
+            Hand::new(self.ha, Handle(hi), self.config.process, tell, stop, self.end.clone());
         let work = self.work.clone();
         let hand = thread::Builder::new().name("motr-hand".into()).spawn(move || hand.run(&work));
         let hand = hand.expect("a thread for Motr's library");

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
+use hax_core::base::config;
 use hax_core::base::errno::Errno;
 use hax_core::base::id::{EntryId, LinkId, SendId};
-use hax_core::base::time::Wall;
+use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::consul::port::{Command as ConsulCommand, Reply, Unanswered};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use hax_core::node::{Input, Output};
 use motr_sys::fake::{self, Lab};
 
 use super::*;
@@ -71,7 +74,7 @@ impl Rig {
             ha_service: Fid::service(1),
             rm_service: Fid::service(2),
         };
-        Self { motr: Libmotr::start(lab.ha(), config), lab }
+        Self { motr: Libmotr::start(lab.ha(), config, || {}), lab }
     }
 
     fn new() -> Self {
@@ -327,4 +330,63 @@ fn a_start_that_fails_says_why_and_can_be_tried_again() {
     rig.reply(entry, Ok(entrypoint()));
     rig.lab.own_link();
     rig.stop();
+}
+
+/// A bridge behind the library, at a Consul that refuses everything; time passes with each input.
+struct Host {
+    machine: Machine,
+    now: u64,
+    refused: Vec<Input>,
+}
+
+impl Host {
+    fn feed(&mut self, input: Input) -> Next {
+        self.now += 100_000;
+        let now = Now { mono: Instant::from_micros(self.now), ..Now::default() };
+        let mut out = Vec::new();
+        let next = self.machine.handle(now, input, &mut out);
+        for output in out {
+            if let Output::Consul(ConsulCommand::Call(call)) = output {
+                let result = Err(Unanswered::Refused);
+                self.refused.push(Input::Consul(Reply { id: call.id, result }));
+            }
+        }
+        next
+    }
+
+    fn step(&mut self) -> Next {
+        let input = self.refused.pop().unwrap_or(Input::Tick);
+        self.feed(input)
+    }
+}
+
+#[test]
+fn the_bridge_answers_and_stops_through_the_library() {
+    let lab = Lab::new();
+    let (woken, wakes) = async_channel::bounded(64);
+    let wake = move || {
+        let _ = woken.try_send(());
+    };
+    let config = Config::of(OWN, "inet:tcp:127.0.0.1@22001");
+    assert_eq!((config.ha_service, config.rm_service), (Fid::service(2), Fid::service(3)));
+    let motr = Arc::new(Libmotr::start(lab.ha(), config, wake));
+    let request = lab.ask(key(PEER), 7, true);
+    let bridge = config::Config::new(OWN, "node", 1);
+    let machine = Machine::new(bridge, Arc::clone(&motr));
+    let mut host = Host { machine, now: 0, refused: vec![] };
+    let replied = || lab.replied(request);
+    assert!(limit(|| host.step() == Next::Exit || replied().is_some()), "no reply");
+    assert_eq!(replied().map(|reply| reply.rc), Some(-11), "Consul knows nothing");
+    assert!(wakes.try_recv().is_ok(), "nobody was woken");
+    // Our own start waits for a good answer; the stop gives one.
+    let mut next = host.feed(Input::Stop);
+    assert!(
+        limit(|| next == Next::Exit || {
+            next = host.step();
+            false
+        }),
+        "it does not exit"
+    );
+    assert_eq!(block_on(motr.ended()), Ended::Stopped);
+    lab.finished();
 }

@@ -76,6 +76,12 @@ impl Lab {
         state().ask((process, pid), endpoint, first)
     }
 
+    /// The answer, if there is one yet.
+    #[must_use]
+    pub fn replied(&self, request: Request) -> Option<Reply> {
+        state().requests.get(&request).and_then(|asked| asked.reply.clone())
+    }
+
     /// Waits for the answer.
     pub fn reply(&self, request: Request) -> Reply {
         self.wait("a reply", |state| {

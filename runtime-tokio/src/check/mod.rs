@@ -13,6 +13,7 @@ use hax_driver::consul::{Consul, ConsulUrl};
 use hax_driver::exit::Exit;
 use hax_driver::secret::SecretSource;
 use hax_driver::settings::{self, Settings};
+use hax_driver::transport::{self, Transport};
 
 use crate::consul::Client;
 use crate::daemon::{TlsChoice, tls_choice};
@@ -103,8 +104,12 @@ async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyh
     };
     report.line("HTTP", door)?;
     let running = is_running(settings, &who, report).await?;
-    let motr = match settings::endpoint(&who.endpoint) {
-        Ok(address) => {
+    let motr = match transport::choose(settings, &who.endpoint) {
+        Ok(Transport::Library(library)) => {
+            let (endpoint, version) = (&who.endpoint, library.version());
+            Ok(((), format!("Motr's library {version} is loaded, for {endpoint}")))
+        }
+        Ok(Transport::Wire(address)) => {
             let at = format!("Motr's processes at {address}");
             bindable(listen::motr(address), at, running)
         }
