@@ -1,6 +1,6 @@
 //! The configurations that are measured.
 
-use hax_sim::cluster::Shape;
+use hax_sim::cluster::{NodeShape, Shape};
 
 /// About what hare makes for 23 nodes (421 processes, 1,908 objects): 437 processes, 2,392 objects.
 #[must_use]
@@ -25,11 +25,17 @@ pub fn crowded() -> Shape {
 
 /// `nodes` nodes with `clients` clients and `drives` data drives each.
 #[must_use]
-pub fn with(nodes: u8, clients: u16, drives: u64) -> Shape {
-    let mut shape = Shape::like_hare(nodes);
+pub fn with(nodes: u16, clients: u16, drives: u64) -> Shape {
+    let mut shape = Shape::like_hare(1);
     shape.drives = drives;
-    for node in &mut shape.nodes {
-        node.clients = (0..clients).map(|client| 21_501 + client).collect();
-    }
+    let like = shape.nodes.remove(0);
+    shape.nodes = (1..=nodes)
+        .map(|i| NodeShape {
+            name: format!("ssu{i}"),
+            ip: format!("127.0.{}.{}", 1 + (i - 1) / 250, 1 + (i - 1) % 250),
+            clients: (0..clients).map(|client| 21_501 + client).collect(),
+            ..like.clone()
+        })
+        .collect();
     shape
 }

@@ -1,14 +1,25 @@
 //! `hax status`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use hax_core::consul::port::Method;
 use hax_driver::exit::Exit;
 use hax_driver::settings::Settings;
 use hax_driver::status;
 use serde_json::Value;
 
+use crate::consul::Client;
 use crate::remote::Remote;
+
+/// The longest description of a session.
+const SESSION_MAX: usize = 64 << 10;
+
+/// How long Consul may take for it.
+const SESSION_WITHIN: Duration = Duration::from_secs(2);
 
 /// Asks the hax of these settings and prints what it says.
 pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyhow::Result<Exit> {
@@ -38,6 +49,41 @@ pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyho
         writeln!(out, "{}", String::from_utf8_lossy(&body).trim_end())?;
     } else {
         out.write_all(status::table(&said).as_bytes())?;
+        if let Some(whose) = foreign_lock(settings, &said["leader"]).await {
+            writeln!(out, "{whose}")?;
+        }
     }
     Ok(if said["ready"] == true { Exit::Clean } else { Exit::NotReady })
+}
+
+/// What hax does not ask: whether the session that keeps it from the lead is a hax's. Nothing where Consul
+/// does not say.
+async fn foreign_lock(settings: &Settings, leader: &Value) -> Option<String> {
+    let waits = leader["stands"] == true && leader["holds"] == false;
+    let is_id = |id: &&str| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let session = leader["session"].as_str().filter(is_id).filter(|_| waits)?;
+    let client = Client::new(&settings.consul).ok()?;
+    let target = format!("/v1/session/info/{session}");
+    let answer = client.send(Method::Get, &target, Bytes::new(), SESSION_MAX);
+    let answer = tokio::time::timeout(SESSION_WITHIN, answer).await.ok()?.ok()?;
+    let info: Value = serde_json::from_slice(&answer.body).ok()?;
+    if info[0]["ID"] != session {
+        return None;
+    }
+    // What was given as Checks may be shown as the others only.
+    let named = ["Checks", "NodeChecks"].into_iter().filter_map(|field| info[0][field].as_array());
+    let of_services = info[0]["ServiceChecks"].as_array().into_iter().flatten();
+    let checks: BTreeSet<_> = named
+        .flatten()
+        .chain(of_services.map(|check| &check["ID"]))
+        .filter_map(Value::as_str)
+        .collect();
+    if checks.contains("hax-leader") {
+        return None;
+    }
+    let checks: Vec<_> = checks.into_iter().collect();
+    Some(format!(
+        "The session {session} is none of hax's: its checks are {}. While it holds the lock, no hax leads.",
+        checks.join(", ")
+    ))
 }

@@ -11,7 +11,8 @@ use common::certs::directory;
 use common::cluster::consul;
 use common::program::command;
 use common::run;
-use hax_sim::real::port;
+use hax_sim::real::{Options, RealConsul, available, port};
+use serde_json::Value;
 
 const READY: &str = r#"{"version":"0.1.0","node":"ssc-1","process":"0x7200000000000001:0x0",
 "ready":true,"stopping":false,"consul":{"answers":true,"contact_ms":12,"calls":4},
@@ -116,4 +117,26 @@ fn without_an_address_consul_says_it() {
             assert!(text(&away.stderr).contains(hint), "{hint}: {}", text(&away.stderr));
         }
     });
+}
+
+#[test]
+fn a_lock_that_no_hax_holds_is_said_to_be_so() {
+    if !available() {
+        return;
+    }
+    let consul = RealConsul::start(Options::new("ssu1")).unwrap();
+    let url = format!("http://{}", consul.address());
+    let create = br#"{"Name": "leader", "Checks": ["serfHealth"]}"#;
+    let made = consul.request("PUT", "/v1/session/create", create).unwrap();
+    let made: Value = serde_json::from_slice(&made.body).unwrap();
+    let session = made["ID"].as_str().unwrap();
+    for (said, holds) in [(true, false), (false, true)] {
+        let holds = format!("\"holds\":{holds}, \"session\":\"{session}\"");
+        let at = local();
+        let _asks = scripted(at, 200, &READY.replace("\"holds\":false", &holds));
+        let output = status(at, &["--consul", &url]);
+        let table = text(&output.stdout);
+        let line = format!("{session} is none of hax's: its checks are serfHealth");
+        assert_eq!(table.contains(&line), said, "{table}");
+    }
 }

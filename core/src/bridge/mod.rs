@@ -2,6 +2,7 @@
 
 mod batch;
 mod cx;
+mod decoding;
 mod deliveries;
 mod entrypoints;
 mod glance;

@@ -7,13 +7,14 @@ use alloc::string::String;
 use super::Parts;
 use super::cx::Cx;
 use super::report::Report;
-use super::{status, tables};
+use super::tables::Tables;
+use super::{decoding, status};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::replica::Table;
 use crate::http::answer::Answer;
-use crate::http::payload;
+use crate::http::payload::Payload;
 use crate::http::port::Request;
 use crate::model::states::ProcessWord;
 
@@ -52,8 +53,9 @@ pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
 }
 
 fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
-    if answer.status >= 400 {
-        let path = request.target.split('?').next().unwrap_or("");
+    let path = request.target.split('?').next().unwrap_or("");
+    // A probe that is told to wait is not refused.
+    if answer.status >= 400 && path != "/readyz" {
         let why = format!("{} {}", request.method, path.chars().take(100).collect::<String>());
         cx.fact(Fact::HttpRefused { http: request.id, status: answer.status, why: why.into() });
     }
@@ -108,18 +110,18 @@ fn service_health(
     cx: &mut Cx<'_>,
     request: &Request,
 ) -> Result<Option<Answer>, Box<str>> {
-    let checks = payload::checks(&request.body)?;
-    let n = u32::try_from(checks.len()).unwrap_or(u32::MAX);
+    let payload = Payload::read(&request.body)?;
+    let n = u32::try_from(payload.checks().count()).unwrap_or(u32::MAX);
     cx.fact(Fact::WatchPost { http: request.id, checks: n });
     let most = cx.config().limit.posted_checks;
     let mut newest = 0;
-    for check in checks.iter().filter_map(tables::check) {
+    for check in payload.checks().filter_map(decoding::check) {
         let index = check.index;
         let replica = parts.tables.replica(Table::Health).index;
         if parts.cluster.take_posted(check, replica, most) {
             newest = newest.max(index);
             if index <= replica {
-                tables::Tables::doubt(cx);
+                Tables::doubt(cx);
             }
         }
     }

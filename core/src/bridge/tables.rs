@@ -8,19 +8,16 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::cx::{Cx, Job, Timer};
+use super::decoding::{Decoding, Staged};
 use super::glance::Glances;
 use crate::base::fact::Fact;
-use crate::base::fid::Fid;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
-use crate::consul::json::{Elements, KvEntry, RawCheck};
+use crate::consul::json::Elements;
 use crate::consul::port::{Answer, Method};
 use crate::consul::replica::{GLANCES_MAX, Moment, Probe, Probed, Replica, Table};
 use crate::model::Cluster;
-use crate::model::conf::Conf;
-use crate::model::health::{Check, process_of_service_id};
-use crate::model::states::ProcessWord;
 
 /// How long ago Consul's last answer is when a call without one says that it is away.
 const SILENT: Duration = Duration::from_secs(1);
@@ -46,24 +43,6 @@ pub(crate) struct Tables {
     /// These tables are to be read, whatever a probe says.
     wants_read: [bool; 3],
     glances: Glances,
-}
-
-/// An answer that is being decoded.
-#[derive(Debug)]
-struct Decoding {
-    table: Table,
-    index: u64,
-    /// When the read was sent; nothing for a watch's answer, which proves nothing.
-    sent: Option<Moment>,
-    elements: Elements,
-    staged: Staged,
-}
-
-#[derive(Debug)]
-enum Staged {
-    Conf(Box<Conf>),
-    Processes(BTreeSet<Fid>),
-    Health(BTreeSet<(Box<str>, Box<str>)>),
 }
 
 impl Tables {
@@ -453,59 +432,6 @@ impl Tables {
         self.prove(cx, table);
         self.watch(cx, table);
     }
-}
-
-impl Decoding {
-    fn take_one(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster) -> Option<Result<(), Box<str>>> {
-        match &mut self.staged {
-            Staged::Conf(conf) => Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
-                let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
-                // Consul itself makes the base64: where it is none, nothing of this is Consul's.
-                let value = entry.bytes().ok_or("a value is not base64")?;
-                if !conf.take(path, &value, entry.modify_index) {
-                    cx.fact(Fact::EntrySkipped { key: entry.key.into() });
-                }
-                Ok(())
-            })),
-            Staged::Processes(read) => {
-                Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
-                    let process =
-                        entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
-                    let value = entry.bytes().ok_or("a value is not base64")?;
-                    let word = ProcessWord::from_kv(&value, entry.flags);
-                    if word.is_none() || process.is_none() {
-                        cx.fact(Fact::EntrySkipped { key: entry.key.into() });
-                    }
-                    if let Some(process) = process {
-                        read.insert(process);
-                        cluster.take_word(process, word, entry.modify_index);
-                    }
-                    Ok(())
-                }))
-            }
-            Staged::Health(read) => Some(self.elements.next::<RawCheck<'_>>()?.map(|raw| {
-                if let Some(check) = check(&raw) {
-                    read.insert((check.node.clone(), check.id.clone()));
-                    cluster.take_check(check, self.index);
-                }
-            })),
-        }
-    }
-}
-
-/// A check of Motr's or of a node; nothing for a check of some other service.
-pub(crate) fn check(raw: &RawCheck<'_>) -> Option<Check> {
-    let process = match &*raw.service_id {
-        "" => None,
-        id => Some(process_of_service_id(id)?),
-    };
-    Some(Check {
-        node: raw.node.as_ref().into(),
-        id: raw.check_id.as_ref().into(),
-        process,
-        passing: raw.status == "passing",
-        index: raw.modify_index,
-    })
 }
 
 /// 404 is a table without entries: it has an index too.

@@ -7,19 +7,33 @@ use serde::Deserialize;
 
 use crate::consul::json::{self, RawCheck};
 
-#[derive(Deserialize)]
+/// The instances of a service.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Payload<'a> {
+    #[serde(borrow)]
+    instances: Option<Vec<Instance<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Instance<'a> {
     #[serde(borrow)]
     checks: Option<Vec<RawCheck<'a>>>,
 }
 
-/// All checks of a payload, in its order. `null` and `[]` have none.
-///
-/// # Errors
-///
-/// A text that says what is wrong and where.
-pub fn checks(body: &[u8]) -> Result<Vec<RawCheck<'_>>, Box<str>> {
-    let instances: Option<Vec<Instance<'_>>> = json::parse(body)?;
-    Ok(instances.unwrap_or_default().into_iter().filter_map(|i| i.checks).flatten().collect())
+impl<'a> Payload<'a> {
+    /// Reads one. `null` and `[]` have no checks.
+    ///
+    /// # Errors
+    ///
+    /// A text that says what is wrong and where.
+    pub fn read(body: &'a [u8]) -> Result<Self, Box<str>> {
+        json::parse(body)
+    }
+
+    /// All its checks, in its order.
+    pub fn checks(&self) -> impl Iterator<Item = &RawCheck<'a>> {
+        self.instances.iter().flatten().filter_map(|instance| instance.checks.as_ref()).flatten()
+    }
 }

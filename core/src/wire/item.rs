@@ -3,8 +3,10 @@
 use super::bytes::{Bad, Put, Reader, format};
 use super::params::Uint128;
 
-/// What an item's own headers and footer take.
-pub(crate) const OVERHEAD: usize = 40 + 64 + format::FOOTER;
+/// What an item's own headers take.
+pub(crate) const HEADERS: usize = 40 + 64;
+/// And with its footer.
+pub(crate) const OVERHEAD: usize = HEADERS + format::FOOTER;
 const KIND_ITEM: u16 = 2;
 const MAGIC: u64 = 0x33b0_11ed_c001_1e77;
 /// As every item of every capture has it (`M0_RPC_ITEM_…` in `rpc/item.h`).

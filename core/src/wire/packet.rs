@@ -15,6 +15,10 @@ const MAGIC: u64 = 0x33fa_110f_fea9_1e77;
 const VERSION: u32 = 1;
 /// What a packet's header takes.
 const HEADER: usize = 32;
+/// What stands before the items.
+const HEADS: usize = frame::HEADER + HEADER;
+/// Most frames fit into this.
+const USUAL: usize = 1024;
 /// Packets are padded with zeros to a multiple of this.
 const ALIGN: usize = 8;
 
@@ -90,24 +94,25 @@ impl Iterator for Items<'_> {
 /// If they do not fit into one packet.
 #[must_use]
 pub fn encode(src: End, dst: End, items: &[Item]) -> Vec<u8> {
-    let mut body = Vec::new();
+    let mut out = Vec::with_capacity(USUAL);
+    out.zeros(HEADS);
+    let mut head = Vec::with_capacity(HEADS);
+    // Sizes stand before what they are of, so each header is written when that is there.
     for item in items {
-        let start = body.len();
-        // The size stands before the payload: written first with no payload, then again.
-        item.header.encode(0, &mut body);
-        let head = body.len() - start;
-        item.fop.encode(&mut body);
-        let payload = body.len() - start - head;
-        let mut header = Vec::with_capacity(head);
-        item.header.encode(payload, &mut header);
-        body[start..start + head].copy_from_slice(&header);
-        format::put_footer(&mut body);
+        let start = out.len();
+        out.zeros(item::HEADERS);
+        item.fop.encode(&mut out);
+        head.clear();
+        item.header.encode(out.len() - start - item::HEADERS, &mut head);
+        out[start..start + item::HEADERS].copy_from_slice(&head);
+        format::put_footer(&mut out);
     }
-    let mut out = Vec::with_capacity(frame::HEADER + HEADER + body.len() + 24);
+    let body = out.len() - HEADS;
     let nr = u32::try_from(items.len()).expect("items fit into a packet");
-    put_heads(&mut out, src, dst, nr, body.len());
-    out.bytes(&body);
-    put_tail(&mut out, body.len());
+    head.clear();
+    put_heads(&mut head, src, dst, nr, body);
+    out[..HEADS].copy_from_slice(&head);
+    put_tail(&mut out, body);
     out
 }
 
@@ -145,7 +150,7 @@ pub(crate) fn encode_around(
 ) -> Frame {
     let payload = before.len() + body.len() + after.len();
     let size = item::OVERHEAD + payload;
-    let around = frame::HEADER + HEADER + size - body.len() + format::FOOTER;
+    let around = HEADS + size - body.len() + format::FOOTER;
     let mut own = Vec::with_capacity(around + ALIGN);
     put_heads(&mut own, src, dst, 1, size);
     header.encode(payload, &mut own);

@@ -8,14 +8,21 @@ use hax_benches::rig::clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Posts bodies that `make` makes, each another one, over `connections` for `time`; how many a
-/// second are answered with 200.
+/// What a load came to.
+pub(crate) struct Load {
+    /// Answers a second.
+    pub(crate) rate: f64,
+    pub(crate) p99: Duration,
+}
+
+/// Posts bodies that `make` makes, each another one, over `connections` for `time`; all
+/// are to be answered with 200.
 pub(crate) async fn posts(
     to: SocketAddr,
     connections: u64,
     time: Duration,
     make: impl Fn(u64) -> String + Clone + 'static,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Load> {
     let began = clock();
     let mut tasks = Vec::new();
     for connection in 0..connections {
@@ -23,27 +30,31 @@ pub(crate) async fn posts(
         tasks.push(tokio::task::spawn_local(async move {
             let mut stream = TcpStream::connect(to).await?;
             stream.set_nodelay(true)?;
-            let mut done = 0_u64;
+            let mut all = Vec::new();
             let mut answer = vec![0; 4096];
             while began.elapsed() < time {
-                let body = make(done * connections + connection);
+                let body = make(all.len() as u64 * connections + connection);
                 let size = body.len();
                 let head =
                     format!("POST / HTTP/1.1\r\nHost: {to}\r\nContent-Length: {size}\r\n\r\n");
+                let sent = clock();
                 stream.write_all((head + &body).as_bytes()).await?;
                 // The answers are short: they come in one piece.
                 let n = stream.read(&mut answer).await.context("an answer")?;
                 if !answer[..n].starts_with(b"HTTP/1.1 200") {
                     bail!("{}", String::from_utf8_lossy(&answer[..n]));
                 }
-                done += 1;
+                all.push(sent.elapsed());
             }
-            Ok(done)
+            Ok(all)
         }));
     }
-    let mut all = 0;
+    let mut all = Vec::new();
     for task in tasks {
-        all += task.await??;
+        all.extend(task.await??);
     }
-    Ok(all as f64 / began.elapsed().as_secs_f64())
+    let rate = all.len() as f64 / began.elapsed().as_secs_f64();
+    all.sort_unstable();
+    let p99 = all.get(all.len() * 99 / 100).copied().context("an answer at all")?;
+    Ok(Load { rate, p99 })
 }

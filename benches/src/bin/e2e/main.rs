@@ -1,59 +1,34 @@
 //! hax end to end: a real Consul, a real hax, peers over real sockets, and beside every figure a
-//! ceiling from the same run. `--json` prints one object, `--quick` takes less of everything.
+//! ceiling from the same run.
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 
 mod ceiling;
 mod http;
 mod peer;
+mod plot;
+mod row;
 mod rows;
 mod storm;
 mod world;
 
-use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
-/// One figure.
-pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    pub(crate) value: f64,
-    pub(crate) unit: &'static str,
-    /// Of the same run, in the same unit.
-    pub(crate) ceiling: Option<f64>,
-    /// What hax asked Consul for meanwhile.
-    pub(crate) consul_requests: u64,
-    pub(crate) target: &'static str,
-    pub(crate) ok: bool,
-    /// What else is worth to know.
-    pub(crate) more: String,
-}
+use anyhow::{Context as _, bail};
+use serde_json::Value;
 
-impl Row {
-    fn ratio(&self) -> Option<f64> {
-        self.ceiling.map(|ceiling| self.value / ceiling)
-    }
+const USAGE: &str = "\
+e2e [--quick] [--json] [--plots DIR] [--hax PATH]
+  --quick      less of everything
+  --json       one object instead of a table
+  --plots DIR  writes the curves there, as SVG
+  --hax PATH   the program to measure, instead of those of this build";
 
-    fn json(&self) -> Value {
-        json!({
-            "value": self.value, "unit": self.unit, "ceiling": self.ceiling, "ratio": self.ratio(),
-            "consul_requests": self.consul_requests, "target": self.target, "ok": self.ok,
-            "more": self.more,
-        })
-    }
-
-    fn line(&self) -> String {
-        let number = |n: Option<f64>| n.map_or_else(|| "–".to_owned(), |n| format!("{n:.2}"));
-        let ok = if self.ok { "yes" } else { "NO" };
-        format!(
-            "| {} | {:.2} {} | {} | {} | {} | {} | {ok} | {} |",
-            self.name,
-            self.value,
-            self.unit,
-            number(self.ceiling),
-            number(self.ratio()),
-            self.consul_requests,
-            self.target,
-            self.more
-        )
-    }
+#[derive(Default)]
+struct Options {
+    json: bool,
+    quick: bool,
+    plots: Option<PathBuf>,
+    hax: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -72,23 +47,56 @@ fn main() -> anyhow::Result<()> {
             }
         });
     }
-    let (json, quick) = (has(&args, "--json"), has(&args, "--quick"));
-    if let Some(unknown) = args.iter().find(|arg| !["--json", "--quick"].contains(&arg.as_str())) {
-        anyhow::bail!("{unknown}: there are --json and --quick");
+    let options = options(args.into_iter())?;
+    let mut object = serde_json::Map::new();
+    if !options.json {
+        println!("{}", row::HEAD);
     }
-    world::build()?;
-    let rows = local.block_on(&rt, rows::all(quick))?;
-    if json {
-        let rows = rows.iter().map(|row| (row.name.to_owned(), row.json()));
-        println!("{:#}", Value::Object(rows.collect()));
-        return Ok(());
+    for (prefix, program) in programs(options.hax)? {
+        let rows = local.block_on(&rt, rows::all(&program, options.quick))?;
+        for row in &rows {
+            if !options.json {
+                println!("{}", row.line(prefix));
+            }
+            object.insert(format!("{prefix}{}", row.name), row.json());
+        }
+        if let Some(dir) = &options.plots {
+            rows::plots(&rows, dir, prefix)?;
+        }
     }
-    println!("| what | value | ceiling | ratio | Consul requests | target | ok | more |");
-    println!("|---|---|---|---|---|---|---|---|");
-    rows.iter().for_each(|row| println!("{}", row.line()));
+    if options.json {
+        println!("{:#}", Value::Object(object));
+    }
     Ok(())
 }
 
-fn has(args: &[String], flag: &str) -> bool {
-    args.iter().any(|arg| arg == flag)
+fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
+    let mut options = Options::default();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--json" => options.json = true,
+            "--quick" => options.quick = true,
+            "--plots" => options.plots = Some(args.next().context(USAGE)?.into()),
+            "--hax" => options.hax = Some(args.next().context(USAGE)?.into()),
+            unknown => bail!("{unknown}: unknown\n{USAGE}"),
+        }
+    }
+    Ok(options)
+}
+
+/// What is measured, with what its rows' names begin with. The production daemon is built first; the
+/// one for constrained nodes is measured if there is one beside it.
+fn programs(given: Option<PathBuf>) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    if let Some(given) = given {
+        return Ok(vec![("", given)]);
+    }
+    world::build()?;
+    let own = std::env::current_exe()?;
+    let beside = |name: &str| Path::new(&own).with_file_name(name);
+    let mut programs = vec![("", beside("hax"))];
+    let smol = beside("hax-smol");
+    if smol.exists() {
+        programs.push(("smol_", smol));
+    }
+    Ok(programs)
 }

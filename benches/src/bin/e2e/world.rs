@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hax_benches::rig::clock;
+use hax_core::base::time::Wall;
+use hax_driver::clock::wall;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::client::{self, Reply};
 use hax_sim::real::{self, Options, RealConsul};
@@ -25,6 +27,9 @@ pub(crate) struct World {
 /// A program that runs; killed when it is dropped.
 pub(crate) struct Program {
     child: Child,
+    /// When it was started, by the clock of its log lines, and where these are.
+    began: Wall,
+    log: PathBuf,
     pub(crate) motr: SocketAddr,
     pub(crate) http: SocketAddr,
 }
@@ -41,17 +46,25 @@ fn local() -> SocketAddr {
 }
 
 impl World {
-    pub(crate) fn new(shape: Shape) -> anyhow::Result<Self> {
-        let cluster = Cluster::generate(&shape.with_endpoints(Endpoints::Sock));
+    /// Of this shape; confds run on its first nodes only.
+    pub(crate) fn new(shape: Shape, confds: usize) -> anyhow::Result<Self> {
+        let mut cluster = Cluster::generate(&shape.with_endpoints(Endpoints::Sock));
+        for node in cluster.catalog.iter_mut().skip(confds) {
+            node.services.retain(|service| service.name != "confd");
+        }
         let consul = RealConsul::start(Options::new("ssu1"))?;
         consul.load_cluster(&cluster)?;
         Ok(Self { consul, cluster })
     }
 
     /// hax on the first node, ready, and how long that took.
-    pub(crate) async fn hax(&self, flags: &[&str]) -> anyhow::Result<(Program, Duration)> {
+    pub(crate) async fn hax(
+        &self,
+        program: &Path,
+        flags: &[&str],
+    ) -> anyhow::Result<(Program, Duration)> {
         let (motr, http) = (local(), local());
-        let mut command = Command::new(hax()?);
+        let mut command = Command::new(program);
         command.args(["run", "--no-elect", "--node", "ssu1"]);
         command.args(["--consul", &format!("http://{}", self.consul.address())]);
         command.args(["--motr-endpoint", &format!("inet:stream:127.0.0.1@{}", motr.port())]);
@@ -63,11 +76,13 @@ impl World {
         }
         // Its log lines are part of what it costs.
         let log = std::env::temp_dir().join("hax-e2e.log");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
-        let began = clock();
-        let program = Program { child: command.spawn().context("starting hax")?, motr, http };
-        program.wait(began, "/readyz").await?;
-        Ok((program, began.elapsed()))
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        let since = clock();
+        let began = wall();
+        let child = command.spawn().with_context(|| program.display().to_string())?;
+        let program = Program { child, began, log, motr, http };
+        program.wait(since, "/readyz").await?;
+        Ok((program, since.elapsed()))
     }
 }
 
@@ -77,7 +92,7 @@ pub(crate) async fn ceiling(kind: &str, confds: usize) -> anyhow::Result<Program
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--serve", kind, &at.to_string(), &confds.to_string()]);
     let child = command.stdin(Stdio::null()).spawn()?;
-    let program = Program { child, motr: at, http: at };
+    let program = Program { child, began: wall(), log: PathBuf::new(), motr: at, http: at };
     let began = clock();
     while tokio::net::TcpStream::connect(at).await.is_err() {
         if began.elapsed() > START {
@@ -114,9 +129,32 @@ impl Program {
         Ok(own.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect())
     }
 
-    /// The sum over all samples of a metric.
-    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        Ok(self.samples::<f64>(name)?.iter().sum())
+    /// How long it took until it said a word, from there until it knew who it is, and until it had read
+    /// everything.
+    pub(crate) fn stages(&self) -> anyhow::Result<[Duration; 3]> {
+        let log = std::fs::read_to_string(&self.log)?;
+        let at = |what: &str| {
+            let line =
+                log.lines().find(|line| line.contains(what)).with_context(|| what.to_owned());
+            time_of_day(line?).with_context(|| format!("the time of {what}"))
+        };
+        let began = Duration::from_nanos(self.began.0 % DAY);
+        let stages = [began, at("hax starts")?, at("hax listens")?, at("ready: ")?];
+        Ok([0, 1, 2].map(|n| stages[n + 1].saturating_sub(stages[n])))
+    }
+
+    /// Bytes that Consul has answered so far.
+    pub(crate) fn consul_bytes(&self) -> anyhow::Result<u64> {
+        Ok(self.samples::<u64>("hax_consul_received_bytes_total")?.iter().sum())
+    }
+
+    /// Requests to Consul of this kind, blocking queries apart, that have been answered so far.
+    pub(crate) fn consul_requests_of(&self, kind: &str) -> anyhow::Result<u64> {
+        let kind = format!("kind=\"{kind}\",blocking=\"false\"");
+        let name = format!("hax_consul_request_duration_seconds_count{{{kind}}}");
+        let text = self.get("/metrics")?.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(&name));
+        line.map_or(Ok(0), |count| Ok(count.trim().parse()?))
     }
 
     /// Requests to Consul that have been answered so far.
@@ -133,15 +171,25 @@ impl Program {
     }
 }
 
-/// The program itself, beside this one. It is built if this one was built by cargo.
-fn hax() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    Ok(own.with_file_name("hax"))
+/// Nanoseconds.
+const DAY: u64 = 86_400_000_000_000;
+
+/// The time of a log line since midnight: `2026-01-01T12:34:56.123456Z …`.
+fn time_of_day(line: &str) -> Option<Duration> {
+    let time = line.split_once('T')?.1.split_once('Z')?.0;
+    let mut parts = time.split(':');
+    let hours: u32 = parts.next()?.parse().ok()?;
+    let minutes: u32 = parts.next()?.parse().ok()?;
+    let seconds: f64 = parts.next()?.parse().ok()?;
+    Some(
+        Duration::from_secs((hours * 3600 + minutes * 60).into())
+            + Duration::from_secs_f64(seconds),
+    )
 }
 
-/// Builds it, so that what is measured is what is in the tree.
+/// Builds hax if cargo runs this program, so that what is measured is what is in the tree.
 pub(crate) fn build() -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let mut command = Command::new(cargo);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).arg("build");
     if !cfg!(debug_assertions) {

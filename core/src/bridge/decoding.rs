@@ -1,0 +1,90 @@
+//! A table's answer, decoded entry by entry, so that it may be done in slices.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+
+use super::cx::Cx;
+use crate::base::fact::Fact;
+use crate::base::fid::Fid;
+use crate::consul::json::{Elements, KvEntry, RawCheck};
+use crate::consul::replica::{Moment, Table};
+use crate::model::Cluster;
+use crate::model::conf::Conf;
+use crate::model::health::{Check, process_of_service_id};
+use crate::model::states::ProcessWord;
+
+/// An answer that is being decoded.
+#[derive(Debug)]
+pub(crate) struct Decoding {
+    pub(crate) table: Table,
+    pub(crate) index: u64,
+    /// When the read was sent; nothing for a watch's answer, which proves nothing.
+    pub(crate) sent: Option<Moment>,
+    pub(crate) elements: Elements,
+    pub(crate) staged: Staged,
+}
+
+#[derive(Debug)]
+pub(crate) enum Staged {
+    Conf(Box<Conf>),
+    Processes(BTreeSet<Fid>),
+    Health(BTreeSet<(Box<str>, Box<str>)>),
+}
+
+impl Decoding {
+    /// Takes its next entry; nothing at its end.
+    pub(crate) fn take_one(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+    ) -> Option<Result<(), Box<str>>> {
+        match &mut self.staged {
+            Staged::Conf(conf) => Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
+                let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
+                // Consul itself makes the base64: where it is none, nothing of this is Consul's.
+                let value = entry.bytes().ok_or("a value is not base64")?;
+                if !conf.take(path, &value, entry.modify_index) {
+                    cx.fact(Fact::EntrySkipped { key: entry.key.into() });
+                }
+                Ok(())
+            })),
+            Staged::Processes(read) => {
+                Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
+                    let process =
+                        entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
+                    let value = entry.bytes().ok_or("a value is not base64")?;
+                    let word = ProcessWord::from_kv(&value, entry.flags);
+                    if word.is_none() || process.is_none() {
+                        cx.fact(Fact::EntrySkipped { key: entry.key.into() });
+                    }
+                    if let Some(process) = process {
+                        read.insert(process);
+                        cluster.take_word(process, word, entry.modify_index);
+                    }
+                    Ok(())
+                }))
+            }
+            Staged::Health(read) => Some(self.elements.next::<RawCheck<'_>>()?.map(|raw| {
+                if let Some(check) = check(&raw) {
+                    read.insert((check.node.clone(), check.id.clone()));
+                    cluster.take_check(check, self.index);
+                }
+            })),
+        }
+    }
+}
+
+/// A check of Motr's or of a node; nothing for a check of some other service.
+pub(crate) fn check(raw: &RawCheck<'_>) -> Option<Check> {
+    let process = match &*raw.service_id {
+        "" => None,
+        id => Some(process_of_service_id(id)?),
+    };
+    Some(Check {
+        node: raw.node.as_ref().into(),
+        id: raw.check_id.as_ref().into(),
+        process,
+        passing: raw.status == "passing",
+        index: raw.modify_index,
+    })
+}
