@@ -120,7 +120,7 @@ fn a_process_event_takes_as_many_whatever_the_configuration() {
             spent = said + written;
             rig.rest();
         }
-        at_most("a process event", spent, 95);
+        at_most("a process event", spent, 80);
     }
 }
 

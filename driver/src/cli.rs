@@ -8,7 +8,9 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Deserialize;
 
+use crate::commands::Failed;
 use crate::consul::{ConsulUrl, Datacenter};
+use crate::exit::Exit;
 use crate::values::{
     FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
 };
@@ -309,9 +311,20 @@ const SHOWN: [&str; 10] = [
     "log_level",
 ];
 
+/// In what the programs of the runtimes differ, for their users.
+pub struct Program {
+    /// What it is called.
+    pub name: &'static str,
+    /// The demo, where there is one.
+    pub demo: Option<Demo>,
+}
+
+/// What plays the demo.
+pub type Demo = fn(&DemoArgs) -> Result<Exit, Failed>;
+
 /// The command line as its help shows it.
 #[must_use]
-pub fn command() -> clap::Command {
+pub fn command(program: &Program) -> clap::Command {
     let shorten = |command: clap::Command| {
         command.mut_args(|arg| {
             let is_setting = arg.get_help_heading().is_some();
@@ -319,7 +332,10 @@ pub fn command() -> clap::Command {
             arg.hide(hide)
         })
     };
-    Cli::command().mut_subcommand("status", shorten).mut_subcommand("check", shorten)
+    let all = Cli::command().name(program.name);
+    let hide = program.demo.is_none();
+    let all = all.mut_subcommand("demo", |demo| demo.hide(hide));
+    all.mut_subcommand("status", shorten).mut_subcommand("check", shorten)
 }
 
 /// The command line, read.
@@ -327,8 +343,8 @@ pub fn command() -> clap::Command {
 /// # Errors
 ///
 /// What is wrong with it, or the help that it asks for.
-pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&command().try_get_matches_from(args)?)
+pub fn parse(program: &Program, args: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command(program).try_get_matches_from(args)?)
 }
 
 /// Those of these variables that look like hax's and are none.

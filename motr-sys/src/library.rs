@@ -36,6 +36,13 @@ pub enum Error {
         /// What it does not have.
         name: &'static str,
     },
+    /// A static program has no loader.
+    #[error(
+        "this hax is a static file, which cannot load Motr's library: install one that is linked with \
+         the system's C library, or give hax and its Motr processes endpoints of the sock transport, \
+         inet:stream:IP@PORT, which need no library (--motr-endpoint)"
+    )]
+    Static,
     /// Motr's ABI is known for x86-64 only.
     #[error(
         "Motr's library is used on 64-bit x86 only: give hax and its Motr processes endpoints of the \
@@ -68,6 +75,9 @@ impl Library {
     pub unsafe fn open(path: Option<&Path>) -> Result<Self, Error> {
         if !cfg!(target_arch = "x86_64") {
             return Err(Error::Machine);
+        }
+        if cfg!(target_feature = "crt-static") {
+            return Err(Error::Static);
         }
         let path = path.unwrap_or_else(|| Path::new(NAME));
         let flags = unix::RTLD_NOW | unix::RTLD_LOCAL;

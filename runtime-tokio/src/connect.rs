@@ -1,17 +1,16 @@
 //! Connections to one place: TCP, TLS over TCP, or a unix socket; for hyper's pool and for others.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hax_driver::way::Place;
 use hyper::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -35,17 +34,6 @@ impl Connection for Box<dyn Socket> {
 
 /// A connection as hyper takes it.
 pub type Stream = TokioIo<Box<dyn Socket>>;
-
-/// Where a connection leads.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// `HOST:PORT`
-    Tcp(String),
-    /// The same, and TLS with whom has this name.
-    Tls(String, ServerName<'static>),
-    /// A socket's path.
-    Unix(PathBuf),
-}
 
 /// Makes connections to one place.
 #[derive(Clone)]

@@ -10,16 +10,14 @@ use hax_driver::Runtime;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
 use hax_driver::notify::{self, Watchdog};
+use hax_driver::platform::{self, Stage};
+use hax_driver::signals::Signals;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::consul::{Client, Consul};
-use crate::http::{Door, Http, Limits};
+use crate::http::Http;
 use crate::net::{self, Net};
-use crate::signals::Signals;
-
-/// How many inputs may wait for the machine. A full inbox holds back peers and answers 503.
-const INBOX: usize = 512;
 
 /// How long peers have to do their part of the last closes.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
@@ -27,17 +25,8 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// How long the last HTTP responses may take to leave.
 const RESPOND_WITHIN: Duration = Duration::from_secs(1);
 
-/// The sockets of a node, bound already: a port that is in use is found before anything is promised.
-pub struct Sockets {
-    /// Motr's processes connect here, where hax speaks the wire.
-    pub motr: Option<TcpListener>,
-    /// How many may be connected.
-    pub motr_connections_max: usize,
-    /// HTTP is served here.
-    pub http: TcpListener,
-    /// To whom.
-    pub door: Arc<Door>,
-}
+/// The sockets of a node.
+pub type Sockets = platform::Sockets<TcpListener>;
 
 /// One machine's runtime.
 pub struct Host {
@@ -53,8 +42,8 @@ pub struct Host {
 impl Host {
     /// A runtime for a machine that has not started.
     #[must_use]
-    pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<Client>, limits: Limits) -> Self {
-        let (sender, inbox) = hax_driver::inbox(INBOX);
+    pub fn new(stage: Stage<Client>) -> Self {
+        let Stage { clock, metrics, client, limits, inbox: (sender, inbox) } = stage;
         Self {
             clock,
             net: Arc::new(Net::new(sender.clone(), Input::Net)),
@@ -64,12 +53,6 @@ impl Host {
             sender,
             inbox,
         }
-    }
-
-    /// Lets the machine run, from another thread. A full inbox does that too.
-    pub fn waker(&self) -> impl Fn() + Send + 'static {
-        let sender = self.sender.clone();
-        move || drop(sender.try_send(Input::Tick))
     }
 
     /// Drives `machine` until it exits; the first signal is its stop. With `sockets` it is served,

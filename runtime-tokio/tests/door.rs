@@ -11,13 +11,14 @@ use common::cluster::consul;
 use common::program::{Program, command, holds};
 use common::run;
 use hax_driver::secret::Secret;
+use hax_driver::tls;
+use hax_driver::way::Place;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::{Options, RealConsul, available, port};
-use hax_tokio::connect::{Connector, Place};
+use hax_tokio::ask::ask;
+use hax_tokio::connect::Connector;
 use hax_tokio::demo::api::Api;
 use hax_tokio::demo::setting::Setting;
-use hax_tokio::remote::ask;
-use hax_tokio::tls;
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ impl Client {
     ) -> Option<(u16, Bytes)> {
         let token = token.map(|token| Secret::new(token).unwrap());
         let request = (method, target, Bytes::from_static(b"[]"));
-        ask(&self.connector, &self.authority, token.as_ref(), request).await.ok()
+        ask(&self.connector, &self.authority, token.as_ref(), request, 1 << 20).await.ok()
     }
 
     async fn status(&self, token: Option<&str>, method: Method, target: &str) -> u16 {

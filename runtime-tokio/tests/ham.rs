@@ -6,6 +6,7 @@ mod common;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use common::{listener, nobody, run};
@@ -148,8 +149,11 @@ struct Ended {
 }
 
 async fn ham(connect: SocketAddr, args: &[&str], stdin: &str) -> Ended {
-    let own = nobody().await;
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hax"));
+    // An address of its own: a port that is free may be given to two who ask at once.
+    static CALLS: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = CALLS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let own = SocketAddr::from(([127, 77, high, low], 22_001));
+    let mut command = tokio::process::Command::new(common::hax::HAX);
     let name = |address: SocketAddr| format!("inet:stream:{}@{}", address.ip(), address.port());
     command.args(["ham", "--connect", &name(connect), "--listen", &name(own)]);
     command.args(["--fid", "0x7200000000000001:0x4"]).args(args).kill_on_drop(true);

@@ -21,11 +21,12 @@ use hax_core::wire::net;
 use hax_driver::cli::Flags;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
+use hax_driver::platform::Stage;
 use hax_driver::settings::Settings;
+use hax_driver::signals::Signals;
 use hax_tokio::consul::Client;
 use hax_tokio::host::{Host, Sockets};
 use hax_tokio::http::{Door, Limits};
-use hax_tokio::signals::Signals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -36,7 +37,7 @@ fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> Host {
     let flags = Flags { consul: Some(consul.to_string().parse().unwrap()), ..Flags::default() };
     let settings = Settings::load(None, flags, |_| None).unwrap();
     let client = Arc::new(Client::new(&settings.consul).unwrap());
-    Host::new(Clock::new(), Arc::clone(metrics), client, LIMITS)
+    Host::new(Stage::new(Clock::new(), Arc::clone(metrics), client, LIMITS))
 }
 
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
@@ -67,7 +68,7 @@ fn a_stop_drains_answers_and_flushes() {
             match input {
                 Input::Http(_) => {
                     waiting.push_back(input);
-                    stop.send_modify(|n| *n += 1);
+                    stop.end();
                 }
                 Input::Net(net::Event::Accepted { conn: new, .. }) => conn = Some(new),
                 // The last of what was begun, then the end.

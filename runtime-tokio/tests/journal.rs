@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::certs::directory;
+use common::hax;
 use daemon::{Hax, LIMIT, Place, until};
 use hax_core::base::fact::{FactKind, Level};
 use hax_core::journal::Bad;

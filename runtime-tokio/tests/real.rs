@@ -1,6 +1,9 @@
 //! The whole bridge between a real Consul and processes that speak Motr's wire over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/hax.rs"]
+mod program;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -8,6 +11,7 @@ use std::time::Duration;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::consul::Watch;
 use hax_sim::real::{Options, RealConsul, available, client, port};
+use program::HAX;
 use serde_json::Value;
 
 fn fid(key: u64) -> String {
@@ -68,7 +72,7 @@ impl World {
 
     fn ham(&self, key: u64) -> Ham {
         let listen = format!("inet:stream:127.0.0.1@{}", port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+        let mut command = Command::new(HAX);
         command.args(["ham", "--connect", &self.endpoint, "--listen", &listen, "--fid", &fid(key)]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -77,7 +81,7 @@ impl World {
 }
 
 fn start(args: &[String]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+    let mut command = Command::new(HAX);
     command.arg("run").args(args).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }

@@ -66,7 +66,7 @@ struct Hax {
 
 impl Hax {
     fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+        let mut command = Command::new(common::hax::HAX);
         command.arg("run").args(args).args(["--no-elect", "--log", "json"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
@@ -119,7 +119,7 @@ async fn ready(world: &World) -> Api {
 
 fn ham(world: &World, commands: &[&str]) -> Child {
     let role = &world.setting.roles[0];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+    let mut command = Command::new(common::hax::HAX);
     command.args(["ham", "--connect", &world.setting.hax, "--listen", &role.endpoint]);
     command.args(["--fid", &role.fid.to_string()]).args(commands);
     command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap()

@@ -1,25 +1,20 @@
-//! One request to Consul and its answer: authority, token, datacenter, and what went wrong.
+//! One request to Consul and its answer, over hyper's pool of connections.
 
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method, Unanswered};
-use hax_driver::consul::{self, ConsulUrl};
-use hax_driver::secret::{self, Secret, SecretSource};
+use hax_driver::consul::Consul;
+use hax_driver::secret::Secret;
+use hax_driver::way::{self, Error, Way};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 
-use super::trouble::{self, Troubles};
-use crate::connect::{Connector, Place};
-use crate::tls;
+use crate::connect::Connector;
 
 /// Shorter than Consul keeps an idle connection, so that a call seldom meets one that just closed.
 const IDLE: Duration = Duration::from_secs(30);
@@ -27,111 +22,37 @@ const IDLE: Duration = Duration::from_secs(30);
 /// After a burst of calls so many connections are kept.
 const IDLE_MAX: usize = 16;
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A certificate or key.
-    #[error("TLS for Consul: {0}")]
-    Tls(tls::Error),
-    /// A token.
-    #[error(transparent)]
-    Secret(#[from] secret::Error),
-    /// The name that the server's certificate must have.
-    #[error("--consul-server-name: {0:?} is no name that a certificate can have")]
-    ServerName(String),
-}
-
-/// Not as its source: its text is said already.
-impl From<tls::Error> for Error {
-    fn from(why: tls::Error) -> Self {
-        Self::Tls(why)
-    }
-}
-
 /// A client of one agent.
 pub struct Client {
     http: legacy::Client<Connector, Full<Bytes>>,
     connector: Connector,
-    consul: consul::Consul,
-    authority: String,
-    credentials: RwLock<Credentials>,
-    troubles: Troubles,
-}
-
-#[derive(Default, PartialEq)]
-struct Credentials {
-    token: Option<HeaderValue>,
-    auth: Option<HeaderValue>,
-}
-
-impl Credentials {
-    fn read(consul: &consul::Consul) -> Result<Self, secret::Error> {
-        let read =
-            |source: &Option<SecretSource>| source.as_ref().map(SecretSource::read).transpose();
-        let basic = |auth: Secret| {
-            let encoded = base64::engine::general_purpose::STANDARD.encode(auth.expose());
-            header(&format!("Basic {encoded}"))
-        };
-        let token = read(&consul.token)?.map(|token| header(token.expose()));
-        Ok(Self { token, auth: read(&consul.auth)?.map(basic) })
-    }
-}
-
-fn header(secret: &str) -> HeaderValue {
-    let mut value = HeaderValue::try_from(secret).expect("a secret is printable ASCII");
-    value.set_sensitive(true);
-    value
+    way: Way,
 }
 
 impl Client {
     /// A client with these settings; no connection is made yet.
-    pub fn new(consul: &consul::Consul) -> Result<Self, Error> {
-        let authority = consul.url.authority();
-        let place = match &consul.url {
-            ConsulUrl::Http(at) => Place::Tcp(at.to_string()),
-            ConsulUrl::Unix(path) => Place::Unix(path.clone()),
-            ConsulUrl::Https(at) => {
-                let name = consul.tls.server_name.as_ref().unwrap_or(&at.host);
-                let server = ServerName::try_from(name.clone());
-                let server = server.map_err(|_| Error::ServerName(name.clone()))?;
-                Place::Tls(at.to_string(), server)
-            }
-        };
-        let connector = Connector::new(place, client_tls(consul)?);
+    pub fn new(consul: &Consul) -> Result<Self, Error> {
+        let way = Way::new(consul)?;
+        let connector = Connector::new(way.place()?, way.tls()?);
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_MAX)
             .build(connector.clone());
-        let credentials = RwLock::new(Credentials::read(consul)?);
-        let troubles = Troubles::default();
-        Ok(Self { http, connector, consul: consul.clone(), authority, credentials, troubles })
+        Ok(Self { http, connector, way })
     }
 
     /// Reads token and certificates again. What cannot be read stays as it was.
     pub fn reload(&self) -> Result<(), Error> {
-        self.reload_credentials()?;
-        self.connector.replace_tls(client_tls(&self.consul)?);
+        self.way.reload_credentials()?;
+        self.connector.replace_tls(self.way.tls()?);
         Ok(())
     }
 
     /// What is wrong on the way to Consul, if anything is, in words that say what to do.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.troubles.get()
-    }
-
-    /// Whether they are others than before.
-    fn reload_credentials(&self) -> Result<bool, secret::Error> {
-        let new = Credentials::read(&self.consul)?;
-        let mut now = self.credentials.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = *now != new;
-        *now = new;
-        drop(now);
-        if changed {
-            self.troubles.token_changed();
-        }
-        Ok(changed)
+        self.way.trouble()
     }
 
     /// Sends a request and takes the whole of what is answered. The target is a path and a query.
@@ -144,71 +65,36 @@ impl Client {
     ) -> Result<Answer, Unanswered> {
         let response = self.http.request(self.request(method, target, body)).await;
         let response = response.map_err(|why| {
-            self.troubles.disconnected(trouble::connection(&self.consul, &why));
+            self.way.failed(&why);
             if why.is_connect() { Unanswered::Refused } else { Unanswered::Broken }
         })?;
         let answer = read(response, body_max).await?;
-        self.judge(method, target, &answer);
+        self.way.judge(method, target, &answer);
         Ok(answer)
     }
 
     fn request(&self, method: Method, target: &str, body: Bytes) -> Request<Full<Bytes>> {
-        let datacenter = self.consul.datacenter.as_ref();
-        let target = datacenter.map_or_else(|| target.into(), |datacenter| datacenter.of(target));
         let mut request = Request::builder()
-            .method(verb(method))
-            .uri(format!("http://{}{target}", self.authority))
-            .header(HOST, &self.authority);
-        let now = self.credentials.read().unwrap_or_else(PoisonError::into_inner);
+            .method(way::verb(method))
+            .uri(self.way.uri(target))
+            .header(HOST, self.way.authority());
+        let now = self.way.credentials();
         if let Some(token) = &now.token {
-            request = request.header("x-consul-token", token);
+            request = request.header("x-consul-token", header("", token));
         }
-        if let Some(auth) = &now.auth {
-            request = request.header(AUTHORIZATION, auth);
+        if let Some(basic) = &now.basic {
+            request = request.header(AUTHORIZATION, header("Basic ", basic));
         }
         // The core percent-encodes what it puts in a target.
         request.body(Full::new(body)).expect("a target is a valid path and query")
     }
-
-    /// Says what an answer tells about the way to Consul.
-    fn judge(&self, method: Method, target: &str, answer: &Answer) {
-        if trouble::wants_tls(answer.status, &answer.body) {
-            let url = &self.consul.url;
-            let why = format!("Consul at {url}: this port speaks TLS; say https:// (--consul)");
-            return self.troubles.disconnected(why);
-        }
-        self.troubles.connected();
-        let path = target.split('?').next().unwrap_or_default();
-        if !trouble::is_denial(answer.status, &answer.body) {
-            return self.troubles.granted(path);
-        }
-        // Somebody may have put a new token in place of one that was revoked.
-        match self.reload_credentials() {
-            Ok(true) => {
-                tracing::info!(target: "hax", "Consul's token has changed; using the new one")
-            }
-            Ok(false) => self.troubles.denied(path, || {
-                let what = format!("{} {path}", verb(method));
-                trouble::denial(&self.consul, &what, answer.status, &answer.body)
-            }),
-            Err(why) => self.troubles.denied(path, || why.to_string()),
-        }
-    }
 }
 
-fn verb(method: Method) -> hyper::Method {
-    match method {
-        Method::Get => hyper::Method::GET,
-        Method::Put => hyper::Method::PUT,
-        Method::Delete => hyper::Method::DELETE,
-    }
-}
-
-fn client_tls(consul: &consul::Consul) -> Result<Option<Arc<ClientConfig>>, tls::Error> {
-    match consul.url {
-        ConsulUrl::Https(_) => tls::client(&consul.tls).map(Some),
-        ConsulUrl::Http(_) | ConsulUrl::Unix(_) => Ok(None),
-    }
+fn header(scheme: &str, secret: &Secret) -> HeaderValue {
+    let value = HeaderValue::try_from(format!("{scheme}{}", secret.expose()));
+    let mut value = value.expect("a secret is printable ASCII");
+    value.set_sensitive(true);
+    value
 }
 
 async fn read(

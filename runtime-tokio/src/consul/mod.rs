@@ -1,7 +1,6 @@
 //! HTTP to the Consul agent: [`Command`] in, [`Reply`] out.
 
 mod client;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use hax_core::consul::port::{Call, Command, Reply, Unanswered};
 use hax_driver::metrics::Metrics;
 use tokio::task::AbortHandle;
 
-pub use client::{Client, Error};
+pub use client::Client;
 
 /// The calls in flight, each a task of its own: a blocking query holds up nobody. How many there are
 /// is the core's to bound.

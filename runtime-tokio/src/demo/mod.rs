@@ -12,12 +12,13 @@ use futures_lite::future::or;
 use hax_driver::cli::{DemoArgs, Flags};
 use hax_driver::clock::Clock;
 use hax_driver::consul::ConsulUrl;
+use hax_driver::daemon;
 use hax_driver::exit::Exit;
 use hax_driver::settings::Settings;
+use hax_driver::signals::Signals;
 use tokio::net::TcpListener;
 
-use crate::daemon;
-use crate::signals::Signals;
+use crate::{Tokio, signals};
 
 use api::Api;
 use setting::Setting;
@@ -26,7 +27,7 @@ use show::Show;
 /// Plays the show. It is a success if all happened that was expected.
 pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let clock = Clock::new();
-    let signals = Signals::install()?;
+    let signals = signals::install(false)?;
     let interrupted = async {
         signals.stop().await;
         Ok(Exit::Interrupted)
@@ -63,7 +64,7 @@ async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow
     };
     let settings = Settings::load(None, flags, |_| None)?;
     let (stop, signals) = Signals::by_hand();
-    let mut hax = std::pin::pin!(daemon::run(&settings, &signals));
+    let mut hax = std::pin::pin!(daemon::run::<Tokio>(&settings, &signals));
     let (stage, lines) = cast::stage();
     let mut show = Show::new(clock, lines, setting.roles.clone());
     show.tell("consul", format_args!("{} ({whose}): {}", consul.base(), setting.summary));
@@ -76,7 +77,7 @@ async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow
         Ok(played) => played?,
     }
     // The hax of the show stops as any other does.
-    stop.send_modify(|n| *n += 1);
+    stop.end();
     let stopped = hax.await?;
     show.check(stopped == Exit::Clean, "hax stops cleanly")?;
     show.tell("hax", "has stopped");

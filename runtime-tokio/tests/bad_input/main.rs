@@ -5,6 +5,8 @@
 #[path = "../daemon/mod.rs"]
 mod daemon;
 mod flood;
+#[path = "../common/hax.rs"]
+mod hax;
 mod http;
 mod json;
 mod liar;

@@ -10,7 +10,7 @@ use crate::daemon::{LIMIT, Place, until};
 use crate::world::consul;
 
 fn hax(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+    let mut command = Command::new(crate::hax::HAX);
     // Only what a test sets counts.
     for (name, _) in std::env::vars() {
         if ["HAX_", "CONSUL_", "HARE_"].iter().any(|prefix| name.starts_with(prefix)) {

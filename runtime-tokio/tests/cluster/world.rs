@@ -20,8 +20,6 @@ pub(crate) struct World {
     places: Vec<Place>,
     hams: Vec<(u64, Ham)>,
     old: OldDaemon,
-    /// The node whose Consul stands still.
-    frozen: Option<usize>,
     /// What each process has said and an old daemon has to hear, in order.
     said: Vec<(u64, &'static str)>,
 }
@@ -52,7 +50,7 @@ impl World {
         let roads: Vec<Road> = consuls.iter().map(|consul| Road::to(consul.http_addr)).collect();
         let hax = (0..3).map(|node| start_hax(&places, &roads, node)).collect();
         let (hams, said) = (Vec::new(), Vec::new());
-        let mut world = Self { consuls, roads, hax, places, hams, old, frozen: None, said };
+        let mut world = Self { consuls, roads, hax, places, hams, old, said };
         // The configuration comes with a leader that nobody is.
         let leader = world.read("leader");
         let session = leader["Session"].as_str().unwrap().to_owned();
@@ -86,8 +84,7 @@ impl World {
     /// Any Consul that answers.
     fn consul(&self) -> &RealConsul {
         // While the servers elect a leader of their own, none is.
-        let running = || self.consuls.iter().enumerate().filter(|(n, _)| Some(*n) != self.frozen);
-        let well = || running().map(|(_, consul)| consul).find(|consul| consul.sees(1));
+        let well = || self.consuls.iter().find(|consul| consul.sees(1));
         until("a Consul answers", || well().is_some());
         well().unwrap_or(&self.consuls[0])
     }
@@ -166,18 +163,6 @@ impl World {
         // Its processes ask again, as those that lost their hax do.
         self.begin(CONFDS[node]);
         self.begin(IOS[node]);
-    }
-
-    /// A node's Consul stands still until it is thawed.
-    pub(crate) fn freeze(&mut self, node: usize) {
-        self.consuls[node].pause().unwrap();
-        self.frozen = Some(node);
-    }
-
-    pub(crate) fn thaw(&mut self, node: usize) {
-        self.consuls[node].resume().unwrap();
-        self.frozen = None;
-        until("the node is in the cluster again", || self.consuls[node].sees(3));
     }
 
     /// Everything on a node dies at once.

@@ -3,6 +3,7 @@
 
 pub(crate) mod certs;
 pub(crate) mod cluster;
+pub(crate) mod hax;
 pub(crate) mod program;
 
 use std::time::Duration;

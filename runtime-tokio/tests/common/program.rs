@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The program with nothing of this process's own settings.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+    let mut command = Command::new(super::hax::HAX);
     command.args(args).stdin(Stdio::null());
     for (name, _) in std::env::vars() {
         if ["HAX_", "CONSUL_", "HARE_"].iter().any(|prefix| name.starts_with(prefix)) {

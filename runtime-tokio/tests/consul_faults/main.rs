@@ -5,6 +5,8 @@
 #[path = "../daemon/mod.rs"]
 mod daemon;
 mod events;
+#[path = "../common/hax.rs"]
+mod hax;
 mod payloads;
 mod trouble;
 mod world;

@@ -6,7 +6,7 @@ pub(crate) mod front;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -93,6 +93,7 @@ impl Place {
 pub(crate) struct Hax {
     child: Child,
     log: Arc<Mutex<Vec<Value>>>,
+    said_all: Arc<AtomicBool>,
 }
 
 impl Drop for Hax {
@@ -109,19 +110,22 @@ impl Drop for Hax {
 
 impl Hax {
     pub(crate) fn start(flags: &[String]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+        let mut command = Command::new(crate::hax::HAX);
         command.arg("run").args(flags).args(["--log", "json", "--log-level", "debug"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, said) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        let said_all = Arc::new(AtomicBool::new(false));
+        let all = Arc::clone(&said_all);
         std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
+            all.store(true, Ordering::Release);
         });
-        Self { child, log }
+        Self { child, log, said_all }
     }
 
     /// As kill -9.
@@ -145,6 +149,24 @@ impl Hax {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Its exit code, when all that it had to say has been said.
+    pub(crate) fn code(&mut self) -> i32 {
+        let mut code = None;
+        until("hax has ended", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        until("its last word is read", || self.said_all.load(Ordering::Acquire));
+        code.unwrap().code().expect("an exit, not a signal")
     }
 
     pub(crate) fn log(&self) -> Vec<Value> {
@@ -182,7 +204,7 @@ impl Drop for Ham {
 
 impl Ham {
     fn start(connect: &str, listen: &str, key: u64) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hax"));
+        let mut command = Command::new(crate::hax::HAX);
         command.args(["ham", "--connect", connect, "--listen", listen, "--fid", &fid(key)]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

@@ -4,6 +4,7 @@
 
 mod ceiling;
 mod http;
+mod lean;
 mod peer;
 mod plot;
 mod row;
@@ -17,16 +18,18 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 const USAGE: &str = "\
-e2e [--quick] [--json] [--plots DIR] [--hax PATH]
+e2e [--quick] [--json] [--plots DIR] [--hax PATH] [--lean]
   --quick      less of everything
   --json       one object instead of a table
   --plots DIR  writes the curves there, as SVG
-  --hax PATH   the program to measure, instead of those of this build";
+  --hax PATH   the program to measure, instead of those of this build
+  --lean       hax-smol as it is shipped beside hax, instead of all else";
 
 #[derive(Default)]
 struct Options {
     json: bool,
     quick: bool,
+    lean: bool,
     plots: Option<PathBuf>,
     hax: Option<PathBuf>,
 }
@@ -52,8 +55,13 @@ fn main() -> anyhow::Result<()> {
     if !options.json {
         println!("{}", row::HEAD);
     }
-    for (prefix, program) in programs(options.hax)? {
-        let rows = local.block_on(&rt, rows::all(&program, options.quick))?;
+    let programs = if options.lean { vec![("", lean::build()?)] } else { programs(options.hax)? };
+    for (prefix, program) in programs {
+        let rows = if options.lean {
+            local.block_on(&rt, lean::rows(&program, options.quick))?
+        } else {
+            local.block_on(&rt, rows::all(&program, options.quick))?
+        };
         for row in &rows {
             if !options.json {
                 println!("{}", row.line(prefix));
@@ -76,6 +84,7 @@ fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
         match arg.as_str() {
             "--json" => options.json = true,
             "--quick" => options.quick = true,
+            "--lean" => options.lean = true,
             "--plots" => options.plots = Some(args.next().context(USAGE)?.into()),
             "--hax" => options.hax = Some(args.next().context(USAGE)?.into()),
             unknown => bail!("{unknown}: unknown\n{USAGE}"),

@@ -164,10 +164,25 @@ impl Program {
 
     /// Resident memory in MiB.
     pub(crate) fn rss(&self) -> anyhow::Result<f64> {
+        Ok(self.status("VmRSS:")? / 1024.0)
+    }
+
+    /// The most that it ever was.
+    pub(crate) fn peak(&self) -> anyhow::Result<f64> {
+        Ok(self.status("VmHWM:")? / 1024.0)
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> anyhow::Result<f64> {
+        self.status("Threads:")
+    }
+
+    /// A number of Linux's status of the process.
+    fn status(&self, name: &'static str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-        Ok(kib.context("VmRSS")? / 1024.0)
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        number.context(name)
     }
 }
 
@@ -189,15 +204,17 @@ fn time_of_day(line: &str) -> Option<Duration> {
 
 /// Builds hax if cargo runs this program, so that what is measured is what is in the tree.
 pub(crate) fn build() -> anyhow::Result<()> {
+    let release: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
+    cargo(&[release, &["-p", "hax-tokio", "--bin", "hax"]].concat())
+}
+
+/// Builds something of this workspace, if cargo runs this program.
+pub(crate) fn cargo(args: &[&str]) -> anyhow::Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let mut command = Command::new(cargo);
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).arg("build");
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    let status = command.args(["-q", "-p", "hax-tokio", "--bin", "hax"]).status()?;
-    if !status.success() {
-        bail!("hax does not build");
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).args(["build", "-q"]);
+    if !command.args(args).status()?.success() {
+        bail!("cargo build {} fails", args.join(" "));
     }
     Ok(())
 }

@@ -3,16 +3,16 @@
 use hax_core::base::fact::Fact;
 use hax_core::discover::{Config, Discovery, Identity};
 use hax_core::node::Output;
-use hax_driver::clock;
-use hax_driver::settings::Settings;
 
-use crate::host::Host;
+use crate::clock;
+use crate::platform::{Platform, Stage};
+use crate::settings::Settings;
 use crate::signals::Signals;
 
 /// Asks until all is known; `None` if it was stopped before. `seen` is told the facts on the way.
-pub async fn identify(
+pub(crate) async fn identify<P: Platform>(
     settings: &Settings,
-    host: Host,
+    stage: Stage<P::Client>,
     signals: &Signals,
     mut seen: impl FnMut(&Fact),
 ) -> Option<Identity> {
@@ -34,6 +34,6 @@ pub async fn identify(
         }
         next
     };
-    host.drive(signals, None, machine).await;
+    P::drive(stage, signals, None, machine).await;
     discovery.into_result().ok()
 }

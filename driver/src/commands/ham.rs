@@ -2,26 +2,23 @@
 
 use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
 use hax_core::base::time::{Instant, Now};
 use hax_core::wire::{name, process};
-use hax_driver::Runtime;
-use hax_driver::cli::HamArgs;
-use hax_driver::clock::{self, Clock};
-use hax_driver::exit::Exit;
-use hax_driver::facts::Counters;
-use hax_driver::ham::command::Command;
-use hax_driver::ham::{Ham, Input, Output, PID};
-use tokio::sync::oneshot;
 
+use crate::Runtime;
+use crate::cli::HamArgs;
+use crate::clock::{self, Clock};
+use crate::exit::Exit;
+use crate::facts::Counters;
+use crate::ham::command::Command;
+use crate::ham::{Ham, Input, Output, PID};
 use crate::listen;
-use crate::net::{self, Net};
-use crate::signals::Signals;
+use crate::platform::{Net, Platform};
 
 /// Inputs that may wait.
 const INBOX: usize = 256;
@@ -37,17 +34,18 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// What stands in the way, and the exit code for it.
-pub async fn run(args: &HamArgs) -> Result<Exit, (Exit, anyhow::Error)> {
+pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyhow::Error)> {
     let usage = |why: anyhow::Error| (Exit::Usage, why);
     let commands = parse(&args.commands).map_err(usage)?;
     let connect = address("--connect", &args.connect).map_err(usage)?;
     let listen = address("--listen", &args.listen).map_err(usage)?;
     let listener = listen::endpoint(listen, "the address is that of --listen")
         .map_err(|why| (Exit::Listen, why.into()))?;
-    let signals = Signals::install().map_err(|why| (Exit::Failure, why.into()))?;
+    let listener = P::listener(listener).map_err(|why| (Exit::Listen, why.into()))?;
+    let signals = P::signals(false).map_err(|why| (Exit::Failure, why.into()))?;
 
-    let (inbox, received) = hax_driver::inbox(INBOX);
-    let net = Arc::new(Net::new(inbox.clone(), Input::Net));
+    let (inbox, received) = crate::inbox(INBOX);
+    let net = P::Net::new(inbox.clone(), Input::Net);
     let config = process::Config {
         fid: args.fid.0,
         listen,
@@ -58,31 +56,23 @@ pub async fn run(args: &HamArgs) -> Result<Exit, (Exit, anyhow::Error)> {
         seed: clock::wall().0 ^ u64::from(std::process::id()),
     };
     let mut ham = Ham::new(config, args.timeout.0);
-    let mut stage =
-        Stage { clock: Clock::new(), counters: Counters::default(), net: Arc::clone(&net) };
-
-    let accepting = {
-        let net = Arc::clone(&net);
-        tokio::spawn(async move { net::listen(&net, listener, CONNECTIONS_MAX).await })
+    let mut stage: Stage<'_, P> =
+        Stage { clock: Clock::new(), counters: Counters::default(), net: &net };
+    let accepting = async {
+        net.listen(listener, CONNECTIONS_MAX).await;
+        std::future::pending().await
     };
-    let wrong = feed(commands, inbox);
+    let refused = async { Err((Exit::Usage, feed(commands, inbox).await)) };
     let work = async {
-        hax_driver::run(&mut stage, &received, |now, input, out| ham.handle(now, input, out)).await;
+        crate::run(&mut stage, &received, |now, input, out| ham.handle(now, input, out)).await;
         Ok(ham.exit().unwrap_or(Exit::Failure))
-    };
-    let refused = async {
-        match wrong.await {
-            Ok(why) => Err((Exit::Usage, why)),
-            Err(_) => std::future::pending().await,
-        }
     };
     let interrupted = async {
         signals.stop().await;
         Ok(Exit::Interrupted)
     };
-    let exit = or(interrupted, or(refused, work)).await?;
+    let exit = or(interrupted, or(refused, or(work, accepting))).await?;
     received.close();
-    accepting.abort();
     if exit == Exit::Clean {
         net.shut_down(FLUSH_WITHIN).await;
     }
@@ -98,27 +88,30 @@ fn address(flag: &str, endpoint: &str) -> anyhow::Result<SocketAddr> {
     name::parse(endpoint).with_context(|| format!("{flag} {endpoint}"))
 }
 
-/// Puts commands in the inbox, from the command line or else from standard input; returns where an
-/// error of the latter arrives.
-fn feed(commands: Vec<Command>, inbox: Sender<Input>) -> oneshot::Receiver<anyhow::Error> {
-    let (say, wrong) = oneshot::channel();
+/// Puts commands in the inbox, from the command line or else from standard input; completes only with an
+/// error of the latter.
+async fn feed(commands: Vec<Command>, inbox: Sender<Input>) -> anyhow::Error {
     if commands.is_empty() {
-        // Standard input can only be waited for by blocking. The thread ends with the program.
-        std::thread::spawn(move || {
-            if let Err(why) = read_lines(&inbox) {
-                let _ = say.send(why);
-            }
-        });
+        if let Ok(why) = read(inbox).recv().await {
+            return why;
+        }
     } else {
-        tokio::spawn(async move {
-            let inputs = commands.into_iter().map(Input::Command).chain([Input::Close]);
-            for input in inputs {
-                if inbox.send(input).await.is_err() {
-                    return;
-                }
-            }
-        });
+        for input in commands.into_iter().map(Input::Command).chain([Input::Close]) {
+            // Nobody takes any more if all is over already.
+            let _ = inbox.send(input).await;
+        }
     }
+    std::future::pending().await
+}
+
+/// Standard input can only be waited for by blocking. The thread ends with the program.
+fn read(inbox: Sender<Input>) -> Receiver<anyhow::Error> {
+    let (say, wrong) = async_channel::bounded(1);
+    std::thread::spawn(move || {
+        if let Err(why) = read_lines(&inbox) {
+            let _ = say.send_blocking(why);
+        }
+    });
     wrong
 }
 
@@ -140,13 +133,13 @@ fn read_lines(inbox: &Sender<Input>) -> anyhow::Result<()> {
 }
 
 /// The messenger's runtime.
-struct Stage {
+struct Stage<'a, P: Platform> {
     clock: Clock,
     counters: Counters,
-    net: Arc<Net<Input>>,
+    net: &'a P::Net<Input>,
 }
 
-impl Runtime for Stage {
+impl<P: Platform> Runtime for Stage<'_, P> {
     type Input = Input;
     type Output = Output;
 
@@ -155,7 +148,7 @@ impl Runtime for Stage {
     }
 
     async fn sleep_until(&self, at: Instant) {
-        tokio::time::sleep_until(self.clock.at(at).into()).await;
+        P::sleep_until(self.clock.at(at)).await;
     }
 
     fn execute(&mut self, output: Output) {

@@ -1,5 +1,6 @@
 //! The daemon: finds out who it is, listens, runs.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +13,27 @@ use hax_core::bridge::View;
 use hax_core::discover::{Identity, TlsFiles};
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
-use hax_driver::clock::{self, Clock};
-use hax_driver::exit::Exit;
-use hax_driver::journal::Journal;
-use hax_driver::libmotr::{self, Ended, Libmotr, Library, Machine};
-use hax_driver::metrics::Metrics;
-use hax_driver::notify;
-use hax_driver::settings::Settings;
-use hax_driver::transport::{self, Transport};
-use hax_driver::values::{OnUnexpectedMessage, Switch};
 
-use crate::consul::{self, Client};
-use crate::host::{Host, Sockets};
+use crate::clock::{self, Clock};
+use crate::exit::Exit;
 use crate::http::{self, CertFiles, Door, Limits};
 use crate::identify::identify;
+use crate::journal::Journal;
 use crate::listen;
+use crate::metrics::Metrics;
+use crate::notify;
+use crate::platform::{Client as _, Platform, Sockets, Stage};
+use crate::settings::Settings;
 use crate::signals::Signals;
+use crate::transport::{self, Transport};
+use crate::values::{OnUnexpectedMessage, Switch};
+use crate::way;
+
+#[cfg(feature = "libmotr")]
+mod library;
 
 /// How long the body of an HTTP request may take.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
-
-/// How long Motr's library may take to stop: it gives dead peers 17 seconds.
-const LIBRARY_STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why the daemon ends before its time.
 #[derive(Debug, thiserror::Error)]
@@ -42,17 +42,21 @@ pub enum Error {
     #[error(transparent)]
     Transport(#[from] transport::Error),
     /// Motr's library does not start.
+    #[cfg(feature = "libmotr")]
     #[error("{0} (the endpoint is that of --motr-endpoint, or of Consul's entry of hax)")]
-    Motr(Ended),
+    Motr(crate::libmotr::Ended),
     /// A token or certificate for Consul cannot be used.
     #[error(transparent)]
-    Consul(#[from] consul::Error),
+    Consul(#[from] way::Error),
     /// A token or certificate for HTTP cannot be used.
     #[error(transparent)]
     Http(#[from] http::Error),
     /// A socket cannot be had.
     #[error(transparent)]
     Listen(#[from] listen::Error),
+    /// The runtime cannot use a socket.
+    #[error("cannot wait for connections: {0}")]
+    Socket(io::Error),
 }
 
 impl Error {
@@ -61,22 +65,27 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Transport(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
-            Self::Listen(_) | Self::Motr(_) => Exit::Listen,
+            Self::Listen(_) | Self::Socket(_) => Exit::Listen,
+            #[cfg(feature = "libmotr")]
+            Self::Motr(_) => Exit::Listen,
         }
     }
 }
 
 /// Runs until it is stopped. The first signal is a stop, the second an end at once.
-pub async fn run(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
+pub async fn run<P: Platform>(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
     let ended = async {
         signals.end().await;
         tracing::warn!(target: "hax", "a second signal: what was begun is left as it is");
         Ok(Exit::Interrupted)
     };
-    or(ended, find_and_serve(settings, signals)).await
+    or(ended, find_and_serve::<P>(settings, signals)).await
 }
 
-async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
+async fn find_and_serve<P: Platform>(
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<Exit, Error> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(target: "hax", version, consul = %settings.consul.url, "hax starts");
     let lines = settings.to_string();
@@ -88,15 +97,15 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     }
     notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
     let clock = Clock::new();
-    let daemon = Daemon {
+    let daemon: Daemon<'_, P> = Daemon {
         settings,
         signals,
         clock,
         metrics: Arc::new(Metrics::new(clock)),
-        consul: Arc::new(Client::new(&settings.consul)?),
+        consul: Arc::new(P::Client::new(&settings.consul)?),
         generation: clock::wall().0,
     };
-    let identify = identify(settings, daemon.host(), signals, |_| {});
+    let identify = identify::<P>(settings, daemon.stage(), signals, |_| {});
     let reload = async { signals.on_reload(|| daemon.reload(None)).await };
     match or(identify, reload).await {
         Some(identity) => daemon.serve(identity).await,
@@ -107,24 +116,25 @@ async fn find_and_serve(settings: &Settings, signals: &Signals) -> Result<Exit, 
     }
 }
 
-struct Daemon<'a> {
+struct Daemon<'a, P: Platform> {
     settings: &'a Settings,
     signals: &'a Signals,
     clock: Clock,
     metrics: Arc<Metrics>,
-    consul: Arc<Client>,
+    consul: Arc<P::Client>,
     /// No two lives of a daemon have the same one.
     generation: u64,
 }
 
-impl Daemon<'_> {
-    fn host(&self) -> Host {
+impl<P: Platform> Daemon<'_, P> {
+    fn stage(&self) -> Stage<P::Client> {
         let limits = Limits {
             body_max: self.settings.http_body_max,
             connections_max: self.settings.http_connections_max,
             body_within: BODY_WITHIN,
         };
-        Host::new(self.clock, Arc::clone(&self.metrics), Arc::clone(&self.consul), limits)
+        let (metrics, client) = (Arc::clone(&self.metrics), Arc::clone(&self.consul));
+        Stage::new(self.clock, metrics, client, limits)
     }
 
     fn seed(&self) -> u64 {
@@ -137,12 +147,15 @@ impl Daemon<'_> {
         let door = Arc::new(self.door(&identity)?);
         let motr = match &transport {
             Transport::Wire(address) => Some(listen::motr(*address)?),
+            #[cfg(feature = "libmotr")]
             Transport::Library(_) => None,
         };
+        let found = P::lookup(http_host, *http_port).await;
+        let http = listen::http(http_host, *http_port, found)?;
         let sockets = Sockets {
-            motr,
+            motr: motr.map(P::listener).transpose().map_err(Error::Socket)?,
             motr_connections_max: self.settings.motr_connections_max,
-            http: listen::http(http_host, *http_port).await?,
+            http: P::listener(http).map_err(Error::Socket)?,
             door,
         };
         let scheme = if sockets.door.is_tls() { "https" } else { "http" };
@@ -151,12 +164,18 @@ impl Daemon<'_> {
         notify::ready();
         match transport {
             Transport::Wire(address) => Ok(self.wire(&identity, address, sockets).await),
+            #[cfg(feature = "libmotr")]
             Transport::Library(library) => self.library(&identity, &library, sockets).await,
         }
     }
 
     /// Runs a node that speaks the wire itself.
-    async fn wire(&self, identity: &Identity, address: SocketAddr, sockets: Sockets) -> Exit {
+    async fn wire(
+        &self,
+        identity: &Identity,
+        address: SocketAddr,
+        sockets: Sockets<P::Listener>,
+    ) -> Exit {
         let mut wire = wire::Config::new(address, self.generation, self.seed());
         wire.known_only = !self.settings.any_process;
         wire.name = identity.endpoint.clone();
@@ -170,45 +189,14 @@ impl Daemon<'_> {
             }
             (node.handle(now, input, out), node.view())
         };
-        self.drive(self.host(), sockets, machine).await
-    }
-
-    /// Runs a node that speaks through Motr's library.
-    async fn library(
-        &self,
-        identity: &Identity,
-        library: &Library,
-        sockets: Sockets,
-    ) -> Result<Exit, Error> {
-        tracing::info!(target: "hax", version = %library.version(), "Motr's library is used");
-        if self.settings.journal.is_some() {
-            let why = "it is kept of the wire only, not of Motr's library".into();
-            self.metrics.record(&Fact::JournalEnded { why });
-        }
-        let host = self.host();
-        let config = libmotr::Config::of(identity.fid, &identity.endpoint);
-        let motr = Arc::new(Libmotr::start(library.ha, config, host.waker()));
-        let mut node = Machine::new(self.bridge(identity), Arc::clone(&motr));
-        let drive = async {
-            let machine =
-                |now, input, out: &mut Vec<_>| (node.handle(now, input, out), node.view());
-            Ok(self.drive(host, sockets, machine).await)
-        };
-        // It ends by itself only if it does not start.
-        let exit = or(drive, async { Err(Error::Motr(motr.ended().await)) }).await?;
-        match tokio::time::timeout(LIBRARY_STOPS_WITHIN, motr.ended()).await {
-            Ok(Ended::Stopped) => {}
-            Ok(why) => tracing::warn!(target: "hax", "{why}"),
-            Err(_) => tracing::warn!(target: "hax", "Motr's library does not stop: left as it is"),
-        }
-        Ok(exit)
+        self.drive(self.stage(), sockets, machine).await
     }
 
     /// Drives a machine until it exits, and says meanwhile how it does.
     async fn drive(
         &self,
-        host: Host,
-        sockets: Sockets,
+        stage: Stage<P::Client>,
+        sockets: Sockets<P::Listener>,
         mut machine: impl FnMut(Now, node::Input, &mut Vec<node::Output>) -> (Next, View),
     ) -> Exit {
         let door = Arc::clone(&sockets.door);
@@ -230,7 +218,7 @@ impl Daemon<'_> {
             }
             next
         };
-        let drive = host.drive(self.signals, Some(sockets), machine);
+        let drive = P::drive(stage, self.signals, Some(sockets), machine);
         or(drive, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
         match exit {
             ExitReason::Stopped => Exit::Clean,

@@ -7,28 +7,22 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures_lite::future::or;
 use hax_core::base::fact::Fact;
 use hax_core::discover::Identity;
-use hax_driver::clock::Clock;
-use hax_driver::metrics::Metrics;
-use hax_driver::secret::{Secret, SecretSource};
-use hax_driver::settings::Settings;
-use hax_driver::values::HostPort;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, HOST};
-use hyper::{Method, Request};
 use rustls::ClientConfig;
 
-use crate::connect::{Connector, Place};
-use crate::consul::Client;
+use crate::clock::Clock;
 use crate::daemon::{TlsChoice, tls_choice};
-use crate::host::Host;
 use crate::http::Limits;
 use crate::identify::identify;
+use crate::metrics::Metrics;
+use crate::platform::{Client as _, Platform, Request, Stage, within};
+use crate::secret::{Secret, SecretSource};
+use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::tls;
+use crate::values::HostPort;
+use crate::way::Place;
 
 /// The longest answer.
 const ANSWER_MAX: usize = 16 << 20;
@@ -43,9 +37,9 @@ const FIND_WITHIN: Duration = Duration::from_secs(15);
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The hax of this node.
-pub struct Remote {
+pub(super) struct Remote {
     /// Where it is, as its `Host` header has it.
-    pub authority: String,
+    pub(super) authority: String,
     host: String,
     tls: Option<Arc<ClientConfig>>,
     token: Option<Secret>,
@@ -53,18 +47,18 @@ pub struct Remote {
 
 impl Remote {
     /// The hax that these settings make, found as it finds itself.
-    pub async fn find(settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) async fn find<P: Platform>(settings: &Settings) -> anyhow::Result<Self> {
         if let Some(http) = &settings.http {
             return Self::at(settings, http, settings.http_cert.clone());
         }
-        let client = Arc::new(Client::new(&settings.consul)?);
-        let identity = who(settings, client, &mut Vec::new()).await;
+        let client = Arc::new(P::Client::new(&settings.consul)?);
+        let identity = who::<P>(settings, client, &mut Vec::new()).await;
         let identity = identity.map_err(anyhow::Error::msg)?;
         Self::of(settings, &identity)
     }
 
     /// The hax of this identity.
-    pub fn of(settings: &Settings, identity: &Identity) -> anyhow::Result<Self> {
+    pub(super) fn of(settings: &Settings, identity: &Identity) -> anyhow::Result<Self> {
         let http = HostPort { host: (*identity.http_host).into(), port: identity.http_port };
         let cert = match tls_choice(settings, identity) {
             TlsChoice::Files(files) => Some(files.cert),
@@ -88,14 +82,14 @@ impl Remote {
     }
 
     /// Whether it says that it is a hax.
-    pub async fn is_alive(&self) -> bool {
-        let alive = tokio::time::timeout(ALIVE_WITHIN, self.get("/")).await;
-        matches!(alive, Ok(Ok((200, body))) if body.ends_with(b"Sincerely, HaX"))
+    pub(super) async fn is_alive<P: Platform>(&self) -> bool {
+        let alive = within::<P, _>(ALIVE_WITHIN, self.get::<P>("/")).await;
+        matches!(alive, Some(Ok((200, body))) if body.ends_with(b"Sincerely, HaX"))
     }
 
     /// What to say where [`Self::in_the_other_way`] is alive.
     #[must_use]
-    pub fn other_way_than_asked(&self) -> String {
+    pub(super) fn other_way_than_asked(&self) -> String {
         let at = &self.authority;
         match self.tls {
             None => {
@@ -108,81 +102,54 @@ impl Remote {
     /// The same, asked without TLS if this is with it, and with it if not: to find out whether it is
     /// there, so whoever it says to be, and without the token.
     #[must_use]
-    pub fn in_the_other_way(&self) -> Self {
+    pub(super) fn in_the_other_way(&self) -> Self {
         let tls = self.tls.is_none().then(tls::client_of_anybody);
         Self { authority: self.authority.clone(), host: self.host.clone(), tls, token: None }
     }
 
-    fn connector(&self) -> anyhow::Result<Connector> {
+    fn place(&self) -> anyhow::Result<Place> {
         let at = self.authority.clone();
-        Ok(match &self.tls {
-            None => Connector::new(Place::Tcp(at), None),
-            Some(tls) => {
-                let name = self.host.clone().try_into().with_context(|| self.host.clone())?;
-                Connector::new(Place::Tls(at, name), Some(Arc::clone(tls)))
-            }
-        })
+        if self.tls.is_none() {
+            return Ok(Place::Tcp(at));
+        }
+        let name = self.host.clone().try_into().with_context(|| self.host.clone())?;
+        Ok(Place::Tls(at, name))
     }
 
     /// Asks for `target`; status and body of what is answered.
-    pub async fn get(&self, target: &str) -> anyhow::Result<(u16, Bytes)> {
-        let request = (Method::GET, target, Bytes::new());
-        let connector = self.connector()?;
-        let asked = ask(&connector, &self.authority, self.token.as_ref(), request);
-        let answer = tokio::time::timeout(WITHIN, asked).await;
-        answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", WITHIN.as_secs())))
+    pub(super) async fn get<P: Platform>(&self, target: &str) -> anyhow::Result<(u16, Bytes)> {
+        let (authority, token) = (&*self.authority, self.token.as_ref());
+        let request = Request { authority, target, token, answer_max: ANSWER_MAX };
+        let place = self.place()?;
+        let answer = within::<P, _>(WITHIN, P::ask(&place, self.tls.clone(), request)).await;
+        answer.unwrap_or_else(|| Err(anyhow::anyhow!("no answer in {} s", WITHIN.as_secs())))
     }
 }
 
 /// Who we are, or what stands in the way of knowing it; does not wait for better times. Keys that say it
 /// and cannot be read are put in `skipped`.
-pub async fn who(
+pub(super) async fn who<P: Platform>(
     settings: &Settings,
-    client: Arc<Client>,
+    client: Arc<P::Client>,
     skipped: &mut Vec<String>,
 ) -> Result<Identity, String> {
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::new(clock));
     let limits = Limits { body_max: 0, connections_max: 0, body_within: Duration::ZERO };
-    let host = Host::new(clock, metrics, Arc::clone(&client), limits);
+    let stage = Stage::new(clock, metrics, Arc::clone(&client), limits);
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = identify(settings, host, &signals, |fact| match fact {
+    let found = identify::<P>(settings, stage, &signals, |fact| match fact {
         Fact::ConsulFailed { why, .. } => {
             trouble = Some(why.to_string());
-            stop.send_modify(|n| *n += 1);
+            stop.end();
         }
         Fact::EntrySkipped { key } => skipped.push(key.to_string()),
         _ => {}
     });
-    let found = async { Ok(found.await) };
-    let late = async {
-        tokio::time::sleep(FIND_WITHIN).await;
-        Err("Consul takes too long to answer".to_owned())
-    };
-    match or(found, late).await? {
+    let found = within::<P, _>(FIND_WITHIN, found).await;
+    match found.ok_or("Consul takes too long to answer")? {
         Some(identity) => Ok(identity),
         None => Err(client.trouble().or(trouble).unwrap_or_default()),
     }
-}
-
-/// Sends one request on a connection of its own; status and body of what is answered.
-pub async fn ask(
-    connector: &Connector,
-    authority: &str,
-    token: Option<&Secret>,
-    (method, target, body): (Method, &str, Bytes),
-) -> anyhow::Result<(u16, Bytes)> {
-    let (mut sender, connection) = http1::handshake(connector.connect().await?).await?;
-    let connection = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(target).header(HOST, authority);
-    if let Some(token) = token {
-        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
-    }
-    let response = sender.send_request(request.body(Full::new(body))?).await?;
-    let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-    let body = body.map_err(|why| anyhow::anyhow!(why))?.to_bytes();
-    connection.abort();
-    Ok((status, body))
 }

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method};
 use hax_core::discover::Identity;
-use hax_driver::consul::{Consul, ConsulUrl};
-use hax_driver::exit::Exit;
-use hax_driver::secret::SecretSource;
-use hax_driver::settings::{self, Settings};
-use hax_driver::transport::{self, Transport};
 
-use crate::consul::Client;
+use super::remote::{self, Remote};
+use crate::consul::{Consul, ConsulUrl};
 use crate::daemon::{TlsChoice, tls_choice};
+use crate::exit::Exit;
 use crate::http::Door;
 use crate::listen;
-use crate::remote::{self, Remote};
+use crate::platform::{Client, Platform, within};
+use crate::secret::SecretSource;
+use crate::settings::{self, Settings};
+use crate::transport::{self, Transport};
 
 /// The longest answer that is read; keys and services of one kind are few.
 const ANSWER_MAX: usize = 4 << 20;
@@ -48,7 +48,7 @@ impl<W: Write> Report<'_, W> {
 }
 
 /// Checks all that can be checked and says what is not well.
-pub async fn run(
+pub(super) async fn run<P: Platform>(
     settings: Result<Settings, settings::Error>,
     out: &mut impl Write,
 ) -> anyhow::Result<Exit> {
@@ -59,22 +59,25 @@ pub async fn run(
         for warning in &settings.warnings {
             writeln!(report.out, "note  settings: {warning}")?;
         }
-        check(&settings, &mut report).await?;
+        check::<P>(&settings, &mut report).await?;
     }
     Ok(if report.failed { Exit::Failure } else { Exit::Clean })
 }
 
-async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyhow::Result<()> {
-    let client = Client::new(&settings.consul).map_err(|why| why.to_string());
+async fn check<P: Platform>(
+    settings: &Settings,
+    report: &mut Report<'_, impl Write>,
+) -> anyhow::Result<()> {
+    let client = P::Client::new(&settings.consul).map_err(|why| why.to_string());
     let client = client.map(|client| (client, way(&settings.consul)));
     let Some(client) = report.line("files for Consul", client)? else { return Ok(()) };
     let client = Arc::new(client);
-    if report.line("Consul", consul(settings, &client).await)?.is_none() {
+    if report.line("Consul", consul::<P>(settings, &client).await)?.is_none() {
         return Ok(());
     }
     if let Some(token) = &settings.consul.token {
         let what = format!("token of {token}");
-        if report.line(&what, accepted(settings, &client).await)?.is_none() {
+        if report.line(&what, accepted::<P>(settings, &client).await)?.is_none() {
             return Ok(());
         }
     }
@@ -83,10 +86,10 @@ async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyh
             writeln!(report.out, "note  token of {token}: {who} can read it")?;
         }
     }
-    let conf = report.line("configuration", stored::configuration(settings, &client).await)?;
-    report.line("processes", stored::words(settings, &client).await)?;
+    let conf = report.line("configuration", stored::configuration::<P>(settings, &client).await)?;
+    report.line("processes", stored::words::<P>(settings, &client).await)?;
     let mut skipped = Vec::new();
-    let who = remote::who(settings, Arc::clone(&client), &mut skipped).await.map(|who| {
+    let who = remote::who::<P>(settings, Arc::clone(&client), &mut skipped).await.map(|who| {
         let (node, fid, motr) = (&who.node, who.fid, &who.endpoint);
         let text = format!("process {fid} on node {node} with the Motr endpoint {motr}");
         (who, text)
@@ -95,7 +98,7 @@ async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyh
     if let Some(conf) = conf {
         report.line("hax's process", stored::process(&conf, &who))?;
     }
-    report.line("permission", stored::permission(settings, &client, &who).await)?;
+    report.line("permission", stored::permission::<P>(settings, &client, &who).await)?;
     let door = match skipped.first() {
         Some(key) => Err(format!(
             "the key {key} is not of the expected form: HTTP would be plain whatever it asks for"
@@ -103,8 +106,9 @@ async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyh
         None => door(settings, &who),
     };
     report.line("HTTP", door)?;
-    let running = is_running(settings, &who, report).await?;
+    let running = is_running::<P>(settings, &who, report).await?;
     let motr = match transport::choose(settings, &who.endpoint) {
+        #[cfg(feature = "libmotr")]
         Ok(Transport::Library(library)) => {
             let (endpoint, version) = (&who.endpoint, library.version());
             Ok(((), format!("Motr's library {version} is loaded, for {endpoint}")))
@@ -117,7 +121,8 @@ async fn check(settings: &Settings, report: &mut Report<'_, impl Write>) -> anyh
     };
     report.line("address", motr)?;
     let at = format!("HTTP at {}:{}", who.http_host, who.http_port);
-    let http = listen::http(&who.http_host, who.http_port).await;
+    let found = P::lookup(&who.http_host, who.http_port).await;
+    let http = listen::http(&who.http_host, who.http_port, found);
     report.line("address", bindable(http, at, running))?;
     Ok(())
 }
@@ -137,32 +142,32 @@ fn way(consul: &Consul) -> String {
 }
 
 /// Asks Consul; what stands in the way is said as the daemon's log does.
-async fn send(
+async fn send<P: Platform>(
     settings: &Settings,
-    client: &Client,
+    client: &P::Client,
     method: Method,
     target: &str,
     max: usize,
 ) -> Result<Answer, String> {
     let answer = client.send(method, target, Bytes::new(), max);
-    match tokio::time::timeout(settings.consul.timeout, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(why)) => Err(client.trouble().unwrap_or_else(|| why.why().into())),
-        Err(_) => Err("no answer in time; does the agent hang (--consul-timeout)?".into()),
+    match within::<P, _>(settings.consul.timeout, answer).await {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(why)) => Err(client.trouble().unwrap_or_else(|| why.why().into())),
+        None => Err("no answer in time; does the agent hang (--consul-timeout)?".into()),
     }
 }
 
-async fn get(
+async fn get<P: Platform>(
     settings: &Settings,
-    client: &Client,
+    client: &P::Client,
     target: &str,
     max: usize,
 ) -> Result<Answer, String> {
-    send(settings, client, Method::Get, target, max).await
+    send::<P>(settings, client, Method::Get, target, max).await
 }
 
 /// Any other answer than one of these is what is wrong.
-fn refused(client: &Client, answer: &Answer) -> String {
+fn refused(client: &impl Client, answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]);
     let hint = match text.contains("No path to datacenter") {
         true => " (--consul-datacenter)",
@@ -172,8 +177,11 @@ fn refused(client: &Client, answer: &Answer) -> String {
     client.trouble().unwrap_or_else(status)
 }
 
-async fn consul(settings: &Settings, client: &Client) -> Result<((), String), String> {
-    let answer = get(settings, client, "/v1/status/leader", ANSWER_MAX).await?;
+async fn consul<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+) -> Result<((), String), String> {
+    let answer = get::<P>(settings, client, "/v1/status/leader", ANSWER_MAX).await?;
     match (answer.status, answer.body.trim_ascii()) {
         (200, b"\"\"") => Err("it answers, but has no leader: are enough servers up?".into()),
         (200, leader) => {
@@ -185,8 +193,11 @@ async fn consul(settings: &Settings, client: &Client) -> Result<((), String), St
 }
 
 /// Consul says 401 where it has no ACLs at all.
-async fn accepted(settings: &Settings, client: &Client) -> Result<((), String), String> {
-    let answer = get(settings, client, "/v1/acl/token/self", ANSWER_MAX).await?;
+async fn accepted<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+) -> Result<((), String), String> {
+    let answer = get::<P>(settings, client, "/v1/acl/token/self", ANSWER_MAX).await?;
     match answer.status {
         200 => Ok(((), "accepted".into())),
         401 => Ok(((), "not looked at, Consul's ACLs are off".into())),
@@ -215,16 +226,16 @@ fn door(settings: &Settings, who: &Identity) -> Result<((), String), String> {
 
 /// Whether what listens is a hax: then its ports are in use as they should be. One that serves HTTP in
 /// another way than these settings is one, too.
-async fn is_running(
+async fn is_running<P: Platform>(
     settings: &Settings,
     who: &Identity,
     report: &mut Report<'_, impl Write>,
 ) -> io::Result<bool> {
     let Ok(hax) = Remote::of(settings, who) else { return Ok(false) };
-    if hax.is_alive().await {
+    if hax.is_alive::<P>().await {
         return Ok(true);
     }
-    let is_there = hax.in_the_other_way().is_alive().await;
+    let is_there = hax.in_the_other_way().is_alive::<P>().await;
     if is_there {
         report.line::<()>("HTTP", Err(hax.other_way_than_asked()))?;
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use hax_core::consul::port::Method;
-use hax_driver::exit::Exit;
-use hax_driver::settings::Settings;
-use hax_driver::status;
 use serde_json::Value;
 
-use crate::consul::Client;
-use crate::remote::Remote;
+use super::remote::Remote;
+use crate::exit::Exit;
+use crate::platform::{Client as _, Platform, within};
+use crate::settings::Settings;
+use crate::status;
 
 /// The longest description of a session.
 const SESSION_MAX: usize = 64 << 10;
@@ -22,15 +22,19 @@ const SESSION_MAX: usize = 64 << 10;
 const SESSION_WITHIN: Duration = Duration::from_secs(2);
 
 /// Asks the hax of these settings and prints what it says.
-pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let hax = Remote::find(settings).await.context(
+pub(super) async fn run<P: Platform>(
+    settings: &Settings,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<Exit> {
+    let hax = Remote::find::<P>(settings).await.context(
         "cannot find out where hax is; --http ADDRESS:PORT finds it without Consul, and its log has the \
          address (hax listens)",
     )?;
     let at = &hax.authority;
-    let (code, body) = match hax.get("/status").await {
+    let (code, body) = match hax.get::<P>("/status").await {
         Ok(answer) => answer,
-        Err(_) if hax.in_the_other_way().is_alive().await => bail!(hax.other_way_than_asked()),
+        Err(_) if hax.in_the_other_way().is_alive::<P>().await => bail!(hax.other_way_than_asked()),
         Err(why) => {
             return Err(why.context(format!(
                 "no hax answers at {at}; does it run (systemctl status hax), and is this its address?"
@@ -49,7 +53,7 @@ pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyho
         writeln!(out, "{}", String::from_utf8_lossy(&body).trim_end())?;
     } else {
         out.write_all(status::table(&said).as_bytes())?;
-        if let Some(whose) = foreign_lock(settings, &said["leader"]).await {
+        if let Some(whose) = foreign_lock::<P>(settings, &said["leader"]).await {
             writeln!(out, "{whose}")?;
         }
     }
@@ -58,14 +62,14 @@ pub async fn run(settings: &Settings, json: bool, out: &mut impl Write) -> anyho
 
 /// What hax does not ask: whether the session that keeps it from the lead is a hax's. Nothing where Consul
 /// does not say.
-async fn foreign_lock(settings: &Settings, leader: &Value) -> Option<String> {
+async fn foreign_lock<P: Platform>(settings: &Settings, leader: &Value) -> Option<String> {
     let waits = leader["stands"] == true && leader["holds"] == false;
     let is_id = |id: &&str| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let session = leader["session"].as_str().filter(is_id).filter(|_| waits)?;
-    let client = Client::new(&settings.consul).ok()?;
+    let client = P::Client::new(&settings.consul).ok()?;
     let target = format!("/v1/session/info/{session}");
     let answer = client.send(Method::Get, &target, Bytes::new(), SESSION_MAX);
-    let answer = tokio::time::timeout(SESSION_WITHIN, answer).await.ok()?.ok()?;
+    let answer = within::<P, _>(SESSION_WITHIN, answer).await?.ok()?;
     let info: Value = serde_json::from_slice(&answer.body).ok()?;
     if info[0]["ID"] != session {
         return None;

@@ -5,8 +5,9 @@ use std::error::Error;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hax_driver::consul::{Consul, ConsulUrl};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
+
+use crate::consul::{Consul, ConsulUrl};
 
 /// So many refused paths are remembered; a token that may do nothing is refused a handful.
 const DENIED_MAX: usize = 64;

@@ -9,11 +9,11 @@ use hax_core::discover::Identity;
 use hax_core::model::conf::Conf;
 use hax_core::model::states::ProcessWord;
 use hax_core::wire::name::{self, BadName};
-use hax_driver::settings::Settings;
-use hax_driver::values::Switch;
 
 use super::{ANSWER_MAX, get, refused, send};
-use crate::consul::Client;
+use crate::platform::Platform;
+use crate::settings::Settings;
+use crate::values::Switch;
 
 /// So many of what is wrong are named; there are more where one thing is wrong with all.
 const NAMED: usize = 3;
@@ -22,13 +22,13 @@ const NAMED: usize = 3;
 const NEVER: &str = "?cas=18446744073709551615";
 
 /// The configuration, as hax reads it.
-pub(super) async fn configuration(
+pub(super) async fn configuration<P: Platform>(
     settings: &Settings,
-    client: &Client,
+    client: &P::Client,
 ) -> Result<(Conf, String), String> {
     let mut conf = Conf::default();
     let mut wrong = Vec::new();
-    let entries = each(settings, client, "m0conf", |entry, value| {
+    let entries = each::<P>(settings, client, "m0conf", |entry, value| {
         let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
         if !conf.take(path, value, entry.modify_index) {
             wrong.push(format!("{} is not of the expected form", entry.key));
@@ -60,9 +60,12 @@ pub(super) async fn configuration(
 }
 
 /// The words of processes, as hax reads them.
-pub(super) async fn words(settings: &Settings, client: &Client) -> Result<((), String), String> {
+pub(super) async fn words<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+) -> Result<((), String), String> {
     let mut wrong = Vec::new();
-    let entries = each(settings, client, "processes", |entry, value| {
+    let entries = each::<P>(settings, client, "processes", |entry, value| {
         let process = entry.key.strip_prefix("processes/");
         let is_fid = process.is_some_and(|process| process.parse::<Fid>().is_ok());
         if !is_fid || ProcessWord::from_kv(value, entry.flags).is_none() {
@@ -90,9 +93,9 @@ pub(super) fn process(conf: &Conf, who: &Identity) -> Result<((), String), Strin
 }
 
 /// Whether what hax writes may be written. Nothing is.
-pub(super) async fn permission(
+pub(super) async fn permission<P: Platform>(
     settings: &Settings,
-    client: &Client,
+    client: &P::Client,
     who: &Identity,
 ) -> Result<((), String), String> {
     let Identity { fid, node, .. } = who;
@@ -110,7 +113,7 @@ pub(super) async fn permission(
     let mut denied = Vec::new();
     for key in &keys {
         let target = format!("/v1/kv/{key}{NEVER}");
-        let answer = send(settings, client, Method::Put, &target, ANSWER_MAX).await?;
+        let answer = send::<P>(settings, client, Method::Put, &target, ANSWER_MAX).await?;
         match answer.status {
             200 => {}
             403 => denied.push(key.as_str()),
@@ -131,14 +134,14 @@ pub(super) async fn permission(
 }
 
 /// Reads a table as hax does; returns how many entries it has.
-async fn each(
+async fn each<P: Platform>(
     settings: &Settings,
-    client: &Client,
+    client: &P::Client,
     table: &str,
     mut take: impl FnMut(&KvEntry<'_>, &[u8]),
 ) -> Result<usize, String> {
     let target = format!("/v1/kv/{table}/?recurse");
-    let answer = get(settings, client, &target, settings.consul.answer_max).await?;
+    let answer = get::<P>(settings, client, &target, settings.consul.answer_max).await?;
     let body = match answer.status {
         200 => answer.body,
         404 => Bytes::from_static(b"[]"),

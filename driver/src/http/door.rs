@@ -4,14 +4,9 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::Bytes;
-use hax_driver::secret::{self, Secret, SecretSource};
-use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, Response, StatusCode};
 use rustls::ServerConfig;
-use tokio_rustls::TlsAcceptor;
 
+use crate::secret::{self, Secret, SecretSource};
 use crate::tls;
 
 /// What a server proves who it is with.
@@ -87,21 +82,19 @@ impl Door {
     }
 
     /// What a connection begins with, if it is TLS.
-    pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
-        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
-        now.tls.clone().map(TlsAcceptor::from)
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).tls.clone()
     }
 
-    /// Whether a request with these headers may ask this. That hax lives, everybody may know.
-    pub(super) fn lets_in(&self, method: &Method, path: &str, headers: &HeaderMap) -> bool {
-        if matches!(*method, Method::GET | Method::HEAD)
-            && matches!(path, "/" | "/healthz" | "/readyz")
-        {
+    /// Whether a request with this `Authorization` may ask this. That hax lives, everybody may know.
+    pub(super) fn lets_in(&self, method: &str, path: &str, authorization: Option<&[u8]>) -> bool {
+        if matches!(method, "GET" | "HEAD") && matches!(path, "/" | "/healthz" | "/readyz") {
             return true;
         }
         let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
         let Some(token) = &now.token else { return true };
-        let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+        let given = authorization.and_then(bearer);
         given.is_some_and(|given| same(given, token.expose().as_bytes()))
     }
 }
@@ -116,15 +109,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 fn same(given: &[u8], token: &[u8]) -> bool {
     let different = given.iter().zip(token).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
     given.len() == token.len() && different == 0
-}
-
-/// What who is not let in is answered.
-pub(super) fn refusal() -> Response<Full<Bytes>> {
-    let why = "this needs the header Authorization: Bearer TOKEN, with hax's --http-token-file";
-    let mut response = super::refuse(StatusCode::UNAUTHORIZED, why);
-    let scheme = HeaderValue::from_static("Bearer realm=\"hax\"");
-    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-    response
 }
 
 #[cfg(test)]

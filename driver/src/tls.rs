@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hax_driver::consul::ClientTls;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::pem::PemObject as _;
@@ -12,6 +11,8 @@ use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig,
     SignatureScheme, WantsVersions,
 };
+
+use crate::consul::ClientTls;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]

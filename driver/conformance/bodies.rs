@@ -1,0 +1,199 @@
+//! Bodies of requests: how they end, how long they may be, and who waits for leave.
+
+use std::time::{Duration, Instant};
+
+use crate::world::{World, request, statuses};
+
+/// As the flag below has it.
+const MAX: usize = 10_000;
+
+fn world() -> World {
+    World::with(&["--http-body-max", "10000"])
+}
+
+fn post(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    request("POST /", headers, body)
+}
+
+fn sized(length: usize) -> Vec<u8> {
+    post(&format!("Content-Length: {length}\r\n"), vec![b' '; length])
+}
+
+fn chunked(chunks: &[u8]) -> Vec<u8> {
+    post("Transfer-Encoding: chunked\r\n", chunks)
+}
+
+#[test]
+fn a_body_arrives_whole_however_it_is_cut() {
+    let world = world();
+    for bytes in [
+        post("Content-Length: 2\r\n", b"[]"),
+        chunked(b"1\r\n[\r\n1\r\n]\r\n0\r\n\r\n"),
+        chunked(b"0002 ;name=value\r\n[]\r\n0;last\r\nX-Trailer: x\r\n\r\n"),
+        post("Transfer-Encoding: gzip, chunked\r\n", b"2\r\n[]\r\n0\r\n\r\n"),
+    ] {
+        assert_eq!(statuses(&world.exchange(&bytes)), [200]);
+        let mut client = world.client();
+        for byte in bytes {
+            client.say([byte]);
+        }
+        assert!(client.hears("\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
+fn a_body_that_does_not_come_to_its_end_is_a_400() {
+    let world = world();
+    let endless = [b"2;".to_vec(), vec![b'x'; 20_000]].concat();
+    let trailers =
+        [b"2\r\n[]\r\n0\r\nX: ".to_vec(), vec![b'x'; 20_000], b"\r\n\r\n".to_vec()].concat();
+    for (name, bytes) in [
+        ("a body that is too short", post("Content-Length: 9\r\n", b"[]")),
+        ("no size of a chunk", chunked(b"xyz\r\n[]\r\n0\r\n\r\n")),
+        ("a size beyond 64 bits", chunked(b"fffffffffffffffff\r\n[]")),
+        ("a chunk that is too long", chunked(b"1\r\n[]\r\n0\r\n\r\n")),
+        ("no end", chunked(b"2\r\n[]\r\n")),
+        ("a bare line feed", chunked(b"2\n[]\r\n0\r\n\r\n")),
+        ("extensions without end", chunked(&endless)),
+        ("trailers without end", chunked(&trailers)),
+    ] {
+        let answer = world.exchange(bytes);
+        assert_eq!(statuses(&answer), [400], "{name}: {answer}");
+        assert!(answer.contains("the body is not complete"), "{name}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{name}: {answer}");
+    }
+    world.is_well();
+}
+
+#[test]
+fn what_follows_a_body_is_the_next_request() {
+    let world = world();
+    let long = world.exchange(post("Content-Length: 2\r\n", b"[]xx\r\n\r\n"));
+    assert_eq!(statuses(&long), [200, 400], "{long}");
+    let without = world.exchange(post("", b"[]"));
+    assert_eq!(statuses(&without), [400, 400], "{without}");
+}
+
+#[test]
+fn a_body_that_is_too_long_is_a_413() {
+    let world = world();
+    assert_eq!(statuses(&world.exchange(sized(MAX))), [400], "it is read, and no JSON");
+    let chunk = [format!("{:x}\r\n", MAX + 1).into_bytes(), vec![b' '; MAX + 1]].concat();
+    for bytes in [sized(MAX + 1), sized(4 * MAX), chunked(&[&chunk[..], b"\r\n0\r\n\r\n"].concat())]
+    {
+        let answer = world.exchange(&bytes);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let length = body.len();
+        let expected = format!(
+            "HTTP/1.1 413 Payload Too Large\r\ncontent-type: application/json; charset=utf-8\r\n\
+             connection: close\r\ncontent-length: {length}"
+        );
+        assert_eq!(head, expected);
+        assert!(body.contains("a body has at most 10000 bytes"), "{body}");
+    }
+}
+
+#[test]
+fn a_body_that_is_far_too_long_is_not_waited_for() {
+    let world = world();
+    let mut client = world.client();
+    client.say(post("Content-Length: 1000000000000\r\n", b"[]"));
+    assert!(client.hears("\r\n\r\n").starts_with("HTTP/1.1 413 "));
+    let mut client = world.client();
+    client.say(chunked(&[b"100000\r\n".to_vec(), vec![b' '; 4 * MAX + 1]].concat()));
+    assert!(client.hears("\r\n\r\n").starts_with("HTTP/1.1 413 "));
+}
+
+#[test]
+fn who_waits_for_leave_gets_it() {
+    let world = world();
+    for (headers, body) in [
+        ("Content-Length: 2\r\nExpect: 100-Continue\r\n", &b"[]"[..]),
+        ("Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n", b"2\r\n[]\r\n0\r\n\r\n"),
+    ] {
+        let mut client = world.client();
+        client.say(post(headers, b""));
+        assert_eq!(client.hears("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+        client.say(body);
+        client.end();
+        assert_eq!(statuses(&client.rest()), [200]);
+    }
+}
+
+#[test]
+fn who_waits_for_leave_in_vain_is_told_why() {
+    let world = world();
+    let mut client = world.client();
+    client.say(post("Content-Length: 10001\r\nExpect: 100-continue\r\n", b""));
+    let answer = client.rest();
+    assert_eq!(statuses(&answer), [413], "and no 100: {answer}");
+    let unknown = world.exchange(post("Content-Length: 2\r\nExpect: miracles\r\n", b"[]"));
+    assert_eq!(statuses(&unknown), [200]);
+}
+
+#[test]
+fn a_body_that_nobody_wants_is_passed_over() {
+    let world = world();
+    let get = request("GET /metrics", "Content-Length: 2\r\n", b"[]");
+    let answer = world.exchange([get, request("GET /healthz", "", b"")].concat());
+    assert_eq!(statuses(&answer), [200, 200]);
+    // One that is not there yet is not waited for.
+    let mut client = world.client();
+    client.say(request("GET /metrics", "Content-Length: 2\r\n", b""));
+    let answer = client.rest();
+    assert_eq!(statuses(&answer), [200], "{answer}");
+}
+
+#[test]
+fn two_ways_to_end_are_one_and_the_end_of_the_connection() {
+    let world = world();
+    for headers in [
+        "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+        "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let mut client = world.client();
+        client.say(post(headers, b"2\r\n[]\r\n0\r\n\r\n"));
+        let answer = client.rest();
+        assert_eq!(statuses(&answer), [200], "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn a_slow_body_is_a_408_and_slow_heads_are_cut_off() {
+    let world = world();
+    let began = Instant::now();
+    let slow = post("Content-Length: 3\r\n", b"[");
+    let clients = [&b""[..], b"GET / HT", &slow].map(|bytes| {
+        let mut client = world.client();
+        client.say(bytes);
+        client
+    });
+    let mut kept = world.client();
+    kept.say(request("GET /healthz", "", b""));
+    kept.hears("true}");
+    let answers = clients.map(|client| (client.rest(), began.elapsed()));
+    for ((answer, took), expected) in answers.iter().zip(["", "", "HTTP/1.1 408 "]) {
+        assert!(
+            answer.starts_with(expected) && answer.is_empty() == expected.is_empty(),
+            "{answer}"
+        );
+        assert!(*took >= Duration::from_secs(9), "{took:?}");
+    }
+    assert!(kept.is_closed(), "one that is kept and not used, too");
+    world.is_well();
+}
+
+#[test]
+fn a_body_in_many_parts_is_in_time() {
+    let world = world();
+    let mut client = world.client();
+    client.say(post("Transfer-Encoding: chunked\r\n", b""));
+    for _ in 0..20 {
+        client.say(b"1\r\n \r\n");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    client.say(b"2\r\n[]\r\n0\r\n\r\n");
+    client.end();
+    assert_eq!(statuses(&client.rest()), [200]);
+}

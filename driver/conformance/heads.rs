@@ -1,0 +1,152 @@
+//! Heads of requests and responses, byte for byte.
+
+use crate::world::{World, request, statuses};
+
+fn get(headers: &str) -> Vec<u8> {
+    request("GET /healthz", headers, b"")
+}
+
+#[test]
+fn an_answer_has_these_bytes() {
+    let world = World::new();
+    let answer = world.exchange(get(""));
+    let expected = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\
+        content-length: 15\r\n\r\n{\"alive\": true}";
+    assert_eq!(answer, expected);
+    let mut dated = world.client();
+    dated.say(get(""));
+    dated.end();
+    let mut bytes = String::new();
+    std::io::Read::read_to_string(&mut dated.stream, &mut bytes).unwrap();
+    let date = bytes.split("\r\ndate: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");
+}
+
+#[test]
+fn a_refusal_by_the_core_has_these_bytes() {
+    let world = World::new();
+    let answer = world.exchange(request("DELETE /", "", b""));
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let length = body.len();
+    let expected = format!(
+        "HTTP/1.1 405 Method Not Allowed\r\ncontent-type: application/json; charset=utf-8\r\n\
+         allow: GET, HEAD, POST\r\ncontent-length: {length}"
+    );
+    assert_eq!(head, expected);
+    assert!(body.contains("\"status_code\":405"), "{body}");
+}
+
+#[test]
+fn a_refusal_by_the_server_has_these_bytes() {
+    let world = World::new();
+    let answer = world.exchange("nonsense\r\n\r\n");
+    let expected = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn a_head_request_has_the_length_and_no_body() {
+    let world = World::new();
+    let answer = world.exchange(request("HEAD /healthz", "", b""));
+    let expected = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\
+        content-length: 15\r\n\r\n";
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn what_is_no_head_is_a_400() {
+    let world = World::new();
+    for (name, bytes) in [
+        ("zeros", &[0; 1000][..]),
+        ("a greeting of TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+        ("a method that is no word", b"GE\x01T / HTTP/1.1\r\n\r\n"),
+        ("no target", b"GET HTTP/1.1\r\n\r\n"),
+        ("a space in the target", b"GET /a b HTTP/1.1\r\n\r\n"),
+        ("a target that is no URI", b"GET /\x80 HTTP/1.1\r\n\r\n"),
+        ("HTTP/9.9", b"GET / HTTP/9.9\r\n\r\n"),
+        ("a header without a colon", &get("nonsense\r\n")),
+        ("a space before the colon", &get("X : y\r\n")),
+        ("a folded header", &get("X: y\r\n z\r\n")),
+        ("a header with NUL", &get("X: a\0b\r\n")),
+        ("a length that is no number", &get("Content-Length: abc\r\n")),
+        ("a length with a sign", &get("Content-Length: +1\r\n")),
+        ("no length", &get("Content-Length:\r\n")),
+        ("a length beyond 64 bits", &get("Content-Length: 99999999999999999999\r\n")),
+        ("two lengths", &get("Content-Length: 1\r\nContent-Length: 2\r\n")),
+        ("an unknown coding", &get("Transfer-Encoding: rot13\r\n")),
+        ("chunks that are not the last coding", &get("Transfer-Encoding: chunked, gzip\r\n")),
+        ("chunks in HTTP/1.0", b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    ] {
+        let answer = world.exchange(bytes);
+        assert_eq!(statuses(&answer), [400], "{name}: {answer}");
+    }
+    world.is_well();
+}
+
+#[test]
+fn what_is_a_head_all_the_same() {
+    let world = World::new();
+    for (name, bytes) in [
+        ("empty lines before it", &[b"\r\n\n\r\n", &*get("")].concat()[..]),
+        ("bare line feeds", b"GET /healthz HTTP/1.1\nHost: h\n\n"),
+        ("no host", b"GET /healthz HTTP/1.1\r\n\r\n"),
+        ("two hosts", &get("Host: other\r\n")),
+        ("a header that is no ASCII", &get("X: ä\r\n")),
+        ("the same length twice", &get("Content-Length: 0\r\nContent-Length: 0\r\n")),
+        ("an absolute target", b"GET http://elsewhere/healthz HTTP/1.1\r\n\r\n"),
+        ("an upgrade", &get("Connection: upgrade\r\nUpgrade: websocket\r\n")),
+        ("an expectation without a body", &get("Expect: 100-continue\r\n")),
+    ] {
+        let answer = world.exchange(bytes);
+        assert_eq!(statuses(&answer), [200], "{name}: {answer}");
+    }
+}
+
+#[test]
+fn a_target_reaches_the_core_as_it_was_sent() {
+    let world = World::new();
+    for (line, status) in [
+        ("GET x", 404),
+        ("GET http://h", 200),
+        ("GET /?x=%", 200),
+        ("GET //", 404),
+        ("GET /%2e%2e/%00", 404),
+        ("OPTIONS *", 404),
+        ("CONNECT hax:1", 404),
+        ("BREW /", 405),
+    ] {
+        let answer = world.exchange(request(line, "", b""));
+        assert_eq!(statuses(&answer), [status], "{line}: {answer}");
+    }
+}
+
+#[test]
+fn the_preface_of_http_2_is_not_answered() {
+    let world = World::new();
+    assert_eq!(world.exchange("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "");
+    assert_eq!(world.exchange("GET / HT"), "", "nor is half a head");
+    assert_eq!(world.exchange(""), "");
+}
+
+#[test]
+fn sixty_four_headers_are_taken_and_no_more() {
+    let world = World::new();
+    // With the host's.
+    let headers = |n| (1..n).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+    assert_eq!(statuses(&world.exchange(get(&headers(64)))), [200]);
+    let answer = world.exchange(get(&headers(65)));
+    let expected = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
+        content-length: 0\r\n\r\n";
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn a_head_that_is_far_beyond_64_kib_is_refused() {
+    let world = World::new();
+    let with = |length| get(&format!("X: {}\r\n", "y".repeat(length)));
+    assert_eq!(statuses(&world.exchange(with(60_000))), [200]);
+    for bytes in [with(500_000), request(&format!("GET /{}", "x".repeat(500_000)), "", b"")] {
+        let answer = world.exchange(bytes);
+        assert_eq!(statuses(&answer), [431], "{answer}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Connections of HTTP: kept, pipelined, closed, counted, and who is let in.
+
+use std::time::Duration;
+
+use crate::world::{World, request, statuses};
+
+fn get() -> Vec<u8> {
+    request("GET /healthz", "", b"")
+}
+
+#[test]
+fn a_connection_serves_many_requests() {
+    let world = World::new();
+    let mut client = world.client();
+    for _ in 0..100 {
+        client.say(get());
+        assert!(client.hears("true}").starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+#[test]
+fn requests_at_once_are_answered_in_order() {
+    let world = World::new();
+    let post = request("POST /", "Content-Length: 2\r\n", b"[]");
+    let three =
+        [get(), request("GET /nothing", "", b""), post, request("HEAD /", "", b"")].concat();
+    assert_eq!(statuses(&world.exchange(&three)), [200, 404, 200, 200]);
+    let answer = world.exchange(get().repeat(1000));
+    assert_eq!(statuses(&answer), [200; 1000]);
+}
+
+#[test]
+fn a_connection_ends_when_its_client_says_so() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say([request("GET /healthz", "Connection: close\r\n", b""), get()].concat());
+    let answer = client.rest();
+    assert_eq!(statuses(&answer), [200], "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+}
+
+#[test]
+fn http_1_0_ends_its_connection_unless_it_is_asked_not_to() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say(b"GET /healthz HTTP/1.0\r\n\r\n");
+    let expected = "content-type: application/json; charset=utf-8\r\ncontent-length: 15\r\n\r\n{\"alive\": true}";
+    assert_eq!(client.rest(), format!("HTTP/1.0 200 OK\r\n{expected}"));
+    let mut client = world.client();
+    client.say(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let kept = client.hears("true}");
+    assert!(kept.starts_with("HTTP/1.0 200 OK\r\n"), "{kept}");
+    assert!(kept.contains("\r\nconnection: keep-alive\r\n"), "{kept}");
+    client.say(b"GET /healthz HTTP/1.0\r\n\r\n");
+    assert!(client.rest().starts_with("HTTP/1.0 200 OK\r\n"));
+}
+
+#[test]
+fn who_is_refused_is_cut_off() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say([b"nonsense\r\n\r\n".to_vec(), get()].concat());
+    let answer = client.rest();
+    assert_eq!(statuses(&answer), [400], "{answer}");
+}
+
+#[test]
+fn who_has_said_all_is_answered() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say(request("GET /status", "", b""));
+    client.end();
+    let answer = client.rest();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with('}'), "{answer}");
+}
+
+#[test]
+fn a_reset_harms_nobody() {
+    let world = World::new();
+    for bytes in [get(), get().repeat(50), b"GET / HT".to_vec(), Vec::new()] {
+        let mut client = world.client();
+        client.say(&bytes);
+        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    world.is_well();
+}
+
+#[test]
+fn who_does_not_read_holds_up_nobody() {
+    let world = World::new();
+    let mut mute = world.client();
+    mute.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    mute.say(request("GET /metrics", "", b"").repeat(5_000));
+    world.is_well();
+    let more = world.number("VmRSS") / 1024;
+    assert!(more < 100, "{more} MiB");
+}
+
+#[test]
+fn so_many_connections_are_served_at_a_time() {
+    let world = World::with(&["--http-connections-max", "2"]);
+    let mut clients = [world.client(), world.client()];
+    for client in &mut clients {
+        client.say(get());
+        client.hears("true}");
+    }
+    let mut third = world.client();
+    third.say(get());
+    assert!(third.is_quiet(Duration::from_millis(200)), "there is no room");
+    drop(clients);
+    third.hears("true}");
+}
+
+#[test]
+fn a_token_opens_all_but_the_probes() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let token = dir.join(format!("conformance-token-{}", std::process::id()));
+    std::fs::write(&token, "one\n").unwrap();
+    let world = World::with(&["--http-token-file", token.to_str().unwrap()]);
+    for (line, headers, status) in [
+        ("GET /", "", 200),
+        ("HEAD /readyz", "", 200),
+        ("GET /healthz", "", 200),
+        ("POST /", "", 401),
+        ("GET /metrics", "", 401),
+        ("GET /status", "Authorization: Bearer two\r\n", 401),
+        ("GET /status", "Authorization: Basic one\r\n", 401),
+        ("GET /status", "authorization: bearer one\r\n", 200),
+        ("GET /metrics", "Authorization: Bearer one\r\n", 200),
+    ] {
+        let answer = world.exchange(request(line, headers, b""));
+        assert_eq!(statuses(&answer), [status], "{line} {headers}: {answer}");
+    }
+    let answer = world.exchange(request("POST /", "Content-Length: 2\r\n", b"[]"));
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let expected = format!(
+        "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\n\
+         www-authenticate: Bearer realm=\"hax\"\r\ncontent-length: {}",
+        body.len()
+    );
+    assert_eq!(head, expected);
+    std::fs::remove_file(token).unwrap();
+}
+
+/// The names of all series of the daemon, and what requests have been counted.
+#[test]
+fn metrics_have_the_names_of_the_guide() {
+    let world = World::new();
+    let statuses_counted = ["200", "404", "405"];
+    world.exchange(request("GET /nothing", "", b""));
+    world.exchange(request("DELETE /", "", b""));
+    let answer = world.exchange(request("GET /metrics", "", b""));
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+        "{head}"
+    );
+    let guide = include_str!("../../docs/OPERATE.md").split("\n## Metrics\n").nth(1).unwrap();
+    let guide = guide.split("\n## ").next().unwrap();
+    let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(types.len() > 20, "{types:?}");
+    for line in types {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert!(guide.contains(&format!("| `{name}` | {kind} |")), "{line}");
+    }
+    for status in statuses_counted {
+        let series =
+            format!("hax_http_request_duration_seconds_count{{method=\"GET\",code=\"{status}\"}}");
+        let delete = series.replace("GET", "other");
+        assert!(text.contains(&series) || text.contains(&delete), "{status}: {text}");
+    }
+    for series in [
+        "hax_ready 1",
+        "hax_consul_answers 1",
+        "hax_consul_request_duration_seconds_count{kind=\"kv\",blocking=\"false\"} ",
+        "hax_facts_total{fact=\"Ready\",level=\"info\"} 1",
+    ] {
+        assert!(text.contains(series), "{series}: {text}");
+    }
+}

@@ -1,0 +1,131 @@
+//! The commands of the program, whatever runtime it is built on.
+
+mod check;
+mod ham;
+mod remote;
+mod status;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::cli::{self, CheckArgs, Command, Flags, HamArgs, Program, RunArgs, StatusArgs};
+use crate::exit::Exit;
+use crate::logs;
+use crate::platform::Platform;
+use crate::settings::{self, Settings};
+use crate::values::{LogFormat, LogLevel};
+
+/// Why a command fails, and with which code.
+pub struct Failed(Exit, anyhow::Error);
+
+impl From<anyhow::Error> for Failed {
+    fn from(why: anyhow::Error) -> Self {
+        Self(Exit::Failure, why)
+    }
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main<P: Platform>(program: &Program) -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    let command = match cli::parse(program, &args) {
+        Ok(cli) => cli.command,
+        Err(refusal) => return refuse(&refusal, &args),
+    };
+    let runs = matches!(&command, Command::Run(args) if !args.check);
+    let done = match command {
+        Command::Run(args) => run::<P>(*args),
+        Command::Status(args) => run_status::<P>(*args),
+        Command::Check(args) => run_check::<P>(*args),
+        Command::Ham(args) => run_ham::<P>(&args),
+        Command::Demo(args) => match program.demo {
+            Some(demo) => demo(&args),
+            None => Err(Failed(Exit::Usage, anyhow::anyhow!("the demo is a command of hax"))),
+        },
+    };
+    let exit = done.unwrap_or_else(|Failed(exit, why)| {
+        if runs {
+            // As the daemon's other lines, so that the journal knows what it is.
+            tracing::error!(target: "hax", "{why:#}");
+        } else {
+            // There is nobody left to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "hax: {why:#}");
+        }
+        exit
+    });
+    exit.into()
+}
+
+/// Help, or what is wrong with the command line and with the variables that stand for flags.
+fn refuse(refusal: &clap::Error, args: &[OsString]) -> ExitCode {
+    // There is nobody left to tell if this fails.
+    let _ = refusal.print();
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    if let Some(variable) = cli::variable_behind(refusal, args, is_set) {
+        let _ = writeln!(std::io::stderr(), "\nThe value is that of the variable {variable}.");
+    }
+    u8::try_from(refusal.exit_code()).unwrap_or(Exit::Usage.code()).into()
+}
+
+fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {
+    let (log, level, check) = (args.flags.log, args.flags.log_level, args.check);
+    let settings = load(args.config.as_deref(), args.flags).map_err(|why| {
+        if !check {
+            // What is wrong with the settings is said as all else would be.
+            logs::init(log.unwrap_or_default(), level.unwrap_or_default());
+        }
+        Failed(Exit::Usage, why.into())
+    })?;
+    if check {
+        for warning in &settings.warnings {
+            writeln!(std::io::stderr(), "hax: {warning}").context("standard error")?;
+        }
+        write!(std::io::stdout(), "{settings}").context("standard output")?;
+        return Ok(Exit::Clean);
+    }
+    logs::init(settings.log, settings.log_level);
+    block_on::<P>(async {
+        let signals = P::signals(true).context("signals")?;
+        let ran = crate::daemon::run::<P>(&settings, &signals).await;
+        ran.map_err(|why| Failed(why.exit(), why.into()))
+    })
+}
+
+fn load(config: Option<&Path>, flags: Flags) -> Result<Settings, settings::Error> {
+    let mut settings = Settings::load(config, flags, |name| std::env::var(name).ok())?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in cli::unknown_variables(names) {
+        settings.warnings.push(format!("{name} has no effect: hax knows no such variable"));
+    }
+    Ok(settings)
+}
+
+fn run_status<P: Platform>(args: StatusArgs) -> Result<Exit, Failed> {
+    logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
+    let settings =
+        load(args.config.as_deref(), args.flags).map_err(|why| Failed(Exit::Usage, why.into()))?;
+    let mut out = std::io::stdout();
+    block_on::<P>(async { Ok(status::run::<P>(&settings, args.json, &mut out).await?) })
+}
+
+fn run_check<P: Platform>(args: CheckArgs) -> Result<Exit, Failed> {
+    logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
+    let settings = load(args.config.as_deref(), args.flags);
+    block_on::<P>(async { Ok(check::run::<P>(settings, &mut std::io::stdout()).await?) })
+}
+
+fn run_ham<P: Platform>(args: &HamArgs) -> Result<Exit, Failed> {
+    logs::init(LogFormat::Human, args.log_level);
+    block_on::<P>(async { ham::run::<P>(args).await.map_err(|(exit, why)| Failed(exit, why)) })
+}
+
+/// Runs a command to its end.
+pub fn block_on<P: Platform>(
+    program: impl Future<Output = Result<Exit, Failed>>,
+) -> Result<Exit, Failed> {
+    P::block_on(program).context("starting the runtime")?
+}

@@ -1,0 +1,190 @@
+//! The way to Consul: where it is, what opens it, and what is wrong with it.
+
+mod trouble;
+
+use std::error::Error as StdError;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::Engine as _;
+use hax_core::consul::port::{Answer, Method};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::consul::{Consul, ConsulUrl};
+use crate::secret::{self, Secret, SecretSource};
+use crate::tls;
+use trouble::Troubles;
+
+/// Where a connection leads.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// `HOST:PORT`
+    Tcp(String),
+    /// The same, and TLS with whom has this name.
+    Tls(String, ServerName<'static>),
+    /// A socket's path.
+    Unix(PathBuf),
+}
+
+/// Why Consul cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A certificate or key.
+    #[error("TLS for Consul: {0}")]
+    Tls(tls::Error),
+    /// A token.
+    #[error(transparent)]
+    Secret(#[from] secret::Error),
+    /// The name that the server's certificate must have.
+    #[error("--consul-server-name: {0:?} is no name that a certificate can have")]
+    ServerName(String),
+}
+
+/// Not as its source: its text is said already.
+impl From<tls::Error> for Error {
+    fn from(why: tls::Error) -> Self {
+        Self::Tls(why)
+    }
+}
+
+/// What a request shows to be let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// The value of `X-Consul-Token`.
+    pub token: Option<Secret>,
+    /// What follows `Basic ` in `Authorization`.
+    pub basic: Option<Secret>,
+}
+
+impl Credentials {
+    fn read(consul: &Consul) -> Result<Self, secret::Error> {
+        let read =
+            |source: &Option<SecretSource>| source.as_ref().map(SecretSource::read).transpose();
+        let encode = |auth: Secret| {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(auth.expose());
+            Secret::new(&encoded).expect("base64 is printable ASCII")
+        };
+        Ok(Self { token: read(&consul.token)?, basic: read(&consul.auth)?.map(encode) })
+    }
+}
+
+/// The way to one agent.
+pub struct Way {
+    consul: Consul,
+    authority: String,
+    credentials: RwLock<Credentials>,
+    troubles: Troubles,
+}
+
+impl Way {
+    /// The way that these settings describe.
+    pub fn new(consul: &Consul) -> Result<Self, Error> {
+        let credentials = RwLock::new(Credentials::read(consul)?);
+        let authority = consul.url.authority();
+        Ok(Self { consul: consul.clone(), authority, credentials, troubles: Troubles::default() })
+    }
+
+    /// Where it leads.
+    pub fn place(&self) -> Result<Place, Error> {
+        Ok(match &self.consul.url {
+            ConsulUrl::Http(at) => Place::Tcp(at.to_string()),
+            ConsulUrl::Unix(path) => Place::Unix(path.clone()),
+            ConsulUrl::Https(at) => {
+                let name = self.consul.tls.server_name.as_ref().unwrap_or(&at.host);
+                let server = ServerName::try_from(name.clone());
+                let server = server.map_err(|_| Error::ServerName(name.clone()))?;
+                Place::Tls(at.to_string(), server)
+            }
+        })
+    }
+
+    /// With which TLS, if any, as the files are now.
+    pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, tls::Error> {
+        match self.consul.url {
+            ConsulUrl::Https(_) => tls::client(&self.consul.tls).map(Some),
+            ConsulUrl::Http(_) | ConsulUrl::Unix(_) => Ok(None),
+        }
+    }
+
+    /// The value of a request's `Host`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The URI of a request to `target`, a path and a query.
+    #[must_use]
+    pub fn uri(&self, target: &str) -> String {
+        let authority = &self.authority;
+        match &self.consul.datacenter {
+            Some(datacenter) => format!("http://{authority}{}", datacenter.of(target)),
+            None => format!("http://{authority}{target}"),
+        }
+    }
+
+    /// What a request shows now.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads token and password again; whether they are others than before.
+    pub fn reload_credentials(&self) -> Result<bool, secret::Error> {
+        let new = Credentials::read(&self.consul)?;
+        let mut now = self.credentials.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = *now != new;
+        *now = new;
+        drop(now);
+        if changed {
+            self.troubles.token_changed();
+        }
+        Ok(changed)
+    }
+
+    /// What is wrong, if anything is, in words that say what to do.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.troubles.get()
+    }
+
+    /// A request has no answer: there is no connection, or it broke.
+    pub fn failed(&self, why: &(dyn StdError + 'static)) {
+        self.troubles.disconnected(trouble::connection(&self.consul, why));
+    }
+
+    /// Takes from an answer what it tells about the way.
+    pub fn judge(&self, method: Method, target: &str, answer: &Answer) {
+        if trouble::wants_tls(answer.status, &answer.body) {
+            let url = &self.consul.url;
+            let why = format!("Consul at {url}: this port speaks TLS; say https:// (--consul)");
+            return self.troubles.disconnected(why);
+        }
+        self.troubles.connected();
+        let path = target.split('?').next().unwrap_or_default();
+        if !trouble::is_denial(answer.status, &answer.body) {
+            return self.troubles.granted(path);
+        }
+        // Somebody may have put a new token in place of one that was revoked.
+        match self.reload_credentials() {
+            Ok(true) => {
+                tracing::info!(target: "hax", "Consul's token has changed; using the new one")
+            }
+            Ok(false) => self.troubles.denied(path, || {
+                let what = format!("{} {path}", verb(method));
+                trouble::denial(&self.consul, &what, answer.status, &answer.body)
+            }),
+            Err(why) => self.troubles.denied(path, || why.to_string()),
+        }
+    }
+}
+
+/// HTTP's word for a method.
+#[must_use]
+pub fn verb(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+    }
+}

@@ -1,0 +1,193 @@
+//! Threads for calls that block, few and bounded. Each has a connection of its own, which it keeps.
+//!
+//! Blocking queries, which may wait for a minute, never take all of them: some threads are always there
+//! for what is answered at once.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use hax_core::consul::port::{Answer, Method, Unanswered};
+use ureq::Agent;
+
+use super::client::Caller;
+
+/// With the program's own two, one for a name that is looked up and so many there are 12.
+const THREADS_MAX: usize = 9;
+
+/// How many of them blocking queries may take. The core has one for each of its three replicas and one
+/// for the leader's lock.
+const BLOCKING_MAX: usize = 5;
+
+/// One call.
+pub(super) struct Job {
+    pub(super) method: Method,
+    pub(super) target: String,
+    pub(super) body: Bytes,
+    pub(super) body_max: usize,
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) answer: oneshot::Sender<Result<Answer, Unanswered>>,
+}
+
+impl Job {
+    fn blocks(&self) -> bool {
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').any(|part| part.starts_with("index="))
+    }
+}
+
+/// What gives a call up, from another thread than the one that it blocks.
+#[derive(Default)]
+pub(super) struct Ticket(Mutex<Stage>);
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Waits,
+    Runs(Agent),
+    GivenUp,
+    Over,
+}
+
+impl Ticket {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the call up: its connection is closed at once, which wakes its thread.
+    pub(super) fn give_up(&self) {
+        let before = std::mem::replace(&mut *self.stage(), Stage::GivenUp);
+        if let Stage::Runs(agent) = before {
+            agent.shutdown();
+        }
+    }
+
+    /// Whether it is worth beginning with this agent.
+    fn begin(&self, agent: &Agent) -> bool {
+        let mut stage = self.stage();
+        let wanted = matches!(*stage, Stage::Waits);
+        if wanted {
+            *stage = Stage::Runs(agent.clone());
+        }
+        wanted
+    }
+
+    /// Whether it was not given up meanwhile, which would have been the end of its agent.
+    fn end(&self) -> bool {
+        let mut stage = self.stage();
+        let kept = matches!(*stage, Stage::Runs(_));
+        if kept {
+            *stage = Stage::Over;
+        }
+        kept
+    }
+}
+
+/// The threads.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    caller: Box<dyn Fn() -> Caller + Send + Sync>,
+}
+
+struct Shared {
+    queues: Mutex<Queues>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct Queues {
+    short: VecDeque<Job>,
+    blocking: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    blocked: usize,
+    closed: bool,
+}
+
+impl Queues {
+    fn next(&mut self) -> Option<Job> {
+        if let Some(job) = self.short.pop_front() {
+            return Some(job);
+        }
+        if self.blocked == BLOCKING_MAX {
+            return None;
+        }
+        let job = self.blocking.pop_front()?;
+        self.blocked += 1;
+        Some(job)
+    }
+}
+
+impl Shared {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pool {
+    /// No threads yet; each gets what it calls with from `caller`.
+    pub(super) fn new(caller: impl Fn() -> Caller + Send + Sync + 'static) -> Self {
+        let shared = Shared { queues: Mutex::default(), work: Condvar::new() };
+        Self { shared: Arc::new(shared), caller: Box::new(caller) }
+    }
+
+    /// Takes a call on.
+    pub(super) fn push(&self, job: Job) {
+        let mut queues = self.shared.queues();
+        let waiting = queues.short.len() + queues.blocking.len();
+        if job.blocks() { &mut queues.blocking } else { &mut queues.short }.push_back(job);
+        if queues.idle > waiting || queues.threads == THREADS_MAX {
+            self.shared.work.notify_one();
+            return;
+        }
+        queues.threads += 1;
+        drop(queues);
+        let (shared, caller) = (Arc::clone(&self.shared), (self.caller)());
+        let thread = std::thread::Builder::new().name("consul".into());
+        if let Err(why) = thread.spawn(move || work(&shared, caller)) {
+            tracing::warn!(target: "hax", %why, "no thread for a call to Consul");
+            self.shared.queues().threads -= 1;
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.queues().closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+fn work(shared: &Shared, mut caller: Caller) {
+    let mut queues = shared.queues();
+    while !queues.closed {
+        let Some(job) = queues.next() else {
+            queues.idle += 1;
+            queues = shared.work.wait(queues).unwrap_or_else(PoisonError::into_inner);
+            queues.idle -= 1;
+            continue;
+        };
+        drop(queues);
+        let blocks = job.blocks();
+        one(&mut caller, job);
+        queues = shared.queues();
+        if blocks {
+            queues.blocked -= 1;
+            // Another may have waited for that.
+            shared.work.notify_one();
+        }
+    }
+}
+
+fn one(caller: &mut Caller, job: Job) {
+    if !job.ticket.begin(caller.agent()) {
+        return;
+    }
+    let outcome = caller.call(&job);
+    if !job.ticket.end() {
+        return caller.renew();
+    }
+    // Nobody may want to know any more.
+    let _ = job.answer.send(outcome.map_err(|failed| caller.judge(failed)));
+}

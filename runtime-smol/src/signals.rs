@@ -1,0 +1,30 @@
+//! The system's signals.
+
+use std::io;
+
+use async_signal::{Signal, Signals as Heard};
+use futures_lite::StreamExt as _;
+use hax_driver::signals::Signals;
+
+use crate::tasks;
+
+/// Begins to take SIGTERM and SIGINT. SIGPIPE is ignored from the start, by Rust's runtime. SIGHUP ends a
+/// program that has nothing to read again.
+pub(crate) fn install(reload: bool) -> io::Result<Signals> {
+    let mut heard = Heard::new([Signal::Term, Signal::Int])?;
+    if reload {
+        heard.add_signals([Signal::Hup])?;
+    }
+    let (hand, signals) = Signals::by_hand();
+    let hear = async move {
+        while let Some(signal) = heard.next().await {
+            match signal {
+                Ok(Signal::Hup) => hand.reload(),
+                Ok(_) => hand.end(),
+                Err(why) => tracing::warn!(target: "hax", %why, "cannot hear signals"),
+            }
+        }
+    };
+    tasks::spawn(hear).detach();
+    Ok(signals)
+}
