@@ -122,7 +122,7 @@ impl Health {
         read: &BTreeSet<(Box<str>, Box<str>)>,
         concerned: &mut Concerned,
     ) {
-        let mut left = BTreeSet::new();
+        let mut left: BTreeSet<Box<str>> = BTreeSet::new();
         self.nodes.retain(|node, checks| {
             let before = checks.len();
             let confirmed = checks.values().any(|seen| !seen.posted);
@@ -133,12 +133,15 @@ impl Health {
                 concerned.hosts.insert(host_of(node).into());
             }
             if checks.is_empty() && confirmed {
-                left.insert(Box::from(host_of(node)));
+                left.insert(host_of(node).into());
             }
             !checks.is_empty()
         });
-        left.retain(|host: &Box<str>| self.node_of(host).is_none());
-        self.gone.extend(left.into_iter().map(|host| (host, index)));
+        for host in left {
+            if self.node_of(&host).is_none() {
+                self.gone.insert(host, index);
+            }
+        }
         self.services.retain(|process, checks| {
             let before = checks.len();
             checks.retain(|key, seen| seen.index > index || read.contains(key));
@@ -396,7 +399,7 @@ mod tests {
             other.clone(),
         ]);
         let mut concerned = Concerned::default();
-        health.retain(10, &read(&[other.clone()]), &mut concerned);
+        health.retain(10, &read(core::slice::from_ref(&other)), &mut concerned);
         assert!(concerned.hosts.contains("ssu1"));
         assert!(health.is_gone("ssu1"));
         assert_eq!(health.failing_since(Fid::process(4), Some("ssu1")), Some(10));
@@ -405,7 +408,7 @@ mod tests {
         assert_eq!(health.failing_since(Fid::process(9), Some("ssu9")), None);
         let back = check("ssu1:bb", "serfHealth", None, true, 11);
         health.take(back.clone(), Source::Reading(11), &mut concerned);
-        health.retain(11, &read(&[other.clone(), back]), &mut concerned);
+        health.retain(11, &read(&[other, back]), &mut concerned);
         assert!(!health.is_gone("ssu1"));
         assert_eq!(health.failing_since(Fid::process(4), Some("ssu1")), None);
     }
