@@ -11,7 +11,8 @@ use bytes::Bytes;
 use common::{listener, next, nobody, run};
 use hax_core::base::id::ConnId;
 use hax_core::wire::net::{Command, Event};
-use hax_tokio::net::{Net, listen};
+use hax_driver::platform::Net as _;
+use hax_tokio::net::Net;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -26,7 +27,7 @@ async fn accepted(max: usize) -> (Rc<Net<Event>>, Receiver<Event>, ConnId, TcpSt
     let (net, events) = net(16);
     let (listener, address) = listener().await;
     let serving = Rc::clone(&net);
-    let local = async move { listen(&serving, listener, max).await };
+    let local = async move { serving.listen(listener, max).await };
     // The listener borrows the endpoint: it lives on a task of its own in the daemon too.
     let peer = futures_lite::future::or(
         async {

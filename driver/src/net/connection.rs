@@ -1,28 +1,25 @@
 //! The life of one connection.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_channel::Receiver;
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use futures_lite::future::{or, zip};
 use hax_core::base::id::ConnId;
 use hax_core::wire::net;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use socket2::SockRef;
 
-use super::{Inner, Task};
+use super::{Connections, Task};
+use crate::platform::{Platform, within};
 
-/// One read's buffer; what is left of it serves the next reads.
-const READ_BUFFER: usize = 64 << 10;
-
-/// Below this a new buffer is made instead.
-const READ_LEAST: usize = 8 << 10;
+/// What has not been connected to after this time will not be.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Segments that go into one system call.
 const SEGMENTS_MAX: usize = 64;
@@ -30,61 +27,123 @@ const SEGMENTS_MAX: usize = 64;
 /// How long a peer has to take what is left and to close its side too.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
+/// A connected socket that does not block, as one runtime has it.
+pub trait Socket: AsFd {
+    /// What is read.
+    type Reader<'a>: Read
+    where
+        Self: 'a;
+
+    /// What is written.
+    type Writer<'a>: Write
+    where
+        Self: 'a;
+
+    /// Its two directions.
+    fn split(&mut self) -> (Self::Reader<'_>, Self::Writer<'_>);
+}
+
+/// What a peer says.
+pub trait Read {
+    /// The next bytes, as soon as there are any; none at the end.
+    fn read(&mut self) -> impl Future<Output = io::Result<Bytes>>;
+}
+
+/// What a peer is told.
+pub trait Write {
+    /// Writes as much of these as the system takes at once, and says how many bytes that was.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> impl Future<Output = io::Result<usize>>;
+
+    /// Shuts this direction down.
+    fn end(&mut self) -> impl Future<Output = ()>;
+}
+
+/// Connects, unless that is given up or takes too long, and [runs](run) the connection.
+pub async fn connect<P: Platform, I, S: Socket>(
+    all: Arc<Connections<I>>,
+    conn: ConnId,
+    mut task: Task,
+    to: SocketAddr,
+    attempt: impl Future<Output = io::Result<S>>,
+) {
+    let given_up = async {
+        let _ = (&mut task.open).await;
+        None
+    };
+    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time"));
+    let attempt = async {
+        match within::<P, _>(CONNECT_WITHIN, attempt).await.unwrap_or_else(late) {
+            Ok(socket) => Some(socket),
+            Err(why) => {
+                tracing::debug!(target: "hax", %conn, %to, %why, "not connected");
+                None
+            }
+        }
+    };
+    let socket = or(given_up, attempt).await;
+    if let Some(socket) = socket {
+        run::<P, I, S>(all, conn, task, socket, net::Event::Connected { conn }).await;
+    } else {
+        all.leave(conn);
+        all.tell(net::Event::Closed { conn }).await;
+    }
+}
+
 /// Says `first`, carries bytes until the end, says [`net::Event::Closed`] and closes.
-pub(super) async fn run<I: Send + 'static>(
-    inner: Arc<Inner<I>>,
+pub async fn run<P: Platform, I, S: Socket>(
+    all: Arc<Connections<I>>,
     conn: ConnId,
     task: Task,
-    mut stream: TcpStream,
+    mut socket: S,
     first: net::Event,
 ) {
     // Only a delay is lost if the system does not know the option.
-    let _ = stream.set_nodelay(true);
-    inner.tell(first).await;
-    let Task { writes, open, _alive: alive } = task;
-    let connection = Connection { inner, conn, writes, told: AtomicBool::new(false) };
-    let (read, write) = stream.split();
+    let _ = SockRef::from(&socket).set_tcp_nodelay(true);
+    all.tell(first).await;
+    let Task { writes, open, alive } = task;
+    let connection = Connection { all, conn, writes, told: AtomicBool::new(false) };
     // The reader ends with the connection; the writer's end alone does not end it, since the peer may
     // have said something before it broke off.
-    let carry = async {
-        zip(connection.read(read), connection.write(write)).await;
-    };
-    or(carry, too_slow(open)).await;
+    {
+        let (read, write) = socket.split();
+        let carry = zip(connection.read(read), connection.write(write));
+        let carry = async {
+            carry.await;
+        };
+        let too_slow = async {
+            let _ = open.await;
+            P::sleep(CLOSE_WITHIN).await;
+        };
+        or(carry, too_slow).await;
+    }
     connection.closed().await;
-    discard(&stream);
-    drop((stream, alive));
+    discard(&socket);
+    drop((socket, alive));
 }
 
 struct Connection<I> {
-    inner: Arc<Inner<I>>,
+    all: Arc<Connections<I>>,
     conn: ConnId,
     writes: Receiver<Box<[Bytes]>>,
     /// The core has heard that it is closed: nothing more is said of it.
     told: AtomicBool,
 }
 
-impl<I: Send + 'static> Connection<I> {
+impl<I> Connection<I> {
     async fn closed(&self) {
-        self.inner.leave(self.conn);
+        self.all.leave(self.conn);
         if !self.told.swap(true, Relaxed) {
-            self.inner.tell(net::Event::Closed { conn: self.conn }).await;
+            self.all.tell(net::Event::Closed { conn: self.conn }).await;
         }
     }
 
-    async fn read(&self, mut from: ReadHalf<'_>) {
+    async fn read(&self, mut from: impl Read) {
         let conn = self.conn;
-        let mut buffer = BytesMut::with_capacity(READ_BUFFER);
         loop {
-            if buffer.capacity() < READ_LEAST {
-                buffer = BytesMut::with_capacity(READ_BUFFER);
-            }
-            match from.read_buf(&mut buffer).await {
-                Ok(0) => break,
-                Ok(_) if self.closing() => buffer.clear(),
-                Ok(_) => {
-                    let bytes = buffer.split().freeze();
-                    self.inner.tell(net::Event::Received { conn, bytes }).await;
-                }
+            match from.read().await {
+                Ok(bytes) if bytes.is_empty() => break,
+                Ok(_) if self.closing() => {}
+                Ok(bytes) => self.all.tell(net::Event::Received { conn, bytes }).await,
                 Err(why) => {
                     tracing::debug!(target: "hax", %conn, %why, "reading ended");
                     break;
@@ -99,7 +158,7 @@ impl<I: Send + 'static> Connection<I> {
         self.writes.is_closed()
     }
 
-    async fn write(&self, mut to: WriteHalf<'_>) {
+    async fn write(&self, mut to: impl Write) {
         let mut queue = Queue::default();
         while let Ok(segments) = self.writes.recv().await {
             queue.push(segments);
@@ -111,7 +170,7 @@ impl<I: Send + 'static> Connection<I> {
                 match queue.write(&mut to).await {
                     Ok(bytes) if !self.told.load(Relaxed) => {
                         let conn = self.conn;
-                        self.inner.tell(net::Event::Written { conn, bytes }).await;
+                        self.all.tell(net::Event::Written { conn, bytes }).await;
                     }
                     Ok(_) => return,
                     Err(why) => {
@@ -121,7 +180,7 @@ impl<I: Send + 'static> Connection<I> {
                 }
             }
         }
-        let _ = to.shutdown().await;
+        to.end().await;
     }
 }
 
@@ -145,7 +204,7 @@ impl Queue {
     }
 
     /// Writes as much as the system takes at once, and says how much that was.
-    async fn write(&mut self, to: &mut WriteHalf<'_>) -> io::Result<u32> {
+    async fn write(&mut self, to: &mut impl Write) -> io::Result<u32> {
         let written = {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
             let mut n = 0;
@@ -153,7 +212,7 @@ impl Queue {
                 *slice = IoSlice::new(segment);
                 n += 1;
             }
-            to.write_vectored(&slices[..n]).await?
+            to.write(&slices[..n]).await?
         };
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
@@ -172,15 +231,9 @@ impl Queue {
     }
 }
 
-/// Completes a while after the close began.
-async fn too_slow(open: impl Future) {
-    open.await;
-    tokio::time::sleep(CLOSE_WITHIN).await;
-}
-
 /// Takes what has arrived and was not read out of the system's hands, so that closing the socket says
 /// "end" and not "reset".
-fn discard(stream: &TcpStream) {
+fn discard(socket: &impl AsFd) {
     let mut bytes = [0; 4096];
-    while matches!(stream.try_read(&mut bytes), Ok(n) if n > 0) {}
+    while matches!((&*SockRef::from(socket)).read(&mut bytes), Ok(n) if n > 0) {}
 }
