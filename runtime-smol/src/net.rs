@@ -42,12 +42,14 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
 
     fn execute(&self, command: net::Command) {
         match command {
-            net::Command::Connect { conn, to } => {
+            net::Command::Connect { conn, from, to } => {
                 let Some(task) = self.connections.enter(conn) else { return };
                 let scratch = Rc::clone(&self.scratch);
                 let attempt = async move {
-                    let stream = Async::<TcpStream>::connect(to).await?;
-                    Ok(Socket { stream, scratch })
+                    let stream = Async::new_nonblocking(connections::dial(from, to)?)?;
+                    stream.writable().await?;
+                    let failed = stream.get_ref().take_error()?;
+                    failed.map_or(Ok(Socket { stream, scratch }), Err)
                 };
                 let all = Arc::clone(&self.connections);
                 let life = connections::connect::<Smol, _, _>(all, conn, task, to, attempt);

@@ -38,9 +38,13 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
 
     fn execute(&self, command: net::Command) {
         match command {
-            net::Command::Connect { conn, to } => {
+            net::Command::Connect { conn, from, to } => {
                 let Some(task) = self.connections.enter(conn) else { return };
-                let attempt = async move { TcpStream::connect(to).await.map(Stream) };
+                let attempt = async move {
+                    let stream = TcpStream::from_std(connections::dial(from, to)?)?;
+                    stream.writable().await?;
+                    stream.take_error()?.map_or(Ok(Stream(stream)), Err)
+                };
                 let all = Arc::clone(&self.connections);
                 tokio::spawn(connections::connect::<Tokio, _, _>(all, conn, task, to, attempt));
             }

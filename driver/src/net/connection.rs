@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,10 +13,13 @@ use bytes::{Buf as _, Bytes};
 use futures_lite::future::{or, zip};
 use hax_core::base::id::ConnId;
 use hax_core::wire::net;
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket as Socket2, Type};
 
 use super::{Connections, Task};
 use crate::platform::{Platform, within};
+
+/// What `connect` says of a socket that does not block (Linux, `asm-generic/errno.h`).
+const EINPROGRESS: i32 = 115;
 
 /// What has not been connected to after this time will not be.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -56,6 +59,21 @@ pub trait Write {
 
     /// Shuts this direction down.
     fn end(&mut self) -> impl Future<Output = ()>;
+}
+
+/// A socket that is connecting: once it can be written to, it is connected or has an error.
+///
+/// # Errors
+///
+/// If there is no socket, or the machine does not have the address `from`.
+pub fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket2::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    match socket.connect(&to.into()) {
+        Err(why) if why.raw_os_error() != Some(EINPROGRESS) => Err(why),
+        _ => Ok(socket.into()),
+    }
 }
 
 /// Connects, unless that is given up or takes too long, and [runs](run) the connection.

@@ -19,7 +19,7 @@ use hax_core::wire::net;
 
 use crate::platform::{Platform, within};
 
-pub use connection::{Read, Socket, Write, connect, run};
+pub use connection::{Read, Socket, Write, connect, dial, run};
 
 /// How many writes one connection may be behind with. The wire has one message in flight for each
 /// link, so this is reached only by a peer that answers nothing and still asks for more.
