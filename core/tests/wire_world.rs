@@ -63,6 +63,32 @@ fn closed_connections_lose_and_double_nothing() {
 }
 
 #[test]
+fn a_process_that_is_told_something_at_the_stop_comes_to_the_next_hax() {
+    for roused in [true, false] {
+        let mut world = connected(1);
+        world.ack_after[0] = None;
+        world.send_from(1, 1);
+        world.run(S);
+        if roused {
+            world.send_to(1);
+        }
+        world.motr(motr::Command::Stop);
+        world.run(3 * S);
+        assert!(world.exited.contains(&0));
+        world.kill(0);
+        world.start(0);
+        world.ack_after[0] = Some(0);
+        world.run(60 * S);
+        // It has nothing else to say, and what it said was taken.
+        let asked = hax_events(&world, is_asked);
+        assert_eq!(!asked.is_empty(), roused);
+        if roused {
+            assert_eq!(world.received_by_hax(world.links[&fid(1)]), [1], "said again");
+        }
+    }
+}
+
+#[test]
 fn a_new_life_is_not_taken_for_the_old_one_that_is_back() {
     let mut world = connected(1);
     world.send_to(1);
