@@ -29,7 +29,8 @@ impl<P: Platform> Daemon<'_, P> {
             self.metrics.record(&Fact::JournalEnded { why });
         }
         let stage = self.stage();
-        let config = Config::of(identity.fid, &identity.endpoint);
+        let services = identity.services.expect("asked for where the library is used");
+        let config = Config::of(identity.fid, services, &identity.endpoint);
         let motr = Arc::new(Libmotr::start(library.ha, config, stage.waker()));
         let mut node = Machine::new(self.bridge(identity), Arc::clone(&motr));
         let drive = async {

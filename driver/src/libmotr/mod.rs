@@ -36,6 +36,7 @@ use std::thread;
 
 use async_channel::{Receiver, Sender};
 use hax_core::base::fid::Fid;
+use hax_core::discover::Services;
 use hax_core::ha::motr::{Command, Event};
 use motr_sys::Ha;
 
@@ -65,12 +66,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Of the process `process`, with the services that hare's configuration generator gives it: their
-    /// numbers follow its own.
+    /// Of the process `process` with these services.
     #[must_use]
-    pub fn of(process: Fid, endpoint: &str) -> Self {
-        let service = |n| Fid::service(process.key.wrapping_add(n));
-        Self { endpoint: endpoint.into(), process, ha_service: service(1), rm_service: service(2) }
+    pub fn of(process: Fid, services: Services, endpoint: &str) -> Self {
+        let Services { ha, rm } = services;
+        Self { endpoint: endpoint.into(), process, ha_service: ha, rm_service: rm }
     }
 }
 

@@ -22,6 +22,8 @@ const OWN: Fid = Fid::process(1);
 const PEER: Fid = Fid::process(2);
 const OTHER: Fid = Fid::process(3);
 
+const SERVICES: Services = Services { ha: Fid::service(1), rm: Fid::service(2) };
+
 fn key(fid: Fid) -> (u64, u64) {
     (fid.container, fid.key)
 }
@@ -68,12 +70,7 @@ struct Rig {
 
 impl Rig {
     fn begin(lab: Lab) -> Self {
-        let config = Config {
-            endpoint: "inet:tcp:127.0.0.1@22001".into(),
-            process: OWN,
-            ha_service: Fid::service(1),
-            rm_service: Fid::service(2),
-        };
+        let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
         Self { motr: Libmotr::start(lab.ha(), config, || {}), lab }
     }
 
@@ -367,8 +364,7 @@ fn the_bridge_answers_and_stops_through_the_library() {
     let wake = move || {
         let _ = woken.try_send(());
     };
-    let config = Config::of(OWN, "inet:tcp:127.0.0.1@22001");
-    assert_eq!((config.ha_service, config.rm_service), (Fid::service(2), Fid::service(3)));
+    let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
     let motr = Arc::new(Libmotr::start(lab.ha(), config, wake));
     let request = lab.ask(key(PEER), 7, true);
     let bridge = config::Config::new(OWN, "node", 1);
