@@ -36,6 +36,18 @@ pub enum Error {
         /// What it does not have.
         name: &'static str,
     },
+    /// Its ABI is another.
+    #[error(
+        "{} is Motr {version}, and hax knows the ABI of Motr 2 only: name another file with --libmotr \
+         (HAX_LIBMOTR)",
+        path.display()
+    )]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// What it says that it is.
+        version: String,
+    },
     /// A static program has no loader.
     #[error(
         "this hax is a static file, which cannot load Motr's library: install one that is linked with \
@@ -98,6 +110,10 @@ impl Library {
         // SAFETY: a constant text of the library.
         let version = unsafe { CStr::from_ptr(info.bi_version_string) };
         std::mem::forget(library);
+        if !version.to_bytes().starts_with(b"2.") {
+            let version = version.to_string_lossy().into_owned();
+            return Err(Error::Version { path: path.into(), version });
+        }
         Ok(Self { ha, spiel, version })
     }
 

@@ -38,6 +38,19 @@ pub struct Reply {
     pub rm_endpoint: Option<String>,
 }
 
+/// What `start` was told of the library's user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its process.
+    pub process: (u64, u64),
+    /// The process's HA service.
+    pub ha_service: (u64, u64),
+    /// The process's resource manager.
+    pub rm_service: (u64, u64),
+    /// Where it listens.
+    pub endpoint: String,
+}
+
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Default for Lab {
@@ -68,6 +81,17 @@ impl Lab {
     /// Whether what is sent is delivered at once.
     pub fn prompt(&self, prompt: bool) {
         state().prompt = prompt;
+    }
+
+    /// From now on what the library would abort on aborts, with a line on stderr: for programs, in which
+    /// nobody looks at the lab's end.
+    pub fn abort(&self) {
+        state().aborts = true;
+    }
+
+    /// Waits for `start`; who its user says to be.
+    pub fn started(&self) -> Started {
+        self.wait("a start", |state| state.started.clone())
     }
 
     /// Life `pid` of a process asks for its entrypoint.

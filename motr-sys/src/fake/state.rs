@@ -5,7 +5,7 @@ use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
-use super::lab::{Reply, Request};
+use super::lab::{Reply, Request, Started};
 use super::links::{Life, LinkState};
 use super::locality::{Call, Callbacks};
 use crate::abi;
@@ -60,6 +60,7 @@ pub(super) struct State {
     pub(super) told: BTreeMap<(u64, u64), u32>,
     pub(super) adopted: Vec<ThreadId>,
     pub(super) own: Option<Life>,
+    pub(super) started: Option<Started>,
     /// What a start is to return at once.
     pub(super) refuse_start: Option<i32>,
     /// What is sent is delivered at once.
@@ -67,11 +68,19 @@ pub(super) struct State {
     /// The test is over: nobody is to wait any more.
     pub(super) over: bool,
     pub(super) wrongs: Vec<String>,
+    /// A wrong ends the process.
+    pub(super) aborts: bool,
 }
 
 impl State {
+    #[expect(clippy::print_stderr, reason = "as the real one before it aborts")]
     pub(super) fn wrong(&mut self, what: impl Into<String>) {
-        self.wrongs.push(what.into());
+        let what = what.into();
+        if self.aborts {
+            eprintln!("Motr's library aborts: {what}");
+            std::process::abort();
+        }
+        self.wrongs.push(what);
     }
 
     pub(super) fn on_main(&mut self, function: &str) {
