@@ -31,6 +31,8 @@ mod owner;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::thread;
 
@@ -147,6 +149,14 @@ impl Libmotr {
             self.events.close();
         }
         callbacks::put(&self.queue, Work::Do(command));
+    }
+
+    /// What the hand has done when it gets to this.
+    #[cfg(test)]
+    fn pause(&self) -> Receiver<u64> {
+        let (reached, pause) = async_channel::bounded(1);
+        callbacks::put(&self.queue, Work::Pause(reached));
+        pause
     }
 
     /// Completes when it has ended: after [`Command::Stop`], which takes up to 20 seconds where peers are

@@ -276,6 +276,30 @@ fn a_restarted_process_loses_the_link_of_its_last_life_and_not_the_new_one() {
     rig.stop();
 }
 
+/// The library would take both links away, and the process of the new one would abort.
+#[test]
+fn a_life_that_ended_while_it_waited_does_not_take_the_next_one_s_link_along() {
+    let rig = Rig::new();
+    let ended = rig.lab.ask(key(PEER), 7, true);
+    let too_late = rig.asked(PEER, true);
+    let request = rig.lab.ask(key(PEER), 8, true);
+    let entry = rig.asked(PEER, true);
+    assert_eq!(rig.lab.reply(ended).rc, -11);
+    rig.reply(too_late, Ok(entrypoint()));
+    rig.reply(entry, Err(Errno::EAGAIN));
+    assert_eq!(rig.lab.reply(request).rc, -11);
+    rig.lab.ask(key(PEER), 8, true);
+    let entry = rig.asked(PEER, true);
+    rig.reply(entry, Ok(entrypoint()));
+    assert!(matches!(rig.event(), Event::LinkUp { process: PEER, .. }));
+    let peer = rig.lab.link(key(PEER), 8);
+    let tag = rig.say(peer, &event(ProcessEventKind::Started));
+    let Event::Received { link, msg, .. } = rig.event() else { panic!("it is not heard") };
+    rig.motr.execute(Command::Ack { link, msg });
+    rig.lab.acknowledged(peer, tag);
+    rig.stop();
+}
+
 #[test]
 fn a_link_that_the_library_takes_away_is_given_up() {
     let rig = Rig::new();

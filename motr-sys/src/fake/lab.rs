@@ -168,6 +168,26 @@ impl Lab {
         state().settle(link, delivered);
     }
 
+    /// How many messages that were sent over a link are not settled.
+    #[must_use]
+    pub fn owed(&self, link: Link) -> usize {
+        state().links.get(&link.0).map_or(0, |link| link.owed.len())
+    }
+
+    /// How many links there are, that to ourselves with them.
+    #[must_use]
+    pub fn links(&self) -> usize {
+        state().links.len()
+    }
+
+    /// How many callbacks have returned on the library's own thread; `None` while there are more to come.
+    #[must_use]
+    pub fn calls(&self) -> Option<u64> {
+        let state = state();
+        let idle = state.calls.is_empty() && state.begun == state.returned;
+        idle.then_some(state.returned)
+    }
+
     /// The library is told that a process has failed.
     pub fn fail(&self, process: (u64, u64)) {
         state().fail(process);

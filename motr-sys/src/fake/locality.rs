@@ -57,6 +57,7 @@ pub(super) fn run() {
     loop {
         let next = wait(|state| {
             let call = state.calls.pop_front()?;
+            state.begun += 1;
             // From here on the user may disconnect, inside the callback or elsewhere.
             if let Call::Disconnecting { link } = &call {
                 let known = state.links.values_mut().find(|known| known.handle.0 == link.0);
@@ -71,8 +72,10 @@ pub(super) fn run() {
         // SAFETY: `start` was given these functions for these calls. What they are given lives until
         // they return, and messages and links until the user gives them back.
         unsafe { make(&call, &callbacks, hi.0) };
+        let mut state = state();
+        state.returned += 1;
         if let Call::Disconnected { link } = call {
-            state().remove_link(link);
+            state.remove_link(link);
         }
     }
 }

@@ -51,6 +51,9 @@ pub(super) struct State {
     pub(super) callbacks: Option<Callbacks>,
     pub(super) locality: Option<JoinHandle<()>>,
     pub(super) calls: VecDeque<Call>,
+    /// How many were begun, and how many of them have returned.
+    pub(super) begun: u64,
+    pub(super) returned: u64,
     pub(super) requests: BTreeMap<Request, Asked>,
     pub(super) links: BTreeMap<u64, LinkState>,
     pub(super) links_made: u64,
