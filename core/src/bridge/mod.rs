@@ -354,7 +354,7 @@ impl Parts {
         let answer = answer(cx, job, reply);
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
-            Job::Watch(table) => self.tables.watched(cx, &mut self.cluster, table, answer),
+            Job::Watch(table) => self.tables.watched(cx, table, answer),
             Job::Probe(table) => {
                 self.tables.probed(cx, &mut self.cluster, (table, call), answer);
             }

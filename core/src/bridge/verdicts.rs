@@ -16,7 +16,9 @@ impl Parts {
         for process in self.cluster.dead().collect::<Vec<_>>() {
             let host = self.cluster.conf().host_of(process).unwrap_or("");
             let local = self.cluster.is_local(process);
-            let as_leader = !local && self.led && !self.cluster.health().host_passes(host);
+            let health = self.cluster.health();
+            let as_leader =
+                !local && self.led && (!health.host_passes(host) || health.is_gone(host));
             let declared = |what: &What| matches!(what, What::Died { .. });
             if !(local || as_leader) || self.lanes.has(process, declared) {
                 continue;
