@@ -5,6 +5,7 @@
 mod act;
 mod consul;
 mod peer;
+mod scenes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

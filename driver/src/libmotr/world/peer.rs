@@ -20,8 +20,8 @@ const LIFE: [ProcessEventKind; 5] = [
 ];
 
 /// A question that is not acknowledged.
-struct Question {
-    tag: u64,
+pub(super) struct Question {
+    pub(super) tag: u64,
     id: u64,
     objects: Vec<Fid>,
     answers: u32,
@@ -36,8 +36,8 @@ pub(super) struct Peer {
     pub(super) link: Option<Link>,
     /// How many events of its life it has said, and the last while that is not acknowledged.
     said: usize,
-    event: Option<u64>,
-    questions: Vec<Question>,
+    pub(super) event: Option<u64>,
+    pub(super) questions: Vec<Question>,
     others: Vec<u64>,
 }
 
