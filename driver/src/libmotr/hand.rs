@@ -32,7 +32,8 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 struct Asker {
     process: Fid,
-    pid: u64,
+    /// Its first request in its life: all that is known of it is of earlier lives, whose number may have
+    /// been the same.
     first: bool,
 }
 
@@ -129,7 +130,7 @@ impl Hand {
     fn asked(&mut self, asked: Asked) {
         let Asked { request, process, endpoint, git_rev, pid, first } = asked;
         let entry = self.next_entry.mint();
-        let asker = Asker { process, pid, first };
+        let asker = Asker { process, first };
         self.entries.insert(entry, Entry { request, asker });
         if self.stopping {
             // An empty answer lets the process unwind, and our own start return.
@@ -137,8 +138,8 @@ impl Hand {
             return;
         }
         if first {
-            self.forget_requests_before(asker);
-            self.end_lives_before(asker);
+            self.forget_requests_before(entry, process);
+            self.end_lives_before(entry, process);
         }
         let request = EntrypointRequest { entry, process, endpoint, pid, first, git_rev };
         self.tell(Event::Asked(Box::new(request)));
@@ -146,23 +147,21 @@ impl Hand {
 
     /// Replies to what earlier lives of a process have asked: the reply makes a link, and it is to be
     /// there, and gone, before the process gets the link of this life.
-    fn forget_requests_before(&mut self, Asker { process, pid, .. }: Asker) {
-        let old = |entry: &Entry| entry.asker.process == process && entry.asker.pid != pid;
-        let old = self.entries.iter().filter(|(_, entry)| old(entry)).map(|(id, _)| *id);
-        for entry in old.collect::<Vec<_>>() {
+    fn forget_requests_before(&mut self, first: EntryId, process: Fid) {
+        let old = self.entries.range(..first).filter(|(_, entry)| entry.asker.process == process);
+        for entry in old.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.held.retain(|(held, _)| *held != entry);
             self.reply(entry, &Err(Errno::EAGAIN));
         }
     }
 
-    /// A process that starts has no use for the links of its earlier lives.
-    fn end_lives_before(&mut self, Asker { process, pid, .. }: Asker) {
-        let links = || self.links.iter().filter(|(_, link)| link.process == process);
-        let new = links().any(|(_, link)| link.pid == pid && !link.given_up);
-        let old = links().filter(|(_, link)| link.pid != pid && !link.given_up && !link.failed);
+    /// A process that starts has no use for the links of its earlier lives. It has none of this life yet,
+    /// which the library would take away too.
+    fn end_lives_before(&mut self, first: EntryId, process: Fid) {
+        let old = |link: &Link| link.process == process && link.entry < first;
+        let old = self.links.iter().filter(|(_, link)| old(link) && !link.given_up && !link.failed);
         let old: Vec<LinkId> = old.map(|(id, _)| id).collect();
-        // With a link of this life there, the library would take it away too.
-        if old.is_empty() || new || self.failing.contains(&process) {
+        if old.is_empty() || self.failing.contains(&process) {
             return;
         }
         let failed = process != self.own && self.fail(process);
@@ -191,11 +190,10 @@ impl Hand {
 
     fn connected(&mut self, request: RequestId, handle: Handle<abi::m0_ha_link>) {
         let Some(replied) = self.replied.remove(&request) else { return };
-        let Asker { process, pid, first } = replied.asker;
+        let Asker { process, first } = replied.asker;
         let id = self.links.insert(Link {
             handle,
             process,
-            pid,
             entry: replied.entry,
             reconnected: !first,
             announced: false,
@@ -321,7 +319,7 @@ impl Hand {
     fn reply_in_turn(&mut self, entry: EntryId, reply: Reply) {
         let Some(asker) = self.entries.get(&entry).map(|entry| entry.asker) else { return };
         if asker.first {
-            self.end_lives_before(asker);
+            self.end_lives_before(entry, asker.process);
         }
         if self.failing.contains(&asker.process) {
             self.held.push_back((entry, reply));

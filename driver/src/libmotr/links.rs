@@ -13,7 +13,6 @@ use super::callbacks::Handle;
 pub(super) struct Link {
     pub(super) handle: Handle<abi::m0_ha_link>,
     pub(super) process: Fid,
-    pub(super) pid: u64,
     /// The request whose reply made it.
     pub(super) entry: EntryId,
     /// The process had a link to an earlier life of ours.

@@ -228,9 +228,14 @@ unsafe extern "C" fn entrypoint_reply(
             state.wrong("a second reply to a request");
             return;
         }
-        let life = asked.life;
-        let active = state.links.values().find(|link| link.life == life && link.up == Up::Active);
-        let made = match active.map(|link| link.handle) {
+        let (life, first) = (asked.life, asked.first);
+        if first {
+            state.gone.remove(&life);
+        }
+        // A first request gets a link of its own, whatever links the process has.
+        let known = state.links.values().rev().filter(|_| !first);
+        let mut active = known.filter(|link| link.life == life && link.up == Up::Active);
+        let made = match active.next().map(|link| link.handle) {
             Some(link) => Some((link, true)),
             None if state.gone.contains(&life) => None,
             None => {
@@ -336,7 +341,7 @@ impl super::state::State {
     /// A process asks for its entrypoint.
     pub(super) fn ask(&mut self, life: Life, endpoint: CString, first: bool) -> Request {
         let request = Request(1, self.requests.len() as u64);
-        self.requests.insert(request, Asked { life, reply: None });
+        self.requests.insert(request, Asked { life, first, reply: None });
         let (process, pid) = life;
         self.calls.push_back(Call::Asked { request, process, pid, endpoint, first });
         request

@@ -83,6 +83,13 @@ impl Lab {
         state().prompt = prompt;
     }
 
+    /// Whether what the library's user sends to itself stays on its way.
+    pub fn withhold(&self, withhold: bool) {
+        let mut state = state();
+        state.withhold = withhold;
+        state.pass_on();
+    }
+
     /// From now on what the library would abort on aborts, with a line on stderr: for programs, in which
     /// nobody looks at the lab's end.
     pub fn abort(&self) {

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::lab::Request;
+use super::lab::{Link, Request};
 use super::links::Up;
 use super::state::{Ptr, state, wait};
 use crate::abi;
@@ -40,6 +40,11 @@ pub(super) enum Call {
         tag: u64,
         delivered: bool,
     },
+    /// No callback: what we sent over the link to ourselves has arrived.
+    Ourselves {
+        link: Link,
+        message: Box<abi::m0_ha_msg>,
+    },
     Disconnecting {
         link: Ptr<abi::m0_ha_link>,
     },
@@ -74,8 +79,13 @@ pub(super) fn run() {
         unsafe { make(&call, &callbacks, hi.0) };
         let mut state = state();
         state.returned += 1;
-        if let Call::Disconnected { link } = call {
-            state.remove_link(link);
+        match call {
+            Call::Disconnected { link } => state.remove_link(link),
+            Call::Ourselves { link, message } => {
+                state.hear_ourselves(&message);
+                state.settle(link, true);
+            }
+            _ => {}
         }
     }
 }
@@ -109,7 +119,7 @@ unsafe fn make(call: &Call, callbacks: &Callbacks, hi: *mut abi::m0_halon_interf
             Call::Disconnected { link } => {
                 callbacks.link_disconnected.expect("given to start")(hi, link.0);
             }
-            Call::End => {}
+            Call::Ourselves { .. } | Call::End => {}
         }
     }
 }

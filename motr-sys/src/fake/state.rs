@@ -40,6 +40,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) life: Life,
+    pub(super) first: bool,
     pub(super) reply: Option<Reply>,
 }
 
@@ -68,6 +69,9 @@ pub(super) struct State {
     pub(super) refuse_start: Option<i32>,
     /// What is sent is delivered at once.
     pub(super) prompt: bool,
+    /// What we send to ourselves is on its way for as long as the script wants.
+    pub(super) withhold: bool,
+    pub(super) withheld: Vec<Call>,
     /// The test is over: nobody is to wait any more.
     pub(super) over: bool,
     pub(super) wrongs: Vec<String>,

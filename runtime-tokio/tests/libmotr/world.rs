@@ -95,14 +95,13 @@ impl Motr {
     }
 
     fn entrypoint(&mut self, process: Fid, pid: u64, first: bool) -> u64 {
-        let mut reply = loop {
-            let request = self.script.ask(key(process), pid, first);
-            let reply = self.script.reply(request);
-            if reply.rc == 0 {
-                break reply;
-            }
-            assert_eq!(reply.rc, -11, "{reply:?}");
-        };
+        let mut request = self.script.ask(key(process), pid, first);
+        let mut reply = self.script.reply(request);
+        while reply.rc == -11 {
+            request = self.script.ask(key(process), pid, false);
+            reply = self.script.reply(request);
+        }
+        assert_eq!(reply.rc, 0, "{reply:?}");
         reply.confds.sort();
         let confd = |(n, ip): (u64, &str)| (key(Fid::process(n)), format!("inet:tcp:{ip}@22002"));
         let confds = [(1, "127.0.1.1"), (6, "127.0.1.2"), (11, "127.0.1.3")].map(confd);

@@ -31,8 +31,8 @@ pub(super) struct Peer {
     pub(super) fid: Fid,
     pid: u64,
     pub(super) alive: bool,
-    /// The request that awaits its reply, and whether it is a first one.
-    request: Option<(Request, bool)>,
+    /// The request that awaits its reply.
+    request: Option<Request>,
     pub(super) link: Option<Link>,
     /// How many events of its life it has said, and the last while that is not acknowledged.
     said: usize,
@@ -74,7 +74,9 @@ impl World {
             self.met.insert("lost link");
         }
         self.lives += 1;
-        self.peers[i] = Peer { pid: self.lives, alive: true, ..Peer::new(self.peers[i].fid) };
+        // In a container each life has the number of the last.
+        let pid = 1 + self.lives % 2;
+        self.peers[i] = Peer { pid, alive: true, ..Peer::new(self.peers[i].fid) };
         self.ask(i, true);
     }
 
@@ -82,7 +84,7 @@ impl World {
     pub(super) fn ask(&mut self, i: usize, first: bool) {
         let peer = &mut self.peers[i];
         if peer.request.is_none() {
-            peer.request = Some((self.lab.ask(peer.key(), peer.pid, first), first));
+            peer.request = Some(self.lab.ask(peer.key(), peer.pid, first));
         }
     }
 
@@ -162,19 +164,20 @@ impl World {
 
     fn look_at_reply(&mut self, i: usize) {
         let peer = &mut self.peers[i];
-        let Some((request, first)) = peer.request else { return };
+        let Some(request) = peer.request else { return };
         let Some(reply) = self.lab.replied(request) else { return };
         peer.request = None;
         self.story.push(format!("{:?} {}: reply {}", self.now, peer.fid, reply.rc));
         if reply.rc == 0 {
             assert_eq!((reply.quorum, reply.confds.len()), (2, 3), "{reply:?}");
-            self.met.insert(if first { "entrypoint" } else { "known link" });
+            let known = peer.link.is_some();
+            self.met.insert(if known { "known link" } else { "entrypoint" });
             peer.link = Some(self.lab.link(peer.key(), peer.pid));
         } else {
             assert_eq!(reply.rc, -11, "{reply:?}");
             self.met.insert("refusal");
             if peer.alive {
-                self.ask(i, first);
+                self.ask(i, false);
             }
         }
     }
