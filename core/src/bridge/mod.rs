@@ -42,6 +42,7 @@ use crate::consul::port::{Answer, Reply};
 use crate::consul::replica::{Moment, Table};
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
+use crate::ha::note::Note;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
@@ -92,6 +93,8 @@ struct Parts {
     peers: Arc<[(Fid, Box<str>)]>,
     /// Since when the checks of processes fail that are not declared dead yet.
     silent: BTreeMap<Fid, Instant>,
+    /// Since when the checks of processes pass that were declared dead.
+    lively: BTreeMap<Fid, Instant>,
     life: Life,
     unexpected: bool,
     timed_out: bool,
@@ -149,6 +152,7 @@ impl Bridge {
             begun: BTreeMap::new(),
             peers: Arc::new([]),
             silent: BTreeMap::new(),
+            lively: BTreeMap::new(),
             life: Life::New,
             unexpected: false,
             timed_out: false,
@@ -265,6 +269,7 @@ impl Parts {
                 self.timed_out = true;
                 let lanes = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
                 cx.fact(Fact::DrainTimedOut { lanes });
+                self.links.rouse(cx, me(&self.cluster, cx));
                 self.exit(cx);
             }
         }
@@ -421,6 +426,12 @@ impl Parts {
         cx.motr(motr::Command::Stop);
         cx.fact(Fact::Stopped {});
     }
+}
+
+/// Our own process, as everybody has been told of it.
+fn me(cluster: &Cluster, cx: &Cx<'_>) -> Note {
+    let fid = cx.config().process;
+    Note { fid, state: cluster.state(fid) }
 }
 
 /// The answer, or nothing and a fact where Consul gave none or is not well.
