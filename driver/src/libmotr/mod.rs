@@ -135,7 +135,7 @@ impl Libmotr {
         Self { queue, events, ended }
     }
 
-    /// What happens; ends after [`Self::shut_down`].
+    /// What happens; ends after [`Command::Stop`].
     #[must_use]
     pub fn events(&self) -> Receiver<Event> {
         self.events.clone()
