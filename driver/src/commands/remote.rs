@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use crate::clock::Clock;
 use crate::daemon::{TlsChoice, tls_choice};
 use crate::http::Limits;
-use crate::identify::{self, identify};
+use crate::identify::identify;
 use crate::metrics::Metrics;
 use crate::platform::{Client as _, Platform, Request, Stage, within};
 use crate::secret::{Secret, SecretSource};
@@ -157,7 +157,7 @@ pub(super) async fn services<P: Platform>(
 ) -> Result<hax_core::discover::Services, String> {
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = identify::services::<P>(who, stage::<P>(client), &signals, |fact| {
+    let found = crate::identify::services::<P>(who, stage::<P>(client), &signals, |fact| {
         if let Fact::ConsulFailed { why, .. } = fact {
             trouble = Some(why.to_string());
             stop.end();
