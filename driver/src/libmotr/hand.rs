@@ -175,7 +175,7 @@ impl Hand {
     }
 
     /// Tells the library that a process has failed. It ignores that where it is the first that it hears
-    /// of a process, so it hears of something else before.
+    /// of a process, so it hears of something else before. False if there is no link to say it over.
     fn fail(&mut self, process: Fid) -> bool {
         let own = self.own_link.and_then(|id| self.links.get(id)).filter(|link| !link.given_up);
         let Some(own) = own else { return false };
