@@ -49,6 +49,9 @@ pub(super) enum Work {
     },
     /// From the bridge.
     Do(Command),
+    /// From a test, which is told how much was done before.
+    #[cfg(test)]
+    Pause(Sender<u64>),
     /// From the owner: the interface has stopped, or did not start; nothing comes any more.
     End,
 }

@@ -11,4 +11,4 @@ mod links;
 mod locality;
 mod state;
 
-pub use lab::{Lab, Link, Reply, Request};
+pub use lab::{Lab, Link, Reply, Request, Started};
