@@ -161,7 +161,7 @@ fn a_second_signal_ends_the_drain_at_once() {
         let mut hax = Hax::of(&world, &["--drain", "2m"]);
         ready(&world).await;
         let ham = ham(&world, &["entrypoint", "wait 0.5", "process started"]);
-        hax.says("EntrypointAnswered").await;
+        hax.says("LinkUp").await;
         world.blocked.send_replace(true);
         hax.says("ProcessEvent").await;
         hax.signal().await;
