@@ -64,6 +64,18 @@ pub enum ExitReason {
     UnexpectedMessage,
 }
 
+impl ExitReason {
+    /// Why a bridge with this last view has exited.
+    #[must_use]
+    pub fn of(view: View) -> Self {
+        match (view.unexpected, view.timed_out) {
+            (true, _) => Self::UnexpectedMessage,
+            (false, true) => Self::DrainTimedOut,
+            (false, false) => Self::Stopped,
+        }
+    }
+}
+
 /// A bridge and its wire.
 pub struct Node {
     bridge: Bridge,
@@ -160,12 +172,7 @@ impl Node {
     /// Why it has exited.
     #[must_use]
     pub fn exit(&self) -> ExitReason {
-        let view = self.bridge.view();
-        match (view.unexpected, view.timed_out) {
-            (true, _) => ExitReason::UnexpectedMessage,
-            (false, true) => ExitReason::DrainTimedOut,
-            (false, false) => ExitReason::Stopped,
-        }
+        ExitReason::of(self.bridge.view())
     }
 }
 

@@ -167,7 +167,11 @@ pub struct Flags {
     /// How to speak with Motr [default: auto].
     #[arg(long, env = "HAX_MOTR", value_name = "HOW", help_heading = "Motr")]
     pub motr: Option<MotrTransport>,
-    /// Name of hax's endpoint: inet:stream:IP@PORT or IP@tcp:12345:PORTAL:TMID [default: from Consul].
+    /// Motr's library, where it is used [default: the libmotr.so.2 that the system has].
+    #[arg(long, env = "HAX_LIBMOTR", value_name = "FILE", help_heading = "Motr")]
+    pub libmotr: Option<PathBuf>,
+    /// Name of hax's endpoint: inet:stream:IP@PORT or IP@tcp:12345:PORTAL:TMID, or with Motr's library
+    /// inet:tcp:IP@PORT [default: from Consul].
     #[arg(long, env = "HAX_MOTR_ENDPOINT", value_name = "NAME", help_heading = "Motr")]
     pub motr_endpoint: Option<String>,
     /// How long what a process that went away is owed is kept for its return [default: 60s].

@@ -16,6 +16,8 @@ pub mod ham;
 pub mod http;
 mod identify;
 pub mod journal;
+#[cfg(feature = "libmotr")]
+pub mod libmotr;
 pub mod listen;
 pub mod logs;
 pub mod metrics;
@@ -27,6 +29,7 @@ pub mod settings;
 pub mod signals;
 pub mod status;
 pub mod tls;
+pub mod transport;
 pub mod values;
 pub mod way;
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use futures_lite::future::or;
 use hax_core::base::time::{Next, Now};
@@ -14,6 +14,7 @@ use hax_core::node::{Input, Output};
 use hax_core::wire::net;
 use rustls::ClientConfig;
 
+use crate::Tick as _;
 use crate::clock::Clock;
 use crate::consul::Consul;
 use crate::http::{Door, Limits};
@@ -21,6 +22,9 @@ use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::signals::Signals;
 use crate::way::{self, Place};
+
+/// How many inputs may wait for a machine. A full inbox holds back peers and answers 503.
+const INBOX: usize = 512;
 
 /// Sockets, timers, signals and HTTP, as one runtime has them.
 pub trait Platform: Sized + 'static {
@@ -118,12 +122,28 @@ pub struct Stage<C> {
     pub client: Arc<C>,
     /// What HTTP clients may.
     pub limits: Limits,
+    /// What the machine is told, by whom and to whom; bounded.
+    pub inbox: (Sender<Input>, Receiver<Input>),
+}
+
+impl<C> Stage<C> {
+    /// A stage with an empty inbox.
+    #[must_use]
+    pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
+        Self { clock, metrics, client, limits, inbox: crate::inbox(INBOX) }
+    }
+
+    /// Lets the machine run, from any thread. A full inbox does that too.
+    pub fn waker(&self) -> impl Fn() + Send + use<C> {
+        let sender = self.inbox.0.clone();
+        move || drop(sender.try_send(Input::TICK))
+    }
 }
 
 /// The sockets of a node, bound already: a port that is in use is found before anything is promised.
 pub struct Sockets<L> {
-    /// Motr's processes connect here.
-    pub motr: L,
+    /// Motr's processes connect here, where hax speaks the wire.
+    pub motr: Option<L>,
     /// How many may be connected.
     pub motr_connections_max: usize,
     /// HTTP is served here.

@@ -162,6 +162,8 @@ pub enum MotrTransport {
     Auto,
     /// Motr's sock transport, spoken by hax itself.
     Wire,
+    /// Motr's library, which the site has to have.
+    Lib,
 }
 
 /// On or off.

@@ -22,9 +22,6 @@ use crate::http::Http;
 use crate::net::Net;
 use crate::tasks::{self, within};
 
-/// How many inputs may wait for the machine. A full inbox holds back peers and answers 503.
-const INBOX: usize = 512;
-
 /// How long peers have to do their part of the last closes.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
@@ -49,8 +46,7 @@ impl Host {
     /// A runtime for a machine that has not started.
     #[must_use]
     pub fn new(stage: Stage<Client>) -> Self {
-        let Stage { clock, metrics, client, limits } = stage;
-        let (sender, inbox) = hax_driver::inbox(INBOX);
+        let Stage { clock, metrics, client, limits, inbox: (sender, inbox) } = stage;
         Self {
             clock,
             net: Rc::new(Net::new(sender.clone(), Input::Net)),
@@ -86,8 +82,10 @@ impl Host {
             // The core closes those that are too many, the mute ones first; as many again may take
             // their time to leave.
             let max = sockets.motr_connections_max.saturating_mul(2);
-            let net = Rc::clone(&self.net);
-            let accepting = tasks::spawn(async move { net.listen(sockets.motr, max).await });
+            let accepting = sockets.motr.map(|motr| {
+                let net = Rc::clone(&self.net);
+                tasks::spawn(async move { net.listen(motr, max).await })
+            });
             let (close, closed) = async_channel::bounded::<Infallible>(1);
             let served = tasks::spawn(self.http.serve(sockets.http, sockets.door, closed));
             serving = Some((accepting, close, served));

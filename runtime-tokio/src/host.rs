@@ -10,17 +10,14 @@ use hax_driver::Runtime;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
 use hax_driver::notify::{self, Watchdog};
-use hax_driver::platform;
+use hax_driver::platform::{self, Stage};
 use hax_driver::signals::Signals;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::consul::{Client, Consul};
-use crate::http::{Http, Limits};
+use crate::http::Http;
 use crate::net::{self, Net};
-
-/// How many inputs may wait for the machine. A full inbox holds back peers and answers 503.
-const INBOX: usize = 512;
 
 /// How long peers have to do their part of the last closes.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
@@ -45,8 +42,8 @@ pub struct Host {
 impl Host {
     /// A runtime for a machine that has not started.
     #[must_use]
-    pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<Client>, limits: Limits) -> Self {
-        let (sender, inbox) = hax_driver::inbox(INBOX);
+    pub fn new(stage: Stage<Client>) -> Self {
+        let Stage { clock, metrics, client, limits, inbox: (sender, inbox) } = stage;
         Self {
             clock,
             net: Arc::new(Net::new(sender.clone(), Input::Net)),
@@ -83,8 +80,10 @@ impl Host {
             // The core closes those that are too many, the mute ones first; as many again may take
             // their time to leave.
             let max = sockets.motr_connections_max.saturating_mul(2);
-            let net = Arc::clone(&self.net);
-            tasks.spawn(async move { net::listen(&net, sockets.motr, max).await });
+            if let Some(motr) = sockets.motr {
+                let net = Arc::clone(&self.net);
+                tasks.spawn(async move { net::listen(&net, motr, max).await });
+            }
             let (close, closed) = tokio::sync::oneshot::channel::<()>();
             let closed = async {
                 let _ = closed.await;

@@ -65,8 +65,7 @@ impl Platform for Tokio {
         sockets: Option<Sockets<Self::Listener>>,
         machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
     ) {
-        let Stage { clock, metrics, client, limits } = stage;
-        Host::new(clock, metrics, client, limits).drive(signals, sockets, machine).await;
+        Host::new(stage).drive(signals, sockets, machine).await;
     }
 
     async fn ask(

@@ -52,7 +52,11 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
         (&["run", "--journal", "/j", "--consul-answer-max", "1GiB"], "where a journal is kept"),
         (&["run", "--nonsense"], "--nonsense"),
         (&["run", "--config", "/nonexistent/hax.toml"], "--config: cannot read"),
-        (&["run", "--motr-endpoint", "inet:tcp:127.0.0.1@22001"], "--motr-endpoint"),
+        (
+            &["run", "--motr-endpoint", "inet:tcp:127.0.0.1@22001", "--libmotr", "/nonexistent.so"],
+            "--motr-endpoint",
+        ),
+        (&["run", "--motr", "wire", "--motr-endpoint", "inet:tcp:127.0.0.1@22001"], "--motr auto"),
         (&["ham"], "--connect"),
         (&["frobnicate"], "frobnicate"),
     ] {

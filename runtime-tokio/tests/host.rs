@@ -21,6 +21,7 @@ use hax_core::wire::net;
 use hax_driver::cli::Flags;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
+use hax_driver::platform::Stage;
 use hax_driver::settings::Settings;
 use hax_driver::signals::Signals;
 use hax_tokio::consul::Client;
@@ -36,13 +37,13 @@ fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> Host {
     let flags = Flags { consul: Some(consul.to_string().parse().unwrap()), ..Flags::default() };
     let settings = Settings::load(None, flags, |_| None).unwrap();
     let client = Arc::new(Client::new(&settings.consul).unwrap());
-    Host::new(Clock::new(), Arc::clone(metrics), client, LIMITS)
+    Host::new(Stage::new(Clock::new(), Arc::clone(metrics), client, LIMITS))
 }
 
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
     let ((motr, at_motr), (http, at_http)) = zip(listener(), listener()).await;
     let door = Arc::new(Door::open());
-    (Sockets { motr, motr_connections_max: 4, http, door }, at_motr, at_http)
+    (Sockets { motr: Some(motr), motr_connections_max: 4, http, door }, at_motr, at_http)
 }
 
 fn respond(input: Input, out: &mut Vec<Output>) {

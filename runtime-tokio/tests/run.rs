@@ -226,7 +226,7 @@ fn an_endpoint_of_libfabric_in_consul_is_exit_code_2() {
         });
         let register = "/v1/agent/service/register";
         world.consul.done(Method::PUT, register, service.to_string()).await.unwrap();
-        let mut hax = Hax::of(&world, &[]);
+        let mut hax = Hax::of(&world, &["--libmotr", "/nonexistent.so"]);
         let error = hax.says("libfabric").await;
         assert!(error.contains("--motr-endpoint"), "{error}");
         assert_eq!(hax.code().await, 2);

@@ -136,7 +136,7 @@ pub(super) async fn who<P: Platform>(
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::new(clock));
     let limits = Limits { body_max: 0, connections_max: 0, body_within: Duration::ZERO };
-    let stage = Stage { clock, metrics, client: Arc::clone(&client), limits };
+    let stage = Stage::new(clock, metrics, Arc::clone(&client), limits);
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
     let found = identify::<P>(settings, stage, &signals, |fact| match fact {

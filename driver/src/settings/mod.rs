@@ -33,6 +33,7 @@ pub struct Settings {
     pub http_key: Option<PathBuf>,
     pub http_token: Option<SecretSource>,
     pub motr: MotrTransport,
+    pub libmotr: Option<PathBuf>,
     pub motr_endpoint: Option<String>,
     pub link_grace: Duration,
     pub any_process: bool,
@@ -94,8 +95,8 @@ pub enum Error {
 pub enum EndpointError {
     /// libfabric.
     #[error(
-        "the Motr endpoint {0} belongs to libfabric, which hax does not speak itself: give hax and its \
-         Motr processes an inet:stream:IP@PORT endpoint, with --motr-endpoint (HAX_MOTR_ENDPOINT) or in \
+        "the Motr endpoint {0} belongs to libfabric, which hax does not speak itself: say --motr auto, \
+         which takes Motr's library for it, or give hax and its Motr processes an inet:stream:IP@PORT endpoint, with --motr-endpoint (HAX_MOTR_ENDPOINT) or in \
          Consul's entry of the service hax"
     )]
     Libfabric(String),
@@ -160,6 +161,7 @@ impl Settings {
             http_key: flags.http_key.or(file.http_key),
             http_token: http_token(flags.http_token_file.or(file.http_token_file))?,
             motr: flags.motr.or(file.motr).unwrap_or_default(),
+            libmotr: flags.libmotr.or(file.libmotr),
             motr_endpoint: flags.motr_endpoint.or(file.motr_endpoint),
             link_grace: span(flags.link_grace, file.link_grace, 60),
             any_process: flags.any_process.or(file.any_process).unwrap_or(false),
@@ -192,7 +194,12 @@ impl Settings {
     /// What each value allows and all together do not.
     fn checked(self) -> Result<Self, Error> {
         if let Some(name) = &self.motr_endpoint {
-            endpoint(name)?;
+            match (self.motr, endpoint(name)) {
+                // Only Motr's library can say what is a name of its transports.
+                (MotrTransport::Lib, _)
+                | (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) => {}
+                (_, address) => drop(address?),
+            }
         }
         if self.http_cert.is_some() != self.http_key.is_some() {
             let why = BadValue::new("a certificate and its key are given together or not at all");
@@ -294,8 +301,11 @@ mod tests {
 
     #[test]
     fn libfabric_is_refused_in_words() {
-        let flags =
-            Flags { motr_endpoint: Some("inet:tcp:10.0.0.1@22001".into()), ..Flags::default() };
+        let motr_endpoint = Some("inet:tcp:10.0.0.1@22001".into());
+        let flags = Flags { motr_endpoint, ..Flags::default() };
+        // Motr's library is for whoever starts to load.
+        Settings::merge(flags.clone(), Flags::default(), none).unwrap();
+        let flags = Flags { motr: Some(MotrTransport::Wire), ..flags };
         let error = Settings::merge(flags, Flags::default(), none).unwrap_err().to_string();
         assert!(error.contains("libfabric") && error.contains("--motr-endpoint"), "{error}");
     }

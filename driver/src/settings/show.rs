@@ -28,6 +28,7 @@ impl fmt::Display for Settings {
         path(f, "http_key", self.http_key.as_deref())?;
         secret(f, "http_token_file", self.http_token.as_ref())?;
         writeln!(f, "motr = \"{}\"", word(self.motr))?;
+        path(f, "libmotr", self.libmotr.as_deref())?;
         writeln!(f, "link_grace = {}", span(self.link_grace))?;
         writeln!(f, "any_process = {}", self.any_process)?;
         writeln!(f, "silence = {}", span(self.silence))?;

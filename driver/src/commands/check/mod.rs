@@ -19,6 +19,7 @@ use crate::listen;
 use crate::platform::{Client, Platform, within};
 use crate::secret::SecretSource;
 use crate::settings::{self, Settings};
+use crate::transport::{self, Transport};
 
 /// The longest answer that is read; keys and services of one kind are few.
 const ANSWER_MAX: usize = 4 << 20;
@@ -106,8 +107,13 @@ async fn check<P: Platform>(
     };
     report.line("HTTP", door)?;
     let running = is_running::<P>(settings, &who, report).await?;
-    let motr = match settings::endpoint(&who.endpoint) {
-        Ok(address) => {
+    let motr = match transport::choose(settings, &who.endpoint) {
+        #[cfg(feature = "libmotr")]
+        Ok(Transport::Library(library)) => {
+            let (endpoint, version) = (&who.endpoint, library.version());
+            Ok(((), format!("Motr's library {version} is loaded, for {endpoint}")))
+        }
+        Ok(Transport::Wire(address)) => {
             let at = format!("Motr's processes at {address}");
             bindable(listen::motr(address), at, running)
         }

@@ -42,10 +42,15 @@ pub(super) async fn configuration<P: Platform>(
         let why = "there is no m0conf/ that hax may read: has the cluster been bootstrapped, and";
         return Err(format!("{why} {hint}?"));
     }
+    // Where hax is at libfabric, Motr's library speaks with all.
+    let is_hax = |process| conf.get_process(process).is_some_and(|process| process.hax);
+    let is_fabric = |endpoint: &str| name::parse(endpoint) == Err(BadName::Libfabric);
+    let library = conf.endpoints().any(|(process, name)| is_hax(process) && is_fabric(name));
     for (process, endpoint) in conf.endpoints() {
         let why = match name::parse(endpoint) {
             Ok(_) => continue,
-            Err(BadName::Libfabric) => "is of libfabric, which hax does not speak",
+            Err(BadName::Libfabric) if library => continue,
+            Err(BadName::Libfabric) => "is of libfabric, and hax's own is not",
             Err(BadName::Syntax(why)) => why,
         };
         wrong.push(format!("the endpoint {endpoint:?} of {process} {why}"));

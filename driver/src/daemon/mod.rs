@@ -1,12 +1,15 @@
 //! The daemon: finds out who it is, listens, runs.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
 use hax_core::base::config::{self, OnUnexpected};
 use hax_core::base::fact::Fact;
+use hax_core::base::time::{Next, Now};
+use hax_core::bridge::View;
 use hax_core::discover::{Identity, TlsFiles};
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
@@ -20,10 +23,14 @@ use crate::listen;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::platform::{Client as _, Platform, Sockets, Stage};
-use crate::settings::{self, EndpointError, Settings};
+use crate::settings::Settings;
 use crate::signals::Signals;
+use crate::transport::{self, Transport};
 use crate::values::{OnUnexpectedMessage, Switch};
 use crate::way;
+
+#[cfg(feature = "libmotr")]
+mod library;
 
 /// How long the body of an HTTP request may take.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -33,7 +40,11 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 pub enum Error {
     /// The endpoint cannot be used.
     #[error(transparent)]
-    Endpoint(#[from] EndpointError),
+    Transport(#[from] transport::Error),
+    /// Motr's library does not start.
+    #[cfg(feature = "libmotr")]
+    #[error("{0} (the endpoint is that of --motr-endpoint, or of Consul's entry of hax)")]
+    Motr(crate::libmotr::Ended),
     /// A token or certificate for Consul cannot be used.
     #[error(transparent)]
     Consul(#[from] way::Error),
@@ -53,8 +64,10 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Endpoint(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
+            Self::Transport(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
             Self::Listen(_) | Self::Socket(_) => Exit::Listen,
+            #[cfg(feature = "libmotr")]
+            Self::Motr(_) => Exit::Listen,
         }
     }
 }
@@ -78,6 +91,10 @@ async fn find_and_serve<P: Platform>(
     let lines = settings.to_string();
     lines.lines().for_each(|line| tracing::debug!(target: "hax", "setting: {line}"));
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
+    if let Some(name) = &settings.motr_endpoint {
+        // What is missing for it is better said before Consul is asked anything.
+        transport::choose(settings, name)?;
+    }
     notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
     let clock = Clock::new();
     let daemon: Daemon<'_, P> = Daemon {
@@ -117,7 +134,7 @@ impl<P: Platform> Daemon<'_, P> {
             body_within: BODY_WITHIN,
         };
         let (metrics, client) = (Arc::clone(&self.metrics), Arc::clone(&self.consul));
-        Stage { clock: self.clock, metrics, client, limits }
+        Stage::new(self.clock, metrics, client, limits)
     }
 
     fn seed(&self) -> u64 {
@@ -126,36 +143,69 @@ impl<P: Platform> Daemon<'_, P> {
 
     async fn serve(&self, identity: Identity) -> Result<Exit, Error> {
         let Identity { node, fid, endpoint, http_host, http_port, .. } = &identity;
-        let address = settings::endpoint(endpoint)?;
+        let transport = transport::choose(self.settings, endpoint)?;
         let door = Arc::new(self.door(&identity)?);
-        let motr = listen::motr(address)?;
+        let motr = match &transport {
+            Transport::Wire(address) => Some(listen::motr(*address)?),
+            #[cfg(feature = "libmotr")]
+            Transport::Library(_) => None,
+        };
         let found = P::lookup(http_host, *http_port).await;
         let http = listen::http(http_host, *http_port, found)?;
         let sockets = Sockets {
-            motr: P::listener(motr).map_err(Error::Socket)?,
+            motr: motr.map(P::listener).transpose().map_err(Error::Socket)?,
             motr_connections_max: self.settings.motr_connections_max,
             http: P::listener(http).map_err(Error::Socket)?,
-            door: Arc::clone(&door),
+            door,
         };
-        let scheme = if door.is_tls() { "https" } else { "http" };
+        let scheme = if sockets.door.is_tls() { "https" } else { "http" };
         let http = format!("{scheme}://{http_host}:{http_port}");
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
+        match transport {
+            Transport::Wire(address) => Ok(self.wire(&identity, address, sockets).await),
+            #[cfg(feature = "libmotr")]
+            Transport::Library(library) => self.library(&identity, &library, sockets).await,
+        }
+    }
+
+    /// Runs a node that speaks the wire itself.
+    async fn wire(
+        &self,
+        identity: &Identity,
+        address: SocketAddr,
+        sockets: Sockets<P::Listener>,
+    ) -> Exit {
         let mut wire = wire::Config::new(address, self.generation, self.seed());
         wire.known_only = !self.settings.any_process;
-        wire.name = endpoint.clone();
+        wire.name = identity.endpoint.clone();
         wire.conns_max = self.settings.motr_connections_max;
-        let config = node::Config { bridge: self.bridge(&identity), wire };
+        let config = node::Config { bridge: self.bridge(identity), wire };
         let mut journal = self.journal(&config);
         let mut node = Node::new(config);
-        let mut told = "";
         let machine = |now, input, out: &mut Vec<_>| {
             if let Some(ended) = journal.as_mut().and_then(|journal| journal.record(now, &input)) {
                 self.metrics.record(&ended);
             }
-            let next = node.handle(now, input, out);
-            let view = node.view();
+            (node.handle(now, input, out), node.view())
+        };
+        self.drive(self.stage(), sockets, machine).await
+    }
+
+    /// Drives a machine until it exits, and says meanwhile how it does.
+    async fn drive(
+        &self,
+        stage: Stage<P::Client>,
+        sockets: Sockets<P::Listener>,
+        mut machine: impl FnMut(Now, node::Input, &mut Vec<node::Output>) -> (Next, View),
+    ) -> Exit {
+        let door = Arc::clone(&sockets.door);
+        let mut exit = ExitReason::Stopped;
+        let mut told = "";
+        let machine = |now, input, out: &mut Vec<_>| {
+            let (next, view) = machine(now, input, out);
             self.metrics.observe(&view);
+            exit = ExitReason::of(view);
             let how = match (view.ready, view.consul) {
                 (false, _) => "Serving; Consul's configuration is not loaded yet",
                 (true, true) => "Ready",
@@ -168,13 +218,13 @@ impl<P: Platform> Daemon<'_, P> {
             }
             next
         };
-        let drive = P::drive(self.stage(), self.signals, Some(sockets), machine);
+        let drive = P::drive(stage, self.signals, Some(sockets), machine);
         or(drive, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
-        Ok(match node.exit() {
+        match exit {
             ExitReason::Stopped => Exit::Clean,
             ExitReason::UnexpectedMessage => Exit::Unexpected,
             ExitReason::DrainTimedOut => Exit::Failure,
-        })
+        }
     }
 
     /// The journal, if one is wanted. One that cannot be had keeps nobody from his work.

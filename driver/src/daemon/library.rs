@@ -1,0 +1,49 @@
+//! The daemon where Motr's library is used instead of the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use hax_core::base::fact::Fact;
+use hax_core::discover::Identity;
+
+use super::{Daemon, Error};
+use crate::exit::Exit;
+use crate::libmotr::{Config, Ended, Libmotr, Library, Machine};
+use crate::platform::{Platform, Sockets, within};
+
+/// How long Motr's library may take to stop: it gives dead peers 17 seconds.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+impl<P: Platform> Daemon<'_, P> {
+    /// Runs a node that speaks through Motr's library.
+    pub(super) async fn library(
+        &self,
+        identity: &Identity,
+        library: &Library,
+        sockets: Sockets<P::Listener>,
+    ) -> Result<Exit, Error> {
+        tracing::info!(target: "hax", version = %library.version(), "Motr's library is used");
+        if self.settings.journal.is_some() {
+            let why = "it is kept of the wire only, not of Motr's library".into();
+            self.metrics.record(&Fact::JournalEnded { why });
+        }
+        let stage = self.stage();
+        let config = Config::of(identity.fid, &identity.endpoint);
+        let motr = Arc::new(Libmotr::start(library.ha, config, stage.waker()));
+        let mut node = Machine::new(self.bridge(identity), Arc::clone(&motr));
+        let drive = async {
+            let machine =
+                |now, input, out: &mut Vec<_>| (node.handle(now, input, out), node.view());
+            Ok(self.drive(stage, sockets, machine).await)
+        };
+        // It ends by itself only if it does not start.
+        let exit = or(drive, async { Err(Error::Motr(motr.ended().await)) }).await?;
+        match within::<P, _>(STOPS_WITHIN, motr.ended()).await {
+            Some(Ended::Stopped) => {}
+            Some(why) => tracing::warn!(target: "hax", "{why}"),
+            None => tracing::warn!(target: "hax", "Motr's library does not stop: left as it is"),
+        }
+        Ok(exit)
+    }
+}

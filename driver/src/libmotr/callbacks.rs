@@ -1,0 +1,258 @@
+//! What the library calls: each callback copies what it is given, puts it in the queue and returns.
+//!
+//! The callbacks have no argument of ours, and there is one interface in a process, so the queue is a
+//! static. Its lock is written before the interface exists and after it is gone, never in between.
+#![expect(unsafe_code, reason = "C's callbacks")]
+
+use std::ffi::{CStr, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{PoisonError, RwLock};
+
+use async_channel::{Sender, TrySendError};
+use hax_core::base::fid::Fid;
+use hax_core::ha::message::Message;
+use hax_core::ha::motr::Command;
+use motr_sys::abi;
+
+use super::message;
+
+/// What is to be done next, in order.
+#[derive(Debug)]
+pub(super) enum Work {
+    Asked(Box<Asked>),
+    Received {
+        link: Handle<abi::m0_ha_link>,
+        handle: Handle<abi::m0_ha_msg>,
+        message: Box<Message>,
+    },
+    Settled {
+        link: Handle<abi::m0_ha_link>,
+        tag: u64,
+        delivered: bool,
+    },
+    Connected {
+        request: RequestId,
+        link: Handle<abi::m0_ha_link>,
+    },
+    Reused {
+        request: RequestId,
+        link: Handle<abi::m0_ha_link>,
+    },
+    Absent {
+        request: RequestId,
+    },
+    Disconnecting {
+        link: Handle<abi::m0_ha_link>,
+    },
+    Disconnected {
+        link: Handle<abi::m0_ha_link>,
+    },
+    /// From the bridge.
+    Do(Command),
+    /// From the owner: the interface has stopped, or did not start; nothing comes any more.
+    End,
+}
+
+pub(super) type RequestId = (u64, u64);
+
+/// An entrypoint request.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) request: RequestId,
+    pub(super) process: Fid,
+    pub(super) endpoint: Box<str>,
+    pub(super) git_rev: Box<str>,
+    pub(super) pid: u64,
+    pub(super) first: bool,
+}
+
+/// Something of the library's, which we only give back to it.
+pub(super) struct Handle<T>(pub(super) *mut T);
+
+impl<T> std::fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:p}", self.0)
+    }
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Handle<T> {}
+
+// SAFETY: we never look at what is behind; the library takes its handles on any thread
+// (ha/halon/interface.h, "Threading").
+unsafe impl<T> Send for Handle<T> {}
+
+/// Where callbacks put what they are told.
+static QUEUE: RwLock<Option<Sender<Work>>> = RwLock::new(None);
+
+/// The queue of the one interface; false if there is one already.
+pub(super) fn connect(queue: Sender<Work>) -> bool {
+    let mut slot = QUEUE.write().unwrap_or_else(PoisonError::into_inner);
+    let free = slot.is_none();
+    if free {
+        *slot = Some(queue);
+    }
+    free
+}
+
+/// The interface is gone.
+pub(super) fn disconnect() {
+    QUEUE.write().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+/// Puts `work` in `queue`. A library that says more than the queue holds before anything of it is taken
+/// out has long filled the memory: each message is 24 KiB there.
+pub(super) fn put(queue: &Sender<Work>, work: Work) {
+    match queue.try_send(work) {
+        // Nobody listens after the end.
+        Ok(()) | Err(TrySendError::Closed(_)) => {}
+        Err(TrySendError::Full(_)) => {
+            tracing::error!(
+                target: "hax",
+                "{} words of Motr's library wait and hax does not get to them: giving up, its \
+                 processes will say again what is not acknowledged", super::QUEUE
+            );
+            std::process::abort();
+        }
+    }
+}
+
+/// Runs the inside of a callback. A panic may not unwind into C, and what it left half done would be
+/// a message or a link that nobody knows of.
+fn callback(name: &str, work: impl FnOnce() -> Work) {
+    let told = catch_unwind(AssertUnwindSafe(|| {
+        let work = work();
+        if let Some(queue) = &*QUEUE.read().unwrap_or_else(PoisonError::into_inner) {
+            put(queue, work);
+        }
+    }));
+    if told.is_err() {
+        tracing::error!(target: "hax", "a panic inside the callback {name} of Motr's library");
+        std::process::abort();
+    }
+}
+
+/// # Safety
+///
+/// A text that ends, or null.
+unsafe fn text(text: *const c_char) -> Box<str> {
+    if text.is_null() {
+        return Box::default();
+    }
+    // SAFETY: the caller's.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into()
+}
+
+/// # Safety
+///
+/// The library's, while a callback runs; so for all below: what the callbacks are given is valid until
+/// they return, links and messages for longer.
+unsafe fn id(id: *const abi::m0_uint128) -> RequestId {
+    // SAFETY: the caller's.
+    let abi::m0_uint128 { u_hi, u_lo } = unsafe { *id };
+    (u_hi, u_lo)
+}
+
+type Hi = *mut abi::m0_halon_interface;
+type Link = *mut abi::m0_ha_link;
+
+pub(super) unsafe extern "C" fn entrypoint_request(
+    _: Hi,
+    request: *const abi::m0_uint128,
+    endpoint: *const c_char,
+    process: *const abi::m0_fid,
+    git_rev: *const c_char,
+    pid: u64,
+    first: bool,
+) {
+    callback("entrypoint_request", || {
+        // SAFETY: the callback's arguments.
+        let (request, process) = unsafe { (id(request), message::fid(*process)) };
+        // SAFETY: likewise.
+        let (endpoint, git_rev) = unsafe { (text(endpoint), text(git_rev)) };
+        Work::Asked(Box::new(Asked { request, process, endpoint, git_rev, pid, first }))
+    });
+}
+
+pub(super) unsafe extern "C" fn msg_received(
+    _: Hi,
+    link: Link,
+    msg: *const abi::m0_ha_msg,
+    _tag: u64,
+) {
+    callback("msg_received", || {
+        // SAFETY: ours to read until it is acknowledged, which is after this.
+        let message = Box::new(message::read(unsafe { &*msg }));
+        Work::Received { link: Handle(link), handle: Handle(msg.cast_mut()), message }
+    });
+}
+
+pub(super) unsafe extern "C" fn msg_is_delivered(_: Hi, link: Link, tag: u64) {
+    callback("msg_is_delivered", || Work::Settled { link: Handle(link), tag, delivered: true });
+}
+
+pub(super) unsafe extern "C" fn msg_is_not_delivered(_: Hi, link: Link, tag: u64) {
+    callback("msg_is_not_delivered", || Work::Settled {
+        link: Handle(link),
+        tag,
+        delivered: false,
+    });
+}
+
+pub(super) unsafe extern "C" fn link_connected(_: Hi, request: *const abi::m0_uint128, link: Link) {
+    callback("link_connected", || {
+        // SAFETY: the callback's argument.
+        let request = unsafe { id(request) };
+        Work::Connected { request, link: Handle(link) }
+    });
+}
+
+pub(super) unsafe extern "C" fn link_reused(_: Hi, request: *const abi::m0_uint128, link: Link) {
+    callback("link_reused", || {
+        // SAFETY: the callback's argument.
+        let request = unsafe { id(request) };
+        Work::Reused { request, link: Handle(link) }
+    });
+}
+
+pub(super) unsafe extern "C" fn link_absent(_: Hi, request: *const abi::m0_uint128) {
+    callback("link_absent", || {
+        // SAFETY: the callback's argument.
+        Work::Absent { request: unsafe { id(request) } }
+    });
+}
+
+pub(super) unsafe extern "C" fn link_is_disconnecting(_: Hi, link: Link) {
+    callback("link_is_disconnecting", || Work::Disconnecting { link: Handle(link) });
+}
+
+pub(super) unsafe extern "C" fn link_disconnected(_: Hi, link: Link) {
+    callback("link_disconnected", || Work::Disconnected { link: Handle(link) });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    const CHILD: &str = "HAX_TEST_PANIC_IN_CALLBACK";
+
+    /// Unwinding into C is undefined; so is going on as if nothing had been.
+    #[test]
+    fn a_panic_in_a_callback_ends_the_process() {
+        if std::env::var_os(CHILD).is_some() {
+            super::callback("test", || panic!("on purpose"));
+            return;
+        }
+        let name = "libmotr::callbacks::tests::a_panic_in_a_callback_ends_the_process";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let child = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().unwrap();
+        // SIGABRT.
+        assert_eq!(child.status.signal(), Some(6), "{child:?}");
+    }
+}

@@ -1,0 +1,344 @@
+//! The thread that does everything between start and stop.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use async_channel::{Receiver, Sender};
+use hax_core::base::errno::Errno;
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
+use hax_core::base::time::Wall;
+use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
+use hax_core::ha::message::{Body, Message};
+use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
+use motr_sys::{Ha, abi};
+
+use super::call::Calls;
+use super::callbacks::{Asked, Handle, RequestId, Work};
+use super::links::{Link, Links, Sent};
+use super::{Ended, Tell};
+
+type Reply = Result<Arc<Entrypoint>, Errno>;
+
+/// A request that awaits its reply.
+#[derive(Debug)]
+struct Entry {
+    request: RequestId,
+    asker: Asker,
+}
+
+/// Who made a request.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    process: Fid,
+    pid: u64,
+    first: bool,
+}
+
+/// A request that was replied to: its link comes next.
+#[derive(Debug)]
+struct Replied {
+    entry: EntryId,
+    asker: Asker,
+    /// The reply was one to start with.
+    good: bool,
+}
+
+pub(super) struct Hand {
+    calls: Calls,
+    own: Fid,
+    tell: Tell,
+    /// Told once, that the interface is to be stopped.
+    stop: Sender<()>,
+    end: Sender<Ended>,
+    next_entry: EntryId,
+    next_msg: MsgId,
+    entries: BTreeMap<EntryId, Entry>,
+    replied: BTreeMap<RequestId, Replied>,
+    links: Links,
+    own_link: Option<LinkId>,
+    /// Processes of which the library has not heard yet that their last life is over.
+    failing: BTreeSet<Fid>,
+    /// Replies that wait for that.
+    held: VecDeque<(EntryId, Reply)>,
+    stopping: bool,
+}
+
+impl Hand {
+    pub(super) fn new(
+        ha: Ha,
+        hi: Handle<abi::m0_halon_interface>,
+        own: Fid,
+        tell: Tell,
+        stop: Sender<()>,
+        end: Sender<Ended>,
+    ) -> Self {
+        Self {
+            calls: Calls::new(ha, hi),
+            own,
+            tell,
+            stop,
+            end,
+            next_entry: EntryId::default(),
+            next_msg: MsgId::default(),
+            entries: BTreeMap::new(),
+            replied: BTreeMap::new(),
+            links: Links::default(),
+            own_link: None,
+            failing: BTreeSet::new(),
+            held: VecDeque::new(),
+            stopping: false,
+        }
+    }
+
+    /// Works until [`Work::End`].
+    pub(super) fn run(mut self, work: &Receiver<Work>) {
+        while let Ok(work) = work.recv_blocking() {
+            match work {
+                Work::Asked(asked) => self.asked(*asked),
+                Work::Received { link, handle, message } => self.received(link, handle, message),
+                Work::Settled { link, tag, delivered } => self.settled(link, tag, delivered),
+                Work::Connected { request, link } => self.connected(request, link),
+                Work::Reused { request, link } => self.reused(request, link),
+                Work::Absent { request } => drop(self.replied.remove(&request)),
+                Work::Disconnecting { link } => self.disconnecting(link),
+                Work::Disconnected { link } => self.disconnected(link),
+                Work::Do(command) => self.command(command),
+                Work::End => break,
+            }
+        }
+    }
+
+    /// Waits while the bridge is behind. After its end nobody listens.
+    fn tell(&self, event: Event) {
+        if !self.stopping {
+            let _ = self.tell.events.send_blocking(event);
+            (self.tell.wake)();
+        }
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        let Asked { request, process, endpoint, git_rev, pid, first } = asked;
+        let entry = self.next_entry.mint();
+        let asker = Asker { process, pid, first };
+        self.entries.insert(entry, Entry { request, asker });
+        if self.stopping {
+            // An empty answer lets the process unwind, and our own start return.
+            self.reply(entry, &Ok(Arc::default()));
+            return;
+        }
+        if first {
+            self.end_lives_before(asker);
+        }
+        let request = EntrypointRequest { entry, process, endpoint, pid, first, git_rev };
+        self.tell(Event::Asked(Box::new(request)));
+    }
+
+    /// A process that starts has no use for the links of its earlier lives.
+    fn end_lives_before(&mut self, Asker { process, pid, .. }: Asker) {
+        let old = |link: &Link| link.process == process && link.pid != pid && !link.given_up;
+        let mut downs = Vec::new();
+        let mut any = false;
+        for (id, link) in self.links.iter_mut().filter(|(_, link)| old(link)) {
+            any = true;
+            if !std::mem::replace(&mut link.down, true) && link.announced {
+                downs.push(id);
+            }
+        }
+        downs.into_iter().for_each(|link| self.tell(Event::LinkDown { link }));
+        if any && process != self.own {
+            self.fail(process);
+        }
+    }
+
+    /// Tells the library that a process has failed. It ignores that where it is the first that it hears
+    /// of a process, so it hears of something else before.
+    fn fail(&mut self, process: Fid) {
+        let own = self.own_link.and_then(|id| self.links.get(id)).filter(|link| !link.given_up);
+        let Some(own) = own else { return };
+        let notes = [ObjectState::Transient, ObjectState::Failed];
+        let notes = notes.map(|state| Note { fid: process, state }).into();
+        let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
+        let message = Message::new(Wall(0), Body::Nvec(Box::new(nvec)));
+        let tag = self.calls.send(own, &super::message::write(&message));
+        own.sent.insert(tag, Sent::Failed(process));
+        self.failing.insert(process);
+    }
+
+    fn connected(&mut self, request: RequestId, handle: Handle<abi::m0_ha_link>) {
+        let Some(replied) = self.replied.remove(&request) else { return };
+        let Asker { process, pid, first } = replied.asker;
+        let id = self.links.insert(Link {
+            handle,
+            process,
+            pid,
+            entry: replied.entry,
+            reconnected: !first,
+            announced: false,
+            down: false,
+            given_up: false,
+            received: BTreeMap::new(),
+            sent: BTreeMap::new(),
+        });
+        if process == self.own {
+            self.own_link = Some(id);
+        } else if replied.good {
+            self.announce(id, replied.entry);
+        }
+    }
+
+    fn reused(&mut self, request: RequestId, handle: Handle<abi::m0_ha_link>) {
+        let Some(Replied { entry, good, .. }) = self.replied.remove(&request) else { return };
+        let Some((id, link)) = self.links.find(handle) else { return };
+        if link.announced {
+            self.tell(Event::LinkReused { link: id, entry });
+        } else if good && link.process != self.own {
+            // A reply that made the process ask again made the link.
+            self.announce(id, entry);
+        }
+    }
+
+    fn announce(&mut self, id: LinkId, entry: EntryId) {
+        let Some(link) = self.links.get(id) else { return };
+        link.announced = true;
+        let (process, reconnected) = (link.process, link.reconnected);
+        self.tell(Event::LinkUp { link: id, entry, process, reconnected });
+    }
+
+    fn received(
+        &mut self,
+        handle: Handle<abi::m0_ha_link>,
+        message_handle: Handle<abi::m0_ha_msg>,
+        message: Box<Message>,
+    ) {
+        let Some((id, link)) = self.links.find(handle) else { return };
+        // What comes after a link was given up belongs to the library.
+        if link.given_up {
+            return;
+        }
+        // What we say to ourselves the bridge knows.
+        if link.process == self.own {
+            self.calls.delivered(link, message_handle);
+            return;
+        }
+        let msg = self.next_msg.mint();
+        link.received.insert(msg, message_handle);
+        if !link.announced {
+            let entry = link.entry;
+            self.announce(id, entry);
+        }
+        self.tell(Event::Received { link: id, msg, message });
+    }
+
+    fn settled(&mut self, handle: Handle<abi::m0_ha_link>, tag: u64, delivered: bool) {
+        let Some((link, state)) = self.links.find(handle) else { return };
+        match state.sent.remove(&tag) {
+            Some(Sent::Bridge(send)) if delivered => self.tell(Event::Delivered { link, send }),
+            Some(Sent::Bridge(send)) => self.tell(Event::Undelivered { link, send }),
+            Some(Sent::Failed(process)) => {
+                self.failing.remove(&process);
+                for (entry, reply) in std::mem::take(&mut self.held) {
+                    self.reply_in_turn(entry, reply);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn disconnecting(&mut self, handle: Handle<abi::m0_ha_link>) {
+        let Some((id, link)) = self.links.find(handle) else { return };
+        if link.given_up {
+            return;
+        }
+        if self.stopping && !link.received.is_empty() {
+            self.leave();
+            return;
+        }
+        for message in std::mem::take(&mut link.received).into_values() {
+            self.calls.delivered(link, message);
+        }
+        let told = std::mem::replace(&mut link.down, true) || !link.announced;
+        link.given_up = true;
+        self.calls.disconnect(link);
+        if !told {
+            self.tell(Event::LinkDown { link: id });
+        }
+    }
+
+    fn disconnected(&mut self, handle: Handle<abi::m0_ha_link>) {
+        let Some((link, state)) = self.links.remove(handle) else { return };
+        if self.own_link == Some(link) {
+            self.own_link = None;
+        }
+        if state.announced {
+            self.tell(Event::LinkClosed { link });
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Reply { entry, reply } => self.reply_in_turn(entry, reply),
+            Command::Send { send, to, message } => self.send(send, &to, &message),
+            Command::Ack { link, msg } => {
+                let Some(link) = self.links.get(link) else { return };
+                if let Some(message) = link.received.remove(&msg) {
+                    self.calls.delivered(link, message);
+                }
+            }
+            Command::Stop if !self.stopping => self.stop(),
+            // The bridge leaves links to their processes, and the library knows no other way; it
+            // connects where it is asked from, so it needs nobody's address.
+            Command::Disconnect { .. } | Command::Peers(_) | Command::Stop => {}
+        }
+    }
+
+    /// Replies, or keeps the reply until the library has let go of the process's last life.
+    fn reply_in_turn(&mut self, entry: EntryId, reply: Reply) {
+        let process = self.entries.get(&entry).map(|entry| entry.asker.process);
+        if process.is_some_and(|process| self.failing.contains(&process)) {
+            self.held.push_back((entry, reply));
+        } else {
+            self.reply(entry, &reply);
+        }
+    }
+
+    fn reply(&mut self, id: EntryId, reply: &Reply) {
+        let Some(Entry { request, asker }) = self.entries.remove(&id) else { return };
+        let replied = Replied { entry: id, asker, good: reply.is_ok() };
+        self.replied.insert(request, replied);
+        self.calls.reply(request, reply.as_deref().map_err(|errno| *errno));
+    }
+
+    fn send(&mut self, send: SendId, to: &[LinkId], message: &Message) {
+        let message = super::message::write(message);
+        for id in to {
+            let Some(link) = self.links.get(*id) else { continue };
+            if link.given_up {
+                self.tell(Event::Undelivered { link: *id, send });
+            } else {
+                let tag = self.calls.send(link, &message);
+                link.sent.insert(tag, Sent::Bridge(send));
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.held.clear();
+        for entry in self.entries.keys().copied().collect::<Vec<_>>() {
+            self.reply(entry, &Ok(Arc::default()));
+        }
+        if self.links.unacknowledged() > 0 {
+            self.leave();
+        } else {
+            let _ = self.stop.try_send(());
+        }
+    }
+
+    /// Nothing can be stopped without telling somebody that his message is worked: the process ends with
+    /// the library as it is.
+    fn leave(&self) {
+        let _ = self.end.try_send(Ended::Left(self.links.unacknowledged()));
+    }
+}

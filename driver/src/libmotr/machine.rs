@@ -1,0 +1,68 @@
+//! A node whose Motr is the library: the bridge alone, under the inputs and outputs of a whole node.
+
+use std::sync::Arc;
+
+use async_channel::Receiver;
+use hax_core::base::config;
+use hax_core::base::time::{Next, Now};
+use hax_core::bridge::{Bridge, View, io};
+use hax_core::ha::motr::Event;
+use hax_core::node::{Input, Output};
+
+use super::{EVENTS, Libmotr};
+
+/// What [`Node`](hax_core::node::Node) is where hax speaks the wire.
+pub struct Machine {
+    bridge: Bridge,
+    motr: Arc<Libmotr>,
+    events: Receiver<Event>,
+    outputs: Vec<io::Output>,
+}
+
+impl Machine {
+    /// A bridge that knows nothing yet, and a library that is starting.
+    #[must_use]
+    pub fn new(config: config::Config, motr: Arc<Libmotr>) -> Self {
+        let events = motr.events();
+        Self { bridge: Bridge::new(config), motr, events, outputs: Vec::new() }
+    }
+
+    /// Takes one input, and what the library has said meanwhile: each of its events is followed by a
+    /// wake-up, which is a tick, unless so many inputs wait that one of them will do.
+    ///
+    /// # Panics
+    ///
+    /// If the input is of a TCP connection: there are none.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        let input = match input {
+            Input::Tick => io::Input::Tick,
+            Input::Consul(reply) => io::Input::Consul(reply),
+            Input::Http(request) => io::Input::Http(request),
+            Input::Stop => io::Input::Stop,
+            Input::Net(event) => unreachable!("{event:?} without a wire"),
+        };
+        let mut next = self.bridge.handle(now, input, &mut self.outputs);
+        for _ in 0..EVENTS {
+            let Ok(event) = self.events.try_recv() else { break };
+            if next == Next::Exit {
+                break;
+            }
+            next = self.bridge.handle(now, io::Input::Motr(event), &mut self.outputs);
+        }
+        for output in self.outputs.drain(..) {
+            match output {
+                io::Output::Motr(command) => self.motr.execute(command),
+                io::Output::Consul(command) => out.push(Output::Consul(command)),
+                io::Output::Http(response) => out.push(Output::Http(response)),
+                io::Output::Fact(fact) => out.push(Output::Fact(fact)),
+            }
+        }
+        next
+    }
+
+    /// What the bridge believes.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.bridge.view()
+    }
+}

@@ -1,0 +1,158 @@
+//! Motr through its own library, for sites on libfabric or LNet: the same [`Event`]s and [`Command`]s as
+//! the wire's.
+//!
+//! Two threads. The *owner* makes the interface, starts, stops and ends it: the library wants one thread
+//! for that and keeps it waiting, when starting until our own entrypoint request is answered. The *hand*
+//! does the rest: it takes what the callbacks put in the one queue, and what the bridge commands, in order,
+//! and alone knows links, messages and requests by their handles. So no lock is held while the library is
+//! called, and no table is ever seen by two threads. Neither is adopted (`m0_thread_adopt`): the library
+//! gives threads that it does not know what they need by itself, and only one that was adopted has to be
+//! shunned before it ends. But both live between `init` and `fini`, and never call before or after.
+//!
+//! What the library wants and the wire does not:
+//!
+//! - It connects to itself. Our own link is kept here: the bridge reports its process itself.
+//! - A restarted process gets a second link beside the old one, which would keep what is owed to it for
+//!   ever. So the library is told that the process has failed, as the only thing that makes it let go, and
+//!   the reply waits until it has heard that; else it would take the new link away too, on which a
+//!   process aborts.
+//! - A link may not be taken away while messages on it are not acknowledged. Those of a process that is no
+//!   more are acknowledged then: nobody can say them again. Those of processes that live are not: where
+//!   such are left at the stop, the process ends without stopping the library, and they are said again.
+
+mod call;
+mod callbacks;
+mod hand;
+mod library;
+mod links;
+mod machine;
+mod message;
+mod owner;
+
+#[cfg(test)]
+mod tests;
+
+use std::thread;
+
+use async_channel::{Receiver, Sender};
+use hax_core::base::fid::Fid;
+use hax_core::ha::motr::{Command, Event};
+use motr_sys::Ha;
+
+pub use library::open;
+pub use machine::Machine;
+pub use motr_sys::Library;
+
+use callbacks::Work;
+
+/// How many words of the library, and commands, may wait for the hand.
+const QUEUE: usize = 1 << 14;
+
+/// How many events may wait for the bridge; the hand waits then, the library does not.
+const EVENTS: usize = 512;
+
+/// Who we are to Motr.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where we listen, on the transport that the library was built for.
+    pub endpoint: Box<str>,
+    /// Our process.
+    pub process: Fid,
+    /// Its HA service.
+    pub ha_service: Fid,
+    /// Its resource manager.
+    pub rm_service: Fid,
+}
+
+impl Config {
+    /// Of the process `process`, with the services that hare's configuration generator gives it: their
+    /// numbers follow its own.
+    #[must_use]
+    pub fn of(process: Fid, endpoint: &str) -> Self {
+        let service = |n| Fid::service(process.key.wrapping_add(n));
+        Self { endpoint: endpoint.into(), process, ha_service: service(1), rm_service: service(2) }
+    }
+}
+
+/// How the hand tells the bridge.
+struct Tell {
+    events: Sender<Event>,
+    wake: Box<dyn Fn() + Send>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// All links were disconnected and the library is finished.
+    #[error("Motr's library is stopped")]
+    Stopped,
+    /// The library was not stopped, because processes would have taken these messages for worked.
+    #[error("Motr's library is left as it is: {0} messages are not worked and will be said again")]
+    Left(usize),
+    /// The library is not to be had.
+    #[error("Motr's library cannot be initialised: errno {0}")]
+    Init(i32),
+    /// It does not start.
+    #[error("Motr's library cannot listen at {endpoint}: errno {errno}")]
+    Start {
+        /// Where.
+        endpoint: Box<str>,
+        /// Why.
+        errno: i32,
+    },
+}
+
+/// Motr's library at work. One at a time in a process.
+#[derive(Debug)]
+pub struct Libmotr {
+    queue: Sender<Work>,
+    events: Receiver<Event>,
+    ended: Receiver<Ended>,
+}
+
+impl Libmotr {
+    /// Starts the library and returns at once. Our own entrypoint request is among the first events.
+    /// `wake` is called after each event, on a thread of its own.
+    ///
+    /// # Panics
+    ///
+    /// If it is started in this process already, or there can be no thread.
+    #[must_use]
+    pub fn start(ha: Ha, config: Config, wake: impl Fn() + Send + 'static) -> Self {
+        let (queue, work) = async_channel::bounded(QUEUE);
+        let (tell, events) = async_channel::bounded(EVENTS);
+        let (end, ended) = async_channel::bounded(2);
+        assert!(callbacks::connect(queue.clone()), "Motr's library is started twice");
+        let wake = Box::new(wake);
+        let tell = Tell { events: tell, wake };
+        let owner = owner::Owner { ha, config, queue: queue.clone(), work, end };
+        thread::Builder::new()
+            .name("motr-owner".into())
+            .spawn(move || owner.run(tell))
+            .expect("a thread for Motr's library");
+        Self { queue, events, ended }
+    }
+
+    /// What happens; ends after [`Self::shut_down`].
+    #[must_use]
+    pub fn events(&self) -> Receiver<Event> {
+        self.events.clone()
+    }
+
+    /// Starts what the bridge commands and returns at once. After [`Command::Stop`] nothing else has an
+    /// effect.
+    pub fn execute(&self, command: Command) {
+        if matches!(command, Command::Stop) {
+            // The hand may wait for room among events that nobody takes any more.
+            self.events.close();
+        }
+        callbacks::put(&self.queue, Work::Do(command));
+    }
+
+    /// Completes when it has ended: after [`Command::Stop`], which takes up to 20 seconds where peers are
+    /// dead, or early if it does not start.
+    pub async fn ended(&self) -> Ended {
+        // Both ends are dropped by a thread that panicked.
+        self.ended.recv().await.unwrap_or(Ended::Left(0))
+    }
+}

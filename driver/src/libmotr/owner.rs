@@ -1,0 +1,103 @@
+//! The thread that makes, starts, stops and ends the interface.
+#![expect(unsafe_code, reason = "the library is C")]
+
+use std::ffi::CString;
+use std::ptr;
+use std::thread;
+
+use async_channel::{Receiver, Sender};
+use motr_sys::{Ha, abi};
+
+use super::callbacks::{self, Handle, Work};
+use super::hand::Hand;
+use super::{Config, Ended, Tell, message};
+
+/// Its library may be of another build than we were tested with: the ABI is what counts.
+const OPTIONS: &std::ffi::CStr = c"disable-compatibility-check";
+
+pub(super) struct Owner {
+    pub(super) ha: Ha,
+    pub(super) config: Config,
+    pub(super) queue: Sender<Work>,
+    pub(super) work: Receiver<Work>,
+    pub(super) end: Sender<Ended>,
+}
+
+impl Owner {
+    /// From `init` to `fini`.
+    pub(super) fn run(self, tell: Tell) {
+        let ended = self.whole_life(tell);
+        callbacks::disconnect();
+        // One is enough; a full channel has one.
+        let _ = self.end.try_send(ended);
+    }
+
+    fn whole_life(&self, tell: Tell) -> Ended {
+        let mut hi = ptr::null_mut();
+        // SAFETY: the first call of this interface, of which there is one (`callbacks::connect`); the
+        // texts are constants, and those that are compared with nothing may be empty.
+        let rc = unsafe {
+            let none = c"".as_ptr();
+            (self.ha.init)(&raw mut hi, none, none, OPTIONS.as_ptr(), ptr::null())
+        };
+        if rc != 0 {
+            return Ended::Init(-rc);
+        }
+        let (stop, stopped) = async_channel::bounded(1);
+        let hand =
+            Hand::new(self.ha, Handle(hi), self.config.process, tell, stop, self.end.clone());
+        let work = self.work.clone();
+        let hand = thread::Builder::new().name("motr-hand".into()).spawn(move || hand.run(&work));
+        let hand = hand.expect("a thread for Motr's library");
+        let rc = self.start(hi);
+        if rc == 0 {
+            if stopped.recv_blocking().is_err() {
+                // It has panicked: nobody would acknowledge what a stop waits for.
+                tracing::error!(target: "hax", "the thread that works for Motr's library has ended");
+                std::process::abort();
+            }
+            // SAFETY: started, on the thread of `init`.
+            unsafe { (self.ha.stop)(hi) };
+        }
+        // Waits for its turn: this is the one sender that may.
+        let _ = self.queue.send_blocking(Work::End);
+        if hand.join().is_err() {
+            std::process::abort();
+        }
+        // SAFETY: stopped, or not started, on the thread of `init`; no other thread of ours uses the
+        // interface, since the hand has ended, and callbacks have.
+        unsafe { (self.ha.fini)(hi) };
+        match rc {
+            0 => Ended::Stopped,
+            rc => Ended::Start { endpoint: self.config.endpoint.clone(), errno: -rc },
+        }
+    }
+
+    fn start(&self, hi: *mut abi::m0_halon_interface) -> i32 {
+        // A name with a zero in it is no name of the library's.
+        let endpoint = CString::new(&*self.config.endpoint).unwrap_or_default();
+        let [process, ha_service, rm_service] =
+            [self.config.process, self.config.ha_service, self.config.rm_service]
+                .map(message::c_fid);
+        // SAFETY: initialised, on the thread of `init`. The arguments live until it returns, and are
+        // copied; the callbacks are what their types say and wait for nothing.
+        unsafe {
+            (self.ha.start)(
+                hi,
+                endpoint.as_ptr(),
+                &raw const process,
+                &raw const ha_service,
+                &raw const rm_service,
+                Some(callbacks::entrypoint_request),
+                Some(callbacks::msg_received),
+                Some(callbacks::msg_is_delivered),
+                Some(callbacks::msg_is_not_delivered),
+                Some(callbacks::link_connected),
+                Some(callbacks::link_reused),
+                Some(callbacks::link_absent),
+                Some(callbacks::link_is_disconnecting),
+                Some(callbacks::link_disconnected),
+            )
+        }
+    }
+}

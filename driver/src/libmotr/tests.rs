@@ -1,0 +1,392 @@
+//! The glue through the fake of the library, which fails a test for what the real one aborts on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use hax_core::base::config;
+use hax_core::base::errno::Errno;
+use hax_core::base::id::{EntryId, LinkId, SendId};
+use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::consul::port::{Command as ConsulCommand, Reply, Unanswered};
+use hax_core::ha::entrypoint::{Confd, Entrypoint};
+use hax_core::ha::message::{Body, Message};
+use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
+use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use hax_core::node::{Input, Output};
+use motr_sys::fake::{self, Lab};
+
+use super::*;
+
+const OWN: Fid = Fid::process(1);
+const PEER: Fid = Fid::process(2);
+const OTHER: Fid = Fid::process(3);
+
+fn key(fid: Fid) -> (u64, u64) {
+    (fid.container, fid.key)
+}
+
+fn entrypoint() -> Arc<Entrypoint> {
+    let confd =
+        |key| Confd { fid: Fid::service(key), endpoint: format!("inet:tcp:10.0.0.1@{key}").into() };
+    Arc::new(Entrypoint {
+        quorum: 2,
+        confds: [11, 12].map(confd).into(),
+        rm: Fid::service(13),
+        rm_endpoint: "inet:tcp:10.0.0.1@13".into(),
+    })
+}
+
+fn message(body: Body) -> Message {
+    Message { fid: PEER, time: Wall(1), ..Message::new(Wall(1), body) }
+}
+
+fn event(kind: ProcessEventKind) -> Message {
+    message(Body::Process(ProcessEvent { event: kind, kind: ProcessType::M0d, pid: 7 }))
+}
+
+fn states(kind: NvecKind, n: u64, state: ObjectState) -> Message {
+    let notes = (0..n).map(|key| Note { fid: Fid::service(key), state }).collect();
+    message(Body::Nvec(Box::new(Nvec { kind, id_of_get: 5, ignore_same_state: 1, notes })))
+}
+
+fn limit(mut done: impl FnMut() -> bool) -> bool {
+    (0..30_000).any(|_| {
+        let over = done();
+        if !over {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        over
+    })
+}
+
+/// The glue at work, and started: our own request is answered.
+struct Rig {
+    motr: Libmotr,
+    lab: Lab,
+}
+
+impl Rig {
+    fn begin(lab: Lab) -> Self {
+        let config = Config {
+            endpoint: "inet:tcp:127.0.0.1@22001".into(),
+            process: OWN,
+            ha_service: Fid::service(1),
+            rm_service: Fid::service(2),
+        };
+        Self { motr: Libmotr::start(lab.ha(), config, || {}), lab }
+    }
+
+    fn new() -> Self {
+        let rig = Self::begin(Lab::new());
+        let entry = rig.asked(OWN, true);
+        rig.reply(entry, Ok(entrypoint()));
+        rig.lab.own_link();
+        rig
+    }
+
+    fn event(&self) -> Event {
+        let mut event = None;
+        assert!(
+            limit(|| {
+                event = self.motr.events.try_recv().ok();
+                event.is_some()
+            }),
+            "no event"
+        );
+        event.unwrap()
+    }
+
+    fn asked(&self, process: Fid, first: bool) -> EntryId {
+        match self.event() {
+            Event::Asked(asked) => {
+                assert_eq!((asked.process, asked.first), (process, first));
+                assert!(asked.endpoint.starts_with("inet:tcp:"), "{asked:?}");
+                asked.entry
+            }
+            event => panic!("{event:?} instead of a request"),
+        }
+    }
+
+    fn reply(&self, entry: EntryId, reply: Result<Arc<Entrypoint>, Errno>) {
+        self.motr.execute(Command::Reply { entry, reply });
+    }
+
+    /// A life of a process gets its link.
+    fn link(&self, process: Fid, pid: u64) -> (LinkId, fake::Link) {
+        self.lab.ask(key(process), pid, true);
+        let asked = self.asked(process, true);
+        self.reply(asked, Ok(entrypoint()));
+        match self.event() {
+            Event::LinkUp { link, entry, process: up, reconnected } => {
+                assert_eq!((entry, up, reconnected), (asked, process, false));
+                (link, self.lab.link(key(process), pid))
+            }
+            event => panic!("{event:?} instead of a link"),
+        }
+    }
+
+    fn say(&self, link: fake::Link, message: &Message) -> u64 {
+        self.lab.say(link, |out| *out = *message::write(message)).expect("it lives")
+    }
+
+    fn send(&self, send: u64, to: &[LinkId], message: Message) {
+        let (send, message) = (SendId(send), Arc::new(message));
+        self.motr.execute(Command::Send { send, to: to.into(), message });
+    }
+
+    fn stop(self) {
+        self.motr.execute(Command::Stop);
+        assert_eq!(block_on(self.motr.ended()), Ended::Stopped);
+        self.lab.finished();
+    }
+}
+
+#[test]
+fn a_process_gets_its_entrypoint_and_a_link() {
+    let rig = Rig::new();
+    let request = rig.lab.ask(key(PEER), 7, true);
+    let entry = rig.asked(PEER, true);
+    rig.reply(entry, Ok(entrypoint()));
+    let reply = rig.lab.reply(request);
+    let endpoint = |key: u64| format!("inet:tcp:10.0.0.1@{key}");
+    let confds = [11, 12].map(|n| (key(Fid::service(n)), endpoint(n)));
+    assert_eq!((reply.rc, reply.quorum, reply.confds), (0, 2, confds.into()));
+    assert_eq!((reply.rm, reply.rm_endpoint), (key(Fid::service(13)), Some(endpoint(13))));
+    assert!(matches!(rig.event(), Event::LinkUp { process: PEER, reconnected: false, .. }));
+    // One that knows us already asks again.
+    rig.lab.ask(key(PEER), 7, false);
+    let entry = rig.asked(PEER, false);
+    rig.reply(entry, Ok(entrypoint()));
+    assert!(matches!(rig.event(), Event::LinkReused { entry: reused, .. } if reused == entry));
+    // And one that knew us before we started.
+    rig.lab.ask(key(OTHER), 8, false);
+    let entry = rig.asked(OTHER, false);
+    rig.reply(entry, Ok(entrypoint()));
+    assert!(matches!(rig.event(), Event::LinkUp { process: OTHER, reconnected: true, .. }));
+    rig.stop();
+}
+
+#[test]
+fn a_process_that_has_to_ask_again_has_no_link_yet() {
+    let rig = Rig::new();
+    let request = rig.lab.ask(key(PEER), 7, true);
+    let entry = rig.asked(PEER, true);
+    rig.reply(entry, Err(Errno::EAGAIN));
+    assert_eq!(rig.lab.reply(request).rc, -11);
+    rig.lab.ask(key(PEER), 7, true);
+    let again = rig.asked(PEER, true);
+    rig.reply(again, Ok(entrypoint()));
+    assert!(matches!(rig.event(), Event::LinkUp { entry, .. } if entry == again));
+    rig.stop();
+}
+
+#[test]
+fn a_message_is_the_bridge_s_until_it_acknowledges_it() {
+    let rig = Rig::new();
+    let (link, peer) = rig.link(PEER, 7);
+    let said =
+        [event(ProcessEventKind::Started), states(NvecKind::Get, 1024, ObjectState::Unknown)];
+    let tags: Vec<u64> = said.iter().map(|message| rig.say(peer, message)).collect();
+    let heard: Vec<_> = said
+        .iter()
+        .map(|said| match rig.event() {
+            Event::Received { link: over, msg, message } => {
+                assert_eq!((over, &*message), (link, said));
+                msg
+            }
+            event => panic!("{event:?} instead of a message"),
+        })
+        .collect();
+    // In any order; each once, also where it is said twice.
+    rig.motr.execute(Command::Ack { link, msg: heard[1] });
+    rig.lab.acknowledged(peer, tags[1]);
+    assert!(rig.lab.is_held(peer, tags[0]));
+    for _ in 0..2 {
+        rig.motr.execute(Command::Ack { link, msg: heard[0] });
+    }
+    rig.lab.acknowledged(peer, tags[0]);
+    rig.stop();
+}
+
+#[test]
+fn a_broadcast_reaches_every_link_and_is_settled_for_each() {
+    let rig = Rig::new();
+    let links = [rig.link(PEER, 7), rig.link(OTHER, 8)];
+    let news = states(NvecKind::Set, 3, ObjectState::Online);
+    rig.send(9, &[links[0].0, LinkId(77), links[1].0], news.clone());
+    for (_, peer) in links {
+        assert_eq!(message::read(&rig.lab.sent(peer)), news);
+    }
+    rig.lab.settle(links[1].1, true);
+    assert_eq!(rig.event(), Event::Delivered { link: links[1].0, send: SendId(9) });
+    rig.lab.settle(links[0].1, false);
+    assert_eq!(rig.event(), Event::Undelivered { link: links[0].0, send: SendId(9) });
+    rig.stop();
+}
+
+#[test]
+fn what_is_delivered_at_once_is_not_lost() {
+    let rig = Rig::new();
+    rig.lab.prompt(true);
+    let (link, _) = rig.link(PEER, 7);
+    for send in 0..100 {
+        rig.send(send, &[link], states(NvecKind::Set, 1, ObjectState::Online));
+    }
+    for send in 0..100 {
+        assert_eq!(rig.event(), Event::Delivered { link, send: SendId(send) });
+    }
+    rig.stop();
+}
+
+#[test]
+fn a_restarted_process_loses_the_link_of_its_last_life_and_not_the_new_one() {
+    let rig = Rig::new();
+    let (old, peer) = rig.link(PEER, 7);
+    rig.send(1, &[old], states(NvecKind::Set, 1, ObjectState::Online));
+    rig.say(peer, &event(ProcessEventKind::Stopping));
+    assert!(matches!(rig.event(), Event::Received { .. }));
+    for life in [8, 9] {
+        rig.lab.ask(key(PEER), life, true);
+        let mut events = vec![];
+        let entry = loop {
+            match rig.event() {
+                Event::Asked(asked) => break asked.entry,
+                event => events.push(event),
+            }
+        };
+        rig.reply(entry, Ok(entrypoint()));
+        while !events.iter().any(|event| matches!(event, Event::LinkUp { .. }))
+            || !events.iter().any(|event| matches!(event, Event::LinkClosed { .. }))
+        {
+            events.push(rig.event());
+        }
+        let place = |wanted: fn(&Event) -> bool| events.iter().position(wanted).unwrap();
+        let down = place(|event| matches!(event, Event::LinkDown { .. }));
+        let closed = place(|event| matches!(event, Event::LinkClosed { .. }));
+        assert!(down < closed, "{events:?}");
+        if life == 8 {
+            let owed = Event::Undelivered { link: old, send: SendId(1) };
+            let owed = events.iter().position(|event| *event == owed).unwrap();
+            assert!(owed < closed, "{events:?}");
+        }
+    }
+    // The new link is in use.
+    let new = rig.lab.link(key(PEER), 9);
+    rig.say(new, &event(ProcessEventKind::Starting));
+    let Event::Received { link, msg, .. } = rig.event() else { panic!("it is not heard") };
+    rig.motr.execute(Command::Ack { link, msg });
+    rig.stop();
+}
+
+#[test]
+fn a_link_that_the_library_takes_away_is_given_up() {
+    let rig = Rig::new();
+    let (link, peer) = rig.link(PEER, 7);
+    rig.say(peer, &event(ProcessEventKind::Started));
+    let Event::Received { msg, .. } = rig.event() else { panic!("it is not heard") };
+    rig.lab.fail(key(PEER));
+    assert_eq!(rig.event(), Event::LinkDown { link });
+    // Too late, and nothing to the library: the fake would notice.
+    rig.motr.execute(Command::Ack { link, msg });
+    rig.send(1, &[link], event(ProcessEventKind::Started));
+    let mut events = vec![rig.event()];
+    if !matches!(events[0], Event::LinkClosed { .. }) {
+        events.push(rig.event());
+    }
+    assert_eq!(events.last(), Some(&Event::LinkClosed { link }));
+    rig.lab.disconnected(peer);
+    rig.send(2, &[link], event(ProcessEventKind::Started));
+    rig.stop();
+}
+
+#[test]
+fn a_stop_with_dead_peers_ends() {
+    let rig = Rig::new();
+    let links = [rig.link(PEER, 7).0, rig.link(OTHER, 8).0];
+    // Nobody takes it.
+    rig.send(1, &links, states(NvecKind::Set, 1024, ObjectState::Online));
+    rig.stop();
+}
+
+#[test]
+fn a_stop_before_the_start_has_ended_ends_both() {
+    let rig = Rig::begin(Lab::new());
+    rig.asked(OWN, true);
+    rig.stop();
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_can_be_tried_again() {
+    let lab = Lab::new();
+    lab.refuse_start(98);
+    let rig = Rig::begin(lab);
+    let ended = block_on(rig.motr.ended());
+    let endpoint = "inet:tcp:127.0.0.1@22001".into();
+    assert_eq!(ended, Ended::Start { endpoint, errno: 98 });
+    rig.lab.finished();
+    let rig = Rig::begin(rig.lab);
+    let entry = rig.asked(OWN, true);
+    rig.reply(entry, Ok(entrypoint()));
+    rig.lab.own_link();
+    rig.stop();
+}
+
+/// A bridge behind the library, at a Consul that refuses everything; time passes with each input.
+struct Host {
+    machine: Machine,
+    now: u64,
+    refused: Vec<Input>,
+}
+
+impl Host {
+    fn feed(&mut self, input: Input) -> Next {
+        self.now += 100_000;
+        let now = Now { mono: Instant::from_micros(self.now), ..Now::default() };
+        let mut out = Vec::new();
+        let next = self.machine.handle(now, input, &mut out);
+        for output in out {
+            if let Output::Consul(ConsulCommand::Call(call)) = output {
+                let result = Err(Unanswered::Refused);
+                self.refused.push(Input::Consul(Reply { id: call.id, result }));
+            }
+        }
+        next
+    }
+
+    fn step(&mut self) -> Next {
+        let input = self.refused.pop().unwrap_or(Input::Tick);
+        self.feed(input)
+    }
+}
+
+#[test]
+fn the_bridge_answers_and_stops_through_the_library() {
+    let lab = Lab::new();
+    let (woken, wakes) = async_channel::bounded(64);
+    let wake = move || {
+        let _ = woken.try_send(());
+    };
+    let config = Config::of(OWN, "inet:tcp:127.0.0.1@22001");
+    assert_eq!((config.ha_service, config.rm_service), (Fid::service(2), Fid::service(3)));
+    let motr = Arc::new(Libmotr::start(lab.ha(), config, wake));
+    let request = lab.ask(key(PEER), 7, true);
+    let bridge = config::Config::new(OWN, "node", 1);
+    let machine = Machine::new(bridge, Arc::clone(&motr));
+    let mut host = Host { machine, now: 0, refused: vec![] };
+    let replied = || lab.replied(request);
+    assert!(limit(|| host.step() == Next::Exit || replied().is_some()), "no reply");
+    assert_eq!(replied().map(|reply| reply.rc), Some(-11), "Consul knows nothing");
+    assert!(wakes.try_recv().is_ok(), "nobody was woken");
+    // Our own start waits for a good answer; the stop gives one.
+    let mut next = host.feed(Input::Stop);
+    assert!(
+        limit(|| next == Next::Exit || {
+            next = host.step();
+            false
+        }),
+        "it does not exit"
+    );
+    assert_eq!(block_on(motr.ended()), Ended::Stopped);
+    lab.finished();
+}

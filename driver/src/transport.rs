@@ -1,0 +1,92 @@
+//! Which way hax speaks with Motr: the wire itself, or through Motr's library.
+
+use std::net::SocketAddr;
+
+use crate::settings::{self, EndpointError, Settings};
+use crate::values::MotrTransport;
+
+/// The way, ready to be used.
+#[derive(Debug)]
+pub enum Transport {
+    /// The wire, listening at this address.
+    Wire(SocketAddr),
+    /// Motr's library, loaded.
+    #[cfg(feature = "libmotr")]
+    Library(Box<motr_sys::Library>),
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The endpoint's name is of no use.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// Motr's library is wanted and not to be had.
+    #[error("the Motr endpoint {endpoint} is spoken by Motr's library only (libfabric): {why}")]
+    Library {
+        /// The endpoint.
+        endpoint: String,
+        /// What is missing, and what to do.
+        why: String,
+    },
+}
+
+/// Chooses the way for the endpoint `name`, and loads the library where that is it.
+///
+/// # Errors
+///
+/// If the name is none of the chosen way, or the library is not there.
+pub fn choose(settings: &Settings, name: &str) -> Result<Transport, Error> {
+    match (settings.motr, settings::endpoint(name)) {
+        (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) | (MotrTransport::Lib, _) => {
+            library(settings, name)
+        }
+        (MotrTransport::Auto | MotrTransport::Wire, address) => Ok(Transport::Wire(address?)),
+    }
+}
+
+#[cfg(feature = "libmotr")]
+fn library(settings: &Settings, name: &str) -> Result<Transport, Error> {
+    match crate::libmotr::open(settings.libmotr.as_deref()) {
+        Ok(library) => Ok(Transport::Library(Box::new(library))),
+        Err(why) => Err(Error::Library { endpoint: name.into(), why: why.to_string() }),
+    }
+}
+
+#[cfg(not(feature = "libmotr"))]
+fn library(_: &Settings, name: &str) -> Result<Transport, Error> {
+    let why = "this hax is built without the feature libmotr: take one that has it, or give hax and its \
+        Motr processes inet:stream:IP@PORT endpoints (--motr-endpoint)";
+    Err(Error::Library { endpoint: name.into(), why: why.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Flags;
+
+    fn chosen(motr: Option<MotrTransport>, name: &str) -> Result<Transport, Error> {
+        let libmotr = Some("/nonexistent/libmotr.so".into());
+        let flags = Flags { motr, libmotr, ..Flags::default() };
+        choose(&Settings::load(None, flags, |_| None).unwrap(), name)
+    }
+
+    #[test]
+    fn the_endpoint_s_name_decides_unless_a_flag_does() {
+        let (sock, fabric) = ("inet:stream:10.0.0.1@22001", "inet:tcp:10.0.0.1@22001");
+        for how in [None, Some(MotrTransport::Auto), Some(MotrTransport::Wire)] {
+            assert!(matches!(chosen(how, sock), Ok(Transport::Wire(_))), "{how:?}");
+        }
+        for (how, name) in [(None, fabric), (Some(MotrTransport::Lib), sock)] {
+            let why = chosen(how, name).unwrap_err().to_string();
+            assert!(why.contains(name) && why.contains("inet:stream:IP@PORT"), "{why}");
+            if cfg!(feature = "libmotr") {
+                assert!(why.contains("/nonexistent/libmotr.so"), "{why}");
+            }
+        }
+        let why = chosen(Some(MotrTransport::Wire), fabric).unwrap_err().to_string();
+        assert!(why.contains("--motr auto"), "{why}");
+        let why = chosen(None, "nonsense").unwrap_err().to_string();
+        assert!(why.contains("is not a Motr endpoint"), "{why}");
+    }
+}

@@ -1,0 +1,142 @@
+//! What the fake knows: one interface, as in one process there is.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
+
+use super::lab::{Reply, Request};
+use super::links::{Life, LinkState};
+use super::locality::{Call, Callbacks};
+use crate::abi;
+
+/// How long the fake waits for what has to come, on a machine however busy.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A pointer that the fake owns what is behind, or that is only compared.
+pub(super) struct Ptr<T>(pub(super) *mut T);
+
+impl<T> Clone for Ptr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Ptr<T> {}
+
+// SAFETY: what is behind is plain memory, freed by one thread under the state's lock; no thread has any
+// claim on it.
+unsafe impl<T> Send for Ptr<T> {}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    #[default]
+    Off,
+    Initialised,
+    Working,
+    Stopping,
+}
+
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) life: Life,
+    pub(super) reply: Option<Reply>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) main: Option<ThreadId>,
+    pub(super) hi: Option<Ptr<abi::m0_halon_interface>>,
+    pub(super) callbacks: Option<Callbacks>,
+    pub(super) locality: Option<JoinHandle<()>>,
+    pub(super) calls: VecDeque<Call>,
+    pub(super) requests: BTreeMap<Request, Asked>,
+    pub(super) links: BTreeMap<u64, LinkState>,
+    pub(super) links_made: u64,
+    /// Lives whose link has been taken away.
+    pub(super) gone: BTreeSet<Life>,
+    /// The states of processes that were sent over the link to ourselves.
+    pub(super) told: BTreeMap<(u64, u64), u32>,
+    pub(super) adopted: Vec<ThreadId>,
+    pub(super) own: Option<Life>,
+    /// What a start is to return at once.
+    pub(super) refuse_start: Option<i32>,
+    /// What is sent is delivered at once.
+    pub(super) prompt: bool,
+    /// The test is over: nobody is to wait any more.
+    pub(super) over: bool,
+    pub(super) wrongs: Vec<String>,
+}
+
+impl State {
+    pub(super) fn wrong(&mut self, what: impl Into<String>) {
+        self.wrongs.push(what.into());
+    }
+
+    pub(super) fn on_main(&mut self, function: &str) {
+        if self.main != Some(std::thread::current().id()) {
+            self.wrong(format!("{function} on another thread than init"));
+        }
+    }
+
+    /// Whether the interface is the one that there is, and started.
+    pub(super) fn is_working(&mut self, hi: *mut abi::m0_halon_interface, function: &str) -> bool {
+        let known = self.hi.is_some_and(|own| own.0 == hi);
+        let works = known && matches!(self.phase, Phase::Working | Phase::Stopping);
+        if !works {
+            self.wrong(format!("{function} on an interface that is not started"));
+        }
+        works
+    }
+}
+
+static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+static CHANGED: Condvar = Condvar::new();
+
+/// The state; whoever holds it calls no callback. Who waits looks again when it is let go.
+pub(super) struct Held(MutexGuard<'static, State>);
+
+pub(super) fn state() -> Held {
+    Held(STATE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl std::ops::Deref for Held {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        CHANGED.notify_all();
+    }
+}
+
+/// Waits until `found` finds something; `None` if nothing changes for [`LIMIT`], or the test is over.
+pub(super) fn wait<T>(mut found: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(what) = found(&mut state) {
+            CHANGED.notify_all();
+            return Some(what);
+        }
+        if state.over {
+            return None;
+        }
+        let (again, waited) =
+            CHANGED.wait_timeout(state, LIMIT).unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return None;
+        }
+        state = again;
+    }
+}

@@ -1,0 +1,133 @@
+//! Finds and loads the library.
+
+use std::ffi::{CStr, OsStr};
+use std::path::{Path, PathBuf};
+
+use libloading::os::unix;
+
+use crate::abi;
+use crate::table::{Ha, Spiel};
+
+/// The name of the library whose ABI this is; the number is Motr's major version.
+const NAME: &str = "libmotr.so.2";
+
+/// Why there is no library.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be loaded.
+    #[error(
+        "Motr's library cannot be loaded ({why}): install Motr's package (cortx-motr) on this node or \
+         name the file with --libmotr (HAX_LIBMOTR), or give hax and its Motr processes endpoints of \
+         the sock transport, inet:stream:IP@PORT, which need no library (--motr-endpoint)"
+    )]
+    Load {
+        /// What the system's loader says.
+        why: String,
+    },
+    /// It is not the library that it should be.
+    #[error(
+        "{} is not the library of Motr 2 that hax needs, it has no function {name}: name another file \
+         with --libmotr (HAX_LIBMOTR)",
+        path.display()
+    )]
+    Function {
+        /// Which file.
+        path: PathBuf,
+        /// What it does not have.
+        name: &'static str,
+    },
+    /// A static program has no loader.
+    #[error(
+        "this hax is a static file, which cannot load Motr's library: install one that is linked with \
+         the system's C library, or give hax and its Motr processes endpoints of the sock transport, \
+         inet:stream:IP@PORT, which need no library (--motr-endpoint)"
+    )]
+    Static,
+    /// Motr's ABI is known for x86-64 only.
+    #[error(
+        "Motr's library is used on 64-bit x86 only: give hax and its Motr processes endpoints of the \
+         sock transport, inet:stream:IP@PORT"
+    )]
+    Machine,
+}
+
+/// Motr's library, loaded; it is never unloaded, since it leaves threads and handlers behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Library {
+    /// The HA interface.
+    pub ha: Ha,
+    /// Commands to the cluster.
+    pub spiel: Spiel,
+    version: &'static CStr,
+}
+
+impl Library {
+    /// Loads the file `path`, or else the library that the system's loader finds.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or another than Motr's.
+    ///
+    /// # Safety
+    ///
+    /// The file is a library whose initialisers may be run, and if it has Motr's functions it is Motr's
+    /// library of the ABI in `abi/`.
+    pub unsafe fn open(path: Option<&Path>) -> Result<Self, Error> {
+        if !cfg!(target_arch = "x86_64") {
+            return Err(Error::Machine);
+        }
+        if cfg!(target_feature = "crt-static") {
+            return Err(Error::Static);
+        }
+        let path = path.unwrap_or_else(|| Path::new(NAME));
+        let flags = unix::RTLD_NOW | unix::RTLD_LOCAL;
+        // SAFETY: the caller answers for the file's initialisers.
+        let library =
+            unsafe { unix::Library::open(Some(OsStr::new(path)), flags) }.map_err(|error| {
+                let why = std::error::Error::source(&error).map(ToString::to_string);
+                Error::Load { why: why.unwrap_or_else(|| error.to_string()) }
+            })?;
+        let missing = |name| Error::Function { path: path.into(), name };
+        // SAFETY: the caller says that it is Motr's. It stays open: see below.
+        let ha = unsafe { Ha::of(&library) }.map_err(missing)?;
+        // SAFETY: likewise.
+        let spiel = unsafe { Spiel::of(&library) }.map_err(missing)?;
+        // SAFETY: the function takes nothing and may be called before `init`; what it points to is a
+        // constant of the library, which stays.
+        let info: &'static abi::m0_build_info = unsafe { &*(ha.build_info)() };
+        // SAFETY: a constant text of the library.
+        let version = unsafe { CStr::from_ptr(info.bi_version_string) };
+        std::mem::forget(library);
+        Ok(Self { ha, spiel, version })
+    }
+
+    /// What Motr calls its version.
+    #[must_use]
+    pub fn version(&self) -> std::borrow::Cow<'static, str> {
+        self.version.to_string_lossy()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_not_there_says_what_to_do() {
+        let path = Path::new("/nonexistent/libmotr.so");
+        // SAFETY: there is no such file.
+        let why = unsafe { Library::open(Some(path)) }.unwrap_err().to_string();
+        assert!(why.contains("/nonexistent/libmotr.so"), "{why}");
+        for remedy in ["cortx-motr", "--libmotr", "inet:stream:"] {
+            assert!(why.contains(remedy), "{why}");
+        }
+        assert!(!why.contains('\n'), "{why}");
+    }
+
+    #[test]
+    fn another_library_is_not_taken_for_motr_s() {
+        // SAFETY: the C library, which is loaded already.
+        let why = unsafe { Library::open(Some(Path::new("libc.so.6"))) }.unwrap_err().to_string();
+        assert!(why.contains("libc.so.6") && why.contains("m0_halon_interface_init"), "{why}");
+    }
+}

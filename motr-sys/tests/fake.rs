@@ -1,0 +1,289 @@
+//! The fake of Motr's library is strict: what the real one aborts on fails a test.
+#![expect(unsafe_code, reason = "the library's functions are called as C would")]
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
+
+use motr_sys::abi::{self, m0_fid, m0_ha_link, m0_ha_msg, m0_halon_interface, m0_uint128};
+use motr_sys::fake::{Lab, Link};
+
+const OWN: (u64, u64) = (0x7200_0000_0000_0001, 1);
+const PEER: (u64, u64) = (0x7200_0000_0000_0001, 2);
+
+/// What the callbacks have seen last. Tests of a lab run one after another.
+static LINK: AtomicPtr<m0_ha_link> = AtomicPtr::new(ptr::null_mut());
+static MESSAGE: AtomicPtr<m0_ha_msg> = AtomicPtr::new(ptr::null_mut());
+static DELIVERED: AtomicUsize = AtomicUsize::new(0);
+static NOT_DELIVERED: AtomicUsize = AtomicUsize::new(0);
+
+type Hi = *mut m0_halon_interface;
+
+/// Answers at once, as a callback may.
+unsafe extern "C" fn asked(
+    hi: Hi,
+    id: *const m0_uint128,
+    _: *const core::ffi::c_char,
+    _: *const m0_fid,
+    _: *const core::ffi::c_char,
+    _: u64,
+    _: bool,
+) {
+    // SAFETY: `hi` and `id` are the library's; no confds, so no arrays.
+    unsafe { reply(hi, id) };
+}
+
+unsafe fn reply(hi: Hi, id: *const m0_uint128) {
+    let ha = HA.get().expect("set by `with`");
+    // SAFETY: the caller's.
+    unsafe {
+        (ha.entrypoint_reply)(
+            hi,
+            id,
+            0,
+            0,
+            ptr::null(),
+            ptr::null_mut(),
+            0,
+            ptr::null(),
+            ptr::null(),
+        );
+    }
+}
+
+unsafe extern "C" fn received(_: Hi, link: *mut m0_ha_link, msg: *const m0_ha_msg, _: u64) {
+    if link == LINK.load(SeqCst) {
+        MESSAGE.store(msg.cast_mut(), SeqCst);
+    } else {
+        let (ha, hi) = (HA.get().expect("set by `with`"), HI.load(SeqCst));
+        // SAFETY: just received.
+        unsafe { (ha.delivered)(hi, link, msg) };
+    }
+}
+
+unsafe extern "C" fn delivered(_: Hi, _: *mut m0_ha_link, _: u64) {
+    DELIVERED.fetch_add(1, SeqCst);
+}
+
+unsafe extern "C" fn not_delivered(_: Hi, _: *mut m0_ha_link, _: u64) {
+    NOT_DELIVERED.fetch_add(1, SeqCst);
+}
+
+unsafe extern "C" fn connected(hi: Hi, id: *const m0_uint128, link: *mut m0_ha_link) {
+    HI.store(hi, SeqCst);
+    // SAFETY: the library's.
+    let first = unsafe { *id }.u_lo == 0;
+    // The first is the one to ourselves.
+    if !first {
+        LINK.store(link, SeqCst);
+    }
+}
+
+unsafe extern "C" fn absent(_: Hi, _: *const m0_uint128) {}
+
+unsafe extern "C" fn disconnecting(hi: Hi, link: *mut m0_ha_link) {
+    let ha = HA.get().expect("set by `with`");
+    // SAFETY: this callback is the leave to do it.
+    unsafe { (ha.disconnect)(hi, link) };
+}
+
+unsafe extern "C" fn disconnected(_: Hi, _: *mut m0_ha_link) {}
+
+static HA: std::sync::OnceLock<motr_sys::Ha> = std::sync::OnceLock::new();
+static HI: AtomicPtr<m0_halon_interface> = AtomicPtr::new(ptr::null_mut());
+
+struct User<'a> {
+    lab: &'a Lab,
+    ha: motr_sys::Ha,
+    hi: Hi,
+}
+
+/// A started library, used by `test` and finished.
+fn with(test: impl FnOnce(&User<'_>)) {
+    let lab = Lab::new();
+    let ha = *HA.get_or_init(|| lab.ha());
+    [&DELIVERED, &NOT_DELIVERED].into_iter().for_each(|n| n.store(0, SeqCst));
+    [&LINK].into_iter().for_each(|link| link.store(ptr::null_mut(), SeqCst));
+    MESSAGE.store(ptr::null_mut(), SeqCst);
+    let mut hi = ptr::null_mut();
+    let fid = m0_fid { f_container: OWN.0, f_key: OWN.1 };
+    let options = c"disable-compatibility-check".as_ptr();
+    // SAFETY: the library's contract, as far as it goes: one thread, texts that live long enough.
+    unsafe {
+        assert_eq!((ha.init)(&raw mut hi, ptr::null(), ptr::null(), options, ptr::null()), 0);
+        let (endpoint, fid) = (c"inet:tcp:127.0.0.1@1".as_ptr(), &raw const fid);
+        #[rustfmt::skip]
+        let rc = (ha.start)(
+            hi, endpoint, fid, fid, fid,
+            Some(asked), Some(received), Some(delivered), Some(not_delivered),
+            Some(connected), Some(connected), Some(absent), Some(disconnecting), Some(disconnected),
+        );
+        assert_eq!(rc, 0);
+        test(&User { lab: &lab, ha, hi });
+        (ha.stop)(hi);
+        (ha.fini)(hi);
+    }
+    lab.finished();
+}
+
+impl User<'_> {
+    fn peer(&self) -> Link {
+        let request = self.lab.ask(PEER, 7, true);
+        assert_eq!(self.lab.reply(request).rc, 0);
+        self.lab.link(PEER, 7)
+    }
+
+    /// Says something and waits until it is heard.
+    fn hear(&self, link: Link) -> u64 {
+        let tag = self.lab.say(link, |_| {}).expect("it lives");
+        while MESSAGE.load(SeqCst).is_null() {
+            std::thread::yield_now();
+        }
+        tag
+    }
+
+    fn acknowledge(&self) {
+        // SAFETY: the library's own; a second time on purpose in one test.
+        unsafe { (self.ha.delivered)(self.hi, LINK.load(SeqCst), MESSAGE.load(SeqCst)) };
+    }
+
+    fn send(&self) -> u64 {
+        let message = motr_sys::message();
+        let mut tag = 0;
+        // SAFETY: on a link that exists, or not, on purpose.
+        unsafe { (self.ha.send)(self.hi, LINK.load(SeqCst), &raw const *message, &raw mut tag) };
+        tag
+    }
+}
+
+#[test]
+fn a_user_who_keeps_to_the_rules_has_nothing_to_hear() {
+    with(|user| {
+        let link = user.peer();
+        let tag = user.hear(link);
+        assert_eq!(tag, 2, "what is received has even tags");
+        assert!(user.lab.is_held(link, tag));
+        user.acknowledge();
+        assert!(!user.lab.is_held(link, tag));
+        assert_eq!((user.send(), user.send()), (1, 3), "what is sent has odd tags");
+        user.lab.settle(link, true);
+        user.lab.fail(PEER);
+        user.lab.disconnected(link);
+    });
+    assert_eq!((DELIVERED.load(SeqCst), NOT_DELIVERED.load(SeqCst)), (1, 1));
+}
+
+#[test]
+fn a_second_reply_is_noticed() {
+    with(|user| {
+        let request = user.lab.ask(PEER, 7, true);
+        user.lab.reply(request);
+        let ids = m0_uint128 { u_hi: 1, u_lo: 1 };
+        // SAFETY: a second reply is what is tested.
+        unsafe { reply(user.hi, &raw const ids) };
+        assert_eq!(user.lab.wrong(), "a second reply to a request");
+        let never = m0_uint128 { u_hi: 9, u_lo: 9 };
+        // SAFETY: likewise one to nobody.
+        unsafe { reply(user.hi, &raw const never) };
+        assert_eq!(user.lab.wrong(), "a reply to a request that was not made");
+    });
+}
+
+#[test]
+fn a_second_acknowledgement_is_noticed() {
+    with(|user| {
+        let link = user.peer();
+        user.hear(link);
+        user.acknowledge();
+        user.acknowledge();
+        let wrong = user.lab.wrong();
+        assert!(wrong.starts_with("delivered for a message that is acknowledged"), "{wrong}");
+    });
+}
+
+#[test]
+fn use_after_disconnect_is_noticed() {
+    with(|user| {
+        let link = user.peer();
+        let handle = LINK.load(SeqCst);
+        // SAFETY: too early, on purpose; the second time, too late.
+        unsafe { (user.ha.disconnect)(user.hi, handle) };
+        assert_eq!(user.lab.wrong(), "disconnect of a link that is not disconnecting");
+        user.lab.disconnected(link);
+        assert_eq!(user.send(), 0);
+        assert_eq!(user.lab.wrong(), "send on a link that does not exist");
+    });
+}
+
+#[test]
+fn a_link_that_is_taken_away_with_messages_is_noticed() {
+    with(|user| {
+        let link = user.peer();
+        user.hear(link);
+        user.lab.fail(PEER);
+        assert_eq!(user.lab.wrong(), "disconnect with 1 messages not acknowledged");
+    });
+}
+
+#[test]
+fn another_thread_is_noticed() {
+    with(|user| {
+        struct Anywhere(Hi);
+        // SAFETY: the fake locks.
+        unsafe impl Send for Anywhere {}
+        let (ha, hi) = (user.ha, Anywhere(user.hi));
+        std::thread::spawn(move || {
+            let hi = hi;
+            // SAFETY: on the wrong thread, and too early, on purpose.
+            unsafe { (ha.fini)(hi.0) };
+        })
+        .join()
+        .unwrap();
+        assert_eq!(user.lab.wrong(), "fini of an interface that is not stopped");
+        assert_eq!(user.lab.wrong(), "fini on another thread than init");
+    });
+}
+
+#[test]
+fn a_thread_that_is_adopted_and_ends_is_noticed() {
+    let lab = Lab::new();
+    let ha = lab.ha();
+    let hi = Cell::new(ptr::null_mut());
+    let options = c"disable-compatibility-check".as_ptr();
+    // SAFETY: the contract, but for what is tested.
+    unsafe {
+        assert_eq!((ha.init)(hi.as_ptr(), ptr::null(), ptr::null(), ptr::null(), ptr::null()), -22);
+        assert_eq!((ha.init)(hi.as_ptr(), ptr::null(), ptr::null(), options, ptr::null()), 0);
+    }
+    let adopt = |shun: bool| {
+        std::thread::spawn(move || {
+            let mut thread = abi::m0_thread { opaque: [0; 23] };
+            // SAFETY: the fake does not look at the interface.
+            assert_eq!(unsafe { (ha.thread_adopt)(ptr::null_mut(), &raw mut thread) }, 0);
+            if shun {
+                // SAFETY: it is adopted.
+                unsafe { (ha.thread_shun)() };
+            }
+        })
+        .join()
+        .unwrap();
+    };
+    adopt(true);
+    adopt(false);
+    // SAFETY: on the thread of `init`.
+    unsafe { (ha.fini)(hi.get()) };
+    let wrong = lab.wrong();
+    assert!(wrong.starts_with("fini while a thread is adopted"), "{wrong}");
+}
+
+#[test]
+fn a_lab_fails_its_test() {
+    let failed = std::panic::catch_unwind(|| {
+        let lab = Lab::new();
+        // SAFETY: nothing is adopted: wrong, on purpose.
+        unsafe { (lab.ha().thread_shun)() };
+    });
+    let why = failed.unwrap_err();
+    let why = why.downcast_ref::<String>().expect("a text");
+    assert!(why.contains("would have aborted"), "{why}");
+}
