@@ -12,11 +12,12 @@ use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
-use motr_sys::{Ha, abi};
+use motr_sys::abi;
 
 use super::call::Calls;
 use super::callbacks::{Asked, Handle, RequestId, Work};
 use super::links::{Link, Links, Sent};
+use super::spiel::{Done, Spiel};
 use super::{Ended, Tell};
 
 type Reply = Result<Arc<Entrypoint>, Errno>;
@@ -63,19 +64,20 @@ pub(super) struct Hand {
     /// Replies that wait for that.
     held: VecDeque<(EntryId, Reply)>,
     stopping: bool,
+    spiel: Spiel,
 }
 
 impl Hand {
     pub(super) fn new(
-        ha: Ha,
-        hi: Handle<abi::m0_halon_interface>,
+        calls: Calls,
+        spiel: Spiel,
         own: Fid,
         tell: Tell,
         stop: Sender<()>,
         end: Sender<Ended>,
     ) -> Self {
         Self {
-            calls: Calls::new(ha, hi),
+            calls,
             own,
             tell,
             stop,
@@ -89,6 +91,7 @@ impl Hand {
             failing: BTreeSet::new(),
             held: VecDeque::new(),
             stopping: false,
+            spiel,
         }
     }
 
@@ -105,6 +108,10 @@ impl Hand {
                 Work::Disconnecting { link } => self.disconnecting(link),
                 Work::Disconnected { link } => self.disconnected(link),
                 Work::Do(command) => self.command(command),
+                Work::Call(call) if !self.stopping => self.spiel.call(call),
+                // The bridge has ended: nobody waits for it.
+                Work::Call(_) => {}
+                Work::Done(done) => self.done(done),
                 Work::End => break,
             }
         }
@@ -332,7 +339,28 @@ impl Hand {
         if self.links.unacknowledged() > 0 {
             self.leave();
         } else {
+            self.wind_up();
+        }
+    }
+
+    /// Stops the library once nobody is inside it.
+    fn wind_up(&mut self) {
+        if self.spiel.is_over() {
             let _ = self.stop.try_send(());
+        }
+    }
+
+    /// A command to the cluster has returned.
+    fn done(&mut self, done: Done) {
+        if let Some(reply) = self.spiel.done(done)
+            && !self.stopping
+        {
+            // As many may wait as there were calls, which the bridge bounds.
+            let _ = self.tell.replies.try_send(reply);
+            (self.tell.wake)();
+        }
+        if self.stopping {
+            self.wind_up();
         }
     }
 

@@ -18,6 +18,8 @@ use motr_sys::fake::{self, Lab};
 
 use super::*;
 
+mod spiel;
+
 const OWN: Fid = Fid::process(1);
 const PEER: Fid = Fid::process(2);
 const OTHER: Fid = Fid::process(3);
@@ -74,7 +76,7 @@ impl Rig {
             ha_service: Fid::service(1),
             rm_service: Fid::service(2),
         };
-        Self { motr: Libmotr::start(lab.ha(), config, || {}), lab }
+        Self { motr: Libmotr::start(lab.ha(), lab.spiel(), config, || {}), lab }
     }
 
     fn new() -> Self {
@@ -369,7 +371,7 @@ fn the_bridge_answers_and_stops_through_the_library() {
     };
     let config = Config::of(OWN, "inet:tcp:127.0.0.1@22001");
     assert_eq!((config.ha_service, config.rm_service), (Fid::service(2), Fid::service(3)));
-    let motr = Arc::new(Libmotr::start(lab.ha(), config, wake));
+    let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, wake));
     let request = lab.ask(key(PEER), 7, true);
     let bridge = config::Config::new(OWN, "node", 1);
     let machine = Machine::new(bridge, Arc::clone(&motr));
