@@ -27,6 +27,7 @@ fn what_is_not_worked_is_not_acknowledged_by_a_stop() {
         motr.execute(Command::Reply { entry: asked.entry, reply: Ok(Arc::default()) });
     };
     admit();
+    assert!(matches!(event(), Event::LinkUp { process, .. } if process == own));
     lab.own_link();
     let key = (peer.container, peer.key);
     lab.ask(key, 7, true);

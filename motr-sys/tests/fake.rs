@@ -45,12 +45,29 @@ unsafe fn reply(hi: Hi, id: *const m0_uint128) {
     }
 }
 
+/// Answers the library's own question for states.
+fn answer(link: *mut m0_ha_link, msg: *const m0_ha_msg) {
+    // SAFETY: just received; its type says what is in it.
+    unsafe {
+        let asked = (*msg).hm_data.u.hed_nvec;
+        if (*msg).hm_data.hed_type != u64::from(abi::M0_HA_MSG_NVEC) || asked.hmnv_type != 1 {
+            return;
+        }
+        let mut answer = motr_sys::message();
+        answer.hm_data.hed_type = u64::from(abi::M0_HA_MSG_NVEC);
+        answer.hm_data.u.hed_nvec.hmnv_id_of_get = asked.hmnv_id_of_get;
+        let (ha, mut tag) = (HA.get().expect("set by `with`"), 0);
+        (ha.send)(HI.load(SeqCst), link, &raw const *answer, &raw mut tag);
+    }
+}
+
 unsafe extern "C" fn received(_: Hi, link: *mut m0_ha_link, msg: *const m0_ha_msg, _: u64) {
     if COMMANDS.swap(false, SeqCst) {
         let (ha, hi) = (HA.get().expect("set by `with`"), HI.load(SeqCst));
         // SAFETY: where it may not be, on purpose; the fake does nothing.
         unsafe { (SPIEL.get().expect("set").rconfc_stop)((ha.spiel)(hi)) };
     }
+    answer(link, msg);
     if link == LINK.load(SeqCst) {
         MESSAGE.store(msg.cast_mut(), SeqCst);
     } else {

@@ -51,6 +51,8 @@ pub(super) enum Work {
     },
     /// From the bridge.
     Do(Command),
+    /// From the owner: the interface is started.
+    Started,
     /// From the bridge, to the cluster.
     Call(Call),
     /// From a thread that was inside the library for the cluster.

@@ -12,7 +12,10 @@
 //!
 //! What the library wants and the wire does not:
 //!
-//! - It connects to itself. Our own link is kept here: the bridge reports its process itself.
+//! - It connects to itself. What it says of our own process over that link is dropped here, for the bridge
+//!   reports its process itself. But it asks for states over it, before it has the configuration and of all
+//!   that is in it, and has to be told what the others are told, or its commands are refused: for that it is a
+//!   link like any other. Only that a process has failed is softened, see below.
 //! - A restarted process gets a second link beside the old one, which would keep what is owed to it for
 //!   ever. So the library is told that the process has failed, as the only thing that makes it let go, and
 //!   the reply waits until it has heard that; else it would take the new link away too, on which a

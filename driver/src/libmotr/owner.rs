@@ -55,6 +55,7 @@ impl Owner {
         let hand = hand.expect("a thread for Motr's library");
         let rc = self.start(hi);
         if rc == 0 {
+            callbacks::put(&self.queue, Work::Started);
             if stopped.recv_blocking().is_err() {
                 // It has panicked: nobody would acknowledge what a stop waits for.
                 tracing::error!(target: "hax", "the thread that works for Motr's library has ended");

@@ -26,6 +26,10 @@ pub(super) struct Spiel {
     hi: Handle<abi::m0_halon_interface>,
     library: motr_sys::Spiel,
     queue: Sender<Work>,
+    /// The interface is started.
+    started: bool,
+    /// What waits for that: the first call.
+    held: Option<Call>,
     /// The library reads the configuration, or has read it.
     session: Option<Session>,
     /// The call that has it read.
@@ -57,15 +61,29 @@ impl Spiel {
         hi: Handle<abi::m0_halon_interface>,
         queue: Sender<Work>,
     ) -> Self {
-        let (session, beginning, threads) = (None, None, BTreeMap::new());
-        Self { ha, hi, library, queue, session, beginning, threads, next: 0 }
+        Self {
+            ha,
+            hi,
+            library,
+            queue,
+            started: false,
+            held: None,
+            session: None,
+            beginning: None,
+            threads: BTreeMap::new(),
+            next: 0,
+        }
     }
 
     /// Starts a call; what comes of it is put in the queue.
     pub(super) fn call(&mut self, Call { id, op }: Call) {
         if let Op::Begin { .. } = op {
             assert!(self.session.is_none(), "the configuration is read twice");
-            // SAFETY: the interface is initialised; before it has started there is no handle.
+            if !self.started {
+                self.held = Some(Call { id, op });
+                return;
+            }
+            // SAFETY: the interface is started; where it stops meanwhile there is no handle.
             let spiel = Handle(unsafe { (self.ha.spiel)(self.hi.0) });
             let library = self.library;
             self.session = (!spiel.0.is_null()).then_some(Session { library, spiel });
@@ -76,6 +94,14 @@ impl Spiel {
         if !begun {
             let reply = Some(Reply { id, result: Err(Errno::EAGAIN) });
             callbacks::put(&self.queue, Work::Done(Done { thread: None, reply }));
+        }
+    }
+
+    /// The interface is started: now there is a handle.
+    pub(super) fn started(&mut self) {
+        self.started = true;
+        if let Some(call) = self.held.take() {
+            self.call(call);
         }
     }
 

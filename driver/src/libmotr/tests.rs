@@ -81,10 +81,16 @@ impl Rig {
 
     fn new() -> Self {
         let rig = Self::begin(Lab::new());
-        let entry = rig.asked(OWN, true);
-        rig.reply(entry, Ok(entrypoint()));
-        rig.lab.own_link();
+        rig.admit();
         rig
+    }
+
+    /// Our own start has its answer.
+    fn admit(&self) {
+        let entry = self.asked(OWN, true);
+        self.reply(entry, Ok(entrypoint()));
+        assert!(matches!(self.event(), Event::LinkUp { process: OWN, .. }));
+        self.lab.own_link();
     }
 
     fn event(&self) -> Event {
@@ -328,9 +334,7 @@ fn a_start_that_fails_says_why_and_can_be_tried_again() {
     assert_eq!(ended, Ended::Start { endpoint, errno: 98 });
     rig.lab.finished();
     let rig = Rig::begin(rig.lab);
-    let entry = rig.asked(OWN, true);
-    rig.reply(entry, Ok(entrypoint()));
-    rig.lab.own_link();
+    rig.admit();
     rig.stop();
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 
+use super::lab::Link;
 use super::state::{Asked, Phase, Ptr, state, wait};
 use crate::abi;
-use crate::table::Spiel;
+use crate::table::{Spiel, message};
 
 type SpielPtr = *mut abi::m0_spiel;
 type Fid = *const abi::m0_fid;
@@ -116,7 +117,8 @@ unsafe extern "C" fn cmd_profile_set(spiel: SpielPtr, profile: *const c_char) ->
     0
 }
 
-/// Reading takes an entrypoint, so that it asks for its own, until it has a good one.
+/// Reading takes an entrypoint, so that it asks for its own until it has a good one; and the states of the
+/// confds, for which it asks over the link to ourselves.
 unsafe extern "C" fn rconfc_start(spiel: SpielPtr, _expired: abi::hax_rconfc_cb) -> c_int {
     if !may_call(spiel, "rconfc_start") {
         return -EINVAL;
@@ -138,6 +140,7 @@ unsafe extern "C" fn rconfc_start(spiel: SpielPtr, _expired: abi::hax_rconfc_cb)
         let replied =
             |asked: &Asked| asked.reply.as_ref().map(|reply| (reply.rc, reply.confds.is_empty()));
         match wait(|state| state.requests.get(&request).and_then(replied)) {
+            Some((0, false)) if !ask_states() => break -ESHUTDOWN,
             Some((0, false)) => break rc_of(says("rconfc_start", (0, 0))),
             Some((0, true)) => break -ENOKEY,
             Some(_) => {}
@@ -147,6 +150,34 @@ unsafe extern "C" fn rconfc_start(spiel: SpielPtr, _expired: abi::hax_rconfc_cb)
     let mut state = state();
     (state.spiel.begun, state.spiel.up) = (rc == 0, rc == 0);
     rc
+}
+
+/// Whether the question has its answer.
+fn ask_states() -> bool {
+    const ID: u64 = 4711;
+    let mut question = message();
+    question.hm_data.hed_type = u64::from(abi::M0_HA_MSG_NVEC);
+    // SAFETY: the type says so; a question of zeros.
+    let nvec = unsafe { &mut question.hm_data.u.hed_nvec };
+    (nvec.hmnv_type, nvec.hmnv_id_of_get, nvec.hmnv_nr) = (1, ID, 1);
+    let own = {
+        let mut state = state();
+        let own = state.links.iter().find(|(_, link)| Some(link.life) == state.own);
+        let Some(own) = own.map(|(id, _)| *id) else { return false };
+        state.receive(Link(own), question);
+        own
+    };
+    let is_answer = |message: &abi::m0_ha_msg| {
+        // SAFETY: looked at only where the type says so.
+        message.hm_data.hed_type == u64::from(abi::M0_HA_MSG_NVEC)
+            && unsafe { &message.hm_data.u.hed_nvec }.hmnv_id_of_get == ID
+    };
+    wait(|state| {
+        let sent = &mut state.links.get_mut(&own)?.sent;
+        let place = sent.iter().position(|message| is_answer(message))?;
+        sent.remove(place)
+    })
+    .is_some()
 }
 
 unsafe extern "C" fn rconfc_stop(spiel: SpielPtr) {

@@ -37,34 +37,28 @@ impl Rig {
         self.answer(id)
     }
 
-    /// Has the configuration read, with a call from this number on: our own start returns a little later
-    /// than it is answered. Returns the call, and the entrypoint request that reading makes.
-    fn begin_to_read(&self, from: u64) -> (u64, EntryId) {
-        for id in from.. {
-            self.call(id, Op::Begin { profile: PROFILE });
-            let mut entry = None;
-            let asked_or_answered = || {
-                if let Ok(Event::Asked(asked)) = self.motr.events.try_recv() {
-                    entry = Some(asked.entry);
-                }
-                entry.is_some() || !self.motr.replies.is_empty()
-            };
-            assert!(limit(asked_or_answered), "nothing comes of it");
-            match entry {
-                Some(entry) => return (id, entry),
-                None => assert_eq!(self.answer(id), Err(Errno::EAGAIN)),
-            }
-        }
-        unreachable!("there are numbers enough")
+    /// Has the configuration read: that asks for an entrypoint, and then for states.
+    fn read(&self, id: u64) {
+        self.call(id, Op::Begin { profile: PROFILE });
+        let entry = self.asked(OWN, false);
+        self.reply(entry, Ok(entrypoint()));
+        assert!(matches!(self.event(), Event::LinkReused { .. }));
+        let Event::Received { link, msg, message } = self.event() else { panic!("no question") };
+        let Body::Nvec(mut nvec) = message.body else { panic!("another question") };
+        assert_eq!(nvec.kind, NvecKind::Get);
+        nvec.kind = NvecKind::Set;
+        nvec.notes.iter_mut().for_each(|note| note.state = ObjectState::Online);
+        self.send(0, &[link], Message::new(Wall(1), Body::Nvec(nvec)));
+        assert_eq!(self.event(), Event::Delivered { link, send: SendId(0) });
+        self.motr.execute(Command::Ack { link, msg });
     }
 
-    /// The configuration is read; calls go on from 100.
+    /// The configuration is read.
     fn up() -> Self {
         let rig = Self::new();
-        let (id, entry) = rig.begin_to_read(1);
         rig.lab.says("rconfc_start", Says::Rc(0));
-        rig.reply(entry, Ok(entrypoint()));
-        assert_eq!(rig.answer(id), Ok(Answer::Done));
+        rig.read(1);
+        assert_eq!(rig.answer(1), Ok(Answer::Done));
         rig
     }
 }
@@ -184,11 +178,47 @@ fn one_that_hangs_holds_up_nothing_else() {
 #[test]
 fn a_configuration_that_cannot_be_read_is_tried_again() {
     let rig = Rig::new();
-    let (first, entry) = rig.begin_to_read(1);
     rig.lab.says("rconfc_start", Says::Rc(-110));
-    rig.reply(entry, Ok(entrypoint()));
-    assert_eq!(rig.answer(first), Err(Errno::ETIMEDOUT));
+    rig.read(1);
+    assert_eq!(rig.answer(1), Err(Errno::ETIMEDOUT));
     // And a stop ends one that waits for its entrypoint.
-    rig.begin_to_read(first + 1);
+    rig.call(2, Op::Begin { profile: PROFILE });
+    rig.asked(OWN, false);
+    rig.stop();
+}
+
+#[test]
+fn the_configuration_is_read_once_the_library_has_started() {
+    let rig = Rig::begin(Lab::new());
+    rig.call(1, Op::Begin { profile: PROFILE });
+    let entry = rig.asked(OWN, true);
+    rig.reply(entry, Ok(entrypoint()));
+    assert!(matches!(rig.event(), Event::LinkUp { process: OWN, .. }));
+    rig.asked(OWN, false);
+    rig.stop();
+}
+
+/// It would disconnect them: also those of a process that lives.
+#[test]
+fn the_library_does_not_hear_from_the_bridge_that_a_process_has_failed() {
+    let rig = Rig::begin(Lab::new());
+    let entry = rig.asked(OWN, true);
+    rig.reply(entry, Ok(entrypoint()));
+    let Event::LinkUp { link: own, .. } = rig.event() else { panic!("no link to ourselves") };
+    let (link, peer) = rig.link(PEER, 7);
+    for state in [ObjectState::Online, ObjectState::Failed] {
+        let notes = [PEER, Fid::service(9)].map(|fid| Note { fid, state });
+        let kind = NvecKind::Set;
+        let nvec = Nvec { kind, id_of_get: 0, ignore_same_state: 1, notes: notes.into() };
+        rig.send(1, &[own, link], message(Body::Nvec(Box::new(nvec))));
+        let told = |link| match message::read(&rig.lab.sent(link)).body {
+            Body::Nvec(nvec) => nvec.notes.iter().map(|note| note.state).collect(),
+            body => panic!("{body:?} instead of states"),
+        };
+        let (told, heard): (Vec<_>, Vec<_>) = (told(rig.lab.own_link()), told(peer));
+        assert_eq!(heard, [state; 2]);
+        let softer = if state == ObjectState::Failed { ObjectState::Transient } else { state };
+        assert_eq!(told, [softer, state]);
+    }
     rig.stop();
 }
