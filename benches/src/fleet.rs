@@ -152,7 +152,7 @@ impl Fleet {
 
     fn carry(&mut self, from: Option<usize>, command: net::Command) {
         match command {
-            net::Command::Connect { conn, to } => {
+            net::Command::Connect { conn, to, .. } => {
                 let at = usize::from(to.port()) - 20_000;
                 let at = (at != 0).then_some(at);
                 let accepted = ConnId::accepted(self.accepted);

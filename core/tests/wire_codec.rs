@@ -203,6 +203,15 @@ quickcheck! {
         read == items && frames.held() == 0
     }
 
+    fn what_stands_behind_a_packet_is_not_looked_at(frame: AnyFrame, segments: u8) -> bool {
+        let AnyFrame(src, dst, items) = frame;
+        let mut payload = packet::encode(src, dst, &items)[HEADER..].to_vec();
+        let whole = payload.len().next_multiple_of(4096);
+        payload.resize(whole + 4096 * usize::from(segments % 4), 0);
+        let read: Vec<Item> = packet::decode(&payload).unwrap().map(Result::unwrap).collect();
+        read == items
+    }
+
     fn what_is_cut_short_is_refused(frame: AnyFrame, short: u16) -> bool {
         let AnyFrame(src, dst, items) = frame;
         let bytes = packet::encode(src, dst, &items);

@@ -208,7 +208,7 @@ fn bad_packets_and_items_are_dropped_and_the_connection_stays() {
     // Offsets behind the frame's header.
     for (at, flip, what) in [
         (160, 1, "packet magic"),
-        (168, 8, "packet size"),
+        (169, 0x40, "packet size"),
         (176, 1, "packet version"),
         (184, 1, "packet's second magic"),
         (192, 1, "item magic"),

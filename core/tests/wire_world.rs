@@ -63,6 +63,48 @@ fn closed_connections_lose_and_double_nothing() {
 }
 
 #[test]
+fn a_process_that_is_told_something_at_the_stop_comes_to_the_next_hax() {
+    for roused in [true, false] {
+        let mut world = connected(1);
+        world.ack_after[0] = None;
+        world.send_from(1, 1);
+        world.run(S);
+        if roused {
+            world.send_to(1);
+        }
+        world.motr(motr::Command::Stop);
+        world.run(3 * S);
+        assert!(world.exited.contains(&0));
+        world.kill(0);
+        world.start(0);
+        world.ack_after[0] = Some(0);
+        world.run(60 * S);
+        // It has nothing else to say, and what it said was taken.
+        let asked = hax_events(&world, is_asked);
+        assert_eq!(!asked.is_empty(), roused);
+        if roused {
+            assert_eq!(world.received_by_hax(world.links[&fid(1)]), [1], "said again");
+        }
+    }
+}
+
+#[test]
+fn a_new_life_is_not_taken_for_the_old_one_that_is_back() {
+    let mut world = connected(1);
+    world.send_to(1);
+    world.kill(1);
+    world.run(S);
+    // It listens before it asks, and our next look finds somebody there.
+    world.start(1);
+    world.run(3 * S);
+    assert_eq!(hax_events(&world, is_back), [0; 0]);
+    world.command(1, Command::Ask);
+    world.run(3 * S);
+    assert_eq!(hax_events(&world, is_back), [0; 0]);
+    assert_eq!(hax_events(&world, is_up).len(), 2);
+}
+
+#[test]
 fn a_short_stall_is_not_noticed_and_a_long_one_is_survived() {
     for (stall, failed) in [(4_500 * MS, false), (20 * S, true)] {
         let mut world = connected(1);

@@ -2,38 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use hax_driver::clock::Clock;
-use hax_sim::cluster::{Cluster, Endpoints, Shape};
-use hax_sim::real::client;
-use hax_tokio::demo::double;
-
-use crate::daemon::{Hax, LIMIT, Place};
+use crate::daemon::{Hax, LIMIT, Place, double};
 use crate::script::Script;
-
-/// A Consul double with hare's configuration of three nodes. It lives as long as the test's program.
-fn double() -> SocketAddr {
-    let (say, at) = channel();
-    std::thread::spawn(move || {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        rt.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            say.send(listener.local_addr().unwrap()).unwrap();
-            double::serve(listener, "ssu1", Clock::new()).await;
-        });
-    });
-    let at = at.recv().unwrap();
-    let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
-    let loaded = Cluster::generate(&shape).load("ssu1", |step, target| {
-        let reply = client::request(at, LIMIT, step.method, target, step.body.as_bytes());
-        let reply = reply.map_err(|why| why.to_string())?;
-        if reply.status == 200 { Ok(reply.body) } else { Err(reply.text()) }
-    });
-    loaded.unwrap();
-    at
-}
 
 pub(crate) struct World {
     pub(crate) place: Place,
@@ -49,7 +21,7 @@ impl World {
 
     /// With more flags.
     pub(crate) fn with(more: &[&str]) -> Self {
-        let (place, script) = (Place::new(), Script::new(double()));
+        let (place, script) = (Place::new(), Script::new(double::consul()));
         let flags = place.flags(script.address);
         let more = more.iter().map(|flag| (*flag).to_owned());
         let hax = Hax::start(&flags.into_iter().chain(more).collect::<Vec<_>>());

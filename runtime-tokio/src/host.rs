@@ -10,14 +10,14 @@ use hax_driver::Runtime;
 use hax_driver::clock::Clock;
 use hax_driver::metrics::Metrics;
 use hax_driver::notify::{self, Watchdog};
-use hax_driver::platform::{self, Stage};
+use hax_driver::platform::{self, Net as _, Stage};
 use hax_driver::signals::Signals;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::consul::{Client, Consul};
 use crate::http::Http;
-use crate::net::{self, Net};
+use crate::net::Net;
 
 /// How long peers have to do their part of the last closes.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
@@ -82,7 +82,7 @@ impl Host {
             let max = sockets.motr_connections_max.saturating_mul(2);
             if let Some(motr) = sockets.motr {
                 let net = Arc::clone(&self.net);
-                tasks.spawn(async move { net::listen(&net, motr, max).await });
+                tasks.spawn(async move { net.listen(motr, max).await });
             }
             let (close, closed) = tokio::sync::oneshot::channel::<()>();
             let closed = async {

@@ -5,12 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_channel::Sender;
 use bytes::Bytes;
 use hax_core::base::time::{Next, Now};
 use hax_core::consul::port::{Answer, Method, Unanswered};
 use hax_core::node::{Input, Output};
-use hax_core::wire;
 use hax_driver::consul::Consul;
 use hax_driver::platform::{self, Platform, Request, Sockets, Stage};
 use hax_driver::signals::Signals;
@@ -20,7 +18,7 @@ use rustls::ClientConfig;
 use crate::connect::Connector;
 use crate::consul::Client;
 use crate::host::Host;
-use crate::net::{self, Net};
+use crate::net::Net;
 use crate::{ask, signals};
 
 /// tokio, on one thread: the machine is one, and its work is small beside its waiting.
@@ -101,25 +99,5 @@ impl platform::Client for Client {
         body_max: usize,
     ) -> Result<Answer, Unanswered> {
         self.send(method, target, body, body_max).await
-    }
-}
-
-impl<I: Send + 'static> platform::Net<I> for Net<I> {
-    type Listener = tokio::net::TcpListener;
-
-    fn new(inbox: Sender<I>, wrap: fn(wire::net::Event) -> I) -> Self {
-        Self::new(inbox, wrap)
-    }
-
-    fn execute(&self, command: wire::net::Command) {
-        self.execute(command);
-    }
-
-    async fn listen(&self, listener: Self::Listener, max: usize) {
-        net::listen(self, listener, max).await;
-    }
-
-    async fn shut_down(&self, within: Duration) {
-        self.shut_down(within).await;
     }
 }

@@ -13,48 +13,17 @@ use common::{listener, nobody, run};
 use futures_lite::future::or;
 use hax_core::base::errno::Errno;
 use hax_core::base::id::{LinkId, SendId};
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Now, Wall};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::wire::{self, Endpoint, net};
-use hax_driver::clock::{Clock, wall};
-use hax_driver::{Runtime, Tick};
-use hax_tokio::net::{Net, listen};
+use hax_driver::clock::wall;
+use hax_driver::serve::serve;
+use hax_tokio::Tokio;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-
-enum Input {
-    Tick,
-    Net(net::Event),
-}
-
-impl Tick for Input {
-    const TICK: Self = Self::Tick;
-}
-
-struct Server {
-    clock: Clock,
-    net: Arc<Net<Input>>,
-}
-
-impl Runtime for Server {
-    type Input = Input;
-    type Output = net::Command;
-
-    fn now(&mut self) -> Now {
-        self.clock.now()
-    }
-
-    async fn sleep_until(&self, at: Instant) {
-        tokio::time::sleep_until(self.clock.at(at).into()).await;
-    }
-
-    fn execute(&mut self, output: net::Command) {
-        self.net.execute(output);
-    }
-}
 
 /// A bridge in few words: refuses the first request, answers the others, acknowledges everything
 /// and finds every object online.
@@ -104,16 +73,10 @@ impl Bridge {
 /// Runs `client` while the endpoint serves at the address that it gets.
 async fn with_endpoint<T>(client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
     let (listener, address) = listener().await;
-    let (inbox, received) = hax_driver::inbox(64);
-    let net = Arc::new(Net::new(inbox, Input::Net));
-    let mut server = Server { clock: Clock::new(), net: Arc::clone(&net) };
     let mut endpoint = Endpoint::new(wire::Config::new(address, wall().0, 1));
     let mut bridge = Bridge { asked: 0, sends: SendId(0) };
-    let machine = |now: Now, input: Input, out: &mut Vec<net::Command>| {
-        let mut inputs = vec![match input {
-            Input::Tick => wire::Input::Tick,
-            Input::Net(event) => wire::Input::Net(event),
-        }];
+    let machine = |now: Now, input: wire::Input, out: &mut Vec<net::Command>| {
+        let mut inputs = vec![input];
         loop {
             let mut next = None;
             let mut commands = Vec::new();
@@ -135,8 +98,7 @@ async fn with_endpoint<T>(client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
         }
     };
     let serve = async {
-        let driving = hax_driver::run(&mut server, &received, machine);
-        futures_lite::future::zip(driving, listen(&net, listener, 100)).await;
+        serve::<Tokio>(listener, 100, machine).await;
         unreachable!("the endpoint serves for ever")
     };
     or(client(address), serve).await

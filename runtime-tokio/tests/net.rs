@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use bytes::Bytes;
 use common::{listener, next, nobody, run};
 use hax_core::base::id::ConnId;
 use hax_core::wire::net::{Command, Event};
-use hax_tokio::net::{Net, listen};
+use hax_driver::platform::Net as _;
+use hax_tokio::net::Net;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -26,7 +28,7 @@ async fn accepted(max: usize) -> (Rc<Net<Event>>, Receiver<Event>, ConnId, TcpSt
     let (net, events) = net(16);
     let (listener, address) = listener().await;
     let serving = Rc::clone(&net);
-    let local = async move { listen(&serving, listener, max).await };
+    let local = async move { serving.listen(listener, max).await };
     // The listener borrows the endpoint: it lives on a task of its own in the daemon too.
     let peer = futures_lite::future::or(
         async {
@@ -142,20 +144,21 @@ fn own_connections_are_made_or_closed() {
     run(async {
         let (net, events) = net(16);
         let (listener, to) = listener().await;
-        let conn = ConnId::opened(0);
-        net.execute(Command::Connect { conn, to });
-        let (mut peer, _) = listener.accept().await.unwrap();
+        let (conn, from) = (ConnId::opened(0), IpAddr::from([127, 0, 7, 7]));
+        net.execute(Command::Connect { conn, from, to });
+        let (mut peer, address) = listener.accept().await.unwrap();
+        assert_eq!(address.ip(), from, "a real peer closes what comes from elsewhere");
         assert_eq!(next(&events).await, Event::Connected { conn });
         net.execute(write(conn, &[b"hi"]));
         let mut bytes = [0; 2];
         peer.read_exact(&mut bytes).await.unwrap();
         assert_eq!(next(&events).await, Event::Written { conn, bytes: 2 });
         let refused = ConnId::opened(1);
-        net.execute(Command::Connect { conn: refused, to: nobody().await });
+        net.execute(Command::Connect { conn: refused, from, to: nobody().await });
         assert_eq!(next(&events).await, Event::Closed { conn: refused });
         // Closed before it is there.
         let given_up = ConnId::opened(2);
-        net.execute(Command::Connect { conn: given_up, to });
+        net.execute(Command::Connect { conn: given_up, from, to });
         net.execute(Command::Close { conn: given_up });
         assert_eq!(next(&events).await, Event::Closed { conn: given_up });
         silent(&events).await;
@@ -214,6 +217,10 @@ fn a_shutdown_flushes_what_is_left() {
         let down = timeout(Duration::from_secs(2), net.shut_down(Duration::from_secs(10)));
         let (down, ()) = futures_lite::future::zip(down, read).await;
         down.expect("all have ended");
-        net.execute(Command::Connect { conn: ConnId::opened(9), to: nobody().await });
+        net.execute(Command::Connect {
+            conn: ConnId::opened(9),
+            from: Ipv4Addr::LOCALHOST.into(),
+            to: nobody().await,
+        });
     });
 }

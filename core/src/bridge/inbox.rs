@@ -328,8 +328,7 @@ impl Inbox {
 /// The number that a key holds, and the key's index.
 fn number(answer: &Answer) -> Option<(u64, u64)> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
-    let n = core::str::from_utf8(&entry.bytes()?).ok()?.trim().parse().ok()?;
-    Some((n, entry.modify_index))
+    Some((entry.number()?, entry.modify_index))
 }
 
 /// The index of the last key that a transaction has written.

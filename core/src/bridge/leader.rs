@@ -226,9 +226,8 @@ impl Leader {
         if let Lock::Acquiring { session, .. } | Lock::Waiting(session) | Lock::Holding(session) =
             &lock
         {
-            let session = encode(session);
-            put(cx, Part::Leave, format!("/v1/kv/leader?release={session}"), "");
-            put(cx, Part::Leave, format!("/v1/session/destroy/{session}"), "");
+            put(cx, Part::Leave, format!("/v1/kv/leader?release={}", encode(session)), "");
+            destroy(cx, session);
         }
         if core::mem::take(&mut self.registered) {
             put(cx, Part::Leave, format!("/v1/agent/service/deregister/{SERVICE}"), "");
@@ -299,7 +298,8 @@ impl Leader {
         self.watching = true;
         let wait = cx.config().time.watch;
         let within = wait + wait / 16 + cx.config().time.call;
-        let target = format!("/v1/kv/leader?index={}&wait={}s", self.index, wait.as_secs());
+        // As the watches of tables: a server whose own leader is gone would not tell us of a free lock.
+        let target = format!("/v1/kv/leader?stale&index={}&wait={}s", self.index, wait.as_secs());
         cx.call(Job::Leader(Part::Watch), Method::Get, target, Bytes::new(), within);
     }
 
@@ -373,7 +373,7 @@ impl Leader {
             }
             // The session may be gone, or hold the lock without our knowing.
             _ => {
-                put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(&session)), "");
+                destroy(cx, &session);
                 self.lock = Lock::None;
                 self.retry(cx);
             }
@@ -452,8 +452,12 @@ impl Leader {
 fn end(cx: &mut Cx<'_>, Seen { value, session }: &Seen) {
     if let Some(session) = session {
         cx.fact(Fact::LeaderStale { value: value.clone() });
-        put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
+        destroy(cx, session);
     }
+}
+
+fn destroy(cx: &mut Cx<'_>, session: &str) {
+    put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
 }
 
 fn put(cx: &mut Cx<'_>, part: Part, target: alloc::string::String, body: &str) {

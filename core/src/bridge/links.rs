@@ -192,6 +192,22 @@ impl Links {
         sent
     }
 
+    /// Says to each link what it knows already. A process notices that we are gone when it cannot
+    /// confirm what we said (`ha/link.c`), and only then says again what we did not acknowledge: one that
+    /// has nothing else to say, as one that is stopping, would wait for that for ever.
+    pub(crate) fn rouse(&mut self, cx: &mut Cx<'_>, known: Note) {
+        let mut to = Vec::new();
+        for (id, link) in &mut self.links {
+            if link.up && link.in_flight == 0 {
+                link.in_flight += 1;
+                to.push(*id);
+            }
+        }
+        if !to.is_empty() {
+            tell(cx, to, [known].into());
+        }
+    }
+
     /// Tells everything to the links that want it.
     pub(crate) fn catch_up(&mut self, cx: &mut Cx<'_>, all: impl Fn() -> Vec<Note>) {
         if !core::mem::take(&mut self.wanted) {

@@ -45,6 +45,7 @@ use crate::consul::port::{Answer, Reply};
 use crate::consul::replica::{Moment, Table};
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
+use crate::ha::note::Note;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
@@ -97,6 +98,8 @@ struct Parts {
     peers: Arc<[(Fid, Box<str>)]>,
     /// Since when the checks of processes fail that are not declared dead yet.
     silent: BTreeMap<Fid, Instant>,
+    /// Since when the checks of processes pass that were declared dead.
+    lively: BTreeMap<Fid, Instant>,
     life: Life,
     unexpected: bool,
     timed_out: bool,
@@ -157,6 +160,7 @@ impl Bridge {
             begun: BTreeMap::new(),
             peers: Arc::new([]),
             silent: BTreeMap::new(),
+            lively: BTreeMap::new(),
             life: Life::New,
             unexpected: false,
             timed_out: false,
@@ -277,6 +281,7 @@ impl Parts {
                 self.timed_out = true;
                 let lanes = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
                 cx.fact(Fact::DrainTimedOut { lanes });
+                self.links.rouse(cx, me(&self.cluster, cx));
                 self.exit(cx);
             }
         }
@@ -366,7 +371,7 @@ impl Parts {
         let answer = answer(cx, job, reply);
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
-            Job::Watch(table) => self.tables.watched(cx, &mut self.cluster, table, answer),
+            Job::Watch(table) => self.tables.watched(cx, table, answer),
             Job::Probe(table) => {
                 self.tables.probed(cx, &mut self.cluster, (table, call), answer);
             }
@@ -435,6 +440,12 @@ impl Parts {
         cx.motr(motr::Command::Stop);
         cx.fact(Fact::Stopped {});
     }
+}
+
+/// Our own process, as everybody has been told of it.
+fn me(cluster: &Cluster, cx: &Cx<'_>) -> Note {
+    let fid = cx.config().process;
+    Note { fid, state: cluster.state(fid) }
 }
 
 /// The answer, or nothing and a fact where Consul gave none or is not well.

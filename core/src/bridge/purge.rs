@@ -95,8 +95,7 @@ fn worked_by_all(answer: &Answer, cluster: &Cluster) -> u64 {
         if node.is_none_or(|node| cluster.conf().node_of(node).is_none()) {
             continue;
         }
-        let offset = entry.bytes().and_then(|v| core::str::from_utf8(&v).ok()?.trim().parse().ok());
-        least = Some(least.unwrap_or(u64::MAX).min(offset.unwrap_or(0)));
+        least = Some(least.unwrap_or(u64::MAX).min(entry.number().unwrap_or(0)));
     }
     least.unwrap_or(0)
 }

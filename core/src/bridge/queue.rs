@@ -116,7 +116,7 @@ impl Queue {
 
 fn epoch(body: &[u8]) -> Option<Epoch> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(body).ok()?;
-    let n: u64 = core::str::from_utf8(&entry.bytes()?).ok()?.trim().parse().ok()?;
+    let n = entry.number()?;
     // Whoever wrote a number near the end did not count.
     (n < u64::MAX / 2).then_some(Epoch { n, index: entry.modify_index })
 }

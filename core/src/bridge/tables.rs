@@ -204,18 +204,12 @@ impl Tables {
         let wait = cx.config().time.watch;
         let within = wait + wait / 16 + cx.config().time.call;
         let index = replica.index.max(1);
-        let target = format!("{}&index={index}&wait={}s", table.target(), wait.as_secs());
+        let target = format!("{}&index={index}&wait={}s", table.watch(), wait.as_secs());
         let call = cx.call(Job::Watch(table), Method::Get, target, Bytes::new(), within);
         replica.watch = Some((call, index));
     }
 
-    pub(crate) fn watched(
-        &mut self,
-        cx: &mut Cx<'_>,
-        cluster: &mut Cluster,
-        table: Table,
-        answer: Option<&Answer>,
-    ) {
+    pub(crate) fn watched(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
         let Some((_, behind)) = self.replicas[table as usize].watch.take() else { return };
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
             self.failed(cx, table, Timer::Watch(table));
@@ -225,9 +219,8 @@ impl Tables {
         let current = self.replicas[table as usize].index;
         let pause = cx.config().time.reread;
         if answer.index < behind {
-            cx.fact(Fact::ReplicaReset { table: table.name(), from: behind, to: answer.index });
-            self.reset(cluster, table);
-            self.decode(cx, table, answer, None);
+            // Consul's index has begun anew, or the server that answers is behind: a reading tells.
+            self.reread(cx, table);
         } else if answer.index > current {
             self.decode(cx, table, answer, None);
         }
@@ -263,7 +256,7 @@ impl Tables {
                     from: index_then,
                     to: answer.index,
                 });
-                self.reset(cluster, table);
+                self.reset(cx, cluster, table);
                 self.read(cx, table);
             }
         }
@@ -288,16 +281,19 @@ impl Tables {
                 if answer.index < index_then {
                     let (from, to) = (index_then, answer.index);
                     cx.fact(Fact::ReplicaReset { table: table.name(), from, to });
-                    self.reset(cluster, table);
+                    self.reset(cx, cluster, table);
                 }
                 self.decode(cx, table, answer, Some(sent));
             }
         }
     }
 
-    /// What is held is of an earlier history of Consul.
-    fn reset(&mut self, cluster: &mut Cluster, table: Table) {
+    /// What is held is of an earlier history of Consul, and so is the index that the watch waits behind.
+    fn reset(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
         let replica = &mut self.replicas[table as usize];
+        if let Some((call, _)) = replica.watch.take() {
+            cx.cancel(call);
+        }
         (replica.index, replica.still) = (0, 0);
         match table {
             Table::Conf => cluster.clear_conf(),

@@ -37,6 +37,14 @@ impl KvEntry<'_> {
     pub fn bytes(&self) -> Option<Vec<u8>> {
         STANDARD.decode(self.value.as_deref().unwrap_or("")).ok()
     }
+
+    /// The number that the value writes in decimal, with space or the quotes of a JSON text around it as
+    /// the old daemon writes some; `None` if it does not.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        let value = self.bytes()?;
+        core::str::from_utf8(&value).ok()?.trim().trim_matches('"').parse().ok()
+    }
 }
 
 /// Bytes as Consul wants them inside JSON.

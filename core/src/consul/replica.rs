@@ -45,6 +45,19 @@ impl Table {
         }
     }
 
+    /// What is waited on. Consul's servers ask their leader what may not be stale, and while the leader's
+    /// machine is gone without a word they wait for it for 30 to 40 seconds. Deaths are not told so late:
+    /// a server answers by itself what it holds, and nothing is believed that is older than the copy. The
+    /// configuration can wait, and is asked for so: that tells when the servers have no leader.
+    #[must_use]
+    pub const fn watch(self) -> &'static str {
+        match self {
+            Self::Conf => self.target(),
+            Self::Processes => "/v1/kv/processes/?recurse&stale",
+            Self::Health => "/v1/health/state/any?stale",
+        }
+    }
+
     /// How many probes may be in flight: one that makes Consul walk a prefix is not sent again before
     /// it is answered.
     #[must_use]

@@ -25,6 +25,10 @@ impl Cluster {
     ///
     /// Devices that have failed or are being repaired stay as they are. A node and its enclosure
     /// follow their I/O processes: down with the last of them, up with the first.
+    ///
+    /// Only the process itself fails. What holds its data is TRANSIENT: from FAILED there is no way back
+    /// but a repair (`pool/pool_machine.c:m0_poolmach_state_transit`), and every process that was told so
+    /// of a node would count it as failed, whatever it is told afterwards, until it is restarted itself.
     #[must_use]
     pub fn follows(&self, process: Fid, state: ObjectState) -> Vec<Change> {
         let conf = self.conf();
@@ -37,11 +41,10 @@ impl Cluster {
             changes.extend(self.change(object, state));
         };
         change(process, state);
-        // A device cannot come back from FAILED by itself, so its process takes it down gently.
-        let device = if state == ObjectState::Failed { ObjectState::Transient } else { state };
+        let state = if state == ObjectState::Failed { ObjectState::Transient } else { state };
         for sdev in conf.sdevs_of(process) {
             if !conf.sdev(sdev).is_some_and(keeps) {
-                change(sdev, device);
+                change(sdev, state);
             }
         }
         if let Some(controller) = conf.controller_of(process) {

@@ -60,6 +60,9 @@ pub struct Health {
     nodes: BTreeMap<Box<str>, BTreeMap<Box<str>, Seen>>,
     /// Checks of services, by process, then by node and id.
     services: BTreeMap<Fid, ServiceChecks>,
+    /// Hosts whose node was known and has left the catalog, and the index of the reading that missed it:
+    /// Consul's servers drop a server that they cannot reach within seconds of its check's failing.
+    gone: BTreeMap<Box<str>, u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +106,7 @@ impl Health {
             }
             None => {
                 let host: Box<str> = host_of(&node).into();
+                self.gone.remove(&host);
                 if put(self.nodes.entry(node).or_default(), id, seen, source) {
                     concerned.hosts.insert(host);
                 }
@@ -118,16 +122,26 @@ impl Health {
         read: &BTreeSet<(Box<str>, Box<str>)>,
         concerned: &mut Concerned,
     ) {
+        let mut left: BTreeSet<Box<str>> = BTreeSet::new();
         self.nodes.retain(|node, checks| {
             let before = checks.len();
+            let confirmed = checks.values().any(|seen| !seen.posted);
             checks.retain(|id, seen| {
                 seen.index > index || read.contains(&(node.clone(), id.clone()))
             });
             if checks.len() != before {
                 concerned.hosts.insert(host_of(node).into());
             }
+            if checks.is_empty() && confirmed {
+                left.insert(host_of(node).into());
+            }
             !checks.is_empty()
         });
+        for host in left {
+            if self.node_of(&host).is_none() {
+                self.gone.insert(host, index);
+            }
+        }
         self.services.retain(|process, checks| {
             let before = checks.len();
             checks.retain(|key, seen| seen.index > index || read.contains(key));
@@ -234,12 +248,15 @@ impl Health {
         }
     }
 
-    /// Since which index the checks of a process, or of its node, have been failing, as far as Consul
-    /// itself has said so; `None` if none of those that count is.
+    /// Since which index the checks of a process, or of its node, have been failing, or its node is
+    /// gone, as far as Consul itself has said so; `None` if nothing of that is so.
     #[must_use]
     pub fn failing_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
         let failing = |seen: &&Seen| !seen.passing && !seen.posted;
-        self.counting(process, host).filter(failing).map(|seen| seen.since).max()
+        let failing = self.counting(process, host).filter(failing).map(|seen| seen.since);
+        let unknown = !self.services.contains_key(&process);
+        let gone = host.filter(|_| unknown).and_then(|host| self.gone.get(host)).copied();
+        failing.chain(gone).max()
     }
 
     /// The checks that count for a process.
@@ -272,6 +289,13 @@ impl Health {
     #[must_use]
     pub fn host_passes(&self, host: &str) -> bool {
         self.node_of(host).is_none_or(|node| self.node_passes(node))
+    }
+
+    /// Whether the node of `host` has left the catalog under our eyes. Another hax may have begun later and
+    /// not know: no state of an object depends on it, only what is then written for all.
+    #[must_use]
+    pub fn is_gone(&self, host: &str) -> bool {
+        self.gone.contains_key(host)
     }
 }
 
@@ -361,6 +385,51 @@ mod tests {
         let health = health(&[check("ssu1:aa", "serfHealth", None, false, 5)]);
         assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Failing);
         assert_eq!(health.verdict(Fid::process(4), Some("ssu2")), Verdict::Unregistered);
+    }
+
+    #[test]
+    fn a_node_that_left_the_catalog_is_gone_until_it_is_back() {
+        let read = |checks: &[Check]| -> BTreeSet<(Box<str>, Box<str>)> {
+            checks.iter().map(|check| (check.node.clone(), check.id.clone())).collect()
+        };
+        let other = check("ssu2:cc", "serfHealth", None, true, 5);
+        let mut health = health(&[
+            check("ssu1:aa", "serfHealth", None, true, 5),
+            check("ssu1:aa", "service:4", Some(4), true, 5),
+            other.clone(),
+        ]);
+        let mut concerned = Concerned::default();
+        health.retain(10, &read(core::slice::from_ref(&other)), &mut concerned);
+        assert!(concerned.hosts.contains("ssu1"));
+        assert!(health.is_gone("ssu1"));
+        assert_eq!(health.failing_since(Fid::process(4), Some("ssu1")), Some(10));
+        // What is told of it, and a node that nobody ever saw, are not judged so.
+        assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Unregistered);
+        assert_eq!(health.failing_since(Fid::process(9), Some("ssu9")), None);
+        let back = check("ssu1:bb", "serfHealth", None, true, 11);
+        health.take(back.clone(), Source::Reading(11), &mut concerned);
+        health.retain(11, &read(&[other, back]), &mut concerned);
+        assert!(!health.is_gone("ssu1"));
+        assert_eq!(health.failing_since(Fid::process(4), Some("ssu1")), None);
+    }
+
+    #[test]
+    fn a_node_that_only_a_post_has_named_is_not_gone() {
+        let mut health = health(&[]);
+        let mut concerned = Concerned::default();
+        health.take(check("ssu1", "serfHealth", None, true, 5), Source::Post, &mut concerned);
+        health.retain(10, &BTreeSet::new(), &mut concerned);
+        assert!(!health.is_gone("ssu1"));
+        assert_eq!(health.failing_since(Fid::process(4), Some("ssu1")), None);
+    }
+
+    #[test]
+    fn a_node_that_was_renamed_is_not_gone() {
+        let new = check("ssu1:bb", "serfHealth", None, true, 9);
+        let mut health = health(&[check("ssu1:aa", "serfHealth", None, false, 5), new.clone()]);
+        let read = BTreeSet::from([(new.node, new.id)]);
+        health.retain(10, &read, &mut Concerned::default());
+        assert!(!health.is_gone("ssu1"));
     }
 
     #[test]

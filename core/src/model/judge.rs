@@ -54,14 +54,10 @@ impl Cluster {
 
     /// Judges all processes anew.
     pub(super) fn judge_all(&mut self) {
-        let processes = || self.conf().processes().map(|(process, _)| process);
-        let dead = processes().filter(|process| self.judges_dead(*process)).collect();
-        let alive = processes().filter(|process| self.judges_alive(*process)).collect();
-        let seen = processes().filter(|process| self.lives_by_its_word(*process));
-        let seen: Vec<Fid> = seen.collect();
-        self.judged.dead = dead;
-        self.judged.alive = alive;
-        self.judged.seen.extend(seen);
+        self.judged.dead.clear();
+        self.judged.alive.clear();
+        let processes: Vec<Fid> = self.conf().processes().map(|(process, _)| process).collect();
+        processes.into_iter().for_each(|process| self.judge(process));
     }
 
     /// Judges one process anew.

@@ -46,7 +46,11 @@ impl Endpoint {
         if stranger && self.config.known_only {
             return self.rpc.conns.refuse(conn, Fact::StrangerRefused { conn, process }, out);
         }
-        if self.stop != Stop::No || self.entries.len() >= self.config.entries_max {
+        if self.stop != Stop::No {
+            // It comes again, to the one who serves here then.
+            return self.rpc.lose(&at);
+        }
+        if self.entries.len() >= self.config.entries_max {
             self.rpc.lose(&at);
             return out.fact(Fact::EntriesFull { conn });
         }

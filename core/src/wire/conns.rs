@@ -80,6 +80,8 @@ pub(crate) struct Conns {
     clock: u64,
     /// Bytes of unfinished frames.
     partial: usize,
+    /// No connection is taken any more.
+    ended: bool,
 }
 
 impl Conns {
@@ -97,6 +99,7 @@ impl Conns {
             next: ConnId::opened(1),
             clock: 0,
             partial: 0,
+            ended: false,
         }
     }
 
@@ -202,7 +205,7 @@ impl Conns {
         self.outbound.insert(to, outbound);
         self.opened.insert(conn, to);
         self.connecting.arm(to, now.after(CONNECT_FOR));
-        out.net(net::Command::Connect { conn, to });
+        out.net(net::Command::Connect { conn, from: self.me.ip(), to });
         true
     }
 
@@ -227,7 +230,9 @@ impl Conns {
         }
     }
 
+    /// Closes all, and whoever comes later.
     pub(crate) fn close_all(&mut self, out: &mut dyn Out) {
+        self.ended = true;
         for to in self.outbound.keys().copied().collect::<Vec<_>>() {
             self.reset(to, out);
         }
@@ -244,6 +249,9 @@ impl Conns {
 
     fn on_accepted(&mut self, conn: ConnId, peer: SocketAddr, out: &mut dyn Out) {
         out.fact(Fact::ConnAccepted { conn });
+        if self.ended {
+            return self.close(conn, out);
+        }
         if self.inbound.len() >= self.conns_max {
             // Who has not said anything yet makes room; who speaks keeps its place.
             let mute = self.inbound.iter().find(|(_, i)| i.from.is_none()).map(|(conn, _)| *conn);
@@ -380,6 +388,28 @@ mod tests {
         let conn = ConnId::opened(1);
         conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
         assert_eq!(written(&mut out), [3, 5]);
+    }
+
+    #[test]
+    fn connections_come_from_the_address_that_frames_name() {
+        let (mut conns, mut out, _) = new(8);
+        conns.open(NOW, SocketAddr::from(([127, 0, 9, 9], 1)), &mut out);
+        let (conn, from) = (ConnId::opened(1), local(1).ip());
+        let connect = |o: &Output| matches!(o, Output::Net(net::Command::Connect { conn: c, from: f, .. }) if (*c, *f) == (conn, from));
+        assert!(out.iter().any(connect));
+    }
+
+    #[test]
+    fn who_comes_after_the_end_is_sent_away() {
+        let (mut conns, mut out, mut seen) = new(8);
+        conns.close_all(&mut out);
+        let conn = ConnId::accepted(1);
+        conns.on_event(net::Event::Accepted { conn, peer: local(2) }, &mut seen, &mut out);
+        assert!(
+            matches!(out.last(), Some(Output::Net(net::Command::Close { conn: c })) if *c == conn)
+        );
+        conns.on_event(net::Event::Closed { conn }, &mut seen, &mut out);
+        assert!(conns.is_quiet());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! TCP as the wire sees it: named connections that carry bytes. The host owns the sockets.
 
 use alloc::boxed::Box;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -50,6 +50,9 @@ pub enum Command {
     Connect {
         /// [`ConnId::opened`].
         conn: ConnId,
+        /// From this address, at any port: Motr closes a connection that does not come from the address
+        /// which its frames name (`net/sock/sock.c:pk_header_done`).
+        from: IpAddr,
         /// Where to.
         to: SocketAddr,
     },

@@ -271,8 +271,18 @@ impl Endpoint {
 
     pub(super) fn on_reached(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<Output>) {
         for id in self.at(addr, |p| p.away == Some(Away::Gone)) {
-            self.on_alive(now, id, out);
+            self.try_again(now, id, out);
         }
+    }
+
+    /// Somebody takes our connections where the process was. A new life of it does too, before it asks
+    /// for its entrypoint: only an answer shows that the link is still known there.
+    fn try_again(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        peer.away = Some(Away::Silent);
+        self.timers.disarm(Timer::Probe(id));
+        self.rpc.resume(now, peer.link.caller, out);
+        self.inquire(now, id, out);
     }
 
     /// Looks whether a peer is there again.
@@ -280,7 +290,7 @@ impl Endpoint {
         let Some(peer) = self.links.get(&id).filter(|p| p.away == Some(Away::Gone)) else { return };
         let addr = peer.addr;
         if self.rpc.conns.is_up(addr) {
-            return self.on_alive(now, id, out);
+            return self.try_again(now, id, out);
         }
         self.rpc.conns.open(now, addr, out);
         self.timers.arm(Timer::Probe(id), now.after(self.jitter.around(PAUSE)));

@@ -51,7 +51,7 @@ impl World {
 
     pub(super) fn on_net(&mut self, node: usize, command: net::Command) {
         match command {
-            net::Command::Connect { conn, to } => {
+            net::Command::Connect { conn, to, .. } => {
                 let socket = self.sockets.len();
                 let life = self.nodes[node].life;
                 self.sockets.push(Socket { ends: [Some((node, life, conn)), None], busy: 0 });

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use hax_sim::real::client::{self, Reply};
 use serde_json::Value;
 
+use crate::daemon::double::consul;
 use crate::daemon::front::{Front, Lie, Mode, honest, response};
 use crate::daemon::{Ham, Hax, LIMIT, Place, fid, until};
-use crate::world::consul;
 
 /// Who has something to say, who asks for states, who asks for an entrypoint.
 const TELLER: u64 = 2;

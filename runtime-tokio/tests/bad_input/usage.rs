@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use hax_sim::real::client;
 
+use crate::daemon::double::consul;
 use crate::daemon::{LIMIT, Place, until};
-use crate::world::consul;
 
 fn hax(args: &[&str]) -> Command {
     let mut command = Command::new(crate::hax::HAX);

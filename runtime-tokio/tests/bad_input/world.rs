@@ -1,40 +1,14 @@
 //! A daemon with a good process and a Consul double, whose state nothing bad may change.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::channel;
 
-use hax_driver::clock::Clock;
-use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::client;
-use hax_tokio::demo::double;
 use serde_json::Value;
 
-use crate::daemon::{Ham, Hax, LIMIT, Place, fid};
+use crate::daemon::{Ham, Hax, LIMIT, Place, double, fid};
 
 /// The good process.
 pub(crate) const GOOD: u64 = 2;
-
-/// A Consul double with hare's configuration of three nodes. It lives as long as the test's program.
-pub(crate) fn consul() -> SocketAddr {
-    let (say, at) = channel();
-    std::thread::spawn(move || {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        rt.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            say.send(listener.local_addr().unwrap()).unwrap();
-            double::serve(listener, "ssu1", Clock::new()).await;
-        });
-    });
-    let at = at.recv().unwrap();
-    let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
-    let send = |method, target: &str, body: &[u8]| client::request(at, LIMIT, method, target, body);
-    let loaded = Cluster::generate(&shape).load("ssu1", |step, target| {
-        let reply = send(step.method, target, step.body.as_bytes()).map_err(|e| e.to_string())?;
-        if reply.status == 200 { Ok(reply.body) } else { Err(reply.text()) }
-    });
-    loaded.unwrap();
-    at
-}
 
 pub(crate) struct World {
     pub(crate) place: Place,
@@ -52,7 +26,7 @@ impl World {
 
     /// With more flags.
     pub(crate) fn with(more: &[&str]) -> Self {
-        let (place, consul) = (Place::new(), consul());
+        let (place, consul) = (Place::new(), double::consul());
         let mut flags = place.flags(consul);
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         let hax = Hax::start(&flags);

@@ -22,6 +22,7 @@ fn a_cluster_lives_through_cuts_delays_and_deaths() {
     the_next_leads_within_two_seconds(&mut world);
     a_cut_road_loses_nothing(&mut world);
     a_slow_road_is_a_road(&mut world);
+    a_node_that_was_only_cut_off_is_taken_back(&world);
     a_dead_node_is_declared_dead_and_comes_back(&mut world);
     world.the_old_daemon_heard_all();
 }
@@ -64,6 +65,20 @@ fn a_slow_road_is_a_road(world: &mut World) {
     world.roads[2].delay(Duration::from_millis(150));
     world.everybody_is_told(&[0, 1, 2], 12, "an event over a slow road");
     world.roads[2].delay(Duration::ZERO);
+}
+
+/// A node's Consul stands still, which for all others is a node that is cut off, and for the servers one
+/// that they wait for and then drop. Its processes are declared stopped, live on, know nothing of it, and
+/// say nothing afterwards.
+fn a_node_that_was_only_cut_off_is_taken_back(world: &World) {
+    let node = world.freeze_the_servers_leader();
+    let (ios, near) = ([2, 7, 12][node], (node + 1) % 3);
+    until("the processes of the node are stopped", || world.state_near(near, ios) == "STOPPED");
+    world.told_by_others(ios, "FAILED");
+    world.thaw(node);
+    until("they are taken back", || world.state(ios) == "DTM_RECOVERED");
+    world.told_by_others(ios, "ONLINE");
+    world.hax[node].says(0, "ProcessLives", "");
 }
 
 /// A whole node dies, the leader's: its processes are declared stopped by another; it comes back and

@@ -115,11 +115,7 @@ impl World {
     /// The state in `processes/<fid>`.
     pub(crate) fn state(&self, key: u64) -> String {
         let target = format!("/v1/kv/processes/{}?raw", fid(key));
-        let reply = self.consul().request("GET", &target, b"");
-        let value: Value =
-            reply.map(|reply| serde_json::from_slice(&reply.body).unwrap_or_default()).unwrap();
-        let state = value["state"].as_str().unwrap_or_default();
-        state.trim_start_matches("M0_CONF_HA_PROCESS_").to_owned()
+        state_in(&self.consul().request("GET", &target, b"").unwrap().body)
     }
 
     /// An I/O process lives anew and says so; all processes on these nodes are told.
@@ -163,6 +159,28 @@ impl World {
         // Its processes ask again, as those that lost their hax do.
         self.begin(CONFDS[node]);
         self.begin(IOS[node]);
+    }
+
+    /// The node whose Consul leads the servers stands still until it is thawed: nothing is closed, nothing
+    /// is refused, as where a machine has lost its power.
+    pub(crate) fn freeze_the_servers_leader(&self) -> usize {
+        let leads = || self.consuls.iter().position(RealConsul::leads_servers);
+        until("the servers have a leader", || leads().is_some());
+        let node = leads().expect("just seen");
+        self.consuls[node].pause().unwrap();
+        node
+    }
+
+    pub(crate) fn thaw(&self, node: usize) {
+        self.consuls[node].resume().unwrap();
+        until("the node is in the cluster again", || self.consuls.iter().all(|c| c.sees(3)));
+    }
+
+    /// The state in `processes/<fid>`, as a node's own server has it: it asks no other.
+    pub(crate) fn state_near(&self, node: usize, key: u64) -> String {
+        let target = format!("/v1/kv/processes/{}?raw&stale", fid(key));
+        let reply = self.consuls[node].request("GET", &target, b"").unwrap();
+        state_in(&reply.body)
     }
 
     /// Everything on a node dies at once.
@@ -218,6 +236,12 @@ impl World {
         let numbers: Vec<u64> = self.old.heard().iter().map(|(n, _)| *n).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
     }
+}
+
+fn state_in(body: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let state = value["state"].as_str().unwrap_or_default();
+    state.trim_start_matches("M0_CONF_HA_PROCESS_").to_owned()
 }
 
 fn start_hax(places: &[Place], roads: &[Road], node: usize) -> Hax {

@@ -1,6 +1,7 @@
 //! The real daemon with real sockets: `hax run`, the processes that it serves, and where they are.
 #![expect(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod double;
 pub(crate) mod front;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -324,6 +324,15 @@ impl Consul {
         self.sync(agent);
     }
 
+    /// Takes an agent's node out of the catalog; what it had registered is to be told again.
+    pub(super) fn unregister(&mut self, agent: AgentId) {
+        let local = &mut self.agents[agent];
+        local.services.values_mut().for_each(|(_, in_sync)| *in_sync = false);
+        local.checks.values_mut().for_each(|check| check.in_sync = false);
+        let index = self.store.next_index();
+        self.store.delete_node(index, &local.node);
+    }
+
     /// Brings the catalog in line with what the agent runs, if there is a leader to write.
     pub(super) fn sync(&mut self, agent: AgentId) {
         let local = &mut self.agents[agent];

@@ -320,7 +320,7 @@ impl Store {
         rows.take_while(move |((name, _), _)| name == node).map(|(_, check)| check)
     }
 
-    fn delete_node(&mut self, index: u64, node: &str) {
+    pub(super) fn delete_node(&mut self, index: u64, node: &str) {
         if !self.nodes.contains_key(node) {
             return;
         }

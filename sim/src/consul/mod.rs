@@ -274,6 +274,17 @@ impl Consul {
         self.settle(out)
     }
 
+    /// The servers drop an agent that is dead, with all that it registered, as autopilot's
+    /// `CleanupDeadServers` and the reaping of failed members do. Once [alive](Self::set_alive) again, it
+    /// registers everything anew. One that is not dead is left alone.
+    pub fn reap(&mut self, now: Now, agent: AgentId, out: &mut Vec<Output>) -> Next {
+        self.advance(now, out);
+        if !self.agents[agent].alive {
+            self.unregister(agent);
+        }
+        self.settle(out)
+    }
+
     /// What came of running a check that an agent runs itself (a script, a connection).
     pub fn set_check(
         &mut self,

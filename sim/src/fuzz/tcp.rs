@@ -128,7 +128,7 @@ impl Tcp {
         backlog: usize,
     ) -> Option<(usize, Bytes)> {
         match command {
-            Command::Connect { conn, to } => {
+            Command::Connect { conn, to, .. } => {
                 assert!(
                     !conn.is_accepted() && self.opened_by(who, conn).is_none(),
                     "{conn} is new"

@@ -41,7 +41,30 @@ impl RealConsul {
             }
             thread::sleep(LOOK);
         }
+        servers.iter().try_for_each(Self::tells_at_once)?;
         Ok(servers)
+    }
+
+    /// Waits until the agent tells the servers at once what changes. When a server has joined, an agent
+    /// tells them nothing for up to 3 s and then everything (Consul's anti-entropy, `serverUpInterval`).
+    /// What is in the catalog was told before that or after it; what is told next was told after it.
+    fn tells_at_once(&self) -> io::Result<()> {
+        for id in ["told-first", "told-next"] {
+            let service = json!({ "Name": id }).to_string();
+            self.request("PUT", "/v1/agent/service/register", service.as_bytes())?;
+            let deadline = Instant::now() + READY;
+            let target = format!("/v1/catalog/service/{id}");
+            while self.request("GET", &target, b"")?.text() == "[]" {
+                if Instant::now() >= deadline {
+                    return Err(self.trouble("does not tell the servers of a service"));
+                }
+                thread::sleep(LOOK);
+            }
+        }
+        for id in ["told-first", "told-next"] {
+            self.request("PUT", &format!("/v1/agent/service/deregister/{id}"), b"")?;
+        }
+        Ok(())
     }
 
     /// Starts a dead server again, without waiting for the others.
@@ -58,6 +81,13 @@ impl RealConsul {
         let checks: Vec<serde_json::Value> =
             serde_json::from_slice(&reply.body).unwrap_or_default();
         checks.iter().filter(|check| check["CheckID"] == "serfHealth").count() >= nodes
+    }
+
+    /// Whether it is the servers' leader.
+    #[must_use]
+    pub fn leads_servers(&self) -> bool {
+        let reply = self.request("GET", "/v1/status/leader", b"");
+        reply.is_ok_and(|reply| reply.text() == format!("\"127.0.0.1:{}\"", self.ports[1]))
     }
 
     /// Loads a cluster of as many nodes as there are servers, each node's services at its own.

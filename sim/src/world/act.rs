@@ -233,8 +233,11 @@ impl World<'_> {
                 self.register(i, !self.cast[i].registered);
             }
             Act::Agent => {
-                let (agent, alive) = (self.index(self.hax.len()), self.choose(2) == 0);
-                self.set_agent(agent, alive);
+                let (agent, how) = (self.index(self.hax.len()), self.choose(3));
+                self.set_agent(agent, how == 0);
+                if how == 2 {
+                    self.reap(agent);
+                }
             }
             Act::Unseat => self.unseat(),
             Act::ConsulDown => self.consul.down_until = self.now + self.choose(15_000) * MS,

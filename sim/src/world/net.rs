@@ -98,7 +98,7 @@ impl World<'_> {
 
     pub(super) fn on_net(&mut self, who: Who, command: Command) {
         match command {
-            Command::Connect { conn, to } => {
+            Command::Connect { conn, to, .. } => {
                 let lag = LATENCY + self.choose(self.swarm.lag_ms) * 1_000;
                 let end = End { who, life: self.life(who), conn };
                 let id = self.net.sockets.len();

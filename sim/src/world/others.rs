@@ -184,6 +184,12 @@ impl World<'_> {
         self.at_consul(|double, now, out| double.set_alive(now, agent, alive, out));
     }
 
+    /// The servers drop a node whose agent is dead.
+    pub(super) fn reap(&mut self, agent: usize) {
+        self.say(|| format!("node {agent} is dropped from the catalog"));
+        self.at_consul(|double, now, out| double.reap(now, agent, out));
+    }
+
     /// A service is taken out of the catalog, or put back as it was.
     pub(super) fn register(&mut self, i: usize, there: bool) {
         let actor = &self.cast[i];

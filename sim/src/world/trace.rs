@@ -106,7 +106,7 @@ impl Trace {
                 self.hash.words(&[6, conn.0]);
                 segments.iter().for_each(|segment| self.hash.bytes(segment));
             }
-            Output::Net(net::Command::Connect { conn, to }) => {
+            Output::Net(net::Command::Connect { conn, to, .. }) => {
                 self.hash.words(&[7, conn.0, to.port().into()]);
             }
             Output::Net(net::Command::Close { conn }) => self.hash.words(&[8, conn.0]),

@@ -45,7 +45,7 @@ fn a_process_that_has_just_started_is_given_time_for_its_check() {
     lab.run(MS * 2_000);
     assert_eq!(lab.word(ios), "STARTED");
     lab.check(0, ios, "passing");
-    lab.run(MS * 800);
+    lab.run(MS * 2_800);
     lab.check(0, ios, "critical");
     lab.run(MS * 800);
     let link = lab.nodes[0].links[&ios];
@@ -83,14 +83,28 @@ fn only_the_leader_writes_for_a_dead_node_and_derives_it_again_when_it_becomes_o
     lab.alive(2, false);
     lab.run(MS * 1_000);
     assert_eq!(lab.word(dead), "DTM_RECOVERED", "nobody answers for it");
-    let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
-    let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
-    let session = leader[0]["Session"].as_str().expect("a session").to_owned();
-    lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    lab.free_the_lock();
     lab.run(MS * 2_000);
     assert!(lab.view(1).leads);
     assert_eq!(lab.word(dead), "STOPPED");
     assert_eq!(lab.saw(0, FactKind::ProcessDied), 0);
+}
+
+/// Consul's servers drop one of their own that they cannot reach, and all that was registered there: a
+/// leader that comes to look later finds no failing check.
+#[test]
+fn a_node_that_was_dropped_from_the_catalog_is_dead_as_well() {
+    let mut lab = Lab::with(2, |config| config.elect = config.node.as_ref() == "ssu2");
+    let (dead, confd) = (lab.fid(2, "ios"), lab.fid(0, "confd"));
+    let other = lab.link(0, confd);
+    lab.consul("PUT", "/v1/catalog/deregister", r#"{"Node": "ssu3"}"#);
+    lab.run(MS * 1_000);
+    assert_eq!(lab.told(0, other, dead), None, "its word stands until the leader denies it");
+    lab.free_the_lock();
+    lab.run(MS * 2_000);
+    assert!(lab.view(1).leads);
+    assert_eq!(lab.word(dead), "STOPPED");
+    assert_eq!(lab.told(0, other, dead), Some(ObjectState::Failed));
 }
 
 #[test]
@@ -115,10 +129,28 @@ fn a_process_that_was_only_silent_is_taken_back() {
     lab.run(MS * 5_800);
     assert_eq!(lab.word(ios), "STOPPED");
     lab.check(0, ios, "passing");
-    lab.run(MS * 800);
+    lab.run(MS * 2_800);
     assert_eq!(lab.word(ios), "DTM_RECOVERED");
     assert_eq!(lab.told(0, other, ios), Some(ObjectState::Online));
     assert_eq!(lab.saw(0, FactKind::ProcessLives), 1);
+}
+
+/// Its pid is there as soon as it runs, and its link may look as if it had never been down.
+#[test]
+fn a_new_life_whose_check_passes_before_it_asks_is_not_taken_for_the_old_one() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, ios);
+    let other = lab.link(0, confd);
+    lab.check(0, ios, "warning");
+    lab.run(MS * 5_800);
+    let _failed = lab.take_told(0, other, ios);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 700);
+    lab.ask(0, ios, true, 7);
+    lab.run(MS * 5_000);
+    assert_eq!(lab.saw(0, FactKind::ProcessLives), 0);
+    assert_eq!(lab.take_told(0, other, ios), [], "it is known to have failed");
 }
 
 #[test]
@@ -130,7 +162,7 @@ fn a_process_whose_link_is_down_is_not_taken_back_whatever_answers_at_its_port()
     lab.check(0, ios, "warning");
     lab.run(MS * 800);
     lab.check(0, ios, "passing");
-    lab.run(MS * 800);
+    lab.run(MS * 2_800);
     assert_eq!(lab.word(ios), "STOPPED");
     // It begins, and is counted; what it says then is its word.
     lab.ask(0, ios, true, 7);
@@ -148,7 +180,7 @@ fn a_process_that_said_itself_that_it_has_stopped_is_not_taken_back() {
     lab.check(0, ios, "warning");
     lab.run(MS * 800);
     lab.check(0, ios, "passing");
-    lab.run(MS * 800);
+    lab.run(MS * 2_800);
     assert_eq!(lab.word(ios), "STOPPED");
 }
 
@@ -172,10 +204,7 @@ fn a_check_that_passes_again_while_the_death_is_written_takes_it_back() {
 fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive() {
     let mut lab = Lab::with(2, |config| config.elect = config.node.as_ref() == "ssu1");
     lab.run(MS * 2_500);
-    let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
-    let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
-    let session = leader[0]["Session"].as_str().expect("a session").to_owned();
-    lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    lab.free_the_lock();
     lab.run(MS * 2_000);
     assert!(lab.view(0).leads);
     let (ios, other) = (lab.fid(1, "ios"), lab.fid(1, "confd"));
@@ -186,7 +215,7 @@ fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive()
     lab.nodes[1].fault = None;
     lab.restart(1, |_| {});
     lab.alive(1, true);
-    lab.run(MS * 2_000);
+    lab.run(MS * 2_800);
     // It may be of a life that ended with the node: nobody has heard of it since.
     assert_eq!(lab.word(ios), "STOPPED");
     lab.link(1, ios);
@@ -199,6 +228,6 @@ fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive()
     lab.check(1, other, "warning");
     lab.run(MS * 800);
     lab.check(1, other, "passing");
-    lab.run(MS * 800);
+    lab.run(MS * 2_800);
     assert_eq!(lab.word(other), "STOPPED");
 }

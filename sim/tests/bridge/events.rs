@@ -5,6 +5,7 @@ use std::time::Duration;
 use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::MsgId;
+use hax_core::bridge::io::Input;
 use hax_core::ha::message::Body;
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
@@ -86,9 +87,27 @@ fn d19_a_node_follows_its_io_processes_and_nobody_else() {
     lab.event(0, confd, ProcessEventKind::Stopped);
     assert_eq!(node(&mut lab), "M0_NC_UNKNOWN", "a confd does not take its node down");
     lab.event(0, ios, ProcessEventKind::Stopped);
-    assert_eq!(node(&mut lab), "M0_NC_FAILED");
+    assert_eq!(node(&mut lab), "M0_NC_TRANSIENT", "from FAILED it could not come back");
     lab.event(0, ios, ProcessEventKind::DtmRecovered);
     assert_eq!(node(&mut lab), "M0_NC_ONLINE");
+}
+
+/// A process says again what was not acknowledged when it finds that hax is gone, and one that is stopping
+/// would never find out by itself.
+#[test]
+fn who_is_left_with_words_that_are_not_written_is_roused() {
+    let mut lab = Lab::new(1);
+    let (ios, hax) = (lab.fid(0, "ios"), lab.fid(0, "hax"));
+    let link = lab.link(0, ios);
+    lab.run(MS * 500);
+    let _known = lab.take_told(0, link, hax);
+    lab.nodes[0].fault = Some(Fault::Hangs);
+    lab.event(0, ios, ProcessEventKind::Stopping);
+    lab.input(0, Input::Stop);
+    lab.run(MS * 11_000);
+    assert!(lab.nodes[0].exited);
+    assert_eq!(lab.nodes[0].acks, []);
+    assert_eq!(lab.take_told(0, link, hax), [ObjectState::Online]);
 }
 
 #[test]

@@ -352,6 +352,14 @@ impl Lab {
         self.respond(out);
     }
 
+    /// Whoever holds the leader's lock lets it go.
+    pub(crate) fn free_the_lock(&mut self) {
+        let (_, leader) = self.consul("GET", "/v1/kv/leader", "");
+        let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
+        let session = leader[0]["Session"].as_str().expect("a session").to_owned();
+        self.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    }
+
     /// A process asks for its entrypoint.
     pub(crate) fn ask(&mut self, node: usize, process: Fid, first: bool, pid: u64) -> EntryId {
         let host = &mut self.nodes[node];

@@ -7,67 +7,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hax_benches::plain;
 use hax_core::base::fid::Fid;
-use hax_core::base::time::{Instant, Next, Now};
+use hax_core::base::time::Next;
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::wire::{Config, Endpoint, Input, Output, net};
-use hax_driver::clock::{self, Clock};
-use hax_driver::{Runtime, Tick};
-use hax_tokio::net::{Net, listen};
+use hax_driver::clock;
+use hax_driver::serve::serve;
+use hax_tokio::Tokio;
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// What its loop takes.
-enum In {
-    Tick,
-    Net(net::Event),
-}
-
-impl Tick for In {
-    const TICK: Self = Self::Tick;
-}
-
-struct Host {
-    clock: Clock,
-    net: Arc<Net<In>>,
-}
-
-impl Runtime for Host {
-    type Input = In;
-    type Output = net::Command;
-
-    fn now(&mut self) -> Now {
-        self.clock.now()
-    }
-
-    async fn sleep_until(&self, at: Instant) {
-        tokio::time::sleep_until(self.clock.at(at).into()).await;
-    }
-
-    fn execute(&mut self, output: net::Command) {
-        self.net.execute(output);
-    }
-}
-
 /// Answers every request for an entrypoint at once with the same one: hax less bridge and Consul.
 pub(crate) async fn constant(address: SocketAddr, confds: u64) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
-    let (sender, inbox) = hax_driver::inbox(512);
-    let net = Arc::new(Net::new(sender, In::Net));
-    let accepting = Arc::clone(&net);
-    tokio::spawn(async move { listen(&accepting, listener, 4096).await });
     let mut endpoint = Endpoint::new(Config::new(address, clock::wall().0, 1));
-    let mut host = Host { clock: Clock::new(), net };
     let answer = Arc::new(entrypoint(confds));
     let mut said = Vec::new();
     let machine = |now, input, out: &mut Vec<net::Command>| {
-        let input = match input {
-            In::Tick => Input::Tick,
-            In::Net(event) => Input::Net(event),
-        };
         let mut next = endpoint.handle(now, input, &mut said);
         let mut asked = Vec::new();
         loop {
@@ -85,7 +44,7 @@ pub(crate) async fn constant(address: SocketAddr, confds: u64) -> anyhow::Result
         debug_assert!(next != Next::Exit, "nobody stops it");
         next
     };
-    hax_driver::run(&mut host, &inbox, machine).await;
+    serve::<Tokio>(listener, 4096, machine).await;
     Ok(())
 }
 

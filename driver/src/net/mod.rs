@@ -1,4 +1,4 @@
-//! TCP connections of the wire: [`net::Command`] in, [`net::Event`] out.
+//! TCP connections of the wire: [`net::Command`] in, [`net::Event`] out, on the sockets of any runtime.
 //!
 //! A connection is one task that owns the socket. Its entry in the table holds the bounded queue of
 //! what it is to write; taking the entry out of the table *is* the close: the task writes what is
@@ -6,25 +6,20 @@
 //! with unread bytes sends a reset, on which a real peer may crash.
 
 mod connection;
-mod listener;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use bytes::Bytes;
-use futures_lite::future::or;
+use futures_channel::oneshot;
 use hax_core::base::id::ConnId;
 use hax_core::wire::net;
-use tokio::sync::oneshot;
 
-pub use listener::listen;
+use crate::platform::{Platform, within};
 
-/// What has not been connected to after this time will not be.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+pub use connection::{Read, Socket, Write, connect, dial, run};
 
 /// How many writes one connection may be behind with. The wire has one message in flight for each
 /// link, so this is reached only by a peer that answers nothing and still asks for more.
@@ -32,17 +27,13 @@ const WRITES_MAX: usize = 1024;
 
 type Segments = Box<[Bytes]>;
 
-/// All connections of one endpoint.
-pub struct Net<I> {
-    inner: Arc<Inner<I>>,
-    /// Gets an error as soon as the last connection's task has ended.
-    ended: Receiver<()>,
-}
-
-struct Inner<I> {
+/// The table of all connections of one endpoint.
+pub struct Connections<I> {
     table: Mutex<Option<Table>>,
     inbox: Sender<I>,
     wrap: fn(net::Event) -> I,
+    /// Gets an error as soon as the last connection's task has ended.
+    ended: Receiver<()>,
 }
 
 struct Table {
@@ -58,50 +49,29 @@ struct Entry {
 }
 
 /// The task's end of a connection.
-struct Task {
+pub struct Task {
     writes: Receiver<Segments>,
     /// Ends when the connection is to be closed.
     open: oneshot::Receiver<()>,
-    _alive: Sender<()>,
+    alive: Sender<()>,
 }
 
-impl<I: Send + 'static> Net<I> {
+impl<I> Connections<I> {
     /// No connections. What happens is put in `inbox`, as `wrap` makes it an input.
     #[must_use]
-    pub fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Self {
+    pub fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Arc<Self> {
         let (alive, ended) = async_channel::bounded(1);
         let table = Mutex::new(Some(Table { entries: BTreeMap::new(), alive }));
-        Self { inner: Arc::new(Inner { table, inbox, wrap }), ended }
+        Arc::new(Self { table, inbox, wrap, ended })
     }
 
-    /// Starts what the core asks for.
-    pub fn execute(&self, command: net::Command) {
-        match command {
-            net::Command::Connect { conn, to } => {
-                if let Some(task) = self.inner.enter(conn) {
-                    tokio::spawn(connect(Arc::clone(&self.inner), conn, to, task));
-                }
-            }
-            net::Command::Write { conn, segments } => self.inner.write(conn, segments),
-            net::Command::Close { conn } => self.inner.leave(conn),
-        }
-    }
-
-    /// Closes all connections as [`net::Command::Close`] does and makes no new ones; waits for the
-    /// peers' part of it for `within` at most.
-    pub async fn shut_down(&self, within: Duration) {
-        self.inner.table().take();
-        let _ = tokio::time::timeout(within, self.ended.recv()).await;
-    }
-}
-
-impl<I> Inner<I> {
-    fn table(&self) -> MutexGuard<'_, Option<Table>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes an entry; `None` after the shutdown.
-    fn enter(&self, conn: ConnId) -> Option<Task> {
+    /// Makes an entry, whose task is to be [run]; `None` after the shutdown.
+    ///
+    /// # Panics
+    ///
+    /// If there is one by this number: the core uses none twice.
+    #[must_use]
+    pub fn enter(&self, conn: ConnId) -> Option<Task> {
         // Bounded in `write`: a bounded channel would take the memory for all of it at once, also for
         // the many connections on which only the peer writes.
         let (write, writes) = async_channel::unbounded();
@@ -110,16 +80,18 @@ impl<I> Inner<I> {
         let table = table.as_mut()?;
         let old = table.entries.insert(conn, Entry { writes: write, _open: hold });
         assert!(old.is_none(), "{conn} is used twice");
-        Some(Task { writes, open, _alive: table.alive.clone() })
+        Some(Task { writes, open, alive: table.alive.clone() })
     }
 
-    fn leave(&self, conn: ConnId) {
+    /// Begins to close a connection, if it is not closed yet.
+    pub fn leave(&self, conn: ConnId) {
         if let Some(table) = self.table().as_mut() {
             table.entries.remove(&conn);
         }
     }
 
-    fn write(&self, conn: ConnId, segments: Segments) {
+    /// Queues what a connection is to write. One that is too far behind is closed.
+    pub fn write(&self, conn: ConnId, segments: Box<[Bytes]>) {
         let mut table = self.table();
         let Some(table) = table.as_mut() else { return };
         // It may have broken a moment ago; the core has not heard yet.
@@ -130,38 +102,19 @@ impl<I> Inner<I> {
         }
     }
 
+    /// Closes all connections and makes no new ones; waits for the peers' part of it for `time` at most.
+    pub async fn shut_down<P: Platform>(&self, time: Duration) {
+        self.table().take();
+        within::<P, _>(time, self.ended.recv()).await;
+    }
+
     /// Waits while the inbox is full: that is the backpressure on peers. After the core's end nobody
     /// listens any more, which is as well.
     async fn tell(&self, event: net::Event) {
         let _ = self.inbox.send((self.wrap)(event)).await;
     }
-}
 
-async fn connect<I: Send + 'static>(
-    inner: Arc<Inner<I>>,
-    conn: ConnId,
-    to: SocketAddr,
-    mut task: Task,
-) {
-    let attempt = tokio::time::timeout(CONNECT_WITHIN, tokio::net::TcpStream::connect(to));
-    let given_up = async {
-        let _ = (&mut task.open).await;
-        None
-    };
-    let attempt = async {
-        match attempt.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => Some(stream),
-            Err(why) => {
-                tracing::debug!(target: "hax", %conn, %to, %why, "not connected");
-                None
-            }
-        }
-    };
-    let stream = or(given_up, attempt).await;
-    if let Some(stream) = stream {
-        connection::run(inner, conn, task, stream, net::Event::Connected { conn }).await;
-    } else {
-        inner.leave(conn);
-        inner.tell(net::Event::Closed { conn }).await;
+    fn table(&self) -> MutexGuard<'_, Option<Table>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,52 @@
+//! An endpoint of the wire with nothing behind it, for who wants only that.
+
+use futures_lite::future::or;
+use hax_core::base::time::{Instant, Next, Now};
+use hax_core::wire::{self, net};
+
+use crate::clock::Clock;
+use crate::platform::{Net as _, Platform};
+use crate::{Runtime, Tick};
+
+/// How many inputs may wait.
+const INBOX: usize = 512;
+
+impl Tick for wire::Input {
+    const TICK: Self = Self::Tick;
+}
+
+/// Serves a machine that takes what an [`Endpoint`](wire::Endpoint) takes and says only what sockets are
+/// to do, until it exits; `max` connections at a time.
+pub async fn serve<P: Platform>(
+    listener: P::Listener,
+    max: usize,
+    machine: impl FnMut(Now, wire::Input, &mut Vec<net::Command>) -> Next,
+) {
+    let (sender, inbox) = crate::inbox(INBOX);
+    let net = P::Net::new(sender, wire::Input::Net);
+    let mut sockets = Sockets::<P> { clock: Clock::new(), net: &net };
+    let accepting = net.listen(listener, max);
+    or(crate::run(&mut sockets, &inbox, machine), accepting).await;
+}
+
+struct Sockets<'a, P: Platform> {
+    clock: Clock,
+    net: &'a P::Net<wire::Input>,
+}
+
+impl<P: Platform> Runtime for Sockets<'_, P> {
+    type Input = wire::Input;
+    type Output = net::Command;
+
+    fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        P::sleep_until(self.clock.at(at)).await;
+    }
+
+    fn execute(&mut self, output: net::Command) {
+        self.net.execute(output);
+    }
+}
