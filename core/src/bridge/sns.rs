@@ -71,9 +71,6 @@ impl Operations {
         let slot = Slot { pool, status: op.is_status().then_some(op.sns) };
         let until = now.after(cx.config().time.sns);
         let waits = waits.map(|http| (http, until));
-        if waits.is_some() {
-            cx.shared.timers.arm_no_later(Timer::Sns, until);
-        }
         let full = self.0.len() >= cx.config().limit.operations;
         match self.0.get_mut(&slot) {
             Some(running) if op.is_status() => running.waiting.extend(waits),
@@ -89,6 +86,9 @@ impl Operations {
                 }
                 cx.ask(Asked::Sns(slot), Op::Sns { pool, op });
             }
+        }
+        if waits.is_some() {
+            cx.shared.timers.arm_no_later(Timer::Sns, until);
         }
         Ok(())
     }
@@ -266,7 +266,8 @@ pub(crate) fn asked(
         return Ok(Some(Answer::refuse(501, "HTTPNotImplemented", &request.target, why)));
     };
     if parts.spiel.session() == Session::Off {
-        return Ok(Some(Refusal::NoLibrary.answer(Fid::ZERO)));
+        let why = Refusal::NoLibrary.why();
+        return Ok(Some(Answer::refuse(501, "HTTPNotImplemented", &request.target, why)));
     }
     let pool = if route.is_get() {
         parameter(&request.target, "pool_fid").ok_or("the query has no pool_fid")?
