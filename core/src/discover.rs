@@ -2,7 +2,8 @@
 //!
 //! The service `hax` of our node names our process (its id), our endpoint (address and port) and
 //! our HTTP port (`http_port` of its meta); the key `ssl/hax` says whether HTTP is served by TLS
-//! (`hax.md` 1.1). Whatever is given is not asked for.
+//! (`hax.md` 1.1). Whatever is given is not asked for. Where Motr's library is used it wants to know the
+//! services of our process too: `m0conf/nodes/<node>/processes/<key>/services/<type>`.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -17,7 +18,8 @@ use crate::base::fid::Fid;
 use crate::base::id::CallId;
 use crate::base::retry::{Backoff, Jitter};
 use crate::base::time::{Instant, Next, Now};
-use crate::consul::json::{self, Elements, Instance};
+use crate::bridge::ops::encode;
+use crate::consul::json::{self, Elements, Instance, KvEntry};
 use crate::consul::port::{Answer, Call, Command, Method, Reply};
 use crate::model::health::{host_of, process_of_service_id};
 use crate::node::{Input, Output};
@@ -39,6 +41,8 @@ pub struct Config {
     pub http: Option<(Box<str>, u16)>,
     /// Whether the key `ssl/hax` counts.
     pub ask_tls: bool,
+    /// Whether the services of our process are wanted.
+    pub ask_services: bool,
     /// For jitter.
     pub seed: u64,
 }
@@ -58,6 +62,17 @@ pub struct Identity {
     pub http_port: u16,
     /// With what it is served by TLS, if it is.
     pub http_tls: Option<TlsFiles>,
+    /// The services of our process, if they are wanted.
+    pub services: Option<Services>,
+}
+
+/// The services of our process that Motr's library is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Services {
+    /// Of the type `ha`.
+    pub ha: Fid,
+    /// The resource manager: of the type `rms`.
+    pub rm: Fid,
 }
 
 /// The value of `ssl/hax`, as far as it counts: paths on our machine.
@@ -88,6 +103,8 @@ enum Question {
     Entry,
     /// Whether HTTP is served by TLS.
     Tls,
+    /// Which services our process has.
+    Services,
 }
 
 /// What an entry of the catalog tells: process, endpoint, HTTP host and port.
@@ -108,6 +125,7 @@ pub struct Discovery {
     retry_at: Option<Instant>,
     tls_known: bool,
     http_tls: Option<TlsFiles>,
+    services: Option<Services>,
     found: Option<Identity>,
     stopped: bool,
 }
@@ -126,6 +144,7 @@ impl Discovery {
             retry_at: None,
             tls_known: false,
             http_tls: None,
+            services: None,
             found: None,
             stopped: false,
         }
@@ -155,6 +174,10 @@ impl Discovery {
                 self.tls_known = true;
                 Ok(())
             }
+            (Ok(Answer { status: 200, body, .. }), Question::Services) => self.take_services(body),
+            (Ok(Answer { status: 404, .. }), Question::Services) => {
+                self.take_services(Bytes::from_static(b"[]"))
+            }
             (Ok(Answer { status, body, .. }), _) => {
                 let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
                 Err(alloc::format!("Consul says {status}: {}", text.trim()).into())
@@ -183,13 +206,19 @@ impl Discovery {
         }
         if self.call.is_none() {
             let (question, target) = match &self.config.node {
-                None => (Question::Node, "/v1/agent/self"),
-                Some(_) if self.is_known() => (Question::Tls, "/v1/kv/ssl/hax?raw"),
-                Some(_) => (Question::Entry, "/v1/catalog/service/hax"),
+                None => (Question::Node, "/v1/agent/self".into()),
+                Some(_) if !self.is_known() => (Question::Entry, "/v1/catalog/service/hax".into()),
+                Some(_) if self.config.ask_tls && !self.tls_known => {
+                    (Question::Tls, "/v1/kv/ssl/hax?raw".into())
+                }
+                Some(_) => {
+                    let prefix = self.services_prefix(encode);
+                    (Question::Services, alloc::format!("/v1/kv/{prefix}?recurse"))
+                }
             };
             let id = self.next_call.mint();
             self.call = Some((id, question));
-            let (target, body) = (String::from(target), Bytes::new());
+            let body = Bytes::new();
             let call =
                 Call { id, method: Method::Get, target, body, within: WITHIN, body_max: 1 << 22 };
             out.push(Output::Consul(Command::Call(Box::new(call))));
@@ -197,7 +226,7 @@ impl Discovery {
         Next::Wait
     }
 
-    /// Whether all but TLS is known, given or found.
+    /// Whether all but TLS and services is known, given or found.
     fn is_known(&self) -> bool {
         let Config { node, fid, motr_endpoint, http, .. } = &self.config;
         node.is_some() && fid.is_some() && motr_endpoint.is_some() && http.is_some()
@@ -211,9 +240,11 @@ impl Discovery {
             motr_endpoint: Some(endpoint),
             http: Some((host, port)),
             ask_tls,
+            ask_services,
             ..
         } = &self.config
             && (self.tls_known || !ask_tls)
+            && (self.services.is_some() || !ask_services)
         {
             self.found = Some(Identity {
                 node: node.clone(),
@@ -222,6 +253,7 @@ impl Discovery {
                 http_host: host.clone(),
                 http_port: *port,
                 http_tls: self.http_tls.clone(),
+                services: self.services,
             });
         }
         self.found.is_some()
@@ -280,6 +312,39 @@ impl Discovery {
         self.config.fid.get_or_insert(fid);
         self.config.motr_endpoint.get_or_insert(endpoint);
         self.config.http.get_or_insert(http);
+        Ok(())
+    }
+
+    /// Where hare numbers the services of our process; the node's name as `name` writes it.
+    fn services_prefix(&self, name: impl Fn(&str) -> String) -> String {
+        let node = name(self.config.node.as_deref().unwrap_or_default());
+        let key = self.config.fid.map_or(0, |fid| fid.key);
+        alloc::format!("m0conf/nodes/{node}/processes/{key}/services/")
+    }
+
+    fn take_services(&mut self, body: Bytes) -> Result<(), Box<str>> {
+        let prefix = self.services_prefix(|node| node.into());
+        let (mut elements, mut ha, mut rm) = (Elements::new(body), None, None);
+        while let Some(entry) = elements.next::<KvEntry<'_>>() {
+            let entry = entry?;
+            let key = || str::from_utf8(&entry.bytes()?).ok()?.trim().parse().ok();
+            match entry.key.strip_prefix(&*prefix) {
+                Some("ha") => ha = key(),
+                Some("rms") => rm = key(),
+                _ => {}
+            }
+        }
+        let lacks = |service: &str| {
+            alloc::format!(
+                "Motr's library wants the numbers of hax's services, and Consul has none in the key \
+                 {prefix}{service}: is {} hax's process (--fid), and {} its node (--node)?",
+                self.config.fid.unwrap_or_default(),
+                self.config.node.as_deref().unwrap_or_default()
+            )
+        };
+        let ha = Fid::service(ha.ok_or_else(|| lacks("ha"))?);
+        let rm = Fid::service(rm.ok_or_else(|| lacks("rms"))?);
+        self.services = Some(Services { ha, rm });
         Ok(())
     }
 
@@ -348,6 +413,63 @@ mod tests {
         assert_eq!(tls(200, "nonsense"), None);
     }
 
+    /// Asks for services; what is found, and what was wrong on the way.
+    fn services(answers: &[&'static str]) -> (Option<Services>, Vec<Box<str>>) {
+        let config = Config {
+            node: Some("ssu1".into()),
+            fid: Some(Fid::process(5)),
+            motr_endpoint: Some("inet:tcp:10.0.0.1@22001".into()),
+            http: Some(("h".into(), 1)),
+            ask_services: true,
+            ..Config::default()
+        };
+        let mut discovery = Discovery::new(config);
+        let (mut wrong, mut input, mut now) = (vec![], Input::Tick, Now::default());
+        let mut answers = answers.iter();
+        loop {
+            let mut out = vec![];
+            match discovery.handle(now, input, &mut out) {
+                Next::Exit => return (discovery.into_result().unwrap().services, wrong),
+                Next::WaitUntil { at, .. } => now.mono = at,
+                Next::Wait => {}
+            }
+            input = Input::Tick;
+            for output in out {
+                match output {
+                    Output::Consul(Command::Call(call)) => {
+                        assert_eq!(
+                            call.target,
+                            "/v1/kv/m0conf/nodes/ssu1/processes/5/services/?recurse"
+                        );
+                        let body = *answers.next().unwrap();
+                        let status = if body.is_empty() { 404 } else { 200 };
+                        let body = Bytes::from_static(body.as_bytes());
+                        let result = Ok(Answer { status, index: 1, body });
+                        input = Input::Consul(Reply { id: call.id, result });
+                    }
+                    Output::Fact(Fact::ConsulFailed { why, .. }) => wrong.push(why),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn services_have_the_numbers_that_hare_gave_them_and_are_waited_for() {
+        const HA: &str = r#"[{"Key": "m0conf/nodes/ssu1/processes/5/services/ha", "Value": "MTI=",
+            "ModifyIndex": 1}]"#;
+        const BOTH: &str = r#"[{"Key": "m0conf/nodes/ssu1/processes/5/services/ha", "Value": "MTI=",
+            "ModifyIndex": 1}, {"Key": "m0conf/nodes/ssu1/processes/5/services/rms",
+            "Value": "MTc=", "ModifyIndex": 1}]"#;
+        let found = Services { ha: Fid::service(12), rm: Fid::service(17) };
+        assert_eq!(services(&[BOTH]), (Some(found), vec![]));
+        let (late, wrong) = services(&["", HA, BOTH]);
+        assert_eq!(late, Some(found));
+        assert!(wrong[0].contains("m0conf/nodes/ssu1/processes/5/services/ha"), "{wrong:?}");
+        assert!(wrong[0].contains("0x7200000000000001:0x5 hax's process (--fid)"), "{wrong:?}");
+        assert!(wrong[1].contains("processes/5/services/rms"), "{wrong:?}");
+    }
+
     #[test]
     fn what_is_given_is_not_asked_for() {
         let config = Config {
@@ -355,8 +477,7 @@ mod tests {
             fid: Some(Fid::process(4)),
             motr_endpoint: Some("inet:stream:10.0.0.1@22001".into()),
             http: Some(("h".into(), 1)),
-            ask_tls: false,
-            seed: 0,
+            ..Config::default()
         };
         let (found, asked) = ask(config, |_| unreachable!());
         assert_eq!((found.fid, asked.len()), (Fid::process(4), 0));

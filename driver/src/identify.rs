@@ -14,17 +14,52 @@ pub(crate) async fn identify<P: Platform>(
     settings: &Settings,
     stage: Stage<P::Client>,
     signals: &Signals,
-    mut seen: impl FnMut(&Fact),
+    seen: impl FnMut(&Fact),
 ) -> Option<Identity> {
     let http = settings.http.as_ref().map(|http| (http.host.as_str().into(), http.port));
-    let mut discovery = Discovery::new(Config {
+    let config = Config {
         node: settings.node.as_deref().map(Into::into),
         fid: settings.fid,
         motr_endpoint: settings.motr_endpoint.as_deref().map(Into::into),
         ask_tls: settings.http.is_none() && settings.http_cert.is_none(),
         http,
-        seed: clock::wall().0 ^ u64::from(std::process::id()),
-    });
+        ask_services: false,
+        seed: seed(),
+    };
+    search::<P>(config, stage, signals, seen).await
+}
+
+/// Asks for the services of our process until they are known; `None` if it was stopped before.
+#[cfg(feature = "libmotr")]
+pub(crate) async fn services<P: Platform>(
+    identity: &Identity,
+    stage: Stage<P::Client>,
+    signals: &Signals,
+    seen: impl FnMut(&Fact),
+) -> Option<hax_core::discover::Services> {
+    let config = Config {
+        node: Some(identity.node.clone()),
+        fid: Some(identity.fid),
+        motr_endpoint: Some(identity.endpoint.clone()),
+        http: Some((identity.http_host.clone(), identity.http_port)),
+        ask_tls: false,
+        ask_services: true,
+        seed: seed(),
+    };
+    search::<P>(config, stage, signals, seen).await?.services
+}
+
+fn seed() -> u64 {
+    clock::wall().0 ^ u64::from(std::process::id())
+}
+
+async fn search<P: Platform>(
+    config: Config,
+    stage: Stage<P::Client>,
+    signals: &Signals,
+    mut seen: impl FnMut(&Fact),
+) -> Option<Identity> {
+    let mut discovery = Discovery::new(config);
     let machine = |now, input, out: &mut Vec<_>| {
         let next = discovery.handle(now, input, out);
         for output in &*out {

@@ -14,10 +14,12 @@
 #[expect(missing_docs, reason = "the names are Motr's, see its headers")]
 #[expect(non_camel_case_types, non_snake_case, reason = "the names are Motr's")]
 pub mod abi;
+mod errno;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod library;
 mod table;
 
+pub use errno::clear_errno;
 pub use library::{Error, Library};
 pub use table::{Function, Ha, Spiel, message};

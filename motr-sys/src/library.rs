@@ -24,6 +24,16 @@ pub enum Error {
         /// What the system's loader says.
         why: String,
     },
+    /// It may not be loaded: all builds of it have nested functions of C, which live on the stack.
+    #[error(
+        "Motr's library wants an executable stack, which is forbidden here ({why}): take \
+         MemoryDenyWriteExecute=yes out of hax's unit, as contrib/hax-libmotr.conf does, and from glibc 2.41 on \
+         set GLIBC_TUNABLES=glibc.rtld.execstack=2"
+    )]
+    Stack {
+        /// What the system's loader says.
+        why: String,
+    },
     /// It is not the library that it should be.
     #[error(
         "{} is not the library of Motr 2 that hax needs, it has no function {name}: name another file \
@@ -35,6 +45,18 @@ pub enum Error {
         path: PathBuf,
         /// What it does not have.
         name: &'static str,
+    },
+    /// Its ABI is another.
+    #[error(
+        "{} is Motr {version}, and hax knows the ABI of Motr 2 only: name another file with --libmotr \
+         (HAX_LIBMOTR)",
+        path.display()
+    )]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// What it says that it is.
+        version: String,
     },
     /// A static program has no loader.
     #[error(
@@ -49,6 +71,13 @@ pub enum Error {
          sock transport, inet:stream:IP@PORT"
     )]
     Machine,
+}
+
+impl Error {
+    /// Of what the system's loader says.
+    fn load(why: String) -> Self {
+        if why.contains("executable stack") { Self::Stack { why } } else { Self::Load { why } }
+    }
 }
 
 /// Motr's library, loaded; it is never unloaded, since it leaves threads and handlers behind.
@@ -85,7 +114,7 @@ impl Library {
         let library =
             unsafe { unix::Library::open(Some(OsStr::new(path)), flags) }.map_err(|error| {
                 let why = std::error::Error::source(&error).map(ToString::to_string);
-                Error::Load { why: why.unwrap_or_else(|| error.to_string()) }
+                Error::load(why.unwrap_or_else(|| error.to_string()))
             })?;
         let missing = |name| Error::Function { path: path.into(), name };
         // SAFETY: the caller says that it is Motr's. It stays open: see below.
@@ -98,6 +127,10 @@ impl Library {
         // SAFETY: a constant text of the library.
         let version = unsafe { CStr::from_ptr(info.bi_version_string) };
         std::mem::forget(library);
+        if !version.to_bytes().starts_with(b"2.") {
+            let version = version.to_string_lossy().into_owned();
+            return Err(Error::Version { path: path.into(), version });
+        }
         Ok(Self { ha, spiel, version })
     }
 
@@ -122,6 +155,14 @@ mod tests {
             assert!(why.contains(remedy), "{why}");
         }
         assert!(!why.contains('\n'), "{why}");
+    }
+
+    #[test]
+    fn a_stack_that_may_not_be_executable_is_no_missing_package() {
+        let glibc = "libmotr.so.2: cannot enable executable stack as shared object requires";
+        let why = Error::load(glibc.into()).to_string();
+        assert!(why.contains(glibc) && why.contains("MemoryDenyWriteExecute"), "{why}");
+        assert!(!why.contains("cortx-motr"), "{why}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn what_a_ham_did_is_counted_and_timed() {
             seen.get(&format!("hax_facts_total{{fact=\"{}\",level=\"{level}\"}}", kind.name()));
         }
         let one = |sample: &str| assert!((seen.get(sample) - 1.0).abs() < 1e-9, "{sample}");
-        one("hax_facts_total{fact=\"EntrypointAnswered\",level=\"info\"}");
+        one("hax_facts_total{fact=\"EntrypointAnswered\",level=\"debug\"}");
         one("hax_entrypoint_duration_seconds_count");
         one("hax_nvec_get_duration_seconds_count");
         one("hax_ready");

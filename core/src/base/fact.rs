@@ -135,8 +135,8 @@ facts! {
     /// A process asks for its entrypoint.
     Debug EntrypointAsked { entry: EntryId, process: Fid, first: bool } "{entry}: {process} asks for its entrypoint{when}",
         when = if *first { " for the first time in its life" } else { "" };
-    /// An entrypoint request has its answer.
-    Info EntrypointAnswered { entry: EntryId, process: Fid, confds: u32, us: u64 } "{entry}: {process} {what} after {us} µs",
+    /// An entrypoint request has its answer. What comes of it is said by a link that is up.
+    Debug EntrypointAnswered { entry: EntryId, process: Fid, confds: u32, us: u64 } "{entry}: {process} {what} after {us} µs",
         what = match confds {
             0 => "is answered with an empty entrypoint, for hax is stopping,".into(),
             _ => alloc::format!("has its entrypoint with {confds} confds"),

@@ -12,7 +12,7 @@ mod lanes;
 mod leader;
 mod links;
 mod messages;
-mod ops;
+pub(crate) mod ops;
 mod purge;
 mod queue;
 mod report;

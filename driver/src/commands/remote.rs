@@ -33,6 +33,8 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// How long Consul may take to say who we are.
 const FIND_WITHIN: Duration = Duration::from_secs(15);
 
+const LATE: &str = "Consul takes too long to answer";
+
 /// A hax that is alive says so at once.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -133,13 +135,9 @@ pub(super) async fn who<P: Platform>(
     client: Arc<P::Client>,
     skipped: &mut Vec<String>,
 ) -> Result<Identity, String> {
-    let clock = Clock::new();
-    let metrics = Arc::new(Metrics::new(clock));
-    let limits = Limits { body_max: 0, connections_max: 0, body_within: Duration::ZERO };
-    let stage = Stage::new(clock, metrics, Arc::clone(&client), limits);
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = identify::<P>(settings, stage, &signals, |fact| match fact {
+    let found = identify::<P>(settings, stage::<P>(&client), &signals, |fact| match fact {
         Fact::ConsulFailed { why, .. } => {
             trouble = Some(why.to_string());
             stop.end();
@@ -148,8 +146,29 @@ pub(super) async fn who<P: Platform>(
         _ => {}
     });
     let found = within::<P, _>(FIND_WITHIN, found).await;
-    match found.ok_or("Consul takes too long to answer")? {
-        Some(identity) => Ok(identity),
-        None => Err(client.trouble().or(trouble).unwrap_or_default()),
-    }
+    found.ok_or(LATE)?.ok_or_else(|| client.trouble().or(trouble).unwrap_or_default())
+}
+
+/// The services of our process, as [`who`].
+#[cfg(feature = "libmotr")]
+pub(super) async fn services<P: Platform>(
+    client: &Arc<P::Client>,
+    who: &Identity,
+) -> Result<hax_core::discover::Services, String> {
+    let (stop, signals) = Signals::by_hand();
+    let mut trouble = None;
+    let found = crate::identify::services::<P>(who, stage::<P>(client), &signals, |fact| {
+        if let Fact::ConsulFailed { why, .. } = fact {
+            trouble = Some(why.to_string());
+            stop.end();
+        }
+    });
+    let found = within::<P, _>(FIND_WITHIN, found).await;
+    found.ok_or(LATE)?.ok_or_else(|| client.trouble().or(trouble).unwrap_or_default())
+}
+
+fn stage<P: Platform>(client: &Arc<P::Client>) -> Stage<P::Client> {
+    let clock = Clock::new();
+    let limits = Limits { body_max: 0, connections_max: 0, body_within: Duration::ZERO };
+    Stage::new(clock, Arc::new(Metrics::new(clock)), Arc::clone(client), limits)
 }

@@ -1,5 +1,6 @@
 //! The daemon where Motr's library is used instead of the wire.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ impl<P: Platform> Daemon<'_, P> {
             self.metrics.record(&Fact::JournalEnded { why });
         }
         let stage = self.stage();
-        let config = Config::of(identity.fid, &identity.endpoint);
+        let services = identity.services.expect("asked for where the library is used");
+        let config = Config::of(identity.fid, services, &identity.endpoint);
         let motr = Arc::new(Libmotr::start(library.ha, library.spiel, config, stage.waker()));
         let bridge = config::Config { spiel: true, ..self.bridge(identity) };
         let mut node = Machine::new(bridge, Arc::clone(&motr));
@@ -39,9 +41,25 @@ impl<P: Platform> Daemon<'_, P> {
                 |now, input, out: &mut Vec<_>| (node.handle(now, input, out), node.view());
             Ok(self.drive(stage, sockets, machine).await)
         };
-        // It ends by itself only if it does not start.
-        let exit = or(drive, async { Err(Error::Motr(motr.ended().await)) }).await?;
-        match within::<P, _>(STOPS_WITHIN, motr.ended()).await {
+        let mut early = None;
+        let fails = async {
+            match motr.ended().await {
+                why @ (Ended::Init(_) | Ended::Start { .. }) => Err(Error::Motr(why)),
+                // The machine's stop was its stop; the machine's host has still something to do.
+                ended => {
+                    early = Some(ended);
+                    pending().await
+                }
+            }
+        };
+        let exit = or(drive, fails).await?;
+        let ended = async {
+            match early {
+                Some(ended) => ended,
+                None => motr.ended().await,
+            }
+        };
+        match within::<P, _>(STOPS_WITHIN, ended).await {
             Some(Ended::Stopped) => {}
             Some(why) => tracing::warn!(target: "hax", "{why}"),
             None => tracing::warn!(target: "hax", "Motr's library does not stop: left as it is"),

@@ -18,6 +18,8 @@ use crate::clock::{self, Clock};
 use crate::exit::Exit;
 use crate::http::{self, CertFiles, Door, Limits};
 use crate::identify::identify;
+#[cfg(feature = "libmotr")]
+use crate::identify::services;
 use crate::journal::Journal;
 use crate::listen;
 use crate::metrics::Metrics;
@@ -105,10 +107,9 @@ async fn find_and_serve<P: Platform>(
         consul: Arc::new(P::Client::new(&settings.consul)?),
         generation: clock::wall().0,
     };
-    let identify = identify::<P>(settings, daemon.stage(), signals, |_| {});
     let reload = async { signals.on_reload(|| daemon.reload(None)).await };
-    match or(identify, reload).await {
-        Some(identity) => daemon.serve(identity).await,
+    match or(daemon.find(), reload).await? {
+        Some((identity, transport)) => daemon.serve(identity, transport).await,
         None => {
             tracing::info!(target: "hax", "stopped before Consul said who this is");
             Ok(Exit::Clean)
@@ -141,9 +142,21 @@ impl<P: Platform> Daemon<'_, P> {
         self.generation ^ (u64::from(std::process::id()) << 32)
     }
 
-    async fn serve(&self, identity: Identity) -> Result<Exit, Error> {
+    /// Who this is, and how it speaks with Motr; nothing if it was stopped before that was known.
+    async fn find(&self) -> Result<Option<(Identity, Transport)>, Error> {
+        let found = identify::<P>(self.settings, self.stage(), self.signals, |_| {}).await;
+        let Some(identity) = found else { return Ok(None) };
+        let transport = transport::choose(self.settings, &identity.endpoint)?;
+        #[cfg(feature = "libmotr")]
+        if let Transport::Library(_) = transport {
+            let services = services::<P>(&identity, self.stage(), self.signals, |_| {}).await;
+            return Ok(services.map(|_| (Identity { services, ..identity }, transport)));
+        }
+        Ok(Some((identity, transport)))
+    }
+
+    async fn serve(&self, identity: Identity, transport: Transport) -> Result<Exit, Error> {
         let Identity { node, fid, endpoint, http_host, http_port, .. } = &identity;
-        let transport = transport::choose(self.settings, endpoint)?;
         let door = Arc::new(self.door(&identity)?);
         let motr = match &transport {
             Transport::Wire(address) => Some(listen::motr(*address)?),

@@ -57,6 +57,9 @@ pub(super) enum Work {
     Call(Call),
     /// From a thread that was inside the library for the cluster.
     Done(Done),
+    /// From a test, which is told how much was done before.
+    #[cfg(test)]
+    Pause(Sender<u64>),
     /// From the owner: the interface has stopped, or did not start; nothing comes any more.
     End,
 }

@@ -33,7 +33,8 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 struct Asker {
     process: Fid,
-    pid: u64,
+    /// Its first request in its life: all that is known of it is of earlier lives, whose number may have
+    /// been the same.
     first: bool,
 }
 
@@ -97,7 +98,13 @@ impl Hand {
 
     /// Works until [`Work::End`].
     pub(super) fn run(mut self, work: &Receiver<Work>) {
+        #[cfg(test)]
+        let mut done = 0;
         while let Ok(work) = work.recv_blocking() {
+            #[cfg(test)]
+            {
+                done += u64::from(!matches!(work, Work::Pause(_)));
+            }
             match work {
                 Work::Asked(asked) => self.asked(*asked),
                 Work::Received { link, handle, message } => self.received(link, handle, message),
@@ -113,6 +120,8 @@ impl Hand {
                 // The bridge has ended: nobody waits for it.
                 Work::Started | Work::Call(_) => {}
                 Work::Done(done) => self.done(done),
+                #[cfg(test)]
+                Work::Pause(reached) => drop(reached.send_blocking(done)),
                 Work::End => break,
             }
         }
@@ -129,7 +138,7 @@ impl Hand {
     fn asked(&mut self, asked: Asked) {
         let Asked { request, process, endpoint, git_rev, pid, first } = asked;
         let entry = self.next_entry.mint();
-        let asker = Asker { process, pid, first };
+        let asker = Asker { process, first };
         self.entries.insert(entry, Entry { request, asker });
         if self.stopping {
             // An empty answer lets the process unwind, and our own start return.
@@ -137,54 +146,67 @@ impl Hand {
             return;
         }
         if first {
-            self.end_lives_before(asker);
+            self.forget_requests_before(entry, process);
+            self.end_lives_before(entry, process);
         }
         let request = EntrypointRequest { entry, process, endpoint, pid, first, git_rev };
         self.tell(Event::Asked(Box::new(request)));
     }
 
-    /// A process that starts has no use for the links of its earlier lives.
-    fn end_lives_before(&mut self, Asker { process, pid, .. }: Asker) {
-        let old = |link: &Link| link.process == process && link.pid != pid && !link.given_up;
-        let mut downs = Vec::new();
-        let mut any = false;
-        for (id, link) in self.links.iter_mut().filter(|(_, link)| old(link)) {
-            any = true;
-            if !std::mem::replace(&mut link.down, true) && link.announced {
-                downs.push(id);
-            }
+    /// Replies to what earlier lives of a process have asked: the reply makes a link, and it is to be
+    /// there, and gone, before the process gets the link of this life.
+    fn forget_requests_before(&mut self, first: EntryId, process: Fid) {
+        let old = self.entries.range(..first).filter(|(_, entry)| entry.asker.process == process);
+        for entry in old.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.held.retain(|(held, _)| *held != entry);
+            self.reply(entry, &Err(Errno::EAGAIN));
         }
-        downs.into_iter().for_each(|link| self.tell(Event::LinkDown { link }));
-        if any && process != self.own {
-            self.fail(process);
+    }
+
+    /// A process that starts has no use for the links of its earlier lives. It has none of this life yet,
+    /// which the library would take away too.
+    fn end_lives_before(&mut self, first: EntryId, process: Fid) {
+        let old = |link: &Link| link.process == process && link.entry < first;
+        let old = self.links.iter().filter(|(_, link)| old(link) && !link.given_up && !link.failed);
+        let old: Vec<LinkId> = old.map(|(id, _)| id).collect();
+        if old.is_empty() || self.failing.contains(&process) {
+            return;
+        }
+        let failed = process != self.own && self.fail(process);
+        for id in old {
+            let Some(link) = self.links.get(id) else { continue };
+            link.failed = failed;
+            if !std::mem::replace(&mut link.down, true) && link.announced {
+                self.tell(Event::LinkDown { link: id });
+            }
         }
     }
 
     /// Tells the library that a process has failed. It ignores that where it is the first that it hears
-    /// of a process, so it hears of something else before.
-    fn fail(&mut self, process: Fid) {
+    /// of a process, so it hears of something else before. False if there is no link to say it over.
+    fn fail(&mut self, process: Fid) -> bool {
         let own = self.own_link.and_then(|id| self.links.get(id)).filter(|link| !link.given_up);
-        let Some(own) = own else { return };
+        let Some(own) = own else { return false };
         let notes = [ObjectState::Transient, ObjectState::Failed];
         let notes = notes.map(|state| Note { fid: process, state }).into();
         let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
         let message = Message::new(Wall(0), Body::Nvec(Box::new(nvec)));
         let tag = self.calls.send(own, &super::message::write(&message));
         own.sent.insert(tag, Sent::Failed(process));
-        self.failing.insert(process);
+        self.failing.insert(process)
     }
 
     fn connected(&mut self, request: RequestId, handle: Handle<abi::m0_ha_link>) {
         let Some(replied) = self.replied.remove(&request) else { return };
-        let Asker { process, pid, first } = replied.asker;
+        let Asker { process, first } = replied.asker;
         let id = self.links.insert(Link {
             handle,
             process,
-            pid,
             entry: replied.entry,
             reconnected: !first,
             announced: false,
             down: false,
+            failed: false,
             given_up: false,
             received: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -304,8 +326,11 @@ impl Hand {
 
     /// Replies, or keeps the reply until the library has let go of the process's last life.
     fn reply_in_turn(&mut self, entry: EntryId, reply: Reply) {
-        let process = self.entries.get(&entry).map(|entry| entry.asker.process);
-        if process.is_some_and(|process| self.failing.contains(&process)) {
+        let Some(asker) = self.entries.get(&entry).map(|entry| entry.asker) else { return };
+        if asker.first {
+            self.end_lives_before(entry, asker.process);
+        }
+        if self.failing.contains(&asker.process) {
             self.held.push_back((entry, reply));
         } else {
             self.reply(entry, &reply);

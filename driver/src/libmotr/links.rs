@@ -13,7 +13,6 @@ use super::callbacks::Handle;
 pub(super) struct Link {
     pub(super) handle: Handle<abi::m0_ha_link>,
     pub(super) process: Fid,
-    pub(super) pid: u64,
     /// The request whose reply made it.
     pub(super) entry: EntryId,
     /// The process had a link to an earlier life of ours.
@@ -22,6 +21,8 @@ pub(super) struct Link {
     pub(super) announced: bool,
     /// The process of this life is no more: the bridge has been told that it is down.
     pub(super) down: bool,
+    /// The library has been told so too.
+    pub(super) failed: bool,
     /// Given back to the library: no call may name it.
     pub(super) given_up: bool,
     /// Received and not acknowledged.
@@ -70,8 +71,8 @@ impl Links {
         self.links.remove(&id).map(|link| (id, link))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (LinkId, &mut Link)> {
-        self.links.iter_mut().map(|(id, link)| (*id, link))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
+        self.links.iter().map(|(id, link)| (*id, link))
     }
 
     /// How many messages are not acknowledged.

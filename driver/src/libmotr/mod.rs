@@ -36,11 +36,14 @@ mod spiel;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::thread;
 
 use async_channel::{Receiver, Sender};
 use hax_core::base::fid::Fid;
+use hax_core::discover::Services;
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::spiel::{Call, Reply};
 use motr_sys::Ha;
@@ -71,12 +74,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Of the process `process`, with the services that hare's configuration generator gives it: their
-    /// numbers follow its own.
+    /// Of the process `process` with these services.
     #[must_use]
-    pub fn of(process: Fid, endpoint: &str) -> Self {
-        let service = |n| Fid::service(process.key.wrapping_add(n));
-        Self { endpoint: endpoint.into(), process, ha_service: service(1), rm_service: service(2) }
+    pub fn of(process: Fid, services: Services, endpoint: &str) -> Self {
+        let Services { ha, rm } = services;
+        Self { endpoint: endpoint.into(), process, ha_service: ha, rm_service: rm }
     }
 }
 
@@ -147,7 +149,7 @@ impl Libmotr {
         Self { queue, events, replies, ended }
     }
 
-    /// What happens; ends after [`Self::shut_down`].
+    /// What happens; ends after [`Command::Stop`].
     #[must_use]
     pub fn events(&self) -> Receiver<Event> {
         self.events.clone()
@@ -172,6 +174,14 @@ impl Libmotr {
             self.events.close();
         }
         callbacks::put(&self.queue, Work::Do(command));
+    }
+
+    /// What the hand has done when it gets to this.
+    #[cfg(test)]
+    fn pause(&self) -> Receiver<u64> {
+        let (reached, pause) = async_channel::bounded(1);
+        callbacks::put(&self.queue, Work::Pause(reached));
+        pause
     }
 
     /// Completes when it has ended: after [`Command::Stop`], which takes up to 20 seconds where peers are

@@ -84,6 +84,8 @@ impl Owner {
         let [process, ha_service, rm_service] =
             [self.config.process, self.config.ha_service, self.config.rm_service]
                 .map(message::c_fid);
+        // `init` may have left one, and an `inet:stream:` name would be refused for it.
+        motr_sys::clear_errno();
         // SAFETY: initialised, on the thread of `init`. The arguments live until it returns, and are
         // copied; the callbacks are what their types say and wait for nothing.
         unsafe {

@@ -24,6 +24,8 @@ const OWN: Fid = Fid::process(1);
 const PEER: Fid = Fid::process(2);
 const OTHER: Fid = Fid::process(3);
 
+const SERVICES: Services = Services { ha: Fid::service(1), rm: Fid::service(2) };
+
 fn key(fid: Fid) -> (u64, u64) {
     (fid.container, fid.key)
 }
@@ -70,12 +72,7 @@ struct Rig {
 
 impl Rig {
     fn begin(lab: Lab) -> Self {
-        let config = Config {
-            endpoint: "inet:tcp:127.0.0.1@22001".into(),
-            process: OWN,
-            ha_service: Fid::service(1),
-            rm_service: Fid::service(2),
-        };
+        let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
         Self { motr: Libmotr::start(lab.ha(), lab.spiel(), config, || {}), lab }
     }
 
@@ -182,8 +179,8 @@ fn a_process_that_has_to_ask_again_has_no_link_yet() {
     let entry = rig.asked(PEER, true);
     rig.reply(entry, Err(Errno::EAGAIN));
     assert_eq!(rig.lab.reply(request).rc, -11);
-    rig.lab.ask(key(PEER), 7, true);
-    let again = rig.asked(PEER, true);
+    rig.lab.ask(key(PEER), 7, false);
+    let again = rig.asked(PEER, false);
     rig.reply(again, Ok(entrypoint()));
     assert!(matches!(rig.event(), Event::LinkUp { entry, .. } if entry == again));
     rig.stop();
@@ -287,6 +284,59 @@ fn a_restarted_process_loses_the_link_of_its_last_life_and_not_the_new_one() {
     rig.stop();
 }
 
+/// It takes all links of a process away at once, and a process aborts that loses the one it has just got.
+#[test]
+fn the_library_lets_go_of_the_last_life_before_the_next_has_its_reply() {
+    let rig = Rig::new();
+    let (link, old) = rig.link(PEER, 1);
+    rig.lab.withhold(true);
+    let request = rig.lab.ask(key(PEER), 1, true);
+    assert_eq!(rig.event(), Event::LinkDown { link });
+    let entry = rig.asked(PEER, true);
+    rig.reply(entry, Ok(entrypoint()));
+    rig.motr.pause().recv_blocking().unwrap();
+    assert_eq!(rig.lab.replied(request), None);
+    rig.lab.withhold(false);
+    assert_eq!(rig.lab.reply(request).rc, 0);
+    rig.lab.disconnected(old);
+    let new = rig.lab.link(key(PEER), 1);
+    assert!(new != old && rig.lab.links() == 2);
+    rig.say(new, &event(ProcessEventKind::Starting));
+    let heard = |event: Event| match event {
+        Event::Received { link, msg, .. } => Some((link, msg)),
+        _ => None,
+    };
+    let (link, msg) = (0..4).find_map(|_| heard(rig.event())).expect("it is heard");
+    rig.motr.execute(Command::Ack { link, msg });
+    rig.stop();
+}
+
+/// The reply to its request makes a link, and nobody would ever take it away. The number of the next life is
+/// the same, as it is in containers.
+#[test]
+fn a_life_that_ended_while_it_waited_leaves_no_link() {
+    let rig = Rig::new();
+    let ended = rig.lab.ask(key(PEER), 1, true);
+    let too_late = rig.asked(PEER, true);
+    let request = rig.lab.ask(key(PEER), 1, true);
+    let entry = rig.asked(PEER, true);
+    assert_eq!(rig.lab.reply(ended).rc, -11);
+    rig.reply(too_late, Ok(entrypoint()));
+    rig.reply(entry, Err(Errno::EAGAIN));
+    assert_eq!(rig.lab.reply(request).rc, -11);
+    rig.lab.ask(key(PEER), 1, false);
+    let entry = rig.asked(PEER, false);
+    rig.reply(entry, Ok(entrypoint()));
+    assert!(matches!(rig.event(), Event::LinkUp { process: PEER, .. }));
+    assert_eq!(rig.lab.links(), 2, "our own and that of the life");
+    let peer = rig.lab.link(key(PEER), 1);
+    let tag = rig.say(peer, &event(ProcessEventKind::Started));
+    let Event::Received { link, msg, .. } = rig.event() else { panic!("it is not heard") };
+    rig.motr.execute(Command::Ack { link, msg });
+    rig.lab.acknowledged(peer, tag);
+    rig.stop();
+}
+
 #[test]
 fn a_link_that_the_library_takes_away_is_given_up() {
     let rig = Rig::new();
@@ -373,8 +423,7 @@ fn the_bridge_answers_and_stops_through_the_library() {
     let wake = move || {
         let _ = woken.try_send(());
     };
-    let config = Config::of(OWN, "inet:tcp:127.0.0.1@22001");
-    assert_eq!((config.ha_service, config.rm_service), (Fid::service(2), Fid::service(3)));
+    let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
     let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, wake));
     let request = lab.ask(key(PEER), 7, true);
     let bridge = config::Config::new(OWN, "node", 1);

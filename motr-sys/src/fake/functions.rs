@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 
-use super::lab::{Reply, Request};
+use super::lab::{Reply, Request, Started};
 use super::links::{Life, Up, free_link};
 use super::locality::{self, Call, Callbacks};
 use super::state::{Asked, Phase, Ptr, state, wait};
@@ -93,8 +93,8 @@ unsafe extern "C" fn start(
     hi: Hi,
     endpoint: *const c_char,
     process: *const abi::m0_fid,
-    _ha_service: *const abi::m0_fid,
-    _rm_service: *const abi::m0_fid,
+    ha_service: *const abi::m0_fid,
+    rm_service: *const abi::m0_fid,
     entrypoint_request: abi::hax_entrypoint_request_cb,
     msg_received: abi::hax_msg_received_cb,
     msg_is_delivered: abi::hax_msg_settled_cb,
@@ -105,8 +105,11 @@ unsafe extern "C" fn start(
     link_is_disconnecting: abi::hax_link_gone_cb,
     link_disconnected: abi::hax_link_gone_cb,
 ) -> c_int {
-    // SAFETY: a fid and a text of the caller's.
-    let (process, endpoint) = unsafe { (key(&*process), CStr::from_ptr(endpoint).to_owned()) };
+    // SAFETY: fids and a text of the caller's.
+    let (process, ha_service, rm_service, endpoint) = unsafe {
+        let endpoint = CStr::from_ptr(endpoint).to_owned();
+        (key(&*process), key(&*ha_service), key(&*rm_service), endpoint)
+    };
     let own: Life = (process, u64::from(std::process::id()));
     {
         let mut state = state();
@@ -131,6 +134,8 @@ unsafe extern "C" fn start(
         });
         state.phase = Phase::Working;
         state.own = Some(own);
+        let text = endpoint.to_string_lossy().into_owned();
+        state.started = Some(Started { process, ha_service, rm_service, endpoint: text });
         state.locality = Some(std::thread::spawn(locality::run));
     }
     let mut first = true;
@@ -148,7 +153,7 @@ unsafe extern "C" fn start(
         }
     }
     [0, 1].into_iter().for_each(|event| state().report(event));
-    state().started = true;
+    state().open = true;
     0
 }
 
@@ -163,7 +168,7 @@ unsafe extern "C" fn stop(hi: Hi) {
             state.wrong(why);
         }
         state.phase = Phase::Stopping;
-        state.started = false;
+        state.open = false;
         [2, 3].into_iter().for_each(|event| state.report(event));
     }
     // The real one waits for this for ever.
@@ -231,9 +236,14 @@ unsafe extern "C" fn entrypoint_reply(
             state.wrong("a second reply to a request");
             return;
         }
-        let life = asked.life;
-        let active = state.links.values().find(|link| link.life == life && link.up == Up::Active);
-        let made = match active.map(|link| link.handle) {
+        let (life, first) = (asked.life, asked.first);
+        if first {
+            state.gone.remove(&life);
+        }
+        // A first request gets a link of its own, whatever links the process has.
+        let known = state.links.values().rev().filter(|_| !first);
+        let mut active = known.filter(|link| link.life == life && link.up == Up::Active);
+        let made = match active.next().map(|link| link.handle) {
             Some(link) => Some((link, true)),
             None if state.gone.contains(&life) => None,
             None => {
@@ -322,7 +332,7 @@ unsafe impl Sync for Info {}
 
 static INFO: Info = Info(abi::m0_build_info {
     bi_version: 0,
-    bi_version_string: c"0-fake".as_ptr(),
+    bi_version_string: c"2.0.0-fake".as_ptr(),
     bi_git_rev_id: c"fake".as_ptr(),
 });
 
@@ -334,7 +344,7 @@ impl super::state::State {
     /// A process asks for its entrypoint.
     pub(super) fn ask(&mut self, life: Life, endpoint: CString, first: bool) -> Request {
         let request = Request(1, self.requests.len() as u64);
-        self.requests.insert(request, Asked { life, reply: None });
+        self.requests.insert(request, Asked { life, first, reply: None });
         let (process, pid) = life;
         self.calls.push_back(Call::Asked { request, process, pid, endpoint, first });
         request

@@ -39,6 +39,19 @@ pub struct Reply {
     pub rm_endpoint: Option<String>,
 }
 
+/// What `start` was told of the library's user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its process.
+    pub process: (u64, u64),
+    /// The process's HA service.
+    pub ha_service: (u64, u64),
+    /// The process's resource manager.
+    pub rm_service: (u64, u64),
+    /// Where it listens.
+    pub endpoint: String,
+}
+
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Default for Lab {
@@ -73,6 +86,11 @@ impl Lab {
         state().spiel.says.entry(name).or_default().push_back(says);
     }
 
+    /// Every command is refused with this errno: there is no cluster to command.
+    pub fn refuse_commands(&self, errno: i32) {
+        state().spiel.refused = Some(errno);
+    }
+
     /// Waits until a command about `fid` waits for what comes of it.
     pub fn waits(&self, name: &'static str, fid: (u64, u64)) {
         self.wait("a command", |state| state.spiel.waiting.contains(&(name, fid)).then_some(()));
@@ -86,6 +104,24 @@ impl Lab {
     /// Whether what is sent is delivered at once.
     pub fn prompt(&self, prompt: bool) {
         state().prompt = prompt;
+    }
+
+    /// Whether what the library's user sends to itself stays on its way.
+    pub fn withhold(&self, withhold: bool) {
+        let mut state = state();
+        state.withhold = withhold;
+        state.pass_on();
+    }
+
+    /// From now on what the library would abort on aborts, with a line on stderr: for programs, in which
+    /// nobody looks at the lab's end.
+    pub fn abort(&self) {
+        state().aborts = true;
+    }
+
+    /// Waits for `start`; who its user says to be.
+    pub fn started(&self) -> Started {
+        self.wait("a start", |state| state.started.clone())
     }
 
     /// Life `pid` of a process asks for its entrypoint.
@@ -160,6 +196,26 @@ impl Lab {
     /// The oldest message sent that is not settled: has it been delivered?
     pub fn settle(&self, link: Link, delivered: bool) {
         state().settle(link, delivered);
+    }
+
+    /// How many messages that were sent over a link are not settled.
+    #[must_use]
+    pub fn owed(&self, link: Link) -> usize {
+        state().links.get(&link.0).map_or(0, |link| link.owed.len())
+    }
+
+    /// How many links there are, that to ourselves with them.
+    #[must_use]
+    pub fn links(&self) -> usize {
+        state().links.len()
+    }
+
+    /// How many callbacks have returned on the library's own thread; `None` while there are more to come.
+    #[must_use]
+    pub fn calls(&self) -> Option<u64> {
+        let state = state();
+        let idle = state.calls.is_empty() && state.begun == state.returned;
+        idle.then_some(state.returned)
     }
 
     /// The library is told that a process has failed.

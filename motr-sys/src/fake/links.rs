@@ -97,17 +97,24 @@ impl State {
         let tag = link.next_sent;
         link.next_sent += 2;
         link.owed.push_back(tag);
-        let own = Some(link.life) == self.own;
-        if own {
-            self.hear_ourselves(&message);
+        if Some(link.life) == self.own {
+            // It goes through the library as to anybody else, and has its effect there.
+            self.withheld.push(Call::Ourselves { link: Link(id), message });
+            self.pass_on();
+            return tag;
         }
-        if let Some(link) = self.links.get_mut(&id) {
-            link.sent.push_back(message);
-        }
-        if own || prompt {
+        link.sent.push_back(message);
+        if prompt {
             self.settle(Link(id), true);
         }
         tag
+    }
+
+    /// Lets what we have sent to ourselves arrive, unless it is to be on its way.
+    pub(super) fn pass_on(&mut self) {
+        if !self.withhold {
+            self.calls.extend(self.withheld.drain(..));
+        }
     }
 
     /// What a receiver would abort on.
@@ -131,7 +138,7 @@ impl State {
 
     /// A process that is told to have failed, after something else was told of it, loses all its
     /// links.
-    fn hear_ourselves(&mut self, message: &abi::m0_ha_msg) {
+    pub(super) fn hear_ourselves(&mut self, message: &abi::m0_ha_msg) {
         if message.hm_data.hed_type != u64::from(abi::M0_HA_MSG_NVEC) {
             return;
         }

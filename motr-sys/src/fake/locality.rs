@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::lab::Request;
+use super::lab::{Link, Request};
 use super::links::Up;
 use super::state::{Ptr, state, wait};
 use crate::abi;
@@ -40,6 +40,11 @@ pub(super) enum Call {
         tag: u64,
         delivered: bool,
     },
+    /// No callback: what we sent over the link to ourselves has arrived.
+    Ourselves {
+        link: Link,
+        message: Box<abi::m0_ha_msg>,
+    },
     Disconnecting {
         link: Ptr<abi::m0_ha_link>,
     },
@@ -57,6 +62,7 @@ pub(super) fn run() {
     loop {
         let next = wait(|state| {
             let call = state.calls.pop_front()?;
+            state.begun += 1;
             // From here on the user may disconnect, inside the callback or elsewhere.
             if let Call::Disconnecting { link } = &call {
                 let known = state.links.values_mut().find(|known| known.handle.0 == link.0);
@@ -71,8 +77,18 @@ pub(super) fn run() {
         // SAFETY: `start` was given these functions for these calls. What they are given lives until
         // they return, and messages and links until the user gives them back.
         unsafe { make(&call, &callbacks, hi.0) };
-        if let Call::Disconnected { link } = call {
-            state().remove_link(link);
+        let mut state = state();
+        state.returned += 1;
+        match call {
+            Call::Disconnected { link } => state.remove_link(link),
+            Call::Ourselves { link, message } => {
+                state.hear_ourselves(&message);
+                if let Some(own) = state.links.get_mut(&link.0) {
+                    own.sent.push_back(message);
+                }
+                state.settle(link, true);
+            }
+            _ => {}
         }
     }
 }
@@ -106,7 +122,7 @@ unsafe fn make(call: &Call, callbacks: &Callbacks, hi: *mut abi::m0_halon_interf
             Call::Disconnected { link } => {
                 callbacks.link_disconnected.expect("given to start")(hi, link.0);
             }
-            Call::End => {}
+            Call::Ourselves { .. } | Call::End => {}
         }
     }
 }

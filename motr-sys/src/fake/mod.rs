@@ -12,5 +12,5 @@ mod locality;
 mod spiel;
 mod state;
 
-pub use lab::{Lab, Link, Reply, Request};
+pub use lab::{Lab, Link, Reply, Request, Started};
 pub use spiel::Says;

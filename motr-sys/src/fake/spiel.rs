@@ -76,6 +76,8 @@ pub(super) struct State {
     /// Commands that wait for what comes of them.
     pub(super) waiting: Vec<(&'static str, (u64, u64))>,
     pub(super) says: BTreeMap<&'static str, VecDeque<Says>>,
+    /// Every command is refused with this errno, and waits for nothing.
+    pub(super) refused: Option<i32>,
     /// What was given out and has to be given back, by its address.
     arrays: BTreeMap<usize, Ptr<[abi::m0_spiel_repreb_status]>>,
     counters: BTreeMap<usize, Ptr<abi::m0_proc_counter>>,
@@ -101,7 +103,7 @@ pub(super) unsafe extern "C" fn handle(hi: *mut abi::m0_halon_interface) -> Spie
     let state = state();
     let works = state.phase == Phase::Working && state.hi.is_some_and(|own| own.0 == hi);
     // Only compared, never looked at.
-    if works && state.started { hi.cast() } else { ptr::null_mut() }
+    if works && state.open { hi.cast() } else { ptr::null_mut() }
 }
 
 unsafe extern "C" fn cmd_profile_set(spiel: SpielPtr, profile: *const c_char) -> c_int {
@@ -128,6 +130,9 @@ unsafe extern "C" fn rconfc_start(spiel: SpielPtr, _expired: abi::hax_rconfc_cb)
         if !state.spiel.profile || state.spiel.begun {
             state.wrong("rconfc_start without a profile, or twice");
             return -EINVAL;
+        }
+        if let Some(errno) = state.spiel.refused {
+            return -errno;
         }
         state.spiel.begun = true;
     }
@@ -355,7 +360,7 @@ fn may_call(spiel: SpielPtr, name: &str) -> bool {
     let mut state = state();
     let works = matches!(state.phase, Phase::Working | Phase::Stopping);
     let known = state.hi.is_some_and(|hi| hi.0.cast() == spiel);
-    if !(works && known && state.started) {
+    if !(works && known && state.open) {
         state.wrong(format!("{name} on an interface that is not started"));
         return false;
     }

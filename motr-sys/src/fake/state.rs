@@ -5,7 +5,7 @@ use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
-use super::lab::{Reply, Request};
+use super::lab::{Reply, Request, Started};
 use super::links::{Life, LinkState};
 use super::locality::{Call, Callbacks};
 use super::spiel;
@@ -41,6 +41,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) life: Life,
+    pub(super) first: bool,
     pub(super) reply: Option<Reply>,
 }
 
@@ -52,6 +53,9 @@ pub(super) struct State {
     pub(super) callbacks: Option<Callbacks>,
     pub(super) locality: Option<JoinHandle<()>>,
     pub(super) calls: VecDeque<Call>,
+    /// How many were begun, and how many of them have returned.
+    pub(super) begun: u64,
+    pub(super) returned: u64,
     pub(super) requests: BTreeMap<Request, Asked>,
     pub(super) links: BTreeMap<u64, LinkState>,
     pub(super) links_made: u64,
@@ -61,21 +65,33 @@ pub(super) struct State {
     pub(super) told: BTreeMap<(u64, u64), u32>,
     pub(super) adopted: Vec<ThreadId>,
     /// `start` has returned, and `stop` has not been called.
-    pub(super) started: bool,
+    pub(super) open: bool,
     pub(super) spiel: spiel::State,
     pub(super) own: Option<Life>,
+    pub(super) started: Option<Started>,
     /// What a start is to return at once.
     pub(super) refuse_start: Option<i32>,
     /// What is sent is delivered at once.
     pub(super) prompt: bool,
+    /// What we send to ourselves is on its way for as long as the script wants.
+    pub(super) withhold: bool,
+    pub(super) withheld: Vec<Call>,
     /// The test is over: nobody is to wait any more.
     pub(super) over: bool,
     pub(super) wrongs: Vec<String>,
+    /// A wrong ends the process.
+    pub(super) aborts: bool,
 }
 
 impl State {
+    #[expect(clippy::print_stderr, reason = "as the real one before it aborts")]
     pub(super) fn wrong(&mut self, what: impl Into<String>) {
-        self.wrongs.push(what.into());
+        let what = what.into();
+        if self.aborts {
+            eprintln!("Motr's library aborts: {what}");
+            std::process::abort();
+        }
+        self.wrongs.push(what);
     }
 
     pub(super) fn on_main(&mut self, function: &str) {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method};
 use hax_core::discover::Identity;
+#[cfg(feature = "libmotr")]
+use hax_core::discover::Services;
 
 use super::remote::{self, Remote};
 use crate::consul::{Consul, ConsulUrl};
@@ -111,7 +113,11 @@ async fn check<P: Platform>(
         #[cfg(feature = "libmotr")]
         Ok(Transport::Library(library)) => {
             let (endpoint, version) = (&who.endpoint, library.version());
-            Ok(((), format!("Motr's library {version} is loaded, for {endpoint}")))
+            let services = remote::services::<P>(&client, &who).await;
+            services.map(|Services { ha, rm }| {
+                let what = format!("Motr's library {version} is loaded, for {endpoint}");
+                ((), format!("{what} with the services {ha} (ha) and {rm} (rms)"))
+            })
         }
         Ok(Transport::Wire(address)) => {
             let at = format!("Motr's processes at {address}");

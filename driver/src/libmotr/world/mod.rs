@@ -1,0 +1,204 @@
+//! The bridge behind the library in a small world: the fake at the ABI, strict, the Consul double, and
+//! processes that do what a list of choices says. Time is virtual: it passes when nobody has anything to
+//! do, so that the threads of the glue are as quick as they want.
+
+mod act;
+mod consul;
+mod peer;
+mod scenes;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use hax_core::base::config::Config as BridgeConfig;
+use hax_core::base::fact::Fact;
+use hax_core::base::fid::Fid;
+use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::discover::Services;
+use hax_core::node::{Input, Output};
+use hax_sim::world::choice::Seed;
+use motr_sys::fake::Lab;
+
+use super::{Config, Ended, Libmotr, Machine};
+use consul::Place;
+use peer::Peer;
+
+const OWN: Fid = Fid::process(0);
+
+struct World {
+    lab: Lab,
+    motr: Arc<Libmotr>,
+    machine: Machine,
+    next: Next,
+    now: Instant,
+    place: Place,
+    peers: Vec<Peer>,
+    /// The number of the next life.
+    lives: u64,
+    facts: Vec<Fact>,
+    /// What there was of what there can be.
+    met: BTreeSet<&'static str>,
+    /// What was done, for whoever looks into a failure.
+    story: Vec<String>,
+}
+
+impl World {
+    /// Three nodes as hare leaves them, and a hax on the first that has started.
+    fn new(seed: u64) -> Self {
+        let lab = Lab::new();
+        let services = Services { ha: Fid::service(0), rm: Fid::service(1) };
+        let config = Config::of(OWN, services, "inet:tcp:127.0.0.1@22001");
+        let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, || {}));
+        let mut bridge = BridgeConfig::new(OWN, "ssu1", seed);
+        bridge.elect = false;
+        let machine = Machine::new(bridge, Arc::clone(&motr));
+        let mut world = Self {
+            lab,
+            motr,
+            machine,
+            next: Next::Wait,
+            now: Instant::from_micros(1_000_000),
+            place: Place::new(),
+            peers: (1..=4).map(|key| Peer::new(Fid::process(key))).collect(),
+            lives: 100,
+            facts: Vec::new(),
+            met: BTreeSet::new(),
+            story: Vec::new(),
+        };
+        world.feed(Input::Tick);
+        world.run(Duration::from_millis(50));
+        world.lab.own_link();
+        world
+    }
+
+    fn at(&self) -> Now {
+        let wall = Wall(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
+        Now { mono: self.now, wall }
+    }
+
+    /// Gives the machine an input, and all that follows from it to all concerned.
+    fn feed(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            if self.next == Next::Exit {
+                return;
+            }
+            let (now, mut out) = (self.at(), Vec::new());
+            self.next = self.machine.handle(now, input, &mut out);
+            for output in out {
+                match output {
+                    Output::Consul(command) => {
+                        inputs.extend(self.place.take(now, command).into_iter().map(Input::Consul));
+                    }
+                    Output::Fact(fact) => self.facts.push(fact),
+                    Output::Http(_) | Output::Net(_) | Output::Spiel(_) => {
+                        unreachable!("nobody asked")
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the threads of the glue and the library do what they have to, and the bridge what comes of
+    /// it, until there is nothing left.
+    fn settle_down(&mut self) {
+        let mut before = None;
+        loop {
+            let calls = self.lab.calls();
+            let pause = self.motr.pause();
+            let done = loop {
+                // The hand waits for room among the events.
+                match pause.try_recv() {
+                    Ok(done) => break done,
+                    Err(_) => self.hear(),
+                }
+                std::thread::yield_now();
+            };
+            if !self.motr.events.is_empty() {
+                self.hear();
+                before = None;
+                continue;
+            }
+            let state = calls.map(|calls| (calls, done));
+            if state.is_some() && before == state {
+                return;
+            }
+            before = state;
+        }
+    }
+
+    fn hear(&mut self) {
+        if !self.motr.events.is_empty() {
+            self.feed(Input::Tick);
+        }
+    }
+
+    /// Lets time pass.
+    fn run(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        loop {
+            self.settle_down();
+            let due = match self.next {
+                Next::WaitUntil { at, .. } => at,
+                Next::Wait | Next::Exit => Instant::MAX,
+            };
+            let at = due.min(self.place.due()).max(self.now);
+            if at > end {
+                break;
+            }
+            self.now = at;
+            if due <= at {
+                self.feed(Input::Tick);
+            }
+            if self.place.due() <= at {
+                let replies = self.place.tick(self.at());
+                replies.into_iter().for_each(|reply| self.feed(Input::Consul(reply)));
+            }
+        }
+        self.now = end;
+    }
+
+    /// Everything must come to an end by itself, and then the stop.
+    fn end(mut self) -> BTreeSet<&'static str> {
+        self.heal();
+        self.feed(Input::Stop);
+        for _ in 0..300 {
+            if self.next == Next::Exit {
+                break;
+            }
+            self.run(Duration::from_millis(100));
+        }
+        assert_eq!(self.next, Next::Exit, "it does not stop");
+        assert_eq!(block_on(self.motr.ended()), Ended::Stopped);
+        self.lab.finished();
+        std::mem::take(&mut self.met)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let last = self.story.len().saturating_sub(60);
+            println!("{}", self.story[last..].join("\n"));
+        }
+    }
+}
+
+#[test]
+fn whatever_processes_do_the_library_has_no_reason_to_abort() {
+    let mut met = BTreeSet::new();
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        let mut choice = Seed::new(seed, 1000);
+        world.story.push(format!("seed {seed}"));
+        for _ in 0..120 {
+            world.act(&mut choice);
+        }
+        met.append(&mut world.end());
+    }
+    let all =
+        ["acknowledgement", "answer", "entrypoint", "known link", "lost link", "news", "refusal"];
+    assert_eq!(met, all.into());
+}

@@ -1,0 +1,97 @@
+//! What the bridge promises, seen from the other side of the library.
+
+use std::time::Duration;
+
+use hax_core::base::fid::Fid;
+use hax_core::ha::message::Body;
+use hax_core::ha::note::{Note, ObjectState};
+use motr_sys::fake::Link;
+
+use super::World;
+use super::consul::Fault;
+use crate::libmotr::message;
+
+const CONFD: usize = 0;
+const IOS: usize = 1;
+
+impl World {
+    /// A life begins and has its link.
+    fn linked(&mut self, i: usize) -> Link {
+        self.start(i);
+        self.run(Duration::from_millis(20));
+        self.look();
+        self.peers[i].link.expect("it has its link")
+    }
+
+    /// All that was sent over a link since somebody looked.
+    fn notes(&self, link: Link) -> Vec<Note> {
+        let sent = (0..self.lab.unseen(link)).map(|_| message::read(&self.lab.sent(link)).body);
+        let notes = sent.filter_map(|body| match body {
+            Body::Nvec(nvec) => Some(nvec.notes),
+            _ => None,
+        });
+        notes.flatten().collect()
+    }
+}
+
+#[test]
+fn the_others_hear_that_a_life_is_over_before_the_next_has_its_entrypoint() {
+    let mut world = World::new(1);
+    world.lab.prompt(true);
+    let confd = world.linked(CONFD);
+    let old = world.linked(IOS);
+    world.event(IOS);
+    world.run(Duration::from_millis(20));
+    world.look();
+    world.lab.prompt(false);
+    world.start(IOS);
+    world.run(Duration::from_millis(20));
+    let failed = Note { fid: world.peers[IOS].fid, state: ObjectState::Failed };
+    assert!(world.notes(confd).contains(&failed));
+    world.look();
+    assert_eq!(world.peers[IOS].link, None, "it waits for them");
+    // The link of the ended life is not waited for.
+    assert_eq!(world.lab.owed(old), 0);
+    while world.lab.owed(confd) > 0 {
+        world.lab.settle(confd, true);
+    }
+    world.run(Duration::from_millis(1));
+    world.look();
+    assert!(world.peers[IOS].link.is_some());
+    world.end();
+}
+
+#[test]
+fn nothing_is_acknowledged_that_consul_does_not_hold() {
+    let mut world = World::new(2);
+    world.lab.prompt(true);
+    let link = world.linked(IOS);
+    for fault in [Fault::Refuses, Fault::Fails, Fault::Hangs] {
+        world.place.fault = Some(fault);
+        world.event(IOS);
+        let tag = world.peers[IOS].event.expect("it is said");
+        world.run(Duration::from_secs(7));
+        assert!(world.lab.is_held(link, tag), "{fault:?}");
+        world.place.fault = None;
+        world.run(Duration::from_secs(20));
+        assert!(!world.lab.is_held(link, tag), "{fault:?}");
+        world.look();
+    }
+    world.end();
+}
+
+#[test]
+fn a_question_is_held_until_its_answer_is_delivered() {
+    let mut world = World::new(3);
+    let link = world.linked(CONFD);
+    world.question(CONFD, 7, vec![Fid::process(2), Fid::process(999)]);
+    world.run(Duration::from_millis(20));
+    let asked = world.peers[CONFD].questions[0].tag;
+    assert_eq!((world.lab.unseen(link), world.lab.owed(link)), (1, 1));
+    assert!(world.lab.is_held(link, asked));
+    world.look();
+    world.lab.settle(link, true);
+    world.run(Duration::from_millis(1));
+    assert!(!world.lab.is_held(link, asked));
+    world.end();
+}

@@ -1,0 +1,147 @@
+//! The library's end of the script.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+
+use motr_sys::fake::{Lab, Link, Request};
+use motr_sys::{Ha, Spiel};
+
+use crate::words::{Said, Sent, Words, fid};
+
+/// The answer to what has no other.
+const DONE: &str = "done";
+
+/// What a command to the cluster is refused with: there is none.
+const ENOSYS: i32 = 38;
+
+static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
+
+/// All functions.
+pub(crate) struct Functions {
+    pub(crate) ha: Ha,
+    pub(crate) spiel: Spiel,
+}
+
+/// The functions of the one library of this program. The first call makes it, and begins the script.
+pub(crate) fn functions() -> &'static Functions {
+    FUNCTIONS.get_or_init(|| {
+        let (tell, made) = mpsc::channel();
+        // The lab stays on its thread for ever; nobody looks at its end.
+        thread::spawn(move || {
+            let lab = Lab::new();
+            lab.abort();
+            lab.refuse_commands(ENOSYS);
+            let begin = || {
+                let _ = tell.send(Functions { ha: lab.ha(), spiel: lab.spiel() });
+            };
+            if catch_unwind(AssertUnwindSafe(|| Play::new(&lab).run(begin))).is_err() {
+                std::process::abort();
+            }
+            loop {
+                thread::park();
+            }
+        });
+        made.recv().expect("a thread with a lab")
+    })
+}
+
+/// The script's names for what there is, which count from 0.
+struct Play<'a> {
+    lab: &'a Lab,
+    requests: Vec<Request>,
+    /// With the life that each is of.
+    links: Vec<(Link, (u64, u64), u64)>,
+}
+
+impl<'a> Play<'a> {
+    fn new(lab: &'a Lab) -> Self {
+        Self { lab, requests: Vec::new(), links: Vec::new() }
+    }
+
+    /// Answers each line, the first before the program goes on; who breaks off leaves the library as it
+    /// is.
+    fn run(mut self, begin: impl Fn()) {
+        let path = std::env::var_os(crate::SOCKET).expect("MOTR_FAKE_SOCKET is set");
+        let mut socket = UnixStream::connect(path).expect("the script's socket");
+        let lines = BufReader::new(socket.try_clone().expect("a second handle")).lines();
+        for line in lines.map_while(Result::ok) {
+            let answer = self.answer(&mut Words::of(&line));
+            let answer = answer.unwrap_or_else(|| panic!("the script is wrong: {line}"));
+            begin();
+            if writeln!(socket, "{answer}").is_err() {
+                break;
+            }
+        }
+    }
+
+    fn answer(&mut self, words: &mut Words<'_>) -> Option<String> {
+        let lab = self.lab;
+        Some(match words.word()? {
+            "started" => {
+                let started = lab.started();
+                let [process, ha, rm] =
+                    [started.process, started.ha_service, started.rm_service].map(fid);
+                format!("{process} {ha} {rm} {}", started.endpoint)
+            }
+            "begin" => {
+                if let errno @ 1.. = words.next()? {
+                    lab.refuse_start(errno);
+                }
+                DONE.into()
+            }
+            "prompt" => {
+                lab.prompt(words.next()?);
+                DONE.into()
+            }
+            "ask" => {
+                self.requests.push(lab.ask(words.fid()?, words.next()?, words.next()?));
+                (self.requests.len() - 1).to_string()
+            }
+            "reply" => self.reply(words.next()?)?,
+            "link" => {
+                let (process, pid) = (words.fid()?, words.next()?);
+                self.links.push((lab.link(process, pid), process, pid));
+                (self.links.len() - 1).to_string()
+            }
+            "say" => {
+                let (link, process, pid) = *self.links.get(words.next::<usize>()?)?;
+                let said = Said::of(words)?;
+                lab.say(link, |out| said.fill(process, pid, out))?.to_string()
+            }
+            "held" => lab.is_held(self.link(words)?, words.next()?).to_string(),
+            "acknowledged" => {
+                lab.acknowledged(self.link(words)?, words.next()?);
+                DONE.into()
+            }
+            "sent" => Sent::read(&lab.sent(self.link(words)?)).to_words(),
+            "settle" => {
+                lab.settle(self.link(words)?, words.next()?);
+                DONE.into()
+            }
+            "disconnected" => {
+                lab.disconnected(self.link(words)?);
+                DONE.into()
+            }
+            _ => return None,
+        })
+    }
+
+    fn link(&self, words: &mut Words<'_>) -> Option<Link> {
+        self.links.get(words.next::<usize>()?).map(|(link, ..)| *link)
+    }
+
+    fn reply(&self, request: usize) -> Option<String> {
+        let reply = self.lab.reply(*self.requests.get(request)?);
+        let rm = fid(reply.rm);
+        let endpoint = reply.rm_endpoint.filter(|name| !name.is_empty());
+        let endpoint = endpoint.unwrap_or_else(|| "-".into());
+        let mut line = format!("{} {} {rm} {endpoint}", reply.rc, reply.quorum);
+        for (confd, endpoint) in reply.confds {
+            line += &format!(" {} {endpoint}", fid(confd));
+        }
+        Some(line)
+    }
+}

@@ -1,0 +1,204 @@
+//! The test's end of the script.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use crate::words::{Fid, Said, Sent, Words, fid};
+
+/// The library's own limit on whatever it waits for is half of this.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The file, which is built beside the tests of whoever depends on this package.
+///
+/// # Panics
+///
+/// If it is not there.
+#[must_use]
+pub fn library() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its file");
+    let file = test.with_file_name("libmotr_fake.so");
+    assert!(file.is_file(), "there is no {}", file.display());
+    file
+}
+
+/// Where libraries begin their scripts, one after another.
+#[derive(Debug)]
+pub struct Stage {
+    socket: PathBuf,
+    scripts: Receiver<UnixStream>,
+}
+
+impl Stage {
+    /// A stage with a socket of its own.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn new() -> io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        // The system's limit on the length of a socket's name allows no directory of the build's.
+        let socket = std::env::temp_dir().join(format!("motr-fake-{}-{n}", std::process::id()));
+        // Left behind by a test that was killed, of a process with this number.
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket)?;
+        let (tell, scripts) = mpsc::channel();
+        thread::spawn(move || {
+            let scripts = listener.incoming().map_while(Result::ok);
+            scripts.map_while(|script| tell.send(script).ok()).for_each(drop);
+        });
+        Ok(Self { socket, scripts })
+    }
+
+    /// What [`crate::SOCKET`] is to name.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The script of the next program that uses the library, as soon as it does; the program goes on
+    /// then.
+    ///
+    /// # Panics
+    ///
+    /// If there is none within a minute.
+    #[must_use]
+    pub fn script(&self) -> Script {
+        self.begin(0)
+    }
+
+    /// The same, for a program whose start fails with this errno.
+    ///
+    /// # Panics
+    ///
+    /// Likewise.
+    pub fn refuse(&self, errno: i32) {
+        self.begin(errno);
+    }
+
+    fn begin(&self, errno: i32) -> Script {
+        let socket = self.scripts.recv_timeout(LIMIT).expect("a program uses the library");
+        socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let lines = BufReader::new(socket.try_clone().expect("a second handle"));
+        let mut script = Script { socket, lines };
+        script.ask_for(&format!("begin {errno}"));
+        script
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// The answer to an entrypoint request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// 0, or a negative errno.
+    pub rc: i32,
+    /// How many confds must agree.
+    pub quorum: u32,
+    /// The resource manager's service.
+    pub rm: Fid,
+    /// Where it is.
+    pub rm_endpoint: String,
+    /// The confds: fid and endpoint.
+    pub confds: Vec<(Fid, String)>,
+}
+
+/// One library's peers, and what is seen of its user. All that waits fails the test after a minute, and
+/// when the program ends.
+#[derive(Debug)]
+pub struct Script {
+    socket: UnixStream,
+    lines: BufReader<UnixStream>,
+}
+
+impl Script {
+    fn ask_for(&mut self, line: &str) -> String {
+        writeln!(self.socket, "{line}").expect("the library is there");
+        let mut answer = String::new();
+        let n = self.lines.read_line(&mut answer);
+        assert!(n.is_ok_and(|n| n > 0), "no answer of the library to: {line}");
+        answer.trim_end().into()
+    }
+
+    fn number(&mut self, line: &str) -> u64 {
+        self.ask_for(line).parse().expect("a number")
+    }
+
+    /// Waits for the start: our process, its HA service, its resource manager, where we listen.
+    pub fn started(&mut self) -> ([Fid; 3], String) {
+        let line = self.ask_for("started");
+        let mut words = Words::of(&line);
+        let mut next = || words.fid().expect("a fid");
+        let fids = [next(), next(), next()];
+        (fids, words.word().expect("an endpoint").into())
+    }
+
+    /// Whether what is sent is delivered at once.
+    pub fn prompt(&mut self, prompt: bool) {
+        self.ask_for(&format!("prompt {prompt}"));
+    }
+
+    /// Life `pid` of a process asks for its entrypoint; the request's name.
+    pub fn ask(&mut self, process: Fid, pid: u64, first: bool) -> u64 {
+        self.number(&format!("ask {} {pid} {first}", fid(process)))
+    }
+
+    /// Waits for the reply to a request.
+    pub fn reply(&mut self, request: u64) -> Reply {
+        let line = self.ask_for(&format!("reply {request}"));
+        let words = &mut Words::of(&line);
+        let (rc, quorum) = (words.next().expect("rc"), words.next().expect("quorum"));
+        let rm = words.fid().expect("a fid");
+        let mut reply = Reply { rc, quorum, rm, rm_endpoint: String::new(), confds: vec![] };
+        reply.rm_endpoint = words.word().expect("an endpoint").into();
+        while let Some(confd) = words.fid() {
+            reply.confds.push((confd, words.word().expect("an endpoint").into()));
+        }
+        reply
+    }
+
+    /// Waits for the newest link of this life of a process; the link's name.
+    pub fn link(&mut self, process: Fid, pid: u64) -> u64 {
+        self.number(&format!("link {} {pid}", fid(process)))
+    }
+
+    /// The process at the other end of a link says something; the message's tag.
+    pub fn say(&mut self, link: u64, said: &Said) -> u64 {
+        self.number(&format!("say {link} {}", said.to_words()))
+    }
+
+    /// Whether a message is not acknowledged.
+    pub fn is_held(&mut self, link: u64, tag: u64) -> bool {
+        self.ask_for(&format!("held {link} {tag}")) == "true"
+    }
+
+    /// Waits until a message is acknowledged, or its link is no more.
+    pub fn acknowledged(&mut self, link: u64, tag: u64) {
+        self.ask_for(&format!("acknowledged {link} {tag}"));
+    }
+
+    /// Waits for the next message that is sent over a link.
+    pub fn sent(&mut self, link: u64) -> Sent {
+        let line = self.ask_for(&format!("sent {link}"));
+        Sent::of(&mut Words::of(&line)).expect("what was sent")
+    }
+
+    /// The oldest message sent that is not settled: has it been delivered?
+    pub fn settle(&mut self, link: u64, delivered: bool) {
+        self.ask_for(&format!("settle {link} {delivered}"));
+    }
+
+    /// Waits until a link has been disconnected.
+    pub fn disconnected(&mut self, link: u64) {
+        self.ask_for(&format!("disconnected {link}"));
+    }
+}

@@ -1,0 +1,114 @@
+//! The program behind Motr's library: a real Consul, and the library's fake as a file that is loaded.
+#![cfg(feature = "libmotr")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../daemon/mod.rs"]
+mod daemon;
+#[path = "../common/hax.rs"]
+mod hax;
+#[path = "../common/program.rs"]
+mod program;
+mod refused;
+mod world;
+
+use hax_core::base::fid::Fid;
+use motr_fake::Said;
+use world::{World, key};
+
+const CONFD: Fid = Fid::process(1);
+const IOS: Fid = Fid::process(2);
+
+/// `M0_CONF_HA_PROCESS_*` and `M0_NC_*`.
+const STARTED: Said = Said::Process { event: 1 };
+const RECOVERED: Said = Said::Process { event: 4 };
+const ONLINE: u32 = 1;
+const FAILED: u32 = 2;
+const TRANSIENT: u32 = 3;
+const DTM_RECOVERING: u32 = 7;
+
+#[test]
+fn processes_live_and_live_again() {
+    let Some(world) = World::new() else { return };
+    let (mut hax, mut motr) = world.start(&[]);
+    motr.prompt(true);
+    let confd = motr.linked(CONFD, 100);
+    let ios = motr.linked(IOS, 200);
+    // What is acknowledged is in Consul.
+    let tag = motr.script.say(ios, &STARTED);
+    motr.script.acknowledged(ios, tag);
+    assert_eq!(world.state(IOS), "STARTED");
+    motr.is_told(confd, IOS, DTM_RECOVERING);
+    let tag = motr.script.say(ios, &RECOVERED);
+    motr.script.acknowledged(ios, tag);
+    assert_eq!(world.state(IOS), "DTM_RECOVERED");
+    motr.is_told(confd, IOS, ONLINE);
+    // A question is held until its answer is delivered.
+    motr.prompt(false);
+    let objects = vec![key(IOS), key(Fid::process(0x999))];
+    let asked = motr.script.say(confd, &Said::Get { id: 7, objects: objects.clone() });
+    let answer = motr.answer(confd, 7);
+    assert_eq!(answer, [(objects[0], ONLINE), (objects[1], TRANSIENT)]);
+    assert!(motr.script.is_held(confd, asked));
+    motr.script.settle(confd, true);
+    motr.script.acknowledged(confd, asked);
+    // The process ends without a word and comes back: its old link goes, the others hear of it.
+    motr.prompt(true);
+    let again = motr.linked(IOS, 201);
+    motr.script.disconnected(ios);
+    motr.is_told(confd, IOS, FAILED);
+    let tag = motr.script.say(again, &STARTED);
+    motr.script.acknowledged(again, tag);
+    motr.is_told(confd, IOS, DTM_RECOVERING);
+    hax.signal("TERM");
+    assert_eq!(hax.code(), 0, "{:#?}", hax.log());
+}
+
+#[test]
+fn what_a_killed_hax_had_not_written_is_said_again() {
+    let Some(world) = World::new() else { return };
+    let (mut hax, mut motr) = world.start(&[]);
+    let ios = motr.linked(IOS, 200);
+    world.consul.pause().unwrap();
+    let tag = motr.script.say(ios, &STARTED);
+    world.is_working();
+    assert!(motr.script.is_held(ios, tag));
+    hax.child.kill().unwrap();
+    hax.child.wait().unwrap();
+    world.consul.resume().unwrap();
+    let (mut hax, mut motr) = world.start(&[]);
+    // Its first request to this life of hax, not its own first.
+    let ios = motr.linked_again(IOS, 200);
+    let tag = motr.script.say(ios, &STARTED);
+    motr.script.acknowledged(ios, tag);
+    assert_eq!(world.state(IOS), "STARTED");
+    hax.signal("TERM");
+    assert_eq!(hax.code(), 0, "{:#?}", hax.log());
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_dead() {
+    let Some(world) = World::new() else { return };
+    let (mut hax, mut motr) = world.start(&[]);
+    let confd = motr.linked(CONFD, 100);
+    let ios = motr.linked(IOS, 200);
+    let tag = motr.script.say(ios, &STARTED);
+    motr.script.acknowledged(ios, tag);
+    // Nobody takes it.
+    motr.is_told(confd, IOS, DTM_RECOVERING);
+    hax.signal("TERM");
+    assert_eq!(hax.code(), 0, "{:#?}", hax.log());
+}
+
+#[test]
+fn a_stop_without_consul_leaves_what_is_not_written() {
+    let Some(world) = World::new() else { return };
+    let (mut hax, mut motr) = world.start(&["--drain", "1s"]);
+    let ios = motr.linked(IOS, 200);
+    world.consul.pause().unwrap();
+    motr.script.say(ios, &STARTED);
+    world.is_working();
+    hax.signal("TERM");
+    assert_eq!(hax.code(), 1, "{:#?}", hax.log());
+    hax.says(&["1 messages are not worked and will be said again"]);
+    world.consul.resume().unwrap();
+}
