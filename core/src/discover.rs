@@ -155,7 +155,7 @@ impl Discovery {
         match input {
             Input::Stop => self.stopped = true,
             Input::Consul(reply) => self.answered(now, reply, out),
-            Input::Tick | Input::Net(_) | Input::Http(_) => {}
+            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Http(_) => {}
         }
         self.go_on(now, out)
     }

@@ -8,6 +8,7 @@ use crate::base::config;
 use crate::base::fact::Fact;
 use crate::base::time::{Next, Now};
 use crate::bridge::{Bridge, View, io};
+use crate::ha::spiel;
 use crate::wire::endpoint::{self, Endpoint};
 use crate::{consul, http, wire};
 
@@ -29,6 +30,8 @@ pub enum Input {
     Net(wire::net::Event),
     /// Consul answered, or will not.
     Consul(consul::port::Reply),
+    /// Motr's library answered a call, or refuses it.
+    Spiel(spiel::Reply),
     /// An HTTP request arrived.
     Http(Box<http::port::Request>),
     /// Finish what was begun and exit.
@@ -42,6 +45,8 @@ pub enum Output {
     Net(wire::net::Command),
     /// At Consul.
     Consul(consul::port::Command),
+    /// Ask Motr's library; not unless the configuration says that there is one.
+    Spiel(spiel::Call),
     /// Answer an HTTP request.
     Http(Box<http::port::Response>),
     /// Log and count.
@@ -108,6 +113,7 @@ impl Node {
             }
             Input::Net(event) => to_endpoint.push_back(endpoint::Input::Net(event)),
             Input::Consul(reply) => to_bridge.push_back(io::Input::Consul(reply)),
+            Input::Spiel(reply) => to_bridge.push_back(io::Input::Spiel(reply)),
             Input::Http(request) => to_bridge.push_back(io::Input::Http(request)),
             Input::Stop => to_bridge.push_back(io::Input::Stop),
         }
@@ -131,6 +137,7 @@ impl Node {
                             to_endpoint.push_back(endpoint::Input::Motr(command));
                         }
                         io::Output::Consul(command) => out.push(Output::Consul(command)),
+                        io::Output::Spiel(call) => out.push(Output::Spiel(call)),
                         io::Output::Http(response) => out.push(Output::Http(response)),
                         io::Output::Fact(fact) => out.push(Output::Fact(fact)),
                     }

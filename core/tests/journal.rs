@@ -4,10 +4,12 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 use hax_core::base::config::OnUnexpected;
+use hax_core::base::errno::Errno;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{CallId, ConnId, HttpId};
+use hax_core::base::id::{CallId, ConnId, HttpId, SpielId};
 use hax_core::base::time::{Instant, Now, Wall};
 use hax_core::consul::port::{Answer, Reply, Unanswered};
+use hax_core::ha::spiel;
 use hax_core::journal::{self, Bad};
 use hax_core::node::{Config, Input};
 use hax_core::{base, http, wire};
@@ -31,7 +33,7 @@ impl Arbitrary for Recorded {
         let conn = ConnId(u64::arbitrary(g));
         let bytes = Bytes::from(Vec::arbitrary(g));
         let text = |g: &mut Gen| -> Box<str> { String::arbitrary(g).into() };
-        let input = match u8::arbitrary(g) % 10 {
+        let input = match u8::arbitrary(g) % 11 {
             0 => Input::Tick,
             1 => Input::Stop,
             2 => {
@@ -53,6 +55,7 @@ impl Arbitrary for Recorded {
                 let result = Ok(Answer { status, index, body: bytes });
                 Input::Consul(Reply { id: CallId(u64::arbitrary(g)), result })
             }
+            9 => Input::Spiel(library(g)),
             _ => Input::Http(Box::new(http::port::Request {
                 id: HttpId(u64::arbitrary(g)),
                 method: text(g),
@@ -62,6 +65,30 @@ impl Arbitrary for Recorded {
         };
         Self(now, input)
     }
+}
+
+/// An answer of Motr's library.
+fn library(g: &mut Gen) -> spiel::Reply {
+    let (n, m) = (u64::arbitrary(g), u32::arbitrary(g));
+    let fid = Fid::process(n);
+    let result = match u8::arbitrary(g) % 6 {
+        0 => Err(Errno(5)),
+        1 => Ok(spiel::Answer::Done),
+        2 => {
+            let status = spiel::Status { fid, state: m, progress: 3 };
+            Ok(spiel::Answer::Statuses(vec![status; usize::from(u8::arbitrary(g))]))
+        }
+        3 => {
+            let space = spiel::Filesystem { free_disk: n, svc_total: m, ..Default::default() };
+            Ok(spiel::Answer::Filesystem(Box::new(space)))
+        }
+        4 => {
+            let counter = spiel::Counter { pver: fid, user: 1, bytes: n, objects: 2 };
+            Ok(spiel::Answer::Counters(vec![counter; usize::from(u8::arbitrary(g))]))
+        }
+        _ => Ok(spiel::Answer::Pver(spiel::Pver { state: m, data_units: 4, parity_units: 2 })),
+    };
+    spiel::Reply { id: SpielId(n), result }
 }
 
 fn written(records: &[Recorded]) -> Vec<u8> {

@@ -198,6 +198,14 @@ pub struct Flags {
     /// queue; off where all nodes run this hax [default: on].
     #[arg(long, env = "HAX_BQ", value_name = "on|off", help_heading = "Behaviour")]
     pub bq: Option<Switch>,
+    /// How often the leader takes down how much space there is, in stats/filesystem; 0s: never. Only
+    /// where Motr's library is used [default: 10m].
+    #[arg(long, env = "HAX_FILESYSTEM_STATS", value_name = "TIME", help_heading = "Behaviour")]
+    pub filesystem_stats: Option<Span>,
+    /// How often it takes down who has how many bytes, in ioservices/ and bytecount/; 0s: never. It
+    /// asks each I/O service, and writes to Consul what has changed [default: 10m].
+    #[arg(long, env = "HAX_BYTE_COUNTS", value_name = "TIME", help_heading = "Behaviour")]
+    pub byte_counts: Option<Span>,
     /// How long a stop may take to finish what was begun [default: 10s].
     #[arg(long, env = "HAX_DRAIN", value_name = "TIME", help_heading = "Behaviour")]
     pub drain: Option<Span>,

@@ -19,7 +19,7 @@ fn what_is_not_worked_is_not_acknowledged_by_a_stop() {
         ha_service: Fid::service(1),
         rm_service: Fid::service(2),
     };
-    let motr = Libmotr::start(lab.ha(), config, || {});
+    let motr = Libmotr::start(lab.ha(), lab.spiel(), config, || {});
     let events = motr.events();
     let event = || events.recv_blocking().unwrap();
     let admit = || {
@@ -27,6 +27,7 @@ fn what_is_not_worked_is_not_acknowledged_by_a_stop() {
         motr.execute(Command::Reply { entry: asked.entry, reply: Ok(Arc::default()) });
     };
     admit();
+    assert!(matches!(event(), Event::LinkUp { process, .. } if process == own));
     lab.own_link();
     let key = (peer.container, peer.key);
     lab.ask(key, 7, true);

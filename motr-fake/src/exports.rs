@@ -1,21 +1,21 @@
 //! The functions by the names that a program looks up.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::LazyLock;
 
 use motr_sys::abi;
 
-use crate::play::ha;
+use crate::play::functions;
 
 macro_rules! export {
-    ($($field:ident: $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)?;)*) => {$(
+    ($table:ident; $($field:ident: $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)?;)*) => {$(
         /// # Safety
         ///
         /// The contract of the library's function of this name.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($arg: $type),*) $(-> $ret)? {
             // SAFETY: the caller's.
-            unsafe { (ha().$field)($($arg),*) }
+            unsafe { (functions().$table.$field)($($arg),*) }
         }
     )*};
 }
@@ -25,6 +25,7 @@ type Link = *mut abi::m0_ha_link;
 type Message = *const abi::m0_ha_msg;
 
 export! {
+    ha;
     init: m0_halon_interface_init(
         hi_out: *mut Hi,
         git_rev_id: *const c_char,
@@ -95,28 +96,50 @@ extern "C" fn m0_build_info_get() -> *const abi::m0_build_info {
     &raw const INFO.0
 }
 
-#[expect(clippy::print_stderr, reason = "as the real library before it aborts")]
-fn nobody_may_call(name: &str) -> ! {
-    eprintln!("Motr's library aborts: {name} is not scripted");
-    std::process::abort()
-}
+type Spiel = *mut abi::m0_spiel;
+type Fid = *const abi::m0_fid;
+type Statuses = *mut *mut abi::m0_spiel_repreb_status;
+type Counter = abi::m0_proc_counter;
 
-/// There is no cluster to command.
-macro_rules! nobody_calls {
-    ($($name:ident)*) => {$(
-        #[unsafe(no_mangle)]
-        extern "C" fn $name() -> ! {
-            nobody_may_call(stringify!($name))
-        }
-    )*};
-}
-
-nobody_calls! {
-    m0_spiel_rconfc_start m0_spiel_rconfc_stop m0_spiel_cmd_profile_set
-    m0_spiel_sns_repair_start m0_spiel_sns_repair_continue m0_spiel_sns_repair_quiesce
-    m0_spiel_sns_repair_abort m0_spiel_sns_repair_status
-    m0_spiel_sns_rebalance_start m0_spiel_sns_rebalance_continue m0_spiel_sns_rebalance_quiesce
-    m0_spiel_sns_rebalance_abort m0_spiel_sns_rebalance_status
-    m0_spiel_filesystem_stats_fetch m0_spiel_count_stats_init m0_spiel_count_stats_fini
-    m0_spiel_proc_counters_fetch m0_spiel_conf_pver_status m0_free
+// There is no cluster to command: they refuse.
+export! {
+    spiel;
+    rconfc_start: m0_spiel_rconfc_start(spiel: Spiel, expired: abi::hax_rconfc_cb) -> c_int;
+    rconfc_stop: m0_spiel_rconfc_stop(spiel: Spiel);
+    cmd_profile_set: m0_spiel_cmd_profile_set(spiel: Spiel, profile: *const c_char) -> c_int;
+    repair_start: m0_spiel_sns_repair_start(spiel: Spiel, pool: Fid) -> c_int;
+    repair_continue: m0_spiel_sns_repair_continue(spiel: Spiel, pool: Fid) -> c_int;
+    repair_quiesce: m0_spiel_sns_repair_quiesce(spiel: Spiel, pool: Fid) -> c_int;
+    repair_abort: m0_spiel_sns_repair_abort(spiel: Spiel, pool: Fid) -> c_int;
+    repair_status: m0_spiel_sns_repair_status(
+        spiel: Spiel,
+        pool: Fid,
+        statuses: Statuses,
+    ) -> c_int;
+    rebalance_start: m0_spiel_sns_rebalance_start(spiel: Spiel, pool: Fid) -> c_int;
+    rebalance_continue: m0_spiel_sns_rebalance_continue(spiel: Spiel, pool: Fid) -> c_int;
+    rebalance_quiesce: m0_spiel_sns_rebalance_quiesce(spiel: Spiel, pool: Fid) -> c_int;
+    rebalance_abort: m0_spiel_sns_rebalance_abort(spiel: Spiel, pool: Fid) -> c_int;
+    rebalance_status: m0_spiel_sns_rebalance_status(
+        spiel: Spiel,
+        pool: Fid,
+        statuses: Statuses,
+    ) -> c_int;
+    filesystem_stats: m0_spiel_filesystem_stats_fetch(
+        spiel: Spiel,
+        stats: *mut abi::m0_fs_stats,
+    ) -> c_int;
+    count_stats_init: m0_spiel_count_stats_init(stats: *mut *mut Counter) -> c_int;
+    count_stats_fini: m0_spiel_count_stats_fini(stats: *mut Counter);
+    proc_counters: m0_spiel_proc_counters_fetch(
+        spiel: Spiel,
+        process: *mut abi::m0_fid,
+        stats: *mut Counter,
+    ) -> c_int;
+    pver_status: m0_spiel_conf_pver_status(
+        spiel: Spiel,
+        pver: *mut abi::m0_fid,
+        info: *mut abi::m0_conf_pver_info,
+    ) -> c_int;
+    free: m0_free(data: *mut c_void);
 }

@@ -6,26 +6,36 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 
-use motr_sys::Ha;
 use motr_sys::fake::{Lab, Link, Request};
+use motr_sys::{Ha, Spiel};
 
 use crate::words::{Said, Sent, Words, fid};
 
 /// The answer to what has no other.
 const DONE: &str = "done";
 
-static HA: OnceLock<Ha> = OnceLock::new();
+/// What a command to the cluster is refused with: there is none.
+const ENOSYS: i32 = 38;
+
+static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
+
+/// All functions.
+pub(crate) struct Functions {
+    pub(crate) ha: Ha,
+    pub(crate) spiel: Spiel,
+}
 
 /// The functions of the one library of this program. The first call makes it, and begins the script.
-pub(crate) fn ha() -> Ha {
-    *HA.get_or_init(|| {
+pub(crate) fn functions() -> &'static Functions {
+    FUNCTIONS.get_or_init(|| {
         let (tell, made) = mpsc::channel();
         // The lab stays on its thread for ever; nobody looks at its end.
         thread::spawn(move || {
             let lab = Lab::new();
             lab.abort();
+            lab.refuse_commands(ENOSYS);
             let begin = || {
-                let _ = tell.send(lab.ha());
+                let _ = tell.send(Functions { ha: lab.ha(), spiel: lab.spiel() });
             };
             if catch_unwind(AssertUnwindSafe(|| Play::new(&lab).run(begin))).is_err() {
                 std::process::abort();

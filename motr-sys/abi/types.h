@@ -167,8 +167,6 @@ struct m0_ha_link;
 struct m0_net_xprt;
 struct m0_spiel;
 struct m0_rconfc;
-struct m0_spiel_bckey;
-struct m0_spiel_bcrec;
 
 struct m0_spiel_repreb_status {
 	struct m0_fid srs_fid;
@@ -187,6 +185,18 @@ struct m0_fs_stats {
 	uint32_t fs_svc_replied;
 };
 
+/** Whose bytes: the pool version and the user. */
+struct m0_spiel_bckey {
+	struct m0_fid sbk_fid;
+	uint64_t sbk_user_id;
+};
+
+struct m0_spiel_bcrec {
+	uint64_t sbr_byte_count;
+	uint64_t sbr_object_count;
+};
+
+/** As many keys as records, each in memory of its own. */
 struct m0_proc_counter {
 	int pc_rc;
 	uint32_t pc_cnt;

@@ -201,16 +201,6 @@ pub struct m0_rconfc {
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
-pub struct m0_spiel_bckey {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
-pub struct m0_spiel_bcrec {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
 pub struct m0_spiel_repreb_status {
     pub srs_fid: m0_fid,
     pub srs_state: u32,
@@ -228,6 +218,20 @@ pub struct m0_fs_stats {
     pub fs_svc_total: u32,
     pub fs_svc_replied: u32,
 }
+#[doc = " Whose bytes: the pool version and the user."]
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct m0_spiel_bckey {
+    pub sbk_fid: m0_fid,
+    pub sbk_user_id: u64,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct m0_spiel_bcrec {
+    pub sbr_byte_count: u64,
+    pub sbr_object_count: u64,
+}
+#[doc = " As many keys as records, each in memory of its own."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct m0_proc_counter {
@@ -475,6 +479,10 @@ const _: () = assert!(core::mem::offset_of!(m0_fs_stats, fs_avail_disk) == 24);
 const _: () = assert!(core::mem::offset_of!(m0_fs_stats, fs_total_disk) == 32);
 const _: () = assert!(core::mem::offset_of!(m0_fs_stats, fs_svc_total) == 40);
 const _: () = assert!(core::mem::offset_of!(m0_fs_stats, fs_svc_replied) == 44);
+const _: () = assert!(size_of::<m0_spiel_bckey>() == 24);
+const _: () = assert!(core::mem::offset_of!(m0_spiel_bckey, sbk_user_id) == 16);
+const _: () = assert!(size_of::<m0_spiel_bcrec>() == 16);
+const _: () = assert!(core::mem::offset_of!(m0_spiel_bcrec, sbr_object_count) == 8);
 const _: () = assert!(size_of::<m0_proc_counter>() == 40);
 const _: () = assert!(core::mem::offset_of!(m0_proc_counter, pc_cnt) == 4);
 const _: () = assert!(core::mem::offset_of!(m0_proc_counter, pc_proc_fid) == 8);

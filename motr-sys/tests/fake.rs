@@ -3,10 +3,10 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
 
 use motr_sys::abi::{self, m0_fid, m0_ha_link, m0_ha_msg, m0_halon_interface, m0_uint128};
-use motr_sys::fake::{Lab, Link};
+use motr_sys::fake::{Lab, Link, Says};
 
 const OWN: (u64, u64) = (0x7200_0000_0000_0001, 1);
 const PEER: (u64, u64) = (0x7200_0000_0000_0001, 2);
@@ -16,6 +16,8 @@ static LINK: AtomicPtr<m0_ha_link> = AtomicPtr::new(ptr::null_mut());
 static MESSAGE: AtomicPtr<m0_ha_msg> = AtomicPtr::new(ptr::null_mut());
 static DELIVERED: AtomicUsize = AtomicUsize::new(0);
 static NOT_DELIVERED: AtomicUsize = AtomicUsize::new(0);
+/// The next message makes its callback call what blocks.
+static COMMANDS: AtomicBool = AtomicBool::new(false);
 
 type Hi = *mut m0_halon_interface;
 
@@ -37,21 +39,35 @@ unsafe fn reply(hi: Hi, id: *const m0_uint128) {
     let ha = HA.get().expect("set by `with`");
     // SAFETY: the caller's.
     unsafe {
-        (ha.entrypoint_reply)(
-            hi,
-            id,
-            0,
-            0,
-            ptr::null(),
-            ptr::null_mut(),
-            0,
-            ptr::null(),
-            ptr::null(),
-        );
+        let (confd, mut endpoint) = (m0_fid { f_container: 0, f_key: 1 }, c"x".as_ptr());
+        let (one, text) = (&raw const confd, endpoint);
+        (ha.entrypoint_reply)(hi, id, 0, 1, one, &raw mut endpoint, 1, one, text);
+    }
+}
+
+/// Answers the library's own question for states.
+fn answer(link: *mut m0_ha_link, msg: *const m0_ha_msg) {
+    // SAFETY: just received; its type says what is in it.
+    unsafe {
+        let asked = (*msg).hm_data.u.hed_nvec;
+        if (*msg).hm_data.hed_type != u64::from(abi::M0_HA_MSG_NVEC) || asked.hmnv_type != 1 {
+            return;
+        }
+        let mut answer = motr_sys::message();
+        answer.hm_data.hed_type = u64::from(abi::M0_HA_MSG_NVEC);
+        answer.hm_data.u.hed_nvec.hmnv_id_of_get = asked.hmnv_id_of_get;
+        let (ha, mut tag) = (HA.get().expect("set by `with`"), 0);
+        (ha.send)(HI.load(SeqCst), link, &raw const *answer, &raw mut tag);
     }
 }
 
 unsafe extern "C" fn received(_: Hi, link: *mut m0_ha_link, msg: *const m0_ha_msg, _: u64) {
+    if COMMANDS.swap(false, SeqCst) {
+        let (ha, hi) = (HA.get().expect("set by `with`"), HI.load(SeqCst));
+        // SAFETY: where it may not be, on purpose; the fake does nothing.
+        unsafe { (SPIEL.get().expect("set").rconfc_stop)((ha.spiel)(hi)) };
+    }
+    answer(link, msg);
     if link == LINK.load(SeqCst) {
         MESSAGE.store(msg.cast_mut(), SeqCst);
     } else {
@@ -79,6 +95,8 @@ unsafe extern "C" fn connected(hi: Hi, id: *const m0_uint128, link: *mut m0_ha_l
     }
 }
 
+unsafe extern "C" fn reused(_: Hi, _: *const m0_uint128, _: *mut m0_ha_link) {}
+
 unsafe extern "C" fn absent(_: Hi, _: *const m0_uint128) {}
 
 unsafe extern "C" fn disconnecting(hi: Hi, link: *mut m0_ha_link) {
@@ -90,6 +108,7 @@ unsafe extern "C" fn disconnecting(hi: Hi, link: *mut m0_ha_link) {
 unsafe extern "C" fn disconnected(_: Hi, _: *mut m0_ha_link) {}
 
 static HA: std::sync::OnceLock<motr_sys::Ha> = std::sync::OnceLock::new();
+static SPIEL: std::sync::OnceLock<motr_sys::Spiel> = std::sync::OnceLock::new();
 static HI: AtomicPtr<m0_halon_interface> = AtomicPtr::new(ptr::null_mut());
 
 struct User<'a> {
@@ -100,6 +119,11 @@ struct User<'a> {
 
 /// A started library, used by `test` and finished.
 fn with(test: impl FnOnce(&User<'_>)) {
+    with_end(test, |_| {});
+}
+
+/// Looks at the end, too.
+fn with_end(test: impl FnOnce(&User<'_>), end: impl FnOnce(&Lab)) {
     let lab = Lab::new();
     let ha = *HA.get_or_init(|| lab.ha());
     [&DELIVERED, &NOT_DELIVERED].into_iter().for_each(|n| n.store(0, SeqCst));
@@ -116,7 +140,7 @@ fn with(test: impl FnOnce(&User<'_>)) {
         let rc = (ha.start)(
             hi, endpoint, fid, fid, fid,
             Some(asked), Some(received), Some(delivered), Some(not_delivered),
-            Some(connected), Some(connected), Some(absent), Some(disconnecting), Some(disconnected),
+            Some(connected), Some(reused), Some(absent), Some(disconnecting), Some(disconnected),
         );
         assert_eq!(rc, 0);
         test(&User { lab: &lab, ha, hi });
@@ -124,9 +148,29 @@ fn with(test: impl FnOnce(&User<'_>)) {
         (ha.fini)(hi);
     }
     lab.finished();
+    end(&lab);
 }
 
 impl User<'_> {
+    /// The handle for commands, and the library's functions.
+    fn spiel(&self) -> (motr_sys::Spiel, *mut abi::m0_spiel) {
+        // SAFETY: it is started.
+        (self.lab.spiel(), unsafe { (self.ha.spiel)(self.hi) })
+    }
+
+    /// The configuration is read.
+    fn begin(&self) -> (motr_sys::Spiel, *mut abi::m0_spiel) {
+        let (library, spiel) = self.spiel();
+        self.lab.says("rconfc_start", Says::Rc(0));
+        // SAFETY: it is started; the text is a constant.
+        unsafe {
+            assert_eq!((library.cmd_profile_set)(spiel, c"profile".as_ptr()), -22);
+            assert_eq!((library.cmd_profile_set)(spiel, c"0x7000000000000001:0x0".as_ptr()), 0);
+            assert_eq!((library.rconfc_start)(spiel, None), 0);
+        }
+        (library, spiel)
+    }
+
     fn peer(&self) -> Link {
         let request = self.lab.ask(PEER, 7, true);
         assert_eq!(self.lab.reply(request).rc, 0);
@@ -158,7 +202,7 @@ impl User<'_> {
 
 #[test]
 fn a_user_who_keeps_to_the_rules_has_nothing_to_hear() {
-    with(|user| {
+    let keeps = |user: &User<'_>| {
         let link = user.peer();
         let tag = user.hear(link);
         assert_eq!(tag, 2, "what is received has even tags");
@@ -169,8 +213,10 @@ fn a_user_who_keeps_to_the_rules_has_nothing_to_hear() {
         user.lab.settle(link, true);
         user.lab.fail(PEER);
         user.lab.disconnected(link);
+    };
+    with_end(keeps, |_| {
+        assert_eq!((DELIVERED.load(SeqCst), NOT_DELIVERED.load(SeqCst)), (1, 1));
     });
-    assert_eq!((DELIVERED.load(SeqCst), NOT_DELIVERED.load(SeqCst)), (1, 1));
 }
 
 #[test]
@@ -274,6 +320,87 @@ fn a_thread_that_is_adopted_and_ends_is_noticed() {
     unsafe { (ha.fini)(hi.get()) };
     let wrong = lab.wrong();
     assert!(wrong.starts_with("fini while a thread is adopted"), "{wrong}");
+}
+
+#[test]
+fn commands_need_the_configuration_and_it_is_given_up_before_the_stop() {
+    let fid = m0_fid { f_container: 0, f_key: 1 };
+    let pool = &raw const fid;
+    with(|user| {
+        let (library, spiel) = user.spiel();
+        // SAFETY: what it says, on purpose; the fake does nothing.
+        unsafe {
+            assert_eq!((library.rconfc_start)(spiel, None), -22);
+            assert_eq!(user.lab.wrong(), "rconfc_start without a profile, or twice");
+            assert_eq!((library.repair_start)(spiel, pool), -22);
+        }
+        let early = user.lab.wrong();
+        assert!(early.starts_with("repair_start before rconfc_start"), "{early}");
+        user.begin();
+        user.lab.says("repair_start", Says::Rc(-16));
+        // SAFETY: it is read; at the end it is not, on purpose.
+        unsafe {
+            assert_eq!((library.repair_start)(spiel, pool), -16);
+            (library.rconfc_stop)(spiel);
+            assert_eq!((library.rebalance_abort)(spiel, pool), -22);
+        }
+        let late = user.lab.wrong();
+        assert!(late.starts_with("rebalance_abort before rconfc_start, or after"), "{late}");
+    });
+    let read = |user: &User<'_>| {
+        user.begin();
+    };
+    with_end(read, |lab| assert_eq!(lab.wrong(), "stop before rconfc_stop"));
+}
+
+#[test]
+fn what_the_library_gives_is_given_back_once() {
+    let status = m0_fid { f_container: 0, f_key: 2 };
+    let status = abi::m0_spiel_repreb_status { srs_fid: status, srs_state: 1, srs_progress: 0 };
+    let get = |user: &User<'_>, (library, spiel): (motr_sys::Spiel, *mut abi::m0_spiel)| {
+        let mut statuses = ptr::null_mut();
+        user.lab.says("repair_status", Says::Statuses(vec![status]));
+        // SAFETY: the configuration is read.
+        let n =
+            unsafe { (library.repair_status)(spiel, &raw const status.srs_fid, &raw mut statuses) };
+        assert_eq!(n, 1);
+        statuses
+    };
+    let leave = |user: &User<'_>, free: bool| {
+        let (library, spiel) = user.begin();
+        let statuses = get(user, (library, spiel));
+        let mut counters = ptr::null_mut();
+        // SAFETY: each as it is to be, but for what is tested.
+        unsafe {
+            assert_eq!((library.count_stats_init)(&raw mut counters), 0);
+            if free {
+                (library.free)(ptr::null_mut());
+                (library.free)(statuses.cast());
+                (library.free)(statuses.cast());
+                assert_eq!(user.lab.wrong(), "m0_free of what the library did not give, or twice");
+                (library.count_stats_fini)(counters);
+                (library.count_stats_fini)(counters);
+                assert!(user.lab.wrong().starts_with("count_stats_fini of what is not"));
+            }
+            (library.rconfc_stop)(spiel);
+        }
+    };
+    with(|user| leave(user, true));
+    let leaks = |lab: &Lab| assert_eq!(lab.wrong(), "fini with 2 results that were not freed");
+    with_end(|user| leave(user, false), leaks);
+}
+
+#[test]
+fn what_blocks_is_not_for_callbacks() {
+    with(|user| {
+        let link = user.peer();
+        SPIEL.get_or_init(|| user.lab.spiel());
+        COMMANDS.store(true, SeqCst);
+        let tag = user.hear(link);
+        assert_eq!(user.lab.wrong(), "rconfc_stop inside a callback: it blocks");
+        user.acknowledge();
+        user.lab.acknowledged(link, tag);
+    });
 }
 
 #[test]

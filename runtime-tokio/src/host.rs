@@ -127,6 +127,7 @@ impl Runtime for Host {
         match output {
             Output::Net(command) => self.net.execute(command),
             Output::Consul(command) => self.consul.execute(command),
+            Output::Spiel(call) => unreachable!("{call:?} without Motr's library"),
             Output::Http(response) => self.http.execute(*response),
             Output::Fact(fact) => self.metrics.record(&fact),
         }

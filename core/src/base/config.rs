@@ -20,6 +20,8 @@ pub struct Config {
     pub elect: bool,
     /// Whether to tell old daemons of process events, and to hear theirs, over the broadcast queue.
     pub bq: bool,
+    /// Whether there is Motr's library, which repairs and rebalances pools and has statistics.
+    pub spiel: bool,
     /// How long things may take.
     pub time: Times,
     /// How much there may be.
@@ -61,6 +63,12 @@ pub struct Times {
     pub hold: Duration,
     /// How often the leader purges the broadcast queue.
     pub purge: Duration,
+    /// How long an HTTP request waits for an operation on a pool, which goes on without it.
+    pub sns: Duration,
+    /// How often the leader takes down how much space there is; zero: never.
+    pub filesystem: Duration,
+    /// How often it takes down who has how many bytes; zero: never.
+    pub bytecount: Duration,
     /// How long a stop may wait for what was begun.
     pub drain: Duration,
 }
@@ -92,6 +100,8 @@ pub struct Limits {
     pub entries_per_slice: usize,
     /// Bytes of an HTTP request's body.
     pub body_bytes: usize,
+    /// Operations on pools under way: each holds a thread of the host.
+    pub operations: usize,
 }
 
 impl Config {
@@ -105,6 +115,7 @@ impl Config {
             on_unexpected: OnUnexpected::Panic,
             elect: true,
             bq: true,
+            spiel: false,
             time: Times::default(),
             limit: Limits::default(),
         }
@@ -124,6 +135,9 @@ impl Default for Times {
             silence: Duration::from_secs(5),
             hold: Duration::from_millis(2500),
             purge: Duration::from_secs(60),
+            sns: Duration::from_secs(30),
+            filesystem: Duration::from_secs(600),
+            bytecount: Duration::from_secs(600),
             drain: Duration::from_secs(10),
         }
     }
@@ -143,6 +157,7 @@ impl Default for Limits {
             posted_checks: 64,
             entries_per_slice: 2_000,
             body_bytes: 4 * 1024 * 1024,
+            operations: 16,
         }
     }
 }

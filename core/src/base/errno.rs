@@ -1,4 +1,4 @@
-//! Error numbers as Motr's wire carries them.
+//! Error numbers as Motr's wire and its library have them.
 
 use core::fmt;
 
@@ -17,6 +17,10 @@ impl Errno {
     pub const ENOENT: Self = Self(2);
     /// A malformed request.
     pub const EPROTO: Self = Self(71);
+    /// What is wanted is under way already.
+    pub const EBUSY: Self = Self(16);
+    /// No answer in time.
+    pub const ETIMEDOUT: Self = Self(110);
 
     /// The value for an `rc` field: negative.
     #[must_use]
@@ -27,13 +31,57 @@ impl Errno {
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::EAGAIN => f.write_str("EAGAIN"),
-            Self::ENOLINK => f.write_str("ENOLINK"),
-            Self::EBADSLT => f.write_str("EBADSLT"),
-            Self::ENOENT => f.write_str("ENOENT"),
-            Self::EPROTO => f.write_str("EPROTO"),
-            Self(n) => write!(f, "errno {n}"),
+        match NAMES.iter().find(|(n, _)| *n == self.0) {
+            Some((_, name)) => f.write_str(name),
+            None => write!(f, "errno {}", self.0),
         }
+    }
+}
+
+/// The names of those that Motr uses (`errno(3)`, Linux).
+const NAMES: [(i32, &str); 33] = [
+    (1, "EPERM"),
+    (2, "ENOENT"),
+    (4, "EINTR"),
+    (5, "EIO"),
+    (6, "ENXIO"),
+    (7, "E2BIG"),
+    (11, "EAGAIN"),
+    (12, "ENOMEM"),
+    (13, "EACCES"),
+    (14, "EFAULT"),
+    (16, "EBUSY"),
+    (17, "EEXIST"),
+    (19, "ENODEV"),
+    (22, "EINVAL"),
+    (28, "ENOSPC"),
+    (34, "ERANGE"),
+    (38, "ENOSYS"),
+    (57, "EBADSLT"),
+    (61, "ENODATA"),
+    (67, "ENOLINK"),
+    (71, "EPROTO"),
+    (89, "EDESTADDRREQ"),
+    (90, "EMSGSIZE"),
+    (95, "EOPNOTSUPP"),
+    (103, "ECONNABORTED"),
+    (104, "ECONNRESET"),
+    (107, "ENOTCONN"),
+    (108, "ESHUTDOWN"),
+    (110, "ETIMEDOUT"),
+    (111, "ECONNREFUSED"),
+    (113, "EHOSTUNREACH"),
+    (125, "ECANCELED"),
+    (126, "ENOKEY"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_is_called_by_its_name() {
+        assert_eq!(alloc::format!("{} {}", Errno::EBUSY, Errno(9999)), "EBUSY errno 9999");
+        assert!(NAMES.is_sorted(), "each once");
     }
 }

@@ -201,6 +201,24 @@ facts! {
     /// The broadcast queue was purged.
     Info QueuePurged { entries: u32 } "bq: {entries} old entries removed";
 
+    // ---- bridge: Motr's library -------------------------------------------------------------
+    /// Motr's library has read the configuration.
+    Info SpielUp {} "Motr's library has read the configuration: pools can be repaired and rebalanced";
+    /// Motr's library cannot read the configuration yet.
+    Warn SpielFailed { errno: Errno } "Motr's library cannot read the configuration: {errno}; it is told again";
+    /// An operation on a pool is begun.
+    Info SnsBegun { pool: Fid, op: &'static str } "{pool}: {op} begins";
+    /// An operation on a pool is done.
+    Info SnsEnded { pool: Fid, op: &'static str, us: u64 } "{pool}: {op} is done after {us} µs";
+    /// Motr's library refuses an operation on a pool.
+    Warn SnsRefused { pool: Fid, op: &'static str, errno: Errno } "{pool}: Motr's library refuses {op}: {errno}";
+    /// Who asked for an operation on a pool waits no longer; it stays under way.
+    Warn SnsLate { pool: Fid, op: &'static str, seconds: u64 } "{pool}: {op} has had no answer for {seconds} s; it stays under way";
+    /// Statistics are in Consul.
+    Debug StatisticsStored { what: &'static str } "{what}: taken down";
+    /// Statistics, or a part of them, could not be taken down.
+    Warn StatisticsFailed { what: &'static str, why: Box<str> } "{what}: not taken down: {why}";
+
     // ---- bridge: Consul ---------------------------------------------------------------------
     /// Consul answers (again).
     Info ConsulBack {} "Consul answers";

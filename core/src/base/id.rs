@@ -1,7 +1,7 @@
 //! Names of things that pass between the core and its host.
 //!
 //! All are counters: never random, never reused in one life. Who mints what: the wire names
-//! entries, links and messages; the bridge names its sends and its calls to Consul; the host names
+//! entries, links and messages; the bridge names its sends and its calls; the host names
 //! HTTP requests and accepted connections.
 
 use core::fmt;
@@ -42,6 +42,8 @@ ids! {
     CallId "call-";
     /// One HTTP request that awaits its response.
     HttpId "http-";
+    /// One call of Motr's library, for the cluster.
+    SpielId "spiel-";
     /// One TCP connection; see [`ConnId::accepted`] and [`ConnId::opened`].
     ConnId;
 }

@@ -19,6 +19,8 @@ pub enum Mutant {
     OwedForgotten,
     /// What is not answered on the wire is not sent again.
     ResendLost,
+    /// A pool has several operations under way.
+    OperationsTogether,
 }
 
 impl Mutant {
@@ -31,6 +33,7 @@ impl Mutant {
         Self::RetryLost,
         Self::OwedForgotten,
         Self::ResendLost,
+        Self::OperationsTogether,
     ];
 }
 

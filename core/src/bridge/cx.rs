@@ -11,18 +11,18 @@ use bytes::Bytes;
 
 use super::io::Output;
 use super::ops::Target;
-use super::{inbox, lanes, leader, purge, report, subscribe};
+use super::{inbox, lanes, leader, purge, report, sns, statistics, subscribe};
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
-use crate::base::id::{CallId, HttpId, LinkId, MsgId, SendId};
+use crate::base::id::{CallId, HttpId, LinkId, MsgId, SendId, SpielId};
 use crate::base::retry::Jitter;
 use crate::base::time::Now;
 use crate::base::timers::Timers;
 use crate::consul::port::{Call, Command, Method};
 use crate::consul::replica::{Moment, Table};
 use crate::ha::message::{Body, Message};
-use crate::ha::motr;
+use crate::ha::{motr, spiel};
 use crate::http;
 
 /// What a call to Consul is for: the continuation, as data.
@@ -56,6 +56,19 @@ pub(crate) enum Job {
     Report(report::Report, HttpId),
     /// A part of what an HTTP request asked for.
     Subscribe(subscribe::Part, HttpId),
+    /// A part of taking statistics down.
+    Statistics(statistics::Part),
+}
+
+/// What Motr's library was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To read the configuration.
+    Begin,
+    /// An operation on a pool.
+    Sns(sns::Slot),
+    /// Statistics.
+    Statistics,
 }
 
 /// The reads of an entrypoint round.
@@ -104,6 +117,14 @@ pub(crate) enum Timer {
     Foreign,
     /// A leader has been without a confd for long enough.
     Unfit,
+    /// Motr's library may be told again to read the configuration.
+    Spiel,
+    /// A request has waited for long enough for an operation on a pool.
+    Sns,
+    /// Statistics are due.
+    Statistics(statistics::Which),
+    /// The next slice of them.
+    Tally,
     /// What was posted and is no news has counted for long enough.
     Doubt,
     /// The next slice of an answer.
@@ -132,6 +153,10 @@ impl Timer {
             Self::LeaderWatch => "leader-watch",
             Self::Foreign => "foreign",
             Self::Unfit => "unfit",
+            Self::Spiel => "spiel",
+            Self::Sns => "sns",
+            Self::Statistics(_) => "statistics",
+            Self::Tally => "tally",
             Self::Doubt => "doubt",
             Self::Slice => "slice",
             Self::Drain => "drain",
@@ -146,7 +171,9 @@ pub(crate) struct Shared {
     pub(crate) timers: Timers<Timer>,
     pub(crate) jitter: Jitter,
     pub(crate) jobs: BTreeMap<CallId, Job>,
+    pub(crate) asked: BTreeMap<SpielId, Asked>,
     pub(crate) next_call: CallId,
+    pub(crate) next_spiel: SpielId,
     pub(crate) next_send: SendId,
     pub(crate) moment: Moment,
     /// Why Consul did not answer last, until it does.
@@ -222,6 +249,13 @@ impl Cx<'_> {
         let jobs = self.shared.jobs.iter().filter(|(_, job)| like(**job));
         let calls: Vec<CallId> = jobs.map(|(call, _)| *call).collect();
         calls.into_iter().for_each(|call| self.cancel(call));
+    }
+
+    /// Asks Motr's library.
+    pub(crate) fn ask(&mut self, asked: Asked, op: spiel::Op) {
+        let id = self.shared.next_spiel.mint();
+        self.shared.asked.insert(id, asked);
+        self.out.push(Output::Spiel(spiel::Call { id, op }));
     }
 
     pub(crate) fn http(&mut self, id: HttpId, answer: http::answer::Answer) {

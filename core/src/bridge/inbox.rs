@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::cx::{Cx, Job, Timer};
 use super::lanes::{Key, Lanes};
 use super::ops::{self, Op, Target, read_target};
+use super::spiel::Spiel;
 use super::work::{self, What, Work};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -24,6 +25,7 @@ use crate::consul::json::{self, KvEntry, Transaction};
 use crate::consul::port::{Answer, Method};
 use crate::ha::note::{Note, ObjectState};
 use crate::ha::process::{ProcessEventKind, ProcessType};
+use crate::ha::spiel::SnsOp;
 use crate::http::answer;
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
@@ -73,6 +75,8 @@ pub(crate) enum Message {
     Device { node: Box<str>, path: Box<str>, state: ObjectState },
     /// STOB_IOQ_ERROR.
     StobIoq(Fid),
+    /// SNS_OP: an operation on a pool.
+    Sns(Fid, SnsOp),
     /// It is not understood, or not for us.
     Passed(&'static str),
 }
@@ -135,8 +139,14 @@ impl Inbox {
         self.call(cx, Part::Offset);
     }
 
-    /// Works what can be worked now.
-    pub(crate) fn work(&mut self, cx: &mut Cx<'_>, cluster: &Cluster, lanes: &mut Lanes) {
+    /// Works what can be worked now; what one node alone is to do, if `leader` is given.
+    pub(crate) fn work(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &Cluster,
+        lanes: &mut Lanes,
+        mut leader: Option<&mut Spiel>,
+    ) {
         let Some(mut worked) = self.worked else {
             if self.begun || !self.waiting.is_empty() {
                 self.call(cx, Part::Offset);
@@ -147,7 +157,8 @@ impl Inbox {
             && let Some((n, message)) = self.posted.pop_first()
         {
             if n > worked {
-                self.work_one(cx, cluster, lanes, n, message);
+                let work = (n, message);
+                self.work_one(cx, cluster, lanes, leader.as_deref_mut(), work);
                 worked = n;
             }
         }
@@ -162,8 +173,8 @@ impl Inbox {
         cx: &mut Cx<'_>,
         cluster: &Cluster,
         lanes: &mut Lanes,
-        n: u64,
-        message: Message,
+        leader: Option<&mut Spiel>,
+        (n, message): (u64, Message),
     ) {
         let note = match message {
             // Our replica has it from the process's own key.
@@ -182,6 +193,17 @@ impl Inbox {
                 return cx.fact(Fact::QueueSkipped { n, why: "there is no such device" });
             }
             Message::StobIoq(fid) => Some(Note { fid, state: ObjectState::Failed }),
+            // Each hax gets it: the others leave it to the leader (D21 e).
+            Message::Sns(pool, op) => {
+                let begun =
+                    leader.map_or(Ok(()), |spiel| spiel.operate(cx, cluster, (pool, op), None));
+                match begun {
+                    Ok(()) => None,
+                    Err(refusal) => {
+                        return cx.fact(Fact::QueueSkipped { n, why: refusal.why() });
+                    }
+                }
+            }
             Message::Passed(why) => return cx.fact(Fact::QueueSkipped { n, why }),
         };
         cx.fact(Fact::QueueWorked { n });
@@ -331,11 +353,12 @@ fn message(text: &[u8]) -> Message {
         node: Option<Box<str>>,
         device: Option<Box<str>>,
         conf_sdev: Option<Box<str>>,
+        op_name: Option<Box<str>>,
     }
     let Ok(Raw { message_type, payload }) = serde_json::from_slice(text) else {
         return Message::Passed("it is not of a known form");
     };
-    let Payload { fid, state, kind, node, device, conf_sdev } = payload;
+    let Payload { fid, state, kind, node, device, conf_sdev, op_name } = payload;
     let understood = match message_type {
         "PROCESS-STATE-UPDATE" => (|| {
             let state = ProcessEventKind::from_kv_name(&state?)?;
@@ -355,7 +378,10 @@ fn message(text: &[u8]) -> Message {
             Some(Message::Device { node: node?, path: device?, state })
         })(),
         "STOB_IOQ_ERROR" => conf_sdev.and_then(|fid| fid.parse().ok()).map(Message::StobIoq),
-        "SNS_OP" => return Message::Passed("repair and rebalance need libmotr"),
+        "SNS_OP" => (|| {
+            let op = SnsOp::named(&op_name?).filter(|op| !op.is_status())?;
+            Some(Message::Sns(fid?.parse().ok()?, op))
+        })(),
         _ => return Message::Passed("nobody knows its type"),
     };
     understood.unwrap_or(Message::Passed("it does not say what its type has to"))

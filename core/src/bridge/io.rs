@@ -14,6 +14,8 @@ pub enum Input {
     Motr(ha::motr::Event),
     /// Consul answered, or will not.
     Consul(consul::port::Reply),
+    /// Motr's library answered a call, or refuses it.
+    Spiel(ha::spiel::Reply),
     /// An HTTP request arrived.
     Http(Box<http::port::Request>),
     /// Finish what was begun and exit.
@@ -27,6 +29,8 @@ pub enum Output {
     Motr(ha::motr::Command),
     /// At Consul.
     Consul(consul::port::Command),
+    /// Ask Motr's library, where the configuration says that there is one.
+    Spiel(ha::spiel::Call),
     /// Answer an HTTP request.
     Http(Box<http::port::Response>),
     /// Log and count.

@@ -19,6 +19,9 @@ mod report;
 mod restarts;
 mod routes;
 mod settle;
+mod sns;
+mod spiel;
+mod statistics;
 mod status;
 mod subscribe;
 mod tables;
@@ -34,7 +37,7 @@ use alloc::vec::Vec;
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
-use crate::base::id::{CallId, LinkId, SendId};
+use crate::base::id::{CallId, LinkId, SendId, SpielId};
 use crate::base::retry::Jitter;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
@@ -58,6 +61,7 @@ use messages::Question;
 use purge::Purge;
 use queue::Queue;
 use restarts::Restarts;
+use spiel::Spiel;
 use subscribe::Subscriptions;
 use tables::Tables;
 use work::{What, Work};
@@ -86,6 +90,7 @@ struct Parts {
     inbox: Inbox,
     purge: Purge,
     subscriptions: Subscriptions,
+    spiel: Spiel,
     questions: VecDeque<Question>,
     /// Processes that began a life and have not had an entrypoint in it yet, with their pids.
     begun: BTreeMap<Fid, u64>,
@@ -124,13 +129,15 @@ impl Bridge {
         assert!(config.limit.transaction_ops >= 8 && config.limit.transaction_bytes >= 16 * 1024);
         let cluster = Cluster::new(config.process, &config.node);
         let (leader, queue) = (Leader::new(config.elect), Queue::new(config.bq));
-        let jitter = Jitter::new(config.seed);
+        let (jitter, spiel) = (Jitter::new(config.seed), Spiel::new(config.spiel));
         let shared = Shared {
             config,
             timers: Timers::default(),
             jitter,
             jobs: BTreeMap::new(),
+            asked: BTreeMap::new(),
             next_call: CallId(1),
+            next_spiel: SpielId(1),
             next_send: SendId(1),
             moment: Moment::default(),
             trouble: None,
@@ -148,6 +155,7 @@ impl Bridge {
             inbox: Inbox::default(),
             purge: Purge::default(),
             subscriptions: Subscriptions::default(),
+            spiel,
             questions: VecDeque::new(),
             begun: BTreeMap::new(),
             peers: Arc::new([]),
@@ -232,6 +240,7 @@ impl Parts {
             Input::Tick => {}
             Input::Motr(event) => self.motr(cx, event),
             Input::Consul(reply) => self.consul(cx, &reply),
+            Input::Spiel(reply) => self.spiel.answered(cx, reply),
             Input::Http(request) => routes::handle(self, cx, &request),
             Input::Stop => self.stop(cx),
         }
@@ -263,6 +272,9 @@ impl Parts {
             Timer::Purge if self.led => Purge::begin(cx),
             // What these stand in the way of is tried again below.
             Timer::Purge | Timer::Epoch | Timer::Inbox | Timer::Unfit => {}
+            Timer::Spiel | Timer::Tally => {}
+            Timer::Sns => self.spiel.operations.overdue(cx),
+            Timer::Statistics(which) => self.spiel.statistics.is_due(cx, which),
             Timer::Doubt => self.tables.reread(cx, Table::Health),
             Timer::Slice => self.tables.slice(cx, &mut self.cluster),
             Timer::Drain => {
@@ -385,6 +397,7 @@ impl Parts {
                 report::answered(cx, which, http, answer, &self.cluster);
             }
             Job::Subscribe(part, http) => self.subscriptions.answered(cx, part, http, answer),
+            Job::Statistics(part) => self.spiel.statistics.consul(cx, part, answer),
         }
     }
 
@@ -410,6 +423,7 @@ impl Parts {
         self.inbox.stop(cx);
         self.subscriptions.stop(cx);
         report::stop(cx);
+        self.spiel.stop(cx);
         self.leader.leave(cx, "hax is stopping");
         self.lanes.lost_lead();
         self.own_event(cx, ProcessEventKind::Stopping);
@@ -449,6 +463,7 @@ fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer>
         Job::Inbox(_) | Job::Purge(_) => "bq",
         Job::Report(..) => "report",
         Job::Subscribe(..) => "events/subscription",
+        Job::Statistics(_) => "statistics",
     };
     let why: Box<str> = match &reply.result {
         Err(unanswered) => unanswered.why().into(),

@@ -8,7 +8,7 @@ use super::Parts;
 use super::cx::Cx;
 use super::report::Report;
 use super::tables::Tables;
-use super::{decoding, status};
+use super::{decoding, sns, status};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::consul::json::{self, KvEntry};
@@ -44,8 +44,10 @@ pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
         "/v1/cluster/status" | "/v1/cluster/status/bytecount" | "/v1/cluster/fetch-fids" => {
             not_allowed("GET, HEAD")
         }
-        path if path.starts_with("/api/v1/sns/") => Some(needs_libmotr(path)),
-        _ => Some(Answer::refuse(404, "HTTPNotFound", path, "There is nothing at this path")),
+        path => match path.strip_prefix("/api/v1/sns/") {
+            Some(name) => operation(parts, cx, request, name),
+            None => Some(unknown(path)),
+        },
     };
     if let Some(answer) = answer {
         reply(cx, request, answer);
@@ -69,9 +71,21 @@ fn not_allowed(allow: &'static str) -> Option<Answer> {
     Some(Answer { allow, ..answer })
 }
 
-/// Repair and rebalance go through Motr's library, which the wire does without.
-fn needs_libmotr(path: &str) -> Answer {
-    Answer::refuse(501, "HTTPNotImplemented", path, "Repair and rebalance need libmotr")
+/// An operation on a pool, if its path names one.
+fn operation(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request, name: &str) -> Option<Answer> {
+    let get = matches!(&*request.method, "GET" | "HEAD");
+    match sns::Route::named(name) {
+        None => Some(unknown(&request.target)),
+        Some(route) if route.is_get() && !get => not_allowed("GET, HEAD"),
+        Some(route) if !route.is_get() && &*request.method != "POST" => not_allowed("POST"),
+        Some(route) => {
+            watch(parts, cx, request, |parts, cx, request| sns::asked(parts, cx, request, &route))
+        }
+    }
+}
+
+fn unknown(path: &str) -> Answer {
+    Answer::refuse(404, "HTTPNotFound", path, "There is nothing at this path")
 }
 
 /// A report of the cluster, once what it is about is known.
@@ -80,19 +94,22 @@ fn report(parts: &Parts, cx: &mut Cx<'_>, request: &Request, which: Report) -> O
         return Some(Answer::stopping());
     }
     if !parts.ready {
-        let why = "hax is not ready: /readyz says what it waits for";
-        return Some(Answer::refuse(503, "HTTPServiceUnavailable", "", why));
+        return Some(Answer::not_ready());
     }
     super::report::asked(cx, which, request.id);
     None
 }
 
-/// What takes a body in: whether it is answered now, or what is wrong with it.
-type Take = fn(&mut Parts, &mut Cx<'_>, &Request) -> Result<Option<Answer>, Box<str>>;
-
 /// What changes something: within the limits, and while we are not stopping. Nothing of a body that
 /// cannot be understood whole is taken.
-fn watch(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request, take: Take) -> Option<Answer> {
+///
+/// `take` says whether it is answered now, or what is wrong with it.
+fn watch(
+    parts: &mut Parts,
+    cx: &mut Cx<'_>,
+    request: &Request,
+    take: impl FnOnce(&mut Parts, &mut Cx<'_>, &Request) -> Result<Option<Answer>, Box<str>>,
+) -> Option<Answer> {
     if parts.stopping() {
         return Some(Answer::stopping());
     }

@@ -33,6 +33,8 @@ impl Parts {
                 self.tell_peers(cx);
                 self.leader.consider(cx, &self.cluster);
                 self.rejudge |= changed | self.lead(cx);
+                let session = self.leader.session(cx.now.mono);
+                self.spiel.work(cx, &self.cluster, self.led, session);
                 if core::mem::take(&mut self.rejudge) {
                     self.judge(cx);
                     self.revive(cx);
@@ -40,7 +42,8 @@ impl Parts {
             }
             loop {
                 if !self.stopping() {
-                    self.inbox.work(cx, &self.cluster, &mut self.lanes);
+                    let spiel = self.led.then_some(&mut self.spiel);
+                    self.inbox.work(cx, &self.cluster, &mut self.lanes, spiel);
                 }
                 let (lanes, mut desk) = self.desk(cx.now.mono);
                 let done = lanes.write(cx, &mut desk);

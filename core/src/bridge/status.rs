@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Parts;
 use super::cx::Cx;
 use super::lanes::{Key, Stage};
+use super::spiel::Session;
 use crate::consul::replica::Table;
 use crate::http::answer::Answer;
 
@@ -55,6 +56,10 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
             "elects": config.elect, "stands": parts.leader.stands(), "holds": view.leads,
             "gives_way": parts.leader.gives_way(), "node": leader,
             "session": holder.map(|(_, session)| session),
+        },
+        "spiel": {
+            "up": parts.spiel.session() == Session::Up,
+            "under_way": parts.spiel.operations.report(cx.now.mono),
         },
         "replicas": replicas,
         "links": links.collect::<Vec<Value>>(),

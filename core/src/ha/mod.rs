@@ -10,3 +10,4 @@ pub mod motr;
 pub mod note;
 pub mod process;
 pub mod report;
+pub mod spiel;

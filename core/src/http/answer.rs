@@ -48,6 +48,13 @@ impl Answer {
         Self::refuse(503, "HTTPServiceUnavailable", "", "hax is stopping")
     }
 
+    /// The refusal of a bridge that does not know the cluster yet.
+    #[must_use]
+    pub fn not_ready() -> Self {
+        let why = "hax is not ready: /readyz says what it waits for";
+        Self::refuse(503, "HTTPServiceUnavailable", "", why)
+    }
+
     /// The response to `id`.
     #[must_use]
     pub fn response(self, id: HttpId) -> Response {

@@ -24,8 +24,10 @@ macro_rules! in_order {
     };
 }
 
+pub(super) use in_order;
+
 in_order!(Config { bridge, wire });
-in_order!(Bridge { process, node, seed, on_unexpected, elect, bq, time, limit });
+in_order!(Bridge { process, node, seed, on_unexpected, elect, bq, spiel, time, limit });
 in_order!(Times {
     round,
     again_after,
@@ -37,6 +39,9 @@ in_order!(Times {
     hold,
     silence,
     purge,
+    sns,
+    filesystem,
+    bytecount,
     drain,
 });
 in_order!(Limits {
@@ -51,6 +56,7 @@ in_order!(Limits {
     entries_per_slice,
     body_bytes,
     posted_checks,
+    operations,
 });
 in_order!(Wire {
     listen,

@@ -14,6 +14,7 @@
 
 mod config;
 mod field;
+mod spiel;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -29,7 +30,7 @@ use field::{Cursor, Field};
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"haxjrnl\n";
 /// The form of all that follows. It changes with the configuration's fields, too.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The longest record: the largest answer of Consul, and some.
 pub const RECORD_MAX: usize = 80 << 20;
 
@@ -149,6 +150,10 @@ impl Field for Input {
                 request.body.put(out);
             }
             Self::Stop => 4_u8.put(out),
+            Self::Spiel(reply) => {
+                5_u8.put(out);
+                reply.put(out);
+            }
         }
     }
 
@@ -164,6 +169,7 @@ impl Field for Input {
                 body: Field::take(from)?,
             })),
             4 => Self::Stop,
+            5 => Self::Spiel(Field::take(from)?),
             _ => return Err(Bad::Field("an input's kind")),
         })
     }

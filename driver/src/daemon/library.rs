@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
+use hax_core::base::config;
 use hax_core::base::fact::Fact;
 use hax_core::discover::Identity;
 
@@ -32,8 +33,9 @@ impl<P: Platform> Daemon<'_, P> {
         let stage = self.stage();
         let services = identity.services.expect("asked for where the library is used");
         let config = Config::of(identity.fid, services, &identity.endpoint);
-        let motr = Arc::new(Libmotr::start(library.ha, config, stage.waker()));
-        let mut node = Machine::new(self.bridge(identity), Arc::clone(&motr));
+        let motr = Arc::new(Libmotr::start(library.ha, library.spiel, config, stage.waker()));
+        let bridge = config::Config { spiel: true, ..self.bridge(identity) };
+        let mut node = Machine::new(bridge, Arc::clone(&motr));
         let drive = async {
             let machine =
                 |now, input, out: &mut Vec<_>| (node.handle(now, input, out), node.view());

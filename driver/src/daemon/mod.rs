@@ -305,6 +305,8 @@ impl<P: Platform> Daemon<'_, P> {
         config.time.link_grace = settings.link_grace;
         config.time.silence = settings.silence;
         config.bq = settings.bq == Switch::On;
+        config.time.filesystem = settings.filesystem_stats;
+        config.time.bytecount = settings.byte_counts;
         config.time.drain = settings.drain;
         config.limit.answer_bytes = settings.consul.answer_max;
         config.limit.body_bytes = settings.http_body_max;

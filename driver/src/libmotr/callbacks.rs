@@ -12,9 +12,11 @@ use async_channel::{Sender, TrySendError};
 use hax_core::base::fid::Fid;
 use hax_core::ha::message::Message;
 use hax_core::ha::motr::Command;
+use hax_core::ha::spiel::Call;
 use motr_sys::abi;
 
 use super::message;
+use super::spiel::Done;
 
 /// What is to be done next, in order.
 #[derive(Debug)]
@@ -49,6 +51,12 @@ pub(super) enum Work {
     },
     /// From the bridge.
     Do(Command),
+    /// From the owner: the interface is started.
+    Started,
+    /// From the bridge, to the cluster.
+    Call(Call),
+    /// From a thread that was inside the library for the cluster.
+    Done(Done),
     /// From a test, which is told how much was done before.
     #[cfg(test)]
     Pause(Sender<u64>),

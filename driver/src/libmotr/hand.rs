@@ -12,11 +12,12 @@ use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
-use motr_sys::{Ha, abi};
+use motr_sys::abi;
 
 use super::call::Calls;
 use super::callbacks::{Asked, Handle, RequestId, Work};
 use super::links::{Link, Links, Sent};
+use super::spiel::{Done, Spiel};
 use super::{Ended, Tell};
 
 type Reply = Result<Arc<Entrypoint>, Errno>;
@@ -64,19 +65,20 @@ pub(super) struct Hand {
     /// Replies that wait for that.
     held: VecDeque<(EntryId, Reply)>,
     stopping: bool,
+    spiel: Spiel,
 }
 
 impl Hand {
     pub(super) fn new(
-        ha: Ha,
-        hi: Handle<abi::m0_halon_interface>,
+        calls: Calls,
+        spiel: Spiel,
         own: Fid,
         tell: Tell,
         stop: Sender<()>,
         end: Sender<Ended>,
     ) -> Self {
         Self {
-            calls: Calls::new(ha, hi),
+            calls,
             own,
             tell,
             stop,
@@ -90,6 +92,7 @@ impl Hand {
             failing: BTreeSet::new(),
             held: VecDeque::new(),
             stopping: false,
+            spiel,
         }
     }
 
@@ -112,6 +115,11 @@ impl Hand {
                 Work::Disconnecting { link } => self.disconnecting(link),
                 Work::Disconnected { link } => self.disconnected(link),
                 Work::Do(command) => self.command(command),
+                Work::Started if !self.stopping => self.spiel.started(),
+                Work::Call(call) if !self.stopping => self.spiel.call(call),
+                // The bridge has ended: nobody waits for it.
+                Work::Started | Work::Call(_) => {}
+                Work::Done(done) => self.done(done),
                 #[cfg(test)]
                 Work::Pause(reached) => drop(reached.send_blocking(done)),
                 Work::End => break,
@@ -205,7 +213,8 @@ impl Hand {
         });
         if process == self.own {
             self.own_link = Some(id);
-        } else if replied.good {
+        }
+        if replied.good {
             self.announce(id, replied.entry);
         }
     }
@@ -215,7 +224,7 @@ impl Hand {
         let Some((id, link)) = self.links.find(handle) else { return };
         if link.announced {
             self.tell(Event::LinkReused { link: id, entry });
-        } else if good && link.process != self.own {
+        } else if good {
             // A reply that made the process ask again made the link.
             self.announce(id, entry);
         }
@@ -239,8 +248,8 @@ impl Hand {
         if link.given_up {
             return;
         }
-        // What we say to ourselves the bridge knows.
-        if link.process == self.own {
+        // Of what we say to ourselves the bridge knows all but the library's own questions.
+        if link.process == self.own && (self.stopping || !is_question(&message)) {
             self.calls.delivered(link, message_handle);
             return;
         }
@@ -336,13 +345,16 @@ impl Hand {
     }
 
     fn send(&mut self, send: SendId, to: &[LinkId], message: &Message) {
-        let message = super::message::write(message);
+        let written = super::message::write(message);
         for id in to {
             let Some(link) = self.links.get(*id) else { continue };
             if link.given_up {
                 self.tell(Event::Undelivered { link: *id, send });
             } else {
-                let tag = self.calls.send(link, &message);
+                let tag = match to_ourselves(message).filter(|_| link.process == self.own) {
+                    Some(message) => self.calls.send(link, &super::message::write(&message)),
+                    None => self.calls.send(link, &written),
+                };
                 link.sent.insert(tag, Sent::Bridge(send));
             }
         }
@@ -354,10 +366,37 @@ impl Hand {
         for entry in self.entries.keys().copied().collect::<Vec<_>>() {
             self.reply(entry, &Ok(Arc::default()));
         }
+        if let Some(own) = self.own_link.and_then(|id| self.links.get(id)) {
+            // The bridge has ended: our own questions have no answer, and nobody else is to say them again.
+            for message in std::mem::take(&mut own.received).into_values() {
+                self.calls.delivered(own, message);
+            }
+        }
         if self.links.unacknowledged() > 0 {
             self.leave();
         } else {
+            self.wind_up();
+        }
+    }
+
+    /// Stops the library once nobody is inside it.
+    fn wind_up(&mut self) {
+        if self.spiel.is_over() {
             let _ = self.stop.try_send(());
+        }
+    }
+
+    /// A command to the cluster has returned.
+    fn done(&mut self, done: Done) {
+        if let Some(reply) = self.spiel.done(done)
+            && !self.stopping
+        {
+            // As many may wait as there were calls, which the bridge bounds.
+            let _ = self.tell.replies.try_send(reply);
+            (self.tell.wake)();
+        }
+        if self.stopping {
+            self.wind_up();
         }
     }
 
@@ -366,4 +405,27 @@ impl Hand {
     fn leave(&self) {
         let _ = self.end.try_send(Ended::Left(self.links.unacknowledged()));
     }
+}
+
+/// What the library asks for its copy of the configuration.
+fn is_question(message: &Message) -> bool {
+    match &message.body {
+        Body::Nvec(nvec) => nvec.kind == NvecKind::Get,
+        Body::FailureVecReq { .. } => true,
+        _ => false,
+    }
+}
+
+/// What is told to ourselves instead of a message, if anything: the library would take all links of a
+/// process away that is told to it as failed. That is said at its time ([`Hand::fail`]).
+fn to_ourselves(message: &Message) -> Option<Message> {
+    let Body::Nvec(nvec) = &message.body else { return None };
+    let ends = |note: &Note| note.fid.is_process() && note.state == ObjectState::Failed;
+    if !nvec.notes.iter().any(ends) {
+        return None;
+    }
+    let mut nvec = nvec.clone();
+    let ended = nvec.notes.iter_mut().filter(|note| ends(note));
+    ended.for_each(|note| note.state = ObjectState::Transient);
+    Some(Message { body: Body::Nvec(nvec), ..message.clone() })
 }

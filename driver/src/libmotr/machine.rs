@@ -7,6 +7,7 @@ use hax_core::base::config;
 use hax_core::base::time::{Next, Now};
 use hax_core::bridge::{Bridge, View, io};
 use hax_core::ha::motr::Event;
+use hax_core::ha::spiel::Reply;
 use hax_core::node::{Input, Output};
 
 use super::{EVENTS, Libmotr};
@@ -16,6 +17,7 @@ pub struct Machine {
     bridge: Bridge,
     motr: Arc<Libmotr>,
     events: Receiver<Event>,
+    replies: Receiver<Reply>,
     outputs: Vec<io::Output>,
 }
 
@@ -23,8 +25,8 @@ impl Machine {
     /// A bridge that knows nothing yet, and a library that is starting.
     #[must_use]
     pub fn new(config: config::Config, motr: Arc<Libmotr>) -> Self {
-        let events = motr.events();
-        Self { bridge: Bridge::new(config), motr, events, outputs: Vec::new() }
+        let (events, replies) = (motr.events(), motr.replies());
+        Self { bridge: Bridge::new(config), motr, events, replies, outputs: Vec::new() }
     }
 
     /// Takes one input, and what the library has said meanwhile: each of its events is followed by a
@@ -37,6 +39,7 @@ impl Machine {
         let input = match input {
             Input::Tick => io::Input::Tick,
             Input::Consul(reply) => io::Input::Consul(reply),
+            Input::Spiel(reply) => io::Input::Spiel(reply),
             Input::Http(request) => io::Input::Http(request),
             Input::Stop => io::Input::Stop,
             Input::Net(event) => unreachable!("{event:?} without a wire"),
@@ -49,9 +52,15 @@ impl Machine {
             }
             next = self.bridge.handle(now, io::Input::Motr(event), &mut self.outputs);
         }
+        while next != Next::Exit
+            && let Ok(reply) = self.replies.try_recv()
+        {
+            next = self.bridge.handle(now, io::Input::Spiel(reply), &mut self.outputs);
+        }
         for output in self.outputs.drain(..) {
             match output {
                 io::Output::Motr(command) => self.motr.execute(command),
+                io::Output::Spiel(call) => self.motr.call(call),
                 io::Output::Consul(command) => out.push(Output::Consul(command)),
                 io::Output::Http(response) => out.push(Output::Http(response)),
                 io::Output::Fact(fact) => out.push(Output::Fact(fact)),

@@ -7,11 +7,15 @@
 //! and alone knows links, messages and requests by their handles. So no lock is held while the library is
 //! called, and no table is ever seen by two threads. Neither is adopted (`m0_thread_adopt`): the library
 //! gives threads that it does not know what they need by itself, and only one that was adopted has to be
-//! shunned before it ends. But both live between `init` and `fini`, and never call before or after.
+//! shunned before it ends. But both live between `init` and `fini`, and never call before or after. Commands
+//! to the cluster block, each for as long as it takes: each has a thread that the hand begins and joins.
 //!
 //! What the library wants and the wire does not:
 //!
-//! - It connects to itself. Our own link is kept here: the bridge reports its process itself.
+//! - It connects to itself. What it says of our own process over that link is dropped here, for the bridge
+//!   reports its process itself. But it asks for states over it, before it has the configuration and of all
+//!   that is in it, and has to be told what the others are told, or its commands are refused: for that it is a
+//!   link like any other. Only that a process has failed is softened, see below.
 //! - A restarted process gets a second link beside the old one, which would keep what is owed to it for
 //!   ever. So the library is told that the process has failed, as the only thing that makes it let go, and
 //!   the reply waits until it has heard that; else it would take the new link away too, on which a
@@ -28,6 +32,7 @@ mod links;
 mod machine;
 mod message;
 mod owner;
+mod spiel;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +45,7 @@ use async_channel::{Receiver, Sender};
 use hax_core::base::fid::Fid;
 use hax_core::discover::Services;
 use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::spiel::{Call, Reply};
 use motr_sys::Ha;
 
 pub use library::open;
@@ -79,6 +85,7 @@ impl Config {
 /// How the hand tells the bridge.
 struct Tell {
     events: Sender<Event>,
+    replies: Sender<Reply>,
     wake: Box<dyn Fn() + Send>,
 }
 
@@ -109,6 +116,7 @@ pub enum Ended {
 pub struct Libmotr {
     queue: Sender<Work>,
     events: Receiver<Event>,
+    replies: Receiver<Reply>,
     ended: Receiver<Ended>,
 }
 
@@ -120,25 +128,42 @@ impl Libmotr {
     ///
     /// If it is started in this process already, or there can be no thread.
     #[must_use]
-    pub fn start(ha: Ha, config: Config, wake: impl Fn() + Send + 'static) -> Self {
+    pub fn start(
+        ha: Ha,
+        spiel: motr_sys::Spiel,
+        config: Config,
+        wake: impl Fn() + Send + 'static,
+    ) -> Self {
         let (queue, work) = async_channel::bounded(QUEUE);
         let (tell, events) = async_channel::bounded(EVENTS);
+        let (replied, replies) = async_channel::unbounded();
         let (end, ended) = async_channel::bounded(2);
         assert!(callbacks::connect(queue.clone()), "Motr's library is started twice");
         let wake = Box::new(wake);
-        let tell = Tell { events: tell, wake };
-        let owner = owner::Owner { ha, config, queue: queue.clone(), work, end };
+        let tell = Tell { events: tell, replies: replied, wake };
+        let owner = owner::Owner { ha, spiel, config, queue: queue.clone(), work, end };
         thread::Builder::new()
             .name("motr-owner".into())
             .spawn(move || owner.run(tell))
             .expect("a thread for Motr's library");
-        Self { queue, events, ended }
+        Self { queue, events, replies, ended }
     }
 
     /// What happens; ends after [`Command::Stop`].
     #[must_use]
     pub fn events(&self) -> Receiver<Event> {
         self.events.clone()
+    }
+
+    /// What comes of [`Self::call`].
+    #[must_use]
+    pub fn replies(&self) -> Receiver<Reply> {
+        self.replies.clone()
+    }
+
+    /// Asks the library something about the cluster, and returns at once.
+    pub fn call(&self, call: Call) {
+        callbacks::put(&self.queue, Work::Call(call));
     }
 
     /// Starts what the bridge commands and returns at once. After [`Command::Stop`] nothing else has an

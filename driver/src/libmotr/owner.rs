@@ -8,8 +8,10 @@ use std::thread;
 use async_channel::{Receiver, Sender};
 use motr_sys::{Ha, abi};
 
+use super::call::Calls;
 use super::callbacks::{self, Handle, Work};
 use super::hand::Hand;
+use super::spiel::Spiel;
 use super::{Config, Ended, Tell, message};
 
 /// Its library may be of another build than we were tested with: the ABI is what counts.
@@ -17,6 +19,7 @@ const OPTIONS: &std::ffi::CStr = c"disable-compatibility-check";
 
 pub(super) struct Owner {
     pub(super) ha: Ha,
+    pub(super) spiel: motr_sys::Spiel,
     pub(super) config: Config,
     pub(super) queue: Sender<Work>,
     pub(super) work: Receiver<Work>,
@@ -44,13 +47,15 @@ impl Owner {
             return Ended::Init(-rc);
         }
         let (stop, stopped) = async_channel::bounded(1);
-        let hand =
-            Hand::new(self.ha, Handle(hi), self.config.process, tell, stop, self.end.clone());
+        let calls = Calls::new(self.ha, Handle(hi));
+        let spiel = Spiel::new(self.ha, self.spiel, Handle(hi), self.queue.clone());
+        let hand = Hand::new(calls, spiel, self.config.process, tell, stop, self.end.clone());
         let work = self.work.clone();
         let hand = thread::Builder::new().name("motr-hand".into()).spawn(move || hand.run(&work));
         let hand = hand.expect("a thread for Motr's library");
         let rc = self.start(hi);
         if rc == 0 {
+            callbacks::put(&self.queue, Work::Started);
             if stopped.recv_blocking().is_err() {
                 // It has panicked: nobody would acknowledge what a stop waits for.
                 tracing::error!(target: "hax", "the thread that works for Motr's library has ended");

@@ -18,6 +18,8 @@ use motr_sys::fake::{self, Lab};
 
 use super::*;
 
+mod spiel;
+
 const OWN: Fid = Fid::process(1);
 const PEER: Fid = Fid::process(2);
 const OTHER: Fid = Fid::process(3);
@@ -71,15 +73,21 @@ struct Rig {
 impl Rig {
     fn begin(lab: Lab) -> Self {
         let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
-        Self { motr: Libmotr::start(lab.ha(), config, || {}), lab }
+        Self { motr: Libmotr::start(lab.ha(), lab.spiel(), config, || {}), lab }
     }
 
     fn new() -> Self {
         let rig = Self::begin(Lab::new());
-        let entry = rig.asked(OWN, true);
-        rig.reply(entry, Ok(entrypoint()));
-        rig.lab.own_link();
+        rig.admit();
         rig
+    }
+
+    /// Our own start has its answer.
+    fn admit(&self) {
+        let entry = self.asked(OWN, true);
+        self.reply(entry, Ok(entrypoint()));
+        assert!(matches!(self.event(), Event::LinkUp { process: OWN, .. }));
+        self.lab.own_link();
     }
 
     fn event(&self) -> Event {
@@ -376,9 +384,7 @@ fn a_start_that_fails_says_why_and_can_be_tried_again() {
     assert_eq!(ended, Ended::Start { endpoint, errno: 98 });
     rig.lab.finished();
     let rig = Rig::begin(rig.lab);
-    let entry = rig.asked(OWN, true);
-    rig.reply(entry, Ok(entrypoint()));
-    rig.lab.own_link();
+    rig.admit();
     rig.stop();
 }
 
@@ -418,7 +424,7 @@ fn the_bridge_answers_and_stops_through_the_library() {
         let _ = woken.try_send(());
     };
     let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
-    let motr = Arc::new(Libmotr::start(lab.ha(), config, wake));
+    let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, wake));
     let request = lab.ask(key(PEER), 7, true);
     let bridge = config::Config::new(OWN, "node", 1);
     let machine = Machine::new(bridge, Arc::clone(&motr));

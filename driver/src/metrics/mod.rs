@@ -27,7 +27,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 
 /// The HTTP statuses that have series of their own; the last stands for all others.
-const CODES: [u16; 12] = [200, 400, 401, 404, 405, 408, 413, 431, 500, 501, 503, 0];
+const CODES: [u16; 15] = [200, 400, 401, 404, 405, 408, 409, 413, 431, 500, 501, 502, 503, 504, 0];
 
 /// What Consul is asked, by the path below `/v1/`; the last stands for all others.
 const KINDS: [&str; 7] = ["agent", "catalog", "health", "kv", "session", "txn", "other"];

@@ -41,6 +41,8 @@ pub struct Settings {
     pub bq: Switch,
     pub on_unexpected_message: OnUnexpectedMessage,
     pub elect: bool,
+    pub filesystem_stats: Duration,
+    pub byte_counts: Duration,
     pub drain: Duration,
     pub http_body_max: usize,
     pub http_connections_max: usize,
@@ -170,6 +172,8 @@ impl Settings {
                 .or(file.on_unexpected_message)
                 .unwrap_or_default(),
             elect: !flags.no_elect.or(file.no_elect).unwrap_or(false),
+            filesystem_stats: span(flags.filesystem_stats, file.filesystem_stats, 600),
+            byte_counts: span(flags.byte_counts, file.byte_counts, 600),
             drain: span(flags.drain, file.drain, 10),
             http_body_max: size(flags.http_body_max, file.http_body_max, 4 << 20),
             http_connections_max: count(flags.http_connections_max, file.http_connections_max, 512),

@@ -36,6 +36,8 @@ impl fmt::Display for Settings {
         let on_unexpected_message = word(self.on_unexpected_message);
         writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
         writeln!(f, "no_elect = {}", !self.elect)?;
+        writeln!(f, "filesystem_stats = {}", span(self.filesystem_stats))?;
+        writeln!(f, "byte_counts = {}", span(self.byte_counts))?;
         writeln!(f, "drain = {}", span(self.drain))?;
         writeln!(f, "http_body_max = {}", size(self.http_body_max))?;
         writeln!(f, "http_connections_max = {}", self.http_connections_max)?;

@@ -27,7 +27,7 @@ pub(super) const HA: Ha = Ha {
     disconnect,
     thread_adopt,
     thread_shun,
-    spiel,
+    spiel: super::spiel::handle,
     build_info,
 };
 
@@ -75,6 +75,9 @@ unsafe extern "C" fn fini(hi: Hi) {
     }
     if !state.adopted.is_empty() {
         state.wrong("fini while a thread is adopted: it ended, or goes on, without shun");
+    }
+    if let Some(leak) = state.spiel.leak() {
+        state.wrong(leak);
     }
     if state.hi.take().is_none_or(|own| own.0 != hi) {
         state.wrong("fini of an interface that does not exist");
@@ -150,6 +153,7 @@ unsafe extern "C" fn start(
         }
     }
     [0, 1].into_iter().for_each(|event| state().report(event));
+    state().open = true;
     0
 }
 
@@ -160,7 +164,11 @@ unsafe extern "C" fn stop(hi: Hi) {
         if !state.is_working(hi, "stop") {
             return;
         }
+        if let Some(why) = state.spiel.unfit_to_stop() {
+            state.wrong(why);
+        }
         state.phase = Phase::Stopping;
+        state.open = false;
         [2, 3].into_iter().for_each(|event| state.report(event));
     }
     // The real one waits for this for ever.
@@ -315,11 +323,6 @@ unsafe extern "C" fn thread_shun() {
     if state.adopted.len() == before {
         state.wrong("shun of a thread that is not adopted");
     }
-}
-
-/// There is no cluster to command.
-unsafe extern "C" fn spiel(_hi: Hi) -> *mut abi::m0_spiel {
-    ptr::null_mut()
 }
 
 struct Info(abi::m0_build_info);

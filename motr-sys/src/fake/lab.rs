@@ -5,9 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::functions::HA;
 use super::links::free_link;
+use super::spiel::{SPIEL, Says};
 use super::state::{Phase, State, state, wait};
 use crate::abi;
-use crate::table::{Ha, message};
+use crate::table::{Ha, Spiel, message};
 
 /// One test's library. There is one at a time: another test waits.
 #[must_use = "its end is what fails the test"]
@@ -71,6 +72,28 @@ impl Lab {
     #[must_use]
     pub fn ha(&self) -> Ha {
         HA
+    }
+
+    /// Its functions for the cluster.
+    #[must_use]
+    pub fn spiel(&self) -> Spiel {
+        SPIEL
+    }
+
+    /// What comes of the next command that is called by this field of [`Spiel`]; until it is said, the
+    /// command waits.
+    pub fn says(&self, name: &'static str, says: Says) {
+        state().spiel.says.entry(name).or_default().push_back(says);
+    }
+
+    /// Every command is refused with this errno: there is no cluster to command.
+    pub fn refuse_commands(&self, errno: i32) {
+        state().spiel.refused = Some(errno);
+    }
+
+    /// Waits until a command about `fid` waits for what comes of it.
+    pub fn waits(&self, name: &'static str, fid: (u64, u64)) {
+        self.wait("a command", |state| state.spiel.waiting.contains(&(name, fid)).then_some(()));
     }
 
     /// The next start fails with this errno.

@@ -83,6 +83,9 @@ pub(super) fn run() {
             Call::Disconnected { link } => state.remove_link(link),
             Call::Ourselves { link, message } => {
                 state.hear_ourselves(&message);
+                if let Some(own) = state.links.get_mut(&link.0) {
+                    own.sent.push_back(message);
+                }
                 state.settle(link, true);
             }
             _ => {}

@@ -9,6 +9,8 @@ mod functions;
 mod lab;
 mod links;
 mod locality;
+mod spiel;
 mod state;
 
 pub use lab::{Lab, Link, Reply, Request, Started};
+pub use spiel::Says;

@@ -8,25 +8,26 @@ use std::time::Duration;
 use super::lab::{Reply, Request, Started};
 use super::links::{Life, LinkState};
 use super::locality::{Call, Callbacks};
+use super::spiel;
 use crate::abi;
 
 /// How long the fake waits for what has to come, on a machine however busy.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A pointer that the fake owns what is behind, or that is only compared.
-pub(super) struct Ptr<T>(pub(super) *mut T);
+pub(super) struct Ptr<T: ?Sized>(pub(super) *mut T);
 
-impl<T> Clone for Ptr<T> {
+impl<T: ?Sized> Clone for Ptr<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Ptr<T> {}
+impl<T: ?Sized> Copy for Ptr<T> {}
 
 // SAFETY: what is behind is plain memory, freed by one thread under the state's lock; no thread has any
 // claim on it.
-unsafe impl<T> Send for Ptr<T> {}
+unsafe impl<T: ?Sized> Send for Ptr<T> {}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -63,6 +64,9 @@ pub(super) struct State {
     /// The states of processes that were sent over the link to ourselves.
     pub(super) told: BTreeMap<(u64, u64), u32>,
     pub(super) adopted: Vec<ThreadId>,
+    /// `start` has returned, and `stop` has not been called.
+    pub(super) open: bool,
+    pub(super) spiel: spiel::State,
     pub(super) own: Option<Life>,
     pub(super) started: Option<Started>,
     /// What a start is to return at once.

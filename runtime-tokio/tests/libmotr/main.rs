@@ -63,6 +63,21 @@ fn processes_live_and_live_again() {
     assert_eq!(hax.code(), 0, "{:#?}", hax.log());
 }
 
+/// The fake refuses: there is no cluster behind it.
+#[test]
+fn the_library_is_asked_to_read_the_configuration() {
+    let Some(world) = World::new() else { return };
+    let (mut hax, _motr) = world.start(&[]);
+    hax.says(&["cannot read the configuration", "ENOSYS"]);
+    let pool = br#"{"fid": "0x6f00000000000001:0x0"}"#;
+    let reply = world.place.ask("POST", "/api/v1/sns/repair-start", pool);
+    let body = String::from_utf8_lossy(&reply.body).into_owned();
+    let why = "has not read the configuration yet";
+    assert!(reply.status == 503 && body.contains(why), "{body}");
+    hax.signal("TERM");
+    assert_eq!(hax.code(), 0, "{:#?}", hax.log());
+}
+
 #[test]
 fn what_a_killed_hax_had_not_written_is_said_again() {
     let Some(world) = World::new() else { return };

@@ -100,6 +100,8 @@ impl World<'_> {
         // Twice as likely is nothing, or what keeps processes busy.
         let mut at = self.choose(all + 4);
         let mut chosen = match at {
+            // Where pools can be asked about, somebody does.
+            0 if self.swarm.spiel => Some(Act::Http),
             0 => None,
             1 | 2 => Some(Act::Ask),
             3 => Some(Act::Boot),
@@ -313,6 +315,9 @@ impl World<'_> {
 
     fn http_client(&mut self) {
         let hax = self.index(self.hax.len());
+        if self.swarm.spiel && self.choose(4) != 0 {
+            return self.operate(hax);
+        }
         let (method, target, body): (_, _, &'static [u8]) = match self.choose(10) {
             0 => ("GET", "/", b""),
             1 => ("GET", "/readyz", b""),

@@ -176,6 +176,7 @@ impl World<'_> {
         match output {
             Output::Net(command) => self.on_net(Who::Hax(i), command),
             Output::Consul(command) => self.on_consul(i, command),
+            Output::Spiel(call) => self.on_spiel(i, &call),
             Output::Http(response) => {
                 if let Some(Some(watch)) = self.hax[i].https.remove(&response.id) {
                     self.queue.push(self.now, Ev::Posted(watch));

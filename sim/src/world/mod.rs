@@ -19,6 +19,7 @@ mod others;
 mod phase;
 mod queue;
 pub mod replay;
+mod spiel;
 mod stage;
 mod stranger;
 mod swarm;
@@ -186,6 +187,7 @@ impl<'c> World<'c> {
             Ev::Call(sent) => self.on_call_arrived(*sent),
             Ev::Reply(hax, life, reply) => self.on_reply(hax, life, *reply),
             Ev::Overdue(hax, life, call) => self.on_overdue(hax, life, call),
+            Ev::Spiel(hax, life, reply) => self.on_library_answer(hax, life, *reply),
             Ev::Consul => self.tick_consul(),
             Ev::Post { hax, path, watch, body } => {
                 self.posts -= 1;

@@ -112,6 +112,10 @@ impl World<'_> {
                 "M0_HA_MSG_NVEC",
                 format!(r#"{{"node": "{node}", "device": "/dev/vdb", "state": "{device}"}}"#),
             ),
+            _ if self.swarm.spiel => {
+                let (op, pool) = self.some_operation();
+                ("SNS_OP", format!(r#"{{"op_name": "{}", "fid": "{pool}"}}"#, op.name()))
+            }
             _ => ("SNS_OP", r#"{"op_name": "x", "fid": "0x1:0x1"}"#.to_owned()),
         };
         let message =

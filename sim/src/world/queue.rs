@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use bytes::Bytes;
 use hax_core::base::id::{CallId, MsgId};
 use hax_core::consul::port;
+use hax_core::ha::spiel;
 
 use super::consul::Sent;
 use super::net::SocketId;
@@ -39,6 +40,8 @@ pub(super) enum Ev {
     Reply(usize, u32, Box<port::Reply>),
     /// A call has taken too long.
     Overdue(usize, u32, CallId),
+    /// Motr's library has answered.
+    Spiel(usize, u32, Box<spiel::Reply>),
     Consul,
     /// A watch's payload reaches hax. Whether the watch waits for the response.
     Post {

@@ -59,6 +59,9 @@ pub fn replay(journal: &[u8], lines: usize) -> Result<Replayed, Bad> {
         if let Input::Consul(port::Reply { id, .. }) = &input {
             alone.replied(*id);
         }
+        if let Input::Spiel(reply) = &input {
+            alone.library_answered(reply);
+        }
         let next = node.handle(now, input, &mut out);
         replayed.inputs += 1;
         let mut result = alone.step(at, request, &out, next, &node);

@@ -41,6 +41,8 @@ pub struct Swarm {
     pub bq: bool,
     /// Whether a message that 5/HAX panics at stops hax.
     pub panics: bool,
+    /// Whether there is Motr's library beside each hax.
+    pub spiel: bool,
     /// Processes that are not started again before a rest, one bit each.
     pub absent: u16,
     /// Processes acknowledge after up to so many ms.
@@ -65,6 +67,7 @@ impl Swarm {
             elects: true,
             bq: true,
             panics: false,
+            spiel: false,
             absent: 0,
             slow_ms: 0,
         }
@@ -97,7 +100,9 @@ impl Swarm {
         }
         swarm.elects = choice.below(4) != 3;
         swarm.bq = choice.below(4) != 3;
-        swarm.panics = choice.below(4) == 3;
+        // Two rare things of one decision: what tapes say after it stays as it was.
+        let rare = choice.below(4);
+        (swarm.panics, swarm.spiel) = (rare == 3, rare == 2);
         swarm.absent = [0, bits(choice) & bits(choice)][pick(choice, 2)];
         swarm.slow_ms = [0, 20, 3_000][pick(choice, 3)];
         swarm
@@ -113,7 +118,7 @@ impl Swarm {
     pub(super) fn tighten(&self, config: &mut node::Config) {
         let tight = |bit: u32| self.tight >> bit & 1 == 1;
         let node::Config { bridge, wire } = config;
-        (bridge.elect, bridge.bq) = (self.elects, self.bq);
+        (bridge.elect, bridge.bq, bridge.spiel) = (self.elects, self.bq, self.spiel);
         let config::Config { limit, time, on_unexpected, .. } = bridge;
         *on_unexpected = if self.panics { OnUnexpected::Panic } else { OnUnexpected::Ignore };
         let set = |bit: u32, field: &mut usize, value: usize| {
@@ -143,6 +148,12 @@ impl Swarm {
             time.link_grace = std::time::Duration::from_secs(5);
         }
         set(15, &mut limit.queue_entries, 3);
+        if self.spiel {
+            time.sns = std::time::Duration::from_secs(10);
+            time.filesystem = std::time::Duration::from_secs(20);
+            time.bytecount = std::time::Duration::from_secs(30);
+        }
+        set(11, &mut limit.operations, 2);
         if tight(14) {
             time.watch = std::time::Duration::from_secs(3);
         }
@@ -163,7 +174,7 @@ impl fmt::Display for Swarm {
         write!(
             f,
             "nodes {} clients {} rounds {} pace {} ms, lag {} ms, slow {} ms, tight {:#06x}, \
-             elects {}, bq {}, panics {}, absent {:#x}, posts {}/1000, consul {}/1000:",
+             elects {}, bq {}, panics {}, spiel {}, absent {:#x}, posts {}/1000, consul {}/1000:",
             self.nodes,
             self.clients,
             self.rounds,
@@ -174,6 +185,7 @@ impl fmt::Display for Swarm {
             self.elects,
             self.bq,
             self.panics,
+            self.spiel,
             self.absent,
             self.posts,
             self.consul

@@ -87,6 +87,7 @@ impl Trace {
                     Err(why) => self.hash.word(*why as u64),
                 }
             }
+            Input::Spiel(reply) => self.hash.bytes(format!("{reply:?}").as_bytes()),
             Input::Http(request) => {
                 self.hash.words(&[4, request.id.0]);
                 self.hash.bytes(&request.body);
@@ -115,6 +116,7 @@ impl Trace {
                 self.hash.bytes(&call.body);
             }
             Output::Consul(consul::Command::Cancel(call)) => self.hash.words(&[10, call.0]),
+            Output::Spiel(call) => self.hash.bytes(format!("{call:?}").as_bytes()),
             Output::Http(response) => {
                 self.hash.words(&[11, response.id.0, response.status.into()]);
                 self.hash.bytes(&response.body);
@@ -147,6 +149,7 @@ pub fn describe_input(input: &Input) -> String {
             ),
             Err(why) => format!("{}: {}", reply.id, why.why()),
         },
+        Input::Spiel(reply) => format!("{}: {:?}", reply.id, reply.result),
         Input::Http(request) => format!(
             "{}: {} {} {}",
             request.id,
@@ -170,6 +173,7 @@ pub fn describe_output(output: &Output) -> String {
             format!("{}: {:?} {} {}", call.id, call.method, call.target, start_of(&call.body))
         }
         Output::Consul(consul::Command::Cancel(call)) => format!("{call}: cancelled"),
+        Output::Spiel(call) => format!("{}: {:?}", call.id, call.op),
         Output::Http(response) => {
             format!("{}: {} {}", response.id, response.status, start_of(&response.body))
         }

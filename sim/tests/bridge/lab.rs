@@ -19,6 +19,7 @@ use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use hax_core::ha::spiel::Call;
 use hax_core::http::port::{Request, Response};
 use hax_sim::cluster::{Agents, Cluster, Shape};
 use hax_sim::consul::{self, Consul};
@@ -63,6 +64,8 @@ pub(crate) struct Host {
     pub(crate) facts: Vec<Fact>,
     pub(crate) targets: Vec<(Method, String)>,
     pub(crate) commands: Vec<Command>,
+    /// What Motr's library was asked and has not answered.
+    pub(crate) calls: VecDeque<Call>,
     asking: BTreeMap<EntryId, Fid>,
     pub(crate) links: BTreeMap<Fid, LinkId>,
     ids: u64,
@@ -160,6 +163,7 @@ impl Lab {
                 Output::Motr(command) => self.command(node, command),
                 Output::Consul(port::Command::Call(call)) => self.call(node, *call),
                 Output::Consul(port::Command::Cancel(id)) => self.cancel(node, id),
+                Output::Spiel(call) => self.nodes[node].calls.push_back(call),
                 Output::Http(response) => self.nodes[node].responses.push(*response),
                 Output::Fact(fact) => self.nodes[node].facts.push(fact),
             }
@@ -472,6 +476,7 @@ impl Host {
             facts: Vec::new(),
             targets: Vec::new(),
             commands: Vec::new(),
+            calls: VecDeque::new(),
             asking: BTreeMap::new(),
             links: BTreeMap::new(),
             ids: 0,

@@ -10,3 +10,5 @@ mod leader;
 mod questions;
 mod queue;
 mod routes;
+mod spiel;
+mod statistics;

@@ -13,7 +13,7 @@ use crate::lab::{Fault, Lab};
 const MS: Duration = Duration::from_millis(1);
 
 /// The whole queue as its watch posts it.
-fn posted(messages: &[(u64, String)]) -> String {
+pub(crate) fn posted(messages: &[(u64, String)]) -> String {
     posted_at(0, messages)
 }
 

@@ -50,7 +50,7 @@ impl World {
         let lab = Lab::new();
         let services = Services { ha: Fid::service(0), rm: Fid::service(1) };
         let config = Config::of(OWN, services, "inet:tcp:127.0.0.1@22001");
-        let motr = Arc::new(Libmotr::start(lab.ha(), config, || {}));
+        let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, || {}));
         let mut bridge = BridgeConfig::new(OWN, "ssu1", seed);
         bridge.elect = false;
         let machine = Machine::new(bridge, Arc::clone(&motr));
@@ -93,7 +93,9 @@ impl World {
                         inputs.extend(self.place.take(now, command).into_iter().map(Input::Consul));
                     }
                     Output::Fact(fact) => self.facts.push(fact),
-                    Output::Http(_) | Output::Net(_) => unreachable!("nobody asked"),
+                    Output::Http(_) | Output::Net(_) | Output::Spiel(_) => {
+                        unreachable!("nobody asked")
+                    }
                 }
             }
         }

@@ -12,8 +12,8 @@ use super::{Violation, broken};
 /// Calls in flight besides transactions and what each process may need: a round has four, each of
 /// three tables a watch, a probe and a read; the rest is for a leader's session and the queues.
 const OTHERS: usize = 32;
-/// Transactions besides those for processes: the broadcast queue's offset, and its purge.
-const QUEUE_WRITES: usize = 2;
+/// Transactions besides those for processes: the broadcast queue's offset, its purge, and statistics.
+const OTHER_WRITES: usize = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Calls {
@@ -41,7 +41,7 @@ impl Calls {
         }
         self.flying.insert(call.id, processes);
         let max = OTHERS + limit.transactions + limit.entries.min(64);
-        if self.flying.len() > max || self.transactions.len() > limit.transactions + QUEUE_WRITES {
+        if self.flying.len() > max || self.transactions.len() > limit.transactions + OTHER_WRITES {
             let text =
                 format!("{} calls, {} of them writes", self.flying.len(), self.transactions.len());
             return broken("calls in flight are bounded", text);

@@ -133,3 +133,27 @@ pub(super) fn writes_for_its_own(
     }
     Ok(())
 }
+
+/// Statistics are the leader's.
+pub(super) fn takes_statistics_down(
+    people: &People,
+    hax: usize,
+    body: &[u8],
+    consul: &Consul,
+) -> Result<(), Violation> {
+    for op in &operations(body) {
+        let key = op["KV"]["Key"].as_str().unwrap_or_default();
+        let statistics = ["stats/", "bytecount/", "ioservices/"];
+        let written = || consul.holds(key).is_some_and(|held| held.index == consul.index());
+        if op["KV"]["Verb"] != "set" || !statistics.iter().any(|s| key.starts_with(s)) || !written()
+        {
+            continue;
+        }
+        let leader = consul.holds("leader").and_then(|held| consul.session_node(held.session));
+        if leader != Some(&*people.haxes[hax].1) {
+            let text = format!("hax {hax} writes {key}");
+            return broken("only the leader takes statistics down", text);
+        }
+    }
+    Ok(())
+}

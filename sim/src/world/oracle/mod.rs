@@ -8,6 +8,7 @@ mod frames;
 mod kv;
 mod lanes;
 mod limits;
+mod spiel;
 
 use std::net::SocketAddr;
 
@@ -18,6 +19,7 @@ use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::time::Next;
 use hax_core::consul::port;
 use hax_core::ha::entrypoint::Entrypoint;
+use hax_core::ha::spiel::Reply;
 use hax_core::node::{self, Node, Output};
 use hax_core::wire::params::LinkIds;
 
@@ -31,6 +33,7 @@ pub(crate) use frames::{is_a_frame, is_bearable};
 use kv::Kv;
 use lanes::Lanes;
 pub(crate) use limits::{deadline_is_later, nothing_follows_exit, wire_is_within};
+use spiel::Library;
 
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,7 @@ pub(crate) struct Alone {
     calls: Calls,
     entries: Entries,
     ends: Ends,
+    library: Library,
     steps: u64,
 }
 
@@ -69,6 +73,7 @@ impl Alone {
             calls: Calls::default(),
             entries: Entries::default(),
             ends: Ends::default(),
+            library: Library::default(),
             steps: 0,
         }
     }
@@ -82,7 +87,7 @@ impl Alone {
         next: Next,
         machine: &Node,
     ) -> Result<(), Violation> {
-        let Self { config, calls, .. } = self;
+        let Self { config, calls, library, .. } = self;
         deadline_is_later(now, next)?;
         limits::view_is_within(config, machine.view())?;
         self.steps += 1;
@@ -96,6 +101,7 @@ impl Alone {
             match output {
                 Output::Consul(port::Command::Call(call)) => calls.call(config, call)?,
                 Output::Consul(port::Command::Cancel(id)) => calls.cancel(*id)?,
+                Output::Spiel(call) => library.call(config, call)?,
                 Output::Http(response) => calls.response(response.id)?,
                 Output::Net(_) | Output::Fact(_) => {}
             }
@@ -110,6 +116,11 @@ impl Alone {
 
     pub(crate) fn replied(&mut self, call: CallId) {
         self.calls.replied(call);
+    }
+
+    /// Motr's library has answered.
+    pub(crate) fn library_answered(&mut self, reply: &Reply) {
+        self.library.answered(reply);
     }
 
     fn owed(&self) -> Option<String> {
@@ -194,6 +205,10 @@ impl Oracle {
         self.lives[hax].alone.iter_mut().for_each(|alone| alone.replied(call));
     }
 
+    pub(super) fn library_answered(&mut self, hax: usize, reply: &Reply) {
+        self.lives[hax].alone.iter_mut().for_each(|alone| alone.library_answered(reply));
+    }
+
     /// A machine wrote a frame.
     pub(super) fn wrote(&mut self, now: u64, who: Who, bytes: &Bytes) {
         let result = match who {
@@ -219,7 +234,8 @@ impl Oracle {
         let mut result = Ok(());
         if let Some(hax) = by {
             let linked = |fid: Fid| self.frames.was_linked(hax, fid);
-            result = kv::writes_for_its_own(&self.people, hax, body, linked, consul);
+            result = kv::writes_for_its_own(&self.people, hax, body, linked, consul)
+                .and_then(|()| kv::takes_statistics_down(&self.people, hax, body, consul));
         }
         self.kv.look(by, body, consul);
         self.check(result);

@@ -1,0 +1,224 @@
+//! Commands to the cluster through the fake, which notices what is not freed, what is freed twice, and
+//! what is called too early, too late or where it may not be.
+#![expect(unsafe_code, reason = "C's structs of zeros")]
+
+use hax_core::base::id::SpielId;
+use hax_core::ha::spiel::{Act, Answer, Counter, Filesystem, Op, Pver, Sns, SnsOp, Status};
+use motr_sys::abi;
+use motr_sys::fake::Says;
+
+use super::*;
+
+const POOL: Fid = Fid::typed(b'o', 1, 3);
+const PROFILE: Fid = Fid::typed(b'p', 1, 0);
+
+impl Rig {
+    fn call(&self, id: u64, op: Op) {
+        self.motr.call(Call { id: SpielId(id), op });
+    }
+
+    fn answer(&self, id: u64) -> Result<Answer, Errno> {
+        let mut reply = None;
+        assert!(
+            limit(|| {
+                reply = self.motr.replies.try_recv().ok();
+                reply.is_some()
+            }),
+            "no answer"
+        );
+        let reply = reply.unwrap();
+        assert_eq!(reply.id, SpielId(id));
+        reply.result
+    }
+
+    fn answered(&self, id: u64, op: Op, name: &'static str, says: Says) -> Result<Answer, Errno> {
+        self.lab.says(name, says);
+        self.call(id, op);
+        self.answer(id)
+    }
+
+    /// Has the configuration read: that asks for an entrypoint, and then for states.
+    fn read(&self, id: u64) {
+        self.call(id, Op::Begin { profile: PROFILE });
+        let entry = self.asked(OWN, false);
+        self.reply(entry, Ok(entrypoint()));
+        assert!(matches!(self.event(), Event::LinkReused { .. }));
+        let Event::Received { link, msg, message } = self.event() else { panic!("no question") };
+        let Body::Nvec(mut nvec) = message.body else { panic!("another question") };
+        assert_eq!(nvec.kind, NvecKind::Get);
+        nvec.kind = NvecKind::Set;
+        nvec.notes.iter_mut().for_each(|note| note.state = ObjectState::Online);
+        self.send(0, &[link], Message::new(Wall(1), Body::Nvec(nvec)));
+        assert_eq!(self.event(), Event::Delivered { link, send: SendId(0) });
+        self.motr.execute(Command::Ack { link, msg });
+    }
+
+    /// The configuration is read.
+    fn up() -> Self {
+        let rig = Self::new();
+        rig.lab.says("rconfc_start", Says::Rc(0));
+        rig.read(1);
+        assert_eq!(rig.answer(1), Ok(Answer::Done));
+        rig
+    }
+}
+
+#[test]
+fn each_operation_is_its_own_function_of_the_pool() {
+    let rig = Rig::up();
+    let acts = [
+        (Act::Start, ["repair_start", "rebalance_start"]),
+        (Act::Pause, ["repair_quiesce", "rebalance_quiesce"]),
+        (Act::Resume, ["repair_continue", "rebalance_continue"]),
+        (Act::Stop, ["repair_abort", "rebalance_abort"]),
+    ];
+    let mut id = 100;
+    for (act, names) in acts {
+        for (sns, name) in [Sns::Repair, Sns::Rebalance].into_iter().zip(names) {
+            let op = Op::Sns { pool: POOL, op: SnsOp { sns, act } };
+            rig.call(id, op);
+            rig.lab.waits(name, key(POOL));
+            rig.lab.says(name, Says::Rc(0));
+            assert_eq!(rig.answer(id), Ok(Answer::Done));
+            assert_eq!(rig.answered(id + 1, op, name, Says::Rc(-16)), Err(Errno::EBUSY));
+            id += 2;
+        }
+    }
+    rig.stop();
+}
+
+#[test]
+fn statuses_are_copied_and_given_back() {
+    let rig = Rig::up();
+    for (sns, name) in [(Sns::Repair, "repair_status"), (Sns::Rebalance, "rebalance_status")] {
+        let op = Op::Sns { pool: POOL, op: SnsOp { sns, act: Act::Status } };
+        let status = |key, srs_state| abi::m0_spiel_repreb_status {
+            srs_fid: message::c_fid(Fid::service(key)),
+            srs_state,
+            srs_progress: 7,
+        };
+        let says = Says::Statuses(vec![status(5, 2), status(6, 4)]);
+        let of = |key, state| Status { fid: Fid::service(key), state, progress: 7 };
+        let wanted = Ok(Answer::Statuses(vec![of(5, 2), of(6, 4)]));
+        assert_eq!(rig.answered(100, op, name, says), wanted);
+        let none = Ok(Answer::Statuses(Vec::new()));
+        assert_eq!(rig.answered(101, op, name, Says::Statuses(Vec::new())), none);
+        assert_eq!(rig.answered(102, op, name, Says::Rc(0)), none);
+        assert_eq!(rig.answered(103, op, name, Says::Rc(-110)), Err(Errno::ETIMEDOUT));
+    }
+    rig.stop();
+}
+
+#[test]
+fn statistics_are_read_and_given_back() {
+    let rig = Rig::up();
+    let space = abi::m0_fs_stats {
+        fs_free_seg: 1,
+        fs_total_seg: 2,
+        fs_free_disk: 3,
+        fs_avail_disk: 4,
+        fs_total_disk: 5,
+        fs_svc_total: 6,
+        fs_svc_replied: 7,
+    };
+    let wanted = Filesystem {
+        free_seg: 1,
+        total_seg: 2,
+        free_disk: 3,
+        avail_disk: 4,
+        total_disk: 5,
+        svc_total: 6,
+        svc_replied: 7,
+    };
+    let says = Says::Filesystem(space);
+    let answer = rig.answered(100, Op::Filesystem, "filesystem_stats", says);
+    assert_eq!(answer, Ok(Answer::Filesystem(Box::new(wanted))));
+
+    let op = Op::Counters { process: PEER };
+    let pver = Fid::typed(b'v', 1, 9);
+    let counter = |user: u64| {
+        let key = abi::m0_spiel_bckey { sbk_fid: message::c_fid(pver), sbk_user_id: user };
+        (key, abi::m0_spiel_bcrec { sbr_byte_count: 4096, sbr_object_count: user })
+    };
+    let of = |user| Counter { pver, user, bytes: 4096, objects: user };
+    let says = Says::Counters(vec![counter(1), counter(2)]);
+    rig.call(101, op);
+    rig.lab.waits("proc_counters", key(PEER));
+    rig.lab.says("proc_counters", says);
+    assert_eq!(rig.answer(101), Ok(Answer::Counters(vec![of(1), of(2)])));
+    let none = Says::Counters(Vec::new());
+    assert_eq!(rig.answered(102, op, "proc_counters", none), Ok(Answer::Counters(Vec::new())));
+    assert_eq!(rig.answered(103, op, "proc_counters", Says::Rc(-1)), Err(Errno(1)));
+
+    // SAFETY: numbers, which may be zero.
+    let mut info: abi::m0_conf_pver_info = unsafe { std::mem::zeroed() };
+    (info.cpi_state, info.cpi_attr.pa_N, info.cpi_attr.pa_K) = (2, 4, 1);
+    let answer = rig.answered(104, Op::Pver { pver }, "pver_status", Says::Pver(info));
+    assert_eq!(answer, Ok(Answer::Pver(Pver { state: 2, data_units: 4, parity_units: 1 })));
+    rig.stop();
+}
+
+#[test]
+fn one_that_hangs_holds_up_nothing_else() {
+    let rig = Rig::up();
+    let op = |act| Op::Sns { pool: POOL, op: SnsOp { sns: Sns::Repair, act } };
+    rig.call(100, op(Act::Start));
+    rig.lab.waits("repair_start", key(POOL));
+    assert!(rig.answered(101, op(Act::Status), "repair_status", Says::Rc(0)).is_ok());
+    rig.link(PEER, 7);
+    // A stop waits for it, and then gives the configuration up before the interface is stopped.
+    rig.motr.execute(Command::Stop);
+    rig.call(102, Op::Filesystem);
+    rig.lab.says("repair_start", Says::Rc(0));
+    assert_eq!(block_on(rig.motr.ended()), Ended::Stopped);
+    rig.lab.finished();
+    assert!(rig.motr.replies.is_empty(), "after the stop nobody is told");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_tried_again() {
+    let rig = Rig::new();
+    rig.lab.says("rconfc_start", Says::Rc(-110));
+    rig.read(1);
+    assert_eq!(rig.answer(1), Err(Errno::ETIMEDOUT));
+    // And a stop ends one that waits for its entrypoint.
+    rig.call(2, Op::Begin { profile: PROFILE });
+    rig.asked(OWN, false);
+    rig.stop();
+}
+
+#[test]
+fn the_configuration_is_read_once_the_library_has_started() {
+    let rig = Rig::begin(Lab::new());
+    rig.call(1, Op::Begin { profile: PROFILE });
+    let entry = rig.asked(OWN, true);
+    rig.reply(entry, Ok(entrypoint()));
+    assert!(matches!(rig.event(), Event::LinkUp { process: OWN, .. }));
+    rig.asked(OWN, false);
+    rig.stop();
+}
+
+/// It would disconnect them: also those of a process that lives.
+#[test]
+fn the_library_does_not_hear_from_the_bridge_that_a_process_has_failed() {
+    let rig = Rig::begin(Lab::new());
+    let entry = rig.asked(OWN, true);
+    rig.reply(entry, Ok(entrypoint()));
+    let Event::LinkUp { link: own, .. } = rig.event() else { panic!("no link to ourselves") };
+    let (link, peer) = rig.link(PEER, 7);
+    for state in [ObjectState::Online, ObjectState::Failed] {
+        let notes = [PEER, Fid::service(9)].map(|fid| Note { fid, state });
+        let kind = NvecKind::Set;
+        let nvec = Nvec { kind, id_of_get: 0, ignore_same_state: 1, notes: notes.into() };
+        rig.send(1, &[own, link], message(Body::Nvec(Box::new(nvec))));
+        let told = |link| match message::read(&rig.lab.sent(link)).body {
+            Body::Nvec(nvec) => nvec.notes.iter().map(|note| note.state).collect(),
+            body => panic!("{body:?} instead of states"),
+        };
+        let (told, heard): (Vec<_>, Vec<_>) = (told(rig.lab.own_link()), told(peer));
+        assert_eq!(heard, [state; 2]);
+        let softer = if state == ObjectState::Failed { ObjectState::Transient } else { state };
+        assert_eq!(told, [softer, state]);
+    }
+    rig.stop();
+}
