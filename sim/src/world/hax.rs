@@ -34,6 +34,8 @@ pub(super) struct Hax {
     /// HTTP requests without a response, and the watch that waits for it.
     pub(super) https: BTreeMap<HttpId, Option<u64>>,
     next_http: HttpId,
+    /// When checks were posted to it last.
+    pub(super) posted: Option<u64>,
     /// It dies after so many more outputs.
     pub(super) dies_after: Option<u64>,
     /// It was told to stop.
@@ -58,6 +60,7 @@ impl Hax {
             late: BTreeSet::new(),
             https: BTreeMap::new(),
             next_http: HttpId(1),
+            posted: None,
             dies_after: None,
             stopping: false,
             retired: false,

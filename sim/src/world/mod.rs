@@ -191,6 +191,9 @@ impl<'c> World<'c> {
             Ev::Consul => self.tick_consul(),
             Ev::Post { hax, path, watch, body } => {
                 self.posts -= 1;
+                if path == "/" {
+                    self.hax[hax].posted = Some(self.now);
+                }
                 self.request(hax, "POST", path, body, watch);
             }
             Ev::Posted(watch) => self.on_posted(watch),

@@ -27,6 +27,8 @@ pub(super) struct Model {
     states: BTreeMap<Fid, ObjectState>,
     /// Objects that m0mkfs stands for: nobody is told of its coming and going.
     mkfs: BTreeSet<Fid>,
+    /// Objects of processes of which no check is known.
+    unvouched: BTreeSet<Fid>,
 }
 
 impl Model {
@@ -74,12 +76,16 @@ impl Model {
         for (fid, process) in &mut processes {
             let held = consul.holds(&format!("processes/{fid}")).map(|held| held.value.to_vec());
             process.word = held.and_then(|value| word(&value));
-            let state = state_of(process, verdict(consul, *fid, hosts.get(&process.node)));
+            let verdict = verdict(consul, *fid, hosts.get(&process.node));
+            let state = state_of(process, verdict);
             let mkfs = process.word.as_ref().is_some_and(|(_, kind)| kind.ends_with("M0MKFS"));
             for object in process.services.iter().chain([fid]) {
                 model.states.insert(*object, state);
                 if mkfs {
                     model.mkfs.insert(*object);
+                }
+                if verdict.is_none() {
+                    model.unvouched.insert(*object);
                 }
             }
         }
@@ -101,6 +107,12 @@ impl Model {
             }
             (None, _) => ObjectState::Transient,
         }
+    }
+
+    /// Whether Consul knows no check of the object's process. What is posted of one counts for a while,
+    /// though Consul has forgotten it: nobody else says anything of that process.
+    pub(super) fn is_unvouched(&self, fid: Fid) -> bool {
+        self.unvouched.contains(&fid)
     }
 
     /// Whether whoever was told `told` last need not be told anything. A process that said that it

@@ -18,6 +18,8 @@ use super::queue::{Ev, MS, S, Who};
 
 /// The most questions of one process that wait for an answer.
 const QUESTIONS: usize = 4;
+/// How long a check that Consul does not know may count, in µs: 5 s, and the reading that ends it.
+const DOUBT: u64 = 6_000_000;
 
 /// Where a process is in its part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -447,7 +449,11 @@ impl World<'_> {
             return;
         }
         let model = Model::of(&self.consul.double);
-        let wrong = nvec.notes.iter().find(|note| note.state != model.state(note.fid));
+        let doubted = self.hax[self.cast[i].hax].posted.is_some_and(|at| self.now < at + DOUBT);
+        let fits = |note: &&Note| {
+            note.state == model.state(note.fid) || doubted && model.is_unvouched(note.fid)
+        };
+        let wrong = nvec.notes.iter().find(|note| !fits(note));
         if let Some(note) = wrong {
             let (fid, said, is) = (note.fid, note.state, model.state(note.fid));
             let text = format!("process {i}: {fid} is {is}, the answer says {said}");
