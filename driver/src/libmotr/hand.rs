@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
 use hax_core::base::errno::Errno;
-use hax_core::base::fid::Fid;
+use hax_core::base::fid::{Fid, Object};
 use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
 use hax_core::base::time::Wall;
 use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
@@ -148,6 +148,11 @@ impl Hand {
         if first {
             self.forget_requests_before(entry, process);
             self.end_lives_before(entry, process);
+            // Also where its last life has no link to us: the library's copy of the configuration has a way
+            // of its own to a confd, and would ask the dead one for ever.
+            if process != self.own && !self.failing.contains(&process) {
+                self.fail(process);
+            }
         }
         let request = EntrypointRequest { entry, process, endpoint, pid, first, git_rev };
         self.tell(Event::Asked(Box::new(request)));
@@ -351,7 +356,8 @@ impl Hand {
             if link.given_up {
                 self.tell(Event::Undelivered { link: *id, send });
             } else {
-                let tag = match to_ourselves(message).filter(|_| link.process == self.own) {
+                let own = link.process == self.own;
+                let tag = match own.then(|| to_ourselves(message)).flatten() {
                     Some(message) => self.calls.send(link, &super::message::write(&message)),
                     None => self.calls.send(link, &written),
                 };
@@ -416,16 +422,21 @@ fn is_question(message: &Message) -> bool {
     }
 }
 
-/// What is told to ourselves instead of a message, if anything: the library would take all links of a
-/// process away that is told to it as failed. That is said at its time ([`Hand::fail`]).
+/// What is told to ourselves instead of a message, if anything, for the library's copy of the configuration.
+///
+/// It takes away all links of a process that is told to it as failed: that is said at its time
+/// ([`Hand::fail`]). It asks a pool's services for their status one after another, and ends the process at
+/// one that it does not take for online (`spiel/cmd.c:spiel__pool_cmd_status_get`); one that does not answer
+/// is an error only. And it takes nothing for online but what is: a process of a Motr without DTM recovers
+/// for ever.
 fn to_ourselves(message: &Message) -> Option<Message> {
     let Body::Nvec(nvec) = &message.body else { return None };
-    let ends = |note: &Note| note.fid.is_process() && note.state == ObjectState::Failed;
-    if !nvec.notes.iter().any(ends) {
-        return None;
-    }
     let mut nvec = nvec.clone();
-    let ended = nvec.notes.iter_mut().filter(|note| ends(note));
-    ended.for_each(|note| note.state = ObjectState::Transient);
+    for note in &mut nvec.notes {
+        let runs = matches!(note.fid.object(), Some(Object::Process | Object::Service));
+        if runs || note.state == ObjectState::DtmRecovering {
+            note.state = ObjectState::Online;
+        }
+    }
     Some(Message { body: Body::Nvec(nvec), ..message.clone() })
 }
