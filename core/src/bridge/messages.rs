@@ -17,6 +17,7 @@ use crate::consul::replica::Moment;
 use crate::ha::message::{Body, Message};
 use crate::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use crate::ha::report::SnsErr;
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
 
@@ -52,6 +53,11 @@ pub(crate) fn received(
             let pool = Fid::typed(b'o', 2, 9);
             let none = Body::FailureVecRep { pool, cookie, notes: Vec::new() };
             parts.links.answer(cx, link, msg, none);
+        }
+        // Who can be told to repair may say how it went: that there was nothing to do is an error too.
+        Body::SnsErr(SnsErr { errcode, opcode }) if cx.config().spiel => {
+            cx.ack(link, msg);
+            cx.fact(Fact::SnsFailed { link, errcode, opcode });
         }
         Body::KeepaliveReq(_) | Body::KeepaliveRep { .. } | Body::BeIoErr(_) | Body::SnsErr(_) => {
             // Acknowledged first: else it would come again after each restart.

@@ -6,8 +6,10 @@ use super::sns::Operations;
 use super::statistics::Statistics;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
+use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::ha::note::ObjectState;
+use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::ha::spiel::{Op, Reply};
 use crate::model::Cluster;
 
@@ -92,13 +94,20 @@ impl Spiel {
     }
 }
 
-/// Tells the library to read the configuration as soon as a quorum of confds can give it one: asked
-/// before, it would ask for its entrypoint again and again.
+/// Tells the library to read the configuration as soon as a quorum of confds can give it one. They have to
+/// have said so themselves: a confd's check passes while it is formatted, and a library that has begun with
+/// that one waits for ever.
 fn begin(spiel: &mut Spiel, cx: &mut Cx<'_>, cluster: &Cluster) {
     let Some(profile) = cluster.conf().profile() else { return };
     let confds = cluster.conf().confds();
-    let online = |confd: &&_| cluster.state(**confd) == ObjectState::Online;
-    if confds.iter().filter(online).count() > confds.len() / 2 {
+    let serves = |confd: &&Fid| {
+        let word = cluster.word(**confd).0;
+        word.is_some_and(|word| {
+            word.kind == ProcessType::M0d
+                && matches!(word.state, ProcessEventKind::Started | ProcessEventKind::DtmRecovered)
+        }) && cluster.state(**confd) == ObjectState::Online
+    };
+    if confds.iter().filter(serves).count() > confds.len() / 2 {
         spiel.session = Session::Beginning;
         cx.ask(Asked::Begin, Op::Begin { profile });
     }

@@ -147,7 +147,10 @@ impl Statistics {
             }
             self.which = which;
             let ios = cluster.conf().processes().filter(|(_, process)| process.ios);
-            let online = |fid: &Fid| cluster.state(*fid) == ObjectState::Online;
+            // One whose Motr has no DTM recovers for ever, and serves.
+            let online = |fid: &Fid| {
+                matches!(cluster.state(*fid), ObjectState::Online | ObjectState::DtmRecovering)
+            };
             let (online, rest): (Vec<Fid>, Vec<Fid>) = ios.map(|(fid, _)| fid).partition(online);
             // What some do not tell of would be missing from the whole.
             let tells = which == Which::ByteCount || (rest.is_empty() && !online.is_empty());

@@ -8,6 +8,8 @@ use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::HttpId;
 use hax_core::bridge::io::Input;
+use hax_core::ha::message::Body;
+use hax_core::ha::report::SnsErr;
 use hax_core::ha::spiel::{Answer, Op, Reply, SnsOp, Status};
 use serde_json::Value;
 
@@ -237,6 +239,41 @@ fn the_library_reads_the_configuration_once_a_quorum_of_confds_is_online() {
     answer(&mut lab, 0, Ok(Answer::Done));
     start(&mut lab, "repair-start", POOL);
     assert_eq!(next(&lab, 0), sns("repair-start"));
+}
+
+/// A check of a pid passes while a confd is formatted, and a library that begins with that waits for ever.
+#[test]
+fn a_confd_that_is_being_formatted_is_none() {
+    let mut lab = Lab::with(1, |config| config.spiel = true);
+    let confds = [1, 2].map(|node| lab.fid(node, "confd"));
+    for confd in confds {
+        let word =
+            r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0MKFS"}"#;
+        lab.consul("PUT", &format!("/v1/kv/processes/{confd}"), word);
+    }
+    lab.restart(0, |config| config.spiel = true);
+    lab.nodes[0].calls.clear();
+    lab.run(S * 10);
+    assert!(lab.nodes[0].calls.is_empty());
+    let word = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
+    lab.consul("PUT", &format!("/v1/kv/processes/{}", confds[0]), word);
+    lab.run(S);
+    assert!(matches!(next(&lab, 0), Op::Begin { .. }));
+}
+
+/// An I/O service says so when there was nothing to repair, too.
+#[test]
+fn what_a_repair_comes_to_is_no_reason_to_stop() {
+    for spiel in [true, false] {
+        let mut lab = Lab::with(1, |config| config.spiel = spiel);
+        let ios = lab.fid(0, "ios");
+        lab.link(0, ios);
+        let msg = lab.say(0, ios, Body::SnsErr(SnsErr { errcode: 2, opcode: 1 }));
+        lab.run(S * 2);
+        assert!(lab.nodes[0].acks.contains(&msg));
+        assert_eq!(lab.saw(0, FactKind::SnsFailed), usize::from(spiel));
+        assert_eq!(lab.nodes[0].exited, !spiel, "the specification's panic is the wire's");
+    }
 }
 
 #[test]

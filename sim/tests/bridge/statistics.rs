@@ -65,6 +65,19 @@ fn d28_statistics_go_on_after_what_fails() {
     assert!(lab.response(0, shown).unwrap().1.contains("1099511627776"));
 }
 
+/// A Motr that is built without DTM never says that it has recovered.
+#[test]
+fn an_io_service_that_recovers_for_ever_is_there() {
+    let mut lab = up(1, |config| config.elect = true);
+    let word = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
+    for node in 0..3 {
+        let ios = lab.fid(node, "ios");
+        lab.consul("PUT", &format!("/v1/kv/processes/{ios}"), word);
+    }
+    lab.run(S * 5);
+    assert_eq!(next(&lab, 0), Op::Filesystem);
+}
+
 #[test]
 fn bytes_are_counted_by_the_state_of_their_pool_version() {
     let mut lab = leader();
