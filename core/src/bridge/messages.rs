@@ -57,6 +57,8 @@ pub(crate) fn received(
         // Who can be told to repair may say how it went: that there was nothing to do is an error too.
         Body::SnsErr(SnsErr { errcode, opcode }) if cx.config().spiel => {
             cx.ack(link, msg);
+            // A negative errno in 32 bits.
+            let errcode = errcode.cast_signed();
             cx.fact(Fact::SnsFailed { link, errcode, opcode });
         }
         Body::KeepaliveReq(_) | Body::KeepaliveRep { .. } | Body::BeIoErr(_) | Body::SnsErr(_) => {
