@@ -70,8 +70,9 @@ impl<'a> Play<'a> {
         for line in lines.map_while(Result::ok) {
             let answer = self.answer(&mut Words::of(&line));
             let answer = answer.unwrap_or_else(|| panic!("the script is wrong: {line}"));
+            let heard = writeln!(socket, "{answer}");
             begin();
-            if writeln!(socket, "{answer}").is_err() {
+            if heard.is_err() {
                 break;
             }
         }
