@@ -327,10 +327,9 @@ impl Discovery {
         let (mut elements, mut ha, mut rm) = (Elements::new(body), None, None);
         while let Some(entry) = elements.next::<KvEntry<'_>>() {
             let entry = entry?;
-            let key = || str::from_utf8(&entry.bytes()?).ok()?.trim().parse().ok();
             match entry.key.strip_prefix(&*prefix) {
-                Some("ha") => ha = key(),
-                Some("rms") => rm = key(),
+                Some("ha") => ha = entry.number(),
+                Some("rms") => rm = entry.number(),
                 _ => {}
             }
         }

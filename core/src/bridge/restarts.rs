@@ -109,9 +109,12 @@ fn counts(answer: &Answer) -> Option<BTreeMap<Fid, Count>> {
     while let Some(entry) = elements.next::<KvEntry<'_>>() {
         let entry = entry.ok()?;
         let process = entry.key.rsplit('/').next().and_then(|fid| fid.parse().ok());
+        // A number inside a JSON text, as the old daemon writes it.
+        let starts = entry
+            .bytes()
+            .and_then(|value| core::str::from_utf8(&value).ok()?.trim_matches('"').parse().ok());
         if let Some(process) = process {
-            let starts = entry.number().unwrap_or(0);
-            let count = Count { starts, index: entry.modify_index };
+            let count = Count { starts: starts.unwrap_or(0), index: entry.modify_index };
             counts.insert(process, count);
         }
     }

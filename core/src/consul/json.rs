@@ -38,12 +38,11 @@ impl KvEntry<'_> {
         STANDARD.decode(self.value.as_deref().unwrap_or("")).ok()
     }
 
-    /// The number that the value writes in decimal, with space or the quotes of a JSON text around it as
-    /// the old daemon writes some; `None` if it does not.
+    /// The number that the value writes in decimal, with space around it; `None` if it does not.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
         let value = self.bytes()?;
-        core::str::from_utf8(&value).ok()?.trim().trim_matches('"').parse().ok()
+        core::str::from_utf8(&value).ok()?.trim().parse().ok()
     }
 }
 
