@@ -138,6 +138,10 @@ impl<I> Desk<I> {
 
     /// The core's answer to a complete request; `target` is as the core wants it. Dropping the future
     /// forgets the request.
+    ///
+    /// It waits for its turn where the inbox is full, as all do who fill it: peers on the wire that say
+    /// much shall not have a client refused. A connection asks once at a time, so no more wait than
+    /// there are connections.
     pub async fn ask(&self, method: &str, target: &str, body: Bytes) -> Answer {
         let (respond, response) = oneshot::channel();
         let id = {
@@ -150,10 +154,10 @@ impl<I> Desk<I> {
         // A HEAD is a GET whose body the server leaves out.
         let method = if method == "HEAD" { "GET" } else { method };
         let request = port::Request { id, method: method.into(), target: target.into(), body };
-        if self.inbox.try_send((self.wrap)(Box::new(request))).is_err() {
-            return unavailable("too much is waiting to be worked");
-        }
-        response.await.map_or_else(|_| unavailable("stopping"), from_core)
+        // After the core's end the request is dropped, and with it nobody has an answer for its client.
+        let sent = self.inbox.send((self.wrap)(Box::new(request))).await;
+        let answer = if sent.is_ok() { response.await.ok() } else { None };
+        answer.map_or_else(|| unavailable("stopping"), from_core)
     }
 }
 
@@ -258,4 +262,52 @@ pub fn incomplete() -> Answer {
 #[must_use]
 pub fn too_slow() -> Answer {
     refuse(408, "the body came too slowly")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+    use crate::clock::Clock;
+
+    fn desk(inbox: Sender<Box<port::Request>>) -> Desk<Box<port::Request>> {
+        let limits =
+            Limits { body_max: 1, connections_max: 1, body_within: Duration::from_secs(1) };
+        let metrics = Arc::new(Metrics::new(Clock::new()));
+        Desk::new(inbox, |request| request, limits, metrics)
+    }
+
+    #[test]
+    fn a_request_waits_for_room_in_the_inbox() {
+        let (sender, inbox) = crate::inbox(1);
+        let desk = desk(sender);
+        block_on(async {
+            let mut first = Box::pin(desk.ask("GET", "/first", Bytes::new()));
+            let mut second = Box::pin(desk.ask("GET", "/second", Bytes::new()));
+            for _ in 0..3 {
+                assert_eq!(poll_once(&mut first).await, None);
+                assert_eq!(poll_once(&mut second).await, None, "it was refused");
+            }
+            assert_eq!(inbox.recv().await.unwrap().target.as_ref(), "/first");
+            assert_eq!(poll_once(&mut second).await, None);
+            assert_eq!(inbox.recv().await.unwrap().target.as_ref(), "/second");
+        });
+    }
+
+    #[test]
+    fn who_waits_for_room_at_the_end_hears_of_it() {
+        let (sender, inbox) = crate::inbox(1);
+        let desk = desk(sender);
+        block_on(async {
+            let mut first = Box::pin(desk.ask("GET", "/first", Bytes::new()));
+            let mut second = Box::pin(desk.ask("GET", "/second", Bytes::new()));
+            assert_eq!(poll_once(&mut first).await, None);
+            assert_eq!(poll_once(&mut second).await, None);
+            inbox.close();
+            desk.give_up();
+            assert_eq!(first.await.status, 503);
+            assert_eq!(second.await.status, 503);
+        });
+    }
 }
