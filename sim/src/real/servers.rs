@@ -9,6 +9,9 @@ use serde_json::json;
 use super::{LOOK, Options, READY, RealConsul};
 use crate::cluster::{Agents, Cluster};
 
+/// What an agent is made to tell the servers, one after the other.
+const TOLD: [&str; 4] = ["told-1", "told-2", "told-3", "told-4"];
+
 impl RealConsul {
     /// Starts one server for each of these and waits until they have a leader and each knows all
     /// nodes. Their gossip is quick, so that a dead one is found in less than a second.
@@ -47,9 +50,11 @@ impl RealConsul {
 
     /// Waits until the agent tells the servers at once what changes. When a server has joined, an agent
     /// tells them nothing for up to 3 s and then everything (Consul's anti-entropy, `serverUpInterval`).
-    /// What is in the catalog was told before that or after it; what is told next was told after it.
+    /// What is in the catalog first was told before that or after it. If another server joined meanwhile,
+    /// the agent does so once more, but may tell the second service before: it takes one of both by
+    /// chance. The third comes after all that.
     fn tells_at_once(&self) -> io::Result<()> {
-        for id in ["told-first", "told-next"] {
+        for id in TOLD {
             let service = json!({ "Name": id }).to_string();
             self.request("PUT", "/v1/agent/service/register", service.as_bytes())?;
             let deadline = Instant::now() + READY;
@@ -61,7 +66,7 @@ impl RealConsul {
                 thread::sleep(LOOK);
             }
         }
-        for id in ["told-first", "told-next"] {
+        for id in TOLD {
             self.request("PUT", &format!("/v1/agent/service/deregister/{id}"), b"")?;
         }
         Ok(())
