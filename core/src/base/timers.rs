@@ -1,29 +1,42 @@
 //! A table of named timers: one deadline for each name, the earliest first.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BinaryHeap};
+use core::cmp::Reverse;
 
 use super::time::Instant;
 
+/// So many deadlines that count no more are kept besides as many as do count.
+const STALE: usize = 64;
+
 /// Deadlines by name. Arming a name again replaces its deadline.
+///
+/// Most timers are disarmed long before they are due, so what they leave behind among the deadlines is
+/// only taken out when it comes to the top or when it is half of all.
 #[derive(Clone, Debug)]
 pub struct Timers<K> {
     by_name: BTreeMap<K, Instant>,
-    by_time: BTreeSet<(Instant, K)>,
+    /// The first one always counts.
+    by_time: BinaryHeap<Reverse<(Instant, K)>>,
 }
 
-impl<K: Ord + Copy> Default for Timers<K> {
+impl<K: Ord> Default for Timers<K> {
     fn default() -> Self {
-        Self { by_name: BTreeMap::new(), by_time: BTreeSet::new() }
+        Self { by_name: BTreeMap::new(), by_time: BinaryHeap::new() }
     }
 }
 
 impl<K: Ord + Copy> Timers<K> {
     /// Arms `name` for `at`, instead of what it was armed for.
     pub fn arm(&mut self, name: K, at: Instant) {
-        if let Some(old) = self.by_name.insert(name, at) {
-            self.by_time.remove(&(old, name));
+        match self.by_name.insert(name, at) {
+            Some(old) if old == at => {}
+            old => {
+                self.by_time.push(Reverse((at, name)));
+                if old.is_some() {
+                    self.clean();
+                }
+            }
         }
-        self.by_time.insert((at, name));
     }
 
     /// Arms `name` for `at` unless it is armed for an earlier moment.
@@ -35,8 +48,8 @@ impl<K: Ord + Copy> Timers<K> {
 
     /// Disarms `name`; harmless if it is not armed.
     pub fn disarm(&mut self, name: K) {
-        if let Some(old) = self.by_name.remove(&name) {
-            self.by_time.remove(&(old, name));
+        if self.by_name.remove(&name).is_some() {
+            self.clean();
         }
     }
 
@@ -49,7 +62,7 @@ impl<K: Ord + Copy> Timers<K> {
     /// The earliest deadline and its name.
     #[must_use]
     pub fn first(&self) -> Option<(Instant, K)> {
-        self.by_time.first().copied()
+        self.by_time.peek().map(|Reverse(first)| *first)
     }
 
     /// Takes the earliest timer if it is due at `now`.
@@ -60,6 +73,23 @@ impl<K: Ord + Copy> Timers<K> {
         }
         self.disarm(name);
         Some(name)
+    }
+
+    /// Takes out what counts no more, where that has to be done.
+    fn clean(&mut self) {
+        let Self { by_name, by_time } = self;
+        let counts = |Reverse((at, name)): &Reverse<(Instant, K)>| by_name.get(name) == Some(at);
+        while by_time.peek().is_some_and(|first| !counts(first)) {
+            by_time.pop();
+        }
+        if by_time.len() > 2 * by_name.len() + STALE {
+            let mut all = core::mem::take(by_time).into_vec();
+            all.retain(counts);
+            // What was armed for the same moment again stands in there twice.
+            all.sort_unstable();
+            all.dedup();
+            *by_time = all.into();
+        }
     }
 }
 
@@ -88,6 +118,21 @@ mod tests {
             self.disarm(name);
             self.0.push((name, at));
         }
+    }
+
+    #[test]
+    fn what_counts_no_more_takes_no_room() {
+        let at = Instant::from_micros;
+        let mut timers = Timers::default();
+        for n in 0..10_000 {
+            timers.arm(n, at(n));
+            timers.disarm(n);
+            // Later, earlier, the same once more.
+            timers.arm(u64::MAX, at(20_000 + n % 2));
+            timers.arm(u64::MAX - 1, at(20_000));
+        }
+        assert!(timers.by_time.len() <= 2 * 2 + STALE + 1, "{}", timers.by_time.len());
+        assert_eq!(timers.first(), Some((at(20_000), u64::MAX - 1)));
     }
 
     quickcheck! {

@@ -4,7 +4,6 @@
 //! grows: what waits for a connection waits as long as the connecting may take, and what the peer
 //! does not read is limited by what the host has not written yet.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -14,6 +13,7 @@ use bytes::Bytes;
 
 use super::frame::Frames;
 use super::net;
+use super::packet::Frame;
 use crate::base::fact::Fact;
 use crate::base::id::ConnId;
 use crate::base::time::Instant;
@@ -60,7 +60,7 @@ struct Outbound {
     /// What the host has not written yet.
     unwritten: usize,
     /// What waits for the connection, with the names by which it is replaced.
-    queue: Vec<(u64, Box<[Bytes]>)>,
+    queue: Vec<(u64, Frame)>,
     used: u64,
 }
 
@@ -152,7 +152,7 @@ impl Conns {
         now: Instant,
         to: SocketAddr,
         key: u64,
-        segments: Box<[Bytes]>,
+        segments: Frame,
         out: &mut dyn Out,
     ) {
         let size = size_of_all(&segments);
@@ -351,6 +351,8 @@ fn size_of_all(segments: &[Bytes]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use alloc::sync::Arc;
+
     use super::super::endpoint::Output;
     use super::*;
 
@@ -364,8 +366,8 @@ mod tests {
         (Conns::new(local(1), conns_max, 100), Vec::new(), Vec::new())
     }
 
-    fn frame(byte: u8, size: usize) -> Box<[Bytes]> {
-        Box::new([Bytes::from(alloc::vec![byte; size])])
+    fn frame(byte: u8, size: usize) -> Frame {
+        Arc::new([Bytes::from(alloc::vec![byte; size])])
     }
 
     /// First bytes of what was written.

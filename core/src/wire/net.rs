@@ -1,6 +1,6 @@
 //! TCP as the wire sees it: named connections that carry bytes. The host owns the sockets.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
@@ -56,12 +56,13 @@ pub enum Command {
         /// Where to.
         to: SocketAddr,
     },
-    /// Writes the segments one after another. Bodies that go to many are shared, never copied.
+    /// Writes the segments one after another. Bodies that go to many are shared, never copied, and so
+    /// is what may be written again.
     Write {
         /// Where.
         conn: ConnId,
         /// What.
-        segments: Box<[Bytes]>,
+        segments: Arc<[Bytes]>,
     },
     /// Writes what is left, shuts down the writing side, reads to the end and closes: never with a
     /// reset, which can crash a real peer (`net/sock/sock.c:mover_op`). The host may cut it short

@@ -1,9 +1,9 @@
 //! Layer 2: an RPC packet of one or more items (`rpc/packet.c`), and whole frames.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::bytes::{Bad, Put, Reader, format};
 use super::fop::Fop;
@@ -19,6 +19,8 @@ const HEADER: usize = 32;
 const HEADS: usize = frame::HEADER + HEADER;
 /// Most frames fit into this.
 const USUAL: usize = 1024;
+/// What frames have of one allocation; most need a sixteenth of it for what is their own.
+const PIECE: usize = 8 << 10;
 /// Packets are padded with zeros to a multiple of this.
 const ALIGN: usize = 8;
 
@@ -118,50 +120,45 @@ pub fn encode(src: End, dst: End, items: &[Item]) -> Vec<u8> {
     out
 }
 
-/// A frame that is kept until it is answered: what is its own, and in its midst a body that other
-/// frames share.
-#[derive(Clone, Debug)]
-pub(crate) struct Frame {
-    own: Bytes,
-    /// The body stands before this byte.
-    at: usize,
-    body: Bytes,
+/// The frame of one packet, in its segments: kept until it is answered, and written as often as needed.
+pub(crate) type Frame = Arc<[Bytes]>;
+
+/// Makes frames whose bodies are shared with others. What is their own they have of one piece of memory,
+/// so a frame that is never answered keeps that: [`PIECE`] bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// What is being put together.
+    own: Vec<u8>,
+    piece: BytesMut,
 }
 
-impl Frame {
-    /// One that shares nothing.
-    pub(crate) fn whole(own: Vec<u8>) -> Self {
-        Self { at: own.len(), own: own.into(), body: Bytes::new() }
-    }
-
-    /// What is to be written.
-    pub(crate) fn segments(&self) -> Box<[Bytes]> {
-        if self.body.is_empty() {
-            return Box::new([self.own.clone()]);
+impl Writer {
+    /// The frame of one packet with one item whose payload is `before`, `body`, `after`: the body is
+    /// shared, not copied.
+    pub(crate) fn encode_around(
+        &mut self,
+        (src, dst): (End, End),
+        header: &ItemHeader,
+        (before, body, after): (&[u8], Bytes, &[u8]),
+    ) -> Frame {
+        let payload = before.len() + body.len() + after.len();
+        let size = item::OVERHEAD + payload;
+        self.own.clear();
+        put_heads(&mut self.own, src, dst, 1, size);
+        header.encode(payload, &mut self.own);
+        self.own.bytes(before);
+        let at = self.own.len();
+        self.own.bytes(after);
+        format::put_footer(&mut self.own);
+        put_tail(&mut self.own, size);
+        if self.piece.capacity() < self.own.len() {
+            self.piece.reserve(PIECE.max(self.own.len()));
         }
-        Box::new([self.own.slice(..self.at), self.body.clone(), self.own.slice(self.at..)])
+        self.piece.extend_from_slice(&self.own);
+        let before = self.piece.split_to(at).freeze();
+        let after = self.piece.split().freeze();
+        Arc::new([before, body, after])
     }
-}
-
-/// The frame of one packet with one item whose payload is `before`, `body`, `after`: the body is
-/// shared, not copied.
-pub(crate) fn encode_around(
-    (src, dst): (End, End),
-    header: &ItemHeader,
-    (before, body, after): (&[u8], Bytes, &[u8]),
-) -> Frame {
-    let payload = before.len() + body.len() + after.len();
-    let size = item::OVERHEAD + payload;
-    let around = HEADS + size - body.len() + format::FOOTER;
-    let mut own = Vec::with_capacity(around + ALIGN);
-    put_heads(&mut own, src, dst, 1, size);
-    header.encode(payload, &mut own);
-    own.bytes(before);
-    let at = own.len();
-    own.bytes(after);
-    format::put_footer(&mut own);
-    put_tail(&mut own, size);
-    Frame { own: own.into(), at, body }
 }
 
 fn put_heads(out: &mut Vec<u8>, src: End, dst: End, nr: u32, body: usize) {

@@ -1,8 +1,8 @@
 //! The rpc layer of one machine: TCP below it, links and entrypoints above. Serves the opening and
 //! closing of connections and sessions by itself.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use super::fop::Fop;
 use super::frame::End;
 use super::item::{self, ItemHeader};
 use super::net;
-use super::packet::{self, Frame, Item};
+use super::packet::{self, Frame, Item, Writer};
 use super::rpc_in::{Incoming, KEEP, Mint, Verdict};
 use super::rpc_out::{Caller, CallerId, RESEND, Then};
 use crate::base::errno::Errno;
@@ -93,6 +93,7 @@ pub(crate) struct Rpc {
     next_caller: u64,
     pub(crate) mint: Mint,
     frames: u64,
+    writer: Writer,
     timers: Timers<Timer>,
     /// Drained within each call of the machine.
     arrived: VecDeque<Arrived>,
@@ -109,6 +110,7 @@ impl Rpc {
             next_caller: 0,
             mint: Mint(settings.generation),
             frames: 0,
+            writer: Writer::default(),
             timers: Timers::default(),
             arrived: VecDeque::new(),
         }
@@ -193,7 +195,7 @@ impl Rpc {
         debug_assert!(caller.is_open() && !caller.is_busy(), "one at a time");
         let header = caller.header(opcode, &mut self.mint);
         let ends = (source(self.settings.me, &mut self.frames), destination(caller.to));
-        caller.put(&header, packet::encode_around(ends, &header, parts), sends_max);
+        caller.put(&header, self.writer.encode_around(ends, &header, parts), sends_max);
         if caller.paused {
             return;
         }
@@ -259,7 +261,7 @@ impl Rpc {
         now: Instant,
         id: CallerId,
         to: SocketAddr,
-        (key, frame): (u64, Box<[Bytes]>),
+        (key, frame): (u64, Frame),
         out: &mut dyn Out,
     ) {
         if !mutant(Mutant::ResendLost) {
@@ -279,7 +281,7 @@ impl Rpc {
             Some(Then::Request(header, fop, sends_max)) => {
                 let ends = (source(self.settings.me, &mut self.frames), destination(caller.to));
                 let frame = packet::encode(ends.0, ends.1, &[Item { header, fop }]);
-                caller.put(&header, Frame::whole(frame), sends_max);
+                caller.put(&header, Arc::new([frame.into()]), sends_max);
                 return self.send_now(now, id, out);
             }
             Some(Then::Opened) => Up::Opened(id),
@@ -328,7 +330,7 @@ impl Rpc {
     fn send_reply(&mut self, now: Instant, at: &Place, frame: Bytes, out: &mut dyn Out) {
         // A reply's place in the queue is that of the request; the top bit keeps the two apart.
         let key = at.header.cookie.lo ^ at.header.xid.rotate_left(48) | 1 << 63;
-        self.conns.send(now, at.addr, key, Box::new([frame]), out);
+        self.conns.send(now, at.addr, key, Arc::new([frame]), out);
     }
 
     fn take_in(&mut self, seen: Vec<Seen>, out: &mut dyn Out) {

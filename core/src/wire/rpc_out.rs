@@ -1,11 +1,9 @@
 //! One rpc connection with one session to a peer (`rpc/link.c`): opened in two steps, used for one
 //! request at a time, closed in two steps. What is not answered is sent again each second.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
-
-use bytes::Bytes;
 
 use super::fop::{Fop, opcode};
 use super::item::{self, ItemHeader};
@@ -66,7 +64,7 @@ pub(crate) enum Then {
     /// This request is to be sent.
     Request(ItemHeader, Fop, Option<u32>),
     /// The request in flight is to be sent (again).
-    Send(u64, Box<[Bytes]>),
+    Send(u64, Frame),
     /// It is open.
     Opened,
     /// The answer to what was asked.
@@ -133,7 +131,7 @@ impl Caller {
         match &mut self.call {
             Some(call) if call.sends_max.is_none_or(|max| call.sends < max) => {
                 call.sends = call.sends.saturating_add(1);
-                Then::Send(call.cookie.lo, call.frame.segments())
+                Then::Send(call.cookie.lo, Arc::clone(&call.frame))
             }
             call => {
                 let failed = call.take().map(|c| c.cookie.lo);

@@ -15,7 +15,7 @@ use hax_core::base::id::ConnId;
 use hax_core::wire::net;
 use socket2::{Domain, Protocol, SockRef, Socket as Socket2, Type};
 
-use super::{Connections, Task};
+use super::{Connections, Segments, Task};
 use crate::platform::{Platform, within};
 
 /// What `connect` says of a socket that does not block (Linux, `asm-generic/errno.h`).
@@ -142,7 +142,7 @@ pub async fn run<P: Platform, I, S: Socket>(
 struct Connection<I> {
     all: Arc<Connections<I>>,
     conn: ConnId,
-    writes: Receiver<Box<[Bytes]>>,
+    writes: Receiver<Segments>,
     /// The core has heard that it is closed: nothing more is said of it.
     told: AtomicBool,
 }
@@ -179,10 +179,10 @@ impl<I> Connection<I> {
     async fn write(&self, mut to: impl Write) {
         let mut queue = Queue::default();
         while let Ok(segments) = self.writes.recv().await {
-            queue.push(segments);
+            queue.push(&segments);
             while queue.has_room() {
                 let Ok(segments) = self.writes.try_recv() else { break };
-                queue.push(segments);
+                queue.push(&segments);
             }
             while !queue.is_empty() {
                 match queue.write(&mut to).await {
@@ -209,8 +209,8 @@ struct Queue {
 }
 
 impl Queue {
-    fn push(&mut self, segments: Box<[Bytes]>) {
-        self.segments.extend(segments.into_iter().filter(|segment| !segment.is_empty()));
+    fn push(&mut self, segments: &[Bytes]) {
+        self.segments.extend(segments.iter().filter(|segment| !segment.is_empty()).cloned());
     }
 
     fn has_room(&self) -> bool {

@@ -25,7 +25,7 @@ pub use connection::{Read, Socket, Write, connect, dial, run};
 /// link, so this is reached only by a peer that answers nothing and still asks for more.
 const WRITES_MAX: usize = 1024;
 
-type Segments = Box<[Bytes]>;
+type Segments = Arc<[Bytes]>;
 
 /// The table of all connections of one endpoint.
 pub struct Connections<I> {
@@ -91,7 +91,7 @@ impl<I> Connections<I> {
     }
 
     /// Queues what a connection is to write. One that is too far behind is closed.
-    pub fn write(&self, conn: ConnId, segments: Box<[Bytes]>) {
+    pub fn write(&self, conn: ConnId, segments: Segments) {
         let mut table = self.table();
         let Some(table) = table.as_mut() else { return };
         // It may have broken a moment ago; the core has not heard yet.

@@ -1,6 +1,8 @@
 //! Planted bugs: what a hax puts out is dropped, doubled or altered before anybody sees it. The core
 //! has some of its own.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
 pub use hax_core::base::mutant::Mutant as Inside;
@@ -150,7 +152,7 @@ impl World<'_> {
             (_, Output::Net(Command::Write { conn, segments })) => {
                 let whole = Bytes::from(segments.concat());
                 for bytes in self.alter_frame(mutant, whole) {
-                    let segments = Box::new([bytes]);
+                    let segments = Arc::new([bytes]);
                     out.push(Output::Net(Command::Write { conn, segments }));
                 }
             }
