@@ -35,7 +35,7 @@ fn no_scene_takes_more_instructions_than_it_may() {
     let scenes = [
         ("entrypoint", BRIDGE, "an entrypoint in a storm", 1_000, 3_200),
         ("question", BRIDGE, "a question for 1,024 states", 1, 99_000),
-        ("event", BRIDGE, "a process event", 1, 98_000),
+        ("event", BRIDGE, "a process event", 1, 89_000),
         ("payload", BRIDGE, "an instance of a payload", 100, 36_000),
         ("broadcast", ENDPOINT, "a link of a broadcast, and its acknowledgement", 20, 35_000),
     ];

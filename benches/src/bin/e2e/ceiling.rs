@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hax_benches::plain;
 use hax_core::base::fid::Fid;
+use hax_core::base::id::SendId;
 use hax_core::base::time::Next;
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::motr::{Command, Event};
@@ -20,26 +21,39 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// Answers every request for an entrypoint at once with the same one: hax less bridge and Consul.
+/// Answers every request for an entrypoint with the same one and every question with the states that it
+/// came with, at once: hax less bridge and Consul.
 pub(crate) async fn constant(address: SocketAddr, confds: u64) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let mut endpoint = Endpoint::new(Config::new(address, clock::wall().0, 1));
     let answer = Arc::new(entrypoint(confds));
     let mut said = Vec::new();
+    let mut sends = SendId(1);
     let machine = |now, input, out: &mut Vec<net::Command>| {
         let mut next = endpoint.handle(now, input, &mut said);
-        let mut asked = Vec::new();
+        let mut answers = Vec::new();
         loop {
             for output in said.drain(..) {
                 match output {
                     Output::Net(command) => out.push(command),
-                    Output::Motr(Event::Asked(request)) => asked.push(request.entry),
+                    Output::Motr(Event::Asked(request)) => {
+                        let reply = Ok(Arc::clone(&answer));
+                        answers.push(Command::Reply { entry: request.entry, reply });
+                    }
+                    Output::Motr(Event::Received { link, msg, message }) => {
+                        let (send, to) = (sends.mint(), [link].into());
+                        answers.push(Command::Send { send, to, message: Arc::new(*message) });
+                        answers.push(Command::Ack { link, msg });
+                    }
                     Output::Motr(_) | Output::Fact(_) => {}
                 }
             }
-            let Some(entry) = asked.pop() else { break };
-            let reply = Command::Reply { entry, reply: Ok(Arc::clone(&answer)) };
-            next = endpoint.handle(now, Input::Motr(reply), &mut said);
+            if answers.is_empty() {
+                break;
+            }
+            for answer in answers.drain(..) {
+                next = endpoint.handle(now, Input::Motr(answer), &mut said);
+            }
         }
         debug_assert!(next != Next::Exit, "nobody stops it");
         next

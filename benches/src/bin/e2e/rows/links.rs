@@ -20,6 +20,7 @@ use super::{LIMIT, Run, Sample, ms};
 use crate::peer::Peer;
 use crate::row::Row;
 use crate::storm::Crowd;
+use crate::world::ceiling;
 
 /// What a question asks Consul while no key changes.
 pub(super) const GLANCES: [&str; 2] =
@@ -31,13 +32,19 @@ impl Run<'_> {
         crowd.open_loop(1).await?;
         crowd.calm().await;
         let mut peer = crowd.peers.pop().context("one")?;
-        self.nvec_get(&mut peer).await?;
+        let bare = ceiling("constant", self.confds()).await?;
+        let mut compared = Crowd::connect(bare.motr, &[peer.fid]).await?;
+        compared.open_loop(1).await?;
+        let mut echo = compared.peers.pop().context("one")?;
+        self.nvec_get(&mut peer, &mut echo).await?;
+        drop((echo, bare));
         self.process_event(&mut peer).await
     }
 
-    async fn nvec_get(&mut self, peer: &mut Peer) -> anyhow::Result<()> {
+    async fn nvec_get(&mut self, peer: &mut Peer, echo: &mut Peer) -> anyhow::Result<()> {
         let objects = self.objects();
         let (mut one, mut all) = (Sample::default(), Sample::default());
+        let (mut bare_one, mut bare_all) = (Sample::default(), Sample::default());
         let (mut together, mut probes) = (Sample::default(), [(); 2].map(|()| Sample::default()));
         let times = self.times * 10;
         let mut consul_requests = 0;
@@ -47,6 +54,8 @@ impl Run<'_> {
             let before = self.hax.consul_requests()?;
             all.add(states(peer, &objects).await?);
             consul_requests = consul_requests.max(self.hax.consul_requests()? - before);
+            bare_one.add(states(echo, &objects[..NOTES_MAX]).await?);
+            bare_all.add(states(echo, &objects).await?);
             for (probe, took) in GLANCES.into_iter().zip(&mut probes) {
                 took.add(self.bare(Method::GET, probe, &Bytes::new()).await?);
             }
@@ -70,11 +79,14 @@ impl Run<'_> {
             ok: value <= 2 * slowest,
             more: format!(
                 "{} objects, all questions at once, p99 {:.2} ms; one of {NOTES_MAX}: {:.2}, p99 \
-                 {:.2}; its probes at once, bare: {:.2}; a probe of the prefix m0conf/: {:.2}",
+                 {:.2}; the wire alone: {:.2}, one: {:.2}; its probes at once, bare: {:.2}; a probe \
+                 of the prefix m0conf/: {:.2}",
                 objects.len(),
                 ms(all.p99()),
                 ms(one.median()),
                 ms(one.p99()),
+                ms(bare_all.median()),
+                ms(bare_one.median()),
                 ms(together.median()),
                 ms(prefix),
             ),
