@@ -17,7 +17,8 @@ pub fn table(said: &Value) -> String {
     };
     let (version, node, process) = (text(&said["version"]), text(&said["node"]), &said["process"]);
     // Writing to a string does not fail, here and below.
-    let _ = writeln!(out, "hax {version} on {node}, process {}: {how}", text(process));
+    let up = span(&said["uptime_ms"]);
+    let _ = writeln!(out, "hax {version} on {node}, process {}: {how}, up {up}", text(process));
     let consul = &said["consul"];
     let answers = yes(&consul["answers"], "answers", "DOES NOT ANSWER");
     let (contact, calls) = (text(&consul["contact_ms"]), text(&consul["calls"]));
@@ -31,9 +32,11 @@ pub fn table(said: &Value) -> String {
         let loaded = yes(&r["loaded"], "yes", "NO");
         vec![text(&r["table"]), text(&r["index"]), loaded.into(), text(&r["entries"])]
     });
-    rows(&mut out, "Links", &said["links"], &["LINK", "PROCESS", "UP", "IN FLIGHT", "OWED"], |l| {
-        let up = yes(&l["up"], "yes", "NO").into();
-        vec![text(&l["link"]), text(&l["process"]), up, text(&l["in_flight"]), text(&l["owed"])]
+    let head = ["LINK", "PROCESS", "ENDPOINT", "UP", "FOR", "IN FLIGHT", "OWED"];
+    rows(&mut out, "Links", &said["links"], &head, |l| {
+        let (up, since) = (yes(&l["up"], "yes", "NO").into(), span(&l["since_ms"]));
+        let [link, process, endpoint] = ["link", "process", "endpoint"].map(|f| text(&l[f]));
+        vec![link, process, endpoint, up, since, text(&l["in_flight"]), text(&l["owed"])]
     });
     rows(&mut out, "Lanes", &said["lanes"], &["PROCESS", "QUEUED", "STAGE"], |lane| {
         vec![text(&lane["process"]), text(&lane["queued"]), text(&lane["stage"])]
@@ -68,6 +71,17 @@ fn leader(said: &Value) -> String {
         _ => "",
     };
     format!("{who}{why}{how}")
+}
+
+/// Milliseconds, as somebody says them who looks at a table.
+fn span(ms: &Value) -> String {
+    let Some(seconds) = ms.as_u64().map(|ms| ms / 1_000) else { return "-".into() };
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 fn text(value: &Value) -> String {
@@ -126,22 +140,23 @@ mod tests {
     fn all_of_it_is_shown() {
         let said = json!({
             "version": "0.1.0", "node": "ssc-1", "process": "0x7200000000000001:0x0",
-            "ready": true, "stopping": false,
+            "uptime_ms": 7_199_999, "ready": true, "stopping": false,
             "consul": { "answers": true, "contact_ms": 12, "calls": 4 },
             "leader": { "elects": true, "stands": true, "holds": false, "gives_way": false,
                 "node": "ssc-2", "session": "1f" },
             "replicas": [{ "table": "m0conf", "index": 120, "loaded": true, "entries": 269 }],
             "links": [
-                { "link": "link-3", "process": "0x7200000000000001:0x3", "up": true,
+                { "link": "link-3", "process": "0x7200000000000001:0x3",
+                  "endpoint": "inet:stream:10.0.0.2@3001", "up": true, "since_ms": 172_800_000,
                   "in_flight": 0, "owed": 0 },
                 { "link": "link-12", "process": "0x7200000000000001:0x2", "up": false,
-                  "in_flight": 1, "owed": 17 },
+                  "since_ms": 119_999, "in_flight": 1, "owed": 17 },
             ],
             "lanes": [{ "process": "0x7200000000000001:0x3", "queued": 1, "stage": "writing" }],
             "entries": 2, "questions": 1,
         });
         let expected = "\
-hax 0.1.0 on ssc-1, process 0x7200000000000001:0x0: ready
+hax 0.1.0 on ssc-1, process 0x7200000000000001:0x0: ready, up 119 min
 Consul    answers, last answer 12 ms ago, 4 calls in flight
 Leader    ssc-2, by the session 1f; this hax stands for election
 Waiting   2 entrypoint requests, 1 questions for states
@@ -149,9 +164,9 @@ Replicas
   TABLE   INDEX  LOADED  ENTRIES
   m0conf  120    yes     269
 Links
-  LINK     PROCESS                 UP   IN FLIGHT  OWED
-  link-3   0x7200000000000001:0x3  yes  0          0
-  link-12  0x7200000000000001:0x2  NO   1          17
+  LINK     PROCESS                 ENDPOINT                   UP   FOR    IN FLIGHT  OWED
+  link-3   0x7200000000000001:0x3  inet:stream:10.0.0.2@3001  yes  2 d    0          0
+  link-12  0x7200000000000001:0x2  -                          NO   119 s  1          17
 Lanes
   PROCESS                 QUEUED  STAGE
   0x7200000000000001:0x3  1       writing
@@ -187,7 +202,7 @@ Lanes
     #[test]
     fn what_is_missing_is_a_dash() {
         let expected = "\
-hax - on -, process -: NOT READY
+hax - on -, process -: NOT READY, up -
 Consul    -, last answer - ms ago, - calls in flight
 Leader    not known here
 Waiting   - entrypoint requests, - questions for states

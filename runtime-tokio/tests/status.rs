@@ -64,7 +64,8 @@ fn it_prints_a_table_or_the_answer_itself() {
     std::fs::write(&token, "one\n").unwrap();
     let table = status(at, &["--http-token-file", token.to_str().unwrap()]);
     assert_eq!(table.status.code(), Some(0), "{}", text(&table.stderr));
-    for part in ["ssc-1", ": ready", "ssc-2", "120", "link-3", "NO  0          7", "Lanes     none"]
+    for part in
+        ["ssc-1", ": ready", "ssc-2", "120", "link-3", "NO  -    0          7", "Lanes     none"]
     {
         assert!(text(&table.stdout).contains(part), "{part}: {}", text(&table.stdout));
     }

@@ -13,6 +13,7 @@ use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId, SendId};
 use crate::base::mutant::{Mutant, mutant};
+use crate::base::time::Instant;
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use crate::model::News;
@@ -28,6 +29,8 @@ pub(crate) struct Links {
 struct Link {
     process: Fid,
     up: bool,
+    /// When it came up or went down.
+    since: Instant,
     in_flight: usize,
     owed: BTreeMap<Fid, ObjectState>,
     /// Objects whose last life has ended, which it is told before what they are now.
@@ -36,6 +39,19 @@ struct Link {
     answers: BTreeMap<SendId, MsgId>,
     /// It was away and asks for nothing by itself: it is told everything once it is known.
     wants_all: bool,
+}
+
+/// What an operator is told of a link.
+pub(crate) struct LinkStatus {
+    pub(crate) link: LinkId,
+    pub(crate) process: Fid,
+    pub(crate) up: bool,
+    /// When it came up or went down.
+    pub(crate) since: Instant,
+    /// Messages on their way.
+    pub(crate) in_flight: usize,
+    /// Notes that it is owed.
+    pub(crate) owed: usize,
 }
 
 impl Link {
@@ -49,10 +65,11 @@ impl Links {
         self.links.len()
     }
 
-    pub(crate) fn up(&mut self, link: LinkId, process: Fid, wants_all: bool) {
+    pub(crate) fn up(&mut self, cx: &Cx<'_>, link: LinkId, process: Fid, wants_all: bool) {
         let new = Link {
             process,
             up: true,
+            since: cx.now.mono,
             in_flight: 0,
             owed: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -63,10 +80,14 @@ impl Links {
         self.wanted |= wants_all;
     }
 
-    /// Each link, its process, whether it is up, messages in flight and notes owed.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, Fid, bool, usize, usize)> {
-        self.links.iter().map(|(id, link)| {
-            (*id, link.process, link.up, link.in_flight, link.owed.len() + link.ended.len())
+    pub(crate) fn iter(&self) -> impl Iterator<Item = LinkStatus> {
+        self.links.iter().map(|(id, link)| LinkStatus {
+            link: *id,
+            process: link.process,
+            up: link.up,
+            since: link.since,
+            in_flight: link.in_flight,
+            owed: link.owed.len() + link.ended.len(),
         })
     }
 
@@ -82,7 +103,9 @@ impl Links {
 
     pub(crate) fn down(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id) {
-            link.up = false;
+            if core::mem::replace(&mut link.up, false) {
+                link.since = cx.now.mono;
+            }
             let grace = cx.config().time.link_grace;
             cx.arm(Timer::Grace(id), grace);
         }
@@ -91,7 +114,9 @@ impl Links {
     pub(crate) fn back(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         cx.shared.timers.disarm(Timer::Grace(id));
         if let Some(link) = self.links.get_mut(&id) {
-            link.up = true;
+            if !core::mem::replace(&mut link.up, true) {
+                link.since = cx.now.mono;
+            }
             self.wanted |= link.wants_all;
             self.pay(cx, id);
         }

@@ -101,6 +101,8 @@ struct Parts {
     /// Since when the checks of processes pass that were declared dead.
     lively: BTreeMap<Fid, Instant>,
     life: Life,
+    /// When the first input came.
+    began: Instant,
     unexpected: bool,
     timed_out: bool,
     ready: bool,
@@ -162,6 +164,7 @@ impl Bridge {
             silent: BTreeMap::new(),
             lively: BTreeMap::new(),
             life: Life::New,
+            began: Instant::default(),
             unexpected: false,
             timed_out: false,
             ready: false,
@@ -217,6 +220,7 @@ impl Parts {
     fn begin(&mut self, cx: &mut Cx<'_>) {
         if self.life == Life::New {
             self.life = Life::Running;
+            self.began = cx.now.mono;
             self.tables.start(cx);
             self.restarts.read(cx);
             if self.queue.is_on() {
@@ -296,7 +300,7 @@ impl Parts {
             }
             motr::Event::LinkUp { link, process, reconnected, .. } => {
                 self.begun.remove(&process);
-                self.links.up(link, process, reconnected);
+                self.links.up(cx, link, process, reconnected);
                 self.rejudge = true;
             }
             motr::Event::LinkReused { .. } => {}

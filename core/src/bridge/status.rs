@@ -1,5 +1,6 @@
 //! `GET /status`: what the bridge believes and what it owes, for operators.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -10,13 +11,15 @@ use super::Parts;
 use super::cx::Cx;
 use super::lanes::{Key, Stage};
 use super::spiel::Session;
+use crate::base::fid::Fid;
 use crate::consul::replica::Table;
 use crate::http::answer::Answer;
 
 pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
     let config = cx.config();
     let view = parts.view(cx.shared.jobs.len(), cx.now.mono);
-    let contact = parts.tables.contact.map(|at| cx.now.mono.micros_since(at) / 1_000);
+    let ago = |at| cx.now.mono.micros_since(at) / 1_000;
+    let contact = parts.tables.contact.map(ago);
     let entries = parts.cluster.entries();
     let replicas = Table::ALL.map(|table| {
         let replica = parts.tables.replica(table);
@@ -25,10 +28,12 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
             "entries": entries[table as usize],
         })
     });
-    let links = parts.links.iter().map(|(link, process, up, in_flight, owed)| {
+    let endpoints: BTreeMap<Fid, &str> = parts.cluster.conf().endpoints().collect();
+    let links = parts.links.iter().map(|link| {
         json!({
-            "link": link.to_string(), "process": process.to_string(), "up": up,
-            "in_flight": in_flight, "owed": owed,
+            "link": link.link.to_string(), "process": link.process.to_string(),
+            "endpoint": endpoints.get(&link.process), "up": link.up, "since_ms": ago(link.since),
+            "in_flight": link.in_flight, "owed": link.owed,
         })
     });
     let lanes = parts.lanes.iter().map(|(key, queued, stage)| {
@@ -49,6 +54,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         "version": env!("CARGO_PKG_VERSION"),
         "node": config.node,
         "process": config.process.to_string(),
+        "uptime_ms": ago(parts.began),
         "ready": view.is_ready(),
         "stopping": view.stopping,
         "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls},

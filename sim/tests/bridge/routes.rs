@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hax_core::base::fact::FactKind;
+use hax_core::bridge::io::Input;
+use hax_core::ha::motr::Event;
 use hax_core::ha::note::ObjectState;
 use serde_json::Value;
 
@@ -137,6 +139,34 @@ fn the_status_says_who_leads_and_what_is_owed() {
     assert_eq!(report["lanes"][0]["process"], ios.to_string());
     assert_eq!(report["lanes"][0]["stage"], "waiting");
     assert_eq!(report["leader"]["holds"], false);
+}
+
+#[test]
+fn the_status_says_where_each_process_is_and_since_when_it_is_there() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    let link = lab.link(0, ios);
+    let shown = |lab: &mut Lab| {
+        let report = get(lab, "/status").1;
+        let link = &report["links"][0];
+        let since = link["since_ms"].as_u64().expect("a number") / 1_000;
+        (link["up"] == true, since, report["uptime_ms"].as_u64().expect("a number") / 1_000)
+    };
+    lab.run(MS * 20_000);
+    let endpoint = get(&mut lab, "/status").1["links"][0]["endpoint"].clone();
+    assert!(endpoint.as_str().is_some_and(|name| name.starts_with("inet:tcp:127.")), "{endpoint}");
+    let (up, since, began) = shown(&mut lab);
+    assert!(up && (19..=20).contains(&since) && began >= since, "{since} {began}");
+    // That it is down is said twice and counts once.
+    for (event, expected) in [
+        (Event::LinkDown { link }, (false, 3, began + 3)),
+        (Event::LinkDown { link }, (false, 6, began + 6)),
+        (Event::LinkBack { link }, (true, 3, began + 9)),
+    ] {
+        lab.input(0, Input::Motr(event));
+        lab.run(MS * 3_000);
+        assert_eq!(shown(&mut lab), expected);
+    }
 }
 
 #[test]
