@@ -173,6 +173,21 @@ fn hello() -> Vec<u8> {
     frame(PEER, header(32, Uint128 { hi: 9, lo: 9 }, NONE, 0, NONE), Fop::ConnEstablish)
 }
 
+/// Session 0 is every connection's own: who ends it has no way to open another.
+#[test]
+fn the_session_that_every_connection_has_cannot_be_ended() {
+    let mut host = Host::new(|_| {});
+    let conn = host.connect();
+    let ItemHeader { uuid, sender, .. } = host.open(conn, 5);
+    let end = Fop::SessionTerminate { sender, session: 0 };
+    host.say_item(conn, header(36, uuid, sender, 0, 2), end);
+    let Fop::SessionTerminateRep { rc, .. } = host.heard().fop else { panic!() };
+    assert_eq!(rc, -2);
+    host.say_item(conn, header(34, uuid, sender, 0, 3), Fop::SessionEstablish { sender });
+    assert!(matches!(host.heard().fop, Fop::SessionEstablishRep { rc: 0, .. }));
+    host.serves();
+}
+
 #[test]
 fn bad_frames_close_their_connection_and_no_other() {
     let changes: [(usize, u8, &str); 9] = [

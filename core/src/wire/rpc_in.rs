@@ -128,7 +128,8 @@ impl Incoming {
             let old = oldest.and_then(|id| conn.sessions.remove(&id));
             self.reply_bytes -= old.map_or(0, |s| s.reply_bytes());
         }
-        conn.sessions.insert(session, Session::default());
+        let old = conn.sessions.insert(session, Session::default());
+        self.reply_bytes -= old.map_or(0, |s| s.reply_bytes());
     }
 
     /// Makes the request's connection and session known as if they had been all along: a peer that
@@ -138,7 +139,8 @@ impl Incoming {
         if !self.conns.contains_key(&key) {
             self.insert(key, header.uuid);
         }
-        if header.session != 0 {
+        // Whoever has this done asks for the same once more, so it has to be there then.
+        if header.session != 0 || self.session(addr, header).is_none() {
             self.open_session(key, header.session);
         }
         if let Some(session) = self.session(addr, header) {
@@ -146,7 +148,11 @@ impl Incoming {
         }
     }
 
+    /// Ends a session, if it is known. Session 0 ends with its connection: others are opened over it.
     pub(crate) fn close_session(&mut self, key: Key, session: u64) -> bool {
+        if session == 0 {
+            return false;
+        }
         let removed = self.conns.get_mut(&key).and_then(|c| c.sessions.remove(&session));
         self.reply_bytes -= removed.as_ref().map_or(0, Session::reply_bytes);
         removed.is_some()
@@ -212,7 +218,10 @@ impl Incoming {
             && session.last == header.xid
         {
             session.last -= 1;
+            let before = session.reply_bytes();
             session.served.retain(|s| s.xid != header.xid);
+            let dropped = before - session.reply_bytes();
+            self.reply_bytes -= dropped;
         }
     }
 
