@@ -117,6 +117,8 @@ pub(crate) enum Timer {
     Foreign,
     /// A leader has been without a confd for long enough.
     Unfit,
+    /// A leader without a confd looks who else stands.
+    Standing,
     /// Motr's library may be told again to read the configuration.
     Spiel,
     /// A request has waited for long enough for an operation on a pool.
@@ -153,6 +155,7 @@ impl Timer {
             Self::LeaderWatch => "leader-watch",
             Self::Foreign => "foreign",
             Self::Unfit => "unfit",
+            Self::Standing => "standing",
             Self::Spiel => "spiel",
             Self::Sns => "sns",
             Self::Statistics(_) => "statistics",

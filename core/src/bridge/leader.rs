@@ -11,17 +11,19 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::cx::{Cx, Job, Timer};
+use super::lock::{self, SERVICE, Seen, is_foreign};
 use super::ops::encode;
 use crate::base::fact::Fact;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
-use crate::consul::json::{self, KvEntry};
+use crate::consul::json;
 use crate::consul::port::{Answer, Method};
 use crate::ha::note::ObjectState;
 use crate::model::Cluster;
@@ -40,8 +42,8 @@ const CONFD_GRACE: Duration = Duration::from_secs(10);
 const GIVE_WAY: Duration = Duration::from_secs(5);
 /// How long the value that a script has left behind is left to its owner.
 const FOREIGN_GRACE: Duration = Duration::from_secs(5);
-/// The service whose check is ours; it stands in Consul only while we stand for election.
-const SERVICE: &str = "hax-leader";
+/// A leader whose confd is not well looks that often for somebody else to leave the lead to.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What a call of the election is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub(crate) enum Part {
     Create,
     Acquire,
     Watch,
+    /// Who else stands.
+    Others,
     /// Release, destroy, deregister: nothing follows.
     Leave,
 }
@@ -75,6 +79,8 @@ pub(crate) struct Leader {
     /// The lead may be ours: our confd is well, or no other's is.
     fit: bool,
     unfit_since: Option<Instant>,
+    /// The hosts of all who stand, while it is asked for.
+    standing: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,12 +95,6 @@ enum Lock {
     /// Somebody else holds it.
     Waiting(Box<str>),
     Holding(Box<str>),
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seen {
-    value: Box<str>,
-    session: Option<Box<str>>,
 }
 
 impl Leader {
@@ -114,6 +114,7 @@ impl Leader {
             confd_seen: false,
             fit: true,
             unfit_since: None,
+            standing: Vec::new(),
         }
     }
 
@@ -164,8 +165,15 @@ impl Leader {
         }
         let fit = self.is_fit(cx, cluster);
         let was = core::mem::replace(&mut self.fit, fit);
+        let standing = core::mem::take(&mut self.standing);
         match self.lock.clone() {
-            Lock::Holding(session) if was && !fit => self.give_way(cx, session),
+            Lock::Holding(session) if !fit => {
+                if was || standing.iter().any(|host| has_online_confd(cluster, host)) {
+                    return self.give_way(cx, session);
+                }
+                let at = cx.now.mono.after(LOOK);
+                cx.shared.timers.arm_no_later(Timer::Standing, at);
+            }
             Lock::Waiting(session) if fit && !was && self.is_free() => {
                 self.acquire(cx, session, false);
             }
@@ -180,6 +188,15 @@ impl Leader {
         self.seen = None;
         cx.arm(Timer::Acquire, GIVE_WAY);
         cx.fact(Fact::LeaderLeft { why: "our confd is not well, and another one is" });
+    }
+
+    /// Nobody took the lock when it was free, or it came to us again: asks who stands by now.
+    pub(crate) fn look_for_others(&self, cx: &mut Cx<'_>) {
+        if self.holds() && !self.fit {
+            let target = format!("/v1/health/service/{SERVICE}?passing");
+            let within = cx.config().time.call;
+            cx.call(Job::Leader(Part::Others), Method::Get, target, Bytes::new(), within);
+        }
     }
 
     /// A node with a confd may lead. While some confd is well, the leader is where one is: it is
@@ -215,7 +232,9 @@ impl Leader {
         }
         self.stands = false;
         self.unfit_since = None;
-        for timer in [Timer::Beat, Timer::Acquire, Timer::Foreign, Timer::Unfit] {
+        self.standing.clear();
+        let timers = [Timer::Beat, Timer::Acquire, Timer::Foreign, Timer::Unfit, Timer::Standing];
+        for timer in timers {
             cx.shared.timers.disarm(timer);
         }
         cx.cancel_where(|job| matches!(job, Job::Leader(part) if part != Part::Leave));
@@ -311,6 +330,10 @@ impl Leader {
             Part::Register | Part::Beat => self.beaten(cx, answer),
             Part::Create => self.created(cx, answer),
             Part::Acquire => self.acquired(cx, answer),
+            Part::Others => {
+                let answer = answer.filter(|answer| answer.status == 200);
+                self.standing = answer.and_then(|a| lock::hosts(&a.body)).unwrap_or_default();
+            }
         }
     }
 
@@ -399,7 +422,7 @@ impl Leader {
         self.index = if answer.index < self.index { 0 } else { answer.index };
         let seen = match answer.status {
             404 => Some(Seen::default()),
-            _ => seen(&answer.body),
+            _ => lock::seen(&answer.body),
         };
         if let Some(seen) = seen {
             if self.seen.as_ref() != Some(&seen) {
@@ -448,6 +471,13 @@ impl Leader {
     }
 }
 
+fn has_online_confd(cluster: &Cluster, host: &str) -> bool {
+    let confds = cluster.conf().confds().iter();
+    confds
+        .filter(|confd| cluster.conf().host_of(**confd) == Some(host))
+        .any(|confd| cluster.state(*confd) == ObjectState::Online)
+}
+
 /// Ends the session that holds the lock for nobody.
 fn end(cx: &mut Cx<'_>, Seen { value, session }: &Seen) {
     if let Some(session) = session {
@@ -464,17 +494,4 @@ fn put(cx: &mut Cx<'_>, part: Part, target: alloc::string::String, body: &str) {
     let within = if part == Part::Beat { TTL } else { cx.config().time.call };
     let body = Bytes::copy_from_slice(body.as_bytes());
     cx.call(Job::Leader(part), Method::Put, target, body, within);
-}
-
-fn seen(body: &[u8]) -> Option<Seen> {
-    let [entry]: [KvEntry<'_>; 1] = json::parse(body).ok()?;
-    let value = entry.bytes()?;
-    let session = entry.session.filter(|session| !session.is_empty()).map(Into::into);
-    Some(Seen { value: alloc::string::String::from_utf8_lossy(&value).into(), session })
-}
-
-/// Whether a value of the lock names no node: `elect` and digits, or nothing.
-fn is_foreign(value: &str) -> bool {
-    let digits = value.strip_prefix("elect");
-    value.is_empty() || digits.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
 }

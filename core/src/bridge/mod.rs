@@ -11,6 +11,7 @@ pub mod io;
 mod lanes;
 mod leader;
 mod links;
+mod lock;
 mod messages;
 pub(crate) mod ops;
 mod purge;
@@ -273,6 +274,7 @@ impl Parts {
             Timer::Acquire => self.leader.try_again(cx),
             Timer::LeaderWatch => self.leader.watch(cx),
             Timer::Foreign => self.leader.foreign_stays(cx),
+            Timer::Standing => self.leader.look_for_others(cx),
             Timer::Purge if self.led => Purge::begin(cx),
             // What these stand in the way of is tried again below.
             Timer::Purge | Timer::Epoch | Timer::Inbox | Timer::Unfit => {}

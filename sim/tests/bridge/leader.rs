@@ -91,6 +91,28 @@ fn d39_a_leader_whose_confd_dies_leaves_the_lead_to_one_whose_confd_lives() {
     assert_eq!(leads(&lab), [1 - first], "and keeps it");
 }
 
+/// Nobody was there to take the lead when the leader's confd died.
+#[test]
+fn d39_a_leader_without_a_confd_leaves_the_lead_to_whoever_stands_later() {
+    let mut lab = Lab::with(2, elect);
+    free(&mut lab);
+    lab.run(MS * 1_000);
+    let first = leads(&lab)[0];
+    let other = 1 - first;
+    lab.restart(other, |config| config.elect = false);
+    let confd = lab.fid(first, "confd");
+    lab.check(first, confd, "warning");
+    lab.run(MS * 20_000);
+    assert_eq!(leads(&lab), [first], "it is better than none");
+    let left = lab.saw(first, FactKind::LeaderLeft);
+    lab.run(MS * 60_000);
+    assert_eq!(lab.saw(first, FactKind::LeaderLeft), left, "and is not given up for nobody");
+    lab.restart(other, elect);
+    lab.run(MS * 15_000);
+    assert_eq!(leads(&lab), [other]);
+    assert_eq!(lab.kv("leader"), Some(format!("ssu{}", other + 1)));
+}
+
 #[test]
 fn values_of_the_old_scripts_are_understood() {
     let mut lab = Lab::with(1, elect);
