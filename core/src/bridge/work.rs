@@ -77,6 +77,12 @@ impl Work {
         Self { what, arrived, checked: false, proved: BTreeSet::new() }
     }
 
+    /// A part of it is written, so it does not end there if health says something else meanwhile: half a
+    /// death could be told from nothing, while a whole one is taken back; and half a life is.
+    fn is_begun(&self) -> bool {
+        !self.proved.is_empty()
+    }
+
     /// What it takes to write this, as far as is known.
     pub(crate) fn plan(
         &self,
@@ -91,16 +97,21 @@ impl Work {
                 let word = cluster.stored_event(process, *word);
                 self.becomes(process, cluster, word, follows_from(word))
             }
-            What::Died { .. } if !cluster.is_dead(process) => Plan::default(),
+            What::Died { .. } if !self.is_begun() && !cluster.is_dead(process) => Plan::default(),
             What::Died { .. } => {
                 let kind = there.map_or(ProcessType::M0d, |word| word.kind);
                 let was = there.map(|word| word.state);
                 let word = ProcessWord { state: ProcessEventKind::Stopped, kind, was };
                 self.becomes(process, cluster, word, Some(ObjectState::Transient))
             }
-            What::Lives => cluster.revived(process).map_or_else(Plan::default, |word| {
-                self.becomes(process, cluster, word, follows_from(word))
-            }),
+            What::Lives => match (cluster.revived(process), there) {
+                (Some(word), _) => self.becomes(process, cluster, word, follows_from(word)),
+                (None, Some(word)) if self.is_begun() => {
+                    let back = Some(ObjectState::Transient);
+                    Plan { told: None, ..self.becomes(process, cluster, word, back) }
+                }
+                (None, _) => Plan::default(),
+            },
             What::Began(None) => Plan::default(),
             What::Began(Some(Start { number, restart })) => {
                 let kind = there.map_or(ProcessType::M0d, |word| word.kind);

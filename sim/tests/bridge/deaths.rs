@@ -1,12 +1,15 @@
 //! Processes that health says are dead: who declares them so, and who does not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hax_core::base::fact::FactKind;
+use hax_core::base::fid::Fid;
 use hax_core::bridge::io::Input;
 use hax_core::ha::motr::Event;
 use hax_core::ha::note::ObjectState;
 use hax_core::ha::process::ProcessEventKind;
+use hax_sim::cluster::Shape;
 
 use crate::lab::{Fault, Lab};
 
@@ -230,4 +233,61 @@ fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive()
     lab.check(1, other, "passing");
     lab.run(MS * 2_800);
     assert_eq!(lab.word(other), "STOPPED");
+}
+
+/// The entries of a process's devices by what they say.
+fn devices(lab: &mut Lab, process: Fid) -> BTreeMap<String, usize> {
+    let (_, keys) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+    let keys: Vec<String> = serde_json::from_str(&keys).expect("keys");
+    let own = |key: &&String| key.contains(&format!("/{process}/")) && key.contains("/sdevs/");
+    let mut found = BTreeMap::new();
+    for key in keys.iter().filter(own) {
+        *found.entry(lab.state_in(key)).or_default() += 1;
+    }
+    found
+}
+
+fn many_drives() -> (Lab, Fid) {
+    let shape = Shape { drives: 100, ..Shape::like_hare(1) };
+    let mut lab = Lab::of(&shape, 1, |_| {});
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    lab.event(0, ios, ProcessEventKind::DtmRecovered);
+    lab.run(MS * 1_000);
+    assert!(devices(&mut lab, ios).keys().eq(["online"]));
+    (lab, ios)
+}
+
+#[test]
+fn half_a_death_is_made_whole_and_taken_back() {
+    let (mut lab, ios) = many_drives();
+    // It takes more than one transaction, and after the first there is no Consul for a while.
+    lab.nodes[0].transactions = Some(1);
+    lab.check(0, ios, "critical");
+    lab.run(MS * 6_000);
+    assert_eq!(devices(&mut lab, ios).len(), 2);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 500);
+    lab.nodes[0].transactions = None;
+    lab.run(MS * 60_000);
+    assert!(devices(&mut lab, ios).keys().eq(["online"]), "{:?}", devices(&mut lab, ios));
+    assert_eq!(lab.word(ios), "DTM_RECOVERED");
+}
+
+#[test]
+fn half_a_life_is_made_whole_and_taken_back() {
+    let (mut lab, ios) = many_drives();
+    lab.check(0, ios, "critical");
+    lab.run(MS * 20_000);
+    assert!(devices(&mut lab, ios).keys().eq(["offline"]));
+    lab.nodes[0].transactions = Some(1);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 6_000);
+    assert_eq!(devices(&mut lab, ios).len(), 2);
+    lab.check(0, ios, "critical");
+    lab.run(MS * 500);
+    lab.nodes[0].transactions = None;
+    lab.run(MS * 60_000);
+    assert!(devices(&mut lab, ios).keys().eq(["offline"]), "{:?}", devices(&mut lab, ios));
+    assert_eq!(lab.word(ios), "STOPPED");
 }

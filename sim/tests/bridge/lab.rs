@@ -54,6 +54,8 @@ pub(crate) struct Host {
     bridge: Bridge,
     next: Next,
     pub(crate) fault: Option<Fault>,
+    /// So many transactions are answered yet, and then none.
+    pub(crate) transactions: Option<usize>,
     /// Messages are delivered at once.
     pub(crate) delivers: bool,
     pub(crate) replies: Vec<(EntryId, Result<Entrypoint, Errno>, Instant)>,
@@ -206,6 +208,13 @@ impl Lab {
         let host = &mut self.nodes[node];
         host.targets.push((call.method, call.target.clone()));
         let unanswered = |why| Reply { id: call.id, result: Err(why) };
+        if let Some(left) = host.transactions.as_mut().filter(|_| call.target == "/v1/txn") {
+            if *left == 0 {
+                self.input(node, Input::Consul(unanswered(Unanswered::Refused)));
+                return;
+            }
+            *left -= 1;
+        }
         match host.fault {
             Some(Fault::Hangs) => return,
             Some(Fault::Refuses) => {
@@ -467,6 +476,7 @@ impl Host {
             bridge: Bridge::new(config),
             next: Next::Wait,
             fault: None,
+            transactions: None,
             delivers: true,
             replies: Vec::new(),
             acks: Vec::new(),
