@@ -21,7 +21,7 @@ use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::HttpId;
 use crate::base::retry::Backoff;
-use crate::consul::json::{self, KvEntry, Transaction};
+use crate::consul::json::{self, KvEntry, OpError, Transaction};
 use crate::consul::port::{Answer, Method};
 use crate::ha::note::{Note, ObjectState};
 use crate::ha::process::{ProcessEventKind, ProcessType};
@@ -255,6 +255,10 @@ impl Inbox {
             (Part::Offset, Some((200, answer))) if number(answer).is_some() => {
                 let (offset, index) = number(answer).unwrap_or_default();
                 self.index = Some(index);
+                if self.worked.is_none() {
+                    // It was written when all up to there had been posted.
+                    self.newest = self.newest.max(index);
+                }
                 self.begin_at(cx, offset, true);
             }
             (Part::Offset, Some((404, _))) => {
@@ -278,9 +282,11 @@ impl Inbox {
                 self.index = written(answer).filter(|_| self.offset.is_some()).or(self.index);
             }
             (part, answer) => {
-                let opposed =
-                    part == Part::Store && answer.is_some_and(|(status, _)| status == 409);
+                let (opposed, why) = trouble(part, answer);
                 self.index = self.index.filter(|_| !opposed);
+                if let Some(why) = why {
+                    cx.fact(Fact::ConsulBadAnswer { what: "the queue's offset", why });
+                }
                 for (process, word) in core::mem::take(&mut self.storing) {
                     self.views.entry(process).or_insert(word);
                 }
@@ -316,12 +322,31 @@ impl Inbox {
         self.answer_waiting(cx);
     }
 
+    /// Consul's indexes have begun anew: those that were posted say nothing any more.
+    pub(crate) fn indexes_begin_anew(&mut self) {
+        self.newest = 0;
+    }
+
     /// Answers all that wait as a stopping bridge does.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         for (http, _) in core::mem::take(&mut self.waiting) {
             cx.http(http, answer::Answer::stopping());
         }
         self.posted.clear();
+    }
+}
+
+/// Whether a call failed because of another writer, and what is to be said of it.
+fn trouble(part: Part, answer: Option<(u16, &Answer)>) -> (bool, Option<Box<str>>) {
+    match (part, answer) {
+        (Part::Store, Some((409, answer))) => {
+            let refused = json::parse::<Transaction<'_>>(&answer.body).ok();
+            let errors = refused.and_then(|refused| refused.errors).unwrap_or_default();
+            let refusal = errors.iter().find_map(OpError::refusal);
+            (refusal.is_none(), refusal)
+        }
+        (Part::Offset | Part::End, Some((200, _))) => (false, Some("not a number".into())),
+        _ => (false, None),
     }
 }
 

@@ -405,6 +405,9 @@ impl Parts {
             Job::Subscribe(part, http) => self.subscriptions.answered(cx, part, http, answer),
             Job::Statistics(part) => self.spiel.statistics.consul(cx, part, answer),
         }
+        if self.tables.take_reset() {
+            self.inbox.indexes_begin_anew();
+        }
     }
 
     fn desk(&mut self, now: Instant) -> (&mut Lanes, Desk<'_>) {

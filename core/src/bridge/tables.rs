@@ -43,6 +43,8 @@ pub(crate) struct Tables {
     /// These tables are to be read, whatever a probe says.
     wants_read: [bool; 3],
     glances: Glances,
+    /// Consul's indexes have begun anew.
+    was_reset: bool,
 }
 
 impl Tables {
@@ -59,6 +61,7 @@ impl Tables {
             posted: false,
             wants_read: [false; 3],
             glances: Glances::default(),
+            was_reset: false,
         }
     }
 
@@ -124,6 +127,11 @@ impl Tables {
                 self.reread(cx, table);
             }
         }
+    }
+
+    /// Whether Consul's indexes have begun anew since this was asked last.
+    pub(crate) fn take_reset(&mut self) -> bool {
+        core::mem::take(&mut self.was_reset)
     }
 
     pub(crate) fn is_fresh(&self, question: Moment) -> bool {
@@ -295,6 +303,7 @@ impl Tables {
             cx.cancel(call);
         }
         (replica.index, replica.still) = (0, 0);
+        self.was_reset = true;
         match table {
             Table::Conf => cluster.clear_conf(),
             Table::Processes => cluster.clear_words(),
