@@ -22,10 +22,10 @@ pub enum Error {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// Motr's library is wanted and not to be had.
-    #[error("the Motr endpoint {endpoint} is spoken by Motr's library only (libfabric): {why}")]
+    #[error("Motr's library is to be used, {asked}: {why}")]
     Library {
-        /// The endpoint.
-        endpoint: String,
+        /// Who wants it.
+        asked: String,
         /// What is missing, and what to do.
         why: String,
     },
@@ -49,15 +49,15 @@ pub fn choose(settings: &Settings, name: &str) -> Result<Transport, Error> {
 fn library(settings: &Settings, name: &str) -> Result<Transport, Error> {
     match crate::libmotr::open(settings.libmotr.as_deref()) {
         Ok(library) => Ok(Transport::Library(Box::new(library))),
-        Err(why) => Err(Error::Library { endpoint: name.into(), why: why.to_string() }),
+        Err(why) => Err(Error::Library { asked: asked(settings, name), why: why.to_string() }),
     }
 }
 
 #[cfg(not(feature = "libmotr"))]
-fn library(_: &Settings, name: &str) -> Result<Transport, Error> {
+fn library(settings: &Settings, name: &str) -> Result<Transport, Error> {
     let why = "this hax is built without the feature libmotr: take one that has it, or give hax and its \
         Motr processes inet:stream:IP@PORT endpoints (--motr-endpoint)";
-    Err(Error::Library { endpoint: name.into(), why: why.into() })
+    Err(Error::Library { asked: asked(settings, name), why: why.into() })
 }
 
 #[cfg(test)]
@@ -88,5 +88,15 @@ mod tests {
         assert!(why.contains("--motr auto"), "{why}");
         let why = chosen(None, "nonsense").unwrap_err().to_string();
         assert!(why.contains("is not a Motr endpoint"), "{why}");
+    }
+}
+
+/// Why the library is to be used.
+fn asked(settings: &Settings, name: &str) -> String {
+    match settings.motr {
+        MotrTransport::Lib => "since --motr lib (motr in the file, HAX_MOTR) says so".into(),
+        MotrTransport::Auto | MotrTransport::Wire => {
+            format!("since nothing else speaks to the Motr endpoint {name} (libfabric)")
+        }
     }
 }

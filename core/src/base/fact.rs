@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::errno::Errno;
@@ -80,11 +81,11 @@ macro_rules! facts {
 facts! {
     // ---- wire: connections, sessions, links -------------------------------------------------
     /// A peer opened a connection.
-    Debug ConnAccepted { conn: ConnId } "{conn}: accepted";
+    Debug ConnAccepted { conn: ConnId, peer: IpAddr } "{conn}: accepted from {peer}";
     /// A connection ended, by whichever side.
     Debug ConnClosed { conn: ConnId } "{conn}: closed";
     /// A peer sent bytes that are no frame; its connection is closed.
-    Warn BadFrame { conn: ConnId, why: &'static str } "{conn}: closed, the peer sent a bad frame: {why}";
+    Warn BadFrame { conn: ConnId, peer: IpAddr, why: &'static str } "{conn}: closed, the peer at {peer} sent a bad frame: {why}";
     /// A packet could not be read to its end; the rest of it was dropped.
     Warn BadPacket { conn: ConnId, why: &'static str } "{conn}: rest of a packet dropped: {why}";
     /// An item with an operation that nobody here serves was ignored.
@@ -92,11 +93,11 @@ facts! {
     /// An item that no real peer sends was ignored.
     Warn BadItem { conn: ConnId, why: &'static str } "{conn}: ignored an item: {why}";
     /// There are too many connections.
-    Warn ConnsFull { conn: ConnId } "{conn}: closed, there are too many connections";
+    Warn ConnsFull { conn: ConnId, peer: IpAddr } "{conn}: closed, there are too many connections; this one is from {peer}";
     /// A peer says that it listens where it cannot.
-    Warn NotItsAddress { conn: ConnId } "{conn}: closed, the peer claims an address that is not its own";
+    Warn NotItsAddress { conn: ConnId, peer: IpAddr } "{conn}: closed, the peer at {peer} claims an address that is not its own";
     /// A process that the configuration does not know asks for its entrypoint.
-    Warn StrangerRefused { conn: ConnId, process: Fid } "{conn}: closed, {process} is not in m0conf (any_process = true lets it in)";
+    Warn StrangerRefused { conn: ConnId, peer: IpAddr, process: Fid } "{conn}: closed, {process} at {peer} is not in m0conf (any_process = true lets it in)";
     /// A peer does not read what is written to it.
     Warn BacklogFull { conn: ConnId } "{conn}: dropped what was to be written, the peer does not read";
     /// A message came for a link that is not known; its sender is told, and asks for its entrypoint.

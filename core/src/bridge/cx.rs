@@ -181,7 +181,12 @@ pub(crate) struct Shared {
     pub(crate) moment: Moment,
     /// Why Consul did not answer last, until it does.
     pub(crate) trouble: Option<Box<str>>,
+    /// Keys that are not of the expected form, as they were when that was said.
+    pub(crate) odd: BTreeMap<Box<str>, u64>,
 }
+
+/// So many keys that are not of the expected form are remembered.
+const ODD_MAX: usize = 256;
 
 /// What a handler may do.
 pub(crate) struct Cx<'a> {
@@ -197,6 +202,19 @@ impl Cx<'_> {
 
     pub(crate) fn fact(&mut self, fact: Fact) {
         self.out.push(Output::Fact(fact));
+    }
+
+    /// A key of Consul, as it was written at `index`, is not of the expected form. Said once: tables are
+    /// read again and again.
+    pub(crate) fn pass_over(&mut self, key: &str, index: u64) {
+        if self.shared.odd.get(key) == Some(&index) {
+            return;
+        }
+        if self.shared.odd.len() >= ODD_MAX {
+            self.shared.odd.clear();
+        }
+        self.shared.odd.insert(key.into(), index);
+        self.fact(Fact::EntrySkipped { key: key.into() });
     }
 
     pub(crate) fn motr(&mut self, command: motr::Command) {

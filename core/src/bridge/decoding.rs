@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 
 use super::cx::Cx;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::consul::json::{Elements, KvEntry, RawCheck};
 use crate::consul::replica::{Moment, Table};
@@ -44,7 +43,7 @@ impl Decoding {
                 // Consul itself makes the base64: where it is none, nothing of this is Consul's.
                 let value = entry.bytes().ok_or("a value is not base64")?;
                 if !conf.take(path, &value, entry.modify_index) {
-                    cx.fact(Fact::EntrySkipped { key: entry.key.into() });
+                    cx.pass_over(&entry.key, entry.modify_index);
                 }
                 Ok(())
             })),
@@ -55,7 +54,7 @@ impl Decoding {
                     let value = entry.bytes().ok_or("a value is not base64")?;
                     let word = ProcessWord::from_kv(&value, entry.flags);
                     if word.is_none() || process.is_none() {
-                        cx.fact(Fact::EntrySkipped { key: entry.key.into() });
+                        cx.pass_over(&entry.key, entry.modify_index);
                     }
                     if let Some(process) = process {
                         read.insert(process);

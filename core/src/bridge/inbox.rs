@@ -83,7 +83,8 @@ pub(crate) enum Message {
 
 impl Inbox {
     /// A watch has posted the queue. Returns what is wrong with it, if anything; else the request is
-    /// answered when all in it is worked.
+    /// answered when all in it is worked. A key that is no entry of the queue is passed over, but where it
+    /// has none the watch is of another prefix.
     pub(crate) fn posted(
         &mut self,
         cx: &mut Cx<'_>,
@@ -92,15 +93,23 @@ impl Inbox {
     ) -> Result<(), Box<str>> {
         let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
         let mut messages = BTreeMap::new();
-        let mut newest = 0;
+        let (mut newest, mut odd) = (0, Vec::new());
         for entry in entries.unwrap_or_default() {
             let n = entry.key.strip_prefix("bq/").and_then(|n| n.parse::<u64>().ok());
             let counts = |n: &u64| (*n).max(entry.modify_index) < u64::MAX / 2;
-            let n = n.filter(counts);
-            let n = n.ok_or_else(|| format!("not an entry of the queue: {}", entry.key))?;
+            let Some(n) = n.filter(counts) else {
+                odd.push((entry.key.clone(), entry.modify_index));
+                continue;
+            };
             newest = newest.max(entry.modify_index);
             messages.insert(n, entry.bytes().map_or(Message::Passed("no base64"), |v| message(&v)));
         }
+        if let Some((key, _)) = odd.first()
+            && messages.is_empty()
+        {
+            return Err(format!("not an entry of the queue: {key}").into());
+        }
+        odd.iter().for_each(|(key, index)| cx.pass_over(key, *index));
         let last = messages.keys().next_back().copied().unwrap_or(0);
         let late = newest <= self.newest;
         self.newest = self.newest.max(newest);

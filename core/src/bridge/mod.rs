@@ -144,6 +144,7 @@ impl Bridge {
             next_send: SendId(1),
             moment: Moment::default(),
             trouble: None,
+            odd: BTreeMap::new(),
         };
         let parts = Parts {
             cluster,

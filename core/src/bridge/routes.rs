@@ -58,7 +58,9 @@ fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
     let path = request.target.split('?').next().unwrap_or("");
     // A probe that is told to wait is not refused.
     if answer.status >= 400 && path != "/readyz" {
-        let why = format!("{} {}", request.method, path.chars().take(100).collect::<String>());
+        let start = |text: &str, most| text.chars().take(most).collect::<String>();
+        let (path, reason) = (start(path, 100), start(&answer.why, 200));
+        let why = format!("{} {path}: {reason}", request.method);
         cx.fact(Fact::HttpRefused { http: request.id, status: answer.status, why: why.into() });
     }
     cx.http(request.id, answer);

@@ -18,19 +18,21 @@ pub struct Answer {
     pub allow: &'static str,
     /// The body, JSON or empty.
     pub body: String,
+    /// Why it is a refusal, for the log.
+    pub why: Box<str>,
 }
 
 impl Answer {
     /// Done; there is nothing to say.
     #[must_use]
     pub fn done() -> Self {
-        Self { status: 200, allow: "", body: String::new() }
+        Self::say(200, String::new())
     }
 
     /// A text or JSON.
     #[must_use]
     pub fn say(status: u16, body: impl Into<String>) -> Self {
-        Self { status, allow: "", body: body.into() }
+        Self { status, allow: "", body: body.into(), why: "".into() }
     }
 
     /// A refusal in the old daemon's shape (`hax.md` 1.1, `encode_exception`).
@@ -39,7 +41,7 @@ impl Answer {
         let body = json!({
             "status_code": status, "error_message": message, "error_type": kind, "reason": reason,
         });
-        Self::say(status, alloc::format!("{body}"))
+        Self { why: reason.into(), ..Self::say(status, alloc::format!("{body}")) }
     }
 
     /// The refusal of a bridge that stops.
@@ -58,7 +60,7 @@ impl Answer {
     /// The response to `id`.
     #[must_use]
     pub fn response(self, id: HttpId) -> Response {
-        let Self { status, allow, body } = self;
+        let Self { status, allow, body, .. } = self;
         let content_type = if body.is_empty() { "" } else { "application/json; charset=utf-8" };
         Response {
             id,

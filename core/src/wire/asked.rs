@@ -44,7 +44,8 @@ impl Endpoint {
         let process = req.process;
         let stranger = self.configured.as_ref().is_some_and(|known| !known.contains(&process));
         if stranger && self.config.known_only {
-            return self.rpc.conns.refuse(conn, Fact::StrangerRefused { conn, process }, out);
+            let why = Fact::StrangerRefused { conn, peer: at.addr.ip(), process };
+            return self.rpc.conns.refuse(conn, why, out);
         }
         if self.stop != Stop::No {
             // It comes again, to the one who serves here then.

@@ -248,18 +248,18 @@ impl Conns {
     }
 
     fn on_accepted(&mut self, conn: ConnId, peer: SocketAddr, out: &mut dyn Out) {
-        out.fact(Fact::ConnAccepted { conn });
+        out.fact(Fact::ConnAccepted { conn, peer: peer.ip() });
         if self.ended {
             return self.close(conn, out);
         }
         if self.inbound.len() >= self.conns_max {
             // Who has not said anything yet makes room; who speaks keeps its place.
-            let mute = self.inbound.iter().find(|(_, i)| i.from.is_none()).map(|(conn, _)| *conn);
-            let Some(mute) = mute else {
-                out.fact(Fact::ConnsFull { conn });
+            let mute = self.inbound.iter().find(|(_, i)| i.from.is_none());
+            let Some((mute, whose)) = mute.map(|(mute, inbound)| (*mute, inbound.peer)) else {
+                out.fact(Fact::ConnsFull { conn, peer: peer.ip() });
                 return self.close(conn, out);
             };
-            self.refuse(mute, Fact::ConnsFull { conn: mute }, out);
+            self.refuse(mute, Fact::ConnsFull { conn: mute, peer: whose.ip() }, out);
         }
         self.inbound.insert(conn, Inbound { peer, from: None, frames: Frames::default() });
     }
@@ -281,15 +281,16 @@ impl Conns {
         let Some(inbound) = self.inbound.get_mut(&conn) else { return };
         self.partial -= inbound.frames.held();
         inbound.frames.feed(bytes);
+        let (address, peer) = (inbound.peer, inbound.peer.ip());
         let mut refused = loop {
             match inbound.frames.cut() {
                 Ok(None) => break None,
-                Err(why) => break Some(Fact::BadFrame { conn, why: why.0 }),
+                Err(why) => break Some(Fact::BadFrame { conn, peer, why: why.0 }),
                 Ok(Some((header, payload))) => {
                     let from = header.src.addr;
                     let known = inbound.from == Some(from);
-                    if !known && !may_claim(from, inbound.peer, self.me, &self.named) {
-                        break Some(Fact::NotItsAddress { conn });
+                    if !known && !may_claim(from, address, self.me, &self.named) {
+                        break Some(Fact::NotItsAddress { conn, peer });
                     }
                     inbound.from = Some(from);
                     seen.push(Seen::Frame { conn, from, payload });
@@ -298,7 +299,7 @@ impl Conns {
         };
         self.partial += inbound.frames.held();
         if self.partial > PARTIAL_MAX {
-            refused = Some(Fact::BadFrame { conn, why: "too many unfinished frames" });
+            refused = Some(Fact::BadFrame { conn, peer, why: "too many unfinished frames" });
         }
         if let Some(why) = refused {
             self.refuse(conn, why, out);

@@ -59,7 +59,7 @@ fn no_frames(hello: &[u8]) -> Vec<(&'static str, Vec<u8>, Then)> {
     vec![
         ("zeros", vec![0; 4096], frame("")),
         ("ones", vec![0xff; 4096], frame("")),
-        ("junk", junk, frame("")),
+        ("junk", junk, frame("the peer at 127.")),
         ("a request over HTTP", http, frame("")),
         ("a greeting of TLS", with(&[0; FRAME], 0, tls), frame("")),
         ("a byte before the greeting", late, frame("")),

@@ -153,6 +153,28 @@ fn d21_a_queue_that_begins_anew_is_noticed_and_one_that_is_late_is_not_worked_ag
 }
 
 #[test]
+fn a_key_that_is_no_entry_of_the_queue_is_passed_over_and_told_once() {
+    let mut lab = Lab::new(1);
+    let epoch: u64 = lab.kv("bq-delivered/ssu1").expect("it began").parse().expect("a number");
+    let stray = |n: u64| {
+        let odd = r#"[{"Key": "bq/zzz", "CreateIndex": 7, "ModifyIndex": 7, "LockIndex": 0, "Flags": 0,
+            "Value": "anVuaw==", "Session": ""},"#;
+        posted(&[(n, "{}".into())]).replacen('[', odd, 1)
+    };
+    for n in 1..=3 {
+        let id = lab.post(0, "/watcher/bq", &stray(epoch + n));
+        lab.run(MS * 50);
+        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+        assert_eq!(lab.kv("bq-delivered/ssu1"), Some((epoch + n).to_string()));
+        assert_eq!(lab.saw(0, FactKind::EntrySkipped), 1);
+    }
+    // A watch of another prefix is not the queue's.
+    let other = posted(&[(1, "{}".into())]).replace("bq/", "eq/");
+    let id = lab.post(0, "/watcher/bq", &other);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(400));
+}
+
+#[test]
 fn an_offset_that_is_no_number_is_told() {
     let mut lab = Lab::new(1);
     lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", "twelve");
