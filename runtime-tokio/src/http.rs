@@ -147,14 +147,14 @@ async fn answer<I>(
 ) -> Answer {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let head = Head { method: method.as_str(), path: uri.path(), authorization, peer };
-    if let Some(answer) = desk.admit(door, head) {
+    let known = Head { method: method.as_str(), path: uri.path(), authorization: None, peer };
+    if let Some(answer) = desk.admit(door, Head { authorization, ..known }) {
         return answer;
     }
     let body = match tokio::time::timeout(desk.limits.body_within, body(desk, request)).await {
         Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => return refusal,
-        Err(_) => return http::too_slow(),
+        Ok(Err(refusal)) => return desk.incomplete(known, refusal),
+        Err(_) => return desk.incomplete(known, http::too_slow()),
     };
     match uri.path_and_query() {
         Some(target) => desk.ask(method.as_str(), target.as_str(), body).await,

@@ -116,12 +116,9 @@ impl<I> Desk<I> {
 
     /// What is answered without a look at the body: to who is not let in, and what only the host knows.
     pub fn admit(&self, door: &Door, head: Head<'_>) -> Option<Answer> {
-        let Head { method, path, authorization, peer } = head;
+        let Head { method, path, authorization, .. } = head;
         if !door.lets_in(method, path, authorization) {
-            let start: String = path.chars().take(100).collect();
-            let why = format!("{method} {start} by {peer}, without hax's token").into();
-            let http = self.waiting().next.mint();
-            self.metrics.record(&Fact::HttpRefused { http, status: 401, why });
+            self.note(head, 401, ", without hax's token");
             let why =
                 "this needs the header Authorization: Bearer TOKEN, with hax's --http-token-file";
             let mut refusal = refuse(401, why);
@@ -134,6 +131,26 @@ impl<I> Desk<I> {
             return Some(Answer { status: 200, headers, body });
         }
         None
+    }
+
+    /// The answer to a request whose body does not become complete.
+    pub fn incomplete(&self, head: Head<'_>, refusal: Answer) -> Answer {
+        let max = self.limits.body_max;
+        let why = match refusal.status {
+            413 => format!(": its body is longer than http_body_max = {max}"),
+            408 => ": its body came too slowly".into(),
+            _ => ": its body is not complete".into(),
+        };
+        self.note(head, refusal.status, &why);
+        refusal
+    }
+
+    /// Tells of a request that the core does not see.
+    fn note(&self, Head { method, path, peer, .. }: Head<'_>, status: u16, why: &str) {
+        let start: String = path.chars().take(100).collect();
+        let why = format!("{method} {start} by {peer}{why}").into();
+        let http = self.waiting().next.mint();
+        self.metrics.record(&Fact::HttpRefused { http, status, why });
     }
 
     /// The core's answer to a complete request; `target` is as the core wants it. Dropping the future

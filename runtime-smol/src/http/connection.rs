@@ -155,8 +155,8 @@ impl Connection {
         let body = self.body(desk.limits.body_max, head, body);
         let body = match within(desk.limits.body_within, body).await {
             Some(Ok(body)) => body,
-            Some(Err(refusal)) => return refusal,
-            None => return too_slow(),
+            Some(Err(refusal)) => return desk.incomplete(known, refusal),
+            None => return desk.incomplete(known, too_slow()),
         };
         match head.uri.path_and_query() {
             Some(target) => desk.ask(method, target.as_str(), body).await,

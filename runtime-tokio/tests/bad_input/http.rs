@@ -127,6 +127,11 @@ fn bad_requests_have_an_answer_or_a_closed_connection() {
         world.is_well(name);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    // Each is told, with what is wrong.
+    let told = world.hax.facts("HttpRefused");
+    for why in ["413: POST / by 127.", "longer than http_body_max = 4194304", "400: POST /: "] {
+        assert!(told.iter().any(|fact| fact.contains(why)), "{why}: {told:#?}");
+    }
     let head = exchange(&world.place, &with("HEAD /", "", b""));
     assert!(head.ends_with("\r\n\r\n"), "no body: {head}");
     let put = exchange(&world.place, &with("PUT /", "Content-Length: 0\r\n", b""));
