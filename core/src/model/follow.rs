@@ -8,6 +8,7 @@ use super::conf::{Entry, with_state};
 use super::states;
 use crate::base::fid::{Fid, Object};
 use crate::ha::note::ObjectState;
+use crate::ha::process::ProcessEventKind;
 
 /// What an object's entry is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,17 +78,18 @@ impl Cluster {
     }
 
     /// What becomes of a node when one of its I/O processes has become `state`; nothing while
-    /// another one decides.
+    /// another one decides, by what it has said itself: a check that fails for a moment comes back
+    /// without anything's being written.
     fn node_after(&self, node: Fid, process: Fid, state: ObjectState) -> Option<ObjectState> {
         let conf = self.conf();
         let is_ios = |p: &&Fid| conf.get_process(**p).is_some_and(|process| process.ios);
         let others = || conf.processes_on(node).iter().filter(is_ios).filter(|p| **p != process);
-        let any = |wanted| others().any(|other| self.state(*other) == wanted);
+        let any = |said| others().any(|other| self.word(*other).0.is_some_and(|w| w.state == said));
         match state {
             ObjectState::Online => Some(state),
-            _ if any(ObjectState::Online) => None,
+            _ if any(ProcessEventKind::DtmRecovered) => None,
             ObjectState::DtmRecovering => Some(state),
-            _ if any(ObjectState::DtmRecovering) => None,
+            _ if any(ProcessEventKind::Started) => None,
             _ => Some(state),
         }
     }

@@ -291,3 +291,48 @@ fn half_a_life_is_made_whole_and_taken_back() {
     assert!(devices(&mut lab, ios).keys().eq(["offline"]), "{:?}", devices(&mut lab, ios));
     assert_eq!(lab.word(ios), "STOPPED");
 }
+
+/// A second I/O process on the node of `ios`, with a link, and the node's key.
+fn another_ios(lab: &mut Lab, ios: Fid) -> (Fid, String) {
+    let (_, keys) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+    let keys: Vec<String> = serde_json::from_str(&keys).expect("keys");
+    let own = keys.iter().find(|key| key.contains(&format!("/processes/{ios}"))).expect("a key");
+    let node = own.split("/processes/").next().expect("a node").to_owned();
+    let new = Fid::process(1_234);
+    let key = format!("/v1/kv/{node}/processes/{new}");
+    lab.consul("PUT", &key, r#"{"name": "m0_server", "state": "unknown"}"#);
+    let service = format!("{key}/services/0x7300000000000001:0x4d2");
+    lab.consul("PUT", &service, r#"{"name": "ios", "state": "unknown"}"#);
+    lab.run(MS * 1_000);
+    lab.link(0, new);
+    (new, node)
+}
+
+#[test]
+fn d19_a_node_is_up_while_one_of_its_io_processes_is() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    lab.link(0, ios);
+    let (other, node) = another_ios(&mut lab, ios);
+    for process in [ios, other] {
+        lab.event(0, process, ProcessEventKind::DtmRecovered);
+    }
+    lab.run(MS * 1_000);
+    assert_eq!(lab.state_in(&node), "M0_NC_ONLINE");
+    // The check of one fails for a moment while the other stops.
+    lab.check(0, ios, "warning");
+    lab.run(MS * 300);
+    lab.event(0, other, ProcessEventKind::Stopping);
+    lab.event(0, other, ProcessEventKind::Stopped);
+    lab.run(MS * 1_000);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 10_000);
+    assert_eq!(lab.state_in(&node), "M0_NC_ONLINE", "the first one serves");
+    lab.event(0, ios, ProcessEventKind::Stopping);
+    lab.event(0, ios, ProcessEventKind::Stopped);
+    lab.run(MS * 1_000);
+    assert_eq!(lab.state_in(&node), "M0_NC_TRANSIENT", "the last one has gone");
+    lab.event(0, other, ProcessEventKind::Started);
+    lab.run(MS * 1_000);
+    assert_ne!(lab.state_in(&node), "M0_NC_TRANSIENT", "the first one is back");
+}
