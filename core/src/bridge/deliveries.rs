@@ -4,13 +4,17 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::cx::{Cx, Timer};
+use super::links::Links;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, SendId};
+
+/// A link, and the message that it is to take in; nothing while that is not sent.
+type Awaited = (LinkId, Option<SendId>);
 
 /// The processes whose entrypoint waits until others have heard that their last life is over.
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
-    awaited: BTreeMap<Fid, BTreeSet<(LinkId, SendId)>>,
+    awaited: BTreeMap<Fid, BTreeSet<Awaited>>,
 }
 
 impl Deliveries {
@@ -20,7 +24,7 @@ impl Deliveries {
         &mut self,
         cx: &mut Cx<'_>,
         process: Fid,
-        sent: impl IntoIterator<Item = (LinkId, SendId)>,
+        sent: impl IntoIterator<Item = Awaited>,
     ) -> bool {
         let awaited = self.awaited.entry(process).or_default();
         awaited.extend(sent);
@@ -40,12 +44,19 @@ impl Deliveries {
 
     /// A message has its outcome. Returns whose wait is over by that.
     pub(crate) fn settled(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId) -> Vec<Fid> {
-        self.drop_where(cx, |awaited| awaited == (link, send))
+        self.drop_where(cx, |_, awaited| awaited == (link, Some(send)))
+    }
+
+    /// Links may have been sent what they were owed. Returns whose wait is over by that.
+    pub(crate) fn sent(&mut self, cx: &mut Cx<'_>, links: &Links) -> Vec<Fid> {
+        self.drop_where(cx, |process, (link, send)| {
+            send.is_none() && !links.owes_end(link, process)
+        })
     }
 
     /// A link is down or has ended: nobody waits for it. Returns whose wait is over by that.
     pub(crate) fn link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) -> Vec<Fid> {
-        self.drop_where(cx, |(awaited, _)| awaited == link)
+        self.drop_where(cx, |_, (awaited, _)| awaited == link)
     }
 
     /// The time is up for `process`.
@@ -53,10 +64,10 @@ impl Deliveries {
         self.awaited.remove(&process);
     }
 
-    fn drop_where(&mut self, cx: &mut Cx<'_>, gone: impl Fn((LinkId, SendId)) -> bool) -> Vec<Fid> {
+    fn drop_where(&mut self, cx: &mut Cx<'_>, gone: impl Fn(Fid, Awaited) -> bool) -> Vec<Fid> {
         let mut over = Vec::new();
         self.awaited.retain(|process, awaited| {
-            awaited.retain(|pair| !gone(*pair));
+            awaited.retain(|pair| !gone(*process, *pair));
             if awaited.is_empty() {
                 over.push(*process);
             }

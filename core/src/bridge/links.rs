@@ -170,8 +170,13 @@ impl Links {
         }
     }
 
-    /// Tells all links what is news. Returns what was sent of the ends of lives, by process.
-    pub(crate) fn broadcast(&mut self, cx: &mut Cx<'_>, news: &News) -> Vec<(Fid, LinkId, SendId)> {
+    /// Tells all links what is news. Returns which links that are up are told of the end of a life, by
+    /// process, and in which message; nothing if that has to wait until the link takes more.
+    pub(crate) fn broadcast(
+        &mut self,
+        cx: &mut Cx<'_>,
+        news: &News,
+    ) -> Vec<(Fid, LinkId, Option<SendId>)> {
         let mut sent = Vec::new();
         for (process, notes) in &news.ends {
             let to = self.tell_all(cx, notes, Some(*process));
@@ -188,7 +193,7 @@ impl Links {
         cx: &mut Cx<'_>,
         notes: &[Note],
         but: Option<Fid>,
-    ) -> Vec<(LinkId, SendId)> {
+    ) -> Vec<(LinkId, Option<SendId>)> {
         let mut sent = Vec::new();
         for notes in notes.chunks(NOTES_MAX) {
             let max = cx.config().limit.sends_per_link;
@@ -205,16 +210,24 @@ impl Links {
                         link.owed.remove(&note.fid);
                         link.ended.insert(note.fid);
                     }
+                    if link.up {
+                        sent.push((*id, None));
+                    }
                 } else if !mutant(Mutant::OwedForgotten) {
                     link.owed.extend(notes.iter().map(|note| (note.fid, note.state)));
                 }
             }
             if !to.is_empty() {
                 let send = tell(cx, to.clone(), notes.into());
-                sent.extend(to.into_iter().map(|link| (link, send)));
+                sent.extend(to.into_iter().map(|link| (link, Some(send))));
             }
         }
         sent
+    }
+
+    /// Whether a link has still to be told that the last life of `process` is over.
+    pub(crate) fn owes_end(&self, link: LinkId, process: Fid) -> bool {
+        self.links.get(&link).is_some_and(|link| link.ended.contains(&process))
     }
 
     /// Says to each link what it knows already. A process notices that we are gone when it cannot

@@ -357,9 +357,9 @@ impl Parts {
 
     fn sent(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId, delivered: bool) {
         self.links.settled(cx, link, send, delivered);
-        for process in self.deliveries.settled(cx, link, send) {
-            self.release(cx, process);
-        }
+        let mut over = self.deliveries.settled(cx, link, send);
+        over.extend(self.deliveries.sent(cx, &self.links));
+        over.into_iter().for_each(|process| self.release(cx, process));
     }
 
     fn link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) {

@@ -95,6 +95,33 @@ fn d13_starts_are_counted_once_a_life_and_a_restart_is_declared_first() {
 }
 
 #[test]
+fn d13_a_restart_is_declared_also_to_a_link_that_has_no_room_yet() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, ios);
+    let other = lab.link(0, confd);
+    lab.nodes[0].delivers = false;
+    for _ in 0..20 {
+        lab.event(0, ios, ProcessEventKind::Starting);
+        lab.event(0, ios, ProcessEventKind::DtmRecovered);
+    }
+    lab.run(MS * 1_000);
+    lab.take_told(0, other, ios);
+    let entry = lab.ask(0, ios, true, 100);
+    lab.run(MS * 500);
+    assert_eq!(lab.word(ios), "STOPPED");
+    assert_eq!(lab.take_told(0, other, ios), [], "there is no room");
+    assert_eq!(lab.reply(0, entry), None);
+    // Room for one more.
+    let sent = lab.nodes[0].sent.iter().find(|(to, ..)| *to == other).cloned();
+    let (link, send, _) = sent.expect("much is on its way");
+    lab.input(0, Input::Motr(Event::Delivered { link, send }));
+    lab.run(MS * 5);
+    assert_eq!(lab.take_told(0, other, ios), [ObjectState::Failed]);
+    assert!(matches!(lab.reply(0, entry), Some(Ok(_))));
+}
+
+#[test]
 fn a_debt_outlives_eagain_and_is_paid_once() {
     let mut lab = Lab::new(1);
     let ios = lab.fid(0, "ios");

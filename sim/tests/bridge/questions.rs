@@ -130,6 +130,12 @@ fn d12_a_question_is_acknowledged_when_its_answer_is_delivered() {
     assert!(!lab.nodes[0].acks.contains(&msg));
     lab.input(0, Input::Motr(Event::Delivered { link, send }));
     assert!(lab.nodes[0].acks.contains(&msg));
+    // One that is not: it comes again, for who lost the answer would wait for it for ever.
+    let msg = lab.say(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 9), cookie });
+    let (_, send, _) = lab.nodes[0].sent.last().cloned().expect("an answer");
+    lab.input(0, Input::Motr(Event::Undelivered { link, send }));
+    lab.run(MS * 5_000);
+    assert!(!lab.nodes[0].acks.contains(&msg));
 }
 
 #[test]
