@@ -60,6 +60,16 @@ fn library(settings: &Settings, name: &str) -> Result<Transport, Error> {
     Err(Error::Library { asked: asked(settings, name), why: why.into() })
 }
 
+/// Why the library is to be used.
+fn asked(settings: &Settings, name: &str) -> String {
+    match settings.motr {
+        MotrTransport::Lib => "since --motr lib (motr in the file, HAX_MOTR) says so".into(),
+        MotrTransport::Auto | MotrTransport::Wire => {
+            format!("since nothing else speaks to the Motr endpoint {name} (libfabric)")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,15 +98,5 @@ mod tests {
         assert!(why.contains("--motr auto"), "{why}");
         let why = chosen(None, "nonsense").unwrap_err().to_string();
         assert!(why.contains("is not a Motr endpoint"), "{why}");
-    }
-}
-
-/// Why the library is to be used.
-fn asked(settings: &Settings, name: &str) -> String {
-    match settings.motr {
-        MotrTransport::Lib => "since --motr lib (motr in the file, HAX_MOTR) says so".into(),
-        MotrTransport::Auto | MotrTransport::Wire => {
-            format!("since nothing else speaks to the Motr endpoint {name} (libfabric)")
-        }
     }
 }

@@ -78,6 +78,11 @@ pub struct Times {
 pub struct Limits {
     /// Entrypoint requests that wait; the next one is told to ask again at once.
     pub entries: usize,
+    /// Processes whose start waits to be counted before it is known which ones are configured; the next
+    /// one is told to ask again at once.
+    pub starts: usize,
+    /// What one process has said and is not written, where nobody waits for its acknowledgement.
+    pub works: usize,
     /// Messages sent to one link and not delivered yet; what is owed beyond is kept as the latest
     /// note per object.
     pub sends_per_link: usize,
@@ -147,6 +152,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             entries: 20_000,
+            starts: 1_024,
+            works: 1_024,
             sends_per_link: 16,
             transactions: 4,
             transaction_ops: 64,

@@ -90,24 +90,26 @@ impl Entrypoints {
         self.session.as_ref().map(|(_, node)| host_of(node))
     }
 
-    /// A process asks. `held`: it has to wait for a [`Self::release`].
+    /// A process asks. `held`: it has to wait for a [`Self::release`]; nothing if it is to ask again.
     pub(crate) fn asked(
         &mut self,
         cx: &mut Cx<'_>,
         request: &EntrypointRequest,
-        held: bool,
+        held: Option<bool>,
         stopping: bool,
     ) {
         let EntrypointRequest { entry, process, first, .. } = *request;
         cx.fact(Fact::EntrypointAsked { entry, process, first });
         let (arrived, moment) = (cx.now.mono, cx.shared.moment);
+        let refused = held.is_none() || self.waiting.len() >= cx.config().limit.entries;
+        let held = held.unwrap_or_default();
         let waiting = Waiting { entry, process, arrived, moment, held, answer: None };
         if stopping {
             // An empty answer lets the process unwind instead of asking for ever.
             reply(cx, &waiting, Ok(Arc::default()));
             return;
         }
-        if self.waiting.len() >= cx.config().limit.entries {
+        if refused {
             reply(cx, &waiting, Err(Errno::EAGAIN));
             return;
         }

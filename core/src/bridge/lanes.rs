@@ -14,12 +14,13 @@ use super::cx::{Cx, Job, Timer};
 use super::ops::{self, Op, Target, read_target};
 use super::queue::Queue;
 use super::restarts::Restarts;
-use super::work::{What, Work};
+use super::work::{What, Work, shrink};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId};
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::retry::Backoff;
+use crate::base::time::Instant;
 use crate::consul::json::{self, KvEntry, OpError, Transaction};
 use crate::consul::port::{Answer, Method};
 use crate::model::Cluster;
@@ -124,20 +125,33 @@ impl Lanes {
         self.lanes.entry(key).or_insert_with(none).work.push_back(work);
     }
 
+    /// A process begins a new life. Of several before the first of them could be counted, the last counts.
+    pub(crate) fn begin(&mut self, process: Fid, now: Instant) {
+        let key = Key::Process(process);
+        let last = self.lanes.get(&key).and_then(|lane| lane.work.back());
+        if !last.is_some_and(|work| matches!(work.what, What::Began(None))) {
+            self.push(key, Work::new(now, What::Began(None)));
+        }
+    }
+
     /// Whether any work of a process is like this.
     pub(crate) fn has(&self, process: Fid, like: impl Fn(&What) -> bool) -> bool {
         let lane = self.lanes.get(&Key::Process(process));
         lane.is_some_and(|lane| lane.work.iter().any(|work| like(&work.what)))
     }
 
-    /// A closed link is owed no acknowledgement; what it said is written all the same.
-    pub(crate) fn link_closed(&mut self, link: LinkId) {
-        for work in self.lanes.values_mut().flat_map(|lane| &mut lane.work) {
-            if let What::Said { ack, .. } | What::Devices { ack, .. } = &mut work.what
-                && ack.is_some_and(|(l, _)| l == link)
-            {
-                *ack = None;
+    /// A closed link is owed no acknowledgement; what it said is written all the same, as far as not too
+    /// much waits. It was not acknowledged: a process that lives says it again.
+    pub(crate) fn link_closed(&mut self, link: LinkId, most: usize) {
+        for lane in self.lanes.values_mut() {
+            for work in &mut lane.work {
+                if let What::Said { ack, .. } | What::Devices { ack, .. } = &mut work.what
+                    && ack.is_some_and(|(l, _)| l == link)
+                {
+                    *ack = None;
+                }
             }
+            shrink(&mut lane.work, most);
         }
     }
 

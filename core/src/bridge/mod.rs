@@ -318,7 +318,7 @@ impl Parts {
             }
             motr::Event::LinkClosed { link } => {
                 self.questions.retain(|question| question.link != link);
-                self.lanes.link_closed(link);
+                self.lanes.link_closed(link, cx.config().limit.works);
                 self.links.closed(cx, link);
                 self.link_gone(cx, link);
             }
@@ -331,17 +331,21 @@ impl Parts {
     }
 
     /// A process asks. The first request of a life is counted, once, and ends the life before.
-    /// Returns whether its entrypoint has to wait for that.
-    fn begins(&mut self, cx: &Cx<'_>, request: &EntrypointRequest) -> bool {
+    /// Returns whether its entrypoint has to wait for that; nothing if too many wait for it already.
+    fn begins(&mut self, cx: &Cx<'_>, request: &EntrypointRequest) -> Option<bool> {
         let EntrypointRequest { process, first, pid, .. } = *request;
         // Whose process it is, is seen when the configuration is there.
         let known = !self.ready || self.cluster.is_local(process);
         let known = known && process != cx.config().process;
         if first && known && !self.stopping() && self.begun.get(&process) != Some(&pid) {
+            let is_new = !self.begun.contains_key(&process);
+            if !self.ready && is_new && self.begun.len() >= cx.config().limit.starts {
+                return None;
+            }
             self.begun.insert(process, pid);
-            self.lanes.push(Key::Process(process), Work::new(cx.now.mono, What::Began(None)));
+            self.lanes.begin(process, cx.now.mono);
         }
-        self.is_held(process)
+        Some(self.is_held(process))
     }
 
     fn is_held(&self, process: Fid) -> bool {
@@ -352,19 +356,6 @@ impl Parts {
     fn release(&mut self, cx: &mut Cx<'_>, process: Fid) {
         if !self.is_held(process) {
             self.entrypoints.release(cx, process);
-        }
-    }
-
-    fn sent(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId, delivered: bool) {
-        self.links.settled(cx, link, send, delivered);
-        let mut over = self.deliveries.settled(cx, link, send);
-        over.extend(self.deliveries.sent(cx, &self.links));
-        over.into_iter().for_each(|process| self.release(cx, process));
-    }
-
-    fn link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) {
-        for process in self.deliveries.link_gone(cx, link) {
-            self.release(cx, process);
         }
     }
 

@@ -11,6 +11,7 @@ use super::work::What;
 use super::{Life, Parts, messages};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
+use crate::base::id::{LinkId, SendId};
 use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::{Cluster, News};
@@ -23,6 +24,7 @@ impl Parts {
             let changed = self.cluster.settle(!self.ready, &mut news);
             if !self.ready {
                 self.ready = true;
+                self.begun.retain(|process, _| self.cluster.is_local(*process));
                 cx.fact(Fact::Ready {});
                 self.own_event(cx, ProcessEventKind::Started);
             }
@@ -140,6 +142,21 @@ impl Parts {
             if !waits {
                 self.release(cx, *process);
             }
+        }
+    }
+
+    /// A message has its outcome.
+    pub(super) fn sent(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId, delivered: bool) {
+        self.links.settled(cx, link, send, delivered);
+        let mut over = self.deliveries.settled(cx, link, send);
+        over.extend(self.deliveries.sent(cx, &self.links));
+        over.into_iter().for_each(|process| self.release(cx, process));
+    }
+
+    /// Nobody waits for a link that is gone.
+    pub(super) fn link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        for process in self.deliveries.link_gone(cx, link) {
+            self.release(cx, process);
         }
     }
 

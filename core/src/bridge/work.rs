@@ -1,7 +1,7 @@
 //! What is to be written for a process or for devices, and what it takes.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -172,6 +172,31 @@ fn follows_from(word: ProcessWord) -> Option<ObjectState> {
         (_, ProcessEventKind::Stopped) => Some(ObjectState::Failed),
         _ => None,
     }
+}
+
+/// Drops what nobody waits for, the oldest first, until no more than `most` is left, and of starts that are
+/// one behind the other then the later. The first work may be in a transaction.
+pub(crate) fn shrink(work: &mut VecDeque<Work>, most: usize) {
+    let mut surplus = work.len().saturating_sub(most);
+    if surplus == 0 {
+        return;
+    }
+    let is_start = |work: &Work| matches!(work.what, What::Began(None));
+    let first = work.pop_front();
+    let mut kept = VecDeque::new();
+    for one in work.drain(..) {
+        let drops = match one.what {
+            What::Said { ack: None, .. } | What::Devices { ack: None, queued: false, .. } => true,
+            What::Began(None) => kept.back().is_some_and(is_start),
+            _ => false,
+        };
+        if drops && surplus > 0 {
+            surplus -= 1;
+        } else {
+            kept.push_back(one);
+        }
+    }
+    *work = first.into_iter().chain(kept).collect();
 }
 
 /// The storage device that a note is about: itself, or the one in a drive.

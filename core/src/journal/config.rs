@@ -57,6 +57,8 @@ in_order!(Limits {
     body_bytes,
     posted_checks,
     operations,
+    starts,
+    works,
 });
 in_order!(Wire {
     listen,

@@ -30,7 +30,7 @@ use field::{Cursor, Field};
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"haxjrnl\n";
 /// The form of all that follows. It changes with the configuration's fields, too.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The longest record: the largest answer of Consul, and some.
 pub const RECORD_MAX: usize = 80 << 20;
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hax_core::base::fid::Fid;
-use hax_core::base::id::MsgId;
+use hax_core::base::id::{EntryId, MsgId};
+use hax_core::bridge::io::Input;
+use hax_core::ha::motr::Event;
 use hax_core::ha::process::ProcessEventKind;
 use quickcheck::{Gen, QuickCheck};
 
@@ -82,6 +84,53 @@ fn hold(steps: &[u8]) {
     lab.run(REST);
     model.holds(&lab);
     model.is_at_rest(&mut lab, confd);
+}
+
+/// Before the configuration is known anybody may ask for a first entrypoint.
+#[test]
+fn what_waits_for_consul_is_bounded() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    lab.restart(0, |config| {
+        config.limit.starts = 10;
+        config.limit.works = 20;
+    });
+    for n in 0..100 {
+        lab.ask(0, Fid::process(10_000 + n), true, n);
+        lab.run(Duration::from_millis(100));
+    }
+    // One lane is hax's own.
+    assert!(lab.view(0).lanes <= 11, "{:?}", lab.view(0));
+    lab.nodes[0].fault = None;
+    lab.run(Duration::from_secs(10));
+    assert_eq!(lab.view(0).lanes, 0);
+    let entry = lab.ask(0, ios, true, 1);
+    lab.run(Duration::from_secs(2));
+    assert!(matches!(lab.reply(0, entry), Some(Ok(_))), "who is configured has its entrypoint");
+    assert_eq!(lab.kv(&format!("ssu1/process_restarts/{ios}")).as_deref(), Some("\"1\""));
+
+    // A life after the other begins, says something and ends.
+    lab.link(0, confd);
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    for n in 0..200 {
+        lab.ask(0, confd, true, 100 + n);
+        lab.event(0, confd, ProcessEventKind::Starting);
+        let link = lab.nodes[0].links[&confd];
+        lab.input(0, Input::Motr(Event::LinkClosed { link }));
+        let process = confd;
+        let (entry, reconnected) = (EntryId(9_000 + n), false);
+        lab.input(0, Input::Motr(Event::LinkUp { entry, link, process, reconnected }));
+        lab.run(Duration::from_millis(10));
+    }
+    let id = lab.http(0, "GET", "/status", "");
+    let (_, status) = lab.response(0, id).expect("the status");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let queued = status["lanes"][0]["queued"].as_u64().expect("a number");
+    assert!((10..=22).contains(&queued), "{status}");
+    lab.nodes[0].fault = None;
+    lab.run(Duration::from_secs(20));
+    assert_eq!(lab.view(0).lanes, 0);
 }
 
 #[test]
