@@ -233,3 +233,26 @@ fn d34_a_process_that_is_not_configured_is_refused_and_the_others_are_served() {
     world.run(S);
     assert_eq!(hax_events(&world, is_up).len(), 1);
 }
+
+#[test]
+fn d34_who_came_before_the_configuration_and_is_not_in_it_loses_its_link() {
+    let mut world = World::new(2);
+    for n in [1, 2] {
+        world.command(n, Command::Ask);
+    }
+    world.run(S);
+    assert_eq!(world.links.len(), 2);
+    let peers: Box<[_]> = [(fid(1), "inet:stream:10.0.0.1@1".into())].into();
+    world.motr(motr::Command::Peers(peers.clone().into()));
+    world.run(S);
+    let closed = |event: &motr::Event| matches!(event, motr::Event::LinkClosed { .. });
+    assert_eq!(hax_events(&world, closed).len(), 1);
+    world.send_from(1, 1);
+    world.send_to(1);
+    world.run(S);
+    assert_eq!(world.received_by(1), [1], "the other one keeps its link");
+    // Whoever leaves the configuration later is left alone.
+    world.motr(motr::Command::Peers([(fid(9), "inet:stream:10.0.0.1@1".into())].into()));
+    world.run(S);
+    assert_eq!(hax_events(&world, closed).len(), 1);
+}

@@ -38,7 +38,7 @@ use alloc::vec::Vec;
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
-use crate::base::id::{CallId, LinkId, SendId, SpielId};
+use crate::base::id::{CallId, SendId, SpielId};
 use crate::base::retry::Jitter;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;

@@ -54,6 +54,15 @@ impl Endpoint {
         }
     }
 
+    /// Ends the links that were given before it was known which processes are configured, to those that
+    /// are not. Later a link is left alone: its process may be about to be taken out.
+    pub(super) fn end_strangers(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let Some(known) = &self.configured else { return };
+        let strangers = self.links.iter().filter(|(_, peer)| !known.contains(&peer.process));
+        let strangers: Vec<LinkId> = strangers.map(|(id, _)| *id).collect();
+        strangers.into_iter().for_each(|id| self.end(now, id, true, out));
+    }
+
     pub(super) fn begin_stop(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.stop != Stop::No {
             return;

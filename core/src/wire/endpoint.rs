@@ -290,9 +290,13 @@ impl Endpoint {
             }
             motr::Command::Disconnect { link } => self.disconnect(now, link, out),
             motr::Command::Peers(peers) => {
-                self.configured = Some(peers.iter().map(|(process, _)| *process).collect());
+                let known: BTreeSet<Fid> = peers.iter().map(|(process, _)| *process).collect();
+                let first = self.configured.replace(known).is_none();
                 let addresses = peers.iter().filter_map(|(_, name)| name::parse(name).ok());
                 self.rpc.conns.name_peers(addresses);
+                if first && self.config.known_only {
+                    self.end_strangers(now, out);
+                }
             }
             motr::Command::Stop => self.begin_stop(now, out),
         }
