@@ -388,6 +388,17 @@ mod tests {
     }
 
     #[test]
+    fn d36_a_node_is_known_by_its_whole_name() {
+        let checks = [("ssu1", true, 5), ("ssu10", false, 6), ("ssu", false, 7)];
+        let checks = checks.map(|(host, passes, index)| {
+            check(&alloc::format!("{host}:0a1b2c3d"), "serfHealth", None, passes, index)
+        });
+        let health = health(&checks);
+        assert!(health.host_passes("ssu1") && !health.host_passes("ssu10"));
+        assert!(!health.host_passes("ssu"));
+    }
+
+    #[test]
     fn a_node_that_left_the_catalog_is_gone_until_it_is_back() {
         let read = |checks: &[Check]| -> BTreeSet<(Box<str>, Box<str>)> {
             checks.iter().map(|check| (check.node.clone(), check.id.clone())).collect()

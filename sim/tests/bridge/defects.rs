@@ -91,16 +91,22 @@ fn d09_a_device_that_nobody_knows_is_passed_over_and_the_next_message_worked() {
                 "payload": {{"node": "ssu1", "device": "{device}", "state": "failed"}}}}"#
         ))
     };
+    let (_, entries) = lab.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&entries).expect("entries");
+    let keys = entries.iter().filter_map(|entry| entry["Key"].as_str());
+    let sdev = keys.filter(|key| key.contains("/sdevs/")).min().expect("a device").to_owned();
+    let value: serde_json::Value = serde_json::from_str(&lab.kv(&sdev).expect("it")).expect("JSON");
     let body = format!(
         r#"[{{"Key": "bq/11", "Value": "{}", "ModifyIndex": 1}},
             {{"Key": "bq/12", "Value": "{}", "ModifyIndex": 2}}]"#,
         message("/dev/nothing"),
-        message("/dev/nothing either")
+        message(value["path"].as_str().expect("a path"))
     );
     let id = lab.post(0, "/watcher/bq", &body);
     lab.run(MS * 100);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-    assert_eq!(lab.saw(0, FactKind::QueueSkipped), 2);
+    assert_eq!(lab.saw(0, FactKind::QueueSkipped), 1);
+    assert_eq!(lab.state_in(&sdev), "failed");
 }
 
 #[test]

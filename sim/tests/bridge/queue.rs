@@ -252,6 +252,28 @@ fn what_is_no_queue_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn d02_a_node_that_works_nothing_keeps_no_more_than_the_limit() {
+    let mut lab = Lab::new(1);
+    for n in 1..=150 {
+        lab.consul("PUT", &format!("/v1/kv/bq/{n}"), "{}");
+    }
+    for (node, offset) in [("ssu1", 150), ("ssu2", 150), ("ssu3", 3)] {
+        lab.consul("PUT", &format!("/v1/kv/bq-delivered/{node}"), &offset.to_string());
+    }
+    lab.restart(0, |config| {
+        config.elect = true;
+        config.limit.queue_entries = 20;
+    });
+    lab.run(Duration::from_secs(70));
+    let (_, left) = lab.consul("GET", "/v1/kv/bq/?keys", "");
+    let left: Vec<String> = serde_json::from_str(&left).expect("keys");
+    assert!(
+        !left.contains(&"bq/130".to_owned()) && left.contains(&"bq/131".to_owned()),
+        "{left:?}"
+    );
+}
+
+#[test]
 fn d02_the_leader_purges_what_everybody_has_worked() {
     let mut lab = Lab::new(1);
     for n in 1..=150 {
