@@ -63,7 +63,9 @@ fn library(settings: &Settings, name: &str) -> Result<Transport, Error> {
 /// Why the library is to be used.
 fn asked(settings: &Settings, name: &str) -> String {
     match settings.motr {
-        MotrTransport::Lib => "since --motr lib (motr in the file, HAX_MOTR) says so".into(),
+        MotrTransport::Lib => {
+            format!("since --motr lib (HAX_MOTR, motr in the file) says so of the endpoint {name}")
+        }
         MotrTransport::Auto | MotrTransport::Wire => {
             format!("since nothing else speaks to the Motr endpoint {name} (libfabric)")
         }

@@ -157,7 +157,7 @@ facts! {
     /// A sent message was given up.
     Info Undelivered { link: LinkId, send: SendId } "{link}: a message was not delivered ({send})";
     /// Notes owed to a link were given up since it was away for too long.
-    Info OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {process} is away for long, {notes} owed notes count as not delivered; it is told all if it returns";
+    Info OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {notes} notes that {process} is owed count as not delivered; it is told all if it returns";
     /// A service says that a repair or rebalance went wrong (`ha/msg.h:m0_ha_sns_err`).
     Warn SnsFailed { link: LinkId, errcode: i32, opcode: u8 } "{link}: a repair or rebalance failed or had nothing to do: errno {errcode}, operation {opcode}";
     /// A message without consequence was acknowledged.

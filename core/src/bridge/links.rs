@@ -139,10 +139,10 @@ impl Links {
 
     fn drop_owed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let (process, owed) = (link.process, core::mem::take(&mut link.owed));
-        link.ended.clear();
-        if !owed.is_empty() {
-            cx.fact(Fact::OwedDropped { link: id, process, notes: count(owed.len()) });
+        let process = link.process;
+        let notes = core::mem::take(&mut link.owed).len() + core::mem::take(&mut link.ended).len();
+        if notes > 0 {
+            cx.fact(Fact::OwedDropped { link: id, process, notes: count(notes) });
         }
     }
 

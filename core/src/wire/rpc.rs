@@ -310,7 +310,9 @@ impl Rpc {
     pub(crate) fn reply(&mut self, now: Instant, at: &Place, fop: Fop, out: &mut dyn Out) {
         let header = at.header.reply(fop.opcode());
         let (src, dst) = (source(self.settings.me, &mut self.frames), destination(at.addr));
-        let frame = Bytes::from(packet::encode(src, dst, &[Item { header, fop }]));
+        // It is kept for a while, so it takes no more than it is counted as.
+        let frame = packet::encode(src, dst, &[Item { header, fop }]).into_boxed_slice();
+        let frame = Bytes::from(frame);
         self.incoming.answered(now, at.addr, &at.header, &frame);
         self.timers.arm_no_later(Timer::Sweep, now.after(KEEP));
         self.send_reply(now, at, frame, out);

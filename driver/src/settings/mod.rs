@@ -154,7 +154,11 @@ impl Settings {
         let size = |flag: Option<Size>, file, default| flag.or(file).map_or(default, |size| size.0);
         let settings = Self {
             consul,
-            node: flags.node.or(file.node).or_else(|| env("HARE_HAX_NODE_NAME")),
+            node: flags
+                .node
+                .or(file.node)
+                .filter(|n| !n.is_empty())
+                .or_else(|| env("HARE_HAX_NODE_NAME")),
             fid: flags.fid.or(file.fid).map(|fid| fid.0),
             http: flags.http.or(file.http),
             http_cert: flags.http_cert.or(file.http_cert),
