@@ -97,6 +97,17 @@ impl Host {
         packet::decode(payload).unwrap().next().unwrap().unwrap()
     }
 
+    /// What the last answer to a request for the entrypoint controls, and whether it reconnects.
+    fn answer(&self) -> Option<(u32, u64)> {
+        self.said.iter().rev().find_map(|frame| match packet::decode(&frame[160..]) {
+            Ok(mut items) => match items.next()?.ok()?.fop {
+                Fop::EntrypointRep(rep) => Some((rep.control, rep.do_reconnect)),
+                _ => None,
+            },
+            Err(_) => None,
+        })
+    }
+
     /// A connection with a session.
     fn open(&mut self, conn: ConnId, uuid: u64) -> ItemHeader {
         let uuid = Uint128 { hi: uuid, lo: 1 };
@@ -171,6 +182,26 @@ fn frame(port: u16, header: ItemHeader, fop: Fop) -> Vec<u8> {
 
 fn hello() -> Vec<u8> {
     frame(PEER, header(32, Uint128 { hi: 9, lo: 9 }, NONE, 0, NONE), Fop::ConnEstablish)
+}
+
+/// The answer was lost, and then the link: what the request says of its tags may have moved since.
+#[test]
+fn a_request_that_is_repeated_for_long_is_not_answered_with_its_old_tags() {
+    let mut host = Host::new(|config| config.links_max = 1);
+    let conn = host.connect();
+    let (session, ids) = host.link(conn);
+    let Fop::EntrypointReq(mut req) = ask(1) else { panic!() };
+    req.first = 0;
+    req.params = LinkParams { ids, tags_local: Tags::fresh(2), tags_remote: Tags::fresh(1) };
+    let again = ItemHeader { opcode: 117, xid: 2, xid_min: 2, ..session };
+    host.say_item(conn, again, Fop::EntrypointReq(req.clone()));
+    assert_eq!(host.answer(), Some((0, 0)), "the link goes on");
+    // Another process's link takes its place.
+    host.serves();
+    assert!(host.saw(FactKind::LinkEvicted));
+    host.us += 101_000_000;
+    host.say_item(conn, again, Fop::EntrypointReq(req));
+    assert_eq!(host.answer(), Some((2, 0)), "it is to describe its link afresh");
 }
 
 /// Session 0 is every connection's own: who ends it has no way to open another.

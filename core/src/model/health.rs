@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn d36_a_node_is_known_by_its_whole_name() {
+    fn a_node_is_known_by_its_whole_name() {
         let checks = [("ssu1", true, 5), ("ssu10", false, 6), ("ssu", false, 7)];
         let checks = checks.map(|(host, passes, index)| {
             check(&alloc::format!("{host}:0a1b2c3d"), "serfHealth", None, passes, index)

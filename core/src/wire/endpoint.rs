@@ -260,8 +260,11 @@ impl Endpoint {
             Up::Stray { at, fop: Fop::EntrypointReq(req) } => {
                 self.on_stray_asked(now, at, req, out);
             }
+            Up::Forgotten { at, fop: Fop::EntrypointReq(req) } => {
+                self.on_old_asked(now, at, req, out);
+            }
             // Nothing else rises from a peer; a rule broken towards us harms nobody.
-            Up::Request { .. } | Up::Stray { .. } | Up::Broken(_) => {}
+            Up::Request { .. } | Up::Stray { .. } | Up::Forgotten { .. } | Up::Broken(_) => {}
             Up::Opened(caller) => self.on_opened(now, caller, out),
             Up::Reply(caller, fop) => self.on_reply(now, caller, &fop, out),
             Up::Failed(caller) => self.on_failed(now, caller, out),

@@ -40,6 +40,8 @@ pub(crate) enum Up {
     Request { at: Place, fop: Fop },
     /// A request on a session that is not known here.
     Stray { at: Place, fop: Fop },
+    /// A request that was answered so long ago that the answer is not kept.
+    Forgotten { at: Place, fop: Fop },
     /// A caller is open.
     Opened(CallerId),
     /// A caller's request has its answer.
@@ -402,7 +404,7 @@ impl Rpc {
             Verdict::Again(frame) => self.send_reply(now, &at, frame, out),
             // It is asked for until it is answered, however long the peer could not be reached.
             Verdict::Forgotten if matches!(fop, Fop::EntrypointReq(_)) => {
-                return self.serve(now, at, fop, out);
+                return Some(Up::Forgotten { at, fop });
             }
             Verdict::Drop | Verdict::Forgotten => {}
             Verdict::Early => {
