@@ -88,8 +88,7 @@ impl FromStr for HostPort {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        let bad =
-            || BadValue::new("expected HOST:PORT, a name or an address and a number up to 65535");
+        let bad = || BadValue::new("expected ADDRESS:PORT, where PORT is a number up to 65535");
         let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
         let port = port.parse().map_err(|_| bad())?;
         let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
