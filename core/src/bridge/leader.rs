@@ -21,6 +21,7 @@ use super::cx::{Cx, Job, Timer};
 use super::lock::{self, SERVICE, Seen, is_foreign};
 use super::ops::encode;
 use crate::base::fact::Fact;
+use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
 use crate::consul::json;
@@ -168,7 +169,8 @@ impl Leader {
         let standing = core::mem::take(&mut self.standing);
         match self.lock.clone() {
             Lock::Holding(session) if !fit => {
-                if was || standing.iter().any(|host| has_online_confd(cluster, host)) {
+                let mut well = online_confds(cluster).filter_map(|c| cluster.conf().host_of(c));
+                if was || well.any(|host| standing.iter().any(|other| **other == *host)) {
                     return self.give_way(cx, session);
                 }
                 let at = cx.now.mono.after(LOOK);
@@ -194,23 +196,19 @@ impl Leader {
     pub(crate) fn look_for_others(&self, cx: &mut Cx<'_>) {
         if self.holds() && !self.fit {
             let target = format!("/v1/health/service/{SERVICE}?passing");
-            let within = cx.config().time.call;
-            cx.call(Job::Leader(Part::Others), Method::Get, target, Bytes::new(), within);
+            cx.get(Job::Leader(Part::Others), target);
         }
     }
 
     /// A node with a confd may lead. While some confd is well, the leader is where one is: it is
     /// the principal resource manager's. At a cold start none is, and the confds wait for a leader.
     fn is_fit(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
-        let online = |confd: &&_| cluster.state(**confd) == ObjectState::Online;
-        let confds = cluster.conf().confds();
-        let mut own = confds.iter().filter(|confd| cluster.is_local(**confd));
-        if own.any(|confd| online(&confd)) {
+        if online_confds(cluster).any(|confd| cluster.is_local(confd)) {
             self.confd_seen = true;
             self.unfit_since = None;
             return true;
         }
-        if !confds.iter().any(|confd| online(&confd)) {
+        if online_confds(cluster).next().is_none() {
             self.unfit_since = None;
             return true;
         }
@@ -471,11 +469,9 @@ impl Leader {
     }
 }
 
-fn has_online_confd(cluster: &Cluster, host: &str) -> bool {
-    let confds = cluster.conf().confds().iter();
-    confds
-        .filter(|confd| cluster.conf().host_of(**confd) == Some(host))
-        .any(|confd| cluster.state(*confd) == ObjectState::Online)
+fn online_confds(cluster: &Cluster) -> impl Iterator<Item = Fid> {
+    let confds = cluster.conf().confds().iter().copied();
+    confds.filter(|confd| cluster.state(*confd) == ObjectState::Online)
 }
 
 /// Ends the session that holds the lock for nobody.

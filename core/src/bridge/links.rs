@@ -26,12 +26,13 @@ pub(crate) struct Links {
 }
 
 #[derive(Debug)]
-struct Link {
-    process: Fid,
-    up: bool,
+pub(crate) struct Link {
+    pub(crate) process: Fid,
+    pub(crate) up: bool,
     /// When it came up or went down.
-    since: Instant,
-    in_flight: usize,
+    pub(crate) since: Instant,
+    /// Messages on their way.
+    pub(crate) in_flight: usize,
     owed: BTreeMap<Fid, ObjectState>,
     /// Objects whose last life has ended, which it is told before what they are now.
     ended: BTreeSet<Fid>,
@@ -41,22 +42,10 @@ struct Link {
     wants_all: bool,
 }
 
-/// What an operator is told of a link.
-pub(crate) struct LinkStatus {
-    pub(crate) link: LinkId,
-    pub(crate) process: Fid,
-    pub(crate) up: bool,
-    /// When it came up or went down.
-    pub(crate) since: Instant,
-    /// Messages on their way.
-    pub(crate) in_flight: usize,
-    /// Notes that it is owed.
-    pub(crate) owed: usize,
-}
-
 impl Link {
-    fn owes_nothing(&self) -> bool {
-        self.owed.is_empty() && self.ended.is_empty()
+    /// How many notes it is owed.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.len() + self.ended.len()
     }
 }
 
@@ -80,15 +69,8 @@ impl Links {
         self.wanted |= wants_all;
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = LinkStatus> {
-        self.links.iter().map(|(id, link)| LinkStatus {
-            link: *id,
-            process: link.process,
-            up: link.up,
-            since: link.since,
-            in_flight: link.in_flight,
-            owed: link.owed.len() + link.ended.len(),
-        })
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
+        self.links.iter().map(|(id, link)| (*id, link))
     }
 
     /// Whether a process is at the other end of a link; nothing if it never was.
@@ -139,8 +121,9 @@ impl Links {
 
     fn drop_owed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let process = link.process;
-        let notes = core::mem::take(&mut link.owed).len() + core::mem::take(&mut link.ended).len();
+        let (process, notes) = (link.process, link.owed());
+        link.owed.clear();
+        link.ended.clear();
         if notes > 0 {
             cx.fact(Fact::OwedDropped { link: id, process, notes: count(notes) });
         }
@@ -202,7 +185,7 @@ impl Links {
                 if link.wants_all || but == Some(link.process) {
                     continue;
                 }
-                if link.up && link.owes_nothing() && link.in_flight < max {
+                if link.up && link.owed() == 0 && link.in_flight < max {
                     link.in_flight += 1;
                     to.push(*id);
                 } else if but.is_some() {
@@ -266,7 +249,7 @@ impl Links {
     fn pay(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let max = cx.config().limit.sends_per_link;
         let Some(link) = self.links.get_mut(&id) else { return };
-        while link.up && !link.owes_nothing() && link.in_flight < max {
+        while link.up && link.owed() > 0 && link.in_flight < max {
             let mut notes = Vec::new();
             while let Some(fid) =
                 (notes.len() < NOTES_MAX).then(|| link.ended.pop_first()).flatten()

@@ -29,11 +29,11 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         })
     });
     let endpoints: BTreeMap<Fid, &str> = parts.cluster.conf().endpoints().collect();
-    let links = parts.links.iter().map(|link| {
+    let links = parts.links.iter().map(|(id, link)| {
         json!({
-            "link": link.link.to_string(), "process": link.process.to_string(),
+            "link": id.to_string(), "process": link.process.to_string(),
             "endpoint": endpoints.get(&link.process), "up": link.up, "since_ms": ago(link.since),
-            "in_flight": link.in_flight, "owed": link.owed,
+            "in_flight": link.in_flight, "owed": link.owed(),
         })
     });
     let lanes = parts.lanes.iter().map(|(key, queued, stage)| {

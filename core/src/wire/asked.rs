@@ -69,41 +69,20 @@ impl Endpoint {
         self.entries.insert(entry, Entry { at, req, known });
     }
 
-    /// A request that was made of an earlier life, or on a session that had to make room.
-    pub(super) fn on_stray_asked(
-        &mut self,
-        now: Instant,
-        at: Place,
-        req: Box<EntrypointReq>,
-        out: &mut Vec<Output>,
-    ) {
-        if self.may_be_old(&req) {
-            return self.rpc.adopt(at, Fop::EntrypointReq(req));
-        }
-        self.ask_anew(now, &at, &req, out);
-    }
-
-    /// A request whose answer was lost long ago, and which its process has been repeating since.
-    pub(super) fn on_old_asked(
-        &mut self,
-        now: Instant,
-        at: Place,
-        req: Box<EntrypointReq>,
-        out: &mut Vec<Output>,
-    ) {
-        if self.may_be_old(&req) {
-            return self.on_asked(at, req, out);
-        }
-        self.ask_anew(now, &at, &req, out);
-    }
-
     /// Whether a request may be answered however old it is: it describes no link, or one that goes on.
-    fn may_be_old(&self, req: &EntrypointReq) -> bool {
+    pub(super) fn may_be_old(&self, req: &EntrypointReq) -> bool {
         req.first != 0 || self.known(req).is_some()
     }
 
-    /// Makes a process describe its link once more.
-    fn ask_anew(&mut self, now: Instant, at: &Place, req: &EntrypointReq, out: &mut Vec<Output>) {
+    /// Makes a process describe its link once more: its request was made of an earlier life, or on a
+    /// session that had to make room, or was answered long ago and is repeated since.
+    pub(super) fn ask_anew(
+        &mut self,
+        now: Instant,
+        at: &Place,
+        req: &EntrypointReq,
+        out: &mut Vec<Output>,
+    ) {
         let answer = entry::answer(req, Say::Again, req.cookie_expected, None);
         self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
     }

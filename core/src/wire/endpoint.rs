@@ -257,11 +257,15 @@ impl Endpoint {
             Up::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
             Up::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
             Up::Stray { at, fop: Fop::LinkMsg(msg) } => self.on_stray(now, at, msg, out),
-            Up::Stray { at, fop: Fop::EntrypointReq(req) } => {
-                self.on_stray_asked(now, at, req, out);
+            Up::Stray { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
+                self.rpc.adopt(at, Fop::EntrypointReq(req));
             }
-            Up::Forgotten { at, fop: Fop::EntrypointReq(req) } => {
-                self.on_old_asked(now, at, req, out);
+            Up::Forgotten { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
+                self.on_asked(at, req, out);
+            }
+            Up::Stray { at, fop: Fop::EntrypointReq(req) }
+            | Up::Forgotten { at, fop: Fop::EntrypointReq(req) } => {
+                self.ask_anew(now, &at, &req, out);
             }
             // Nothing else rises from a peer; a rule broken towards us harms nobody.
             Up::Request { .. } | Up::Stray { .. } | Up::Forgotten { .. } | Up::Broken(_) => {}
