@@ -235,10 +235,15 @@ fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive()
     assert_eq!(lab.word(other), "STOPPED");
 }
 
+/// The keys of all nodes and what is below them.
+fn node_keys(lab: &mut Lab) -> Vec<String> {
+    let (_, keys) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+    serde_json::from_str(&keys).expect("keys")
+}
+
 /// The entries of a process's devices by what they say.
 fn devices(lab: &mut Lab, process: Fid) -> BTreeMap<String, usize> {
-    let (_, keys) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
-    let keys: Vec<String> = serde_json::from_str(&keys).expect("keys");
+    let keys = node_keys(lab);
     let own = |key: &&String| key.contains(&format!("/{process}/")) && key.contains("/sdevs/");
     let mut found = BTreeMap::new();
     for key in keys.iter().filter(own) {
@@ -294,8 +299,7 @@ fn half_a_life_is_made_whole_and_taken_back() {
 
 /// A second I/O process on the node of `ios`, with a link, and the node's key.
 fn another_ios(lab: &mut Lab, ios: Fid) -> (Fid, String) {
-    let (_, keys) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
-    let keys: Vec<String> = serde_json::from_str(&keys).expect("keys");
+    let keys = node_keys(lab);
     let own = keys.iter().find(|key| key.contains(&format!("/processes/{ios}"))).expect("a key");
     let node = own.split("/processes/").next().expect("a node").to_owned();
     let new = Fid::process(1_234);

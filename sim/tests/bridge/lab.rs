@@ -7,34 +7,24 @@ use std::time::Duration;
 
 use hax_core::base::config::Config;
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::{Fact, FactKind};
+use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{CallId, EntryId, HttpId, LinkId, MsgId, SendId};
+use hax_core::base::id::{CallId, EntryId, HttpId, LinkId, MsgId};
 use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::bridge::View;
 use hax_core::bridge::io::{Input, Output};
-use hax_core::bridge::{Bridge, View};
 use hax_core::consul::port::{self, Answer, Method, Reply, Unanswered};
 use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
-use hax_core::ha::spiel::Call;
-use hax_core::http::port::{Request, Response};
+use hax_core::http::port::Request;
 use hax_sim::cluster::{Agents, Cluster, Shape};
 use hax_sim::consul::{self, Consul};
 
-/// What a Consul that is not well does with a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    Refuses,
-    Fails,
-    Hangs,
-    /// Does what it is asked and says nothing.
-    Loses,
-    /// Something in between takes the index out of its answers, and what should wait comes at once.
-    NoIndex,
-}
+pub(crate) use crate::host::Fault;
+use crate::host::Host;
 
 pub(crate) struct Lab {
     pub(crate) consul: Consul,
@@ -47,31 +37,6 @@ pub(crate) struct Lab {
     pending: VecDeque<(usize, Input)>,
     /// Who waits for the response to a request.
     asked: BTreeMap<u64, (usize, CallId)>,
-}
-
-/// One node with its bridge.
-pub(crate) struct Host {
-    bridge: Bridge,
-    next: Next,
-    pub(crate) fault: Option<Fault>,
-    /// So many transactions are answered yet, and then none.
-    pub(crate) transactions: Option<usize>,
-    /// Messages are delivered at once.
-    pub(crate) delivers: bool,
-    pub(crate) replies: Vec<(EntryId, Result<Entrypoint, Errno>, Instant)>,
-    pub(crate) acks: Vec<MsgId>,
-    pub(crate) told: BTreeMap<LinkId, Vec<Note>>,
-    pub(crate) sent: Vec<(LinkId, SendId, Body)>,
-    pub(crate) responses: Vec<Response>,
-    pub(crate) facts: Vec<Fact>,
-    pub(crate) targets: Vec<(Method, String)>,
-    pub(crate) commands: Vec<Command>,
-    /// What Motr's library was asked and has not answered.
-    pub(crate) calls: VecDeque<Call>,
-    asking: BTreeMap<EntryId, Fid>,
-    pub(crate) links: BTreeMap<Fid, LinkId>,
-    ids: u64,
-    pub(crate) exited: bool,
 }
 
 impl Lab {
@@ -130,7 +95,8 @@ impl Lab {
         config.elect = false;
         configure(&mut config);
         let fault = self.nodes[node].fault;
-        self.nodes[node] = Host { fault, ..Host::new(config) };
+        self.nodes[node] = Host::new(config);
+        self.nodes[node].fault = fault;
         self.input(node, Input::Tick);
     }
 
@@ -208,14 +174,15 @@ impl Lab {
         let host = &mut self.nodes[node];
         host.targets.push((call.method, call.target.clone()));
         let unanswered = |why| Reply { id: call.id, result: Err(why) };
-        if let Some(left) = host.transactions.as_mut().filter(|_| call.target == "/v1/txn") {
-            if *left == 0 {
-                self.input(node, Input::Consul(unanswered(Unanswered::Refused)));
-                return;
+        let left = host.transactions.as_mut().filter(|_| call.target == "/v1/txn");
+        let fault = match left {
+            Some(0) => Some(Fault::Refuses),
+            left => {
+                left.into_iter().for_each(|left| *left -= 1);
+                host.fault
             }
-            *left -= 1;
-        }
-        match host.fault {
+        };
+        match fault {
             Some(Fault::Hangs) => return,
             Some(Fault::Refuses) => {
                 self.input(node, Input::Consul(unanswered(Unanswered::Refused)));
@@ -467,35 +434,5 @@ impl Lab {
 
     pub(crate) fn view(&self, node: usize) -> View {
         self.nodes[node].bridge.view()
-    }
-}
-
-impl Host {
-    fn new(config: Config) -> Self {
-        Self {
-            bridge: Bridge::new(config),
-            next: Next::Wait,
-            fault: None,
-            transactions: None,
-            delivers: true,
-            replies: Vec::new(),
-            acks: Vec::new(),
-            told: BTreeMap::new(),
-            sent: Vec::new(),
-            responses: Vec::new(),
-            facts: Vec::new(),
-            targets: Vec::new(),
-            commands: Vec::new(),
-            calls: VecDeque::new(),
-            asking: BTreeMap::new(),
-            links: BTreeMap::new(),
-            ids: 0,
-            exited: false,
-        }
-    }
-
-    fn mint(&mut self) -> u64 {
-        self.ids += 1;
-        self.ids
     }
 }

@@ -4,6 +4,7 @@ mod deaths;
 mod defects;
 mod entrypoints;
 mod events;
+mod host;
 mod lab;
 mod lanes;
 mod leader;
