@@ -135,6 +135,21 @@ mod tests {
         assert_eq!(timers.first(), Some((at(20_000), u64::MAX - 1)));
     }
 
+    #[test]
+    fn what_was_armed_for_the_same_moment_again_takes_no_room() {
+        let at = Instant::from_micros;
+        let mut timers = Timers::default();
+        // One that comes first, and others so that nothing is taken out yet.
+        timers.arm(u64::MAX, at(10));
+        (0..100).for_each(|other| timers.arm(other, at(30_000)));
+        for _ in 0..80 {
+            timers.arm(100, at(20_001));
+            timers.arm(100, at(20_000));
+        }
+        (0..100).for_each(|other| timers.disarm(other));
+        assert!(timers.by_time.len() <= 2 * 2 + STALE, "{}", timers.by_time.len());
+    }
+
     quickcheck! {
         fn they_do_as_a_list_does(steps: Vec<(u8, u8, u8)>) -> bool {
             let (mut timers, mut naive) = (Timers::default(), Naive::default());
