@@ -144,6 +144,8 @@ facts! {
         };
     /// An entrypoint request was told to ask again.
     Info EntrypointAgain { entry: EntryId, process: Fid } "{entry}: {process} is told to ask again (EAGAIN)";
+    /// A stopping hax leaves the request of a process that has its configuration to its next life.
+    Debug EntrypointLeft { entry: EntryId, process: Fid } "{entry}: {process} asks again and is not answered, for hax is stopping; it asks the next one";
     /// Another round of reads for entrypoints failed for the same reason.
     Debug RoundFailsStill { why: &'static str } "entrypoints wait: {why}";
     /// A round of reads for entrypoints failed.
@@ -176,10 +178,18 @@ facts! {
     Debug ProcessCommitted { process: Fid, state: &'static str, us: u64 } "{process}: {state} is in Consul after {us} µs";
 
     /// Health says that a process is dead while its word says that it lives; it is declared stopped.
-    Warn ProcessDied { process: Fid, as_leader: bool } "{process}: its checks fail, it is declared stopped {by}",
-        by = if *as_leader { "by the leader, for its node is dead" } else { "by the hax of its node" };
+    Warn ProcessDied { process: Fid, as_leader: bool } "{process}: {by}",
+        by = if *as_leader { "its node fails or has left Consul's catalog, it is declared stopped by the leader" } else { "its checks fail, it is declared stopped by the hax of its node" };
     /// A process that had been declared stopped lives: its checks pass again and it never went away.
-    Warn ProcessLives { process: Fid } "{process}: its checks pass again and it has not restarted; it had only been silent";
+    Warn ProcessLives { process: Fid } "{process}: it lives and has not restarted; it had been declared stopped while only its checks, or its node, were away";
+    /// The configuration makes a process another kind of process than before.
+    Warn ProcessRetyped { process: Fid, from: &'static str, to: &'static str } "{process}: m0conf made it a {to}, it was a {from}";
+    /// The configuration says two things that cannot both be meant.
+    Warn ConfContradicts { kept: Box<str>, other: Box<str>, why: &'static str } "m0conf contradicts itself: {kept} and {other}: {why}; delete the one that is left over";
+    /// Our own node is not in Consul's catalog.
+    Warn NodeMissing { node: Box<str> } "Consul's catalog has no node {node}: until its agent registers it again (up to a minute after it has joined), nobody sees the checks of its processes; those with a link are known to live";
+    /// Our own node is in the catalog again.
+    Info NodeBack {} "Consul's catalog has our node again";
     /// A process has begun a new life without having ended the last.
     Info ProcessRestarted { process: Fid } "{process}: restarted; the others hear that its last life is over";
     /// Devices have changed their state.
@@ -200,7 +210,7 @@ facts! {
     /// A message of the broadcast queue was worked.
     Debug QueueWorked { n: u64 } "bq/{n}: worked";
     /// A message of the broadcast queue could not be worked.
-    Warn QueueSkipped { n: u64, why: &'static str } "bq/{n}: passed over: {why}";
+    Warn QueueSkipped { n: u64, why: Box<str> } "bq/{n}: passed over: {why}";
     /// The broadcast queue was purged.
     Info QueuePurged { entries: u32 } "bq: {entries} old entries removed";
 

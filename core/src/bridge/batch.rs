@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::lanes::Key;
 use super::ops::Op;
 use super::queue::Queue;
-use super::work::{Plan, What, Work};
+use super::work::{Plan, Work};
 use crate::base::config::Limits;
 use crate::base::fid::Fid;
 use crate::base::time::Wall;
@@ -58,7 +58,7 @@ impl Batch {
             return false;
         }
         self.bytes += first.iter().map(Op::len).sum::<usize>();
-        self.as_leader |= matches!(work.what, What::Died { as_leader: true });
+        self.as_leader |= work.what.is_leaders();
         self.ops.extend(first.into_iter().map(|op| (op, Some(key))));
         self.parts.push(Part { key, last: whole, restart });
         true

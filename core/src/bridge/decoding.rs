@@ -9,7 +9,7 @@ use crate::consul::json::{Elements, KvEntry, RawCheck};
 use crate::consul::replica::{Moment, Table};
 use crate::model::Cluster;
 use crate::model::conf::Conf;
-use crate::model::health::{Check, process_of_service_id};
+use crate::model::health::{Check, counts_for_node, process_of_service_id};
 use crate::model::states::ProcessWord;
 
 /// An answer that is being decoded.
@@ -73,16 +73,22 @@ impl Decoding {
     }
 }
 
-/// A check of Motr's or of a node; nothing for a check of some other service.
+/// How hare names the services of Motr's processes (`hax.md` 1.5).
+const NAMES: [&str; 4] = ["hax", "confd", "ios", "s3service"];
+
+/// A check that says anything of a process; nothing for one of some other service, or for what somebody
+/// has checked on a node.
 pub(crate) fn check(raw: &RawCheck<'_>) -> Option<Check> {
     let process = match &*raw.service_id {
-        "" => None,
+        "" if counts_for_node(&raw.check_id) => None,
+        "" => return None,
         id => Some(process_of_service_id(id)?),
     };
     Some(Check {
         node: raw.node.as_ref().into(),
         id: raw.check_id.as_ref().into(),
         process,
+        named: raw.service_name.is_empty() || NAMES.contains(&&*raw.service_name),
         passing: raw.status == "passing",
         index: raw.modify_index,
     })

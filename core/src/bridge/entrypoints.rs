@@ -5,6 +5,10 @@
 //! each a second after its arrival at the soonest, since a Motr process asks again at once. The
 //! first request of a process is held until Consul has counted it and, if it has restarted, until
 //! the others have heard that its last life is over.
+//!
+//! A bridge that stops answers first requests with an empty entrypoint, which ends the start of a process
+//! that would ask for ever. One that asks again has its configuration, and shuts itself down on such an
+//! answer (seen with a real I/O service): it is left without an answer, and asks the bridge's next life.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -49,6 +53,8 @@ pub(crate) struct Entrypoints {
 struct Waiting {
     entry: EntryId,
     process: Fid,
+    /// It is the first request of the process's life.
+    first: bool,
     arrived: Instant,
     moment: Moment,
     /// Something must be written and heard before it is told anything but to ask again.
@@ -103,11 +109,9 @@ impl Entrypoints {
         let (arrived, moment) = (cx.now.mono, cx.shared.moment);
         let refused = held.is_none() || self.waiting.len() >= cx.config().limit.entries;
         let held = held.unwrap_or_default();
-        let waiting = Waiting { entry, process, arrived, moment, held, answer: None };
+        let waiting = Waiting { entry, process, first, arrived, moment, held, answer: None };
         if stopping {
-            // An empty answer lets the process unwind instead of asking for ever.
-            reply(cx, &waiting, Ok(Arc::default()));
-            return;
+            return answer_stopping(cx, &waiting);
         }
         if refused {
             reply(cx, &waiting, Err(Errno::EAGAIN));
@@ -121,7 +125,7 @@ impl Entrypoints {
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         self.end_round(cx);
         for waiting in core::mem::take(&mut self.waiting) {
-            reply(cx, &waiting, Ok(Arc::default()));
+            answer_stopping(cx, &waiting);
         }
     }
 
@@ -356,6 +360,15 @@ impl Round {
 
 fn ask(cx: &mut Cx<'_>, part: RoundPart, target: String) -> CallId {
     cx.get(Job::Round(part), target)
+}
+
+fn answer_stopping(cx: &mut Cx<'_>, waiting: &Waiting) {
+    let Waiting { entry, process, first, .. } = *waiting;
+    if first {
+        reply(cx, waiting, Ok(Arc::default()));
+    } else {
+        cx.fact(Fact::EntrypointLeft { entry, process });
+    }
 }
 
 fn reply(cx: &mut Cx<'_>, waiting: &Waiting, reply: Result<Arc<Entrypoint>, Errno>) {

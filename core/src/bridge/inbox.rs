@@ -78,7 +78,7 @@ pub(crate) enum Message {
     /// SNS_OP: an operation on a pool.
     Sns(Fid, SnsOp),
     /// It is not understood, or not for us.
-    Passed(&'static str),
+    Passed(Box<str>),
 }
 
 impl Inbox {
@@ -102,7 +102,7 @@ impl Inbox {
                 continue;
             };
             newest = newest.max(entry.modify_index);
-            messages.insert(n, entry.bytes().map_or(Message::Passed("no base64"), |v| message(&v)));
+            messages.insert(n, entry.bytes().map_or_else(|| passed("no base64"), |v| message(&v)));
         }
         if let Some((key, _)) = odd.first()
             && messages.is_empty()
@@ -195,11 +195,16 @@ impl Inbox {
             }
             Message::Device { node, path, state } => match cluster.conf().sdev_at(&node, &path) {
                 Some(fid) => Some(Note { fid, state }),
-                None => return cx.fact(Fact::QueueSkipped { n, why: "there is no such device" }),
+                None => {
+                    let why =
+                        format!("there is no device {path:.64?} on a node {node:.64?}").into();
+                    return cx.fact(Fact::QueueSkipped { n, why });
+                }
             },
             Message::StobIoq(Fid::ZERO) => None,
             Message::StobIoq(fid) if work::device(fid, cluster).is_none() => {
-                return cx.fact(Fact::QueueSkipped { n, why: "there is no such device" });
+                let why = format!("there is no device {fid}").into();
+                return cx.fact(Fact::QueueSkipped { n, why });
             }
             Message::StobIoq(fid) => Some(Note { fid, state: ObjectState::Failed }),
             // Each hax gets it: the others leave it to the leader (D21 e).
@@ -209,7 +214,7 @@ impl Inbox {
                 match begun {
                     Ok(()) => None,
                     Err(refusal) => {
-                        return cx.fact(Fact::QueueSkipped { n, why: refusal.why() });
+                        return cx.fact(Fact::QueueSkipped { n, why: refusal.why().into() });
                     }
                 }
             }
@@ -390,7 +395,7 @@ fn message(text: &[u8]) -> Message {
         op_name: Option<Box<str>>,
     }
     let Ok(Raw { message_type, payload }) = serde_json::from_slice(text) else {
-        return Message::Passed("it is not of a known form");
+        return passed("it is not of a known form");
     };
     let Payload { fid, state, kind, node, device, conf_sdev, op_name } = payload;
     let understood = match message_type {
@@ -400,14 +405,9 @@ fn message(text: &[u8]) -> Message {
             Some(Message::Process(fid?.parse().ok()?, ProcessWord::said(state, kind)))
         })(),
         "M0_HA_MSG_NVEC" => (|| {
-            let state = match &*state? {
-                "online" => ObjectState::Online,
-                "failed" => ObjectState::Failed,
-                "offline" => ObjectState::Transient,
-                "repair" => ObjectState::Repair,
-                "repaired" => ObjectState::Repaired,
-                "rebalance" => ObjectState::Rebalance,
-                _ => return None,
+            let state = state?;
+            let Some(state) = drive_state(&state) else {
+                return Some(passed(&format!("nobody knows the state {state:.64?} of a device")));
             };
             Some(Message::Device { node: node?, path: device?, state })
         })(),
@@ -416,7 +416,27 @@ fn message(text: &[u8]) -> Message {
             let op = SnsOp::named(&op_name?).filter(|op| !op.is_status())?;
             Some(Message::Sns(fid?.parse().ok()?, op))
         })(),
-        _ => return Message::Passed("nobody knows its type"),
+        other => return passed(&format!("nobody knows the type {other:.64?}")),
     };
-    understood.unwrap_or(Message::Passed("it does not say what its type has to"))
+    understood.unwrap_or_else(|| passed("it does not say what its type has to"))
+}
+
+fn passed(why: &str) -> Message {
+    Message::Passed(why.into())
+}
+
+/// A device's state: in the words of the old daemon's code, and in those of the help of `hctl drive-state`,
+/// which the old daemon does not take. Operators write them with capitals, too.
+fn drive_state(word: &str) -> Option<ObjectState> {
+    let words = [
+        ("online", ObjectState::Online),
+        ("failed", ObjectState::Failed),
+        ("offline", ObjectState::Transient),
+        ("repair", ObjectState::Repair),
+        ("repairing", ObjectState::Repair),
+        ("repaired", ObjectState::Repaired),
+        ("rebalance", ObjectState::Rebalance),
+        ("rebalancing", ObjectState::Rebalance),
+    ];
+    words.iter().find(|(known, _)| known.eq_ignore_ascii_case(word.trim())).map(|(_, state)| *state)
 }

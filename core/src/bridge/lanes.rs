@@ -163,7 +163,7 @@ impl Lanes {
             let mut front = true;
             lane.work.retain(|work| {
                 let in_flight = core::mem::take(&mut front) && writing;
-                in_flight || !matches!(work.what, What::Died { as_leader: true })
+                in_flight || !work.what.is_leaders()
             });
             !lane.work.is_empty()
         });
@@ -205,7 +205,7 @@ impl Lanes {
                 }
                 *start = start.or_else(|| desk.restarts.start(process, desk.cluster));
             }
-            if matches!(work.what, What::Died { as_leader: true }) && desk.leads.is_none() {
+            if work.what.is_leaders() && desk.leads.is_none() {
                 if !desk.holds {
                     dropped.push(*key);
                 }
@@ -282,7 +282,11 @@ impl Lanes {
                     let why = parsed.err().unwrap_or_else(|| "not about what was asked".into());
                     cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
                 }
-                batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+                for part in &batch.parts {
+                    self.wait(cx, part.key, BTreeSet::new());
+                    let work = self.lanes.get_mut(&part.key).and_then(|lane| lane.work.front_mut());
+                    work.into_iter().for_each(|work| work.unsure = true);
+                }
                 Vec::new()
             }
         }
@@ -344,7 +348,7 @@ impl Lanes {
 
     fn drop_leaders(&mut self, key: Key) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        lane.work.retain(|work| !matches!(work.what, What::Died { as_leader: true }));
+        lane.work.retain(|work| !work.what.is_leaders());
         lane.stage = Stage::Ready;
         if lane.work.is_empty() {
             self.lanes.remove(&key);

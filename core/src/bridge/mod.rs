@@ -14,6 +14,7 @@ mod links;
 mod lock;
 mod messages;
 pub(crate) mod ops;
+mod own_node;
 mod purge;
 mod queue;
 mod report;
@@ -49,6 +50,7 @@ use crate::ha::motr;
 use crate::ha::note::Note;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
+use crate::model::conf::Contradiction;
 use crate::model::states::ProcessWord;
 use cx::{Cx, Job, Shared, Timer};
 use deliveries::Deliveries;
@@ -59,6 +61,7 @@ use lanes::{Desk, Key, Lanes};
 use leader::Leader;
 use links::Links;
 use messages::Question;
+use own_node::OwnNode;
 use purge::Purge;
 use queue::Queue;
 use restarts::Restarts;
@@ -110,6 +113,11 @@ struct Parts {
     led: bool,
     /// Who is dead is to be judged again.
     rejudge: bool,
+    /// Whether the configuration says what follows is to be looked at.
+    rederive: bool,
+    /// Where the configuration was said to contradict itself.
+    contradictions: Vec<Contradiction>,
+    own_node: OwnNode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +180,9 @@ impl Bridge {
             ready: false,
             led: false,
             rejudge: false,
+            rederive: false,
+            contradictions: Vec::new(),
+            own_node: OwnNode::default(),
         };
         Self { shared, parts, last: Instant::default() }
     }

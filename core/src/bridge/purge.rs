@@ -92,7 +92,7 @@ fn worked_by_all(answer: &Answer, cluster: &Cluster) -> u64 {
     let mut elements = Elements::new(answer.body.clone());
     while let Some(Ok(entry)) = elements.next::<KvEntry<'_>>() {
         let node = entry.key.strip_prefix("bq-delivered/");
-        if node.is_none_or(|node| cluster.conf().node_of(node).is_none()) {
+        if node.is_none_or(|node| cluster.conf().nodes_of(node).is_empty()) {
             continue;
         }
         least = Some(least.unwrap_or(u64::MAX).min(entry.number().unwrap_or(0)));

@@ -114,29 +114,31 @@ fn status(cluster: &Cluster, along: &Along) -> Value {
 const NAMES: [(&str, &str); 4] =
     [("confd", "confd"), ("ha", "hax"), ("ios", "ioservice"), ("m0_client_s3", "s3server")];
 
+/// What a process is called: by its services, else by what names a client.
 fn name<'a>(
     cluster: &'a Cluster,
     process: Fid,
-    along: &Along,
+    along: &'a Along,
     names: &[(&str, &'static str)],
 ) -> Option<&'a str> {
     let mut services: Vec<&str> = cluster.conf().service_names(process).collect();
     services.sort_unstable();
-    services.into_iter().find_map(|service| {
-        let known = names.iter().find(|(known, _)| *known == service).map(|(_, name)| *name);
-        known.or_else(|| along.clients.iter().any(|client| **client == *service).then_some(service))
-    })
+    let known = |name: &str| names.iter().find(|(known, _)| *known == name).map(|(_, name)| *name);
+    let client = |name: &str| along.clients.iter().find(|client| ***client == *name);
+    let of = |name: &str| known(name).or_else(|| client(name).map(|client| &**client));
+    let named = || cluster.conf().client_names(process).find_map(|name| of(&name));
+    services.into_iter().find_map(of).or_else(named)
 }
 
 fn says(cluster: &Cluster, process: Fid) -> &'static str {
-    match cluster.word(process) {
-        (_, 0) => "unknown",
-        (Some(word), _)
+    match cluster.word(process).0 {
+        None => "unknown",
+        Some(word)
             if matches!(word.state, ProcessEventKind::Started | ProcessEventKind::DtmRecovered) =>
         {
             "started"
         }
-        _ => "offline",
+        Some(_) => "offline",
     }
 }
 

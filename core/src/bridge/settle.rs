@@ -14,6 +14,7 @@ use crate::base::fid::Fid;
 use crate::base::id::{LinkId, SendId};
 use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
+use crate::model::conf::Contradiction;
 use crate::model::{Cluster, News};
 
 impl Parts {
@@ -32,15 +33,19 @@ impl Parts {
             let cluster = &self.cluster;
             self.links.catch_up(cx, || cluster.snapshot().collect());
             if !self.stopping() {
-                self.tell_peers(cx);
+                self.follow_conf(cx);
                 self.leader.consider(cx, &self.cluster);
-                self.rejudge |= changed | self.lead(cx);
+                let won = self.lead(cx);
+                self.rejudge |= changed | won;
+                self.rederive |= won;
                 let session = self.leader.session(cx.now.mono);
                 self.spiel.work(cx, &self.cluster, self.led, session);
                 if core::mem::take(&mut self.rejudge) {
                     self.judge(cx);
                     self.revive(cx);
+                    self.own_node.look(cx, &self.cluster);
                 }
+                self.derive(cx);
             }
             loop {
                 if !self.stopping() {
@@ -105,6 +110,7 @@ impl Parts {
                         cx.fact(Fact::ProcessLives { process });
                     }
                 }
+                (What::Derived { .. }, Key::Process(_)) => {}
                 (What::Began(_), Key::Process(process)) => {
                     if restart {
                         cx.fact(Fact::ProcessRestarted { process });
@@ -160,11 +166,29 @@ impl Parts {
         }
     }
 
-    /// Tells the wire where the configured processes listen, whenever that has changed.
-    fn tell_peers(&mut self, cx: &mut Cx<'_>) {
+    /// The configuration was read anew, or is understood otherwise.
+    fn follow_conf(&mut self, cx: &mut Cx<'_>) {
         if !self.cluster.take_moved() {
             return;
         }
+        self.rederive = true;
+        self.tell_peers(cx);
+        for (process, from, to) in self.cluster.take_retyped() {
+            cx.fact(Fact::ProcessRetyped { process, from, to });
+        }
+        let contradictions = self.cluster.conf().contradictions();
+        for Contradiction { kept, other, why } in &contradictions {
+            let said = |said: &Contradiction| said.kept == *kept && said.other == *other;
+            if !self.contradictions.iter().any(said) {
+                let (kept, other) = (kept.clone(), other.clone());
+                cx.fact(Fact::ConfContradicts { kept, other, why });
+            }
+        }
+        self.contradictions = contradictions;
+    }
+
+    /// Tells the wire where the configured processes listen, whenever that has changed.
+    fn tell_peers(&mut self, cx: &mut Cx<'_>) {
         let peers = self.cluster.conf().endpoints().map(|(fid, endpoint)| (fid, endpoint.into()));
         let peers: Arc<[(Fid, Box<str>)]> = peers.collect();
         if peers != self.peers {

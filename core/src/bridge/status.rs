@@ -53,6 +53,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": config.node,
+        "in_catalog": !parts.own_node.is_missing(),
         "process": config.process.to_string(),
         "uptime_ms": ago(parts.began),
         "ready": view.is_ready(),

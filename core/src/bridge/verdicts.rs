@@ -8,6 +8,7 @@ use super::Parts;
 use super::cx::{Cx, Timer};
 use super::lanes::Key;
 use super::work::{What, Work};
+use crate::base::fid::Fid;
 
 /// A process that has begun asks for its entrypoint sooner than this.
 const ASKS_WITHIN: Duration = Duration::from_secs(2);
@@ -15,24 +16,52 @@ const ASKS_WITHIN: Duration = Duration::from_secs(2);
 impl Parts {
     /// Declares those dead that health says are, and for whom we answer: the processes of our own
     /// node, and as the leader those of nodes that are dead themselves.
+    ///
+    /// What fails for a moment is given time. A process of ours whose link is up may be slow to answer; a
+    /// node elsewhere may only have restarted its agent, which leaves the catalog and joins again, while
+    /// its hax and its processes live. A leader counts from when it saw it itself.
     pub(super) fn judge(&mut self, cx: &mut Cx<'_>) {
         self.silent.retain(|process, _| self.cluster.is_dead(*process));
         for process in self.cluster.dead().collect::<Vec<_>>() {
-            let host = self.cluster.conf().host_of(process).unwrap_or("");
             let local = self.cluster.is_local(process);
-            let health = self.cluster.health();
-            let as_leader =
-                !local && self.led && (!health.host_passes(host) || health.is_gone(host));
+            let as_leader = !local && self.led && self.is_host_dead(process);
             let declared = |what: &What| matches!(what, What::Died { .. });
             if !(local || as_leader) || self.lanes.has(process, declared) {
                 continue;
             }
             let since = *self.silent.entry(process).or_insert(cx.now.mono);
             let until = since.after(cx.config().time.silence);
-            if local && self.links.is_here(process) != Some(false) && cx.now.mono < until {
+            let may_be_back = as_leader || self.links.is_here(process) != Some(false);
+            if may_be_back && cx.now.mono < until {
                 cx.shared.timers.arm_no_later(Timer::Silence, until);
             } else {
                 let work = Work::new(cx.now.mono, What::Died { as_leader });
+                self.lanes.push(Key::Process(process), work);
+            }
+        }
+    }
+
+    /// Whether the node of a process fails or has left the catalog, so that its own hax, if it lives, may
+    /// not be able to write for it.
+    fn is_host_dead(&self, process: Fid) -> bool {
+        let host = self.cluster.conf().host_of(process).unwrap_or("");
+        let health = self.cluster.health();
+        !health.host_passes(host) || health.is_gone(host)
+    }
+
+    /// Writes again what follows from the words of processes, where the configuration says otherwise:
+    /// somebody has imported it anew. Ours are the processes that we answer for; while anything else is
+    /// being written it may still come right.
+    pub(super) fn derive(&mut self, cx: &Cx<'_>) {
+        if !self.rederive || self.lanes.len() > 0 {
+            return;
+        }
+        self.rederive = false;
+        for (process, _) in self.cluster.conf().processes() {
+            let local = self.cluster.is_local(process);
+            let as_leader = !local && self.led && self.is_host_dead(process);
+            if (local || as_leader) && !self.cluster.rederived(process).is_empty() {
+                let work = Work::new(cx.now.mono, What::Derived { as_leader });
                 self.lanes.push(Key::Process(process), work);
             }
         }
@@ -52,7 +81,9 @@ impl Parts {
             let wanted = |what: &What| matches!(what, What::Lives | What::Began(_));
             let known = || {
                 let here = self.links.is_here(process);
-                here.unwrap_or_else(|| self.cluster.was_seen_alive(process))
+                let seen =
+                    || !self.cluster.needs_link(process) && self.cluster.was_seen_alive(process);
+                here.unwrap_or_else(seen)
             };
             if !self.cluster.is_local(process) || !known() || self.lanes.has(process, wanted) {
                 continue;

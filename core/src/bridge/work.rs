@@ -27,6 +27,8 @@ pub(crate) struct Work {
     /// The word of the process has been read since this work met another writer, so that what we
     /// hold of it is known to be Consul's.
     pub(crate) checked: bool,
+    /// A transaction with it had no answer: Consul may hold it already.
+    pub(crate) unsure: bool,
     /// The objects whose entries a part of this work has written, or found as they are to be.
     pub(crate) proved: BTreeSet<Fid>,
 }
@@ -46,10 +48,19 @@ pub(crate) enum What {
     Died { as_leader: bool },
     /// Health says that the process, which was declared stopped, lives.
     Lives,
+    /// What follows from the last word of the process is not so in the configuration any more.
+    Derived { as_leader: bool },
     /// The process has begun a new life. Its starts are counted, and its last life is declared over.
     Began(Option<Start>),
     /// Devices changed their state: a process said so, or the broadcast queue did.
     Devices { notes: Vec<Note>, ack: Option<Ack>, queued: bool },
+}
+
+impl What {
+    /// Whether it is done as the leader, and only while we lead.
+    pub(crate) fn is_leaders(&self) -> bool {
+        matches!(self, Self::Died { as_leader: true } | Self::Derived { as_leader: true })
+    }
 }
 
 /// What a work takes now.
@@ -74,7 +85,7 @@ impl Plan {
 
 impl Work {
     pub(crate) fn new(arrived: Instant, what: What) -> Self {
-        Self { what, arrived, checked: false, proved: BTreeSet::new() }
+        Self { what, arrived, checked: false, unsure: false, proved: BTreeSet::new() }
     }
 
     /// A part of it is written, so it does not end there if health says something else meanwhile: half a
@@ -95,7 +106,7 @@ impl Work {
         match &self.what {
             What::Said { word, .. } => {
                 let word = cluster.stored_event(process, *word);
-                self.becomes(process, cluster, word, follows_from(word))
+                self.becomes(process, cluster, word, word.effect())
             }
             What::Died { .. } if !self.is_begun() && !cluster.is_dead(process) => Plan::default(),
             What::Died { .. } => {
@@ -105,13 +116,16 @@ impl Work {
                 self.becomes(process, cluster, word, Some(ObjectState::Transient))
             }
             What::Lives => match (cluster.revived(process), there) {
-                (Some(word), _) => self.becomes(process, cluster, word, follows_from(word)),
+                (Some(word), _) => self.becomes(process, cluster, word, word.effect()),
                 (None, Some(word)) if self.is_begun() => {
                     let back = Some(ObjectState::Transient);
                     Plan { told: None, ..self.becomes(process, cluster, word, back) }
                 }
                 (None, _) => Plan::default(),
             },
+            What::Derived { .. } => {
+                Plan { first: self.ops(cluster.rederived(process)), ..Plan::default() }
+            }
             What::Began(None) => Plan::default(),
             What::Began(Some(Start { number, restart })) => {
                 let kind = there.map_or(ProcessType::M0d, |word| word.kind);
@@ -151,8 +165,9 @@ impl Work {
         // What is known only from the replica is written again, which checks it.
         let holds = self.checked && there == Some(word);
         let op = Op::word(process, word, index).filter(|_| !holds);
-        // m0mkfs is nobody else's business.
-        let told = (op.is_some() && word.kind != ProcessType::Mkfs).then_some(word);
+        // m0mkfs is nobody else's business, and what Consul holds of a try without an answer was told with it.
+        let told = op.is_some() && word.kind != ProcessType::Mkfs;
+        let told = (told && !(self.unsure && there == Some(word))).then_some(word);
         Plan { first, last: op.into_iter().collect(), told, restart: false }
     }
 
@@ -160,17 +175,6 @@ impl Work {
         let changes = changes.into_iter();
         let open = changes.filter(|change| !(change.holds && self.proved.contains(&change.object)));
         open.map(|change| Op::entry(&change)).collect()
-    }
-}
-
-/// The state that the objects of a process follow when it says this; nothing if they do not.
-fn follows_from(word: ProcessWord) -> Option<ObjectState> {
-    match (word.kind, word.state) {
-        (ProcessType::Mkfs, _) => None,
-        (_, ProcessEventKind::Started) => Some(ObjectState::DtmRecovering),
-        (_, ProcessEventKind::DtmRecovered) => Some(ObjectState::Online),
-        (_, ProcessEventKind::Stopped) => Some(ObjectState::Failed),
-        _ => None,
     }
 }
 
@@ -186,7 +190,9 @@ pub(crate) fn shrink(work: &mut VecDeque<Work>, most: usize) {
     let mut kept = VecDeque::new();
     for one in work.drain(..) {
         let drops = match one.what {
-            What::Said { ack: None, .. } | What::Devices { ack: None, queued: false, .. } => true,
+            What::Said { ack: None, .. }
+            | What::Devices { ack: None, queued: false, .. }
+            | What::Derived { .. } => true,
             What::Began(None) => kept.back().is_some_and(is_start),
             _ => false,
         };

@@ -65,6 +65,8 @@ pub struct RawCheck<'a> {
     pub status: Cow<'a, str>,
     #[serde(borrow, rename = "ServiceID", default)]
     pub service_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub service_name: Cow<'a, str>,
     #[serde(default)]
     pub modify_index: u64,
 }

@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::conf::Conf;
+use super::conf::{Conf, Process};
 use super::health::{Check, Concerned, Health, Source, Verdict, host_of};
 use super::judge::Judged;
 use super::states::{self, ProcessWord};
@@ -32,6 +32,8 @@ pub struct Cluster {
     all_stale: bool,
     /// The configuration was read anew.
     moved: bool,
+    /// Processes that have become another kind of process.
+    retyped: Vec<(Fid, &'static str, &'static str)>,
     /// Processes elsewhere whose life has ended, which others have to be told.
     ended: BTreeSet<Fid>,
     pub(super) judged: Judged,
@@ -91,6 +93,7 @@ impl Cluster {
             stale_objects: BTreeSet::new(),
             all_stale: false,
             moved: false,
+            retyped: Vec::new(),
             ended: BTreeSet::new(),
             judged: Judged::default(),
         }
@@ -157,9 +160,22 @@ impl Cluster {
     /// Takes over a configuration that was read at `index`; entries that were written since stay.
     pub fn take_conf(&mut self, mut conf: Conf, index: u64) {
         conf.keep_newer(&self.conf, index);
+        conf.resolve(|host| self.health.knows(host));
+        for (process, entry) in conf.processes() {
+            let before = self.conf.get_process(process).map(Process::kind);
+            if let Some(before) = before.filter(|before| *before != entry.kind()) {
+                self.retyped.push((process, before, entry.kind()));
+            }
+        }
         self.conf = conf;
         self.all_stale = true;
         self.moved = true;
+    }
+
+    /// The processes that another reading of the configuration has made another kind of process, from what
+    /// and to what, since this was asked last.
+    pub fn take_retyped(&mut self) -> Vec<(Fid, &'static str, &'static str)> {
+        core::mem::take(&mut self.retyped)
     }
 
     /// Whether the configuration was read anew since this was asked last.
@@ -249,16 +265,14 @@ impl Cluster {
         self.health.take(check, Source::Reading(index), &mut self.stale);
     }
 
-    /// Takes a check that was posted, if it is of a process or a node that is configured, there are
-    /// not too many of its kind, and the reading at `replica` does not know better: anybody may post.
+    /// Takes a check that was posted, if it is of a node that is configured, or of a process that is
+    /// configured there, there are not too many of its kind, and the reading at `replica` does not know better: anybody may post.
     /// Returns whether it was taken.
     pub fn take_posted(&mut self, check: Check, replica: u64, most: usize) -> bool {
+        let host = host_of(&check.node);
         let configured = match check.process {
-            Some(process) => self.conf.get_process(process).is_some(),
-            None => {
-                let node = self.conf.node_of(host_of(&check.node));
-                node.is_some() && !self.health.is_renamed(&check.node)
-            }
+            Some(process) => self.conf.host_of(process) == Some(host),
+            None => !self.conf.nodes_of(host).is_empty() && !self.health.is_renamed(&check.node),
         };
         let news = check.index > replica || !self.health.is_confirmed(&check);
         let taken = configured && news && self.health.alike(&check) < most;
@@ -295,6 +309,9 @@ impl Cluster {
     /// anything was taken since the last time.
     pub fn settle(&mut self, first: bool, news: &mut News) -> bool {
         let ended = core::mem::take(&mut self.ended);
+        if !self.stale.hosts.is_empty() && self.conf.resolve(|host| self.health.knows(host)) {
+            (self.all_stale, self.moved) = (true, true);
+        }
         let changed =
             self.all_stale || !self.stale_objects.is_empty() || self.stale != Concerned::default();
         if self.all_stale {
@@ -303,8 +320,7 @@ impl Cluster {
             let stale = core::mem::take(&mut self.stale);
             let mut processes = stale.processes;
             for host in &stale.hosts {
-                let node = self.conf.node_of(host);
-                processes.extend(node.map_or(&[][..], |node| self.conf.processes_on(node)));
+                processes.extend(self.conf.processes_of(host));
             }
             for object in core::mem::take(&mut self.stale_objects) {
                 if let Some(state) = self.conf.own_state(object) {
@@ -401,10 +417,8 @@ impl Cluster {
         let settles = process == self.me || entry.confd || entry.hax;
         match self.health.verdict(process, self.conf.host(entry.node)) {
             Verdict::Failing => ObjectState::Transient,
-            Verdict::Passing => states::of_passing_process(word, settles),
-            // Nobody vouches for it: only its own word counts.
-            Verdict::Unregistered if word.is_none() => ObjectState::Transient,
-            Verdict::Unregistered => states::of_passing_process(word, settles),
+            // Where nobody vouches for it, only its own word counts.
+            Verdict::Passing | Verdict::Unregistered => states::of_passing_process(word, settles),
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::cluster::Cluster;
 use super::conf::{Entry, with_state};
-use super::states;
+use super::states::{self, ProcessWord};
 use crate::base::fid::{Fid, Object};
 use crate::ha::note::ObjectState;
 use crate::ha::process::ProcessEventKind;
@@ -42,7 +42,7 @@ impl Cluster {
             changes.extend(self.change(object, state));
         };
         change(process, state);
-        let state = if state == ObjectState::Failed { ObjectState::Transient } else { state };
+        let state = of_hardware(state);
         for sdev in conf.sdevs_of(process) {
             if !conf.sdev(sdev).is_some_and(keeps) {
                 change(sdev, state);
@@ -58,6 +58,55 @@ impl Cluster {
             conf.enclosures_of(entry.node).iter().for_each(|enclosure| change(*enclosure, state));
         }
         changes
+    }
+
+    /// What the entries are to be that follow from what `process` said last and are not so: the
+    /// configuration was imported again over them, as every node of hare does at its start.
+    ///
+    /// Devices, and the process itself, are others' to set as well: theirs count only where the import
+    /// has left nothing. A node that recovers is up or down before long, and is left alone until then.
+    #[must_use]
+    pub fn rederived(&self, process: Fid) -> Vec<Change> {
+        let word = self.word(process).0;
+        let Some(state) = word.and_then(ProcessWord::effect) else { return Vec::new() };
+        let lost = |change: &Change| {
+            let text = self.conf().entry(change.object);
+            let text = text.and_then(|entry| states::state_text(&entry.value));
+            text.is_none_or(|text| matches!(&*text, "M0_NC_UNKNOWN" | "unknown"))
+        };
+        let mut changes = self.follows(process, state);
+        changes.retain(|change| {
+            !change.holds
+                && match change.object.object() {
+                    Some(Object::Process | Object::Sdev) => lost(change),
+                    Some(Object::Controller) => !self.is_implied(process, change.object),
+                    _ => lost(change) || self.decides(process, state),
+                }
+        });
+        changes
+    }
+
+    /// Whether the state of a controller is what another process with devices at it implies.
+    fn is_implied(&self, process: Fid, controller: Fid) -> bool {
+        let conf = self.conf();
+        let Some(node) = conf.get_process(process).map(|entry| entry.node) else { return false };
+        let others = conf.processes_on(node).iter().filter(|other| **other != process);
+        let mut theirs = others
+            .filter(|other| conf.controller_of(**other) == Some(controller))
+            .filter_map(|other| self.word(*other).0?.effect());
+        theirs.any(|state| Some(of_hardware(state)) == conf.own_state(controller))
+    }
+
+    /// Whether a node's state is settled by its I/O processes, this one among them.
+    fn decides(&self, process: Fid, state: ObjectState) -> bool {
+        use ProcessEventKind::{Starting, Stopping};
+        let conf = self.conf();
+        let Some(node) = conf.get_process(process).map(|entry| entry.node) else { return false };
+        let is_ios = |p: &&Fid| conf.get_process(**p).is_some_and(|process| process.ios);
+        let word = |p: &Fid| self.word(*p).0.map(|word| word.state);
+        let moves = |p: &Fid| matches!(word(p), Some(Starting | Stopping));
+        let moving = conf.processes_on(node).iter().filter(is_ios).any(moves);
+        !moving && state != ObjectState::DtmRecovering
     }
 
     /// What the entry of `object` is to be; nothing if it is not configured.
@@ -93,6 +142,11 @@ impl Cluster {
             _ => Some(state),
         }
     }
+}
+
+/// What becomes of what holds a process's data.
+fn of_hardware(state: ObjectState) -> ObjectState {
+    if state == ObjectState::Failed { ObjectState::Transient } else { state }
 }
 
 /// Whether a device keeps its state whatever its process does.

@@ -83,17 +83,36 @@ impl Cluster {
     /// Whether health contradicts the word of a process that says it lives. A check that has been
     /// failing since before the word says nothing: the process has just begun, and its check has
     /// not passed yet.
+    ///
+    /// Our own node lives, since we do: what Consul says of its agent says nothing of our processes.
+    /// Elsewhere the node alone tells, as the processes of a node that lives are its own hax's to judge.
     fn judges_dead(&self, process: Fid) -> bool {
-        let since = || self.health().failing_since(process, self.conf().host_of(process));
+        let Some(host) = self.conf().host_of(process) else { return false };
+        let since = || match self.is_local(process) {
+            true => {
+                let process = self.health().process_failing_since(process, Some(host));
+                process.max(self.health().maintenance_since(host))
+            }
+            false => self.health().host_failing_since(host),
+        };
         !self.is_me(process)
             && self.lives_by_its_word(process)
             && since().is_some_and(|since| since > self.word(process).1)
     }
 
+    /// Whether nothing but its link can tell that a process of our node lives: Consul knows no check of
+    /// it, as for up to a minute after its node was dropped from the catalog and is back.
+    #[must_use]
+    pub fn needs_link(&self, process: Fid) -> bool {
+        let verdict = self.health().verdict(process, self.conf().host_of(process));
+        self.is_local(process) && verdict == Verdict::Unregistered
+    }
+
     /// Whether health contradicts that a process has stopped, which it did not say itself: its
-    /// checks failed for a while and pass again.
+    /// checks failed for a while and pass again, or there is none any more.
     fn judges_alive(&self, process: Fid) -> bool {
         let verdict = || self.health().verdict(process, self.conf().host_of(process));
-        self.word(process).0.is_some_and(|word| word.was.is_some()) && verdict() == Verdict::Passing
+        let passes = || verdict() == Verdict::Passing || self.needs_link(process);
+        self.word(process).0.is_some_and(|word| word.was.is_some()) && passes()
     }
 }

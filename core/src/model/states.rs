@@ -29,6 +29,24 @@ impl ProcessWord {
         Self { state, kind, was: None }
     }
 
+    /// The state that the objects of a process follow when this is said of it; nothing if they do not.
+    #[must_use]
+    pub fn effect(self) -> Option<ObjectState> {
+        match (self.kind, self.state) {
+            (ProcessType::Mkfs, _) => None,
+            (_, ProcessEventKind::Started) => Some(ObjectState::DtmRecovering),
+            (_, ProcessEventKind::DtmRecovered) => Some(ObjectState::Online),
+            (_, ProcessEventKind::Stopped) if self.was.is_some() => Some(ObjectState::Transient),
+            (_, ProcessEventKind::Stopped) => Some(ObjectState::Failed),
+            (
+                _,
+                ProcessEventKind::Starting
+                | ProcessEventKind::Stopping
+                | ProcessEventKind::Undefined(_),
+            ) => None,
+        }
+    }
+
     /// Reads the value of `processes/<fid>`, and its flags.
     #[must_use]
     pub fn from_kv(text: &[u8], flags: u64) -> Option<Self> {
@@ -69,11 +87,14 @@ fn is_defined(event: &ProcessEventKind) -> bool {
 
 /// The state of a process whose checks pass.
 ///
+/// One that has never said that it has started is TRANSIENT: something that listens at its port is not
+/// the process (hare since 29de6774).
+///
 /// `settles` is true for a confd and for the bridge itself, which have no transactions to replay:
 /// they are online as soon as they have started.
 #[must_use]
 pub fn of_passing_process(word: Option<ProcessWord>, settles: bool) -> ObjectState {
-    let Some(word) = word else { return ObjectState::Online };
+    let Some(word) = word else { return ObjectState::Transient };
     // m0mkfs runs under its server's fid: while it does, the server does not.
     if word.kind == ProcessType::Mkfs {
         return ObjectState::Transient;

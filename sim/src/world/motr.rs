@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{MsgId, SendId};
 use hax_core::base::time::Next;
+use hax_core::ha::entrypoint::Entrypoint;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use hax_core::wire::fop::CONSUME;
 use hax_core::wire::process::{self, Command, Event, Input, Output, Process};
 
 use super::World;
@@ -352,7 +354,12 @@ impl World<'_> {
         match event {
             Event::Answered { control, entrypoint, .. } => {
                 self.say(|| format!("process {i}: entrypoint, control {control}"));
-                self.oracle.entrypoint(i, control, &entrypoint);
+                let again = self.cast[i].has_link;
+                self.oracle.entrypoint(i, (control, again), &entrypoint);
+                // A process that has its configuration shuts itself down on an empty answer.
+                if again && control == CONSUME && *entrypoint == Entrypoint::default() {
+                    self.leave(i);
+                }
             }
             Event::LinkUp { reconnected } => {
                 self.cast[i].has_link = true;

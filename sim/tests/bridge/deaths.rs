@@ -89,6 +89,12 @@ fn only_the_leader_writes_for_a_dead_node_and_derives_it_again_when_it_becomes_o
     lab.free_the_lock();
     lab.run(MS * 2_000);
     assert!(lab.view(1).leads);
+    assert_eq!(
+        lab.word(dead),
+        "DTM_RECOVERED",
+        "the leader gives it time, from when it saw it itself"
+    );
+    lab.run(MS * 5_000);
     assert_eq!(lab.word(dead), "STOPPED");
     assert_eq!(lab.saw(0, FactKind::ProcessDied), 0);
 }
@@ -104,7 +110,7 @@ fn a_node_that_was_dropped_from_the_catalog_is_dead_as_well() {
     lab.run(MS * 1_000);
     assert_eq!(lab.told(0, other, dead), None, "its word stands until the leader denies it");
     lab.free_the_lock();
-    lab.run(MS * 2_000);
+    lab.run(MS * 7_000);
     assert!(lab.view(1).leads);
     assert_eq!(lab.word(dead), "STOPPED");
     assert_eq!(lab.told(0, other, dead), Some(ObjectState::Failed));
@@ -213,7 +219,7 @@ fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive()
     let (ios, other) = (lab.fid(1, "ios"), lab.fid(1, "confd"));
     lab.nodes[1].fault = Some(Fault::Hangs);
     lab.alive(1, false);
-    lab.run(MS * 1_000);
+    lab.run(MS * 6_000);
     assert_eq!(lab.word(ios), "STOPPED");
     lab.nodes[1].fault = None;
     lab.restart(1, |_| {});

@@ -291,7 +291,7 @@ fn d32_a_stop_finishes_what_was_begun() {
     lab.nodes[0].fault = Some(Fault::Refuses);
     let msg = lab.event(0, ios, ProcessEventKind::Stopped);
     lab.input(0, Input::Stop);
-    let entry = lab.ask(0, ios, false, 1);
+    let entry = lab.ask(0, ios, true, 1);
     let empty = lab.reply(0, entry).expect("at once").as_ref().expect("rc 0");
     assert_eq!((empty.confds.len(), empty.rm), (0, Fid::ZERO), "it may unwind");
     lab.run(MS * 300);

@@ -85,7 +85,7 @@ fn d19_a_node_follows_its_io_processes_and_nobody_else() {
         lab.state_in(&found.expect("the node").clone())
     };
     lab.event(0, confd, ProcessEventKind::Stopped);
-    assert_eq!(node(&mut lab), "M0_NC_UNKNOWN", "a confd does not take its node down");
+    assert_eq!(node(&mut lab), "M0_NC_ONLINE", "a confd does not take its node down");
     lab.event(0, ios, ProcessEventKind::Stopped);
     assert_eq!(node(&mut lab), "M0_NC_TRANSIENT", "from FAILED it could not come back");
     lab.event(0, ios, ProcessEventKind::DtmRecovered);

@@ -328,6 +328,14 @@ impl Lab {
         self.respond(out);
     }
 
+    /// Somebody imports the configuration anew, as every node of hare does at its start.
+    pub(crate) fn import(&mut self) {
+        let kv = self.cluster.kv.iter().filter(|(key, _)| key.starts_with("m0conf/"));
+        for (key, value) in kv.cloned().collect::<Vec<_>>() {
+            self.consul("PUT", &format!("/v1/kv/{key}"), &value);
+        }
+    }
+
     /// Whoever holds the leader's lock lets it go.
     pub(crate) fn free_the_lock(&mut self) {
         let (_, leader) = self.consul("GET", "/v1/kv/leader", "");

@@ -4,6 +4,7 @@ mod deaths;
 mod defects;
 mod entrypoints;
 mod events;
+mod field;
 mod host;
 mod lab;
 mod lanes;

@@ -1,6 +1,7 @@
 //! The configuration under `m0conf/`: two trees of software (by name and by fid) and one of
 //! hardware, indexed by fid and both ways.
 
+mod contested;
 mod take;
 
 use alloc::boxed::Box;
@@ -10,6 +11,8 @@ use alloc::vec::Vec;
 use super::table::FidTable;
 use crate::base::fid::Fid;
 use crate::ha::note::ObjectState;
+use contested::Contested;
+pub use contested::Contradiction;
 pub(in crate::model) use take::with_state;
 
 /// The configuration. Entries may be taken in any order.
@@ -18,7 +21,8 @@ pub struct Conf {
     nodes: FidTable<Node>,
     /// What is on each node, also before the node's own entry is taken.
     on_node: FidTable<OnNode>,
-    by_host: BTreeMap<Box<str>, Fid>,
+    /// The nodes of a host: several where an earlier configuration has left one behind.
+    by_host: BTreeMap<Box<str>, Vec<Fid>>,
     processes: FidTable<Process>,
     services: FidTable<Service>,
     sdevs: FidTable<ObjectState>,
@@ -26,13 +30,14 @@ pub struct Conf {
     drive_of: FidTable<Fid>,
     enclosures: FidTable<ObjectState>,
     controllers: FidTable<ObjectState>,
-    endpoints: BTreeMap<Fid, Box<str>>,
+    /// What the tree by name says of each process, host by host.
+    named: BTreeMap<Fid, Vec<Named>>,
     confds: Vec<Fid>,
     /// Their values, JSON.
     profiles: BTreeMap<Fid, Box<str>>,
     pools: BTreeMap<Fid, Box<str>>,
-    metadata: BTreeMap<Fid, Box<str>>,
     entries: BTreeMap<Fid, Entry>,
+    contested: Contested,
 }
 
 /// A node.
@@ -61,8 +66,11 @@ pub struct Process {
     pub confd: bool,
     /// Whether one of them is an I/O service.
     pub ios: bool,
-    /// Whether one of them is the HA service: it is a hax.
+    /// Whether it is a hax: one of them is the HA service, and none is a confd or an I/O service. A
+    /// key that was left behind makes no server a hax.
     pub hax: bool,
+    /// Whether one of them is the HA service.
+    ha: bool,
 }
 
 impl Process {
@@ -71,6 +79,28 @@ impl Process {
     pub fn is_client(&self) -> bool {
         !(self.confd || self.ios || self.hax)
     }
+
+    /// What kind of process its services make it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self { ios: true, .. } => "ios",
+            Self { confd: true, .. } => "confd",
+            Self { hax: true, .. } => "hax",
+            _ => "client",
+        }
+    }
+}
+
+/// What `nodes/<name>/processes/<key>/` says of a process.
+#[derive(Clone, Debug)]
+struct Named {
+    host: Box<str>,
+    endpoint: Option<Box<str>>,
+    /// The device of its own metadata.
+    metadata: Option<Box<str>>,
+    /// The types of its services, but for those that only servers have.
+    services: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -111,12 +141,12 @@ impl Default for Conf {
             drive_of: FidTable::new(b'd'),
             enclosures: FidTable::new(b'e'),
             controllers: FidTable::new(b'c'),
-            endpoints: BTreeMap::new(),
+            named: BTreeMap::new(),
             confds: Vec::new(),
             profiles: BTreeMap::new(),
             pools: BTreeMap::new(),
-            metadata: BTreeMap::new(),
             entries: BTreeMap::new(),
+            contested: Contested::default(),
         }
     }
 }
@@ -144,10 +174,16 @@ impl Conf {
         self.nodes.iter()
     }
 
-    /// The node of a host.
+    /// The nodes of a host, in the order of their keys: none if it is not configured, and more than one
+    /// where an earlier configuration has left an entry behind. All of them count.
     #[must_use]
-    pub fn node_of(&self, host: &str) -> Option<Fid> {
-        self.by_host.get(host).copied()
+    pub fn nodes_of(&self, host: &str) -> &[Fid] {
+        self.by_host.get(host).map_or(&[], |nodes| nodes)
+    }
+
+    /// The processes of a host, node by node.
+    pub fn processes_of(&self, host: &str) -> impl Iterator<Item = Fid> {
+        self.nodes_of(host).iter().flat_map(|node| self.processes_on(*node)).copied()
     }
 
     /// The processes of a node, in the order of their keys.
@@ -203,8 +239,7 @@ impl Conf {
     /// The storage device with this path on a host.
     #[must_use]
     pub fn sdev_at(&self, host: &str, path: &str) -> Option<Fid> {
-        let processes = self.processes_on(self.node_of(host)?);
-        let mut sdevs = processes.iter().flat_map(|process| self.sdevs_of(*process));
+        let mut sdevs = self.processes_of(host).flat_map(|process| self.sdevs_of(process));
         sdevs.find(|sdev| {
             self.entry(*sdev).and_then(|entry| take::path_of(&entry.value)).as_deref() == Some(path)
         })
@@ -224,13 +259,22 @@ impl Conf {
 
     /// Where each process listens.
     pub fn endpoints(&self) -> impl Iterator<Item = (Fid, &str)> {
-        self.endpoints.iter().map(|(fid, endpoint)| (*fid, &**endpoint))
+        self.named.keys().filter_map(|process| Some((*process, self.endpoint(*process)?)))
     }
 
     /// Where `process` listens.
     #[must_use]
     pub fn endpoint(&self, process: Fid) -> Option<&str> {
-        self.endpoints.get(&process).map(|endpoint| &**endpoint)
+        self.named(process).find_map(|named| named.endpoint.as_deref())
+    }
+
+    /// What the tree by name says of a process: of its own host first, which is all that counts there.
+    fn named(&self, process: Fid) -> impl Iterator<Item = &Named> {
+        let all = self.named.get(&process).map_or(&[][..], |all| all);
+        let host = self.host_of(process);
+        let own = all.iter().filter(move |named| host == Some(&*named.host));
+        let others = all.iter().filter(move |named| host != Some(&*named.host));
+        own.chain(others)
     }
 
     /// The first profile.
@@ -252,13 +296,21 @@ impl Conf {
     /// The device of a process's own metadata.
     #[must_use]
     pub fn metadata(&self, process: Fid) -> Option<&str> {
-        self.metadata.get(&process).map(|path| &**path)
+        self.named(process).find_map(|named| named.metadata.as_deref())
     }
 
     /// The types of a process's services.
     pub fn service_names(&self, process: Fid) -> impl Iterator<Item = &str> {
         let services = self.processes.get(process).map_or(&[][..], |process| &process.services);
         services.iter().filter_map(|service| Some(&*self.services.get(*service)?.name))
+    }
+
+    /// What may be a client's type: what the tree by name has beside the services of servers
+    /// (`m0_client_other`, `rgw_s3`, …), and what the entry of the process itself is called.
+    pub fn client_names(&self, process: Fid) -> impl Iterator<Item = alloc::borrow::Cow<'_, str>> {
+        let of_services = self.named(process).flat_map(|named| &named.services);
+        let own = self.entry(process).and_then(|entry| take::name_of(&entry.value));
+        of_services.map(|name| alloc::borrow::Cow::Borrowed(&**name)).chain(own)
     }
 
     /// The entry of an object, as Consul holds it.

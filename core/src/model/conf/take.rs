@@ -11,9 +11,16 @@ use alloc::vec::Vec;
 
 use serde::Deserialize;
 
-use super::{Conf, Drive, Entry, Node, OnNode, Process, Service};
+use super::{Conf, Drive, Entry, Named, Node, OnNode, Process, Service};
 use crate::base::fid::{Fid, Object};
 use crate::model::states;
+
+/// The types of services that hare gives to servers and, some of them, to clients too: they tell nothing
+/// of a client's type.
+const OF_SERVERS: [&str; 14] = [
+    "ha", "rms", "confd", "ios", "sns_rep", "sns_reb", "dix_rep", "dix_reb", "addb2", "cas",
+    "iscs", "fdmi", "fis", "dtm0",
+];
 
 /// What the JSON of an entry may hold; the rest of it is kept and passed over.
 #[derive(Deserialize)]
@@ -56,13 +63,16 @@ impl Conf {
 
     fn take_parts(&mut self, parts: &[&str], value: &[u8], index: u64) -> Option<()> {
         match *parts {
-            ["nodes", node, ref rest @ ..] => match node.parse() {
+            ["nodes", name, ref rest @ ..] => match name.parse() {
                 Ok(node) => {
                     let node = of_type(node, Object::Node)?;
+                    if self.is_contested(node, parts) {
+                        return self.contest(parts, value, index);
+                    }
                     let object = self.take_by_fid(node, rest, value)?;
                     self.keep(object, parts, value, index)
                 }
-                Err(_) => self.take_by_name(rest, value),
+                Err(_) => self.take_by_name(name, rest, value),
             },
             ["sites", _, "racks", _, "encls", encl, ref rest @ ..] => {
                 let encl = fid(encl, Object::Enclosure)?;
@@ -92,21 +102,32 @@ impl Conf {
     }
 
     /// `nodes/<name>/processes/<key>/{endpoint, services/<type>, meta_data, log}`.
-    fn take_by_name(&mut self, rest: &[&str], value: &[u8]) -> Option<()> {
-        match *rest {
-            ["processes", key, "endpoint"] => {
-                let endpoint = core::str::from_utf8(value).ok()?;
-                self.endpoints.insert(Fid::process(key.parse().ok()?), endpoint.into());
-                Some(())
+    fn take_by_name(&mut self, host: &str, rest: &[&str], value: &[u8]) -> Option<()> {
+        let ["processes", key, ref what @ ..] = *rest else { return None };
+        let process = Fid::process(key.parse().ok()?);
+        let text = || Some(core::str::from_utf8(value).ok()?.into());
+        match *what {
+            ["endpoint"] => self.name(process, host).endpoint = Some(text()?),
+            ["meta_data"] => self.name(process, host).metadata = Some(text()?),
+            ["services", kind] => {
+                let named = self.name(process, host);
+                if !OF_SERVERS.contains(&kind) && !named.services.iter().any(|k| **k == *kind) {
+                    named.services.push(kind.into());
+                }
             }
-            ["processes", key, "meta_data"] => {
-                let path = core::str::from_utf8(value).ok()?;
-                self.metadata.insert(Fid::process(key.parse().ok()?), path.into());
-                Some(())
-            }
-            ["processes", key, ..] => key.parse::<u64>().ok().map(drop),
-            _ => None,
+            _ => {}
         }
+        Some(())
+    }
+
+    fn name(&mut self, process: Fid, host: &str) -> &mut Named {
+        let all = self.named.entry(process).or_default();
+        let at = all.iter().position(|named| *named.host == *host).unwrap_or_else(|| {
+            let host = host.into();
+            all.push(Named { host, endpoint: None, metadata: None, services: Vec::new() });
+            all.len() - 1
+        });
+        &mut all[at]
     }
 
     /// `nodes/<fid>` and what is below it. Tells which object the entry is of.
@@ -116,8 +137,9 @@ impl Conf {
             [] => {
                 let name: Box<str> = value.name?.into();
                 let state = states::of_hardware(value.state.as_deref(), true);
-                self.by_host.insert(name.clone(), node);
-                self.nodes.insert(node, Node { name, state });
+                add(self.by_host.entry(name.clone()).or_default(), node);
+                let before = self.nodes.insert(node, Node { name, state });
+                self.has_left(node, before);
                 Some(node)
             }
             ["processes", process] => {
@@ -131,13 +153,14 @@ impl Conf {
                 let entry = self.process(node, process);
                 add(&mut entry.services, service);
                 match value.name.as_deref() {
-                    Some("confd") => {
-                        entry.confd = true;
-                        add(&mut self.confds, process);
-                    }
+                    Some("confd") => entry.confd = true,
                     Some("ios") => entry.ios = true,
-                    Some("ha") => entry.hax = true,
+                    Some("ha") => entry.ha = true,
                     _ => {}
+                }
+                entry.hax = entry.ha && !entry.confd && !entry.ios;
+                if entry.confd {
+                    add(&mut self.confds, process);
                 }
                 self.service(process, service).name = value.name.unwrap_or_default().into();
                 Some(service)
@@ -164,7 +187,19 @@ impl Conf {
             confd: false,
             ios: false,
             hax: false,
+            ha: false,
         })
+    }
+
+    /// A node is not the host's any more whose name its entry told before.
+    fn has_left(&mut self, node: Fid, before: Option<Node>) {
+        let Some(Node { name, .. }) = before else { return };
+        let left = |now: &Node| now.name != name;
+        if self.nodes.get(node).is_some_and(left)
+            && let Some(nodes) = self.by_host.get_mut(&name)
+        {
+            nodes.retain(|other| *other != node);
+        }
     }
 
     fn service(&mut self, process: Fid, service: Fid) -> &mut Service {
@@ -216,6 +251,11 @@ pub(in crate::model) fn with_state(value: &str, state: &str) -> Option<Box<str>>
 /// The device's path that a storage device's entry tells.
 pub(super) fn path_of(value: &str) -> Option<Cow<'_, str>> {
     parse(value.as_bytes())?.path
+}
+
+/// What an entry says that its object is called.
+pub(super) fn name_of(value: &str) -> Option<Cow<'_, str>> {
+    parse(value.as_bytes())?.name
 }
 
 fn parse(value: &[u8]) -> Option<Value<'_>> {

@@ -35,6 +35,10 @@ impl Entries {
             }
             Fact::EntrypointAnswered { entry, .. } => (*entry, false),
             Fact::EntrypointAgain { entry, .. } => (*entry, true),
+            Fact::EntrypointLeft { entry, .. } => {
+                self.waiting.retain(|(waiting, _)| waiting != entry);
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == entry) else {
@@ -63,6 +67,19 @@ impl Entries {
     pub(super) fn owed(&self) -> Option<String> {
         self.waiting.front().map(|(entry, _)| format!("{entry} has no reply"))
     }
+}
+
+/// A process that asks `again` is never given an empty entrypoint: it would shut itself down.
+pub(super) fn ends_nobody(
+    motr: usize,
+    (control, again): (u32, bool),
+    entrypoint: &Entrypoint,
+) -> Result<(), Violation> {
+    if again && control == CONSUME && *entrypoint == Entrypoint::default() {
+        let rule = "no process is told to shut down";
+        return broken(rule, format!("process {motr}: an empty entrypoint, though it asked again"));
+    }
+    Ok(())
 }
 
 /// An entrypoint that is given names configured confds where they are, a majority of them all, and the

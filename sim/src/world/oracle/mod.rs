@@ -243,8 +243,14 @@ impl Oracle {
 
     // ---- processes --------------------------------------------------------------------------------
 
-    pub(super) fn entrypoint(&mut self, motr: usize, control: u32, entrypoint: &Entrypoint) {
-        let result = entries::says_where_confds_are(&self.people, motr, control, entrypoint);
+    pub(super) fn entrypoint(
+        &mut self,
+        motr: usize,
+        (control, again): (u32, bool),
+        entrypoint: &Entrypoint,
+    ) {
+        let result = entries::ends_nobody(motr, (control, again), entrypoint)
+            .and_then(|()| entries::says_where_confds_are(&self.people, motr, control, entrypoint));
         self.check(result);
     }
 

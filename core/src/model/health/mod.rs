@@ -1,8 +1,16 @@
 //! What Consul's checks say, from two sources at once: the replica of `health/state/any` and the
 //! payloads that watch handlers post. For each check the newest `ModifyIndex` wins.
+//!
+//! A node is judged by Consul's own checks of it, `serfHealth` and maintenance: what others have checked
+//! on it says nothing of its processes. A process is judged by the checks of its service on the node where
+//! the configuration has it. A host may have several nodes, since hare names one anew at each start of
+//! its agent and the old name lingers for up to 72 hours: those that pass count, and where none does the
+//! host is dead. Which of them was written last says nothing: the servers find out that the old one is
+//! dead after the new one has joined.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::ops::Bound;
 
 use crate::base::fid::Fid;
 
@@ -15,10 +23,23 @@ pub struct Check {
     pub id: Box<str>,
     /// The process that it checks; `None` for a check of the node itself.
     pub process: Option<Fid>,
+    /// Whether its service has one of the names that hare gives to Motr's services, or none is told.
+    pub named: bool,
     /// Whether its status is `passing`: Consul's `warning` is a failure, as in the old daemon.
     pub passing: bool,
     /// `ModifyIndex`.
     pub index: u64,
+}
+
+/// Consul's own checks of a node: that its agent lives, and that an operator has not taken it out of use
+/// (`structs.SerfCheckID` and `structs.NodeMaint` of Consul 1.8).
+const OF_NODE: [&str; 2] = [SERF, "_node_maintenance"];
+const SERF: &str = "serfHealth";
+
+/// Whether a check of a node says anything of its processes.
+#[must_use]
+pub fn counts_for_node(check: &str) -> bool {
+    OF_NODE.contains(&check)
 }
 
 /// The process that a Consul service id names: the decimal key that hare registers, or a fid
@@ -46,18 +67,21 @@ pub enum Verdict {
     Passing,
     /// Its node or its service does not.
     Failing,
-    /// No check is about it, and its node passes or is not known either.
+    /// No check is about it where it is configured, and its node passes or is not known either.
     Unregistered,
 }
 
 /// The checks of one process's service, by node and id.
 type ServiceChecks = BTreeMap<(Box<str>, Box<str>), Seen>;
 
+/// Consul's own checks of one node, by id.
+type NodeChecks = BTreeMap<Box<str>, Seen>;
+
 /// All checks.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    /// Checks of nodes, by node and id.
-    nodes: BTreeMap<Box<str>, BTreeMap<Box<str>, Seen>>,
+    /// Checks of nodes, by node.
+    nodes: BTreeMap<Box<str>, NodeChecks>,
     /// Checks of services, by process, then by node and id.
     services: BTreeMap<Fid, ServiceChecks>,
     /// Hosts whose node was known and has left the catalog, and the index of the reading that missed it:
@@ -68,11 +92,19 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     passing: bool,
+    named: bool,
     index: u64,
     /// The index at which it was first seen as it is: a check's output may change beside its status.
     since: u64,
     /// A watch's payload said so, and no reading has yet.
     posted: bool,
+}
+
+impl Seen {
+    /// Since which index it fails, as far as Consul itself has said so.
+    fn failing_since(&self) -> Option<u64> {
+        (!self.passing && !self.posted).then_some(self.since)
+    }
 }
 
 /// Who tells of a check.
@@ -96,8 +128,8 @@ pub struct Concerned {
 impl Health {
     /// Takes a check unless a newer state of it is known.
     pub fn take(&mut self, check: Check, source: Source, concerned: &mut Concerned) {
-        let Check { node, id, process, passing, index } = check;
-        let seen = Seen { passing, index, since: index, posted: source == Source::Post };
+        let Check { node, id, process, named, passing, index } = check;
+        let seen = Seen { passing, named, index, since: index, posted: source == Source::Post };
         match process {
             Some(process) => {
                 if put(self.services.entry(process).or_default(), (node, id), seen, source) {
@@ -138,7 +170,7 @@ impl Health {
             !checks.is_empty()
         });
         for host in left {
-            if self.node_of(&host).is_none() {
+            if !self.knows(&host) {
                 self.gone.insert(host, index);
             }
         }
@@ -205,7 +237,7 @@ impl Health {
     /// Whether a node of this host is known by another name.
     #[must_use]
     pub fn is_renamed(&self, node: &str) -> bool {
-        !self.nodes.contains_key(node) && self.node_of(host_of(node)).is_some()
+        !self.nodes.contains_key(node) && self.knows(host_of(node))
     }
 
     /// Forgets everything: Consul's indexes have begun anew.
@@ -227,68 +259,104 @@ impl Health {
     }
 
     /// The verdict on a process that the configuration places on `host`.
-    ///
-    /// A restarted agent registers everything again under a new node name, and the old name's
-    /// checks linger: where a process has checks on several nodes, the node of the newest counts.
     #[must_use]
     pub fn verdict(&self, process: Fid, host: Option<&str>) -> Verdict {
-        let checks = self.services.get(&process);
-        let newest = checks.and_then(|checks| checks.iter().max_by_key(|(_, seen)| seen.index));
-        if let (Some(checks), Some(((node, _), _))) = (checks, newest) {
-            let passing = checks.iter().all(|((n, _), seen)| n != node || seen.passing);
-            return if passing && self.node_passes(node) {
-                Verdict::Passing
-            } else {
-                Verdict::Failing
-            };
+        if host.is_some_and(|host| !self.host_passes(host)) {
+            return Verdict::Failing;
         }
-        match host.is_none_or(|host| self.host_passes(host)) {
-            true => Verdict::Unregistered,
-            false => Verdict::Failing,
+        let mut last: Option<(&str, bool)> = None;
+        for (node, seen) in self.own_checks(process, host) {
+            match &mut last {
+                Some((of, passes)) if *of == node => *passes &= seen.passing,
+                Some((_, true)) => break,
+                _ => last = Some((node, seen.passing)),
+            }
+        }
+        match last {
+            None => Verdict::Unregistered,
+            Some((_, true)) => Verdict::Passing,
+            Some((_, false)) => Verdict::Failing,
         }
     }
 
-    /// Since which index the checks of a process, or of its node, have been failing, or its node is
-    /// gone, as far as Consul itself has said so; `None` if nothing of that is so.
+    /// Since which index the checks of a process have been failing on the nodes of `host` that live, as
+    /// far as Consul itself has said so; `None` if they pass on one of them.
     #[must_use]
-    pub fn failing_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
-        let failing = |seen: &&Seen| !seen.passing && !seen.posted;
-        let failing = self.counting(process, host).filter(failing).map(|seen| seen.since);
-        let unknown = !self.services.contains_key(&process);
-        let gone = host.filter(|_| unknown).and_then(|host| self.gone.get(host)).copied();
-        failing.chain(gone).max()
+    pub fn process_failing_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
+        let (mut latest, mut last) = (None, None);
+        for (node, seen) in self.own_checks(process, host) {
+            match &mut last {
+                Some((of, since)) if *of == node => *since = seen.failing_since().max(*since),
+                _ => {
+                    if let Some((_, since)) = last.replace((node, seen.failing_since())) {
+                        latest = latest.max(Some(since?));
+                    }
+                }
+            }
+        }
+        latest.max(Some(last?.1?))
     }
 
-    /// The checks that count for a process.
-    fn counting(&self, process: Fid, host: Option<&str>) -> impl Iterator<Item = &Seen> {
-        let newest = self.services.get(&process).and_then(|checks| {
-            let ((node, _), _) = checks.iter().max_by_key(|(_, seen)| seen.index)?;
-            Some((checks, node))
+    /// Since which index no node of `host` has passed, or there has been none, as far as Consul itself has
+    /// said so; `None` if one passes.
+    #[must_use]
+    pub fn host_failing_since(&self, host: &str) -> Option<u64> {
+        self.failing_nodes(host, |_| true).or_else(|| self.gone.get(host).copied())
+    }
+
+    /// Since which index the nodes of `host` have been in maintenance.
+    #[must_use]
+    pub fn maintenance_since(&self, host: &str) -> Option<u64> {
+        self.failing_nodes(host, |check| check != SERF)
+    }
+
+    fn failing_nodes(&self, host: &str, counts: impl Fn(&str) -> bool) -> Option<u64> {
+        let mut latest = None;
+        for (_, checks) in self.nodes_of(host) {
+            let checks = checks.iter().filter(|(id, _)| counts(id));
+            let since = checks.filter_map(|(_, seen)| seen.failing_since()).max();
+            latest = latest.max(Some(since?));
+        }
+        latest
+    }
+
+    /// The checks of a process's own service, node by node: on the nodes of its host that pass, and of
+    /// several services with its id those that have a name of Motr's.
+    fn own_checks<'a>(
+        &'a self,
+        process: Fid,
+        host: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a str, &'a Seen)> {
+        let all = self.services.get(&process).into_iter().flatten();
+        let own = all.map(|((node, _), seen)| (&**node, seen)).filter(move |(node, _)| {
+            host.is_none_or(|host| host_of(node) == host) && self.node_passes(node)
         });
-        let of_service = newest.into_iter().flat_map(|(checks, node)| {
-            checks.iter().filter(move |((n, _), _)| n == node).map(|(_, seen)| seen)
-        });
-        let node = newest.map(|(_, node)| &**node).or_else(|| self.node_of(host?));
-        let of_node =
-            node.and_then(|node| self.nodes.get(node)).into_iter().flat_map(|c| c.values());
-        of_service.chain(of_node)
+        let named = own.clone().any(|(_, seen)| seen.named);
+        own.filter(move |(_, seen)| seen.named || !named)
     }
 
     fn node_passes(&self, node: &str) -> bool {
-        self.nodes.get(node).is_none_or(|checks| checks.values().all(|seen| seen.passing))
+        self.nodes.get(node).is_none_or(passes)
     }
 
-    /// Consul's name of the node of `host`: of several, the one whose checks are newest.
-    fn node_of(&self, host: &str) -> Option<&str> {
-        let names = self.nodes.iter().filter(|(node, _)| host_of(node) == host);
-        let newest = names.max_by_key(|(_, checks)| checks.values().map(|seen| seen.index).max());
-        newest.map(|(node, _)| &**node)
+    fn nodes_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (&'a str, &'a NodeChecks)> {
+        let from = (Bound::Included(host), Bound::Unbounded);
+        let all = self.nodes.range::<str, _>(from).map(|(node, checks)| (&**node, checks));
+        all.take_while(move |(node, _)| node.starts_with(host))
+            .filter(move |(n, _)| host_of(n) == host)
     }
 
-    /// Whether the node of `host` passes; one that is not known does.
+    /// Whether Consul's catalog has a node of `host`, as far as has been seen.
+    #[must_use]
+    pub fn knows(&self, host: &str) -> bool {
+        self.nodes_of(host).next().is_some()
+    }
+
+    /// Whether a node of `host` passes; a host that is not known does.
     #[must_use]
     pub fn host_passes(&self, host: &str) -> bool {
-        self.node_of(host).is_none_or(|node| self.node_passes(node))
+        let mut nodes = self.nodes_of(host).peekable();
+        nodes.peek().is_none() || nodes.any(|(_, checks)| passes(checks))
     }
 
     /// Whether the node of `host` has left the catalog under our eyes. Another hax may have begun later and
@@ -297,6 +365,10 @@ impl Health {
     pub fn is_gone(&self, host: &str) -> bool {
         self.gone.contains_key(host)
     }
+}
+
+fn passes(checks: &NodeChecks) -> bool {
+    checks.values().all(|seen| seen.passing)
 }
 
 /// Puts `seen` unless what is there is as new; tells whether anything changed. A reading replaces what
@@ -326,132 +398,4 @@ fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen, source: Sourc
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(node: &str, id: &str, process: Option<u64>, passing: bool, index: u64) -> Check {
-        let process = process.map(Fid::process);
-        Check { node: node.into(), id: id.into(), process, passing, index }
-    }
-
-    fn health(checks: &[Check]) -> Health {
-        let mut health = Health::default();
-        for check in checks {
-            health.take(check.clone(), Source::Reading(100), &mut Concerned::default());
-        }
-        health
-    }
-
-    #[test]
-    fn ids_of_both_forms_are_understood() {
-        assert_eq!(process_of_service_id("4"), Some(Fid::process(4)));
-        assert_eq!(process_of_service_id("0x7200000000000001:0x0004"), Some(Fid::process(4)));
-        for id in ["web-1", "", "0x7300000000000001:0x4", "99999999999999999999", "+4"] {
-            assert_eq!(process_of_service_id(id), None, "{id}");
-        }
-    }
-
-    #[test]
-    fn a_failing_node_pulls_down_its_services_whatever_the_order() {
-        let node = check("ssu1:aa", "serfHealth", None, false, 9);
-        let service = check("ssu1:aa", "service:4", Some(4), true, 8);
-        for checks in [[node.clone(), service.clone()], [service, node]] {
-            assert_eq!(health(&checks).verdict(Fid::process(4), None), Verdict::Failing);
-        }
-    }
-
-    #[test]
-    fn the_newest_index_wins() {
-        let old = check("ssu1", "service:4", Some(4), false, 7);
-        let new = check("ssu1", "service:4", Some(4), true, 8);
-        for checks in [[old.clone(), new.clone()], [new, old]] {
-            assert_eq!(health(&checks).verdict(Fid::process(4), None), Verdict::Passing);
-        }
-    }
-
-    #[test]
-    fn a_former_life_of_a_node_does_not_count() {
-        let health = health(&[
-            check("ssu1:aa", "serfHealth", None, false, 30),
-            check("ssu1:aa", "service:4", Some(4), true, 10),
-            check("ssu1:bb", "serfHealth", None, true, 19),
-            check("ssu1:bb", "service:4", Some(4), true, 20),
-        ]);
-        assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Passing);
-    }
-
-    #[test]
-    fn an_unregistered_process_is_judged_by_its_node() {
-        let health = health(&[check("ssu1:aa", "serfHealth", None, false, 5)]);
-        assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Failing);
-        assert_eq!(health.verdict(Fid::process(4), Some("ssu2")), Verdict::Unregistered);
-    }
-
-    #[test]
-    fn a_node_is_known_by_its_whole_name() {
-        let checks = [("ssu1", true, 5), ("ssu10", false, 6), ("ssu", false, 7)];
-        let checks = checks.map(|(host, passes, index)| {
-            check(&alloc::format!("{host}:0a1b2c3d"), "serfHealth", None, passes, index)
-        });
-        let health = health(&checks);
-        assert!(health.host_passes("ssu1") && !health.host_passes("ssu10"));
-        assert!(!health.host_passes("ssu"));
-    }
-
-    #[test]
-    fn a_node_that_left_the_catalog_is_gone_until_it_is_back() {
-        let read = |checks: &[Check]| -> BTreeSet<(Box<str>, Box<str>)> {
-            checks.iter().map(|check| (check.node.clone(), check.id.clone())).collect()
-        };
-        let other = check("ssu2:cc", "serfHealth", None, true, 5);
-        let mut health = health(&[
-            check("ssu1:aa", "serfHealth", None, true, 5),
-            check("ssu1:aa", "service:4", Some(4), true, 5),
-            other.clone(),
-        ]);
-        let mut concerned = Concerned::default();
-        health.retain(10, &read(core::slice::from_ref(&other)), &mut concerned);
-        assert!(concerned.hosts.contains("ssu1"));
-        assert!(health.is_gone("ssu1"));
-        assert_eq!(health.failing_since(Fid::process(4), Some("ssu1")), Some(10));
-        // What is told of it, and a node that nobody ever saw, are not judged so.
-        assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Unregistered);
-        assert_eq!(health.failing_since(Fid::process(9), Some("ssu9")), None);
-        let back = check("ssu1:bb", "serfHealth", None, true, 11);
-        health.take(back.clone(), Source::Reading(11), &mut concerned);
-        health.retain(11, &read(&[other, back]), &mut concerned);
-        assert!(!health.is_gone("ssu1"));
-        assert_eq!(health.failing_since(Fid::process(4), Some("ssu1")), None);
-    }
-
-    #[test]
-    fn a_node_that_only_a_post_has_named_is_not_gone() {
-        let mut health = health(&[]);
-        let mut concerned = Concerned::default();
-        health.take(check("ssu1", "serfHealth", None, true, 5), Source::Post, &mut concerned);
-        health.retain(10, &BTreeSet::new(), &mut concerned);
-        assert!(!health.is_gone("ssu1"));
-        assert_eq!(health.failing_since(Fid::process(4), Some("ssu1")), None);
-    }
-
-    #[test]
-    fn a_node_that_was_renamed_is_not_gone() {
-        let new = check("ssu1:bb", "serfHealth", None, true, 9);
-        let mut health = health(&[check("ssu1:aa", "serfHealth", None, false, 5), new.clone()]);
-        let read = BTreeSet::from([(new.node, new.id)]);
-        health.retain(10, &read, &mut Concerned::default());
-        assert!(!health.is_gone("ssu1"));
-    }
-
-    #[test]
-    fn a_reading_drops_what_is_gone_and_keeps_what_is_newer() {
-        let mut health = health(&[
-            check("ssu1", "service:4", Some(4), true, 5),
-            check("ssu1", "service:5", Some(5), true, 50),
-        ]);
-        let mut concerned = Concerned::default();
-        health.retain(10, &BTreeSet::new(), &mut concerned);
-        assert_eq!(concerned.processes, BTreeSet::from([Fid::process(4)]));
-        assert_eq!(health.len(), 1);
-    }
-}
+mod tests;

@@ -1,0 +1,41 @@
+//! Whether our own node is in Consul's catalog.
+//!
+//! Consul's servers drop a node that they could not reach for a while (autopilot, or 72 hours). Once it is
+//! back its agent registers what runs there only with its next anti-entropy, up to a minute later. Until
+//! then nobody sees a check of its processes, and only their links say that they live.
+
+use super::cx::{Cx, Timer};
+use crate::base::fact::Fact;
+use crate::base::time::Instant;
+use crate::model::Cluster;
+
+#[derive(Debug, Default)]
+pub(crate) struct OwnNode {
+    missing_since: Option<Instant>,
+    missing: bool,
+}
+
+impl OwnNode {
+    /// Whether it has been missing for longer than an agent's restart takes.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.missing
+    }
+
+    /// Health may have changed.
+    pub(crate) fn look(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
+        if cluster.health().knows(&cx.config().node) {
+            self.missing_since = None;
+            if core::mem::take(&mut self.missing) {
+                cx.fact(Fact::NodeBack {});
+            }
+            return;
+        }
+        let since = *self.missing_since.get_or_insert(cx.now.mono);
+        let until = since.after(cx.config().time.silence);
+        if cx.now.mono < until {
+            cx.shared.timers.arm_no_later(Timer::Silence, until);
+        } else if !core::mem::replace(&mut self.missing, true) {
+            cx.fact(Fact::NodeMissing { node: cx.config().node.clone() });
+        }
+    }
+}
