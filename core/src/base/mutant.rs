@@ -21,6 +21,18 @@ pub enum Mutant {
     ResendLost,
     /// A pool has several operations under way.
     OperationsTogether,
+    /// A node is judged by whatever is checked on it.
+    ForeignChecks,
+    /// A service says something of a process, wherever it runs.
+    ForeignServices,
+    /// Of the nodes of a host one that fails is enough.
+    FormerNames,
+    /// What an earlier configuration left behind counts.
+    LeftOvers,
+    /// What an import has overwritten is believed.
+    ImportBelieved,
+    /// A process that asks again is told nothing while hax stops, which ends it.
+    EmptyAgain,
 }
 
 impl Mutant {
@@ -34,6 +46,12 @@ impl Mutant {
         Self::OwedForgotten,
         Self::ResendLost,
         Self::OperationsTogether,
+        Self::ForeignChecks,
+        Self::ForeignServices,
+        Self::FormerNames,
+        Self::LeftOvers,
+        Self::ImportBelieved,
+        Self::EmptyAgain,
     ];
 }
 

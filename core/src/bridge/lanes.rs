@@ -100,7 +100,7 @@ impl Desk<'_> {
             Target::Epoch => self.queue.appended(appended, index),
             Target::Restarts(process) => self.restarts.counted(process, index),
             Target::Word(process) => {
-                self.cluster.take_word(process, ProcessWord::from_kv(&op.value, op.flags), index);
+                self.cluster.hold_word(process, ProcessWord::from_kv(&op.value, op.flags), index);
             }
             Target::Entry(object) => {
                 self.cluster.take_entry(object, &op.key, &op.value, index);

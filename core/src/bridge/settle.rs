@@ -37,7 +37,7 @@ impl Parts {
                 self.leader.consider(cx, &self.cluster);
                 let won = self.lead(cx);
                 self.rejudge |= changed | won;
-                self.rederive |= won;
+                self.rederive |= won | self.cluster.take_overwritten();
                 let session = self.leader.session(cx.now.mono);
                 self.spiel.work(cx, &self.cluster, self.led, session);
                 if core::mem::take(&mut self.rejudge) {
@@ -98,7 +98,7 @@ impl Parts {
                         self.cluster.tell_end(process, &mut news);
                     }
                 }
-                (What::Died { as_leader }, Key::Process(process)) => {
+                (What::Died { as_leader, .. }, Key::Process(process)) => {
                     let word = self.cluster.word(process).0;
                     if word.is_some_and(|word| word.state == ProcessEventKind::Stopped) {
                         cx.fact(Fact::ProcessDied { process, as_leader });

@@ -1,6 +1,7 @@
 //! Who is declared dead, and who is taken back: where health contradicts what Consul holds of a
 //! process (`hax.md` 1.12).
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -9,6 +10,7 @@ use super::cx::{Cx, Timer};
 use super::lanes::Key;
 use super::work::{What, Work};
 use crate::base::fid::Fid;
+use crate::base::mutant::{Mutant, mutant};
 
 /// A process that has begun asks for its entrypoint sooner than this.
 const ASKS_WITHIN: Duration = Duration::from_secs(2);
@@ -20,9 +22,18 @@ impl Parts {
     /// What fails for a moment is given time. A process of ours whose link is up may be slow to answer; a
     /// node elsewhere may only have restarted its agent, which leaves the catalog and joins again, while
     /// its hax and its processes live. A leader counts from when it saw it itself.
+    ///
+    /// A process that dies before its check has passed once leaves a check that has failed since before its
+    /// last word: there its link tells, once it has been down as long.
     pub(super) fn judge(&mut self, cx: &mut Cx<'_>) {
-        self.silent.retain(|process, _| self.cluster.is_dead(*process));
-        for process in self.cluster.dead().collect::<Vec<_>>() {
+        let linkless = self.links.iter().filter(|(_, link)| !link.up).map(|(_, link)| link.process);
+        let linkless = linkless.filter(|process| {
+            self.links.is_here(*process) == Some(false) && self.cluster.is_failing(*process)
+        });
+        let mut dead: BTreeMap<Fid, bool> = linkless.map(|process| (process, true)).collect();
+        dead.extend(self.cluster.dead().map(|process| (process, false)));
+        self.silent.retain(|process, _| dead.contains_key(process));
+        for (process, linkless) in dead {
             let local = self.cluster.is_local(process);
             let as_leader = !local && self.led && self.is_host_dead(process);
             let declared = |what: &What| matches!(what, What::Died { .. });
@@ -31,11 +42,11 @@ impl Parts {
             }
             let since = *self.silent.entry(process).or_insert(cx.now.mono);
             let until = since.after(cx.config().time.silence);
-            let may_be_back = as_leader || self.links.is_here(process) != Some(false);
+            let may_be_back = linkless || as_leader || self.links.is_here(process) != Some(false);
             if may_be_back && cx.now.mono < until {
                 cx.shared.timers.arm_no_later(Timer::Silence, until);
             } else {
-                let work = Work::new(cx.now.mono, What::Died { as_leader });
+                let work = Work::new(cx.now.mono, What::Died { as_leader, linkless });
                 self.lanes.push(Key::Process(process), work);
             }
         }
@@ -53,7 +64,7 @@ impl Parts {
     /// somebody has imported it anew. Ours are the processes that we answer for; while anything else is
     /// being written it may still come right.
     pub(super) fn derive(&mut self, cx: &Cx<'_>) {
-        if !self.rederive || self.lanes.len() > 0 {
+        if !self.rederive || self.lanes.len() > 0 || mutant(Mutant::ImportBelieved) {
             return;
         }
         self.rederive = false;

@@ -44,8 +44,9 @@ pub(crate) struct Start {
 pub(crate) enum What {
     /// A process said so; our own events have nobody to acknowledge them to.
     Said { word: ProcessWord, ack: Option<Ack> },
-    /// Health says that the process is dead.
-    Died { as_leader: bool },
+    /// Health says that the process is dead; `linkless`: with its link, since its check alone may be from
+    /// before its last word.
+    Died { as_leader: bool, linkless: bool },
     /// Health says that the process, which was declared stopped, lives.
     Lives,
     /// What follows from the last word of the process is not so in the configuration any more.
@@ -59,7 +60,7 @@ pub(crate) enum What {
 impl What {
     /// Whether it is done as the leader, and only while we lead.
     pub(crate) fn is_leaders(&self) -> bool {
-        matches!(self, Self::Died { as_leader: true } | Self::Derived { as_leader: true })
+        matches!(self, Self::Died { as_leader: true, .. } | Self::Derived { as_leader: true })
     }
 }
 
@@ -108,7 +109,13 @@ impl Work {
                 let word = cluster.stored_event(process, *word);
                 self.becomes(process, cluster, word, word.effect())
             }
-            What::Died { .. } if !self.is_begun() && !cluster.is_dead(process) => Plan::default(),
+            What::Died { linkless, .. }
+                if !self.is_begun()
+                    && !cluster.is_dead(process)
+                    && !(*linkless && cluster.is_failing(process)) =>
+            {
+                Plan::default()
+            }
             What::Died { .. } => {
                 let kind = there.map_or(ProcessType::M0d, |word| word.kind);
                 let was = there.map(|word| word.state);

@@ -32,6 +32,8 @@ pub struct Cluster {
     all_stale: bool,
     /// The configuration was read anew.
     moved: bool,
+    /// Others have written of processes of our node.
+    overwritten: bool,
     /// Processes that have become another kind of process.
     retyped: Vec<(Fid, &'static str, &'static str)>,
     /// Processes elsewhere whose life has ended, which others have to be told.
@@ -93,6 +95,7 @@ impl Cluster {
             stale_objects: BTreeSet::new(),
             all_stale: false,
             moved: false,
+            overwritten: false,
             retyped: Vec::new(),
             ended: BTreeSet::new(),
             judged: Judged::default(),
@@ -211,10 +214,23 @@ impl Cluster {
         self.conf.forget_indexes();
     }
 
-    /// Takes over a value of `processes/<fid>`, unless a newer one is known.
+    /// Takes over a value of `processes/<fid>` that was read, unless a newer one is known.
     pub fn take_word(&mut self, process: Fid, word: Option<ProcessWord>, index: u64) {
+        if self.hold_word(process, word, index) {
+            self.overwritten |= self.is_local(process);
+        }
+    }
+
+    /// Whether others have written of processes of our node since this was asked last.
+    pub fn take_overwritten(&mut self) -> bool {
+        core::mem::take(&mut self.overwritten)
+    }
+
+    /// Takes over a value of `processes/<fid>` that we wrote. Returns whether it is news.
+    pub fn hold_word(&mut self, process: Fid, word: Option<ProcessWord>, index: u64) -> bool {
         let old = self.words.get(&process);
-        if old.is_none_or(|old| old.index < index) {
+        let news = old.is_none_or(|old| old.index < index);
+        if news {
             if let (Some(old), Some(new)) = (old.and_then(|old| old.word), word)
                 && ends_life(old, new)
                 && !self.is_local(process)
@@ -224,6 +240,7 @@ impl Cluster {
             self.words.insert(process, Word { word, index });
             self.stale.processes.insert(process);
         }
+        news
     }
 
     /// Takes over a value of `processes/<fid>` that was read by itself: it is the truth, whatever

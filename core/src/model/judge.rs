@@ -33,6 +33,16 @@ impl Cluster {
         self.judged.dead.contains(&process)
     }
 
+    /// Whether the check of a process of ours fails that says it lives, since whenever.
+    #[must_use]
+    pub fn is_failing(&self, process: Fid) -> bool {
+        let host = self.conf().host_of(process);
+        self.is_local(process)
+            && !self.is_me(process)
+            && self.lives_by_its_word(process)
+            && self.health().process_failing_since(process, host).is_some()
+    }
+
     /// The processes that were declared stopped and, as health says, live.
     pub fn alive(&self) -> impl Iterator<Item = Fid> {
         self.judged.alive.iter().copied()

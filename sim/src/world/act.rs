@@ -87,6 +87,12 @@ acts! {
     Jump,
     /// Nothing, for a long time.
     Wait,
+    /// Somebody checks a node, or a service elsewhere that has a process's number.
+    ForeignCheck,
+    /// Keys of an earlier configuration are there, or go.
+    LeftOver,
+    /// The configuration is imported again.
+    Import,
 }
 
 impl World<'_> {
@@ -251,6 +257,9 @@ impl World<'_> {
             Act::Litter => self.litter(),
             Act::Queue => self.append(),
             Act::Reconfigure => self.reconfigure(),
+            Act::ForeignCheck => self.foreign_check(),
+            Act::LeftOver => self.left_over(),
+            Act::Import => self.import(),
             Act::Remember => self.consul.old = Some(Box::new(self.consul.double.clone())),
             _ => {}
         }

@@ -192,6 +192,7 @@ impl World<'_> {
     fn on_fact(&mut self, i: usize, fact: &Fact) {
         self.facts[fact.kind() as usize] += 1;
         self.oracle.fact(self.now, i, fact);
+        self.on_verdict(fact);
         if fact.kind() == FactKind::Stopping {
             // It may stop of itself, on a message that demands it.
             self.hax[i].stopping = true;

@@ -8,6 +8,7 @@
 mod act;
 pub mod choice;
 mod consul;
+mod field;
 mod hax;
 pub mod hunt;
 mod model;
@@ -97,6 +98,8 @@ pub struct World<'c> {
     posts: usize,
     /// All objects with a state, and some without.
     objects: Vec<Fid>,
+    /// The transactions that import the configuration.
+    import: std::rc::Rc<[String]>,
     oracle: Oracle,
     trace: Trace,
     keep_journals: bool,
@@ -141,7 +144,7 @@ pub fn run_swarm(
 
 impl<'c> World<'c> {
     fn new(stage: &mut Stage, swarm: Swarm, choice: &'c mut dyn Choice, wanted: Wanted) -> Self {
-        let stage::Set { consul, haxes, cast, objects, people } = stage.set(&swarm);
+        let stage::Set { consul, haxes, cast, objects, people, import } = stage.set(&swarm);
         let oracle = Oracle::new(people, &consul);
         Self {
             now: queue::S,
@@ -158,6 +161,7 @@ impl<'c> World<'c> {
             consul: Side::new(consul),
             posts: 0,
             objects,
+            import,
             oracle,
             trace: Trace { keep: wanted.lines, ..Trace::default() },
             keep_journals: wanted.lines > 0,

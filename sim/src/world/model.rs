@@ -8,7 +8,7 @@ use hax_core::base::fid::Fid;
 use hax_core::ha::note::ObjectState;
 use serde_json::Value;
 
-use crate::consul::Consul;
+use crate::consul::{CheckView, Consul};
 
 /// A process, as the configuration and Consul have it.
 #[derive(Debug, Default)]
@@ -38,11 +38,19 @@ impl Model {
         let mut hosts: BTreeMap<Fid, String> = BTreeMap::new();
         let mut processes: BTreeMap<Fid, Process> = BTreeMap::new();
         let mut drives = Vec::new();
+        let places = places(consul);
         for held in consul.held("m0conf/") {
             let parts: Vec<&str> = held.key.split('/').skip(1).collect();
             let Ok(value) = serde_json::from_slice::<Value>(held.value) else { continue };
             let text = value["state"].as_str();
             let fids: Vec<Option<Fid>> = parts.iter().map(|part| part.parse().ok()).collect();
+            if let (["nodes", _, "processes", ..], [_, Some(node), _, Some(process), ..]) =
+                (&parts[..], &fids[..])
+                && places.get(process) != Some(node)
+            {
+                // What an earlier configuration has left behind.
+                continue;
+            }
             match (&parts[..], &fids[..]) {
                 (["nodes", _], [_, Some(node)]) => {
                     hosts.insert(*node, value["name"].as_str().unwrap_or_default().to_owned());
@@ -92,6 +100,16 @@ impl Model {
         model
     }
 
+    /// Whether anything that counts speaks against the life of a process: its own checks, or those of its
+    /// node, or its node is not in the catalog.
+    pub(super) fn speaks_against(consul: &Consul, process: Fid) -> bool {
+        let Some(node) = places(consul).get(&process).copied() else { return true };
+        let value = consul.holds(&format!("m0conf/nodes/{node}")).map(|held| held.value.to_vec());
+        let value: Value = serde_json::from_slice(&value.unwrap_or_default()).unwrap_or_default();
+        let host = value["name"].as_str().unwrap_or_default().to_owned();
+        passes(consul, &host).is_none() || verdict(consul, process, Some(&host)) == Some(false)
+    }
+
     /// All objects that have a state.
     pub(super) fn objects(&self) -> impl Iterator<Item = Fid> {
         self.states.keys().copied()
@@ -135,26 +153,77 @@ pub(super) fn word(value: &[u8]) -> Option<(String, String)> {
     Some((text("state")?, text("type")?))
 }
 
+/// The node of each process: the one whose host the tree by name has it on, and of several such the one
+/// with more below it.
+fn places(consul: &Consul) -> BTreeMap<Fid, Fid> {
+    let mut hosts: BTreeMap<String, Vec<Fid>> = BTreeMap::new();
+    let mut by_fid: BTreeMap<(Fid, Fid), usize> = BTreeMap::new();
+    let mut by_name: BTreeSet<(String, Fid)> = BTreeSet::new();
+    for held in consul.held("m0conf/nodes/") {
+        let parts: Vec<&str> = held.key.split('/').skip(2).collect();
+        match (&parts[..], parts[0].parse::<Fid>()) {
+            ([_], Ok(node)) => {
+                let value: Value = serde_json::from_slice(held.value).unwrap_or_default();
+                let name = value["name"].as_str().unwrap_or_default();
+                hosts.entry(name.to_owned()).or_default().push(node);
+            }
+            ([_, "processes", process, ..], Ok(node)) => {
+                if let Ok(process) = process.parse() {
+                    *by_fid.entry((process, node)).or_default() += 1;
+                }
+            }
+            ([host, "processes", key, ..], Err(_)) => {
+                let process = key.parse().ok().map(Fid::process);
+                by_name.extend(process.map(|process| ((*host).to_owned(), process)));
+            }
+            _ => {}
+        }
+    }
+    let host_of = |node: &Fid| hosts.iter().find(|(_, nodes)| nodes.contains(node));
+    by_fid.retain(|(process, node), _| {
+        host_of(node).is_some_and(|(host, _)| by_name.contains(&(host.clone(), *process)))
+    });
+    let mut places: Vec<((Fid, Fid), usize)> = by_fid.into_iter().collect();
+    places.sort_by_key(|(_, below)| *below);
+    places.into_iter().map(|(place, _)| place).collect()
+}
+
+/// Whether the node of a host passes, by Consul's own checks of it: `None` if there is no such node.
+fn passes(consul: &Consul, host: &str) -> Option<bool> {
+    let mut nodes: BTreeMap<&str, bool> = BTreeMap::new();
+    for check in consul.checks().filter(|check| is_of_node(check) && host_of(check.node) == host) {
+        *nodes.entry(check.node).or_insert(true) &= check.passing;
+    }
+    (!nodes.is_empty()).then(|| nodes.values().any(|passes| *passes))
+}
+
+fn is_of_node(check: &CheckView<'_>) -> bool {
+    check.service.is_empty() && matches!(check.id, "serfHealth" | "_node_maintenance")
+}
+
+fn host_of(node: &str) -> &str {
+    node.split(':').next().unwrap_or(node)
+}
+
 /// Whether checks vouch for a process: `None` if nobody does.
 fn verdict(consul: &Consul, process: Fid, host: Option<&String>) -> Option<bool> {
-    let id = process.key.to_string();
-    let own: Vec<_> = consul.checks().filter(|check| check.service == id).collect();
-    let of_node = |name: &str| {
-        let checks = consul.checks().filter(|check| check.service.is_empty());
-        checks.filter(|check| check.node == name).all(|check| check.passing)
-    };
-    match (own.first(), host) {
-        (Some(first), _) => Some(own.iter().all(|check| check.passing) && of_node(first.node)),
-        (None, Some(host)) if !of_node(host) => Some(false),
-        (None, _) => None,
+    let host = host?;
+    if passes(consul, host) == Some(false) {
+        return Some(false);
     }
+    let id = process.key.to_string();
+    let mut nodes: BTreeMap<&str, bool> = BTreeMap::new();
+    for check in consul.checks().filter(|c| c.service == id && host_of(c.node) == host) {
+        let of_node = |other: &CheckView<'_>| is_of_node(other) && other.node == check.node;
+        if consul.checks().filter(of_node).all(|other| other.passing) {
+            *nodes.entry(check.node).or_insert(true) &= check.passing;
+        }
+    }
+    (!nodes.is_empty()).then(|| nodes.values().any(|passes| *passes))
 }
 
 fn state_of(process: &Process, verdict: Option<bool>) -> ObjectState {
-    let Some((state, kind)) = &process.word else {
-        let vouched = verdict == Some(true);
-        return if vouched { ObjectState::Online } else { ObjectState::Transient };
-    };
+    let Some((state, kind)) = &process.word else { return ObjectState::Transient };
     match (verdict, kind.as_str(), state.as_str()) {
         (Some(false), ..) | (_, "M0MKFS", _) => ObjectState::Transient,
         (_, _, "STARTED") if process.settles => ObjectState::Online,

@@ -86,6 +86,8 @@ pub(super) struct Actor {
     pub(super) has_link: bool,
     /// Messages of states that came, for the rule that a rest is quiet.
     pub(super) heard: u64,
+    /// When something that counts spoke against it last.
+    pub(super) doubted: Option<u64>,
 }
 
 impl Actor {
@@ -116,6 +118,7 @@ impl Actor {
             held: Vec::new(),
             has_link: false,
             heard: 0,
+            doubted: None,
         }
     }
 
@@ -153,6 +156,7 @@ impl World<'_> {
         let connect = self.hax[self.cast[i].hax].addr;
         let actor = &mut self.cast[i];
         actor.returns = false;
+        actor.doubted = Some(self.now);
         actor.kind = if mkfs { ProcessType::Mkfs } else { actor.usual_kind() };
         let config = process::Config {
             fid: actor.fid,
@@ -186,6 +190,7 @@ impl World<'_> {
             return;
         }
         actor.life += 1;
+        actor.doubted = Some(self.now);
         actor.stage = Stage::Down;
         let addr = actor.addr;
         self.net.listening.remove(&addr);

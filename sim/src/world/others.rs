@@ -173,6 +173,10 @@ impl World<'_> {
     pub(super) fn set_check(&mut self, i: usize, passing: bool) {
         let (agent, check) = (self.cast[i].hax, self.cast[i].check.clone());
         let status = if passing { "passing" } else { "warning" };
+        let fails = self.consul.double.checks().any(|c| c.id == check && !c.passing);
+        if fails || !passing {
+            self.cast[i].doubted = Some(self.now);
+        }
         self.at_consul(|double, now, out| double.set_check(now, agent, &check, status, "", out));
     }
 
@@ -181,6 +185,12 @@ impl World<'_> {
         self.say(|| {
             format!("the agent of node {agent} is {}", if alive { "alive" } else { "dead" })
         });
+        let name = self.hax[agent].name.clone();
+        let passes =
+            |c: crate::consul::CheckView<'_>| c.node == name && c.id == "serfHealth" && c.passing;
+        if !alive || !self.consul.double.checks().any(passes) {
+            self.doubt(|actor| actor.hax == agent);
+        }
         self.at_consul(|double, now, out| double.set_alive(now, agent, alive, out));
     }
 

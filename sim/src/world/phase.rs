@@ -1,6 +1,7 @@
 //! What a run consists of: faults, then health until everything rests, some times over; then the stop.
 
 use super::World;
+use super::field;
 use super::model::Model;
 use super::motr::Stage;
 use super::queue::{Ev, MS, S};
@@ -155,7 +156,11 @@ impl World<'_> {
             };
             Some(format!("process {i} {why}"))
         });
-        busy.or_else(|| self.oracle.owed()).or_else(|| self.misjudged()).or_else(|| self.unaware())
+        busy.or_else(|| self.oracle.owed())
+            .or_else(|| self.misjudged())
+            .or_else(|| self.unaware())
+            .or_else(|| self.hidden())
+            .or_else(|| field::underived(self))
     }
 
     /// A process whose agent has not found out yet whether it is there.
@@ -164,6 +169,15 @@ impl World<'_> {
             let i = self.cast.iter().position(|actor| actor.check == check.id)?;
             let wrong = check.passing != self.cast[i].machine.is_some();
             wrong.then(|| format!("process {i} is misjudged"))
+        })
+    }
+
+    /// A process that is gone while its word says that it lives, and nobody else has written that.
+    fn hidden(&self) -> Option<String> {
+        self.cast.iter().filter(|actor| actor.machine.is_none()).find_map(|actor| {
+            let state = self.word_of(actor.fid)?;
+            let hidden = state != "STOPPED" && self.oracle.is_a_hax_s(actor.fid);
+            hidden.then(|| format!("{} is gone and its word is {state}", actor.fid))
         })
     }
 

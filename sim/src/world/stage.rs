@@ -1,11 +1,13 @@
 //! Where a world begins: a configuration in Consul, haxes and processes that are down.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use hax_core::base::fid::Fid;
 use hax_core::base::time::{Instant, Now, Wall};
 use hax_core::wire::name;
 
+use super::field;
 use super::hax::Hax;
 use super::model::Model;
 use super::motr::Actor;
@@ -17,7 +19,7 @@ use crate::consul::{Consul, Output, Request};
 /// Consul as it is loaded for each size of a cluster, kept since loading takes longer than many runs.
 #[derive(Default)]
 pub struct Stage {
-    loaded: BTreeMap<(u8, u8), (Consul, Cluster)>,
+    loaded: BTreeMap<(u8, u8), (Consul, Cluster, Rc<[String]>)>,
 }
 
 /// What a world begins with.
@@ -27,13 +29,15 @@ pub(super) struct Set {
     pub(super) cast: Vec<Actor>,
     pub(super) objects: Vec<Fid>,
     pub(super) people: People,
+    /// The transactions that import the configuration.
+    pub(super) import: Rc<[String]>,
 }
 
 impl Stage {
     /// A stage for this swarm.
     pub(super) fn set(&mut self, swarm: &Swarm) -> Set {
         let size = (swarm.nodes, swarm.clients);
-        let (consul, cluster) = self.loaded.entry(size).or_insert_with(|| load(swarm));
+        let (consul, cluster, import) = self.loaded.entry(size).or_insert_with(|| load(swarm));
         let mut people = People::default();
         let (mut haxes, mut cast) = (Vec::new(), Vec::new());
         for (i, node) in cluster.catalog.iter().enumerate() {
@@ -61,11 +65,12 @@ impl Stage {
         }
         let others = [Fid::typed(b'o', 1, 0), Fid::typed(b't', 1, 0)];
         let objects = Model::of(consul).objects().chain(others).collect();
-        Set { consul: consul.clone(), haxes, cast, objects, people }
+        let import = Rc::clone(import);
+        Set { consul: consul.clone(), haxes, cast, objects, people, import }
     }
 }
 
-fn load(swarm: &Swarm) -> (Consul, Cluster) {
+fn load(swarm: &Swarm) -> (Consul, Cluster, Rc<[String]>) {
     let mut shape = Shape::like_hare(swarm.nodes).with_endpoints(Endpoints::Sock);
     shape.drives = 1;
     for node in &mut shape.nodes {
@@ -82,5 +87,6 @@ fn load(swarm: &Swarm) -> (Consul, Cluster) {
     let request = Request::new(1, "DELETE", "/v1/kv/processes/?recurse", "");
     let mut out: Vec<Output> = Vec::new();
     let _ = consul.handle(now, request, &mut out);
-    (consul, cluster)
+    let import = field::import_of(&cluster.kv).into();
+    (consul, cluster, import)
 }

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 
 use super::{Conf, Entry};
 use crate::base::fid::Fid;
+use crate::base::mutant::{Mutant, mutant};
 
 /// What is set aside.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +63,9 @@ impl Conf {
     /// Whether an entry below a node cannot count beside what is there.
     pub(super) fn is_contested(&self, node: Fid, parts: &[&str]) -> bool {
         let ["nodes", _, "processes", process, ref rest @ ..] = *parts else { return false };
+        if mutant(Mutant::LeftOvers) {
+            return false;
+        }
         let Ok(process) = process.parse() else { return false };
         let elsewhere = |at: &super::Process| at.node != node;
         if self.contested.losers.contains(&Place { node, process })

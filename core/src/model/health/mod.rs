@@ -13,6 +13,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::ops::Bound;
 
 use crate::base::fid::Fid;
+use crate::base::mutant::{Mutant, mutant};
 
 /// One check, as a source tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ const SERF: &str = "serfHealth";
 /// Whether a check of a node says anything of its processes.
 #[must_use]
 pub fn counts_for_node(check: &str) -> bool {
-    OF_NODE.contains(&check)
+    OF_NODE.contains(&check) || mutant(Mutant::ForeignChecks)
 }
 
 /// The process that a Consul service id names: the decimal key that hare registers, or a fid
@@ -329,7 +330,8 @@ impl Health {
     ) -> impl Iterator<Item = (&'a str, &'a Seen)> {
         let all = self.services.get(&process).into_iter().flatten();
         let own = all.map(|((node, _), seen)| (&**node, seen)).filter(move |(node, _)| {
-            host.is_none_or(|host| host_of(node) == host) && self.node_passes(node)
+            let here = host.is_none_or(|host| host_of(node) == host);
+            (here || mutant(Mutant::ForeignServices)) && self.node_passes(node)
         });
         let named = own.clone().any(|(_, seen)| seen.named);
         own.filter(move |(_, seen)| seen.named || !named)
@@ -356,6 +358,9 @@ impl Health {
     #[must_use]
     pub fn host_passes(&self, host: &str) -> bool {
         let mut nodes = self.nodes_of(host).peekable();
+        if mutant(Mutant::FormerNames) {
+            return nodes.all(|(_, checks)| passes(checks));
+        }
         nodes.peek().is_none() || nodes.any(|(_, checks)| passes(checks))
     }
 

@@ -72,6 +72,11 @@ impl Kv {
         recent.find(|w| w.word.as_ref() == Some(word)).map(|w| w.number)
     }
 
+    /// Which hax wrote last of a process; nothing if somebody else did, or nobody.
+    pub(super) fn last_writer(&self, fid: Fid) -> Option<usize> {
+        self.keys.get(&fid)?.1.last()?.by
+    }
+
     /// The last event of a process that was acknowledged is what Consul holds, unless somebody else
     /// has written after it, or the bridge found a failure.
     pub(super) fn last_event_stands(

@@ -280,6 +280,11 @@ impl Oracle {
         })
     }
 
+    /// Whether what Consul holds of a process was written by a hax.
+    pub(super) fn is_a_hax_s(&self, fid: Fid) -> bool {
+        self.kv.last_writer(fid).is_some()
+    }
+
     /// What the store must hold at rest.
     pub(super) fn rest(&mut self, consul: &Consul) {
         let result = self.kv.last_event_stands(&self.people, &self.frames, consul);

@@ -1,0 +1,166 @@
+//! What the field does to a cluster: checks of other people, services elsewhere with a process's number,
+//! keys that an earlier configuration left behind, and the configuration imported over the one in use.
+
+use hax_core::base::fact::Fact;
+use hax_core::base::fid::Fid;
+use serde_json::{Value, json};
+
+use super::World;
+use super::consul::Fault;
+use super::model::Model;
+use super::queue::S;
+use super::swarm::Swarm;
+
+/// So long after what spoke against a process has gone, a hax may still act on it: calls are given up and
+/// done late, and answers are slow.
+const LATE: u64 = 60 * S;
+/// Nodes that nobody deleted: above and below those in use.
+const LEFT: [&str; 2] = ["0x6e00000000000001:0x168", "0x6e00000000000000:0x1"];
+/// The operations that one transaction takes.
+const TXN: usize = 64;
+
+impl World<'_> {
+    /// Somebody checks a node, or a service that is none of Motr's.
+    pub(super) fn foreign_check(&mut self) {
+        let agent = self.index(self.hax.len());
+        let status = ["passing", "warning", "critical"][self.index(3)];
+        let i = self.index(self.cast.len());
+        let key = self.cast[i].fid.key.to_string();
+        if self.choose(2) == 0 {
+            self.say(|| format!("somebody's check of node {agent} is {status}"));
+            let id = ["mem", "disk"][self.index(2)];
+            let check = json!({"ID": id, "Name": id, "TTL": "100h", "Status": status});
+            self.tell_consul(agent, "PUT", "/v1/agent/check/register", check.to_string());
+            let verb = ["pass", "warn", "fail"][self.index(3)];
+            self.tell_consul(agent, "PUT", &format!("/v1/agent/check/{verb}/{id}"), "");
+            return;
+        }
+        self.say(|| format!("a service elsewhere has the number {key} and is {status}"));
+        let node = "billing-host";
+        let service = json!({
+            "Node": node, "Address": "127.0.9.9",
+            "Service": {"ID": key, "Service": "web", "Port": 8080},
+            "Checks": [{"Node": node, "CheckID": format!("web:{key}"), "Name": "web alive",
+                        "ServiceID": key, "Status": status}],
+        });
+        self.tell_consul(agent, "PUT", "/v1/catalog/register", service.to_string());
+    }
+
+    /// Keys of an earlier configuration are there, or are deleted.
+    pub(super) fn left_over(&mut self) {
+        let left = LEFT[self.index(2)];
+        let at = format!("/v1/kv/m0conf/nodes/{left}");
+        let (i, hax) = (self.index(self.cast.len()), self.index(self.hax.len()));
+        match self.choose(3) {
+            0 => {
+                self.say(|| format!("the node {left} is deleted"));
+                self.tell_consul(0, "DELETE", &format!("{at}?recurse"), "");
+            }
+            1 => {
+                let name = self.hax[hax].name.clone();
+                self.say(|| format!("the node {left} is called {name} too"));
+                let node = json!({"name": name, "state": "M0_NC_UNKNOWN"});
+                self.tell_consul(0, "PUT", &at, node.to_string());
+            }
+            _ => {
+                let fid = self.cast[i].fid;
+                self.say(|| format!("{fid} is below the node {left}, too"));
+                let process = format!("{at}/processes/{fid}");
+                let service = format!("{process}/services/0x7300000000000001:0x900");
+                let entry =
+                    |name: &str| json!({"name": name, "state": "M0_NC_UNKNOWN"}).to_string();
+                self.tell_consul(0, "PUT", &at, entry("old-name"));
+                self.tell_consul(0, "PUT", &process, entry("hax"));
+                self.tell_consul(0, "PUT", &service, entry("ha"));
+            }
+        }
+    }
+
+    /// The configuration is imported again, as every node of hare does at its start.
+    pub(super) fn import(&mut self) {
+        self.say(|| "the configuration is imported again".into());
+        for body in self.import.clone().iter() {
+            self.tell_consul(0, "PUT", "/v1/txn", body.clone());
+        }
+    }
+
+    /// The state that Consul holds of a process.
+    pub(super) fn word_of(&self, process: Fid) -> Option<String> {
+        let key = format!("processes/{process}");
+        let held = self.consul.double.holds(&key)?;
+        super::model::word(held.value).map(|(state, _)| state)
+    }
+
+    /// A hax has declared a process stopped: something that counts must have spoken against it.
+    pub(super) fn on_verdict(&mut self, fact: &Fact) {
+        let Fact::ProcessDied { process, .. } = fact else { return };
+        let Some(actor) = self.cast.iter().find(|actor| actor.fid == *process) else { return };
+        let recent = actor.doubted.is_some_and(|at| self.now < at + LATE);
+        let lives = actor.machine.is_some() && !recent && !lies(&self.swarm);
+        if lives && !Model::speaks_against(&self.consul.double, *process) {
+            let rule = "no process is declared stopped that nothing speaks against";
+            self.oracle.fail(rule, format!("{process}"));
+        }
+    }
+
+    /// Something speaks against a process, or has done so until now.
+    pub(super) fn doubt(&mut self, concerned: impl Fn(&super::Actor) -> bool) {
+        let now = self.now;
+        self.cast.iter_mut().filter(|actor| concerned(actor)).for_each(|a| a.doubted = Some(now));
+    }
+}
+
+/// Whether answers are of another time.
+fn lies(swarm: &Swarm) -> bool {
+    swarm.has_index_faults() || swarm.consul > 0 && swarm.consul_faults[Fault::Stale as usize] > 0
+}
+
+/// The transactions that import a configuration.
+pub(super) fn import_of(kv: &[(String, String)]) -> Vec<String> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let set = |(key, value): &(String, String)| json!({"KV": {"Verb": "set", "Key": key, "Value": STANDARD.encode(value)}});
+    let ops: Vec<Value> =
+        kv.iter().filter(|(key, _)| key.starts_with("m0conf/")).map(set).collect();
+    ops.chunks(TXN).map(|ops| Value::from(ops).to_string()).collect()
+}
+
+/// What follows from what the I/O processes of a node said last, where the node's entry, or its enclosure's,
+/// says otherwise.
+pub(super) fn underived(world: &World<'_>) -> Option<String> {
+    let consul = &world.consul.double;
+    for hax in 0..world.hax.len() {
+        let name = format!("\"{}\"", world.hax[hax].name);
+        let ios = world.cast.iter().filter(|actor| actor.hax == hax && actor.service == "ios");
+        let words: Vec<String> = ios.filter_map(|actor| world.word_of(actor.fid)).collect();
+        let all = |state: &str| !words.is_empty() && words.iter().all(|word| word == state);
+        let want = if words.iter().any(|word| word == "DTM_RECOVERED") {
+            "M0_NC_ONLINE"
+        } else if all("STOPPED") {
+            "M0_NC_TRANSIENT"
+        } else {
+            continue;
+        };
+        let is_left = |key: &str| LEFT.iter().any(|left| key.contains(left));
+        let nodes = consul.held("m0conf/nodes/0x").filter(|held| {
+            held.key.split('/').count() == 3
+                && !is_left(held.key)
+                && String::from_utf8_lossy(held.value).contains(&name)
+        });
+        for node in nodes {
+            let fid: Option<Fid> = node.key.rsplit('/').next().and_then(|fid| fid.parse().ok());
+            let encl = format!("\"{}\"", fid.unwrap_or_default());
+            let encls = consul.held("m0conf/sites/").filter(|held| {
+                held.key.rsplit('/').nth(1) == Some("encls")
+                    && String::from_utf8_lossy(held.value).contains(&encl)
+            });
+            for held in encls.chain([node]) {
+                let text = String::from_utf8_lossy(held.value);
+                if !text.contains(want) {
+                    return Some(format!("{} is {text}, what follows is {want}", held.key));
+                }
+            }
+        }
+    }
+    None
+}
