@@ -4,7 +4,7 @@ use hax_sim::world::mutant::Mutant;
 use hax_sim::world::{Stage, Wanted, hunt};
 
 /// Seeds that a bug may survive; 10 s is more than they take.
-const SEEDS: usize = 60;
+const SEEDS: usize = 150;
 
 fn all_are_caught(mutants: impl Iterator<Item = Mutant>) {
     let mut stage = Stage::default();
