@@ -1,7 +1,7 @@
 //! What a handler may do during one call of `handle`.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -179,6 +179,8 @@ pub(crate) struct Shared {
     pub(crate) next_spiel: SpielId,
     pub(crate) next_send: SendId,
     pub(crate) moment: Moment,
+    /// Messages of processes that are not acknowledged.
+    pub(crate) open: BTreeSet<(LinkId, MsgId)>,
     /// Why Consul did not answer last, until it does.
     pub(crate) trouble: Option<Box<str>>,
     /// Keys that are not of the expected form, as they were when that was said.
@@ -222,7 +224,19 @@ impl Cx<'_> {
     }
 
     pub(crate) fn ack(&mut self, link: LinkId, msg: MsgId) {
+        self.shared.open.remove(&(link, msg));
         self.motr(motr::Command::Ack { link, msg });
+    }
+
+    /// Whether a process has said something before this message that is not acknowledged: it does not
+    /// learn that this one is, either.
+    pub(crate) fn is_behind(&self, (link, msg): (LinkId, MsgId)) -> bool {
+        self.shared.open.range((link, MsgId(0))..(link, msg)).next().is_some()
+    }
+
+    /// Nothing of a link is acknowledged any more.
+    pub(crate) fn link_closed(&mut self, link: LinkId) {
+        self.shared.open.retain(|(of, _)| *of != link);
     }
 
     pub(crate) fn arm(&mut self, timer: Timer, after: Duration) {

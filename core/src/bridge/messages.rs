@@ -62,14 +62,13 @@ pub(crate) fn received(
             cx.fact(Fact::SnsFailed { link, errcode, opcode });
         }
         Body::KeepaliveReq(_) | Body::KeepaliveRep { .. } | Body::BeIoErr(_) | Body::SnsErr(_) => {
-            // Acknowledged first: else it would come again after each restart.
+            // Acknowledged first, with what came before it: else it would come again after each restart.
             cx.ack(link, msg);
             match cx.config().on_unexpected {
                 OnUnexpected::Ignore => cx.fact(Fact::MessageIgnored { link, kind }),
                 OnUnexpected::Panic => {
                     cx.fact(Fact::MessageFatal { link, kind });
-                    parts.unexpected = true;
-                    parts.stop(cx);
+                    parts.fatal.get_or_insert((link, msg));
                 }
             }
         }

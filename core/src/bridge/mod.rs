@@ -32,14 +32,14 @@ mod view;
 mod work;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
-use crate::base::id::{CallId, SendId, SpielId};
+use crate::base::id::{CallId, LinkId, MsgId, SendId, SpielId};
 use crate::base::retry::Jitter;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
@@ -107,7 +107,8 @@ struct Parts {
     life: Life,
     /// When the first input came.
     began: Instant,
-    unexpected: bool,
+    /// The message that demands a stop.
+    fatal: Option<(LinkId, MsgId)>,
     timed_out: bool,
     ready: bool,
     led: bool,
@@ -151,6 +152,7 @@ impl Bridge {
             next_spiel: SpielId(1),
             next_send: SendId(1),
             moment: Moment::default(),
+            open: BTreeSet::new(),
             trouble: None,
             odd: BTreeMap::new(),
         };
@@ -175,7 +177,7 @@ impl Bridge {
             lively: BTreeMap::new(),
             life: Life::New,
             began: Instant::default(),
-            unexpected: false,
+            fatal: None,
             timed_out: false,
             ready: false,
             led: false,
@@ -328,12 +330,14 @@ impl Parts {
                 self.rejudge = true;
             }
             motr::Event::LinkClosed { link } => {
+                cx.link_closed(link);
                 self.questions.retain(|question| question.link != link);
                 self.lanes.link_closed(link, cx.config().limit.works);
                 self.links.closed(cx, link);
                 self.link_gone(cx, link);
             }
             motr::Event::Received { link, msg, message } => {
+                cx.shared.open.insert((link, msg));
                 messages::received(self, cx, link, msg, *message);
             }
             motr::Event::Delivered { link, send } => self.sent(cx, link, send, true),

@@ -61,11 +61,22 @@ impl Parts {
             }
         }
         messages::answer_questions(self, cx);
+        if self.is_to_stop(cx) {
+            self.stop(cx);
+            return self.settle(cx);
+        }
         let leaving =
             || cx.shared.jobs.values().any(|job| *job == Job::Leader(leader::Part::Leave));
         if self.life == Life::Draining && (!self.ready || self.lanes.len() == 0) && !leaving() {
             self.exit(cx);
         }
+    }
+
+    /// Whether a message demands a stop, and nothing keeps its sender from learning that it was taken. Of
+    /// one link all is acknowledged in order: were an earlier message still open, both would come again
+    /// after each restart, and each would end in this stop.
+    fn is_to_stop(&self, cx: &Cx<'_>) -> bool {
+        self.life == Life::Running && self.fatal.is_some_and(|fatal| !cx.is_behind(fatal))
     }
 
     /// Follows the lock. Returns whether we lead newly.

@@ -46,7 +46,7 @@ impl Parts {
             consul: self.tables.consul_answers(),
             ready: self.ready,
             stopping: self.stopping(),
-            unexpected: self.unexpected,
+            unexpected: self.fatal.is_some(),
             timed_out: self.timed_out,
             links: self.links.len(),
             lanes: self.lanes.len(),

@@ -177,3 +177,46 @@ fn d07_a_slow_link_is_owed_the_latest_of_each_object() {
     lab.input(0, Input::Motr(Event::Delivered { link, send }));
     assert_eq!(lab.told(0, link, ios), Some(ObjectState::Online));
 }
+
+/// Of a link all is acknowledged in order. A bridge that stops while a question is open never tells that it
+/// took what came after it: the next one is sent both, and stops as well.
+#[test]
+fn f16_a_message_that_demands_a_stop_does_not_come_again_after_the_stop() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let link = lab.link(0, confd);
+    lab.link(0, ios);
+    lab.nodes[0].delivers = false;
+    let question = lab.say(0, confd, Body::Nvec(Box::new(lab.question(&[ios]))));
+    let fatal = lab.say(0, confd, Body::KeepaliveReq((1, 2)));
+    lab.run(MS * 10_000);
+    let node = &lab.nodes[0];
+    assert!(node.acks.contains(&fatal) && !node.acks.contains(&question) && !node.exited);
+    // The others are served meanwhile.
+    let event = lab.event(0, ios, ProcessEventKind::DtmRecovered);
+    lab.run(MS * 100);
+    assert!(lab.nodes[0].acks.contains(&event));
+    let answer = lab.nodes[0].sent.iter().find(|(to, _, body)| {
+        *to == link && matches!(body, Body::Nvec(nvec) if nvec.id_of_get == 77)
+    });
+    let (_, send, _) = answer.expect("an answer").clone();
+    lab.input(0, Input::Motr(Event::Delivered { link, send }));
+    lab.run(MS * 100);
+    let node = &lab.nodes[0];
+    assert!(node.acks.contains(&question) && node.exited && lab.view(0).unexpected);
+}
+
+/// A process that dies takes its question with it: nobody asks it again.
+#[test]
+fn f16_the_end_of_the_link_ends_the_wait_for_its_questions() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let link = lab.link(0, confd);
+    lab.nodes[0].fault = Some(Fault::Hangs);
+    lab.say(0, confd, Body::Nvec(Box::new(lab.question(&[ios]))));
+    lab.say(0, confd, Body::KeepaliveReq((1, 2)));
+    lab.run(MS * 100);
+    assert!(!lab.view(0).stopping);
+    lab.input(0, Input::Motr(Event::LinkClosed { link }));
+    assert!(lab.view(0).stopping);
+}
