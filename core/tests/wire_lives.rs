@@ -1,13 +1,15 @@
-//! A process that is on its way from one earlier life of hax to the next when it asks a third one.
+//! What a request for an entrypoint says of a link that has ended meanwhile, or with an earlier life of hax.
 
 mod wire_support;
 
 use std::net::SocketAddr;
 
+use hax_core::base::errno::Errno;
 use hax_core::base::id::ConnId;
 use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
-use hax_core::wire::fop::{EntrypointRep, EntrypointReq, Fop};
+use hax_core::wire::fop::{CONSUME, EntrypointRep, EntrypointReq, Fop, LinkMsg, QUERY};
 use hax_core::wire::frame::End;
 use hax_core::wire::item::{ItemHeader, NONE};
 use hax_core::wire::packet::{self, Item};
@@ -48,18 +50,19 @@ impl Host {
         }
     }
 
-    fn say(&mut self, header: ItemHeader, fop: Fop) -> Fop {
+    fn say(&mut self, who: u8, header: ItemHeader, fop: Fop) -> Fop {
         let (src, dst) =
-            (End { addr: addr(1), cookie: (1, 1) }, End { addr: addr(0), cookie: (0, 0) });
+            (End { addr: addr(who.into()), cookie: (1, 1) }, End { addr: addr(0), cookie: (0, 0) });
         let header = ItemHeader { opcode: fop.opcode(), ..header };
         let bytes = packet::encode(src, dst, &[Item { header, fop }]).into();
         self.said.clear();
-        self.feed(Input::Net(net::Event::Received { conn: ConnId::accepted(1), bytes }));
+        let conn = ConnId::accepted(who.into());
+        self.feed(Input::Net(net::Event::Received { conn, bytes }));
         self.said.iter().find(|item| item.fop.is_reply()).expect("a reply").fop.clone()
     }
 
-    /// Asks over a session of its own.
-    fn ask(&mut self, n: u64, ids: LinkIds, cookie: Cookie) -> EntrypointRep {
+    /// Opens a session: what its first request is sent with.
+    fn open(&mut self, who: u8, n: u64) -> ItemHeader {
         let name = Uint128 { hi: n, lo: n };
         let header = ItemHeader {
             opcode: 0,
@@ -72,27 +75,57 @@ impl Host {
             xid: NONE,
             cookie: name,
         };
-        let Fop::ConnEstablishRep { sender, .. } = self.say(header, Fop::ConnEstablish) else {
+        let Fop::ConnEstablishRep { sender, .. } = self.say(who, header, Fop::ConnEstablish) else {
             panic!("a connection");
         };
         let header = ItemHeader { sender, xid_min: 1, xid: 1, ..header };
-        let opened = self.say(header, Fop::SessionEstablish { sender });
+        let opened = self.say(who, header, Fop::SessionEstablish { sender });
         let Fop::SessionEstablishRep { session, .. } = opened else { panic!("a session") };
-        let tags_local = Tags { confirmed: 4, delivered: 4, next: 6, assign: 6 };
-        let tags_remote = Tags { confirmed: 3, delivered: 3, next: 3, assign: 3 };
-        let req = EntrypointReq {
-            first: 0,
-            generation: n,
-            process: fid(1),
-            params: LinkParams { ids, tags_local, tags_remote },
-            git_rev: Box::default(),
-            pid: 1,
-            cookie_expected: cookie,
+        ItemHeader { session, ..header }
+    }
+
+    fn request(&mut self, who: u8, header: ItemHeader, asked: Asked) -> EntrypointRep {
+        let (first, params, cookie_expected) = match asked {
+            Asked::First => (1, LinkParams::default(), Cookie::NONE),
+            Asked::Again(params, cookie) => (0, params, cookie),
         };
-        let answer = self.say(ItemHeader { session, ..header }, Fop::EntrypointReq(req.into()));
+        let (generation, process, pid) = (header.cookie.lo, fid(who.into()), 1);
+        let git_rev = Box::default();
+        let req =
+            EntrypointReq { first, generation, process, params, git_rev, pid, cookie_expected };
+        let answer = self.say(who, header, Fop::EntrypointReq(req.into()));
         let Fop::EntrypointRep(rep) = answer else { panic!("an answer") };
         *rep
     }
+
+    /// Asks over a session of its own.
+    fn ask(&mut self, who: u8, n: u64, asked: Asked) -> EntrypointRep {
+        let header = self.open(who, n);
+        self.request(who, header, asked)
+    }
+}
+
+fn host(links_max: usize) -> Host {
+    let config = Config { links_max, ..Config::new(addr(0), LIFE, 1) };
+    let mut host = Host { endpoint: Endpoint::new(config), us: 0, said: Vec::new() };
+    for who in [1, 2] {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        host.feed(Input::Net(net::Event::Accepted { conn: ConnId::accepted(who), peer }));
+    }
+    host
+}
+
+/// What a request says of the link.
+enum Asked {
+    First,
+    Again(LinkParams, Cookie),
+}
+
+/// What a process says of this link in the middle of its life.
+fn described(ids: LinkIds) -> LinkParams {
+    let tags_local = Tags { confirmed: 4, delivered: 4, next: 6, assign: 6 };
+    let tags_remote = Tags { confirmed: 3, delivered: 3, next: 3, assign: 3 };
+    LinkParams { ids, tags_local, tags_remote }
 }
 
 fn ids_of(life: u64) -> LinkIds {
@@ -100,20 +133,58 @@ fn ids_of(life: u64) -> LinkIds {
     LinkIds { local: id(1), remote: id(2), connection: id(3) }
 }
 
+/// A process that is on its way from one earlier life of hax to the next when it asks a third one.
 #[test]
 fn it_is_told_to_reconnect_once() {
-    let endpoint = Endpoint::new(Config::new(addr(0), LIFE, 1));
-    let mut host = Host { endpoint, us: 0, said: Vec::new() };
-    let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
-    host.feed(Input::Net(net::Event::Accepted { conn: ConnId::accepted(1), peer }));
+    let mut host = host(8);
     // It asks while it has the link of the first life; the second life's answer is on its way.
-    let first = host.ask(1, ids_of(LIFE - 2), Cookie([7; 5]));
+    let asked = Asked::Again(described(ids_of(LIFE - 2)), Cookie([7; 5]));
+    let first = host.ask(1, 1, asked);
     assert_eq!(first.do_reconnect, 1);
     // By now it has gone over to the second life's link, and knows that it is to go over to ours.
-    let second = host.ask(2, ids_of(LIFE - 1), first.cookie_actual);
+    let asked = Asked::Again(described(ids_of(LIFE - 1)), first.cookie_actual);
+    let second = host.ask(1, 2, asked);
     assert_eq!((second.do_reconnect, second.params), (0, LinkParams::default()));
     assert_eq!(second.cookie_actual, first.cookie_actual);
     // One that is not on its way to us does not know our cookie.
-    let third = host.ask(3, ids_of(LIFE - 3), Cookie([8; 5]));
+    let third = host.ask(1, 3, Asked::Again(described(ids_of(LIFE - 3)), Cookie([8; 5])));
     assert_eq!(third.do_reconnect, 1);
+}
+
+/// A request is on its way for as long as it takes, and repeated as it was made. What the link that it
+/// describes brought meanwhile is not in it; once that link has ended, nobody here knows either.
+#[test]
+fn f16_a_request_older_than_the_end_of_its_link_is_made_anew() {
+    let mut host = host(1);
+    let given = host.ask(1, 1, Asked::First);
+    let link = || described(given.params.ids);
+    let late = host.open(1, 2);
+    // The link makes room for the one of another process.
+    host.ask(2, 3, Asked::First);
+    let answer = host.request(1, late, Asked::Again(link(), given.cookie_actual));
+    assert_eq!((answer.do_reconnect, answer.params), (0, LinkParams::default()));
+    assert_eq!((answer.control, answer.cookie_actual), (QUERY, given.cookie_actual));
+    // What it asks now is true.
+    let answer = host.ask(1, 4, Asked::Again(link(), given.cookie_actual));
+    assert_eq!((answer.do_reconnect, answer.control), (1, CONSUME));
+    assert_eq!(answer.params.tags_remote, link().tags_remote);
+}
+
+/// A message whose answer was lost comes again after its link has ended. The answer would tell what was
+/// taken in, and the process may have described its link without that by then.
+#[test]
+fn f16_an_answer_is_not_repeated_for_a_link_that_has_ended() {
+    let mut host = host(1);
+    let given = host.ask(1, 1, Asked::First);
+    let header = host.open(1, 2);
+    let (ids, tag) = (given.params.ids, 2);
+    let message = Some(Box::new(Message::new(Wall(0), Body::Rpc { attempts: 1, state: 1 })));
+    let msg = LinkMsg { nr: 1, message, tag, ids, out_next: 4, in_delivered: 1, seq: 1 };
+    let say = |host: &mut Host| match host.say(1, header, Fop::LinkMsg(msg.clone().into())) {
+        Fop::LinkMsgRep { rc, .. } => rc,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((say(&mut host), say(&mut host)), (0, 0));
+    host.ask(2, 3, Asked::First);
+    assert_eq!(say(&mut host), Errno::ENOLINK.to_rc());
 }

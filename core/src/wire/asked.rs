@@ -31,8 +31,9 @@ const GIT_REV_MAX: usize = 64;
 pub(super) struct Entry {
     at: Place,
     req: Box<EntrypointReq>,
-    /// The link that it spoke of when it came.
-    known: Option<LinkId>,
+    /// Its tags may have moved when its link is not known: it was known when this came, or ended while
+    /// this was on its way.
+    old: bool,
 }
 
 impl Endpoint {
@@ -65,8 +66,9 @@ impl Endpoint {
             first: req.first != 0,
             git_rev: String::from_utf8_lossy(git_rev).into(),
         }))));
-        let known = self.known(&req);
-        self.entries.insert(entry, Entry { at, req, known });
+        // A process opens a session for each request, and makes it then.
+        let old = self.known(&req).is_some() || at.header.session <= self.last_end;
+        self.entries.insert(entry, Entry { at, req, old });
     }
 
     /// Whether a request may be answered however old it is: it describes no link, or one that goes on.
@@ -134,14 +136,14 @@ impl Endpoint {
     }
 
     fn decide(&mut self, entry: EntryId, waiting: &Entry, known: Option<LinkId>) -> (Say, Cookie) {
-        let Entry { req, known: before, .. } = waiting;
+        let Entry { req, old, .. } = waiting;
         match known {
             _ if req.first != 0 => (Say::New(self.new_ids(req.generation)), self.cookie),
             Some(link) => (Say::Reuse, self.links.get(&link).map_or(self.cookie, |p| p.cookie)),
             None if self.ended.contains(&req.params.ids.inverted()) => {
                 (Say::Ended, req.cookie_expected)
             }
-            None if before.is_some() || self.is_outdated(entry, req.process) => {
+            None if *old || self.is_outdated(entry, req.process) => {
                 (Say::Again, req.cookie_expected)
             }
             None => {

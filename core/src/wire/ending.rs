@@ -33,6 +33,7 @@ impl Endpoint {
     /// Ends a link for good. `polite`: its peer, if it is there, is told.
     pub(super) fn end(&mut self, now: Instant, id: LinkId, polite: bool, out: &mut Vec<Output>) {
         let Some(mut peer) = self.links.remove(&id) else { return };
+        self.last_end = self.rpc.mint.0;
         let caller = peer.link.caller;
         self.by_end.remove(&peer.link.ids.local);
         self.by_caller.remove(&caller);

@@ -151,6 +151,8 @@ pub struct Endpoint {
     pub(super) closing: BTreeMap<CallerId, SocketAddr>,
     /// Links that the bridge has ended, as the process sees them.
     pub(super) ended: VecDeque<LinkIds>,
+    /// What was minted last when a link ended last: a session with a lower name was opened before.
+    pub(super) last_end: u64,
     pub(super) entries: BTreeMap<EntryId, Entry>,
     pub(super) cookie: Cookie,
     pub(super) next_link: LinkId,
@@ -195,6 +197,7 @@ impl Endpoint {
             by_caller: BTreeMap::new(),
             closing: BTreeMap::new(),
             ended: VecDeque::new(),
+            last_end: 0,
             entries: BTreeMap::new(),
             cookie: Cookie([1, config.generation, u64::MAX, config.generation, config.seed]),
             next_link: LinkId(1),
@@ -257,6 +260,7 @@ impl Endpoint {
             Up::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
             Up::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
             Up::Stray { at, fop: Fop::LinkMsg(msg) } => self.on_stray(now, at, msg, out),
+            Up::Repeated { at, fop, reply } => self.on_repeated(now, &at, (&fop, reply), out),
             Up::Stray { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
                 self.rpc.adopt(at, Fop::EntrypointReq(req));
             }

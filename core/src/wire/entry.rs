@@ -8,8 +8,8 @@
 //! | not first | no | `do_reconnect`: a new link that goes on with the old one's tags |
 //! | not first, an old one | no | the cookie that it expects, and to ask again |
 //!
-//! An old request is one that waited for its answer while its link was ended, or that was made of an
-//! earlier life of ours. The tags in it may have moved since, and a process that is told other ones
+//! An old request is one that waited for its answer or was on its way while its link was ended, or that
+//! was made of an earlier life of ours. The tags in it may have moved since, and a process that is told other ones
 //! than it has aborts; so it is made to describe its link afresh. Its next request is a new one.
 //!
 //! A process accepts `do_reconnect` exactly if the cookie is another one than it knows. Motr's

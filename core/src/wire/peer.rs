@@ -167,6 +167,22 @@ impl Endpoint {
         }
     }
 
+    /// A 207 that comes again, its answer having been lost. The answer says what was taken in over the link: a
+    /// process that hears so after it described its link in a request, the link having ended, aborts.
+    pub(super) fn on_repeated(
+        &mut self,
+        now: Instant,
+        at: &Place,
+        (fop, reply): (&Fop, Bytes),
+        out: &mut Vec<Output>,
+    ) {
+        let Fop::LinkMsg(msg) = fop else { return };
+        match self.find(at, msg) {
+            (Some(_), None) => self.rpc.send_reply(now, at, reply, out),
+            (_, rc) => self.rpc.reply(now, at, refusal(rc.unwrap_or(Errno::ENOLINK)), out),
+        }
+    }
+
     /// The link that a 207 is for (`link_service.c:ha_link_service_find`), or what to refuse it with.
     fn find(&self, at: &Place, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
         let id = self.by_end.get(&msg.ids.remote).copied();

@@ -291,6 +291,7 @@ impl Process {
     fn on_up(&mut self, now: Instant, up: Up, out: &mut Vec<Output>) {
         match up {
             Up::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
+            Up::Repeated { at, reply, .. } => self.rpc.send_reply(now, &at, reply, out),
             Up::Request { .. } | Up::Stray { .. } | Up::Forgotten { .. } => {}
             Up::Broken(why) => self.abort(why, out),
             Up::Opened(caller) if self.is_link(caller) => {

@@ -40,6 +40,8 @@ pub(crate) enum Up {
     Request { at: Place, fop: Fop },
     /// A request on a session that is not known here.
     Stray { at: Place, fop: Fop },
+    /// A message of a link that was answered before, and that answer.
+    Repeated { at: Place, fop: Fop, reply: Bytes },
     /// A request that was answered so long ago that the answer is not kept.
     Forgotten { at: Place, fop: Fop },
     /// A caller is open.
@@ -331,7 +333,7 @@ impl Rpc {
         self.arrived.push_front(Arrived::Item(at, fop));
     }
 
-    fn send_reply(&mut self, now: Instant, at: &Place, frame: Bytes, out: &mut dyn Out) {
+    pub(crate) fn send_reply(&mut self, now: Instant, at: &Place, frame: Bytes, out: &mut dyn Out) {
         // A reply's place in the queue is that of the request; the top bit keeps the two apart.
         let key = at.header.cookie.lo ^ at.header.xid.rotate_left(48) | 1 << 63;
         self.conns.send(now, at.addr, key, Arc::new([frame]), out);
@@ -401,7 +403,10 @@ impl Rpc {
                 }
                 return up;
             }
-            Verdict::Again(frame) => self.send_reply(now, &at, frame, out),
+            Verdict::Again(reply) if matches!(fop, Fop::LinkMsg(_)) => {
+                return Some(Up::Repeated { at, fop, reply });
+            }
+            Verdict::Again(reply) => self.send_reply(now, &at, reply, out),
             // It is asked for until it is answered, however long the peer could not be reached.
             Verdict::Forgotten if matches!(fop, Fop::EntrypointReq(_)) => {
                 return Some(Up::Forgotten { at, fop });
