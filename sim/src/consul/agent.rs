@@ -22,13 +22,25 @@ pub(super) struct LocalCheck {
     in_sync: bool,
 }
 
+/// What the others know of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Alive,
+    /// Nothing is heard of it.
+    Failed,
+    /// It took its leave.
+    Left,
+}
+
 /// One agent.
 #[derive(Clone, Debug)]
 pub(super) struct Agent {
     pub(super) node: String,
     pub(super) id: String,
     pub(super) address: String,
-    pub(super) alive: bool,
+    /// It is a server, too.
+    pub(super) server: bool,
+    pub(super) presence: Presence,
     pub(super) services: BTreeMap<String, (Service, bool)>,
     pub(super) checks: BTreeMap<String, LocalCheck>,
     gone_services: BTreeSet<String>,
@@ -53,7 +65,8 @@ impl Agent {
             node: node.to_owned(),
             id,
             address: address.to_owned(),
-            alive: true,
+            server: false,
+            presence: Presence::Alive,
             services: BTreeMap::new(),
             checks: BTreeMap::new(),
             gone_services: BTreeSet::new(),
@@ -65,6 +78,22 @@ impl Agent {
     pub(super) fn tagged_addresses(&self) -> Texts {
         let tags = ["lan", "lan_ipv4", "wan", "wan_ipv4"];
         Some(tags.map(|tag| (tag.to_owned(), self.address.clone())).into())
+    }
+
+    /// It starts again, under another name, with what its configuration has. Gives the old name.
+    pub(super) fn start_as(&mut self, node: &str, id: String) -> String {
+        self.id = id;
+        self.presence = Presence::Alive;
+        self.gone_services.clear();
+        self.gone_checks.clear();
+        self.services.values_mut().for_each(|(_, in_sync)| *in_sync = false);
+        for local in self.checks.values_mut() {
+            node.clone_into(&mut local.check.node);
+            "critical".clone_into(&mut local.check.status);
+            local.check.output.clear();
+            local.in_sync = false;
+        }
+        std::mem::replace(&mut self.node, node.to_owned())
     }
 
     fn register(&self, service: Option<&Service>, checks: Vec<RegisterCheck>) -> Register {
@@ -223,6 +252,16 @@ impl Consul {
         }
     }
 
+    /// An agent has started: nothing is left of what ran in it before.
+    pub(super) fn start_checks(&mut self, agent: AgentId) {
+        let checks = self.agents[agent].checks.values();
+        let checks: Vec<_> = checks.map(|local| (local.check.id.clone(), local.serial)).collect();
+        for (id, serial) in checks {
+            self.timers.disarm(Timer::Output(agent, serial));
+            self.arm_ttl(agent, &id);
+        }
+    }
+
     fn service_deregister(&mut self, agent: AgentId, id: &str) -> Result<(), Answer> {
         if id.is_empty() {
             return Err(failed("ServiceID missing"));
@@ -302,7 +341,7 @@ impl Consul {
     /// The TTL of a check is over.
     pub(super) fn expire_check(&mut self, agent: AgentId, serial: u64) {
         let local = &self.agents[agent];
-        if !local.alive {
+        if local.presence != Presence::Alive {
             return;
         }
         let found = local.checks.values().find(|local| local.serial == serial);
@@ -336,7 +375,7 @@ impl Consul {
     /// Brings the catalog in line with what the agent runs, if there is a leader to write.
     pub(super) fn sync(&mut self, agent: AgentId) {
         let local = &mut self.agents[agent];
-        if !self.leader || !local.alive {
+        if !self.leader || local.presence != Presence::Alive {
             return;
         }
         for id in std::mem::take(&mut local.gone_services) {

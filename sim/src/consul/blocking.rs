@@ -24,6 +24,7 @@ pub(super) struct Query {
 /// A blocking query that waits.
 #[derive(Clone, Debug)]
 pub(super) struct Parked {
+    pub(super) agent: AgentId,
     query: Query,
     /// The log's index when it was last looked at.
     seen: u64,
@@ -65,7 +66,8 @@ impl Consul {
         if query.min > 0 && query.read.index(&self.store) <= query.min {
             let at = self.store.now.after(query.wait);
             self.timers.arm(Timer::Wait(request.id), at);
-            self.parked.insert(request.id, Parked { query, seen: self.store.index });
+            self.parked
+                .insert(request.id, Parked { agent: request.agent, query, seen: self.store.index });
             return None;
         }
         Some(self.result(&query))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Consul;
-use super::agent::Agent;
+use super::agent::{Agent, Presence};
 use super::http::{AgentId, Answer, Target};
 use super::view::AgentService;
 
@@ -36,7 +36,7 @@ impl Consul {
         match target.path.as_str() {
             "/v1/agent/self" => Answer::json(&self.self_answer(agent), pretty),
             "/v1/agent/members" => {
-                let members = self.agents.iter().enumerate().map(|(i, a)| member(a, i == 0));
+                let members = self.agents.iter().map(member);
                 Answer::json(&members.collect::<Vec<_>>(), pretty)
             }
             "/v1/agent/services" => {
@@ -70,11 +70,11 @@ impl Consul {
                 "NodeName": local.node,
                 "NodeID": local.id,
                 "Revision": "",
-                "Server": agent == 0,
+                "Server": local.server,
                 "Version": VERSION,
             },
             "DebugConfig": { "NodeName": local.node, "NodeID": local.id },
-            "Member": member(local, agent == 0),
+            "Member": member(local),
             "Stats": {
                 "agent": {
                     "checks": local.checks.len().to_string(),
@@ -87,7 +87,8 @@ impl Consul {
     }
 }
 
-fn member(agent: &Agent, server: bool) -> Value {
+fn member(agent: &Agent) -> Value {
+    let server = agent.server;
     let mut tags = json!({
         "build": format!("{VERSION}:"),
         "dc": "dc1",
@@ -107,8 +108,12 @@ fn member(agent: &Agent, server: bool) -> Value {
         "Addr": agent.address,
         "Port": SERF_PORT,
         "Tags": tags,
-        // Serf's own numbers: alive, failed.
-        "Status": if agent.alive { 1 } else { 4 },
+        // Serf's own numbers.
+        "Status": match agent.presence {
+            Presence::Alive => 1,
+            Presence::Left => 3,
+            Presence::Failed => 4,
+        },
         "ProtocolMin": 1,
         "ProtocolMax": 5,
         "ProtocolCur": 2,

@@ -29,6 +29,7 @@ mod define;
 mod http;
 mod info;
 mod kv;
+mod members;
 mod peek;
 mod read;
 mod session;
@@ -49,9 +50,9 @@ use hax_core::base::timers::Timers;
 
 use agent::Agent;
 use blocking::Parked;
-use catalog::{Register, RegisterCheck, RegisterService};
 pub use http::{AgentId, Request, RequestId, Response};
 use http::{Answer, Target};
+use members::Former;
 pub use peek::{CheckView, Held};
 use store::Store;
 use watch::Watcher;
@@ -86,6 +87,8 @@ enum Timer {
     Watch(WatchId),
     /// Tombstones are old enough.
     Reap,
+    /// Gossip finds that nobody answers to a name that an agent had.
+    Former(usize),
 }
 
 impl Timer {
@@ -97,6 +100,7 @@ impl Timer {
             Self::Output(..) => "check output",
             Self::Watch(_) => "watch",
             Self::Reap => "tombstones",
+            Self::Former(_) => "gossip",
         }
     }
 }
@@ -112,6 +116,8 @@ struct Write<'a> {
 pub struct Consul {
     store: Store,
     agents: Vec<Agent>,
+    /// The names that agents had.
+    former: Vec<Former>,
     timers: Timers<Timer>,
     parked: BTreeMap<RequestId, Parked>,
     watches: BTreeMap<WatchId, Watcher>,
@@ -131,6 +137,7 @@ impl Consul {
             // Elections, configurations and the like come first in a real log, too.
             store: Store { index: 10, ..Store::default() },
             agents: Vec::new(),
+            former: Vec::new(),
             timers: Timers::default(),
             parked: BTreeMap::new(),
             watches: BTreeMap::new(),
@@ -140,7 +147,7 @@ impl Consul {
             leader: true,
             pretty: false,
         };
-        let _ = consul.add_agent(node, "127.0.0.1");
+        let _ = consul.join(node, "127.0.0.1", true);
         consul
     }
 
@@ -156,39 +163,6 @@ impl Consul {
     pub fn seeded(mut self, seed: u64) -> Self {
         self.uuids = seed.wrapping_mul(1 << 32);
         self
-    }
-
-    /// One more node with an agent joins the cluster.
-    pub fn add_agent(&mut self, node: &str, address: &str) -> AgentId {
-        let agent = Agent::new(node, self.mint_uuid(), address);
-        let server = self.agents.is_empty();
-        let service = server.then(|| RegisterService {
-            id: "consul".to_owned(),
-            service: "consul".to_owned(),
-            meta: Some(info::server_meta()),
-            port: info::SERVER_PORT.into(),
-            ..RegisterService::default()
-        });
-        let mut ask = Register {
-            id: agent.id.clone(),
-            node: node.to_owned(),
-            address: address.to_owned(),
-            service,
-            checks: Some(vec![serf_health(node, true)]),
-            ..Register::default()
-        };
-        self.store.register(ask).expect("a new node is consistent");
-        ask = Register {
-            id: agent.id.clone(),
-            node: node.to_owned(),
-            address: address.to_owned(),
-            tagged_addresses: agent.tagged_addresses(),
-            node_meta: Some(BTreeMap::from([("consul-network-segment".into(), String::new())])),
-            ..Register::default()
-        };
-        self.store.register(ask).expect("a node alone is consistent");
-        self.agents.push(agent);
-        self.agents.len() - 1
     }
 
     /// Takes a request; appends the responses that are ready: its own, and those that its effect
@@ -250,41 +224,6 @@ impl Consul {
         self.settle(out)
     }
 
-    /// An agent is found dead by the others, or alive again: what gossip tells the servers.
-    pub fn set_alive(
-        &mut self,
-        now: Now,
-        agent: AgentId,
-        alive: bool,
-        out: &mut Vec<Output>,
-    ) -> Next {
-        self.advance(now, out);
-        self.agents[agent].alive = alive;
-        let local = &self.agents[agent];
-        let ask = Register {
-            id: local.id.clone(),
-            node: local.node.clone(),
-            address: local.address.clone(),
-            checks: Some(vec![serf_health(&local.node, alive)]),
-            skip_node_update: true,
-            ..Register::default()
-        };
-        self.store.register(ask).expect("the agent's node is there");
-        self.sync(agent);
-        self.settle(out)
-    }
-
-    /// The servers drop an agent that is dead, with all that it registered, as autopilot's
-    /// `CleanupDeadServers` and the reaping of failed members do. Once [alive](Self::set_alive) again, it
-    /// registers everything anew. One that is not dead is left alone.
-    pub fn reap(&mut self, now: Now, agent: AgentId, out: &mut Vec<Output>) -> Next {
-        self.advance(now, out);
-        if !self.agents[agent].alive {
-            self.unregister(agent);
-        }
-        self.settle(out)
-    }
-
     /// What came of running a check that an agent runs itself (a script, a connection).
     pub fn set_check(
         &mut self,
@@ -332,6 +271,7 @@ impl Consul {
             Timer::Output(agent, serial) => self.flush_output(agent, serial),
             Timer::Watch(id) => self.poll_watch(id, out),
             Timer::Reap => self.store.reap(),
+            Timer::Former(former) => self.miss(former),
         }
     }
 
@@ -406,22 +346,6 @@ fn mix(word: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-fn serf_health(node: &str, alive: bool) -> RegisterCheck {
-    let (status, output) = if alive {
-        ("passing", "Agent alive and reachable")
-    } else {
-        ("critical", "Agent not live or unreachable")
-    };
-    RegisterCheck {
-        node: node.to_owned(),
-        id: "serfHealth".to_owned(),
-        name: "Serf Health Status".to_owned(),
-        status: status.to_owned(),
-        output: output.to_owned(),
-        ..RegisterCheck::default()
-    }
 }
 
 fn too_large(size: usize, option: &str) -> Answer {

@@ -4,10 +4,26 @@ use std::io;
 use std::thread;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::client::{self, Reply};
 use super::{LOOK, Options, READY, RealConsul};
 use crate::cluster::{Agents, Cluster};
+
+/// The configuration of an agent that joins these. Its gossip is quick, so that a dead one is found in
+/// less than a second.
+fn join(servers: &[RealConsul]) -> Value {
+    let join: Vec<String> =
+        servers.iter().map(|server| format!("127.0.0.1:{}", server.ports[2])).collect();
+    json!({
+        "retry_join": join,
+        "retry_interval": "100ms",
+        "gossip_lan": {
+            "probe_interval": "200ms", "probe_timeout": "100ms", "suspicion_mult": 2,
+            "gossip_interval": "50ms",
+        },
+    })
+}
 
 /// What an agent is made to tell the servers, one after the other.
 const TOLD: [&str; 4] = ["told-1", "told-2", "told-3", "told-4"];
@@ -22,17 +38,8 @@ impl RealConsul {
             options.durable = true;
             servers.push(Self::prepare(options)?);
         }
-        let join: Vec<String> =
-            servers.iter().map(|server| format!("127.0.0.1:{}", server.ports[2])).collect();
-        let config = json!({
-            "bootstrap_expect": expect,
-            "retry_join": join,
-            "retry_interval": "100ms",
-            "gossip_lan": {
-                "probe_interval": "200ms", "probe_timeout": "100ms", "suspicion_mult": 2,
-                "gossip_interval": "50ms",
-            },
-        });
+        let mut config = join(&servers);
+        config["bootstrap_expect"] = expect.into();
         for server in &mut servers {
             server.options.config = config.clone();
             server.launch()?;
@@ -46,6 +53,64 @@ impl RealConsul {
         }
         servers.iter().try_for_each(Self::tells_at_once)?;
         Ok(servers)
+    }
+
+    /// Starts an agent that is a client of these servers, and waits until it is one of `nodes`.
+    pub fn start_client(servers: &[Self], node: &str, nodes: usize) -> io::Result<Self> {
+        let mut options = Options::new(node);
+        options.durable = true;
+        let mut client = Self::prepare(options)?;
+        client.options.config = join(servers);
+        client.options.config["server"] = false.into();
+        client.options.config["bootstrap_expect"] = 0.into();
+        client.launch()?;
+        client.await_that("is not one of them", |client| client.sees(nodes))?;
+        client.tells_at_once()?;
+        Ok(client)
+    }
+
+    /// Kills it and starts it under another name with nothing that it had, as an agent with a generated
+    /// name comes back whose directory is lost. Waits until its servers know it.
+    pub fn rename(&mut self, node: &str) -> io::Result<()> {
+        self.kill();
+        std::fs::remove_dir_all(self.dir.join("data"))?;
+        node.clone_into(&mut self.options.node);
+        self.launch()?;
+        self.await_that("is not known to its servers", Self::is_known)
+    }
+
+    /// Makes it take its leave, and ends it as soon as this server has heard of it: it would go on for
+    /// 3 s and might register itself anew meanwhile.
+    pub fn leave(&mut self, server: &Self) -> io::Result<()> {
+        let addr = self.http_addr;
+        let leave =
+            thread::spawn(move || client::request(addr, READY, "PUT", "/v1/agent/leave", b""));
+        let target = format!("/v1/catalog/node/{}", self.options.node);
+        let gone = |reply: Reply| reply.text() == "null";
+        let result = server.await_that("has not heard of the leave", |server| {
+            server.request("GET", &target, b"").is_ok_and(gone)
+        });
+        self.kill();
+        // It has no answer.
+        let _ = leave.join();
+        result
+    }
+
+    fn is_known(&self) -> bool {
+        let target = format!("/v1/catalog/node/{}", self.options.node);
+        let reply = self.request("GET", &target, b"");
+        reply.is_ok_and(|reply| reply.text().contains("TaggedAddresses\":{"))
+    }
+
+    fn await_that(&self, trouble: &str, so: impl Fn(&Self) -> bool) -> io::Result<()> {
+        let deadline = Instant::now() + READY;
+        while !so(self) {
+            if Instant::now() >= deadline {
+                return Err(self.trouble(trouble));
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Waits until the agent tells the servers at once what changes. When a server has joined, an agent
@@ -83,8 +148,7 @@ impl RealConsul {
     pub fn sees(&self, nodes: usize) -> bool {
         let well = self.request("GET", "/v1/health/state/passing", b"");
         let Ok(reply) = well else { return false };
-        let checks: Vec<serde_json::Value> =
-            serde_json::from_slice(&reply.body).unwrap_or_default();
+        let checks: Vec<Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
         checks.iter().filter(|check| check["CheckID"] == "serfHealth").count() >= nodes
     }
 

@@ -1,5 +1,6 @@
 //! Holds the Consul double against the real Consul 1.8.7: the same requests, the same answers.
 
+mod members;
 mod pair;
 mod stories;
 mod wakes;

@@ -97,8 +97,11 @@ fn is_uuid(text: &str) -> bool {
 
 /// Both, and what is known of how the names of one are those of the other.
 pub(crate) struct Pair {
-    pub(crate) real: RealConsul,
+    /// The real agents, in the order in which the double has them.
+    pub(crate) reals: Vec<RealConsul>,
     pub(crate) double: Consul,
+    /// The agent that is asked.
+    pub(crate) at: usize,
     names: [Names; 2],
     /// Indexes of the real one and the double's for the same: an order-preserving relation.
     indexes: BTreeMap<u64, u64>,
@@ -126,9 +129,14 @@ impl Pair {
             .map(|_| RealConsul::start(Options::new(NODE)).expect("Consul starts"))
             .find(in_usual_order)
             .expect("one in ten starts in the usual order");
+        Self::of(vec![real], Consul::new(NODE).pretty())
+    }
+
+    pub(crate) fn of(reals: Vec<RealConsul>, double: Consul) -> Self {
         Self {
-            real,
-            double: Consul::new(NODE).pretty(),
+            reals,
+            double,
+            at: 0,
             names: Default::default(),
             indexes: BTreeMap::new(),
             now: Mono::from_micros(1),
@@ -137,7 +145,11 @@ impl Pair {
         }
     }
 
-    fn now(&self) -> Now {
+    fn real(&self) -> &RealConsul {
+        &self.reals[self.at]
+    }
+
+    pub(crate) fn now(&self) -> Now {
         Now { mono: self.now, wall: Wall(0) }
     }
 
@@ -160,7 +172,8 @@ impl Pair {
         self.next += 1;
         let id = self.next;
         let mut out = Vec::new();
-        let request = Request::new(id, method, target, body.to_owned());
+        let mut request = Request::new(id, method, target, body.to_owned());
+        request.agent = self.at;
         let _ = self.double.handle(self.now(), request, &mut out);
         let mut reply = None;
         for output in out {
@@ -202,7 +215,7 @@ impl Pair {
     fn modify_index(&mut self, side: usize, key: &str) -> u64 {
         let target = format!("/v1/kv/{key}");
         let reply = match side {
-            0 => self.real.request("GET", &target, b"").ok(),
+            0 => self.real().request("GET", &target, b"").ok(),
             _ => self.ask_double("GET", &target, "", &mut Vec::new()).1,
         };
         let found = reply.and_then(|r| serde_json::from_slice::<Value>(&r.body).ok());
@@ -221,7 +234,7 @@ impl Pair {
         let target = format!("/v1/{target}");
         let (real_target, real_body) = (self.fill(0, &target), self.fill(0, body));
         let (our_target, our_body) = (self.fill(1, &target), self.fill(1, body));
-        let theirs = self.real.request(method, &real_target, real_body.as_bytes());
+        let theirs = self.real().request(method, &real_target, real_body.as_bytes());
         let theirs = theirs.expect("Consul answers");
         let (_, ours) = self.ask_double(method, &our_target, &our_body, &mut Vec::new());
         let ours = ours.expect("the double answers at once");
@@ -243,7 +256,7 @@ impl Pair {
         let target = format!("/v1/{read}");
         let deadline = Instant::now() + SETTLE;
         loop {
-            let theirs = self.real.request("GET", &target, b"").expect("Consul answers");
+            let theirs = self.real().request("GET", &target, b"").expect("Consul answers");
             let ours = self.ask_double("GET", &target, "", &mut Vec::new()).1.expect("a read");
             // Without binding indexes: the real one may be under way.
             let alike = self.shape(0, &theirs) == self.shape(1, &ours);
@@ -399,12 +412,12 @@ impl Pair {
     /// Asks each read to wait for news, does something, and compares who is woken.
     pub(crate) fn compare_wakes(&mut self, reads: &[&str], ask: &Ask<'_>) {
         let wait = Duration::from_millis(1500);
-        let addr = self.real.http_addr;
+        let addr = self.real().http_addr;
         let mut waiting = Vec::new();
         for read in reads {
             let targets = [0, 1].map(|side| self.fill(side, &format!("/v1/{read}")));
             let index = |reply: Option<Reply>| reply.and_then(|r| r.index()).expect("an index");
-            let theirs = index(self.real.request("GET", &targets[0], b"").ok());
+            let theirs = index(self.real().request("GET", &targets[0], b"").ok());
             let ours = index(self.ask_double("GET", &targets[1], "", &mut Vec::new()).1);
             let sign = if read.contains('?') { '&' } else { '?' };
             let blocking = format!("{}{sign}index={ours}&wait=1500ms", targets[1]);
@@ -425,7 +438,7 @@ impl Pair {
         let target = format!("/v1/{target}");
         let (real_target, real_body) = (self.fill(0, &target), self.fill(0, body));
         let (our_target, our_body) = (self.fill(1, &target), self.fill(1, body));
-        let theirs = self.real.request(method, &real_target, real_body.as_bytes());
+        let theirs = self.real().request(method, &real_target, real_body.as_bytes());
         let theirs = theirs.expect("Consul answers");
         let mut woken = Vec::new();
         let (_, ours) = self.ask_double(method, &our_target, &our_body, &mut woken);
