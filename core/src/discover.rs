@@ -2,10 +2,12 @@
 //!
 //! The service `hax` of our node names our process (its id), our endpoint (address and port) and
 //! our HTTP port (`http_port` of its meta); the key `ssl/hax` says whether HTTP is served by TLS
-//! (`hax.md` 1.1). Whatever is given is not asked for. Where Motr's library is used it wants to know the
+//! (`hax.md` 1.1). A restarted agent has a new name, and its entries under the former ones may linger: those
+//! under the name that the local agent has now count before all others. Whatever is given is not asked for. Where Motr's library is used it wants to know the
 //! services of our process too: `m0conf/nodes/<node>/processes/<key>/services/<type>`.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -97,8 +99,10 @@ struct Ssl {
 /// What Consul is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
-    /// What the local agent's node is called.
+    /// What the local agent's node is called: the host's name is ours.
     Node,
+    /// The same, to tell entries of one host apart.
+    Agent,
     /// What our entry says.
     Entry,
     /// Whether HTTP is served by TLS.
@@ -107,8 +111,30 @@ enum Question {
     Services,
 }
 
-/// What an entry of the catalog tells: process, endpoint, HTTP host and port.
-type Found = (Fid, Box<str>, (Box<str>, u16));
+/// What an entry of the catalog tells.
+struct Found {
+    /// The Consul node that it is of.
+    agent: Box<str>,
+    index: u64,
+    fid: Fid,
+    endpoint: Box<str>,
+    /// Where HTTP is served: host and port.
+    http: (Box<str>, u16),
+}
+
+impl Found {
+    fn of(instance: &Instance<'_>, node: &str) -> Option<Self> {
+        let ours = *instance.node == *node || host_of(&instance.node) == node;
+        let fid = process_of_service_id(&instance.service_id).filter(|_| ours)?;
+        let meta = instance.service_meta.as_ref();
+        let port = meta.and_then(|meta| meta.http_port.as_ref()?.parse().ok());
+        // The agent's address needs no name service, where the node's name might.
+        let host = Some(&*instance.address).filter(|address| !address.is_empty());
+        let http = (host.unwrap_or(node).into(), port.unwrap_or(HTTP_PORT));
+        let (agent, index) = ((*instance.node).into(), instance.modify_index);
+        Some(Self { agent, index, fid, endpoint: instance.endpoint(), http })
+    }
+}
 
 /// It was stopped before it knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +148,10 @@ pub struct Discovery {
     backoff: Backoff,
     next_call: CallId,
     call: Option<(CallId, Question)>,
+    /// What the local agent's node is called, once it is known; empty if it does not say.
+    agent: Option<Box<str>>,
+    /// Entries of several nodes of Consul claim our host.
+    asks_agent: bool,
     retry_at: Option<Instant>,
     tls_known: bool,
     http_tls: Option<TlsFiles>,
@@ -141,6 +171,8 @@ impl Discovery {
             backoff: Backoff::default(),
             next_call: CallId(1),
             call: None,
+            agent: None,
+            asks_agent: false,
             retry_at: None,
             tls_known: false,
             http_tls: None,
@@ -165,6 +197,10 @@ impl Discovery {
         let taken = match (reply.result, question) {
             (Err(unanswered), _) => Err(unanswered.why().into()),
             (Ok(Answer { status: 200, body, .. }), Question::Node) => self.take_node(&body),
+            (Ok(Answer { body, .. }), Question::Agent) => {
+                self.agent = Some(agent_of(&body).unwrap_or_default());
+                Ok(())
+            }
             (Ok(Answer { status: 200, body, .. }), Question::Entry) => self.take_entry(body),
             (Ok(Answer { status: 200, body, .. }), Question::Tls) => {
                 self.take_tls(&body, out);
@@ -207,6 +243,9 @@ impl Discovery {
         if self.call.is_none() {
             let (question, target) = match &self.config.node {
                 None => (Question::Node, "/v1/agent/self".into()),
+                Some(_) if self.asks_agent && self.agent.is_none() => {
+                    (Question::Agent, "/v1/agent/self".into())
+                }
                 Some(_) if !self.is_known() => (Question::Entry, "/v1/catalog/service/hax".into()),
                 Some(_) if self.config.ask_tls && !self.tls_known => {
                     (Question::Tls, "/v1/kv/ssl/hax?raw".into())
@@ -260,9 +299,9 @@ impl Discovery {
     }
 
     fn take_node(&mut self, body: &[u8]) -> Result<(), Box<str>> {
-        let agent: serde_json::Value = json::parse(body)?;
-        let name = agent["Config"]["NodeName"].as_str().ok_or("the agent has no name")?;
-        self.config.node = Some(host_of(name).into());
+        let name = agent_of(body)?;
+        self.config.node = Some(host_of(&name).into());
+        self.agent = Some(name);
         Ok(())
     }
 
@@ -280,36 +319,28 @@ impl Discovery {
     }
 
     fn take_entry(&mut self, body: Bytes) -> Result<(), Box<str>> {
-        let Some(node) = &self.config.node else { return Ok(()) };
-        let node = node.clone();
+        let Some(node) = self.config.node.clone() else { return Ok(()) };
         let mut elements = Elements::new(body);
-        let mut best: Option<(u64, Found)> = None;
+        let mut found = Vec::new();
         while let Some(instance) = elements.next::<Instance<'_>>() {
-            let instance = instance?;
-            let ours = *instance.node == *node || host_of(&instance.node) == &*node;
-            let Some(fid) = process_of_service_id(&instance.service_id).filter(|_| ours) else {
-                continue;
-            };
-            let port = instance
-                .service_meta
-                .as_ref()
-                .and_then(|meta| meta.http_port.as_ref()?.parse().ok());
-            // A restarted agent's former name may linger: the newest counts.
-            if best.as_ref().is_none_or(|(index, ..)| *index < instance.modify_index) {
-                // The agent's address needs no name service, where the node's name might.
-                let host = Some(&*instance.address).filter(|address| !address.is_empty());
-                let http = (host.unwrap_or(&node).into(), port.unwrap_or(HTTP_PORT));
-                let found = (instance.modify_index, (fid, instance.endpoint(), http));
-                best = Some(found);
-            }
+            found.extend(Found::of(&instance?, &node));
         }
-        let Some((_, (fid, endpoint, http))) = best else {
-            return Err(alloc::format!(
-                "Consul's catalog has no service hax on node {node} (--node) that hax may read"
-            )
-            .into());
+        let one = |found: &Found| self.agent.as_ref() == Some(&found.agent);
+        if found.windows(2).any(|two| two[0].agent != two[1].agent) && self.agent.is_none() {
+            self.asks_agent = true;
+            return Ok(());
+        }
+        if found.iter().any(one) {
+            found.retain(one);
+        }
+        let there: BTreeSet<Fid> = found.iter().map(|found| found.fid).collect();
+        found.retain(|found| self.config.fid.is_none_or(|fid| found.fid == fid));
+        // Where nothing else tells them apart, the newest counts.
+        let Some(Found { fid, endpoint, http, .. }) = found.into_iter().max_by_key(|f| f.index)
+        else {
+            return Err(missing(&node, self.config.fid, &there));
         };
-        self.config.fid.get_or_insert(fid);
+        self.config.fid = Some(fid);
         self.config.motr_endpoint.get_or_insert(endpoint);
         self.config.http.get_or_insert(http);
         Ok(())
@@ -357,128 +388,27 @@ impl Discovery {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use alloc::vec;
-
-    use super::*;
-
-    const ENTRY: &str = r#"[{"Node": "ssu1:1", "Address": "10.0.0.1", "ServiceID": "4",
-        "ServiceAddress": "inet:stream:10.0.0.1", "ServicePort": 22001,
-        "ServiceMeta": {"http_port": "8009"}, "ModifyIndex": 7}]"#;
-
-    /// Asks until all is known, with an answer for each target; what it was and what was asked.
-    fn ask(
-        config: Config,
-        answer: impl Fn(&str) -> (u16, &'static str),
-    ) -> (Identity, Vec<String>) {
-        let mut discovery = Discovery::new(config);
-        let (mut asked, mut input) = (vec![], Input::Tick);
-        loop {
-            let mut out = vec![];
-            if discovery.handle(Now::default(), input, &mut out) == Next::Exit {
-                return (discovery.into_result().unwrap(), asked);
-            }
-            let call = out.into_iter().find_map(|output| match output {
-                Output::Consul(Command::Call(call)) => Some(call),
-                _ => None,
-            });
-            let Call { id, target, .. } = *call.unwrap();
-            let (status, body) = answer(&target);
-            asked.push(target);
-            let body = Bytes::from_static(body.as_bytes());
-            input = Input::Consul(Reply { id, result: Ok(Answer { status, index: 1, body }) });
-        }
-    }
-
-    fn tls(status: u16, value: &'static str) -> Option<TlsFiles> {
-        let config = Config { node: Some("ssu1".into()), ask_tls: true, ..Config::default() };
-        let (found, asked) = ask(config, |target| match target {
-            "/v1/catalog/service/hax" => (200, ENTRY),
-            _ => (status, value),
-        });
-        assert_eq!(asked, ["/v1/catalog/service/hax", "/v1/kv/ssl/hax?raw"]);
-        assert_eq!((&*found.http_host, found.http_port), ("10.0.0.1", 8009));
-        found.http_tls
-    }
-
-    #[test]
-    fn the_key_says_whether_http_is_served_by_tls() {
-        let https = r#"{"http_protocol": "https", "cert_path": "/c", "key_path": "/k"}"#;
-        let files = TlsFiles { cert: "/c".into(), key: "/k".into() };
-        assert_eq!(tls(200, https), Some(files));
-        assert_eq!(tls(200, r#"{"http_protocol": "http"}"#), None);
-        assert_eq!(tls(404, ""), None);
-        assert_eq!(tls(200, "nonsense"), None);
-    }
-
-    /// Asks for services; what is found, and what was wrong on the way.
-    fn services(answers: &[&'static str]) -> (Option<Services>, Vec<Box<str>>) {
-        let config = Config {
-            node: Some("ssu1".into()),
-            fid: Some(Fid::process(5)),
-            motr_endpoint: Some("inet:tcp:10.0.0.1@22001".into()),
-            http: Some(("h".into(), 1)),
-            ask_services: true,
-            ..Config::default()
-        };
-        let mut discovery = Discovery::new(config);
-        let (mut wrong, mut input, mut now) = (vec![], Input::Tick, Now::default());
-        let mut answers = answers.iter();
-        loop {
-            let mut out = vec![];
-            match discovery.handle(now, input, &mut out) {
-                Next::Exit => return (discovery.into_result().unwrap().services, wrong),
-                Next::WaitUntil { at, .. } => now.mono = at,
-                Next::Wait => {}
-            }
-            input = Input::Tick;
-            for output in out {
-                match output {
-                    Output::Consul(Command::Call(call)) => {
-                        assert_eq!(
-                            call.target,
-                            "/v1/kv/m0conf/nodes/ssu1/processes/5/services/?recurse"
-                        );
-                        let body = *answers.next().unwrap();
-                        let status = if body.is_empty() { 404 } else { 200 };
-                        let body = Bytes::from_static(body.as_bytes());
-                        let result = Ok(Answer { status, index: 1, body });
-                        input = Input::Consul(Reply { id: call.id, result });
-                    }
-                    Output::Fact(Fact::ConsulFailed { why, .. }) => wrong.push(why),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn services_have_the_numbers_that_hare_gave_them_and_are_waited_for() {
-        const HA: &str = r#"[{"Key": "m0conf/nodes/ssu1/processes/5/services/ha", "Value": "MTI=",
-            "ModifyIndex": 1}]"#;
-        const BOTH: &str = r#"[{"Key": "m0conf/nodes/ssu1/processes/5/services/ha", "Value": "MTI=",
-            "ModifyIndex": 1}, {"Key": "m0conf/nodes/ssu1/processes/5/services/rms",
-            "Value": "MTc=", "ModifyIndex": 1}]"#;
-        let found = Services { ha: Fid::service(12), rm: Fid::service(17) };
-        assert_eq!(services(&[BOTH]), (Some(found), vec![]));
-        let (late, wrong) = services(&["", HA, BOTH]);
-        assert_eq!(late, Some(found));
-        assert!(wrong[0].contains("m0conf/nodes/ssu1/processes/5/services/ha"), "{wrong:?}");
-        assert!(wrong[0].contains("0x7200000000000001:0x5 hax's process (--fid)"), "{wrong:?}");
-        assert!(wrong[1].contains("processes/5/services/rms"), "{wrong:?}");
-    }
-
-    #[test]
-    fn what_is_given_is_not_asked_for() {
-        let config = Config {
-            node: Some("ssu1".into()),
-            fid: Some(Fid::process(4)),
-            motr_endpoint: Some("inet:stream:10.0.0.1@22001".into()),
-            http: Some(("h".into(), 1)),
-            ..Config::default()
-        };
-        let (found, asked) = ask(config, |_| unreachable!());
-        assert_eq!((found.fid, asked.len()), (Fid::process(4), 0));
-    }
+/// The name of an agent's node, of what it says about itself.
+fn agent_of(body: &[u8]) -> Result<Box<str>, Box<str>> {
+    let agent: serde_json::Value = json::parse(body)?;
+    Ok(agent["Config"]["NodeName"].as_str().ok_or("the agent has no name")?.into())
 }
+
+/// Why there is no entry of ours.
+fn missing(node: &str, fid: Option<Fid>, there: &BTreeSet<Fid>) -> Box<str> {
+    let Some(fid) = fid.filter(|_| !there.is_empty()) else {
+        return alloc::format!(
+            "Consul's catalog has no service hax on node {node} (--node) that hax may read"
+        )
+        .into();
+    };
+    let there: Vec<String> = there.iter().map(|fid| alloc::format!("{fid}")).collect();
+    alloc::format!(
+        "Consul's catalog has no service hax of the process {fid} (--fid) on node {node} (--node), but of {}",
+        there.join(" and ")
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests;
