@@ -130,9 +130,13 @@ fn a_debt_outlives_eagain_and_is_paid_once() {
     lab.run(MS * 3_000);
     assert_eq!(lab.reply(0, first), Some(&Err(Errno::EAGAIN)));
     lab.nodes[0].fault = None;
-    let again = lab.ask(0, ios, true, 100);
-    lab.run(MS * 3_000);
-    assert!(matches!(lab.reply(0, again), Some(Ok(_))));
+    // As a process does, it asks until it is answered.
+    let answered = (0..6).any(|_| {
+        let again = lab.ask(0, ios, true, 100);
+        lab.run(MS * 1_500);
+        matches!(lab.reply(0, again), Some(Ok(_)))
+    });
+    assert!(answered);
     assert_eq!(lab.word(ios), "STOPPED");
     let key = format!("ssu1/process_restarts/{ios}");
     assert_eq!(lab.kv(&key).as_deref(), Some("\"1\""), "one life, one start");
