@@ -247,6 +247,8 @@ facts! {
     Info ReplicaLoaded { table: &'static str, index: u64, entries: u32 } "{table}: loaded at index {index} with {entries} entries";
     /// A replica's index went backwards; it is read anew.
     Warn ReplicaReset { table: &'static str, from: u64, to: u64 } "{table}: Consul's index went from {from} to {to}; reading anew";
+    /// A watch has not brought what the server that is asked has had for a while.
+    Info WatchHangs { table: &'static str } "{table}: Consul's servers seem to have no leader, or another one; followed as the server that is asked has it";
     /// An answer came for a call that nobody waits for any more.
     Debug LateAnswer { call: CallId } "{call}: its answer came after it was given up";
     /// An entry of Consul is not of the expected form and is passed over.

@@ -32,6 +32,8 @@ pub(crate) enum Job {
     Round(RoundPart),
     /// A blocking query.
     Watch(Table),
+    /// A tiny one, which notices that the other hangs.
+    Lookout(Table),
     /// A proof of freshness.
     Probe(Table),
     /// The index of the whole KV table.
@@ -89,6 +91,10 @@ pub(crate) enum Timer {
     Again,
     /// A watch may be sent again.
     Watch(Table),
+    /// A lookout may be sent again.
+    Lookout(Table),
+    /// What a lookout saw should have come by the watch.
+    Overdue(Table),
     /// A probe or read that failed may be sent again.
     Prove(Table),
     /// Lanes whose transaction failed may try again.
@@ -141,6 +147,8 @@ impl Timer {
             Self::Round => "round",
             Self::Again => "again",
             Self::Watch(_) => "watch",
+            Self::Lookout(_) => "lookout",
+            Self::Overdue(_) => "overdue",
             Self::Prove(_) => "prove",
             Self::Lanes => "lanes",
             Self::Grace(_) => "grace",

@@ -12,6 +12,7 @@ mod lanes;
 mod leader;
 mod links;
 mod lock;
+mod lookout;
 mod messages;
 pub(crate) mod ops;
 mod own_node;
@@ -274,7 +275,9 @@ impl Parts {
             }
             Timer::Again => self.entrypoints.send_due(cx),
             Timer::Watch(table) if !self.stopping() => self.tables.watch(cx, table),
-            Timer::Watch(_) => {}
+            Timer::Lookout(table) if !self.stopping() => self.tables.look_out(cx, table),
+            Timer::Overdue(table) if !self.stopping() => self.tables.overdue(cx, table),
+            Timer::Watch(_) | Timer::Lookout(_) | Timer::Overdue(_) => {}
             Timer::Prove(table) => self.tables.prove(cx, table),
             Timer::Lanes => self.lanes.retry(cx, &self.cluster),
             Timer::Grace(link) => self.links.grace_over(cx, link),
@@ -385,6 +388,7 @@ impl Parts {
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
             Job::Watch(table) => self.tables.watched(cx, table, answer),
+            Job::Lookout(table) => self.tables.looked_out(cx, table, answer),
             Job::Probe(table) => {
                 self.tables.probed(cx, &mut self.cluster, (table, call), answer);
             }
@@ -469,7 +473,8 @@ fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer>
     let call = reply.id;
     let what = match job {
         Job::Round(_) => "entrypoint",
-        Job::Watch(table) | Job::Probe(table) | Job::Read(table) => Table::name(table),
+        Job::Watch(table) | Job::Lookout(table) => Table::name(table),
+        Job::Probe(table) | Job::Read(table) => Table::name(table),
         Job::Glance => "kv",
         Job::Transaction => "transaction",
         Job::Reread(..) => "a key",

@@ -16,7 +16,7 @@ use crate::base::retry::Backoff;
 use crate::base::time::Instant;
 use crate::consul::json::Elements;
 use crate::consul::port::{Answer, Method};
-use crate::consul::replica::{GLANCES_MAX, Moment, Probe, Probed, Replica, Table};
+use crate::consul::replica::{GLANCES_MAX, Moment, Probe, Probed, Read, Replica, Table};
 use crate::model::Cluster;
 
 /// How long ago Consul's last answer is when a call without one says that it is away.
@@ -29,7 +29,7 @@ const KV: [Table; 2] = [Table::Conf, Table::Processes];
 
 #[derive(Debug)]
 pub(crate) struct Tables {
-    replicas: [Replica; 3],
+    pub(super) replicas: [Replica; 3],
     backoffs: [Backoff; 3],
     decoding: alloc::collections::VecDeque<Decoding>,
     /// Whether Consul answered the last call that kept a replica.
@@ -80,9 +80,8 @@ impl Tables {
 
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         for replica in &mut self.replicas {
-            if let Some((call, _)) = replica.watch.take() {
-                cx.cancel(call);
-            }
+            let calls = [replica.watch.take(), replica.lookout.take()];
+            calls.into_iter().flatten().for_each(|(call, _)| cx.cancel(call));
         }
     }
 
@@ -140,6 +139,9 @@ impl Tables {
 
     /// Sends what the newest question needs, unless it is on its way or must wait for its turn.
     pub(crate) fn prove(&mut self, cx: &mut Cx<'_>, table: Table) {
+        if self.replicas[table as usize].is_led_again() {
+            self.follow_the_leader(cx, table);
+        }
         let replica = &self.replicas[table as usize];
         let busy = replica.read.is_some()
             || replica.probes.len() >= table.probes_max()
@@ -197,30 +199,35 @@ impl Tables {
         }
         self.wants_read[table as usize] = false;
         let call = cx.get(Job::Read(table), format!("{}&consistent", table.target()));
-        replica.read = Some((call, cx.shared.moment, replica.index));
+        let (sent, at, index_then) = (cx.shared.moment, cx.now.mono, replica.index);
+        replica.read = Some(Read { call, sent, at, index_then });
         replica.witness = self.glances.seen;
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
+        self.look_out(cx, table);
         let replica = &mut self.replicas[table as usize];
         let pauses = cx.shared.timers.is_armed(Timer::Watch(table));
         // What is being decoded would come again, and take the place of what is nearly done.
         if replica.watch.is_some() || replica.decoding || pauses {
             return;
         }
-        // Consul holds a query for the wait and up to a sixteenth more.
-        let wait = cx.config().time.watch;
-        let within = wait + wait / 16 + cx.config().time.call;
         let index = replica.index.max(1);
-        let target = format!("{}&index={index}&wait={}s", table.watch(), wait.as_secs());
-        let call = cx.call(Job::Watch(table), Method::Get, target, Bytes::new(), within);
+        let stale = if replica.alone.is_some() { "&stale" } else { "" };
+        let call = wait(cx, Job::Watch(table), &format!("{}{stale}", table.target()), index);
         replica.watch = Some((call, index));
+        self.expect(cx, table);
     }
 
     pub(crate) fn watched(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
         let Some((_, behind)) = self.replicas[table as usize].watch.take() else { return };
+        cx.shared.timers.disarm(Timer::Overdue(table));
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
-            self.failed(cx, table, Timer::Watch(table));
+            if self.replicas[table as usize].alone.is_some() || table.lookout().is_none() {
+                self.failed(cx, table, Timer::Watch(table));
+            } else {
+                self.go_alone(cx, table);
+            }
             return;
         };
         self.worked(cx);
@@ -278,7 +285,7 @@ impl Tables {
         answer: Option<&Answer>,
     ) {
         let read = self.replicas[table as usize].read.take();
-        let Some((_, sent, index_then)) = read else { return };
+        let Some(Read { sent, at, index_then, .. }) = read else { return };
         match answer.filter(|answer| is_reading(answer)) {
             None => {
                 self.wants_read[table as usize] = true;
@@ -286,6 +293,8 @@ impl Tables {
             }
             Some(answer) => {
                 self.worked(cx);
+                let took = Duration::from_micros(cx.now.mono.micros_since(at));
+                self.replicas[table as usize].took = took;
                 if answer.index < index_then {
                     let (from, to) = (index_then, answer.index);
                     cx.fact(Fact::ReplicaReset { table: table.name(), from, to });
@@ -299,10 +308,9 @@ impl Tables {
     /// What is held is of an earlier history of Consul, and so is the index that the watch waits behind.
     fn reset(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
         let replica = &mut self.replicas[table as usize];
-        if let Some((call, _)) = replica.watch.take() {
-            cx.cancel(call);
-        }
-        (replica.index, replica.still) = (0, 0);
+        let calls = [replica.watch.take(), replica.lookout.take()];
+        calls.into_iter().flatten().for_each(|(call, _)| cx.cancel(call));
+        (replica.index, replica.still, replica.seen, replica.due) = (0, 0, 0, 0);
         self.was_reset = true;
         match table {
             Table::Conf => cluster.clear_conf(),
@@ -439,7 +447,16 @@ impl Tables {
     }
 }
 
+/// Sends a blocking query.
+pub(super) fn wait(cx: &mut Cx<'_>, job: Job, target: &str, index: u64) -> CallId {
+    // Consul holds a query for the wait and up to a sixteenth more.
+    let wait = cx.config().time.watch;
+    let within = wait + wait / 16 + cx.config().time.call;
+    let target = format!("{target}&index={index}&wait={}s", wait.as_secs());
+    cx.call(job, Method::Get, target, Bytes::new(), within)
+}
+
 /// 404 is a table without entries: it has an index too.
-fn is_reading(answer: &Answer) -> bool {
+pub(super) fn is_reading(answer: &Answer) -> bool {
     matches!(answer.status, 200 | 404)
 }

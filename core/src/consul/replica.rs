@@ -1,14 +1,16 @@
 //! How a copy of a prefix is kept current, and how it is proved to be.
 //!
-//! A *watch* (a blocking query) follows the prefix; a *probe* (a tiny read whose `X-Consul-Index`
-//! moves with the prefix) proves the copy fresh for a question that has arrived before it; where the
-//! copy is behind, a *read* fetches it at once. Index rules: backwards or 0 begins anew (Consul API,
-//! "Blocking queries").
+//! A *watch* (a blocking query) follows the prefix, and a *lookout* (a tiny one) notices that it hangs; a
+//! *probe* (a tiny read whose `X-Consul-Index` moves with the prefix) proves the copy fresh for a question
+//! that has arrived before it; where the copy is behind, a *read* fetches it at once. Index rules:
+//! backwards or 0 begins anew (Consul API, "Blocking queries").
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use crate::base::id::CallId;
 use crate::base::mutant::{Mutant, mutant};
+use crate::base::time::Instant;
 
 /// The copies that the bridge keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,16 +47,14 @@ impl Table {
         }
     }
 
-    /// What is waited on. Consul's servers ask their leader what may not be stale, and while the leader's
-    /// machine is gone without a word they wait for it for 30 to 40 seconds. Deaths are not told so late:
-    /// a server answers by itself what it holds, and nothing is believed that is older than the copy. The
-    /// configuration can wait, and is asked for so: that tells when the servers have no leader.
+    /// What tells that the table has moved, and next to nothing else: the server that is asked answers by
+    /// itself. The configuration can wait, and has none: its watch tells when the servers have no leader.
     #[must_use]
-    pub const fn watch(self) -> &'static str {
+    pub const fn lookout(self) -> Option<&'static str> {
         match self {
-            Self::Conf => self.target(),
-            Self::Processes => "/v1/kv/processes/?recurse&stale",
-            Self::Health => "/v1/health/state/any?stale",
+            Self::Conf => None,
+            Self::Processes => Some("/v1/kv/processes?keys&separator=/&stale"),
+            Self::Health => Some("/v1/health/state/none?stale"),
         }
     }
 
@@ -102,8 +102,18 @@ pub struct Replica {
     pub watch: Option<(CallId, u64)>,
     /// The probes in flight, the oldest first.
     pub probes: VecDeque<Probe>,
-    /// The read in flight, when it was sent and the index then.
-    pub read: Option<(CallId, Moment, u64)>,
+    /// The read in flight.
+    pub read: Option<Read>,
+    /// How long the last one took.
+    pub took: Duration,
+    /// The lookout in flight and the index that it waits behind.
+    pub lookout: Option<(CallId, u64)>,
+    /// The index that a lookout saw last.
+    pub seen: u64,
+    /// The index that the watch has to bring, since a lookout saw it; 0: none.
+    pub due: u64,
+    /// Since when the watch is a stale one, as the servers' leader did not answer.
+    pub alone: Option<Moment>,
     /// An answer is being decoded.
     pub decoding: bool,
     /// The index of the whole KV table when the newest probe or read was sent, as far as it was known.
@@ -119,6 +129,19 @@ pub struct Probe {
     pub call: CallId,
     /// When it was sent.
     pub sent: Moment,
+    /// The copy's index then.
+    pub index_then: u64,
+}
+
+/// A read in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Its call.
+    pub call: CallId,
+    /// When it was sent.
+    pub sent: Moment,
+    /// The same by the clock.
+    pub at: Instant,
     /// The copy's index then.
     pub index_then: u64,
 }
@@ -145,6 +168,18 @@ impl Replica {
     #[must_use]
     pub fn is_fresh(&self, question: Moment) -> bool {
         self.is_loaded() && (self.proved >= question || mutant(Mutant::StaleReplica))
+    }
+
+    /// Whether a lookout saw what the watch has not brought.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.due > self.index
+    }
+
+    /// Whether the servers' leader has answered since the watch is a stale one.
+    #[must_use]
+    pub fn is_led_again(&self) -> bool {
+        self.alone.is_some_and(|since| self.proved >= since)
     }
 
     /// Takes a probe's answer.

@@ -16,9 +16,9 @@ use super::client::Caller;
 /// With the program's own two, one for a name that is looked up and so many there are 12.
 const THREADS_MAX: usize = 9;
 
-/// How many of them blocking queries may take. The core has one for each of its three replicas and one
-/// for the leader's lock.
-const BLOCKING_MAX: usize = 5;
+/// How many of them blocking queries may take. The core has one for each of its three replicas, a lookout
+/// for two of them and one for the leader's lock.
+const BLOCKING_MAX: usize = 6;
 
 /// One call.
 pub(super) struct Job {

@@ -1,6 +1,7 @@
 //! One node of the lab: its bridge, what it has put out, and what its Consul does to it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use hax_core::base::config::Config;
 use hax_core::base::errno::Errno;
@@ -17,12 +18,21 @@ use hax_core::ha::note::Note;
 use hax_core::ha::spiel::Call;
 use hax_core::http::port::Response;
 
+/// A heartbeat of Consul's leader, at most.
+pub(crate) const LAG: Duration = Duration::from_millis(100);
+
 /// What a Consul that is not well does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Refuses,
     Fails,
     Hangs,
+    /// Has no leader: what must not be stale waits for one until its caller gives up.
+    Leaderless,
+    /// Has no leader and says so of what must not be stale.
+    Headless,
+    /// Is one server of several: it answers what may be stale [`LAG`] after its leader would.
+    Follows,
     /// Does what it is asked and says nothing.
     Loses,
     /// Something in between takes the index out of its answers, and what should wait comes at once.

@@ -24,7 +24,7 @@ use hax_sim::cluster::{Agents, Cluster, Shape};
 use hax_sim::consul::{self, Consul};
 
 pub(crate) use crate::host::Fault;
-use crate::host::Host;
+use crate::host::{Host, LAG};
 
 pub(crate) struct Lab {
     pub(crate) consul: Consul,
@@ -35,8 +35,10 @@ pub(crate) struct Lab {
     requests: u64,
     /// What the bridges have still to be given; the first is being taken.
     pending: VecDeque<(usize, Input)>,
-    /// Who waits for the response to a request.
-    asked: BTreeMap<u64, (usize, CallId)>,
+    /// Who waits for the response to a request, and whether it may be stale.
+    asked: BTreeMap<u64, (usize, CallId, bool)>,
+    /// Replies that are on their way, and when they arrive.
+    late: Vec<(Instant, usize, Reply)>,
 }
 
 impl Lab {
@@ -64,6 +66,7 @@ impl Lab {
             cluster,
             requests: 0,
             asked: BTreeMap::new(),
+            late: Vec::new(),
             pending: VecDeque::new(),
         };
         for node in 0..bridges {
@@ -89,7 +92,7 @@ impl Lab {
 
     /// One bridge dies and another begins in its place, with the same Consul.
     pub(crate) fn restart(&mut self, node: usize, configure: impl Fn(&mut Config)) {
-        self.asked.retain(|_, (n, _)| *n != node);
+        self.asked.retain(|_, (n, ..)| *n != node);
         let name = self.cluster.catalog[node].name.clone();
         let mut config = Config::new(self.fid(node, "hax"), &name, 100);
         config.elect = false;
@@ -173,6 +176,7 @@ impl Lab {
     fn call(&mut self, node: usize, call: port::Call) {
         let host = &mut self.nodes[node];
         host.targets.push((call.method, call.target.clone()));
+        let stale = call.target.contains("stale");
         let unanswered = |why| Reply { id: call.id, result: Err(why) };
         let left = host.transactions.as_mut().filter(|_| call.target == "/v1/txn");
         let fault = match left {
@@ -184,16 +188,21 @@ impl Lab {
         };
         match fault {
             Some(Fault::Hangs) => return,
+            Some(Fault::Leaderless) if !stale => {
+                let limit = self.now.after(call.within);
+                self.late.push((limit, node, unanswered(Unanswered::TimedOut)));
+                return;
+            }
             Some(Fault::Refuses) => {
                 self.input(node, Input::Consul(unanswered(Unanswered::Refused)));
                 return;
             }
-            Some(Fault::Fails) => {
+            Some(fault @ (Fault::Fails | Fault::Headless)) if fault == Fault::Fails || !stale => {
                 let answer = Answer { status: 500, index: 0, body: "No cluster leader".into() };
                 self.input(node, Input::Consul(Reply { id: call.id, result: Ok(answer) }));
                 return;
             }
-            Some(Fault::Loses | Fault::NoIndex) | None => {}
+            Some(_) | None => {}
         }
         let loses = host.fault == Some(Fault::Loses);
         let target = match host.fault {
@@ -209,7 +218,7 @@ impl Lab {
         let mut request = consul::Request::new(self.requests, method, &target, call.body);
         request.agent = node;
         if !loses {
-            self.asked.insert(self.requests, (node, call.id));
+            self.asked.insert(self.requests, (node, call.id, stale));
         }
         let mut out = Vec::new();
         self.consul_next = self.consul.handle(self.at(), request, &mut out);
@@ -223,21 +232,39 @@ impl Lab {
     }
 
     fn cancel(&mut self, node: usize, call: CallId) {
-        let found = self.asked.iter().find(|(_, asked)| **asked == (node, call));
-        if let Some((request, _)) = found.map(|(request, asked)| (*request, *asked)) {
+        self.late.retain(|(_, other, reply)| (*other, reply.id) != (node, call));
+        let found = self.asked.iter().find(|(_, asked)| (asked.0, asked.1) == (node, call));
+        if let Some(request) = found.map(|(request, _)| *request) {
             self.asked.remove(&request);
             self.consul.forget(request);
         }
     }
 
+    /// What waits for Consul's leader will never be answered; the calls.
+    pub(crate) fn lose_what_waits(&mut self, node: usize) -> Vec<CallId> {
+        let asked = core::mem::take(&mut self.asked).into_iter();
+        let (lost, kept) = asked.partition(|(_, (n, _, stale))| *n == node && !stale);
+        self.asked = kept;
+        let lost: BTreeMap<u64, (usize, CallId, bool)> = lost;
+        lost.into_values().map(|(_, call, _)| call).collect()
+    }
+
     fn respond(&mut self, out: Vec<consul::Output>) {
         for output in out {
             let consul::Output::Response(response) = output else { continue };
-            let Some((node, id)) = self.asked.remove(&response.id) else { continue };
-            let hidden = self.nodes[node].fault == Some(Fault::NoIndex);
+            let Some((node, id, stale)) = self.asked.remove(&response.id) else { continue };
+            let fault = self.nodes[node].fault;
+            let hidden = fault == Some(Fault::NoIndex);
             let index = response.index().filter(|_| !hidden).unwrap_or(0);
             let answer = Answer { status: response.status, index, body: response.body };
-            self.input(node, Input::Consul(Reply { id, result: Ok(answer) }));
+            let reply = Reply { id, result: Ok(answer) };
+            match fault {
+                Some(Fault::Leaderless) if !stale => {}
+                Some(Fault::Leaderless | Fault::Headless | Fault::Follows) if stale => {
+                    self.late.push((self.now.after(LAG), node, reply));
+                }
+                _ => self.input(node, Input::Consul(reply)),
+            }
         }
     }
 
@@ -250,7 +277,8 @@ impl Lab {
                 Next::Wait | Next::Exit => Instant::MAX,
             };
             let first = self.nodes.iter().map(|host| due(&host.next)).min().unwrap_or(Instant::MAX);
-            let at = first.min(due(&self.consul_next)).max(self.now);
+            let late = self.late.iter().map(|(at, ..)| *at).min().unwrap_or(Instant::MAX);
+            let at = first.min(due(&self.consul_next)).min(late).max(self.now);
             if at > end {
                 break;
             }
@@ -259,6 +287,10 @@ impl Lab {
                 if due(&self.nodes[node].next) <= at {
                     self.input(node, Input::Tick);
                 }
+            }
+            if let Some(due) = self.late.iter().position(|(due, ..)| *due <= at) {
+                let (_, node, reply) = self.late.remove(due);
+                self.input(node, Input::Consul(reply));
             }
             if due(&self.consul_next) <= at {
                 let mut out = Vec::new();

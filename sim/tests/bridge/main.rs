@@ -14,3 +14,4 @@ mod queue;
 mod routes;
 mod spiel;
 mod statistics;
+mod watches;

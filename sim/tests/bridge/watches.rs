@@ -1,0 +1,147 @@
+//! How copies are kept current: by watches that Consul's leader answers, and by what its servers have
+//! while there is none.
+
+use std::time::Duration;
+
+use hax_core::base::fact::FactKind;
+use hax_core::base::fid::Fid;
+use hax_core::base::id::LinkId;
+use hax_core::bridge::io::Input;
+use hax_core::consul::port::{Answer, Reply};
+use hax_core::ha::note::ObjectState;
+
+use crate::host::LAG;
+use crate::lab::{Fault, Lab};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A bridge with a link, and a process of another node that its link is to be told of.
+struct Scene {
+    lab: Lab,
+    link: LinkId,
+    ios: Fid,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut lab = Lab::new(1);
+        let confd = lab.fid(0, "confd");
+        let link = lab.link(0, confd);
+        let ios = lab.fid(1, "ios");
+        Self { lab, link, ios }
+    }
+
+    /// With a Consul that is one server of several; its watches are asked anew.
+    fn behind_a_follower() -> Self {
+        let mut scene = Self::new();
+        scene.lab.nodes[0].fault = Some(Fault::Follows);
+        scene.settles();
+        scene
+    }
+
+    /// Watches and lookouts have looked, and are in flight.
+    fn settles(&mut self) {
+        self.lab.run(MS * 1_000);
+        self.lab.take_told(0, self.link, self.ios);
+    }
+
+    /// What the process says changes in Consul; what the link is told of it within this time.
+    fn told(&mut self, state: &str, within: Duration) -> Vec<ObjectState> {
+        let key = format!("/v1/kv/processes/{}", self.ios);
+        let value = format!(
+            r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_M0D"}}"#
+        );
+        self.lab.consul("PUT", &key, &value);
+        self.lab.run(within);
+        self.lab.take_told(0, self.link, self.ios)
+    }
+
+    /// The calls since this was asked last.
+    fn asked(&mut self) -> Vec<String> {
+        let targets = std::mem::take(&mut self.lab.nodes[0].targets);
+        targets.into_iter().map(|(_, target)| target).collect()
+    }
+}
+
+/// A full watch of a table whose answer may be stale.
+fn is_stale_watch(target: &str) -> bool {
+    let full = ["/v1/kv/processes/?recurse", "/v1/health/state/any?"];
+    full.iter().any(|full| target.starts_with(full)) && target.contains("stale")
+}
+
+#[test]
+fn f15_a_change_is_told_before_the_next_heartbeat_of_consuls_leader() {
+    let mut scene = Scene::behind_a_follower();
+    assert_eq!(scene.told("STOPPED", MS), [ObjectState::Failed]);
+    scene.settles();
+    let (ios, link) = (scene.ios, scene.link);
+    scene.told("DTM_RECOVERED", MS * 1_000);
+    // The same for what checks say.
+    scene.lab.check(1, ios, "critical");
+    scene.lab.run(MS);
+    assert_eq!(scene.lab.take_told(0, link, ios), [ObjectState::Transient]);
+    scene.settles();
+    assert!(
+        !scene.asked().iter().any(|target| is_stale_watch(target)),
+        "nothing is wrong with its leader"
+    );
+    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 0);
+}
+
+#[test]
+fn f15_a_watch_that_hangs_without_a_leader_is_given_up_for_what_the_server_has() {
+    let mut scene = Scene::behind_a_follower();
+    scene.lab.nodes[0].fault = Some(Fault::Leaderless);
+    assert!(scene.told("STOPPED", LAG + MS * 299).is_empty(), "the watch is given time");
+    scene.lab.run(LAG + MS * 2);
+    assert_eq!(scene.lab.take_told(0, scene.link, scene.ios), [ObjectState::Failed]);
+    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
+    // From here on it takes no longer than the servers' heartbeat.
+    scene.settles();
+    assert_eq!(scene.told("DTM_RECOVERED", LAG + MS), [ObjectState::Online]);
+    // It stays so for as long as nobody leads, and says so once.
+    scene.lab.run(MS * 60_000);
+    assert_eq!(scene.told("STOPPED", LAG + MS), [ObjectState::Failed]);
+    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
+    // There is a leader again.
+    scene.lab.nodes[0].fault = Some(Fault::Follows);
+    scene.lab.run(MS * 12_000);
+    scene.settles();
+    scene.asked();
+    assert_eq!(scene.told("DTM_RECOVERED", MS), [ObjectState::Online], "at once");
+    scene.settles();
+    assert!(!scene.asked().iter().any(|target| is_stale_watch(target)));
+}
+
+#[test]
+fn f15_a_watch_that_is_with_a_leader_of_before_is_replaced() {
+    let mut scene = Scene::behind_a_follower();
+    // Whatever is asked from here on is answered.
+    assert!(!scene.lab.lose_what_waits(0).is_empty());
+    assert_eq!(scene.told("STOPPED", LAG + MS * 301), [ObjectState::Failed]);
+    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
+    scene.settles();
+    assert_eq!(
+        scene.told("DTM_RECOVERED", MS),
+        [ObjectState::Online],
+        "the new one has no part in it"
+    );
+    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
+}
+
+#[test]
+fn f15_a_watch_that_fails_is_followed_by_one_of_the_server_alone() {
+    let mut scene = Scene::behind_a_follower();
+    scene.lab.nodes[0].fault = Some(Fault::Headless);
+    for id in scene.lab.lose_what_waits(0) {
+        let answer = Answer { status: 500, index: 0, body: "No cluster leader".into() };
+        scene.lab.input(0, Input::Consul(Reply { id, result: Ok(answer) }));
+    }
+    scene.settles();
+    assert_eq!(scene.told("STOPPED", LAG + MS), [ObjectState::Failed]);
+    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 0, "it did not hang");
+    scene.lab.nodes[0].fault = Some(Fault::Follows);
+    scene.lab.run(MS * 12_000);
+    scene.settles();
+    assert_eq!(scene.told("DTM_RECOVERED", MS), [ObjectState::Online]);
+}
