@@ -145,6 +145,26 @@ fn d31_nothing_is_acknowledged_before_consul_holds_it() {
     }
 }
 
+/// What a write whose answer was lost has done may be known from a watch before it is tried again.
+#[test]
+fn a_write_whose_answer_is_lost_is_told_to_old_daemons_once_whatever_is_seen_first() {
+    for seed in 0..20 {
+        let mut lab = Lab::with(1, |config| config.seed = seed);
+        let ios = lab.fid(0, "ios");
+        lab.link(0, ios);
+        lab.nodes[0].fault = Some(Fault::Loses);
+        let msg = lab.event(0, ios, ProcessEventKind::Stopping);
+        lab.run(MS * 700);
+        lab.nodes[0].fault = None;
+        lab.run(MS * 6_000);
+        assert_eq!(lab.nodes[0].acks, [msg]);
+        let (_, queue) = lab.consul("GET", "/v1/kv/bq/?keys", "");
+        let queue: Vec<String> = serde_json::from_str(&queue).expect("keys");
+        let about = |key: &&String| lab.kv(key).is_some_and(|m| m.contains(&ios.to_string()));
+        assert_eq!(queue.iter().filter(about).count(), 1, "seed {seed}");
+    }
+}
+
 #[test]
 fn d22_another_writer_is_met_and_its_write_replaced_in_order() {
     let mut lab = Lab::new(1);
