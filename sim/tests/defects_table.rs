@@ -8,7 +8,8 @@ use std::path::Path;
 /// The files and the tests that the table names, row by row.
 fn named(table: &str) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
-    for row in table.lines().filter(|line| line.starts_with("| D")) {
+    let is_row = |line: &&str| line.starts_with("| D") || line.starts_with("| F");
+    for row in table.lines().filter(is_row) {
         let mut tests = Vec::new();
         for word in row.rsplit_once(" | ").expect("a last column").1.split('`').skip(1).step_by(2) {
             if Path::new(word).extension().is_some_and(|extension| extension == "rs") {
@@ -27,9 +28,10 @@ fn every_test_that_is_named_exists_and_every_one_there_is_is_named() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
     let table = fs::read_to_string(root.join("docs/DEFECTS.md")).expect("the table");
     let named = named(&table);
-    for n in 1..=39 {
-        let row = |line: &str| line.starts_with('|') && line.contains(&format!("D{n}"));
-        assert!(table.lines().any(row), "D{n} has no row");
+    let numbers = (1..=39).map(|n| format!("D{n}")).chain((1..=16).map(|n| format!("F{n}")));
+    for number in numbers {
+        let row = |line: &str| line.starts_with(&format!("| {number} "));
+        assert!(table.lines().any(row), "{number} has no row");
     }
     for (file, test) in &named {
         let source = fs::read_to_string(root.join(file)).expect(file);
@@ -38,12 +40,13 @@ fn every_test_that_is_named_exists_and_every_one_there_is_is_named() {
     let files: BTreeSet<&String> = named.iter().map(|(file, _)| file).collect();
     for file in files {
         let source = fs::read_to_string(root.join(file)).expect(file);
-        let tests = source.lines().filter_map(|line| line.strip_prefix("fn d")?.split('(').next());
-        for test in tests.filter(|test| test.as_bytes()[0].is_ascii_digit()) {
-            assert!(
-                named.iter().any(|(_, known)| known.strip_prefix('d') == Some(test)),
-                "d{test}"
-            );
+        let tests = source.lines().filter_map(|line| line.strip_prefix("fn ")?.split('(').next());
+        let is_numbered = |test: &&str| {
+            let number = test.strip_prefix(['d', 'f']).and_then(|rest| rest.split('_').next());
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        for test in tests.filter(is_numbered) {
+            assert!(named.iter().any(|(_, known)| known == test), "{test} is not in the table");
         }
     }
 }
