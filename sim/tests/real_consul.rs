@@ -80,7 +80,7 @@ fn watches_post_what_the_double_posts() {
         let both = |out: &mut Vec<Output>, why: &str| {
             let ours = out.drain(..).find_map(|output| match output {
                 Output::Post(post) => Some(post.body),
-                Output::Response(_) => None,
+                Output::Response(_) | Output::Again(_) => None,
             });
             let ours = ours.unwrap_or_else(|| panic!("no post of {watch:?} after {why}"));
             let theirs = bodies.recv_timeout(SOON).expect(why);

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use super::catalog::{Check, Register, RegisterCheck, RegisterService, Service, Texts};
 use super::define::{CheckDefinition, ServiceDefinition, Source};
 use super::http::{AgentId, Answer, bad, decode, failed};
+use super::road::Cut;
+use super::store::Store;
 use super::{Consul, Timer, Write};
 
 /// More of a check's output is cut off.
@@ -40,7 +42,10 @@ pub(super) struct Agent {
     pub(super) address: String,
     /// It is a server, too.
     pub(super) server: bool,
+    /// The server that leads the others.
+    pub(super) leads: bool,
     pub(super) presence: Presence,
+    pub(super) cut: Option<Cut>,
     pub(super) services: BTreeMap<String, (Service, bool)>,
     pub(super) checks: BTreeMap<String, LocalCheck>,
     gone_services: BTreeSet<String>,
@@ -66,7 +71,9 @@ impl Agent {
             id,
             address: address.to_owned(),
             server: false,
+            leads: false,
             presence: Presence::Alive,
+            cut: None,
             services: BTreeMap::new(),
             checks: BTreeMap::new(),
             gone_services: BTreeSet::new(),
@@ -94,6 +101,37 @@ impl Agent {
             local.in_sync = false;
         }
         std::mem::replace(&mut self.node, node.to_owned())
+    }
+
+    /// Finds what the catalog has of this node otherwise than this agent.
+    pub(super) fn compare(&mut self, store: &Store) {
+        let services = store.services_of(&self.node).map(|service| &service.id);
+        let strange = services.filter(|id| *id != "consul" && !self.services.contains_key(*id));
+        self.gone_services.extend(strange.cloned());
+        let checks = store.checks_of(&self.node);
+        let strange = checks.filter(|check| {
+            check.id != "serfHealth"
+                && !self.checks.contains_key(&check.id)
+                && !self.gone_services.contains(&check.service_id)
+        });
+        self.gone_checks.extend(strange.map(|check| check.id.clone()));
+        for (id, (service, in_sync)) in &mut self.services {
+            let held = store.services.get(&(self.node.clone(), id.clone()));
+            let same =
+                |held: &Service| Service { create_index: 0, modify_index: 0, ..held.clone() };
+            *in_sync &= held.is_some_and(|held| same(held) == *service);
+        }
+        for (id, local) in &mut self.checks {
+            let held = store.checks.get(&(self.node.clone(), id.clone()));
+            let own = &local.check;
+            // Outputs have a rhythm of their own.
+            local.in_sync &= held.is_some_and(|held| {
+                held.status == own.status
+                    && held.name == own.name
+                    && held.notes == own.notes
+                    && held.service_id == own.service_id
+            });
+        }
     }
 
     fn register(&self, service: Option<&Service>, checks: Vec<RegisterCheck>) -> Register {
@@ -372,10 +410,10 @@ impl Consul {
         self.store.delete_node(index, &local.node);
     }
 
-    /// Brings the catalog in line with what the agent runs, if there is a leader to write.
+    /// Brings the catalog in line with what the agent runs, if there is a road to a leader.
     pub(super) fn sync(&mut self, agent: AgentId) {
         let local = &mut self.agents[agent];
-        if !self.leader || local.presence != Presence::Alive {
+        if !self.leader || local.presence != Presence::Alive || local.cut.is_some() {
             return;
         }
         for id in std::mem::take(&mut local.gone_services) {

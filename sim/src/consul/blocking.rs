@@ -24,8 +24,8 @@ pub(super) struct Query {
 /// A blocking query that waits.
 #[derive(Clone, Debug)]
 pub(super) struct Parked {
-    pub(super) agent: AgentId,
-    query: Query,
+    pub(super) request: Request,
+    pub(super) query: Query,
     /// The log's index when it was last looked at.
     seen: u64,
 }
@@ -55,49 +55,58 @@ impl Query {
         let wait = if wait.is_zero() { DEFAULT_WAIT } else { wait.min(MAX_WAIT) };
         Ok(Self { read, consistency, pretty: pretty || target.has("pretty"), min, wait })
     }
+
+    /// Whether any server may answer it.
+    pub(super) fn is_stale(&self) -> bool {
+        self.consistency == "stale"
+    }
 }
 
 impl Consul {
     /// Answers a question, or parks it.
     pub(super) fn ask(&mut self, request: &Request, query: Query) -> Option<Answer> {
-        if !self.leader && query.consistency != "stale" {
-            return Some(failed("No cluster leader"));
+        if let Some(turned) = self.turned_away(request, query.is_stale()) {
+            return turned;
         }
-        if query.min > 0 && query.read.index(&self.store) <= query.min {
-            let at = self.store.now.after(query.wait);
+        let store = self.seen_by(request.agent, query.is_stale());
+        if query.min > 0 && query.read.index(store) <= query.min {
+            let (at, seen) = (self.store.now.after(query.wait), store.index);
             self.timers.arm(Timer::Wait(request.id), at);
-            self.parked
-                .insert(request.id, Parked { agent: request.agent, query, seen: self.store.index });
+            self.parked.insert(request.id, Parked { request: request.clone(), query, seen });
             return None;
         }
-        Some(self.result(&query))
+        Some(self.result(request.agent, &query))
     }
 
-    fn result(&self, query: &Query) -> Answer {
-        let answer = query.read.answer(&self.store, query.pretty);
+    fn result(&self, agent: AgentId, query: &Query) -> Answer {
+        let store = self.seen_by(agent, query.is_stale());
+        let answer = query.read.answer(store, query.pretty);
         let answer = if query.read.tells_consistency() {
             answer.with("X-Consul-Effective-Consistency", query.consistency)
         } else {
             answer
         };
+        let (known, contact) = self.word_of_leader(agent);
         answer
-            .with("X-Consul-Index", query.read.index(&self.store).to_string())
-            .with("X-Consul-Knownleader", self.leader.to_string())
-            .with("X-Consul-Lastcontact", "0")
+            .with("X-Consul-Index", query.read.index(store).to_string())
+            .with("X-Consul-Knownleader", known.to_string())
+            .with("X-Consul-Lastcontact", contact.to_string())
     }
 
     /// Answers the blocking queries whose index has passed.
     pub(super) fn release_parked(&mut self, out: &mut Vec<Output>) {
-        let log = self.store.index;
         let mut ready: Vec<RequestId> = Vec::new();
-        for (id, parked) in &mut self.parked {
+        let mut all = std::mem::take(&mut self.parked);
+        for (id, parked) in &mut all {
             let query = &parked.query;
-            let touched = query.read.touched(&self.store, parked.seen);
-            parked.seen = log;
-            if touched && query.read.index(&self.store) > query.min {
+            let store = self.seen_by(parked.request.agent, query.is_stale());
+            let touched = query.read.touched(store, parked.seen);
+            parked.seen = store.index;
+            if touched && query.read.index(store) > query.min {
                 ready.push(*id);
             }
         }
+        self.parked = all;
         for id in ready {
             self.timers.disarm(Timer::Wait(id));
             self.give_up(id, out);
@@ -107,7 +116,7 @@ impl Consul {
     /// Answers a parked query with what there is.
     pub(super) fn give_up(&mut self, id: RequestId, out: &mut Vec<Output>) {
         if let Some(parked) = self.parked.remove(&id) {
-            out.push(Output::Response(self.result(&parked.query).to(id)));
+            out.push(Output::Response(self.result(parked.request.agent, &parked.query).to(id)));
         }
     }
 

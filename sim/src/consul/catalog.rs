@@ -405,7 +405,9 @@ impl Consul {
             return Err(failed("No path to datacenter"));
         }
         ask.normalise().map_err(failed)?;
+        let node = ask.node.clone();
         self.store.register(ask).map_err(failed)?;
+        self.written_about(&node);
         Ok(Answer::json(&true, self.pretty))
     }
 
@@ -423,6 +425,7 @@ impl Consul {
         } else {
             self.store.delete_node(index, &ask.node);
         }
+        self.written_about(&ask.node);
         Ok(Answer::json(&true, self.pretty))
     }
 }

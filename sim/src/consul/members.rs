@@ -11,11 +11,14 @@ use hax_core::base::time::{Next, Now};
 use super::agent::{Agent, Presence};
 use super::catalog::{Register, RegisterCheck, RegisterService};
 use super::http::AgentId;
-use super::{Consul, Output, Timer, info};
+use super::{Consul, Output, Timer, info, mix};
 
 /// How long gossip takes to find that an agent is gone, with the usual settings and few nodes: a probe
 /// a second, and 4 s of suspicion.
 pub(super) const FOUND_AFTER: Duration = Duration::from_secs(5);
+
+/// How often an agent compares all that it has with the catalog, at most; at least half as often.
+const COMPARE_EVERY: Duration = Duration::from_secs(60);
 
 /// A name that an agent had before it came back under another.
 #[derive(Clone, Debug)]
@@ -66,10 +69,7 @@ impl Consul {
         self.advance(now, out);
         let presence = if alive { Presence::Alive } else { Presence::Failed };
         self.agents[agent].presence = presence;
-        let node = &self.agents[agent].node;
-        let checks = Some(vec![serf_health(node, alive)]);
-        let ask = Register { checks, skip_node_update: true, ..self.agents[agent].node() };
-        self.store.register(ask).expect("the agent's node is there");
+        self.reconcile(agent);
         self.sync(agent);
         self.settle(out)
     }
@@ -124,26 +124,76 @@ impl Consul {
     /// Gossip has found that nobody answers to a former name.
     pub(super) fn miss(&mut self, former: usize) {
         self.former[former].found = true;
-        let node = &self.former[former].node;
-        // Somebody may have taken it out of the catalog meanwhile.
-        if let Some(found) = self.store.nodes.get(node) {
+        self.miss_former();
+    }
+
+    /// The leader tells of the former names that nobody answers to. Somebody may have taken some out of the
+    /// catalog.
+    pub(super) fn miss_former(&mut self) {
+        let found = self.former.iter().filter(|former| former.found && self.leader);
+        let found: Vec<String> = found.map(|former| former.node.clone()).collect();
+        for node in found {
+            let Some(known) = self.store.nodes.get(&node) else { continue };
             let ask = Register {
-                id: found.id.clone(),
-                node: node.clone(),
-                address: found.address.clone(),
-                checks: Some(vec![serf_health(node, false)]),
-                skip_node_update: true,
+                id: known.id.clone(),
+                address: known.address.clone(),
                 ..Register::default()
             };
-            self.store.register(ask).expect("the node is there");
+            self.tell_health(Register { node, ..ask }, false);
         }
     }
 
-    /// Nobody hears any more what an agent answers.
-    fn hang_up(&mut self, agent: AgentId) {
-        let gone = self.parked.iter().filter(|(_, parked)| parked.agent == agent);
-        let gone: Vec<_> = gone.map(|(id, _)| *id).collect();
-        gone.into_iter().for_each(|id| self.forget(id));
+    /// The leader brings an agent's `serfHealth` in line with what gossip says.
+    pub(super) fn reconcile(&mut self, agent: AgentId) {
+        let (local, well) = (&self.agents[agent], self.is_well(agent));
+        let known = self.store.nodes.contains_key(&local.node);
+        // Of one that has failed nothing is told that the catalog does not know.
+        if self.leader && local.presence != Presence::Left && (well || known) {
+            self.tell_health(local.node(), well);
+        }
+    }
+
+    fn tell_health(&mut self, ask: Register, well: bool) {
+        let check = serf_health(&ask.node, well);
+        let held = self.store.checks.get(&(ask.node.clone(), check.id.clone()));
+        if held.is_none_or(|held| held.status != check.status) {
+            let ask = Register { checks: Some(vec![check]), skip_node_update: true, ..ask };
+            self.store.register(ask).expect("a check of a node is consistent");
+        }
+    }
+
+    /// Has an agent compare all that it has in one to two minutes.
+    pub(super) fn compare_later(&mut self, agent: AgentId) {
+        self.serial += 1;
+        let part = Duration::from_millis(mix(self.serial) % 60_000);
+        let at = self.store.now.after(COMPARE_EVERY + part);
+        self.timers.arm_no_later(Timer::Compare(agent), at);
+    }
+
+    /// Somebody has written about a node: its agent finds that out when it compares.
+    pub(super) fn written_about(&mut self, node: &str) {
+        if let Some(agent) = self.agents.iter().position(|agent| agent.node == node) {
+            self.compare_later(agent);
+        }
+    }
+
+    /// An agent compares all that it has with what the catalog has of its node, and brings it in line:
+    /// anti-entropy. What others have registered there goes.
+    pub(super) fn compare_all(&mut self, agent: AgentId) {
+        let local = &self.agents[agent];
+        if !self.leader || local.presence != Presence::Alive || local.cut.is_some() {
+            return self.compare_later(agent);
+        }
+        self.timers.disarm(Timer::Compare(agent));
+        let ask = local.node_itself();
+        let known = self.store.nodes.get(&local.node);
+        if known.is_none_or(|known| {
+            known.id != ask.id || known.tagged_addresses != ask.tagged_addresses
+        }) {
+            self.store.register(ask).expect("a node alone is consistent");
+        }
+        self.agents[agent].compare(&self.store);
+        self.sync(agent);
     }
 }
 

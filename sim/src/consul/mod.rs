@@ -1,15 +1,22 @@
 //! The Consul double: the servers and their agents as one pure machine, HTTP in, HTTP out.
 //!
-//! It behaves as Consul 1.8.7 does with one server, as far as the bridge and its tests use it; the
-//! test `against_consul` holds it against the real one. Where the two differ on purpose:
+//! It behaves as Consul 1.8.7 does, as far as the bridge and its tests use it; the test `against_consul`
+//! holds it against the real one. Its servers are one state: agents are cut off from it, are behind it by a
+//! moment, or find it without a leader. Where the two differ on purpose:
 //!
 //! * An agent's registrations and checks are in the catalog when its response is out; the real one
-//!   takes some milliseconds.
-//! * A blocking query waits exactly as long as it was asked to; the real one adds up to a sixteenth.
+//!   takes some milliseconds, and up to 3 s where it has just found its servers again.
+//! * A blocking query waits exactly as long as it was asked to; the real one adds up to a sixteenth. So it
+//!   does with the 7 s for which a leader is looked for.
 //! * A blocking query is answered when its index passes. The real one looks at the index only when
 //!   what it read was touched, so that a query for a missing key, a missing node or a state that no
 //!   check is in sometimes sleeps through a change elsewhere that moved its index.
-//! * Without a leader it refuses at once; the real one tries for seconds.
+//! * A server that led and is cut off has lost the lead at once; the real one takes half a second to notice,
+//!   and fails what it is told meanwhile, though that may be in its log and be written later.
+//! * A leader that has died is missed at once; for a second or two the others of the real one refuse what
+//!   they would have to hand on to it.
+//! * An agent answers for itself at once. The real one lets everybody wait, beats included, while it tries in
+//!   vain to tell the servers what is new.
 //!
 //! ```
 //! use hax_core::base::time::Now;
@@ -32,6 +39,8 @@ mod kv;
 mod members;
 mod peek;
 mod read;
+mod road;
+mod servers;
 mod session;
 mod store;
 #[cfg(test)]
@@ -45,7 +54,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hax_core::base::time::{Next, Now};
+use hax_core::base::time::{Instant, Next, Now};
 use hax_core::base::timers::Timers;
 
 use agent::Agent;
@@ -54,6 +63,8 @@ pub use http::{AgentId, Request, RequestId, Response};
 use http::{Answer, Target};
 use members::Former;
 pub use peek::{CheckView, Held};
+use road::Held as OnTheRoad;
+pub use servers::{ELECTION, Snapshot};
 use store::Store;
 use watch::Watcher;
 pub use watch::{Post, Watch, WatchId};
@@ -69,6 +80,9 @@ const OUTPUT_DELAY: Duration = Duration::from_secs(150);
 pub enum Output {
     /// The response to a request.
     Response(Response),
+    /// A request that had to wait for a road to the servers' leader has one: the host is to hand it in again,
+    /// at once. Its response comes of that, unless nobody waits for it any more.
+    Again(Request),
     /// A watch fired: the host is to post this, and then to call [`Consul::posted`].
     Post(Post),
 }
@@ -89,6 +103,16 @@ enum Timer {
     Reap,
     /// Gossip finds that nobody answers to a name that an agent had.
     Former(usize),
+    /// Gossip finds that an agent is cut off.
+    Cut(AgentId),
+    /// A request has waited long enough for a road to the leader.
+    Held(u64),
+    /// The servers have a leader.
+    Elected,
+    /// The followers hear what is new.
+    CatchUp,
+    /// An agent compares all that it has with the catalog.
+    Compare(AgentId),
 }
 
 impl Timer {
@@ -100,7 +124,11 @@ impl Timer {
             Self::Output(..) => "check output",
             Self::Watch(_) => "watch",
             Self::Reap => "tombstones",
-            Self::Former(_) => "gossip",
+            Self::Former(_) | Self::Cut(_) => "gossip",
+            Self::Held(_) => "road to the leader",
+            Self::Elected => "election",
+            Self::CatchUp => "followers",
+            Self::Compare(_) => "anti-entropy",
         }
     }
 }
@@ -121,11 +149,17 @@ pub struct Consul {
     timers: Timers<Timer>,
     parked: BTreeMap<RequestId, Parked>,
     watches: BTreeMap<WatchId, Watcher>,
+    /// Requests that wait for a road to the leader, in their order.
+    held: BTreeMap<u64, OnTheRoad>,
+    /// What the followers show, if that may be something else than what the leader shows.
+    behind: Option<Box<Store>>,
+    lag: Duration,
     /// Ids of sessions by the number that their timers have, and back.
     session_serials: BTreeMap<u64, String>,
     serial: u64,
     uuids: u64,
     leader: bool,
+    headless_since: Instant,
     pretty: bool,
 }
 
@@ -141,13 +175,18 @@ impl Consul {
             timers: Timers::default(),
             parked: BTreeMap::new(),
             watches: BTreeMap::new(),
+            held: BTreeMap::new(),
+            behind: None,
+            lag: Duration::ZERO,
             session_serials: BTreeMap::new(),
             serial: 0,
             uuids: 0,
             leader: true,
+            headless_since: Instant::default(),
             pretty: false,
         };
-        let _ = consul.join(node, "127.0.0.1", true);
+        let first = consul.join(node, "127.0.0.1", true);
+        consul.seat_leader(Some(first));
         consul
     }
 
@@ -181,8 +220,10 @@ impl Consul {
         self.settle(out)
     }
 
-    /// The client of a request hung up: it will get no response.
+    /// The client of a request hung up: it will get no response. What it asked to be written and what waits
+    /// for a road may be written nevertheless.
     pub fn forget(&mut self, id: RequestId) {
+        self.forget_held(id);
         self.parked.remove(&id);
         self.timers.disarm(Timer::Wait(id));
     }
@@ -210,16 +251,6 @@ impl Consul {
         self.advance(now, out);
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.busy = false;
-        }
-        self.settle(out)
-    }
-
-    /// The cluster loses its leader, or has one again.
-    pub fn set_leader(&mut self, now: Now, leader: bool, out: &mut Vec<Output>) -> Next {
-        self.advance(now, out);
-        self.leader = leader;
-        for agent in 0..self.agents.len() {
-            self.sync(agent);
         }
         self.settle(out)
     }
@@ -272,11 +303,17 @@ impl Consul {
             Timer::Watch(id) => self.poll_watch(id, out),
             Timer::Reap => self.store.reap(),
             Timer::Former(former) => self.miss(former),
+            Timer::Cut(agent) => self.find_cut(agent),
+            Timer::Held(serial) => self.refuse_held(serial, out),
+            Timer::Elected => self.elected(out),
+            Timer::CatchUp => self.catch_up(),
+            Timer::Compare(agent) => self.compare_all(agent),
         }
     }
 
     fn settle(&mut self, out: &mut Vec<Output>) -> Next {
         self.release(out);
+        self.follow();
         if let Some(at) = self.store.next_reap() {
             self.timers.arm(Timer::Reap, at);
         }

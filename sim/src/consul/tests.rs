@@ -39,7 +39,7 @@ impl World {
         let found = self.out.iter().position(|o| matches!(o, Output::Response(r) if r.id == id))?;
         match self.out.remove(found) {
             Output::Response(response) => Some(response),
-            Output::Post(_) => None,
+            Output::Post(_) | Output::Again(_) => None,
         }
     }
 
@@ -47,7 +47,7 @@ impl World {
         let found = self.out.iter().position(|o| matches!(o, Output::Post(_)))?;
         match self.out.remove(found) {
             Output::Post(post) => Some(post),
-            Output::Response(_) => None,
+            Output::Response(_) | Output::Again(_) => None,
         }
     }
 

@@ -70,20 +70,23 @@ impl Consul {
             if let Some(answer) = self.read(request, &target) {
                 return answer;
             }
+            if let Some(turned) = self.info_turned_away(request, &target) {
+                return turned;
+            }
             return Some(self.info(request.agent, &target));
         }
         let write = Write { target: &target, body: &request.body };
+        // An agent takes what concerns itself alone, leader or not.
+        if let Some(answer) = self.agent_write(request.agent, &write) {
+            return Some(answer);
+        }
+        if let Some(turned) = self.turned_away(request, false) {
+            return turned;
+        }
         Some(self.write(request, &write))
     }
 
     fn write(&mut self, request: &Request, write: &Write<'_>) -> Answer {
-        // An agent takes what concerns itself alone, leader or not.
-        if let Some(answer) = self.agent_write(request.agent, write) {
-            return answer;
-        }
-        if !self.leader {
-            return failed("No cluster leader");
-        }
         if !matches!(write.target.text("dc"), "" | "dc1") {
             return failed("No path to datacenter");
         }

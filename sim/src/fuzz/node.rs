@@ -258,7 +258,7 @@ fn answers(out: Vec<consul::Output>) -> Vec<(CallId, Answer)> {
             let answer = Answer { status: response.status, index, body: response.body };
             Some((CallId(response.id), answer))
         }
-        consul::Output::Post(_) => None,
+        consul::Output::Post(_) | consul::Output::Again(_) => None,
     };
     out.into_iter().filter_map(answer).collect()
 }

@@ -224,19 +224,12 @@ impl World<'_> {
         }
         let id = request.id;
         let waits = self.hax[hax].life == life && self.hax[hax].calls.contains_key(&call);
-        let write = (request.method != "GET").then(|| request.body.clone());
         self.consul.askers.insert(id, Asker { hax, life, call, fault });
-        let now = self.now_both();
-        let mut out = std::mem::take(&mut self.consul.out);
-        let next = self.consul.double.handle(now, request, &mut out);
-        if let Some(body) = write {
-            self.oracle.consul_wrote(Some(hax), &body, &self.consul.double);
-        }
+        self.hand_in(Some(hax), request);
         if !waits {
             // The connection is closed: nobody is there any more.
             self.consul.double.forget(id);
         }
-        self.after_consul(out, next);
     }
 
     /// Answers from an older state, if there is one and it need not wait.
@@ -261,9 +254,11 @@ impl World<'_> {
     }
 
     pub(super) fn after_consul(&mut self, mut out: Vec<Output>, next: Next) {
+        let mut again = Vec::new();
         for output in out.drain(..) {
             match output {
                 Output::Response(response) => self.on_response(&response),
+                Output::Again(request) => again.push(request),
                 Output::Post(post) => {
                     let (hax, path) = post.url.split_once('/').unwrap_or_default();
                     let path = if path.is_empty() { "/" } else { "/watcher/bq" };
@@ -279,6 +274,22 @@ impl World<'_> {
                 self.queue.push(at.max(self.now), Ev::Consul);
             }
         }
+        for request in again {
+            let hax = self.consul.askers.get(&request.id).map(|asker| asker.hax);
+            self.hand_in(hax, request);
+        }
+    }
+
+    /// Consul works a request.
+    fn hand_in(&mut self, hax: Option<usize>, request: Request) {
+        let write = (request.method != "GET").then(|| request.body.clone());
+        let now = self.now_both();
+        let mut out = std::mem::take(&mut self.consul.out);
+        let next = self.consul.double.handle(now, request, &mut out);
+        if let Some(body) = write {
+            self.oracle.consul_wrote(hax, &body, &self.consul.double);
+        }
+        self.after_consul(out, next);
     }
 
     pub(super) fn tick_consul(&mut self) {

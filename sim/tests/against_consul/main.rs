@@ -2,6 +2,7 @@
 
 mod members;
 mod pair;
+mod servers;
 mod stories;
 mod wakes;
 

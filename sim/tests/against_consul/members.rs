@@ -38,7 +38,13 @@ pub(crate) fn cluster() -> Pair {
     }
     reals.push(RealConsul::start_client(&reals, "c1", 4).expect("the client starts"));
     double.add_agent("c1", "127.0.0.1");
-    Pair::of(reals, double)
+    let mut pair = Pair::of(reals, double);
+    // Each of the real ones has told of services that are gone.
+    pair.at = CLIENT;
+    for (target, body) in [("register", r#"{"Name":"told"}"#), ("deregister/told", "")] {
+        pair.ask_double("PUT", &format!("/v1/agent/service/{target}"), body, &mut Vec::new());
+    }
+    pair
 }
 
 fn compare(pair: &mut Pair) {
@@ -48,7 +54,7 @@ fn compare(pair: &mut Pair) {
 }
 
 /// A service of the agent's own.
-fn register(pair: &mut Pair) {
+pub(crate) fn register(pair: &mut Pair) {
     pair.at = CLIENT;
     let body = r#"{"ID":"1","Name":"A","Check":{"CheckID":"k","TTL":"100h","Status":"passing"}}"#;
     pair.ask(&Ask("PUT", "agent/service/register", body));
@@ -101,7 +107,14 @@ fn an_agent_comes_back_under_another_name_and_the_old_one_stays_critical() {
     pair.reals[CLIENT].rename("c1:0000aaaa").expect("it starts");
     let _ = pair.double.rename(now, CLIENT, "c1:0000aaaa", &mut out);
     pair.pass(Duration::from_secs(6));
-    compare(&mut pair);
+    // Whether the new one tells of its node before the old one is missed is chance.
+    let alike = |pair: &mut Pair| {
+        OF_CLIENTS
+            .iter()
+            .filter(|read| !read.contains("catalog/node"))
+            .for_each(|r| pair.settled(r));
+    };
+    alike(&mut pair);
     // The new one passed before the old one failed: its index says so.
     let indexes = ["c1", "c1:0000aaaa"].map(|node| {
         let found = pair.ask(&Ask("GET", &format!("health/node/{node}"), ""));
@@ -111,5 +124,5 @@ fn an_agent_comes_back_under_another_name_and_the_old_one_stays_critical() {
     });
     assert!(indexes[0] > indexes[1], "{indexes:?}");
     pair.ask(&Ask("PUT", "catalog/deregister", r#"{"Node":"c1"}"#));
-    compare(&mut pair);
+    alike(&mut pair);
 }

@@ -145,7 +145,7 @@ impl Pair {
         }
     }
 
-    fn real(&self) -> &RealConsul {
+    pub(crate) fn real(&self) -> &RealConsul {
         &self.reals[self.at]
     }
 
@@ -192,7 +192,7 @@ impl Pair {
         (id, reply)
     }
 
-    fn fill(&mut self, side: usize, text: &str) -> String {
+    pub(crate) fn fill(&mut self, side: usize, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
@@ -278,7 +278,7 @@ impl Pair {
         }
     }
 
-    fn fail(&self, why: &str, theirs: &Reply, ours: &Reply) -> ! {
+    pub(crate) fn fail(&self, why: &str, theirs: &Reply, ours: &Reply) -> ! {
         let story = &self.story[self.story.len().saturating_sub(30)..];
         panic!(
             "{why}\nafter:\n  {}\nreal: {} {:?}\n{}\ndouble: {} {:?}\n{}",
@@ -301,7 +301,12 @@ impl Pair {
                 .contains(&name)
         };
         let headers = reply.headers.iter().map(|(n, v)| (n.to_ascii_lowercase(), v));
-        let headers = headers.filter(|(n, _)| !skipped(n)).map(|(n, v)| format!("{n}: {v}"));
+        let masked = |n: &str, v: &str| match n {
+            "x-consul-lastcontact" => mask_numbers(v),
+            _ => v.to_owned(),
+        };
+        let headers = headers.filter(|(n, _)| !skipped(n));
+        let headers = headers.map(|(n, v)| format!("{n}: {}", masked(&n, v)));
         let mut headers: Vec<String> = headers.collect();
         headers.sort();
         let text = names.mask(&reply.text());
@@ -311,7 +316,7 @@ impl Pair {
         (reply.status, headers, lines)
     }
 
-    fn compare(&mut self, theirs: &Reply, ours: &Reply) -> Result<(), String> {
+    pub(crate) fn compare(&mut self, theirs: &Reply, ours: &Reply) -> Result<(), String> {
         let (real, double) = (self.shape(0, theirs), self.shape(1, ours));
         if real != double {
             let only = |a: &[String], b: &[String]| {
