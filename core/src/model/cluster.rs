@@ -387,10 +387,8 @@ impl Cluster {
         let services = entry.services.clone();
         let state = self.process_state(process);
         self.judge(process);
-        // m0mkfs comes and goes under its server's fid; that is nobody else's business.
-        let mkfs = self.word(process).0.is_some_and(|word| word.kind == ProcessType::Mkfs);
         for fid in core::iter::once(process).chain(services) {
-            self.tell(fid, state, first || mkfs, news);
+            self.tell(fid, state, first, news);
         }
     }
 
@@ -476,7 +474,7 @@ fn ends_life(old: ProcessWord, new: ProcessWord) -> bool {
         ProcessEventKind::Stopping => 3,
         ProcessEventKind::Stopped | ProcessEventKind::Undefined(_) => 4,
     };
-    let mkfs = old.kind == ProcessType::Mkfs || new.kind == ProcessType::Mkfs;
-    let lived = rank(old) < 4;
-    !mkfs && lived && (rank(new) <= rank(old) || rank(new) == 4)
+    // m0mkfs lives for nobody else. When it runs, the life of the server whose fid it has is over.
+    let lived = old.kind != ProcessType::Mkfs && rank(old) < 4;
+    lived && (new.kind == ProcessType::Mkfs || rank(new) <= rank(old) || rank(new) == 4)
 }

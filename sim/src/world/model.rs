@@ -25,8 +25,6 @@ struct Process {
 #[derive(Debug, Default)]
 pub(super) struct Model {
     states: BTreeMap<Fid, ObjectState>,
-    /// Objects that m0mkfs stands for: nobody is told of its coming and going.
-    mkfs: BTreeSet<Fid>,
     /// Objects of processes of which no check is known.
     unvouched: BTreeSet<Fid>,
 }
@@ -86,12 +84,8 @@ impl Model {
             process.word = held.and_then(|value| word(&value));
             let verdict = verdict(consul, *fid, hosts.get(&process.node));
             let state = state_of(process, verdict);
-            let mkfs = process.word.as_ref().is_some_and(|(_, kind)| kind.ends_with("M0MKFS"));
             for object in process.services.iter().chain([fid]) {
                 model.states.insert(*object, state);
-                if mkfs {
-                    model.mkfs.insert(*object);
-                }
                 if verdict.is_none() {
                     model.unvouched.insert(*object);
                 }
@@ -138,7 +132,6 @@ impl Model {
     pub(super) fn is_known_by(&self, told: ObjectState, fid: Fid) -> bool {
         let state = self.state(fid);
         told == state
-            || self.mkfs.contains(&fid)
             || matches!(fid.kind(), b'r' | b's')
                 && told == ObjectState::Failed
                 && state == ObjectState::Transient

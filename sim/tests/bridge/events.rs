@@ -185,6 +185,8 @@ fn d22_another_writer_is_met_and_its_write_replaced_in_order() {
 fn mkfs_is_nobody_elses_business() {
     let mut lab = Lab::new(1);
     let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    // Its server does not run.
+    lab.check(0, ios, "warning");
     lab.link(0, ios);
     let other = lab.link(0, confd);
     let at = format!("processes/{ios}");
@@ -200,6 +202,47 @@ fn mkfs_is_nobody_elses_business() {
     assert_eq!(m0conf_state(&mut lab, &at), before);
     assert_eq!(lab.kv("epoch"), epoch);
     assert_eq!(lab.take_told(0, other, ios), []);
+}
+
+/// A server is killed and formatted at once: whoever looks at Consul every now and then sees the one life,
+/// and then m0mkfs under the same fid.
+#[test]
+fn f16_a_server_that_is_formatted_is_told_to_have_ended() {
+    let mut lab = Lab::new(2);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(1, "confd"));
+    let other = lab.link(1, confd);
+    let write = |lab: &mut Lab, state: &str, kind: &str| {
+        let value = format!(
+            r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_{kind}"}}"#
+        );
+        lab.consul("PUT", &format!("/v1/kv/processes/{ios}"), &value);
+        lab.run(MS * 500);
+    };
+    write(&mut lab, "DTM_RECOVERED", "M0D");
+    lab.take_told(1, other, ios);
+    write(&mut lab, "STARTED", "M0MKFS");
+    assert_eq!(lab.take_told(1, other, ios), [ObjectState::Failed]);
+    write(&mut lab, "STOPPED", "M0MKFS");
+    write(&mut lab, "STARTING", "M0D");
+    assert_eq!(lab.take_told(1, other, ios), [], "nothing new");
+    write(&mut lab, "DTM_RECOVERED", "M0D");
+    assert_eq!(lab.take_told(1, other, ios), [ObjectState::Online]);
+}
+
+/// Who was told that a process is online on the word of its check alone is told that it is not.
+#[test]
+fn f16_a_server_that_is_formatted_first_is_told_not_to_be_there() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let other = lab.link(0, confd);
+    assert_eq!(lab.states(0, confd, &[ios])[0].state, ObjectState::Online);
+    lab.take_told(0, other, ios);
+    lab.link(0, ios);
+    let (event, kind) = (ProcessEventKind::Starting, ProcessType::Mkfs);
+    lab.say(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
+    lab.event(0, ios, ProcessEventKind::Starting);
+    lab.run(MS * 500);
+    assert_eq!(lab.told(0, other, ios), Some(ObjectState::Transient));
 }
 
 #[test]
