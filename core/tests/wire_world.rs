@@ -230,6 +230,29 @@ fn a_stop_takes_leave_of_the_living_and_does_not_wait_for_the_dead() {
     assert!(world.exited.contains(&0), "nothing to wait for");
 }
 
+/// A refusal would make a process connect again at once, to one who is about to end.
+#[test]
+fn f09_a_stopping_hax_gives_no_new_answer() {
+    let mut world = connected(2);
+    // The stop waits for one that does not answer, and has taken leave of the other.
+    world.stall(0, 2, 60 * S);
+    world.motr(motr::Command::Stop);
+    world.run(100 * MS);
+    world.send_from(1, 1);
+    world.run(1400 * MS);
+    assert!(!world.exited.contains(&0));
+    assert_eq!(failures(&world, 1), (0, 0), "{}", world.trace.join("\n"));
+    world.run(S);
+    assert!(world.exited.contains(&0), "two seconds are enough");
+    // It says the same thing again, and the next hax hears it.
+    world.kill(0);
+    world.heal();
+    world.start(0);
+    world.run(60 * S);
+    assert_eq!(world.received_by_hax(world.links[&fid(1)]), [1]);
+    assert_eq!(world.aborts(), []);
+}
+
 #[test]
 fn a_process_stops_when_all_is_delivered() {
     let mut world = connected(1);

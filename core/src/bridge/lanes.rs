@@ -155,6 +155,15 @@ impl Lanes {
         }
     }
 
+    /// A stop comes to its end: the first work of each lane is finished, and what its sender says again is
+    /// left.
+    pub(crate) fn leave_words(&mut self) {
+        for lane in self.lanes.values_mut() {
+            let mut first = true;
+            lane.work.retain(|work| core::mem::take(&mut first) || !work.is_repeated());
+        }
+    }
+
     /// We do not lead any more: what was begun as the leader is the next leader's. What is in a
     /// transaction is refused by Consul.
     pub(crate) fn lost_lead(&mut self) {

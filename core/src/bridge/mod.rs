@@ -110,6 +110,8 @@ struct Parts {
     began: Instant,
     /// The message that demands a stop.
     fatal: Option<(LinkId, MsgId)>,
+    /// From when on nobody is listened to, so that a stop ends.
+    deaf_from: Instant,
     timed_out: bool,
     ready: bool,
     led: bool,
@@ -179,6 +181,7 @@ impl Bridge {
             life: Life::New,
             began: Instant::default(),
             fatal: None,
+            deaf_from: Instant::MAX,
             timed_out: false,
             ready: false,
             led: false,
@@ -231,6 +234,10 @@ impl Bridge {
 impl Parts {
     fn stopping(&self) -> bool {
         matches!(self.life, Life::Draining | Life::Exited)
+    }
+
+    fn is_deaf(&self, cx: &Cx<'_>) -> bool {
+        cx.now.mono >= self.deaf_from
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>) {
@@ -304,7 +311,6 @@ impl Parts {
                 self.timed_out = true;
                 let lanes = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
                 cx.fact(Fact::DrainTimedOut { lanes });
-                self.links.rouse(cx, me(&self.cluster, cx));
                 self.exit(cx);
             }
         }
@@ -339,6 +345,7 @@ impl Parts {
                 self.links.closed(cx, link);
                 self.link_gone(cx, link);
             }
+            motr::Event::Received { .. } if self.is_deaf(cx) => {}
             motr::Event::Received { link, msg, message } => {
                 cx.shared.open.insert((link, msg));
                 messages::received(self, cx, link, msg, *message);
@@ -437,6 +444,7 @@ impl Parts {
             return;
         }
         self.life = Life::Draining;
+        self.deaf_from = cx.now.mono.after(settle::LAST_WORDS);
         cx.fact(Fact::Stopping {});
         self.entrypoints.stop(cx);
         self.tables.stop(cx);
@@ -453,6 +461,9 @@ impl Parts {
     }
 
     fn exit(&mut self, cx: &mut Cx<'_>) {
+        if self.timed_out || self.is_deaf(cx) {
+            self.links.rouse(cx, me(&self.cluster, cx));
+        }
         self.life = Life::Exited;
         for call in core::mem::take(&mut cx.shared.jobs).into_keys() {
             cx.out.push(Output::Consul(crate::consul::port::Command::Cancel(call)));

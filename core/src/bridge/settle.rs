@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::cx::{Cx, Job, Timer};
 use super::lanes::{Done, Key};
@@ -16,6 +17,10 @@ use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::conf::Contradiction;
 use crate::model::{Cluster, News};
+
+/// How long after a stop has begun processes are listened to. One that stops at the same time has a last
+/// word; those that go on talking would keep the stop from its end.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
 
 impl Parts {
     /// What follows from all that has happened in this call.
@@ -51,6 +56,9 @@ impl Parts {
                 if !self.stopping() {
                     let spiel = self.led.then_some(&mut self.spiel);
                     self.inbox.work(cx, &self.cluster, &mut self.lanes, spiel);
+                }
+                if self.is_deaf(cx) {
+                    self.lanes.leave_words();
                 }
                 let (lanes, mut desk) = self.desk(cx.now.mono);
                 let done = lanes.write(cx, &mut desk);

@@ -95,6 +95,12 @@ impl Work {
         !self.proved.is_empty()
     }
 
+    /// Whether a process waits for its acknowledgement: without one it says it again.
+    pub(crate) fn is_repeated(&self) -> bool {
+        let (What::Said { ack, .. } | What::Devices { ack, .. }) = &self.what else { return false };
+        ack.is_some()
+    }
+
     /// What it takes to write this, as far as is known.
     pub(crate) fn plan(
         &self,

@@ -250,7 +250,8 @@ impl Conns {
     fn on_accepted(&mut self, conn: ConnId, peer: SocketAddr, out: &mut dyn Out) {
         out.fact(Fact::ConnAccepted { conn, peer: peer.ip() });
         if self.ended {
-            return self.close(conn, out);
+            // Its end is not waited for: as long as somebody comes there would be none.
+            return out.net(net::Command::Close { conn });
         }
         if self.inbound.len() >= self.conns_max {
             // Who has not said anything yet makes room; who speaks keeps its place.

@@ -12,7 +12,7 @@ use crate::base::time::Instant;
 use crate::ha::motr::Event;
 
 /// How long a stop may take.
-const STOP_FOR: Duration = Duration::from_secs(5);
+const STOP_FOR: Duration = Duration::from_secs(2);
 /// How long of it links are told what they are owed.
 const DRAIN_FOR: Duration = Duration::from_secs(1);
 /// How many ended links are remembered, so that their processes are told.
@@ -70,6 +70,7 @@ impl Endpoint {
         }
         self.stop = Stop::Links;
         self.entries.clear();
+        self.rpc.incoming.ends = true;
         self.timers.arm(Timer::Exit, now.after(STOP_FOR));
         self.timers.arm(Timer::Drain, now.after(DRAIN_FOR));
         for id in self.links.keys().copied().collect::<Vec<_>>() {

@@ -257,6 +257,8 @@ impl Endpoint {
 
     fn on_up(&mut self, now: Instant, up: Up, out: &mut Vec<Output>) {
         match up {
+            // It comes again, to the one who serves here then.
+            Up::Stray { .. } | Up::Forgotten { .. } if self.stop != Stop::No => {}
             Up::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
             Up::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
             Up::Stray { at, fop: Fop::LinkMsg(msg) } => self.on_stray(now, at, msg, out),

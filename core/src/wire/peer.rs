@@ -124,6 +124,10 @@ impl Endpoint {
         let (id, rc) = self.find(&at, &msg);
         let found = id.and_then(|id| Some((id, self.links.get_mut(&id)?)));
         let Some((id, peer)) = found.filter(|_| rc.is_none()) else {
+            if self.stop != Stop::No {
+                // A refusal would make its sender come back to us at once.
+                return self.rpc.lose(&at);
+            }
             let rc = rc.unwrap_or(Errno::ENOLINK);
             out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
             return self.rpc.reply(now, &at, refusal(rc), out);

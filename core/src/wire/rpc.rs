@@ -373,6 +373,8 @@ impl Rpc {
     fn on_item(&mut self, now: Instant, at: Place, fop: Fop, out: &mut dyn Out) -> Option<Up> {
         match fop {
             Fop::Unknown { opcode } => out.fact(Fact::UnknownOpcode { conn: at.conn, opcode }),
+            // Who asks for these asks again, whoever serves here then.
+            Fop::ConnEstablish | Fop::SessionEstablish { .. } if self.incoming.ends => {}
             Fop::ConnEstablish => {
                 let sender = self.incoming.open(at.addr, at.header.uuid, &mut self.mint);
                 self.reply(now, &at, Fop::ConnEstablishRep { rc: 0, sender }, out);

@@ -94,11 +94,14 @@ pub(crate) struct Incoming {
     reply_bytes: usize,
     reply_bytes_max: usize,
     clock: u64,
+    /// We stop: nothing is opened any more.
+    pub(crate) ends: bool,
 }
 
 impl Incoming {
     pub(crate) fn new(conns_max: usize, reply_bytes_max: usize) -> Self {
-        Self { conns: BTreeMap::new(), conns_max, reply_bytes: 0, reply_bytes_max, clock: 0 }
+        let (conns, ends) = (BTreeMap::new(), false);
+        Self { conns, conns_max, reply_bytes: 0, reply_bytes_max, clock: 0, ends }
     }
 
     pub(crate) fn len(&self) -> usize {

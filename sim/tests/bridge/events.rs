@@ -110,6 +110,28 @@ fn who_is_left_with_words_that_are_not_written_is_roused() {
     assert_eq!(lab.take_told(0, link, hax), [ObjectState::Online]);
 }
 
+/// A stop finishes what was begun. Half a second later it does not begin anything that its sender says again.
+#[test]
+fn f09_a_stop_does_not_wait_for_processes_that_go_on_talking() {
+    let mut lab = Lab::new(1);
+    let (ios, hax) = (lab.fid(0, "ios"), lab.fid(0, "hax"));
+    let link = lab.link(0, ios);
+    lab.run(MS * 500);
+    let _known = lab.take_told(0, link, hax);
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    let first = lab.event(0, ios, ProcessEventKind::Starting);
+    lab.input(0, Input::Stop);
+    lab.event(0, ios, ProcessEventKind::Started);
+    lab.run(MS * 600);
+    lab.nodes[0].fault = None;
+    lab.event(0, ios, ProcessEventKind::Stopping);
+    lab.run(MS * 5_000);
+    assert!(lab.nodes[0].exited);
+    assert_eq!(lab.nodes[0].acks, [first]);
+    // With the last that it is told it finds out that nobody is there, and says the others again.
+    assert_eq!(lab.take_told(0, link, hax).last(), Some(&ObjectState::Failed));
+}
+
 #[test]
 fn d31_nothing_is_acknowledged_before_consul_holds_it() {
     for fault in [Fault::Refuses, Fault::Fails, Fault::Loses, Fault::Hangs] {
