@@ -7,6 +7,7 @@ mod bodies;
 mod consul;
 #[path = "../../runtime-tokio/tests/daemon/mod.rs"]
 mod daemon;
+mod ending;
 #[path = "../../runtime-tokio/tests/common/hax.rs"]
 mod hax;
 mod heads;

@@ -105,11 +105,16 @@ pub trait Net<I>: Sized {
 
     /// Accepts connections for as long as it is polled, `max` at a time; who comes when all are taken
     /// waits in the system's backlog.
-    fn listen(&self, listener: Self::Listener, max: usize) -> impl Future<Output = ()>;
+    fn listen(&self, listener: &Self::Listener, max: usize) -> impl Future<Output = ()>;
 
     /// Closes all connections as [`net::Command::Close`] does and makes no new ones; waits for the
-    /// peers' part of it for `within` at most.
-    fn shut_down(&self, within: Duration) -> impl Future<Output = ()>;
+    /// peers' part of it for `within` at most. Whoever waits in the backlog of `listener` is taken in
+    /// before, and hears the same end: closing a listener resets those.
+    fn shut_down(
+        &self,
+        listener: Option<Self::Listener>,
+        within: Duration,
+    ) -> impl Future<Output = ()>;
 }
 
 /// What one machine is driven with.

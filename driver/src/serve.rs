@@ -25,7 +25,7 @@ pub async fn serve<P: Platform>(
     let (sender, inbox) = crate::inbox(INBOX);
     let net = P::Net::new(sender, wire::Input::Net);
     let mut sockets = Sockets::<P> { clock: Clock::new(), net: &net };
-    let accepting = net.listen(listener, max);
+    let accepting = net.listen(&listener, max);
     or(crate::run(&mut sockets, &inbox, machine), accepting).await;
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use async_io::{Async, Timer};
+use futures_lite::future::zip;
 use hax_core::base::time::{Instant, Next, Now};
 use hax_core::node::{Input, Output};
 use hax_driver::Runtime;
@@ -82,9 +83,9 @@ impl Host {
             // The core closes those that are too many, the mute ones first; as many again may take
             // their time to leave.
             let max = sockets.motr_connections_max.saturating_mul(2);
-            let accepting = sockets.motr.map(|motr| {
-                let net = Rc::clone(&self.net);
-                tasks::spawn(async move { net.listen(motr, max).await })
+            let accepting = sockets.motr.map(Rc::new).map(|motr| {
+                let (net, listener) = (Rc::clone(&self.net), Rc::clone(&motr));
+                (motr, tasks::spawn(async move { net.listen(&listener, max).await }))
             });
             let (close, closed) = async_channel::bounded::<Infallible>(1);
             let served = tasks::spawn(self.http.serve(sockets.http, sockets.door, closed));
@@ -96,12 +97,15 @@ impl Host {
         inbox.close();
         drop(stopping);
         self.http.give_up();
-        if let Some((accepting, close, served)) = serving {
-            drop(accepting);
-            close.close();
-            within(RESPOND_WITHIN, served).await;
+        let Some((accepting, close, served)) = serving else { return };
+        let mut listener = None;
+        if let Some((motr, accepting)) = accepting {
+            accepting.cancel().await;
+            listener = Rc::into_inner(motr);
         }
-        self.net.shut_down(FLUSH_WITHIN).await;
+        close.close();
+        let respond = within(RESPOND_WITHIN, served);
+        zip(respond, self.net.shut_down(listener, FLUSH_WITHIN)).await;
     }
 }
 

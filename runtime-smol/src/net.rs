@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use async_channel::Sender;
 use async_io::{Async, Timer};
-use async_lock::Semaphore;
+use async_lock::{Semaphore, SemaphoreGuardArc};
 use bytes::Bytes;
-use hax_core::base::id::ConnId;
 use hax_core::wire::net;
 use hax_driver::net::{self as connections, Connections, Read, Write};
 use hax_driver::platform;
@@ -60,9 +59,9 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
         }
     }
 
-    async fn listen(&self, listener: Async<TcpListener>, max: usize) {
+    async fn listen(&self, listener: &Async<TcpListener>, max: usize) {
         let room = Arc::new(Semaphore::new(max));
-        let (mut accepted, mut turn) = (0, Turn::default());
+        let mut turn = Turn::default();
         loop {
             turn.done().await;
             let permit = room.acquire_arc().await;
@@ -75,22 +74,34 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
                     continue;
                 }
             };
-            let conn = ConnId::accepted(accepted);
-            accepted += 1;
-            let Some(task) = self.connections.enter(conn) else { return };
-            let all = Arc::clone(&self.connections);
-            let socket = Socket { stream, scratch: Rc::clone(&self.scratch) };
-            let life = async move {
-                let first = net::Event::Accepted { conn, peer };
-                connections::run::<Smol, _, _>(all, conn, task, socket, first).await;
-                drop(permit);
-            };
-            tasks::spawn(life).detach();
+            self.serve(stream, peer, Some(permit));
         }
     }
 
-    async fn shut_down(&self, within: Duration) {
+    async fn shut_down(&self, listener: Option<Async<TcpListener>>, within: Duration) {
+        if let Some(listener) = listener {
+            let take = |stream, peer| match Async::new_nonblocking(stream) {
+                Ok(stream) => self.serve(stream, peer, None),
+                Err(why) => tracing::warn!(target: "hax", %why, "a connection of Motr is reset"),
+            };
+            connections::take_rest::<Smol>(&listener, take).await;
+        }
         self.connections.shut_down::<Smol>(within).await;
+    }
+}
+
+impl<I: Send + 'static> Net<I> {
+    /// Serves an accepted connection.
+    fn serve(&self, stream: Async<TcpStream>, peer: SocketAddr, permit: Option<SemaphoreGuardArc>) {
+        let Some((conn, task)) = self.connections.accept() else { return };
+        let all = Arc::clone(&self.connections);
+        let socket = Socket { stream, scratch: Rc::clone(&self.scratch) };
+        let life = async move {
+            let first = net::Event::Accepted { conn, peer };
+            connections::run::<Smol, _, _>(all, conn, task, socket, first).await;
+            drop(permit);
+        };
+        tasks::spawn(life).detach();
     }
 }
 

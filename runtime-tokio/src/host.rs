@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
+use futures_lite::future::zip;
 use hax_core::base::time::{Instant, Next, Now};
 use hax_core::node::{Input, Output};
 use hax_driver::Runtime;
@@ -75,14 +76,15 @@ impl Host {
             notify::stopping();
             let _ = sender.send(Input::Stop).await;
         });
-        let mut serving = None;
+        let (mut serving, mut listening) = (None, None);
         if let Some(sockets) = sockets {
             // The core closes those that are too many, the mute ones first; as many again may take
             // their time to leave.
             let max = sockets.motr_connections_max.saturating_mul(2);
-            if let Some(motr) = sockets.motr {
-                let net = Arc::clone(&self.net);
-                tasks.spawn(async move { net.listen(motr, max).await });
+            if let Some(motr) = sockets.motr.map(Arc::new) {
+                let (net, listener) = (Arc::clone(&self.net), Arc::clone(&motr));
+                tasks.spawn(async move { net.listen(&listener, max).await });
+                listening = Some(motr);
             }
             let (close, closed) = tokio::sync::oneshot::channel::<()>();
             let closed = async {
@@ -97,11 +99,15 @@ impl Host {
         inbox.close();
         tasks.shutdown().await;
         self.http.give_up();
-        if let Some((close, served)) = serving {
-            drop(close);
-            let _ = tokio::time::timeout(RESPOND_WITHIN, served).await;
-        }
-        self.net.shut_down(FLUSH_WITHIN).await;
+        let respond = async {
+            if let Some((close, served)) = serving {
+                drop(close);
+                let _ = tokio::time::timeout(RESPOND_WITHIN, served).await;
+            }
+        };
+        // Nobody else has it: the task that listened has ended.
+        let listener = listening.and_then(Arc::into_inner);
+        zip(respond, self.net.shut_down(listener, FLUSH_WITHIN)).await;
     }
 }
 

@@ -1,20 +1,20 @@
 //! The wire's sockets on tokio; what they carry is `hax_driver::net`'s.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Sender;
 use bytes::{Bytes, BytesMut};
-use hax_core::base::id::ConnId;
 use hax_core::wire::net;
 use hax_driver::net::{self as connections, Connections, Read, Socket, Write};
 use hax_driver::platform;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::platform::Tokio;
 
@@ -53,9 +53,8 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
         }
     }
 
-    async fn listen(&self, listener: TcpListener, max: usize) {
+    async fn listen(&self, listener: &TcpListener, max: usize) {
         let room = Arc::new(Semaphore::new(max));
-        let mut accepted = 0;
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             let (stream, peer) = match listener.accept().await {
@@ -67,20 +66,32 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
                     continue;
                 }
             };
-            let conn = ConnId::accepted(accepted);
-            accepted += 1;
-            let Some(task) = self.connections.enter(conn) else { return };
-            let all = Arc::clone(&self.connections);
-            tokio::spawn(async move {
-                let first = net::Event::Accepted { conn, peer };
-                connections::run::<Tokio, _, _>(all, conn, task, Stream(stream), first).await;
-                drop(permit);
-            });
+            self.serve(stream, peer, Some(permit));
         }
     }
 
-    async fn shut_down(&self, within: Duration) {
+    async fn shut_down(&self, listener: Option<TcpListener>, within: Duration) {
+        if let Some(listener) = listener {
+            let take = |stream, peer| match TcpStream::from_std(stream) {
+                Ok(stream) => self.serve(stream, peer, None),
+                Err(why) => tracing::warn!(target: "hax", %why, "a connection of Motr is reset"),
+            };
+            connections::take_rest::<Tokio>(&listener, take).await;
+        }
         self.connections.shut_down::<Tokio>(within).await;
+    }
+}
+
+impl<I: Send + 'static> Net<I> {
+    /// Serves an accepted connection.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>) {
+        let Some((conn, task)) = self.connections.accept() else { return };
+        let all = Arc::clone(&self.connections);
+        tokio::spawn(async move {
+            let first = net::Event::Accepted { conn, peer };
+            connections::run::<Tokio, _, _>(all, conn, task, Stream(stream), first).await;
+            drop(permit);
+        });
     }
 }
 

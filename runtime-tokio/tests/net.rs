@@ -28,7 +28,7 @@ async fn accepted(max: usize) -> (Rc<Net<Event>>, Receiver<Event>, ConnId, TcpSt
     let (net, events) = net(16);
     let (listener, address) = listener().await;
     let serving = Rc::clone(&net);
-    let local = async move { serving.listen(listener, max).await };
+    let local = async move { serving.listen(&listener, max).await };
     // The listener borrows the endpoint: it lives on a task of its own in the daemon too.
     let peer = futures_lite::future::or(
         async {
@@ -214,7 +214,7 @@ fn a_shutdown_flushes_what_is_left() {
             assert_eq!(all, b"bye");
             drop(peer);
         };
-        let down = timeout(Duration::from_secs(2), net.shut_down(Duration::from_secs(10)));
+        let down = timeout(Duration::from_secs(2), net.shut_down(None, Duration::from_secs(10)));
         let (down, ()) = futures_lite::future::zip(down, read).await;
         down.expect("all have ended");
         net.execute(Command::Connect {

@@ -59,7 +59,7 @@ pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyh
     let mut stage: Stage<'_, P> =
         Stage { clock: Clock::new(), counters: Counters::default(), net: &net };
     let accepting = async {
-        net.listen(listener, CONNECTIONS_MAX).await;
+        net.listen(&listener, CONNECTIONS_MAX).await;
         std::future::pending().await
     };
     let refused = async { Err((Exit::Usage, feed(commands, inbox).await)) };
@@ -74,7 +74,7 @@ pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyh
     let exit = or(interrupted, or(refused, or(work, accepting))).await?;
     received.close();
     if exit == Exit::Clean {
-        net.shut_down(FLUSH_WITHIN).await;
+        net.shut_down(Some(listener), FLUSH_WITHIN).await;
     }
     Ok(exit)
 }

@@ -119,6 +119,7 @@ pub async fn run<P: Platform, I, S: Socket>(
     let _ = SockRef::from(&socket).set_tcp_nodelay(true);
     all.tell(first).await;
     let Task { writes, open, alive } = task;
+    let patience = all.patience.1.clone();
     let connection = Connection { all, conn, writes, told: AtomicBool::new(false) };
     // The reader ends with the connection; the writer's end alone does not end it, since the peer may
     // have said something before it broke off.
@@ -130,7 +131,10 @@ pub async fn run<P: Platform, I, S: Socket>(
         };
         let too_slow = async {
             let _ = open.await;
-            P::sleep(CLOSE_WITHIN).await;
+            let out_of_patience = async {
+                let Err(_closed) = patience.recv().await;
+            };
+            or(P::sleep(CLOSE_WITHIN), out_of_patience).await;
         };
         or(carry, too_slow).await;
     }

@@ -5,9 +5,12 @@
 //! left, shuts its side down, reads to the end and only then lets go of the socket, since closing
 //! with unread bytes sends a reset, on which a real peer may crash.
 
+mod backlog;
 mod connection;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,11 +22,15 @@ use hax_core::wire::net;
 
 use crate::platform::{Platform, within};
 
+pub use backlog::take_rest;
 pub use connection::{Read, Socket, Write, connect, dial, run};
 
 /// How many writes one connection may be behind with. The wire has one message in flight for each
 /// link, so this is reached only by a peer that answers nothing and still asks for more.
 const WRITES_MAX: usize = 1024;
+
+/// How long tasks have to let go of their sockets once peers have had their time.
+const LET_GO_WITHIN: Duration = Duration::from_millis(200);
 
 type Segments = Arc<[Bytes]>;
 
@@ -32,8 +39,12 @@ pub struct Connections<I> {
     table: Mutex<Option<Table>>,
     inbox: Sender<I>,
     wrap: fn(net::Event) -> I,
+    /// How many were accepted.
+    accepted: AtomicU64,
     /// Gets an error as soon as the last connection's task has ended.
     ended: Receiver<()>,
+    /// Closed when the peers' time is up.
+    patience: (Sender<Infallible>, Receiver<Infallible>),
 }
 
 struct Table {
@@ -61,8 +72,16 @@ impl<I> Connections<I> {
     #[must_use]
     pub fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Arc<Self> {
         let (alive, ended) = async_channel::bounded(1);
+        let patience = async_channel::bounded(1);
         let table = Mutex::new(Some(Table { entries: BTreeMap::new(), alive }));
-        Arc::new(Self { table, inbox, wrap, ended })
+        Arc::new(Self { table, inbox, wrap, accepted: AtomicU64::new(0), ended, patience })
+    }
+
+    /// Names an accepted connection and makes its entry, as [`enter`](Self::enter) does.
+    #[must_use]
+    pub fn accept(&self) -> Option<(ConnId, Task)> {
+        let conn = ConnId::accepted(self.accepted.fetch_add(1, Ordering::Relaxed));
+        Some((conn, self.enter(conn)?))
     }
 
     /// Makes an entry, whose task is to be [run]; `None` after the shutdown.
@@ -105,7 +124,10 @@ impl<I> Connections<I> {
     /// Closes all connections and makes no new ones; waits for the peers' part of it for `time` at most.
     pub async fn shut_down<P: Platform>(&self, time: Duration) {
         self.table().take();
-        within::<P, _>(time, self.ended.recv()).await;
+        if within::<P, _>(time, self.ended.recv()).await.is_none() {
+            self.patience.0.close();
+            within::<P, _>(LET_GO_WITHIN, self.ended.recv()).await;
+        }
     }
 
     /// Waits while the inbox is full: that is the backpressure on peers. After the core's end nobody

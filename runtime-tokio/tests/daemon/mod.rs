@@ -238,6 +238,12 @@ impl Ham {
         }
     }
 
+    /// It does nothing any more, as one that hangs. Its end is that of the test.
+    pub(crate) fn freeze(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    }
+
     /// The next answer to a request for the entrypoint, whatever it is.
     pub(crate) fn answer(&self) -> Value {
         self.hears("an answer", |said| said["event"] == "entrypoint")
@@ -245,8 +251,12 @@ impl Ham {
 
     /// Asks for the entrypoint until it is there.
     pub(crate) fn entrypoint(&mut self) -> Value {
-        self.say("entrypoint");
+        self.ask();
         self.has_entrypoint()
+    }
+
+    pub(crate) fn ask(&mut self) {
+        self.say("entrypoint");
     }
 
     pub(crate) fn has_entrypoint(&self) -> Value {

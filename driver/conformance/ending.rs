@@ -1,0 +1,110 @@
+//! The end of hax's life, as peers see it: an end of each connection and never a reset, on which a real
+//! process may crash, and no answer that would make it come back at once.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::daemon::{Ham, LIMIT, fid, until};
+use crate::world::{Client, World, stop};
+
+/// Reads to hax's end, says some more for a while, as a process that has not noticed yet, and closes.
+fn see_it_end(mut stream: &TcpStream) -> io::Result<()> {
+    stream.read_to_end(&mut Vec::new())?;
+    for _ in 0..5 {
+        stream.write_all(b"is there anybody?")?;
+        thread::sleep(Duration::from_millis(20));
+    }
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_to_end(&mut Vec::new()).map(drop)
+}
+
+#[test]
+fn f09_a_stop_resets_nobody_who_waits_to_be_accepted() {
+    // Two are taken; the others wait for room.
+    let mut world = World::with(&["--motr-connections-max", "1"]);
+    let mut peers: Vec<_> = (0..20).map(|_| Client::new(world.place.motr())).collect();
+    peers.iter_mut().for_each(|peer| peer.say(b"\0"));
+    world.hax.signal("TERM");
+    let ends: Vec<_> = thread::scope(|scope| {
+        let ends = peers.iter().map(|peer| scope.spawn(|| see_it_end(&peer.stream)));
+        let ends: Vec<_> = ends.collect();
+        ends.into_iter().map(|end| end.join().unwrap()).collect()
+    });
+    assert!(ends.iter().all(Result::is_ok), "{ends:?}");
+    assert_eq!(world.hax.code(), 0);
+}
+
+/// Connects and speaks again and again, as processes that have lost their connections do, until nobody
+/// listens any more; how often somebody did.
+fn connect_until_refused(at: SocketAddr) -> io::Result<u32> {
+    for met in 0.. {
+        let mut stream = match TcpStream::connect_timeout(&at, LIMIT) {
+            Err(why) if why.kind() == ErrorKind::ConnectionRefused => return Ok(met),
+            other => other?,
+        };
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(b"\0")?;
+        stream.read_to_end(&mut Vec::new())?;
+    }
+    unreachable!("somebody listens for ever")
+}
+
+#[test]
+fn f09_a_stop_resets_nobody_who_comes_meanwhile() {
+    let mut world = World::with(&["--motr-connections-max", "1"]);
+    let at = world.place.motr();
+    let peers: Vec<_> = (0..8).map(|_| thread::spawn(move || connect_until_refused(at))).collect();
+    let accepted = || world.hax.facts("ConnAccepted").len();
+    until("they are there", || accepted() > 8);
+    world.hax.signal("TERM");
+    let met: Vec<_> = peers.into_iter().map(|peer| peer.join().unwrap()).collect();
+    assert!(met.iter().all(Result::is_ok), "{met:?}");
+    assert_eq!(world.hax.code(), 0);
+}
+
+/// A stop that has begun waits for a process that does not answer; another one goes on.
+#[test]
+fn f09_the_last_step_of_a_stop_answers_nothing_new() {
+    let mut world = World::new();
+    let mut hams: Vec<_> = (1..3).map(|key| world.place.ham(key)).collect();
+    for ham in &mut hams {
+        ham.entrypoint();
+        ham.say("process started");
+        ham.delivered();
+    }
+    hams[0].freeze();
+    world.hax.signal("TERM");
+    let closed = format!("closed with {}", fid(2));
+    until("its link is closed", || {
+        world.hax.facts("LinkClosed").iter().any(|line| line.contains(&closed))
+    });
+    hams[1].say("process stopping");
+    assert_eq!(world.hax.code(), 0);
+    let heard = hams[1].unheard();
+    assert!(heard.iter().all(|line| line["event"] != "link-failed"), "{heard:#?}");
+}
+
+#[test]
+fn f09_a_stop_with_talking_processes_is_quick() {
+    for _ in 0..3 {
+        let mut world = World::new();
+        let mut hams: Vec<_> = (1..9).map(|key| world.place.ham(key)).collect();
+        hams.iter_mut().for_each(Ham::ask);
+        for ham in &mut hams {
+            ham.has_entrypoint();
+            for _ in 0..500 {
+                ham.say("process starting");
+                ham.say("process started");
+            }
+        }
+        for ham in &hams {
+            ham.delivered();
+        }
+        let begun = Instant::now();
+        assert_eq!(stop(&mut world.hax), 0);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+}
