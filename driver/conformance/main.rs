@@ -14,6 +14,7 @@ mod heads;
 mod http;
 mod life;
 mod links;
+mod names;
 mod script;
 mod watches;
 mod world;

@@ -50,6 +50,16 @@ pub fn http(
     first(found).map_err(|why| Error { what: "HTTP", address: format!("{host}:{port}"), why, hint })
 }
 
+/// What to do about a node's name at which hax does not listen.
+pub const NAME_HINT: &str = "give the node's name an address of this host, in /etc/hosts or the name \
+    service, or have Consul's watches post to the address of --http";
+
+/// Listens for HTTP at an address of the node's name.
+pub fn name(address: SocketAddr) -> Result<TcpListener, Error> {
+    let address_of = address.to_string();
+    bind(address).map_err(|why| Error { what: "HTTP", address: address_of, why, hint: NAME_HINT })
+}
+
 fn first(found: io::Result<Vec<SocketAddr>>) -> io::Result<TcpListener> {
     let mut last = io::Error::other("the name has no address");
     for address in found? {

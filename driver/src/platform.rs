@@ -151,8 +151,8 @@ pub struct Sockets<L> {
     pub motr: Option<L>,
     /// How many may be connected.
     pub motr_connections_max: usize,
-    /// HTTP is served here.
-    pub http: L,
+    /// HTTP is served here, and wherever else a listener is made later.
+    pub http: Receiver<L>,
     /// To whom.
     pub door: Arc<Door>,
 }

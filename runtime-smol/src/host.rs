@@ -88,7 +88,7 @@ impl Host {
                 (motr, tasks::spawn(async move { net.listen(&listener, max).await }))
             });
             let (close, closed) = async_channel::bounded::<Infallible>(1);
-            let served = tasks::spawn(self.http.serve(sockets.http, sockets.door, closed));
+            let served = tasks::spawn(self.http.serve_all(sockets.http, sockets.door, closed));
             serving = Some((accepting, close, served));
         }
         let inbox = self.inbox.clone();

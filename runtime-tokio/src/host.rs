@@ -1,5 +1,6 @@
 //! The runtime of one machine: what its outputs start, and the clock and inbox that they share.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,12 +87,9 @@ impl Host {
                 tasks.spawn(async move { net.listen(&listener, max).await });
                 listening = Some(motr);
             }
-            let (close, closed) = tokio::sync::oneshot::channel::<()>();
-            let closed = async {
-                let _ = closed.await;
-            };
-            serving =
-                Some((close, tokio::spawn(self.http.serve(sockets.http, sockets.door, closed))));
+            let (close, closed) = async_channel::bounded::<Infallible>(1);
+            let served = self.http.serve_all(sockets.http, sockets.door, closed);
+            serving = Some((close, tokio::spawn(served)));
         }
         let inbox = self.inbox.clone();
         hax_driver::run(&mut self, &inbox, machine).await;
@@ -101,7 +99,7 @@ impl Host {
         self.http.give_up();
         let respond = async {
             if let Some((close, served)) = serving {
-                drop(close);
+                close.close();
                 let _ = tokio::time::timeout(RESPOND_WITHIN, served).await;
             }
         };

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 use bytes::Bytes;
+use futures_lite::future::or;
 use hax_core::http::port;
 use hax_driver::http::{self, Answer, Body, Desk, HEAD_MAX, HEAD_WITHIN, HEADERS_MAX, Head};
 use hax_driver::metrics::Metrics;
@@ -19,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connect::Socket;
@@ -28,6 +30,8 @@ pub use hax_driver::http::{Door, Limits};
 /// The requests that await the core's response.
 pub struct Http<I> {
     desk: Arc<Desk<I>>,
+    /// For connections, of all listeners together.
+    room: Arc<Semaphore>,
 }
 
 impl<I: Send + 'static> Http<I> {
@@ -39,7 +43,8 @@ impl<I: Send + 'static> Http<I> {
         limits: Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { desk: Arc::new(Desk::new(inbox, wrap, limits, metrics)) }
+        let room = Arc::new(Semaphore::new(limits.connections_max));
+        Self { desk: Arc::new(Desk::new(inbox, wrap, limits, metrics)), room }
     }
 
     /// Answers a request.
@@ -52,6 +57,28 @@ impl<I: Send + 'static> Http<I> {
         self.desk.give_up();
     }
 
+    /// [Serves](Self::serve) from all that `listeners` brings, until `stop` is closed.
+    pub fn serve_all(
+        &self,
+        listeners: Receiver<TcpListener>,
+        door: Arc<Door>,
+        stop: Receiver<Infallible>,
+    ) -> impl Future<Output = ()> + use<I> {
+        let (desk, room) = (Arc::clone(&self.desk), Arc::clone(&self.room));
+        async move {
+            let mut each = JoinSet::new();
+            let all = async {
+                while let Ok(listener) = listeners.recv().await {
+                    let (desk, room, door) = (desk.clone(), room.clone(), door.clone());
+                    each.spawn(serve(desk, room, listener, door, closed(stop.clone())));
+                }
+                std::future::pending().await
+            };
+            or(closed(stop.clone()), all).await;
+            while each.join_next().await.is_some() {}
+        }
+    }
+
     /// Serves whom `door` lets in from `listener` until `stop` completes; then finishes what is being
     /// answered and closes.
     pub fn serve<S: Future<Output = ()>>(
@@ -60,19 +87,23 @@ impl<I: Send + 'static> Http<I> {
         door: Arc<Door>,
         stop: S,
     ) -> impl Future<Output = ()> + use<I, S> {
-        serve(Arc::clone(&self.desk), listener, door, stop)
+        serve(Arc::clone(&self.desk), Arc::clone(&self.room), listener, door, stop)
     }
+}
+
+async fn closed(stop: Receiver<Infallible>) {
+    let Err(_closed) = stop.recv().await;
 }
 
 async fn serve<I: Send + 'static>(
     desk: Arc<Desk<I>>,
+    room: Arc<Semaphore>,
     listener: TcpListener,
     door: Arc<Door>,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
     let accept = async {
-        let room = Arc::new(Semaphore::new(desk.limits.connections_max));
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
@@ -93,7 +124,7 @@ async fn serve<I: Send + 'static>(
             }
         }
     };
-    futures_lite::future::or(stop, accept).await;
+    or(stop, accept).await;
     drop(listener);
     graceful.shutdown().await;
 }

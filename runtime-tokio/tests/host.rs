@@ -43,7 +43,10 @@ fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> Host {
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
     let ((motr, at_motr), (http, at_http)) = zip(listener(), listener()).await;
     let door = Arc::new(Door::open());
-    (Sockets { motr: Some(motr), motr_connections_max: 4, http, door }, at_motr, at_http)
+    let (listeners, later) = async_channel::bounded(1);
+    listeners.send(http).await.unwrap();
+    let sockets = Sockets { motr: Some(motr), motr_connections_max: 4, http: later, door };
+    (sockets, at_motr, at_http)
 }
 
 fn respond(input: Input, out: &mut Vec<Output>) {

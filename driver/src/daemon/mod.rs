@@ -1,5 +1,6 @@
 //! The daemon: finds out who it is, listens, runs.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::way;
 
 #[cfg(feature = "libmotr")]
 mod library;
+pub(crate) mod names;
 
 /// How long the body of an HTTP request may take.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -165,21 +167,35 @@ impl<P: Platform> Daemon<'_, P> {
         };
         let found = P::lookup(http_host, *http_port).await;
         let http = listen::http(http_host, *http_port, found)?;
+        let bound = http.local_addr().map_err(Error::Socket)?;
+        let (listeners, later) = async_channel::unbounded();
+        // There is room, and a receiver.
+        let _ = listeners.try_send(P::listener(http).map_err(Error::Socket)?);
         let sockets = Sockets {
             motr: motr.map(P::listener).transpose().map_err(Error::Socket)?,
             motr_connections_max: self.settings.motr_connections_max,
-            http: P::listener(http).map_err(Error::Socket)?,
+            http: later,
             door,
         };
         let scheme = if sockets.door.is_tls() { "https" } else { "http" };
         let http = format!("{scheme}://{http_host}:{http_port}");
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
-        match transport {
-            Transport::Wire(address) => Ok(self.wire(&identity, address, sockets).await),
-            #[cfg(feature = "libmotr")]
-            Transport::Library(library) => self.library(&identity, &library, sockets).await,
-        }
+        let named = async {
+            if self.settings.http.is_some() {
+                // Where it is given, there and nowhere else.
+                return pending().await;
+            }
+            names::listen::<P>(node, bound, &listeners).await
+        };
+        let work = async {
+            match transport {
+                Transport::Wire(address) => Ok(self.wire(&identity, address, sockets).await),
+                #[cfg(feature = "libmotr")]
+                Transport::Library(library) => self.library(&identity, &library, sockets).await,
+            }
+        };
+        or(work, named).await
     }
 
     /// Runs a node that speaks the wire itself.

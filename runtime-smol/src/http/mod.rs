@@ -32,6 +32,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 /// The requests that await the core's response.
 pub struct Http<I> {
     desk: Rc<Desk<I>>,
+    /// For connections, of all listeners together.
+    room: Arc<Semaphore>,
 }
 
 impl<I: 'static> Http<I> {
@@ -43,7 +45,8 @@ impl<I: 'static> Http<I> {
         limits: Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { desk: Rc::new(Desk::new(inbox, wrap, limits, metrics)) }
+        let room = Arc::new(Semaphore::new(limits.connections_max));
+        Self { desk: Rc::new(Desk::new(inbox, wrap, limits, metrics)), room }
     }
 
     /// Answers a request.
@@ -56,20 +59,39 @@ impl<I: 'static> Http<I> {
         self.desk.give_up();
     }
 
-    /// Serves whom `door` lets in from `listener` until `stop` is closed; then finishes what is being
-    /// answered and closes.
-    pub fn serve(
+    /// Serves whom `door` lets in from all that `listeners` brings until `stop` is closed; then finishes
+    /// what is being answered and closes.
+    pub fn serve_all(
         &self,
-        listener: Async<TcpListener>,
+        listeners: Receiver<Async<TcpListener>>,
         door: Arc<Door>,
         stop: Receiver<Infallible>,
     ) -> impl Future<Output = ()> + use<I> {
-        serve(Rc::clone(&self.desk), listener, door, stop)
+        let (desk, room) = (Rc::clone(&self.desk), Arc::clone(&self.room));
+        async move {
+            let mut each = Vec::new();
+            let all = async {
+                while let Ok(listener) = listeners.recv().await {
+                    let (desk, room, door) = (desk.clone(), room.clone(), door.clone());
+                    each.push(tasks::spawn(serve(desk, room, listener, door, stop.clone())));
+                }
+                std::future::pending().await
+            };
+            or(closed(&stop), all).await;
+            for served in each {
+                served.await;
+            }
+        }
     }
+}
+
+async fn closed(stop: &Receiver<Infallible>) {
+    let Err(_closed) = stop.recv().await;
 }
 
 async fn serve<I: 'static>(
     desk: Rc<Desk<I>>,
+    room: Arc<Semaphore>,
     listener: Async<TcpListener>,
     door: Arc<Door>,
     stop: Receiver<Infallible>,
@@ -77,7 +99,6 @@ async fn serve<I: 'static>(
     // Every connection holds a clone of the first; the second hears of the end of the last.
     let (alive, ended) = async_channel::bounded::<Infallible>(1);
     let accept = async {
-        let room = Arc::new(Semaphore::new(desk.limits.connections_max));
         let mut turn = Turn::default();
         loop {
             turn.done().await;
@@ -104,10 +125,7 @@ async fn serve<I: 'static>(
             }
         }
     };
-    let stopped = async {
-        let Err(_closed) = stop.recv().await;
-    };
-    or(stopped, accept).await;
+    or(closed(&stop), accept).await;
     drop((listener, alive));
     let Err(_closed) = ended.recv().await;
 }

@@ -1,5 +1,6 @@
 //! `hax check`: a line for each thing that must be right before hax can serve.
 
+mod road;
 mod stored;
 
 use std::io::{self, Write};
@@ -14,7 +15,7 @@ use hax_core::discover::Services;
 
 use super::remote::{self, Remote};
 use crate::consul::{Consul, ConsulUrl};
-use crate::daemon::{TlsChoice, tls_choice};
+use crate::daemon::{TlsChoice, names, tls_choice};
 use crate::exit::Exit;
 use crate::http::Door;
 use crate::listen;
@@ -130,6 +131,15 @@ async fn check<P: Platform>(
     let found = P::lookup(&who.http_host, who.http_port).await;
     let http = listen::http(&who.http_host, who.http_port, found);
     report.line("address", bindable(http, at, running))?;
+    if settings.http.is_none() {
+        match names::addresses::<P>(&who.node, who.http_port).await {
+            Ok(found) => drop(
+                report.line("watches", road::road::<P>(settings, &who, &found, running).await)?,
+            ),
+            // Where watches post to an address, it needs none.
+            Err(why) => writeln!(report.out, "note  watches: {why}")?,
+        }
+    }
     Ok(())
 }
 
