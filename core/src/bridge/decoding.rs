@@ -58,7 +58,7 @@ impl Decoding {
                     }
                     if let Some(process) = process {
                         read.insert(process);
-                        cluster.take_word(process, word, entry.modify_index);
+                        cluster.read_word(process, word, entry.modify_index, self.index);
                     }
                     Ok(())
                 }))

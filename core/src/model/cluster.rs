@@ -252,6 +252,18 @@ impl Cluster {
         self.take_word(process, word, index);
     }
 
+    /// Takes over a value of a complete reading at `reading`. What is known of a later index than the value's
+    /// stays if it is newer than the whole reading; else it is of a history that Consul has gone back behind,
+    /// as it does when a snapshot is restored.
+    pub fn read_word(&mut self, process: Fid, word: Option<ProcessWord>, index: u64, reading: u64) {
+        let known = self.words.get(&process).map_or(0, |known| known.index);
+        if known > index && known <= reading {
+            self.believe_word(process, word, index);
+        } else {
+            self.take_word(process, word, index);
+        }
+    }
+
     /// Drops the words that a complete reading at `index` did not have; what is newer stays.
     pub fn retain_words(&mut self, index: u64, read: &BTreeSet<Fid>) {
         let stale = &mut self.stale.processes;

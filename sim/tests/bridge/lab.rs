@@ -368,6 +368,16 @@ impl Lab {
         }
     }
 
+    /// Something happens to Consul itself.
+    pub(crate) fn at_consul(
+        &mut self,
+        change: impl FnOnce(&mut Consul, Now, &mut Vec<consul::Output>) -> Next,
+    ) {
+        let (now, mut out) = (self.at(), Vec::new());
+        self.consul_next = change(&mut self.consul, now, &mut out);
+        self.respond(out);
+    }
+
     /// Whoever holds the leader's lock lets it go.
     pub(crate) fn free_the_lock(&mut self) {
         let (_, leader) = self.consul("GET", "/v1/kv/leader", "");

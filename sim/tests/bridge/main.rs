@@ -11,6 +11,7 @@ mod lanes;
 mod leader;
 mod questions;
 mod queue;
+mod restored;
 mod routes;
 mod spiel;
 mod statistics;

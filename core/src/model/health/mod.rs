@@ -379,7 +379,8 @@ fn passes(checks: &NodeChecks) -> bool {
 }
 
 /// Puts `seen` unless what is there is as new; tells whether anything changed. A reading replaces what
-/// was posted, but for what is newer than the reading.
+/// was posted, and what is of a history that Consul has gone back behind, but for what is newer than the
+/// reading.
 fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen, source: Source) -> bool {
     match checks.entry(key) {
         alloc::collections::btree_map::Entry::Vacant(slot) => {
@@ -389,7 +390,9 @@ fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen, source: Sourc
         alloc::collections::btree_map::Entry::Occupied(mut slot) => {
             let old = *slot.get();
             let replaces = match source {
-                Source::Reading(index) => old.posted && old.index <= index,
+                Source::Reading(index) => {
+                    old.index <= index && (old.posted || seen.index < old.index)
+                }
                 Source::Post => false,
             };
             if seen.index <= old.index && !replaces {

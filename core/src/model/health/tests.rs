@@ -8,7 +8,8 @@ fn check(node: &str, id: &str, process: Option<u64>, passing: bool, index: u64) 
 fn health(checks: &[Check]) -> Health {
     let mut health = Health::default();
     for check in checks {
-        health.take(check.clone(), Source::Reading(100), &mut Concerned::default());
+        let reading = Source::Reading(check.index);
+        health.take(check.clone(), reading, &mut Concerned::default());
     }
     health
 }
@@ -38,6 +39,20 @@ fn the_newest_index_wins() {
     for checks in [[old.clone(), new.clone()], [new, old]] {
         assert_eq!(health(&checks).verdict(Fid::process(4), None), Verdict::Passing);
     }
+}
+
+#[test]
+fn a_reading_is_the_truth_though_a_later_index_was_known() {
+    // A snapshot was restored, and something was written since.
+    let mut health = health(&[check("ssu1", "service:4", Some(4), false, 8)]);
+    let restored = check("ssu1", "service:4", Some(4), true, 5);
+    let mut concerned = Concerned::default();
+    health.take(restored.clone(), Source::Reading(7), &mut concerned);
+    let verdict = |health: &Health| health.verdict(Fid::process(4), Some("ssu1"));
+    assert_eq!(verdict(&health), Verdict::Failing, "newer than the reading");
+    health.take(restored, Source::Reading(9), &mut concerned);
+    assert_eq!(verdict(&health), Verdict::Passing);
+    assert_eq!(concerned.processes, BTreeSet::from([Fid::process(4)]));
 }
 
 #[test]
