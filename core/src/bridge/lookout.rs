@@ -75,7 +75,12 @@ impl Tables {
             self.expect(cx, table);
         } else if replica.is_behind() && replica.watch.is_some() && replica.alone.is_none() {
             cx.fact(Fact::WatchHangs { table: table.name() });
-            self.go_alone(cx, table);
+            // What else the same leader was asked for hangs, too.
+            for table in Table::ALL {
+                if table.lookout().is_some() && self.replicas[table as usize].alone.is_none() {
+                    self.go_alone(cx, table);
+                }
+            }
         }
     }
 
@@ -92,15 +97,21 @@ impl Tables {
     }
 
     /// The servers' leader answers: it is followed again. What the lookout saw is in the copy by now, or is
-    /// not true.
+    /// not true. A watch without a lookout may be with a leader of before, and is asked anew.
     pub(super) fn follow_the_leader(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         replica.alone = None;
         replica.due = 0;
-        if let Some((call, _)) = replica.watch.take() {
-            cx.cancel(call);
+        for other in Table::ALL {
+            if other != table && other.lookout().is_some() {
+                continue;
+            }
+            let watch = self.replicas[other as usize].watch.take();
+            watch.into_iter().for_each(|(call, _)| cx.cancel(call));
+            if other == table || watch.is_some() {
+                self.watch(cx, other);
+            }
         }
-        self.watch(cx, table);
     }
 }
 

@@ -118,14 +118,19 @@ fn f15_a_watch_that_is_with_a_leader_of_before_is_replaced() {
     let mut scene = Scene::behind_a_follower();
     // Whatever is asked from here on is answered.
     assert!(!scene.lab.lose_what_waits(0).is_empty());
+    scene.asked();
     assert_eq!(scene.told("STOPPED", LAG + MS * 301), [ObjectState::Failed]);
     assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
     scene.settles();
-    assert_eq!(
-        scene.told("DTM_RECOVERED", MS),
-        [ObjectState::Online],
-        "the new one has no part in it"
-    );
+    let online = scene.told("DTM_RECOVERED", MS);
+    assert_eq!(online, [ObjectState::Online], "the new one has no part in it");
+    // So it is with what else the leader of before was asked for.
+    scene.lab.check(1, scene.ios, "critical");
+    scene.lab.run(MS);
+    let told = scene.lab.take_told(0, scene.link, scene.ios);
+    assert_eq!(told, [ObjectState::Transient]);
+    let asked = scene.asked();
+    assert!(asked.iter().any(|target| target.starts_with("/v1/kv/m0conf/?recurse&index=")));
     assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
 }
 
