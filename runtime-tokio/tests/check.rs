@@ -130,6 +130,23 @@ fn what_is_stored_and_what_may_be_written_is_looked_at() {
 }
 
 #[test]
+fn f04_a_left_over_of_an_earlier_configuration_is_named_with_both_keys() {
+    let Some(world) = World::new() else { return };
+    let http = format!("127.0.0.1:{}", port());
+    let node = "m0conf/nodes/0x6e00000000000001:0x168";
+    world.put(&format!("/v1/kv/{node}"), r#"{"name": "ssu2", "state": "M0_NC_UNKNOWN"}"#);
+    let left = format!("{node}/processes/0x7200000000000001:0x2");
+    world.put(&format!("/v1/kv/{left}"), r#"{"name": "hax", "state": "online"}"#);
+    let (code, lines) = world.check(&["--http", &http]);
+    assert_eq!((code, lines.len()), (0, 2), "{lines:#?}");
+    let kept = "m0conf/nodes/0x6e00000000000001:0x0/processes/0x7200000000000001:0x2";
+    for part in [kept, &left, "below two nodes"] {
+        assert!(lines[0].starts_with("note  ") && lines[0].contains(part), "{lines:#?}");
+    }
+    assert!(lines[1].contains(node) && lines[1].contains("one host name"), "{lines:#?}");
+}
+
+#[test]
 fn a_hax_that_serves_http_in_another_way_is_known() {
     let Some(world) = World::new() else { return };
     let at = format!("127.0.0.1:{}", port());

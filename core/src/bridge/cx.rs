@@ -19,7 +19,7 @@ use crate::base::id::{CallId, HttpId, LinkId, MsgId, SendId, SpielId};
 use crate::base::retry::Jitter;
 use crate::base::time::Now;
 use crate::base::timers::Timers;
-use crate::consul::port::{Call, Command, Method};
+use crate::consul::port::{Answer, Call, Command, Method, Reply};
 use crate::consul::replica::{Moment, Table};
 use crate::ha::message::{Body, Message};
 use crate::ha::{motr, spiel};
@@ -60,6 +60,28 @@ pub(crate) enum Job {
     Subscribe(subscribe::Part, HttpId),
     /// A part of taking statistics down.
     Statistics(statistics::Part),
+}
+
+impl Job {
+    /// What it is about, for logs.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Round(_) => "entrypoint",
+            Self::Watch(table) | Self::Lookout(table) | Self::Probe(table) | Self::Read(table) => {
+                table.name()
+            }
+            Self::Glance => "kv",
+            Self::Transaction => "transaction",
+            Self::Reread(..) => "a key",
+            Self::Restarts => "process_restarts",
+            Self::Epoch => "epoch",
+            Self::Leader(_) => "election",
+            Self::Inbox(_) | Self::Purge(_) => "bq",
+            Self::Report(..) => "report",
+            Self::Subscribe(..) => "events/subscription",
+            Self::Statistics(_) => "statistics",
+        }
+    }
 }
 
 /// What Motr's library was asked for.
@@ -285,6 +307,31 @@ impl Cx<'_> {
         if self.shared.jobs.remove(&call).is_some() {
             self.out.push(Output::Consul(Command::Cancel(call)));
         }
+    }
+
+    /// The answer, or nothing and a fact where Consul gave none or is not well.
+    pub(crate) fn answer<'a>(&mut self, job: Job, reply: &'a Reply) -> Option<&'a Answer> {
+        let (call, what) = (reply.id, job.name());
+        let why: Box<str> = match &reply.result {
+            Err(unanswered) => unanswered.why().into(),
+            Ok(answer) if matches!(answer.status, 200 | 404 | 409) => {
+                self.shared.trouble = None;
+                return Some(answer);
+            }
+            Ok(answer) => {
+                let text = &answer.body[..answer.body.len().min(200)];
+                let text = String::from_utf8_lossy(text);
+                alloc::format!("status {}: {}", answer.status, text.trim()).into()
+            }
+        };
+        // The same trouble is said once.
+        let said = self.shared.trouble.as_ref() == Some(&why);
+        self.shared.trouble = Some(why.clone());
+        self.fact(match said {
+            false => Fact::ConsulFailed { call, what, why },
+            true => Fact::ConsulFailsStill { call, what, why },
+        });
+        None
     }
 
     /// Gives up all calls for jobs like these.

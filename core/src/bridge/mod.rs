@@ -44,7 +44,7 @@ use crate::base::id::{CallId, LinkId, MsgId, SendId, SpielId};
 use crate::base::retry::Jitter;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
-use crate::consul::port::{Answer, Reply};
+use crate::consul::port::Reply;
 use crate::consul::replica::{Moment, Table};
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
@@ -391,7 +391,7 @@ impl Parts {
             return;
         };
         self.tables.heard(cx, reply.result.is_ok());
-        let answer = answer(cx, job, reply);
+        let answer = cx.answer(job, reply);
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
             Job::Watch(table) => self.tables.watched(cx, table, answer),
@@ -477,44 +477,4 @@ impl Parts {
 fn me(cluster: &Cluster, cx: &Cx<'_>) -> Note {
     let fid = cx.config().process;
     Note { fid, state: cluster.state(fid) }
-}
-
-/// The answer, or nothing and a fact where Consul gave none or is not well.
-fn answer<'a>(cx: &mut Cx<'_>, job: Job, reply: &'a Reply) -> Option<&'a Answer> {
-    let call = reply.id;
-    let what = match job {
-        Job::Round(_) => "entrypoint",
-        Job::Watch(table) | Job::Lookout(table) => Table::name(table),
-        Job::Probe(table) | Job::Read(table) => Table::name(table),
-        Job::Glance => "kv",
-        Job::Transaction => "transaction",
-        Job::Reread(..) => "a key",
-        Job::Restarts => "process_restarts",
-        Job::Epoch => "epoch",
-        Job::Leader(_) => "election",
-        Job::Inbox(_) | Job::Purge(_) => "bq",
-        Job::Report(..) => "report",
-        Job::Subscribe(..) => "events/subscription",
-        Job::Statistics(_) => "statistics",
-    };
-    let why: Box<str> = match &reply.result {
-        Err(unanswered) => unanswered.why().into(),
-        Ok(answer) if matches!(answer.status, 200 | 404 | 409) => {
-            cx.shared.trouble = None;
-            return Some(answer);
-        }
-        Ok(answer) => {
-            let text = &answer.body[..answer.body.len().min(200)];
-            let text = alloc::string::String::from_utf8_lossy(text);
-            alloc::format!("status {}: {}", answer.status, text.trim()).into()
-        }
-    };
-    // The same trouble is said once.
-    let said = cx.shared.trouble.as_ref() == Some(&why);
-    cx.shared.trouble = Some(why.clone());
-    cx.fact(match said {
-        false => Fact::ConsulFailed { call, what, why },
-        true => Fact::ConsulFailsStill { call, what, why },
-    });
-    None
 }

@@ -101,6 +101,12 @@ impl Work {
         ack.is_some()
     }
 
+    /// Whether a death is written after all: it is half written, or health still says so.
+    fn still_dies(&self, process: Fid, linkless: bool, cluster: &Cluster) -> bool {
+        let fails = linkless && cluster.is_failing(process);
+        self.is_begun() || cluster.is_dead(process) || fails
+    }
+
     /// What it takes to write this, as far as is known.
     pub(crate) fn plan(
         &self,
@@ -115,11 +121,7 @@ impl Work {
                 let word = cluster.stored_event(process, *word);
                 self.becomes(process, cluster, word, word.effect())
             }
-            What::Died { linkless, .. }
-                if !self.is_begun()
-                    && !cluster.is_dead(process)
-                    && !(*linkless && cluster.is_failing(process)) =>
-            {
+            What::Died { linkless, .. } if !self.still_dies(process, *linkless, cluster) => {
                 Plan::default()
             }
             What::Died { .. } => {

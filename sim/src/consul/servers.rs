@@ -135,7 +135,7 @@ impl Consul {
         };
         let old = self.agents.iter().position(|agent| agent.leads);
         let able: Vec<AgentId> = (0..self.agents.len()).filter(able).collect();
-        let next = able.iter().find(|id| Some(**id) > old).or(able.first());
+        let next = able.iter().find(|id| Some(**id) > old).or_else(|| able.first());
         self.seat_leader(next.copied());
         self.take_the_lead(out);
     }

@@ -19,8 +19,11 @@ use crate::consul::{Consul, Output, Request};
 /// Consul as it is loaded for each size of a cluster, kept since loading takes longer than many runs.
 #[derive(Default)]
 pub struct Stage {
-    loaded: BTreeMap<(u8, u8), (Consul, Cluster, Rc<[String]>)>,
+    loaded: BTreeMap<(u8, u8), Loaded>,
 }
+
+/// Consul as it is loaded, with what, and the transactions that import the configuration again.
+type Loaded = (Consul, Cluster, Rc<[String]>);
 
 /// What a world begins with.
 pub(super) struct Set {
@@ -70,7 +73,7 @@ impl Stage {
     }
 }
 
-fn load(swarm: &Swarm) -> (Consul, Cluster, Rc<[String]>) {
+fn load(swarm: &Swarm) -> Loaded {
     let mut shape = Shape::like_hare(swarm.nodes).with_endpoints(Endpoints::Sock);
     shape.drives = 1;
     for node in &mut shape.nodes {

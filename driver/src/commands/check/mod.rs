@@ -12,6 +12,7 @@ use hax_core::consul::port::{Answer, Method};
 use hax_core::discover::Identity;
 #[cfg(feature = "libmotr")]
 use hax_core::discover::Services;
+use hax_core::model::conf::{Conf, Contradiction};
 
 use super::remote::{self, Remote};
 use crate::consul::{Consul, ConsulUrl};
@@ -47,6 +48,17 @@ impl<W: Write> Report<'_, W> {
                 Ok(None)
             }
         }
+    }
+}
+
+impl<W: Write> Report<'_, W> {
+    /// Says where the configuration contradicts itself: hax serves with what counts of it.
+    fn contradictions(&mut self, conf: Option<&Conf>) -> io::Result<()> {
+        for Contradiction { kept, other, why } in conf.into_iter().flat_map(Conf::contradictions) {
+            let keys = format!("{kept} and {other} contradict each other");
+            writeln!(self.out, "note  configuration: {keys}: {why}; delete the left-over")?;
+        }
+        Ok(())
     }
 }
 
@@ -90,6 +102,7 @@ async fn check<P: Platform>(
         }
     }
     let conf = report.line("configuration", stored::configuration::<P>(settings, &client).await)?;
+    report.contradictions(conf.as_ref())?;
     report.line("processes", stored::words::<P>(settings, &client).await)?;
     let mut skipped = Vec::new();
     let who = remote::who::<P>(settings, Arc::clone(&client), &mut skipped).await.map(|who| {

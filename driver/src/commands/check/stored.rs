@@ -55,6 +55,7 @@ pub(super) async fn configuration<P: Platform>(
         };
         wrong.push(format!("the endpoint {endpoint:?} of {process} {why}"));
     }
+    conf.resolve(|_| false);
     let text = format!("m0conf/ is loaded, with {} processes", conf.processes().count());
     well(&wrong).map(|()| (conf, text))
 }
