@@ -1,6 +1,7 @@
 //! What a test looks at without asking: the truth, whatever anybody is told.
 
-use super::Consul;
+use super::agent::Presence;
+use super::{AgentId, Consul};
 
 /// One key of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,12 @@ impl Consul {
     #[must_use]
     pub fn session_node(&self, session: &str) -> Option<&str> {
         self.store.sessions.get(session).map(|session| &*session.node)
+    }
+
+    /// Whether an agent has left the cluster: nobody listens there.
+    #[must_use]
+    pub fn has_left(&self, agent: AgentId) -> bool {
+        self.agents[agent].presence == Presence::Left
     }
 
     /// Whether the cluster has a leader of its own.

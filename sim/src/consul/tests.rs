@@ -1,6 +1,8 @@
 //! What takes time, and so cannot be held against the real Consul in a test that is to be short.
 //! The times were measured on it.
 
+mod apart;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -220,25 +222,6 @@ fn a_watch_posts_what_there_is_and_then_what_changes_but_one_at_a_time() {
     world.put("agent/service/register", r#"{"ID":"2","Name":"ios","Check":{"TTL":"1h"}}"#);
     let post: Value = serde_json::from_slice(&world.post().unwrap().body).unwrap();
     assert_eq!(post[0]["Checks"][1]["Definition"]["Interval"], "0s");
-}
-
-#[test]
-fn without_a_leader_only_stale_reads_are_answered() {
-    let mut world = World::new();
-    world.put("kv/a", "1");
-    let now = world.now();
-    world.next = world.consul.set_leader(now, false, &mut world.out);
-    for (method, target) in [("GET", "kv/a"), ("PUT", "kv/a"), ("PUT", "session/create")] {
-        let response = world.ask(method, target, "");
-        assert_eq!((response.status, &response.body[..]), (500, &b"No cluster leader"[..]));
-    }
-    let stale = world.ask("GET", "kv/a?stale", "");
-    assert_eq!((stale.status, stale.header("x-consul-knownleader")), (200, Some("false")));
-    // What an agent is told meanwhile is in the catalog when there is a leader again.
-    world.put("agent/service/register", r#"{"Name":"hax"}"#);
-    let now = world.now();
-    world.next = world.consul.set_leader(now, true, &mut world.out);
-    assert_eq!(world.get("catalog/service/hax").as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -93,6 +93,19 @@ acts! {
     LeftOver,
     /// The configuration is imported again.
     Import,
+    /// Nothing passes between an agent and the servers for a while.
+    CutAgent,
+    /// Consul's servers elect another leader.
+    Election,
+    /// A snapshot of Consul is taken, or the last one is restored.
+    Restore,
+    /// An agent leaves the cluster, and joins it again.
+    LeaveCluster,
+}
+
+impl Act {
+    /// So many were there before those about agents apart from servers, which only some worlds have.
+    pub(super) const OLD: usize = Self::CutAgent as usize;
 }
 
 impl World<'_> {
@@ -256,6 +269,13 @@ impl World<'_> {
             Act::WriteBeside => self.write_beside(),
             Act::Litter => self.litter(),
             Act::Queue => self.append(),
+            Act::CutAgent | Act::LeaveCluster => {
+                let (agent, long) = (self.index(self.hax.len()), self.choose(40_000) * MS);
+                self.part(agent, act == Act::LeaveCluster);
+                self.queue.push(self.now + long, Ev::Reunite(agent));
+            }
+            Act::Election => self.servers_elect(),
+            Act::Restore => self.restore(),
             Act::Reconfigure => self.reconfigure(),
             Act::ForeignCheck => self.foreign_check(),
             Act::LeftOver => self.left_over(),

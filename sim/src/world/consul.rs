@@ -10,7 +10,7 @@ use hax_core::node::Input;
 
 use super::World;
 use super::queue::{Ev, MS, S};
-use crate::consul::{Consul, Output, Request, RequestId, Response, Watch};
+use crate::consul::{Consul, Output, Request, RequestId, Response, Snapshot, Watch};
 
 /// What a call takes from end to end, in µs.
 const LATENCY: u64 = 300;
@@ -65,6 +65,13 @@ faults! {
     Stale,
     /// Another writer comes just before.
     OtherWriter,
+    /// The servers' leader loses its place in the middle: it is done, and said to have failed.
+    LeadLost,
+}
+
+impl Fault {
+    /// So many were there before those that only worlds have where the servers differ.
+    pub(super) const OLD: usize = Self::LeadLost as usize;
 }
 
 /// A call on its way.
@@ -107,6 +114,8 @@ pub(super) struct Side {
     pub(super) down_until: u64,
     /// Until then there is no leader.
     pub(super) headless_until: u64,
+    /// What was saved, to be restored.
+    pub(super) saved: Option<Snapshot>,
 }
 
 impl Side {
@@ -120,6 +129,7 @@ impl Side {
             old: None,
             down_until: 0,
             headless_until: 0,
+            saved: None,
         }
     }
 }
@@ -170,7 +180,7 @@ impl World<'_> {
         let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX / 4);
         self.queue.push(self.now + within, Ev::Overdue(hax, life, id));
         let mut fault = self.draw_fault();
-        if self.now < self.consul.down_until {
+        if self.now < self.consul.down_until || self.consul.double.has_left(hax) {
             fault = Some(Fault::Refused);
         }
         let delay = match fault {
@@ -178,11 +188,12 @@ impl World<'_> {
                 return self.reply_after(LATENCY, hax, life, id, Err(Unanswered::Refused));
             }
             Some(Fault::NoLeader) => {
-                let answer = answer(500, 0, Bytes::from_static(b"No cluster leader"));
+                let answer = answer_with(500, 0, Bytes::from_static(b"No cluster leader"));
                 return self.reply_after(LATENCY, hax, life, id, Ok(answer));
             }
             Some(Fault::TooMany) => {
-                let answer = answer(429, 0, Bytes::from_static(b"Your IP is issuing too many"));
+                let answer =
+                    answer_with(429, 0, Bytes::from_static(b"Your IP is issuing too many"));
                 return self.reply_after(LATENCY, hax, life, id, Ok(answer));
             }
             Some(Fault::Lost) => return,
@@ -221,6 +232,9 @@ impl World<'_> {
             && self.stale(hax, life, call, &request)
         {
             return;
+        }
+        if self.consul.double.has_left(hax) {
+            return self.reply_after(LATENCY, hax, life, call, Err(Unanswered::Broken));
         }
         let id = request.id;
         let waits = self.hax[hax].life == life && self.hax[hax].calls.contains_key(&call);
@@ -321,6 +335,9 @@ impl World<'_> {
                 answer.body = Bytes::from_static(b"<html>502 Bad Gateway</html>");
                 Ok(answer)
             }
+            Some(Fault::LeadLost) => {
+                Ok(answer_with(500, 0, Bytes::from_static(b"leadership lost while committing log")))
+            }
             Some(Fault::IndexZero) => Ok(port::Answer { index: 0, ..answer }),
             Some(Fault::IndexBack) => Ok(port::Answer { index: answer.index / 2, ..answer }),
             _ => Ok(answer),
@@ -372,13 +389,17 @@ impl World<'_> {
     /// Connections that wait for what is lost break.
     pub(super) fn break_calls(&mut self) {
         for hax in 0..self.hax.len() {
-            let (life, calls) = (self.hax[hax].life, &self.hax[hax].calls);
-            let lost = calls.iter().filter(|(_, flight)| !flight.answered);
-            let lost: Vec<_> = lost.map(|(id, flight)| (*id, flight.request)).collect();
-            for (id, request) in lost {
-                self.consul.double.forget(request);
-                self.reply_after(LATENCY, hax, life, id, Err(Unanswered::Broken));
-            }
+            self.break_calls_of(hax);
+        }
+    }
+
+    pub(super) fn break_calls_of(&mut self, hax: usize) {
+        let (life, calls) = (self.hax[hax].life, &self.hax[hax].calls);
+        let lost = calls.iter().filter(|(_, flight)| !flight.answered);
+        let lost: Vec<_> = lost.map(|(id, flight)| (*id, flight.request)).collect();
+        for (id, request) in lost {
+            self.consul.double.forget(request);
+            self.reply_after(LATENCY, hax, life, id, Err(Unanswered::Broken));
         }
     }
 
@@ -457,10 +478,10 @@ impl World<'_> {
     }
 }
 
-fn answer(status: u16, index: u64, body: Bytes) -> port::Answer {
+fn answer_with(status: u16, index: u64, body: Bytes) -> port::Answer {
     port::Answer { status, index, body }
 }
 
 fn answer_of(response: &Response) -> port::Answer {
-    answer(response.status, response.index().unwrap_or(0), response.body.clone())
+    answer_with(response.status, response.index().unwrap_or(0), response.body.clone())
 }

@@ -20,6 +20,7 @@ mod others;
 mod phase;
 mod queue;
 pub mod replay;
+mod servers;
 mod spiel;
 mod stage;
 mod stranger;
@@ -144,7 +145,8 @@ pub fn run_swarm(
 
 impl<'c> World<'c> {
     fn new(stage: &mut Stage, swarm: Swarm, choice: &'c mut dyn Choice, wanted: Wanted) -> Self {
-        let stage::Set { consul, haxes, cast, objects, people, import } = stage.set(&swarm);
+        let stage::Set { mut consul, haxes, cast, objects, people, import } = stage.set(&swarm);
+        consul.set_lag(std::time::Duration::from_millis(swarm.late_ms));
         let oracle = Oracle::new(people, &consul);
         Self {
             now: queue::S,
@@ -209,6 +211,7 @@ impl<'c> World<'c> {
             Ev::Check(i) => self.look_at(i),
             Ev::Act => self.act(),
             Ev::Head => self.head(),
+            Ev::Reunite(agent) => self.reunite(agent),
         }
         true
     }

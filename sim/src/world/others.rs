@@ -228,7 +228,11 @@ impl World<'_> {
         self.consul.headless_until = 0;
         self.at_consul(|double, now, out| double.set_leader(now, true, out));
         for agent in 0..self.hax.len() {
+            self.reunite(agent);
             self.set_agent(agent, true);
+        }
+        if self.swarm.apart {
+            self.at_consul(|double, now, out| double.compare_agents(now, out));
         }
         for i in 0..self.cast.len() {
             if !self.cast[i].registered {

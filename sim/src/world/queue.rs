@@ -66,6 +66,8 @@ pub(super) enum Ev {
     Act,
     /// Consul has a leader again.
     Head,
+    /// An agent and the servers find each other again.
+    Reunite(usize),
 }
 
 #[derive(Debug)]

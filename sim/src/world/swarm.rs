@@ -43,6 +43,10 @@ pub struct Swarm {
     pub panics: bool,
     /// Whether there is Motr's library beside each hax.
     pub spiel: bool,
+    /// Whether agents and servers are apart: what happens between them may go wrong.
+    pub apart: bool,
+    /// All servers but one are behind by so many ms.
+    pub late_ms: u64,
     /// Processes that are not started again before a rest, one bit each.
     pub absent: u16,
     /// Processes acknowledge after up to so many ms.
@@ -68,6 +72,8 @@ impl Swarm {
             bq: true,
             panics: false,
             spiel: false,
+            apart: false,
+            late_ms: 0,
             absent: 0,
             slow_ms: 0,
         }
@@ -81,7 +87,7 @@ impl Swarm {
         swarm.rounds = [1, 2, 3][pick(choice, 3)];
         swarm.pace_ms = [200, 20, 1_000, 5_000][pick(choice, 4)];
         swarm.consul = [0, 5, 30, 200][pick(choice, 4)];
-        for weight in &mut swarm.consul_faults {
+        for weight in &mut swarm.consul_faults[..Fault::OLD] {
             *weight = [0, 0, 1, 4][pick(choice, 4)];
         }
         if swarm.has_index_faults() {
@@ -89,7 +95,7 @@ impl Swarm {
             swarm.consul_faults[Fault::Stale as usize] = 0;
         }
         swarm.posts = [0, 30, 200][pick(choice, 3)];
-        for weight in &mut swarm.acts {
+        for weight in &mut swarm.acts[..Act::OLD] {
             *weight = [0, 0, 1, 4][pick(choice, 4)];
         }
         swarm.lag_ms = [0, 0, 5, 400][pick(choice, 4)];
@@ -100,11 +106,19 @@ impl Swarm {
         }
         swarm.elects = choice.below(4) != 3;
         swarm.bq = choice.below(4) != 3;
-        // Two rare things of one decision: what tapes say after it stays as it was.
+        // Three rare things of one decision: what tapes say after it stays as it was.
         let rare = choice.below(4);
-        (swarm.panics, swarm.spiel) = (rare == 3, rare == 2);
+        (swarm.panics, swarm.spiel, swarm.apart) = (rare == 3, rare == 2, rare == 1);
         swarm.absent = [0, bits(choice) & bits(choice)][pick(choice, 2)];
         swarm.slow_ms = [0, 20, 3_000][pick(choice, 3)];
+        if swarm.apart {
+            let acts = &mut swarm.acts[Act::OLD..];
+            let faults = &mut swarm.consul_faults[Fault::OLD..];
+            for weight in acts.iter_mut().chain(faults) {
+                *weight = [0, 0, 1, 4][pick(choice, 4)];
+            }
+            swarm.late_ms = [0, 80][pick(choice, 2)];
+        }
         swarm
     }
 
@@ -174,7 +188,7 @@ impl fmt::Display for Swarm {
         write!(
             f,
             "nodes {} clients {} rounds {} pace {} ms, lag {} ms, slow {} ms, tight {:#06x}, \
-             elects {}, bq {}, panics {}, spiel {}, absent {:#x}, posts {}/1000, consul {}/1000:",
+             elects {}, bq {}, panics {}, spiel {}, apart {}, late {} ms, absent {:#x}, posts {}/1000, consul {}/1000:",
             self.nodes,
             self.clients,
             self.rounds,
@@ -186,6 +200,8 @@ impl fmt::Display for Swarm {
             self.bq,
             self.panics,
             self.spiel,
+            self.apart,
+            self.late_ms,
             self.absent,
             self.posts,
             self.consul
