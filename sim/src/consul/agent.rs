@@ -48,6 +48,9 @@ pub(super) struct Agent {
     pub(super) cut: Option<Cut>,
     pub(super) services: BTreeMap<String, (Service, bool)>,
     pub(super) checks: BTreeMap<String, LocalCheck>,
+    /// The services of its configuration, if it is said which these are: the others are lost with its
+    /// directory.
+    configured: Option<BTreeSet<String>>,
     gone_services: BTreeSet<String>,
     gone_checks: BTreeSet<String>,
 }
@@ -76,6 +79,7 @@ impl Agent {
             cut: None,
             services: BTreeMap::new(),
             checks: BTreeMap::new(),
+            configured: None,
             gone_services: BTreeSet::new(),
             gone_checks: BTreeSet::new(),
         }
@@ -87,12 +91,21 @@ impl Agent {
         Some(tags.map(|tag| (tag.to_owned(), self.address.clone())).into())
     }
 
+    /// What it has now is what its configuration has.
+    pub(super) fn configure(&mut self) {
+        self.configured = Some(self.services.keys().cloned().collect());
+    }
+
     /// It starts again, under another name, with what its configuration has. Gives the old name.
     pub(super) fn start_as(&mut self, node: &str, id: String) -> String {
         self.id = id;
         self.presence = Presence::Alive;
         self.gone_services.clear();
         self.gone_checks.clear();
+        if let Some(configured) = &self.configured {
+            self.services.retain(|id, _| configured.contains(id));
+            self.checks.retain(|_, local| configured.contains(&local.check.service_id));
+        }
         self.services.values_mut().for_each(|(_, in_sync)| *in_sync = false);
         for local in self.checks.values_mut() {
             node.clone_into(&mut local.check.node);

@@ -97,6 +97,13 @@ impl Consul {
         self.settle(out)
     }
 
+    /// The services that agents have now, with their checks, are in their configuration: an agent that
+    /// [starts under another name](Self::rename) has these again, and nothing that it was told later. As long
+    /// as this is not said, all of them are.
+    pub fn configure(&mut self) {
+        self.agents.iter_mut().for_each(Agent::configure);
+    }
+
     /// An agent dies and starts under another name and with another id, as one with a generated name
     /// does whose directory is lost. The new node passes at once, and has what the agent's
     /// configuration has: all its services and checks, each check critical until somebody says

@@ -166,3 +166,39 @@ fn followers_wake_who_waits_when_they_hear_of_it() {
     world.pass(1);
     assert_eq!(world.is(stale), Some((200, "2".to_owned())));
 }
+
+#[test]
+fn an_agent_that_starts_under_another_name_has_what_its_configuration_has() {
+    let mut world = World::new();
+    let service = |id: &str| {
+        format!(
+            r#"{{"ID":"{id}","Name":"A","Check":{{"CheckID":"c{id}","TTL":"10s","Status":"passing"}}}}"#
+        )
+    };
+    world.put("agent/service/register", &service("1"));
+    world.consul.configure();
+    world.put("agent/service/register", &service("2"));
+    let session = world.session(r#"{"LockDelay":"0s"}"#);
+    world.put(&format!("kv/leader?acquire={session}"), "ssu1");
+    let now = world.now();
+    world.next = world.consul.rename(now, 0, "ssu1:0000aaaa", &mut world.out);
+    let checks = |world: &mut World, node: &str| -> Vec<(String, String)> {
+        let found = world.get(&format!("health/node/{node}"));
+        let text = |check: &serde_json::Value, name: &str| check[name].as_str().unwrap().to_owned();
+        let checks = found.as_array().unwrap().iter();
+        checks.map(|check| (text(check, "CheckID"), text(check, "Status"))).collect()
+    };
+    let own = |id: &str, status: &str| (id.to_owned(), status.to_owned());
+    let new = [own("c1", "critical"), own("serfHealth", "passing")];
+    assert_eq!(checks(&mut world, "ssu1:0000aaaa"), new);
+    assert_eq!(world.ask("PUT", "agent/check/pass/c2", "").status, 500, "it was never told of it");
+    world.put("agent/check/pass/c1", "");
+    world.pass(4_999);
+    let old = |serf: &str| [own("c1", "passing"), own("c2", "passing"), own("serfHealth", serf)];
+    assert_eq!(checks(&mut world, "ssu1"), old("passing"));
+    assert_eq!(world.get("kv/leader")[0]["Session"], session.as_str());
+    world.pass(1);
+    assert_eq!(checks(&mut world, "ssu1"), old("critical"));
+    assert_eq!(world.get("kv/leader")[0]["Session"], serde_json::Value::Null);
+    assert_eq!(checks(&mut world, "ssu1:0000aaaa")[0], own("c1", "passing"));
+}
