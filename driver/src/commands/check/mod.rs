@@ -144,14 +144,26 @@ async fn check<P: Platform>(
     let found = P::lookup(&who.http_host, who.http_port).await;
     let http = listen::http(&who.http_host, who.http_port, found);
     report.line("address", bindable(http, at, running))?;
-    if settings.http.is_none() {
-        match names::addresses::<P>(&who.node, who.http_port).await {
-            Ok(found) => drop(
-                report.line("watches", road::road::<P>(settings, &who, &found, running).await)?,
-            ),
-            // Where watches post to an address, it needs none.
-            Err(why) => writeln!(report.out, "note  watches: {why}")?,
+    watches::<P>(settings, &who, running, report).await?;
+    Ok(())
+}
+
+/// Whether hax is where Consul's watches look for it. Where its address is given, that is the operator's.
+async fn watches<P: Platform>(
+    settings: &Settings,
+    who: &Identity,
+    running: bool,
+    report: &mut Report<'_, impl Write>,
+) -> io::Result<()> {
+    if settings.http.is_some() {
+        return Ok(());
+    }
+    match names::addresses::<P>(&who.node, who.http_port).await {
+        Ok(found) => {
+            report.line("watches", road::road::<P>(settings, who, &found, running).await)?;
         }
+        // Where watches post to an address, it needs none.
+        Err(why) => writeln!(report.out, "note  watches: {why}")?,
     }
     Ok(())
 }
