@@ -12,6 +12,7 @@ use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
+use hax_core::ha::process::ProcessEventKind;
 use motr_sys::abi;
 
 use super::call::Calls;
@@ -141,8 +142,7 @@ impl Hand {
         let asker = Asker { process, first };
         self.entries.insert(entry, Entry { request, asker });
         if self.stopping {
-            // An empty answer lets the process unwind, and our own start return.
-            self.reply(entry, &Ok(Arc::default()));
+            self.reply(entry, &self.last_reply(asker));
             return;
         }
         if first {
@@ -211,6 +211,7 @@ impl Hand {
             reconnected: !first,
             announced: false,
             down: false,
+            farewell: None,
             failed: false,
             given_up: false,
             received: BTreeMap::new(),
@@ -260,6 +261,13 @@ impl Hand {
         }
         let msg = self.next_msg.mint();
         link.received.insert(msg, message_handle);
+        link.farewell = is_farewell(&message).then_some(msg);
+        // It lives, whatever it has said.
+        let back = link.announced && !link.failed && std::mem::take(&mut link.down);
+        if back {
+            self.tell(Event::LinkBack { link: id });
+        }
+        let Some(link) = self.links.get(id) else { return };
         if !link.announced {
             let entry = link.entry;
             self.announce(id, entry);
@@ -316,16 +324,22 @@ impl Hand {
         match command {
             Command::Reply { entry, reply } => self.reply_in_turn(entry, reply),
             Command::Send { send, to, message } => self.send(send, &to, &message),
-            Command::Ack { link, msg } => {
-                let Some(link) = self.links.get(link) else { return };
-                if let Some(message) = link.received.remove(&msg) {
-                    self.calls.delivered(link, message);
-                }
-            }
+            Command::Ack { link, msg } => self.ack(link, msg),
             Command::Stop if !self.stopping => self.stop(),
             // The bridge leaves links to their processes, and the library knows no other way; it
             // connects where it is asked from, so it needs nobody's address.
             Command::Disconnect { .. } | Command::Peers(_) | Command::Stop => {}
+        }
+    }
+
+    /// The library keeps the link of a process that has gone. It would be owed more and more.
+    fn ack(&mut self, id: LinkId, msg: MsgId) {
+        let Some(link) = self.links.get(id) else { return };
+        let Some(message) = link.received.remove(&msg) else { return };
+        self.calls.delivered(link, message);
+        let gone = link.farewell == Some(msg) && link.announced;
+        if gone && !std::mem::replace(&mut link.down, true) {
+            self.tell(Event::LinkDown { link: id });
         }
     }
 
@@ -343,6 +357,12 @@ impl Hand {
     }
 
     fn reply(&mut self, id: EntryId, reply: &Reply) {
+        let Some(asker) = self.entries.get(&id).map(|entry| entry.asker) else { return };
+        let empty = reply.as_ref().is_ok_and(|reply| reply.confds.is_empty());
+        if empty && asker.process == self.own && self.spiel.is_reading() {
+            // The library asserts on that where it reads the configuration.
+            return;
+        }
         let Some(Entry { request, asker }) = self.entries.remove(&id) else { return };
         let replied = Replied { entry: id, asker, good: reply.is_ok() };
         self.replied.insert(request, replied);
@@ -369,8 +389,13 @@ impl Hand {
     fn stop(&mut self) {
         self.stopping = true;
         self.held.clear();
-        for entry in self.entries.keys().copied().collect::<Vec<_>>() {
-            self.reply(entry, &Ok(Arc::default()));
+        for (entry, asker) in self.entries.iter().map(|(id, e)| (*id, e.asker)).collect::<Vec<_>>()
+        {
+            self.reply(entry, &self.last_reply(asker));
+        }
+        if self.spiel.is_reading() {
+            let _ = self.end.try_send(Ended::Reading);
+            return;
         }
         if let Some(own) = self.own_link.and_then(|id| self.links.get(id)) {
             // The bridge has ended: our own questions have no answer, and nobody else is to say them again.
@@ -383,6 +408,14 @@ impl Hand {
         } else {
             self.wind_up();
         }
+    }
+
+    /// What is answered when there is nothing more to say: an empty entrypoint lets a process unwind that
+    /// starts, and our own start return. One that runs would take it for the end of the cluster, and is to
+    /// ask again.
+    fn last_reply(&self, asker: Asker) -> Reply {
+        let unwinds = asker.first || asker.process == self.own;
+        if unwinds { Ok(Arc::default()) } else { Err(Errno::EAGAIN) }
     }
 
     /// Stops the library once nobody is inside it.
@@ -411,6 +444,11 @@ impl Hand {
     fn leave(&self) {
         let _ = self.end.try_send(Ended::Left(self.links.unacknowledged()));
     }
+}
+
+/// Whether a process says that it has stopped.
+fn is_farewell(message: &Message) -> bool {
+    matches!(&message.body, Body::Process(said) if said.event == ProcessEventKind::Stopped)
 }
 
 /// What the library asks for its copy of the configuration.

@@ -19,8 +19,10 @@ pub(super) struct Link {
     pub(super) reconnected: bool,
     /// The bridge knows of it; our own and those whose process has no answer yet, it does not.
     pub(super) announced: bool,
-    /// The process of this life is no more: the bridge has been told that it is down.
+    /// The process of this life is no more, as far as is known: the bridge has been told that it is down.
     pub(super) down: bool,
+    /// What the process said of its end: once that is acknowledged, there is nobody at the other end.
+    pub(super) farewell: Option<MsgId>,
     /// The library has been told so too.
     pub(super) failed: bool,
     /// Given back to the library: no call may name it.

@@ -98,6 +98,12 @@ pub enum Ended {
     /// The library was not stopped, because processes would have taken these messages for worked.
     #[error("Motr's library is left as it is: {0} messages are not worked and will be said again")]
     Left(usize),
+    /// The library was not stopped, because it is reading the configuration: that has no end but its own, and
+    /// the library aborts where it is told that there is nothing to read.
+    #[error(
+        "Motr's library is left as it is: it is reading confd's configuration, and cannot be stopped meanwhile"
+    )]
+    Reading,
     /// The library is not to be had.
     #[error("Motr's library cannot be initialised: errno {0}")]
     Init(i32),

@@ -121,6 +121,11 @@ impl Spiel {
         reply
     }
 
+    /// Whether the library is reading the configuration: then our own requests for an entrypoint are for that.
+    pub(super) fn is_reading(&self) -> bool {
+        self.beginning.is_some() && self.session.is_some()
+    }
+
     /// Gives the configuration up once nobody is inside the library; true if there is none, or no more.
     pub(super) fn is_over(&mut self) -> bool {
         if self.threads.is_empty()

@@ -367,6 +367,38 @@ fn a_stop_with_dead_peers_ends() {
     rig.stop();
 }
 
+/// The library keeps its link for ever; the bridge would keep what it owes it.
+#[test]
+fn f10_a_process_that_has_said_that_it_stopped_is_away() {
+    let rig = Rig::new();
+    let (link, peer) = rig.link(PEER, 7);
+    rig.say(peer, &event(ProcessEventKind::Stopped));
+    let Event::Received { msg, .. } = rig.event() else { panic!("it is not heard") };
+    rig.motr.execute(Command::Ack { link, msg });
+    assert_eq!(rig.event(), Event::LinkDown { link });
+    // Unless it says something more.
+    rig.say(peer, &event(ProcessEventKind::Started));
+    assert_eq!(rig.event(), Event::LinkBack { link });
+    let Event::Received { msg, .. } = rig.event() else { panic!("it is not heard") };
+    rig.motr.execute(Command::Ack { link, msg });
+    rig.stop();
+}
+
+/// One that runs would take an empty entrypoint for the end of the cluster, and end itself.
+#[test]
+fn f10_a_stop_has_who_runs_ask_again() {
+    let rig = Rig::new();
+    let runs = rig.lab.ask(key(PEER), 7, false);
+    rig.asked(PEER, false);
+    let starts = rig.lab.ask(key(OTHER), 8, true);
+    rig.asked(OTHER, true);
+    rig.motr.execute(Command::Stop);
+    assert_eq!(rig.lab.reply(runs).rc, -11);
+    assert_eq!(rig.lab.reply(starts).rc, 0);
+    assert_eq!(block_on(rig.motr.ended()), Ended::Stopped);
+    rig.lab.finished();
+}
+
 #[test]
 fn a_stop_before_the_start_has_ended_ends_both() {
     let rig = Rig::begin(Lab::new());

@@ -40,6 +40,16 @@ impl Rig {
     /// Has the configuration read: that asks for an entrypoint, and then for states.
     fn read(&self, id: u64) {
         self.call(id, Op::Begin { profile: PROFILE });
+        self.is_reading();
+    }
+
+    /// The same, of a call that was made before, to its end.
+    fn is_read(&self, id: u64) {
+        self.is_reading();
+        assert_eq!(self.answer(id), Ok(Answer::Done));
+    }
+
+    fn is_reading(&self) {
         let entry = self.asked(OWN, false);
         self.reply(entry, Ok(entrypoint()));
         assert!(matches!(self.event(), Event::LinkReused { .. }));
@@ -181,20 +191,21 @@ fn a_configuration_that_cannot_be_read_is_tried_again() {
     rig.lab.says("rconfc_start", Says::Rc(-110));
     rig.read(1);
     assert_eq!(rig.answer(1), Err(Errno::ETIMEDOUT));
-    // And a stop ends one that waits for its entrypoint.
-    rig.call(2, Op::Begin { profile: PROFILE });
-    rig.asked(OWN, false);
+    rig.lab.says("rconfc_start", Says::Rc(0));
+    rig.read(2);
+    assert_eq!(rig.answer(2), Ok(Answer::Done));
     rig.stop();
 }
 
 #[test]
 fn the_configuration_is_read_once_the_library_has_started() {
     let rig = Rig::begin(Lab::new());
+    rig.lab.says("rconfc_start", Says::Rc(0));
     rig.call(1, Op::Begin { profile: PROFILE });
     let entry = rig.asked(OWN, true);
     rig.reply(entry, Ok(entrypoint()));
     assert!(matches!(rig.event(), Event::LinkUp { process: OWN, .. }));
-    rig.asked(OWN, false);
+    rig.is_read(1);
     rig.stop();
 }
 
