@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::libmotr::{Config, Ended, Libmotr, Library, Machine};
 use crate::platform::{Platform, Sockets, within};
 
-/// How long Motr's library may take to stop: it gives dead peers 17 seconds.
+/// How long Motr's library may take to stop: it gives a dead peer up to 25 seconds.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 impl<P: Platform> Daemon<'_, P> {
