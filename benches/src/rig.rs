@@ -221,7 +221,7 @@ impl Rig {
             return true;
         }
         match self.next {
-            Next::WaitUntil { at, why: "slice" | "watch" } => {
+            Next::WaitUntil { at, why: "slice" | "watch" | "lookout" } => {
                 self.now = self.now.max(at);
                 self.give(Input::Tick);
                 true

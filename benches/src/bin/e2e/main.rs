@@ -18,18 +18,22 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 const USAGE: &str = "\
-e2e [--quick] [--json] [--plots DIR] [--hax PATH] [--lean]
+e2e [--quick] [--json] [--plots DIR] [--hax PATH] [--lean | --servers | --ends]
   --quick      less of everything
   --json       one object instead of a table
   --plots DIR  writes the curves there, as SVG
   --hax PATH   the program to measure, instead of those of this build
-  --lean       hax-smol as it is shipped beside hax, instead of all else";
+  --lean       hax-smol as it is shipped beside hax, instead of all else
+  --servers    what takes three Consul servers, instead of all else
+  --ends       the same when the servers lose their leader, instead of all else";
 
 #[derive(Default)]
 struct Options {
     json: bool,
     quick: bool,
     lean: bool,
+    servers: bool,
+    ends: bool,
     plots: Option<PathBuf>,
     hax: Option<PathBuf>,
 }
@@ -59,6 +63,10 @@ fn main() -> anyhow::Result<()> {
     for (prefix, program) in programs {
         let rows = if options.lean {
             local.block_on(&rt, lean::rows(&program, options.quick))?
+        } else if options.servers {
+            local.block_on(&rt, rows::servers(&program, options.quick))?
+        } else if options.ends {
+            local.block_on(&rt, rows::ends(&program, options.quick))?
         } else {
             local.block_on(&rt, rows::all(&program, options.quick))?
         };
@@ -85,6 +93,8 @@ fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
             "--json" => options.json = true,
             "--quick" => options.quick = true,
             "--lean" => options.lean = true,
+            "--servers" => options.servers = true,
+            "--ends" => options.ends = true,
             "--plots" => options.plots = Some(args.next().context(USAGE)?.into()),
             "--hax" => options.hax = Some(args.next().context(USAGE)?.into()),
             unknown => bail!("{unknown}: unknown\n{USAGE}"),

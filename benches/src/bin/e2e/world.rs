@@ -63,27 +63,37 @@ impl World {
         program: &Path,
         flags: &[&str],
     ) -> anyhow::Result<(Program, Duration)> {
-        let (motr, http) = (local(), local());
-        let mut command = Command::new(program);
-        command.args(["run", "--no-elect", "--node", "ssu1"]);
-        command.args(["--consul", &format!("http://{}", self.consul.address())]);
-        command.args(["--motr-endpoint", &format!("inet:stream:127.0.0.1@{}", motr.port())]);
-        command.args(["--http", &http.to_string()]).args(flags);
-        for (name, _) in std::env::vars() {
-            if ["HAX_", "CONSUL_", "HARE_"].iter().any(|prefix| name.starts_with(prefix)) {
-                command.env_remove(name);
-            }
-        }
-        // Its log lines are part of what it costs.
-        let log = std::env::temp_dir().join("hax-e2e.log");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
-        let since = clock();
-        let began = wall();
-        let child = command.spawn().with_context(|| program.display().to_string())?;
-        let program = Program { child, began, log, motr, http };
-        program.wait(since, "/readyz").await?;
-        Ok((program, since.elapsed()))
+        start(program, "ssu1", &self.consul.address(), flags).await
     }
+}
+
+/// hax on a node with this Consul, ready, and how long that took.
+pub(crate) async fn start(
+    program: &Path,
+    node: &str,
+    consul: &str,
+    flags: &[&str],
+) -> anyhow::Result<(Program, Duration)> {
+    let (motr, http) = (local(), local());
+    let mut command = Command::new(program);
+    command.args(["run", "--no-elect", "--node", node]);
+    command.args(["--consul", &format!("http://{consul}")]);
+    command.args(["--motr-endpoint", &format!("inet:stream:127.0.0.1@{}", motr.port())]);
+    command.args(["--http", &http.to_string()]).args(flags);
+    for (name, _) in std::env::vars() {
+        if ["HAX_", "CONSUL_", "HARE_"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    // Its log lines are part of what it costs.
+    let log = std::env::temp_dir().join("hax-e2e.log");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+    let since = clock();
+    let began = wall();
+    let child = command.spawn().with_context(|| program.display().to_string())?;
+    let program = Program { child, began, log, motr, http };
+    program.wait(since, "/readyz").await?;
+    Ok((program, since.elapsed()))
 }
 
 /// This program as a server to compare with.

@@ -1,6 +1,7 @@
 //! The rows of the table, a file for each subject.
 
 mod entrypoints;
+mod follower;
 mod growth;
 mod health;
 mod links;
@@ -21,6 +22,7 @@ use hyper::Method;
 use crate::row::Row;
 use crate::world::{Program, World};
 
+pub(crate) use follower::{ends, rows as servers};
 pub(crate) use growth::plots;
 
 /// Nothing that is waited for takes so long.
@@ -96,6 +98,7 @@ pub(crate) async fn all(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>>
     run.failure_flood().await?;
     run.memory().await?;
     let Run { mut rows, .. } = run;
+    rows.extend(servers(program, quick).await?);
     rows.extend(growth::rows(program, quick).await?);
     Ok(rows)
 }
