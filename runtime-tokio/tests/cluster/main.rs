@@ -27,6 +27,30 @@ fn a_cluster_lives_through_cuts_delays_and_deaths() {
     world.the_old_daemon_heard_all();
 }
 
+/// What changes is told on the node of a server that follows as soon as the servers' leader has it: hax asks
+/// what only their leader answers, and beside that what notices that it does not.
+#[test]
+fn f15_a_followers_node_is_told_by_watches_that_the_servers_leader_answers() {
+    let Some(mut world) = World::start() else { return };
+    let follower = (world.servers_leader() + 1) % 3;
+    let ios = [2, 7, 12][(follower + 1) % 3];
+    world.everybody_is_told(&[follower], ios, "an event on another node");
+    let asked = world.roads[follower].asked();
+    let asks = |of: &str, stale: bool| {
+        let waits = |target: &&String| target.starts_with(of) && target.contains("index=");
+        asked.iter().filter(waits).filter(|target| target.contains("stale") == stale).count()
+    };
+    for (watch, lookout) in [
+        ("/v1/kv/processes/?recurse", "/v1/kv/processes?keys"),
+        ("/v1/health/state/any", "/v1/health/state/none"),
+    ] {
+        assert!(asks(watch, false) > 0 && asks(lookout, true) > 0, "{asked:?}");
+        // A machine that is busy may have made them hang.
+        let hung = world.hax[follower].facts("WatchHangs").len();
+        assert!(hung > 0 || asks(watch, true) == 0, "{asked:?}");
+    }
+}
+
 /// Consul is well and the leader is killed: the next one leads.
 #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
 fn the_next_leads_within_two_seconds(world: &mut World) {

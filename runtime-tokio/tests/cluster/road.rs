@@ -16,6 +16,8 @@ struct State {
     cut: bool,
     delay: Duration,
     open: Vec<TcpStream>,
+    /// What was asked for over it.
+    asked: Vec<String>,
 }
 
 impl Road {
@@ -53,6 +55,11 @@ impl Road {
         lock(&self.state).cut = false;
     }
 
+    /// The targets of all requests so far.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        lock(&self.state).asked.clone()
+    }
+
     /// Each piece of bytes takes so much longer.
     pub(crate) fn delay(&self, delay: Duration) {
         lock(&self.state).delay = delay;
@@ -67,7 +74,11 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 fn carry(mut from: TcpStream, mut to: TcpStream, state: &Mutex<State>) {
     let mut bytes = vec![0; 65_536];
     while let Ok(n @ 1..) = from.read(&mut bytes) {
-        let delay = lock(state).delay;
+        let delay = {
+            let mut state = lock(state);
+            state.asked.extend(target(&bytes[..n]));
+            state.delay
+        };
         std::thread::sleep(delay);
         if to.write_all(&bytes[..n]).is_err() {
             break;
@@ -75,4 +86,10 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &Mutex<State>) {
     }
     let _ = to.shutdown(Shutdown::Both);
     let _ = from.shutdown(Shutdown::Both);
+}
+
+/// What a request that begins here asks for.
+fn target(bytes: &[u8]) -> Option<String> {
+    let line = bytes.strip_prefix(b"GET ")?.split(|byte| *byte == b' ').next()?;
+    Some(String::from_utf8_lossy(line).into_owned())
 }

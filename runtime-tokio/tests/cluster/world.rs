@@ -161,12 +161,17 @@ impl World {
         self.begin(IOS[node]);
     }
 
+    /// The node whose Consul leads the servers.
+    pub(crate) fn servers_leader(&self) -> usize {
+        let leads = || self.consuls.iter().position(RealConsul::leads_servers);
+        until("the servers have a leader", || leads().is_some());
+        leads().expect("just seen")
+    }
+
     /// The node whose Consul leads the servers stands still until it is thawed: nothing is closed, nothing
     /// is refused, as where a machine has lost its power.
     pub(crate) fn freeze_the_servers_leader(&self) -> usize {
-        let leads = || self.consuls.iter().position(RealConsul::leads_servers);
-        until("the servers have a leader", || leads().is_some());
-        let node = leads().expect("just seen");
+        let node = self.servers_leader();
         self.consuls[node].pause().unwrap();
         node
     }
