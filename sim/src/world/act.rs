@@ -101,6 +101,8 @@ acts! {
     Restore,
     /// An agent leaves the cluster, and joins it again.
     LeaveCluster,
+    /// An agent is started anew under another name.
+    Rename,
 }
 
 impl Act {
@@ -273,6 +275,10 @@ impl World<'_> {
                 let (agent, long) = (self.index(self.hax.len()), self.choose(40_000) * MS);
                 self.part(agent, act == Act::LeaveCluster);
                 self.queue.push(self.now + long, Ev::Reunite(agent));
+            }
+            Act::Rename => {
+                let agent = self.index(self.hax.len());
+                self.rename(agent);
             }
             Act::Election => self.servers_elect(),
             Act::Restore => self.restore(),

@@ -194,7 +194,8 @@ fn is_of_node(check: &CheckView<'_>) -> bool {
     check.service.is_empty() && matches!(check.id, "serfHealth" | "_node_maintenance")
 }
 
-fn host_of(node: &str) -> &str {
+/// The host of a node, whose agent may have made the rest of the name.
+pub(super) fn host_of(node: &str) -> &str {
     node.split(':').next().unwrap_or(node)
 }
 

@@ -3,6 +3,7 @@
 use hax_core::base::fid::Fid;
 
 use super::World;
+use super::model::host_of;
 use super::queue::{Ev, MS};
 
 /// How often whoever elects looks.
@@ -33,7 +34,7 @@ impl World<'_> {
         };
         let checks = ["serfHealth", &own, &confd.check];
         let passing = |id: &str| {
-            self.consul.double.checks().any(|c| c.node == name && c.id == id && c.passing)
+            self.consul.double.checks().any(|c| host_of(c.node) == name && c.id == id && c.passing)
         };
         if !checks.iter().all(|id| passing(id)) {
             return false;
@@ -186,8 +187,9 @@ impl World<'_> {
             format!("the agent of node {agent} is {}", if alive { "alive" } else { "dead" })
         });
         let name = self.hax[agent].name.clone();
-        let passes =
-            |c: crate::consul::CheckView<'_>| c.node == name && c.id == "serfHealth" && c.passing;
+        let passes = |c: crate::consul::CheckView<'_>| {
+            host_of(c.node) == name && c.id == "serfHealth" && c.passing
+        };
         if !alive || !self.consul.double.checks().any(passes) {
             self.doubt(|actor| actor.hax == agent);
         }

@@ -165,7 +165,12 @@ impl World<'_> {
 
     /// A process whose agent has not found out yet whether it is there.
     fn misjudged(&self) -> Option<String> {
-        self.consul.double.checks().find_map(|check| {
+        let dead = |node: &str| {
+            let mut checks = self.consul.double.checks();
+            checks.any(|check| check.node == node && check.id == "serfHealth" && !check.passing)
+        };
+        // A former name of a node keeps what it said last.
+        self.consul.double.checks().filter(|check| !dead(check.node)).find_map(|check| {
             let i = self.cast.iter().position(|actor| actor.check == check.id)?;
             let wrong = check.passing != self.cast[i].machine.is_some();
             wrong.then(|| format!("process {i} is misjudged"))

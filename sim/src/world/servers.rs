@@ -1,11 +1,13 @@
 //! What happens between Consul's servers and their agents.
 
 use super::World;
+use super::queue::{Ev, S};
 use crate::consul::ELECTION;
 
 impl World<'_> {
     /// Nothing passes between an agent and the servers any more, or it has left the cluster.
     pub(super) fn part(&mut self, agent: usize, leaves: bool) {
+        self.doubt(|actor| actor.hax == agent);
         if leaves {
             self.say(|| format!("the agent of node {agent} leaves the cluster"));
             self.at_consul(|double, now, out| double.leave(now, agent, out));
@@ -19,12 +21,32 @@ impl World<'_> {
 
     /// An agent is one of the cluster again.
     pub(super) fn reunite(&mut self, agent: usize) {
+        self.doubt(|actor| actor.hax == agent);
         if self.consul.double.is_cut(agent) {
             self.say(|| format!("the agent of node {agent} finds the servers"));
             self.at_consul(|double, now, out| double.mend(now, agent, out));
         }
         if self.consul.double.has_left(agent) {
             self.set_agent(agent, true);
+        }
+    }
+
+    /// An agent starts anew under another name, and looks at its processes a second later. The old name
+    /// lingers, and its last word on each of them with it: nothing of that speaks against any process.
+    pub(super) fn rename(&mut self, agent: usize) {
+        if self.consul.double.is_cut(agent) || self.consul.double.has_left(agent) {
+            return;
+        }
+        let name = format!("{}:{:08x}", self.hax[agent].name, self.steps);
+        self.say(|| format!("the agent of node {agent} is called {name}"));
+        self.at_consul(|double, now, out| double.rename(now, agent, &name, out));
+        self.oracle.consul_wrote(None, &[], &self.consul.double);
+        self.break_calls_of(agent);
+        for i in 0..self.cast.len() {
+            if self.cast[i].hax == agent {
+                self.cast[i].registered = true;
+                self.queue.push(self.now + S, Ev::Check(i));
+            }
         }
     }
 
@@ -43,6 +65,7 @@ impl World<'_> {
         };
         if self.consul.double.has_leader() {
             self.say(|| "a snapshot is restored".into());
+            self.doubt(|_| true);
             self.at_consul(|double, now, out| double.restore(now, &saved, out));
             self.oracle.consul_wrote(None, &[], &self.consul.double);
         }

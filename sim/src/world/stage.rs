@@ -90,6 +90,7 @@ fn load(swarm: &Swarm) -> Loaded {
     let request = Request::new(1, "DELETE", "/v1/kv/processes/?recurse", "");
     let mut out: Vec<Output> = Vec::new();
     let _ = consul.handle(now, request, &mut out);
+    consul.configure();
     let import = field::import_of(&cluster.kv).into();
     (consul, cluster, import)
 }
