@@ -2,13 +2,17 @@
 
 use std::io;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::client::{self, Reply};
 use super::{LOOK, Options, READY, RealConsul};
 use crate::cluster::{Agents, Cluster};
+
+/// Within this an agent that has heard of a server compares all that it has (`serverUpInterval`), on a busy
+/// machine, too.
+const SERVER_UP: Duration = Duration::from_millis(3_500);
 
 /// The configuration of an agent that joins these. Its gossip is quick, so that a dead one is found in
 /// less than a second.
@@ -67,6 +71,32 @@ impl RealConsul {
         client.await_that("is not one of them", |client| client.sees(nodes))?;
         client.tells_at_once()?;
         Ok(client)
+    }
+
+    /// Waits until the agent has compared all that it has with the catalog as often as it does because it has
+    /// just found its servers: each time up to 3 s after it heard of one, and what it heard meanwhile counts
+    /// for another time. What is not its own goes from its node then; where it stays for so long, no other
+    /// time comes but the one that comes every minute.
+    pub fn compares_no_more(&self) -> io::Result<()> {
+        let node = &self.options.node;
+        let strange = json!({
+            "Node": node, "SkipNodeUpdate": true, "Service": { "ID": "strange", "Service": "strange" },
+        });
+        loop {
+            self.request("PUT", "/v1/catalog/register", strange.to_string().as_bytes())?;
+            let end = Instant::now() + SERVER_UP;
+            let stays = || {
+                self.request("GET", "/v1/catalog/service/strange", b"").map(|r| r.text() != "[]")
+            };
+            while stays()? {
+                if Instant::now() >= end {
+                    let gone = json!({ "Node": node, "ServiceID": "strange" }).to_string();
+                    self.request("PUT", "/v1/catalog/deregister", gone.as_bytes())?;
+                    return Ok(());
+                }
+                thread::sleep(LOOK);
+            }
+        }
     }
 
     /// Kills it and starts it under another name with nothing that it had, as an agent with a generated

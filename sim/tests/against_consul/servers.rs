@@ -13,7 +13,7 @@ use hax_sim::consul::{ELECTION, Output};
 use hax_sim::real::RealConsul;
 use hax_sim::real::client::{self, Reply};
 
-use super::members::{CLIENT, cluster, register};
+use super::members::{CLIENT, cluster, quiet_cluster, register};
 use super::pair::{Ask, Pair};
 use super::session;
 
@@ -130,7 +130,7 @@ fn a_client_without_servers_refuses_what_it_cannot_do_alone() {
     if !hax_sim::real::available() {
         return;
     }
-    let mut pair = cluster();
+    let mut pair = quiet_cluster();
     register(&mut pair);
     pair.ask(&Ask("PUT", "kv/a", "1"));
     for server in &pair.reals[..CLIENT] {
@@ -285,7 +285,7 @@ fn a_restored_snapshot_takes_the_indexes_back() {
     if !hax_sim::real::available() {
         return;
     }
-    let mut pair = cluster();
+    let mut pair = quiet_cluster();
     register(&mut pair);
     let one = session(&mut pair, r#"{"TTL":"10s","LockDelay":"0s","Name":"one"}"#);
     for (target, body) in
