@@ -101,7 +101,8 @@ pub(crate) async fn ends(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>
             let took = scene.end(end).await?;
             told.add(took.0);
             led.add(took.1);
-            for nth in 0..5 {
+            for nth in 0..6 {
+                sleep(REST).await;
                 later.add(scene.change(What::Key, nth).await?);
             }
             // Whatever was asked of the leader that is gone has been given up by then.
