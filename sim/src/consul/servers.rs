@@ -91,6 +91,7 @@ impl Consul {
             self.reconcile(agent);
             self.compare_later(agent);
         }
+        self.miss_former();
         self.settle(out)
     }
 

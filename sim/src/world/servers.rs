@@ -34,7 +34,8 @@ impl World<'_> {
     /// An agent starts anew under another name, and looks at its processes a second later. The old name
     /// lingers, and its last word on each of them with it: nothing of that speaks against any process.
     pub(super) fn rename(&mut self, agent: usize) {
-        if self.consul.double.is_cut(agent) || self.consul.double.has_left(agent) {
+        let away = self.consul.double.is_cut(agent) || self.consul.double.has_left(agent);
+        if away || !self.consul.double.has_leader() {
             return;
         }
         let name = format!("{}:{:08x}", self.hax[agent].name, self.steps);
@@ -42,9 +43,11 @@ impl World<'_> {
         self.at_consul(|double, now, out| double.rename(now, agent, &name, out));
         self.oracle.consul_wrote(None, &[], &self.consul.double);
         self.break_calls_of(agent);
+        // Nobody plays the check of hax itself: it passes.
+        let own = format!("service:{}", self.hax[agent].fid.key);
+        self.at_consul(|double, now, out| double.set_check(now, agent, &own, "passing", "", out));
         for i in 0..self.cast.len() {
             if self.cast[i].hax == agent {
-                self.cast[i].registered = true;
                 self.queue.push(self.now + S, Ev::Check(i));
             }
         }
