@@ -9,7 +9,7 @@ use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
 
 use super::World;
 use super::motr::Stage;
-use super::queue::{Ev, MS};
+use super::queue::{Ev, MS, Who};
 
 macro_rules! acts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -37,7 +37,7 @@ acts! {
     Leave,
     /// A process that is down starts.
     Boot,
-    /// A process that is down is formatted.
+    /// A process is formatted; if it is not down yet it dies first.
     Format,
     /// A process dies.
     Kill,
@@ -55,7 +55,7 @@ acts! {
     Cut,
     /// Connections break, and one end does not notice.
     HalfOpen,
-    /// Nothing passes for a while.
+    /// Nothing passes for a while, both ways or one.
     Stall,
     /// Somebody who is no Motr process connects.
     Intrude,
@@ -196,7 +196,10 @@ impl World<'_> {
             }
             Act::Leave => self.leave(i),
             Act::Boot => self.boot(i, false),
-            Act::Format => self.boot(i, true),
+            Act::Format => {
+                self.kill_process(i);
+                self.boot(i, true);
+            }
             Act::Kill => {
                 self.kill_process(i);
                 let down = self.choose(10_000);
@@ -234,8 +237,14 @@ impl World<'_> {
             Act::Cut => self.cut(hax, motr, false),
             Act::HalfOpen => self.cut(hax, motr, true),
             Act::Stall => {
-                let long = self.choose(25_000) * MS;
-                self.net.stall(hax, motr, self.now + long);
+                let long = self.choose(25_000);
+                let (until, hax, motr) = (self.now + long * MS, Who::Hax(hax), Who::Motr(motr));
+                if long % 3 != 1 {
+                    self.net.stall(motr, hax, until);
+                }
+                if long % 3 != 2 {
+                    self.net.stall(hax, motr, until);
+                }
             }
             _ => self.stranger(hax, motr),
         }

@@ -387,7 +387,9 @@ impl World<'_> {
                 if self.cast[i].mute {
                     self.cast[i].held.push(msg);
                 } else {
-                    let after = self.choose(self.swarm.slow_ms) * MS;
+                    // Slow ones are so at rest, too.
+                    let slow = self.swarm.slow_ms;
+                    let after = if self.calm { slow / 2 } else { self.choose(slow) } * MS;
                     self.queue.push(self.now + after, Ev::Ack(i, self.cast[i].life, msg));
                 }
             }

@@ -46,20 +46,16 @@ pub(super) struct Net {
     sockets: Vec<Socket>,
     by_conn: BTreeMap<(Who, ConnId), SocketId>,
     pub(super) listening: BTreeMap<SocketAddr, Who>,
-    /// Until then nothing passes between this hax and this process.
-    stalls: BTreeMap<(usize, usize), u64>,
+    /// Until then nothing that the one writes arrives at the other.
+    stalls: BTreeMap<(Who, Who), u64>,
     accepted: u64,
     ports: u16,
 }
 
 impl Net {
-    fn stalled(&self, a: Option<Who>, b: Option<Who>) -> u64 {
-        let pair = match (a, b) {
-            (Some(Who::Hax(hax)), Some(Who::Motr(motr)))
-            | (Some(Who::Motr(motr)), Some(Who::Hax(hax))) => (hax, motr),
-            _ => return 0,
-        };
-        self.stalls.get(&pair).copied().unwrap_or(0)
+    fn stalled(&self, from: Option<Who>, to: Option<Who>) -> u64 {
+        let until = from.zip(to).and_then(|pair| self.stalls.get(&pair));
+        until.copied().unwrap_or(0)
     }
 
     fn between(&self, id: SocketId) -> (Option<Who>, Option<Who>) {
@@ -68,8 +64,8 @@ impl Net {
         (a, b.or_else(|| self.listening.get(&socket.to).copied()))
     }
 
-    pub(super) fn stall(&mut self, hax: usize, motr: usize, until: u64) {
-        self.stalls.insert((hax, motr), until);
+    pub(super) fn stall(&mut self, from: Who, to: Who, until: u64) {
+        self.stalls.insert((from, to), until);
     }
 
     pub(super) fn heal(&mut self) {

@@ -68,11 +68,19 @@ impl World<'_> {
     pub(super) fn write_beside(&mut self) {
         let i = self.index(self.cast.len());
         let fid = self.cast[i].fid;
-        let state = ["STOPPED", "STARTED", "DTM_RECOVERED", "STARTING"][self.index(4)];
+        let all = [
+            ("STOPPED", "M0D"),
+            ("STARTED", "M0D"),
+            ("DTM_RECOVERED", "M0D"),
+            ("STARTING", "M0D"),
+            ("STARTED", "M0MKFS"),
+            ("STOPPED", "M0MKFS"),
+        ];
+        let (state, kind) = all[self.index(all.len())];
         let value = format!(
-            r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_M0D"}}"#
+            r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_{kind}"}}"#
         );
-        self.say(|| format!("somebody writes that {fid} has {state}"));
+        self.say(|| format!("somebody writes that {fid} has {state} as {kind}"));
         self.tell_consul(0, "PUT", &format!("/v1/kv/processes/{fid}"), value);
     }
 

@@ -99,11 +99,12 @@ impl Swarm {
             *weight = [0, 0, 1, 4][pick(choice, 4)];
         }
         swarm.lag_ms = [0, 0, 5, 400][pick(choice, 4)];
-        // Each bit with a quarter's likelihood, or none at all.
-        if choice.below(2) == 1 {
-            let (a, b) = (bits(choice), bits(choice));
-            swarm.tight = a & b;
-        }
+        // None, a few, or most of them: what one tight limit begins another one has to bring to light.
+        swarm.tight = match choice.below(4) {
+            0 | 2 => 0,
+            1 => bits(choice) & bits(choice),
+            _ => bits(choice) | bits(choice),
+        };
         swarm.elects = choice.below(4) != 3;
         swarm.bq = choice.below(4) != 3;
         // Three rare things of one decision: what tapes say after it stays as it was.
