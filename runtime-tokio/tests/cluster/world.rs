@@ -168,9 +168,23 @@ impl World {
         leads().expect("just seen")
     }
 
+    /// All servers vote. One that has just joined does not for 10 to 20 s (autopilot, `ServerStabilizationTime`),
+    /// and with two that do the cluster has no quorum while one of them stands still.
+    fn all_vote(&self) {
+        until("three servers vote", || {
+            let target = "/v1/operator/raft/configuration";
+            let reply = self.consul().request("GET", target, b"");
+            let Ok(reply) = reply else { return false };
+            let found = serde_json::from_slice::<Value>(&reply.body).unwrap_or_default();
+            let servers = found["Servers"].as_array().cloned().unwrap_or_default();
+            servers.iter().filter(|server| server["Voter"] == true).count() == 3
+        });
+    }
+
     /// The node whose Consul leads the servers stands still until it is thawed: nothing is closed, nothing
     /// is refused, as where a machine has lost its power.
     pub(crate) fn freeze_the_servers_leader(&self) -> usize {
+        self.all_vote();
         let node = self.servers_leader();
         self.consuls[node].pause().unwrap();
         node
@@ -190,6 +204,7 @@ impl World {
 
     /// Everything on a node dies at once.
     pub(crate) fn kill_node(&mut self, node: usize) {
+        self.all_vote();
         self.hams.retain(|(key, _)| Self::node_of(*key) != node);
         self.hax[node].kill();
         self.consuls[node].kill();
