@@ -84,11 +84,10 @@ impl World<'_> {
         }
     }
 
-    /// The state that Consul holds of a process.
-    pub(super) fn word_of(&self, process: Fid) -> Option<String> {
+    /// The state and the type that Consul holds of a process.
+    pub(super) fn word_of(&self, process: Fid) -> Option<(String, String)> {
         let key = format!("processes/{process}");
-        let held = self.consul.double.holds(&key)?;
-        super::model::word(held.value).map(|(state, _)| state)
+        super::model::word(self.consul.double.holds(&key)?.value)
     }
 
     /// A hax has declared a process stopped: something that counts must have spoken against it.
@@ -132,7 +131,12 @@ pub(super) fn underived(world: &World<'_>) -> Option<String> {
     for hax in 0..world.hax.len() {
         let name = format!("\"{}\"", world.hax[hax].name);
         let ios = world.cast.iter().filter(|actor| actor.hax == hax && actor.service == "ios");
-        let words: Vec<String> = ios.filter_map(|actor| world.word_of(actor.fid)).collect();
+        let words: Vec<_> = ios.filter_map(|actor| world.word_of(actor.fid)).collect();
+        // Nothing follows from m0mkfs.
+        if words.iter().any(|(_, kind)| kind == "M0MKFS") {
+            continue;
+        }
+        let words: Vec<String> = words.into_iter().map(|(state, _)| state).collect();
         let all = |state: &str| !words.is_empty() && words.iter().all(|word| word == state);
         let want = if words.iter().any(|word| word == "DTM_RECOVERED") {
             "M0_NC_ONLINE"

@@ -180,7 +180,7 @@ impl World<'_> {
     /// A process that is gone while its word says that it lives, and nobody else has written that.
     fn hidden(&self) -> Option<String> {
         self.cast.iter().filter(|actor| actor.machine.is_none()).find_map(|actor| {
-            let state = self.word_of(actor.fid)?;
+            let (state, _) = self.word_of(actor.fid)?;
             let hidden = state != "STOPPED" && self.oracle.is_a_hax_s(actor.fid);
             hidden.then(|| format!("{} is gone and its word is {state}", actor.fid))
         })

@@ -281,6 +281,27 @@ fn f05_what_follows_is_worked_out_again_when_the_configuration_is_imported() {
     assert_eq!(lab.state_in(&own), "offline");
 }
 
+/// What another writer says of a process has its consequences, too.
+#[test]
+fn f05_what_follows_is_worked_out_again_when_others_write_of_a_process() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, confd);
+    lab.link(0, ios);
+    lab.run(MS * 1_000);
+    let near = hardware(&mut lab, "ssu1");
+    for (state, text) in [("STOPPED", "M0_NC_TRANSIENT"), ("DTM_RECOVERED", "M0_NC_ONLINE")] {
+        let value = json!({
+            "state": format!("M0_CONF_HA_PROCESS_{state}"), "type": "M0_CONF_HA_PROCESS_M0D",
+        });
+        lab.consul("PUT", &format!("/v1/kv/processes/{ios}"), &value.to_string());
+        lab.run(MS * 3_000);
+        for key in &near {
+            assert_eq!(lab.state_in(key), text, "{key}");
+        }
+    }
+}
+
 #[test]
 fn f06_a_process_that_never_said_that_it_started_is_transient_whatever_listens_at_its_port() {
     let mut lab = Lab::new(1);
