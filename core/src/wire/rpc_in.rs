@@ -205,12 +205,16 @@ impl Incoming {
         if xid > session.last {
             return Verdict::Early;
         }
-        match session.served.iter().find(|s| s.xid == xid) {
+        match session.served.iter_mut().find(|s| s.xid == xid) {
             Some(served) if served.digest != digest => Verdict::Changed,
             Some(Served { reply: Some(reply), at, .. }) if now.since(*at) < KEEP => {
                 Verdict::Again(reply.clone())
             }
-            Some(served) if served.answered && now.since(served.at) >= KEEP => Verdict::Forgotten,
+            Some(served) if served.answered && now.since(served.at) >= KEEP => {
+                // It may be served once more, and comes again meanwhile.
+                served.answered = false;
+                Verdict::Forgotten
+            }
             _ => Verdict::Drop,
         }
     }
@@ -406,6 +410,21 @@ mod tests {
         assert_eq!(peer.admit(70, 60), Verdict::Unknown);
         peer.incoming.adopt(peer.addr, &peer.header.clone());
         assert_eq!(peer.admit(70, 60), Verdict::Serve);
+    }
+
+    #[test]
+    fn f16_a_request_whose_answer_is_forgotten_is_served_once_more_and_not_each_time_it_comes() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &Bytes::from_static(b"old"));
+        let (header, late) = (peer.header, NOW.after(KEEP));
+        let mut again = |now| peer.incoming.admit(now, peer.addr, &header, 1);
+        assert_eq!(again(late), Verdict::Forgotten);
+        assert_eq!(again(late), Verdict::Drop, "being served");
+        assert_eq!(again(late.after(KEEP)), Verdict::Drop, "however long that takes");
+        let (reply, now) = (Bytes::from_static(b"new"), late.after(KEEP));
+        peer.incoming.answered(now, peer.addr, &header, &reply);
+        assert_eq!(peer.incoming.admit(now, peer.addr, &header, 1), Verdict::Again(reply));
     }
 
     #[test]
