@@ -27,6 +27,8 @@ pub(super) struct Model {
     states: BTreeMap<Fid, ObjectState>,
     /// Objects of processes of which no check is known.
     unvouched: BTreeSet<Fid>,
+    /// The process of each service, and of itself.
+    of: BTreeMap<Fid, Fid>,
 }
 
 impl Model {
@@ -86,6 +88,7 @@ impl Model {
             let state = state_of(process, verdict);
             for object in process.services.iter().chain([fid]) {
                 model.states.insert(*object, state);
+                model.of.insert(*object, *fid);
                 if verdict.is_none() {
                     model.unvouched.insert(*object);
                 }
@@ -125,6 +128,12 @@ impl Model {
     /// though Consul has forgotten it: nobody else says anything of that process.
     pub(super) fn is_unvouched(&self, fid: Fid) -> bool {
         self.unvouched.contains(&fid)
+    }
+
+    /// Whether an object is a process itself or one of its services. Everybody but the process is told that
+    /// its life has ended, and nobody that it is transient on top of that.
+    pub(super) fn is_of(&self, process: Fid, object: Fid) -> bool {
+        self.of.get(&object) == Some(&process)
     }
 
     /// Whether whoever was told `told` last need not be told anything. A process that said that it

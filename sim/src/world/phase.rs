@@ -1,5 +1,8 @@
 //! What a run consists of: faults, then health until everything rests, some times over; then the stop.
 
+use hax_core::base::fid::Fid;
+use hax_core::ha::note::ObjectState;
+
 use super::World;
 use super::field;
 use super::model::Model;
@@ -191,7 +194,11 @@ impl World<'_> {
         let model = Model::of(&self.consul.double);
         self.cast.iter().enumerate().filter(|(_, actor)| actor.machine.is_some()).find_map(
             |(i, actor)| {
-                let wrong = |(fid, told): &(&_, &_)| !model.is_known_by(**told, **fid);
+                let itself = |fid: Fid| {
+                    model.is_of(actor.fid, fid) && model.state(fid) == ObjectState::Transient
+                };
+                let wrong =
+                    |(fid, told): &(&Fid, &_)| !model.is_known_by(**told, **fid) && !itself(**fid);
                 let (fid, told) = actor.told.iter().find(wrong)?;
                 Some(format!(
                     "process {i} was told that {fid} is {told}, it is {}",
