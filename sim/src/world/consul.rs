@@ -299,9 +299,12 @@ impl World<'_> {
         let write = (request.method != "GET").then(|| request.body.clone());
         let now = self.now_both();
         let mut out = std::mem::take(&mut self.consul.out);
+        let before = self.consul.double.index();
         let next = self.consul.double.handle(now, request, &mut out);
         if let Some(body) = write {
-            self.oracle.consul_wrote(hax, &body, &self.consul.double);
+            // One that was refused has written nothing, whoever wrote last.
+            let by = hax.filter(|_| self.consul.double.index() != before);
+            self.oracle.consul_wrote(by, &body, &self.consul.double);
         }
         self.after_consul(out, next);
     }
