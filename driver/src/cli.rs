@@ -181,8 +181,9 @@ pub struct Flags {
     #[arg(long, env = "HAX_ANY_PROCESS", value_name = "BOOL", num_args = 0..=1,
         require_equals = true, default_missing_value = "true", help_heading = "Motr")]
     pub any_process: Option<bool>,
-    /// How long the checks of a process whose link lives must fail until it is declared stopped; one
-    /// whose link is down is at once [default: 5s].
+    /// How long the checks of a process whose link lives must fail until it is declared stopped (one
+    /// whose link is down is at once), and for how long the leader waits for a node that fails or has
+    /// left Consul's catalog [default: 5s].
     #[arg(long, env = "HAX_SILENCE", value_name = "TIME", help_heading = "Motr")]
     pub silence: Option<Span>,
     /// What KEEPALIVE, BE_IO_ERR and SNS_ERR messages do, which the specification says to panic on

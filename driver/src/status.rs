@@ -24,6 +24,10 @@ pub fn table(said: &Value) -> String {
     let (contact, calls) = (text(&consul["contact_ms"]), text(&consul["calls"]));
     let _ =
         writeln!(out, "Consul    {answers}, last answer {contact} ms ago, {calls} calls in flight");
+    if said["in_catalog"] == false {
+        let _ =
+            writeln!(out, "Node      NOT IN CONSUL'S CATALOG; only links tell that processes live");
+    }
     let _ = writeln!(out, "Leader    {}", leader(&said["leader"]));
     let (entries, questions) = (text(&said["entries"]), text(&said["questions"]));
     let _ =
