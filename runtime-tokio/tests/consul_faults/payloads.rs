@@ -15,9 +15,13 @@ fn post(world: &World, body: &str) -> u16 {
     world.place.ask("POST", "/", body.as_bytes()).status
 }
 
-/// The sample with another status of its service's check, which changed at `index`.
+/// The sample of the node where the process is configured, with another status of its service's check,
+/// which changed at `index`.
 fn changed(status: &str, index: u64) -> Value {
     let mut sample: Value = serde_json::from_str(SAMPLE).unwrap();
+    for check in sample[0]["Checks"].as_array_mut().unwrap() {
+        check["Node"] = "ssu1".into();
+    }
     let check = &mut sample[0]["Checks"][1];
     check["Status"] = status.into();
     check["ModifyIndex"] = index.into();

@@ -166,6 +166,8 @@ fn f02_our_own_agent_s_absence_says_nothing_of_our_processes() {
 fn f03_of_two_nodes_of_a_host_the_living_one_counts_whichever_was_written_last() {
     let mut lab = led();
     let (far, confd) = (lab.fid(2, "ios"), lab.fid(0, "confd"));
+    // Its service is not there yet under the new name.
+    let slow = lab.fid(2, "s3service");
     let link = lab.link(0, confd);
     let new = json!({
         "Node": "ssu3:99887766", "Address": "127.0.0.3",
@@ -180,8 +182,10 @@ fn f03_of_two_nodes_of_a_host_the_living_one_counts_whichever_was_written_last()
     lab.run(MS * 1_000);
     lab.alive(2, false);
     lab.run(MS * 20_000);
-    assert_eq!(lab.word(far), "DTM_RECOVERED");
-    assert_eq!(lab.take_told(0, link, far), []);
+    for process in [far, slow] {
+        assert_eq!(lab.word(process), "DTM_RECOVERED", "{process}");
+        assert_eq!(lab.take_told(0, link, process), [], "{process}");
+    }
     // The new one dies: nobody is left.
     let dead = json!({
         "Node": "ssu3:99887766", "Address": "127.0.0.3", "SkipNodeUpdate": true,
@@ -197,7 +201,8 @@ fn f04_a_second_node_of_a_host_hides_no_death() {
     let mut lab = led();
     let (far, confd) = (lab.fid(2, "ios"), lab.fid(0, "confd"));
     let link = lab.link(0, confd);
-    let left = "m0conf/nodes/0x6e00000000000001:0x168";
+    // Keys are read in their order: this one comes after the real one.
+    let left = "m0conf/nodes/0x6e00000000000001:0x268";
     lab.consul("PUT", &format!("/v1/kv/{left}"), r#"{"name": "ssu3", "state": "M0_NC_UNKNOWN"}"#);
     lab.run(MS * 1_000);
     assert_eq!(lab.saw(0, FactKind::ConfContradicts), 1);
@@ -243,6 +248,17 @@ fn f04_a_process_below_a_second_node_stays_what_it_is() {
         );
         assert_eq!(lab.state_in(&format!("{left}/processes/{ios}")), "online", "it is left alone");
     }
+}
+
+#[test]
+fn f04_a_process_that_becomes_another_kind_of_process_is_said_to() {
+    let mut lab = Lab::new(1);
+    let client = lab.fid(0, "s3service");
+    let place = key(&mut lab, &format!("/processes/{client}"));
+    let service = format!("/v1/kv/{place}/services/0x7300000000000001:0x901");
+    lab.consul("PUT", &service, r#"{"name": "ios", "state": "M0_NC_UNKNOWN"}"#);
+    lab.run(MS * 1_000);
+    assert_eq!(lab.saw(0, FactKind::ProcessRetyped), 1);
 }
 
 /// Every node of hare imports the configuration at its start, over the one that is in use.
