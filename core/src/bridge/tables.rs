@@ -377,6 +377,8 @@ impl Tables {
                 Some(Err(why)) => {
                     let table = decoding.table;
                     self.replicas[table as usize].decoding = false;
+                    // What a reading was wanted for is wanted still, whatever a probe says.
+                    self.wants_read[table as usize] |= decoding.sent.is_some();
                     cx.fact(Fact::ConsulBadAnswer { what: table.name(), why });
                     self.failed(cx, table, Timer::Prove(table));
                     // Its watch would bring the same again at once.
