@@ -34,10 +34,9 @@ impl Parts {
         dead.extend(self.cluster.dead().map(|process| (process, false)));
         self.silent.retain(|process, _| dead.contains_key(process));
         for (process, linkless) in dead {
-            let local = self.cluster.is_local(process);
-            let as_leader = !local && self.led && self.is_host_dead(process);
+            let Some(as_leader) = self.answers_for(process) else { continue };
             let declared = |what: &What| matches!(what, What::Died { .. });
-            if !(local || as_leader) || self.lanes.has(process, declared) {
+            if self.lanes.has(process, declared) {
                 continue;
             }
             let since = *self.silent.entry(process).or_insert(cx.now.mono);
@@ -52,12 +51,15 @@ impl Parts {
         }
     }
 
-    /// Whether the node of a process fails or has left the catalog, so that its own hax, if it lives, may
-    /// not be able to write for it.
-    fn is_host_dead(&self, process: Fid) -> bool {
+    /// Whether we write for a process, and if so, whether as the leader: its node fails or has left the
+    /// catalog, so that its own hax, if it lives, may not be able to.
+    fn answers_for(&self, process: Fid) -> Option<bool> {
+        if self.cluster.is_local(process) {
+            return Some(false);
+        }
         let host = self.cluster.conf().host_of(process).unwrap_or("");
         let health = self.cluster.health();
-        !health.host_passes(host) || health.is_gone(host)
+        (self.led && (!health.host_passes(host) || health.is_gone(host))).then_some(true)
     }
 
     /// Writes again what follows from the words of processes, where the configuration says otherwise:
@@ -69,9 +71,8 @@ impl Parts {
         }
         self.rederive = false;
         for (process, _) in self.cluster.conf().processes() {
-            let local = self.cluster.is_local(process);
-            let as_leader = !local && self.led && self.is_host_dead(process);
-            if (local || as_leader) && !self.cluster.rederived(process).is_empty() {
+            let Some(as_leader) = self.answers_for(process) else { continue };
+            if !self.cluster.rederived(process).is_empty() {
                 let work = Work::new(cx.now.mono, What::Derived { as_leader });
                 self.lanes.push(Key::Process(process), work);
             }

@@ -102,10 +102,8 @@ impl Cluster {
         use ProcessEventKind::{Starting, Stopping};
         let conf = self.conf();
         let Some(node) = conf.get_process(process).map(|entry| entry.node) else { return false };
-        let is_ios = |p: &&Fid| conf.get_process(**p).is_some_and(|process| process.ios);
-        let word = |p: &Fid| self.word(*p).0.map(|word| word.state);
-        let moves = |p: &Fid| matches!(word(p), Some(Starting | Stopping));
-        let moving = conf.processes_on(node).iter().filter(is_ios).any(moves);
+        let word = |p: Fid| self.word(p).0.map(|word| word.state);
+        let moving = conf.ios_on(node).any(|p| matches!(word(p), Some(Starting | Stopping)));
         !moving && state != ObjectState::DtmRecovering
     }
 
@@ -131,9 +129,8 @@ impl Cluster {
     /// without anything's being written.
     fn node_after(&self, node: Fid, process: Fid, state: ObjectState) -> Option<ObjectState> {
         let conf = self.conf();
-        let is_ios = |p: &&Fid| conf.get_process(**p).is_some_and(|process| process.ios);
-        let others = || conf.processes_on(node).iter().filter(is_ios).filter(|p| **p != process);
-        let any = |said| others().any(|other| self.word(*other).0.is_some_and(|w| w.state == said));
+        let others = || conf.ios_on(node).filter(|p| *p != process);
+        let any = |said| others().any(|other| self.word(other).0.is_some_and(|w| w.state == said));
         match state {
             ObjectState::Online => Some(state),
             _ if any(ProcessEventKind::DtmRecovered) => None,

@@ -192,6 +192,12 @@ impl Conf {
         self.on_node.get(node).map_or(&[], |there| &there.processes)
     }
 
+    /// The I/O processes of a node, in the order of their keys.
+    pub fn ios_on(&self, node: Fid) -> impl Iterator<Item = Fid> {
+        let all = self.processes_on(node).iter().copied();
+        all.filter(|process| self.get_process(*process).is_some_and(|process| process.ios))
+    }
+
     /// The enclosures of a node, in the order of their keys.
     #[must_use]
     pub fn enclosures_of(&self, node: Fid) -> &[Fid] {
