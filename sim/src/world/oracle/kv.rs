@@ -25,7 +25,7 @@ struct Written {
 #[derive(Debug, Default)]
 pub(super) struct Kv {
     last: u64,
-    /// By key, with the index of the last change.
+    /// By key, with the index of the last change; zero if the key is gone.
     keys: BTreeMap<Fid, (u64, Vec<Written>)>,
 }
 
@@ -41,7 +41,7 @@ impl Kv {
         self.last
     }
 
-    /// Takes down what has changed, and what was written although it was there already.
+    /// Takes down what has changed, what is gone, and what was written although it was there already.
     pub(super) fn look(&mut self, by: Option<usize>, body: &[u8], consul: &Consul) {
         for op in &operations(body) {
             let key = op["KV"]["Key"].as_str().unwrap_or_default();
@@ -60,6 +60,15 @@ impl Kv {
                 self.last += 1;
                 entry.0 = held.index;
                 entry.1.push(Written { number: self.last, by, word: model::word(held.value) });
+            }
+        }
+        // A restored snapshot may be older than a key. A write of ours that is done late then finds
+        // the indexes that it was made for, so what follows is the restore's doing.
+        for (fid, (index, written)) in &mut self.keys {
+            if *index != 0 && consul.holds(&format!("processes/{fid}")).is_none() {
+                self.last += 1;
+                *index = 0;
+                written.push(Written { number: self.last, by, word: None });
             }
         }
     }
