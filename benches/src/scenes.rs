@@ -220,7 +220,7 @@ pub fn payload(rig: &mut Rig, nodes: usize) -> Vec<u8> {
 pub fn posted(rig: &mut Rig, body: &[u8]) -> Input {
     let id = HttpId(rig.mint());
     let (method, target) = ("POST".into(), "/".into());
-    Input::Http(Box::new(Request { id, method, target, body: body.to_vec().into() }))
+    Input::Http(Box::new(Request { id, method, target, body: body.to_vec().into(), trusted: true }))
 }
 
 /// A watch posts `body`.

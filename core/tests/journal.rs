@@ -61,6 +61,7 @@ impl Arbitrary for Recorded {
                 method: text(g),
                 target: text(g),
                 body: bytes,
+                trusted: bool::arbitrary(g),
             })),
         };
         Self(now, input)

@@ -38,7 +38,7 @@ impl Server {
     }
 
     fn answer(&self, request: &Request) {
-        let Request { id, method, target, body } = request;
+        let Request { id, method, target, body, .. } = request;
         let body = Bytes::from(format!("{method} {target} {}\n", body.len()));
         let (content_type, allow) = ("text/plain", "");
         self.http.execute(Response { id: *id, status: 200, content_type, allow, body });

@@ -17,6 +17,9 @@ pub struct Request {
     pub target: Box<str>,
     /// The whole body.
     pub body: Bytes,
+    /// Whether it comes from an address of this node, or shows the token or certificate that hax
+    /// demands. What others post is believed once Consul has confirmed it.
+    pub trusted: bool,
 }
 
 /// Its response.

@@ -30,7 +30,7 @@ use field::{Cursor, Field};
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"haxjrnl\n";
 /// The form of all that follows. It changes with the configuration's fields, too.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// The longest record: the largest answer of Consul, and some.
 pub const RECORD_MAX: usize = 80 << 20;
 
@@ -148,6 +148,7 @@ impl Field for Input {
                 request.method.put(out);
                 request.target.put(out);
                 request.body.put(out);
+                request.trusted.put(out);
             }
             Self::Stop => 4_u8.put(out),
             Self::Spiel(reply) => {
@@ -167,6 +168,7 @@ impl Field for Input {
                 method: Field::take(from)?,
                 target: Field::take(from)?,
                 body: Field::take(from)?,
+                trusted: Field::take(from)?,
             })),
             4 => Self::Stop,
             5 => Self::Spiel(Field::take(from)?),

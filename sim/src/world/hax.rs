@@ -260,6 +260,9 @@ impl World<'_> {
         let id = self.hax[i].next_http.mint();
         self.hax[i].https.insert(id, watch);
         let (method, target) = (method.into(), target.into());
-        self.feed(i, Input::Http(Box::new(http::port::Request { id, method, target, body })));
+        // Consul's watches are of the node; whoever else asks may be anybody.
+        let trusted = watch.is_some();
+        let request = http::port::Request { id, method, target, body, trusted };
+        self.feed(i, Input::Http(Box::new(request)));
     }
 }

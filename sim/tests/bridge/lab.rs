@@ -436,7 +436,10 @@ impl Lab {
     pub(crate) fn http(&mut self, node: usize, method: &str, target: &str, body: &str) -> HttpId {
         let id = HttpId(self.nodes[node].mint());
         let (method, target, body) = (method.into(), target.into(), body.to_owned().into());
-        self.input(node, Input::Http(Box::new(Request { id, method, target, body })));
+        self.input(
+            node,
+            Input::Http(Box::new(Request { id, method, target, body, trusted: true })),
+        );
         id
     }
 
