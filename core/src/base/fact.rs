@@ -239,6 +239,8 @@ facts! {
     Warn ConsulFailed { call: CallId, what: &'static str, why: Box<str> } "{call}: {what}: {why}";
     /// Consul still does not answer as it should.
     Debug ConsulFailsStill { call: CallId, what: &'static str, why: Box<str> } "{call}: {what}: {why}";
+    /// Consul's access control refuses something. The host's log says it once, with the token's place.
+    Debug ConsulRefuses { call: CallId, what: &'static str, why: Box<str> } "{call}: {what}: refused: {why}";
     /// An answer of Consul could not be understood.
     Warn ConsulBadAnswer { what: &'static str, why: Box<str> } "Consul's answer to {what} is not understood: {why}";
     /// A transaction met another writer; the keys are read again.
@@ -247,6 +249,18 @@ facts! {
     Info ReplicaLoaded { table: &'static str, index: u64, entries: u32 } "{table}: loaded at index {index} with {entries} entries";
     /// A replica's index went backwards; it is read anew.
     Warn ReplicaReset { table: &'static str, from: u64, to: u64 } "{table}: Consul's index went from {from} to {to}; reading anew";
+    /// Consul shows nothing of a table that cannot be empty.
+    Warn TableHidden { table: &'static str, entries: u32 } "{table}: Consul shows nothing of it: there is nothing, or hax's token may not read it; {what}",
+        what = match entries {
+            0 => "hax is not ready until it is there".into(),
+            _ => alloc::format!("hax goes on with the {entries} entries that it has read before, and is not ready"),
+        };
+    /// Consul shows a table again.
+    Info TableShown { table: &'static str } "{table}: Consul shows it again";
+    /// The configuration does not have our own process.
+    Warn ProcessMissing { process: Fid } "m0conf has no process {process}, which this hax is by its settings, or by the service hax of its node: not ready until it has";
+    /// The configuration has our own process again.
+    Info ProcessFound { process: Fid } "m0conf has the process {process} of this hax";
     /// A watch has not brought what the server that is asked has had for a while.
     Info WatchHangs { table: &'static str } "{table}: Consul's servers seem to have no leader, or another one; followed as the server that is asked has it";
     /// An answer came for a call that nobody waits for any more.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::io::Output;
 use super::ops::Target;
+use super::readiness::Refusals;
 use super::{inbox, lanes, leader, purge, report, sns, statistics, subscribe};
 use crate::base::config::Config;
 use crate::base::fact::Fact;
@@ -40,6 +41,8 @@ pub(crate) enum Job {
     Glance,
     /// A read at once.
     Read(Table),
+    /// One key of `processes/`, by its name.
+    Named,
     /// A transaction of process events.
     Transaction,
     /// A key of a lane that met another writer.
@@ -64,12 +67,13 @@ pub(crate) enum Job {
 
 impl Job {
     /// What it is about, for logs.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Round(_) => "entrypoint",
             Self::Watch(table) | Self::Lookout(table) | Self::Probe(table) | Self::Read(table) => {
                 table.name()
             }
+            Self::Named => "processes",
             Self::Glance => "kv",
             Self::Transaction => "transaction",
             Self::Reread(..) => "a key",
@@ -215,6 +219,7 @@ pub(crate) struct Shared {
     pub(crate) trouble: Option<Box<str>>,
     /// Keys that are not of the expected form, as they were when that was said.
     pub(crate) odd: BTreeMap<Box<str>, u64>,
+    pub(crate) refusals: Refusals,
 }
 
 /// So many keys that are not of the expected form are remembered.
@@ -316,6 +321,7 @@ impl Cx<'_> {
             Err(unanswered) => unanswered.why().into(),
             Ok(answer) if matches!(answer.status, 200 | 404 | 409) => {
                 self.shared.trouble = None;
+                self.shared.refusals.granted(job);
                 return Some(answer);
             }
             Ok(answer) => {
@@ -324,6 +330,12 @@ impl Cx<'_> {
                 alloc::format!("status {}: {}", answer.status, text.trim()).into()
             }
         };
+        if reply.result.as_ref().is_ok_and(Answer::is_refusal) {
+            // Whoever asks for us says which token it was.
+            self.shared.refusals.refused(self.now.mono, job, &why);
+            self.fact(Fact::ConsulRefuses { call, what, why });
+            return None;
+        }
         // The same trouble is said once.
         let said = self.shared.trouble.as_ref() == Some(&why);
         self.shared.trouble = Some(why.clone());

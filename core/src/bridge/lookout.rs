@@ -34,7 +34,8 @@ impl Tables {
         let idle = replica.lookout.is_none() && !cx.shared.timers.is_armed(Timer::Lookout(table));
         if idle && replica.is_loaded() && replica.alone.is_none() {
             let behind = replica.index.max(replica.seen);
-            replica.lookout = Some((wait(cx, Job::Lookout(table), target, behind), behind));
+            let most = cx.config().time.watch;
+            replica.lookout = Some(wait(cx, Job::Lookout(table), target, behind, most));
         }
     }
 
@@ -88,8 +89,7 @@ impl Tables {
     /// its leader has to give.
     pub(super) fn go_alone(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
-        let calls = [replica.watch.take(), replica.lookout.take()];
-        calls.into_iter().flatten().for_each(|(call, _)| cx.cancel(call));
+        replica.calls().for_each(|call| cx.cancel(call));
         replica.alone = Some(cx.shared.moment);
         replica.asked = cx.shared.moment;
         self.watch(cx, table);
@@ -107,7 +107,7 @@ impl Tables {
                 continue;
             }
             let watch = self.replicas[other as usize].watch.take();
-            watch.into_iter().for_each(|(call, _)| cx.cancel(call));
+            watch.into_iter().for_each(|watch| cx.cancel(watch.call));
             if other == table || watch.is_some() {
                 self.watch(cx, other);
             }

@@ -6,6 +6,7 @@ mod decoding;
 mod deliveries;
 mod entrypoints;
 mod glance;
+mod hidden;
 mod inbox;
 pub mod io;
 mod lanes;
@@ -18,6 +19,7 @@ pub(crate) mod ops;
 mod own_node;
 mod purge;
 mod queue;
+mod readiness;
 mod report;
 mod restarts;
 mod routes;
@@ -44,7 +46,7 @@ use crate::base::id::{CallId, LinkId, MsgId, SendId, SpielId};
 use crate::base::retry::Jitter;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
-use crate::consul::port::Reply;
+use crate::consul::port::{Answer, Reply};
 use crate::consul::replica::{Moment, Table};
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
@@ -65,6 +67,7 @@ use messages::Question;
 use own_node::OwnNode;
 use purge::Purge;
 use queue::Queue;
+use readiness::Refusals;
 use restarts::Restarts;
 use spiel::Spiel;
 use subscribe::Subscriptions;
@@ -114,6 +117,8 @@ struct Parts {
     deaf_from: Instant,
     timed_out: bool,
     ready: bool,
+    /// The configuration does not have our own process.
+    unknown: bool,
     led: bool,
     /// Who is dead is to be judged again.
     rejudge: bool,
@@ -158,6 +163,7 @@ impl Bridge {
             open: BTreeSet::new(),
             trouble: None,
             odd: BTreeMap::new(),
+            refusals: Refusals::default(),
         };
         let parts = Parts {
             cluster,
@@ -184,6 +190,7 @@ impl Bridge {
             deaf_from: Instant::MAX,
             timed_out: false,
             ready: false,
+            unknown: false,
             led: false,
             rejudge: false,
             rederive: false,
@@ -226,8 +233,7 @@ impl Bridge {
     /// What the bridge believes.
     #[must_use]
     pub fn view(&self) -> View {
-        let calls = self.shared.jobs.len();
-        self.parts.view(calls, self.last)
+        self.parts.view(&self.shared, self.last)
     }
 }
 
@@ -390,7 +396,8 @@ impl Parts {
             cx.fact(Fact::LateAnswer { call });
             return;
         };
-        self.tables.heard(cx, reply.result.is_ok());
+        let refused = reply.result.as_ref().is_ok_and(Answer::is_refusal);
+        self.tables.heard(cx, reply.result.is_ok() && !refused);
         let answer = cx.answer(job, reply);
         match job {
             Job::Round(_) => self.entrypoints.answered(cx, call, answer),
@@ -401,6 +408,7 @@ impl Parts {
             }
             Job::Glance => self.tables.glanced(cx, call, answer),
             Job::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
+            Job::Named => self.tables.named(cx, &mut self.cluster, answer, refused),
             Job::Transaction => {
                 let (lanes, mut desk) = self.desk(cx.now.mono);
                 let done = lanes.written(cx, &mut desk, call, answer);

@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
+use serde_json::json;
+
 use super::Parts;
 use super::cx::Cx;
 use super::report::Report;
@@ -32,7 +34,7 @@ pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
         "/v1/events/subscribe" if post => watch(parts, cx, request, subscribe),
         "/v1/events/unsubscribe" if post => watch(parts, cx, request, unsubscribe),
         "/healthz" if get => Some(Answer::say(200, r#"{"alive": true}"#)),
-        "/readyz" if get => Some(ready(parts)),
+        "/readyz" if get => Some(ready(parts, cx)),
         "/status" if get => Some(status::status(parts, cx)),
         "/v1/cluster/status" if get => report(parts, cx, request, Report::Status),
         "/v1/cluster/status/bytecount" if get => report(parts, cx, request, Report::ByteCount),
@@ -197,23 +199,15 @@ fn unsubscribe(
     parts.subscriptions.asked(cx, request.id, false, &request.body).map(|()| None)
 }
 
-/// Ready: Consul answers, the replicas are loaded, and no stop has begun.
-fn ready(parts: &Parts) -> Answer {
-    let mut waits = String::new();
-    for table in Table::ALL {
-        if !parts.tables.replica(table).is_loaded() {
-            waits.push_str(if waits.is_empty() { "" } else { ", " });
-            waits.push_str(&format!("\"{}\"", table.name()));
-        }
-    }
-    let consul = parts.tables.consul_answers();
-    if !consul {
-        waits.push_str(if waits.is_empty() { "\"consul\"" } else { ", \"consul\"" });
-    }
-    let ready = parts.ready && consul && !parts.stopping();
-    let stopping = parts.stopping();
+/// Ready: Consul answers and lets us do what we need, the replicas are loaded, and no stop has begun.
+fn ready(parts: &Parts, cx: &Cx<'_>) -> Answer {
+    let (now, refusals) = (cx.now.mono, &cx.shared.refusals);
+    let (waits, why) = parts.waits_for(refusals, now);
+    let (consul, stopping) = (parts.is_served(refusals, now), parts.stopping());
+    let ready = parts.has_all() && consul && !stopping;
+    let (waits, why) = (json!(waits), json!(why));
     let body = format!(
-        r#"{{"ready": {ready}, "consul": {consul}, "stopping": {stopping}, "waits_for": [{waits}]}}"#
+        r#"{{"ready": {ready}, "consul": {consul}, "stopping": {stopping}, "waits_for": {waits}, "why": {why}}}"#
     );
     Answer::say(if ready { 200 } else { 503 }, body)
 }

@@ -25,7 +25,7 @@ pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
 impl Parts {
     /// What follows from all that has happened in this call.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
-        if self.tables.all_loaded() {
+        if self.tables.all_loaded() && (self.knows_us(cx) || self.ready) {
             let mut news = News::default();
             let changed = self.cluster.settle(!self.ready, &mut news);
             if !self.ready {

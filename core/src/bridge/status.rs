@@ -17,14 +17,15 @@ use crate::http::answer::Answer;
 
 pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
     let config = cx.config();
-    let view = parts.view(cx.shared.jobs.len(), cx.now.mono);
+    let view = parts.view(cx.shared, cx.now.mono);
+    let (waits, why) = parts.waits_for(&cx.shared.refusals, cx.now.mono);
     let ago = |at| cx.now.mono.micros_since(at) / 1_000;
     let contact = parts.tables.contact.map(ago);
     let entries = parts.cluster.entries();
     let replicas = Table::ALL.map(|table| {
         let replica = parts.tables.replica(table);
         json!({
-            "table": table.name(), "index": replica.index, "loaded": replica.is_loaded(),
+            "table": table.name(), "index": replica.index, "loaded": replica.is_loaded(), "shown": !replica.hidden,
             "entries": entries[table as usize],
         })
     });
@@ -50,6 +51,9 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         // Who does not stand does not watch the lock.
         (None, false) => parts.entrypoints.leader(),
     };
+    let refused = cx.shared.refusals.now(cx.now.mono);
+    let refused = refused.map(|(what, why)| format!("refuses {what}: {why}"));
+    let refused = refused.collect::<Vec<_>>().join("; ");
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": config.node,
@@ -57,8 +61,10 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         "process": config.process.to_string(),
         "uptime_ms": ago(parts.began),
         "ready": view.is_ready(),
+        "waits_for": waits,
+        "why": why,
         "stopping": view.stopping,
-        "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls},
+        "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls, "why": refused},
         "leader": {
             "elects": config.elect, "stands": parts.leader.stands(), "holds": view.leads,
             "gives_way": parts.leader.gives_way(), "node": leader,

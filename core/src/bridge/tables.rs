@@ -1,22 +1,21 @@
 //! The three replicas at work: watches, probes, reads, and answers decoded in slices.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::VecDeque;
 use alloc::format;
 use core::time::Duration;
 
 use bytes::Bytes;
 
 use super::cx::{Cx, Job, Timer};
-use super::decoding::{Decoding, Staged};
+use super::decoding::Decoding;
 use super::glance::Glances;
+use super::hidden::{self, is_empty};
 use crate::base::fact::Fact;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
-use crate::consul::json::Elements;
 use crate::consul::port::{Answer, Method};
-use crate::consul::replica::{GLANCES_MAX, Moment, Probe, Probed, Read, Replica, Table};
+use crate::consul::replica::{GLANCES_MAX, Moment, Probe, Probed, Read, Replica, Table, Watch};
 use crate::model::Cluster;
 
 /// How long ago Consul's last answer is when a call without one says that it is away.
@@ -30,8 +29,8 @@ const KV: [Table; 2] = [Table::Conf, Table::Processes];
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(super) replicas: [Replica; 3],
-    backoffs: [Backoff; 3],
-    decoding: alloc::collections::VecDeque<Decoding>,
+    pub(super) backoffs: [Backoff; 3],
+    pub(super) decoding: VecDeque<Decoding>,
     /// Whether Consul answered the last call that kept a replica.
     kept: bool,
     /// When it last answered a call of any kind.
@@ -41,8 +40,10 @@ pub(crate) struct Tables {
     /// Checks were posted that are newer than what is held.
     posted: bool,
     /// These tables are to be read, whatever a probe says.
-    wants_read: [bool; 3],
+    pub(super) wants_read: [bool; 3],
     glances: Glances,
+    /// `processes/` was empty in a reading of this index, sent then, and may only not be shown.
+    pub(super) emptied: Option<(u64, Option<Moment>)>,
     /// Consul's indexes have begun anew.
     was_reset: bool,
 }
@@ -50,7 +51,7 @@ pub(crate) struct Tables {
 impl Tables {
     pub(crate) fn new() -> Self {
         let replicas = core::array::from_fn(|_| Replica::default());
-        let decoding = alloc::collections::VecDeque::new();
+        let decoding = VecDeque::new();
         Self {
             replicas,
             backoffs: [Backoff::default(); 3],
@@ -61,6 +62,7 @@ impl Tables {
             posted: false,
             wants_read: [false; 3],
             glances: Glances::default(),
+            emptied: None,
             was_reset: false,
         }
     }
@@ -80,8 +82,7 @@ impl Tables {
 
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         for replica in &mut self.replicas {
-            let calls = [replica.watch.take(), replica.lookout.take()];
-            calls.into_iter().flatten().for_each(|(call, _)| cx.cancel(call));
+            replica.calls().for_each(|call| cx.cancel(call));
         }
     }
 
@@ -118,7 +119,7 @@ impl Tables {
     }
 
     /// Health is proved as it was at `sent`: what was posted and claims to be newer is not true.
-    fn judge_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
+    pub(super) fn judge_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
         if table == Table::Health && core::mem::take(&mut self.posted) {
             let index = self.replicas[table as usize].index;
             if cluster.distrust_checks(index) {
@@ -151,7 +152,7 @@ impl Tables {
         if busy || (replica.is_fresh(replica.asked) && !wants_read) {
             return;
         }
-        if !replica.is_loaded() || wants_read {
+        if !replica.is_loaded() || replica.hidden || wants_read {
             self.read(cx, table);
             return;
         }
@@ -209,35 +210,49 @@ impl Tables {
         let replica = &mut self.replicas[table as usize];
         let pauses = cx.shared.timers.is_armed(Timer::Watch(table));
         // What is being decoded would come again, and take the place of what is nearly done.
-        if replica.watch.is_some() || replica.decoding || pauses {
+        let nothing = replica.hidden && !replica.is_loaded();
+        if replica.watch.is_some() || replica.decoding || pauses || nothing {
             return;
         }
-        let index = replica.index.max(1);
-        let stale = if replica.alone.is_some() { "&stale" } else { "" };
-        let call = wait(cx, Job::Watch(table), &format!("{}{stale}", table.target()), index);
-        replica.watch = Some((call, index));
+        let behind = replica.index.max(1);
+        let target = match replica.alone {
+            Some(_) => format!("{}&stale", table.target()),
+            None => table.target().into(),
+        };
+        let most = cx.config().time.watch;
+        let within = if replica.hidden { hidden::WATCH.min(most) } else { most };
+        let call = wait(cx, Job::Watch(table), &target, behind, within);
+        replica.watch = Some(Watch { call, behind, ends: cx.now.mono.after(within) });
         self.expect(cx, table);
     }
 
     pub(crate) fn watched(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
-        let Some((_, behind)) = self.replicas[table as usize].watch.take() else { return };
+        let replica = &mut self.replicas[table as usize];
+        let Some(Watch { behind, ends, .. }) = replica.watch.take() else { return };
         cx.shared.timers.disarm(Timer::Overdue(table));
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
-            if self.replicas[table as usize].alone.is_some() || table.lookout().is_none() {
+            if replica.alone.is_some() || table.lookout().is_none() {
                 self.failed(cx, table, Timer::Watch(table));
             } else {
                 self.go_alone(cx, table);
             }
             return;
         };
+        let (current, hidden) = (replica.index, replica.hidden);
         self.worked(cx);
-        let current = self.replicas[table as usize].index;
         let pause = cx.config().time.reread;
         if answer.index < behind {
             // Consul's index has begun anew, or the server that answers is behind: a reading tells.
             self.reread(cx, table);
         } else if answer.index > current {
             self.decode(cx, table, answer, None);
+        } else if answer.index == behind && (hidden || is_empty(answer)) {
+            // What a token may read changes no index.
+            self.reread(cx, table);
+        } else if answer.index == behind && cx.now.mono < ends {
+            // A restored snapshot ends the queries that wait, with what there was before.
+            self.replicas[table as usize].asked = cx.shared.moment;
+            self.prove(cx, table);
         }
         cx.arm(Timer::Watch(table), pause);
     }
@@ -258,7 +273,15 @@ impl Tables {
             return;
         };
         self.worked(cx);
-        match self.replicas[table as usize].probed(answer.index.max(1), sent, index_then) {
+        let held = cluster.entries()[table as usize];
+        let replica = &mut self.replicas[table as usize];
+        // The keys of a prefix are shown or not as the prefix is.
+        let kv = KV.contains(&table) && is_empty(answer);
+        if kv && (replica.hidden || held > 0 && answer.index == replica.index) {
+            self.read(cx, table);
+            return;
+        }
+        match replica.probed(answer.index.max(1), sent, index_then) {
             Probed::Fresh => {
                 self.backoffs[table as usize].worked();
                 self.judge_posted(cx, cluster, table);
@@ -308,8 +331,7 @@ impl Tables {
     /// What is held is of an earlier history of Consul, and so is the index that the watch waits behind.
     fn reset(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
         let replica = &mut self.replicas[table as usize];
-        let calls = [replica.watch.take(), replica.lookout.take()];
-        calls.into_iter().flatten().for_each(|(call, _)| cx.cancel(call));
+        replica.calls().for_each(|call| cx.cancel(call));
         (replica.index, replica.still, replica.seen, replica.due) = (0, 0, 0, 0);
         self.was_reset = true;
         match table {
@@ -319,7 +341,7 @@ impl Tables {
         }
     }
 
-    fn failed(&mut self, cx: &mut Cx<'_>, table: Table, timer: Timer) {
+    pub(super) fn failed(&mut self, cx: &mut Cx<'_>, table: Table, timer: Timer) {
         let pause = self.backoffs[table as usize].failed(&mut cx.shared.jitter);
         self.kept = false;
         cx.arm(timer, pause);
@@ -349,110 +371,11 @@ impl Tables {
             self.silent = true;
         }
     }
-
-    fn decode(&mut self, cx: &mut Cx<'_>, table: Table, answer: &Answer, sent: Option<Moment>) {
-        // An older decoding of the same table would undo this one.
-        self.decoding.retain(|decoding| decoding.table != table);
-        let staged = match table {
-            Table::Conf => Staged::Conf(Box::default()),
-            Table::Processes => Staged::Processes(BTreeSet::new()),
-            Table::Health => Staged::Health(BTreeSet::new()),
-        };
-        // A table that does not exist yet is a 404 without a list.
-        let none = Bytes::from_static(b"null");
-        let body = if answer.status == 404 { none } else { answer.body.clone() };
-        let elements = Elements::new(body);
-        let index = answer.index.max(1);
-        self.decoding.push_back(Decoding { table, index, sent, elements, staged });
-        self.replicas[table as usize].decoding = true;
-        cx.arm(Timer::Slice, Duration::from_micros(1));
-    }
-
-    /// Decodes one slice, so that no answer, however large, holds up the others.
-    pub(crate) fn slice(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster) {
-        let Some(mut decoding) = self.decoding.pop_front() else { return };
-        for _ in 0..cx.config().limit.entries_per_slice {
-            match decoding.take_one(cx, cluster) {
-                Some(Ok(())) => {}
-                Some(Err(why)) => {
-                    let table = decoding.table;
-                    self.replicas[table as usize].decoding = false;
-                    // What a reading was wanted for is wanted still, whatever a probe says.
-                    self.wants_read[table as usize] |= decoding.sent.is_some();
-                    cx.fact(Fact::ConsulBadAnswer { what: table.name(), why });
-                    self.failed(cx, table, Timer::Prove(table));
-                    // Its watch would bring the same again at once.
-                    let pause = self.backoffs[table as usize].failed(&mut cx.shared.jitter);
-                    cx.arm(Timer::Watch(table), pause);
-                    self.rearm(cx);
-                    return;
-                }
-                None => {
-                    self.install(cx, cluster, decoding);
-                    self.rearm(cx);
-                    return;
-                }
-            }
-        }
-        self.decoding.push_back(decoding);
-        self.rearm(cx);
-    }
-
-    fn rearm(&self, cx: &mut Cx<'_>) {
-        if !self.decoding.is_empty() {
-            cx.arm(Timer::Slice, Duration::from_micros(1));
-        }
-    }
-
-    fn install(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, decoding: Decoding) {
-        let Decoding { table, index, sent, staged, .. } = decoding;
-        if index < self.replicas[table as usize].index {
-            // The watch has overtaken this reading: what is held is newer than what it proves.
-            let replica = &mut self.replicas[table as usize];
-            replica.decoding = false;
-            replica.proved = replica.proved.max(sent.unwrap_or_default());
-            self.prove(cx, table);
-            self.watch(cx, table);
-            return;
-        }
-        let entries = match staged {
-            Staged::Conf(conf) => {
-                let entries = conf.len();
-                cluster.take_conf(*conf, index);
-                entries
-            }
-            Staged::Processes(read) => {
-                cluster.retain_words(index, &read);
-                read.len()
-            }
-            Staged::Health(read) => {
-                cluster.retain_checks(index, &read);
-                read.len()
-            }
-        };
-        let replica = &mut self.replicas[table as usize];
-        let first = !replica.is_loaded();
-        replica.decoding = false;
-        replica.index = index;
-        replica.proved = replica.proved.max(sent.unwrap_or_default());
-        self.backoffs[table as usize].worked();
-        if sent.is_some() {
-            replica.still = replica.witness;
-            self.judge_posted(cx, cluster, table);
-        }
-        if first {
-            let entries = u32::try_from(entries).unwrap_or(u32::MAX);
-            cx.fact(Fact::ReplicaLoaded { table: table.name(), index, entries });
-        }
-        self.prove(cx, table);
-        self.watch(cx, table);
-    }
 }
 
 /// Sends a blocking query.
-pub(super) fn wait(cx: &mut Cx<'_>, job: Job, target: &str, index: u64) -> CallId {
+pub(super) fn wait(cx: &mut Cx<'_>, job: Job, target: &str, index: u64, wait: Duration) -> CallId {
     // Consul holds a query for the wait and up to a sixteenth more.
-    let wait = cx.config().time.watch;
     let within = wait + wait / 16 + cx.config().time.call;
     let target = format!("{target}&index={index}&wait={}s", wait.as_secs());
     cx.call(job, Method::Get, target, Bytes::new(), within)

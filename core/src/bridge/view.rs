@@ -1,6 +1,7 @@
 //! What the bridge believes, in numbers: for gauges, `/readyz`, systemd and tests.
 
 use super::Parts;
+use super::cx::Shared;
 use crate::base::time::Instant;
 
 /// What the bridge believes.
@@ -26,7 +27,7 @@ pub struct View {
     pub calls: usize,
     /// This node leads.
     pub leads: bool,
-    /// Consul answers.
+    /// Consul answers, and refuses nothing that is needed.
     pub consul: bool,
 }
 
@@ -39,12 +40,12 @@ impl View {
 }
 
 impl Parts {
-    pub(super) fn view(&self, calls: usize, now: Instant) -> View {
+    pub(super) fn view(&self, shared: &Shared, now: Instant) -> View {
         View {
-            calls,
+            calls: shared.jobs.len(),
             leads: self.leader.session(now).is_some(),
-            consul: self.tables.consul_answers(),
-            ready: self.ready,
+            consul: self.is_served(&shared.refusals, now),
+            ready: self.has_all(),
             stopping: self.stopping(),
             unexpected: self.fatal.is_some(),
             timed_out: self.timed_out,

@@ -66,6 +66,14 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+impl Answer {
+    /// Whether Consul's access control refuses what was asked: an unknown token, or one without the right.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.status, 401 | 403)
+    }
+}
+
 /// Why there is no answer. Whether Consul acted is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {

@@ -98,28 +98,41 @@ pub struct Replica {
     pub proved: Moment,
     /// The newest question.
     pub asked: Moment,
-    /// The blocking query in flight and the index that it waits behind.
-    pub watch: Option<(CallId, u64)>,
+    /// The blocking query in flight.
+    pub watch: Option<Watch>,
     /// The probes in flight, the oldest first.
     pub probes: VecDeque<Probe>,
     /// The read in flight.
     pub read: Option<Read>,
     /// How long the last one took.
     pub took: Duration,
-    /// The lookout in flight and the index that it waits behind.
-    pub lookout: Option<(CallId, u64)>,
+    /// The lookout in flight.
+    pub lookout: Option<CallId>,
     /// The index that a lookout saw last.
     pub seen: u64,
     /// The index that the watch has to bring, since a lookout saw it; 0: none.
     pub due: u64,
     /// Since when the watch is a stale one, as the servers' leader did not answer.
     pub alone: Option<Moment>,
+    /// Consul shows nothing of it, though something has to be there: what is held stays.
+    pub hidden: bool,
     /// An answer is being decoded.
     pub decoding: bool,
     /// The index of the whole KV table when the newest probe or read was sent, as far as it was known.
     pub witness: u64,
     /// The copy is current as long as the whole KV table has this index; 0: that is not known.
     pub still: u64,
+}
+
+/// A blocking query in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Its call.
+    pub call: CallId,
+    /// The index that it waits behind.
+    pub behind: u64,
+    /// When it ends by itself, at the soonest, if nothing changes.
+    pub ends: Instant,
 }
 
 /// A probe in flight.
@@ -158,6 +171,12 @@ pub enum Probed {
 }
 
 impl Replica {
+    /// The blocking queries in flight, which are not waited for any more.
+    pub fn calls(&mut self) -> impl Iterator<Item = CallId> + use<> {
+        let calls = [self.watch.take().map(|watch| watch.call), self.lookout.take()];
+        calls.into_iter().flatten()
+    }
+
     /// Whether anything is held.
     #[must_use]
     pub fn is_loaded(&self) -> bool {

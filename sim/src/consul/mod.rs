@@ -45,6 +45,7 @@ mod session;
 mod store;
 #[cfg(test)]
 mod tests;
+mod token;
 mod txn;
 mod view;
 mod watch;
@@ -66,6 +67,7 @@ pub use peek::{CheckView, Held};
 use road::Held as OnTheRoad;
 pub use servers::{ELECTION, Snapshot};
 use store::Store;
+pub use token::Token;
 use watch::Watcher;
 pub use watch::{Post, Watch, WatchId};
 

@@ -7,7 +7,7 @@ use hax_core::base::config::Config;
 use hax_core::base::errno::Errno;
 use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
+use hax_core::base::id::{CallId, EntryId, LinkId, MsgId, SendId};
 use hax_core::base::time::{Instant, Next};
 use hax_core::bridge::Bridge;
 use hax_core::consul::port::Method;
@@ -17,6 +17,7 @@ use hax_core::ha::motr::Command;
 use hax_core::ha::note::Note;
 use hax_core::ha::spiel::Call;
 use hax_core::http::port::Response;
+use hax_sim::consul::Token;
 
 /// A heartbeat of Consul's leader, at most.
 pub(crate) const LAG: Duration = Duration::from_millis(100);
@@ -39,11 +40,23 @@ pub(crate) enum Fault {
     NoIndex,
 }
 
+/// Who waits for a response of Consul.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) node: usize,
+    pub(crate) call: CallId,
+    /// Any server may answer.
+    pub(crate) stale: bool,
+    pub(crate) target: String,
+}
+
 /// One node with its bridge.
 pub(crate) struct Host {
     pub(crate) bridge: Bridge,
     pub(crate) next: Next,
     pub(crate) fault: Option<Fault>,
+    /// What its Consul lets it do.
+    pub(crate) token: Token,
     /// So many transactions are answered yet, and then none.
     pub(crate) transactions: Option<usize>,
     /// Messages are delivered at once.
@@ -70,6 +83,7 @@ impl Host {
             bridge: Bridge::new(config),
             next: Next::Wait,
             fault: None,
+            token: Token::default(),
             transactions: None,
             delivers: true,
             replies: Vec::new(),

@@ -24,7 +24,7 @@ use hax_sim::cluster::{Agents, Cluster, Shape};
 use hax_sim::consul::{self, Consul};
 
 pub(crate) use crate::host::Fault;
-use crate::host::{Host, LAG};
+use crate::host::{Asked, Host, LAG};
 
 pub(crate) struct Lab {
     pub(crate) consul: Consul,
@@ -35,8 +35,8 @@ pub(crate) struct Lab {
     requests: u64,
     /// What the bridges have still to be given; the first is being taken.
     pending: VecDeque<(usize, Input)>,
-    /// Who waits for the response to a request, and whether it may be stale.
-    asked: BTreeMap<u64, (usize, CallId, bool)>,
+    /// Who waits for the response to a request.
+    asked: BTreeMap<u64, Asked>,
     /// Replies that are on their way, and when they arrive.
     late: Vec<(Instant, usize, Reply)>,
 }
@@ -92,14 +92,13 @@ impl Lab {
 
     /// One bridge dies and another begins in its place, with the same Consul.
     pub(crate) fn restart(&mut self, node: usize, configure: impl Fn(&mut Config)) {
-        self.asked.retain(|_, (n, ..)| *n != node);
+        self.asked.retain(|_, asked| asked.node != node);
         let name = self.cluster.catalog[node].name.clone();
         let mut config = Config::new(self.fid(node, "hax"), &name, 100);
         config.elect = false;
         configure(&mut config);
-        let fault = self.nodes[node].fault;
-        self.nodes[node] = Host::new(config);
-        self.nodes[node].fault = fault;
+        let before = core::mem::replace(&mut self.nodes[node], Host::new(config));
+        (self.nodes[node].fault, self.nodes[node].token) = (before.fault, before.token);
         self.input(node, Input::Tick);
     }
 
@@ -215,10 +214,15 @@ impl Lab {
             Method::Put => "PUT",
             Method::Delete => "DELETE",
         };
+        if let Some((status, text)) = host.token.refuses(method, &target) {
+            let answer = Answer { status, index: 0, body: text.into() };
+            return self.input(node, Input::Consul(Reply { id: call.id, result: Ok(answer) }));
+        }
         let mut request = consul::Request::new(self.requests, method, &target, call.body);
         request.agent = node;
         if !loses {
-            self.asked.insert(self.requests, (node, call.id, stale));
+            let asked = Asked { node, call: call.id, stale, target: target.clone() };
+            self.asked.insert(self.requests, asked);
         }
         let mut out = Vec::new();
         self.consul_next = self.consul.handle(self.at(), request, &mut out);
@@ -233,7 +237,7 @@ impl Lab {
 
     fn cancel(&mut self, node: usize, call: CallId) {
         self.late.retain(|(_, other, reply)| (*other, reply.id) != (node, call));
-        let found = self.asked.iter().find(|(_, asked)| (asked.0, asked.1) == (node, call));
+        let found = self.asked.iter().find(|(_, asked)| (asked.node, asked.call) == (node, call));
         if let Some(request) = found.map(|(request, _)| *request) {
             self.asked.remove(&request);
             self.consul.forget(request);
@@ -243,16 +247,18 @@ impl Lab {
     /// What waits for Consul's leader will never be answered; the calls.
     pub(crate) fn lose_what_waits(&mut self, node: usize) -> Vec<CallId> {
         let asked = core::mem::take(&mut self.asked).into_iter();
-        let (lost, kept) = asked.partition(|(_, (n, _, stale))| *n == node && !stale);
+        let (lost, kept) = asked.partition(|(_, asked)| asked.node == node && !asked.stale);
         self.asked = kept;
-        let lost: BTreeMap<u64, (usize, CallId, bool)> = lost;
-        lost.into_values().map(|(_, call, _)| call).collect()
+        let lost: BTreeMap<u64, Asked> = lost;
+        lost.into_values().map(|asked| asked.call).collect()
     }
 
     fn respond(&mut self, out: Vec<consul::Output>) {
         for output in out {
             let consul::Output::Response(response) = output else { continue };
-            let Some((node, id, stale)) = self.asked.remove(&response.id) else { continue };
+            let Some(asked) = self.asked.remove(&response.id) else { continue };
+            let Asked { node, call: id, stale, target } = asked;
+            let response = self.nodes[node].token.shown(&target, response);
             let fault = self.nodes[node].fault;
             let hidden = fault == Some(Fault::NoIndex);
             let index = response.index().filter(|_| !hidden).unwrap_or(0);

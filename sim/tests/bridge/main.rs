@@ -5,6 +5,7 @@ mod defects;
 mod entrypoints;
 mod events;
 mod field;
+mod hidden;
 mod host;
 mod lab;
 mod lanes;

@@ -1,0 +1,102 @@
+//! Whether hax serves all that it is for, and what it waits for if not.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Parts;
+use super::cx::{Cx, Job};
+use crate::base::fact::Fact;
+use crate::base::time::Instant;
+use crate::consul::replica::Table;
+
+/// How long a refusal counts if nothing like it is asked again.
+const STANDS: Duration = Duration::from_secs(120);
+
+/// What Consul's access control refuses us, by what it was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(BTreeMap<&'static str, (Instant, Box<str>)>);
+
+impl Refusals {
+    /// What a job asks for is refused, and why.
+    pub(super) fn refused(&mut self, at: Instant, job: Job, why: &str) {
+        // What an HTTP client asks for once may never be asked again.
+        if !matches!(job, Job::Report(..) | Job::Subscribe(..) | Job::Statistics(_)) {
+            self.0.insert(job.name(), (at, why.into()));
+        }
+    }
+
+    /// What a job asks for is not refused.
+    pub(super) fn granted(&mut self, job: Job) {
+        if !self.0.is_empty() {
+            self.0.remove(job.name());
+        }
+    }
+
+    /// What is refused now.
+    pub(super) fn now(&self, now: Instant) -> impl Iterator<Item = (&'static str, &str)> {
+        let stand = self.0.iter().filter(move |(_, (at, _))| now < at.after(STANDS));
+        stand.map(|(what, (_, why))| (*what, &**why))
+    }
+}
+
+impl Parts {
+    /// Whether the configuration has our own process: it is none for us before.
+    pub(super) fn knows_us(&mut self, cx: &mut Cx<'_>) -> bool {
+        let process = cx.config().process;
+        let known = self.cluster.conf().get_process(process).is_some();
+        if known == self.unknown {
+            self.unknown = !known;
+            cx.fact(match known {
+                true => Fact::ProcessFound { process },
+                false => Fact::ProcessMissing { process },
+            });
+        }
+        known
+    }
+
+    /// Whether all that the bridge needs is there.
+    pub(super) fn has_all(&self) -> bool {
+        self.ready && !self.unknown && self.tables.all_shown()
+    }
+
+    /// Whether Consul serves us.
+    pub(super) fn is_served(&self, refusals: &Refusals, now: Instant) -> bool {
+        self.tables.consul_answers() && refusals.now(now).next().is_none()
+    }
+
+    /// What is not there, by name, and why, in words for an operator.
+    pub(super) fn waits_for(
+        &self,
+        refusals: &Refusals,
+        now: Instant,
+    ) -> (Vec<&'static str>, String) {
+        let (mut names, mut whys) = (Vec::new(), Vec::new());
+        for table in Table::ALL {
+            let (replica, name) = (self.tables.replica(table), table.name());
+            if replica.hidden {
+                names.push(name);
+                whys.push(format!(
+                    "Consul shows nothing of {name}, or hax's token may not read it"
+                ));
+            } else if !replica.is_loaded() {
+                names.push(name);
+            } else if table == Table::Conf && self.unknown {
+                names.push(name);
+                whys.push(format!("{name} does not have the process of this hax"));
+            }
+        }
+        if !self.is_served(refusals, now) {
+            names.push("consul");
+            if !self.tables.consul_answers() {
+                whys.push("Consul does not answer".into());
+            }
+        }
+        let refused = refusals.now(now);
+        whys.extend(refused.map(|(what, why)| format!("Consul refuses {what}: {why}")));
+        (names, whys.join("; "))
+    }
+}
