@@ -116,6 +116,8 @@ pub(super) struct Side {
     pub(super) headless_until: u64,
     /// What was saved, to be restored.
     pub(super) saved: Option<Snapshot>,
+    /// Until then a write that was given up may still be done.
+    pub(super) late_until: u64,
 }
 
 impl Side {
@@ -130,6 +132,7 @@ impl Side {
             down_until: 0,
             headless_until: 0,
             saved: None,
+            late_until: 0,
         }
     }
 }
@@ -201,6 +204,9 @@ impl World<'_> {
             Some(Fault::DoneLate) => within + self.choose(10_000) * MS,
             _ => LATENCY,
         };
+        if request.method != "GET" {
+            self.consul.late_until = self.consul.late_until.max(self.now + delay);
+        }
         let sent = Sent { hax, life, call: id, request, fault };
         self.queue.push(self.now + delay, Ev::Call(Box::new(sent)));
     }

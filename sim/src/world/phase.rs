@@ -126,6 +126,9 @@ impl World<'_> {
 
     /// Why it is not a rest yet.
     fn unrest(&self) -> Option<String> {
+        if self.now < self.consul.late_until {
+            return Some("a write is on its way to Consul".into());
+        }
         for (i, hax) in self.hax.iter().enumerate() {
             let Some(node) = &hax.node else { return Some(format!("hax {i} is down")) };
             let view = node.view();
