@@ -96,7 +96,7 @@ pub struct Limits {
     /// refuse a watch's payload of 1 MiB, about 2,700 entries.
     pub queue_entries: usize,
     /// Posted entries of the broadcast queue that wait to be worked.
-    pub posted_entries: usize,
+    pub queued_entries: usize,
     /// Bytes of an answer of Consul: the configuration of 100,000 objects is 32 MB.
     pub answer_bytes: usize,
     /// Posted checks that are kept of one process or of one node.
@@ -159,7 +159,7 @@ impl Default for Limits {
             transaction_ops: 64,
             transaction_bytes: 512 * 1024,
             queue_entries: 1_000,
-            posted_entries: 20_000,
+            queued_entries: 20_000,
             answer_bytes: 64 * 1024 * 1024,
             posted_checks: 64,
             entries_per_slice: 2_000,

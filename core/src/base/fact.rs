@@ -249,12 +249,10 @@ facts! {
     Info ReplicaLoaded { table: &'static str, index: u64, entries: u32 } "{table}: loaded at index {index} with {entries} entries";
     /// A replica's index went backwards; it is read anew.
     Warn ReplicaReset { table: &'static str, from: u64, to: u64 } "{table}: Consul's index went from {from} to {to}; reading anew";
-    /// Consul shows nothing of a table that cannot be empty.
-    Warn TableHidden { table: &'static str, entries: u32 } "{table}: Consul shows nothing of it: there is nothing, or hax's token may not read it; {what}",
-        what = match entries {
-            0 => "hax is not ready until it is there".into(),
-            _ => alloc::format!("hax goes on with the {entries} entries that it has read before, and is not ready"),
-        };
+    /// Our token may not read a table.
+    Warn TableUnreadable { table: &'static str, entries: u32 } "{table}: hax's token may not read it: not ready until it may; {entries} entries that were read before are kept";
+    /// There is nothing in a table that cannot be empty.
+    Warn TableEmpty { table: &'static str, entries: u32 } "{table}: there is nothing in Consul: not ready until there is; {entries} entries that were read before are kept";
     /// Consul shows a table again.
     Info TableShown { table: &'static str } "{table}: Consul shows it again";
     /// The configuration does not have our own process.

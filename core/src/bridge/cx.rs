@@ -41,8 +41,8 @@ pub(crate) enum Job {
     Glance,
     /// A read at once.
     Read(Table),
-    /// One key of `processes/`, by its name.
-    Named,
+    /// One key of a table, by its name.
+    Named(Table),
     /// A transaction of process events.
     Transaction,
     /// A key of a lane that met another writer.
@@ -70,10 +70,11 @@ impl Job {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Round(_) => "entrypoint",
-            Self::Watch(table) | Self::Lookout(table) | Self::Probe(table) | Self::Read(table) => {
-                table.name()
-            }
-            Self::Named => "processes",
+            Self::Watch(table)
+            | Self::Lookout(table)
+            | Self::Probe(table)
+            | Self::Read(table)
+            | Self::Named(table) => table.name(),
             Self::Glance => "kv",
             Self::Transaction => "transaction",
             Self::Reread(..) => "a key",
@@ -161,6 +162,8 @@ pub(crate) enum Timer {
     Tally,
     /// What was posted and is no news has counted for long enough.
     Doubt,
+    /// What somebody has hinted at is looked at.
+    Hinted,
     /// The next slice of an answer.
     Slice,
     /// The stop has taken too long.
@@ -195,6 +198,7 @@ impl Timer {
             Self::Statistics(_) => "statistics",
             Self::Tally => "tally",
             Self::Doubt => "doubt",
+            Self::Hinted => "hinted",
             Self::Slice => "slice",
             Self::Drain => "drain",
         }

@@ -100,7 +100,7 @@ impl Tables {
     ) {
         // An older decoding of the same table would undo this one.
         self.decoding.retain(|decoding| decoding.table != table);
-        self.emptied = self.emptied.filter(|_| table != Table::Processes);
+        self.emptied[table as usize] = None;
         let staged = match table {
             Table::Conf => Staged::Conf(Box::default()),
             Table::Processes => Staged::Processes(BTreeSet::new()),
@@ -163,16 +163,9 @@ impl Tables {
             self.watch(cx, table);
             return;
         }
-        let (entries, held) = (staged.len(), cluster.entries()[table as usize]);
-        match table {
-            Table::Conf | Table::Health if entries == 0 => {
-                self.backoffs[table as usize].worked();
-                return self.hide(cx, table, (index, sent), held);
-            }
-            Table::Processes if entries == 0 && held > 0 => {
-                return self.doubt_emptiness(cx, index, sent);
-            }
-            _ => {}
+        let entries = staged.len();
+        if entries == 0 {
+            return self.doubt_emptiness(cx, cluster, table, (index, sent));
         }
         match staged {
             Staged::Conf(conf) => cluster.take_conf(*conf, index),
@@ -193,7 +186,7 @@ impl Tables {
     ) {
         let replica = &mut self.replicas[table as usize];
         let first = !replica.is_loaded();
-        let shown = core::mem::take(&mut replica.hidden);
+        let shown = replica.hidden.take().is_some();
         replica.decoding = false;
         replica.index = index;
         replica.proved = replica.proved.max(sent.unwrap_or_default());

@@ -1,15 +1,17 @@
 //! The broadcast queue's receiving side: what old daemons and operators' tools tell every hax
 //! (15/BQ, `hax.md` 1.7, D21).
 //!
-//! A watch posts the whole queue at each change. What lies beyond our offset is worked in order; the
-//! offset `bq-delivered/<node>` moves when it is done, in the transaction that keeps our node's view
-//! of the processes. A node without an offset begins at the queue's end: history is not replayed.
+//! A watch posts the whole queue at each change. Anybody can post, so that is a hint: the queue is read from
+//! Consul, and what lies beyond our offset is worked in order. The offset `bq-delivered/<node>` moves when it
+//! is done, in the transaction that keeps our node's view of the processes. A node without an offset begins
+//! at the queue's end: history is not replayed.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::cx::{Cx, Job, Timer};
@@ -30,19 +32,30 @@ use crate::http::answer;
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
 
+/// The whole queue.
+const QUEUE: &str = "/v1/kv/bq/?recurse&consistent";
+
 /// What a call of the inbox is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Our offset, and the queue's end if we have none.
     Offset,
     End,
+    /// The queue.
+    Queue,
     /// The new offset.
     Store,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    posted: BTreeMap<u64, Message>,
+    /// What is to be worked.
+    read: BTreeMap<u64, Message>,
+    /// The queue is to be read.
+    hinted: bool,
+    /// The requests that gave the hint, and those that gave it before the reading in flight.
+    hints: Vec<HttpId>,
+    reading: Vec<HttpId>,
     /// Where we are is wanted, whether anything is posted or not.
     begun: bool,
     /// All up to here is worked; nothing until our offset is read.
@@ -51,7 +64,7 @@ pub(crate) struct Inbox {
     stored: u64,
     /// The index of our offset's key, 0 if there is none; it is read again after it met another writer.
     index: Option<u64>,
-    /// The newest write of an entry that was posted.
+    /// The newest write of an entry that was read.
     newest: u64,
     /// What the messages said of processes, not stored yet.
     views: BTreeMap<Fid, ProcessWord>,
@@ -83,61 +96,60 @@ pub(crate) enum Message {
 
 impl Inbox {
     /// A watch has posted the queue. Returns what is wrong with it, if anything; else the request is
-    /// answered when all in it is worked. A key that is no entry of the queue is passed over, but where it
-    /// has none the watch is of another prefix.
-    pub(crate) fn posted(
-        &mut self,
-        cx: &mut Cx<'_>,
-        http: HttpId,
-        body: &[u8],
-    ) -> Result<(), Box<str>> {
+    /// answered when all that Consul has in the queue is worked. A post without an entry of the queue that
+    /// has others is of another prefix.
+    pub(crate) fn posted(&mut self, http: HttpId, body: &[u8]) -> Result<(), Box<str>> {
+        let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
+        let entries = entries.unwrap_or_default();
+        if let Some(odd) = entries.first()
+            && entries.iter().all(|entry| number_of(&entry.key).is_none())
+        {
+            return Err(format!("not an entry of the queue: {:.100}", odd.key).into());
+        }
+        self.hinted = true;
+        self.hints.push(http);
+        Ok(())
+    }
+
+    /// Takes the queue as Consul has it. A key that is no entry of it is passed over.
+    fn take(&mut self, cx: &mut Cx<'_>, body: &[u8]) -> Result<(), Box<str>> {
         let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
         let mut messages = BTreeMap::new();
-        let (mut newest, mut odd) = (0, Vec::new());
+        let mut newest = 0;
         for entry in entries.unwrap_or_default() {
-            let n = entry.key.strip_prefix("bq/").and_then(|n| n.parse::<u64>().ok());
-            let counts = |n: &u64| (*n).max(entry.modify_index) < u64::MAX / 2;
-            let Some(n) = n.filter(counts) else {
-                odd.push((entry.key.clone(), entry.modify_index));
+            let Some(n) = number_of(&entry.key) else {
+                cx.pass_over(&entry.key, entry.modify_index);
                 continue;
             };
             newest = newest.max(entry.modify_index);
             messages.insert(n, entry.bytes().map_or_else(|| passed("no base64"), |v| message(&v)));
         }
-        if let Some((key, _)) = odd.first()
-            && messages.is_empty()
-        {
-            return Err(format!("not an entry of the queue: {key}").into());
-        }
-        odd.iter().for_each(|(key, index)| cx.pass_over(key, *index));
         let last = messages.keys().next_back().copied().unwrap_or(0);
-        let late = newest <= self.newest;
+        let unchanged = newest <= self.newest;
         self.newest = self.newest.max(newest);
         if let Some(worked) = &mut self.worked
             && last < *worked
-            && !late
+            && !unchanged
         {
-            // Its counter has begun anew (D21 f): all that there is, is new. A post that is only late
-            // is older than what has been seen.
+            // Its counter has begun anew (D21 f): all that there is, is new.
             *worked = 0;
             // What is being stored is of its former life, and so is what waits.
             (self.stored, self.offset) = (0, None);
-            self.posted.clear();
+            self.read.clear();
             self.waiting.drain(..).for_each(|(http, _)| cx.http(http, answer::Answer::done()));
         }
         let worked = self.worked.unwrap_or(0);
-        let news = messages.into_iter().filter(|(n, _)| *n > worked);
-        let news = news.filter(|(n, _)| !self.posted.contains_key(n)).collect::<Vec<_>>();
-        if self.posted.len() + news.len() > cx.config().limit.posted_entries {
-            let why = "too much of the queue waits to be worked";
-            cx.http(http, answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why));
-            return Ok(());
-        }
-        self.posted.extend(news);
-        if self.worked.is_some() && last <= self.stored {
-            cx.http(http, answer::Answer::done());
-        } else {
-            self.waiting.push((http, last));
+        let mut news = messages.into_iter().filter(|(n, _)| *n > worked);
+        let most = cx.config().limit.queued_entries;
+        self.read = news.by_ref().take(most).collect();
+        // What is too much now is read again when this is worked.
+        self.hinted |= news.next().is_some();
+        for http in core::mem::take(&mut self.reading) {
+            if self.worked.is_some() && last <= self.stored {
+                cx.http(http, answer::Answer::done());
+            } else {
+                self.waiting.push((http, last));
+            }
         }
         Ok(())
     }
@@ -157,13 +169,13 @@ impl Inbox {
         mut leader: Option<&mut Spiel>,
     ) {
         let Some(mut worked) = self.worked else {
-            if self.begun || !self.waiting.is_empty() {
+            if self.begun || self.hinted {
                 self.call(cx, Part::Offset);
             }
             return;
         };
         while !self.busy
-            && let Some((n, message)) = self.posted.pop_first()
+            && let Some((n, message)) = self.read.pop_first()
         {
             if n > worked {
                 let work = (n, message);
@@ -172,8 +184,13 @@ impl Inbox {
             }
         }
         self.worked = Some(worked);
-        if !self.busy && worked > self.stored {
+        if self.busy {
+            return;
+        }
+        if worked > self.stored {
             self.call(cx, if self.index.is_some() { Part::Store } else { Part::Offset });
+        } else if self.hinted {
+            self.call(cx, Part::Queue);
         }
     }
 
@@ -237,6 +254,11 @@ impl Inbox {
         match part {
             Part::Offset => drop(cx.get(Job::Inbox(part), read_target(&key))),
             Part::End => drop(cx.get(Job::Inbox(part), read_target("epoch"))),
+            Part::Queue => {
+                self.hinted = false;
+                self.reading.append(&mut self.hints);
+                let _call = cx.get(Job::Inbox(part), QUEUE.into());
+            }
             Part::Store => self.store(cx, &key),
         }
     }
@@ -270,7 +292,7 @@ impl Inbox {
                 let (offset, index) = number(answer).unwrap_or_default();
                 self.index = Some(index);
                 if self.worked.is_none() {
-                    // It was written when all up to there had been posted.
+                    // It was written when all up to there had been read.
                     self.newest = self.newest.max(index);
                 }
                 self.begin_at(cx, offset, true);
@@ -295,6 +317,25 @@ impl Inbox {
                 }
                 self.index = written(answer).filter(|_| self.offset.is_some()).or(self.index);
             }
+            (Part::Queue, Some((200 | 404, answer))) => {
+                let none = Bytes::from_static(b"null");
+                let body = if answer.status == 404 { &none } else { &answer.body };
+                match self.take(cx, body) {
+                    Ok(()) => {
+                        self.backoff.worked();
+                        // Whoever has nothing new to tell does not have it read all the time.
+                        if self.read.is_empty() {
+                            let pause = cx.config().time.reread;
+                            cx.arm(Timer::Inbox, pause);
+                        }
+                    }
+                    Err(why) => {
+                        cx.fact(Fact::ConsulBadAnswer { what: "the queue", why });
+                        self.read_again(cx);
+                    }
+                }
+            }
+            (Part::Queue, _) => self.read_again(cx),
             (part, answer) => {
                 let (opposed, why) = trouble(part, answer);
                 self.index = self.index.filter(|_| !opposed);
@@ -308,6 +349,13 @@ impl Inbox {
                 cx.arm(Timer::Inbox, pause);
             }
         }
+    }
+
+    /// The queue could not be read.
+    fn read_again(&mut self, cx: &mut Cx<'_>) {
+        self.hinted = true;
+        let pause = self.backoff.failed(&mut cx.shared.jitter);
+        cx.arm(Timer::Inbox, pause);
     }
 
     /// Answers the posts of which all is worked.
@@ -336,17 +384,17 @@ impl Inbox {
         self.answer_waiting(cx);
     }
 
-    /// Consul's indexes have begun anew: those that were posted say nothing any more.
+    /// Consul's indexes have begun anew: those that were read say nothing any more.
     pub(crate) fn indexes_begin_anew(&mut self) {
         self.newest = 0;
     }
 
     /// Answers all that wait as a stopping bridge does.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
-        for (http, _) in core::mem::take(&mut self.waiting) {
-            cx.http(http, answer::Answer::stopping());
-        }
-        self.posted.clear();
+        let waiting = core::mem::take(&mut self.waiting).into_iter().map(|(http, _)| http);
+        let hints = self.hints.drain(..).chain(self.reading.drain(..)).chain(waiting);
+        hints.for_each(|http| cx.http(http, answer::Answer::stopping()));
+        (self.hinted, self.read) = (false, BTreeMap::new());
     }
 }
 
@@ -374,6 +422,11 @@ fn number(answer: &Answer) -> Option<(u64, u64)> {
 fn written(answer: &Answer) -> Option<u64> {
     let transaction: Transaction<'_> = json::parse(&answer.body).ok()?;
     Some(transaction.results?.last()?.kv.as_ref()?.modify_index)
+}
+
+/// Which entry of the queue a key is. Nobody has counted so far that nothing could come after it.
+fn number_of(key: &str) -> Option<u64> {
+    key.strip_prefix("bq/")?.parse().ok().filter(|n| *n < u64::MAX / 2)
 }
 
 fn message(text: &[u8]) -> Message {

@@ -312,6 +312,7 @@ impl Parts {
             Timer::Sns => self.spiel.operations.overdue(cx),
             Timer::Statistics(which) => self.spiel.statistics.is_due(cx, which),
             Timer::Doubt => self.tables.reread(cx, Table::Health),
+            Timer::Hinted => self.tables.look(cx),
             Timer::Slice => self.tables.slice(cx, &mut self.cluster),
             Timer::Drain => {
                 self.timed_out = true;
@@ -408,7 +409,9 @@ impl Parts {
             }
             Job::Glance => self.tables.glanced(cx, call, answer),
             Job::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
-            Job::Named => self.tables.named(cx, &mut self.cluster, answer, refused),
+            Job::Named(table) => {
+                self.tables.named(cx, &mut self.cluster, table, answer, refused);
+            }
             Job::Transaction => {
                 let (lanes, mut desk) = self.desk(cx.now.mono);
                 let done = lanes.written(cx, &mut desk, call, answer);

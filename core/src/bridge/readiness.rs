@@ -11,10 +11,10 @@ use super::Parts;
 use super::cx::{Cx, Job};
 use crate::base::fact::Fact;
 use crate::base::time::Instant;
-use crate::consul::replica::Table;
+use crate::consul::replica::{Hidden, Table};
 
 /// How long a refusal counts if nothing like it is asked again.
-const STANDS: Duration = Duration::from_secs(120);
+const STANDS: Duration = Duration::from_secs(60);
 
 /// What Consul's access control refuses us, by what it was asked for.
 #[derive(Debug, Default)]
@@ -77,11 +77,12 @@ impl Parts {
         let (mut names, mut whys) = (Vec::new(), Vec::new());
         for table in Table::ALL {
             let (replica, name) = (self.tables.replica(table), table.name());
-            if replica.hidden {
+            if let Some(how) = replica.hidden {
                 names.push(name);
-                whys.push(format!(
-                    "Consul shows nothing of {name}, or hax's token may not read it"
-                ));
+                whys.push(match how {
+                    Hidden::Unreadable => format!("hax's token may not read {name}"),
+                    Hidden::Empty => format!("{name} is empty in Consul"),
+                });
             } else if !replica.is_loaded() {
                 names.push(name);
             } else if table == Table::Conf && self.unknown {

@@ -125,7 +125,8 @@ fn watch(
     })
 }
 
-/// The service-health watch (5/HAX, "Incoming HTTP requests").
+/// The service-health watch (5/HAX, "Incoming HTTP requests"). A watch runs on our node, or shows the token
+/// that hax demands; what anybody else says is a reason to look, and told when Consul has confirmed it.
 fn service_health(
     parts: &mut Parts,
     cx: &mut Cx<'_>,
@@ -139,7 +140,11 @@ fn service_health(
     for check in payload.checks().filter_map(decoding::check) {
         let index = check.index;
         let replica = parts.tables.replica(Table::Health).index;
-        if parts.cluster.take_posted(check, replica, most) {
+        if !request.trusted {
+            if index > replica {
+                Tables::hinted(cx);
+            }
+        } else if parts.cluster.take_posted(check, replica, most) {
             newest = newest.max(index);
             if index <= replica {
                 Tables::doubt(cx);
@@ -159,7 +164,7 @@ fn queue(
     if !cx.config().bq {
         return Ok(Some(Answer::done()));
     }
-    parts.inbox.posted(cx, request.id, &request.body).map(|()| None)
+    parts.inbox.posted(request.id, &request.body).map(|()| None)
 }
 
 /// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would

@@ -25,7 +25,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
     let replicas = Table::ALL.map(|table| {
         let replica = parts.tables.replica(table);
         json!({
-            "table": table.name(), "index": replica.index, "loaded": replica.is_loaded(), "shown": !replica.hidden,
+            "table": table.name(), "index": replica.index, "loaded": replica.is_loaded(), "shown": replica.hidden.is_none(),
             "entries": entries[table as usize],
         })
     });

@@ -42,8 +42,8 @@ pub(crate) struct Tables {
     /// These tables are to be read, whatever a probe says.
     pub(super) wants_read: [bool; 3],
     glances: Glances,
-    /// `processes/` was empty in a reading of this index, sent then, and may only not be shown.
-    pub(super) emptied: Option<(u64, Option<Moment>)>,
+    /// Tables that were empty in a reading of this index, sent then, and may only not be shown.
+    pub(super) emptied: [Option<(u64, Option<Moment>)>; 3],
     /// Consul's indexes have begun anew.
     was_reset: bool,
 }
@@ -62,7 +62,7 @@ impl Tables {
             posted: false,
             wants_read: [false; 3],
             glances: Glances::default(),
-            emptied: None,
+            emptied: [None; 3],
             was_reset: false,
         }
     }
@@ -112,6 +112,19 @@ impl Tables {
         cx.shared.timers.arm_no_later(Timer::Doubt, until);
     }
 
+    /// Somebody who may be anybody says that health has moved: it is looked at in a while. The watch will
+    /// have brought it by then, if it is so.
+    pub(crate) fn hinted(cx: &mut Cx<'_>) {
+        let until = cx.now.mono.after(cx.config().time.reread);
+        cx.shared.timers.arm_no_later(Timer::Hinted, until);
+    }
+
+    /// Looks whether health has moved.
+    pub(crate) fn look(&mut self, cx: &mut Cx<'_>) {
+        self.replicas[Table::Health as usize].asked = cx.shared.moment;
+        self.prove(cx, Table::Health);
+    }
+
     /// Reads a table anew, as soon as it may be.
     pub(crate) fn reread(&mut self, cx: &mut Cx<'_>, table: Table) {
         self.wants_read[table as usize] = true;
@@ -152,7 +165,7 @@ impl Tables {
         if busy || (replica.is_fresh(replica.asked) && !wants_read) {
             return;
         }
-        if !replica.is_loaded() || replica.hidden || wants_read {
+        if !replica.is_loaded() || replica.hidden.is_some() || wants_read {
             self.read(cx, table);
             return;
         }
@@ -210,7 +223,7 @@ impl Tables {
         let replica = &mut self.replicas[table as usize];
         let pauses = cx.shared.timers.is_armed(Timer::Watch(table));
         // What is being decoded would come again, and take the place of what is nearly done.
-        let nothing = replica.hidden && !replica.is_loaded();
+        let nothing = replica.hidden.is_some() && !replica.is_loaded();
         if replica.watch.is_some() || replica.decoding || pauses || nothing {
             return;
         }
@@ -220,7 +233,7 @@ impl Tables {
             None => table.target().into(),
         };
         let most = cx.config().time.watch;
-        let within = if replica.hidden { hidden::WATCH.min(most) } else { most };
+        let within = if replica.hidden.is_some() { hidden::WATCH.min(most) } else { most };
         let call = wait(cx, Job::Watch(table), &target, behind, within);
         replica.watch = Some(Watch { call, behind, ends: cx.now.mono.after(within) });
         self.expect(cx, table);
@@ -238,7 +251,7 @@ impl Tables {
             }
             return;
         };
-        let (current, hidden) = (replica.index, replica.hidden);
+        let (current, hidden) = (replica.index, replica.hidden.is_some());
         self.worked(cx);
         let pause = cx.config().time.reread;
         if answer.index < behind {
@@ -277,7 +290,7 @@ impl Tables {
         let replica = &mut self.replicas[table as usize];
         // The keys of a prefix are shown or not as the prefix is.
         let kv = KV.contains(&table) && is_empty(answer);
-        if kv && (replica.hidden || held > 0 && answer.index == replica.index) {
+        if kv && (replica.hidden.is_some() || held > 0 && answer.index == replica.index) {
             self.read(cx, table);
             return;
         }

@@ -115,13 +115,22 @@ pub struct Replica {
     /// Since when the watch is a stale one, as the servers' leader did not answer.
     pub alone: Option<Moment>,
     /// Consul shows nothing of it, though something has to be there: what is held stays.
-    pub hidden: bool,
+    pub hidden: Option<Hidden>,
     /// An answer is being decoded.
     pub decoding: bool,
     /// The index of the whole KV table when the newest probe or read was sent, as far as it was known.
     pub witness: u64,
     /// The copy is current as long as the whole KV table has this index; 0: that is not known.
     pub still: u64,
+}
+
+/// Why Consul shows nothing of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// Our token may not read it.
+    Unreadable,
+    /// There is nothing.
+    Empty,
 }
 
 /// A blocking query in flight.

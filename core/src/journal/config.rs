@@ -51,7 +51,7 @@ in_order!(Limits {
     transaction_ops,
     transaction_bytes,
     queue_entries,
-    posted_entries,
+    queued_entries,
     answer_bytes,
     entries_per_slice,
     body_bytes,

@@ -103,6 +103,8 @@ acts! {
     LeaveCluster,
     /// An agent is started anew under another name.
     Rename,
+    /// A hax's token may not read something any more, or is not known any more, or may do all again.
+    Token,
 }
 
 impl Act {
@@ -295,6 +297,7 @@ impl World<'_> {
             Act::ForeignCheck => self.foreign_check(),
             Act::LeftOver => self.left_over(),
             Act::Import => self.import(),
+            Act::Token => self.change_token(),
             Act::Remember => self.consul.old = Some(Box::new(self.consul.double.clone())),
             _ => {}
         }
@@ -362,7 +365,7 @@ impl World<'_> {
         if self.swarm.spiel && self.choose(4) != 0 {
             return self.operate(hax);
         }
-        let (method, target, body): (_, _, &'static [u8]) = match self.choose(10) {
+        let (method, target, body): (_, _, &'static [u8]) = match self.choose(12) {
             0 => ("GET", "/", b""),
             1 => ("GET", "/readyz", b""),
             2 => ("HEAD", "/healthz", b""),
@@ -372,6 +375,7 @@ impl World<'_> {
             6 => ("DELETE", "/", b""),
             7 => ("PUT", "/readyz", b"x"),
             8 => ("GET", "/no/such/path?x=1", b""),
+            9 | 10 => return self.forge(hax),
             _ => ("POST", "/", &LARGE),
         };
         self.request(hax, method, target, Bytes::from_static(body), None);

@@ -10,7 +10,7 @@ use hax_core::node::Input;
 
 use super::World;
 use super::queue::{Ev, MS, S};
-use crate::consul::{Consul, Output, Request, RequestId, Response, Snapshot, Watch};
+use crate::consul::{Consul, Output, Request, RequestId, Response, Snapshot, Token, Watch};
 
 /// What a call takes from end to end, in µs.
 const LATENCY: u64 = 300;
@@ -98,6 +98,7 @@ struct Asker {
     hax: usize,
     life: u32,
     call: CallId,
+    target: String,
     fault: Option<Fault>,
 }
 
@@ -114,6 +115,8 @@ pub(super) struct Side {
     pub(super) down_until: u64,
     /// Until then there is no leader.
     pub(super) headless_until: u64,
+    /// What each hax may do.
+    pub(super) tokens: Vec<Token>,
     /// What was saved, to be restored.
     pub(super) saved: Option<Snapshot>,
     /// Until then a write that was given up may still be done.
@@ -131,6 +134,7 @@ impl Side {
             old: None,
             down_until: 0,
             headless_until: 0,
+            tokens: Vec::new(),
             saved: None,
             late_until: 0,
         }
@@ -186,6 +190,10 @@ impl World<'_> {
         if self.now < self.consul.down_until || self.consul.double.has_left(hax) {
             fault = Some(Fault::Refused);
         }
+        if let Some((status, text)) = self.token(hax).refuses(&request.method, &request.target) {
+            let answer = answer_with(status, 0, Bytes::from_static(text.as_bytes()));
+            return self.reply_after(LATENCY, hax, life, id, Ok(answer));
+        }
         let delay = match fault {
             Some(Fault::Refused) => {
                 return self.reply_after(LATENCY, hax, life, id, Err(Unanswered::Refused));
@@ -209,6 +217,13 @@ impl World<'_> {
         }
         let sent = Sent { hax, life, call: id, request, fault };
         self.queue.push(self.now + delay, Ev::Call(Box::new(sent)));
+    }
+
+    /// What a hax may do.
+    pub(super) fn token(&mut self, hax: usize) -> &mut Token {
+        let tokens = &mut self.consul.tokens;
+        tokens.resize_with(tokens.len().max(hax + 1), Token::default);
+        &mut tokens[hax]
     }
 
     fn draw_fault(&mut self) -> Option<Fault> {
@@ -244,7 +259,8 @@ impl World<'_> {
         }
         let id = request.id;
         let waits = self.hax[hax].life == life && self.hax[hax].calls.contains_key(&call);
-        self.consul.askers.insert(id, Asker { hax, life, call, fault });
+        let target = request.target.clone();
+        self.consul.askers.insert(id, Asker { hax, life, call, target, fault });
         self.hand_in(Some(hax), request);
         if !waits {
             // The connection is closed: nobody is there any more.
@@ -277,7 +293,7 @@ impl World<'_> {
         let mut again = Vec::new();
         for output in out.drain(..) {
             match output {
-                Output::Response(response) => self.on_response(&response),
+                Output::Response(response) => self.on_response(response),
                 Output::Again(request) => again.push(request),
                 Output::Post(post) => {
                     let (hax, path) = post.url.split_once('/').unwrap_or_default();
@@ -326,10 +342,10 @@ impl World<'_> {
         self.after_consul(out, next);
     }
 
-    fn on_response(&mut self, response: &Response) {
+    fn on_response(&mut self, response: Response) {
         let Some(asker) = self.consul.askers.remove(&response.id) else { return };
-        let Asker { hax, life, call, fault } = asker;
-        let mut answer = answer_of(response);
+        let Asker { hax, life, call, target, fault } = asker;
+        let mut answer = answer_of(&self.token(hax).shown(&target, response));
         let result = match fault {
             Some(Fault::AnswerLost) => return,
             Some(Fault::Broken) => Err(Unanswered::Broken),

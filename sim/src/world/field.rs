@@ -84,6 +84,49 @@ impl World<'_> {
         }
     }
 
+    /// A hax's token may do less than before, or all again.
+    pub(super) fn change_token(&mut self) {
+        let hax = self.index(self.hax.len());
+        let hidden = ["/v1/kv/m0conf", "/v1/kv/processes", "/v1/health/"];
+        match self.choose(5) {
+            0 => self.token(hax).mend(),
+            1 => {
+                self.say(|| format!("the token of hax {hax} is revoked"));
+                self.token(hax).revoke();
+            }
+            n => {
+                let path = hidden[usize::try_from(n).unwrap_or(0) - 2];
+                self.say(|| format!("the token of hax {hax} may not read {path} any more"));
+                self.token(hax).hide(path);
+            }
+        }
+    }
+
+    /// Somebody posts what is not so, as if he were a watch.
+    pub(super) fn forge(&mut self, hax: usize) {
+        let (n, i) = (self.choose(1 << 20), self.index(self.cast.len()));
+        let index = [1, self.consul.double.index() + 1, 1 << 40][self.index(3)];
+        if self.choose(2) == 0 {
+            let name = self.hax[hax].name.clone();
+            let message = json!({
+                "message_type": "M0_HA_MSG_NVEC",
+                "payload": {"node": name, "device": "/dev/sda", "state": "failed"},
+            });
+            use base64::Engine as _;
+            let value = base64::engine::general_purpose::STANDARD.encode(message.to_string());
+            let entry = json!({"Key": format!("bq/{n}"), "Value": value, "ModifyIndex": index});
+            let body = json!([entry]).to_string();
+            return self.request(hax, "POST", "/watcher/bq", body.into(), None);
+        }
+        let (node, key) = (&self.hax[self.cast[i].hax].name, self.cast[i].fid.key.to_string());
+        let check = json!({
+            "Node": node, "CheckID": format!("service:{key}"), "Status": "critical",
+            "ServiceID": key, "ServiceName": self.cast[i].service, "ModifyIndex": index,
+        });
+        let body = json!([{"Node": {"Node": node}, "Checks": [check]}]).to_string();
+        self.request(hax, "POST", "/", body.into(), None);
+    }
+
     /// The state and the type that Consul holds of a process.
     pub(super) fn word_of(&self, process: Fid) -> Option<(String, String)> {
         let key = format!("processes/{process}");

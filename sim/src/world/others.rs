@@ -238,6 +238,7 @@ impl World<'_> {
         self.consul.headless_until = 0;
         self.at_consul(|double, now, out| double.set_leader(now, true, out));
         for agent in 0..self.hax.len() {
+            self.token(agent).mend();
             self.reunite(agent);
             self.set_agent(agent, true);
         }

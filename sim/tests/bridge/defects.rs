@@ -15,6 +15,7 @@ use hax_core::ha::report::StobIoq;
 use hax_sim::cluster::Shape;
 
 use crate::lab::{Fault, Lab};
+use crate::queue::tell;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -24,24 +25,17 @@ fn writes(lab: &Lab, node: usize, from: usize) -> usize {
 
 #[test]
 fn d02_a_queue_beyond_what_the_old_daemon_takes_is_taken() {
-    use base64::Engine as _;
     let mut lab = Lab::new(1);
     lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", "0");
-    let (far, mut body) = (lab.fid(1, "ios"), String::from("["));
+    let far = lab.fid(1, "ios");
     let message = format!(
         r#"{{"timestamp": "2022-03-01 10:00:00.000000", "message_type": "PROCESS-STATE-UPDATE",
             "payload": {{"fid": "{far}", "state": "M0_CONF_HA_PROCESS_STARTED",
             "type": "M0_CONF_HA_PROCESS_M0D"}}}}"#
     );
-    let message = base64::engine::general_purpose::STANDARD.encode(message);
-    for n in 1..=5_000 {
-        let comma = if n == 1 { "" } else { "," };
-        body += &format!(r#"{comma}{{"Key":"bq/{n}","Value":"{message}","ModifyIndex":9}}"#);
-    }
-    body += "]";
-    assert!(body.len() > 1 << 20);
-    let id = lab.post(0, "/watcher/bq", &body);
-    lab.run(MS * 100);
+    let messages: Vec<_> = (1..=5_000).map(|n| (n, message.clone())).collect();
+    let id = tell(&mut lab, 0, &messages);
+    lab.run(MS * 1_000);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
     assert_eq!(lab.kv("bq-delivered/ssu1").as_deref(), Some("5000"));
 }
@@ -82,27 +76,21 @@ fn d06_d08_d24_a_consul_that_hangs_holds_up_nothing_else() {
 
 #[test]
 fn d09_a_device_that_nobody_knows_is_passed_over_and_the_next_message_worked() {
-    use base64::Engine as _;
     let mut lab = Lab::new(1);
     lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", "10");
     let message = |device: &str| {
-        base64::engine::general_purpose::STANDARD.encode(format!(
+        format!(
             r#"{{"message_type": "M0_HA_MSG_NVEC",
                 "payload": {{"node": "ssu1", "device": "{device}", "state": "failed"}}}}"#
-        ))
+        )
     };
     let (_, entries) = lab.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
     let entries: Vec<serde_json::Value> = serde_json::from_str(&entries).expect("entries");
     let keys = entries.iter().filter_map(|entry| entry["Key"].as_str());
     let sdev = keys.filter(|key| key.contains("/sdevs/")).min().expect("a device").to_owned();
     let value: serde_json::Value = serde_json::from_str(&lab.kv(&sdev).expect("it")).expect("JSON");
-    let body = format!(
-        r#"[{{"Key": "bq/11", "Value": "{}", "ModifyIndex": 1}},
-            {{"Key": "bq/12", "Value": "{}", "ModifyIndex": 2}}]"#,
-        message("/dev/nothing"),
-        message(value["path"].as_str().expect("a path"))
-    );
-    let id = lab.post(0, "/watcher/bq", &body);
+    let path = value["path"].as_str().expect("a path");
+    let id = tell(&mut lab, 0, &[(11, message("/dev/nothing")), (12, message(path))]);
     lab.run(MS * 100);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
     assert_eq!(lab.saw(0, FactKind::QueueSkipped), 1);

@@ -11,7 +11,7 @@ use hax_core::ha::process::ProcessEventKind;
 use serde_json::{Value, json};
 
 use crate::lab::{Fault, Lab};
-use crate::queue::posted;
+use crate::queue::tell;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -442,7 +442,7 @@ fn f14_drive_states_are_taken_as_the_help_of_hctl_spells_them() {
             "message_type": "M0_HA_MSG_NVEC",
             "payload": {"node": "ssu1", "source_type": "drive", "device": path, "state": word},
         });
-        lab.post(0, "/watcher/bq", &posted(&[(n, message.to_string())]));
+        tell(&mut lab, 0, &[(n, message.to_string())]);
         lab.run(MS * 1_000);
         assert_eq!(lab.told(0, link, sdev), Some(state), "{word}");
     }
@@ -450,7 +450,7 @@ fn f14_drive_states_are_taken_as_the_help_of_hctl_spells_them() {
         "message_type": "M0_HA_MSG_NVEC",
         "payload": {"node": "ssu1", "device": path, "state": "broken"},
     });
-    lab.post(0, "/watcher/bq", &posted(&[(n + 1, message.to_string())]));
+    tell(&mut lab, 0, &[(n + 1, message.to_string())]);
     lab.run(MS * 1_000);
     let skipped = lab.nodes[0].facts.iter().rev().find(|f| f.kind() == FactKind::QueueSkipped);
     assert!(skipped.is_some_and(|fact| fact.to_string().contains("\"broken\"")), "{skipped:?}");

@@ -53,7 +53,7 @@ fn f17_without_a_configuration_hax_is_not_ready() {
     lab.run(MS * 3_000);
     let (status, text) = ready(&mut lab);
     assert!(status == 503 && text.contains("\"waits_for\": [\"m0conf\"]"), "{status} {text}");
-    assert_eq!((lab.saw(0, FactKind::TableHidden), lab.saw(0, FactKind::Ready)), (1, 0));
+    assert_eq!((lab.saw(0, FactKind::TableEmpty), lab.saw(0, FactKind::Ready)), (1, 0));
     let word = lab.kv(&format!("processes/{process}"));
     assert_eq!(word, None, "nothing is said of a process that is not configured");
     put_back(&mut lab, &all);
@@ -94,7 +94,7 @@ fn f17_a_configuration_that_empties_is_kept_loudly() {
     lab.run(MS * 2_000);
     let (status, text) = ready_at(&mut lab, 1);
     assert!(status == 503 && text.contains("\"waits_for\": [\"m0conf\"]"), "{status} {text}");
-    assert_eq!(lab.saw(1, FactKind::TableHidden), 1);
+    assert_eq!(lab.saw(1, FactKind::TableEmpty), 1);
     assert!(lab.view(1).leads, "the lead is not given up");
     let states = lab.states(1, confd, &[ios]);
     assert_eq!(states.first().map(|note| note.state), Some(ObjectState::Online));
@@ -107,7 +107,7 @@ fn f17_words_that_were_deleted_are_gone() {
     let link = lab.link(0, confd);
     lab.consul("DELETE", "/v1/kv/processes/?recurse", "");
     lab.run(MS * 2_000);
-    assert_eq!((ready(&mut lab).0, lab.saw(0, FactKind::TableHidden)), (200, 0));
+    assert_eq!((ready(&mut lab).0, lab.saw(0, FactKind::TableEmpty)), (200, 0));
     assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));
 }
 
@@ -120,8 +120,8 @@ fn f17_what_a_token_may_read_again_is_read_though_no_index_moves() {
         lab.nodes[0].token.hide(prefix);
         lab.run(MS * 61_000);
         let (status, text) = ready(&mut lab);
-        assert!(status == 503 && text.contains("shows nothing"), "{prefix}: {status} {text}");
-        assert_eq!(lab.saw(0, FactKind::TableHidden), 1, "{prefix}: said once");
+        assert!(status == 503 && text.contains("may not read"), "{prefix}: {status} {text}");
+        assert_eq!(lab.saw(0, FactKind::TableUnreadable), 1, "{prefix}: said once");
         lab.nodes[0].token.mend();
         lab.run(MS * 7_000);
         let (status, text) = ready(&mut lab);
@@ -134,7 +134,7 @@ fn f17_what_a_token_may_read_again_is_read_though_no_index_moves() {
 
 #[test]
 fn f17_a_token_that_never_had_the_right_is_waited_for() {
-    for prefix in ["/v1/kv/m0conf", "/v1/health/"] {
+    for prefix in ["/v1/kv/m0conf", "/v1/kv/processes", "/v1/health/"] {
         let mut lab = Lab::new(1);
         lab.nodes[0].token.hide(prefix);
         lab.restart(0, |_| {});

@@ -384,14 +384,6 @@ impl Lab {
         self.respond(out);
     }
 
-    /// Whoever holds the leader's lock lets it go.
-    pub(crate) fn free_the_lock(&mut self) {
-        let (_, leader) = self.consul("GET", "/v1/kv/leader", "");
-        let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
-        let session = leader[0]["Session"].as_str().expect("a session").to_owned();
-        self.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
-    }
-
     /// A process asks for its entrypoint.
     pub(crate) fn ask(&mut self, node: usize, process: Fid, first: bool, pid: u64) -> EntryId {
         let host = &mut self.nodes[node];
@@ -434,18 +426,29 @@ impl Lab {
         self.say(node, process, Body::Process(ProcessEvent { event, kind, pid: 1 }))
     }
 
-    /// Posts a body to a bridge; the response if there is one already.
+    /// Posts a body to a bridge.
     pub(crate) fn post(&mut self, node: usize, target: &str, body: &str) -> HttpId {
         self.http(node, "POST", target, body)
     }
 
+    /// The same from an address that may be anybody's.
+    pub(crate) fn stranger_posts(&mut self, node: usize, target: &str, body: &str) -> HttpId {
+        self.request(node, ("POST", target, body), false)
+    }
+
     pub(crate) fn http(&mut self, node: usize, method: &str, target: &str, body: &str) -> HttpId {
+        self.request(node, (method, target, body), true)
+    }
+
+    fn request(
+        &mut self,
+        node: usize,
+        (method, target, body): (&str, &str, &str),
+        trusted: bool,
+    ) -> HttpId {
         let id = HttpId(self.nodes[node].mint());
         let (method, target, body) = (method.into(), target.into(), body.to_owned().into());
-        self.input(
-            node,
-            Input::Http(Box::new(Request { id, method, target, body, trusted: true })),
-        );
+        self.input(node, Input::Http(Request { id, method, target, body, trusted }.into()));
         id
     }
 

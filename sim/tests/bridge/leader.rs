@@ -24,6 +24,16 @@ fn free(lab: &mut Lab) {
     lab.run(MS * 2_000);
 }
 
+impl Lab {
+    /// Whoever holds the leader's lock lets it go.
+    pub(crate) fn free_the_lock(&mut self) {
+        let (_, leader) = self.consul("GET", "/v1/kv/leader", "");
+        let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
+        let session = leader[0]["Session"].as_str().expect("a session").to_owned();
+        self.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+    }
+}
+
 fn leads(lab: &Lab) -> Vec<usize> {
     (0..lab.nodes.len()).filter(|node| lab.view(*node).leads).collect()
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hax_core::base::fact::FactKind;
+use hax_core::base::fact::{Fact, FactKind};
+use hax_core::base::id::HttpId;
 use hax_core::ha::note::ObjectState;
 use hax_core::ha::process::ProcessEventKind;
 
@@ -12,22 +13,44 @@ use crate::lab::{Fault, Lab};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// The whole queue as its watch posts it.
-pub(crate) fn posted(messages: &[(u64, String)]) -> String {
-    posted_at(0, messages)
-}
-
-/// The same, of a queue whose counter began after the write `begun`.
-fn posted_at(begun: u64, messages: &[(u64, String)]) -> String {
+/// A queue as its watch posts it, or somebody who says that he is one.
+fn posted(messages: &[(u64, String)]) -> String {
     let entry = |(n, message): &(u64, String)| {
-        let index = begun + n;
         format!(
-            r#"{{"Key": "bq/{n}", "CreateIndex": {index}, "ModifyIndex": {index}, "LockIndex": 0, "Flags": 0,
+            r#"{{"Key": "bq/{n}", "CreateIndex": {n}, "ModifyIndex": {n}, "LockIndex": 0, "Flags": 0,
                 "Value": "{}", "Session": ""}}"#,
             STANDARD.encode(message)
         )
     };
     format!("[{}]", messages.iter().map(entry).collect::<Vec<_>>().join(","))
+}
+
+/// Somebody appends these to the queue.
+pub(crate) fn append(lab: &mut Lab, messages: &[(u64, String)]) {
+    for (n, message) in messages {
+        lab.consul("PUT", &format!("/v1/kv/bq/{n}"), message);
+    }
+}
+
+/// The watch of the queue posts it as it is.
+pub(crate) fn post(lab: &mut Lab, node: usize) -> HttpId {
+    let (_, body) = lab.consul("GET", "/v1/kv/bq/?recurse", "");
+    let body = if body.is_empty() { "null".into() } else { body };
+    lab.post(node, "/watcher/bq", &body)
+}
+
+/// Somebody appends these, and the watch posts the queue.
+pub(crate) fn tell(lab: &mut Lab, node: usize, messages: &[(u64, String)]) -> HttpId {
+    append(lab, messages);
+    post(lab, node)
+}
+
+/// The number of the queue's last entry. All up to there is worked.
+fn end(lab: &mut Lab) -> u64 {
+    let id = post(lab, 0);
+    lab.run(MS * 500);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    lab.kv("bq-delivered/ssu1").expect("it began").parse().expect("a number")
 }
 
 fn device(node: &str, path: &str, state: &str) -> String {
@@ -70,18 +93,18 @@ fn d21_history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
     let value: serde_json::Value = serde_json::from_str(&lab.kv(&sdev).expect("it")).expect("JSON");
     let path = value["path"].as_str().expect("a path").to_owned();
     // What was there before this node ever worked any is history.
-    let epoch: u64 = lab.kv("bq-delivered/ssu1").expect("it began").parse().expect("a number");
+    let epoch = end(&mut lab);
     let mut queue = vec![(epoch, device("ssu1", &path, "failed"))];
-    let id = lab.post(0, "/watcher/bq", &posted(&queue));
-    lab.run(MS * 100);
+    let id = tell(&mut lab, 0, &queue);
+    lab.run(MS * 500);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
     assert_ne!(lab.state_in(&sdev), "failed");
 
     queue.push((epoch + 2, device("ssu1", &path, "repaired")));
     queue.push((epoch + 1, device("ssu1", &path, "repair")));
     queue.push((epoch + 3, "junk".into()));
-    let id = lab.post(0, "/watcher/bq", &posted(&queue));
-    lab.run(MS * 100);
+    let id = tell(&mut lab, 0, &queue);
+    lab.run(MS * 500);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
     assert_eq!(lab.state_in(&sdev), "repaired");
     assert_eq!(lab.kv("bq-delivered/ssu1"), Some((epoch + 3).to_string()));
@@ -92,9 +115,10 @@ fn d21_history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
     assert_eq!(told, [ObjectState::Repair, ObjectState::Repaired]);
 
     // The same again is nothing new.
-    let id = lab.post(0, "/watcher/bq", &posted(&queue));
+    let id = post(&mut lab, 0);
+    lab.run(MS * 500);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-    assert_eq!(lab.saw(0, FactKind::QueueWorked), 2);
+    assert_eq!(worked(&lab).iter().filter(|n| **n > epoch).count(), 2);
 }
 
 #[test]
@@ -108,7 +132,8 @@ fn d21_the_offset_moves_when_the_work_is_done_and_not_before() {
             "state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}}}}"#
     );
     lab.nodes[0].fault = Some(Fault::Refuses);
-    let id = lab.post(0, "/watcher/bq", &posted(&[(epoch + 1, message)]));
+    append(&mut lab, &[(epoch + 1, message)]);
+    let id = lab.post(0, "/watcher/bq", "null");
     lab.run(MS * 500);
     assert_eq!(lab.response(0, id), None);
     lab.nodes[0].fault = None;
@@ -119,13 +144,19 @@ fn d21_the_offset_moves_when_the_work_is_done_and_not_before() {
     assert_eq!(view, "M0_CONF_HA_PROCESS_STOPPED");
 }
 
+/// The entries that a bridge has worked, in their order.
+fn worked(lab: &Lab) -> Vec<u64> {
+    let of = |fact: &Fact| match fact {
+        Fact::QueueWorked { n } => Some(*n),
+        _ => None,
+    };
+    lab.nodes[0].facts.iter().filter_map(of).collect()
+}
+
 #[test]
-fn d21_a_queue_that_begins_anew_is_noticed_and_one_that_is_late_is_not_worked_again() {
+fn d21_a_queue_that_begins_anew_is_noticed_and_one_that_was_purged_is_not_worked_again() {
     let mut lab = Lab::new(1);
-    lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", "10");
-    lab.restart(0, |_| {});
-    lab.run(MS * 50);
-    let far = lab.fid(1, "ios");
+    let (last, far) = (end(&mut lab), lab.fid(1, "ios"));
     let message = |n: u64| {
         let text = format!(
             r#"{{"message_type": "PROCESS-STATE-UPDATE", "payload": {{"fid": "{far}",
@@ -133,37 +164,39 @@ fn d21_a_queue_that_begins_anew_is_noticed_and_one_that_is_late_is_not_worked_ag
         );
         (n, text)
     };
-    let worked = |lab: &mut Lab, body: &str| {
-        let id = lab.post(0, "/watcher/bq", body);
-        lab.run(MS * 50);
+    let tell = |lab: &mut Lab, messages: &[(u64, String)]| {
+        let id = tell(lab, 0, messages);
+        lab.run(MS * 500);
         assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-        lab.saw(0, FactKind::QueueWorked)
+        worked(lab)
     };
-    assert_eq!(worked(&mut lab, &posted(&[message(10), message(11), message(12)])), 2);
-    assert_eq!(worked(&mut lab, &posted(&[message(10), message(11)])), 2, "it is late");
-    assert_eq!(lab.kv("bq-delivered/ssu1").as_deref(), Some("12"));
-    // Also for a later life of this hax.
+    let news = [last + 1, last + 2, last + 3];
+    lab.consul("PUT", "/v1/kv/epoch", &(last + 3).to_string());
+    let before = tell(&mut lab, &news.map(message));
+    assert!(before.ends_with(&news), "{before:?}");
+    // What all have worked is purged, here the newest of it.
+    lab.consul("DELETE", &format!("/v1/kv/bq/{}", last + 3), "");
+    assert_eq!(tell(&mut lab, &[]), before, "nothing is new");
+    assert_eq!(lab.kv("bq-delivered/ssu1"), Some((last + 3).to_string()));
+    // Also for a later life of this hax, which tells of its own start.
     lab.restart(0, |_| {});
     lab.run(MS * 50);
-    assert_eq!(worked(&mut lab, &posted(&[message(10), message(11)])), 0, "it is late");
-    assert_eq!(lab.kv("bq-delivered/ssu1").as_deref(), Some("12"));
-    let anew = posted_at(100_000, &[message(1), message(2)]);
-    assert_eq!(worked(&mut lab, &anew), 2, "it began anew");
+    let after = tell(&mut lab, &[]);
+    assert!(after.iter().all(|n| *n > last + 3), "{after:?}");
+    lab.consul("DELETE", "/v1/kv/bq/?recurse", "");
+    let anew = tell(&mut lab, &[message(1), message(2)]);
+    assert!(anew.ends_with(&[1, 2]), "it began anew: {anew:?}");
     assert_eq!(lab.kv("bq-delivered/ssu1").as_deref(), Some("2"));
 }
 
 #[test]
 fn a_key_that_is_no_entry_of_the_queue_is_passed_over_and_told_once() {
     let mut lab = Lab::new(1);
-    let epoch: u64 = lab.kv("bq-delivered/ssu1").expect("it began").parse().expect("a number");
-    let stray = |n: u64| {
-        let odd = r#"[{"Key": "bq/zzz", "CreateIndex": 7, "ModifyIndex": 7, "LockIndex": 0, "Flags": 0,
-            "Value": "anVuaw==", "Session": ""},"#;
-        posted(&[(n, "{}".into())]).replacen('[', odd, 1)
-    };
+    let epoch = end(&mut lab);
+    lab.consul("PUT", "/v1/kv/bq/zzz", "junk");
     for n in 1..=3 {
-        let id = lab.post(0, "/watcher/bq", &stray(epoch + n));
-        lab.run(MS * 50);
+        let id = tell(&mut lab, 0, &[(epoch + n, "{}".into())]);
+        lab.run(MS * 500);
         assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
         assert_eq!(lab.kv("bq-delivered/ssu1"), Some((epoch + n).to_string()));
         assert_eq!(lab.saw(0, FactKind::EntrySkipped), 1);
@@ -184,7 +217,7 @@ fn an_offset_that_is_no_number_is_told() {
     assert!((1..20).contains(&said), "{said}");
     lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", "12");
     lab.run(MS * 10_000);
-    let id = lab.post(0, "/watcher/bq", &posted(&[(13, "{}".into())]));
+    let id = tell(&mut lab, 0, &[(13, "{}".into())]);
     lab.run(MS * 50);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
 }
@@ -198,7 +231,7 @@ fn d21_an_offset_that_another_writer_moved_is_not_moved_back() {
     // An operator has the node pass over some.
     lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", &(epoch + 20).to_string());
     let mut worked = |n| {
-        let id = lab.post(0, "/watcher/bq", &posted(&[(epoch + n, "{}".into())]));
+        let id = tell(&mut lab, 0, &[(epoch + n, "{}".into())]);
         lab.run(MS * 2_000);
         assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
         offset(&mut lab)
@@ -210,24 +243,62 @@ fn d21_an_offset_that_another_writer_moved_is_not_moved_back() {
 #[test]
 fn what_cannot_be_worked_is_taken_in_up_to_a_limit() {
     let mut lab = Lab::new(1);
-    let epoch: u64 = lab.kv("bq-delivered/ssu1").expect("it began").parse().expect("a number");
-    // It does not know where it is, so nothing can be worked.
-    lab.nodes[0].fault = Some(Fault::Refuses);
-    let post = |lab: &mut Lab, n: std::ops::RangeInclusive<u64>| {
-        let messages: Vec<_> = n.map(|n| (epoch + n, "{}".into())).collect();
-        let id = lab.post(0, "/watcher/bq", &posted(&messages));
+    lab.restart(0, |config| config.limit.queued_entries = 3);
+    lab.run(MS * 500);
+    let epoch = end(&mut lab);
+    let messages: Vec<_> = (1..=8).map(|n| (epoch + n, "{}".into())).collect();
+    lab.nodes[0].targets.clear();
+    let id = tell(&mut lab, 0, &messages);
+    lab.run(MS * 1_000);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!(lab.saw(0, FactKind::QueueSkipped), 8);
+    let reads = lab.nodes[0].targets.iter().filter(|(_, target)| target.contains("kv/bq/?"));
+    assert_eq!(reads.count(), 3, "three, three, two");
+}
+
+/// A device of the first node: its key and its path.
+fn a_device(lab: &mut Lab) -> (String, String) {
+    let (_, entries) = lab.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&entries).expect("entries");
+    let keys = entries.iter().filter_map(|entry| entry["Key"].as_str());
+    let sdev = keys.filter(|key| key.contains("/sdevs/")).min().expect("a device").to_owned();
+    let value: serde_json::Value = serde_json::from_str(&lab.kv(&sdev).expect("it")).expect("JSON");
+    (sdev, value["path"].as_str().expect("a path").to_owned())
+}
+
+#[test]
+fn f20_a_forged_entry_of_the_queue_is_not_worked() {
+    let mut lab = Lab::new(1);
+    let (sdev, path) = a_device(&mut lab);
+    let (before, epoch) = (lab.state_in(&sdev), end(&mut lab));
+    let done = lab.saw(0, FactKind::QueueWorked);
+    let forged = [(epoch + 1, device("ssu1", &path, "failed")), (1 << 40, "{}".into())];
+    let body =
+        posted(&forged).replace("\"ModifyIndex\": 1099511627776", "\"ModifyIndex\": 9999999");
+    let id = lab.post(0, "/watcher/bq", &body);
+    lab.run(MS * 1_000);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!((lab.state_in(&sdev), lab.saw(0, FactKind::QueueWorked)), (before, done));
+    assert_eq!(lab.kv("bq-delivered/ssu1"), Some(epoch.to_string()));
+    // And it is not deaf for what comes.
+    let id = tell(&mut lab, 0, &[(epoch + 1, device("ssu1", &path, "failed"))]);
+    lab.run(MS * 1_000);
+    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!(lab.state_in(&sdev), "failed");
+}
+
+#[test]
+fn f20_many_hints_are_few_readings() {
+    let mut lab = Lab::new(1);
+    lab.nodes[0].targets.clear();
+    for _ in 0..200 {
+        let id = lab.post(0, "/watcher/bq", &posted(&[(1 << 40, "{}".into())]));
         lab.run(MS * 10);
-        (id, lab.response(0, id).map(|(status, _)| status))
-    };
-    lab.restart(0, |config| config.limit.posted_entries = 3);
-    assert_eq!(post(&mut lab, 1..=4).1, Some(503));
-    let (first, early) = post(&mut lab, 1..=3);
-    assert_eq!(early, None, "it waits");
-    assert_eq!(post(&mut lab, 1..=5).1, Some(503));
-    lab.nodes[0].fault = None;
-    lab.run(MS * 6_000);
-    assert_eq!(lab.response(0, first).map(|(status, _)| status), Some(200));
-    assert_eq!(post(&mut lab, 4..=5).1, Some(200));
+        let _later = id;
+    }
+    let reads = lab.nodes[0].targets.iter().filter(|(_, target)| target.contains("kv/bq/?"));
+    let reads = reads.count();
+    assert!((2..=10).contains(&reads), "{reads} in 2 s");
 }
 
 #[test]
@@ -240,7 +311,6 @@ fn what_is_no_queue_is_refused_and_changes_nothing() {
         r#"[{"Key": "bq/x", "Value": "", "ModifyIndex": 1}]"#,
         // What nobody has counted to, so that nothing would come after it.
         r#"[{"Key": "bq/18446744073709551615", "Value": "", "ModifyIndex": 1}]"#,
-        r#"[{"Key": "bq/1", "Value": "", "ModifyIndex": 18446744073709551615}]"#,
     ];
     for body in bodies {
         let id = lab.post(0, "/watcher/bq", body);

@@ -211,6 +211,33 @@ fn what_is_posted_as_newer_than_consul_is_not_believed() {
 }
 
 #[test]
+fn f21_what_a_stranger_posts_tells_nobody() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let link = lab.link(0, confd);
+    let post = format!(
+        r#"[{{"Node": {{"Node": "ssu1"}}, "Checks": [{{"Node": "ssu1", "CheckID": "x", "Status": "critical",
+            "ServiceID": "{}", "ServiceName": "ios", "ModifyIndex": 900000}}]}}]"#,
+        ios.key
+    );
+    lab.nodes[0].targets.clear();
+    for _ in 0..200 {
+        let id = lab.stranger_posts(0, "/", &post);
+        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
+        lab.run(MS * 10);
+    }
+    assert_eq!(lab.take_told(0, link, ios), []);
+    assert_eq!(lab.saw(0, FactKind::PostDistrusted), 0);
+    let asked = lab.nodes[0].targets.iter().filter(|(_, target)| target.contains("health/state"));
+    assert!(asked.count() <= 10, "in 2 s");
+    // What is so is told, whoever says it first.
+    lab.check(0, ios, "critical");
+    lab.stranger_posts(0, "/", &post);
+    lab.run(MS * 500);
+    assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));
+}
+
+#[test]
 fn posted_checks_are_bounded() {
     let mut lab = Lab::new(1);
     let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));

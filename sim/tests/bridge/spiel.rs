@@ -14,6 +14,7 @@ use hax_core::ha::spiel::{Answer, Op, Reply, SnsOp, Status};
 use serde_json::Value;
 
 use super::lab::{Fault, Lab};
+use super::queue::{append, post};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -307,8 +308,9 @@ fn d21_an_operation_of_the_queue_is_the_leader_s() {
         (epoch + 3, message("repair-start", Fid::typed(b'o', 1, 9))),
         (epoch + 4, message("disk-attach", POOL)),
     ];
+    append(&mut lab, &messages);
     for node in 0..2 {
-        let id = lab.post(node, "/watcher/bq", &super::queue::posted(&messages));
+        let id = post(&mut lab, node);
         lab.run(MS * 500);
         assert_eq!(lab.response(node, id).map(|(status, _)| status), Some(200));
     }
