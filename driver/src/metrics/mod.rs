@@ -29,6 +29,10 @@ const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 /// The HTTP statuses that have series of their own; the last stands for all others.
 const CODES: [u16; 15] = [200, 400, 401, 404, 405, 408, 409, 413, 431, 500, 501, 502, 503, 504, 0];
 
+/// Of HTTP requests these have their series from the start: an alert sees no increase of what begins to
+/// exist with its first count. The others would be a thousand series of nothing.
+const FROM_THE_START: ([&str; 2], [u16; 4]) = (["GET", "POST"], [200, 401, 404, 503]);
+
 /// What Consul is asked, by the path below `/v1/`; the last stands for all others.
 const KINDS: [&str; 7] = ["agent", "catalog", "health", "kv", "session", "txn", "other"];
 
@@ -185,14 +189,18 @@ impl Metrics {
             path; blocking queries, which wait for a change, apart.";
         text.family(name, "histogram", help);
         for (blocking, kinds) in ["false", "true"].into_iter().zip(&self.consul) {
-            for (kind, histogram) in KINDS.into_iter().zip(kinds).filter(|(_, h)| h.is_used()) {
+            for (kind, histogram) in KINDS.into_iter().zip(kinds) {
                 histogram.render(text, name, &[("kind", kind), ("blocking", blocking)]);
             }
         }
         let name = "hax_http_request_duration_seconds";
         text.family(name, "histogram", "HTTP requests to hax, from their head to their answer.");
         for (method, codes) in METHODS.into_iter().zip(&self.http) {
-            for (code, histogram) in CODES.into_iter().zip(codes).filter(|(_, h)| h.is_used()) {
+            let is_shown = |(code, histogram): &(u16, &Histogram)| {
+                let (methods, codes) = FROM_THE_START;
+                histogram.is_used() || methods.contains(&method) && codes.contains(code)
+            };
+            for (code, histogram) in CODES.into_iter().zip(codes).filter(is_shown) {
                 let code = if code == 0 { "other".into() } else { code.to_string() };
                 histogram.render(text, name, &[("method", method), ("code", &code)]);
             }
@@ -241,6 +249,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn f42_what_alerts_look_at_is_there_before_its_first_count() {
+        let text = Metrics::new(Clock::new()).render(0);
+        for series in [
+            "hax_facts_total{fact=\"ProcessDied\",level=\"warn\"} 0",
+            "hax_facts_total{fact=\"MessageFatal\",level=\"error\"} 0",
+            "hax_http_request_duration_seconds_count{method=\"GET\",code=\"401\"} 0",
+            "hax_http_request_duration_seconds_count{method=\"POST\",code=\"401\"} 0",
+            "hax_consul_request_duration_seconds_bucket{kind=\"kv\",blocking=\"false\",le=\"+Inf\"} 0",
+            "hax_consul_request_duration_seconds_count{kind=\"txn\",blocking=\"false\"} 0",
+            "hax_entrypoint_duration_seconds_bucket{le=\"+Inf\"} 0",
+            "hax_ready 0",
+        ] {
+            assert!(text.lines().any(|line| line == series), "{series}: {text}");
+        }
+        assert!(!text.contains("code=\"418\"") && !text.contains("method=\"HEAD\""));
+    }
+
+    #[test]
     fn what_happened_is_in_the_text() {
         let metrics = Metrics::new(Clock::new());
         metrics.record(&Fact::Ready {});
@@ -279,7 +305,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}: {text}");
         }
-        assert!(!text.contains("kind=\"session\""), "a cancelled call has no duration");
+        let cancelled =
+            "hax_consul_request_duration_seconds_count{kind=\"session\",blocking=\"false\"} 0";
+        assert!(text.contains(cancelled), "a cancelled call has no duration");
         assert!(metrics.render(0).contains("hax_consul_calls_in_flight 0\n"));
     }
 }
