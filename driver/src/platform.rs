@@ -75,8 +75,9 @@ pub trait Client: Sized {
     /// A client with these settings; no connection is made yet.
     fn new(consul: &Consul) -> Result<Self, way::Error>;
 
-    /// Reads token and certificates again. What cannot be read stays as it was.
-    fn reload(&self) -> Result<(), way::Error>;
+    /// Reads token and certificates again, each by itself: what can be used is, what cannot stays as it
+    /// was, and each that cannot is named.
+    fn reload(&self) -> Vec<way::Error>;
 
     /// What is wrong on the way to Consul, if anything is, in words that say what to do.
     fn trouble(&self) -> Option<String>;

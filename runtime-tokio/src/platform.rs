@@ -83,7 +83,7 @@ impl platform::Client for Client {
         Self::new(consul)
     }
 
-    fn reload(&self) -> Result<(), way::Error> {
+    fn reload(&self) -> Vec<way::Error> {
         self.reload()
     }
 

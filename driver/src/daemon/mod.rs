@@ -296,13 +296,17 @@ impl<P: Platform> Daemon<'_, P> {
         if door.is_some() {
             notify::reloading();
         }
-        let consul = self.consul.reload().map_err(|why| why.to_string());
-        let http = door.map_or(Ok(()), |door| door.reload().map_err(|why| why.to_string()));
-        match consul.and(http) {
-            Ok(()) => {
-                tracing::info!(target: "hax", "certificates, keys and tokens are read again");
-            }
-            Err(why) => tracing::warn!(target: "hax", "not read again, the old one stays: {why}"),
+        let consul = self.consul.reload().into_iter().map(|why| why.to_string());
+        let http = door.map(Door::reload).unwrap_or_default();
+        let wrong: Vec<_> = consul.chain(http.iter().map(ToString::to_string)).collect();
+        if wrong.is_empty() {
+            tracing::info!(target: "hax", "certificates, keys and tokens are read again");
+        } else {
+            let why = wrong.join("; ");
+            tracing::warn!(
+                target: "hax",
+                "not read again, the old one stays: {why}; all else is read again"
+            );
         }
         if door.is_some() {
             notify::ready();

@@ -68,11 +68,22 @@ impl Door {
         Self { files: None, source: None, now: RwLock::new(Now { tls: None, token: None }) }
     }
 
-    /// Reads the files again. If one of them is of no use, all stays as it was.
-    pub fn reload(&self) -> Result<(), Error> {
-        let now = Now::read(self.files.as_ref(), self.source.as_ref())?;
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
-        Ok(())
+    /// Reads the files again, certificate with key and token each by itself: what can be used is, what
+    /// cannot stays as it was, and each that cannot is named.
+    pub fn reload(&self) -> Vec<Error> {
+        let tls = Now::read(self.files.as_ref(), None).map(|now| now.tls);
+        let token = Now::read(None, self.source.as_ref()).map(|now| now.token);
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        let mut wrong = Vec::new();
+        match tls {
+            Ok(tls) => now.tls = tls,
+            Err(why) => wrong.push(why),
+        }
+        match token {
+            Ok(token) => now.token = token,
+            Err(why) => wrong.push(why),
+        }
+        wrong
     }
 
     /// Whether connections begin with TLS.

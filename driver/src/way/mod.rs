@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use crate::consul::{Consul, ConsulUrl};
 use crate::secret::{self, Secret, SecretSource};
 use crate::tls;
-use trouble::Troubles;
+use trouble::{Asked, Troubles};
 
 /// Where a connection leads.
 #[derive(Clone, Debug)]
@@ -59,13 +59,18 @@ pub struct Credentials {
 
 impl Credentials {
     fn read(consul: &Consul) -> Result<Self, secret::Error> {
-        let read =
-            |source: &Option<SecretSource>| source.as_ref().map(SecretSource::read).transpose();
-        let encode = |auth: Secret| {
-            let encoded = base64::engine::general_purpose::STANDARD.encode(auth.expose());
-            Secret::new(&encoded).expect("base64 is printable ASCII")
-        };
-        Ok(Self { token: read(&consul.token)?, basic: read(&consul.auth)?.map(encode) })
+        let basic = Self::read_one(&consul.auth)?.map(Self::encode);
+        Ok(Self { token: Self::read_one(&consul.token)?, basic })
+    }
+
+    fn read_one(source: &Option<SecretSource>) -> Result<Option<Secret>, secret::Error> {
+        source.as_ref().map(SecretSource::read).transpose()
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the plain one is of no more use")]
+    fn encode(auth: Secret) -> Secret {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(auth.expose());
+        Secret::new(&encoded).expect("base64 is printable ASCII")
     }
 }
 
@@ -129,17 +134,40 @@ impl Way {
         self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads token and password again; whether they are others than before.
-    pub fn reload_credentials(&self) -> Result<bool, secret::Error> {
-        let new = Credentials::read(&self.consul)?;
+    /// Reads token, password and what TLS takes again, each by itself: what can be used is (`replace` is
+    /// given the TLS), what cannot stays as it was, and each that cannot is named.
+    pub fn reload(&self, replace: impl FnOnce(Option<Arc<ClientConfig>>)) -> Vec<Error> {
+        let (_, wrong) = self.reload_credentials();
+        let mut wrong: Vec<_> = wrong.into_iter().map(Error::from).collect();
+        match self.tls() {
+            Ok(tls) => replace(tls),
+            Err(why) => wrong.push(why.into()),
+        }
+        wrong
+    }
+
+    /// Reads token and password again, each by itself; whether one is another than before.
+    fn reload_credentials(&self) -> (bool, Vec<secret::Error>) {
+        let read = [&self.consul.token, &self.consul.auth].map(Credentials::read_one);
+        let [token, basic] = read;
+        let mut wrong = Vec::new();
         let mut now = self.credentials.write().unwrap_or_else(PoisonError::into_inner);
+        let mut new = now.clone();
+        match token {
+            Ok(token) => new.token = token,
+            Err(why) => wrong.push(why),
+        }
+        match basic {
+            Ok(auth) => new.basic = auth.map(Credentials::encode),
+            Err(why) => wrong.push(why),
+        }
         let changed = *now != new;
         *now = new;
         drop(now);
         if changed {
             self.troubles.token_changed();
         }
-        Ok(changed)
+        (changed, wrong)
     }
 
     /// What is wrong, if anything is, in words that say what to do.
@@ -153,28 +181,30 @@ impl Way {
         self.troubles.disconnected(trouble::connection(&self.consul, why));
     }
 
-    /// Takes from an answer what it tells about the way.
-    pub fn judge(&self, method: Method, target: &str, answer: &Answer) {
+    /// Takes from the answer to a request with this body what it tells about the way.
+    pub fn judge(&self, method: Method, target: &str, body: &[u8], answer: &Answer) {
         if trouble::wants_tls(answer.status, &answer.body) {
             let url = &self.consul.url;
             let why = format!("Consul at {url}: this port speaks TLS; say https:// (--consul)");
             return self.troubles.disconnected(why);
         }
         self.troubles.connected();
-        let path = target.split('?').next().unwrap_or_default();
-        if !trouble::is_denial(answer.status, &answer.body) {
-            return self.troubles.granted(path);
-        }
+        let asked = Asked::of(method, target, body, answer);
+        let Some(refusal) = trouble::refusal(answer.status, &answer.body) else {
+            return self.troubles.granted(&asked, answer);
+        };
         // Somebody may have put a new token in place of one that was revoked.
-        match self.reload_credentials() {
-            Ok(true) => {
-                tracing::info!(target: "hax", "Consul's token has changed; using the new one")
-            }
-            Ok(false) => self.troubles.denied(path, || {
-                let what = format!("{} {path}", verb(method));
-                trouble::denial(&self.consul, &what, answer.status, &answer.body)
-            }),
-            Err(why) => self.troubles.denied(path, || why.to_string()),
+        let (changed, wrong) = self.reload_credentials();
+        if changed {
+            tracing::info!(target: "hax", "Consul's token has changed; using the new one");
+            return;
+        }
+        let said = self.troubles.denied(&asked, refusal, || {
+            let denial = trouble::denial(&self.consul, &asked, answer.status, &answer.body);
+            wrong.iter().fold(denial, |all, why| format!("{all}; {why}"))
+        });
+        if let Some(why) = said {
+            tracing::warn!(target: "hax", "{why}");
         }
     }
 }

@@ -5,12 +5,64 @@ use std::error::Error;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hax_core::consul::port::{Answer, Method};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
+use serde_json::Value;
 
+use super::verb;
 use crate::consul::{Consul, ConsulUrl};
 
-/// So many refused paths are remembered; a token that may do nothing is refused a handful.
+/// So many refused operations are remembered; a token that may do nothing is refused a handful.
 const DENIED_MAX: usize = 64;
+
+/// What Consul was asked, as its rights see it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The method and the path; of an operation on a session, a check or a service without its name.
+    what: String,
+    /// The keys of a transaction that are refused, if it is one.
+    keys: Vec<String>,
+}
+
+impl Asked {
+    pub(super) fn of(method: Method, target: &str, body: &[u8], answer: &Answer) -> Self {
+        let path = target.split('?').next().unwrap_or_default();
+        let depth = if path.starts_with("/v1/kv/") { usize::MAX } else { 4 };
+        let path: Vec<_> = path.split('/').take(depth).collect();
+        let refused = answer.status == 409 || answer.status == 403;
+        let keys = match path.last() {
+            Some(&"txn") if refused => refused_keys(body, &answer.body),
+            _ => Vec::new(),
+        };
+        Self { what: format!("{} {}", verb(method), path.join("/")), keys }
+    }
+}
+
+/// The keys of a transaction's operations that its answer says are refused.
+fn refused_keys(body: &[u8], answer: &[u8]) -> Vec<String> {
+    let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return Vec::new() };
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
+    let errors = answer["Errors"].as_array().into_iter().flatten();
+    let denied = errors.filter(|error| error["What"].as_str().is_some_and(is_acl));
+    let key = |error: &Value| {
+        let nth = usize::try_from(error["OpIndex"].as_u64()?).ok()?;
+        Some(body[nth]["KV"]["Key"].as_str()?.to_owned())
+    };
+    denied.filter_map(key).take(3).collect()
+}
+
+fn is_acl(text: &str) -> bool {
+    text.contains("Permission denied") || text.contains("ACL not found")
+}
+
+/// How an answer refuses us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It does not know the token: nothing is granted with it.
+    Token,
+    /// It knows it, or there is none, and this is not granted.
+    Right,
+}
 
 /// Says each trouble once, until it is over.
 #[derive(Default)]
@@ -19,8 +71,12 @@ pub(super) struct Troubles(Mutex<Now>);
 #[derive(Default)]
 struct Now {
     connection: Option<String>,
-    /// By path.
+    /// By operation.
     denied: BTreeMap<String, String>,
+    /// Something that takes a right was granted since the first of them.
+    good_for_something: bool,
+    /// The token as a whole is refused, and that has been said.
+    token_refused: bool,
 }
 
 impl Troubles {
@@ -42,21 +98,47 @@ impl Troubles {
         self.now().connection = None;
     }
 
-    /// Consul refuses what is at `path`.
-    pub(super) fn denied(&self, path: &str, why: impl FnOnce() -> String) {
+    /// Consul refuses this. To be said is the first of what has one cause: the token, or a right of it.
+    #[must_use]
+    pub(super) fn denied(
+        &self,
+        asked: &Asked,
+        how: Refusal,
+        why: impl FnOnce() -> String,
+    ) -> Option<String> {
         let mut now = self.now();
-        if now.denied.len() < DENIED_MAX && !now.denied.contains_key(path) {
-            let why = why();
-            tracing::warn!(target: "hax", "{why}");
-            now.denied.insert(path.into(), why);
+        if now.denied.contains_key(&asked.what) || now.denied.len() >= DENIED_MAX {
+            return None;
         }
+        let is_known = match how {
+            Refusal::Token => std::mem::replace(&mut now.token_refused, true),
+            // What is granted nothing at all has no rights, and that is one cause.
+            Refusal::Right => !now.denied.is_empty() && !now.good_for_something,
+        };
+        if now.denied.is_empty() {
+            now.good_for_something = false;
+        }
+        let why = why();
+        now.denied.insert(asked.what.clone(), why.clone());
+        (!is_known).then_some(why)
     }
 
     /// Consul does not refuse it.
-    pub(super) fn granted(&self, path: &str) {
+    pub(super) fn granted(&self, asked: &Asked, answer: &Answer) {
         let mut now = self.now();
-        if !now.denied.is_empty() {
-            now.denied.remove(path);
+        // What it may not read Consul leaves out, and says no word of it.
+        let has_something = !matches!(answer.body.trim_ascii(), b"" | b"[]" | b"{}" | b"null");
+        let public = asked.what.starts_with("GET /v1/status/");
+        now.good_for_something |= answer.status == 200 && has_something && !public;
+        if now.denied.is_empty() || now.denied.remove(&asked.what).is_none() {
+            return;
+        }
+        if std::mem::take(&mut now.token_refused) {
+            // What is still refused is refused for a reason of its own.
+            now.denied.clear();
+        }
+        if now.denied.is_empty() {
+            tracing::info!(target: "hax", "Consul lets hax in again: {}", asked.what);
         }
     }
 
@@ -68,7 +150,8 @@ impl Troubles {
 
     /// A new token: what it may is to be seen.
     pub(super) fn token_changed(&self) {
-        self.now().denied.clear();
+        let connection = self.now().connection.take();
+        *self.now() = Now { connection, ..Now::default() };
     }
 }
 
@@ -162,26 +245,102 @@ fn of_tls(consul: &Consul, why: &rustls::Error) -> String {
     format!("{hint} ({why})")
 }
 
-/// Whether an answer refuses us. An agent without ACLs says 401 to questions about them.
-pub(super) fn is_denial(status: u16, body: &[u8]) -> bool {
-    match status {
+/// How an answer refuses us, if it does. An agent without ACLs says 401 to questions about them; a
+/// transaction that is refused is a conflict by its status.
+pub(super) fn refusal(status: u16, body: &[u8]) -> Option<Refusal> {
+    let has = |part: &[u8]| body.windows(part.len()).any(|bytes| bytes == part);
+    let refuses = match status {
         401 => !body.starts_with(b"ACL support disabled"),
+        409 => has(b"Permission denied") || has(b"ACL not found"),
         _ => status == 403,
-    }
+    };
+    let how = if has(b"ACL not found") { Refusal::Token } else { Refusal::Right };
+    refuses.then_some(how)
 }
 
 /// What to say of an answer that refuses.
-pub(super) fn denial(consul: &Consul, what: &str, status: u16, body: &[u8]) -> String {
+pub(super) fn denial(consul: &Consul, asked: &Asked, status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
     let token = match &consul.token {
         None => "hax has no token: give one with --consul-token-file".into(),
         Some(token) => format!("the token of {token} must exist and have hax's policy"),
     };
-    let text = text.trim();
-    format!("Consul at {} refuses {what} ({status} {text}); {token} (docs/OPERATE.md)", consul.url)
+    let (text, mut what) = (text.trim(), asked.what.clone());
+    if !asked.keys.is_empty() {
+        what = format!("{what} of {}", asked.keys.join(", "));
+    }
+    let url = &consul.url;
+    format!(
+        "Consul at {url} refuses {what} ({status} {text}); {token} (docs/OPERATE.md; hax check names \
+         each right that is missing)"
+    )
 }
 
 /// Whether this is what an HTTPS server says to a client without TLS.
 pub(super) fn wants_tls(status: u16, body: &[u8]) -> bool {
     status == 400 && body.starts_with(b"Client sent an HTTP request to an HTTPS server")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn answer(status: u16, body: &'static str) -> Answer {
+        Answer { status, index: 0, body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    fn get(target: &str) -> Asked {
+        Asked::of(Method::Get, target, b"", &answer(200, ""))
+    }
+
+    /// Whether a line is to be written of it.
+    fn denied(troubles: &Troubles, target: &str, body: &'static str) -> bool {
+        let how = refusal(403, body.as_bytes()).unwrap();
+        troubles.denied(&get(target), how, || target.into()).is_some()
+    }
+
+    #[test]
+    fn f43_a_token_that_is_gone_is_one_cause() {
+        let troubles = Troubles::default();
+        let not_found = "ACL not found";
+        assert!(denied(&troubles, "/v1/kv/leader?index=7", not_found));
+        assert!(!denied(&troubles, "/v1/kv/m0conf/?recurse", not_found));
+        assert!(!denied(&troubles, "/v1/session/renew/1-2-3", not_found));
+        troubles.granted(&get("/v1/status/leader"), &answer(200, "\"a\""));
+        assert!(!denied(&troubles, "/v1/health/state/any", not_found));
+        // It exists again, and one thing is still refused.
+        troubles.granted(&get("/v1/kv/leader"), &answer(404, ""));
+        assert_eq!(troubles.get(), None);
+        assert!(denied(&troubles, "/v1/agent/self", "Permission denied"));
+    }
+
+    #[test]
+    fn f43_a_token_that_may_nothing_is_one_cause_and_each_missing_right_of_another_is_one() {
+        let troubles = Troubles::default();
+        let no = "Permission denied";
+        assert!(denied(&troubles, "/v1/agent/self", no));
+        troubles.granted(&get("/v1/health/state/any"), &answer(200, "[]"));
+        troubles.granted(&get("/v1/kv/m0conf/?recurse"), &answer(404, ""));
+        assert!(!denied(&troubles, "/v1/kv/leader", no));
+        troubles.granted(&get("/v1/kv/m0conf/?recurse"), &answer(200, "[{}]"));
+        assert!(denied(&troubles, "/v1/session/create", no));
+        assert!(!denied(&troubles, "/v1/session/create", no));
+    }
+
+    #[test]
+    fn f41_the_keys_of_a_refused_transaction_are_named() {
+        let body =
+            br#"[{"KV": {"Verb": "set", "Key": "bq/7"}}, {"KV": {"Verb": "set", "Key": "epoch"}}]"#;
+        let text = r#"{"Results": null, "Errors": [{"OpIndex": 1, "What": "Permission denied"}]}"#;
+        let answer = answer(409, text);
+        assert_eq!(refusal(409, &answer.body), Some(Refusal::Right));
+        let asked = Asked::of(Method::Put, "/v1/txn", body, &answer);
+        assert_eq!(asked, Asked { what: "PUT /v1/txn".into(), keys: vec!["epoch".into()] });
+        let conflict =
+            br#"{"Errors": [{"OpIndex": 0, "What": "failed to set key: index is stale"}]}"#;
+        assert_eq!(refusal(409, conflict), None);
+        assert_eq!(refusal(401, b"ACL support disabled"), None);
+    }
 }

@@ -36,11 +36,8 @@ impl platform::Client for Client {
         Ok(Self { way, tls, pool: Pool::new(caller) })
     }
 
-    fn reload(&self) -> Result<(), Error> {
-        self.way.reload_credentials()?;
-        let tls = self.way.tls()?;
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
-        Ok(())
+    fn reload(&self) -> Vec<Error> {
+        self.way.reload(|tls| *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls)
     }
 
     fn trouble(&self) -> Option<String> {
@@ -57,11 +54,12 @@ impl platform::Client for Client {
         let ticket = Arc::new(Ticket::default());
         let _given_up = GivenUp(Arc::clone(&ticket));
         let (say, answered) = oneshot::channel();
+        let sent = body.clone();
         let job = Job { method, target: target.into(), body, body_max, ticket, answer: say };
         self.pool.push(job);
         // A thread that is gone has left the connection broken.
         let answer = answered.await.unwrap_or(Err(Unanswered::Broken))?;
-        self.way.judge(method, target, &answer);
+        self.way.judge(method, target, &sent, &answer);
         Ok(answer)
     }
 }

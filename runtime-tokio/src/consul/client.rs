@@ -42,11 +42,9 @@ impl Client {
         Ok(Self { http, connector, way })
     }
 
-    /// Reads token and certificates again. What cannot be read stays as it was.
-    pub fn reload(&self) -> Result<(), Error> {
-        self.way.reload_credentials()?;
-        self.connector.replace_tls(self.way.tls()?);
-        Ok(())
+    /// Reads token and certificates again, as [`Way::reload`] says.
+    pub fn reload(&self) -> Vec<Error> {
+        self.way.reload(|tls| self.connector.replace_tls(tls))
     }
 
     /// What is wrong on the way to Consul, if anything is, in words that say what to do.
@@ -63,13 +61,13 @@ impl Client {
         body: Bytes,
         body_max: usize,
     ) -> Result<Answer, Unanswered> {
-        let response = self.http.request(self.request(method, target, body)).await;
+        let response = self.http.request(self.request(method, target, body.clone())).await;
         let response = response.map_err(|why| {
             self.way.failed(&why);
             if why.is_connect() { Unanswered::Refused } else { Unanswered::Broken }
         })?;
         let answer = read(response, body_max).await?;
-        self.way.judge(method, target, &answer);
+        self.way.judge(method, target, &body, &answer);
         Ok(answer)
     }
 
