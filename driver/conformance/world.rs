@@ -21,10 +21,19 @@ impl World {
 
     /// With more flags.
     pub(crate) fn with(more: &[&str]) -> Self {
+        Self::start(more, "debug")
+    }
+
+    /// With another level of the log.
+    pub(crate) fn at_level(level: &str) -> Self {
+        Self::start(&[], level)
+    }
+
+    fn start(more: &[&str], level: &str) -> Self {
         let (place, script) = (Place::new(), Script::new(double::consul()));
         let flags = place.flags(script.address);
         let more = more.iter().map(|flag| (*flag).to_owned());
-        let hax = Hax::start(&flags.into_iter().chain(more).collect::<Vec<_>>());
+        let hax = Hax::at_level(&flags.into_iter().chain(more).collect::<Vec<_>>(), level);
         place.ready();
         Self { place, script, hax }
     }

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod net;
 pub mod notify;
 pub mod platform;
+pub mod printable;
 mod run;
 pub mod secret;
 pub mod serve;

@@ -49,14 +49,16 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
     };
     let exit = done.unwrap_or_else(|Failed(exit, why)| {
         if runs {
-            // As the daemon's other lines, so that the journal knows what it is.
-            tracing::error!(target: "hax", "{why:#}");
+            // As the daemon's other lines, so that the journal knows what each is.
+            let why = format!("{why:#}");
+            why.lines().for_each(|line| tracing::error!(target: "hax", "{line}"));
         } else {
             // There is nobody left to tell if this fails.
             let _ = writeln!(std::io::stderr(), "hax: {why:#}");
         }
         exit
     });
+    logs::finish();
     exit.into()
 }
 

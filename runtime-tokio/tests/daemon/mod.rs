@@ -111,8 +111,12 @@ impl Drop for Hax {
 
 impl Hax {
     pub(crate) fn start(flags: &[String]) -> Self {
+        Self::at_level(flags, "debug")
+    }
+
+    pub(crate) fn at_level(flags: &[String], level: &str) -> Self {
         let mut command = Command::new(crate::hax::HAX);
-        command.arg("run").args(flags).args(["--log", "json", "--log-level", "debug"]);
+        command.arg("run").args(flags).args(["--log", "json", "--log-level", level]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));

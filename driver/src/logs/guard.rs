@@ -1,0 +1,367 @@
+//! Keeps the log readable whatever somebody does to hax: so many lines a minute, and of what is left out
+//! the number.
+//!
+//! What whoever reaches a port can bring about (the kinds of [`of_strangers`], and lines that are no
+//! facts) shares [`STRANGERS_MAX`] lines a window. Each kind's first line has a place among them that
+//! nobody else can take; the others are for lines that differ, numbers of connections and the like apart.
+//! What only Consul, Motr's library or hax itself bring about has its limit kind by kind.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use hax_core::base::fact::{FactKind, Level as FactLevel};
+use hax_core::base::time::Instant;
+use tracing::Level;
+
+/// After this long, what was left out is told and all begin anew.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
+
+/// So many lines in a window come of what others do, the one that tells what was left out included.
+const STRANGERS_MAX: u32 = 100;
+
+/// So many of one kind.
+const KIND_MAX: u32 = 40;
+
+/// So many of one kind that say the same.
+const SAME_MAX: u32 = 5;
+
+/// So many kinds of lines that are no facts have a place of their own.
+const OTHERS: u32 = 8;
+
+/// Who writes a line: a kind of fact, or a place in the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    Fact(FactKind),
+    Place(&'static str),
+}
+
+impl Source {
+    fn is_limited(self, level: Level) -> bool {
+        match self {
+            Self::Fact(kind) => of_strangers(kind) || level <= Level::WARN,
+            // An error ends the program, or is a panic.
+            Self::Place(_) => level == Level::WARN || level == Level::INFO,
+        }
+    }
+
+    fn of_strangers(self) -> bool {
+        match self {
+            Self::Fact(kind) => of_strangers(kind),
+            Self::Place(_) => true,
+        }
+    }
+}
+
+/// Whether somebody who reaches a port can bring it about as often as he likes. Of a warning that is new
+/// it is assumed.
+const fn of_strangers(kind: FactKind) -> bool {
+    use FactKind as K;
+    match kind.level() {
+        FactLevel::Trace | FactLevel::Debug => false,
+        FactLevel::Info => matches!(
+            kind,
+            K::LinkUnknown
+                | K::LinkUp
+                | K::LinkDown
+                | K::LinkBack
+                | K::LinkClosed
+                | K::EntrypointAgain
+                | K::Undelivered
+                | K::OwedDropped
+                | K::ProcessEvent
+                | K::ProcessRestarted
+                | K::DevicesSet
+                | K::SnsBegun
+                | K::SnsEnded
+                | K::WriteConflict
+                | K::HttpRefused
+        ),
+        FactLevel::Warn => !matches!(
+            kind,
+            K::RoundFailed
+                | K::ProcessDied
+                | K::ProcessLives
+                | K::ProcessRetyped
+                | K::ConfContradicts
+                | K::NodeMissing
+                | K::LeaderLost
+                | K::QueueSkipped
+                | K::SpielFailed
+                | K::StatisticsFailed
+                | K::ConsulFailed
+                | K::ConsulBadAnswer
+                | K::ReplicaReset
+                | K::EntrySkipped
+                | K::DrainTimedOut
+                | K::JournalEnded
+        ),
+        FactLevel::Error => matches!(kind, K::Unsendable),
+    }
+}
+
+/// How many places are kept for first lines.
+fn places() -> u32 {
+    let kinds = FactKind::ALL.iter().filter(|kind| of_strangers(**kind)).count();
+    u32::try_from(kinds).unwrap_or(u32::MAX).saturating_add(OTHERS)
+}
+
+/// What one source has had in this window.
+#[derive(Debug)]
+struct Kind {
+    shown: u32,
+    left_out: u64,
+    level: Level,
+    /// What is said of it where it has no name.
+    begins: String,
+    /// By what was said, how often.
+    said: BTreeMap<u64, u32>,
+}
+
+/// What was left out in a window.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) level: Level,
+    pub(super) text: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// When the window began, if there is one.
+    begun: Option<Instant>,
+    kinds: BTreeMap<Source, Kind>,
+    /// Lines of strangers beyond the first of each kind.
+    more: u32,
+}
+
+impl Guard {
+    /// Whether this line is written; it is counted if not.
+    pub(super) fn admits(
+        &mut self,
+        now: Instant,
+        source: Source,
+        level: Level,
+        text: &str,
+    ) -> bool {
+        if !source.is_limited(level) {
+            return true;
+        }
+        self.begun.get_or_insert(now);
+        let strangers = source.of_strangers();
+        let more_max = STRANGERS_MAX.saturating_sub(places()).saturating_sub(1);
+        let is_new = !self.kinds.contains_key(&source);
+        let places_taken = self.kinds.keys().filter(|k| matches!(k, Source::Place(_))).count();
+        let kind = self.kinds.entry(source).or_insert_with(|| Kind {
+            shown: 0,
+            left_out: 0,
+            level,
+            begins: text.chars().take(40).collect(),
+            said: BTreeMap::new(),
+        });
+        let has_place = match source {
+            Source::Fact(_) => is_new,
+            Source::Place(_) => is_new && places_taken < OTHERS as usize,
+        };
+        if has_place {
+            kind.shown = 1;
+            kind.said.insert(what(text), 1);
+            return true;
+        }
+        let has_room = kind.shown < KIND_MAX && (!strangers || self.more < more_max);
+        if !has_room {
+            kind.left_out += 1;
+            return false;
+        }
+        let said = kind.said.entry(what(text)).or_default();
+        if *said >= SAME_MAX {
+            kind.left_out += 1;
+            return false;
+        }
+        *said += 1;
+        kind.shown += 1;
+        self.more += u32::from(strangers);
+        true
+    }
+
+    /// When the window ends, if anything was left out in it.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        let any = self.kinds.values().any(|kind| kind.left_out > 0);
+        self.begun.filter(|_| any).map(|begun| begun.after(WINDOW))
+    }
+
+    /// Ends the window if its time is up; what was left out in it, if anything was.
+    pub(super) fn settle(&mut self, now: Instant) -> Option<LeftOut> {
+        let begun = self.begun?;
+        if now < begun.after(WINDOW) { None } else { self.finish(now) }
+    }
+
+    /// Ends the window.
+    pub(super) fn finish(&mut self, now: Instant) -> Option<LeftOut> {
+        let seconds = now.since(self.begun.take()?).as_secs();
+        self.more = 0;
+        let kinds = std::mem::take(&mut self.kinds);
+        let mut left: Vec<_> = kinds.iter().filter(|(_, kind)| kind.left_out > 0).collect();
+        left.sort_by_key(|(_, kind)| std::cmp::Reverse(kind.left_out));
+        // The less, the worse.
+        let level = left.iter().map(|(_, kind)| kind.level).min()?;
+        let mut text = String::from("…");
+        for (nth, (source, kind)) in left.iter().enumerate() {
+            let and = if nth == 0 { " and" } else { "," };
+            let n = thousands(kind.left_out);
+            // A string takes whatever it is given.
+            let _ = match source {
+                Source::Fact(kind) => write!(text, "{and} {n} more of the kind {}", kind.name()),
+                Source::Place(_) => write!(text, "{and} {n} more as \"{}…\"", kind.begins),
+            };
+        }
+        let _ = write!(text, " in the last {seconds} s are left out here; /metrics counts all");
+        Some(LeftOut { level, text })
+    }
+}
+
+/// What a line says, whichever connection, link or request it is about.
+fn what(text: &str) -> u64 {
+    let said = match text.split_once(": ") {
+        Some((id, said)) if is_id(id) => said,
+        _ => text,
+    };
+    let mut hash = DefaultHasher::new();
+    said.hash(&mut hash);
+    hash.finish()
+}
+
+fn is_id(word: &str) -> bool {
+    let parts = word.rsplit_once('-');
+    parts.is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn level(kind: FactKind) -> Level {
+        match kind.level() {
+            FactLevel::Error => Level::ERROR,
+            FactLevel::Warn => Level::WARN,
+            FactLevel::Info => Level::INFO,
+            FactLevel::Debug => Level::DEBUG,
+            FactLevel::Trace => Level::TRACE,
+        }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn f40_the_first_line_of_each_kind_is_seen_under_any_flood_of_the_others() {
+        let mut guard = Guard::default();
+        let lines = Cell::new(0_u32);
+        let mut say = |source, level, text: &str| {
+            let shown = guard.admits(at(1), source, level, text);
+            lines.set(lines.get() + u32::from(shown));
+            shown
+        };
+        let strangers: Vec<_> =
+            FactKind::ALL.iter().copied().filter(|kind| of_strangers(*kind)).collect();
+        // One kind after another floods, each line another text.
+        for kind in &strangers {
+            for n in 0..1_000 {
+                let shown = say(Source::Fact(*kind), level(*kind), &format!("conn-{n}: text {n}"));
+                assert!(shown || n > 0, "the first of {}", kind.name());
+            }
+        }
+        for place in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+            for n in 0..1_000 {
+                let shown = say(Source::Place(place), Level::WARN, &n.to_string());
+                assert!(shown || n > 0 || place > "h", "the first of {place}");
+            }
+        }
+        assert!((50..100).contains(&lines.get()), "{}", lines.get());
+        // What hax itself has to say is not held up by it.
+        assert!(say(Source::Fact(FactKind::LeaderLost), Level::WARN, "lost"));
+        assert!(say(Source::Fact(FactKind::Ready), Level::INFO, "ready"));
+        assert!(say(Source::Place("an end"), Level::ERROR, "cannot listen"));
+    }
+
+    #[test]
+    fn f40_what_differs_is_shown_before_what_is_the_same() {
+        let mut guard = Guard::default();
+        let mut shown = 0;
+        for n in 0..1_000 {
+            let text = format!("conn-{n}: closed, the peer at 10.0.0.1 sent a bad frame");
+            shown += u32::from(guard.admits(
+                at(1),
+                Source::Fact(FactKind::BadFrame),
+                Level::WARN,
+                &text,
+            ));
+        }
+        assert_eq!(shown, SAME_MAX);
+        for n in 0..30 {
+            let text = format!("link-{n}: up with 0x7200000000000001:{n:#x}");
+            assert!(guard.admits(at(2), Source::Fact(FactKind::LinkUp), Level::INFO, &text), "{n}");
+        }
+    }
+
+    #[test]
+    fn f40_what_is_left_out_is_told_when_the_window_ends_and_all_begins_anew() {
+        let mut guard = Guard::default();
+        assert_eq!(guard.settle(at(9)), None);
+        let refuse = |guard: &mut Guard, n: u32| {
+            for _ in 0..n {
+                guard.admits(
+                    at(10),
+                    Source::Fact(FactKind::HttpRefused),
+                    Level::INFO,
+                    "http-7: no",
+                );
+            }
+        };
+        refuse(&mut guard, 5);
+        assert_eq!(guard.ends(), None, "nothing is left out yet");
+        refuse(&mut guard, 1_234);
+        guard.admits(at(10), Source::Place("x"), Level::WARN, "a connection of Motr is reset");
+        assert_eq!(guard.ends(), Some(at(70)));
+        assert_eq!(guard.settle(at(69)), None);
+        let text = "… and 1,234 more of the kind HttpRefused in the last 60 s are left out here; \
+            /metrics counts all";
+        assert_eq!(guard.settle(at(70)), Some(LeftOut { level: Level::INFO, text: text.into() }));
+        assert_eq!(guard.settle(at(200)), None);
+        assert!(guard.admits(at(200), Source::Fact(FactKind::HttpRefused), Level::INFO, "no"));
+        assert_eq!(guard.finish(at(201)), None);
+    }
+
+    #[test]
+    fn f40_of_what_only_consul_brings_about_each_kind_has_its_own_limit() {
+        let mut guard = Guard::default();
+        let mut shown = 0;
+        for n in 0..1_000 {
+            let text = format!("passed over in Consul: key {n}");
+            let source = Source::Fact(FactKind::EntrySkipped);
+            shown += u32::from(guard.admits(at(1), source, Level::WARN, &text));
+        }
+        assert_eq!(shown, KIND_MAX);
+        let left_out = guard.finish(at(61)).unwrap();
+        assert_eq!(left_out.level, Level::WARN);
+        assert!(
+            left_out.text.starts_with("… and 960 more of the kind EntrySkipped"),
+            "{left_out:?}"
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! Where log lines go, how they look and how many there are.
+//!
+//! To standard error, always: standard output belongs to what a command was asked for (`ham`'s JSON,
+//! the demo's timeline), and journald takes both. Colour only on a terminal. To the journal each line
+//! begins with its priority (sd-daemon(3)), and has no time of day, which the journal adds.
+//!
+//! This is the one place where a line is written: others' words are made safe here, and what others can
+//! bring about is limited, unless all is asked for by the level debug or trace.
+
+mod guard;
+mod line;
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+
+use hax_core::base::fact::FactKind;
+use hax_core::base::time::Instant;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::clock::Clock;
+use crate::values::{LogFormat, LogLevel};
+use guard::{Guard, LeftOut, Source};
+use line::{Line, Look};
+
+/// What was installed, for its last word.
+static LOG: OnceLock<Arc<Log>> = OnceLock::new();
+
+/// Installs the log for the whole program. A second call changes nothing.
+pub fn init(format: LogFormat, level: LogLevel) {
+    // Libraries speak of their own affairs at info; at trace they are let in, to look at all.
+    let level = level.filter();
+    let others = if level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::WARN };
+    let targets = Targets::new().with_default(others.min(level)).with_target("hax", level);
+    let log = Arc::new(Log {
+        look: Look {
+            format,
+            journal: is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()),
+            colours: io::stderr().is_terminal(),
+        },
+        clock: Clock::new(),
+        guard: (level < LevelFilter::DEBUG).then(Mutex::default),
+    });
+    // Fails only if there is one already, as in tests that share a process.
+    let lines = Lines(Arc::clone(&log)).with_filter(targets);
+    if tracing_subscriber::registry().with(lines).try_init().is_ok() {
+        let _ = LOG.set(log);
+    }
+}
+
+/// Says what was left out so far: the program ends.
+pub fn finish() {
+    if let Some(log) = LOG.get() {
+        log.finish();
+    }
+}
+
+struct Log {
+    look: Look,
+    clock: Clock,
+    /// None where all is wanted.
+    guard: Option<Mutex<Watched>>,
+}
+
+#[derive(Default)]
+struct Watched {
+    guard: Guard,
+    /// A thread waits for the window's end.
+    waits: bool,
+}
+
+impl Log {
+    fn now(&self) -> Instant {
+        self.clock.now().mono
+    }
+
+    fn watched(&self) -> Option<MutexGuard<'_, Watched>> {
+        Some(self.guard.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a line; returns when to look again for what was left out, if nobody will yet.
+    fn take(&self, source: Source, level: Level, line: &Line) -> Option<Instant> {
+        let Some(mut watched) = self.watched() else {
+            self.write(level, line);
+            return None;
+        };
+        let now = self.now();
+        self.tell(watched.guard.settle(now));
+        if watched.guard.admits(now, source, level, &line.message) {
+            self.write(level, line);
+            return None;
+        }
+        let ends = watched.guard.ends().filter(|_| !watched.waits)?;
+        watched.waits = true;
+        Some(ends)
+    }
+
+    /// The time of a window may be up; when to look again, if something was left out since.
+    fn look(&self) -> Option<Instant> {
+        let mut watched = self.watched()?;
+        self.tell(watched.guard.settle(self.now()));
+        let ends = watched.guard.ends();
+        watched.waits = ends.is_some();
+        ends
+    }
+
+    fn finish(&self) {
+        if let Some(mut watched) = self.watched() {
+            self.tell(watched.guard.finish(self.now()));
+        }
+    }
+
+    fn tell(&self, left_out: Option<LeftOut>) {
+        if let Some(LeftOut { level, text }) = left_out {
+            self.write(level, &Line { message: text, ..Line::default() });
+        }
+    }
+
+    /// All at once, so that lines of two threads do not mix. There is nobody left to tell if it fails.
+    fn write(&self, level: Level, line: &Line) {
+        let _ = io::stderr().lock().write_all(line.render(level, self.look).as_bytes());
+    }
+}
+
+/// Waits for the ends of windows for as long as something is left out. Nobody may write a line any more.
+fn wait_for_the_end(log: &Arc<Log>, ends: Instant) {
+    let owned = Arc::clone(log);
+    let waits = move || {
+        let mut next = Some(ends);
+        while let Some(ends) = next {
+            let rest = ends.since(owned.now());
+            if rest.is_zero() {
+                next = owned.look();
+            } else {
+                thread::park_timeout(rest);
+            }
+        }
+    };
+    // Without it the next line, or the end, tells what was left out.
+    if thread::Builder::new().name("log".into()).stack_size(64 << 10).spawn(waits).is_err()
+        && let Some(mut watched) = log.watched()
+    {
+        watched.waits = false;
+    }
+}
+
+struct Lines(Arc<Log>);
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let line = Line::of(event);
+        let meta = event.metadata();
+        let fact = line.field("fact");
+        let fact = FactKind::ALL.iter().find(|kind| Some(kind.name()) == fact);
+        let source = fact.map_or(Source::Place(meta.name()), |kind| Source::Fact(*kind));
+        if let Some(ends) = self.0.take(source, *meta.level(), &line) {
+            wait_for_the_end(&self.0, ends);
+        }
+    }
+}
+
+/// Whether standard error is the journal itself: the variable is inherited by programs whose standard
+/// error is something else (systemd.exec(5), `$JOURNAL_STREAM`).
+fn is_journal(stream: Option<&str>) -> bool {
+    let Some((device, inode)) = stream.and_then(|stream| stream.split_once(':')) else {
+        return false;
+    };
+    let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return false };
+    let Ok(stderr) = File::from(stderr).metadata() else { return false };
+    device.parse() == Ok(stderr.dev()) && inode.parse() == Ok(stderr.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_is_known_by_its_numbers_only() {
+        assert!(!is_journal(None));
+        for other in ["", "1", "0:0", "a:b"] {
+            assert!(!is_journal(Some(other)), "{other}");
+        }
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned().unwrap());
+        let stderr = stderr.metadata().unwrap();
+        assert!(is_journal(Some(&format!("{}:{}", stderr.dev(), stderr.ino()))));
+    }
+}
