@@ -68,7 +68,7 @@ fn a_stop_answers_whom_it_can_and_closes_the_rest() {
 }
 
 #[test]
-fn a_second_signal_is_an_end_at_once() {
+fn a_second_signal_of_another_breath_is_an_end_at_once() {
     let mut world = World::with(&["--drain", "2m"]);
     let mut ham = world.place.ham(1);
     ham.entrypoint();
@@ -77,6 +77,7 @@ fn a_second_signal_is_an_end_at_once() {
     until("the event is taken", || !world.hax.facts("ProcessEvent").is_empty());
     world.hax.signal("TERM");
     until("it begins to stop", || !world.hax.facts("Stopping").is_empty());
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
     world.hax.signal("INT");
     assert_eq!(world.hax.code(), 130);
 }

@@ -30,7 +30,7 @@ Exit codes:
   3    an address cannot be listened at (in use, not of this host, no permission)
   4    stopped on an unexpected message (see --on-unexpected-message)
   5    hax status: hax answers and is not ready
-  130  a second SIGTERM or SIGINT came before the first was worked off";
+  130  another SIGTERM or SIGINT came, more than a second after the first, before that was worked off";
 
 impl Exit {
     /// Its number, as in [`HELP`].

@@ -1,9 +1,18 @@
-//! SIGTERM and SIGINT: the first asks for a stop, the second for an end at once. SIGHUP asks to read
-//! certificates and tokens again. How signals are heard is the runtime's affair.
+//! SIGTERM and SIGINT: the first asks for a stop, a later one for an end at once. Service managers and
+//! operators say it twice in one breath: that is once. SIGHUP asks to read certificates and tokens again.
+//! How signals are heard is the runtime's affair.
 
 use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
+use hax_core::base::time::Instant;
+
+use crate::clock::Clock;
+
+/// What comes so soon after the first signal to end is the same one.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// What signals have asked for so far.
 #[derive(Clone, Debug)]
@@ -21,12 +30,22 @@ pub struct Hand {
     stop: Sender<Infallible>,
     end: Sender<Infallible>,
     reloads: Sender<()>,
+    clock: Clock,
+    /// When the first signal to end came.
+    first: Arc<OnceLock<Instant>>,
 }
 
 impl Hand {
-    /// One more signal to end: the first is a stop, the second an end at once.
+    /// One more signal to end: the first is a stop, one that comes more than a second later an end at
+    /// once.
     pub fn end(&self) {
-        if !self.stop.close() {
+        self.end_at(self.clock.now().mono);
+    }
+
+    fn end_at(&self, now: Instant) {
+        let first = *self.first.get_or_init(|| now);
+        self.stop.close();
+        if now.since(first) > BREATH {
             self.end.close();
         }
     }
@@ -45,7 +64,13 @@ impl Signals {
         let (stop_hand, stop) = async_channel::bounded(1);
         let (end_hand, end) = async_channel::bounded(1);
         let (reload_hand, reloads) = async_channel::bounded(1);
-        let hand = Hand { stop: stop_hand, end: end_hand, reloads: reload_hand };
+        let hand = Hand {
+            stop: stop_hand,
+            end: end_hand,
+            reloads: reload_hand,
+            clock: Clock::new(),
+            first: Arc::default(),
+        };
         (hand.clone(), Self { stop, end, reloads, _hand: hand })
     }
 
@@ -54,7 +79,7 @@ impl Signals {
         let Err(_closed) = self.stop.recv().await;
     }
 
-    /// Completes when the second signal has come.
+    /// Completes when a signal has come that is later than the first.
     pub async fn end(&self) {
         let Err(_closed) = self.end.recv().await;
     }
@@ -75,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_a_stop_and_the_second_an_end() {
+    fn f48_the_first_is_a_stop_and_one_of_another_breath_an_end() {
         let (hand, signals) = Signals::by_hand();
         let has = |what: &str| {
             let done = match what {
@@ -84,10 +109,15 @@ mod tests {
             };
             done.is_some()
         };
+        let at = Instant::from_micros;
         assert!(!has("stopped"));
-        hand.end();
+        hand.end_at(at(5_000_000));
         assert!(has("stopped") && !has("ended"));
-        hand.end();
+        // As a service manager and its operator say it.
+        hand.end_at(at(5_000_200));
+        hand.end_at(at(6_000_000));
+        assert!(!has("ended"));
+        hand.end_at(at(6_000_001));
         drop(hand);
         assert!(has("stopped") && has("ended"));
     }

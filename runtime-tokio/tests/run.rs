@@ -166,7 +166,7 @@ fn a_second_signal_ends_the_drain_at_once() {
         hax.says("ProcessEvent").await;
         hax.signal().await;
         hax.says("Stopping").await;
-        let more = timeout(Duration::from_millis(300), hax.child.wait()).await;
+        let more = timeout(Duration::from_millis(1_100), hax.child.wait()).await;
         assert!(more.is_err(), "it finishes what was begun first: {more:?}");
         hax.signal().await;
         assert_eq!(hax.code().await, 130);
