@@ -15,6 +15,7 @@ mod http;
 mod life;
 mod links;
 mod names;
+mod operator;
 mod script;
 mod watches;
 mod world;

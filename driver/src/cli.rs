@@ -57,7 +57,7 @@ Consul or the entry is missing. CONSUL_NAMESPACE has no effect: namespaces are o
 Consul's Enterprise edition, and hare's keys and services are in the default one.
 
 Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop;
-a second one stops at once. SIGHUP reads certificates, keys and tokens again.";
+another one, more than a second later, stops at once. SIGHUP reads certificates, keys and tokens again.";
 
 const STATUS: &str = "\
 Show what the hax of this node does: ready, leader, links, and what is owed to whom.
@@ -71,7 +71,8 @@ const CHECK: &str = "\
 Check settings, certificates, Consul, hax's entry and ports, a line each: `ok`, or
 `FAIL` and what to do. Give the same flags, variables and file as to `hax run`, of
 which only the most important are shown here.
-Nothing is changed; a hax may run meanwhile. The exit code is 0 if all is well, and 1
+Nothing is changed, save that a session and an instance of the service hax-leader are
+made and taken away again at once; a hax may run meanwhile. The exit code is 0 if all is well, and 1
 if not.";
 
 /// `hax run`.
@@ -149,7 +150,8 @@ pub struct Flags {
     /// Fid of hax's own process, for example 0x7200000000000001:0x4 [default: from Consul].
     #[arg(long, env = "HAX_FID", value_name = "FID", help_heading = "This node")]
     pub fid: Option<FidText>,
-    /// Where HTTP is served [default: from Consul, the entry's host and `http_port`].
+    /// Where HTTP is served, there alone [default: from Consul, the address of the agent of hax's entry
+    /// with the entry's `http_port`, or 8008, and all addresses of the node's name with that port].
     #[arg(long, env = "HAX_HTTP", value_name = "ADDRESS:PORT", help_heading = "This node")]
     pub http: Option<HostPort>,
     /// Serve HTTPS with this certificate, PEM, its chain after it [default: from Consul, the key
@@ -307,7 +309,7 @@ pub struct DemoArgs {
 }
 
 /// The settings that the help of `status` and `check` shows; both take all.
-const SHOWN: [&str; 10] = [
+const SHOWN: [&str; 11] = [
     "consul",
     "consul_token_file",
     "consul_ca_file",
@@ -315,6 +317,7 @@ const SHOWN: [&str; 10] = [
     "fid",
     "http",
     "http_cert",
+    "http_key",
     "http_token_file",
     "motr_endpoint",
     "log_level",

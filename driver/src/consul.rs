@@ -173,12 +173,14 @@ pub struct Consul {
     pub answer_max: usize,
 }
 
-/// Makes the whole of it: the flag (or its variable), the file, Consul's variable, the default.
+/// Makes the whole of it: the flag (or its variable), the file, Consul's variable, the default. What
+/// cannot be used is added to `wrong`.
 pub(crate) fn merge(
     flags: &Flags,
     file: &Flags,
     env: &impl Fn(&'static str) -> Option<String>,
-) -> Result<Consul, Error> {
+    wrong: &mut Vec<Error>,
+) -> Consul {
     let path = |flag: &Option<PathBuf>, file: &Option<PathBuf>, name| {
         flag.clone().or_else(|| file.clone()).or_else(|| env(name).map(PathBuf::from))
     };
@@ -194,12 +196,18 @@ pub(crate) fn merge(
             .or_else(|| env("CONSUL_TLS_SERVER_NAME")),
         verify: match flags.consul_tls_verify.or(file.consul_tls_verify) {
             Some(verify) => verify,
-            None => switch(env, "CONSUL_HTTP_SSL_VERIFY")?.unwrap_or(true),
+            None => kept(switch(env, "CONSUL_HTTP_SSL_VERIFY"), wrong).flatten().unwrap_or(true),
         },
     };
-    if tls.cert.is_some() != tls.key.is_some() {
-        let why = BadValue::new("a certificate and its key are given together or not at all");
-        return Err(Error::Value { from: "--consul-cert and --consul-key", why });
+    let (from, other) = match (&tls.cert, &tls.key) {
+        (Some(_), None) => ("--consul-cert", "--consul-key"),
+        (None, Some(_)) => ("--consul-key", "--consul-cert"),
+        _ => ("", ""),
+    };
+    if !from.is_empty() {
+        let why = "a certificate and its key are given together or not at all";
+        let why = BadValue::new(format!("{why}: give {other} too"));
+        wrong.push(Error::Value { from, why });
     }
     let token = source(
         &[
@@ -209,7 +217,8 @@ pub(crate) fn merge(
         ],
         "CONSUL_HTTP_TOKEN",
         env,
-    )?;
+        wrong,
+    );
     let auth = source(
         &[
             ("--consul-auth-file", flags.consul_auth_file.clone()),
@@ -217,18 +226,24 @@ pub(crate) fn merge(
         ],
         "CONSUL_HTTP_AUTH",
         env,
-    )?;
+        wrong,
+    );
     let span = flags.consul_timeout.or(file.consul_timeout);
     let size = flags.consul_answer_max.or(file.consul_answer_max);
-    Ok(Consul {
-        url: url(flags, file, env)?,
+    Consul {
+        url: url(flags, file, env, wrong),
         datacenter: flags.consul_datacenter.clone().or_else(|| file.consul_datacenter.clone()),
         token,
         auth,
         tls,
         timeout: span.map_or(Duration::from_secs(5), |span| span.0),
         answer_max: size.map_or(64 << 20, |size| size.0),
-    })
+    }
+}
+
+/// What is well of it.
+fn kept<T>(found: Result<T, Error>, wrong: &mut Vec<Error>) -> Option<T> {
+    found.map_err(|why| wrong.push(why)).ok()
 }
 
 /// As Consul's own tools, `CONSUL_HTTP_SSL` beats the scheme of `CONSUL_HTTP_ADDR`.
@@ -236,14 +251,17 @@ fn url(
     flags: &Flags,
     file: &Flags,
     env: &impl Fn(&'static str) -> Option<String>,
-) -> Result<ConsulUrl, Error> {
+    wrong: &mut Vec<Error>,
+) -> ConsulUrl {
     if let Some(url) = flags.consul.as_ref().or(file.consul.as_ref()) {
-        return Ok(url.clone());
+        return url.clone();
     }
     let from = "CONSUL_HTTP_ADDR";
     let url = env(from).map(|url| url.parse().map_err(|why| Error::Value { from, why }));
-    let url: ConsulUrl = url.transpose()?.unwrap_or_default();
-    Ok(if switch(env, "CONSUL_HTTP_SSL")? == Some(true) { url.with_tls() } else { url })
+    let url: Option<ConsulUrl> = kept(url.transpose(), wrong).flatten();
+    let url = url.unwrap_or_default();
+    let tls = kept(switch(env, "CONSUL_HTTP_SSL"), wrong).flatten();
+    if tls == Some(true) { url.with_tls() } else { url }
 }
 
 /// A switch as Consul's tools read it.
@@ -264,17 +282,18 @@ fn source(
     files: &[(&'static str, Option<PathBuf>)],
     variable: &'static str,
     env: &impl Fn(&'static str) -> Option<String>,
-) -> Result<Option<SecretSource>, Error> {
+    wrong: &mut Vec<Error>,
+) -> Option<SecretSource> {
     for (flag, path) in files {
         if let Some(path) = path {
             let source = SecretSource::File(flag, path.clone());
-            source.read()?;
-            return Ok(Some(source));
+            wrong.extend(source.read().err().map(Error::Secret));
+            return Some(source);
         }
     }
-    let Some(text) = env(variable) else { return Ok(None) };
-    let secret = Secret::new(&text).map_err(|why| Error::Value { from: variable, why })?;
-    Ok(Some(SecretSource::Variable(variable, secret)))
+    let secret = Secret::new(&env(variable)?);
+    let secret = secret.map_err(|why| Error::Value { from: variable, why });
+    Some(SecretSource::Variable(variable, kept(secret, wrong)?))
 }
 
 #[cfg(test)]
@@ -319,7 +338,9 @@ mod tests {
             let found = env.iter().find(|(n, _)| *n == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        merge(flags, &Flags::default(), &env).map_err(|why| why.to_string())
+        let mut wrong = Vec::new();
+        let consul = merge(flags, &Flags::default(), &env, &mut wrong);
+        wrong.first().map_or(Ok(consul), |why| Err(why.to_string()))
     }
 
     #[test]

@@ -70,6 +70,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The setting that names the file.
+    #[must_use]
+    pub fn flag(&self) -> &'static str {
+        match self {
+            Self::Unreadable { flag, .. } | Self::Content { flag, .. } => flag,
+        }
+    }
+}
+
 impl SecretSource {
     /// The secret as it is now.
     pub fn read(&self) -> Result<Secret, Error> {

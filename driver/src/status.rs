@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::printable::printable;
+
 /// The table, with an end to each line.
 #[must_use]
 pub fn table(said: &Value) -> String {
@@ -24,6 +26,9 @@ pub fn table(said: &Value) -> String {
     let (contact, calls) = (text(&consul["contact_ms"]), text(&consul["calls"]));
     let _ =
         writeln!(out, "Consul    {answers}, last answer {contact} ms ago, {calls} calls in flight");
+    if let Value::String(why) = &consul["why"] {
+        let _ = writeln!(out, "          {}", printable(why));
+    }
     if said["in_catalog"] == false {
         let _ =
             writeln!(out, "Node      NOT IN CONSUL'S CATALOG; only links tell that processes live");
@@ -56,12 +61,12 @@ fn leader(said: &Value) -> String {
     };
     let is = |field: &str| said[field] == true;
     let (who, why) = match node {
-        Some(node) if is("holds") => return format!("{node}, this hax"),
+        Some(node) if is("holds") => return format!("{}, this hax", printable(node)),
         _ if is("holds") => return "this hax".into(),
         Some(node) if said["session"].is_string() => {
-            (format!("{node}, by the session {}", text(&said["session"])), "")
+            (format!("{}, by the session {}", printable(node), text(&said["session"])), "")
         }
-        Some(node) => (node.into(), ""),
+        Some(node) => (printable(node), ""),
         None if is("stands") => ("NONE".into(), "; processes wait for their entrypoints"),
         None => ("not known here".into(), ""),
     };
@@ -91,7 +96,7 @@ fn span(ms: &Value) -> String {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         other => other.to_string(),
     }
 }
@@ -122,7 +127,8 @@ fn rows(
     }
     let mut all = vec![head.iter().map(|word| (*word).to_owned()).collect()];
     all.extend(list.iter().map(row));
-    let width = |column: usize| all.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let width =
+        |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let _ = writeln!(out, "{title}");
     for row in &all {
@@ -176,6 +182,23 @@ Lanes
   0x7200000000000001:0x3  1       writing
 ";
         assert_eq!(table(&said), expected);
+    }
+
+    #[test]
+    fn f43_why_consul_does_not_serve_is_said_and_nothing_moves_the_cursor() {
+        let said = json!({
+            "node": "a\u{1b}[2Jb\nc", "ready": false, "links": [],
+            "consul": { "answers": false, "contact_ms": 7, "calls": 1, "why": "refuses\nGET /v1/kv/x" },
+            "leader": { "holds": true, "node": "\u{202e}x" },
+        });
+        let table = table(&said);
+        for line in [
+            "hax - on a\\u{1b}[2Jb\\nc, process -: NOT READY, up -",
+            "          refuses\\nGET /v1/kv/x",
+            "Leader    \\u{202e}x, this hax",
+        ] {
+            assert!(table.lines().any(|l| l == line), "{line}: {table}");
+        }
     }
 
     #[test]

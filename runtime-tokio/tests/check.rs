@@ -59,6 +59,24 @@ impl World {
         serde_json::from_str(&answer.text()).unwrap()
     }
 
+    /// A token that may this.
+    fn policy(&self, name: &str, rules: &str) -> String {
+        self.put("/v1/acl/policy", &json!({ "Name": name, "Rules": rules }).to_string());
+        let token = json!({ "Policies": [{ "Name": name }] }).to_string();
+        let token = self.put("/v1/acl/token", &token);
+        token["SecretID"].as_str().unwrap().to_owned()
+    }
+
+    /// Exactly these are wrong, with these words each.
+    fn fail(&self, more: &[&str], wrong: &[&[&str]]) {
+        let (code, lines) = self.check(more);
+        assert_eq!((code, lines.len()), (1, wrong.len()), "{lines:#?}");
+        for (line, parts) in lines.iter().zip(wrong) {
+            assert!(line.starts_with("FAIL  "), "{lines:#?}");
+            assert!(parts.iter().all(|part| line.contains(part)), "{parts:?}: {lines:#?}");
+        }
+    }
+
     fn command(&self, what: &str, more: &[&str]) -> std::process::Command {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         command(&[&[what], &args[..], more].concat())
@@ -112,11 +130,21 @@ fn what_is_stored_and_what_may_be_written_is_looked_at() {
     assert_eq!(world.check(&http), (0, vec![]));
 
     // A token that may read is accepted, and of no use.
-    world.put("/v1/acl/policy", &json!({ "Name": "reader", "Rules": READER }).to_string());
-    let reader = world.put("/v1/acl/token", r#"{ "Policies": [{ "Name": "reader" }] }"#);
-    world.token(reader["SecretID"].as_str().unwrap());
+    world.token(&world.policy("reader", READER));
     let before = world.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
-    world.fails(&http, &["may not write", "processes/0x7200000000000001:0x0", "leader", "policy"]);
+    world.fail(
+        &http,
+        &[
+            &[
+                "permission",
+                "may not write",
+                "processes/0x7200000000000001:0x0",
+                "leader",
+                "policy",
+            ],
+            &["election", "session_prefix", "service \"hax-leader\"", "--no-elect"],
+        ],
+    );
     world.token(MASTER);
     assert_eq!(world.check(&http), (0, vec![]));
     let after = world.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
@@ -127,6 +155,48 @@ fn what_is_stored_and_what_may_be_written_is_looked_at() {
     let (code, lines) = world.check(&http);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
     assert!(lines[0].starts_with("note  ") && lines[0].contains("everybody"), "{lines:#?}");
+}
+
+/// Consul leaves out what a token may not see, and says no word of it.
+#[test]
+fn f41_each_right_that_hax_needs_is_tried_and_the_one_that_is_missing_named() {
+    let Some(world) = World::new() else { return };
+    let http = format!("127.0.0.1:{}", port());
+    // What no lookup is needed for.
+    let given = ["--http", &http, "--node", "ssu1", "--fid", "0x7200000000000001:0x0"];
+    let rights = [
+        ("agent_prefix \"\" { policy = \"read\" }", &["sight", "the agent"][..]),
+        ("node_prefix \"\" { policy = \"read\" }", &["sight", "the node ssu1"]),
+        ("service_prefix \"\" { policy = \"read\" }", &["sight", "any service"]),
+        ("service \"hax-leader\" { policy = \"write\" }", &["election", "register the service"]),
+        ("session_prefix \"\" { policy = \"write\" }", &["election", "have a session"]),
+        ("key_prefix \"m0conf/\" { policy = \"write\" }", &["configuration", "key_prefix"]),
+        ("key_prefix \"processes/\" { policy = \"write\" }", &["permission", "processes/"]),
+        ("key_prefix \"ssu1/\" { policy = \"write\" }", &["permission", "ssu1/"]),
+        ("key_prefix \"events/\" { policy = \"write\" }", &["permission", "events/"]),
+        ("key_prefix \"bq\" { policy = \"write\" }", &["permission", "bq/0, bq-delivered/ssu1"]),
+        ("key \"leader\" { policy = \"write\" }", &["permission", "may not write leader"]),
+        ("key \"epoch\" { policy = \"write\" }", &["permission", "may not write epoch"]),
+        ("key \"ssl/hax\" { policy = \"read\" }", &["permission", "may not read ssl/hax"]),
+    ];
+    let all = rights.map(|(right, _)| right);
+    world.token(&world.policy("all", &all.join("\n")));
+    assert_eq!(world.check(&given), (0, vec![]));
+    let sessions = || world.consul.request("GET", "/v1/session/list", b"").unwrap().text();
+    let before = sessions();
+    for (nth, (missing, parts)) in rights.into_iter().enumerate() {
+        let rules: Vec<_> = all.into_iter().filter(|right| *right != missing).collect();
+        world.token(&world.policy(&format!("without-{nth}"), &rules.join("\n")));
+        let (code, lines) = world.check(&given);
+        let named = |line: &&String| parts.iter().all(|part| line.contains(part));
+        let found = lines.iter().find(named);
+        assert!(code == 1 && found.is_some(), "without {missing}: {parts:?} in {lines:#?}");
+        assert!(found.unwrap().contains("token"), "{lines:#?}");
+    }
+    // Nothing is left behind.
+    assert_eq!(sessions(), before);
+    let services = world.consul.request("GET", "/v1/agent/services", b"").unwrap().text();
+    assert!(!services.contains("hax-check") && !services.contains("hax-leader"), "{services}");
 }
 
 #[test]

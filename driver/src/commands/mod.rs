@@ -2,11 +2,12 @@
 
 mod check;
 mod ham;
+mod output;
 mod remote;
 mod status;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ use crate::logs;
 use crate::platform::Platform;
 use crate::settings::{self, Settings};
 use crate::values::{LogFormat, LogLevel};
+use output::Output;
 
 /// Why a command fails, and with which code.
 pub struct Failed(Exit, anyhow::Error);
@@ -44,17 +46,16 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
         Command::Ham(args) => run_ham::<P>(&args),
         Command::Demo(args) => match program.demo {
             Some(demo) => demo(&args),
-            None => Err(Failed(Exit::Usage, anyhow::anyhow!("the demo is a command of hax"))),
+            None => Err(Failed(Exit::Usage, anyhow::anyhow!("{}", no_demo(program)))),
         },
     };
     let exit = done.unwrap_or_else(|Failed(exit, why)| {
+        let why = format!("{why:#}");
         if runs {
             // As the daemon's other lines, so that the journal knows what each is.
-            let why = format!("{why:#}");
             why.lines().for_each(|line| tracing::error!(target: "hax", "{line}"));
         } else {
-            // There is nobody left to tell if this fails.
-            let _ = writeln!(std::io::stderr(), "hax: {why:#}");
+            complain(&why);
         }
         exit
     });
@@ -62,8 +63,30 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
     exit.into()
 }
 
+/// Says why a command fails. There is nobody left to tell if this fails.
+fn complain(why: &str) {
+    let _ = writeln!(std::io::stderr(), "hax: {why}");
+}
+
+fn no_demo(program: &Program) -> String {
+    format!("{} has no demo: it is played by the program hax (hax demo)", program.name)
+}
+
 /// Help, or what is wrong with the command line and with the variables that stand for flags.
 fn refuse(refusal: &clap::Error, args: &[OsString]) -> ExitCode {
+    if !refusal.use_stderr() {
+        // Help, or the version.
+        let text = refusal.render();
+        let is_seen = std::io::stdout().is_terminal();
+        let text = if is_seen { text.ansi().to_string() } else { text.to_string() };
+        return match Output::new().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                complain(&why.to_string());
+                Exit::Failure.into()
+            }
+        };
+    }
     // There is nobody left to tell if this fails.
     let _ = refusal.print();
     let is_set = |name: &str| std::env::var_os(name).is_some();
@@ -84,9 +107,10 @@ fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {
     })?;
     if check {
         for warning in &settings.warnings {
-            writeln!(std::io::stderr(), "hax: {warning}").context("standard error")?;
+            complain(warning);
         }
-        write!(std::io::stdout(), "{settings}").context("standard output")?;
+        let text = settings.to_string();
+        Output::new().write_all(text.as_bytes()).map_err(anyhow::Error::from)?;
         return Ok(Exit::Clean);
     }
     logs::init(settings.log, settings.log_level);
@@ -97,7 +121,7 @@ fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {
     })
 }
 
-fn load(config: Option<&Path>, flags: Flags) -> Result<Settings, settings::Error> {
+fn load(config: Option<&Path>, flags: Flags) -> Result<Settings, settings::Errors> {
     let mut settings = Settings::load(config, flags, |name| std::env::var(name).ok())?;
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in cli::unknown_variables(names) {
@@ -110,14 +134,13 @@ fn run_status<P: Platform>(args: StatusArgs) -> Result<Exit, Failed> {
     logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
     let settings =
         load(args.config.as_deref(), args.flags).map_err(|why| Failed(Exit::Usage, why.into()))?;
-    let mut out = std::io::stdout();
-    block_on::<P>(async { Ok(status::run::<P>(&settings, args.json, &mut out).await?) })
+    block_on::<P>(async { Ok(status::run::<P>(&settings, args.json, &mut Output::new()).await?) })
 }
 
 fn run_check<P: Platform>(args: CheckArgs) -> Result<Exit, Failed> {
     logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
     let settings = load(args.config.as_deref(), args.flags);
-    block_on::<P>(async { Ok(check::run::<P>(settings, &mut std::io::stdout()).await?) })
+    block_on::<P>(async { Ok(check::run::<P>(settings, &mut Output::new()).await?) })
 }
 
 fn run_ham<P: Platform>(args: &HamArgs) -> Result<Exit, Failed> {

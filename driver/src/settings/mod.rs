@@ -1,10 +1,12 @@
 //! Settings: flags, environment and file made into one checked whole.
 
+mod file;
 mod fuzz;
 mod show;
 
 pub use fuzz::fuzz;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
@@ -55,7 +57,25 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
-/// Why there are no settings.
+/// Why there are no settings: all that is wrong with them, one at least, a line or more each.
+#[derive(Debug)]
+pub struct Errors(Vec<Error>);
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, why) in self.0.iter().enumerate() {
+            if nth > 0 {
+                writeln!(f)?;
+            }
+            f.write_str(why.to_string().trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+/// One thing that is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configuration file cannot be read.
@@ -76,6 +96,16 @@ pub enum Error {
         path: PathBuf,
         /// What and where.
         why: Box<toml::de::Error>,
+    },
+    /// A value of the file cannot be used.
+    #[error("{}: line {line}: {why}", path.display())]
+    InFile {
+        /// Which.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: Box<Self>,
     },
     /// A value cannot be used.
     #[error("{from}: {why}")]
@@ -122,22 +152,36 @@ const UNVERIFIED: &str = "Consul's certificate is not verified: whoever can redi
 impl Settings {
     /// Merges flags (with their variables), the file that they name and the variables that other
     /// programs use too, which `env` looks up.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong, each with its line if the file has it.
     pub fn load(
         config: Option<&Path>,
         flags: Flags,
         env: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Error> {
-        let file = config.map_or_else(|| Ok(Flags::default()), read_file)?;
+    ) -> Result<Self, Errors> {
+        let mut file = config.map_or_else(file::File::default, file::File::read);
         let env = |name| env(name).filter(|value| !value.is_empty());
-        Self::merge(flags, file, env)
+        let merged = Self::merge(flags.clone(), file.flags.clone(), env);
+        let mut wrong = std::mem::take(&mut file.wrong);
+        match merged {
+            Ok(settings) if wrong.is_empty() => return Ok(settings),
+            Ok(_) => {}
+            Err(Errors(more)) => {
+                wrong.extend(more.into_iter().map(|why| file.place(why, &flags)));
+            }
+        }
+        Err(Errors(wrong))
     }
 
     fn merge(
         flags: Flags,
         file: Flags,
         env: impl Fn(&'static str) -> Option<String>,
-    ) -> Result<Self, Error> {
-        let consul = consul::merge(&flags, &file, &env)?;
+    ) -> Result<Self, Errors> {
+        let mut wrong = Vec::new();
+        let consul = consul::merge(&flags, &file, &env, &mut wrong);
         let mut warnings = Vec::new();
         if env("CONSUL_NAMESPACE").is_some() {
             warnings.push(NAMESPACE.into());
@@ -163,7 +207,7 @@ impl Settings {
             http: flags.http.or(file.http),
             http_cert: flags.http_cert.or(file.http_cert),
             http_key: flags.http_key.or(file.http_key),
-            http_token: http_token(flags.http_token_file.or(file.http_token_file))?,
+            http_token: http_token(flags.http_token_file.or(file.http_token_file), &mut wrong),
             motr: flags.motr.or(file.motr).unwrap_or_default(),
             libmotr: flags.libmotr.or(file.libmotr),
             motr_endpoint: flags.motr_endpoint.or(file.motr_endpoint),
@@ -192,49 +236,46 @@ impl Settings {
             journal_max: size(flags.journal_max, file.journal_max, 1 << 30),
             warnings,
         };
-        settings.checked()
+        settings.check(&mut wrong);
+        if wrong.is_empty() { Ok(settings) } else { Err(Errors(wrong)) }
     }
 
     /// What each value allows and all together do not.
-    fn checked(self) -> Result<Self, Error> {
+    fn check(&self, wrong: &mut Vec<Error>) {
         if let Some(name) = &self.motr_endpoint {
             match (self.motr, endpoint(name)) {
                 // Only Motr's library can say what is a name of its transports.
                 (MotrTransport::Lib, _)
                 | (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) => {}
-                (_, address) => drop(address?),
+                (_, address) => wrong.extend(address.err().map(Error::Endpoint)),
             }
         }
-        if self.http_cert.is_some() != self.http_key.is_some() {
-            let why = BadValue::new("a certificate and its key are given together or not at all");
-            return Err(Error::Value { from: "--http-cert and --http-key", why });
+        let mut bad = |from, why: &str| wrong.push(Error::Value { from, why: BadValue::new(why) });
+        match (&self.http_cert, &self.http_key) {
+            (Some(_), None) => {
+                bad("--http-cert", "its key is missing: give --http-key too, as to hax run");
+            }
+            (None, Some(_)) => {
+                bad("--http-key", "its certificate is missing: give --http-cert too");
+            }
+            _ => {}
         }
         if self.consul.timeout.is_zero() {
-            let why = BadValue::new("no request can be answered in no time");
-            return Err(Error::Value { from: "--consul-timeout", why });
+            bad("--consul-timeout", "no request can be answered in no time");
         }
         let longest = self.consul.answer_max.max(self.http_body_max);
         if self.journal.is_some() && longest > BODY_MAX {
             let max = BODY_MAX >> 20;
             let why = format!("answers and bodies have {max}MiB at most where a journal is kept");
-            let from = "--consul-answer-max and --http-body-max";
-            return Err(Error::Value { from, why: BadValue::new(why) });
+            bad("--consul-answer-max and --http-body-max", &why);
         }
-        Ok(self)
     }
 }
 
-fn http_token(path: Option<PathBuf>) -> Result<Option<SecretSource>, Error> {
-    let Some(path) = path else { return Ok(None) };
-    let source = SecretSource::File("--http-token-file", path);
-    source.read()?;
-    Ok(Some(source))
-}
-
-fn read_file(path: &Path) -> Result<Flags, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|why| Error::Unreadable { path: path.into(), why })?;
-    toml::from_str(&text).map_err(|why| Error::File { path: path.into(), why: Box::new(why) })
+fn http_token(path: Option<PathBuf>, wrong: &mut Vec<Error>) -> Option<SecretSource> {
+    let source = SecretSource::File("--http-token-file", path?);
+    wrong.extend(source.read().err().map(Error::Secret));
+    Some(source)
 }
 
 /// Where the endpoint `name` listens: an address that peers can connect to, since it stands in every

@@ -1,5 +1,6 @@
 //! `hax check`: a line for each thing that must be right before hax can serve.
 
+mod rights;
 mod road;
 mod stored;
 
@@ -21,6 +22,7 @@ use crate::exit::Exit;
 use crate::http::Door;
 use crate::listen;
 use crate::platform::{Client, Platform, within};
+use crate::printable::printable;
 use crate::secret::SecretSource;
 use crate::settings::{self, Settings};
 use crate::transport::{self, Transport};
@@ -39,12 +41,13 @@ impl<W: Write> Report<'_, W> {
     fn line<T>(&mut self, what: &str, found: Result<(T, String), String>) -> io::Result<Option<T>> {
         match found {
             Ok((value, text)) => {
-                writeln!(self.out, "ok    {what}: {text}")?;
+                writeln!(self.out, "ok    {}", printable(&format!("{what}: {text}")))?;
                 Ok(Some(value))
             }
             Err(why) => {
                 self.failed = true;
-                writeln!(self.out, "FAIL  {what}: {why}")?;
+                let why: Vec<_> = why.lines().map(printable).collect();
+                writeln!(self.out, "FAIL  {}: {}", printable(what), why.join("\n"))?;
                 Ok(None)
             }
         }
@@ -56,6 +59,7 @@ impl<W: Write> Report<'_, W> {
     fn contradictions(&mut self, conf: Option<&Conf>) -> io::Result<()> {
         for Contradiction { kept, other, why } in conf.into_iter().flat_map(Conf::contradictions) {
             let keys = format!("{kept} and {other} contradict each other");
+            let keys = printable(&keys);
             writeln!(self.out, "note  configuration: {keys}: {why}; delete the left-over")?;
         }
         Ok(())
@@ -64,7 +68,7 @@ impl<W: Write> Report<'_, W> {
 
 /// Checks all that can be checked and says what is not well.
 pub(super) async fn run<P: Platform>(
-    settings: Result<Settings, settings::Error>,
+    settings: Result<Settings, settings::Errors>,
     out: &mut impl Write,
 ) -> anyhow::Result<Exit> {
     let mut report = Report { out, failed: false };
@@ -87,6 +91,12 @@ async fn check<P: Platform>(
     let client = client.map(|client| (client, way(&settings.consul)));
     let Some(client) = report.line("files for Consul", client)? else { return Ok(()) };
     let client = Arc::new(client);
+    if settings.consul.datacenter.is_some() {
+        let found = rights::datacenter::<P>(settings, &client).await;
+        if report.line("datacenter", found)?.is_none() {
+            return Ok(());
+        }
+    }
     if report.line("Consul", consul::<P>(settings, &client).await)?.is_none() {
         return Ok(());
     }
@@ -114,7 +124,11 @@ async fn check<P: Platform>(
     if let Some(conf) = conf {
         report.line("hax's process", stored::process(&conf, &who))?;
     }
-    report.line("permission", stored::permission::<P>(settings, &client, &who).await)?;
+    report.line("permission", rights::keys_of_hax::<P>(settings, &client, &who).await)?;
+    report.line("sight", rights::sight::<P>(settings, &client, &who).await)?;
+    if settings.elect {
+        report.line("election", rights::election::<P>(settings, &client).await)?;
+    }
     let door = match skipped.first() {
         Some(key) => Err(format!(
             "the key {key} is not of the expected form: HTTP would be plain whatever it asks for"
@@ -190,7 +204,18 @@ async fn send<P: Platform>(
     target: &str,
     max: usize,
 ) -> Result<Answer, String> {
-    let answer = client.send(method, target, Bytes::new(), max);
+    send_body::<P>(settings, client, method, target, Bytes::new(), max).await
+}
+
+async fn send_body<P: Platform>(
+    settings: &Settings,
+    client: &P::Client,
+    method: Method,
+    target: &str,
+    body: Bytes,
+    max: usize,
+) -> Result<Answer, String> {
+    let answer = client.send(method, target, body, max);
     match within::<P, _>(settings.consul.timeout, answer).await {
         Some(Ok(answer)) => Ok(answer),
         Some(Err(why)) => Err(client.trouble().unwrap_or_else(|| why.why().into())),

@@ -1,25 +1,19 @@
-//! What is stored in Consul: whether hax can read all of it, whether it is in it, and whether it may
-//! write.
+//! What is stored in Consul: whether hax can read all of it, and whether it is in it.
 
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
 use hax_core::consul::json::{Elements, KvEntry};
-use hax_core::consul::port::Method;
 use hax_core::discover::Identity;
 use hax_core::model::conf::Conf;
 use hax_core::model::states::ProcessWord;
 use hax_core::wire::name::{self, BadName};
 
-use super::{ANSWER_MAX, get, refused, send};
+use super::{get, refused};
 use crate::platform::Platform;
 use crate::settings::Settings;
-use crate::values::Switch;
 
 /// So many of what is wrong are named; there are more where one thing is wrong with all.
 const NAMED: usize = 3;
-
-/// A compare-and-set with this index never sets: no index of Consul is as large.
-const NEVER: &str = "?cas=18446744073709551615";
 
 /// The configuration, as hax reads it.
 pub(super) async fn configuration<P: Platform>(
@@ -91,47 +85,6 @@ pub(super) fn process(conf: &Conf, who: &Identity) -> Result<((), String), Strin
         }
         Some(_) => Ok(((), "m0conf/ has it, with the service ha".into())),
     }
-}
-
-/// Whether what hax writes may be written. Nothing is.
-pub(super) async fn permission<P: Platform>(
-    settings: &Settings,
-    client: &P::Client,
-    who: &Identity,
-) -> Result<((), String), String> {
-    let Identity { fid, node, .. } = who;
-    let mut keys = vec![
-        "m0conf/nodes".to_owned(),
-        format!("processes/{fid}"),
-        format!("{node}/process_restarts/{fid}"),
-    ];
-    if settings.elect {
-        keys.push("leader".into());
-    }
-    if settings.bq == Switch::On {
-        keys.extend(["epoch".into(), "bq/0".into(), format!("bq-delivered/{node}")]);
-    }
-    let mut denied = Vec::new();
-    for key in &keys {
-        let target = format!("/v1/kv/{key}{NEVER}");
-        let answer = send::<P>(settings, client, Method::Put, &target, ANSWER_MAX).await?;
-        match answer.status {
-            200 => {}
-            403 => denied.push(key.as_str()),
-            _ => return Err(refused(client, &answer)),
-        }
-    }
-    if denied.is_empty() {
-        return Ok(((), "what hax writes may be written".into()));
-    }
-    let keys = denied.join(", ");
-    let whose = match &settings.consul.token {
-        Some(token) => format!("the token of {token}"),
-        None => "who has no token (--consul-token-file)".into(),
-    };
-    Err(format!(
-        "{whose} may not write {keys}: hax could acknowledge nothing; docs/OPERATE.md has the policy"
-    ))
 }
 
 /// Reads a table as hax does; returns how many entries it has.
