@@ -153,6 +153,8 @@ pub struct Discovery {
     /// Entries of several nodes of Consul claim our host.
     asks_agent: bool,
     retry_at: Option<Instant>,
+    /// What it last said that it waits for.
+    said: Option<Box<str>>,
     tls_known: bool,
     http_tls: Option<TlsFiles>,
     services: Option<Services>,
@@ -169,6 +171,7 @@ impl Discovery {
             config,
             jitter,
             backoff: Backoff::default(),
+            said: None,
             next_call: CallId(1),
             call: None,
             agent: None,
@@ -220,10 +223,20 @@ impl Discovery {
             }
         };
         match taken {
-            Ok(()) => self.backoff.worked(),
+            Ok(()) => {
+                self.backoff.worked();
+                self.said = None;
+            }
             Err(why) => {
                 let what = "looking up who we are; waiting";
-                out.push(Output::Fact(Fact::ConsulFailed { call: reply.id, what, why }));
+                // What it waits for is said once.
+                let fact = if self.said.as_ref() == Some(&why) {
+                    Fact::ConsulFailsStill { call: reply.id, what, why }
+                } else {
+                    self.said = Some(why.clone());
+                    Fact::ConsulFailed { call: reply.id, what, why }
+                };
+                out.push(Output::Fact(fact));
                 let pause = self.backoff.failed(&mut self.jitter);
                 self.retry_at = Some(now.mono.after(pause));
             }

@@ -5,8 +5,9 @@ use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use crate::daemon::until;
-use crate::script::Act;
+use crate::daemon::double::consul;
+use crate::daemon::{Hax, until};
+use crate::script::{Act, Script};
 use crate::world::{World, request, stop};
 
 fn file(name: &str, text: &str) -> PathBuf {
@@ -222,7 +223,8 @@ fn f43_a_token_that_is_revoked_is_one_line_and_another_when_it_is_good_again() {
         let refused = |line: &serde_json::Value| line.to_string().contains("403");
         world.hax.log().iter().filter(|line| refused(line)).count() > 4
     });
-    let refusals = lines(&world, "Consul at");
+    let mut refusals = lines(&world, "403");
+    refusals.retain(|line| line.contains("WARN"));
     assert_eq!(refusals.len(), 1, "{refusals:#?}");
     assert!(refusals[0].contains(token.to_str().unwrap()), "{refusals:?}");
     assert!(!refusals[0].contains("s3cr3t"));
@@ -230,6 +232,29 @@ fn f43_a_token_that_is_revoked_is_one_line_and_another_when_it_is_good_again() {
     ham.delivered();
     until("it is good again", || !lines(&world, "Consul lets hax in again").is_empty());
     assert_eq!(lines(&world, "Consul lets hax in again").len(), 1);
+}
+
+#[test]
+fn f43_a_token_that_is_refused_from_the_start_is_one_line() {
+    let token = file("never", "s3cr3t");
+    let script = Script::new(consul());
+    let text = "HTTP/1.1 403 Forbidden\r\nContent-Length: 13\r\n\r\nACL not found";
+    script.set(move |_| Act::Say(text.into()));
+    let consul = format!("http://{}", script.address);
+    let flags = ["--consul", &consul, "--consul-token-file", token.to_str().unwrap()];
+    let mut hax = Hax::start(&flags.map(str::to_owned));
+    let mut asked = 0;
+    until("it has asked again and again", || {
+        asked += script.asked().len();
+        asked > 4
+    });
+    hax.signal("TERM");
+    assert_eq!(hax.code(), 0);
+    let log = hax.log();
+    let warned: Vec<_> = log.iter().filter(|line| line["level"] == "WARN").collect();
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    let line = warned[0].to_string();
+    assert!(line.contains("refuses GET /v1/agent/self") && line.contains("never"), "{line}");
 }
 
 #[test]

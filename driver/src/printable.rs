@@ -13,6 +13,10 @@ const TEXT_MAX: usize = 2048;
 /// kept, and so of the whole; `…` stands for the rest.
 #[must_use]
 pub fn printable(text: &str) -> String {
+    // As nearly all are.
+    if text.len() <= WORD_MAX && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return text.into();
+    }
     let mut out = String::with_capacity(text.len().min(TEXT_MAX));
     let (mut word, mut shown) = (0, 0);
     for c in text.chars() {
