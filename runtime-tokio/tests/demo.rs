@@ -1,6 +1,7 @@
 //! `hax demo`, the program.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 #[test]
 fn the_show_meets_all_expectations() {
@@ -10,5 +11,28 @@ fn the_show_meets_all_expectations() {
     assert!(output.status.success(), "{out}\n{error}");
     for part in ["has its entrypoint", "hears ios is", "expectations met"] {
         assert!(out.contains(part), "{part}: {out}\n{error}");
+    }
+}
+
+/// The demo prints an example of ham, and it works as it is printed.
+#[test]
+fn f47_the_example_of_ham_works_as_it_is_printed() {
+    let hax = env!("CARGO_BIN_EXE_hax");
+    let mut demo = Command::new(hax);
+    demo.args(["demo", "--for", "60s"]).stdout(Stdio::piped());
+    let mut demo = demo.spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let example = lines.find(|line| line.trim().starts_with("hax ham "));
+    let played = example.map(|line| {
+        let line = line.trim().replacen("hax", hax, 1);
+        Command::new("sh").args(["-c", &line]).output().unwrap()
+    });
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    let played = played.expect("an example");
+    let said = String::from_utf8_lossy(&played.stdout);
+    assert!(played.status.success(), "{said}{}", String::from_utf8_lossy(&played.stderr));
+    for part in ["entrypoint", "link-up", "delivered"] {
+        assert!(said.contains(part), "{part}: {said}");
     }
 }

@@ -41,7 +41,8 @@ standard output.
   stop                           end the link politely and exit
   quit                           exit as a killed process does
 
-Example:
+Example, for a hax at 127.0.0.1 whose m0conf has this process; `hax demo --for 5m`
+prints one with its own addresses, to be tried as it is:
   hax ham --connect inet:stream:127.0.0.1@22001 \\
       --listen inet:stream:127.0.0.1@22002 --fid 0x7200000000000001:0x4 \\
       entrypoint 'process starting' 'process started' 'wait 2'";

@@ -126,6 +126,12 @@ impl Play<'_> {
         ] {
             self.show.print(format_args!("  curl {what}"));
         }
+        if let Some(role) = &self.setting.spare {
+            let (to, from, fid) = (&self.setting.hax, &role.endpoint, role.fid);
+            self.show.print(format_args!(
+                "  hax ham --connect {to} --listen {from} --fid {fid} entrypoint 'process starting' 'process started' 'wait 2'"
+            ));
+        }
         self.show.print("");
         self.show.linger(time).await;
     }

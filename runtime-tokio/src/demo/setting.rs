@@ -23,6 +23,8 @@ pub struct Setting {
     pub hax_http: String,
     /// The Motr processes of the node.
     pub roles: Vec<Role>,
+    /// One more of the node, which is not in the show: for somebody to play.
+    pub spare: Option<Role>,
     /// The configuration in a few words.
     pub summary: String,
 }
@@ -65,7 +67,7 @@ impl Setting {
         // Nobody has started yet: what the processes of the show last said is forgotten.
         consul.done(Method::DELETE, "/v1/kv/processes/?recurse", Bytes::new()).await?;
         let node = &cluster.catalog[0];
-        let mut roles = Vec::new();
+        let (mut roles, mut spare) = (Vec::new(), None);
         let mut hax = String::new();
         for service in &node.services {
             let endpoint = format!("{}@{}", service.address, service.port);
@@ -76,12 +78,16 @@ impl Setting {
                 }
                 "confd" => ("confd", "m0d"),
                 "ios" => ("ios", "m0d"),
-                _ if roles.len() < 3 => ("client", "other"),
-                _ => continue,
+                _ => ("client", "other"),
             };
             let fid = Fid::process(service.id.parse()?);
             let check = format!("service:{}", service.id);
-            roles.push(Role { name, fid, endpoint, kind, check });
+            let role = Role { name, fid, endpoint, kind, check };
+            if roles.len() < 3 {
+                roles.push(role);
+            } else {
+                spare = Some(role);
+            }
         }
         let services: usize = cluster.catalog.iter().map(|node| node.services.len()).sum();
         let summary = format!(
@@ -90,7 +96,7 @@ impl Setting {
             cluster.kv.len()
         );
         let hax_http = format!("http://127.0.0.1:{}", shape.nodes[0].http);
-        Ok(Self { node: node.name.clone(), hax, hax_http, roles, summary })
+        Ok(Self { node: node.name.clone(), hax, hax_http, roles, spare, summary })
     }
 }
 
