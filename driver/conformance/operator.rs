@@ -160,6 +160,21 @@ fn f44_all_that_is_wrong_with_settings_is_said_at_once() {
         }
         assert_eq!(text.matches("htp = 1").count(), 1, "{text}");
     }
+    // So are flags and variables.
+    let mut flags =
+        hax(&["run", "--fid", "4", "--frobnicate", "--drain=5", "--http", "127.0.0.1:1"]);
+    let output = flags.env("HAX_LINK_GRACE", "soon").output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in [
+        "'4' for '--fid <FID>'",
+        "'--frobnicate'",
+        "'5' for '--drain <TIME>'",
+        "'soon' for '--link-grace <TIME>'",
+        "the variable HAX_LINK_GRACE",
+    ] {
+        assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Deserialize;
@@ -350,13 +351,72 @@ pub fn command(program: &Program) -> clap::Command {
     all.mut_subcommand("status", shorten).mut_subcommand("check", shorten)
 }
 
+/// So many errors of a command line are named.
+const REFUSALS_MAX: usize = 20;
+
 /// The command line, read.
 ///
 /// # Errors
 ///
-/// What is wrong with it, or the help that it asks for.
-pub fn parse(program: &Program, args: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&command(program).try_get_matches_from(args)?)
+/// All that is wrong with it, one at least, or the help that it asks for.
+pub fn parse(program: &Program, args: &[OsString]) -> Result<Cli, Vec<clap::Error>> {
+    let (mut command, mut args) = (command(program), args.to_vec());
+    let mut wrong = Vec::new();
+    loop {
+        let found = command.clone().try_get_matches_from(&args);
+        let why = match found.and_then(|found| Cli::from_arg_matches(&found)) {
+            Ok(cli) if wrong.is_empty() => return Ok(cli),
+            Ok(_) => return Err(wrong),
+            // Without what was wrong something else is missing, or help is asked for.
+            Err(why) if !wrong.is_empty() && !is_of_one_flag(&why) => return Err(wrong),
+            Err(why) => why,
+        };
+        // A parser stops at the first error: what it is about is left out, and the rest read again.
+        let flag = flag(&why).map(str::to_owned).filter(|_| is_of_one_flag(&why));
+        wrong.push(why);
+        let Some(flag) = flag.filter(|_| wrong.len() < REFUSALS_MAX) else { return Err(wrong) };
+        let rest = without(&args, &flag);
+        if rest.len() == args.len() {
+            command = without_variable(command, &flag);
+        }
+        args = rest;
+    }
+}
+
+fn is_of_one_flag(why: &clap::Error) -> bool {
+    use clap::error::ErrorKind as K;
+    matches!(why.kind(), K::InvalidValue | K::ValueValidation | K::UnknownArgument)
+}
+
+/// The flag that an error is about.
+fn flag(why: &clap::Error) -> Option<&str> {
+    let Some(ContextValue::String(arg)) = why.get(ContextKind::InvalidArg) else { return None };
+    arg.split(' ').next().filter(|flag| flag.starts_with("--"))
+}
+
+/// The arguments without this flag and its value.
+fn without(args: &[OsString], flag: &str) -> Vec<OsString> {
+    let mut rest = Vec::new();
+    let mut is_value = false;
+    for arg in args {
+        let text = arg.to_string_lossy();
+        let is_it = text.split('=').next() == Some(flag);
+        if !is_it && !(is_value && !text.starts_with("--")) {
+            rest.push(arg.clone());
+        }
+        is_value = is_it && !text.contains('=');
+    }
+    rest
+}
+
+/// The command line that does not look at the variable of this flag.
+fn without_variable(command: clap::Command, flag: &str) -> clap::Command {
+    command.mut_subcommands(|sub| {
+        sub.mut_args(|arg| match arg.get_long() {
+            Some(long) if flag.strip_prefix("--") == Some(long) => arg.env(Resettable::Reset),
+            _ => arg,
+        })
+    })
 }
 
 /// Those of these variables that look like hax's and are none.
@@ -373,8 +433,7 @@ pub fn variable_behind(
     args: &[OsString],
     is_set: impl Fn(&str) -> bool,
 ) -> Option<String> {
-    let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else { return None };
-    let flag = arg.split(' ').next()?;
+    let flag = flag(error)?;
     if args.iter().any(|arg| arg.to_string_lossy().split('=').next() == Some(flag)) {
         return None;
     }

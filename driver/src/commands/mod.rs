@@ -36,7 +36,7 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let command = match cli::parse(program, &args) {
         Ok(cli) => cli.command,
-        Err(refusal) => return refuse(&refusal, &args),
+        Err(refusals) => return refuse(&refusals, &args),
     };
     let runs = matches!(&command, Command::Run(args) if !args.check);
     let done = match command {
@@ -72,11 +72,12 @@ fn no_demo(program: &Program) -> String {
     format!("{} has no demo: it is played by the program hax (hax demo)", program.name)
 }
 
-/// Help, or what is wrong with the command line and with the variables that stand for flags.
-fn refuse(refusal: &clap::Error, args: &[OsString]) -> ExitCode {
-    if !refusal.use_stderr() {
+/// Help, or all that is wrong with the command line and with the variables that stand for flags.
+fn refuse(refusals: &[clap::Error], args: &[OsString]) -> ExitCode {
+    let Some((last, before)) = refusals.split_last() else { return Exit::Usage.into() };
+    if !last.use_stderr() {
         // Help, or the version.
-        let text = refusal.render();
+        let text = last.render();
         let is_seen = std::io::stdout().is_terminal();
         let text = if is_seen { text.ansi().to_string() } else { text.to_string() };
         return match Output::new().write_all(text.as_bytes()) {
@@ -87,13 +88,25 @@ fn refuse(refusal: &clap::Error, args: &[OsString]) -> ExitCode {
             }
         };
     }
-    // There is nobody left to tell if this fails.
-    let _ = refusal.print();
     let is_set = |name: &str| std::env::var_os(name).is_some();
-    if let Some(variable) = cli::variable_behind(refusal, args, is_set) {
-        let _ = writeln!(std::io::stderr(), "\nThe value is that of the variable {variable}.");
+    let mut stderr = std::io::stderr();
+    // There is nobody left to tell if this fails, here and below.
+    for refusal in before {
+        // How to go on is said at the end.
+        let text = refusal.to_string();
+        let text = text.split("\n\nUsage").next().unwrap_or_default();
+        let text = text.split("\n\nFor more").next().unwrap_or_default();
+        let _ = writeln!(stderr, "{}", text.trim_end());
+        if let Some(variable) = cli::variable_behind(refusal, args, is_set) {
+            let _ = writeln!(stderr, "  (The value is that of the variable {variable}.)");
+        }
+        let _ = writeln!(stderr);
     }
-    u8::try_from(refusal.exit_code()).unwrap_or(Exit::Usage.code()).into()
+    let _ = last.print();
+    if let Some(variable) = cli::variable_behind(last, args, is_set) {
+        let _ = writeln!(stderr, "\nThe value is that of the variable {variable}.");
+    }
+    u8::try_from(last.exit_code()).unwrap_or(Exit::Usage.code()).into()
 }
 
 fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {

@@ -159,7 +159,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let meta = event.metadata();
         let fact = line.field("fact");
         let fact = FactKind::ALL.iter().find(|kind| Some(kind.name()) == fact);
-        let source = fact.map_or(Source::Place(meta.name()), |kind| Source::Fact(*kind));
+        let source = fact.map_or_else(|| Source::Place(meta.name()), |kind| Source::Fact(*kind));
         if let Some(ends) = self.0.take(source, *meta.level(), &line) {
             wait_for_the_end(&self.0, ends);
         }

@@ -137,11 +137,27 @@ async fn check<P: Platform>(
     };
     report.line("HTTP", door)?;
     let running = is_running::<P>(settings, &who, report).await?;
-    let motr = match transport::choose(settings, &who.endpoint) {
+    report.line("address", motr::<P>(settings, &client, &who, running).await)?;
+    let at = format!("HTTP at {}:{}", who.http_host, who.http_port);
+    let found = P::lookup(&who.http_host, who.http_port).await;
+    let http = listen::http(&who.http_host, who.http_port, found);
+    report.line("address", bindable(http, at, running))?;
+    watches::<P>(settings, &who, running, report).await?;
+    Ok(())
+}
+
+/// Whether Motr's processes can be served where they look for hax.
+async fn motr<P: Platform>(
+    settings: &Settings,
+    client: &Arc<P::Client>,
+    who: &Identity,
+    running: bool,
+) -> Result<((), String), String> {
+    match transport::choose(settings, &who.endpoint) {
         #[cfg(feature = "libmotr")]
         Ok(Transport::Library(library)) => {
             let (endpoint, version) = (&who.endpoint, library.version());
-            let services = remote::services::<P>(&client, &who).await;
+            let services = remote::services::<P>(client, who).await;
             services.map(|Services { ha, rm }| {
                 let what = format!("Motr's library {version} is loaded, for {endpoint}");
                 ((), format!("{what} with the services {ha} (ha) and {rm} (rms)"))
@@ -152,14 +168,7 @@ async fn check<P: Platform>(
             bindable(listen::motr(address), at, running)
         }
         Err(why) => Err(why.to_string()),
-    };
-    report.line("address", motr)?;
-    let at = format!("HTTP at {}:{}", who.http_host, who.http_port);
-    let found = P::lookup(&who.http_host, who.http_port).await;
-    let http = listen::http(&who.http_host, who.http_port, found);
-    report.line("address", bindable(http, at, running))?;
-    watches::<P>(settings, &who, running, report).await?;
-    Ok(())
+    }
 }
 
 /// Whether hax is where Consul's watches look for it. Where its address is given, that is the operator's.
