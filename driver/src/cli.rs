@@ -401,7 +401,7 @@ fn without(args: &[OsString], flag: &str) -> Vec<OsString> {
     for arg in args {
         let text = arg.to_string_lossy();
         let is_it = text.split('=').next() == Some(flag);
-        if !is_it && !(is_value && !text.starts_with("--")) {
+        if !(is_it || is_value && !text.starts_with("--")) {
             rest.push(arg.clone());
         }
         is_value = is_it && !text.contains('=');
