@@ -16,7 +16,7 @@ use hax_core::base::time::Instant;
 use tracing::Level;
 
 /// After this long, what was left out is told and all begin anew.
-pub(super) const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// So many lines in a window come of what others do, the one that tells what was left out included.
 const STRANGERS_MAX: u32 = 100;
@@ -126,8 +126,9 @@ pub(super) struct LeftOut {
     pub(super) text: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Guard {
+    window: Duration,
     /// When the window began, if there is one.
     begun: Option<Instant>,
     kinds: BTreeMap<Source, Kind>,
@@ -135,7 +136,18 @@ pub(super) struct Guard {
     more: u32,
 }
 
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new(WINDOW)
+    }
+}
+
 impl Guard {
+    /// With windows of this length.
+    pub(super) const fn new(window: Duration) -> Self {
+        Self { window, begun: None, kinds: BTreeMap::new(), more: 0 }
+    }
+
     /// Whether this line is written; it is counted if not.
     pub(super) fn admits(
         &mut self,
@@ -187,13 +199,13 @@ impl Guard {
     /// When the window ends, if anything was left out in it.
     pub(super) fn ends(&self) -> Option<Instant> {
         let any = self.kinds.values().any(|kind| kind.left_out > 0);
-        self.begun.filter(|_| any).map(|begun| begun.after(WINDOW))
+        self.begun.filter(|_| any).map(|begun| begun.after(self.window))
     }
 
     /// Ends the window if its time is up; what was left out in it, if anything was.
     pub(super) fn settle(&mut self, now: Instant) -> Option<LeftOut> {
         let begun = self.begun?;
-        if now < begun.after(WINDOW) { None } else { self.finish(now) }
+        if now < begun.after(self.window) { None } else { self.finish(now) }
     }
 
     /// Ends the window.

@@ -47,6 +47,8 @@ pub fn init(format: LogFormat, level: LogLevel) {
         },
         clock: Clock::new(),
         guard: (level < LevelFilter::DEBUG).then(Mutex::default),
+        // There is nobody left to tell if it fails.
+        out: |line| drop(io::stderr().lock().write_all(line)),
     });
     // Fails only if there is one already, as in tests that share a process.
     let lines = Lines(Arc::clone(&log)).with_filter(targets);
@@ -67,6 +69,8 @@ struct Log {
     clock: Clock,
     /// None where all is wanted.
     guard: Option<Mutex<Watched>>,
+    /// Takes a line at once, so that those of two threads do not mix.
+    out: fn(&[u8]),
 }
 
 #[derive(Default)]
@@ -123,9 +127,8 @@ impl Log {
         }
     }
 
-    /// All at once, so that lines of two threads do not mix. There is nobody left to tell if it fails.
     fn write(&self, level: Level, line: &Line) {
-        let _ = io::stderr().lock().write_all(line.render(level, self.look).as_bytes());
+        (self.out)(line.render(level, self.look).as_bytes());
     }
 }
 
@@ -144,7 +147,7 @@ fn wait_for_the_end(log: &Arc<Log>, ends: Instant) {
         }
     };
     // Without it the next line, or the end, tells what was left out.
-    if thread::Builder::new().name("log".into()).stack_size(64 << 10).spawn(waits).is_err()
+    if thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(waits).is_err()
         && let Some(mut watched) = log.watched()
     {
         watched.waits = false;
@@ -179,7 +182,43 @@ fn is_journal(stream: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// Nobody writes a line any more, and still what was left out is told, in each window.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a real thread takes real time")]
+    fn f40_what_was_left_out_is_told_though_nothing_more_happens() {
+        static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let guard = Guard::new(Duration::from_millis(50));
+        let log = Arc::new(Log {
+            look: Look { format: LogFormat::Human, journal: true, colours: false },
+            clock: Clock::new(),
+            guard: Some(Mutex::new(Watched { guard, waits: false })),
+            out: |line| SAID.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap()),
+        });
+        let told = || SAID.lock().unwrap().iter().filter(|line| line.contains('…')).count();
+        let line = Line { message: "link-1: up".into(), ..Line::default() };
+        for window in 1..3 {
+            for _ in 0..50 {
+                let source = Source::Fact(FactKind::LinkUp);
+                if let Some(ends) = log.take(source, Level::INFO, &line) {
+                    wait_for_the_end(&log, ends);
+                }
+            }
+            for _ in 0..1_000 {
+                if told() >= window {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert!(told() >= window, "{:?}", SAID.lock().unwrap());
+        }
+        let said = SAID.lock().unwrap();
+        assert!(said.iter().any(|line| line.starts_with("<6>… and ")), "{said:?}");
+        assert!(said.iter().all(|line| line.ends_with('\n')), "{said:?}");
+    }
 
     #[test]
     fn the_journal_is_known_by_its_numbers_only() {
