@@ -142,7 +142,9 @@ fn what_is_wrong_with_tls_is_said_in_a_line_with_the_setting_to_change() {
         (&not_tls, ours.to_vec(), "does not speak TLS"),
     ];
     for (url, args, hint) in cases {
-        let hax = world.hax(&[&["--consul", url][..], &args].concat(), &[]);
+        // That it still waits for the same is of the level debug.
+        let debug = ["--log-level", "debug"];
+        let hax = world.hax(&[&["--consul", url][..], &args, &debug].concat(), &[]);
         hax.says(&["WARN", "Consul at", hint]);
         // It says so once and keeps trying: this is the core's second try.
         assert!(holds(|| hax.log().iter().filter(|line| line.contains("call-")).count() > 1));
