@@ -196,7 +196,7 @@ fn an_orderly_life_has_no_line_that_wants_somebody() {
     let (http, motr) =
         (format!("127.0.0.1:{}", port()), format!("inet:stream:127.0.0.1@{}", port()));
     let hax = ["run", "--consul", &url, "--http", &http, "--motr-endpoint", &motr];
-    let hax = [&hax[..], &["--link-grace", "100ms", "--log", "json"]].concat();
+    let hax = [&hax[..], &["--link-grace", "2s", "--log", "json"]].concat();
     let start = || {
         let hax = Program::start(command(&hax));
         hax.says(&["\"LeaderWon\""]);
