@@ -197,6 +197,7 @@ impl Discovery {
 
     fn answered(&mut self, now: Now, reply: Reply, out: &mut Vec<Output>) {
         let Some((_, question)) = self.call.take_if(|(id, _)| *id == reply.id) else { return };
+        let refused = reply.result.as_ref().is_ok_and(Answer::is_refusal);
         let taken = match (reply.result, question) {
             (Err(unanswered), _) => Err(unanswered.why().into()),
             (Ok(Answer { status: 200, body, .. }), Question::Node) => self.take_node(&body),
@@ -230,7 +231,9 @@ impl Discovery {
             Err(why) => {
                 let what = "looking up who we are; waiting";
                 // What it waits for is said once.
-                let fact = if self.said.as_ref() == Some(&why) {
+                let fact = if refused {
+                    Fact::ConsulRefuses { call: reply.id, what, why }
+                } else if self.said.as_ref() == Some(&why) {
                     Fact::ConsulFailsStill { call: reply.id, what, why }
                 } else {
                     self.said = Some(why.clone());

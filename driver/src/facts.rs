@@ -45,17 +45,10 @@ pub(crate) fn level(kind: FactKind) -> &'static str {
     }
 }
 
-/// Whether it is that Consul refuses us. The way to Consul says that, once for all that has one cause.
-fn is_refusal(fact: &Fact) -> bool {
-    let Fact::ConsulFailed { why, .. } = fact else { return false };
-    ["status 401:", "status 403:", "says 401:", "says 403:"].iter().any(|part| why.contains(part))
-}
-
 // A level is part of a log line's static description, hence five.
 fn log(fact: &Fact) {
     let name = fact.kind().name();
-    let level = fact.kind().level();
-    match if is_refusal(fact) { Level::Debug } else { level } {
+    match fact.kind().level() {
         Level::Trace => tracing::trace!(target: "hax", fact = name, "{fact}"),
         Level::Debug => tracing::debug!(target: "hax", fact = name, "{fact}"),
         Level::Info => tracing::info!(target: "hax", fact = name, "{fact}"),
@@ -67,16 +60,6 @@ fn log(fact: &Fact) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn f43_what_the_way_to_consul_says_is_not_said_again() {
-        let call = hax_core::base::id::CallId(1);
-        let failed = |why: &str| Fact::ConsulFailed { call, what: "bq", why: why.into() };
-        assert!(is_refusal(&failed("status 403: ACL not found")));
-        assert!(is_refusal(&failed("Consul says 403: Permission denied")));
-        assert!(!is_refusal(&failed("status 500: no leader")));
-        assert!(!is_refusal(&failed("no answer in time")));
-    }
 
     #[test]
     fn facts_are_counted_by_kind() {

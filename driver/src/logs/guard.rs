@@ -86,6 +86,9 @@ const fn of_strangers(kind: FactKind) -> bool {
                 | K::ProcessRetyped
                 | K::ConfContradicts
                 | K::NodeMissing
+                | K::TableUnreadable
+                | K::TableEmpty
+                | K::ProcessMissing
                 | K::LeaderLost
                 | K::QueueSkipped
                 | K::SpielFailed
