@@ -169,7 +169,7 @@ impl Fleet {
                 self.tell(at, net::Event::Received { conn: other, bytes: Bytes::from(bytes) });
                 self.tell(from, net::Event::Written { conn, bytes: size });
             }
-            net::Command::Close { .. } => panic!("nobody closes here"),
+            net::Command::Close { .. } | net::Command::Cut { .. } => panic!("nobody closes here"),
         }
     }
 

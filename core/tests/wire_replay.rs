@@ -63,7 +63,7 @@ impl Replay {
                 Output::Net(net::Command::Write { segments, .. }) => {
                     self.said.extend(read(&segments.concat(), self.hax));
                 }
-                Output::Net(net::Command::Close { .. }) => {}
+                Output::Net(net::Command::Close { .. } | net::Command::Cut { .. }) => {}
                 Output::Motr(event) => {
                     self.events.push(event.clone());
                     match event {

@@ -80,9 +80,7 @@ impl Host {
         });
         let mut serving = None;
         if let Some(sockets) = sockets {
-            // The core closes those that are too many, the mute ones first; as many again may take
-            // their time to leave.
-            let max = sockets.motr_connections_max.saturating_mul(2);
+            let max = sockets.motr_connections_max;
             let accepting = sockets.motr.map(Rc::new).map(|motr| {
                 let (net, listener) = (Rc::clone(&self.net), Rc::clone(&motr));
                 (motr, tasks::spawn(async move { net.listen(&listener, max).await }))

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Sender;
-use async_io::{Async, Timer};
-use async_lock::{Semaphore, SemaphoreGuardArc};
+use async_io::Async;
 use bytes::Bytes;
 use hax_core::wire::net;
-use hax_driver::net::{self as connections, Connections, Read, Write};
+use hax_driver::net::{self as connections, Accepting, Connections, Place, Read, Write};
 use hax_driver::platform;
 
 use crate::platform::Smol;
@@ -56,25 +55,19 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
             }
             net::Command::Write { conn, segments } => self.connections.write(conn, segments),
             net::Command::Close { conn } => self.connections.leave(conn),
+            net::Command::Cut { conn } => self.connections.cut(conn),
         }
     }
 
     async fn listen(&self, listener: &Async<TcpListener>, max: usize) {
-        let room = Arc::new(Semaphore::new(max));
-        let mut turn = Turn::default();
+        let (mut turn, mut accepting) = (Turn::default(), Accepting::new(max));
         loop {
             turn.done().await;
-            let permit = room.acquire_arc().await;
-            let (stream, peer) = match listener.accept().await {
-                Ok(pair) => pair,
-                Err(why) => {
-                    // Out of descriptors, most likely: others must end first.
-                    tracing::warn!(target: "hax", %why, "cannot accept a connection of Motr");
-                    Timer::after(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            self.serve(stream, peer, Some(permit));
+            let place = accepting.place().await;
+            let accepted = listener.accept().await;
+            if let Some((stream, peer)) = accepting.accepted::<Smol, _>(accepted).await {
+                self.serve(stream, peer, Some(place));
+            }
         }
     }
 
@@ -92,14 +85,13 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
 
 impl<I: Send + 'static> Net<I> {
     /// Serves an accepted connection.
-    fn serve(&self, stream: Async<TcpStream>, peer: SocketAddr, permit: Option<SemaphoreGuardArc>) {
-        let Some((conn, task)) = self.connections.accept() else { return };
+    fn serve(&self, stream: Async<TcpStream>, peer: SocketAddr, place: Option<Place>) {
+        let Some((conn, task)) = self.connections.accept(place) else { return };
         let all = Arc::clone(&self.connections);
         let socket = Socket { stream, scratch: Rc::clone(&self.scratch) };
         let life = async move {
             let first = net::Event::Accepted { conn, peer };
             connections::run::<Smol, _, _>(all, conn, task, socket, first).await;
-            drop(permit);
         };
         tasks::spawn(life).detach();
     }

@@ -79,9 +79,7 @@ impl Host {
         });
         let (mut serving, mut listening) = (None, None);
         if let Some(sockets) = sockets {
-            // The core closes those that are too many, the mute ones first; as many again may take
-            // their time to leave.
-            let max = sockets.motr_connections_max.saturating_mul(2);
+            let max = sockets.motr_connections_max;
             if let Some(motr) = sockets.motr.map(Arc::new) {
                 let (net, listener) = (Arc::clone(&self.net), Arc::clone(&motr));
                 tasks.spawn(async move { net.listen(&listener, max).await });

@@ -1,5 +1,6 @@
 //! The wire's sockets on tokio; what they carry is `hax_driver::net`'s.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,22 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Sender;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hax_core::wire::net;
-use hax_driver::net::{self as connections, Connections, Read, Socket, Write};
+use hax_driver::net::{self as connections, Accepting, Connections, Place, Read, Socket, Write};
 use hax_driver::platform;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::platform::Tokio;
 
-/// One read's buffer; what is left of it serves the next reads.
-const READ_BUFFER: usize = 64 << 10;
+/// What one read takes at most. What a peer says is a few hundred bytes, save for NVEC messages.
+const SCRATCH: usize = 64 << 10;
 
-/// Below this a new buffer is made instead.
-const READ_LEAST: usize = 8 << 10;
+thread_local! {
+    /// What is read goes through here; only its bytes are kept. A buffer for each connection would be
+    /// memory that any peer can have hax take.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
+}
 
 /// All connections of one endpoint.
 pub struct Net<I> {
@@ -50,23 +53,18 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
             }
             net::Command::Write { conn, segments } => self.connections.write(conn, segments),
             net::Command::Close { conn } => self.connections.leave(conn),
+            net::Command::Cut { conn } => self.connections.cut(conn),
         }
     }
 
     async fn listen(&self, listener: &TcpListener, max: usize) {
-        let room = Arc::new(Semaphore::new(max));
+        let mut accepting = Accepting::new(max);
         loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            let (stream, peer) = match listener.accept().await {
-                Ok(pair) => pair,
-                Err(why) => {
-                    // Out of descriptors, most likely: others must end first.
-                    tracing::warn!(target: "hax", %why, "cannot accept a connection of Motr");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            self.serve(stream, peer, Some(permit));
+            let place = accepting.place().await;
+            let accepted = listener.accept().await;
+            if let Some((stream, peer)) = accepting.accepted::<Tokio, _>(accepted).await {
+                self.serve(stream, peer, Some(place));
+            }
         }
     }
 
@@ -84,13 +82,12 @@ impl<I: Send + 'static> platform::Net<I> for Net<I> {
 
 impl<I: Send + 'static> Net<I> {
     /// Serves an accepted connection.
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>) {
-        let Some((conn, task)) = self.connections.accept() else { return };
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, place: Option<Place>) {
+        let Some((conn, task)) = self.connections.accept(place) else { return };
         let all = Arc::clone(&self.connections);
         tokio::spawn(async move {
             let first = net::Event::Accepted { conn, peer };
             connections::run::<Tokio, _, _>(all, conn, task, Stream(stream), first).await;
-            drop(permit);
         });
     }
 }
@@ -109,22 +106,25 @@ impl Socket for Stream {
 
     fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         let (read, write) = self.0.split();
-        (Reader { half: read, buffer: BytesMut::new() }, Writer(write))
+        (Reader(read), Writer(write))
     }
 }
 
-struct Reader<'a> {
-    half: ReadHalf<'a>,
-    buffer: BytesMut,
-}
+struct Reader<'a>(ReadHalf<'a>);
 
 impl Read for Reader<'_> {
     async fn read(&mut self) -> io::Result<Bytes> {
-        if self.buffer.capacity() < READ_LEAST {
-            self.buffer = BytesMut::with_capacity(READ_BUFFER);
+        loop {
+            self.0.readable().await?;
+            let read: io::Result<_> = READ.with_borrow_mut(|scratch| {
+                let n = self.0.try_read(scratch)?;
+                Ok(Bytes::copy_from_slice(&scratch[..n]))
+            });
+            match read {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
         }
-        self.half.read_buf(&mut self.buffer).await?;
-        Ok(self.buffer.split().freeze())
     }
 }
 

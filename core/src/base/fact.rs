@@ -84,7 +84,9 @@ facts! {
     Debug ConnAccepted { conn: ConnId, peer: IpAddr } "{conn}: accepted from {peer}";
     /// A connection ended, by whichever side.
     Debug ConnClosed { conn: ConnId } "{conn}: closed";
-    /// A peer sent bytes that are no frame; its connection is closed.
+    /// A peer connected and said nothing.
+    Debug ConnSilent { conn: ConnId, peer: IpAddr } "{conn}: closed, the peer at {peer} said nothing";
+    /// A peer sent bytes that are no frame, or never the rest of one; its connection is closed.
     Warn BadFrame { conn: ConnId, peer: IpAddr, why: &'static str } "{conn}: closed, the peer at {peer} sent a bad frame: {why}";
     /// A packet could not be read to its end; the rest of it was dropped.
     Warn BadPacket { conn: ConnId, why: &'static str } "{conn}: rest of a packet dropped: {why}";

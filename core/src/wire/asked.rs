@@ -217,6 +217,7 @@ impl Endpoint {
         let (addr, process) = (waiting.at.addr, waiting.req.process);
         let (sent, received) = entry::queues(&waiting.req, say);
         let caller = self.rpc.start(now, addr, out);
+        self.rpc.conns.link(now, addr);
         let link = Link::new(ids, sent, received, caller);
         self.clock += 1;
         let (used, away, ending) = (self.clock, None, false);

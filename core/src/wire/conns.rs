@@ -4,14 +4,14 @@
 //! grows: what waits for a connection waits as long as the connecting may take, and what the peer
 //! does not read is limited by what the host has not written yet.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::frame::Frames;
+use super::accepted::Accepted;
 use super::net;
 use super::packet::Frame;
 use crate::base::fact::Fact;
@@ -23,8 +23,9 @@ use crate::base::timers::Timers;
 /// (`rpc/frmops.c:M0_RPC_TMO`).
 const CONNECT_FOR: Duration = Duration::from_secs(8);
 
-/// Bytes of unfinished frames, of all peers together.
-const PARTIAL_MAX: usize = 64 << 20;
+/// Refused connections that the host may still be reading to their end. Whoever is refused and does not
+/// close its side would otherwise take a place for as long as the host has patience.
+const LINGERING_MAX: usize = 256;
 
 /// Where a machine's outputs go, whatever else they are.
 pub(crate) trait Out {
@@ -46,14 +47,6 @@ pub(crate) enum Seen {
 }
 
 #[derive(Debug)]
-struct Inbound {
-    peer: SocketAddr,
-    /// Where its writer listens; known from the first frame.
-    from: Option<SocketAddr>,
-    frames: Frames,
-}
-
-#[derive(Debug)]
 struct Outbound {
     conn: ConnId,
     up: bool,
@@ -64,53 +57,71 @@ struct Outbound {
     used: u64,
 }
 
+/// What connections may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Connections in each direction.
+    pub(crate) conns_max: usize,
+    /// Bytes that one peer does not read.
+    pub(crate) backlog_bytes_max: usize,
+    /// Whether anybody may connect unasked. Such a peer is not waited for.
+    pub(crate) hurries: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Conns {
     me: SocketAddr,
-    conns_max: usize,
-    backlog_bytes_max: usize,
-    inbound: BTreeMap<ConnId, Inbound>,
+    limits: Limits,
+    accepted: Accepted,
     outbound: BTreeMap<SocketAddr, Outbound>,
     opened: BTreeMap<ConnId, SocketAddr>,
     /// Closed by us; the host has not said yet that it is done.
     closing: BTreeSet<ConnId>,
-    named: BTreeSet<SocketAddr>,
+    /// Those whom we have refused, in that order.
+    lingering: VecDeque<ConnId>,
     connecting: Timers<SocketAddr>,
     next: ConnId,
     clock: u64,
-    /// Bytes of unfinished frames.
-    partial: usize,
     /// No connection is taken any more.
     ended: bool,
 }
 
 impl Conns {
-    pub(crate) fn new(me: SocketAddr, conns_max: usize, backlog_bytes_max: usize) -> Self {
+    pub(crate) fn new(me: SocketAddr, limits: Limits) -> Self {
         Self {
             me,
-            conns_max,
-            backlog_bytes_max,
-            inbound: BTreeMap::new(),
+            limits,
+            accepted: Accepted::new(me, limits.conns_max, limits.hurries),
             outbound: BTreeMap::new(),
             opened: BTreeMap::new(),
             closing: BTreeSet::new(),
-            named: BTreeSet::new(),
+            lingering: VecDeque::new(),
             connecting: Timers::default(),
             next: ConnId::opened(1),
             clock: 0,
-            partial: 0,
             ended: false,
         }
     }
 
     /// Addresses that may be connected to although frames that name them come from elsewhere.
     pub(crate) fn name_peers(&mut self, peers: impl Iterator<Item = SocketAddr>) {
-        self.named = peers.collect();
+        self.accepted.name_peers(peers);
+    }
+
+    /// There is a link to the process that listens at `addr`: its connection does not give way to those of
+    /// others.
+    pub(crate) fn link(&mut self, now: Instant, addr: SocketAddr) {
+        self.accepted.link(now, addr);
+    }
+
+    /// A link to the process that listens at `addr` has ended.
+    pub(crate) fn unlink(&mut self, now: Instant, addr: SocketAddr) {
+        self.accepted.unlink(now, addr);
     }
 
     /// Open connections, in both directions.
     pub(crate) fn len(&self) -> usize {
-        self.inbound.len() + self.outbound.len()
+        self.accepted.len() + self.outbound.len()
     }
 
     /// Whether every connection is closed and the host has said so.
@@ -118,15 +129,23 @@ impl Conns {
         self.len() == 0 && self.closing.is_empty()
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.connecting.first().map(|(at, _)| at)
+    /// When something is due, and what.
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Instant, &'static str)> {
+        let connect = self.connecting.first().map(|(at, _)| (at, "connect"));
+        connect.into_iter().chain(self.accepted.deadline().map(|at| (at, "frame")))
     }
 
-    pub(crate) fn on_event(&mut self, event: net::Event, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+    pub(crate) fn on_event(
+        &mut self,
+        now: Instant,
+        event: net::Event,
+        seen: &mut Vec<Seen>,
+        out: &mut dyn Out,
+    ) {
         match event {
-            net::Event::Accepted { conn, peer } => self.on_accepted(conn, peer, out),
+            net::Event::Accepted { conn, peer } => self.on_accepted(now, conn, peer, out),
             net::Event::Connected { conn } => self.on_connected(conn, seen, out),
-            net::Event::Received { conn, bytes } => self.on_received(conn, bytes, seen, out),
+            net::Event::Received { conn, bytes } => self.on_received(now, conn, bytes, seen, out),
             net::Event::Written { conn, bytes } => {
                 let outbound = self.opened.get(&conn).and_then(|to| self.outbound.get_mut(to));
                 if let Some(outbound) = outbound {
@@ -137,11 +156,14 @@ impl Conns {
         }
     }
 
-    /// Gives up what has been connecting for too long.
+    /// Gives up what has been connecting for too long, and whoever has not said in time what was to come.
     pub(crate) fn on_time(&mut self, now: Instant, seen: &mut Vec<Seen>, out: &mut dyn Out) {
         while let Some(to) = self.connecting.pop(now) {
             self.reset(to, out);
             seen.push(Seen::Refused(to));
+        }
+        while let Some((conn, why)) = self.accepted.expire(now) {
+            self.refuse(conn, why, out);
         }
     }
 
@@ -159,7 +181,7 @@ impl Conns {
         self.clock += 1;
         if let Some(outbound) = self.outbound.get_mut(&to).filter(|outbound| outbound.up) {
             outbound.used = self.clock;
-            if outbound.unwritten.saturating_add(size) > self.backlog_bytes_max {
+            if outbound.unwritten.saturating_add(size) > self.limits.backlog_bytes_max {
                 return out.fact(Fact::BacklogFull { conn: outbound.conn });
             }
             outbound.unwritten += size;
@@ -172,7 +194,7 @@ impl Conns {
         outbound.used = self.clock;
         outbound.queue.retain(|(old, _)| *old != key);
         let waiting: usize = outbound.queue.iter().map(|(_, s)| size_of_all(s)).sum();
-        if waiting.saturating_add(size) > self.backlog_bytes_max {
+        if waiting.saturating_add(size) > self.limits.backlog_bytes_max {
             return out.fact(Fact::BacklogFull { conn: outbound.conn });
         }
         outbound.queue.push((key, segments));
@@ -191,7 +213,7 @@ impl Conns {
         if self.outbound.contains_key(&to) {
             return true;
         }
-        if self.outbound.len() >= self.conns_max {
+        if self.outbound.len() >= self.limits.conns_max {
             // The one that was used least lately: if it is needed again, it is opened again.
             let idle = self.outbound.iter().filter(|(_, o)| o.up).min_by_key(|(_, o)| o.used);
             let Some((idle, _)) = idle else { return false };
@@ -222,11 +244,22 @@ impl Conns {
         }
     }
 
-    /// Closes the connection on which a peer broke the rules.
+    /// Closes the connection on which a peer broke the rules, or that has to make room.
     pub(crate) fn refuse(&mut self, conn: ConnId, why: Fact, out: &mut dyn Out) {
-        if self.drop_inbound(conn).is_some() {
+        if self.accepted.remove(conn).is_some() {
             out.fact(why);
             self.close(conn, out);
+            self.linger(conn, out);
+        }
+    }
+
+    /// A connection that we have refused is read to its end, unless too many are.
+    fn linger(&mut self, conn: ConnId, out: &mut dyn Out) {
+        self.lingering.push_back(conn);
+        if self.lingering.len() > LINGERING_MAX
+            && let Some(conn) = self.lingering.pop_front()
+        {
+            out.net(net::Command::Cut { conn });
         }
     }
 
@@ -236,8 +269,8 @@ impl Conns {
         for to in self.outbound.keys().copied().collect::<Vec<_>>() {
             self.reset(to, out);
         }
-        while let Some(conn) = self.inbound.keys().next().copied() {
-            self.drop_inbound(conn);
+        while let Some(conn) = self.accepted.first() {
+            self.accepted.remove(conn);
             self.close(conn, out);
         }
     }
@@ -247,22 +280,33 @@ impl Conns {
         out.net(net::Command::Close { conn });
     }
 
-    fn on_accepted(&mut self, conn: ConnId, peer: SocketAddr, out: &mut dyn Out) {
+    fn on_accepted(&mut self, now: Instant, conn: ConnId, peer: SocketAddr, out: &mut dyn Out) {
         out.fact(Fact::ConnAccepted { conn, peer: peer.ip() });
         if self.ended {
             // Its end is not waited for: as long as somebody comes there would be none.
-            return out.net(net::Command::Close { conn });
+            out.net(net::Command::Close { conn });
+            return self.linger(conn, out);
         }
-        if self.inbound.len() >= self.conns_max {
-            // Who has not said anything yet makes room; who speaks keeps its place.
-            let mute = self.inbound.iter().find(|(_, i)| i.from.is_none());
-            let Some((mute, whose)) = mute.map(|(mute, inbound)| (*mute, inbound.peer)) else {
-                out.fact(Fact::ConnsFull { conn, peer: peer.ip() });
-                return self.close(conn, out);
-            };
-            self.refuse(mute, Fact::ConnsFull { conn: mute, peer: whose.ip() }, out);
+        if let Some((conn, why)) = self.accepted.accept(now, conn, peer) {
+            self.refuse(conn, why, out);
         }
-        self.inbound.insert(conn, Inbound { peer, from: None, frames: Frames::default() });
+    }
+
+    fn on_received(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        bytes: Bytes,
+        seen: &mut Vec<Seen>,
+        out: &mut dyn Out,
+    ) {
+        let Some(peer) = self.accepted.peer(conn) else { return };
+        if let Some(why) = self.accepted.receive(now, conn, bytes, seen) {
+            self.refuse(conn, why, out);
+        }
+        while let Some((conn, why)) = self.accepted.too_many_bytes(peer) {
+            self.refuse(conn, why, out);
+        }
     }
 
     fn on_connected(&mut self, conn: ConnId, seen: &mut Vec<Seen>, out: &mut dyn Out) {
@@ -277,49 +321,14 @@ impl Conns {
         seen.push(Seen::Reached(to));
     }
 
-    fn on_received(&mut self, conn: ConnId, bytes: Bytes, seen: &mut Vec<Seen>, out: &mut dyn Out) {
-        // Peers write on their own connections only; what comes on ours is nothing.
-        let Some(inbound) = self.inbound.get_mut(&conn) else { return };
-        self.partial -= inbound.frames.held();
-        inbound.frames.feed(bytes);
-        let (address, peer) = (inbound.peer, inbound.peer.ip());
-        let mut refused = loop {
-            match inbound.frames.cut() {
-                Ok(None) => break None,
-                Err(why) => break Some(Fact::BadFrame { conn, peer, why: why.0 }),
-                Ok(Some((header, payload))) => {
-                    let from = header.src.addr;
-                    let known = inbound.from == Some(from);
-                    if !known && !may_claim(from, address, self.me, &self.named) {
-                        break Some(Fact::NotItsAddress { conn, peer });
-                    }
-                    inbound.from = Some(from);
-                    seen.push(Seen::Frame { conn, from, payload });
-                }
-            }
-        };
-        self.partial += inbound.frames.held();
-        if self.partial > PARTIAL_MAX {
-            refused = Some(Fact::BadFrame { conn, peer, why: "too many unfinished frames" });
-        }
-        if let Some(why) = refused {
-            self.refuse(conn, why, out);
-        }
-    }
-
-    fn drop_inbound(&mut self, conn: ConnId) -> Option<Inbound> {
-        let inbound = self.inbound.remove(&conn)?;
-        self.partial -= inbound.frames.held();
-        Some(inbound)
-    }
-
     fn on_closed(&mut self, conn: ConnId, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+        self.lingering.retain(|other| *other != conn);
         if self.closing.remove(&conn) {
             return;
         }
-        if let Some(inbound) = self.drop_inbound(conn) {
+        if let Some(inbound) = self.accepted.remove(conn) {
             out.fact(Fact::ConnClosed { conn });
-            let gone = inbound.from.filter(|f| !self.inbound.values().any(|i| i.from == Some(*f)));
+            let gone = inbound.from.filter(|from| !self.accepted.is_heard(*from));
             seen.extend(gone.map(Seen::Gone));
         } else if let Some(to) = self.opened.remove(&conn) {
             self.connecting.disarm(to);
@@ -332,19 +341,6 @@ impl Conns {
             }
         }
     }
-}
-
-/// A reply goes to the address that the frame names. So that nobody can make us connect to a third
-/// party, it is the sender's own, or one that the configuration names.
-fn may_claim(
-    from: SocketAddr,
-    peer: SocketAddr,
-    me: SocketAddr,
-    named: &BTreeSet<SocketAddr>,
-) -> bool {
-    let (claimed, actual) = (from.ip().to_canonical(), peer.ip().to_canonical());
-    let same = claimed == actual || claimed.is_loopback() && actual.is_loopback();
-    from != me && from.port() != 0 && (same || named.contains(&from))
 }
 
 fn size_of_all(segments: &[Bytes]) -> usize {
@@ -365,7 +361,11 @@ mod tests {
     }
 
     fn new(conns_max: usize) -> (Conns, Vec<Output>, Vec<Seen>) {
-        (Conns::new(local(1), conns_max, 100), Vec::new(), Vec::new())
+        (
+            Conns::new(local(1), Limits { conns_max, backlog_bytes_max: 100, hurries: true }),
+            Vec::new(),
+            Vec::new(),
+        )
     }
 
     fn frame(byte: u8, size: usize) -> Frame {
@@ -390,7 +390,7 @@ mod tests {
         conns.unqueue(local(2), 3);
         assert!(written(&mut out).is_empty());
         let conn = ConnId::opened(1);
-        conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Connected { conn }, &mut seen, &mut out);
         assert_eq!(written(&mut out), [3, 5]);
     }
 
@@ -404,15 +404,38 @@ mod tests {
     }
 
     #[test]
+    fn whom_we_refuse_is_not_waited_for_at_others_cost() {
+        let (mut conns, mut out, mut seen) = new(8);
+        for n in 0..1000 {
+            let (conn, peer) = (ConnId::accepted(n), local(2));
+            conns.on_event(NOW, net::Event::Accepted { conn, peer }, &mut seen, &mut out);
+        }
+        let net = |o: &Output| match o {
+            Output::Net(net::Command::Close { conn }) => Some((*conn, false)),
+            Output::Net(net::Command::Cut { conn }) => Some((*conn, true)),
+            _ => None,
+        };
+        let closed: Vec<_> = out.iter().filter_map(net).filter(|(_, cut)| !cut).collect();
+        let cut: Vec<_> = out.iter().filter_map(net).filter(|(_, cut)| *cut).collect();
+        assert_eq!((closed.len(), cut.len()), (992, 992 - LINGERING_MAX));
+        assert_eq!(cut[0].0, ConnId::accepted(0), "who has had the most time");
+        assert_eq!(conns.len(), 8);
+        for (conn, _) in closed {
+            conns.on_event(NOW, net::Event::Closed { conn }, &mut seen, &mut out);
+        }
+        assert!(conns.lingering.is_empty() && conns.closing.is_empty());
+    }
+
+    #[test]
     fn who_comes_after_the_end_is_sent_away() {
         let (mut conns, mut out, mut seen) = new(8);
         conns.close_all(&mut out);
         let conn = ConnId::accepted(1);
-        conns.on_event(net::Event::Accepted { conn, peer: local(2) }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Accepted { conn, peer: local(2) }, &mut seen, &mut out);
         assert!(
             matches!(out.last(), Some(Output::Net(net::Command::Close { conn: c })) if *c == conn)
         );
-        conns.on_event(net::Event::Closed { conn }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Closed { conn }, &mut seen, &mut out);
         assert!(conns.is_quiet());
     }
 
@@ -421,12 +444,12 @@ mod tests {
         let (mut conns, mut out, mut seen) = new(8);
         let conn = ConnId::opened(1);
         conns.open(NOW, local(2), &mut out);
-        conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Connected { conn }, &mut seen, &mut out);
         for byte in 1..=3 {
             conns.send(NOW, local(2), byte.into(), frame(byte, 40), &mut out);
         }
         assert_eq!(written(&mut out), [1, 2]);
-        conns.on_event(net::Event::Written { conn, bytes: 40 }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Written { conn, bytes: 40 }, &mut seen, &mut out);
         conns.send(NOW, local(2), 4, frame(4, 40), &mut out);
         assert_eq!(written(&mut out), [4]);
     }
@@ -441,7 +464,7 @@ mod tests {
         let conn = ConnId::opened(1);
         assert_eq!(out.last(), Some(&Output::Net(net::Command::Close { conn })));
         assert!(!conns.is_quiet());
-        conns.on_event(net::Event::Closed { conn }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Closed { conn }, &mut seen, &mut out);
         assert!(conns.is_quiet() && seen.len() == 1);
     }
 
@@ -451,7 +474,7 @@ mod tests {
         for n in 1..=3 {
             conns.send(NOW, local(n), 1, frame(1, 1), &mut out);
             let conn = ConnId::opened(n.into());
-            conns.on_event(net::Event::Connected { conn }, &mut seen, &mut out);
+            conns.on_event(NOW, net::Event::Connected { conn }, &mut seen, &mut out);
         }
         assert!(!conns.is_up(local(1)) && conns.is_up(local(2)) && conns.is_up(local(3)));
     }

@@ -35,6 +35,7 @@ impl Endpoint {
         let Some(mut peer) = self.links.remove(&id) else { return };
         self.last_end = self.rpc.mint.0;
         let caller = peer.link.caller;
+        self.rpc.conns.unlink(now, peer.addr);
         self.by_end.remove(&peer.link.ids.local);
         self.by_caller.remove(&caller);
         if self.by_process.get(&peer.process) == Some(&id) {

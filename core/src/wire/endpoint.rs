@@ -224,7 +224,7 @@ impl Endpoint {
         self.last = now.mono;
         match input {
             Input::Tick => {}
-            Input::Net(event) => self.rpc.on_net(event, out),
+            Input::Net(event) => self.rpc.on_net(now.mono, event, out),
             Input::Motr(command) => self.on_command(now.mono, command, out),
         }
         self.settle(now.mono, out);

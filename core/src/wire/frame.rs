@@ -167,6 +167,11 @@ impl Frames {
         self.held.len()
     }
 
+    /// How many bytes of memory the beginning of a frame takes.
+    pub(crate) fn room(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// The next complete frame.
     ///
     /// # Errors

@@ -4,10 +4,12 @@
 //! [`params`] inside. Above them the machines: connections → rpc (`rpc`, `rpc_in`, `rpc_out`) → `link`,
 //! which [`Endpoint`] and [`Process`] share. Names of files in the documentation are Motr's.
 
+mod accepted;
 mod asked;
 mod bytes;
 mod client;
 mod conns;
+mod crowd;
 mod ending;
 pub mod endpoint;
 mod entry;

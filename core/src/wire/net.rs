@@ -72,4 +72,10 @@ pub enum Command {
         /// Which.
         conn: ConnId,
     },
+    /// Has no patience any more with a connection that is being [closed](Command::Close): others need its
+    /// room. Nothing if it is closed already.
+    Cut {
+        /// Which.
+        conn: ConnId,
+    },
 }

@@ -234,7 +234,7 @@ impl Process {
         }
         match input {
             Input::Tick => {}
-            Input::Net(event) => self.rpc.on_net(event, out),
+            Input::Net(event) => self.rpc.on_net(now.mono, event, out),
             Input::Command(command) => self.on_command(now.mono, command, out),
         }
         self.settle(now.mono, out);

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::conns::{Conns, Out, Seen};
+use super::conns::{Conns, Limits, Out, Seen};
 use super::fop::Fop;
 use super::frame::End;
 use super::item::{self, ItemHeader};
@@ -105,10 +105,11 @@ pub(crate) struct Rpc {
 
 impl Rpc {
     pub(crate) fn new(settings: Settings) -> Self {
-        let Settings { me, conns_max, backlog_bytes_max, .. } = settings;
+        let Settings { me, conns_max, backlog_bytes_max, answers_strangers: hurries, .. } =
+            settings;
         Self {
             settings,
-            conns: Conns::new(me, conns_max, backlog_bytes_max),
+            conns: Conns::new(me, Limits { conns_max, backlog_bytes_max, hurries }),
             incoming: Incoming::new(settings.rpc_conns_max, settings.reply_bytes_max),
             callers: BTreeMap::new(),
             next_caller: 0,
@@ -120,9 +121,9 @@ impl Rpc {
         }
     }
 
-    pub(crate) fn on_net(&mut self, event: net::Event, out: &mut dyn Out) {
+    pub(crate) fn on_net(&mut self, now: Instant, event: net::Event, out: &mut dyn Out) {
         let mut seen = Vec::new();
-        self.conns.on_event(event, &mut seen, out);
+        self.conns.on_event(now, event, &mut seen, out);
         self.take_in(seen, out);
     }
 
@@ -147,13 +148,12 @@ impl Rpc {
     }
 
     pub(crate) fn next(&self) -> Next {
-        let connect = self.conns.deadline().map(|at| (at, "connect"));
         let timer = self.timers.first().map(|(at, timer)| match timer {
             Timer::Caller(_) => (at, "resend"),
             Timer::Sweep => (at, "sweep"),
         });
-        connect
-            .into_iter()
+        self.conns
+            .deadlines()
             .chain(timer)
             .fold(Next::Wait, |next, (at, why)| next.earlier(Next::WaitUntil { at, why }))
     }

@@ -50,6 +50,7 @@ impl Host {
                     self.closed.push(conn);
                     self.feed(Input::Net(net::Event::Closed { conn }));
                 }
+                Output::Net(net::Command::Cut { .. }) => {}
                 Output::Net(net::Command::Connect { conn, .. }) => {
                     self.feed(Input::Net(net::Event::Connected { conn }));
                 }
@@ -73,10 +74,20 @@ impl Host {
     }
 
     pub(crate) fn connect(&mut self) -> ConnId {
+        self.connect_from(local(50_000))
+    }
+
+    pub(crate) fn connect_from(&mut self, peer: SocketAddr) -> ConnId {
         self.conns += 1;
         let conn = ConnId::accepted(self.conns);
-        self.feed(Input::Net(net::Event::Accepted { conn, peer: local(50_000) }));
+        self.feed(Input::Net(net::Event::Accepted { conn, peer }));
         conn
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        self.us += seconds * 1_000_000;
+        self.feed(Input::Tick);
     }
 
     pub(crate) fn say(&mut self, conn: ConnId, bytes: Vec<u8>) {

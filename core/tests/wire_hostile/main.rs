@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests")]
 
 mod host;
+mod siege;
 #[path = "../wire_support/mod.rs"]
 mod wire_support;
 

@@ -86,6 +86,7 @@ impl World {
                 self.hang_up(socket, end);
                 self.feed_net(node, net::Event::Closed { conn });
             }
+            net::Command::Cut { .. } => {}
         }
     }
 

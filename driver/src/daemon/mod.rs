@@ -32,6 +32,7 @@ use crate::transport::{self, Transport};
 use crate::values::{OnUnexpectedMessage, Switch};
 use crate::way;
 
+mod files;
 #[cfg(feature = "libmotr")]
 mod library;
 pub(crate) mod names;
@@ -108,6 +109,7 @@ async fn find_and_serve<P: Platform>(
         metrics: Arc::new(Metrics::new(clock)),
         consul: Arc::new(P::Client::new(&settings.consul)?),
         generation: clock::wall().0,
+        motr_connections_max: files::make_room(settings),
     };
     let reload = async { signals.on_reload(|| daemon.reload(None)).await };
     match or(daemon.find(), reload).await? {
@@ -127,6 +129,8 @@ struct Daemon<'a, P: Platform> {
     consul: Arc<P::Client>,
     /// No two lives of a daemon have the same one.
     generation: u64,
+    /// As many as the settings allow and files may be open.
+    motr_connections_max: usize,
 }
 
 impl<P: Platform> Daemon<'_, P> {
@@ -173,7 +177,7 @@ impl<P: Platform> Daemon<'_, P> {
         let _ = listeners.try_send(P::listener(http).map_err(Error::Socket)?);
         let sockets = Sockets {
             motr: motr.map(P::listener).transpose().map_err(Error::Socket)?,
-            motr_connections_max: self.settings.motr_connections_max,
+            motr_connections_max: self.motr_connections_max,
             http: later,
             door,
         };
@@ -208,7 +212,7 @@ impl<P: Platform> Daemon<'_, P> {
         let mut wire = wire::Config::new(address, self.generation, self.seed());
         wire.known_only = !self.settings.any_process;
         wire.name = identity.endpoint.clone();
-        wire.conns_max = self.settings.motr_connections_max;
+        wire.conns_max = self.motr_connections_max;
         let config = node::Config { bridge: self.bridge(identity), wire };
         let mut journal = self.journal(&config);
         let mut node = Node::new(config);

@@ -154,7 +154,7 @@ impl Connections {
             net::Command::Close { conn } => {
                 self.open.remove(conn);
             }
-            net::Command::Write { .. } => {}
+            net::Command::Write { .. } | net::Command::Cut { .. } => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The life of one connection.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io::{self, IoSlice, Read as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -103,6 +104,7 @@ pub async fn connect<P: Platform, I, S: Socket>(
         run::<P, I, S>(all, conn, task, socket, net::Event::Connected { conn }).await;
     } else {
         all.leave(conn);
+        all.left(conn);
         all.tell(net::Event::Closed { conn }).await;
     }
 }
@@ -118,7 +120,7 @@ pub async fn run<P: Platform, I, S: Socket>(
     // Only a delay is lost if the system does not know the option.
     let _ = SockRef::from(&socket).set_tcp_nodelay(true);
     all.tell(first).await;
-    let Task { writes, open, alive } = task;
+    let Task { writes, open, cut, alive } = task;
     let patience = all.patience.1.clone();
     let connection = Connection { all, conn, writes, told: AtomicBool::new(false) };
     // The reader ends with the connection; the writer's end alone does not end it, since the peer may
@@ -134,12 +136,19 @@ pub async fn run<P: Platform, I, S: Socket>(
             let out_of_patience = async {
                 let Err(_closed) = patience.recv().await;
             };
-            or(P::sleep(CLOSE_WITHIN), out_of_patience).await;
+            let cut = async {
+                if cut.await.is_err() {
+                    // Nobody is left who might say so.
+                    pending::<()>().await;
+                }
+            };
+            or(or(P::sleep(CLOSE_WITHIN), out_of_patience), cut).await;
         };
         or(carry, too_slow).await;
     }
     connection.closed().await;
     discard(&socket);
+    connection.all.left(conn);
     drop((socket, alive));
 }
 

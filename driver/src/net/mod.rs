@@ -3,8 +3,10 @@
 //! A connection is one task that owns the socket. Its entry in the table holds the bounded queue of
 //! what it is to write; taking the entry out of the table *is* the close: the task writes what is
 //! left, shuts its side down, reads to the end and only then lets go of the socket, since closing
-//! with unread bytes sends a reset, on which a real peer may crash.
+//! with unread bytes sends a reset, on which a real peer may crash. Meanwhile it takes no place from
+//! others, and is cut short if the core says so.
 
+mod accept;
 mod backlog;
 mod connection;
 
@@ -22,6 +24,7 @@ use hax_core::wire::net;
 
 use crate::platform::{Platform, within};
 
+pub use accept::{Accepting, Place};
 pub use backlog::take_rest;
 pub use connection::{Read, Socket, Write, connect, dial, run};
 
@@ -49,6 +52,8 @@ pub struct Connections<I> {
 
 struct Table {
     entries: BTreeMap<ConnId, Entry>,
+    /// Those that are being closed; used to cut them short.
+    leaving: BTreeMap<ConnId, oneshot::Sender<()>>,
     /// Every task holds a clone for as long as it lives.
     alive: Sender<()>,
 }
@@ -57,6 +62,9 @@ struct Table {
 struct Entry {
     writes: Sender<Segments>,
     _open: oneshot::Sender<()>,
+    cut: oneshot::Sender<()>,
+    /// Of one that was accepted while there are so many places.
+    _place: Option<Place>,
 }
 
 /// The task's end of a connection.
@@ -64,6 +72,8 @@ pub struct Task {
     writes: Receiver<Segments>,
     /// Ends when the connection is to be closed.
     open: oneshot::Receiver<()>,
+    /// Says something when it has been long enough about that.
+    cut: oneshot::Receiver<()>,
     alive: Sender<()>,
 }
 
@@ -73,15 +83,16 @@ impl<I> Connections<I> {
     pub fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Arc<Self> {
         let (alive, ended) = async_channel::bounded(1);
         let patience = async_channel::bounded(1);
-        let table = Mutex::new(Some(Table { entries: BTreeMap::new(), alive }));
+        let table =
+            Mutex::new(Some(Table { entries: BTreeMap::new(), leaving: BTreeMap::new(), alive }));
         Arc::new(Self { table, inbox, wrap, accepted: AtomicU64::new(0), ended, patience })
     }
 
     /// Names an accepted connection and makes its entry, as [`enter`](Self::enter) does.
     #[must_use]
-    pub fn accept(&self) -> Option<(ConnId, Task)> {
+    pub fn accept(&self, place: Option<Place>) -> Option<(ConnId, Task)> {
         let conn = ConnId::accepted(self.accepted.fetch_add(1, Ordering::Relaxed));
-        Some((conn, self.enter(conn)?))
+        Some((conn, self.add(conn, place)?))
     }
 
     /// Makes an entry, whose task is to be [run]; `None` after the shutdown.
@@ -91,21 +102,41 @@ impl<I> Connections<I> {
     /// If there is one by this number: the core uses none twice.
     #[must_use]
     pub fn enter(&self, conn: ConnId) -> Option<Task> {
+        self.add(conn, None)
+    }
+
+    fn add(&self, conn: ConnId, place: Option<Place>) -> Option<Task> {
         // Bounded in `write`: a bounded channel would take the memory for all of it at once, also for
         // the many connections on which only the peer writes.
         let (write, writes) = async_channel::unbounded();
-        let (hold, open) = oneshot::channel();
+        let ((hold, open), (cut, be_cut)) = (oneshot::channel(), oneshot::channel());
         let mut table = self.table();
         let table = table.as_mut()?;
-        let old = table.entries.insert(conn, Entry { writes: write, _open: hold });
+        let entry = Entry { writes: write, _open: hold, cut, _place: place };
+        let old = table.entries.insert(conn, entry);
         assert!(old.is_none(), "{conn} is used twice");
-        Some(Task { writes, open, alive: table.alive.clone() })
+        Some(Task { writes, open, cut: be_cut, alive: table.alive.clone() })
     }
 
     /// Begins to close a connection, if it is not closed yet.
     pub fn leave(&self, conn: ConnId) {
         if let Some(table) = self.table().as_mut() {
-            table.entries.remove(&conn);
+            table.leave(conn);
+        }
+    }
+
+    /// Lets go at once of a connection that is being closed.
+    pub fn cut(&self, conn: ConnId) {
+        if let Some(cut) = self.table().as_mut().and_then(|table| table.leaving.remove(&conn)) {
+            // It may have ended by itself.
+            let _ = cut.send(());
+        }
+    }
+
+    /// The connection's task is at its end.
+    fn left(&self, conn: ConnId) {
+        if let Some(table) = self.table().as_mut() {
+            table.leaving.remove(&conn);
         }
     }
 
@@ -117,7 +148,7 @@ impl<I> Connections<I> {
         let Some(entry) = table.entries.get(&conn) else { return };
         if entry.writes.len() >= WRITES_MAX || entry.writes.try_send(segments).is_err() {
             tracing::warn!(target: "hax", %conn, "closing: the peer does not take {WRITES_MAX} writes");
-            table.entries.remove(&conn);
+            table.leave(conn);
         }
     }
 
@@ -138,5 +169,13 @@ impl<I> Connections<I> {
 
     fn table(&self) -> MutexGuard<'_, Option<Table>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn leave(&mut self, conn: ConnId) {
+        if let Some(entry) = self.entries.remove(&conn) {
+            self.leaving.insert(conn, entry.cut);
+        }
     }
 }

@@ -176,6 +176,8 @@ impl Tcp {
                 }
                 None
             }
+            // Whoever closes is done at once.
+            Command::Cut { .. } => None,
         }
     }
 

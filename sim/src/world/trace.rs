@@ -110,6 +110,7 @@ impl Trace {
                 self.hash.words(&[7, conn.0, to.port().into()]);
             }
             Output::Net(net::Command::Close { conn }) => self.hash.words(&[8, conn.0]),
+            Output::Net(net::Command::Cut { conn }) => self.hash.words(&[18, conn.0]),
             Output::Consul(consul::Command::Call(call)) => {
                 self.hash.words(&[9, call.id.0]);
                 self.hash.bytes(call.target.as_bytes());
