@@ -16,8 +16,8 @@ use crate::place::strangers;
 
 /// How often silent connections are made; each time so many that their rate comes out.
 const BEAT: Duration = Duration::from_millis(20);
-/// How long a silent connection is held.
-const HELD_BEATS: usize = 250;
+/// How long a silent connection is held: ten seconds.
+const HELD_BEATS: usize = 500;
 
 /// All attacks on one daemon; they end with this.
 pub(crate) struct Siege {
