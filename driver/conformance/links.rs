@@ -1,8 +1,16 @@
 //! The wire: connections of processes, many and broken ones, and threads.
 
-use std::net::TcpStream;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{self, Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::daemon::until;
+use socket2::{Domain, Socket, Type};
+
+use crate::daemon::{LIMIT, Place, double, until};
+use crate::hax::HAX;
 use crate::world::{Client, World};
 
 #[test]
@@ -97,4 +105,72 @@ fn so_many_processes_may_be_connected() {
     ham.entrypoint();
     drop(peers);
     world.is_well();
+}
+
+/// From another address than the processes' own; of hax's node, too.
+fn stranger(world: &World) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let ip: IpAddr = [127, 66, 6, 6].into();
+    socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+    socket.connect(&world.place.motr().into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn f51_strangers_make_room_and_processes_keep_their_links() {
+    let world = World::with(&["--motr-connections-max", "8"]);
+    let mut linked = world.place.ham(1);
+    linked.entrypoint();
+    let mut strangers: Vec<_> = (0..100).map(|_| stranger(&world)).collect();
+    strangers.iter_mut().for_each(|stranger| drop(stranger.write_all(b"\0")));
+    let mut late = world.place.ham(2);
+    late.entrypoint();
+    linked.say("process started");
+    linked.delivered();
+    assert_eq!(world.hax.facts("LinkDown"), [""; 0]);
+    until("strangers are closed", || world.hax.facts("ConnsFull").len() >= 90);
+    // An end, and no reset: they may read to it.
+    strangers[0].set_read_timeout(Some(LIMIT)).unwrap();
+    assert_eq!(strangers[0].read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn f50_a_connection_that_says_nothing_is_closed() {
+    let world = World::new();
+    let began = Instant::now();
+    assert!(Client::new(world.place.motr()).is_closed(), "an end and no reset");
+    assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
+    assert_eq!(world.hax.facts("ConnSilent").len(), 1);
+    world.is_well();
+}
+
+/// A program that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Each connection is an open file; more of them than there may be are not kept.
+#[test]
+fn f52_strangers_do_not_use_up_the_files_that_may_be_open() {
+    let (place, consul) = (Place::new(), double::consul());
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("files-{}", process::id()));
+    let shell = "ulimit -n 600 && exec \"$0\" run --log-level warn \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", shell, HAX]).args(place.flags(consul));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+    let mut hax = Running(command.spawn().unwrap());
+    place.ready();
+    let strangers: Vec<_> = (0..1000).map(|_| TcpStream::connect(place.motr())).collect();
+    let mut ham = place.ham(1);
+    ham.entrypoint();
+    assert_eq!(place.ask("GET", "/readyz", b"").status, 200);
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("too few files may be open"), "{said}");
+    assert!(strangers.iter().all(Result::is_ok));
+    fs::remove_file(log).unwrap();
 }
