@@ -88,7 +88,7 @@ fn a_thousand_connections_are_held_and_let_go() {
         (0..1000).map(|_| TcpStream::connect(world.place.motr()).unwrap()).collect();
     ham.say("process started");
     ham.delivered();
-    let open = || std::fs::read_dir(format!("/proc/{}/fd", world.hax.pid())).unwrap().count();
+    let open = || fs::read_dir(format!("/proc/{}/fd", world.hax.pid())).unwrap().count();
     until("all are accepted", || open() > 1000);
     drop(peers);
     until("all are let go", || open() < 100);
@@ -163,7 +163,7 @@ fn f52_strangers_do_not_use_up_the_files_that_may_be_open() {
     let mut command = Command::new("sh");
     command.args(["-c", shell, HAX]).args(place.flags(consul));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-    let mut hax = Running(command.spawn().unwrap());
+    let _ends = Running(command.spawn().unwrap());
     place.ready();
     let strangers: Vec<_> = (0..1000).map(|_| TcpStream::connect(place.motr())).collect();
     let mut ham = place.ham(1);

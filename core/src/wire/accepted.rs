@@ -197,8 +197,9 @@ impl Accepted {
         let member = inbound.member(conn);
         if inbound.linked {
             self.linked_bytes -= member.bytes;
-            let of = inbound.from.and_then(|from| self.linked.get_mut(&from));
-            of.map(|linked| linked.conn = None);
+            if let Some(linked) = inbound.from.and_then(|from| self.linked.get_mut(&from)) {
+                linked.conn = None;
+            }
         } else {
             self.crowd.leave(member);
         }
@@ -219,7 +220,9 @@ impl Accepted {
         if linked.links == 1 {
             let mut conns = self.conns.iter().rev();
             let newest = conns.find(|(_, inbound)| inbound.is_of(addr)).map(|(conn, _)| *conn);
-            newest.map(|conn| self.find_link(now, conn));
+            if let Some(conn) = newest {
+                self.find_link(now, conn);
+            }
         }
     }
 
@@ -230,7 +233,9 @@ impl Accepted {
         if linked.links == 0 {
             let conn = linked.conn;
             self.linked.remove(&addr);
-            conn.map(|conn| self.rejoin(now, conn));
+            if let Some(conn) = conn {
+                self.rejoin(now, conn);
+            }
         }
     }
 
@@ -249,7 +254,9 @@ impl Accepted {
         self.crowd.leave(member);
         self.linked_bytes += member.bytes;
         self.deadlines.disarm(conn);
-        other.map(|other| self.rejoin(now, other));
+        if let Some(other) = other {
+            self.rejoin(now, other);
+        }
     }
 
     fn rejoin(&mut self, now: Instant, conn: ConnId) {
