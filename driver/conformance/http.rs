@@ -1,5 +1,6 @@
 //! Connections of HTTP: kept, pipelined, closed, counted, and who is let in.
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use crate::world::{World, request, statuses};
@@ -97,18 +98,75 @@ fn who_does_not_read_holds_up_nobody() {
 }
 
 #[test]
-fn so_many_connections_are_served_at_a_time() {
+fn so_many_connections_are_kept_at_a_time() {
     let world = World::with(&["--http-connections-max", "2"]);
-    let mut clients = [world.client(), world.client()];
-    for client in &mut clients {
+    let [mut first, mut second] = [world.client(), world.client()];
+    for client in [&mut first, &mut second] {
         client.say(get());
         client.hears("true}");
     }
     let mut third = world.client();
     third.say(get());
-    assert!(third.is_quiet(Duration::from_millis(200)), "there is no room");
-    drop(clients);
     third.hears("true}");
+    assert!(first.is_closed(), "the one that has been idle for longest gives way");
+    second.say(get());
+    second.hears("true}");
+}
+
+#[test]
+fn f31_idle_connections_keep_nobody_out() {
+    let world = World::with(&["--http-connections-max", "16"]);
+    let mut idle: Vec<_> = (0..64).map(|_| world.client()).collect();
+    idle.iter_mut().step_by(2).for_each(|client| client.say(b"GET / HT"));
+    for _ in 0..8 {
+        assert_eq!(statuses(&world.exchange(get())), [200]);
+    }
+    // It was not their time that ended them.
+    let youngest = idle.last_mut().unwrap();
+    assert!(youngest.is_quiet(Duration::from_millis(100)), "it is still there");
+    assert!(idle[0].is_closed(), "the oldest gave way");
+    world.is_well();
+}
+
+#[test]
+fn f31_slow_bodies_keep_nobody_out() {
+    let world = World::with(&["--http-connections-max", "16"]);
+    let mut slow: Vec<_> = (0..16).map(|_| world.client()).collect();
+    slow.iter_mut().for_each(|client| client.say(request("POST /", "Content-Length: 9\r\n", b"[")));
+    for _ in 0..8 {
+        assert_eq!(statuses(&world.exchange(get())), [200]);
+    }
+    slow.truncate(1);
+    let answer = slow.remove(0).rest();
+    assert_eq!(statuses(&answer), [503], "the oldest gave way and is told so: {answer}");
+    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+}
+
+/// Goes on sending for a while after it has been answered, and reads then.
+#[test]
+fn f33_who_is_refused_while_it_sends_can_read_why() {
+    let world = World::with(&["--http-body-max", "10000"]);
+    let head = request("POST /", "Content-Length: 2000000\r\n", b"");
+    let many = (0..1000).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+    for (head, status) in [
+        (head, 413),
+        (b"nonsense\r\n\r\n".to_vec(), 400),
+        (request("GET /", &many, b""), 431),
+        (request(&format!("GET /{}", "x".repeat(9000)), "", b""), 414),
+    ] {
+        let mut client = world.client();
+        client.say(head);
+        // It is answered by now, and with a reset the answer would be lost.
+        std::thread::sleep(Duration::from_millis(50));
+        for _ in 0..20 {
+            client.stream.write_all(&[b'x'; 100_000]).unwrap();
+        }
+        client.end();
+        let mut bytes = Vec::new();
+        client.stream.read_to_end(&mut bytes).unwrap();
+        let answer = String::from_utf8(bytes).unwrap();
+        assert_eq!(statuses(&answer), [status], "{answer}");
+    }
 }
 
 #[test]

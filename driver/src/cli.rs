@@ -216,7 +216,12 @@ pub struct Flags {
     /// The longest HTTP request body that is accepted [default: 4MiB].
     #[arg(long, env = "HAX_HTTP_BODY_MAX", value_name = "SIZE", help_heading = "Behaviour")]
     pub http_body_max: Option<Size>,
-    /// How many HTTP connections are served at a time [default: 512].
+    /// What all HTTP request bodies may have together; half of it is kept for this node and for who shows
+    /// the token [default: 64MiB, hax-smol: 8MiB; twice http_body_max at least].
+    #[arg(long, env = "HAX_HTTP_BODIES_MAX", value_name = "SIZE", help_heading = "Behaviour")]
+    pub http_bodies_max: Option<Size>,
+    /// How many HTTP connections there may be at a time: a quarter is kept for this node, another
+    /// address has a quarter at most, and idle ones are closed for new ones [default: 512].
     #[arg(long, env = "HAX_HTTP_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub http_connections_max: Option<NonZeroU16>,
     /// How many connections Motr processes may hold at a time [default: 2048].

@@ -33,6 +33,7 @@ pub mod signals;
 pub mod status;
 pub mod tls;
 pub mod transport;
+pub mod turn;
 pub mod values;
 pub mod way;
 

@@ -35,6 +35,9 @@ pub trait Platform: Sized + 'static {
     /// A listener that is known to it.
     type Listener;
 
+    /// What all bodies of requests to the HTTP port may have together, in bytes, if nothing is set.
+    const HTTP_BODIES_MAX: usize;
+
     /// Runs a program on it.
     fn block_on<T>(program: impl Future<Output = T>) -> io::Result<T>;
 

@@ -27,6 +27,9 @@ impl Platform for Smol {
     type Net<I: Send + 'static> = Net<I>;
     type Listener = Async<TcpListener>;
 
+    // As much as a node with little memory can spare.
+    const HTTP_BODIES_MAX: usize = 8 << 20;
+
     fn block_on<T>(program: impl Future<Output = T>) -> io::Result<T> {
         Ok(tasks::block_on(program))
     }

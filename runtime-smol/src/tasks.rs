@@ -1,12 +1,13 @@
 //! The one executor of the program's thread, and time on it.
 
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use async_executor::{LocalExecutor, Task};
 use async_io::Timer;
 use futures_lite::future::or;
+
+pub(crate) use hax_driver::turn::Turn;
 
 thread_local! {
     static EXECUTOR: Rc<LocalExecutor<'static>> = Rc::new(LocalExecutor::new());
@@ -23,24 +24,6 @@ pub(crate) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Task
     EXECUTOR.with(|executor| executor.spawn(task))
 }
 
-/// A task's turn on the thread that all share. What is there already is taken without waiting, so a peer
-/// that is fast enough would keep the others out for ever.
-#[derive(Default)]
-pub(crate) struct Turn(u32);
-
-impl Turn {
-    /// So many things are done in one turn.
-    const THINGS: u32 = 8;
-
-    /// One more thing is done: lets the others have their turn from time to time.
-    pub(crate) async fn done(&mut self) {
-        self.0 = (self.0 + 1) % Self::THINGS;
-        if self.0 == 0 {
-            futures_lite::future::yield_now().await;
-        }
-    }
-}
-
 /// What comes of `done`, if that is in time.
 pub(crate) async fn within<T>(time: Duration, done: impl Future<Output = T>) -> Option<T> {
     or(async { Some(done.await) }, async {
@@ -48,14 +31,4 @@ pub(crate) async fn within<T>(time: Duration, done: impl Future<Output = T>) -> 
         None
     })
     .await
-}
-
-/// The same, with an error that says what was not done.
-pub(crate) async fn try_within<T>(
-    time: Duration,
-    late: &'static str,
-    done: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, late));
-    within(time, done).await.unwrap_or_else(late)
 }

@@ -29,6 +29,8 @@ impl Platform for Tokio {
     type Net<I: Send + 'static> = Net<I>;
     type Listener = tokio::net::TcpListener;
 
+    const HTTP_BODIES_MAX: usize = 64 << 20;
+
     fn block_on<T>(program: impl Future<Output = T>) -> io::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let done = runtime.block_on(program);

@@ -30,8 +30,12 @@ use hax_tokio::http::{Door, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const LIMITS: Limits =
-    Limits { body_max: 1000, connections_max: 8, body_within: Duration::from_secs(5) };
+const LIMITS: Limits = Limits {
+    body_max: 1000,
+    bodies_max: 8000,
+    connections_max: 8,
+    body_within: Duration::from_secs(5),
+};
 
 fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> Host {
     let flags = Flags { consul: Some(consul.to_string().parse().unwrap()), ..Flags::default() };

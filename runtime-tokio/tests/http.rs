@@ -3,11 +3,12 @@
 
 mod common;
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_channel::Receiver;
+use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use common::{exchange, listener, next, run};
 use futures_lite::future::{or, zip};
@@ -17,10 +18,13 @@ use hax_driver::metrics::Metrics;
 use hax_tokio::http::{Door, Http, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
-const LIMITS: Limits =
-    Limits { body_max: 1000, connections_max: 8, body_within: Duration::from_millis(300) };
+const LIMITS: Limits = Limits {
+    body_max: 1000,
+    bodies_max: 8000,
+    connections_max: 8,
+    body_within: Duration::from_millis(300),
+};
 
 struct Server {
     http: Rc<Http<Box<Request>>>,
@@ -45,15 +49,13 @@ impl Server {
     }
 }
 
-async fn server(capacity: usize) -> (Server, oneshot::Sender<()>, impl Future<Output = ()>) {
+async fn server(capacity: usize) -> (Server, Sender<Infallible>, impl Future<Output = ()>) {
     let (inbox, requests) = async_channel::bounded(capacity);
     let http =
         Rc::new(Http::new(inbox, |request| request, LIMITS, Arc::new(Metrics::new(Clock::new()))));
     let (listener, address) = listener().await;
-    let (stop, stopped) = oneshot::channel();
-    let serving = http.serve(listener, Arc::new(Door::open()), async {
-        let _ = stopped.await;
-    });
+    let (stop, stopped) = async_channel::bounded(1);
+    let serving = http.serve(listener, Arc::new(Door::open()), stopped);
     (Server { http, requests, address }, stop, serving)
 }
 
@@ -168,7 +170,7 @@ fn a_stop_finishes_what_is_being_answered() {
             let answer =
                 zip(exchange(server.address, "GET /last HTTP/1.1\r\nhost: h\r\n\r\n"), async {
                     let request = next(&server.requests).await;
-                    stop.send(()).unwrap();
+                    stop.close();
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     server.answer(&request);
                 });

@@ -169,6 +169,7 @@ pub(super) async fn services<P: Platform>(
 
 fn stage<P: Platform>(client: &Arc<P::Client>) -> Stage<P::Client> {
     let clock = Clock::new();
-    let limits = Limits { body_max: 0, connections_max: 0, body_within: Duration::ZERO };
+    let body_within = Duration::ZERO;
+    let limits = Limits { body_max: 0, bodies_max: 0, connections_max: 0, body_within };
     Stage::new(clock, Arc::new(Metrics::new(clock)), Arc::clone(client), limits)
 }

@@ -135,8 +135,11 @@ struct Daemon<'a, P: Platform> {
 
 impl<P: Platform> Daemon<'_, P> {
     fn stage(&self) -> Stage<P::Client> {
+        let body_max = self.settings.http_body_max;
+        let least = body_max.saturating_mul(2).max(P::HTTP_BODIES_MAX);
         let limits = Limits {
-            body_max: self.settings.http_body_max,
+            body_max,
+            bodies_max: self.settings.http_bodies_max.unwrap_or(least),
             connections_max: self.settings.http_connections_max,
             body_within: BODY_WITHIN,
         };

@@ -103,8 +103,17 @@ impl Door {
         if matches!(method, "GET" | "HEAD") && matches!(path, "/" | "/healthz" | "/readyz") {
             return true;
         }
+        !self.wants_token() || self.is_shown(authorization)
+    }
+
+    fn wants_token(&self) -> bool {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).token.is_some()
+    }
+
+    /// Whether there is a token, and this `Authorization` has it.
+    pub(super) fn is_shown(&self, authorization: Option<&[u8]>) -> bool {
         let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(token) = &now.token else { return true };
+        let Some(token) = &now.token else { return false };
         let given = authorization.and_then(bearer);
         given.is_some_and(|given| same(given, token.expose().as_bytes()))
     }

@@ -1,7 +1,21 @@
-//! What both HTTP servers do with a complete request: who is let in, what the host answers by itself,
-//! what the core is asked. Routes are the core's affair, save for `/metrics`, which are the host's.
+//! The HTTP server of both programs: who has room, what is a request, who is let in, what the host answers
+//! by itself, what the core is asked. Routes are the core's affair, save for `/metrics`, which are the
+//! host's. A runtime brings the sockets, the time and TLS's part.
+//!
+//! It is our own, on hyper's parser, and not hyper's server: that one says nothing of what is going on on a
+//! connection, by which it is decided who gives way, hides one of a length and chunks, keeps 64 KiB for
+//! each connection, and ends with a reset what it refuses.
 
+mod bodies;
+mod connection;
 mod door;
+mod framing;
+mod head;
+mod room;
+mod seats;
+mod server;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,26 +31,56 @@ use hax_core::http::port;
 
 use crate::metrics::{self, Metrics};
 
+pub use connection::Stream;
 pub use door::{CertFiles, Door, Error};
+pub use room::Origin;
+pub use seats::Seat;
+pub use server::{Server, Sleep};
+
+use bodies::Bodies;
 
 /// A client that does not finish its head in this time is cut off.
 pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// The longest head; above it the answer is 431.
-pub const HEAD_MAX: usize = 64 << 10;
+/// The longest head, in bytes; above it the answer is 431. What parts of heads take is at most this for
+/// each connection.
+pub const HEAD_MAX: usize = 16 << 10;
 
-/// The most header lines.
+/// The longest target of a request, in bytes; above it the answer is 414.
+pub const TARGET_MAX: usize = 8 << 10;
+
+/// The most header lines; above it the answer is 431.
 pub const HEADERS_MAX: usize = 64;
+
+/// The longest body where none is wanted, or a short one; in bytes.
+const SHORT_BODY_MAX: usize = 64 << 10;
+
+/// The longest body of a hint, which names processes, in bytes. What they are is read from Consul.
+const HINT_BODY_MAX: usize = 1 << 20;
 
 /// What a server may take and how long it waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The longest body, in bytes.
+    /// The longest body, in bytes; less on routes that want less.
     pub body_max: usize,
-    /// Connections at a time; the others wait in the system's backlog.
+    /// All bodies together, in bytes, until their requests are answered.
+    pub bodies_max: usize,
+    /// Connections at a time; above it some give way.
     pub connections_max: usize,
     /// How long a body may take to arrive.
     pub body_within: Duration,
+}
+
+impl Limits {
+    /// The longest body of such a request, in bytes: whoever wants none has no use for 4 MiB.
+    fn body_max(&self, method: &str, path: &str) -> usize {
+        let most = match (method, path) {
+            ("POST", "/" | "/watcher/bq") => usize::MAX,
+            ("POST", "/watcher/processes") => HINT_BODY_MAX,
+            _ => SHORT_BODY_MAX,
+        };
+        self.body_max.min(most)
+    }
 }
 
 /// An answer, its length and date apart.
@@ -69,6 +113,7 @@ pub struct Desk<I> {
     inbox: Sender<I>,
     wrap: fn(Box<port::Request>) -> I,
     metrics: Arc<Metrics>,
+    bodies: Arc<Bodies>,
     /// What its server may take.
     pub limits: Limits,
 }
@@ -88,7 +133,8 @@ impl<I> Desk<I> {
         limits: Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { waiting: Mutex::default(), inbox, wrap, metrics, limits }
+        let bodies = Arc::new(Bodies::new(limits.bodies_max));
+        Self { waiting: Mutex::default(), inbox, wrap, metrics, bodies, limits }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -135,9 +181,13 @@ impl<I> Desk<I> {
 
     /// The answer to a request whose body does not become complete.
     pub fn incomplete(&self, head: Head<'_>, refusal: Answer) -> Answer {
-        let max = self.limits.body_max;
+        let max = self.limits.body_max(head.method, head.path);
         let why = match refusal.status {
-            413 => format!(": its body is longer than http_body_max = {max}"),
+            413 if max == self.limits.body_max => {
+                format!(": its body is longer than http_body_max = {max}")
+            }
+            413 => format!(": its body is longer than {max} bytes, which are enough for it"),
+            503 => ": bodies take up all of http_bodies_max".into(),
             408 => ": its body came too slowly".into(),
             _ => ": its body is not complete".into(),
         };
@@ -153,13 +203,13 @@ impl<I> Desk<I> {
         self.metrics.record(&Fact::HttpRefused { http, status, why });
     }
 
-    /// The core's answer to a complete request; `target` is as the core wants it. Dropping the future
-    /// forgets the request.
+    /// The core's answer to a complete request; `target` is as the core wants it, and `trusted` whether it is
+    /// from this node or has shown the token. Dropping the future forgets the request.
     ///
     /// It waits for its turn where the inbox is full, as all do who fill it: peers on the wire that say
     /// much shall not have a client refused. A connection asks once at a time, so no more wait than
     /// there are connections.
-    pub async fn ask(&self, method: &str, target: &str, body: Bytes) -> Answer {
+    pub async fn ask(&self, method: &str, target: &str, body: Bytes, trusted: bool) -> Answer {
         let (respond, response) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -171,7 +221,7 @@ impl<I> Desk<I> {
         // A HEAD is a GET whose body the server leaves out.
         let method = if method == "HEAD" { "GET" } else { method };
         let (method, target) = (method.into(), target.into());
-        let request = port::Request { id, method, target, body, trusted: true };
+        let request = port::Request { id, method, target, body, trusted };
         // After the core's end the request is dropped, and with it nobody has an answer for its client.
         let sent = self.inbox.send((self.wrap)(Box::new(request))).await;
         let answer = if sent.is_ok() { response.await.ok() } else { None };
@@ -205,7 +255,7 @@ fn unavailable(why: &str) -> Answer {
 ///
 /// If the host does not say such a status.
 #[must_use]
-pub fn refuse(status: u16, why: &str) -> Answer {
+pub(crate) fn refuse(status: u16, why: &str) -> Answer {
     let reason = match status {
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -226,106 +276,26 @@ pub fn refuse(status: u16, why: &str) -> Answer {
     Answer { status, headers, body: body.to_string().into() }
 }
 
-/// A body as it arrives. One that is too long is read on for a while and dropped: a client that is still
-/// sending would see a reset instead of the answer.
-#[derive(Debug)]
-pub struct Body {
-    bytes: bytes::BytesMut,
-    length: usize,
-    max: usize,
+/// What a body that is too long is answered.
+#[must_use]
+pub(crate) fn too_large(max: usize) -> Answer {
+    refuse(413, &format!("a body has at most {max} bytes here"))
 }
 
-impl Body {
-    /// An empty one of at most `max` bytes; `announced` is what the head says of its length, and
-    /// `waits` whether the client waits for leave to send it.
-    pub fn new(max: usize, announced: u64, waits: bool) -> Result<Self, Answer> {
-        let body = Self { bytes: bytes::BytesMut::new(), length: 0, max };
-        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-        if announced > if waits { max } else { body.read_on() } {
-            return Err(body.too_large());
-        }
-        Ok(body)
-    }
-
-    fn read_on(&self) -> usize {
-        self.max.saturating_mul(4)
-    }
-
-    fn too_large(&self) -> Answer {
-        refuse(413, &format!("a body has at most {} bytes", self.max))
-    }
-
-    /// More of it. Whether it is worth reading on.
-    pub fn push(&mut self, data: &[u8]) -> bool {
-        self.length = self.length.saturating_add(data.len());
-        if self.length <= self.max {
-            self.bytes.extend_from_slice(data);
-        }
-        self.length <= self.read_on()
-    }
-
-    /// All of it.
-    pub fn finish(self) -> Result<Bytes, Answer> {
-        if self.length > self.max { Err(self.too_large()) } else { Ok(self.bytes.freeze()) }
-    }
+/// What a body is answered that gave way to others.
+#[must_use]
+pub(crate) fn busy() -> Answer {
+    unavailable("there is no room for the bodies of so many requests")
 }
 
 /// What a body that does not come to its end is answered.
 #[must_use]
-pub fn incomplete() -> Answer {
+pub(crate) fn incomplete() -> Answer {
     refuse(400, "the body is not complete")
 }
 
 /// What a body that takes too long is answered.
 #[must_use]
-pub fn too_slow() -> Answer {
+pub(crate) fn too_slow() -> Answer {
     refuse(408, "the body came too slowly")
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_lite::future::{block_on, poll_once};
-
-    use super::*;
-    use crate::clock::Clock;
-
-    fn desk(inbox: Sender<Box<port::Request>>) -> Desk<Box<port::Request>> {
-        let limits =
-            Limits { body_max: 1, connections_max: 1, body_within: Duration::from_secs(1) };
-        let metrics = Arc::new(Metrics::new(Clock::new()));
-        Desk::new(inbox, |request| request, limits, metrics)
-    }
-
-    #[test]
-    fn a_request_waits_for_room_in_the_inbox() {
-        let (sender, inbox) = crate::inbox(1);
-        let desk = desk(sender);
-        block_on(async {
-            let mut first = Box::pin(desk.ask("GET", "/first", Bytes::new()));
-            let mut second = Box::pin(desk.ask("GET", "/second", Bytes::new()));
-            for _ in 0..3 {
-                assert_eq!(poll_once(&mut first).await, None);
-                assert_eq!(poll_once(&mut second).await, None, "it was refused");
-            }
-            assert_eq!(inbox.recv().await.unwrap().target.as_ref(), "/first");
-            assert_eq!(poll_once(&mut second).await, None);
-            assert_eq!(inbox.recv().await.unwrap().target.as_ref(), "/second");
-        });
-    }
-
-    #[test]
-    fn who_waits_for_room_at_the_end_hears_of_it() {
-        let (sender, inbox) = crate::inbox(1);
-        let desk = desk(sender);
-        block_on(async {
-            let mut first = Box::pin(desk.ask("GET", "/first", Bytes::new()));
-            let mut second = Box::pin(desk.ask("GET", "/second", Bytes::new()));
-            assert_eq!(poll_once(&mut first).await, None);
-            assert_eq!(poll_once(&mut second).await, None);
-            inbox.close();
-            desk.give_up();
-            assert_eq!(first.await.status, 503);
-            assert_eq!(second.await.status, 503);
-        });
-    }
 }

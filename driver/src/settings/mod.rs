@@ -47,6 +47,8 @@ pub struct Settings {
     pub byte_counts: Duration,
     pub drain: Duration,
     pub http_body_max: usize,
+    /// Nothing where the program's own default counts.
+    pub http_bodies_max: Option<usize>,
     pub http_connections_max: usize,
     pub motr_connections_max: usize,
     pub log: LogFormat,
@@ -224,6 +226,7 @@ impl Settings {
             byte_counts: span(flags.byte_counts, file.byte_counts, 600),
             drain: span(flags.drain, file.drain, 10),
             http_body_max: size(flags.http_body_max, file.http_body_max, 4 << 20),
+            http_bodies_max: flags.http_bodies_max.or(file.http_bodies_max).map(|size| size.0),
             http_connections_max: count(flags.http_connections_max, file.http_connections_max, 512),
             motr_connections_max: count(
                 flags.motr_connections_max,
@@ -262,6 +265,10 @@ impl Settings {
         }
         if self.consul.timeout.is_zero() {
             bad("--consul-timeout", "no request can be answered in no time");
+        }
+        if self.http_bodies_max.is_some_and(|all| all / 2 < self.http_body_max) {
+            let why = BadValue::new("half of it, which strangers may have, holds no http_body_max");
+            return Err(Error::Value { from: "--http-bodies-max", why });
         }
         let longest = self.consul.answer_max.max(self.http_body_max);
         if self.journal.is_some() && longest > BODY_MAX {

@@ -40,6 +40,10 @@ impl fmt::Display for Settings {
         writeln!(f, "byte_counts = {}", span(self.byte_counts))?;
         writeln!(f, "drain = {}", span(self.drain))?;
         writeln!(f, "http_body_max = {}", size(self.http_body_max))?;
+        match self.http_bodies_max {
+            Some(max) => writeln!(f, "http_bodies_max = {}", size(max))?,
+            None => writeln!(f, "# http_bodies_max: the program's default")?,
+        }
         writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
         writeln!(f, "motr_connections_max = {}", self.motr_connections_max)?;
         writeln!(f, "log = \"{}\"", word(self.log))?;

@@ -1,39 +1,26 @@
-//! The HTTP server: complete requests in, responses out. What it does with a connection is what hyper
-//! does with it in `hax`, answer for answer.
-
-mod body;
-mod connection;
-mod head;
+//! The HTTP port: connections are accepted here, begin with TLS where it is served, and are served by
+//! what both programs share.
 
 use std::convert::Infallible;
-use std::net::{TcpListener, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use async_io::{Async, Timer};
-use async_lock::Semaphore;
 use futures_lite::future::or;
-use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsAcceptor;
 use hax_core::http::port;
-use hax_driver::http::{Desk, Door, HEAD_WITHIN, Limits};
+use hax_driver::http::{Door, Limits, Server, Stream};
 use hax_driver::metrics::Metrics;
 
-use crate::tasks::{self, Turn, try_within};
-use connection::Connection;
-
-/// Bytes both ways.
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+use crate::tasks::{self, Turn};
 
 /// The requests that await the core's response.
 pub struct Http<I> {
-    desk: Rc<Desk<I>>,
-    /// For connections, of all listeners together.
-    room: Arc<Semaphore>,
+    server: Rc<Server<I>>,
 }
 
 impl<I: 'static> Http<I> {
@@ -45,18 +32,22 @@ impl<I: 'static> Http<I> {
         limits: Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let room = Arc::new(Semaphore::new(limits.connections_max));
-        Self { desk: Rc::new(Desk::new(inbox, wrap, limits, metrics)), room }
+        let sleep = |time| {
+            Box::pin(async move {
+                let _at = Timer::after(time).await;
+            }) as _
+        };
+        Self { server: Rc::new(Server::new(inbox, wrap, limits, metrics, sleep)) }
     }
 
     /// Answers a request.
     pub fn execute(&self, response: port::Response) {
-        self.desk.respond(response);
+        self.server.desk().respond(response);
     }
 
     /// Answers all that still wait with 503, since the core will not.
     pub fn give_up(&self) {
-        self.desk.give_up();
+        self.server.desk().give_up();
     }
 
     /// Serves whom `door` lets in from all that `listeners` brings until `stop` is closed; then finishes
@@ -67,13 +58,13 @@ impl<I: 'static> Http<I> {
         door: Arc<Door>,
         stop: Receiver<Infallible>,
     ) -> impl Future<Output = ()> + use<I> {
-        let (desk, room) = (Rc::clone(&self.desk), Arc::clone(&self.room));
+        let server = Rc::clone(&self.server);
         async move {
             let mut each = Vec::new();
             let all = async {
                 while let Ok(listener) = listeners.recv().await {
-                    let (desk, room, door) = (desk.clone(), room.clone(), door.clone());
-                    each.push(tasks::spawn(serve(desk, room, listener, door, stop.clone())));
+                    let (server, door) = (Rc::clone(&server), Arc::clone(&door));
+                    each.push(tasks::spawn(serve(server, listener, door, stop.clone())));
                 }
                 std::future::pending().await
             };
@@ -90,8 +81,7 @@ async fn closed(stop: &Receiver<Infallible>) {
 }
 
 async fn serve<I: 'static>(
-    desk: Rc<Desk<I>>,
-    room: Arc<Semaphore>,
+    server: Rc<Server<I>>,
     listener: Async<TcpListener>,
     door: Arc<Door>,
     stop: Receiver<Infallible>,
@@ -102,19 +92,14 @@ async fn serve<I: 'static>(
         let mut turn = Turn::default();
         loop {
             turn.done().await;
-            let permit = room.acquire_arc().await;
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let (desk, door) = (Rc::clone(&desk), Arc::clone(&door));
+            match accepted(&listener).await {
+                Ok((stream, peer, local)) => {
+                    let Some(seat) = server.enter(peer, local) else { continue };
+                    let (server, door) = (Rc::clone(&server), Arc::clone(&door));
                     let (stop, alive) = (stop.clone(), alive.clone());
                     let life = async move {
-                        if let Some(stream) = shake_hands(&door, stream).await
-                            && let Err(why) =
-                                Connection::new(stream, peer.ip(), stop).serve(&desk, &door).await
-                        {
-                            tracing::debug!(target: "hax", %why, "an HTTP connection ended");
-                        }
-                        drop((permit, alive));
+                        server.serve(&door, seat, stop, begin(&door, stream)).await;
+                        drop(alive);
                     };
                     tasks::spawn(life).detach();
                 }
@@ -130,16 +115,24 @@ async fn serve<I: 'static>(
     let Err(_closed) = ended.recv().await;
 }
 
-/// Begins TLS, where it is served.
-async fn shake_hands(door: &Door, stream: Async<TcpStream>) -> Option<Box<dyn Stream>> {
-    let _ = stream.get_ref().set_nodelay(true);
-    let Some(tls) = door.tls() else { return Some(Box::new(stream)) };
-    let accepted = TlsAcceptor::from(tls).accept(stream);
-    match try_within(HEAD_WITHIN, "no handshake in time", accepted).await {
-        Ok(stream) => Some(Box::new(stream)),
-        Err(why) => {
-            tracing::debug!(target: "hax", %why, "an HTTP connection without TLS");
-            None
+/// A connection and its two ends. One that its client has ended already may have no address any more, which
+/// is no fault of the listener's.
+async fn accepted(
+    listener: &Async<TcpListener>,
+) -> io::Result<(Async<TcpStream>, SocketAddr, SocketAddr)> {
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        if let Ok(local) = stream.get_ref().local_addr() {
+            return Ok((stream, peer, local));
         }
     }
+}
+
+/// Begins TLS, where it is served.
+async fn begin(door: &Door, stream: Async<TcpStream>) -> io::Result<Box<dyn Stream>> {
+    let _ = stream.get_ref().set_nodelay(true);
+    Ok(match door.tls() {
+        None => Box::new(stream),
+        Some(tls) => Box::new(TlsAcceptor::from(tls).accept(stream).await?),
+    })
 }

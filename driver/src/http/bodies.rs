@@ -1,0 +1,298 @@
+//! The bodies of requests, all that there are together: what they may have and who gives way.
+//!
+//! A body has what has arrived of it and not what it has announced. Others than this node have half of the
+//! room at most. When there is none left, the largest body that is still arriving gives way, of the
+//! address that has the most: so nobody keeps small posts out by being slow.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+
+use super::room::Origin;
+
+/// The least that a body takes.
+const LEAST: usize = 1 << 10;
+
+/// There is no room for a body, or no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// All bodies.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    max: usize,
+    held: usize,
+    next: u64,
+    bodies: BTreeMap<u64, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    origin: Origin,
+    /// What counts, in bytes: the room that was made and not only what is in it.
+    room: usize,
+    /// While it arrives; dropping the sender tells its owner that it gave way.
+    arriving: Option<(Vec<u8>, oneshot::Sender<()>)>,
+}
+
+impl Bodies {
+    /// Room for `max` bytes.
+    #[must_use]
+    pub(super) fn new(max: usize) -> Self {
+        let inner = Inner { max, held: 0, next: 0, bodies: BTreeMap::new() };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes are held.
+    #[cfg(test)]
+    fn held(&self) -> usize {
+        self.inner().held
+    }
+
+    /// A body of `origin` that begins and will have `most` bytes at most.
+    #[must_use]
+    pub(super) fn begin(self: &Arc<Self>, origin: Origin, most: usize) -> Body {
+        let (call, gave_way) = oneshot::channel();
+        let mut inner = self.inner();
+        inner.next += 1;
+        let id = inner.next;
+        let arriving = Some((Vec::new(), call));
+        inner.bodies.insert(id, Held { origin, room: 0, arriving });
+        drop(inner);
+        Body { bodies: Arc::clone(self), id, most, gave_way }
+    }
+}
+
+/// One of them. What it has is given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Body {
+    bodies: Arc<Bodies>,
+    id: u64,
+    most: usize,
+    gave_way: oneshot::Receiver<()>,
+}
+
+impl Body {
+    /// Whether so many more bytes are too many for it.
+    #[must_use]
+    pub(super) fn exceeds(&self, more: usize) -> bool {
+        let inner = self.bodies.inner();
+        let held = inner.bodies.get(&self.id).and_then(|held| held.arriving.as_ref());
+        held.is_some_and(|(bytes, _)| bytes.len().saturating_add(more) > self.most)
+    }
+
+    /// More of it.
+    pub(super) fn push(&self, data: &[u8]) -> Result<(), Full> {
+        let mut inner = self.bodies.inner();
+        let held = inner.bodies.get(&self.id).ok_or(Full)?;
+        let (bytes, _) = held.arriving.as_ref().ok_or(Full)?;
+        let (room, needed) = (held.room, bytes.len().saturating_add(data.len()));
+        if needed > room {
+            let wanted = needed.max(room + room / 2).max(LEAST).min(self.most).max(needed);
+            inner.make_room(self.id, wanted - room)?;
+        }
+        let held = inner.bodies.get_mut(&self.id).ok_or(Full)?;
+        let room = held.room;
+        let (bytes, _) = held.arriving.as_mut().ok_or(Full)?;
+        bytes.reserve_exact(room - bytes.len());
+        bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Waits until it has given way to others, if ever.
+    pub(super) async fn gave_way(&mut self) {
+        let _called = (&mut self.gave_way).await;
+    }
+
+    /// All of it. It counts until the body is dropped.
+    pub(super) fn finish(&self) -> Result<Bytes, Full> {
+        let mut inner = self.bodies.inner();
+        let held = inner.bodies.get_mut(&self.id).ok_or(Full)?;
+        let (bytes, _) = held.arriving.take().ok_or(Full)?;
+        Ok(Bytes::from(bytes))
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.bodies.inner().release(self.id);
+    }
+}
+
+impl Inner {
+    fn release(&mut self, id: u64) {
+        if let Some(held) = self.bodies.remove(&id) {
+            self.held -= held.room;
+        }
+    }
+
+    /// What others than this node hold.
+    fn foreign(&self) -> usize {
+        let foreign = self.bodies.values().filter(|held| held.origin != Origin::Own);
+        foreign.map(|held| held.room).sum()
+    }
+
+    /// So much more for one body; others give way where that is fair.
+    fn make_room(&mut self, id: u64, more: usize) -> Result<(), Full> {
+        let origin = self.bodies.get(&id).ok_or(Full)?.origin;
+        loop {
+            let is_full = self.held + more > self.max
+                || origin != Origin::Own && self.foreign() + more > self.max / 2;
+            if !is_full {
+                break;
+            }
+            let victim = self.who_gives_way(id, origin, more).ok_or(Full)?;
+            self.release(victim);
+        }
+        self.held += more;
+        if let Some(held) = self.bodies.get_mut(&id) {
+            held.room += more;
+        }
+        Ok(())
+    }
+
+    /// Which body gives way to `id`, which wants `more`; none if it does not get it.
+    fn who_gives_way(&self, id: u64, origin: Origin, more: usize) -> Option<u64> {
+        let wants = |of: u64| if of == id { more } else { 0 };
+        let mut sums = BTreeMap::<Origin, usize>::new();
+        for (&of, held) in &self.bodies {
+            *sums.entry(held.origin).or_default() += held.room + wants(of);
+        }
+        // What is complete is being worked, and this node's own give way to strangers never and to its own
+        // only where there are no strangers to give way.
+        let rank = |(&of, held): (&u64, &Held)| {
+            let foreign = held.origin != Origin::Own;
+            if held.arriving.is_none() || !foreign && origin != Origin::Own {
+                return None;
+            }
+            let sum = sums.get(&held.origin).copied().unwrap_or(0);
+            let room = held.room + wants(of);
+            // Of equal addresses the one that asks, of equal bodies the oldest.
+            let of_asker = held.origin == origin;
+            Some((foreign, sum, of_asker, held.origin, room, std::cmp::Reverse(of)))
+        };
+        let (.., victim) = self.bodies.iter().filter_map(rank).max()?;
+        Some(victim.0).filter(|victim| *victim != id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    const KIB: usize = 1 << 10;
+
+    fn at(n: u8) -> Origin {
+        Origin::Foreign(IpAddr::from([192, 0, 2, n]))
+    }
+
+    fn has_given_way(body: &mut Body) -> bool {
+        block_on(poll_once(body.gave_way())).is_some()
+    }
+
+    #[test]
+    fn a_body_is_what_was_pushed_and_is_given_back() {
+        let bodies = Arc::new(Bodies::new(64 * KIB));
+        let body = bodies.begin(Origin::Own, 5000);
+        assert_eq!(bodies.held(), 0, "what is announced takes nothing");
+        for _ in 0..50 {
+            assert!(!body.exceeds(100));
+            body.push(&[7; 100]).unwrap();
+        }
+        assert!(body.exceeds(1));
+        assert_eq!(bodies.held(), 5000, "no more than it will have");
+        let whole = body.finish().unwrap();
+        assert_eq!(whole, vec![7; 5000]);
+        assert_eq!(bodies.held(), 5000, "the core has it");
+        drop(body);
+        assert_eq!(bodies.held(), 0);
+    }
+
+    #[test]
+    fn the_largest_slow_body_of_the_greediest_gives_way() {
+        let bodies = Arc::new(Bodies::new(64 * KIB));
+        let mut greedy: Vec<_> = (0..4).map(|_| bodies.begin(at(1), 16 * KIB)).collect();
+        for body in &mut greedy[..3] {
+            body.push(&[0; 8 * KIB]).unwrap();
+        }
+        greedy[3].push(&[0; 7 * KIB]).unwrap();
+        let honest = bodies.begin(at(2), 2 * KIB);
+        honest.push(&[0; 2 * KIB]).unwrap();
+        assert!(has_given_way(&mut greedy[0]), "the oldest of the largest");
+        assert!(!has_given_way(&mut greedy[1]) && !has_given_way(&mut greedy[3]));
+        assert_eq!(greedy[0].push(b"x"), Err(Full));
+        assert_eq!(greedy[0].finish(), Err(Full));
+        // Behind one address too: the small one is not the largest.
+        greedy[3].push(&[0; 6 * KIB]).unwrap();
+        assert_eq!(bodies.held(), 31 * KIB);
+        let mut small = bodies.begin(at(1), 2 * KIB);
+        small.push(&[0; 2 * KIB]).unwrap();
+        assert!(has_given_way(&mut greedy[3]) && !has_given_way(&mut small));
+        assert!(bodies.held() <= 32 * KIB, "half is this node's");
+    }
+
+    #[test]
+    fn who_has_the_most_is_refused_himself() {
+        let bodies = Arc::new(Bodies::new(64 * KIB));
+        let mut small = bodies.begin(at(1), KIB);
+        small.push(&[0; KIB]).unwrap();
+        let large = bodies.begin(at(2), 64 * KIB);
+        large.push(&[0; 31 * KIB]).unwrap();
+        assert_eq!(large.push(&[0; 4 * KIB]), Err(Full));
+        assert!(!has_given_way(&mut small));
+    }
+
+    #[test]
+    fn there_is_always_room_for_this_node() {
+        let bodies = Arc::new(Bodies::new(64 * KIB));
+        let mut strangers: Vec<_> = (0..8).map(|n| bodies.begin(at(n), 4 * KIB)).collect();
+        // What is complete does not give way any more.
+        for body in &mut strangers {
+            body.push(&[0; 4 * KIB]).unwrap();
+            body.finish().unwrap();
+        }
+        let late = bodies.begin(at(9), KIB);
+        assert_eq!(late.push(b"x"), Err(Full));
+        let mut own = bodies.begin(Origin::Own, 32 * KIB);
+        own.push(&[0; 32 * KIB]).unwrap();
+        assert!(!has_given_way(&mut own));
+        own.finish().unwrap();
+        let more = bodies.begin(Origin::Own, KIB);
+        assert_eq!(more.push(b"x"), Err(Full), "the bound is one for all");
+    }
+
+    #[test]
+    fn this_node_s_own_slow_bodies_keep_its_small_ones_out_no_more_than_strangers_do() {
+        let bodies = Arc::new(Bodies::new(64 * KIB));
+        let mut slow: Vec<_> = (0..2).map(|_| bodies.begin(Origin::Own, 32 * KIB)).collect();
+        slow.iter().for_each(|body| body.push(&[0; 32 * KIB]).unwrap());
+        let small = bodies.begin(Origin::Own, KIB);
+        small.push(&[0; KIB]).unwrap();
+        assert!(has_given_way(&mut slow[0]) && !has_given_way(&mut slow[1]));
+    }
+
+    #[test]
+    fn this_node_takes_what_strangers_have_not_finished() {
+        let bodies = Arc::new(Bodies::new(64 * KIB));
+        let mut stranger = bodies.begin(at(1), 32 * KIB);
+        stranger.push(&[0; 32 * KIB]).unwrap();
+        let mut own = bodies.begin(Origin::Own, 64 * KIB);
+        own.push(&[0; 64 * KIB]).unwrap();
+        assert!(has_given_way(&mut stranger) && !has_given_way(&mut own));
+    }
+}

@@ -1,0 +1,143 @@
+//! The connections of the HTTP port: the room, and the way to call one that gives way.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_channel::oneshot;
+
+use super::room::{Origin, Room, SeatId, Stage};
+
+/// All connections of all listeners.
+#[derive(Debug)]
+pub(super) struct Seats {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    room: Room,
+    max: usize,
+    /// Dropping one calls its connection.
+    calls: BTreeMap<SeatId, oneshot::Sender<()>>,
+    /// Who has given way and still tells its client so.
+    leaving: usize,
+    /// It is full and the log says so.
+    pressed: bool,
+}
+
+impl Seats {
+    /// Room for `max` connections.
+    #[must_use]
+    pub(super) fn new(max: usize) -> Self {
+        let (room, calls) = (Room::new(max), BTreeMap::new());
+        Self { inner: Mutex::new(Inner { room, max, calls, leaving: 0, pressed: false }) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A seat for a new connection between these addresses; nothing if there is none.
+    #[must_use]
+    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr, local: IpAddr) -> Option<Seat> {
+        let origin = Origin::of(peer, local);
+        let mut inner = self.inner();
+        let entry = inner.room.enter(origin);
+        inner.tell(peer, entry.seat.is_none() || entry.gives_way.is_some());
+        if let Some(id) = entry.gives_way {
+            inner.calls.remove(&id);
+        }
+        let id = entry.seat?;
+        let (call, called) = oneshot::channel();
+        inner.calls.insert(id, call);
+        drop(inner);
+        Some(Seat { seats: Arc::clone(self), id, peer, origin, called, leaving: None })
+    }
+}
+
+impl Inner {
+    /// Says once that there is no room, until there is plenty again.
+    fn tell(&mut self, peer: IpAddr, is_full: bool) {
+        if is_full && !self.pressed {
+            let connections = self.room.len();
+            tracing::warn!(target: "hax", connections, last = %peer,
+                "there is no room for more HTTP connections: idle ones are closed for new ones");
+        }
+        self.pressed = is_full || self.pressed && self.room.len() > self.max / 8;
+    }
+}
+
+/// The seat of one connection; it is free when this is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    seats: Arc<Seats>,
+    id: SeatId,
+    peer: IpAddr,
+    origin: Origin,
+    called: oneshot::Receiver<()>,
+    leaving: Option<Leaving>,
+}
+
+impl Seat {
+    /// The client's address.
+    #[must_use]
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// Whose connection it is.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What is going on has changed.
+    pub(super) fn set(&self, stage: Stage) {
+        self.seats.inner().room.set(self.id, stage);
+    }
+
+    /// The client has shown the token.
+    pub fn prove(&mut self) {
+        self.origin = Origin::Own;
+        self.seats.inner().room.prove(self.id);
+    }
+
+    /// Waits until the connection has to give way, if ever.
+    pub async fn called(&mut self) {
+        if self.leaving.is_some() {
+            return std::future::pending().await;
+        }
+        let _dropped = (&mut self.called).await;
+    }
+
+    /// One that has been called may tell its client so before it ends; not all at once may.
+    pub fn leave(&mut self) {
+        if self.leaving.is_some() || matches!(self.called.try_recv(), Ok(None)) {
+            return;
+        }
+        let mut inner = self.seats.inner();
+        if inner.leaving < inner.max / 4 {
+            inner.leaving += 1;
+            self.leaving = Some(Leaving(Arc::clone(&self.seats)));
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut inner = self.seats.inner();
+        inner.calls.remove(&self.id);
+        inner.room.leave(self.id);
+    }
+}
+
+/// One that tells its client that it has given way.
+#[derive(Debug)]
+struct Leaving(Arc<Seats>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.inner().leaving -= 1;
+    }
+}
