@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Socket, Type};
 
 /// How many processes may wait to be accepted: all of a large cluster's may start at once, and one for
-/// which there is no room here tries again after a second at the earliest.
-const BACKLOG: i32 = 1024;
+/// which there is no room here tries again after a second at the earliest. At the HTTP port, whoever floods it
+/// shall not keep others waiting for that second. The system's limit (`net.core.somaxconn`) may be lower.
+const BACKLOG: i32 = 4096;
 
 /// A socket that cannot be listened at.
 #[derive(Debug, thiserror::Error)]

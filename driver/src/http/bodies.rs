@@ -12,8 +12,10 @@ use futures_channel::oneshot;
 
 use super::room::Origin;
 
-/// The least that a body takes.
-const LEAST: usize = 1 << 10;
+/// How a body's room grows, in bytes; from the last on it doubles. The steps are few and the last is large,
+/// so that what bodies leave behind in the heap is little: from there on the system moves pages instead of
+/// copying, and takes them back at once.
+const STEPS: [usize; 3] = [4 << 10, 16 << 10, 256 << 10];
 
 /// There is no room for a body, or no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +101,11 @@ impl Body {
         let (bytes, _) = held.arriving.as_ref().ok_or(Full)?;
         let (room, needed) = (held.room, bytes.len().saturating_add(data.len()));
         if needed > room {
-            let wanted = needed.max(room + room / 2).max(LEAST).min(self.most).max(needed);
-            inner.make_room(self.id, wanted - room)?;
+            let step = STEPS.into_iter().find(|step| needed <= *step);
+            let wanted = step.unwrap_or(room.saturating_mul(2)).min(self.most).max(needed);
+            // Nobody gives way for more than has arrived.
+            let more = (wanted - room).min(inner.free(held.origin)).max(needed - room);
+            inner.make_room(self.id, more)?;
         }
         let held = inner.bodies.get_mut(&self.id).ok_or(Full)?;
         let room = held.room;
@@ -143,15 +148,19 @@ impl Inner {
         foreign.map(|held| held.room).sum()
     }
 
+    /// What is left for one more of `origin`.
+    fn free(&self, origin: Origin) -> usize {
+        let all = self.max - self.held;
+        match origin {
+            Origin::Own => all,
+            Origin::Foreign(_) => all.min((self.max / 2).saturating_sub(self.foreign())),
+        }
+    }
+
     /// So much more for one body; others give way where that is fair.
     fn make_room(&mut self, id: u64, more: usize) -> Result<(), Full> {
         let origin = self.bodies.get(&id).ok_or(Full)?.origin;
-        loop {
-            let is_full = self.held + more > self.max
-                || origin != Origin::Own && self.foreign() + more > self.max / 2;
-            if !is_full {
-                break;
-            }
+        while more > self.free(origin) {
             let victim = self.who_gives_way(id, origin, more).ok_or(Full)?;
             self.release(victim);
         }
@@ -226,7 +235,7 @@ mod tests {
     #[test]
     fn the_largest_slow_body_of_the_greediest_gives_way() {
         let bodies = Arc::new(Bodies::new(64 * KIB));
-        let mut greedy: Vec<_> = (0..4).map(|_| bodies.begin(at(1), 16 * KIB)).collect();
+        let mut greedy: Vec<_> = [8, 8, 8, 13].map(|most| bodies.begin(at(1), most * KIB)).into();
         for body in &mut greedy[..3] {
             body.push(&[0; 8 * KIB]).unwrap();
         }
