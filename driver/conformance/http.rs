@@ -132,7 +132,11 @@ fn f31_idle_connections_keep_nobody_out() {
 fn f31_slow_bodies_keep_nobody_out() {
     let world = World::with(&["--http-connections-max", "16"]);
     let mut slow: Vec<_> = (0..16).map(|_| world.client()).collect();
-    slow.iter_mut().for_each(|client| client.say(request("POST /", "Content-Length: 9\r\n", b"[")));
+    for client in &mut slow {
+        client.say(request("POST /", "Content-Length: 9\r\nExpect: 100-continue\r\n", b""));
+        assert_eq!(client.hears("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+        client.say(b"[");
+    }
     for _ in 0..8 {
         assert_eq!(statuses(&world.exchange(get())), [200]);
     }
