@@ -1,7 +1,7 @@
 //! Connections of HTTP: kept, pipelined, closed, counted, and who is let in.
 
 use std::io::{Read as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::world::{World, request, statuses};
 
@@ -35,9 +35,11 @@ fn a_connection_ends_when_its_client_says_so() {
     let world = World::new();
     let mut client = world.client();
     client.say([request("GET /healthz", "Connection: close\r\n", b""), get()].concat());
+    let began = Instant::now();
     let answer = client.rest();
     assert_eq!(statuses(&answer), [200], "{answer}");
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(4), "it is not the time to linger that ends it");
 }
 
 #[test]

@@ -3,14 +3,17 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use async_io::{Async, Timer};
 use futures_lite::future::or;
+use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsAcceptor;
 use hax_core::http::port;
 use hax_driver::http::{Door, Limits, Server, Stream};
@@ -132,7 +135,38 @@ async fn accepted(
 async fn begin(door: &Door, stream: Async<TcpStream>) -> io::Result<Box<dyn Stream>> {
     let _ = stream.get_ref().set_nodelay(true);
     Ok(match door.tls() {
-        None => Box::new(stream),
-        Some(tls) => Box::new(TlsAcceptor::from(tls).accept(stream).await?),
+        None => Box::new(Socket(stream)),
+        Some(tls) => Box::new(TlsAcceptor::from(tls).accept(Socket(stream)).await?),
     })
+}
+
+/// A socket that is closed when it is told to be: async-io's only when it is dropped.
+struct Socket(Async<TcpStream>);
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, to)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.get_ref().shutdown(Shutdown::Write))
+    }
 }

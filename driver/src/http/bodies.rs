@@ -4,7 +4,6 @@
 //! room at most. When there is none left, the largest body that is still arriving gives way, of the
 //! address that has the most: so nobody keeps small posts out by being slow.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -32,11 +31,13 @@ struct Inner {
     max: usize,
     held: usize,
     next: u64,
-    bodies: BTreeMap<u64, Held>,
+    /// By their origins.
+    bodies: Vec<Held>,
 }
 
 #[derive(Debug)]
 struct Held {
+    id: u64,
     origin: Origin,
     /// What counts, in bytes: the room that was made and not only what is in it.
     room: usize,
@@ -48,7 +49,7 @@ impl Bodies {
     /// Room for `max` bytes.
     #[must_use]
     pub(super) fn new(max: usize) -> Self {
-        let inner = Inner { max, held: 0, next: 0, bodies: BTreeMap::new() };
+        let inner = Inner { max, held: 0, next: 0, bodies: Vec::new() };
         Self { inner: Mutex::new(inner) }
     }
 
@@ -70,7 +71,8 @@ impl Bodies {
         inner.next += 1;
         let id = inner.next;
         let arriving = Some((Vec::new(), call));
-        inner.bodies.insert(id, Held { origin, room: 0, arriving });
+        let at = inner.bodies.partition_point(|other| other.origin <= origin);
+        inner.bodies.insert(at, Held { id, origin, room: 0, arriving });
         drop(inner);
         Body { bodies: Arc::clone(self), id, most, gave_way }
     }
@@ -90,14 +92,14 @@ impl Body {
     #[must_use]
     pub(super) fn exceeds(&self, more: usize) -> bool {
         let inner = self.bodies.inner();
-        let held = inner.bodies.get(&self.id).and_then(|held| held.arriving.as_ref());
+        let held = inner.get(self.id).and_then(|held| held.arriving.as_ref());
         held.is_some_and(|(bytes, _)| bytes.len().saturating_add(more) > self.most)
     }
 
     /// More of it.
     pub(super) fn push(&self, data: &[u8]) -> Result<(), Full> {
         let mut inner = self.bodies.inner();
-        let held = inner.bodies.get(&self.id).ok_or(Full)?;
+        let held = inner.get(self.id).ok_or(Full)?;
         let (bytes, _) = held.arriving.as_ref().ok_or(Full)?;
         let (room, needed) = (held.room, bytes.len().saturating_add(data.len()));
         if needed > room {
@@ -107,7 +109,7 @@ impl Body {
             let more = (wanted - room).min(inner.free(held.origin)).max(needed - room);
             inner.make_room(self.id, more)?;
         }
-        let held = inner.bodies.get_mut(&self.id).ok_or(Full)?;
+        let held = inner.get_mut(self.id).ok_or(Full)?;
         let room = held.room;
         let (bytes, _) = held.arriving.as_mut().ok_or(Full)?;
         bytes.reserve_exact(room - bytes.len());
@@ -123,7 +125,7 @@ impl Body {
     /// All of it. It counts until the body is dropped.
     pub(super) fn finish(&self) -> Result<Bytes, Full> {
         let mut inner = self.bodies.inner();
-        let held = inner.bodies.get_mut(&self.id).ok_or(Full)?;
+        let held = inner.get_mut(self.id).ok_or(Full)?;
         let (bytes, _) = held.arriving.take().ok_or(Full)?;
         Ok(Bytes::from(bytes))
     }
@@ -137,14 +139,22 @@ impl Drop for Body {
 
 impl Inner {
     fn release(&mut self, id: u64) {
-        if let Some(held) = self.bodies.remove(&id) {
-            self.held -= held.room;
+        if let Some(at) = self.bodies.iter().position(|held| held.id == id) {
+            self.held -= self.bodies.remove(at).room;
         }
+    }
+
+    fn get(&self, id: u64) -> Option<&Held> {
+        self.bodies.iter().find(|held| held.id == id)
+    }
+
+    fn get_mut(&mut self, id: u64) -> Option<&mut Held> {
+        self.bodies.iter_mut().find(|held| held.id == id)
     }
 
     /// What others than this node hold.
     fn foreign(&self) -> usize {
-        let foreign = self.bodies.values().filter(|held| held.origin != Origin::Own);
+        let foreign = self.bodies.iter().filter(|held| held.origin != Origin::Own);
         foreign.map(|held| held.room).sum()
     }
 
@@ -159,13 +169,13 @@ impl Inner {
 
     /// So much more for one body; others give way where that is fair.
     fn make_room(&mut self, id: u64, more: usize) -> Result<(), Full> {
-        let origin = self.bodies.get(&id).ok_or(Full)?.origin;
+        let origin = self.get(id).ok_or(Full)?.origin;
         while more > self.free(origin) {
             let victim = self.who_gives_way(id, origin, more).ok_or(Full)?;
             self.release(victim);
         }
         self.held += more;
-        if let Some(held) = self.bodies.get_mut(&id) {
+        if let Some(held) = self.get_mut(id) {
             held.room += more;
         }
         Ok(())
@@ -173,26 +183,30 @@ impl Inner {
 
     /// Which body gives way to `id`, which wants `more`; none if it does not get it.
     fn who_gives_way(&self, id: u64, origin: Origin, more: usize) -> Option<u64> {
-        let wants = |of: u64| if of == id { more } else { 0 };
-        let mut sums = BTreeMap::<Origin, usize>::new();
-        for (&of, held) in &self.bodies {
-            *sums.entry(held.origin).or_default() += held.room + wants(of);
-        }
-        // What is complete is being worked, and this node's own give way to strangers never and to its own
-        // only where there are no strangers to give way.
-        let rank = |(&of, held): (&u64, &Held)| {
-            let foreign = held.origin != Origin::Own;
-            if held.arriving.is_none() || !foreign && origin != Origin::Own {
-                return None;
+        let wants = |held: &Held| held.room + if held.id == id { more } else { 0 };
+        let mut best = None;
+        for bodies in self.bodies.chunk_by(|a, b| a.origin == b.origin) {
+            let of = bodies[0].origin;
+            // This node's own give way to strangers never, and to its own only where there are no
+            // strangers to give way.
+            if of == Origin::Own && origin != Origin::Own {
+                continue;
             }
-            let sum = sums.get(&held.origin).copied().unwrap_or(0);
-            let room = held.room + wants(of);
-            // Of equal addresses the one that asks, of equal bodies the oldest.
-            let of_asker = held.origin == origin;
-            Some((foreign, sum, of_asker, held.origin, room, std::cmp::Reverse(of)))
-        };
-        let (.., victim) = self.bodies.iter().filter_map(rank).max()?;
-        Some(victim.0).filter(|victim| *victim != id)
+            let sum: usize = bodies.iter().map(wants).sum();
+            // What is complete is being worked. Of equal bodies the oldest gives way.
+            let arriving = bodies.iter().filter(|held| held.arriving.is_some());
+            let Some(largest) =
+                arriving.max_by_key(|held| (wants(held), std::cmp::Reverse(held.id)))
+            else {
+                continue;
+            };
+            // Of equal addresses that of the one that asks.
+            let rank = (of != Origin::Own, sum, of == origin);
+            if best.is_none_or(|(other, _)| rank > other) {
+                best = Some((rank, largest.id));
+            }
+        }
+        best.map(|(_, victim)| victim).filter(|victim| *victim != id)
     }
 }
 

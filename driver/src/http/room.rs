@@ -6,7 +6,6 @@
 //! that they may have is taken, the oldest connection on which nothing is asked gives way, of the address
 //! that has the most.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Whose a connection is.
@@ -61,35 +60,29 @@ pub(super) struct Entry {
     pub(super) gives_way: Option<SeatId>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Seat {
+#[derive(Debug)]
+struct Seat<C> {
+    id: SeatId,
     origin: Origin,
     stage: Stage,
     since: u64,
+    _call: C,
 }
 
-/// What one origin has.
-#[derive(Debug, Default)]
-struct Held {
-    seats: usize,
-    /// Who may give way, the oldest first: at the stages `Idle` and `Receiving`.
-    waiting: [BTreeMap<u64, SeatId>; 2],
-}
-
-/// The connections.
+/// The connections. Each has a `C` here, which is dropped when it has to give way.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Room<C> {
     max: usize,
-    seats: BTreeMap<SeatId, Seat>,
-    origins: BTreeMap<Origin, Held>,
+    /// By their origins.
+    seats: Vec<Seat<C>>,
     next: u64,
 }
 
-impl Room {
+impl<C> Room<C> {
     /// Room for `max` connections.
     #[must_use]
     pub(super) fn new(max: usize) -> Self {
-        Self { max, seats: BTreeMap::new(), origins: BTreeMap::new(), next: 0 }
+        Self { max, seats: Vec::new(), next: 0 }
     }
 
     /// How many there are.
@@ -109,57 +102,50 @@ impl Room {
     }
 
     fn count(&self, origin: Origin) -> usize {
-        self.origins.get(&origin).map_or(0, |held| held.seats)
-    }
-
-    fn foreign(&self) -> usize {
-        self.seats.len() - self.count(Origin::Own)
+        self.seats.iter().filter(|seat| seat.origin == origin).count()
     }
 
     /// A new connection.
-    pub(super) fn enter(&mut self, origin: Origin) -> Entry {
-        let is_full = match origin {
-            Origin::Own => self.seats.len() >= self.max,
-            Origin::Foreign(_) => {
-                self.count(origin) >= self.share()
-                    || self.foreign() >= self.foreign_max()
-                    || self.seats.len() >= self.max
-            }
-        };
-        let gives_way = if is_full { self.who_gives_way(origin) } else { None };
+    pub(super) fn enter(&mut self, origin: Origin, call: C) -> Entry {
+        let (all, own) = (self.seats.len(), self.count(Origin::Own));
+        let of_origin = self.count(origin);
+        let is_foreign = origin != Origin::Own;
+        let is_full = all >= self.max
+            || is_foreign && (all - own >= self.foreign_max() || of_origin >= self.share());
+        let gives_way = if is_full { self.who_gives_way(origin, of_origin) } else { None };
         if is_full && gives_way.is_none() {
             return Entry { seat: None, gives_way };
         }
         if let Some(seat) = gives_way {
             self.leave(seat);
         }
-        let id = SeatId(self.tick());
-        let seat = Seat { origin, stage: Stage::Idle, since: id.0 };
-        self.seats.insert(id, seat);
-        self.origins.entry(origin).or_default().seats += 1;
-        self.place(id, seat);
+        let since = self.tick();
+        let id = SeatId(since);
+        self.place(Seat { id, origin, stage: Stage::Idle, since, _call: call });
         Entry { seat: Some(id), gives_way }
     }
 
     /// What is going on has changed.
     pub(super) fn set(&mut self, id: SeatId, stage: Stage) {
-        self.change(id, |seat| seat.stage = stage);
+        let since = self.tick();
+        if let Some(at) = self.find(id) {
+            self.seats[at].stage = stage;
+            self.seats[at].since = since;
+        }
     }
 
     /// It has shown the token.
     pub(super) fn prove(&mut self, id: SeatId) {
-        let from = self.seats.get(&id).map(|seat| seat.origin);
-        let Some(from @ Origin::Foreign(_)) = from else { return };
-        self.release(from);
-        self.origins.entry(Origin::Own).or_default().seats += 1;
-        self.change_from(id, from, |seat| seat.origin = Origin::Own);
+        if let Some(at) = self.find(id) {
+            let seat = self.seats.remove(at);
+            self.place(Seat { origin: Origin::Own, ..seat });
+        }
     }
 
     /// It has ended. One that has given way is not there any more, which is no error.
     pub(super) fn leave(&mut self, id: SeatId) {
-        if let Some(seat) = self.seats.remove(&id) {
-            self.unplace(seat.origin, seat);
-            self.release(seat.origin);
+        if let Some(at) = self.find(id) {
+            self.seats.remove(at);
         }
     }
 
@@ -168,78 +154,45 @@ impl Room {
         self.next
     }
 
-    fn change(&mut self, id: SeatId, change: impl FnOnce(&mut Seat)) {
-        if let Some(seat) = self.seats.get(&id) {
-            self.change_from(id, seat.origin, change);
-        }
+    fn find(&self, id: SeatId) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.id == id)
     }
 
-    fn change_from(&mut self, id: SeatId, origin: Origin, change: impl FnOnce(&mut Seat)) {
-        let since = self.tick();
-        let Some(seat) = self.seats.get_mut(&id) else { return };
-        let before = *seat;
-        change(seat);
-        seat.since = since;
-        let after = *seat;
-        self.unplace(origin, before);
-        self.place(id, after);
+    fn place(&mut self, seat: Seat<C>) {
+        let at = self.seats.partition_point(|other| other.origin <= seat.origin);
+        self.seats.insert(at, seat);
     }
 
-    fn place(&mut self, id: SeatId, seat: Seat) {
-        if let Some(held) = self.origins.get_mut(&seat.origin)
-            && let Some(waiting) = held.waiting.get_mut(seat.stage as usize)
-        {
-            waiting.insert(seat.since, id);
-        }
-    }
-
-    fn unplace(&mut self, origin: Origin, seat: Seat) {
-        if let Some(held) = self.origins.get_mut(&origin)
-            && let Some(waiting) = held.waiting.get_mut(seat.stage as usize)
-        {
-            waiting.remove(&seat.since);
-        }
-    }
-
-    fn release(&mut self, origin: Origin) {
-        if let Some(held) = self.origins.get_mut(&origin) {
-            held.seats -= 1;
-            // Of an address that has nothing here, nothing is kept.
-            if held.seats == 0 {
-                self.origins.remove(&origin);
-            }
-        }
-    }
-
-    /// Who gives way to a new connection of `origin`. An idle connection is of less use than a new one, also
-    /// where both addresses have as many; a body that arrives gives way only to who has less, or to
-    /// its own address.
-    fn who_gives_way(&self, origin: Origin) -> Option<SeatId> {
-        let own = self.count(origin);
-        let only_itself = origin != Origin::Own && own >= self.share();
+    /// Who gives way to a new connection of `origin`, which has `mine` already. An idle connection is of less
+    /// use than a new one, also where both addresses have as many; a body that arrives gives way only to
+    /// who has less, or to its own address. This node's own give way only to its own, after all others.
+    fn who_gives_way(&self, origin: Origin, mine: usize) -> Option<SeatId> {
+        let only_itself = origin != Origin::Own && mine >= self.share();
         for stage in [Stage::Idle, Stage::Receiving] {
-            let oldest =
-                |held: &Held| held.waiting[stage as usize].iter().next().map(|(s, i)| (*s, *i));
-            let may = |(of, held): &(&Origin, &Held)| {
-                let fair = match (stage, origin) {
-                    (_, Origin::Own) => **of != Origin::Own,
-                    (Stage::Idle, _) => held.seats >= own,
-                    _ => held.seats > own,
+            let mut best = None;
+            for seats in self.seats.chunk_by(|a, b| a.origin == b.origin) {
+                let of = seats[0].origin;
+                let fair = match origin {
+                    Origin::Own => true,
+                    Origin::Foreign(_) if stage == Stage::Idle => seats.len() >= mine,
+                    Origin::Foreign(_) => seats.len() > mine,
                 };
-                **of == origin && origin != Origin::Own
-                    || **of != Origin::Own && fair && !only_itself
-            };
-            let greediest = self.origins.iter().filter(may).filter_map(|(_, held)| {
-                let (since, id) = oldest(held)?;
-                Some((held.seats, std::cmp::Reverse(since), id))
-            });
-            if let Some((.., id)) = greediest.max() {
+                let may = of != Origin::Own && (of == origin || fair && !only_itself);
+                let waiting = seats.iter().filter(|seat| seat.stage == stage);
+                if let Some(oldest) = waiting.min_by_key(|seat| seat.since).filter(|_| may) {
+                    let rank = (seats.len(), std::cmp::Reverse(oldest.since));
+                    if best.is_none_or(|(other, _)| rank > other) {
+                        best = Some((rank, oldest.id));
+                    }
+                }
+            }
+            if let Some((_, id)) = best {
                 return Some(id);
             }
         }
-        // This node's own connections make room among themselves.
-        let held = self.origins.get(&Origin::Own).filter(|_| origin == Origin::Own)?;
-        held.waiting.iter().find_map(|waiting| waiting.values().next().copied())
+        let own = |seat: &&Seat<C>| seat.origin == origin && seat.stage != Stage::Answering;
+        let own = self.seats.iter().filter(|_| origin == Origin::Own).filter(own);
+        own.min_by_key(|seat| (seat.stage, seat.since)).map(|seat| seat.id)
     }
 }
 
@@ -251,8 +204,8 @@ mod tests {
         Origin::Foreign(IpAddr::from([192, 0, 2, n]))
     }
 
-    fn seat(room: &mut Room, origin: Origin) -> SeatId {
-        room.enter(origin).seat.unwrap()
+    fn seat(room: &mut Room<()>, origin: Origin) -> SeatId {
+        room.enter(origin, ()).seat.unwrap()
     }
 
     #[test]
@@ -282,14 +235,14 @@ mod tests {
         let mut room = Room::new(16);
         let seats: Vec<_> = (0..4).map(|_| seat(&mut room, at(1))).collect();
         room.set(seats[0], Stage::Answering);
-        let fifth = room.enter(at(1));
+        let fifth = room.enter(at(1), ());
         assert_eq!(fifth.gives_way, Some(seats[1]), "the first is being answered");
         assert!(fifth.seat.is_some());
-        assert_eq!(room.enter(at(2)).gives_way, None, "there is room for others");
+        assert_eq!(room.enter(at(2), ()).gives_way, None, "there is room for others");
         // What was asked and answered makes an idle connection young again.
         room.set(seats[2], Stage::Answering);
         room.set(seats[2], Stage::Idle);
-        assert_eq!(room.enter(at(1)).gives_way, Some(seats[3]));
+        assert_eq!(room.enter(at(1), ()).gives_way, Some(seats[3]));
     }
 
     #[test]
@@ -300,12 +253,12 @@ mod tests {
             room.set(id, Stage::Answering);
         }
         let refused = Entry { seat: None, gives_way: None };
-        assert_eq!(room.enter(at(99)), refused, "nobody can give way");
+        assert_eq!(room.enter(at(99), ()), refused, "nobody can give way");
         for _ in 0..4 {
-            assert_eq!(room.enter(Origin::Own).gives_way, None);
+            assert_eq!(room.enter(Origin::Own, ()).gives_way, None);
         }
         assert_eq!(room.len(), 16);
-        assert!(room.enter(Origin::Own).gives_way.is_some(), "its own idle one");
+        assert!(room.enter(Origin::Own, ()).gives_way.is_some(), "its own idle one");
     }
 
     #[test]
@@ -315,14 +268,14 @@ mod tests {
         for n in 2..10 {
             let _ = seat(&mut room, at(n));
         }
-        assert_eq!(room.enter(at(10)).gives_way, Some(many[0]));
-        assert_eq!(room.enter(Origin::Own).gives_way, None);
+        assert_eq!(room.enter(at(10), ()).gives_way, Some(many[0]));
+        assert_eq!(room.enter(Origin::Own, ()).gives_way, None);
         // Bodies that arrive give way where nobody is idle, and not to who has as much.
         let mut room = Room::new(4);
         let slow: Vec<_> = (1..4).map(|n| seat(&mut room, at(n))).collect();
         slow.iter().for_each(|id| room.set(*id, Stage::Receiving));
-        assert_eq!(room.enter(at(9)).gives_way, Some(slow[0]));
-        assert_eq!(room.enter(at(2)).gives_way, Some(slow[1]), "its own");
+        assert_eq!(room.enter(at(9), ()).gives_way, Some(slow[0]));
+        assert_eq!(room.enter(at(2), ()).gives_way, Some(slow[1]), "its own");
     }
 
     #[test]
@@ -331,9 +284,9 @@ mod tests {
         let own = seat(&mut room, Origin::Own);
         let strangers: Vec<_> = (0..6).map(|n| seat(&mut room, at(n))).collect();
         let _ = seat(&mut room, Origin::Own);
-        assert_eq!(room.enter(Origin::Own).gives_way, Some(strangers[0]));
+        assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(strangers[0]));
         strangers.iter().for_each(|id| room.set(*id, Stage::Answering));
-        assert_eq!(room.enter(Origin::Own).gives_way, Some(own));
+        assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(own));
     }
 
     #[test]
@@ -344,7 +297,7 @@ mod tests {
         room.prove(proven);
         assert_eq!((room.count(Origin::Own), room.count(at(1))), (1, 0));
         for _ in 0..4 {
-            assert_ne!(room.enter(at(1)).gives_way, Some(proven));
+            assert_ne!(room.enter(at(1), ()).gives_way, Some(proven));
         }
         room.leave(proven);
         room.leave(proven);
@@ -356,7 +309,7 @@ mod tests {
         let mut room = Room::new(64);
         for round in 0..1000_u32 {
             let origin = if round % 7 == 0 { Origin::Own } else { at((round % 50) as u8) };
-            let Some(id) = room.enter(origin).seat else { continue };
+            let Some(id) = room.enter(origin, ()).seat else { continue };
             match round % 3 {
                 0 => room.set(id, Stage::Receiving),
                 1 => room.set(id, Stage::Answering),
@@ -367,17 +320,17 @@ mod tests {
             }
             assert!(room.len() <= 64);
         }
-        let all: Vec<_> = room.seats.keys().copied().collect();
+        let all: Vec<_> = room.seats.iter().map(|seat| seat.id).collect();
         all.into_iter().for_each(|id| room.leave(id));
-        assert!(room.len() == 0 && room.origins.is_empty(), "{room:?}");
+        assert_eq!(room.len(), 0, "{room:?}");
     }
 
     #[test]
     fn the_smallest_room_has_room_for_one() {
         let mut room = Room::new(1);
         let first = seat(&mut room, at(1));
-        assert_eq!(room.enter(at(2)).gives_way, Some(first));
-        assert!(room.enter(Origin::Own).seat.is_some());
+        assert_eq!(room.enter(at(2), ()).gives_way, Some(first));
+        assert!(room.enter(Origin::Own, ()).seat.is_some());
         assert_eq!(room.len(), 1);
     }
 }

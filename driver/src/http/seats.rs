@@ -1,6 +1,5 @@
 //! The connections of the HTTP port: the room, and the way to call one that gives way.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,10 +15,9 @@ pub(super) struct Seats {
 
 #[derive(Debug)]
 struct Inner {
-    room: Room,
+    /// Dropping a sender calls its connection.
+    room: Room<oneshot::Sender<()>>,
     max: usize,
-    /// Dropping one calls its connection.
-    calls: BTreeMap<SeatId, oneshot::Sender<()>>,
     /// Who has given way and still tells its client so.
     leaving: usize,
     /// It is full and the log says so.
@@ -30,8 +28,8 @@ impl Seats {
     /// Room for `max` connections.
     #[must_use]
     pub(super) fn new(max: usize) -> Self {
-        let (room, calls) = (Room::new(max), BTreeMap::new());
-        Self { inner: Mutex::new(Inner { room, max, calls, leaving: 0, pressed: false }) }
+        let room = Room::new(max);
+        Self { inner: Mutex::new(Inner { room, max, leaving: 0, pressed: false }) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -42,16 +40,12 @@ impl Seats {
     #[must_use]
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr, local: IpAddr) -> Option<Seat> {
         let origin = Origin::of(peer, local);
-        let mut inner = self.inner();
-        let entry = inner.room.enter(origin);
-        inner.tell(peer, entry.seat.is_none() || entry.gives_way.is_some());
-        if let Some(id) = entry.gives_way {
-            inner.calls.remove(&id);
-        }
-        let id = entry.seat?;
         let (call, called) = oneshot::channel();
-        inner.calls.insert(id, call);
+        let mut inner = self.inner();
+        let entry = inner.room.enter(origin, call);
+        inner.tell(peer, entry.seat.is_none() || entry.gives_way.is_some());
         drop(inner);
+        let id = entry.seat?;
         Some(Seat { seats: Arc::clone(self), id, peer, origin, called, leaving: None })
     }
 }
@@ -126,9 +120,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut inner = self.seats.inner();
-        inner.calls.remove(&self.id);
-        inner.room.leave(self.id);
+        self.seats.inner().room.leave(self.id);
     }
 }
 
