@@ -6,9 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Socket, Type};
 
 /// How many processes may wait to be accepted: all of a large cluster's may start at once, and one for
-/// which there is no room here tries again after a second at the earliest. At the HTTP port, whoever floods it
-/// shall not keep others waiting for that second. The system's limit (`net.core.somaxconn`) may be lower.
-const BACKLOG: i32 = 4096;
+/// which there is no room here tries again after a second at the earliest.
+const MOTR_BACKLOG: i32 = 1024;
+
+/// The same for HTTP: a flood, which is worked off at once, shall not make others wait for that second. The
+/// system's limit (`net.core.somaxconn`) may be lower.
+const HTTP_BACKLOG: i32 = 4096;
 
 /// A socket that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +41,12 @@ pub fn motr(address: SocketAddr) -> Result<TcpListener, Error> {
 
 /// Listens for whom a process of Motr listens for; `hint` says which setting the address is.
 pub fn endpoint(address: SocketAddr, hint: &'static str) -> Result<TcpListener, Error> {
-    bind(address).map_err(|why| Error { what: "Motr", address: address.to_string(), why, hint })
+    bind(address, MOTR_BACKLOG).map_err(|why| Error {
+        what: "Motr",
+        address: address.to_string(),
+        why,
+        hint,
+    })
 }
 
 /// Listens for HTTP at the first address of `host` that can be had; `found` are all of them.
@@ -58,13 +66,18 @@ pub const NAME_HINT: &str = "give the node's name an address of this host, in /e
 /// Listens for HTTP at an address of the node's name.
 pub fn name(address: SocketAddr) -> Result<TcpListener, Error> {
     let address_of = address.to_string();
-    bind(address).map_err(|why| Error { what: "HTTP", address: address_of, why, hint: NAME_HINT })
+    bind(address, HTTP_BACKLOG).map_err(|why| Error {
+        what: "HTTP",
+        address: address_of,
+        why,
+        hint: NAME_HINT,
+    })
 }
 
 fn first(found: io::Result<Vec<SocketAddr>>) -> io::Result<TcpListener> {
     let mut last = io::Error::other("the name has no address");
     for address in found? {
-        match bind(address) {
+        match bind(address, HTTP_BACKLOG) {
             Ok(listener) => return Ok(listener),
             Err(why) => last = why,
         }
@@ -73,12 +86,12 @@ fn first(found: io::Result<Vec<SocketAddr>>) -> io::Result<TcpListener> {
 }
 
 /// A listener that does not block.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // What is left of the connections of an earlier life does not keep the address.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(backlog)?;
     Ok(socket.into())
 }

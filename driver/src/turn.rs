@@ -2,17 +2,37 @@
 
 /// What is there already is taken without waiting, so a peer that is fast enough would keep the others out
 /// for ever.
-#[derive(Debug, Default)]
-pub struct Turn(u32);
+#[derive(Debug)]
+pub struct Turn {
+    done: u32,
+    things: u32,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self::of(8)
+    }
+}
 
 impl Turn {
     /// So many things are done in one turn.
-    const THINGS: u32 = 8;
+    #[must_use]
+    pub fn of(things: u32) -> Self {
+        Self { done: 0, things }
+    }
+
+    /// For who accepts connections and decides on them: that is little work, and who waits for it waits
+    /// behind all that came before.
+    #[must_use]
+    pub fn of_door() -> Self {
+        Self::of(64)
+    }
 
     /// One more thing is done: lets the others have their turn from time to time.
     pub async fn done(&mut self) {
-        self.0 = (self.0 + 1) % Self::THINGS;
-        if self.0 == 0 {
+        self.done += 1;
+        if self.done >= self.things {
+            self.done = 0;
             futures_lite::future::yield_now().await;
         }
     }

@@ -92,7 +92,7 @@ async fn serve<I: 'static>(
     // Every connection holds a clone of the first; the second hears of the end of the last.
     let (alive, ended) = async_channel::bounded::<Infallible>(1);
     let accept = async {
-        let mut turn = Turn::default();
+        let mut turn = Turn::of_door();
         loop {
             turn.done().await;
             match accepted(&listener).await {

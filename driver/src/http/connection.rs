@@ -189,7 +189,11 @@ impl Connection {
         desk.metrics().http_answered(&head.method, answer.status, begun);
         self.seat.set(Stage::Idle);
         let closes = answer.headers.contains(&("connection", "close"));
-        let keep_alive = head.keep_alive && !closes && !self.stop.is_closed();
+        let stays = !closes && !self.stop.is_closed() && !self.seat.is_called();
+        let keep_alive = head.keep_alive && stays;
+        if !stays {
+            self.seat.leave();
+        }
         self.respond(Some(head), answer, keep_alive).await?;
         let again = keep_alive && self.pass_over(&mut body);
         if self.input.is_empty() {

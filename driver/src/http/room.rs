@@ -47,7 +47,7 @@ pub(super) enum Stage {
     Idle,
     /// A body is arriving.
     Receiving,
-    /// The core has the request. It does not give way.
+    /// The core has the request. It is answered all the same, and ends then.
     Answering,
 }
 
@@ -75,6 +75,8 @@ pub(super) struct Room<C> {
     max: usize,
     /// By their origins.
     seats: Vec<Seat<C>>,
+    /// Who has given way and is still being answered.
+    ending: Vec<SeatId>,
     next: u64,
 }
 
@@ -82,7 +84,7 @@ impl<C> Room<C> {
     /// Room for `max` connections.
     #[must_use]
     pub(super) fn new(max: usize) -> Self {
-        Self { max, seats: Vec::new(), next: 0 }
+        Self { max, seats: Vec::new(), ending: Vec::new(), next: 0 }
     }
 
     /// How many there are.
@@ -116,8 +118,11 @@ impl<C> Room<C> {
         if is_full && gives_way.is_none() {
             return Entry { seat: None, gives_way };
         }
-        if let Some(seat) = gives_way {
-            self.leave(seat);
+        if let Some(at) = gives_way.and_then(|id| self.find(id)) {
+            let seat = self.seats.remove(at);
+            if seat.stage == Stage::Answering {
+                self.ending.push(seat.id);
+            }
         }
         let since = self.tick();
         let id = SeatId(since);
@@ -147,6 +152,7 @@ impl<C> Room<C> {
         if let Some(at) = self.find(id) {
             self.seats.remove(at);
         }
+        self.ending.retain(|other| *other != id);
     }
 
     fn tick(&mut self) -> u64 {
@@ -167,32 +173,48 @@ impl<C> Room<C> {
     /// use than a new one, also where both addresses have as many; a body that arrives gives way only to
     /// who has less, or to its own address. This node's own give way only to its own, after all others.
     fn who_gives_way(&self, origin: Origin, mine: usize) -> Option<SeatId> {
-        let only_itself = origin != Origin::Own && mine >= self.share();
         for stage in [Stage::Idle, Stage::Receiving] {
-            let mut best = None;
-            for seats in self.seats.chunk_by(|a, b| a.origin == b.origin) {
-                let of = seats[0].origin;
-                let fair = match origin {
-                    Origin::Own => true,
-                    Origin::Foreign(_) if stage == Stage::Idle => seats.len() >= mine,
-                    Origin::Foreign(_) => seats.len() > mine,
-                };
-                let may = of != Origin::Own && (of == origin || fair && !only_itself);
-                let waiting = seats.iter().filter(|seat| seat.stage == stage);
-                if let Some(oldest) = waiting.min_by_key(|seat| seat.since).filter(|_| may) {
-                    let rank = (seats.len(), std::cmp::Reverse(oldest.since));
-                    if best.is_none_or(|(other, _)| rank > other) {
-                        best = Some((rank, oldest.id));
-                    }
-                }
-            }
-            if let Some((_, id)) = best {
+            if let Some(id) = self.stranger(stage, origin, mine) {
                 return Some(id);
             }
         }
         let own = |seat: &&Seat<C>| seat.origin == origin && seat.stage != Stage::Answering;
         let own = self.seats.iter().filter(|_| origin == Origin::Own).filter(own);
-        own.min_by_key(|seat| (seat.stage, seat.since)).map(|seat| seat.id)
+        if let Some(seat) = own.min_by_key(|seat| (seat.stage, seat.since)) {
+            return Some(seat.id);
+        }
+        // Who asks one thing after another is never idle. Those that are answered and then end are beyond the
+        // room, so they are few.
+        if self.ending.len() >= self.share() {
+            return None;
+        }
+        self.stranger(Stage::Answering, origin, mine).or_else(|| {
+            let own = self.seats.iter().filter(|seat| seat.origin == origin);
+            own.min_by_key(|seat| seat.since).map(|seat| seat.id)
+        })
+    }
+
+    /// Who of others than this node gives way at this stage.
+    fn stranger(&self, stage: Stage, origin: Origin, mine: usize) -> Option<SeatId> {
+        let only_itself = origin != Origin::Own && mine >= self.share();
+        let mut best = None;
+        for seats in self.seats.chunk_by(|a, b| a.origin == b.origin) {
+            let of = seats[0].origin;
+            let fair = match origin {
+                Origin::Own => true,
+                Origin::Foreign(_) if stage == Stage::Idle => seats.len() >= mine,
+                Origin::Foreign(_) => seats.len() > mine,
+            };
+            let may = of != Origin::Own && (of == origin || fair && !only_itself);
+            let waiting = seats.iter().filter(|seat| seat.stage == stage);
+            if let Some(oldest) = waiting.min_by_key(|seat| seat.since).filter(|_| may) {
+                let rank = (seats.len(), std::cmp::Reverse(oldest.since));
+                if best.is_none_or(|(other, _)| rank > other) {
+                    best = Some((rank, oldest.id));
+                }
+            }
+        }
+        best.map(|(_, id)| id)
     }
 }
 
@@ -252,8 +274,17 @@ mod tests {
             let id = seat(&mut room, at(n));
             room.set(id, Stage::Answering);
         }
+        let mut ending = Vec::new();
+        for n in 0..4 {
+            ending.extend(room.enter(at(99), ()).gives_way);
+            assert_eq!(ending.len(), n + 1, "one that is answered ends after that");
+            let newest = room.seats.iter().max_by_key(|seat| seat.since).unwrap().id;
+            room.set(newest, Stage::Answering);
+        }
         let refused = Entry { seat: None, gives_way: None };
-        assert_eq!(room.enter(at(99), ()), refused, "nobody can give way");
+        assert_eq!(room.enter(at(99), ()), refused, "so many may end and no more");
+        room.leave(ending[0]);
+        assert!(room.enter(at(98), ()).seat.is_some());
         for _ in 0..4 {
             assert_eq!(room.enter(Origin::Own, ()).gives_way, None);
         }

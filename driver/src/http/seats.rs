@@ -105,9 +105,14 @@ impl Seat {
         let _dropped = (&mut self.called).await;
     }
 
+    /// Whether the connection has to give way.
+    pub fn is_called(&mut self) -> bool {
+        !matches!(self.called.try_recv(), Ok(None))
+    }
+
     /// One that has been called may tell its client so before it ends; not all at once may.
     pub fn leave(&mut self) {
-        if self.leaving.is_some() || matches!(self.called.try_recv(), Ok(None)) {
+        if self.leaving.is_some() || !self.is_called() {
             return;
         }
         let mut inner = self.seats.inner();

@@ -164,7 +164,7 @@ fn garbage_as_fast_as_it_goes() {
         for (at, bytes) in [
             (motr, vec![0xa5; 100_000]),
             (motr, hello.repeat(300)),
-            (http, b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{]".repeat(300)),
+            (http, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{]".repeat(300)),
         ] {
             let over = &over;
             scope.spawn(move || {

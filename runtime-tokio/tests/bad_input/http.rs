@@ -45,7 +45,7 @@ fn heads() -> Vec<(&'static str, Vec<u8>, Vec<u16>)> {
         ("a target with a space", raw(b"GET /a b HTTP/1.1\r\n\r\n"), vec![400]),
         ("a target that is no path", with("GET x", "", b""), vec![404]),
         ("the method CONNECT", with("CONNECT hax:1", "", b""), vec![404]),
-        ("a target of 200 KB", with(&target, "", b""), vec![431]),
+        ("a target of 200 KB", with(&target, "", b""), vec![414]),
         ("HTTP/9.9", raw(b"GET / HTTP/9.9\r\n\r\n"), vec![400]),
         ("the preface of HTTP/2", raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), vec![]),
         ("a hundred headers", get(&many), vec![431]),

@@ -64,9 +64,12 @@ fn slow_requests_are_cut_off_and_nobody_waits_for_them() {
     let mut world = World::new();
     let heads: [(&[u8], &str); 4] = [
         (b"G", ""),
-        (b"GET / HTTP/1.1\r\nX-Slow: ", ""),
-        (b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n", "HTTP/1.1 408"),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n", "HTTP/1.1 408"),
+        (b"GET / HTTP/1.1\r\nHost: hax\r\nX-Slow: ", ""),
+        (b"POST / HTTP/1.1\r\nHost: hax\r\nContent-Length: 1000\r\n\r\n", "HTTP/1.1 408"),
+        (
+            b"POST / HTTP/1.1\r\nHost: hax\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n",
+            "HTTP/1.1 408",
+        ),
     ];
     std::thread::scope(|scope| {
         let slow: Vec<_> = heads
