@@ -66,6 +66,8 @@ struct Seat<C> {
     origin: Origin,
     stage: Stage,
     since: u64,
+    /// How many had entered then.
+    entered: u64,
     _call: C,
 }
 
@@ -78,13 +80,14 @@ pub(super) struct Room<C> {
     /// Who has given way and is still being answered.
     ending: Vec<SeatId>,
     next: u64,
+    entered: u64,
 }
 
 impl<C> Room<C> {
     /// Room for `max` connections.
     #[must_use]
     pub(super) fn new(max: usize) -> Self {
-        Self { max, seats: Vec::new(), ending: Vec::new(), next: 0 }
+        Self { max, seats: Vec::new(), ending: Vec::new(), next: 0, entered: 0 }
     }
 
     /// How many there are.
@@ -109,6 +112,7 @@ impl<C> Room<C> {
 
     /// A new connection.
     pub(super) fn enter(&mut self, origin: Origin, call: C) -> Entry {
+        self.entered += 1;
         let (all, own) = (self.seats.len(), self.count(Origin::Own));
         let of_origin = self.count(origin);
         let is_foreign = origin != Origin::Own;
@@ -126,7 +130,14 @@ impl<C> Room<C> {
         }
         let since = self.tick();
         let id = SeatId(since);
-        self.place(Seat { id, origin, stage: Stage::Idle, since, _call: call });
+        self.place(Seat {
+            id,
+            origin,
+            stage: Stage::Idle,
+            since,
+            entered: self.entered,
+            _call: call,
+        });
         Entry { seat: Some(id), gives_way }
     }
 
@@ -136,6 +147,7 @@ impl<C> Room<C> {
         if let Some(at) = self.find(id) {
             self.seats[at].stage = stage;
             self.seats[at].since = since;
+            self.seats[at].entered = self.entered;
         }
     }
 
@@ -169,6 +181,12 @@ impl<C> Room<C> {
         self.seats.insert(at, seat);
     }
 
+    /// Whether it may give way at its stage. One that has just come, or become idle, has not been looked at
+    /// yet: the door takes up to 64 connections in one turn, as many as this is of the default of 512.
+    fn may_give_way(&self, seat: &Seat<C>) -> bool {
+        seat.stage != Stage::Idle || self.entered - seat.entered >= self.max as u64 / 8
+    }
+
     /// Who gives way to a new connection of `origin`, which has `mine` already. An idle connection is of less
     /// use than a new one, also where both addresses have as many; a body that arrives gives way only to
     /// who has less, or to its own address. This node's own give way only to its own, after all others.
@@ -178,7 +196,9 @@ impl<C> Room<C> {
                 return Some(id);
             }
         }
-        let own = |seat: &&Seat<C>| seat.origin == origin && seat.stage != Stage::Answering;
+        let own = |seat: &&Seat<C>| {
+            seat.origin == origin && seat.stage != Stage::Answering && self.may_give_way(seat)
+        };
         let own = self.seats.iter().filter(|_| origin == Origin::Own).filter(own);
         if let Some(seat) = own.min_by_key(|seat| (seat.stage, seat.since)) {
             return Some(seat.id);
@@ -189,7 +209,8 @@ impl<C> Room<C> {
             return None;
         }
         self.stranger(Stage::Answering, origin, mine).or_else(|| {
-            let own = self.seats.iter().filter(|seat| seat.origin == origin);
+            let own = |seat: &&Seat<C>| seat.origin == origin && seat.stage == Stage::Answering;
+            let own = self.seats.iter().filter(own);
             own.min_by_key(|seat| seat.since).map(|seat| seat.id)
         })
     }
@@ -206,7 +227,8 @@ impl<C> Room<C> {
                 Origin::Foreign(_) => seats.len() > mine,
             };
             let may = of != Origin::Own && (of == origin || fair && !only_itself);
-            let waiting = seats.iter().filter(|seat| seat.stage == stage);
+            let waiting =
+                seats.iter().filter(|seat| seat.stage == stage && self.may_give_way(seat));
             if let Some(oldest) = waiting.min_by_key(|seat| seat.since).filter(|_| may) {
                 let rank = (seats.len(), std::cmp::Reverse(oldest.since));
                 if best.is_none_or(|(other, _)| rank > other) {
@@ -354,6 +376,20 @@ mod tests {
         let all: Vec<_> = room.seats.iter().map(|seat| seat.id).collect();
         all.into_iter().for_each(|id| room.leave(id));
         assert_eq!(room.len(), 0, "{room:?}");
+    }
+
+    #[test]
+    fn who_has_just_come_is_not_sent_away_at_once() {
+        let mut room = Room::new(64);
+        for _ in 0..64 {
+            let id = seat(&mut room, Origin::Own);
+            room.set(id, Stage::Answering);
+        }
+        let new = room.enter(Origin::Own, ()).seat.unwrap();
+        for _ in 0..7 {
+            assert_ne!(room.enter(Origin::Own, ()).gives_way, Some(new));
+        }
+        assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(new));
     }
 
     #[test]
