@@ -126,7 +126,7 @@ fn f31_idle_connections_keep_nobody_out() {
     // It was not their time that ended them.
     let youngest = idle.last_mut().unwrap();
     assert!(youngest.is_quiet(Duration::from_millis(100)), "it is still there");
-    assert!(idle[0].is_closed(), "the oldest gave way");
+    assert!(idle[1].is_closed(), "one of the oldest gave way");
     world.is_well();
 }
 

@@ -104,7 +104,7 @@ impl Body {
         let (room, needed) = (held.room, bytes.len().saturating_add(data.len()));
         if needed > room {
             let step = STEPS.into_iter().find(|step| needed <= *step);
-            let wanted = step.unwrap_or(room.saturating_mul(2)).min(self.most).max(needed);
+            let wanted = step.unwrap_or_else(|| room.saturating_mul(2)).min(self.most).max(needed);
             // Nobody gives way for more than has arrived.
             let more = (wanted - room).min(inner.free(held.origin)).max(needed - room);
             inner.make_room(self.id, more)?;
