@@ -1,19 +1,22 @@
 //! What strangers do.
 
 use std::collections::VecDeque;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hax_core::wire::frame::{End, HEADER, Header, PAYLOAD_MAX};
 use socket2::{Domain, Socket, Type};
 
 use crate::daemon::{Place, until};
 use crate::place::strangers;
 
+/// The longest body of a post.
+const BODY: usize = 4 << 20;
 /// How often silent connections are made; each time so many that their rate comes out.
 const BEAT: Duration = Duration::from_millis(20);
 /// How long a silent connection is held: ten seconds.
@@ -23,6 +26,7 @@ const HELD_BEATS: usize = 500;
 pub(crate) struct Siege {
     strangers: Vec<IpAddr>,
     motr: SocketAddr,
+    http: SocketAddr,
     over: Arc<AtomicBool>,
     /// Attacks that have not reached their strength.
     weak: Arc<AtomicUsize>,
@@ -41,7 +45,8 @@ impl Drop for Siege {
 impl Siege {
     pub(crate) fn begin(place: &Place) -> Self {
         let (over, weak, threads) = Default::default();
-        Self { strangers: strangers(), motr: place.motr(), over, weak, threads }
+        let (motr, http) = (place.motr(), place.http());
+        Self { strangers: strangers(), motr, http, over, weak, threads }
     }
 
     /// All attacks have reached their strength.
@@ -86,6 +91,66 @@ impl Siege {
         });
     }
 
+    /// So many connections of HTTP clients that ask nothing; when they are there, again and again new ones.
+    pub(crate) fn idle_clients(&self, n: usize) {
+        self.besiege(n, Bytes::new());
+    }
+
+    /// So many posts of 4 MiB that lack their last byte.
+    pub(crate) fn unfinished_posts(&self, n: usize) {
+        let mut post = format!("POST / HTTP/1.1\r\nHost: hax\r\nContent-Length: {BODY}\r\n\r\n");
+        post.extend(std::iter::repeat_n(' ', BODY - 1));
+        let post: Bytes = post.into();
+        (0..8).for_each(|_| self.besiege(n / 8, post.clone()));
+    }
+
+    /// Posts of what has not happened, one after another, as of Consul's watches.
+    pub(crate) fn forged_posts(&self) {
+        for n in 0..2_u64 {
+            let (from, to) = (self.strangers[0], self.http);
+            self.attack(move |attack| {
+                attack.is_strong();
+                for index in (1_u64 << 40) + n.. {
+                    if !attack.goes_on() {
+                        return;
+                    }
+                    let (target, body) = if n == 0 { bq(index) } else { health(index) };
+                    let length = body.len();
+                    let post = format!(
+                        "POST {target} HTTP/1.1\r\nHost: hax\r\nConnection: close\r\n\
+                         Content-Length: {length}\r\n\r\n{body}"
+                    );
+                    if let Some(mut stream) = connect(from, to) {
+                        let _ = stream.write_all(post.as_bytes());
+                        let _ = stream.read_to_end(&mut Vec::new());
+                    } else {
+                        thread::sleep(BEAT);
+                    }
+                }
+            });
+        }
+    }
+
+    fn besiege(&self, n: usize, bytes: Bytes) {
+        let (from, to) = (self.strangers[self.strangers.len() / 2], self.http);
+        self.attack(move |attack| {
+            let (mut held, mut tried) = (VecDeque::new(), 0);
+            while attack.goes_on() {
+                if let Some(mut stream) = connect(from, to) {
+                    let _ = stream.write_all(&bytes);
+                    held.push_back(stream);
+                }
+                // Who is refused or waits has done what it can.
+                tried += 1;
+                if tried >= n {
+                    attack.is_strong();
+                    held.drain(..held.len().saturating_sub(n));
+                    thread::sleep(BEAT);
+                }
+            }
+        });
+    }
+
     fn attack(&self, attack: impl FnOnce(Attack) + Send + 'static) {
         self.weak.fetch_add(1, Ordering::Relaxed);
         let (over, weak) = (Arc::clone(&self.over), Arc::clone(&self.weak));
@@ -119,8 +184,28 @@ fn connect(from: IpAddr, to: SocketAddr) -> Option<TcpStream> {
     socket.bind(&SocketAddr::new(from, 0).into()).ok()?;
     socket.connect_timeout(&to.into(), Duration::from_millis(500)).ok()?;
     let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     stream.set_write_timeout(Some(Duration::from_millis(500))).ok()?;
     Some(stream)
+}
+
+/// An entry of the broadcast queue that nobody has made.
+fn bq(index: u64) -> (&'static str, String) {
+    let text = format!(
+        r#"[{{"Key": "bq/{index}", "CreateIndex": {index}, "ModifyIndex": {index}, "LockIndex": 0,
+            "Flags": 0, "Value": "e30=", "Session": ""}}]"#
+    );
+    ("/watcher/bq", text)
+}
+
+/// A check that says of a process what nobody has said.
+fn health(index: u64) -> (&'static str, String) {
+    let status = if index.is_multiple_of(4) { "critical" } else { "passing" };
+    let text = format!(
+        r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:3", "Status": "{status}",
+            "ServiceID": "3", "ModifyIndex": {index}}}]}}]"#
+    );
+    ("/", text)
 }
 
 /// As much of the largest frame as there can be of it.

@@ -44,6 +44,11 @@ impl Held {
         let _ = writeln!(std::io::stderr(), "memory: {most} KiB at most, {now} KiB now");
     }
 
+    /// Lines that it has logged.
+    pub(crate) fn lines(&self) -> usize {
+        std::fs::read_to_string(log_path()).unwrap().lines().count()
+    }
+
     fn number(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();

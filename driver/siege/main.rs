@@ -25,6 +25,8 @@ use held::Held;
 const SERVED_WITHIN: Duration = Duration::from_secs(1);
 /// How often each thing is tried.
 const TRIES: u64 = 6;
+/// Lines that the log may grow by; the siege lasts for less than a minute.
+const LINES_MAX: usize = 100;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -76,5 +78,50 @@ fn f50_processes_boot_while_strangers_besiege_motr_s_port() {
         // Who booted first has its link still.
         held.hams[0].say("process stopping");
         held.hams[0].delivered();
+    });
+}
+
+/// How long a client on the node waits for what it asks.
+fn ask(held: &Held, method: &str, target: &str, body: &[u8]) -> Duration {
+    let began = Instant::now();
+    let reply = held.place.ask(method, target, body);
+    assert_eq!(reply.status, 200, "{method} {target}: {}", reply.text());
+    began.elapsed()
+}
+
+/// All attacks at once: Motr's port, HTTP connections, bodies that do not end, and forged posts.
+#[test]
+fn who_belongs_here_is_served_while_strangers_do_all_they_can() {
+    place::apart("who_belongs_here_is_served_while_strangers_do_all_they_can", || {
+        let mut held = Held::new();
+        let without = boot(&mut held, 1).max(ask(&held, "GET", "/healthz", b""));
+        let siege = Siege::begin(&held.place);
+        siege.half_frames(600);
+        siege.silence(500);
+        siege.idle_clients(600);
+        siege.unfinished_posts(64);
+        siege.forged_posts();
+        siege.is_laid();
+        let (began, lines) = (Instant::now(), held.lines());
+        let (mut boots, mut asks, mut posts) = (Vec::new(), Vec::new(), Vec::new());
+        for key in 2..2 + TRIES {
+            boots.push(boot(&mut held, key));
+            for _ in 0..8 {
+                asks.push(ask(&held, "GET", "/healthz", b""));
+                posts.push(ask(&held, "POST", "/watcher/processes", b"null"));
+                thread::sleep(PAUSE / 8);
+            }
+        }
+        let (lines, time) = (held.lines() - lines, began.elapsed());
+        say("booted", &boots);
+        say("asked", &[asks.iter().copied().max().unwrap_or_default()]);
+        say("posted", &[posts.iter().copied().max().unwrap_or_default()]);
+        held.say_memory();
+        let most = limit(without);
+        assert!(boots.iter().all(|took| *took <= most), "{without:?}, {boots:?}");
+        assert!(asks.iter().all(|took| *took <= most), "{without:?}, {asks:?}");
+        assert!(posts.iter().all(|took| *took <= most), "{without:?}, {posts:?}");
+        assert!(held.memory() <= memory_max(), "{} KiB", held.memory());
+        assert!(lines <= LINES_MAX, "{lines} lines in {time:?}");
     });
 }
