@@ -267,8 +267,8 @@ impl Settings {
             bad("--consul-timeout", "no request can be answered in no time");
         }
         if self.http_bodies_max.is_some_and(|all| all / 2 < self.http_body_max) {
-            let why = BadValue::new("half of it, which strangers may have, holds no http_body_max");
-            return Err(Error::Value { from: "--http-bodies-max", why });
+            let why = "half of it, which strangers may have, holds no http_body_max";
+            bad("--http-bodies-max", why);
         }
         let longest = self.consul.answer_max.max(self.http_body_max);
         if self.journal.is_some() && longest > BODY_MAX {
