@@ -222,7 +222,7 @@ fn about_answers() -> Vec<(&'static str, Arc<Lie>, Vec<Says>)> {
         (
             "no permission",
             says(403, b"ACL not found"),
-            vec![("ConsulFailed", "status 403: ACL not found")],
+            vec![("ConsulRefuses", "refused: status 403: ACL not found")],
         ),
         ("too many requests", says(429, b"slow\xffdown"), vec![("ConsulFailed", "status 429")]),
         ("no index", counts(""), reset.clone()),
