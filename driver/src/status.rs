@@ -21,14 +21,14 @@ pub fn table(said: &Value) -> String {
     // Writing to a string does not fail, here and below.
     let up = span(&said["uptime_ms"]);
     let _ = writeln!(out, "hax {version} on {node}, process {}: {how}, up {up}", text(process));
+    if let Some(why) = said["why"].as_str().filter(|why| !why.is_empty()) {
+        let _ = writeln!(out, "Not ready {}", printable(why));
+    }
     let consul = &said["consul"];
     let answers = yes(&consul["answers"], "answers", "DOES NOT ANSWER");
     let (contact, calls) = (text(&consul["contact_ms"]), text(&consul["calls"]));
     let _ =
         writeln!(out, "Consul    {answers}, last answer {contact} ms ago, {calls} calls in flight");
-    if let Value::String(why) = &consul["why"] {
-        let _ = writeln!(out, "          {}", printable(why));
-    }
     if said["in_catalog"] == false {
         let _ =
             writeln!(out, "Node      NOT IN CONSUL'S CATALOG; only links tell that processes live");
@@ -187,14 +187,14 @@ Lanes
     #[test]
     fn f43_why_consul_does_not_serve_is_said_and_nothing_moves_the_cursor() {
         let said = json!({
-            "node": "a\u{1b}[2Jb\nc", "ready": false, "links": [],
-            "consul": { "answers": false, "contact_ms": 7, "calls": 1, "why": "refuses\nGET /v1/kv/x" },
+            "node": "a\u{1b}[2Jb\nc", "ready": false, "why": "refuses\nGET /v1/kv/x", "links": [],
+            "consul": { "answers": false, "contact_ms": 7, "calls": 1 },
             "leader": { "holds": true, "node": "\u{202e}x" },
         });
         let table = table(&said);
         for line in [
             "hax - on a\\u{1b}[2Jb\\nc, process -: NOT READY, up -",
-            "          refuses\\nGET /v1/kv/x",
+            "Not ready refuses\\nGET /v1/kv/x",
             "Leader    \\u{202e}x, this hax",
         ] {
             assert!(table.lines().any(|l| l == line), "{line}: {table}");

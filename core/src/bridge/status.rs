@@ -51,9 +51,6 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         // Who does not stand does not watch the lock.
         (None, false) => parts.entrypoints.leader(),
     };
-    let refused = cx.shared.refusals.now(cx.now.mono);
-    let refused = refused.map(|(what, why)| format!("refuses {what}: {why}"));
-    let refused = refused.collect::<Vec<_>>().join("; ");
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": config.node,
@@ -64,7 +61,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         "waits_for": waits,
         "why": why,
         "stopping": view.stopping,
-        "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls, "why": refused},
+        "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls},
         "leader": {
             "elects": config.elect, "stands": parts.leader.stands(), "holds": view.leads,
             "gives_way": parts.leader.gives_way(), "node": leader,

@@ -164,7 +164,7 @@ fn f19_a_refusal_is_no_answer_and_is_told() {
     let (_, status) = lab.response(0, id).expect("an answer");
     let said: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     assert!(said["consul"]["contact_ms"].as_u64() >= Some(2_000), "{said}");
-    assert!(said["consul"]["why"].as_str().is_some_and(|why| why.contains("ACL not found")));
+    assert!(said["why"].as_str().is_some_and(|why| why.contains("ACL not found")));
     assert_eq!(lab.saw(0, FactKind::ConsulFailed), 0, "the host says it, once");
     lab.nodes[0].token.mend();
     lab.run(MS * 10_000);
