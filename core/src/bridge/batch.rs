@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::lanes::Key;
+use super::continuation::LaneKey;
 use super::ops::Op;
 use super::queue::Queue;
 use super::work::{Plan, Work};
@@ -16,7 +16,7 @@ use crate::model::states::ProcessWord;
 pub(crate) struct Batch {
     pub(crate) parts: Vec<Part>,
     /// Each operation and whose it is; the queue's and the lock's check are nobody's.
-    pub(crate) ops: Vec<(Op, Option<Key>)>,
+    pub(crate) ops: Vec<(Op, Option<LaneKey>)>,
     /// What old daemons are told with it.
     told: Vec<(Fid, ProcessWord)>,
     bytes: usize,
@@ -26,7 +26,7 @@ pub(crate) struct Batch {
 /// What one lane has in a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
-    pub(crate) key: Key,
+    pub(crate) key: LaneKey,
     /// It completes the lane's first work.
     pub(crate) last: bool,
     pub(crate) restart: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Part {
 impl Batch {
     /// Takes a lane's first work, or as much of it as a transaction holds if it is the only one.
     /// Returns whether it was taken.
-    pub(crate) fn take(&mut self, limit: &Limits, key: Key, work: &Work, plan: Plan) -> bool {
+    pub(crate) fn take(&mut self, limit: &Limits, key: LaneKey, work: &Work, plan: Plan) -> bool {
         let Plan { mut first, last, told, restart } = plan;
         // A write would refuse whatever else the transaction has about its key.
         let meet = |a: &Op, b: &Op| a.key == b.key && !(a.is_check() && b.is_check());

@@ -9,201 +9,20 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::continuation::{Continuation, SpielContinuation, Timer};
 use super::io::Output;
-use super::ops::Target;
 use super::readiness::Refusals;
-use super::{inbox, lanes, leader, purge, report, sns, statistics, subscribe};
 use crate::base::config::Config;
 use crate::base::fact::Fact;
-use crate::base::fid::Fid;
 use crate::base::id::{CallId, HttpId, LinkId, MsgId, SendId, SpielId};
 use crate::base::retry::Jitter;
 use crate::base::time::Now;
 use crate::base::timers::Timers;
 use crate::consul::port::{Answer, Call, Command, Method, Reply};
-use crate::consul::replica::{Moment, Table};
+use crate::consul::replica::Moment;
 use crate::ha::message::{Body, Message};
 use crate::ha::{motr, spiel};
 use crate::http;
-
-/// What a call to Consul is for: the continuation, as data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Job {
-    /// A part of an entrypoint round.
-    Round(RoundPart),
-    /// A blocking query.
-    Watch(Table),
-    /// A tiny one, which notices that the other hangs.
-    Lookout(Table),
-    /// A proof of freshness.
-    Probe(Table),
-    /// The index of the whole KV table.
-    Glance,
-    /// A read at once.
-    Read(Table),
-    /// One key of a table, by its name.
-    Named(Table),
-    /// A transaction of process events.
-    Transaction,
-    /// A key of a lane that met another writer.
-    Reread(lanes::Key, Target),
-    /// The counters of starts.
-    Restarts,
-    /// The counter of the broadcast queue.
-    Epoch,
-    /// A part of the election.
-    Leader(leader::Part),
-    /// A part of the broadcast queue's receiving side.
-    Inbox(inbox::Part),
-    /// A part of the broadcast queue's purge.
-    Purge(purge::Part),
-    /// What a report of the cluster needs beside the replicas.
-    Report(report::Report, HttpId),
-    /// A part of what an HTTP request asked for.
-    Subscribe(subscribe::Part, HttpId),
-    /// A part of taking statistics down.
-    Statistics(statistics::Part),
-}
-
-impl Job {
-    /// What it is about, for logs.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Round(_) => "entrypoint",
-            Self::Watch(table)
-            | Self::Lookout(table)
-            | Self::Probe(table)
-            | Self::Read(table)
-            | Self::Named(table) => table.name(),
-            Self::Glance => "kv",
-            Self::Transaction => "transaction",
-            Self::Reread(..) => "a key",
-            Self::Restarts => "process_restarts",
-            Self::Epoch => "epoch",
-            Self::Leader(_) => "election",
-            Self::Inbox(_) | Self::Purge(_) => "bq",
-            Self::Report(..) => "report",
-            Self::Subscribe(..) => "events/subscription",
-            Self::Statistics(_) => "statistics",
-        }
-    }
-}
-
-/// What Motr's library was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// To read the configuration.
-    Begin,
-    /// An operation on a pool.
-    Sns(sns::Slot),
-    /// Statistics.
-    Statistics,
-}
-
-/// The reads of an entrypoint round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RoundPart {
-    Leader,
-    Session,
-    Confds,
-    Node,
-}
-
-/// The bridge's timers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Timer {
-    /// The round takes too long.
-    Round,
-    /// EAGAINs may leave, or a round may begin.
-    Again,
-    /// A watch may be sent again.
-    Watch(Table),
-    /// A lookout may be sent again.
-    Lookout(Table),
-    /// What a lookout saw should have come by the watch.
-    Overdue(Table),
-    /// A probe or read that failed may be sent again.
-    Prove(Table),
-    /// Lanes whose transaction failed may try again.
-    Lanes,
-    /// What is owed to a link that is down is given up.
-    Grace(LinkId),
-    /// An entrypoint waits no longer for what others have to hear before.
-    Deliveries(Fid),
-    /// A process has been silent for long enough.
-    Silence,
-    /// The counters of starts may be read again.
-    Restarts,
-    /// The counter of the broadcast queue may be read again.
-    Epoch,
-    /// The offset in the broadcast queue may be read again, or written.
-    Inbox,
-    /// The broadcast queue is purged.
-    Purge,
-    /// The leader's check is due.
-    Beat,
-    /// The lock may be tried for again.
-    Acquire,
-    /// The lock may be watched again.
-    LeaderWatch,
-    /// A lock without an owner has been left for long enough.
-    Foreign,
-    /// A leader has been without a confd for long enough.
-    Unfit,
-    /// A leader without a confd looks who else stands.
-    Standing,
-    /// Motr's library may be told again to read the configuration.
-    Spiel,
-    /// A request has waited for long enough for an operation on a pool.
-    Sns,
-    /// Statistics are due.
-    Statistics(statistics::Which),
-    /// The next slice of them.
-    Tally,
-    /// What was posted and is no news has counted for long enough.
-    Doubt,
-    /// What somebody has hinted at is looked at.
-    Hinted,
-    /// The next slice of an answer.
-    Slice,
-    /// The stop has taken too long.
-    Drain,
-}
-
-impl Timer {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Round => "round",
-            Self::Again => "again",
-            Self::Watch(_) => "watch",
-            Self::Lookout(_) => "lookout",
-            Self::Overdue(_) => "overdue",
-            Self::Prove(_) => "prove",
-            Self::Lanes => "lanes",
-            Self::Grace(_) => "grace",
-            Self::Deliveries(_) => "deliveries",
-            Self::Silence => "silence",
-            Self::Restarts => "restarts",
-            Self::Epoch => "epoch",
-            Self::Inbox => "inbox",
-            Self::Purge => "purge",
-            Self::Beat => "beat",
-            Self::Acquire => "acquire",
-            Self::LeaderWatch => "leader-watch",
-            Self::Foreign => "foreign",
-            Self::Unfit => "unfit",
-            Self::Standing => "standing",
-            Self::Spiel => "spiel",
-            Self::Sns => "sns",
-            Self::Statistics(_) => "statistics",
-            Self::Tally => "tally",
-            Self::Doubt => "doubt",
-            Self::Hinted => "hinted",
-            Self::Slice => "slice",
-            Self::Drain => "drain",
-        }
-    }
-}
 
 /// What outlives a call.
 #[derive(Debug)]
@@ -211,8 +30,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) timers: Timers<Timer>,
     pub(crate) jitter: Jitter,
-    pub(crate) jobs: BTreeMap<CallId, Job>,
-    pub(crate) asked: BTreeMap<SpielId, Asked>,
+    pub(crate) calls: BTreeMap<CallId, Continuation>,
+    pub(crate) asked: BTreeMap<SpielId, SpielContinuation>,
     pub(crate) next_call: CallId,
     pub(crate) next_spiel: SpielId,
     pub(crate) next_send: SendId,
@@ -291,21 +110,21 @@ impl Cx<'_> {
     }
 
     /// Reads with the usual time limit.
-    pub(crate) fn get(&mut self, job: Job, target: String) -> CallId {
+    pub(crate) fn get(&mut self, job: Continuation, target: String) -> CallId {
         let within = self.config().time.call;
         self.call(job, Method::Get, target, Bytes::new(), within)
     }
 
     pub(crate) fn call(
         &mut self,
-        job: Job,
+        job: Continuation,
         method: Method,
         target: String,
         body: Bytes,
         within: Duration,
     ) -> CallId {
         let id = self.shared.next_call.mint();
-        self.shared.jobs.insert(id, job);
+        self.shared.calls.insert(id, job);
         let body_max = self.config().limit.answer_bytes;
         let call = Call { id, method, target, body, within, body_max };
         self.out.push(Output::Consul(Command::Call(Box::new(call))));
@@ -313,13 +132,13 @@ impl Cx<'_> {
     }
 
     pub(crate) fn cancel(&mut self, call: CallId) {
-        if self.shared.jobs.remove(&call).is_some() {
+        if self.shared.calls.remove(&call).is_some() {
             self.out.push(Output::Consul(Command::Cancel(call)));
         }
     }
 
     /// The answer, or nothing and a fact where Consul gave none or is not well.
-    pub(crate) fn answer<'a>(&mut self, job: Job, reply: &'a Reply) -> Option<&'a Answer> {
+    pub(crate) fn answer<'a>(&mut self, job: Continuation, reply: &'a Reply) -> Option<&'a Answer> {
         let (call, what) = (reply.id, job.name());
         let why: Box<str> = match &reply.result {
             Err(unanswered) => unanswered.why().into(),
@@ -351,14 +170,14 @@ impl Cx<'_> {
     }
 
     /// Gives up all calls for jobs like these.
-    pub(crate) fn cancel_where(&mut self, like: impl Fn(Job) -> bool) {
-        let jobs = self.shared.jobs.iter().filter(|(_, job)| like(**job));
+    pub(crate) fn cancel_where(&mut self, like: impl Fn(Continuation) -> bool) {
+        let jobs = self.shared.calls.iter().filter(|(_, job)| like(**job));
         let calls: Vec<CallId> = jobs.map(|(call, _)| *call).collect();
         calls.into_iter().for_each(|call| self.cancel(call));
     }
 
     /// Asks Motr's library.
-    pub(crate) fn ask(&mut self, asked: Asked, op: spiel::Op) {
+    pub(crate) fn ask(&mut self, asked: SpielContinuation, op: spiel::Op) {
         let id = self.shared.next_spiel.mint();
         self.shared.asked.insert(id, asked);
         self.out.push(Output::Spiel(spiel::Call { id, op }));

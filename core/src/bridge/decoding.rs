@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::cx::{Cx, Timer};
+use super::continuation::Timer;
+use super::cx::Cx;
 use super::tables::Tables;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;

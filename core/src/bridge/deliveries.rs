@@ -3,7 +3,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::cx::{Cx, Timer};
+use super::continuation::Timer;
+use super::cx::Cx;
 use super::links::Links;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, SendId};

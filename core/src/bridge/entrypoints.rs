@@ -17,7 +17,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::cx::{Cx, Job, RoundPart, Timer};
+use super::continuation::{Continuation, RoundPart, Timer};
+use super::cx::Cx;
 use super::ops::encode;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
@@ -359,7 +360,7 @@ impl Round {
 }
 
 fn ask(cx: &mut Cx<'_>, part: RoundPart, target: String) -> CallId {
-    cx.get(Job::Round(part), target)
+    cx.get(Continuation::Round(part), target)
 }
 
 fn answer_stopping(cx: &mut Cx<'_>, waiting: &Waiting) {

@@ -9,7 +9,8 @@
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 
-use super::cx::{Cx, Job, Timer};
+use super::continuation::{Continuation, Timer};
+use super::cx::Cx;
 use super::tables::Tables;
 use crate::base::fact::Fact;
 use crate::consul::port::Answer;
@@ -38,7 +39,7 @@ impl Tables {
         match named(table) {
             Some(key) => {
                 self.emptied[table as usize] = Some(reading);
-                let _call = cx.get(Job::Named(table), key.into());
+                let _call = cx.get(Continuation::Named(table), key.into());
             }
             None => self.hide(cx, cluster, table, reading, Hidden::Unreadable),
         }

@@ -14,8 +14,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::cx::{Cx, Job, Timer};
-use super::lanes::{Key, Lanes};
+use super::continuation::{BqCall, Continuation, LaneKey, Timer};
+use super::cx::Cx;
+use super::lanes::Lanes;
 use super::ops::{self, Op, Target, read_target};
 use super::spiel::Spiel;
 use super::work::{self, What, Work};
@@ -34,18 +35,6 @@ use crate::model::states::ProcessWord;
 
 /// The whole queue.
 const QUEUE: &str = "/v1/kv/bq/?recurse&consistent";
-
-/// What a call of the inbox is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Our offset, and the queue's end if we have none.
-    Offset,
-    End,
-    /// The queue.
-    Queue,
-    /// The new offset.
-    Store,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -157,7 +146,7 @@ impl Inbox {
     /// Reads where we are. What is appended from now on is not history.
     pub(crate) fn begin(&mut self, cx: &mut Cx<'_>) {
         self.begun = true;
-        self.call(cx, Part::Offset);
+        self.call(cx, BqCall::Offset);
     }
 
     /// Works what can be worked now; what one node alone is to do, if `leader` is given.
@@ -170,7 +159,7 @@ impl Inbox {
     ) {
         let Some(mut worked) = self.worked else {
             if self.begun || self.hinted {
-                self.call(cx, Part::Offset);
+                self.call(cx, BqCall::Offset);
             }
             return;
         };
@@ -188,9 +177,9 @@ impl Inbox {
             return;
         }
         if worked > self.stored {
-            self.call(cx, if self.index.is_some() { Part::Store } else { Part::Offset });
+            self.call(cx, if self.index.is_some() { BqCall::Store } else { BqCall::Offset });
         } else if self.hinted {
-            self.call(cx, Part::Queue);
+            self.call(cx, BqCall::Queue);
         }
     }
 
@@ -241,25 +230,25 @@ impl Inbox {
         if let Some(note) = note {
             self.busy = true;
             let what = What::Devices { notes: Vec::from([note]), ack: None, queued: true };
-            lanes.push(Key::Devices, Work::new(cx.now.mono, what));
+            lanes.push(LaneKey::Devices, Work::new(cx.now.mono, what));
         }
     }
 
-    fn call(&mut self, cx: &mut Cx<'_>, part: Part) {
+    fn call(&mut self, cx: &mut Cx<'_>, part: BqCall) {
         if self.calling || cx.shared.timers.is_armed(Timer::Inbox) {
             return;
         }
         self.calling = true;
         let key = format!("bq-delivered/{}", cx.config().node);
         match part {
-            Part::Offset => drop(cx.get(Job::Inbox(part), read_target(&key))),
-            Part::End => drop(cx.get(Job::Inbox(part), read_target("epoch"))),
-            Part::Queue => {
+            BqCall::Offset => drop(cx.get(Continuation::Inbox(part), read_target(&key))),
+            BqCall::End => drop(cx.get(Continuation::Inbox(part), read_target("epoch"))),
+            BqCall::Queue => {
                 self.hinted = false;
                 self.reading.append(&mut self.hints);
-                let _call = cx.get(Job::Inbox(part), QUEUE.into());
+                let _call = cx.get(Continuation::Inbox(part), QUEUE.into());
             }
-            Part::Store => self.store(cx, &key),
+            BqCall::Store => self.store(cx, &key),
         }
     }
 
@@ -281,14 +270,14 @@ impl Inbox {
         ops.extend(self.offset.map(op));
         let within = cx.config().time.call;
         let body = ops::body(&ops).into();
-        cx.call(Job::Inbox(Part::Store), Method::Put, "/v1/txn".into(), body, within);
+        cx.call(Continuation::Inbox(BqCall::Store), Method::Put, "/v1/txn".into(), body, within);
     }
 
     /// A call of ours has its answer.
-    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, part: Part, answer: Option<&Answer>) {
+    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, part: BqCall, answer: Option<&Answer>) {
         self.calling = false;
         match (part, answer.map(|answer| (answer.status, answer))) {
-            (Part::Offset, Some((200, answer))) if number(answer).is_some() => {
+            (BqCall::Offset, Some((200, answer))) if number(answer).is_some() => {
                 let (offset, index) = number(answer).unwrap_or_default();
                 self.index = Some(index);
                 if self.worked.is_none() {
@@ -297,18 +286,18 @@ impl Inbox {
                 }
                 self.begin_at(cx, offset, true);
             }
-            (Part::Offset, Some((404, _))) => {
+            (BqCall::Offset, Some((404, _))) => {
                 self.index = Some(0);
                 match self.worked {
-                    None => self.call(cx, Part::End),
+                    None => self.call(cx, BqCall::End),
                     Some(_) => self.backoff.worked(),
                 }
             }
-            (Part::End, Some((200, answer))) if number(answer).is_some() => {
+            (BqCall::End, Some((200, answer))) if number(answer).is_some() => {
                 self.begin_at(cx, number(answer).unwrap_or_default().0, false);
             }
-            (Part::End, Some((404, _))) => self.begin_at(cx, 0, false),
-            (Part::Store, Some((200, answer))) => {
+            (BqCall::End, Some((404, _))) => self.begin_at(cx, 0, false),
+            (BqCall::Store, Some((200, answer))) => {
                 self.backoff.worked();
                 self.storing.clear();
                 if let Some(offset) = self.offset {
@@ -317,7 +306,7 @@ impl Inbox {
                 }
                 self.index = written(answer).filter(|_| self.offset.is_some()).or(self.index);
             }
-            (Part::Queue, Some((200 | 404, answer))) => {
+            (BqCall::Queue, Some((200 | 404, answer))) => {
                 let none = Bytes::from_static(b"null");
                 let body = if answer.status == 404 { &none } else { &answer.body };
                 match self.take(cx, body) {
@@ -335,7 +324,7 @@ impl Inbox {
                     }
                 }
             }
-            (Part::Queue, _) => self.read_again(cx),
+            (BqCall::Queue, _) => self.read_again(cx),
             (part, answer) => {
                 let (opposed, why) = trouble(part, answer);
                 self.index = self.index.filter(|_| !opposed);
@@ -399,15 +388,15 @@ impl Inbox {
 }
 
 /// Whether a call failed because of another writer, and what is to be said of it.
-fn trouble(part: Part, answer: Option<(u16, &Answer)>) -> (bool, Option<Box<str>>) {
+fn trouble(part: BqCall, answer: Option<(u16, &Answer)>) -> (bool, Option<Box<str>>) {
     match (part, answer) {
-        (Part::Store, Some((409, answer))) => {
+        (BqCall::Store, Some((409, answer))) => {
             let refused = json::parse::<Transaction<'_>>(&answer.body).ok();
             let errors = refused.and_then(|refused| refused.errors).unwrap_or_default();
             let refusal = errors.iter().find_map(OpError::refusal);
             (refusal.is_none(), refusal)
         }
-        (Part::Offset | Part::End, Some((200, _))) => (false, Some("not a number".into())),
+        (BqCall::Offset | BqCall::End, Some((200, _))) => (false, Some("not a number".into())),
         _ => (false, None),
     }
 }

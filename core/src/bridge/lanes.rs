@@ -10,7 +10,8 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::batch::{Batch, Part};
-use super::cx::{Cx, Job, Timer};
+use super::continuation::{Continuation, LaneKey, Timer};
+use super::cx::Cx;
 use super::ops::{self, Op, Target, read_target};
 use super::queue::Queue;
 use super::restarts::Restarts;
@@ -29,26 +30,9 @@ use crate::model::states::ProcessWord;
 /// How often in a row a lane may be refused before it pauses.
 const REFUSALS: u32 = 3;
 
-/// Whose lane it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
-    Process(Fid),
-    Devices,
-}
-
-impl Key {
-    /// The process; none for devices, which may be of many.
-    pub(crate) fn process(self) -> Fid {
-        match self {
-            Self::Process(process) => process,
-            Self::Devices => Fid::ZERO,
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    lanes: BTreeMap<Key, Lane>,
+    lanes: BTreeMap<LaneKey, Lane>,
     transactions: BTreeMap<CallId, Batch>,
     backoff: Backoff,
 }
@@ -76,7 +60,7 @@ pub(crate) enum Stage {
 /// A work that is done: Consul holds what it took, or it took nothing.
 #[derive(Debug)]
 pub(crate) struct Done {
-    pub(crate) key: Key,
+    pub(crate) key: LaneKey,
     pub(crate) work: Work,
     pub(crate) restart: bool,
 }
@@ -116,18 +100,18 @@ impl Lanes {
     }
 
     /// Each lane, how much work it has and at what it is.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, usize, &Stage)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LaneKey, usize, &Stage)> {
         self.lanes.iter().map(|(key, lane)| (*key, lane.work.len(), &lane.stage))
     }
 
-    pub(crate) fn push(&mut self, key: Key, work: Work) {
+    pub(crate) fn push(&mut self, key: LaneKey, work: Work) {
         let none = || Lane { work: VecDeque::new(), stage: Stage::Ready, refusals: 0 };
         self.lanes.entry(key).or_insert_with(none).work.push_back(work);
     }
 
     /// A process begins a new life. Of several before the first of them could be counted, the last counts.
     pub(crate) fn begin(&mut self, process: Fid, now: Instant) {
-        let key = Key::Process(process);
+        let key = LaneKey::Process(process);
         let last = self.lanes.get(&key).and_then(|lane| lane.work.back());
         if !last.is_some_and(|work| matches!(work.what, What::Began(None))) {
             self.push(key, Work::new(now, What::Began(None)));
@@ -136,7 +120,7 @@ impl Lanes {
 
     /// Whether any work of a process is like this.
     pub(crate) fn has(&self, process: Fid, like: impl Fn(&What) -> bool) -> bool {
-        let lane = self.lanes.get(&Key::Process(process));
+        let lane = self.lanes.get(&LaneKey::Process(process));
         lane.is_some_and(|lane| lane.work.iter().any(|work| like(&work.what)))
     }
 
@@ -191,7 +175,8 @@ impl Lanes {
             let Some(batch) = self.batch(cx, desk, &mut done) else { break };
             let within = cx.config().time.call;
             let body = ops::body(batch.ops.iter().map(|(op, _)| op)).into();
-            let call = cx.call(Job::Transaction, Method::Put, "/v1/txn".into(), body, within);
+            let call =
+                cx.call(Continuation::Transaction, Method::Put, "/v1/txn".into(), body, within);
             self.transactions.insert(call, batch);
         }
         done
@@ -260,8 +245,9 @@ impl Lanes {
                     let index = entry.map_or(0, |entry| entry.modify_index);
                     desk.holds(op, batch.appended(), index);
                 }
-                let split =
-                    |key: Option<Key>| batch.parts.iter().any(|p| !p.last && Some(p.key) == key);
+                let split = |key: Option<LaneKey>| {
+                    batch.parts.iter().any(|p| !p.last && Some(p.key) == key)
+                };
                 for (op, key) in batch.ops.iter().filter(|(_, key)| split(*key)) {
                     self.proved(op.target, *key);
                 }
@@ -307,7 +293,7 @@ impl Lanes {
         cx: &mut Cx<'_>,
         desk: &mut Desk<'_>,
         batch: &Batch,
-        about: &[(Target, Option<Key>)],
+        about: &[(Target, Option<LaneKey>)],
     ) {
         for (target, _) in about {
             match target {
@@ -340,7 +326,7 @@ impl Lanes {
     }
 
     /// Consul holds the entry of an object as the lane's first work wants it.
-    fn proved(&mut self, target: Target, key: Option<Key>) {
+    fn proved(&mut self, target: Target, key: Option<LaneKey>) {
         let lane = key.and_then(|key| self.lanes.get_mut(&key));
         let work = lane.and_then(|lane| lane.work.front_mut());
         if let (Target::Entry(object), Some(work)) = (target, work) {
@@ -349,13 +335,13 @@ impl Lanes {
     }
 
     /// Counts a refusal. Where writers keep meeting, a pause lets them pass each other.
-    fn is_refused_too_often(&mut self, key: Key) -> bool {
+    fn is_refused_too_often(&mut self, key: LaneKey) -> bool {
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
         lane.refusals += 1;
         lane.refusals > REFUSALS
     }
 
-    fn drop_leaders(&mut self, key: Key) {
+    fn drop_leaders(&mut self, key: LaneKey) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         lane.work.retain(|work| !work.what.is_leaders());
         lane.stage = Stage::Ready;
@@ -368,7 +354,7 @@ impl Lanes {
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &Cluster,
-        key: Key,
+        key: LaneKey,
         targets: BTreeSet<Target>,
     ) {
         let mut reading = BTreeSet::new();
@@ -382,7 +368,7 @@ impl Lanes {
                 },
                 _ => continue,
             };
-            cx.get(Job::Reread(key, target), read_target(&path));
+            cx.get(Continuation::Reread(key, target), read_target(&path));
             cx.fact(Fact::WriteConflict { key: path });
             reading.insert(target);
         }
@@ -397,7 +383,7 @@ impl Lanes {
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
-        key: Key,
+        key: LaneKey,
         target: Target,
         answer: Option<&Answer>,
     ) {
@@ -435,13 +421,13 @@ impl Lanes {
         }
     }
 
-    fn stage(&mut self, key: Key, stage: Stage) {
+    fn stage(&mut self, key: LaneKey, stage: Stage) {
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.stage = stage;
         }
     }
 
-    fn wait(&mut self, cx: &mut Cx<'_>, key: Key, reread: BTreeSet<Target>) {
+    fn wait(&mut self, cx: &mut Cx<'_>, key: LaneKey, reread: BTreeSet<Target>) {
         self.stage(key, Stage::Waiting(reread));
         if !cx.shared.timers.is_armed(Timer::Lanes) && !mutant(Mutant::RetryLost) {
             let pause = self.backoff.failed(&mut cx.shared.jitter);
@@ -450,7 +436,7 @@ impl Lanes {
     }
 
     /// The first work of a lane is done.
-    fn finish(&mut self, key: Key, restart: bool) -> Option<Done> {
+    fn finish(&mut self, key: LaneKey, restart: bool) -> Option<Done> {
         let lane = self.lanes.get_mut(&key)?;
         (lane.stage, lane.refusals) = (Stage::Ready, 0);
         let work = lane.work.pop_front()?;

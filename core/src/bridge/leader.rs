@@ -17,7 +17,8 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::cx::{Cx, Job, Timer};
+use super::continuation::{Continuation, ElectionCall, Timer};
+use super::cx::Cx;
 use super::lock::{self, SERVICE, Seen, is_foreign};
 use super::ops::encode;
 use crate::base::fact::Fact;
@@ -45,20 +46,6 @@ const GIVE_WAY: Duration = Duration::from_secs(5);
 const FOREIGN_GRACE: Duration = Duration::from_secs(5);
 /// A leader whose confd is not well looks that often for somebody else to leave the lead to.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// What a call of the election is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Register,
-    Beat,
-    Create,
-    Acquire,
-    Watch,
-    /// Who else stands.
-    Others,
-    /// Release, destroy, deregister: nothing follows.
-    Leave,
-}
 
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -185,7 +172,7 @@ impl Leader {
 
     /// Gives the lock to a node whose confd is well; if none takes it, it is tried for again.
     fn give_way(&mut self, cx: &mut Cx<'_>, session: Box<str>) {
-        put(cx, Part::Leave, format!("/v1/kv/leader?release={}", encode(&session)), "");
+        put(cx, ElectionCall::Leave, format!("/v1/kv/leader?release={}", encode(&session)), "");
         self.lock = Lock::Waiting(session);
         self.seen = None;
         cx.arm(Timer::Acquire, GIVE_WAY);
@@ -196,7 +183,7 @@ impl Leader {
     pub(crate) fn look_for_others(&self, cx: &mut Cx<'_>) {
         if self.holds() && !self.fit {
             let target = format!("/v1/health/service/{SERVICE}?passing");
-            cx.get(Job::Leader(Part::Others), target);
+            cx.get(Continuation::Leader(ElectionCall::Others), target);
         }
     }
 
@@ -235,7 +222,9 @@ impl Leader {
         for timer in timers {
             cx.shared.timers.disarm(timer);
         }
-        cx.cancel_where(|job| matches!(job, Job::Leader(part) if part != Part::Leave));
+        cx.cancel_where(
+            |job| matches!(job, Continuation::Leader(part) if part != ElectionCall::Leave),
+        );
         self.watching = false;
         self.beating = None;
         self.beat = None;
@@ -243,11 +232,11 @@ impl Leader {
         if let Lock::Acquiring { session, .. } | Lock::Waiting(session) | Lock::Holding(session) =
             &lock
         {
-            put(cx, Part::Leave, format!("/v1/kv/leader?release={}", encode(session)), "");
+            put(cx, ElectionCall::Leave, format!("/v1/kv/leader?release={}", encode(session)), "");
             destroy(cx, session);
         }
         if core::mem::take(&mut self.registered) {
-            put(cx, Part::Leave, format!("/v1/agent/service/deregister/{SERVICE}"), "");
+            put(cx, ElectionCall::Leave, format!("/v1/agent/service/deregister/{SERVICE}"), "");
         }
         if matches!(lock, Lock::Holding(_)) {
             cx.fact(Fact::LeaderLeft { why });
@@ -262,14 +251,14 @@ impl Leader {
         }
         self.beating = Some(cx.now.mono);
         if self.registered {
-            put(cx, Part::Beat, format!("/v1/agent/check/pass/{SERVICE}"), "");
+            put(cx, ElectionCall::Beat, format!("/v1/agent/check/pass/{SERVICE}"), "");
         } else {
             let check = format!(
                 r#"{{"CheckID":"{SERVICE}","Name":"hax stands for election","TTL":"{}s","Status":"passing","DeregisterCriticalServiceAfter":"10m"}}"#,
                 TTL.as_secs()
             );
             let body = format!(r#"{{"ID":"{SERVICE}","Name":"{SERVICE}","Check":{check}}}"#);
-            put(cx, Part::Register, "/v1/agent/service/register".into(), &body);
+            put(cx, ElectionCall::Register, "/v1/agent/service/register".into(), &body);
         }
     }
 
@@ -298,14 +287,14 @@ impl Leader {
             r#"{{"Name":"leader","LockDelay":"{}ms","Checks":["serfHealth","{SERVICE}"]}}"#,
             LOCK_DELAY.as_millis()
         );
-        put(cx, Part::Create, "/v1/session/create".into(), &body);
+        put(cx, ElectionCall::Create, "/v1/session/create".into(), &body);
     }
 
     fn acquire(&mut self, cx: &mut Cx<'_>, session: Box<str>, held: bool) {
         let target = format!("/v1/kv/leader?acquire={}", encode(&session));
         let node = cx.config().node.clone();
         self.lock = Lock::Acquiring { session, held };
-        put(cx, Part::Acquire, target, &node);
+        put(cx, ElectionCall::Acquire, target, &node);
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>) {
@@ -317,18 +306,29 @@ impl Leader {
         let within = wait + wait / 16 + cx.config().time.call;
         // As the watches of tables: a server whose own leader is gone would not tell us of a free lock.
         let target = format!("/v1/kv/leader?stale&index={}&wait={}s", self.index, wait.as_secs());
-        cx.call(Job::Leader(Part::Watch), Method::Get, target, Bytes::new(), within);
+        cx.call(
+            Continuation::Leader(ElectionCall::Watch),
+            Method::Get,
+            target,
+            Bytes::new(),
+            within,
+        );
     }
 
     /// A call of the election has its answer.
-    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, part: Part, answer: Option<&Answer>) {
+    pub(crate) fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        part: ElectionCall,
+        answer: Option<&Answer>,
+    ) {
         match part {
-            Part::Leave => {}
-            Part::Watch => self.watched(cx, answer),
-            Part::Register | Part::Beat => self.beaten(cx, answer),
-            Part::Create => self.created(cx, answer),
-            Part::Acquire => self.acquired(cx, answer),
-            Part::Others => {
+            ElectionCall::Leave => {}
+            ElectionCall::Watch => self.watched(cx, answer),
+            ElectionCall::Register | ElectionCall::Beat => self.beaten(cx, answer),
+            ElectionCall::Create => self.created(cx, answer),
+            ElectionCall::Acquire => self.acquired(cx, answer),
+            ElectionCall::Others => {
                 let answer = answer.filter(|answer| answer.status == 200);
                 self.standing = answer.and_then(|a| lock::hosts(&a.body)).unwrap_or_default();
             }
@@ -483,11 +483,11 @@ fn end(cx: &mut Cx<'_>, Seen { value, session }: &Seen) {
 }
 
 fn destroy(cx: &mut Cx<'_>, session: &str) {
-    put(cx, Part::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
+    put(cx, ElectionCall::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
 }
 
-fn put(cx: &mut Cx<'_>, part: Part, target: alloc::string::String, body: &str) {
-    let within = if part == Part::Beat { TTL } else { cx.config().time.call };
+fn put(cx: &mut Cx<'_>, part: ElectionCall, target: alloc::string::String, body: &str) {
+    let within = if part == ElectionCall::Beat { TTL } else { cx.config().time.call };
     let body = Bytes::copy_from_slice(body.as_bytes());
-    cx.call(Job::Leader(part), Method::Put, target, body, within);
+    cx.call(Continuation::Leader(part), Method::Put, target, body, within);
 }

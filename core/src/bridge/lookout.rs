@@ -13,7 +13,8 @@
 
 use core::time::Duration;
 
-use super::cx::{Cx, Job, Timer};
+use super::continuation::{Continuation, Timer};
+use super::cx::Cx;
 use super::tables::{Tables, is_reading, wait};
 use crate::base::fact::Fact;
 use crate::consul::port::Answer;
@@ -35,7 +36,7 @@ impl Tables {
         if idle && replica.is_loaded() && replica.alone.is_none() {
             let behind = replica.index.max(replica.seen);
             let most = cx.config().time.watch;
-            replica.lookout = Some(wait(cx, Job::Lookout(table), target, behind, most));
+            replica.lookout = Some(wait(cx, Continuation::Lookout(table), target, behind, most));
         }
     }
 

@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Parts;
+use super::continuation::LaneKey;
 use super::cx::Cx;
-use super::lanes::Key;
 use super::work::{self, What, Work};
 use crate::base::config::OnUnexpected;
 use crate::base::fact::Fact;
@@ -83,7 +83,7 @@ pub(crate) fn received(
                 cx.fact(Fact::MessageRefused { link, why });
             }
             let what = What::Devices { notes, ack: Some((link, msg)), queued: false };
-            parts.lanes.push(Key::Devices, Work::new(cx.now.mono, what));
+            parts.lanes.push(LaneKey::Devices, Work::new(cx.now.mono, what));
         }
         Body::Nvec(_)
         | Body::StobIoq(_)
@@ -119,7 +119,7 @@ fn process_event(
             cx.ack(from.0, from.1);
         }
         let work = Work::new(cx.now.mono, What::Said { word, ack: Some(from) });
-        parts.lanes.push(Key::Process(process), work);
+        parts.lanes.push(LaneKey::Process(process), work);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bridge: what hax does with what it receives.
 
 mod batch;
+mod continuation;
 mod cx;
 mod decoding;
 mod deliveries;
@@ -55,12 +56,13 @@ use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
 use crate::model::conf::Contradiction;
 use crate::model::states::ProcessWord;
-use cx::{Cx, Job, Shared, Timer};
+use continuation::{Continuation, LaneKey, Timer};
+use cx::{Cx, Shared};
 use deliveries::Deliveries;
 use entrypoints::Entrypoints;
 use inbox::Inbox;
 use io::{Input, Output};
-use lanes::{Desk, Key, Lanes};
+use lanes::{Desk, Lanes};
 use leader::Leader;
 use links::Links;
 use messages::Question;
@@ -154,7 +156,7 @@ impl Bridge {
             config,
             timers: Timers::default(),
             jitter,
-            jobs: BTreeMap::new(),
+            calls: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_call: CallId(1),
             next_spiel: SpielId(1),
@@ -264,7 +266,7 @@ impl Parts {
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
         let word = ProcessWord::said(state, ProcessType::Ha);
         let work = Work::new(cx.now.mono, What::Said { word, ack: None });
-        self.lanes.push(Key::Process(cx.config().process), work);
+        self.lanes.push(LaneKey::Process(cx.config().process), work);
     }
 
     /// The one match on inputs.
@@ -393,7 +395,7 @@ impl Parts {
 
     fn consul(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
         let call = reply.id;
-        let Some(job) = cx.shared.jobs.remove(&call) else {
+        let Some(job) = cx.shared.calls.remove(&call) else {
             cx.fact(Fact::LateAnswer { call });
             return;
         };
@@ -401,38 +403,40 @@ impl Parts {
         self.tables.heard(cx, reply.result.is_ok() && !refused);
         let answer = cx.answer(job, reply);
         match job {
-            Job::Round(_) => self.entrypoints.answered(cx, call, answer),
-            Job::Watch(table) => self.tables.watched(cx, table, answer),
-            Job::Lookout(table) => self.tables.looked_out(cx, table, answer),
-            Job::Probe(table) => {
+            Continuation::Round(_) => self.entrypoints.answered(cx, call, answer),
+            Continuation::Watch(table) => self.tables.watched(cx, table, answer),
+            Continuation::Lookout(table) => self.tables.looked_out(cx, table, answer),
+            Continuation::Probe(table) => {
                 self.tables.probed(cx, &mut self.cluster, (table, call), answer);
             }
-            Job::Glance => self.tables.glanced(cx, call, answer),
-            Job::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
-            Job::Named(table) => {
+            Continuation::Glance => self.tables.glanced(cx, call, answer),
+            Continuation::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
+            Continuation::Named(table) => {
                 self.tables.named(cx, &mut self.cluster, table, answer, refused);
             }
-            Job::Transaction => {
+            Continuation::Transaction => {
                 let (lanes, mut desk) = self.desk(cx.now.mono);
                 let done = lanes.written(cx, &mut desk, call, answer);
                 self.done(cx, done);
             }
-            Job::Reread(key, target) => {
+            Continuation::Reread(key, target) => {
                 self.lanes.reread(cx, &mut self.cluster, key, target, answer);
             }
-            Job::Restarts => self.restarts.was_read(cx, answer),
-            Job::Epoch => self.queue.was_read(cx, answer),
-            Job::Leader(part) => self.leader.answered(cx, part, answer),
-            Job::Inbox(part) => self.inbox.answered(cx, part, answer),
-            Job::Purge(part) => {
+            Continuation::Restarts => self.restarts.was_read(cx, answer),
+            Continuation::Epoch => self.queue.was_read(cx, answer),
+            Continuation::Leader(part) => self.leader.answered(cx, part, answer),
+            Continuation::Inbox(part) => self.inbox.answered(cx, part, answer),
+            Continuation::Purge(part) => {
                 let leads = self.leader.session(cx.now.mono);
                 self.purge.answered(cx, part, answer, &self.cluster, leads);
             }
-            Job::Report(which, http) => {
+            Continuation::Report(which, http) => {
                 report::answered(cx, which, http, answer, &self.cluster);
             }
-            Job::Subscribe(part, http) => self.subscriptions.answered(cx, part, http, answer),
-            Job::Statistics(part) => self.spiel.statistics.consul(cx, part, answer),
+            Continuation::Subscribe(part, http) => {
+                self.subscriptions.answered(cx, part, http, answer)
+            }
+            Continuation::Statistics(part) => self.spiel.statistics.consul(cx, part, answer),
         }
         if self.tables.take_reset() {
             self.inbox.indexes_begin_anew();
@@ -476,7 +480,7 @@ impl Parts {
             self.links.rouse(cx, me(&self.cluster, cx));
         }
         self.life = Life::Exited;
-        for call in core::mem::take(&mut cx.shared.jobs).into_keys() {
+        for call in core::mem::take(&mut cx.shared.calls).into_keys() {
             cx.out.push(Output::Consul(crate::consul::port::Command::Cancel(call)));
         }
         cx.motr(motr::Command::Stop);

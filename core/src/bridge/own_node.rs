@@ -4,7 +4,8 @@
 //! back its agent registers what runs there only with its next anti-entropy, up to a minute later. Until
 //! then nobody sees a check of its processes, and only their links say that they live.
 
-use super::cx::{Cx, Timer};
+use super::continuation::Timer;
+use super::cx::Cx;
 use crate::base::fact::Fact;
 use crate::base::time::Instant;
 use crate::model::Cluster;

@@ -4,22 +4,13 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use super::cx::{Cx, Job, Timer};
+use super::continuation::{Continuation, PurgeCall, Timer};
+use super::cx::Cx;
 use super::ops::{self, Op};
 use crate::base::fact::Fact;
 use crate::consul::json::{self, Elements, KvEntry};
 use crate::consul::port::{Answer, Method};
 use crate::model::Cluster;
-
-/// What a call of the purge is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// The queue's keys.
-    Keys,
-    /// Who has worked how much.
-    Offsets,
-    Delete,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Purge {
@@ -31,30 +22,30 @@ impl Purge {
     pub(crate) fn begin(cx: &mut Cx<'_>) {
         let pause = cx.config().time.purge;
         cx.arm(Timer::Purge, pause);
-        cx.cancel_where(|job| matches!(job, Job::Purge(_)));
-        cx.get(Job::Purge(Part::Keys), "/v1/kv/bq/?keys&consistent".into());
+        cx.cancel_where(|job| matches!(job, Continuation::Purge(_)));
+        cx.get(Continuation::Purge(PurgeCall::Keys), "/v1/kv/bq/?keys&consistent".into());
     }
 
     pub(crate) fn answered(
         &mut self,
         cx: &mut Cx<'_>,
-        part: Part,
+        part: PurgeCall,
         answer: Option<&Answer>,
         cluster: &Cluster,
         leads: Option<&str>,
     ) {
         let Some(answer) = answer else { return };
         match part {
-            Part::Keys => {
+            PurgeCall::Keys => {
                 let keys: Vec<&str> = json::parse(&answer.body).unwrap_or_default();
                 let n = |key: &str| key.strip_prefix("bq/")?.parse().ok();
                 self.entries = keys.into_iter().filter_map(n).collect();
                 if self.entries.len() > 1 {
                     let target = "/v1/kv/bq-delivered/?recurse&consistent".into();
-                    cx.get(Job::Purge(Part::Offsets), target);
+                    cx.get(Continuation::Purge(PurgeCall::Offsets), target);
                 }
             }
-            Part::Offsets => {
+            PurgeCall::Offsets => {
                 // The last entry stays: it shows where the queue's numbers are.
                 let last = self.entries.pop_last().unwrap_or(0);
                 let kept = u64::try_from(cx.config().limit.queue_entries).unwrap_or(u64::MAX);
@@ -62,7 +53,7 @@ impl Purge {
                 self.entries.retain(|n| *n <= until);
                 self.delete(cx, leads);
             }
-            Part::Delete => {
+            PurgeCall::Delete => {
                 if answer.status == 200 {
                     cx.fact(Fact::QueuePurged { entries: self.deleting });
                     self.delete(cx, leads);
@@ -82,7 +73,13 @@ impl Purge {
         self.deleting = u32::try_from(ops.len() - 1).unwrap_or(u32::MAX);
         let within = cx.config().time.call;
         let body = ops::body(&ops).into();
-        cx.call(Job::Purge(Part::Delete), Method::Put, "/v1/txn".into(), body, within);
+        cx.call(
+            Continuation::Purge(PurgeCall::Delete),
+            Method::Put,
+            "/v1/txn".into(),
+            body,
+            within,
+        );
     }
 }
 

@@ -8,7 +8,8 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::cx::{Cx, Job, Timer};
+use super::continuation::{Continuation, Timer};
+use super::cx::Cx;
 use super::ops::{Op, Target};
 use super::work::update;
 use crate::base::fact::Fact;
@@ -56,7 +57,7 @@ impl Queue {
     pub(crate) fn read(&mut self, cx: &mut Cx<'_>) {
         if !self.reading && !cx.shared.timers.is_armed(Timer::Epoch) {
             self.reading = true;
-            cx.get(Job::Epoch, "/v1/kv/epoch?consistent".into());
+            cx.get(Continuation::Epoch, "/v1/kv/epoch?consistent".into());
         }
     }
 

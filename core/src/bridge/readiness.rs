@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Parts;
-use super::cx::{Cx, Job};
+use super::continuation::Continuation;
+use super::cx::Cx;
 use crate::base::fact::Fact;
 use crate::base::time::Instant;
 use crate::consul::replica::{Hidden, Table};
@@ -22,15 +23,18 @@ pub(crate) struct Refusals(BTreeMap<&'static str, (Instant, Box<str>)>);
 
 impl Refusals {
     /// What a job asks for is refused, and why.
-    pub(super) fn refused(&mut self, at: Instant, job: Job, why: &str) {
+    pub(super) fn refused(&mut self, at: Instant, job: Continuation, why: &str) {
         // What an HTTP client asks for once may never be asked again.
-        if !matches!(job, Job::Report(..) | Job::Subscribe(..) | Job::Statistics(_)) {
+        if !matches!(
+            job,
+            Continuation::Report(..) | Continuation::Subscribe(..) | Continuation::Statistics(_)
+        ) {
             self.0.insert(job.name(), (at, why.into()));
         }
     }
 
     /// What a job asks for is not refused.
-    pub(super) fn granted(&mut self, job: Job) {
+    pub(super) fn granted(&mut self, job: Continuation) {
         if !self.0.is_empty() {
             self.0.remove(job.name());
         }

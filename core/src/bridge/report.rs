@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 
 use serde_json::{Map, Value, json};
 
-use super::cx::{Cx, Job};
+use super::continuation::{Continuation, Report};
+use super::cx::Cx;
 use super::ops::{self, Op};
 use crate::base::fid::Fid;
 use crate::base::id::HttpId;
@@ -19,20 +20,12 @@ use crate::ha::process::ProcessEventKind;
 use crate::http::answer;
 use crate::model::Cluster;
 
-/// Which report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Report {
-    Status,
-    ByteCount,
-    Fids,
-}
-
 /// Reads what the replicas do not have; the report follows from the answer.
 pub(crate) fn asked(cx: &mut Cx<'_>, report: Report, http: HttpId) {
     let trees = ["bytecount/", "stats/filesystem", "m0_client_types"].map(Op::get_tree);
     let within = cx.config().time.call;
     let body = ops::body(&trees).into();
-    cx.call(Job::Report(report, http), Method::Put, "/v1/txn".into(), body, within);
+    cx.call(Continuation::Report(report, http), Method::Put, "/v1/txn".into(), body, within);
 }
 
 pub(crate) fn answered(
@@ -194,14 +187,14 @@ fn uuid(node: Fid) -> String {
 
 /// The reports that wait, so that a stop can answer them.
 pub(crate) fn stop(cx: &mut Cx<'_>) {
-    let jobs = cx.shared.jobs.values();
+    let jobs = cx.shared.calls.values();
     let waiting: BTreeMap<HttpId, ()> = jobs
         .filter_map(|job| match job {
-            Job::Report(_, http) => Some((*http, ())),
+            Continuation::Report(_, http) => Some((*http, ())),
             _ => None,
         })
         .collect();
-    cx.cancel_where(|job| matches!(job, Job::Report(..)));
+    cx.cancel_where(|job| matches!(job, Continuation::Report(..)));
     for http in waiting.into_keys() {
         cx.http(http, answer::Answer::stopping());
     }

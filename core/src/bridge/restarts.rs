@@ -4,7 +4,8 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 
-use super::cx::{Cx, Job, Timer};
+use super::continuation::{Continuation, Timer};
+use super::cx::Cx;
 use super::ops::{Op, Target, encode};
 use super::work::Start;
 use crate::base::fid::Fid;
@@ -36,7 +37,10 @@ impl Restarts {
 
     pub(crate) fn read(&self, cx: &mut Cx<'_>) {
         let node = encode(&cx.config().node);
-        cx.get(Job::Restarts, format!("/v1/kv/{node}/process_restarts/?recurse&consistent"));
+        cx.get(
+            Continuation::Restarts,
+            format!("/v1/kv/{node}/process_restarts/?recurse&consistent"),
+        );
     }
 
     pub(crate) fn was_read(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {

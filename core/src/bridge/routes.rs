@@ -7,8 +7,8 @@ use alloc::string::String;
 use serde_json::json;
 
 use super::Parts;
+use super::continuation::Report;
 use super::cx::Cx;
-use super::report::Report;
 use super::tables::Tables;
 use super::{decoding, sns, status};
 use crate::base::fact::Fact;

@@ -5,9 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::cx::{Cx, Job, Timer};
-use super::lanes::{Done, Key};
-use super::leader;
+use super::continuation::{Continuation, ElectionCall, LaneKey, Timer};
+use super::cx::Cx;
+use super::lanes::Done;
 use super::work::What;
 use super::{Life, Parts, messages};
 use crate::base::fact::Fact;
@@ -73,8 +73,9 @@ impl Parts {
             self.stop(cx);
             return self.settle(cx);
         }
-        let leaving =
-            || cx.shared.jobs.values().any(|job| *job == Job::Leader(leader::Part::Leave));
+        let leaving = || {
+            cx.shared.calls.values().any(|job| *job == Continuation::Leader(ElectionCall::Leave))
+        };
         if self.life == Life::Draining && (!self.ready || self.lanes.len() == 0) && !leaving() {
             self.exit(cx);
         }
@@ -106,7 +107,7 @@ impl Parts {
         let mut news = News::default();
         for Done { key, work, restart } in done {
             match (work.what, key) {
-                (What::Said { word, ack }, Key::Process(process)) => {
+                (What::Said { word, ack }, LaneKey::Process(process)) => {
                     let word = self.cluster.stored_event(process, word);
                     let us = cx.now.mono.micros_since(work.arrived);
                     cx.fact(Fact::ProcessCommitted { process, state: word.state.name(), us });
@@ -117,20 +118,20 @@ impl Parts {
                         self.cluster.tell_end(process, &mut news);
                     }
                 }
-                (What::Died { as_leader, .. }, Key::Process(process)) => {
+                (What::Died { as_leader, .. }, LaneKey::Process(process)) => {
                     let word = self.cluster.word(process).0;
                     if word.is_some_and(|word| word.state == ProcessEventKind::Stopped) {
                         cx.fact(Fact::ProcessDied { process, as_leader });
                     }
                 }
-                (What::Lives, Key::Process(process)) => {
+                (What::Lives, LaneKey::Process(process)) => {
                     let word = self.cluster.word(process).0;
                     if word.is_some_and(|word| word.state != ProcessEventKind::Stopped) {
                         cx.fact(Fact::ProcessLives { process });
                     }
                 }
-                (What::Derived { .. }, Key::Process(_)) => {}
-                (What::Began(_), Key::Process(process)) => {
+                (What::Derived { .. }, LaneKey::Process(_)) => {}
+                (What::Began(_), LaneKey::Process(process)) => {
                     if restart {
                         cx.fact(Fact::ProcessRestarted { process });
                         self.cluster.tell_end(process, &mut news);
@@ -151,7 +152,7 @@ impl Parts {
                     others.retain(|note| !Cluster::is_stateful(note.fid));
                     news.notes.extend(others);
                 }
-                (_, Key::Devices) => {}
+                (_, LaneKey::Devices) => {}
             }
         }
         self.tell(cx, &news);

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Parts;
-use super::cx::{Asked, Cx, Timer};
+use super::continuation::{OperationKey, SpielContinuation, Timer};
+use super::cx::Cx;
 use super::spiel::Session;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
@@ -25,17 +26,10 @@ use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::consul::json;
 use crate::ha::spiel;
-use crate::ha::spiel::{Op, Sns, SnsOp};
+use crate::ha::spiel::{Op, SnsOp};
 use crate::http::answer::Answer;
 use crate::http::port::Request;
 use crate::model::Cluster;
-
-/// Where one thing may be under way: the operation on a pool, or a status of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Slot {
-    pool: Fid,
-    status: Option<Sns>,
-}
 
 /// What is under way.
 #[derive(Debug)]
@@ -47,7 +41,7 @@ struct Running {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Operations(BTreeMap<Slot, Running>);
+pub(crate) struct Operations(BTreeMap<OperationKey, Running>);
 
 /// Why an operation is not begun.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +62,7 @@ impl Operations {
         waits: Option<HttpId>,
     ) -> Result<(), Refusal> {
         let now = cx.now.mono;
-        let slot = Slot { pool, status: op.is_status().then_some(op.sns) };
+        let slot = OperationKey { pool, status: op.is_status().then_some(op.sns) };
         let until = now.after(cx.config().time.sns);
         let waits = waits.map(|http| (http, until));
         let full = self.0.len() >= cx.config().limit.operations;
@@ -84,7 +78,7 @@ impl Operations {
                 if !op.is_status() {
                     cx.fact(Fact::SnsBegun { pool, op: op.name() });
                 }
-                cx.ask(Asked::Sns(slot), Op::Sns { pool, op });
+                cx.ask(SpielContinuation::Sns(slot), Op::Sns { pool, op });
             }
         }
         if waits.is_some() {
@@ -97,7 +91,7 @@ impl Operations {
     pub(crate) fn answered(
         &mut self,
         cx: &mut Cx<'_>,
-        slot: Slot,
+        slot: OperationKey,
         result: Result<spiel::Answer, Errno>,
     ) {
         let Some(Running { op, since, waiting }) = self.0.remove(&slot) else { return };
@@ -119,7 +113,7 @@ impl Operations {
     /// Some have waited for long enough. What they asked for stays under way.
     pub(crate) fn overdue(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
-        for (Slot { pool, .. }, Running { op, since, waiting }) in &mut self.0 {
+        for (OperationKey { pool, .. }, Running { op, since, waiting }) in &mut self.0 {
             let (pool, op) = (*pool, op.name());
             let late = waiting.extract_if(.., |(_, until)| *until <= now).collect::<Vec<_>>();
             if !late.is_empty() {
@@ -137,7 +131,7 @@ impl Operations {
 
     /// What is under way, for `/status`.
     pub(crate) fn report(&self, now: Instant) -> Vec<Value> {
-        let report = |(slot, running): (&Slot, &Running)| {
+        let report = |(slot, running): (&OperationKey, &Running)| {
             json!({
                 "pool": slot.pool.to_string(), "operation": running.op.name(),
                 "for_ms": now.micros_since(running.since) / 1_000,

@@ -1,7 +1,8 @@
 //! Motr's library as the bridge uses it: it is told to read the configuration once there is one to
 //! read, and then asked about pools (`sns.rs`) and for statistics (`statistics.rs`).
 
-use super::cx::{Asked, Cx, Timer};
+use super::continuation::{SpielContinuation, Timer};
+use super::cx::Cx;
 use super::sns::Operations;
 use super::statistics::Statistics;
 use crate::base::errno::Errno;
@@ -69,7 +70,7 @@ impl Spiel {
     pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, reply: Reply) {
         let Reply { id, result } = reply;
         match cx.shared.asked.remove(&id) {
-            Some(Asked::Begin) => match result {
+            Some(SpielContinuation::Begin) => match result {
                 Ok(_) => {
                     self.backoff.worked();
                     self.session = Session::Up;
@@ -82,8 +83,8 @@ impl Spiel {
                     cx.arm(Timer::Spiel, pause);
                 }
             },
-            Some(Asked::Sns(slot)) => self.operations.answered(cx, slot, result),
-            Some(Asked::Statistics) => self.statistics.answered(cx, result),
+            Some(SpielContinuation::Sns(slot)) => self.operations.answered(cx, slot, result),
+            Some(SpielContinuation::Statistics) => self.statistics.answered(cx, result),
             None => {}
         }
     }
@@ -109,6 +110,6 @@ fn begin(spiel: &mut Spiel, cx: &mut Cx<'_>, cluster: &Cluster) {
     };
     if confds.iter().filter(serves).count() > confds.len() / 2 {
         spiel.session = Session::Beginning;
-        cx.ask(Asked::Begin, Op::Begin { profile });
+        cx.ask(SpielContinuation::Begin, Op::Begin { profile });
     }
 }

@@ -14,7 +14,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::cx::{Asked, Cx, Job, Timer};
+use super::continuation::{Continuation, SpielContinuation, StatCall, StatKind, Timer};
+use super::cx::Cx;
 use super::ops::{self, Op};
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
@@ -25,20 +26,6 @@ use crate::consul::port::{self, Method};
 use crate::ha::note::ObjectState;
 use crate::ha::spiel::{self, Filesystem, Pver};
 use crate::model::Cluster;
-
-/// What is taken down in one go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Which {
-    Filesystem,
-    ByteCount,
-}
-
-/// What a call to Consul is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Read,
-    Write,
-}
 
 /// What failed is tried again so much sooner than usual.
 const SOONER: u32 = 10;
@@ -70,7 +57,7 @@ enum Stage {
 pub(crate) struct Statistics {
     due: [bool; 2],
     /// What is being taken down.
-    which: Which,
+    which: StatKind,
     stage: Stage,
     /// The library owes an answer, also if nobody wants it any more.
     asked: bool,
@@ -78,11 +65,11 @@ pub(crate) struct Statistics {
 
 impl Default for Statistics {
     fn default() -> Self {
-        Self { due: [true; 2], which: Which::Filesystem, stage: Stage::Idle, asked: false }
+        Self { due: [true; 2], which: StatKind::Filesystem, stage: Stage::Idle, asked: false }
     }
 }
 
-impl Which {
+impl StatKind {
     const fn name(self) -> &'static str {
         match self {
             Self::Filesystem => "stats/filesystem",
@@ -100,7 +87,7 @@ impl Which {
 
 impl Statistics {
     /// It is time.
-    pub(crate) fn is_due(&mut self, cx: &mut Cx<'_>, which: Which) {
+    pub(crate) fn is_due(&mut self, cx: &mut Cx<'_>, which: StatKind) {
         self.due[which as usize] = true;
         if self.asked && self.which == which {
             let every = which.every(cx);
@@ -133,14 +120,14 @@ impl Statistics {
             return;
         }
         (self.due, self.stage) = ([true; 2], Stage::Idle);
-        cx.cancel_where(|job| matches!(job, Job::Statistics(_)));
-        for which in [Which::Filesystem, Which::ByteCount] {
+        cx.cancel_where(|job| matches!(job, Continuation::Statistics(_)));
+        for which in [StatKind::Filesystem, StatKind::ByteCount] {
             cx.shared.timers.disarm(Timer::Statistics(which));
         }
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
-        for which in [Which::Filesystem, Which::ByteCount] {
+        for which in [StatKind::Filesystem, StatKind::ByteCount] {
             let every = which.every(cx);
             if !core::mem::take(&mut self.due[which as usize]) || every.is_zero() {
                 continue;
@@ -153,12 +140,12 @@ impl Statistics {
             };
             let (online, rest): (Vec<Fid>, Vec<Fid>) = ios.map(|(fid, _)| fid).partition(online);
             // What some do not tell of would be missing from the whole.
-            let tells = which == Which::ByteCount || (rest.is_empty() && !online.is_empty());
+            let tells = which == StatKind::ByteCount || (rest.is_empty() && !online.is_empty());
             cx.arm(Timer::Statistics(which), if tells { every } else { every / SOONER });
             match which {
                 _ if !tells => continue,
-                Which::Filesystem => self.ask(cx, spiel::Op::Filesystem, Stage::Filesystem),
-                Which::ByteCount => self.count(cx, online, Values::new()),
+                StatKind::Filesystem => self.ask(cx, spiel::Op::Filesystem, Stage::Filesystem),
+                StatKind::ByteCount => self.count(cx, online, Values::new()),
             }
             return;
         }
@@ -167,7 +154,7 @@ impl Statistics {
     fn ask(&mut self, cx: &mut Cx<'_>, op: spiel::Op, stage: Stage) {
         self.asked = true;
         self.stage = stage;
-        cx.ask(Asked::Statistics, op);
+        cx.ask(SpielContinuation::Statistics, op);
     }
 
     /// It will not be taken down this time.
@@ -221,23 +208,28 @@ impl Statistics {
         } else {
             self.stage = Stage::Reading { found };
             let target = "/v1/kv/ioservices/?recurse&consistent";
-            cx.get(Job::Statistics(Part::Read), target.into());
+            cx.get(Continuation::Statistics(StatCall::Read), target.into());
         }
     }
 
     /// Consul has answered.
-    pub(crate) fn consul(&mut self, cx: &mut Cx<'_>, part: Part, answer: Option<&port::Answer>) {
+    pub(crate) fn consul(
+        &mut self,
+        cx: &mut Cx<'_>,
+        part: StatCall,
+        answer: Option<&port::Answer>,
+    ) {
         let answer = answer.map(|answer| (answer.status, answer.body.clone()));
         match (part, answer, core::mem::take(&mut self.stage)) {
-            (Part::Read, Some((200, body)), Stage::Reading { found }) => {
+            (StatCall::Read, Some((200, body)), Stage::Reading { found }) => {
                 let (elements, bytes) = (Elements::new(body), BTreeMap::new());
                 self.stage = Stage::Sorting { elements, found, bytes };
             }
-            (Part::Read, Some((404, _)), Stage::Reading { found }) => {
+            (StatCall::Read, Some((404, _)), Stage::Reading { found }) => {
                 let elements = Elements::new(Bytes::from_static(b"[]"));
                 self.stage = Stage::Sorting { elements, found, bytes: BTreeMap::new() };
             }
-            (Part::Write, Some((200, _)), Stage::Writing { mut ops, sent }) => {
+            (StatCall::Write, Some((200, _)), Stage::Writing { mut ops, sent }) => {
                 ops.drain(..sent);
                 if ops.is_empty() {
                     cx.fact(Fact::StatisticsStored { what: self.which.name() });
@@ -314,7 +306,13 @@ impl Statistics {
         let lock = Op::leads(session);
         let body = ops::body(core::iter::once(&lock).chain(ops.range(..*sent))).into();
         let within = cx.config().time.call;
-        cx.call(Job::Statistics(Part::Write), Method::Put, "/v1/txn".into(), body, within);
+        cx.call(
+            Continuation::Statistics(StatCall::Write),
+            Method::Put,
+            "/v1/txn".into(),
+            body,
+            within,
+        );
     }
 }
 

@@ -8,8 +8,9 @@ use alloc::vec::Vec;
 use serde_json::{Value, json};
 
 use super::Parts;
+use super::continuation::LaneKey;
 use super::cx::Cx;
-use super::lanes::{Key, Stage};
+use super::lanes::Stage;
 use super::spiel::Session;
 use crate::base::fid::Fid;
 use crate::consul::replica::Table;
@@ -39,8 +40,8 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
     });
     let lanes = parts.lanes.iter().map(|(key, queued, stage)| {
         let process = match key {
-            Key::Process(process) => process.to_string(),
-            Key::Devices => "devices".into(),
+            LaneKey::Process(process) => process.to_string(),
+            LaneKey::Devices => "devices".into(),
         };
         json!({"process": process, "queued": queued, "stage": stage_name(stage)})
     });

@@ -7,19 +7,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::cx::{Cx, Job};
+use super::continuation::{Continuation, SubscribeCall};
+use super::cx::Cx;
 use super::ops::{self, Op, Target, read_target};
 use crate::base::id::HttpId;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::port::{Answer, Method};
 use crate::http::answer;
-
-/// What a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Read,
-    Write,
-}
 
 /// The requests at work.
 #[derive(Debug, Default)]
@@ -59,7 +53,7 @@ impl Subscriptions {
             cx.http(http, answer::Answer::done());
         } else {
             self.0.insert(http, Wish { add, tries: 0 });
-            cx.get(Job::Subscribe(Part::Read, http), read_target(KEY));
+            cx.get(Continuation::Subscribe(SubscribeCall::Read, http), read_target(KEY));
         }
         Ok(())
     }
@@ -67,27 +61,27 @@ impl Subscriptions {
     pub(crate) fn answered(
         &mut self,
         cx: &mut Cx<'_>,
-        part: Part,
+        part: SubscribeCall,
         http: HttpId,
         answer: Option<&Answer>,
     ) {
         let Some(wish) = self.0.get_mut(&http) else { return };
         let refusal = match (part, answer.map(|answer| (answer.status, answer))) {
-            (Part::Read, Some((200 | 404, answer))) => match changed(answer, wish.add) {
+            (SubscribeCall::Read, Some((200 | 404, answer))) => match changed(answer, wish.add) {
                 Some(Some(op)) => {
                     let within = cx.config().time.call;
                     let body = ops::body([&op]).into();
-                    let job = Job::Subscribe(Part::Write, http);
+                    let job = Continuation::Subscribe(SubscribeCall::Write, http);
                     cx.call(job, Method::Put, "/v1/txn".into(), body, within);
                     return;
                 }
                 Some(None) => None,
                 None => Some("The list of subscriptions in Consul is not understood"),
             },
-            (Part::Write, Some((200, _))) => None,
-            (Part::Write, Some((409, _))) if wish.tries < TRIES => {
+            (SubscribeCall::Write, Some((200, _))) => None,
+            (SubscribeCall::Write, Some((409, _))) if wish.tries < TRIES => {
                 wish.tries += 1;
-                cx.get(Job::Subscribe(Part::Read, http), read_target(KEY));
+                cx.get(Continuation::Subscribe(SubscribeCall::Read, http), read_target(KEY));
                 return;
             }
             _ => Some("Consul does not take it"),

@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::cx::{Cx, Job, Timer};
+use super::continuation::{Continuation, Timer};
+use super::cx::Cx;
 use super::decoding::Decoding;
 use super::glance::Glances;
 use super::hidden::{self, is_empty};
@@ -183,7 +184,7 @@ impl Tables {
                 return;
             }
         }
-        let call = cx.get(Job::Probe(table), table.probe().into());
+        let call = cx.get(Continuation::Probe(table), table.probe().into());
         let replica = &mut self.replicas[table as usize];
         let (sent, index_then) = (cx.shared.moment, replica.index);
         replica.probes.push_back(Probe { call, sent, index_then });
@@ -212,7 +213,7 @@ impl Tables {
             return;
         }
         self.wants_read[table as usize] = false;
-        let call = cx.get(Job::Read(table), format!("{}&consistent", table.target()));
+        let call = cx.get(Continuation::Read(table), format!("{}&consistent", table.target()));
         let (sent, at, index_then) = (cx.shared.moment, cx.now.mono, replica.index);
         replica.read = Some(Read { call, sent, at, index_then });
         replica.witness = self.glances.seen;
@@ -234,7 +235,7 @@ impl Tables {
         };
         let most = cx.config().time.watch;
         let within = if replica.hidden.is_some() { hidden::WATCH.min(most) } else { most };
-        let call = wait(cx, Job::Watch(table), &target, behind, within);
+        let call = wait(cx, Continuation::Watch(table), &target, behind, within);
         replica.watch = Some(Watch { call, behind, ends: cx.now.mono.after(within) });
         self.expect(cx, table);
     }
@@ -387,7 +388,13 @@ impl Tables {
 }
 
 /// Sends a blocking query.
-pub(super) fn wait(cx: &mut Cx<'_>, job: Job, target: &str, index: u64, wait: Duration) -> CallId {
+pub(super) fn wait(
+    cx: &mut Cx<'_>,
+    job: Continuation,
+    target: &str,
+    index: u64,
+    wait: Duration,
+) -> CallId {
     // Consul holds a query for the wait and up to a sixteenth more.
     let within = wait + wait / 16 + cx.config().time.call;
     let target = format!("{target}&index={index}&wait={}s", wait.as_secs());

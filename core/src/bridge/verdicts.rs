@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Parts;
-use super::cx::{Cx, Timer};
-use super::lanes::Key;
+use super::continuation::{LaneKey, Timer};
+use super::cx::Cx;
 use super::work::{What, Work};
 use crate::base::fid::Fid;
 use crate::base::mutant::{Mutant, mutant};
@@ -46,7 +46,7 @@ impl Parts {
                 cx.shared.timers.arm_no_later(Timer::Silence, until);
             } else {
                 let work = Work::new(cx.now.mono, What::Died { as_leader, linkless });
-                self.lanes.push(Key::Process(process), work);
+                self.lanes.push(LaneKey::Process(process), work);
             }
         }
     }
@@ -74,7 +74,7 @@ impl Parts {
             let Some(as_leader) = self.answers_for(process) else { continue };
             if !self.cluster.rederived(process).is_empty() {
                 let work = Work::new(cx.now.mono, What::Derived { as_leader });
-                self.lanes.push(Key::Process(process), work);
+                self.lanes.push(LaneKey::Process(process), work);
             }
         }
     }
@@ -103,7 +103,7 @@ impl Parts {
             if cx.now.mono < until {
                 cx.shared.timers.arm_no_later(Timer::Silence, until);
             } else {
-                self.lanes.push(Key::Process(process), Work::new(cx.now.mono, What::Lives));
+                self.lanes.push(LaneKey::Process(process), Work::new(cx.now.mono, What::Lives));
             }
         }
     }

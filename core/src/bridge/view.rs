@@ -42,7 +42,7 @@ impl View {
 impl Parts {
     pub(super) fn view(&self, shared: &Shared, now: Instant) -> View {
         View {
-            calls: shared.jobs.len(),
+            calls: shared.calls.len(),
             leads: self.leader.session(now).is_some(),
             consul: self.is_served(&shared.refusals, now),
             ready: self.has_all(),
