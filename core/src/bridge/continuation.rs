@@ -234,6 +234,8 @@ pub(crate) enum Timer {
     Doubt,
     /// What somebody has hinted at is looked at.
     Hinted,
+    /// Whoever posted the queue has waited for long enough.
+    Hints,
     /// The next slice of an answer.
     Slice,
     /// The stop has taken too long.
@@ -269,6 +271,7 @@ impl Timer {
             Self::Tally => "tally",
             Self::Doubt => "doubt",
             Self::Hinted => "hinted",
+            Self::Hints => "hints",
             Self::Slice => "slice",
             Self::Drain => "drain",
         }

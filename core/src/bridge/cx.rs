@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::continuation::{Continuation, SpielContinuation, Timer};
 use super::io::Output;
-use super::readiness::Refusals;
+use super::refusals::Refusals;
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::id::{CallId, HttpId, LinkId, MsgId, SendId, SpielId};

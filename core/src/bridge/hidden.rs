@@ -19,8 +19,6 @@ use crate::model::Cluster;
 
 /// How soon a question may ask again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long a watch of what is not shown waits, before it is read without an index.
-pub(super) const WATCH: Duration = Duration::from_secs(5);
 
 impl Tables {
     /// Whether Consul shows all tables.
@@ -114,9 +112,4 @@ fn named(table: Table) -> Option<&'static str> {
         Table::Processes => Some("/v1/kv/processes/none?consistent"),
         Table::Health => None,
     }
-}
-
-/// Whether an answer has nothing in it.
-pub(super) fn is_empty(answer: &Answer) -> bool {
-    answer.status == 404 || matches!(answer.body.trim_ascii(), b"" | b"null" | b"[]")
 }

@@ -12,8 +12,8 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use serde::Deserialize;
 
+use super::bq_message::{Message, message, passed};
 use super::continuation::{BqCall, Continuation, LaneKey, Timer};
 use super::cx::Cx;
 use super::lanes::Lanes;
@@ -24,11 +24,10 @@ use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::HttpId;
 use crate::base::retry::Backoff;
+use crate::base::time::Instant;
 use crate::consul::json::{self, KvEntry, OpError, Transaction};
 use crate::consul::port::{Answer, Method};
 use crate::ha::note::{Note, ObjectState};
-use crate::ha::process::{ProcessEventKind, ProcessType};
-use crate::ha::spiel::SnsOp;
 use crate::http::answer;
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
@@ -43,8 +42,8 @@ pub(crate) struct Inbox {
     /// The queue is to be read.
     hinted: bool,
     /// The requests that gave the hint, and those that gave it before the reading in flight.
-    hints: Vec<HttpId>,
-    reading: Vec<HttpId>,
+    hints: Vec<Hint>,
+    reading: Vec<Hint>,
     /// Where we are is wanted, whether anything is posted or not.
     begun: bool,
     /// All up to here is worked; nothing until our offset is read.
@@ -64,30 +63,28 @@ pub(crate) struct Inbox {
     offset: Option<u64>,
     /// A message's devices are being written.
     pub(crate) busy: bool,
-    waiting: Vec<(HttpId, u64)>,
+    /// The requests that wait for the work up to an entry.
+    waiting: Vec<(Hint, u64)>,
     backoff: Backoff,
 }
 
-/// What a message says.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Message {
-    /// PROCESS-STATE-UPDATE.
-    Process(Fid, ProcessWord),
-    /// M0_HA_MSG_NVEC: a device, by its node and path.
-    Device { node: Box<str>, path: Box<str>, state: ObjectState },
-    /// STOB_IOQ_ERROR.
-    StobIoq(Fid),
-    /// SNS_OP: an operation on a pool.
-    Sns(Fid, SnsOp),
-    /// It is not understood, or not for us.
-    Passed(Box<str>),
+/// A request that waits, and until when.
+#[derive(Clone, Copy, Debug)]
+struct Hint {
+    http: HttpId,
+    until: Instant,
 }
 
 impl Inbox {
     /// A watch has posted the queue. Returns what is wrong with it, if anything; else the request is
     /// answered when all that Consul has in the queue is worked. A post without an entry of the queue that
     /// has others is of another prefix.
-    pub(crate) fn posted(&mut self, http: HttpId, body: &[u8]) -> Result<(), Box<str>> {
+    pub(crate) fn posted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        http: HttpId,
+        body: &[u8],
+    ) -> Result<(), Box<str>> {
         let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
         let entries = entries.unwrap_or_default();
         if let Some(odd) = entries.first()
@@ -96,7 +93,9 @@ impl Inbox {
             return Err(format!("not an entry of the queue: {:.100}", odd.key).into());
         }
         self.hinted = true;
-        self.hints.push(http);
+        let until = cx.now.mono.after(cx.config().time.call);
+        self.hints.push(Hint { http, until });
+        cx.shared.timers.arm_no_later(Timer::Hints, until);
         Ok(())
     }
 
@@ -125,7 +124,8 @@ impl Inbox {
             // What is being stored is of its former life, and so is what waits.
             (self.stored, self.offset) = (0, None);
             self.read.clear();
-            self.waiting.drain(..).for_each(|(http, _)| cx.http(http, answer::Answer::done()));
+            let over = self.waiting.drain(..);
+            over.for_each(|(hint, _)| cx.http(hint.http, answer::Answer::done()));
         }
         let worked = self.worked.unwrap_or(0);
         let mut news = messages.into_iter().filter(|(n, _)| *n > worked);
@@ -133,11 +133,11 @@ impl Inbox {
         self.read = news.by_ref().take(most).collect();
         // What is too much now is read again when this is worked.
         self.hinted |= news.next().is_some();
-        for http in core::mem::take(&mut self.reading) {
+        for hint in core::mem::take(&mut self.reading) {
             if self.worked.is_some() && last <= self.stored {
-                cx.http(http, answer::Answer::done());
+                cx.http(hint.http, answer::Answer::done());
             } else {
-                self.waiting.push((http, last));
+                self.waiting.push((hint, last));
             }
         }
         Ok(())
@@ -350,12 +350,33 @@ impl Inbox {
     /// Answers the posts of which all is worked.
     fn answer_waiting(&mut self, cx: &mut Cx<'_>) {
         let stored = self.stored;
-        self.waiting.retain(|(http, last)| {
+        self.waiting.retain(|(hint, last)| {
             if *last <= stored {
-                cx.http(*http, answer::Answer::done());
+                cx.http(hint.http, answer::Answer::done());
             }
             *last > stored
         });
+    }
+
+    /// Tells those who have waited long enough to come again. What they hinted at is worked all the same,
+    /// once Consul lets it be.
+    pub(crate) fn give_up(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let mut stays = |hint: &Hint| {
+            if hint.until <= now {
+                let why = "Consul takes too long; the queue is worked when it answers";
+                let answer = answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why);
+                cx.http(hint.http, answer);
+            }
+            hint.until > now
+        };
+        self.hints.retain(&mut stays);
+        self.reading.retain(&mut stays);
+        self.waiting.retain(|(hint, _)| stays(hint));
+        let all = self.hints.iter().chain(&self.reading).chain(self.waiting.iter().map(|(h, _)| h));
+        if let Some(next) = all.map(|hint| hint.until).min() {
+            cx.shared.timers.arm_no_later(Timer::Hints, next);
+        }
     }
 
     fn begin_at(&mut self, cx: &mut Cx<'_>, offset: u64, stored: bool) {
@@ -380,9 +401,9 @@ impl Inbox {
 
     /// Answers all that wait as a stopping bridge does.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
-        let waiting = core::mem::take(&mut self.waiting).into_iter().map(|(http, _)| http);
+        let waiting = core::mem::take(&mut self.waiting).into_iter().map(|(hint, _)| hint);
         let hints = self.hints.drain(..).chain(self.reading.drain(..)).chain(waiting);
-        hints.for_each(|http| cx.http(http, answer::Answer::stopping()));
+        hints.for_each(|hint| cx.http(hint.http, answer::Answer::stopping()));
         (self.hinted, self.read) = (false, BTreeMap::new());
     }
 }
@@ -416,69 +437,4 @@ fn written(answer: &Answer) -> Option<u64> {
 /// Which entry of the queue a key is. Nobody has counted so far that nothing could come after it.
 fn number_of(key: &str) -> Option<u64> {
     key.strip_prefix("bq/")?.parse().ok().filter(|n| *n < u64::MAX / 2)
-}
-
-fn message(text: &[u8]) -> Message {
-    #[derive(Deserialize)]
-    struct Raw<'a> {
-        message_type: &'a str,
-        #[serde(default)]
-        payload: Payload,
-    }
-    #[derive(Default, Deserialize)]
-    struct Payload {
-        fid: Option<Box<str>>,
-        state: Option<Box<str>>,
-        #[serde(rename = "type")]
-        kind: Option<Box<str>>,
-        node: Option<Box<str>>,
-        device: Option<Box<str>>,
-        conf_sdev: Option<Box<str>>,
-        op_name: Option<Box<str>>,
-    }
-    let Ok(Raw { message_type, payload }) = serde_json::from_slice(text) else {
-        return passed("it is not of a known form");
-    };
-    let Payload { fid, state, kind, node, device, conf_sdev, op_name } = payload;
-    let understood = match message_type {
-        "PROCESS-STATE-UPDATE" => (|| {
-            let state = ProcessEventKind::from_kv_name(&state?)?;
-            let kind = ProcessType::from_kv_name(&kind?)?;
-            Some(Message::Process(fid?.parse().ok()?, ProcessWord::said(state, kind)))
-        })(),
-        "M0_HA_MSG_NVEC" => (|| {
-            let state = state?;
-            let Some(state) = drive_state(&state) else {
-                return Some(passed(&format!("nobody knows the state {state:.64?} of a device")));
-            };
-            Some(Message::Device { node: node?, path: device?, state })
-        })(),
-        "STOB_IOQ_ERROR" => conf_sdev.and_then(|fid| fid.parse().ok()).map(Message::StobIoq),
-        "SNS_OP" => (|| {
-            let op = SnsOp::named(&op_name?).filter(|op| !op.is_status())?;
-            Some(Message::Sns(fid?.parse().ok()?, op))
-        })(),
-        other => return passed(&format!("nobody knows the type {other:.64?}")),
-    };
-    understood.unwrap_or_else(|| passed("it does not say what its type has to"))
-}
-
-fn passed(why: &str) -> Message {
-    Message::Passed(why.into())
-}
-
-/// A device's state: in the words of the old daemon's code, and in those of the help of `hctl drive-state`,
-/// which the old daemon does not take. Operators write them with capitals, too.
-fn drive_state(word: &str) -> Option<ObjectState> {
-    let words = [
-        ("online", ObjectState::Online),
-        ("failed", ObjectState::Failed),
-        ("offline", ObjectState::Transient),
-        ("repair", ObjectState::Repair),
-        ("repairing", ObjectState::Repair),
-        ("repaired", ObjectState::Repaired),
-        ("rebalance", ObjectState::Rebalance),
-        ("rebalancing", ObjectState::Rebalance),
-    ];
-    words.iter().find(|(known, _)| known.eq_ignore_ascii_case(word.trim())).map(|(_, state)| *state)
 }

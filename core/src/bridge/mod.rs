@@ -1,6 +1,7 @@
 //! The bridge: what hax does with what it receives.
 
 mod batch;
+mod bq_message;
 mod continuation;
 mod cx;
 mod decoding;
@@ -13,6 +14,7 @@ pub mod io;
 mod lanes;
 mod leader;
 mod links;
+mod loading;
 mod lock;
 mod lookout;
 mod messages;
@@ -21,6 +23,7 @@ mod own_node;
 mod purge;
 mod queue;
 mod readiness;
+mod refusals;
 mod report;
 mod restarts;
 mod routes;
@@ -69,7 +72,7 @@ use messages::Question;
 use own_node::OwnNode;
 use purge::Purge;
 use queue::Queue;
-use readiness::Refusals;
+use refusals::Refusals;
 use restarts::Restarts;
 use spiel::Spiel;
 use subscribe::Subscriptions;
@@ -315,6 +318,7 @@ impl Parts {
             Timer::Statistics(which) => self.spiel.statistics.is_due(cx, which),
             Timer::Doubt => self.tables.reread(cx, Table::Health),
             Timer::Hinted => self.tables.look(cx),
+            Timer::Hints => self.inbox.give_up(cx),
             Timer::Slice => self.tables.slice(cx, &mut self.cluster),
             Timer::Drain => {
                 self.timed_out = true;

@@ -1,51 +1,15 @@
 //! Whether hax serves all that it is for, and what it waits for if not.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::Parts;
-use super::continuation::Continuation;
 use super::cx::Cx;
+use super::refusals::Refusals;
 use crate::base::fact::Fact;
 use crate::base::time::Instant;
 use crate::consul::replica::{Hidden, Table};
-
-/// How long a refusal counts if nothing like it is asked again.
-const STANDS: Duration = Duration::from_secs(60);
-
-/// What Consul's access control refuses us, by what it was asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals(BTreeMap<&'static str, (Instant, Box<str>)>);
-
-impl Refusals {
-    /// What a job asks for is refused, and why.
-    pub(super) fn refused(&mut self, at: Instant, job: Continuation, why: &str) {
-        // What an HTTP client asks for once may never be asked again.
-        if !matches!(
-            job,
-            Continuation::Report(..) | Continuation::Subscribe(..) | Continuation::Statistics(_)
-        ) {
-            self.0.insert(job.name(), (at, why.into()));
-        }
-    }
-
-    /// What a job asks for is not refused.
-    pub(super) fn granted(&mut self, job: Continuation) {
-        if !self.0.is_empty() {
-            self.0.remove(job.name());
-        }
-    }
-
-    /// What is refused now.
-    pub(super) fn now(&self, now: Instant) -> impl Iterator<Item = (&'static str, &str)> {
-        let stand = self.0.iter().filter(move |(_, (at, _))| now < at.after(STANDS));
-        stand.map(|(what, (_, why))| (*what, &**why))
-    }
-}
 
 impl Parts {
     /// Whether the configuration has our own process: it is none for us before.

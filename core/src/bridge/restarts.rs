@@ -7,13 +7,19 @@ use alloc::format;
 use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::ops::{Op, Target, encode};
-use super::work::Start;
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::consul::json::{Elements, KvEntry};
 use crate::consul::port::Answer;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
+
+/// How a start counts: decided once, since what is written for it changes what it is decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) number: u64,
+    pub(crate) restart: bool,
+}
 
 /// The counters under `<node>/process_restarts/`. Nobody else writes them, but an old daemon that ran
 /// on this node before us, so they are read once, and again after a refusal.

@@ -164,7 +164,7 @@ fn queue(
     if !cx.config().bq {
         return Ok(Some(Answer::done()));
     }
-    parts.inbox.posted(request.id, &request.body).map(|()| None)
+    parts.inbox.posted(cx, request.id, &request.body).map(|()| None)
 }
 
 /// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would

@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use super::Parts;
 use super::continuation::{OperationKey, SpielContinuation, Timer};
 use super::cx::Cx;
-use super::spiel::Session;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -29,7 +28,6 @@ use crate::ha::spiel;
 use crate::ha::spiel::{Op, SnsOp};
 use crate::http::answer::Answer;
 use crate::http::port::Request;
-use crate::model::Cluster;
 
 /// What is under way.
 #[derive(Debug)]
@@ -55,7 +53,7 @@ pub(crate) enum Refusal {
 
 impl Operations {
     /// Begins an operation on a pool, or joins the same status.
-    fn begin(
+    pub(crate) fn begin(
         &mut self,
         cx: &mut Cx<'_>,
         (pool, op): (Fid, SnsOp),
@@ -149,29 +147,6 @@ impl Operations {
     }
 }
 
-impl super::spiel::Spiel {
-    /// Begins an operation, for an HTTP request or for a message of the broadcast queue.
-    pub(crate) fn operate(
-        &mut self,
-        cx: &mut Cx<'_>,
-        cluster: &Cluster,
-        (pool, op): (Fid, SnsOp),
-        waits: Option<HttpId>,
-    ) -> Result<(), Refusal> {
-        if self.session() == Session::Off {
-            return Err(Refusal::NoLibrary);
-        }
-        if !cluster.conf().pools().any(|(fid, _)| fid == pool) {
-            return Err(Refusal::NoPool);
-        }
-        match self.session() {
-            Session::Up => self.operations.begin(cx, (pool, op), waits),
-            Session::Down(errno) => Err(Refusal::NotUp(errno)),
-            Session::Off | Session::Beginning => Err(Refusal::NotUp(None)),
-        }
-    }
-}
-
 impl Refusal {
     /// For the log of whoever cannot be answered.
     pub(crate) fn why(&self) -> &'static str {
@@ -259,7 +234,7 @@ pub(crate) fn asked(
         let why = "Attaching and detaching disks is not supported; the old daemon only logged it";
         return Ok(Some(Answer::refuse(501, "HTTPNotImplemented", &request.target, why)));
     };
-    if parts.spiel.session() == Session::Off {
+    if parts.spiel.is_off() {
         let why = Refusal::NoLibrary.why();
         return Ok(Some(Answer::refuse(501, "HTTPNotImplemented", &request.target, why)));
     }

@@ -3,21 +3,22 @@
 
 use super::continuation::{SpielContinuation, Timer};
 use super::cx::Cx;
-use super::sns::Operations;
+use super::sns::{Operations, Refusal};
 use super::statistics::Statistics;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
+use crate::base::id::HttpId;
 use crate::base::retry::Backoff;
 use crate::ha::note::ObjectState;
 use crate::ha::process::{ProcessEventKind, ProcessType};
-use crate::ha::spiel::{Op, Reply};
+use crate::ha::spiel::{Op, Reply, SnsOp};
 use crate::model::Cluster;
 
 /// What is kept of Motr's library.
 #[derive(Debug)]
 pub(crate) struct Spiel {
-    session: Session,
+    session: SpielSession,
     backoff: Backoff,
     pub(crate) operations: Operations,
     pub(crate) statistics: Statistics,
@@ -25,7 +26,7 @@ pub(crate) struct Spiel {
 
 /// Whether the library has the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Session {
+enum SpielSession {
     /// There is no library.
     Off,
     /// It has not been told to read it, or refused last.
@@ -38,15 +39,42 @@ pub(crate) enum Session {
 impl Spiel {
     pub(crate) fn new(on: bool) -> Self {
         Self {
-            session: if on { Session::Down(None) } else { Session::Off },
+            session: if on { SpielSession::Down(None) } else { SpielSession::Off },
             backoff: Backoff::default(),
             operations: Operations::default(),
             statistics: Statistics::default(),
         }
     }
 
-    pub(crate) fn session(&self) -> Session {
-        self.session
+    /// There is no library.
+    pub(crate) fn is_off(&self) -> bool {
+        self.session == SpielSession::Off
+    }
+
+    /// The library has the configuration.
+    pub(crate) fn is_up(&self) -> bool {
+        self.session == SpielSession::Up
+    }
+
+    /// Begins an operation, for an HTTP request or for a message of the broadcast queue.
+    pub(crate) fn operate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &Cluster,
+        (pool, op): (Fid, SnsOp),
+        waits: Option<HttpId>,
+    ) -> Result<(), Refusal> {
+        if self.session == SpielSession::Off {
+            return Err(Refusal::NoLibrary);
+        }
+        if !cluster.conf().pools().any(|(fid, _)| fid == pool) {
+            return Err(Refusal::NoPool);
+        }
+        match self.session {
+            SpielSession::Up => self.operations.begin(cx, (pool, op), waits),
+            SpielSession::Down(errno) => Err(Refusal::NotUp(errno)),
+            SpielSession::Off | SpielSession::Beginning => Err(Refusal::NotUp(None)),
+        }
     }
 
     /// Does what can be done now. `holds` and `session`: the lock, as far as we know, and for certain.
@@ -58,11 +86,11 @@ impl Spiel {
         session: Option<&str>,
     ) {
         match self.session {
-            Session::Down(_) if !cx.shared.timers.is_armed(Timer::Spiel) => {
+            SpielSession::Down(_) if !cx.shared.timers.is_armed(Timer::Spiel) => {
                 begin(self, cx, cluster)
             }
-            Session::Up => self.statistics.work(cx, cluster, holds, session),
-            Session::Off | Session::Down(_) | Session::Beginning => {}
+            SpielSession::Up => self.statistics.work(cx, cluster, holds, session),
+            SpielSession::Off | SpielSession::Down(_) | SpielSession::Beginning => {}
         }
     }
 
@@ -73,11 +101,11 @@ impl Spiel {
             Some(SpielContinuation::Begin) => match result {
                 Ok(_) => {
                     self.backoff.worked();
-                    self.session = Session::Up;
+                    self.session = SpielSession::Up;
                     cx.fact(Fact::SpielUp {});
                 }
                 Err(errno) => {
-                    self.session = Session::Down(Some(errno));
+                    self.session = SpielSession::Down(Some(errno));
                     cx.fact(Fact::SpielFailed { errno });
                     let pause = self.backoff.failed(&mut cx.shared.jitter);
                     cx.arm(Timer::Spiel, pause);
@@ -109,7 +137,7 @@ fn begin(spiel: &mut Spiel, cx: &mut Cx<'_>, cluster: &Cluster) {
         }) && cluster.state(**confd) == ObjectState::Online
     };
     if confds.iter().filter(serves).count() > confds.len() / 2 {
-        spiel.session = Session::Beginning;
+        spiel.session = SpielSession::Beginning;
         cx.ask(SpielContinuation::Begin, Op::Begin { profile });
     }
 }

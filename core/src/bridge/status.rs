@@ -11,7 +11,6 @@ use super::Parts;
 use super::continuation::LaneKey;
 use super::cx::Cx;
 use super::lanes::Stage;
-use super::spiel::Session;
 use crate::base::fid::Fid;
 use crate::consul::replica::Table;
 use crate::http::answer::Answer;
@@ -69,7 +68,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
             "session": holder.map(|(_, session)| session),
         },
         "spiel": {
-            "up": parts.spiel.session() == Session::Up,
+            "up": parts.spiel.is_up(),
             "under_way": parts.spiel.operations.report(cx.now.mono),
         },
         "replicas": replicas,

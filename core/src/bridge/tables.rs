@@ -10,7 +10,6 @@ use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::decoding::Decoding;
 use super::glance::Glances;
-use super::hidden::{self, is_empty};
 use crate::base::fact::Fact;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
@@ -23,6 +22,9 @@ use crate::model::Cluster;
 const SILENT: Duration = Duration::from_secs(1);
 /// How long a posted check counts that Consul does not seem to have.
 const DOUBT: Duration = Duration::from_secs(5);
+
+/// How long a watch of what is not shown waits, before it is read without an index.
+const HIDDEN_WATCH: Duration = Duration::from_secs(5);
 
 /// The tables that are keys.
 const KV: [Table; 2] = [Table::Conf, Table::Processes];
@@ -234,7 +236,7 @@ impl Tables {
             None => table.target().into(),
         };
         let most = cx.config().time.watch;
-        let within = if replica.hidden.is_some() { hidden::WATCH.min(most) } else { most };
+        let within = if replica.hidden.is_some() { HIDDEN_WATCH.min(most) } else { most };
         let call = wait(cx, Continuation::Watch(table), &target, behind, within);
         replica.watch = Some(Watch { call, behind, ends: cx.now.mono.after(within) });
         self.expect(cx, table);
@@ -404,4 +406,9 @@ pub(super) fn wait(
 /// 404 is a table without entries: it has an index too.
 pub(super) fn is_reading(answer: &Answer) -> bool {
     matches!(answer.status, 200 | 404)
+}
+
+/// Whether an answer has nothing in it.
+fn is_empty(answer: &Answer) -> bool {
+    answer.status == 404 || matches!(answer.body.trim_ascii(), b"" | b"null" | b"[]")
 }

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::ops::Op;
-use super::restarts::Restarts;
+use super::restarts::{Restarts, Start};
 use crate::base::fid::{Fid, Object};
 use crate::base::id::{LinkId, MsgId};
 use crate::base::time::Instant;
@@ -31,13 +31,6 @@ pub(crate) struct Work {
     pub(crate) unsure: bool,
     /// The objects whose entries a part of this work has written, or found as they are to be.
     pub(crate) proved: BTreeSet<Fid>,
-}
-
-/// How a start counts: decided once, since what is written for it changes what it is decided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Start {
-    pub(crate) number: u64,
-    pub(crate) restart: bool,
 }
 
 #[derive(Debug)]

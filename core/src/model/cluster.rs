@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use super::conf::{Conf, Process};
 use super::health::{Check, Concerned, Health, Source, Verdict, host_of};
-use super::judge::Judged;
+use super::judged::Judged;
 use super::states::{self, ProcessWord};
 use super::table::FidTable;
 use crate::base::fid::{Fid, Object};

@@ -10,17 +10,6 @@ use super::states::ProcessWord;
 use crate::base::fid::Fid;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 
-/// The processes that are judged.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Judged {
-    /// Health says that they are dead, and `processes/<fid>` does not.
-    dead: BTreeSet<Fid>,
-    /// Health says that they live, and `processes/<fid>` does not, though they never said so.
-    alive: BTreeSet<Fid>,
-    /// They were seen alive since we began.
-    seen: BTreeSet<Fid>,
-}
-
 impl Cluster {
     /// The processes that health says are dead and whose word does not.
     pub fn dead(&self) -> impl Iterator<Item = Fid> {

@@ -6,6 +6,7 @@ pub mod conf;
 pub(crate) mod follow;
 pub mod health;
 mod judge;
+mod judged;
 pub mod states;
 pub mod table;
 

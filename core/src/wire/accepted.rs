@@ -11,7 +11,6 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::conns::Seen;
 use super::crowd::{Crowd, Member};
 use super::frame::Frames;
 use crate::base::fact::Fact;
@@ -26,6 +25,19 @@ const SILENT_FOR: Duration = Duration::from_secs(10);
 const FRAME_FOR: Duration = Duration::from_secs(30);
 /// Bytes of unfinished frames of all processes with a link.
 const LINKED_BYTES_MAX: usize = 64 << 20;
+
+/// What was seen of a peer.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// A frame of the process that listens at `from`.
+    Frame { conn: ConnId, from: SocketAddr, payload: Bytes },
+    /// The last connection from it has closed.
+    Gone(SocketAddr),
+    /// It cannot be connected to.
+    Refused(SocketAddr),
+    /// A connection to it is there.
+    Reached(SocketAddr),
+}
 
 /// One connection that a peer opened.
 #[derive(Debug)]

@@ -7,9 +7,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::conns::Out;
-use super::endpoint::{Endpoint, Output, Stop};
-use super::entry::{self, Say};
+use super::endpoint::Endpoint;
+use super::entry::{self, Entry, Say};
 use super::fop::{EntrypointReq, Fop};
+use super::io::{Output, Stop};
 use super::link::Link;
 use super::name::Name;
 use super::params::{Cookie, LinkIds, Uint128};
@@ -25,16 +26,6 @@ use crate::ha::motr::Event;
 
 /// What is told of a version of Motr is cut here.
 const GIT_REV_MAX: usize = 64;
-
-/// An entrypoint request that waits for its reply.
-#[derive(Debug)]
-pub(super) struct Entry {
-    at: Place,
-    req: Box<EntrypointReq>,
-    /// Its tags may have moved when its link is not known: it was known when this came, or ended while
-    /// this was on its way.
-    old: bool,
-}
 
 impl Endpoint {
     pub(super) fn on_asked(&mut self, at: Place, req: Box<EntrypointReq>, out: &mut Vec<Output>) {

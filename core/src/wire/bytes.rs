@@ -3,8 +3,21 @@
 
 use alloc::vec::Vec;
 
-use super::params::Uint128;
 use crate::base::fid::Fid;
+
+/// `m0_uint128`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the halves are what they are")]
+pub struct Uint128 {
+    pub hi: u64,
+    pub lo: u64,
+}
+
+impl core::fmt::Display for Uint128 {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:x}:{:x}", self.hi, self.lo)
+    }
+}
 
 /// Why bytes are not what they should be. The text is for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::fop::{EntrypointRep, EntrypointReq, Fop, QUERY, opcode};
 use super::link::Link;
 use super::params::{Cookie, FIRST_TAG_PROCESS, FIRST_TAG_SERVER, LinkParams, Tags};
-use super::process::{Change, Event, Life, Output, Process, Timer};
+use super::process::{Asking, Change, Event, Life, Output, Process, Timer};
 use super::queue::{InQueue, OutQueue};
 use super::rpc::Up;
 use super::rpc_out::CallerId;
@@ -21,17 +21,6 @@ use crate::ha::entrypoint::{Confd, Entrypoint};
 
 /// How long connecting may take (`entrypoint.c:ECL_TIMEOUT`).
 const CONNECT_FOR: Duration = Duration::from_secs(5);
-
-/// How far a request is. Each has its own rpc connection.
-#[derive(Debug)]
-pub(super) enum Asking {
-    Idle,
-    Connecting(CallerId),
-    /// For as long as it takes.
-    Waiting(CallerId, LinkParams),
-    /// The answer counts once the connection is closed.
-    Closing(CallerId, LinkParams, Box<EntrypointRep>),
-}
 
 impl Process {
     /// Asks, unless a request is on its way.

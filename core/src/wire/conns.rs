@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::accepted::Accepted;
+use super::accepted::{Accepted, Seen};
 use super::net;
 use super::packet::Frame;
 use crate::base::fact::Fact;
@@ -31,19 +31,6 @@ const LINGERING_MAX: usize = 256;
 pub(crate) trait Out {
     fn net(&mut self, command: net::Command);
     fn fact(&mut self, fact: Fact);
-}
-
-/// What was seen of a peer.
-#[derive(Debug)]
-pub(crate) enum Seen {
-    /// A frame of the process that listens at `from`.
-    Frame { conn: ConnId, from: SocketAddr, payload: Bytes },
-    /// The last connection from it has closed.
-    Gone(SocketAddr),
-    /// It cannot be connected to.
-    Refused(SocketAddr),
-    /// A connection to it is there.
-    Reached(SocketAddr),
 }
 
 #[derive(Debug)]

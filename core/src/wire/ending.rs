@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::conns::Out;
-use super::endpoint::{Endpoint, Output, Stop, Timer};
+use super::endpoint::Endpoint;
+use super::io::{Output, Stop, Timer};
 use super::peer::Away;
 use crate::base::fact::Fact;
 use crate::base::id::LinkId;

@@ -22,8 +22,19 @@ use alloc::vec::Vec;
 use super::fop::{CONSUME, EntrypointRep, EntrypointReq, QUERY};
 use super::params::{Cookie, FIRST_TAG_PROCESS, FIRST_TAG_SERVER, LinkIds, LinkParams, Tags};
 use super::queue::{InQueue, OutQueue};
+use super::rpc::Place;
 use crate::base::fid::Fid;
 use crate::ha::entrypoint::Entrypoint;
+
+/// An entrypoint request that waits for its reply.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) at: Place,
+    pub(super) req: Box<EntrypointReq>,
+    /// Its tags may have moved when its link is not known: it was known when this came, or ended while
+    /// this was on its way.
+    pub(super) old: bool,
+}
 
 /// What an answer may take of a packet, the rest being headers and the link's part.
 const ANSWER_MAX: usize = 120_000;

@@ -1,22 +1,8 @@
 //! What both sides of a link agree on (`ha/link.h`: `m0_ha_link_params`, `ha/cookie.h`).
 
-use core::fmt;
-
 use super::bytes::{Bad, Put, Reader};
 
-/// `m0_uint128`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the halves are what they are")]
-pub struct Uint128 {
-    pub hi: u64,
-    pub lo: u64,
-}
-
-impl fmt::Display for Uint128 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}:{:x}", self.hi, self.lo)
-    }
-}
+pub use super::bytes::Uint128;
 
 /// `m0_ha_link_tags`: where a queue stands. Tags go in steps of two; all of one queue are of one
 /// parity (`ha/lq.c`).

@@ -12,9 +12,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::client::Asking;
 use super::conns::Out;
-use super::fop::{Fop, LinkMsg};
+use super::fop::{EntrypointRep, Fop, LinkMsg};
 use super::link::{Answered, Link, State, refusal};
 use super::message;
 use super::net;
@@ -151,6 +150,17 @@ pub(super) enum Timer {
     Pause,
     /// An entrypoint's server does not let itself be connected to.
     Connect,
+}
+
+/// How far a request is. Each has its own rpc connection.
+#[derive(Debug)]
+pub(super) enum Asking {
+    Idle,
+    Connecting(CallerId),
+    /// For as long as it takes.
+    Waiting(CallerId, LinkParams),
+    /// The answer counts once the connection is closed.
+    Closing(CallerId, LinkParams, Box<EntrypointRep>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::conns::{Conns, Limits, Out, Seen};
+use super::accepted::Seen;
+use super::conns::{Conns, Limits, Out};
 use super::fop::Fop;
 use super::frame::End;
 use super::item::{self, ItemHeader};

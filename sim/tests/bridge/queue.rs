@@ -288,6 +288,22 @@ fn f20_a_forged_entry_of_the_queue_is_not_worked() {
 }
 
 #[test]
+fn f20_who_posts_while_consul_hangs_is_told_to_come_again_and_what_he_says_is_worked() {
+    let mut lab = Lab::new(1);
+    let last = end(&mut lab);
+    lab.nodes[0].fault = Some(Fault::Leaderless);
+    append(&mut lab, &[(last + 1, "{}".into())]);
+    let ids: Vec<_> = (0..50).map(|_| lab.post(0, "/watcher/bq", "null")).collect();
+    lab.run(MS * 6_000);
+    for id in ids {
+        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(503));
+    }
+    lab.nodes[0].fault = None;
+    lab.run(MS * 20_000);
+    assert_eq!(lab.kv("bq-delivered/ssu1"), Some((last + 1).to_string()));
+}
+
+#[test]
 fn f20_many_hints_are_few_readings() {
     let mut lab = Lab::new(1);
     lab.nodes[0].targets.clear();
