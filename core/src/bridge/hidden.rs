@@ -30,10 +30,15 @@ impl Tables {
     pub(super) fn doubt_emptiness(
         &mut self,
         cx: &mut Cx<'_>,
-        cluster: &Cluster,
+        cluster: &mut Cluster,
         table: Table,
         reading: (u64, Option<Moment>),
     ) {
+        // A right may come between the two: the reading that counts is younger than the key's answer.
+        let readable = self.readable[table as usize].take();
+        if readable.is_some_and(|since| reading.1.is_some_and(|sent| sent >= since)) {
+            return self.believe_emptiness(cx, cluster, table, reading);
+        }
         match named(table) {
             Some(key) => {
                 self.emptied[table as usize] = Some(reading);
@@ -61,6 +66,23 @@ impl Tables {
                 self.failed(cx, table, Timer::Prove(table));
                 self.watch(cx, table);
             }
+            _ => {
+                self.replicas[table as usize].decoding = false;
+                self.readable[table as usize] = Some(cx.shared.moment);
+                self.reread(cx, table);
+            }
+        }
+    }
+
+    /// A table is empty that our token may read.
+    fn believe_emptiness(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+        table: Table,
+        reading: (u64, Option<Moment>),
+    ) {
+        match table {
             // Nothing works without one: somebody is about to write it, or has deleted it.
             Table::Conf => self.hide(cx, cluster, table, reading, Hidden::Empty),
             Table::Processes | Table::Health => {

@@ -47,6 +47,8 @@ pub(crate) struct Tables {
     glances: Glances,
     /// Tables that were empty in a reading of this index, sent then, and may only not be shown.
     pub(super) emptied: [Option<(u64, Option<Moment>)>; 3],
+    /// Tables of which our token may read a key, since when.
+    pub(super) readable: [Option<Moment>; 3],
     /// Consul's indexes have begun anew.
     was_reset: bool,
 }
@@ -66,6 +68,7 @@ impl Tables {
             wants_read: [false; 3],
             glances: Glances::default(),
             emptied: [None; 3],
+            readable: [None; 3],
             was_reset: false,
         }
     }
@@ -292,8 +295,9 @@ impl Tables {
         let held = cluster.entries()[table as usize];
         let replica = &mut self.replicas[table as usize];
         // The keys of a prefix are shown or not as the prefix is.
-        let kv = KV.contains(&table) && is_empty(answer);
-        if kv && (replica.hidden.is_some() || held > 0 && answer.index == replica.index) {
+        let (kv, nothing) = (KV.contains(&table), is_empty(answer));
+        let other = answer.index == replica.index && nothing != (held == 0);
+        if kv && (other || nothing && replica.hidden.is_some()) {
             self.read(cx, table);
             return;
         }

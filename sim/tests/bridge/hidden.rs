@@ -133,6 +133,22 @@ fn f17_what_a_token_may_read_again_is_read_though_no_index_moves() {
 }
 
 #[test]
+fn f17_a_table_that_was_taken_for_empty_is_read_when_it_shows() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(1, "ios"), lab.fid(0, "confd"));
+    let link = lab.link(0, confd);
+    // The list alone is hidden: its keys say that it may be read.
+    lab.nodes[0].token.hide("/v1/kv/processes/?");
+    lab.run(MS * 62_000);
+    assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));
+    lab.nodes[0].token.mend();
+    lab.run(MS * 62_000);
+    assert_eq!(ready(&mut lab).0, 200);
+    let states = lab.states(0, confd, &[ios]);
+    assert_eq!(states.first().map(|note| note.state), Some(ObjectState::Online));
+}
+
+#[test]
 fn f17_a_token_that_never_had_the_right_is_waited_for() {
     for prefix in ["/v1/kv/m0conf", "/v1/kv/processes", "/v1/health/"] {
         let mut lab = Lab::new(1);
