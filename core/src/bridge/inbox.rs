@@ -143,9 +143,10 @@ impl Inbox {
         Ok(())
     }
 
-    /// Reads where we are. What is appended from now on is not history.
+    /// Reads where we are, and what is beyond: what was appended while we were away was posted to nobody.
+    /// What is appended from now on is not history.
     pub(crate) fn begin(&mut self, cx: &mut Cx<'_>) {
-        self.begun = true;
+        (self.begun, self.hinted) = (true, true);
         self.call(cx, BqCall::Offset);
     }
 

@@ -91,7 +91,7 @@ fn d09_a_device_that_nobody_knows_is_passed_over_and_the_next_message_worked() {
     let value: serde_json::Value = serde_json::from_str(&lab.kv(&sdev).expect("it")).expect("JSON");
     let path = value["path"].as_str().expect("a path");
     let id = tell(&mut lab, 0, &[(11, message("/dev/nothing")), (12, message(path))]);
-    lab.run(MS * 100);
+    lab.run(MS * 500);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
     assert_eq!(lab.saw(0, FactKind::QueueSkipped), 1);
     assert_eq!(lab.state_in(&sdev), "failed");

@@ -333,7 +333,7 @@ fn what_is_no_queue_is_refused_and_changes_nothing() {
         assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(400), "{body}");
     }
     let id = lab.post(0, "/watcher/bq", "null");
-    lab.run(MS * 100);
+    lab.run(MS * 500);
     assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
 }
 
