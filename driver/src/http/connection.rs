@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -22,7 +22,7 @@ use super::head::{self, Bad, Head, Length};
 use super::room::Stage;
 use super::seats::Seat;
 use super::{Answer, Desk, Door, HEAD_MAX, HEAD_WITHIN, Head as Known, Sleep, TARGET_MAX};
-use super::{busy, incomplete, too_large, too_slow};
+use super::{busy, crowded, incomplete, too_large, too_slow};
 use crate::clock;
 use crate::turn::Turn;
 
@@ -65,6 +65,14 @@ enum Next {
     Request(Box<Head>),
     Refuse(u16),
     End,
+}
+
+/// What comes while the core has a request.
+enum Waited {
+    Answer(Answer),
+    GaveWay,
+    /// So many bytes of the client, 0 being its end.
+    Said(usize),
 }
 
 /// What comes after an answer.
@@ -185,7 +193,7 @@ impl Connection {
         self.turn.done().await;
         let begun = desk.metrics().begin();
         let mut body = Decoder::new(head.length);
-        let answer = self.answer(desk, door, head, &mut body).await;
+        let answer = self.answer(desk, door, head, &mut body).await?;
         desk.metrics().http_answered(&head.method, answer.status, begun);
         self.seat.set(Stage::Idle);
         let closes = answer.headers.contains(&("connection", "close"));
@@ -209,7 +217,7 @@ impl Connection {
         door: &Door,
         head: &Head,
         body: &mut Decoder,
-    ) -> Answer {
+    ) -> io::Result<Answer> {
         let (method, path) = (&*head.method, head.uri.path());
         let (authorization, peer) = (head.authorization.as_deref(), self.seat.peer());
         if door.is_shown(authorization) {
@@ -217,7 +225,7 @@ impl Connection {
         }
         let known = Known { method, path, authorization, peer };
         if let Some(answer) = desk.admit(door, known) {
-            return answer;
+            return Ok(answer);
         }
         let max = desk.limits.body_max(method, path);
         let announced = match head.length {
@@ -225,7 +233,7 @@ impl Connection {
             Length::Chunked => 0,
         };
         if announced > max {
-            return desk.incomplete(known, too_large(max));
+            return Ok(desk.incomplete(known, too_large(max)));
         }
         let most = if head.length == Length::Chunked { max } else { announced };
         let mut held = desk.bodies.begin(self.seat.origin(), most);
@@ -233,15 +241,54 @@ impl Connection {
         let arriving = self.body(&mut held, head, body, max);
         let whole = match within(sleep, desk.limits.body_within, arriving).await {
             Some(Ok(whole)) => whole,
-            Some(Err(refusal)) => return desk.incomplete(known, refusal),
-            None => return desk.incomplete(known, too_slow()),
+            Some(Err(refusal)) => return Ok(desk.incomplete(known, refusal)),
+            None => return Ok(desk.incomplete(known, too_slow())),
         };
-        self.seat.set(Stage::Answering);
         let trusted = self.seat.origin() == super::Origin::Own;
         match head.uri.path_and_query() {
-            Some(target) => desk.ask(method, target.as_str(), whole, trusted).await,
+            Some(target) => self.asked(desk.ask(method, target.as_str(), whole, trusted)).await,
             // What names a host and no path is not the root.
-            None => desk.ask(method, &head.uri.to_string(), whole, trusted).await,
+            None => self.asked(desk.ask(method, &head.uri.to_string(), whole, trusted)).await,
+        }
+    }
+
+    /// Waits for the core's answer as long as there is room to wait in. Who has gone must not keep its seat
+    /// for that long: a reset ends the request, and after an end of the client's side it is the first to
+    /// give way.
+    async fn asked(&mut self, asked: impl Future<Output = Answer>) -> io::Result<Answer> {
+        let mut asked = pin!(async { Ok(Waited::Answer(asked.await)) });
+        self.seat.set(Stage::Answering);
+        let mut ended = false;
+        loop {
+            let Self { stream, seat, input, turn, .. } = self;
+            let gave_way = async {
+                seat.called().await;
+                Ok(Waited::GaveWay)
+            };
+            let said = async {
+                if ended || input.len() >= HEAD_MAX {
+                    return std::future::pending().await;
+                }
+                turn.done().await;
+                match read(stream, |bytes| input.extend_from_slice(bytes)).await {
+                    Ok(n) => Ok(Waited::Said(n)),
+                    // TLS without its own end.
+                    Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => Ok(Waited::Said(0)),
+                    Err(why) => Err(why),
+                }
+            };
+            match or(asked.as_mut(), or(gave_way, said)).await? {
+                Waited::Answer(answer) => return Ok(answer),
+                Waited::GaveWay => {
+                    self.seat.leave();
+                    return Ok(crowded());
+                }
+                Waited::Said(0) => {
+                    ended = true;
+                    self.seat.set(Stage::Ended);
+                }
+                Waited::Said(_) => {}
+            }
         }
     }
 

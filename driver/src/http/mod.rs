@@ -288,6 +288,12 @@ pub(crate) fn busy() -> Answer {
     unavailable("there is no room for the bodies of so many requests")
 }
 
+/// What a request is answered that the core has and that gave way to others.
+#[must_use]
+pub(crate) fn crowded() -> Answer {
+    unavailable("there is no room for so many requests that wait")
+}
+
 /// What a body that does not come to its end is answered.
 #[must_use]
 pub(crate) fn incomplete() -> Answer {

@@ -4,7 +4,7 @@
 //! A connection is always accepted and then decided on. This node itself, and who has shown the token,
 //! has a quarter of the room to itself. Of the others each address has a quarter at most, and when all
 //! that they may have is taken, the oldest connection on which nothing is asked gives way, of the address
-//! that has the most.
+//! that has the most. Before all others those give way whose client has said its last: mostly it is gone.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -43,11 +43,14 @@ pub(super) struct SeatId(u64);
 /// What is going on on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
+    /// The core has the request, and the client's side has ended. It may be gone or wait for the answer,
+    /// which nobody can tell before that is written.
+    Ended,
     /// No whole head has come: before, within or after a request. It loses the least by giving way.
     Idle,
     /// A body is arriving.
     Receiving,
-    /// The core has the request. It is answered all the same, and ends then.
+    /// The core has the request. While few have given way so, it is answered all the same and ends then.
     Answering,
 }
 
@@ -77,8 +80,8 @@ pub(super) struct Room<C> {
     max: usize,
     /// By their origins.
     seats: Vec<Seat<C>>,
-    /// Who has given way and is still being answered.
-    ending: Vec<SeatId>,
+    /// Who has given way and is still being answered, the oldest first. They keep nobody out.
+    ending: Vec<Seat<C>>,
     next: u64,
     entered: u64,
 }
@@ -125,7 +128,7 @@ impl<C> Room<C> {
         if let Some(at) = gives_way.and_then(|id| self.find(id)) {
             let seat = self.seats.remove(at);
             if seat.stage == Stage::Answering {
-                self.ending.push(seat.id);
+                self.end(seat);
             }
         }
         let since = self.tick();
@@ -139,6 +142,22 @@ impl<C> Room<C> {
             _call: call,
         });
         Entry { seat: Some(id), gives_way }
+    }
+
+    /// Lets one end that is being answered. Of too many the oldest is not waited for, of strangers if there
+    /// are any.
+    fn end(&mut self, seat: Seat<C>) {
+        if self.ending.len() >= self.share() {
+            let stranger = self.ending.iter().position(|seat| seat.origin != Origin::Own);
+            self.ending.remove(stranger.unwrap_or(0));
+        }
+        self.ending.push(seat);
+    }
+
+    /// Whether it has its place, and not given way.
+    #[must_use]
+    pub(super) fn has(&self, id: SeatId) -> bool {
+        self.find(id).is_some()
     }
 
     /// What is going on has changed.
@@ -164,7 +183,7 @@ impl<C> Room<C> {
         if let Some(at) = self.find(id) {
             self.seats.remove(at);
         }
-        self.ending.retain(|other| *other != id);
+        self.ending.retain(|other| other.id != id);
     }
 
     fn tick(&mut self) -> u64 {
@@ -191,28 +210,26 @@ impl<C> Room<C> {
     /// use than a new one, also where both addresses have as many; a body that arrives gives way only to
     /// who has less, or to its own address. This node's own give way only to its own, after all others.
     fn who_gives_way(&self, origin: Origin, mine: usize) -> Option<SeatId> {
-        for stage in [Stage::Idle, Stage::Receiving] {
+        if let Some(id) = self.own(origin, |stage| stage == Stage::Ended) {
+            return Some(id);
+        }
+        for stage in [Stage::Ended, Stage::Idle, Stage::Receiving] {
             if let Some(id) = self.stranger(stage, origin, mine) {
                 return Some(id);
             }
         }
-        let own = |seat: &&Seat<C>| {
-            seat.origin == origin && seat.stage != Stage::Answering && self.may_give_way(seat)
-        };
-        let own = self.seats.iter().filter(|_| origin == Origin::Own).filter(own);
-        if let Some(seat) = own.min_by_key(|seat| (seat.stage, seat.since)) {
-            return Some(seat.id);
-        }
-        // Who asks one thing after another is never idle. Those that are answered and then end are beyond the
-        // room, so they are few.
-        if self.ending.len() >= self.share() {
-            return None;
-        }
-        self.stranger(Stage::Answering, origin, mine).or_else(|| {
-            let own = |seat: &&Seat<C>| seat.origin == origin && seat.stage == Stage::Answering;
-            let own = self.seats.iter().filter(own);
-            own.min_by_key(|seat| seat.since).map(|seat| seat.id)
-        })
+        // Who asks one thing after another is never idle.
+        self.own(origin, |stage| stage != Stage::Answering)
+            .or_else(|| self.stranger(Stage::Answering, origin, mine))
+            .or_else(|| self.own(origin, |_| true))
+    }
+
+    /// Who of this node gives way to this node, at such stages.
+    fn own(&self, origin: Origin, is_such: impl Fn(Stage) -> bool) -> Option<SeatId> {
+        let own =
+            self.seats.iter().filter(|seat| seat.origin == Origin::Own && origin == seat.origin);
+        let own = own.filter(|seat| is_such(seat.stage) && self.may_give_way(seat));
+        own.min_by_key(|seat| (seat.stage, seat.since)).map(|seat| seat.id)
     }
 
     /// Who of others than this node gives way at this stage.
@@ -223,7 +240,7 @@ impl<C> Room<C> {
             let of = seats[0].origin;
             let fair = match origin {
                 Origin::Own => true,
-                Origin::Foreign(_) if stage == Stage::Idle => seats.len() >= mine,
+                Origin::Foreign(_) if stage <= Stage::Idle => seats.len() >= mine,
                 Origin::Foreign(_) => seats.len() > mine,
             };
             let may = of != Origin::Own && (of == origin || fair && !only_itself);
@@ -303,10 +320,11 @@ mod tests {
             let newest = room.seats.iter().max_by_key(|seat| seat.since).unwrap().id;
             room.set(newest, Stage::Answering);
         }
-        let refused = Entry { seat: None, gives_way: None };
-        assert_eq!(room.enter(at(99), ()), refused, "so many may end and no more");
-        room.leave(ending[0]);
-        assert!(room.enter(at(98), ()).seat.is_some());
+        // So many may end; of more the first are not waited for.
+        assert!(room.enter(at(99), ()).seat.is_some());
+        assert_eq!(room.ending.iter().map(|seat| seat.id).collect::<Vec<_>>()[..3], ending[1..]);
+        room.leave(ending[1]);
+        assert_eq!((room.ending.len(), room.len()), (3, 12));
         for _ in 0..4 {
             assert_eq!(room.enter(Origin::Own, ()).gives_way, None);
         }
@@ -390,6 +408,40 @@ mod tests {
             assert_ne!(room.enter(Origin::Own, ()).gives_way, Some(new));
         }
         assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(new));
+    }
+
+    #[test]
+    fn who_waits_for_the_core_keeps_nobody_out() {
+        for origin in [Origin::Own, at(1)] {
+            let mut room = Room::new(8);
+            let mut calls = Vec::new();
+            for _ in 0..40 {
+                let call = std::rc::Rc::new(());
+                calls.push(std::rc::Rc::downgrade(&call));
+                let id = room.enter(origin, call).seat.expect("a seat, whoever waits");
+                room.set(id, Stage::Answering);
+            }
+            // Of those that gave way the last ones are still answered.
+            let left = calls.iter().filter(|call| call.strong_count() > 0).count();
+            assert_eq!(left, room.len() + room.share(), "{origin:?}");
+            assert!(calls[..20].iter().all(|call| call.strong_count() == 0));
+            assert!(room.enter(Origin::Own, std::rc::Rc::new(())).seat.is_some());
+        }
+    }
+
+    #[test]
+    fn who_has_said_its_last_gives_way_first_and_at_once() {
+        let mut room = Room::new(8);
+        let own: Vec<_> = (0..8).map(|_| seat(&mut room, Origin::Own)).collect();
+        own.iter().for_each(|id| room.set(*id, Stage::Answering));
+        room.set(own[5], Stage::Ended);
+        assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(own[5]));
+        assert!(room.ending.is_empty() && !room.has(own[5]));
+        let mut room = Room::new(16);
+        let seats: Vec<_> = (0..4).map(|_| seat(&mut room, at(1))).collect();
+        room.set(seats[3], Stage::Answering);
+        room.set(seats[3], Stage::Ended);
+        assert_eq!(room.enter(at(1), ()).gives_way, Some(seats[3]), "before the idle ones");
     }
 
     #[test]

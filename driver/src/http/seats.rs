@@ -105,9 +105,9 @@ impl Seat {
         let _dropped = (&mut self.called).await;
     }
 
-    /// Whether the connection has to give way.
+    /// Whether the connection has given way, be it that it may still be answered.
     pub fn is_called(&mut self) -> bool {
-        !matches!(self.called.try_recv(), Ok(None))
+        !matches!(self.called.try_recv(), Ok(None)) || !self.seats.inner().room.has(self.id)
     }
 
     /// One that has been called may tell its client so before it ends; not all at once may.

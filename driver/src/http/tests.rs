@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use async_channel::Receiver;
 use futures_lite::future::{block_on, poll_once, zip};
 use futures_lite::{AsyncRead, AsyncWrite};
 
@@ -86,15 +87,25 @@ impl AsyncWrite for Said {
     }
 }
 
+const NEVER: Sleep = |_| Box::pin(std::future::pending());
+const AT_ONCE: Sleep = |_| Box::pin(std::future::ready(()));
+
+/// A server with room for eight connections, and what it asks the core.
+fn server(sleep: Sleep) -> (Server<Box<port::Request>>, Receiver<Box<port::Request>>) {
+    let (inbox, requests) = crate::inbox(64);
+    let (body_within, connections_max) = (Duration::from_secs(1), 8);
+    let limits = Limits { body_max: 100, bodies_max: 2000, connections_max, body_within };
+    let metrics = Arc::new(Metrics::new(Clock::new()));
+    (Server::new(inbox, |request| request, limits, metrics, sleep), requests)
+}
+
+fn at(address: &str) -> SocketAddr {
+    SocketAddr::new(address.parse().unwrap(), 1)
+}
+
 /// Whether the core is told to trust a request that comes from `peer` to `local`.
 fn is_trusted(door: &Door, peer: &str, local: &str, said: &'static [u8]) -> bool {
-    let (inbox, requests) = crate::inbox(1);
-    let (body_within, connections_max) = (Duration::from_secs(1), 8);
-    let limits = Limits { body_max: 100, bodies_max: 200, connections_max, body_within };
-    let metrics = Arc::new(Metrics::new(Clock::new()));
-    let never: Sleep = |_| Box::pin(std::future::pending());
-    let server = Server::new(inbox, |request: Box<port::Request>| request, limits, metrics, never);
-    let at = |address: &str| SocketAddr::new(address.parse().unwrap(), 1);
+    let (server, requests) = server(NEVER);
     let seat = server.enter(at(peer), at(local)).unwrap();
     let (_stop, stopped) = async_channel::bounded(1);
     let begin = async { Ok(Box::new(Said(said)) as Box<dyn Stream>) };
@@ -131,4 +142,96 @@ fn f35_only_this_node_and_who_shows_the_token_is_believed_at_once() {
         let said_as = String::from_utf8_lossy(said);
         assert_eq!(is_trusted(door, peer, node, said), trusted, "{peer}: {said_as}");
     }
+}
+
+const POST: &[u8] = b"POST /watcher/bq HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n[]";
+
+/// One that has said this, and then waits or is reset.
+struct Then(Said, Option<io::ErrorKind>);
+
+impl AsyncRead for Then {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match (self.0.0.is_empty(), self.1) {
+            (false, _) => Pin::new(&mut self.0).poll_read(cx, to),
+            (true, Some(why)) => Poll::Ready(Err(why.into())),
+            (true, None) => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Then {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, from)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+type Served<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// A connection of this node that is served until nothing moves.
+fn client<'a, S: Stream + 'static>(
+    server: &'a Server<Box<port::Request>>,
+    door: &'a Door,
+    stream: S,
+) -> Option<Served<'a>> {
+    let seat = server.enter(at("127.0.0.1"), at("127.0.0.1"))?;
+    let (stop, stopped) = async_channel::bounded(1);
+    let mut served: Served<'a> = Box::pin(async move {
+        let _stop = stop;
+        server.serve(door, seat, stopped, async { Ok(Box::new(stream) as Box<dyn Stream>) }).await;
+    });
+    (0..4).for_each(|_| assert!(block_on(poll_once(&mut served)).is_none()));
+    Some(served)
+}
+
+#[test]
+fn f36_who_has_gone_keeps_no_seat_while_the_core_has_its_request() {
+    let (server, requests) = server(NEVER);
+    let door = Door::open();
+    let mut gone: Vec<_> = (0..20)
+        .map(|n| client(&server, &door, Said(POST)).unwrap_or_else(|| panic!("{n} is refused")))
+        .collect();
+    assert_eq!(requests.len(), 20);
+    let ended = gone.iter_mut().map(|gone| block_on(poll_once(gone)).is_some());
+    assert_eq!(ended.collect::<Vec<_>>(), [[true; 12].as_slice(), &[false; 8]].concat());
+}
+
+#[test]
+fn f36_who_waits_for_the_core_gives_way_when_there_is_no_other_room() {
+    let (server, requests) = server(NEVER);
+    let door = Door::open();
+    let wait = |n| client(&server, &door, Then(Said(POST), None)).unwrap_or_else(|| panic!("{n}"));
+    let mut waiting: Vec<_> = (0..20).map(wait).collect();
+    assert_eq!(requests.len(), 20);
+    // They are told, and linger; the core's answers to them are not waited for any more.
+    waiting.iter_mut().for_each(|one| drop(block_on(poll_once(one))));
+    assert_eq!(server.desk().waiting().by_id.len(), 8 + 2);
+}
+
+#[test]
+fn f36_a_reset_ends_what_the_core_has() {
+    let (server, _requests) = server(NEVER);
+    let door = Door::open();
+    let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
+    let (_stop, stopped) = async_channel::bounded(1);
+    let stream = Then(Said(POST), Some(io::ErrorKind::ConnectionReset));
+    let begin = async { Ok(Box::new(stream) as Box<dyn Stream>) };
+    let mut served = Box::pin(server.serve(&door, seat, stopped, begin));
+    assert!(block_on(poll_once(&mut served)).is_some(), "it is over");
+    assert!(server.desk().waiting().by_id.is_empty());
 }
