@@ -104,6 +104,33 @@ impl Siege {
         (0..8).for_each(|_| self.besiege(n / 8, post.clone()));
     }
 
+    /// So many posts in chunks of one byte each, all of them as fast as they are taken.
+    pub(crate) fn tiny_chunks(&self, n: usize) {
+        let head = b"POST / HTTP/1.1\r\nHost: hax\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunks = b"1\r\n \r\n".repeat(8 << 10);
+        let (from, to) = (self.strangers[0], self.http);
+        self.attack(move |attack| {
+            // Each with how much of the next chunks has been taken.
+            let mut held: Vec<(TcpStream, usize)> = Vec::new();
+            while attack.goes_on() {
+                for _ in held.len()..n {
+                    let Some(mut stream) = connect(from, to) else { break };
+                    let begun = stream.write_all(head).and_then(|()| stream.set_nonblocking(true));
+                    held.extend(begun.is_ok().then_some((stream, 0)));
+                }
+                attack.is_strong();
+                held.retain_mut(|(stream, at)| match stream.write(&chunks[*at..]) {
+                    Ok(taken) => {
+                        *at = (*at + taken) % chunks.len();
+                        true
+                    }
+                    Err(why) => why.kind() == std::io::ErrorKind::WouldBlock,
+                });
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+
     /// Posts of what has not happened, one after another, as of Consul's watches.
     pub(crate) fn forged_posts(&self) {
         for n in 0..2_u64 {

@@ -100,6 +100,7 @@ fn who_belongs_here_is_served_while_strangers_do_all_they_can() {
         siege.silence(500);
         siege.idle_clients(600);
         siege.unfinished_posts(64);
+        siege.tiny_chunks(200);
         siege.forged_posts();
         siege.is_laid();
         let (began, lines) = (Instant::now(), held.lines());

@@ -4,6 +4,8 @@
 //! room at most. When there is none left, the largest body that is still arriving gives way, of the
 //! address that has the most: so nobody keeps small posts out by being slow.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -26,19 +28,21 @@ pub(super) struct Bodies {
     inner: Mutex<Inner>,
 }
 
+/// Whose a body is, and which.
+type Key = (Origin, u64);
+
 #[derive(Debug)]
 struct Inner {
     max: usize,
     held: usize,
+    /// What others than this node hold of it.
+    foreign: usize,
     next: u64,
-    /// By their origins.
-    bodies: Vec<Held>,
+    bodies: BTreeMap<Key, Held>,
 }
 
 #[derive(Debug)]
 struct Held {
-    id: u64,
-    origin: Origin,
     /// What counts, in bytes: the room that was made and not only what is in it.
     room: usize,
     /// While it arrives; dropping the sender tells its owner that it gave way.
@@ -49,7 +53,7 @@ impl Bodies {
     /// Room for `max` bytes.
     #[must_use]
     pub(super) fn new(max: usize) -> Self {
-        let inner = Inner { max, held: 0, next: 0, bodies: Vec::new() };
+        let inner = Inner { max, held: 0, foreign: 0, next: 0, bodies: BTreeMap::new() };
         Self { inner: Mutex::new(inner) }
     }
 
@@ -69,12 +73,10 @@ impl Bodies {
         let (call, gave_way) = oneshot::channel();
         let mut inner = self.inner();
         inner.next += 1;
-        let id = inner.next;
-        let arriving = Some((Vec::new(), call));
-        let at = inner.bodies.partition_point(|other| other.origin <= origin);
-        inner.bodies.insert(at, Held { id, origin, room: 0, arriving });
+        let key = (origin, inner.next);
+        inner.bodies.insert(key, Held { room: 0, arriving: Some((Vec::new(), call)) });
         drop(inner);
-        Body { bodies: Arc::clone(self), id, most, gave_way }
+        Body { bodies: Arc::clone(self), key, length: 0, most, gave_way }
     }
 }
 
@@ -82,7 +84,9 @@ impl Bodies {
 #[derive(Debug)]
 pub(super) struct Body {
     bodies: Arc<Bodies>,
-    id: u64,
+    key: Key,
+    /// How many bytes have arrived.
+    length: usize,
     most: usize,
     gave_way: oneshot::Receiver<()>,
 }
@@ -91,29 +95,27 @@ impl Body {
     /// Whether so many more bytes are too many for it.
     #[must_use]
     pub(super) fn exceeds(&self, more: usize) -> bool {
-        let inner = self.bodies.inner();
-        let held = inner.get(self.id).and_then(|held| held.arriving.as_ref());
-        held.is_some_and(|(bytes, _)| bytes.len().saturating_add(more) > self.most)
+        self.length.saturating_add(more) > self.most
     }
 
-    /// More of it.
-    pub(super) fn push(&self, data: &[u8]) -> Result<(), Full> {
+    /// More of it. That takes as long as `data` is, however many bodies there are, unless others give way.
+    pub(super) fn push(&mut self, data: &[u8]) -> Result<(), Full> {
         let mut inner = self.bodies.inner();
-        let held = inner.get(self.id).ok_or(Full)?;
-        let (bytes, _) = held.arriving.as_ref().ok_or(Full)?;
-        let (room, needed) = (held.room, bytes.len().saturating_add(data.len()));
+        let held = inner.bodies.get(&self.key).ok_or(Full)?;
+        let (room, needed) = (held.room, self.length.saturating_add(data.len()));
         if needed > room {
             let step = STEPS.into_iter().find(|step| needed <= *step);
             let wanted = step.unwrap_or_else(|| room.saturating_mul(2)).min(self.most).max(needed);
             // Nobody gives way for more than has arrived.
-            let more = (wanted - room).min(inner.free(held.origin)).max(needed - room);
-            inner.make_room(self.id, more)?;
+            let more = (wanted - room).min(inner.free(self.key.0)).max(needed - room);
+            inner.make_room(self.key, more)?;
         }
-        let held = inner.get_mut(self.id).ok_or(Full)?;
+        let held = inner.bodies.get_mut(&self.key).ok_or(Full)?;
         let room = held.room;
         let (bytes, _) = held.arriving.as_mut().ok_or(Full)?;
         bytes.reserve_exact(room - bytes.len());
         bytes.extend_from_slice(data);
+        self.length = needed;
         Ok(())
     }
 
@@ -125,7 +127,7 @@ impl Body {
     /// All of it. It counts until the body is dropped.
     pub(super) fn finish(&self) -> Result<Bytes, Full> {
         let mut inner = self.bodies.inner();
-        let held = inner.get_mut(self.id).ok_or(Full)?;
+        let held = inner.bodies.get_mut(&self.key).ok_or(Full)?;
         let (bytes, _) = held.arriving.take().ok_or(Full)?;
         Ok(Bytes::from(bytes))
     }
@@ -133,29 +135,18 @@ impl Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        self.bodies.inner().release(self.id);
+        self.bodies.inner().release(self.key);
     }
 }
 
 impl Inner {
-    fn release(&mut self, id: u64) {
-        if let Some(at) = self.bodies.iter().position(|held| held.id == id) {
-            self.held -= self.bodies.remove(at).room;
+    fn release(&mut self, key: Key) {
+        if let Some(held) = self.bodies.remove(&key) {
+            self.held -= held.room;
+            if key.0 != Origin::Own {
+                self.foreign -= held.room;
+            }
         }
-    }
-
-    fn get(&self, id: u64) -> Option<&Held> {
-        self.bodies.iter().find(|held| held.id == id)
-    }
-
-    fn get_mut(&mut self, id: u64) -> Option<&mut Held> {
-        self.bodies.iter_mut().find(|held| held.id == id)
-    }
-
-    /// What others than this node hold.
-    fn foreign(&self) -> usize {
-        let foreign = self.bodies.iter().filter(|held| held.origin != Origin::Own);
-        foreign.map(|held| held.room).sum()
     }
 
     /// What is left for one more of `origin`.
@@ -163,30 +154,34 @@ impl Inner {
         let all = self.max - self.held;
         match origin {
             Origin::Own => all,
-            Origin::Foreign(_) => all.min((self.max / 2).saturating_sub(self.foreign())),
+            Origin::Foreign(_) => all.min((self.max / 2).saturating_sub(self.foreign)),
         }
     }
 
     /// So much more for one body; others give way where that is fair.
-    fn make_room(&mut self, id: u64, more: usize) -> Result<(), Full> {
-        let origin = self.get(id).ok_or(Full)?.origin;
-        while more > self.free(origin) {
-            let victim = self.who_gives_way(id, origin, more).ok_or(Full)?;
+    fn make_room(&mut self, key: Key, more: usize) -> Result<(), Full> {
+        while more > self.free(key.0) {
+            let victim = self.who_gives_way(key, more).ok_or(Full)?;
             self.release(victim);
         }
+        let held = self.bodies.get_mut(&key).ok_or(Full)?;
+        held.room += more;
         self.held += more;
-        if let Some(held) = self.get_mut(id) {
-            held.room += more;
+        if key.0 != Origin::Own {
+            self.foreign += more;
         }
         Ok(())
     }
 
-    /// Which body gives way to `id`, which wants `more`; none if it does not get it.
-    fn who_gives_way(&self, id: u64, origin: Origin, more: usize) -> Option<u64> {
-        let wants = |held: &Held| held.room + if held.id == id { more } else { 0 };
+    /// Which body gives way to `key`, which wants `more`; none if it does not get it.
+    fn who_gives_way(&self, key: Key, more: usize) -> Option<Key> {
+        let origin = key.0;
+        let wants =
+            |(other, held): &(&Key, &Held)| held.room + if **other == key { more } else { 0 };
+        let all: Vec<_> = self.bodies.iter().collect();
         let mut best = None;
-        for bodies in self.bodies.chunk_by(|a, b| a.origin == b.origin) {
-            let of = bodies[0].origin;
+        for bodies in all.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
+            let of = bodies[0].0.0;
             // This node's own give way to strangers never, and to its own only where there are no
             // strangers to give way.
             if of == Origin::Own && origin != Origin::Own {
@@ -194,19 +189,17 @@ impl Inner {
             }
             let sum: usize = bodies.iter().map(wants).sum();
             // What is complete is being worked. Of equal bodies the oldest gives way.
-            let arriving = bodies.iter().filter(|held| held.arriving.is_some());
-            let Some(largest) =
-                arriving.max_by_key(|held| (wants(held), std::cmp::Reverse(held.id)))
-            else {
+            let arriving = bodies.iter().filter(|(_, held)| held.arriving.is_some());
+            let Some(largest) = arriving.max_by_key(|body| (wants(body), Reverse(*body.0))) else {
                 continue;
             };
             // Of equal addresses that of the one that asks.
             let rank = (of != Origin::Own, sum, of == origin);
             if best.is_none_or(|(other, _)| rank > other) {
-                best = Some((rank, largest.id));
+                best = Some((rank, *largest.0));
             }
         }
-        best.map(|(_, victim)| victim).filter(|victim| *victim != id)
+        best.map(|(_, victim)| victim).filter(|victim| *victim != key)
     }
 }
 
@@ -231,7 +224,7 @@ mod tests {
     #[test]
     fn a_body_is_what_was_pushed_and_is_given_back() {
         let bodies = Arc::new(Bodies::new(64 * KIB));
-        let body = bodies.begin(Origin::Own, 5000);
+        let mut body = bodies.begin(Origin::Own, 5000);
         assert_eq!(bodies.held(), 0, "what is announced takes nothing");
         for _ in 0..50 {
             assert!(!body.exceeds(100));
@@ -254,7 +247,7 @@ mod tests {
             body.push(&[0; 8 * KIB]).unwrap();
         }
         greedy[3].push(&[0; 7 * KIB]).unwrap();
-        let honest = bodies.begin(at(2), 2 * KIB);
+        let mut honest = bodies.begin(at(2), 2 * KIB);
         honest.push(&[0; 2 * KIB]).unwrap();
         assert!(has_given_way(&mut greedy[0]), "the oldest of the largest");
         assert!(!has_given_way(&mut greedy[1]) && !has_given_way(&mut greedy[3]));
@@ -274,7 +267,7 @@ mod tests {
         let bodies = Arc::new(Bodies::new(64 * KIB));
         let mut small = bodies.begin(at(1), KIB);
         small.push(&[0; KIB]).unwrap();
-        let large = bodies.begin(at(2), 64 * KIB);
+        let mut large = bodies.begin(at(2), 64 * KIB);
         large.push(&[0; 31 * KIB]).unwrap();
         assert_eq!(large.push(&[0; 4 * KIB]), Err(Full));
         assert!(!has_given_way(&mut small));
@@ -289,13 +282,13 @@ mod tests {
             body.push(&[0; 4 * KIB]).unwrap();
             body.finish().unwrap();
         }
-        let late = bodies.begin(at(9), KIB);
+        let mut late = bodies.begin(at(9), KIB);
         assert_eq!(late.push(b"x"), Err(Full));
         let mut own = bodies.begin(Origin::Own, 32 * KIB);
         own.push(&[0; 32 * KIB]).unwrap();
         assert!(!has_given_way(&mut own));
         own.finish().unwrap();
-        let more = bodies.begin(Origin::Own, KIB);
+        let mut more = bodies.begin(Origin::Own, KIB);
         assert_eq!(more.push(b"x"), Err(Full), "the bound is one for all");
     }
 
@@ -303,8 +296,8 @@ mod tests {
     fn this_node_s_own_slow_bodies_keep_its_small_ones_out_no_more_than_strangers_do() {
         let bodies = Arc::new(Bodies::new(64 * KIB));
         let mut slow: Vec<_> = (0..2).map(|_| bodies.begin(Origin::Own, 32 * KIB)).collect();
-        slow.iter().for_each(|body| body.push(&[0; 32 * KIB]).unwrap());
-        let small = bodies.begin(Origin::Own, KIB);
+        slow.iter_mut().for_each(|body| body.push(&[0; 32 * KIB]).unwrap());
+        let mut small = bodies.begin(Origin::Own, KIB);
         small.push(&[0; KIB]).unwrap();
         assert!(has_given_way(&mut slow[0]) && !has_given_way(&mut slow[1]));
     }

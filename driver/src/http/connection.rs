@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_channel::Receiver;
 use bytes::{Buf as _, Bytes, BytesMut};
-use futures_lite::future::or;
+use futures_lite::future::{or, yield_now};
 use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use http::StatusCode;
 use httpdate::HttpDate;
@@ -321,22 +321,25 @@ impl Connection {
                     _ => return Err(incomplete()),
                 }
             }
-            let (taken, data) = body.take(&self.input).map_err(|_| incomplete())?;
+            let (taken, data) = body.take_all(&self.input).map_err(|_| incomplete())?;
             if whole.exceeds(data.len()) {
                 return Err(too_large(max));
             }
-            whole.push(&self.input[data]).map_err(|Full| busy())?;
+            whole.push(&data).map_err(|Full| busy())?;
+            drop(data);
             self.input.advance(taken);
+            if head.length == Length::Chunked {
+                // A read of the smallest chunks is work enough for one turn.
+                yield_now().await;
+            }
         }
         whole.finish().map_err(|Full| busy())
     }
 
     /// Passes over a body that nobody wanted, if it is all there. Else the connection is of no use.
     fn pass_over(&mut self, body: &mut Decoder) -> bool {
-        while !body.is_done() && !self.input.is_empty() {
-            let Ok((taken, _)) = body.take(&self.input) else { return false };
-            self.input.advance(taken);
-        }
+        let Ok((taken, _)) = body.take_all(&self.input) else { return false };
+        self.input.advance(taken);
         body.is_done()
     }
 

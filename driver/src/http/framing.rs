@@ -1,10 +1,14 @@
 //! A request's body, taken out of the bytes that follow its head.
 
+use std::borrow::Cow;
 use std::io;
 
 use super::head::Length;
 
-/// What is said after the size of chunks is no use to anybody; more of it in all is an attack.
+/// The most digits of a chunk's size, leading zeros too: 64 bits.
+const DIGITS_MAX: u8 = 16;
+
+/// What is said after the size of chunks, blanks too, is no use to anybody; more of it in all is an attack.
 const EXTENSIONS_MAX: usize = 16 << 10;
 
 /// The most bytes of trailers.
@@ -14,6 +18,8 @@ const TRAILERS_MAX: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Decoder {
     state: State,
+    /// Of the size that is read.
+    digits: u8,
     extensions: usize,
     trailers: usize,
 }
@@ -57,16 +63,34 @@ impl Decoder {
             Length::Known(length) => State::Known(length),
             Length::Chunked => State::Start,
         };
-        Self { state, extensions: 0, trailers: 0 }
+        Self { state, digits: 0, extensions: 0, trailers: 0 }
     }
 
     pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
+    /// Takes what it can from `bytes`: how many, and their data, however many chunks it is in. Nothing is
+    /// taken when it is done.
+    pub(super) fn take_all<'a>(&mut self, bytes: &'a [u8]) -> io::Result<(usize, Cow<'a, [u8]>)> {
+        let (mut at, first) = self.take(bytes)?;
+        let mut data = Cow::Borrowed(&bytes[first]);
+        while at < bytes.len() && !self.is_done() {
+            let (taken, range) = self.take(&bytes[at..])?;
+            let more = &bytes[at..][range];
+            if data.is_empty() {
+                data = Cow::Borrowed(more);
+            } else if !more.is_empty() {
+                data.to_mut().extend_from_slice(more);
+            }
+            at += taken;
+        }
+        Ok((at, data))
+    }
+
     /// Takes what it can from the beginning of `bytes`: how many, and the range of them that is data.
     /// There is at most one such range a call; nothing is taken when it is done.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> io::Result<(usize, std::ops::Range<usize>)> {
+    fn take(&mut self, bytes: &[u8]) -> io::Result<(usize, std::ops::Range<usize>)> {
         let mut at = 0;
         while at < bytes.len() {
             match self.state {
@@ -90,22 +114,38 @@ impl Decoder {
         Ok((at, 0..0))
     }
 
+    /// One byte more of what is no size.
+    fn say_more(&mut self) -> io::Result<()> {
+        self.extensions += 1;
+        let is_too_much = self.extensions >= EXTENSIONS_MAX;
+        if is_too_much { Err(bad("too much is said of chunks")) } else { Ok(()) }
+    }
+
     /// One byte of what is around the chunks.
     fn step(&mut self, state: State, byte: u8) -> io::Result<State> {
         Ok(match (state, byte) {
-            (State::Start, _) => State::Size(digit(0, byte)?),
-            (State::Size(size) | State::Blank(size), b' ' | b'\t') => State::Blank(size),
+            (State::Start, _) => {
+                self.digits = 1;
+                State::Size(digit(0, byte)?)
+            }
+            (State::Size(size) | State::Blank(size), b' ' | b'\t') => {
+                self.say_more()?;
+                State::Blank(size)
+            }
             (State::Size(size) | State::Blank(size), b';') => State::Extension(size),
             (State::Size(size) | State::Blank(size) | State::Extension(size), b'\r') => {
                 State::SizeEnd(size)
             }
-            (State::Size(size), _) => State::Size(digit(size, byte)?),
+            (State::Size(_), _) if self.digits >= DIGITS_MAX => {
+                return Err(bad("too long a size of a chunk"));
+            }
+            (State::Size(size), _) => {
+                self.digits += 1;
+                State::Size(digit(size, byte)?)
+            }
             (State::Extension(_), b'\n') => return Err(bad("a bare line feed")),
             (State::Extension(size), _) => {
-                self.extensions += 1;
-                if self.extensions >= EXTENSIONS_MAX {
-                    return Err(bad("too much is said of chunks"));
-                }
+                self.say_more()?;
                 State::Extension(size)
             }
             (State::SizeEnd(0), b'\n') => State::Last,
@@ -116,6 +156,7 @@ impl Decoder {
             (State::LastLf, b'\n') => State::Done,
             (State::Trailer, b'\r') => State::TrailerLf,
             (State::TrailerLf, b'\n') => State::Last,
+            (State::Last | State::Trailer, b'\n') => return Err(bad("a bare line feed")),
             (State::Last | State::Trailer, _) => {
                 self.trailers += 1;
                 if self.trailers >= TRAILERS_MAX {
@@ -144,8 +185,8 @@ mod tests {
         for part in text.chunks(step) {
             buffer.extend_from_slice(part);
             loop {
-                let (taken, range) = decoder.take(&buffer)?;
-                data.extend_from_slice(&buffer[range]);
+                let (taken, more) = decoder.take_all(&buffer)?;
+                data.extend_from_slice(&more);
                 buffer.drain(..taken);
                 if taken == 0 {
                     break;
@@ -171,6 +212,7 @@ mod tests {
     #[test]
     fn what_are_no_chunks_is_refused() {
         let long = [b"1;".to_vec(), vec![b'x'; EXTENSIONS_MAX]].concat();
+        let blank = [b"1".to_vec(), vec![b' '; EXTENSIONS_MAX]].concat();
         let trailer = [b"0\r\n".to_vec(), vec![b'x'; TRAILERS_MAX + 1]].concat();
         for bad in [
             &b"x"[..],
@@ -181,7 +223,11 @@ mod tests {
             b"1\r\nabc",
             b"11111111111111111\r\n",
             b"0\r\n\rx",
+            b"0\r\nX: y\n\r\n",
+            b"0\r\n\n",
+            b"00000000000000001\r\nx\r\n0\r\n\r\n",
             &long,
+            &blank,
             &trailer,
         ] {
             assert!(decode(Length::Chunked, bad, 5).is_err(), "{bad:?}");

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use async_channel::Receiver;
@@ -88,13 +89,18 @@ impl AsyncWrite for Said {
 }
 
 const NEVER: Sleep = |_| Box::pin(std::future::pending());
-const AT_ONCE: Sleep = |_| Box::pin(std::future::ready(()));
 
 /// A server with room for eight connections, and what it asks the core.
 fn server(sleep: Sleep) -> (Server<Box<port::Request>>, Receiver<Box<port::Request>>) {
-    let (inbox, requests) = crate::inbox(64);
     let (body_within, connections_max) = (Duration::from_secs(1), 8);
-    let limits = Limits { body_max: 100, bodies_max: 2000, connections_max, body_within };
+    server_of(Limits { body_max: 100, bodies_max: 2000, connections_max, body_within }, sleep)
+}
+
+fn server_of(
+    limits: Limits,
+    sleep: Sleep,
+) -> (Server<Box<port::Request>>, Receiver<Box<port::Request>>) {
+    let (inbox, requests) = crate::inbox(64);
     let metrics = Arc::new(Metrics::new(Clock::new()));
     (Server::new(inbox, |request| request, limits, metrics, sleep), requests)
 }
@@ -219,7 +225,9 @@ fn f36_who_waits_for_the_core_gives_way_when_there_is_no_other_room() {
     let mut waiting: Vec<_> = (0..20).map(wait).collect();
     assert_eq!(requests.len(), 20);
     // They are told, and linger; the core's answers to them are not waited for any more.
-    waiting.iter_mut().for_each(|one| drop(block_on(poll_once(one))));
+    for one in &mut waiting {
+        let _over = block_on(poll_once(one));
+    }
     assert_eq!(server.desk().waiting().by_id.len(), 8 + 2);
 }
 
@@ -234,4 +242,56 @@ fn f36_a_reset_ends_what_the_core_has() {
     let mut served = Box::pin(server.serve(&door, seat, stopped, begin));
     assert!(block_on(poll_once(&mut served)).is_some(), "it is over");
     assert!(server.desk().waiting().by_id.is_empty());
+}
+
+/// A client that says chunks of one byte for ever.
+struct Chunks(&'static [u8], Arc<AtomicUsize>);
+
+impl AsyncRead for Chunks {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        to: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        let head = std::mem::take(&mut self.0);
+        to[..head.len()].copy_from_slice(head);
+        let chunks = to[head.len()..].chunks_exact_mut(6);
+        let n = 6 * chunks.len();
+        chunks.for_each(|chunk| chunk.copy_from_slice(b"1\r\n \r\n"));
+        Poll::Ready(Ok(head.len() + n))
+    }
+}
+
+impl AsyncWrite for Chunks {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(from.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn f37_the_smallest_chunks_leave_the_others_their_turn() {
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body_within = Duration::from_secs(1);
+    let limits = Limits { body_max: 1 << 20, bodies_max: 4 << 20, connections_max: 8, body_within };
+    let (server, _requests) = server_of(limits, NEVER);
+    let (door, reads) = (Door::open(), Arc::new(AtomicUsize::new(0)));
+    let mut served = client(&server, &door, Chunks(HEAD, Arc::clone(&reads))).unwrap();
+    for _ in 0..20 {
+        let before = reads.load(Ordering::Relaxed);
+        assert!(block_on(poll_once(&mut served)).is_none(), "it is not too long yet");
+        assert!(reads.load(Ordering::Relaxed) - before <= 1, "that many reads in one turn");
+    }
 }
