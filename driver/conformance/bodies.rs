@@ -55,6 +55,9 @@ fn a_body_that_does_not_come_to_its_end_is_a_400() {
         ("a bare line feed", chunked(b"2\n[]\r\n0\r\n\r\n")),
         ("extensions without end", chunked(&endless)),
         ("trailers without end", chunked(&trailers)),
+        ("a bare line feed in a trailer", chunked(b"2\r\n[]\r\n0\r\nX: y\n\r\n")),
+        ("a size of seventeen digits", chunked(b"00000000000000002\r\n[]\r\n0\r\n\r\n")),
+        ("blanks without end", chunked(&[&b"2"[..], &[b' '; 20_000]].concat())),
     ] {
         let answer = world.exchange(bytes);
         assert_eq!(statuses(&answer), [400], "{name}: {answer}");
@@ -127,7 +130,7 @@ fn who_waits_for_leave_in_vain_is_told_why() {
     let answer = client.rest();
     assert_eq!(statuses(&answer), [413], "and no 100: {answer}");
     let unknown = world.exchange(post("Content-Length: 2\r\nExpect: miracles\r\n", b"[]"));
-    assert_eq!(statuses(&unknown), [200]);
+    assert_eq!(statuses(&unknown), [417], "{unknown}");
 }
 
 #[test]
@@ -141,6 +144,17 @@ fn a_body_that_nobody_wants_is_passed_over() {
     client.say(request("GET /metrics", "Content-Length: 2\r\n", b""));
     let answer = client.rest();
     assert_eq!(statuses(&answer), [200], "{answer}");
+}
+
+#[test]
+fn f39_what_is_said_of_the_connection_is_true() {
+    let world = world();
+    let kept = world.exchange(request("GET /metrics", "Content-Length: 2\r\n", b"[]"));
+    assert!(!kept.contains("\r\nconnection: close\r\n"), "{kept}");
+    let mut client = world.client();
+    client.say(request("GET /metrics", "Content-Length: 2\r\n", b""));
+    let closed = client.rest();
+    assert!(closed.contains("\r\nconnection: close\r\n"), "{closed}");
 }
 
 #[test]

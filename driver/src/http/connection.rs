@@ -131,11 +131,11 @@ impl Connection {
             let after = match next {
                 Next::Request(head) => self.one(desk, door, &head).await?,
                 Next::Refuse(status) => {
-                    let answer = Answer { status, headers: Vec::new(), body: Bytes::new() };
+                    let answer = desk.no_head(self.seat.peer(), status);
                     self.respond(None, answer, false).await?;
                     After::Close
                 }
-                Next::End => return self.stream.close().await,
+                Next::End => return self.close().await,
             };
             if after == After::Close {
                 return self.linger().await;
@@ -198,12 +198,11 @@ impl Connection {
         self.seat.set(Stage::Idle);
         let closes = answer.headers.contains(&("connection", "close"));
         let stays = !closes && !self.stop.is_closed() && !self.seat.is_called();
-        let keep_alive = head.keep_alive && stays;
+        let again = head.keep_alive && stays && self.pass_over(&mut body);
         if !stays {
             self.seat.leave();
         }
-        self.respond(Some(head), answer, keep_alive).await?;
-        let again = keep_alive && self.pass_over(&mut body);
+        self.respond(Some(head), answer, again).await?;
         if self.input.is_empty() {
             // A connection that is kept keeps no memory.
             self.input = BytesMut::new();
@@ -303,7 +302,7 @@ impl Connection {
             self.seat.set(Stage::Receiving);
         }
         if head.waits {
-            let leave = self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let leave = self.write(b"HTTP/1.1 100 Continue\r\n\r\n");
             leave.await.map_err(|_| incomplete())?;
         }
         while !body.is_done() {
@@ -343,13 +342,23 @@ impl Connection {
         body.is_done()
     }
 
+    /// Ends the connection. TLS has a last word, which a client that does not read never takes.
+    async fn close(self) -> io::Result<()> {
+        let Self { mut stream, mut seat, sleep, .. } = self;
+        let gave_way = async {
+            seat.called().await;
+            Err(called())
+        };
+        within(sleep, LINGER_WITHIN, or(gave_way, stream.close())).await.unwrap_or(Ok(()))
+    }
+
     /// Ends the connection so that its client can read the answer: what it still sends is read and dropped
     /// for a while, since an end with something unread is a reset, which takes the answer away.
     async fn linger(mut self) -> io::Result<()> {
         self.input = BytesMut::new();
         let Self { mut stream, mut seat, sleep, mut turn, .. } = self;
-        stream.close().await?;
         let drop_rest = async {
+            stream.close().await?;
             let mut dropped = 0;
             while dropped < LINGER_MAX {
                 turn.done().await;

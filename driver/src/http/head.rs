@@ -2,6 +2,7 @@
 //! it is what RFC 9112 lets a server refuse, for a request that two readers could read differently.
 
 use http::Uri;
+use http::uri::Authority;
 
 use super::{HEAD_MAX, HEADERS_MAX, TARGET_MAX};
 
@@ -39,7 +40,8 @@ pub(super) enum Bad {
 }
 
 /// The head at the beginning of these bytes and its length; nothing if it is not whole. Too long a target is
-/// a 414, too long a head or one of too many lines a 431, all else a 400 or 501.
+/// a 414, too long a head or one of too many lines a 431, what is expected and not known a 417, all else a
+/// 400 or 501.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -59,11 +61,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
         return Err(Bad::Status(431));
     }
     let is_1_0 = request.version == Some(0);
-    let uri = request.path.unwrap_or_default().parse().map_err(|_| Bad::Status(400))?;
+    let uri: Uri = request.path.unwrap_or_default().parse().map_err(|_| Bad::Status(400))?;
+    // Who one is does not belong there (RFC 9110, 4.2.4), and would hide where the target leads.
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Bad::Status(400));
+    }
     let framing = Framing::of(request.headers, is_1_0)?;
     let find = |name: &str| request.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
-    let expect = request.headers.iter().rfind(|h| h.name.eq_ignore_ascii_case("expect"));
-    let continues = expect.is_some_and(|h| h.value.eq_ignore_ascii_case(b"100-continue"));
+    let expected = request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("expect"));
+    let mut expected = expected.flat_map(|header| words(header.value)).peekable();
+    let continues = expected.peek().is_some();
+    // RFC 9110, 10.1.1: HTTP/1.0 knows none of it.
+    if !is_1_0 && !expected.all(|word| word.eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Bad::Status(417));
+    }
     let head = Head {
         method: request.method.unwrap_or_default().into(),
         uri,
@@ -89,7 +100,7 @@ impl Framing {
         };
         // RFC 9112, 3.2: exactly one, which HTTP/1.0 need not have.
         let hosts = all("host").count();
-        if hosts > 1 || hosts == 0 && !is_1_0 {
+        if hosts > 1 || hosts == 0 && !is_1_0 || !all("host").all(|header| is_host(header.value)) {
             return Err(Bad::Status(400));
         }
         let mut known = None;
@@ -133,6 +144,11 @@ fn chunked<'a>(codings: impl Iterator<Item = &'a [u8]>) -> Result<bool, Bad> {
 /// The parts of a list in a header.
 fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether it is a host, perhaps with a port, and no more.
+fn is_host(value: &[u8]) -> bool {
+    !value.contains(&b'@') && Authority::try_from(value).is_ok()
 }
 
 /// Digits only.
@@ -202,6 +218,8 @@ mod tests {
             ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", 400),
             ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", 400),
             ("Host: h\r\n", 400),
+            ("Expect: fish\r\n", 417),
+            ("Expect: 100-continue, fish\r\n", 417),
             ("no colon\r\n", 400),
             (&"a: b\r\n".repeat(HEADERS_MAX + 1), 431),
             (&format!("a: {}\r\n", "b".repeat(HEAD_MAX)), 431),
@@ -209,6 +227,14 @@ mod tests {
             assert_eq!(status(with(headers).as_bytes()), expected, "{headers}");
         }
         assert_eq!(status(b"GET / HTTP/1.1\r\n\r\n"), 400, "no host");
+        for host in ["", "a b", "a b/c@d", "u@h", "h/p", "h?q", "[::1"] {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(status(text.as_bytes()), 400, "{host}");
+        }
+        for host in ["h", "h:80", "[::1]:80", "192.0.2.1", "a_b.example", "[2001:db8::1]"] {
+            head(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        }
+        assert_eq!(status(b"GET http://u:p@h/ HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
         let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(TARGET_MAX));
         assert_eq!(status(long.as_bytes()), 414);
         assert_eq!(status(&long.as_bytes()[..TARGET_MAX + 10]), 414, "it is not waited for");

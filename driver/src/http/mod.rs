@@ -179,6 +179,22 @@ impl<I> Desk<I> {
         None
     }
 
+    /// The answer to what is no head, or none that is taken; there is no telling what was asked.
+    pub fn no_head(&self, peer: IpAddr, status: u16) -> Answer {
+        let begun = self.metrics.begin();
+        let why = match status {
+            414 => "the target is too long",
+            417 => "nothing is expected here but 100-continue",
+            431 => "the head is too long, or has too many lines",
+            501 => "no coding is known here but chunks",
+            _ => "this is no head of HTTP/1.1, or an ambiguous one",
+        };
+        let head = Head { method: "?", path: "?", authorization: None, peer };
+        self.note(head, status, &format!(": {why}"));
+        self.metrics.http_answered(head.method, status, begun);
+        refuse(status, why)
+    }
+
     /// The answer to a request whose body does not become complete.
     pub fn incomplete(&self, head: Head<'_>, refusal: Answer) -> Answer {
         let max = self.limits.body_max(head.method, head.path);
@@ -261,6 +277,10 @@ pub(crate) fn refuse(status: u16, why: &str) -> Answer {
         401 => "Unauthorized",
         408 => "Request Timeout",
         413 => "Payload Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
         _ => panic!("the host never says {status}"),
     };

@@ -295,3 +295,77 @@ fn f37_the_smallest_chunks_leave_the_others_their_turn() {
         assert!(reads.load(Ordering::Relaxed) - before <= 1, "that many reads in one turn");
     }
 }
+
+/// One that has said this and its last, and takes nothing: TLS's last word neither.
+struct Deaf(Said);
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, to)
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(from.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[test]
+fn f38_who_takes_no_last_word_is_not_waited_for() {
+    // Time passes as soon as there is nothing else to do.
+    let at_once: Sleep = |_| Box::pin(std::future::ready(()));
+    let door = Door::open();
+    for said in [&b""[..], b"nonsense\r\n\r\n"] {
+        // Whoever needs the seat does not wait for it either.
+        for (sleep, others) in [(at_once, 0), (NEVER, 20)] {
+            let (server, _requests) = server(sleep);
+            let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
+            let (_stop, stopped) = async_channel::bounded(1);
+            let begin = async { Ok(Box::new(Deaf(Said(said))) as Box<dyn Stream>) };
+            let mut served = Box::pin(server.serve(&door, seat, stopped, begin));
+            let mut is_over = block_on(poll_once(&mut served)).is_some();
+            let mut seats = Vec::new();
+            for _ in 0..others {
+                seats.push(server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap());
+                is_over = is_over || block_on(poll_once(&mut served)).is_some();
+            }
+            assert!(is_over, "after {others} others");
+        }
+    }
+}
+
+#[test]
+fn f39_what_is_no_head_is_counted_and_told_of() {
+    let (server, _requests) = server(NEVER);
+    let desk = server.desk();
+    for status in [400, 414, 417, 431, 501] {
+        let answer = desk.no_head(at("192.0.2.7").ip(), status);
+        assert_eq!(answer.status, status);
+        assert!(answer.headers.contains(&("connection", "close")));
+        let text = desk.metrics().render(0);
+        let series = format!(
+            "hax_http_request_duration_seconds_count{{method=\"other\",code=\"{status}\"}} 1"
+        );
+        assert!(text.contains(&series), "{status}: {text}");
+    }
+    let series = "hax_facts_total{fact=\"HttpRefused\",level=\"info\"} 5";
+    let text = desk.metrics().render(0);
+    assert!(text.contains(series), "{text}");
+}

@@ -27,7 +27,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 
 /// The HTTP statuses that have series of their own; the last stands for all others.
-const CODES: [u16; 15] = [200, 400, 401, 404, 405, 408, 409, 413, 431, 500, 501, 502, 503, 504, 0];
+const CODES: [u16; 17] =
+    [200, 400, 401, 404, 405, 408, 409, 413, 414, 417, 431, 500, 501, 502, 503, 504, 0];
 
 /// Of HTTP requests these have their series from the start: an alert sees no increase of what begins to
 /// exist with its first count. The others would be a thousand series of nothing.
