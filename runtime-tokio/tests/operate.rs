@@ -51,6 +51,34 @@ fn every_fact_of_warn_and_above_has_a_row() {
     }
 }
 
+/// As GitHub makes an anchor of a heading: lower case, hyphens for blanks, and no other signs.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>().to_lowercase()
+}
+
+#[test]
+fn every_link_within_a_guide_has_its_heading() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut links = 0;
+    for file in std::fs::read_dir(docs).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let headings = text.lines().filter(|line| line.starts_with('#'));
+        let anchors: BTreeSet<_> =
+            headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect();
+        for link in text.split("](#").skip(1) {
+            let link = link.split(')').next().unwrap();
+            assert!(anchors.contains(link), "{}: there is no #{link}", path.display());
+            links += 1;
+        }
+    }
+    assert!(links > 20, "{links}");
+}
+
 #[test]
 fn every_metric_is_listed_with_its_type() {
     let rows = rows("Metrics");
