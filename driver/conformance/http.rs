@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
+use crate::script::Act;
 use crate::world::{World, request, statuses};
 
 fn get() -> Vec<u8> {
@@ -128,6 +129,26 @@ fn f31_idle_connections_keep_nobody_out() {
     assert!(youngest.is_quiet(Duration::from_millis(100)), "it is still there");
     assert!(idle[1].is_closed(), "one of the oldest gave way");
     world.is_well();
+}
+
+#[test]
+fn f36_who_waits_for_consul_keeps_nobody_out_gone_or_not() {
+    let world = World::with(&["--http-connections-max", "16"]);
+    world.script.set(|_| Act::Hang);
+    let hint = request("POST /watcher/bq", "Content-Length: 2\r\n", b"[]");
+    for stays in [false, true] {
+        let mut waiting = Vec::new();
+        for _ in 0..64 {
+            let mut client = world.client();
+            client.say(&hint);
+            waiting.extend(stays.then_some(client));
+            assert_eq!(statuses(&world.exchange(get())), [200], "they stay: {stays}");
+        }
+        let Some(mut last) = waiting.pop() else { continue };
+        assert!(last.is_quiet(Duration::from_millis(100)), "it waits");
+        let first = waiting.swap_remove(0).rest();
+        assert_eq!(statuses(&first), [503], "the oldest gave way: {first}");
+    }
 }
 
 #[test]
