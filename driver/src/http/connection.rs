@@ -320,7 +320,7 @@ impl Connection {
                     _ => return Err(incomplete()),
                 }
             }
-            let (taken, data) = body.take_all(&self.input).map_err(|_| incomplete())?;
+            let (taken, data) = body.take_some(&self.input).map_err(|_| incomplete())?;
             if whole.exceeds(data.len()) {
                 return Err(too_large(max));
             }
@@ -328,7 +328,7 @@ impl Connection {
             drop(data);
             self.input.advance(taken);
             if head.length == Length::Chunked {
-                // A read of the smallest chunks is work enough for one turn.
+                // So many of the smallest chunks are work enough for one turn.
                 yield_now().await;
             }
         }
@@ -337,8 +337,10 @@ impl Connection {
 
     /// Passes over a body that nobody wanted, if it is all there. Else the connection is of no use.
     fn pass_over(&mut self, body: &mut Decoder) -> bool {
-        let Ok((taken, _)) = body.take_all(&self.input) else { return false };
-        self.input.advance(taken);
+        while !body.is_done() && !self.input.is_empty() {
+            let Ok((taken, _)) = body.take_some(&self.input) else { return false };
+            self.input.advance(taken);
+        }
         body.is_done()
     }
 

@@ -8,6 +8,9 @@ use super::head::Length;
 /// The most digits of a chunk's size, leading zeros too: 64 bits.
 const DIGITS_MAX: u8 = 16;
 
+/// The most chunks that are worked in one turn.
+const CHUNKS_MAX: usize = 64;
+
 /// What is said after the size of chunks, blanks too, is no use to anybody; more of it in all is an attack.
 const EXTENSIONS_MAX: usize = 16 << 10;
 
@@ -70,12 +73,15 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Takes what it can from `bytes`: how many, and their data, however many chunks it is in. Nothing is
-    /// taken when it is done.
-    pub(super) fn take_all<'a>(&mut self, bytes: &'a [u8]) -> io::Result<(usize, Cow<'a, [u8]>)> {
+    /// Takes from `bytes` what is work enough for one turn: how many, and their data, be it in many chunks.
+    /// Nothing is taken when it is done.
+    pub(super) fn take_some<'a>(&mut self, bytes: &'a [u8]) -> io::Result<(usize, Cow<'a, [u8]>)> {
         let (mut at, first) = self.take(bytes)?;
         let mut data = Cow::Borrowed(&bytes[first]);
-        while at < bytes.len() && !self.is_done() {
+        for _ in 1..CHUNKS_MAX {
+            if at == bytes.len() || self.is_done() {
+                break;
+            }
             let (taken, range) = self.take(&bytes[at..])?;
             let more = &bytes[at..][range];
             if data.is_empty() {
@@ -185,7 +191,7 @@ mod tests {
         for part in text.chunks(step) {
             buffer.extend_from_slice(part);
             loop {
-                let (taken, more) = decoder.take_all(&buffer)?;
+                let (taken, more) = decoder.take_some(&buffer)?;
                 data.extend_from_slice(&more);
                 buffer.drain(..taken);
                 if taken == 0 {

@@ -289,11 +289,12 @@ fn f37_the_smallest_chunks_leave_the_others_their_turn() {
     let (server, _requests) = server_of(limits, NEVER);
     let (door, reads) = (Door::open(), Arc::new(AtomicUsize::new(0)));
     let mut served = client(&server, &door, Chunks(HEAD, Arc::clone(&reads))).unwrap();
-    for _ in 0..20 {
-        let before = reads.load(Ordering::Relaxed);
+    for _ in 0..40 {
         assert!(block_on(poll_once(&mut served)).is_none(), "it is not too long yet");
-        assert!(reads.load(Ordering::Relaxed) - before <= 1, "that many reads in one turn");
     }
+    // A read has 2,730 chunks.
+    let reads = reads.load(Ordering::Relaxed);
+    assert!((1..=2).contains(&reads), "{reads} reads in so few turns");
 }
 
 /// One that has said this and its last, and takes nothing: TLS's last word neither.
