@@ -52,7 +52,7 @@ impl Tables {
     pub(crate) fn named(
         &mut self,
         cx: &mut Cx<'_>,
-        cluster: &mut Cluster,
+        cluster: &Cluster,
         table: Table,
         answer: Option<&Answer>,
         refused: bool,

@@ -416,7 +416,7 @@ impl Parts {
             Continuation::Glance => self.tables.glanced(cx, call, answer),
             Continuation::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
             Continuation::Named(table) => {
-                self.tables.named(cx, &mut self.cluster, table, answer, refused);
+                self.tables.named(cx, &self.cluster, table, answer, refused);
             }
             Continuation::Transaction => {
                 let (lanes, mut desk) = self.desk(cx.now.mono);

@@ -6,7 +6,7 @@ use hax_core::base::fid::Fid;
 use serde_json::{Value, json};
 
 use super::World;
-use super::consul::Fault;
+use super::fault::Fault;
 use super::model::Model;
 use super::queue::S;
 use super::swarm::Swarm;

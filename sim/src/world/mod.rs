@@ -8,6 +8,7 @@
 mod act;
 pub mod choice;
 mod consul;
+mod fault;
 mod field;
 mod hax;
 pub mod hunt;
@@ -35,8 +36,8 @@ use hax_core::wire::{net as tcp, process};
 
 pub use act::Act;
 use choice::Choice;
-pub use consul::Fault;
 use consul::Side;
+pub use fault::Fault;
 use hax::Hax;
 use motr::Actor;
 use mutant::Mutant;

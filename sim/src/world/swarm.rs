@@ -10,7 +10,7 @@ use hax_core::wire;
 
 use super::act::Act;
 use super::choice::Choice;
-use super::consul::Fault;
+use super::fault::Fault;
 
 /// One draw.
 #[derive(Clone, Debug, PartialEq, Eq)]
