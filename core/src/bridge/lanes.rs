@@ -45,6 +45,13 @@ struct Lane {
     refusals: u32,
 }
 
+impl Lane {
+    /// Whether health's verdict is what is to be written next.
+    fn declares_death(&self) -> bool {
+        self.work.front().is_some_and(|work| matches!(work.what, What::Died { .. }))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// May join the next transaction.
@@ -408,15 +415,30 @@ impl Lanes {
     }
 
     /// The pause after a failure is over.
-    pub(crate) fn retry(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
+    /// Returns whether deaths wait for [their turn](Self::retry_deaths).
+    pub(crate) fn retry(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
         let waiting = self.lanes.iter().filter_map(|(key, lane)| match &lane.stage {
             Stage::Waiting(targets) => Some((*key, targets.clone())),
             _ => None,
         });
+        let mut deaths = false;
         for (key, targets) in waiting.collect::<Vec<_>>() {
-            match targets.is_empty() {
-                true => self.stage(key, Stage::Ready),
-                false => self.reread_keys(cx, cluster, key, targets),
+            if !targets.is_empty() {
+                self.reread_keys(cx, cluster, key, targets);
+            } else if self.lanes.get(&key).is_some_and(Lane::declares_death) {
+                deaths = true;
+            } else {
+                self.stage(key, Stage::Ready);
+            }
+        }
+        deaths
+    }
+
+    /// Health is proved: what was to be declared is planned again.
+    pub(crate) fn retry_deaths(&mut self) {
+        for lane in self.lanes.values_mut().filter(|lane| lane.declares_death()) {
+            if lane.stage == Stage::Waiting(BTreeSet::new()) {
+                lane.stage = Stage::Ready;
             }
         }
     }

@@ -54,7 +54,6 @@ use crate::consul::port::{Answer, Reply};
 use crate::consul::replica::{Moment, Table};
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
-use crate::ha::note::Note;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
 use crate::model::conf::Contradiction;
@@ -77,6 +76,7 @@ use restarts::Restarts;
 use spiel::Spiel;
 use subscribe::Subscriptions;
 use tables::Tables;
+use verdicts::Silence;
 use work::{What, Work};
 
 pub use view::View;
@@ -110,7 +110,9 @@ struct Parts {
     /// Where the wire was told that processes listen.
     peers: Arc<[(Fid, Box<str>)]>,
     /// Since when the checks of processes fail that are not declared dead yet.
-    silent: BTreeMap<Fid, Instant>,
+    silent: BTreeMap<Fid, Silence>,
+    /// Since when deaths that could not be written wait for health to be proved.
+    doubted: Option<Moment>,
     /// Since when the checks of processes pass that were declared dead.
     lively: BTreeMap<Fid, Instant>,
     life: Life,
@@ -188,6 +190,7 @@ impl Bridge {
             begun: BTreeMap::new(),
             peers: Arc::new([]),
             silent: BTreeMap::new(),
+            doubted: None,
             lively: BTreeMap::new(),
             life: Life::New,
             began: Instant::default(),
@@ -297,7 +300,7 @@ impl Parts {
             Timer::Overdue(table) if !self.stopping() => self.tables.overdue(cx, table),
             Timer::Watch(_) | Timer::Lookout(_) | Timer::Overdue(_) => {}
             Timer::Prove(table) => self.tables.prove(cx, table),
-            Timer::Lanes => self.lanes.retry(cx, &self.cluster),
+            Timer::Lanes => self.retry_lanes(cx),
             Timer::Grace(link) => self.links.grace_over(cx, link),
             Timer::Deliveries(process) => {
                 self.deliveries.give_up(process);
@@ -478,22 +481,4 @@ impl Parts {
         let drain = cx.config().time.drain;
         cx.arm(Timer::Drain, drain);
     }
-
-    fn exit(&mut self, cx: &mut Cx<'_>) {
-        if self.timed_out || self.is_deaf(cx) {
-            self.links.rouse(cx, me(&self.cluster, cx));
-        }
-        self.life = Life::Exited;
-        for call in core::mem::take(&mut cx.shared.calls).into_keys() {
-            cx.out.push(Output::Consul(crate::consul::port::Command::Cancel(call)));
-        }
-        cx.motr(motr::Command::Stop);
-        cx.fact(Fact::Stopped {});
-    }
-}
-
-/// Our own process, as everybody has been told of it.
-fn me(cluster: &Cluster, cx: &Cx<'_>) -> Note {
-    let fid = cx.config().process;
-    Note { fid, state: cluster.state(fid) }
 }

@@ -7,13 +7,16 @@ use core::time::Duration;
 
 use super::continuation::{Continuation, ElectionCall, LaneKey, Timer};
 use super::cx::Cx;
+use super::io::Output;
 use super::lanes::Done;
 use super::work::What;
 use super::{Life, Parts, messages};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, SendId};
+use crate::consul::port::Command;
 use crate::ha::motr;
+use crate::ha::note::Note;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::conf::Contradiction;
 use crate::model::{Cluster, News};
@@ -37,6 +40,7 @@ impl Parts {
             self.tell(cx, &news);
             let cluster = &self.cluster;
             self.links.catch_up(cx, || cluster.snapshot().collect());
+            self.prove_deaths();
             if !self.stopping() {
                 self.follow_conf(cx);
                 self.leader.consider(cx, &self.cluster);
@@ -86,6 +90,19 @@ impl Parts {
     /// after each restart, and each would end in this stop.
     fn is_to_stop(&self, cx: &Cx<'_>) -> bool {
         self.life == Life::Running && self.fatal.is_some_and(|fatal| !cx.is_behind(fatal))
+    }
+
+    /// The end: nothing is waited for any more.
+    pub(super) fn exit(&mut self, cx: &mut Cx<'_>) {
+        if self.timed_out || self.is_deaf(cx) {
+            self.links.rouse(cx, me(&self.cluster, cx));
+        }
+        self.life = Life::Exited;
+        for call in core::mem::take(&mut cx.shared.calls).into_keys() {
+            cx.out.push(Output::Consul(Command::Cancel(call)));
+        }
+        cx.motr(motr::Command::Stop);
+        cx.fact(Fact::Stopped {});
     }
 
     /// Follows the lock. Returns whether we lead newly.
@@ -216,4 +233,10 @@ impl Parts {
             cx.motr(motr::Command::Peers(peers));
         }
     }
+}
+
+/// Our own process, as everybody has been told of it.
+fn me(cluster: &Cluster, cx: &Cx<'_>) -> Note {
+    let fid = cx.config().process;
+    Note { fid, state: cluster.state(fid) }
 }

@@ -125,6 +125,11 @@ impl Tables {
         cx.shared.timers.arm_no_later(Timer::Hinted, until);
     }
 
+    /// Whether health is proved since a moment.
+    pub(crate) fn is_proved(&self, since: Moment) -> bool {
+        self.replica(Table::Health).is_fresh(since)
+    }
+
     /// Looks whether health has moved.
     pub(crate) fn look(&mut self, cx: &mut Cx<'_>) {
         self.replicas[Table::Health as usize].asked = cx.shared.moment;

@@ -11,11 +11,46 @@ use super::cx::Cx;
 use super::work::{What, Work};
 use crate::base::fid::Fid;
 use crate::base::mutant::{Mutant, mutant};
+use crate::base::time::Instant;
+use crate::consul::replica::Moment;
 
 /// A process that has begun asks for its entrypoint sooner than this.
 const ASKS_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long a process has been silent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    since: Instant,
+    /// When health was asked whether it is so still.
+    asked: Option<Moment>,
+}
+
+impl Silence {
+    fn since(since: Instant) -> Self {
+        Self { since, asked: None }
+    }
+}
+
 impl Parts {
+    /// Looks whether health is proved since deaths were to be declared, for the first time or again.
+    pub(super) fn prove_deaths(&mut self) {
+        let tables = &self.tables;
+        let is_proved = |silence: &Silence| silence.asked.is_some_and(|at| tables.is_proved(at));
+        self.rejudge |= self.silent.values().any(is_proved);
+        if self.doubted.is_some_and(|asked| tables.is_proved(asked)) {
+            self.doubted = None;
+            self.lanes.retry_deaths();
+        }
+    }
+
+    /// Tries again what failed. Deaths wait until health is proved.
+    pub(super) fn retry_lanes(&mut self, cx: &mut Cx<'_>) {
+        if self.lanes.retry(cx, &self.cluster) {
+            self.doubted = Some(cx.shared.moment);
+            self.tables.look(cx);
+        }
+    }
+
     /// Declares those dead that health says are, and for whom we answer: the processes of our own
     /// node, and as the leader those of nodes that are dead themselves.
     ///
@@ -25,6 +60,9 @@ impl Parts {
     ///
     /// A process that dies before its check has passed once leaves a check that has failed since before its
     /// last word: there its link tells, once it has been down as long.
+    ///
+    /// While Consul is away a copy of health grows old, and a process may have come back: nobody is declared
+    /// dead by health that was not proved after that.
     pub(super) fn judge(&mut self, cx: &mut Cx<'_>) {
         let linkless = self.links.iter().filter(|(_, link)| !link.up).map(|(_, link)| link.process);
         let linkless = linkless.filter(|process| {
@@ -39,12 +77,16 @@ impl Parts {
             if self.lanes.has(process, declared) {
                 continue;
             }
-            let since = *self.silent.entry(process).or_insert(cx.now.mono);
-            let until = since.after(cx.config().time.silence);
+            let silence = self.silent.entry(process).or_insert_with(|| Silence::since(cx.now.mono));
+            let until = silence.since.after(cx.config().time.silence);
             let may_be_back = linkless || as_leader || self.links.is_here(process) != Some(false);
             if may_be_back && cx.now.mono < until {
                 cx.shared.timers.arm_no_later(Timer::Silence, until);
+            } else if silence.asked.is_none_or(|asked| !self.tables.is_proved(asked)) {
+                silence.asked.get_or_insert(cx.shared.moment);
+                self.tables.look(cx);
             } else {
+                silence.asked = None;
                 let work = Work::new(cx.now.mono, What::Died { as_leader, linkless });
                 self.lanes.push(LaneKey::Process(process), work);
             }

@@ -8,6 +8,7 @@ use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, Service
 use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
 
 use super::World;
+use super::hax::Client;
 use super::motr::Stage;
 use super::queue::{Ev, MS, Who};
 
@@ -378,7 +379,7 @@ impl World<'_> {
             9 | 10 => return self.forge(hax),
             _ => ("POST", "/", &LARGE),
         };
-        self.request(hax, method, target, Bytes::from_static(body), None);
+        self.request(hax, method, target, Bytes::from_static(body), Client::Stranger);
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::World;
 use super::fault::Fault;
+use super::hax::Client;
 use super::model::Model;
 use super::queue::S;
 use super::swarm::Swarm;
@@ -116,7 +117,7 @@ impl World<'_> {
             let value = base64::engine::general_purpose::STANDARD.encode(message.to_string());
             let entry = json!({"Key": format!("bq/{n}"), "Value": value, "ModifyIndex": index});
             let body = json!([entry]).to_string();
-            return self.request(hax, "POST", "/watcher/bq", body.into(), None);
+            return self.request(hax, "POST", "/watcher/bq", body.into(), Client::Stranger);
         }
         let (node, key) = (&self.hax[self.cast[i].hax].name, self.cast[i].fid.key.to_string());
         let check = json!({
@@ -124,7 +125,7 @@ impl World<'_> {
             "ServiceID": key, "ServiceName": self.cast[i].service, "ModifyIndex": index,
         });
         let body = json!([{"Node": {"Node": node}, "Checks": [check]}]).to_string();
-        self.request(hax, "POST", "/", body.into(), None);
+        self.request(hax, "POST", "/", body.into(), Client::Stranger);
     }
 
     /// The state and the type that Consul holds of a process.

@@ -69,6 +69,15 @@ impl Hax {
     }
 }
 
+/// Who makes an HTTP request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Client {
+    /// A watch of the node's own agent, by its number while it waits for the response.
+    Watch(Option<u64>),
+    /// Anybody.
+    Stranger,
+}
+
 impl World<'_> {
     pub(super) fn start_hax(&mut self, i: usize) {
         if self.hax[i].node.is_some() || self.hax[i].retired {
@@ -249,8 +258,12 @@ impl World<'_> {
         method: &str,
         target: &str,
         body: Bytes,
-        watch: Option<u64>,
+        client: Client,
     ) {
+        let (watch, trusted) = match client {
+            Client::Watch(watch) => (watch, true),
+            Client::Stranger => (None, false),
+        };
         if self.hax[i].node.is_none() {
             if let Some(watch) = watch {
                 self.queue.push(self.now, Ev::Posted(watch));
@@ -260,8 +273,6 @@ impl World<'_> {
         let id = self.hax[i].next_http.mint();
         self.hax[i].https.insert(id, watch);
         let (method, target) = (method.into(), target.into());
-        // Consul's watches are of the node; whoever else asks may be anybody.
-        let trusted = watch.is_some();
         let request = http::port::Request { id, method, target, body, trusted };
         self.feed(i, Input::Http(Box::new(request)));
     }

@@ -201,7 +201,7 @@ impl<'c> World<'c> {
                 if path == "/" {
                     self.hax[hax].posted = Some(self.now);
                 }
-                self.request(hax, "POST", path, body, watch);
+                self.request(hax, "POST", path, body, hax::Client::Watch(watch));
             }
             Ev::Posted(watch) => self.on_posted(watch),
             Ev::Elect => self.elect(),

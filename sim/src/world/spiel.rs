@@ -7,6 +7,7 @@ use hax_core::ha::spiel::{Answer, Call, Counter, Filesystem, Op, Pver, Reply, Sn
 use hax_core::node::Input;
 
 use super::World;
+use super::hax::Client;
 use super::queue::{Ev, MS};
 
 /// What an answer takes at least.
@@ -91,6 +92,6 @@ impl World<'_> {
             true => ("GET", format!("/api/v1/sns/{name}?pool_fid={pool}"), Bytes::new()),
             false => ("POST", format!("/api/v1/sns/{name}"), body),
         };
-        self.request(hax, method, &target, body, None);
+        self.request(hax, method, &target, body, Client::Stranger);
     }
 }

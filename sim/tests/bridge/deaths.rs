@@ -346,3 +346,29 @@ fn d19_a_node_is_up_while_one_of_its_io_processes_is() {
     lab.run(MS * 1_000);
     assert_ne!(lab.state_in(&node), "M0_NC_TRANSIENT", "the first one is back");
 }
+
+#[test]
+fn f22_nobody_is_declared_dead_by_health_that_is_old() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let link = lab.link(0, confd);
+    lab.link(0, ios);
+    lab.check(0, ios, "critical");
+    lab.run(MS * 4_950);
+    // The process is well again, and no watch brings it in time.
+    lab.lose_what_waits(0);
+    lab.check(0, ios, "passing");
+    lab.run(MS * 20_000);
+    assert_eq!(lab.saw(0, FactKind::ProcessDied), 0);
+    assert_eq!(lab.word(ios), "DTM_RECOVERED");
+    assert!(!lab.take_told(0, link, ios).contains(&ObjectState::Failed));
+    // Who is dead is declared, once Consul is there to be asked.
+    lab.check(0, ios, "critical");
+    lab.run(MS * 4_000);
+    lab.nodes[0].fault = Some(Fault::Refuses);
+    lab.run(MS * 8_000);
+    assert_eq!(lab.saw(0, FactKind::ProcessDied), 0);
+    lab.nodes[0].fault = None;
+    lab.run(MS * 20_000);
+    assert_eq!((lab.saw(0, FactKind::ProcessDied), lab.word(ios)), (1, "STOPPED".into()));
+}
