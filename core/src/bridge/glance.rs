@@ -13,7 +13,7 @@ use crate::consul::port::Answer;
 use crate::consul::replica::Moment;
 
 /// Below a prefix that hax may read, and no process.
-const TARGET: &str = "/v1/kv/processes/none?consistent";
+pub(super) const TARGET: &str = "/v1/kv/processes/none?consistent";
 
 #[derive(Debug, Default)]
 pub(crate) struct Glances {

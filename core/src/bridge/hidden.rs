@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
+use super::glance;
 use super::tables::Tables;
 use crate::base::fact::Fact;
 use crate::consul::port::Answer;
@@ -131,7 +132,7 @@ impl Tables {
 fn named(table: Table) -> Option<&'static str> {
     match table {
         Table::Conf => Some("/v1/kv/m0conf/none?consistent"),
-        Table::Processes => Some("/v1/kv/processes/none?consistent"),
+        Table::Processes => Some(glance::TARGET),
         Table::Health => None,
     }
 }

@@ -3,22 +3,30 @@
 use std::time::Duration;
 
 use hax_core::base::fact::FactKind;
+use hax_core::base::fid::Fid;
 use hax_core::ha::note::ObjectState;
+use hax_sim::consul::Snapshot;
 
 use crate::lab::Lab;
 
 const MS: Duration = Duration::from_millis(1);
+
+/// A snapshot; after it one process is said to have stopped, and another one's check to fail.
+fn save_and_move_on(lab: &mut Lab, stopped: Fid, failing: Fid) -> Snapshot {
+    let saved = lab.consul.snapshot();
+    let word = r#"{"state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
+    lab.consul("PUT", &format!("/v1/kv/processes/{stopped}"), word);
+    lab.check(0, failing, "warning");
+    lab.run(MS * 1_000);
+    saved
+}
 
 #[test]
 fn f18_what_a_restored_snapshot_brings_back_is_seen_at_once() {
     let mut lab = Lab::new(1);
     let (ios, far, confd) = (lab.fid(0, "ios"), lab.fid(1, "ios"), lab.fid(0, "confd"));
     let link = lab.link(0, confd);
-    let saved = lab.consul.snapshot();
-    let stopped = r#"{"state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
-    lab.consul("PUT", &format!("/v1/kv/processes/{far}"), stopped);
-    lab.check(0, ios, "warning");
-    lab.run(MS * 1_000);
+    let saved = save_and_move_on(&mut lab, far, ios);
     assert_eq!(lab.told(0, link, far), Some(ObjectState::Failed));
     lab.at_consul(|consul, now, out| consul.restore(now, &saved, out));
     // Nothing is written, nobody asks: what waits has ended with what there was before.
@@ -32,11 +40,7 @@ fn what_a_restored_snapshot_brings_back_is_believed_once_indexes_have_passed_wha
     let mut lab = Lab::new(1);
     let (ios, far, confd) = (lab.fid(0, "ios"), lab.fid(1, "ios"), lab.fid(0, "confd"));
     let link = lab.link(0, confd);
-    let saved = lab.consul.snapshot();
-    let stopped = r#"{"state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
-    lab.consul("PUT", &format!("/v1/kv/processes/{far}"), stopped);
-    lab.check(0, ios, "warning");
-    lab.run(MS * 1_000);
+    let saved = save_and_move_on(&mut lab, far, ios);
     let states = lab.states(0, confd, &[far, ios]).into_iter().map(|note| note.state);
     assert_eq!(states.collect::<Vec<_>>(), [ObjectState::Transient; 2]);
     // What waits has no answer: else its end would say that something has happened.
