@@ -19,7 +19,7 @@ use crate::base::retry::Jitter;
 use crate::base::time::Now;
 use crate::base::timers::Timers;
 use crate::consul::port::{Answer, Call, Command, Method, Reply};
-use crate::consul::replica::Moment;
+use crate::consul::replica::{Moment, Table};
 use crate::ha::message::{Body, Message};
 use crate::ha::{motr, spiel};
 use crate::http;
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     /// Keys that are not of the expected form, as they were when that was said.
     pub(crate) odd: BTreeMap<Box<str>, u64>,
     pub(crate) refusals: Refusals,
+    /// The newest index of an entry of each table of keys that we wrote, or read by itself.
+    pub(crate) written: [u64; Table::KV.len()],
 }
 
 /// So many keys that are not of the expected form are remembered.
@@ -75,6 +77,24 @@ impl Cx<'_> {
         }
         self.shared.odd.insert(key.into(), index);
         self.fact(Fact::EntrySkipped { key: key.into() });
+    }
+
+    /// Consul has an entry of this index in a table: no consistent reading that is sent from now on is of an
+    /// earlier index, unless Consul's history has begun anew.
+    pub(crate) fn has_written(&mut self, table: Table, index: u64) {
+        if let Some(newest) = self.shared.written.get_mut(table as usize) {
+            *newest = index.max(*newest);
+        }
+    }
+
+    /// The newest index of such an entry; 0 if there is none.
+    pub(crate) fn newest_written(&self, table: Table) -> u64 {
+        self.shared.written.get(table as usize).copied().unwrap_or(0)
+    }
+
+    /// Consul's indexes of a table have begun anew.
+    pub(crate) fn forget_written(&mut self, table: Table) {
+        self.shared.written.get_mut(table as usize).into_iter().for_each(|newest| *newest = 0);
     }
 
     pub(crate) fn motr(&mut self, command: motr::Command) {

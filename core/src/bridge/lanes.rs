@@ -250,6 +250,7 @@ impl Lanes {
                 let entries = results.iter().map(|result| result.kv.as_ref());
                 for ((op, _), entry) in batch.ops.iter().zip(entries) {
                     let index = entry.map_or(0, |entry| entry.modify_index);
+                    op.target.table().into_iter().for_each(|table| cx.has_written(table, index));
                     desk.holds(op, batch.appended(), index);
                 }
                 let split = |key: Option<LaneKey>| {
@@ -396,7 +397,7 @@ impl Lanes {
     ) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let Stage::Rereading(left) = &mut lane.stage else { return };
-        if !answer.is_some_and(|answer| take(cluster, target, answer)) {
+        if !answer.is_some_and(|answer| take(cx, cluster, target, answer)) {
             if answer.is_some() {
                 let why = "not the key that was asked for".into();
                 cx.fact(Fact::ConsulBadAnswer { what: "a key", why });
@@ -470,7 +471,7 @@ impl Lanes {
 }
 
 /// Takes over what a key holds; false if the answer says nothing.
-fn take(cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
+fn take(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
     match (answer.status, target) {
         (404, Target::Word(process)) => cluster.forget_word(process),
         // What is not configured any more cannot be changed either.
@@ -478,6 +479,9 @@ fn take(cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
         (200, _) => {
             let Ok([entry]) = json::parse::<[KvEntry<'_>; 1]>(&answer.body) else { return false };
             let Some(value) = entry.bytes() else { return false };
+            if let Some(table) = target.table() {
+                cx.has_written(table, entry.modify_index);
+            }
             match target {
                 Target::Word(process) => {
                     let word = ProcessWord::from_kv(&value, entry.flags);

@@ -171,6 +171,7 @@ impl Bridge {
             trouble: None,
             odd: BTreeMap::new(),
             refusals: Refusals::default(),
+            written: [0; 2],
         };
         let parts = Parts {
             cluster,

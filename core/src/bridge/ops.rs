@@ -6,6 +6,7 @@ use alloc::string::String;
 
 use crate::base::fid::Fid;
 use crate::consul::json;
+use crate::consul::replica::Table;
 use crate::model::follow::Change;
 use crate::model::states::ProcessWord;
 
@@ -24,6 +25,17 @@ pub(crate) enum Target {
     Leader,
     /// Something that nothing is remembered of here: who wrote it hears of a refusal by itself.
     Untracked,
+}
+
+impl Target {
+    /// The table that has it, of those that are held.
+    pub(crate) const fn table(self) -> Option<Table> {
+        match self {
+            Self::Word(_) => Some(Table::Processes),
+            Self::Entry(_) => Some(Table::Conf),
+            Self::Restarts(_) | Self::Epoch | Self::Leader | Self::Untracked => None,
+        }
+    }
 }
 
 /// One operation.

@@ -26,9 +26,6 @@ const DOUBT: Duration = Duration::from_secs(5);
 /// How long a watch of what is not shown waits, before it is read without an index.
 const HIDDEN_WATCH: Duration = Duration::from_secs(5);
 
-/// The tables that are keys.
-const KV: [Table; 2] = [Table::Conf, Table::Processes];
-
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(super) replicas: [Replica; 3],
@@ -184,10 +181,10 @@ impl Tables {
         if replica.probes.back().is_some_and(|last| last.sent >= asked) {
             return;
         }
-        if KV.contains(&table) {
+        if Table::KV.contains(&table) {
             let (seen, still) = (self.glances.seen, replica.still);
             if seen == 0 || seen == still {
-                let then = KV.map(|table| self.replicas[table as usize].index);
+                let then = Table::KV.map(|table| self.least(cx, table));
                 self.glances.send(cx, asked, then[0].max(then[1]), GLANCES_MAX);
             }
             if seen != 0 && seen == still {
@@ -195,8 +192,8 @@ impl Tables {
             }
         }
         let call = cx.get(Continuation::Probe(table), table.probe().into());
+        let (sent, index_then) = (cx.shared.moment, self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
-        let (sent, index_then) = (cx.shared.moment, replica.index);
         replica.probes.push_back(Probe { call, sent, index_then });
         replica.witness = self.glances.seen;
     }
@@ -204,17 +201,23 @@ impl Tables {
     pub(crate) fn glanced(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
             self.glances.failed(call);
-            KV.into_iter().for_each(|table| self.failed(cx, table, Timer::Prove(table)));
+            Table::KV.into_iter().for_each(|table| self.failed(cx, table, Timer::Prove(table)));
             return;
         };
         let Some(sent) = self.glances.answered(call, answer) else { return };
         self.worked(cx);
-        for table in KV {
+        for table in Table::KV {
             if self.replicas[table as usize].glanced(self.glances.seen, sent) {
                 self.backoffs[table as usize].worked();
             }
             self.prove(cx, table);
         }
+    }
+
+    /// What we wrote and the watch has not brought yet counts too: a restored snapshot may have just the
+    /// index that is held, and what was written after it would stay for ever.
+    fn least(&self, cx: &Cx<'_>, table: Table) -> u64 {
+        self.replicas[table as usize].least(cx.newest_written(table))
     }
 
     fn read(&mut self, cx: &mut Cx<'_>, table: Table) {
@@ -224,7 +227,8 @@ impl Tables {
         }
         self.wants_read[table as usize] = false;
         let call = cx.get(Continuation::Read(table), format!("{}&consistent", table.target()));
-        let (sent, at, index_then) = (cx.shared.moment, cx.now.mono, replica.index);
+        let (sent, at, index_then) = (cx.shared.moment, cx.now.mono, self.least(cx, table));
+        let replica = &mut self.replicas[table as usize];
         replica.read = Some(Read { call, sent, at, index_then });
         replica.witness = self.glances.seen;
     }
@@ -300,7 +304,7 @@ impl Tables {
         let held = cluster.entries()[table as usize];
         let replica = &mut self.replicas[table as usize];
         // The keys of a prefix are shown or not as the prefix is.
-        let (kv, nothing) = (KV.contains(&table), is_empty(answer));
+        let (kv, nothing) = (Table::KV.contains(&table), is_empty(answer));
         let other = answer.index == replica.index && nothing != (held == 0);
         if kv && (other || nothing && replica.hidden.is_some()) {
             self.read(cx, table);
@@ -358,6 +362,7 @@ impl Tables {
         let replica = &mut self.replicas[table as usize];
         replica.calls().for_each(|call| cx.cancel(call));
         (replica.index, replica.still, replica.seen, replica.due) = (0, 0, 0, 0);
+        cx.forget_written(table);
         self.was_reset = true;
         match table {
             Table::Conf => cluster.clear_conf(),

@@ -26,6 +26,8 @@ pub enum Table {
 impl Table {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Conf, Self::Processes, Self::Health];
+    /// Those that are keys.
+    pub const KV: [Self; 2] = [Self::Conf, Self::Processes];
 
     /// For logs.
     #[must_use]
@@ -151,7 +153,7 @@ pub struct Probe {
     pub call: CallId,
     /// When it was sent.
     pub sent: Moment,
-    /// The copy's index then.
+    /// The least index that its answer has, unless Consul's indexes have begun anew.
     pub index_then: u64,
 }
 
@@ -164,7 +166,7 @@ pub struct Read {
     pub sent: Moment,
     /// The same by the clock.
     pub at: Instant,
-    /// The copy's index then.
+    /// The least index that its answer has, unless Consul's indexes have begun anew.
     pub index_then: u64,
 }
 
@@ -190,6 +192,13 @@ impl Replica {
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.index != 0
+    }
+
+    /// The least index of a consistent reading that is sent now, unless Consul's indexes have begun anew;
+    /// an entry of the index `written` is known by itself. Answers without an index count as of index 1.
+    #[must_use]
+    pub fn least(&self, written: u64) -> u64 {
+        if self.index > 1 { self.index.max(written) } else { self.index }
     }
 
     /// Whether what is held is fresh for a question of this moment.

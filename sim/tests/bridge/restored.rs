@@ -5,6 +5,7 @@ use std::time::Duration;
 use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::ha::note::ObjectState;
+use hax_core::ha::process::ProcessEventKind;
 use hax_sim::consul::Snapshot;
 
 use crate::lab::Lab;
@@ -56,4 +57,25 @@ fn what_a_restored_snapshot_brings_back_is_believed_once_indexes_have_passed_wha
     assert_eq!(lab.told(0, link, ios), Some(ObjectState::Online));
     let states = lab.states(0, confd, &[far, ios]).into_iter().map(|note| note.state);
     assert_eq!(states.collect::<Vec<_>>(), [ObjectState::Online; 2]);
+}
+
+#[test]
+fn f23_what_was_written_after_a_snapshot_does_not_outlive_its_restoring() {
+    let mut lab = Lab::new(1);
+    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    lab.link(0, confd);
+    lab.link(0, ios);
+    lab.run(MS * 1_000);
+    let saved = lab.consul.snapshot();
+    let before = lab.word(ios);
+    // The watches have no answer: only the answer to the write tells of it.
+    lab.lose_what_waits(0);
+    lab.event(0, ios, ProcessEventKind::Stopped);
+    lab.run(MS * 10);
+    assert_ne!(lab.word(ios), before);
+    lab.at_consul(|consul, now, out| consul.restore(now, &saved, out));
+    // The copy has the very index that Consul has now.
+    lab.states(0, confd, &[ios]);
+    lab.run(MS * 100);
+    assert!(lab.saw(0, FactKind::ReplicaReset) > 0, "what was written is taken for what there is");
 }
