@@ -14,11 +14,15 @@ pub mod node;
 pub mod bridge;
 pub mod wire;
 
+pub mod model;
+
+pub mod machine;
+
 pub mod http;
 
 pub mod consul;
 
-pub mod model;
+pub mod net;
 
 pub mod ha;
 

@@ -1,16 +1,16 @@
 //! A whole node: the bridge and the wire under one clock, as the daemon and the simulator run it.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::base::config;
-use crate::base::fact::Fact;
+use crate::base::fact::{Fact, Metric};
 use crate::base::time::{Next, Now};
 use crate::bridge::{Bridge, View, io};
-use crate::ha::spiel;
+use crate::machine::{Machine, Status};
 use crate::wire::endpoint::{self, Endpoint};
-use crate::{consul, http, wire};
+
+pub use crate::machine::{ExitReason, Input, Output};
 
 /// The configuration of both machines.
 #[derive(Clone, Debug)]
@@ -19,49 +19,6 @@ pub struct Config {
     pub bridge: config::Config,
     /// The wire's.
     pub wire: endpoint::Config,
-}
-
-/// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// The deadline that was returned last is reached.
-    Tick,
-    /// To a TCP connection of the wire.
-    Net(wire::net::Event),
-    /// Consul answered, or will not.
-    Consul(consul::port::Reply),
-    /// Motr's library answered a call, or refuses it.
-    Spiel(spiel::Reply),
-    /// An HTTP request arrived.
-    Http(Box<http::port::Request>),
-    /// Finish what was begun and exit.
-    Stop,
-}
-
-/// One thing to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// With a TCP connection of the wire.
-    Net(wire::net::Command),
-    /// At Consul.
-    Consul(consul::port::Command),
-    /// Ask Motr's library; not unless the configuration says that there is one.
-    Spiel(spiel::Call),
-    /// Answer an HTTP request.
-    Http(Box<http::port::Response>),
-    /// Log and count.
-    Fact(Fact),
-}
-
-/// Why a node has exited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitReason {
-    /// It was told to.
-    Stopped,
-    /// It was told to, and had to leave events that are not written.
-    DrainTimedOut,
-    /// A message on which the specification demands it.
-    UnexpectedMessage,
 }
 
 impl ExitReason {
@@ -76,6 +33,48 @@ impl ExitReason {
     }
 }
 
+/// The gauges of a bridge, in the order of [`gauges`].
+pub const GAUGES: &[Metric] = &[
+    Metric {
+        name: "hax_ready",
+        help: "Whether hax serves all that it is for (1) or not (0), as /readyz.",
+    },
+    Metric { name: "hax_consul_answers", help: "Whether Consul answers (1) or not (0)." },
+    Metric { name: "hax_leading", help: "Whether this node leads (1) or not (0)." },
+    Metric { name: "hax_stopping", help: "Whether a stop has begun (1) or not (0)." },
+    Metric {
+        name: "hax_links",
+        help: "HA links to Motr processes, those whose process is away for now included.",
+    },
+    Metric { name: "hax_lanes", help: "Processes with events that Consul does not hold yet." },
+    Metric {
+        name: "hax_entrypoints_waiting",
+        help: "Entrypoint requests that wait for their answer.",
+    },
+    Metric {
+        name: "hax_questions_waiting",
+        help: "Questions for states that wait for their answer.",
+    },
+];
+
+/// The values of [`GAUGES`].
+pub fn gauges(view: View) -> impl Iterator<Item = u64> {
+    let flags = [view.is_ready(), view.consul, view.leads, view.stopping].map(u64::from);
+    let counts = [view.links, view.lanes, view.entries, view.questions];
+    flags.into_iter().chain(counts.map(|n| u64::try_from(n).unwrap_or(u64::MAX)))
+}
+
+/// How a bridge does.
+#[must_use]
+pub fn status(view: View) -> Status {
+    let words = match (view.ready, view.consul) {
+        (false, _) => "Serving; Consul's configuration is not loaded yet",
+        (true, true) => "Ready",
+        (true, false) => "Consul does not answer",
+    };
+    Status { words, stopping: view.stopping }
+}
+
 /// A bridge and its wire.
 pub struct Node {
     bridge: Bridge,
@@ -84,6 +83,8 @@ pub struct Node {
     endpoint_next: Next,
     from_bridge: Vec<io::Output>,
     from_endpoint: Vec<endpoint::Output>,
+    to_bridge: VecDeque<io::Input>,
+    to_endpoint: VecDeque<endpoint::Input>,
 }
 
 impl Node {
@@ -97,15 +98,34 @@ impl Node {
             endpoint_next: Next::Wait,
             from_bridge: Vec::new(),
             from_endpoint: Vec::new(),
+            to_bridge: VecDeque::new(),
+            to_endpoint: VecDeque::new(),
         }
     }
+
+    /// What the bridge believes.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.bridge.view()
+    }
+
+    /// What the wire holds.
+    #[must_use]
+    pub fn wire(&self) -> endpoint::View {
+        self.endpoint.view()
+    }
+}
+
+impl Machine for Node {
+    type Fact = Fact;
+
+    const GAUGES: &'static [Metric] = GAUGES;
 
     /// Takes one input and appends all that follows from it, in both machines. What is due fires in the
     /// same call, also in the machine that the input is not for: else a busy wire would starve the
     /// bridge's timers.
-    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
-        let mut to_bridge = VecDeque::new();
-        let mut to_endpoint = VecDeque::new();
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        let Self { to_bridge, to_endpoint, .. } = self;
         match input {
             Input::Tick => {
                 to_bridge.push_back(io::Input::Tick);
@@ -157,21 +177,19 @@ impl Node {
         }
     }
 
-    /// What the bridge believes.
-    #[must_use]
-    pub fn view(&self) -> View {
-        self.bridge.view()
+    fn blocking_queries(&self) -> usize {
+        Bridge::BLOCKING_QUERIES
     }
 
-    /// What the wire holds.
-    #[must_use]
-    pub fn wire(&self) -> endpoint::View {
-        self.endpoint.view()
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        gauges(self.bridge.view())
     }
 
-    /// Why it has exited.
-    #[must_use]
-    pub fn exit(&self) -> ExitReason {
+    fn status(&self) -> Status {
+        status(self.bridge.view())
+    }
+
+    fn exit(&self) -> ExitReason {
         ExitReason::of(self.bridge.view())
     }
 }

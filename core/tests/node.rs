@@ -7,6 +7,7 @@ use hax_core::base::fid::Fid;
 use hax_core::base::id::ConnId;
 use hax_core::base::time::{Instant, Next, Now, Wall};
 use hax_core::consul::port::{Command, Reply, Unanswered};
+use hax_core::machine::Machine as _;
 use hax_core::node::{self, Input, Node, Output};
 use hax_core::wire;
 

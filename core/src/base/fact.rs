@@ -27,6 +27,39 @@ pub enum Level {
     Error,
 }
 
+/// The facts of a machine, as a host logs and counts them.
+pub trait Report: fmt::Display {
+    /// All kinds.
+    const KINDS: &'static [Kind];
+
+    /// What some kinds say the duration of.
+    const LATENCIES: &'static [Metric];
+
+    /// The place of its kind among [`KINDS`](Self::KINDS).
+    fn nth(&self) -> usize;
+
+    /// How long what it reports has taken, with the place of that among [`LATENCIES`](Self::LATENCIES).
+    fn took(&self) -> Option<(usize, Duration)>;
+}
+
+/// A series of `/metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, `hax_…`.
+    pub name: &'static str,
+    /// What it means, in a sentence.
+    pub help: &'static str,
+}
+
+/// A kind of facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// As in the source; the label of its counter.
+    pub name: &'static str,
+    /// How much it matters.
+    pub level: Level,
+}
+
 macro_rules! facts {
     ($($(#[$doc:meta])* $level:ident $kind:ident { $($field:ident: $ty:ty),* }
         $text:literal $(, $word:ident = $said:expr)*;)*) => {
@@ -58,6 +91,11 @@ macro_rules! facts {
             pub const fn level(self) -> Level {
                 match self { $(Self::$kind => Level::$level,)* }
             }
+        }
+
+        impl FactKind {
+            const KINDS: &'static [Kind] =
+                &[$(Kind { name: stringify!($kind), level: Level::$level }),*];
         }
 
         impl Fact {
@@ -287,33 +325,39 @@ facts! {
     Info Stopped {} "stopped";
     /// What goes into the node is not written down any more.
     Warn JournalEnded { why: Box<str> } "the journal ends, hax goes on: {why}";
-    /// An errno was answered where it is unusual.
-    Debug AnsweredErrno { link: LinkId, errno: Errno } "{link}: answered {errno}";
 }
 
-/// What a fact may say the duration of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Latency {
-    /// From an entrypoint request's arrival to its answer, EAGAIN apart.
-    Entrypoint,
-    /// From a process event's arrival to its commit in Consul.
-    ProcessEvent,
-    /// From a question for states to its answer.
-    NvecGet,
-}
+impl Report for Fact {
+    const KINDS: &'static [Kind] = FactKind::KINDS;
 
-impl Fact {
-    /// How long what it reports has taken.
-    #[must_use]
-    pub const fn took(&self) -> Option<(Latency, Duration)> {
-        let (what, us) = match *self {
+    const LATENCIES: &'static [Metric] = &[
+        Metric {
+            name: "hax_entrypoint_duration_seconds",
+            help: "From an entrypoint request to its answer.",
+        },
+        Metric {
+            name: "hax_process_event_duration_seconds",
+            help: "From a process event's arrival to its commit in Consul.",
+        },
+        Metric {
+            name: "hax_nvec_get_duration_seconds",
+            help: "From a question for states to its answer.",
+        },
+    ];
+
+    fn nth(&self) -> usize {
+        self.kind() as usize
+    }
+
+    fn took(&self) -> Option<(usize, Duration)> {
+        let (nth, us) = match *self {
             // An empty one is none.
-            Self::EntrypointAnswered { us, confds: 1.., .. } => (Latency::Entrypoint, us),
-            Self::ProcessCommitted { us, .. } => (Latency::ProcessEvent, us),
-            Self::NvecAnswered { us, .. } => (Latency::NvecGet, us),
+            Self::EntrypointAnswered { us, confds: 1.., .. } => (0, us),
+            Self::ProcessCommitted { us, .. } => (1, us),
+            Self::NvecAnswered { us, .. } => (2, us),
             _ => return None,
         };
-        Some((what, Duration::from_micros(us)))
+        Some((nth, Duration::from_micros(us)))
     }
 }
 

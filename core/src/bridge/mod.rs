@@ -146,6 +146,10 @@ enum Life {
 }
 
 impl Bridge {
+    /// How many blocking queries it may have at Consul at once: a watch of each table, a lookout of two, and
+    /// the lock's.
+    pub const BLOCKING_QUERIES: usize = 6;
+
     /// A bridge that knows nothing yet; its first input, a `Tick` at best, begins.
     ///
     /// # Panics

@@ -4,6 +4,9 @@
 //! [`params`] inside. Above them the machines: connections → rpc (`rpc`, `rpc_in`, `rpc_out`) → `link`,
 //! which [`Endpoint`] and [`Process`] share. Names of files in the documentation are Motr's.
 
+// A port of its own, which the wire is the first to use.
+pub use crate::net;
+
 mod accepted;
 mod asked;
 mod bytes;
@@ -21,7 +24,6 @@ mod link;
 mod links;
 mod message;
 pub mod name;
-pub mod net;
 pub mod packet;
 pub mod params;
 mod peer;

@@ -12,6 +12,7 @@ use hax_core::base::fact::Fact;
 use hax_core::base::time::{Next, Now};
 use hax_core::bridge::View;
 use hax_core::discover::{Identity, TlsFiles};
+use hax_core::machine::Machine as _;
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
 

@@ -11,7 +11,7 @@ mod text;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hax_core::base::fact::{Fact, Latency};
+use hax_core::base::fact::{Fact, Report as _};
 use hax_core::base::time::Instant;
 use hax_core::bridge::View;
 
@@ -93,12 +93,7 @@ impl Metrics {
     /// Logs a fact, counts it and takes the duration that it says.
     pub fn record(&self, fact: &Fact) {
         self.facts.record(fact);
-        if let Some((what, took)) = fact.took() {
-            let nth = match what {
-                Latency::Entrypoint => 0,
-                Latency::ProcessEvent => 1,
-                Latency::NvecGet => 2,
-            };
+        if let Some((nth, took)) = fact.took() {
             self.latencies[nth].observe(took);
         }
     }

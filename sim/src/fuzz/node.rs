@@ -9,6 +9,7 @@ use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::time::Next;
 use hax_core::consul::port::{Answer, Command, Method, Reply, Unanswered};
 use hax_core::http::port::{Request, Response};
+use hax_core::machine::Machine as _;
 use hax_core::node::{self, Input, Node, Output};
 use hax_core::wire;
 

@@ -10,6 +10,7 @@ use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::time::Next;
 use hax_core::http;
+use hax_core::machine::Machine as _;
 use hax_core::node::{self, Input, Node, Output};
 use hax_core::wire;
 

@@ -16,11 +16,10 @@ pub const LINES: usize = 200;
 const TRIES: usize = 400;
 
 /// Facts that no seed can bring about, and why.
-pub const UNREACHED: [(FactKind, &str); 9] = [
+pub const UNREACHED: [(FactKind, &str); 8] = [
     (FactKind::EntryUnknown, "a bug of the bridge's: the oracle refuses it"),
     (FactKind::Unsendable, "a bug of the bridge's: the oracle refuses it"),
     (FactKind::QueueFull, "the bridge has fewer messages in flight than the wire keeps"),
-    (FactKind::AnsweredErrno, "nobody reports it"),
     (FactKind::JournalEnded, "it is the host's"),
     (FactKind::TableEmpty, "nobody deletes the whole configuration"),
     (FactKind::ProcessMissing, "nobody takes a hax's own process out of the configuration"),

@@ -3,6 +3,7 @@
 use hax_core::base::time::Next;
 use hax_core::consul::port;
 use hax_core::journal::{self, Bad};
+use hax_core::machine::Machine as _;
 use hax_core::node::{Input, Node, Output};
 
 use super::Violation;

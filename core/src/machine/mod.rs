@@ -1,0 +1,87 @@
+//! What a machine is: one value that a host drives. The crate's root says what they owe each other.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::base::fact::{Fact, Metric, Report};
+use crate::base::time::{Next, Now};
+use crate::ha::spiel;
+use crate::{consul, http, net};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The deadline that was returned last is reached.
+    Tick,
+    /// To a TCP connection.
+    Net(net::Event),
+    /// Consul answered, or will not.
+    Consul(consul::port::Reply),
+    /// Motr's library answered a call, or refuses it.
+    Spiel(spiel::Reply),
+    /// An HTTP request arrived.
+    Http(Box<http::port::Request>),
+    /// Finish what was begun and exit.
+    Stop,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output<F = Fact> {
+    /// With a TCP connection.
+    Net(net::Command),
+    /// At Consul.
+    Consul(consul::port::Command),
+    /// Ask Motr's library; not unless the configuration says that there is one.
+    Spiel(spiel::Call),
+    /// Answer an HTTP request.
+    Http(Box<http::port::Response>),
+    /// Log and count.
+    Fact(F),
+}
+
+/// A value that takes inputs and emits outputs, and knows nothing of sockets, clocks and threads.
+pub trait Machine {
+    /// What it reports that it did or saw.
+    type Fact: Report;
+
+    /// Its gauges, in the order of [`gauges`](Self::gauges).
+    const GAUGES: &'static [Metric];
+
+    /// Takes one input and appends, in order, all that follows from it. What is due fires in the same call,
+    /// after the input, whatever the input is.
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Self::Fact>>) -> Next;
+
+    /// How many blocking queries it may have at Consul at once. A host with few connections keeps that many
+    /// of them for these, so that no query waits behind another.
+    fn blocking_queries(&self) -> usize;
+
+    /// The values of [`GAUGES`](Self::GAUGES).
+    fn gauges(&self) -> impl Iterator<Item = u64>;
+
+    /// How it does.
+    fn status(&self) -> Status;
+
+    /// Why it has exited, or would if it exited now.
+    fn exit(&self) -> ExitReason;
+}
+
+/// How a machine does, for whoever supervises the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// A few words, for `systemctl status`.
+    pub words: &'static str,
+    /// A stop has begun.
+    pub stopping: bool,
+}
+
+/// Why a machine has exited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It was told to, and has finished what was begun.
+    Stopped,
+    /// It was told to, and had to leave something undone.
+    DrainTimedOut,
+    /// Something happened on which the specification demands an exit.
+    UnexpectedMessage,
+}
