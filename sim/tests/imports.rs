@@ -21,8 +21,6 @@ const OPEN: [(&str, &[&str]); 4] = [
             "consul",
             "daemon",
             "identify",
-            "libmotr::callbacks",
-            "libmotr::spiel",
             "platform",
             "settings",
             "tls",

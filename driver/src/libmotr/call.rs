@@ -8,9 +8,9 @@ use hax_core::base::errno::Errno;
 use hax_core::ha::entrypoint::Entrypoint;
 use motr_sys::{Ha, abi};
 
-use super::callbacks::{Handle, RequestId};
 use super::links::Link;
 use super::message;
+use super::work::{Handle, RequestId};
 
 /// The interface, between `init` and `fini`: the hand, which has it, ends before that.
 #[derive(Debug)]

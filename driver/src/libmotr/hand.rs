@@ -16,9 +16,9 @@ use hax_core::ha::process::ProcessEventKind;
 use motr_sys::abi;
 
 use super::call::Calls;
-use super::callbacks::{Asked, Handle, RequestId, Work};
 use super::links::{Link, Links, Sent};
-use super::spiel::{Done, Spiel};
+use super::spiel::Spiel;
+use super::work::{Asked, Done, Handle, RequestId, Work};
 use super::{Ended, Tell};
 
 type Reply = Result<Arc<Entrypoint>, Errno>;

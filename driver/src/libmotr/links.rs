@@ -6,7 +6,7 @@ use hax_core::base::fid::Fid;
 use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
 use motr_sys::abi;
 
-use super::callbacks::Handle;
+use super::work::Handle;
 
 /// One link, from `link_connected` to `link_disconnected`.
 #[derive(Debug)]

@@ -33,6 +33,7 @@ mod machine;
 mod message;
 mod owner;
 mod spiel;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,7 @@ pub use library::open;
 pub use machine::Machine;
 pub use motr_sys::Library;
 
-use callbacks::Work;
+use work::Work;
 
 /// How many words of the library, and commands, may wait for the hand.
 const QUEUE: usize = 1 << 14;
@@ -169,7 +170,7 @@ impl Libmotr {
 
     /// Asks the library something about the cluster, and returns at once.
     pub fn call(&self, call: Call) {
-        callbacks::put(&self.queue, Work::Call(call));
+        work::put(&self.queue, Work::Call(call));
     }
 
     /// Starts what the bridge commands and returns at once. After [`Command::Stop`] nothing else has an
@@ -179,14 +180,14 @@ impl Libmotr {
             // The hand may wait for room among events that nobody takes any more.
             self.events.close();
         }
-        callbacks::put(&self.queue, Work::Do(command));
+        work::put(&self.queue, Work::Do(command));
     }
 
     /// What the hand has done when it gets to this.
     #[cfg(test)]
     fn pause(&self) -> Receiver<u64> {
         let (reached, pause) = async_channel::bounded(1);
-        callbacks::put(&self.queue, Work::Pause(reached));
+        work::put(&self.queue, Work::Pause(reached));
         pause
     }
 

@@ -9,9 +9,10 @@ use async_channel::{Receiver, Sender};
 use motr_sys::{Ha, abi};
 
 use super::call::Calls;
-use super::callbacks::{self, Handle, Work};
+use super::callbacks;
 use super::hand::Hand;
 use super::spiel::Spiel;
+use super::work::{Handle, Work, put};
 use super::{Config, Ended, Tell, message};
 
 /// Its library may be of another build than we were tested with: the ABI is what counts.
@@ -55,7 +56,7 @@ impl Owner {
         let hand = hand.expect("a thread for Motr's library");
         let rc = self.start(hi);
         if rc == 0 {
-            callbacks::put(&self.queue, Work::Started);
+            put(&self.queue, Work::Started);
             if stopped.recv_blocking().is_err() {
                 // It has panicked: nobody would acknowledge what a stop waits for.
                 tracing::error!(target: "hax", "the thread that works for Motr's library has ended");

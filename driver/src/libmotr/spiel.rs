@@ -17,8 +17,8 @@ use hax_core::ha::spiel::{
 };
 use motr_sys::{Ha, abi};
 
-use super::callbacks::{self, Handle, Work};
 use super::message::{c_fid, fid};
+use super::work::{self, Done, Handle, Work};
 
 /// What the hand knows of commands.
 pub(super) struct Spiel {
@@ -37,14 +37,6 @@ pub(super) struct Spiel {
     /// Who is inside the library.
     threads: BTreeMap<u64, JoinHandle<()>>,
     next: u64,
-}
-
-/// A call has returned.
-#[derive(Debug)]
-pub(super) struct Done {
-    thread: Option<u64>,
-    /// What the bridge is told; nothing of the configuration's end.
-    reply: Option<Reply>,
 }
 
 /// The library's handle for commands, while the interface is started.
@@ -93,7 +85,7 @@ impl Spiel {
         let begun = self.session.is_some_and(|session| self.inside(move || Some(run(session))));
         if !begun {
             let reply = Some(Reply { id, result: Err(Errno::EAGAIN) });
-            callbacks::put(&self.queue, Work::Done(Done { thread: None, reply }));
+            work::put(&self.queue, Work::Done(Done { thread: None, reply }));
         }
     }
 
@@ -148,7 +140,7 @@ impl Spiel {
         self.next += 1;
         let inside = thread::Builder::new().name("motr-spiel".into()).spawn(move || {
             let done = Done { thread: Some(n), reply: work() };
-            callbacks::put(&queue, Work::Done(done));
+            work::put(&queue, Work::Done(done));
         });
         inside.map(|inside| self.threads.insert(n, inside)).is_ok()
     }
