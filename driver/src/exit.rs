@@ -54,6 +54,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Why a command fails, and with which code.
+#[derive(Debug)]
+pub struct CommandError(pub Exit, pub anyhow::Error);
+
+impl From<anyhow::Error> for CommandError {
+    fn from(why: anyhow::Error) -> Self {
+        Self(Exit::Failure, why)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,6 @@
 pub mod cli;
 pub mod clock;
 pub mod commands;
-pub mod consul;
 pub mod daemon;
 pub mod exit;
 pub mod facts;
@@ -26,7 +25,6 @@ pub mod notify;
 pub mod platform;
 pub mod printable;
 mod run;
-pub mod secret;
 pub mod serve;
 pub mod settings;
 pub mod signals;
@@ -34,7 +32,6 @@ pub mod status;
 pub mod tls;
 pub mod transport;
 pub mod turn;
-pub mod values;
 pub mod way;
 
 pub use run::{Runtime, Tick, inbox, run};

@@ -16,10 +16,10 @@ use rustls::ClientConfig;
 
 use crate::Tick as _;
 use crate::clock::Clock;
-use crate::consul::Consul;
 use crate::http::{Door, Limits};
 use crate::metrics::Metrics;
-use crate::secret::Secret;
+use crate::settings::consul::ConsulSettings;
+use crate::settings::secret::Secret;
 use crate::signals::Signals;
 use crate::way::{self, Place};
 
@@ -76,7 +76,7 @@ pub trait Platform: Sized + 'static {
 /// A client of one Consul agent.
 pub trait Client: Sized {
     /// A client with these settings; no connection is made yet.
-    fn new(consul: &Consul) -> Result<Self, way::Error>;
+    fn new(consul: &ConsulSettings) -> Result<Self, way::Error>;
 
     /// Reads token and certificates again, each by itself: what can be used is, what cannot stays as it
     /// was, and each that cannot is named.

@@ -12,7 +12,7 @@ use rustls::{
     SignatureScheme, WantsVersions,
 };
 
-use crate::consul::ClientTls;
+use crate::settings::consul::ClientTls;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]

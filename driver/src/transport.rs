@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::settings::values::MotrTransport;
 use crate::settings::{self, EndpointError, Settings};
-use crate::values::MotrTransport;
 
 /// The way, ready to be used.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ fn asked(settings: &Settings, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Flags;
+    use crate::settings::flags::Flags;
 
     fn chosen(motr: Option<MotrTransport>, name: &str) -> Result<Transport, Error> {
         let libmotr = Some("/nonexistent/libmotr.so".into());

@@ -1,7 +1,7 @@
 //! One HTTP request on a connection of its own.
 
 use bytes::Bytes;
-use hax_driver::secret::Secret;
+use hax_driver::settings::secret::Secret;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};

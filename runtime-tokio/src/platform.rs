@@ -9,8 +9,8 @@ use bytes::Bytes;
 use hax_core::base::time::{Next, Now};
 use hax_core::consul::port::{Answer, Method, Unanswered};
 use hax_core::node::{Input, Output};
-use hax_driver::consul::Consul;
 use hax_driver::platform::{self, Platform, Request, Sockets, Stage};
+use hax_driver::settings::consul::ConsulSettings;
 use hax_driver::signals::Signals;
 use hax_driver::way::{self, Place};
 use rustls::ClientConfig;
@@ -81,7 +81,7 @@ impl Platform for Tokio {
 }
 
 impl platform::Client for Client {
-    fn new(consul: &Consul) -> Result<Self, way::Error> {
+    fn new(consul: &ConsulSettings) -> Result<Self, way::Error> {
         Self::new(consul)
     }
 

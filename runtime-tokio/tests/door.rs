@@ -10,7 +10,7 @@ use common::certs::{Authority, directory};
 use common::cluster::consul;
 use common::program::{Program, command, holds};
 use common::run;
-use hax_driver::secret::Secret;
+use hax_driver::settings::secret::Secret;
 use hax_driver::tls;
 use hax_driver::way::Place;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};

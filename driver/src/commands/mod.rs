@@ -13,22 +13,14 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{self, CheckArgs, Command, Flags, HamArgs, Program, RunArgs, StatusArgs};
-use crate::exit::Exit;
+use crate::cli::{self, CheckArgs, Command, HamArgs, Program, RunArgs, StatusArgs};
+use crate::exit::{CommandError, Exit};
 use crate::logs;
 use crate::platform::Platform;
+use crate::settings::flags::Flags;
+use crate::settings::values::{LogFormat, LogLevel};
 use crate::settings::{self, Settings};
-use crate::values::{LogFormat, LogLevel};
 use output::Output;
-
-/// Why a command fails, and with which code.
-pub struct Failed(Exit, anyhow::Error);
-
-impl From<anyhow::Error> for Failed {
-    fn from(why: anyhow::Error) -> Self {
-        Self(Exit::Failure, why)
-    }
-}
 
 /// Does what the command line says.
 #[must_use]
@@ -46,10 +38,10 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
         Command::Ham(args) => run_ham::<P>(&args),
         Command::Demo(args) => match program.demo {
             Some(demo) => demo(&args),
-            None => Err(Failed(Exit::Usage, anyhow::anyhow!("{}", no_demo(program)))),
+            None => Err(CommandError(Exit::Usage, anyhow::anyhow!("{}", no_demo(program)))),
         },
     };
-    let exit = done.unwrap_or_else(|Failed(exit, why)| {
+    let exit = done.unwrap_or_else(|CommandError(exit, why)| {
         let why = format!("{why:#}");
         if runs {
             // As the daemon's other lines, so that the journal knows what each is.
@@ -109,14 +101,14 @@ fn refuse(refusals: &[clap::Error], args: &[OsString]) -> ExitCode {
     u8::try_from(last.exit_code()).unwrap_or(Exit::Usage.code()).into()
 }
 
-fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {
+fn run<P: Platform>(args: RunArgs) -> Result<Exit, CommandError> {
     let (log, level, check) = (args.flags.log, args.flags.log_level, args.check);
     let settings = load(args.config.as_deref(), args.flags).map_err(|why| {
         if !check {
             // What is wrong with the settings is said as all else would be.
             logs::init(log.unwrap_or_default(), level.unwrap_or_default());
         }
-        Failed(Exit::Usage, why.into())
+        CommandError(Exit::Usage, why.into())
     })?;
     if check {
         for warning in &settings.warnings {
@@ -130,7 +122,7 @@ fn run<P: Platform>(args: RunArgs) -> Result<Exit, Failed> {
     block_on::<P>(async {
         let signals = P::signals(true).context("signals")?;
         let ran = crate::daemon::run::<P>(&settings, &signals).await;
-        ran.map_err(|why| Failed(why.exit(), why.into()))
+        ran.map_err(|why| CommandError(why.exit(), why.into()))
     })
 }
 
@@ -143,27 +135,29 @@ fn load(config: Option<&Path>, flags: Flags) -> Result<Settings, settings::Error
     Ok(settings)
 }
 
-fn run_status<P: Platform>(args: StatusArgs) -> Result<Exit, Failed> {
+fn run_status<P: Platform>(args: StatusArgs) -> Result<Exit, CommandError> {
     logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
-    let settings =
-        load(args.config.as_deref(), args.flags).map_err(|why| Failed(Exit::Usage, why.into()))?;
+    let settings = load(args.config.as_deref(), args.flags)
+        .map_err(|why| CommandError(Exit::Usage, why.into()))?;
     block_on::<P>(async { Ok(status::run::<P>(&settings, args.json, &mut Output::new()).await?) })
 }
 
-fn run_check<P: Platform>(args: CheckArgs) -> Result<Exit, Failed> {
+fn run_check<P: Platform>(args: CheckArgs) -> Result<Exit, CommandError> {
     logs::init(LogFormat::Human, args.flags.log_level.unwrap_or(LogLevel::Error));
     let settings = load(args.config.as_deref(), args.flags);
     block_on::<P>(async { Ok(check::run::<P>(settings, &mut Output::new()).await?) })
 }
 
-fn run_ham<P: Platform>(args: &HamArgs) -> Result<Exit, Failed> {
+fn run_ham<P: Platform>(args: &HamArgs) -> Result<Exit, CommandError> {
     logs::init(LogFormat::Human, args.log_level);
-    block_on::<P>(async { ham::run::<P>(args).await.map_err(|(exit, why)| Failed(exit, why)) })
+    block_on::<P>(async {
+        ham::run::<P>(args).await.map_err(|(exit, why)| CommandError(exit, why))
+    })
 }
 
 /// Runs a command to its end.
 pub fn block_on<P: Platform>(
-    program: impl Future<Output = Result<Exit, Failed>>,
-) -> Result<Exit, Failed> {
+    program: impl Future<Output = Result<Exit, CommandError>>,
+) -> Result<Exit, CommandError> {
     P::block_on(program).context("starting the runtime")?
 }

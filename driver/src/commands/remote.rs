@@ -17,11 +17,11 @@ use crate::http::Limits;
 use crate::identify::identify;
 use crate::metrics::Metrics;
 use crate::platform::{Client as _, Platform, Request, Stage, within};
-use crate::secret::{Secret, SecretSource};
 use crate::settings::Settings;
+use crate::settings::secret::{Secret, SecretSource};
+use crate::settings::values::HostPort;
 use crate::signals::Signals;
 use crate::tls;
-use crate::values::HostPort;
 use crate::way::Place;
 
 /// The longest answer.

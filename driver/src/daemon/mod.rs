@@ -28,9 +28,9 @@ use crate::metrics::Metrics;
 use crate::notify;
 use crate::platform::{Client as _, Platform, Sockets, Stage};
 use crate::settings::Settings;
+use crate::settings::values::{OnUnexpectedMessage, Switch};
 use crate::signals::Signals;
 use crate::transport::{self, Transport};
-use crate::values::{OnUnexpectedMessage, Switch};
 use crate::way;
 
 mod files;

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 
-use crate::secret::{self, Secret, SecretSource};
+use crate::settings::secret::{self, Secret, SecretSource};
 use crate::tls;
 
 /// What a server proves who it is with.

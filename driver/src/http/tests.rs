@@ -12,7 +12,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 
 use super::*;
 use crate::clock::Clock;
-use crate::secret::SecretSource;
+use crate::settings::secret::SecretSource;
 
 fn desk(inbox: Sender<Box<port::Request>>) -> Desk<Box<port::Request>> {
     let body_within = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 use crate::printable::printable;
-use crate::values::LogFormat;
+use crate::settings::values::LogFormat;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug)]

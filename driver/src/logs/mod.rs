@@ -26,7 +26,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::clock::Clock;
-use crate::values::{LogFormat, LogLevel};
+use crate::settings::values::{LogFormat, LogLevel};
 use guard::{Guard, LeftOut, Source};
 use line::{Line, Look};
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::cli::Flags;
+use super::flags::Flags;
 
 /// So many errors are named; a file with more is another program's.
 const WRONG_MAX: usize = 20;

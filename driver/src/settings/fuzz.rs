@@ -1,7 +1,7 @@
 //! What a fuzzer does with a configuration file.
 
 use super::Settings;
-use crate::cli::Flags;
+use super::flags::Flags;
 
 /// Reads `data` as a configuration file. What is understood is printed, and what is printed is a file
 /// that says the same. Nothing is read of this machine: what names secrets is forgotten.

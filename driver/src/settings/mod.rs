@@ -1,8 +1,13 @@
 //! Settings: flags, environment and file made into one checked whole.
 
+pub mod consul;
 mod file;
+pub mod flags;
 mod fuzz;
+pub mod secret;
 mod show;
+pub mod url;
+pub mod values;
 
 pub use fuzz::fuzz;
 
@@ -15,19 +20,19 @@ use std::time::Duration;
 use hax_core::base::fid::Fid;
 use hax_core::wire::{self, name::BadName};
 
-use crate::cli::Flags;
-use crate::consul::{self, Consul};
 use crate::journal::BODY_MAX;
-use crate::secret::{self, SecretSource};
-use crate::values::{
+use consul::ConsulSettings;
+use flags::Flags;
+use secret::SecretSource;
+use values::{
     BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
 };
 
 /// What `hax run` is to do. Where Consul says what no flag does, there is an `Option`.
 #[derive(Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are the flags, which have their text in `cli`")]
+#[expect(missing_docs, reason = "the fields are the flags, which have their text in `flags`")]
 pub struct Settings {
-    pub consul: Consul,
+    pub consul: ConsulSettings,
     pub node: Option<String>,
     pub fid: Option<Fid>,
     pub http: Option<HostPort>,

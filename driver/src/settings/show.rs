@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Settings;
-use crate::consul::Consul;
-use crate::secret::SecretSource;
+use super::consul::ConsulSettings;
+use super::secret::SecretSource;
 
 /// What `--check` prints: a configuration file with the effective values.
 impl fmt::Display for Settings {
@@ -116,7 +116,7 @@ fn secret(f: &mut fmt::Formatter<'_>, key: &str, source: Option<&SecretSource>) 
     }
 }
 
-fn consul(f: &mut fmt::Formatter<'_>, consul: &Consul) -> fmt::Result {
+fn consul(f: &mut fmt::Formatter<'_>, consul: &ConsulSettings) -> fmt::Result {
     writeln!(f, "consul = {}", quoted(&consul.url.to_string()))?;
     if let Some(datacenter) = &consul.datacenter {
         writeln!(f, "consul_datacenter = \"{datacenter}\"")?;

@@ -11,8 +11,9 @@ use hax_core::consul::port::{Answer, Method};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::consul::{Consul, ConsulUrl};
-use crate::secret::{self, Secret, SecretSource};
+use crate::settings::consul::ConsulSettings;
+use crate::settings::secret::{self, Secret, SecretSource};
+use crate::settings::url::ConsulUrl;
 use crate::tls;
 use trouble::{Asked, Troubles};
 
@@ -58,7 +59,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    fn read(consul: &Consul) -> Result<Self, secret::Error> {
+    fn read(consul: &ConsulSettings) -> Result<Self, secret::Error> {
         let basic = Self::read_one(&consul.auth)?.map(Self::encode);
         Ok(Self { token: Self::read_one(&consul.token)?, basic })
     }
@@ -76,7 +77,7 @@ impl Credentials {
 
 /// The way to one agent.
 pub struct Way {
-    consul: Consul,
+    consul: ConsulSettings,
     authority: String,
     credentials: RwLock<Credentials>,
     troubles: Troubles,
@@ -84,7 +85,7 @@ pub struct Way {
 
 impl Way {
     /// The way that these settings describe.
-    pub fn new(consul: &Consul) -> Result<Self, Error> {
+    pub fn new(consul: &ConsulSettings) -> Result<Self, Error> {
         let credentials = RwLock::new(Credentials::read(consul)?);
         let authority = consul.url.authority();
         Ok(Self { consul: consul.clone(), authority, credentials, troubles: Troubles::default() })

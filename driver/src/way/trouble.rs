@@ -10,7 +10,8 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use serde_json::Value;
 
 use super::verb;
-use crate::consul::{Consul, ConsulUrl};
+use crate::settings::consul::ConsulSettings;
+use crate::settings::url::ConsulUrl;
 
 /// So many refused operations are remembered; a token that may do nothing is refused a handful.
 const DENIED_MAX: usize = 64;
@@ -157,7 +158,7 @@ impl Troubles {
 
 /// Why a request has no answer. Everything in the chain of causes is looked at: with TLS 1.3 a server
 /// refuses our certificate after the handshake, in the middle of the first answer.
-pub(super) fn connection(consul: &Consul, error: &(dyn Error + 'static)) -> String {
+pub(super) fn connection(consul: &ConsulSettings, error: &(dyn Error + 'static)) -> String {
     let url = &consul.url;
     let mut cause = Some(error);
     let mut text = error.to_string();
@@ -201,7 +202,7 @@ fn of_io(url: &ConsulUrl, why: &io::Error) -> String {
     format!("{why}{hint}")
 }
 
-fn of_tls(consul: &Consul, why: &rustls::Error) -> String {
+fn of_tls(consul: &ConsulSettings, why: &rustls::Error) -> String {
     use rustls::Error as Tls;
     let hint = match why {
         Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -259,7 +260,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Option<Refusal> {
 }
 
 /// What to say of an answer that refuses.
-pub(super) fn denial(consul: &Consul, asked: &Asked, status: u16, body: &[u8]) -> String {
+pub(super) fn denial(consul: &ConsulSettings, asked: &Asked, status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
     let token = match &consul.token {
         None => "hax has no token: give one with --consul-token-file".into(),

@@ -6,9 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use hax_core::consul::port::{Answer, Method, Unanswered};
-use hax_driver::consul::Consul;
 use hax_driver::platform;
-use hax_driver::secret::Secret;
+use hax_driver::settings::consul::ConsulSettings;
+use hax_driver::settings::secret::Secret;
 use hax_driver::way::{self, Error, Way};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Request, Response};
@@ -25,7 +25,7 @@ pub struct Client {
 }
 
 impl platform::Client for Client {
-    fn new(consul: &Consul) -> Result<Self, Error> {
+    fn new(consul: &ConsulSettings) -> Result<Self, Error> {
         let way = Arc::new(Way::new(consul)?);
         let tls = Arc::new(RwLock::new(way.tls()?));
         let connector = Connector::with(way.place()?, Arc::clone(&tls));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method, Unanswered};
-use hax_driver::consul::Consul;
-use hax_driver::secret::Secret;
+use hax_driver::settings::consul::ConsulSettings;
+use hax_driver::settings::secret::Secret;
 use hax_driver::way::{self, Error, Way};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body as _;
@@ -31,7 +31,7 @@ pub struct Client {
 
 impl Client {
     /// A client with these settings; no connection is made yet.
-    pub fn new(consul: &Consul) -> Result<Self, Error> {
+    pub fn new(consul: &ConsulSettings) -> Result<Self, Error> {
         let way = Way::new(consul)?;
         let connector = Connector::new(way.place()?, way.tls()?);
         let http = legacy::Client::builder(TokioExecutor::new())

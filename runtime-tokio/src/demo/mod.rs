@@ -9,12 +9,13 @@ mod show;
 
 use anyhow::Context as _;
 use futures_lite::future::or;
-use hax_driver::cli::{DemoArgs, Flags};
+use hax_driver::cli::DemoArgs;
 use hax_driver::clock::Clock;
-use hax_driver::consul::ConsulUrl;
 use hax_driver::daemon;
 use hax_driver::exit::Exit;
 use hax_driver::settings::Settings;
+use hax_driver::settings::flags::Flags;
+use hax_driver::settings::url::ConsulUrl;
 use hax_driver::signals::Signals;
 use tokio::net::TcpListener;
 

@@ -16,14 +16,15 @@ use hax_core::discover::Services;
 use hax_core::model::conf::{Conf, Contradiction};
 
 use super::remote::{self, Remote};
-use crate::consul::{Consul, ConsulUrl};
 use crate::daemon::{TlsChoice, names, tls_choice};
 use crate::exit::Exit;
 use crate::http::Door;
 use crate::listen;
 use crate::platform::{Client, Platform, within};
 use crate::printable::printable;
-use crate::secret::SecretSource;
+use crate::settings::consul::ConsulSettings;
+use crate::settings::secret::SecretSource;
+use crate::settings::url::ConsulUrl;
 use crate::settings::{self, Settings};
 use crate::transport::{self, Transport};
 
@@ -192,7 +193,7 @@ async fn watches<P: Platform>(
 }
 
 /// How Consul is reached.
-fn way(consul: &Consul) -> String {
+fn way(consul: &ConsulSettings) -> String {
     let url = &consul.url;
     let how = match (url, consul.tls.verify, &consul.tls.cert) {
         (ConsulUrl::Https(_), false, _) => "TLS without verification",

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{ANSWER_MAX, get, refused, send, send_body};
 use crate::platform::Platform;
 use crate::settings::Settings;
-use crate::values::{MotrTransport, Switch};
+use crate::settings::values::{MotrTransport, Switch};
 
 /// A compare-and-set with this index never sets: no index of Consul is as large.
 const NEVER: &str = "?cas=18446744073709551615";

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::values::BadValue;
+use super::values::BadValue;
 
 /// A text that is not for printing.
 #[derive(Clone, PartialEq, Eq)]
