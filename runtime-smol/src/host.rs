@@ -11,12 +11,12 @@ use async_io::{Async, Timer};
 use futures_lite::future::zip;
 use hax_core::base::time::{Instant, Next, Now};
 use hax_core::node::{Input, Output};
-use hax_driver::Runtime;
-use hax_driver::clock::Clock;
-use hax_driver::metrics::Metrics;
-use hax_driver::notify::{self, Watchdog};
-use hax_driver::platform::{self, Net as _, Stage};
-use hax_driver::signals::Signals;
+use hax_driver::host::clock::Clock;
+use hax_driver::host::platform::{self, Net as _, Stage};
+use hax_driver::host::run::Runtime;
+use hax_driver::host::signals::Signals;
+use hax_driver::observe::metrics::Metrics;
+use hax_driver::observe::notify::{self, Watchdog};
 
 use crate::consul::{Client, Consul};
 use crate::http::Http;
@@ -90,7 +90,7 @@ impl Host {
             serving = Some((accepting, close, served));
         }
         let inbox = self.inbox.clone();
-        hax_driver::run(&mut self, &inbox, machine).await;
+        hax_driver::host::run::run(&mut self, &inbox, machine).await;
         // Nobody hears what still comes; whoever says it shall not wait for that.
         inbox.close();
         drop(stopping);

@@ -17,7 +17,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsAcceptor;
 use hax_core::http::port;
 use hax_driver::http::{Door, Limits, Server, Stream};
-use hax_driver::metrics::Metrics;
+use hax_driver::observe::metrics::Metrics;
 
 use crate::tasks::{self, Turn};
 

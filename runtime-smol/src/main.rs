@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use hax_driver::cli::Program;
 use hax_driver::commands;
+use hax_driver::commands::cli::Program;
 use hax_smol::Smol;
 
 fn main() -> ExitCode {

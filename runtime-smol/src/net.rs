@@ -12,8 +12,8 @@ use async_channel::Sender;
 use async_io::Async;
 use bytes::Bytes;
 use hax_core::wire::net;
+use hax_driver::host::platform;
 use hax_driver::net::{self as connections, Accepting, Connections, Place, Read, Write};
-use hax_driver::platform;
 
 use crate::platform::Smol;
 use crate::tasks::{self, Turn};

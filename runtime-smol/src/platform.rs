@@ -9,9 +9,9 @@ use async_io::{Async, Timer};
 use bytes::Bytes;
 use hax_core::base::time::{Next, Now};
 use hax_core::node::{Input, Output};
-use hax_driver::platform::{Platform, Request, Stage};
-use hax_driver::signals::Signals;
-use hax_driver::way::Place;
+use hax_driver::consul::Address;
+use hax_driver::host::platform::{Platform, Request, Stage};
+use hax_driver::host::signals::Signals;
 use rustls::ClientConfig;
 
 use crate::consul::{self, Client};
@@ -64,10 +64,10 @@ impl Platform for Smol {
     }
 
     async fn ask(
-        place: &Place,
+        address: &Address,
         tls: Option<Arc<ClientConfig>>,
         request: Request<'_>,
     ) -> anyhow::Result<(u16, Bytes)> {
-        consul::ask(place, tls, request).await
+        consul::ask(address, tls, request).await
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use async_signal::{Signal, Signals as Heard};
 use futures_lite::StreamExt as _;
-use hax_driver::signals::Signals;
+use hax_driver::host::signals::Signals;
 
 use crate::tasks;
 

@@ -7,7 +7,7 @@ use async_executor::{LocalExecutor, Task};
 use async_io::Timer;
 use futures_lite::future::or;
 
-pub(crate) use hax_driver::turn::Turn;
+pub(crate) use hax_driver::host::turn::Turn;
 
 thread_local! {
     static EXECUTOR: Rc<LocalExecutor<'static>> = Rc::new(LocalExecutor::new());

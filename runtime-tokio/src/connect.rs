@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hax_driver::way::Place;
+use hax_driver::consul::Address;
 use hyper::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -38,15 +38,15 @@ pub type Stream = TokioIo<Box<dyn Socket>>;
 /// Makes connections to one place.
 #[derive(Clone)]
 pub struct Connector {
-    place: Place,
+    address: Address,
     tls: Arc<RwLock<Option<Arc<ClientConfig>>>>,
 }
 
 impl Connector {
-    /// To `place`; `tls` is needed for [`Place::Tls`] only.
+    /// To `address`; `tls` is needed for [`Address::Tls`] only.
     #[must_use]
-    pub fn new(place: Place, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { place, tls: Arc::new(RwLock::new(tls)) }
+    pub fn new(address: Address, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self { address, tls: Arc::new(RwLock::new(tls)) }
     }
 
     /// Connections from now on have this TLS.
@@ -56,10 +56,10 @@ impl Connector {
 
     /// Connects, within some seconds.
     pub async fn connect(&self) -> io::Result<Stream> {
-        let socket: Box<dyn Socket> = match &self.place {
-            Place::Tcp(at) => Box::new(tcp(at).await?),
-            Place::Unix(path) => Box::new(within(WITHIN, UnixStream::connect(path)).await?),
-            Place::Tls(at, name) => {
+        let socket: Box<dyn Socket> = match &self.address {
+            Address::Tcp(at) => Box::new(tcp(at).await?),
+            Address::Unix(path) => Box::new(within(WITHIN, UnixStream::connect(path)).await?),
+            Address::Tls(at, name) => {
                 let config = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let config = config.ok_or_else(|| io::Error::other("there is no TLS for it"))?;
                 let stream = tcp(at).await?;
@@ -91,7 +91,7 @@ impl tower_service::Service<Uri> for Connector {
         Poll::Ready(Ok(()))
     }
 
-    /// The place is one, whatever the URI says.
+    /// The address is one, whatever the URI says.
     fn call(&mut self, _: Uri) -> Self::Future {
         let connector = self.clone();
         Box::pin(async move { connector.connect().await })

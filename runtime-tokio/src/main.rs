@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use hax_driver::cli::{DemoArgs, Program};
 use hax_driver::commands;
+use hax_driver::commands::cli::{DemoArgs, Program};
 use hax_driver::exit::{CommandError, Exit};
-use hax_driver::logs;
+use hax_driver::observe::logs;
 use hax_driver::settings::values::LogFormat;
 use hax_tokio::{Tokio, demo};
 

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use hax_core::base::time::{Next, Now};
 use hax_core::consul::port::{Answer, Method, Unanswered};
 use hax_core::node::{Input, Output};
-use hax_driver::platform::{self, Platform, Request, Sockets, Stage};
+use hax_driver::consul::{self, Address};
+use hax_driver::host::platform::{self, Platform, Request, Sockets, Stage};
+use hax_driver::host::signals::Signals;
 use hax_driver::settings::consul::ConsulSettings;
-use hax_driver::signals::Signals;
-use hax_driver::way::{self, Place};
 use rustls::ClientConfig;
 
 use crate::connect::Connector;
@@ -69,23 +69,23 @@ impl Platform for Tokio {
     }
 
     async fn ask(
-        place: &Place,
+        address: &Address,
         tls: Option<Arc<ClientConfig>>,
         request: Request<'_>,
     ) -> anyhow::Result<(u16, Bytes)> {
         let Request { authority, target, token, answer_max } = request;
-        let connector = Connector::new(place.clone(), tls);
+        let connector = Connector::new(address.clone(), tls);
         let request = (hyper::Method::GET, target, Bytes::new());
         ask::ask(&connector, authority, token, request, answer_max).await
     }
 }
 
 impl platform::Client for Client {
-    fn new(consul: &ConsulSettings) -> Result<Self, way::Error> {
+    fn new(consul: &ConsulSettings) -> Result<Self, consul::Error> {
         Self::new(consul)
     }
 
-    fn reload(&self) -> Vec<way::Error> {
+    fn reload(&self) -> Vec<consul::Error> {
         self.reload()
     }
 

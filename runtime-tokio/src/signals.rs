@@ -3,7 +3,7 @@
 use std::io;
 
 use futures_lite::future::or;
-use hax_driver::signals::Signals;
+use hax_driver::host::signals::Signals;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Begins to take SIGTERM and SIGINT. SIGPIPE is ignored from the start, by Rust's runtime. SIGHUP ends a

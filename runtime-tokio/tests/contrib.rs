@@ -6,8 +6,8 @@ mod hax;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hax_driver::clock::Clock;
-use hax_driver::metrics::Metrics;
+use hax_driver::host::clock::Clock;
+use hax_driver::observe::metrics::Metrics;
 
 const GUIDE: &str = include_str!("../../docs/OPERATE.md");
 const ALERTS: &str = include_str!("../../contrib/hax-alerts.yml");

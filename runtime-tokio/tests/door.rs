@@ -10,9 +10,9 @@ use common::certs::{Authority, directory};
 use common::cluster::consul;
 use common::program::{Program, command, holds};
 use common::run;
+use hax_driver::consul::Address;
 use hax_driver::settings::secret::Secret;
 use hax_driver::tls;
-use hax_driver::way::Place;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::{Options, RealConsul, available, port};
 use hax_tokio::ask::ask;
@@ -33,7 +33,7 @@ struct Client {
 impl Client {
     fn new(authority: &str, cert: &Path) -> Self {
         let name = "localhost".try_into().unwrap();
-        let place = Place::Tls(authority.into(), name);
+        let place = Address::Tls(authority.into(), name);
         let connector = Connector::new(place, Some(tls::client_of(cert).unwrap()));
         Self { authority: authority.into(), connector }
     }

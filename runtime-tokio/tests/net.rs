@@ -12,7 +12,7 @@ use bytes::Bytes;
 use common::{listener, next, nobody, run};
 use hax_core::base::id::ConnId;
 use hax_core::wire::net::{Command, Event};
-use hax_driver::platform::Net as _;
+use hax_driver::host::platform::Net as _;
 use hax_tokio::net::Net;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

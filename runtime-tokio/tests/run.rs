@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{listener, nobody, run};
-use hax_driver::clock::Clock;
+use hax_driver::host::clock::Clock;
 use hax_tokio::demo::api::Api;
 use hax_tokio::demo::double;
 use hax_tokio::demo::setting::Setting;

@@ -10,15 +10,15 @@ use futures_lite::future::or;
 use hax_core::base::time::{Instant, Now};
 use hax_core::wire::{name, process};
 
-use crate::Runtime;
-use crate::cli::HamArgs;
-use crate::clock::{self, Clock};
+use super::cli::HamArgs;
 use crate::exit::Exit;
-use crate::facts::Counters;
 use crate::ham::command::Command;
 use crate::ham::{Ham, Input, Output, PID};
-use crate::listen;
-use crate::platform::{Net, Platform};
+use crate::host::clock::{self, Clock};
+use crate::host::platform::{Net, Platform};
+use crate::host::run::Runtime;
+use crate::net::listen;
+use crate::observe::facts::Counters;
 
 /// Inputs that may wait.
 const INBOX: usize = 256;
@@ -44,7 +44,7 @@ pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyh
     let listener = P::listener(listener).map_err(|why| (Exit::Listen, why.into()))?;
     let signals = P::signals(false).map_err(|why| (Exit::Failure, why.into()))?;
 
-    let (inbox, received) = crate::inbox(INBOX);
+    let (inbox, received) = crate::host::run::inbox(INBOX);
     let net = P::Net::new(inbox.clone(), Input::Net);
     let config = process::Config {
         fid: args.fid.0,
@@ -64,7 +64,8 @@ pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyh
     };
     let refused = async { Err((Exit::Usage, feed(commands, inbox).await)) };
     let work = async {
-        crate::run(&mut stage, &received, |now, input, out| ham.handle(now, input, out)).await;
+        crate::host::run::run(&mut stage, &received, |now, input, out| ham.handle(now, input, out))
+            .await;
         Ok(ham.exit().unwrap_or(Exit::Failure))
     };
     let interrupted = async {

@@ -1,6 +1,7 @@
 //! The commands of the program, whatever runtime it is built on.
 
 mod check;
+pub mod cli;
 mod ham;
 mod output;
 mod remote;
@@ -13,13 +14,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{self, CheckArgs, Command, HamArgs, Program, RunArgs, StatusArgs};
 use crate::exit::{CommandError, Exit};
-use crate::logs;
-use crate::platform::Platform;
+use crate::host::platform::Platform;
+use crate::observe::logs;
 use crate::settings::flags::Flags;
 use crate::settings::values::{LogFormat, LogLevel};
 use crate::settings::{self, Settings};
+use cli::{CheckArgs, Command, HamArgs, Program, RunArgs, StatusArgs};
 use output::Output;
 
 /// Does what the command line says.

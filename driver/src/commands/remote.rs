@@ -11,18 +11,18 @@ use hax_core::base::fact::Fact;
 use hax_core::discover::Identity;
 use rustls::ClientConfig;
 
-use crate::clock::Clock;
+use crate::consul::Address;
+use crate::daemon::identify::identify;
 use crate::daemon::{TlsChoice, tls_choice};
+use crate::host::clock::Clock;
+use crate::host::platform::{Client as _, Platform, Request, Stage, within};
+use crate::host::signals::Signals;
 use crate::http::Limits;
-use crate::identify::identify;
-use crate::metrics::Metrics;
-use crate::platform::{Client as _, Platform, Request, Stage, within};
+use crate::observe::metrics::Metrics;
 use crate::settings::Settings;
 use crate::settings::secret::{Secret, SecretSource};
 use crate::settings::values::HostPort;
-use crate::signals::Signals;
 use crate::tls;
-use crate::way::Place;
 
 /// The longest answer.
 const ANSWER_MAX: usize = 16 << 20;
@@ -109,21 +109,21 @@ impl Remote {
         Self { authority: self.authority.clone(), host: self.host.clone(), tls, token: None }
     }
 
-    fn place(&self) -> anyhow::Result<Place> {
+    fn address(&self) -> anyhow::Result<Address> {
         let at = self.authority.clone();
         if self.tls.is_none() {
-            return Ok(Place::Tcp(at));
+            return Ok(Address::Tcp(at));
         }
         let name = self.host.clone().try_into().with_context(|| self.host.clone())?;
-        Ok(Place::Tls(at, name))
+        Ok(Address::Tls(at, name))
     }
 
     /// Asks for `target`; status and body of what is answered.
     pub(super) async fn get<P: Platform>(&self, target: &str) -> anyhow::Result<(u16, Bytes)> {
         let (authority, token) = (&*self.authority, self.token.as_ref());
         let request = Request { authority, target, token, answer_max: ANSWER_MAX };
-        let place = self.place()?;
-        let answer = within::<P, _>(WITHIN, P::ask(&place, self.tls.clone(), request)).await;
+        let address = self.address()?;
+        let answer = within::<P, _>(WITHIN, P::ask(&address, self.tls.clone(), request)).await;
         answer.unwrap_or_else(|| Err(anyhow::anyhow!("no answer in {} s", WITHIN.as_secs())))
     }
 }
@@ -157,7 +157,7 @@ pub(super) async fn services<P: Platform>(
 ) -> Result<hax_core::discover::Services, String> {
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = crate::identify::services::<P>(who, stage::<P>(client), &signals, |fact| {
+    let found = crate::daemon::identify::services::<P>(who, stage::<P>(client), &signals, |fact| {
         if let Fact::ConsulFailed { why, .. } = fact {
             trouble = Some(why.to_string());
             stop.end();

@@ -11,8 +11,8 @@ use hax_core::discover::Identity;
 
 use super::{Daemon, Error};
 use crate::exit::Exit;
+use crate::host::platform::{Platform, Sockets, within};
 use crate::libmotr::{Config, Ended, Libmotr, Library, Machine};
-use crate::platform::{Platform, Sockets, within};
 
 /// How long Motr's library may take to stop: it gives a dead peer up to 25 seconds.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);

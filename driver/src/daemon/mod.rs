@@ -16,27 +16,29 @@ use hax_core::machine::Machine as _;
 use hax_core::node::{self, ExitReason, Node};
 use hax_core::wire;
 
-use crate::clock::{self, Clock};
+use crate::consul;
 use crate::exit::Exit;
+use crate::host::clock::{self, Clock};
+use crate::host::platform::{Client as _, Platform, Sockets, Stage};
+use crate::host::signals::Signals;
 use crate::http::{self, CertFiles, Door, Limits};
-use crate::identify::identify;
-#[cfg(feature = "libmotr")]
-use crate::identify::services;
-use crate::journal::Journal;
-use crate::listen;
-use crate::metrics::Metrics;
-use crate::notify;
-use crate::platform::{Client as _, Platform, Sockets, Stage};
+use crate::net::listen;
+use crate::observe::journal::Journal;
+use crate::observe::metrics::Metrics;
+use crate::observe::notify;
 use crate::settings::Settings;
 use crate::settings::values::{OnUnexpectedMessage, Switch};
-use crate::signals::Signals;
-use crate::transport::{self, Transport};
-use crate::way;
+use identify::identify;
+#[cfg(feature = "libmotr")]
+use identify::services;
+use transport::Transport;
 
 mod files;
+pub(crate) mod identify;
 #[cfg(feature = "libmotr")]
 mod library;
 pub(crate) mod names;
+pub mod transport;
 
 /// How long the body of an HTTP request may take.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -53,7 +55,7 @@ pub enum Error {
     Motr(crate::libmotr::Ended),
     /// A token or certificate for Consul cannot be used.
     #[error(transparent)]
-    Consul(#[from] way::Error),
+    Consul(#[from] consul::Error),
     /// A token or certificate for HTTP cannot be used.
     #[error(transparent)]
     Http(#[from] http::Error),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_channel::Sender;
 
-use crate::listen;
-use crate::platform::Platform;
+use crate::host::platform::Platform;
+use crate::net::listen;
 
 /// Between two looks for the address of a name that had none.
 const AGAIN: Duration = Duration::from_secs(30);

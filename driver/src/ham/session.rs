@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::command::Command;
 use super::script::{Act, Script};
-use crate::Tick;
 use crate::exit::Exit;
+use crate::host::run::Tick;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]

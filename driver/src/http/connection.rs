@@ -23,8 +23,8 @@ use super::room::Stage;
 use super::seats::Seat;
 use super::{Answer, Desk, Door, HEAD_MAX, HEAD_WITHIN, Head as Known, Sleep, TARGET_MAX};
 use super::{busy, crowded, incomplete, too_large, too_slow};
-use crate::clock;
-use crate::turn::Turn;
+use crate::host::clock;
+use crate::host::turn::Turn;
 
 /// What one read takes at most.
 const READ_MAX: usize = 16 << 10;

@@ -29,7 +29,7 @@ use hax_core::base::fact::Fact;
 use hax_core::base::id::HttpId;
 use hax_core::http::port;
 
-use crate::metrics::{self, Metrics};
+use crate::observe::metrics::{self, Metrics};
 
 pub use connection::Stream;
 pub use door::{CertFiles, Door, Error};

@@ -14,7 +14,7 @@ use hax_core::http::port;
 use super::connection::{self, Connection, Stream};
 use super::seats::{Seat, Seats};
 use super::{Desk, Door, Limits};
-use crate::metrics::Metrics;
+use crate::observe::metrics::Metrics;
 
 /// How a runtime waits.
 pub type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -11,7 +11,7 @@ use futures_lite::future::{block_on, poll_once, zip};
 use futures_lite::{AsyncRead, AsyncWrite};
 
 use super::*;
-use crate::clock::Clock;
+use crate::host::clock::Clock;
 use crate::settings::secret::SecretSource;
 
 fn desk(inbox: Sender<Box<port::Request>>) -> Desk<Box<port::Request>> {
@@ -23,7 +23,7 @@ fn desk(inbox: Sender<Box<port::Request>>) -> Desk<Box<port::Request>> {
 
 #[test]
 fn a_request_waits_for_room_in_the_inbox() {
-    let (sender, inbox) = crate::inbox(1);
+    let (sender, inbox) = crate::host::run::inbox(1);
     let desk = desk(sender);
     block_on(async {
         let mut first = Box::pin(desk.ask("GET", "/first", Bytes::new(), true));
@@ -40,7 +40,7 @@ fn a_request_waits_for_room_in_the_inbox() {
 
 #[test]
 fn who_waits_for_room_at_the_end_hears_of_it() {
-    let (sender, inbox) = crate::inbox(1);
+    let (sender, inbox) = crate::host::run::inbox(1);
     let desk = desk(sender);
     block_on(async {
         let mut first = Box::pin(desk.ask("GET", "/first", Bytes::new(), true));
@@ -100,7 +100,7 @@ fn server_of(
     limits: Limits,
     sleep: Sleep,
 ) -> (Server<Box<port::Request>>, Receiver<Box<port::Request>>) {
-    let (inbox, requests) = crate::inbox(64);
+    let (inbox, requests) = crate::host::run::inbox(64);
     let metrics = Arc::new(Metrics::new(Clock::new()));
     (Server::new(inbox, |request| request, limits, metrics, sleep), requests)
 }

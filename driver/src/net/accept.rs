@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use hax_core::base::time::Instant;
 
-use crate::clock::Clock;
-use crate::platform::Platform;
+use crate::host::clock::Clock;
+use crate::host::platform::Platform;
 
 /// Accepted connections that the core has not heard of yet. It closes what is too much; this is only how
 /// far the listener may be ahead of it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{SockFilter, SockRef};
 
-use crate::platform::Platform;
+use crate::host::platform::Platform;
 
 /// How long connections that have begun may take to be complete.
 const COMPLETE_WITHIN: Duration = Duration::from_millis(50);

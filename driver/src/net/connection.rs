@@ -17,7 +17,7 @@ use hax_core::wire::net;
 use socket2::{Domain, Protocol, SockRef, Socket as Socket2, Type};
 
 use super::{Connections, Segments, Task};
-use crate::platform::{Platform, within};
+use crate::host::platform::{Platform, within};
 
 /// What `connect` says of a socket that does not block (Linux, `asm-generic/errno.h`).
 const EINPROGRESS: i32 = 115;

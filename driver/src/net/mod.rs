@@ -9,6 +9,7 @@
 mod accept;
 mod backlog;
 mod connection;
+pub mod listen;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,7 +23,7 @@ use futures_channel::oneshot;
 use hax_core::base::id::ConnId;
 use hax_core::wire::net;
 
-use crate::platform::{Platform, within};
+use crate::host::platform::{Platform, within};
 
 pub use accept::{Accepting, Place};
 pub use backlog::take_rest;

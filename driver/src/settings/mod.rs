@@ -20,7 +20,7 @@ use std::time::Duration;
 use hax_core::base::fid::Fid;
 use hax_core::wire::{self, name::BadName};
 
-use crate::journal::BODY_MAX;
+use crate::observe::journal::BODY_MAX;
 use consul::ConsulSettings;
 use flags::Flags;
 use secret::SecretSource;

@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use hax_core::consul::port::{Answer, Method, Unanswered};
-use hax_driver::platform;
+use hax_driver::consul::{self, ConsulAccess, Error};
+use hax_driver::host::platform;
 use hax_driver::settings::consul::ConsulSettings;
 use hax_driver::settings::secret::Secret;
-use hax_driver::way::{self, Error, Way};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Request, Response};
 use ureq::{Agent, Body};
@@ -19,29 +19,29 @@ use super::transport::{self, Connector, Tls, agent};
 
 /// A client of one agent.
 pub struct Client {
-    way: Arc<Way>,
+    access: Arc<ConsulAccess>,
     tls: Tls,
     pool: Pool,
 }
 
 impl platform::Client for Client {
     fn new(consul: &ConsulSettings) -> Result<Self, Error> {
-        let way = Arc::new(Way::new(consul)?);
-        let tls = Arc::new(RwLock::new(way.tls()?));
-        let connector = Connector::with(way.place()?, Arc::clone(&tls));
+        let access = Arc::new(ConsulAccess::new(consul)?);
+        let tls = Arc::new(RwLock::new(access.tls()?));
+        let connector = Connector::with(access.address()?, Arc::clone(&tls));
         let caller = {
-            let way = Arc::clone(&way);
-            move || Caller::new(Arc::clone(&way), connector.own())
+            let access = Arc::clone(&access);
+            move || Caller::new(Arc::clone(&access), connector.own())
         };
-        Ok(Self { way, tls, pool: Pool::new(caller) })
+        Ok(Self { access, tls, pool: Pool::new(caller) })
     }
 
     fn reload(&self) -> Vec<Error> {
-        self.way.reload(|tls| *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls)
+        self.access.reload(|tls| *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls)
     }
 
     fn trouble(&self) -> Option<String> {
-        self.way.trouble()
+        self.access.trouble()
     }
 
     async fn send(
@@ -59,7 +59,7 @@ impl platform::Client for Client {
         self.pool.push(job);
         // A thread that is gone has left the connection broken.
         let answer = answered.await.unwrap_or(Err(Unanswered::Broken))?;
-        self.way.judge(method, target, &sent, &answer);
+        self.access.judge(method, target, &sent, &answer);
         Ok(answer)
     }
 }
@@ -78,14 +78,14 @@ pub(super) type Failed = (Unanswered, Option<Box<dyn StdError + Send + Sync>>);
 
 /// What one thread calls with.
 pub(super) struct Caller {
-    way: Arc<Way>,
+    access: Arc<ConsulAccess>,
     connector: Connector,
     agent: Agent,
 }
 
 impl Caller {
-    fn new(way: Arc<Way>, connector: Connector) -> Self {
-        Self { way, agent: agent(connector.clone()), connector }
+    fn new(access: Arc<ConsulAccess>, connector: Connector) -> Self {
+        Self { access, agent: agent(connector.clone()), connector }
     }
 
     /// The agent, with the connection that it keeps.
@@ -109,10 +109,10 @@ impl Caller {
 
     fn run(&self, job: &Job) -> Result<Response<Body>, ureq::Error> {
         let mut request = Request::builder()
-            .method(way::verb(job.method))
-            .uri(self.way.uri(&job.target))
-            .header(HOST, self.way.authority());
-        let now = self.way.credentials();
+            .method(consul::verb(job.method))
+            .uri(self.access.uri(&job.target))
+            .header(HOST, self.access.authority());
+        let now = self.access.credentials();
         if let Some(token) = &now.token {
             request = request.header("x-consul-token", header("", token));
         }
@@ -135,7 +135,7 @@ impl Caller {
     /// Takes from a failure what it tells about the way.
     pub(super) fn judge(&self, (unanswered, why): Failed) -> Unanswered {
         if let Some(why) = why {
-            self.way.failed(&*why);
+            self.access.failed(&*why);
         }
         unanswered
     }

@@ -16,9 +16,9 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use hax_core::base::id::CallId;
 use hax_core::consul::port::{Call, Command, Reply, Unanswered};
-use hax_driver::metrics::Metrics;
-use hax_driver::platform::{Client as _, Request};
-use hax_driver::way::Place;
+use hax_driver::consul::Address;
+use hax_driver::host::platform::{Client as _, Request};
+use hax_driver::observe::metrics::Metrics;
 use rustls::ClientConfig;
 
 use crate::tasks::{self, within};
@@ -84,11 +84,11 @@ pub(crate) async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>>
 
 /// Sends one request on a connection and a thread of its own; status and body of what is answered.
 pub(crate) async fn ask(
-    place: &Place,
+    address: &Address,
     tls: Option<Arc<ClientConfig>>,
     request: Request<'_>,
 ) -> anyhow::Result<(u16, Bytes)> {
-    let agent = transport::agent(transport::Connector::new(place.clone(), tls));
+    let agent = transport::agent(transport::Connector::new(address.clone(), tls));
     let Request { authority, target, token, answer_max } = request;
     let mut request = http::Request::builder().uri(format!("http://{authority}{target}"));
     request = request.header(http::header::HOST, authority);

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hax_driver::clock::Clock;
-use hax_driver::way::Place;
+use hax_driver::consul::Address;
+use hax_driver::host::clock::Clock;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::unversioned::transport::ShutdownHandle;
 
@@ -37,10 +37,10 @@ impl ShutdownHandle for Local {
 
 impl Socket {
     /// Connects, within some seconds.
-    pub(super) fn connect(place: &Place) -> io::Result<Self> {
-        match place {
-            Place::Tcp(at) | Place::Tls(at, _) => Ok(Self::Tcp(Arc::new(tcp(at)?))),
-            Place::Unix(path) => Ok(Self::Unix(Arc::new(Local(UnixStream::connect(path)?)))),
+    pub(super) fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(at) | Address::Tls(at, _) => Ok(Self::Tcp(Arc::new(tcp(at)?))),
+            Address::Unix(path) => Ok(Self::Unix(Arc::new(Local(UnixStream::connect(path)?)))),
         }
     }
 
@@ -129,13 +129,13 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Begins TLS where the place has it, within some seconds.
+    /// Begins TLS where the address has it, within some seconds.
     pub(super) fn begin(
         socket: Socket,
-        place: &Place,
+        address: &Address,
         tls: Option<Arc<ClientConfig>>,
     ) -> io::Result<Self> {
-        let Place::Tls(_, name) = place else { return Ok(Self::Plain(socket)) };
+        let Address::Tls(_, name) = address else { return Ok(Self::Plain(socket)) };
         let config = tls.ok_or_else(|| io::Error::other("there is no TLS for it"))?;
         let client = ClientConnection::new(config, name.clone()).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(client, socket);

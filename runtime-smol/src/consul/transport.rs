@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hax_core::consul::port::Unanswered;
-use hax_driver::way::Place;
+use hax_driver::consul::Address;
 use rustls::ClientConfig;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::Uri;
@@ -32,23 +32,23 @@ pub(super) type Tls = Arc<RwLock<Option<Arc<ClientConfig>>>>;
 /// Makes connections to one place.
 #[derive(Clone)]
 pub(super) struct Connector {
-    place: Place,
+    address: Address,
     tls: Tls,
     connecting: Arc<AtomicBool>,
 }
 
 impl Connector {
-    pub(super) fn new(place: Place, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self::with(place, Arc::new(RwLock::new(tls)))
+    pub(super) fn new(address: Address, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self::with(address, Arc::new(RwLock::new(tls)))
     }
 
-    pub(super) fn with(place: Place, tls: Tls) -> Self {
-        Self { place, tls, connecting: Arc::default() }
+    pub(super) fn with(address: Address, tls: Tls) -> Self {
+        Self { address, tls, connecting: Arc::default() }
     }
 
     /// The same for another thread.
     pub(super) fn own(&self) -> Self {
-        Self::with(self.place.clone(), Arc::clone(&self.tls))
+        Self::with(self.address.clone(), Arc::clone(&self.tls))
     }
 
     /// Whether the last call came no further than to connect.
@@ -59,7 +59,7 @@ impl Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "to {:?}", self.place)
+        write!(f, "to {:?}", self.address)
     }
 }
 
@@ -72,7 +72,7 @@ impl transport::Connector for Connector {
         _: Option<()>,
     ) -> Result<Option<Transport>, Error> {
         self.connecting.store(true, Ordering::Relaxed);
-        let socket = Socket::connect(&self.place)?;
+        let socket = Socket::connect(&self.address)?;
         let handle: Weak<dyn ShutdownHandle> = match &socket {
             Socket::Tcp(stream) => Arc::downgrade(&(Arc::clone(stream) as Arc<dyn ShutdownHandle>)),
             Socket::Unix(stream) => {
@@ -81,7 +81,7 @@ impl transport::Connector for Connector {
         };
         (details.register_shutdown)(handle)?;
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let stream = Stream::begin(socket, &self.place, tls)?;
+        let stream = Stream::begin(socket, &self.address, tls)?;
         self.connecting.store(false, Ordering::Relaxed);
         Ok(Some(Transport { stream, buffers: LazyBuffers::new(BUFFER, BUFFER) }))
     }
@@ -120,7 +120,7 @@ impl transport::Transport for Transport {
     }
 }
 
-/// The place is one, whatever the URI says.
+/// The address is one, whatever the URI says.
 #[derive(Debug)]
 struct Nowhere;
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method, Unanswered};
+use hax_driver::consul::{self, ConsulAccess, Error};
 use hax_driver::settings::consul::ConsulSettings;
 use hax_driver::settings::secret::Secret;
-use hax_driver::way::{self, Error, Way};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
@@ -26,31 +26,31 @@ const IDLE_MAX: usize = 16;
 pub struct Client {
     http: legacy::Client<Connector, Full<Bytes>>,
     connector: Connector,
-    way: Way,
+    access: ConsulAccess,
 }
 
 impl Client {
     /// A client with these settings; no connection is made yet.
     pub fn new(consul: &ConsulSettings) -> Result<Self, Error> {
-        let way = Way::new(consul)?;
-        let connector = Connector::new(way.place()?, way.tls()?);
+        let access = ConsulAccess::new(consul)?;
+        let connector = Connector::new(access.address()?, access.tls()?);
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_MAX)
             .build(connector.clone());
-        Ok(Self { http, connector, way })
+        Ok(Self { http, connector, access })
     }
 
-    /// Reads token and certificates again, as [`Way::reload`] says.
+    /// Reads token and certificates again, as [`ConsulAccess::reload`] says.
     pub fn reload(&self) -> Vec<Error> {
-        self.way.reload(|tls| self.connector.replace_tls(tls))
+        self.access.reload(|tls| self.connector.replace_tls(tls))
     }
 
     /// What is wrong on the way to Consul, if anything is, in words that say what to do.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.way.trouble()
+        self.access.trouble()
     }
 
     /// Sends a request and takes the whole of what is answered. The target is a path and a query.
@@ -63,20 +63,20 @@ impl Client {
     ) -> Result<Answer, Unanswered> {
         let response = self.http.request(self.request(method, target, body.clone())).await;
         let response = response.map_err(|why| {
-            self.way.failed(&why);
+            self.access.failed(&why);
             if why.is_connect() { Unanswered::Refused } else { Unanswered::Broken }
         })?;
         let answer = read(response, body_max).await?;
-        self.way.judge(method, target, &body, &answer);
+        self.access.judge(method, target, &body, &answer);
         Ok(answer)
     }
 
     fn request(&self, method: Method, target: &str, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::builder()
-            .method(way::verb(method))
-            .uri(self.way.uri(target))
-            .header(HOST, self.way.authority());
-        let now = self.way.credentials();
+            .method(consul::verb(method))
+            .uri(self.access.uri(target))
+            .header(HOST, self.access.authority());
+        let now = self.access.credentials();
         if let Some(token) = &now.token {
             request = request.header("x-consul-token", header("", token));
         }

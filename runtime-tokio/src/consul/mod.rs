@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_channel::Sender;
 use hax_core::base::id::CallId;
 use hax_core::consul::port::{Call, Command, Reply, Unanswered};
-use hax_driver::metrics::Metrics;
+use hax_driver::observe::metrics::Metrics;
 use tokio::task::AbortHandle;
 
 pub use client::Client;

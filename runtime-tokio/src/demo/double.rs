@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_lite::future::or;
 use hax_core::base::time::Next;
-use hax_driver::clock::Clock;
+use hax_driver::host::clock::Clock;
 use hax_sim::consul::{Consul, Output, Request, RequestId, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;

@@ -9,14 +9,14 @@ mod show;
 
 use anyhow::Context as _;
 use futures_lite::future::or;
-use hax_driver::cli::DemoArgs;
-use hax_driver::clock::Clock;
+use hax_driver::commands::cli::DemoArgs;
 use hax_driver::daemon;
 use hax_driver::exit::Exit;
+use hax_driver::host::clock::Clock;
+use hax_driver::host::signals::Signals;
 use hax_driver::settings::Settings;
 use hax_driver::settings::flags::Flags;
 use hax_driver::settings::url::ConsulUrl;
-use hax_driver::signals::Signals;
 use tokio::net::TcpListener;
 
 use crate::{Tokio, signals};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_channel::Receiver;
 use hax_core::base::time::Instant;
-use hax_driver::clock::Clock;
+use hax_driver::host::clock::Clock;
 use serde_json::Value;
 
 use super::cast::{Line, Role};

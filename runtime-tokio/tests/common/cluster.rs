@@ -1,6 +1,6 @@
 //! The built-in Consul with a cluster in it.
 
-use hax_driver::clock::Clock;
+use hax_driver::host::clock::Clock;
 use hax_tokio::demo::api::Api;
 use hax_tokio::demo::double;
 use hax_tokio::demo::setting::Setting;

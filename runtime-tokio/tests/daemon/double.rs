@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 
-use hax_driver::clock::Clock;
+use hax_driver::host::clock::Clock;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::client;
 use hax_tokio::demo::double;

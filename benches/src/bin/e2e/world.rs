@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use hax_benches::rig::clock;
 use hax_core::base::time::Wall;
-use hax_driver::clock::wall;
+use hax_driver::host::clock::wall;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::client::{self, Reply};
 use hax_sim::real::{self, Options, RealConsul};

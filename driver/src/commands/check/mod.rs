@@ -16,17 +16,17 @@ use hax_core::discover::Services;
 use hax_core::model::conf::{Conf, Contradiction};
 
 use super::remote::{self, Remote};
+use crate::daemon::transport::{self, Transport};
 use crate::daemon::{TlsChoice, names, tls_choice};
 use crate::exit::Exit;
+use crate::host::platform::{Client, Platform, within};
 use crate::http::Door;
-use crate::listen;
-use crate::platform::{Client, Platform, within};
-use crate::printable::printable;
+use crate::net::listen;
+use crate::observe::printable::printable;
 use crate::settings::consul::ConsulSettings;
 use crate::settings::secret::SecretSource;
 use crate::settings::url::ConsulUrl;
 use crate::settings::{self, Settings};
-use crate::transport::{self, Transport};
 
 /// The longest answer that is read; keys and services of one kind are few.
 const ANSWER_MAX: usize = 4 << 20;

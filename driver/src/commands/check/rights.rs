@@ -9,7 +9,7 @@ use hax_core::wire::name::{self, BadName};
 use serde_json::Value;
 
 use super::{ANSWER_MAX, get, refused, send, send_body};
-use crate::platform::Platform;
+use crate::host::platform::Platform;
 use crate::settings::Settings;
 use crate::settings::values::{MotrTransport, Switch};
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use hax_core::discover::Identity;
 
 use super::Remote;
-use crate::listen;
-use crate::platform::Platform;
+use crate::host::platform::Platform;
+use crate::net::listen;
 use crate::settings::Settings;
 
 /// Whether a watch that is sent to the node's name, at these addresses, is or will be heard.

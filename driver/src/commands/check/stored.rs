@@ -9,7 +9,7 @@ use hax_core::model::states::ProcessWord;
 use hax_core::wire::name::{self, BadName};
 
 use super::{get, refused};
-use crate::platform::Platform;
+use crate::host::platform::Platform;
 use crate::settings::Settings;
 
 /// So many of what is wrong are named; there are more where one thing is wrong with all.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use hax_core::base::time::Instant;
 
-use crate::clock::Clock;
+use crate::host::clock::Clock;
 
 /// What comes so soon after the first signal to end is the same one.
 const BREATH: Duration = Duration::from_secs(1);

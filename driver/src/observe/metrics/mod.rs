@@ -15,8 +15,8 @@ use hax_core::base::fact::{Fact, Report as _};
 use hax_core::base::time::Instant;
 use hax_core::bridge::View;
 
-use crate::clock::Clock;
-use crate::facts::{self, Counters};
+use crate::host::clock::Clock;
+use crate::observe::facts::{self, Counters};
 use histogram::Histogram;
 use text::Text;
 

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::printable::printable;
+use crate::observe::printable::printable;
 
 /// The table, with an end to each line.
 #[must_use]
-pub fn table(said: &Value) -> String {
+pub(super) fn table(said: &Value) -> String {
     let mut out = String::new();
     let how = match (&said["ready"], &said["stopping"]) {
         (_, Value::Bool(true)) => "stopping",

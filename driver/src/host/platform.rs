@@ -14,14 +14,14 @@ use hax_core::node::{Input, Output};
 use hax_core::wire::net;
 use rustls::ClientConfig;
 
-use crate::Tick as _;
-use crate::clock::Clock;
+use crate::consul::{self, Address};
+use crate::host::clock::Clock;
+use crate::host::run::Tick as _;
+use crate::host::signals::Signals;
 use crate::http::{Door, Limits};
-use crate::metrics::Metrics;
+use crate::observe::metrics::Metrics;
 use crate::settings::consul::ConsulSettings;
 use crate::settings::secret::Secret;
-use crate::signals::Signals;
-use crate::way::{self, Place};
 
 /// How many inputs may wait for a machine. A full inbox holds back peers and answers 503.
 const INBOX: usize = 512;
@@ -67,7 +67,7 @@ pub trait Platform: Sized + 'static {
 
     /// Sends one request on a connection of its own; status and body of what is answered.
     fn ask(
-        place: &Place,
+        address: &Address,
         tls: Option<Arc<ClientConfig>>,
         request: Request<'_>,
     ) -> impl Future<Output = anyhow::Result<(u16, Bytes)>>;
@@ -76,11 +76,11 @@ pub trait Platform: Sized + 'static {
 /// A client of one Consul agent.
 pub trait Client: Sized {
     /// A client with these settings; no connection is made yet.
-    fn new(consul: &ConsulSettings) -> Result<Self, way::Error>;
+    fn new(consul: &ConsulSettings) -> Result<Self, consul::Error>;
 
     /// Reads token and certificates again, each by itself: what can be used is, what cannot stays as it
     /// was, and each that cannot is named.
-    fn reload(&self) -> Vec<way::Error>;
+    fn reload(&self) -> Vec<consul::Error>;
 
     /// What is wrong on the way to Consul, if anything is, in words that say what to do.
     fn trouble(&self) -> Option<String>;
@@ -139,7 +139,7 @@ impl<C> Stage<C> {
     /// A stage with an empty inbox.
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
-        Self { clock, metrics, client, limits, inbox: crate::inbox(INBOX) }
+        Self { clock, metrics, client, limits, inbox: crate::host::run::inbox(INBOX) }
     }
 
     /// Lets the machine run, from any thread. A full inbox does that too.

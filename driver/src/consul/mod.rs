@@ -19,7 +19,7 @@ use trouble::{Asked, Troubles};
 
 /// Where a connection leads.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Address {
     /// `HOST:PORT`
     Tcp(String),
     /// The same, and TLS with whom has this name.
@@ -76,14 +76,14 @@ impl Credentials {
 }
 
 /// The way to one agent.
-pub struct Way {
+pub struct ConsulAccess {
     consul: ConsulSettings,
     authority: String,
     credentials: RwLock<Credentials>,
     troubles: Troubles,
 }
 
-impl Way {
+impl ConsulAccess {
     /// The way that these settings describe.
     pub fn new(consul: &ConsulSettings) -> Result<Self, Error> {
         let credentials = RwLock::new(Credentials::read(consul)?);
@@ -92,15 +92,15 @@ impl Way {
     }
 
     /// Where it leads.
-    pub fn place(&self) -> Result<Place, Error> {
+    pub fn address(&self) -> Result<Address, Error> {
         Ok(match &self.consul.url {
-            ConsulUrl::Http(at) => Place::Tcp(at.to_string()),
-            ConsulUrl::Unix(path) => Place::Unix(path.clone()),
+            ConsulUrl::Http(at) => Address::Tcp(at.to_string()),
+            ConsulUrl::Unix(path) => Address::Unix(path.clone()),
             ConsulUrl::Https(at) => {
                 let name = self.consul.tls.server_name.as_ref().unwrap_or(&at.host);
                 let server = ServerName::try_from(name.clone());
                 let server = server.map_err(|_| Error::ServerName(name.clone()))?;
-                Place::Tls(at.to_string(), server)
+                Address::Tls(at.to_string(), server)
             }
         })
     }

@@ -25,7 +25,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::clock::Clock;
+use crate::host::clock::Clock;
 use crate::settings::values::{LogFormat, LogLevel};
 use guard::{Guard, LeftOut, Source};
 use line::{Line, Look};

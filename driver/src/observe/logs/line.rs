@@ -7,7 +7,7 @@ use tracing::{Event, Level};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-use crate::printable::printable;
+use crate::observe::printable::printable;
 use crate::settings::values::LogFormat;
 
 /// How lines look.

@@ -4,9 +4,9 @@ use futures_lite::future::or;
 use hax_core::base::time::{Instant, Next, Now};
 use hax_core::wire::{self, net};
 
-use crate::clock::Clock;
-use crate::platform::{Net as _, Platform};
-use crate::{Runtime, Tick};
+use crate::host::clock::Clock;
+use crate::host::platform::{Net as _, Platform};
+use crate::host::run::{Runtime, Tick};
 
 /// How many inputs may wait.
 const INBOX: usize = 512;
@@ -22,11 +22,11 @@ pub async fn serve<P: Platform>(
     max: usize,
     machine: impl FnMut(Now, wire::Input, &mut Vec<net::Command>) -> Next,
 ) {
-    let (sender, inbox) = crate::inbox(INBOX);
+    let (sender, inbox) = crate::host::run::inbox(INBOX);
     let net = P::Net::new(sender, wire::Input::Net);
     let mut sockets = Sockets::<P> { clock: Clock::new(), net: &net };
     let accepting = net.listen(&listener, max);
-    or(crate::run(&mut sockets, &inbox, machine), accepting).await;
+    or(crate::host::run::run(&mut sockets, &inbox, machine), accepting).await;
 }
 
 struct Sockets<'a, P: Platform> {

@@ -4,10 +4,10 @@ use hax_core::base::fact::Fact;
 use hax_core::discover::{Config, Discovery, Identity};
 use hax_core::node::Output;
 
-use crate::clock;
-use crate::platform::{Platform, Stage};
+use crate::host::clock;
+use crate::host::platform::{Platform, Stage};
+use crate::host::signals::Signals;
 use crate::settings::Settings;
-use crate::signals::Signals;
 
 /// Asks until all is known; `None` if it was stopped before. `seen` is told the facts on the way.
 pub(crate) async fn identify<P: Platform>(

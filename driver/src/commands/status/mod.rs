@@ -1,5 +1,7 @@
 //! `hax status`.
 
+mod table;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Duration;
@@ -11,9 +13,8 @@ use serde_json::Value;
 
 use super::remote::Remote;
 use crate::exit::Exit;
-use crate::platform::{Client as _, Platform, within};
+use crate::host::platform::{Client as _, Platform, within};
 use crate::settings::Settings;
-use crate::status;
 
 /// The longest description of a session.
 const SESSION_MAX: usize = 64 << 10;
@@ -52,7 +53,7 @@ pub(super) async fn run<P: Platform>(
     if json {
         writeln!(out, "{}", String::from_utf8_lossy(&body).trim_end())?;
     } else {
-        out.write_all(status::table(&said).as_bytes())?;
+        out.write_all(table::table(&said).as_bytes())?;
         if let Some(whose) = foreign_lock::<P>(settings, &said["leader"]).await {
             writeln!(out, "{whose}")?;
         }
