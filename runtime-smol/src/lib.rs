@@ -1,13 +1,9 @@
-//! The HA bridge between Motr and Consul on smol, async-io and ureq: the light build.
+//! The HA bridge between Motr and Consul on smol and ureq: the light build.
 //!
-//! [`net`], [`consul`] and [`http`] are the core's three ports; each starts what it is told to start
-//! and puts what comes of it in the one inbox. [`host`] puts them together, [`Smol`] is what the commands
-//! of the program are given.
+//! [`Smol`] is what the commands of the program are given: sockets, timers, tasks, signals, and with
+//! [`consul`] a client of Consul.
 
 pub mod consul;
-pub mod host;
-pub mod http;
-pub mod net;
 mod platform;
 mod signals;
 mod tasks;

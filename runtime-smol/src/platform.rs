@@ -1,31 +1,50 @@
-//! The commands of the program on smol.
+//! What this runtime brings to the commands of the program.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use async_io::{Async, Timer};
 use bytes::Bytes;
-use hax_core::base::time::{Next, Now};
-use hax_core::node::{Input, Output};
+use futures_rustls::TlsAcceptor;
 use hax_driver::consul::Address;
-use hax_driver::host::platform::{Platform, Request, Stage};
+use hax_driver::host::platform::{self, Platform, Request};
 use hax_driver::host::signals::Signals;
-use rustls::ClientConfig;
+use hax_driver::host::timer::Timer;
+use hax_driver::http::Stream;
+use hax_driver::net;
+use rustls::{ClientConfig, ServerConfig};
+use smol::io::{AsyncRead, AsyncWrite};
+use smol::{Async, Timer as At};
 
 use crate::consul::{self, Client};
-use crate::host::{Host, Sockets};
-use crate::net::Net;
 use crate::{signals, tasks};
 
 /// smol, on one thread; what blocks has threads of its own.
 pub struct Smol;
 
+impl Timer for Smol {
+    async fn sleep(time: Duration) {
+        At::after(time).await;
+    }
+
+    async fn sleep_until(at: Instant) {
+        At::at(at).await;
+    }
+
+    async fn yield_now() {
+        smol::future::yield_now().await;
+    }
+}
+
 impl Platform for Smol {
     type Client = Client;
-    type Net<I: Send + 'static> = Net<I>;
     type Listener = Async<TcpListener>;
+    type Socket = Socket;
+    type Task<T: 'static> = Task<T>;
 
     // As much as a node with little memory can spare.
     const HTTP_BODIES_MAX: usize = 8 << 20;
@@ -34,16 +53,12 @@ impl Platform for Smol {
         Ok(tasks::block_on(program))
     }
 
+    fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Task<T> {
+        Task(tasks::spawn(task))
+    }
+
     fn signals(reload: bool) -> io::Result<Signals> {
         signals::install(reload)
-    }
-
-    async fn sleep(time: Duration) {
-        Timer::after(time).await;
-    }
-
-    async fn sleep_until(at: Instant) {
-        Timer::at(at).await;
     }
 
     async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -54,13 +69,24 @@ impl Platform for Smol {
         Async::new_nonblocking(listener)
     }
 
-    async fn drive(
-        stage: Stage<Client>,
-        signals: &Signals,
-        sockets: Option<Sockets>,
-        machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
-    ) {
-        Host::new(stage).drive(signals, sockets, machine).await;
+    fn socket(socket: TcpStream) -> io::Result<Socket> {
+        Ok(Socket(Async::new_nonblocking(socket)?))
+    }
+
+    async fn accept(listener: &Self::Listener) -> io::Result<(Socket, SocketAddr)> {
+        let (socket, peer) = listener.accept().await?;
+        Ok((Socket(socket), peer))
+    }
+
+    async fn stream(
+        Socket(socket): Socket,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Box<dyn Stream>> {
+        let socket = Closing(socket);
+        Ok(match tls {
+            None => Box::new(socket),
+            Some(tls) => Box::new(TlsAcceptor::from(tls).accept(socket).await?),
+        })
     }
 
     async fn ask(
@@ -69,5 +95,84 @@ impl Platform for Smol {
         request: Request<'_>,
     ) -> anyhow::Result<(u16, Bytes)> {
         consul::ask(address, tls, request).await
+    }
+}
+
+/// A task on this thread.
+pub struct Task<T>(smol::Task<T>);
+
+impl<T> platform::Task<T> for Task<T> {
+    fn detach(self) {
+        self.0.detach();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// A TCP connection.
+pub struct Socket(Async<TcpStream>);
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl net::Socket for Socket {
+    async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        self.0.writable().await
+    }
+
+    fn try_read(&self, to: &mut [u8]) -> io::Result<usize> {
+        self.0.get_ref().read(to)
+    }
+
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.get_ref().write_vectored(slices)
+    }
+}
+
+/// A socket that is closed when it is told to be: async-io's only when it is dropped.
+struct Closing(Async<TcpStream>);
+
+impl AsyncRead for Closing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, to)
+    }
+}
+
+impl AsyncWrite for Closing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.get_ref().shutdown(Shutdown::Write))
     }
 }

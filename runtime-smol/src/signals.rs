@@ -3,8 +3,8 @@
 use std::io;
 
 use async_signal::{Signal, Signals as Heard};
-use futures_lite::StreamExt as _;
 use hax_driver::host::signals::Signals;
+use smol::stream::StreamExt as _;
 
 use crate::tasks;
 

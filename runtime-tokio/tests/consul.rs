@@ -12,14 +12,17 @@ use common::{listener, next, nobody, run};
 use hax_core::base::id::CallId;
 use hax_core::consul::port::{Answer, Call, Command, Method, Reply, Unanswered};
 use hax_driver::host::clock::Clock;
+use hax_driver::host::consul::Consul;
+use hax_driver::host::platform::Client as _;
 use hax_driver::observe::metrics::Metrics;
 use hax_driver::settings::Settings;
 use hax_driver::settings::flags::Flags;
-use hax_tokio::consul::{Client, Consul};
+use hax_tokio::Tokio;
+use hax_tokio::consul::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-fn client(authority: &str, env: &[(&str, &str)]) -> (Consul<Reply>, Receiver<Reply>) {
+fn client(authority: &str, env: &[(&str, &str)]) -> (Consul<Tokio, Reply>, Receiver<Reply>) {
     let (inbox, replies) = async_channel::bounded(16);
     let flags = Flags { consul: Some(authority.parse().unwrap()), ..Flags::default() };
     let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());

@@ -19,16 +19,17 @@ use hax_core::http::port::Response;
 use hax_core::node::{Input, Output};
 use hax_core::wire::net;
 use hax_driver::host::clock::Clock;
-use hax_driver::host::platform::Stage;
+use hax_driver::host::drive::{HostContext, drive};
+use hax_driver::host::platform::Client as _;
 use hax_driver::host::signals::Signals;
+use hax_driver::http::{Door, Limits};
 use hax_driver::observe::metrics::Metrics;
 use hax_driver::settings::Settings;
 use hax_driver::settings::flags::Flags;
+use hax_tokio::Tokio;
 use hax_tokio::consul::Client;
-use hax_tokio::host::{Host, Sockets};
-use hax_tokio::http::{Door, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 const LIMITS: Limits = Limits {
     body_max: 1000,
@@ -37,11 +38,13 @@ const LIMITS: Limits = Limits {
     body_within: Duration::from_secs(5),
 };
 
-fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> Host {
+type Sockets = hax_driver::host::drive::Sockets<TcpListener>;
+
+fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> HostContext<Client> {
     let flags = Flags { consul: Some(consul.to_string().parse().unwrap()), ..Flags::default() };
     let settings = Settings::load(None, flags, |_| None).unwrap();
     let client = Arc::new(Client::new(&settings.consul).unwrap());
-    Host::new(Stage::new(Clock::new(), Arc::clone(metrics), client, LIMITS))
+    HostContext::new(Clock::new(), Arc::clone(metrics), client, LIMITS)
 }
 
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
@@ -100,7 +103,7 @@ fn a_stop_drains_answers_and_flushes() {
             assert_eq!(all, b"bye");
         };
         let host = host(nobody().await, &metrics);
-        zip(host.drive(&signals, Some(sockets), machine), client).await;
+        zip(drive::<Tokio>(host, &signals, Some(sockets), machine), client).await;
         assert_eq!(metrics.facts.get(FactKind::Stopped), 1);
         assert!(TcpStream::connect(motr).await.is_err(), "nobody listens any more");
     });
@@ -118,7 +121,7 @@ fn what_is_not_answered_at_the_end_is_a_503() {
         };
         let client = async { assert!(exchange(http, GET).await.starts_with("HTTP/1.1 503 ")) };
         let host = host(nobody().await, &metrics);
-        zip(host.drive(&signals, Some(sockets), machine), client).await;
+        zip(drive::<Tokio>(host, &signals, Some(sockets), machine), client).await;
     });
 }
 
@@ -149,7 +152,7 @@ fn timers_and_calls_come_back_as_inputs() {
                 _ => Next::Exit,
             }
         };
-        host(nobody().await, &metrics).drive(&signals, None, machine).await;
+        drive::<Tokio>(host(nobody().await, &metrics), &signals, None, machine).await;
         assert_eq!(seen[..2], [Input::Tick, Input::Tick]);
         let Input::Consul(reply) = &seen[2] else { panic!("{seen:?}") };
         assert_eq!((reply.id, &reply.result), (CallId(3), &Err(Unanswered::Refused)));
@@ -175,7 +178,7 @@ fn two_connections_have_two_names() {
             drop(peers);
         };
         let host = host(nobody().await, &metrics);
-        zip(host.drive(&signals, Some(sockets), machine), peers).await;
+        zip(drive::<Tokio>(host, &signals, Some(sockets), machine), peers).await;
         assert_eq!(names, [ConnId::accepted(0), ConnId::accepted(1)]);
     });
 }

@@ -14,8 +14,10 @@ use common::{exchange, listener, next, run};
 use futures_lite::future::{or, zip};
 use hax_core::http::port::{Request, Response};
 use hax_driver::host::clock::Clock;
+use hax_driver::host::http::Http;
+use hax_driver::http::{Door, Limits};
 use hax_driver::observe::metrics::Metrics;
-use hax_tokio::http::{Door, Http, Limits};
+use hax_tokio::Tokio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -27,7 +29,7 @@ const LIMITS: Limits = Limits {
 };
 
 struct Server {
-    http: Rc<Http<Box<Request>>>,
+    http: Rc<Http<Tokio, Box<Request>>>,
     requests: Receiver<Box<Request>>,
     address: std::net::SocketAddr,
 }

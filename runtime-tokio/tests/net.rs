@@ -12,37 +12,33 @@ use bytes::Bytes;
 use common::{listener, next, nobody, run};
 use hax_core::base::id::ConnId;
 use hax_core::wire::net::{Command, Event};
-use hax_driver::host::platform::Net as _;
-use hax_tokio::net::Net;
+use hax_driver::host;
+use hax_tokio::Tokio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-fn net(capacity: usize) -> (Rc<Net<Event>>, Receiver<Event>) {
+type Net = host::net::Net<Tokio, Event>;
+
+fn net(capacity: usize) -> (Rc<Net>, Receiver<Event>) {
     let (inbox, events) = async_channel::bounded(capacity);
     (Rc::new(Net::new(inbox, |event| event)), events)
 }
 
 /// A listening endpoint and a peer that has connected to it.
-async fn accepted(max: usize) -> (Rc<Net<Event>>, Receiver<Event>, ConnId, TcpStream) {
+async fn accepted(max: usize) -> (Rc<Net>, Receiver<Event>, ConnId, TcpStream) {
     let (net, events) = net(16);
     let (listener, address) = listener().await;
     let serving = Rc::clone(&net);
     let local = async move { serving.listen(&listener, max).await };
     // The listener borrows the endpoint: it lives on a task of its own in the daemon too.
-    let peer = futures_lite::future::or(
-        async {
-            local.await;
-            unreachable!("listening does not end")
-        },
-        async {
-            let peer = TcpStream::connect(address).await.unwrap();
-            let event = next(&events).await;
-            let Event::Accepted { conn, peer: from } = event else { panic!("{event:?}") };
-            assert_eq!(from, peer.local_addr().unwrap());
-            (conn, peer)
-        },
-    )
+    let peer = futures_lite::future::or(async { local.await }, async {
+        let peer = TcpStream::connect(address).await.unwrap();
+        let event = next(&events).await;
+        let Event::Accepted { conn, peer: from } = event else { panic!("{event:?}") };
+        assert_eq!(from, peer.local_addr().unwrap());
+        (conn, peer)
+    })
     .await;
     (net, events, peer.0, peer.1)
 }

@@ -15,7 +15,8 @@ use crate::exit::Exit;
 use crate::ham::command::Command;
 use crate::ham::{Ham, Input, Output, PID};
 use crate::host::clock::{self, Clock};
-use crate::host::platform::{Net, Platform};
+use crate::host::net::Net;
+use crate::host::platform::Platform;
 use crate::host::run::Runtime;
 use crate::net::listen;
 use crate::observe::facts::Counters;
@@ -45,7 +46,7 @@ pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyh
     let signals = P::signals(false).map_err(|why| (Exit::Failure, why.into()))?;
 
     let (inbox, received) = crate::host::run::inbox(INBOX);
-    let net = P::Net::new(inbox.clone(), Input::Net);
+    let net = Net::<P, _>::new(inbox.clone(), Input::Net);
     let config = process::Config {
         fid: args.fid.0,
         listen,
@@ -56,15 +57,12 @@ pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyh
         seed: clock::wall().0 ^ u64::from(std::process::id()),
     };
     let mut ham = Ham::new(config, args.timeout.0);
-    let mut stage: Stage<'_, P> =
-        Stage { clock: Clock::new(), counters: Counters::default(), net: &net };
-    let accepting = async {
-        net.listen(&listener, CONNECTIONS_MAX).await;
-        std::future::pending().await
-    };
+    let mut host: Host<'_, P> =
+        Host { clock: Clock::new(), counters: Counters::default(), net: &net };
+    let accepting = async { net.listen(&listener, CONNECTIONS_MAX).await };
     let refused = async { Err((Exit::Usage, feed(commands, inbox).await)) };
     let work = async {
-        crate::host::run::run(&mut stage, &received, |now, input, out| ham.handle(now, input, out))
+        crate::host::run::run(&mut host, &received, |now, input, out| ham.handle(now, input, out))
             .await;
         Ok(ham.exit().unwrap_or(Exit::Failure))
     };
@@ -134,13 +132,13 @@ fn read_lines(inbox: &Sender<Input>) -> anyhow::Result<()> {
 }
 
 /// The messenger's runtime.
-struct Stage<'a, P: Platform> {
+struct Host<'a, P: Platform> {
     clock: Clock,
     counters: Counters,
-    net: &'a P::Net<Input>,
+    net: &'a Net<P, Input>,
 }
 
-impl<P: Platform> Runtime for Stage<'_, P> {
+impl<P: Platform> Runtime for Host<'_, P> {
     type Input = Input;
     type Output = Output;
 

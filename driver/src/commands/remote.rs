@@ -15,8 +15,10 @@ use crate::consul::Address;
 use crate::daemon::identify::identify;
 use crate::daemon::{TlsChoice, tls_choice};
 use crate::host::clock::Clock;
-use crate::host::platform::{Client as _, Platform, Request, Stage, within};
+use crate::host::drive::HostContext;
+use crate::host::platform::{Client as _, Platform, Request};
 use crate::host::signals::Signals;
+use crate::host::timer::within;
 use crate::http::Limits;
 use crate::observe::metrics::Metrics;
 use crate::settings::Settings;
@@ -137,7 +139,7 @@ pub(super) async fn who<P: Platform>(
 ) -> Result<Identity, String> {
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = identify::<P>(settings, stage::<P>(&client), &signals, |fact| match fact {
+    let found = identify::<P>(settings, context::<P>(&client), &signals, |fact| match fact {
         Fact::ConsulFailed { why, .. } => {
             trouble = Some(why.to_string());
             stop.end();
@@ -157,19 +159,20 @@ pub(super) async fn services<P: Platform>(
 ) -> Result<hax_core::discover::Services, String> {
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = crate::daemon::identify::services::<P>(who, stage::<P>(client), &signals, |fact| {
-        if let Fact::ConsulFailed { why, .. } = fact {
-            trouble = Some(why.to_string());
-            stop.end();
-        }
-    });
+    let found =
+        crate::daemon::identify::services::<P>(who, context::<P>(client), &signals, |fact| {
+            if let Fact::ConsulFailed { why, .. } = fact {
+                trouble = Some(why.to_string());
+                stop.end();
+            }
+        });
     let found = within::<P, _>(FIND_WITHIN, found).await;
     found.ok_or(LATE)?.ok_or_else(|| client.trouble().or(trouble).unwrap_or_default())
 }
 
-fn stage<P: Platform>(client: &Arc<P::Client>) -> Stage<P::Client> {
+fn context<P: Platform>(client: &Arc<P::Client>) -> HostContext<P::Client> {
     let clock = Clock::new();
     let body_within = Duration::ZERO;
     let limits = Limits { body_max: 0, bodies_max: 0, connections_max: 0, body_within };
-    Stage::new(clock, Arc::new(Metrics::new(clock)), Arc::clone(client), limits)
+    HostContext::new(clock, Arc::new(Metrics::new(clock)), Arc::clone(client), limits)
 }

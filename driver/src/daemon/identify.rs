@@ -5,14 +5,15 @@ use hax_core::discover::{Config, Discovery, Identity};
 use hax_core::node::Output;
 
 use crate::host::clock;
-use crate::host::platform::{Platform, Stage};
+use crate::host::drive::{HostContext, drive};
+use crate::host::platform::Platform;
 use crate::host::signals::Signals;
 use crate::settings::Settings;
 
 /// Asks until all is known; `None` if it was stopped before. `seen` is told the facts on the way.
 pub(crate) async fn identify<P: Platform>(
     settings: &Settings,
-    stage: Stage<P::Client>,
+    context: HostContext<P::Client>,
     signals: &Signals,
     seen: impl FnMut(&Fact),
 ) -> Option<Identity> {
@@ -26,14 +27,14 @@ pub(crate) async fn identify<P: Platform>(
         ask_services: false,
         seed: seed(),
     };
-    search::<P>(config, stage, signals, seen).await
+    search::<P>(config, context, signals, seen).await
 }
 
 /// Asks for the services of our process until they are known; `None` if it was stopped before.
 #[cfg(feature = "libmotr")]
 pub(crate) async fn services<P: Platform>(
     identity: &Identity,
-    stage: Stage<P::Client>,
+    context: HostContext<P::Client>,
     signals: &Signals,
     seen: impl FnMut(&Fact),
 ) -> Option<hax_core::discover::Services> {
@@ -46,7 +47,7 @@ pub(crate) async fn services<P: Platform>(
         ask_services: true,
         seed: seed(),
     };
-    search::<P>(config, stage, signals, seen).await?.services
+    search::<P>(config, context, signals, seen).await?.services
 }
 
 fn seed() -> u64 {
@@ -55,7 +56,7 @@ fn seed() -> u64 {
 
 async fn search<P: Platform>(
     config: Config,
-    stage: Stage<P::Client>,
+    context: HostContext<P::Client>,
     signals: &Signals,
     mut seen: impl FnMut(&Fact),
 ) -> Option<Identity> {
@@ -69,6 +70,6 @@ async fn search<P: Platform>(
         }
         next
     };
-    P::drive(stage, signals, None, machine).await;
+    drive::<P>(context, signals, None, machine).await;
     discovery.into_result().ok()
 }

@@ -11,7 +11,9 @@ use hax_core::discover::Identity;
 
 use super::{Daemon, Error};
 use crate::exit::Exit;
-use crate::host::platform::{Platform, Sockets, within};
+use crate::host::drive::Sockets;
+use crate::host::platform::Platform;
+use crate::host::timer::within;
 use crate::libmotr::{Config, Ended, Libmotr, Library, Machine};
 
 /// How long Motr's library may take to stop: it gives a dead peer up to 25 seconds.
@@ -30,16 +32,16 @@ impl<P: Platform> Daemon<'_, P> {
             let why = "it is kept of the wire only, not of Motr's library".into();
             self.metrics.record(&Fact::JournalEnded { why });
         }
-        let stage = self.stage();
+        let context = self.context();
         let services = identity.services.expect("asked for where the library is used");
         let config = Config::of(identity.fid, services, &identity.endpoint);
-        let motr = Arc::new(Libmotr::start(library.ha, library.spiel, config, stage.waker()));
+        let motr = Arc::new(Libmotr::start(library.ha, library.spiel, config, context.waker()));
         let bridge = config::Config { spiel: true, ..self.bridge(identity) };
         let mut node = Machine::new(bridge, Arc::clone(&motr));
         let drive = async {
             let machine =
                 |now, input, out: &mut Vec<_>| (node.handle(now, input, out), node.view());
-            Ok(self.drive(stage, sockets, machine).await)
+            Ok(self.drive(context, sockets, machine).await)
         };
         let mut early = None;
         let fails = async {

@@ -19,7 +19,8 @@ use hax_core::wire;
 use crate::consul;
 use crate::exit::Exit;
 use crate::host::clock::{self, Clock};
-use crate::host::platform::{Client as _, Platform, Sockets, Stage};
+use crate::host::drive::{HostContext, Sockets, drive};
+use crate::host::platform::{Client as _, Platform};
 use crate::host::signals::Signals;
 use crate::http::{self, CertFiles, Door, Limits};
 use crate::net::listen;
@@ -137,7 +138,7 @@ struct Daemon<'a, P: Platform> {
 }
 
 impl<P: Platform> Daemon<'_, P> {
-    fn stage(&self) -> Stage<P::Client> {
+    fn context(&self) -> HostContext<P::Client> {
         let body_max = self.settings.http_body_max;
         let least = body_max.saturating_mul(2).max(P::HTTP_BODIES_MAX);
         let limits = Limits {
@@ -147,7 +148,7 @@ impl<P: Platform> Daemon<'_, P> {
             body_within: BODY_WITHIN,
         };
         let (metrics, client) = (Arc::clone(&self.metrics), Arc::clone(&self.consul));
-        Stage::new(self.clock, metrics, client, limits)
+        HostContext::new(self.clock, metrics, client, limits)
     }
 
     fn seed(&self) -> u64 {
@@ -156,12 +157,12 @@ impl<P: Platform> Daemon<'_, P> {
 
     /// Who this is, and how it speaks with Motr; nothing if it was stopped before that was known.
     async fn find(&self) -> Result<Option<(Identity, Transport)>, Error> {
-        let found = identify::<P>(self.settings, self.stage(), self.signals, |_| {}).await;
+        let found = identify::<P>(self.settings, self.context(), self.signals, |_| {}).await;
         let Some(identity) = found else { return Ok(None) };
         let transport = transport::choose(self.settings, &identity.endpoint)?;
         #[cfg(feature = "libmotr")]
         if let Transport::Library(_) = transport {
-            let services = services::<P>(&identity, self.stage(), self.signals, |_| {}).await;
+            let services = services::<P>(&identity, self.context(), self.signals, |_| {}).await;
             return Ok(services.map(|_| (Identity { services, ..identity }, transport)));
         }
         Ok(Some((identity, transport)))
@@ -228,13 +229,13 @@ impl<P: Platform> Daemon<'_, P> {
             }
             (node.handle(now, input, out), node.view())
         };
-        self.drive(self.stage(), sockets, machine).await
+        self.drive(self.context(), sockets, machine).await
     }
 
     /// Drives a machine until it exits, and says meanwhile how it does.
     async fn drive(
         &self,
-        stage: Stage<P::Client>,
+        context: HostContext<P::Client>,
         sockets: Sockets<P::Listener>,
         mut machine: impl FnMut(Now, node::Input, &mut Vec<node::Output>) -> (Next, View),
     ) -> Exit {
@@ -257,8 +258,8 @@ impl<P: Platform> Daemon<'_, P> {
             }
             next
         };
-        let drive = P::drive(stage, self.signals, Some(sockets), machine);
-        or(drive, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
+        let driven = drive::<P>(context, self.signals, Some(sockets), machine);
+        or(driven, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
         match exit {
             ExitReason::Stopped => Exit::Clean,
             ExitReason::UnexpectedMessage => Exit::Unexpected,

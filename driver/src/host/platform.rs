@@ -1,39 +1,32 @@
-//! What a runtime brings to the commands of the program.
+//! What a runtime brings: sockets, timers, tasks, signals, and a client of HTTP.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use async_channel::{Receiver, Sender};
 use bytes::Bytes;
-use futures_lite::future::or;
-use hax_core::base::time::{Next, Now};
 use hax_core::consul::port::{Answer, Method, Unanswered};
-use hax_core::node::{Input, Output};
-use hax_core::wire::net;
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ServerConfig};
 
+use super::signals::Signals;
+use super::timer::Timer;
 use crate::consul::{self, Address};
-use crate::host::clock::Clock;
-use crate::host::run::Tick as _;
-use crate::host::signals::Signals;
-use crate::http::{Door, Limits};
-use crate::observe::metrics::Metrics;
+use crate::http::Stream;
+use crate::net::Socket;
 use crate::settings::consul::ConsulSettings;
 use crate::settings::secret::Secret;
 
-/// How many inputs may wait for a machine. A full inbox holds back peers and answers 503.
-const INBOX: usize = 512;
-
-/// Sockets, timers, signals and HTTP, as one runtime has them.
-pub trait Platform: Sized + 'static {
+/// One runtime. All that it runs is on one thread; what blocks it gives threads of its own.
+pub trait Platform: Timer + Sized {
     /// Its client of Consul.
     type Client: Client;
-    /// Its connections of the wire.
-    type Net<I: Send + 'static>: Net<I, Listener = Self::Listener>;
     /// A listener that is known to it.
-    type Listener;
+    type Listener: AsFd + 'static;
+    /// A TCP connection that is known to it.
+    type Socket: Socket + 'static;
+    /// A task that it runs.
+    type Task<T: 'static>: Task<T>;
 
     /// What all bodies of requests to the HTTP port may have together, in bytes, if nothing is set.
     const HTTP_BODIES_MAX: usize;
@@ -41,14 +34,11 @@ pub trait Platform: Sized + 'static {
     /// Runs a program on it.
     fn block_on<T>(program: impl Future<Output = T>) -> io::Result<T>;
 
+    /// Runs a task beside what runs already.
+    fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Self::Task<T>;
+
     /// Begins to take SIGTERM and SIGINT, and with `reload` SIGHUP.
     fn signals(reload: bool) -> io::Result<Signals>;
-
-    /// Completes after this time.
-    fn sleep(time: Duration) -> impl Future<Output = ()>;
-
-    /// Completes then or later.
-    fn sleep_until(at: Instant) -> impl Future<Output = ()>;
 
     /// All addresses of a host.
     fn lookup(host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>>;
@@ -56,14 +46,19 @@ pub trait Platform: Sized + 'static {
     /// Takes over a listener that does not block.
     fn listener(listener: TcpListener) -> io::Result<Self::Listener>;
 
-    /// Drives a machine until it exits; the first signal is its stop. With `sockets` it is served, and
-    /// what it left to be written is written before this completes.
-    fn drive(
-        stage: Stage<Self::Client>,
-        signals: &Signals,
-        sockets: Option<Sockets<Self::Listener>>,
-        machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
-    ) -> impl Future<Output = ()>;
+    /// Takes over a connection, or one that is being made, that does not block.
+    fn socket(socket: TcpStream) -> io::Result<Self::Socket>;
+
+    /// The next connection, and whose it is.
+    fn accept(
+        listener: &Self::Listener,
+    ) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>>;
+
+    /// The bytes of a connection to the HTTP port, after TLS has begun if it is to.
+    fn stream(
+        socket: Self::Socket,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> impl Future<Output = io::Result<Box<dyn Stream>>>;
 
     /// Sends one request on a connection of its own; status and body of what is answered.
     fn ask(
@@ -73,8 +68,17 @@ pub trait Platform: Sized + 'static {
     ) -> impl Future<Output = anyhow::Result<(u16, Bytes)>>;
 }
 
+/// A task that runs, and completes with what comes of it. Dropping it ends it.
+pub trait Task<T>: Future<Output = T> {
+    /// Lets it run to its end.
+    fn detach(self);
+
+    /// Whether it has come to its end.
+    fn is_finished(&self) -> bool;
+}
+
 /// A client of one Consul agent.
-pub trait Client: Sized {
+pub trait Client: Sized + 'static {
     /// A client with these settings; no connection is made yet.
     fn new(consul: &ConsulSettings) -> Result<Self, consul::Error>;
 
@@ -96,71 +100,6 @@ pub trait Client: Sized {
     ) -> impl Future<Output = Result<Answer, Unanswered>>;
 }
 
-/// The connections of one endpoint of the wire.
-pub trait Net<I>: Sized {
-    /// A listener that is known to it.
-    type Listener;
-
-    /// No connections. What happens is put in `inbox`, as `wrap` makes it an input.
-    fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Self;
-
-    /// Starts what the core asks for.
-    fn execute(&self, command: net::Command);
-
-    /// Accepts connections for as long as it is polled, `max` at a time; who comes when all are taken
-    /// waits in the system's backlog.
-    fn listen(&self, listener: &Self::Listener, max: usize) -> impl Future<Output = ()>;
-
-    /// Closes all connections as [`net::Command::Close`] does and makes no new ones; waits for the
-    /// peers' part of it for `within` at most. Whoever waits in the backlog of `listener` is taken in
-    /// before, and hears the same end: closing a listener resets those.
-    fn shut_down(
-        &self,
-        listener: Option<Self::Listener>,
-        within: Duration,
-    ) -> impl Future<Output = ()>;
-}
-
-/// What one machine is driven with.
-pub struct Stage<C> {
-    /// The time.
-    pub clock: Clock,
-    /// What is counted and timed.
-    pub metrics: Arc<Metrics>,
-    /// Consul.
-    pub client: Arc<C>,
-    /// What HTTP clients may.
-    pub limits: Limits,
-    /// What the machine is told, by whom and to whom; bounded.
-    pub inbox: (Sender<Input>, Receiver<Input>),
-}
-
-impl<C> Stage<C> {
-    /// A stage with an empty inbox.
-    #[must_use]
-    pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
-        Self { clock, metrics, client, limits, inbox: crate::host::run::inbox(INBOX) }
-    }
-
-    /// Lets the machine run, from any thread. A full inbox does that too.
-    pub fn waker(&self) -> impl Fn() + Send + use<C> {
-        let sender = self.inbox.0.clone();
-        move || drop(sender.try_send(Input::TICK))
-    }
-}
-
-/// The sockets of a node, bound already: a port that is in use is found before anything is promised.
-pub struct Sockets<L> {
-    /// Motr's processes connect here, where hax speaks the wire.
-    pub motr: Option<L>,
-    /// How many may be connected.
-    pub motr_connections_max: usize,
-    /// HTTP is served here, and wherever else a listener is made later.
-    pub http: Receiver<L>,
-    /// To whom.
-    pub door: Arc<Door>,
-}
-
 /// One HTTP request without a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -172,16 +111,4 @@ pub struct Request<'a> {
     pub token: Option<&'a Secret>,
     /// The longest answer that is read.
     pub answer_max: usize,
-}
-
-/// What comes of `done`, if that is in time.
-pub(crate) async fn within<P: Platform, T>(
-    time: Duration,
-    done: impl Future<Output = T>,
-) -> Option<T> {
-    or(async { Some(done.await) }, async {
-        P::sleep(time).await;
-        None
-    })
-    .await
 }

@@ -4,9 +4,10 @@ use futures_lite::future::or;
 use hax_core::base::time::{Instant, Next, Now};
 use hax_core::wire::{self, net};
 
-use crate::host::clock::Clock;
-use crate::host::platform::{Net as _, Platform};
-use crate::host::run::{Runtime, Tick};
+use super::clock::Clock;
+use super::net::Net;
+use super::platform::Platform;
+use super::run::{self, Runtime, Tick};
 
 /// How many inputs may wait.
 const INBOX: usize = 512;
@@ -22,16 +23,16 @@ pub async fn serve<P: Platform>(
     max: usize,
     machine: impl FnMut(Now, wire::Input, &mut Vec<net::Command>) -> Next,
 ) {
-    let (sender, inbox) = crate::host::run::inbox(INBOX);
-    let net = P::Net::new(sender, wire::Input::Net);
+    let (sender, inbox) = run::inbox(INBOX);
+    let net = Net::<P, _>::new(sender, wire::Input::Net);
     let mut sockets = Sockets::<P> { clock: Clock::new(), net: &net };
-    let accepting = net.listen(&listener, max);
-    or(crate::host::run::run(&mut sockets, &inbox, machine), accepting).await;
+    let accepting = async { net.listen(&listener, max).await };
+    or(run::run(&mut sockets, &inbox, machine), accepting).await;
 }
 
 struct Sockets<'a, P: Platform> {
     clock: Clock,
-    net: &'a P::Net<wire::Input>,
+    net: &'a Net<P, wire::Input>,
 }
 
 impl<P: Platform> Runtime for Sockets<'_, P> {

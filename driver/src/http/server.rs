@@ -17,7 +17,7 @@ use super::{Desk, Door, Limits};
 use crate::observe::metrics::Metrics;
 
 /// How a runtime waits.
-pub type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// The server.
 pub struct Server<I> {

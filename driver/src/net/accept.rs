@@ -8,7 +8,7 @@ use async_lock::{Semaphore, SemaphoreGuardArc};
 use hax_core::base::time::Instant;
 
 use crate::host::clock::Clock;
-use crate::host::platform::Platform;
+use crate::host::timer::Timer;
 
 /// Accepted connections that the core has not heard of yet. It closes what is too much; this is only how
 /// far the listener may be ahead of it.
@@ -46,7 +46,7 @@ impl Accepting {
     }
 
     /// What has been accepted; nothing if that went wrong, which is no reason to stop.
-    pub async fn accepted<P: Platform, S>(&mut self, accepted: io::Result<S>) -> Option<S> {
+    pub async fn accepted<T: Timer, S>(&mut self, accepted: io::Result<S>) -> Option<S> {
         match accepted {
             Ok(accepted) => return Some(accepted),
             // It has gone again.
@@ -55,7 +55,7 @@ impl Accepting {
                 if self.failures.is_news(self.clock.now().mono) {
                     tracing::warn!(target: "hax", %why, "cannot accept a connection of Motr");
                 }
-                P::sleep(PAUSE).await;
+                T::sleep(PAUSE).await;
             }
         }
         None

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{SockFilter, SockRef};
 
-use crate::host::platform::Platform;
+use crate::host::timer::Timer;
 
 /// How long connections that have begun may take to be complete.
 const COMPLETE_WITHIN: Duration = Duration::from_millis(50);
@@ -30,13 +30,13 @@ const NO_REQUESTS: [SockFilter; 5] = [
 
 /// Takes in whoever waits in the backlog of `listener`, and sees to it that nobody does any more: after this
 /// it can be closed without a reset. The sockets do not block.
-pub async fn take_rest<P: Platform>(
+pub async fn take_rest<T: Timer>(
     listener: &impl AsFd,
     mut take: impl FnMut(TcpStream, SocketAddr),
 ) {
     let listener = SockRef::from(listener);
     match listener.attach_filter(&NO_REQUESTS) {
-        Ok(()) => P::sleep(COMPLETE_WITHIN).await,
+        Ok(()) => T::sleep(COMPLETE_WITHIN).await,
         // Who comes in the next moment has bad luck.
         Err(why) => tracing::debug!(target: "hax", %why, "requests to connect are not passed over"),
     }

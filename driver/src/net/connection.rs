@@ -1,9 +1,10 @@
 //! The life of one connection.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io::{self, IoSlice, Read as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,7 +18,8 @@ use hax_core::wire::net;
 use socket2::{Domain, Protocol, SockRef, Socket as Socket2, Type};
 
 use super::{Connections, Segments, Task};
-use crate::host::platform::{Platform, within};
+use crate::host::timer::{Timer, within};
+use crate::host::turn::Turn;
 
 /// What `connect` says of a socket that does not block (Linux, `asm-generic/errno.h`).
 const EINPROGRESS: i32 = 115;
@@ -31,35 +33,66 @@ const SEGMENTS_MAX: usize = 64;
 /// How long a peer has to take what is left and to close its side too.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
+/// What one read takes at most. What a peer says is a few hundred bytes, save for NVEC messages.
+const READ_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// What is read goes through here; only its bytes are kept. A buffer for each connection would be
+    /// memory that any peer can have hax take.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_MAX].into());
+}
+
 /// A connected socket that does not block, as one runtime has it.
 pub trait Socket: AsFd {
-    /// What is read.
-    type Reader<'a>: Read
-    where
-        Self: 'a;
+    /// Completes when there may be something to be read.
+    fn readable(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// What is written.
-    type Writer<'a>: Write
-    where
-        Self: 'a;
+    /// Completes when something may be written, or a connection that was being made is there or failed.
+    fn writable(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// Its two directions.
-    fn split(&mut self) -> (Self::Reader<'_>, Self::Writer<'_>);
-}
+    /// Reads what has arrived; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing has.
+    fn try_read(&self, to: &mut [u8]) -> io::Result<usize>;
 
-/// What a peer says.
-pub trait Read {
-    /// The next bytes, as soon as there are any; none at the end.
-    fn read(&mut self) -> impl Future<Output = io::Result<Bytes>>;
-}
-
-/// What a peer is told.
-pub trait Write {
     /// Writes as much of these as the system takes at once, and says how many bytes that was.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> impl Future<Output = io::Result<usize>>;
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if it takes none.
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
 
-    /// Shuts this direction down.
-    fn end(&mut self) -> impl Future<Output = ()>;
+/// The next bytes, as soon as there are any; none at the end.
+async fn read(socket: &impl Socket) -> io::Result<Bytes> {
+    loop {
+        let read = SCRATCH.with_borrow_mut(|scratch| {
+            let n = socket.try_read(scratch)?;
+            Ok(Bytes::copy_from_slice(&scratch[..n]))
+        });
+        match read {
+            Err(why) if is_blocked(&why) => socket.readable().await?,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+/// Writes something of these, as soon as the system takes any, and says how many bytes that was.
+async fn write(socket: &impl Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        match socket.try_write(slices) {
+            Err(why) if is_blocked(&why) => socket.writable().await?,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            written => return written,
+        }
+    }
+}
+
+fn is_blocked(why: &io::Error) -> bool {
+    why.kind() == io::ErrorKind::WouldBlock
 }
 
 /// A socket that is connecting: once it can be written to, it is connected or has an error.
@@ -78,7 +111,7 @@ pub fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Connects, unless that is given up or takes too long, and [runs](run) the connection.
-pub async fn connect<P: Platform, I, S: Socket>(
+pub async fn connect<T: Timer, I, S: Socket>(
     all: Arc<Connections<I>>,
     conn: ConnId,
     mut task: Task,
@@ -91,7 +124,7 @@ pub async fn connect<P: Platform, I, S: Socket>(
     };
     let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time"));
     let attempt = async {
-        match within::<P, _>(CONNECT_WITHIN, attempt).await.unwrap_or_else(late) {
+        match within::<T, _>(CONNECT_WITHIN, attempt).await.unwrap_or_else(late) {
             Ok(socket) => Some(socket),
             Err(why) => {
                 tracing::debug!(target: "hax", %conn, %to, %why, "not connected");
@@ -101,7 +134,7 @@ pub async fn connect<P: Platform, I, S: Socket>(
     };
     let socket = or(given_up, attempt).await;
     if let Some(socket) = socket {
-        run::<P, I, S>(all, conn, task, socket, net::Event::Connected { conn }).await;
+        run::<T, I, S>(all, conn, task, socket, net::Event::Connected { conn }).await;
     } else {
         all.leave(conn);
         all.left(conn);
@@ -110,11 +143,11 @@ pub async fn connect<P: Platform, I, S: Socket>(
 }
 
 /// Says `first`, carries bytes until the end, says [`net::Event::Closed`] and closes.
-pub async fn run<P: Platform, I, S: Socket>(
+pub async fn run<T: Timer, I, S: Socket>(
     all: Arc<Connections<I>>,
     conn: ConnId,
     task: Task,
-    mut socket: S,
+    socket: S,
     first: net::Event,
 ) {
     // Only a delay is lost if the system does not know the option.
@@ -126,8 +159,7 @@ pub async fn run<P: Platform, I, S: Socket>(
     // The reader ends with the connection; the writer's end alone does not end it, since the peer may
     // have said something before it broke off.
     {
-        let (read, write) = socket.split();
-        let carry = zip(connection.read(read), connection.write(write));
+        let carry = zip(connection.read(&socket), connection.write(&socket));
         let carry = async {
             carry.await;
         };
@@ -142,7 +174,7 @@ pub async fn run<P: Platform, I, S: Socket>(
                     pending::<()>().await;
                 }
             };
-            or(or(P::sleep(CLOSE_WITHIN), out_of_patience), cut).await;
+            or(or(T::sleep(CLOSE_WITHIN), out_of_patience), cut).await;
         };
         or(carry, too_slow).await;
     }
@@ -168,10 +200,11 @@ impl<I> Connection<I> {
         }
     }
 
-    async fn read(&self, mut from: impl Read) {
-        let conn = self.conn;
+    async fn read(&self, socket: &impl Socket) {
+        let (conn, mut turn) = (self.conn, Turn::default());
         loop {
-            match from.read().await {
+            turn.done().await;
+            match read(socket).await {
                 Ok(bytes) if bytes.is_empty() => break,
                 Ok(_) if self.closing() => {}
                 Ok(bytes) => self.all.tell(net::Event::Received { conn, bytes }).await,
@@ -189,8 +222,8 @@ impl<I> Connection<I> {
         self.writes.is_closed()
     }
 
-    async fn write(&self, mut to: impl Write) {
-        let mut queue = Queue::default();
+    async fn write(&self, socket: &impl Socket) {
+        let (mut queue, mut turn) = (Queue::default(), Turn::default());
         while let Ok(segments) = self.writes.recv().await {
             queue.push(&segments);
             while queue.has_room() {
@@ -198,7 +231,8 @@ impl<I> Connection<I> {
                 queue.push(&segments);
             }
             while !queue.is_empty() {
-                match queue.write(&mut to).await {
+                turn.done().await;
+                match queue.write(socket).await {
                     Ok(bytes) if !self.told.load(Relaxed) => {
                         let conn = self.conn;
                         self.all.tell(net::Event::Written { conn, bytes }).await;
@@ -211,7 +245,8 @@ impl<I> Connection<I> {
                 }
             }
         }
-        to.end().await;
+        // The peer may have gone already.
+        let _ = SockRef::from(socket).shutdown(Shutdown::Write);
     }
 }
 
@@ -235,7 +270,7 @@ impl Queue {
     }
 
     /// Writes as much as the system takes at once, and says how much that was.
-    async fn write(&mut self, to: &mut impl Write) -> io::Result<u32> {
+    async fn write(&mut self, socket: &impl Socket) -> io::Result<u32> {
         let written = {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
             let mut n = 0;
@@ -243,7 +278,7 @@ impl Queue {
                 *slice = IoSlice::new(segment);
                 n += 1;
             }
-            to.write(&slices[..n]).await?
+            write(socket, &slices[..n]).await?
         };
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());

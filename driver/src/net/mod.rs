@@ -23,11 +23,11 @@ use futures_channel::oneshot;
 use hax_core::base::id::ConnId;
 use hax_core::wire::net;
 
-use crate::host::platform::{Platform, within};
+use crate::host::timer::{Timer, within};
 
 pub use accept::{Accepting, Place};
 pub use backlog::take_rest;
-pub use connection::{Read, Socket, Write, connect, dial, run};
+pub use connection::{Socket, connect, dial, run};
 
 /// How many writes one connection may be behind with. The wire has one message in flight for each
 /// link, so this is reached only by a peer that answers nothing and still asks for more.
@@ -154,11 +154,11 @@ impl<I> Connections<I> {
     }
 
     /// Closes all connections and makes no new ones; waits for the peers' part of it for `time` at most.
-    pub async fn shut_down<P: Platform>(&self, time: Duration) {
+    pub async fn shut_down<T: Timer>(&self, time: Duration) {
         self.table().take();
-        if within::<P, _>(time, self.ended.recv()).await.is_none() {
+        if within::<T, _>(time, self.ended.recv()).await.is_none() {
             self.patience.0.close();
-            within::<P, _>(LET_GO_WITHIN, self.ended.recv()).await;
+            within::<T, _>(LET_GO_WITHIN, self.ended.recv()).await;
         }
     }
 

@@ -6,12 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use futures_channel::oneshot;
-use hax_core::consul::port::{Answer, Method, Unanswered};
+use hax_core::consul::port::{Answer, Unanswered};
 use ureq::Agent;
 
-use super::client::Caller;
+use super::caller::{Call, Caller};
 
 /// With the program's own two, one for a name that is looked up and so many there are 12.
 const THREADS_MAX: usize = 9;
@@ -20,21 +19,11 @@ const THREADS_MAX: usize = 9;
 /// for two of them and one for the leader's lock.
 const BLOCKING_MAX: usize = 6;
 
-/// One call.
+/// One call that waits for a thread, or has one.
 pub(super) struct Job {
-    pub(super) method: Method,
-    pub(super) target: String,
-    pub(super) body: Bytes,
-    pub(super) body_max: usize,
+    pub(super) call: Call,
     pub(super) ticket: Arc<Ticket>,
     pub(super) answer: oneshot::Sender<Result<Answer, Unanswered>>,
-}
-
-impl Job {
-    fn blocks(&self) -> bool {
-        let query = self.target.split_once('?').map_or("", |(_, query)| query);
-        query.split('&').any(|part| part.starts_with("index="))
-    }
 }
 
 /// What gives a call up, from another thread than the one that it blocks.
@@ -136,7 +125,7 @@ impl Pool {
     pub(super) fn push(&self, job: Job) {
         let mut queues = self.shared.queues();
         let waiting = queues.short.len() + queues.blocking.len();
-        if job.blocks() { &mut queues.blocking } else { &mut queues.short }.push_back(job);
+        if job.call.blocks() { &mut queues.blocking } else { &mut queues.short }.push_back(job);
         if queues.idle > waiting || queues.threads == THREADS_MAX {
             self.shared.work.notify_one();
             return;
@@ -169,7 +158,7 @@ fn work(shared: &Shared, mut caller: Caller) {
             continue;
         };
         drop(queues);
-        let blocks = job.blocks();
+        let blocks = job.call.blocks();
         one(&mut caller, job);
         queues = shared.queues();
         if blocks {
@@ -184,7 +173,7 @@ fn one(caller: &mut Caller, job: Job) {
     if !job.ticket.begin(caller.agent()) {
         return;
     }
-    let outcome = caller.call(&job);
+    let outcome = caller.call(&job.call);
     if !job.ticket.end() {
         return caller.renew();
     }

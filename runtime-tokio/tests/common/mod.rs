@@ -9,15 +9,17 @@ pub(crate) mod program;
 use std::time::Duration;
 
 use async_channel::Receiver;
+use hax_driver::host::platform::Platform as _;
+use hax_tokio::Tokio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Runs a test on the runtime that the daemon has, for a minute at most.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    rt.block_on(async {
+    let limited = async {
         tokio::time::timeout(Duration::from_secs(60), test).await.expect("within a minute");
-    });
+    };
+    Tokio::block_on(limited).unwrap();
 }
 
 /// A listener on a port that the system chose.

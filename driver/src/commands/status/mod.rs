@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::remote::Remote;
 use crate::exit::Exit;
-use crate::host::platform::{Client as _, Platform, within};
+use crate::host::platform::{Client as _, Platform};
+use crate::host::timer::within;
 use crate::settings::Settings;
 
 /// The longest description of a session.

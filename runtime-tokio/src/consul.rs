@@ -1,10 +1,11 @@
-//! One request to Consul and its answer, over hyper's pool of connections.
+//! The client of Consul: one request and its answer, over hyper's pool of connections.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method, Unanswered};
 use hax_driver::consul::{self, ConsulAccess, Error};
+use hax_driver::host::platform;
 use hax_driver::settings::consul::ConsulSettings;
 use hax_driver::settings::secret::Secret;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -29,9 +30,8 @@ pub struct Client {
     access: ConsulAccess,
 }
 
-impl Client {
-    /// A client with these settings; no connection is made yet.
-    pub fn new(consul: &ConsulSettings) -> Result<Self, Error> {
+impl platform::Client for Client {
+    fn new(consul: &ConsulSettings) -> Result<Self, Error> {
         let access = ConsulAccess::new(consul)?;
         let connector = Connector::new(access.address()?, access.tls()?);
         let http = legacy::Client::builder(TokioExecutor::new())
@@ -42,19 +42,15 @@ impl Client {
         Ok(Self { http, connector, access })
     }
 
-    /// Reads token and certificates again, as [`ConsulAccess::reload`] says.
-    pub fn reload(&self) -> Vec<Error> {
+    fn reload(&self) -> Vec<Error> {
         self.access.reload(|tls| self.connector.replace_tls(tls))
     }
 
-    /// What is wrong on the way to Consul, if anything is, in words that say what to do.
-    #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+    fn trouble(&self) -> Option<String> {
         self.access.trouble()
     }
 
-    /// Sends a request and takes the whole of what is answered. The target is a path and a query.
-    pub async fn send(
+    async fn send(
         &self,
         method: Method,
         target: &str,
@@ -70,7 +66,9 @@ impl Client {
         self.access.judge(method, target, &body, &answer);
         Ok(answer)
     }
+}
 
+impl Client {
     fn request(&self, method: Method, target: &str, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::builder()
             .method(consul::verb(method))

@@ -1,31 +1,35 @@
-//! The HTTP port: connections are accepted here, begin with TLS where it is served, and are served by
-//! what both programs share.
+//! The HTTP port: connections are accepted here and served by [`Server`]. [`port::Request`] in,
+//! [`port::Response`] out.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
 use hax_core::http::port;
-use hax_driver::host::turn::Turn;
-use hax_driver::http::{Server, Stream};
-use hax_driver::observe::metrics::Metrics;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
-use tokio_util::compat::TokioAsyncReadCompatExt as _;
+use socket2::SockRef;
 
-pub use hax_driver::http::{Door, Limits};
+use super::platform::{Platform, Task as _};
+use super::turn::Turn;
+use crate::http::{Door, Limits, Server};
+use crate::observe::metrics::Metrics;
+
+/// How long nothing is accepted after that has failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The requests that await the core's response.
-pub struct Http<I> {
-    server: Arc<Server<I>>,
+pub struct Http<P, I> {
+    server: Rc<Server<I>>,
+    platform: PhantomData<fn() -> P>,
 }
 
-impl<I: Send + 'static> Http<I> {
+impl<P: Platform, I: 'static> Http<P, I> {
     /// No requests yet. They are put in `inbox`, as `wrap` makes them inputs.
     #[must_use]
     pub fn new(
@@ -34,8 +38,8 @@ impl<I: Send + 'static> Http<I> {
         limits: Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let sleep = |time| Box::pin(tokio::time::sleep(time)) as _;
-        Self { server: Arc::new(Server::new(inbox, wrap, limits, metrics, sleep)) }
+        let server = Server::new(inbox, wrap, limits, metrics, |time| Box::pin(P::sleep(time)));
+        Self { server: Rc::new(server), platform: PhantomData }
     }
 
     /// Answers a request.
@@ -51,22 +55,24 @@ impl<I: Send + 'static> Http<I> {
     /// [Serves](Self::serve) from all that `listeners` brings, until `stop` is closed.
     pub fn serve_all(
         &self,
-        listeners: Receiver<TcpListener>,
+        listeners: Receiver<P::Listener>,
         door: Arc<Door>,
         stop: Receiver<Infallible>,
-    ) -> impl Future<Output = ()> + use<I> {
-        let server = Arc::clone(&self.server);
+    ) -> impl Future<Output = ()> + use<P, I> {
+        let server = Rc::clone(&self.server);
         async move {
-            let mut each = JoinSet::new();
+            let mut each = Vec::new();
             let all = async {
                 while let Ok(listener) = listeners.recv().await {
-                    let (server, door) = (Arc::clone(&server), Arc::clone(&door));
-                    each.spawn(serve(server, listener, door, stop.clone()));
+                    let (server, door) = (Rc::clone(&server), Arc::clone(&door));
+                    each.push(P::spawn(serve::<P, I>(server, listener, door, stop.clone())));
                 }
-                std::future::pending().await
+                pending().await
             };
             or(closed(&stop), all).await;
-            while each.join_next().await.is_some() {}
+            for served in each {
+                served.await;
+            }
         }
     }
 
@@ -74,11 +80,11 @@ impl<I: Send + 'static> Http<I> {
     /// answered and closes.
     pub fn serve(
         &self,
-        listener: TcpListener,
+        listener: P::Listener,
         door: Arc<Door>,
         stop: Receiver<Infallible>,
-    ) -> impl Future<Output = ()> + use<I> {
-        serve(Arc::clone(&self.server), listener, door, stop)
+    ) -> impl Future<Output = ()> + use<P, I> {
+        serve::<P, I>(Rc::clone(&self.server), listener, door, stop)
     }
 }
 
@@ -86,9 +92,9 @@ async fn closed(stop: &Receiver<Infallible>) {
     let Err(_closed) = stop.recv().await;
 }
 
-async fn serve<I: Send + 'static>(
-    server: Arc<Server<I>>,
-    listener: TcpListener,
+async fn serve<P: Platform, I: 'static>(
+    server: Rc<Server<I>>,
+    listener: P::Listener,
     door: Arc<Door>,
     stop: Receiver<Infallible>,
 ) {
@@ -98,19 +104,23 @@ async fn serve<I: Send + 'static>(
         let mut turn = Turn::of_door();
         loop {
             turn.done().await;
-            match accepted(&listener).await {
-                Ok((stream, peer, local)) => {
+            match accepted::<P>(&listener).await {
+                Ok((socket, peer, local)) => {
                     let Some(seat) = server.enter(peer, local) else { continue };
-                    let (server, door) = (Arc::clone(&server), Arc::clone(&door));
+                    let (server, door) = (Rc::clone(&server), Arc::clone(&door));
                     let (stop, alive) = (stop.clone(), alive.clone());
-                    tokio::spawn(async move {
-                        server.serve(&door, seat, stop, begin(&door, stream)).await;
+                    let life = async move {
+                        // Only a delay is lost if the system does not know the option.
+                        let _ = SockRef::from(&socket).set_tcp_nodelay(true);
+                        let begin = P::stream(socket, door.tls());
+                        server.serve(&door, seat, stop, begin).await;
                         drop(alive);
-                    });
+                    };
+                    P::spawn(life).detach();
                 }
                 Err(why) => {
                     tracing::warn!(target: "hax", %why, "cannot accept an HTTP connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    P::sleep(PAUSE).await;
                 }
             }
         }
@@ -122,20 +132,14 @@ async fn serve<I: Send + 'static>(
 
 /// A connection and its two ends. One that its client has ended already may have no address any more, which
 /// is no fault of the listener's.
-async fn accepted(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, SocketAddr)> {
+async fn accepted<P: Platform>(
+    listener: &P::Listener,
+) -> io::Result<(P::Socket, SocketAddr, SocketAddr)> {
     loop {
-        let (stream, peer) = listener.accept().await?;
-        if let Ok(local) = stream.local_addr() {
-            return Ok((stream, peer, local));
+        let (socket, peer) = P::accept(listener).await?;
+        let local = SockRef::from(&socket).local_addr().ok().and_then(|local| local.as_socket());
+        if let Some(local) = local {
+            return Ok((socket, peer, local));
         }
     }
-}
-
-/// Begins TLS, where it is served.
-async fn begin(door: &Door, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
-    let _ = stream.set_nodelay(true);
-    Ok(match door.tls() {
-        None => Box::new(stream.compat()),
-        Some(tls) => Box::new(TlsAcceptor::from(tls).accept(stream).await?.compat()),
-    })
 }

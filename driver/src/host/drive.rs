@@ -1,0 +1,171 @@
+//! Drives one machine: what its outputs start, and the clock and the inbox that they share.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future::{or, zip};
+use hax_core::base::errno::Errno;
+use hax_core::base::time::{Instant, Next, Now};
+use hax_core::ha::spiel;
+use hax_core::node::{Input, Output};
+
+use super::clock::Clock;
+use super::consul::Consul;
+use super::http::Http;
+use super::net::Net;
+use super::platform::{Platform, Task as _};
+use super::run::{self, Runtime, Tick as _};
+use super::signals::Signals;
+use super::timer::within;
+use crate::http::{Door, Limits};
+use crate::observe::metrics::Metrics;
+use crate::observe::notify::{self, Watchdog};
+
+/// How many inputs may wait for a machine. A full inbox holds back peers and answers 503.
+const INBOX: usize = 512;
+
+/// How long peers have to do their part of the last closes.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the last HTTP responses may take to leave.
+const RESPOND_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a command to the cluster hears where there is no library of Motr's: EOPNOTSUPP.
+const NO_LIBRARY: Errno = Errno(95);
+
+/// What one machine is driven with.
+pub struct HostContext<C> {
+    /// The time.
+    pub clock: Clock,
+    /// What is counted and timed.
+    pub metrics: Arc<Metrics>,
+    /// Consul.
+    pub client: Arc<C>,
+    /// What HTTP clients may.
+    pub limits: Limits,
+    /// What the machine is told, by whom and to whom; bounded.
+    pub inbox: (Sender<Input>, Receiver<Input>),
+}
+
+impl<C> HostContext<C> {
+    /// A context with an empty inbox.
+    #[must_use]
+    pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
+        Self { clock, metrics, client, limits, inbox: run::inbox(INBOX) }
+    }
+
+    /// Lets the machine run, from any thread. A full inbox does that too.
+    pub fn waker(&self) -> impl Fn() + Send + use<C> {
+        let sender = self.inbox.0.clone();
+        move || drop(sender.try_send(Input::TICK))
+    }
+}
+
+/// The sockets of a node, bound already: a port that is in use is found before anything is promised.
+pub struct Sockets<L> {
+    /// Motr's processes connect here, where hax speaks the wire.
+    pub motr: Option<L>,
+    /// How many may be connected.
+    pub motr_connections_max: usize,
+    /// HTTP is served here, and wherever else a listener is made later.
+    pub http: Receiver<L>,
+    /// To whom.
+    pub door: Arc<Door>,
+}
+
+/// Drives `machine` until it exits; the first signal is its stop. With `sockets` it is served, and what it
+/// left to be written is written before this completes.
+pub async fn drive<P: Platform>(
+    context: HostContext<P::Client>,
+    signals: &Signals,
+    sockets: Option<Sockets<P::Listener>>,
+    mut machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
+) {
+    let mut watchdog = Watchdog::new(|name| std::env::var(name).ok());
+    let machine = |now, input, out: &mut Vec<_>| {
+        let next = machine(now, input, out);
+        watchdog.pass(now, next)
+    };
+    let HostContext { clock, metrics, client, limits, inbox: (sender, inbox) } = context;
+    let net = Net::<P, _>::new(sender.clone(), Input::Net);
+    let http = Http::<P, _>::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics));
+    let consul = Consul::new(client, Arc::clone(&metrics), sender.clone(), Input::Consul);
+    let (mut motr, mut motr_max, mut serving) = (None, 0, None);
+    if let Some(sockets) = sockets {
+        (motr, motr_max) = (sockets.motr, sockets.motr_connections_max);
+        let (close, closed) = async_channel::bounded::<Infallible>(1);
+        let served = P::spawn(http.serve_all(sockets.http, sockets.door, closed));
+        serving = Some((close, served));
+    }
+    let stop = async {
+        signals.stop().await;
+        notify::stopping();
+        let _ = sender.send(Input::Stop).await;
+        pending().await
+    };
+    let accept = async {
+        match &motr {
+            Some(listener) => net.listen(listener, motr_max).await,
+            None => pending().await,
+        }
+    };
+    let mut host = Host { clock, metrics, net: &net, consul, http: &http, sender: &sender };
+    or(run::run(&mut host, &inbox, machine), or(stop, accept)).await;
+    // Nobody hears what still comes; whoever says it shall not wait for that.
+    inbox.close();
+    http.give_up();
+    let respond = async {
+        if let Some((close, served)) = serving {
+            close.close();
+            within::<P, _>(RESPOND_WITHIN, served).await;
+        }
+    };
+    zip(respond, net.shut_down(motr, FLUSH_WITHIN)).await;
+}
+
+/// The runtime of one machine.
+struct Host<'a, P: Platform> {
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    net: &'a Net<P, Input>,
+    consul: Consul<P, Input>,
+    http: &'a Http<P, Input>,
+    sender: &'a Sender<Input>,
+}
+
+impl<P: Platform> Runtime for Host<'_, P> {
+    type Input = Input;
+    type Output = Output;
+
+    fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        // A machine that has more to do at once lets sockets have their turn in between.
+        P::yield_now().await;
+        // What is due already does not wait for a timer, which may be a millisecond coarse.
+        if at > self.clock.now().mono {
+            P::sleep_until(self.clock.at(at)).await;
+        }
+    }
+
+    fn execute(&mut self, output: Output) {
+        match output {
+            Output::Net(command) => self.net.execute(command),
+            Output::Consul(command) => self.consul.execute(command),
+            Output::Spiel(call) => {
+                // A machine that has Motr's library asks it itself.
+                let reply = spiel::Reply { id: call.id, result: Err(NO_LIBRARY) };
+                let sender = self.sender.clone();
+                let say = async move { drop(sender.send(Input::Spiel(reply)).await) };
+                P::spawn(say).detach();
+            }
+            Output::Http(response) => self.http.execute(*response),
+            Output::Fact(fact) => self.metrics.record(&fact),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The port to Motr's processes: connections of the wire are accepted and made here, and carried by
+//! [`Connections`]. [`net::Command`] in, [`net::Event`] out.
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Sender;
+use hax_core::wire::net;
+use socket2::SockRef;
+
+use super::platform::{Platform, Task as _};
+use super::turn::Turn;
+use crate::net::{self as connections, Accepting, Connections, Place, Socket as _};
+
+/// All connections of one endpoint.
+pub struct Net<P, I> {
+    connections: Arc<Connections<I>>,
+    platform: PhantomData<fn() -> P>,
+}
+
+impl<P: Platform, I: 'static> Net<P, I> {
+    /// No connections. What happens is put in `inbox`, as `wrap` makes it an input.
+    #[must_use]
+    pub fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Self {
+        Self { connections: Connections::new(inbox, wrap), platform: PhantomData }
+    }
+
+    /// Starts what the core asks for.
+    pub fn execute(&self, command: net::Command) {
+        match command {
+            net::Command::Connect { conn, from, to } => {
+                let Some(task) = self.connections.enter(conn) else { return };
+                let attempt = async move {
+                    let socket = P::socket(connections::dial(from, to)?)?;
+                    socket.writable().await?;
+                    let failed = SockRef::from(&socket).take_error()?;
+                    failed.map_or(Ok(socket), Err)
+                };
+                let all = Arc::clone(&self.connections);
+                let life = connections::connect::<P, _, _>(all, conn, task, to, attempt);
+                P::spawn(life).detach();
+            }
+            net::Command::Write { conn, segments } => self.connections.write(conn, segments),
+            net::Command::Close { conn } => self.connections.leave(conn),
+            net::Command::Cut { conn } => self.connections.cut(conn),
+        }
+    }
+
+    /// Accepts connections for as long as it is polled, `max` at a time; who comes when all are taken
+    /// waits in the system's backlog.
+    pub async fn listen(&self, listener: &P::Listener, max: usize) -> ! {
+        let (mut turn, mut accepting) = (Turn::default(), Accepting::new(max));
+        loop {
+            turn.done().await;
+            let place = accepting.place().await;
+            let accepted = P::accept(listener).await;
+            if let Some((socket, peer)) = accepting.accepted::<P, _>(accepted).await {
+                self.serve(socket, peer, Some(place));
+            }
+        }
+    }
+
+    /// Closes all connections as [`net::Command::Close`] does and makes no new ones; waits for the
+    /// peers' part of it for `within` at most. Whoever waits in the backlog of `listener` is taken in
+    /// before, and hears the same end: closing a listener resets those.
+    pub async fn shut_down(&self, listener: Option<P::Listener>, within: Duration) {
+        if let Some(listener) = listener {
+            let take = |stream, peer| match P::socket(stream) {
+                Ok(socket) => self.serve(socket, peer, None),
+                Err(why) => tracing::warn!(target: "hax", %why, "a connection of Motr is reset"),
+            };
+            connections::take_rest::<P>(&listener, take).await;
+        }
+        self.connections.shut_down::<P>(within).await;
+    }
+
+    /// Serves an accepted connection.
+    fn serve(&self, socket: P::Socket, peer: SocketAddr, place: Option<Place>) {
+        let Some((conn, task)) = self.connections.accept(place) else { return };
+        let all = Arc::clone(&self.connections);
+        let first = net::Event::Accepted { conn, peer };
+        P::spawn(connections::run::<P, _, _>(all, conn, task, socket, first)).detach();
+    }
+}

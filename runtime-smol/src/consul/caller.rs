@@ -1,0 +1,108 @@
+//! One request to Consul and its answer, on a thread that blocks.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hax_core::consul::port::{Answer, Method, Unanswered};
+use hax_driver::consul::{self, ConsulAccess};
+use hax_driver::settings::secret::Secret;
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderValue, Request, Response};
+use ureq::{Agent, Body};
+
+use super::transport::{self, Connector, agent};
+
+/// One request.
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// A path and a query.
+    pub(super) target: String,
+    pub(super) body: Bytes,
+    /// The longest answer that is read, in bytes.
+    pub(super) body_max: usize,
+}
+
+impl Call {
+    /// Whether Consul answers only when something changes.
+    pub(super) fn blocks(&self) -> bool {
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').any(|part| part.starts_with("index="))
+    }
+}
+
+/// Why a call has no answer, and what ureq has to say of it.
+pub(super) type Failed = (Unanswered, Option<Box<dyn StdError + Send + Sync>>);
+
+/// What one thread calls with.
+pub(super) struct Caller {
+    access: Arc<ConsulAccess>,
+    connector: Connector,
+    agent: Agent,
+}
+
+impl Caller {
+    pub(super) fn new(access: Arc<ConsulAccess>, connector: Connector) -> Self {
+        Self { access, agent: agent(connector.clone()), connector }
+    }
+
+    /// The agent, with the connection that it keeps.
+    pub(super) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Makes a call.
+    pub(super) fn call(&self, call: &Call) -> Result<Answer, Failed> {
+        let mut response = self.run(call).map_err(|why| {
+            let connecting = self.connector.was_connecting();
+            let unanswered = if connecting { Unanswered::Refused } else { Unanswered::Broken };
+            (unanswered, Some(transport::cause(why)))
+        })?;
+        let status = response.status().as_u16();
+        let index = response.headers().get("x-consul-index");
+        let index = index.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let body =
+            transport::read(response.body_mut(), call.body_max).map_err(|why| (why, None))?;
+        Ok(Answer { status, index, body })
+    }
+
+    fn run(&self, call: &Call) -> Result<Response<Body>, ureq::Error> {
+        let mut request = Request::builder()
+            .method(consul::verb(call.method))
+            .uri(self.access.uri(&call.target))
+            .header(HOST, self.access.authority());
+        let now = self.access.credentials();
+        if let Some(token) = &now.token {
+            request = request.header("x-consul-token", header("", token));
+        }
+        if let Some(basic) = &now.basic {
+            request = request.header(AUTHORIZATION, header("Basic ", basic));
+        }
+        // The core percent-encodes what it puts in a target.
+        let valid = "a target is a valid path and query";
+        match call.method {
+            Method::Put => self.agent.run(request.body(&*call.body).expect(valid)),
+            Method::Get | Method::Delete => self.agent.run(request.body(()).expect(valid)),
+        }
+    }
+
+    /// Begins anew after a call was given up, which was the end of the agent.
+    pub(super) fn renew(&mut self) {
+        self.agent = agent(self.connector.clone());
+    }
+
+    /// Takes from a failure what it tells about the way.
+    pub(super) fn judge(&self, (unanswered, why): Failed) -> Unanswered {
+        if let Some(why) = why {
+            self.access.failed(&*why);
+        }
+        unanswered
+    }
+}
+
+fn header(scheme: &str, secret: &Secret) -> HeaderValue {
+    let value = HeaderValue::try_from(format!("{scheme}{}", secret.expose()));
+    let mut value = value.expect("a secret is printable ASCII");
+    value.set_sensitive(true);
+    value
+}
