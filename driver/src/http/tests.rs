@@ -54,8 +54,23 @@ fn who_waits_for_room_at_the_end_hears_of_it() {
     });
 }
 
-/// A client that has said all at once and takes all that it is told.
-struct Said(&'static [u8]);
+/// What a client does that has said what it had to say.
+#[derive(Clone)]
+enum After {
+    /// It ends its side.
+    End,
+    /// It waits for its answer.
+    Wait,
+    /// It breaks the connection.
+    Reset,
+    /// It says chunks of one byte for ever; so many reads had some.
+    Chunks(Arc<AtomicUsize>),
+    /// It ends its side and takes nothing more, TLS's last word neither.
+    Deaf,
+}
+
+/// A client that has said this at once and takes all that it is told.
+struct Said(&'static [u8], After);
 
 impl AsyncRead for Said {
     fn poll_read(
@@ -63,6 +78,20 @@ impl AsyncRead for Said {
         _: &mut Context<'_>,
         to: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        if self.0.is_empty() {
+            return match &self.1 {
+                After::End | After::Deaf => Poll::Ready(Ok(0)),
+                After::Wait => Poll::Pending,
+                After::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                After::Chunks(reads) => {
+                    reads.fetch_add(1, Ordering::Relaxed);
+                    let chunks = to.chunks_exact_mut(6);
+                    let n = 6 * chunks.len();
+                    chunks.for_each(|chunk| chunk.copy_from_slice(b"1\r\n \r\n"));
+                    Poll::Ready(Ok(n))
+                }
+            };
+        }
         let n = self.0.len().min(to.len());
         to[..n].copy_from_slice(&self.0[..n]);
         self.0 = &self.0[n..];
@@ -84,8 +113,13 @@ impl AsyncWrite for Said {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        if matches!(self.1, After::Deaf) { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
+}
+
+/// The connection of a client whom TLS does not concern.
+async fn begun(client: Said) -> io::Result<Box<dyn Stream>> {
+    Ok(Box::new(client))
 }
 
 const NEVER: Sleep = |_| Box::pin(std::future::pending());
@@ -114,13 +148,12 @@ fn is_trusted(door: &Door, peer: &str, local: &str, said: &'static [u8]) -> bool
     let (server, requests) = server(NEVER);
     let seat = server.enter(at(peer), at(local)).unwrap();
     let (_stop, stopped) = async_channel::bounded(1);
-    let begin = async { Ok(Box::new(Said(said)) as Box<dyn Stream>) };
     let answered = async {
         let request = requests.recv().await.unwrap();
         server.desk().give_up();
         request.trusted
     };
-    block_on(zip(server.serve(door, seat, stopped, begin), answered)).1
+    block_on(zip(server.serve(door, seat, stopped, begun(Said(said, After::End))), answered)).1
 }
 
 #[test]
@@ -152,54 +185,19 @@ fn f35_only_this_node_and_who_shows_the_token_is_believed_at_once() {
 
 const POST: &[u8] = b"POST /watcher/bq HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n[]";
 
-/// One that has said this, and then waits or is reset.
-struct Then(Said, Option<io::ErrorKind>);
-
-impl AsyncRead for Then {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        to: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        match (self.0.0.is_empty(), self.1) {
-            (false, _) => Pin::new(&mut self.0).poll_read(cx, to),
-            (true, Some(why)) => Poll::Ready(Err(why.into())),
-            (true, None) => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncWrite for Then {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        from: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, from)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 type Served<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// A connection of this node that is served until nothing moves.
-fn client<'a, S: Stream + 'static>(
+fn client<'a>(
     server: &'a Server<Box<port::Request>>,
     door: &'a Door,
-    stream: S,
+    client: Said,
 ) -> Option<Served<'a>> {
     let seat = server.enter(at("127.0.0.1"), at("127.0.0.1"))?;
     let (stop, stopped) = async_channel::bounded(1);
     let mut served: Served<'a> = Box::pin(async move {
         let _stop = stop;
-        server.serve(door, seat, stopped, async { Ok(Box::new(stream) as Box<dyn Stream>) }).await;
+        server.serve(door, seat, stopped, begun(client)).await;
     });
     (0..4).for_each(|_| assert!(block_on(poll_once(&mut served)).is_none()));
     Some(served)
@@ -210,7 +208,10 @@ fn f36_who_has_gone_keeps_no_seat_while_the_core_has_its_request() {
     let (server, requests) = server(NEVER);
     let door = Door::open();
     let mut gone: Vec<_> = (0..20)
-        .map(|n| client(&server, &door, Said(POST)).unwrap_or_else(|| panic!("{n} is refused")))
+        .map(|n| {
+            let gone = client(&server, &door, Said(POST, After::End));
+            gone.unwrap_or_else(|| panic!("{n} is refused"))
+        })
         .collect();
     assert_eq!(requests.len(), 20);
     let ended = gone.iter_mut().map(|gone| block_on(poll_once(gone)).is_some());
@@ -221,7 +222,7 @@ fn f36_who_has_gone_keeps_no_seat_while_the_core_has_its_request() {
 fn f36_who_waits_for_the_core_gives_way_when_there_is_no_other_room() {
     let (server, requests) = server(NEVER);
     let door = Door::open();
-    let wait = |n| client(&server, &door, Then(Said(POST), None)).unwrap_or_else(|| panic!("{n}"));
+    let wait = |n| client(&server, &door, Said(POST, After::Wait)).unwrap_or_else(|| panic!("{n}"));
     let mut waiting: Vec<_> = (0..20).map(wait).collect();
     assert_eq!(requests.len(), 20);
     // They are told, and linger; the core's answers to them are not waited for any more.
@@ -237,48 +238,10 @@ fn f36_a_reset_ends_what_the_core_has() {
     let door = Door::open();
     let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
     let (_stop, stopped) = async_channel::bounded(1);
-    let stream = Then(Said(POST), Some(io::ErrorKind::ConnectionReset));
-    let begin = async { Ok(Box::new(stream) as Box<dyn Stream>) };
-    let mut served = Box::pin(server.serve(&door, seat, stopped, begin));
+    let gone = begun(Said(POST, After::Reset));
+    let mut served = Box::pin(server.serve(&door, seat, stopped, gone));
     assert!(block_on(poll_once(&mut served)).is_some(), "it is over");
     assert!(server.desk().waiting().by_id.is_empty());
-}
-
-/// A client that says chunks of one byte for ever.
-struct Chunks(&'static [u8], Arc<AtomicUsize>);
-
-impl AsyncRead for Chunks {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        to: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        let head = std::mem::take(&mut self.0);
-        to[..head.len()].copy_from_slice(head);
-        let chunks = to[head.len()..].chunks_exact_mut(6);
-        let n = 6 * chunks.len();
-        chunks.for_each(|chunk| chunk.copy_from_slice(b"1\r\n \r\n"));
-        Poll::Ready(Ok(head.len() + n))
-    }
-}
-
-impl AsyncWrite for Chunks {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        from: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(from.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[test]
@@ -288,44 +251,13 @@ fn f37_the_smallest_chunks_leave_the_others_their_turn() {
     let limits = Limits { body_max: 1 << 20, bodies_max: 4 << 20, connections_max: 8, body_within };
     let (server, _requests) = server_of(limits, NEVER);
     let (door, reads) = (Door::open(), Arc::new(AtomicUsize::new(0)));
-    let mut served = client(&server, &door, Chunks(HEAD, Arc::clone(&reads))).unwrap();
+    let mut served = client(&server, &door, Said(HEAD, After::Chunks(Arc::clone(&reads)))).unwrap();
     for _ in 0..40 {
         assert!(block_on(poll_once(&mut served)).is_none(), "it is not too long yet");
     }
     // A read has 2,730 chunks.
     let reads = reads.load(Ordering::Relaxed);
     assert!((1..=2).contains(&reads), "{reads} reads in so few turns");
-}
-
-/// One that has said this and its last, and takes nothing: TLS's last word neither.
-struct Deaf(Said);
-
-impl AsyncRead for Deaf {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        to: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_read(cx, to)
-    }
-}
-
-impl AsyncWrite for Deaf {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        from: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(from.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
 }
 
 #[test]
@@ -339,8 +271,8 @@ fn f38_who_takes_no_last_word_is_not_waited_for() {
             let (server, _requests) = server(sleep);
             let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
             let (_stop, stopped) = async_channel::bounded(1);
-            let begin = async { Ok(Box::new(Deaf(Said(said))) as Box<dyn Stream>) };
-            let mut served = Box::pin(server.serve(&door, seat, stopped, begin));
+            let deaf = begun(Said(said, After::Deaf));
+            let mut served = Box::pin(server.serve(&door, seat, stopped, deaf));
             let mut is_over = block_on(poll_once(&mut served)).is_some();
             let mut seats = Vec::new();
             for _ in 0..others {
