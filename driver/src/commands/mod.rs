@@ -119,7 +119,7 @@ fn run<P: Platform>(args: RunArgs) -> Result<Exit, CommandError> {
         Output::new().write_all(text.as_bytes()).map_err(anyhow::Error::from)?;
         return Ok(Exit::Clean);
     }
-    logs::init(settings.log, settings.log_level);
+    logs::init(settings.log.format, settings.log.level);
     block_on::<P>(async {
         let signals = P::signals(true).context("signals")?;
         let ran = crate::daemon::run::<P>(&settings, &signals).await;

@@ -52,8 +52,8 @@ pub(super) struct Remote {
 impl Remote {
     /// The hax that these settings make, found as it finds itself.
     pub(super) async fn find<P: Platform>(settings: &Settings) -> anyhow::Result<Self> {
-        if let Some(http) = &settings.http {
-            return Self::at(settings, http, settings.http_cert.clone());
+        if let Some(http) = &settings.http.at {
+            return Self::at(settings, http, settings.http.cert.clone());
         }
         let client = Arc::new(P::Client::new(&settings.consul)?);
         let identity = who::<P>(settings, client, &mut Vec::new()).await;
@@ -81,7 +81,7 @@ impl Remote {
         let authority = to.to_string();
         let tls = cert.map(|cert| tls::client_of(&cert)).transpose();
         let tls = tls.context("the certificate of hax's HTTP port")?;
-        let token = settings.http_token.as_ref().map(SecretSource::read).transpose()?;
+        let token = settings.http.token.as_ref().map(SecretSource::read).transpose()?;
         Ok(Self { authority, host: to.host, tls, token })
     }
 

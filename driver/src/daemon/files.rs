@@ -21,8 +21,8 @@ pub(super) fn make_room(settings: &Settings) -> usize {
             limit.current
         }
     };
-    let wanted = settings.motr_connections_max;
-    let fit = fitting(limit, wanted, settings.http_connections_max);
+    let wanted = settings.motr.connections_max;
+    let fit = fitting(limit, wanted, settings.http.connections_max);
     if fit < wanted {
         let limit = limit.unwrap_or(u64::MAX);
         tracing::warn!(

@@ -17,12 +17,12 @@ pub(crate) async fn identify<P: Platform>(
     signals: &Signals,
     seen: impl FnMut(&Fact),
 ) -> Option<Identity> {
-    let http = settings.http.as_ref().map(|http| (http.host.as_str().into(), http.port));
+    let http = settings.http.at.as_ref().map(|http| (http.host.as_str().into(), http.port));
     let config = Config {
         node: settings.node.as_deref().map(Into::into),
         fid: settings.fid,
-        motr_endpoint: settings.motr_endpoint.as_deref().map(Into::into),
-        ask_tls: settings.http.is_none() && settings.http_cert.is_none(),
+        motr_endpoint: settings.motr.endpoint.as_deref().map(Into::into),
+        ask_tls: settings.http.at.is_none() && settings.http.cert.is_none(),
         http,
         ask_services: false,
         seed: seed(),

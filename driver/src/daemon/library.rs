@@ -28,7 +28,7 @@ impl<P: Platform> Daemon<'_, P> {
         sockets: Sockets<P::Listener>,
     ) -> Result<Exit, Error> {
         tracing::info!(target: "hax", version = %library.version(), "Motr's library is used");
-        if self.settings.journal.is_some() {
+        if self.settings.journal.path.is_some() {
             let why = "it is kept of the wire only, not of Motr's library".into();
             self.metrics.record(&Fact::JournalEnded { why });
         }

@@ -100,7 +100,7 @@ async fn find_and_serve<P: Platform>(
     let lines = settings.to_string();
     lines.lines().for_each(|line| tracing::debug!(target: "hax", "setting: {line}"));
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
-    if let Some(name) = &settings.motr_endpoint {
+    if let Some(name) = &settings.motr.endpoint {
         // What is missing for it is better said before Consul is asked anything.
         transport::choose(settings, name)?;
     }
@@ -139,12 +139,12 @@ struct Daemon<'a, P: Platform> {
 
 impl<P: Platform> Daemon<'_, P> {
     fn context(&self) -> HostContext<P::Client> {
-        let body_max = self.settings.http_body_max;
+        let body_max = self.settings.http.body_max;
         let least = body_max.saturating_mul(2).max(P::HTTP_BODIES_MAX);
         let limits = Limits {
             body_max,
-            bodies_max: self.settings.http_bodies_max.unwrap_or(least),
-            connections_max: self.settings.http_connections_max,
+            bodies_max: self.settings.http.bodies_max.unwrap_or(least),
+            connections_max: self.settings.http.connections_max,
             body_within: BODY_WITHIN,
         };
         let (metrics, client) = (Arc::clone(&self.metrics), Arc::clone(&self.consul));
@@ -193,7 +193,7 @@ impl<P: Platform> Daemon<'_, P> {
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
         let named = async {
-            if self.settings.http.is_some() {
+            if self.settings.http.at.is_some() {
                 // Where it is given, there and nowhere else.
                 return pending().await;
             }
@@ -217,7 +217,7 @@ impl<P: Platform> Daemon<'_, P> {
         sockets: Sockets<P::Listener>,
     ) -> Exit {
         let mut wire = wire::Config::new(address, self.generation, self.seed());
-        wire.known_only = !self.settings.any_process;
+        wire.known_only = !self.settings.motr.any_process;
         wire.name = identity.endpoint.clone();
         wire.conns_max = self.motr_connections_max;
         let config = node::Config { bridge: self.bridge(identity), wire };
@@ -269,8 +269,8 @@ impl<P: Platform> Daemon<'_, P> {
 
     /// The journal, if one is wanted. One that cannot be had keeps nobody from his work.
     fn journal(&self, config: &node::Config) -> Option<Journal> {
-        let path = self.settings.journal.as_deref()?;
-        match Journal::begin(path, self.settings.journal_max as u64, config) {
+        let path = self.settings.journal.path.as_deref()?;
+        match Journal::begin(path, self.settings.journal.max as u64, config) {
             Ok(journal) => {
                 let path = journal.path.display();
                 tracing::info!(target: "hax", "all that comes in is written to the journal {path}");
@@ -299,7 +299,7 @@ impl<P: Platform> Daemon<'_, P> {
                 None
             }
         };
-        Door::new(files, self.settings.http_token.clone())
+        Door::new(files, self.settings.http.token.clone())
     }
 
     /// Reads certificates, keys and tokens again.
@@ -327,20 +327,20 @@ impl<P: Platform> Daemon<'_, P> {
     fn bridge(&self, identity: &Identity) -> config::Config {
         let settings = self.settings;
         let mut config = config::Config::new(identity.fid, &identity.node, self.seed());
-        config.on_unexpected = match settings.on_unexpected_message {
+        config.on_unexpected = match settings.bridge.on_unexpected_message {
             OnUnexpectedMessage::Panic => OnUnexpected::Panic,
             OnUnexpectedMessage::Ignore => OnUnexpected::Ignore,
         };
-        config.elect = settings.elect;
+        config.elect = settings.bridge.elect;
         config.time.call = settings.consul.timeout;
-        config.time.link_grace = settings.link_grace;
-        config.time.silence = settings.silence;
-        config.bq = settings.bq == Switch::On;
-        config.time.filesystem = settings.filesystem_stats;
-        config.time.bytecount = settings.byte_counts;
-        config.time.drain = settings.drain;
+        config.time.link_grace = settings.motr.link_grace;
+        config.time.silence = settings.bridge.silence;
+        config.bq = settings.bridge.bq == Switch::On;
+        config.time.filesystem = settings.bridge.filesystem_stats;
+        config.time.bytecount = settings.bridge.byte_counts;
+        config.time.drain = settings.bridge.drain;
         config.limit.answer_bytes = settings.consul.answer_max;
-        config.limit.body_bytes = settings.http_body_max;
+        config.limit.body_bytes = settings.http.body_max;
         config
     }
 }
@@ -355,7 +355,7 @@ pub(crate) enum TlsChoice<'a> {
 
 /// By settings, else by Consul.
 pub(crate) fn tls_choice<'a>(settings: &Settings, identity: &'a Identity) -> TlsChoice<'a> {
-    if let Some((cert, key)) = settings.http_cert.clone().zip(settings.http_key.clone()) {
+    if let Some((cert, key)) = settings.http.cert.clone().zip(settings.http.key.clone()) {
         return TlsChoice::Files(CertFiles { cert, key });
     }
     let Some(tls) = &identity.http_tls else { return TlsChoice::Plain };

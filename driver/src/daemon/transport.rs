@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use crate::settings::Settings;
+use crate::settings::motr::{self, EndpointError};
 use crate::settings::values::MotrTransport;
-use crate::settings::{self, EndpointError, Settings};
 
 /// The way, ready to be used.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub enum Error {
 ///
 /// If the name is none of the chosen way, or the library is not there.
 pub fn choose(settings: &Settings, name: &str) -> Result<Transport, Error> {
-    match (settings.motr, settings::endpoint(name)) {
+    match (settings.motr.transport, motr::endpoint(name)) {
         (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) | (MotrTransport::Lib, _) => {
             library(settings, name)
         }
@@ -47,7 +48,7 @@ pub fn choose(settings: &Settings, name: &str) -> Result<Transport, Error> {
 
 #[cfg(feature = "libmotr")]
 fn library(settings: &Settings, name: &str) -> Result<Transport, Error> {
-    match crate::libmotr::open(settings.libmotr.as_deref()) {
+    match crate::libmotr::open(settings.motr.library.as_deref()) {
         Ok(library) => Ok(Transport::Library(Box::new(library))),
         Err(why) => Err(Error::Library { asked: asked(settings, name), why: why.to_string() }),
     }
@@ -62,7 +63,7 @@ fn library(settings: &Settings, name: &str) -> Result<Transport, Error> {
 
 /// Why the library is to be used.
 fn asked(settings: &Settings, name: &str) -> String {
-    match settings.motr {
+    match settings.motr.transport {
         MotrTransport::Lib => {
             format!("since --motr lib (HAX_MOTR, motr in the file) says so of the endpoint {name}")
         }

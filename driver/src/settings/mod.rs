@@ -1,9 +1,13 @@
 //! Settings: flags, environment and file made into one checked whole.
 
+pub mod bridge;
 pub mod consul;
 mod file;
 pub mod flags;
 mod fuzz;
+pub mod http;
+pub mod log;
+pub mod motr;
 pub mod secret;
 mod show;
 pub mod url;
@@ -12,54 +16,38 @@ pub mod values;
 pub use fuzz::fuzz;
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hax_core::base::fid::Fid;
-use hax_core::wire::{self, name::BadName};
 
 use crate::observe::journal::BODY_MAX;
+use bridge::BridgeSettings;
 use consul::ConsulSettings;
 use flags::Flags;
-use secret::SecretSource;
-use values::{
-    BadValue, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
-};
+use http::HttpSettings;
+use log::{JournalSettings, LogSettings};
+use motr::{EndpointError, MotrSettings};
+use values::BadValue;
 
 /// What `hax run` is to do. Where Consul says what no flag does, there is an `Option`.
 #[derive(Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are the flags, which have their text in `flags`")]
 pub struct Settings {
+    /// The way to Consul.
     pub consul: ConsulSettings,
+    /// The name of this node.
     pub node: Option<String>,
+    /// The fid of hax's own process.
     pub fid: Option<Fid>,
-    pub http: Option<HostPort>,
-    pub http_cert: Option<PathBuf>,
-    pub http_key: Option<PathBuf>,
-    pub http_token: Option<SecretSource>,
-    pub motr: MotrTransport,
-    pub libmotr: Option<PathBuf>,
-    pub motr_endpoint: Option<String>,
-    pub link_grace: Duration,
-    pub any_process: bool,
-    pub silence: Duration,
-    pub bq: Switch,
-    pub on_unexpected_message: OnUnexpectedMessage,
-    pub elect: bool,
-    pub filesystem_stats: Duration,
-    pub byte_counts: Duration,
-    pub drain: Duration,
-    pub http_body_max: usize,
-    /// Nothing where the program's own default counts.
-    pub http_bodies_max: Option<usize>,
-    pub http_connections_max: usize,
-    pub motr_connections_max: usize,
-    pub log: LogFormat,
-    pub log_level: LogLevel,
-    pub journal: Option<PathBuf>,
-    pub journal_max: usize,
+    /// The HTTP port.
+    pub http: HttpSettings,
+    /// The way to Motr's processes.
+    pub motr: MotrSettings,
+    /// The bridge between the two.
+    pub bridge: BridgeSettings,
+    /// The log.
+    pub log: LogSettings,
+    /// The journal.
+    pub journal: JournalSettings,
     /// What an operator should know of these settings, a line of the log each.
     pub warnings: Vec<String>,
 }
@@ -127,29 +115,6 @@ pub enum Error {
     Endpoint(#[from] EndpointError),
 }
 
-/// Why a Motr endpoint's name is of no use.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointError {
-    /// libfabric.
-    #[error(
-        "the Motr endpoint {0} belongs to libfabric, which hax does not speak itself: say --motr auto, \
-         which takes Motr's library for it, or give hax and its Motr processes an inet:stream:IP@PORT endpoint, with --motr-endpoint (HAX_MOTR_ENDPOINT) or in \
-         Consul's entry of the service hax"
-    )]
-    Libfabric(String),
-    /// Not a name at all.
-    #[error(
-        "{name:?} is not a Motr endpoint ({why}): expected inet:stream:IP@PORT or \
-         IP@tcp:12345:PORTAL:TMID (--motr-endpoint, or Consul's entry of the service hax)"
-    )]
-    Unknown {
-        /// What was given.
-        name: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
-
 const NAMESPACE: &str = "CONSUL_NAMESPACE has no effect: hare's keys and services are in the \
     default namespace; unset it for hax";
 
@@ -196,52 +161,18 @@ impl Settings {
         if !consul.tls.verify {
             warnings.push(UNVERIFIED.into());
         }
-        let span = |flag: Option<Span>, file, default| {
-            flag.or(file).map_or_else(|| Duration::from_secs(default), |span| span.0)
-        };
-        let count = |flag: Option<NonZeroU16>, file, default| {
-            flag.or(file).map_or(default, |count| count.get().into())
-        };
-        let size = |flag: Option<Size>, file, default| flag.or(file).map_or(default, |size| size.0);
+        let http = http::merge(&flags, &file, &mut wrong);
+        let (log, journal) = log::merge(&flags, &file);
+        let node = flags.node.as_ref().or(file.node.as_ref()).filter(|node| !node.is_empty());
         let settings = Self {
             consul,
-            node: flags
-                .node
-                .or(file.node)
-                .filter(|n| !n.is_empty())
-                .or_else(|| env("HARE_HAX_NODE_NAME")),
+            node: node.cloned().or_else(|| env("HARE_HAX_NODE_NAME")),
             fid: flags.fid.or(file.fid).map(|fid| fid.0),
-            http: flags.http.or(file.http),
-            http_cert: flags.http_cert.or(file.http_cert),
-            http_key: flags.http_key.or(file.http_key),
-            http_token: http_token(flags.http_token_file.or(file.http_token_file), &mut wrong),
-            motr: flags.motr.or(file.motr).unwrap_or_default(),
-            libmotr: flags.libmotr.or(file.libmotr),
-            motr_endpoint: flags.motr_endpoint.or(file.motr_endpoint),
-            link_grace: span(flags.link_grace, file.link_grace, 60),
-            any_process: flags.any_process.or(file.any_process).unwrap_or(false),
-            silence: span(flags.silence, file.silence, 5),
-            bq: flags.bq.or(file.bq).unwrap_or_default(),
-            on_unexpected_message: flags
-                .on_unexpected_message
-                .or(file.on_unexpected_message)
-                .unwrap_or_default(),
-            elect: !flags.no_elect.or(file.no_elect).unwrap_or(false),
-            filesystem_stats: span(flags.filesystem_stats, file.filesystem_stats, 600),
-            byte_counts: span(flags.byte_counts, file.byte_counts, 600),
-            drain: span(flags.drain, file.drain, 10),
-            http_body_max: size(flags.http_body_max, file.http_body_max, 4 << 20),
-            http_bodies_max: flags.http_bodies_max.or(file.http_bodies_max).map(|size| size.0),
-            http_connections_max: count(flags.http_connections_max, file.http_connections_max, 512),
-            motr_connections_max: count(
-                flags.motr_connections_max,
-                file.motr_connections_max,
-                2048,
-            ),
-            log: flags.log.or(file.log).unwrap_or_default(),
-            log_level: flags.log_level.or(file.log_level).unwrap_or_default(),
-            journal: flags.journal.or(file.journal),
-            journal_max: size(flags.journal_max, file.journal_max, 1 << 30),
+            http,
+            motr: motr::merge(&flags, &file),
+            bridge: bridge::merge(&flags, &file),
+            log,
+            journal,
             warnings,
         };
         settings.check(&mut wrong);
@@ -250,65 +181,27 @@ impl Settings {
 
     /// What each value allows and all together do not.
     fn check(&self, wrong: &mut Vec<Error>) {
-        if let Some(name) = &self.motr_endpoint {
-            match (self.motr, endpoint(name)) {
-                // Only Motr's library can say what is a name of its transports.
-                (MotrTransport::Lib, _)
-                | (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) => {}
-                (_, address) => wrong.extend(address.err().map(Error::Endpoint)),
-            }
-        }
-        let mut bad = |from, why: &str| wrong.push(Error::Value { from, why: BadValue::new(why) });
-        match (&self.http_cert, &self.http_key) {
-            (Some(_), None) => {
-                bad("--http-cert", "its key is missing: give --http-key too, as to hax run");
-            }
-            (None, Some(_)) => {
-                bad("--http-key", "its certificate is missing: give --http-cert too");
-            }
-            _ => {}
-        }
+        wrong.extend(self.motr.check());
+        wrong.extend(self.http.check_tls());
+        let bad = |from, why: &str| Error::Value { from, why: BadValue::new(why) };
         if self.consul.timeout.is_zero() {
-            bad("--consul-timeout", "no request can be answered in no time");
+            wrong.push(bad("--consul-timeout", "no request can be answered in no time"));
         }
-        if self.http_bodies_max.is_some_and(|all| all / 2 < self.http_body_max) {
-            let why = "half of it, which strangers may have, holds no http_body_max";
-            bad("--http-bodies-max", why);
-        }
-        let longest = self.consul.answer_max.max(self.http_body_max);
-        if self.journal.is_some() && longest > BODY_MAX {
+        wrong.extend(self.http.check_bodies());
+        let longest = self.consul.answer_max.max(self.http.body_max);
+        if self.journal.path.is_some() && longest > BODY_MAX {
             let max = BODY_MAX >> 20;
             let why = format!("answers and bodies have {max}MiB at most where a journal is kept");
-            bad("--consul-answer-max and --http-body-max", &why);
+            wrong.push(bad("--consul-answer-max and --http-body-max", &why));
         }
     }
-}
-
-fn http_token(path: Option<PathBuf>, wrong: &mut Vec<Error>) -> Option<SecretSource> {
-    let source = SecretSource::File("--http-token-file", path?);
-    wrong.extend(source.read().err().map(Error::Secret));
-    Some(source)
-}
-
-/// Where the endpoint `name` listens: an address that peers can connect to, since it stands in every
-/// frame that they get.
-pub fn endpoint(name: &str) -> Result<SocketAddr, EndpointError> {
-    let unknown = |why| EndpointError::Unknown { name: name.into(), why };
-    let address = wire::name::parse(name).map_err(|why| match why {
-        BadName::Libfabric => EndpointError::Libfabric(name.into()),
-        BadName::Syntax(why) => unknown(why),
-    })?;
-    if address.ip().is_unspecified() {
-        return Err(unknown("peers cannot connect to this address"));
-    }
-    if address.port() == 0 {
-        return Err(unknown("peers cannot connect to port 0"));
-    }
-    Ok(address)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::values::{LogLevel, MotrTransport};
     use super::*;
 
     fn file(text: &str) -> Result<Flags, String> {
@@ -331,15 +224,15 @@ mod tests {
         let settings = Settings::merge(flags, file(text).unwrap(), env).unwrap();
         assert_eq!(settings.consul.url.authority(), "flag:1");
         assert_eq!(settings.node.as_deref(), Some("file"));
-        assert_eq!(settings.drain, Duration::from_secs(9));
-        assert!(!settings.elect);
-        assert_eq!(settings.log_level, LogLevel::Info);
+        assert_eq!(settings.bridge.drain, Duration::from_secs(9));
+        assert!(!settings.bridge.elect);
+        assert_eq!(settings.log.level, LogLevel::Info);
         let settings = Settings::merge(Flags::default(), file(text).unwrap(), env).unwrap();
         assert_eq!(settings.consul.url.authority(), "file:1");
         let settings = Settings::merge(Flags::default(), Flags::default(), env).unwrap();
         assert_eq!(settings.consul.url.authority(), "env:1");
         assert_eq!(settings.node.as_deref(), Some("env"));
-        assert!(settings.elect);
+        assert!(settings.bridge.elect);
     }
 
     #[test]

@@ -15,8 +15,8 @@ impl fmt::Display for Settings {
         let from_consul = [
             ("node", self.node.clone()),
             ("fid", self.fid.map(|fid| fid.to_string())),
-            ("http", self.http.as_ref().map(ToString::to_string)),
-            ("motr_endpoint", self.motr_endpoint.clone()),
+            ("http", self.http.at.as_ref().map(ToString::to_string)),
+            ("motr_endpoint", self.motr.endpoint.clone()),
         ];
         for (key, value) in from_consul {
             match value {
@@ -24,32 +24,32 @@ impl fmt::Display for Settings {
                 None => writeln!(f, "# {key}: Consul says it")?,
             }
         }
-        path(f, "http_cert", self.http_cert.as_deref())?;
-        path(f, "http_key", self.http_key.as_deref())?;
-        secret(f, "http_token_file", self.http_token.as_ref())?;
-        writeln!(f, "motr = \"{}\"", word(self.motr))?;
-        path(f, "libmotr", self.libmotr.as_deref())?;
-        writeln!(f, "link_grace = {}", span(self.link_grace))?;
-        writeln!(f, "any_process = {}", self.any_process)?;
-        writeln!(f, "silence = {}", span(self.silence))?;
-        writeln!(f, "bq = \"{}\"", word(self.bq))?;
-        let on_unexpected_message = word(self.on_unexpected_message);
+        path(f, "http_cert", self.http.cert.as_deref())?;
+        path(f, "http_key", self.http.key.as_deref())?;
+        secret(f, "http_token_file", self.http.token.as_ref())?;
+        writeln!(f, "motr = \"{}\"", word(self.motr.transport))?;
+        path(f, "libmotr", self.motr.library.as_deref())?;
+        writeln!(f, "link_grace = {}", span(self.motr.link_grace))?;
+        writeln!(f, "any_process = {}", self.motr.any_process)?;
+        writeln!(f, "silence = {}", span(self.bridge.silence))?;
+        writeln!(f, "bq = \"{}\"", word(self.bridge.bq))?;
+        let on_unexpected_message = word(self.bridge.on_unexpected_message);
         writeln!(f, "on_unexpected_message = \"{on_unexpected_message}\"")?;
-        writeln!(f, "no_elect = {}", !self.elect)?;
-        writeln!(f, "filesystem_stats = {}", span(self.filesystem_stats))?;
-        writeln!(f, "byte_counts = {}", span(self.byte_counts))?;
-        writeln!(f, "drain = {}", span(self.drain))?;
-        writeln!(f, "http_body_max = {}", size(self.http_body_max))?;
-        match self.http_bodies_max {
+        writeln!(f, "no_elect = {}", !self.bridge.elect)?;
+        writeln!(f, "filesystem_stats = {}", span(self.bridge.filesystem_stats))?;
+        writeln!(f, "byte_counts = {}", span(self.bridge.byte_counts))?;
+        writeln!(f, "drain = {}", span(self.bridge.drain))?;
+        writeln!(f, "http_body_max = {}", size(self.http.body_max))?;
+        match self.http.bodies_max {
             Some(max) => writeln!(f, "http_bodies_max = {}", size(max))?,
             None => writeln!(f, "# http_bodies_max: the program's default")?,
         }
-        writeln!(f, "http_connections_max = {}", self.http_connections_max)?;
-        writeln!(f, "motr_connections_max = {}", self.motr_connections_max)?;
-        writeln!(f, "log = \"{}\"", word(self.log))?;
-        writeln!(f, "log_level = \"{}\"", word(self.log_level))?;
-        path(f, "journal", self.journal.as_deref())?;
-        writeln!(f, "journal_max = {}", size(self.journal_max))
+        writeln!(f, "http_connections_max = {}", self.http.connections_max)?;
+        writeln!(f, "motr_connections_max = {}", self.motr.connections_max)?;
+        writeln!(f, "log = \"{}\"", word(self.log.format))?;
+        writeln!(f, "log_level = \"{}\"", word(self.log.level))?;
+        path(f, "journal", self.journal.path.as_deref())?;
+        writeln!(f, "journal_max = {}", size(self.journal.max))
     }
 }
 

@@ -108,7 +108,7 @@ async fn check<P: Platform>(
             return Ok(());
         }
     }
-    for token in [&settings.consul.token, &settings.http_token].into_iter().flatten() {
+    for token in [&settings.consul.token, &settings.http.token].into_iter().flatten() {
         if let Some(who) = readers(token) {
             writeln!(report.out, "note  token of {token}: {who} can read it")?;
         }
@@ -128,7 +128,7 @@ async fn check<P: Platform>(
     }
     report.line("permission", rights::keys_of_hax::<P>(settings, &client, &who).await)?;
     report.line("sight", rights::sight::<P>(settings, &client, &who).await)?;
-    if settings.elect {
+    if settings.bridge.elect {
         report.line("election", rights::election::<P>(settings, &client).await)?;
     }
     let door = match skipped.first() {
@@ -180,7 +180,7 @@ async fn watches<P: Platform>(
     running: bool,
     report: &mut Report<'_, impl Write>,
 ) -> io::Result<()> {
-    if settings.http.is_some() {
+    if settings.http.at.is_some() {
         return Ok(());
     }
     match names::addresses::<P>(&who.node, who.http_port).await {
@@ -296,8 +296,8 @@ fn door(settings: &Settings, who: &Identity) -> Result<((), String), String> {
     };
     let text = files.as_ref().map(|files| format!("TLS with {}", files.cert.display()));
     let text = text.unwrap_or_else(|| "without TLS".into());
-    let token = if settings.http_token.is_some() { "a token" } else { "no token" };
-    let door = Door::new(files, settings.http_token.clone()).map_err(|why| why.to_string());
+    let token = if settings.http.token.is_some() { "a token" } else { "no token" };
+    let door = Door::new(files, settings.http.token.clone()).map_err(|why| why.to_string());
     door.map(|_| ((), format!("{text}, {token} is demanded")))
 }
 

@@ -92,14 +92,14 @@ fn keys(settings: &Settings, who: &Identity) -> Vec<String> {
         format!("{node}/process_restarts/{fid}"),
         "events/subscription/node".to_owned(),
     ];
-    if settings.elect {
+    if settings.bridge.elect {
         keys.push("leader".into());
     }
-    if settings.bq == Switch::On {
+    if settings.bridge.bq == Switch::On {
         keys.extend(["epoch".into(), "bq/0".into(), format!("bq-delivered/{node}")]);
     }
     let is_fabric = name::parse(&who.endpoint) == Err(BadName::Libfabric);
-    if settings.elect && (settings.motr == MotrTransport::Lib || is_fabric) {
+    if settings.bridge.elect && (settings.motr.transport == MotrTransport::Lib || is_fabric) {
         let statistics = ["stats/filesystem", "bytecount/healthy", "ioservices/0"];
         keys.extend(statistics.map(str::to_owned));
     }
