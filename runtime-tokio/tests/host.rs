@@ -11,12 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{exchange, listener, nobody, run};
 use futures_lite::future::zip;
-use hax_core::base::fact::{Fact, FactKind};
-use hax_core::base::id::{CallId, ConnId};
+use hax_core::base::errno::Errno;
+use hax_core::base::fact::{Fact, Metric};
+use hax_core::base::id::{CallId, ConnId, SpielId};
 use hax_core::base::time::{Next, Now};
 use hax_core::consul::port::{Call, Command, Method, Unanswered};
+use hax_core::ha::spiel;
 use hax_core::http::port::Response;
-use hax_core::node::{Input, Output};
+use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
 use hax_core::wire::net;
 use hax_driver::host::clock::Clock;
 use hax_driver::host::drive::{HostContext, drive};
@@ -45,6 +47,35 @@ fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> HostContext<Client> {
     let settings = Settings::load(None, flags, |_| None).unwrap();
     let client = Arc::new(Client::new(&settings.consul).unwrap());
     HostContext::new(Clock::new(), Arc::clone(metrics), client, LIMITS)
+}
+
+/// A machine that does what a test says.
+struct Scripted<S>(S);
+
+impl<S: FnMut(Now, Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
+    type Fact = Fact;
+
+    const GAUGES: &'static [Metric] = &[];
+
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        (self.0)(now, input, out)
+    }
+
+    fn blocking_queries(&self) -> usize {
+        0
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        std::iter::empty()
+    }
+
+    fn status(&self) -> Status {
+        Status { words: "scripted", stopping: false }
+    }
+
+    fn exit(&self) -> ExitReason {
+        ExitReason::Stopped
+    }
 }
 
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
@@ -103,8 +134,8 @@ fn a_stop_drains_answers_and_flushes() {
             assert_eq!(all, b"bye");
         };
         let host = host(nobody().await, &metrics);
-        zip(drive::<Tokio>(host, &signals, Some(sockets), machine), client).await;
-        assert_eq!(metrics.facts.get(FactKind::Stopped), 1);
+        zip(drive::<Tokio, _>(host, &signals, Some(sockets), &mut Scripted(machine)), client).await;
+        assert_eq!(metrics.seen(&Fact::Stopped {}), 1);
         assert!(TcpStream::connect(motr).await.is_err(), "nobody listens any more");
     });
 }
@@ -121,7 +152,7 @@ fn what_is_not_answered_at_the_end_is_a_503() {
         };
         let client = async { assert!(exchange(http, GET).await.starts_with("HTTP/1.1 503 ")) };
         let host = host(nobody().await, &metrics);
-        zip(drive::<Tokio>(host, &signals, Some(sockets), machine), client).await;
+        zip(drive::<Tokio, _>(host, &signals, Some(sockets), &mut Scripted(machine)), client).await;
     });
 }
 
@@ -152,7 +183,8 @@ fn timers_and_calls_come_back_as_inputs() {
                 _ => Next::Exit,
             }
         };
-        drive::<Tokio>(host(nobody().await, &metrics), &signals, None, machine).await;
+        drive::<Tokio, _>(host(nobody().await, &metrics), &signals, None, &mut Scripted(machine))
+            .await;
         assert_eq!(seen[..2], [Input::Tick, Input::Tick]);
         let Input::Consul(reply) = &seen[2] else { panic!("{seen:?}") };
         assert_eq!((reply.id, &reply.result), (CallId(3), &Err(Unanswered::Refused)));
@@ -178,7 +210,30 @@ fn two_connections_have_two_names() {
             drop(peers);
         };
         let host = host(nobody().await, &metrics);
-        zip(drive::<Tokio>(host, &signals, Some(sockets), machine), peers).await;
+        zip(drive::<Tokio, _>(host, &signals, Some(sockets), &mut Scripted(machine)), peers).await;
         assert_eq!(names, [ConnId::accepted(0), ConnId::accepted(1)]);
+    });
+}
+
+#[test]
+fn a_command_to_a_library_that_is_not_there_is_refused() {
+    run(async {
+        let metrics = Arc::new(Metrics::new(Clock::new()));
+        let (_stop, signals) = Signals::by_hand();
+        let mut heard = None;
+        let machine = |_: Now, input: Input, out: &mut Vec<Output>| match input {
+            Input::Spiel(reply) => {
+                heard = Some(reply);
+                Next::Exit
+            }
+            _ => {
+                out.push(Output::Spiel(spiel::Call { id: SpielId(7), op: spiel::Op::Filesystem }));
+                Next::Wait
+            }
+        };
+        let host = host(nobody().await, &metrics);
+        drive::<Tokio, _>(host, &signals, None, &mut Scripted(machine)).await;
+        let refused = spiel::Reply { id: SpielId(7), result: Err(Errno(95)) };
+        assert_eq!(heard, Some(refused));
     });
 }

@@ -19,7 +19,7 @@ use crate::host::net::Net;
 use crate::host::platform::Platform;
 use crate::host::run::Runtime;
 use crate::net::listen;
-use crate::observe::facts::Counters;
+use crate::observe::facts;
 
 /// Inputs that may wait.
 const INBOX: usize = 256;
@@ -57,8 +57,7 @@ pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyh
         seed: clock::wall().0 ^ u64::from(std::process::id()),
     };
     let mut ham = Ham::new(config, args.timeout.0);
-    let mut host: Host<'_, P> =
-        Host { clock: Clock::new(), counters: Counters::default(), net: &net };
+    let mut host: Host<'_, P> = Host { clock: Clock::new(), net: &net };
     let accepting = async { net.listen(&listener, CONNECTIONS_MAX).await };
     let refused = async { Err((Exit::Usage, feed(commands, inbox).await)) };
     let work = async {
@@ -134,7 +133,6 @@ fn read_lines(inbox: &Sender<Input>) -> anyhow::Result<()> {
 /// The messenger's runtime.
 struct Host<'a, P: Platform> {
     clock: Clock,
-    counters: Counters,
     net: &'a Net<P, Input>,
 }
 
@@ -153,7 +151,7 @@ impl<P: Platform> Runtime for Host<'_, P> {
     fn execute(&mut self, output: Output) {
         match output {
             Output::Net(command) => self.net.execute(command),
-            Output::Fact(fact) => self.counters.record(&fact),
+            Output::Fact(fact) => facts::log(&fact),
             Output::Print(line) => {
                 let mut stdout = std::io::stdout().lock();
                 // Whoever read it may have seen enough; the commands are worked off all the same.

@@ -1,8 +1,9 @@
 //! Who this is, by settings and Consul.
 
-use hax_core::base::fact::Fact;
+use hax_core::base::fact::{Fact, Metric};
+use hax_core::base::time::{Next, Now};
 use hax_core::discover::{Config, Discovery, Identity};
-use hax_core::node::Output;
+use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
 
 use crate::host::clock;
 use crate::host::drive::{HostContext, drive};
@@ -58,18 +59,48 @@ async fn search<P: Platform>(
     config: Config,
     context: HostContext<P::Client>,
     signals: &Signals,
-    mut seen: impl FnMut(&Fact),
+    seen: impl FnMut(&Fact),
 ) -> Option<Identity> {
-    let mut discovery = Discovery::new(config);
-    let machine = |now, input, out: &mut Vec<_>| {
-        let next = discovery.handle(now, input, out);
-        for output in &*out {
+    let mut search = Search { discovery: Discovery::new(config), seen };
+    drive::<P, _>(context, signals, None, &mut search).await;
+    search.discovery.into_result().ok()
+}
+
+/// A discovery whose facts somebody is told.
+struct Search<S> {
+    discovery: Discovery,
+    seen: S,
+}
+
+impl<S: FnMut(&Fact)> Machine for Search<S> {
+    type Fact = Fact;
+
+    const GAUGES: &'static [Metric] = &[];
+
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        let before = out.len();
+        let next = self.discovery.handle(now, input, out);
+        for output in &out[before..] {
             if let Output::Fact(fact) = output {
-                seen(fact);
+                (self.seen)(fact);
             }
         }
         next
-    };
-    drive::<P>(context, signals, None, machine).await;
-    discovery.into_result().ok()
+    }
+
+    fn blocking_queries(&self) -> usize {
+        0
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        std::iter::empty()
+    }
+
+    fn status(&self) -> Status {
+        Status { words: "Looking up who this is", stopping: false }
+    }
+
+    fn exit(&self) -> ExitReason {
+        ExitReason::Stopped
+    }
 }

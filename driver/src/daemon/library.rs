@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::host::drive::Sockets;
 use crate::host::platform::Platform;
 use crate::host::timer::within;
-use crate::libmotr::{Config, Ended, Libmotr, Library, Machine};
+use crate::libmotr::{Config, Ended, Libmotr, Library, LibraryNode};
 
 /// How long Motr's library may take to stop: it gives a dead peer up to 25 seconds.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
@@ -37,12 +37,8 @@ impl<P: Platform> Daemon<'_, P> {
         let config = Config::of(identity.fid, services, &identity.endpoint);
         let motr = Arc::new(Libmotr::start(library.ha, library.spiel, config, context.waker()));
         let bridge = config::Config { spiel: true, ..self.bridge(identity) };
-        let mut node = Machine::new(bridge, Arc::clone(&motr));
-        let drive = async {
-            let machine =
-                |now, input, out: &mut Vec<_>| (node.handle(now, input, out), node.view());
-            Ok(self.drive(context, sockets, machine).await)
-        };
+        let mut node = LibraryNode::new(bridge, Arc::clone(&motr));
+        let drive = async { Ok(self.drive(context, sockets, &mut node).await) };
         let mut early = None;
         let fails = async {
             match motr.ended().await {

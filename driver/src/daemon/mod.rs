@@ -9,11 +9,9 @@ use std::time::Duration;
 use futures_lite::future::or;
 use hax_core::base::config::{self, OnUnexpected};
 use hax_core::base::fact::Fact;
-use hax_core::base::time::{Next, Now};
-use hax_core::bridge::View;
 use hax_core::discover::{Identity, TlsFiles};
-use hax_core::machine::Machine as _;
-use hax_core::node::{self, ExitReason, Node};
+use hax_core::machine::{ExitReason, Machine};
+use hax_core::node::{self, Node};
 use hax_core::wire;
 
 use crate::consul;
@@ -24,7 +22,7 @@ use crate::host::platform::{Client as _, Platform};
 use crate::host::signals::Signals;
 use crate::http::{self, CertFiles, Door, Limits};
 use crate::net::listen;
-use crate::observe::journal::Journal;
+use crate::observe::journal::{Journal, Journaled};
 use crate::observe::metrics::Metrics;
 use crate::observe::notify;
 use crate::settings::Settings;
@@ -110,7 +108,7 @@ async fn find_and_serve<P: Platform>(
         settings,
         signals,
         clock,
-        metrics: Arc::new(Metrics::new(clock)),
+        metrics: Arc::new(Metrics::of::<Node>(clock)),
         consul: Arc::new(P::Client::new(&settings.consul)?),
         generation: clock::wall().0,
         motr_connections_max: files::make_room(settings),
@@ -221,46 +219,23 @@ impl<P: Platform> Daemon<'_, P> {
         wire.name = identity.endpoint.clone();
         wire.conns_max = self.motr_connections_max;
         let config = node::Config { bridge: self.bridge(identity), wire };
-        let mut journal = self.journal(&config);
-        let mut node = Node::new(config);
-        let machine = |now, input, out: &mut Vec<_>| {
-            if let Some(ended) = journal.as_mut().and_then(|journal| journal.record(now, &input)) {
-                self.metrics.record(&ended);
-            }
-            (node.handle(now, input, out), node.view())
-        };
-        self.drive(self.context(), sockets, machine).await
+        let journal = self.journal(&config);
+        let mut node = Journaled { machine: Node::new(config), journal };
+        self.drive(self.context(), sockets, &mut node).await
     }
 
-    /// Drives a machine until it exits, and says meanwhile how it does.
-    async fn drive(
+    /// Drives a machine until it exits, and says why it has.
+    async fn drive<M: Machine<Fact: 'static>>(
         &self,
         context: HostContext<P::Client>,
         sockets: Sockets<P::Listener>,
-        mut machine: impl FnMut(Now, node::Input, &mut Vec<node::Output>) -> (Next, View),
+        machine: &mut M,
     ) -> Exit {
         let door = Arc::clone(&sockets.door);
-        let mut exit = ExitReason::Stopped;
-        let mut told = "";
-        let machine = |now, input, out: &mut Vec<_>| {
-            let (next, view) = machine(now, input, out);
-            self.metrics.observe(&view);
-            exit = ExitReason::of(view);
-            let how = match (view.ready, view.consul) {
-                (false, _) => "Serving; Consul's configuration is not loaded yet",
-                (true, true) => "Ready",
-                (true, false) => "Consul does not answer",
-            };
-            // The stop says its own.
-            if how != told && !view.stopping {
-                notify::status(how);
-                told = how;
-            }
-            next
-        };
-        let driven = drive::<P>(context, self.signals, Some(sockets), machine);
+        notify::status(machine.status().words);
+        let driven = drive::<P, M>(context, self.signals, Some(sockets), machine);
         or(driven, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
-        match exit {
+        match machine.exit() {
             ExitReason::Stopped => Exit::Clean,
             ExitReason::UnexpectedMessage => Exit::Unexpected,
             ExitReason::DrainTimedOut => Exit::Failure,

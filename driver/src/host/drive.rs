@@ -2,21 +2,23 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future::{or, zip};
 use hax_core::base::errno::Errno;
-use hax_core::base::time::{Instant, Next, Now};
+use hax_core::base::fact::Report;
+use hax_core::base::time::{Instant, Now};
 use hax_core::ha::spiel;
-use hax_core::node::{Input, Output};
+use hax_core::machine::{Input, Machine, Output, Status};
 
 use super::clock::Clock;
 use super::consul::Consul;
 use super::http::Http;
 use super::net::Net;
-use super::platform::{Platform, Task as _};
+use super::platform::{Client as _, Platform, Task as _};
 use super::run::{self, Runtime, Tick as _};
 use super::signals::Signals;
 use super::timer::within;
@@ -77,19 +79,15 @@ pub struct Sockets<L> {
 }
 
 /// Drives `machine` until it exits; the first signal is its stop. With `sockets` it is served, and what it
-/// left to be written is written before this completes.
-pub async fn drive<P: Platform>(
+/// left to be written is written before this completes. Its gauges, and what its status becomes, are told.
+pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
     context: HostContext<P::Client>,
     signals: &Signals,
     sockets: Option<Sockets<P::Listener>>,
-    mut machine: impl FnMut(Now, Input, &mut Vec<Output>) -> Next,
+    machine: &mut M,
 ) {
-    let mut watchdog = Watchdog::new(|name| std::env::var(name).ok());
-    let machine = |now, input, out: &mut Vec<_>| {
-        let next = machine(now, input, out);
-        watchdog.pass(now, next)
-    };
     let HostContext { clock, metrics, client, limits, inbox: (sender, inbox) } = context;
+    client.reserve(machine.blocking_queries());
     let net = Net::<P, _>::new(sender.clone(), Input::Net);
     let http = Http::<P, _>::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics));
     let consul = Consul::new(client, Arc::clone(&metrics), sender.clone(), Input::Consul);
@@ -112,8 +110,22 @@ pub async fn drive<P: Platform>(
             None => pending().await,
         }
     };
-    let mut host = Host { clock, metrics, net: &net, consul, http: &http, sender: &sender };
-    or(run::run(&mut host, &inbox, machine), or(stop, accept)).await;
+    let mut watchdog = Watchdog::new(|name| std::env::var(name).ok());
+    let (gauges, mut told) = (Arc::clone(&metrics), machine.status().words);
+    let step = |now, input, out: &mut Vec<_>| {
+        let next = machine.handle(now, input, out);
+        gauges.observe(machine.gauges());
+        let Status { words, stopping } = machine.status();
+        // The stop says its own.
+        if words != told && !stopping {
+            notify::status(words);
+            told = words;
+        }
+        watchdog.pass(now, next)
+    };
+    let fact = PhantomData;
+    let mut host = Host { clock, metrics, net: &net, consul, http: &http, sender: &sender, fact };
+    or(run::run(&mut host, &inbox, step), or(stop, accept)).await;
     // Nobody hears what still comes; whoever says it shall not wait for that.
     inbox.close();
     http.give_up();
@@ -127,18 +139,19 @@ pub async fn drive<P: Platform>(
 }
 
 /// The runtime of one machine.
-struct Host<'a, P: Platform> {
+struct Host<'a, P: Platform, F> {
     clock: Clock,
     metrics: Arc<Metrics>,
     net: &'a Net<P, Input>,
     consul: Consul<P, Input>,
     http: &'a Http<P, Input>,
     sender: &'a Sender<Input>,
+    fact: PhantomData<F>,
 }
 
-impl<P: Platform> Runtime for Host<'_, P> {
+impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
     type Input = Input;
-    type Output = Output;
+    type Output = Output<F>;
 
     fn now(&mut self) -> Now {
         self.clock.now()
@@ -153,7 +166,7 @@ impl<P: Platform> Runtime for Host<'_, P> {
         }
     }
 
-    fn execute(&mut self, output: Output) {
+    fn execute(&mut self, output: Output<F>) {
         match output {
             Output::Net(command) => self.net.execute(command),
             Output::Consul(command) => self.consul.execute(command),

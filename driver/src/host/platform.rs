@@ -89,6 +89,10 @@ pub trait Client: Sized + 'static {
     /// What is wrong on the way to Consul, if anything is, in words that say what to do.
     fn trouble(&self) -> Option<String>;
 
+    /// Has room for so many blocking queries beside what is answered at once. A client that opens a connection
+    /// for each request has.
+    fn reserve(&self, _blocking: usize) {}
+
     /// Sends a request and takes the whole of what is answered. The target is a path and a query. A
     /// future that is dropped gives the request up.
     fn send(

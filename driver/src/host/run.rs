@@ -5,6 +5,7 @@ use std::future::{Future, pending};
 use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
 use hax_core::base::time::{Instant, Next, Now};
+use hax_core::machine::Input;
 
 /// What a runtime does for a machine.
 pub trait Runtime {
@@ -30,7 +31,7 @@ pub trait Tick {
     const TICK: Self;
 }
 
-impl Tick for hax_core::node::Input {
+impl Tick for Input {
     const TICK: Self = Self::Tick;
 }
 
@@ -76,7 +77,6 @@ mod tests {
     use std::cell::Cell;
 
     use futures_lite::future::{block_on, yield_now};
-    use hax_core::node::Input;
 
     use super::*;
 

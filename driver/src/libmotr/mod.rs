@@ -29,8 +29,8 @@ mod callbacks;
 mod hand;
 mod library;
 mod links;
-mod machine;
 mod message;
+mod node;
 mod owner;
 mod spiel;
 mod work;
@@ -50,8 +50,8 @@ use hax_core::ha::spiel::{Call, Reply};
 use motr_sys::Ha;
 
 pub use library::open;
-pub use machine::Machine;
 pub use motr_sys::Library;
+pub use node::LibraryNode;
 
 use work::Work;
 

@@ -13,7 +13,7 @@ use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
-use hax_core::node::{Input, Output};
+use hax_core::machine::{Input, Machine as _, Output};
 use motr_sys::fake::{self, Lab};
 
 use super::*;
@@ -422,7 +422,7 @@ fn a_start_that_fails_says_why_and_can_be_tried_again() {
 
 /// A bridge behind the library, at a Consul that refuses everything; time passes with each input.
 struct Host {
-    machine: Machine,
+    machine: LibraryNode,
     now: u64,
     refused: Vec<Input>,
 }
@@ -459,7 +459,7 @@ fn the_bridge_answers_and_stops_through_the_library() {
     let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, wake));
     let request = lab.ask(key(PEER), 7, true);
     let bridge = config::Config::new(OWN, "node", 1);
-    let machine = Machine::new(bridge, Arc::clone(&motr));
+    let machine = LibraryNode::new(bridge, Arc::clone(&motr));
     let mut host = Host { machine, now: 0, refused: vec![] };
     let replied = || lab.replied(request);
     assert!(limit(|| host.step() == Next::Exit || replied().is_some()), "no reply");

@@ -2,41 +2,41 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hax_core::base::fact::{Fact, FactKind, Level};
+use hax_core::base::fact::{Kind, Level, Report};
 
-/// How often each kind of fact was seen since the start.
+/// How often each kind of one machine's facts was seen since the start.
 #[derive(Debug)]
-pub struct Counters([AtomicU64; FactKind::ALL.len()]);
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; FactKind::ALL.len()])
-    }
+pub(crate) struct Counters {
+    kinds: &'static [Kind],
+    seen: Box<[AtomicU64]>,
 }
 
 impl Counters {
-    /// Logs a fact and counts it.
-    pub fn record(&self, fact: &Fact) {
-        self.0[fact.kind() as usize].fetch_add(1, Ordering::Relaxed);
-        log(fact);
+    /// Nothing seen yet of the facts `F`.
+    pub(crate) fn of<F: Report>() -> Self {
+        Self { kinds: F::KINDS, seen: F::KINDS.iter().map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// How often `kind` was seen.
-    #[must_use]
-    pub fn get(&self, kind: FactKind) -> u64 {
-        self.0[kind as usize].load(Ordering::Relaxed)
+    /// Counts a fact of the nth kind.
+    pub(crate) fn count(&self, nth: usize) {
+        self.seen[nth].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the nth kind was seen.
+    pub(crate) fn get(&self, nth: usize) -> u64 {
+        self.seen[nth].load(Ordering::Relaxed)
     }
 
     /// All kinds and how often each was seen.
-    pub fn iter(&self) -> impl Iterator<Item = (FactKind, u64)> {
-        FactKind::ALL.iter().map(|kind| (*kind, self.get(*kind)))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Kind, u64)> {
+        self.kinds.iter().enumerate().map(|(nth, kind)| (*kind, self.get(nth)))
     }
 }
 
-/// The word for a kind's level, as log lines have it.
+/// The word for a level, as log lines have it.
 #[must_use]
-pub(crate) fn level(kind: FactKind) -> &'static str {
-    match kind.level() {
+pub(crate) fn word(level: Level) -> &'static str {
+    match level {
         Level::Trace => "trace",
         Level::Debug => "debug",
         Level::Info => "info",
@@ -45,10 +45,10 @@ pub(crate) fn level(kind: FactKind) -> &'static str {
     }
 }
 
-// A level is part of a log line's static description, hence five.
-fn log(fact: &Fact) {
-    let name = fact.kind().name();
-    match fact.kind().level() {
+/// Writes the log line of a fact. A level is part of a line's static description, hence five.
+pub(crate) fn log<F: Report>(fact: &F) {
+    let Kind { name, level } = F::KINDS[fact.nth()];
+    match level {
         Level::Trace => tracing::trace!(target: "hax", fact = name, "{fact}"),
         Level::Debug => tracing::debug!(target: "hax", fact = name, "{fact}"),
         Level::Info => tracing::info!(target: "hax", fact = name, "{fact}"),
@@ -59,15 +59,18 @@ fn log(fact: &Fact) {
 
 #[cfg(test)]
 mod tests {
+    use hax_core::base::fact::Fact;
+
     use super::*;
 
     #[test]
     fn facts_are_counted_by_kind() {
-        let counters = Counters::default();
-        counters.record(&Fact::Ready {});
-        counters.record(&Fact::Ready {});
-        counters.record(&Fact::Stopped {});
-        assert_eq!(counters.get(FactKind::Ready), 2);
+        let counters = Counters::of::<Fact>();
+        let (ready, stopped) = (Fact::Ready {}.nth(), Fact::Stopped {}.nth());
+        [ready, ready, stopped].into_iter().for_each(|nth| counters.count(nth));
+        assert_eq!((counters.get(ready), counters.get(stopped)), (2, 1));
         assert_eq!(counters.iter().map(|(_, n)| n).sum::<u64>(), 3);
+        let names = counters.iter().filter(|(_, n)| *n > 0).map(|(kind, _)| kind.name);
+        assert_eq!(names.collect::<Vec<_>>(), ["Ready", "Stopped"]);
     }
 }

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hax_core::base::fact::Fact;
-use hax_core::base::time::Now;
+use hax_core::base::fact::{Fact, Metric};
+use hax_core::base::time::{Next, Now};
 use hax_core::journal;
-use hax_core::node::{Config, Input};
+use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
+use hax_core::node::Config;
 
 /// The longest body that a record is sure to hold, beside what else is in it.
 pub const BODY_MAX: usize = journal::RECORD_MAX - (1 << 20);
@@ -76,6 +77,42 @@ struct State {
     closed: bool,
     /// Why no more can be written.
     failed: Option<io::Error>,
+}
+
+/// A machine of which a journal is kept, as long as it can be.
+pub struct Journaled<M> {
+    /// The machine.
+    pub machine: M,
+    /// Its journal, if one is wanted.
+    pub journal: Option<Journal>,
+}
+
+impl<M: Machine<Fact = Fact>> Machine for Journaled<M> {
+    type Fact = Fact;
+
+    const GAUGES: &'static [Metric] = M::GAUGES;
+
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        let ended = self.journal.as_mut().and_then(|journal| journal.record(now, &input));
+        out.extend(ended.map(Output::Fact));
+        self.machine.handle(now, input, out)
+    }
+
+    fn blocking_queries(&self) -> usize {
+        self.machine.blocking_queries()
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        self.machine.gauges()
+    }
+
+    fn status(&self) -> Status {
+        self.machine.status()
+    }
+
+    fn exit(&self) -> ExitReason {
+        self.machine.exit()
+    }
 }
 
 impl Journal {

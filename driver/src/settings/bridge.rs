@@ -27,7 +27,7 @@ pub struct BridgeSettings {
 /// Makes the whole of it.
 pub(super) fn merge(flags: &Flags, file: &Flags) -> BridgeSettings {
     let span = |flag: Option<Span>, file, default| {
-        flag.or(file).map_or(Duration::from_secs(default), |span| span.0)
+        flag.or(file).map_or_else(|| Duration::from_secs(default), |span| span.0)
     };
     let on_unexpected_message = flags.on_unexpected_message.or(file.on_unexpected_message);
     BridgeSettings {

@@ -40,6 +40,10 @@ impl platform::Client for Client {
         self.access.trouble()
     }
 
+    fn reserve(&self, blocking: usize) {
+        self.pool.reserve(blocking);
+    }
+
     async fn send(
         &self,
         method: Method,

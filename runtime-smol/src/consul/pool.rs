@@ -12,12 +12,8 @@ use ureq::Agent;
 
 use super::caller::{Call, Caller};
 
-/// With the program's own two, one for a name that is looked up and so many there are 12.
-const THREADS_MAX: usize = 9;
-
-/// How many of them blocking queries may take. The core has one for each of its three replicas, a lookout
-/// for two of them and one for the leader's lock.
-const BLOCKING_MAX: usize = 6;
+/// How many threads there are for what is answered at once, beside those of blocking queries.
+const SHORT_MAX: usize = 3;
 
 /// One call that waits for a thread, or has one.
 pub(super) struct Job {
@@ -90,7 +86,10 @@ struct Queues {
     blocking: VecDeque<Job>,
     threads: usize,
     idle: usize,
+    /// How many threads blocking queries have now.
     blocked: usize,
+    /// How many they may have.
+    blocked_max: usize,
     closed: bool,
 }
 
@@ -99,7 +98,8 @@ impl Queues {
         if let Some(job) = self.short.pop_front() {
             return Some(job);
         }
-        if self.blocked == BLOCKING_MAX {
+        // One has a thread though nobody has said that there would be any.
+        if self.blocked >= self.blocked_max.max(1) {
             return None;
         }
         let job = self.blocking.pop_front()?;
@@ -121,12 +121,17 @@ impl Pool {
         Self { shared: Arc::new(shared), caller: Box::new(caller) }
     }
 
+    /// Gives blocking queries so many threads.
+    pub(super) fn reserve(&self, blocking: usize) {
+        self.shared.queues().blocked_max = blocking;
+    }
+
     /// Takes a call on.
     pub(super) fn push(&self, job: Job) {
         let mut queues = self.shared.queues();
         let waiting = queues.short.len() + queues.blocking.len();
         if job.call.blocks() { &mut queues.blocking } else { &mut queues.short }.push_back(job);
-        if queues.idle > waiting || queues.threads == THREADS_MAX {
+        if queues.idle > waiting || queues.threads >= queues.blocked_max + SHORT_MAX {
             self.shared.work.notify_one();
             return;
         }

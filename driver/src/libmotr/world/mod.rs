@@ -17,11 +17,11 @@ use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
 use hax_core::base::time::{Instant, Next, Now, Wall};
 use hax_core::discover::Services;
-use hax_core::node::{Input, Output};
+use hax_core::machine::{Input, Machine as _, Output};
 use hax_sim::world::choice::Seed;
 use motr_sys::fake::Lab;
 
-use super::{Config, Ended, Libmotr, Machine};
+use super::{Config, Ended, Libmotr, LibraryNode};
 use consul::Place;
 use peer::Peer;
 
@@ -30,7 +30,7 @@ const OWN: Fid = Fid::process(0);
 struct World {
     lab: Lab,
     motr: Arc<Libmotr>,
-    machine: Machine,
+    machine: LibraryNode,
     next: Next,
     now: Instant,
     place: Place,
@@ -53,7 +53,7 @@ impl World {
         let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, || {}));
         let mut bridge = BridgeConfig::new(OWN, "ssu1", seed);
         bridge.elect = false;
-        let machine = Machine::new(bridge, Arc::clone(&motr));
+        let machine = LibraryNode::new(bridge, Arc::clone(&motr));
         let mut world = Self {
             lab,
             motr,

@@ -8,12 +8,13 @@ mod histogram;
 mod process;
 mod text;
 
+use std::any::TypeId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hax_core::base::fact::{Fact, Report as _};
+use hax_core::base::fact::{Fact, Metric, Report};
 use hax_core::base::time::Instant;
-use hax_core::bridge::View;
+use hax_core::machine::Machine;
 
 use crate::host::clock::Clock;
 use crate::observe::facts::{self, Counters};
@@ -40,44 +41,56 @@ const KINDS: [&str; 7] = ["agent", "catalog", "health", "kv", "session", "txn", 
 /// All that is counted and timed.
 #[derive(Debug)]
 pub struct Metrics {
-    /// How often each kind of fact was seen.
-    pub facts: Counters,
     clock: Clock,
-    latencies: [Histogram; 3],
+    /// The host's own facts, and those of the machine if it has others.
+    reports: Vec<Reports>,
     http: [[Histogram; CODES.len()]; METHODS.len()],
     consul: [[Histogram; KINDS.len()]; 2],
     calls: AtomicU64,
     received: AtomicU64,
-    gauges: [AtomicU64; GAUGES.len()],
+    gauges: Vec<(Metric, AtomicU64)>,
 }
 
-/// The gauges that a [`View`] gives, in the order in which [`Metrics::observe`] stores them.
-const GAUGES: [(&str, &str); 8] = [
-    ("hax_ready", "Whether hax serves all that it is for (1) or not (0), as /readyz."),
-    ("hax_consul_answers", "Whether Consul answers (1) or not (0)."),
-    ("hax_leading", "Whether this node leads (1) or not (0)."),
-    ("hax_stopping", "Whether a stop has begun (1) or not (0)."),
-    ("hax_links", "HA links to Motr processes, those whose process is away for now included."),
-    ("hax_lanes", "Processes with events that Consul does not hold yet."),
-    ("hax_entrypoints_waiting", "Entrypoint requests that wait for their answer."),
-    ("hax_questions_waiting", "Questions for states that wait for their answer."),
-];
+/// What the facts of one type say.
+#[derive(Debug)]
+struct Reports {
+    of: TypeId,
+    seen: Counters,
+    took: Vec<(Metric, Histogram)>,
+}
+
+impl Reports {
+    fn of<F: Report + 'static>() -> Self {
+        let took = F::LATENCIES.iter().map(|metric| (*metric, Histogram::default())).collect();
+        Self { of: TypeId::of::<F>(), seen: Counters::of::<F>(), took }
+    }
+}
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Nothing counted yet, of a host without a machine.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         use std::array::from_fn;
         Self {
-            facts: Counters::default(),
             clock,
-            latencies: Default::default(),
+            reports: vec![Reports::of::<Fact>()],
             http: from_fn(|_| from_fn(|_| Histogram::default())),
             consul: Default::default(),
             calls: AtomicU64::new(0),
             received: AtomicU64::new(0),
-            gauges: Default::default(),
+            gauges: Vec::new(),
         }
+    }
+
+    /// Nothing counted yet, of a host that is to drive such a machine.
+    #[must_use]
+    pub fn of<M: Machine<Fact: 'static>>(clock: Clock) -> Self {
+        let mut metrics = Self::new(clock);
+        if TypeId::of::<M::Fact>() != TypeId::of::<Fact>() {
+            metrics.reports.push(Reports::of::<M::Fact>());
+        }
+        metrics.gauges = M::GAUGES.iter().map(|gauge| (*gauge, AtomicU64::new(0))).collect();
+        metrics
     }
 
     /// The moment from which something is timed.
@@ -91,27 +104,27 @@ impl Metrics {
     }
 
     /// Logs a fact, counts it and takes the duration that it says.
-    pub fn record(&self, fact: &Fact) {
-        self.facts.record(fact);
+    pub fn record<F: Report + 'static>(&self, fact: &F) {
+        facts::log(fact);
+        let Some(reports) = self.reports.iter().find(|all| all.of == TypeId::of::<F>()) else {
+            return;
+        };
+        reports.seen.count(fact.nth());
         if let Some((nth, took)) = fact.took() {
-            self.latencies[nth].observe(took);
+            reports.took[nth].1.observe(took);
         }
     }
 
-    /// Takes over what the bridge believes.
-    pub fn observe(&self, view: &View) {
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let values = [
-            u64::from(view.is_ready()),
-            u64::from(view.consul),
-            u64::from(view.leads),
-            u64::from(view.stopping),
-            count(view.links),
-            count(view.lanes),
-            count(view.entries),
-            count(view.questions),
-        ];
-        for (gauge, value) in self.gauges.iter().zip(values) {
+    /// How often facts of the kind of this one were seen.
+    #[must_use]
+    pub fn seen<F: Report + 'static>(&self, fact: &F) -> u64 {
+        let reports = self.reports.iter().find(|all| all.of == TypeId::of::<F>());
+        reports.map_or(0, |reports| reports.seen.get(fact.nth()))
+    }
+
+    /// Takes over what a machine's gauges say, in the order of their names.
+    pub fn observe(&self, values: impl Iterator<Item = u64>) {
+        for ((_, gauge), value) in self.gauges.iter().zip(values) {
             gauge.store(value, Ordering::Relaxed);
         }
     }
@@ -143,7 +156,7 @@ impl Metrics {
         text.family("hax_build_info", "gauge", "The version that runs, as a label; always 1.");
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         text.sample("hax_build_info", &version, 1);
-        for ((name, help), value) in GAUGES.iter().zip(&self.gauges) {
+        for (Metric { name, help }, value) in &self.gauges {
             text.family(name, "gauge", help);
             text.sample(name, &[], value.load(Ordering::Relaxed));
         }
@@ -158,8 +171,8 @@ impl Metrics {
         text.sample("hax_consul_received_bytes_total", &[], received);
         let facts = "What happened, by the kind of its log line.";
         text.family("hax_facts_total", "counter", facts);
-        for (kind, n) in self.facts.iter() {
-            let labels = [("fact", kind.name()), ("level", facts::level(kind))];
+        for (kind, n) in self.reports.iter().flat_map(|reports| reports.seen.iter()) {
+            let labels = [("fact", kind.name), ("level", facts::word(kind.level))];
             text.sample("hax_facts_total", &labels, n);
         }
         self.durations(&mut text);
@@ -168,15 +181,7 @@ impl Metrics {
     }
 
     fn durations(&self, text: &mut Text) {
-        let latencies = [
-            ("hax_entrypoint_duration_seconds", "From an entrypoint request to its answer."),
-            (
-                "hax_process_event_duration_seconds",
-                "From a process event's arrival to its commit in Consul.",
-            ),
-            ("hax_nvec_get_duration_seconds", "From a question for states to its answer."),
-        ];
-        for ((name, help), histogram) in latencies.into_iter().zip(&self.latencies) {
+        for (Metric { name, help }, histogram) in self.reports.iter().flat_map(|all| &all.took) {
             text.family(name, "histogram", help);
             histogram.render(text, name, &[]);
         }
@@ -238,15 +243,21 @@ impl Drop for Call<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use hax_core::base::config::Config;
+    use hax_core::base::fact::{Kind, Level};
     use hax_core::base::fid::Fid;
+    use hax_core::base::time::{Next, Now};
     use hax_core::bridge::Bridge;
+    use hax_core::machine::{ExitReason, Input, Output, Status};
+    use hax_core::node::{Node, gauges};
 
     use super::*;
 
     #[test]
     fn f42_what_alerts_look_at_is_there_before_its_first_count() {
-        let text = Metrics::new(Clock::new()).render(0);
+        let text = Metrics::of::<Node>(Clock::new()).render(0);
         for series in [
             "hax_facts_total{fact=\"ProcessDied\",level=\"warn\"} 0",
             "hax_facts_total{fact=\"MessageFatal\",level=\"error\"} 0",
@@ -264,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_happened_is_in_the_text() {
-        let metrics = Metrics::new(Clock::new());
+        let metrics = Metrics::of::<Node>(Clock::new());
         metrics.record(&Fact::Ready {});
         let begun = metrics.begin();
         metrics.http_answered("GET", 200, begun);
@@ -272,7 +283,7 @@ mod tests {
         let mut view = Bridge::new(Config::new(Fid::process(1), "ssu1", 1)).view();
         (view.ready, view.consul, view.leads) = (true, true, true);
         (view.links, view.entries) = (3, 7);
-        metrics.observe(&view);
+        metrics.observe(gauges(view));
         let call = metrics.call("/v1/kv/leader?consistent");
         call.received(5);
         call.done();
@@ -305,5 +316,74 @@ mod tests {
             "hax_consul_request_duration_seconds_count{kind=\"session\",blocking=\"false\"} 0";
         assert!(text.contains(cancelled), "a cancelled call has no duration");
         assert!(metrics.render(0).contains("hax_consul_calls_in_flight 0\n"));
+    }
+
+    /// A machine of another kind, with facts of its own.
+    struct Other;
+
+    struct Bell;
+
+    impl fmt::Display for Bell {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("it rang")
+        }
+    }
+
+    impl Report for Bell {
+        const KINDS: &'static [Kind] = &[Kind { name: "Rang", level: Level::Debug }];
+        const LATENCIES: &'static [Metric] = &[Metric { name: "bell_seconds", help: "Its time." }];
+
+        fn nth(&self) -> usize {
+            0
+        }
+
+        fn took(&self) -> Option<(usize, Duration)> {
+            Some((0, Duration::from_millis(1)))
+        }
+    }
+
+    impl Machine for Other {
+        type Fact = Bell;
+
+        const GAUGES: &'static [Metric] = &[Metric { name: "bell_height", help: "Of the tower." }];
+
+        fn handle(&mut self, _: Now, _: Input, _: &mut Vec<Output<Bell>>) -> Next {
+            Next::Exit
+        }
+
+        fn blocking_queries(&self) -> usize {
+            0
+        }
+
+        fn gauges(&self) -> impl Iterator<Item = u64> {
+            [47].into_iter()
+        }
+
+        fn status(&self) -> Status {
+            Status { words: "", stopping: false }
+        }
+
+        fn exit(&self) -> ExitReason {
+            ExitReason::Stopped
+        }
+    }
+
+    #[test]
+    fn any_machine_s_gauges_and_facts_are_beside_the_host_s_own() {
+        let metrics = Metrics::of::<Other>(Clock::new());
+        metrics.observe(Other.gauges());
+        metrics.record(&Bell);
+        metrics.record(&Fact::Stopped {});
+        assert_eq!((metrics.seen(&Bell), metrics.seen(&Fact::Stopped {})), (1, 1));
+        let text = metrics.render(0);
+        for line in [
+            "bell_height 47",
+            "bell_seconds_count 1",
+            "hax_facts_total{fact=\"Rang\",level=\"debug\"} 1",
+            "hax_facts_total{fact=\"Stopped\",level=\"info\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+        assert!(!text.contains("hax_leading"), "that is another machine's");
     }
 }

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use async_channel::Receiver;
 use hax_core::base::config;
+use hax_core::base::fact::{Fact, Metric};
 use hax_core::base::time::{Next, Now};
 use hax_core::bridge::{Bridge, View, io};
 use hax_core::ha::motr::Event;
 use hax_core::ha::spiel::Reply;
-use hax_core::node::{Input, Output};
+use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
+use hax_core::node;
 
 use super::{EVENTS, Libmotr};
 
 /// What [`Node`](hax_core::node::Node) is where hax speaks the wire.
-pub struct Machine {
+pub struct LibraryNode {
     bridge: Bridge,
     motr: Arc<Libmotr>,
     events: Receiver<Event>,
@@ -21,7 +23,7 @@ pub struct Machine {
     outputs: Vec<io::Output>,
 }
 
-impl Machine {
+impl LibraryNode {
     /// A bridge that knows nothing yet, and a library that is starting.
     #[must_use]
     pub fn new(config: config::Config, motr: Arc<Libmotr>) -> Self {
@@ -29,20 +31,28 @@ impl Machine {
         Self { bridge: Bridge::new(config), motr, events, replies, outputs: Vec::new() }
     }
 
+    /// What the bridge believes.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.bridge.view()
+    }
+}
+
+impl Machine for LibraryNode {
+    type Fact = Fact;
+
+    const GAUGES: &'static [Metric] = node::GAUGES;
+
     /// Takes one input, and what the library has said meanwhile: each of its events is followed by a
     /// wake-up, which is a tick, unless so many inputs wait that one of them will do.
-    ///
-    /// # Panics
-    ///
-    /// If the input is of a TCP connection: there are none.
-    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let input = match input {
-            Input::Tick => io::Input::Tick,
+            // There is no wire, so nothing happens on it.
+            Input::Tick | Input::Net(_) => io::Input::Tick,
             Input::Consul(reply) => io::Input::Consul(reply),
             Input::Spiel(reply) => io::Input::Spiel(reply),
             Input::Http(request) => io::Input::Http(request),
             Input::Stop => io::Input::Stop,
-            Input::Net(event) => unreachable!("{event:?} without a wire"),
         };
         let mut next = self.bridge.handle(now, input, &mut self.outputs);
         for _ in 0..EVENTS {
@@ -69,9 +79,19 @@ impl Machine {
         next
     }
 
-    /// What the bridge believes.
-    #[must_use]
-    pub fn view(&self) -> View {
-        self.bridge.view()
+    fn blocking_queries(&self) -> usize {
+        Bridge::BLOCKING_QUERIES
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        node::gauges(self.bridge.view())
+    }
+
+    fn status(&self) -> Status {
+        node::status(self.bridge.view())
+    }
+
+    fn exit(&self) -> ExitReason {
+        ExitReason::of(self.bridge.view())
     }
 }
