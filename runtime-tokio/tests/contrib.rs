@@ -6,6 +6,7 @@ mod hax;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use hax_core::node::Node;
 use hax_driver::host::clock::Clock;
 use hax_driver::observe::metrics::Metrics;
 
@@ -76,7 +77,7 @@ fn f42_each_alert_says_how_bad_it_is_and_where_to_read_on() {
 /// A series that begins with its first count has no increase: all that rules name is there from the start.
 #[test]
 fn f42_what_the_alerts_look_at_is_in_the_first_scrape() {
-    let fresh = Metrics::new(Clock::new()).render(0);
+    let fresh = Metrics::of::<Node>(Clock::new()).render(0);
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
     let mut seen = 0;
     for line in ALERTS.lines().filter(|line| !line.contains("summary:")) {
