@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_lite::future::block_on;
 use hax_core::base::fid::Fid;
 use hax_core::ha::motr::{Command, Event};
-use hax_driver::libmotr::{Config, Ended, Libmotr};
+use hax_driver::libmotr::{Config, Libmotr, StopOutcome};
 use motr_sys::fake::Lab;
 
 #[test]
@@ -37,6 +37,6 @@ fn what_is_not_worked_is_not_acknowledged_by_a_stop() {
     let tag = lab.say(link, |message| message.hm_data.hed_type = 9).unwrap();
     assert!(matches!(event(), Event::Received { .. }));
     motr.execute(Command::Stop);
-    assert_eq!(block_on(motr.ended()), Ended::Left(1));
+    assert_eq!(block_on(motr.ended()), StopOutcome::Left(1));
     assert!(lab.is_held(link, tag));
 }

@@ -8,7 +8,7 @@ use hax_core::base::fid::Fid;
 use hax_core::base::id::SpielId;
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::spiel::{Call, Op};
-use hax_driver::libmotr::{Config, Ended, Libmotr};
+use hax_driver::libmotr::{Config, Libmotr, StopOutcome};
 use motr_sys::fake::Lab;
 
 /// The library asserts where whoever reads the configuration is given an empty entrypoint, as all are that
@@ -38,5 +38,5 @@ fn f10_a_stop_while_the_configuration_is_read_leaves_the_library_as_it_is() {
     // What the bridge says to all that wait, and then the stop.
     motr.execute(Command::Reply { entry, reply: Ok(Arc::default()) });
     motr.execute(Command::Stop);
-    assert_eq!(block_on(motr.ended()), Ended::Reading);
+    assert_eq!(block_on(motr.ended()), StopOutcome::Reading);
 }

@@ -24,7 +24,7 @@ use hax_driver::host::clock::Clock;
 use hax_driver::host::drive::{HostContext, drive};
 use hax_driver::host::platform::Client as _;
 use hax_driver::host::signals::Signals;
-use hax_driver::http::{Door, Limits};
+use hax_driver::http::{HttpAccess, Limits};
 use hax_driver::observe::metrics::Metrics;
 use hax_driver::settings::Settings;
 use hax_driver::settings::flags::Flags;
@@ -80,10 +80,10 @@ impl<S: FnMut(Now, Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
 
 async fn sockets() -> (Sockets, SocketAddr, SocketAddr) {
     let ((motr, at_motr), (http, at_http)) = zip(listener(), listener()).await;
-    let door = Arc::new(Door::open());
+    let access = Arc::new(HttpAccess::open());
     let (listeners, later) = async_channel::bounded(1);
     listeners.send(http).await.unwrap();
-    let sockets = Sockets { motr: Some(motr), motr_connections_max: 4, http: later, door };
+    let sockets = Sockets { motr: Some(motr), motr_connections_max: 4, http: later, access };
     (sockets, at_motr, at_http)
 }
 

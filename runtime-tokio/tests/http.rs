@@ -15,7 +15,7 @@ use futures_lite::future::{or, zip};
 use hax_core::http::port::{Request, Response};
 use hax_driver::host::clock::Clock;
 use hax_driver::host::http::Http;
-use hax_driver::http::{Door, Limits};
+use hax_driver::http::{HttpAccess, Limits};
 use hax_driver::observe::metrics::Metrics;
 use hax_tokio::Tokio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -57,7 +57,7 @@ async fn server(capacity: usize) -> (Server, Sender<Infallible>, impl Future<Out
         Rc::new(Http::new(inbox, |request| request, LIMITS, Arc::new(Metrics::new(Clock::new()))));
     let (listener, address) = listener().await;
     let (stop, stopped) = async_channel::bounded(1);
-    let serving = http.serve(listener, Arc::new(Door::open()), stopped);
+    let serving = http.serve(listener, Arc::new(HttpAccess::open()), stopped);
     (Server { http, requests, address }, stop, serving)
 }
 

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::host::drive::Sockets;
 use crate::host::platform::Platform;
 use crate::host::timer::within;
-use crate::libmotr::{Config, Ended, Libmotr, Library, LibraryNode};
+use crate::libmotr::{Config, Libmotr, Library, LibraryNode, StopOutcome};
 
 /// How long Motr's library may take to stop: it gives a dead peer up to 25 seconds.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ impl<P: Platform> Daemon<'_, P> {
         let mut early = None;
         let fails = async {
             match motr.ended().await {
-                why @ (Ended::Init(_) | Ended::Start { .. }) => Err(Error::Motr(why)),
+                why @ (StopOutcome::Init(_) | StopOutcome::Start { .. }) => Err(Error::Motr(why)),
                 // The machine's stop was its stop; the machine's host has still something to do.
                 ended => {
                     early = Some(ended);
@@ -58,7 +58,7 @@ impl<P: Platform> Daemon<'_, P> {
             }
         };
         match within::<P, _>(STOPS_WITHIN, ended).await {
-            Some(Ended::Stopped) => {}
+            Some(StopOutcome::Stopped) => {}
             Some(why) => tracing::warn!(target: "hax", "{why}"),
             None => tracing::warn!(target: "hax", "Motr's library does not stop: left as it is"),
         }

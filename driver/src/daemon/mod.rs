@@ -20,7 +20,7 @@ use crate::host::clock::{self, Clock};
 use crate::host::drive::{HostContext, Sockets, drive};
 use crate::host::platform::{Client as _, Platform};
 use crate::host::signals::Signals;
-use crate::http::{self, CertFiles, Door, Limits};
+use crate::http::{self, CertFiles, HttpAccess, Limits};
 use crate::net::listen;
 use crate::observe::journal::{Journal, Journaled};
 use crate::observe::metrics::Metrics;
@@ -51,7 +51,7 @@ pub enum Error {
     /// Motr's library does not start.
     #[cfg(feature = "libmotr")]
     #[error("{0} (the endpoint is that of --motr-endpoint, or of Consul's entry of hax)")]
-    Motr(crate::libmotr::Ended),
+    Motr(crate::libmotr::StopOutcome),
     /// A token or certificate for Consul cannot be used.
     #[error(transparent)]
     Consul(#[from] consul::Error),
@@ -168,7 +168,7 @@ impl<P: Platform> Daemon<'_, P> {
 
     async fn serve(&self, identity: Identity, transport: Transport) -> Result<Exit, Error> {
         let Identity { node, fid, endpoint, http_host, http_port, .. } = &identity;
-        let door = Arc::new(self.door(&identity)?);
+        let access = Arc::new(self.access(&identity)?);
         let motr = match &transport {
             Transport::Wire(address) => Some(listen::motr(*address)?),
             #[cfg(feature = "libmotr")]
@@ -184,9 +184,9 @@ impl<P: Platform> Daemon<'_, P> {
             motr: motr.map(P::listener).transpose().map_err(Error::Socket)?,
             motr_connections_max: self.motr_connections_max,
             http: later,
-            door,
+            access,
         };
-        let scheme = if sockets.door.is_tls() { "https" } else { "http" };
+        let scheme = if sockets.access.is_tls() { "https" } else { "http" };
         let http = format!("{scheme}://{http_host}:{http_port}");
         tracing::info!(target: "hax", %node, %fid, motr = %endpoint, %http, "hax listens");
         notify::ready();
@@ -231,10 +231,10 @@ impl<P: Platform> Daemon<'_, P> {
         sockets: Sockets<P::Listener>,
         machine: &mut M,
     ) -> Exit {
-        let door = Arc::clone(&sockets.door);
+        let access = Arc::clone(&sockets.access);
         notify::status(machine.status().words);
         let driven = drive::<P, M>(context, self.signals, Some(sockets), machine);
-        or(driven, async { self.signals.on_reload(|| self.reload(Some(&door))).await }).await;
+        or(driven, async { self.signals.on_reload(|| self.reload(Some(&access))).await }).await;
         match machine.exit() {
             ExitReason::Stopped => Exit::Clean,
             ExitReason::UnexpectedMessage => Exit::Unexpected,
@@ -261,7 +261,7 @@ impl<P: Platform> Daemon<'_, P> {
 
     /// Who is let in at the HTTP port. As the old daemon, hax serves plain HTTP where Consul names a
     /// certificate that is not there.
-    fn door(&self, identity: &Identity) -> Result<Door, http::Error> {
+    fn access(&self, identity: &Identity) -> Result<HttpAccess, http::Error> {
         let files = match tls_choice(self.settings, identity) {
             TlsChoice::Plain => None,
             TlsChoice::Files(files) => Some(files),
@@ -274,16 +274,16 @@ impl<P: Platform> Daemon<'_, P> {
                 None
             }
         };
-        Door::new(files, self.settings.http.token.clone())
+        HttpAccess::new(files, self.settings.http.token.clone())
     }
 
     /// Reads certificates, keys and tokens again.
-    fn reload(&self, door: Option<&Door>) {
-        if door.is_some() {
+    fn reload(&self, access: Option<&HttpAccess>) {
+        if access.is_some() {
             notify::reloading();
         }
         let consul = self.consul.reload().into_iter().map(|why| why.to_string());
-        let http = door.map(Door::reload).unwrap_or_default();
+        let http = access.map(HttpAccess::reload).unwrap_or_default();
         let wrong: Vec<_> = consul.chain(http.iter().map(ToString::to_string)).collect();
         if wrong.is_empty() {
             tracing::info!(target: "hax", "certificates, keys and tokens are read again");
@@ -294,7 +294,7 @@ impl<P: Platform> Daemon<'_, P> {
                 "not read again, the old one stays: {why}; all else is read again"
             );
         }
-        if door.is_some() {
+        if access.is_some() {
             notify::ready();
         }
     }

@@ -22,7 +22,7 @@ use super::platform::{Client as _, Platform, Task as _};
 use super::run::{self, Runtime, Tick as _};
 use super::signals::Signals;
 use super::timer::within;
-use crate::http::{Door, Limits};
+use crate::http::{HttpAccess, Limits};
 use crate::observe::metrics::Metrics;
 use crate::observe::notify::{self, Watchdog};
 
@@ -75,7 +75,7 @@ pub struct Sockets<L> {
     /// HTTP is served here, and wherever else a listener is made later.
     pub http: Receiver<L>,
     /// To whom.
-    pub door: Arc<Door>,
+    pub access: Arc<HttpAccess>,
 }
 
 /// Drives `machine` until it exits; the first signal is its stop. With `sockets` it is served, and what it
@@ -95,7 +95,7 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
     if let Some(sockets) = sockets {
         (motr, motr_max) = (sockets.motr, sockets.motr_connections_max);
         let (close, closed) = async_channel::bounded::<Infallible>(1);
-        let served = P::spawn(http.serve_all(sockets.http, sockets.door, closed));
+        let served = P::spawn(http.serve_all(sockets.http, sockets.access, closed));
         serving = Some((close, served));
     }
     let stop = async {

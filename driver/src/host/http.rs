@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 use super::platform::{Platform, Task as _};
 use super::turn::Turn;
-use crate::http::{Door, Limits, Server};
+use crate::http::{HttpAccess, Limits, Server};
 use crate::observe::metrics::Metrics;
 
 /// How long nothing is accepted after that has failed.
@@ -44,19 +44,19 @@ impl<P: Platform, I: 'static> Http<P, I> {
 
     /// Answers a request.
     pub fn execute(&self, response: port::Response) {
-        self.server.desk().respond(response);
+        self.server.pending().respond(response);
     }
 
     /// Answers all that still wait with 503, since the core will not.
     pub fn give_up(&self) {
-        self.server.desk().give_up();
+        self.server.pending().give_up();
     }
 
     /// [Serves](Self::serve) from all that `listeners` brings, until `stop` is closed.
     pub fn serve_all(
         &self,
         listeners: Receiver<P::Listener>,
-        door: Arc<Door>,
+        access: Arc<HttpAccess>,
         stop: Receiver<Infallible>,
     ) -> impl Future<Output = ()> + use<P, I> {
         let server = Rc::clone(&self.server);
@@ -64,8 +64,8 @@ impl<P: Platform, I: 'static> Http<P, I> {
             let mut each = Vec::new();
             let all = async {
                 while let Ok(listener) = listeners.recv().await {
-                    let (server, door) = (Rc::clone(&server), Arc::clone(&door));
-                    each.push(P::spawn(serve::<P, I>(server, listener, door, stop.clone())));
+                    let (server, access) = (Rc::clone(&server), Arc::clone(&access));
+                    each.push(P::spawn(serve::<P, I>(server, listener, access, stop.clone())));
                 }
                 pending().await
             };
@@ -76,15 +76,15 @@ impl<P: Platform, I: 'static> Http<P, I> {
         }
     }
 
-    /// Serves whom `door` lets in from `listener` until `stop` is closed; then finishes what is being
+    /// Serves whom `access` allows, from `listener` until `stop` is closed; then finishes what is being
     /// answered and closes.
     pub fn serve(
         &self,
         listener: P::Listener,
-        door: Arc<Door>,
+        access: Arc<HttpAccess>,
         stop: Receiver<Infallible>,
     ) -> impl Future<Output = ()> + use<P, I> {
-        serve::<P, I>(Rc::clone(&self.server), listener, door, stop)
+        serve::<P, I>(Rc::clone(&self.server), listener, access, stop)
     }
 }
 
@@ -95,25 +95,25 @@ async fn closed(stop: &Receiver<Infallible>) {
 async fn serve<P: Platform, I: 'static>(
     server: Rc<Server<I>>,
     listener: P::Listener,
-    door: Arc<Door>,
+    access: Arc<HttpAccess>,
     stop: Receiver<Infallible>,
 ) {
     // Every connection holds a clone of the first; the second hears of the end of the last.
     let (alive, ended) = async_channel::bounded::<Infallible>(1);
     let accept = async {
-        let mut turn = Turn::of_door();
+        let mut turn = Turn::of_listener();
         loop {
             turn.done().await;
             match accepted::<P>(&listener).await {
                 Ok((socket, peer, local)) => {
                     let Some(seat) = server.enter(peer, local) else { continue };
-                    let (server, door) = (Rc::clone(&server), Arc::clone(&door));
+                    let (server, access) = (Rc::clone(&server), Arc::clone(&access));
                     let (stop, alive) = (stop.clone(), alive.clone());
                     let life = async move {
                         // Only a delay is lost if the system does not know the option.
                         let _ = SockRef::from(&socket).set_tcp_nodelay(true);
-                        let begin = P::stream(socket, door.tls());
-                        server.serve(&door, seat, stop, begin).await;
+                        let begin = P::stream(socket, access.tls());
+                        server.serve(&access, seat, stop, begin).await;
                         drop(alive);
                     };
                     P::spawn(life).detach();

@@ -24,7 +24,7 @@ impl Turn {
     /// For who accepts connections and decides on them: that is little work, and who waits for it waits
     /// behind all that came before.
     #[must_use]
-    pub fn of_door() -> Self {
+    pub fn of_listener() -> Self {
         Self::of(64)
     }
 

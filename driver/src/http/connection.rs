@@ -21,7 +21,9 @@ use super::framing::Decoder;
 use super::head::{self, Bad, Head, Length};
 use super::room::Stage;
 use super::seats::Seat;
-use super::{Answer, Desk, Door, HEAD_MAX, HEAD_WITHIN, Head as Known, Sleep, TARGET_MAX};
+use super::{
+    Answer, HEAD_MAX, HEAD_WITHIN, Head as Known, HttpAccess, PendingRequests, Sleep, TARGET_MAX,
+};
 use super::{busy, crowded, incomplete, too_large, too_slow};
 use crate::host::clock;
 use crate::host::turn::Turn;
@@ -124,14 +126,18 @@ impl Connection {
     }
 
     /// Serves it to its end.
-    pub(super) async fn serve<I>(mut self, desk: &Desk<I>, door: &Door) -> io::Result<()> {
+    pub(super) async fn serve<I>(
+        mut self,
+        pending: &PendingRequests<I>,
+        access: &HttpAccess,
+    ) -> io::Result<()> {
         loop {
             let next =
                 within(self.sleep, HEAD_WITHIN, self.next()).await.unwrap_or(Ok(Next::End))?;
             let after = match next {
-                Next::Request(head) => self.one(desk, door, &head).await?,
+                Next::Request(head) => self.one(pending, access, &head).await?,
                 Next::Refuse(status) => {
-                    let answer = desk.no_head(self.seat.peer(), status);
+                    let answer = pending.no_head(self.seat.peer(), status);
                     self.respond(None, answer, false).await?;
                     After::Close
                 }
@@ -189,12 +195,17 @@ impl Connection {
     }
 
     /// Answers one request.
-    async fn one<I>(&mut self, desk: &Desk<I>, door: &Door, head: &Head) -> io::Result<After> {
+    async fn one<I>(
+        &mut self,
+        pending: &PendingRequests<I>,
+        access: &HttpAccess,
+        head: &Head,
+    ) -> io::Result<After> {
         self.turn.done().await;
-        let begun = desk.metrics().begin();
+        let begun = pending.metrics().begin();
         let mut body = Decoder::new(head.length);
-        let answer = self.answer(desk, door, head, &mut body).await?;
-        desk.metrics().http_answered(&head.method, answer.status, begun);
+        let answer = self.answer(pending, access, head, &mut body).await?;
+        pending.metrics().http_answered(&head.method, answer.status, begun);
         self.seat.set(Stage::Idle);
         let closes = answer.headers.contains(&("connection", "close"));
         let stays = !closes && !self.stop.is_closed() && !self.seat.is_called();
@@ -212,42 +223,42 @@ impl Connection {
 
     async fn answer<I>(
         &mut self,
-        desk: &Desk<I>,
-        door: &Door,
+        pending: &PendingRequests<I>,
+        access: &HttpAccess,
         head: &Head,
         body: &mut Decoder,
     ) -> io::Result<Answer> {
         let (method, path) = (&*head.method, head.uri.path());
         let (authorization, peer) = (head.authorization.as_deref(), self.seat.peer());
-        if door.is_shown(authorization) {
+        if access.is_shown(authorization) {
             self.seat.prove();
         }
         let known = Known { method, path, authorization, peer };
-        if let Some(answer) = desk.admit(door, known) {
+        if let Some(answer) = pending.admit(access, known) {
             return Ok(answer);
         }
-        let max = desk.limits.body_max(method, path);
+        let max = pending.limits.body_max(method, path);
         let announced = match head.length {
             Length::Known(length) => usize::try_from(length).unwrap_or(usize::MAX),
             Length::Chunked => 0,
         };
         if announced > max {
-            return Ok(desk.incomplete(known, too_large(max)));
+            return Ok(pending.incomplete(known, too_large(max)));
         }
         let most = if head.length == Length::Chunked { max } else { announced };
-        let mut held = desk.bodies.begin(self.seat.origin(), most);
+        let mut held = pending.bodies.begin(self.seat.origin(), most);
         let sleep = self.sleep;
         let arriving = self.body(&mut held, head, body, max);
-        let whole = match within(sleep, desk.limits.body_within, arriving).await {
+        let whole = match within(sleep, pending.limits.body_within, arriving).await {
             Some(Ok(whole)) => whole,
-            Some(Err(refusal)) => return Ok(desk.incomplete(known, refusal)),
-            None => return Ok(desk.incomplete(known, too_slow())),
+            Some(Err(refusal)) => return Ok(pending.incomplete(known, refusal)),
+            None => return Ok(pending.incomplete(known, too_slow())),
         };
         let trusted = self.seat.origin() == super::Origin::Own;
         match head.uri.path_and_query() {
-            Some(target) => self.asked(desk.ask(method, target.as_str(), whole, trusted)).await,
+            Some(target) => self.asked(pending.ask(method, target.as_str(), whole, trusted)).await,
             // What names a host and no path is not the root.
-            None => self.asked(desk.ask(method, &head.uri.to_string(), whole, trusted)).await,
+            None => self.asked(pending.ask(method, &head.uri.to_string(), whole, trusted)).await,
         }
     }
 

@@ -6,9 +6,9 @@
 //! connection, by which it is decided who gives way, hides one of a length and chunks, keeps 64 KiB for
 //! each connection, and ends with a reset what it refuses.
 
+mod access;
 mod bodies;
 mod connection;
-mod door;
 mod framing;
 mod head;
 mod room;
@@ -31,8 +31,8 @@ use hax_core::http::port;
 
 use crate::observe::metrics::{self, Metrics};
 
+pub use access::{CertFiles, Error, HttpAccess};
 pub use connection::Stream;
-pub use door::{CertFiles, Door, Error};
 pub use room::Origin;
 pub use seats::Seat;
 pub use server::{Server, Sleep};
@@ -108,7 +108,7 @@ pub struct Head<'a> {
 }
 
 /// Where requests wait for the core's response.
-pub struct Desk<I> {
+pub struct PendingRequests<I> {
     waiting: Mutex<Waiting>,
     inbox: Sender<I>,
     wrap: fn(Box<port::Request>) -> I,
@@ -124,7 +124,7 @@ struct Waiting {
     by_id: BTreeMap<HttpId, oneshot::Sender<port::Response>>,
 }
 
-impl<I> Desk<I> {
+impl<I> PendingRequests<I> {
     /// No requests yet. They are put in `inbox`, as `wrap` makes them inputs.
     #[must_use]
     pub fn new(
@@ -161,9 +161,9 @@ impl<I> Desk<I> {
     }
 
     /// What is answered without a look at the body: to who is not let in, and what only the host knows.
-    pub fn admit(&self, door: &Door, head: Head<'_>) -> Option<Answer> {
+    pub fn admit(&self, access: &HttpAccess, head: Head<'_>) -> Option<Answer> {
         let Head { method, path, authorization, .. } = head;
-        if !door.lets_in(method, path, authorization) {
+        if !access.authorizes(method, path, authorization) {
             self.note(head, 401, ", without hax's token");
             let why =
                 "this needs the header Authorization: Bearer TOKEN, with hax's --http-token-file";
@@ -245,7 +245,7 @@ impl<I> Desk<I> {
     }
 }
 
-struct Forget<'a, I>(&'a Desk<I>, HttpId);
+struct Forget<'a, I>(&'a PendingRequests<I>, HttpId);
 
 impl<I> Drop for Forget<'_, I> {
     fn drop(&mut self) {

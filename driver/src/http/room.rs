@@ -201,7 +201,7 @@ impl<C> Room<C> {
     }
 
     /// Whether it may give way at its stage. One that has just come, or become idle, has not been looked at
-    /// yet: the door takes up to 64 connections in one turn, as many as this is of the default of 512.
+    /// yet: a listener takes up to 64 connections in one turn, as many as this is of the default of 512.
     fn may_give_way(&self, seat: &Seat<C>) -> bool {
         seat.stage != Stage::Idle || self.entered - seat.entered >= self.max as u64 / 8
     }

@@ -13,7 +13,7 @@ use hax_core::http::port;
 
 use super::connection::{self, Connection, Stream};
 use super::seats::{Seat, Seats};
-use super::{Desk, Door, Limits};
+use super::{HttpAccess, Limits, PendingRequests};
 use crate::observe::metrics::Metrics;
 
 /// How a runtime waits.
@@ -21,7 +21,7 @@ pub type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// The server.
 pub struct Server<I> {
-    desk: Desk<I>,
+    pending: PendingRequests<I>,
     seats: Arc<Seats>,
     sleep: Sleep,
 }
@@ -37,13 +37,13 @@ impl<I> Server<I> {
         sleep: Sleep,
     ) -> Self {
         let seats = Arc::new(Seats::new(limits.connections_max));
-        Self { desk: Desk::new(inbox, wrap, limits, metrics), seats, sleep }
+        Self { pending: PendingRequests::new(inbox, wrap, limits, metrics), seats, sleep }
     }
 
     /// The requests that await the core's response.
     #[must_use]
-    pub fn desk(&self) -> &Desk<I> {
-        &self.desk
+    pub fn pending(&self) -> &PendingRequests<I> {
+        &self.pending
     }
 
     /// A seat for a connection that was accepted; without one it is closed at once. `local` is the address of
@@ -57,14 +57,14 @@ impl<I> Server<I> {
     /// there is one.
     pub async fn serve(
         &self,
-        door: &Door,
+        access: &HttpAccess,
         mut seat: Seat,
         stop: Receiver<Infallible>,
         begin: impl Future<Output = io::Result<Box<dyn Stream>>>,
     ) {
         let served = async {
             let stream = connection::begin(&mut seat, self.sleep, begin).await?;
-            Connection::new(stream, seat, stop, self.sleep).serve(&self.desk, door).await
+            Connection::new(stream, seat, stop, self.sleep).serve(&self.pending, access).await
         };
         if let Err(why) = served.await {
             tracing::debug!(target: "hax", %why, "an HTTP connection ended");

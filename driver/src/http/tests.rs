@@ -15,20 +15,20 @@ use super::*;
 use crate::host::clock::Clock;
 use crate::settings::secret::SecretSource;
 
-fn desk(inbox: Sender<Box<port::Request>>) -> Desk<Box<port::Request>> {
+fn pending(inbox: Sender<Box<port::Request>>) -> PendingRequests<Box<port::Request>> {
     let body_within = Duration::from_secs(1);
     let limits = Limits { body_max: 1, bodies_max: 2, connections_max: 1, body_within };
     let metrics = Arc::new(Metrics::new(Clock::new()));
-    Desk::new(inbox, |request| request, limits, metrics)
+    PendingRequests::new(inbox, |request| request, limits, metrics)
 }
 
 #[test]
 fn a_request_waits_for_room_in_the_inbox() {
     let (sender, inbox) = crate::host::run::inbox(1);
-    let desk = desk(sender);
+    let pending = pending(sender);
     block_on(async {
-        let mut first = Box::pin(desk.ask("GET", "/first", Bytes::new(), true));
-        let mut second = Box::pin(desk.ask("GET", "/second", Bytes::new(), true));
+        let mut first = Box::pin(pending.ask("GET", "/first", Bytes::new(), true));
+        let mut second = Box::pin(pending.ask("GET", "/second", Bytes::new(), true));
         for _ in 0..3 {
             assert_eq!(poll_once(&mut first).await, None);
             assert_eq!(poll_once(&mut second).await, None, "it was refused");
@@ -42,14 +42,14 @@ fn a_request_waits_for_room_in_the_inbox() {
 #[test]
 fn who_waits_for_room_at_the_end_hears_of_it() {
     let (sender, inbox) = crate::host::run::inbox(1);
-    let desk = desk(sender);
+    let pending = pending(sender);
     block_on(async {
-        let mut first = Box::pin(desk.ask("GET", "/first", Bytes::new(), true));
-        let mut second = Box::pin(desk.ask("GET", "/second", Bytes::new(), true));
+        let mut first = Box::pin(pending.ask("GET", "/first", Bytes::new(), true));
+        let mut second = Box::pin(pending.ask("GET", "/second", Bytes::new(), true));
         assert_eq!(poll_once(&mut first).await, None);
         assert_eq!(poll_once(&mut second).await, None);
         inbox.close();
-        desk.give_up();
+        pending.give_up();
         assert_eq!(first.await.status, 503);
         assert_eq!(second.await.status, 503);
     });
@@ -145,16 +145,16 @@ fn at(address: &str) -> SocketAddr {
 }
 
 /// Whether the core is told to trust a request that comes from `peer` to `local`.
-fn is_trusted(door: &Door, peer: &str, local: &str, said: &'static [u8]) -> bool {
+fn is_trusted(access: &HttpAccess, peer: &str, local: &str, said: &'static [u8]) -> bool {
     let (server, requests) = server(NEVER);
     let seat = server.enter(at(peer), at(local)).unwrap();
     let (_stop, stopped) = async_channel::bounded(1);
     let answered = async {
         let request = requests.recv().await.unwrap();
-        server.desk().give_up();
+        server.pending().give_up();
         request.trusted
     };
-    block_on(zip(server.serve(door, seat, stopped, begun(Said(said, After::End))), answered)).1
+    block_on(zip(server.serve(access, seat, stopped, begun(Said(said, After::End))), answered)).1
 }
 
 #[test]
@@ -163,14 +163,14 @@ fn f35_only_this_node_and_who_shows_the_token_is_believed_at_once() {
     const SHOWN: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer one\r\n\
         Content-Length: 2\r\n\r\n[]";
     const PROBE: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-    let open = Door::open();
+    let open = HttpAccess::open();
     let path = std::env::temp_dir().join(format!("hax-trust-{}", std::process::id()));
     std::fs::write(&path, "one\n").unwrap();
-    let locked = Door::new(None, Some(SecretSource::File("--http-token-file", path.clone())));
+    let locked = HttpAccess::new(None, Some(SecretSource::File("--http-token-file", path.clone())));
     let locked = locked.unwrap();
     std::fs::remove_file(path).unwrap();
     let (node, neighbour) = ("192.0.2.1", "192.0.2.7");
-    for (door, peer, said, trusted) in [
+    for (access, peer, said, trusted) in [
         (&open, "127.0.0.1", PLAIN, true),
         (&open, node, PLAIN, true),
         (&open, neighbour, PLAIN, false),
@@ -180,7 +180,7 @@ fn f35_only_this_node_and_who_shows_the_token_is_believed_at_once() {
         (&locked, neighbour, SHOWN, true),
     ] {
         let said_as = String::from_utf8_lossy(said);
-        assert_eq!(is_trusted(door, peer, node, said), trusted, "{peer}: {said_as}");
+        assert_eq!(is_trusted(access, peer, node, said), trusted, "{peer}: {said_as}");
     }
 }
 
@@ -191,14 +191,14 @@ type Served<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 /// A connection of this node that is served until nothing moves.
 fn client<'a>(
     server: &'a Server<Box<port::Request>>,
-    door: &'a Door,
+    access: &'a HttpAccess,
     client: Said,
 ) -> Option<Served<'a>> {
     let seat = server.enter(at("127.0.0.1"), at("127.0.0.1"))?;
     let (stop, stopped) = async_channel::bounded(1);
     let mut served: Served<'a> = Box::pin(async move {
         let _stop = stop;
-        server.serve(door, seat, stopped, begun(client)).await;
+        server.serve(access, seat, stopped, begun(client)).await;
     });
     (0..4).for_each(|_| assert!(block_on(poll_once(&mut served)).is_none()));
     Some(served)
@@ -207,10 +207,10 @@ fn client<'a>(
 #[test]
 fn f36_who_has_gone_keeps_no_seat_while_the_core_has_its_request() {
     let (server, requests) = server(NEVER);
-    let door = Door::open();
+    let access = HttpAccess::open();
     let mut gone: Vec<_> = (0..20)
         .map(|n| {
-            let gone = client(&server, &door, Said(POST, After::End));
+            let gone = client(&server, &access, Said(POST, After::End));
             gone.unwrap_or_else(|| panic!("{n} is refused"))
         })
         .collect();
@@ -222,27 +222,28 @@ fn f36_who_has_gone_keeps_no_seat_while_the_core_has_its_request() {
 #[test]
 fn f36_who_waits_for_the_core_gives_way_when_there_is_no_other_room() {
     let (server, requests) = server(NEVER);
-    let door = Door::open();
-    let wait = |n| client(&server, &door, Said(POST, After::Wait)).unwrap_or_else(|| panic!("{n}"));
+    let access = HttpAccess::open();
+    let wait =
+        |n| client(&server, &access, Said(POST, After::Wait)).unwrap_or_else(|| panic!("{n}"));
     let mut waiting: Vec<_> = (0..20).map(wait).collect();
     assert_eq!(requests.len(), 20);
     // They are told, and linger; the core's answers to them are not waited for any more.
     for one in &mut waiting {
         let _over = block_on(poll_once(one));
     }
-    assert_eq!(server.desk().waiting().by_id.len(), 8 + 2);
+    assert_eq!(server.pending().waiting().by_id.len(), 8 + 2);
 }
 
 #[test]
 fn f36_a_reset_ends_what_the_core_has() {
     let (server, _requests) = server(NEVER);
-    let door = Door::open();
+    let access = HttpAccess::open();
     let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
     let (_stop, stopped) = async_channel::bounded(1);
     let gone = begun(Said(POST, After::Reset));
-    let mut served = Box::pin(server.serve(&door, seat, stopped, gone));
+    let mut served = Box::pin(server.serve(&access, seat, stopped, gone));
     assert!(block_on(poll_once(&mut served)).is_some(), "it is over");
-    assert!(server.desk().waiting().by_id.is_empty());
+    assert!(server.pending().waiting().by_id.is_empty());
 }
 
 #[test]
@@ -251,8 +252,9 @@ fn f37_the_smallest_chunks_leave_the_others_their_turn() {
     let body_within = Duration::from_secs(1);
     let limits = Limits { body_max: 1 << 20, bodies_max: 4 << 20, connections_max: 8, body_within };
     let (server, _requests) = server_of(limits, NEVER);
-    let (door, reads) = (Door::open(), Arc::new(AtomicUsize::new(0)));
-    let mut served = client(&server, &door, Said(HEAD, After::Chunks(Arc::clone(&reads)))).unwrap();
+    let (access, reads) = (HttpAccess::open(), Arc::new(AtomicUsize::new(0)));
+    let mut served =
+        client(&server, &access, Said(HEAD, After::Chunks(Arc::clone(&reads)))).unwrap();
     for _ in 0..40 {
         assert!(block_on(poll_once(&mut served)).is_none(), "it is not too long yet");
     }
@@ -265,7 +267,7 @@ fn f37_the_smallest_chunks_leave_the_others_their_turn() {
 fn f38_who_takes_no_last_word_is_not_waited_for() {
     // Time passes as soon as there is nothing else to do.
     let at_once: Sleep = |_| Box::pin(ready(()));
-    let door = Door::open();
+    let access = HttpAccess::open();
     for said in [&b""[..], b"nonsense\r\n\r\n"] {
         // Whoever needs the seat does not wait for it either.
         for (sleep, others) in [(at_once, 0), (NEVER, 20)] {
@@ -273,7 +275,7 @@ fn f38_who_takes_no_last_word_is_not_waited_for() {
             let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
             let (_stop, stopped) = async_channel::bounded(1);
             let deaf = begun(Said(said, After::Deaf));
-            let mut served = Box::pin(server.serve(&door, seat, stopped, deaf));
+            let mut served = Box::pin(server.serve(&access, seat, stopped, deaf));
             let mut is_over = block_on(poll_once(&mut served)).is_some();
             let mut seats = Vec::new();
             for _ in 0..others {
@@ -288,18 +290,18 @@ fn f38_who_takes_no_last_word_is_not_waited_for() {
 #[test]
 fn f39_what_is_no_head_is_counted_and_told_of() {
     let (server, _requests) = server(NEVER);
-    let desk = server.desk();
+    let pending = server.pending();
     for status in [400, 414, 417, 431, 501] {
-        let answer = desk.no_head(at("192.0.2.7").ip(), status);
+        let answer = pending.no_head(at("192.0.2.7").ip(), status);
         assert_eq!(answer.status, status);
         assert!(answer.headers.contains(&("connection", "close")));
-        let text = desk.metrics().render(0);
+        let text = pending.metrics().render(0);
         let series = format!(
             "hax_http_request_duration_seconds_count{{method=\"other\",code=\"{status}\"}} 1"
         );
         assert!(text.contains(&series), "{status}: {text}");
     }
     let series = "hax_facts_total{fact=\"HttpRefused\",level=\"info\"} 5";
-    let text = desk.metrics().render(0);
+    let text = pending.metrics().render(0);
     assert!(text.contains(series), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The library's functions, as the hand calls them.
+//! The library's functions, as the worker calls them.
 #![expect(unsafe_code, reason = "the library is C")]
 
 use std::ffi::{CString, c_char};
@@ -12,7 +12,7 @@ use super::links::Link;
 use super::message;
 use super::work::{Handle, RequestId};
 
-/// The interface, between `init` and `fini`: the hand, which has it, ends before that.
+/// The interface, between `init` and `fini`: the worker, which has it, ends before that.
 #[derive(Debug)]
 pub(super) struct Calls {
     ha: Ha,
@@ -43,7 +43,7 @@ impl Calls {
         let id = abi::m0_uint128 { u_hi, u_lo };
         let (rm, rm_endpoint) = (message::c_fid(entrypoint.rm), c_text(&entrypoint.rm_endpoint));
         let n = u32::try_from(fids.len()).unwrap_or(u32::MAX);
-        // SAFETY: the request was made and is replied to once: the hand has just removed it from those
+        // SAFETY: the request was made and is replied to once: the worker has just removed it from those
         // that await their reply. Both arrays have `n` elements, and all arguments live until the
         // function returns, which copies them.
         unsafe {
@@ -62,7 +62,7 @@ impl Calls {
     }
 
     /// Sends a message; returns the tag that names it on its link. It is settled by a callback, which
-    /// the hand, who is here, has not taken out of its queue before.
+    /// the worker, who is here, has not taken out of its queue before.
     pub(super) fn send(&self, link: &Link, message: &abi::m0_ha_msg) -> u64 {
         assert!(!link.given_up, "a message for a link that is given up");
         let mut tag = 0;
@@ -75,7 +75,7 @@ impl Calls {
     pub(super) fn delivered(&self, link: &Link, message: Handle<abi::m0_ha_msg>) {
         assert!(!link.given_up, "an acknowledgement on a link that is given up");
         // SAFETY: the link exists until it is given up, and is not. The message came over it and is
-        // acknowledged once: the hand has just received it, or removed it from those that are not.
+        // acknowledged once: the worker has just received it, or removed it from those that are not.
         unsafe { (self.ha.delivered)(self.hi.0, link.handle.0, message.0.cast_const()) };
     }
 

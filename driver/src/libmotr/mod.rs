@@ -2,13 +2,13 @@
 //! the wire's.
 //!
 //! Two threads. The *owner* makes the interface, starts, stops and ends it: the library wants one thread
-//! for that and keeps it waiting, when starting until our own entrypoint request is answered. The *hand*
+//! for that and keeps it waiting, when starting until our own entrypoint request is answered. The *worker*
 //! does the rest: it takes what the callbacks put in the one queue, and what the bridge commands, in order,
 //! and alone knows links, messages and requests by their handles. So no lock is held while the library is
 //! called, and no table is ever seen by two threads. Neither is adopted (`m0_thread_adopt`): the library
 //! gives threads that it does not know what they need by itself, and only one that was adopted has to be
 //! shunned before it ends. But both live between `init` and `fini`, and never call before or after. Commands
-//! to the cluster block, each for as long as it takes: each has a thread that the hand begins and joins.
+//! to the cluster block, each for as long as it takes: each has a thread that the worker begins and joins.
 //!
 //! What the library wants and the wire does not:
 //!
@@ -26,7 +26,6 @@
 
 mod call;
 mod callbacks;
-mod hand;
 mod library;
 mod links;
 mod message;
@@ -34,6 +33,7 @@ mod node;
 mod owner;
 mod spiel;
 mod work;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -55,10 +55,10 @@ pub use node::LibraryNode;
 
 use work::Work;
 
-/// How many words of the library, and commands, may wait for the hand.
+/// How many words of the library, and commands, may wait for the worker.
 const QUEUE: usize = 1 << 14;
 
-/// How many events may wait for the bridge; the hand waits then, the library does not.
+/// How many events may wait for the bridge; the worker waits then, the library does not.
 const EVENTS: usize = 512;
 
 /// Who we are to Motr.
@@ -83,8 +83,8 @@ impl Config {
     }
 }
 
-/// How the hand tells the bridge.
-struct Tell {
+/// How the worker tells the bridge.
+struct EventSink {
     events: Sender<Event>,
     replies: Sender<Reply>,
     wake: Box<dyn Fn() + Send>,
@@ -92,7 +92,7 @@ struct Tell {
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Ended {
+pub enum StopOutcome {
     /// All links were disconnected and the library is finished.
     #[error("Motr's library is stopped")]
     Stopped,
@@ -124,7 +124,7 @@ pub struct Libmotr {
     queue: Sender<Work>,
     events: Receiver<Event>,
     replies: Receiver<Reply>,
-    ended: Receiver<Ended>,
+    ended: Receiver<StopOutcome>,
 }
 
 impl Libmotr {
@@ -142,16 +142,16 @@ impl Libmotr {
         wake: impl Fn() + Send + 'static,
     ) -> Self {
         let (queue, work) = async_channel::bounded(QUEUE);
-        let (tell, events) = async_channel::bounded(EVENTS);
-        let (replied, replies) = async_channel::unbounded();
+        let (told, events) = async_channel::bounded(EVENTS);
+        let (replied, replies) = async_channel::bounded(QUEUE);
         let (end, ended) = async_channel::bounded(2);
         assert!(callbacks::connect(queue.clone()), "Motr's library is started twice");
         let wake = Box::new(wake);
-        let tell = Tell { events: tell, replies: replied, wake };
+        let sink = EventSink { events: told, replies: replied, wake };
         let owner = owner::Owner { ha, spiel, config, queue: queue.clone(), work, end };
         thread::Builder::new()
             .name("motr-owner".into())
-            .spawn(move || owner.run(tell))
+            .spawn(move || owner.run(sink))
             .expect("a thread for Motr's library");
         Self { queue, events, replies, ended }
     }
@@ -177,13 +177,13 @@ impl Libmotr {
     /// effect.
     pub fn execute(&self, command: Command) {
         if matches!(command, Command::Stop) {
-            // The hand may wait for room among events that nobody takes any more.
+            // The worker may wait for room among events that nobody takes any more.
             self.events.close();
         }
         work::put(&self.queue, Work::Do(command));
     }
 
-    /// What the hand has done when it gets to this.
+    /// What the worker has done when it gets to this.
     #[cfg(test)]
     fn pause(&self) -> Receiver<u64> {
         let (reached, pause) = async_channel::bounded(1);
@@ -193,8 +193,8 @@ impl Libmotr {
 
     /// Completes when it has ended: after [`Command::Stop`], which takes up to 20 seconds where peers are
     /// dead, or early if it does not start.
-    pub async fn ended(&self) -> Ended {
+    pub async fn ended(&self) -> StopOutcome {
         // Both ends are dropped by a thread that panicked.
-        self.ended.recv().await.unwrap_or(Ended::Left(0))
+        self.ended.recv().await.unwrap_or(StopOutcome::Left(0))
     }
 }

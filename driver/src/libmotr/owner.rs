@@ -10,10 +10,10 @@ use motr_sys::{Ha, abi};
 
 use super::call::Calls;
 use super::callbacks;
-use super::hand::Hand;
 use super::spiel::Spiel;
 use super::work::{Handle, Work, put};
-use super::{Config, Ended, Tell, message};
+use super::worker::Worker;
+use super::{Config, EventSink, StopOutcome, message};
 
 /// Its library may be of another build than we were tested with: the ABI is what counts.
 const OPTIONS: &std::ffi::CStr = c"disable-compatibility-check";
@@ -24,19 +24,19 @@ pub(super) struct Owner {
     pub(super) config: Config,
     pub(super) queue: Sender<Work>,
     pub(super) work: Receiver<Work>,
-    pub(super) end: Sender<Ended>,
+    pub(super) end: Sender<StopOutcome>,
 }
 
 impl Owner {
     /// From `init` to `fini`.
-    pub(super) fn run(self, tell: Tell) {
-        let ended = self.whole_life(tell);
+    pub(super) fn run(self, sink: EventSink) {
+        let ended = self.whole_life(sink);
         callbacks::disconnect();
         // One is enough; a full channel has one.
         let _ = self.end.try_send(ended);
     }
 
-    fn whole_life(&self, tell: Tell) -> Ended {
+    fn whole_life(&self, sink: EventSink) -> StopOutcome {
         let mut hi = ptr::null_mut();
         // SAFETY: the first call of this interface, of which there is one (`callbacks::connect`); the
         // texts are constants, and those that are compared with nothing may be empty.
@@ -45,15 +45,16 @@ impl Owner {
             (self.ha.init)(&raw mut hi, none, none, OPTIONS.as_ptr(), ptr::null())
         };
         if rc != 0 {
-            return Ended::Init(-rc);
+            return StopOutcome::Init(-rc);
         }
         let (stop, stopped) = async_channel::bounded(1);
         let calls = Calls::new(self.ha, Handle(hi));
         let spiel = Spiel::new(self.ha, self.spiel, Handle(hi), self.queue.clone());
-        let hand = Hand::new(calls, spiel, self.config.process, tell, stop, self.end.clone());
+        let worker = Worker::new(calls, spiel, self.config.process, sink, stop, self.end.clone());
         let work = self.work.clone();
-        let hand = thread::Builder::new().name("motr-hand".into()).spawn(move || hand.run(&work));
-        let hand = hand.expect("a thread for Motr's library");
+        let worker =
+            thread::Builder::new().name("motr-worker".into()).spawn(move || worker.run(&work));
+        let worker = worker.expect("a thread for Motr's library");
         let rc = self.start(hi);
         if rc == 0 {
             put(&self.queue, Work::Started);
@@ -67,15 +68,15 @@ impl Owner {
         }
         // Waits for its turn: this is the one sender that may.
         let _ = self.queue.send_blocking(Work::End);
-        if hand.join().is_err() {
+        if worker.join().is_err() {
             std::process::abort();
         }
         // SAFETY: stopped, or not started, on the thread of `init`; no other thread of ours uses the
-        // interface, since the hand has ended, and callbacks have.
+        // interface, since the worker has ended, and callbacks have.
         unsafe { (self.ha.fini)(hi) };
         match rc {
-            0 => Ended::Stopped,
-            rc => Ended::Start { endpoint: self.config.endpoint.clone(), errno: -rc },
+            0 => StopOutcome::Stopped,
+            rc => StopOutcome::Start { endpoint: self.config.endpoint.clone(), errno: -rc },
         }
     }
 

@@ -20,7 +20,7 @@ use motr_sys::{Ha, abi};
 use super::message::{c_fid, fid};
 use super::work::{self, Done, Handle, Work};
 
-/// What the hand knows of commands.
+/// What the worker knows of commands.
 pub(super) struct Spiel {
     ha: Ha,
     hi: Handle<abi::m0_halon_interface>,
@@ -164,14 +164,14 @@ impl Session {
         // SAFETY: the interface is started, and not stopped before this thread is joined; the text lives
         // until the function returns, which reads it.
         rc(unsafe { (self.library.cmd_profile_set)(self.spiel.0, profile.as_ptr()) })?;
-        // SAFETY: likewise; the configuration is not being read, since the hand has one session at a time,
+        // SAFETY: likewise; the configuration is not being read, since the worker has one session at a time,
         // and nobody is to be told when it expires.
         rc(unsafe { (self.library.rconfc_start)(self.spiel.0, None) })?;
         Ok(Answer::Done)
     }
 
     fn end(&self) {
-        // SAFETY: it was started: the hand drops a session whose start fails. No command is at work: their
+        // SAFETY: it was started: the worker drops a session whose start fails. No command is at work: their
         // threads have been joined, and there are no new ones.
         unsafe { (self.library.rconfc_stop)(self.spiel.0) };
     }

@@ -142,7 +142,7 @@ impl Rig {
 
     fn stop(self) {
         self.motr.execute(Command::Stop);
-        assert_eq!(block_on(self.motr.ended()), Ended::Stopped);
+        assert_eq!(block_on(self.motr.ended()), StopOutcome::Stopped);
         self.lab.finished();
     }
 }
@@ -395,7 +395,7 @@ fn f10_a_stop_has_who_runs_ask_again() {
     rig.motr.execute(Command::Stop);
     assert_eq!(rig.lab.reply(runs).rc, -11);
     assert_eq!(rig.lab.reply(starts).rc, 0);
-    assert_eq!(block_on(rig.motr.ended()), Ended::Stopped);
+    assert_eq!(block_on(rig.motr.ended()), StopOutcome::Stopped);
     rig.lab.finished();
 }
 
@@ -413,7 +413,7 @@ fn a_start_that_fails_says_why_and_can_be_tried_again() {
     let rig = Rig::begin(lab);
     let ended = block_on(rig.motr.ended());
     let endpoint = "inet:tcp:127.0.0.1@22001".into();
-    assert_eq!(ended, Ended::Start { endpoint, errno: 98 });
+    assert_eq!(ended, StopOutcome::Start { endpoint, errno: 98 });
     rig.lab.finished();
     let rig = Rig::begin(rig.lab);
     rig.admit();
@@ -474,6 +474,6 @@ fn the_bridge_answers_and_stops_through_the_library() {
         }),
         "it does not exit"
     );
-    assert_eq!(block_on(motr.ended()), Ended::Stopped);
+    assert_eq!(block_on(motr.ended()), StopOutcome::Stopped);
     lab.finished();
 }

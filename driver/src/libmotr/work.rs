@@ -99,7 +99,7 @@ pub(super) struct Done {
 
 /// Puts `work` in `queue`. A library that says more than the queue holds before anything of it is taken
 /// out has long filled the memory: each message is 24 KiB there.
-pub(super) fn put(queue: &Sender<Work>, work: Work) {
+pub(super) fn put<T>(queue: &Sender<T>, work: T) {
     match queue.try_send(work) {
         // Nobody listens after the end.
         Ok(()) | Err(TrySendError::Closed(_)) => {}

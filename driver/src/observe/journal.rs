@@ -52,7 +52,7 @@ pub enum Error {
 /// A journal that is being written. Dropped, it waits until all is written, though not for long.
 #[derive(Debug)]
 pub struct Journal {
-    desk: Arc<Desk>,
+    shared: Arc<Shared>,
     /// Where it is.
     pub path: PathBuf,
     /// How many bytes it may still take.
@@ -62,7 +62,7 @@ pub struct Journal {
 
 /// What the loop and the thread share.
 #[derive(Debug, Default)]
-struct Desk {
+struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -131,11 +131,11 @@ impl Journal {
     fn write_to(to: impl Write + Send + 'static, path: PathBuf, max: u64, config: &Config) -> Self {
         let begin = journal::begin(config);
         let left = max.saturating_sub(begin.len() as u64);
-        let desk = Arc::new(Desk::default());
-        desk.state().waiting = begin;
-        let theirs = Arc::clone(&desk);
+        let shared = Arc::new(Shared::default());
+        shared.state().waiting = begin;
+        let theirs = Arc::clone(&shared);
         std::thread::spawn(move || theirs.write(to));
-        Self { desk, path, left, ended: false }
+        Self { shared, path, left, ended: false }
     }
 
     /// Takes down what is about to go into the node. If the journal ends with that, says so, once.
@@ -145,13 +145,13 @@ impl Journal {
         }
         let why = self.append(now, input).err()?;
         self.ended = true;
-        self.desk.close();
+        self.shared.close();
         let why = format!("{}: {why}", self.path.display()).into();
         Some(Fact::JournalEnded { why })
     }
 
     fn append(&mut self, now: Now, input: &Input) -> Result<(), String> {
-        let mut state = self.desk.state();
+        let mut state = self.shared.state();
         if let Some(why) = &state.failed {
             return Err(why.to_string());
         }
@@ -169,18 +169,18 @@ impl Journal {
         }
         self.left -= length;
         drop(state);
-        self.desk.changed.notify_all();
+        self.shared.changed.notify_all();
         Ok(())
     }
 
     /// Lets a panic wait until what led to it is written: where panics abort, nothing else would.
     pub fn outlive_panics(&self) {
-        let desk = Arc::downgrade(&self.desk);
+        let shared = Arc::downgrade(&self.shared);
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             before(panic);
-            if let Some(desk) = desk.upgrade() {
-                desk.settle();
+            if let Some(shared) = shared.upgrade() {
+                shared.settle();
             }
         }));
     }
@@ -188,8 +188,8 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.desk.close();
-        if !self.desk.settle() && !self.ended {
+        self.shared.close();
+        if !self.shared.settle() && !self.ended {
             let path = self.path.display();
             tracing::warn!(target: "hax", "the end of the journal {path} could not be written");
         }
@@ -216,7 +216,7 @@ fn create(path: &Path) -> Result<(File, PathBuf), Error> {
     Err(Error::Exist(path.into()))
 }
 
-impl Desk {
+impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

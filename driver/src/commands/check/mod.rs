@@ -21,7 +21,7 @@ use crate::daemon::{TlsChoice, names, tls_choice};
 use crate::exit::Exit;
 use crate::host::platform::{Client, Platform};
 use crate::host::timer::within;
-use crate::http::Door;
+use crate::http::HttpAccess;
 use crate::net::listen;
 use crate::observe::printable::printable;
 use crate::settings::consul::ConsulSettings;
@@ -131,13 +131,13 @@ async fn check<P: Platform>(
     if settings.bridge.elect {
         report.line("election", rights::election::<P>(settings, &client).await)?;
     }
-    let door = match skipped.first() {
+    let http_access = match skipped.first() {
         Some(key) => Err(format!(
             "the key {key} is not of the expected form: HTTP would be plain whatever it asks for"
         )),
-        None => door(settings, &who),
+        None => http_access(settings, &who),
     };
-    report.line("HTTP", door)?;
+    report.line("HTTP", http_access)?;
     let running = is_running::<P>(settings, &who, report).await?;
     report.line("address", motr::<P>(settings, &client, &who, running).await)?;
     let at = format!("HTTP at {}:{}", who.http_host, who.http_port);
@@ -283,7 +283,7 @@ async fn accepted<P: Platform>(
 }
 
 /// What HTTP will be served with.
-fn door(settings: &Settings, who: &Identity) -> Result<((), String), String> {
+fn http_access(settings: &Settings, who: &Identity) -> Result<((), String), String> {
     let files = match tls_choice(settings, who) {
         TlsChoice::Plain => None,
         TlsChoice::Files(files) => Some(files),
@@ -297,8 +297,9 @@ fn door(settings: &Settings, who: &Identity) -> Result<((), String), String> {
     let text = files.as_ref().map(|files| format!("TLS with {}", files.cert.display()));
     let text = text.unwrap_or_else(|| "without TLS".into());
     let token = if settings.http.token.is_some() { "a token" } else { "no token" };
-    let door = Door::new(files, settings.http.token.clone()).map_err(|why| why.to_string());
-    door.map(|_| ((), format!("{text}, {token} is demanded")))
+    let http_access =
+        HttpAccess::new(files, settings.http.token.clone()).map_err(|why| why.to_string());
+    http_access.map(|_| ((), format!("{text}, {token} is demanded")))
 }
 
 /// Whether what listens is a hax: then its ports are in use as they should be. One that serves HTTP in

@@ -180,7 +180,7 @@ fn one_that_hangs_holds_up_nothing_else() {
     rig.motr.execute(Command::Stop);
     rig.call(102, Op::Filesystem);
     rig.lab.says("repair_start", Says::Rc(0));
-    assert_eq!(block_on(rig.motr.ended()), Ended::Stopped);
+    assert_eq!(block_on(rig.motr.ended()), StopOutcome::Stopped);
     rig.lab.finished();
     assert!(rig.motr.replies.is_empty(), "after the stop nobody is told");
 }

@@ -21,7 +21,7 @@ use hax_core::machine::{Input, Machine as _, Output};
 use hax_sim::world::choice::Seed;
 use motr_sys::fake::Lab;
 
-use super::{Config, Ended, Libmotr, LibraryNode};
+use super::{Config, Libmotr, LibraryNode, StopOutcome};
 use consul::Place;
 use peer::Peer;
 
@@ -109,7 +109,7 @@ impl World {
             let calls = self.lab.calls();
             let pause = self.motr.pause();
             let done = loop {
-                // The hand waits for room among the events.
+                // The worker waits for room among the events.
                 match pause.try_recv() {
                     Ok(done) => break done,
                     Err(_) => self.hear(),
@@ -171,7 +171,7 @@ impl World {
             self.run(Duration::from_millis(100));
         }
         assert_eq!(self.next, Next::Exit, "it does not stop");
-        assert_eq!(block_on(self.motr.ended()), Ended::Stopped);
+        assert_eq!(block_on(self.motr.ended()), StopOutcome::Stopped);
         self.lab.finished();
         std::mem::take(&mut self.met)
     }

@@ -18,7 +18,7 @@ pub struct CertFiles {
     pub key: PathBuf,
 }
 
-/// Why there is no door.
+/// Why nobody can be let in.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A certificate or key.
@@ -36,8 +36,8 @@ impl From<tls::Error> for Error {
     }
 }
 
-/// The door.
-pub struct Door {
+/// What lets requests in, and keeps others out.
+pub struct HttpAccess {
     files: Option<CertFiles>,
     source: Option<SecretSource>,
     now: RwLock<Now>,
@@ -55,14 +55,14 @@ impl Now {
     }
 }
 
-impl Door {
+impl HttpAccess {
     /// With TLS if there are files, and with a token if there is one.
     pub fn new(files: Option<CertFiles>, source: Option<SecretSource>) -> Result<Self, Error> {
         let now = RwLock::new(Now::read(files.as_ref(), source.as_ref())?);
         Ok(Self { files, source, now })
     }
 
-    /// A door that lets everybody in.
+    /// Lets everybody in.
     #[must_use]
     pub fn open() -> Self {
         Self { files: None, source: None, now: RwLock::new(Now { tls: None, token: None }) }
@@ -99,7 +99,12 @@ impl Door {
     }
 
     /// Whether a request with this `Authorization` may ask this. That hax lives, everybody may know.
-    pub(super) fn lets_in(&self, method: &str, path: &str, authorization: Option<&[u8]>) -> bool {
+    pub(super) fn authorizes(
+        &self,
+        method: &str,
+        path: &str,
+        authorization: Option<&[u8]>,
+    ) -> bool {
         if matches!(method, "GET" | "HEAD") && matches!(path, "/" | "/healthz" | "/readyz") {
             return true;
         }

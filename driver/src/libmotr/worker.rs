@@ -18,8 +18,8 @@ use motr_sys::abi;
 use super::call::Calls;
 use super::links::{Link, Links, Sent};
 use super::spiel::Spiel;
-use super::work::{Asked, Done, Handle, RequestId, Work};
-use super::{Ended, Tell};
+use super::work::{Asked, Done, Handle, RequestId, Work, put};
+use super::{EventSink, StopOutcome};
 
 type Reply = Result<Arc<Entrypoint>, Errno>;
 
@@ -48,13 +48,13 @@ struct Replied {
     good: bool,
 }
 
-pub(super) struct Hand {
+pub(super) struct Worker {
     calls: Calls,
     own: Fid,
-    tell: Tell,
+    sink: EventSink,
     /// Told once, that the interface is to be stopped.
     stop: Sender<()>,
-    end: Sender<Ended>,
+    end: Sender<StopOutcome>,
     next_entry: EntryId,
     next_msg: MsgId,
     entries: BTreeMap<EntryId, Entry>,
@@ -69,19 +69,19 @@ pub(super) struct Hand {
     spiel: Spiel,
 }
 
-impl Hand {
+impl Worker {
     pub(super) fn new(
         calls: Calls,
         spiel: Spiel,
         own: Fid,
-        tell: Tell,
+        sink: EventSink,
         stop: Sender<()>,
-        end: Sender<Ended>,
+        end: Sender<StopOutcome>,
     ) -> Self {
         Self {
             calls,
             own,
-            tell,
+            sink,
             stop,
             end,
             next_entry: EntryId::default(),
@@ -131,8 +131,8 @@ impl Hand {
     /// Waits while the bridge is behind. After its end nobody listens.
     fn tell(&self, event: Event) {
         if !self.stopping {
-            let _ = self.tell.events.send_blocking(event);
-            (self.tell.wake)();
+            let _ = self.sink.events.send_blocking(event);
+            (self.sink.wake)();
         }
     }
 
@@ -394,7 +394,7 @@ impl Hand {
             self.reply(entry, &self.last_reply(asker));
         }
         if self.spiel.is_reading() {
-            let _ = self.end.try_send(Ended::Reading);
+            let _ = self.end.try_send(StopOutcome::Reading);
             return;
         }
         if let Some(own) = self.own_link.and_then(|id| self.links.get(id)) {
@@ -431,8 +431,8 @@ impl Hand {
             && !self.stopping
         {
             // As many may wait as there were calls, which the bridge bounds.
-            let _ = self.tell.replies.try_send(reply);
-            (self.tell.wake)();
+            put(&self.sink.replies, reply);
+            (self.sink.wake)();
         }
         if self.stopping {
             self.wind_up();
@@ -442,7 +442,7 @@ impl Hand {
     /// Nothing can be stopped without telling somebody that his message is worked: the process ends with
     /// the library as it is.
     fn leave(&self) {
-        let _ = self.end.try_send(Ended::Left(self.links.unacknowledged()));
+        let _ = self.end.try_send(StopOutcome::Left(self.links.unacknowledged()));
     }
 }
 
@@ -463,7 +463,7 @@ fn is_question(message: &Message) -> bool {
 /// What is told to ourselves instead of a message, if anything, for the library's copy of the configuration.
 ///
 /// It takes away all links of a process that is told to it as failed: that is said at its time
-/// ([`Hand::fail`]). It asks a pool's services for their status one after another, and ends the process at
+/// ([`Worker::fail`]). It asks a pool's services for their status one after another, and ends the process at
 /// one that it does not take for online (`spiel/cmd.c:spiel__pool_cmd_status_get`); one that does not answer
 /// is an error only. And it takes nothing for online but what is: a process of a Motr without DTM recovers
 /// for ever.
