@@ -7,11 +7,9 @@ use hax_core::consul::port::{Answer, Method, Unanswered};
 use hax_driver::consul::{self, ConsulAccess, Error};
 use hax_driver::host::platform;
 use hax_driver::settings::consul::ConsulSettings;
-use hax_driver::settings::secret::Secret;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::Response;
 use hyper::body::Body as _;
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
-use hyper::{Request, Response};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -57,7 +55,10 @@ impl platform::Client for Client {
         body: Bytes,
         body_max: usize,
     ) -> Result<Answer, Unanswered> {
-        let response = self.http.request(self.request(method, target, body.clone())).await;
+        let request = self.access.request(method, target).body(Full::new(body.clone()));
+        // The core percent-encodes what it puts in a target.
+        let request = request.expect("a target is a valid path and query");
+        let response = self.http.request(request).await;
         let response = response.map_err(|why| {
             self.access.failed(&why);
             if why.is_connect() { Unanswered::Refused } else { Unanswered::Broken }
@@ -68,38 +69,12 @@ impl platform::Client for Client {
     }
 }
 
-impl Client {
-    fn request(&self, method: Method, target: &str, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::builder()
-            .method(consul::verb(method))
-            .uri(self.access.uri(target))
-            .header(HOST, self.access.authority());
-        let now = self.access.credentials();
-        if let Some(token) = &now.token {
-            request = request.header("x-consul-token", header("", token));
-        }
-        if let Some(basic) = &now.basic {
-            request = request.header(AUTHORIZATION, header("Basic ", basic));
-        }
-        // The core percent-encodes what it puts in a target.
-        request.body(Full::new(body)).expect("a target is a valid path and query")
-    }
-}
-
-fn header(scheme: &str, secret: &Secret) -> HeaderValue {
-    let value = HeaderValue::try_from(format!("{scheme}{}", secret.expose()));
-    let mut value = value.expect("a secret is printable ASCII");
-    value.set_sensitive(true);
-    value
-}
-
 async fn read(
     response: Response<hyper::body::Incoming>,
     body_max: usize,
 ) -> Result<Answer, Unanswered> {
     let status = response.status().as_u16();
-    let index = response.headers().get("x-consul-index");
-    let index = index.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let index = consul::index(response.headers());
     if response.body().size_hint().lower() > u64::try_from(body_max).unwrap_or(u64::MAX) {
         return Err(Unanswered::TooLarge);
     }

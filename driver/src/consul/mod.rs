@@ -8,6 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use hax_core::consul::port::{Answer, Method};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderValue, Request, request};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -51,11 +53,11 @@ impl From<tls::Error> for Error {
 
 /// What a request shows to be let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Credentials {
+struct Credentials {
     /// The value of `X-Consul-Token`.
-    pub token: Option<Secret>,
+    token: Option<Secret>,
     /// What follows `Basic ` in `Authorization`.
-    pub basic: Option<Secret>,
+    basic: Option<Secret>,
 }
 
 impl Credentials {
@@ -113,15 +115,24 @@ impl ConsulAccess {
         }
     }
 
-    /// The value of a request's `Host`.
+    /// The head of a request to `target`, a path and a query: whom it is for, and what lets it in.
     #[must_use]
-    pub fn authority(&self) -> &str {
-        &self.authority
+    pub fn request(&self, method: Method, target: &str) -> request::Builder {
+        let mut request = Request::builder()
+            .method(verb(method))
+            .uri(self.uri(target))
+            .header(HOST, &self.authority);
+        let now = self.credentials();
+        if let Some(token) = &now.token {
+            request = request.header("x-consul-token", secret_header("", token));
+        }
+        if let Some(basic) = &now.basic {
+            request = request.header(AUTHORIZATION, secret_header("Basic ", basic));
+        }
+        request
     }
 
-    /// The URI of a request to `target`, a path and a query.
-    #[must_use]
-    pub fn uri(&self, target: &str) -> String {
+    fn uri(&self, target: &str) -> String {
         let authority = &self.authority;
         match &self.consul.datacenter {
             Some(datacenter) => format!("http://{authority}{}", datacenter.of(target)),
@@ -130,8 +141,7 @@ impl ConsulAccess {
     }
 
     /// What a request shows now.
-    #[must_use]
-    pub fn credentials(&self) -> Credentials {
+    fn credentials(&self) -> Credentials {
         self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -210,9 +220,22 @@ impl ConsulAccess {
     }
 }
 
-/// HTTP's word for a method.
+/// The index that an answer is of, by its headers; 0 where they do not say.
 #[must_use]
-pub fn verb(method: Method) -> &'static str {
+pub fn index(headers: &HeaderMap) -> u64 {
+    let index = headers.get("x-consul-index");
+    index.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+fn secret_header(scheme: &str, secret: &Secret) -> HeaderValue {
+    let value = HeaderValue::try_from(format!("{scheme}{}", secret.expose()));
+    let mut value = value.expect("a secret is printable ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// HTTP's word for a method.
+fn verb(method: Method) -> &'static str {
     match method {
         Method::Get => "GET",
         Method::Put => "PUT",

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Method, Unanswered};
 use hax_driver::consul::{self, ConsulAccess};
-use hax_driver::settings::secret::Secret;
-use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Request, Response};
+use http::Response;
 use ureq::{Agent, Body};
 
 use super::transport::{self, Connector, agent};
@@ -59,25 +57,14 @@ impl Caller {
             (unanswered, Some(transport::cause(why)))
         })?;
         let status = response.status().as_u16();
-        let index = response.headers().get("x-consul-index");
-        let index = index.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let index = consul::index(response.headers());
         let body =
             transport::read(response.body_mut(), call.body_max).map_err(|why| (why, None))?;
         Ok(Answer { status, index, body })
     }
 
     fn run(&self, call: &Call) -> Result<Response<Body>, ureq::Error> {
-        let mut request = Request::builder()
-            .method(consul::verb(call.method))
-            .uri(self.access.uri(&call.target))
-            .header(HOST, self.access.authority());
-        let now = self.access.credentials();
-        if let Some(token) = &now.token {
-            request = request.header("x-consul-token", header("", token));
-        }
-        if let Some(basic) = &now.basic {
-            request = request.header(AUTHORIZATION, header("Basic ", basic));
-        }
+        let request = self.access.request(call.method, &call.target);
         // The core percent-encodes what it puts in a target.
         let valid = "a target is a valid path and query";
         match call.method {
@@ -98,11 +85,4 @@ impl Caller {
         }
         unanswered
     }
-}
-
-fn header(scheme: &str, secret: &Secret) -> HeaderValue {
-    let value = HeaderValue::try_from(format!("{scheme}{}", secret.expose()));
-    let mut value = value.expect("a secret is printable ASCII");
-    value.set_sensitive(true);
-    value
 }
