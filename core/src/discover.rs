@@ -15,16 +15,19 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::base::fact::Fact;
+use crate::base::fact::{Fact, Metric};
 use crate::base::fid::Fid;
 use crate::base::id::CallId;
-use crate::base::retry::{Backoff, Jitter};
-use crate::base::time::{Instant, Next, Now};
+use crate::base::retry::Backoff;
+use crate::base::time::{Next, Now};
 use crate::bridge::ops::encode;
 use crate::consul::json::{self, Elements, Instance, KvEntry};
-use crate::consul::port::{Answer, Call, Command, Method, Reply};
+use crate::consul::port::{Answer, Reply};
+use crate::machine::{
+    self, ExitReason, Failure, FailureKind, Input, Kept, Kinds, Limits, Machine, Named, Outcome,
+    Output, Status,
+};
 use crate::model::health::{host_of, process_of_service_id};
-use crate::node::{Input, Output};
 
 /// The old daemon's HTTP port.
 const HTTP_PORT: u16 = 8008;
@@ -140,21 +143,52 @@ impl Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
-/// The search.
+impl Named for Question {
+    fn name(&self) -> &'static str {
+        "looking up who we are; waiting"
+    }
+}
+
+/// The one timer: the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Retry;
+
+impl Named for Retry {
+    fn name(&self) -> &'static str {
+        "discover"
+    }
+}
+
+#[derive(Debug)]
+struct DiscoveryKinds;
+
+impl Kinds for DiscoveryKinds {
+    type Continuation = Question;
+    type Timer = Retry;
+    type Output = Output;
+    type Shared = ();
+}
+
+type Cx<'a> = machine::Cx<'a, DiscoveryKinds>;
+
+/// The search, as a machine.
 #[derive(Debug)]
 pub struct Discovery {
+    kept: Kept<DiscoveryKinds>,
+    search: Search,
+}
+
+/// What is known so far.
+#[derive(Debug)]
+struct Search {
     config: Config,
-    jitter: Jitter,
     backoff: Backoff,
-    next_call: CallId,
-    call: Option<(CallId, Question)>,
+    /// What Consul was said to lack.
+    lacking: Option<Box<str>>,
     /// What the local agent's node is called, once it is known; empty if it does not say.
     agent: Option<Box<str>>,
     /// Entries of several nodes of Consul claim our host.
     asks_agent: bool,
-    retry_at: Option<Instant>,
-    /// What it last said that it waits for.
-    said: Option<Box<str>>,
     tls_known: bool,
     http_tls: Option<TlsFiles>,
     services: Option<Services>,
@@ -166,119 +200,103 @@ impl Discovery {
     /// Begins with its first `Tick`.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let jitter = Jitter::new(config.seed);
-        Self {
+        let limits = Limits { call: WITHIN, answer_bytes: 1 << 22 };
+        let kept = Kept::new(CallId::first(1), config.seed, limits, ());
+        let search = Search {
             config,
-            jitter,
             backoff: Backoff::default(),
-            said: None,
-            next_call: CallId(1),
-            call: None,
+            lacking: None,
             agent: None,
             asks_agent: false,
-            retry_at: None,
             tls_known: false,
             http_tls: None,
             services: None,
             found: None,
             stopped: false,
-        }
+        };
+        Self { kept, search }
     }
 
-    /// Takes one input. `Exit` when all is found, or at a stop.
-    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
-        match input {
-            Input::Stop => self.stopped = true,
-            Input::Consul(reply) => self.answered(now, reply, out),
-            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Http(_) => {}
-        }
-        self.go_on(now, out)
+    /// Who we are.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if a stop came first.
+    pub fn into_result(self) -> Result<Identity, Stopped> {
+        self.search.found.ok_or(Stopped)
     }
+}
 
-    fn answered(&mut self, now: Now, reply: Reply, out: &mut Vec<Output>) {
-        let Some((_, question)) = self.call.take_if(|(id, _)| *id == reply.id) else { return };
-        let refused = reply.result.as_ref().is_ok_and(Answer::is_refusal);
-        let taken = match (reply.result, question) {
-            (Err(unanswered), _) => Err(unanswered.why().into()),
-            (Ok(Answer { status: 200, body, .. }), Question::Node) => self.take_node(&body),
-            (Ok(Answer { body, .. }), Question::Agent) => {
-                self.agent = Some(agent_of(&body).unwrap_or_default());
-                Ok(())
-            }
-            (Ok(Answer { status: 200, body, .. }), Question::Entry) => self.take_entry(body),
-            (Ok(Answer { status: 200, body, .. }), Question::Tls) => {
-                self.take_tls(&body, out);
-                Ok(())
-            }
-            (Ok(Answer { status: 404, .. }), Question::Tls) => {
-                self.tls_known = true;
-                Ok(())
-            }
-            (Ok(Answer { status: 200, body, .. }), Question::Services) => self.take_services(body),
-            (Ok(Answer { status: 404, .. }), Question::Services) => {
-                self.take_services(Bytes::from_static(b"[]"))
-            }
-            (Ok(Answer { status, body, .. }), _) => {
-                let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
-                Err(alloc::format!("Consul says {status}: {}", text.trim()).into())
-            }
+impl Search {
+    fn answered(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+        let Some(question) = cx.take(reply.id) else { return };
+        if let (Question::Agent, Ok(answer)) = (question, &reply.result) {
+            // An agent that does not say what it is called leaves entries as they are.
+            self.agent = Some(agent_of(&answer.body).unwrap_or_default());
+            return;
+        }
+        let taken = match cx.outcome(question, reply) {
+            Outcome::Answered(answer) => self.take(cx, question, answer),
+            Outcome::Refused(_) | Outcome::Failed => return cx.retry(Retry, &mut self.backoff),
         };
         match taken {
             Ok(()) => {
                 self.backoff.worked();
-                self.said = None;
+                self.lacking = None;
             }
             Err(why) => {
-                let what = "looking up who we are; waiting";
                 // What it waits for is said once.
-                let fact = if refused {
-                    Fact::ConsulRefuses { call: reply.id, what, why }
-                } else if self.said.as_ref() == Some(&why) {
-                    Fact::ConsulFailsStill { call: reply.id, what, why }
-                } else {
-                    self.said = Some(why.clone());
-                    Fact::ConsulFailed { call: reply.id, what, why }
-                };
-                out.push(Output::Fact(fact));
-                let pause = self.backoff.failed(&mut self.jitter);
-                self.retry_at = Some(now.mono.after(pause));
+                let again = self.lacking.as_ref() == Some(&why);
+                self.lacking = Some(why.clone());
+                let kind = if again { FailureKind::Again } else { FailureKind::New };
+                cx.emit(Failure { call: reply.id, what: question.name(), why, kind });
+                cx.retry(Retry, &mut self.backoff);
             }
         }
     }
 
-    fn go_on(&mut self, now: Now, out: &mut Vec<Output>) -> Next {
-        if self.stopped || self.complete() {
-            return Next::Exit;
-        }
-        if let Some(at) = self.retry_at {
-            if now.mono < at {
-                return Next::WaitUntil { at, why: "discover" };
+    fn take(
+        &mut self,
+        cx: &mut Cx<'_>,
+        question: Question,
+        answer: &Answer,
+    ) -> Result<(), Box<str>> {
+        match (question, answer.status) {
+            (Question::Node, 200) => self.take_node(&answer.body),
+            (Question::Entry, 200) => self.take_entry(answer.body.clone()),
+            (Question::Tls, 200) => {
+                self.take_tls(cx, &answer.body);
+                Ok(())
             }
-            self.retry_at = None;
+            (Question::Tls, 404) => {
+                self.tls_known = true;
+                Ok(())
+            }
+            (Question::Services, 200) => self.take_services(answer.body.clone()),
+            (Question::Services, 404) => self.take_services(Bytes::from_static(b"[]")),
+            (_, status) => Err(alloc::format!("status {status}").into()),
         }
-        if self.call.is_none() {
-            let (question, target) = match &self.config.node {
-                None => (Question::Node, "/v1/agent/self".into()),
-                Some(_) if self.asks_agent && self.agent.is_none() => {
-                    (Question::Agent, "/v1/agent/self".into())
-                }
-                Some(_) if !self.is_known() => (Question::Entry, "/v1/catalog/service/hax".into()),
-                Some(_) if self.config.ask_tls && !self.tls_known => {
-                    (Question::Tls, "/v1/kv/ssl/hax?raw".into())
-                }
-                Some(_) => {
-                    let prefix = self.services_prefix(encode);
-                    (Question::Services, alloc::format!("/v1/kv/{prefix}?recurse"))
-                }
-            };
-            let id = self.next_call.mint();
-            self.call = Some((id, question));
-            let body = Bytes::new();
-            let call =
-                Call { id, method: Method::Get, target, body, within: WITHIN, body_max: 1 << 22 };
-            out.push(Output::Consul(Command::Call(Box::new(call))));
+    }
+
+    fn go_on(&self, cx: &mut Cx<'_>) {
+        if cx.is_armed(Retry) || cx.in_flight().next().is_some() {
+            return;
         }
-        Next::Wait
+        let (question, target) = match &self.config.node {
+            None => (Question::Node, "/v1/agent/self".into()),
+            Some(_) if self.asks_agent && self.agent.is_none() => {
+                (Question::Agent, "/v1/agent/self".into())
+            }
+            Some(_) if !self.is_known() => (Question::Entry, "/v1/catalog/service/hax".into()),
+            Some(_) if self.config.ask_tls && !self.tls_known => {
+                (Question::Tls, "/v1/kv/ssl/hax?raw".into())
+            }
+            Some(_) => {
+                let prefix = self.services_prefix(encode);
+                (Question::Services, alloc::format!("/v1/kv/{prefix}?recurse"))
+            }
+        };
+        cx.get(question, target);
     }
 
     /// Whether all but TLS and services is known, given or found.
@@ -322,7 +340,7 @@ impl Discovery {
     }
 
     /// A value that cannot be read counts as none, as with the old daemon.
-    fn take_tls(&mut self, body: &[u8], out: &mut Vec<Output>) {
+    fn take_tls(&mut self, cx: &mut Cx<'_>, body: &[u8]) {
         self.tls_known = true;
         match json::parse::<Ssl>(body) {
             Ok(Ssl { http_protocol, cert_path: cert, key_path: key }) => {
@@ -330,7 +348,7 @@ impl Discovery {
                     self.http_tls = Some(TlsFiles { cert, key });
                 }
             }
-            Err(_) => out.push(Output::Fact(Fact::EntrySkipped { key: "ssl/hax".into() })),
+            Err(_) => cx.emit(Output::Fact(Fact::EntrySkipped { key: "ssl/hax".into() })),
         }
     }
 
@@ -393,14 +411,44 @@ impl Discovery {
         self.services = Some(Services { ha, rm });
         Ok(())
     }
+}
 
-    /// Who we are.
-    ///
-    /// # Errors
-    ///
-    /// [`Stopped`] if a stop came first.
-    pub fn into_result(self) -> Result<Identity, Stopped> {
-        self.found.ok_or(Stopped)
+impl Machine for Discovery {
+    type Fact = Fact;
+
+    const GAUGES: &'static [Metric] = &[];
+
+    /// Takes one input. `Exit` when all is found, or at a stop.
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        let Self { kept, search } = self;
+        let mut cx = kept.cx(now, out);
+        match input {
+            Input::Stop => search.stopped = true,
+            Input::Consul(reply) => search.answered(&mut cx, &reply),
+            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Http(_) => {}
+        }
+        while cx.next_due().is_some() {}
+        if search.stopped || search.complete() {
+            return Next::Exit;
+        }
+        search.go_on(&mut cx);
+        kept.next()
+    }
+
+    fn blocking_queries(&self) -> usize {
+        0
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        core::iter::empty()
+    }
+
+    fn status(&self) -> Status {
+        Status { words: "Looking up who this is", stopping: self.search.stopped }
+    }
+
+    fn exit(&self) -> ExitReason {
+        ExitReason::Stopped
     }
 }
 

@@ -39,13 +39,39 @@ ids! {
     /// One message that the bridge sent, to one link or to many.
     SendId "send-";
     /// One request to Consul.
-    CallId "call-";
+    CallId;
     /// One HTTP request that awaits its response.
     HttpId "http-";
     /// One call of Motr's library, for the cluster.
     SpielId "spiel-";
     /// One TCP connection; see [`ConnId::accepted`] and [`ConnId::opened`].
     ConnId;
+}
+
+impl CallId {
+    const MACHINE: u32 = 56;
+
+    /// The first call of the `machine`th machine behind one host. Never equal to one of another's.
+    #[must_use]
+    pub const fn first(machine: u8) -> Self {
+        Self((machine as u64) << Self::MACHINE | 1)
+    }
+
+    /// Whose call it is.
+    #[must_use]
+    pub const fn machine(self) -> u8 {
+        (self.0 >> Self::MACHINE) as u8
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.0 & ((1 << Self::MACHINE) - 1);
+        match self.machine() {
+            0 => write!(f, "call-{n}"),
+            machine => write!(f, "call-{machine}-{n}"),
+        }
+    }
 }
 
 impl fmt::Display for ConnId {

@@ -6,6 +6,7 @@ use crate::base::fid::Fid;
 use crate::base::id::{HttpId, LinkId};
 use crate::consul::replica::Table;
 use crate::ha::spiel::Sns;
+use crate::machine::Named;
 
 /// What a call to Consul is for: the continuation, as data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +47,9 @@ pub(crate) enum Continuation {
     Statistics(StatCall),
 }
 
-impl Continuation {
+impl Named for Continuation {
     /// What it is about, for logs.
-    pub(crate) const fn name(self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Round(_) => "entrypoint",
             Self::Watch(table)
@@ -242,8 +243,8 @@ pub(crate) enum Timer {
     Drain,
 }
 
-impl Timer {
-    pub(crate) const fn name(self) -> &'static str {
+impl Named for Timer {
+    fn name(&self) -> &'static str {
         match self {
             Self::Round => "round",
             Self::Again => "again",

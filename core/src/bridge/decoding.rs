@@ -5,8 +5,9 @@ use alloc::collections::BTreeSet;
 
 use super::cx::Cx;
 use crate::base::fid::Fid;
+use crate::base::time::Moment;
 use crate::consul::json::{Elements, KvEntry, RawCheck};
-use crate::consul::replica::{Moment, Table};
+use crate::consul::replica::Table;
 use crate::model::Cluster;
 use crate::model::conf::Conf;
 use crate::model::health::{Check, counts_for_node, process_of_service_id};
@@ -54,7 +55,7 @@ impl Decoding {
                 // Consul itself makes the base64: where it is none, nothing of this is Consul's.
                 let value = entry.bytes().ok_or("a value is not base64")?;
                 if !conf.take(path, &value, entry.modify_index) {
-                    cx.pass_over(&entry.key, entry.modify_index);
+                    cx.skip_malformed(&entry.key, entry.modify_index);
                 }
                 Ok(())
             })),
@@ -65,7 +66,7 @@ impl Decoding {
                     let value = entry.bytes().ok_or("a value is not base64")?;
                     let word = ProcessWord::from_kv(&value, entry.flags);
                     if word.is_none() || process.is_none() {
-                        cx.pass_over(&entry.key, entry.modify_index);
+                        cx.skip_malformed(&entry.key, entry.modify_index);
                     }
                     if let Some(process) = process {
                         read.insert(process);

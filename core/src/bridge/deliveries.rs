@@ -74,7 +74,7 @@ impl Deliveries {
             }
             !awaited.is_empty()
         });
-        over.iter().for_each(|process| cx.shared.timers.disarm(Timer::Deliveries(*process)));
+        over.iter().for_each(|process| cx.disarm(Timer::Deliveries(*process)));
         over
     }
 }

@@ -26,9 +26,9 @@ use crate::base::fid::Fid;
 use crate::base::id::{CallId, EntryId};
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
+use crate::base::time::Moment;
 use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
 use crate::consul::port::Answer;
-use crate::consul::replica::Moment;
 use crate::ha::entrypoint::{Confd, Entrypoint, EntrypointRequest};
 use crate::ha::motr::Command;
 use crate::model::health::{host_of, process_of_service_id};
@@ -107,7 +107,7 @@ impl Entrypoints {
     ) {
         let EntrypointRequest { entry, process, first, .. } = *request;
         cx.fact(Fact::EntrypointAsked { entry, process, first });
-        let (arrived, moment) = (cx.now.mono, cx.shared.moment);
+        let (arrived, moment) = (cx.now().mono, cx.moment());
         let refused = held.is_none() || self.waiting.len() >= cx.config().limit.entries;
         let held = held.unwrap_or_default();
         let waiting = Waiting { entry, process, first, arrived, moment, held, answer: None };
@@ -150,9 +150,9 @@ impl Entrypoints {
         }
         if let Some((crowd, until)) = self.crowd
             && asking < crowd
-            && cx.now.mono < until
+            && cx.now().mono < until
         {
-            return cx.shared.timers.arm_no_later(Timer::Again, until);
+            return cx.arm_no_later(Timer::Again, until);
         }
         self.crowd = None;
         let mut calls = BTreeMap::new();
@@ -163,7 +163,7 @@ impl Entrypoints {
             calls.insert(ask(cx, part, target.into()), part);
         }
         let (leader, node) = (None, None);
-        let began = cx.shared.moment;
+        let began = cx.moment();
         self.round = Some(Round { began, calls, leader, node, confds: None, rms: None });
         // The session is nearly always the last round's: its node is read along.
         if let Some((_, node)) = self.session.clone() {
@@ -277,7 +277,7 @@ impl Entrypoints {
                 self.trouble = None;
                 self.end_round(cx);
                 let entrypoint = Arc::new(entrypoint);
-                let due = cx.now.mono;
+                let due = cx.now().mono;
                 let asking = self.unanswered();
                 for waiting in self.waiting.iter_mut().take_while(|w| w.moment <= began) {
                     if !matches!(&waiting.answer, Some(Answered { reply: Ok(_), .. })) {
@@ -311,7 +311,7 @@ impl Entrypoints {
     }
 
     fn end_round(&mut self, cx: &mut Cx<'_>) {
-        cx.shared.timers.disarm(Timer::Round);
+        cx.disarm(Timer::Round);
         for call in self.round.take().map(|round| round.calls).unwrap_or_default().into_keys() {
             cx.cancel(call);
         }
@@ -329,8 +329,8 @@ impl Entrypoints {
                 Some(Answered { due, reply }) => (*due, reply.clone()),
                 None => break,
             };
-            if due > cx.now.mono {
-                cx.shared.timers.arm(Timer::Again, due);
+            if due > cx.now().mono {
+                cx.arm_at(Timer::Again, due);
                 break;
             }
             reply(cx, waiting, answer);
@@ -377,7 +377,7 @@ fn reply(cx: &mut Cx<'_>, waiting: &Waiting, reply: Result<Arc<Entrypoint>, Errn
     cx.fact(match &reply {
         Ok(answer) => {
             let confds = u32::try_from(answer.confds.len()).unwrap_or(u32::MAX);
-            let us = cx.now.mono.micros_since(arrived);
+            let us = cx.now().mono.micros_since(arrived);
             Fact::EntrypointAnswered { entry, process, confds, us }
         }
         Err(_) => Fact::EntrypointAgain { entry, process },

@@ -9,8 +9,8 @@ use alloc::collections::VecDeque;
 use super::continuation::Continuation;
 use super::cx::Cx;
 use crate::base::id::CallId;
+use crate::base::time::Moment;
 use crate::consul::port::Answer;
-use crate::consul::replica::Moment;
 
 /// Below a prefix that hax may read, and no process.
 pub(super) const TARGET: &str = "/v1/kv/processes/none?consistent";
@@ -35,7 +35,7 @@ impl Glances {
     pub(crate) fn send(&mut self, cx: &mut Cx<'_>, asked: Moment, then: u64, most: usize) {
         let on_its_way = self.sent.back().is_some_and(|last| last.sent >= asked);
         if !on_its_way && self.sent.len() < most {
-            let (call, sent) = (cx.get(Continuation::Glance, TARGET.into()), cx.shared.moment);
+            let (call, sent) = (cx.get(Continuation::Glance, TARGET.into()), cx.moment());
             self.sent.push_back(Glance { call, sent, then });
         }
     }

@@ -14,8 +14,9 @@ use super::cx::Cx;
 use super::glance;
 use super::tables::Tables;
 use crate::base::fact::Fact;
+use crate::base::time::Moment;
 use crate::consul::port::Answer;
-use crate::consul::replica::{Hidden, Moment, Table};
+use crate::consul::replica::{Hidden, Table};
 use crate::model::Cluster;
 
 /// How soon a question may ask again.
@@ -69,7 +70,7 @@ impl Tables {
             }
             _ => {
                 self.replicas[table as usize].decoding = false;
-                self.readable[table as usize] = Some(cx.shared.moment);
+                self.readable[table as usize] = Some(cx.moment());
                 self.reread(cx, table);
             }
         }

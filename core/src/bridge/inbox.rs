@@ -93,9 +93,9 @@ impl Inbox {
             return Err(format!("not an entry of the queue: {:.100}", odd.key).into());
         }
         self.hinted = true;
-        let until = cx.now.mono.after(cx.config().time.call);
+        let until = cx.now().mono.after(cx.config().time.call);
         self.hints.push(Hint { http, until });
-        cx.shared.timers.arm_no_later(Timer::Hints, until);
+        cx.arm_no_later(Timer::Hints, until);
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl Inbox {
         let mut newest = 0;
         for entry in entries.unwrap_or_default() {
             let Some(n) = number_of(&entry.key) else {
-                cx.pass_over(&entry.key, entry.modify_index);
+                cx.skip_malformed(&entry.key, entry.modify_index);
                 continue;
             };
             newest = newest.max(entry.modify_index);
@@ -231,12 +231,12 @@ impl Inbox {
         if let Some(note) = note {
             self.busy = true;
             let what = What::Devices { notes: Vec::from([note]), ack: None, queued: true };
-            lanes.push(LaneKey::Devices, Work::new(cx.now.mono, what));
+            lanes.push(LaneKey::Devices, Work::new(cx.now().mono, what));
         }
     }
 
     fn call(&mut self, cx: &mut Cx<'_>, part: BqCall) {
-        if self.calling || cx.shared.timers.is_armed(Timer::Inbox) {
+        if self.calling || cx.is_armed(Timer::Inbox) {
             return;
         }
         self.calling = true;
@@ -335,8 +335,7 @@ impl Inbox {
                 for (process, word) in core::mem::take(&mut self.storing) {
                     self.views.entry(process).or_insert(word);
                 }
-                let pause = self.backoff.failed(&mut cx.shared.jitter);
-                cx.arm(Timer::Inbox, pause);
+                cx.retry(Timer::Inbox, &mut self.backoff);
             }
         }
     }
@@ -344,8 +343,7 @@ impl Inbox {
     /// The queue could not be read.
     fn read_again(&mut self, cx: &mut Cx<'_>) {
         self.hinted = true;
-        let pause = self.backoff.failed(&mut cx.shared.jitter);
-        cx.arm(Timer::Inbox, pause);
+        cx.retry(Timer::Inbox, &mut self.backoff);
     }
 
     /// Answers the posts of which all is worked.
@@ -362,7 +360,7 @@ impl Inbox {
     /// Tells those who have waited long enough to come again. What they hinted at is worked all the same,
     /// once Consul lets it be.
     pub(crate) fn give_up(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.mono;
+        let now = cx.now().mono;
         let mut stays = |hint: &Hint| {
             if hint.until <= now {
                 let why = "Consul takes too long; the queue is worked when it answers";
@@ -376,7 +374,7 @@ impl Inbox {
         self.waiting.retain(|(hint, _)| stays(hint));
         let all = self.hints.iter().chain(&self.reading).chain(self.waiting.iter().map(|(h, _)| h));
         if let Some(next) = all.map(|hint| hint.until).min() {
-            cx.shared.timers.arm_no_later(Timer::Hints, next);
+            cx.arm_no_later(Timer::Hints, next);
         }
     }
 

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 
 use crate::base::fact::Fact;
+use crate::machine::Failure;
 use crate::{consul, ha, http};
 
 /// One thing that happened.
@@ -35,6 +36,42 @@ pub enum Output {
     Http(Box<http::port::Response>),
     /// Log and count.
     Fact(Fact),
+}
+
+impl From<ha::motr::Command> for Output {
+    fn from(command: ha::motr::Command) -> Self {
+        Self::Motr(command)
+    }
+}
+
+impl From<consul::port::Command> for Output {
+    fn from(command: consul::port::Command) -> Self {
+        Self::Consul(command)
+    }
+}
+
+impl From<ha::spiel::Call> for Output {
+    fn from(call: ha::spiel::Call) -> Self {
+        Self::Spiel(call)
+    }
+}
+
+impl From<Box<http::port::Response>> for Output {
+    fn from(response: Box<http::port::Response>) -> Self {
+        Self::Http(response)
+    }
+}
+
+impl From<Fact> for Output {
+    fn from(fact: Fact) -> Self {
+        Self::Fact(fact)
+    }
+}
+
+impl From<Failure> for Output {
+    fn from(failure: Failure) -> Self {
+        Self::Fact(failure.into())
+    }
 }
 
 #[cfg(test)]

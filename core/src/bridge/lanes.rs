@@ -227,7 +227,7 @@ impl Lanes {
         if batch.parts.is_empty() {
             return None;
         }
-        batch.close(desk.leads, desk.queue, cx.now.wall);
+        batch.close(desk.leads, desk.queue, cx.now().wall);
         Some(batch)
     }
 
@@ -452,9 +452,8 @@ impl Lanes {
 
     fn wait(&mut self, cx: &mut Cx<'_>, key: LaneKey, reread: BTreeSet<Target>) {
         self.stage(key, Stage::Waiting(reread));
-        if !cx.shared.timers.is_armed(Timer::Lanes) && !mutant(Mutant::RetryLost) {
-            let pause = self.backoff.failed(&mut cx.shared.jitter);
-            cx.arm(Timer::Lanes, pause);
+        if !cx.is_armed(Timer::Lanes) && !mutant(Mutant::RetryLost) {
+            cx.retry(Timer::Lanes, &mut self.backoff);
         }
     }
 

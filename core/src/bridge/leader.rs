@@ -160,8 +160,8 @@ impl Leader {
                 if was || well.any(|host| standing.iter().any(|other| **other == *host)) {
                     return self.give_way(cx, session);
                 }
-                let at = cx.now.mono.after(LOOK);
-                cx.shared.timers.arm_no_later(Timer::Standing, at);
+                let at = cx.now().mono.after(LOOK);
+                cx.arm_no_later(Timer::Standing, at);
             }
             Lock::Waiting(session) if fit && !was && self.is_free() => {
                 self.acquire(cx, session, false);
@@ -202,12 +202,12 @@ impl Leader {
         if self.confd_seen {
             return false;
         }
-        let since = *self.unfit_since.get_or_insert(cx.now.mono);
+        let since = *self.unfit_since.get_or_insert_with(|| cx.now().mono);
         let until = since.after(CONFD_GRACE);
-        if cx.now.mono < until {
-            cx.shared.timers.arm(Timer::Unfit, until);
+        if cx.now().mono < until {
+            cx.arm_at(Timer::Unfit, until);
         }
-        cx.now.mono < until
+        cx.now().mono < until
     }
 
     /// Gives the lock up and stands no more.
@@ -220,7 +220,7 @@ impl Leader {
         self.standing.clear();
         let timers = [Timer::Beat, Timer::Acquire, Timer::Foreign, Timer::Unfit, Timer::Standing];
         for timer in timers {
-            cx.shared.timers.disarm(timer);
+            cx.disarm(timer);
         }
         cx.cancel_where(
             |job| matches!(job, Continuation::Leader(part) if part != ElectionCall::Leave),
@@ -249,7 +249,7 @@ impl Leader {
         if self.beating.is_some() {
             return;
         }
-        self.beating = Some(cx.now.mono);
+        self.beating = Some(cx.now().mono);
         if self.registered {
             put(cx, ElectionCall::Beat, format!("/v1/agent/check/pass/{SERVICE}"), "");
         } else {
@@ -342,7 +342,7 @@ impl Leader {
         self.registered = taken;
         if taken {
             self.beat = self.beat.max(sent);
-            if self.lock == Lock::None && !cx.shared.timers.is_armed(Timer::Acquire) {
+            if self.lock == Lock::None && !cx.is_armed(Timer::Acquire) {
                 self.create(cx);
             }
         }
@@ -389,7 +389,7 @@ impl Leader {
             // Somebody else was faster, or the lock is still warm from its last holder.
             Some((200, _)) => {
                 self.lock = Lock::Waiting(session);
-                let pause = cx.shared.jitter.around(LOCK_DELAY);
+                let pause = cx.around(LOCK_DELAY);
                 cx.arm(Timer::Acquire, pause);
             }
             // The session may be gone, or hold the lock without our knowing.
@@ -402,8 +402,7 @@ impl Leader {
     }
 
     fn retry(&mut self, cx: &mut Cx<'_>) {
-        let pause = self.backoff.failed(&mut cx.shared.jitter);
-        cx.arm(Timer::Acquire, pause);
+        cx.retry(Timer::Acquire, &mut self.backoff);
     }
 
     fn watched(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
@@ -411,8 +410,7 @@ impl Leader {
         // Without an index the next query would not block.
         let usable = |answer: &&Answer| matches!(answer.status, 200 | 404) && answer.index > 0;
         let Some(answer) = answer.filter(usable) else {
-            let pause = self.watch_backoff.failed(&mut cx.shared.jitter);
-            cx.arm(Timer::LeaderWatch, pause);
+            cx.retry(Timer::LeaderWatch, &mut self.watch_backoff);
             return;
         };
         self.watch_backoff.worked();
@@ -424,7 +422,7 @@ impl Leader {
         };
         if let Some(seen) = seen {
             if self.seen.as_ref() != Some(&seen) {
-                cx.shared.timers.disarm(Timer::Foreign);
+                cx.disarm(Timer::Foreign);
             }
             self.seen = Some(seen.clone());
             // It may look as before and have been ours meanwhile.
@@ -447,14 +445,14 @@ impl Leader {
                 self.acquire(cx, session, false);
             }
             Lock::Waiting(_) if seen.session.is_none() => {
-                let until = cx.now.mono.after(GIVE_WAY);
-                cx.shared.timers.arm_no_later(Timer::Acquire, until);
+                let until = cx.now().mono.after(GIVE_WAY);
+                cx.arm_no_later(Timer::Acquire, until);
             }
             // It is of an earlier life, or of the daemon before us on this node.
             Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => end(cx, seen),
             _ if seen.session.is_some() && is_foreign(&seen.value) => {
-                let until = cx.now.mono.after(FOREIGN_GRACE);
-                cx.shared.timers.arm_no_later(Timer::Foreign, until);
+                let until = cx.now().mono.after(FOREIGN_GRACE);
+                cx.arm_no_later(Timer::Foreign, until);
             }
             _ => {}
         }

@@ -59,7 +59,7 @@ impl Links {
         let new = Link {
             process,
             up: true,
-            since: cx.now.mono,
+            since: cx.now().mono,
             in_flight: 0,
             owed: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -87,7 +87,7 @@ impl Links {
     pub(crate) fn down(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id) {
             if core::mem::replace(&mut link.up, false) {
-                link.since = cx.now.mono;
+                link.since = cx.now().mono;
             }
             let grace = cx.config().time.link_grace;
             cx.arm(Timer::Grace(id), grace);
@@ -95,10 +95,10 @@ impl Links {
     }
 
     pub(crate) fn back(&mut self, cx: &mut Cx<'_>, id: LinkId) {
-        cx.shared.timers.disarm(Timer::Grace(id));
+        cx.disarm(Timer::Grace(id));
         if let Some(link) = self.links.get_mut(&id) {
             if !core::mem::replace(&mut link.up, true) {
-                link.since = cx.now.mono;
+                link.since = cx.now().mono;
             }
             self.wanted |= link.wants_all;
             self.pay(cx, id);
@@ -106,7 +106,7 @@ impl Links {
     }
 
     pub(crate) fn closed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
-        cx.shared.timers.disarm(Timer::Grace(id));
+        cx.disarm(Timer::Grace(id));
         self.drop_owed(cx, id);
         self.links.remove(&id);
     }

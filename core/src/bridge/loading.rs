@@ -11,9 +11,10 @@ use super::cx::Cx;
 use super::decoding::{Decoding, Staged};
 use super::tables::Tables;
 use crate::base::fact::Fact;
+use crate::base::time::Moment;
 use crate::consul::json::Elements;
 use crate::consul::port::Answer;
-use crate::consul::replica::{Moment, Table};
+use crate::consul::replica::Table;
 use crate::model::Cluster;
 
 impl Tables {
@@ -56,8 +57,7 @@ impl Tables {
                     cx.fact(Fact::ConsulBadAnswer { what: table.name(), why });
                     self.failed(cx, table, Timer::Prove(table));
                     // Its watch would bring the same again at once.
-                    let pause = self.backoffs[table as usize].failed(&mut cx.shared.jitter);
-                    cx.arm(Timer::Watch(table), pause);
+                    cx.retry(Timer::Watch(table), &mut self.backoffs[table as usize]);
                     self.rearm(cx);
                     return;
                 }

@@ -32,7 +32,7 @@ impl Tables {
     pub(crate) fn look_out(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         let Some(target) = table.lookout() else { return };
-        let idle = replica.lookout.is_none() && !cx.shared.timers.is_armed(Timer::Lookout(table));
+        let idle = replica.lookout.is_none() && !cx.is_armed(Timer::Lookout(table));
         if idle && replica.is_loaded() && replica.alone.is_none() {
             let behind = replica.index.max(replica.seen);
             let most = cx.config().time.watch;
@@ -55,7 +55,7 @@ impl Tables {
         replica.due = answer.index;
         cx.arm(Timer::Lookout(table), cx.config().time.reread);
         // A watch that owes something already has no more time for what comes on top of it.
-        if !(owes && cx.shared.timers.is_armed(Timer::Overdue(table))) {
+        if !(owes && cx.is_armed(Timer::Overdue(table))) {
             self.expect(cx, table);
         }
     }
@@ -91,8 +91,8 @@ impl Tables {
     pub(super) fn go_alone(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         replica.calls().for_each(|call| cx.cancel(call));
-        replica.alone = Some(cx.shared.moment);
-        replica.asked = cx.shared.moment;
+        replica.alone = Some(cx.moment());
+        replica.asked = cx.moment();
         self.watch(cx, table);
         self.prove(cx, table);
     }

@@ -13,7 +13,7 @@ use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId};
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
-use crate::consul::replica::Moment;
+use crate::base::time::Moment;
 use crate::ha::message::{Body, Message};
 use crate::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
@@ -44,8 +44,8 @@ pub(crate) fn received(
         Body::Nvec(nvec) if nvec.kind == NvecKind::Get => {
             let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
             cx.fact(Fact::NvecAsked { link, msg, notes });
-            let asked = cx.shared.moment;
-            parts.questions.push_back(Question { link, msg, asked, arrived: cx.now.mono, nvec });
+            let asked = cx.moment();
+            parts.questions.push_back(Question { link, msg, asked, arrived: cx.now().mono, nvec });
             parts.tables.ask(cx);
         }
         // The seed answers both with the empty vector of one fixed pool.
@@ -83,7 +83,7 @@ pub(crate) fn received(
                 cx.fact(Fact::MessageRefused { link, why });
             }
             let what = What::Devices { notes, ack: Some((link, msg)), queued: false };
-            parts.lanes.push(LaneKey::Devices, Work::new(cx.now.mono, what));
+            parts.lanes.push(LaneKey::Devices, Work::new(cx.now().mono, what));
         }
         Body::Nvec(_)
         | Body::StobIoq(_)
@@ -118,7 +118,7 @@ fn process_event(
         if mutant(Mutant::AckBeforeCommit) {
             cx.ack(from.0, from.1);
         }
-        let work = Work::new(cx.now.mono, What::Said { word, ack: Some(from) });
+        let work = Work::new(cx.now().mono, What::Said { word, ack: Some(from) });
         parts.lanes.push(LaneKey::Process(process), work);
     }
 }
@@ -158,6 +158,6 @@ pub(crate) fn answer_questions(parts: &mut Parts, cx: &mut Cx<'_>) {
         }
         let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
         parts.links.answer(cx, link, msg, Body::Nvec(nvec));
-        cx.fact(Fact::NvecAnswered { link, msg, notes, us: cx.now.mono.micros_since(arrived) });
+        cx.fact(Fact::NvecAnswered { link, msg, notes, us: cx.now().mono.micros_since(arrived) });
     }
 }

@@ -39,27 +39,27 @@ mod view;
 mod work;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::base::config::Config;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
-use crate::base::id::{CallId, LinkId, MsgId, SendId, SpielId};
-use crate::base::retry::Jitter;
+use crate::base::id::{CallId, LinkId, MsgId};
+use crate::base::time::Moment;
 use crate::base::time::{Instant, Next, Now};
-use crate::base::timers::Timers;
 use crate::consul::port::{Answer, Reply};
-use crate::consul::replica::{Moment, Table};
+use crate::consul::replica::Table;
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
+use crate::machine::Limits;
 use crate::model::Cluster;
 use crate::model::conf::Contradiction;
 use crate::model::states::ProcessWord;
 use continuation::{Continuation, LaneKey, Timer};
-use cx::{Cx, Shared};
+use cx::{Cx, Kept, Shared};
 use deliveries::Deliveries;
 use entrypoints::Entrypoints;
 use inbox::Inbox;
@@ -71,7 +71,6 @@ use messages::Question;
 use own_node::OwnNode;
 use purge::Purge;
 use queue::Queue;
-use refusals::Refusals;
 use restarts::Restarts;
 use spiel::Spiel;
 use subscribe::Subscriptions;
@@ -84,7 +83,7 @@ pub use view::View;
 /// The whole bridge as a value.
 #[derive(Debug)]
 pub struct Bridge {
-    shared: Shared,
+    kept: Kept,
     parts: Parts,
     last: Instant,
 }
@@ -160,23 +159,9 @@ impl Bridge {
         assert!(config.limit.transaction_ops >= 8 && config.limit.transaction_bytes >= 16 * 1024);
         let cluster = Cluster::new(config.process, &config.node);
         let (leader, queue) = (Leader::new(config.elect), Queue::new(config.bq));
-        let (jitter, spiel) = (Jitter::new(config.seed), Spiel::new(config.spiel));
-        let shared = Shared {
-            config,
-            timers: Timers::default(),
-            jitter,
-            calls: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            next_call: CallId(1),
-            next_spiel: SpielId(1),
-            next_send: SendId(1),
-            moment: Moment::default(),
-            open: BTreeSet::new(),
-            trouble: None,
-            odd: BTreeMap::new(),
-            refusals: Refusals::default(),
-            written: [0; 2],
-        };
+        let spiel = Spiel::new(config.spiel);
+        let limits = Limits { call: config.time.call, answer_bytes: config.limit.answer_bytes };
+        let kept = Kept::new(CallId::first(0), config.seed, limits, Shared::new(config));
         let parts = Parts {
             cluster,
             entrypoints: Entrypoints::default(),
@@ -210,7 +195,7 @@ impl Bridge {
             contradictions: Vec::new(),
             own_node: OwnNode::default(),
         };
-        Self { shared, parts, last: Instant::default() }
+        Self { kept, parts, last: Instant::default() }
     }
 
     /// Takes one input and appends, in order, all that follows from it.
@@ -226,27 +211,23 @@ impl Bridge {
         if self.parts.life == Life::Exited {
             return Next::Exit;
         }
-        self.shared.moment.0 += 1;
-        let mut cx = Cx { now, out, shared: &mut self.shared };
+        let mut cx = self.kept.cx(now, out);
         self.parts.begin(&mut cx);
         self.parts.take(&mut cx, input);
-        while let Some(timer) = cx.shared.timers.pop(now.mono) {
+        while let Some(timer) = cx.next_due() {
             self.parts.fire(&mut cx, timer);
         }
         self.parts.settle(&mut cx);
         if self.parts.life == Life::Exited {
             return Next::Exit;
         }
-        match self.shared.timers.first() {
-            Some((at, why)) => Next::WaitUntil { at, why: why.name() },
-            None => Next::Wait,
-        }
+        self.kept.next()
     }
 
     /// What the bridge believes.
     #[must_use]
     pub fn view(&self) -> View {
-        self.parts.view(&self.shared, self.last)
+        self.parts.view(self.kept.in_flight(), self.kept.shared().refusals(), self.last)
     }
 }
 
@@ -256,13 +237,13 @@ impl Parts {
     }
 
     fn is_deaf(&self, cx: &Cx<'_>) -> bool {
-        cx.now.mono >= self.deaf_from
+        cx.now().mono >= self.deaf_from
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>) {
         if self.life == Life::New {
             self.life = Life::Running;
-            self.began = cx.now.mono;
+            self.began = cx.now().mono;
             self.tables.start(cx);
             self.restarts.read(cx);
             if self.queue.is_on() {
@@ -276,7 +257,7 @@ impl Parts {
     /// self link does (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
         let word = ProcessWord::said(state, ProcessType::Ha);
-        let work = Work::new(cx.now.mono, What::Said { word, ack: None });
+        let work = Work::new(cx.now().mono, What::Said { word, ack: None });
         self.lanes.push(LaneKey::Process(cx.config().process), work);
     }
 
@@ -368,7 +349,7 @@ impl Parts {
             }
             motr::Event::Received { .. } if self.is_deaf(cx) => {}
             motr::Event::Received { link, msg, message } => {
-                cx.shared.open.insert((link, msg));
+                cx.open(link, msg);
                 messages::received(self, cx, link, msg, *message);
             }
             motr::Event::Delivered { link, send } => self.sent(cx, link, send, true),
@@ -389,7 +370,7 @@ impl Parts {
                 return None;
             }
             self.begun.insert(process, pid);
-            self.lanes.begin(process, cx.now.mono);
+            self.lanes.begin(process, cx.now().mono);
         }
         Some(self.is_held(process))
     }
@@ -407,7 +388,7 @@ impl Parts {
 
     fn consul(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
         let call = reply.id;
-        let Some(job) = cx.shared.calls.remove(&call) else {
+        let Some(job) = cx.take(call) else {
             cx.fact(Fact::LateAnswer { call });
             return;
         };
@@ -427,7 +408,7 @@ impl Parts {
                 self.tables.named(cx, &self.cluster, table, answer, refused);
             }
             Continuation::Transaction => {
-                let (lanes, mut desk) = self.desk(cx.now.mono);
+                let (lanes, mut desk) = self.desk(cx.now().mono);
                 let done = lanes.written(cx, &mut desk, call, answer);
                 self.done(cx, done);
             }
@@ -439,7 +420,7 @@ impl Parts {
             Continuation::Leader(part) => self.leader.answered(cx, part, answer),
             Continuation::Inbox(part) => self.inbox.answered(cx, part, answer),
             Continuation::Purge(part) => {
-                let leads = self.leader.session(cx.now.mono);
+                let leads = self.leader.session(cx.now().mono);
                 self.purge.answered(cx, part, answer, &self.cluster, leads);
             }
             Continuation::Report(which, http) => {
@@ -471,7 +452,7 @@ impl Parts {
             return;
         }
         self.life = Life::Draining;
-        self.deaf_from = cx.now.mono.after(settle::LAST_WORDS);
+        self.deaf_from = cx.now().mono.after(settle::LAST_WORDS);
         cx.fact(Fact::Stopping {});
         self.entrypoints.stop(cx);
         self.tables.stop(cx);

@@ -31,10 +31,10 @@ impl OwnNode {
             }
             return;
         }
-        let since = *self.missing_since.get_or_insert(cx.now.mono);
+        let since = *self.missing_since.get_or_insert_with(|| cx.now().mono);
         let until = since.after(cx.config().time.silence);
-        if cx.now.mono < until {
-            cx.shared.timers.arm_no_later(Timer::Silence, until);
+        if cx.now().mono < until {
+            cx.arm_no_later(Timer::Silence, until);
         } else if !core::mem::replace(&mut self.missing, true) {
             cx.fact(Fact::NodeMissing { node: cx.config().node.clone() });
         }

@@ -55,7 +55,7 @@ impl Queue {
     }
 
     pub(crate) fn read(&mut self, cx: &mut Cx<'_>) {
-        if !self.reading && !cx.shared.timers.is_armed(Timer::Epoch) {
+        if !self.reading && !cx.is_armed(Timer::Epoch) {
             self.reading = true;
             cx.get(Continuation::Epoch, "/v1/kv/epoch?consistent".into());
         }
@@ -75,8 +75,7 @@ impl Queue {
             cx.fact(Fact::ConsulBadAnswer { what: "epoch", why });
         }
         if epoch.is_none() {
-            let pause = self.backoff.failed(&mut cx.shared.jitter);
-            cx.arm(Timer::Epoch, pause);
+            cx.retry(Timer::Epoch, &mut self.backoff);
         } else {
             self.backoff.worked();
         }

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::continuation::Continuation;
 use crate::base::time::Instant;
+use crate::machine::Named as _;
 
 /// How long a refusal counts if nothing like it is asked again.
 const STANDS: Duration = Duration::from_secs(60);

@@ -187,10 +187,10 @@ fn uuid(node: Fid) -> String {
 
 /// The reports that wait, so that a stop can answer them.
 pub(crate) fn stop(cx: &mut Cx<'_>) {
-    let jobs = cx.shared.calls.values();
+    let jobs = cx.in_flight();
     let waiting: BTreeMap<HttpId, ()> = jobs
         .filter_map(|job| match job {
-            Continuation::Report(_, http) => Some((*http, ())),
+            Continuation::Report(_, http) => Some((http, ())),
             _ => None,
         })
         .collect();

@@ -62,8 +62,7 @@ impl Restarts {
                 self.counts = counts;
             }
             None => {
-                let pause = self.backoff.failed(&mut cx.shared.jitter);
-                cx.arm(Timer::Restarts, pause);
+                cx.retry(Timer::Restarts, &mut self.backoff);
             }
         }
     }

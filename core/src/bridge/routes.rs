@@ -206,7 +206,7 @@ fn unsubscribe(
 
 /// Ready: Consul answers and lets us do what we need, the replicas are loaded, and no stop has begun.
 fn ready(parts: &Parts, cx: &Cx<'_>) -> Answer {
-    let (now, refusals) = (cx.now.mono, &cx.shared.refusals);
+    let (now, refusals) = (cx.now().mono, cx.refusals());
     let (waits, why) = parts.waits_for(refusals, now);
     let (consul, stopping) = (parts.is_served(refusals, now), parts.stopping());
     let ready = parts.has_all() && consul && !stopping;

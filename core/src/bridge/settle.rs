@@ -7,14 +7,12 @@ use core::time::Duration;
 
 use super::continuation::{Continuation, ElectionCall, LaneKey, Timer};
 use super::cx::Cx;
-use super::io::Output;
 use super::lanes::Done;
 use super::work::What;
 use super::{Life, Parts, messages};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, SendId};
-use crate::consul::port::Command;
 use crate::ha::motr;
 use crate::ha::note::Note;
 use crate::ha::process::{ProcessEventKind, ProcessType};
@@ -47,7 +45,7 @@ impl Parts {
                 let won = self.lead(cx);
                 self.rejudge |= changed | won;
                 self.rederive |= won | self.cluster.take_overwritten();
-                let session = self.leader.session(cx.now.mono);
+                let session = self.leader.session(cx.now().mono);
                 self.spiel.work(cx, &self.cluster, self.led, session);
                 if core::mem::take(&mut self.rejudge) {
                     self.judge(cx);
@@ -64,7 +62,7 @@ impl Parts {
                 if self.is_deaf(cx) {
                     self.lanes.leave_words();
                 }
-                let (lanes, mut desk) = self.desk(cx.now.mono);
+                let (lanes, mut desk) = self.desk(cx.now().mono);
                 let done = lanes.write(cx, &mut desk);
                 if done.is_empty() {
                     break;
@@ -77,9 +75,7 @@ impl Parts {
             self.stop(cx);
             return self.settle(cx);
         }
-        let leaving = || {
-            cx.shared.calls.values().any(|job| *job == Continuation::Leader(ElectionCall::Leave))
-        };
+        let leaving = || cx.in_flight().any(|job| job == Continuation::Leader(ElectionCall::Leave));
         if self.life == Life::Draining && (!self.ready || self.lanes.len() == 0) && !leaving() {
             self.exit(cx);
         }
@@ -98,9 +94,7 @@ impl Parts {
             self.links.rouse(cx, me(&self.cluster, cx));
         }
         self.life = Life::Exited;
-        for call in core::mem::take(&mut cx.shared.calls).into_keys() {
-            cx.out.push(Output::Consul(Command::Cancel(call)));
-        }
+        cx.cancel_where(|_| true);
         cx.motr(motr::Command::Stop);
         cx.fact(Fact::Stopped {});
     }
@@ -126,7 +120,7 @@ impl Parts {
             match (work.what, key) {
                 (What::Said { word, ack }, LaneKey::Process(process)) => {
                     let word = self.cluster.stored_event(process, word);
-                    let us = cx.now.mono.micros_since(work.arrived);
+                    let us = cx.now().mono.micros_since(work.arrived);
                     cx.fact(Fact::ProcessCommitted { process, state: word.state.name(), us });
                     if let Some((link, msg)) = ack {
                         cx.ack(link, msg);

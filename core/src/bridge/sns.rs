@@ -59,7 +59,7 @@ impl Operations {
         (pool, op): (Fid, SnsOp),
         waits: Option<HttpId>,
     ) -> Result<(), Refusal> {
-        let now = cx.now.mono;
+        let now = cx.now().mono;
         let slot = OperationKey { pool, status: op.is_status().then_some(op.sns) };
         let until = now.after(cx.config().time.sns);
         let waits = waits.map(|http| (http, until));
@@ -80,7 +80,7 @@ impl Operations {
             }
         }
         if waits.is_some() {
-            cx.shared.timers.arm_no_later(Timer::Sns, until);
+            cx.arm_no_later(Timer::Sns, until);
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Operations {
         result: Result<spiel::Answer, Errno>,
     ) {
         let Some(Running { op, since, waiting }) = self.0.remove(&slot) else { return };
-        let (pool, us, name) = (slot.pool, cx.now.mono.micros_since(since), op.name());
+        let (pool, us, name) = (slot.pool, cx.now().mono.micros_since(since), op.name());
         let answer = match result {
             Ok(spiel::Answer::Statuses(statuses)) => Answer::say(200, listed(&statuses)),
             Ok(_) => {
@@ -110,7 +110,7 @@ impl Operations {
 
     /// Some have waited for long enough. What they asked for stays under way.
     pub(crate) fn overdue(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.mono;
+        let now = cx.now().mono;
         for (OperationKey { pool, .. }, Running { op, since, waiting }) in &mut self.0 {
             let (pool, op) = (*pool, op.name());
             let late = waiting.extract_if(.., |(_, until)| *until <= now).collect::<Vec<_>>();
@@ -122,7 +122,7 @@ impl Operations {
             let answer = Answer::refuse(504, "HTTPGatewayTimeout", &format!("{op} of {pool}"), why);
             late.into_iter().for_each(|(http, _)| cx.http(http, answer.clone()));
             if let Some(next) = waiting.iter().map(|(_, until)| *until).min() {
-                cx.shared.timers.arm_no_later(Timer::Sns, next);
+                cx.arm_no_later(Timer::Sns, next);
             }
         }
     }
@@ -143,7 +143,7 @@ impl Operations {
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         let waiting = self.0.values_mut().flat_map(|running| core::mem::take(&mut running.waiting));
         waiting.for_each(|(http, _)| cx.http(http, Answer::stopping()));
-        cx.shared.timers.disarm(Timer::Sns);
+        cx.disarm(Timer::Sns);
     }
 }
 

@@ -86,9 +86,7 @@ impl Spiel {
         session: Option<&str>,
     ) {
         match self.session {
-            SpielSession::Down(_) if !cx.shared.timers.is_armed(Timer::Spiel) => {
-                begin(self, cx, cluster)
-            }
+            SpielSession::Down(_) if !cx.is_armed(Timer::Spiel) => begin(self, cx, cluster),
             SpielSession::Up => self.statistics.work(cx, cluster, holds, session),
             SpielSession::Off | SpielSession::Down(_) | SpielSession::Beginning => {}
         }
@@ -97,7 +95,7 @@ impl Spiel {
     /// The library has answered.
     pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, reply: Reply) {
         let Reply { id, result } = reply;
-        match cx.shared.asked.remove(&id) {
+        match cx.take_asked(id) {
             Some(SpielContinuation::Begin) => match result {
                 Ok(_) => {
                     self.backoff.worked();
@@ -107,8 +105,7 @@ impl Spiel {
                 Err(errno) => {
                     self.session = SpielSession::Down(Some(errno));
                     cx.fact(Fact::SpielFailed { errno });
-                    let pause = self.backoff.failed(&mut cx.shared.jitter);
-                    cx.arm(Timer::Spiel, pause);
+                    cx.retry(Timer::Spiel, &mut self.backoff);
                 }
             },
             Some(SpielContinuation::Sns(slot)) => self.operations.answered(cx, slot, result),

@@ -122,7 +122,7 @@ impl Statistics {
         (self.due, self.stage) = ([true; 2], Stage::Idle);
         cx.cancel_where(|job| matches!(job, Continuation::Statistics(_)));
         for which in [StatKind::Filesystem, StatKind::ByteCount] {
-            cx.shared.timers.disarm(Timer::Statistics(which));
+            cx.disarm(Timer::Statistics(which));
         }
     }
 
@@ -170,7 +170,7 @@ impl Statistics {
         self.asked = false;
         match (core::mem::take(&mut self.stage), result) {
             (Stage::Filesystem, Ok(spiel::Answer::Filesystem(space))) => {
-                let value = filesystem(&space, cx.now.wall);
+                let value = filesystem(&space, cx.now().wall);
                 let op = Op::set("stats/filesystem", value.as_bytes());
                 self.stage = Stage::Writing { ops: VecDeque::from([op]), sent: 0 };
             }

@@ -17,9 +17,9 @@ use crate::http::answer::Answer;
 
 pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
     let config = cx.config();
-    let view = parts.view(cx.shared, cx.now.mono);
-    let (waits, why) = parts.waits_for(&cx.shared.refusals, cx.now.mono);
-    let ago = |at| cx.now.mono.micros_since(at) / 1_000;
+    let view = parts.view(cx.in_flight().count(), cx.refusals(), cx.now().mono);
+    let (waits, why) = parts.waits_for(cx.refusals(), cx.now().mono);
+    let ago = |at| cx.now().mono.micros_since(at) / 1_000;
     let contact = parts.tables.contact.map(ago);
     let entries = parts.cluster.entries();
     let replicas = Table::ALL.map(|table| {
@@ -69,7 +69,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         },
         "spiel": {
             "up": parts.spiel.is_up(),
-            "under_way": parts.spiel.operations.report(cx.now.mono),
+            "under_way": parts.spiel.operations.report(cx.now().mono),
         },
         "replicas": replicas,
         "links": links.collect::<Vec<Value>>(),

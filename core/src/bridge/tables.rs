@@ -14,8 +14,9 @@ use crate::base::fact::Fact;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
+use crate::base::time::Moment;
 use crate::consul::port::{Answer, Method};
-use crate::consul::replica::{GLANCES_MAX, Moment, Probe, Probed, Read, Replica, Table, Watch};
+use crate::consul::replica::{GLANCES_MAX, Probe, Probed, Read, Replica, Table, Watch};
 use crate::model::Cluster;
 
 /// How long ago Consul's last answer is when a call without one says that it is away.
@@ -92,7 +93,7 @@ impl Tables {
     /// A question has arrived that every table must be fresh for.
     pub(crate) fn ask(&mut self, cx: &mut Cx<'_>) {
         for table in Table::ALL {
-            self.replicas[table as usize].asked = cx.shared.moment;
+            self.replicas[table as usize].asked = cx.moment();
             self.prove(cx, table);
         }
     }
@@ -103,7 +104,7 @@ impl Tables {
         let replica = &mut self.replicas[table as usize];
         if newest > replica.index {
             self.posted |= table == Table::Health;
-            replica.asked = cx.shared.moment;
+            replica.asked = cx.moment();
             self.prove(cx, table);
         }
     }
@@ -111,15 +112,15 @@ impl Tables {
     /// Something was posted that is no news, and that the replica does not know: it counts for a
     /// while, as nobody knows better; then the whole table is read.
     pub(crate) fn doubt(cx: &mut Cx<'_>) {
-        let until = cx.now.mono.after(DOUBT);
-        cx.shared.timers.arm_no_later(Timer::Doubt, until);
+        let until = cx.now().mono.after(DOUBT);
+        cx.arm_no_later(Timer::Doubt, until);
     }
 
     /// Somebody who may be anybody says that health has moved: it is looked at in a while. The watch will
     /// have brought it by then, if it is so.
     pub(crate) fn hinted(cx: &mut Cx<'_>) {
-        let until = cx.now.mono.after(cx.config().time.reread);
-        cx.shared.timers.arm_no_later(Timer::Hinted, until);
+        let until = cx.now().mono.after(cx.config().time.reread);
+        cx.arm_no_later(Timer::Hinted, until);
     }
 
     /// Whether health is proved since a moment.
@@ -129,7 +130,7 @@ impl Tables {
 
     /// Looks whether health has moved.
     pub(crate) fn look(&mut self, cx: &mut Cx<'_>) {
-        self.replicas[Table::Health as usize].asked = cx.shared.moment;
+        self.replicas[Table::Health as usize].asked = cx.moment();
         self.prove(cx, Table::Health);
     }
 
@@ -168,7 +169,7 @@ impl Tables {
         let busy = replica.read.is_some()
             || replica.probes.len() >= table.probes_max()
             || replica.decoding
-            || cx.shared.timers.is_armed(Timer::Prove(table));
+            || cx.is_armed(Timer::Prove(table));
         let wants_read = self.wants_read[table as usize];
         if busy || (replica.is_fresh(replica.asked) && !wants_read) {
             return;
@@ -192,7 +193,7 @@ impl Tables {
             }
         }
         let call = cx.get(Continuation::Probe(table), table.probe().into());
-        let (sent, index_then) = (cx.shared.moment, self.least(cx, table));
+        let (sent, index_then) = (cx.moment(), self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.probes.push_back(Probe { call, sent, index_then });
         replica.witness = self.glances.seen;
@@ -227,7 +228,7 @@ impl Tables {
         }
         self.wants_read[table as usize] = false;
         let call = cx.get(Continuation::Read(table), format!("{}&consistent", table.target()));
-        let (sent, at, index_then) = (cx.shared.moment, cx.now.mono, self.least(cx, table));
+        let (sent, at, index_then) = (cx.moment(), cx.now().mono, self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.read = Some(Read { call, sent, at, index_then });
         replica.witness = self.glances.seen;
@@ -236,7 +237,7 @@ impl Tables {
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
         self.look_out(cx, table);
         let replica = &mut self.replicas[table as usize];
-        let pauses = cx.shared.timers.is_armed(Timer::Watch(table));
+        let pauses = cx.is_armed(Timer::Watch(table));
         // What is being decoded would come again, and take the place of what is nearly done.
         let nothing = replica.hidden.is_some() && !replica.is_loaded();
         if replica.watch.is_some() || replica.decoding || pauses || nothing {
@@ -250,14 +251,14 @@ impl Tables {
         let most = cx.config().time.watch;
         let within = if replica.hidden.is_some() { HIDDEN_WATCH.min(most) } else { most };
         let call = wait(cx, Continuation::Watch(table), &target, behind, within);
-        replica.watch = Some(Watch { call, behind, ends: cx.now.mono.after(within) });
+        replica.watch = Some(Watch { call, behind, ends: cx.now().mono.after(within) });
         self.expect(cx, table);
     }
 
     pub(crate) fn watched(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
         let replica = &mut self.replicas[table as usize];
         let Some(Watch { behind, ends, .. }) = replica.watch.take() else { return };
-        cx.shared.timers.disarm(Timer::Overdue(table));
+        cx.disarm(Timer::Overdue(table));
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
             if replica.alone.is_some() || table.lookout().is_none() {
                 self.failed(cx, table, Timer::Watch(table));
@@ -277,9 +278,9 @@ impl Tables {
         } else if answer.index == behind && (hidden || is_empty(answer)) {
             // What a token may read changes no index.
             self.reread(cx, table);
-        } else if answer.index == behind && cx.now.mono < ends {
+        } else if answer.index == behind && cx.now().mono < ends {
             // A restored snapshot ends the queries that wait, with what there was before.
-            self.replicas[table as usize].asked = cx.shared.moment;
+            self.replicas[table as usize].asked = cx.moment();
             self.prove(cx, table);
         }
         cx.arm(Timer::Watch(table), pause);
@@ -345,7 +346,7 @@ impl Tables {
             }
             Some(answer) => {
                 self.worked(cx);
-                let took = Duration::from_micros(cx.now.mono.micros_since(at));
+                let took = Duration::from_micros(cx.now().mono.micros_since(at));
                 self.replicas[table as usize].took = took;
                 if answer.index < index_then {
                     let (from, to) = (index_then, answer.index);
@@ -372,9 +373,8 @@ impl Tables {
     }
 
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>, table: Table, timer: Timer) {
-        let pause = self.backoffs[table as usize].failed(&mut cx.shared.jitter);
         self.kept = false;
-        cx.arm(timer, pause);
+        cx.retry(timer, &mut self.backoffs[table as usize]);
     }
 
     fn worked(&mut self, cx: &mut Cx<'_>) {
@@ -393,11 +393,11 @@ impl Tables {
     /// queries, and only the other calls tell; one of them alone may be slow while others are answered.
     pub(crate) fn heard(&mut self, cx: &mut Cx<'_>, answered: bool) {
         if answered {
-            self.contact = Some(cx.now.mono);
+            self.contact = Some(cx.now().mono);
             if core::mem::take(&mut self.silent) && self.kept {
                 cx.fact(Fact::ConsulBack {});
             }
-        } else if self.contact.is_none_or(|at| cx.now.mono >= at.after(SILENT)) {
+        } else if self.contact.is_none_or(|at| cx.now().mono >= at.after(SILENT)) {
             self.silent = true;
         }
     }

@@ -12,7 +12,7 @@ use super::work::{What, Work};
 use crate::base::fid::Fid;
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
-use crate::consul::replica::Moment;
+use crate::base::time::Moment;
 
 /// A process that has begun asks for its entrypoint sooner than this.
 const ASKS_WITHIN: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ impl Parts {
     /// Tries again what failed. Deaths wait until health is proved.
     pub(super) fn retry_lanes(&mut self, cx: &mut Cx<'_>) {
         if self.lanes.retry(cx, &self.cluster) {
-            self.doubted = Some(cx.shared.moment);
+            self.doubted = Some(cx.moment());
             self.tables.look(cx);
         }
     }
@@ -77,17 +77,18 @@ impl Parts {
             if self.lanes.has(process, declared) {
                 continue;
             }
-            let silence = self.silent.entry(process).or_insert_with(|| Silence::since(cx.now.mono));
+            let silence =
+                self.silent.entry(process).or_insert_with(|| Silence::since(cx.now().mono));
             let until = silence.since.after(cx.config().time.silence);
             let may_be_back = linkless || as_leader || self.links.is_here(process) != Some(false);
-            if may_be_back && cx.now.mono < until {
-                cx.shared.timers.arm_no_later(Timer::Silence, until);
+            if may_be_back && cx.now().mono < until {
+                cx.arm_no_later(Timer::Silence, until);
             } else if silence.asked.is_none_or(|asked| !self.tables.is_proved(asked)) {
-                silence.asked.get_or_insert(cx.shared.moment);
+                silence.asked.get_or_insert_with(|| cx.moment());
                 self.tables.look(cx);
             } else {
                 silence.asked = None;
-                let work = Work::new(cx.now.mono, What::Died { as_leader, linkless });
+                let work = Work::new(cx.now().mono, What::Died { as_leader, linkless });
                 self.lanes.push(LaneKey::Process(process), work);
             }
         }
@@ -115,7 +116,7 @@ impl Parts {
         for (process, _) in self.cluster.conf().processes() {
             let Some(as_leader) = self.answers_for(process) else { continue };
             if !self.cluster.rederived(process).is_empty() {
-                let work = Work::new(cx.now.mono, What::Derived { as_leader });
+                let work = Work::new(cx.now().mono, What::Derived { as_leader });
                 self.lanes.push(LaneKey::Process(process), work);
             }
         }
@@ -130,7 +131,7 @@ impl Parts {
     pub(super) fn revive(&mut self, cx: &mut Cx<'_>) {
         self.lively.retain(|process, _| self.cluster.revived(*process).is_some());
         for process in self.cluster.alive().collect::<Vec<_>>() {
-            let since = *self.lively.entry(process).or_insert(cx.now.mono);
+            let since = *self.lively.entry(process).or_insert_with(|| cx.now().mono);
             let until = since.after(ASKS_WITHIN);
             let wanted = |what: &What| matches!(what, What::Lives | What::Began(_));
             let known = || {
@@ -142,10 +143,10 @@ impl Parts {
             if !self.cluster.is_local(process) || !known() || self.lanes.has(process, wanted) {
                 continue;
             }
-            if cx.now.mono < until {
-                cx.shared.timers.arm_no_later(Timer::Silence, until);
+            if cx.now().mono < until {
+                cx.arm_no_later(Timer::Silence, until);
             } else {
-                self.lanes.push(LaneKey::Process(process), Work::new(cx.now.mono, What::Lives));
+                self.lanes.push(LaneKey::Process(process), Work::new(cx.now().mono, What::Lives));
             }
         }
     }

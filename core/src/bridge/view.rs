@@ -1,7 +1,7 @@
 //! What the bridge believes, in numbers: for gauges, `/readyz`, systemd and tests.
 
 use super::Parts;
-use super::cx::Shared;
+use super::refusals::Refusals;
 use crate::base::time::Instant;
 
 /// What the bridge believes.
@@ -40,11 +40,11 @@ impl View {
 }
 
 impl Parts {
-    pub(super) fn view(&self, shared: &Shared, now: Instant) -> View {
+    pub(super) fn view(&self, calls: usize, refusals: &Refusals, now: Instant) -> View {
         View {
-            calls: shared.calls.len(),
+            calls,
             leads: self.leader.session(now).is_some(),
-            consul: self.is_served(&shared.refusals, now),
+            consul: self.is_served(refusals, now),
             ready: self.has_all(),
             stopping: self.stopping(),
             unexpected: self.fatal.is_some(),

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use crate::base::id::CallId;
 use crate::base::mutant::{Mutant, mutant};
-use crate::base::time::Instant;
+use crate::base::time::{Instant, Moment};
 
 /// The copies that the bridge keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,11 +85,6 @@ impl Table {
 /// Probes that cost Consul the same whatever it holds: how many may be in flight. Questions that come
 /// while one is under way have their own, so that they need not wait for it first.
 pub const GLANCES_MAX: usize = 4;
-
-/// A call of `handle`, by number: what began in a later call than a question arrived in, began
-/// after it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(pub u64);
 
 /// Where one copy stands.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,7 @@
 use alloc::vec;
 
 use super::*;
+use crate::consul::port::{Call, Command};
 
 const ENTRY: &str = r#"[{"Node": "ssu1:1", "Address": "10.0.0.1", "ServiceID": "4",
     "ServiceAddress": "inet:stream:10.0.0.1", "ServicePort": 22001,
@@ -151,7 +152,7 @@ fn f13_a_fid_without_an_entry_is_an_error_that_says_which_there_are() {
     let _ = discovery.handle(Now::default(), Input::Tick, &mut out);
     let body = Bytes::from_static(TWO.as_bytes());
     let result = Ok(Answer { status: 200, index: 1, body });
-    let reply = Input::Consul(Reply { id: CallId(1), result });
+    let reply = Input::Consul(Reply { id: CallId::first(1), result });
     assert!(matches!(discovery.handle(Now::default(), reply, &mut out), Next::WaitUntil { .. }));
     let why = out.iter().find_map(|output| match output {
         Output::Fact(Fact::ConsulFailed { why, .. }) => Some(why),

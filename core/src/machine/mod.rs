@@ -1,5 +1,7 @@
 //! What a machine is: one value that a host drives. The crate's root says what they owe each other.
 
+mod cx;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -7,6 +9,8 @@ use crate::base::fact::{Fact, Metric, Report};
 use crate::base::time::{Next, Now};
 use crate::ha::spiel;
 use crate::{consul, http, net};
+
+pub use cx::{Cx, Failure, FailureKind, Kept, Kinds, Limits, Named, Outcome};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,34 @@ pub enum Output<F = Fact> {
     Http(Box<http::port::Response>),
     /// Log and count.
     Fact(F),
+}
+
+impl<F> From<consul::port::Command> for Output<F> {
+    fn from(command: consul::port::Command) -> Self {
+        Self::Consul(command)
+    }
+}
+
+impl<F> From<Box<http::port::Response>> for Output<F> {
+    fn from(response: Box<http::port::Response>) -> Self {
+        Self::Http(response)
+    }
+}
+
+impl<F: From<Failure>> From<Failure> for Output<F> {
+    fn from(failure: Failure) -> Self {
+        Self::Fact(failure.into())
+    }
+}
+
+impl From<Failure> for Fact {
+    fn from(Failure { call, what, why, kind }: Failure) -> Self {
+        match kind {
+            FailureKind::New => Self::ConsulFailed { call, what, why },
+            FailureKind::Again => Self::ConsulFailsStill { call, what, why },
+            FailureKind::Refused => Self::ConsulRefuses { call, what, why },
+        }
+    }
 }
 
 /// A value that takes inputs and emits outputs, and knows nothing of sockets, clocks and threads.
