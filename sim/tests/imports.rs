@@ -11,27 +11,6 @@ use syn::visit::{self, Visit};
 /// The crates whose files are looked at.
 const CRATES: [&str; 5] = ["core", "driver", "sim", "runtime-tokio", "runtime-smol"];
 
-/// Files that are still in a circle. The list only gets shorter.
-const OPEN: [(&str, &[&str]); 1] = [(
-    "sim",
-    &[
-        "consul::agent",
-        "consul::catalog",
-        "consul::info",
-        "consul::kv",
-        "consul::members",
-        "consul::road",
-        "consul::servers",
-        "consul::session",
-        "consul::store",
-        "world::consul",
-        "world::net",
-        "world::oracle::frames",
-        "world::oracle::kv",
-        "world::queue",
-    ],
-)];
-
 /// Where a module is in its crate: `["bridge", "tables"]`; the crate itself has no part.
 type Module = Vec<String>;
 
@@ -185,23 +164,13 @@ fn circles(imports: &Imports) -> Vec<BTreeSet<Module>> {
 }
 
 #[test]
-fn no_files_import_each_other_in_a_new_circle() {
+fn no_files_import_each_other_in_a_circle() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
     let mut said = Vec::new();
     for name in CRATES {
         let imports = imports_of(&root.join(name).join("src"));
         assert!(!imports.is_empty(), "{name} has files");
-        let open = OPEN.iter().find(|(of, _)| *of == name).map_or(&[][..], |(_, open)| open);
-        let circles = circles(&imports);
-        let inside: BTreeSet<String> = circles.iter().flatten().map(|m| m.join("::")).collect();
-        let left = open.iter().filter(|file| !inside.contains(**file));
-        said.extend(
-            left.map(|file| format!("{name}: {file} is in no circle any more: take it off OPEN")),
-        );
-        let is_new = |circle: &&BTreeSet<Module>| {
-            circle.iter().any(|module| !open.contains(&module.join("::").as_str()))
-        };
-        for circle in circles.iter().filter(is_new) {
+        for circle in circles(&imports) {
             let arrows = circle.iter().flat_map(|from| {
                 let inside = imports[from].iter().filter(|to| circle.contains(*to));
                 inside.map(move |to| format!("  {} -> {}", from.join("::"), to.join("::")))

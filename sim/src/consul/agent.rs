@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hax_core::base::time::Instant;
 use serde::Deserialize;
 
-use super::catalog::{Check, Register, RegisterCheck, RegisterService, Service, Texts};
+use super::catalog::{Register, RegisterCheck, RegisterService};
 use super::define::{CheckDefinition, ServiceDefinition, Source};
 use super::http::{AgentId, Answer, bad, decode, failed};
-use super::road::Cut;
+use super::rows::{Check, Service, Texts};
 use super::store::Store;
 use super::{Consul, Timer, Write};
 
@@ -32,6 +33,16 @@ pub(super) enum Presence {
     Failed,
     /// It took its leave.
     Left,
+}
+
+/// An agent that nothing passes to or from.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    pub(super) since: Instant,
+    /// Gossip has found it out, on both sides.
+    pub(super) found: bool,
+    /// A server's copy of the state.
+    pub(super) copy: Option<Box<Store>>,
 }
 
 /// One agent.

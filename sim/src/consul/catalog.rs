@@ -2,81 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::http::{Answer, bad, decode, failed};
+use super::rows::{Check, Node, Service, Texts, Weights};
 use super::store::{Row, Store};
 use super::{Consul, Write};
-
-/// Consul's own name for a table of texts: absent ones are `null`.
-pub(super) type Texts = Option<BTreeMap<String, String>>;
-
-/// A node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Node {
-    #[serde(rename = "ID")]
-    pub(super) id: String,
-    #[serde(rename = "Node")]
-    pub(super) name: String,
-    pub(super) address: String,
-    pub(super) datacenter: &'static str,
-    pub(super) tagged_addresses: Texts,
-    pub(super) meta: Texts,
-    pub(super) create_index: u64,
-    pub(super) modify_index: u64,
-}
-
-/// A service of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Service {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) tags: Vec<String>,
-    pub(super) address: String,
-    pub(super) meta: Texts,
-    pub(super) port: u32,
-    pub(super) weights: Weights,
-    pub(super) enable_tag_override: bool,
-    pub(super) create_index: u64,
-    pub(super) modify_index: u64,
-}
-
-/// What a service weighs in DNS answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Weights {
-    pub(super) passing: u32,
-    pub(super) warning: u32,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self { passing: 1, warning: 1 }
-    }
-}
-
-/// A check of a node, or of one of its services.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Check {
-    pub(super) node: String,
-    #[serde(rename = "CheckID")]
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) status: String,
-    pub(super) notes: String,
-    pub(super) output: String,
-    #[serde(rename = "ServiceID")]
-    pub(super) service_id: String,
-    pub(super) service_name: String,
-    pub(super) service_tags: Vec<String>,
-    #[serde(rename = "Type")]
-    pub(super) kind: &'static str,
-    pub(super) definition: BTreeMap<(), ()>,
-    pub(super) create_index: u64,
-    pub(super) modify_index: u64,
-}
 
 /// The body of `catalog/register`.
 #[derive(Debug, Default, Deserialize)]

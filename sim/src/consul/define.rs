@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::catalog::{Service, Texts, Weights};
 use super::http::duration;
+use super::rows::{Service, Texts, Weights};
 
 /// The body of `agent/service/register`. Some fields are accepted, but mean nothing here.
 #[derive(Debug, Default, Deserialize)]

@@ -3,13 +3,9 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use hax_core::base::time::Instant;
-use serde::{Serialize, Serializer};
 
-use super::session::{Behavior, Session, SessionId};
+use super::rows::{Behavior, Entry, Grave, Session, SessionId};
 use super::store::{Store, Tables};
 
 /// How long a tombstone stays, and to what its end is rounded up.
@@ -17,59 +13,6 @@ pub(super) const GRAVE_TTL: Duration = Duration::from_secs(15 * 60);
 /// More than this is accepted, and not granted.
 const MAX_LOCK_DELAY: Duration = Duration::from_secs(60);
 const GRAVE_GRAIN: u64 = 30_000_000;
-
-/// One key's value and attributes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Entry {
-    pub(super) lock_index: u64,
-    pub(super) key: String,
-    pub(super) flags: u64,
-    #[serde(serialize_with = "base64_or_null")]
-    pub(super) value: Option<Bytes>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) session: String,
-    pub(super) create_index: u64,
-    pub(super) modify_index: u64,
-}
-
-fn base64_or_null<S: Serializer>(value: &Option<Bytes>, s: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(bytes) => s.serialize_str(&STANDARD.encode(bytes)),
-        None => s.serialize_none(),
-    }
-}
-
-impl Entry {
-    /// A value to be written: its indexes are set by the write.
-    pub(super) fn new(key: &str, value: Option<Bytes>, flags: u64) -> Self {
-        Self {
-            lock_index: 0,
-            key: key.to_owned(),
-            flags,
-            // No value and an empty one are the same, and are shown as none.
-            value: value.filter(|bytes| !bytes.is_empty()),
-            session: String::new(),
-            create_index: 0,
-            modify_index: 0,
-        }
-    }
-
-    fn same_as(&self, other: &Self) -> bool {
-        self.lock_index == other.lock_index
-            && self.flags == other.flags
-            && self.session == other.session
-            && self.value == other.value
-    }
-}
-
-/// What is left of a deleted key, or of a deleted tree, so that the index of a prefix does not
-/// fall when a key below it goes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Grave {
-    pub(super) index: u64,
-    pub(super) reaped_at: Instant,
-}
 
 /// What a transaction changed, to be put back if it fails.
 #[derive(Debug, Default)]

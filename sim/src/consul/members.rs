@@ -10,12 +10,9 @@ use hax_core::base::time::{Next, Now};
 
 use super::agent::{Agent, Presence};
 use super::catalog::{Register, RegisterCheck, RegisterService};
+use super::delays::FOUND_AFTER;
 use super::http::AgentId;
 use super::{Consul, Output, Timer, info, mix};
-
-/// How long gossip takes to find that an agent is gone, with the usual settings and few nodes: a probe
-/// a second, and 4 s of suspicion.
-pub(super) const FOUND_AFTER: Duration = Duration::from_secs(5);
 
 /// How often an agent compares all that it has with the catalog, at most; at least half as often.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);

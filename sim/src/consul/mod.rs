@@ -33,6 +33,7 @@ mod agent;
 mod blocking;
 mod catalog;
 mod define;
+mod delays;
 mod http;
 mod info;
 mod kv;
@@ -40,6 +41,7 @@ mod members;
 mod peek;
 mod read;
 mod road;
+mod rows;
 mod servers;
 mod session;
 mod store;
@@ -60,12 +62,13 @@ use hax_core::base::timers::Timers;
 
 use agent::Agent;
 use blocking::Parked;
+pub use delays::ELECTION;
 pub use http::{AgentId, Request, RequestId, Response};
 use http::{Answer, Target};
 use members::Former;
 pub use peek::{CheckView, Held};
 use road::Held as OnTheRoad;
-pub use servers::{ELECTION, Snapshot};
+pub use servers::Snapshot;
 use store::Store;
 pub use token::Token;
 use watch::Watcher;
@@ -351,7 +354,7 @@ impl Consul {
     }
 
     fn arm_session(&mut self, id: &str) {
-        let life = self.store.sessions.get(id).and_then(session::Session::life);
+        let life = self.store.sessions.get(id).and_then(rows::Session::life);
         if let (Some(life), Some(serial)) = (life, self.serial_of(id)) {
             self.timers.arm(Timer::Session(serial), self.store.now.after(life));
         }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{Check, Node, Service};
 use super::http::{Answer, Target, bad, failed};
+use super::rows::{Check, Node, Service};
 use super::session::{id_in, well_formed};
 use super::store::Store;
 use super::view::{CatalogService, Health, NodeAnswer, NodeService};

@@ -7,30 +7,14 @@
 
 use std::time::Duration;
 
-use hax_core::base::time::{Instant, Next, Now};
+use hax_core::base::time::{Next, Now};
 
-use super::agent::Presence;
+use super::agent::{Cut, Presence};
 use super::blocking::Parked;
+use super::delays::{ELECTION, FOUND_AFTER, HANG, HOLD};
 use super::http::{AgentId, Answer, Request, Target, failed};
-use super::members::FOUND_AFTER;
 use super::store::Store;
 use super::{Consul, Output, RequestId, Timer};
-
-/// How long a server looks for a leader: `rpc_hold_timeout`. The real one adds up to a sixteenth.
-const HOLD: Duration = Duration::from_secs(7);
-/// How long a connection between agents that nothing passes is believed in: its keepalive is 30 s, and
-/// what it waits for it waits 10 s. The real one takes 29 to 36 s.
-const HANG: Duration = Duration::from_secs(35);
-
-/// An agent that nothing passes to or from.
-#[derive(Clone, Debug)]
-pub(super) struct Cut {
-    since: Instant,
-    /// Gossip has found it out, on both sides.
-    pub(super) found: bool,
-    /// A server's copy of the state.
-    copy: Option<Box<Store>>,
-}
 
 /// A request that waits for a road to the leader.
 #[derive(Clone, Debug)]
@@ -74,7 +58,7 @@ impl Consul {
             self.timers.arm(Timer::Cut(agent), since.after(FOUND_AFTER));
             self.strand(agent);
             if self.agents[agent].leads {
-                self.begin_election(super::servers::ELECTION, out);
+                self.begin_election(ELECTION, out);
             }
         }
         self.settle(out)

@@ -10,9 +10,6 @@ use super::road::refusal;
 use super::store::Store;
 use super::{Consul, Output, RequestId, Timer};
 
-/// How long an election takes that follows the loss of a leader: it is missed first. With the usual
-/// setting for production it was seen to take 2 to 3 s.
-pub const ELECTION: Duration = Duration::from_secs(3);
 /// What a restore takes in the log, with the new term of the leader that follows it.
 const RESTORE_ENTRIES: u64 = 3;
 

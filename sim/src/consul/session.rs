@@ -3,83 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 
 use super::http::{Answer, Target, bad, decode, duration, failed, print_duration};
+use super::rows::{Behavior, ServiceCheck, Session, SessionId};
 use super::store::Store;
 use super::{Consul, Write};
 
-/// A session's id: a UUID.
-pub(super) type SessionId = String;
-
 const MIN_TTL: Duration = Duration::from_secs(10);
 const MAX_TTL: Duration = Duration::from_secs(86_400);
-/// The servers give a session twice the time it asked for.
-const TTL_FACTOR: u32 = 2;
 /// The check that a session is bound to unless it says otherwise.
 const SERF_HEALTH: &str = "serfHealth";
-
-/// What becomes of the keys of a lost session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Behavior {
-    #[default]
-    Release,
-    Delete,
-}
-
-/// A check of a service, as a session names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct ServiceCheck {
-    #[serde(rename = "ID")]
-    id: String,
-    #[serde(default)]
-    namespace: String,
-}
-
-/// One session.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Session {
-    #[serde(rename = "ID")]
-    pub(super) id: SessionId,
-    name: String,
-    pub(super) node: String,
-    #[serde(serialize_with = "nanoseconds")]
-    pub(super) lock_delay: Duration,
-    pub(super) behavior: Behavior,
-    #[serde(rename = "TTL")]
-    ttl: String,
-    node_checks: Option<Vec<String>>,
-    service_checks: Option<Vec<ServiceCheck>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    checks: Vec<String>,
-    create_index: u64,
-    modify_index: u64,
-}
-
-fn nanoseconds<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_u64(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
-}
-
-impl Session {
-    fn check_ids(&self) -> impl Iterator<Item = &String> {
-        let service = self.service_checks.iter().flatten().map(|check| &check.id);
-        self.node_checks.iter().flatten().chain(&self.checks).chain(service)
-    }
-
-    /// Whether the loss of this check of its node takes the session away.
-    pub(super) fn is_bound_to(&self, check: &str) -> bool {
-        self.check_ids().any(|id| id == check)
-    }
-
-    /// How long it lives without being renewed.
-    pub(super) fn life(&self) -> Option<Duration> {
-        let ttl = duration(&self.ttl).ok().filter(|ttl| !ttl.is_zero())?;
-        Some(ttl * TTL_FACTOR)
-    }
-}
 
 /// The body of `session/create`. Unknown fields are let through here, unlike elsewhere.
 #[derive(Debug, Deserialize)]

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use hax_core::base::time::Instant;
 
-use super::catalog::{Check, Node, Service};
-use super::kv::{Entry, Grave};
-use super::session::{Session, SessionId};
+use super::rows::{Check, Entry, Grave, Node, Service, Session, SessionId};
 
 /// The index at which each table was last changed, as the servers keep it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::http::{Answer, bad, decode};
-use super::kv::{Entry, Undo};
+use super::kv::Undo;
+use super::rows::Entry;
 use super::store::Store;
 use super::{Consul, MAX_BODY, too_large};
 

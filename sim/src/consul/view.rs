@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use super::catalog::{Check, Node, Service, Texts, Weights};
-use super::kv::Entry;
+use super::rows::{Check, Entry, Node, Service, Texts, Weights};
 
 type Nothing = BTreeMap<(), ()>;
 

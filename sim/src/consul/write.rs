@@ -1,7 +1,8 @@
 //! The routes: which methods a path takes, and who works it.
 
 use super::http::{Answer, Request, Target, bad, failed, number};
-use super::kv::{Entry, Undo};
+use super::kv::Undo;
+use super::rows::Entry;
 use super::{Consul, MAX_BODY, Write, too_large};
 
 /// The methods of the paths that have their own; a prefix ends with a slash.

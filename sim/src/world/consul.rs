@@ -10,7 +10,7 @@ use hax_core::node::Input;
 
 use super::World;
 use super::fault::Fault;
-use super::queue::{Ev, MS, S};
+use super::queue::{Ev, MS, S, Sent};
 use crate::consul::{Consul, Output, Request, RequestId, Response, Snapshot, Token, Watch};
 
 /// What a call takes from end to end, in µs.
@@ -19,16 +19,6 @@ const LATENCY: u64 = 300;
 const POST_FOR: u64 = 10 * S;
 /// The services whose health is watched (`hax.md` 1.5).
 const WATCHED: [&str; 4] = ["hax", "confd", "ios", "s3service"];
-
-/// A call on its way.
-#[derive(Debug)]
-pub(super) struct Sent {
-    hax: usize,
-    life: u32,
-    call: CallId,
-    request: Request,
-    fault: Option<Fault>,
-}
 
 /// A call without a reply.
 #[derive(Debug)]

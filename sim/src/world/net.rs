@@ -9,10 +9,7 @@ use hax_core::base::id::ConnId;
 use hax_core::wire::net::{Command, Event};
 
 use super::World;
-use super::queue::{Ev, Who};
-
-/// Names a connection.
-pub(super) type SocketId = usize;
+use super::queue::{Ev, SocketId, Who};
 
 /// What a connection takes at least from end to end, in µs.
 pub(super) const LATENCY: u64 = 200;

@@ -8,8 +8,8 @@ use hax_core::base::id::{CallId, MsgId};
 use hax_core::consul::port;
 use hax_core::ha::spiel;
 
-use super::consul::Sent;
-use super::net::SocketId;
+use super::fault::Fault;
+use crate::consul::Request;
 
 /// A millisecond and a second of the world's time.
 pub(super) const MS: u64 = 1_000;
@@ -21,6 +21,19 @@ pub(super) enum Who {
     Hax(usize),
     Motr(usize),
     Stranger,
+}
+
+/// Names a connection.
+pub(super) type SocketId = usize;
+
+/// A call on its way.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) hax: usize,
+    pub(super) life: u32,
+    pub(super) call: CallId,
+    pub(super) request: Request,
+    pub(super) fault: Option<Fault>,
 }
 
 /// What happens. What concerns one life of a machine names that life.

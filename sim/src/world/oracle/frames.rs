@@ -17,15 +17,12 @@ use hax_core::wire::packet::{self, Item};
 use hax_core::wire::params::{LinkIds, Uint128};
 
 use super::kv::Kv;
-use super::{People, Violation, broken};
+use super::{People, Violation, Word, broken};
 use crate::world::queue::S;
 
 /// How long replies are kept, at least (`rpc/item.h`): 100 s from the first sending. A request that is made
 /// again in another item has its reply a second later, and both are forgotten together.
 const KEPT: u64 = 98 * S;
-
-/// State and type, as `processes/` has them, without their common beginning.
-pub(super) type Word = (String, String);
 
 /// A message of a process that is not acknowledged yet.
 #[derive(Debug)]

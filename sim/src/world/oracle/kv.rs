@@ -7,8 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hax_core::base::fid::Fid;
 use serde_json::Value;
 
-use super::frames::{Frames, Word};
-use super::{People, Violation, broken};
+use super::{People, Violation, Word, broken};
 use crate::consul::Consul;
 use crate::world::model;
 
@@ -87,15 +86,16 @@ impl Kv {
     }
 
     /// The last event of a process that was acknowledged is what Consul holds, unless somebody else
-    /// has written after it, or the bridge found a failure.
-    pub(super) fn last_event_stands(
+    /// has written after it, or the bridge found a failure. `acknowledged` gives that event of a process and
+    /// the writes there were then.
+    pub(super) fn last_event_stands<'a>(
         &self,
         people: &People,
-        frames: &Frames,
+        acknowledged: impl Fn(usize) -> Option<&'a (Word, u64)>,
         consul: &Consul,
     ) -> Result<(), Violation> {
         for (motr, (fid, ..)) in people.cast.iter().enumerate() {
-            let Some((word, number)) = frames.last_acknowledged(motr) else { continue };
+            let Some((word, number)) = acknowledged(motr) else { continue };
             let Some((_, written)) = self.keys.get(fid) else { continue };
             let Some(last) = written.last() else { continue };
             // The bridge may take back what another has written.

@@ -128,6 +128,9 @@ impl Alone {
     }
 }
 
+/// State and type, as `processes/` has them, without their common beginning.
+type Word = (String, String);
+
 /// What is watched of one hax in one life.
 #[derive(Debug, Default)]
 struct Life {
@@ -287,7 +290,11 @@ impl Oracle {
 
     /// What the store must hold at rest.
     pub(super) fn rest(&mut self, consul: &Consul) {
-        let result = self.kv.last_event_stands(&self.people, &self.frames, consul);
+        let result = self.kv.last_event_stands(
+            &self.people,
+            |motr| self.frames.last_acknowledged(motr),
+            consul,
+        );
         self.check(result);
     }
 }
