@@ -8,7 +8,8 @@
 
 pub mod cluster;
 pub mod consul;
+pub mod engine;
 pub mod fuzz;
 #[cfg(feature = "real")]
 pub mod real;
-pub mod world;
+pub mod worlds;

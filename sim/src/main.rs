@@ -1,51 +1,44 @@
-//! Runs worlds: `hax-sim --seed N | --seeds A..B | --minutes M | --replay FILE | --mutants`.
+//! Runs worlds: `hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FILE | --mutants`.
 //!
 //! Exits with 0 only if all rules held; for `--mutants`, only if all planted bugs were caught.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's output")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-use hax_core::base::fact::FactKind;
-use hax_core::journal;
-use hax_sim::world::mutant::Mutant;
-use hax_sim::world::{Outcome, Stage, Violation, Wanted, hunt, replay};
+use hax_core::journal::Bad;
+use hax_sim::engine::replay::Replayed;
+use hax_sim::engine::{Cast, Hunt, Outcome, Violation, Wanted, findings, hunt};
+use hax_sim::worlds::bridge::Bridge;
 
 const USAGE: &str = "\
-usage: hax-sim --seed N | --seeds A..B | --minutes M | --replay FILE | --mutants
+usage: hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FILE | --mutants
 
+  --cast NAME    who plays: bridge, unless a tape says otherwise
   --seed N       runs one seed; the last line is its trace's hash
   --seeds A..B   runs the seeds from A to B - 1
   --minutes M    runs new seeds for so long
-  --replay FILE  runs a tape, or feeds a node the journal that it wrote
+  --replay FILE  runs a tape, or feeds a machine the journal that it wrote
   --mutants      plants bugs and looks whether they are caught (those in the core need
                  --features mutants)";
 
 /// Where what is found is written.
 const FINDINGS: &str = "target/hax-sim";
-/// How a tape begins.
-const TAPE: &[u8] = b"haxtape\n";
 /// How long a planted bug may live.
 const CATCH_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the program was told to do; nothing if it was told nothing that it knows.
+type Told = Option<bool>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let held = match args[..] {
-        ["--seed", n] => n.parse().ok().map(one),
-        ["--seeds", range] => range.split_once("..").and_then(|(from, to)| {
-            let (from, to) = (from.parse().ok()?, to.parse().ok()?);
-            Some(many(from, |seed, _| seed < to))
-        }),
-        ["--minutes", minutes] => minutes.parse().ok().map(|minutes: u64| {
-            let end = Duration::from_secs(60 * minutes);
-            many(new_seed(), |_, passed| passed < end)
-        }),
-        ["--replay", file] => Some(again(Path::new(file))),
-        ["--mutants"] => Some(mutants()),
-        _ => None,
+        ["--cast", name, ref rest @ ..] => with(name, rest),
+        ["--replay", file] => with(&cast_of(Path::new(file)), &args),
+        _ => with(findings::FIRST, &args),
     };
     match held {
         Some(true) => ExitCode::SUCCESS,
@@ -54,6 +47,37 @@ fn main() -> ExitCode {
             eprintln!("{USAGE}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Does what it is told with the cast of this name.
+fn with(cast: &str, args: &[&str]) -> Told {
+    match cast {
+        Bridge::NAME => run::<Bridge>(args),
+        _ => None,
+    }
+}
+
+/// Which cast a file is of; the first one if it does not tell.
+fn cast_of(file: &Path) -> String {
+    let bytes = fs::read(file).unwrap_or_default();
+    findings::read_tape(&bytes).map_or(findings::FIRST, |(cast, _)| cast).to_owned()
+}
+
+fn run<C: Cast>(args: &[&str]) -> Told {
+    match *args {
+        ["--seed", n] => n.parse().ok().map(one::<C>),
+        ["--seeds", range] => range.split_once("..").and_then(|(from, to)| {
+            let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+            Some(many::<C>(from, |seed, _| seed < to))
+        }),
+        ["--minutes", minutes] => minutes.parse().ok().map(|minutes: u64| {
+            let end = Duration::from_secs(60 * minutes);
+            many::<C>(new_seed(), |_, passed| passed < end)
+        }),
+        ["--replay", file] => Some(again::<C>(Path::new(file))),
+        ["--mutants"] => Some(mutants::<C>()),
+        _ => None,
     }
 }
 
@@ -69,37 +93,37 @@ fn new_seed() -> u64 {
     since.map_or(0, |since| since.as_secs()) << 20
 }
 
-fn one(seed: u64) -> bool {
-    let mut stage = Stage::default();
+fn one<C: Cast>(seed: u64) -> bool {
+    let mut hunt = Hunt::<C>::default();
     name_when_panicking(seed);
-    let outcome = hunt::seed(&mut stage, seed, Wanted::default());
+    let outcome = hunt.seed(seed, Wanted::default());
     if let Some(violation) = &outcome.violation {
-        tell(&mut stage, seed, violation);
+        tell(&mut hunt, seed, violation);
     }
     println!("trace {:016x}", outcome.hash.value());
     outcome.violation.is_none()
 }
 
-fn many(from: u64, more: impl Fn(u64, Duration) -> bool) -> bool {
-    let mut stage = Stage::default();
+fn many<C: Cast>(from: u64, more: impl Fn(u64, Duration) -> bool) -> bool {
+    let mut hunt = Hunt::<C>::default();
     let begun = clock();
     let (mut steps, mut broken) = (0, 0);
-    let mut facts = vec![0; FactKind::ALL.len()];
+    let mut facts = vec![0; Hunt::<C>::KINDS];
     let mut seed = from;
     while more(seed, begun.elapsed()) {
         name_when_panicking(seed);
         let Outcome { violation, steps: more, facts: seen, .. } =
-            hunt::seed(&mut stage, seed, Wanted::default());
+            hunt.seed(seed, Wanted::default());
         steps += more;
         facts.iter_mut().zip(&seen).for_each(|(sum, n)| *sum += n);
         if let Some(violation) = violation {
-            tell(&mut stage, seed, &violation);
+            tell(&mut hunt, seed, &violation);
             broken += 1;
         }
         seed += 1;
     }
-    for kind in hunt::missing(&facts) {
-        println!("never seen: {}", kind.name());
+    for name in Hunt::<C>::missing(&facts) {
+        println!("never seen: {}", name);
     }
     let (seeds, seconds) = (seed - from, begun.elapsed().as_secs_f64());
     let rate = steps as f64 / seconds.max(0.001);
@@ -116,30 +140,23 @@ fn name_when_panicking(seed: u64) {
 }
 
 /// All that is to be known of a violation: what, how, and a small tape.
-fn tell(stage: &mut Stage, seed: u64, violation: &Violation) {
+fn tell<C: Cast>(hunt: &mut Hunt<C>, seed: u64, violation: &Violation) {
     println!("seed {seed}: {}: {}", violation.rule, violation.what);
-    let whole = hunt::tape_of(stage, seed, Wanted::default());
-    let tape = hunt::shrink(stage, whole, violation.rule, None);
-    let wanted = Wanted { lines: hunt::LINES, ..Wanted::default() };
-    let small = hunt::tape(stage, &tape, wanted);
+    let whole = hunt.tape_of(seed, Wanted::default());
+    let tape = hunt.shrink(whole, violation.rule, None);
+    let small = hunt.tape(&tape, Wanted::default().lines(hunt::LINES));
     show(&small);
-    let mut files = vec![(format!("{seed}.tape"), [TAPE, &tape].concat())];
-    for (hax, journal) in small.journals.into_iter().enumerate() {
-        files.push((format!("{seed}.{hax}.journal"), journal));
-    }
-    for (name, bytes) in files {
-        let path = PathBuf::from(FINDINGS).join(name);
-        let written = fs::create_dir_all(FINDINGS).and_then(|()| fs::write(&path, bytes));
-        match written {
-            Ok(()) => println!("written: {}", path.display()),
-            Err(why) => println!("not written: {}: {why}", path.display()),
+    for (name, bytes) in findings::files(C::NAME, seed, &tape, small.journals) {
+        match findings::write(Path::new(FINDINGS), &name, &bytes) {
+            Ok(path) => println!("written: {}", path.display()),
+            Err(why) => println!("not written: {name}: {why}"),
         }
     }
 }
 
 fn show(outcome: &Outcome) {
-    if let Some(swarm) = &outcome.swarm {
-        println!("swarm: {swarm}");
+    if !outcome.swarm.is_empty() {
+        println!("swarm: {}", outcome.swarm);
     }
     outcome.lines.iter().for_each(|line| println!("{line}"));
     if let Some(violation) = &outcome.violation {
@@ -147,7 +164,7 @@ fn show(outcome: &Outcome) {
     }
 }
 
-fn again(file: &Path) -> bool {
+fn again<C: Cast>(file: &Path) -> bool {
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
         Err(why) => {
@@ -155,26 +172,29 @@ fn again(file: &Path) -> bool {
             return false;
         }
     };
-    if let Some(tape) = bytes.strip_prefix(TAPE) {
-        let wanted = Wanted { lines: hunt::LINES, ..Wanted::default() };
-        let outcome = hunt::tape(&mut Stage::default(), tape, wanted);
+    if let Some((cast, tape)) = findings::read_tape(&bytes) {
+        if cast != C::NAME {
+            eprintln!("{}: a tape of the cast {cast}", file.display());
+            return false;
+        }
+        let outcome = Hunt::<C>::default().tape(tape, Wanted::default().lines(hunt::LINES));
         show(&outcome);
         println!("trace {:016x}", outcome.hash.value());
         return outcome.violation.is_none();
     }
-    match replay::replay(&bytes, hunt::LINES) {
-        Ok(replayed) => {
-            replayed.lines.iter().for_each(|line| println!("{line}"));
-            if let Some(journal::Bad::CutOff) = replayed.bad {
+    match Hunt::<C>::replay(&bytes, hunt::LINES) {
+        Ok(Replayed { violation, hash, inputs, bad, lines }) => {
+            lines.iter().for_each(|line| println!("{line}"));
+            if let Some(Bad::CutOff) = bad {
                 println!("the journal ends in the middle of a record");
-            } else if let Some(bad) = replayed.bad {
+            } else if let Some(bad) = bad {
                 println!("the journal cannot be read on: {bad:?}");
             }
-            if let Some(violation) = &replayed.violation {
+            if let Some(violation) = &violation {
                 println!("broken: {}: {}", violation.rule, violation.what);
             }
-            println!("{} inputs, trace {:016x}", replayed.inputs, replayed.hash.value());
-            replayed.violation.is_none()
+            println!("{inputs} inputs, trace {:016x}", hash.value());
+            violation.is_none()
         }
         Err(bad) => {
             eprintln!("{}: neither a tape nor a journal: {bad:?}", file.display());
@@ -183,13 +203,13 @@ fn again(file: &Path) -> bool {
     }
 }
 
-fn mutants() -> bool {
+fn mutants<C: Cast>() -> bool {
     let (mut caught, mut planted) = (0, 0);
-    for mutant in Mutant::all() {
+    for mutant in C::mutants() {
         planted += 1;
-        let mut stage = Stage::default();
+        let mut hunt = Hunt::<C>::default();
         let begun = clock();
-        let found = hunt::catch(&mut stage, mutant, || begun.elapsed() >= CATCH_WITHIN);
+        let found = hunt.catch(mutant, || begun.elapsed() >= CATCH_WITHIN);
         let seconds = begun.elapsed().as_secs_f64();
         match found {
             Some((seed, violation)) => {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hax_sim::world::mutant::Mutant;
-use hax_sim::world::{Stage, Wanted, hunt};
+use hax_sim::engine::{Hunt, Wanted};
+use hax_sim::worlds::bridge::{Bridge, Mutant};
 
 /// Runs it in a folder of its own, where it may write findings.
 fn run(folder: &Path, args: &[&str]) -> Output {
@@ -65,10 +65,10 @@ fn seeds_are_counted_and_timed() {
 #[test]
 fn a_tape_and_a_journal_are_replayed() {
     let folder = folder("replay");
-    let mut stage = Stage::default();
-    let wanted = Wanted { lines: 5, ..Wanted::default() };
-    let tape = hunt::tape_of(&mut stage, 7, wanted);
-    let outcome = hunt::tape(&mut stage, &tape, wanted);
+    let mut hunt = Hunt::<Bridge>::default();
+    let wanted = Wanted::default().lines(5);
+    let tape = hunt.tape_of(7, wanted);
+    let outcome = hunt.tape(&tape, wanted);
     fs::write(folder.join("good.tape"), [b"haxtape\n".as_slice(), &tape].concat()).expect("a file");
     fs::write(folder.join("good.journal"), &outcome.journals[0]).expect("a file");
     fs::write(folder.join("junk"), "junk").expect("a file");

@@ -18,7 +18,8 @@ use super::script::Clock;
 use super::tcp::Who;
 use crate::cluster::{Agents, Cluster, Shape};
 use crate::consul::{self, Consul};
-use crate::world::oracle::{self, Alone};
+use crate::engine::rules;
+use crate::worlds::bridge::oracle::Alone;
 
 /// What a stop takes at most: the drain, and leave is taken.
 const STOP_WITHIN: u64 = 16_000_000;
@@ -98,7 +99,8 @@ impl Host {
             self.alone.replied(*id);
         }
         self.next = self.node.handle(self.clock.now(), input, &mut out);
-        holds(self.alone.step(self.clock.0, request, &out, self.next, &self.node));
+        holds(rules::deadline_is_later(self.clock.0, self.next));
+        holds(self.alone.step(request, &out, &self.node));
         for output in &out {
             match output {
                 Output::Consul(Command::Call(call)) => {
@@ -249,7 +251,7 @@ impl Host {
         assert_eq!(self.responses, self.requests, "each request has a response");
         let mut out = Vec::new();
         let again = self.node.handle(self.clock.now(), Input::Tick, &mut out);
-        holds(oracle::nothing_follows_exit(again, &out));
+        holds(rules::nothing_follows_exit(again, &out));
     }
 }
 

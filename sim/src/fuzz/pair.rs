@@ -15,7 +15,8 @@ use hax_core::wire::{Config, Endpoint, endpoint, packet};
 use super::account::Account;
 use super::script::{Clock, Script};
 use super::tcp::{Tcp, Who};
-use crate::world::oracle;
+use crate::engine::rules;
+use crate::worlds::bridge::oracle;
 
 /// The most things that happen in one run.
 const STEPS: usize = 300;
@@ -232,7 +233,7 @@ impl<'a> Pair<'a> {
     fn feed_server(&mut self, input: endpoint::Input) {
         let mut out = Vec::new();
         self.server_next = self.server.handle(self.clock.now(), input, &mut out);
-        holds(oracle::deadline_is_later(self.clock.0, self.server_next));
+        holds(rules::deadline_is_later(self.clock.0, self.server_next));
         for output in out {
             match output {
                 endpoint::Output::Motr(event) => self.account.event(&self.config, &event),
@@ -251,7 +252,7 @@ impl<'a> Pair<'a> {
     fn tell_process(&mut self, input: process::Input) {
         let mut out = Vec::new();
         self.process_next = self.process.handle(self.clock.now(), input, &mut out);
-        holds(oracle::deadline_is_later(self.clock.0, self.process_next));
+        holds(rules::deadline_is_later(self.clock.0, self.process_next));
         assert!(!self.over || out.is_empty(), "nothing follows the end");
         for output in out {
             match output {
@@ -393,7 +394,7 @@ fn edit(script: &mut Script<'_>, packet: &mut [u8]) {
 /// # Panics
 ///
 /// If a rule does not hold.
-pub(super) fn holds(rule: Result<(), crate::world::Violation>) {
+pub(super) fn holds(rule: Result<(), crate::engine::Violation>) {
     if let Err(violation) = rule {
         panic!("{}: {}", violation.rule, violation.what);
     }

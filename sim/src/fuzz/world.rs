@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 
-use crate::world::{Stage, Wanted, hunt};
+use crate::engine::{Hunt, Wanted};
+use crate::worlds::bridge::Bridge;
 
 thread_local! {
-    static STAGE: RefCell<Stage> = RefCell::default();
+    static HUNT: RefCell<Hunt<Bridge>> = RefCell::default();
 }
 
 /// The bytes are a tape: all that happens is read from them, and all rules hold.
@@ -14,7 +15,7 @@ thread_local! {
 ///
 /// If one does not. `hax-sim --replay` tells the story of a tape.
 pub fn world(data: &[u8]) {
-    let outcome = STAGE.with_borrow_mut(|stage| hunt::tape(stage, data, Wanted::default()));
+    let outcome = HUNT.with_borrow_mut(|hunt| hunt.tape(data, Wanted::default()));
     if let Some(violation) = outcome.violation {
         panic!("{}: {}", violation.rule, violation.what);
     }

@@ -1,18 +1,18 @@
 //! A simulator that does not find planted bugs is none.
 
-use hax_sim::world::mutant::Mutant;
-use hax_sim::world::{Stage, Wanted, hunt};
+use hax_sim::engine::{Hunt, Wanted, hunt};
+use hax_sim::worlds::bridge::{Bridge, Mutant};
 
 /// Seeds that a bug may survive; 10 s is more than they take.
 const SEEDS: usize = 150;
 
 fn all_are_caught(mutants: impl Iterator<Item = Mutant>) {
-    let mut stage = Stage::default();
+    let mut hunt = Hunt::<Bridge>::default();
     let mut alive = Vec::new();
     for mutant in mutants {
         let left = std::cell::Cell::new(SEEDS);
         let give_up = || left.replace(left.get().saturating_sub(1)) == 0;
-        if hunt::catch(&mut stage, mutant, give_up).is_none() {
+        if hunt.catch(mutant, give_up).is_none() {
             alive.push(mutant);
         }
     }
@@ -36,15 +36,14 @@ fn bugs_in_the_core_are_caught() {
 
 #[test]
 fn what_is_found_shrinks_and_still_breaks_the_same_rule() {
-    let mut stage = Stage::default();
-    let mutant = Some(Mutant::NoteWrong);
-    let wanted = Wanted { mutant, ..Wanted::default() };
-    let violation = hunt::seed(&mut stage, 1, wanted).violation.expect("a planted bug");
-    let whole = hunt::tape_of(&mut stage, 1, wanted);
-    let small = hunt::shrink(&mut stage, whole.clone(), violation.rule, mutant);
+    let mut hunt = Hunt::<Bridge>::default();
+    let mutant = Mutant::NoteWrong;
+    let wanted = Wanted::with(mutant);
+    let violation = hunt.seed(1, wanted).violation.expect("a planted bug");
+    let whole = hunt.tape_of(1, wanted);
+    let small = hunt.shrink(whole.clone(), violation.rule, Some(mutant));
     assert!(small.len() < whole.len() / 4, "{} of {} bytes", small.len(), whole.len());
-    let wanted = Wanted { lines: hunt::LINES, ..wanted };
-    let again = hunt::tape(&mut stage, &small, wanted);
+    let again = hunt.tape(&small, wanted.lines(hunt::LINES));
     assert_eq!(again.violation.map(|violation| violation.rule), Some(violation.rule));
     assert!(!again.lines.is_empty() && again.lines.len() <= hunt::LINES);
 }

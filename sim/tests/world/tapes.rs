@@ -2,20 +2,19 @@
 
 use std::cell::RefCell;
 
-use hax_sim::world::choice::Exhaustive;
-use hax_sim::world::{Fault, Stage, Swarm, Wanted, hunt, run_swarm};
+use hax_sim::engine::choice::Exhaustive;
+use hax_sim::engine::{Fault, Hunt, Odds, Wanted};
+use hax_sim::worlds::bridge::{Bridge, Swarm};
 use quickcheck::{Gen, QuickCheck};
 
 thread_local! {
-    static STAGE: RefCell<Stage> = RefCell::default();
+    static HUNT: RefCell<Hunt<Bridge>> = RefCell::default();
 }
 
 #[test]
 fn tapes_hold() {
     fn holds(tape: Vec<u8>) -> bool {
-        STAGE.with_borrow_mut(|stage| {
-            hunt::tape(stage, &tape, Wanted::default()).violation.is_none()
-        })
+        HUNT.with_borrow_mut(|hunt| hunt.tape(&tape, Wanted::default()).violation.is_none())
     }
     QuickCheck::new().rng(Gen::new(600)).tests(30).quickcheck(holds as fn(Vec<u8>) -> bool);
 }
@@ -24,18 +23,18 @@ fn tapes_hold() {
 /// decisions.
 #[test]
 fn a_start_holds_whatever_happens_to_its_first_calls() {
-    let mut swarm =
-        Swarm { pace_ms: 1, clients: 0, consul: 1000, elects: false, bq: false, ..Swarm::calm() };
+    let mut odds = Odds { pace_ms: 1, consul: 1000, ..Odds::calm() };
     for fault in [Fault::Refused, Fault::AnswerLost, Fault::Junk, Fault::IndexZero] {
         let place = Fault::ALL.iter().position(|other| *other == fault).expect("it is one");
-        swarm.consul_faults[place] = 1;
+        odds.consul_faults[place] = 1;
     }
-    let mut stage = Stage::default();
+    let swarm = Swarm { odds, clients: 0, elects: false, bq: false, ..Swarm::calm() };
+    let mut hunt = Hunt::<Bridge>::default();
     // When each of the two processes starts, then a fault for each call.
     let mut all = Exhaustive::new(4);
     let mut runs = 0;
     loop {
-        let outcome = run_swarm(&mut stage, swarm.clone(), &mut &mut all, Wanted::default());
+        let outcome = hunt.swarm(&swarm, &mut &mut all, Wanted::default());
         assert_eq!(outcome.violation, None, "{all:?}");
         runs += 1;
         if !all.advance() {

@@ -1,0 +1,460 @@
+//! Between the machines under test and Consul: what is carried, and what becomes of it on the way.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hax_core::base::id::CallId;
+use hax_core::base::time::Next;
+use hax_core::consul::port::{self, Command, Method, Unanswered};
+use hax_core::machine::Input;
+
+use super::World;
+use super::cast::Cast;
+use super::event::{Ev, MS, S, Sent};
+use super::fault::Fault;
+use super::sim::EvOf;
+use super::swarm;
+use crate::consul::{Consul, Output, Request, RequestId, Response, Snapshot, Token, Watch};
+
+/// What a call takes from end to end, in µs.
+const LATENCY: u64 = 300;
+/// How long a watch waits for a response to its post.
+const POST_FOR: u64 = 10 * S;
+
+/// A call without a reply.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) request: RequestId,
+    /// The reply is on its way.
+    answered: bool,
+}
+
+/// Whose a response is.
+#[derive(Debug)]
+struct Asker {
+    node: usize,
+    life: u32,
+    call: CallId,
+    target: String,
+    fault: Option<Fault>,
+}
+
+/// Consul and what is on its way to and from it.
+pub(crate) struct Side {
+    pub(crate) double: Consul,
+    askers: BTreeMap<RequestId, Asker>,
+    last: RequestId,
+    wake: u64,
+    out: Vec<Output>,
+    /// As it was some time ago.
+    pub(crate) old: Option<Box<Consul>>,
+    /// Until then every call is refused.
+    pub(crate) down_until: u64,
+    /// Until then there is no leader.
+    pub(crate) headless_until: u64,
+    /// What each node may do.
+    tokens: Vec<Token>,
+    /// What was saved, to be restored.
+    pub(crate) saved: Option<Snapshot>,
+    /// Until then a write that was given up may still be done.
+    late_until: u64,
+}
+
+impl Side {
+    pub(super) fn new(double: Consul) -> Self {
+        Self {
+            double,
+            askers: BTreeMap::new(),
+            last: 0,
+            wake: u64::MAX,
+            out: Vec::new(),
+            old: None,
+            down_until: 0,
+            headless_until: 0,
+            tokens: Vec::new(),
+            saved: None,
+            late_until: 0,
+        }
+    }
+}
+
+impl<C: Cast> World<'_, C> {
+    /// An agent has this watch, which posts to its machine.
+    pub(crate) fn add_watch(&mut self, node: usize, watch: &Watch, path: &str) {
+        let now = self.sim.clocks();
+        let mut out = std::mem::take(&mut self.consul.out);
+        let url = format!("{node}{path}");
+        let (_, next) = self.consul.double.add_watch(now, watch, &url, &mut out);
+        self.after_consul(out, next);
+    }
+
+    // ---- calls ------------------------------------------------------------------------------------
+
+    pub(super) fn on_consul(&mut self, node: usize, command: Command) {
+        match command {
+            Command::Call(call) => self.on_call(node, *call),
+            Command::Cancel(call) => {
+                let Some(flight) = self.hosts[node].calls.remove(&call) else { return };
+                self.consul.double.forget(flight.request);
+                if flight.answered && self.odds.consul > 0 && self.sim.choose(2) == 1 {
+                    self.hosts[node].late.insert(call);
+                }
+            }
+        }
+    }
+
+    fn on_call(&mut self, node: usize, call: port::Call) {
+        self.consul.last += 1;
+        let port::Call { id, method, target, body, within, .. } = call;
+        let method = match method {
+            Method::Get => "GET",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+        };
+        let mut request = Request::new(self.consul.last, method, &target, body);
+        request.agent = node;
+        let life = self.hosts[node].life;
+        self.hosts[node].calls.insert(id, Flight { request: request.id, answered: false });
+        let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX / 4);
+        self.sim.push(self.sim.now() + within, Ev::Overdue(node, life, id));
+        let mut fault = self.draw_fault();
+        if self.sim.now() < self.consul.down_until || self.consul.double.has_left(node) {
+            fault = Some(Fault::Refused);
+        }
+        if let Some((status, text)) = self.token(node).refuses(&request.method, &request.target) {
+            let answer = answer_with(status, 0, Bytes::from_static(text.as_bytes()));
+            return self.reply_after(LATENCY, node, life, id, Ok(answer));
+        }
+        let delay = match fault {
+            Some(Fault::Refused) => {
+                return self.reply_after(LATENCY, node, life, id, Err(Unanswered::Refused));
+            }
+            Some(Fault::NoLeader) => {
+                let answer = answer_with(500, 0, Bytes::from_static(b"No cluster leader"));
+                return self.reply_after(LATENCY, node, life, id, Ok(answer));
+            }
+            Some(Fault::TooMany) => {
+                let answer =
+                    answer_with(429, 0, Bytes::from_static(b"Your IP is issuing too many"));
+                return self.reply_after(LATENCY, node, life, id, Ok(answer));
+            }
+            Some(Fault::Lost) => return,
+            Some(Fault::Slow) => LATENCY + self.sim.choose(6_000) * MS,
+            Some(Fault::DoneLate) => within + self.sim.choose(10_000) * MS,
+            _ => LATENCY,
+        };
+        if request.method != "GET" {
+            self.consul.late_until = self.consul.late_until.max(self.sim.now() + delay);
+        }
+        let sent = Sent { node, life, call: id, request, fault };
+        self.sim.push(self.sim.now() + delay, Ev::Call(Box::new(sent)));
+    }
+
+    /// What a node may do.
+    pub(crate) fn token(&mut self, node: usize) -> &mut Token {
+        let tokens = &mut self.consul.tokens;
+        tokens.resize_with(tokens.len().max(node + 1), Token::default);
+        &mut tokens[node]
+    }
+
+    fn draw_fault(&mut self) -> Option<Fault> {
+        let weights = self.odds.consul_faults;
+        let all = swarm::sum(&weights);
+        if self.odds.consul == 0 || all == 0 || !self.sim.chance(self.odds.consul) {
+            return None;
+        }
+        let at = self.sim.choose(all + 1).checked_sub(1)?;
+        swarm::weighted(&weights, at).map(|place| Fault::ALL[place])
+    }
+
+    /// A call reaches Consul. Its caller may have given it up: that does not stop it.
+    pub(super) fn on_call_arrived(&mut self, sent: Sent) {
+        let Sent { node, life, call, request, fault } = sent;
+        if fault == Some(Fault::OtherWriter) {
+            C::write_beside(self);
+        }
+        if fault == Some(Fault::Stale)
+            && request.method == "GET"
+            && self.stale(node, life, call, &request)
+        {
+            return;
+        }
+        if self.consul.double.has_left(node) {
+            return self.reply_after(LATENCY, node, life, call, Err(Unanswered::Broken));
+        }
+        let id = request.id;
+        let waits = self.hosts[node].life == life && self.hosts[node].calls.contains_key(&call);
+        let target = request.target.clone();
+        self.consul.askers.insert(id, Asker { node, life, call, target, fault });
+        self.hand_in(Some(node), request);
+        if !waits {
+            // The connection is closed: nobody is there any more.
+            self.consul.double.forget(id);
+        }
+    }
+
+    /// Answers from an older state, if there is one and it need not wait.
+    fn stale(&mut self, node: usize, life: u32, call: CallId, request: &Request) -> bool {
+        if request.target.contains("consistent") {
+            return false;
+        }
+        let (now, mut out) = (self.sim.clocks(), Vec::new());
+        let Some(old) = self.consul.old.as_deref_mut() else { return false };
+        // A blocking query of a server that is behind is one that does not block.
+        let target = request.target.split("&index").next().unwrap_or_default();
+        let mut asked = Request::new(request.id, &request.method, target, Bytes::new());
+        asked.agent = request.agent;
+        let _ = old.handle(now, asked, &mut out);
+        let found = out.into_iter().find_map(|output| match output {
+            Output::Response(response) if response.id == request.id => Some(response),
+            _ => None,
+        });
+        let Some(response) = found else { return false };
+        self.reply_after(LATENCY, node, life, call, Ok(answer_of(&response)));
+        true
+    }
+
+    pub(super) fn after_consul(&mut self, mut out: Vec<Output>, next: Next) {
+        let mut again = Vec::new();
+        for output in out.drain(..) {
+            match output {
+                Output::Response(response) => self.on_response(response),
+                Output::Again(request) => again.push(request),
+                Output::Post(post) => {
+                    let (node, path) = post.url.split_once('/').unwrap_or_default();
+                    let node = node.parse().unwrap_or(0);
+                    self.post_later(node, format!("/{path}"), post.watch, post.body);
+                }
+            }
+        }
+        self.consul.out = out;
+        if let Next::WaitUntil { at, .. } = next {
+            let at = at.as_micros();
+            if at < self.consul.wake || self.consul.wake <= self.sim.now() {
+                self.consul.wake = at;
+                self.sim.push(at.max(self.sim.now()), Ev::Consul);
+            }
+        }
+        for request in again {
+            let node = self.consul.askers.get(&request.id).map(|asker| asker.node);
+            self.hand_in(node, request);
+        }
+    }
+
+    /// Consul works a request.
+    fn hand_in(&mut self, node: Option<usize>, request: Request) {
+        let write = (request.method != "GET").then(|| request.body.clone());
+        let now = self.sim.clocks();
+        let mut out = std::mem::take(&mut self.consul.out);
+        let before = self.consul.double.index();
+        let next = self.consul.double.handle(now, request, &mut out);
+        if let Some(body) = write {
+            // One that was refused has written nothing, whoever wrote last.
+            let by = node.filter(|_| self.consul.double.index() != before);
+            C::on_consul_write(self, by, &body);
+        }
+        self.after_consul(out, next);
+    }
+
+    pub(super) fn tick_consul(&mut self) {
+        if self.consul.wake > self.sim.now() {
+            return;
+        }
+        self.consul.wake = u64::MAX;
+        let now = self.sim.clocks();
+        let mut out = std::mem::take(&mut self.consul.out);
+        let next = self.consul.double.tick(now, &mut out);
+        self.after_consul(out, next);
+    }
+
+    fn on_response(&mut self, response: Response) {
+        let Some(asker) = self.consul.askers.remove(&response.id) else { return };
+        let Asker { node, life, call, target, fault } = asker;
+        let mut answer = answer_of(&self.token(node).shown(&target, response));
+        let result = match fault {
+            Some(Fault::AnswerLost) => return,
+            Some(Fault::Broken) => Err(Unanswered::Broken),
+            Some(Fault::TooLarge) => Err(Unanswered::TooLarge),
+            Some(Fault::Truncated) => {
+                // Something of it arrives: a host tells an empty answer from a broken one.
+                let keep = 1 + self.sim.index(answer.body.len().saturating_sub(1));
+                answer.body.truncate(keep);
+                Ok(answer)
+            }
+            Some(Fault::Junk) => {
+                answer.body = Bytes::from_static(b"<html>502 Bad Gateway</html>");
+                Ok(answer)
+            }
+            Some(Fault::LeadLost) => {
+                Ok(answer_with(500, 0, Bytes::from_static(b"leadership lost while committing log")))
+            }
+            Some(Fault::IndexZero) => Ok(port::Answer { index: 0, ..answer }),
+            Some(Fault::IndexBack) => Ok(port::Answer { index: answer.index / 2, ..answer }),
+            _ => Ok(answer),
+        };
+        self.reply_after(LATENCY, node, life, call, result);
+    }
+
+    fn reply_after(
+        &mut self,
+        delay: u64,
+        node: usize,
+        life: u32,
+        id: CallId,
+        result: Result<port::Answer, Unanswered>,
+    ) {
+        if self.hosts[node].life != life {
+            return;
+        }
+        if let Some(flight) = self.hosts[node].calls.get_mut(&id) {
+            flight.answered = true;
+        }
+        let reply = Box::new(port::Reply { id, result });
+        self.sim.push(self.sim.now() + delay, Ev::Reply(node, life, reply));
+    }
+
+    pub(super) fn on_reply(&mut self, node: usize, life: u32, reply: port::Reply) {
+        if self.hosts[node].life != life {
+            return;
+        }
+        let waits = self.hosts[node].calls.remove(&reply.id).is_some();
+        if waits || self.hosts[node].late.remove(&reply.id) {
+            C::on_reply(self, node, reply.id);
+            self.feed(node, Input::Consul(reply));
+        }
+    }
+
+    pub(super) fn on_overdue(&mut self, node: usize, life: u32, id: CallId) {
+        if self.hosts[node].life != life {
+            return;
+        }
+        if let Some(flight) = self.hosts[node].calls.remove(&id) {
+            self.consul.double.forget(flight.request);
+            C::on_reply(self, node, id);
+            let result = Err(Unanswered::TimedOut);
+            self.feed(node, Input::Consul(port::Reply { id, result }));
+        }
+    }
+
+    /// Connections that wait for what is lost break.
+    pub(super) fn break_calls(&mut self) {
+        for node in 0..self.hosts.len() {
+            self.break_calls_of(node);
+        }
+    }
+
+    pub(crate) fn break_calls_of(&mut self, node: usize) {
+        let (life, calls) = (self.hosts[node].life, &self.hosts[node].calls);
+        let lost = calls.iter().filter(|(_, flight)| !flight.answered);
+        let lost: Vec<_> = lost.map(|(id, flight)| (*id, flight.request)).collect();
+        for (id, request) in lost {
+            self.consul.double.forget(request);
+            self.reply_after(LATENCY, node, life, id, Err(Unanswered::Broken));
+        }
+    }
+
+    /// Consul can be reached, and shows what is so.
+    pub(super) fn heal_consul(&mut self) {
+        self.consul.old = None;
+        self.consul.down_until = 0;
+    }
+
+    /// Whether a write that was given up may still be done.
+    pub(super) fn writes_are_late(&self) -> bool {
+        self.sim.now() < self.consul.late_until
+    }
+
+    // ---- watches ----------------------------------------------------------------------------------
+
+    fn post_later(&mut self, node: usize, path: String, watch: u64, body: Bytes) {
+        let late = match self.post_goes_wrong() {
+            0 => 0,
+            1 => {
+                // Twice: the second one is waited for by nobody.
+                let later = self.sim.now() + 2 * LATENCY + self.sim.choose(5_000) * MS;
+                self.post_at(
+                    later,
+                    Ev::Post { node, path: path.clone(), watch: None, body: body.clone() },
+                );
+                0
+            }
+            2 => {
+                // So late that the watch has given up before, and what it posts next overtakes it.
+                let late = self.sim.now() + POST_FOR + self.sim.choose(5_000) * MS;
+                self.post_at(late, Ev::Post { node, path, watch: None, body });
+                return self.sim.push(self.sim.now() + POST_FOR, Ev::Posted(watch));
+            }
+            _ => self.sim.choose(5_000) * MS,
+        };
+        self.post_at(
+            self.sim.now() + LATENCY + late,
+            Ev::Post { node, path, watch: Some(watch), body },
+        );
+    }
+
+    /// How a post of a watch goes wrong: 0 if it does not.
+    fn post_goes_wrong(&mut self) -> u64 {
+        let posts = self.odds.posts;
+        if posts == 0 || !self.sim.chance(posts) { 0 } else { self.sim.choose(4) }
+    }
+
+    fn post_at(&mut self, at: u64, post: EvOf<C>) {
+        self.posts += 1;
+        self.sim.push(at, post);
+    }
+
+    pub(super) fn on_posted(&mut self, watch: u64) {
+        let now = self.sim.clocks();
+        let mut out = std::mem::take(&mut self.consul.out);
+        let next = self.consul.double.posted(now, watch, &mut out);
+        self.after_consul(out, next);
+    }
+
+    // ---- what happens at Consul -------------------------------------------------------------------
+
+    /// A request of somebody else than a node, whose response nobody reads.
+    pub(crate) fn tell_consul(
+        &mut self,
+        agent: usize,
+        method: &str,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Bytes {
+        self.consul.last += 1;
+        let mut request = Request::new(self.consul.last, method, target, body);
+        request.agent = agent;
+        let id = request.id;
+        let (now, mut out) = (self.sim.clocks(), Vec::new());
+        let next = self.consul.double.handle(now, request, &mut out);
+        let mut body = Bytes::new();
+        out.retain(|output| match output {
+            Output::Response(response) if response.id == id => {
+                body = response.body.clone();
+                false
+            }
+            _ => true,
+        });
+        C::on_consul_write(self, None, &[]);
+        self.after_consul(out, next);
+        body
+    }
+
+    /// Does something to the double itself.
+    pub(crate) fn at_consul(
+        &mut self,
+        change: impl FnOnce(&mut Consul, hax_core::base::time::Now, &mut Vec<Output>) -> Next,
+    ) {
+        let now = self.sim.clocks();
+        let mut out = std::mem::take(&mut self.consul.out);
+        let next = change(&mut self.consul.double, now, &mut out);
+        self.after_consul(out, next);
+    }
+}
+
+fn answer_with(status: u16, index: u64, body: Bytes) -> port::Answer {
+    port::Answer { status, index, body }
+}
+
+fn answer_of(response: &Response) -> port::Answer {
+    answer_with(response.status, response.index().unwrap_or(0), response.body.clone())
+}

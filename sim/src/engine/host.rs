@@ -1,0 +1,316 @@
+//! The hosts of the machines under test: each feeds its machine, does what it wants, and may die or stand
+//! still at any step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use hax_core::base::fact::Report as _;
+use hax_core::base::id::{CallId, HttpId};
+use hax_core::base::time::Next;
+use hax_core::http;
+use hax_core::machine::{Input, Machine as _, Output};
+
+use super::calls::Flight;
+use super::cast::{Cast, OutputOf};
+use super::event::{Ev, S, Who};
+use super::{World, rules};
+
+/// One machine under test and what its host knows of it.
+pub(crate) struct Host<M> {
+    /// Nothing while it is down.
+    machine: Option<Box<M>>,
+    pub(super) life: u32,
+    wake: u64,
+    /// Calls to Consul without a reply.
+    pub(super) calls: BTreeMap<CallId, Flight>,
+    /// Calls that were given up, whose reply comes all the same.
+    pub(super) late: BTreeSet<CallId>,
+    /// HTTP requests without a response, and the watch that waits for it.
+    https: BTreeMap<HttpId, Option<u64>>,
+    next_http: HttpId,
+    /// It dies after so many more outputs.
+    dies_after: Option<u64>,
+    /// It takes nothing before then.
+    frozen_until: u64,
+    /// It was told to stop.
+    stopping: bool,
+    /// It is not started again.
+    pub(super) retired: bool,
+    pub(super) journal: Vec<u8>,
+}
+
+impl<M> Default for Host<M> {
+    fn default() -> Self {
+        Self {
+            machine: None,
+            life: 0,
+            wake: u64::MAX,
+            calls: BTreeMap::new(),
+            late: BTreeSet::new(),
+            https: BTreeMap::new(),
+            next_http: HttpId(1),
+            dies_after: None,
+            frozen_until: 0,
+            stopping: false,
+            retired: false,
+            journal: Vec::new(),
+        }
+    }
+}
+
+impl<M> Host<M> {
+    /// The machine, unless it is down.
+    pub(crate) fn machine(&self) -> Option<&M> {
+        self.machine.as_deref()
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.machine.is_some()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Which life it is.
+    pub(crate) fn life(&self) -> u32 {
+        self.life
+    }
+
+    /// It dies after so many more outputs.
+    pub(crate) fn die_after(&mut self, outputs: u64) {
+        self.dies_after = Some(outputs);
+    }
+
+    pub(super) fn live_on(&mut self) {
+        self.dies_after = None;
+    }
+
+    /// It stops, of itself or because it was told to.
+    pub(crate) fn stops(&mut self) {
+        self.stopping = true;
+    }
+}
+
+/// Who makes an HTTP request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Client {
+    /// A watch of the node's own agent, by its number while it waits for the response.
+    Watch(Option<u64>),
+    /// Anybody.
+    Stranger,
+}
+
+impl<C: Cast> World<'_, C> {
+    // ---- life -------------------------------------------------------------------------------------
+
+    /// All machines under test start now.
+    pub(crate) fn start_all(&mut self) {
+        for node in 0..self.hosts.len() {
+            self.start_after(node, 0);
+        }
+    }
+
+    /// A machine starts so many µs later.
+    pub(crate) fn start_after(&mut self, node: usize, delay: u64) {
+        self.sim.push(self.sim.now() + delay, Ev::Start(node));
+    }
+
+    pub(super) fn start(&mut self, i: usize) {
+        if self.hosts[i].machine.is_some() || self.hosts[i].retired {
+            return;
+        }
+        let machine = C::start(self, i);
+        if self.keep_journals {
+            self.hosts[i].journal = C::journal(self, i);
+        }
+        let host = &mut self.hosts[i];
+        host.machine = Some(Box::new(machine));
+        host.wake = u64::MAX;
+        host.stopping = false;
+        host.dies_after = None;
+        self.sim.say(|| format!("{} {i} starts", C::NODE));
+        self.feed(i, Input::Tick);
+    }
+
+    /// A machine dies: nothing of what it was about to do is done.
+    pub(crate) fn kill(&mut self, i: usize) {
+        if self.hosts[i].machine.take().is_none() {
+            return;
+        }
+        self.sim.say(|| format!("{} {i} is dead", C::NODE));
+        self.net.deafen(Who::Node(i));
+        self.hosts[i].life += 1;
+        self.hosts[i].frozen_until = 0;
+        self.hang_up(Who::Node(i));
+        let host = &mut self.hosts[i];
+        host.late.clear();
+        let calls = std::mem::take(&mut host.calls);
+        let watches: Vec<u64> = std::mem::take(&mut host.https).into_values().flatten().collect();
+        for flight in calls.into_values() {
+            self.consul.double.forget(flight.request);
+        }
+        for watch in watches {
+            self.sim.push(self.sim.now(), Ev::Posted(watch));
+        }
+        C::died(self, i);
+    }
+
+    /// A machine is told to stop.
+    pub(crate) fn stop(&mut self, i: usize) {
+        let host = &mut self.hosts[i];
+        if host.machine.is_some() && !host.stopping {
+            host.stops();
+            self.feed(i, Input::Stop);
+        }
+    }
+
+    /// Whether a machine stands still.
+    pub(crate) fn is_frozen(&self, i: usize) -> bool {
+        self.sim.now() < self.hosts[i].frozen_until
+    }
+
+    // ---- steps ------------------------------------------------------------------------------------
+
+    pub(super) fn tick(&mut self, i: usize) {
+        if self.hosts[i].wake <= self.sim.now() && self.hosts[i].machine.is_some() {
+            self.hosts[i].wake = u64::MAX;
+            self.feed(i, Input::Tick);
+        }
+    }
+
+    /// A frozen machine takes what came to it meanwhile.
+    pub(super) fn thaw(&mut self, i: usize, life: u32, input: Input) {
+        if self.hosts[i].life == life {
+            self.feed(i, input);
+        }
+    }
+
+    /// Gives one input to a machine and does what follows.
+    pub(crate) fn feed(&mut self, i: usize, input: Input) {
+        let Host { frozen_until, life, .. } = self.hosts[i];
+        if self.sim.now() < frozen_until {
+            return self.sim.push(frozen_until, Ev::Thaw(i, life, Box::new(input)));
+        }
+        let now = self.sim.clocks();
+        let Some(mut machine) = self.hosts[i].machine.take() else { return };
+        let request = match &input {
+            Input::Http(request) => Some(request.id),
+            _ => None,
+        };
+        self.sim.trace.input(now.mono.as_micros(), C::NODE, i, &input);
+        if self.keep_journals {
+            C::record(&mut self.hosts[i].journal, now, &input);
+        }
+        let mut out = std::mem::take(&mut self.out);
+        let mut next = machine.handle(now, input, &mut out);
+        if let Some(mutant) = self.mutant {
+            next = C::mutate(self, mutant, &mut out, next);
+        }
+        self.sim.check(rules::deadline_is_later(now.mono.as_micros(), next));
+        C::on_step(self, i, request, &out, &machine);
+        self.hosts[i].machine = Some(machine);
+        for output in out.drain(..) {
+            self.do_output(i, output);
+        }
+        self.out = out;
+        self.rearm(i, next);
+    }
+
+    fn do_output(&mut self, i: usize, output: OutputOf<C>) {
+        if self.hosts[i].machine.is_none() {
+            return;
+        }
+        self.sim.trace.output(self.sim.now(), C::NODE, i, &output);
+        self.execute(i, output);
+        if let Some(left) = &mut self.hosts[i].dies_after {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.kill(i);
+                let down = 1 + self.sim.choose(30);
+                self.start_after(i, down * S);
+            }
+        }
+    }
+
+    fn execute(&mut self, i: usize, output: OutputOf<C>) {
+        match output {
+            Output::Net(command) => self.on_net(Who::Node(i), command),
+            Output::Consul(command) => self.on_consul(i, command),
+            Output::Http(response) => match self.hosts[i].https.remove(&response.id) {
+                Some(Some(watch)) => self.sim.push(self.sim.now(), Ev::Posted(watch)),
+                Some(None) | None => C::on_response(self, i, &response),
+            },
+            Output::Fact(fact) => {
+                self.facts[fact.nth()] += 1;
+                C::on_fact(self, i, &fact);
+            }
+            Output::Spiel(call) => C::spiel(self, i, call),
+        }
+    }
+
+    fn rearm(&mut self, i: usize, next: Next) {
+        let host = &mut self.hosts[i];
+        if host.machine.is_none() {
+            return;
+        }
+        match next {
+            Next::Wait => host.wake = u64::MAX,
+            Next::WaitUntil { at, .. } => {
+                let at = at.as_micros();
+                if at != host.wake {
+                    host.wake = at;
+                    self.sim.push(at.max(self.sim.now()), Ev::Tick(i));
+                }
+            }
+            Next::Exit => self.exited(i),
+        }
+    }
+
+    /// Nothing more is to come from it, whatever it is given.
+    fn exited(&mut self, i: usize) {
+        let now = self.sim.clocks();
+        let host = &mut self.hosts[i];
+        if let Some(machine) = &mut host.machine {
+            let mut out = Vec::new();
+            let mut again = machine.handle(now, Input::Tick, &mut out);
+            if let Some(mutant) = self.mutant {
+                again = C::mutate_exit(mutant, again);
+            }
+            self.sim.check(rules::nothing_follows_exit(again, &out));
+        }
+        self.sim.say(|| format!("{} {i} has exited", C::NODE));
+        self.kill(i);
+        if !self.hosts[i].retired {
+            self.start_after(i, 3 * S);
+        }
+    }
+
+    // ---- HTTP -------------------------------------------------------------------------------------
+
+    /// An HTTP request reaches a machine, or nobody.
+    pub(crate) fn request(
+        &mut self,
+        i: usize,
+        method: &str,
+        target: &str,
+        body: Bytes,
+        client: Client,
+    ) {
+        let (watch, trusted) = match client {
+            Client::Watch(watch) => (watch, true),
+            Client::Stranger => (None, false),
+        };
+        if self.hosts[i].machine.is_none() {
+            if let Some(watch) = watch {
+                self.sim.push(self.sim.now(), Ev::Posted(watch));
+            }
+            return;
+        }
+        let id = self.hosts[i].next_http.mint();
+        self.hosts[i].https.insert(id, watch);
+        let (method, target) = (method.into(), target.into());
+        let request = http::port::Request { id, method, target, body, trusted };
+        self.feed(i, Input::Http(Box::new(request)));
+    }
+}

@@ -1,0 +1,150 @@
+//! Looking for violations: seeds, what is to be known of one that is found, and how it shrinks.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hax_core::base::fact::Report as _;
+
+use super::cast::{Cast, FactOf};
+use super::choice::{Choice, Recorder, Seed, Tape};
+use super::replay::{self, Bad, Replayed};
+use super::trace::Trace;
+use super::{Outcome, Violation, Wanted, run};
+
+/// The decisions of one seed; a run goes on until they are spent.
+pub const DECISIONS: u32 = 1_500;
+/// The lines that are kept of a run that went wrong.
+pub const LINES: usize = 200;
+/// Runs that shrinking may take.
+const TRIES: usize = 400;
+
+/// Runs worlds of one cast, one after another.
+pub struct Hunt<C: Cast> {
+    stage: C::Stage,
+}
+
+impl<C: Cast> Default for Hunt<C> {
+    fn default() -> Self {
+        Self { stage: C::Stage::default() }
+    }
+}
+
+impl<C: Cast> Hunt<C> {
+    /// How many kinds of facts there are.
+    pub const KINDS: usize = FactOf::<C>::KINDS.len();
+
+    /// Runs one seed.
+    pub fn seed(&mut self, seed: u64, wanted: Wanted<C>) -> Outcome {
+        self.guarded(&mut Seed::new(seed, DECISIONS), wanted)
+    }
+
+    /// Runs what a tape says.
+    pub fn tape(&mut self, tape: &[u8], wanted: Wanted<C>) -> Outcome {
+        self.guarded(&mut Tape::new(tape), wanted)
+    }
+
+    /// The tape of a seed's decisions.
+    pub fn tape_of(&mut self, seed: u64, wanted: Wanted<C>) -> Vec<u8> {
+        let mut recorder = Recorder::new(Seed::new(seed, DECISIONS));
+        self.guarded(&mut recorder, wanted);
+        recorder.into_tape()
+    }
+
+    /// Runs this swarm.
+    pub fn swarm(
+        &mut self,
+        swarm: &C::Swarm,
+        choice: &mut dyn Choice,
+        wanted: Wanted<C>,
+    ) -> Outcome {
+        run(&mut self.stage, swarm, choice, wanted)
+    }
+
+    /// Replays the journal of one machine and keeps so many of the last lines.
+    ///
+    /// # Errors
+    ///
+    /// If it is no journal of this cast.
+    pub fn replay(journal: &[u8], lines: usize) -> Result<Replayed, Bad> {
+        let trace = Trace::keeping(lines, C::describe);
+        Ok(replay::replay(C::open(journal)?, C::NODE, trace))
+    }
+
+    /// A panic is a violation, too. It ends the program where panics abort.
+    fn guarded(&mut self, choice: &mut dyn Choice, wanted: Wanted<C>) -> Outcome {
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            let swarm = C::draw(choice);
+            run(&mut self.stage, &swarm, choice, wanted)
+        }));
+        run.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let what = text.unwrap_or_default();
+            let violation = Some(Violation { rule: "nothing panics", what });
+            Outcome { violation, ..Outcome::default() }
+        })
+    }
+
+    /// The first seed, from 1 on, that holds without a planted bug and does not with it; none if there is
+    /// none before `give_up`.
+    pub fn catch(
+        &mut self,
+        mutant: C::Mutant,
+        give_up: impl Fn() -> bool,
+    ) -> Option<(u64, Violation)> {
+        (1..).take_while(|_| !give_up()).find_map(|n| {
+            let violation = self.seed(n, Wanted::with(mutant)).violation?;
+            let holds = self.seed(n, Wanted::default()).violation.is_none();
+            holds.then_some((n, violation))
+        })
+    }
+
+    /// A shorter and quieter tape that breaks the same rule.
+    pub fn shrink(&mut self, from: Vec<u8>, rule: &str, mutant: Option<C::Mutant>) -> Vec<u8> {
+        let wanted = Wanted { mutant, lines: 0 };
+        let mut best = from;
+        let mut left = TRIES;
+        let mut chunk = best.len() / 2;
+        while chunk > 0 {
+            let mut at = 0;
+            while at < best.len() && left > 0 {
+                let end = (at + chunk).min(best.len());
+                // Without this part; failing that, with zeros in its place.
+                let without = [&best[..at], &best[end..]].concat();
+                let mut zeroed = best.clone();
+                zeroed[at..end].fill(0);
+                let quieter = [without, zeroed].into_iter().filter(|other| *other != best);
+                let found = quieter.into_iter().find(|other| {
+                    left = left.saturating_sub(1);
+                    let violation = self.tape(other, wanted).violation;
+                    violation.is_some_and(|found| found.rule == rule)
+                });
+                match found {
+                    Some(other) if other.len() < best.len() => best = other,
+                    Some(other) => {
+                        best = other;
+                        at += chunk;
+                    }
+                    None => at += chunk,
+                }
+            }
+            chunk /= 2;
+        }
+        best
+    }
+
+    /// The names of the facts that were not reported, of those that can be.
+    #[must_use]
+    pub fn missing(facts: &[u64]) -> Vec<&'static str> {
+        let names = FactOf::<C>::KINDS.iter().map(|kind| kind.name);
+        let unseen = names.zip(facts).filter(|(_, seen)| **seen == 0).map(|(name, _)| name);
+        unseen.filter(|name| !C::UNREACHED.iter().any(|(other, _)| other == name)).collect()
+    }
+
+    /// The names of the facts that were reported, though no seed should be able to bring them about.
+    #[must_use]
+    pub fn unexpected(facts: &[u64]) -> Vec<&'static str> {
+        let names = FactOf::<C>::KINDS.iter().map(|kind| kind.name);
+        let seen = names.zip(facts).filter(|(_, seen)| **seen > 0).map(|(name, _)| name);
+        seen.filter(|name| C::UNREACHED.iter().any(|(other, _)| other == name)).collect()
+    }
+}

@@ -1,0 +1,304 @@
+//! TCP: connections, and what befalls them. Nothing is reordered within a connection; between two,
+//! anything may be.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hax_core::base::id::ConnId;
+use hax_core::machine::Input;
+use hax_core::net::{Command, Event};
+
+use super::World;
+use super::cast::Cast;
+use super::event::{Ev, MS, S, SocketId, Who};
+
+/// What a connection takes at least from end to end, in µs.
+const LATENCY: u64 = 200;
+
+/// One end.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    who: Who,
+    life: u32,
+    conn: ConnId,
+}
+
+/// One connection. The first end opened it.
+#[derive(Debug)]
+struct Socket {
+    /// Until it has been hung up at that end.
+    ends: [Option<End>; 2],
+    /// Who writes, in which life.
+    from: (Who, u32),
+    to: SocketAddr,
+    lag: u64,
+    /// Nothing written arrives before this.
+    busy: u64,
+    /// What is written any more is lost: the other end has vanished.
+    dead: bool,
+}
+
+/// All connections, and who listens where.
+#[derive(Debug, Default)]
+pub(crate) struct Net {
+    sockets: Vec<Socket>,
+    by_conn: BTreeMap<(Who, ConnId), SocketId>,
+    listening: BTreeMap<SocketAddr, Who>,
+    /// Where each of those who ever listened did so last.
+    addresses: BTreeMap<Who, SocketAddr>,
+    /// How often each of them was hung up on: it is another one each time.
+    lives: BTreeMap<Who, u32>,
+    /// Until then nothing that the one writes arrives at the other.
+    stalls: BTreeMap<(Who, Who), u64>,
+    accepted: u64,
+    ports: u16,
+}
+
+impl Net {
+    fn stalled(&self, from: Option<Who>, to: Option<Who>) -> u64 {
+        let until = from.zip(to).and_then(|pair| self.stalls.get(&pair));
+        until.copied().unwrap_or(0)
+    }
+
+    fn between(&self, id: SocketId) -> (Option<Who>, Option<Who>) {
+        let socket = &self.sockets[id];
+        let [a, b] = socket.ends.map(|end| end.map(|end| end.who));
+        (a, b.or_else(|| self.listening.get(&socket.to).copied()))
+    }
+
+    /// Somebody listens here from now on.
+    pub(crate) fn listen(&mut self, who: Who, addr: SocketAddr) {
+        self.listening.insert(addr, who);
+        self.addresses.insert(who, addr);
+    }
+
+    /// Somebody listens no more.
+    pub(crate) fn deafen(&mut self, who: Who) {
+        if let Some(addr) = self.addresses.get(&who) {
+            self.listening.remove(addr);
+        }
+    }
+
+    fn life(&self, who: Who) -> u32 {
+        self.lives.get(&who).copied().unwrap_or(0)
+    }
+
+    /// Nothing that the one writes arrives at the other before then.
+    pub(crate) fn stall(&mut self, from: Who, to: Who, until: u64) {
+        self.stalls.insert((from, to), until);
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.stalls.clear();
+    }
+
+    /// The connections whose both ends live.
+    fn whole(&self, a: Who, b: Who) -> Vec<SocketId> {
+        let is_whole = |socket: &Socket| {
+            let ends = socket.ends.map(|end| end.map(|end| end.who));
+            !socket.dead && (ends == [Some(a), Some(b)] || ends == [Some(b), Some(a)])
+        };
+        (0..self.sockets.len()).filter(|id| is_whole(&self.sockets[*id])).collect()
+    }
+}
+
+impl<C: Cast> World<'_, C> {
+    /// When what is written now arrives at the other end.
+    fn arrival(&mut self, id: SocketId) -> u64 {
+        let (a, b) = self.net.between(id);
+        let stalled = self.net.stalled(a, b);
+        let socket = &mut self.net.sockets[id];
+        socket.busy = socket.busy.max(self.sim.now() + socket.lag).max(stalled);
+        socket.busy
+    }
+
+    pub(crate) fn on_net(&mut self, who: Who, command: Command) {
+        match command {
+            Command::Connect { conn, to, .. } => {
+                let lag = LATENCY + self.sim.choose(self.odds.lag_ms) * 1_000;
+                let end = End { who, life: self.net.life(who), conn };
+                let id = self.net.sockets.len();
+                self.net.sockets.push(Socket {
+                    ends: [Some(end), None],
+                    from: (who, end.life),
+                    to,
+                    lag,
+                    busy: 0,
+                    dead: false,
+                });
+                self.net.by_conn.insert((who, conn), id);
+                let at = self.arrival(id);
+                self.sim.push(at, Ev::Accept(id));
+            }
+            Command::Write { conn, segments } => {
+                let bytes = match &*segments {
+                    [one] => one.clone(),
+                    many => Bytes::from(many.concat()),
+                };
+                let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                C::on_write(self, who, &bytes);
+                let Some(id) = self.net.by_conn.get(&(who, conn)).copied() else { return };
+                let at = self.arrival(id);
+                // A peer that does not read lets the writer's buffers fill.
+                let slow = at > self.sim.now() + S;
+                self.sim.push(if slow { at } else { self.sim.now() }, Ev::Written(id, len));
+                if self.net.sockets[id].dead {
+                    return;
+                }
+                // In pieces, as TCP may have it.
+                let head = if self.odds.lag_ms > 0 { bytes.len() / 3 } else { 0 };
+                for piece in [bytes.slice(..head), bytes.slice(head..)] {
+                    if !piece.is_empty() {
+                        self.sim.push(at, Ev::Data(id, piece));
+                    }
+                }
+            }
+            Command::Close { conn } => {
+                let Some(id) = self.net.by_conn.get(&(who, conn)).copied() else { return };
+                let end = usize::from(conn.is_accepted());
+                self.sim.push(self.sim.now() + LATENCY, Ev::Fin(id, end));
+                let at = self.arrival(id);
+                self.sim.push(at, Ev::Fin(id, 1 - end));
+            }
+            // Nobody here takes longer than that over a close.
+            Command::Cut { .. } => {}
+        }
+    }
+
+    pub(super) fn on_accept(&mut self, id: SocketId) {
+        let Some(opener) = self.net.sockets[id].ends[0] else { return };
+        let to = self.net.sockets[id].to;
+        let at = self.arrival(id);
+        let Some(who) = self.net.listening.get(&to).copied() else {
+            return self.sim.push(at, Ev::Fin(id, 0));
+        };
+        self.net.accepted += 1;
+        let conn = ConnId::accepted(self.net.accepted);
+        let life = self.net.life(who);
+        self.net.sockets[id].ends[1] = Some(End { who, life, conn });
+        self.net.by_conn.insert((who, conn), id);
+        self.sim.push(at, Ev::Connected(id));
+        let peer = self.address(opener.who, to);
+        self.feed_net(who, Event::Accepted { conn, peer });
+    }
+
+    /// An address as the accepting end sees it: the host is known, the port is any.
+    fn address(&mut self, who: Who, to: SocketAddr) -> SocketAddr {
+        let ip = self.net.addresses.get(&who).map_or_else(|| to.ip(), SocketAddr::ip);
+        self.net.ports = self.net.ports.wrapping_add(1) | 0x8000;
+        SocketAddr::new(ip, self.net.ports)
+    }
+
+    pub(super) fn on_connected(&mut self, id: SocketId) {
+        if let Some(End { who, conn, .. }) = self.net.sockets[id].ends[0] {
+            self.feed_net(who, Event::Connected { conn });
+        }
+    }
+
+    pub(super) fn on_data(&mut self, id: SocketId, bytes: Bytes) {
+        let Socket { ends, from, dead, .. } = &self.net.sockets[id];
+        // What the dead wrote last may arrive in reality. A process that is reconnecting at that
+        // moment then aborts, whatever its new server does.
+        if self.net.life(from.0) != from.1 {
+            return;
+        }
+        if let (Some(End { who, conn, .. }), false) = (ends[1], *dead) {
+            self.feed_net(who, Event::Received { conn, bytes });
+        }
+    }
+
+    pub(super) fn on_written(&mut self, id: SocketId, bytes: u32) {
+        if let Some(End { who, conn, .. }) = self.net.sockets[id].ends[0] {
+            self.feed_net(who, Event::Written { conn, bytes });
+        }
+    }
+
+    pub(super) fn on_fin(&mut self, id: SocketId, end: usize) {
+        if let Some(End { who, conn, life }) = self.net.sockets[id].ends[end].take() {
+            self.net.by_conn.remove(&(who, conn));
+            if self.net.life(who) == life {
+                self.feed_net(who, Event::Closed { conn });
+            }
+        }
+    }
+
+    /// A machine ends without a word; its kernel closes its connections.
+    pub(crate) fn hang_up(&mut self, who: Who) {
+        *self.net.lives.entry(who).or_default() += 1;
+        let of_it = (who, ConnId(0))..=(who, ConnId(u64::MAX));
+        let ids: Vec<SocketId> = self.net.by_conn.range(of_it).map(|(_, id)| *id).collect();
+        for id in ids {
+            let at = self.arrival(id);
+            self.net.sockets[id].dead = true;
+            for end in 0..2 {
+                match self.net.sockets[id].ends[end] {
+                    Some(e) if e.who == who => {
+                        self.net.sockets[id].ends[end] = None;
+                        self.net.by_conn.remove(&(e.who, e.conn));
+                    }
+                    Some(_) => self.sim.push(at, Ev::Fin(id, end)),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn feed_net(&mut self, who: Who, event: Event) {
+        match who {
+            Who::Node(i) => self.feed(i, Input::Net(event)),
+            Who::Peer(i) => C::on_net(self, i, event),
+            Who::Stranger => {}
+        }
+    }
+
+    /// All connections between two machines break, and what was on its way is lost. `half`: only one end
+    /// notices before it writes.
+    pub(crate) fn cut(&mut self, a: Who, b: Who, half: bool) {
+        for id in self.net.whole(a, b) {
+            self.net.sockets[id].dead = true;
+            let at = self.sim.now() + LATENCY;
+            self.sim.push(at, Ev::Fin(id, 0));
+            // The end that only reads finds out when its system's keep-alive does.
+            let late = if half { 30 * S } else { 0 };
+            self.sim.push(at + late, Ev::Fin(id, 1));
+        }
+    }
+
+    /// A stranger connects to a machine under test and says this.
+    pub(crate) fn intrude(&mut self, node: usize, from: SocketAddr, bytes: Bytes) {
+        let host = Who::Node(node);
+        let Some(to) = self.net.addresses.get(&host).copied() else { return };
+        if !self.hosts[node].is_up() {
+            return;
+        }
+        self.net.accepted += 1;
+        let conn = ConnId::accepted(self.net.accepted);
+        let opened = ConnId::opened(self.net.accepted);
+        let id = self.net.sockets.len();
+        let life = self.net.life(host);
+        let ends = [
+            Some(End { who: Who::Stranger, life: 0, conn: opened }),
+            Some(End { who: host, life, conn }),
+        ];
+        let writer = (Who::Stranger, 0);
+        self.net.sockets.push(Socket {
+            ends,
+            from: writer,
+            to,
+            lag: LATENCY,
+            busy: 0,
+            dead: false,
+        });
+        self.net.by_conn.insert((Who::Stranger, opened), id);
+        self.net.by_conn.insert((host, conn), id);
+        self.feed_net(host, Event::Accepted { conn, peer: from });
+        let at = self.arrival(id);
+        if !bytes.is_empty() {
+            self.sim.push(at, Ev::Data(id, bytes));
+        }
+        let stay = 1 + self.sim.choose(20_000);
+        self.sim.push(at + stay * MS, Ev::Fin(id, 0));
+        self.sim.push(at + stay * MS, Ev::Fin(id, 1));
+    }
+}

@@ -1,0 +1,126 @@
+//! What a run consists of: faults, then health until everything rests, some times over; then the stop.
+
+use super::World;
+use super::cast::{Cast, Times};
+use super::event::{Ev, MS, S};
+
+impl<C: Cast> World<'_, C> {
+    const TIMES: Times = C::TIMES;
+
+    /// The whole run.
+    pub(super) fn play(&mut self) {
+        C::begin(self);
+        for round in 1..=self.odds.rounds {
+            self.faults(round);
+            self.heal();
+            self.rest();
+            if self.sim.is_broken() || self.sim.is_spent() {
+                break;
+            }
+        }
+        self.stop_all();
+    }
+
+    /// Things go wrong until the choices are spent, or it is time for a rest.
+    fn faults(&mut self, round: u8) {
+        self.sim.push(self.sim.now() + 2 * S, Ev::Act);
+        let last = round == self.odds.rounds;
+        let long = if last { Self::TIMES.faults } else { Self::TIMES.faults / 8 };
+        let end = self.sim.now() + long;
+        while !self.sim.is_spent() && self.step(end) {}
+    }
+
+    /// Does one act and decides when the next one is due.
+    pub(super) fn act(&mut self) {
+        if self.sim.is_calm() || self.sim.is_spent() {
+            return;
+        }
+        let pause = C::act(self);
+        self.sim.push(self.sim.now() + pause * MS, Ev::Act);
+    }
+
+    /// How long until the next act, in ms.
+    pub(crate) fn pause(&mut self) -> u64 {
+        1 + self.sim.choose(2 * self.odds.pace_ms)
+    }
+
+    /// Nothing goes wrong any more, and everybody comes back but who is to be absent.
+    fn heal(&mut self) {
+        if self.sim.is_broken() {
+            return;
+        }
+        self.sim.say(|| "everything heals".into());
+        self.sim.set_calm(true);
+        self.net.heal();
+        self.heal_consul();
+        C::put_right(self);
+        self.break_calls();
+        for i in 0..self.hosts.len() {
+            self.hosts[i].live_on();
+            if !self.hosts[i].is_up() {
+                self.start_after(i, 0);
+            }
+        }
+        C::heal(self);
+    }
+
+    /// Everything comes to rest, and then it is quiet and everybody knows what is so.
+    fn rest(&mut self) {
+        let end = self.sim.now() + Self::TIMES.rest_within;
+        let mut why = Some(String::new());
+        while !self.sim.is_broken() && why.is_some() && self.sim.now() < end {
+            C::nudge(self);
+            let heard = C::heard(self);
+            self.run_to(self.sim.now() + Self::TIMES.look_every);
+            // What happened twice and came to the same in the end is still news to those who look late.
+            let news = || (C::heard(self) != heard).then(|| "there is news".to_owned());
+            why = self.unrest().or_else(news);
+        }
+        if let Some(why) = why {
+            self.sim.fail("everything comes to rest once nothing goes wrong", why);
+        }
+        self.sim.say(|| "everything rests".into());
+        let heard = C::heard(self);
+        self.run_to(self.sim.now() + Self::TIMES.quiet);
+        if self.sim.is_broken() {
+            return;
+        }
+        let louder = C::heard(self).into_iter().zip(heard).position(|(now, then)| now > then);
+        if let Some(i) = louder {
+            self.sim.fail("nobody is told twice what is so", format!("process {i}"));
+        }
+        let result = C::at_rest(self);
+        self.sim.check(result);
+        self.sim.set_calm(false);
+    }
+
+    /// Why it is not a rest yet.
+    fn unrest(&self) -> Option<String> {
+        if self.writes_are_late() {
+            return Some("a write is on its way to Consul".into());
+        }
+        let frozen = (0..self.hosts.len()).find(|i| self.is_frozen(*i));
+        if let Some(i) = frozen {
+            return Some(format!("{} {i} stands still", C::NODE));
+        }
+        C::unrest(self)
+    }
+
+    /// Every machine is told to stop, and exits.
+    fn stop_all(&mut self) {
+        if self.sim.is_broken() {
+            return;
+        }
+        self.sim.say(|| "everything stops".into());
+        self.sim.set_calm(true);
+        for i in 0..self.hosts.len() {
+            self.hosts[i].retired = true;
+            self.stop(i);
+        }
+        self.run_to(self.sim.now() + C::drain(self) + Self::TIMES.leave);
+        let late = self.hosts.iter().position(|host| host.is_up());
+        if let Some(i) = late {
+            self.sim.fail("a stop ends in time", format!("{} {i} has not exited", C::NODE));
+        }
+    }
+}

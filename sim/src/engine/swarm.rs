@@ -1,0 +1,81 @@
+//! What is drawn before a world begins, as far as every world has it.
+//!
+//! Every world lacks most faults, so that in some of them each fault is alone with its consequences.
+
+use super::choice::Choice;
+use super::fault::Fault;
+
+/// How likely what goes wrong that can in every world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Odds {
+    /// Times that faults are followed by a rest.
+    pub rounds: u8,
+    /// The mean pause between two acts, in ms.
+    pub pace_ms: u64,
+    /// How likely a call to Consul goes wrong, in thousandths.
+    pub consul: u64,
+    /// How: the weight of each fault.
+    pub consul_faults: [u8; Fault::ALL.len()],
+    /// How likely a watch's post goes wrong, in thousandths.
+    pub posts: u64,
+    /// New connections are slow by up to so many ms.
+    pub lag_ms: u64,
+    /// All of Consul's servers but one are behind by so many ms.
+    pub late_ms: u64,
+}
+
+impl Odds {
+    /// Nothing goes wrong.
+    #[must_use]
+    pub fn calm() -> Self {
+        Self {
+            rounds: 1,
+            pace_ms: 200,
+            consul: 0,
+            consul_faults: [0; Fault::ALL.len()],
+            posts: 0,
+            lag_ms: 0,
+            late_ms: 0,
+        }
+    }
+
+    /// Whether Consul's indexes lie.
+    pub(crate) fn has_index_faults(&self) -> bool {
+        let weight = |fault: Fault| self.consul_faults[fault as usize];
+        self.consul > 0 && weight(Fault::IndexZero) + weight(Fault::IndexBack) > 0
+    }
+
+    /// Whether answers are of another time.
+    pub(crate) fn has_lies(&self) -> bool {
+        self.has_index_faults() || self.consul > 0 && self.consul_faults[Fault::Stale as usize] > 0
+    }
+}
+
+/// Draws weights: half of them nothing.
+pub(crate) fn draw_weights<'a>(
+    choice: &mut dyn Choice,
+    weights: impl IntoIterator<Item = &'a mut u8>,
+) {
+    for weight in weights {
+        *weight = [0, 0, 1, 4][pick(choice, 4)];
+    }
+}
+
+/// The sum of weights.
+pub(crate) fn sum(weights: &[u8]) -> u64 {
+    weights.iter().map(|weight| u64::from(*weight)).sum()
+}
+
+/// Which of the weighted has its share at this place.
+pub(crate) fn weighted(weights: &[u8], mut at: u64) -> Option<usize> {
+    weights.iter().position(|weight| {
+        let here = at < u64::from(*weight);
+        at = at.saturating_sub(u64::from(*weight));
+        here
+    })
+}
+
+/// An index into a list of `n`.
+pub(crate) fn pick(choice: &mut dyn Choice, n: usize) -> usize {
+    usize::try_from(choice.below(n as u64)).unwrap_or(0)
+}

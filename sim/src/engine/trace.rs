@@ -1,0 +1,193 @@
+//! What happened, as one number and, when it is asked for, as lines.
+//!
+//! A run keeps the number only. Whoever wants the lines runs the same tape once more: the number says
+//! whether it was the same run.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use hax_core::base::fact::Report;
+use hax_core::consul::port as consul;
+use hax_core::http::port as http;
+use hax_core::machine::{Input, Output};
+use hax_core::net;
+
+/// A number that depends on all that was put in and on its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    /// The number.
+    #[must_use]
+    pub fn value(self) -> u64 {
+        self.0
+    }
+
+    /// Puts a number in.
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    /// Puts numbers in.
+    fn words(&mut self, words: &[u64]) {
+        words.iter().for_each(|word| self.word(*word));
+    }
+
+    /// Puts a text in.
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        self.word(bytes.len() as u64);
+        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|byte| self.word(u64::from(*byte)));
+    }
+}
+
+/// What happened.
+pub(crate) struct Trace {
+    pub(crate) hash: Hash,
+    /// The last ones, if they are wanted.
+    pub(crate) lines: VecDeque<String>,
+    /// How many.
+    keep: usize,
+    /// A few words for what passes over a connection.
+    describe: fn(&Bytes) -> String,
+}
+
+impl Trace {
+    /// Keeps so many of the last lines, and describes with this what passes over a connection.
+    pub(crate) fn keeping(lines: usize, describe: fn(&Bytes) -> String) -> Self {
+        Self { hash: Hash::default(), lines: VecDeque::new(), keep: lines, describe }
+    }
+
+    /// A line for whoever reads the story.
+    pub(crate) fn say(&mut self, now: u64, line: impl FnOnce() -> String) {
+        if self.keep == 0 {
+            return;
+        }
+        if self.lines.len() == self.keep {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(format!("{:>6}.{:06} {}", now / 1_000_000, now % 1_000_000, line()));
+    }
+
+    /// A machine took this.
+    pub(crate) fn input(&mut self, now: u64, name: &str, node: usize, input: &Input) {
+        self.hash.words(&[now, node as u64]);
+        self.hash.input(input);
+        let describe = self.describe;
+        self.say(now, || format!("{name} {node} <- {}", input_line(input, describe)));
+    }
+
+    /// A machine gave this.
+    pub(crate) fn output<F: Report>(&mut self, now: u64, name: &str, node: usize, out: &Output<F>) {
+        self.hash.output(out);
+        let describe = self.describe;
+        self.say(now, || format!("{name} {node} -> {}", output_line(out, describe)));
+    }
+}
+
+impl Hash {
+    fn input(&mut self, input: &Input) {
+        match input {
+            Input::Tick => self.word(1),
+            Input::Net(net::Event::Received { conn, bytes }) => {
+                self.words(&[2, conn.0]);
+                self.bytes(bytes);
+            }
+            Input::Net(event) => self.bytes(format!("{event:?}").as_bytes()),
+            Input::Consul(consul::Reply { id, result }) => {
+                self.words(&[3, id.0]);
+                match result {
+                    Ok(answer) => {
+                        self.words(&[answer.status.into(), answer.index]);
+                        self.bytes(&answer.body);
+                    }
+                    Err(why) => self.word(*why as u64),
+                }
+            }
+            Input::Spiel(reply) => self.bytes(format!("{reply:?}").as_bytes()),
+            Input::Http(request) => {
+                self.words(&[4, request.id.0]);
+                self.bytes(&request.body);
+            }
+            Input::Stop => self.word(5),
+        }
+    }
+
+    fn output<F: Report>(&mut self, output: &Output<F>) {
+        match output {
+            Output::Net(net::Command::Write { conn, segments }) => {
+                self.words(&[6, conn.0]);
+                segments.iter().for_each(|segment| self.bytes(segment));
+            }
+            Output::Net(net::Command::Connect { conn, to, .. }) => {
+                self.words(&[7, conn.0, to.port().into()]);
+            }
+            Output::Net(net::Command::Close { conn }) => self.words(&[8, conn.0]),
+            Output::Net(net::Command::Cut { conn }) => self.words(&[18, conn.0]),
+            Output::Consul(consul::Command::Call(call)) => {
+                self.words(&[9, call.id.0]);
+                self.bytes(call.target.as_bytes());
+                self.bytes(&call.body);
+            }
+            Output::Consul(consul::Command::Cancel(call)) => self.words(&[10, call.0]),
+            Output::Spiel(call) => self.bytes(format!("{call:?}").as_bytes()),
+            Output::Http(response) => {
+                self.words(&[11, response.id.0, response.status.into()]);
+                self.bytes(&response.body);
+            }
+            Output::Fact(fact) => self.words(&[12, fact.nth() as u64]),
+        }
+    }
+}
+
+/// One line for an input.
+fn input_line(input: &Input, describe: fn(&Bytes) -> String) -> String {
+    match input {
+        Input::Tick => "tick".into(),
+        Input::Net(net::Event::Received { conn, bytes }) => format!("{conn}: {}", describe(bytes)),
+        Input::Net(event) => format!("{event:?}"),
+        Input::Consul(consul::Reply { id, result }) => match result {
+            Ok(answer) => {
+                format!("{id}: {} index {} {}", answer.status, answer.index, start_of(&answer.body))
+            }
+            Err(why) => format!("{id}: {}", why.why()),
+        },
+        Input::Spiel(reply) => format!("{}: {:?}", reply.id, reply.result),
+        Input::Http(request) => {
+            let http::Request { id, method, target, body, .. } = &**request;
+            format!("{id}: {method} {target} {}", start_of(body))
+        }
+        Input::Stop => "stop".into(),
+    }
+}
+
+/// One line for an output.
+fn output_line<F: Report>(output: &Output<F>, describe: fn(&Bytes) -> String) -> String {
+    match output {
+        Output::Net(net::Command::Write { conn, segments }) => {
+            format!("{conn}: {}", describe(&Bytes::from(segments.concat())))
+        }
+        Output::Net(command) => format!("{command:?}"),
+        Output::Consul(consul::Command::Call(call)) => {
+            format!("{}: {:?} {} {}", call.id, call.method, call.target, start_of(&call.body))
+        }
+        Output::Consul(consul::Command::Cancel(call)) => format!("{call}: cancelled"),
+        Output::Spiel(call) => format!("{}: {:?}", call.id, call.op),
+        Output::Http(response) => {
+            format!("{}: {} {}", response.id, response.status, start_of(&response.body))
+        }
+        Output::Fact(fact) => format!("[{}] {fact}", F::KINDS[fact.nth()].name),
+    }
+}
+
+fn start_of(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
+    text.replace('\n', " ")
+}

@@ -1,0 +1,372 @@
+//! What is done to the world while faults are allowed: one act after another, as the swarm weighs them.
+
+use bytes::Bytes;
+use hax_core::base::fid::Fid;
+use hax_core::ha::message::Body;
+use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
+use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, ServiceEvent};
+use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
+
+use super::event::Ev;
+use super::motr::Stage;
+use super::{Bridge, World};
+use crate::engine::{Client, MS, Who, swarm};
+
+macro_rules! acts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One thing that is done to the world.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Act {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Act {
+            /// All of them.
+            pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
+        }
+    };
+}
+
+acts! {
+    /// A process says something that has no consequence, or a strange one.
+    Say,
+    /// A process asks for states.
+    Ask,
+    /// A process says what it has said before.
+    Repeat,
+    /// A process stops cleanly.
+    Leave,
+    /// A process that is down starts.
+    Boot,
+    /// A process is formatted; if it is not down yet it dies first.
+    Format,
+    /// A process dies.
+    Kill,
+    /// All processes die and start at the same moment.
+    Storm,
+    /// A process acknowledges nothing, or everything again.
+    Mute,
+    /// A hax dies.
+    KillHax,
+    /// A hax dies while it does something.
+    KillHaxSoon,
+    /// A hax is stopped and starts again.
+    StopHax,
+    /// Connections break.
+    Cut,
+    /// Connections break, and one end does not notice.
+    HalfOpen,
+    /// Nothing passes for a while, both ways or one.
+    Stall,
+    /// Somebody who is no Motr process connects.
+    Intrude,
+    /// A check says what is not so.
+    WrongCheck,
+    /// A service leaves the catalog or comes back.
+    Register,
+    /// A node's agent dies or comes back.
+    Agent,
+    /// The leader loses its lock.
+    Unseat,
+    /// Consul cannot be reached.
+    ConsulDown,
+    /// Consul has no leader.
+    Headless,
+    /// Another writer writes about a process.
+    WriteBeside,
+    /// Somebody writes what is not understood, or deletes.
+    Litter,
+    /// An old daemon or an operator's tool says something over the broadcast queue.
+    Queue,
+    /// The configuration changes.
+    Reconfigure,
+    /// Stale answers are from now on as old as this moment.
+    Remember,
+    /// An HTTP client asks something.
+    Http,
+    /// The wall clock jumps.
+    Jump,
+    /// Nothing, for a long time.
+    Wait,
+    /// Somebody checks a node, or a service elsewhere that has a process's number.
+    ForeignCheck,
+    /// Keys of an earlier configuration are there, or go.
+    LeftOver,
+    /// The configuration is imported again.
+    Import,
+    /// Nothing passes between an agent and the servers for a while.
+    CutAgent,
+    /// Consul's servers elect another leader.
+    Election,
+    /// A snapshot of Consul is taken, or the last one is restored.
+    Restore,
+    /// An agent leaves the cluster, and joins it again.
+    LeaveCluster,
+    /// An agent is started anew under another name.
+    Rename,
+    /// A hax's token may not read something any more, or is not known any more, or may do all again.
+    Token,
+}
+
+impl Act {
+    /// So many were there before those about agents apart from servers, which only some worlds have.
+    pub(super) const OLD: usize = Self::CutAgent as usize;
+}
+
+impl World<'_, Bridge> {
+    /// Does one act and decides when the next one is due, in ms.
+    pub(super) fn act_once(&mut self) -> u64 {
+        let weights = self.cast.swarm.acts;
+        // Twice as likely is nothing, or what keeps processes busy.
+        let at = self.sim.choose(swarm::sum(&weights) + 4);
+        let chosen = match at {
+            // Where pools can be asked about, somebody does.
+            0 if self.cast.swarm.spiel => Some(Act::Http),
+            0 => None,
+            1 | 2 => Some(Act::Ask),
+            3 => Some(Act::Boot),
+            at => swarm::weighted(&weights, at - 4).map(|place| Act::ALL[place]),
+        };
+        let mut pause = self.pause();
+        if let Some(act) = chosen {
+            self.sim.say(|| format!("act: {act:?}"));
+            self.perform(act, &mut pause);
+        }
+        pause
+    }
+
+    fn perform(&mut self, act: Act, pause: &mut u64) {
+        match act {
+            Act::Say
+            | Act::Ask
+            | Act::Repeat
+            | Act::Leave
+            | Act::Boot
+            | Act::Format
+            | Act::Kill
+            | Act::Storm
+            | Act::Mute => self.act_motr(act),
+            Act::KillHax | Act::KillHaxSoon | Act::StopHax => self.act_hax(act),
+            Act::Cut | Act::HalfOpen | Act::Stall | Act::Intrude => self.act_net(act),
+            Act::Http => self.http_client(),
+            Act::Jump => {
+                // Back or forth by up to an hour.
+                let by = i64::try_from(self.sim.choose(7_200)).unwrap_or(0);
+                let by = if by == 0 { 0 } else { by - 3_600 };
+                self.sim.jump(by * 1_000_000_000);
+            }
+            Act::Wait => {
+                *pause += self.sim.choose(200) * 1_000;
+            }
+            act => self.act_consul(act),
+        }
+    }
+
+    fn act_motr(&mut self, act: Act) {
+        let i = self.sim.index(self.cast.motr.len());
+        match act {
+            Act::Say => {
+                let (fid, body) = self.some_body(i);
+                self.say_about(i, fid, body);
+            }
+            Act::Ask => {
+                let n = self.sim.choose(6);
+                let fids = (0..n).map(|_| self.some_object()).collect();
+                self.ask_states(i, fids);
+            }
+            Act::Repeat if self.cast.motr[i].stage == Stage::Up => {
+                let all = [
+                    ProcessEventKind::Started,
+                    ProcessEventKind::DtmRecovered,
+                    ProcessEventKind::Starting,
+                ];
+                let event = all[self.sim.index(all.len())];
+                self.report(i, event);
+            }
+            Act::Leave => self.leave(i),
+            Act::Boot => self.boot(i, false),
+            Act::Format => {
+                self.kill_process(i);
+                self.boot(i, true);
+            }
+            Act::Kill => {
+                self.kill_process(i);
+                let down = self.sim.choose(10_000);
+                self.boot_later(i, down * MS);
+            }
+            Act::Storm => {
+                for i in 0..self.cast.motr.len() {
+                    self.kill_process(i);
+                    self.boot_later(i, 10 * MS);
+                }
+            }
+            Act::Mute if self.cast.motr[i].mute => self.unmute(i),
+            Act::Mute => self.cast.motr[i].mute = true,
+            _ => {}
+        }
+    }
+
+    fn act_hax(&mut self, act: Act) {
+        let i = self.sim.index(self.hosts.len());
+        match act {
+            Act::KillHax => {
+                self.kill(i);
+                let down = 1 + self.sim.choose(20_000);
+                self.start_after(i, down * MS);
+            }
+            Act::KillHaxSoon => self.hosts[i].die_after(1 + self.sim.choose(60)),
+            _ => self.stop(i),
+        }
+    }
+
+    fn act_net(&mut self, act: Act) {
+        let motr = self.sim.index(self.cast.motr.len());
+        let hax = self.cast.motr[motr].hax;
+        match act {
+            Act::Cut => self.cut(Who::Node(hax), Who::Peer(motr), false),
+            Act::HalfOpen => self.cut(Who::Node(hax), Who::Peer(motr), true),
+            Act::Stall => {
+                let long = self.sim.choose(25_000);
+                let (until, hax, motr) =
+                    (self.sim.now() + long * MS, Who::Node(hax), Who::Peer(motr));
+                if long % 3 != 1 {
+                    self.net.stall(motr, hax, until);
+                }
+                if long % 3 != 2 {
+                    self.net.stall(hax, motr, until);
+                }
+            }
+            _ => self.stranger(hax, motr),
+        }
+    }
+
+    fn act_consul(&mut self, act: Act) {
+        match act {
+            Act::WrongCheck => {
+                let (i, passing) = (self.sim.index(self.cast.motr.len()), self.sim.choose(2) == 0);
+                if self.cast.motr[i].registered {
+                    self.set_check(i, passing);
+                }
+            }
+            Act::Register => {
+                let i = self.sim.index(self.cast.motr.len());
+                self.register(i, !self.cast.motr[i].registered);
+            }
+            Act::Agent => {
+                let (agent, how) = (self.sim.index(self.hosts.len()), self.sim.choose(3));
+                self.set_agent(agent, how == 0);
+                if how == 2 {
+                    self.reap(agent);
+                }
+            }
+            Act::Unseat => self.unseat(),
+            Act::ConsulDown => {
+                self.consul.down_until = self.sim.now() + self.sim.choose(15_000) * MS
+            }
+            Act::Headless => {
+                let until = self.sim.now() + self.sim.choose(15_000) * MS;
+                self.consul.headless_until = until;
+                self.at_consul(|double, now, out| double.set_leader(now, false, out));
+                self.sim.later(until, Ev::Head);
+            }
+            Act::WriteBeside => self.write_beside(),
+            Act::Litter => self.litter(),
+            Act::Queue => self.append(),
+            Act::CutAgent | Act::LeaveCluster => {
+                let (agent, long) =
+                    (self.sim.index(self.hosts.len()), self.sim.choose(40_000) * MS);
+                self.part(agent, act == Act::LeaveCluster);
+                self.sim.later(self.sim.now() + long, Ev::Reunite(agent));
+            }
+            Act::Rename => {
+                let agent = self.sim.index(self.hosts.len());
+                self.rename(agent);
+            }
+            Act::Election => self.servers_elect(),
+            Act::Restore => self.restore(),
+            Act::Reconfigure => self.reconfigure(),
+            Act::ForeignCheck => self.foreign_check(),
+            Act::LeftOver => self.left_over(),
+            Act::Import => self.import(),
+            Act::Token => self.change_token(),
+            Act::Remember => self.consul.old = Some(Box::new(self.consul.double.clone())),
+            _ => {}
+        }
+    }
+
+    fn some_object(&mut self) -> Fid {
+        match self.sim.choose(8) {
+            0 => Fid::process(99),
+            1 => Fid::typed(b'o', 1, 0),
+            2 => Fid::new(5, 5),
+            _ => {
+                let i = self.sim.index(self.cast.objects.len());
+                self.cast.objects[i]
+            }
+        }
+    }
+
+    fn some_body(&mut self, i: usize) -> (Fid, Body) {
+        let fid = self.cast.motr[i].fid;
+        let other = self.some_object();
+        let body = match self.sim.choose(12) {
+            0 | 1 => Body::Rpc { attempts: 1, state: 3 },
+            2 => Body::Service(ServiceEvent { event: 1, kind: 2, pid: 3 }),
+            3 => Body::StobIoq(Box::new(StobIoq {
+                sdev: other,
+                stob_domain: other,
+                stob: other,
+                fd: 3,
+                opcode: 1,
+                rc: -5,
+                offset: 0,
+                size: 4096,
+                bshift: 12,
+            })),
+            4 => {
+                let notes = vec![Note { fid: other, state: ObjectState::Failed }];
+                let kind = NvecKind::Set;
+                Body::Nvec(Box::new(Nvec { kind, id_of_get: 0, ignore_same_state: 0, notes }))
+            }
+            5 => Body::Undefined(77),
+            // About another process, or undefined.
+            6 => {
+                let (event, kind) = (ProcessEventKind::Started, ProcessType::M0d);
+                return (other, Body::Process(ProcessEvent { event, kind, pid: 1 }));
+            }
+            7 => {
+                let (event, kind) = (ProcessEventKind::Undefined(9), ProcessType::M0d);
+                Body::Process(ProcessEvent { event, kind, pid: 1 })
+            }
+            8 => Body::KeepaliveReq((1, 2)),
+            9 => Body::KeepaliveRep { id: (1, 2), counter: 3 },
+            10 => Body::BeIoErr(BeIoErr { errcode: 5, location: 1, io_opcode: 2 }),
+            _ => Body::SnsErr(SnsErr { errcode: 5, opcode: 1 }),
+        };
+        (fid, body)
+    }
+
+    fn http_client(&mut self) {
+        let hax = self.sim.index(self.hosts.len());
+        if self.cast.swarm.spiel && self.sim.choose(4) != 0 {
+            return self.operate(hax);
+        }
+        let (method, target, body): (_, _, &'static [u8]) = match self.sim.choose(12) {
+            0 => ("GET", "/", b""),
+            1 => ("GET", "/readyz", b""),
+            2 => ("HEAD", "/healthz", b""),
+            3 => ("POST", "/", b"null"),
+            4 => ("POST", "/", b"[{\"Checks\": [{\"Node\": "),
+            5 => ("POST", "/", b"{}"),
+            6 => ("DELETE", "/", b""),
+            7 => ("PUT", "/readyz", b"x"),
+            8 => ("GET", "/no/such/path?x=1", b""),
+            9 | 10 => return self.forge(hax),
+            _ => ("POST", "/", &LARGE),
+        };
+        self.request(hax, method, target, Bytes::from_static(body), Client::Stranger);
+    }
+}
+
+/// More than a tight limit on bodies allows.
+static LARGE: [u8; 1_000] = [b' '; 1_000];

@@ -1,0 +1,211 @@
+//! What the field does to a cluster: checks of other people, services elsewhere with a process's number,
+//! keys that an earlier configuration left behind, and the configuration imported over the one in use.
+
+use hax_core::base::fact::Fact;
+use hax_core::base::fid::Fid;
+use serde_json::{Value, json};
+
+use super::model::Model;
+use super::{Bridge, World};
+use crate::engine::{Client, S};
+
+/// So long after what spoke against a process has gone, a hax may still act on it: calls are given up and
+/// done late, and answers are slow.
+const LATE: u64 = 60 * S;
+/// Nodes that nobody deleted: above and below those in use.
+const LEFT: [&str; 2] = ["0x6e00000000000001:0x168", "0x6e00000000000000:0x1"];
+/// The operations that one transaction takes.
+const TXN: usize = 64;
+
+impl World<'_, Bridge> {
+    /// Somebody checks a node, or a service that is none of Motr's.
+    pub(super) fn foreign_check(&mut self) {
+        let agent = self.sim.index(self.hosts.len());
+        let status = ["passing", "warning", "critical"][self.sim.index(3)];
+        let i = self.sim.index(self.cast.motr.len());
+        let key = self.cast.motr[i].fid.key.to_string();
+        if self.sim.choose(2) == 0 {
+            self.sim.say(|| format!("somebody's check of node {agent} is {status}"));
+            let id = ["mem", "disk"][self.sim.index(2)];
+            let check = json!({"ID": id, "Name": id, "TTL": "100h", "Status": status});
+            self.tell_consul(agent, "PUT", "/v1/agent/check/register", check.to_string());
+            let verb = ["pass", "warn", "fail"][self.sim.index(3)];
+            self.tell_consul(agent, "PUT", &format!("/v1/agent/check/{verb}/{id}"), "");
+            return;
+        }
+        self.sim.say(|| format!("a service elsewhere has the number {key} and is {status}"));
+        let node = "billing-host";
+        let service = json!({
+            "Node": node, "Address": "127.0.9.9",
+            "Service": {"ID": key, "Service": "web", "Port": 8080},
+            "Checks": [{"Node": node, "CheckID": format!("web:{key}"), "Name": "web alive",
+                        "ServiceID": key, "Status": status}],
+        });
+        self.tell_consul(agent, "PUT", "/v1/catalog/register", service.to_string());
+    }
+
+    /// Keys of an earlier configuration are there, or are deleted.
+    pub(super) fn left_over(&mut self) {
+        let left = LEFT[self.sim.index(2)];
+        let at = format!("/v1/kv/m0conf/nodes/{left}");
+        let (i, hax) = (self.sim.index(self.cast.motr.len()), self.sim.index(self.hosts.len()));
+        match self.sim.choose(3) {
+            0 => {
+                self.sim.say(|| format!("the node {left} is deleted"));
+                self.tell_consul(0, "DELETE", &format!("{at}?recurse"), "");
+            }
+            1 => {
+                let name = self.cast.hax[hax].name.clone();
+                self.sim.say(|| format!("the node {left} is called {name} too"));
+                let node = json!({"name": name, "state": "M0_NC_UNKNOWN"});
+                self.tell_consul(0, "PUT", &at, node.to_string());
+            }
+            _ => {
+                let fid = self.cast.motr[i].fid;
+                self.sim.say(|| format!("{fid} is below the node {left}, too"));
+                let process = format!("{at}/processes/{fid}");
+                let service = format!("{process}/services/0x7300000000000001:0x900");
+                let entry =
+                    |name: &str| json!({"name": name, "state": "M0_NC_UNKNOWN"}).to_string();
+                self.tell_consul(0, "PUT", &at, entry("old-name"));
+                self.tell_consul(0, "PUT", &process, entry("hax"));
+                self.tell_consul(0, "PUT", &service, entry("ha"));
+            }
+        }
+    }
+
+    /// The configuration is imported again, as every node of hare does at its start.
+    pub(super) fn import(&mut self) {
+        self.sim.say(|| "the configuration is imported again".into());
+        for body in self.cast.import.clone().iter() {
+            self.tell_consul(0, "PUT", "/v1/txn", body.clone());
+        }
+    }
+
+    /// A hax's token may do less than before, or all again.
+    pub(super) fn change_token(&mut self) {
+        let hax = self.sim.index(self.hosts.len());
+        let hidden = ["/v1/kv/m0conf", "/v1/kv/processes", "/v1/health/"];
+        match self.sim.choose(5) {
+            0 => self.token(hax).mend(),
+            1 => {
+                self.sim.say(|| format!("the token of hax {hax} is revoked"));
+                self.token(hax).revoke();
+            }
+            n => {
+                let path = hidden[usize::try_from(n).unwrap_or(0) - 2];
+                self.sim.say(|| format!("the token of hax {hax} may not read {path} any more"));
+                self.token(hax).hide(path);
+            }
+        }
+    }
+
+    /// Somebody posts what is not so, as if he were a watch.
+    pub(super) fn forge(&mut self, hax: usize) {
+        let (n, i) = (self.sim.choose(1 << 20), self.sim.index(self.cast.motr.len()));
+        let index = [1, self.consul.double.index() + 1, 1 << 40][self.sim.index(3)];
+        if self.sim.choose(2) == 0 {
+            let name = self.cast.hax[hax].name.clone();
+            let message = json!({
+                "message_type": "M0_HA_MSG_NVEC",
+                "payload": {"node": name, "device": "/dev/sda", "state": "failed"},
+            });
+            use base64::Engine as _;
+            let value = base64::engine::general_purpose::STANDARD.encode(message.to_string());
+            let entry = json!({"Key": format!("bq/{n}"), "Value": value, "ModifyIndex": index});
+            let body = json!([entry]).to_string();
+            return self.request(hax, "POST", "/watcher/bq", body.into(), Client::Stranger);
+        }
+        let (node, key) =
+            (&self.cast.hax[self.cast.motr[i].hax].name, self.cast.motr[i].fid.key.to_string());
+        let check = json!({
+            "Node": node, "CheckID": format!("service:{key}"), "Status": "critical",
+            "ServiceID": key, "ServiceName": self.cast.motr[i].service, "ModifyIndex": index,
+        });
+        let body = json!([{"Node": {"Node": node}, "Checks": [check]}]).to_string();
+        self.request(hax, "POST", "/", body.into(), Client::Stranger);
+    }
+
+    /// The state and the type that Consul holds of a process.
+    pub(super) fn word_of(&self, process: Fid) -> Option<(String, String)> {
+        let key = format!("processes/{process}");
+        super::model::word(self.consul.double.holds(&key)?.value)
+    }
+
+    /// A hax has declared a process stopped: something that counts must have spoken against it.
+    pub(super) fn on_verdict(&mut self, fact: &Fact) {
+        let Fact::ProcessDied { process, .. } = fact else { return };
+        let Some(actor) = self.cast.motr.iter().find(|actor| actor.fid == *process) else { return };
+        let recent = actor.doubted.is_some_and(|at| self.sim.now() < at + LATE);
+        let lives = actor.machine.is_some() && !recent && !self.cast.swarm.odds.has_lies();
+        if lives && !Model::speaks_against(&self.consul.double, *process) {
+            let rule = "no process is declared stopped that nothing speaks against";
+            self.sim.fail(rule, format!("{process}"));
+        }
+    }
+
+    /// Something speaks against a process, or has done so until now.
+    pub(super) fn doubt(&mut self, concerned: impl Fn(&super::Actor) -> bool) {
+        let now = self.sim.now();
+        self.cast
+            .motr
+            .iter_mut()
+            .filter(|actor| concerned(actor))
+            .for_each(|a| a.doubted = Some(now));
+    }
+}
+
+/// The transactions that import a configuration.
+pub(super) fn import_of(kv: &[(String, String)]) -> Vec<String> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let set = |(key, value): &(String, String)| json!({"KV": {"Verb": "set", "Key": key, "Value": STANDARD.encode(value)}});
+    let ops: Vec<Value> =
+        kv.iter().filter(|(key, _)| key.starts_with("m0conf/")).map(set).collect();
+    ops.chunks(TXN).map(|ops| Value::from(ops).to_string()).collect()
+}
+
+/// What follows from what the I/O processes of a node said last, where the node's entry, or its enclosure's,
+/// says otherwise.
+pub(super) fn underived(world: &World<'_, Bridge>) -> Option<String> {
+    let consul = &world.consul.double;
+    for hax in 0..world.hosts.len() {
+        let name = format!("\"{}\"", world.cast.hax[hax].name);
+        let ios = world.cast.motr.iter().filter(|actor| actor.hax == hax && actor.service == "ios");
+        let words: Vec<_> = ios.filter_map(|actor| world.word_of(actor.fid)).collect();
+        // Nothing follows from m0mkfs.
+        if words.iter().any(|(_, kind)| kind == "M0MKFS") {
+            continue;
+        }
+        let words: Vec<String> = words.into_iter().map(|(state, _)| state).collect();
+        let all = |state: &str| !words.is_empty() && words.iter().all(|word| word == state);
+        let want = if words.iter().any(|word| word == "DTM_RECOVERED") {
+            "M0_NC_ONLINE"
+        } else if all("STOPPED") {
+            "M0_NC_TRANSIENT"
+        } else {
+            continue;
+        };
+        let is_left = |key: &str| LEFT.iter().any(|left| key.contains(left));
+        let nodes = consul.held("m0conf/nodes/0x").filter(|held| {
+            held.key.split('/').count() == 3
+                && !is_left(held.key)
+                && String::from_utf8_lossy(held.value).contains(&name)
+        });
+        for node in nodes {
+            let fid: Option<Fid> = node.key.rsplit('/').next().and_then(|fid| fid.parse().ok());
+            let encl = format!("\"{}\"", fid.unwrap_or_default());
+            let encls = consul.held("m0conf/sites/").filter(|held| {
+                held.key.rsplit('/').nth(1) == Some("encls")
+                    && String::from_utf8_lossy(held.value).contains(&encl)
+            });
+            for held in encls.chain([node]) {
+                let text = String::from_utf8_lossy(held.value);
+                if !text.contains(want) {
+                    return Some(format!("{} is {text}, what follows is {want}", held.key));
+                }
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,61 @@
+//! The haxes: who they are, how each life of one is configured, and what they report.
+
+use std::net::SocketAddr;
+
+use hax_core::base::config;
+use hax_core::base::fact::{Fact, FactKind};
+use hax_core::base::fid::Fid;
+use hax_core::node::{self, Node};
+use hax_core::wire;
+
+use super::{Bridge, World};
+use crate::engine::Who;
+
+/// One hax.
+pub(super) struct Hax {
+    pub(super) fid: Fid,
+    pub(super) name: String,
+    pub(super) addr: SocketAddr,
+    /// That of its last life.
+    pub(super) config: Option<node::Config>,
+    /// When checks were posted to it last.
+    pub(super) posted: Option<u64>,
+}
+
+impl Hax {
+    pub(super) fn new(fid: Fid, name: &str, addr: SocketAddr) -> Self {
+        Self { fid, name: name.to_owned(), addr, config: None, posted: None }
+    }
+}
+
+impl World<'_, Bridge> {
+    pub(super) fn start_hax(&mut self, i: usize) -> Node {
+        let generation = self.sim.clocks().wall.0;
+        let hax = &mut self.cast.hax[i];
+        let mut config = node::Config {
+            bridge: config::Config::new(hax.fid, &hax.name, generation),
+            wire: wire::Config::new(hax.addr, generation, generation),
+        };
+        self.cast.swarm.tighten(&mut config);
+        self.cast.oracle.born(i, &config);
+        hax.config = Some(config.clone());
+        self.net.listen(Who::Node(i), hax.addr);
+        Node::new(config)
+    }
+
+    pub(super) fn on_hax_fact(&mut self, i: usize, fact: &Fact) {
+        self.sim.check(self.cast.oracle.fact(self.sim.now(), i, fact));
+        self.on_verdict(fact);
+        if fact.kind() == FactKind::Stopping {
+            // It may stop of itself, on a message that demands it.
+            self.hosts[i].stops();
+        }
+    }
+
+    /// So long a hax may take to finish what it has begun.
+    pub(super) fn drain(&self) -> u64 {
+        let configs = self.cast.hax.iter().filter_map(|hax| hax.config.as_ref());
+        let drain = configs.map(|config| config.bridge.time.drain.as_micros()).max().unwrap_or(0);
+        u64::try_from(drain).unwrap_or(0)
+    }
+}

@@ -1,0 +1,88 @@
+//! What a Motr process hears from its hax, and whether it may hear that.
+
+use hax_core::ha::message::{Body, Message};
+use hax_core::ha::note::{Note, Nvec};
+
+use super::event::Ev;
+use super::model::Model;
+use super::motr::{Question, Stage};
+use super::{Bridge, World, trace};
+use crate::engine::MS;
+
+/// How long a check that Consul does not know may count, in µs: 5 s, and the reading that ends it.
+const DOUBT: u64 = 6_000_000;
+
+impl World<'_, Bridge> {
+    /// A process has a message of its hax.
+    pub(super) fn hear(&mut self, i: usize, message: &Message) {
+        self.sim.say(|| format!("process {i} hears {}", trace::message(message)));
+        match &message.body {
+            Body::Nvec(nvec) => {
+                let actor = &mut self.cast.motr[i];
+                if nvec.id_of_get != 0 {
+                    let again = actor.answered.insert(nvec.id_of_get, actor.links);
+                    if again == Some(actor.links) {
+                        let text = format!("process {i}: answer to {}", nvec.id_of_get);
+                        return self.sim.fail("a question has one answer", text);
+                    }
+                    let asked = actor.questions.remove(&nvec.id_of_get);
+                    self.check_answer(i, asked, nvec);
+                } else {
+                    self.cast.motr[i].heard += 1;
+                }
+                let told = &mut self.cast.motr[i].told;
+                told.extend(nvec.notes.iter().map(|note| (note.fid, note.state)));
+                self.go_on(i);
+            }
+            Body::FailureVecRep { .. } => {
+                let actor = &mut self.cast.motr[i];
+                // Who was acknowledged too late asks again over its next link.
+                let again = actor.failures_answered.replace(actor.links) == Some(actor.links);
+                if again && !actor.wants_failures {
+                    let text = format!("process {i}: a failure vector");
+                    return self.sim.fail("a question has one answer", text);
+                }
+                actor.wants_failures = false;
+                self.go_on(i);
+            }
+            other => {
+                let text = format!("process {i}: {}", other.name());
+                self.sim.fail("hax sends states and failure vectors only", text);
+            }
+        }
+    }
+
+    /// An answer is about what was asked, and says what is so, or was while it was on its way.
+    fn check_answer(&mut self, i: usize, asked: Option<Question>, nvec: &Nvec) {
+        let Some(Question { fids, index }) = asked else { return };
+        if !nvec.notes.iter().map(|note| note.fid).eq(fids) {
+            let text = format!("process {i}: other objects than it asked for");
+            return self.sim.fail("an answer is about what was asked", text);
+        }
+        // A reading whose index lies may keep what is gone.
+        if self.consul.double.index() != index || self.cast.swarm.odds.has_index_faults() {
+            return;
+        }
+        let model = Model::of(&self.consul.double);
+        let doubted = self.cast.hax[self.cast.motr[i].hax]
+            .posted
+            .is_some_and(|at| self.sim.now() < at + DOUBT);
+        let fits = |note: &&Note| {
+            note.state == model.state(note.fid) || doubted && model.is_unvouched(note.fid)
+        };
+        let wrong = nvec.notes.iter().find(|note| !fits(note));
+        if let Some(note) = wrong {
+            let (fid, said, is) = (note.fid, note.state, model.state(note.fid));
+            let text = format!("process {i}: {fid} is {is}, the answer says {said}");
+            self.sim.fail("an answer is no older than its question", text);
+        }
+    }
+
+    /// A process that starts goes on when it has its answers.
+    fn go_on(&mut self, i: usize) {
+        if self.cast.motr[i].stage == Stage::Starting {
+            let life = self.cast.motr[i].life;
+            self.sim.later(self.sim.now() + 10 * MS, Ev::Cue(i, life));
+        }
+    }
+}

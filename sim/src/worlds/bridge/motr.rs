@@ -1,0 +1,427 @@
+//! The Motr processes: each plays its part through the wire's own process machine, which aborts where
+//! a real process would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{MsgId, SendId};
+use hax_core::base::time::Next;
+use hax_core::ha::entrypoint::Entrypoint;
+use hax_core::ha::message::{Body, Message};
+use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
+use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use hax_core::wire::fop::CONSUME;
+use hax_core::wire::process::{self, Command, Event, Input, Output, Process};
+
+use super::event::Ev;
+use super::{Bridge, World, oracle};
+use crate::engine::{MS, S, Who};
+
+/// The most questions of one process that wait for an answer.
+const QUESTIONS: usize = 4;
+/// Where a process is in its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Down,
+    /// Has asked for its entrypoint.
+    Asking,
+    /// Has said that it starts, and waits for answers.
+    Starting,
+    /// Has said that it has started, and replays.
+    Recovering,
+    /// Is what it is to be.
+    Up,
+    /// Has said that it stops.
+    Stopping,
+    /// Has said that it has stopped: the last that it says.
+    Leaving,
+}
+
+/// A question for states.
+pub(super) struct Question {
+    pub(super) fids: Vec<Fid>,
+    /// Consul's index when it was asked.
+    pub(super) index: u64,
+}
+
+/// One process.
+pub(super) struct Actor {
+    pub(super) fid: Fid,
+    pub(super) addr: SocketAddr,
+    /// The hax of its node.
+    pub(super) hax: usize,
+    /// The name of its service in the catalog, the id of its check, and what it is registered with.
+    pub(super) service: String,
+    pub(super) check: String,
+    pub(super) registration: String,
+    pub(super) registered: bool,
+    /// It is down and will start again by itself.
+    pub(super) returns: bool,
+    /// Nothing while it is down.
+    pub(super) machine: Option<Box<Process>>,
+    pub(super) life: u32,
+    wake: u64,
+    pub(super) stage: Stage,
+    kind: ProcessType,
+    next_send: u64,
+    /// What was sent and not delivered.
+    pub(super) sent: BTreeSet<SendId>,
+    /// Questions without an answer.
+    pub(super) questions: BTreeMap<u64, Question>,
+    /// Those that have one, and over which link it came.
+    pub(super) answered: BTreeMap<u64, u64>,
+    pub(super) wants_failures: bool,
+    pub(super) failures_answered: Option<u64>,
+    /// Links of this life, each reconnect a new one.
+    pub(super) links: u64,
+    /// What it was told last of each object.
+    pub(super) told: BTreeMap<Fid, ObjectState>,
+    /// It does not acknowledge.
+    pub(super) mute: bool,
+    pub(super) held: Vec<MsgId>,
+    pub(super) has_link: bool,
+    /// Messages of states that came, for the rule that a rest is quiet.
+    pub(super) heard: u64,
+    /// When something that counts spoke against it last.
+    pub(super) doubted: Option<u64>,
+}
+
+impl Actor {
+    pub(super) fn new(fid: Fid, addr: SocketAddr, hax: usize, service: &str) -> Self {
+        Self {
+            fid,
+            addr,
+            hax,
+            service: service.to_owned(),
+            check: format!("service:{}", fid.key),
+            registration: String::new(),
+            registered: true,
+            returns: false,
+            machine: None,
+            life: 0,
+            wake: u64::MAX,
+            stage: Stage::Down,
+            kind: ProcessType::M0d,
+            next_send: 1,
+            sent: BTreeSet::new(),
+            questions: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            wants_failures: false,
+            failures_answered: None,
+            links: 0,
+            told: BTreeMap::new(),
+            mute: false,
+            held: Vec::new(),
+            has_link: false,
+            heard: 0,
+            doubted: None,
+        }
+    }
+
+    pub(super) fn is_confd(&self) -> bool {
+        self.service == "confd"
+    }
+
+    /// It was told to stop, or stops of itself, and is not down yet.
+    pub(super) fn is_on_its_way_out(&self) -> bool {
+        matches!(self.stage, Stage::Stopping | Stage::Leaving)
+    }
+
+    fn usual_kind(&self) -> ProcessType {
+        if self.service == "s3service" { ProcessType::Other } else { ProcessType::M0d }
+    }
+}
+
+impl World<'_, Bridge> {
+    // ---- life -------------------------------------------------------------------------------------
+
+    pub(super) fn boot_later(&mut self, i: usize, after: u64) {
+        self.cast.motr[i].returns = true;
+        self.sim.later(self.sim.now() + after, Ev::Boot(i));
+    }
+
+    /// A process starts. `mkfs`: only to format, under the same name.
+    pub(super) fn boot(&mut self, i: usize, mkfs: bool) {
+        if self.cast.motr[i].machine.is_some() {
+            if self.cast.motr[i].returns && self.cast.motr[i].is_on_its_way_out() {
+                self.boot_later(i, 500 * MS);
+            }
+            return;
+        }
+        let generation = self.sim.clocks().wall.0;
+        let connect = self.cast.hax[self.cast.motr[i].hax].addr;
+        let actor = &mut self.cast.motr[i];
+        actor.returns = false;
+        actor.doubted = Some(self.sim.now());
+        actor.kind = if mkfs { ProcessType::Mkfs } else { actor.usual_kind() };
+        let config = process::Config {
+            fid: actor.fid,
+            listen: actor.addr,
+            connect,
+            pid: 1000 + u64::from(actor.life),
+            git_rev: "27e7f86e".into(),
+            generation,
+            seed: generation,
+        };
+        actor.machine = Some(Box::new(Process::new(config)));
+        actor.stage = Stage::Asking;
+        actor.wake = u64::MAX;
+        (actor.mute, actor.has_link, actor.wants_failures) = (false, false, false);
+        actor.told.clear();
+        (actor.links, actor.failures_answered) = (0, None);
+        actor.questions.clear();
+        actor.answered.clear();
+        actor.sent.clear();
+        actor.held.clear();
+        let addr = actor.addr;
+        self.net.listen(Who::Peer(i), addr);
+        self.sim.say(|| format!("process {i} starts (mkfs: {mkfs})"));
+        self.command(i, Command::Ask);
+        self.look_later(i);
+    }
+
+    pub(super) fn kill_process(&mut self, i: usize) {
+        let actor = &mut self.cast.motr[i];
+        if actor.machine.take().is_none() {
+            return;
+        }
+        actor.life += 1;
+        actor.doubted = Some(self.sim.now());
+        actor.stage = Stage::Down;
+        self.net.deafen(Who::Peer(i));
+        self.hang_up(Who::Peer(i));
+        self.cast.oracle.process_died(i);
+        self.sim.say(|| format!("process {i} is dead"));
+        self.look_later(i);
+    }
+
+    /// The process says that it stops, and does.
+    pub(super) fn leave(&mut self, i: usize) {
+        if self.cast.motr[i].machine.is_some() && self.cast.motr[i].stage == Stage::Up {
+            self.cast.motr[i].stage = Stage::Stopping;
+            self.report(i, ProcessEventKind::Stopping);
+            self.sim.later(self.sim.now() + 20 * MS, Ev::Cue(i, self.cast.motr[i].life));
+        }
+    }
+
+    /// The next line of its part.
+    pub(super) fn cue(&mut self, i: usize, life: u32) {
+        let actor = &self.cast.motr[i];
+        if actor.life != life || actor.machine.is_none() {
+            return;
+        }
+        let mkfs = actor.kind == ProcessType::Mkfs;
+        match actor.stage {
+            Stage::Down | Stage::Asking => {}
+            Stage::Starting => {
+                let answered = actor.questions.is_empty() && !actor.wants_failures;
+                if answered {
+                    self.cast.motr[i].stage = Stage::Recovering;
+                    self.report(i, ProcessEventKind::Started);
+                    let later = self.sim.now() + 300 * MS;
+                    self.sim.later(later, Ev::Cue(i, life));
+                }
+            }
+            Stage::Recovering => {
+                self.cast.motr[i].stage = Stage::Up;
+                if mkfs {
+                    self.leave(i);
+                } else if !self.cast.motr[i].is_confd() {
+                    self.report(i, ProcessEventKind::DtmRecovered);
+                }
+            }
+            Stage::Up => {}
+            Stage::Leaving => {}
+            Stage::Stopping => {
+                self.report(i, ProcessEventKind::Stopped);
+                self.cast.motr[i].stage = Stage::Leaving;
+                self.command(i, Command::Stop);
+            }
+        }
+    }
+
+    // ---- what it says -----------------------------------------------------------------------------
+
+    pub(super) fn report(&mut self, i: usize, event: ProcessEventKind) {
+        let (fid, kind) = (self.cast.motr[i].fid, self.cast.motr[i].kind);
+        let body = Body::Process(ProcessEvent { event, kind, pid: 7 });
+        self.send(i, Message { fid, ..Message::new(self.sim.clocks().wall, body) });
+    }
+
+    /// Asks for these states.
+    pub(super) fn ask_states(&mut self, i: usize, fids: Vec<Fid>) {
+        let actor = &mut self.cast.motr[i];
+        let silent = actor.machine.is_none() || actor.stage == Stage::Leaving;
+        if silent || actor.questions.len() >= QUESTIONS {
+            return;
+        }
+        let id_of_get = actor.next_send;
+        let notes =
+            fids.iter().map(|fid| Note { fid: *fid, state: ObjectState::Unknown }).collect();
+        let index = self.consul.double.index();
+        actor.questions.insert(id_of_get, Question { fids, index });
+        let nvec = Nvec { kind: NvecKind::Get, id_of_get, ignore_same_state: 0, notes };
+        self.say_body(i, Body::Nvec(Box::new(nvec)));
+    }
+
+    pub(super) fn ask_failures(&mut self, i: usize) {
+        self.cast.motr[i].wants_failures = true;
+        let pool = Fid::typed(b'o', 1, 0);
+        self.say_body(i, Body::FailureVecReq { pool, cookie: (i as u64, 5) });
+    }
+
+    pub(super) fn say_body(&mut self, i: usize, body: Body) {
+        self.send(i, Message::new(self.sim.clocks().wall, body));
+    }
+
+    /// The same about another object than none.
+    pub(super) fn say_about(&mut self, i: usize, fid: Fid, body: Body) {
+        self.send(i, Message { fid, ..Message::new(self.sim.clocks().wall, body) });
+    }
+
+    /// Says something without consequence: who says nothing does not notice that its hax has forgotten
+    /// it.
+    pub(super) fn nudge(&mut self, i: usize) {
+        let actor = &self.cast.motr[i];
+        if actor.stage != Stage::Leaving || !actor.sent.is_empty() {
+            let body = Body::Rpc { attempts: 1, state: 1 };
+            self.send_at_last(i, Message::new(self.sim.clocks().wall, body));
+        }
+    }
+
+    fn send(&mut self, i: usize, message: Message) {
+        if self.cast.motr[i].stage != Stage::Leaving {
+            self.send_at_last(i, message);
+        }
+    }
+
+    fn send_at_last(&mut self, i: usize, message: Message) {
+        let actor = &mut self.cast.motr[i];
+        if actor.machine.is_none() {
+            return;
+        }
+        let send = SendId(actor.next_send);
+        actor.next_send += 1;
+        actor.sent.insert(send);
+        self.command(i, Command::Send { send, message: Box::new(message) });
+    }
+
+    // ---- the machine ------------------------------------------------------------------------------
+
+    pub(super) fn command(&mut self, i: usize, command: Command) {
+        self.feed_process(i, Input::Command(command));
+    }
+
+    pub(super) fn tick_process(&mut self, i: usize) {
+        if self.cast.motr[i].wake <= self.sim.now() && self.cast.motr[i].machine.is_some() {
+            self.cast.motr[i].wake = u64::MAX;
+            self.feed_process(i, Input::Tick);
+        }
+    }
+
+    pub(super) fn feed_process(&mut self, i: usize, input: Input) {
+        let now = self.sim.clocks();
+        let Some(mut machine) = self.cast.motr[i].machine.take() else { return };
+        let mut out = std::mem::take(&mut self.cast.out);
+        let next = machine.handle(now, input, &mut out);
+        self.cast.motr[i].machine = Some(machine);
+        if let Next::WaitUntil { at, .. } = next {
+            let at = at.as_micros();
+            if at != self.cast.motr[i].wake {
+                self.cast.motr[i].wake = at;
+                self.sim.later(at.max(self.sim.now()), Ev::Wake(i));
+            }
+        } else {
+            self.cast.motr[i].wake = u64::MAX;
+        }
+        let mut events = Vec::new();
+        for output in out.drain(..) {
+            match output {
+                Output::Net(command) => self.on_net(Who::Peer(i), command),
+                Output::Event(event) => events.push(event),
+                Output::Fact(_) => {}
+            }
+        }
+        self.cast.out = out;
+        for event in events {
+            if self.cast.motr[i].machine.is_some() {
+                self.on_process(i, event);
+            }
+        }
+    }
+
+    fn on_process(&mut self, i: usize, event: Event) {
+        match event {
+            Event::Answered { control, entrypoint, .. } => {
+                self.sim.say(|| format!("process {i}: entrypoint, control {control}"));
+                let again = self.cast.motr[i].has_link;
+                self.sim.check(self.cast.oracle.entrypoint(i, (control, again), &entrypoint));
+                // A process that has its configuration shuts itself down on an empty answer.
+                if again && control == CONSUME && *entrypoint == Entrypoint::default() {
+                    self.leave(i);
+                }
+            }
+            Event::LinkUp { reconnected } => {
+                self.cast.motr[i].has_link = true;
+                self.cast.motr[i].links += 1;
+                self.sim.say(|| format!("process {i}: link (reconnected: {reconnected})"));
+                if self.cast.motr[i].stage == Stage::Asking {
+                    self.cast.motr[i].stage = Stage::Starting;
+                    self.report(i, ProcessEventKind::Starting);
+                    if self.cast.motr[i].kind == ProcessType::Mkfs {
+                        return self.sim.later(self.sim.now(), Ev::Cue(i, self.cast.motr[i].life));
+                    }
+                    self.ask_failures(i);
+                    let objects = self.cast.objects.clone();
+                    self.ask_states(i, objects);
+                }
+            }
+            Event::LinkFailed => self.sim.say(|| format!("process {i}: its link failed")),
+            Event::Received { msg, message } => {
+                self.hear(i, &message);
+                if self.cast.motr[i].mute {
+                    self.cast.motr[i].held.push(msg);
+                } else {
+                    // Slow ones are so at rest, too.
+                    let slow = self.cast.swarm.slow_ms;
+                    let after =
+                        if self.sim.is_calm() { slow / 2 } else { self.sim.choose(slow) } * MS;
+                    self.sim.later(self.sim.now() + after, Ev::Ack(i, self.cast.motr[i].life, msg));
+                }
+            }
+            Event::Delivered { send } => {
+                if !self.cast.motr[i].sent.remove(&send) {
+                    self.sim.fail("a message is delivered once", format!("process {i}: {send}"));
+                }
+            }
+            Event::Aborted { why } => {
+                let fid = self.cast.motr[i].fid;
+                self.sim.check(oracle::aborted(i, why, &self.consul.double, fid));
+                self.kill_process(i);
+                self.boot_later(i, S);
+            }
+            Event::Stopped => {
+                let mkfs = self.cast.motr[i].kind == ProcessType::Mkfs;
+                self.kill_process(i);
+                if mkfs {
+                    self.boot_later(i, S);
+                }
+            }
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self, i: usize, life: u32, msg: MsgId) {
+        if self.cast.motr[i].life == life && self.cast.motr[i].machine.is_some() {
+            self.command(i, Command::Ack { msg });
+        }
+    }
+
+    /// Whoever does not acknowledge does so now.
+    pub(super) fn unmute(&mut self, i: usize) {
+        self.cast.motr[i].mute = false;
+        for msg in std::mem::take(&mut self.cast.motr[i].held) {
+            self.acknowledge(i, self.cast.motr[i].life, msg);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Planted bugs: what a hax puts out is dropped, doubled or altered before anybody sees it. The core
+//! has some of its own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hax_core::base::fid::Fid;
+pub use hax_core::base::mutant::Mutant as Inside;
+use hax_core::base::time::{Instant, Next};
+use hax_core::consul::port;
+use hax_core::ha::message::Body;
+use hax_core::ha::note::ObjectState;
+use hax_core::node::Output;
+use hax_core::wire::fop::Fop;
+use hax_core::wire::frame::{HEADER, Header};
+use hax_core::wire::net::Command;
+use hax_core::wire::packet::{self, Item};
+
+use super::{Bridge, World};
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// In the core.
+    Inside(Inside),
+    /// After its exit a hax asks for more.
+    SpeaksAfterExit,
+    /// An HTTP request has no response.
+    ResponseLost,
+    /// An HTTP request has two responses.
+    ResponseTwice,
+    /// A call to Consul is not made.
+    CallLost,
+    /// A call to Consul is made twice.
+    CallTwice,
+    /// The deadline is now.
+    DeadlineNow,
+    /// The deadline is forgotten.
+    DeadlineLost,
+    /// Entrypoint replies are not written.
+    ReplyUnwritten,
+    /// A process is written whatever its key holds.
+    SetInsteadOfCas,
+    /// Another process is written than the one that spoke.
+    WrongProcess,
+    /// A note is left out.
+    NoteLost,
+    /// A note says something else.
+    NoteWrong,
+    /// A note says what no receiver can bear.
+    NoteUnknown,
+    /// More is acknowledged than was received.
+    DeliveredTooMuch,
+    /// A request says that its sender waits for all since xid 0.
+    XidMinZero,
+    /// Two messages of a link are in flight.
+    TwoInFlight,
+    /// A first link is called a reconnected one.
+    FalseReconnect,
+    /// A frame is written to its middle.
+    FrameCut,
+}
+
+impl Mutant {
+    /// Those outside of the core.
+    const OUTSIDE: [Self; 18] = [
+        Self::SpeaksAfterExit,
+        Self::ResponseLost,
+        Self::ResponseTwice,
+        Self::CallLost,
+        Self::CallTwice,
+        Self::DeadlineNow,
+        Self::DeadlineLost,
+        Self::ReplyUnwritten,
+        Self::SetInsteadOfCas,
+        Self::WrongProcess,
+        Self::NoteLost,
+        Self::NoteWrong,
+        Self::NoteUnknown,
+        Self::DeliveredTooMuch,
+        Self::XidMinZero,
+        Self::TwoInFlight,
+        Self::FalseReconnect,
+        Self::FrameCut,
+    ];
+
+    /// All that can be planted: those in the core need the feature `mutants`.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let inside = if cfg!(feature = "mutants") { Inside::ALL } else { &[] };
+        Self::OUTSIDE.into_iter().chain(inside.iter().copied().map(Self::Inside))
+    }
+}
+
+/// Plants a bug in the core, or none.
+pub(super) fn plant(mutant: Option<Mutant>) {
+    #[cfg(feature = "mutants")]
+    hax_core::base::mutant::plant(match mutant {
+        Some(Mutant::Inside(inside)) => Some(inside),
+        _ => None,
+    });
+    #[cfg(not(feature = "mutants"))]
+    let _ = mutant;
+}
+
+impl World<'_, Bridge> {
+    /// What a hax with the bug does instead.
+    pub(super) fn mutate(&mut self, mutant: Mutant, out: &mut Vec<Output>, next: Next) -> Next {
+        let mut altered = Vec::with_capacity(out.len());
+        for output in out.drain(..) {
+            self.alter(mutant, output, &mut altered);
+        }
+        *out = altered;
+        match (mutant, next) {
+            (Mutant::DeadlineNow, Next::WaitUntil { why, .. }) if self.sim.is_turn(50) => {
+                Next::WaitUntil { at: Instant::from_micros(self.sim.now()), why }
+            }
+            (Mutant::DeadlineLost, Next::WaitUntil { .. }) if !self.sim.is_turn(4) => Next::Wait,
+            (_, next) => next,
+        }
+    }
+
+    fn alter(&mut self, mutant: Mutant, output: Output, out: &mut Vec<Output>) {
+        match (mutant, output) {
+            (Mutant::ResponseLost, Output::Http(_)) if self.sim.is_turn(3) => {}
+            (Mutant::ResponseTwice, Output::Http(response)) if self.sim.is_turn(3) => {
+                out.extend([Output::Http(response.clone()), Output::Http(response)]);
+            }
+            (Mutant::CallLost, Output::Consul(port::Command::Call(_))) if self.sim.is_turn(20) => {}
+            (Mutant::CallTwice, Output::Consul(port::Command::Call(call)))
+                if self.sim.is_turn(20) =>
+            {
+                let call = || Output::Consul(port::Command::Call(call.clone()));
+                out.extend([call(), call()]);
+            }
+            (Mutant::SetInsteadOfCas, Output::Consul(port::Command::Call(mut call))) => {
+                let body = String::from_utf8_lossy(&call.body).replace(r#""cas""#, r#""set""#);
+                call.body = Bytes::from(body);
+                out.push(Output::Consul(port::Command::Call(call)));
+            }
+            (Mutant::WrongProcess, Output::Consul(port::Command::Call(mut call))) => {
+                let (from, to) = (self.cast.motr[0].fid, self.cast.hax[self.hosts.len() - 1].fid);
+                let key = |fid: Fid| format!("processes/{fid}\"");
+                let body = String::from_utf8_lossy(&call.body).replace(&key(from), &key(to));
+                call.body = Bytes::from(body);
+                out.push(Output::Consul(port::Command::Call(call)));
+            }
+            (_, Output::Net(Command::Write { conn, segments })) => {
+                let whole = Bytes::from(segments.concat());
+                for bytes in self.alter_frame(mutant, whole) {
+                    let segments = Arc::new([bytes]);
+                    out.push(Output::Net(Command::Write { conn, segments }));
+                }
+            }
+            (_, output) => out.push(output),
+        }
+    }
+
+    fn alter_frame(&mut self, mutant: Mutant, frame: Bytes) -> Vec<Bytes> {
+        let Some((header, mut items)) = read(&frame) else { return vec![frame] };
+        let mut twice = false;
+        for Item { header, fop } in &mut items {
+            match (mutant, fop) {
+                (Mutant::ReplyUnwritten, Fop::EntrypointRep(_)) => return Vec::new(),
+                (Mutant::FrameCut, _) if self.sim.is_turn(40) => {
+                    return vec![frame.slice(..frame.len() / 2)];
+                }
+                (Mutant::FalseReconnect, Fop::EntrypointRep(rep)) => rep.do_reconnect = 1,
+                (Mutant::DeliveredTooMuch, Fop::LinkMsgRep { in_delivered, .. })
+                    if self.sim.is_turn(10) =>
+                {
+                    *in_delivered += 4;
+                }
+                (Mutant::XidMinZero, Fop::LinkMsg(_)) if self.sim.is_turn(5) => header.xid_min = 0,
+                (Mutant::TwoInFlight, Fop::LinkMsg(msg)) if msg.nr == 1 && self.sim.is_turn(5) => {
+                    twice = true;
+                }
+                (_, Fop::LinkMsg(msg)) => {
+                    if let Some(Body::Nvec(nvec)) = msg.message.as_mut().map(|m| &mut m.body) {
+                        let change = |note: Option<&mut hax_core::ha::note::Note>, state| {
+                            note.into_iter().for_each(|note| note.state = state);
+                        };
+                        match mutant {
+                            Mutant::NoteLost if nvec.id_of_get == 0 => drop(nvec.notes.pop()),
+                            Mutant::NoteWrong => {
+                                change(nvec.notes.first_mut(), ObjectState::Repaired);
+                            }
+                            Mutant::NoteUnknown => {
+                                change(nvec.notes.last_mut(), ObjectState::Unknown);
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let encoded = Bytes::from(packet::encode(header.src, header.dst, &items));
+        if !twice {
+            return vec![encoded];
+        }
+        for Item { header, .. } in &mut items {
+            header.cookie.lo ^= 1 << 40;
+            header.xid += 1;
+            header.xid_min += 1;
+        }
+        vec![encoded, Bytes::from(packet::encode(header.src, header.dst, &items))]
+    }
+}
+
+fn read(frame: &Bytes) -> Option<(Header, Vec<Item>)> {
+    let header = Header::decode(frame.first_chunk::<HEADER>()?).ok()?;
+    let items = packet::decode(&frame[HEADER..]).ok()?.collect::<Result<Vec<_>, _>>().ok()?;
+    Some((header, items))
+}

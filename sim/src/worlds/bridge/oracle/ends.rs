@@ -1,0 +1,50 @@
+//! What was sent, and what came of it.
+
+use std::collections::BTreeSet;
+
+use hax_core::base::fact::Fact;
+use hax_core::base::id::{LinkId, SendId};
+
+use super::broken;
+use crate::engine::Violation;
+
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// Of what was sent, what has its outcome.
+    settled: BTreeSet<(LinkId, SendId)>,
+    up: BTreeSet<LinkId>,
+    ready: bool,
+}
+
+impl Ends {
+    pub(super) fn fact(&mut self, fact: &Fact) -> Result<(), Violation> {
+        match fact {
+            Fact::LinkUp { link, .. } if !self.up.insert(*link) => {
+                return broken("each link has a name of its own", format!("{link} again"));
+            }
+            Fact::LinkClosed { link, .. } => {
+                self.settled.retain(|(of, _)| of != link);
+                if !self.up.remove(link) {
+                    return broken("a link that is up closes once", format!("{link}"));
+                }
+                return Ok(());
+            }
+            Fact::Delivered { link, send } | Fact::Undelivered { link, send }
+                if !self.settled.insert((*link, *send)) =>
+            {
+                return broken("what is sent has one outcome", format!("{send} over {link} again"));
+            }
+            Fact::Ready {} if std::mem::replace(&mut self.ready, true) => {
+                return broken("a bridge gets ready once", "");
+            }
+            Fact::EntryUnknown { entry } => {
+                return broken("an entrypoint request has one reply", format!("{entry}"));
+            }
+            Fact::Unsendable { send } => {
+                return broken("nothing is sent that makes its receiver abort", format!("{send}"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,374 @@
+//! Every byte that is written on the wire: what must never be sent (`wire.md` section 11), what is
+//! acknowledged too early, what is answered twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hax_core::base::fact::Fact;
+use hax_core::base::fid::Fid;
+use hax_core::ha::message::{Body, Message};
+use hax_core::ha::note::{NOTES_MAX, NvecKind, ObjectState};
+use hax_core::ha::process::{ProcessEventKind, ProcessType};
+use hax_core::wire::fop::{Fop, LinkMsg};
+use hax_core::wire::frame::{HEADER, Header, PAYLOAD_MAX};
+use hax_core::wire::item::{self, ItemHeader};
+use hax_core::wire::packet::{self, Item};
+use hax_core::wire::params::{LinkIds, Uint128};
+
+use super::kv::Kv;
+use super::{People, Word, broken};
+use crate::engine::S;
+use crate::engine::Violation;
+
+/// How long replies are kept, at least (`rpc/item.h`): 100 s from the first sending. A request that is made
+/// again in another item has its reply a second later, and both are forgotten together.
+const KEPT: u64 = 98 * S;
+
+/// A message of a process that is not acknowledged yet.
+#[derive(Debug)]
+struct Open {
+    /// What `processes/` must hold before it is.
+    word: Option<Word>,
+    /// The writes there were when it was written first.
+    number: u64,
+}
+
+/// One life of a process, as its frames tell it.
+#[derive(Debug, Default)]
+struct Said {
+    /// By tag.
+    open: BTreeMap<u64, Open>,
+    /// The writes that there were when a message was written first: it may be acknowledged unheard.
+    numbers: BTreeMap<u64, u64>,
+    highest: u64,
+    link: Option<LinkIds>,
+    /// Questions on the wire by their cookie: 207s and the link they are for.
+    messages: BTreeMap<Uint128, LinkIds>,
+    requests: BTreeMap<Uint128, Request>,
+}
+
+/// A request for the entrypoint.
+#[derive(Debug, Default)]
+struct Request {
+    /// How often it was written, and replied to.
+    asked: u64,
+    replied: u64,
+    reply: Option<Bytes>,
+    /// When it was replied to first.
+    at: u64,
+}
+
+/// One life of a hax.
+#[derive(Debug, Default)]
+struct Hax {
+    /// What is in flight on each link, and when it was written last.
+    flying: BTreeMap<Uint128, (Uint128, u64)>,
+    answered: BTreeSet<Uint128>,
+    /// Our ends of the links over which something was sent to each process.
+    ends: BTreeMap<SocketAddr, BTreeSet<Uint128>>,
+    closed: BTreeSet<Uint128>,
+    linked: BTreeSet<Fid>,
+}
+
+/// All frames.
+#[derive(Debug)]
+pub(super) struct Frames {
+    said: Vec<Said>,
+    hax: Vec<Hax>,
+    /// The last event of each process that was acknowledged, and the writes there were then.
+    last: Vec<Option<(Word, u64)>>,
+}
+
+impl Frames {
+    pub(super) fn new(cast: usize, haxes: usize) -> Self {
+        Self {
+            said: (0..cast).map(|_| Said::default()).collect(),
+            hax: (0..haxes).map(|_| Hax::default()).collect(),
+            last: vec![None; cast],
+        }
+    }
+
+    pub(super) fn hax_is_new(&mut self, hax: usize) {
+        self.hax[hax] = Hax::default();
+        // What an earlier life replied was its own.
+        for request in self.said.iter_mut().flat_map(|said| said.requests.values_mut()) {
+            (request.replied, request.reply) = (0, None);
+        }
+    }
+
+    pub(super) fn process_is_new(&mut self, motr: usize) {
+        self.said[motr] = Said::default();
+    }
+
+    pub(super) fn link_of(&self, motr: usize) -> Option<LinkIds> {
+        self.said[motr].link
+    }
+
+    pub(super) fn was_linked(&self, hax: usize, fid: Fid) -> bool {
+        self.hax[hax].linked.contains(&fid)
+    }
+
+    pub(super) fn last_acknowledged(&self, motr: usize) -> Option<&(Word, u64)> {
+        self.last[motr].as_ref()
+    }
+
+    /// A process has one link at a time: what was used before one closes is not used again.
+    pub(super) fn fact(&mut self, people: &People, hax: usize, fact: &Fact) {
+        let hax = &mut self.hax[hax];
+        match fact {
+            Fact::LinkUp { process, .. } => {
+                hax.linked.insert(*process);
+            }
+            Fact::LinkClosed { process, .. } => {
+                let addr = people.motr.iter().find(|(fid, ..)| fid == process);
+                let ends = addr.and_then(|(_, _, addr, _)| hax.ends.remove(addr));
+                hax.closed.extend(ends.unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+
+    // ---- what processes write ---------------------------------------------------------------------
+
+    pub(super) fn process_wrote(
+        &mut self,
+        people: &People,
+        kv: &Kv,
+        motr: usize,
+        bytes: &Bytes,
+    ) -> Result<(), Violation> {
+        let (fid, hax, _, confd) = people.motr[motr];
+        for Item { header, fop } in items(bytes)?.1 {
+            let said = &mut self.said[motr];
+            match fop {
+                Fop::LinkMsg(msg) => {
+                    said.link = Some(msg.ids);
+                    said.messages.insert(header.cookie, msg.ids);
+                    if let Some(message) = &msg.message {
+                        let word = word_of(fid, confd, message);
+                        let number = *said.numbers.entry(msg.tag).or_insert_with(|| kv.number());
+                        said.open.entry(msg.tag).or_insert(Open { word, number });
+                        said.highest = said.highest.max(msg.tag);
+                    }
+                }
+                Fop::EntrypointReq(_) => {
+                    said.requests.entry(header.cookie).or_default().asked += 1;
+                }
+                Fop::LinkMsgRep { .. } => {
+                    self.hax[hax].answered.insert(header.cookie);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    // ---- what haxes write -------------------------------------------------------------------------
+
+    pub(super) fn hax_wrote(
+        &mut self,
+        people: &People,
+        kv: &Kv,
+        now: u64,
+        hax: usize,
+        bytes: &Bytes,
+    ) -> Result<(), Violation> {
+        let (frame, items) = items(bytes)?;
+        let motr = people.motr.iter().position(|(_, _, addr, _)| *addr == frame.dst.addr);
+        for Item { header, fop } in items {
+            if !fop.is_reply() {
+                request_has_xids(&header)?;
+            }
+            match fop {
+                Fop::LinkMsg(msg) => {
+                    bearable(&msg)?;
+                    self.one_in_flight(now, hax, &header, &msg)?;
+                    let ends = self.hax[hax].ends.entry(frame.dst.addr).or_default();
+                    ends.insert(msg.ids.local);
+                    if let Some(motr) = motr {
+                        let ids = msg.ids.inverted();
+                        self.acknowledges(people, kv, motr, ids, msg.in_delivered)?;
+                    }
+                }
+                Fop::LinkMsgRep { rc: 0, in_delivered, .. } => {
+                    let known = motr.and_then(|motr| {
+                        Some((motr, *self.said[motr].messages.get(&header.cookie)?))
+                    });
+                    if let Some((motr, ids)) = known {
+                        self.acknowledges(people, kv, motr, ids, in_delivered)?;
+                    }
+                }
+                Fop::EntrypointRep(_) => {
+                    if let Some(motr) = motr {
+                        self.replies_once(now, motr, &header, bytes)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// An entrypoint request has one reply; it is repeated if the request is, for as long as replies are
+    /// kept.
+    fn replies_once(
+        &mut self,
+        now: u64,
+        motr: usize,
+        header: &ItemHeader,
+        bytes: &Bytes,
+    ) -> Result<(), Violation> {
+        // A request of a former life of the process, or of a stranger in its name.
+        let Some(request) = self.said[motr].requests.get_mut(&header.cookie) else { return Ok(()) };
+        if request.reply.is_some() && now - request.at >= KEPT {
+            request.reply = None;
+        }
+        request.replied += 1;
+        let payload = bytes.slice(HEADER..);
+        let Request { asked, replied, reply, .. } = request;
+        if replied > asked || reply.as_ref().is_some_and(|reply| *reply != payload) {
+            let text = format!("process {motr}: {asked} requests, {replied} replies");
+            return broken("an entrypoint request has one reply", text);
+        }
+        if request.reply.is_none() {
+            request.at = now;
+        }
+        request.reply = Some(payload);
+        Ok(())
+    }
+
+    /// Several messages of one link in flight would be taken in out of order, that is, lost.
+    fn one_in_flight(
+        &mut self,
+        now: u64,
+        hax: usize,
+        header: &ItemHeader,
+        msg: &LinkMsg,
+    ) -> Result<(), Violation> {
+        let hax = &mut self.hax[hax];
+        if hax.closed.contains(&msg.ids.local) {
+            return broken("nothing is sent over a link that has closed", format!("{:?}", msg.ids));
+        }
+        if let Some((cookie, at)) = hax.flying.insert(msg.ids.local, (header.cookie, now))
+            && cookie != header.cookie
+            && !hax.answered.remove(&cookie)
+            && now - at < S
+        {
+            return broken("one message of a link is in flight", format!("tag {}", msg.tag));
+        }
+        Ok(())
+    }
+
+    /// What is acknowledged was sent, and Consul holds what it must lead to.
+    fn acknowledges(
+        &mut self,
+        people: &People,
+        kv: &Kv,
+        motr: usize,
+        ids: LinkIds,
+        in_delivered: u64,
+    ) -> Result<(), Violation> {
+        let said = &mut self.said[motr];
+        // A link of a former life, or one that the process has not written over yet.
+        if said.link != Some(ids) {
+            return Ok(());
+        }
+        if in_delivered > said.highest + 2 || in_delivered % 2 == 1 {
+            let text = format!("process {motr}: {in_delivered}, wrote up to {}", said.highest);
+            return broken("nothing is acknowledged that was not sent", text);
+        }
+        let still_open = said.open.split_off(&in_delivered);
+        let done = std::mem::replace(&mut said.open, still_open);
+        for (tag, Open { word, number }) in done {
+            let Some(word) = word else { continue };
+            let Some(written) = kv.held_since(people.motr[motr].0, &word, number) else {
+                let text = format!("process {motr}: tag {tag}, {word:?}");
+                return broken("nothing is acknowledged before Consul holds its effect", text);
+            };
+            self.last[motr] = Some((word, written));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a machine may write this: one frame, whose requests have their numbers.
+pub(crate) fn is_a_frame(bytes: &Bytes) -> Result<(), Violation> {
+    let requests = items(bytes)?.1.into_iter().filter(|item| !item.fop.is_reply());
+    requests.map(|item| item.header).try_for_each(|header| request_has_xids(&header))
+}
+
+/// Whether a hax may write this, whoever reads it.
+pub(crate) fn is_bearable(bytes: &Bytes) -> Result<(), Violation> {
+    is_a_frame(bytes)?;
+    items(bytes)?.1.iter().try_for_each(|item| match &item.fop {
+        Fop::LinkMsg(msg) => bearable(msg),
+        _ => Ok(()),
+    })
+}
+
+/// A frame's header and items.
+fn items(bytes: &Bytes) -> Result<(Header, Vec<Item>), Violation> {
+    let rule = "what is written is one whole frame";
+    let bad = |what: &str| Violation { rule, what: what.to_owned() };
+    let raw = bytes.first_chunk::<HEADER>().ok_or_else(|| bad("too short"))?;
+    let header = Header::decode(raw).map_err(|why| bad(why.0))?;
+    let payload = &bytes[HEADER..];
+    if payload.len() != header.size as usize || payload.len() > PAYLOAD_MAX {
+        return Err(bad("its size is not what it says, or too large"));
+    }
+    let items = packet::decode(payload).map_err(|why| bad(why.0))?;
+    let items: Result<Vec<Item>, _> = items.collect();
+    Ok((header, items.map_err(|why| bad(why.0))?))
+}
+
+/// `xid_min` of 0 or -1 panics the receiver, except where the xid is outside of any sequence.
+fn request_has_xids(header: &ItemHeader) -> Result<(), Violation> {
+    let ItemHeader { xid, xid_min, .. } = *header;
+    if xid == item::NONE || xid_min != 0 && xid_min != item::NONE && xid_min <= xid {
+        return Ok(());
+    }
+    broken("a request has an xid_min", format!("xid {xid}, xid_min {xid_min}"))
+}
+
+/// Whether a real process can bear a message of hax (`ha/note.c`, `ha/msg.h`).
+fn bearable(msg: &LinkMsg) -> Result<(), Violation> {
+    let rule = "nothing is sent that makes its receiver abort";
+    if msg.in_delivered % 2 == 1 || msg.nr > 1 || msg.nr == 1 && msg.tag.is_multiple_of(2) {
+        return broken(rule, format!("tag {}, in_delivered {}", msg.tag, msg.in_delivered));
+    }
+    let Some(Message { body: Body::Nvec(nvec), .. }) = msg.message.as_deref() else {
+        return Ok(());
+    };
+    if nvec.notes.len() > NOTES_MAX || nvec.ignore_same_state > 1 || nvec.kind != NvecKind::Set {
+        return broken(rule, format!("{:?} of {} notes", nvec.kind, nvec.notes.len()));
+    }
+    let harmful = nvec.notes.iter().find(|note| match note.state {
+        ObjectState::Unknown | ObjectState::Undefined(_) => true,
+        ObjectState::Repair | ObjectState::Rebalance => {
+            !matches!(note.fid.kind(), b'o' | b'd' | b'n' | b'k')
+        }
+        _ => false,
+    });
+    match harmful {
+        None => Ok(()),
+        Some(note) => broken(rule, format!("{} is {}", note.fid, note.state)),
+    }
+}
+
+/// What `processes/` must hold before a message may be acknowledged: nothing, unless it is an event
+/// that a process reports about itself.
+fn word_of(fid: Fid, confd: bool, message: &Message) -> Option<Word> {
+    let Body::Process(event) = &message.body else { return None };
+    let undefined = matches!(event.event, ProcessEventKind::Undefined(_))
+        || matches!(event.kind, ProcessType::Undefined(_) | ProcessType::Ha);
+    if message.fid != fid || undefined {
+        return None;
+    }
+    let settles = confd && event.kind == ProcessType::M0d;
+    let state = match event.event {
+        ProcessEventKind::Started if settles => ProcessEventKind::DtmRecovered,
+        state => state,
+    };
+    Some((state.name().to_owned(), event.kind.name().to_owned()))
+}

@@ -1,0 +1,174 @@
+//! What Consul holds about processes, and who wrote it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hax_core::base::fid::Fid;
+use serde_json::Value;
+
+use super::{People, Word, broken};
+use crate::consul::Consul;
+use crate::engine::Violation;
+use crate::worlds::bridge::model;
+
+/// One value that a key had.
+#[derive(Clone, Debug)]
+struct Written {
+    /// Counts the writes of all keys.
+    number: u64,
+    by: Option<usize>,
+    word: Option<Word>,
+}
+
+/// All values of `processes/`, in the order in which they were written.
+#[derive(Debug, Default)]
+pub(super) struct Kv {
+    last: u64,
+    /// By key, with the index of the last change; zero if the key is gone.
+    keys: BTreeMap<Fid, (u64, Vec<Written>)>,
+}
+
+impl Kv {
+    pub(super) fn new(consul: &Consul) -> Self {
+        let mut kv = Self::default();
+        kv.look(None, &[], consul);
+        kv
+    }
+
+    /// How many writes there were.
+    pub(super) fn number(&self) -> u64 {
+        self.last
+    }
+
+    /// Takes down what has changed, what is gone, and what was written although it was there already.
+    pub(super) fn look(&mut self, by: Option<usize>, body: &[u8], consul: &Consul) {
+        for op in &operations(body) {
+            let key = op["KV"]["Key"].as_str().unwrap_or_default();
+            let value = op["KV"]["Value"].as_str().and_then(|value| STANDARD.decode(value).ok());
+            let (Some(fid), Some(held)) = (process_in(key), consul.holds(key)) else { continue };
+            let entry = self.keys.entry(fid).or_default();
+            if entry.0 == held.index && value.as_deref() == Some(held.value) {
+                self.last += 1;
+                entry.1.push(Written { number: self.last, by, word: model::word(held.value) });
+            }
+        }
+        for held in consul.held("processes/") {
+            let Some(fid) = process_in(held.key) else { continue };
+            let entry = self.keys.entry(fid).or_default();
+            if entry.0 != held.index {
+                self.last += 1;
+                entry.0 = held.index;
+                entry.1.push(Written { number: self.last, by, word: model::word(held.value) });
+            }
+        }
+        // A restored snapshot may be older than a key. A write of ours that is done late then finds
+        // the indexes that it was made for, so what follows is the restore's doing.
+        for (fid, (index, written)) in &mut self.keys {
+            if *index != 0 && consul.holds(&format!("processes/{fid}")).is_none() {
+                self.last += 1;
+                *index = 0;
+                written.push(Written { number: self.last, by, word: None });
+            }
+        }
+    }
+
+    /// The write that gave `word` to the key, if it holds it or was given it since that many writes.
+    pub(super) fn held_since(&self, fid: Fid, word: &Word, number: u64) -> Option<u64> {
+        let (_, written) = self.keys.get(&fid)?;
+        let last = written.last()?;
+        let mut recent = written.iter().rev().take_while(|w| w.number > number).chain([last]);
+        recent.find(|w| w.word.as_ref() == Some(word)).map(|w| w.number)
+    }
+
+    /// Which hax wrote last of a process; nothing if somebody else did, or nobody.
+    pub(super) fn last_writer(&self, fid: Fid) -> Option<usize> {
+        self.keys.get(&fid)?.1.last()?.by
+    }
+
+    /// The last event of a process that was acknowledged is what Consul holds, unless somebody else
+    /// has written after it, or the bridge found a failure. `acknowledged` gives that event of a process and
+    /// the writes there were then.
+    pub(super) fn last_event_stands<'a>(
+        &self,
+        people: &People,
+        acknowledged: impl Fn(usize) -> Option<&'a (Word, u64)>,
+        consul: &Consul,
+    ) -> Result<(), Violation> {
+        for (motr, (fid, ..)) in people.motr.iter().enumerate() {
+            let Some((word, number)) = acknowledged(motr) else { continue };
+            let Some((_, written)) = self.keys.get(fid) else { continue };
+            let Some(last) = written.last() else { continue };
+            // The bridge may take back what another has written.
+            let others = written.iter().any(|w| w.by.is_none() && w.number > *number);
+            let found = last.word.as_ref().is_some_and(|(state, _)| state == "STOPPED");
+            let gone = consul.holds(&format!("processes/{fid}")).is_none();
+            if last.word.as_ref() != Some(word) && !others && !found && !gone {
+                let text =
+                    format!("{fid}: {word:?} was acknowledged, Consul holds {:?}", last.word);
+                return broken("the last acknowledged event stands", text);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn operations(body: &[u8]) -> Vec<Value> {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+fn process_in(key: &str) -> Option<Fid> {
+    key.strip_prefix("processes/")?.parse().ok()
+}
+
+/// A hax writes for its own process, for processes of its node and for those that it has a link with;
+/// for others only as leader, and if their nodes do not pass.
+pub(super) fn writes_for_its_own(
+    people: &People,
+    hax: usize,
+    body: &[u8],
+    linked: impl Fn(Fid) -> bool,
+    consul: &Consul,
+) -> Result<(), Violation> {
+    for op in &operations(body) {
+        let key = op["KV"]["Key"].as_str().unwrap_or_default();
+        let Some(fid) = process_in(key) else { continue };
+        // Consul may have refused it: that is what the check of the lock in it is for.
+        if consul.holds(key).is_none_or(|held| held.index != consul.index()) {
+            continue;
+        }
+        let (own, name) = &people.haxes[hax];
+        let found = people.motr.iter().find(|(of, ..)| *of == fid);
+        let local = *own == fid || found.is_some_and(|(_, of, ..)| *of == hax) || linked(fid);
+        let leader = consul.holds("leader").and_then(|held| consul.session_node(held.session));
+        if !local && leader.map(model::host_of) != Some(&**name) {
+            let text = format!("hax {hax} writes {key}");
+            return broken("only the leader writes for other nodes", text);
+        }
+    }
+    Ok(())
+}
+
+/// Statistics are the leader's.
+pub(super) fn takes_statistics_down(
+    people: &People,
+    hax: usize,
+    body: &[u8],
+    consul: &Consul,
+) -> Result<(), Violation> {
+    for op in &operations(body) {
+        let key = op["KV"]["Key"].as_str().unwrap_or_default();
+        let statistics = ["stats/", "bytecount/", "ioservices/"];
+        let written = || consul.holds(key).is_some_and(|held| held.index == consul.index());
+        if op["KV"]["Verb"] != "set" || !statistics.iter().any(|s| key.starts_with(s)) || !written()
+        {
+            continue;
+        }
+        let leader = consul.holds("leader").and_then(|held| consul.session_node(held.session));
+        if leader != Some(&*people.haxes[hax].1) {
+            let text = format!("hax {hax} writes {key}");
+            return broken("only the leader takes statistics down", text);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! The events of one process are worked one after another, and none is passed over.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hax_core::base::fact::Fact;
+use hax_core::base::fid::Fid;
+
+use super::{People, broken};
+use crate::engine::Violation;
+
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    /// What each process said and Consul does not hold yet.
+    said: BTreeMap<Fid, VecDeque<&'static str>>,
+}
+
+impl Lanes {
+    pub(super) fn fact(&mut self, own: Fid, people: &People, fact: &Fact) -> Result<(), Violation> {
+        match fact {
+            Fact::ProcessEvent { process, state } => {
+                self.said.entry(*process).or_default().push_back(*state);
+                Ok(())
+            }
+            Fact::ProcessCommitted { process, state, .. } if *process != own => {
+                let confd = people.motr.iter().any(|(fid, _, _, confd)| fid == process && *confd);
+                let said = self.said.entry(*process).or_default();
+                let front = said.front().copied();
+                // A confd has nothing to replay; what a formatting process says is stored as it is.
+                let same = front == Some(*state)
+                    || confd && front == Some("STARTED") && *state == "DTM_RECOVERED";
+                if same {
+                    said.pop_front();
+                    return Ok(());
+                }
+                // A failure that the bridge has found itself.
+                if *state == "STOPPED" {
+                    return Ok(());
+                }
+                let text = format!("{process}: {state} is written, {front:?} was said");
+                broken("the events of a process are worked in their order", text)
+            }
+            _ => Ok(()),
+        }
+    }
+}

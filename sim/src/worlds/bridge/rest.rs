@@ -1,0 +1,148 @@
+//! How a world begins, what comes back when it heals, and when it is at rest.
+
+use hax_core::base::fid::Fid;
+use hax_core::ha::note::ObjectState;
+
+use super::event::Ev;
+use super::model::Model;
+use super::motr::Stage;
+use super::{Bridge, World, field};
+use crate::consul::Watch;
+use crate::engine::{MS, S};
+
+/// The services whose health is watched (`hax.md` 1.5).
+const WATCHED: [&str; 4] = ["hax", "confd", "ios", "s3service"];
+
+impl World<'_, Bridge> {
+    /// Watches, then haxes, then the processes, one after another.
+    pub(super) fn begin(&mut self) {
+        self.watch_services();
+        self.start_all();
+        for i in 0..self.cast.motr.len() {
+            let later = self.sim.choose(4) * 500 * MS;
+            self.boot_later(i, S + later);
+        }
+        if !self.cast.swarm.elects {
+            self.sim.later(self.sim.now() + S, Ev::Elect);
+        }
+    }
+
+    fn watch_services(&mut self) {
+        for hax in 0..self.hosts.len() {
+            for service in WATCHED {
+                self.add_watch(hax, &Watch::Service(service.to_owned()), "/");
+            }
+            if self.cast.swarm.bq {
+                self.add_watch(hax, &Watch::KeyPrefix("bq/".to_owned()), "/watcher/bq");
+            }
+        }
+    }
+
+    /// Everybody comes back but who is to be absent.
+    pub(super) fn come_back(&mut self) {
+        for i in 0..self.cast.motr.len() {
+            self.unmute(i);
+            let actor = &self.cast.motr[i];
+            // Without a confd there is no leader, and without a leader nobody gets an entrypoint.
+            let absent = !actor.is_confd() && self.cast.swarm.absent >> (i % 16) & 1 == 1;
+            if absent {
+                self.leave(i);
+            } else if actor.machine.is_none() || actor.is_on_its_way_out() {
+                self.boot_later(i, 0);
+            }
+            self.sim.later(self.sim.now() + S, Ev::Check(i));
+        }
+    }
+
+    /// All processes say something, and all agents look at them.
+    pub(super) fn nudge_all(&mut self) {
+        for i in 0..self.cast.motr.len() {
+            self.nudge(i);
+            self.sim.later(self.sim.now(), Ev::Check(i));
+        }
+    }
+
+    /// Why it is not a rest yet.
+    pub(super) fn unrest_of_all(&self) -> Option<String> {
+        for (i, host) in self.hosts.iter().enumerate() {
+            let Some(node) = host.machine() else { return Some(format!("hax {i} is down")) };
+            let view = node.view();
+            if host.is_stopping() {
+                return Some(format!("hax {i} stops"));
+            }
+            if !view.ready || view.lanes + view.entries + view.questions > 0 {
+                return Some(format!("hax {i}: {view:?}"));
+            }
+            let wire = node.wire();
+            let busy = wire.links.iter().find(|link| link.up && link.queued + link.unacked > 0);
+            if let Some(link) = busy {
+                return Some(format!("hax {i}: {link:?}"));
+            }
+        }
+        if self.posts() > 0 {
+            return Some("a watch posts".into());
+        }
+        let busy = self.cast.motr.iter().enumerate().find_map(|(i, actor)| {
+            let why = match actor.stage {
+                Stage::Down if actor.returns => "will start",
+                Stage::Down => return None,
+                Stage::Up if !actor.has_link => "has no link",
+                Stage::Up if !actor.sent.is_empty() => "has sent what is not delivered",
+                Stage::Up if !actor.questions.is_empty() => "has asked for states",
+                Stage::Up if actor.wants_failures => "has asked for failures",
+                Stage::Up => return None,
+                Stage::Asking => "asks for its entrypoint",
+                Stage::Starting | Stage::Recovering => "starts",
+                Stage::Stopping | Stage::Leaving => "stops",
+            };
+            Some(format!("process {i} {why}"))
+        });
+        busy.or_else(|| self.cast.oracle.owed())
+            .or_else(|| self.misjudged())
+            .or_else(|| self.unaware())
+            .or_else(|| self.hidden())
+            .or_else(|| field::underived(self))
+    }
+
+    /// A process whose agent has not found out yet whether it is there.
+    fn misjudged(&self) -> Option<String> {
+        let dead = |node: &str| {
+            let mut checks = self.consul.double.checks();
+            checks.any(|check| check.node == node && check.id == "serfHealth" && !check.passing)
+        };
+        // A former name of a node keeps what it said last.
+        self.consul.double.checks().filter(|check| !dead(check.node)).find_map(|check| {
+            let i = self.cast.motr.iter().position(|actor| actor.check == check.id)?;
+            let wrong = check.passing != self.cast.motr[i].machine.is_some();
+            wrong.then(|| format!("process {i} is misjudged"))
+        })
+    }
+
+    /// A process that is gone while its word says that it lives, and nobody else has written that.
+    fn hidden(&self) -> Option<String> {
+        self.cast.motr.iter().filter(|actor| actor.machine.is_none()).find_map(|actor| {
+            let (state, _) = self.word_of(actor.fid)?;
+            let hidden = state != "STOPPED" && self.cast.oracle.is_a_hax_s(actor.fid);
+            hidden.then(|| format!("{} is gone and its word is {state}", actor.fid))
+        })
+    }
+
+    /// A process that was told something else than is so.
+    fn unaware(&self) -> Option<String> {
+        let model = Model::of(&self.consul.double);
+        self.cast.motr.iter().enumerate().filter(|(_, actor)| actor.machine.is_some()).find_map(
+            |(i, actor)| {
+                let itself = |fid: Fid| {
+                    model.is_of(actor.fid, fid) && model.state(fid) == ObjectState::Transient
+                };
+                let wrong =
+                    |(fid, told): &(&Fid, &_)| !model.is_known_by(**told, **fid) && !itself(**fid);
+                let (fid, told) = actor.told.iter().find(wrong)?;
+                Some(format!(
+                    "process {i} was told that {fid} is {told}, it is {}",
+                    model.state(*fid)
+                ))
+            },
+        )
+    }
+}

@@ -1,0 +1,189 @@
+//! What is drawn before a world begins: its size, the limits, which faults there are and how likely.
+
+use std::fmt;
+
+use hax_core::base::config::{self, OnUnexpected};
+use hax_core::node;
+use hax_core::wire;
+
+use super::act::Act;
+use crate::engine::choice::Choice;
+use crate::engine::swarm::{draw_weights, pick};
+use crate::engine::{Fault, Odds};
+
+/// So many faults were there before those that only worlds have where the servers differ.
+const OLD_FAULTS: usize = Fault::LeadLost as usize;
+
+/// One draw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swarm {
+    /// Nodes, each with its hax: 1 to 3.
+    pub nodes: u8,
+    /// Clients on each node, beside its confd and its IO service.
+    pub clients: u8,
+    /// What goes wrong that can in every world.
+    pub odds: Odds,
+    /// The weight of each act.
+    pub acts: [u8; Act::ALL.len()],
+    /// Which limits are tight, one bit each.
+    pub tight: u16,
+    /// Whether the haxes elect the leader; else somebody else does.
+    pub elects: bool,
+    /// Whether they tell old daemons of events.
+    pub bq: bool,
+    /// Whether a message that 5/HAX panics at stops hax.
+    pub panics: bool,
+    /// Whether there is Motr's library beside each hax.
+    pub spiel: bool,
+    /// Whether agents and servers are apart: what happens between them may go wrong.
+    pub apart: bool,
+    /// Processes that are not started again before a rest, one bit each.
+    pub absent: u16,
+    /// Processes acknowledge after up to so many ms.
+    pub slow_ms: u64,
+}
+
+impl Swarm {
+    /// Nothing goes wrong and nothing is tight.
+    #[must_use]
+    pub fn calm() -> Self {
+        Self {
+            nodes: 1,
+            clients: 1,
+            odds: Odds::calm(),
+            acts: [0; Act::ALL.len()],
+            tight: 0,
+            elects: true,
+            bq: true,
+            panics: false,
+            spiel: false,
+            apart: false,
+            absent: 0,
+            slow_ms: 0,
+        }
+    }
+
+    /// Draws one.
+    pub fn draw(choice: &mut dyn Choice) -> Self {
+        let mut swarm = Self::calm();
+        swarm.nodes = [1, 1, 1, 2, 3][pick(choice, 5)];
+        swarm.clients = [1, 0, 2][pick(choice, 3)];
+        swarm.odds.rounds = [1, 2, 3][pick(choice, 3)];
+        swarm.odds.pace_ms = [200, 20, 1_000, 5_000][pick(choice, 4)];
+        swarm.odds.consul = [0, 5, 30, 200][pick(choice, 4)];
+        draw_weights(choice, &mut swarm.odds.consul_faults[..OLD_FAULTS]);
+        if swarm.odds.has_index_faults() {
+            // Together they make old words look new: what is older is told by the index alone.
+            swarm.odds.consul_faults[Fault::Stale as usize] = 0;
+        }
+        swarm.odds.posts = [0, 30, 200][pick(choice, 3)];
+        draw_weights(choice, &mut swarm.acts[..Act::OLD]);
+        swarm.odds.lag_ms = [0, 0, 5, 400][pick(choice, 4)];
+        // None, a few, or most of them: what one tight limit begins another one has to bring to light.
+        swarm.tight = match choice.below(4) {
+            0 | 2 => 0,
+            1 => bits(choice) & bits(choice),
+            _ => bits(choice) | bits(choice),
+        };
+        swarm.elects = choice.below(4) != 3;
+        swarm.bq = choice.below(4) != 3;
+        // Three rare things of one decision: what tapes say after it stays as it was.
+        let rare = choice.below(4);
+        (swarm.panics, swarm.spiel, swarm.apart) = (rare == 3, rare == 2, rare == 1);
+        swarm.absent = [0, bits(choice) & bits(choice)][pick(choice, 2)];
+        swarm.slow_ms = [0, 20, 3_000][pick(choice, 3)];
+        if swarm.apart {
+            let acts = &mut swarm.acts[Act::OLD..];
+            let faults = &mut swarm.odds.consul_faults[OLD_FAULTS..];
+            draw_weights(choice, acts.iter_mut().chain(faults));
+            swarm.odds.late_ms = [0, 80][pick(choice, 2)];
+        }
+        swarm
+    }
+
+    /// Tightens the limits of one hax.
+    pub(super) fn tighten(&self, config: &mut node::Config) {
+        let tight = |bit: u32| self.tight >> bit & 1 == 1;
+        let node::Config { bridge, wire } = config;
+        (bridge.elect, bridge.bq, bridge.spiel) = (self.elects, self.bq, self.spiel);
+        let config::Config { limit, time, on_unexpected, .. } = bridge;
+        *on_unexpected = if self.panics { OnUnexpected::Panic } else { OnUnexpected::Ignore };
+        let set = |bit: u32, field: &mut usize, value: usize| {
+            if tight(bit) {
+                *field = value;
+            }
+        };
+        set(0, &mut limit.entries, 2);
+        set(1, &mut limit.sends_per_link, 1);
+        set(2, &mut limit.transactions, 1);
+        set(2, &mut limit.transaction_ops, 8);
+        set(3, &mut limit.transaction_bytes, 16 * 1024);
+        set(4, &mut limit.entries_per_slice, 3);
+        set(5, &mut limit.body_bytes, 600);
+        let wire::Config { links_max, conns_max, unacked_max, entries_max, known_only, .. } = wire;
+        // No more than there are processes on a node: a stranger takes somebody's place.
+        let processes = 2 + usize::from(self.clients);
+        set(6, links_max, processes);
+        *known_only = !tight(6);
+        set(7, conns_max, processes);
+        set(8, unacked_max, 1);
+        set(9, entries_max, 1);
+        set(10, &mut wire.rpc_conns_max, 4 * processes + 4);
+        set(11, &mut wire.backlog_bytes_max, 50_000);
+        set(12, &mut wire.reply_bytes_max, 2_000);
+        if tight(13) {
+            time.link_grace = std::time::Duration::from_secs(5);
+        }
+        set(15, &mut limit.queue_entries, 3);
+        if self.spiel {
+            time.sns = std::time::Duration::from_secs(10);
+            time.filesystem = std::time::Duration::from_secs(20);
+            time.bytecount = std::time::Duration::from_secs(30);
+        }
+        set(11, &mut limit.operations, 2);
+        if tight(14) {
+            time.watch = std::time::Duration::from_secs(3);
+        }
+    }
+}
+
+fn bits(choice: &mut dyn Choice) -> u16 {
+    u16::try_from(choice.below(0x1_0000)).unwrap_or(0)
+}
+
+impl fmt::Display for Swarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "nodes {} clients {} rounds {} pace {} ms, lag {} ms, slow {} ms, tight {:#06x}, \
+             elects {}, bq {}, panics {}, spiel {}, apart {}, late {} ms, absent {:#x}, posts {}/1000, consul {}/1000:",
+            self.nodes,
+            self.clients,
+            self.odds.rounds,
+            self.odds.pace_ms,
+            self.odds.lag_ms,
+            self.slow_ms,
+            self.tight,
+            self.elects,
+            self.bq,
+            self.panics,
+            self.spiel,
+            self.apart,
+            self.odds.late_ms,
+            self.absent,
+            self.odds.posts,
+            self.odds.consul
+        )?;
+        let weighted = |n: &u8| *n > 0;
+        for (fault, n) in
+            Fault::ALL.iter().zip(&self.odds.consul_faults).filter(|(_, n)| weighted(n))
+        {
+            write!(f, " {fault:?}*{n}")?;
+        }
+        f.write_str("; acts:")?;
+        for (act, n) in Act::ALL.iter().zip(&self.acts).filter(|(_, n)| weighted(n)) {
+            write!(f, " {act:?}*{n}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! The casts that play in the [engine](crate::engine).
+
+pub mod bridge;
