@@ -26,4 +26,7 @@ pub mod net;
 
 pub mod ha;
 
+pub mod exec;
+pub mod file;
+
 pub mod base;

@@ -44,6 +44,10 @@ ids! {
     HttpId "http-";
     /// One call of Motr's library, for the cluster.
     SpielId "spiel-";
+    /// One helper program.
+    ExecId "exec-";
+    /// One command about a file.
+    FileId "file-";
     /// One TCP connection; see [`ConnId::accepted`] and [`ConnId::opened`].
     ConnId;
 }
