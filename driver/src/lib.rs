@@ -8,6 +8,7 @@
 pub mod commands;
 pub mod consul;
 pub mod daemon;
+pub mod exec;
 pub mod exit;
 pub mod ham;
 pub mod host;

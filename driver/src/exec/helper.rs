@@ -1,0 +1,237 @@
+//! One helper: from its start to its exit code.
+//!
+//! ```text
+//! Running ──its deadline, Kill──▶ Ending (SIGTERM) ──its grace──▶ Ending (SIGKILL)
+//!    └──────────── it has ended ──────┴──▶ Over ── its outputs are at their end, or DRAIN ──▶ Exited
+//! ```
+//!
+//! Its exit code is taken last: until then its number, which is its process group's, belongs to nobody else.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hax_core::base::id::ExecId;
+use hax_core::base::time::Instant;
+use hax_core::exec::{Cause, Event, Spawn, Status, Stream, Unheard};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use super::pipes::{Input, Output};
+use super::{child, ended};
+
+/// How long the outputs of a helper that has ended are listened to, where something that it left behind has
+/// them.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// What a helper has that may become ready.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    Ended,
+    Stdin,
+    Output(usize),
+}
+
+/// Where it is on its way.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Running {
+        until: Instant,
+    },
+    /// It has been told to end; `kill_at` is none once it has been killed.
+    Ending {
+        kill_at: Option<Instant>,
+    },
+    /// It has ended; its outputs are listened to.
+    Over {
+        until: Instant,
+    },
+}
+
+/// See the module.
+pub(super) struct Helper {
+    id: ExecId,
+    child: Child,
+    pid: Pid,
+    ended: OwnedFd,
+    stdin: Option<Input>,
+    outputs: [Output; 2],
+    stage: Stage,
+    cause: Cause,
+    grace: Duration,
+}
+
+impl Helper {
+    /// Starts it. `program` is the file that its name leads to.
+    pub(super) fn spawn(
+        program: &Path,
+        spawn: Spawn,
+        watch: fn(Pid) -> io::Result<OwnedFd>,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let mut child = child::spawn(program, &spawn)?;
+        let pid = Pid::from_child(&child);
+        match Self::adopt(&mut child, pid, &spawn, watch) {
+            Ok((ended, stdin, outputs)) => {
+                let stage = Stage::Running { until: now.after(spawn.deadline) };
+                let (id, cause, grace) = (spawn.id, Cause::Itself, spawn.grace);
+                Ok(Self { id, child, pid, ended, stdin, outputs, stage, cause, grace })
+            }
+            Err(why) => {
+                // It has done something already perhaps, but nobody could hear of its end.
+                let _ = kill_process_group(pid, Signal::KILL);
+                let _ = child.wait();
+                Err(why)
+            }
+        }
+    }
+
+    fn adopt(
+        child: &mut Child,
+        pid: Pid,
+        spawn: &Spawn,
+        watch: fn(Pid) -> io::Result<OwnedFd>,
+    ) -> io::Result<(OwnedFd, Option<Input>, [Output; 2])> {
+        let stdin = child.stdin.take().map(|pipe| Input::new(pipe, spawn.stdin.clone()));
+        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let stdout = child.stdout.take().ok_or_else(missing)?.into();
+        let stderr = child.stderr.take().ok_or_else(missing)?.into();
+        let outputs = [
+            Output::new(Stream::Stdout, stdout, spawn.output_max)?,
+            Output::new(Stream::Stderr, stderr, spawn.output_max)?,
+        ];
+        Ok((watch(pid)?, stdin.transpose()?, outputs))
+    }
+
+    /// All that it waits for.
+    pub(super) fn sources(
+        &self,
+        now: Instant,
+        blocked: bool,
+    ) -> impl Iterator<Item = (Source, BorrowedFd<'_>)> {
+        let over = matches!(self.stage, Stage::Over { .. });
+        let ended = (!over).then(|| (Source::Ended, self.ended.as_fd()));
+        let stdin = self.stdin.as_ref().map(|stdin| (Source::Stdin, stdin.as_fd()));
+        let outputs = self.outputs.iter().enumerate();
+        let outputs = outputs
+            .filter_map(move |(n, output)| Some((Source::Output(n), output.wanted(now, blocked)?)));
+        ended.into_iter().chain(stdin).chain(outputs)
+    }
+
+    /// When it has to be [tended](Self::tend) at the latest.
+    pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
+        let stage = match self.stage {
+            Stage::Running { until } | Stage::Over { until } => Some(until),
+            Stage::Ending { kill_at } => kill_at,
+        };
+        self.outputs.iter().filter_map(|output| output.next_at(now)).chain(stage).min()
+    }
+
+    /// Something that it waits for is there.
+    pub(super) fn on_ready(&mut self, source: Source, now: Instant, events: &mut Vec<Event>) {
+        match source {
+            Source::Ended => {
+                let drained = now.after(DRAIN);
+                let until = match self.stage {
+                    // What it began may still be ending, too.
+                    Stage::Ending { kill_at: Some(at) } => drained.max(at),
+                    Stage::Running { .. } | Stage::Ending { .. } | Stage::Over { .. } => drained,
+                };
+                self.stage = Stage::Over { until };
+                self.stdin = None;
+            }
+            Source::Stdin => {
+                if !self.stdin.as_mut().is_some_and(Input::write) {
+                    self.stdin = None;
+                }
+            }
+            Source::Output(n) => self.outputs[n].read(now, &mut saying(self.id, events)),
+        }
+    }
+
+    /// Does what is due. Whether this was its end: the last event is its exit then.
+    pub(super) fn tend(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
+        match self.stage {
+            Stage::Running { until } if until <= now => self.end(Cause::Deadline, self.grace, now),
+            Stage::Ending { kill_at: Some(at) } if at <= now => {
+                self.signal(Signal::KILL);
+                self.stage = Stage::Ending { kill_at: None };
+            }
+            Stage::Over { until } => {
+                if until <= now || !self.outputs.iter().any(Output::is_open) {
+                    self.finish(now, events);
+                    return true;
+                }
+            }
+            Stage::Running { .. } | Stage::Ending { .. } => {}
+        }
+        false
+    }
+
+    /// [`Command::Kill`](hax_core::exec::Command::Kill).
+    pub(super) fn kill(&mut self, now: Instant) {
+        self.end(Cause::Killed, self.grace, now);
+    }
+
+    /// The daemon stops, and waits for `within` at most.
+    pub(super) fn hurry(&mut self, within: Duration, now: Instant) {
+        let grace = self.grace.min(within);
+        self.end(Cause::Killed, grace, now);
+        let latest = now.after(within);
+        match &mut self.stage {
+            Stage::Ending { kill_at: Some(at) } | Stage::Over { until: at } => {
+                *at = latest.min(*at);
+            }
+            Stage::Running { .. } | Stage::Ending { .. } => {}
+        }
+    }
+
+    fn end(&mut self, cause: Cause, grace: Duration, now: Instant) {
+        if matches!(self.stage, Stage::Running { .. }) {
+            self.signal(Signal::TERM);
+            // One that is stopped hears nothing before it goes on.
+            self.signal(Signal::CONT);
+            self.cause = cause;
+            self.stage = Stage::Ending { kill_at: Some(now.after(grace)) };
+        }
+    }
+
+    /// To its process group; to itself where it has left that.
+    fn signal(&self, signal: Signal) {
+        if kill_process_group(self.pid, signal).is_err() {
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
+    fn finish(&mut self, now: Instant, events: &mut Vec<Event>) {
+        let mut open = false;
+        for output in &mut self.outputs {
+            open |= !output.finish(now, &mut saying(self.id, events));
+        }
+        let status = if ended::is_ours(self.pid) {
+            self.signal(Signal::KILL);
+            self.child.wait().map_or(Status::Unknown, status)
+        } else {
+            Status::Unknown
+        };
+        let dropped = self.outputs.iter().map(Output::dropped).sum();
+        let unheard = Unheard { dropped, open };
+        events.push(Event::Exited { id: self.id, status, cause: self.cause, unheard });
+    }
+}
+
+/// Makes events of what helper `id` says.
+fn saying(id: ExecId, events: &mut Vec<Event>) -> impl FnMut(Stream, Bytes) {
+    move |stream, bytes| events.push(Event::Output { id, stream, bytes })
+}
+
+fn status(status: ExitStatus) -> Status {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Status::Code(code),
+        (None, Some(signal)) => Status::Signal(signal),
+        (None, None) => Status::Unknown,
+    }
+}
