@@ -10,6 +10,7 @@ pub mod consul;
 pub mod daemon;
 pub mod exec;
 pub mod exit;
+pub mod file;
 pub mod ham;
 pub mod host;
 pub mod http;

@@ -1,0 +1,195 @@
+//! One file, written whole or not at all, read whole, or removed.
+//!
+//! A new content is written to a temporary beside the file, taken to the disk, and renamed over it: rename(2)
+//! shows everybody the old file or the new one. What the folder says is taken to the disk last, else the name
+//! could lead to the old file again after a loss of power. A temporary is locked while it is written, so that
+//! what a killed daemon left behind is told from what another one is writing.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hax_core::base::errno::Errno;
+use hax_core::file::Failure;
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, openat,
+    renameat, statat, unlinkat,
+};
+use rustix::process::geteuid;
+
+/// The end of a temporary's name.
+const TEMPORARY: &str = ".hax-new";
+
+/// How often a temporary that is gone before it is locked is made anew.
+const TRIES: u32 = 100;
+
+/// Temporaries of this process have numbers.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// What has been done of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Created,
+    Written,
+    Synced,
+    Renamed,
+    FolderSynced,
+}
+
+/// The place of a file: its folder, opened, and its name in it.
+pub(super) struct Place<'a> {
+    folder: OwnedFd,
+    name: &'a str,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn open(path: &'a str) -> Result<Self, Failure> {
+        let (folder, name) = path.rsplit_once('/').ok_or(Failure::Malformed)?;
+        let is_name = !matches!(name, "" | "." | "..");
+        if !path.starts_with('/') || path.contains('\0') || !is_name {
+            return Err(Failure::Malformed);
+        }
+        let folder = if folder.is_empty() { "/" } else { folder };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(CWD, Path::new(folder), flags, Mode::empty()).map_err(system)?;
+        Ok(Self { folder, name })
+    }
+
+    /// Puts `content` in the place of what is there; tells `done` of each step.
+    pub(super) fn write(
+        &self,
+        mode: u32,
+        content: &[u8],
+        mut done: impl FnMut(Step),
+    ) -> Result<(), Failure> {
+        match statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile => {
+                return Err(Failure::NoFile);
+            }
+            Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+            Err(why) => return Err(system(why)),
+        }
+        let (mut file, temporary) = self.temporary()?;
+        done(Step::Created);
+        let renamed = (|| {
+            file.write_all(content)?;
+            fchmod(&file, Mode::from_raw_mode(mode))?;
+            done(Step::Written);
+            fsync(&file)?;
+            done(Step::Synced);
+            renameat(&self.folder, &*temporary, &self.folder, self.name)?;
+            done(Step::Renamed);
+            io::Result::Ok(())
+        })();
+        if let Err(why) = renamed {
+            let _ = unlinkat(&self.folder, &*temporary, AtFlags::empty());
+            return Err(failure(&why));
+        }
+        self.sync()?;
+        done(Step::FolderSynced);
+        Ok(())
+    }
+
+    /// A new file of nobody else's, locked.
+    fn temporary(&self) -> Result<(File, String), Failure> {
+        let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = create | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let private = Mode::RUSR | Mode::WUSR;
+        for _ in 0..TRIES {
+            let (pid, n) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let name = format!(".{}.{pid}-{n}{TEMPORARY}", self.name);
+            let file = match openat(&self.folder, &*name, flags, private) {
+                // Left by another life with our number.
+                Err(rustix::io::Errno::EXIST) => continue,
+                opened => opened.map_err(system)?,
+            };
+            // Where a filesystem has no locks, others that start meanwhile could take it for left behind.
+            let taken = flock(&file, FlockOperation::NonBlockingLockExclusive)
+                .is_err_and(|why| why == rustix::io::Errno::WOULDBLOCK);
+            // Another daemon swept it away before it was locked.
+            if !taken && fstat(&file).map_err(system)?.st_nlink > 0 {
+                return Ok((file.into(), name));
+            }
+        }
+        Err(Failure::System(Errno::EBUSY))
+    }
+
+    /// All of the file, if there is one. What is read stays so: it may have been written by a life that was
+    /// killed before it had taken the folder to the disk.
+    pub(super) fn read(&self, max: usize) -> Result<Option<Bytes>, Failure> {
+        // A pipe would be waited for.
+        let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(&self.folder, self.name, OFlags::RDONLY | safe, Mode::empty()) {
+            Ok(file) => file,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(Failure::NoFile),
+            Err(why) => return Err(system(why)),
+        };
+        let found = fstat(&file).map_err(system)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+            return Err(Failure::NoFile);
+        }
+        let beyond = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+        let mut content = Vec::new();
+        let read = File::from(file).take(beyond).read_to_end(&mut content);
+        if read.map_err(|why| failure(&why))? > max {
+            return Err(Failure::TooLong);
+        }
+        self.sync()?;
+        Ok(Some(content.into()))
+    }
+
+    /// Removes the name; what it leads to, if it is a link, stays.
+    pub(super) fn remove(&self) -> Result<(), Failure> {
+        match unlinkat(&self.folder, self.name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => self.sync(),
+            Err(rustix::io::Errno::ISDIR) => Err(Failure::NoFile),
+            Err(why) => Err(system(why)),
+        }
+    }
+
+    /// Removes the temporaries of daemons that were killed while they wrote, whatever the file.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        for entry in Dir::read_from(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let bytes = name.to_bytes();
+            if !bytes.starts_with(b".") || !bytes.ends_with(TEMPORARY.as_bytes()) {
+                continue;
+            }
+            let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let Ok(file) = openat(&self.folder, name, OFlags::RDONLY | safe, Mode::empty()) else {
+                continue;
+            };
+            let found = fstat(&file)?;
+            let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+            let is_ours = found.st_uid == geteuid().as_raw();
+            let lock = || flock(&file, FlockOperation::NonBlockingLockExclusive);
+            if is_file && is_ours && lock().is_ok() {
+                unlinkat(&self.folder, name, AtFlags::empty())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes to the disk which names the folder has.
+    fn sync(&self) -> Result<(), Failure> {
+        match fsync(&self.folder) {
+            // Some filesystems keep their names without being told, or cannot be told.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::ROFS) => Ok(()),
+            synced => synced.map_err(system),
+        }
+    }
+}
+
+fn system(why: rustix::io::Errno) -> Failure {
+    Failure::System(Errno(why.raw_os_error()))
+}
+
+fn failure(why: &io::Error) -> Failure {
+    // EIO: what it is that no system call has said.
+    Failure::System(Errno(why.raw_os_error().unwrap_or(5)))
+}
