@@ -14,9 +14,11 @@ use daemon::{Hax, LIMIT, Place, until};
 use hax_core::base::fact::{FactKind, Level};
 use hax_core::journal::Bad;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
+use hax_sim::engine::hunt::Hunt;
+use hax_sim::engine::replay::Replayed;
 use hax_sim::real::client;
 use hax_sim::real::{Options, RealConsul, available};
-use hax_sim::world::replay::{Replayed, replay};
+use hax_sim::worlds::bridge::Bridge;
 
 const MASTER: &str = "6e4c2f0a-0000-4000-8000-00000000000a";
 const BEARER: &str = "nobody-may-read-this";
@@ -87,7 +89,7 @@ fn logged(hax: &Hax) -> Vec<String> {
 }
 
 fn replayed(journal: &Path) -> Replayed {
-    let replayed = replay(&std::fs::read(journal).unwrap(), usize::MAX).unwrap();
+    let replayed = Hunt::<Bridge>::replay(&std::fs::read(journal).unwrap(), usize::MAX).unwrap();
     assert_eq!(replayed.violation, None);
     replayed
 }

@@ -6,7 +6,7 @@ use hax_core::base::fid::Fid;
 use hax_core::ha::message::Body;
 use hax_core::ha::process::ServiceEvent;
 use hax_core::ha::report::StobIoq;
-use hax_sim::world::choice::Choice;
+use hax_sim::engine::choice::Choice;
 
 use super::World;
 use super::consul::Fault;

@@ -18,7 +18,7 @@ use hax_core::base::fid::Fid;
 use hax_core::base::time::{Instant, Next, Now, Wall};
 use hax_core::discover::Services;
 use hax_core::machine::{Input, Machine as _, Output};
-use hax_sim::world::choice::Seed;
+use hax_sim::engine::choice::Seed;
 use motr_sys::fake::Lab;
 
 use super::{Config, Libmotr, LibraryNode, StopOutcome};
