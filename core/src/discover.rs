@@ -20,9 +20,9 @@ use crate::base::fid::Fid;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
 use crate::base::time::{Next, Now};
-use crate::bridge::ops::encode;
 use crate::consul::json::{self, Elements, Instance, KvEntry};
 use crate::consul::port::{Answer, Reply};
+use crate::consul::url::encode;
 use crate::machine::{
     self, ExitReason, Failure, FailureKind, Input, Kept, Kinds, Limits, Machine, Named, Outcome,
     Output, Status,

@@ -16,6 +16,8 @@ pub mod wire;
 
 pub mod model;
 
+pub mod store;
+
 pub mod machine;
 
 pub mod http;

@@ -10,6 +10,7 @@ use crate::base::config::Limits;
 use crate::base::fid::Fid;
 use crate::base::time::Wall;
 use crate::model::states::ProcessWord;
+use crate::store::txn;
 
 /// A transaction.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ impl Batch {
     pub(crate) fn take(&mut self, limit: &Limits, key: LaneKey, work: &Work, plan: Plan) -> bool {
         let Plan { mut first, last, told, restart } = plan;
         // A write would refuse whatever else the transaction has about its key.
-        let meet = |a: &Op, b: &Op| a.key == b.key && !(a.is_check() && b.is_check());
+        let meet = |a: &Op, b: &Op| a.op.key == b.op.key && !(a.op.is_check() && b.op.is_check());
         let mut own = first.iter().chain(&last);
         if own.any(|op| self.ops.iter().any(|(other, _)| meet(op, other))) {
             return false;
@@ -47,17 +48,19 @@ impl Batch {
         let spare = limit.transaction_ops.saturating_sub(3 + self.told.len());
         let taken = self.bytes + self.told.len() * 512 + 1024;
         let room = limit.transaction_bytes.saturating_sub(taken);
-        let size = first.iter().chain(&last).map(Op::len).sum::<usize>();
+        let len = |op: &Op| op.op.len();
+        let size = first.iter().chain(&last).map(len).sum::<usize>();
         let whole = self.ops.len() + first.len() + last.len() <= spare && size <= room;
         if whole {
             self.told.extend(told.map(|word| (key.process(), word)));
             first.extend(last);
         } else if self.ops.is_empty() && !first.is_empty() {
-            first.truncate(fitting(&first, spare, room));
+            let limits = txn::Limits { ops: spare, bytes: room };
+            first.truncate(limits.fitting(first.iter().map(|op| &op.op)));
         } else {
             return false;
         }
-        self.bytes += first.iter().map(Op::len).sum::<usize>();
+        self.bytes += first.iter().map(len).sum::<usize>();
         self.as_leader |= work.what.is_leaders();
         self.ops.extend(first.into_iter().map(|op| (op, Some(key))));
         self.parts.push(Part { key, last: whole, restart });
@@ -75,10 +78,4 @@ impl Batch {
     pub(crate) fn appended(&self) -> u64 {
         u64::try_from(self.told.len()).unwrap_or(u64::MAX)
     }
-}
-
-/// How many of these a transaction holds: more than it holds is written in parts, what follows first.
-fn fitting(ops: &[Op], most: usize, mut room: usize) -> usize {
-    let fits = |op: &&Op| room.checked_sub(op.len()).map(|rest| room = rest).is_some();
-    ops.iter().take(most).take_while(fits).count().max(1)
 }

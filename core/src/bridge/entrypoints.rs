@@ -19,7 +19,6 @@ use core::time::Duration;
 
 use super::continuation::{Continuation, RoundPart, Timer};
 use super::cx::Cx;
-use super::ops::encode;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -29,6 +28,7 @@ use crate::base::time::Instant;
 use crate::base::time::Moment;
 use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
 use crate::consul::port::Answer;
+use crate::consul::url::encode;
 use crate::ha::entrypoint::{Confd, Entrypoint, EntrypointRequest};
 use crate::ha::motr::Command;
 use crate::model::health::{host_of, process_of_service_id};

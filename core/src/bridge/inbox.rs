@@ -17,7 +17,6 @@ use super::bq_message::{Message, message, passed};
 use super::continuation::{BqCall, Continuation, LaneKey, Timer};
 use super::cx::Cx;
 use super::lanes::Lanes;
-use super::ops::{self, Op, Target, read_target};
 use super::spiel::Spiel;
 use super::work::{self, What, Work};
 use crate::base::fact::Fact;
@@ -25,15 +24,21 @@ use crate::base::fid::Fid;
 use crate::base::id::HttpId;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
-use crate::consul::json::{self, KvEntry, OpError, Transaction};
-use crate::consul::port::{Answer, Method};
+use crate::consul::json::{self, KvEntry};
+use crate::consul::op::Op;
+use crate::consul::port::Answer;
+use crate::consul::url;
 use crate::ha::note::{Note, ObjectState};
 use crate::http::answer;
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
+use crate::store::txn::{self, Outcome};
 
 /// The whole queue.
 const QUEUE: &str = "/v1/kv/bq/?recurse&consistent";
+
+/// What bad answers are said to be about.
+const OFFSET: &str = "the queue's offset";
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -242,8 +247,8 @@ impl Inbox {
         self.calling = true;
         let key = format!("bq-delivered/{}", cx.config().node);
         match part {
-            BqCall::Offset => drop(cx.get(Continuation::Inbox(part), read_target(&key))),
-            BqCall::End => drop(cx.get(Continuation::Inbox(part), read_target("epoch"))),
+            BqCall::Offset => drop(cx.get(Continuation::Inbox(part), url::read(&key))),
+            BqCall::End => drop(cx.get(Continuation::Inbox(part), url::read("epoch"))),
             BqCall::Queue => {
                 self.hinted = false;
                 self.reading.append(&mut self.hints);
@@ -267,11 +272,9 @@ impl Inbox {
         self.offset = if self.views.is_empty() { self.worked } else { None };
         // A compare-and-set: one that was given up and comes late must not move the offset back.
         let index = self.index.unwrap_or(0);
-        let op = |n| Op::cas(Target::Untracked, key, format!("{n}").as_bytes(), index);
+        let op = |n| Op::cas(key, format!("{n}").as_bytes(), index);
         ops.extend(self.offset.map(op));
-        let within = cx.config().time.call;
-        let body = ops::body(&ops).into();
-        cx.call(Continuation::Inbox(BqCall::Store), Method::Put, "/v1/txn".into(), body, within);
+        txn::send(cx, Continuation::Inbox(BqCall::Store), &ops);
     }
 
     /// A call of ours has its answer.
@@ -298,15 +301,7 @@ impl Inbox {
                 self.begin_at(cx, number(answer).unwrap_or_default().0, false);
             }
             (BqCall::End, Some((404, _))) => self.begin_at(cx, 0, false),
-            (BqCall::Store, Some((200, answer))) => {
-                self.backoff.worked();
-                self.storing.clear();
-                if let Some(offset) = self.offset {
-                    self.stored = self.stored.max(offset);
-                    self.answer_waiting(cx);
-                }
-                self.index = written(answer).filter(|_| self.offset.is_some()).or(self.index);
-            }
+            (BqCall::Store, answer) => self.on_stored(cx, answer.map(|(_, answer)| answer)),
             (BqCall::Queue, Some((200 | 404, answer))) => {
                 let none = Bytes::from_static(b"null");
                 let body = if answer.status == 404 { &none } else { &answer.body };
@@ -326,18 +321,40 @@ impl Inbox {
                 }
             }
             (BqCall::Queue, _) => self.read_again(cx),
-            (part, answer) => {
-                let (opposed, why) = trouble(part, answer);
-                self.index = self.index.filter(|_| !opposed);
-                if let Some(why) = why {
-                    cx.fact(Fact::ConsulBadAnswer { what: "the queue's offset", why });
-                }
-                for (process, word) in core::mem::take(&mut self.storing) {
-                    self.views.entry(process).or_insert(word);
+            (BqCall::Offset | BqCall::End, answer) => {
+                if answer.is_some_and(|(status, _)| status == 200) {
+                    let why = "not a number".into();
+                    cx.fact(Fact::ConsulBadAnswer { what: OFFSET, why });
                 }
                 cx.retry(Timer::Inbox, &mut self.backoff);
             }
         }
+    }
+
+    /// The offset was written, with what the messages up to it say, or was not.
+    fn on_stored(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+        match Outcome::of(answer) {
+            Outcome::Applied(results) => {
+                self.backoff.worked();
+                self.storing.clear();
+                if let Some(offset) = self.offset {
+                    self.stored = self.stored.max(offset);
+                    self.answer_waiting(cx);
+                    // The offset is written last.
+                    let last = results.last().and_then(|result| result.kv.as_ref());
+                    self.index = last.map(|entry| entry.modify_index).or(self.index);
+                }
+                return;
+            }
+            // Another writer has been at the offset.
+            Outcome::Conflict(_) => self.index = None,
+            Outcome::Denied(why) => cx.fact(Fact::ConsulBadAnswer { what: OFFSET, why }),
+            Outcome::Unknown(_) => {}
+        }
+        for (process, word) in core::mem::take(&mut self.storing) {
+            self.views.entry(process).or_insert(word);
+        }
+        cx.retry(Timer::Inbox, &mut self.backoff);
     }
 
     /// The queue could not be read.
@@ -407,30 +424,10 @@ impl Inbox {
     }
 }
 
-/// Whether a call failed because of another writer, and what is to be said of it.
-fn trouble(part: BqCall, answer: Option<(u16, &Answer)>) -> (bool, Option<Box<str>>) {
-    match (part, answer) {
-        (BqCall::Store, Some((409, answer))) => {
-            let refused = json::parse::<Transaction<'_>>(&answer.body).ok();
-            let errors = refused.and_then(|refused| refused.errors).unwrap_or_default();
-            let refusal = errors.iter().find_map(OpError::refusal);
-            (refusal.is_none(), refusal)
-        }
-        (BqCall::Offset | BqCall::End, Some((200, _))) => (false, Some("not a number".into())),
-        _ => (false, None),
-    }
-}
-
 /// The number that a key holds, and the key's index.
 fn number(answer: &Answer) -> Option<(u64, u64)> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
     Some((entry.number()?, entry.modify_index))
-}
-
-/// The index of the last key that a transaction has written.
-fn written(answer: &Answer) -> Option<u64> {
-    let transaction: Transaction<'_> = json::parse(&answer.body).ok()?;
-    Some(transaction.results?.last()?.kv.as_ref()?.modify_index)
 }
 
 /// Which entry of the queue a key is. Nobody has counted so far that nothing could come after it.

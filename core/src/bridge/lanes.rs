@@ -12,9 +12,8 @@ use alloc::vec::Vec;
 use super::batch::{Batch, Part};
 use super::continuation::{Continuation, LaneKey, Timer};
 use super::cx::Cx;
-use super::ops::{self, Op, Target, read_target};
-use super::queue::Queue;
-use super::restarts::Restarts;
+use super::desk::Desk;
+use super::ops::Target;
 use super::work::{What, Work, shrink};
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
@@ -22,10 +21,12 @@ use crate::base::id::{CallId, LinkId};
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
-use crate::consul::json::{self, KvEntry, OpError, Transaction};
-use crate::consul::port::{Answer, Method};
+use crate::consul::json::{self, KvEntry, OpResult};
+use crate::consul::port::Answer;
+use crate::consul::url;
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
+use crate::store::txn::{self, Outcome};
 
 /// How often in a row a lane may be refused before it pauses.
 const REFUSALS: u32 = 3;
@@ -70,35 +71,6 @@ pub(crate) struct Done {
     pub(crate) key: LaneKey,
     pub(crate) work: Work,
     pub(crate) restart: bool,
-}
-
-/// What the lanes need to know and may change.
-pub(crate) struct Desk<'a> {
-    pub(crate) cluster: &'a mut Cluster,
-    pub(crate) restarts: &'a mut Restarts,
-    pub(crate) queue: &'a mut Queue,
-    /// The session with which we lead, while that is certain.
-    pub(crate) leads: Option<&'a str>,
-    /// Whether we hold the lock, as far as we know.
-    pub(crate) holds: bool,
-}
-
-impl Desk<'_> {
-    /// Consul holds what an operation wrote; its index is `index`.
-    fn holds(&mut self, op: &Op, appended: u64, index: u64) {
-        match op.target {
-            _ if op.is_check() => {}
-            Target::Epoch => self.queue.appended(appended, index),
-            Target::Restarts(process) => self.restarts.counted(process, index),
-            Target::Word(process) => {
-                self.cluster.hold_word(process, ProcessWord::from_kv(&op.value, op.flags), index);
-            }
-            Target::Entry(object) => {
-                self.cluster.take_entry(object, &op.key, &op.value, index);
-            }
-            Target::Leader | Target::Untracked => {}
-        }
-    }
 }
 
 impl Lanes {
@@ -180,10 +152,8 @@ impl Lanes {
         let most = if desk.queue.is_on() { 1 } else { cx.config().limit.transactions };
         while self.transactions.len() < most && desk.queue.is_ready(cx) {
             let Some(batch) = self.batch(cx, desk, &mut done) else { break };
-            let within = cx.config().time.call;
-            let body = ops::body(batch.ops.iter().map(|(op, _)| op)).into();
-            let call =
-                cx.call(Continuation::Transaction, Method::Put, "/v1/txn".into(), body, within);
+            let ops = batch.ops.iter().map(|(op, _)| &op.op);
+            let call = txn::send(cx, Continuation::Transaction, ops);
             self.transactions.insert(call, batch);
         }
         done
@@ -240,58 +210,72 @@ impl Lanes {
         answer: Option<&Answer>,
     ) -> Vec<Done> {
         let Some(batch) = self.transactions.remove(&call) else { return Vec::new() };
-        let parsed =
-            answer.map(|answer| (answer.status, json::parse::<Transaction<'_>>(&answer.body)));
-        match parsed {
-            Some((200, Ok(Transaction { results: Some(results), .. })))
-                if results.len() == batch.ops.len() =>
-            {
+        match Outcome::of(answer) {
+            Outcome::Applied(results) if results.len() == batch.ops.len() => {
                 self.backoff.worked();
-                let entries = results.iter().map(|result| result.kv.as_ref());
-                for ((op, _), entry) in batch.ops.iter().zip(entries) {
-                    let index = entry.map_or(0, |entry| entry.modify_index);
-                    op.target.table().into_iter().for_each(|table| cx.has_written(table, index));
-                    desk.holds(op, batch.appended(), index);
-                }
-                let split = |key: Option<LaneKey>| {
-                    batch.parts.iter().any(|p| !p.last && Some(p.key) == key)
-                };
-                for (op, key) in batch.ops.iter().filter(|(_, key)| split(*key)) {
-                    self.proved(op.target, *key);
-                }
-                let finish = |part: &Part| match part.last {
-                    true => self.finish(part.key, part.restart),
-                    false => {
-                        self.stage(part.key, Stage::Ready);
-                        None
-                    }
-                };
-                batch.parts.iter().filter_map(finish).collect()
+                self.applied(cx, desk, &batch, &results)
             }
-            Some((409, Ok(Transaction { errors: Some(errors), .. }))) => {
-                if let Some(why) = errors.iter().find_map(OpError::refusal) {
-                    cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
-                    batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
-                    return Vec::new();
-                }
-                let about = errors.iter().filter_map(|error| batch.ops.get(error.op_index));
+            Outcome::Denied(why) => {
+                cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+                batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+                Vec::new()
+            }
+            Outcome::Conflict(places) => {
+                let about = places.into_iter().filter_map(|place| batch.ops.get(place));
                 let about: Vec<_> = about.map(|(op, key)| (op.target, *key)).collect();
                 self.refused(cx, desk, &batch, &about);
                 Vec::new()
             }
-            // Whether Consul acted is not known. The next try will meet what it has written.
-            parsed => {
-                if let Some((_, parsed)) = parsed {
-                    let why = parsed.err().unwrap_or_else(|| "not about what was asked".into());
-                    cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
-                }
-                for part in &batch.parts {
-                    self.wait(cx, part.key, BTreeSet::new());
-                    let work = self.lanes.get_mut(&part.key).and_then(|lane| lane.work.front_mut());
-                    work.into_iter().for_each(|work| work.unsure = true);
-                }
+            Outcome::Applied(_) => {
+                self.unknown(cx, &batch, Some("not about what was asked".into()));
                 Vec::new()
             }
+            Outcome::Unknown(why) => {
+                self.unknown(cx, &batch, why);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Consul holds what a transaction wrote.
+    fn applied(
+        &mut self,
+        cx: &mut Cx<'_>,
+        desk: &mut Desk<'_>,
+        batch: &Batch,
+        results: &[OpResult<'_>],
+    ) -> Vec<Done> {
+        for ((op, _), result) in batch.ops.iter().zip(results) {
+            let index = result.kv.as_ref().map_or(0, |entry| entry.modify_index);
+            op.target.table().into_iter().for_each(|table| cx.has_written(table, index));
+            desk.holds(op, batch.appended(), index);
+        }
+        let split = |key: Option<LaneKey>| {
+            batch.parts.iter().any(|part| !part.last && Some(part.key) == key)
+        };
+        for (op, key) in batch.ops.iter().filter(|(_, key)| split(*key)) {
+            self.proved(op.target, *key);
+        }
+        let mut done = Vec::new();
+        for part in &batch.parts {
+            if part.last {
+                done.extend(self.finish(part.key, part.restart));
+            } else {
+                self.stage(part.key, Stage::Ready);
+            }
+        }
+        done
+    }
+
+    /// Whether Consul acted is not known. The next try will meet what it has written.
+    fn unknown(&mut self, cx: &mut Cx<'_>, batch: &Batch, why: Option<Box<str>>) {
+        if let Some(why) = why {
+            cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+        }
+        for part in &batch.parts {
+            self.wait(cx, part.key, BTreeSet::new());
+            let work = self.lanes.get_mut(&part.key).and_then(|lane| lane.work.front_mut());
+            work.into_iter().for_each(|work| work.unsure = true);
         }
     }
 
@@ -376,7 +360,7 @@ impl Lanes {
                 },
                 _ => continue,
             };
-            cx.get(Continuation::Reread(key, target), read_target(&path));
+            cx.get(Continuation::Reread(key, target), url::read(&path));
             cx.fact(Fact::WriteConflict { key: path });
             reading.insert(target);
         }

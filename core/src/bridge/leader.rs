@@ -20,13 +20,13 @@ use serde::Deserialize;
 use super::continuation::{Continuation, ElectionCall, Timer};
 use super::cx::Cx;
 use super::lock::{self, SERVICE, Seen, is_foreign};
-use super::ops::encode;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
 use crate::consul::json;
 use crate::consul::port::{Answer, Method};
+use crate::consul::url::encode;
 use crate::ha::note::ObjectState;
 use crate::model::Cluster;
 

@@ -6,11 +6,13 @@ use alloc::vec::Vec;
 
 use super::continuation::{Continuation, PurgeCall, Timer};
 use super::cx::Cx;
-use super::ops::{self, Op};
+use super::ops;
 use crate::base::fact::Fact;
 use crate::consul::json::{self, Elements, KvEntry};
-use crate::consul::port::{Answer, Method};
+use crate::consul::op::Op;
+use crate::consul::port::Answer;
 use crate::model::Cluster;
+use crate::store::txn;
 
 #[derive(Debug, Default)]
 pub(crate) struct Purge {
@@ -54,7 +56,7 @@ impl Purge {
                 self.delete(cx, leads);
             }
             PurgeCall::Delete => {
-                if answer.status == 200 {
+                if txn::Outcome::of(Some(answer)).is_applied() {
                     cx.fact(Fact::QueuePurged { entries: self.deleting });
                     self.delete(cx, leads);
                 }
@@ -64,22 +66,14 @@ impl Purge {
 
     fn delete(&mut self, cx: &mut Cx<'_>, leads: Option<&str>) {
         let Some(session) = leads.filter(|_| !self.entries.is_empty()) else { return };
-        let mut ops = Vec::from([Op::leads(session)]);
+        let mut ops = Vec::from([ops::leads(session)]);
         while ops.len() < cx.config().limit.transaction_ops
             && let Some(n) = self.entries.pop_first()
         {
             ops.push(Op::delete(&alloc::format!("bq/{n}")));
         }
         self.deleting = u32::try_from(ops.len() - 1).unwrap_or(u32::MAX);
-        let within = cx.config().time.call;
-        let body = ops::body(&ops).into();
-        cx.call(
-            Continuation::Purge(PurgeCall::Delete),
-            Method::Put,
-            "/v1/txn".into(),
-            body,
-            within,
-        );
+        txn::send(cx, Continuation::Purge(PurgeCall::Delete), &ops);
     }
 }
 

@@ -4,7 +4,6 @@
 //! An entry `bq/<n>` is appended in the transaction of what it tells, with a compare-and-set on the
 //! counter `epoch`.
 
-use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -93,7 +92,7 @@ impl Queue {
         for (process, word) in told {
             if let Some(message) = update(*process, *word, &timestamp) {
                 last += 1;
-                ops.push(Op::set(&format!("bq/{last}"), message.as_bytes()));
+                ops.push(Op::queued(last, &message));
             }
         }
         let epoch = last.to_string();

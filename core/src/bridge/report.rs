@@ -11,21 +11,19 @@ use serde_json::{Map, Value, json};
 
 use super::continuation::{Continuation, Report};
 use super::cx::Cx;
-use super::ops::{self, Op};
 use crate::base::fid::Fid;
 use crate::base::id::HttpId;
-use crate::consul::json::{self, Transaction};
-use crate::consul::port::{Answer, Method};
+use crate::consul::op::Op;
+use crate::consul::port::Answer;
 use crate::ha::process::ProcessEventKind;
 use crate::http::answer;
 use crate::model::Cluster;
+use crate::store::txn::{self, Outcome};
 
 /// Reads what the replicas do not have; the report follows from the answer.
 pub(crate) fn asked(cx: &mut Cx<'_>, report: Report, http: HttpId) {
     let trees = ["bytecount/", "stats/filesystem", "m0_client_types"].map(Op::get_tree);
-    let within = cx.config().time.call;
-    let body = ops::body(&trees).into();
-    cx.call(Continuation::Report(report, http), Method::Put, "/v1/txn".into(), body, within);
+    txn::send(cx, Continuation::Report(report, http), &trees);
 }
 
 pub(crate) fn answered(
@@ -35,7 +33,7 @@ pub(crate) fn answered(
     answer: Option<&Answer>,
     cluster: &Cluster,
 ) {
-    let read = answer.filter(|answer| answer.status == 200).and_then(along);
+    let read = along(Outcome::of(answer));
     let Some(along) = read else {
         let why = "Consul does not answer";
         cx.http(http, answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why));
@@ -57,11 +55,11 @@ struct Along {
     clients: Vec<Box<str>>,
 }
 
-fn along(answer: &Answer) -> Option<Along> {
+fn along(outcome: Outcome<'_>) -> Option<Along> {
+    let Outcome::Applied(results) = outcome else { return None };
     let mut along =
         Along { bytecount: Map::new(), filesystem: json!({"stats": {}}), clients: Vec::new() };
-    let transaction: Transaction<'_> = json::parse(&answer.body).ok()?;
-    for entry in transaction.results.unwrap_or_default().into_iter().filter_map(|r| r.kv) {
+    for entry in results.into_iter().filter_map(|result| result.kv) {
         let Some(value) = entry.bytes() else { continue };
         if let Some(kind) = entry.key.strip_prefix("bytecount/") {
             let count = serde_json::from_slice(&value).unwrap_or(Value::Null);

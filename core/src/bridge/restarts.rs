@@ -6,11 +6,12 @@ use alloc::format;
 
 use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
-use super::ops::{Op, Target, encode};
+use super::ops::{Op, Target};
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::consul::json::{Elements, KvEntry};
 use crate::consul::port::Answer;
+use crate::consul::url::encode;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
 

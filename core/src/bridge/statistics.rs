@@ -16,16 +16,18 @@ use serde::Deserialize;
 
 use super::continuation::{Continuation, SpielContinuation, StatCall, StatKind, Timer};
 use super::cx::Cx;
-use super::ops::{self, Op};
+use super::ops::leads;
 use crate::base::errno::Errno;
 use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::time::Wall;
 use crate::consul::json::{Elements, KvEntry};
-use crate::consul::port::{self, Method};
+use crate::consul::op::Op;
+use crate::consul::port;
 use crate::ha::note::ObjectState;
 use crate::ha::spiel::{self, Filesystem, Pver};
 use crate::model::Cluster;
+use crate::store::txn::{self, Outcome};
 
 /// What failed is tried again so much sooner than usual.
 const SOONER: u32 = 10;
@@ -219,17 +221,30 @@ impl Statistics {
         part: StatCall,
         answer: Option<&port::Answer>,
     ) {
-        let answer = answer.map(|answer| (answer.status, answer.body.clone()));
-        match (part, answer, core::mem::take(&mut self.stage)) {
-            (StatCall::Read, Some((200, body)), Stage::Reading { found }) => {
+        match part {
+            StatCall::Read => self.was_read(cx, answer),
+            StatCall::Write => self.written(cx, answer),
+        }
+    }
+
+    fn was_read(&mut self, cx: &mut Cx<'_>, answer: Option<&port::Answer>) {
+        let body = answer.and_then(|answer| match answer.status {
+            200 => Some(answer.body.clone()),
+            404 => Some(Bytes::from_static(b"[]")),
+            _ => None,
+        });
+        match (core::mem::take(&mut self.stage), body) {
+            (Stage::Reading { found }, Some(body)) => {
                 let (elements, bytes) = (Elements::new(body), BTreeMap::new());
                 self.stage = Stage::Sorting { elements, found, bytes };
             }
-            (StatCall::Read, Some((404, _)), Stage::Reading { found }) => {
-                let elements = Elements::new(Bytes::from_static(b"[]"));
-                self.stage = Stage::Sorting { elements, found, bytes: BTreeMap::new() };
-            }
-            (StatCall::Write, Some((200, _)), Stage::Writing { mut ops, sent }) => {
+            _ => self.fail(cx, "Consul does not answer".into()),
+        }
+    }
+
+    fn written(&mut self, cx: &mut Cx<'_>, answer: Option<&port::Answer>) {
+        match (core::mem::take(&mut self.stage), Outcome::of(answer)) {
+            (Stage::Writing { mut ops, sent }, Outcome::Applied(_)) => {
                 ops.drain(..sent);
                 if ops.is_empty() {
                     cx.fact(Fact::StatisticsStored { what: self.which.name() });
@@ -237,8 +252,11 @@ impl Statistics {
                     self.stage = Stage::Writing { ops, sent: 0 };
                 }
             }
-            (_, Some((409, _)), _) => self.fail(cx, "another node has the lock".into()),
-            _ => self.fail(cx, "Consul does not answer".into()),
+            (_, Outcome::Conflict(_)) => self.fail(cx, "another node has the lock".into()),
+            (_, Outcome::Denied(why)) => self.fail(cx, why),
+            (_, Outcome::Applied(_) | Outcome::Unknown(_)) => {
+                self.fail(cx, "Consul does not answer".into());
+            }
         }
     }
 
@@ -300,19 +318,13 @@ impl Statistics {
         let (Stage::Writing { ops, sent }, Some(session)) = (&mut self.stage, session) else {
             return;
         };
-        let mut room = cx.config().limit.transaction_bytes - 1024;
-        let fits = |op: &&Op| room.checked_sub(op.len()).map(|rest| room = rest).is_some();
-        *sent = ops.iter().take(cx.config().limit.transaction_ops - 1).take_while(fits).count();
-        let lock = Op::leads(session);
-        let body = ops::body(core::iter::once(&lock).chain(ops.range(..*sent))).into();
-        let within = cx.config().time.call;
-        cx.call(
-            Continuation::Statistics(StatCall::Write),
-            Method::Put,
-            "/v1/txn".into(),
-            body,
-            within,
-        );
+        let limit = &cx.config().limit;
+        // The lock's check comes on top.
+        let (most, bytes) = (limit.transaction_ops - 1, limit.transaction_bytes - 1024);
+        *sent = txn::Limits { ops: most, bytes }.fitting(&*ops);
+        let lock = leads(session);
+        let ops = core::iter::once(&lock).chain(ops.range(..*sent));
+        txn::send(cx, Continuation::Statistics(StatCall::Write), ops);
     }
 }
 

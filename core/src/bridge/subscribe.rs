@@ -9,11 +9,13 @@ use alloc::vec::Vec;
 
 use super::continuation::{Continuation, SubscribeCall};
 use super::cx::Cx;
-use super::ops::{self, Op, Target, read_target};
 use crate::base::id::HttpId;
 use crate::consul::json::{self, KvEntry};
-use crate::consul::port::{Answer, Method};
+use crate::consul::op::Op;
+use crate::consul::port::Answer;
+use crate::consul::url;
 use crate::http::answer;
+use crate::store::txn::{self, Outcome};
 
 /// The requests at work.
 #[derive(Debug, Default)]
@@ -53,7 +55,7 @@ impl Subscriptions {
             cx.http(http, answer::Answer::done());
         } else {
             self.0.insert(http, Wish { add, tries: 0 });
-            cx.get(Continuation::Subscribe(SubscribeCall::Read, http), read_target(KEY));
+            cx.get(Continuation::Subscribe(SubscribeCall::Read, http), url::read(KEY));
         }
         Ok(())
     }
@@ -69,22 +71,24 @@ impl Subscriptions {
         let refusal = match (part, answer.map(|answer| (answer.status, answer))) {
             (SubscribeCall::Read, Some((200 | 404, answer))) => match changed(answer, wish.add) {
                 Some(Some(op)) => {
-                    let within = cx.config().time.call;
-                    let body = ops::body([&op]).into();
-                    let job = Continuation::Subscribe(SubscribeCall::Write, http);
-                    cx.call(job, Method::Put, "/v1/txn".into(), body, within);
+                    txn::send(cx, Continuation::Subscribe(SubscribeCall::Write, http), [&op]);
                     return;
                 }
                 Some(None) => None,
                 None => Some("The list of subscriptions in Consul is not understood"),
             },
-            (SubscribeCall::Write, Some((200, _))) => None,
-            (SubscribeCall::Write, Some((409, _))) if wish.tries < TRIES => {
-                wish.tries += 1;
-                cx.get(Continuation::Subscribe(SubscribeCall::Read, http), read_target(KEY));
-                return;
-            }
-            _ => Some("Consul does not take it"),
+            (SubscribeCall::Write, answer) => match Outcome::of(answer.map(|(_, answer)| answer)) {
+                Outcome::Applied(_) => None,
+                Outcome::Conflict(_) if wish.tries < TRIES => {
+                    wish.tries += 1;
+                    cx.get(Continuation::Subscribe(SubscribeCall::Read, http), url::read(KEY));
+                    return;
+                }
+                Outcome::Conflict(_) | Outcome::Denied(_) | Outcome::Unknown(_) => {
+                    Some("Consul does not take it")
+                }
+            },
+            (SubscribeCall::Read, _) => Some("Consul does not take it"),
         };
         self.0.remove(&http);
         cx.http(
@@ -124,5 +128,5 @@ fn changed(answer: &Answer, add: bool) -> Option<Option<Op>> {
         list.retain(|interface| interface != INTERFACE);
     }
     let value = format!("{}", serde_json::Value::from(list));
-    Some(Some(Op::cas(Target::Untracked, KEY, value.as_bytes(), index)))
+    Some(Some(Op::cas(KEY, value.as_bytes(), index)))
 }

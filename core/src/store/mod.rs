@@ -1,0 +1,3 @@
+//! Consul as a store: the only ways to write to it that are safe.
+
+pub mod txn;
