@@ -20,7 +20,7 @@ use crate::http;
 /// Of what a machine's context is made.
 pub trait Kinds: Sized {
     /// What a call to Consul is for, as data: its answer is handed on by this.
-    type Continuation: Copy + Named + Debug;
+    type Continuation: Copy + PartialEq + Named + Debug;
     /// The machine's timers, one deadline for each value.
     type Timer: Copy + Ord + Named + Debug;
     /// What the machine asks of whoever drives it.

@@ -1,0 +1,457 @@
+//! A lease: a key that one of several holds at a time, with a term that only grows.
+//!
+//! The lock hangs on a session, and the session on the node's own check and a check of ours with a short
+//! TTL, so that a holder that is gone or stuck loses it soon. The term is written with the acquiring write,
+//! since `ModifyIndex` goes back when a snapshot is restored.
+//!
+//! There are two beliefs. Whoever writes to Consul adds [`Op::check_session`] of the lease to the
+//! transaction, and Consul decides ([`Lease::guard`]). Whoever acts elsewhere asks [`Lease::believes`]:
+//! it counts from the *sending* of the last consistent read that showed the key as ours. An agent that is
+//! cut off from its servers goes on taking beats while they give the lock away, so a beat proves nothing.
+//! Consul keeps a lock that was lost from others for [`Config::belief`], so that no two believe at once.
+
+mod calls;
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::base::retry::Backoff;
+use crate::base::time::Instant;
+use crate::consul::json::{self, KvEntry};
+use crate::consul::op::{Op, quoted};
+use crate::consul::port::{Answer, Method};
+use crate::consul::url::{self, encode};
+use crate::machine::Cx;
+use crate::store::txn::{self, Outcome};
+
+pub use calls::{Call, Change, Leases, Timer};
+
+/// The form of the key's value. Whoever meets a newer one does not lead.
+const FORM: u32 = 1;
+/// So many refusals in a row are one too many for the same session: Consul keeps a lock back for as long as
+/// four of them take.
+const CONFLICTS: u32 = 6;
+
+/// What is held, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The key.
+    pub key: Box<str>,
+    /// Who holds it, for people.
+    pub holder: Box<str>,
+    /// The service of ours that carries the check; one for each lease of an agent's node.
+    pub check: Box<str>,
+    /// How long Consul believes in us without a beat; at least one second, which is the shortest that it
+    /// keeps.
+    pub ttl: Duration,
+    /// How long a proof lets us act outside Consul. Consul keeps the lock back for as long (1 to 60 s).
+    pub belief: Duration,
+    /// How long a blocking query waits.
+    pub watch: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// There is no session.
+    None,
+    Creating,
+    /// The key is somebody's, or not known.
+    Waiting {
+        session: Box<str>,
+    },
+    /// The key is being taken.
+    Acquiring {
+        session: Box<str>,
+        term: u64,
+        sent: Instant,
+    },
+    Holding {
+        session: Box<str>,
+        term: u64,
+        /// When the last proof was sent.
+        proved: Instant,
+        lapsed: bool,
+    },
+}
+
+/// One lease, held or wanted.
+#[derive(Debug)]
+pub struct Lease {
+    config: Config,
+    stands: bool,
+    registered: bool,
+    beating: bool,
+    state: State,
+    /// When the read in flight was sent.
+    reading: Option<Instant>,
+    watching: bool,
+    /// No term is lower than this one.
+    least: u64,
+    conflicts: u32,
+    backoff: Backoff,
+}
+
+impl Lease {
+    /// A lease that is not wanted yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            stands: false,
+            registered: false,
+            beating: false,
+            state: State::None,
+            reading: None,
+            watching: false,
+            least: 0,
+            conflicts: 0,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// The term, while the lease is ours as far as is known.
+    #[must_use]
+    pub fn term(&self) -> Option<u64> {
+        match self.state {
+            State::Holding { term, .. } => Some(term),
+            State::None | State::Creating | State::Waiting { .. } | State::Acquiring { .. } => None,
+        }
+    }
+
+    /// What a transaction carries that is written under the lease: Consul refuses it where the lease is
+    /// not ours any more.
+    #[must_use]
+    pub fn guard(&self) -> Option<Op> {
+        let State::Holding { session, .. } = &self.state else { return None };
+        Some(Op::check_session(&self.config.key, session))
+    }
+
+    /// The term, while nobody else can have the lease: what is done outside Consul may be done.
+    #[must_use]
+    pub fn believes(&self, now: Instant) -> Option<u64> {
+        match self.state {
+            State::Holding { term, proved, .. } if now < proved.after(self.config.belief) => {
+                Some(term)
+            }
+            _ => None,
+        }
+    }
+
+    /// The resource itself has seen this term: ours has to be higher.
+    pub fn raise(&mut self, term: u64) {
+        self.least = self.least.max(term);
+    }
+
+    /// Wants the lease, from now on.
+    pub fn stand<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
+        if !core::mem::replace(&mut self.stands, true) {
+            self.beat(cx);
+        }
+    }
+
+    /// Gives the lease up and wants it no more.
+    pub fn resign<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
+        if !core::mem::replace(&mut self.stands, false) {
+            return;
+        }
+        for timer in [Timer::Beat, Timer::Read, Timer::Lapse] {
+            cx.disarm(timer.into());
+        }
+        cx.cancel_where(|job| Call::OWN.into_iter().any(|call| job == call.into()));
+        (self.beating, self.reading, self.watching) = (false, None, false);
+        if let State::Waiting { session }
+        | State::Acquiring { session, .. }
+        | State::Holding { session, .. } = core::mem::replace(&mut self.state, State::None)
+        {
+            let target = format!("{}?release={}", url::key(&self.config.key), encode(&session));
+            leave(cx, target);
+            destroy(cx, &session);
+        }
+        if core::mem::take(&mut self.registered) {
+            let check = encode(&self.config.check);
+            leave(cx, format!("/v1/agent/service/deregister/{check}"));
+        }
+    }
+
+    /// A timer of the lease is due.
+    pub fn on_timer<K: Leases>(&mut self, cx: &mut Cx<'_, K>, timer: Timer) -> Option<Change> {
+        match timer {
+            Timer::Beat => self.beat(cx),
+            Timer::Read if self.state == State::None => self.create(cx),
+            Timer::Read => self.read(cx),
+            Timer::Lapse => {
+                let State::Holding { lapsed, .. } = &mut self.state else { return None };
+                *lapsed = true;
+                return Some(Change::Lapsed);
+            }
+        }
+        None
+    }
+
+    /// A call of the lease has its answer; nothing where Consul gave none.
+    pub fn on_answer<K: Leases>(
+        &mut self,
+        cx: &mut Cx<'_, K>,
+        call: Call,
+        answer: Option<&Answer>,
+    ) -> Option<Change> {
+        match call {
+            Call::Leave => None,
+            Call::Register | Call::Beat => {
+                self.beating = false;
+                // An agent that has lost the check is told of it again.
+                self.registered = answer.is_some_and(|answer| answer.status == 200);
+                if self.registered && self.state == State::None && !cx.is_armed(Timer::Read.into())
+                {
+                    self.create(cx);
+                }
+                None
+            }
+            Call::Create => {
+                self.on_created(cx, answer);
+                None
+            }
+            Call::Watch => {
+                self.watching = false;
+                if answer.is_none() {
+                    cx.retry(Timer::Read.into(), &mut self.backoff);
+                } else {
+                    self.read(cx);
+                }
+                None
+            }
+            Call::Read => self.on_read(cx, answer),
+            Call::Acquire => self.on_acquired(cx, answer),
+        }
+    }
+
+    fn beat<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
+        let Config { check, ttl, .. } = &self.config;
+        cx.arm(Timer::Beat.into(), *ttl / 3);
+        if core::mem::replace(&mut self.beating, true) {
+            return;
+        }
+        let (call, target, body) = if self.registered {
+            (Call::Beat, format!("/v1/agent/check/pass/{}", encode(check)), Bytes::new())
+        } else {
+            let name = quoted(check);
+            let ttl = ttl.as_millis();
+            let body = format!(
+                r#"{{"ID":{name},"Name":{name},"Check":{{"CheckID":{name},"Name":{name},"TTL":"{ttl}ms","Status":"passing","DeregisterCriticalServiceAfter":"10m"}}}}"#
+            );
+            (Call::Register, "/v1/agent/service/register".into(), body.into())
+        };
+        cx.call(call.into(), Method::Put, target, body, self.config.ttl);
+    }
+
+    fn create<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
+        self.state = State::Creating;
+        let Config { check, belief, .. } = &self.config;
+        let (check, delay) = (quoted(check), belief.as_millis());
+        let body = format!(
+            r#"{{"Name":{check},"LockDelay":"{delay}ms","Checks":["serfHealth",{check}]}}"#
+        );
+        cx.put(Call::Create.into(), "/v1/session/create".into(), body.into());
+    }
+
+    fn on_created<K: Leases>(&mut self, cx: &mut Cx<'_, K>, answer: Option<&Answer>) {
+        #[derive(Deserialize)]
+        struct Created<'a> {
+            #[serde(borrow, rename = "ID")]
+            id: Cow<'a, str>,
+        }
+        let created = answer.filter(|answer| answer.status == 200);
+        let created = created.and_then(|answer| json::parse::<Created<'_>>(&answer.body).ok());
+        match created {
+            Some(created) => {
+                self.state = State::Waiting { session: created.id.into() };
+                self.read(cx);
+            }
+            // The catalog may not have our check yet.
+            None => {
+                self.state = State::None;
+                cx.retry(Timer::Read.into(), &mut self.backoff);
+            }
+        }
+    }
+
+    fn read<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
+        if self.reading.is_none() {
+            self.reading = Some(cx.now().mono);
+            // One that hangs leaves time for another before the belief ends.
+            let (target, within) = (url::read(&self.config.key), self.config.belief / 2);
+            cx.call(Call::Read.into(), Method::Get, target, Bytes::new(), within);
+        }
+    }
+
+    fn on_read<K: Leases>(
+        &mut self,
+        cx: &mut Cx<'_, K>,
+        answer: Option<&Answer>,
+    ) -> Option<Change> {
+        let sent = self.reading.take()?;
+        let Some(seen) = answer.and_then(Seen::of) else {
+            cx.retry(Timer::Read.into(), &mut self.backoff);
+            return None;
+        };
+        self.least = self.least.max(seen.term);
+        let state = core::mem::replace(&mut self.state, State::None);
+        match state {
+            State::Waiting { session } | State::Acquiring { session, .. }
+                if seen.session.as_deref() == Some(&*session) =>
+            {
+                // It was taken by a call that had no answer.
+                self.state =
+                    State::Holding { session, term: seen.term, proved: sent, lapsed: false };
+                self.on_proved(cx, sent);
+                Some(Change::Gained(seen.term))
+            }
+            State::Waiting { session } | State::Acquiring { session, .. } => {
+                self.state = State::Waiting { session };
+                self.on_seen(cx, &seen);
+                None
+            }
+            State::Holding { session, term, proved, lapsed }
+                if seen.session.as_deref() == Some(&*session) && seen.term == term =>
+            {
+                let proved = proved.max(sent);
+                self.state = State::Holding { session, term, proved, lapsed: false };
+                self.on_proved(cx, proved);
+                lapsed.then_some(Change::Proved)
+            }
+            State::Holding { session, .. } => {
+                destroy(cx, &session);
+                cx.disarm(Timer::Lapse.into());
+                self.try_later(cx);
+                Some(Change::Lost("Consul has taken it back"))
+            }
+            state @ (State::None | State::Creating) => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    /// The lease is ours, by what was sent then.
+    fn on_proved<K: Leases>(&mut self, cx: &mut Cx<'_, K>, sent: Instant) {
+        self.backoff.worked();
+        self.conflicts = 0;
+        cx.arm_at(Timer::Lapse.into(), sent.after(self.config.belief));
+        cx.arm_at(Timer::Read.into(), sent.after(self.config.belief / 3));
+    }
+
+    /// The lease is not ours: takes it if it is free, else waits.
+    fn on_seen<K: Leases>(&mut self, cx: &mut Cx<'_, K>, seen: &Seen) {
+        let State::Waiting { session } = &self.state else { return };
+        if seen.form > FORM {
+            // A newer program's: it knows what we do not.
+            cx.retry(Timer::Read.into(), &mut self.backoff);
+        } else if seen.session.is_some() {
+            self.watch(cx, seen.index);
+        } else {
+            let (session, term) = (session.clone(), self.least + 1);
+            let value =
+                format!(r#"{{"v":{FORM},"holder":{},"term":{term}}}"#, quoted(&self.config.holder));
+            // Two that have read the same term: one of them meets the other's write.
+            let key = &*self.config.key;
+            let ops = [
+                Op::cas(key, value.as_bytes(), seen.index),
+                Op::lock(key, value.as_bytes(), &session),
+            ];
+            self.state = State::Acquiring { session, term, sent: cx.now().mono };
+            txn::send(cx, Call::Acquire.into(), &ops);
+        }
+    }
+
+    fn watch<K: Leases>(&mut self, cx: &mut Cx<'_, K>, index: u64) {
+        if core::mem::replace(&mut self.watching, true) {
+            return;
+        }
+        let (key, wait) = (url::key(&self.config.key), self.config.watch);
+        let target = format!("{key}?index={index}&wait={}s", wait.as_secs());
+        // Consul holds a query for the wait and up to a sixteenth more.
+        let within = wait + wait / 16 + self.config.ttl;
+        cx.call(Call::Watch.into(), Method::Get, target, Bytes::new(), within);
+    }
+
+    fn on_acquired<K: Leases>(
+        &mut self,
+        cx: &mut Cx<'_, K>,
+        answer: Option<&Answer>,
+    ) -> Option<Change> {
+        let State::Acquiring { session, term, sent } = &self.state else { return None };
+        let (session, term, sent) = (session.clone(), *term, *sent);
+        match Outcome::of(answer) {
+            Outcome::Applied(_) => {
+                self.state = State::Holding { session, term, proved: sent, lapsed: false };
+                self.on_proved(cx, sent);
+                Some(Change::Gained(term))
+            }
+            // Somebody else was faster, or Consul keeps the lock back. The end of that wakes no watch.
+            // A session that has ended meanwhile never gets it.
+            Outcome::Conflict(_) => {
+                self.conflicts += 1;
+                self.state = if self.conflicts.is_multiple_of(CONFLICTS) {
+                    destroy(cx, &session);
+                    State::None
+                } else {
+                    State::Waiting { session }
+                };
+                self.try_later(cx);
+                None
+            }
+            Outcome::Denied(_) | Outcome::Unknown(_) => {
+                cx.retry(Timer::Read.into(), &mut self.backoff);
+                None
+            }
+        }
+    }
+
+    fn try_later<K: Leases>(&self, cx: &mut Cx<'_, K>) {
+        let pause = cx.around(self.config.belief / 4);
+        cx.arm(Timer::Read.into(), pause);
+    }
+}
+
+fn leave<K: Leases>(cx: &mut Cx<'_, K>, target: String) {
+    cx.put(Call::Leave.into(), target, Bytes::new());
+}
+
+/// A session that is not needed any more: it has no TTL, and would stay as long as our check passes.
+fn destroy<K: Leases>(cx: &mut Cx<'_, K>, session: &str) {
+    leave(cx, format!("/v1/session/destroy/{}", encode(session)));
+}
+
+/// What a reading of the key shows.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    session: Option<Box<str>>,
+    term: u64,
+    form: u32,
+    /// The key's `ModifyIndex`; 0 where there is none.
+    index: u64,
+}
+
+impl Seen {
+    fn of(answer: &Answer) -> Option<Self> {
+        #[derive(Default, Deserialize)]
+        struct Value {
+            v: u32,
+            term: u64,
+        }
+        if answer.status == 404 {
+            return Some(Self { session: None, term: 0, form: 0, index: 0 });
+        }
+        let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
+        // A value that is none of ours has no term; Consul's lock counts all the same.
+        let Value { v, term } = json::parse(&entry.bytes()?).unwrap_or_default();
+        let session = entry.session.filter(|session| !session.is_empty()).map(Into::into);
+        Some(Self { session, term, form: v, index: entry.modify_index })
+    }
+}
