@@ -425,7 +425,12 @@ impl Machine for Discovery {
         match input {
             Input::Stop => search.stopped = true,
             Input::Consul(reply) => search.answered(&mut cx, &reply),
-            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Http(_) => {}
+            Input::Tick
+            | Input::Net(_)
+            | Input::Spiel(_)
+            | Input::Http(_)
+            | Input::Exec(_)
+            | Input::File(_) => {}
         }
         while cx.next_due().is_some() {}
         if search.stopped || search.complete() {

@@ -37,6 +37,17 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        match self {
+            Self::Write(write) => write.id,
+            Self::Read { id, .. } | Self::Remove { id, .. } => *id,
+        }
+    }
+}
+
 /// A file that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {

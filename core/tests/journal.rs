@@ -6,13 +6,13 @@ use bytes::Bytes;
 use hax_core::base::config::OnUnexpected;
 use hax_core::base::errno::Errno;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{CallId, ConnId, HttpId, SpielId};
+use hax_core::base::id::{CallId, ConnId, ExecId, FileId, HttpId, SpielId};
 use hax_core::base::time::{Instant, Now, Wall};
 use hax_core::consul::port::{Answer, Reply, Unanswered};
 use hax_core::ha::spiel;
 use hax_core::journal::{self, Bad};
 use hax_core::node::{Config, Input};
-use hax_core::{base, http, wire};
+use hax_core::{base, exec, file, http, wire};
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 fn config() -> Config {
@@ -33,7 +33,7 @@ impl Arbitrary for Recorded {
         let conn = ConnId(u64::arbitrary(g));
         let bytes = Bytes::from(Vec::arbitrary(g));
         let text = |g: &mut Gen| -> Box<str> { String::arbitrary(g).into() };
-        let input = match u8::arbitrary(g) % 11 {
+        let input = match u8::arbitrary(g) % 13 {
             0 => Input::Tick,
             1 => Input::Stop,
             2 => {
@@ -56,6 +56,8 @@ impl Arbitrary for Recorded {
                 Input::Consul(Reply { id: CallId(u64::arbitrary(g)), result })
             }
             9 => Input::Spiel(library(g)),
+            10 => Input::Exec(program(g, bytes)),
+            11 => Input::File(of_file(g, bytes)),
             _ => Input::Http(Box::new(http::port::Request {
                 id: HttpId(u64::arbitrary(g)),
                 method: text(g),
@@ -90,6 +92,48 @@ fn library(g: &mut Gen) -> spiel::Reply {
         _ => Ok(spiel::Answer::Pver(spiel::Pver { state: m, data_units: 4, parity_units: 2 })),
     };
     spiel::Reply { id: SpielId(n), result }
+}
+
+/// What happens to a helper program.
+fn program(g: &mut Gen, bytes: Bytes) -> exec::Event {
+    let id = ExecId(u64::arbitrary(g));
+    match u8::arbitrary(g) % 4 {
+        0 => exec::Event::Started { id },
+        1 => {
+            let failed = exec::Refusal::Failed(Errno(i32::arbitrary(g)));
+            let all = [exec::Refusal::TooMany, exec::Refusal::Stopping, failed];
+            exec::Event::Refused { id, why: g.choose(&all).copied().unwrap_or(failed) }
+        }
+        2 => {
+            let err = bool::arbitrary(g);
+            let stream = if err { exec::Stream::Stderr } else { exec::Stream::Stdout };
+            exec::Event::Output { id, stream, bytes }
+        }
+        _ => {
+            let n = i32::arbitrary(g);
+            let all = [exec::Status::Code(n), exec::Status::Signal(n)];
+            let status = g.choose(&all).copied().unwrap_or(exec::Status::Unknown);
+            let all = [exec::Cause::Itself, exec::Cause::Deadline];
+            let cause = g.choose(&all).copied().unwrap_or(exec::Cause::Killed);
+            let unheard = exec::Unheard { dropped: u64::arbitrary(g), open: bool::arbitrary(g) };
+            exec::Event::Exited { id, status, cause, unheard }
+        }
+    }
+}
+
+/// What happens to a file.
+fn of_file(g: &mut Gen, content: Bytes) -> file::Event {
+    let id = FileId(u64::arbitrary(g));
+    match u8::arbitrary(g) % 4 {
+        0 => file::Event::Done { id },
+        1 => file::Event::Content { id, content },
+        2 => file::Event::Missing { id },
+        _ => {
+            let failed = file::Failure::System(Errno(i32::arbitrary(g)));
+            let all = [file::Failure::Malformed, file::Failure::TooLong, failed];
+            file::Event::Failed { id, why: g.choose(&all).copied().unwrap_or(failed) }
+        }
+    }
 }
 
 fn written(records: &[Recorded]) -> Vec<u8> {

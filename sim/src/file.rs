@@ -131,10 +131,7 @@ impl Disk {
 
     /// Changes or reads a file: the folder that is to be taken to the disk next, and what is said then.
     fn work(&mut self, command: Command, fault: Fault) -> (Option<Box<str>>, Event) {
-        let id = match &command {
-            Command::Write(write) => write.id,
-            Command::Read { id, .. } | Command::Remove { id, .. } => *id,
-        };
+        let id = command.id();
         let failed = |errno| (None, Event::Failed { id, why: Failure::System(errno) });
         if let Fault::Work(errno) = fault {
             return failed(errno);

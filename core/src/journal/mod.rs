@@ -14,6 +14,7 @@
 
 mod config;
 mod field;
+mod programs;
 mod spiel;
 
 use alloc::boxed::Box;
@@ -155,6 +156,14 @@ impl Field for Input {
                 5_u8.put(out);
                 reply.put(out);
             }
+            Self::Exec(event) => {
+                6_u8.put(out);
+                event.put(out);
+            }
+            Self::File(event) => {
+                7_u8.put(out);
+                event.put(out);
+            }
         }
     }
 
@@ -172,6 +181,8 @@ impl Field for Input {
             })),
             4 => Self::Stop,
             5 => Self::Spiel(Field::take(from)?),
+            6 => Self::Exec(Field::take(from)?),
+            7 => Self::File(Field::take(from)?),
             _ => return Err(Bad::Field("an input's kind")),
         })
     }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::base::fact::{Fact, Metric, Report};
 use crate::base::time::{Next, Now};
 use crate::ha::spiel;
-use crate::{consul, http, net};
+use crate::{consul, exec, file, http, net};
 
 pub use cx::{Cx, Failure, FailureKind, Kept, Kinds, Limits, Named, Outcome};
 
@@ -25,6 +25,10 @@ pub enum Input {
     Spiel(spiel::Reply),
     /// An HTTP request arrived.
     Http(Box<http::port::Request>),
+    /// A helper program started, said something or ended.
+    Exec(exec::Event),
+    /// A file was written, read or removed, or could not be.
+    File(file::Event),
     /// Finish what was begun and exit.
     Stop,
 }
@@ -40,6 +44,10 @@ pub enum Output<F = Fact> {
     Spiel(spiel::Call),
     /// Answer an HTTP request.
     Http(Box<http::port::Response>),
+    /// Start or end a helper program.
+    Exec(exec::Command),
+    /// Write, read or remove a file.
+    File(file::Command),
     /// Log and count.
     Fact(F),
 }

@@ -22,6 +22,8 @@ use super::platform::{Client as _, Platform, Task as _};
 use super::run::{self, Runtime, Tick as _};
 use super::signals::Signals;
 use super::timer::within;
+use super::workers::Workers;
+use crate::exec;
 use crate::http::{HttpAccess, Limits};
 use crate::observe::metrics::Metrics;
 use crate::observe::notify::{self, Watchdog};
@@ -34,6 +36,9 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long the last HTTP responses may take to leave.
 const RESPOND_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long helper programs may take to end, once the machine has.
+const HELPERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a command to the cluster hears where there is no library of Motr's: EOPNOTSUPP.
 const NO_LIBRARY: Errno = Errno(95);
@@ -48,6 +53,8 @@ pub struct HostContext<C> {
     pub client: Arc<C>,
     /// What HTTP clients may.
     pub limits: Limits,
+    /// Which programs it may run, and how many.
+    pub exec: exec::Settings,
     /// What the machine is told, by whom and to whom; bounded.
     pub inbox: (Sender<Input>, Receiver<Input>),
 }
@@ -56,7 +63,8 @@ impl<C> HostContext<C> {
     /// A context with an empty inbox.
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
-        Self { clock, metrics, client, limits, inbox: run::inbox(INBOX) }
+        let (exec, inbox) = (exec::Settings::default(), run::inbox(INBOX));
+        Self { clock, metrics, client, limits, exec, inbox }
     }
 
     /// Lets the machine run, from any thread. A full inbox does that too.
@@ -86,7 +94,7 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
     sockets: Option<Sockets<P::Listener>>,
     machine: &mut M,
 ) {
-    let HostContext { clock, metrics, client, limits, inbox: (sender, inbox) } = context;
+    let HostContext { clock, metrics, client, limits, exec, inbox: (sender, inbox) } = context;
     client.reserve(machine.blocking_queries());
     let net = Net::<P, _>::new(sender.clone(), Input::Net);
     let http = Http::<P, _>::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics));
@@ -123,8 +131,9 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
         }
         watchdog.pass(now, next)
     };
-    let fact = PhantomData;
-    let mut host = Host { clock, metrics, net: &net, consul, http: &http, sender: &sender, fact };
+    let workers = Workers::new(exec, sender.clone());
+    let (net, http, sender, fact) = (&net, &http, &sender, PhantomData);
+    let mut host = Host { clock, metrics, net, consul, http, workers, sender, fact };
     or(run::run(&mut host, &inbox, step), or(stop, accept)).await;
     // Nobody hears what still comes; whoever says it shall not wait for that.
     inbox.close();
@@ -135,7 +144,8 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
             within::<P, _>(RESPOND_WITHIN, served).await;
         }
     };
-    zip(respond, net.shut_down(motr, FLUSH_WITHIN)).await;
+    let workers = host.workers.shut_down(HELPERS_WITHIN);
+    zip(workers, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
 }
 
 /// The runtime of one machine.
@@ -145,8 +155,18 @@ struct Host<'a, P: Platform, F> {
     net: &'a Net<P, Input>,
     consul: Consul<P, Input>,
     http: &'a Http<P, Input>,
+    workers: Workers,
     sender: &'a Sender<Input>,
     fact: PhantomData<F>,
+}
+
+impl<P: Platform, F> Host<'_, P, F> {
+    /// Tells the machine something, once its inbox has room.
+    fn say(&self, input: Option<Input>) {
+        let Some(input) = input else { return };
+        let sender = self.sender.clone();
+        P::spawn(async move { drop(sender.send(input).await) }).detach();
+    }
 }
 
 impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
@@ -173,9 +193,15 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
             Output::Spiel(call) => {
                 // A machine that has Motr's library asks it itself.
                 let reply = spiel::Reply { id: call.id, result: Err(NO_LIBRARY) };
-                let sender = self.sender.clone();
-                let say = async move { drop(sender.send(Input::Spiel(reply)).await) };
-                P::spawn(say).detach();
+                self.say(Some(Input::Spiel(reply)));
+            }
+            Output::Exec(command) => {
+                let refused = self.workers.exec(command);
+                self.say(refused);
+            }
+            Output::File(command) => {
+                let failed = self.workers.file(command);
+                self.say(failed);
             }
             Output::Http(response) => self.http.execute(*response),
             Output::Fact(fact) => self.metrics.record(&fact),

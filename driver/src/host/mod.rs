@@ -11,3 +11,4 @@ pub mod serve;
 pub mod signals;
 pub mod timer;
 pub mod turn;
+pub mod workers;

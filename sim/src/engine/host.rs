@@ -246,6 +246,8 @@ impl<C: Cast> World<'_, C> {
                 C::on_fact(self, i, &fact);
             }
             Output::Spiel(call) => C::spiel(self, i, call),
+            Output::Exec(command) => unreachable!("{command:?} of a cast that runs no programs"),
+            Output::File(command) => unreachable!("{command:?} of a cast that keeps no files"),
         }
     }
 

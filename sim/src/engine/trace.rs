@@ -112,6 +112,8 @@ impl Hash {
                 }
             }
             Input::Spiel(reply) => self.bytes(format!("{reply:?}").as_bytes()),
+            Input::Exec(event) => self.bytes(format!("{event:?}").as_bytes()),
+            Input::File(event) => self.bytes(format!("{event:?}").as_bytes()),
             Input::Http(request) => {
                 self.words(&[4, request.id.0]);
                 self.bytes(&request.body);
@@ -138,6 +140,8 @@ impl Hash {
             }
             Output::Consul(consul::Command::Cancel(call)) => self.words(&[10, call.0]),
             Output::Spiel(call) => self.bytes(format!("{call:?}").as_bytes()),
+            Output::Exec(command) => self.bytes(format!("{command:?}").as_bytes()),
+            Output::File(command) => self.bytes(format!("{command:?}").as_bytes()),
             Output::Http(response) => {
                 self.words(&[11, response.id.0, response.status.into()]);
                 self.bytes(&response.body);
@@ -160,6 +164,8 @@ fn input_line(input: &Input, describe: fn(&Bytes) -> String) -> String {
             Err(why) => format!("{id}: {}", why.why()),
         },
         Input::Spiel(reply) => format!("{}: {:?}", reply.id, reply.result),
+        Input::Exec(event) => format!("{event:?}"),
+        Input::File(event) => format!("{event:?}"),
         Input::Http(request) => {
             let http::Request { id, method, target, body, .. } = &**request;
             format!("{id}: {method} {target} {}", start_of(body))
@@ -180,6 +186,8 @@ fn output_line<F: Report>(output: &Output<F>, describe: fn(&Bytes) -> String) ->
         }
         Output::Consul(consul::Command::Cancel(call)) => format!("{call}: cancelled"),
         Output::Spiel(call) => format!("{}: {:?}", call.id, call.op),
+        Output::Exec(command) => format!("{command:?}"),
+        Output::File(command) => format!("{command:?}"),
         Output::Http(response) => {
             format!("{}: {} {}", response.id, response.status, start_of(&response.body))
         }

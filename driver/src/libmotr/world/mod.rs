@@ -93,7 +93,11 @@ impl World {
                         inputs.extend(self.place.take(now, command).into_iter().map(Input::Consul));
                     }
                     Output::Fact(fact) => self.facts.push(fact),
-                    Output::Http(_) | Output::Net(_) | Output::Spiel(_) => {
+                    Output::Http(_)
+                    | Output::Net(_)
+                    | Output::Spiel(_)
+                    | Output::Exec(_)
+                    | Output::File(_) => {
                         unreachable!("nobody asked")
                     }
                 }
