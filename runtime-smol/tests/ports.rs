@@ -1,0 +1,7 @@
+//! The ports of helper programs and files, on smol.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use hax_smol::Smol as Runtime;
+
+#[path = "../../driver/conformance/ports.rs"]
+mod ports;

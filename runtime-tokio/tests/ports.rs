@@ -1,0 +1,7 @@
+//! The ports of helper programs and files, on tokio.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use hax_tokio::Tokio as Runtime;
+
+#[path = "../../driver/conformance/ports.rs"]
+mod ports;
