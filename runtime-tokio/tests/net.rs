@@ -32,7 +32,7 @@ async fn accepted(max: usize) -> (Rc<Net>, Receiver<Event>, ConnId, TcpStream) {
     let serving = Rc::clone(&net);
     let local = async move { serving.listen(&listener, max).await };
     // The listener borrows the endpoint: it lives on a task of its own in the daemon too.
-    let peer = futures_lite::future::or(async { local.await }, async {
+    let peer = futures_lite::future::or(local, async {
         let peer = TcpStream::connect(address).await.unwrap();
         let event = next(&events).await;
         let Event::Accepted { conn, peer: from } = event else { panic!("{event:?}") };

@@ -9,6 +9,7 @@ use std::process::Command;
 use common::certs::directory;
 use common::program::{Program, command, holds};
 use hax_core::base::fact::{FactKind, Level};
+use hax_core::node::Node;
 use hax_driver::exit;
 use hax_driver::host::clock::Clock;
 use hax_driver::observe::metrics::Metrics;
@@ -84,7 +85,7 @@ fn every_metric_is_listed_with_its_type() {
     let rows = rows("Metrics");
     let listed = rows.iter().filter_map(|row| Some((code(row[0])?, row[1])));
     let listed: BTreeSet<_> = listed.collect();
-    let text = Metrics::new(Clock::new()).render(0);
+    let text = Metrics::of::<Node>(Clock::new()).render(0);
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     assert_eq!(types.collect::<BTreeSet<_>>(), listed);
 }
