@@ -75,7 +75,7 @@ struct Search<S> {
 impl<S: FnMut(&Fact)> Machine for Search<S> {
     type Fact = Fact;
 
-    const GAUGES: &'static [Metric] = &[];
+    const GAUGES: &'static [Metric] = Discovery::GAUGES;
 
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let before = out.len();
@@ -89,18 +89,18 @@ impl<S: FnMut(&Fact)> Machine for Search<S> {
     }
 
     fn blocking_queries(&self) -> usize {
-        0
+        self.discovery.blocking_queries()
     }
 
     fn gauges(&self) -> impl Iterator<Item = u64> {
-        std::iter::empty()
+        self.discovery.gauges()
     }
 
     fn status(&self) -> Status {
-        Status { words: "Looking up who this is", stopping: false }
+        self.discovery.status()
     }
 
     fn exit(&self) -> ExitReason {
-        ExitReason::Stopped
+        self.discovery.exit()
     }
 }
