@@ -139,14 +139,15 @@ pub(super) async fn who<P: Platform>(
 ) -> Result<Identity, String> {
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found = identify::<P>(settings, context::<P>(&client), &signals, |fact| match fact {
+    let mut seen = |fact: &Fact| match fact {
         Fact::ConsulFailed { why, .. } => {
             trouble = Some(why.to_string());
             stop.end();
         }
         Fact::EntrySkipped { key } => skipped.push(key.to_string()),
         _ => {}
-    });
+    };
+    let found = identify::<P>(settings, context::<P>(&client), &signals, &mut seen);
     let found = within::<P, _>(FIND_WITHIN, found).await;
     found.ok_or(LATE)?.ok_or_else(|| client.trouble().or(trouble).unwrap_or_default())
 }
@@ -159,13 +160,14 @@ pub(super) async fn services<P: Platform>(
 ) -> Result<hax_core::discover::Services, String> {
     let (stop, signals) = Signals::by_hand();
     let mut trouble = None;
-    let found =
-        crate::daemon::identify::services::<P>(who, context::<P>(client), &signals, |fact| {
-            if let Fact::ConsulFailed { why, .. } = fact {
-                trouble = Some(why.to_string());
-                stop.end();
-            }
-        });
+    let mut seen = |fact: &Fact| {
+        if let Fact::ConsulFailed { why, .. } = fact {
+            trouble = Some(why.to_string());
+            stop.end();
+        }
+    };
+    let context = context::<P>(client);
+    let found = crate::daemon::identify::services::<P>(who, context, &signals, &mut seen);
     let found = within::<P, _>(FIND_WITHIN, found).await;
     found.ok_or(LATE)?.ok_or_else(|| client.trouble().or(trouble).unwrap_or_default())
 }

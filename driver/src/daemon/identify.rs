@@ -16,7 +16,7 @@ pub(crate) async fn identify<P: Platform>(
     settings: &Settings,
     context: HostContext<P::Client>,
     signals: &Signals,
-    seen: impl FnMut(&Fact),
+    seen: &mut dyn FnMut(&Fact),
 ) -> Option<Identity> {
     let http = settings.http.at.as_ref().map(|http| (http.host.as_str().into(), http.port));
     let config = Config {
@@ -37,7 +37,7 @@ pub(crate) async fn services<P: Platform>(
     identity: &Identity,
     context: HostContext<P::Client>,
     signals: &Signals,
-    seen: impl FnMut(&Fact),
+    seen: &mut dyn FnMut(&Fact),
 ) -> Option<hax_core::discover::Services> {
     let config = Config {
         node: Some(identity.node.clone()),
@@ -59,7 +59,7 @@ async fn search<P: Platform>(
     config: Config,
     context: HostContext<P::Client>,
     signals: &Signals,
-    seen: impl FnMut(&Fact),
+    seen: &mut dyn FnMut(&Fact),
 ) -> Option<Identity> {
     let mut search = Search { discovery: Discovery::new(config), seen };
     drive::<P, _>(context, signals, None, &mut search).await;
@@ -67,12 +67,12 @@ async fn search<P: Platform>(
 }
 
 /// A discovery whose facts somebody is told.
-struct Search<S> {
+struct Search<'a> {
     discovery: Discovery,
-    seen: S,
+    seen: &'a mut dyn FnMut(&Fact),
 }
 
-impl<S: FnMut(&Fact)> Machine for Search<S> {
+impl Machine for Search<'_> {
     type Fact = Fact;
 
     const GAUGES: &'static [Metric] = Discovery::GAUGES;

@@ -155,12 +155,13 @@ impl<P: Platform> Daemon<'_, P> {
 
     /// Who this is, and how it speaks with Motr; nothing if it was stopped before that was known.
     async fn find(&self) -> Result<Option<(Identity, Transport)>, Error> {
-        let found = identify::<P>(self.settings, self.context(), self.signals, |_| {}).await;
+        let found = identify::<P>(self.settings, self.context(), self.signals, &mut |_| {}).await;
         let Some(identity) = found else { return Ok(None) };
         let transport = transport::choose(self.settings, &identity.endpoint)?;
         #[cfg(feature = "libmotr")]
         if let Transport::Library(_) = transport {
-            let services = services::<P>(&identity, self.context(), self.signals, |_| {}).await;
+            let services =
+                services::<P>(&identity, self.context(), self.signals, &mut |_| {}).await;
             return Ok(services.map(|_| (Identity { services, ..identity }, transport)));
         }
         Ok(Some((identity, transport)))

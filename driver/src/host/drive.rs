@@ -10,7 +10,7 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future::{or, zip};
 use hax_core::base::errno::Errno;
 use hax_core::base::fact::Report;
-use hax_core::base::time::{Instant, Now};
+use hax_core::base::time::{Instant, Next, Now};
 use hax_core::ha::spiel;
 use hax_core::machine::{Input, Machine, Output, Status};
 
@@ -94,8 +94,35 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
     sockets: Option<Sockets<P::Listener>>,
     machine: &mut M,
 ) {
+    context.client.reserve(machine.blocking_queries());
+    let mut watchdog = Watchdog::new(|name| std::env::var(name).ok());
+    let (metrics, mut told) = (Arc::clone(&context.metrics), machine.status().words);
+    let mut step = |now, input, out: &mut Vec<_>| {
+        let next = machine.handle(now, input, out);
+        metrics.observe(machine.gauges());
+        let Status { words, stopping } = machine.status();
+        // The stop says its own.
+        if words != told && !stopping {
+            notify::status(words);
+            told = words;
+        }
+        watchdog.pass(now, next)
+    };
+    host::<P, M::Fact>(context, signals, sockets, &mut step).await;
+}
+
+/// One step of a machine: it takes an input and appends what follows from it.
+type Step<'a, F> = &'a mut dyn FnMut(Now, Input, &mut Vec<Output<F>>) -> Next;
+
+/// Hosts a machine until it exits. It is known by its step alone, so that there is one such host in the
+/// program, whatever machines it has.
+async fn host<P: Platform, F: Report + 'static>(
+    context: HostContext<P::Client>,
+    signals: &Signals,
+    sockets: Option<Sockets<P::Listener>>,
+    step: Step<'_, F>,
+) {
     let HostContext { clock, metrics, client, limits, exec, inbox: (sender, inbox) } = context;
-    client.reserve(machine.blocking_queries());
     let net = Net::<P, _>::new(sender.clone(), Input::Net);
     let http = Http::<P, _>::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics));
     let consul = Consul::new(client, Arc::clone(&metrics), sender.clone(), Input::Consul);
@@ -117,19 +144,6 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
             Some(listener) => net.listen(listener, motr_max).await,
             None => pending().await,
         }
-    };
-    let mut watchdog = Watchdog::new(|name| std::env::var(name).ok());
-    let (gauges, mut told) = (Arc::clone(&metrics), machine.status().words);
-    let step = |now, input, out: &mut Vec<_>| {
-        let next = machine.handle(now, input, out);
-        gauges.observe(machine.gauges());
-        let Status { words, stopping } = machine.status();
-        // The stop says its own.
-        if words != told && !stopping {
-            notify::status(words);
-            told = words;
-        }
-        watchdog.pass(now, next)
     };
     let workers = Workers::new(exec, sender.clone());
     let (net, http, sender, fact) = (&net, &http, &sender, PhantomData);
