@@ -12,11 +12,12 @@ use hax_core::journal::Bad;
 use hax_sim::engine::replay::Replayed;
 use hax_sim::engine::{Cast, Hunt, Outcome, Violation, Wanted, findings, hunt};
 use hax_sim::worlds::bridge::Bridge;
+use hax_sim::worlds::toy::Toy;
 
 const USAGE: &str = "\
 usage: hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FILE | --mutants
 
-  --cast NAME    who plays: bridge, unless a tape says otherwise
+  --cast NAME    who plays: bridge, or toy; a file that is replayed tells it
   --seed N       runs one seed; the last line is its trace's hash
   --seeds A..B   runs the seeds from A to B - 1
   --minutes M    runs new seeds for so long
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
 fn with(cast: &str, args: &[&str]) -> Told {
     match cast {
         Bridge::NAME => run::<Bridge>(args),
+        Toy::NAME => run::<Toy>(args),
         _ => None,
     }
 }
@@ -61,7 +63,7 @@ fn with(cast: &str, args: &[&str]) -> Told {
 /// Which cast a file is of; the first one if it does not tell.
 fn cast_of(file: &Path) -> String {
     let bytes = fs::read(file).unwrap_or_default();
-    findings::read_tape(&bytes).map_or(findings::FIRST, |(cast, _)| cast).to_owned()
+    findings::cast(&bytes).0.to_owned()
 }
 
 fn run<C: Cast>(args: &[&str]) -> Told {
@@ -172,17 +174,18 @@ fn again<C: Cast>(file: &Path) -> bool {
             return false;
         }
     };
-    if let Some((cast, tape)) = findings::read_tape(&bytes) {
-        if cast != C::NAME {
-            eprintln!("{}: a tape of the cast {cast}", file.display());
-            return false;
-        }
+    let (cast, content) = findings::cast(&bytes);
+    if cast != C::NAME {
+        eprintln!("{}: it is of the cast {cast}", file.display());
+        return false;
+    }
+    if let Some(tape) = findings::decisions(content) {
         let outcome = Hunt::<C>::default().tape(tape, Wanted::default().lines(hunt::LINES));
         show(&outcome);
         println!("trace {:016x}", outcome.hash.value());
         return outcome.violation.is_none();
     }
-    match Hunt::<C>::replay(&bytes, hunt::LINES) {
+    match Hunt::<C>::replay(content, hunt::LINES) {
         Ok(Replayed { violation, hash, inputs, bad, lines }) => {
             lines.iter().for_each(|line| println!("{line}"));
             if let Some(Bad::CutOff) = bad {

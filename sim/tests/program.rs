@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hax_sim::engine::{Hunt, Wanted};
+use hax_sim::engine::{Cast as _, Hunt, Wanted, findings};
 use hax_sim::worlds::bridge::{Bridge, Mutant};
+use hax_sim::worlds::toy::Toy;
 
 /// Runs it in a folder of its own, where it may write findings.
 fn run(folder: &Path, args: &[&str]) -> Output {
@@ -81,6 +82,26 @@ fn a_tape_and_a_journal_are_replayed() {
     for bad in ["junk", "missing"] {
         assert_eq!(run(&folder, &["--replay", bad]).status.code(), Some(1), "{bad}");
     }
+}
+
+#[test]
+fn another_cast_is_named_or_told_by_its_files() {
+    let folder = folder("cast");
+    let output = run(&folder, &["--cast", "toy", "--seeds", "1..6"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let mut hunt = Hunt::<Toy>::default();
+    let tape = hunt.tape_of(7, Wanted::default());
+    let outcome = hunt.tape(&tape, Wanted::default().lines(5));
+    for (name, file) in findings::files(Toy::NAME, 7, &tape, outcome.journals) {
+        fs::write(folder.join(&name), file).expect("a file");
+        let output = run(&folder, &["--replay", &name]);
+        assert!(output.status.success(), "{name}: {}", text(&output));
+        let output = run(&folder, &["--cast", "bridge", "--replay", &name]);
+        assert_eq!(output.status.code(), Some(1), "{name} is of another cast");
+    }
+    let output = run(&folder, &["--replay", "7.tape"]);
+    assert_eq!(last_line(&output), format!("trace {:016x}", outcome.hash.value()));
+    assert_eq!(run(&folder, &["--cast", "nobody", "--seed", "1"]).status.code(), Some(2));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use hax_core::base::id::{CallId, HttpId};
+use hax_core::base::id::CallId;
 use hax_core::base::time::{Next, Now};
 use hax_core::ha::spiel;
+use hax_core::http::port as http;
 use hax_core::machine::{Input, Machine, Output};
 use hax_core::net as tcp;
 
@@ -175,7 +176,6 @@ pub trait Cast: Sized {
     fn on_step(
         world: &mut World<'_, Self>,
         node: usize,
-        request: Option<HttpId>,
         out: &[OutputOf<Self>],
         machine: &Self::Machine,
     );
@@ -200,12 +200,13 @@ pub trait Cast: Sized {
         let _ = (world, node, path);
     }
 
+    /// A request reaches the host of a machine.
+    fn on_request(world: &mut World<'_, Self>, node: usize, request: &http::Request) {
+        let _ = (world, node, request);
+    }
+
     /// A machine answers a request that no watch has made.
-    fn on_response(
-        world: &mut World<'_, Self>,
-        node: usize,
-        response: &hax_core::http::port::Response,
-    ) {
+    fn on_response(world: &mut World<'_, Self>, node: usize, response: &http::Response) {
         let _ = (world, node, response);
     }
 

@@ -1,41 +1,57 @@
-//! What is found, as files: a tape begins with a line that names its cast.
+//! What is found, as files: tapes and journals. What is not of the first cast there was begins with a line that
+//! names its cast.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How a tape begins: so far if it is one of the first cast there was, with the name of its cast if not.
-const TAPE: &[u8] = b"haxtape";
-/// The cast of the tapes that name none.
+/// How a tape begins.
+const TAPE: &[u8] = b"haxtape\n";
+/// How the line begins that names a cast.
+const CAST: &[u8] = b"haxcast ";
+/// The cast of the files that name none.
 pub const FIRST: &str = "bridge";
 
-/// A tape as a file.
+/// A file of this cast with this content.
 #[must_use]
-pub fn tape(cast: &str, tape: &[u8]) -> Vec<u8> {
-    let name = if cast == FIRST { String::new() } else { format!(" {cast}") };
-    [TAPE, name.as_bytes(), b"\n", tape].concat()
+pub fn of(cast: &str, content: &[u8]) -> Vec<u8> {
+    let line = if cast == FIRST { Vec::new() } else { [CAST, cast.as_bytes(), b"\n"].concat() };
+    [&line, content].concat()
 }
 
-/// The cast and the decisions of a tape; nothing if it is none.
+/// The cast of a file, and its content.
 #[must_use]
-pub fn read_tape(file: &[u8]) -> Option<(&str, &[u8])> {
-    let rest = file.strip_prefix(TAPE)?;
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
-    let name = std::str::from_utf8(&rest[..end]).ok()?.trim();
-    Some((if name.is_empty() { FIRST } else { name }, &rest[end + 1..]))
+pub fn cast(file: &[u8]) -> (&str, &[u8]) {
+    let named = file.strip_prefix(CAST).and_then(|rest| {
+        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        Some((std::str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]))
+    });
+    named.unwrap_or((FIRST, file))
+}
+
+/// The content of a file with these decisions.
+#[must_use]
+pub fn tape(decisions: &[u8]) -> Vec<u8> {
+    [TAPE, decisions].concat()
+}
+
+/// The decisions in the content of a file; nothing if it is no tape.
+#[must_use]
+pub fn decisions(content: &[u8]) -> Option<&[u8]> {
+    content.strip_prefix(TAPE)
 }
 
 /// The files that tell of one seed: its tape, and the journal of each machine.
 #[must_use]
 pub fn files(
-    cast: &str,
+    name: &str,
     seed: u64,
     decisions: &[u8],
     journals: Vec<Vec<u8>>,
 ) -> Vec<(String, Vec<u8>)> {
-    let tape = (format!("{seed}.tape"), tape(cast, decisions));
+    let tape = (format!("{seed}.tape"), of(name, &tape(decisions)));
     let journals = journals.into_iter().enumerate();
-    let journals = journals.map(|(i, journal)| (format!("{seed}.{i}.journal"), journal));
+    let journals = journals.map(|(i, journal)| (format!("{seed}.{i}.journal"), of(name, &journal)));
     std::iter::once(tape).chain(journals).collect()
 }
 
@@ -56,11 +72,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tape_tells_its_cast() {
-        assert_eq!(tape(FIRST, b"x"), b"haxtape\nx");
-        for cast in [FIRST, "other"] {
-            assert_eq!(read_tape(&tape(cast, b"\x01\n")), Some((cast, &b"\x01\n"[..])));
+    fn a_file_tells_its_cast() {
+        assert_eq!(of(FIRST, &tape(b"x")), b"haxtape\nx");
+        for name in [FIRST, "other"] {
+            let file = of(name, &tape(b"\x01\n"));
+            let (found, content) = cast(&file);
+            assert_eq!((found, decisions(content)), (name, Some(&b"\x01\n"[..])));
         }
-        assert_eq!(read_tape(b"haxjrnl\n"), None);
+        assert_eq!(decisions(b"haxjrnl\n"), None);
     }
 }

@@ -165,6 +165,14 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
+    /// A machine stands still: what comes to it waits for so many µs.
+    pub(crate) fn freeze(&mut self, i: usize, lasts: u64) {
+        if self.hosts[i].is_up() {
+            self.sim.say(|| format!("{} {i} stands still", C::NODE));
+            self.hosts[i].frozen_until = self.sim.now() + lasts;
+        }
+    }
+
     /// Whether a machine stands still.
     pub(crate) fn is_frozen(&self, i: usize) -> bool {
         self.sim.now() < self.hosts[i].frozen_until
@@ -194,10 +202,6 @@ impl<C: Cast> World<'_, C> {
         }
         let now = self.sim.clocks();
         let Some(mut machine) = self.hosts[i].machine.take() else { return };
-        let request = match &input {
-            Input::Http(request) => Some(request.id),
-            _ => None,
-        };
         self.sim.trace.input(now.mono.as_micros(), C::NODE, i, &input);
         if self.keep_journals {
             C::record(&mut self.hosts[i].journal, now, &input);
@@ -208,7 +212,7 @@ impl<C: Cast> World<'_, C> {
             next = C::mutate(self, mutant, &mut out, next);
         }
         self.sim.check(rules::deadline_is_later(now.mono.as_micros(), next));
-        C::on_step(self, i, request, &out, &machine);
+        C::on_step(self, i, &out, &machine);
         self.hosts[i].machine = Some(machine);
         for output in out.drain(..) {
             self.do_output(i, output);
@@ -313,6 +317,7 @@ impl<C: Cast> World<'_, C> {
         self.hosts[i].https.insert(id, watch);
         let (method, target) = (method.into(), target.into());
         let request = http::port::Request { id, method, target, body, trusted };
+        C::on_request(self, i, &request);
         self.feed(i, Input::Http(Box::new(request)));
     }
 }

@@ -213,6 +213,11 @@ impl<'c, C: Cast> World<'c, C> {
         self.sim.pass_to(end);
     }
 
+    /// The bug that is planted.
+    pub(crate) fn mutant(&self) -> Option<C::Mutant> {
+        self.mutant
+    }
+
     /// Payloads of watches that are on their way.
     pub(crate) fn posts(&self) -> usize {
         self.posts

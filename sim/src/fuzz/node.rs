@@ -91,16 +91,14 @@ impl Host {
         if self.has_exited() {
             return out;
         }
-        let request = match &input {
-            Input::Http(request) => Some(request.id),
-            _ => None,
-        };
-        if let Input::Consul(Reply { id, .. }) = &input {
-            self.alone.replied(*id);
+        match &input {
+            Input::Http(request) => self.alone.asked(request.id),
+            Input::Consul(Reply { id, .. }) => self.alone.replied(*id),
+            _ => {}
         }
         self.next = self.node.handle(self.clock.now(), input, &mut out);
         holds(rules::deadline_is_later(self.clock.0, self.next));
-        holds(self.alone.step(request, &out, &self.node));
+        holds(self.alone.step(&out, &self.node));
         for output in &out {
             match output {
                 Output::Consul(Command::Call(call)) => {

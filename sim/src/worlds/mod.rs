@@ -1,3 +1,4 @@
 //! The casts that play in the [engine](crate::engine).
 
 pub mod bridge;
+pub mod toy;

@@ -1,6 +1,7 @@
-//! The World: seeds hold, the same seed is the same run, planted bugs are caught, every fact is hit.
+//! The worlds: seeds hold, the same seed is the same run, planted bugs are caught, every fact is hit.
 
 mod journals;
 mod mutants;
 mod seeds;
 mod tapes;
+mod toy;

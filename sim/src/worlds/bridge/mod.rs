@@ -24,9 +24,10 @@ use std::rc::Rc;
 
 use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{CallId, HttpId};
+use hax_core::base::id::CallId;
 use hax_core::base::time::{Next, Now};
 use hax_core::ha::spiel as port;
+use hax_core::http::port::Request;
 use hax_core::journal;
 use hax_core::machine::{Input, Output};
 use hax_core::net as tcp;
@@ -185,14 +186,12 @@ impl Cast for Bridge {
 
     // ---- the rules --------------------------------------------------------------------------------
 
-    fn on_step(
-        world: &mut World<'_, Self>,
-        hax: usize,
-        request: Option<HttpId>,
-        out: &[Output],
-        node: &Node,
-    ) {
-        world.sim.check(world.cast.oracle.step(hax, request, out, node));
+    fn on_step(world: &mut World<'_, Self>, hax: usize, out: &[Output], node: &Node) {
+        world.sim.check(world.cast.oracle.step(hax, out, node));
+    }
+
+    fn on_request(world: &mut World<'_, Self>, hax: usize, request: &Request) {
+        world.cast.oracle.asked(hax, request.id);
     }
 
     fn on_write(world: &mut World<'_, Self>, who: Who, bytes: &bytes::Bytes) {

@@ -30,7 +30,7 @@ impl replay::Alone<Node> for Alone {
     }
 
     fn gave(&mut self, now: u64, out: &[Output], node: &Node) -> Result<(), Violation> {
-        self.step(None, out, node)?;
+        self.step(out, node)?;
         out.iter().try_for_each(|output| match output {
             Output::Fact(fact) => self.fact(now, fact),
             _ => Ok(()),

@@ -69,20 +69,12 @@ impl Alone {
     }
 
     /// It took an input; this came of it.
-    pub(crate) fn step(
-        &mut self,
-        request: Option<HttpId>,
-        out: &[Output],
-        machine: &Node,
-    ) -> Result<(), Violation> {
+    pub(crate) fn step(&mut self, out: &[Output], machine: &Node) -> Result<(), Violation> {
         let Self { config, calls, library, .. } = self;
         limits::view_is_within(config, machine.view())?;
         self.steps += 1;
         if self.steps.is_multiple_of(64) {
             wire_is_within(&config.wire, &machine.wire())?;
-        }
-        if let Some(id) = request {
-            calls.asked(id);
         }
         for output in out {
             match output {
@@ -102,7 +94,7 @@ impl Alone {
     }
 
     /// It is about to take this HTTP request.
-    pub(super) fn asked(&mut self, request: HttpId) {
+    pub(crate) fn asked(&mut self, request: HttpId) {
         self.calls.asked(request);
     }
 
@@ -167,12 +159,15 @@ impl Oracle {
     pub(super) fn step(
         &mut self,
         hax: usize,
-        request: Option<HttpId>,
         out: &[Output],
         machine: &Node,
     ) -> Result<(), Violation> {
         let alone = self.lives[hax].alone.as_mut();
-        alone.map_or(Ok(()), |alone| alone.step(request, out, machine))
+        alone.map_or(Ok(()), |alone| alone.step(out, machine))
+    }
+
+    pub(super) fn asked(&mut self, hax: usize, request: HttpId) {
+        self.lives[hax].alone.iter_mut().for_each(|alone| alone.asked(request));
     }
 
     pub(super) fn replied(&mut self, hax: usize, call: CallId) {

@@ -1,0 +1,83 @@
+//! What is done to a world of counters, and by whom.
+
+use bytes::Bytes;
+
+use super::machine::{COUNT, transaction};
+use super::swarm::Act;
+use super::{Ev, Toy};
+use crate::engine::{Client, MS, World, swarm};
+
+impl World<'_, Toy> {
+    /// Does one act and decides when the next one is due, in ms.
+    pub(super) fn act_once(&mut self) -> u64 {
+        let weights = self.cast.swarm.acts;
+        // Half the time somebody counts.
+        let at = self.sim.choose(2 * swarm::sum(&weights) + 1);
+        let chosen = swarm::weighted(&weights, at).map_or(Act::Increment, |place| Act::ALL[place]);
+        self.sim.say(|| format!("act: {chosen:?}"));
+        self.perform(chosen);
+        self.pause()
+    }
+
+    fn perform(&mut self, act: Act) {
+        let i = self.sim.index(self.hosts.len());
+        match act {
+            Act::Increment => self.increment(i),
+            Act::Again => self.again(i),
+            Act::Crowd => {
+                for _ in 0..12 {
+                    self.increment(i);
+                }
+            }
+            Act::Stray => self.ask(i, "/decrement", String::new()),
+            Act::Kill => {
+                self.kill(i);
+                let down = self.sim.choose(10_000);
+                self.start_after(i, down * MS);
+            }
+            Act::KillSoon => self.hosts[i].die_after(1 + self.sim.choose(8)),
+            Act::Freeze => {
+                let lasts = self.sim.choose(10_000) * MS;
+                self.freeze(i, lasts);
+            }
+            Act::Stop => self.stop(i),
+            Act::ConsulDown => {
+                self.consul.down_until = self.sim.now() + self.sim.choose(10_000) * MS;
+            }
+            Act::Headless => {
+                let until = self.sim.now() + self.sim.choose(10_000) * MS;
+                self.at_consul(|double, now, out| double.set_leader(now, false, out));
+                self.sim.later(until, Ev::Head);
+            }
+        }
+    }
+
+    /// A client asks for a new increment.
+    fn increment(&mut self, node: usize) {
+        self.cast.names += 1;
+        let name = format!("n{}", self.cast.names);
+        self.ask(node, "/increment", name);
+    }
+
+    /// A client asks for an increment that was asked for before.
+    fn again(&mut self, node: usize) {
+        let n = self.sim.choose(self.cast.names.min(8));
+        let name = format!("n{}", self.cast.names - n);
+        self.ask(node, "/increment", name);
+    }
+
+    fn ask(&mut self, node: usize, target: &str, name: String) {
+        self.request(node, "POST", target, Bytes::from(name), Client::Stranger);
+    }
+
+    /// Somebody else counts, too, and well.
+    pub(super) fn count_beside(&mut self) {
+        let held = self.consul.double.holds(COUNT);
+        let held = held.map(|held| (String::from_utf8_lossy(held.value).into_owned(), held.index));
+        let (count, index) = held.unwrap_or_default();
+        self.cast.names += 1;
+        let name = format!("n{}", self.cast.names);
+        let body = transaction(&name, count.parse().unwrap_or(0) + 1, index, None);
+        self.tell_consul(0, "PUT", "/v1/txn", body.to_string());
+    }
+}

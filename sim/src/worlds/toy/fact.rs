@@ -1,0 +1,49 @@
+//! What a counter reports.
+
+use std::fmt;
+use std::time::Duration;
+
+use hax_core::base::fact::{Kind, Level, Metric, Report};
+
+macro_rules! facts {
+    ($($name:ident $text:literal,)*) => {
+        /// One thing that a counter did or saw.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the text says it")]
+        pub enum Fact {
+            $($name,)*
+        }
+
+        impl fmt::Display for Fact {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$name => $text,)* })
+            }
+        }
+
+        impl Report for Fact {
+            const KINDS: &'static [Kind] =
+                &[$(Kind { name: stringify!($name), level: Level::Debug }),*];
+            const LATENCIES: &'static [Metric] = &[];
+
+            fn nth(&self) -> usize {
+                *self as usize
+            }
+
+            fn took(&self) -> Option<(usize, Duration)> {
+                None
+            }
+        }
+    };
+}
+
+facts! {
+    Asked "an increment is asked for",
+    Committed "an increment is written",
+    Found "an increment had been written before",
+    Conflict "somebody else has counted meanwhile",
+    Retried "Consul gives no answer that helps",
+    Refused "there are too many increments",
+    NotFound "there is no such route",
+    Stopping "a stop has begun",
+    Left "a stop leaves increments undone",
+}

@@ -1,0 +1,80 @@
+//! What must hold of counters, whatever befalls them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hax_core::base::id::HttpId;
+use hax_core::http::port::Response;
+
+use super::machine::{COUNT, NAMES, WAITING};
+use crate::consul::Consul;
+use crate::engine::Violation;
+
+/// All rules.
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    /// What each machine was asked for and has not answered, with the increment's name.
+    owed: BTreeMap<(usize, HttpId), String>,
+    acknowledged: BTreeSet<String>,
+}
+
+impl Oracle {
+    pub(super) fn asked(&mut self, node: usize, request: HttpId, name: String) {
+        self.owed.insert((node, request), name);
+    }
+
+    /// What a dead machine owed, nobody does.
+    pub(super) fn died(&mut self, node: usize) {
+        self.owed.retain(|(of, _), _| *of != node);
+    }
+
+    /// Each request has one response, and what is acknowledged is written.
+    pub(super) fn answered(
+        &mut self,
+        consul: &Consul,
+        node: usize,
+        response: &Response,
+    ) -> Result<(), Violation> {
+        let Some(name) = self.owed.remove(&(node, response.id)) else {
+            return Violation::of("each request has one response", response.id.to_string());
+        };
+        if response.status == 200 {
+            if consul.holds(&format!("{NAMES}{name}")).is_none() {
+                return Violation::of("nothing is acknowledged before Consul holds it", name);
+            }
+            self.acknowledged.insert(name);
+        }
+        Ok(())
+    }
+
+    /// The count is how many increments have a name.
+    pub(super) fn counts_once(&self, consul: &Consul) -> Result<(), Violation> {
+        let count =
+            consul.holds(COUNT).map(|held| String::from_utf8_lossy(held.value).into_owned());
+        let (count, names) = (count.unwrap_or_default(), consul.held(NAMES).count());
+        if count.parse() == Ok(names) || count.is_empty() && names == 0 {
+            return Ok(());
+        }
+        Violation::of("each increment counts once", format!("{count}, of {names} increments"))
+    }
+
+    pub(super) fn keeps_its_limits(waiting: usize) -> Result<(), Violation> {
+        if waiting <= WAITING {
+            return Ok(());
+        }
+        Violation::of("a counter keeps its limits", format!("{waiting} increments wait"))
+    }
+
+    /// What is owed.
+    pub(super) fn owed(&self) -> Option<String> {
+        self.owed.keys().next().map(|(node, id)| format!("toy {node}: {id} has no response"))
+    }
+
+    /// No increment that was acknowledged is lost.
+    pub(super) fn at_rest(&self, consul: &Consul) -> Result<(), Violation> {
+        let is_lost = |name: &&String| consul.holds(&format!("{NAMES}{name}")).is_none();
+        match self.acknowledged.iter().find(is_lost) {
+            Some(name) => Violation::of("no acknowledged increment is lost", name.clone()),
+            None => self.counts_once(consul),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What is drawn before a world of counters begins, and what is done to it.
+
+use std::fmt;
+
+use crate::engine::choice::Choice;
+use crate::engine::swarm::{draw_weights, pick};
+use crate::engine::{Fault, Odds};
+
+/// One thing that is done to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A client asks for a new increment.
+    Increment,
+    /// A client that has heard nothing asks for one again, perhaps another machine.
+    Again,
+    /// Many clients ask at once.
+    Crowd,
+    /// A client asks for what there is not.
+    Stray,
+    /// A machine dies.
+    Kill,
+    /// A machine dies while it does something.
+    KillSoon,
+    /// A machine stands still for a while.
+    Freeze,
+    /// A machine is stopped and starts again.
+    Stop,
+    /// Consul cannot be reached.
+    ConsulDown,
+    /// Consul has no leader.
+    Headless,
+}
+
+impl Act {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Increment,
+        Self::Again,
+        Self::Crowd,
+        Self::Stray,
+        Self::Kill,
+        Self::KillSoon,
+        Self::Freeze,
+        Self::Stop,
+        Self::ConsulDown,
+        Self::Headless,
+    ];
+}
+
+/// One draw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swarm {
+    /// What goes wrong that can in every world.
+    pub odds: Odds,
+    /// The weight of each act.
+    pub acts: [u8; Act::ALL.len()],
+}
+
+impl Swarm {
+    /// Draws one.
+    pub fn draw(choice: &mut dyn Choice) -> Self {
+        let mut odds = Odds::calm();
+        odds.rounds = [1, 2][pick(choice, 2)];
+        odds.pace_ms = [200, 20, 1_000][pick(choice, 3)];
+        odds.consul = [0, 30, 200][pick(choice, 3)];
+        draw_weights(choice, &mut odds.consul_faults);
+        let mut acts = [0; Act::ALL.len()];
+        draw_weights(choice, &mut acts);
+        Self { odds, acts }
+    }
+}
+
+impl fmt::Display for Swarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Odds { rounds, pace_ms, consul, consul_faults, .. } = &self.odds;
+        write!(f, "rounds {rounds} pace {pace_ms} ms, consul {consul}/1000:")?;
+        for (fault, n) in Fault::ALL.iter().zip(consul_faults).filter(|(_, n)| **n > 0) {
+            write!(f, " {fault:?}*{n}")?;
+        }
+        f.write_str("; acts:")?;
+        for (act, n) in Act::ALL.iter().zip(&self.acts).filter(|(_, n)| **n > 0) {
+            write!(f, " {act:?}*{n}")?;
+        }
+        Ok(())
+    }
+}

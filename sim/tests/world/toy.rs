@@ -1,0 +1,68 @@
+//! The small cast: that the engine drives any machine, with all that it has.
+
+use hax_sim::engine::{Cast as _, Hunt, Wanted, findings, hunt};
+use hax_sim::worlds::toy::{Bug, Mutant, Toy};
+
+#[test]
+fn seeds_hold_and_every_fact_is_hit() {
+    let mut hunt = Hunt::<Toy>::default();
+    let mut facts = vec![0; Hunt::<Toy>::KINDS];
+    for seed in 1..=150 {
+        let outcome = hunt.seed(seed, Wanted::default());
+        assert_eq!(outcome.violation, None, "hax-sim --cast toy --seed {seed}");
+        facts.iter_mut().zip(&outcome.facts).for_each(|(sum, n)| *sum += n);
+    }
+    assert_eq!(Hunt::<Toy>::missing(&facts), Vec::<&str>::new());
+}
+
+#[test]
+fn a_seed_and_its_tape_are_the_same_run() {
+    let mut hunt = Hunt::<Toy>::default();
+    for seed in 1..=20 {
+        let first = hunt.seed(seed, Wanted::default());
+        let tape = hunt.tape_of(seed, Wanted::default());
+        let again = Hunt::<Toy>::default().tape(&tape, Wanted::default().lines(10));
+        assert_eq!((first.hash, first.steps), (again.hash, again.steps), "seed {seed}");
+    }
+}
+
+#[test]
+fn planted_bugs_are_caught() {
+    for mutant in Toy::mutants() {
+        let left = std::cell::Cell::new(50_u32);
+        let give_up = || left.replace(left.get().saturating_sub(1)) == 0;
+        assert!(Hunt::<Toy>::default().catch(mutant, give_up).is_some(), "{mutant:?}");
+    }
+}
+
+#[test]
+fn what_is_found_shrinks_and_is_written_down() {
+    let mut hunt = Hunt::<Toy>::default();
+    let mutant = Mutant::Inside(Bug::CountSet);
+    let (seed, violation) = hunt.catch(mutant, || false).expect("a planted bug");
+    let whole = hunt.tape_of(seed, Wanted::with(mutant));
+    let small = hunt.shrink(whole.clone(), violation.rule, Some(mutant));
+    assert!(small.len() < whole.len() / 4, "{} of {} bytes", small.len(), whole.len());
+    let again = hunt.tape(&small, Wanted::with(mutant).lines(hunt::LINES));
+    assert_eq!(again.violation.map(|violation| violation.rule), Some(violation.rule));
+    let files = findings::files(Toy::NAME, seed, &small, again.journals);
+    assert_eq!(files.len(), 1 + 3, "a tape, and a journal of each");
+    let (cast, tape) = findings::cast(&files[0].1);
+    assert_eq!((cast, findings::decisions(tape)), ("toy", Some(&small[..])));
+}
+
+#[test]
+fn a_journal_replays_as_it_was() {
+    let mut hunt = Hunt::<Toy>::default();
+    let mut inputs = 0;
+    for seed in 1..=10 {
+        for journal in hunt.seed(seed, Wanted::default().lines(1)).journals {
+            let first = Hunt::<Toy>::replay(&journal, 5).expect("a journal");
+            assert_eq!((&first.violation, first.bad), (&None, None));
+            let again = Hunt::<Toy>::replay(&journal, 0).expect("a journal");
+            assert_eq!(first.hash, again.hash);
+            inputs += first.inputs;
+        }
+    }
+    assert!(inputs > 1_000, "{inputs} inputs");
+}
