@@ -229,7 +229,7 @@ impl Machine for Counter {
                 out.push(Output::Fact(Fact::Stopping));
                 self.stops_by = Some(now.mono.after(DRAIN));
             }
-            Input::Tick | Input::Net(_) | Input::Spiel(_) => {}
+            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Exec(_) | Input::File(_) => {}
         }
         self.on_time(now.mono, out);
         if self.stops_by.is_some() && self.waiting.is_empty() {
