@@ -42,7 +42,7 @@ fn what_is_found_shrinks_and_is_written_down() {
     let (seed, violation) = hunt.catch(mutant, || false).expect("a planted bug");
     let whole = hunt.tape_of(seed, Wanted::with(mutant));
     let small = hunt.shrink(whole.clone(), violation.rule, Some(mutant));
-    assert!(small.len() < whole.len() / 4, "{} of {} bytes", small.len(), whole.len());
+    assert!(small.len() < whole.len() / 3, "{} of {} bytes", small.len(), whole.len());
     let again = hunt.tape(&small, Wanted::with(mutant).lines(hunt::LINES));
     assert_eq!(again.violation.map(|violation| violation.rule), Some(violation.rule));
     let files = findings::files(Toy::NAME, seed, &small, again.journals);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::lease::HOLDER;
 use super::machine::{COUNT, transaction};
 use super::swarm::Act;
 use super::{Ev, Toy};
@@ -29,7 +30,11 @@ impl World<'_, Toy> {
                     self.increment(i);
                 }
             }
-            Act::Stray => self.ask(i, "/decrement", String::new()),
+            Act::Stray => {
+                let (method, target) =
+                    [("POST", "/decrement"), ("GET", "/lease")][self.sim.index(2)];
+                self.request(i, method, target, Bytes::new(), Client::Stranger);
+            }
             Act::Kill => {
                 self.kill(i);
                 let down = self.sim.choose(10_000);
@@ -49,25 +54,44 @@ impl World<'_, Toy> {
                 self.at_consul(|double, now, out| double.set_leader(now, false, out));
                 self.sim.later(until, Ev::Head);
             }
+            Act::Unseat => self.unseat(),
+            Act::Agent => {
+                let until = self.sim.now() + self.sim.choose(10_000) * MS;
+                self.at_consul(|double, now, out| double.set_alive(now, i, false, out));
+                self.sim.later(until, Ev::Agent(i));
+            }
         }
+    }
+
+    /// The session of the lease is destroyed, by an operator.
+    fn unseat(&mut self) {
+        let held = self.consul.double.holds(HOLDER).map(|held| held.session.to_owned());
+        if let Some(session) = held.filter(|session| !session.is_empty()) {
+            self.tell_consul(0, "PUT", &format!("/v1/session/destroy/{session}"), "");
+        }
+    }
+
+    /// A node's agent is found alive.
+    pub(super) fn revive(&mut self, agent: usize) {
+        self.at_consul(|double, now, out| double.set_alive(now, agent, true, out));
     }
 
     /// A client asks for a new increment.
     fn increment(&mut self, node: usize) {
         self.cast.names += 1;
         let name = format!("n{}", self.cast.names);
-        self.ask(node, "/increment", name);
+        self.ask(node, name);
     }
 
     /// A client asks for an increment that was asked for before.
     fn again(&mut self, node: usize) {
         let n = self.sim.choose(self.cast.names.min(8));
         let name = format!("n{}", self.cast.names - n);
-        self.ask(node, "/increment", name);
+        self.ask(node, name);
     }
 
-    fn ask(&mut self, node: usize, target: &str, name: String) {
-        self.request(node, "POST", target, Bytes::from(name), Client::Stranger);
+    fn ask(&mut self, node: usize, name: String) {
+        self.request(node, "POST", "/increment", Bytes::from(name), Client::Stranger);
     }
 
     /// Somebody else counts, too, and well.

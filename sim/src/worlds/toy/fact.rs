@@ -44,6 +44,8 @@ facts! {
     Retried "Consul gives no answer that helps",
     Refused "there are too many increments",
     NotFound "there is no such route",
+    Gained "the lease is held from now on",
+    Lost "the lease is held no more",
     Stopping "a stop has begun",
     Left "a stop leaves increments undone",
 }

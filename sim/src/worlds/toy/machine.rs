@@ -1,5 +1,5 @@
 //! A counter that several machines keep in Consul together: each increment has a name, and counts once
-//! however often it is asked for.
+//! however often it is asked for. One of them holds the [lease](super::lease).
 //!
 //! One transaction writes the count and the increment's name, so a write of which nobody knows whether it
 //! was done is looked up by that name. One increment is worked at a time.
@@ -19,7 +19,9 @@ use hax_core::http::port::{Request, Response};
 use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
 use serde_json::{Value, json};
 
+use super::bug::Bug;
 use super::fact::Fact;
+use super::lease::Lease;
 
 /// Increments that may wait.
 pub(super) const WAITING: usize = 8;
@@ -33,19 +35,6 @@ pub(super) const NAMES: &str = "names/";
 const WITHIN: Duration = Duration::from_secs(2);
 /// The longest answer.
 const BODY_MAX: usize = 64 * 1024;
-
-/// A bug in a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
-    /// The count is written whatever it is by now.
-    CountSet,
-    /// An increment is acknowledged when it is asked for.
-    AcknowledgedEarly,
-    /// The name of an increment is not written down.
-    NameLost,
-    /// What failed is not tried again.
-    RetryLost,
-}
 
 /// What the increment at the front waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +65,7 @@ pub struct Counter {
     in_flight: Option<CallId>,
     retry_at: Option<Instant>,
     stops_by: Option<Instant>,
+    lease: Lease,
     bug: Option<Bug>,
 }
 
@@ -92,6 +82,7 @@ impl Counter {
             in_flight: None,
             retry_at: None,
             stops_by: None,
+            lease: Lease::default(),
             bug,
         }
     }
@@ -102,9 +93,15 @@ impl Counter {
         self.waiting.len()
     }
 
+    /// The term since which it holds the lease, if it believes that it does now.
+    #[must_use]
+    pub fn term(&self, now: Instant) -> Option<u64> {
+        self.lease.term(now)
+    }
+
     // ---- requests ---------------------------------------------------------------------------------
 
-    fn on_request(&mut self, request: &Request, out: &mut Vec<Output<Fact>>) {
+    fn on_request(&mut self, now: Instant, request: &Request, out: &mut Vec<Output<Fact>>) {
         let name = std::str::from_utf8(&request.body).unwrap_or_default();
         let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let status = match (&*request.method, &*request.target) {
@@ -126,6 +123,8 @@ impl Counter {
                 return;
             }
             (_, "/increment") => 405,
+            ("GET", "/lease") if self.term(now).is_some() => 200,
+            ("GET", "/lease") => 409,
             _ => {
                 out.push(Output::Fact(Fact::NotFound));
                 404
@@ -169,7 +168,8 @@ impl Counter {
     }
 
     fn on_reply(&mut self, now: Instant, reply: Reply, out: &mut Vec<Output<Fact>>) {
-        if self.in_flight != Some(reply.id) {
+        let Self { lease, last_call, bug, .. } = self;
+        if lease.on_reply(now, &reply, *bug, last_call, out) || self.in_flight != Some(reply.id) {
             return;
         }
         self.in_flight = None;
@@ -203,6 +203,9 @@ impl Counter {
     // ---- time -------------------------------------------------------------------------------------
 
     fn on_time(&mut self, now: Instant, out: &mut Vec<Output<Fact>>) {
+        if self.stops_by.is_none() {
+            self.lease.on_time(now, &mut self.last_call, out);
+        }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.take(Step::Look, None, out);
         }
@@ -223,11 +226,12 @@ impl Machine for Counter {
 
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Fact>>) -> Next {
         match input {
-            Input::Http(request) => self.on_request(&request, out),
+            Input::Http(request) => self.on_request(now.mono, &request, out),
             Input::Consul(reply) => self.on_reply(now.mono, reply, out),
             Input::Stop => {
                 out.push(Output::Fact(Fact::Stopping));
                 self.stops_by = Some(now.mono.after(DRAIN));
+                self.lease.leave(now.mono, out);
             }
             Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Exec(_) | Input::File(_) => {}
         }
@@ -236,8 +240,11 @@ impl Machine for Counter {
             return Next::Exit;
         }
         let retry = self.retry_at.map(|at| (at, "retry"));
-        let drain = self.stops_by.map(|at| (at, "drain"));
-        let first = retry.into_iter().chain(drain).min();
+        let stop = match self.stops_by {
+            Some(at) => Some((at, "drain")),
+            None => self.lease.next_at().map(|at| (at, "lease")),
+        };
+        let first = retry.into_iter().chain(stop).min();
         first.map_or(Next::Wait, |(at, why)| Next::WaitUntil { at, why })
     }
 

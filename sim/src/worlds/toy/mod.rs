@@ -1,8 +1,10 @@
-//! A small cast: three counters that share one count in Consul, and clients. It shows what a cast needs, and
+//! A small cast: three counters that share one count and one lease in Consul, and clients. It shows what a cast needs, and
 //! that the engine drives any machine.
 
 mod act;
+mod bug;
 mod fact;
+mod lease;
 mod machine;
 mod oracle;
 mod swarm;
@@ -18,9 +20,10 @@ use hax_core::{node, wire};
 use crate::consul::Consul;
 use crate::engine::choice::Choice;
 use crate::engine::replay::{Alone, Bad, Opened};
-use crate::engine::{Built, Cast, Odds, Times, Violation, World};
+use crate::engine::{Built, Cast, Host, Odds, Times, Violation, World};
+pub use bug::Bug;
 pub use fact::Fact;
-pub use machine::{Bug, Counter};
+pub use machine::Counter;
 use oracle::Oracle;
 pub use swarm::{Act, Swarm};
 
@@ -42,6 +45,8 @@ pub struct Toy {
 pub enum Ev {
     /// Consul has a leader again.
     Head,
+    /// A node's agent is found alive again.
+    Agent(usize),
 }
 
 /// A planted bug.
@@ -145,6 +150,7 @@ impl Cast for Toy {
     fn on_event(world: &mut World<'_, Self>, event: Ev) {
         match event {
             Ev::Head => world.at_consul(|double, now, out| double.set_leader(now, true, out)),
+            Ev::Agent(agent) => world.revive(agent),
         }
     }
 
@@ -158,11 +164,21 @@ impl Cast for Toy {
 
     fn put_right(world: &mut World<'_, Self>) {
         world.at_consul(|double, now, out| double.set_leader(now, true, out));
+        (0..NODES).for_each(|agent| world.revive(agent));
     }
 
     // ---- the rules --------------------------------------------------------------------------------
 
-    fn on_step(world: &mut World<'_, Self>, _: usize, _: &[Output<Fact>], counter: &Counter) {
+    fn on_step(world: &mut World<'_, Self>, node: usize, _: &[Output<Fact>], counter: &Counter) {
+        let now = world.sim.clocks().mono;
+        let others = world.hosts.iter().enumerate();
+        let others = others.map(|(i, host)| (i, host.life(), host.machine()));
+        let this = (node, world.hosts[node].life(), Some(counter));
+        let holders = others
+            .chain([this])
+            .filter_map(|(i, life, machine)| machine?.term(now).map(|term| ((i, life), term)));
+        let holders: Vec<_> = holders.collect();
+        world.sim.check(world.cast.oracle.one_holds(&holders));
         world.sim.check(Oracle::keeps_its_limits(counter.waiting()));
     }
 
@@ -187,7 +203,11 @@ impl Cast for Toy {
     fn unrest(world: &World<'_, Self>) -> Option<String> {
         let down = world.hosts.iter().position(|host| !host.is_up() || host.is_stopping());
         let down = down.map(|i| format!("toy {i} is down, or stops"));
+        let now = world.sim.clocks().mono;
+        let holds = |host: &Host<Counter>| host.machine().is_some_and(|m| m.term(now).is_some());
+        let nobody = !world.hosts.iter().any(holds);
         down.or_else(|| world.cast.oracle.owed())
+            .or_else(|| nobody.then(|| "nobody holds the lease".to_owned()))
     }
 
     fn at_rest(world: &World<'_, Self>) -> Result<(), Violation> {
@@ -197,7 +217,14 @@ impl Cast for Toy {
     // ---- planted bugs -----------------------------------------------------------------------------
 
     fn mutants() -> Vec<Mutant> {
-        let inside = [Bug::CountSet, Bug::AcknowledgedEarly, Bug::NameLost, Bug::RetryLost];
+        let inside = [
+            Bug::CountSet,
+            Bug::AcknowledgedEarly,
+            Bug::NameLost,
+            Bug::RetryLost,
+            Bug::LeaseKept,
+            Bug::TermLost,
+        ];
         let outside = [Mutant::ResponseTwice, Mutant::SpeaksAfterExit];
         inside.map(Mutant::Inside).into_iter().chain(outside).collect()
     }

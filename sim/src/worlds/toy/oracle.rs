@@ -15,6 +15,8 @@ pub(super) struct Oracle {
     /// What each machine was asked for and has not answered, with the increment's name.
     owed: BTreeMap<(usize, HttpId), String>,
     acknowledged: BTreeSet<String>,
+    /// Who held the lease last, in which life, and since which term.
+    holder: Option<((usize, u32), u64)>,
 }
 
 impl Oracle {
@@ -37,7 +39,7 @@ impl Oracle {
         let Some(name) = self.owed.remove(&(node, response.id)) else {
             return Violation::of("each request has one response", response.id.to_string());
         };
-        if response.status == 200 {
+        if response.status == 200 && !name.is_empty() {
             if consul.holds(&format!("{NAMES}{name}")).is_none() {
                 return Violation::of("nothing is acknowledged before Consul holds it", name);
             }
@@ -62,6 +64,24 @@ impl Oracle {
             return Ok(());
         }
         Violation::of("a counter keeps its limits", format!("{waiting} increments wait"))
+    }
+
+    /// At most one machine believes that it holds the lease, and each one that does has a later term than
+    /// the one before.
+    pub(super) fn one_holds(&mut self, holders: &[((usize, u32), u64)]) -> Result<(), Violation> {
+        let [holder] = holders else {
+            if holders.is_empty() {
+                return Ok(());
+            }
+            return Violation::of("at most one holds the lease", format!("{holders:?}"));
+        };
+        if let Some((last, term)) = self.holder.replace(*holder)
+            && (holder.1 < term || holder.1 == term && last != holder.0)
+        {
+            let text = format!("{holder:?} after {:?}", (last, term));
+            return Violation::of("the term of the lease never goes back", text);
+        }
+        Ok(())
     }
 
     /// What is owed.

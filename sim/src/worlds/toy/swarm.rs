@@ -29,11 +29,15 @@ pub enum Act {
     ConsulDown,
     /// Consul has no leader.
     Headless,
+    /// The lease's session is destroyed.
+    Unseat,
+    /// A node's agent is found dead.
+    Agent,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Increment,
         Self::Again,
         Self::Crowd,
@@ -44,6 +48,8 @@ impl Act {
         Self::Stop,
         Self::ConsulDown,
         Self::Headless,
+        Self::Unseat,
+        Self::Agent,
     ];
 }
 

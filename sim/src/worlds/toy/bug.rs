@@ -1,0 +1,18 @@
+//! Bugs that a counter can be made with, for the oracle to find.
+
+/// A bug in a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The count is written whatever it is by now.
+    CountSet,
+    /// An increment is acknowledged when it is asked for.
+    AcknowledgedEarly,
+    /// The name of an increment is not written down.
+    NameLost,
+    /// What failed is not tried again.
+    RetryLost,
+    /// The lease is believed in whatever is read.
+    LeaseKept,
+    /// The lease has the same term each time.
+    TermLost,
+}
