@@ -18,37 +18,46 @@ use crate::consul::replica::Table;
 use crate::http::answer::Answer;
 use crate::http::payload::Payload;
 use crate::http::port::Request;
+use crate::http::router::{self, Route, get, post};
 use crate::model::states::ProcessWord;
 
-/// Every route, its methods and what they do.
+/// What a route does.
+#[derive(Clone, Copy)]
+enum Handler {
+    /// Answers from what is known.
+    Say(fn(&Parts, &Cx<'_>) -> Answer),
+    /// Reports of the cluster.
+    Report(Report),
+    /// Takes a body; answered now, or later where there is no answer. The error says what is wrong with
+    /// the body.
+    Take(fn(&mut Parts, &mut Cx<'_>, &Request) -> Result<Option<Answer>, Box<str>>),
+}
+
+const ROUTES: [Route<Handler>; 12] = [
+    // As the old daemon: a text that claims to be JSON.
+    get("/", Handler::Say(|_, _| Answer::say(200, "I'm alive! Sincerely, HaX"))),
+    post("/", Handler::Take(service_health)),
+    post("/watcher/bq", Handler::Take(queue)),
+    post("/watcher/processes", Handler::Take(process)),
+    post("/v1/events/subscribe", Handler::Take(subscribe)),
+    post("/v1/events/unsubscribe", Handler::Take(unsubscribe)),
+    get("/healthz", Handler::Say(|_, _| Answer::say(200, r#"{"alive": true}"#))),
+    get("/readyz", Handler::Say(ready)),
+    get("/status", Handler::Say(status::status)),
+    get("/v1/cluster/status", Handler::Report(Report::Status)),
+    get("/v1/cluster/status/bytecount", Handler::Report(Report::ByteCount)),
+    get("/v1/cluster/fetch-fids", Handler::Report(Report::Fids)),
+];
+
 pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
-    let path = request.target.split('?').next().unwrap_or("");
-    let get = matches!(&*request.method, "GET" | "HEAD");
-    let post = &*request.method == "POST";
-    let answer = match path {
-        // As the old daemon: a text that claims to be JSON.
-        "/" if get => Some(Answer::say(200, "I'm alive! Sincerely, HaX")),
-        "/" if post => watch(parts, cx, request, service_health),
-        "/watcher/bq" if post => watch(parts, cx, request, queue),
-        "/watcher/processes" if post => watch(parts, cx, request, process),
-        "/v1/events/subscribe" if post => watch(parts, cx, request, subscribe),
-        "/v1/events/unsubscribe" if post => watch(parts, cx, request, unsubscribe),
-        "/healthz" if get => Some(Answer::say(200, r#"{"alive": true}"#)),
-        "/readyz" if get => Some(ready(parts, cx)),
-        "/status" if get => Some(status::status(parts, cx)),
-        "/v1/cluster/status" if get => report(parts, cx, request, Report::Status),
-        "/v1/cluster/status/bytecount" if get => report(parts, cx, request, Report::ByteCount),
-        "/v1/cluster/fetch-fids" if get => report(parts, cx, request, Report::Fids),
-        "/" => not_allowed("GET, HEAD, POST"),
-        "/watcher/bq" | "/watcher/processes" => not_allowed("POST"),
-        "/v1/events/subscribe" | "/v1/events/unsubscribe" => not_allowed("POST"),
-        "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
-        "/v1/cluster/status" | "/v1/cluster/status/bytecount" | "/v1/cluster/fetch-fids" => {
-            not_allowed("GET, HEAD")
-        }
-        path => match path.strip_prefix("/api/v1/sns/") {
-            Some(name) => operation(parts, cx, request, name),
-            None => Some(unknown(path)),
+    let path = router::path(&request.target);
+    let answer = match path.strip_prefix("/api/v1/sns/") {
+        Some(name) => operation(parts, cx, request, name),
+        None => match router::find(&ROUTES, &request.method, path) {
+            Ok(Handler::Say(say)) => Some(say(parts, cx)),
+            Ok(Handler::Report(which)) => report(parts, cx, request, which),
+            Ok(Handler::Take(take)) => watch(parts, cx, request, take),
+            Err(answer) => Some(answer),
         },
     };
     if let Some(answer) = answer {
@@ -57,7 +66,7 @@ pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
 }
 
 fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
-    let path = request.target.split('?').next().unwrap_or("");
+    let path = router::path(&request.target);
     // A probe that is told to wait is not refused.
     if answer.status >= 400 && path != "/readyz" {
         let start = |text: &str, most| text.chars().take(most).collect::<String>();
@@ -68,28 +77,19 @@ fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
     cx.http(request.id, answer);
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "an arm of the match on routes")]
-fn not_allowed(allow: &'static str) -> Option<Answer> {
-    let answer =
-        Answer::refuse(405, "HTTPMethodNotAllowed", allow, "This path knows other methods");
-    Some(Answer { allow, ..answer })
-}
-
 /// An operation on a pool, if its path names one.
 fn operation(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request, name: &str) -> Option<Answer> {
     let get = matches!(&*request.method, "GET" | "HEAD");
     match sns::Route::named(name) {
-        None => Some(unknown(&request.target)),
-        Some(route) if route.is_get() && !get => not_allowed("GET, HEAD"),
-        Some(route) if !route.is_get() && &*request.method != "POST" => not_allowed("POST"),
+        None => Some(Answer::not_found(&request.target)),
+        Some(route) if route.is_get() && !get => Some(Answer::not_allowed("GET, HEAD")),
+        Some(route) if !route.is_get() && &*request.method != "POST" => {
+            Some(Answer::not_allowed("POST"))
+        }
         Some(route) => {
             watch(parts, cx, request, |parts, cx, request| sns::asked(parts, cx, request, &route))
         }
     }
-}
-
-fn unknown(path: &str) -> Answer {
-    Answer::refuse(404, "HTTPNotFound", path, "There is nothing at this path")
 }
 
 /// A report of the cluster, once what it is about is known.

@@ -15,11 +15,12 @@ use crate::consul::op::Op;
 use crate::consul::port::Answer;
 use crate::consul::url;
 use crate::http::answer;
+use crate::machine::Pending;
 use crate::store::txn::{self, Outcome};
 
 /// The requests at work.
 #[derive(Debug, Default)]
-pub(crate) struct Subscriptions(BTreeMap<HttpId, Wish>);
+pub(crate) struct Subscriptions(Pending<Wish>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wish {
@@ -54,7 +55,7 @@ impl Subscriptions {
         if wanted.is_empty() {
             cx.http(http, answer::Answer::done());
         } else {
-            self.0.insert(http, Wish { add, tries: 0 });
+            self.0.add(http, Wish { add, tries: 0 });
             cx.get(Continuation::Subscribe(SubscribeCall::Read, http), url::read(KEY));
         }
         Ok(())
@@ -67,7 +68,7 @@ impl Subscriptions {
         http: HttpId,
         answer: Option<&Answer>,
     ) {
-        let Some(wish) = self.0.get_mut(&http) else { return };
+        let Some(wish) = self.0.get_mut(http) else { return };
         let refusal = match (part, answer.map(|answer| (answer.status, answer))) {
             (SubscribeCall::Read, Some((200 | 404, answer))) => match changed(answer, wish.add) {
                 Some(Some(op)) => {
@@ -90,21 +91,16 @@ impl Subscriptions {
             },
             (SubscribeCall::Read, _) => Some("Consul does not take it"),
         };
-        self.0.remove(&http);
-        cx.http(
-            http,
-            match refusal {
-                None => answer::Answer::done(),
-                Some(why) => answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why),
-            },
-        );
+        let answer = match refusal {
+            None => answer::Answer::done(),
+            Some(why) => answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why),
+        };
+        self.0.answer(cx, http, answer);
     }
 
     /// Answers all that wait as a stopping bridge does.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
-        for http in core::mem::take(&mut self.0).into_keys() {
-            cx.http(http, answer::Answer::stopping());
-        }
+        self.0.answer_all(cx, &answer::Answer::stopping());
     }
 }
 

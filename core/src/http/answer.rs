@@ -44,6 +44,19 @@ impl Answer {
         Self { why: reason.into(), ..Self::say(status, alloc::format!("{body}")) }
     }
 
+    /// The refusal of a method that a path does not have.
+    #[must_use]
+    pub fn not_allowed(allow: &'static str) -> Self {
+        let why = "This path knows other methods";
+        Self { allow, ..Self::refuse(405, "HTTPMethodNotAllowed", allow, why) }
+    }
+
+    /// There is nothing at a path.
+    #[must_use]
+    pub fn not_found(path: &str) -> Self {
+        Self::refuse(404, "HTTPNotFound", path, "There is nothing at this path")
+    }
+
     /// The refusal of a bridge that stops.
     #[must_use]
     pub fn stopping() -> Self {

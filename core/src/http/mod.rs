@@ -3,3 +3,4 @@
 pub mod answer;
 pub mod payload;
 pub mod port;
+pub mod router;

@@ -1,6 +1,7 @@
 //! What a machine is: one value that a host drives. The crate's root says what they owe each other.
 
 mod cx;
+mod pending;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,6 +12,7 @@ use crate::ha::spiel;
 use crate::{consul, exec, file, http, net};
 
 pub use cx::{Cx, Failure, FailureKind, Kept, Kinds, Limits, Named, Outcome};
+pub use pending::Pending;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
