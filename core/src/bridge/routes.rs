@@ -21,6 +21,10 @@ use crate::http::port::Request;
 use crate::http::router::{self, Route, get, post};
 use crate::model::states::ProcessWord;
 
+/// What comes of a body: answered now, or later where there is no answer; the error says what is wrong with
+/// it.
+type Taken = Result<Option<Answer>, Box<str>>;
+
 /// What a route does.
 #[derive(Clone, Copy)]
 enum Handler {
@@ -28,9 +32,8 @@ enum Handler {
     Say(fn(&Parts, &Cx<'_>) -> Answer),
     /// Reports of the cluster.
     Report(Report),
-    /// Takes a body; answered now, or later where there is no answer. The error says what is wrong with
-    /// the body.
-    Take(fn(&mut Parts, &mut Cx<'_>, &Request) -> Result<Option<Answer>, Box<str>>),
+    /// Takes a body.
+    Take(fn(&mut Parts, &mut Cx<'_>, &Request) -> Taken),
 }
 
 const ROUTES: [Route<Handler>; 12] = [
@@ -112,7 +115,7 @@ fn watch(
     parts: &mut Parts,
     cx: &mut Cx<'_>,
     request: &Request,
-    take: impl FnOnce(&mut Parts, &mut Cx<'_>, &Request) -> Result<Option<Answer>, Box<str>>,
+    take: impl FnOnce(&mut Parts, &mut Cx<'_>, &Request) -> Taken,
 ) -> Option<Answer> {
     if parts.stopping() {
         return Some(Answer::stopping());
@@ -127,11 +130,7 @@ fn watch(
 
 /// The service-health watch (5/HAX, "Incoming HTTP requests"). A watch runs on our node, or shows the token
 /// that hax demands; what anybody else says is a reason to look, and told when Consul has confirmed it.
-fn service_health(
-    parts: &mut Parts,
-    cx: &mut Cx<'_>,
-    request: &Request,
-) -> Result<Option<Answer>, Box<str>> {
+fn service_health(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
     let payload = Payload::read(&request.body)?;
     let n = u32::try_from(payload.checks().count()).unwrap_or(u32::MAX);
     cx.fact(Fact::WatchPost { http: request.id, checks: n });
@@ -156,11 +155,7 @@ fn service_health(
 }
 
 /// The watch of the broadcast queue; answered when all in it is worked.
-fn queue(
-    parts: &mut Parts,
-    cx: &mut Cx<'_>,
-    request: &Request,
-) -> Result<Option<Answer>, Box<str>> {
+fn queue(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
     if !cx.config().bq {
         return Ok(Some(Answer::done()));
     }
@@ -169,11 +164,7 @@ fn queue(
 
 /// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would
 /// let anybody end a process's life.
-fn process(
-    parts: &mut Parts,
-    cx: &mut Cx<'_>,
-    request: &Request,
-) -> Result<Option<Answer>, Box<str>> {
+fn process(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
     let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
     if let Some(entry) = entry {
         let process: Option<Fid> =
@@ -188,19 +179,11 @@ fn process(
     Ok(Some(Answer::done()))
 }
 
-fn subscribe(
-    parts: &mut Parts,
-    cx: &mut Cx<'_>,
-    request: &Request,
-) -> Result<Option<Answer>, Box<str>> {
+fn subscribe(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
     parts.subscriptions.asked(cx, request.id, true, &request.body).map(|()| None)
 }
 
-fn unsubscribe(
-    parts: &mut Parts,
-    cx: &mut Cx<'_>,
-    request: &Request,
-) -> Result<Option<Answer>, Box<str>> {
+fn unsubscribe(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
     parts.subscriptions.asked(cx, request.id, false, &request.body).map(|()| None)
 }
 
