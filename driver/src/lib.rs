@@ -8,8 +8,10 @@
 pub mod commands;
 pub mod consul;
 pub mod daemon;
+#[cfg(feature = "workers")]
 pub mod exec;
 pub mod exit;
+#[cfg(feature = "workers")]
 pub mod file;
 pub mod ham;
 pub mod host;

@@ -22,8 +22,7 @@ use super::platform::{Client as _, Platform, Task as _};
 use super::run::{self, Runtime, Tick as _};
 use super::signals::Signals;
 use super::timer::within;
-use super::workers::Workers;
-use crate::exec;
+use super::workers::{self, Workers};
 use crate::http::{HttpAccess, Limits};
 use crate::observe::metrics::Metrics;
 use crate::observe::notify::{self, Watchdog};
@@ -54,7 +53,7 @@ pub struct HostContext<C> {
     /// What HTTP clients may.
     pub limits: Limits,
     /// Which programs it may run, and how many.
-    pub exec: exec::Settings,
+    pub exec: workers::Settings,
     /// What the machine is told, by whom and to whom; bounded.
     pub inbox: (Sender<Input>, Receiver<Input>),
 }
@@ -63,7 +62,7 @@ impl<C> HostContext<C> {
     /// A context with an empty inbox.
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
-        let (exec, inbox) = (exec::Settings::default(), run::inbox(INBOX));
+        let (exec, inbox) = (workers::Settings::default(), run::inbox(INBOX));
         Self { clock, metrics, client, limits, exec, inbox }
     }
 
@@ -158,8 +157,8 @@ async fn host<P: Platform, F: Report + 'static>(
             within::<P, _>(RESPOND_WITHIN, served).await;
         }
     };
-    let workers = host.workers.shut_down(HELPERS_WITHIN);
-    zip(workers, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
+    let worked = host.workers.shut_down(HELPERS_WITHIN);
+    zip(worked, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
 }
 
 /// The runtime of one machine.

@@ -11,4 +11,5 @@ pub mod serve;
 pub mod signals;
 pub mod timer;
 pub mod turn;
+#[cfg_attr(not(feature = "workers"), path = "no_workers.rs")]
 pub mod workers;

@@ -11,7 +11,8 @@ use hax_core::exec::{self, Refusal};
 use hax_core::file::{self, Failure};
 use hax_core::machine::Input;
 
-use crate::exec::{Exec, Settings};
+use crate::exec::Exec;
+pub use crate::exec::Settings;
 use crate::file::Files;
 
 /// See the module.

@@ -1,0 +1,63 @@
+//! A program that was built without helper programs and files: whatever a machine asks of them is refused.
+
+use std::time::Duration;
+
+use async_channel::Sender;
+use hax_core::base::errno::Errno;
+use hax_core::exec::{self, Refusal};
+use hax_core::file::{self, Failure};
+use hax_core::machine::Input;
+
+/// There is nothing to set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Workers;
+
+/// EOPNOTSUPP.
+const NOT_BUILT: Errno = Errno(95);
+
+impl Workers {
+    /// Nobody works.
+    #[must_use]
+    pub fn new(_: Settings, _: Sender<Input>) -> Self {
+        Self
+    }
+
+    /// What the machine is told of what it asks for.
+    #[expect(clippy::needless_pass_by_value, reason = "as where there are workers")]
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_ref_mut,
+        reason = "as where there are workers"
+    )]
+    pub fn exec(&mut self, command: exec::Command) -> Option<Input> {
+        let exec::Command::Spawn(spawn) = command else { return None };
+        let (id, why) = (spawn.id, Refusal::Failed(NOT_BUILT));
+        Some(Input::Exec(exec::Event::Refused { id, why }))
+    }
+
+    /// The same with files.
+    #[expect(clippy::needless_pass_by_value, reason = "as where there are workers")]
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_ref_mut,
+        reason = "as where there are workers"
+    )]
+    pub fn file(&mut self, command: file::Command) -> Option<Input> {
+        let (id, why) = (command.id(), Failure::System(NOT_BUILT));
+        Some(Input::File(file::Event::Failed { id, why }))
+    }
+
+    /// Nothing is left to be done.
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_ref_mut,
+        reason = "as where there are workers"
+    )]
+    pub fn shut_down(&mut self, _: Duration) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+}
