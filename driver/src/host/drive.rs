@@ -62,7 +62,7 @@ impl<C> HostContext<C> {
     /// A context with an empty inbox.
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
-        let (exec, inbox) = (workers::Settings::default(), run::inbox(INBOX));
+        let (exec, inbox) = (Default::default(), run::inbox(INBOX));
         Self { clock, metrics, client, limits, exec, inbox }
     }
 

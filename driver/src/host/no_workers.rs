@@ -27,7 +27,6 @@ impl Workers {
     }
 
     /// What the machine is told of what it asks for.
-    #[expect(clippy::needless_pass_by_value, reason = "as where there are workers")]
     #[expect(
         clippy::unused_self,
         clippy::needless_pass_by_ref_mut,
@@ -40,7 +39,6 @@ impl Workers {
     }
 
     /// The same with files.
-    #[expect(clippy::needless_pass_by_value, reason = "as where there are workers")]
     #[expect(
         clippy::unused_self,
         clippy::needless_pass_by_ref_mut,

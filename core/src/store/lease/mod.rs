@@ -43,7 +43,8 @@ const CONFLICTS: u32 = 6;
 pub struct Config {
     /// The key.
     pub key: Box<str>,
-    /// Who holds it, for people.
+    /// Who holds it: a name that no other who wants it has. A session of that name that is not this life's is
+    /// a former life's, and is ended.
     pub holder: Box<str>,
     /// The service of ours that carries the check; one for each lease of an agent's node.
     pub check: Box<str>,
@@ -165,13 +166,17 @@ impl Lease {
         }
         cx.cancel_where(|job| Call::OWN.into_iter().any(|call| job == call.into()));
         (self.beating, self.reading, self.watching) = (false, None, false);
-        if let State::Waiting { session }
-        | State::Acquiring { session, .. }
-        | State::Holding { session, .. } = core::mem::replace(&mut self.state, State::None)
-        {
-            let target = format!("{}?release={}", url::key(&self.config.key), encode(&session));
-            leave(cx, target);
-            destroy(cx, &session);
+        match core::mem::replace(&mut self.state, State::None) {
+            State::None | State::Creating => {}
+            State::Waiting { session } | State::Acquiring { session, .. } => destroy(cx, &session),
+            State::Holding { session, term, .. } => {
+                // Whoever releases a key writes it: the term has to stay. Unlike a session's end it makes no
+                // delay for the next one.
+                let (key, id) = (url::key(&self.config.key), encode(&session));
+                let target = format!("{key}?release={id}");
+                cx.put(Call::Leave.into(), target, self.value(term).into());
+                destroy(cx, &session);
+            }
         }
         if core::mem::take(&mut self.registered) {
             let check = encode(&self.config.check);
@@ -352,12 +357,15 @@ impl Lease {
         if seen.form > FORM {
             // A newer program's: it knows what we do not.
             cx.retry(Timer::Read.into(), &mut self.backoff);
-        } else if seen.session.is_some() {
+        } else if let Some(other) = &seen.session {
+            if *seen.holder == *self.config.holder {
+                // Our beats would keep it alive for ever.
+                destroy(cx, other);
+            }
             self.watch(cx, seen.index);
         } else {
             let (session, term) = (session.clone(), self.least + 1);
-            let value =
-                format!(r#"{{"v":{FORM},"holder":{},"term":{term}}}"#, quoted(&self.config.holder));
+            let value = self.value(term);
             // Two that have read the same term: one of them meets the other's write.
             let key = &*self.config.key;
             let ops = [
@@ -367,6 +375,11 @@ impl Lease {
             self.state = State::Acquiring { session, term, sent: cx.now().mono };
             txn::send(cx, Call::Acquire.into(), &ops);
         }
+    }
+
+    /// What the key holds in a term.
+    fn value(&self, term: u64) -> String {
+        format!(r#"{{"v":{FORM},"holder":{},"term":{term}}}"#, quoted(&self.config.holder))
     }
 
     fn watch<K: Leases>(&mut self, cx: &mut Cx<'_, K>, index: u64) {
@@ -432,6 +445,7 @@ fn destroy<K: Leases>(cx: &mut Cx<'_, K>, session: &str) {
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     session: Option<Box<str>>,
+    holder: Box<str>,
     term: u64,
     form: u32,
     /// The key's `ModifyIndex`; 0 where there is none.
@@ -443,15 +457,17 @@ impl Seen {
         #[derive(Default, Deserialize)]
         struct Value {
             v: u32,
+            holder: Box<str>,
             term: u64,
         }
         if answer.status == 404 {
-            return Some(Self { session: None, term: 0, form: 0, index: 0 });
+            let (session, holder) = (None, "".into());
+            return Some(Self { session, holder, term: 0, form: 0, index: 0 });
         }
         let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
         // A value that is none of ours has no term; Consul's lock counts all the same.
-        let Value { v, term } = json::parse(&entry.bytes()?).unwrap_or_default();
+        let Value { v, holder, term } = json::parse(&entry.bytes()?).unwrap_or_default();
         let session = entry.session.filter(|session| !session.is_empty()).map(Into::into);
-        Some(Self { session, term, form: v, index: entry.modify_index })
+        Some(Self { session, holder, term, form: v, index: entry.modify_index })
     }
 }

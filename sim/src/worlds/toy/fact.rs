@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hax_core::base::fact::{Kind, Level, Metric, Report};
+use hax_core::machine::Failure;
 
 macro_rules! facts {
     ($($name:ident $text:literal,)*) => {
@@ -46,6 +47,14 @@ facts! {
     NotFound "there is no such route",
     Gained "the lease is held from now on",
     Lost "the lease is held no more",
+    Lapsed "the lease may be held no more",
+    Proved "the lease is held still",
     Stopping "a stop has begun",
     Left "a stop leaves increments undone",
+}
+
+impl From<Failure> for Fact {
+    fn from(_: Failure) -> Self {
+        Self::Retried
+    }
 }

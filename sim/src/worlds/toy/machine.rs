@@ -70,9 +70,9 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// A counter that knows nothing; the seed is its jitter's.
+    /// A counter on this node that knows nothing; the seed is its jitter's.
     #[must_use]
-    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
+    pub fn new(node: &str, seed: u64, bug: Option<Bug>) -> Self {
         Self {
             jitter: Jitter::new(seed),
             backoff: Backoff::default(),
@@ -82,7 +82,7 @@ impl Counter {
             in_flight: None,
             retry_at: None,
             stops_by: None,
-            lease: Lease::default(),
+            lease: Lease::new(node, seed, bug),
             bug,
         }
     }
@@ -93,7 +93,7 @@ impl Counter {
         self.waiting.len()
     }
 
-    /// The term since which it holds the lease, if it believes that it does now.
+    /// The term in which it holds the lease, if it believes that it does now.
     #[must_use]
     pub fn term(&self, now: Instant) -> Option<u64> {
         self.lease.term(now)
@@ -167,11 +167,11 @@ impl Counter {
         out.push(Output::Consul(Command::Call(Box::new(call))));
     }
 
-    fn on_reply(&mut self, now: Instant, reply: Reply, out: &mut Vec<Output<Fact>>) {
-        let Self { lease, last_call, bug, .. } = self;
-        if lease.on_reply(now, &reply, *bug, last_call, out) || self.in_flight != Some(reply.id) {
+    fn on_reply(&mut self, now: Now, reply: Reply, out: &mut Vec<Output<Fact>>) {
+        if self.lease.on_reply(now, &reply, out) || self.in_flight != Some(reply.id) {
             return;
         }
+        let now = now.mono;
         self.in_flight = None;
         let Ok(answer) = reply.result else { return self.retry(now, out) };
         match (self.step, answer.status) {
@@ -202,10 +202,11 @@ impl Counter {
 
     // ---- time -------------------------------------------------------------------------------------
 
-    fn on_time(&mut self, now: Instant, out: &mut Vec<Output<Fact>>) {
+    fn on_time(&mut self, now: Now, out: &mut Vec<Output<Fact>>) {
         if self.stops_by.is_none() {
-            self.lease.on_time(now, &mut self.last_call, out);
+            self.lease.on_time(now, out);
         }
+        let now = now.mono;
         if self.retry_at.is_some_and(|at| at <= now) {
             self.take(Step::Look, None, out);
         }
@@ -227,25 +228,22 @@ impl Machine for Counter {
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Fact>>) -> Next {
         match input {
             Input::Http(request) => self.on_request(now.mono, &request, out),
-            Input::Consul(reply) => self.on_reply(now.mono, reply, out),
+            Input::Consul(reply) => self.on_reply(now, reply, out),
             Input::Stop => {
                 out.push(Output::Fact(Fact::Stopping));
                 self.stops_by = Some(now.mono.after(DRAIN));
-                self.lease.leave(now.mono, out);
+                self.lease.leave(now, out);
             }
             Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Exec(_) | Input::File(_) => {}
         }
-        self.on_time(now.mono, out);
+        self.on_time(now, out);
         if self.stops_by.is_some() && self.waiting.is_empty() {
             return Next::Exit;
         }
-        let retry = self.retry_at.map(|at| (at, "retry"));
-        let stop = match self.stops_by {
-            Some(at) => Some((at, "drain")),
-            None => self.lease.next_at().map(|at| (at, "lease")),
-        };
-        let first = retry.into_iter().chain(stop).min();
-        first.map_or(Next::Wait, |(at, why)| Next::WaitUntil { at, why })
+        let retry = self.retry_at.map(|at| Next::WaitUntil { at, why: "retry" });
+        let stop = self.stops_by.map(|at| Next::WaitUntil { at, why: "drain" });
+        let own = retry.into_iter().chain(stop);
+        own.fold(self.lease.next(), Next::earlier)
     }
 
     fn blocking_queries(&self) -> usize {

@@ -28,7 +28,9 @@ use oracle::Oracle;
 pub use swarm::{Act, Swarm};
 
 /// How many counters there are.
-const NODES: usize = 3;
+const NODES: usize = NAMES.len();
+/// What they are called.
+const NAMES: [&str; 3] = ["toy1", "toy2", "toy3"];
 
 /// All who play, and their rules.
 pub struct Toy {
@@ -81,9 +83,9 @@ impl Cast for Toy {
     }
 
     fn build((): &mut (), swarm: &Swarm) -> Built<Self> {
-        let mut consul = Consul::new("toy1");
-        for i in 2..=NODES {
-            consul.add_agent(&format!("toy{i}"), &format!("127.0.1.{i}"));
+        let mut consul = Consul::new(NAMES[0]);
+        for (i, name) in NAMES.iter().enumerate().skip(1) {
+            consul.add_agent(name, &format!("127.0.1.{}", i + 1));
         }
         let (swarm, oracle) = (swarm.clone(), Oracle::default());
         let cast = Self { swarm, names: 0, seeds: [0; NODES], oracle };
@@ -103,7 +105,7 @@ impl Cast for Toy {
             Some(Mutant::Inside(bug)) => Some(bug),
             _ => None,
         };
-        Counter::new(seed, bug)
+        Counter::new(NAMES[node], seed, bug)
     }
 
     fn died(world: &mut World<'_, Self>, node: usize) {
@@ -123,11 +125,11 @@ impl Cast for Toy {
     // ---- journals ---------------------------------------------------------------------------------
 
     fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
-        // Of a node's configuration a counter needs the seed alone.
+        // Of a node's configuration a counter needs its name and the seed.
         let seed = world.cast.seeds[node];
         let addr = ([127, 0, 0, 1], 1).into();
         journal::begin(&node::Config {
-            bridge: config::Config::new(Fid::default(), Self::NAME, seed),
+            bridge: config::Config::new(Fid::default(), NAMES[node], seed),
             wire: wire::Config::new(addr, seed, seed),
         })
     }
@@ -139,7 +141,7 @@ impl Cast for Toy {
     fn open(journal: &[u8]) -> Result<Opened<'_, Counter>, Bad> {
         let (config, records) = journal::open(journal)?;
         Ok(Opened {
-            machine: Counter::new(config.wire.seed, None),
+            machine: Counter::new(&config.bridge.node, config.wire.seed, None),
             alone: Box::new(Limits),
             records: Box::new(records),
         })
