@@ -182,6 +182,30 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(said.is_empty(), "{}", said.join("\n"));
 }
 
+/// The core's modules stand in its `lib.rs` from top to bottom; a module uses what stands below it.
+#[test]
+fn the_core_imports_downwards() {
+    let core =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").join("core/src");
+    let text = fs::read_to_string(core.join("lib.rs")).expect("the core");
+    let order: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("pub mod ")).collect();
+    let place = |module: &Module| {
+        let top = module.first()?;
+        order.iter().position(|name| name.trim_end_matches(';') == top)
+    };
+    let mut upwards = Vec::new();
+    for (from, all) in &imports_of(&core) {
+        for to in all {
+            if let (Some(at), Some(used)) = (place(from), place(to))
+                && used < at
+            {
+                upwards.push(format!("{} -> {}", from.join("::"), to.join("::")));
+            }
+        }
+    }
+    assert!(order.len() > 10 && upwards.is_empty(), "{}", upwards.join("\n"));
+}
+
 #[test]
 fn a_circle_is_found() {
     let module = |name: &str| vec![name.to_owned()];
