@@ -122,12 +122,13 @@ async fn host<P: Platform, F: Report + 'static>(
     step: Step<'_, F>,
 ) {
     let HostContext { clock, metrics, client, limits, exec, inbox: (sender, inbox) } = context;
-    let net = Net::<P, _>::new(sender.clone(), Input::Net);
+    let net = Arc::new(Net::<P, _>::new(sender.clone(), Input::Net));
     let http = Http::<P, _>::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics));
     let consul = Consul::new(client, Arc::clone(&metrics), sender.clone(), Input::Consul);
-    let (mut motr, mut motr_max, mut serving) = (None, 0, None);
+    let (mut listening, mut serving) = (None, None);
     if let Some(sockets) = sockets {
-        (motr, motr_max) = (sockets.motr, sockets.motr_connections_max);
+        let max = sockets.motr_connections_max;
+        listening = sockets.motr.map(|listener| accept(Arc::clone(&net), listener, max));
         let (close, closed) = async_channel::bounded::<Infallible>(1);
         let served = P::spawn(http.serve_all(sockets.http, sockets.access, closed));
         serving = Some((close, served));
@@ -138,19 +139,20 @@ async fn host<P: Platform, F: Report + 'static>(
         let _ = sender.send(Input::Stop).await;
         pending().await
     };
-    let accept = async {
-        match &motr {
-            Some(listener) => net.listen(listener, motr_max).await,
-            None => pending().await,
-        }
-    };
     let workers = Workers::new(exec, sender.clone());
     let (net, http, sender, fact) = (&net, &http, &sender, PhantomData);
     let mut host = Host { clock, metrics, net, consul, http, workers, sender, fact };
-    or(run::run(&mut host, &inbox, step), or(stop, accept)).await;
+    or(run::run(&mut host, &inbox, step), stop).await;
     // Nobody hears what still comes; whoever says it shall not wait for that.
     inbox.close();
     http.give_up();
+    let motr = match listening {
+        Some((close, listener)) => {
+            close.close();
+            Some(listener.await)
+        }
+        None => None,
+    };
     let respond = async {
         if let Some((close, served)) = serving {
             close.close();
@@ -159,6 +161,26 @@ async fn host<P: Platform, F: Report + 'static>(
     };
     let worked = host.workers.shut_down(HELPERS_WITHIN);
     zip(worked, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
+}
+
+/// Accepts connections in a task of its own, until it is closed; then the listener is given back.
+///
+/// In the machine's task it would have its turn when the machine has, which a thread full of busy connections
+/// gives it seldom; and who accepts much in one turn keeps the others waiting.
+fn accept<P: Platform>(
+    net: Arc<Net<P, Input>>,
+    listener: P::Listener,
+    max: usize,
+) -> (Sender<Infallible>, P::Task<P::Listener>) {
+    let (close, closed) = async_channel::bounded::<Infallible>(1);
+    let accepting = async move {
+        let closed = async {
+            let _ = closed.recv().await;
+        };
+        or(closed, async { net.listen(&listener, max).await }).await;
+        listener
+    };
+    (close, P::spawn(accepting))
 }
 
 /// The runtime of one machine.

@@ -51,7 +51,7 @@ impl<P: Platform, I: 'static> Net<P, I> {
     /// Accepts connections for as long as it is polled, `max` at a time; who comes when all are taken
     /// waits in the system's backlog.
     pub async fn listen(&self, listener: &P::Listener, max: usize) -> ! {
-        let (mut turn, mut accepting) = (Turn::of_listener(), Accepting::new(max));
+        let (mut turn, mut accepting) = (Turn::default(), Accepting::new(max));
         loop {
             turn.done().await;
             let place = accepting.place().await;
