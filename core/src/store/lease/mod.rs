@@ -308,16 +308,14 @@ impl Lease {
         self.least = self.least.max(seen.term);
         let state = core::mem::replace(&mut self.state, State::None);
         match state {
-            State::Waiting { session } | State::Acquiring { session, .. }
-                if seen.session.as_deref() == Some(&*session) =>
-            {
+            State::Waiting { session } if seen.session.as_deref() == Some(&*session) => {
                 // It was taken by a call that had no answer.
                 self.state =
                     State::Holding { session, term: seen.term, proved: sent, lapsed: false };
                 self.on_proved(cx, sent);
                 Some(Change::Gained(seen.term))
             }
-            State::Waiting { session } | State::Acquiring { session, .. } => {
+            State::Waiting { session } => {
                 self.state = State::Waiting { session };
                 self.on_seen(cx, &seen);
                 None
@@ -336,7 +334,9 @@ impl Lease {
                 self.try_later(cx);
                 Some(Change::Lost("Consul has taken it back"))
             }
-            state @ (State::None | State::Creating) => {
+            // What is being taken is told by its own answer: a second try beside the first would take the
+            // first one's success for its own, with a later proof.
+            state @ (State::None | State::Creating | State::Acquiring { .. }) => {
                 self.state = state;
                 None
             }
@@ -419,7 +419,9 @@ impl Lease {
                 self.try_later(cx);
                 None
             }
+            // It may be ours: a reading tells.
             Outcome::Denied(_) | Outcome::Unknown(_) => {
+                self.state = State::Waiting { session };
                 cx.retry(Timer::Read.into(), &mut self.backoff);
                 None
             }
