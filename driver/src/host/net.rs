@@ -51,7 +51,9 @@ impl<P: Platform, I: 'static> Net<P, I> {
     /// Accepts connections for as long as it is polled, `max` at a time; who comes when all are taken
     /// waits in the system's backlog.
     pub async fn listen(&self, listener: &P::Listener, max: usize) -> ! {
-        let (mut turn, mut accepting) = (Turn::default(), Accepting::new(max));
+        // With 8 a turn a process that boots waits for seconds behind strangers in the backlog; with 64 a
+        // flood of garbage keeps everybody else waiting.
+        let (mut turn, mut accepting) = (Turn::of(24), Accepting::new(max));
         loop {
             turn.done().await;
             let place = accepting.place().await;
