@@ -1,9 +1,9 @@
 //! What is done to a world of counters, and by whom.
 
 use bytes::Bytes;
+use hax_core::consul::{op, url};
 
-use super::lease::HOLDER;
-use super::machine::{COUNT, transaction};
+use super::machine::{COUNT, HOLDER, counting};
 use super::swarm::Act;
 use super::{Ev, Toy};
 use crate::engine::{Client, MS, World, swarm};
@@ -101,7 +101,7 @@ impl World<'_, Toy> {
         let (count, index) = held.unwrap_or_default();
         self.cast.names += 1;
         let name = format!("n{}", self.cast.names);
-        let body = transaction(&name, count.parse().unwrap_or(0) + 1, index, None);
-        self.tell_consul(0, "PUT", "/v1/txn", body.to_string());
+        let ops = counting(&name, count.parse().unwrap_or(0) + 1, index, None);
+        self.tell_consul(0, "PUT", url::TXN, op::body(&ops));
     }
 }

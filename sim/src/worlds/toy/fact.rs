@@ -42,7 +42,8 @@ facts! {
     Committed "an increment is written",
     Found "an increment had been written before",
     Conflict "somebody else has counted meanwhile",
-    Retried "Consul gives no answer that helps",
+    Failed "Consul gives no answer",
+    Retried "an increment is begun again",
     Refused "there are too many increments",
     NotFound "there is no such route",
     Gained "the lease is held from now on",
@@ -55,6 +56,6 @@ facts! {
 
 impl From<Failure> for Fact {
     fn from(_: Failure) -> Self {
-        Self::Retried
+        Self::Failed
     }
 }

@@ -1,5 +1,5 @@
 //! A counter that several machines keep in Consul together: each increment has a name, and counts once
-//! however often it is asked for. One of them holds the [lease](super::lease).
+//! however often it is asked for. One of them holds a lease.
 //!
 //! One transaction writes the count and the increment's name, so a write of which nobody knows whether it
 //! was done is looked up by that name. One increment is worked at a time.
@@ -7,21 +7,25 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use hax_core::base::fact::Metric;
 use hax_core::base::id::{CallId, HttpId};
-use hax_core::base::retry::{Backoff, Jitter};
+use hax_core::base::retry::Backoff;
 use hax_core::base::time::{Instant, Next, Now};
-use hax_core::consul::port::{Call, Command, Method, Reply};
-use hax_core::http::port::{Request, Response};
-use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
-use serde_json::{Value, json};
+use hax_core::consul::json::{self, KvEntry};
+use hax_core::consul::op::Op;
+use hax_core::consul::port::{Answer, Reply};
+use hax_core::consul::url;
+use hax_core::http::answer;
+use hax_core::http::port::Request;
+use hax_core::http::router::{self, Route, get, post};
+use hax_core::machine::{
+    self, ExitReason, Input, Kept, Kinds, Limits, Machine, Named, Output, Status,
+};
+use hax_core::store::lease::{self, Change, Lease};
+use hax_core::store::txn::{self, Outcome};
 
 use super::bug::Bug;
 use super::fact::Fact;
-use super::lease::Lease;
 
 /// Increments that may wait.
 pub(super) const WAITING: usize = 8;
@@ -31,192 +35,252 @@ pub(super) const DRAIN: Duration = Duration::from_secs(5);
 pub(super) const COUNT: &str = "count";
 /// Where increments are written down by their names.
 pub(super) const NAMES: &str = "names/";
-/// The time limit of a call.
-const WITHIN: Duration = Duration::from_secs(2);
-/// The longest answer.
-const BODY_MAX: usize = 64 * 1024;
+/// The key of the lease.
+pub(super) const HOLDER: &str = "holder";
 
-/// What the increment at the front waits for.
+/// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Whether its name is written down.
+enum Job {
+    /// Whether the name of the increment at the front is written down.
     Look,
     /// The count.
     Read,
     /// The write.
     Write,
+    Lease(lease::Call),
 }
 
-/// An increment that was asked for.
-#[derive(Clone, Debug)]
-struct Increment {
-    request: HttpId,
-    name: Box<str>,
+impl Named for Job {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Look | Self::Read | Self::Write => "counting",
+            Self::Lease(call) => call.name(),
+        }
+    }
 }
+
+impl From<lease::Call> for Job {
+    fn from(call: lease::Call) -> Self {
+        Self::Lease(call)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Retry,
+    Drain,
+    Lease(lease::Timer),
+}
+
+impl Named for Timer {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Drain => "drain",
+            Self::Lease(timer) => timer.name(),
+        }
+    }
+}
+
+impl From<lease::Timer> for Timer {
+    fn from(timer: lease::Timer) -> Self {
+        Self::Lease(timer)
+    }
+}
+
+#[derive(Debug)]
+struct CounterKinds;
+
+impl Kinds for CounterKinds {
+    type Continuation = Job;
+    type Timer = Timer;
+    type Output = Output<Fact>;
+    type Shared = ();
+}
+
+type Cx<'a> = machine::Cx<'a, CounterKinds>;
 
 /// The machine.
 #[derive(Debug)]
 pub struct Counter {
-    jitter: Jitter,
+    kept: Kept<CounterKinds>,
+    state: State,
+}
+
+#[derive(Debug)]
+struct State {
     backoff: Backoff,
-    waiting: VecDeque<Increment>,
-    step: Step,
-    last_call: u64,
-    in_flight: Option<CallId>,
-    retry_at: Option<Instant>,
-    stops_by: Option<Instant>,
+    /// Increments that were asked for, with their names.
+    waiting: VecDeque<(HttpId, Box<str>)>,
+    stopping: bool,
     lease: Lease,
     bug: Option<Bug>,
 }
+
+type Handler = fn(&mut State, &mut Cx<'_>, &Request);
+
+const ROUTES: [Route<Handler>; 2] =
+    [post("/increment", State::on_increment), get("/lease", State::on_question)];
 
 impl Counter {
     /// A counter on this node that knows nothing; the seed is its jitter's.
     #[must_use]
     pub fn new(node: &str, seed: u64, bug: Option<Bug>) -> Self {
-        Self {
-            jitter: Jitter::new(seed),
-            backoff: Backoff::default(),
-            waiting: VecDeque::new(),
-            step: Step::Look,
-            last_call: 0,
-            in_flight: None,
-            retry_at: None,
-            stops_by: None,
-            lease: Lease::new(node, seed, bug),
-            bug,
-        }
+        let limits = Limits { call: Duration::from_secs(2), answer_bytes: 64 * 1024 };
+        let lease = Lease::new(lease::Config {
+            key: HOLDER.into(),
+            holder: node.into(),
+            check: "counter-lease".into(),
+            ttl: Duration::from_secs(1),
+            belief: Duration::from_secs(3),
+            watch: Duration::from_secs(10),
+        });
+        let (backoff, waiting) = (Backoff::default(), VecDeque::new());
+        let state = State { backoff, waiting, stopping: false, lease, bug };
+        Self { kept: Kept::new(CallId::first(0), seed, limits, ()), state }
     }
 
     /// Increments that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.state.waiting.len()
     }
 
     /// The term in which it holds the lease, if it believes that it does now.
     #[must_use]
     pub fn term(&self, now: Instant) -> Option<u64> {
-        self.lease.term(now)
+        self.state.term(now)
+    }
+}
+
+impl State {
+    fn term(&self, now: Instant) -> Option<u64> {
+        match self.bug {
+            Some(Bug::LeaseKept) => self.lease.term(),
+            Some(Bug::TermLost) => self.lease.believes(now).map(|_| 1),
+            _ => self.lease.believes(now),
+        }
     }
 
     // ---- requests ---------------------------------------------------------------------------------
 
-    fn on_request(&mut self, now: Instant, request: &Request, out: &mut Vec<Output<Fact>>) {
+    fn on_increment(&mut self, cx: &mut Cx<'_>, request: &Request) {
         let name = std::str::from_utf8(&request.body).unwrap_or_default();
-        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let status = match (&*request.method, &*request.target) {
-            ("POST", "/increment") if !is_name => 400,
-            ("POST", "/increment") if self.stops_by.is_some() => 503,
-            ("POST", "/increment") if self.waiting.len() == WAITING => {
-                out.push(Output::Fact(Fact::Refused));
-                503
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            cx.http(request.id, answer::Answer::say(400, ""));
+        } else if self.stopping {
+            cx.http(request.id, answer::Answer::stopping());
+        } else if self.waiting.len() == WAITING {
+            cx.emit(Output::Fact(Fact::Refused));
+            cx.http(request.id, answer::Answer::say(503, ""));
+        } else {
+            cx.emit(Output::Fact(Fact::Asked));
+            self.waiting.push_back((request.id, name.into()));
+            if self.bug == Some(Bug::AcknowledgedEarly) {
+                cx.http(request.id, answer::Answer::done());
             }
-            ("POST", "/increment") => {
-                out.push(Output::Fact(Fact::Asked));
-                self.waiting.push_back(Increment { request: request.id, name: name.into() });
-                if self.bug == Some(Bug::AcknowledgedEarly) {
-                    out.push(answer(request.id, 200));
-                }
-                if self.waiting.len() == 1 {
-                    self.take(Step::Look, None, out);
-                }
-                return;
+            if self.waiting.len() == 1 {
+                self.look(cx);
             }
-            (_, "/increment") => 405,
-            ("GET", "/lease") if self.term(now).is_some() => 200,
-            ("GET", "/lease") => 409,
-            _ => {
-                out.push(Output::Fact(Fact::NotFound));
-                404
-            }
-        };
-        out.push(answer(request.id, status));
+        }
+    }
+
+    fn on_question(&mut self, cx: &mut Cx<'_>, request: &Request) {
+        let holds = self.term(cx.now().mono).is_some();
+        cx.http(request.id, answer::Answer::say(if holds { 200 } else { 409 }, ""));
     }
 
     /// The increment at the front has come to its end.
-    fn finish(&mut self, fact: Fact, out: &mut Vec<Output<Fact>>) {
-        out.push(Output::Fact(fact));
-        self.backoff = Backoff::default();
-        let done = self.waiting.pop_front();
-        if self.bug != Some(Bug::AcknowledgedEarly) {
-            out.extend(done.map(|done| answer(done.request, 200)));
+    fn finish(&mut self, cx: &mut Cx<'_>, fact: Fact) {
+        cx.emit(Output::Fact(fact));
+        self.backoff.worked();
+        if let Some((id, _)) = self.waiting.pop_front()
+            && self.bug != Some(Bug::AcknowledgedEarly)
+        {
+            cx.http(id, answer::Answer::done());
         }
-        if !self.waiting.is_empty() {
-            self.take(Step::Look, None, out);
-        }
+        self.look(cx);
     }
 
     // ---- Consul -----------------------------------------------------------------------------------
 
-    /// Takes a step of the increment at the front; `count` is the last one read, and its index.
-    fn take(&mut self, step: Step, count: Option<(u64, u64)>, out: &mut Vec<Output<Fact>>) {
-        let Some(Increment { name, .. }) = self.waiting.front() else { return };
-        let (method, target, body) = match step {
-            Step::Look => (Method::Get, format!("/v1/kv/{NAMES}{name}?consistent"), Bytes::new()),
-            Step::Read => (Method::Get, format!("/v1/kv/{COUNT}?consistent"), Bytes::new()),
-            Step::Write => {
-                let (count, index) = count.unwrap_or_default();
-                let body = transaction(name, count + 1, index, self.bug);
-                (Method::Put, "/v1/txn".to_owned(), Bytes::from(body.to_string()))
-            }
-        };
-        self.last_call += 1;
-        let id = CallId(self.last_call);
-        (self.step, self.in_flight, self.retry_at) = (step, Some(id), None);
-        let call = Call { id, method, target, body, within: WITHIN, body_max: BODY_MAX };
-        out.push(Output::Consul(Command::Call(Box::new(call))));
+    /// Begins with the increment at the front.
+    fn look(&self, cx: &mut Cx<'_>) {
+        if let Some((_, name)) = self.waiting.front() {
+            cx.get(Job::Look, url::read(&format!("{NAMES}{name}")));
+        }
     }
 
-    fn on_reply(&mut self, now: Now, reply: Reply, out: &mut Vec<Output<Fact>>) {
-        if self.lease.on_reply(now, &reply, out) || self.in_flight != Some(reply.id) {
-            return;
-        }
-        let now = now.mono;
-        self.in_flight = None;
-        let Ok(answer) = reply.result else { return self.retry(now, out) };
-        match (self.step, answer.status) {
-            (Step::Look, 200) => self.finish(Fact::Found, out),
-            (Step::Look, 404) => self.take(Step::Read, None, out),
-            (Step::Read, 404) => self.take(Step::Write, Some((0, 0)), out),
-            (Step::Read, 200) => match count_in(&answer.body) {
-                Some(count) => self.take(Step::Write, Some(count), out),
-                None => self.retry(now, out),
-            },
-            (Step::Write, 200) if is_applied(&answer.body) => self.finish(Fact::Committed, out),
-            (Step::Write, 409) => {
-                out.push(Output::Fact(Fact::Conflict));
-                self.take(Step::Look, None, out);
+    fn on_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+        let Some(job) = cx.take(reply.id) else { return };
+        let outcome = cx.outcome(job, reply);
+        let answer = outcome.answer();
+        match (job, answer.map(|answer| answer.status)) {
+            (Job::Lease(call), _) => {
+                let change = self.lease.on_answer(cx, call, answer);
+                report(cx, change);
             }
-            _ => self.retry(now, out),
+            (Job::Look, Some(200)) => self.finish(cx, Fact::Found),
+            (Job::Look, Some(404)) => {
+                cx.get(Job::Read, url::read(COUNT));
+            }
+            (Job::Read, Some(_)) => match answer.and_then(count_in) {
+                Some((count, index)) => self.write(cx, count + 1, index),
+                None => self.retry(cx),
+            },
+            (Job::Write, _) => match Outcome::of(answer) {
+                Outcome::Applied(_) => self.finish(cx, Fact::Committed),
+                Outcome::Conflict(_) => {
+                    cx.emit(Output::Fact(Fact::Conflict));
+                    self.look(cx);
+                }
+                Outcome::Denied(_) | Outcome::Unknown(_) => self.retry(cx),
+            },
+            (Job::Look | Job::Read, _) => self.retry(cx),
+        }
+    }
+
+    fn write(&self, cx: &mut Cx<'_>, count: u64, index: u64) {
+        if let Some((_, name)) = self.waiting.front() {
+            txn::send(cx, Job::Write, &counting(name, count, index, self.bug));
         }
     }
 
     /// Begins with the increment at the front again in a while: whether it was written is not known.
-    fn retry(&mut self, now: Instant, out: &mut Vec<Output<Fact>>) {
-        out.push(Output::Fact(Fact::Retried));
-        let pause = self.backoff.failed(&mut self.jitter);
+    fn retry(&mut self, cx: &mut Cx<'_>) {
+        cx.emit(Output::Fact(Fact::Retried));
         if self.bug != Some(Bug::RetryLost) {
-            self.retry_at = Some(now.after(pause));
+            cx.retry(Timer::Retry, &mut self.backoff);
         }
     }
 
     // ---- time -------------------------------------------------------------------------------------
 
-    fn on_time(&mut self, now: Now, out: &mut Vec<Output<Fact>>) {
-        if self.stops_by.is_none() {
-            self.lease.on_time(now, out);
+    fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
+        match timer {
+            Timer::Retry => self.look(cx),
+            Timer::Lease(timer) => {
+                let change = self.lease.on_timer(cx, timer);
+                report(cx, change);
+            }
+            Timer::Drain => {
+                cx.emit(Output::Fact(Fact::Left));
+                cx.cancel_where(|job| !matches!(job, Job::Lease(_)));
+                for (id, _) in self.waiting.drain(..) {
+                    cx.http(id, answer::Answer::stopping());
+                }
+            }
         }
-        let now = now.mono;
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.take(Step::Look, None, out);
+    }
+
+    fn stop(&mut self, cx: &mut Cx<'_>) {
+        cx.emit(Output::Fact(Fact::Stopping));
+        self.stopping = true;
+        cx.arm(Timer::Drain, DRAIN);
+        if self.lease.term().is_some() {
+            cx.emit(Output::Fact(Fact::Lost));
         }
-        if self.stops_by.is_some_and(|at| at <= now) && !self.waiting.is_empty() {
-            out.push(Output::Fact(Fact::Left));
-            out.extend(self.waiting.drain(..).map(|left| answer(left.request, 503)));
-            let in_flight = self.in_flight.take();
-            out.extend(in_flight.map(|id| Output::Consul(Command::Cancel(id))));
-            self.retry_at = None;
-        }
+        self.lease.resign(cx);
     }
 }
 
@@ -226,28 +290,31 @@ impl Machine for Counter {
     const GAUGES: &'static [Metric] = &[];
 
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Fact>>) -> Next {
+        let Self { kept, state } = self;
+        let mut cx = kept.cx(now, out);
+        if !state.stopping {
+            state.lease.stand(&mut cx);
+        }
         match input {
-            Input::Http(request) => self.on_request(now.mono, &request, out),
-            Input::Consul(reply) => self.on_reply(now, reply, out),
-            Input::Stop => {
-                out.push(Output::Fact(Fact::Stopping));
-                self.stops_by = Some(now.mono.after(DRAIN));
-                self.lease.leave(now, out);
-            }
+            Input::Http(request) => match router::find(&ROUTES, &request.method, &request.target) {
+                Ok(handler) => handler(state, &mut cx, &request),
+                Err(answer) => {
+                    cx.emit(Output::Fact(Fact::NotFound));
+                    cx.http(request.id, answer);
+                }
+            },
+            Input::Consul(reply) => state.on_reply(&mut cx, &reply),
+            Input::Stop => state.stop(&mut cx),
             Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Exec(_) | Input::File(_) => {}
         }
-        self.on_time(now, out);
-        if self.stops_by.is_some() && self.waiting.is_empty() {
-            return Next::Exit;
+        while let Some(timer) = cx.next_due() {
+            state.on_timer(&mut cx, timer);
         }
-        let retry = self.retry_at.map(|at| Next::WaitUntil { at, why: "retry" });
-        let stop = self.stops_by.map(|at| Next::WaitUntil { at, why: "drain" });
-        let own = retry.into_iter().chain(stop);
-        own.fold(self.lease.next(), Next::earlier)
+        if state.stopping && state.waiting.is_empty() { Next::Exit } else { kept.next() }
     }
 
     fn blocking_queries(&self) -> usize {
-        0
+        1
     }
 
     fn gauges(&self) -> impl Iterator<Item = u64> {
@@ -255,7 +322,7 @@ impl Machine for Counter {
     }
 
     fn status(&self) -> Status {
-        Status { words: "counts", stopping: self.stops_by.is_some() }
+        Status { words: "counts", stopping: self.state.stopping }
     }
 
     fn exit(&self) -> ExitReason {
@@ -263,31 +330,33 @@ impl Machine for Counter {
     }
 }
 
-/// The transaction that writes a count and an increment's name, if the count has still this index.
-pub(super) fn transaction(name: &str, count: u64, index: u64, bug: Option<Bug>) -> Value {
-    let verb = if bug == Some(Bug::CountSet) { "set" } else { "cas" };
-    let count = STANDARD.encode(count.to_string());
-    let count = json!({"KV": {"Verb": verb, "Key": COUNT, "Value": count, "Index": index}});
-    let key = format!("{NAMES}{name}");
-    let name = json!({"KV": {"Verb": "cas", "Key": key, "Value": "eA==", "Index": 0}});
-    if bug == Some(Bug::NameLost) { json!([count]) } else { json!([count, name]) }
+/// What writes a count and an increment's name, if the count has still this index.
+pub(super) fn counting(name: &str, count: u64, index: u64, bug: Option<Bug>) -> Vec<Op> {
+    let value = count.to_string();
+    let count = match bug {
+        Some(Bug::CountSet) => Op::set(COUNT, value.as_bytes()),
+        _ => Op::cas(COUNT, value.as_bytes(), index),
+    };
+    let name = (bug != Some(Bug::NameLost)).then(|| Op::cas(&format!("{NAMES}{name}"), b"x", 0));
+    [count].into_iter().chain(name).collect()
 }
 
 /// The count that Consul shows, and its index.
-fn count_in(body: &[u8]) -> Option<(u64, u64)> {
-    let entries: Vec<Value> = serde_json::from_slice(body).ok()?;
-    let entry = entries.first()?;
-    let value = STANDARD.decode(entry["Value"].as_str()?).ok()?;
-    let count = std::str::from_utf8(&value).ok()?.parse().ok()?;
-    Some((count, entry["ModifyIndex"].as_u64()?))
+fn count_in(answer: &Answer) -> Option<(u64, u64)> {
+    if answer.status == 404 {
+        return Some((0, 0));
+    }
+    let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
+    Some((entry.number()?, entry.modify_index))
 }
 
-/// Whether an answer to a transaction says that it was done: what is cut short or is no JSON says nothing.
-fn is_applied(body: &[u8]) -> bool {
-    serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["Results"].is_array())
-}
-
-fn answer(id: HttpId, status: u16) -> Output<Fact> {
-    let response = Response { id, status, content_type: "", allow: "", body: Bytes::new() };
-    Output::Http(Box::new(response))
+fn report(cx: &mut Cx<'_>, change: Option<Change>) {
+    let fact = match change {
+        None => return,
+        Some(Change::Gained(_)) => Fact::Gained,
+        Some(Change::Lost(_)) => Fact::Lost,
+        Some(Change::Lapsed) => Fact::Lapsed,
+        Some(Change::Proved) => Fact::Proved,
+    };
+    cx.emit(Output::Fact(fact));
 }

@@ -4,7 +4,6 @@
 mod act;
 mod bug;
 mod fact;
-mod lease;
 mod machine;
 mod oracle;
 mod swarm;
