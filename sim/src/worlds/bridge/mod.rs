@@ -1,5 +1,5 @@
 //! The bridge's cast: one to three nodes, each with its hax, which is the production [`Node`], wire and
-//! all; the Motr processes of each node; whoever else is about a cluster. The [oracle] holds the rules.
+//! all; the Motr processes of each node; whoever else is about a cluster. The `oracle` holds the rules.
 
 mod act;
 mod event;
