@@ -22,7 +22,7 @@ use crate::base::retry::Backoff;
 use crate::base::time::{Next, Now};
 use crate::consul::json::{self, Elements, Instance, KvEntry};
 use crate::consul::port::{Answer, Reply};
-use crate::consul::url::encode;
+use crate::consul::url;
 use crate::machine::{
     self, ExitReason, Failure, FailureKind, Input, Kept, Kinds, Limits, Machine, Named, Outcome,
     Output, Status,
@@ -283,18 +283,15 @@ impl Search {
             return;
         }
         let (question, target) = match &self.config.node {
-            None => (Question::Node, "/v1/agent/self".into()),
+            None => (Question::Node, url::AGENT.into()),
             Some(_) if self.asks_agent && self.agent.is_none() => {
-                (Question::Agent, "/v1/agent/self".into())
+                (Question::Agent, url::AGENT.into())
             }
-            Some(_) if !self.is_known() => (Question::Entry, "/v1/catalog/service/hax".into()),
+            Some(_) if !self.is_known() => (Question::Entry, url::service("hax")),
             Some(_) if self.config.ask_tls && !self.tls_known => {
-                (Question::Tls, "/v1/kv/ssl/hax?raw".into())
+                (Question::Tls, url::key("ssl/hax") + "?raw")
             }
-            Some(_) => {
-                let prefix = self.services_prefix(encode);
-                (Question::Services, alloc::format!("/v1/kv/{prefix}?recurse"))
-            }
+            Some(_) => (Question::Services, url::tree(&self.services_prefix())),
         };
         cx.get(question, target);
     }
@@ -381,14 +378,14 @@ impl Search {
     }
 
     /// Where hare numbers the services of our process; the node's name as `name` writes it.
-    fn services_prefix(&self, name: impl Fn(&str) -> String) -> String {
-        let node = name(self.config.node.as_deref().unwrap_or_default());
+    fn services_prefix(&self) -> String {
+        let node = self.config.node.as_deref().unwrap_or_default();
         let key = self.config.fid.map_or(0, |fid| fid.key);
         alloc::format!("m0conf/nodes/{node}/processes/{key}/services/")
     }
 
     fn take_services(&mut self, body: Bytes) -> Result<(), Box<str>> {
-        let prefix = self.services_prefix(|node| node.into());
+        let prefix = self.services_prefix();
         let (mut elements, mut ha, mut rm) = (Elements::new(body), None, None);
         while let Some(entry) = elements.next::<KvEntry<'_>>() {
             let entry = entry?;

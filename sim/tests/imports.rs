@@ -206,6 +206,55 @@ fn the_core_imports_downwards() {
     assert!(order.len() > 10 && upwards.is_empty(), "{}", upwards.join("\n"));
 }
 
+/// Which paths of Consul a file writes, but for its tests.
+#[derive(Default)]
+struct ConsulPaths(Vec<String>);
+
+impl<'ast> Visit<'ast> for ConsulPaths {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        if !is_test(&module.attrs) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_lit_str(&mut self, text: &'ast syn::LitStr) {
+        let text = text.value();
+        let api = ["kv", "txn", "catalog", "health", "agent", "session"];
+        if text.strip_prefix("/v1/").is_some_and(|path| api.contains(&first_of(path))) {
+            self.0.push(text);
+        }
+    }
+}
+
+fn first_of(path: &str) -> &str {
+    path.split(['/', '?']).next().unwrap_or_default()
+}
+
+/// Consul's paths are written in one place, where every part of a path is encoded. The tables that the
+/// bridge keeps copies of have theirs beside it.
+#[test]
+fn consuls_paths_are_written_in_one_place() {
+    let core =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").join("core/src");
+    let mut found = Vec::new();
+    files_below(&core, &mut found);
+    let mut said = BTreeMap::new();
+    for file in found {
+        let module = module_of(file.strip_prefix(&core).expect("below"));
+        if module.last().is_some_and(|name| name == "tests") {
+            continue;
+        }
+        let source = fs::read_to_string(&file).expect("a source");
+        let mut paths = ConsulPaths::default();
+        paths.visit_file(&syn::parse_file(&source).expect("Rust"));
+        if !paths.0.is_empty() {
+            said.insert(module.join("::"), paths.0);
+        }
+    }
+    let expected = ["consul::replica", "consul::url"];
+    assert!(said.keys().eq(expected.iter()), "{said:#?}");
+}
+
 #[test]
 fn a_circle_is_found() {
     let module = |name: &str| vec![name.to_owned()];

@@ -7,6 +7,7 @@ use crate::base::id::{HttpId, LinkId};
 use crate::consul::replica::Table;
 use crate::ha::spiel::Sns;
 use crate::machine::Named;
+use crate::store::session;
 
 /// What a call to Consul is for: the continuation, as data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,15 +101,17 @@ impl LaneKey {
 /// What a call of the election is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ElectionCall {
-    Register,
-    Beat,
-    Create,
+    /// The session that the lock hangs on.
+    Session(session::Call),
     Acquire,
     Watch,
     /// Who else stands.
     Others,
+}
+
+impl ElectionCall {
     /// Release, destroy, deregister: nothing follows.
-    Leave,
+    pub(crate) const LEAVE: Self = Self::Session(session::Call::Leave);
 }
 
 /// A call of the receiver of the broadcast queue.

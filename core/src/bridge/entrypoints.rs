@@ -28,7 +28,7 @@ use crate::base::time::Instant;
 use crate::base::time::Moment;
 use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
 use crate::consul::port::Answer;
-use crate::consul::url::encode;
+use crate::consul::url;
 use crate::ha::entrypoint::{Confd, Entrypoint, EntrypointRequest};
 use crate::ha::motr::Command;
 use crate::model::health::{host_of, process_of_service_id};
@@ -156,11 +156,10 @@ impl Entrypoints {
         }
         self.crowd = None;
         let mut calls = BTreeMap::new();
-        for (part, target) in [
-            (RoundPart::Leader, "/v1/kv/leader?consistent"),
-            (RoundPart::Confds, "/v1/catalog/service/confd?consistent"),
-        ] {
-            calls.insert(ask(cx, part, target.into()), part);
+        for (part, target) in
+            [(RoundPart::Leader, url::key("leader")), (RoundPart::Confds, url::service("confd"))]
+        {
+            calls.insert(ask(cx, part, target), part);
         }
         let (leader, node) = (None, None);
         let began = cx.moment();
@@ -175,7 +174,7 @@ impl Entrypoints {
 
     fn read_node(&mut self, cx: &mut Cx<'_>, node: &str) {
         let Some(round) = &mut self.round else { return };
-        let target = format!("/v1/kv/m0conf/nodes/{}/?recurse&consistent", encode(host_of(node)));
+        let target = url::tree(&format!("m0conf/nodes/{}/", host_of(node)));
         round.calls.insert(ask(cx, RoundPart::Node, target), RoundPart::Node);
         round.node = Some(node.into());
         round.rms = None;
@@ -256,8 +255,7 @@ impl Entrypoints {
                 round.calls.remove(&call);
                 cx.cancel(call);
             }
-            let target = format!("/v1/session/info/{}?consistent", encode(&session));
-            let call = ask(cx, RoundPart::Session, target);
+            let call = ask(cx, RoundPart::Session, url::session(&session));
             if let Some(round) = &mut self.round {
                 round.calls.insert(call, RoundPart::Session);
             }
@@ -360,7 +358,7 @@ impl Round {
 }
 
 fn ask(cx: &mut Cx<'_>, part: RoundPart, target: String) -> CallId {
-    cx.get(Continuation::Round(part), target)
+    cx.get(Continuation::Round(part), url::consistent(target))
 }
 
 fn answer_stopping(cx: &mut Cx<'_>, waiting: &Waiting) {

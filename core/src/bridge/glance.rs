@@ -11,9 +11,10 @@ use super::cx::Cx;
 use crate::base::id::CallId;
 use crate::base::time::Moment;
 use crate::consul::port::Answer;
+use crate::consul::url;
 
 /// Below a prefix that hax may read, and no process.
-pub(super) const TARGET: &str = "/v1/kv/processes/none?consistent";
+pub(super) const KEY: &str = "processes/none";
 
 #[derive(Debug, Default)]
 pub(crate) struct Glances {
@@ -35,7 +36,7 @@ impl Glances {
     pub(crate) fn send(&mut self, cx: &mut Cx<'_>, asked: Moment, then: u64, most: usize) {
         let on_its_way = self.sent.back().is_some_and(|last| last.sent >= asked);
         if !on_its_way && self.sent.len() < most {
-            let (call, sent) = (cx.get(Continuation::Glance, TARGET.into()), cx.moment());
+            let (call, sent) = (cx.get(Continuation::Glance, url::read(KEY)), cx.moment());
             self.sent.push_back(Glance { call, sent, then });
         }
     }

@@ -17,6 +17,7 @@ use crate::base::fact::Fact;
 use crate::base::time::Moment;
 use crate::consul::port::Answer;
 use crate::consul::replica::{Hidden, Table};
+use crate::consul::url;
 use crate::model::Cluster;
 
 /// How soon a question may ask again.
@@ -44,7 +45,7 @@ impl Tables {
         match named(table) {
             Some(key) => {
                 self.emptied[table as usize] = Some(reading);
-                let _call = cx.get(Continuation::Named(table), key.into());
+                let _call = cx.get(Continuation::Named(table), url::read(key));
             }
             None => self.hide(cx, cluster, table, reading, Hidden::Unreadable),
         }
@@ -132,8 +133,8 @@ impl Tables {
 /// A key of a table that is never there: refused where the table may not be read.
 fn named(table: Table) -> Option<&'static str> {
     match table {
-        Table::Conf => Some("/v1/kv/m0conf/none?consistent"),
-        Table::Processes => Some(glance::TARGET),
+        Table::Conf => Some("m0conf/none"),
+        Table::Processes => Some(glance::KEY),
         Table::Health => None,
     }
 }

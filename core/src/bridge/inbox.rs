@@ -35,7 +35,7 @@ use crate::model::states::ProcessWord;
 use crate::store::txn::{self, Outcome};
 
 /// The whole queue.
-const QUEUE: &str = "/v1/kv/bq/?recurse&consistent";
+const QUEUE: &str = "bq/";
 
 /// What bad answers are said to be about.
 const OFFSET: &str = "the queue's offset";
@@ -252,7 +252,7 @@ impl Inbox {
             BqCall::Queue => {
                 self.hinted = false;
                 self.reading.append(&mut self.hints);
-                let _call = cx.get(Continuation::Inbox(part), QUEUE.into());
+                let _call = cx.get(Continuation::Inbox(part), url::consistent(url::tree(QUEUE)));
             }
             BqCall::Store => self.store(cx, &key),
         }

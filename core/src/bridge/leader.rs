@@ -8,14 +8,11 @@
 //! servers takes our beats while they give the lock away, so whatever is written as the leader
 //! carries the lock's check.
 
-use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
 
 use super::continuation::{Continuation, ElectionCall, Timer};
 use super::cx::Cx;
@@ -24,16 +21,17 @@ use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
-use crate::consul::json;
-use crate::consul::port::{Answer, Method};
-use crate::consul::url::encode;
+use crate::consul::port::Answer;
+use crate::consul::url;
 use crate::ha::note::ObjectState;
 use crate::model::Cluster;
+use crate::store::session::{self, Session};
+use crate::store::watch::Watch;
 
+/// The lock.
+const KEY: &str = "leader";
 /// How long Consul believes in us without a beat.
 const TTL: Duration = Duration::from_secs(1);
-/// A beat every so often.
-const BEAT: Duration = Duration::from_millis(300);
 /// How much sooner than Consul we stop to believe in ourselves.
 const MARGIN: Duration = Duration::from_millis(200);
 /// How soon a refused lock is tried again: Consul keeps it for as long after its holder was lost.
@@ -51,17 +49,12 @@ const LOOK: Duration = Duration::from_secs(10);
 pub(crate) struct Leader {
     on: bool,
     stands: bool,
-    registered: bool,
-    /// When the last beat that Consul took was sent, and the one in flight.
-    beat: Option<Instant>,
-    beating: Option<Instant>,
+    session: Session,
     lock: Lock,
-    /// What the key holds, and the index of that.
+    /// What the key holds.
     seen: Option<Seen>,
-    index: u64,
-    watching: bool,
+    watch: Watch,
     backoff: Backoff,
-    watch_backoff: Backoff,
     /// Our own confd has been online since we stand.
     confd_seen: bool,
     /// The lead may be ours: our confd is well, or no other's is.
@@ -87,18 +80,21 @@ enum Lock {
 
 impl Leader {
     pub(crate) fn new(on: bool) -> Self {
+        let session = session::Config {
+            check: SERVICE.into(),
+            title: "hax stands for election".into(),
+            ttl: TTL,
+            lock_delay: LOCK_DELAY,
+        };
         Self {
             on,
             stands: false,
-            registered: false,
-            beat: None,
-            beating: None,
+            session: Session::new(session),
             lock: Lock::None,
             seen: None,
-            index: 0,
-            watching: false,
+            // As the watches of tables: a server whose own leader is gone would not tell us of a free lock.
+            watch: Watch::new(url::key(KEY) + "?stale"),
             backoff: Backoff::default(),
-            watch_backoff: Backoff::default(),
             confd_seen: false,
             fit: true,
             unfit_since: None,
@@ -123,7 +119,7 @@ impl Leader {
 
     /// The session with which we lead now; nothing while that is not certain.
     pub(crate) fn session(&self, now: Instant) -> Option<&str> {
-        let certain = self.beat.is_some_and(|sent| now < sent.after(TTL - MARGIN));
+        let certain = self.session.last_beat().is_some_and(|sent| now < sent.after(TTL - MARGIN));
         match &self.lock {
             Lock::Holding(session) if certain => Some(session),
             _ => None,
@@ -172,7 +168,7 @@ impl Leader {
 
     /// Gives the lock to a node whose confd is well; if none takes it, it is tried for again.
     fn give_way(&mut self, cx: &mut Cx<'_>, session: Box<str>) {
-        put(cx, ElectionCall::Leave, format!("/v1/kv/leader?release={}", encode(&session)), "");
+        release(cx, &session);
         self.lock = Lock::Waiting(session);
         self.seen = None;
         cx.arm(Timer::Acquire, GIVE_WAY);
@@ -182,8 +178,7 @@ impl Leader {
     /// Nobody took the lock when it was free, or it came to us again: asks who stands by now.
     pub(crate) fn look_for_others(&self, cx: &mut Cx<'_>) {
         if self.holds() && !self.fit {
-            let target = format!("/v1/health/service/{SERVICE}?passing");
-            cx.get(Continuation::Leader(ElectionCall::Others), target);
+            cx.get(Continuation::Leader(ElectionCall::Others), url::passing(SERVICE));
         }
     }
 
@@ -223,21 +218,17 @@ impl Leader {
             cx.disarm(timer);
         }
         cx.cancel_where(
-            |job| matches!(job, Continuation::Leader(part) if part != ElectionCall::Leave),
+            |job| matches!(job, Continuation::Leader(part) if part != ElectionCall::LEAVE),
         );
-        self.watching = false;
-        self.beating = None;
-        self.beat = None;
+        self.watch.cancelled();
         let lock = core::mem::replace(&mut self.lock, Lock::None);
         if let Lock::Acquiring { session, .. } | Lock::Waiting(session) | Lock::Holding(session) =
             &lock
         {
-            put(cx, ElectionCall::Leave, format!("/v1/kv/leader?release={}", encode(session)), "");
+            release(cx, session);
             destroy(cx, session);
         }
-        if core::mem::take(&mut self.registered) {
-            put(cx, ElectionCall::Leave, format!("/v1/agent/service/deregister/{SERVICE}"), "");
-        }
+        self.session.leave(cx, of);
         if matches!(lock, Lock::Holding(_)) {
             cx.fact(Fact::LeaderLeft { why });
         }
@@ -245,27 +236,14 @@ impl Leader {
 
     /// It is time for a beat.
     pub(crate) fn beat_now(&mut self, cx: &mut Cx<'_>) {
-        cx.arm(Timer::Beat, BEAT);
-        if self.beating.is_some() {
-            return;
-        }
-        self.beating = Some(cx.now().mono);
-        if self.registered {
-            put(cx, ElectionCall::Beat, format!("/v1/agent/check/pass/{SERVICE}"), "");
-        } else {
-            let check = format!(
-                r#"{{"CheckID":"{SERVICE}","Name":"hax stands for election","TTL":"{}s","Status":"passing","DeregisterCriticalServiceAfter":"10m"}}"#,
-                TTL.as_secs()
-            );
-            let body = format!(r#"{{"ID":"{SERVICE}","Name":"{SERVICE}","Check":{check}}}"#);
-            put(cx, ElectionCall::Register, "/v1/agent/service/register".into(), &body);
-        }
+        cx.arm(Timer::Beat, self.session.pause());
+        self.session.beat(cx, of);
     }
 
     /// It is time to try for the lock again.
     pub(crate) fn try_again(&mut self, cx: &mut Cx<'_>) {
         match self.lock.clone() {
-            Lock::None if self.registered => self.create(cx),
+            Lock::None if self.session.is_registered() => self.create(cx),
             Lock::Waiting(session) if self.is_free() => self.acquire(cx, session, false),
             // It was seen while we tried for it.
             Lock::Waiting(_) => {
@@ -283,36 +261,21 @@ impl Leader {
 
     fn create(&mut self, cx: &mut Cx<'_>) {
         self.lock = Lock::Creating;
-        let body = format!(
-            r#"{{"Name":"leader","LockDelay":"{}ms","Checks":["serfHealth","{SERVICE}"]}}"#,
-            LOCK_DELAY.as_millis()
-        );
-        put(cx, ElectionCall::Create, "/v1/session/create".into(), &body);
+        self.session.create(cx, of);
     }
 
     fn acquire(&mut self, cx: &mut Cx<'_>, session: Box<str>, held: bool) {
-        let target = format!("/v1/kv/leader?acquire={}", encode(&session));
-        let node = cx.config().node.clone();
+        let target = url::acquire(KEY, &session);
+        let node = Bytes::copy_from_slice(cx.config().node.as_bytes());
         self.lock = Lock::Acquiring { session, held };
-        put(cx, ElectionCall::Acquire, target, &node);
+        cx.put(Continuation::Leader(ElectionCall::Acquire), target, node);
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>) {
-        if self.watching || !self.stands {
-            return;
+        if self.stands {
+            let wait = cx.config().time.watch;
+            self.watch.send(cx, Continuation::Leader(ElectionCall::Watch), wait);
         }
-        self.watching = true;
-        let wait = cx.config().time.watch;
-        let within = wait + wait / 16 + cx.config().time.call;
-        // As the watches of tables: a server whose own leader is gone would not tell us of a free lock.
-        let target = format!("/v1/kv/leader?stale&index={}&wait={}s", self.index, wait.as_secs());
-        cx.call(
-            Continuation::Leader(ElectionCall::Watch),
-            Method::Get,
-            target,
-            Bytes::new(),
-            within,
-        );
     }
 
     /// A call of the election has its answer.
@@ -323,10 +286,8 @@ impl Leader {
         answer: Option<&Answer>,
     ) {
         match part {
-            ElectionCall::Leave => {}
+            ElectionCall::Session(call) => self.session_answered(cx, call, answer),
             ElectionCall::Watch => self.watched(cx, answer),
-            ElectionCall::Register | ElectionCall::Beat => self.beaten(cx, answer),
-            ElectionCall::Create => self.created(cx, answer),
             ElectionCall::Acquire => self.acquired(cx, answer),
             ElectionCall::Others => {
                 let answer = answer.filter(|answer| answer.status == 200);
@@ -335,39 +296,27 @@ impl Leader {
         }
     }
 
-    fn beaten(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
-        let sent = self.beating.take();
-        let taken = answer.is_some_and(|answer| answer.status == 200);
-        // An agent that has lost our check is told of it again.
-        self.registered = taken;
-        if taken {
-            self.beat = self.beat.max(sent);
-            if self.lock == Lock::None && !cx.is_armed(Timer::Acquire) {
-                self.create(cx);
+    fn session_answered(&mut self, cx: &mut Cx<'_>, call: session::Call, answer: Option<&Answer>) {
+        match call {
+            session::Call::Leave => {}
+            session::Call::Register | session::Call::Beat => {
+                let taken = self.session.on_beat(answer);
+                if taken && self.lock == Lock::None && !cx.is_armed(Timer::Acquire) {
+                    self.create(cx);
+                }
             }
-        }
-    }
-
-    fn created(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
-        #[derive(Deserialize)]
-        struct Created<'a> {
-            #[serde(borrow, rename = "ID")]
-            id: Cow<'a, str>,
-        }
-        let created = answer.filter(|answer| answer.status == 200);
-        match created.map(|answer| json::parse::<Created<'_>>(&answer.body)) {
-            Some(Ok(created)) => {
-                self.backoff.worked();
-                let session: Box<str> = created.id.into();
-                self.lock = Lock::Waiting(session);
-                let seen = self.seen.clone().unwrap_or_default();
-                self.follow(cx, &seen);
-            }
-            // The catalog may not have our check yet.
-            _ => {
-                self.lock = Lock::None;
-                self.retry(cx);
-            }
+            session::Call::Create => match session::created(answer) {
+                Some(session) => {
+                    self.backoff.worked();
+                    self.lock = Lock::Waiting(session);
+                    let seen = self.seen.clone().unwrap_or_default();
+                    self.follow(cx, &seen);
+                }
+                None => {
+                    self.lock = Lock::None;
+                    self.retry(cx);
+                }
+            },
         }
     }
 
@@ -406,16 +355,7 @@ impl Leader {
     }
 
     fn watched(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
-        self.watching = false;
-        // Without an index the next query would not block.
-        let usable = |answer: &&Answer| matches!(answer.status, 200 | 404) && answer.index > 0;
-        let Some(answer) = answer.filter(usable) else {
-            cx.retry(Timer::LeaderWatch, &mut self.watch_backoff);
-            return;
-        };
-        self.watch_backoff.worked();
-        // Backwards is a new beginning (Consul API: Blocking Queries).
-        self.index = if answer.index < self.index { 0 } else { answer.index };
+        let Some(answer) = self.watch.on_answer(cx, Timer::LeaderWatch, answer) else { return };
         let seen = match answer.status {
             404 => Some(Seen::default()),
             _ => lock::seen(&answer.body),
@@ -480,12 +420,16 @@ fn end(cx: &mut Cx<'_>, Seen { value, session }: &Seen) {
     }
 }
 
-fn destroy(cx: &mut Cx<'_>, session: &str) {
-    put(cx, ElectionCall::Leave, format!("/v1/session/destroy/{}", encode(session)), "");
+const LEAVE: Continuation = Continuation::Leader(ElectionCall::LEAVE);
+
+fn of(call: session::Call) -> Continuation {
+    Continuation::Leader(ElectionCall::Session(call))
 }
 
-fn put(cx: &mut Cx<'_>, part: ElectionCall, target: alloc::string::String, body: &str) {
-    let within = if part == ElectionCall::Beat { TTL } else { cx.config().time.call };
-    let body = Bytes::copy_from_slice(body.as_bytes());
-    cx.call(Continuation::Leader(part), Method::Put, target, body, within);
+fn destroy(cx: &mut Cx<'_>, session: &str) {
+    session::destroy(cx, LEAVE, session);
+}
+
+fn release(cx: &mut Cx<'_>, session: &str) {
+    cx.put(LEAVE, url::release(KEY, session), Bytes::new());
 }

@@ -15,10 +15,11 @@ use core::time::Duration;
 
 use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
-use super::tables::{Tables, is_reading, wait};
+use super::tables::{Tables, is_reading};
 use crate::base::fact::Fact;
 use crate::consul::port::Answer;
 use crate::consul::replica::{Replica, Table};
+use crate::store::watch;
 
 /// How soon a watch brings what its lookout has seen: usually it has done so before.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -36,7 +37,8 @@ impl Tables {
         if idle && replica.is_loaded() && replica.alone.is_none() {
             let behind = replica.index.max(replica.seen);
             let most = cx.config().time.watch;
-            replica.lookout = Some(wait(cx, Continuation::Lookout(table), target, behind, most));
+            replica.lookout =
+                Some(watch::send(cx, Continuation::Lookout(table), target, behind, most));
         }
     }
 

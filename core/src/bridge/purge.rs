@@ -11,6 +11,7 @@ use crate::base::fact::Fact;
 use crate::consul::json::{self, Elements, KvEntry};
 use crate::consul::op::Op;
 use crate::consul::port::Answer;
+use crate::consul::url;
 use crate::model::Cluster;
 use crate::store::txn;
 
@@ -25,7 +26,7 @@ impl Purge {
         let pause = cx.config().time.purge;
         cx.arm(Timer::Purge, pause);
         cx.cancel_where(|job| matches!(job, Continuation::Purge(_)));
-        cx.get(Continuation::Purge(PurgeCall::Keys), "/v1/kv/bq/?keys&consistent".into());
+        cx.get(Continuation::Purge(PurgeCall::Keys), url::consistent(url::keys("bq/")));
     }
 
     pub(crate) fn answered(
@@ -43,7 +44,7 @@ impl Purge {
                 let n = |key: &str| key.strip_prefix("bq/")?.parse().ok();
                 self.entries = keys.into_iter().filter_map(n).collect();
                 if self.entries.len() > 1 {
-                    let target = "/v1/kv/bq-delivered/?recurse&consistent".into();
+                    let target = url::consistent(url::tree("bq-delivered/"));
                     cx.get(Continuation::Purge(PurgeCall::Offsets), target);
                 }
             }

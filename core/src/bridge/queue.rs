@@ -17,6 +17,7 @@ use crate::base::retry::Backoff;
 use crate::base::time::Wall;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::port::Answer;
+use crate::consul::url;
 use crate::model::states::ProcessWord;
 
 /// The sending side.
@@ -56,7 +57,7 @@ impl Queue {
     pub(crate) fn read(&mut self, cx: &mut Cx<'_>) {
         if !self.reading && !cx.is_armed(Timer::Epoch) {
             self.reading = true;
-            cx.get(Continuation::Epoch, "/v1/kv/epoch?consistent".into());
+            cx.get(Continuation::Epoch, url::read("epoch"));
         }
     }
 

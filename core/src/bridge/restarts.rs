@@ -11,7 +11,7 @@ use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::consul::json::{Elements, KvEntry};
 use crate::consul::port::Answer;
-use crate::consul::url::encode;
+use crate::consul::url;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::model::Cluster;
 
@@ -43,11 +43,8 @@ impl Restarts {
     }
 
     pub(crate) fn read(&self, cx: &mut Cx<'_>) {
-        let node = encode(&cx.config().node);
-        cx.get(
-            Continuation::Restarts,
-            format!("/v1/kv/{node}/process_restarts/?recurse&consistent"),
-        );
+        let counters = url::tree(&format!("{}/process_restarts/", cx.config().node));
+        cx.get(Continuation::Restarts, url::consistent(counters));
     }
 
     pub(crate) fn was_read(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {

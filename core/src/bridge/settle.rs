@@ -75,7 +75,7 @@ impl Parts {
             self.stop(cx);
             return self.settle(cx);
         }
-        let leaving = || cx.in_flight().any(|job| job == Continuation::Leader(ElectionCall::Leave));
+        let leaving = || cx.in_flight().any(|job| job == Continuation::Leader(ElectionCall::LEAVE));
         if self.life == Life::Draining && (!self.ready || self.lanes.len() == 0) && !leaving() {
             self.exit(cx);
         }

@@ -24,6 +24,7 @@ use crate::base::time::Wall;
 use crate::consul::json::{Elements, KvEntry};
 use crate::consul::op::Op;
 use crate::consul::port;
+use crate::consul::url;
 use crate::ha::note::ObjectState;
 use crate::ha::spiel::{self, Filesystem, Pver};
 use crate::model::Cluster;
@@ -209,8 +210,8 @@ impl Statistics {
             self.ask(cx, spiel::Op::Counters { process: of }, stage);
         } else {
             self.stage = Stage::Reading { found };
-            let target = "/v1/kv/ioservices/?recurse&consistent";
-            cx.get(Continuation::Statistics(StatCall::Read), target.into());
+            let target = url::consistent(url::tree("ioservices/"));
+            cx.get(Continuation::Statistics(StatCall::Read), target);
         }
     }
 

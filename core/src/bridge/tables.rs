@@ -4,8 +4,6 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use core::time::Duration;
 
-use bytes::Bytes;
-
 use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::decoding::Decoding;
@@ -15,9 +13,10 @@ use crate::base::id::CallId;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
 use crate::base::time::Moment;
-use crate::consul::port::{Answer, Method};
+use crate::consul::port::Answer;
 use crate::consul::replica::{GLANCES_MAX, Probe, Probed, Read, Replica, Table, Watch};
 use crate::model::Cluster;
+use crate::store::watch;
 
 /// How long ago Consul's last answer is when a call without one says that it is away.
 const SILENT: Duration = Duration::from_secs(1);
@@ -250,7 +249,7 @@ impl Tables {
         };
         let most = cx.config().time.watch;
         let within = if replica.hidden.is_some() { HIDDEN_WATCH.min(most) } else { most };
-        let call = wait(cx, Continuation::Watch(table), &target, behind, within);
+        let call = watch::send(cx, Continuation::Watch(table), &target, behind, within);
         replica.watch = Some(Watch { call, behind, ends: cx.now().mono.after(within) });
         self.expect(cx, table);
     }
@@ -401,20 +400,6 @@ impl Tables {
             self.silent = true;
         }
     }
-}
-
-/// Sends a blocking query.
-pub(super) fn wait(
-    cx: &mut Cx<'_>,
-    job: Continuation,
-    target: &str,
-    index: u64,
-    wait: Duration,
-) -> CallId {
-    // Consul holds a query for the wait and up to a sixteenth more.
-    let within = wait + wait / 16 + cx.config().time.call;
-    let target = format!("{target}&index={index}&wait={}s", wait.as_secs());
-    cx.call(job, Method::Get, target, Bytes::new(), within)
 }
 
 /// 404 is a table without entries: it has an index too.

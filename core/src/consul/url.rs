@@ -6,6 +6,22 @@ use alloc::string::String;
 /// Where transactions go.
 pub const TXN: &str = "/v1/txn";
 
+/// Where we ask the agent about itself.
+pub const AGENT: &str = "/v1/agent/self";
+
+/// Where a service of ours is registered with the agent.
+pub const REGISTER: &str = "/v1/agent/service/register";
+
+/// Where a session is made.
+pub const CREATE_SESSION: &str = "/v1/session/create";
+
+/// The same, answered by the servers' leader once it is sure that it leads.
+#[must_use]
+pub fn consistent(mut target: String) -> String {
+    target.push_str(if target.contains('?') { "&consistent" } else { "?consistent" });
+    target
+}
+
 /// Where one key is.
 #[must_use]
 pub fn key(key: &str) -> String {
@@ -14,10 +30,70 @@ pub fn key(key: &str) -> String {
     target
 }
 
+/// Where all entries below a prefix are.
+#[must_use]
+pub fn tree(prefix: &str) -> String {
+    key(prefix) + "?recurse"
+}
+
+/// Where the names of all keys below a prefix are.
+#[must_use]
+pub fn keys(prefix: &str) -> String {
+    key(prefix) + "?keys"
+}
+
 /// Where one key is read, as it is in Consul now.
 #[must_use]
 pub fn read(of: &str) -> String {
-    key(of) + "?consistent"
+    consistent(key(of))
+}
+
+/// Where the catalog has a service's instances.
+#[must_use]
+pub fn service(name: &str) -> String {
+    String::from("/v1/catalog/service/") + &encode(name)
+}
+
+/// Where those instances of a service are whose checks pass.
+#[must_use]
+pub fn passing(service: &str) -> String {
+    format!("/v1/health/service/{}?passing", encode(service))
+}
+
+/// Where a check of ours is told that it passes.
+#[must_use]
+pub fn pass(check: &str) -> String {
+    String::from("/v1/agent/check/pass/") + &encode(check)
+}
+
+/// Where a service of ours is taken from the agent.
+#[must_use]
+pub fn deregister(service: &str) -> String {
+    String::from("/v1/agent/service/deregister/") + &encode(service)
+}
+
+/// Where a session is described.
+#[must_use]
+pub fn session(id: &str) -> String {
+    String::from("/v1/session/info/") + &encode(id)
+}
+
+/// Where a session is ended.
+#[must_use]
+pub fn destroy_session(id: &str) -> String {
+    String::from("/v1/session/destroy/") + &encode(id)
+}
+
+/// Where a key's lock is taken by a session.
+#[must_use]
+pub fn acquire(of: &str, session: &str) -> String {
+    format!("{}?acquire={}", key(of), encode(session))
+}
+
+/// Where a key's lock is given back by a session.
+#[must_use]
+pub fn release(of: &str, session: &str) -> String {
+    format!("{}?release={}", key(of), encode(session))
 }
 
 /// Percent-encodes one segment of a path.
@@ -48,5 +124,6 @@ mod tests {
     fn names_cannot_leave_their_place() {
         assert_eq!(read("a b/c?d"), "/v1/kv/a%20b/c%3Fd?consistent");
         assert_eq!(encode("a/b"), "a%2Fb");
+        assert_eq!(release("a b", "c&d"), "/v1/kv/a%20b?release=c%26d");
     }
 }

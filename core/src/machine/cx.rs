@@ -201,6 +201,11 @@ impl<K: Kinds> Cx<'_, K> {
 
     // ---- Consul ----
 
+    /// The usual time limit of a call.
+    pub fn call_limit(&self) -> Duration {
+        self.kept.limits.call
+    }
+
     /// Reads with the usual time limit.
     pub fn get(&mut self, job: K::Continuation, target: String) -> CallId {
         self.call(job, Method::Get, target, Bytes::new(), self.kept.limits.call)

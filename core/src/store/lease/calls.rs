@@ -1,42 +1,43 @@
 //! What a lease's calls and timers are for, and what it tells of itself.
 
 use crate::machine::{Kinds, Named};
+use crate::store::session;
 
 /// What a call to Consul is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// The service and its check are made known to the agent.
-    Register,
-    /// The check passes.
-    Beat,
-    /// A session is made.
-    Create,
+    /// The session that it hangs on.
+    Session(session::Call),
     /// The key is read, as it is now.
     Read,
     /// The key is waited for, while somebody else holds it.
     Watch,
     /// The key is taken.
     Acquire,
-    /// What nobody waits for at the end.
-    Leave,
 }
 
 impl Call {
     /// What has an answer that counts.
-    pub(super) const OWN: [Self; 6] =
-        [Self::Register, Self::Beat, Self::Create, Self::Read, Self::Watch, Self::Acquire];
+    pub(super) const OWN: [Self; 6] = [
+        Self::Session(session::Call::Register),
+        Self::Session(session::Call::Beat),
+        Self::Session(session::Call::Create),
+        Self::Read,
+        Self::Watch,
+        Self::Acquire,
+    ];
 }
 
 impl Named for Call {
     fn name(&self) -> &'static str {
         match self {
-            Self::Register => "registering a lease's check",
-            Self::Beat => "a lease's beat",
-            Self::Create => "a lease's session",
+            Self::Session(session::Call::Register) => "registering a lease's check",
+            Self::Session(session::Call::Beat) => "a lease's beat",
+            Self::Session(session::Call::Create) => "a lease's session",
+            Self::Session(session::Call::Leave) => "leaving a lease",
             Self::Read => "reading a lease",
             Self::Watch => "watching a lease",
             Self::Acquire => "taking a lease",
-            Self::Leave => "leaving a lease",
         }
     }
 }

@@ -12,7 +12,6 @@
 
 mod calls;
 
-use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -26,9 +25,11 @@ use crate::base::time::Instant;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::op::{Op, quoted};
 use crate::consul::port::{Answer, Method};
-use crate::consul::url::{self, encode};
+use crate::consul::url;
 use crate::machine::Cx;
+use crate::store::session::{self, Session};
 use crate::store::txn::{self, Outcome};
+use crate::store::watch;
 
 pub use calls::{Call, Change, Leases, Timer};
 
@@ -86,8 +87,7 @@ enum State {
 pub struct Lease {
     config: Config,
     stands: bool,
-    registered: bool,
-    beating: bool,
+    session: Session,
     state: State,
     /// When the read in flight was sent.
     reading: Option<Instant>,
@@ -102,11 +102,14 @@ impl Lease {
     /// A lease that is not wanted yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let Config { check, ttl, belief, .. } = &config;
+        let (check, title) = (check.clone(), check.clone());
+        let session =
+            Session::new(session::Config { check, title, ttl: *ttl, lock_delay: *belief });
         Self {
             config,
             stands: false,
-            registered: false,
-            beating: false,
+            session,
             state: State::None,
             reading: None,
             watching: false,
@@ -165,23 +168,19 @@ impl Lease {
             cx.disarm(timer.into());
         }
         cx.cancel_where(|job| Call::OWN.into_iter().any(|call| job == call.into()));
-        (self.beating, self.reading, self.watching) = (false, None, false);
+        (self.reading, self.watching) = (None, false);
         match core::mem::replace(&mut self.state, State::None) {
             State::None | State::Creating => {}
             State::Waiting { session } | State::Acquiring { session, .. } => destroy(cx, &session),
             State::Holding { session, term, .. } => {
                 // Whoever releases a key writes it: the term has to stay. Unlike a session's end it makes no
                 // delay for the next one.
-                let (key, id) = (url::key(&self.config.key), encode(&session));
-                let target = format!("{key}?release={id}");
-                cx.put(Call::Leave.into(), target, self.value(term).into());
+                let target = url::release(&self.config.key, &session);
+                cx.put(LEAVE.into(), target, self.value(term).into());
                 destroy(cx, &session);
             }
         }
-        if core::mem::take(&mut self.registered) {
-            let check = encode(&self.config.check);
-            leave(cx, format!("/v1/agent/service/deregister/{check}"));
-        }
+        self.session.leave(cx, of);
     }
 
     /// A timer of the lease is due.
@@ -207,19 +206,8 @@ impl Lease {
         answer: Option<&Answer>,
     ) -> Option<Change> {
         match call {
-            Call::Leave => None,
-            Call::Register | Call::Beat => {
-                self.beating = false;
-                // An agent that has lost the check is told of it again.
-                self.registered = answer.is_some_and(|answer| answer.status == 200);
-                if self.registered && self.state == State::None && !cx.is_armed(Timer::Read.into())
-                {
-                    self.create(cx);
-                }
-                None
-            }
-            Call::Create => {
-                self.on_created(cx, answer);
+            Call::Session(call) => {
+                self.on_session(cx, call, answer);
                 None
             }
             Call::Watch => {
@@ -237,52 +225,39 @@ impl Lease {
     }
 
     fn beat<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
-        let Config { check, ttl, .. } = &self.config;
-        cx.arm(Timer::Beat.into(), *ttl / 3);
-        if core::mem::replace(&mut self.beating, true) {
-            return;
-        }
-        let (call, target, body) = if self.registered {
-            (Call::Beat, format!("/v1/agent/check/pass/{}", encode(check)), Bytes::new())
-        } else {
-            let name = quoted(check);
-            let ttl = ttl.as_millis();
-            let body = format!(
-                r#"{{"ID":{name},"Name":{name},"Check":{{"CheckID":{name},"Name":{name},"TTL":"{ttl}ms","Status":"passing","DeregisterCriticalServiceAfter":"10m"}}}}"#
-            );
-            (Call::Register, "/v1/agent/service/register".into(), body.into())
-        };
-        cx.call(call.into(), Method::Put, target, body, self.config.ttl);
+        cx.arm(Timer::Beat.into(), self.session.pause());
+        self.session.beat(cx, of);
     }
 
     fn create<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
         self.state = State::Creating;
-        let Config { check, belief, .. } = &self.config;
-        let (check, delay) = (quoted(check), belief.as_millis());
-        let body = format!(
-            r#"{{"Name":{check},"LockDelay":"{delay}ms","Checks":["serfHealth",{check}]}}"#
-        );
-        cx.put(Call::Create.into(), "/v1/session/create".into(), body.into());
+        self.session.create(cx, of);
     }
 
-    fn on_created<K: Leases>(&mut self, cx: &mut Cx<'_, K>, answer: Option<&Answer>) {
-        #[derive(Deserialize)]
-        struct Created<'a> {
-            #[serde(borrow, rename = "ID")]
-            id: Cow<'a, str>,
-        }
-        let created = answer.filter(|answer| answer.status == 200);
-        let created = created.and_then(|answer| json::parse::<Created<'_>>(&answer.body).ok());
-        match created {
-            Some(created) => {
-                self.state = State::Waiting { session: created.id.into() };
-                self.read(cx);
+    fn on_session<K: Leases>(
+        &mut self,
+        cx: &mut Cx<'_, K>,
+        call: session::Call,
+        answer: Option<&Answer>,
+    ) {
+        match call {
+            session::Call::Leave => {}
+            session::Call::Register | session::Call::Beat => {
+                let taken = self.session.on_beat(answer);
+                if taken && self.state == State::None && !cx.is_armed(Timer::Read.into()) {
+                    self.create(cx);
+                }
             }
-            // The catalog may not have our check yet.
-            None => {
-                self.state = State::None;
-                cx.retry(Timer::Read.into(), &mut self.backoff);
-            }
+            session::Call::Create => match session::created(answer) {
+                Some(session) => {
+                    self.state = State::Waiting { session };
+                    self.read(cx);
+                }
+                None => {
+                    self.state = State::None;
+                    cx.retry(Timer::Read.into(), &mut self.backoff);
+                }
+            },
         }
     }
 
@@ -386,11 +361,7 @@ impl Lease {
         if core::mem::replace(&mut self.watching, true) {
             return;
         }
-        let (key, wait) = (url::key(&self.config.key), self.config.watch);
-        let target = format!("{key}?index={index}&wait={}s", wait.as_secs());
-        // Consul holds a query for the wait and up to a sixteenth more.
-        let within = wait + wait / 16 + self.config.ttl;
-        cx.call(Call::Watch.into(), Method::Get, target, Bytes::new(), within);
+        watch::send(cx, Call::Watch.into(), &url::key(&self.config.key), index, self.config.watch);
     }
 
     fn on_acquired<K: Leases>(
@@ -434,13 +405,14 @@ impl Lease {
     }
 }
 
-fn leave<K: Leases>(cx: &mut Cx<'_, K>, target: String) {
-    cx.put(Call::Leave.into(), target, Bytes::new());
+const LEAVE: Call = Call::Session(session::Call::Leave);
+
+fn of<C: From<Call>>(call: session::Call) -> C {
+    Call::Session(call).into()
 }
 
-/// A session that is not needed any more: it has no TTL, and would stay as long as our check passes.
 fn destroy<K: Leases>(cx: &mut Cx<'_, K>, session: &str) {
-    leave(cx, format!("/v1/session/destroy/{}", encode(session)));
+    session::destroy(cx, LEAVE.into(), session);
 }
 
 /// What a reading of the key shows.
