@@ -9,7 +9,7 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
     measurement::WallTime,
 };
-use hax_benches::fleet::Fleet;
+use hax_benches::peers::Peers;
 use hax_benches::rig::{Rig, clock};
 use hax_benches::{plain, scenes, shapes};
 use hax_core::base::fid::{Fid, Object};
@@ -162,9 +162,9 @@ fn broadcasts(c: &mut Criterion) {
                 })
             });
         });
-        let mut fleet = Fleet::new(links);
+        let mut peers = Peers::new(links);
         group.bench_function(BenchmarkId::new("wire", links), |b| {
-            b.iter_custom(|n| repeat(n, |_| scenes::wire_broadcast(&mut fleet)));
+            b.iter_custom(|n| repeat(n, |_| scenes::wire_broadcast(&mut peers)));
         });
     }
 }

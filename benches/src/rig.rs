@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hax_core::base::config::Config;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, EntryId, LinkId, MsgId};
 use hax_core::base::time::{Instant, Next, Now, Wall};
 use hax_core::bridge::Bridge;
+use hax_core::bridge::config::Config;
 use hax_core::bridge::io::{Input, Output};
 use hax_core::consul::port::{Answer, Call, Command as ConsulCommand, Method, Reply};
 use hax_core::ha::message::{Body, Message};

@@ -19,10 +19,10 @@ use hax_core::wire::frame::End;
 use hax_core::wire::item::ItemHeader;
 use hax_core::wire::packet::Item;
 use hax_core::wire::params::{LinkIds, Uint128};
-use hax_core::wire::{self, net};
+use hax_core::{net, wire};
 use serde_json::{Value, json};
 
-use crate::fleet::Fleet;
+use crate::peers::Peers;
 use crate::rig::{Rig, clock};
 
 /// So many requests of processes that are not new, all before a round has its answer.
@@ -253,16 +253,16 @@ pub fn statement(notes: usize) -> Message {
 /// # Panics
 ///
 /// If not all links are written to.
-pub fn wire_broadcast(fleet: &mut Fleet) -> Duration {
-    let links = fleet.links.len();
-    let command = fleet.broadcast(statement(NOTES_MAX));
+pub fn wire_broadcast(peers: &mut Peers) -> Duration {
+    let links = peers.links.len();
+    let command = peers.broadcast(statement(NOTES_MAX));
     let before = clock();
-    fleet.give(command);
+    peers.give(command);
     let spent = before.elapsed();
     let write =
         |output: &&wire::Output| matches!(output, wire::Output::Net(net::Command::Write { .. }));
-    assert_eq!(fleet.out.iter().filter(write).count(), links, "each is written to");
-    assert_eq!(fleet.rest(), links, "each has taken it in");
+    assert_eq!(peers.out.iter().filter(write).count(), links, "each is written to");
+    assert_eq!(peers.rest(), links, "each has taken it in");
     spent
 }
 

@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::Bytes;
-use hax_benches::fleet::Fleet;
+use hax_benches::peers::Peers;
 use hax_benches::rig::Rig;
 use hax_benches::{scenes, shapes};
 use hax_core::bridge::io::{Input, Output};
@@ -153,11 +153,11 @@ fn a_broadcast_takes_as_many_whatever_the_links() {
 fn the_wire_encodes_a_broadcast_once() {
     let mut counts = Vec::new();
     for links in [1, 101] {
-        let mut fleet = Fleet::new(links);
-        scenes::wire_broadcast(&mut fleet);
-        let command = fleet.broadcast(scenes::statement(1024));
-        counts.push(counted(|| fleet.give(command)).1);
-        fleet.rest();
+        let mut peers = Peers::new(links);
+        scenes::wire_broadcast(&mut peers);
+        let command = peers.broadcast(scenes::statement(1024));
+        counts.push(counted(|| peers.give(command)).1);
+        peers.rest();
     }
     at_most("a broadcast on the wire, for each link", (counts[1] - counts[0]).div_ceil(100), 2);
 }

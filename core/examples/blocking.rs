@@ -7,11 +7,11 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use hax_core::base::{config, fid::Fid, id::HttpId, time};
+use hax_core::base::{fid::Fid, id::HttpId, time};
 use hax_core::consul::port::{Answer, Call, Command, Reply, Unanswered};
 use hax_core::http::port::Request;
 use hax_core::machine::{ExitReason, Input, Machine, Output};
-use hax_core::{node, wire};
+use hax_core::{bridge, node, wire};
 
 struct Host {
     began: Instant,
@@ -90,7 +90,7 @@ fn main() -> io::Result<()> {
     let request = Request { id, method, target, body, trusted: true };
     let fed = [Input::Http(Box::new(request)), Input::Stop].map(|input| inbox.send(input));
     assert!(fed.iter().all(Result::is_ok), "we hold the receiver");
-    let bridge = config::Config::new(Fid::process(1), "localhost", 1);
+    let bridge = bridge::config::Config::new(Fid::process(1), "localhost", 1);
     let wire = wire::Config::new("127.0.0.1:22001".parse().expect("an address"), 1, 1);
     let exit = host.drive(&mut node::Node::new(node::Config { bridge, wire }), &receiver);
     let answer = io::read_to_string(client)?;

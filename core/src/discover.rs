@@ -15,7 +15,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::base::fact::{Fact, Metric};
+use crate::base::fact::Metric;
 use crate::base::fid::Fid;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
@@ -23,6 +23,7 @@ use crate::base::time::{Next, Now};
 use crate::consul::json::{self, Elements, Instance, KvEntry};
 use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
+use crate::ha::fact::Fact;
 use crate::machine::{
     self, ExitReason, Failure, FailureKind, Input, Kept, Kinds, Limits, Machine, Named, Outcome,
     Output, Status,

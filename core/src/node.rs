@@ -3,10 +3,11 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::base::config;
-use crate::base::fact::{Fact, Metric};
+use crate::base::fact::Metric;
 use crate::base::time::{Next, Now};
+use crate::bridge::config;
 use crate::bridge::{Bridge, View, io};
+use crate::ha::fact::Fact;
 use crate::machine::{Machine, Status};
 use crate::wire::endpoint::{self, Endpoint};
 

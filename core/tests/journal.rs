@@ -3,20 +3,20 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
-use hax_core::base::config::OnUnexpected;
 use hax_core::base::errno::Errno;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, ConnId, ExecId, FileId, HttpId, SpielId};
 use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::bridge::config::OnUnexpected;
 use hax_core::consul::port::{Answer, Reply, Unanswered};
 use hax_core::ha::spiel;
 use hax_core::journal::{self, Bad};
 use hax_core::node::{Config, Input};
-use hax_core::{base, exec, file, http, wire};
+use hax_core::{bridge, exec, file, http, net, wire};
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 fn config() -> Config {
-    let mut bridge = base::config::Config::new(Fid::process(7), "ssu1", 5);
+    let mut bridge = bridge::config::Config::new(Fid::process(7), "ssu1", 5);
     bridge.on_unexpected = OnUnexpected::Ignore;
     bridge.limit.entries = 99;
     let listen = SocketAddr::from(([127, 0, 0, 1], 22001));
@@ -39,12 +39,12 @@ impl Arbitrary for Recorded {
             2 => {
                 let ip = Ipv6Addr::from(u128::arbitrary(g));
                 let peer = SocketAddr::new(ip.into(), u16::arbitrary(g));
-                Input::Net(wire::net::Event::Accepted { conn, peer })
+                Input::Net(net::Event::Accepted { conn, peer })
             }
-            3 => Input::Net(wire::net::Event::Connected { conn }),
-            4 => Input::Net(wire::net::Event::Received { conn, bytes }),
-            5 => Input::Net(wire::net::Event::Written { conn, bytes: u32::arbitrary(g) }),
-            6 => Input::Net(wire::net::Event::Closed { conn }),
+            3 => Input::Net(net::Event::Connected { conn }),
+            4 => Input::Net(net::Event::Received { conn, bytes }),
+            5 => Input::Net(net::Event::Written { conn, bytes: u32::arbitrary(g) }),
+            6 => Input::Net(net::Event::Closed { conn }),
             7 => {
                 let all = [Unanswered::Refused, Unanswered::Broken, Unanswered::TimedOut];
                 let why = g.choose(&all).copied().unwrap_or(Unanswered::TooLarge);

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use hax_core::base::config::Config;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::ConnId;
 use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::bridge::config::Config;
 use hax_core::consul::port::{Command, Reply, Unanswered};
 use hax_core::machine::Machine as _;
+use hax_core::net;
 use hax_core::node::{self, Input, Node, Output};
 use hax_core::wire;
 
@@ -29,7 +30,7 @@ fn a_busy_wire_does_not_starve_the_bridges_timers() {
     let next = node.handle(at(10), reply, &mut out);
     let Next::WaitUntil { at: due, .. } = next else { panic!("{next:?}") };
     out.clear();
-    let accepted = wire::net::Event::Accepted { conn: ConnId::accepted(1), peer: listen };
+    let accepted = net::Event::Accepted { conn: ConnId::accepted(1), peer: listen };
     let next = node.handle(at(due.as_micros()), Input::Net(accepted), &mut out);
     let tried = out.iter().any(|output| matches!(output, Output::Consul(Command::Call(_))));
     assert!(tried, "{out:?}");

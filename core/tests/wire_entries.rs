@@ -3,8 +3,8 @@
 mod wire_support;
 
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::FactKind;
 use hax_core::base::id::EntryId;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
 use hax_core::wire::process::{Command, Event};
 use wire_support::account::{at_peace, failures, hax_events, is_asked, is_reused, is_up};

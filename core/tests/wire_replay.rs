@@ -10,15 +10,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use hax_core::base::fact::FactKind;
 use hax_core::base::id::ConnId;
 use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
+use hax_core::net;
 use hax_core::wire::fop::Fop;
 use hax_core::wire::frame::{End, Frames};
 use hax_core::wire::item::{ItemHeader, NONE};
 use hax_core::wire::packet::{self, Item};
-use hax_core::wire::{Config, Endpoint, Input, Output, net};
+use hax_core::wire::{Config, Endpoint, Input, Output};
 use wire_support::tape::{self, Stream, What};
 use wire_support::world::entrypoint;
 

@@ -2,8 +2,8 @@
 
 mod wire_support;
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::id::SendId;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
 use hax_core::wire::process::Command;
 use wire_support::account::{at_peace, failures, hax_events, is_asked, is_back, is_down, is_up};

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hax_core::base::fact::{Fact, Metric};
+use hax_core::base::fact::Metric;
 use hax_core::base::id::{ExecId, FileId};
 use hax_core::base::time::{Next, Now};
 use hax_core::exec::{self, Cause, Origin, Refusal, Spawn, Status, Stream, Unheard};
 use hax_core::file::{self, Failure, PRIVATE, Write};
+use hax_core::ha::fact::Fact;
 use hax_core::machine::{ExitReason, Input, Machine, Output};
 use hax_driver::host::clock::Clock;
 use hax_driver::host::drive::{HostContext, drive};

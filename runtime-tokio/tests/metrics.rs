@@ -11,7 +11,7 @@ use bytes::Bytes;
 use common::cluster::consul;
 use common::program::{Program, command};
 use common::run;
-use hax_core::base::fact::FactKind;
+use hax_core::ha::fact::FactKind;
 use hax_tokio::demo::api::Api;
 use hyper::Method;
 use prometheus::Scrape;

@@ -11,7 +11,7 @@ use async_channel::Receiver;
 use bytes::Bytes;
 use common::{listener, next, nobody, run};
 use hax_core::base::id::ConnId;
-use hax_core::wire::net::{Command, Event};
+use hax_core::net::{Command, Event};
 use hax_driver::host;
 use hax_tokio::Tokio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

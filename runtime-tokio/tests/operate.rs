@@ -8,7 +8,8 @@ use std::process::Command;
 
 use common::certs::directory;
 use common::program::{Program, command, holds};
-use hax_core::base::fact::{FactKind, Level};
+use hax_core::base::fact::Level;
+use hax_core::ha::fact::FactKind;
 use hax_core::node::Node;
 use hax_driver::exit;
 use hax_driver::host::clock::Clock;

@@ -1,7 +1,7 @@
 //! `scene NAME TIMES` repeats what is measured, for a counter of instructions to look at.
 
 use anyhow::{Context as _, bail};
-use hax_benches::fleet::Fleet;
+use hax_benches::peers::Peers;
 use hax_benches::rig::Rig;
 use hax_benches::{scenes, shapes};
 
@@ -68,8 +68,8 @@ fn payload(times: u64) {
 
 /// Each time a statement of 1,024 notes to 20 links.
 fn broadcast(times: u64) {
-    let mut fleet = Fleet::new(20);
+    let mut peers = Peers::new(20);
     for _ in 0..times {
-        scenes::wire_broadcast(&mut fleet);
+        scenes::wire_broadcast(&mut peers);
     }
 }

@@ -1,6 +1,5 @@
 //! What everything stands on: fids, ids, time, timers, facts, retries.
 
-pub mod config;
 pub mod errno;
 pub mod fact;
 pub mod fid;

@@ -6,9 +6,9 @@ use super::continuation::LaneKey;
 use super::ops::Op;
 use super::queue::Queue;
 use super::work::{Plan, Work};
-use crate::base::config::Limits;
 use crate::base::fid::Fid;
 use crate::base::time::Wall;
+use crate::bridge::config::Limits;
 use crate::model::states::ProcessWord;
 use crate::store::txn;
 

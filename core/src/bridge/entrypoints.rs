@@ -20,7 +20,6 @@ use core::time::Duration;
 use super::continuation::{Continuation, RoundPart, Timer};
 use super::cx::Cx;
 use crate::base::errno::Errno;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, EntryId};
 use crate::base::mutant::{Mutant, mutant};
@@ -30,6 +29,7 @@ use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
 use crate::consul::port::Answer;
 use crate::consul::url;
 use crate::ha::entrypoint::{Confd, Entrypoint, EntrypointRequest};
+use crate::ha::fact::Fact;
 use crate::ha::motr::Command;
 use crate::model::health::{host_of, process_of_service_id};
 

@@ -13,11 +13,11 @@ use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::glance;
 use super::tables::Tables;
-use crate::base::fact::Fact;
 use crate::base::time::Moment;
 use crate::consul::port::Answer;
 use crate::consul::replica::{Hidden, Table};
 use crate::consul::url;
+use crate::ha::fact::Fact;
 use crate::model::Cluster;
 
 /// How soon a question may ask again.

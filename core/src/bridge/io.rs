@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::base::fact::Fact;
+use crate::ha::fact::Fact;
 use crate::machine::Failure;
 use crate::{consul, ha, http};
 

@@ -10,11 +10,11 @@ use alloc::vec::Vec;
 
 use super::continuation::Timer;
 use super::cx::Cx;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId, SendId};
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
+use crate::ha::fact::Fact;
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use crate::model::News;

@@ -10,11 +10,11 @@ use super::continuation::Timer;
 use super::cx::Cx;
 use super::decoding::{Decoding, Staged};
 use super::tables::Tables;
-use crate::base::fact::Fact;
 use crate::base::time::Moment;
 use crate::consul::json::Elements;
 use crate::consul::port::Answer;
 use crate::consul::replica::Table;
+use crate::ha::fact::Fact;
 use crate::model::Cluster;
 
 impl Tables {

@@ -16,9 +16,9 @@ use core::time::Duration;
 use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::tables::{Tables, is_reading};
-use crate::base::fact::Fact;
 use crate::consul::port::Answer;
 use crate::consul::replica::{Replica, Table};
+use crate::ha::fact::Fact;
 use crate::store::watch;
 
 /// How soon a watch brings what its lookout has seen: usually it has done so before.

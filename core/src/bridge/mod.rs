@@ -2,6 +2,7 @@
 
 mod batch;
 mod bq_message;
+pub mod config;
 mod continuation;
 mod cx;
 mod decoding;
@@ -44,15 +45,15 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::base::config::Config;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId, MsgId};
 use crate::base::time::Moment;
 use crate::base::time::{Instant, Next, Now};
+use crate::bridge::config::Config;
 use crate::consul::port::{Answer, Reply};
 use crate::consul::replica::Table;
 use crate::ha::entrypoint::EntrypointRequest;
+use crate::ha::fact::Fact;
 use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::machine::Limits;

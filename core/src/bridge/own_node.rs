@@ -6,8 +6,8 @@
 
 use super::continuation::Timer;
 use super::cx::Cx;
-use crate::base::fact::Fact;
 use crate::base::time::Instant;
+use crate::ha::fact::Fact;
 use crate::model::Cluster;
 
 #[derive(Debug, Default)]

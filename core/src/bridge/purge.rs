@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use super::continuation::{Continuation, PurgeCall, Timer};
 use super::cx::Cx;
 use super::ops;
-use crate::base::fact::Fact;
 use crate::consul::json::{self, Elements, KvEntry};
 use crate::consul::op::Op;
 use crate::consul::port::Answer;
 use crate::consul::url;
+use crate::ha::fact::Fact;
 use crate::model::Cluster;
 use crate::store::txn;
 

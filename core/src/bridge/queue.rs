@@ -11,13 +11,13 @@ use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::ops::{Op, Target};
 use super::work::update;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::base::time::Wall;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::port::Answer;
 use crate::consul::url;
+use crate::ha::fact::Fact;
 use crate::model::states::ProcessWord;
 
 /// The sending side.

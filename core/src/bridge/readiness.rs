@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use super::Parts;
 use super::cx::Cx;
 use super::refusals::Refusals;
-use crate::base::fact::Fact;
 use crate::base::time::Instant;
 use crate::consul::replica::{Hidden, Table};
+use crate::ha::fact::Fact;
 
 impl Parts {
     /// Whether the configuration has our own process: it is none for us before.

@@ -18,13 +18,13 @@ use super::continuation::{Continuation, SpielContinuation, StatCall, StatKind, T
 use super::cx::Cx;
 use super::ops::leads;
 use crate::base::errno::Errno;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::time::Wall;
 use crate::consul::json::{Elements, KvEntry};
 use crate::consul::op::Op;
 use crate::consul::port;
 use crate::consul::url;
+use crate::ha::fact::Fact;
 use crate::ha::note::ObjectState;
 use crate::ha::spiel::{self, Filesystem, Pver};
 use crate::model::Cluster;

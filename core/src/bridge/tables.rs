@@ -8,13 +8,13 @@ use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::decoding::Decoding;
 use super::glance::Glances;
-use crate::base::fact::Fact;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
 use crate::base::time::Moment;
 use crate::consul::port::Answer;
 use crate::consul::replica::{GLANCES_MAX, Probe, Probed, Read, Replica, Table, Watch};
+use crate::ha::fact::Fact;
 use crate::model::Cluster;
 use crate::store::watch;
 

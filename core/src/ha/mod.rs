@@ -5,6 +5,7 @@
 //! `ha/entrypoint_fops.h`.
 
 pub mod entrypoint;
+pub mod fact;
 pub mod message;
 pub mod motr;
 pub mod note;

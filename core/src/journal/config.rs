@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Bad;
 use super::field::{Cursor, Field};
-use crate::base::config::{Config as Bridge, Limits, OnUnexpected, Times};
+use crate::bridge::config::{Config as Bridge, Limits, OnUnexpected, Times};
 use crate::node::Config;
 use crate::wire::Config as Wire;
 

@@ -24,8 +24,8 @@ use crate::base::id::{CallId, ConnId, HttpId};
 use crate::base::time::{Instant, Now, Wall};
 use crate::consul::port::{Answer, Reply, Unanswered};
 use crate::http::port::Request;
+use crate::net::Event;
 use crate::node::{Config, Input};
-use crate::wire::net::Event;
 use field::{Cursor, Field};
 
 /// The first bytes of a journal.

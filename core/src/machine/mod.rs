@@ -6,8 +6,9 @@ mod pending;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::base::fact::{Fact, Metric, Report};
+use crate::base::fact::{Metric, Report};
 use crate::base::time::{Next, Now};
+use crate::ha::fact::Fact;
 use crate::ha::spiel;
 use crate::{consul, exec, file, http, net};
 

@@ -13,10 +13,10 @@ use bytes::Bytes;
 
 use super::crowd::{Crowd, Member};
 use super::frame::Frames;
-use crate::base::fact::Fact;
 use crate::base::id::ConnId;
 use crate::base::time::Instant;
 use crate::base::timers::Timers;
+use crate::ha::fact::Fact;
 
 /// How long a connection may be open before anything is said on it. Motr's `sock` transport connects when
 /// it has something to write.

@@ -17,11 +17,11 @@ use super::params::{Cookie, LinkIds, Uint128};
 use super::peer::Peer;
 use super::rpc::Place;
 use crate::base::errno::Errno;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{EntryId, LinkId};
 use crate::base::time::Instant;
 use crate::ha::entrypoint::{Entrypoint, EntrypointRequest};
+use crate::ha::fact::Fact;
 use crate::ha::motr::Event;
 
 /// What is told of a version of Motr is cut here.

@@ -12,12 +12,12 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::accepted::{Accepted, Seen};
-use super::net;
 use super::packet::Frame;
-use crate::base::fact::Fact;
 use crate::base::id::ConnId;
 use crate::base::time::Instant;
 use crate::base::timers::Timers;
+use crate::ha::fact::Fact;
+use crate::net;
 
 /// How long connecting may take, and so how long anything waits for it
 /// (`rpc/frmops.c:M0_RPC_TMO`).

@@ -7,9 +7,9 @@ use super::conns::Out;
 use super::endpoint::Endpoint;
 use super::io::{Output, Stop, Timer};
 use super::peer::Away;
-use crate::base::fact::Fact;
 use crate::base::id::LinkId;
 use crate::base::time::Instant;
+use crate::ha::fact::Fact;
 use crate::ha::motr::Event;
 
 /// How long a stop may take.

@@ -16,12 +16,12 @@ use super::params::{Cookie, LinkIds, Uint128};
 use super::peer::Peer;
 use super::rpc::{Rpc, Settings, Up};
 use super::rpc_out::CallerId;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{EntryId, LinkId, MsgId};
 use crate::base::retry::Jitter;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
+use crate::ha::fact::Fact;
 use crate::ha::motr;
 
 pub use super::io::{Config, Input, LinkView, Output, View};

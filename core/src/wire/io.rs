@@ -7,12 +7,12 @@ use core::net::SocketAddr;
 
 use super::conns::Out;
 use super::name::Name;
-use super::net;
 use super::params::Tags;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::LinkId;
+use crate::ha::fact::Fact;
 use crate::ha::motr;
+use crate::net;
 
 /// How the endpoint behaves. Limits are on what peers can make it keep.
 #[derive(Clone, Debug)]

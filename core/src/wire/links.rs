@@ -16,9 +16,9 @@ use super::peer::{Away, Peer};
 use super::rpc::{Place, Up};
 use super::rpc_out::CallerId;
 use crate::base::errno::Errno;
-use crate::base::fact::Fact;
 use crate::base::id::{LinkId, SendId};
 use crate::base::time::Instant;
+use crate::ha::fact::Fact;
 use crate::ha::message::Message;
 use crate::ha::motr::Event;
 

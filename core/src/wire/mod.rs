@@ -5,7 +5,6 @@
 //! which [`Endpoint`] and [`Process`] share. Names of files in the documentation are Motr's.
 
 // A port of its own, which the wire is the first to use.
-pub use crate::net;
 
 mod accepted;
 mod asked;

@@ -16,18 +16,18 @@ use super::conns::Out;
 use super::fop::{EntrypointRep, Fop, LinkMsg};
 use super::link::{Answered, Link, State, refusal};
 use super::message;
-use super::net;
 use super::params::{Cookie, LinkParams};
 use super::rpc::{Place, Rpc, Settings, Up};
 use super::rpc_out::CallerId;
 use crate::base::errno::Errno;
-use crate::base::fact::Fact;
 use crate::base::fid::Fid;
 use crate::base::id::{MsgId, SendId};
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
 use crate::ha::entrypoint::Entrypoint;
+use crate::ha::fact::Fact;
 use crate::ha::message::Message;
+use crate::net;
 
 /// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`).
 const PAUSE: Duration = Duration::from_secs(1);

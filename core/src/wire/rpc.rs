@@ -13,16 +13,16 @@ use super::conns::{Conns, Limits, Out};
 use super::fop::Fop;
 use super::frame::End;
 use super::item::{self, ItemHeader};
-use super::net;
 use super::packet::{self, Frame, Item, Writer};
 use super::rpc_in::{Incoming, KEEP, Mint, Verdict};
 use super::rpc_out::{Caller, CallerId, RESEND, Then};
 use crate::base::errno::Errno;
-use crate::base::fact::Fact;
 use crate::base::id::ConnId;
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::{Instant, Next};
 use crate::base::timers::Timers;
+use crate::ha::fact::Fact;
+use crate::net;
 
 /// A request and where its answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

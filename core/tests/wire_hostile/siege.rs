@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::id::ConnId;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
 use hax_core::wire::fop::Fop;
 use hax_core::wire::frame::{End, HEADER, Header, PAYLOAD_MAX};

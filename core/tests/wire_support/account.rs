@@ -1,7 +1,7 @@
 //! What a world has seen.
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::id::LinkId;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
 use hax_core::wire::process::Event;

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::id::ConnId;
+use hax_core::net;
 use hax_core::wire::fop::Fop;
 use hax_core::wire::frame::Frames;
-use hax_core::wire::{net, packet};
+use hax_core::wire::packet;
 
 use super::world::{Ev, LATENCY, Machine, S, Socket, World};
 

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::{Fact, Level};
+use hax_core::base::fact::Level;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{ConnId, EntryId, LinkId, MsgId, SendId};
 use hax_core::base::time::{Instant, Next, Now, Wall};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
+use hax_core::ha::fact::Fact;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
+use hax_core::net;
 use hax_core::wire::params::{LinkIds, Uint128};
-use hax_core::wire::{Config, Endpoint, Input, Output, Process, net, process};
+use hax_core::wire::{Config, Endpoint, Input, Output, Process, process};
 
 pub const MS: u64 = 1_000;
 pub const S: u64 = 1_000_000;

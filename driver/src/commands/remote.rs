@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use hax_core::base::fact::Fact;
 use hax_core::discover::Identity;
+use hax_core::ha::fact::Fact;
 use rustls::ClientConfig;
 
 use crate::consul::Address;

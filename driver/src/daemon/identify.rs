@@ -1,8 +1,9 @@
 //! Who this is, by settings and Consul.
 
-use hax_core::base::fact::{Fact, Metric};
+use hax_core::base::fact::Metric;
 use hax_core::base::time::{Next, Now};
 use hax_core::discover::{Config, Discovery, Identity};
+use hax_core::ha::fact::Fact;
 use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
 
 use crate::host::clock;

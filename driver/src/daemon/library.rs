@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use hax_core::base::config;
-use hax_core::base::fact::Fact;
+use hax_core::bridge::config;
 use hax_core::discover::Identity;
+use hax_core::ha::fact::Fact;
 
 use super::{Daemon, Error};
 use crate::exit::Exit;

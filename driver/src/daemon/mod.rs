@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use hax_core::base::config::{self, OnUnexpected};
-use hax_core::base::fact::Fact;
+use hax_core::bridge::config::{self, OnUnexpected};
 use hax_core::discover::{Identity, TlsFiles};
+use hax_core::ha::fact::Fact;
 use hax_core::machine::{ExitReason, Machine};
 use hax_core::node::{self, Node};
 use hax_core::wire;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hax_core::base::fact::Fact;
 use hax_core::base::id::ConnId;
 use hax_core::base::time::{Next, Now};
-use hax_core::wire::net;
+use hax_core::ha::fact::Fact;
+use hax_core::net;
 use hax_core::wire::process::{self, Process};
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Sender;
-use hax_core::wire::net;
+use hax_core::net;
 use socket2::SockRef;
 
 use super::platform::{Platform, Task as _};

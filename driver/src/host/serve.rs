@@ -2,7 +2,7 @@
 
 use futures_lite::future::or;
 use hax_core::base::time::{Instant, Next, Now};
-use hax_core::wire::{self, net};
+use hax_core::{net, wire};
 
 use super::clock::Clock;
 use super::net::Net;

@@ -25,8 +25,8 @@ use std::time::Duration;
 use async_channel::Sender;
 use bytes::Bytes;
 use futures_channel::oneshot;
-use hax_core::base::fact::Fact;
 use hax_core::base::id::HttpId;
+use hax_core::ha::fact::Fact;
 use hax_core::http::port;
 
 use crate::observe::metrics::{self, Metrics};

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_channel::Receiver;
-use hax_core::base::config;
-use hax_core::base::fact::{Fact, Metric};
+use hax_core::base::fact::Metric;
 use hax_core::base::time::{Next, Now};
+use hax_core::bridge::config;
 use hax_core::bridge::{Bridge, View, io};
+use hax_core::ha::fact::Fact;
 use hax_core::ha::motr::Event;
 use hax_core::ha::spiel::Reply;
 use hax_core::machine::{ExitReason, Input, Machine, Output, Status};

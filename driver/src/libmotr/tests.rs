@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use hax_core::base::config;
 use hax_core::base::errno::Errno;
 use hax_core::base::id::{EntryId, LinkId, SendId};
 use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::bridge::config;
 use hax_core::consul::port::{Command as ConsulCommand, Reply, Unanswered};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};

@@ -14,7 +14,7 @@ use async_channel::Receiver;
 use bytes::{Buf as _, Bytes};
 use futures_lite::future::{or, zip};
 use hax_core::base::id::ConnId;
-use hax_core::wire::net;
+use hax_core::net;
 use socket2::{Domain, Protocol, SockRef, Socket as Socket2, Type};
 
 use super::{Connections, Segments, Task};

@@ -21,7 +21,7 @@ use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use hax_core::base::id::ConnId;
-use hax_core::wire::net;
+use hax_core::net;
 
 use crate::host::timer::{Timer, within};
 

@@ -59,7 +59,7 @@ pub(crate) fn log<F: Report>(fact: &F) {
 
 #[cfg(test)]
 mod tests {
-    use hax_core::base::fact::Fact;
+    use hax_core::ha::fact::Fact;
 
     use super::*;
 

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hax_core::base::fact::{Fact, Metric};
+use hax_core::base::fact::Metric;
 use hax_core::base::time::{Next, Now};
+use hax_core::ha::fact::Fact;
 use hax_core::journal;
 use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
 use hax_core::node::Config;

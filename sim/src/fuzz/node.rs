@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hax_core::base::config;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::time::Next;
+use hax_core::bridge::config;
 use hax_core::consul::port::{Answer, Command, Method, Reply, Unanswered};
 use hax_core::http::port::{Request, Response};
 use hax_core::machine::Machine as _;

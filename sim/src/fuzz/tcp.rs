@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::id::ConnId;
-use hax_core::wire::net::{Command, Event};
+use hax_core::net::{Command, Event};
 
 /// Who is at an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::bridge::io::Input;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr::Event;
 use hax_core::ha::note::ObjectState;
 use hax_core::ha::process::ProcessEventKind;

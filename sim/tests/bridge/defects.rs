@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::bridge::io::Input;
 use hax_core::consul::port::Method;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::message::Body;
 use hax_core::ha::motr::Event;
 use hax_core::ha::note::ObjectState;

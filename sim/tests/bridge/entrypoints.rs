@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::FactKind;
 use hax_core::base::id::EntryId;
 use hax_core::bridge::io::Input;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::message::Body;
 use hax_core::ha::motr::Event;
 use hax_core::ha::note::ObjectState;

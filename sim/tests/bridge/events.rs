@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::MsgId;
 use hax_core::bridge::io::Input;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::message::Body;
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};

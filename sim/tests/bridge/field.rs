@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::bridge::io::Input;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::note::{Note, ObjectState};
 use hax_core::ha::process::ProcessEventKind;
 use serde_json::{Value, json};

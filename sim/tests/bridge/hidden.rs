@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::note::ObjectState;
 use hax_core::ha::process::ProcessEventKind;
 

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use hax_core::base::config::Config;
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, EntryId, LinkId, MsgId, SendId};
 use hax_core::base::time::{Instant, Next};
 use hax_core::bridge::Bridge;
+use hax_core::bridge::config::Config;
 use hax_core::consul::port::Method;
 use hax_core::ha::entrypoint::Entrypoint;
+use hax_core::ha::fact::Fact;
 use hax_core::ha::message::Body;
 use hax_core::ha::motr::Command;
 use hax_core::ha::note::Note;

@@ -5,16 +5,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use hax_core::base::config::Config;
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, EntryId, HttpId, LinkId, MsgId};
 use hax_core::base::time::{Instant, Next, Now, Wall};
 use hax_core::bridge::View;
+use hax_core::bridge::config::Config;
 use hax_core::bridge::io::{Input, Output};
 use hax_core::consul::port::{self, Answer, Method, Reply, Unanswered};
 use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use hax_core::base::fact::FactKind;
 use hax_core::bridge::io::Input;
+use hax_core::ha::fact::FactKind;
 
 use crate::lab::{Fault, Lab};
 
 const MS: Duration = Duration::from_millis(1);
 
-fn elect(config: &mut hax_core::base::config::Config) {
+fn elect(config: &mut hax_core::bridge::config::Config) {
     config.elect = true;
 }
 

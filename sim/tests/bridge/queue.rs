@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hax_core::base::fact::{Fact, FactKind};
 use hax_core::base::id::HttpId;
+use hax_core::ha::fact::{Fact, FactKind};
 use hax_core::ha::note::ObjectState;
 use hax_core::ha::process::ProcessEventKind;
 

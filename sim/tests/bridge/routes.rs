@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hax_core::base::fact::FactKind;
 use hax_core::bridge::io::Input;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr::Event;
 use hax_core::ha::note::ObjectState;
 use serde_json::Value;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use hax_core::base::config::Config;
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::HttpId;
+use hax_core::bridge::config::Config;
 use hax_core::bridge::io::Input;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::message::Body;
 use hax_core::ha::report::SnsErr;
 use hax_core::ha::spiel::{Answer, Op, Reply, SnsOp, Status};

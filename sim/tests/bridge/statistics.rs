@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::spiel::{Answer, Counter, Filesystem, Op, Pver};
 use serde_json::Value;
 

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::LinkId;
 use hax_core::bridge::io::Input;
 use hax_core::consul::port::{Answer, Reply};
+use hax_core::ha::fact::FactKind;
 use hax_core::ha::note::ObjectState;
 
 use crate::host::LAG;

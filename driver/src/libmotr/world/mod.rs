@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use hax_core::base::config::Config as BridgeConfig;
-use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
 use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::bridge::config::Config as BridgeConfig;
 use hax_core::discover::Services;
+use hax_core::ha::fact::Fact;
 use hax_core::machine::{Input, Machine as _, Output};
 use hax_sim::engine::choice::Seed;
 use motr_sys::fake::Lab;

@@ -1,10 +1,10 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytes::Bytes;
-use hax_core::base::config;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::CallId;
 use hax_core::base::time::{Instant, Wall};
+use hax_core::bridge::config;
 use hax_core::consul::port::{Answer, Reply};
 use hax_core::wire;
 

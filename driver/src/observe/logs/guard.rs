@@ -11,8 +11,9 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use hax_core::base::fact::{FactKind, Level as FactLevel};
+use hax_core::base::fact::Level as FactLevel;
 use hax_core::base::time::Instant;
+use hax_core::ha::fact::FactKind;
 use tracing::Level;
 
 /// After this long, what was left out is told and all begin anew.

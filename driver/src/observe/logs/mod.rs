@@ -17,8 +17,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use hax_core::base::fact::FactKind;
 use hax_core::base::time::Instant;
+use hax_core::ha::fact::FactKind;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};

@@ -12,8 +12,9 @@ use std::any::TypeId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hax_core::base::fact::{Fact, Metric, Report};
+use hax_core::base::fact::{Metric, Report};
 use hax_core::base::time::Instant;
+use hax_core::ha::fact::Fact;
 use hax_core::machine::Machine;
 
 use crate::host::clock::Clock;
@@ -245,11 +246,11 @@ impl Drop for Call<'_> {
 mod tests {
     use std::fmt;
 
-    use hax_core::base::config::Config;
     use hax_core::base::fact::{Kind, Level};
     use hax_core::base::fid::Fid;
     use hax_core::base::time::{Next, Now};
     use hax_core::bridge::Bridge;
+    use hax_core::bridge::config::Config;
     use hax_core::machine::{ExitReason, Input, Output, Status};
     use hax_core::node::{Node, gauges};
 

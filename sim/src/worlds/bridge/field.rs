@@ -1,8 +1,8 @@
 //! What the field does to a cluster: checks of other people, services elsewhere with a process's number,
 //! keys that an earlier configuration left behind, and the configuration imported over the one in use.
 
-use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
+use hax_core::ha::fact::Fact;
 use serde_json::{Value, json};
 
 use super::model::Model;

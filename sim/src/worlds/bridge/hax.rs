@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use hax_core::base::config;
-use hax_core::base::fact::{Fact, FactKind};
 use hax_core::base::fid::Fid;
+use hax_core::bridge::config;
+use hax_core::ha::fact::{Fact, FactKind};
 use hax_core::node::{self, Node};
 use hax_core::wire;
 

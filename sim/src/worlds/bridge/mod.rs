@@ -22,10 +22,10 @@ mod trace;
 
 use std::rc::Rc;
 
-use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::CallId;
 use hax_core::base::time::{Next, Now};
+use hax_core::ha::fact::Fact;
 use hax_core::ha::spiel as port;
 use hax_core::http::port::Request;
 use hax_core::journal;

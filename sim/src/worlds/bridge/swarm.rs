@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hax_core::base::config::{self, OnUnexpected};
+use hax_core::bridge::config::{self, OnUnexpected};
 use hax_core::node;
 use hax_core::wire;
 

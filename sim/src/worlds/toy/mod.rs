@@ -8,9 +8,9 @@ mod machine;
 mod oracle;
 mod swarm;
 
-use hax_core::base::config;
 use hax_core::base::fid::Fid;
 use hax_core::base::time::{Next, Now};
+use hax_core::bridge::config;
 use hax_core::http::port::{Request, Response};
 use hax_core::journal;
 use hax_core::machine::{Input, Output};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use hax_core::base::fact::Fact;
 use hax_core::base::id::{LinkId, SendId};
+use hax_core::ha::fact::Fact;
 
 use super::broken;
 use crate::engine::Violation;

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use hax_core::base::fact::Fact;
 use hax_core::base::id::EntryId;
 use hax_core::ha::entrypoint::Entrypoint;
+use hax_core::ha::fact::Fact;
 use hax_core::node;
 use hax_core::wire::fop::CONSUME;
 

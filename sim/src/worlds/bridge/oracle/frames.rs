@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
+use hax_core::ha::fact::Fact;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{NOTES_MAX, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEventKind, ProcessType};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
+use hax_core::ha::fact::Fact;
 
 use super::{People, broken};
 use crate::engine::Violation;

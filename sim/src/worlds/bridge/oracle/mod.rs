@@ -13,11 +13,11 @@ mod spiel;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use hax_core::base::fact::Fact;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, HttpId};
 use hax_core::consul::port;
 use hax_core::ha::entrypoint::Entrypoint;
+use hax_core::ha::fact::Fact;
 use hax_core::ha::spiel::Reply;
 use hax_core::node::{self, Node, Output};
 use hax_core::wire::params::LinkIds;

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use super::fid::Fid;
+use crate::base::fid::Fid;
 
 /// The bridge's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

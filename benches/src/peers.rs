@@ -12,7 +12,8 @@ use hax_core::base::time::{Instant, Next, Now, Wall};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::Message;
 use hax_core::ha::motr::{Command, Event};
-use hax_core::wire::{Config, Endpoint, Input, Output, Process, net, process};
+use hax_core::net;
+use hax_core::wire::{Config, Endpoint, Input, Output, Process, process};
 
 /// One end of a connection: the endpoint's, or that of the process with this number.
 type End = (Option<usize>, ConnId);
@@ -24,7 +25,7 @@ enum Wait {
 }
 
 /// All of them.
-pub struct Fleet {
+pub struct Peers {
     /// The endpoint.
     pub endpoint: Endpoint,
     /// What it has said and nobody has taken yet.
@@ -46,7 +47,7 @@ fn address(n: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 20_000 + n))
 }
 
-impl Fleet {
+impl Peers {
     /// So many processes with links.
     ///
     /// # Panics
@@ -54,7 +55,7 @@ impl Fleet {
     /// If not all get theirs.
     #[must_use]
     pub fn new(processes: usize) -> Self {
-        let mut fleet = Self {
+        let mut peers = Self {
             endpoint: Endpoint::new(Config::new(address(0), 1, 1)),
             out: Vec::new(),
             links: Vec::new(),
@@ -76,13 +77,13 @@ impl Fleet {
                 generation: n as u64,
                 seed: n as u64,
             };
-            fleet.processes.push(Process::new(config));
+            peers.processes.push(Process::new(config));
             let ask = process::Input::Command(process::Command::Ask);
-            fleet.waiting.push_back(Wait::Process(n, ask));
+            peers.waiting.push_back(Wait::Process(n, ask));
         }
-        fleet.rest();
-        assert_eq!(fleet.links.len(), processes, "each process has its link");
-        fleet
+        peers.rest();
+        assert_eq!(peers.links.len(), processes, "each process has its link");
+        peers
     }
 
     /// The time.
