@@ -119,7 +119,7 @@ impl Next {
 /// A call of `handle`, by number: what began in a later call than a question arrived in, began
 /// after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(pub u64);
+pub struct CallSeq(pub u64);
 
 #[cfg(test)]
 mod tests {

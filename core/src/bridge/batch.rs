@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use super::continuation::LaneKey;
 use super::ops::Op;
-use super::queue::Queue;
-use super::work::{Plan, Work};
+use super::queue::BqAppender;
+use super::work::{Plan, WorkItem};
 use crate::base::fid::Fid;
 use crate::base::time::Wall;
 use crate::bridge::config::Limits;
@@ -15,7 +15,7 @@ use crate::store::txn;
 /// A transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<BatchEntry>,
     /// Each operation and whose it is; the queue's and the lock's check are nobody's.
     pub(crate) ops: Vec<(Op, Option<LaneKey>)>,
     /// What old daemons are told with it.
@@ -26,7 +26,7 @@ pub(crate) struct Batch {
 
 /// What one lane has in a transaction.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Part {
+pub(crate) struct BatchEntry {
     pub(crate) key: LaneKey,
     /// It completes the lane's first work.
     pub(crate) last: bool,
@@ -36,7 +36,13 @@ pub(crate) struct Part {
 impl Batch {
     /// Takes a lane's first work, or as much of it as a transaction holds if it is the only one.
     /// Returns whether it was taken.
-    pub(crate) fn take(&mut self, limit: &Limits, key: LaneKey, work: &Work, plan: Plan) -> bool {
+    pub(crate) fn take(
+        &mut self,
+        limit: &Limits,
+        key: LaneKey,
+        work: &WorkItem,
+        plan: Plan,
+    ) -> bool {
         let Plan { mut first, last, told, restart } = plan;
         // A write would refuse whatever else the transaction has about its key.
         let meet = |a: &Op, b: &Op| a.op.key == b.op.key && !(a.op.is_check() && b.op.is_check());
@@ -63,12 +69,12 @@ impl Batch {
         self.bytes += first.iter().map(len).sum::<usize>();
         self.as_leader |= work.what.is_leaders();
         self.ops.extend(first.into_iter().map(|op| (op, Some(key))));
-        self.parts.push(Part { key, last: whole, restart });
+        self.parts.push(BatchEntry { key, last: whole, restart });
         true
     }
 
     /// Adds what is nobody's: the lock's check, if any of it is the leader's, and the queue's entries.
-    pub(crate) fn close(&mut self, leads: Option<&str>, queue: &Queue, now: Wall) {
+    pub(crate) fn close(&mut self, leads: Option<&str>, queue: &BqAppender, now: Wall) {
         let check = leads.filter(|_| self.as_leader).map(Op::leads);
         let entries = queue.append(&self.told, now);
         self.ops.extend(check.into_iter().chain(entries).map(|op| (op, None)));

@@ -43,13 +43,13 @@ pub struct Times {
     /// One round of reads for entrypoints.
     pub round: Duration,
     /// The soonest EAGAIN after its request: a process asks again at once.
-    pub again_after: Duration,
+    pub eagain_delay: Duration,
     /// One short request to Consul.
     pub call: Duration,
     /// How long Consul may hold a blocking query.
     pub watch: Duration,
     /// The shortest pause between two answers of one watch that are taken in.
-    pub reread: Duration,
+    pub watch_interval_min: Duration,
     /// How long the notes owed to a link that is down are kept.
     pub link_grace: Duration,
     /// How long the entrypoint of a process that has restarted waits until the others have heard
@@ -57,10 +57,10 @@ pub struct Times {
     pub deliveries: Duration,
     /// How long the checks of a process with a living link must fail until it is declared dead; one
     /// whose link is down is at once. An agent that restarts has all its checks fail for a moment.
-    pub silence: Duration,
+    pub failing_grace: Duration,
     /// How long an entrypoint request may wait for its process's own writes; then it is told to ask
     /// again.
-    pub hold: Duration,
+    pub held_max: Duration,
     /// How often the leader purges the broadcast queue.
     pub purge: Duration,
     /// How long an HTTP request waits for an operation on a pool, which goes on without it.
@@ -82,7 +82,7 @@ pub struct Limits {
     /// one is told to ask again at once.
     pub starts: usize,
     /// What one process has said and is not written, where nobody waits for its acknowledgement.
-    pub works: usize,
+    pub queued_per_process: usize,
     /// Messages sent to one link and not delivered yet; what is owed beyond is kept as the latest
     /// note per object.
     pub sends_per_link: usize,
@@ -131,14 +131,14 @@ impl Default for Times {
     fn default() -> Self {
         Self {
             round: Duration::from_millis(1500),
-            again_after: Duration::from_secs(1),
+            eagain_delay: Duration::from_secs(1),
             call: Duration::from_secs(5),
             watch: Duration::from_secs(60),
-            reread: Duration::from_millis(250),
+            watch_interval_min: Duration::from_millis(250),
             link_grace: Duration::from_secs(60),
             deliveries: Duration::from_secs(1),
-            silence: Duration::from_secs(5),
-            hold: Duration::from_millis(2500),
+            failing_grace: Duration::from_secs(5),
+            held_max: Duration::from_millis(2500),
             purge: Duration::from_secs(60),
             sns: Duration::from_secs(30),
             filesystem: Duration::from_secs(600),
@@ -153,7 +153,7 @@ impl Default for Limits {
         Self {
             entries: 20_000,
             starts: 1_024,
-            works: 1_024,
+            queued_per_process: 1_024,
             sends_per_link: 16,
             transactions: 4,
             transaction_ops: 64,

@@ -21,7 +21,7 @@ pub(crate) enum Continuation {
     /// A proof of freshness.
     Probe(Table),
     /// The index of the whole KV table.
-    Glance,
+    KvIndex,
     /// A read at once.
     Read(Table),
     /// One key of a table, by its name.
@@ -29,7 +29,7 @@ pub(crate) enum Continuation {
     /// A transaction of process events.
     Transaction,
     /// A key of a lane that met another writer.
-    Reread(LaneKey, Target),
+    RereadKey(LaneKey, Target),
     /// The counters of starts.
     Restarts,
     /// The counter of the broadcast queue.
@@ -37,7 +37,7 @@ pub(crate) enum Continuation {
     /// A part of the election.
     Leader(ElectionCall),
     /// A part of the broadcast queue's receiving side.
-    Inbox(BqCall),
+    BqReceiver(BqCall),
     /// A part of the broadcast queue's purge.
     Purge(PurgeCall),
     /// What a report of the cluster needs beside the replicas.
@@ -58,13 +58,13 @@ impl Named for Continuation {
             | Self::Probe(table)
             | Self::Read(table)
             | Self::Named(table) => table.name(),
-            Self::Glance => "kv",
+            Self::KvIndex => "kv",
             Self::Transaction => "transaction",
-            Self::Reread(..) => "a key",
+            Self::RereadKey(..) => "a key",
             Self::Restarts => "process_restarts",
             Self::Epoch => "epoch",
             Self::Leader(_) => "election",
-            Self::Inbox(_) | Self::Purge(_) => "bq",
+            Self::BqReceiver(_) | Self::Purge(_) => "bq",
             Self::Report(..) => "report",
             Self::Subscribe(..) => "events/subscription",
             Self::Statistics(_) => "statistics",
@@ -111,7 +111,7 @@ pub(crate) enum ElectionCall {
 
 impl ElectionCall {
     /// Release, destroy, deregister: nothing follows.
-    pub(crate) const LEAVE: Self = Self::Session(session::Call::Leave);
+    pub(crate) const RESIGN: Self = Self::Session(session::Call::Leave);
 }
 
 /// A call of the receiver of the broadcast queue.
@@ -189,7 +189,7 @@ pub(crate) enum Timer {
     /// The round takes too long.
     Round,
     /// EAGAINs may leave, or a round may begin.
-    Again,
+    EntrypointReplies,
     /// A watch may be sent again.
     Watch(Table),
     /// A lookout may be sent again.
@@ -205,7 +205,7 @@ pub(crate) enum Timer {
     /// An entrypoint waits no longer for what others have to hear before.
     Deliveries(Fid),
     /// A process has been silent for long enough.
-    Silence,
+    FailingGrace,
     /// The counters of starts may be read again.
     Restarts,
     /// The counter of the broadcast queue may be read again.
@@ -215,17 +215,17 @@ pub(crate) enum Timer {
     /// The broadcast queue is purged.
     Purge,
     /// The leader's check is due.
-    Beat,
+    Heartbeat,
     /// The lock may be tried for again.
     Acquire,
     /// The lock may be watched again.
     LeaderWatch,
     /// A lock without an owner has been left for long enough.
-    Foreign,
+    Unowned,
     /// A leader has been without a confd for long enough.
-    Unfit,
+    Ineligible,
     /// A leader without a confd looks who else stands.
-    Standing,
+    Candidates,
     /// Motr's library may be told again to read the configuration.
     Spiel,
     /// A request has waited for long enough for an operation on a pool.
@@ -235,7 +235,7 @@ pub(crate) enum Timer {
     /// The next slice of them.
     Tally,
     /// What was posted and is no news has counted for long enough.
-    Doubt,
+    Recheck,
     /// What somebody has hinted at is looked at.
     Hinted,
     /// Whoever posted the queue has waited for long enough.
@@ -250,7 +250,7 @@ impl Named for Timer {
     fn name(&self) -> &'static str {
         match self {
             Self::Round => "round",
-            Self::Again => "again",
+            Self::EntrypointReplies => "again",
             Self::Watch(_) => "watch",
             Self::Lookout(_) => "lookout",
             Self::Overdue(_) => "overdue",
@@ -258,22 +258,22 @@ impl Named for Timer {
             Self::Lanes => "lanes",
             Self::Grace(_) => "grace",
             Self::Deliveries(_) => "deliveries",
-            Self::Silence => "silence",
+            Self::FailingGrace => "silence",
             Self::Restarts => "restarts",
             Self::Epoch => "epoch",
             Self::Inbox => "inbox",
             Self::Purge => "purge",
-            Self::Beat => "beat",
+            Self::Heartbeat => "beat",
             Self::Acquire => "acquire",
             Self::LeaderWatch => "leader-watch",
-            Self::Foreign => "foreign",
-            Self::Unfit => "unfit",
-            Self::Standing => "standing",
+            Self::Unowned => "foreign",
+            Self::Ineligible => "unfit",
+            Self::Candidates => "standing",
             Self::Spiel => "spiel",
             Self::Sns => "sns",
             Self::Statistics(_) => "statistics",
             Self::Tally => "tally",
-            Self::Doubt => "doubt",
+            Self::Recheck => "doubt",
             Self::Hinted => "hinted",
             Self::Hints => "hints",
             Self::Slice => "slice",

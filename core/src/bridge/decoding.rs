@@ -5,7 +5,7 @@ use alloc::collections::BTreeSet;
 
 use super::cx::Cx;
 use crate::base::fid::Fid;
-use crate::base::time::Moment;
+use crate::base::time::CallSeq;
 use crate::consul::json::{Elements, KvEntry, RawCheck};
 use crate::consul::replica::Table;
 use crate::model::Cluster;
@@ -19,7 +19,7 @@ pub(crate) struct Decoding {
     pub(crate) table: Table,
     pub(crate) index: u64,
     /// When the read was sent; nothing for a watch's answer, which proves nothing.
-    pub(crate) sent: Option<Moment>,
+    pub(crate) sent: Option<CallSeq>,
     pub(crate) elements: Elements,
     pub(crate) staged: Staged,
 }

@@ -44,19 +44,19 @@ impl Deliveries {
     }
 
     /// A message has its outcome. Returns whose wait is over by that.
-    pub(crate) fn settled(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId) -> Vec<Fid> {
+    pub(crate) fn on_settled(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId) -> Vec<Fid> {
         self.drop_where(cx, |_, awaited| awaited == (link, Some(send)))
     }
 
     /// Links may have been sent what they were owed. Returns whose wait is over by that.
-    pub(crate) fn sent(&mut self, cx: &mut Cx<'_>, links: &Links) -> Vec<Fid> {
+    pub(crate) fn on_sent(&mut self, cx: &mut Cx<'_>, links: &Links) -> Vec<Fid> {
         self.drop_where(cx, |process, (link, send)| {
             send.is_none() && !links.owes_end(link, process)
         })
     }
 
     /// A link is down or has ended: nobody waits for it. Returns whose wait is over by that.
-    pub(crate) fn link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) -> Vec<Fid> {
+    pub(crate) fn on_link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) -> Vec<Fid> {
         self.drop_where(cx, |_, (awaited, _)| awaited == link)
     }
 

@@ -23,8 +23,8 @@ use crate::base::errno::Errno;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, EntryId};
 use crate::base::mutant::{Mutant, mutant};
+use crate::base::time::CallSeq;
 use crate::base::time::Instant;
-use crate::base::time::Moment;
 use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
 use crate::consul::port::Answer;
 use crate::consul::url;
@@ -36,7 +36,7 @@ use crate::model::health::{host_of, process_of_service_id};
 /// How long those who were answered together have to ask again together. Without it, those who ask
 /// while a round is in flight and those whom it answers would take turns for ever, in twice as many
 /// rounds.
-const GATHER: Duration = Duration::from_millis(5);
+const COALESCE_WINDOW: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
 pub(crate) struct Entrypoints {
@@ -45,7 +45,7 @@ pub(crate) struct Entrypoints {
     /// The node of the last leader's session: it never changes in a session's life.
     session: Option<(Box<str>, Box<str>)>,
     /// How many the next round waits for, and until when.
-    crowd: Option<(usize, Instant)>,
+    expected_batch: Option<(usize, Instant)>,
     /// Why the last round failed.
     trouble: Option<&'static str>,
 }
@@ -57,7 +57,7 @@ struct Waiting {
     /// It is the first request of the process's life.
     first: bool,
     arrived: Instant,
-    moment: Moment,
+    moment: CallSeq,
     /// Something must be written and heard before it is told anything but to ask again.
     held: bool,
     /// What a round said; it leaves when it is due and its turn has come.
@@ -72,7 +72,7 @@ struct Answered {
 
 #[derive(Debug)]
 struct Round {
-    began: Moment,
+    began: CallSeq,
     calls: BTreeMap<CallId, RoundPart>,
     leader: Option<Box<str>>,
     node: Option<Box<str>>,
@@ -98,7 +98,7 @@ impl Entrypoints {
     }
 
     /// A process asks. `held`: it has to wait for a [`Self::release`]; nothing if it is to ask again.
-    pub(crate) fn asked(
+    pub(crate) fn on_request(
         &mut self,
         cx: &mut Cx<'_>,
         request: &EntrypointRequest,
@@ -148,13 +148,13 @@ impl Entrypoints {
         if asking == 0 {
             return;
         }
-        if let Some((crowd, until)) = self.crowd
+        if let Some((crowd, until)) = self.expected_batch
             && asking < crowd
             && cx.now().mono < until
         {
-            return cx.arm_no_later(Timer::Again, until);
+            return cx.arm_no_later(Timer::EntrypointReplies, until);
         }
-        self.crowd = None;
+        self.expected_batch = None;
         let mut calls = BTreeMap::new();
         for (part, target) in
             [(RoundPart::Leader, url::key("leader")), (RoundPart::Confds, url::service("confd"))]
@@ -180,7 +180,7 @@ impl Entrypoints {
         round.rms = None;
     }
 
-    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
+    pub(crate) fn on_answer(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
         let Some(part) = self.round.as_mut().and_then(|round| round.calls.remove(&call)) else {
             return;
         };
@@ -210,7 +210,7 @@ impl Entrypoints {
             }
             (RoundPart::Session, 404) => Err("the leader's session has ended"),
             (_, status) if status != 200 => Err("Consul is not operational"),
-            (RoundPart::Leader, _) => self.take_leader(cx, body),
+            (RoundPart::Leader, _) => self.on_leader(cx, body),
             (RoundPart::Session, _) => {
                 let session: Option<[Session<'_>; 1]> = json::parse(body).unwrap_or(None);
                 let node: Box<str> = match session {
@@ -239,7 +239,7 @@ impl Entrypoints {
         }
     }
 
-    fn take_leader(&mut self, cx: &mut Cx<'_>, body: &[u8]) -> Result<(), &'static str> {
+    fn on_leader(&mut self, cx: &mut Cx<'_>, body: &[u8]) -> Result<(), &'static str> {
         let [entry]: [KvEntry<'_>; 1] =
             json::parse(body).map_err(|_| "the key leader is not understood")?;
         let session = entry.session.filter(|session| !session.is_empty());
@@ -284,13 +284,14 @@ impl Entrypoints {
                 }
                 // One that asked alone leaves no crowd: nobody ever waits for it.
                 let answered = asking - self.unanswered();
-                self.crowd = (answered > 1).then_some((asking, due.after(GATHER)));
+                self.expected_batch =
+                    (answered > 1).then_some((asking, due.after(COALESCE_WINDOW)));
                 self.send_due(cx);
             }
         }
     }
 
-    pub(crate) fn timed_out(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
         self.fail(cx, "Consul does not answer in time");
     }
 
@@ -302,7 +303,7 @@ impl Entrypoints {
         });
         self.end_round(cx);
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.answer.is_none()) {
-            let due = waiting.arrived.after(cx.config().time.again_after);
+            let due = waiting.arrived.after(cx.config().time.eagain_delay);
             waiting.answer = Some(Answered { due, reply: Err(Errno::EAGAIN) });
         }
         self.send_due(cx);
@@ -318,7 +319,7 @@ impl Entrypoints {
     /// Sends the answers that are due, in order.
     pub(crate) fn send_due(&mut self, cx: &mut Cx<'_>) {
         while let Some(waiting) = self.waiting.front() {
-            let give_up = waiting.arrived.after(cx.config().time.hold);
+            let give_up = waiting.arrived.after(cx.config().time.held_max);
             let (due, answer) = match &waiting.answer {
                 // The restart is still owed; the next request will wait for it.
                 Some(Answered { reply: Ok(_), .. }) if waiting.held => {
@@ -328,7 +329,7 @@ impl Entrypoints {
                 None => break,
             };
             if due > cx.now().mono {
-                cx.arm_at(Timer::Again, due);
+                cx.arm_at(Timer::EntrypointReplies, due);
                 break;
             }
             reply(cx, waiting, answer);

@@ -9,7 +9,7 @@ use alloc::collections::VecDeque;
 use super::continuation::Continuation;
 use super::cx::Cx;
 use crate::base::id::CallId;
-use crate::base::time::Moment;
+use crate::base::time::CallSeq;
 use crate::consul::port::Answer;
 use crate::consul::url;
 
@@ -17,45 +17,45 @@ use crate::consul::url;
 pub(super) const KEY: &str = "processes/none";
 
 #[derive(Debug, Default)]
-pub(crate) struct Glances {
-    sent: VecDeque<Glance>,
+pub(crate) struct KvIndexProbes {
+    sent: VecDeque<KvIndexProbe>,
     /// What the last one saw; 0: nothing that is of use.
     pub(crate) seen: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Glance {
+struct KvIndexProbe {
     call: CallId,
-    sent: Moment,
+    sent: CallSeq,
     /// The index of the newest copy when it was sent.
     then: u64,
 }
 
-impl Glances {
+impl KvIndexProbes {
     /// Sends one for what was asked, unless it is on its way or too many are.
-    pub(crate) fn send(&mut self, cx: &mut Cx<'_>, asked: Moment, then: u64, most: usize) {
+    pub(crate) fn send(&mut self, cx: &mut Cx<'_>, asked: CallSeq, then: u64, most: usize) {
         let on_its_way = self.sent.back().is_some_and(|last| last.sent >= asked);
         if !on_its_way && self.sent.len() < most {
-            let (call, sent) = (cx.get(Continuation::Glance, url::read(KEY)), cx.moment());
-            self.sent.push_back(Glance { call, sent, then });
+            let (call, sent) = (cx.get(Continuation::KvIndex, url::read(KEY)), cx.moment());
+            self.sent.push_back(KvIndexProbe { call, sent, then });
         }
     }
 
     /// Takes an answer: the table's index was seen at this moment or later. An index that has gone
     /// back, or is not the table's, says nothing.
-    pub(crate) fn answered(&mut self, call: CallId, answer: &Answer) -> Option<Moment> {
-        let Glance { sent, then, .. } = self.take(call)?;
+    pub(crate) fn on_answer(&mut self, call: CallId, answer: &Answer) -> Option<CallSeq> {
+        let KvIndexProbe { sent, then, .. } = self.take(call)?;
         let is_tables = answer.status == 404 && answer.index >= then;
         self.seen = if is_tables { answer.index } else { 0 };
         Some(sent)
     }
 
     /// It has no answer.
-    pub(crate) fn failed(&mut self, call: CallId) {
+    pub(crate) fn on_failed(&mut self, call: CallId) {
         self.take(call);
     }
 
-    fn take(&mut self, call: CallId) -> Option<Glance> {
+    fn take(&mut self, call: CallId) -> Option<KvIndexProbe> {
         let place = self.sent.iter().position(|glance| glance.call == call)?;
         self.sent.remove(place)
     }

@@ -13,7 +13,7 @@ use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::glance;
 use super::tables::Tables;
-use crate::base::time::Moment;
+use crate::base::time::CallSeq;
 use crate::consul::port::Answer;
 use crate::consul::replica::{Hidden, Table};
 use crate::consul::url;
@@ -35,7 +35,7 @@ impl Tables {
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
         table: Table,
-        reading: (u64, Option<Moment>),
+        reading: (u64, Option<CallSeq>),
     ) {
         // A right may come between the two: the reading that counts is younger than the key's answer.
         let readable = self.readable[table as usize].take();
@@ -52,7 +52,7 @@ impl Tables {
     }
 
     /// Whether a key of a table is refused, or not there.
-    pub(crate) fn named(
+    pub(crate) fn on_named(
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &Cluster,
@@ -66,7 +66,7 @@ impl Tables {
             _ if answer.is_none() => {
                 self.replicas[table as usize].decoding = false;
                 self.wants_read[table as usize] = true;
-                self.failed(cx, table, Timer::Prove(table));
+                self.on_failed(cx, table, Timer::Prove(table));
                 self.watch(cx, table);
             }
             _ => {
@@ -83,7 +83,7 @@ impl Tables {
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
         table: Table,
-        reading: (u64, Option<Moment>),
+        reading: (u64, Option<CallSeq>),
     ) {
         match table {
             // Nothing works without one: somebody is about to write it, or has deleted it.
@@ -102,7 +102,7 @@ impl Tables {
         cx: &mut Cx<'_>,
         cluster: &Cluster,
         table: Table,
-        (index, sent): (u64, Option<Moment>),
+        (index, sent): (u64, Option<CallSeq>),
         how: Hidden,
     ) {
         self.backoffs[table as usize].worked();

@@ -18,7 +18,7 @@ use super::continuation::{BqCall, Continuation, LaneKey, Timer};
 use super::cx::Cx;
 use super::lanes::Lanes;
 use super::spiel::Spiel;
-use super::work::{self, What, Work};
+use super::work::{self, Operation, WorkItem};
 use crate::base::fid::Fid;
 use crate::base::id::HttpId;
 use crate::base::retry::Backoff;
@@ -41,7 +41,7 @@ const QUEUE: &str = "bq/";
 const OFFSET: &str = "the queue's offset";
 
 #[derive(Debug, Default)]
-pub(crate) struct Inbox {
+pub(crate) struct BqReceiver {
     /// What is to be worked.
     read: BTreeMap<u64, Message>,
     /// The queue is to be read.
@@ -52,7 +52,7 @@ pub(crate) struct Inbox {
     /// Where we are is wanted, whether anything is posted or not.
     begun: bool,
     /// All up to here is worked; nothing until our offset is read.
-    worked: Option<u64>,
+    processed: Option<u64>,
     /// All up to here is known to be worked by Consul.
     stored: u64,
     /// The index of our offset's key, 0 if there is none; it is read again after it met another writer.
@@ -80,11 +80,11 @@ struct Hint {
     until: Instant,
 }
 
-impl Inbox {
+impl BqReceiver {
     /// A watch has posted the queue. Returns what is wrong with it, if anything; else the request is
     /// answered when all that Consul has in the queue is worked. A post without an entry of the queue that
     /// has others is of another prefix.
-    pub(crate) fn posted(
+    pub(crate) fn on_post(
         &mut self,
         cx: &mut Cx<'_>,
         http: HttpId,
@@ -120,7 +120,7 @@ impl Inbox {
         let last = messages.keys().next_back().copied().unwrap_or(0);
         let unchanged = newest <= self.newest;
         self.newest = self.newest.max(newest);
-        if let Some(worked) = &mut self.worked
+        if let Some(worked) = &mut self.processed
             && last < *worked
             && !unchanged
         {
@@ -132,14 +132,14 @@ impl Inbox {
             let over = self.waiting.drain(..);
             over.for_each(|(hint, _)| cx.http(hint.http, answer::Answer::done()));
         }
-        let worked = self.worked.unwrap_or(0);
+        let worked = self.processed.unwrap_or(0);
         let mut news = messages.into_iter().filter(|(n, _)| *n > worked);
         let most = cx.config().limit.queued_entries;
         self.read = news.by_ref().take(most).collect();
         // What is too much now is read again when this is worked.
         self.hinted |= news.next().is_some();
         for hint in core::mem::take(&mut self.reading) {
-            if self.worked.is_some() && last <= self.stored {
+            if self.processed.is_some() && last <= self.stored {
                 cx.http(hint.http, answer::Answer::done());
             } else {
                 self.waiting.push((hint, last));
@@ -163,7 +163,7 @@ impl Inbox {
         lanes: &mut Lanes,
         mut leader: Option<&mut Spiel>,
     ) {
-        let Some(mut worked) = self.worked else {
+        let Some(mut worked) = self.processed else {
             if self.begun || self.hinted {
                 self.call(cx, BqCall::Offset);
             }
@@ -178,7 +178,7 @@ impl Inbox {
                 worked = n;
             }
         }
-        self.worked = Some(worked);
+        self.processed = Some(worked);
         if self.busy {
             return;
         }
@@ -235,8 +235,8 @@ impl Inbox {
         cx.fact(Fact::QueueWorked { n });
         if let Some(note) = note {
             self.busy = true;
-            let what = What::Devices { notes: Vec::from([note]), ack: None, queued: true };
-            lanes.push(LaneKey::Devices, Work::new(cx.now().mono, what));
+            let what = Operation::Devices { notes: Vec::from([note]), ack: None, queued: true };
+            lanes.push(LaneKey::Devices, WorkItem::new(cx.now().mono, what));
         }
     }
 
@@ -247,12 +247,13 @@ impl Inbox {
         self.calling = true;
         let key = format!("bq-delivered/{}", cx.config().node);
         match part {
-            BqCall::Offset => drop(cx.get(Continuation::Inbox(part), url::read(&key))),
-            BqCall::End => drop(cx.get(Continuation::Inbox(part), url::read("epoch"))),
+            BqCall::Offset => drop(cx.get(Continuation::BqReceiver(part), url::read(&key))),
+            BqCall::End => drop(cx.get(Continuation::BqReceiver(part), url::read("epoch"))),
             BqCall::Queue => {
                 self.hinted = false;
                 self.reading.append(&mut self.hints);
-                let _call = cx.get(Continuation::Inbox(part), url::consistent(url::tree(QUEUE)));
+                let _call =
+                    cx.get(Continuation::BqReceiver(part), url::consistent(url::tree(QUEUE)));
             }
             BqCall::Store => self.store(cx, &key),
         }
@@ -269,22 +270,22 @@ impl Inbox {
             Some(Op::set(&format!("{node}/processes/{process}"), word.to_json()?.as_bytes()))
         };
         let mut ops: Vec<Op> = self.storing.iter().filter_map(view).collect();
-        self.offset = if self.views.is_empty() { self.worked } else { None };
+        self.offset = if self.views.is_empty() { self.processed } else { None };
         // A compare-and-set: one that was given up and comes late must not move the offset back.
         let index = self.index.unwrap_or(0);
         let op = |n| Op::cas(key, format!("{n}").as_bytes(), index);
         ops.extend(self.offset.map(op));
-        txn::send(cx, Continuation::Inbox(BqCall::Store), &ops);
+        txn::send(cx, Continuation::BqReceiver(BqCall::Store), &ops);
     }
 
     /// A call of ours has its answer.
-    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, part: BqCall, answer: Option<&Answer>) {
+    pub(crate) fn on_answer(&mut self, cx: &mut Cx<'_>, part: BqCall, answer: Option<&Answer>) {
         self.calling = false;
         match (part, answer.map(|answer| (answer.status, answer))) {
             (BqCall::Offset, Some((200, answer))) if number(answer).is_some() => {
                 let (offset, index) = number(answer).unwrap_or_default();
                 self.index = Some(index);
-                if self.worked.is_none() {
+                if self.processed.is_none() {
                     // It was written when all up to there had been read.
                     self.newest = self.newest.max(index);
                 }
@@ -292,7 +293,7 @@ impl Inbox {
             }
             (BqCall::Offset, Some((404, _))) => {
                 self.index = Some(0);
-                match self.worked {
+                match self.processed {
                     None => self.call(cx, BqCall::End),
                     Some(_) => self.backoff.worked(),
                 }
@@ -310,7 +311,7 @@ impl Inbox {
                         self.backoff.worked();
                         // Whoever has nothing new to tell does not have it read all the time.
                         if self.read.is_empty() {
-                            let pause = cx.config().time.reread;
+                            let pause = cx.config().time.watch_interval_min;
                             cx.arm(Timer::Inbox, pause);
                         }
                     }
@@ -397,7 +398,7 @@ impl Inbox {
 
     fn begin_at(&mut self, cx: &mut Cx<'_>, offset: u64, stored: bool) {
         self.backoff.worked();
-        if let Some(worked) = &mut self.worked {
+        if let Some(worked) = &mut self.processed {
             // Another writer has moved it. Forwards is an operator's wish; backwards, a late write.
             *worked = offset.max(*worked);
             self.stored = offset.max(self.stored);
@@ -405,7 +406,7 @@ impl Inbox {
             return;
         }
         // An offset that is not Consul's yet is written even if nothing follows.
-        self.worked = Some(offset);
+        self.processed = Some(offset);
         self.stored = if stored { offset } else { offset.saturating_sub(1) };
         self.answer_waiting(cx);
     }

@@ -9,12 +9,12 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use super::batch::{Batch, Part};
+use super::batch::{Batch, BatchEntry};
 use super::continuation::{Continuation, LaneKey, Timer};
 use super::cx::Cx;
-use super::desk::Desk;
+use super::lane_cx::LaneCx;
 use super::ops::Target;
-use super::work::{What, Work, shrink};
+use super::work::{Operation, WorkItem, shrink};
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId};
 use crate::base::mutant::{Mutant, mutant};
@@ -40,7 +40,7 @@ pub(crate) struct Lanes {
 
 #[derive(Debug)]
 struct Lane {
-    work: VecDeque<Work>,
+    work: VecDeque<WorkItem>,
     stage: Stage,
     /// How often in a row it was refused.
     refusals: u32,
@@ -49,7 +49,7 @@ struct Lane {
 impl Lane {
     /// Whether health's verdict is what is to be written next.
     fn declares_death(&self) -> bool {
-        self.work.front().is_some_and(|work| matches!(work.what, What::Died { .. }))
+        self.work.front().is_some_and(|work| matches!(work.what, Operation::DeclaredDead { .. }))
     }
 }
 
@@ -67,9 +67,9 @@ pub(crate) enum Stage {
 
 /// A work that is done: Consul holds what it took, or it took nothing.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct Completed {
     pub(crate) key: LaneKey,
-    pub(crate) work: Work,
+    pub(crate) work: WorkItem,
     pub(crate) restart: bool,
 }
 
@@ -83,7 +83,7 @@ impl Lanes {
         self.lanes.iter().map(|(key, lane)| (*key, lane.work.len(), &lane.stage))
     }
 
-    pub(crate) fn push(&mut self, key: LaneKey, work: Work) {
+    pub(crate) fn push(&mut self, key: LaneKey, work: WorkItem) {
         let none = || Lane { work: VecDeque::new(), stage: Stage::Ready, refusals: 0 };
         self.lanes.entry(key).or_insert_with(none).work.push_back(work);
     }
@@ -92,23 +92,24 @@ impl Lanes {
     pub(crate) fn begin(&mut self, process: Fid, now: Instant) {
         let key = LaneKey::Process(process);
         let last = self.lanes.get(&key).and_then(|lane| lane.work.back());
-        if !last.is_some_and(|work| matches!(work.what, What::Began(None))) {
-            self.push(key, Work::new(now, What::Began(None)));
+        if !last.is_some_and(|work| matches!(work.what, Operation::Started(None))) {
+            self.push(key, WorkItem::new(now, Operation::Started(None)));
         }
     }
 
     /// Whether any work of a process is like this.
-    pub(crate) fn has(&self, process: Fid, like: impl Fn(&What) -> bool) -> bool {
+    pub(crate) fn has(&self, process: Fid, like: impl Fn(&Operation) -> bool) -> bool {
         let lane = self.lanes.get(&LaneKey::Process(process));
         lane.is_some_and(|lane| lane.work.iter().any(|work| like(&work.what)))
     }
 
     /// A closed link is owed no acknowledgement; what it said is written all the same, as far as not too
     /// much waits. It was not acknowledged: a process that lives says it again.
-    pub(crate) fn link_closed(&mut self, link: LinkId, most: usize) {
+    pub(crate) fn on_link_closed(&mut self, link: LinkId, most: usize) {
         for lane in self.lanes.values_mut() {
             for work in &mut lane.work {
-                if let What::Said { ack, .. } | What::Devices { ack, .. } = &mut work.what
+                if let Operation::Reported { ack, .. } | Operation::Devices { ack, .. } =
+                    &mut work.what
                     && ack.is_some_and(|(l, _)| l == link)
                 {
                     *ack = None;
@@ -143,15 +144,15 @@ impl Lanes {
 
     /// Writes what is ready, within Consul's limits on a transaction. What has turned out to need
     /// no write is done.
-    pub(crate) fn write(&mut self, cx: &mut Cx<'_>, desk: &mut Desk<'_>) -> Vec<Done> {
+    pub(crate) fn write(&mut self, cx: &mut Cx<'_>, lane_cx: &mut LaneCx<'_>) -> Vec<Completed> {
         let mut done = Vec::new();
         if self.lanes.is_empty() {
             return done;
         }
         // Two transactions that append to the queue would refuse each other.
-        let most = if desk.queue.is_on() { 1 } else { cx.config().limit.transactions };
-        while self.transactions.len() < most && desk.queue.is_ready(cx) {
-            let Some(batch) = self.batch(cx, desk, &mut done) else { break };
+        let most = if lane_cx.queue.is_on() { 1 } else { cx.config().limit.transactions };
+        while self.transactions.len() < most && lane_cx.queue.is_ready(cx) {
+            let Some(batch) = self.batch(cx, lane_cx, &mut done) else { break };
             let ops = batch.ops.iter().map(|(op, _)| &op.op);
             let call = txn::send(cx, Continuation::Transaction, ops);
             self.transactions.insert(call, batch);
@@ -160,7 +161,12 @@ impl Lanes {
     }
 
     /// The next transaction: all that is ready and fits. What turns out to need no write is `done`.
-    fn batch(&mut self, cx: &Cx<'_>, desk: &Desk<'_>, done: &mut Vec<Done>) -> Option<Batch> {
+    fn batch(
+        &mut self,
+        cx: &Cx<'_>,
+        lane_cx: &LaneCx<'_>,
+        done: &mut Vec<Completed>,
+    ) -> Option<Batch> {
         let mut batch = Batch::default();
         let mut finished = Vec::new();
         let mut dropped = Vec::new();
@@ -170,19 +176,19 @@ impl Lanes {
             }
             let process = key.process();
             let Some(work) = lane.work.front_mut() else { continue };
-            if let What::Began(start) = &mut work.what {
-                if !desk.restarts.is_loaded() {
+            if let Operation::Started(start) = &mut work.what {
+                if !lane_cx.restarts.is_loaded() {
                     continue;
                 }
-                *start = start.or_else(|| desk.restarts.start(process, desk.cluster));
+                *start = start.or_else(|| lane_cx.restarts.start(process, lane_cx.cluster));
             }
-            if work.what.is_leaders() && desk.leads.is_none() {
-                if !desk.holds {
+            if work.what.is_leaders() && lane_cx.leads.is_none() {
+                if !lane_cx.holds {
                     dropped.push(*key);
                 }
                 continue;
             }
-            let plan = work.plan(process, desk.cluster, desk.restarts, &cx.config().node);
+            let plan = work.plan(process, lane_cx.cluster, lane_cx.restarts, &cx.config().node);
             if plan.is_empty() || mutant(Mutant::LaneSkipped) {
                 finished.push((*key, plan.restart));
             } else if batch.take(&cx.config().limit, *key, work, plan) {
@@ -197,23 +203,23 @@ impl Lanes {
         if batch.parts.is_empty() {
             return None;
         }
-        batch.close(desk.leads, desk.queue, cx.now().wall);
+        batch.close(lane_cx.leads, lane_cx.queue, cx.now().wall);
         Some(batch)
     }
 
     /// A transaction has its answer.
-    pub(crate) fn written(
+    pub(crate) fn on_written(
         &mut self,
         cx: &mut Cx<'_>,
-        desk: &mut Desk<'_>,
+        lane_cx: &mut LaneCx<'_>,
         call: CallId,
         answer: Option<&Answer>,
-    ) -> Vec<Done> {
+    ) -> Vec<Completed> {
         let Some(batch) = self.transactions.remove(&call) else { return Vec::new() };
         match Outcome::of(answer) {
             Outcome::Applied(results) if results.len() == batch.ops.len() => {
                 self.backoff.worked();
-                self.applied(cx, desk, &batch, &results)
+                self.on_applied(cx, lane_cx, &batch, &results)
             }
             Outcome::Denied(why) => {
                 cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
@@ -223,32 +229,32 @@ impl Lanes {
             Outcome::Conflict(places) => {
                 let about = places.into_iter().filter_map(|place| batch.ops.get(place));
                 let about: Vec<_> = about.map(|(op, key)| (op.target, *key)).collect();
-                self.refused(cx, desk, &batch, &about);
+                self.on_refused(cx, lane_cx, &batch, &about);
                 Vec::new()
             }
             Outcome::Applied(_) => {
-                self.unknown(cx, &batch, Some("not about what was asked".into()));
+                self.on_unknown(cx, &batch, Some("not about what was asked".into()));
                 Vec::new()
             }
             Outcome::Unknown(why) => {
-                self.unknown(cx, &batch, why);
+                self.on_unknown(cx, &batch, why);
                 Vec::new()
             }
         }
     }
 
     /// Consul holds what a transaction wrote.
-    fn applied(
+    fn on_applied(
         &mut self,
         cx: &mut Cx<'_>,
-        desk: &mut Desk<'_>,
+        lane_cx: &mut LaneCx<'_>,
         batch: &Batch,
         results: &[OpResult<'_>],
-    ) -> Vec<Done> {
+    ) -> Vec<Completed> {
         for ((op, _), result) in batch.ops.iter().zip(results) {
             let index = result.kv.as_ref().map_or(0, |entry| entry.modify_index);
             op.target.table().into_iter().for_each(|table| cx.has_written(table, index));
-            desk.holds(op, batch.appended(), index);
+            lane_cx.holds(op, batch.appended(), index);
         }
         let split = |key: Option<LaneKey>| {
             batch.parts.iter().any(|part| !part.last && Some(part.key) == key)
@@ -268,7 +274,7 @@ impl Lanes {
     }
 
     /// Whether Consul acted is not known. The next try will meet what it has written.
-    fn unknown(&mut self, cx: &mut Cx<'_>, batch: &Batch, why: Option<Box<str>>) {
+    fn on_unknown(&mut self, cx: &mut Cx<'_>, batch: &Batch, why: Option<Box<str>>) {
         if let Some(why) = why {
             cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
         }
@@ -280,21 +286,21 @@ impl Lanes {
     }
 
     /// Consul has refused a transaction because of these operations.
-    fn refused(
+    fn on_refused(
         &mut self,
         cx: &mut Cx<'_>,
-        desk: &mut Desk<'_>,
+        lane_cx: &mut LaneCx<'_>,
         batch: &Batch,
         about: &[(Target, Option<LaneKey>)],
     ) {
         for (target, _) in about {
             match target {
-                Target::Epoch => desk.queue.distrust(),
-                Target::Restarts(_) => desk.restarts.distrust(cx),
+                Target::Epoch => lane_cx.queue.distrust(),
+                Target::Restarts(_) => lane_cx.restarts.distrust(cx),
                 _ => {}
             }
         }
-        for Part { key, .. } in &batch.parts {
+        for BatchEntry { key, .. } in &batch.parts {
             let own = about.iter().filter(|(_, whose)| *whose == Some(*key));
             let reread: BTreeSet<Target> = own
                 .map(|(target, _)| *target)
@@ -306,7 +312,7 @@ impl Lanes {
             match (led || self.is_refused_too_often(*key), reread.is_empty()) {
                 (true, _) => self.wait(cx, *key, reread),
                 (false, true) => self.stage(*key, Stage::Ready),
-                (false, false) => self.reread_keys(cx, desk.cluster, *key, reread),
+                (false, false) => self.reread_keys(cx, lane_cx.cluster, *key, reread),
             }
         }
         if about.is_empty() {
@@ -360,7 +366,7 @@ impl Lanes {
                 },
                 _ => continue,
             };
-            cx.get(Continuation::Reread(key, target), url::read(&path));
+            cx.get(Continuation::RereadKey(key, target), url::read(&path));
             cx.fact(Fact::WriteConflict { key: path });
             reading.insert(target);
         }
@@ -371,7 +377,7 @@ impl Lanes {
     }
 
     /// A key that met another writer was read again.
-    pub(crate) fn reread(
+    pub(crate) fn on_reread(
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
@@ -381,7 +387,7 @@ impl Lanes {
     ) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let Stage::Rereading(left) = &mut lane.stage else { return };
-        if !answer.is_some_and(|answer| take(cx, cluster, target, answer)) {
+        if !answer.is_some_and(|answer| apply_reread(cx, cluster, target, answer)) {
             if answer.is_some() {
                 let why = "not the key that was asked for".into();
                 cx.fact(Fact::ConsulBadAnswer { what: "a key", why });
@@ -442,19 +448,19 @@ impl Lanes {
     }
 
     /// The first work of a lane is done.
-    fn finish(&mut self, key: LaneKey, restart: bool) -> Option<Done> {
+    fn finish(&mut self, key: LaneKey, restart: bool) -> Option<Completed> {
         let lane = self.lanes.get_mut(&key)?;
         (lane.stage, lane.refusals) = (Stage::Ready, 0);
         let work = lane.work.pop_front()?;
         if lane.work.is_empty() {
             self.lanes.remove(&key);
         }
-        Some(Done { key, work, restart })
+        Some(Completed { key, work, restart })
     }
 }
 
 /// Takes over what a key holds; false if the answer says nothing.
-fn take(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
+fn apply_reread(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
     match (answer.status, target) {
         (404, Target::Word(process)) => cluster.forget_word(process),
         // What is not configured any more cannot be changed either.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::continuation::{Continuation, ElectionCall, Timer};
 use super::cx::Cx;
-use super::lock::{self, SERVICE, Seen, is_foreign};
+use super::lock::{self, SERVICE, Seen, is_unowned};
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
@@ -39,16 +39,16 @@ const LOCK_DELAY: Duration = Duration::from_millis(200);
 /// How long a leader may be without a confd that it has not seen yet.
 const CONFD_GRACE: Duration = Duration::from_secs(10);
 /// How long a node whose confd is not well leaves a free lock to the others.
-const GIVE_WAY: Duration = Duration::from_secs(5);
+const YIELD_FOR: Duration = Duration::from_secs(5);
 /// How long the value that a script has left behind is left to its owner.
-const FOREIGN_GRACE: Duration = Duration::from_secs(5);
+const UNOWNED_GRACE: Duration = Duration::from_secs(5);
 /// A leader whose confd is not well looks that often for somebody else to leave the lead to.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Leader {
     on: bool,
-    stands: bool,
+    is_candidate: bool,
     session: Session,
     lock: Lock,
     /// What the key holds.
@@ -58,10 +58,10 @@ pub(crate) struct Leader {
     /// Our own confd has been online since we stand.
     confd_seen: bool,
     /// The lead may be ours: our confd is well, or no other's is.
-    fit: bool,
-    unfit_since: Option<Instant>,
+    eligible: bool,
+    ineligible_since: Option<Instant>,
     /// The hosts of all who stand, while it is asked for.
-    standing: Vec<Box<str>>,
+    candidates: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Leader {
         };
         Self {
             on,
-            stands: false,
+            is_candidate: false,
             session: Session::new(session),
             lock: Lock::None,
             seen: None,
@@ -96,25 +96,25 @@ impl Leader {
             watch: Watch::new(url::key(KEY) + "?stale"),
             backoff: Backoff::default(),
             confd_seen: false,
-            fit: true,
-            unfit_since: None,
-            standing: Vec::new(),
+            eligible: true,
+            ineligible_since: None,
+            candidates: Vec::new(),
         }
     }
 
-    pub(crate) fn stands(&self) -> bool {
-        self.stands
+    pub(crate) fn is_candidate(&self) -> bool {
+        self.is_candidate
     }
 
     /// The value and the session of the lock, if somebody held it when it was seen last.
     pub(crate) fn holder(&self) -> Option<(&str, &str)> {
-        let seen = self.seen.as_ref().filter(|_| self.stands)?;
+        let seen = self.seen.as_ref().filter(|_| self.is_candidate)?;
         Some((&seen.value, seen.session.as_deref()?))
     }
 
     /// Whether it leaves the lock to others, since their confd is well and ours is not.
-    pub(crate) fn gives_way(&self) -> bool {
-        self.stands && !self.fit
+    pub(crate) fn yields(&self) -> bool {
+        self.is_candidate && !self.eligible
     }
 
     /// The session with which we lead now; nothing while that is not certain.
@@ -138,26 +138,26 @@ impl Leader {
         }
         let confds = cluster.conf().confds();
         if !confds.iter().any(|confd| cluster.is_local(*confd)) {
-            return self.leave(cx, "no confd is configured here any more");
+            return self.resign(cx, "no confd is configured here any more");
         }
-        if !self.stands {
-            self.stands = true;
+        if !self.is_candidate {
+            self.is_candidate = true;
             self.confd_seen = false;
             cx.fact(Fact::LeaderStands {});
-            self.beat_now(cx);
+            self.heartbeat(cx);
             self.watch(cx);
         }
-        let fit = self.is_fit(cx, cluster);
-        let was = core::mem::replace(&mut self.fit, fit);
-        let standing = core::mem::take(&mut self.standing);
+        let fit = self.is_eligible(cx, cluster);
+        let was = core::mem::replace(&mut self.eligible, fit);
+        let standing = core::mem::take(&mut self.candidates);
         match self.lock.clone() {
             Lock::Holding(session) if !fit => {
                 let mut well = online_confds(cluster).filter_map(|c| cluster.conf().host_of(c));
                 if was || well.any(|host| standing.iter().any(|other| **other == *host)) {
-                    return self.give_way(cx, session);
+                    return self.yield_lock(cx, session);
                 }
-                let at = cx.now().mono.after(LOOK);
-                cx.arm_no_later(Timer::Standing, at);
+                let at = cx.now().mono.after(LOOK_EVERY);
+                cx.arm_no_later(Timer::Candidates, at);
             }
             Lock::Waiting(session) if fit && !was && self.is_free() => {
                 self.acquire(cx, session, false);
@@ -167,58 +167,64 @@ impl Leader {
     }
 
     /// Gives the lock to a node whose confd is well; if none takes it, it is tried for again.
-    fn give_way(&mut self, cx: &mut Cx<'_>, session: Box<str>) {
+    fn yield_lock(&mut self, cx: &mut Cx<'_>, session: Box<str>) {
         release(cx, &session);
         self.lock = Lock::Waiting(session);
         self.seen = None;
-        cx.arm(Timer::Acquire, GIVE_WAY);
+        cx.arm(Timer::Acquire, YIELD_FOR);
         cx.fact(Fact::LeaderLeft { why: "our confd is not well, and another one is" });
     }
 
     /// Nobody took the lock when it was free, or it came to us again: asks who stands by now.
     pub(crate) fn look_for_others(&self, cx: &mut Cx<'_>) {
-        if self.holds() && !self.fit {
+        if self.holds() && !self.eligible {
             cx.get(Continuation::Leader(ElectionCall::Others), url::passing(SERVICE));
         }
     }
 
     /// A node with a confd may lead. While some confd is well, the leader is where one is: it is
     /// the principal resource manager's. At a cold start none is, and the confds wait for a leader.
-    fn is_fit(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
+    fn is_eligible(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
         if online_confds(cluster).any(|confd| cluster.is_local(confd)) {
             self.confd_seen = true;
-            self.unfit_since = None;
+            self.ineligible_since = None;
             return true;
         }
         if online_confds(cluster).next().is_none() {
-            self.unfit_since = None;
+            self.ineligible_since = None;
             return true;
         }
         if self.confd_seen {
             return false;
         }
-        let since = *self.unfit_since.get_or_insert_with(|| cx.now().mono);
+        let since = *self.ineligible_since.get_or_insert_with(|| cx.now().mono);
         let until = since.after(CONFD_GRACE);
         if cx.now().mono < until {
-            cx.arm_at(Timer::Unfit, until);
+            cx.arm_at(Timer::Ineligible, until);
         }
         cx.now().mono < until
     }
 
     /// Gives the lock up and stands no more.
-    pub(crate) fn leave(&mut self, cx: &mut Cx<'_>, why: &'static str) {
-        if !self.stands {
+    pub(crate) fn resign(&mut self, cx: &mut Cx<'_>, why: &'static str) {
+        if !self.is_candidate {
             return;
         }
-        self.stands = false;
-        self.unfit_since = None;
-        self.standing.clear();
-        let timers = [Timer::Beat, Timer::Acquire, Timer::Foreign, Timer::Unfit, Timer::Standing];
+        self.is_candidate = false;
+        self.ineligible_since = None;
+        self.candidates.clear();
+        let timers = [
+            Timer::Heartbeat,
+            Timer::Acquire,
+            Timer::Unowned,
+            Timer::Ineligible,
+            Timer::Candidates,
+        ];
         for timer in timers {
             cx.disarm(timer);
         }
         cx.cancel_where(
-            |job| matches!(job, Continuation::Leader(part) if part != ElectionCall::LEAVE),
+            |job| matches!(job, Continuation::Leader(part) if part != ElectionCall::RESIGN),
         );
         self.watch.cancelled();
         let lock = core::mem::replace(&mut self.lock, Lock::None);
@@ -235,8 +241,8 @@ impl Leader {
     }
 
     /// It is time for a beat.
-    pub(crate) fn beat_now(&mut self, cx: &mut Cx<'_>) {
-        cx.arm(Timer::Beat, self.session.pause());
+    pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>) {
+        cx.arm(Timer::Heartbeat, self.session.pause());
         self.session.beat(cx, of);
     }
 
@@ -248,7 +254,7 @@ impl Leader {
             // It was seen while we tried for it.
             Lock::Waiting(_) => {
                 let seen = self.seen.clone().unwrap_or_default();
-                self.follow(cx, &seen);
+                self.on_lock_seen(cx, &seen);
             }
             _ => {}
         }
@@ -272,31 +278,31 @@ impl Leader {
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>) {
-        if self.stands {
+        if self.is_candidate {
             let wait = cx.config().time.watch;
             self.watch.send(cx, Continuation::Leader(ElectionCall::Watch), wait);
         }
     }
 
     /// A call of the election has its answer.
-    pub(crate) fn answered(
+    pub(crate) fn on_answer(
         &mut self,
         cx: &mut Cx<'_>,
         part: ElectionCall,
         answer: Option<&Answer>,
     ) {
         match part {
-            ElectionCall::Session(call) => self.session_answered(cx, call, answer),
-            ElectionCall::Watch => self.watched(cx, answer),
-            ElectionCall::Acquire => self.acquired(cx, answer),
+            ElectionCall::Session(call) => self.on_session(cx, call, answer),
+            ElectionCall::Watch => self.on_watch(cx, answer),
+            ElectionCall::Acquire => self.on_acquired(cx, answer),
             ElectionCall::Others => {
                 let answer = answer.filter(|answer| answer.status == 200);
-                self.standing = answer.and_then(|a| lock::hosts(&a.body)).unwrap_or_default();
+                self.candidates = answer.and_then(|a| lock::hosts(&a.body)).unwrap_or_default();
             }
         }
     }
 
-    fn session_answered(&mut self, cx: &mut Cx<'_>, call: session::Call, answer: Option<&Answer>) {
+    fn on_session(&mut self, cx: &mut Cx<'_>, call: session::Call, answer: Option<&Answer>) {
         match call {
             session::Call::Leave => {}
             session::Call::Register | session::Call::Beat => {
@@ -310,7 +316,7 @@ impl Leader {
                     self.backoff.worked();
                     self.lock = Lock::Waiting(session);
                     let seen = self.seen.clone().unwrap_or_default();
-                    self.follow(cx, &seen);
+                    self.on_lock_seen(cx, &seen);
                 }
                 None => {
                     self.lock = Lock::None;
@@ -320,7 +326,7 @@ impl Leader {
         }
     }
 
-    fn acquired(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+    fn on_acquired(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         let Lock::Acquiring { session, held } = &self.lock else { return };
         let (session, held) = (session.clone(), *held);
         let lock = answer.map(|answer| (answer.status, answer.body.trim_ascii()));
@@ -354,7 +360,7 @@ impl Leader {
         cx.retry(Timer::Acquire, &mut self.backoff);
     }
 
-    fn watched(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+    fn on_watch(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         let Some(answer) = self.watch.on_answer(cx, Timer::LeaderWatch, answer) else { return };
         let seen = match answer.status {
             404 => Some(Seen::default()),
@@ -362,17 +368,17 @@ impl Leader {
         };
         if let Some(seen) = seen {
             if self.seen.as_ref() != Some(&seen) {
-                cx.disarm(Timer::Foreign);
+                cx.disarm(Timer::Unowned);
             }
             self.seen = Some(seen.clone());
             // It may look as before and have been ours meanwhile.
-            self.follow(cx, &seen);
+            self.on_lock_seen(cx, &seen);
         }
         self.watch(cx);
     }
 
     /// The lock may have changed.
-    fn follow(&mut self, cx: &mut Cx<'_>, seen: &Seen) {
+    fn on_lock_seen(&mut self, cx: &mut Cx<'_>, seen: &Seen) {
         match self.lock.clone() {
             // Lost, or seen as it was before we had it, or a script has written over our value:
             // acquiring again tells, and changes nothing for the holder.
@@ -381,18 +387,18 @@ impl Leader {
             {
                 self.acquire(cx, session, true);
             }
-            Lock::Waiting(session) if seen.session.is_none() && self.fit => {
+            Lock::Waiting(session) if seen.session.is_none() && self.eligible => {
                 self.acquire(cx, session, false);
             }
             Lock::Waiting(_) if seen.session.is_none() => {
-                let until = cx.now().mono.after(GIVE_WAY);
+                let until = cx.now().mono.after(YIELD_FOR);
                 cx.arm_no_later(Timer::Acquire, until);
             }
             // It is of an earlier life, or of the daemon before us on this node.
             Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => end(cx, seen),
-            _ if seen.session.is_some() && is_foreign(&seen.value) => {
-                let until = cx.now().mono.after(FOREIGN_GRACE);
-                cx.arm_no_later(Timer::Foreign, until);
+            _ if seen.session.is_some() && is_unowned(&seen.value) => {
+                let until = cx.now().mono.after(UNOWNED_GRACE);
+                cx.arm_no_later(Timer::Unowned, until);
             }
             _ => {}
         }
@@ -400,8 +406,8 @@ impl Leader {
 
     /// A script has written over the value of a lock whose holder does not mind: the old daemon's
     /// `elect…` of a shutdown, which leaves the session behind.
-    pub(crate) fn foreign_stays(&self, cx: &mut Cx<'_>) {
-        if let Some(seen) = self.seen.as_ref().filter(|seen| is_foreign(&seen.value)) {
+    pub(crate) fn end_unowned(&self, cx: &mut Cx<'_>) {
+        if let Some(seen) = self.seen.as_ref().filter(|seen| is_unowned(&seen.value)) {
             end(cx, seen);
         }
     }
@@ -420,16 +426,16 @@ fn end(cx: &mut Cx<'_>, Seen { value, session }: &Seen) {
     }
 }
 
-const LEAVE: Continuation = Continuation::Leader(ElectionCall::LEAVE);
+const RESIGN: Continuation = Continuation::Leader(ElectionCall::RESIGN);
 
 fn of(call: session::Call) -> Continuation {
     Continuation::Leader(ElectionCall::Session(call))
 }
 
 fn destroy(cx: &mut Cx<'_>, session: &str) {
-    session::destroy(cx, LEAVE, session);
+    session::destroy(cx, RESIGN, session);
 }
 
 fn release(cx: &mut Cx<'_>, session: &str) {
-    cx.put(LEAVE, url::release(KEY, session), Bytes::new());
+    cx.put(RESIGN, url::release(KEY, session), Bytes::new());
 }

@@ -34,19 +34,19 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     /// Messages on their way.
     pub(crate) in_flight: usize,
-    owed: BTreeMap<Fid, ObjectState>,
+    pending: BTreeMap<Fid, ObjectState>,
     /// Objects whose last life has ended, which it is told before what they are now.
     ended: BTreeSet<Fid>,
     /// Answers on their way and the questions that they answer.
     answers: BTreeMap<SendId, MsgId>,
     /// It was away and asks for nothing by itself: it is told everything once it is known.
-    wants_all: bool,
+    needs_snapshot: bool,
 }
 
 impl Link {
     /// How many notes it is owed.
-    pub(crate) fn owed(&self) -> usize {
-        self.owed.len() + self.ended.len()
+    pub(crate) fn pending_count(&self) -> usize {
+        self.pending.len() + self.ended.len()
     }
 }
 
@@ -55,16 +55,16 @@ impl Links {
         self.links.len()
     }
 
-    pub(crate) fn up(&mut self, cx: &Cx<'_>, link: LinkId, process: Fid, wants_all: bool) {
+    pub(crate) fn on_up(&mut self, cx: &Cx<'_>, link: LinkId, process: Fid, wants_all: bool) {
         let new = Link {
             process,
             up: true,
             since: cx.now().mono,
             in_flight: 0,
-            owed: BTreeMap::new(),
+            pending: BTreeMap::new(),
             ended: BTreeSet::new(),
             answers: BTreeMap::new(),
-            wants_all,
+            needs_snapshot: wants_all,
         };
         self.links.insert(link, new);
         self.wanted |= wants_all;
@@ -84,7 +84,7 @@ impl Links {
         self.links.get(&link).map(|link| link.process)
     }
 
-    pub(crate) fn down(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+    pub(crate) fn on_down(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id) {
             if core::mem::replace(&mut link.up, false) {
                 link.since = cx.now().mono;
@@ -94,36 +94,36 @@ impl Links {
         }
     }
 
-    pub(crate) fn back(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+    pub(crate) fn on_back(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         cx.disarm(Timer::Grace(id));
         if let Some(link) = self.links.get_mut(&id) {
             if !core::mem::replace(&mut link.up, true) {
                 link.since = cx.now().mono;
             }
-            self.wanted |= link.wants_all;
+            self.wanted |= link.needs_snapshot;
             self.pay(cx, id);
         }
     }
 
-    pub(crate) fn closed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+    pub(crate) fn on_closed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         cx.disarm(Timer::Grace(id));
-        self.drop_owed(cx, id);
+        self.drop_pending(cx, id);
         self.links.remove(&id);
     }
 
     /// A link was down for too long: what it was owed counts as not delivered. If it comes back
     /// after all it is told everything.
-    pub(crate) fn grace_over(&mut self, cx: &mut Cx<'_>, id: LinkId) {
-        self.drop_owed(cx, id);
+    pub(crate) fn on_grace_over(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+        self.drop_pending(cx, id);
         if let Some(link) = self.links.get_mut(&id) {
-            link.wants_all = true;
+            link.needs_snapshot = true;
         }
     }
 
-    fn drop_owed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+    fn drop_pending(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let (process, notes) = (link.process, link.owed());
-        link.owed.clear();
+        let (process, notes) = (link.process, link.pending_count());
+        link.pending.clear();
         link.ended.clear();
         if notes > 0 {
             cx.fact(Fact::OwedDropped { link: id, process, notes: count(notes) });
@@ -131,7 +131,13 @@ impl Links {
     }
 
     /// A sent message has its outcome.
-    pub(crate) fn settled(&mut self, cx: &mut Cx<'_>, id: LinkId, send: SendId, delivered: bool) {
+    pub(crate) fn on_settled(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: LinkId,
+        send: SendId,
+        delivered: bool,
+    ) {
         cx.fact(match delivered {
             true => Fact::Delivered { link: id, send },
             false => Fact::Undelivered { link: id, send },
@@ -183,22 +189,22 @@ impl Links {
             let max = cx.config().limit.sends_per_link;
             let mut to = Vec::new();
             for (id, link) in &mut self.links {
-                if link.wants_all || but == Some(link.process) {
+                if link.needs_snapshot || but == Some(link.process) {
                     continue;
                 }
-                if link.up && link.owed() == 0 && link.in_flight < max {
+                if link.up && link.pending_count() == 0 && link.in_flight < max {
                     link.in_flight += 1;
                     to.push(*id);
                 } else if but.is_some() {
                     for note in notes {
-                        link.owed.remove(&note.fid);
+                        link.pending.remove(&note.fid);
                         link.ended.insert(note.fid);
                     }
                     if link.up {
                         sent.push((*id, None));
                     }
                 } else if !mutant(Mutant::OwedForgotten) {
-                    link.owed.extend(notes.iter().map(|note| (note.fid, note.state)));
+                    link.pending.extend(notes.iter().map(|note| (note.fid, note.state)));
                 }
             }
             if !to.is_empty() {
@@ -235,12 +241,12 @@ impl Links {
         if !core::mem::take(&mut self.wanted) {
             return;
         }
-        let wanting = |(_, link): &(&LinkId, &Link)| link.up && link.wants_all;
+        let wanting = |(_, link): &(&LinkId, &Link)| link.up && link.needs_snapshot;
         let ids: Vec<LinkId> = self.links.iter().filter(wanting).map(|(id, _)| *id).collect();
         for id in ids {
             if let Some(link) = self.links.get_mut(&id) {
-                link.wants_all = false;
-                link.owed.extend(all().into_iter().map(|note| (note.fid, note.state)));
+                link.needs_snapshot = false;
+                link.pending.extend(all().into_iter().map(|note| (note.fid, note.state)));
             }
             self.pay(cx, id);
         }
@@ -250,7 +256,7 @@ impl Links {
     fn pay(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let max = cx.config().limit.sends_per_link;
         let Some(link) = self.links.get_mut(&id) else { return };
-        while link.up && link.owed() > 0 && link.in_flight < max {
+        while link.up && link.pending_count() > 0 && link.in_flight < max {
             let mut notes = Vec::new();
             while let Some(fid) =
                 (notes.len() < NOTES_MAX).then(|| link.ended.pop_first()).flatten()
@@ -263,7 +269,7 @@ impl Links {
                 continue;
             }
             while let Some((fid, state)) =
-                (notes.len() < NOTES_MAX).then(|| link.owed.pop_first()).flatten()
+                (notes.len() < NOTES_MAX).then(|| link.pending.pop_first()).flatten()
             {
                 notes.push(Note { fid, state });
             }

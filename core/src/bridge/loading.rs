@@ -10,7 +10,7 @@ use super::continuation::Timer;
 use super::cx::Cx;
 use super::decoding::{Decoding, Staged};
 use super::tables::Tables;
-use crate::base::time::Moment;
+use crate::base::time::CallSeq;
 use crate::consul::json::Elements;
 use crate::consul::port::Answer;
 use crate::consul::replica::Table;
@@ -23,7 +23,7 @@ impl Tables {
         cx: &mut Cx<'_>,
         table: Table,
         answer: &Answer,
-        sent: Option<Moment>,
+        sent: Option<CallSeq>,
     ) {
         // An older decoding of the same table would undo this one.
         self.decoding.retain(|decoding| decoding.table != table);
@@ -55,7 +55,7 @@ impl Tables {
                     // What a reading was wanted for is wanted still, whatever a probe says.
                     self.wants_read[table as usize] |= decoding.sent.is_some();
                     cx.fact(Fact::ConsulBadAnswer { what: table.name(), why });
-                    self.failed(cx, table, Timer::Prove(table));
+                    self.on_failed(cx, table, Timer::Prove(table));
                     // Its watch would bring the same again at once.
                     cx.retry(Timer::Watch(table), &mut self.backoffs[table as usize]);
                     self.rearm(cx);
@@ -107,7 +107,7 @@ impl Tables {
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
         table: Table,
-        (index, sent): (u64, Option<Moment>),
+        (index, sent): (u64, Option<CallSeq>),
         entries: usize,
     ) {
         let replica = &mut self.replicas[table as usize];

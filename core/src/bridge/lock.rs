@@ -29,7 +29,7 @@ pub(crate) fn seen(body: &[u8]) -> Option<Seen> {
 }
 
 /// Whether a value of the lock names no node: `elect` and digits, or nothing.
-pub(crate) fn is_foreign(value: &str) -> bool {
+pub(crate) fn is_unowned(value: &str) -> bool {
     let digits = value.strip_prefix("elect");
     value.is_empty() || digits.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -42,7 +42,7 @@ impl Tables {
         }
     }
 
-    pub(crate) fn looked_out(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
+    pub(crate) fn on_lookout(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
         let replica = &mut self.replicas[table as usize];
         if replica.lookout.take().is_none() {
             return;
@@ -55,7 +55,7 @@ impl Tables {
         // Where it has gone back, the watch tells whether Consul has begun anew.
         replica.seen = answer.index;
         replica.due = answer.index;
-        cx.arm(Timer::Lookout(table), cx.config().time.reread);
+        cx.arm(Timer::Lookout(table), cx.config().time.watch_interval_min);
         // A watch that owes something already has no more time for what comes on top of it.
         if !(owes && cx.is_armed(Timer::Overdue(table))) {
             self.expect(cx, table);
@@ -72,7 +72,7 @@ impl Tables {
     }
 
     /// The watch should have brought by now what a lookout saw.
-    pub(crate) fn overdue(&mut self, cx: &mut Cx<'_>, table: Table) {
+    pub(crate) fn on_overdue(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &self.replicas[table as usize];
         if replica.decoding {
             // What is being decoded may be older than that.

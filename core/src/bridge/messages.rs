@@ -3,15 +3,15 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::Parts;
+use super::State;
 use super::continuation::LaneKey;
 use super::cx::Cx;
-use super::work::{self, What, Work};
+use super::work::{self, Operation, WorkItem};
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId};
 use crate::base::mutant::{Mutant, mutant};
+use crate::base::time::CallSeq;
 use crate::base::time::Instant;
-use crate::base::time::Moment;
 use crate::bridge::config::OnUnexpected;
 use crate::ha::fact::Fact;
 use crate::ha::message::{Body, Message};
@@ -26,13 +26,13 @@ use crate::model::states::ProcessWord;
 pub(crate) struct Question {
     pub(crate) link: LinkId,
     msg: MsgId,
-    asked: Moment,
+    asked: CallSeq,
     arrived: Instant,
     nvec: Box<Nvec>,
 }
 
 pub(crate) fn received(
-    parts: &mut Parts,
+    parts: &mut State,
     cx: &mut Cx<'_>,
     link: LinkId,
     msg: MsgId,
@@ -82,8 +82,8 @@ pub(crate) fn received(
                 let why = "states that are not Motr's to set";
                 cx.fact(Fact::MessageRefused { link, why });
             }
-            let what = What::Devices { notes, ack: Some((link, msg)), queued: false };
-            parts.lanes.push(LaneKey::Devices, Work::new(cx.now().mono, what));
+            let what = Operation::Devices { notes, ack: Some((link, msg)), queued: false };
+            parts.lanes.push(LaneKey::Devices, WorkItem::new(cx.now().mono, what));
         }
         Body::Nvec(_)
         | Body::StobIoq(_)
@@ -98,7 +98,7 @@ pub(crate) fn received(
 }
 
 fn process_event(
-    parts: &mut Parts,
+    parts: &mut State,
     cx: &mut Cx<'_>,
     from: (LinkId, MsgId),
     process: Fid,
@@ -118,7 +118,7 @@ fn process_event(
         if mutant(Mutant::AckBeforeCommit) {
             cx.ack(from.0, from.1);
         }
-        let work = Work::new(cx.now().mono, What::Said { word, ack: Some(from) });
+        let work = WorkItem::new(cx.now().mono, Operation::Reported { word, ack: Some(from) });
         parts.lanes.push(LaneKey::Process(process), work);
     }
 }
@@ -142,7 +142,7 @@ fn refuse(cx: &mut Cx<'_>, (link, msg): (LinkId, MsgId), why: &'static str) {
 
 /// Answers the questions for which every replica is fresh, in their order. The question's own
 /// vector travels back with the states filled in.
-pub(crate) fn answer_questions(parts: &mut Parts, cx: &mut Cx<'_>) {
+pub(crate) fn answer_questions(parts: &mut State, cx: &mut Cx<'_>) {
     while let Some(question) = parts.questions.front() {
         if !parts.ready || !parts.tables.is_fresh(question.asked) {
             return;

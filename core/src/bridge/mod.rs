@@ -7,12 +7,12 @@ mod continuation;
 mod cx;
 mod decoding;
 mod deliveries;
-mod desk;
 mod entrypoints;
 mod glance;
 mod hidden;
 mod inbox;
 pub mod io;
+mod lane_cx;
 mod lanes;
 mod leader;
 mod links;
@@ -47,7 +47,7 @@ use alloc::vec::Vec;
 
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId, MsgId};
-use crate::base::time::Moment;
+use crate::base::time::CallSeq;
 use crate::base::time::{Instant, Next, Now};
 use crate::bridge::config::Config;
 use crate::consul::port::{Answer, Reply};
@@ -63,23 +63,23 @@ use crate::model::states::ProcessWord;
 use continuation::{Continuation, LaneKey, Timer};
 use cx::{Cx, Kept, Shared};
 use deliveries::Deliveries;
-use desk::Desk;
 use entrypoints::Entrypoints;
-use inbox::Inbox;
+use inbox::BqReceiver;
 use io::{Input, Output};
+use lane_cx::LaneCx;
 use lanes::Lanes;
 use leader::Leader;
 use links::Links;
 use messages::Question;
 use own_node::OwnNode;
 use purge::Purge;
-use queue::Queue;
+use queue::BqAppender;
 use restarts::Restarts;
 use spiel::Spiel;
 use subscribe::Subscriptions;
 use tables::Tables;
 use verdicts::Silence;
-use work::{What, Work};
+use work::{Operation, WorkItem};
 
 pub use view::View;
 
@@ -87,12 +87,12 @@ pub use view::View;
 #[derive(Debug)]
 pub struct Bridge {
     kept: Kept,
-    parts: Parts,
+    parts: State,
     last: Instant,
 }
 
 #[derive(Debug)]
-struct Parts {
+struct State {
     cluster: Cluster,
     entrypoints: Entrypoints,
     tables: Tables,
@@ -101,22 +101,22 @@ struct Parts {
     deliveries: Deliveries,
     leader: Leader,
     restarts: Restarts,
-    queue: Queue,
-    inbox: Inbox,
+    bq_appender: BqAppender,
+    bq_receiver: BqReceiver,
     purge: Purge,
     subscriptions: Subscriptions,
     spiel: Spiel,
     questions: VecDeque<Question>,
     /// Processes that began a life and have not had an entrypoint in it yet, with their pids.
-    begun: BTreeMap<Fid, u64>,
+    starting: BTreeMap<Fid, u64>,
     /// Where the wire was told that processes listen.
     peers: Arc<[(Fid, Box<str>)]>,
     /// Since when the checks of processes fail that are not declared dead yet.
-    silent: BTreeMap<Fid, Silence>,
+    failing_since: BTreeMap<Fid, Silence>,
     /// Since when deaths that could not be written wait for health to be proved.
-    doubted: Option<Moment>,
+    deaths_unproved: Option<CallSeq>,
     /// Since when the checks of processes pass that were declared dead.
-    lively: BTreeMap<Fid, Instant>,
+    passing_since: BTreeMap<Fid, Instant>,
     life: Life,
     /// When the first input came.
     began: Instant,
@@ -130,9 +130,9 @@ struct Parts {
     unknown: bool,
     led: bool,
     /// Who is dead is to be judged again.
-    rejudge: bool,
+    liveness_dirty: bool,
     /// Whether the configuration says what follows is to be looked at.
-    rederive: bool,
+    derived_dirty: bool,
     /// Where the configuration was said to contradict itself.
     contradictions: Vec<Contradiction>,
     own_node: OwnNode,
@@ -161,11 +161,11 @@ impl Bridge {
     pub fn new(config: Config) -> Self {
         assert!(config.limit.transaction_ops >= 8 && config.limit.transaction_bytes >= 16 * 1024);
         let cluster = Cluster::new(config.process, &config.node);
-        let (leader, queue) = (Leader::new(config.elect), Queue::new(config.bq));
+        let (leader, queue) = (Leader::new(config.elect), BqAppender::new(config.bq));
         let spiel = Spiel::new(config.spiel);
         let limits = Limits { call: config.time.call, answer_bytes: config.limit.answer_bytes };
         let kept = Kept::new(CallId::first(0), config.seed, limits, Shared::new(config));
-        let parts = Parts {
+        let parts = State {
             cluster,
             entrypoints: Entrypoints::default(),
             tables: Tables::new(),
@@ -174,17 +174,17 @@ impl Bridge {
             deliveries: Deliveries::default(),
             leader,
             restarts: Restarts::default(),
-            queue,
-            inbox: Inbox::default(),
+            bq_appender: queue,
+            bq_receiver: BqReceiver::default(),
             purge: Purge::default(),
             subscriptions: Subscriptions::default(),
             spiel,
             questions: VecDeque::new(),
-            begun: BTreeMap::new(),
+            starting: BTreeMap::new(),
             peers: Arc::new([]),
-            silent: BTreeMap::new(),
-            doubted: None,
-            lively: BTreeMap::new(),
+            failing_since: BTreeMap::new(),
+            deaths_unproved: None,
+            passing_since: BTreeMap::new(),
             life: Life::New,
             began: Instant::default(),
             fatal: None,
@@ -193,8 +193,8 @@ impl Bridge {
             ready: false,
             unknown: false,
             led: false,
-            rejudge: false,
-            rederive: false,
+            liveness_dirty: false,
+            derived_dirty: false,
             contradictions: Vec::new(),
             own_node: OwnNode::default(),
         };
@@ -216,9 +216,9 @@ impl Bridge {
         }
         let mut cx = self.kept.cx(now, out);
         self.parts.begin(&mut cx);
-        self.parts.take(&mut cx, input);
+        self.parts.on_input(&mut cx, input);
         while let Some(timer) = cx.next_due() {
-            self.parts.fire(&mut cx, timer);
+            self.parts.on_timer(&mut cx, timer);
         }
         self.parts.settle(&mut cx);
         if self.parts.life == Life::Exited {
@@ -234,7 +234,7 @@ impl Bridge {
     }
 }
 
-impl Parts {
+impl State {
     fn stopping(&self) -> bool {
         matches!(self.life, Life::Draining | Life::Exited)
     }
@@ -249,8 +249,8 @@ impl Parts {
             self.began = cx.now().mono;
             self.tables.start(cx);
             self.restarts.read(cx);
-            if self.queue.is_on() {
-                self.inbox.begin(cx);
+            if self.bq_appender.is_on() {
+                self.bq_receiver.begin(cx);
             }
             self.own_event(cx, ProcessEventKind::Starting);
         }
@@ -260,57 +260,57 @@ impl Parts {
     /// self link does (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
         let word = ProcessWord::said(state, ProcessType::Ha);
-        let work = Work::new(cx.now().mono, What::Said { word, ack: None });
+        let work = WorkItem::new(cx.now().mono, Operation::Reported { word, ack: None });
         self.lanes.push(LaneKey::Process(cx.config().process), work);
     }
 
     /// The one match on inputs.
-    fn take(&mut self, cx: &mut Cx<'_>, input: Input) {
+    fn on_input(&mut self, cx: &mut Cx<'_>, input: Input) {
         match input {
             Input::Tick => {}
-            Input::Motr(event) => self.motr(cx, event),
-            Input::Consul(reply) => self.consul(cx, &reply),
-            Input::Spiel(reply) => self.spiel.answered(cx, reply),
+            Input::Motr(event) => self.on_motr(cx, event),
+            Input::Consul(reply) => self.on_reply(cx, &reply),
+            Input::Spiel(reply) => self.spiel.on_reply(cx, reply),
             Input::Http(request) => routes::handle(self, cx, &request),
             Input::Stop => self.stop(cx),
         }
     }
 
     /// The one match on timers.
-    fn fire(&mut self, cx: &mut Cx<'_>, timer: Timer) {
+    fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
             Timer::Round => {
-                self.tables.heard(cx, false);
-                self.entrypoints.timed_out(cx);
+                self.tables.on_call_done(cx, false);
+                self.entrypoints.on_timeout(cx);
             }
-            Timer::Again => self.entrypoints.send_due(cx),
+            Timer::EntrypointReplies => self.entrypoints.send_due(cx),
             Timer::Watch(table) if !self.stopping() => self.tables.watch(cx, table),
             Timer::Lookout(table) if !self.stopping() => self.tables.look_out(cx, table),
-            Timer::Overdue(table) if !self.stopping() => self.tables.overdue(cx, table),
+            Timer::Overdue(table) if !self.stopping() => self.tables.on_overdue(cx, table),
             Timer::Watch(_) | Timer::Lookout(_) | Timer::Overdue(_) => {}
             Timer::Prove(table) => self.tables.prove(cx, table),
             Timer::Lanes => self.retry_lanes(cx),
-            Timer::Grace(link) => self.links.grace_over(cx, link),
+            Timer::Grace(link) => self.links.on_grace_over(cx, link),
             Timer::Deliveries(process) => {
                 self.deliveries.give_up(process);
                 self.release(cx, process);
             }
-            Timer::Silence => self.rejudge = true,
+            Timer::FailingGrace => self.liveness_dirty = true,
             Timer::Restarts => self.restarts.read(cx),
-            Timer::Beat => self.leader.beat_now(cx),
+            Timer::Heartbeat => self.leader.heartbeat(cx),
             Timer::Acquire => self.leader.try_again(cx),
             Timer::LeaderWatch => self.leader.watch(cx),
-            Timer::Foreign => self.leader.foreign_stays(cx),
-            Timer::Standing => self.leader.look_for_others(cx),
+            Timer::Unowned => self.leader.end_unowned(cx),
+            Timer::Candidates => self.leader.look_for_others(cx),
             Timer::Purge if self.led => Purge::begin(cx),
             // What these stand in the way of is tried again below.
-            Timer::Purge | Timer::Epoch | Timer::Inbox | Timer::Unfit => {}
+            Timer::Purge | Timer::Epoch | Timer::Inbox | Timer::Ineligible => {}
             Timer::Spiel | Timer::Tally => {}
-            Timer::Sns => self.spiel.operations.overdue(cx),
+            Timer::Sns => self.spiel.operations.on_overdue(cx),
             Timer::Statistics(which) => self.spiel.statistics.is_due(cx, which),
-            Timer::Doubt => self.tables.reread(cx, Table::Health),
+            Timer::Recheck => self.tables.reread(cx, Table::Health),
             Timer::Hinted => self.tables.look(cx),
-            Timer::Hints => self.inbox.give_up(cx),
+            Timer::Hints => self.bq_receiver.give_up(cx),
             Timer::Slice => self.tables.slice(cx, &mut self.cluster),
             Timer::Drain => {
                 self.timed_out = true;
@@ -321,65 +321,65 @@ impl Parts {
         }
     }
 
-    fn motr(&mut self, cx: &mut Cx<'_>, event: motr::Event) {
+    fn on_motr(&mut self, cx: &mut Cx<'_>, event: motr::Event) {
         match event {
             motr::Event::Asked(request) => {
-                let held = self.begins(cx, &request);
+                let held = self.on_first_request(cx, &request);
                 let stopping = self.stopping();
-                self.entrypoints.asked(cx, &request, held, stopping);
+                self.entrypoints.on_request(cx, &request, held, stopping);
             }
             motr::Event::LinkUp { link, process, reconnected, .. } => {
-                self.begun.remove(&process);
-                self.links.up(cx, link, process, reconnected);
-                self.rejudge = true;
+                self.starting.remove(&process);
+                self.links.on_up(cx, link, process, reconnected);
+                self.liveness_dirty = true;
             }
             motr::Event::LinkReused { .. } => {}
             motr::Event::LinkDown { link } => {
-                self.rejudge = true;
-                self.links.down(cx, link);
-                self.link_gone(cx, link);
+                self.liveness_dirty = true;
+                self.links.on_down(cx, link);
+                self.on_link_gone(cx, link);
             }
             motr::Event::LinkBack { link } => {
-                self.links.back(cx, link);
-                self.rejudge = true;
+                self.links.on_back(cx, link);
+                self.liveness_dirty = true;
             }
             motr::Event::LinkClosed { link } => {
                 cx.link_closed(link);
                 self.questions.retain(|question| question.link != link);
-                self.lanes.link_closed(link, cx.config().limit.works);
-                self.links.closed(cx, link);
-                self.link_gone(cx, link);
+                self.lanes.on_link_closed(link, cx.config().limit.queued_per_process);
+                self.links.on_closed(cx, link);
+                self.on_link_gone(cx, link);
             }
             motr::Event::Received { .. } if self.is_deaf(cx) => {}
             motr::Event::Received { link, msg, message } => {
                 cx.open(link, msg);
                 messages::received(self, cx, link, msg, *message);
             }
-            motr::Event::Delivered { link, send } => self.sent(cx, link, send, true),
-            motr::Event::Undelivered { link, send } => self.sent(cx, link, send, false),
+            motr::Event::Delivered { link, send } => self.on_sent(cx, link, send, true),
+            motr::Event::Undelivered { link, send } => self.on_sent(cx, link, send, false),
         }
     }
 
     /// A process asks. The first request of a life is counted, once, and ends the life before.
     /// Returns whether its entrypoint has to wait for that; nothing if too many wait for it already.
-    fn begins(&mut self, cx: &Cx<'_>, request: &EntrypointRequest) -> Option<bool> {
+    fn on_first_request(&mut self, cx: &Cx<'_>, request: &EntrypointRequest) -> Option<bool> {
         let EntrypointRequest { process, first, pid, .. } = *request;
         // Whose process it is, is seen when the configuration is there.
         let known = !self.ready || self.cluster.is_local(process);
         let known = known && process != cx.config().process;
-        if first && known && !self.stopping() && self.begun.get(&process) != Some(&pid) {
-            let is_new = !self.begun.contains_key(&process);
-            if !self.ready && is_new && self.begun.len() >= cx.config().limit.starts {
+        if first && known && !self.stopping() && self.starting.get(&process) != Some(&pid) {
+            let is_new = !self.starting.contains_key(&process);
+            if !self.ready && is_new && self.starting.len() >= cx.config().limit.starts {
                 return None;
             }
-            self.begun.insert(process, pid);
+            self.starting.insert(process, pid);
             self.lanes.begin(process, cx.now().mono);
         }
         Some(self.is_held(process))
     }
 
     fn is_held(&self, process: Fid) -> bool {
-        let begins = |what: &What| matches!(what, What::Began(_));
+        let begins = |what: &Operation| matches!(what, Operation::Started(_));
         self.deliveries.waits(process) || self.lanes.has(process, begins)
     }
 
@@ -389,65 +389,65 @@ impl Parts {
         }
     }
 
-    fn consul(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+    fn on_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
         let call = reply.id;
         let Some(job) = cx.take(call) else {
             cx.fact(Fact::LateAnswer { call });
             return;
         };
         let refused = reply.result.as_ref().is_ok_and(Answer::is_refusal);
-        self.tables.heard(cx, reply.result.is_ok() && !refused);
+        self.tables.on_call_done(cx, reply.result.is_ok() && !refused);
         let answer = cx.answer(job, reply);
         match job {
-            Continuation::Round(_) => self.entrypoints.answered(cx, call, answer),
-            Continuation::Watch(table) => self.tables.watched(cx, table, answer),
-            Continuation::Lookout(table) => self.tables.looked_out(cx, table, answer),
+            Continuation::Round(_) => self.entrypoints.on_answer(cx, call, answer),
+            Continuation::Watch(table) => self.tables.on_watch(cx, table, answer),
+            Continuation::Lookout(table) => self.tables.on_lookout(cx, table, answer),
             Continuation::Probe(table) => {
-                self.tables.probed(cx, &mut self.cluster, (table, call), answer);
+                self.tables.on_probe(cx, &mut self.cluster, (table, call), answer);
             }
-            Continuation::Glance => self.tables.glanced(cx, call, answer),
-            Continuation::Read(table) => self.tables.was_read(cx, &mut self.cluster, table, answer),
+            Continuation::KvIndex => self.tables.on_kv_index(cx, call, answer),
+            Continuation::Read(table) => self.tables.on_read(cx, &mut self.cluster, table, answer),
             Continuation::Named(table) => {
-                self.tables.named(cx, &self.cluster, table, answer, refused);
+                self.tables.on_named(cx, &self.cluster, table, answer, refused);
             }
             Continuation::Transaction => {
-                let (lanes, mut desk) = self.desk(cx.now().mono);
-                let done = lanes.written(cx, &mut desk, call, answer);
-                self.done(cx, done);
+                let (lanes, mut lane_cx) = self.lane_cx(cx.now().mono);
+                let done = lanes.on_written(cx, &mut lane_cx, call, answer);
+                self.on_completed(cx, done);
             }
-            Continuation::Reread(key, target) => {
-                self.lanes.reread(cx, &mut self.cluster, key, target, answer);
+            Continuation::RereadKey(key, target) => {
+                self.lanes.on_reread(cx, &mut self.cluster, key, target, answer);
             }
-            Continuation::Restarts => self.restarts.was_read(cx, answer),
-            Continuation::Epoch => self.queue.was_read(cx, answer),
-            Continuation::Leader(part) => self.leader.answered(cx, part, answer),
-            Continuation::Inbox(part) => self.inbox.answered(cx, part, answer),
+            Continuation::Restarts => self.restarts.on_read(cx, answer),
+            Continuation::Epoch => self.bq_appender.on_read(cx, answer),
+            Continuation::Leader(part) => self.leader.on_answer(cx, part, answer),
+            Continuation::BqReceiver(part) => self.bq_receiver.on_answer(cx, part, answer),
             Continuation::Purge(part) => {
                 let leads = self.leader.session(cx.now().mono);
-                self.purge.answered(cx, part, answer, &self.cluster, leads);
+                self.purge.on_answer(cx, part, answer, &self.cluster, leads);
             }
             Continuation::Report(which, http) => {
-                report::answered(cx, which, http, answer, &self.cluster);
+                report::on_answer(cx, which, http, answer, &self.cluster);
             }
             Continuation::Subscribe(part, http) => {
-                self.subscriptions.answered(cx, part, http, answer)
+                self.subscriptions.on_answer(cx, part, http, answer)
             }
-            Continuation::Statistics(part) => self.spiel.statistics.consul(cx, part, answer),
+            Continuation::Statistics(part) => self.spiel.statistics.on_answer(cx, part, answer),
         }
         if self.tables.take_reset() {
-            self.inbox.indexes_begin_anew();
+            self.bq_receiver.indexes_begin_anew();
         }
     }
 
-    fn desk(&mut self, now: Instant) -> (&mut Lanes, Desk<'_>) {
-        let desk = Desk {
+    fn lane_cx(&mut self, now: Instant) -> (&mut Lanes, LaneCx<'_>) {
+        let lane_cx = LaneCx {
             cluster: &mut self.cluster,
             restarts: &mut self.restarts,
-            queue: &mut self.queue,
+            queue: &mut self.bq_appender,
             leads: self.leader.session(now),
             holds: self.leader.holds(),
         };
-        (&mut self.lanes, desk)
+        (&mut self.lanes, lane_cx)
     }
 
     fn stop(&mut self, cx: &mut Cx<'_>) {
@@ -459,11 +459,11 @@ impl Parts {
         cx.fact(Fact::Stopping {});
         self.entrypoints.stop(cx);
         self.tables.stop(cx);
-        self.inbox.stop(cx);
+        self.bq_receiver.stop(cx);
         self.subscriptions.stop(cx);
         report::stop(cx);
         self.spiel.stop(cx);
-        self.leader.leave(cx, "hax is stopping");
+        self.leader.resign(cx, "hax is stopping");
         self.lanes.lost_lead();
         self.own_event(cx, ProcessEventKind::Stopping);
         self.own_event(cx, ProcessEventKind::Stopped);

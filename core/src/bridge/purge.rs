@@ -29,7 +29,7 @@ impl Purge {
         cx.get(Continuation::Purge(PurgeCall::Keys), url::consistent(url::keys("bq/")));
     }
 
-    pub(crate) fn answered(
+    pub(crate) fn on_answer(
         &mut self,
         cx: &mut Cx<'_>,
         part: PurgeCall,
@@ -52,7 +52,7 @@ impl Purge {
                 // The last entry stays: it shows where the queue's numbers are.
                 let last = self.entries.pop_last().unwrap_or(0);
                 let kept = u64::try_from(cx.config().limit.queue_entries).unwrap_or(u64::MAX);
-                let until = worked_by_all(answer, cluster).max(last.saturating_sub(kept));
+                let until = processed_by_all(answer, cluster).max(last.saturating_sub(kept));
                 self.entries.retain(|n| *n <= until);
                 self.delete(cx, leads);
             }
@@ -79,7 +79,7 @@ impl Purge {
 }
 
 /// The last entry that every node has worked that ever worked any.
-fn worked_by_all(answer: &Answer, cluster: &Cluster) -> u64 {
+fn processed_by_all(answer: &Answer, cluster: &Cluster) -> u64 {
     let mut least = None;
     let mut elements = Elements::new(answer.body.clone());
     while let Some(Ok(entry)) = elements.next::<KvEntry<'_>>() {

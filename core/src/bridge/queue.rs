@@ -22,7 +22,7 @@ use crate::model::states::ProcessWord;
 
 /// The sending side.
 #[derive(Debug)]
-pub(crate) struct Queue {
+pub(crate) struct BqAppender {
     on: bool,
     epoch: Option<Epoch>,
     /// What the counter holds is no number: events are written without telling old daemons.
@@ -37,7 +37,7 @@ struct Epoch {
     index: u64,
 }
 
-impl Queue {
+impl BqAppender {
     pub(crate) fn new(on: bool) -> Self {
         Self { on, epoch: None, junk: false, reading: false, backoff: Backoff::default() }
     }
@@ -61,7 +61,7 @@ impl Queue {
         }
     }
 
-    pub(crate) fn was_read(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+    pub(crate) fn on_read(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         self.reading = false;
         let epoch = match answer {
             // It begins with the first entry.
@@ -102,7 +102,7 @@ impl Queue {
     }
 
     /// Entries were appended; the counter was written with this index.
-    pub(crate) fn appended(&mut self, n: u64, index: u64) {
+    pub(crate) fn on_appended(&mut self, n: u64, index: u64) {
         if let Some(epoch) = &mut self.epoch {
             *epoch = Epoch { n: epoch.n + n, index };
         }

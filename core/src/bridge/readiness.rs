@@ -4,14 +4,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Parts;
+use super::State;
 use super::cx::Cx;
 use super::refusals::Refusals;
 use crate::base::time::Instant;
 use crate::consul::replica::{Hidden, Table};
 use crate::ha::fact::Fact;
 
-impl Parts {
+impl State {
     /// Whether the configuration has our own process: it is none for us before.
     pub(super) fn knows_us(&mut self, cx: &mut Cx<'_>) -> bool {
         let process = cx.config().process;

@@ -21,19 +21,19 @@ use crate::model::Cluster;
 use crate::store::txn::{self, Outcome};
 
 /// Reads what the replicas do not have; the report follows from the answer.
-pub(crate) fn asked(cx: &mut Cx<'_>, report: Report, http: HttpId) {
+pub(crate) fn on_request(cx: &mut Cx<'_>, report: Report, http: HttpId) {
     let trees = ["bytecount/", "stats/filesystem", "m0_client_types"].map(Op::get_tree);
     txn::send(cx, Continuation::Report(report, http), &trees);
 }
 
-pub(crate) fn answered(
+pub(crate) fn on_answer(
     cx: &mut Cx<'_>,
     report: Report,
     http: HttpId,
     answer: Option<&Answer>,
     cluster: &Cluster,
 ) {
-    let read = along(Outcome::of(answer));
+    let read = extra_keys(Outcome::of(answer));
     let Some(along) = read else {
         let why = "Consul does not answer";
         cx.http(http, answer::Answer::refuse(503, "HTTPServiceUnavailable", "", why));
@@ -49,16 +49,16 @@ pub(crate) fn answered(
 
 /// What is read along.
 #[derive(Debug)]
-struct Along {
+struct ExtraKeys {
     bytecount: Map<String, Value>,
     filesystem: Value,
     clients: Vec<Box<str>>,
 }
 
-fn along(outcome: Outcome<'_>) -> Option<Along> {
+fn extra_keys(outcome: Outcome<'_>) -> Option<ExtraKeys> {
     let Outcome::Applied(results) = outcome else { return None };
     let mut along =
-        Along { bytecount: Map::new(), filesystem: json!({"stats": {}}), clients: Vec::new() };
+        ExtraKeys { bytecount: Map::new(), filesystem: json!({"stats": {}}), clients: Vec::new() };
     for entry in results.into_iter().filter_map(|result| result.kv) {
         let Some(value) = entry.bytes() else { continue };
         if let Some(kind) = entry.key.strip_prefix("bytecount/") {
@@ -73,7 +73,7 @@ fn along(outcome: Outcome<'_>) -> Option<Along> {
     Some(along)
 }
 
-fn status(cluster: &Cluster, along: &Along) -> Value {
+fn status(cluster: &Cluster, along: &ExtraKeys) -> Value {
     let conf = cluster.conf();
     let pools = conf.pools().map(|(fid, name)| json!({"fid": fid.to_string(), "name": name}));
     let profiles = conf.profiles().map(|(fid, value)| {
@@ -109,7 +109,7 @@ const NAMES: [(&str, &str); 4] =
 fn name<'a>(
     cluster: &'a Cluster,
     process: Fid,
-    along: &'a Along,
+    along: &'a ExtraKeys,
     names: &[(&str, &'static str)],
 ) -> Option<&'a str> {
     let mut services: Vec<&str> = cluster.conf().service_names(process).collect();
@@ -133,7 +133,7 @@ fn says(cluster: &Cluster, process: Fid) -> &'static str {
     }
 }
 
-fn fids(cluster: &Cluster, along: &Along) -> Value {
+fn fids(cluster: &Cluster, along: &ExtraKeys) -> Value {
     let conf = cluster.conf();
     let node = |(fid, node): (Fid, &crate::model::conf::Node)| {
         let processes = conf.processes_on(fid);

@@ -47,7 +47,7 @@ impl Restarts {
         cx.get(Continuation::Restarts, url::consistent(counters));
     }
 
-    pub(crate) fn was_read(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+    pub(crate) fn on_read(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         let counts = match answer {
             Some(answer) if answer.status == 200 => counts(answer),
             Some(answer) if answer.status == 404 => Some(BTreeMap::new()),
@@ -97,7 +97,7 @@ impl Restarts {
     }
 
     /// One more start is counted, by the write of this index.
-    pub(crate) fn counted(&mut self, process: Fid, index: u64) {
+    pub(crate) fn on_counted(&mut self, process: Fid, index: u64) {
         let count = self.counts.entry(process).or_default();
         *count = Count { starts: count.starts.saturating_add(1), index };
     }

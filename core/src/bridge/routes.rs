@@ -6,7 +6,7 @@ use alloc::string::String;
 
 use serde_json::json;
 
-use super::Parts;
+use super::State;
 use super::continuation::Report;
 use super::cx::Cx;
 use super::tables::Tables;
@@ -29,11 +29,11 @@ type Taken = Result<Option<Answer>, Box<str>>;
 #[derive(Clone, Copy)]
 enum Handler {
     /// Answers from what is known.
-    Say(fn(&Parts, &Cx<'_>) -> Answer),
+    Say(fn(&State, &Cx<'_>) -> Answer),
     /// Reports of the cluster.
     Report(Report),
     /// Takes a body.
-    Take(fn(&mut Parts, &mut Cx<'_>, &Request) -> Taken),
+    Take(fn(&mut State, &mut Cx<'_>, &Request) -> Taken),
 }
 
 const ROUTES: [Route<Handler>; 12] = [
@@ -52,7 +52,7 @@ const ROUTES: [Route<Handler>; 12] = [
     get("/v1/cluster/fetch-fids", Handler::Report(Report::Fids)),
 ];
 
-pub(crate) fn handle(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) {
+pub(crate) fn handle(parts: &mut State, cx: &mut Cx<'_>, request: &Request) {
     let path = router::path(&request.target);
     let answer = match path.strip_prefix("/api/v1/sns/") {
         Some(name) => operation(parts, cx, request, name),
@@ -81,7 +81,7 @@ fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
 }
 
 /// An operation on a pool, if its path names one.
-fn operation(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request, name: &str) -> Option<Answer> {
+fn operation(parts: &mut State, cx: &mut Cx<'_>, request: &Request, name: &str) -> Option<Answer> {
     let get = matches!(&*request.method, "GET" | "HEAD");
     match sns::Route::named(name) {
         None => Some(Answer::not_found(&request.target)),
@@ -89,21 +89,21 @@ fn operation(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request, name: &str) 
         Some(route) if !route.is_get() && &*request.method != "POST" => {
             Some(Answer::not_allowed("POST"))
         }
-        Some(route) => {
-            watch(parts, cx, request, |parts, cx, request| sns::asked(parts, cx, request, &route))
-        }
+        Some(route) => watch(parts, cx, request, |parts, cx, request| {
+            sns::on_request(parts, cx, request, &route)
+        }),
     }
 }
 
 /// A report of the cluster, once what it is about is known.
-fn report(parts: &Parts, cx: &mut Cx<'_>, request: &Request, which: Report) -> Option<Answer> {
+fn report(parts: &State, cx: &mut Cx<'_>, request: &Request, which: Report) -> Option<Answer> {
     if parts.stopping() {
         return Some(Answer::stopping());
     }
     if !parts.ready {
         return Some(Answer::not_ready());
     }
-    super::report::asked(cx, which, request.id);
+    super::report::on_request(cx, which, request.id);
     None
 }
 
@@ -112,10 +112,10 @@ fn report(parts: &Parts, cx: &mut Cx<'_>, request: &Request, which: Report) -> O
 ///
 /// `take` says whether it is answered now, or what is wrong with it.
 fn watch(
-    parts: &mut Parts,
+    parts: &mut State,
     cx: &mut Cx<'_>,
     request: &Request,
-    take: impl FnOnce(&mut Parts, &mut Cx<'_>, &Request) -> Taken,
+    take: impl FnOnce(&mut State, &mut Cx<'_>, &Request) -> Taken,
 ) -> Option<Answer> {
     if parts.stopping() {
         return Some(Answer::stopping());
@@ -130,7 +130,7 @@ fn watch(
 
 /// The service-health watch (5/HAX, "Incoming HTTP requests"). A watch runs on our node, or shows the token
 /// that hax demands; what anybody else says is a reason to look, and told when Consul has confirmed it.
-fn service_health(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn service_health(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
     let payload = Payload::read(&request.body)?;
     let n = u32::try_from(payload.checks().count()).unwrap_or(u32::MAX);
     cx.fact(Fact::WatchPost { http: request.id, checks: n });
@@ -141,30 +141,30 @@ fn service_health(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Take
         let replica = parts.tables.replica(Table::Health).index;
         if !request.trusted {
             if index > replica {
-                Tables::hinted(cx);
+                Tables::on_hint(cx);
             }
         } else if parts.cluster.take_posted(check, replica, most) {
             newest = newest.max(index);
             if index <= replica {
-                Tables::doubt(cx);
+                Tables::schedule_recheck(cx);
             }
         }
     }
-    parts.tables.posted(cx, Table::Health, newest);
+    parts.tables.on_posted(cx, Table::Health, newest);
     Ok(Some(Answer::done()))
 }
 
 /// The watch of the broadcast queue; answered when all in it is worked.
-fn queue(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn queue(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
     if !cx.config().bq {
         return Ok(Some(Answer::done()));
     }
-    parts.inbox.posted(cx, request.id, &request.body).map(|()| None)
+    parts.bq_receiver.on_post(cx, request.id, &request.body).map(|()| None)
 }
 
 /// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would
 /// let anybody end a process's life.
-fn process(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn process(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
     let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
     if let Some(entry) = entry {
         let process: Option<Fid> =
@@ -173,22 +173,22 @@ fn process(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
         let word = entry.bytes().and_then(|value| ProcessWord::from_kv(&value, entry.flags));
         let _word = word.ok_or("the value is not that of a process")?;
         if parts.cluster.conf().get_process(process).is_some() {
-            parts.tables.posted(cx, Table::Processes, entry.modify_index);
+            parts.tables.on_posted(cx, Table::Processes, entry.modify_index);
         }
     }
     Ok(Some(Answer::done()))
 }
 
-fn subscribe(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
-    parts.subscriptions.asked(cx, request.id, true, &request.body).map(|()| None)
+fn subscribe(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    parts.subscriptions.on_request(cx, request.id, true, &request.body).map(|()| None)
 }
 
-fn unsubscribe(parts: &mut Parts, cx: &mut Cx<'_>, request: &Request) -> Taken {
-    parts.subscriptions.asked(cx, request.id, false, &request.body).map(|()| None)
+fn unsubscribe(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    parts.subscriptions.on_request(cx, request.id, false, &request.body).map(|()| None)
 }
 
 /// Ready: Consul answers and lets us do what we need, the replicas are loaded, and no stop has begun.
-fn ready(parts: &Parts, cx: &Cx<'_>) -> Answer {
+fn ready(parts: &State, cx: &Cx<'_>) -> Answer {
     let (now, refusals) = (cx.now().mono, cx.refusals());
     let (waits, why) = parts.waits_for(refusals, now);
     let (consul, stopping) = (parts.is_served(refusals, now), parts.stopping());

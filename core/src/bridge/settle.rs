@@ -7,9 +7,9 @@ use core::time::Duration;
 
 use super::continuation::{Continuation, ElectionCall, LaneKey, Timer};
 use super::cx::Cx;
-use super::lanes::Done;
-use super::work::What;
-use super::{Life, Parts, messages};
+use super::lanes::Completed;
+use super::work::Operation;
+use super::{Life, State, messages};
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, SendId};
 use crate::ha::fact::Fact;
@@ -23,7 +23,7 @@ use crate::model::{Cluster, News};
 /// word; those that go on talking would keep the stop from its end.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
 
-impl Parts {
+impl State {
     /// What follows from all that has happened in this call.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
         if self.tables.all_loaded() && (self.knows_us(cx) || self.ready) {
@@ -31,7 +31,7 @@ impl Parts {
             let changed = self.cluster.settle(!self.ready, &mut news);
             if !self.ready {
                 self.ready = true;
-                self.begun.retain(|process, _| self.cluster.is_local(*process));
+                self.starting.retain(|process, _| self.cluster.is_local(*process));
                 cx.fact(Fact::Ready {});
                 self.own_event(cx, ProcessEventKind::Started);
             }
@@ -40,14 +40,14 @@ impl Parts {
             self.links.catch_up(cx, || cluster.snapshot().collect());
             self.prove_deaths();
             if !self.stopping() {
-                self.follow_conf(cx);
+                self.on_conf_changed(cx);
                 self.leader.consider(cx, &self.cluster);
                 let won = self.lead(cx);
-                self.rejudge |= changed | won;
-                self.rederive |= won | self.cluster.take_overwritten();
+                self.liveness_dirty |= changed | won;
+                self.derived_dirty |= won | self.cluster.take_overwritten();
                 let session = self.leader.session(cx.now().mono);
                 self.spiel.work(cx, &self.cluster, self.led, session);
-                if core::mem::take(&mut self.rejudge) {
+                if core::mem::take(&mut self.liveness_dirty) {
                     self.judge(cx);
                     self.revive(cx);
                     self.own_node.look(cx, &self.cluster);
@@ -57,17 +57,17 @@ impl Parts {
             loop {
                 if !self.stopping() {
                     let spiel = self.led.then_some(&mut self.spiel);
-                    self.inbox.work(cx, &self.cluster, &mut self.lanes, spiel);
+                    self.bq_receiver.work(cx, &self.cluster, &mut self.lanes, spiel);
                 }
                 if self.is_deaf(cx) {
                     self.lanes.leave_words();
                 }
-                let (lanes, mut desk) = self.desk(cx.now().mono);
-                let done = lanes.write(cx, &mut desk);
+                let (lanes, mut lane_cx) = self.lane_cx(cx.now().mono);
+                let done = lanes.write(cx, &mut lane_cx);
                 if done.is_empty() {
                     break;
                 }
-                self.done(cx, done);
+                self.on_completed(cx, done);
             }
         }
         messages::answer_questions(self, cx);
@@ -75,7 +75,8 @@ impl Parts {
             self.stop(cx);
             return self.settle(cx);
         }
-        let leaving = || cx.in_flight().any(|job| job == Continuation::Leader(ElectionCall::LEAVE));
+        let leaving =
+            || cx.in_flight().any(|job| job == Continuation::Leader(ElectionCall::RESIGN));
         if self.life == Life::Draining && (!self.ready || self.lanes.len() == 0) && !leaving() {
             self.exit(cx);
         }
@@ -106,7 +107,7 @@ impl Parts {
             self.lanes.lost_lead();
         }
         let won = self.led && !led;
-        if won && self.queue.is_on() {
+        if won && self.bq_appender.is_on() {
             let pause = cx.config().time.purge;
             cx.arm(Timer::Purge, pause);
         }
@@ -114,11 +115,11 @@ impl Parts {
     }
 
     /// Consul holds these: now others may learn of them.
-    pub(super) fn done(&mut self, cx: &mut Cx<'_>, done: Vec<Done>) {
+    pub(super) fn on_completed(&mut self, cx: &mut Cx<'_>, done: Vec<Completed>) {
         let mut news = News::default();
-        for Done { key, work, restart } in done {
+        for Completed { key, work, restart } in done {
             match (work.what, key) {
-                (What::Said { word, ack }, LaneKey::Process(process)) => {
+                (Operation::Reported { word, ack }, LaneKey::Process(process)) => {
                     let word = self.cluster.stored_event(process, word);
                     let us = cx.now().mono.micros_since(work.arrived);
                     cx.fact(Fact::ProcessCommitted { process, state: word.state.name(), us });
@@ -129,20 +130,20 @@ impl Parts {
                         self.cluster.tell_end(process, &mut news);
                     }
                 }
-                (What::Died { as_leader, .. }, LaneKey::Process(process)) => {
+                (Operation::DeclaredDead { as_leader, .. }, LaneKey::Process(process)) => {
                     let word = self.cluster.word(process).0;
                     if word.is_some_and(|word| word.state == ProcessEventKind::Stopped) {
                         cx.fact(Fact::ProcessDied { process, as_leader });
                     }
                 }
-                (What::Lives, LaneKey::Process(process)) => {
+                (Operation::Revived, LaneKey::Process(process)) => {
                     let word = self.cluster.word(process).0;
                     if word.is_some_and(|word| word.state != ProcessEventKind::Stopped) {
                         cx.fact(Fact::ProcessLives { process });
                     }
                 }
-                (What::Derived { .. }, LaneKey::Process(_)) => {}
-                (What::Began(_), LaneKey::Process(process)) => {
+                (Operation::Derived { .. }, LaneKey::Process(_)) => {}
+                (Operation::Started(_), LaneKey::Process(process)) => {
                     if restart {
                         cx.fact(Fact::ProcessRestarted { process });
                         self.cluster.tell_end(process, &mut news);
@@ -150,13 +151,13 @@ impl Parts {
                         self.release(cx, process);
                     }
                 }
-                (What::Devices { notes, ack, queued }, _) => {
+                (Operation::Devices { notes, ack, queued }, _) => {
                     cx.fact(Fact::DevicesSet { notes: u32::try_from(notes.len()).unwrap_or(0) });
                     if let Some((link, msg)) = ack {
                         cx.ack(link, msg);
                     }
                     if queued {
-                        self.inbox.busy = false;
+                        self.bq_receiver.busy = false;
                     }
                     // What has no state of its own in Consul is passed on as it is.
                     let mut others = notes;
@@ -183,26 +184,26 @@ impl Parts {
     }
 
     /// A message has its outcome.
-    pub(super) fn sent(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId, delivered: bool) {
-        self.links.settled(cx, link, send, delivered);
-        let mut over = self.deliveries.settled(cx, link, send);
-        over.extend(self.deliveries.sent(cx, &self.links));
+    pub(super) fn on_sent(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId, delivered: bool) {
+        self.links.on_settled(cx, link, send, delivered);
+        let mut over = self.deliveries.on_settled(cx, link, send);
+        over.extend(self.deliveries.on_sent(cx, &self.links));
         over.into_iter().for_each(|process| self.release(cx, process));
     }
 
     /// Nobody waits for a link that is gone.
-    pub(super) fn link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) {
-        for process in self.deliveries.link_gone(cx, link) {
+    pub(super) fn on_link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        for process in self.deliveries.on_link_gone(cx, link) {
             self.release(cx, process);
         }
     }
 
     /// The configuration was read anew, or is understood otherwise.
-    fn follow_conf(&mut self, cx: &mut Cx<'_>) {
+    fn on_conf_changed(&mut self, cx: &mut Cx<'_>) {
         if !self.cluster.take_moved() {
             return;
         }
-        self.rederive = true;
+        self.derived_dirty = true;
         self.tell_peers(cx);
         for (process, from, to) in self.cluster.take_retyped() {
             cx.fact(Fact::ProcessRetyped { process, from, to });

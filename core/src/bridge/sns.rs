@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Parts;
+use super::State;
 use super::continuation::{OperationKey, SpielContinuation, Timer};
 use super::cx::Cx;
 use crate::base::errno::Errno;
@@ -86,7 +86,7 @@ impl Operations {
     }
 
     /// The library has answered.
-    pub(crate) fn answered(
+    pub(crate) fn on_answer(
         &mut self,
         cx: &mut Cx<'_>,
         slot: OperationKey,
@@ -109,7 +109,7 @@ impl Operations {
     }
 
     /// Some have waited for long enough. What they asked for stays under way.
-    pub(crate) fn overdue(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn on_overdue(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now().mono;
         for (OperationKey { pool, .. }, Running { op, since, waiting }) in &mut self.0 {
             let (pool, op) = (*pool, op.name());
@@ -220,8 +220,8 @@ impl Route {
 
 /// An operation is asked for. Returns what is wrong with the request; else it is answered here or by
 /// the outcome.
-pub(crate) fn asked(
-    parts: &mut Parts,
+pub(crate) fn on_request(
+    parts: &mut State,
     cx: &mut Cx<'_>,
     request: &Request,
     route: &Route,

@@ -93,7 +93,7 @@ impl Spiel {
     }
 
     /// The library has answered.
-    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, reply: Reply) {
+    pub(crate) fn on_reply(&mut self, cx: &mut Cx<'_>, reply: Reply) {
         let Reply { id, result } = reply;
         match cx.take_asked(id) {
             Some(SpielContinuation::Begin) => match result {
@@ -108,8 +108,8 @@ impl Spiel {
                     cx.retry(Timer::Spiel, &mut self.backoff);
                 }
             },
-            Some(SpielContinuation::Sns(slot)) => self.operations.answered(cx, slot, result),
-            Some(SpielContinuation::Statistics) => self.statistics.answered(cx, result),
+            Some(SpielContinuation::Sns(slot)) => self.operations.on_answer(cx, slot, result),
+            Some(SpielContinuation::Statistics) => self.statistics.on_reply(cx, result),
             None => {}
         }
     }

@@ -169,7 +169,7 @@ impl Statistics {
     }
 
     /// The library has answered.
-    pub(crate) fn answered(&mut self, cx: &mut Cx<'_>, result: Result<spiel::Answer, Errno>) {
+    pub(crate) fn on_reply(&mut self, cx: &mut Cx<'_>, result: Result<spiel::Answer, Errno>) {
         self.asked = false;
         match (core::mem::take(&mut self.stage), result) {
             (Stage::Filesystem, Ok(spiel::Answer::Filesystem(space))) => {
@@ -216,19 +216,19 @@ impl Statistics {
     }
 
     /// Consul has answered.
-    pub(crate) fn consul(
+    pub(crate) fn on_answer(
         &mut self,
         cx: &mut Cx<'_>,
         part: StatCall,
         answer: Option<&port::Answer>,
     ) {
         match part {
-            StatCall::Read => self.was_read(cx, answer),
-            StatCall::Write => self.written(cx, answer),
+            StatCall::Read => self.on_read(cx, answer),
+            StatCall::Write => self.on_written(cx, answer),
         }
     }
 
-    fn was_read(&mut self, cx: &mut Cx<'_>, answer: Option<&port::Answer>) {
+    fn on_read(&mut self, cx: &mut Cx<'_>, answer: Option<&port::Answer>) {
         let body = answer.and_then(|answer| match answer.status {
             200 => Some(answer.body.clone()),
             404 => Some(Bytes::from_static(b"[]")),
@@ -243,7 +243,7 @@ impl Statistics {
         }
     }
 
-    fn written(&mut self, cx: &mut Cx<'_>, answer: Option<&port::Answer>) {
+    fn on_written(&mut self, cx: &mut Cx<'_>, answer: Option<&port::Answer>) {
         match (core::mem::take(&mut self.stage), Outcome::of(answer)) {
             (Stage::Writing { mut ops, sent }, Outcome::Applied(_)) => {
                 ops.drain(..sent);

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
-use super::Parts;
+use super::State;
 use super::continuation::LaneKey;
 use super::cx::Cx;
 use super::lanes::Stage;
@@ -15,7 +15,7 @@ use crate::base::fid::Fid;
 use crate::consul::replica::Table;
 use crate::http::answer::Answer;
 
-pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
+pub(crate) fn status(parts: &State, cx: &Cx<'_>) -> Answer {
     let config = cx.config();
     let view = parts.view(cx.in_flight().count(), cx.refusals(), cx.now().mono);
     let (waits, why) = parts.waits_for(cx.refusals(), cx.now().mono);
@@ -34,7 +34,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         json!({
             "link": id.to_string(), "process": link.process.to_string(),
             "endpoint": endpoints.get(&link.process), "up": link.up, "since_ms": ago(link.since),
-            "in_flight": link.in_flight, "owed": link.owed(),
+            "in_flight": link.in_flight, "owed": link.pending_count(),
         })
     });
     let lanes = parts.lanes.iter().map(|(key, queued, stage)| {
@@ -45,7 +45,7 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         json!({"process": process, "queued": queued, "stage": stage_name(stage)})
     });
     let holder = parts.leader.holder();
-    let leader = match (holder, parts.leader.stands()) {
+    let leader = match (holder, parts.leader.is_candidate()) {
         (Some((value, _)), _) => Some(value),
         (None, true) => None,
         // Who does not stand does not watch the lock.
@@ -63,8 +63,8 @@ pub(crate) fn status(parts: &Parts, cx: &Cx<'_>) -> Answer {
         "stopping": view.stopping,
         "consul": {"answers": view.consul, "contact_ms": contact, "calls": view.calls},
         "leader": {
-            "elects": config.elect, "stands": parts.leader.stands(), "holds": view.leads,
-            "gives_way": parts.leader.gives_way(), "node": leader,
+            "elects": config.elect, "stands": parts.leader.is_candidate(), "holds": view.leads,
+            "gives_way": parts.leader.yields(), "node": leader,
             "session": holder.map(|(_, session)| session),
         },
         "spiel": {

@@ -20,10 +20,10 @@ use crate::store::txn::{self, Outcome};
 
 /// The requests at work.
 #[derive(Debug, Default)]
-pub(crate) struct Subscriptions(Pending<Wish>);
+pub(crate) struct Subscriptions(Pending<PendingSubscription>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wish {
+struct PendingSubscription {
     add: bool,
     tries: u32,
 }
@@ -36,7 +36,7 @@ const TRIES: u32 = 5;
 
 impl Subscriptions {
     /// A request to subscribe, or to unsubscribe; returns what is wrong with it.
-    pub(crate) fn asked(
+    pub(crate) fn on_request(
         &mut self,
         cx: &mut Cx<'_>,
         http: HttpId,
@@ -55,13 +55,13 @@ impl Subscriptions {
         if wanted.is_empty() {
             cx.http(http, answer::Answer::done());
         } else {
-            self.0.add(http, Wish { add, tries: 0 });
+            self.0.add(http, PendingSubscription { add, tries: 0 });
             cx.get(Continuation::Subscribe(SubscribeCall::Read, http), url::read(KEY));
         }
         Ok(())
     }
 
-    pub(crate) fn answered(
+    pub(crate) fn on_answer(
         &mut self,
         cx: &mut Cx<'_>,
         part: SubscribeCall,

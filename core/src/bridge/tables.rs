@@ -7,11 +7,11 @@ use core::time::Duration;
 use super::continuation::{Continuation, Timer};
 use super::cx::Cx;
 use super::decoding::Decoding;
-use super::glance::Glances;
+use super::glance::KvIndexProbes;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
+use crate::base::time::CallSeq;
 use crate::base::time::Instant;
-use crate::base::time::Moment;
 use crate::consul::port::Answer;
 use crate::consul::replica::{GLANCES_MAX, Probe, Probed, Read, Replica, Table, Watch};
 use crate::ha::fact::Fact;
@@ -21,7 +21,7 @@ use crate::store::watch;
 /// How long ago Consul's last answer is when a call without one says that it is away.
 const SILENT: Duration = Duration::from_secs(1);
 /// How long a posted check counts that Consul does not seem to have.
-const DOUBT: Duration = Duration::from_secs(5);
+const RECHECK_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a watch of what is not shown waits, before it is read without an index.
 const HIDDEN_WATCH: Duration = Duration::from_secs(5);
@@ -32,20 +32,20 @@ pub(crate) struct Tables {
     pub(super) backoffs: [Backoff; 3],
     pub(super) decoding: VecDeque<Decoding>,
     /// Whether Consul answered the last call that kept a replica.
-    kept: bool,
+    replicas_reachable: bool,
     /// When it last answered a call of any kind.
     pub(crate) contact: Option<Instant>,
     /// Calls have had no answer since.
-    silent: bool,
+    unanswered: bool,
     /// Checks were posted that are newer than what is held.
     posted: bool,
     /// These tables are to be read, whatever a probe says.
     pub(super) wants_read: [bool; 3],
-    glances: Glances,
+    kv_index_probes: KvIndexProbes,
     /// Tables that were empty in a reading of this index, sent then, and may only not be shown.
-    pub(super) emptied: [Option<(u64, Option<Moment>)>; 3],
+    pub(super) emptied: [Option<(u64, Option<CallSeq>)>; 3],
     /// Tables of which our token may read a key, since when.
-    pub(super) readable: [Option<Moment>; 3],
+    pub(super) readable: [Option<CallSeq>; 3],
     /// Consul's indexes have begun anew.
     was_reset: bool,
 }
@@ -58,12 +58,12 @@ impl Tables {
             replicas,
             backoffs: [Backoff::default(); 3],
             decoding,
-            kept: false,
+            replicas_reachable: false,
             contact: None,
-            silent: false,
+            unanswered: false,
             posted: false,
             wants_read: [false; 3],
-            glances: Glances::default(),
+            kv_index_probes: KvIndexProbes::default(),
             emptied: [None; 3],
             readable: [None; 3],
             was_reset: false,
@@ -99,7 +99,7 @@ impl Tables {
 
     /// A watch has posted something of a table, the newest of this index. What is newer than the
     /// replica has to be so in Consul too: that is looked at, at once.
-    pub(crate) fn posted(&mut self, cx: &mut Cx<'_>, table: Table, newest: u64) {
+    pub(crate) fn on_posted(&mut self, cx: &mut Cx<'_>, table: Table, newest: u64) {
         let replica = &mut self.replicas[table as usize];
         if newest > replica.index {
             self.posted |= table == Table::Health;
@@ -110,20 +110,20 @@ impl Tables {
 
     /// Something was posted that is no news, and that the replica does not know: it counts for a
     /// while, as nobody knows better; then the whole table is read.
-    pub(crate) fn doubt(cx: &mut Cx<'_>) {
-        let until = cx.now().mono.after(DOUBT);
-        cx.arm_no_later(Timer::Doubt, until);
+    pub(crate) fn schedule_recheck(cx: &mut Cx<'_>) {
+        let until = cx.now().mono.after(RECHECK_AFTER);
+        cx.arm_no_later(Timer::Recheck, until);
     }
 
     /// Somebody who may be anybody says that health has moved: it is looked at in a while. The watch will
     /// have brought it by then, if it is so.
-    pub(crate) fn hinted(cx: &mut Cx<'_>) {
-        let until = cx.now().mono.after(cx.config().time.reread);
+    pub(crate) fn on_hint(cx: &mut Cx<'_>) {
+        let until = cx.now().mono.after(cx.config().time.watch_interval_min);
         cx.arm_no_later(Timer::Hinted, until);
     }
 
     /// Whether health is proved since a moment.
-    pub(crate) fn is_proved(&self, since: Moment) -> bool {
+    pub(crate) fn is_proved(&self, since: CallSeq) -> bool {
         self.replica(Table::Health).is_fresh(since)
     }
 
@@ -155,7 +155,7 @@ impl Tables {
         core::mem::take(&mut self.was_reset)
     }
 
-    pub(crate) fn is_fresh(&self, question: Moment) -> bool {
+    pub(crate) fn is_fresh(&self, question: CallSeq) -> bool {
         self.replicas.iter().all(|replica| replica.is_fresh(question))
     }
 
@@ -182,10 +182,10 @@ impl Tables {
             return;
         }
         if Table::KV.contains(&table) {
-            let (seen, still) = (self.glances.seen, replica.still);
+            let (seen, still) = (self.kv_index_probes.seen, replica.still);
             if seen == 0 || seen == still {
                 let then = Table::KV.map(|table| self.least(cx, table));
-                self.glances.send(cx, asked, then[0].max(then[1]), GLANCES_MAX);
+                self.kv_index_probes.send(cx, asked, then[0].max(then[1]), GLANCES_MAX);
             }
             if seen != 0 && seen == still {
                 return;
@@ -195,19 +195,19 @@ impl Tables {
         let (sent, index_then) = (cx.moment(), self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.probes.push_back(Probe { call, sent, index_then });
-        replica.witness = self.glances.seen;
+        replica.witness = self.kv_index_probes.seen;
     }
 
-    pub(crate) fn glanced(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
+    pub(crate) fn on_kv_index(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
-            self.glances.failed(call);
-            Table::KV.into_iter().for_each(|table| self.failed(cx, table, Timer::Prove(table)));
+            self.kv_index_probes.on_failed(call);
+            Table::KV.into_iter().for_each(|table| self.on_failed(cx, table, Timer::Prove(table)));
             return;
         };
-        let Some(sent) = self.glances.answered(call, answer) else { return };
-        self.worked(cx);
+        let Some(sent) = self.kv_index_probes.on_answer(call, answer) else { return };
+        self.on_success(cx);
         for table in Table::KV {
-            if self.replicas[table as usize].glanced(self.glances.seen, sent) {
+            if self.replicas[table as usize].glanced(self.kv_index_probes.seen, sent) {
                 self.backoffs[table as usize].worked();
             }
             self.prove(cx, table);
@@ -230,7 +230,7 @@ impl Tables {
         let (sent, at, index_then) = (cx.moment(), cx.now().mono, self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.read = Some(Read { call, sent, at, index_then });
-        replica.witness = self.glances.seen;
+        replica.witness = self.kv_index_probes.seen;
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
@@ -254,21 +254,21 @@ impl Tables {
         self.expect(cx, table);
     }
 
-    pub(crate) fn watched(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
+    pub(crate) fn on_watch(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
         let replica = &mut self.replicas[table as usize];
         let Some(Watch { behind, ends, .. }) = replica.watch.take() else { return };
         cx.disarm(Timer::Overdue(table));
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
             if replica.alone.is_some() || table.lookout().is_none() {
-                self.failed(cx, table, Timer::Watch(table));
+                self.on_failed(cx, table, Timer::Watch(table));
             } else {
                 self.go_alone(cx, table);
             }
             return;
         };
         let (current, hidden) = (replica.index, replica.hidden.is_some());
-        self.worked(cx);
-        let pause = cx.config().time.reread;
+        self.on_success(cx);
+        let pause = cx.config().time.watch_interval_min;
         if answer.index < behind {
             // Consul's index has begun anew, or the server that answers is behind: a reading tells.
             self.reread(cx, table);
@@ -285,7 +285,7 @@ impl Tables {
         cx.arm(Timer::Watch(table), pause);
     }
 
-    pub(crate) fn probed(
+    pub(crate) fn on_probe(
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
@@ -297,10 +297,10 @@ impl Tables {
         let probe = probe.and_then(|place| probes.remove(place));
         let Some(Probe { sent, index_then, .. }) = probe else { return };
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
-            self.failed(cx, table, Timer::Prove(table));
+            self.on_failed(cx, table, Timer::Prove(table));
             return;
         };
-        self.worked(cx);
+        self.on_success(cx);
         let held = cluster.entries()[table as usize];
         let replica = &mut self.replicas[table as usize];
         // The keys of a prefix are shown or not as the prefix is.
@@ -329,7 +329,7 @@ impl Tables {
         }
     }
 
-    pub(crate) fn was_read(
+    pub(crate) fn on_read(
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
@@ -341,10 +341,10 @@ impl Tables {
         match answer.filter(|answer| is_reading(answer)) {
             None => {
                 self.wants_read[table as usize] = true;
-                self.failed(cx, table, Timer::Prove(table));
+                self.on_failed(cx, table, Timer::Prove(table));
             }
             Some(answer) => {
-                self.worked(cx);
+                self.on_success(cx);
                 let took = Duration::from_micros(cx.now().mono.micros_since(at));
                 self.replicas[table as usize].took = took;
                 if answer.index < index_then {
@@ -371,33 +371,33 @@ impl Tables {
         }
     }
 
-    pub(super) fn failed(&mut self, cx: &mut Cx<'_>, table: Table, timer: Timer) {
-        self.kept = false;
+    pub(super) fn on_failed(&mut self, cx: &mut Cx<'_>, table: Table, timer: Timer) {
+        self.replicas_reachable = false;
         cx.retry(timer, &mut self.backoffs[table as usize]);
     }
 
-    fn worked(&mut self, cx: &mut Cx<'_>) {
-        if !self.kept {
-            self.kept = true;
+    fn on_success(&mut self, cx: &mut Cx<'_>) {
+        if !self.replicas_reachable {
+            self.replicas_reachable = true;
             cx.fact(Fact::ConsulBack {});
         }
     }
 
     /// Whether Consul answers, as far as is known.
     pub(crate) fn consul_answers(&self) -> bool {
-        self.kept && !self.silent
+        self.replicas_reachable && !self.unanswered
     }
 
     /// A call of any kind has an answer, or will have none. A Consul that hangs holds the blocking
     /// queries, and only the other calls tell; one of them alone may be slow while others are answered.
-    pub(crate) fn heard(&mut self, cx: &mut Cx<'_>, answered: bool) {
+    pub(crate) fn on_call_done(&mut self, cx: &mut Cx<'_>, answered: bool) {
         if answered {
             self.contact = Some(cx.now().mono);
-            if core::mem::take(&mut self.silent) && self.kept {
+            if core::mem::take(&mut self.unanswered) && self.replicas_reachable {
                 cx.fact(Fact::ConsulBack {});
             }
         } else if self.contact.is_none_or(|at| cx.now().mono >= at.after(SILENT)) {
-            self.silent = true;
+            self.unanswered = true;
         }
     }
 }

@@ -5,14 +5,14 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Parts;
+use super::State;
 use super::continuation::{LaneKey, Timer};
 use super::cx::Cx;
-use super::work::{What, Work};
+use super::work::{Operation, WorkItem};
 use crate::base::fid::Fid;
 use crate::base::mutant::{Mutant, mutant};
+use crate::base::time::CallSeq;
 use crate::base::time::Instant;
-use crate::base::time::Moment;
 
 /// A process that has begun asks for its entrypoint sooner than this.
 const ASKS_WITHIN: Duration = Duration::from_secs(2);
@@ -22,7 +22,7 @@ const ASKS_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Silence {
     since: Instant,
     /// When health was asked whether it is so still.
-    asked: Option<Moment>,
+    asked: Option<CallSeq>,
 }
 
 impl Silence {
@@ -31,14 +31,14 @@ impl Silence {
     }
 }
 
-impl Parts {
+impl State {
     /// Looks whether health is proved since deaths were to be declared, for the first time or again.
     pub(super) fn prove_deaths(&mut self) {
         let tables = &self.tables;
         let is_proved = |silence: &Silence| silence.asked.is_some_and(|at| tables.is_proved(at));
-        self.rejudge |= self.silent.values().any(is_proved);
-        if self.doubted.is_some_and(|asked| tables.is_proved(asked)) {
-            self.doubted = None;
+        self.liveness_dirty |= self.failing_since.values().any(is_proved);
+        if self.deaths_unproved.is_some_and(|asked| tables.is_proved(asked)) {
+            self.deaths_unproved = None;
             self.lanes.retry_deaths();
         }
     }
@@ -46,7 +46,7 @@ impl Parts {
     /// Tries again what failed. Deaths wait until health is proved.
     pub(super) fn retry_lanes(&mut self, cx: &mut Cx<'_>) {
         if self.lanes.retry(cx, &self.cluster) {
-            self.doubted = Some(cx.moment());
+            self.deaths_unproved = Some(cx.moment());
             self.tables.look(cx);
         }
     }
@@ -70,25 +70,26 @@ impl Parts {
         });
         let mut dead: BTreeMap<Fid, bool> = linkless.map(|process| (process, true)).collect();
         dead.extend(self.cluster.dead().map(|process| (process, false)));
-        self.silent.retain(|process, _| dead.contains_key(process));
+        self.failing_since.retain(|process, _| dead.contains_key(process));
         for (process, linkless) in dead {
             let Some(as_leader) = self.answers_for(process) else { continue };
-            let declared = |what: &What| matches!(what, What::Died { .. });
+            let declared = |what: &Operation| matches!(what, Operation::DeclaredDead { .. });
             if self.lanes.has(process, declared) {
                 continue;
             }
             let silence =
-                self.silent.entry(process).or_insert_with(|| Silence::since(cx.now().mono));
-            let until = silence.since.after(cx.config().time.silence);
+                self.failing_since.entry(process).or_insert_with(|| Silence::since(cx.now().mono));
+            let until = silence.since.after(cx.config().time.failing_grace);
             let may_be_back = linkless || as_leader || self.links.is_here(process) != Some(false);
             if may_be_back && cx.now().mono < until {
-                cx.arm_no_later(Timer::Silence, until);
+                cx.arm_no_later(Timer::FailingGrace, until);
             } else if silence.asked.is_none_or(|asked| !self.tables.is_proved(asked)) {
                 silence.asked.get_or_insert_with(|| cx.moment());
                 self.tables.look(cx);
             } else {
                 silence.asked = None;
-                let work = Work::new(cx.now().mono, What::Died { as_leader, linkless });
+                let work =
+                    WorkItem::new(cx.now().mono, Operation::DeclaredDead { as_leader, linkless });
                 self.lanes.push(LaneKey::Process(process), work);
             }
         }
@@ -109,14 +110,14 @@ impl Parts {
     /// somebody has imported it anew. Ours are the processes that we answer for; while anything else is
     /// being written it may still come right.
     pub(super) fn derive(&mut self, cx: &Cx<'_>) {
-        if !self.rederive || self.lanes.len() > 0 || mutant(Mutant::ImportBelieved) {
+        if !self.derived_dirty || self.lanes.len() > 0 || mutant(Mutant::ImportBelieved) {
             return;
         }
-        self.rederive = false;
+        self.derived_dirty = false;
         for (process, _) in self.cluster.conf().processes() {
             let Some(as_leader) = self.answers_for(process) else { continue };
             if !self.cluster.rederived(process).is_empty() {
-                let work = Work::new(cx.now().mono, What::Derived { as_leader });
+                let work = WorkItem::new(cx.now().mono, Operation::Derived { as_leader });
                 self.lanes.push(LaneKey::Process(process), work);
             }
         }
@@ -129,11 +130,12 @@ impl Parts {
     /// A check may pass as soon as a new life of the process has begun (one that looks for its pid does),
     /// a third of a second before that asks for its entrypoint: it is given the time.
     pub(super) fn revive(&mut self, cx: &mut Cx<'_>) {
-        self.lively.retain(|process, _| self.cluster.revived(*process).is_some());
+        self.passing_since.retain(|process, _| self.cluster.revived(*process).is_some());
         for process in self.cluster.alive().collect::<Vec<_>>() {
-            let since = *self.lively.entry(process).or_insert_with(|| cx.now().mono);
+            let since = *self.passing_since.entry(process).or_insert_with(|| cx.now().mono);
             let until = since.after(ASKS_WITHIN);
-            let wanted = |what: &What| matches!(what, What::Lives | What::Began(_));
+            let wanted =
+                |what: &Operation| matches!(what, Operation::Revived | Operation::Started(_));
             let known = || {
                 let here = self.links.is_here(process);
                 let seen =
@@ -144,9 +146,12 @@ impl Parts {
                 continue;
             }
             if cx.now().mono < until {
-                cx.arm_no_later(Timer::Silence, until);
+                cx.arm_no_later(Timer::FailingGrace, until);
             } else {
-                self.lanes.push(LaneKey::Process(process), Work::new(cx.now().mono, What::Lives));
+                self.lanes.push(
+                    LaneKey::Process(process),
+                    WorkItem::new(cx.now().mono, Operation::Revived),
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the bridge believes, in numbers: for gauges, `/readyz`, systemd and tests.
 
-use super::Parts;
+use super::State;
 use super::refusals::Refusals;
 use crate::base::time::Instant;
 
@@ -39,7 +39,7 @@ impl View {
     }
 }
 
-impl Parts {
+impl State {
     pub(super) fn view(&self, calls: usize, refusals: &Refusals, now: Instant) -> View {
         View {
             calls,

@@ -21,8 +21,8 @@ pub(crate) type Ack = (LinkId, MsgId);
 
 /// One thing to be written; the next of its lane waits for it.
 #[derive(Debug)]
-pub(crate) struct Work {
-    pub(crate) what: What,
+pub(crate) struct WorkItem {
+    pub(crate) what: Operation,
     pub(crate) arrived: Instant,
     /// The word of the process has been read since this work met another writer, so that what we
     /// hold of it is known to be Consul's.
@@ -34,26 +34,29 @@ pub(crate) struct Work {
 }
 
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum Operation {
     /// A process said so; our own events have nobody to acknowledge them to.
-    Said { word: ProcessWord, ack: Option<Ack> },
+    Reported { word: ProcessWord, ack: Option<Ack> },
     /// Health says that the process is dead; `linkless`: with its link, since its check alone may be from
     /// before its last word.
-    Died { as_leader: bool, linkless: bool },
+    DeclaredDead { as_leader: bool, linkless: bool },
     /// Health says that the process, which was declared stopped, lives.
-    Lives,
+    Revived,
     /// What follows from the last word of the process is not so in the configuration any more.
     Derived { as_leader: bool },
     /// The process has begun a new life. Its starts are counted, and its last life is declared over.
-    Began(Option<Start>),
+    Started(Option<Start>),
     /// Devices changed their state: a process said so, or the broadcast queue did.
     Devices { notes: Vec<Note>, ack: Option<Ack>, queued: bool },
 }
 
-impl What {
+impl Operation {
     /// Whether it is done as the leader, and only while we lead.
     pub(crate) fn is_leaders(&self) -> bool {
-        matches!(self, Self::Died { as_leader: true, .. } | Self::Derived { as_leader: true })
+        matches!(
+            self,
+            Self::DeclaredDead { as_leader: true, .. } | Self::Derived { as_leader: true }
+        )
     }
 }
 
@@ -77,8 +80,8 @@ impl Plan {
     }
 }
 
-impl Work {
-    pub(crate) fn new(arrived: Instant, what: What) -> Self {
+impl WorkItem {
+    pub(crate) fn new(arrived: Instant, what: Operation) -> Self {
         Self { what, arrived, checked: false, unsure: false, proved: BTreeSet::new() }
     }
 
@@ -90,7 +93,9 @@ impl Work {
 
     /// Whether a process waits for its acknowledgement: without one it says it again.
     pub(crate) fn is_repeated(&self) -> bool {
-        let (What::Said { ack, .. } | What::Devices { ack, .. }) = &self.what else { return false };
+        let (Operation::Reported { ack, .. } | Operation::Devices { ack, .. }) = &self.what else {
+            return false;
+        };
         ack.is_some()
     }
 
@@ -110,20 +115,22 @@ impl Work {
     ) -> Plan {
         let there = cluster.word(process).0;
         match &self.what {
-            What::Said { word, .. } => {
+            Operation::Reported { word, .. } => {
                 let word = cluster.stored_event(process, *word);
                 self.becomes(process, cluster, word, word.effect())
             }
-            What::Died { linkless, .. } if !self.still_dies(process, *linkless, cluster) => {
+            Operation::DeclaredDead { linkless, .. }
+                if !self.still_dies(process, *linkless, cluster) =>
+            {
                 Plan::default()
             }
-            What::Died { .. } => {
+            Operation::DeclaredDead { .. } => {
                 let kind = there.map_or(ProcessType::M0d, |word| word.kind);
                 let was = there.map(|word| word.state);
                 let word = ProcessWord { state: ProcessEventKind::Stopped, kind, was };
                 self.becomes(process, cluster, word, Some(ObjectState::Transient))
             }
-            What::Lives => match (cluster.revived(process), there) {
+            Operation::Revived => match (cluster.revived(process), there) {
                 (Some(word), _) => self.becomes(process, cluster, word, word.effect()),
                 (None, Some(word)) if self.is_begun() => {
                     let back = Some(ObjectState::Transient);
@@ -131,11 +138,11 @@ impl Work {
                 }
                 (None, _) => Plan::default(),
             },
-            What::Derived { .. } => {
+            Operation::Derived { .. } => {
                 Plan { first: self.ops(cluster.rederived(process)), ..Plan::default() }
             }
-            What::Began(None) => Plan::default(),
-            What::Began(Some(Start { number, restart })) => {
+            Operation::Started(None) => Plan::default(),
+            Operation::Started(Some(Start { number, restart })) => {
                 let kind = there.map_or(ProcessType::M0d, |word| word.kind);
                 let word = ProcessWord::said(ProcessEventKind::Stopped, kind);
                 let mut plan = if *restart {
@@ -150,7 +157,7 @@ impl Work {
                 plan.restart = *restart;
                 plan
             }
-            What::Devices { notes, .. } => {
+            Operation::Devices { notes, .. } => {
                 // Of two notes about one device, itself or its drive, the later counts.
                 let sdev = |note: &Note| Some((device(note.fid, cluster)?, note.state));
                 let states: BTreeMap<Fid, ObjectState> = notes.iter().filter_map(sdev).collect();
@@ -188,20 +195,20 @@ impl Work {
 
 /// Drops what nobody waits for, the oldest first, until no more than `most` is left, and of starts that are
 /// one behind the other then the later. The first work may be in a transaction.
-pub(crate) fn shrink(work: &mut VecDeque<Work>, most: usize) {
+pub(crate) fn shrink(work: &mut VecDeque<WorkItem>, most: usize) {
     let mut surplus = work.len().saturating_sub(most);
     if surplus == 0 {
         return;
     }
-    let is_start = |work: &Work| matches!(work.what, What::Began(None));
+    let is_start = |work: &WorkItem| matches!(work.what, Operation::Started(None));
     let first = work.pop_front();
     let mut kept = VecDeque::new();
     for one in work.drain(..) {
         let drops = match one.what {
-            What::Said { ack: None, .. }
-            | What::Devices { ack: None, queued: false, .. }
-            | What::Derived { .. } => true,
-            What::Began(None) => kept.back().is_some_and(is_start),
+            Operation::Reported { ack: None, .. }
+            | Operation::Devices { ack: None, queued: false, .. }
+            | Operation::Derived { .. } => true,
+            Operation::Started(None) => kept.back().is_some_and(is_start),
             _ => false,
         };
         if drops && surplus > 0 {

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use crate::base::id::CallId;
 use crate::base::mutant::{Mutant, mutant};
-use crate::base::time::{Instant, Moment};
+use crate::base::time::{CallSeq, Instant};
 
 /// The copies that the bridge keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,9 +92,9 @@ pub struct Replica {
     /// The index of what is held; 0: nothing is.
     pub index: u64,
     /// The copy is at least as new as Consul was then.
-    pub proved: Moment,
+    pub proved: CallSeq,
     /// The newest question.
-    pub asked: Moment,
+    pub asked: CallSeq,
     /// The blocking query in flight.
     pub watch: Option<Watch>,
     /// The probes in flight, the oldest first.
@@ -110,7 +110,7 @@ pub struct Replica {
     /// The index that the watch has to bring, since a lookout saw it; 0: none.
     pub due: u64,
     /// Since when the watch is a stale one, as the servers' leader did not answer.
-    pub alone: Option<Moment>,
+    pub alone: Option<CallSeq>,
     /// Consul shows nothing of it, though something has to be there: what is held stays.
     pub hidden: Option<Hidden>,
     /// An answer is being decoded.
@@ -147,7 +147,7 @@ pub struct Probe {
     /// Its call.
     pub call: CallId,
     /// When it was sent.
-    pub sent: Moment,
+    pub sent: CallSeq,
     /// The least index that its answer has, unless Consul's indexes have begun anew.
     pub index_then: u64,
 }
@@ -158,7 +158,7 @@ pub struct Read {
     /// Its call.
     pub call: CallId,
     /// When it was sent.
-    pub sent: Moment,
+    pub sent: CallSeq,
     /// The same by the clock.
     pub at: Instant,
     /// The least index that its answer has, unless Consul's indexes have begun anew.
@@ -198,7 +198,7 @@ impl Replica {
 
     /// Whether what is held is fresh for a question of this moment.
     #[must_use]
-    pub fn is_fresh(&self, question: Moment) -> bool {
+    pub fn is_fresh(&self, question: CallSeq) -> bool {
         self.is_loaded() && (self.proved >= question || mutant(Mutant::StaleReplica))
     }
 
@@ -215,7 +215,7 @@ impl Replica {
     }
 
     /// Takes a probe's answer.
-    pub fn probed(&mut self, index: u64, sent: Moment, index_then: u64) -> Probed {
+    pub fn probed(&mut self, index: u64, sent: CallSeq, index_then: u64) -> Probed {
         if index < index_then {
             return Probed::Backwards;
         }
@@ -230,7 +230,7 @@ impl Replica {
 
     /// The whole KV table had this index at some time after `sent`. Returns whether that proves the
     /// copy.
-    pub fn glanced(&mut self, index: u64, sent: Moment) -> bool {
+    pub fn glanced(&mut self, index: u64, sent: CallSeq) -> bool {
         let stands_still = index != 0 && index == self.still;
         if stands_still {
             self.proved = self.proved.max(sent);
@@ -246,22 +246,25 @@ mod tests {
     #[test]
     fn a_probe_proves_only_what_was_asked_before_it() {
         let mut replica = Replica { index: 10, ..Replica::default() };
-        assert_eq!(replica.probed(10, Moment(5), 10), Probed::Fresh);
-        assert!(replica.is_fresh(Moment(5)) && !replica.is_fresh(Moment(6)));
-        assert_eq!(replica.probed(11, Moment(7), 10), Probed::Behind);
-        assert_eq!(replica.probed(9, Moment(7), 10), Probed::Backwards);
-        assert!(!replica.is_fresh(Moment(6)));
+        assert_eq!(replica.probed(10, CallSeq(5), 10), Probed::Fresh);
+        assert!(replica.is_fresh(CallSeq(5)) && !replica.is_fresh(CallSeq(6)));
+        assert_eq!(replica.probed(11, CallSeq(7), 10), Probed::Behind);
+        assert_eq!(replica.probed(9, CallSeq(7), 10), Probed::Backwards);
+        assert!(!replica.is_fresh(CallSeq(6)));
         replica.index = 12;
-        assert_eq!(replica.probed(11, Moment(7), 10), Probed::Fresh, "overtaken by the watch");
+        assert_eq!(replica.probed(11, CallSeq(7), 10), Probed::Fresh, "overtaken by the watch");
     }
 
     #[test]
     fn a_table_that_stands_still_proves_a_copy_that_was_probed_since() {
         let mut replica = Replica { index: 10, witness: 20, ..Replica::default() };
-        assert!(!replica.glanced(20, Moment(1)), "what was seen before a probe proves nothing yet");
-        assert!(!replica.glanced(0, Moment(1)));
-        assert_eq!(replica.probed(10, Moment(2), 10), Probed::Fresh);
-        assert!(replica.glanced(20, Moment(3)) && replica.is_fresh(Moment(3)));
-        assert!(!replica.glanced(21, Moment(4)) && !replica.is_fresh(Moment(4)));
+        assert!(
+            !replica.glanced(20, CallSeq(1)),
+            "what was seen before a probe proves nothing yet"
+        );
+        assert!(!replica.glanced(0, CallSeq(1)));
+        assert_eq!(replica.probed(10, CallSeq(2), 10), Probed::Fresh);
+        assert!(replica.glanced(20, CallSeq(3)) && replica.is_fresh(CallSeq(3)));
+        assert!(!replica.glanced(21, CallSeq(4)) && !replica.is_fresh(CallSeq(4)));
     }
 }

@@ -30,14 +30,14 @@ in_order!(Config { bridge, wire });
 in_order!(Bridge { process, node, seed, on_unexpected, elect, bq, spiel, time, limit });
 in_order!(Times {
     round,
-    again_after,
+    eagain_delay,
     call,
     watch,
-    reread,
+    watch_interval_min,
     link_grace,
     deliveries,
-    hold,
-    silence,
+    held_max,
+    failing_grace,
     purge,
     sns,
     filesystem,
@@ -58,7 +58,7 @@ in_order!(Limits {
     posted_checks,
     operations,
     starts,
-    works,
+    queued_per_process,
 });
 in_order!(Wire {
     listen,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::base::id::{CallId, HttpId};
 use crate::base::retry::{Backoff, Jitter};
-use crate::base::time::{Instant, Moment, Next, Now};
+use crate::base::time::{CallSeq, Instant, Next, Now};
 use crate::base::timers::Timers;
 use crate::consul::port::{Answer, Call, Command, Method, Reply};
 use crate::http;
@@ -77,7 +77,7 @@ pub struct Kept<K: Kinds> {
     jitter: Jitter,
     calls: BTreeMap<CallId, K::Continuation>,
     next_call: CallId,
-    moment: Moment,
+    moment: CallSeq,
     /// Why Consul did not answer last, until it does.
     last_failure: Option<Box<str>>,
 }
@@ -93,7 +93,7 @@ impl<K: Kinds> Kept<K> {
             jitter: Jitter::new(seed),
             calls: BTreeMap::new(),
             next_call: first,
-            moment: Moment::default(),
+            moment: CallSeq::default(),
             last_failure: None,
         }
     }
@@ -137,7 +137,7 @@ impl<K: Kinds> Cx<'_, K> {
     }
 
     /// This call of `handle`: what begins in a later one has begun after it.
-    pub fn moment(&self) -> Moment {
+    pub fn moment(&self) -> CallSeq {
         self.kept.moment
     }
 

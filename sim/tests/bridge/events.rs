@@ -316,7 +316,7 @@ fn set(lab: &mut Lab, process: Fid, notes: Vec<Note>) -> MsgId {
 /// The copy of the configuration is behind, so that what is to be written looks as if it were so.
 #[test]
 fn what_holds_already_is_so_in_consul_and_not_only_in_our_copy() {
-    let mut lab = Lab::with(1, |config| config.time.reread = Duration::from_secs(2));
+    let mut lab = Lab::with(1, |config| config.time.watch_interval_min = Duration::from_secs(2));
     let ios = lab.fid(0, "ios");
     lab.link(0, ios);
     lab.run(MS * 2_500);

@@ -94,7 +94,7 @@ fn what_waits_for_consul_is_bounded() {
     lab.nodes[0].fault = Some(Fault::Refuses);
     lab.restart(0, |config| {
         config.limit.starts = 10;
-        config.limit.works = 20;
+        config.limit.queued_per_process = 20;
     });
     for n in 0..100 {
         lab.ask(0, Fid::process(10_000 + n), true, n);

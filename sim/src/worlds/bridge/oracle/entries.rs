@@ -55,7 +55,7 @@ impl Entries {
             );
         }
         let since = self.waiting.remove(place).map_or(now, |(_, since)| since);
-        let soonest = config.bridge.time.again_after.as_micros();
+        let soonest = config.bridge.time.eagain_delay.as_micros();
         if again && !refused && u128::from(now - since) < soonest {
             return broken(
                 "EAGAIN leaves a second after its request at the soonest",

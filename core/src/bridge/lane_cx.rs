@@ -1,29 +1,29 @@
 //! What the lanes need to know of the rest of the bridge, and may change of it.
 
 use super::ops::{Op, Target};
-use super::queue::Queue;
+use super::queue::BqAppender;
 use super::restarts::Restarts;
 use crate::model::Cluster;
 use crate::model::states::ProcessWord;
 
 /// What the lanes need to know and may change.
-pub(crate) struct Desk<'a> {
+pub(crate) struct LaneCx<'a> {
     pub(crate) cluster: &'a mut Cluster,
     pub(crate) restarts: &'a mut Restarts,
-    pub(crate) queue: &'a mut Queue,
+    pub(crate) queue: &'a mut BqAppender,
     /// The session with which we lead, while that is certain.
     pub(crate) leads: Option<&'a str>,
     /// Whether we hold the lock, as far as we know.
     pub(crate) holds: bool,
 }
 
-impl Desk<'_> {
+impl LaneCx<'_> {
     /// Consul holds what an operation wrote; its index is `index`.
     pub(crate) fn holds(&mut self, op: &Op, appended: u64, index: u64) {
         match op.target {
             _ if op.op.is_check() => {}
-            Target::Epoch => self.queue.appended(appended, index),
-            Target::Restarts(process) => self.restarts.counted(process, index),
+            Target::Epoch => self.queue.on_appended(appended, index),
+            Target::Restarts(process) => self.restarts.on_counted(process, index),
             Target::Word(process) => {
                 self.cluster.hold_word(
                     process,
