@@ -13,9 +13,9 @@ use hax_benches::peers::Peers;
 use hax_benches::rig::{Rig, clock};
 use hax_benches::{plain, scenes, shapes};
 use hax_core::base::fid::{Fid, Object};
-use hax_core::model::{Cluster, News};
-use hax_core::wire::frame::Frames;
-use hax_core::wire::packet;
+use hax_core::cluster::{Cluster, News};
+use hax_core::wire::codec::frame::Frames;
+use hax_core::wire::codec::packet;
 use hax_sim::cluster::Shape;
 
 /// Requests of a storm.
@@ -110,7 +110,7 @@ fn one_key(c: &mut Criterion, size: &str, rig: &Rig) {
 }
 
 fn loaded(rig: &Rig) -> Cluster {
-    let mut conf = hax_core::model::conf::Conf::default();
+    let mut conf = hax_core::cluster::conf::Conf::default();
     for (key, value) in &rig.cluster.kv {
         if let Some(path) = key.strip_prefix("m0conf/") {
             let _pool = conf.take(path, value.as_bytes(), 1);

@@ -14,11 +14,11 @@ use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
 use hax_core::http::port::Request;
-use hax_core::wire::fop::{Fop, LinkMsg};
-use hax_core::wire::frame::End;
-use hax_core::wire::item::ItemHeader;
-use hax_core::wire::packet::Item;
-use hax_core::wire::params::{LinkIds, Uint128};
+use hax_core::wire::codec::fop::{Fop, LinkMsg};
+use hax_core::wire::codec::frame::End;
+use hax_core::wire::codec::item::ItemHeader;
+use hax_core::wire::codec::packet::Item;
+use hax_core::wire::codec::params::{LinkIds, Uint128};
 use hax_core::{net, wire};
 use serde_json::{Value, json};
 

@@ -9,8 +9,8 @@ use hax_benches::peers::Peers;
 use hax_benches::rig::Rig;
 use hax_benches::{scenes, shapes};
 use hax_core::bridge::io::{Input, Output};
-use hax_core::wire::frame::Frames;
-use hax_core::wire::packet;
+use hax_core::wire::codec::frame::Frames;
+use hax_core::wire::codec::packet;
 
 /// Counts the allocations of each thread by itself, since tests run beside one another.
 struct Counting;

@@ -20,6 +20,7 @@ use crate::base::fid::Fid;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
 use crate::base::time::{Next, Now};
+use crate::cluster::health::{host_of, process_of_service_id};
 use crate::consul::json::{self, Elements, Instance, KvEntry};
 use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
@@ -28,7 +29,6 @@ use crate::machine::{
     self, ExitReason, Failure, FailureKind, Input, Kept, Kinds, Limits, Machine, Named, Outcome,
     Output, Status,
 };
-use crate::model::health::{host_of, process_of_service_id};
 
 /// The old daemon's HTTP port.
 const HTTP_PORT: u16 = 8008;

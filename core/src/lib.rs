@@ -75,7 +75,7 @@ pub mod node;
 pub mod bridge;
 pub mod wire;
 
-pub mod model;
+pub mod cluster;
 
 pub mod store;
 

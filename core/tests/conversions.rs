@@ -2,13 +2,13 @@
 //! that receivers refuse, and what goes there and back is the same.
 
 use hax_core::base::fid::Fid;
-use hax_core::ha::note::{NvecKind, ObjectState};
-use hax_core::ha::process::{ProcessEventKind, ProcessType};
-use hax_core::model::health::process_of_service_id;
-use hax_core::model::states::{
+use hax_core::cluster::health::process_of_service_id;
+use hax_core::cluster::states::{
     ProcessWord, device_text, hardware_text, of_device, of_hardware, of_passing_process,
     process_text,
 };
+use hax_core::ha::note::{NvecKind, ObjectState};
+use hax_core::ha::process::{ProcessEventKind, ProcessType};
 use quickcheck::quickcheck;
 
 /// All states that have a name.

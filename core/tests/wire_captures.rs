@@ -3,9 +3,9 @@
 mod wire_support;
 
 use bytes::Bytes;
-use hax_core::wire::fop::Fop;
-use hax_core::wire::frame::{Frames, HEADER};
-use hax_core::wire::packet::{self, Item};
+use hax_core::wire::codec::fop::Fop;
+use hax_core::wire::codec::frame::{Frames, HEADER};
+use hax_core::wire::codec::packet::{self, Item};
 use wire_support::tape::{self, Stream};
 
 /// What an HA side wrote that breaks the rule on purpose: a packet of 207,920 bytes.

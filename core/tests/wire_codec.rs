@@ -10,11 +10,11 @@ use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, ServiceEvent};
 use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
-use hax_core::wire::fop::{EntrypointRep, EntrypointReq, Fop, LinkMsg};
-use hax_core::wire::frame::{End, Frames, HEADER};
-use hax_core::wire::item::ItemHeader;
-use hax_core::wire::packet::{self, Item};
-use hax_core::wire::params::{Cookie, LinkIds, LinkParams, Tags, Uint128};
+use hax_core::wire::codec::fop::{EntrypointRep, EntrypointReq, Fop, LinkMsg};
+use hax_core::wire::codec::frame::{End, Frames, HEADER};
+use hax_core::wire::codec::item::ItemHeader;
+use hax_core::wire::codec::packet::{self, Item};
+use hax_core::wire::codec::params::{Cookie, LinkIds, LinkParams, Tags, Uint128};
 use quickcheck::{Arbitrary, Gen, quickcheck};
 
 #[derive(Clone, Debug)]

@@ -10,11 +10,11 @@ use hax_core::base::time::{Instant, Now, Wall};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
 use hax_core::net;
-use hax_core::wire::fop::{CONSUME, EntrypointRep, EntrypointReq, Fop, LinkMsg, QUERY};
-use hax_core::wire::frame::End;
-use hax_core::wire::item::{ItemHeader, NONE};
-use hax_core::wire::packet::{self, Item};
-use hax_core::wire::params::{Cookie, LinkIds, LinkParams, Tags, Uint128};
+use hax_core::wire::codec::fop::{CONSUME, EntrypointRep, EntrypointReq, Fop, LinkMsg, QUERY};
+use hax_core::wire::codec::frame::End;
+use hax_core::wire::codec::item::{ItemHeader, NONE};
+use hax_core::wire::codec::packet::{self, Item};
+use hax_core::wire::codec::params::{Cookie, LinkIds, LinkParams, Tags, Uint128};
 use hax_core::wire::{Config, Endpoint, Input, Output};
 use wire_support::world::{addr, entrypoint, fid};
 

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hax_core::wire::frame::{End, HEADER, Header, PAYLOAD_MAX};
+use hax_core::wire::codec::frame::{End, HEADER, Header, PAYLOAD_MAX};
 use socket2::{Domain, Socket, Type};
 
 use crate::daemon::{Place, until};

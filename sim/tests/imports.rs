@@ -251,7 +251,7 @@ fn consuls_paths_are_written_in_one_place() {
             said.insert(module.join("::"), paths.0);
         }
     }
-    let expected = ["consul::replica", "consul::url"];
+    let expected = ["cluster::replica", "consul::url"];
     assert!(said.keys().eq(expected.iter()), "{said:#?}");
 }
 

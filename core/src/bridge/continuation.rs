@@ -1,10 +1,10 @@
 //! What calls, questions to Motr's library and timers are for, as data. An answer is handed on by what is
 //! written here; nothing here knows who takes it.
 
-use super::ops::Target;
 use crate::base::fid::Fid;
 use crate::base::id::{HttpId, LinkId};
-use crate::consul::replica::Table;
+use crate::bridge::process::ops::Target;
+use crate::cluster::replica::Table;
 use crate::ha::spiel::Sns;
 use crate::machine::Named;
 use crate::store::session;

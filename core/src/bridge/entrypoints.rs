@@ -17,21 +17,21 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::continuation::{Continuation, RoundPart, Timer};
-use super::cx::Cx;
 use crate::base::errno::Errno;
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, EntryId};
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::CallSeq;
 use crate::base::time::Instant;
+use crate::bridge::context::Cx;
+use crate::bridge::continuation::{Continuation, RoundPart, Timer};
+use crate::cluster::health::{host_of, process_of_service_id};
 use crate::consul::json::{self, Elements, Instance, KvEntry, Session};
 use crate::consul::port::Answer;
 use crate::consul::url;
 use crate::ha::entrypoint::{Confd, Entrypoint, EntrypointRequest};
 use crate::ha::fact::Fact;
 use crate::ha::motr::Command;
-use crate::model::health::{host_of, process_of_service_id};
 
 /// How long those who were answered together have to ask again together. Without it, those who ask
 /// while a round is in flight and those whom it answers would take turns for ever, in twice as many

@@ -8,16 +8,16 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::continuation::Timer;
-use super::cx::Cx;
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId, SendId};
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
+use crate::bridge::context::Cx;
+use crate::bridge::continuation::Timer;
+use crate::cluster::News;
 use crate::ha::fact::Fact;
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
-use crate::model::News;
 
 #[derive(Debug, Default)]
 pub(crate) struct Links {

@@ -3,23 +3,23 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::State;
-use super::continuation::LaneKey;
-use super::cx::Cx;
-use super::work::{self, Operation, WorkItem};
 use crate::base::fid::Fid;
 use crate::base::id::{LinkId, MsgId};
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::CallSeq;
 use crate::base::time::Instant;
+use crate::bridge::State;
 use crate::bridge::config::OnUnexpected;
+use crate::bridge::context::Cx;
+use crate::bridge::continuation::LaneKey;
+use crate::bridge::process::work::{self, Operation, WorkItem};
+use crate::cluster::Cluster;
+use crate::cluster::states::ProcessWord;
 use crate::ha::fact::Fact;
 use crate::ha::message::{Body, Message};
 use crate::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
 use crate::ha::report::SnsErr;
-use crate::model::Cluster;
-use crate::model::states::ProcessWord;
 
 /// A question for states; it waits until every replica is proved fresh for it.
 #[derive(Debug)]

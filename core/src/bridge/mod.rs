@@ -1,44 +1,23 @@
 //! The bridge: what hax does with what it receives.
 
-mod batch;
-mod bq_message;
+mod api;
+mod bq;
+mod commit;
 pub mod config;
+mod context;
 mod continuation;
-mod cx;
-mod decoding;
-mod deliveries;
 mod entrypoints;
-mod glance;
-mod hidden;
-mod inbox;
 pub mod io;
-mod lane_cx;
-mod lanes;
 mod leader;
 mod links;
-mod loading;
-mod lock;
-mod lookout;
 mod messages;
-pub(crate) mod ops;
 mod own_node;
-mod purge;
-mod queue;
+mod process;
 mod readiness;
 mod refusals;
-mod report;
-mod restarts;
-mod routes;
-mod settle;
-mod sns;
+mod replicas;
 mod spiel;
-mod statistics;
-mod status;
-mod subscribe;
-mod tables;
-mod verdicts;
 mod view;
-mod work;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -50,36 +29,37 @@ use crate::base::id::{CallId, LinkId, MsgId};
 use crate::base::time::CallSeq;
 use crate::base::time::{Instant, Next, Now};
 use crate::bridge::config::Config;
+use crate::cluster::Cluster;
+use crate::cluster::conf::Contradiction;
+use crate::cluster::replica::Table;
+use crate::cluster::states::ProcessWord;
 use crate::consul::port::{Answer, Reply};
-use crate::consul::replica::Table;
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::fact::Fact;
 use crate::ha::motr;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::machine::Limits;
-use crate::model::Cluster;
-use crate::model::conf::Contradiction;
-use crate::model::states::ProcessWord;
+use api::report;
+use api::subscribe::Subscriptions;
+use bq::appender::BqAppender;
+use bq::purge::Purge;
+use bq::receiver::BqReceiver;
+use context::{Cx, Kept, Shared};
 use continuation::{Continuation, LaneKey, Timer};
-use cx::{Cx, Kept, Shared};
-use deliveries::Deliveries;
 use entrypoints::Entrypoints;
-use inbox::BqReceiver;
 use io::{Input, Output};
-use lane_cx::LaneCx;
-use lanes::Lanes;
 use leader::Leader;
 use links::Links;
 use messages::Question;
 use own_node::OwnNode;
-use purge::Purge;
-use queue::BqAppender;
-use restarts::Restarts;
+use process::deliveries::Deliveries;
+use process::lane_cx::LaneCx;
+use process::lanes::Lanes;
+use process::restarts::Restarts;
+use process::verdicts::Silence;
+use process::work::{Operation, WorkItem};
+use replicas::Tables;
 use spiel::Spiel;
-use subscribe::Subscriptions;
-use tables::Tables;
-use verdicts::Silence;
-use work::{Operation, WorkItem};
 
 pub use view::View;
 
@@ -271,7 +251,7 @@ impl State {
             Input::Motr(event) => self.on_motr(cx, event),
             Input::Consul(reply) => self.on_reply(cx, &reply),
             Input::Spiel(reply) => self.spiel.on_reply(cx, reply),
-            Input::Http(request) => routes::handle(self, cx, &request),
+            Input::Http(request) => api::handle(self, cx, &request),
             Input::Stop => self.stop(cx),
         }
     }
@@ -455,7 +435,7 @@ impl State {
             return;
         }
         self.life = Life::Draining;
-        self.deaf_from = cx.now().mono.after(settle::LAST_WORDS);
+        self.deaf_from = cx.now().mono.after(commit::LAST_WORDS);
         cx.fact(Fact::Stopping {});
         self.entrypoints.stop(cx);
         self.tables.stop(cx);

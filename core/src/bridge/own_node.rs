@@ -4,11 +4,11 @@
 //! back its agent registers what runs there only with its next anti-entropy, up to a minute later. Until
 //! then nobody sees a check of its processes, and only their links say that they live.
 
-use super::continuation::Timer;
-use super::cx::Cx;
 use crate::base::time::Instant;
+use crate::bridge::context::Cx;
+use crate::bridge::continuation::Timer;
+use crate::cluster::Cluster;
 use crate::ha::fact::Fact;
-use crate::model::Cluster;
 
 #[derive(Debug, Default)]
 pub(crate) struct OwnNode {

@@ -4,16 +4,16 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::State;
-use super::cx::Cx;
-use super::refusals::Refusals;
 use crate::base::time::Instant;
-use crate::consul::replica::{Hidden, Table};
+use crate::bridge::State;
+use crate::bridge::context::Cx;
+use crate::bridge::refusals::Refusals;
+use crate::cluster::replica::{Hidden, Table};
 use crate::ha::fact::Fact;
 
 impl State {
     /// Whether the configuration has our own process: it is none for us before.
-    pub(super) fn knows_us(&mut self, cx: &mut Cx<'_>) -> bool {
+    pub(crate) fn knows_us(&mut self, cx: &mut Cx<'_>) -> bool {
         let process = cx.config().process;
         let known = self.cluster.conf().get_process(process).is_some();
         if known == self.unknown {
@@ -27,17 +27,17 @@ impl State {
     }
 
     /// Whether all that the bridge needs is there.
-    pub(super) fn has_all(&self) -> bool {
+    pub(crate) fn has_all(&self) -> bool {
         self.ready && !self.unknown && self.tables.all_shown()
     }
 
     /// Whether Consul serves us.
-    pub(super) fn is_served(&self, refusals: &Refusals, now: Instant) -> bool {
+    pub(crate) fn is_served(&self, refusals: &Refusals, now: Instant) -> bool {
         self.tables.consul_answers() && refusals.now(now).next().is_none()
     }
 
     /// What is not there, by name, and why, in words for an operator.
-    pub(super) fn waits_for(
+    pub(crate) fn waits_for(
         &self,
         refusals: &Refusals,
         now: Instant,

@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use super::continuation::Continuation;
 use crate::base::time::Instant;
+use crate::bridge::continuation::Continuation;
 use crate::machine::Named as _;
 
 /// How long a refusal counts if nothing like it is asked again.
@@ -17,7 +17,7 @@ pub(crate) struct Refusals(BTreeMap<&'static str, (Instant, Box<str>)>);
 
 impl Refusals {
     /// What a job asks for is refused, and why.
-    pub(super) fn refused(&mut self, at: Instant, job: Continuation, why: &str) {
+    pub(crate) fn refused(&mut self, at: Instant, job: Continuation, why: &str) {
         // What an HTTP client asks for once may never be asked again.
         if !matches!(
             job,
@@ -28,14 +28,14 @@ impl Refusals {
     }
 
     /// What a job asks for is not refused.
-    pub(super) fn granted(&mut self, job: Continuation) {
+    pub(crate) fn granted(&mut self, job: Continuation) {
         if !self.0.is_empty() {
             self.0.remove(job.name());
         }
     }
 
     /// What is refused now.
-    pub(super) fn now(&self, now: Instant) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(crate) fn now(&self, now: Instant) -> impl Iterator<Item = (&'static str, &str)> {
         let stand = self.0.iter().filter(move |(_, (at, _))| now < at.after(STANDS));
         stand.map(|(what, (_, why))| (*what, &**why))
     }

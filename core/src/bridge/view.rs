@@ -1,8 +1,8 @@
 //! What the bridge believes, in numbers: for gauges, `/readyz`, systemd and tests.
 
-use super::State;
-use super::refusals::Refusals;
 use crate::base::time::Instant;
+use crate::bridge::State;
+use crate::bridge::refusals::Refusals;
 
 /// What the bridge believes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl View {
 }
 
 impl State {
-    pub(super) fn view(&self, calls: usize, refusals: &Refusals, now: Instant) -> View {
+    pub(crate) fn view(&self, calls: usize, refusals: &Refusals, now: Instant) -> View {
         View {
             calls,
             leads: self.leader.session(now).is_some(),

@@ -3,5 +3,4 @@
 pub mod json;
 pub mod op;
 pub mod port;
-pub mod replica;
 pub mod url;

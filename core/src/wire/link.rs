@@ -6,16 +6,16 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::conns::Out;
-use super::fop::{Fop, LinkMsg, opcode};
-use super::params::LinkIds;
-use super::queue::{InQueue, OutQueue};
-use super::rpc::Rpc;
-use super::rpc_out::CallerId;
 use crate::base::errno::Errno;
 use crate::base::id::{MsgId, SendId};
 use crate::base::time::Instant;
 use crate::ha::message::Message;
+use crate::wire::codec::fop::{Fop, LinkMsg, opcode};
+use crate::wire::codec::params::LinkIds;
+use crate::wire::conns::Out;
+use crate::wire::queue::{InQueue, OutQueue};
+use crate::wire::rpc::Rpc;
+use crate::wire::rpc::client::CallerId;
 
 /// Sends of one 207 before it counts as failed (`ha.c:HA_NR_SENT_MAX`).
 const SENDS: u32 = 10;

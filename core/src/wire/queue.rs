@@ -5,8 +5,8 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::params::Tags;
 use crate::base::id::{MsgId, SendId};
+use crate::wire::codec::params::Tags;
 
 /// Tags of one direction go in steps of two.
 const STEP: u64 = 2;

@@ -8,11 +8,11 @@ use hax_core::base::time::{Instant, Now, Wall};
 use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
 use hax_core::net;
-use hax_core::wire::fop::{EntrypointReq, Fop, LinkMsg};
-use hax_core::wire::frame::End;
-use hax_core::wire::item::{ItemHeader, NONE};
-use hax_core::wire::packet::{self, Item};
-use hax_core::wire::params::{Cookie, LinkIds, LinkParams, Uint128};
+use hax_core::wire::codec::fop::{EntrypointReq, Fop, LinkMsg};
+use hax_core::wire::codec::frame::End;
+use hax_core::wire::codec::item::{ItemHeader, NONE};
+use hax_core::wire::codec::packet::{self, Item};
+use hax_core::wire::codec::params::{Cookie, LinkIds, LinkParams, Uint128};
 use hax_core::wire::{Config, Endpoint, Input, Output};
 
 use crate::wire_support::world::{addr, entrypoint, fid};

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use hax_core::base::id::ConnId;
 use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
-use hax_core::wire::fop::Fop;
-use hax_core::wire::frame::{End, HEADER, Header, PAYLOAD_MAX};
+use hax_core::wire::codec::fop::Fop;
+use hax_core::wire::codec::frame::{End, HEADER, Header, PAYLOAD_MAX};
 
 use crate::host::{Host, PEER, ask, frame, header, hello, local};
 

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use hax_core::base::id::ConnId;
 use hax_core::net;
-use hax_core::wire::fop::Fop;
-use hax_core::wire::frame::Frames;
-use hax_core::wire::packet;
+use hax_core::wire::codec::fop::Fop;
+use hax_core::wire::codec::frame::Frames;
+use hax_core::wire::codec::packet;
 
 use super::world::{Ev, LATENCY, Machine, S, Socket, World};
 

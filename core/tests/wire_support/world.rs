@@ -16,7 +16,7 @@ use hax_core::ha::fact::Fact;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
 use hax_core::net;
-use hax_core::wire::params::{LinkIds, Uint128};
+use hax_core::wire::codec::params::{LinkIds, Uint128};
 use hax_core::wire::{Config, Endpoint, Input, Output, Process, process};
 
 pub const MS: u64 = 1_000;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hax_core::base::fid::Fid;
-use hax_core::wire::fop::Fop;
-use hax_core::wire::item::ItemHeader;
+use hax_core::wire::codec::fop::Fop;
+use hax_core::wire::codec::item::ItemHeader;
 
 use crate::daemon::until;
 use crate::liar::{Liar, confirm};

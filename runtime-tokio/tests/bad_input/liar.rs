@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use hax_core::base::fid::Fid;
-use hax_core::wire::fop::{EntrypointReq, Fop, LinkMsg};
-use hax_core::wire::frame::{End, Frames};
-use hax_core::wire::item::{ItemHeader, NONE};
-use hax_core::wire::packet::{self, Item};
-use hax_core::wire::params::{Cookie, LinkIds, LinkParams, Uint128};
+use hax_core::wire::codec::fop::{EntrypointReq, Fop, LinkMsg};
+use hax_core::wire::codec::frame::{End, Frames};
+use hax_core::wire::codec::item::{ItemHeader, NONE};
+use hax_core::wire::codec::packet::{self, Item};
+use hax_core::wire::codec::params::{Cookie, LinkIds, LinkParams, Uint128};
 
 use crate::daemon::{LIMIT, Place};
 

@@ -5,9 +5,9 @@ use hax_core::base::time::Wall;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
-use hax_core::wire::fop::{Fop, LinkMsg};
-use hax_core::wire::item::ItemHeader;
-use hax_core::wire::params::{LinkIds, Uint128};
+use hax_core::wire::codec::fop::{Fop, LinkMsg};
+use hax_core::wire::codec::item::ItemHeader;
+use hax_core::wire::codec::params::{LinkIds, Uint128};
 
 use crate::liar::{FRAME, ITEM, Liar, PACKET, confirm};
 use crate::world::{GOOD, World};

@@ -1,9 +1,9 @@
 //! Bad frames, packets and items.
 
 use hax_core::base::fid::Fid;
-use hax_core::wire::fop::{EntrypointRep, Fop};
-use hax_core::wire::item::{ItemHeader, NONE};
-use hax_core::wire::params::{Cookie, LinkParams, Uint128};
+use hax_core::wire::codec::fop::{EntrypointRep, Fop};
+use hax_core::wire::codec::item::{ItemHeader, NONE};
+use hax_core::wire::codec::params::{Cookie, LinkParams, Uint128};
 
 use crate::liar::{FRAME, ITEM, Liar, PACKET, ask, header};
 use crate::world::World;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::ha::message::Body;
-use hax_core::wire::fop::Fop;
-use hax_core::wire::frame::{End, Frames, HEADER, Header, PAYLOAD_MAX};
-use hax_core::wire::packet::{self, Item};
+use hax_core::wire::codec::fop::Fop;
+use hax_core::wire::codec::frame::{End, Frames, HEADER, Header, PAYLOAD_MAX};
+use hax_core::wire::codec::packet::{self, Item};
 
 use super::script::Script;
 

@@ -8,9 +8,10 @@ use hax_core::base::fid::Fid;
 use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
 use hax_core::base::time::Next;
 use hax_core::ha::motr;
-use hax_core::wire::frame::{End, HEADER};
+use hax_core::wire::codec::frame::{End, HEADER};
+use hax_core::wire::codec::packet;
 use hax_core::wire::process::{self, Command, Process};
-use hax_core::wire::{Config, Endpoint, endpoint, packet};
+use hax_core::wire::{Config, Endpoint, endpoint};
 
 use super::account::Account;
 use super::script::{Clock, Script};

@@ -9,10 +9,10 @@ use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
-use hax_core::wire::fop::Fop;
-use hax_core::wire::item::ItemHeader;
-use hax_core::wire::packet::Item;
-use hax_core::wire::params::Uint128;
+use hax_core::wire::codec::fop::Fop;
+use hax_core::wire::codec::item::ItemHeader;
+use hax_core::wire::codec::packet::Item;
+use hax_core::wire::codec::params::Uint128;
 
 /// What items are: the requests and replies that the wire knows, and one that it does not.
 const OPCODES: [u32; 13] = [32, 33, 34, 35, 36, 37, 38, 39, 117, 118, 207, 208, 99];

@@ -9,11 +9,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hax_core::cluster::conf::{Conf, Contradiction};
 use hax_core::consul::port::{Answer, Method};
 use hax_core::discover::Identity;
 #[cfg(feature = "libmotr")]
 use hax_core::discover::Services;
-use hax_core::model::conf::{Conf, Contradiction};
 
 use super::remote::{self, Remote};
 use crate::daemon::transport::{self, Transport};

@@ -2,9 +2,9 @@
 //! leaves out of an answer because of a token, so it is looked for what must be there.
 
 use bytes::Bytes;
+use hax_core::cluster::health::host_of;
 use hax_core::consul::port::Method;
 use hax_core::discover::Identity;
-use hax_core::model::health::host_of;
 use hax_core::wire::name::{self, BadName};
 use serde_json::Value;
 

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
+use hax_core::cluster::conf::Conf;
+use hax_core::cluster::states::ProcessWord;
 use hax_core::consul::json::{Elements, KvEntry};
 use hax_core::discover::Identity;
-use hax_core::model::conf::Conf;
-use hax_core::model::states::ProcessWord;
 use hax_core::wire::name::{self, BadName};
 
 use super::{get, refused};

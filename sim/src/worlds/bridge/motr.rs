@@ -11,7 +11,7 @@ use hax_core::ha::entrypoint::Entrypoint;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
-use hax_core::wire::fop::CONSUME;
+use hax_core::wire::codec::fop::CONSUME;
 use hax_core::wire::process::{self, Command, Event, Input, Output, Process};
 
 use super::event::Ev;

@@ -12,9 +12,9 @@ use hax_core::ha::message::Body;
 use hax_core::ha::note::ObjectState;
 use hax_core::net::Command;
 use hax_core::node::Output;
-use hax_core::wire::fop::Fop;
-use hax_core::wire::frame::{HEADER, Header};
-use hax_core::wire::packet::{self, Item};
+use hax_core::wire::codec::fop::Fop;
+use hax_core::wire::codec::frame::{HEADER, Header};
+use hax_core::wire::codec::packet::{self, Item};
 
 use super::{Bridge, World};
 

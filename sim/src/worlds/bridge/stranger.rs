@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
-use hax_core::wire::fop::{EntrypointReq, Fop, LinkMsg};
-use hax_core::wire::frame::End;
-use hax_core::wire::item::ItemHeader;
-use hax_core::wire::packet::{self, Item};
-use hax_core::wire::params::{Cookie, LinkParams, Tags, Uint128};
+use hax_core::wire::codec::fop::{EntrypointReq, Fop, LinkMsg};
+use hax_core::wire::codec::frame::End;
+use hax_core::wire::codec::item::ItemHeader;
+use hax_core::wire::codec::packet::{self, Item};
+use hax_core::wire::codec::params::{Cookie, LinkParams, Tags, Uint128};
 
 use super::{Bridge, World};
 

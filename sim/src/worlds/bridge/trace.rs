@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use hax_core::ha::message::{Body, Message};
-use hax_core::wire::fop::Fop;
-use hax_core::wire::frame::Frames;
-use hax_core::wire::packet;
+use hax_core::wire::codec::fop::Fop;
+use hax_core::wire::codec::frame::Frames;
+use hax_core::wire::codec::packet;
 
 /// A few words for what passes over a connection.
 pub(super) fn frames(bytes: &Bytes) -> String {

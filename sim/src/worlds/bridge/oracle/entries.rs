@@ -6,7 +6,7 @@ use hax_core::base::id::EntryId;
 use hax_core::ha::entrypoint::Entrypoint;
 use hax_core::ha::fact::Fact;
 use hax_core::node;
-use hax_core::wire::fop::CONSUME;
+use hax_core::wire::codec::fop::CONSUME;
 
 use super::{People, broken};
 use crate::engine::Violation;

@@ -10,11 +10,11 @@ use hax_core::ha::fact::Fact;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{NOTES_MAX, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEventKind, ProcessType};
-use hax_core::wire::fop::{Fop, LinkMsg};
-use hax_core::wire::frame::{HEADER, Header, PAYLOAD_MAX};
-use hax_core::wire::item::{self, ItemHeader};
-use hax_core::wire::packet::{self, Item};
-use hax_core::wire::params::{LinkIds, Uint128};
+use hax_core::wire::codec::fop::{Fop, LinkMsg};
+use hax_core::wire::codec::frame::{HEADER, Header, PAYLOAD_MAX};
+use hax_core::wire::codec::item::{self, ItemHeader};
+use hax_core::wire::codec::packet::{self, Item};
+use hax_core::wire::codec::params::{LinkIds, Uint128};
 
 use super::kv::Kv;
 use super::{People, Word, broken};

@@ -20,7 +20,7 @@ use hax_core::ha::entrypoint::Entrypoint;
 use hax_core::ha::fact::Fact;
 use hax_core::ha::spiel::Reply;
 use hax_core::node::{self, Node, Output};
-use hax_core::wire::params::LinkIds;
+use hax_core::wire::codec::params::LinkIds;
 
 use crate::consul::Consul;
 use crate::engine::{Violation, Who};

@@ -1,0 +1,206 @@
+//! The HTTP routes.
+
+pub(crate) mod report;
+pub(crate) mod status;
+pub(crate) mod subscribe;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+use serde_json::json;
+
+use crate::base::fid::Fid;
+use crate::bridge::State;
+use crate::bridge::context::Cx;
+use crate::bridge::continuation::Report;
+use crate::bridge::replicas::Tables;
+use crate::bridge::replicas::decoding;
+use crate::bridge::spiel::sns;
+use crate::cluster::replica::Table;
+use crate::cluster::states::ProcessWord;
+use crate::consul::json::{self, KvEntry};
+use crate::ha::fact::Fact;
+use crate::http::answer::Answer;
+use crate::http::payload::Payload;
+use crate::http::port::Request;
+use crate::http::router::{self, Route, get, post};
+
+/// What comes of a body: answered now, or later where there is no answer; the error says what is wrong with
+/// it.
+type Taken = Result<Option<Answer>, Box<str>>;
+
+/// What a route does.
+#[derive(Clone, Copy)]
+enum Handler {
+    /// Answers from what is known.
+    Say(fn(&State, &Cx<'_>) -> Answer),
+    /// Reports of the cluster.
+    Report(Report),
+    /// Takes a body.
+    Take(fn(&mut State, &mut Cx<'_>, &Request) -> Taken),
+}
+
+const ROUTES: [Route<Handler>; 12] = [
+    // As the old daemon: a text that claims to be JSON.
+    get("/", Handler::Say(|_, _| Answer::say(200, "I'm alive! Sincerely, HaX"))),
+    post("/", Handler::Take(service_health)),
+    post("/watcher/bq", Handler::Take(queue)),
+    post("/watcher/processes", Handler::Take(process)),
+    post("/v1/events/subscribe", Handler::Take(subscribe)),
+    post("/v1/events/unsubscribe", Handler::Take(unsubscribe)),
+    get("/healthz", Handler::Say(|_, _| Answer::say(200, r#"{"alive": true}"#))),
+    get("/readyz", Handler::Say(ready)),
+    get("/status", Handler::Say(status::status)),
+    get("/v1/cluster/status", Handler::Report(Report::Status)),
+    get("/v1/cluster/status/bytecount", Handler::Report(Report::ByteCount)),
+    get("/v1/cluster/fetch-fids", Handler::Report(Report::Fids)),
+];
+
+pub(crate) fn handle(parts: &mut State, cx: &mut Cx<'_>, request: &Request) {
+    let path = router::path(&request.target);
+    let answer = match path.strip_prefix("/api/v1/sns/") {
+        Some(name) => operation(parts, cx, request, name),
+        None => match router::find(&ROUTES, &request.method, path) {
+            Ok(Handler::Say(say)) => Some(say(parts, cx)),
+            Ok(Handler::Report(which)) => report(parts, cx, request, which),
+            Ok(Handler::Take(take)) => watch(parts, cx, request, take),
+            Err(answer) => Some(answer),
+        },
+    };
+    if let Some(answer) = answer {
+        reply(cx, request, answer);
+    }
+}
+
+fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
+    let path = router::path(&request.target);
+    // A probe that is told to wait is not refused.
+    if answer.status >= 400 && path != "/readyz" {
+        let start = |text: &str, most| text.chars().take(most).collect::<String>();
+        let (path, reason) = (start(path, 100), start(&answer.why, 200));
+        let why = format!("{} {path}: {reason}", request.method);
+        cx.fact(Fact::HttpRefused { http: request.id, status: answer.status, why: why.into() });
+    }
+    cx.http(request.id, answer);
+}
+
+/// An operation on a pool, if its path names one.
+fn operation(parts: &mut State, cx: &mut Cx<'_>, request: &Request, name: &str) -> Option<Answer> {
+    let get = matches!(&*request.method, "GET" | "HEAD");
+    match sns::Route::named(name) {
+        None => Some(Answer::not_found(&request.target)),
+        Some(route) if route.is_get() && !get => Some(Answer::not_allowed("GET, HEAD")),
+        Some(route) if !route.is_get() && &*request.method != "POST" => {
+            Some(Answer::not_allowed("POST"))
+        }
+        Some(route) => watch(parts, cx, request, |parts, cx, request| {
+            sns::on_request(parts, cx, request, &route)
+        }),
+    }
+}
+
+/// A report of the cluster, once what it is about is known.
+fn report(parts: &State, cx: &mut Cx<'_>, request: &Request, which: Report) -> Option<Answer> {
+    if parts.stopping() {
+        return Some(Answer::stopping());
+    }
+    if !parts.ready {
+        return Some(Answer::not_ready());
+    }
+    report::on_request(cx, which, request.id);
+    None
+}
+
+/// What changes something: within the limits, and while we are not stopping. Nothing of a body that
+/// cannot be understood whole is taken.
+///
+/// `take` says whether it is answered now, or what is wrong with it.
+fn watch(
+    parts: &mut State,
+    cx: &mut Cx<'_>,
+    request: &Request,
+    take: impl FnOnce(&mut State, &mut Cx<'_>, &Request) -> Taken,
+) -> Option<Answer> {
+    if parts.stopping() {
+        return Some(Answer::stopping());
+    }
+    if request.body.len() > cx.config().limit.body_bytes {
+        return Some(Answer::refuse(413, "HTTPRequestEntityTooLarge", "", "The body is too large"));
+    }
+    take(parts, cx, request).unwrap_or_else(|why| {
+        Some(Answer::refuse(400, "JSONDecodeError", &why, "Bad JSON provided"))
+    })
+}
+
+/// The service-health watch (5/HAX, "Incoming HTTP requests"). A watch runs on our node, or shows the token
+/// that hax demands; what anybody else says is a reason to look, and told when Consul has confirmed it.
+fn service_health(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    let payload = Payload::read(&request.body)?;
+    let n = u32::try_from(payload.checks().count()).unwrap_or(u32::MAX);
+    cx.fact(Fact::WatchPost { http: request.id, checks: n });
+    let most = cx.config().limit.posted_checks;
+    let mut newest = 0;
+    for check in payload.checks().filter_map(decoding::check) {
+        let index = check.index;
+        let replica = parts.tables.replica(Table::Health).index;
+        if !request.trusted {
+            if index > replica {
+                Tables::on_hint(cx);
+            }
+        } else if parts.cluster.take_posted(check, replica, most) {
+            newest = newest.max(index);
+            if index <= replica {
+                Tables::schedule_recheck(cx);
+            }
+        }
+    }
+    parts.tables.on_posted(cx, Table::Health, newest);
+    Ok(Some(Answer::done()))
+}
+
+/// The watch of the broadcast queue; answered when all in it is worked.
+fn queue(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    if !cx.config().bq {
+        return Ok(Some(Answer::done()));
+    }
+    parts.bq_receiver.on_post(cx, request.id, &request.body).map(|()| None)
+}
+
+/// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would
+/// let anybody end a process's life.
+fn process(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
+    if let Some(entry) = entry {
+        let process: Option<Fid> =
+            entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
+        let process = process.ok_or("the key is not processes/<fid>")?;
+        let word = entry.bytes().and_then(|value| ProcessWord::from_kv(&value, entry.flags));
+        let _word = word.ok_or("the value is not that of a process")?;
+        if parts.cluster.conf().get_process(process).is_some() {
+            parts.tables.on_posted(cx, Table::Processes, entry.modify_index);
+        }
+    }
+    Ok(Some(Answer::done()))
+}
+
+fn subscribe(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    parts.subscriptions.on_request(cx, request.id, true, &request.body).map(|()| None)
+}
+
+fn unsubscribe(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    parts.subscriptions.on_request(cx, request.id, false, &request.body).map(|()| None)
+}
+
+/// Ready: Consul answers and lets us do what we need, the replicas are loaded, and no stop has begun.
+fn ready(parts: &State, cx: &Cx<'_>) -> Answer {
+    let (now, refusals) = (cx.now().mono, cx.refusals());
+    let (waits, why) = parts.waits_for(refusals, now);
+    let (consul, stopping) = (parts.is_served(refusals, now), parts.stopping());
+    let ready = parts.has_all() && consul && !stopping;
+    let (waits, why) = (json!(waits), json!(why));
+    let body = format!(
+        r#"{{"ready": {ready}, "consul": {consul}, "stopping": {stopping}, "waits_for": {waits}, "why": {why}}}"#
+    );
+    Answer::say(if ready { 200 } else { 503 }, body)
+}

@@ -1,0 +1,87 @@
+//! One transaction of several lanes' work, within Consul's limits (Consul API: Transactions).
+
+use alloc::vec::Vec;
+
+use crate::base::fid::Fid;
+use crate::base::time::Wall;
+use crate::bridge::bq::appender::BqAppender;
+use crate::bridge::config::Limits;
+use crate::bridge::continuation::LaneKey;
+use crate::bridge::process::ops::Op;
+use crate::bridge::process::work::{Plan, WorkItem};
+use crate::cluster::states::ProcessWord;
+use crate::store::txn;
+
+/// A transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) parts: Vec<BatchEntry>,
+    /// Each operation and whose it is; the queue's and the lock's check are nobody's.
+    pub(crate) ops: Vec<(Op, Option<LaneKey>)>,
+    /// What old daemons are told with it.
+    told: Vec<(Fid, ProcessWord)>,
+    bytes: usize,
+    as_leader: bool,
+}
+
+/// What one lane has in a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchEntry {
+    pub(crate) key: LaneKey,
+    /// It completes the lane's first work.
+    pub(crate) last: bool,
+    pub(crate) restart: bool,
+}
+
+impl Batch {
+    /// Takes a lane's first work, or as much of it as a transaction holds if it is the only one.
+    /// Returns whether it was taken.
+    pub(crate) fn take(
+        &mut self,
+        limit: &Limits,
+        key: LaneKey,
+        work: &WorkItem,
+        plan: Plan,
+    ) -> bool {
+        let Plan { mut first, last, told, restart } = plan;
+        // A write would refuse whatever else the transaction has about its key.
+        let meet = |a: &Op, b: &Op| a.op.key == b.op.key && !(a.op.is_check() && b.op.is_check());
+        let mut own = first.iter().chain(&last);
+        if own.any(|op| self.ops.iter().any(|(other, _)| meet(op, other))) {
+            return false;
+        }
+        // The lock's check, the queue's counter and its entries come on top.
+        let spare = limit.transaction_ops.saturating_sub(3 + self.told.len());
+        let taken = self.bytes + self.told.len() * 512 + 1024;
+        let room = limit.transaction_bytes.saturating_sub(taken);
+        let len = |op: &Op| op.op.len();
+        let size = first.iter().chain(&last).map(len).sum::<usize>();
+        let whole = self.ops.len() + first.len() + last.len() <= spare && size <= room;
+        if whole {
+            self.told.extend(told.map(|word| (key.process(), word)));
+            first.extend(last);
+        } else if self.ops.is_empty() && !first.is_empty() {
+            let limits = txn::Limits { ops: spare, bytes: room };
+            first.truncate(limits.fitting(first.iter().map(|op| &op.op)));
+        } else {
+            return false;
+        }
+        self.bytes += first.iter().map(len).sum::<usize>();
+        self.as_leader |= work.what.is_leaders();
+        self.ops.extend(first.into_iter().map(|op| (op, Some(key))));
+        self.parts.push(BatchEntry { key, last: whole, restart });
+        true
+    }
+
+    /// Adds what is nobody's: the lock's check, if any of it is the leader's, and the queue's entries.
+    pub(crate) fn close(&mut self, leads: Option<&str>, queue: &BqAppender, now: Wall) {
+        let check = leads.filter(|_| self.as_leader).map(Op::leads);
+        let entries = queue.append(&self.told, now);
+        self.ops.extend(check.into_iter().chain(entries).map(|op| (op, None)));
+    }
+
+    /// Entries of the broadcast queue in it.
+    pub(crate) fn appended(&self) -> u64 {
+        u64::try_from(self.told.len()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,488 @@
+//! Lanes: everything that is written for a process, one thing after another.
+//!
+//! A lane is the queue of one process's work; no lane waits for another. Lanes that are ready
+//! together share a transaction. Every write is a compare-and-set, so a write that was given up and
+//! arrives late changes nothing. What a work takes is planned anew for each try; where that is more
+//! than a transaction holds, what follows is written first, and what completes it last.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use crate::base::fid::Fid;
+use crate::base::id::{CallId, LinkId};
+use crate::base::mutant::{Mutant, mutant};
+use crate::base::retry::Backoff;
+use crate::base::time::Instant;
+use crate::bridge::context::Cx;
+use crate::bridge::continuation::{Continuation, LaneKey, Timer};
+use crate::bridge::process::batch::{Batch, BatchEntry};
+use crate::bridge::process::lane_cx::LaneCx;
+use crate::bridge::process::ops::Target;
+use crate::bridge::process::work::{Operation, WorkItem, shrink};
+use crate::cluster::Cluster;
+use crate::cluster::states::ProcessWord;
+use crate::consul::json::{self, KvEntry, OpResult};
+use crate::consul::port::Answer;
+use crate::consul::url;
+use crate::ha::fact::Fact;
+use crate::store::txn::{self, Outcome};
+
+/// How often in a row a lane may be refused before it pauses.
+const REFUSALS: u32 = 3;
+
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    lanes: BTreeMap<LaneKey, Lane>,
+    transactions: BTreeMap<CallId, Batch>,
+    backoff: Backoff,
+}
+
+#[derive(Debug)]
+struct Lane {
+    work: VecDeque<WorkItem>,
+    stage: Stage,
+    /// How often in a row it was refused.
+    refusals: u32,
+}
+
+impl Lane {
+    /// Whether health's verdict is what is to be written next.
+    fn declares_death(&self) -> bool {
+        self.work.front().is_some_and(|work| matches!(work.what, Operation::DeclaredDead { .. }))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// May join the next transaction.
+    Ready,
+    /// In a transaction.
+    Writing,
+    /// These keys are read again.
+    Rereading(BTreeSet<Target>),
+    /// Waits for the next try; these keys are to be read again before it.
+    Waiting(BTreeSet<Target>),
+}
+
+/// A work that is done: Consul holds what it took, or it took nothing.
+#[derive(Debug)]
+pub(crate) struct Completed {
+    pub(crate) key: LaneKey,
+    pub(crate) work: WorkItem,
+    pub(crate) restart: bool,
+}
+
+impl Lanes {
+    pub(crate) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Each lane, how much work it has and at what it is.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LaneKey, usize, &Stage)> {
+        self.lanes.iter().map(|(key, lane)| (*key, lane.work.len(), &lane.stage))
+    }
+
+    pub(crate) fn push(&mut self, key: LaneKey, work: WorkItem) {
+        let none = || Lane { work: VecDeque::new(), stage: Stage::Ready, refusals: 0 };
+        self.lanes.entry(key).or_insert_with(none).work.push_back(work);
+    }
+
+    /// A process begins a new life. Of several before the first of them could be counted, the last counts.
+    pub(crate) fn begin(&mut self, process: Fid, now: Instant) {
+        let key = LaneKey::Process(process);
+        let last = self.lanes.get(&key).and_then(|lane| lane.work.back());
+        if !last.is_some_and(|work| matches!(work.what, Operation::Started(None))) {
+            self.push(key, WorkItem::new(now, Operation::Started(None)));
+        }
+    }
+
+    /// Whether any work of a process is like this.
+    pub(crate) fn has(&self, process: Fid, like: impl Fn(&Operation) -> bool) -> bool {
+        let lane = self.lanes.get(&LaneKey::Process(process));
+        lane.is_some_and(|lane| lane.work.iter().any(|work| like(&work.what)))
+    }
+
+    /// A closed link is owed no acknowledgement; what it said is written all the same, as far as not too
+    /// much waits. It was not acknowledged: a process that lives says it again.
+    pub(crate) fn on_link_closed(&mut self, link: LinkId, most: usize) {
+        for lane in self.lanes.values_mut() {
+            for work in &mut lane.work {
+                if let Operation::Reported { ack, .. } | Operation::Devices { ack, .. } =
+                    &mut work.what
+                    && ack.is_some_and(|(l, _)| l == link)
+                {
+                    *ack = None;
+                }
+            }
+            shrink(&mut lane.work, most);
+        }
+    }
+
+    /// A stop comes to its end: the first work of each lane is finished, and what its sender says again is
+    /// left.
+    pub(crate) fn leave_words(&mut self) {
+        for lane in self.lanes.values_mut() {
+            let mut first = true;
+            lane.work.retain(|work| core::mem::take(&mut first) || !work.is_repeated());
+        }
+    }
+
+    /// We do not lead any more: what was begun as the leader is the next leader's. What is in a
+    /// transaction is refused by Consul.
+    pub(crate) fn lost_lead(&mut self) {
+        self.lanes.retain(|_, lane| {
+            let writing = lane.stage == Stage::Writing;
+            let mut front = true;
+            lane.work.retain(|work| {
+                let in_flight = core::mem::take(&mut front) && writing;
+                in_flight || !work.what.is_leaders()
+            });
+            !lane.work.is_empty()
+        });
+    }
+
+    /// Writes what is ready, within Consul's limits on a transaction. What has turned out to need
+    /// no write is done.
+    pub(crate) fn write(&mut self, cx: &mut Cx<'_>, lane_cx: &mut LaneCx<'_>) -> Vec<Completed> {
+        let mut done = Vec::new();
+        if self.lanes.is_empty() {
+            return done;
+        }
+        // Two transactions that append to the queue would refuse each other.
+        let most = if lane_cx.queue.is_on() { 1 } else { cx.config().limit.transactions };
+        while self.transactions.len() < most && lane_cx.queue.is_ready(cx) {
+            let Some(batch) = self.batch(cx, lane_cx, &mut done) else { break };
+            let ops = batch.ops.iter().map(|(op, _)| &op.op);
+            let call = txn::send(cx, Continuation::Transaction, ops);
+            self.transactions.insert(call, batch);
+        }
+        done
+    }
+
+    /// The next transaction: all that is ready and fits. What turns out to need no write is `done`.
+    fn batch(
+        &mut self,
+        cx: &Cx<'_>,
+        lane_cx: &LaneCx<'_>,
+        done: &mut Vec<Completed>,
+    ) -> Option<Batch> {
+        let mut batch = Batch::default();
+        let mut finished = Vec::new();
+        let mut dropped = Vec::new();
+        for (key, lane) in &mut self.lanes {
+            if lane.stage != Stage::Ready {
+                continue;
+            }
+            let process = key.process();
+            let Some(work) = lane.work.front_mut() else { continue };
+            if let Operation::Started(start) = &mut work.what {
+                if !lane_cx.restarts.is_loaded() {
+                    continue;
+                }
+                *start = start.or_else(|| lane_cx.restarts.start(process, lane_cx.cluster));
+            }
+            if work.what.is_leaders() && lane_cx.leads.is_none() {
+                if !lane_cx.holds {
+                    dropped.push(*key);
+                }
+                continue;
+            }
+            let plan = work.plan(process, lane_cx.cluster, lane_cx.restarts, &cx.config().node);
+            if plan.is_empty() || mutant(Mutant::LaneSkipped) {
+                finished.push((*key, plan.restart));
+            } else if batch.take(&cx.config().limit, *key, work, plan) {
+                lane.stage = Stage::Writing;
+            }
+        }
+        // What was in a transaction when the lock was lost, and was not completed by it.
+        dropped.into_iter().for_each(|key| self.drop_leaders(key));
+        for (key, restart) in finished {
+            done.extend(self.finish(key, restart));
+        }
+        if batch.parts.is_empty() {
+            return None;
+        }
+        batch.close(lane_cx.leads, lane_cx.queue, cx.now().wall);
+        Some(batch)
+    }
+
+    /// A transaction has its answer.
+    pub(crate) fn on_written(
+        &mut self,
+        cx: &mut Cx<'_>,
+        lane_cx: &mut LaneCx<'_>,
+        call: CallId,
+        answer: Option<&Answer>,
+    ) -> Vec<Completed> {
+        let Some(batch) = self.transactions.remove(&call) else { return Vec::new() };
+        match Outcome::of(answer) {
+            Outcome::Applied(results) if results.len() == batch.ops.len() => {
+                self.backoff.worked();
+                self.on_applied(cx, lane_cx, &batch, &results)
+            }
+            Outcome::Denied(why) => {
+                cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+                batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+                Vec::new()
+            }
+            Outcome::Conflict(places) => {
+                let about = places.into_iter().filter_map(|place| batch.ops.get(place));
+                let about: Vec<_> = about.map(|(op, key)| (op.target, *key)).collect();
+                self.on_refused(cx, lane_cx, &batch, &about);
+                Vec::new()
+            }
+            Outcome::Applied(_) => {
+                self.on_unknown(cx, &batch, Some("not about what was asked".into()));
+                Vec::new()
+            }
+            Outcome::Unknown(why) => {
+                self.on_unknown(cx, &batch, why);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Consul holds what a transaction wrote.
+    fn on_applied(
+        &mut self,
+        cx: &mut Cx<'_>,
+        lane_cx: &mut LaneCx<'_>,
+        batch: &Batch,
+        results: &[OpResult<'_>],
+    ) -> Vec<Completed> {
+        for ((op, _), result) in batch.ops.iter().zip(results) {
+            let index = result.kv.as_ref().map_or(0, |entry| entry.modify_index);
+            op.target.table().into_iter().for_each(|table| cx.has_written(table, index));
+            lane_cx.holds(op, batch.appended(), index);
+        }
+        let split = |key: Option<LaneKey>| {
+            batch.parts.iter().any(|part| !part.last && Some(part.key) == key)
+        };
+        for (op, key) in batch.ops.iter().filter(|(_, key)| split(*key)) {
+            self.proved(op.target, *key);
+        }
+        let mut done = Vec::new();
+        for part in &batch.parts {
+            if part.last {
+                done.extend(self.finish(part.key, part.restart));
+            } else {
+                self.stage(part.key, Stage::Ready);
+            }
+        }
+        done
+    }
+
+    /// Whether Consul acted is not known. The next try will meet what it has written.
+    fn on_unknown(&mut self, cx: &mut Cx<'_>, batch: &Batch, why: Option<Box<str>>) {
+        if let Some(why) = why {
+            cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+        }
+        for part in &batch.parts {
+            self.wait(cx, part.key, BTreeSet::new());
+            let work = self.lanes.get_mut(&part.key).and_then(|lane| lane.work.front_mut());
+            work.into_iter().for_each(|work| work.unsure = true);
+        }
+    }
+
+    /// Consul has refused a transaction because of these operations.
+    fn on_refused(
+        &mut self,
+        cx: &mut Cx<'_>,
+        lane_cx: &mut LaneCx<'_>,
+        batch: &Batch,
+        about: &[(Target, Option<LaneKey>)],
+    ) {
+        for (target, _) in about {
+            match target {
+                Target::Epoch => lane_cx.queue.distrust(),
+                Target::Restarts(_) => lane_cx.restarts.distrust(cx),
+                _ => {}
+            }
+        }
+        for BatchEntry { key, .. } in &batch.parts {
+            let own = about.iter().filter(|(_, whose)| *whose == Some(*key));
+            let reread: BTreeSet<Target> = own
+                .map(|(target, _)| *target)
+                .filter(|target| matches!(target, Target::Word(_) | Target::Entry(_)))
+                .collect();
+            // Consul knows sooner than we do that the lock is gone. What it was written for is dropped
+            // when we know it too, and tried again if that was nothing.
+            let led = about.contains(&(Target::Leader, None));
+            match (led || self.is_refused_too_often(*key), reread.is_empty()) {
+                (true, _) => self.wait(cx, *key, reread),
+                (false, true) => self.stage(*key, Stage::Ready),
+                (false, false) => self.reread_keys(cx, lane_cx.cluster, *key, reread),
+            }
+        }
+        if about.is_empty() {
+            let why = "refused, and not because of any of its operations".into();
+            cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
+            // Refused for no reason that we know of: not at once again.
+            batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+        }
+    }
+
+    /// Consul holds the entry of an object as the lane's first work wants it.
+    fn proved(&mut self, target: Target, key: Option<LaneKey>) {
+        let lane = key.and_then(|key| self.lanes.get_mut(&key));
+        let work = lane.and_then(|lane| lane.work.front_mut());
+        if let (Target::Entry(object), Some(work)) = (target, work) {
+            work.proved.insert(object);
+        }
+    }
+
+    /// Counts a refusal. Where writers keep meeting, a pause lets them pass each other.
+    fn is_refused_too_often(&mut self, key: LaneKey) -> bool {
+        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        lane.refusals += 1;
+        lane.refusals > REFUSALS
+    }
+
+    fn drop_leaders(&mut self, key: LaneKey) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        lane.work.retain(|work| !work.what.is_leaders());
+        lane.stage = Stage::Ready;
+        if lane.work.is_empty() {
+            self.lanes.remove(&key);
+        }
+    }
+
+    fn reread_keys(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &Cluster,
+        key: LaneKey,
+        targets: BTreeSet<Target>,
+    ) {
+        let mut reading = BTreeSet::new();
+        for target in targets {
+            let path: Box<str> = match target {
+                Target::Word(process) => alloc::format!("processes/{process}").into(),
+                // What is not configured any more needs no reading: nothing is written to it.
+                Target::Entry(object) => match cluster.conf().entry(object) {
+                    Some(entry) => entry.key.clone(),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            cx.get(Continuation::RereadKey(key, target), url::read(&path));
+            cx.fact(Fact::WriteConflict { key: path });
+            reading.insert(target);
+        }
+        match reading.is_empty() {
+            true => self.stage(key, Stage::Ready),
+            false => self.stage(key, Stage::Rereading(reading)),
+        }
+    }
+
+    /// A key that met another writer was read again.
+    pub(crate) fn on_reread(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+        key: LaneKey,
+        target: Target,
+        answer: Option<&Answer>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let Stage::Rereading(left) = &mut lane.stage else { return };
+        if !answer.is_some_and(|answer| apply_reread(cx, cluster, target, answer)) {
+            if answer.is_some() {
+                let why = "not the key that was asked for".into();
+                cx.fact(Fact::ConsulBadAnswer { what: "a key", why });
+            }
+            let left = left.clone();
+            self.wait(cx, key, left);
+            return;
+        }
+        left.remove(&target);
+        if left.is_empty() {
+            lane.stage = Stage::Ready;
+        }
+        if let (Target::Word(_), Some(work)) = (target, lane.work.front_mut()) {
+            work.checked = true;
+        }
+    }
+
+    /// The pause after a failure is over.
+    /// Returns whether deaths wait for [their turn](Self::retry_deaths).
+    pub(crate) fn retry(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
+        let waiting = self.lanes.iter().filter_map(|(key, lane)| match &lane.stage {
+            Stage::Waiting(targets) => Some((*key, targets.clone())),
+            _ => None,
+        });
+        let mut deaths = false;
+        for (key, targets) in waiting.collect::<Vec<_>>() {
+            if !targets.is_empty() {
+                self.reread_keys(cx, cluster, key, targets);
+            } else if self.lanes.get(&key).is_some_and(Lane::declares_death) {
+                deaths = true;
+            } else {
+                self.stage(key, Stage::Ready);
+            }
+        }
+        deaths
+    }
+
+    /// Health is proved: what was to be declared is planned again.
+    pub(crate) fn retry_deaths(&mut self) {
+        for lane in self.lanes.values_mut().filter(|lane| lane.declares_death()) {
+            if lane.stage == Stage::Waiting(BTreeSet::new()) {
+                lane.stage = Stage::Ready;
+            }
+        }
+    }
+
+    fn stage(&mut self, key: LaneKey, stage: Stage) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.stage = stage;
+        }
+    }
+
+    fn wait(&mut self, cx: &mut Cx<'_>, key: LaneKey, reread: BTreeSet<Target>) {
+        self.stage(key, Stage::Waiting(reread));
+        if !cx.is_armed(Timer::Lanes) && !mutant(Mutant::RetryLost) {
+            cx.retry(Timer::Lanes, &mut self.backoff);
+        }
+    }
+
+    /// The first work of a lane is done.
+    fn finish(&mut self, key: LaneKey, restart: bool) -> Option<Completed> {
+        let lane = self.lanes.get_mut(&key)?;
+        (lane.stage, lane.refusals) = (Stage::Ready, 0);
+        let work = lane.work.pop_front()?;
+        if lane.work.is_empty() {
+            self.lanes.remove(&key);
+        }
+        Some(Completed { key, work, restart })
+    }
+}
+
+/// Takes over what a key holds; false if the answer says nothing.
+fn apply_reread(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
+    match (answer.status, target) {
+        (404, Target::Word(process)) => cluster.forget_word(process),
+        // What is not configured any more cannot be changed either.
+        (404, Target::Entry(object)) => cluster.forget_entry(object),
+        (200, _) => {
+            let Ok([entry]) = json::parse::<[KvEntry<'_>; 1]>(&answer.body) else { return false };
+            let Some(value) = entry.bytes() else { return false };
+            if let Some(table) = target.table() {
+                cx.has_written(table, entry.modify_index);
+            }
+            match target {
+                Target::Word(process) => {
+                    let word = ProcessWord::from_kv(&value, entry.flags);
+                    cluster.believe_word(process, word, entry.modify_index);
+                }
+                Target::Entry(object) => {
+                    cluster.believe_entry(object, &entry.key, &value, entry.modify_index);
+                }
+                _ => {}
+            }
+        }
+        _ => return false,
+    }
+    true
+}

@@ -1,0 +1,107 @@
+//! A table's answer, decoded entry by entry, so that it may be done in slices.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+
+use crate::base::fid::Fid;
+use crate::base::time::CallSeq;
+use crate::bridge::context::Cx;
+use crate::cluster::Cluster;
+use crate::cluster::conf::Conf;
+use crate::cluster::health::{Check, counts_for_node, process_of_service_id};
+use crate::cluster::replica::Table;
+use crate::cluster::states::ProcessWord;
+use crate::consul::json::{Elements, KvEntry, RawCheck};
+
+/// An answer that is being decoded.
+#[derive(Debug)]
+pub(crate) struct Decoding {
+    pub(crate) table: Table,
+    pub(crate) index: u64,
+    /// When the read was sent; nothing for a watch's answer, which proves nothing.
+    pub(crate) sent: Option<CallSeq>,
+    pub(crate) elements: Elements,
+    pub(crate) staged: Staged,
+}
+
+#[derive(Debug)]
+pub(crate) enum Staged {
+    Conf(Box<Conf>),
+    Processes(BTreeSet<Fid>),
+    Health(BTreeSet<(Box<str>, Box<str>)>),
+}
+
+impl Staged {
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Conf(conf) => conf.len(),
+            Self::Processes(read) => read.len(),
+            Self::Health(read) => read.len(),
+        }
+    }
+}
+
+impl Decoding {
+    /// Takes its next entry; nothing at its end.
+    pub(crate) fn take_one(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+    ) -> Option<Result<(), Box<str>>> {
+        match &mut self.staged {
+            Staged::Conf(conf) => Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
+                let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
+                // Consul itself makes the base64: where it is none, nothing of this is Consul's.
+                let value = entry.bytes().ok_or("a value is not base64")?;
+                if !conf.take(path, &value, entry.modify_index) {
+                    cx.skip_malformed(&entry.key, entry.modify_index);
+                }
+                Ok(())
+            })),
+            Staged::Processes(read) => {
+                Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
+                    let process =
+                        entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
+                    let value = entry.bytes().ok_or("a value is not base64")?;
+                    let word = ProcessWord::from_kv(&value, entry.flags);
+                    if word.is_none() || process.is_none() {
+                        cx.skip_malformed(&entry.key, entry.modify_index);
+                    }
+                    if let Some(process) = process {
+                        read.insert(process);
+                        cluster.read_word(process, word, entry.modify_index, self.index);
+                    }
+                    Ok(())
+                }))
+            }
+            Staged::Health(read) => Some(self.elements.next::<RawCheck<'_>>()?.map(|raw| {
+                if let Some(check) = check(&raw) {
+                    read.insert((check.node.clone(), check.id.clone()));
+                    cluster.take_check(check, self.index);
+                }
+            })),
+        }
+    }
+}
+
+/// How hare names the services of Motr's processes (`hax.md` 1.5).
+const NAMES: [&str; 4] = ["hax", "confd", "ios", "s3service"];
+
+/// A check that says anything of a process; nothing for one of some other service, or for what somebody
+/// has checked on a node.
+pub(crate) fn check(raw: &RawCheck<'_>) -> Option<Check> {
+    let process = match &*raw.service_id {
+        "" if counts_for_node(&raw.check_id) => None,
+        "" => return None,
+        id => Some(process_of_service_id(id)?),
+    };
+    Some(Check {
+        node: raw.node.as_ref().into(),
+        id: raw.check_id.as_ref().into(),
+        process,
+        named: raw.service_name.is_empty() || NAMES.contains(&&*raw.service_name),
+        passing: raw.status == "passing",
+        index: raw.modify_index,
+    })
+}

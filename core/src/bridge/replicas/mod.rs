@@ -1,0 +1,419 @@
+//! The three replicas at work: watches, probes, reads, and answers decoded in slices.
+
+pub(crate) mod decoding;
+pub(crate) mod hidden;
+pub(crate) mod kv_index;
+pub(crate) mod loading;
+pub(crate) mod lookout;
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use core::time::Duration;
+
+use crate::base::id::CallId;
+use crate::base::retry::Backoff;
+use crate::base::time::CallSeq;
+use crate::base::time::Instant;
+use crate::bridge::context::Cx;
+use crate::bridge::continuation::{Continuation, Timer};
+use crate::bridge::replicas::decoding::Decoding;
+use crate::bridge::replicas::kv_index::KvIndexProbes;
+use crate::cluster::Cluster;
+use crate::cluster::replica::{GLANCES_MAX, Probe, Probed, Read, Replica, Table, Watch};
+use crate::consul::port::Answer;
+use crate::ha::fact::Fact;
+use crate::store::watch;
+
+/// How long ago Consul's last answer is when a call without one says that it is away.
+const SILENT: Duration = Duration::from_secs(1);
+/// How long a posted check counts that Consul does not seem to have.
+const RECHECK_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a watch of what is not shown waits, before it is read without an index.
+const HIDDEN_WATCH: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) replicas: [Replica; 3],
+    pub(crate) backoffs: [Backoff; 3],
+    pub(crate) decoding: VecDeque<Decoding>,
+    /// Whether Consul answered the last call that kept a replica.
+    replicas_reachable: bool,
+    /// When it last answered a call of any kind.
+    pub(crate) contact: Option<Instant>,
+    /// Calls have had no answer since.
+    unanswered: bool,
+    /// Checks were posted that are newer than what is held.
+    posted: bool,
+    /// These tables are to be read, whatever a probe says.
+    pub(crate) wants_read: [bool; 3],
+    kv_index_probes: KvIndexProbes,
+    /// Tables that were empty in a reading of this index, sent then, and may only not be shown.
+    pub(crate) emptied: [Option<(u64, Option<CallSeq>)>; 3],
+    /// Tables of which our token may read a key, since when.
+    pub(crate) readable: [Option<CallSeq>; 3],
+    /// Consul's indexes have begun anew.
+    was_reset: bool,
+}
+
+impl Tables {
+    pub(crate) fn new() -> Self {
+        let replicas = core::array::from_fn(|_| Replica::default());
+        let decoding = VecDeque::new();
+        Self {
+            replicas,
+            backoffs: [Backoff::default(); 3],
+            decoding,
+            replicas_reachable: false,
+            contact: None,
+            unanswered: false,
+            posted: false,
+            wants_read: [false; 3],
+            kv_index_probes: KvIndexProbes::default(),
+            emptied: [None; 3],
+            readable: [None; 3],
+            was_reset: false,
+        }
+    }
+
+    pub(crate) fn replica(&self, table: Table) -> &Replica {
+        &self.replicas[table as usize]
+    }
+
+    pub(crate) fn all_loaded(&self) -> bool {
+        self.replicas.iter().all(Replica::is_loaded)
+    }
+
+    /// The first read of each table; the watches follow from its answer.
+    pub(crate) fn start(&mut self, cx: &mut Cx<'_>) {
+        Table::ALL.into_iter().for_each(|table| self.read(cx, table));
+    }
+
+    pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
+        for replica in &mut self.replicas {
+            replica.calls().for_each(|call| cx.cancel(call));
+        }
+    }
+
+    /// A question has arrived that every table must be fresh for.
+    pub(crate) fn ask(&mut self, cx: &mut Cx<'_>) {
+        for table in Table::ALL {
+            self.replicas[table as usize].asked = cx.moment();
+            self.prove(cx, table);
+        }
+    }
+
+    /// A watch has posted something of a table, the newest of this index. What is newer than the
+    /// replica has to be so in Consul too: that is looked at, at once.
+    pub(crate) fn on_posted(&mut self, cx: &mut Cx<'_>, table: Table, newest: u64) {
+        let replica = &mut self.replicas[table as usize];
+        if newest > replica.index {
+            self.posted |= table == Table::Health;
+            replica.asked = cx.moment();
+            self.prove(cx, table);
+        }
+    }
+
+    /// Something was posted that is no news, and that the replica does not know: it counts for a
+    /// while, as nobody knows better; then the whole table is read.
+    pub(crate) fn schedule_recheck(cx: &mut Cx<'_>) {
+        let until = cx.now().mono.after(RECHECK_AFTER);
+        cx.arm_no_later(Timer::Recheck, until);
+    }
+
+    /// Somebody who may be anybody says that health has moved: it is looked at in a while. The watch will
+    /// have brought it by then, if it is so.
+    pub(crate) fn on_hint(cx: &mut Cx<'_>) {
+        let until = cx.now().mono.after(cx.config().time.watch_interval_min);
+        cx.arm_no_later(Timer::Hinted, until);
+    }
+
+    /// Whether health is proved since a moment.
+    pub(crate) fn is_proved(&self, since: CallSeq) -> bool {
+        self.replica(Table::Health).is_fresh(since)
+    }
+
+    /// Looks whether health has moved.
+    pub(crate) fn look(&mut self, cx: &mut Cx<'_>) {
+        self.replicas[Table::Health as usize].asked = cx.moment();
+        self.prove(cx, Table::Health);
+    }
+
+    /// Reads a table anew, as soon as it may be.
+    pub(crate) fn reread(&mut self, cx: &mut Cx<'_>, table: Table) {
+        self.wants_read[table as usize] = true;
+        self.prove(cx, table);
+    }
+
+    /// Health is proved as it was at `sent`: what was posted and claims to be newer is not true.
+    pub(crate) fn judge_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
+        if table == Table::Health && core::mem::take(&mut self.posted) {
+            let index = self.replicas[table as usize].index;
+            if cluster.distrust_checks(index) {
+                cx.fact(Fact::PostDistrusted { table: table.name(), index });
+                self.reread(cx, table);
+            }
+        }
+    }
+
+    /// Whether Consul's indexes have begun anew since this was asked last.
+    pub(crate) fn take_reset(&mut self) -> bool {
+        core::mem::take(&mut self.was_reset)
+    }
+
+    pub(crate) fn is_fresh(&self, question: CallSeq) -> bool {
+        self.replicas.iter().all(|replica| replica.is_fresh(question))
+    }
+
+    /// Sends what the newest question needs, unless it is on its way or must wait for its turn.
+    pub(crate) fn prove(&mut self, cx: &mut Cx<'_>, table: Table) {
+        if self.replicas[table as usize].is_led_again() {
+            self.follow_the_leader(cx, table);
+        }
+        let replica = &self.replicas[table as usize];
+        let busy = replica.read.is_some()
+            || replica.probes.len() >= table.probes_max()
+            || replica.decoding
+            || cx.is_armed(Timer::Prove(table));
+        let wants_read = self.wants_read[table as usize];
+        if busy || (replica.is_fresh(replica.asked) && !wants_read) {
+            return;
+        }
+        if !replica.is_loaded() || replica.hidden.is_some() || wants_read {
+            self.read(cx, table);
+            return;
+        }
+        let asked = replica.asked;
+        if replica.probes.back().is_some_and(|last| last.sent >= asked) {
+            return;
+        }
+        if Table::KV.contains(&table) {
+            let (seen, still) = (self.kv_index_probes.seen, replica.still);
+            if seen == 0 || seen == still {
+                let then = Table::KV.map(|table| self.least(cx, table));
+                self.kv_index_probes.send(cx, asked, then[0].max(then[1]), GLANCES_MAX);
+            }
+            if seen != 0 && seen == still {
+                return;
+            }
+        }
+        let call = cx.get(Continuation::Probe(table), table.probe().into());
+        let (sent, index_then) = (cx.moment(), self.least(cx, table));
+        let replica = &mut self.replicas[table as usize];
+        replica.probes.push_back(Probe { call, sent, index_then });
+        replica.witness = self.kv_index_probes.seen;
+    }
+
+    pub(crate) fn on_kv_index(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
+        let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
+            self.kv_index_probes.on_failed(call);
+            Table::KV.into_iter().for_each(|table| self.on_failed(cx, table, Timer::Prove(table)));
+            return;
+        };
+        let Some(sent) = self.kv_index_probes.on_answer(call, answer) else { return };
+        self.on_success(cx);
+        for table in Table::KV {
+            if self.replicas[table as usize].glanced(self.kv_index_probes.seen, sent) {
+                self.backoffs[table as usize].worked();
+            }
+            self.prove(cx, table);
+        }
+    }
+
+    /// What we wrote and the watch has not brought yet counts too: a restored snapshot may have just the
+    /// index that is held, and what was written after it would stay for ever.
+    fn least(&self, cx: &Cx<'_>, table: Table) -> u64 {
+        self.replicas[table as usize].least(cx.newest_written(table))
+    }
+
+    fn read(&mut self, cx: &mut Cx<'_>, table: Table) {
+        let replica = &mut self.replicas[table as usize];
+        if replica.read.is_some() || replica.decoding {
+            return;
+        }
+        self.wants_read[table as usize] = false;
+        let call = cx.get(Continuation::Read(table), format!("{}&consistent", table.target()));
+        let (sent, at, index_then) = (cx.moment(), cx.now().mono, self.least(cx, table));
+        let replica = &mut self.replicas[table as usize];
+        replica.read = Some(Read { call, sent, at, index_then });
+        replica.witness = self.kv_index_probes.seen;
+    }
+
+    pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
+        self.look_out(cx, table);
+        let replica = &mut self.replicas[table as usize];
+        let pauses = cx.is_armed(Timer::Watch(table));
+        // What is being decoded would come again, and take the place of what is nearly done.
+        let nothing = replica.hidden.is_some() && !replica.is_loaded();
+        if replica.watch.is_some() || replica.decoding || pauses || nothing {
+            return;
+        }
+        let behind = replica.index.max(1);
+        let target = match replica.alone {
+            Some(_) => format!("{}&stale", table.target()),
+            None => table.target().into(),
+        };
+        let most = cx.config().time.watch;
+        let within = if replica.hidden.is_some() { HIDDEN_WATCH.min(most) } else { most };
+        let call = watch::send(cx, Continuation::Watch(table), &target, behind, within);
+        replica.watch = Some(Watch { call, behind, ends: cx.now().mono.after(within) });
+        self.expect(cx, table);
+    }
+
+    pub(crate) fn on_watch(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
+        let replica = &mut self.replicas[table as usize];
+        let Some(Watch { behind, ends, .. }) = replica.watch.take() else { return };
+        cx.disarm(Timer::Overdue(table));
+        let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
+            if replica.alone.is_some() || table.lookout().is_none() {
+                self.on_failed(cx, table, Timer::Watch(table));
+            } else {
+                self.go_alone(cx, table);
+            }
+            return;
+        };
+        let (current, hidden) = (replica.index, replica.hidden.is_some());
+        self.on_success(cx);
+        let pause = cx.config().time.watch_interval_min;
+        if answer.index < behind {
+            // Consul's index has begun anew, or the server that answers is behind: a reading tells.
+            self.reread(cx, table);
+        } else if answer.index > current {
+            self.decode(cx, table, answer, None);
+        } else if answer.index == behind && (hidden || is_empty(answer)) {
+            // What a token may read changes no index.
+            self.reread(cx, table);
+        } else if answer.index == behind && cx.now().mono < ends {
+            // A restored snapshot ends the queries that wait, with what there was before.
+            self.replicas[table as usize].asked = cx.moment();
+            self.prove(cx, table);
+        }
+        cx.arm(Timer::Watch(table), pause);
+    }
+
+    pub(crate) fn on_probe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+        (table, call): (Table, CallId),
+        answer: Option<&Answer>,
+    ) {
+        let probes = &mut self.replicas[table as usize].probes;
+        let probe = probes.iter().position(|probe| probe.call == call);
+        let probe = probe.and_then(|place| probes.remove(place));
+        let Some(Probe { sent, index_then, .. }) = probe else { return };
+        let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
+            self.on_failed(cx, table, Timer::Prove(table));
+            return;
+        };
+        self.on_success(cx);
+        let held = cluster.entries()[table as usize];
+        let replica = &mut self.replicas[table as usize];
+        // The keys of a prefix are shown or not as the prefix is.
+        let (kv, nothing) = (Table::KV.contains(&table), is_empty(answer));
+        let other = answer.index == replica.index && nothing != (held == 0);
+        if kv && (other || nothing && replica.hidden.is_some()) {
+            self.read(cx, table);
+            return;
+        }
+        match replica.probed(answer.index.max(1), sent, index_then) {
+            Probed::Fresh => {
+                self.backoffs[table as usize].worked();
+                self.judge_posted(cx, cluster, table);
+                self.prove(cx, table);
+            }
+            Probed::Behind => self.read(cx, table),
+            Probed::Backwards => {
+                cx.fact(Fact::ReplicaReset {
+                    table: table.name(),
+                    from: index_then,
+                    to: answer.index,
+                });
+                self.reset(cx, cluster, table);
+                self.read(cx, table);
+            }
+        }
+    }
+
+    pub(crate) fn on_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &mut Cluster,
+        table: Table,
+        answer: Option<&Answer>,
+    ) {
+        let read = self.replicas[table as usize].read.take();
+        let Some(Read { sent, at, index_then, .. }) = read else { return };
+        match answer.filter(|answer| is_reading(answer)) {
+            None => {
+                self.wants_read[table as usize] = true;
+                self.on_failed(cx, table, Timer::Prove(table));
+            }
+            Some(answer) => {
+                self.on_success(cx);
+                let took = Duration::from_micros(cx.now().mono.micros_since(at));
+                self.replicas[table as usize].took = took;
+                if answer.index < index_then {
+                    let (from, to) = (index_then, answer.index);
+                    cx.fact(Fact::ReplicaReset { table: table.name(), from, to });
+                    self.reset(cx, cluster, table);
+                }
+                self.decode(cx, table, answer, Some(sent));
+            }
+        }
+    }
+
+    /// What is held is of an earlier history of Consul, and so is the index that the watch waits behind.
+    fn reset(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
+        let replica = &mut self.replicas[table as usize];
+        replica.calls().for_each(|call| cx.cancel(call));
+        (replica.index, replica.still, replica.seen, replica.due) = (0, 0, 0, 0);
+        cx.forget_written(table);
+        self.was_reset = true;
+        match table {
+            Table::Conf => cluster.clear_conf(),
+            Table::Processes => cluster.clear_words(),
+            Table::Health => cluster.clear_checks(),
+        }
+    }
+
+    pub(crate) fn on_failed(&mut self, cx: &mut Cx<'_>, table: Table, timer: Timer) {
+        self.replicas_reachable = false;
+        cx.retry(timer, &mut self.backoffs[table as usize]);
+    }
+
+    fn on_success(&mut self, cx: &mut Cx<'_>) {
+        if !self.replicas_reachable {
+            self.replicas_reachable = true;
+            cx.fact(Fact::ConsulBack {});
+        }
+    }
+
+    /// Whether Consul answers, as far as is known.
+    pub(crate) fn consul_answers(&self) -> bool {
+        self.replicas_reachable && !self.unanswered
+    }
+
+    /// A call of any kind has an answer, or will have none. A Consul that hangs holds the blocking
+    /// queries, and only the other calls tell; one of them alone may be slow while others are answered.
+    pub(crate) fn on_call_done(&mut self, cx: &mut Cx<'_>, answered: bool) {
+        if answered {
+            self.contact = Some(cx.now().mono);
+            if core::mem::take(&mut self.unanswered) && self.replicas_reachable {
+                cx.fact(Fact::ConsulBack {});
+            }
+        } else if self.contact.is_none_or(|at| cx.now().mono >= at.after(SILENT)) {
+            self.unanswered = true;
+        }
+    }
+}
+
+/// 404 is a table without entries: it has an index too.
+pub(crate) fn is_reading(answer: &Answer) -> bool {
+    matches!(answer.status, 200 | 404)
+}
+
+/// Whether an answer has nothing in it.
+fn is_empty(answer: &Answer) -> bool {
+    answer.status == 404 || matches!(answer.body.trim_ascii(), b"" | b"null" | b"[]")
+}

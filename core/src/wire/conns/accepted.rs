@@ -1,0 +1,311 @@
+//! The connections that peers have opened: what comes on them, and which of them are kept.
+//!
+//! A peer writes at once when it has connected, and a frame is on its way for milliseconds; so neither
+//! silence nor half of a frame is waited for. When there is too much of either, the [`Crowd`] says who
+//! gives way. The connection of a process with a link is not of the crowd.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::id::ConnId;
+use crate::base::time::Instant;
+use crate::base::timers::Timers;
+use crate::ha::fact::Fact;
+use crate::wire::codec::frame::Frames;
+use crate::wire::conns::crowd::{Crowd, Member};
+
+/// How long a connection may be open before anything is said on it. Motr's `sock` transport connects when
+/// it has something to write.
+const SILENT_FOR: Duration = Duration::from_secs(10);
+/// How long a frame may take from its first byte to its last.
+const FRAME_FOR: Duration = Duration::from_secs(30);
+/// Bytes of unfinished frames of all processes with a link.
+const LINKED_BYTES_MAX: usize = 64 << 20;
+
+/// What was seen of a peer.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// A frame of the process that listens at `from`.
+    Frame { conn: ConnId, from: SocketAddr, payload: Bytes },
+    /// The last connection from it has closed.
+    Gone(SocketAddr),
+    /// It cannot be connected to.
+    Refused(SocketAddr),
+    /// A connection to it is there.
+    Reached(SocketAddr),
+}
+
+/// One connection that a peer opened.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    peer: SocketAddr,
+    /// Where its writer listens; known from the first frame.
+    pub(crate) from: Option<SocketAddr>,
+    frames: Frames,
+    /// It is the connection of a process with a link.
+    linked: bool,
+}
+
+impl Inbound {
+    fn member(&self, conn: ConnId) -> Member {
+        let (ip, heard) = (self.peer.ip(), self.from.is_some());
+        Member { conn, ip, heard, bytes: self.frames.room() }
+    }
+
+    /// Whether it comes from where it says that its writer listens: Motr demands that of connections, too.
+    fn is_of(&self, addr: SocketAddr) -> bool {
+        self.from == Some(addr) && same_host(addr, self.peer)
+    }
+}
+
+/// Links to the process at one address.
+#[derive(Debug, Default)]
+struct Linked {
+    links: usize,
+    /// Its newest connection.
+    conn: Option<ConnId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    me: SocketAddr,
+    conns_max: usize,
+    /// Whether anybody may connect unasked, and so is not waited for.
+    hurries: bool,
+    conns: BTreeMap<ConnId, Inbound>,
+    crowd: Crowd,
+    linked: BTreeMap<SocketAddr, Linked>,
+    linked_bytes: usize,
+    named: BTreeSet<SocketAddr>,
+    deadlines: Timers<ConnId>,
+}
+
+impl Accepted {
+    pub(crate) fn new(me: SocketAddr, conns_max: usize, hurries: bool) -> Self {
+        Self {
+            me,
+            conns_max: conns_max.max(1),
+            hurries,
+            conns: BTreeMap::new(),
+            // A quarter of the room: whoever is not beside us finds room too.
+            crowd: Crowd::new(me.ip(), conns_max / 4),
+            linked: BTreeMap::new(),
+            linked_bytes: 0,
+            named: BTreeSet::new(),
+            deadlines: Timers::default(),
+        }
+    }
+
+    pub(crate) fn name_peers(&mut self, peers: impl Iterator<Item = SocketAddr>) {
+        self.named = peers.collect();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    pub(crate) fn first(&self) -> Option<ConnId> {
+        self.conns.keys().next().copied()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| at)
+    }
+
+    /// Takes a new connection in. Who has to go for it, if somebody has.
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        peer: SocketAddr,
+    ) -> Option<(ConnId, Fact)> {
+        let inbound = Inbound { peer, from: None, frames: Frames::default(), linked: false };
+        self.crowd.enter(inbound.member(conn));
+        self.conns.insert(conn, inbound);
+        self.wait(now, conn, SILENT_FOR);
+        if self.conns.len() <= self.conns_max {
+            return None;
+        }
+        let conn = self.crowd.gives_way()?;
+        Some((conn, Fact::ConnsFull { conn, peer: self.peer(conn)? }))
+    }
+
+    /// Takes in what came, and appends the frames in it. Why it is to be refused, if it is.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        bytes: Bytes,
+        seen: &mut Vec<Seen>,
+    ) -> Option<Fact> {
+        // Peers write on their own connections only; what comes on ours is nothing.
+        let inbound = self.conns.get_mut(&conn)?;
+        let before = inbound.member(conn);
+        let had = inbound.frames.held() > 0;
+        inbound.frames.feed(bytes);
+        let (address, peer) = (inbound.peer, inbound.peer.ip());
+        let frames = seen.len();
+        let refused = loop {
+            match inbound.frames.cut() {
+                Ok(None) => break None,
+                Err(why) => break Some(Fact::BadFrame { conn, peer, why: why.0 }),
+                Ok(Some((header, payload))) => {
+                    let from = header.src.addr;
+                    let known = inbound.from == Some(from);
+                    if !known && !may_claim(from, address, self.me, &self.named) {
+                        break Some(Fact::NotItsAddress { conn, peer });
+                    }
+                    inbound.from = Some(from);
+                    seen.push(Seen::Frame { conn, from, payload });
+                }
+            }
+        };
+        let (after, linked) = (inbound.member(conn), inbound.linked);
+        let (has, began) = (inbound.frames.held() > 0, seen.len() > frames);
+        if linked {
+            self.linked_bytes = self.linked_bytes - before.bytes + after.bytes;
+            let full = self.linked_bytes > LINKED_BYTES_MAX;
+            return refused.or_else(|| full.then(|| unfinished(conn, peer)));
+        }
+        self.crowd.change(before, after);
+        if !has {
+            self.deadlines.disarm(conn);
+        } else if began || !had {
+            self.wait(now, conn, FRAME_FOR);
+        }
+        self.find_link(now, conn);
+        refused
+    }
+
+    /// The other end of a connection.
+    pub(crate) fn peer(&self, conn: ConnId) -> Option<IpAddr> {
+        self.conns.get(&conn).map(|inbound| inbound.peer.ip())
+    }
+
+    /// Who is to be refused since there are too many unfinished frames; `last` sent some last.
+    pub(crate) fn too_many_bytes(&self, last: IpAddr) -> Option<(ConnId, Fact)> {
+        let conn = self.crowd.gives_bytes(last)?;
+        Some((conn, unfinished(conn, self.peer(conn)?)))
+    }
+
+    /// Who has not said in time what was to come.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<(ConnId, Fact)> {
+        let conn = self.deadlines.pop(now)?;
+        let inbound = self.conns.get(&conn)?;
+        let peer = inbound.peer.ip();
+        if inbound.frames.held() == 0 {
+            return Some((conn, Fact::ConnSilent { conn, peer }));
+        }
+        Some((conn, Fact::BadFrame { conn, peer, why: "a frame that does not end" }))
+    }
+
+    pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Inbound> {
+        let inbound = self.conns.remove(&conn)?;
+        self.deadlines.disarm(conn);
+        let member = inbound.member(conn);
+        if inbound.linked {
+            self.linked_bytes -= member.bytes;
+            if let Some(linked) = inbound.from.and_then(|from| self.linked.get_mut(&from)) {
+                linked.conn = None;
+            }
+        } else {
+            self.crowd.leave(member);
+        }
+        Some(inbound)
+    }
+
+    /// Whether a connection is there whose writer listens at `from`.
+    pub(crate) fn is_heard(&self, from: SocketAddr) -> bool {
+        self.conns.values().any(|inbound| inbound.from == Some(from))
+    }
+
+    // ---- links ------------------------------------------------------------------------------
+
+    /// There is a link to the process that listens at `addr`: its connection is not of the crowd.
+    pub(crate) fn link(&mut self, now: Instant, addr: SocketAddr) {
+        let linked = self.linked.entry(addr).or_default();
+        linked.links += 1;
+        if linked.links == 1 {
+            let mut conns = self.conns.iter().rev();
+            let newest = conns.find(|(_, inbound)| inbound.is_of(addr)).map(|(conn, _)| *conn);
+            if let Some(conn) = newest {
+                self.find_link(now, conn);
+            }
+        }
+    }
+
+    /// A link to the process that listens at `addr` has ended.
+    pub(crate) fn unlink(&mut self, now: Instant, addr: SocketAddr) {
+        let Some(linked) = self.linked.get_mut(&addr) else { return };
+        linked.links -= 1;
+        if linked.links == 0 {
+            let conn = linked.conn;
+            self.linked.remove(&addr);
+            if let Some(conn) = conn {
+                self.rejoin(now, conn);
+            }
+        }
+    }
+
+    /// Takes a connection of the crowd out of it, if its process has a link. A process has one connection;
+    /// of several the newest counts.
+    fn find_link(&mut self, now: Instant, conn: ConnId) {
+        let Some(inbound) = self.conns.get_mut(&conn) else { return };
+        let Some(from) = inbound.from.filter(|from| inbound.is_of(*from)) else { return };
+        let Some(linked) = self.linked.get_mut(&from) else { return };
+        if linked.conn.is_some_and(|other| other >= conn) {
+            return;
+        }
+        let other = linked.conn.replace(conn);
+        let member = inbound.member(conn);
+        inbound.linked = true;
+        self.crowd.leave(member);
+        self.linked_bytes += member.bytes;
+        self.deadlines.disarm(conn);
+        if let Some(other) = other {
+            self.rejoin(now, other);
+        }
+    }
+
+    fn rejoin(&mut self, now: Instant, conn: ConnId) {
+        let Some(inbound) = self.conns.get_mut(&conn) else { return };
+        inbound.linked = false;
+        let (member, begun) = (inbound.member(conn), inbound.frames.held() > 0);
+        self.linked_bytes -= member.bytes;
+        self.crowd.enter(member);
+        if begun {
+            self.wait(now, conn, FRAME_FOR);
+        }
+    }
+
+    fn wait(&mut self, now: Instant, conn: ConnId, time: Duration) {
+        if self.hurries {
+            self.deadlines.arm(conn, now.after(time));
+        }
+    }
+}
+
+fn unfinished(conn: ConnId, peer: IpAddr) -> Fact {
+    Fact::BadFrame { conn, peer, why: "too many unfinished frames" }
+}
+
+/// Whether two addresses are of the same host.
+fn same_host(one: SocketAddr, other: SocketAddr) -> bool {
+    let (one, other) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one == other || one.is_loopback() && other.is_loopback()
+}
+
+/// A reply goes to the address that the frame names. So that nobody can make us connect to a third
+/// party, it is the sender's own, or one that the configuration names.
+fn may_claim(
+    from: SocketAddr,
+    peer: SocketAddr,
+    me: SocketAddr,
+    named: &BTreeSet<SocketAddr>,
+) -> bool {
+    from != me && from.port() != 0 && (same_host(from, peer) || named.contains(&from))
+}

@@ -1,0 +1,223 @@
+//! Whoever has connected and has no link. Nobody knows them, so what all of them may take is bounded, and
+//! where a bound is reached the peer that takes most gives way, never the one that comes next: whoever
+//! floods the port keeps out nobody but itself.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::cmp::Reverse;
+use core::net::{IpAddr, Ipv6Addr};
+
+use crate::base::id::ConnId;
+
+/// Bytes of unfinished frames of one peer. Before it has a link a process says a few hundred bytes at a
+/// time, after our restart a message of 21 KB.
+pub(crate) const PEER_BYTES_MAX: usize = 4 << 20;
+/// Bytes of unfinished frames of all.
+pub(crate) const BYTES_MAX: usize = 16 << 20;
+
+/// Connections without a link, by the peer that made them.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    me: IpAddr,
+    /// So many connections of the node's own addresses count for nothing: processes run beside us, and
+    /// there may be many of them at one address.
+    own_room: usize,
+    peers: BTreeMap<IpAddr, Peer>,
+    bytes: usize,
+}
+
+/// What one peer takes.
+#[derive(Debug, Default)]
+struct Peer {
+    /// Connections on which no frame has come to its end.
+    mute: BTreeSet<ConnId>,
+    /// Those of who speaks Motr's wire.
+    heard: BTreeSet<ConnId>,
+    /// Those of both with an unfinished frame.
+    begun: BTreeSet<ConnId>,
+    bytes: usize,
+}
+
+impl Peer {
+    fn len(&self) -> usize {
+        self.mute.len() + self.heard.len()
+    }
+
+    /// In the order in which they give way.
+    fn conns(&self) -> impl Iterator<Item = ConnId> {
+        self.mute.iter().chain(&self.heard).copied()
+    }
+}
+
+/// One connection of the crowd.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) conn: ConnId,
+    pub(crate) ip: IpAddr,
+    /// Whether a whole frame has come on it.
+    pub(crate) heard: bool,
+    /// What its unfinished frame takes.
+    pub(crate) bytes: usize,
+}
+
+impl Crowd {
+    pub(crate) fn new(me: IpAddr, own_room: usize) -> Self {
+        Self { me: me.to_canonical(), own_room, peers: BTreeMap::new(), bytes: 0 }
+    }
+
+    pub(crate) fn enter(&mut self, member: Member) {
+        let peer = self.peers.entry(self.peer(member.ip)).or_default();
+        let side = if member.heard { &mut peer.heard } else { &mut peer.mute };
+        side.insert(member.conn);
+        if member.bytes > 0 {
+            peer.begun.insert(member.conn);
+        }
+        peer.bytes += member.bytes;
+        self.bytes += member.bytes;
+    }
+
+    /// `member` as it entered or [changed](Self::change) last.
+    pub(crate) fn leave(&mut self, member: Member) {
+        let name = self.peer(member.ip);
+        let Some(peer) = self.peers.get_mut(&name) else { return };
+        let side = if member.heard { &mut peer.heard } else { &mut peer.mute };
+        side.remove(&member.conn);
+        peer.begun.remove(&member.conn);
+        peer.bytes -= member.bytes;
+        self.bytes -= member.bytes;
+        if peer.len() == 0 {
+            self.peers.remove(&name);
+        }
+    }
+
+    pub(crate) fn change(&mut self, before: Member, after: Member) {
+        if (before.heard, before.bytes) != (after.heard, after.bytes) {
+            self.leave(before);
+            self.enter(after);
+        }
+    }
+
+    /// Who gives way when there are too many connections: of the peer that has most the oldest, those on
+    /// which nothing has been said before the others.
+    pub(crate) fn gives_way(&self) -> Option<ConnId> {
+        let greed = |(ip, peer): &(&IpAddr, &Peer)| {
+            let own = if self.is_own(**ip) { self.own_room } else { 0 };
+            // Of two that have as many, whoever has been silent, and of those for the longest.
+            let last = (!peer.mute.is_empty(), Reverse(peer.conns().next()));
+            (peer.len().cast_signed() - own.cast_signed(), last)
+        };
+        self.peers.iter().max_by_key(greed).and_then(|(_, peer)| peer.conns().next())
+    }
+
+    /// Who gives way when there are too many bytes of unfinished frames, if there are: the oldest of the
+    /// peer that has most. `last` is the peer that sent some last.
+    pub(crate) fn gives_bytes(&self, last: IpAddr) -> Option<ConnId> {
+        let peer = self.peers.get(&self.peer(last));
+        let peer = peer.filter(|peer| peer.bytes > PEER_BYTES_MAX).or_else(|| {
+            let greed =
+                |(ip, peer): &(&IpAddr, &Peer)| (peer.bytes > 0, !self.is_own(**ip), peer.bytes);
+            let most = || self.peers.iter().max_by_key(greed).map(|(_, peer)| peer);
+            if self.bytes > BYTES_MAX { most() } else { None }
+        });
+        peer.and_then(|peer| peer.begun.first().copied())
+    }
+
+    /// Whether processes of this node connect from there.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        ip == self.me || ip.is_loopback()
+    }
+
+    /// Who counts as one peer. A host has a whole network of IPv6 addresses to choose from.
+    fn peer(&self, ip: IpAddr) -> IpAddr {
+        match ip.to_canonical() {
+            IpAddr::V6(host) if !self.is_own(host.into()) => {
+                Ipv6Addr::from_bits(host.to_bits() >> 64 << 64).into()
+            }
+            ip => ip,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crowd() -> Crowd {
+        Crowd::new(IpAddr::from([10, 0, 0, 1]), 4)
+    }
+
+    fn member(n: u64, ip: &str) -> Member {
+        Member { conn: ConnId::accepted(n), ip: ip.parse().unwrap(), heard: false, bytes: 0 }
+    }
+
+    fn enter(crowd: &mut Crowd, ns: core::ops::Range<u64>, ip: &str) {
+        ns.for_each(|n| crowd.enter(member(n, ip)));
+    }
+
+    #[test]
+    fn who_has_most_gives_way_and_of_it_the_oldest() {
+        let mut crowd = crowd();
+        enter(&mut crowd, 0..2, "10.0.0.7");
+        enter(&mut crowd, 2..5, "10.0.0.8");
+        enter(&mut crowd, 5..7, "10.0.0.9");
+        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(2)));
+        crowd.change(member(2, "10.0.0.8"), Member { heard: true, ..member(2, "10.0.0.8") });
+        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(3)), "who speaks is the last");
+        crowd.leave(member(3, "10.0.0.8"));
+        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(0)), "as many: the oldest");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_peer_and_a_mapped_address_is_what_it_maps() {
+        let mut crowd = crowd();
+        enter(&mut crowd, 0..1, "2001:db8::1");
+        enter(&mut crowd, 1..2, "2001:db8:0:1::1");
+        enter(&mut crowd, 2..3, "2001:db8:0:1:ffff::2");
+        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(1)));
+        enter(&mut crowd, 3..5, "10.0.0.9");
+        enter(&mut crowd, 5..6, "::ffff:10.0.0.9");
+        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(3)));
+    }
+
+    #[test]
+    fn the_node_s_own_addresses_have_room_of_their_own() {
+        for own in ["10.0.0.1", "127.0.0.5", "::1", "::ffff:10.0.0.1"] {
+            let mut crowd = crowd();
+            enter(&mut crowd, 0..5, own);
+            enter(&mut crowd, 5..7, "10.0.0.9");
+            assert_eq!(crowd.gives_way(), Some(ConnId::accepted(5)), "{own}");
+            enter(&mut crowd, 7..9, own);
+            assert_eq!(crowd.gives_way(), Some(ConnId::accepted(0)), "{own}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_bounded_of_each_and_of_all() {
+        let mut crowd = crowd();
+        let over = |crowd: &Crowd, ip: &str| crowd.gives_bytes(ip.parse().unwrap());
+        let with = |n, ip, bytes| Member { bytes, ..member(n, ip) };
+        crowd.enter(with(0, "10.0.0.9", PEER_BYTES_MAX));
+        assert_eq!(over(&crowd, "10.0.0.9"), None);
+        crowd.enter(with(1, "10.0.0.9", 1));
+        assert_eq!(over(&crowd, "10.0.0.9"), Some(ConnId::accepted(0)));
+        crowd.leave(with(0, "10.0.0.9", PEER_BYTES_MAX));
+        crowd.enter(with(2, "10.0.0.1", PEER_BYTES_MAX));
+        for n in 3_u64..6 {
+            let ip = IpAddr::from([10, 0, 1, u8::try_from(n).unwrap()]);
+            crowd.enter(Member { ip, ..with(n, "10.0.1.1", PEER_BYTES_MAX - usize::from(n > 3)) });
+        }
+        assert_eq!(over(&crowd, "10.0.0.9"), None);
+        crowd.change(with(1, "10.0.0.9", 1), with(1, "10.0.0.9", 100));
+        assert_eq!(over(&crowd, "10.0.0.9"), Some(ConnId::accepted(3)), "not the node's own");
+    }
+
+    #[test]
+    fn who_leaves_leaves_nothing() {
+        let mut crowd = crowd();
+        let (before, after) =
+            (member(0, "10.0.0.9"), Member { heard: true, bytes: 9, ..member(0, "10.0.0.9") });
+        crowd.enter(before);
+        crowd.change(before, after);
+        crowd.leave(after);
+        assert!(crowd.peers.is_empty() && crowd.bytes == 0 && crowd.gives_way().is_none());
+    }
+}

@@ -1,0 +1,102 @@
+//! How links end, and how the endpoint does.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::base::id::LinkId;
+use crate::base::time::Instant;
+use crate::ha::fact::Fact;
+use crate::ha::motr::Event;
+use crate::wire::conns::Out;
+use crate::wire::endpoint::Endpoint;
+use crate::wire::endpoint::io::{Output, Stop, Timer};
+use crate::wire::endpoint::peer::Away;
+
+/// How long a stop may take.
+const STOP_FOR: Duration = Duration::from_secs(2);
+/// How long of it links are told what they are owed.
+const DRAIN_FOR: Duration = Duration::from_secs(1);
+/// How many ended links are remembered, so that their processes are told.
+const ENDED_MAX: usize = 4096;
+
+impl Endpoint {
+    /// The bridge takes the process for dead: should it be alive, its next message is refused, and
+    /// its next request for an entrypoint makes it abort.
+    pub(crate) fn disconnect(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get(&id) else { return };
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(peer.link.ids);
+        self.end(now, id, true, out);
+    }
+
+    /// Ends a link for good. `polite`: its peer, if it is there, is told.
+    pub(crate) fn end(&mut self, now: Instant, id: LinkId, polite: bool, out: &mut Vec<Output>) {
+        let Some(mut peer) = self.links.remove(&id) else { return };
+        self.last_end = self.rpc.mint.0;
+        let caller = peer.link.caller;
+        self.rpc.conns.unlink(now, peer.addr);
+        self.by_end.remove(&peer.link.ids.local);
+        self.by_caller.remove(&caller);
+        if self.by_process.get(&peer.process) == Some(&id) {
+            self.by_process.remove(&peer.process);
+        }
+        self.timers.disarm(Timer::Pause(id));
+        self.timers.disarm(Timer::Probe(id));
+        for send in peer.link.sent.give_up(true) {
+            out.push(Output::Motr(Event::Undelivered { link: id, send }));
+        }
+        out.push(Output::Motr(Event::LinkClosed { link: id }));
+        out.fact(Fact::LinkClosed { link: id, process: peer.process });
+        if polite && peer.away.is_none() {
+            self.closing.insert(caller, peer.addr);
+            self.rpc.close(now, caller, out);
+        } else {
+            self.rpc.forget(caller);
+        }
+    }
+
+    /// Ends the links that were given before it was known which processes are configured, to those that
+    /// are not. Later a link is left alone: its process may be about to be taken out.
+    pub(crate) fn end_strangers(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let Some(known) = &self.configured else { return };
+        let strangers = self.links.iter().filter(|(_, peer)| !known.contains(&peer.process));
+        let strangers: Vec<LinkId> = strangers.map(|(id, _)| *id).collect();
+        strangers.into_iter().for_each(|id| self.end(now, id, true, out));
+    }
+
+    pub(crate) fn begin_stop(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.stop != Stop::No {
+            return;
+        }
+        self.stop = Stop::Links;
+        self.entries.clear();
+        self.rpc.incoming.ends = true;
+        self.timers.arm(Timer::Exit, now.after(STOP_FOR));
+        self.timers.arm(Timer::Drain, now.after(DRAIN_FOR));
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            let Some(peer) = self.links.get_mut(&id) else { continue };
+            if peer.away.is_some_and(|a| matches!(a, Away::Gone | Away::Silent)) {
+                self.end(now, id, false, out);
+                continue;
+            }
+            peer.ending = true;
+            for send in peer.link.sent.give_up(false) {
+                out.push(Output::Motr(Event::Undelivered { link: id, send }));
+            }
+            self.pump(now, id, out);
+        }
+    }
+
+    /// Goes on with a stop when nothing holds it up any more.
+    pub(crate) fn check_stop(&mut self, out: &mut Vec<Output>) {
+        if self.stop == Stop::Links && self.links.is_empty() && self.closing.is_empty() {
+            self.stop = Stop::Conns;
+            self.rpc.conns.close_all(out);
+        }
+        if self.stop == Stop::Conns && self.rpc.conns.is_quiet() {
+            self.stop = Stop::Done;
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Entrypoint requests: from the process to the bridge, and back with a link.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::base::errno::Errno;
+use crate::base::fid::Fid;
+use crate::base::id::{EntryId, LinkId};
+use crate::base::time::Instant;
+use crate::ha::entrypoint::{Entrypoint, EntrypointRequest};
+use crate::ha::fact::Fact;
+use crate::ha::motr::Event;
+use crate::wire::codec::fop::{EntrypointReq, Fop};
+use crate::wire::codec::params::{Cookie, LinkIds, Uint128};
+use crate::wire::conns::Out;
+use crate::wire::endpoint::Endpoint;
+use crate::wire::endpoint::entry::{self, Entry, Say};
+use crate::wire::endpoint::io::{Output, Stop};
+use crate::wire::endpoint::peer::Peer;
+use crate::wire::link::Link;
+use crate::wire::name::Name;
+use crate::wire::rpc::Place;
+
+/// What is told of a version of Motr is cut here.
+const GIT_REV_MAX: usize = 64;
+
+impl Endpoint {
+    pub(crate) fn on_asked(&mut self, at: Place, req: Box<EntrypointReq>, out: &mut Vec<Output>) {
+        let conn = at.conn;
+        if !entry::is_sound(&req) {
+            return out.fact(Fact::BadItem { conn, why: "an entrypoint request with wrong tags" });
+        }
+        let process = req.process;
+        let stranger = self.configured.as_ref().is_some_and(|known| !known.contains(&process));
+        if stranger && self.config.known_only {
+            let why = Fact::StrangerRefused { conn, peer: at.addr.ip(), process };
+            return self.rpc.conns.refuse(conn, why, out);
+        }
+        if self.stop != Stop::No {
+            // It comes again, to the one who serves here then.
+            return self.rpc.lose(&at);
+        }
+        if self.entries.len() >= self.config.entries_max {
+            self.rpc.lose(&at);
+            return out.fact(Fact::EntriesFull { conn });
+        }
+        let entry = self.next_entry.mint();
+        let git_rev = req.git_rev.get(..GIT_REV_MAX).unwrap_or(&req.git_rev);
+        out.push(Output::Motr(Event::Asked(Box::new(EntrypointRequest {
+            entry,
+            process: req.process,
+            endpoint: format!("{}", Name(at.addr)).into(),
+            pid: req.pid,
+            first: req.first != 0,
+            git_rev: String::from_utf8_lossy(git_rev).into(),
+        }))));
+        // A process opens a session for each request, and makes it then.
+        let old = self.known(&req).is_some() || at.header.session <= self.last_end;
+        self.entries.insert(entry, Entry { at, req, old });
+    }
+
+    /// Whether a request may be answered however old it is: it describes no link, or one that goes on.
+    pub(crate) fn may_be_old(&self, req: &EntrypointReq) -> bool {
+        req.first != 0 || self.known(req).is_some()
+    }
+
+    /// Makes a process describe its link once more: its request was made of an earlier life, or on a
+    /// session that had to make room, or was answered long ago and is repeated since.
+    pub(crate) fn ask_anew(
+        &mut self,
+        now: Instant,
+        at: &Place,
+        req: &EntrypointReq,
+        out: &mut Vec<Output>,
+    ) {
+        let answer = entry::answer(req, Say::Again, req.cookie_expected, None);
+        self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
+    }
+
+    /// The bridge has an answer: the link's part of it is ours.
+    pub(crate) fn on_answer(
+        &mut self,
+        now: Instant,
+        entry: EntryId,
+        waiting: &Entry,
+        reply: Result<Arc<Entrypoint>, Errno>,
+        out: &mut Vec<Output>,
+    ) {
+        let Entry { at, req, .. } = waiting;
+        let entrypoint = reply.ok().filter(|e| entry::fits(e));
+        let known = self.known(req);
+        if req.first != 0 && self.is_outdated(entry, req.process) {
+            // Its asker is an earlier life of a process that has its link already.
+            return out.fact(Fact::EntryOutdated { entry, process: req.process });
+        }
+        let (say, cookie) = self.decide(entry, waiting, known);
+        if let Say::New(_) | Say::Reconnect(_) = say {
+            self.make_room(now, req.process, out);
+        }
+        let answer = entry::answer(req, say, cookie, entrypoint.as_deref());
+        self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
+        match (say, known) {
+            (Say::New(ids) | Say::Reconnect(ids), _) => {
+                let link = self.next_link.mint();
+                let reconnected = matches!(say, Say::Reconnect(_));
+                let process = req.process;
+                out.push(Output::Motr(Event::LinkUp { link, entry, process, reconnected }));
+                out.fact(Fact::LinkUp { link, process, reconnected });
+                self.add(now, (link, entry), (waiting, say, cookie), ids.inverted(), out);
+            }
+            (Say::Reuse, Some(link)) => {
+                out.push(Output::Motr(Event::LinkReused { link, entry }));
+                self.on_alive(now, link, out);
+                self.inquire(now, link, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a later request has made a link of the same process.
+    fn is_outdated(&self, entry: EntryId, process: Fid) -> bool {
+        let link = self.by_process.get(&process).and_then(|id| self.links.get(id));
+        link.is_some_and(|peer| peer.entry > entry)
+    }
+
+    fn decide(&mut self, entry: EntryId, waiting: &Entry, known: Option<LinkId>) -> (Say, Cookie) {
+        let Entry { req, old, .. } = waiting;
+        match known {
+            _ if req.first != 0 => (Say::New(self.new_ids(req.generation)), self.cookie),
+            Some(link) => (Say::Reuse, self.links.get(&link).map_or(self.cookie, |p| p.cookie)),
+            None if self.ended.contains(&req.params.ids.inverted()) => {
+                (Say::Ended, req.cookie_expected)
+            }
+            None if *old || self.is_outdated(entry, req.process) => {
+                (Say::Again, req.cookie_expected)
+            }
+            None => {
+                (Say::Reconnect(self.new_ids(req.generation)), self.cookie_but(req.cookie_expected))
+            }
+        }
+    }
+
+    /// The link that a request speaks of. One that was just resumed is known by its old names, too:
+    /// a process that is told to ask again does so before it has taken on the new ones, and aborts
+    /// if its messages have moved on when it is told to reconnect a second time. The old names need
+    /// not be those of the request that resumed it: the process may have been on its way from one
+    /// earlier life of ours to the next. That it knows this life's cookie tells that it is on its way
+    /// to this link.
+    fn known(&self, req: &EntrypointReq) -> Option<LinkId> {
+        let ours = req.params.ids.inverted();
+        let ids = [self.by_end.get(&ours.local), self.by_process.get(&req.process)];
+        ids.into_iter().flatten().copied().find(|id| {
+            self.links.get(id).is_some_and(|p| {
+                let taken_on = p.link.ids == ours;
+                let old = |asked| asked == ours || ours.local.hi != self.config.generation;
+                let not_yet = p.resumed.is_some_and(old) && p.cookie == req.cookie_expected;
+                p.process == req.process && (taken_on || not_yet)
+            })
+        })
+    }
+
+    /// Names for a new link, as the process sees them.
+    fn new_ids(&mut self, generation: u64) -> LinkIds {
+        let hi = self.config.generation;
+        let mut id = || Uint128 { hi, lo: self.rpc.mint.next() };
+        let (local, remote) = (id(), id());
+        let connection = Uint128 { hi: generation, lo: self.rpc.mint.next() };
+        LinkIds { local, remote, connection }
+    }
+
+    /// A cookie that the process does not expect.
+    fn cookie_but(&mut self, expected: Cookie) -> Cookie {
+        let mut cookie = self.cookie;
+        while cookie == expected {
+            cookie.0[4] = self.rpc.mint.next();
+        }
+        cookie
+    }
+
+    /// Ends the older link of the process, and another one if there are too many.
+    fn make_room(&mut self, now: Instant, process: Fid, out: &mut Vec<Output>) {
+        if let Some(link) = self.by_process.get(&process).copied() {
+            // Whoever was at its other end is dead or has forgotten it.
+            self.end(now, link, false, out);
+        }
+        while self.links.len() >= self.config.links_max.max(1) {
+            let place = |p: &Peer| (p.away.is_none(), p.used);
+            let Some((link, peer)) = self.links.iter().min_by_key(|(_, p)| place(p)) else {
+                return;
+            };
+            let (link, process) = (*link, peer.process);
+            out.fact(Fact::LinkEvicted { link, process });
+            self.end(now, link, true, out);
+        }
+    }
+
+    fn add(
+        &mut self,
+        now: Instant,
+        (id, entry): (LinkId, EntryId),
+        (waiting, say, cookie): (&Entry, Say, Cookie),
+        ids: LinkIds,
+        out: &mut Vec<Output>,
+    ) {
+        let (addr, process) = (waiting.at.addr, waiting.req.process);
+        let (sent, received) = entry::queues(&waiting.req, say);
+        let caller = self.rpc.start(now, addr, out);
+        self.rpc.conns.link(now, addr);
+        let link = Link::new(ids, sent, received, caller);
+        self.clock += 1;
+        let (used, away, ending) = (self.clock, None, false);
+        let asked = waiting.req.params.ids.inverted();
+        let resumed = matches!(say, Say::Reconnect(_)).then_some(asked);
+        let peer = Peer { link, process, addr, entry, cookie, resumed, away, ending, used };
+        self.links.insert(id, peer);
+        self.by_end.insert(ids.local, id);
+        self.by_process.insert(process, id);
+        self.by_caller.insert(caller, id);
+    }
+}

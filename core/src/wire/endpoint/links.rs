@@ -1,0 +1,337 @@
+//! The links of an endpoint: what passes over them, and what becomes of them when their peers go and come.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::errno::Errno;
+use crate::base::id::{LinkId, SendId};
+use crate::base::time::Instant;
+use crate::ha::fact::Fact;
+use crate::ha::message::Message;
+use crate::ha::motr::Event;
+use crate::wire::codec::fop::{Fop, LinkMsg};
+use crate::wire::codec::message;
+use crate::wire::conns::Out;
+use crate::wire::endpoint::Endpoint;
+use crate::wire::endpoint::io::{Output, Stop, Timer};
+use crate::wire::endpoint::peer::{Away, Peer};
+use crate::wire::link::{Answered, State, refusal};
+use crate::wire::rpc::client::CallerId;
+use crate::wire::rpc::{Place, Up};
+
+/// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`), and between two looks whether a
+/// peer is there again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The first look comes sooner: connections between living peers are closed, too.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
+impl Endpoint {
+    // ---- messages -----------------------------------------------------------------------------
+
+    pub(crate) fn send(
+        &mut self,
+        now: Instant,
+        send: SendId,
+        to: &[LinkId],
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
+        let sendable = message::is_sendable(message) && message::harm(message).is_none();
+        let mut body = Vec::new();
+        if sendable {
+            message::encode(message, &mut body);
+        } else {
+            out.fact(Fact::Unsendable { send });
+        }
+        let body = Bytes::from(body);
+        for id in to {
+            let link = *id;
+            let Some(peer) = self.links.get_mut(id) else { continue };
+            if !sendable || peer.ending || peer.link.sent.len() >= self.config.queue_max {
+                if sendable && !peer.ending {
+                    out.fact(Fact::QueueFull { link, send });
+                }
+                out.push(Output::Motr(Event::Undelivered { link, send }));
+                continue;
+            }
+            peer.link.sent.push(send, body.clone());
+            self.clock += 1;
+            peer.pump(now, self.clock, &mut self.rpc, out);
+        }
+    }
+
+    /// A 207 of a process.
+    pub(crate) fn on_message(
+        &mut self,
+        now: Instant,
+        at: Place,
+        msg: LinkMsg,
+        out: &mut Vec<Output>,
+    ) {
+        let (id, rc) = self.find(&at, &msg);
+        let found = id.and_then(|id| Some((id, self.links.get_mut(&id)?)));
+        let Some((id, peer)) = found.filter(|_| rc.is_none()) else {
+            if self.stop != Stop::No {
+                // A refusal would make its sender come back to us at once.
+                return self.rpc.lose(&at);
+            }
+            let rc = rc.unwrap_or(Errno::ENOLINK);
+            out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
+            return self.rpc.reply(now, &at, refusal(rc), out);
+        };
+        let full = peer.link.received.held() >= self.config.unacked_max;
+        if full && msg.nr != 0 && peer.link.received.expects(msg.tag) {
+            out.fact(Fact::UnackedFull { link: id });
+            return self.rpc.lose(&at);
+        }
+        let mut delivered = Vec::new();
+        let brought = peer.link.on_message(msg, &mut delivered);
+        let message = brought.message.map(|m| (peer.link.accept(&mut self.next_msg), m));
+        // It listens: what it refused before it knew of its link need not wait any longer.
+        peer.link.on_pause_over();
+        self.timers.disarm(Timer::Pause(id));
+        self.rpc.reply(now, &at, brought.reply, out);
+        self.on_alive(now, id, out);
+        tell(id, delivered, brought.wrong, out);
+        if let Some((msg, message)) = message {
+            out.push(Output::Motr(Event::Received { link: id, msg, message }));
+        }
+        self.pump(now, id, out);
+    }
+
+    /// A 207 on a session that is not known: if its link is, the session had to make room for
+    /// others, and refusing it would make its sender repeat it for ever.
+    pub(crate) fn on_stray(
+        &mut self,
+        now: Instant,
+        at: Place,
+        msg: alloc::boxed::Box<LinkMsg>,
+        out: &mut Vec<Output>,
+    ) {
+        match self.find(&at, &msg) {
+            (Some(_), None) => self.rpc.adopt(at, Fop::LinkMsg(msg)),
+            (_, rc) => {
+                let rc = rc.unwrap_or(Errno::ENOLINK);
+                out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
+                self.rpc.reply(now, &at, refusal(rc), out);
+            }
+        }
+    }
+
+    /// A 207 that comes again, its answer having been lost. The answer says what was taken in over the link: a
+    /// process that hears so after it described its link in a request, the link having ended, aborts.
+    pub(crate) fn on_repeated(
+        &mut self,
+        now: Instant,
+        at: &Place,
+        (fop, reply): (&Fop, Bytes),
+        out: &mut Vec<Output>,
+    ) {
+        let Fop::LinkMsg(msg) = fop else { return };
+        match self.find(at, msg) {
+            (Some(_), None) => self.rpc.send_reply(now, at, reply, out),
+            (_, rc) => self.rpc.reply(now, at, refusal(rc.unwrap_or(Errno::ENOLINK)), out),
+        }
+    }
+
+    /// The link that a 207 is for (`link_service.c:ha_link_service_find`), or what to refuse it with.
+    fn find(&self, at: &Place, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
+        let id = self.by_end.get(&msg.ids.remote).copied();
+        let id = id.filter(|id| self.links.get(id).is_some_and(|p| p.addr == at.addr));
+        let connection = id.and_then(|id| self.links.get(&id)).map(|p| p.link.ids.connection);
+        match connection {
+            None => (None, Some(Errno::ENOLINK)),
+            Some(connection) if connection != msg.ids.connection => (id, Some(Errno::EBADSLT)),
+            Some(_) => (id, None),
+        }
+    }
+
+    pub(crate) fn on_opened(&mut self, now: Instant, caller: CallerId, out: &mut Vec<Output>) {
+        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+        if let Some(peer) = self.links.get_mut(&id) {
+            peer.link.on_opened();
+        }
+        self.on_alive(now, id, out);
+        self.pump(now, id, out);
+    }
+
+    /// A 208.
+    pub(crate) fn on_reply(
+        &mut self,
+        now: Instant,
+        caller: CallerId,
+        fop: &Fop,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        let mut delivered = Vec::new();
+        match peer.link.on_reply(fop, &mut delivered) {
+            Answered::Done { wrong } => {
+                self.on_alive(now, id, out);
+                tell(id, delivered, wrong, out);
+                self.pump(now, id, out);
+            }
+            Answered::Refused { rc } => {
+                out.fact(Fact::LinkRefused { link: id, rc });
+                self.timers.arm(Timer::Pause(id), now.after(PAUSE));
+                self.pump(now, id, out);
+            }
+            Answered::Stray => {}
+        }
+    }
+
+    /// Sends what is to be sent; ends the link if that is all that kept it.
+    pub(crate) fn pump(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        self.clock += 1;
+        peer.pump(now, self.clock, &mut self.rpc, out);
+        if peer.ending && !matches!(peer.link.state, State::Waiting { .. }) {
+            self.end(now, id, true, out);
+        }
+    }
+
+    // ---- there or away ------------------------------------------------------------------------
+
+    /// Nothing came back for ten seconds.
+    pub(crate) fn on_failed(&mut self, now: Instant, caller: CallerId, out: &mut Vec<Output>) {
+        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        out.fact(Fact::LinkSilent { link: id });
+        if let State::Waiting { .. } = peer.link.state {
+            peer.link.on_failed();
+            self.timers.arm(Timer::Pause(id), now.after(PAUSE));
+        }
+        let addr = peer.addr;
+        self.on_away(id, Away::Silent, out);
+        // The way there may have changed; a new connection finds out sooner.
+        self.rpc.conns.reset(addr, out);
+        self.pump(now, id, out);
+    }
+
+    /// The peer closed its last connection, or refuses ours.
+    pub(crate) fn on_gone(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        up: Up,
+        out: &mut Vec<Output>,
+    ) {
+        let refused = matches!(up, Up::Refused(_));
+        if refused {
+            let gone: Vec<_> =
+                self.closing.iter().filter(|(_, a)| **a == addr).map(|(c, _)| *c).collect();
+            for caller in gone {
+                self.rpc.forget(caller);
+                self.closing.remove(&caller);
+            }
+        }
+        for id in self.at(addr, |_| true) {
+            self.on_away(id, Away::Gone, out);
+            let look = self.jitter.around(if refused { PAUSE } else { FIRST_LOOK });
+            self.timers.arm_no_later(Timer::Probe(id), now.after(look));
+            if self.links.get(&id).is_some_and(|p| p.ending) {
+                self.end(now, id, false, out);
+            }
+        }
+    }
+
+    pub(crate) fn on_reached(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<Output>) {
+        for id in self.at(addr, |p| p.away == Some(Away::Gone)) {
+            self.try_again(now, id, out);
+        }
+    }
+
+    /// Somebody takes our connections where the process was. A new life of it does too, before it asks
+    /// for its entrypoint: only an answer shows that the link is still known there.
+    fn try_again(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        peer.away = Some(Away::Silent);
+        self.timers.disarm(Timer::Probe(id));
+        self.rpc.resume(now, peer.link.caller, out);
+        self.inquire(now, id, out);
+    }
+
+    /// Looks whether a peer is there again.
+    pub(crate) fn probe(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get(&id).filter(|p| p.away == Some(Away::Gone)) else { return };
+        let addr = peer.addr;
+        if self.rpc.conns.is_up(addr) {
+            return self.try_again(now, id, out);
+        }
+        self.rpc.conns.open(now, addr, out);
+        self.timers.arm(Timer::Probe(id), now.after(self.jitter.around(PAUSE)));
+    }
+
+    fn on_away(&mut self, id: LinkId, away: Away, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        // Who is gone does not become merely silent: its caller rests until it is there again.
+        let gone = peer.away == Some(Away::Gone);
+        let before = peer.away.replace(if gone { Away::Gone } else { away });
+        if away == Away::Gone {
+            self.rpc.pause(peer.link.caller);
+        }
+        if before.is_none() {
+            out.push(Output::Motr(Event::LinkDown { link: id }));
+            out.fact(Fact::LinkDown { link: id, process: peer.process });
+        }
+    }
+
+    /// A sign of life.
+    pub(crate) fn on_alive(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        let Some(peer) = self.links.get_mut(&id) else { return };
+        let Some(away) = peer.away.take() else { return };
+        self.timers.disarm(Timer::Probe(id));
+        out.push(Output::Motr(Event::LinkBack { link: id }));
+        out.fact(Fact::LinkBack { link: id, process: peer.process });
+        if away == Away::Gone {
+            self.rpc.resume(now, peer.link.caller, out);
+        }
+        self.inquire(now, id, out);
+    }
+
+    /// Asks for what the process has taken in: while it could not be reached it may have said so, and
+    /// it does not say it twice.
+    pub(crate) fn inquire(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+        if let Some(peer) = self.links.get_mut(&id) {
+            peer.link.asks = peer.link.sent.awaits();
+            self.pump(now, id, out);
+        }
+    }
+
+    fn at(&self, addr: SocketAddr, which: impl Fn(&Peer) -> bool) -> Vec<LinkId> {
+        let there = self.links.iter().filter(|(_, p)| p.addr == addr && which(p));
+        there.map(|(id, _)| *id).collect()
+    }
+
+    pub(crate) fn on_timer(&mut self, now: Instant, timer: Timer, out: &mut Vec<Output>) {
+        match timer {
+            Timer::Pause(id) => {
+                if let Some(peer) = self.links.get_mut(&id) {
+                    peer.link.on_pause_over();
+                    self.pump(now, id, out);
+                }
+            }
+            Timer::Probe(id) => self.probe(now, id, out),
+            Timer::Drain => {
+                for id in self.links.keys().copied().collect::<Vec<_>>() {
+                    self.end(now, id, true, out);
+                }
+            }
+            Timer::Exit => self.stop = Stop::Done,
+        }
+    }
+}
+
+/// Reports what a peer has taken in.
+fn tell(link: LinkId, delivered: Vec<SendId>, wrong: Option<u64>, out: &mut Vec<Output>) {
+    for send in delivered {
+        out.push(Output::Motr(Event::Delivered { link, send }));
+    }
+    if let Some(told) = wrong {
+        out.fact(Fact::BadDelivered { link, told });
+    }
+}

@@ -1,0 +1,237 @@
+//! The server of entrypoints, and its end of the link to each Motr process.
+//!
+//! TCP in, TCP out, [`motr::Event`]s up, [`motr::Command`]s down. The bridge that stands on it cannot
+//! tell it from Motr's own library.
+
+pub(crate) mod ending;
+pub(crate) mod entry;
+pub(crate) mod entrypoints;
+pub(crate) mod io;
+pub(crate) mod links;
+pub(crate) mod peer;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use crate::base::fid::Fid;
+use crate::base::id::{EntryId, LinkId, MsgId};
+use crate::base::retry::Jitter;
+use crate::base::time::{Instant, Next, Now};
+use crate::base::timers::Timers;
+use crate::ha::fact::Fact;
+use crate::ha::motr;
+use crate::wire::codec::fop::Fop;
+use crate::wire::codec::params::{Cookie, LinkIds, Uint128};
+use crate::wire::conns::Out;
+use crate::wire::endpoint::entry::Entry;
+use crate::wire::endpoint::io::{Stop, Timer};
+use crate::wire::endpoint::peer::Peer;
+use crate::wire::name;
+use crate::wire::rpc::client::CallerId;
+use crate::wire::rpc::{Rpc, Settings, Up};
+
+pub use crate::wire::endpoint::io::{Config, Input, LinkView, Output, View};
+
+/// The machine.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub(crate) config: Config,
+    pub(crate) rpc: Rpc,
+    pub(crate) links: BTreeMap<LinkId, Peer>,
+    /// By our end's name, by the process, and by the caller.
+    pub(crate) by_end: BTreeMap<Uint128, LinkId>,
+    pub(crate) by_process: BTreeMap<Fid, LinkId>,
+    pub(crate) by_caller: BTreeMap<CallerId, LinkId>,
+    /// Callers of links that have ended.
+    pub(crate) closing: BTreeMap<CallerId, SocketAddr>,
+    /// Links that the bridge has ended, as the process sees them.
+    pub(crate) ended: VecDeque<LinkIds>,
+    /// What was minted last when a link ended last: a session with a lower name was opened before.
+    pub(crate) last_end: u64,
+    pub(crate) entries: BTreeMap<EntryId, Entry>,
+    pub(crate) cookie: Cookie,
+    pub(crate) next_link: LinkId,
+    pub(crate) next_msg: MsgId,
+    pub(crate) next_entry: EntryId,
+    /// The processes that the configuration has; nothing until it is known.
+    pub(crate) configured: Option<BTreeSet<Fid>>,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) jitter: Jitter,
+    pub(crate) stop: Stop,
+    pub(crate) clock: u64,
+    last: Instant,
+}
+
+impl Endpoint {
+    /// An endpoint that nobody has connected to yet.
+    ///
+    /// # Panics
+    ///
+    /// If the address to listen at is not one that a peer can connect to.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let ip = config.listen.ip();
+        assert!(
+            !ip.is_unspecified(),
+            "peers connect to the address that stands in our frames: {ip}"
+        );
+        let settings = Settings {
+            me: config.listen,
+            generation: config.generation,
+            conns_max: config.conns_max,
+            backlog_bytes_max: config.backlog_bytes_max,
+            rpc_conns_max: config.rpc_conns_max,
+            reply_bytes_max: config.reply_bytes_max,
+            answers_strangers: true,
+        };
+        Self {
+            rpc: Rpc::new(settings),
+            links: BTreeMap::new(),
+            by_end: BTreeMap::new(),
+            by_process: BTreeMap::new(),
+            by_caller: BTreeMap::new(),
+            closing: BTreeMap::new(),
+            ended: VecDeque::new(),
+            last_end: 0,
+            entries: BTreeMap::new(),
+            cookie: Cookie([1, config.generation, u64::MAX, config.generation, config.seed]),
+            next_link: LinkId(1),
+            next_msg: MsgId(1),
+            next_entry: EntryId(1),
+            configured: None,
+            timers: Timers::default(),
+            jitter: Jitter::new(config.seed),
+            stop: Stop::No,
+            clock: 0,
+            last: Instant::default(),
+            config,
+        }
+    }
+
+    /// Takes one input and appends, in order, all that follows from it; due timers fire in the same
+    /// call, after the input. Returns [`Next::Exit`] only after [`motr::Command::Stop`].
+    ///
+    /// # Panics
+    ///
+    /// If `now` is earlier than in the call before.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        assert!(now.mono >= self.last, "time went backwards");
+        self.last = now.mono;
+        match input {
+            Input::Tick => {}
+            Input::Net(event) => self.rpc.on_net(now.mono, event, out),
+            Input::Motr(command) => self.on_command(now.mono, command, out),
+        }
+        self.settle(now.mono, out);
+        self.rpc.on_time(now.mono, out);
+        while let Some(timer) = self.timers.pop(now.mono) {
+            self.on_timer(now.mono, timer, out);
+        }
+        self.settle(now.mono, out);
+        self.check_stop(out);
+        if self.stop == Stop::Done {
+            return Next::Exit;
+        }
+        let own = self.timers.first().map_or(Next::Wait, |(at, timer)| {
+            let why = match timer {
+                Timer::Pause(_) => "pause",
+                Timer::Probe(_) => "probe",
+                Timer::Drain => "drain",
+                Timer::Exit => "exit",
+            };
+            Next::WaitUntil { at, why }
+        });
+        own.earlier(self.rpc.next())
+    }
+
+    fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
+        while let Some(up) = self.rpc.rise(now, out) {
+            self.on_up(now, up, out);
+        }
+    }
+
+    fn on_up(&mut self, now: Instant, up: Up, out: &mut Vec<Output>) {
+        match up {
+            // It comes again, to the one who serves here then.
+            Up::Stray { .. } | Up::Forgotten { .. } if self.stop != Stop::No => {}
+            Up::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
+            Up::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
+            Up::Stray { at, fop: Fop::LinkMsg(msg) } => self.on_stray(now, at, msg, out),
+            Up::Repeated { at, fop, reply } => self.on_repeated(now, &at, (&fop, reply), out),
+            Up::Stray { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
+                self.rpc.adopt(at, Fop::EntrypointReq(req));
+            }
+            Up::Forgotten { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
+                self.on_asked(at, req, out);
+            }
+            Up::Stray { at, fop: Fop::EntrypointReq(req) }
+            | Up::Forgotten { at, fop: Fop::EntrypointReq(req) } => {
+                self.ask_anew(now, &at, &req, out);
+            }
+            // Nothing else rises from a peer; a rule broken towards us harms nobody.
+            Up::Request { .. } | Up::Stray { .. } | Up::Forgotten { .. } | Up::Broken(_) => {}
+            Up::Opened(caller) => self.on_opened(now, caller, out),
+            Up::Reply(caller, fop) => self.on_reply(now, caller, &fop, out),
+            Up::Failed(caller) => self.on_failed(now, caller, out),
+            Up::Ended(caller) => {
+                self.closing.remove(&caller);
+            }
+            Up::Gone(addr) | Up::Refused(addr) => self.on_gone(now, addr, up, out),
+            Up::Reached(addr) => self.on_reached(now, addr, out),
+        }
+    }
+
+    fn on_command(&mut self, now: Instant, command: motr::Command, out: &mut Vec<Output>) {
+        match command {
+            motr::Command::Reply { entry, reply } => match self.entries.remove(&entry) {
+                Some(waiting) => self.on_answer(now, entry, &waiting, reply, out),
+                // What waited when the stop began got no reply.
+                None if self.stop != Stop::No => {}
+                None => out.fact(Fact::EntryUnknown { entry }),
+            },
+            motr::Command::Send { send, to, message } => self.send(now, send, &to, &message, out),
+            motr::Command::Ack { link, msg } => {
+                if let Some(peer) = self.links.get_mut(&link) {
+                    peer.link.received.ack(msg);
+                    self.pump(now, link, out);
+                }
+            }
+            motr::Command::Disconnect { link } => self.disconnect(now, link, out),
+            motr::Command::Peers(peers) => {
+                let known: BTreeSet<Fid> = peers.iter().map(|(process, _)| *process).collect();
+                let first = self.configured.replace(known).is_none();
+                let addresses = peers.iter().filter_map(|(_, name)| name::parse(name).ok());
+                self.rpc.conns.name_peers(addresses);
+                if first && self.config.known_only {
+                    self.end_strangers(now, out);
+                }
+            }
+            motr::Command::Stop => self.begin_stop(now, out),
+        }
+    }
+
+    /// What the endpoint holds, for gauges and tests.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let links = self.links.iter().map(|(id, peer)| peer.view(*id)).collect();
+        View {
+            links,
+            conns: self.rpc.conns.len(),
+            rpc_conns: self.rpc.incoming.len(),
+            entries: self.entries.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::process;
+    use super::*;
+
+    #[test]
+    fn inputs_and_outputs_are_small() {
+        assert!(size_of::<Input>() <= 64 && size_of::<Output>() <= 64);
+        assert!(size_of::<process::Input>() <= 64 && size_of::<process::Output>() <= 64);
+    }
+}

@@ -1,0 +1,231 @@
+//! One rpc connection with one session to a peer (`rpc/link.c`): opened in two steps, used for one
+//! request at a time, closed in two steps. What is not answered is sent again each second.
+
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::wire::codec::fop::{Fop, opcode};
+use crate::wire::codec::item::{self, ItemHeader};
+use crate::wire::codec::packet::Frame;
+use crate::wire::codec::params::Uint128;
+use crate::wire::rpc::server::Mint;
+
+/// The pause between two sends of the same item (`rpc/item.h`).
+pub(crate) const RESEND: Duration = Duration::from_secs(1);
+/// Sends of one step of the opening before it begins anew.
+const OPEN_SENDS: u32 = 10;
+/// Sends of a session's end, of a connection's (`ha.c:HA_DISCONNECT_TIMEOUT`: 5 s for both).
+const CLOSE_SESSION_SENDS: u32 = 4;
+const CLOSE_CONN_SENDS: u32 = 1;
+
+/// Names a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallerId(pub(crate) u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    OpeningConn,
+    OpeningSession,
+    Open,
+    ClosingSession,
+    ClosingConn,
+    Closed,
+}
+
+/// The request in flight.
+#[derive(Debug)]
+struct Call {
+    reply: u32,
+    cookie: Uint128,
+    frame: Frame,
+    sends: u32,
+    sends_max: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) to: SocketAddr,
+    id: CallerId,
+    uuid: Uint128,
+    sender: u64,
+    session: u64,
+    /// The last xid of session 0 and of the session.
+    xids: (u64, u64),
+    phase: Phase,
+    call: Option<Call>,
+    pub(crate) paused: bool,
+}
+
+/// What a caller wants after an event.
+#[derive(Debug)]
+pub(crate) enum Then {
+    Nothing,
+    /// This request is to be sent.
+    Request(ItemHeader, Fop, Option<u32>),
+    /// The request in flight is to be sent (again).
+    Send(u64, Frame),
+    /// It is open.
+    Opened,
+    /// The answer to what was asked.
+    Reply(Fop),
+    /// No answer came, or an opening was refused. What was sent under this key is given up.
+    Failed(u64),
+    /// It has ended.
+    Ended,
+}
+
+impl Caller {
+    pub(crate) fn new(id: CallerId, to: SocketAddr) -> Self {
+        Self {
+            to,
+            id,
+            uuid: Uint128::default(),
+            sender: item::NONE,
+            session: 0,
+            xids: (0, 0),
+            phase: Phase::OpeningConn,
+            call: None,
+            paused: false,
+        }
+    }
+
+    /// Begins to open, or begins anew.
+    pub(crate) fn begin(&mut self, mint: &mut Mint) -> Then {
+        self.uuid = Uint128 { hi: mint.next(), lo: mint.next() };
+        self.phase = Phase::OpeningConn;
+        (self.sender, self.xids) = (item::NONE, (0, 0));
+        let cookie = self.cookie(mint);
+        let header = ItemHeader::unsequenced(opcode::CONN_ESTABLISH, self.uuid, item::NONE, cookie);
+        Then::Request(header, Fop::ConnEstablish, Some(OPEN_SENDS))
+    }
+
+    /// The header of the next request on the session.
+    pub(crate) fn header(&mut self, opcode: u32, mint: &mut Mint) -> ItemHeader {
+        self.xids.1 += 1;
+        let (session, xid) = (self.session, self.xids.1);
+        ItemHeader { session, xid, xid_min: xid, ..self.unsequenced(opcode, mint) }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// The name under which the request in flight waits for a connection.
+    pub(crate) fn in_flight(&self) -> Option<u64> {
+        self.call.as_ref().map(|call| call.cookie.lo)
+    }
+
+    /// Puts a request in flight.
+    pub(crate) fn put(&mut self, header: &ItemHeader, frame: Frame, sends_max: Option<u32>) {
+        let reply = header.opcode + 1;
+        self.call = Some(Call { reply, cookie: header.cookie, frame, sends: 0, sends_max });
+    }
+
+    /// It is time to send again, or to give up.
+    pub(crate) fn on_time(&mut self, mint: &mut Mint) -> Then {
+        match &mut self.call {
+            Some(call) if call.sends_max.is_none_or(|max| call.sends < max) => {
+                call.sends = call.sends.saturating_add(1);
+                Then::Send(call.cookie.lo, Arc::clone(&call.frame))
+            }
+            call => {
+                let failed = call.take().map(|c| c.cookie.lo);
+                match (self.phase, failed) {
+                    (Phase::OpeningConn | Phase::OpeningSession | Phase::Open, Some(key)) => {
+                        Then::Failed(key)
+                    }
+                    (Phase::OpeningConn | Phase::OpeningSession, None) => self.begin(mint),
+                    (Phase::Open, None) => Then::Nothing,
+                    (Phase::ClosingSession, _) => self.close_conn(mint),
+                    (Phase::ClosingConn | Phase::Closed, _) => self.end(),
+                }
+            }
+        }
+    }
+
+    /// The peer can be reached again: what is in flight counts as not sent yet.
+    pub(crate) fn renew(&mut self) {
+        if let Some(call) = &mut self.call {
+            call.sends = 0;
+        }
+    }
+
+    /// A reply came with the cookie of this caller.
+    pub(crate) fn on_reply(
+        &mut self,
+        from: SocketAddr,
+        header: &ItemHeader,
+        fop: Fop,
+        mint: &mut Mint,
+    ) -> Then {
+        let due =
+            |c: &mut Call| c.cookie == header.cookie && c.reply == fop.opcode() && from == self.to;
+        if self.call.take_if(due).is_none() {
+            return Then::Nothing;
+        }
+        match (self.phase, fop) {
+            (Phase::OpeningConn, Fop::ConnEstablishRep { rc: 0, sender }) => {
+                self.phase = Phase::OpeningSession;
+                self.sender = sender;
+                let header = self.header0(opcode::SESSION_ESTABLISH, mint);
+                Then::Request(header, Fop::SessionEstablish { sender }, Some(OPEN_SENDS))
+            }
+            (Phase::OpeningSession, Fop::SessionEstablishRep { rc: 0, session, .. }) => {
+                self.phase = Phase::Open;
+                self.session = session;
+                Then::Opened
+            }
+            (Phase::OpeningConn | Phase::OpeningSession, _) => Then::Failed(header.cookie.lo),
+            (Phase::Open, fop) => Then::Reply(fop),
+            (Phase::ClosingSession, _) => self.close_conn(mint),
+            (Phase::ClosingConn | Phase::Closed, _) => self.end(),
+        }
+    }
+
+    /// Ends the session and the connection. What is in flight is given up.
+    pub(crate) fn close(&mut self, mint: &mut Mint) -> Then {
+        self.call = None;
+        match self.phase {
+            Phase::Open => {
+                self.phase = Phase::ClosingSession;
+                let (sender, session) = (self.sender, self.session);
+                let header = self.header0(opcode::SESSION_TERMINATE, mint);
+                let fop = Fop::SessionTerminate { sender, session };
+                Then::Request(header, fop, Some(CLOSE_SESSION_SENDS))
+            }
+            Phase::OpeningSession => self.close_conn(mint),
+            Phase::OpeningConn => self.end(),
+            Phase::ClosingSession | Phase::ClosingConn | Phase::Closed => Then::Nothing,
+        }
+    }
+
+    fn close_conn(&mut self, mint: &mut Mint) -> Then {
+        self.phase = Phase::ClosingConn;
+        let fop = Fop::ConnTerminate { sender: self.sender };
+        Then::Request(self.unsequenced(opcode::CONN_TERMINATE, mint), fop, Some(CLOSE_CONN_SENDS))
+    }
+
+    fn end(&mut self) -> Then {
+        self.phase = Phase::Closed;
+        Then::Ended
+    }
+
+    fn header0(&mut self, opcode: u32, mint: &mut Mint) -> ItemHeader {
+        self.xids.0 += 1;
+        let xid = self.xids.0;
+        ItemHeader { xid, xid_min: xid, ..self.unsequenced(opcode, mint) }
+    }
+
+    fn unsequenced(&self, opcode: u32, mint: &mut Mint) -> ItemHeader {
+        ItemHeader::unsequenced(opcode, self.uuid, self.sender, self.cookie(mint))
+    }
+
+    fn cookie(&self, mint: &mut Mint) -> Uint128 {
+        Uint128 { hi: self.id.0, lo: mint.next() }
+    }
+}

@@ -1,0 +1,447 @@
+//! The rpc connections and sessions that peers opened to us (`rpc/conn.c`, `rpc/session.c`), and the
+//! rules of the xid (`rpc/item.c:m0_rpc_item_xid_check`): what arrives twice is served once.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::time::Instant;
+use crate::wire::codec::item::{self, ItemHeader};
+use crate::wire::codec::packet::Item;
+use crate::wire::codec::params::Uint128;
+
+/// How long a reply is kept to be sent again (`rpc/item.h`).
+pub(crate) const KEEP: Duration = Duration::from_secs(100);
+/// Replies kept for one session. A real sender has one request in flight on each.
+const REPLIES_MAX: usize = 16;
+/// Items of one session that wait for the ones before them, and items of all sessions.
+const HELD_MAX: usize = 16;
+const HELD_ALL_MAX: usize = 256;
+/// Sessions of one connection. Real peers have one.
+const SESSIONS_MAX: usize = 8;
+/// Connections of one peer. Real peers have two or three; dead ones are never taken down.
+const CONNS_PER_PEER_MAX: usize = 32;
+
+/// Mints connection and session ids, cookies and uuids. It starts at the generation, which is the
+/// clock's nanoseconds at the start of this life, and counts on more slowly than any clock: no life
+/// repeats an id of an earlier one.
+#[derive(Debug)]
+pub(crate) struct Mint(pub(crate) u64);
+
+impl Mint {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(1);
+        // 0 and all ones mean something else.
+        if self.0 == item::NONE {
+            self.0 = 1;
+        }
+        self.0
+    }
+}
+
+/// What is to become of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is the next one.
+    Serve,
+    /// It was answered before: the same answer once more.
+    Again(Bytes),
+    /// It was served before; there is no answer yet, or it had to make room.
+    Drop,
+    /// It was answered so long ago that the answer is not kept any more.
+    Forgotten,
+    /// It comes before its turn.
+    Early,
+    /// The connection or the session is not known.
+    Unknown,
+    /// It has the xid of another request: a peer that does this gets that one's answer.
+    Changed,
+    /// Its xids cannot be right.
+    Bad(&'static str),
+}
+
+#[derive(Debug)]
+struct Served {
+    xid: u64,
+    digest: u64,
+    at: Instant,
+    answered: bool,
+    reply: Option<Bytes>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    last: u64,
+    served: VecDeque<Served>,
+    held: BTreeMap<u64, Item>,
+}
+
+#[derive(Debug)]
+struct Conn {
+    uuid: Uint128,
+    sessions: BTreeMap<u64, Session>,
+    used: u64,
+}
+
+type Key = (SocketAddr, u64);
+
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    conns: BTreeMap<Key, Conn>,
+    conns_max: usize,
+    reply_bytes: usize,
+    reply_bytes_max: usize,
+    clock: u64,
+    /// We stop: nothing is opened any more.
+    pub(crate) ends: bool,
+}
+
+impl Incoming {
+    pub(crate) fn new(conns_max: usize, reply_bytes_max: usize) -> Self {
+        let (conns, ends) = (BTreeMap::new(), false);
+        Self { conns, conns_max, reply_bytes: 0, reply_bytes_max, clock: 0, ends }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Opens a connection for `addr`. The same opening, doubled, gives the same connection.
+    pub(crate) fn open(&mut self, addr: SocketAddr, uuid: Uint128, mint: &mut Mint) -> u64 {
+        let of_peer = || (addr, 0)..=(addr, u64::MAX);
+        if let Some(((_, sender), _)) = self.conns.range(of_peer()).find(|(_, c)| c.uuid == uuid) {
+            return *sender;
+        }
+        let mut sender = mint.next();
+        while self.conns.contains_key(&(addr, sender)) {
+            sender = mint.next();
+        }
+        self.insert((addr, sender), uuid);
+        sender
+    }
+
+    /// Opens a session on a known connection.
+    pub(crate) fn open_session(&mut self, key: Key, session: u64) {
+        let Some(conn) = self.conns.get_mut(&key) else { return };
+        if conn.sessions.len() > SESSIONS_MAX {
+            // Not session 0: it is the first and carries all others.
+            let oldest = conn.sessions.keys().copied().find(|id| *id != 0);
+            let old = oldest.and_then(|id| conn.sessions.remove(&id));
+            self.reply_bytes -= old.map_or(0, |s| s.reply_bytes());
+        }
+        let old = conn.sessions.insert(session, Session::default());
+        self.reply_bytes -= old.map_or(0, |s| s.reply_bytes());
+    }
+
+    /// Makes the request's connection and session known as if they had been all along: a peer that
+    /// knew an earlier life, or was forgotten since there were too many, need not notice.
+    pub(crate) fn adopt(&mut self, addr: SocketAddr, header: &ItemHeader) {
+        let key = (addr, header.sender);
+        if !self.conns.contains_key(&key) {
+            self.insert(key, header.uuid);
+        }
+        // Whoever has this done asks for the same once more, so it has to be there then.
+        if header.session != 0 || self.session(addr, header).is_none() {
+            self.open_session(key, header.session);
+        }
+        if let Some(session) = self.session(addr, header) {
+            session.last = header.xid.wrapping_sub(1);
+        }
+    }
+
+    /// Ends a session, if it is known. Session 0 ends with its connection: others are opened over it.
+    pub(crate) fn close_session(&mut self, key: Key, session: u64) -> bool {
+        if session == 0 {
+            return false;
+        }
+        let removed = self.conns.get_mut(&key).and_then(|c| c.sessions.remove(&session));
+        self.reply_bytes -= removed.as_ref().map_or(0, Session::reply_bytes);
+        removed.is_some()
+    }
+
+    pub(crate) fn close(&mut self, key: Key) -> bool {
+        let removed = self.conns.remove(&key);
+        let bytes = |c: &Conn| c.sessions.values().map(Session::reply_bytes).sum::<usize>();
+        self.reply_bytes -= removed.as_ref().map_or(0, bytes);
+        removed.is_some()
+    }
+
+    /// Whether and how the request is to be served. If so, its xid is taken.
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        header: &ItemHeader,
+        digest: u64,
+    ) -> Verdict {
+        let ItemHeader { xid, xid_min, .. } = *header;
+        if xid_min == 0 || xid_min == item::NONE {
+            return Verdict::Bad("xid_min of 0 or -1");
+        }
+        if xid == 0 || xid == item::NONE {
+            return Verdict::Bad("xid of 0 or -1");
+        }
+        self.clock += 1;
+        let clock = self.clock;
+        let Some(conn) = self.conns.get_mut(&(addr, header.sender)) else {
+            return Verdict::Unknown;
+        };
+        conn.used = clock;
+        let Some(session) = conn.sessions.get_mut(&header.session) else {
+            return Verdict::Unknown;
+        };
+        // The sender has given up all below: it will never come.
+        if session.last < xid_min - 1 {
+            session.last = xid_min - 1;
+            session.held = session.held.split_off(&xid_min);
+        }
+        if xid == session.last + 1 {
+            session.last = xid;
+            self.reply_bytes -= session.note(now, xid, digest);
+            return Verdict::Serve;
+        }
+        if xid > session.last {
+            return Verdict::Early;
+        }
+        match session.served.iter_mut().find(|s| s.xid == xid) {
+            Some(served) if served.digest != digest => Verdict::Changed,
+            Some(Served { reply: Some(reply), at, .. }) if now.since(*at) < KEEP => {
+                Verdict::Again(reply.clone())
+            }
+            Some(served) if served.answered && now.since(served.at) >= KEEP => {
+                // It may be served once more, and comes again meanwhile.
+                served.answered = false;
+                Verdict::Forgotten
+            }
+            _ => Verdict::Drop,
+        }
+    }
+
+    /// Takes an admission back: the request counts as lost on the wire.
+    pub(crate) fn unserve(&mut self, addr: SocketAddr, header: &ItemHeader) {
+        if let Some(session) = self.session(addr, header)
+            && session.last == header.xid
+        {
+            session.last -= 1;
+            let before = session.reply_bytes();
+            session.served.retain(|s| s.xid != header.xid);
+            let dropped = before - session.reply_bytes();
+            self.reply_bytes -= dropped;
+        }
+    }
+
+    /// Keeps a request that came before its turn, unless too many do.
+    pub(crate) fn hold(&mut self, addr: SocketAddr, item: Item) {
+        let sessions = self.conns.values().flat_map(|c| c.sessions.values());
+        let all: usize = sessions.map(|s| s.held.len()).sum();
+        if let Some(session) = self.session(addr, &item.header)
+            && session.held.len() < HELD_MAX
+            && all < HELD_ALL_MAX
+        {
+            session.held.insert(item.header.xid, item);
+        }
+    }
+
+    /// The held request whose turn has come.
+    pub(crate) fn unhold(&mut self, addr: SocketAddr, header: &ItemHeader) -> Option<Item> {
+        let session = self.session(addr, header)?;
+        session.held.remove(&(session.last + 1))
+    }
+
+    /// Keeps the answer to a request that was admitted.
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        header: &ItemHeader,
+        reply: &Bytes,
+    ) {
+        let Some(session) = self.session(addr, header) else { return };
+        let Some(served) = session.served.iter_mut().find(|s| s.xid == header.xid) else { return };
+        (served.at, served.answered) = (now, true);
+        let before = served.reply.replace(reply.clone()).map_or(0, |old| old.len());
+        self.reply_bytes = self.reply_bytes - before + reply.len();
+        while self.reply_bytes > self.reply_bytes_max {
+            if !self.forget_replies() {
+                break;
+            }
+        }
+    }
+
+    /// Drops replies that are too old to be asked for.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        let sessions = self.conns.values_mut().flat_map(|c| c.sessions.values_mut());
+        let old = |s: &&mut Served| now.since(s.at) >= KEEP;
+        for served in sessions.flat_map(|s| s.served.iter_mut()).filter(old) {
+            self.reply_bytes -= served.reply.take().map_or(0, |r| r.len());
+        }
+    }
+
+    pub(crate) fn keeps_replies(&self) -> bool {
+        self.reply_bytes > 0
+    }
+
+    fn session(&mut self, addr: SocketAddr, header: &ItemHeader) -> Option<&mut Session> {
+        self.conns.get_mut(&(addr, header.sender))?.sessions.get_mut(&header.session)
+    }
+
+    fn insert(&mut self, key: Key, uuid: Uint128) {
+        let of_peer = (key.0, 0)..=(key.0, u64::MAX);
+        if self.conns.range(of_peer.clone()).count() >= CONNS_PER_PEER_MAX {
+            let oldest = self.conns.range(of_peer).min_by_key(|(_, c)| c.used).map(|(k, _)| *k);
+            oldest.map(|k| self.close(k));
+        } else if self.conns.len() >= self.conns_max {
+            let oldest = self.conns.iter().min_by_key(|(_, c)| c.used).map(|(k, _)| *k);
+            oldest.map(|k| self.close(k));
+        }
+        self.clock += 1;
+        let sessions = BTreeMap::from([(0, Session::default())]);
+        self.conns.insert(key, Conn { uuid, sessions, used: self.clock });
+    }
+
+    /// Forgets the replies of the connection that was used least lately.
+    fn forget_replies(&mut self) -> bool {
+        let with_replies = |c: &&mut Conn| c.sessions.values().any(|s| s.reply_bytes() > 0);
+        let conn = self.conns.values_mut().filter(with_replies).min_by_key(|c| c.used);
+        let Some(conn) = conn else { return false };
+        for session in conn.sessions.values_mut() {
+            self.reply_bytes -= session.reply_bytes();
+            session.served.iter_mut().for_each(|s| s.reply = None);
+        }
+        true
+    }
+}
+
+impl Session {
+    /// Notes that `xid` is being served; returns how many bytes of older replies that freed.
+    fn note(&mut self, at: Instant, xid: u64, digest: u64) -> usize {
+        let full = self.served.len() >= REPLIES_MAX;
+        let old = if full { self.served.pop_front() } else { None };
+        self.served.push_back(Served { xid, digest, at, answered: false, reply: None });
+        old.and_then(|s| s.reply).map_or(0, |r| r.len())
+    }
+
+    fn reply_bytes(&self) -> usize {
+        self.served.iter().filter_map(|s| s.reply.as_ref()).map(Bytes::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::codec::fop::Fop;
+
+    const NOW: Instant = Instant::from_micros(0);
+
+    struct Peer {
+        incoming: Incoming,
+        addr: SocketAddr,
+        header: ItemHeader,
+    }
+
+    impl Peer {
+        fn new() -> Self {
+            let addr = SocketAddr::from(([127, 0, 0, 1], 2));
+            let mut incoming = Incoming::new(8, 1000);
+            let uuid = Uint128 { hi: 1, lo: 2 };
+            let sender = incoming.open(addr, uuid, &mut Mint(100));
+            incoming.open_session((addr, sender), 7);
+            let cookie = Uint128::default();
+            let header = ItemHeader::unsequenced(207, uuid, sender, cookie);
+            Self { incoming, addr, header: ItemHeader { session: 7, ..header } }
+        }
+
+        fn admit(&mut self, xid: u64, xid_min: u64) -> Verdict {
+            self.header = ItemHeader { xid, xid_min, ..self.header };
+            self.incoming.admit(NOW, self.addr, &self.header, xid)
+        }
+    }
+
+    #[test]
+    fn a_doubled_opening_opens_one_connection() {
+        let mut peer = Peer::new();
+        let sender = peer.header.sender;
+        assert_eq!(peer.incoming.open(peer.addr, peer.header.uuid, &mut Mint(500)), sender);
+        assert_eq!(peer.incoming.len(), 1);
+        let other = Uint128 { hi: 1, lo: 3 };
+        assert_ne!(peer.incoming.open(peer.addr, other, &mut Mint(500)), sender);
+    }
+
+    #[test]
+    fn requests_are_served_once_and_in_order() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        assert_eq!(peer.admit(1, 1), Verdict::Drop, "being served");
+        let reply = Bytes::from_static(b"reply");
+        peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &reply);
+        assert_eq!(peer.admit(1, 1), Verdict::Again(reply));
+        assert_eq!(peer.admit(3, 1), Verdict::Early);
+        let item = Item { header: peer.header, fop: Fop::ConnEstablish };
+        peer.incoming.hold(peer.addr, item.clone());
+        assert_eq!(peer.incoming.unhold(peer.addr, &peer.header), None);
+        assert_eq!(peer.admit(2, 1), Verdict::Serve);
+        assert_eq!(peer.incoming.unhold(peer.addr, &peer.header), Some(item));
+        assert_eq!(peer.admit(3, 1), Verdict::Serve);
+        assert_eq!(peer.admit(9, 9), Verdict::Serve, "the ones between were given up");
+        assert_eq!(peer.admit(5, 5), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_lost_request_may_come_again() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        peer.incoming.unserve(peer.addr, &peer.header.clone());
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+    }
+
+    #[test]
+    fn another_request_with_the_same_xid_is_found_out() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        assert_eq!(peer.incoming.admit(NOW, peer.addr, &peer.header, 99), Verdict::Changed);
+    }
+
+    #[test]
+    fn an_adopted_session_goes_on_where_it_was() {
+        let mut peer = Peer::new();
+        peer.header.session = 8;
+        assert_eq!(peer.admit(70, 60), Verdict::Unknown);
+        peer.incoming.adopt(peer.addr, &peer.header.clone());
+        assert_eq!(peer.admit(70, 60), Verdict::Serve);
+    }
+
+    #[test]
+    fn f16_a_request_whose_answer_is_forgotten_is_served_once_more_and_not_each_time_it_comes() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &Bytes::from_static(b"old"));
+        let (header, late) = (peer.header, NOW.after(KEEP));
+        let mut again = |now| peer.incoming.admit(now, peer.addr, &header, 1);
+        assert_eq!(again(late), Verdict::Forgotten);
+        assert_eq!(again(late), Verdict::Drop, "being served");
+        assert_eq!(again(late.after(KEEP)), Verdict::Drop, "however long that takes");
+        let (reply, now) = (Bytes::from_static(b"new"), late.after(KEEP));
+        peer.incoming.answered(now, peer.addr, &header, &reply);
+        assert_eq!(peer.incoming.admit(now, peer.addr, &header, 1), Verdict::Again(reply));
+    }
+
+    #[test]
+    fn replies_are_bounded_in_time_and_bytes() {
+        let mut peer = Peer::new();
+        for xid in 1..=5 {
+            assert_eq!(peer.admit(xid, 1), Verdict::Serve);
+            let reply = Bytes::from(alloc::vec![0; 300]);
+            peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &reply);
+            assert!(peer.incoming.reply_bytes <= 1000);
+        }
+        assert!(peer.incoming.keeps_replies());
+        peer.incoming.sweep(NOW.after(KEEP));
+        assert!(!peer.incoming.keeps_replies());
+        assert_eq!(peer.admit(5, 1), Verdict::Drop);
+        let header = peer.header;
+        let late = peer.incoming.admit(NOW.after(KEEP), peer.addr, &header, 5);
+        assert_eq!(late, Verdict::Forgotten, "who still asks has not had the answer");
+    }
+}
