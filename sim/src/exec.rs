@@ -67,6 +67,12 @@ impl Program {
         }
     }
 
+    /// There is no such program.
+    #[must_use]
+    pub fn missing() -> Self {
+        Self { refused: Some(Refusal::Missing), ..Self::doing([]) }
+    }
+
     /// The same, with something going wrong or not: `choose` gives a number below its argument, 0 is the
     /// harmless one.
     #[must_use]

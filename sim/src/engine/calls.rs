@@ -51,11 +51,11 @@ pub(crate) struct Side {
     /// Until then every call is refused.
     pub(crate) down_until: u64,
     /// Until then there is no leader.
-    pub(crate) headless_until: u64,
+    pub(super) headless_until: u64,
     /// What each node may do.
     tokens: Vec<Token>,
     /// What was saved, to be restored.
-    pub(crate) saved: Option<Snapshot>,
+    pub(super) saved: Option<Snapshot>,
     /// Until then a write that was given up may still be done.
     late_until: u64,
 }
@@ -355,10 +355,12 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// Consul can be reached, and shows what is so.
+    /// Consul can be reached, has a leader, and shows what is so.
     pub(super) fn heal_consul(&mut self) {
         self.consul.old = None;
         self.consul.down_until = 0;
+        self.consul.headless_until = 0;
+        self.at_consul(|double, now, out| double.set_leader(now, true, out));
     }
 
     /// Whether a write that was given up may still be done.

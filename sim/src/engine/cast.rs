@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-use hax_core::base::id::CallId;
+use hax_core::base::id::{CallId, ExecId};
 use hax_core::base::time::{Next, Now};
+use hax_core::exec;
 use hax_core::ha::spiel;
 use hax_core::http::port as http;
 use hax_core::machine::{Input, Machine, Output};
@@ -16,6 +17,7 @@ use super::replay::{Bad, Opened};
 use super::swarm::Odds;
 use super::{Violation, World};
 use crate::consul::Consul;
+use crate::exec::Program;
 
 /// How long the parts of a run last, in µs of the world's time.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +111,12 @@ pub trait Cast: Sized {
         let _ = (world, node, call);
     }
 
+    /// What a helper does that a machine starts: there is no such program, unless the cast knows it.
+    fn program(world: &mut World<'_, Self>, node: usize, spawn: &exec::Spawn) -> Program {
+        let _ = (world, node, spawn);
+        Program::missing()
+    }
+
     /// A machine reports a fact.
     fn on_fact(world: &mut World<'_, Self>, node: usize, fact: &FactOf<Self>) {
         let _ = (world, node, fact);
@@ -145,8 +153,28 @@ pub trait Cast: Sized {
     /// Does one thing to the world. Gives how long nothing else is done to it, in ms.
     fn act(world: &mut World<'_, Self>) -> u64;
 
+    /// Something happens to a helper. Its machine hears of it now, or once it goes on.
+    fn on_helper(world: &mut World<'_, Self>, node: usize, event: &exec::Event) {
+        let _ = (world, node, event);
+    }
+
+    /// A helper does what its [`program`](Self::program) calls an act.
+    fn on_helper_act(world: &mut World<'_, Self>, node: usize, helper: ExecId, act: u32) {
+        let _ = (world, node, helper, act);
+    }
+
+    /// A node has lost its power, and its disk what was not taken to it.
+    fn power_lost(world: &mut World<'_, Self>, node: usize) {
+        let _ = (world, node);
+    }
+
     /// Another writer comes just before a write of a machine under test.
     fn write_beside(world: &mut World<'_, Self>) {
+        let _ = world;
+    }
+
+    /// Consul is about to hold again what it held once.
+    fn on_restore(world: &mut World<'_, Self>) {
         let _ = world;
     }
 
@@ -171,6 +199,11 @@ pub trait Cast: Sized {
     }
 
     // ---- the rules --------------------------------------------------------------------------------
+
+    /// A machine takes an input.
+    fn on_input(world: &mut World<'_, Self>, node: usize, input: &Input) {
+        let _ = (world, node, input);
+    }
 
     /// A machine took an input: this comes of it.
     fn on_step(

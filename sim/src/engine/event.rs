@@ -45,6 +45,10 @@ pub(super) enum Ev<E> {
     /// A frozen machine takes what came to it meanwhile.
     Thaw(usize, u32, Box<Input>),
     Start(usize),
+    /// Something happens to the helpers of a host.
+    Helpers(usize),
+    /// The disk of a host does something.
+    Disk(usize),
     /// A connection arrives where it was sent.
     Accept(SocketId),
     Connected(SocketId),
@@ -59,6 +63,8 @@ pub(super) enum Ev<E> {
     /// A call has taken too long.
     Overdue(usize, u32, CallId),
     Consul,
+    /// Consul has a leader again.
+    Head,
     /// A watch's payload reaches a machine. Whether the watch waits for the response.
     Post {
         node: usize,

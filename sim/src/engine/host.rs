@@ -12,7 +12,9 @@ use hax_core::machine::{Input, Machine as _, Output};
 
 use super::calls::Flight;
 use super::cast::{Cast, OutputOf};
+use super::disks::Disked;
 use super::event::{Ev, S, Who};
+use super::helpers::Helping;
 use super::{World, rules};
 
 /// One machine under test and what its host knows of it.
@@ -28,6 +30,8 @@ pub(crate) struct Host<M> {
     /// HTTP requests without a response, and the watch that waits for it.
     https: BTreeMap<HttpId, Option<u64>>,
     next_http: HttpId,
+    pub(super) helping: Helping,
+    pub(super) disked: Disked,
     /// It dies after so many more outputs.
     dies_after: Option<u64>,
     /// It takes nothing before then.
@@ -49,6 +53,8 @@ impl<M> Default for Host<M> {
             late: BTreeSet::new(),
             https: BTreeMap::new(),
             next_http: HttpId(1),
+            helping: Helping::default(),
+            disked: Disked::default(),
             dies_after: None,
             frozen_until: 0,
             stopping: false,
@@ -145,6 +151,8 @@ impl<C: Cast> World<'_, C> {
         self.hang_up(Who::Node(i));
         let host = &mut self.hosts[i];
         host.late.clear();
+        host.helping.die();
+        host.disked.daemon_killed();
         let calls = std::mem::take(&mut host.calls);
         let watches: Vec<u64> = std::mem::take(&mut host.https).into_values().flatten().collect();
         for flight in calls.into_values() {
@@ -167,7 +175,8 @@ impl<C: Cast> World<'_, C> {
 
     /// A machine stands still: what comes to it waits for so many µs.
     pub(crate) fn freeze(&mut self, i: usize, lasts: u64) {
-        if self.hosts[i].is_up() {
+        // One that stands still already goes on in time: else what comes later would overtake what waits.
+        if self.hosts[i].is_up() && !self.is_frozen(i) {
             self.sim.say(|| format!("{} {i} stands still", C::NODE));
             self.hosts[i].frozen_until = self.sim.now() + lasts;
         }
@@ -203,6 +212,7 @@ impl<C: Cast> World<'_, C> {
         let now = self.sim.clocks();
         let Some(mut machine) = self.hosts[i].machine.take() else { return };
         self.sim.trace.input(now.mono.as_micros(), C::NODE, i, &input);
+        C::on_input(self, i, &input);
         if self.keep_journals {
             C::record(&mut self.hosts[i].journal, now, &input);
         }
@@ -250,8 +260,8 @@ impl<C: Cast> World<'_, C> {
                 C::on_fact(self, i, &fact);
             }
             Output::Spiel(call) => C::spiel(self, i, call),
-            Output::Exec(command) => unreachable!("{command:?} of a cast that runs no programs"),
-            Output::File(command) => unreachable!("{command:?} of a cast that keeps no files"),
+            Output::Exec(command) => self.on_exec(i, command),
+            Output::File(command) => self.on_file(i, command),
         }
     }
 

@@ -1,16 +1,19 @@
 //! The engine of the worlds: it runs a [`Cast`] in one process and virtual time, driven by choices.
 //!
-//! It knows no machine of its own. It has the hosts of the machines under test, the network, and the way to
-//! Consul and back; what happens next, by time; the decisions, from a seed or from a tape; the trace. While
-//! the choices last, things go wrong as the cast's swarm weighs them; then everything heals and must come
-//! to rest; then every machine is stopped and must exit in time. After every step the cast's rules must hold.
+//! It knows no machine of its own. It has the hosts of the machines under test, with their helper programs and
+//! disks, the network, and the way to Consul and back; what happens next, by time; the decisions, from a seed
+//! or from a tape; the trace. While the choices last, things go wrong as the cast's swarm weighs them; then
+//! everything heals and must come to rest; then every machine is stopped and must exit in time. After every
+//! step the cast's rules must hold.
 
 mod calls;
 mod cast;
 pub mod choice;
+mod disks;
 mod event;
 mod fault;
 pub mod findings;
+mod helpers;
 mod host;
 pub mod hunt;
 mod net;
@@ -18,6 +21,7 @@ mod phases;
 mod queue;
 pub mod replay;
 pub(crate) mod rules;
+mod servers;
 mod sim;
 pub(crate) mod swarm;
 pub mod trace;
@@ -186,6 +190,8 @@ impl<'c, C: Cast> World<'c, C> {
             Ev::Tick(node) => self.tick(node),
             Ev::Thaw(node, life, input) => self.thaw(node, life, *input),
             Ev::Start(node) => self.start(node),
+            Ev::Helpers(node) => self.tick_helpers(node),
+            Ev::Disk(node) => self.tick_disk(node),
             Ev::Accept(id) => self.on_accept(id),
             Ev::Connected(id) => self.on_connected(id),
             Ev::Data(id, bytes) => self.on_data(id, bytes),
@@ -195,6 +201,7 @@ impl<'c, C: Cast> World<'c, C> {
             Ev::Reply(node, life, reply) => self.on_reply(node, life, *reply),
             Ev::Overdue(node, life, call) => self.on_overdue(node, life, call),
             Ev::Consul => self.tick_consul(),
+            Ev::Head => self.head(),
             Ev::Post { node, path, watch, body } => {
                 self.posts -= 1;
                 C::on_post(self, node, &path);

@@ -20,6 +20,10 @@ pub struct Odds {
     pub posts: u64,
     /// New connections are slow by up to so many ms.
     pub lag_ms: u64,
+    /// How likely a helper program does not do as it should, in thousandths.
+    pub helpers: u64,
+    /// How likely a disk is slow or fails over a command, in thousandths.
+    pub disks: u64,
     /// All of Consul's servers but one are behind by so many ms.
     pub late_ms: u64,
 }
@@ -35,6 +39,8 @@ impl Odds {
             consul_faults: [0; Fault::ALL.len()],
             posts: 0,
             lag_ms: 0,
+            helpers: 0,
+            disks: 0,
             late_ms: 0,
         }
     }

@@ -20,8 +20,6 @@ pub enum Ev {
     Ack(usize, u32, MsgId),
     /// What Consul's agent finds when it looks at a process.
     Check(usize),
-    /// Consul has a leader again.
-    Head,
     /// An agent and the servers find each other again.
     Reunite(usize),
 }

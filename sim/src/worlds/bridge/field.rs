@@ -82,24 +82,6 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// A hax's token may do less than before, or all again.
-    pub(super) fn change_token(&mut self) {
-        let hax = self.sim.index(self.hosts.len());
-        let hidden = ["/v1/kv/m0conf", "/v1/kv/processes", "/v1/health/"];
-        match self.sim.choose(5) {
-            0 => self.token(hax).mend(),
-            1 => {
-                self.sim.say(|| format!("the token of hax {hax} is revoked"));
-                self.token(hax).revoke();
-            }
-            n => {
-                let path = hidden[usize::try_from(n).unwrap_or(0) - 2];
-                self.sim.say(|| format!("the token of hax {hax} may not read {path} any more"));
-                self.token(hax).hide(path);
-            }
-        }
-    }
-
     /// Somebody posts what is not so, as if he were a watch.
     pub(super) fn forge(&mut self, hax: usize) {
         let (n, i) = (self.sim.choose(1 << 20), self.sim.index(self.cast.motr.len()));

@@ -151,7 +151,6 @@ impl Cast for Bridge {
             Ev::Cue(i, life) => world.cue(i, life),
             Ev::Ack(i, life, msg) => world.acknowledge(i, life, msg),
             Ev::Check(i) => world.look_at(i),
-            Ev::Head => world.head(),
             Ev::Reunite(agent) => world.reunite(agent),
         }
     }
@@ -166,6 +165,10 @@ impl Cast for Bridge {
 
     fn write_beside(world: &mut World<'_, Self>) {
         world.write_beside();
+    }
+
+    fn on_restore(world: &mut World<'_, Self>) {
+        world.doubt(|_| true);
     }
 
     fn put_right(world: &mut World<'_, Self>) {

@@ -227,18 +227,8 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// Consul's servers have a leader again.
-    pub(super) fn head(&mut self) {
-        if self.consul.headless_until <= self.sim.now() {
-            self.at_consul(|double, now, out| double.set_leader(now, true, out));
-        }
-    }
-
     /// As it should be: all agents there, all services registered, checks as the processes are.
     pub(super) fn put_right(&mut self) {
-        self.consul.down_until = 0;
-        self.consul.headless_until = 0;
-        self.at_consul(|double, now, out| double.set_leader(now, true, out));
         for agent in 0..self.hosts.len() {
             self.token(agent).mend();
             self.reunite(agent);

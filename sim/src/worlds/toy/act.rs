@@ -8,6 +8,9 @@ use super::swarm::Act;
 use super::{Ev, Toy};
 use crate::engine::{Client, MS, World, swarm};
 
+/// What a token may not be allowed to read.
+const HIDDEN: [&str; 3] = ["/v1/kv/count", "/v1/kv/names", "/v1/kv/holder"];
+
 impl World<'_, Toy> {
     /// Does one act and decides when the next one is due, in ms.
     pub(super) fn act_once(&mut self) -> u64 {
@@ -40,6 +43,11 @@ impl World<'_, Toy> {
                 let down = self.sim.choose(10_000);
                 self.start_after(i, down * MS);
             }
+            Act::LosePower => {
+                self.lose_power(i);
+                let down = self.sim.choose(10_000);
+                self.start_after(i, down * MS);
+            }
             Act::KillSoon => self.hosts[i].die_after(1 + self.sim.choose(8)),
             Act::Freeze => {
                 let lasts = self.sim.choose(10_000) * MS;
@@ -50,16 +58,22 @@ impl World<'_, Toy> {
                 self.consul.down_until = self.sim.now() + self.sim.choose(10_000) * MS;
             }
             Act::Headless => {
-                let until = self.sim.now() + self.sim.choose(10_000) * MS;
-                self.at_consul(|double, now, out| double.set_leader(now, false, out));
-                self.sim.later(until, Ev::Head);
+                let lasts = self.sim.choose(10_000) * MS;
+                self.behead(lasts);
             }
             Act::Unseat => self.unseat(),
-            Act::Agent => {
+            Act::Agent | Act::CutAgent | Act::LeaveCluster => {
                 let until = self.sim.now() + self.sim.choose(10_000) * MS;
-                self.at_consul(|double, now, out| double.set_alive(now, i, false, out));
+                match act {
+                    Act::CutAgent => self.cut_agent(i),
+                    Act::LeaveCluster => self.leave_cluster(i),
+                    _ => self.at_consul(|double, now, out| double.set_alive(now, i, false, out)),
+                }
                 self.sim.later(until, Ev::Agent(i));
             }
+            Act::Election => self.servers_elect(),
+            Act::Restore => self.restore(),
+            Act::Token => self.change_token(HIDDEN),
         }
     }
 
@@ -71,8 +85,9 @@ impl World<'_, Toy> {
         }
     }
 
-    /// A node's agent is found alive.
+    /// A node's agent is found alive, and one of the cluster.
     pub(super) fn revive(&mut self, agent: usize) {
+        self.mend_agent(agent);
         self.at_consul(|double, now, out| double.set_alive(now, agent, true, out));
     }
 

@@ -15,4 +15,14 @@ pub enum Bug {
     LeaseKept,
     /// The lease has the same term each time.
     TermLost,
+    /// A helper is not ended when the lease may be held no more.
+    StepKept,
+    /// A helper may run longer than the lease is certain.
+    StepLong,
+    /// What a helper says is taken after the lease was lost.
+    StepTakenLate,
+    /// An increment is acknowledged while its number is being written.
+    AcknowledgedUnwritten,
+    /// A number that could not be written is taken for written.
+    FailureIgnored,
 }

@@ -50,6 +50,11 @@ facts! {
     Lost "the lease is held no more",
     Lapsed "the lease may be held no more",
     Proved "the lease is held still",
+    Stepped "a step is taken",
+    StepFailed "a step has failed",
+    StepEnded "a step is ended, as the lease may be held no more",
+    StepVoid "a step counts no more, as the lease was lost meanwhile",
+    TallyFailed "the tally cannot be read or written",
     Stopping "a stop has begun",
     Left "a stop leaves increments undone",
 }

@@ -1,5 +1,6 @@
 //! A counter that several machines keep in Consul together: each increment has a name, and counts once
 //! however often it is asked for. One of them holds a lease.
+//! Whoever holds it takes steps (`step.rs`). What is acknowledged is numbered (`tally.rs`).
 //!
 //! One transaction writes the count and the increment's name, so a write of which nobody knows whether it
 //! was done is looked up by that name. One increment is worked at a time.
@@ -15,6 +16,7 @@ use hax_core::consul::json::{self, KvEntry};
 use hax_core::consul::op::Op;
 use hax_core::consul::port::{Answer, Reply};
 use hax_core::consul::url;
+use hax_core::file;
 use hax_core::http::answer;
 use hax_core::http::port::Request;
 use hax_core::http::router::{self, Route, get, post};
@@ -26,6 +28,8 @@ use hax_core::store::txn::{self, Outcome};
 
 use super::bug::Bug;
 use super::fact::Fact;
+use super::step::Steps;
+use super::tally::{self, Tally};
 
 /// Increments that may wait.
 pub(super) const WAITING: usize = 8;
@@ -40,7 +44,7 @@ pub(super) const HOLDER: &str = "holder";
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Job {
+pub(super) enum Job {
     /// Whether the name of the increment at the front is written down.
     Look,
     /// The count.
@@ -66,8 +70,12 @@ impl From<lease::Call> for Job {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
+pub(super) enum Timer {
     Retry,
+    /// The next step.
+    Step,
+    /// The tally is read or written again.
+    Tally,
     Drain,
     Lease(lease::Timer),
 }
@@ -76,6 +84,8 @@ impl Named for Timer {
     fn name(&self) -> &'static str {
         match self {
             Self::Retry => "retry",
+            Self::Step => "step",
+            Self::Tally => "tally",
             Self::Drain => "drain",
             Self::Lease(timer) => timer.name(),
         }
@@ -89,7 +99,7 @@ impl From<lease::Timer> for Timer {
 }
 
 #[derive(Debug)]
-struct CounterKinds;
+pub(super) struct CounterKinds;
 
 impl Kinds for CounterKinds {
     type Continuation = Job;
@@ -98,7 +108,7 @@ impl Kinds for CounterKinds {
     type Shared = ();
 }
 
-type Cx<'a> = machine::Cx<'a, CounterKinds>;
+pub(super) type Cx<'a> = machine::Cx<'a, CounterKinds>;
 
 /// The machine.
 #[derive(Debug)]
@@ -113,7 +123,11 @@ struct State {
     /// Increments that were asked for, with their names.
     waiting: VecDeque<(HttpId, Box<str>)>,
     stopping: bool,
+    /// What a stop may take is over.
+    drained: bool,
     lease: Lease,
+    steps: Steps,
+    tally: Tally,
     bug: Option<Bug>,
 }
 
@@ -135,8 +149,16 @@ impl Counter {
             belief: Duration::from_secs(3),
             watch: Duration::from_secs(10),
         });
-        let (backoff, waiting) = (Backoff::default(), VecDeque::new());
-        let state = State { backoff, waiting, stopping: false, lease, bug };
+        let state = State {
+            backoff: Backoff::default(),
+            waiting: VecDeque::new(),
+            stopping: false,
+            drained: false,
+            lease,
+            steps: Steps::new(bug),
+            tally: Tally::new(bug),
+            bug,
+        };
         Self { kept: Kept::new(CallId::first(0), seed, limits, ()), state }
     }
 
@@ -179,7 +201,7 @@ impl State {
             if self.bug == Some(Bug::AcknowledgedEarly) {
                 cx.http(request.id, answer::Answer::done());
             }
-            if self.waiting.len() == 1 {
+            if self.waiting.len() == 1 && self.tally.is_ready() {
                 self.look(cx);
             }
         }
@@ -190,14 +212,31 @@ impl State {
         cx.http(request.id, answer::Answer::say(if holds { 200 } else { 409 }, ""));
     }
 
-    /// The increment at the front has come to its end.
+    /// Consul holds the increment at the front: it gets its number, and is acknowledged once that is written.
     fn finish(&mut self, cx: &mut Cx<'_>, fact: Fact) {
         cx.emit(Output::Fact(fact));
         self.backoff.worked();
+        if let Some(number) = self.tally.add(cx) {
+            self.acknowledge(cx, number);
+        }
+    }
+
+    fn acknowledge(&mut self, cx: &mut Cx<'_>, number: u64) {
         if let Some((id, _)) = self.waiting.pop_front()
             && self.bug != Some(Bug::AcknowledgedEarly)
         {
-            cx.http(id, answer::Answer::done());
+            cx.http(id, answer::Answer::say(200, number.to_string()));
+        }
+    }
+
+    // ---- the file ---------------------------------------------------------------------------------
+
+    fn on_file(&mut self, cx: &mut Cx<'_>, event: &file::Event) {
+        match self.tally.on_event(cx, event) {
+            None => return,
+            Some(tally::Change::Read) => {}
+            Some(tally::Change::Written(_)) if self.bug == Some(Bug::AcknowledgedUnwritten) => {}
+            Some(tally::Change::Written(number)) => self.acknowledge(cx, number),
         }
         self.look(cx);
     }
@@ -259,11 +298,15 @@ impl State {
     fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
             Timer::Retry => self.look(cx),
+            Timer::Tally => self.tally.work(cx),
+            // The steps are kept up after all that happens.
+            Timer::Step => {}
             Timer::Lease(timer) => {
                 let change = self.lease.on_timer(cx, timer);
                 report(cx, change);
             }
             Timer::Drain => {
+                self.drained = true;
                 cx.emit(Output::Fact(Fact::Left));
                 cx.cancel_where(|job| !matches!(job, Job::Lease(_)));
                 for (id, _) in self.waiting.drain(..) {
@@ -294,6 +337,7 @@ impl Machine for Counter {
         let mut cx = kept.cx(now, out);
         if !state.stopping {
             state.lease.stand(&mut cx);
+            state.tally.begin(&mut cx);
         }
         match input {
             Input::Http(request) => match router::find(&ROUTES, &request.method, &request.target) {
@@ -305,12 +349,16 @@ impl Machine for Counter {
             },
             Input::Consul(reply) => state.on_reply(&mut cx, &reply),
             Input::Stop => state.stop(&mut cx),
-            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Exec(_) | Input::File(_) => {}
+            Input::Exec(event) => state.steps.on_event(&mut cx, &state.lease, &event),
+            Input::File(event) => state.on_file(&mut cx, &event),
+            Input::Tick | Input::Net(_) | Input::Spiel(_) => {}
         }
         while let Some(timer) = cx.next_due() {
             state.on_timer(&mut cx, timer);
         }
-        if state.stopping && state.waiting.is_empty() { Next::Exit } else { kept.next() }
+        state.steps.keep_up(&mut cx, &state.lease);
+        let over = state.waiting.is_empty() && (state.steps.rests() || state.drained);
+        if state.stopping && over { Next::Exit } else { kept.next() }
     }
 
     fn blocking_queries(&self) -> usize {

@@ -1,16 +1,21 @@
-//! A small cast: three counters that share one count and one lease in Consul, and clients. It shows what a cast needs, and
-//! that the engine drives any machine.
+//! A small cast: three counters that share one count and one lease in Consul, each with a file of its own and a
+//! helper program, and clients. It shows what a cast needs, and that the engine drives any machine.
 
 mod act;
 mod bug;
 mod fact;
+mod helper;
 mod machine;
 mod oracle;
+mod step;
 mod swarm;
+mod tally;
 
 use hax_core::base::fid::Fid;
+use hax_core::base::id::ExecId;
 use hax_core::base::time::{Next, Now};
 use hax_core::bridge::config;
+use hax_core::exec;
 use hax_core::http::port::{Request, Response};
 use hax_core::journal;
 use hax_core::machine::{Input, Output};
@@ -20,8 +25,10 @@ use crate::consul::Consul;
 use crate::engine::choice::Choice;
 use crate::engine::replay::{Alone, Bad, Opened};
 use crate::engine::{Built, Cast, Host, Odds, Times, Violation, World};
+use crate::exec::Program;
 pub use bug::Bug;
 pub use fact::Fact;
+use helper::Helpers;
 pub use machine::Counter;
 use oracle::Oracle;
 pub use swarm::{Act, Swarm};
@@ -39,13 +46,12 @@ pub struct Toy {
     /// The seed of each machine's last life.
     seeds: [u64; NODES],
     oracle: Oracle,
+    helpers: Helpers,
 }
 
 /// What happens besides what happens in every world.
 #[derive(Clone, Copy, Debug)]
 pub enum Ev {
-    /// Consul has a leader again.
-    Head,
     /// A node's agent is found alive again.
     Agent(usize),
 }
@@ -86,8 +92,8 @@ impl Cast for Toy {
         for (i, name) in NAMES.iter().enumerate().skip(1) {
             consul.add_agent(name, &format!("127.0.1.{}", i + 1));
         }
-        let (swarm, oracle) = (swarm.clone(), Oracle::default());
-        let cast = Self { swarm, names: 0, seeds: [0; NODES], oracle };
+        let (swarm, oracle, helpers) = (swarm.clone(), Oracle::default(), Helpers::default());
+        let cast = Self { swarm, names: 0, seeds: [0; NODES], oracle, helpers };
         Built { consul, nodes: NODES, cast }
     }
 
@@ -109,11 +115,25 @@ impl Cast for Toy {
 
     fn died(world: &mut World<'_, Self>, node: usize) {
         world.cast.oracle.died(node);
+        world.cast.helpers.died(node);
     }
 
     fn on_fact(world: &mut World<'_, Self>, node: usize, fact: &Fact) {
-        if *fact == Fact::Stopping {
-            world.hosts[node].stops();
+        match fact {
+            Fact::Stopping => world.hosts[node].stops(),
+            Fact::Stepped => {
+                let now = world.sim.clocks().mono;
+                let term = world.hosts[node].machine().and_then(|counter| counter.term(now));
+                world.sim.check(world.cast.helpers.stepped(node, now, term));
+            }
+            _ => {}
+        }
+    }
+
+    fn program(_: &mut World<'_, Self>, _: usize, spawn: &exec::Spawn) -> Program {
+        match &*spawn.argv {
+            [program, _] if **program == *step::PROGRAM => helper::program(),
+            _ => Program::missing(),
         }
     }
 
@@ -150,7 +170,6 @@ impl Cast for Toy {
 
     fn on_event(world: &mut World<'_, Self>, event: Ev) {
         match event {
-            Ev::Head => world.at_consul(|double, now, out| double.set_leader(now, true, out)),
             Ev::Agent(agent) => world.revive(agent),
         }
     }
@@ -163,15 +182,50 @@ impl Cast for Toy {
         world.count_beside();
     }
 
+    fn on_restore(world: &mut World<'_, Self>) {
+        world.cast.oracle.restored(&world.consul.double);
+    }
+
     fn put_right(world: &mut World<'_, Self>) {
-        world.at_consul(|double, now, out| double.set_leader(now, true, out));
-        (0..NODES).for_each(|agent| world.revive(agent));
+        for agent in 0..NODES {
+            world.token(agent).mend();
+            world.revive(agent);
+        }
+        world.at_consul(|double, now, out| double.compare_agents(now, out));
+    }
+
+    fn heal(world: &mut World<'_, Self>) {
+        world.cast.helpers.healed(world.sim.clocks().mono);
     }
 
     // ---- the rules --------------------------------------------------------------------------------
 
-    fn on_step(world: &mut World<'_, Self>, node: usize, _: &[Output<Fact>], counter: &Counter) {
+    fn on_helper(world: &mut World<'_, Self>, node: usize, event: &exec::Event) {
         let now = world.sim.clocks().mono;
+        world.cast.helpers.happened(node, now, event);
+    }
+
+    fn on_helper_act(world: &mut World<'_, Self>, node: usize, helper: ExecId, _: u32) {
+        let now = world.sim.clocks().mono;
+        let others = world.hosts.iter().enumerate().filter(|(i, _)| *i != node);
+        let holds = |(_, host): (_, &Host<Counter>)| host.machine()?.term(now);
+        let other = others.clone().find_map(holds);
+        world.sim.check(world.cast.helpers.acted(node, helper, other));
+    }
+
+    fn power_lost(world: &mut World<'_, Self>, node: usize) {
+        world.check_tally(node);
+    }
+
+    fn on_input(world: &mut World<'_, Self>, node: usize, input: &Input) {
+        if let Input::Exec(event) = input {
+            world.sim.check(world.cast.helpers.heard_of(node, event));
+        }
+    }
+
+    fn on_step(world: &mut World<'_, Self>, node: usize, out: &[Output<Fact>], counter: &Counter) {
+        let now = world.sim.clocks().mono;
+        world.sim.check(world.cast.helpers.gave(node, now, out, counter));
         let others = world.hosts.iter().enumerate();
         let others = others.map(|(i, host)| (i, host.life(), host.machine()));
         let this = (node, world.hosts[node].life(), Some(counter));
@@ -195,6 +249,7 @@ impl Cast for Toy {
     fn on_response(world: &mut World<'_, Self>, node: usize, response: &Response) {
         let consul = &world.consul.double;
         world.sim.check(world.cast.oracle.answered(consul, node, response));
+        world.check_tally(node);
     }
 
     fn heard(_: &World<'_, Self>) -> Vec<u64> {
@@ -207,7 +262,9 @@ impl Cast for Toy {
         let now = world.sim.clocks().mono;
         let holds = |host: &Host<Counter>| host.machine().is_some_and(|m| m.term(now).is_some());
         let nobody = !world.hosts.iter().any(holds);
-        down.or_else(|| world.cast.oracle.owed())
+        let Self { oracle, helpers, .. } = &world.cast;
+        down.or_else(|| oracle.owed())
+            .or_else(|| (!helpers.has_stepped()).then(|| "no step is taken".to_owned()))
             .or_else(|| nobody.then(|| "nobody holds the lease".to_owned()))
     }
 
@@ -225,6 +282,11 @@ impl Cast for Toy {
             Bug::RetryLost,
             Bug::LeaseKept,
             Bug::TermLost,
+            Bug::StepKept,
+            Bug::StepLong,
+            Bug::StepTakenLate,
+            Bug::AcknowledgedUnwritten,
+            Bug::FailureIgnored,
         ];
         let outside = [Mutant::ResponseTwice, Mutant::SpeaksAfterExit];
         inside.map(Mutant::Inside).into_iter().chain(outside).collect()
@@ -247,6 +309,14 @@ impl Cast for Toy {
 
     fn mutate_exit(mutant: Mutant, next: Next) -> Next {
         if mutant == Mutant::SpeaksAfterExit { Next::Wait } else { next }
+    }
+}
+
+impl World<'_, Toy> {
+    /// What was acknowledged is in the file, whatever has befallen it.
+    fn check_tally(&mut self, node: usize) {
+        let found = self.file(node, tally::FILE).and_then(|content| tally::number_in(content));
+        self.sim.check(self.cast.oracle.is_in_file(node, found));
     }
 }
 

@@ -6,6 +6,7 @@ use hax_core::base::id::HttpId;
 use hax_core::http::port::Response;
 
 use super::machine::{COUNT, NAMES, WAITING};
+use super::tally::number_in;
 use crate::consul::Consul;
 use crate::engine::Violation;
 
@@ -15,8 +16,12 @@ pub(super) struct Oracle {
     /// What each machine was asked for and has not answered, with the increment's name.
     owed: BTreeMap<(usize, HttpId), String>,
     acknowledged: BTreeSet<String>,
+    /// What Consul held before it was restored: it may be gone, whoever was told of it.
+    taken: BTreeSet<String>,
     /// Who held the lease last, in which life, and since which term.
     holder: Option<((usize, u32), u64)>,
+    /// The highest number that each machine has acknowledged an increment with.
+    numbers: BTreeMap<usize, u64>,
 }
 
 impl Oracle {
@@ -29,7 +34,7 @@ impl Oracle {
         self.owed.retain(|(of, _), _| *of != node);
     }
 
-    /// Each request has one response, and what is acknowledged is written.
+    /// Each request has one response, and what is acknowledged is written, and has a number of its own.
     pub(super) fn answered(
         &mut self,
         consul: &Consul,
@@ -40,12 +45,38 @@ impl Oracle {
             return Violation::of("each request has one response", response.id.to_string());
         };
         if response.status == 200 && !name.is_empty() {
-            if consul.holds(&format!("{NAMES}{name}")).is_none() {
+            if self.is_missing(consul, &name) {
                 return Violation::of("nothing is acknowledged before Consul holds it", name);
             }
+            let last = self.numbers.get(&node).copied().unwrap_or(0);
+            let number = number_in(&response.body).filter(|number| *number > last);
+            let Some(number) = number else {
+                let text = format!("toy {node}: {:?} after {last}", response.body);
+                return Violation::of("no number is given twice", text);
+            };
+            self.numbers.insert(node, number);
             self.acknowledged.insert(name);
         }
         Ok(())
+    }
+
+    /// Consul is about to hold again what it held once.
+    pub(super) fn restored(&mut self, consul: &Consul) {
+        self.taken.extend(consul.held(NAMES).map(|held| held.key[NAMES.len()..].to_owned()));
+    }
+
+    fn is_missing(&self, consul: &Consul, name: &str) -> bool {
+        consul.holds(&format!("{NAMES}{name}")).is_none() && !self.taken.contains(name)
+    }
+
+    /// What was acknowledged last is in the file.
+    pub(super) fn is_in_file(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
+        let last = self.numbers.get(&node).copied();
+        if found >= last {
+            return Ok(());
+        }
+        let text = format!("toy {node}: {found:?}, and {last:?} was acknowledged");
+        Violation::of("what is acknowledged is in the file", text)
     }
 
     /// The count is how many increments have a name.
@@ -91,8 +122,7 @@ impl Oracle {
 
     /// No increment that was acknowledged is lost.
     pub(super) fn at_rest(&self, consul: &Consul) -> Result<(), Violation> {
-        let is_lost = |name: &&String| consul.holds(&format!("{NAMES}{name}")).is_none();
-        match self.acknowledged.iter().find(is_lost) {
+        match self.acknowledged.iter().find(|name| self.is_missing(consul, name)) {
             Some(name) => Violation::of("no acknowledged increment is lost", name.clone()),
             None => self.counts_once(consul),
         }

@@ -19,6 +19,8 @@ pub enum Act {
     Stray,
     /// A machine dies.
     Kill,
+    /// A node loses its power.
+    LosePower,
     /// A machine dies while it does something.
     KillSoon,
     /// A machine stands still for a while.
@@ -33,16 +35,27 @@ pub enum Act {
     Unseat,
     /// A node's agent is found dead.
     Agent,
+    /// Nothing passes between an agent and the servers for a while.
+    CutAgent,
+    /// An agent leaves the cluster for a while.
+    LeaveCluster,
+    /// Consul's servers elect another leader.
+    Election,
+    /// A snapshot of Consul is taken, or the last one is restored.
+    Restore,
+    /// A token may do less, or all again.
+    Token,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Increment,
         Self::Again,
         Self::Crowd,
         Self::Stray,
         Self::Kill,
+        Self::LosePower,
         Self::KillSoon,
         Self::Freeze,
         Self::Stop,
@@ -69,6 +82,8 @@ impl Swarm {
         odds.rounds = [1, 2][pick(choice, 2)];
         odds.pace_ms = [200, 20, 1_000][pick(choice, 3)];
         odds.consul = [0, 30, 200][pick(choice, 3)];
+        odds.helpers = [0, 50, 500][pick(choice, 3)];
+        odds.disks = [0, 50, 500][pick(choice, 3)];
         draw_weights(choice, &mut odds.consul_faults);
         let mut acts = [0; Act::ALL.len()];
         draw_weights(choice, &mut acts);
@@ -78,8 +93,12 @@ impl Swarm {
 
 impl fmt::Display for Swarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Odds { rounds, pace_ms, consul, consul_faults, .. } = &self.odds;
-        write!(f, "rounds {rounds} pace {pace_ms} ms, consul {consul}/1000:")?;
+        let Odds { rounds, pace_ms, consul, helpers, disks, consul_faults, .. } = &self.odds;
+        write!(
+            f,
+            "rounds {rounds} pace {pace_ms} ms, helpers {helpers}/1000, disks {disks}/1000, \
+             consul {consul}/1000:"
+        )?;
         for (fault, n) in Fault::ALL.iter().zip(consul_faults).filter(|(_, n)| **n > 0) {
             write!(f, " {fault:?}*{n}")?;
         }

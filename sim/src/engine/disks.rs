@@ -1,0 +1,75 @@
+//! The disks of the hosts of the machines under test: they outlive their daemon, and forget what was not taken
+//! to them when the power goes.
+
+use hax_core::file::Command;
+use hax_core::machine::Input;
+
+use super::World;
+use super::cast::Cast;
+use super::event::Ev;
+use crate::file::{Disk, Pace};
+
+/// The disk of one host.
+#[derive(Debug)]
+pub(super) struct Disked {
+    double: Disk,
+    wake: u64,
+}
+
+impl Default for Disked {
+    fn default() -> Self {
+        Self { double: Disk::default(), wake: u64::MAX }
+    }
+}
+
+impl Disked {
+    /// The daemon is gone: what it had asked for and not got is not done.
+    pub(super) fn daemon_killed(&mut self) {
+        self.double.daemon_killed();
+    }
+}
+
+impl<C: Cast> World<'_, C> {
+    pub(super) fn on_file(&mut self, i: usize, command: Command) {
+        let odds = self.odds.disks;
+        let slow = odds > 0 && self.sim.chance(odds);
+        let pace = if slow { Pace::drawn(|n| self.sim.choose(n)) } else { Pace::QUICK };
+        let now = self.sim.clocks().mono;
+        self.hosts[i].disked.double.execute(now, command, pace);
+        self.wake_for_disk(i);
+    }
+
+    fn wake_for_disk(&mut self, i: usize) {
+        let disked = &mut self.hosts[i].disked;
+        let Some(at) = disked.double.next_at() else { return };
+        let at = at.as_micros();
+        if at != disked.wake {
+            disked.wake = at;
+            self.sim.push(at, Ev::Disk(i));
+        }
+    }
+
+    /// What a host's disk has done by now.
+    pub(super) fn tick_disk(&mut self, i: usize) {
+        let now = self.sim.clocks().mono;
+        self.hosts[i].disked.wake = u64::MAX;
+        while let Some(event) = self.hosts[i].disked.double.pop(now) {
+            self.feed(i, Input::File(event));
+        }
+        self.wake_for_disk(i);
+    }
+
+    /// A node loses its power: its machine dies, and its disk forgets what was not taken to it, or some of it.
+    pub(crate) fn lose_power(&mut self, i: usize) {
+        self.sim.say(|| format!("node {i} loses its power"));
+        self.kill(i);
+        let Self { hosts, sim, .. } = self;
+        hosts[i].disked.double.power_lost(|n| sim.choose(n));
+        C::power_lost(self, i);
+    }
+
+    /// What is in a file of a host, as everybody there sees it.
+    pub(crate) fn file(&self, i: usize, path: &str) -> Option<&bytes::Bytes> {
+        self.hosts[i].disked.double.content(path)
+    }
+}

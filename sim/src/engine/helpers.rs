@@ -1,0 +1,82 @@
+//! The helper programs of the machines under test: started and ended as a machine wants, told of when it is
+//! time, gone with their daemon.
+
+use hax_core::exec::Command;
+use hax_core::machine::Input;
+
+use super::World;
+use super::cast::Cast;
+use super::event::Ev;
+use crate::exec::{Happening, Helpers, Program};
+
+/// Helpers that may run on a host at a time.
+const RUNNING_MAX: usize = 8;
+
+/// The helpers of one host.
+#[derive(Debug)]
+pub(super) struct Helping {
+    double: Helpers,
+    wake: u64,
+}
+
+impl Default for Helping {
+    fn default() -> Self {
+        Self { double: Helpers::new(RUNNING_MAX), wake: u64::MAX }
+    }
+}
+
+impl Helping {
+    /// The daemon is gone: so are they.
+    pub(super) fn die(&mut self) {
+        self.double.die();
+    }
+}
+
+impl<C: Cast> World<'_, C> {
+    pub(super) fn on_exec(&mut self, i: usize, command: Command) {
+        let program = match &command {
+            Command::Spawn(spawn) => {
+                let program = C::program(self, i, spawn);
+                self.disturb(program)
+            }
+            Command::Kill { .. } => Program::missing(),
+        };
+        let now = self.sim.clocks().mono;
+        self.hosts[i].helping.double.execute(now, command, |_| program);
+        self.wake_for_helpers(i);
+    }
+
+    fn disturb(&mut self, program: Program) -> Program {
+        let odds = self.odds.helpers;
+        if odds == 0 || !self.sim.chance(odds) {
+            return program;
+        }
+        program.disturbed(|n| self.sim.choose(n))
+    }
+
+    fn wake_for_helpers(&mut self, i: usize) {
+        let helping = &mut self.hosts[i].helping;
+        let Some(at) = helping.double.next_at() else { return };
+        let at = at.as_micros();
+        if at != helping.wake {
+            helping.wake = at;
+            self.sim.push(at, Ev::Helpers(i));
+        }
+    }
+
+    /// What has happened to a host's helpers by now.
+    pub(super) fn tick_helpers(&mut self, i: usize) {
+        let now = self.sim.clocks().mono;
+        self.hosts[i].helping.wake = u64::MAX;
+        while let Some(happening) = self.hosts[i].helping.double.pop(now) {
+            match happening {
+                Happening::Event(event) => {
+                    C::on_helper(self, i, &event);
+                    self.feed(i, Input::Exec(event));
+                }
+                Happening::Act { id, act } => C::on_helper_act(self, i, id, act),
+            }
+        }
+        self.wake_for_helpers(i);
+    }
+}
