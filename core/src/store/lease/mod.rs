@@ -8,9 +8,14 @@
 //! transaction, and Consul decides ([`Lease::guard`]). Whoever acts elsewhere asks [`Lease::believes`]:
 //! it counts from the *sending* of the last consistent read that showed the key as ours. An agent that is
 //! cut off from its servers goes on taking beats while they give the lock away, so a beat proves nothing.
-//! Consul keeps a lock that was lost from others for [`Config::belief`], so that no two believe at once.
+//! Consul keeps a lock that was lost from others for [`Config::belief`], so that no two believe at once. A
+//! snapshot that is restored takes the lock without that delay, and the term goes back: whoever has known the
+//! higher term waits as long by itself; one that starts just then cannot know, and may believe beside the
+//! last holder until that one's proof is too old.
 
 mod calls;
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -94,6 +99,8 @@ pub struct Lease {
     watching: bool,
     /// No term is lower than this one.
     least: u64,
+    /// The term went back, so a snapshot was restored. Until then whoever held the lease before may act on it.
+    restored: Option<Instant>,
     conflicts: u32,
     backoff: Backoff,
 }
@@ -114,6 +121,7 @@ impl Lease {
             reading: None,
             watching: false,
             least: 0,
+            restored: None,
             conflicts: 0,
             backoff: Backoff::default(),
         }
@@ -280,9 +288,19 @@ impl Lease {
             cx.retry(Timer::Read.into(), &mut self.backoff);
             return None;
         };
+        let back = seen.term < self.least;
+        let over = cx.now().mono.after(self.config.belief);
+        self.restored = back.then(|| self.restored.unwrap_or(over));
         self.least = self.least.max(seen.term);
         let state = core::mem::replace(&mut self.state, State::None);
         match state {
+            // It was held once, and a snapshot of then is restored. The end of the session keeps the lock
+            // from all others while its last holder believes.
+            State::Waiting { session } if back && seen.session.as_deref() == Some(&*session) => {
+                destroy(cx, &session);
+                self.try_later(cx);
+                None
+            }
             State::Waiting { session } if seen.session.as_deref() == Some(&*session) => {
                 // It was taken by a call that had no answer.
                 self.state =
@@ -338,6 +356,8 @@ impl Lease {
                 destroy(cx, other);
             }
             self.watch(cx, seen.index);
+        } else if let Some(until) = self.restored.filter(|until| cx.now().mono < *until) {
+            cx.arm_at(Timer::Read.into(), until);
         } else {
             let (session, term) = (session.clone(), self.least + 1);
             let value = self.value(term);

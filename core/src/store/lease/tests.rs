@@ -1,0 +1,138 @@
+//! What a lease makes of a restored snapshot: the term goes back, and no lock is kept back.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use super::*;
+use crate::base::fact::Fact;
+use crate::base::id::CallId;
+use crate::base::time::{Next, Now, Wall};
+use crate::consul::port;
+use crate::machine::{Kept, Kinds, Limits, Output};
+
+const BELIEF: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+struct OnlyLease;
+
+impl Kinds for OnlyLease {
+    type Continuation = Call;
+    type Timer = Timer;
+    type Output = Output<Fact>;
+    type Shared = ();
+}
+
+/// A lease that has a session, and its host.
+struct Rig {
+    kept: Kept<OnlyLease>,
+    lease: Lease,
+    now: Now,
+}
+
+/// What has come of a step.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Came {
+    change: Option<Change>,
+    /// The targets of the calls.
+    calls: Vec<String>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let limits = Limits { call: BELIEF, answer_bytes: 1024 };
+        let lease = Lease::new(Config {
+            key: "key".into(),
+            holder: "us".into(),
+            check: "check".into(),
+            ttl: Duration::from_secs(1),
+            belief: BELIEF,
+            watch: Duration::from_secs(10),
+        });
+        let now = Now { mono: Instant::from_micros(1_000_000), wall: Wall(0) };
+        let mut rig = Self { kept: Kept::new(CallId::first(0), 1, limits, ()), lease, now };
+        rig.step(|lease, cx| {
+            lease.stand(cx);
+            None
+        });
+        rig.answer(Call::Register, "");
+        rig.answer(Call::Create, r#"{"ID":"ours"}"#);
+        rig
+    }
+
+    fn step(
+        &mut self,
+        work: impl FnOnce(&mut Lease, &mut Cx<'_, OnlyLease>) -> Option<Change>,
+    ) -> Came {
+        let mut out = Vec::new();
+        let change = work(&mut self.lease, &mut self.kept.cx(self.now, &mut out));
+        let calls = out.into_iter().filter_map(|output| match output {
+            Output::Consul(port::Command::Call(call)) => Some(call.target),
+            _ => None,
+        });
+        Came { change, calls: calls.collect() }
+    }
+
+    fn answer(&mut self, call: Call, body: &str) -> Came {
+        let answer = Answer { status: 200, index: 7, body: Bytes::from(body.to_string()) };
+        self.step(|lease, cx| lease.on_answer(cx, call, Some(&answer)))
+    }
+
+    /// The key is read: this session has it, in this term.
+    fn read(&mut self, session: Option<&str>, term: u64) -> Came {
+        use base64::Engine as _;
+        let value = format!(r#"{{"v":1,"holder":"them","term":{term}}}"#);
+        let value = base64::engine::general_purpose::STANDARD.encode(value);
+        let session = session.map(|id| format!(r#","Session":"{id}""#)).unwrap_or_default();
+        let entry = format!(
+            r#"[{{"Key":"key","Value":"{value}","ModifyIndex":7,"CreateIndex":7,"LockIndex":1,"Flags":0{session}}}]"#
+        );
+        self.answer(Call::Read, &entry)
+    }
+
+    /// Time passes until the lease has something to do.
+    fn pass(&mut self) -> Came {
+        let Next::WaitUntil { at, .. } = self.kept.next() else { panic!("nothing is armed") };
+        self.now.mono = at;
+        self.step(|lease, cx| {
+            let timer = cx.next_due()?;
+            lease.on_timer(cx, timer)
+        })
+    }
+
+    /// Time passes until the key is read; gives how much.
+    fn read_again(&mut self) -> Duration {
+        let began = self.now.mono;
+        while !self.pass().calls.iter().any(|target| *target == url::read("key")) {}
+        self.now.mono.since(began)
+    }
+}
+
+#[test]
+fn a_lease_whose_term_went_back_is_not_taken_while_its_last_holder_may_believe() {
+    let mut rig = Rig::new();
+    rig.read(Some("theirs"), 5);
+    rig.answer(Call::Watch, "");
+    assert_eq!(rig.read(None, 3), Came::default());
+    assert_eq!(rig.read_again(), BELIEF);
+    let came = rig.read(None, 3);
+    assert_eq!(came.calls, [url::TXN], "and then it is");
+}
+
+#[test]
+fn a_lock_that_a_snapshot_gave_back_is_let_go() {
+    let mut rig = Rig::new();
+    rig.read(Some("theirs"), 5);
+    rig.answer(Call::Watch, "");
+    let came = rig.read(Some("ours"), 3);
+    assert_eq!(came.change, None);
+    assert_eq!(came.calls, ["/v1/session/destroy/ours"]);
+}
+
+#[test]
+fn a_lease_that_is_free_is_taken_at_once() {
+    let mut rig = Rig::new();
+    rig.read(Some("theirs"), 5);
+    rig.answer(Call::Watch, "");
+    assert_eq!(rig.read(None, 5).calls, [url::TXN]);
+}
