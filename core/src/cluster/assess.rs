@@ -4,9 +4,9 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use super::cluster::Cluster;
 use super::health::Verdict;
 use super::states::ProcessWord;
+use super::view::Cluster;
 use crate::base::fid::Fid;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 

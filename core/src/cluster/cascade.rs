@@ -3,9 +3,9 @@
 
 use alloc::vec::Vec;
 
-use super::cluster::Cluster;
 use super::conf::{Entry, with_state};
 use super::states::{self, ProcessWord};
+use super::view::Cluster;
 use crate::base::fid::{Fid, Object};
 use crate::ha::note::ObjectState;
 use crate::ha::process::ProcessEventKind;

@@ -3,12 +3,12 @@
 
 mod assess;
 pub(crate) mod cascade;
-mod cluster;
 pub mod conf;
 pub mod fid_table;
 pub mod health;
 mod liveness;
 pub mod replica;
 pub mod states;
+mod view;
 
-pub use cluster::{Cluster, News, Told};
+pub use view::{Cluster, News, Told};

@@ -88,8 +88,8 @@ pub trait Machine {
     /// What it reports that it did or saw.
     type Fact: Report;
 
-    /// Its gauges, in the order of [`gauges`](Self::gauges).
-    const GAUGES: &'static [Metric];
+    /// Its gauges, in the order of [`gauges`](Self::gauges): none unless it says so.
+    const GAUGES: &'static [Metric] = &[];
 
     /// Takes one input and appends, in order, all that follows from it. What is due fires in the same call,
     /// after the input, whatever the input is.
@@ -100,7 +100,9 @@ pub trait Machine {
     fn blocking_queries(&self) -> usize;
 
     /// The values of [`GAUGES`](Self::GAUGES).
-    fn gauges(&self) -> impl Iterator<Item = u64>;
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        core::iter::empty()
+    }
 
     /// How it does.
     fn status(&self) -> Status;

@@ -26,6 +26,20 @@ pub(super) struct Former {
 }
 
 impl Consul {
+    /// A cluster of these nodes: the first one's server, and the others' agents.
+    ///
+    /// # Panics
+    ///
+    /// If there is no node.
+    #[must_use]
+    pub fn cluster(nodes: &[&str]) -> Self {
+        let mut consul = Self::new(nodes[0]);
+        for (i, node) in nodes.iter().enumerate().skip(1) {
+            consul.add_agent(node, &format!("127.0.1.{}", i + 1));
+        }
+        consul
+    }
+
     /// One more node with an agent joins the cluster: a client of the servers.
     pub fn add_agent(&mut self, node: &str, address: &str) -> AgentId {
         self.join(node, address, false)

@@ -65,11 +65,11 @@ pub trait Cast: Sized {
     /// Its name on the command line.
     const NAME: &'static str;
     /// What one of its machines is called in a trace.
-    const NODE: &'static str;
+    const NODE: &'static str = Self::NAME;
     /// How long the parts of a run last.
-    const TIMES: Times;
+    const TIMES: Times = Times::SHORT;
     /// Facts that no seed can bring about, by their names, and why. All others must be reached.
-    const UNREACHED: &'static [(&'static str, &'static str)];
+    const UNREACHED: &'static [(&'static str, &'static str)] = &[];
 
     /// What many worlds may share: what takes long to make.
     type Stage: Default;
@@ -94,7 +94,9 @@ pub trait Cast: Sized {
     fn build(stage: &mut Self::Stage, swarm: &Self::Swarm) -> Built<Self>;
 
     /// The world begins: machines are started, and whoever surrounds them.
-    fn begin(world: &mut World<'_, Self>);
+    fn begin(world: &mut World<'_, Self>) {
+        world.start_all();
+    }
 
     // ---- the machines under test ------------------------------------------------------------------
 
@@ -123,35 +125,52 @@ pub trait Cast: Sized {
     }
 
     /// So long a machine may take over its stop, in µs.
-    fn drain(world: &World<'_, Self>) -> u64;
+    fn drain(world: &World<'_, Self>) -> u64 {
+        let _ = world;
+        0
+    }
 
     // ---- journals ---------------------------------------------------------------------------------
 
-    /// The beginning of the journal of a machine that starts.
-    fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8>;
+    /// The beginning of the journal of a machine that starts. A cast keeps none unless it has all three of
+    /// these.
+    fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
+        let _ = (world, node);
+        Vec::new()
+    }
 
     /// Appends one input to a journal.
-    fn record(journal: &mut Vec<u8>, now: Now, input: &Input);
+    fn record(journal: &mut Vec<u8>, now: Now, input: &Input) {
+        let _ = (journal, now, input);
+    }
 
     /// Opens a journal.
     ///
     /// # Errors
     ///
     /// If it is no journal of this cast.
-    fn open(journal: &[u8]) -> Result<Opened<'_, Self::Machine>, Bad>;
+    fn open(journal: &[u8]) -> Result<Opened<'_, Self::Machine>, Bad> {
+        let _ = journal;
+        Err(Bad::NotAJournal)
+    }
 
     // ---- what happens -----------------------------------------------------------------------------
 
     /// Something of the cast's own happens.
-    fn on_event(world: &mut World<'_, Self>, event: Self::Event);
+    fn on_event(world: &mut World<'_, Self>, event: Self::Event) {
+        let _ = (world, event);
+    }
 
     /// Something comes to a peer's connection.
     fn on_net(world: &mut World<'_, Self>, peer: usize, event: tcp::Event) {
         let _ = (world, peer, event);
     }
 
-    /// Does one thing to the world. Gives how long nothing else is done to it, in ms.
-    fn act(world: &mut World<'_, Self>) -> u64;
+    /// Does one thing to the world, here one that may befall any machine. Gives how long nothing else is done
+    /// to it, in ms.
+    fn act(world: &mut World<'_, Self>) -> u64 {
+        world.befall()
+    }
 
     /// Something happens to a helper. Its machine hears of it now, or once it goes on.
     fn on_helper(world: &mut World<'_, Self>, node: usize, event: &exec::Event) {
@@ -180,7 +199,7 @@ pub trait Cast: Sized {
 
     /// What was broken is put right, so that everything can come to rest.
     fn put_right(world: &mut World<'_, Self>) {
-        let _ = world;
+        world.mend_agents();
     }
 
     /// All of the cast who are to be there come back.
@@ -211,7 +230,9 @@ pub trait Cast: Sized {
         node: usize,
         out: &[OutputOf<Self>],
         machine: &Self::Machine,
-    );
+    ) {
+        let _ = (world, node, out, machine);
+    }
 
     /// A machine or a peer writes to a connection.
     fn on_write(world: &mut World<'_, Self>, who: Who, bytes: &bytes::Bytes) {
@@ -244,22 +265,33 @@ pub trait Cast: Sized {
     }
 
     /// How often each of those who listen was told something: at rest it stays as it is.
-    fn heard(world: &World<'_, Self>) -> Vec<u64>;
+    fn heard(world: &World<'_, Self>) -> Vec<u64> {
+        let _ = world;
+        Vec::new()
+    }
 
     /// Why it is not a rest yet.
-    fn unrest(world: &World<'_, Self>) -> Option<String>;
+    fn unrest(world: &World<'_, Self>) -> Option<String> {
+        let _ = world;
+        None
+    }
 
     /// What must hold at rest.
     ///
     /// # Errors
     ///
     /// If it does not.
-    fn at_rest(world: &World<'_, Self>) -> Result<(), Violation>;
+    fn at_rest(world: &World<'_, Self>) -> Result<(), Violation> {
+        let _ = world;
+        Ok(())
+    }
 
     // ---- planted bugs -----------------------------------------------------------------------------
 
     /// All bugs that can be planted.
-    fn mutants() -> Vec<Self::Mutant>;
+    fn mutants() -> Vec<Self::Mutant> {
+        Vec::new()
+    }
 
     /// Plants a bug where it is not in the host's way, or none.
     fn plant(mutant: Option<Self::Mutant>) {
@@ -272,7 +304,10 @@ pub trait Cast: Sized {
         mutant: Self::Mutant,
         out: &mut Vec<OutputOf<Self>>,
         next: Next,
-    ) -> Next;
+    ) -> Next {
+        let _ = (world, mutant, out);
+        next
+    }
 
     /// What a machine with a bug gives after its exit instead.
     fn mutate_exit(mutant: Self::Mutant, next: Next) -> Next {

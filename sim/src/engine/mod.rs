@@ -17,6 +17,7 @@ mod helpers;
 mod host;
 pub mod hunt;
 mod net;
+mod open;
 mod phases;
 mod queue;
 pub mod replay;

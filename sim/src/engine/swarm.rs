@@ -2,6 +2,8 @@
 //!
 //! Every world lacks most faults, so that in some of them each fault is alone with its consequences.
 
+use std::fmt;
+
 use super::choice::Choice;
 use super::fault::Fault;
 
@@ -45,6 +47,18 @@ impl Odds {
         }
     }
 
+    /// Draws them for a world of small machines.
+    pub fn draw(choice: &mut dyn Choice) -> Self {
+        let mut odds = Self::calm();
+        odds.rounds = [1, 2][pick(choice, 2)];
+        odds.pace_ms = [200, 20, 1_000][pick(choice, 3)];
+        odds.consul = [0, 30, 200][pick(choice, 3)];
+        odds.helpers = [0, 50, 500][pick(choice, 3)];
+        odds.disks = [0, 50, 500][pick(choice, 3)];
+        draw_weights(choice, &mut odds.consul_faults);
+        odds
+    }
+
     /// Whether Consul's indexes lie.
     pub(crate) fn has_index_faults(&self) -> bool {
         let weight = |fault: Fault| self.consul_faults[fault as usize];
@@ -54,6 +68,21 @@ impl Odds {
     /// Whether answers are of another time.
     pub(crate) fn has_lies(&self) -> bool {
         self.has_index_faults() || self.consul > 0 && self.consul_faults[Fault::Stale as usize] > 0
+    }
+}
+
+impl fmt::Display for Odds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rounds, pace_ms, consul, helpers, disks, consul_faults, .. } = self;
+        write!(
+            f,
+            "rounds {rounds} pace {pace_ms} ms, helpers {helpers}/1000, disks {disks}/1000, \
+             consul {consul}/1000:"
+        )?;
+        for (fault, n) in Fault::ALL.iter().zip(consul_faults).filter(|(_, n)| **n > 0) {
+            write!(f, " {fault:?}*{n}")?;
+        }
+        Ok(())
     }
 }
 

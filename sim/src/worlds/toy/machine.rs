@@ -20,13 +20,12 @@ use hax_core::file;
 use hax_core::http::answer;
 use hax_core::http::port::Request;
 use hax_core::http::router::{self, Route, get, post};
-use hax_core::machine::{
-    self, ExitReason, Input, Kept, Kinds, Limits, Machine, Named, Output, Status,
-};
+use hax_core::machine::{ExitReason, Input, Kept, Limits, Machine, Output, Status};
 use hax_core::store::lease::{self, Change, Lease};
 use hax_core::store::txn::{self, Outcome};
 
 use super::bug::Bug;
+use super::context::{CounterKinds, Cx, Job, Timer};
 use super::fact::Fact;
 use super::step::Steps;
 use super::tally::{self, Tally};
@@ -35,80 +34,14 @@ use super::tally::{self, Tally};
 pub(super) const WAITING: usize = 8;
 /// How long a stop may take over what was begun.
 pub(super) const DRAIN: Duration = Duration::from_secs(5);
+/// How long a proof of the lease holds.
+pub(super) const BELIEF: Duration = Duration::from_secs(3);
 /// The key of the count.
 pub(super) const COUNT: &str = "count";
 /// Where increments are written down by their names.
 pub(super) const NAMES: &str = "names/";
 /// The key of the lease.
 pub(super) const HOLDER: &str = "holder";
-
-/// What a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Job {
-    /// Whether the name of the increment at the front is written down.
-    Look,
-    /// The count.
-    Read,
-    /// The write.
-    Write,
-    Lease(lease::Call),
-}
-
-impl Named for Job {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Look | Self::Read | Self::Write => "counting",
-            Self::Lease(call) => call.name(),
-        }
-    }
-}
-
-impl From<lease::Call> for Job {
-    fn from(call: lease::Call) -> Self {
-        Self::Lease(call)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Timer {
-    Retry,
-    /// The next step.
-    Step,
-    /// The tally is read or written again.
-    Tally,
-    Drain,
-    Lease(lease::Timer),
-}
-
-impl Named for Timer {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Retry => "retry",
-            Self::Step => "step",
-            Self::Tally => "tally",
-            Self::Drain => "drain",
-            Self::Lease(timer) => timer.name(),
-        }
-    }
-}
-
-impl From<lease::Timer> for Timer {
-    fn from(timer: lease::Timer) -> Self {
-        Self::Lease(timer)
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct CounterKinds;
-
-impl Kinds for CounterKinds {
-    type Continuation = Job;
-    type Timer = Timer;
-    type Output = Output<Fact>;
-    type Shared = ();
-}
-
-pub(super) type Cx<'a> = machine::Cx<'a, CounterKinds>;
 
 /// The machine.
 #[derive(Debug)]
@@ -146,7 +79,7 @@ impl Counter {
             holder: node.into(),
             check: "counter-lease".into(),
             ttl: Duration::from_secs(1),
-            belief: Duration::from_secs(3),
+            belief: BELIEF,
             watch: Duration::from_secs(10),
         });
         let state = State {

@@ -3,6 +3,7 @@
 
 mod act;
 mod bug;
+mod context;
 mod fact;
 mod helper;
 mod machine;
@@ -88,13 +89,9 @@ impl Cast for Toy {
     }
 
     fn build((): &mut (), swarm: &Swarm) -> Built<Self> {
-        let mut consul = Consul::new(NAMES[0]);
-        for (i, name) in NAMES.iter().enumerate().skip(1) {
-            consul.add_agent(name, &format!("127.0.1.{}", i + 1));
-        }
         let (swarm, oracle, helpers) = (swarm.clone(), Oracle::default(), Helpers::default());
         let cast = Self { swarm, names: 0, seeds: [0; NODES], oracle, helpers };
-        Built { consul, nodes: NODES, cast }
+        Built { consul: Consul::cluster(&NAMES), nodes: NODES, cast }
     }
 
     fn begin(world: &mut World<'_, Self>) {
@@ -183,7 +180,8 @@ impl Cast for Toy {
     }
 
     fn on_restore(world: &mut World<'_, Self>) {
-        world.cast.oracle.restored(&world.consul.double);
+        let now = world.sim.clocks().mono;
+        world.cast.oracle.restored(now, &world.consul.double);
     }
 
     fn put_right(world: &mut World<'_, Self>) {
@@ -209,7 +207,8 @@ impl Cast for Toy {
         let now = world.sim.clocks().mono;
         let others = world.hosts.iter().enumerate().filter(|(i, _)| *i != node);
         let holds = |(_, host): (_, &Host<Counter>)| host.machine()?.term(now);
-        let other = others.clone().find_map(holds);
+        let restored = world.cast.oracle.was_restored(now);
+        let other = others.clone().find_map(holds).filter(|_| !restored);
         world.sim.check(world.cast.helpers.acted(node, helper, other));
     }
 
@@ -233,7 +232,7 @@ impl Cast for Toy {
             .chain([this])
             .filter_map(|(i, life, machine)| machine?.term(now).map(|term| ((i, life), term)));
         let holders: Vec<_> = holders.collect();
-        world.sim.check(world.cast.oracle.one_holds(&holders));
+        world.sim.check(world.cast.oracle.one_holds(now, &holders));
         world.sim.check(Oracle::keeps_its_limits(counter.waiting()));
     }
 

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hax_core::base::id::HttpId;
+use hax_core::base::time::Instant;
 use hax_core::http::port::Response;
 
-use super::machine::{COUNT, NAMES, WAITING};
+use super::machine::{BELIEF, COUNT, NAMES, WAITING};
 use super::tally::number_in;
 use crate::consul::Consul;
 use crate::engine::Violation;
@@ -20,6 +21,10 @@ pub(super) struct Oracle {
     taken: BTreeSet<String>,
     /// Who held the lease last, in which life, and since which term.
     holder: Option<((usize, u32), u64)>,
+    /// The latest term of each life that held it.
+    terms: BTreeMap<(usize, u32), u64>,
+    /// Until then those who held the lease before a restore may believe that they do.
+    restored_until: Instant,
     /// The highest number that each machine has acknowledged an increment with.
     numbers: BTreeMap<usize, u64>,
 }
@@ -61,8 +66,15 @@ impl Oracle {
     }
 
     /// Consul is about to hold again what it held once.
-    pub(super) fn restored(&mut self, consul: &Consul) {
+    pub(super) fn restored(&mut self, now: Instant, consul: &Consul) {
+        self.restored_until = now.after(BELIEF);
+        self.holder = None;
         self.taken.extend(consul.held(NAMES).map(|held| held.key[NAMES.len()..].to_owned()));
+    }
+
+    /// Whether it was so lately that there may be two who believe that they hold the lease.
+    pub(super) fn was_restored(&self, now: Instant) -> bool {
+        now < self.restored_until
     }
 
     fn is_missing(&self, consul: &Consul, name: &str) -> bool {
@@ -98,8 +110,25 @@ impl Oracle {
     }
 
     /// At most one machine believes that it holds the lease, and each one that does has a later term than
-    /// the one before.
-    pub(super) fn one_holds(&mut self, holders: &[((usize, u32), u64)]) -> Result<(), Violation> {
+    /// the one before. A restore takes the lock from its holder without a delay for the next one, and the term
+    /// with it; but nobody goes back behind a term of its own.
+    pub(super) fn one_holds(
+        &mut self,
+        now: Instant,
+        holders: &[((usize, u32), u64)],
+    ) -> Result<(), Violation> {
+        for (life, term) in holders {
+            let last = self.terms.entry(*life).or_insert(0);
+            if *term < *last {
+                let text = format!("{life:?}: {term} after {last}");
+                return Violation::of("nobody goes back behind a term of its own", text);
+            }
+            *last = *term;
+        }
+        if self.was_restored(now) {
+            self.holder = None;
+            return Ok(());
+        }
         let [holder] = holders else {
             if holders.is_empty() {
                 return Ok(());

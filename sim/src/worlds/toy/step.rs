@@ -14,8 +14,8 @@ use hax_core::machine::Output;
 use hax_core::store::lease::Lease;
 
 use super::bug::Bug;
+use super::context::{Cx, Timer};
 use super::fact::Fact;
-use super::machine::{Cx, Timer};
 
 /// The program. Its argument is the term.
 pub(super) const PROGRAM: &str = "/usr/lib/hax/toy/step";

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use crate::engine::Odds;
 use crate::engine::choice::Choice;
-use crate::engine::swarm::{draw_weights, pick};
-use crate::engine::{Fault, Odds};
+use crate::engine::swarm::draw_weights;
 
 /// One thing that is done to the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub enum Act {
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::Increment,
         Self::Again,
         Self::Crowd,
@@ -63,6 +63,11 @@ impl Act {
         Self::Headless,
         Self::Unseat,
         Self::Agent,
+        Self::CutAgent,
+        Self::LeaveCluster,
+        Self::Election,
+        Self::Restore,
+        Self::Token,
     ];
 }
 
@@ -78,13 +83,7 @@ pub struct Swarm {
 impl Swarm {
     /// Draws one.
     pub fn draw(choice: &mut dyn Choice) -> Self {
-        let mut odds = Odds::calm();
-        odds.rounds = [1, 2][pick(choice, 2)];
-        odds.pace_ms = [200, 20, 1_000][pick(choice, 3)];
-        odds.consul = [0, 30, 200][pick(choice, 3)];
-        odds.helpers = [0, 50, 500][pick(choice, 3)];
-        odds.disks = [0, 50, 500][pick(choice, 3)];
-        draw_weights(choice, &mut odds.consul_faults);
+        let odds = Odds::draw(choice);
         let mut acts = [0; Act::ALL.len()];
         draw_weights(choice, &mut acts);
         Self { odds, acts }
@@ -93,16 +92,7 @@ impl Swarm {
 
 impl fmt::Display for Swarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Odds { rounds, pace_ms, consul, helpers, disks, consul_faults, .. } = &self.odds;
-        write!(
-            f,
-            "rounds {rounds} pace {pace_ms} ms, helpers {helpers}/1000, disks {disks}/1000, \
-             consul {consul}/1000:"
-        )?;
-        for (fault, n) in Fault::ALL.iter().zip(consul_faults).filter(|(_, n)| **n > 0) {
-            write!(f, " {fault:?}*{n}")?;
-        }
-        f.write_str("; acts:")?;
+        write!(f, "{}; acts:", self.odds)?;
         for (act, n) in Act::ALL.iter().zip(&self.acts).filter(|(_, n)| **n > 0) {
             write!(f, " {act:?}*{n}")?;
         }

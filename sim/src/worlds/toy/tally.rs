@@ -8,8 +8,8 @@ use hax_core::file::{Command, Event, PRIVATE, Write};
 use hax_core::machine::Output;
 
 use super::bug::Bug;
+use super::context::{Cx, Timer};
 use super::fact::Fact;
-use super::machine::{Cx, Timer};
 
 /// The file.
 pub(super) const FILE: &str = "/var/lib/hax/toy/tally";

@@ -1,0 +1,74 @@
+//! What a counter's calls and timers are for, and the context of its handlers.
+
+use hax_core::machine::{self, Kinds, Named, Output};
+use hax_core::store::lease;
+
+use super::fact::Fact;
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Whether the name of the increment at the front is written down.
+    Look,
+    /// The count.
+    Read,
+    /// The write.
+    Write,
+    Lease(lease::Call),
+}
+
+impl Named for Job {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Look | Self::Read | Self::Write => "counting",
+            Self::Lease(call) => call.name(),
+        }
+    }
+}
+
+impl From<lease::Call> for Job {
+    fn from(call: lease::Call) -> Self {
+        Self::Lease(call)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Retry,
+    /// The next step.
+    Step,
+    /// The tally is read or written again.
+    Tally,
+    Drain,
+    Lease(lease::Timer),
+}
+
+impl Named for Timer {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Step => "step",
+            Self::Tally => "tally",
+            Self::Drain => "drain",
+            Self::Lease(timer) => timer.name(),
+        }
+    }
+}
+
+impl From<lease::Timer> for Timer {
+    fn from(timer: lease::Timer) -> Self {
+        Self::Lease(timer)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct CounterKinds;
+
+impl Kinds for CounterKinds {
+    type Continuation = Job;
+    type Timer = Timer;
+    type Output = Output<Fact>;
+    type Shared = ();
+}
+
+pub(super) type Cx<'a> = machine::Cx<'a, CounterKinds>;
