@@ -427,6 +427,7 @@ impl Machine for Discovery {
             | Input::Net(_)
             | Input::Spiel(_)
             | Input::Http(_)
+            | Input::HttpStream(_)
             | Input::Exec(_)
             | Input::File(_) => {}
         }

@@ -14,7 +14,8 @@
 //!   one bounded inbox. A host that is told [`Cancel`](consul::port::Command::Cancel) owes nothing more
 //!   for that call, and what was on its way already may still come.
 //! - **Exactly one answer** for whatever is owed one: a [`Reply`](consul::port::Reply) a call, also where
-//!   Consul gave none in time; an end for each connection, program and file. How long a call may take, and
+//!   Consul gave none in time; an end for each connection, program and file, and for each HTTP
+//!   answer that was left open. How long a call may take, and
 //!   how long its answer may be, stands in the call.
 //! - **A tick when it is time**: [`WaitUntil`](base::time::Next::WaitUntil) names the moment, at the soonest.
 //!   Late is harmless. Due timers fire in any call, so that a full inbox cannot starve them.
@@ -26,7 +27,9 @@
 //!
 //! - `handle` never blocks, never fails, and panics on no input from the network.
 //! - **Exactly one [`Response`](http::port::Response)** to each HTTP request, at the latest at the exit but
-//!   for requests that came too late for it.
+//!   for requests that came too late for it; or one [`Begin`](http::stream::Begin), of an answer that stays
+//!   open. What is said of an answer after its [`Closed`](http::stream::Closed) is ignored, since the two may
+//!   cross; what is open at the exit the host ends.
 //! - The same inputs and clocks give the same outputs: randomness comes from a seed in the configuration.
 //! - What is kept is bounded, by the limits of the configuration.
 //!

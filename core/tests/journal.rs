@@ -10,6 +10,7 @@ use hax_core::base::time::{Instant, Now, Wall};
 use hax_core::bridge::config::OnUnexpected;
 use hax_core::consul::port::{Answer, Reply, Unanswered};
 use hax_core::ha::spiel;
+use hax_core::http::stream::{Closed, Why};
 use hax_core::journal::{self, Bad};
 use hax_core::node::{Config, Input};
 use hax_core::{bridge, exec, file, http, net, wire};
@@ -33,7 +34,7 @@ impl Arbitrary for Recorded {
         let conn = ConnId(u64::arbitrary(g));
         let bytes = Bytes::from(Vec::arbitrary(g));
         let text = |g: &mut Gen| -> Box<str> { String::arbitrary(g).into() };
-        let input = match u8::arbitrary(g) % 13 {
+        let input = match u8::arbitrary(g) % 14 {
             0 => Input::Tick,
             1 => Input::Stop,
             2 => {
@@ -58,6 +59,11 @@ impl Arbitrary for Recorded {
             9 => Input::Spiel(library(g)),
             10 => Input::Exec(program(g, bytes)),
             11 => Input::File(of_file(g, bytes)),
+            12 => {
+                let all = [Why::Ended, Why::Client, Why::Slow, Why::TooMany];
+                let why = g.choose(&all).copied().unwrap_or(Why::Ended);
+                Input::HttpStream(Closed { id: HttpId(u64::arbitrary(g)), why })
+            }
             _ => Input::Http(Box::new(http::port::Request {
                 id: HttpId(u64::arbitrary(g)),
                 method: text(g),

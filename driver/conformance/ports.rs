@@ -1,5 +1,8 @@
-//! What every runtime's host does for a machine that asks for helper programs and files: the ports that no
-//! command of the program shows from outside.
+//! What every runtime's host does for a machine that asks for helper programs and files, or leaves HTTP answers
+//! open: the ports that no command of the program shows from outside.
+
+#[path = "streams.rs"]
+mod streams;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -59,20 +62,24 @@ impl<S: FnMut(Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
     }
 }
 
-/// Drives a machine on this runtime to its end.
-fn run(machine: impl FnMut(Input, &mut Vec<Output>) -> Next) {
+/// What a machine is driven with, where HTTP clients may so much.
+fn context(limits: Limits) -> HostContext<<Runtime as Platform>::Client> {
     let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     let flags = Flags { consul: Some(nobody.to_string().parse().unwrap()), ..Flags::default() };
     let settings = Settings::load(None, flags, |_| None).unwrap();
     let client = <Runtime as Platform>::Client::new(&settings.consul).unwrap();
-    let (clock, body_within) = (Clock::new(), LIMIT);
-    let limits = Limits { body_max: 1, bodies_max: 1, connections_max: 1, body_within };
-    let metrics = Arc::new(Metrics::new(clock));
-    let context = HostContext::new(clock, metrics, Arc::new(client), limits);
+    let clock = Clock::new();
+    HostContext::new(clock, Arc::new(Metrics::new(clock)), Arc::new(client), limits)
+}
+
+/// Drives a machine on this runtime to its end.
+fn run(machine: impl FnMut(Input, &mut Vec<Output>) -> Next) {
+    let (connections_max, streams_max, body_within) = (1, 1, LIMIT);
+    let limits = Limits { body_max: 1, bodies_max: 1, connections_max, streams_max, body_within };
     let (_stop, signals) = Signals::by_hand();
     let mut machine = Scripted(machine);
     let driven = async {
-        let driven = drive::<Runtime, _>(context, &signals, None, &mut machine);
+        let driven = drive::<Runtime, _>(context(limits), &signals, None, &mut machine);
         within::<Runtime, _>(LIMIT, driven).await.expect("an end in time");
     };
     Runtime::block_on(driven).unwrap();

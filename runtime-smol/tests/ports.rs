@@ -1,4 +1,4 @@
-//! The ports of helper programs and files, on smol.
+//! The ports that no command shows from outside, on smol.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hax_smol::Smol as Runtime;

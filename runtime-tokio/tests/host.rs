@@ -38,6 +38,7 @@ const LIMITS: Limits = Limits {
     body_max: 1000,
     bodies_max: 8000,
     connections_max: 8,
+    streams_max: 4,
     body_within: Duration::from_secs(5),
 };
 

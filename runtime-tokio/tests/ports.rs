@@ -1,4 +1,4 @@
-//! The ports of helper programs and files, on tokio.
+//! The ports that no command shows from outside, on tokio.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hax_tokio::Tokio as Runtime;

@@ -4,3 +4,4 @@ pub mod answer;
 pub mod payload;
 pub mod port;
 pub mod router;
+pub mod stream;

@@ -9,7 +9,7 @@ use crate::base::id::HttpId;
 /// One complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Names it. Owed: exactly one [`Response`].
+    /// Names it. Owed: exactly one [`Response`], or one [`Begin`](super::stream::Begin).
     pub id: HttpId,
     /// As sent: `GET`, `POST`, …
     pub method: Box<str>,

@@ -24,6 +24,7 @@ use crate::base::id::{CallId, ConnId, HttpId};
 use crate::base::time::{Instant, Now, Wall};
 use crate::consul::port::{Answer, Reply, Unanswered};
 use crate::http::port::Request;
+use crate::http::stream::{Closed, Why};
 use crate::net::Event;
 use crate::node::{Config, Input};
 use field::{Cursor, Field};
@@ -164,6 +165,10 @@ impl Field for Input {
                 7_u8.put(out);
                 event.put(out);
             }
+            Self::HttpStream(closed) => {
+                8_u8.put(out);
+                closed.put(out);
+            }
         }
     }
 
@@ -183,8 +188,26 @@ impl Field for Input {
             5 => Self::Spiel(Field::take(from)?),
             6 => Self::Exec(Field::take(from)?),
             7 => Self::File(Field::take(from)?),
+            8 => Self::HttpStream(Field::take(from)?),
             _ => return Err(Bad::Field("an input's kind")),
         })
+    }
+}
+
+/// Why an answer that stayed open is over, by number.
+const CLOSED: [Why; 4] = [Why::Ended, Why::Client, Why::Slow, Why::TooMany];
+
+impl Field for Closed {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.id.0.put(out);
+        let place = CLOSED.iter().position(|why| *why == self.why).unwrap_or_default();
+        u8::try_from(place).unwrap_or(u8::MAX).put(out);
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+        let id = HttpId(Field::take(from)?);
+        let why = CLOSED.get(usize::from(u8::take(from)?));
+        Ok(Self { id, why: *why.ok_or(Bad::Field("why an answer is over"))? })
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Input {
     Spiel(spiel::Reply),
     /// An HTTP request arrived.
     Http(Box<http::port::Request>),
+    /// An answer that stayed open is over.
+    HttpStream(http::stream::Closed),
     /// A helper program started, said something or ended.
     Exec(exec::Event),
     /// A file was written, read or removed, or could not be.
@@ -47,6 +49,8 @@ pub enum Output<F = Fact> {
     Spiel(spiel::Call),
     /// Answer an HTTP request.
     Http(Box<http::port::Response>),
+    /// Begin, continue or end an answer that stays open.
+    HttpStream(http::stream::Command),
     /// Start or end a helper program.
     Exec(exec::Command),
     /// Write, read or remove a file.
@@ -64,6 +68,12 @@ impl<F> From<consul::port::Command> for Output<F> {
 impl<F> From<Box<http::port::Response>> for Output<F> {
     fn from(response: Box<http::port::Response>) -> Self {
         Self::Http(response)
+    }
+}
+
+impl<F> From<http::stream::Command> for Output<F> {
+    fn from(command: http::stream::Command) -> Self {
+        Self::HttpStream(command)
     }
 }
 

@@ -175,6 +175,7 @@ pub(super) async fn services<P: Platform>(
 fn context<P: Platform>(client: &Arc<P::Client>) -> HostContext<P::Client> {
     let clock = Clock::new();
     let body_within = Duration::ZERO;
-    let limits = Limits { body_max: 0, bodies_max: 0, connections_max: 0, body_within };
+    let limits =
+        Limits { body_max: 0, bodies_max: 0, connections_max: 0, streams_max: 0, body_within };
     HostContext::new(clock, Arc::new(Metrics::new(clock)), Arc::clone(client), limits)
 }

@@ -20,7 +20,7 @@ use crate::host::clock::{self, Clock};
 use crate::host::drive::{HostContext, Sockets, drive};
 use crate::host::platform::{Client as _, Platform};
 use crate::host::signals::Signals;
-use crate::http::{self, CertFiles, HttpAccess, Limits};
+use crate::http::{self, CertFiles, HttpAccess, Limits, STREAMS_MAX};
 use crate::net::listen;
 use crate::observe::journal::{Journal, Journaled};
 use crate::observe::metrics::Metrics;
@@ -143,6 +143,7 @@ impl<P: Platform> Daemon<'_, P> {
             body_max,
             bodies_max: self.settings.http.bodies_max.unwrap_or(least),
             connections_max: self.settings.http.connections_max,
+            streams_max: STREAMS_MAX,
             body_within: BODY_WITHIN,
         };
         let (metrics, client) = (Arc::clone(&self.metrics), Arc::clone(&self.consul));

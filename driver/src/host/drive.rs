@@ -139,10 +139,17 @@ async fn host<P: Platform, F: Report + 'static>(
         let _ = sender.send(Input::Stop).await;
         pending().await
     };
+    let (over, tell) = (http.closed(), sender.clone());
+    let closed = async {
+        while let Ok(closed) = over.recv().await {
+            let _ = tell.send(Input::HttpStream(closed)).await;
+        }
+        pending().await
+    };
     let workers = Workers::new(exec, sender.clone());
     let (net, http, sender, fact) = (&net, &http, &sender, PhantomData);
     let mut host = Host { clock, metrics, net, consul, http, workers, sender, fact };
-    or(run::run(&mut host, &inbox, step), stop).await;
+    or(run::run(&mut host, &inbox, step), or(stop, closed)).await;
     // Nobody hears what still comes; whoever says it shall not wait for that.
     inbox.close();
     http.give_up();
@@ -239,6 +246,7 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
                 self.say(failed);
             }
             Output::Http(response) => self.http.execute(*response),
+            Output::HttpStream(command) => self.http.stream(command),
             Output::Fact(fact) => self.metrics.record(&fact),
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
 use hax_core::http::port;
+use hax_core::http::stream::{Closed, Command};
 use socket2::SockRef;
 
 use super::platform::{Platform, Task as _};
@@ -47,7 +48,17 @@ impl<P: Platform, I: 'static> Http<P, I> {
         self.server.pending().respond(response);
     }
 
-    /// Answers all that still wait with 503, since the core will not.
+    /// Begins, continues or ends an answer that stays open.
+    pub fn stream(&self, command: Command) {
+        self.server.pending().stream(command);
+    }
+
+    /// Tells of each answer that stayed open when it is over.
+    pub fn closed(&self) -> Receiver<Closed> {
+        self.server.pending().closed()
+    }
+
+    /// Answers all that still wait with 503, since the core will not, and ends the answers that are open.
     pub fn give_up(&self) {
         self.server.pending().give_up();
     }

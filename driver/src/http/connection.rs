@@ -22,7 +22,8 @@ use super::head::{self, Bad, Head, Length};
 use super::room::Stage;
 use super::seats::Seat;
 use super::{
-    Answer, HEAD_MAX, HEAD_WITHIN, Head as Known, HttpAccess, PendingRequests, Sleep, TARGET_MAX,
+    Answer, HEAD_MAX, HEAD_WITHIN, Head as Known, HttpAccess, PendingRequests, Reply, Sleep,
+    TARGET_MAX,
 };
 use super::{busy, crowded, incomplete, too_large, too_slow};
 use crate::host::clock;
@@ -53,12 +54,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// A connection.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
-    seat: Seat,
+    pub(super) seat: Seat,
     /// Closed when the server stops.
     stop: Receiver<Infallible>,
     sleep: Sleep,
     /// What has come and is not worked.
-    input: BytesMut,
+    pub(super) input: BytesMut,
     turn: Turn,
 }
 
@@ -71,7 +72,7 @@ enum Next {
 
 /// What comes while the core has a request.
 enum Waited {
-    Answer(Answer),
+    Answer(Reply),
     GaveWay,
     /// So many bytes of the client, 0 being its end.
     Said(usize),
@@ -79,7 +80,7 @@ enum Waited {
 
 /// What comes after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     Another,
     /// The end, once the client has read what it was told.
     Close,
@@ -184,7 +185,7 @@ impl Connection {
     }
 
     /// Reads what has come, or waits for it; 0 is the end.
-    async fn fill(&mut self) -> io::Result<usize> {
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
         self.turn.done().await;
         let Self { stream, seat, input, .. } = self;
         let gave_way = async {
@@ -204,7 +205,13 @@ impl Connection {
         self.turn.done().await;
         let begun = pending.metrics().begin();
         let mut body = Decoder::new(head.length);
-        let answer = self.answer(pending, access, head, &mut body).await?;
+        let answer = match self.answer(pending, access, head, &mut body).await? {
+            Reply::Whole(answer) => answer,
+            Reply::Stream(open) => {
+                pending.metrics().http_answered(&head.method, open.head().status, begun);
+                return self.stream(head, open).await;
+            }
+        };
         pending.metrics().http_answered(&head.method, answer.status, begun);
         self.seat.set(Stage::Idle);
         let closes = answer.headers.contains(&("connection", "close"));
@@ -227,7 +234,7 @@ impl Connection {
         access: &HttpAccess,
         head: &Head,
         body: &mut Decoder,
-    ) -> io::Result<Answer> {
+    ) -> io::Result<Reply> {
         let (method, path) = (&*head.method, head.uri.path());
         let (authorization, peer) = (head.authorization.as_deref(), self.seat.peer());
         if access.is_shown(authorization) {
@@ -235,7 +242,7 @@ impl Connection {
         }
         let known = Known { method, path, authorization, peer };
         if let Some(answer) = pending.admit(access, known) {
-            return Ok(answer);
+            return Ok(answer.into());
         }
         let max = pending.limits.body_max(method, path);
         let announced = match head.length {
@@ -243,7 +250,7 @@ impl Connection {
             Length::Chunked => 0,
         };
         if announced > max {
-            return Ok(pending.incomplete(known, too_large(max)));
+            return Ok(pending.incomplete(known, too_large(max)).into());
         }
         let most = if head.length == Length::Chunked { max } else { announced };
         let mut held = pending.bodies.begin(self.seat.origin(), most);
@@ -251,8 +258,8 @@ impl Connection {
         let arriving = self.body(&mut held, head, body, max);
         let whole = match within(sleep, pending.limits.body_within, arriving).await {
             Some(Ok(whole)) => whole,
-            Some(Err(refusal)) => return Ok(pending.incomplete(known, refusal)),
-            None => return Ok(pending.incomplete(known, too_slow())),
+            Some(Err(refusal)) => return Ok(pending.incomplete(known, refusal).into()),
+            None => return Ok(pending.incomplete(known, too_slow()).into()),
         };
         let trusted = self.seat.origin() == super::Origin::Own;
         match head.uri.path_and_query() {
@@ -265,7 +272,7 @@ impl Connection {
     /// Waits for the core's answer as long as there is room to wait in. Who has gone must not keep its seat
     /// for that long: a reset ends the request, and after an end of the client's side it is the first to
     /// give way.
-    async fn asked(&mut self, asked: impl Future<Output = Answer>) -> io::Result<Answer> {
+    async fn asked(&mut self, asked: impl Future<Output = Reply>) -> io::Result<Reply> {
         let mut asked = pin!(async { Ok(Waited::Answer(asked.await)) });
         self.seat.set(Stage::Answering);
         let mut ended = false;
@@ -291,7 +298,7 @@ impl Connection {
                 Waited::Answer(answer) => return Ok(answer),
                 Waited::GaveWay => {
                     self.seat.leave();
-                    return Ok(crowded());
+                    return Ok(crowded().into());
                 }
                 Waited::Said(0) => {
                     ended = true;
@@ -389,7 +396,7 @@ impl Connection {
         within(sleep, LINGER_WITHIN, or(gave_way, drop_rest)).await.unwrap_or(Ok(()))
     }
 
-    async fn respond(
+    pub(super) async fn respond(
         &mut self,
         head: Option<&Head>,
         answer: Answer,
@@ -431,7 +438,7 @@ impl Connection {
     }
 
     /// Writes as fast as the client takes it.
-    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "its client does not read");
         let Self { stream, seat, sleep, .. } = self;
         while !bytes.is_empty() {

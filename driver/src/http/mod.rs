@@ -14,6 +14,8 @@ mod head;
 mod room;
 mod seats;
 mod server;
+mod streaming;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -22,12 +24,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use hax_core::base::id::HttpId;
 use hax_core::ha::fact::Fact;
 use hax_core::http::port;
+use hax_core::http::stream::{Closed, Command, Why};
 
 use crate::observe::metrics::{self, Metrics};
 
@@ -36,8 +39,10 @@ pub use connection::Stream;
 pub use room::Origin;
 pub use seats::Seat;
 pub use server::{Server, Sleep};
+pub use streams::{Open, STREAMS_MAX};
 
 use bodies::Bodies;
+use streams::Streams;
 
 /// A client that does not finish its head in this time is cut off.
 pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -67,6 +72,8 @@ pub struct Limits {
     pub bodies_max: usize,
     /// Connections at a time; above it some give way.
     pub connections_max: usize,
+    /// Answers that stay open at a time, whose connections count no more; above it the answer is 503.
+    pub streams_max: usize,
     /// How long a body may take to arrive.
     pub body_within: Duration,
 }
@@ -94,6 +101,21 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// What the core answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// The whole of it.
+    Whole(Answer),
+    /// What stays open.
+    Stream(Open),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Whole(answer)
+    }
+}
+
 /// The head of a request that is known to be HTTP.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
@@ -114,6 +136,8 @@ pub struct PendingRequests<I> {
     wrap: fn(Box<port::Request>) -> I,
     metrics: Arc<Metrics>,
     bodies: Arc<Bodies>,
+    streams: Arc<Streams>,
+    closed: Receiver<Closed>,
     /// What its server may take.
     pub limits: Limits,
 }
@@ -121,7 +145,7 @@ pub struct PendingRequests<I> {
 #[derive(Default)]
 struct Waiting {
     next: HttpId,
-    by_id: BTreeMap<HttpId, oneshot::Sender<port::Response>>,
+    by_id: BTreeMap<HttpId, oneshot::Sender<Reply>>,
 }
 
 impl<I> PendingRequests<I> {
@@ -134,7 +158,10 @@ impl<I> PendingRequests<I> {
         metrics: Arc<Metrics>,
     ) -> Self {
         let bodies = Arc::new(Bodies::new(limits.bodies_max));
-        Self { waiting: Mutex::default(), inbox, wrap, metrics, bodies, limits }
+        let (closes, closed) = async_channel::unbounded();
+        let streams = Arc::new(Streams::new(closes));
+        let waiting = Mutex::default();
+        Self { waiting, inbox, wrap, metrics, bodies, streams, closed, limits }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -151,13 +178,36 @@ impl<I> PendingRequests<I> {
     pub fn respond(&self, response: port::Response) {
         // Its client may have gone away, then nobody waits.
         if let Some(client) = self.waiting().by_id.remove(&response.id) {
-            let _ = client.send(response);
+            let _ = client.send(from_core(response).into());
         }
     }
 
-    /// Answers all that still wait with 503, since the core will not.
+    /// Begins, continues or ends an answer that stays open.
+    pub fn stream(&self, command: Command) {
+        match command {
+            Command::Begin(begin) => {
+                let client = self.waiting().by_id.remove(&begin.id);
+                match client {
+                    // It may go away before it hears of it: then what is sent is dropped, and so is over.
+                    Some(client) => drop(client.send(Reply::Stream(self.streams.begin(begin)))),
+                    None => self.streams.tell(begin.id, Why::Client),
+                }
+            }
+            Command::Chunk { id, bytes } => self.streams.push(id, bytes),
+            Command::End { id } => self.streams.end(id),
+        }
+    }
+
+    /// Tells of each answer that stayed open when it is over.
+    #[must_use]
+    pub fn closed(&self) -> Receiver<Closed> {
+        self.closed.clone()
+    }
+
+    /// Answers all that still wait with 503, since the core will not, and ends the answers that are open.
     pub fn give_up(&self) {
         self.waiting().by_id.clear();
+        self.streams.end_all();
     }
 
     /// What is answered without a look at the body: to who is not let in, and what only the host knows.
@@ -225,7 +275,7 @@ impl<I> PendingRequests<I> {
     /// It waits for its turn where the inbox is full, as all do who fill it: peers on the wire that say
     /// much shall not have a client refused. A connection asks once at a time, so no more wait than
     /// there are connections.
-    pub async fn ask(&self, method: &str, target: &str, body: Bytes, trusted: bool) -> Answer {
+    pub async fn ask(&self, method: &str, target: &str, body: Bytes, trusted: bool) -> Reply {
         let (respond, response) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -241,7 +291,7 @@ impl<I> PendingRequests<I> {
         // After the core's end the request is dropped, and with it nobody has an answer for its client.
         let sent = self.inbox.send((self.wrap)(Box::new(request))).await;
         let answer = if sent.is_ok() { response.await.ok() } else { None };
-        answer.map_or_else(|| unavailable("stopping"), from_core)
+        answer.unwrap_or_else(|| unavailable("stopping").into())
     }
 }
 
@@ -312,6 +362,12 @@ pub(crate) fn busy() -> Answer {
 #[must_use]
 pub(crate) fn crowded() -> Answer {
     unavailable("there is no room for so many requests that wait")
+}
+
+/// What a request is answered for whose answer there is no room, since it is to stay open.
+#[must_use]
+pub(crate) fn crowded_streams() -> Answer {
+    unavailable("there is no room for so many answers that stay open")
 }
 
 /// What a body that does not come to its end is answered.

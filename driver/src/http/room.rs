@@ -5,6 +5,9 @@
 //! has a quarter of the room to itself. Of the others each address has a quarter at most, and when all
 //! that they may have is taken, the oldest connection on which nothing is asked gives way, of the address
 //! that has the most. Before all others those give way whose client has said its last: mostly it is gone.
+//!
+//! Connections with an answer that stays open have a room of their own, shared out in the same way, in which
+//! nobody gives way: whoever finds it full is refused.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -82,21 +85,31 @@ pub(super) struct Room<C> {
     seats: Vec<Seat<C>>,
     /// Who has given way and is still being answered, the oldest first. They keep nobody out.
     ending: Vec<Seat<C>>,
+    /// Who has an answer that stays open.
+    streams: Vec<Seat<C>>,
+    streams_max: usize,
     next: u64,
     entered: u64,
 }
 
 impl<C> Room<C> {
-    /// Room for `max` connections.
+    /// Room for `max` connections, and `streams_max` more with an answer that stays open.
     #[must_use]
-    pub(super) fn new(max: usize) -> Self {
-        Self { max, seats: Vec::new(), ending: Vec::new(), next: 0, entered: 0 }
+    pub(super) fn new(max: usize, streams_max: usize) -> Self {
+        let (seats, ending, streams) = (Vec::new(), Vec::new(), Vec::new());
+        Self { max, seats, ending, streams, streams_max, next: 0, entered: 0 }
     }
 
     /// How many there are.
     #[must_use]
     pub(super) fn len(&self) -> usize {
         self.seats.len()
+    }
+
+    /// How many have an answer that stays open.
+    #[must_use]
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
     }
 
     /// What others than this node may have together.
@@ -157,7 +170,25 @@ impl<C> Room<C> {
     /// Whether it has its place, and not given way.
     #[must_use]
     pub(super) fn has(&self, id: SeatId) -> bool {
-        self.find(id).is_some()
+        self.find(id).is_some() || self.streams.iter().any(|seat| seat.id == id)
+    }
+
+    /// Its answer stays open from now on, if there is room for it and it has not given way.
+    pub(super) fn stream(&mut self, id: SeatId) -> bool {
+        let Some(at) = self.find(id) else { return false };
+        let (all, origin) = (self.streams.len(), self.seats[at].origin);
+        let of = |origin| self.streams.iter().filter(|seat| seat.origin == origin).count();
+        let share = (self.streams_max / 4).max(1);
+        let foreign_max = self.streams_max - self.streams_max / 4;
+        let is_full = all >= self.streams_max
+            || origin != Origin::Own
+                && (of(origin) >= share || all - of(Origin::Own) >= foreign_max);
+        if is_full {
+            return false;
+        }
+        let seat = self.seats.remove(at);
+        self.streams.push(seat);
+        true
     }
 
     /// What is going on has changed.
@@ -184,6 +215,9 @@ impl<C> Room<C> {
             self.seats.remove(at);
         }
         self.ending.retain(|other| other.id != id);
+        if let Some(at) = self.streams.iter().position(|seat| seat.id == id) {
+            self.streams.swap_remove(at);
+        }
     }
 
     fn tick(&mut self) -> u64 {
@@ -293,7 +327,7 @@ mod tests {
 
     #[test]
     fn an_address_has_a_quarter_and_its_oldest_idle_one_gives_way() {
-        let mut room = Room::new(16);
+        let mut room = Room::new(16, 8);
         let seats: Vec<_> = (0..4).map(|_| seat(&mut room, at(1))).collect();
         room.set(seats[0], Stage::Answering);
         let fifth = room.enter(at(1), ());
@@ -308,7 +342,7 @@ mod tests {
 
     #[test]
     fn strangers_leave_room_for_this_node() {
-        let mut room = Room::new(16);
+        let mut room = Room::new(16, 8);
         for n in 0..12 {
             let id = seat(&mut room, at(n));
             room.set(id, Stage::Answering);
@@ -334,7 +368,7 @@ mod tests {
 
     #[test]
     fn the_greediest_gives_way_to_who_has_less() {
-        let mut room = Room::new(16);
+        let mut room = Room::new(16, 8);
         let many: Vec<_> = (0..4).map(|_| seat(&mut room, at(1))).collect();
         for n in 2..10 {
             let _ = seat(&mut room, at(n));
@@ -342,7 +376,7 @@ mod tests {
         assert_eq!(room.enter(at(10), ()).gives_way, Some(many[0]));
         assert_eq!(room.enter(Origin::Own, ()).gives_way, None);
         // Bodies that arrive give way where nobody is idle, and not to who has as much.
-        let mut room = Room::new(4);
+        let mut room = Room::new(4, 8);
         let slow: Vec<_> = (1..4).map(|n| seat(&mut room, at(n))).collect();
         slow.iter().for_each(|id| room.set(*id, Stage::Receiving));
         assert_eq!(room.enter(at(9), ()).gives_way, Some(slow[0]));
@@ -351,7 +385,7 @@ mod tests {
 
     #[test]
     fn this_node_takes_the_room_of_strangers_before_its_own() {
-        let mut room = Room::new(8);
+        let mut room = Room::new(8, 8);
         let own = seat(&mut room, Origin::Own);
         let strangers: Vec<_> = (0..6).map(|n| seat(&mut room, at(n))).collect();
         let _ = seat(&mut room, Origin::Own);
@@ -362,7 +396,7 @@ mod tests {
 
     #[test]
     fn who_shows_the_token_counts_as_this_node() {
-        let mut room = Room::new(8);
+        let mut room = Room::new(8, 8);
         let proven = seat(&mut room, at(1));
         room.prove(proven);
         room.prove(proven);
@@ -377,7 +411,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_who_has_gone() {
-        let mut room = Room::new(64);
+        let mut room = Room::new(64, 8);
         for round in 0..1000_u32 {
             let origin = if round % 7 == 0 { Origin::Own } else { at((round % 50) as u8) };
             let Some(id) = room.enter(origin, ()).seat else { continue };
@@ -398,7 +432,7 @@ mod tests {
 
     #[test]
     fn who_has_just_come_is_not_sent_away_at_once() {
-        let mut room = Room::new(64);
+        let mut room = Room::new(64, 8);
         for _ in 0..64 {
             let id = seat(&mut room, Origin::Own);
             room.set(id, Stage::Answering);
@@ -413,7 +447,7 @@ mod tests {
     #[test]
     fn who_waits_for_the_core_keeps_nobody_out() {
         for origin in [Origin::Own, at(1)] {
-            let mut room = Room::new(8);
+            let mut room = Room::new(8, 8);
             let mut calls = Vec::new();
             for _ in 0..40 {
                 let call = std::rc::Rc::new(());
@@ -431,13 +465,13 @@ mod tests {
 
     #[test]
     fn who_has_said_its_last_gives_way_first_and_at_once() {
-        let mut room = Room::new(8);
+        let mut room = Room::new(8, 8);
         let own: Vec<_> = (0..8).map(|_| seat(&mut room, Origin::Own)).collect();
         own.iter().for_each(|id| room.set(*id, Stage::Answering));
         room.set(own[5], Stage::Ended);
         assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(own[5]));
         assert!(room.ending.is_empty() && !room.has(own[5]));
-        let mut room = Room::new(16);
+        let mut room = Room::new(16, 8);
         let seats: Vec<_> = (0..4).map(|_| seat(&mut room, at(1))).collect();
         room.set(seats[3], Stage::Answering);
         room.set(seats[3], Stage::Ended);
@@ -445,8 +479,35 @@ mod tests {
     }
 
     #[test]
+    fn answers_that_stay_open_have_room_of_their_own() {
+        let mut room = Room::new(4, 8);
+        let mut begins = |origin| {
+            let id = seat(&mut room, origin);
+            let begun = room.stream(id);
+            if !begun {
+                room.leave(id);
+            }
+            assert_eq!(room.has(id), begun);
+            begun.then_some(id)
+        };
+        assert!(begins(at(1)).is_some() && begins(at(1)).is_some());
+        assert!(begins(at(1)).is_none(), "a quarter is an address's");
+        assert!((2..6).all(|n| begins(at(n)).is_some()));
+        assert!(begins(at(9)).is_none(), "a quarter is this node's");
+        let own = begins(Origin::Own).unwrap();
+        assert!(begins(Origin::Own).is_some() && begins(Origin::Own).is_none());
+        assert_eq!((room.streams(), room.len()), (8, 0), "no connection is kept out");
+        for _ in 0..100 {
+            let _ = room.enter(Origin::Own, ());
+        }
+        assert!(room.has(own), "nobody gives way");
+        room.leave(own);
+        assert_eq!(room.streams(), 7);
+    }
+
+    #[test]
     fn the_smallest_room_has_room_for_one() {
-        let mut room = Room::new(1);
+        let mut room = Room::new(1, 8);
         let first = seat(&mut room, at(1));
         assert_eq!(room.enter(at(2), ()).gives_way, Some(first));
         assert!(room.enter(Origin::Own, ()).seat.is_some());

@@ -22,14 +22,17 @@ struct Inner {
     leaving: usize,
     /// It is full and the log says so.
     pressed: bool,
+    /// The same of the room for answers that stay open.
+    streams_pressed: bool,
 }
 
 impl Seats {
-    /// Room for `max` connections.
+    /// Room for `max` connections, and `streams` more with an answer that stays open.
     #[must_use]
-    pub(super) fn new(max: usize) -> Self {
-        let room = Room::new(max);
-        Self { inner: Mutex::new(Inner { room, max, leaving: 0, pressed: false }) }
+    pub(super) fn new(max: usize, streams: usize) -> Self {
+        let room = Room::new(max, streams);
+        let (leaving, pressed, streams_pressed) = (0, false, false);
+        Self { inner: Mutex::new(Inner { room, max, leaving, pressed, streams_pressed }) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -60,6 +63,16 @@ impl Inner {
         }
         self.pressed = is_full || self.pressed && self.room.len() > self.max / 8;
     }
+
+    /// The same of the room for answers that stay open.
+    fn tell_of_streams(&mut self, peer: IpAddr, is_full: bool) {
+        let streams = self.room.streams();
+        if is_full && !self.streams_pressed {
+            tracing::warn!(target: "hax", streams, last = %peer,
+                "there is no room for more HTTP answers that stay open: new ones are refused");
+        }
+        self.streams_pressed = is_full || self.streams_pressed && streams > self.max / 8;
+    }
 }
 
 /// The seat of one connection; it is free when this is dropped.
@@ -89,6 +102,16 @@ impl Seat {
     /// What is going on has changed.
     pub(super) fn set(&self, stage: Stage) {
         self.seats.inner().room.set(self.id, stage);
+    }
+
+    /// The connection has an answer that stays open from now on: it does not give way any more, and keeps
+    /// nobody out but others of its kind. Whether there is room for it.
+    #[must_use]
+    pub(super) fn stream(&self) -> bool {
+        let mut inner = self.seats.inner();
+        let has_room = inner.room.stream(self.id);
+        inner.tell_of_streams(self.peer, !has_room);
+        has_room
     }
 
     /// The client has shown the token.

@@ -36,7 +36,7 @@ impl<I> Server<I> {
         metrics: Arc<Metrics>,
         sleep: Sleep,
     ) -> Self {
-        let seats = Arc::new(Seats::new(limits.connections_max));
+        let seats = Arc::new(Seats::new(limits.connections_max, limits.streams_max));
         Self { pending: PendingRequests::new(inbox, wrap, limits, metrics), seats, sleep }
     }
 

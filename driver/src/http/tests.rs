@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use async_channel::Receiver;
 use futures_lite::future::{block_on, poll_once, zip};
 use futures_lite::{AsyncRead, AsyncWrite};
+use hax_core::http::stream::Begin;
 
 use super::*;
 use crate::host::clock::Clock;
@@ -17,7 +18,8 @@ use crate::settings::secret::SecretSource;
 
 fn pending(inbox: Sender<Box<port::Request>>) -> PendingRequests<Box<port::Request>> {
     let body_within = Duration::from_secs(1);
-    let limits = Limits { body_max: 1, bodies_max: 2, connections_max: 1, body_within };
+    let limits =
+        Limits { body_max: 1, bodies_max: 2, connections_max: 1, streams_max: 1, body_within };
     let metrics = Arc::new(Metrics::new(Clock::new()));
     PendingRequests::new(inbox, |request| request, limits, metrics)
 }
@@ -30,11 +32,11 @@ fn a_request_waits_for_room_in_the_inbox() {
         let mut first = Box::pin(pending.ask("GET", "/first", Bytes::new(), true));
         let mut second = Box::pin(pending.ask("GET", "/second", Bytes::new(), true));
         for _ in 0..3 {
-            assert_eq!(poll_once(&mut first).await, None);
-            assert_eq!(poll_once(&mut second).await, None, "it was refused");
+            assert!(poll_once(&mut first).await.is_none());
+            assert!(poll_once(&mut second).await.is_none(), "it was refused");
         }
         assert_eq!(inbox.recv().await.unwrap().target.as_ref(), "/first");
-        assert_eq!(poll_once(&mut second).await, None);
+        assert!(poll_once(&mut second).await.is_none());
         assert_eq!(inbox.recv().await.unwrap().target.as_ref(), "/second");
     });
 }
@@ -46,13 +48,36 @@ fn who_waits_for_room_at_the_end_hears_of_it() {
     block_on(async {
         let mut first = Box::pin(pending.ask("GET", "/first", Bytes::new(), true));
         let mut second = Box::pin(pending.ask("GET", "/second", Bytes::new(), true));
-        assert_eq!(poll_once(&mut first).await, None);
-        assert_eq!(poll_once(&mut second).await, None);
+        assert!(poll_once(&mut first).await.is_none());
+        assert!(poll_once(&mut second).await.is_none());
         inbox.close();
         pending.give_up();
-        assert_eq!(first.await.status, 503);
-        assert_eq!(second.await.status, 503);
+        assert!(matches!(first.await, Reply::Whole(answer) if answer.status == 503));
+        assert!(matches!(second.await, Reply::Whole(answer) if answer.status == 503));
     });
+}
+
+#[test]
+fn an_answer_that_is_begun_is_over_once_whoever_has_gone() {
+    let (sender, inbox) = crate::host::run::inbox(1);
+    let pending = pending(sender);
+    let closed = pending.closed();
+    let begin = |id| Command::Begin(Begin { id, status: 200, content_type: "" });
+    // Nobody waits for it.
+    pending.stream(begin(HttpId(77)));
+    assert_eq!(closed.try_recv(), Ok(Closed { id: HttpId(77), why: Why::Client }));
+    // Its client goes before it hears of it.
+    let mut asked = Box::pin(pending.ask("GET", "/", Bytes::new(), true));
+    assert!(block_on(poll_once(&mut asked)).is_none());
+    let id = inbox.try_recv().unwrap().id;
+    pending.stream(begin(id));
+    pending.stream(Command::Chunk { id, bytes: "said".into() });
+    assert!(closed.is_empty());
+    drop(asked);
+    assert_eq!(closed.try_recv(), Ok(Closed { id, why: Why::Client }));
+    pending.stream(Command::End { id });
+    pending.give_up();
+    assert!(closed.is_empty());
 }
 
 /// What a client does that has said what it had to say.
@@ -127,8 +152,9 @@ const NEVER: Sleep = |_| Box::pin(std::future::pending());
 
 /// A server with room for eight connections, and what it asks the core.
 fn server(sleep: Sleep) -> (Server<Box<port::Request>>, Receiver<Box<port::Request>>) {
-    let (body_within, connections_max) = (Duration::from_secs(1), 8);
-    server_of(Limits { body_max: 100, bodies_max: 2000, connections_max, body_within }, sleep)
+    let (body_within, connections_max, streams_max) = (Duration::from_secs(1), 8, 4);
+    let (body_max, bodies_max) = (100, 2000);
+    server_of(Limits { body_max, bodies_max, connections_max, streams_max, body_within }, sleep)
 }
 
 fn server_of(
@@ -250,7 +276,8 @@ fn f36_a_reset_ends_what_the_core_has() {
 fn f37_the_smallest_chunks_leave_the_others_their_turn() {
     const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
     let body_within = Duration::from_secs(1);
-    let limits = Limits { body_max: 1 << 20, bodies_max: 4 << 20, connections_max: 8, body_within };
+    let (body_max, bodies_max, connections_max, streams_max) = (1 << 20, 4 << 20, 8, 4);
+    let limits = Limits { body_max, bodies_max, connections_max, streams_max, body_within };
     let (server, _requests) = server_of(limits, NEVER);
     let (access, reads) = (HttpAccess::open(), Arc::new(AtomicUsize::new(0)));
     let mut served =

@@ -48,8 +48,13 @@ impl Machine for LibraryNode {
     /// wake-up, which is a tick, unless so many inputs wait that one of them will do.
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let input = match input {
-            // There is no wire, so nothing happens on it; no programs are run, and no files kept.
-            Input::Tick | Input::Net(_) | Input::Exec(_) | Input::File(_) => io::Input::Tick,
+            // There is no wire, so nothing happens on it; no programs are run, no files kept, and no answers
+            // left open.
+            Input::Tick
+            | Input::Net(_)
+            | Input::Exec(_)
+            | Input::File(_)
+            | Input::HttpStream(_) => io::Input::Tick,
             Input::Consul(reply) => io::Input::Consul(reply),
             Input::Spiel(reply) => io::Input::Spiel(reply),
             Input::Http(request) => io::Input::Http(request),

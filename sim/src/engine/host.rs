@@ -260,6 +260,9 @@ impl<C: Cast> World<'_, C> {
                 C::on_fact(self, i, &fact);
             }
             Output::Spiel(call) => C::spiel(self, i, call),
+            Output::HttpStream(command) => {
+                unreachable!("{command:?} of a cast that leaves none open")
+            }
             Output::Exec(command) => self.on_exec(i, command),
             Output::File(command) => self.on_file(i, command),
         }

@@ -113,6 +113,7 @@ impl Hash {
             }
             Input::Spiel(reply) => self.bytes(format!("{reply:?}").as_bytes()),
             Input::Exec(event) => self.bytes(format!("{event:?}").as_bytes()),
+            Input::HttpStream(closed) => self.bytes(format!("{closed:?}").as_bytes()),
             Input::File(event) => self.bytes(format!("{event:?}").as_bytes()),
             Input::Http(request) => {
                 self.words(&[4, request.id.0]);
@@ -141,6 +142,7 @@ impl Hash {
             Output::Consul(consul::Command::Cancel(call)) => self.words(&[10, call.0]),
             Output::Spiel(call) => self.bytes(format!("{call:?}").as_bytes()),
             Output::Exec(command) => self.bytes(format!("{command:?}").as_bytes()),
+            Output::HttpStream(command) => self.bytes(format!("{command:?}").as_bytes()),
             Output::File(command) => self.bytes(format!("{command:?}").as_bytes()),
             Output::Http(response) => {
                 self.words(&[11, response.id.0, response.status.into()]);
@@ -165,6 +167,7 @@ fn input_line(input: &Input, describe: fn(&Bytes) -> String) -> String {
         },
         Input::Spiel(reply) => format!("{}: {:?}", reply.id, reply.result),
         Input::Exec(event) => format!("{event:?}"),
+        Input::HttpStream(closed) => format!("{closed:?}"),
         Input::File(event) => format!("{event:?}"),
         Input::Http(request) => {
             let http::Request { id, method, target, body, .. } = &**request;
@@ -187,6 +190,7 @@ fn output_line<F: Report>(output: &Output<F>, describe: fn(&Bytes) -> String) ->
         Output::Consul(consul::Command::Cancel(call)) => format!("{call}: cancelled"),
         Output::Spiel(call) => format!("{}: {:?}", call.id, call.op),
         Output::Exec(command) => format!("{command:?}"),
+        Output::HttpStream(command) => format!("{command:?}"),
         Output::File(command) => format!("{command:?}"),
         Output::Http(response) => {
             format!("{}: {} {}", response.id, response.status, start_of(&response.body))

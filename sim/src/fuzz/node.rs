@@ -122,7 +122,11 @@ impl Host {
                     self.responses += 1;
                 }
                 Output::Fact(fact) => holds(self.alone.fact(self.clock.0, fact)),
-                Output::Net(_) | Output::Spiel(_) | Output::Exec(_) | Output::File(_) => {}
+                Output::Net(_)
+                | Output::Spiel(_)
+                | Output::HttpStream(_)
+                | Output::Exec(_)
+                | Output::File(_) => {}
             }
         }
         out

@@ -96,6 +96,7 @@ impl World {
                     Output::Http(_)
                     | Output::Net(_)
                     | Output::Spiel(_)
+                    | Output::HttpStream(_)
                     | Output::Exec(_)
                     | Output::File(_) => {
                         unreachable!("nobody asked")

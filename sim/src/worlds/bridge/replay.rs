@@ -25,7 +25,12 @@ impl replay::Alone<Node> for Alone {
             Input::Http(request) => self.asked(request.id),
             Input::Consul(port::Reply { id, .. }) => self.replied(*id),
             Input::Spiel(reply) => self.library_answered(reply),
-            Input::Tick | Input::Net(_) | Input::Exec(_) | Input::File(_) | Input::Stop => {}
+            Input::Tick
+            | Input::Net(_)
+            | Input::HttpStream(_)
+            | Input::Exec(_)
+            | Input::File(_)
+            | Input::Stop => {}
         }
     }
 

@@ -82,7 +82,11 @@ impl Alone {
                 Output::Consul(port::Command::Cancel(id)) => calls.cancel(*id)?,
                 Output::Spiel(call) => library.call(config, call)?,
                 Output::Http(response) => calls.response(response.id)?,
-                Output::Net(_) | Output::Exec(_) | Output::File(_) | Output::Fact(_) => {}
+                Output::Net(_)
+                | Output::HttpStream(_)
+                | Output::Exec(_)
+                | Output::File(_)
+                | Output::Fact(_) => {}
             }
         }
         Ok(())

@@ -1,0 +1,108 @@
+//! An answer that stays open, on its connection. Its end is the connection's end.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures_lite::future::or;
+use http::StatusCode;
+use httpdate::HttpDate;
+
+use hax_core::http::stream::{Begin, Why};
+
+use super::connection::{After, Connection};
+use super::head::Head;
+use super::streams::{Coding, Next, Open};
+use super::{HEAD_MAX, crowded_streams};
+use crate::host::clock;
+
+/// What a connection does next.
+enum Event {
+    Said(Next),
+    /// The client has gone, or says more than a request is long.
+    HungUp,
+}
+
+impl Connection {
+    /// Sends an answer as long as there is something to send and somebody who takes it.
+    ///
+    /// A client that ends its side has gone: without that nobody would notice that it has, where little is said.
+    /// What it says meanwhile is dropped.
+    pub(super) async fn stream(&mut self, head: &Head, open: Open) -> io::Result<After> {
+        let coding = if head.is_1_0 { Coding::Plain } else { Coding::Chunked };
+        let is_head = head.method == "HEAD";
+        if !is_head && !self.seat.stream() {
+            open.close(Why::TooMany);
+            self.respond(Some(head), crowded_streams(), false).await?;
+            return Ok(After::Close);
+        }
+        let mut bytes = head_of(open.head(), coding);
+        let mut said = 0;
+        loop {
+            let written = or(async { Some(self.write(&bytes).await) }, async {
+                open.overflows().await;
+                None
+            });
+            match written.await {
+                Some(Ok(())) => {}
+                Some(Err(why)) if why.kind() != io::ErrorKind::TimedOut => return Err(why),
+                Some(Err(_)) | None => return Err(slow(open)),
+            }
+            if is_head {
+                return Ok(After::Close);
+            }
+            let event = or(async { Event::Said(open.next(coding).await) }, async {
+                self.hung_up(&mut said).await;
+                Event::HungUp
+            });
+            match event.await {
+                Event::Said(Next::Write(next)) => bytes = next,
+                Event::Said(Next::End) => {
+                    self.write(coding.end()).await?;
+                    open.close(Why::Ended);
+                    return Ok(After::Close);
+                }
+                Event::Said(Next::Slow) => return Err(slow(open)),
+                Event::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+        }
+    }
+
+    /// Waits until the client has gone; `said` is how many bytes it has said before.
+    async fn hung_up(&mut self, said: &mut usize) {
+        while *said <= HEAD_MAX {
+            match self.fill().await {
+                Ok(n) if n > 0 => *said += n,
+                _ => return,
+            }
+            self.input.clear();
+        }
+    }
+}
+
+/// Cuts off a client that is too slow.
+fn slow(open: Open) -> io::Error {
+    open.close(Why::Slow);
+    io::Error::new(io::ErrorKind::TimedOut, "its client reads too slowly")
+}
+
+/// The head of an answer. What is live is not to be kept by anybody on the way.
+fn head_of(Begin { status, content_type, .. }: Begin, coding: Coding) -> Vec<u8> {
+    let reason = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
+    let (version, transfer) = match coding {
+        Coding::Chunked => ("1.1", "transfer-encoding: chunked\r\n"),
+        Coding::Plain => ("1.0", ""),
+    };
+    let mut text = String::with_capacity(256);
+    // Writing to a string does not fail, here and below.
+    let _ = write!(text, "HTTP/{version} {status} {}\r\n", reason.unwrap_or("<none>"));
+    if !content_type.is_empty() {
+        let _ = write!(text, "content-type: {content_type}\r\n");
+    }
+    let now = HttpDate::from(UNIX_EPOCH + Duration::from_nanos(clock::wall().0));
+    let _ = write!(
+        text,
+        "cache-control: no-store\r\nconnection: close\r\n{transfer}date: {now}\r\n\r\n"
+    );
+    text.into_bytes()
+}
