@@ -14,7 +14,6 @@ mod head;
 mod room;
 mod seats;
 mod server;
-mod streaming;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,10 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::*;
-use crate::base::fact::Fact;
 use crate::base::id::CallId;
 use crate::base::time::{Next, Now, Wall};
 use crate::consul::port;
+use crate::ha::fact::Fact;
 use crate::machine::{Kept, Kinds, Limits, Output};
 
 const BELIEF: Duration = Duration::from_secs(3);
@@ -55,8 +55,8 @@ impl Rig {
             lease.stand(cx);
             None
         });
-        rig.answer(Call::Register, "");
-        rig.answer(Call::Create, r#"{"ID":"ours"}"#);
+        rig.answer(Call::Session(session::Call::Register), "");
+        rig.answer(Call::Session(session::Call::Create), r#"{"ID":"ours"}"#);
         rig
     }
 

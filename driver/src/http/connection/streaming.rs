@@ -10,11 +10,11 @@ use httpdate::HttpDate;
 
 use hax_core::http::stream::{Begin, Why};
 
-use super::connection::{After, Connection};
-use super::head::Head;
-use super::streams::{Coding, Next, Open};
-use super::{HEAD_MAX, crowded_streams};
+use super::{After, Connection};
 use crate::host::clock;
+use crate::http::head::Head;
+use crate::http::streams::{Coding, Next, Open};
+use crate::http::{HEAD_MAX, crowded_streams};
 
 /// What a connection does next.
 enum Event {

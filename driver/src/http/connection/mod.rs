@@ -1,5 +1,7 @@
 //! The life of one HTTP connection: request, answer, request, until one side has enough.
 
+mod streaming;
+
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fmt::Write as _;
