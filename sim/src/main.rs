@@ -21,7 +21,9 @@ usage: hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FI
   --seed N       runs one seed; the last line is its trace's hash
   --seeds A..B   runs the seeds from A to B - 1
   --minutes M    runs new seeds for so long
-  --replay FILE  runs a tape, or feeds a machine the journal that it wrote
+  --replay FILE [--lines N]
+                 runs a tape, or feeds a machine the journal that it wrote, and prints its last N
+                 events (200)
   --mutants      plants bugs and looks whether they are caught (those in the core need
                  --features mutants)";
 
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let held = match args[..] {
         ["--cast", name, ref rest @ ..] => with(name, rest),
-        ["--replay", file] => with(&cast_of(Path::new(file)), &args),
+        ["--replay", file, ..] => with(&cast_of(Path::new(file)), &args),
         _ => with(findings::FIRST, &args),
     };
     match held {
@@ -77,7 +79,10 @@ fn run<C: Cast>(args: &[&str]) -> Told {
             let end = Duration::from_secs(60 * minutes);
             many::<C>(new_seed(), |_, passed| passed < end)
         }),
-        ["--replay", file] => Some(again::<C>(Path::new(file))),
+        ["--replay", file] => Some(again::<C>(Path::new(file), hunt::LINES)),
+        ["--replay", file, "--lines", n] => {
+            n.parse().ok().map(|lines| again::<C>(Path::new(file), lines))
+        }
         ["--mutants"] => Some(mutants::<C>()),
         _ => None,
     }
@@ -166,7 +171,7 @@ fn show(outcome: &Outcome) {
     }
 }
 
-fn again<C: Cast>(file: &Path) -> bool {
+fn again<C: Cast>(file: &Path, lines: usize) -> bool {
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
         Err(why) => {
@@ -180,12 +185,12 @@ fn again<C: Cast>(file: &Path) -> bool {
         return false;
     }
     if let Some(tape) = findings::decisions(content) {
-        let outcome = Hunt::<C>::default().tape(tape, Wanted::default().lines(hunt::LINES));
+        let outcome = Hunt::<C>::default().tape(tape, Wanted::default().lines(lines));
         show(&outcome);
         println!("trace {:016x}", outcome.hash.value());
         return outcome.violation.is_none();
     }
-    match Hunt::<C>::replay(content, hunt::LINES) {
+    match Hunt::<C>::replay(content, lines) {
         Ok(Replayed { violation, hash, inputs, bad, lines }) => {
             lines.iter().for_each(|line| println!("{line}"));
             if let Some(Bad::CutOff) = bad {

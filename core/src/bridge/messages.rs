@@ -32,7 +32,7 @@ pub(crate) struct Question {
 }
 
 pub(crate) fn received(
-    parts: &mut State,
+    state: &mut State,
     cx: &mut Cx<'_>,
     link: LinkId,
     msg: MsgId,
@@ -40,19 +40,19 @@ pub(crate) fn received(
 ) {
     let kind = message.body.name();
     match message.body {
-        Body::Process(event) => process_event(parts, cx, (link, msg), message.fid, event),
+        Body::Process(event) => process_event(state, cx, (link, msg), message.fid, event),
         Body::Nvec(nvec) if nvec.kind == NvecKind::Get => {
             let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
             cx.fact(Fact::NvecAsked { link, msg, notes });
             let asked = cx.moment();
-            parts.questions.push_back(Question { link, msg, asked, arrived: cx.now().mono, nvec });
-            parts.tables.ask(cx);
+            state.questions.push_back(Question { link, msg, asked, arrived: cx.now().mono, nvec });
+            state.tables.ask(cx);
         }
         // The seed answers both with the empty vector of one fixed pool.
         Body::FailureVecReq { cookie, .. } | Body::FailureVecRep { cookie, .. } => {
             let pool = Fid::typed(b'o', 2, 9);
             let none = Body::FailureVecRep { pool, cookie, notes: Vec::new() };
-            parts.links.answer(cx, link, msg, none);
+            state.links.answer(cx, link, msg, none);
         }
         // Who can be told to repair may say how it went: that there was nothing to do is an error too.
         Body::SnsErr(SnsErr { errcode, opcode }) if cx.config().spiel => {
@@ -68,7 +68,7 @@ pub(crate) fn received(
                 OnUnexpected::Ignore => cx.fact(Fact::MessageIgnored { link, kind }),
                 OnUnexpected::Panic => {
                     cx.fact(Fact::MessageFatal { link, kind });
-                    parts.fatal.get_or_insert((link, msg));
+                    state.fatal.get_or_insert((link, msg));
                 }
             }
         }
@@ -76,14 +76,14 @@ pub(crate) fn received(
             let asked = nvec.notes.len();
             let mut notes: Vec<Note> = nvec.notes.into_iter().filter_map(outcome).collect();
             let settable =
-                |fid| work::device(fid, &parts.cluster).is_some() || !Cluster::is_stateful(fid);
+                |fid| work::device(fid, &state.cluster).is_some() || !Cluster::is_stateful(fid);
             notes.retain(|note| settable(note.fid));
             if notes.len() < asked {
                 let why = "states that are not Motr's to set";
                 cx.fact(Fact::MessageRefused { link, why });
             }
             let what = Operation::Devices { notes, ack: Some((link, msg)), queued: false };
-            parts.lanes.push(LaneKey::Devices, WorkItem::new(cx.now().mono, what));
+            state.lanes.push(LaneKey::Devices, WorkItem::new(cx.now().mono, what));
         }
         Body::Nvec(_)
         | Body::StobIoq(_)
@@ -98,28 +98,28 @@ pub(crate) fn received(
 }
 
 fn process_event(
-    parts: &mut State,
+    state: &mut State,
     cx: &mut Cx<'_>,
     from: (LinkId, MsgId),
     process: Fid,
-    ProcessEvent { event: state, kind, .. }: ProcessEvent,
+    ProcessEvent { event, kind, .. }: ProcessEvent,
 ) {
-    let known = !matches!(state, ProcessEventKind::Undefined(_))
+    let known = !matches!(event, ProcessEventKind::Undefined(_))
         && !matches!(kind, ProcessType::Undefined(_) | ProcessType::Ha);
     if !known {
         refuse(cx, from, "a process event of an undefined number");
     } else if !process.is_process() {
         refuse(cx, from, "a process event about what is no process");
-    } else if parts.links.process(from.0) != Some(process) {
+    } else if state.links.process(from.0) != Some(process) {
         refuse(cx, from, "a process event about another process");
     } else {
-        cx.fact(Fact::ProcessEvent { process, state: state.name() });
-        let word = ProcessWord::said(state, kind);
+        cx.fact(Fact::ProcessEvent { process, state: event.name() });
+        let word = ProcessWord::said(event, kind);
         if mutant(Mutant::AckBeforeCommit) {
             cx.ack(from.0, from.1);
         }
         let work = WorkItem::new(cx.now().mono, Operation::Reported { word, ack: Some(from) });
-        parts.lanes.push(LaneKey::Process(process), work);
+        state.lanes.push(LaneKey::Process(process), work);
     }
 }
 
@@ -142,22 +142,22 @@ fn refuse(cx: &mut Cx<'_>, (link, msg): (LinkId, MsgId), why: &'static str) {
 
 /// Answers the questions for which every replica is fresh, in their order. The question's own
 /// vector travels back with the states filled in.
-pub(crate) fn answer_questions(parts: &mut State, cx: &mut Cx<'_>) {
-    while let Some(question) = parts.questions.front() {
-        if !parts.ready || !parts.tables.is_fresh(question.asked) {
+pub(crate) fn answer_questions(state: &mut State, cx: &mut Cx<'_>) {
+    while let Some(question) = state.questions.front() {
+        if !state.ready || !state.tables.is_fresh(question.asked) {
             return;
         }
-        let Some(Question { link, msg, arrived, mut nvec, .. }) = parts.questions.pop_front()
+        let Some(Question { link, msg, arrived, mut nvec, .. }) = state.questions.pop_front()
         else {
             return;
         };
         nvec.kind = NvecKind::Set;
         nvec.ignore_same_state = 1;
         for note in &mut nvec.notes {
-            note.state = parts.cluster.state(note.fid);
+            note.state = state.cluster.state(note.fid);
         }
         let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
-        parts.links.answer(cx, link, msg, Body::Nvec(nvec));
+        state.links.answer(cx, link, msg, Body::Nvec(nvec));
         cx.fact(Fact::NvecAnswered { link, msg, notes, us: cx.now().mono.micros_since(arrived) });
     }
 }

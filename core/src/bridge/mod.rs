@@ -67,7 +67,7 @@ pub use view::View;
 #[derive(Debug)]
 pub struct Bridge {
     kept: Kept,
-    parts: State,
+    state: State,
     last: Instant,
 }
 
@@ -145,7 +145,7 @@ impl Bridge {
         let spiel = Spiel::new(config.spiel);
         let limits = Limits { call: config.time.call, answer_bytes: config.limit.answer_bytes };
         let kept = Kept::new(CallId::first(0), config.seed, limits, Shared::new(config));
-        let parts = State {
+        let state = State {
             cluster,
             entrypoints: Entrypoints::default(),
             tables: Tables::new(),
@@ -178,7 +178,7 @@ impl Bridge {
             contradictions: Vec::new(),
             own_node: OwnNode::default(),
         };
-        Self { kept, parts, last: Instant::default() }
+        Self { kept, state, last: Instant::default() }
     }
 
     /// Takes one input and appends, in order, all that follows from it.
@@ -191,17 +191,17 @@ impl Bridge {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         assert!(now.mono >= self.last, "time goes on");
         self.last = now.mono;
-        if self.parts.life == Life::Exited {
+        if self.state.life == Life::Exited {
             return Next::Exit;
         }
         let mut cx = self.kept.cx(now, out);
-        self.parts.begin(&mut cx);
-        self.parts.on_input(&mut cx, input);
+        self.state.begin(&mut cx);
+        self.state.on_input(&mut cx, input);
         while let Some(timer) = cx.next_due() {
-            self.parts.on_timer(&mut cx, timer);
+            self.state.on_timer(&mut cx, timer);
         }
-        self.parts.settle(&mut cx);
-        if self.parts.life == Life::Exited {
+        self.state.settle(&mut cx);
+        if self.state.life == Life::Exited {
             return Next::Exit;
         }
         self.kept.next()
@@ -210,7 +210,7 @@ impl Bridge {
     /// What the bridge believes.
     #[must_use]
     pub fn view(&self) -> View {
-        self.parts.view(self.kept.in_flight(), self.kept.shared().refusals(), self.last)
+        self.state.view(self.kept.in_flight(), self.kept.shared().refusals(), self.last)
     }
 }
 

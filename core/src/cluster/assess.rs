@@ -1,5 +1,5 @@
 //! Whom health contradicts: processes that say they live and fail their checks, and processes that
-//! were declared stopped and pass them (`hax.md` 1.12). What is done about it: `bridge/verdicts.rs`.
+//! were declared stopped and pass them (`hax.md` 1.12). What is done about it: `bridge/process/verdicts.rs`.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;

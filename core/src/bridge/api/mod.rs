@@ -57,14 +57,14 @@ const ROUTES: [Route<Handler>; 12] = [
     get("/v1/cluster/fetch-fids", Handler::Report(Report::Fids)),
 ];
 
-pub(crate) fn handle(parts: &mut State, cx: &mut Cx<'_>, request: &Request) {
+pub(crate) fn handle(state: &mut State, cx: &mut Cx<'_>, request: &Request) {
     let path = router::path(&request.target);
     let answer = match path.strip_prefix("/api/v1/sns/") {
-        Some(name) => operation(parts, cx, request, name),
+        Some(name) => operation(state, cx, request, name),
         None => match router::find(&ROUTES, &request.method, path) {
-            Ok(Handler::Say(say)) => Some(say(parts, cx)),
-            Ok(Handler::Report(which)) => report(parts, cx, request, which),
-            Ok(Handler::Take(take)) => watch(parts, cx, request, take),
+            Ok(Handler::Say(say)) => Some(say(state, cx)),
+            Ok(Handler::Report(which)) => report(state, cx, request, which),
+            Ok(Handler::Take(take)) => watch(state, cx, request, take),
             Err(answer) => Some(answer),
         },
     };
@@ -86,7 +86,7 @@ fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
 }
 
 /// An operation on a pool, if its path names one.
-fn operation(parts: &mut State, cx: &mut Cx<'_>, request: &Request, name: &str) -> Option<Answer> {
+fn operation(state: &mut State, cx: &mut Cx<'_>, request: &Request, name: &str) -> Option<Answer> {
     let get = matches!(&*request.method, "GET" | "HEAD");
     match sns::Route::named(name) {
         None => Some(Answer::not_found(&request.target)),
@@ -94,18 +94,18 @@ fn operation(parts: &mut State, cx: &mut Cx<'_>, request: &Request, name: &str) 
         Some(route) if !route.is_get() && &*request.method != "POST" => {
             Some(Answer::not_allowed("POST"))
         }
-        Some(route) => watch(parts, cx, request, |parts, cx, request| {
-            sns::on_request(parts, cx, request, &route)
+        Some(route) => watch(state, cx, request, |state, cx, request| {
+            sns::on_request(state, cx, request, &route)
         }),
     }
 }
 
 /// A report of the cluster, once what it is about is known.
-fn report(parts: &State, cx: &mut Cx<'_>, request: &Request, which: Report) -> Option<Answer> {
-    if parts.stopping() {
+fn report(state: &State, cx: &mut Cx<'_>, request: &Request, which: Report) -> Option<Answer> {
+    if state.stopping() {
         return Some(Answer::stopping());
     }
-    if !parts.ready {
+    if !state.ready {
         return Some(Answer::not_ready());
     }
     report::on_request(cx, which, request.id);
@@ -117,25 +117,25 @@ fn report(parts: &State, cx: &mut Cx<'_>, request: &Request, which: Report) -> O
 ///
 /// `take` says whether it is answered now, or what is wrong with it.
 fn watch(
-    parts: &mut State,
+    state: &mut State,
     cx: &mut Cx<'_>,
     request: &Request,
     take: impl FnOnce(&mut State, &mut Cx<'_>, &Request) -> Taken,
 ) -> Option<Answer> {
-    if parts.stopping() {
+    if state.stopping() {
         return Some(Answer::stopping());
     }
     if request.body.len() > cx.config().limit.body_bytes {
         return Some(Answer::refuse(413, "HTTPRequestEntityTooLarge", "", "The body is too large"));
     }
-    take(parts, cx, request).unwrap_or_else(|why| {
+    take(state, cx, request).unwrap_or_else(|why| {
         Some(Answer::refuse(400, "JSONDecodeError", &why, "Bad JSON provided"))
     })
 }
 
 /// The service-health watch (5/HAX, "Incoming HTTP requests"). A watch runs on our node, or shows the token
 /// that hax demands; what anybody else says is a reason to look, and told when Consul has confirmed it.
-fn service_health(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn service_health(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
     let payload = Payload::read(&request.body)?;
     let n = u32::try_from(payload.checks().count()).unwrap_or(u32::MAX);
     cx.fact(Fact::WatchPost { http: request.id, checks: n });
@@ -143,33 +143,33 @@ fn service_health(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Take
     let mut newest = 0;
     for check in payload.checks().filter_map(decoding::check) {
         let index = check.index;
-        let replica = parts.tables.replica(Table::Health).index;
+        let replica = state.tables.replica(Table::Health).index;
         if !request.trusted {
             if index > replica {
                 Tables::on_hint(cx);
             }
-        } else if parts.cluster.take_posted(check, replica, most) {
+        } else if state.cluster.take_posted(check, replica, most) {
             newest = newest.max(index);
             if index <= replica {
                 Tables::schedule_recheck(cx);
             }
         }
     }
-    parts.tables.on_posted(cx, Table::Health, newest);
+    state.tables.on_posted(cx, Table::Health, newest);
     Ok(Some(Answer::done()))
 }
 
 /// The watch of the broadcast queue; answered when all in it is worked.
-fn queue(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn queue(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
     if !cx.config().bq {
         return Ok(Some(Answer::done()));
     }
-    parts.bq_receiver.on_post(cx, request.id, &request.body).map(|()| None)
+    state.bq_receiver.on_post(cx, request.id, &request.body).map(|()| None)
 }
 
 /// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would
 /// let anybody end a process's life.
-fn process(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn process(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
     let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
     if let Some(entry) = entry {
         let process: Option<Fid> =
@@ -177,27 +177,27 @@ fn process(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
         let process = process.ok_or("the key is not processes/<fid>")?;
         let word = entry.bytes().and_then(|value| ProcessWord::from_kv(&value, entry.flags));
         let _word = word.ok_or("the value is not that of a process")?;
-        if parts.cluster.conf().get_process(process).is_some() {
-            parts.tables.on_posted(cx, Table::Processes, entry.modify_index);
+        if state.cluster.conf().get_process(process).is_some() {
+            state.tables.on_posted(cx, Table::Processes, entry.modify_index);
         }
     }
     Ok(Some(Answer::done()))
 }
 
-fn subscribe(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
-    parts.subscriptions.on_request(cx, request.id, true, &request.body).map(|()| None)
+fn subscribe(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    state.subscriptions.on_request(cx, request.id, true, &request.body).map(|()| None)
 }
 
-fn unsubscribe(parts: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
-    parts.subscriptions.on_request(cx, request.id, false, &request.body).map(|()| None)
+fn unsubscribe(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+    state.subscriptions.on_request(cx, request.id, false, &request.body).map(|()| None)
 }
 
 /// Ready: Consul answers and lets us do what we need, the replicas are loaded, and no stop has begun.
-fn ready(parts: &State, cx: &Cx<'_>) -> Answer {
+fn ready(state: &State, cx: &Cx<'_>) -> Answer {
     let (now, refusals) = (cx.now().mono, cx.refusals());
-    let (waits, why) = parts.waits_for(refusals, now);
-    let (consul, stopping) = (parts.is_served(refusals, now), parts.stopping());
-    let ready = parts.has_all() && consul && !stopping;
+    let (waits, why) = state.waits_for(refusals, now);
+    let (consul, stopping) = (state.is_served(refusals, now), state.stopping());
+    let ready = state.has_all() && consul && !stopping;
     let (waits, why) = (json!(waits), json!(why));
     let body = format!(
         r#"{{"ready": {ready}, "consul": {consul}, "stopping": {stopping}, "waits_for": {waits}, "why": {why}}}"#

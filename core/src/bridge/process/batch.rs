@@ -15,7 +15,7 @@ use crate::store::txn;
 /// A transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) parts: Vec<BatchEntry>,
+    pub(crate) state: Vec<BatchEntry>,
     /// Each operation and whose it is; the queue's and the lock's check are nobody's.
     pub(crate) ops: Vec<(Op, Option<LaneKey>)>,
     /// What old daemons are told with it.
@@ -69,7 +69,7 @@ impl Batch {
         self.bytes += first.iter().map(len).sum::<usize>();
         self.as_leader |= work.what.is_leaders();
         self.ops.extend(first.into_iter().map(|op| (op, Some(key))));
-        self.parts.push(BatchEntry { key, last: whole, restart });
+        self.state.push(BatchEntry { key, last: whole, restart });
         true
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A lane is the queue of one process's work; no lane waits for another. Lanes that are ready
 //! together share a transaction. Every write is a compare-and-set, so a write that was given up and
-//! arrives late changes nothing. What a work takes is planned anew for each try; where that is more
+//! arrives late changes nothing. What a work item takes is planned anew for each try; where that is more
 //! than a transaction holds, what follows is written first, and what completes it last.
 
 use alloc::boxed::Box;
@@ -200,7 +200,7 @@ impl Lanes {
         for (key, restart) in finished {
             done.extend(self.finish(key, restart));
         }
-        if batch.parts.is_empty() {
+        if batch.state.is_empty() {
             return None;
         }
         batch.close(lane_cx.leads, lane_cx.queue, cx.now().wall);
@@ -223,7 +223,7 @@ impl Lanes {
             }
             Outcome::Denied(why) => {
                 cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
-                batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+                batch.state.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
                 Vec::new()
             }
             Outcome::Conflict(places) => {
@@ -257,13 +257,13 @@ impl Lanes {
             lane_cx.holds(op, batch.appended(), index);
         }
         let split = |key: Option<LaneKey>| {
-            batch.parts.iter().any(|part| !part.last && Some(part.key) == key)
+            batch.state.iter().any(|part| !part.last && Some(part.key) == key)
         };
         for (op, key) in batch.ops.iter().filter(|(_, key)| split(*key)) {
             self.proved(op.target, *key);
         }
         let mut done = Vec::new();
-        for part in &batch.parts {
+        for part in &batch.state {
             if part.last {
                 done.extend(self.finish(part.key, part.restart));
             } else {
@@ -278,7 +278,7 @@ impl Lanes {
         if let Some(why) = why {
             cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
         }
-        for part in &batch.parts {
+        for part in &batch.state {
             self.wait(cx, part.key, BTreeSet::new());
             let work = self.lanes.get_mut(&part.key).and_then(|lane| lane.work.front_mut());
             work.into_iter().for_each(|work| work.unsure = true);
@@ -300,7 +300,7 @@ impl Lanes {
                 _ => {}
             }
         }
-        for BatchEntry { key, .. } in &batch.parts {
+        for BatchEntry { key, .. } in &batch.state {
             let own = about.iter().filter(|(_, whose)| *whose == Some(*key));
             let reread: BTreeSet<Target> = own
                 .map(|(target, _)| *target)
@@ -319,7 +319,7 @@ impl Lanes {
             let why = "refused, and not because of any of its operations".into();
             cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
             // Refused for no reason that we know of: not at once again.
-            batch.parts.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+            batch.state.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
         }
     }
 

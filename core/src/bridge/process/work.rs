@@ -60,7 +60,7 @@ impl Operation {
     }
 }
 
-/// What a work takes now.
+/// What a work item takes now.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// Changes that follow; they may be written before the rest.

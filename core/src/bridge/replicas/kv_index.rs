@@ -56,7 +56,7 @@ impl KvIndexProbes {
     }
 
     fn take(&mut self, call: CallId) -> Option<KvIndexProbe> {
-        let place = self.sent.iter().position(|glance| glance.call == call)?;
+        let place = self.sent.iter().position(|probe| probe.call == call)?;
         self.sent.remove(place)
     }
 }

@@ -221,7 +221,7 @@ impl Route {
 /// An operation is asked for. Returns what is wrong with the request; else it is answered here or by
 /// the outcome.
 pub(crate) fn on_request(
-    parts: &mut State,
+    state: &mut State,
     cx: &mut Cx<'_>,
     request: &Request,
     route: &Route,
@@ -234,7 +234,7 @@ pub(crate) fn on_request(
         let why = "Attaching and detaching disks is not supported; the old daemon only logged it";
         return Ok(Some(Answer::refuse(501, "HTTPNotImplemented", &request.target, why)));
     };
-    if parts.spiel.is_off() {
+    if state.spiel.is_off() {
         let why = Refusal::NoLibrary.why();
         return Ok(Some(Answer::refuse(501, "HTTPNotImplemented", &request.target, why)));
     }
@@ -244,10 +244,10 @@ pub(crate) fn on_request(
         json::parse::<Wanted>(&request.body)?.fid
     };
     let pool: Fid = pool.parse().map_err(|why| format!("{why}"))?;
-    if !parts.ready {
+    if !state.ready {
         return Ok(Some(Answer::not_ready()));
     }
-    let begun = parts.spiel.operate(cx, &parts.cluster, (pool, *op), Some(request.id));
+    let begun = state.spiel.operate(cx, &state.cluster, (pool, *op), Some(request.id));
     Ok(begun.err().map(|refusal| refusal.answer(pool)))
 }
 
