@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use hax_core::base::fid::Fid;
+use hax_core::bridge::io::Input;
+use hax_core::consul::port::{Reply, Unanswered};
 use hax_core::ha::fact::FactKind;
-use hax_core::ha::note::ObjectState;
+use hax_core::ha::message::Body;
+use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::ProcessEventKind;
+
 use hax_sim::consul::Snapshot;
 
 use crate::lab::Lab;
@@ -77,5 +81,32 @@ fn f23_what_was_written_after_a_snapshot_does_not_outlive_its_restoring() {
     // The copy has the very index that Consul has now.
     lab.states(0, confd, &[ios]);
     lab.run(MS * 100);
+    assert!(lab.saw(0, FactKind::ReplicaReset) > 0, "what was written is taken for what there is");
+}
+
+#[test]
+fn f24_a_restored_snapshot_is_found_out_though_nobody_asks() {
+    let mut lab = Lab::new(1);
+    let ios = lab.fid(0, "ios");
+    let (_, keys) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+    let keys: Vec<String> = serde_json::from_str(&keys).expect("keys");
+    let sdev = keys.iter().find_map(|key| key.split_once("/sdevs/")).expect("a device").1;
+    let sdev: Fid = sdev.parse().expect("a fid");
+    lab.link(0, ios);
+    lab.run(MS * 1_000);
+    let saved = lab.consul.snapshot();
+    // The watch has no answer: only the answer to the write tells of it.
+    let lost = lab.lose_what_waits(0);
+    let repaired = Note { fid: sdev, state: ObjectState::Repaired };
+    let set =
+        Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes: [repaired].into() };
+    lab.say(0, ios, Body::Nvec(Box::new(set)));
+    lab.run(MS * 10);
+    lab.at_consul(|consul, now, out| consul.restore(now, &saved, out));
+    for id in lost {
+        lab.input(0, Input::Consul(Reply { id, result: Err(Unanswered::TimedOut) }));
+    }
+    // A watch that is sent now waits in vain, at the very index that Consul has again.
+    lab.run(MS * 1_000 * 200);
     assert!(lab.saw(0, FactKind::ReplicaReset) > 0, "what was written is taken for what there is");
 }

@@ -275,6 +275,8 @@ impl Tables {
         let (current, hidden) = (replica.index, replica.hidden.is_some());
         self.on_success(cx);
         let pause = cx.config().time.watch_interval_min;
+        // It would have brought what we wrote; its servers have gone back to before that.
+        let lacks_ours = cx.newest_written(table) > answer.index;
         if answer.index < behind {
             // Consul's index has begun anew, or the server that answers is behind: a reading tells.
             self.reread(cx, table);
@@ -283,8 +285,9 @@ impl Tables {
         } else if answer.index == behind && (hidden || is_empty(answer)) {
             // What a token may read changes no index.
             self.reread(cx, table);
-        } else if answer.index == behind && cx.now().mono < ends {
-            // A restored snapshot ends the queries that wait, with what there was before.
+        } else if answer.index == behind && (lacks_ours || cx.now().mono < ends) {
+            // A restored snapshot ends the queries that wait, with what there was before. One that is asked
+            // after that waits in vain.
             self.replicas[table as usize].asked = cx.moment();
             self.prove(cx, table);
         }
