@@ -429,7 +429,8 @@ impl Machine for Discovery {
             | Input::Http(_)
             | Input::HttpStream(_)
             | Input::Exec(_)
-            | Input::File(_) => {}
+            | Input::File(_)
+            | Input::Fifo(_) => {}
         }
         while cx.next_due().is_some() {}
         if search.stopped || search.complete() {

@@ -26,8 +26,8 @@
 //! # What a host is owed
 //!
 //! - `handle` never blocks, never fails, and panics on no input from the network.
-//! - **Exactly one [`Response`](http::port::Response)** to each HTTP request, at the latest at the exit but
-//!   for requests that came too late for it; or one [`Begin`](http::stream::Begin), of an answer that stays
+//! - **Exactly one [`Response`](http::port::Response)** to each HTTP request, and [one](fifo::Response) to each
+//!   that came over named pipes, at the latest at the exit but for requests that came too late for it; or one [`Begin`](http::stream::Begin), of an answer that stays
 //!   open. What is said of an answer after its [`Closed`](http::stream::Closed) is ignored, since the two may
 //!   cross; what is open at the exit the host ends.
 //! - The same inputs and clocks give the same outputs: randomness comes from a seed in the configuration.
@@ -36,7 +36,7 @@
 //! # Who mints which name
 //!
 //! Names are counters that are never reused in one life ([`base::id`]). The host names what begins outside:
-//! HTTP requests and accepted connections. The machine names what it asks for: calls, connections that it
+//! requests and accepted connections. The machine names what it asks for: calls, connections that it
 //! opens, helper programs, files. The name of a call carries its machine, so that two machines behind one
 //! host cannot take each other's answers.
 //!
@@ -93,6 +93,7 @@ pub mod net;
 pub mod ha;
 
 pub mod exec;
+pub mod fifo;
 pub mod file;
 
 pub mod base;

@@ -136,8 +136,8 @@ impl Machine for Node {
             Input::Consul(reply) => to_bridge.push_back(io::Input::Consul(reply)),
             Input::Spiel(reply) => to_bridge.push_back(io::Input::Spiel(reply)),
             Input::Http(request) => to_bridge.push_back(io::Input::Http(request)),
-            // It runs no programs, keeps no files and leaves no answer open.
-            Input::Exec(_) | Input::File(_) | Input::HttpStream(_) => {}
+            // It runs no programs, keeps no files, has no pipes and leaves no answer open.
+            Input::Exec(_) | Input::File(_) | Input::Fifo(_) | Input::HttpStream(_) => {}
             Input::Stop => to_bridge.push_back(io::Input::Stop),
         }
         loop {

@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use bytes::Bytes;
 use hax_core::base::errno::Errno;
 use hax_core::base::fid::Fid;
-use hax_core::base::id::{CallId, ConnId, ExecId, FileId, HttpId, SpielId};
+use hax_core::base::id::{CallId, ConnId, ExecId, FifoId, FileId, HttpId, SpielId};
 use hax_core::base::time::{Instant, Now, Wall};
 use hax_core::bridge::config::OnUnexpected;
 use hax_core::consul::port::{Answer, Reply, Unanswered};
@@ -13,7 +13,7 @@ use hax_core::ha::spiel;
 use hax_core::http::stream::{Closed, Why};
 use hax_core::journal::{self, Bad};
 use hax_core::node::{Config, Input};
-use hax_core::{bridge, exec, file, http, net, wire};
+use hax_core::{bridge, exec, fifo, file, http, net, wire};
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 fn config() -> Config {
@@ -34,7 +34,7 @@ impl Arbitrary for Recorded {
         let conn = ConnId(u64::arbitrary(g));
         let bytes = Bytes::from(Vec::arbitrary(g));
         let text = |g: &mut Gen| -> Box<str> { String::arbitrary(g).into() };
-        let input = match u8::arbitrary(g) % 14 {
+        let input = match u8::arbitrary(g) % 15 {
             0 => Input::Tick,
             1 => Input::Stop,
             2 => {
@@ -64,6 +64,7 @@ impl Arbitrary for Recorded {
                 let why = g.choose(&all).copied().unwrap_or(Why::Ended);
                 Input::HttpStream(Closed { id: HttpId(u64::arbitrary(g)), why })
             }
+            13 => Input::Fifo(fifo::Request { id: FifoId(u64::arbitrary(g)), body: bytes }),
             _ => Input::Http(Box::new(http::port::Request {
                 id: HttpId(u64::arbitrary(g)),
                 method: text(g),

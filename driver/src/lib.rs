@@ -12,6 +12,8 @@ pub mod daemon;
 pub mod exec;
 pub mod exit;
 #[cfg(feature = "workers")]
+pub mod fifo;
+#[cfg(feature = "workers")]
 pub mod file;
 pub mod ham;
 pub mod host;

@@ -48,6 +48,8 @@ ids! {
     ExecId "exec-";
     /// One command about a file.
     FileId "file-";
+    /// One request over named pipes that awaits its answer.
+    FifoId "fifo-";
     /// One TCP connection; see [`ConnId::accepted`] and [`ConnId::opened`].
     ConnId;
 }

@@ -20,9 +20,10 @@ mod spiel;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::base::id::{CallId, ConnId, HttpId};
+use crate::base::id::{CallId, ConnId, FifoId, HttpId};
 use crate::base::time::{Instant, Now, Wall};
 use crate::consul::port::{Answer, Reply, Unanswered};
+use crate::fifo;
 use crate::http::port::Request;
 use crate::http::stream::{Closed, Why};
 use crate::net::Event;
@@ -169,6 +170,11 @@ impl Field for Input {
                 8_u8.put(out);
                 closed.put(out);
             }
+            Self::Fifo(request) => {
+                9_u8.put(out);
+                request.id.0.put(out);
+                request.body.put(out);
+            }
         }
     }
 
@@ -189,6 +195,10 @@ impl Field for Input {
             6 => Self::Exec(Field::take(from)?),
             7 => Self::File(Field::take(from)?),
             8 => Self::HttpStream(Field::take(from)?),
+            9 => Self::Fifo(fifo::Request {
+                id: FifoId(Field::take(from)?),
+                body: Field::take(from)?,
+            }),
             _ => return Err(Bad::Field("an input's kind")),
         })
     }

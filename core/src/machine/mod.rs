@@ -10,7 +10,7 @@ use crate::base::fact::{Metric, Report};
 use crate::base::time::{Next, Now};
 use crate::ha::fact::Fact;
 use crate::ha::spiel;
-use crate::{consul, exec, file, http, net};
+use crate::{consul, exec, fifo, file, http, net};
 
 pub use cx::{Cx, Failure, FailureKind, Kept, Kinds, Limits, Named, Outcome};
 pub use pending::Pending;
@@ -34,6 +34,8 @@ pub enum Input {
     Exec(exec::Event),
     /// A file was written, read or removed, or could not be.
     File(file::Event),
+    /// A request arrived over named pipes.
+    Fifo(fifo::Request),
     /// Finish what was begun and exit.
     Stop,
 }
@@ -55,6 +57,8 @@ pub enum Output<F = Fact> {
     Exec(exec::Command),
     /// Write, read or remove a file.
     File(file::Command),
+    /// Answer a request that came over named pipes.
+    Fifo(fifo::Response),
     /// Log and count.
     Fact(F),
 }
@@ -74,6 +78,24 @@ impl<F> From<Box<http::port::Response>> for Output<F> {
 impl<F> From<http::stream::Command> for Output<F> {
     fn from(command: http::stream::Command) -> Self {
         Self::HttpStream(command)
+    }
+}
+
+impl<F> From<exec::Command> for Output<F> {
+    fn from(command: exec::Command) -> Self {
+        Self::Exec(command)
+    }
+}
+
+impl<F> From<file::Command> for Output<F> {
+    fn from(command: file::Command) -> Self {
+        Self::File(command)
+    }
+}
+
+impl<F> From<fifo::Response> for Output<F> {
+    fn from(response: fifo::Response) -> Self {
+        Self::Fifo(response)
     }
 }
 

@@ -9,20 +9,20 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Readable while it rings.
 #[derive(Debug)]
-pub(super) struct Bell(OwnedFd);
+pub(crate) struct Bell(OwnedFd);
 
 impl Bell {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         // It can only fail because it has been rung 2^64 times unheard.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
     /// Takes what was rung.
-    pub(super) fn silence(&self) {
+    pub(crate) fn silence(&self) {
         // It did not ring: nothing to take.
         let _ = rustix::io::read(&self.0, &mut [0_u8; 8]);
     }

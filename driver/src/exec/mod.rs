@@ -37,6 +37,7 @@ use async_channel::{Receiver, Sender};
 use hax_core::exec::{Command, Event};
 use rustix::process::Pid;
 
+pub(crate) use bell::Bell;
 pub use programs::{Distrust, Programs};
 
 use crate::host::clock::Clock;

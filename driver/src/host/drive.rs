@@ -36,8 +36,8 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// How long the last HTTP responses may take to leave.
 const RESPOND_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long helper programs may take to end, once the machine has.
-const HELPERS_WITHIN: Duration = Duration::from_secs(2);
+/// How long helper programs may take to end, once the machine has, and clients to read their last answers.
+const WORKERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a command to the cluster hears where there is no library of Motr's: EOPNOTSUPP.
 const NO_LIBRARY: Errno = Errno(95);
@@ -54,6 +54,8 @@ pub struct HostContext<C> {
     pub limits: Limits,
     /// Which programs it may run, and how many.
     pub exec: workers::Settings,
+    /// Where clients' pipes are, for a machine that is asked over them.
+    pub folder: Option<workers::Folder>,
     /// What the machine is told, by whom and to whom; bounded.
     pub inbox: (Sender<Input>, Receiver<Input>),
 }
@@ -63,7 +65,7 @@ impl<C> HostContext<C> {
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
         let (exec, inbox) = (Default::default(), run::inbox(INBOX));
-        Self { clock, metrics, client, limits, exec, inbox }
+        Self { clock, metrics, client, limits, exec, folder: None, inbox }
     }
 
     /// Lets the machine run, from any thread. A full inbox does that too.
@@ -121,7 +123,8 @@ async fn host<P: Platform, F: Report + 'static>(
     sockets: Option<Sockets<P::Listener>>,
     step: Step<'_, F>,
 ) {
-    let HostContext { clock, metrics, client, limits, exec, inbox: (sender, inbox) } = context;
+    let HostContext { clock, metrics, client, limits, exec, folder, inbox } = context;
+    let (sender, inbox) = inbox;
     let net = Arc::new(Net::<P, _>::new(sender.clone(), Input::Net));
     let http = Http::<P, _>::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics));
     let consul = Consul::new(client, Arc::clone(&metrics), sender.clone(), Input::Consul);
@@ -146,7 +149,10 @@ async fn host<P: Platform, F: Report + 'static>(
         }
         pending().await
     };
-    let workers = Workers::new(exec, sender.clone());
+    let workers = match Workers::new(exec, folder, sender.clone()) {
+        Ok(workers) => workers,
+        Err(why) => return tracing::error!(target: "hax", %why, "no thread for pipes"),
+    };
     let (net, http, sender, fact) = (&net, &http, &sender, PhantomData);
     let mut host = Host { clock, metrics, net, consul, http, workers, sender, fact };
     or(run::run(&mut host, &inbox, step), or(stop, closed)).await;
@@ -166,7 +172,7 @@ async fn host<P: Platform, F: Report + 'static>(
             within::<P, _>(RESPOND_WITHIN, served).await;
         }
     };
-    let worked = host.workers.shut_down(HELPERS_WITHIN);
+    let worked = host.workers.shut_down(WORKERS_WITHIN);
     zip(worked, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
 }
 
@@ -245,6 +251,7 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
                 let failed = self.workers.file(command);
                 self.say(failed);
             }
+            Output::Fifo(response) => self.workers.fifo(response),
             Output::Http(response) => self.http.execute(*response),
             Output::HttpStream(command) => self.http.stream(command),
             Output::Fact(fact) => self.metrics.record(&fact),

@@ -1,16 +1,22 @@
-//! A program that was built without helper programs and files: whatever a machine asks of them is refused.
+//! A program that was built without helper programs, files and pipes: whatever a machine asks of them is refused.
 
+use std::io;
 use std::time::Duration;
 
 use async_channel::Sender;
 use hax_core::base::errno::Errno;
 use hax_core::exec::{self, Refusal};
+use hax_core::fifo;
 use hax_core::file::{self, Failure};
 use hax_core::machine::Input;
 
 /// There is nothing to set.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings;
+
+/// There is no folder with pipes.
+#[derive(Debug)]
+pub enum Folder {}
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -21,10 +27,17 @@ const NOT_BUILT: Errno = Errno(95);
 
 impl Workers {
     /// Nobody works.
-    #[must_use]
-    pub fn new(_: Settings, _: Sender<Input>) -> Self {
-        Self
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn new(_: Settings, _: Option<Folder>, _: Sender<Input>) -> io::Result<Self> {
+        Ok(Self)
     }
+
+    /// Nobody has asked.
+    #[expect(clippy::unused_self, reason = "as where there are workers")]
+    pub fn fifo(&self, _: fifo::Response) {}
 
     /// What the machine is told of what it asks for.
     #[expect(

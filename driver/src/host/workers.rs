@@ -1,5 +1,5 @@
-//! The ports that have a thread each: helper programs and files. Both are started when the machine first asks
-//! something of them; most machines never do.
+//! The ports that have a thread each: helper programs, files and named pipes. The first two are started when the
+//! machine first asks something of them; most machines never do. Pipes are, where there is a folder for them.
 
 use std::io;
 use std::time::Duration;
@@ -8,11 +8,14 @@ use async_channel::Sender;
 use futures_lite::future::zip;
 use hax_core::base::errno::Errno;
 use hax_core::exec::{self, Refusal};
+use hax_core::fifo;
 use hax_core::file::{self, Failure};
 use hax_core::machine::Input;
 
 use crate::exec::Exec;
 pub use crate::exec::Settings;
+use crate::fifo::Fifo;
+pub use crate::fifo::Folder;
 use crate::file::Files;
 
 /// See the module.
@@ -22,13 +25,23 @@ pub struct Workers {
     inbox: Sender<Input>,
     exec: Option<Exec>,
     files: Option<Files>,
+    fifo: Option<Fifo>,
 }
 
 impl Workers {
-    /// No thread yet. What happens is put in `inbox`.
-    #[must_use]
-    pub fn new(settings: Settings, inbox: Sender<Input>) -> Self {
-        Self { settings, inbox, exec: None, files: None }
+    /// What happens is put in `inbox`. Whose pipes lie in `folder`, if there is one, is served from now on.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread for them.
+    pub fn new(
+        settings: Settings,
+        folder: Option<Folder>,
+        inbox: Sender<Input>,
+    ) -> io::Result<Self> {
+        let start = |folder| Fifo::start(folder, inbox.clone(), Input::Fifo);
+        let fifo = folder.map(start).transpose()?;
+        Ok(Self { settings, inbox, exec: None, files: None, fifo })
     }
 
     /// Starts what the machine asks for, or returns what it is to be told: that there can be no thread.
@@ -62,12 +75,19 @@ impl Workers {
         None
     }
 
-    /// Ends all helpers, within this time, and writes what is left to be written, however long that takes: the
+    /// Answers a request that came over pipes.
+    pub fn fifo(&self, response: fifo::Response) {
+        if let Some(fifo) = &self.fifo {
+            fifo.respond(response);
+        }
+    }
+
+    /// Ends all helpers and hands over the last answers, within this time, and writes what is left to be written, however long that takes: the
     /// machine has asked for it.
-    pub async fn shut_down(&mut self, helpers_within: Duration) {
+    pub async fn shut_down(&mut self, within: Duration) {
         let helpers = async {
             if let Some(exec) = &self.exec {
-                exec.shut_down(helpers_within).await;
+                exec.shut_down(within).await;
             }
         };
         let files = async {
@@ -75,7 +95,12 @@ impl Workers {
                 files.shut_down().await;
             }
         };
-        zip(helpers, files).await;
+        let pipes = async {
+            if let Some(fifo) = &self.fifo {
+                fifo.shut_down(within).await;
+            }
+        };
+        zip(helpers, zip(files, pipes)).await;
     }
 }
 

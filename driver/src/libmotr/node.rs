@@ -54,6 +54,7 @@ impl Machine for LibraryNode {
             | Input::Net(_)
             | Input::Exec(_)
             | Input::File(_)
+            | Input::Fifo(_)
             | Input::HttpStream(_) => io::Input::Tick,
             Input::Consul(reply) => io::Input::Consul(reply),
             Input::Spiel(reply) => io::Input::Spiel(reply),

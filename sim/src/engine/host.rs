@@ -265,6 +265,7 @@ impl<C: Cast> World<'_, C> {
             }
             Output::Exec(command) => self.on_exec(i, command),
             Output::File(command) => self.on_file(i, command),
+            Output::Fifo(response) => unreachable!("{response:?} of a cast without pipes"),
         }
     }
 

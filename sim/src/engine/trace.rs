@@ -115,6 +115,7 @@ impl Hash {
             Input::Exec(event) => self.bytes(format!("{event:?}").as_bytes()),
             Input::HttpStream(closed) => self.bytes(format!("{closed:?}").as_bytes()),
             Input::File(event) => self.bytes(format!("{event:?}").as_bytes()),
+            Input::Fifo(request) => self.bytes(format!("{request:?}").as_bytes()),
             Input::Http(request) => {
                 self.words(&[4, request.id.0]);
                 self.bytes(&request.body);
@@ -144,6 +145,7 @@ impl Hash {
             Output::Exec(command) => self.bytes(format!("{command:?}").as_bytes()),
             Output::HttpStream(command) => self.bytes(format!("{command:?}").as_bytes()),
             Output::File(command) => self.bytes(format!("{command:?}").as_bytes()),
+            Output::Fifo(response) => self.bytes(format!("{response:?}").as_bytes()),
             Output::Http(response) => {
                 self.words(&[11, response.id.0, response.status.into()]);
                 self.bytes(&response.body);
@@ -169,6 +171,7 @@ fn input_line(input: &Input, describe: fn(&Bytes) -> String) -> String {
         Input::Exec(event) => format!("{event:?}"),
         Input::HttpStream(closed) => format!("{closed:?}"),
         Input::File(event) => format!("{event:?}"),
+        Input::Fifo(request) => format!("{request:?}"),
         Input::Http(request) => {
             let http::Request { id, method, target, body, .. } = &**request;
             format!("{id}: {method} {target} {}", start_of(body))
@@ -192,6 +195,7 @@ fn output_line<F: Report>(output: &Output<F>, describe: fn(&Bytes) -> String) ->
         Output::Exec(command) => format!("{command:?}"),
         Output::HttpStream(command) => format!("{command:?}"),
         Output::File(command) => format!("{command:?}"),
+        Output::Fifo(response) => format!("{response:?}"),
         Output::Http(response) => {
             format!("{}: {} {}", response.id, response.status, start_of(&response.body))
         }

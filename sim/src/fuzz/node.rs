@@ -126,7 +126,8 @@ impl Host {
                 | Output::Spiel(_)
                 | Output::HttpStream(_)
                 | Output::Exec(_)
-                | Output::File(_) => {}
+                | Output::File(_)
+                | Output::Fifo(_) => {}
             }
         }
         out

@@ -98,7 +98,8 @@ impl World {
                     | Output::Spiel(_)
                     | Output::HttpStream(_)
                     | Output::Exec(_)
-                    | Output::File(_) => {
+                    | Output::File(_)
+                    | Output::Fifo(_) => {
                         unreachable!("nobody asked")
                     }
                 }

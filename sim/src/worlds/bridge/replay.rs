@@ -30,6 +30,7 @@ impl replay::Alone<Node> for Alone {
             | Input::HttpStream(_)
             | Input::Exec(_)
             | Input::File(_)
+            | Input::Fifo(_)
             | Input::Stop => {}
         }
     }

@@ -284,7 +284,11 @@ impl Machine for Counter {
             Input::Stop => state.stop(&mut cx),
             Input::Exec(event) => state.steps.on_event(&mut cx, &state.lease, &event),
             Input::File(event) => state.on_file(&mut cx, &event),
-            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::HttpStream(_) => {}
+            Input::Tick
+            | Input::Net(_)
+            | Input::Spiel(_)
+            | Input::HttpStream(_)
+            | Input::Fifo(_) => {}
         }
         while let Some(timer) = cx.next_due() {
             state.on_timer(&mut cx, timer);

@@ -86,6 +86,7 @@ impl Alone {
                 | Output::HttpStream(_)
                 | Output::Exec(_)
                 | Output::File(_)
+                | Output::Fifo(_)
                 | Output::Fact(_) => {}
             }
         }
