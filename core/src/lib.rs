@@ -80,6 +80,8 @@ pub mod wire;
 
 pub mod cluster;
 
+pub mod route;
+
 pub mod store;
 
 pub mod machine;

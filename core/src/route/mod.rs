@@ -1,0 +1,347 @@
+//! Redundancy nodes and their events: which router of a pair is the next hop of a route.
+//!
+//! The [`Server`] is a machine. Its *node manager* keeps the redundancy nodes and their file, its *event manager*
+//! responds to events on them with event handlers. Clients are the scripts, over named pipes, and whoever reads
+//! its state over HTTP.
+
+mod cx;
+pub mod decide;
+mod events;
+pub mod fact;
+pub mod job;
+pub mod node;
+mod nodes;
+pub mod parameters;
+pub mod provider;
+pub mod request;
+pub mod scripts;
+pub mod stored;
+pub mod table;
+mod view;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::base::fact::Metric;
+use crate::base::id::{CallId, FifoId};
+use crate::base::time::{Next, Now};
+use crate::fifo;
+use crate::http::answer;
+use crate::http::port;
+use crate::http::router::{self, Route, get};
+use crate::machine::{ExitReason, Input, Kept, Limits, Machine, Output, Status};
+use cx::{Cx, RouteKinds, Timer};
+use events::EventManager;
+use fact::Fact;
+use node::Index;
+use nodes::{NodeManager, Progress};
+use provider::Provider;
+use request::{Answer, Request, exit};
+
+/// How long a stop waits for the event handlers that run.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How many requests may come before the file is read.
+const EARLY_MAX: usize = 1024;
+
+/// What the server is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The server's folder: an absolute path.
+    pub dir: Box<str>,
+    /// The program that is run as event handler: an absolute path.
+    pub program: Box<str>,
+    /// Whose a redundancy node is that is created without a provider.
+    pub default_provider: Option<Provider>,
+    /// For jitter.
+    pub seed: u64,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Server {
+    kept: Kept<RouteKinds>,
+    state: State,
+}
+
+#[derive(Debug)]
+struct State {
+    default_provider: Option<Provider>,
+    nodes: NodeManager,
+    events: EventManager,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing has been done.
+    New,
+    /// The file is being read; who comes meanwhile waits.
+    Loading(VecDeque<fifo::Request>),
+    Serving,
+    /// A client has asked to delete all state; all who did are answered then.
+    Erasing(Vec<FifoId>),
+    /// What was begun is finished.
+    Stopping,
+    /// The file cannot be used.
+    Unusable,
+    /// All is done.
+    Over,
+}
+
+type Handler = fn(&State) -> answer::Answer;
+
+const ROUTES: [Route<Handler>; 3] = [
+    get("/v1/route", |state| {
+        answer::Answer::say(200, view::all(state.nodes.held(), &state.events))
+    }),
+    get("/healthz", |_| answer::Answer::say(200, r#"{"alive": true}"#)),
+    get("/readyz", |state| {
+        let is_ready = matches!(state.phase, Phase::Serving);
+        let status = if is_ready { 200 } else { 503 };
+        answer::Answer::say(status, format!(r#"{{"ready": {is_ready}}}"#))
+    }),
+];
+
+impl Server {
+    /// A server that has read nothing yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let limits = Limits { call: Duration::from_secs(5), answer_bytes: 1 << 20 };
+        let state = State {
+            default_provider: config.default_provider,
+            nodes: NodeManager::new(&config.dir),
+            events: EventManager::new(config.program),
+            phase: Phase::New,
+        };
+        Self { kept: Kept::new(CallId::first(0), config.seed, limits, ()), state }
+    }
+
+    /// Whether it has ended because its file cannot be used.
+    #[must_use]
+    pub fn is_unusable(&self) -> bool {
+        matches!(self.state.phase, Phase::Unusable)
+    }
+}
+
+impl State {
+    // ---- requests ---------------------------------------------------------------------------------
+
+    fn on_request(&mut self, cx: &mut Cx<'_>, request: fifo::Request) {
+        let client = request.id;
+        match &mut self.phase {
+            Phase::Serving => self.serve(cx, &request),
+            Phase::Loading(early) if early.len() < EARLY_MAX => early.push_back(request),
+            Phase::Erasing(clients) if is_stop(&request) => clients.push(client),
+            Phase::New
+            | Phase::Loading(_)
+            | Phase::Erasing(_)
+            | Phase::Stopping
+            | Phase::Unusable
+            | Phase::Over => {
+                let parsed = serde_json::from_slice(&request.body);
+                let failure = parsed.map_or(exit::SERVER, |of: Request| of.failure());
+                cx.answer(client, &Answer::failed(failure, "the server stops"));
+            }
+        }
+    }
+
+    fn serve(&mut self, cx: &mut Cx<'_>, request: &fifo::Request) {
+        let client = request.id;
+        let request: Request = match serde_json::from_slice(&request.body) {
+            Ok(request) => request,
+            Err(why) => {
+                let text = format!("the request is none: {why}");
+                return cx.answer(client, &Answer::failed(exit::USAGE, text));
+            }
+        };
+        let failure = request.failure();
+        let (nodes, events) = (&mut self.nodes, &mut self.events);
+        match request {
+            Request::CreateNode { index, set } => {
+                let default = self.default_provider;
+                let create = |table: &mut table::Table| table.create(index, &set, default);
+                nodes.change(cx, (client, index, failure), create);
+            }
+            Request::SetParams { index, set } => {
+                nodes.change(cx, (client, index, failure), |table| table.set(index, &set));
+            }
+            Request::ClearParams { index, clear } => {
+                nodes.change(cx, (client, index, failure), |table| table.clear(index, &clear));
+            }
+            Request::DeleteNode { index } => {
+                events.forget(index);
+                nodes.change(cx, (client, index, failure), |table| Ok(table.delete(index)));
+            }
+            Request::ShowNode { index } => cx.answer(client, &self.show(index)),
+            Request::NodeEvent { nodes: meant, event, wait } => {
+                events.on_event(cx, nodes.held(), (client, wait), (meant, event));
+            }
+            Request::Ping => cx.answer(client, &Answer::ok("the server answers")),
+            Request::Status => {
+                let text = view::all(nodes.held(), events);
+                cx.answer(client, &Answer::ok(text));
+            }
+            Request::Stop => {
+                self.phase = Phase::Erasing([client].into());
+                self.events.end(cx);
+                self.nodes.erase(cx);
+            }
+        }
+    }
+
+    fn show(&self, index: Option<Index>) -> Answer {
+        match view::lines(self.nodes.held(), index, &self.events) {
+            Some(text) => Answer::ok(text),
+            None => {
+                let index = index.map_or(0, Index::number);
+                Answer::failed(exit::NODE, format!("there is no node {index}"))
+            }
+        }
+    }
+
+    fn on_http(&self, cx: &mut Cx<'_>, request: &port::Request) {
+        let found = router::find(&ROUTES, &request.method, &request.target);
+        cx.http(request.id, found.map_or_else(|answer| answer, |handler| handler(self)));
+    }
+
+    // ---- the file ---------------------------------------------------------------------------------
+
+    fn on_progress(&mut self, cx: &mut Cx<'_>, progress: Progress) {
+        let phase = core::mem::replace(&mut self.phase, Phase::Serving);
+        match (progress, phase) {
+            (Progress::Loaded, Phase::Loading(early)) => {
+                early.into_iter().for_each(|request| self.on_request(cx, request));
+            }
+            (Progress::Unusable, phase) => {
+                if let Phase::Loading(early) = phase {
+                    let answer = Answer::failed(exit::SERVER, "the server cannot use its file");
+                    early.iter().for_each(|request| cx.answer(request.id, &answer));
+                }
+                self.phase = Phase::Unusable;
+            }
+            (Progress::Erased, Phase::Erasing(clients)) => {
+                let answer = Answer::ok("the server has deleted its state and stops");
+                clients.into_iter().for_each(|client| cx.answer(client, &answer));
+                self.phase = Phase::Stopping;
+            }
+            (Progress::NotErased(why), Phase::Erasing(clients)) => {
+                let answer = Answer::failed(exit::SERVER, format!("not stopped: {why}"));
+                clients.into_iter().for_each(|client| cx.answer(client, &answer));
+            }
+            (_, phase) => self.phase = phase,
+        }
+    }
+
+    // ---- time, and the end ------------------------------------------------------------------------
+
+    fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
+        match timer {
+            Timer::Rewrite => self.nodes.go_on(cx),
+            Timer::Drain => self.events.end(cx),
+        }
+    }
+
+    fn stop(&mut self, cx: &mut Cx<'_>) {
+        match core::mem::replace(&mut self.phase, Phase::Stopping) {
+            Phase::Loading(early) => {
+                let answer = Answer::failed(exit::SERVER, "the server stops");
+                early.iter().for_each(|request| cx.answer(request.id, &answer));
+            }
+            // What was asked for first is done.
+            erasing @ Phase::Erasing(_) => self.phase = erasing,
+            unusable @ Phase::Unusable => self.phase = unusable,
+            Phase::New | Phase::Serving | Phase::Stopping | Phase::Over => {}
+        }
+        cx.emit(Fact::Stopping {});
+        cx.arm(Timer::Drain, DRAIN);
+    }
+
+    /// Whether nothing is left to be done of a stop.
+    fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Stopping => self.nodes.is_settled() && self.events.is_settled(),
+            Phase::Unusable | Phase::Over => true,
+            Phase::New | Phase::Loading(_) | Phase::Serving | Phase::Erasing(_) => false,
+        }
+    }
+}
+
+/// Whether a request is that of a stop.
+fn is_stop(request: &fifo::Request) -> bool {
+    matches!(serde_json::from_slice(&request.body), Ok(Request::Stop))
+}
+
+impl Machine for Server {
+    type Fact = Fact;
+
+    const GAUGES: &'static [Metric] = &[
+        Metric { name: "hax_route_nodes", help: "Redundancy nodes." },
+        Metric { name: "hax_route_handlers_running", help: "Event handlers that run." },
+    ];
+
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Fact>>) -> Next {
+        let Self { kept, state } = self;
+        let mut cx = kept.cx(now, out);
+        if let Phase::New = state.phase {
+            state.phase = Phase::Loading(VecDeque::new());
+            state.nodes.load(&mut cx);
+        }
+        match input {
+            Input::Fifo(request) => state.on_request(&mut cx, request),
+            Input::Http(request) => state.on_http(&mut cx, &request),
+            Input::File(event) => {
+                if let Some(progress) = state.nodes.on_file(&mut cx, event) {
+                    state.on_progress(&mut cx, progress);
+                }
+            }
+            Input::Exec(event) => state.events.on_exec(&mut cx, state.nodes.held(), event),
+            Input::Stop => state.stop(&mut cx),
+            Input::Tick
+            | Input::Net(_)
+            | Input::Consul(_)
+            | Input::Spiel(_)
+            | Input::HttpStream(_) => {}
+        }
+        while let Some(timer) = cx.next_due() {
+            state.on_timer(&mut cx, timer);
+        }
+        if state.is_over() {
+            if let Phase::Stopping = state.phase {
+                cx.emit(Fact::Stopped {});
+                state.phase = Phase::Over;
+            }
+            return Next::Exit;
+        }
+        kept.next()
+    }
+
+    fn blocking_queries(&self) -> usize {
+        0
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        let (nodes, running) = (self.state.nodes.held().len(), self.state.events.running());
+        [nodes as u64, running as u64].into_iter()
+    }
+
+    fn status(&self) -> Status {
+        let (words, stopping) = match self.state.phase {
+            Phase::New | Phase::Loading(_) => ("Reading the redundancy nodes", false),
+            Phase::Serving => ("Serving", false),
+            Phase::Erasing(_) | Phase::Stopping | Phase::Over => ("Stopping", true),
+            Phase::Unusable => ("The file of the redundancy nodes cannot be used", true),
+        };
+        Status { words, stopping }
+    }
+
+    fn exit(&self) -> ExitReason {
+        ExitReason::Stopped
+    }
+}
+
+#[cfg(test)]
+mod tests;

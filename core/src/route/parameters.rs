@@ -1,0 +1,285 @@
+//! The parameters of redundancy nodes: which each provider knows, and what may be in them.
+//!
+//! The flags and the names under which values are stored are those that the field's scripts have.
+
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use core::net::IpAddr;
+
+use super::node::{Node, Parameters};
+use super::provider::Provider;
+
+/// One parameter of a provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter {
+    /// As it is given to a script.
+    pub flag: &'static str,
+    /// As it is stored.
+    pub name: &'static str,
+    /// Whether an event needs it.
+    pub required: bool,
+    /// What it is, for `-h`.
+    pub help: &'static str,
+    check: fn(&str) -> Result<(), String>,
+}
+
+const fn required(
+    flag: &'static str,
+    name: &'static str,
+    check: fn(&str) -> Result<(), String>,
+    help: &'static str,
+) -> Parameter {
+    Parameter { flag, name, required: true, help, check }
+}
+
+const fn optional(
+    flag: &'static str,
+    name: &'static str,
+    check: fn(&str) -> Result<(), String>,
+    help: &'static str,
+) -> Parameter {
+    Parameter { flag, name, required: false, help, check }
+}
+
+const LINUX: [Parameter; 5] = [
+    required("-t", "table", kernel_table, "the kernel's route table: a number from 1, or main"),
+    required("-r", "route", cidr, "the route: its destination, as 192.0.2.0/24 or 2001:db8::/32"),
+    required("-n", "nextHop", address, "this router's address, of the same family"),
+    optional("-dev", "device", device, "the interface through which the next hop is reached"),
+    optional("-ns", "namespace", namespace, "the network namespace (ip netns) that has the table"),
+];
+
+const CONSUL: [Parameter; 3] = [
+    required("-t", "table", text, "the name of the route table"),
+    required("-r", "route", cidr, "the route: its destination, as 192.0.2.0/24 or 2001:db8::/32"),
+    required("-n", "nextHop", address, "this router's address"),
+];
+
+const AWS: [Parameter; 4] = [
+    required("-t", "routeTableId", aws_table, "the route table: rtb- and hexadecimal digits"),
+    required("-rg", "region", text, "the region, as us-east-1"),
+    required("-n", "eniId", aws_interface, "this router's interface: eni- and hexadecimal digits"),
+    optional("-r", "route", cidr, "the route: its destination; without one, all of the table"),
+];
+
+const AZURE: [Parameter; 8] = [
+    required("-t", "routeTableName", text, "the name of the route table"),
+    required("-n", "nextHop", address, "this router's address"),
+    optional("-s", "subscriptionId", text, "the subscription; else that of this machine"),
+    optional("-g", "resourceGroup", text, "the resource group; else that of this machine"),
+    optional("-r", "route", cidr, "the route: its destination; without one, all of the table"),
+    optional("-a", "appId", text, "the application; without one, the managed identity"),
+    optional("-d", "tenantId", text, "the tenant, with an application"),
+    optional(
+        "-k",
+        "appKey",
+        secret,
+        "where its key is, with an application: file:PATH or env:NAME",
+    ),
+];
+
+const GCP: [Parameter; 7] = [
+    required("-g", "project", text, "the project"),
+    required("-a", "routeName", gcp_name, "the name of this router's route"),
+    required("-b", "peerRouteName", gcp_name, "the name of the other router's route"),
+    required("-n", "nextHopIp", address, "this router's address"),
+    required("-o", "hopPriority", priority, "the priority of this router's route: 1 to 65534"),
+    required("-r", "route", cidr, "the route: its destination"),
+    required("-v", "vpc", gcp_name, "the network"),
+];
+
+/// The parameters that a provider knows.
+#[must_use]
+pub const fn of(provider: Provider) -> &'static [Parameter] {
+    match provider {
+        Provider::Linux => &LINUX,
+        Provider::Consul => &CONSUL,
+        Provider::Aws => &AWS,
+        Provider::Azure(_) => &AZURE,
+        Provider::Gcp => &GCP,
+    }
+}
+
+/// Whether any provider has a parameter with this flag.
+#[must_use]
+pub fn is_flag(flag: &str) -> bool {
+    Provider::ALL.into_iter().any(|provider| of(provider).iter().any(|p| p.flag == flag))
+}
+
+/// The parameter of a provider that has this flag.
+///
+/// # Errors
+///
+/// There is none.
+pub fn find(provider: Provider, flag: &str) -> Result<&'static Parameter, String> {
+    let found = of(provider).iter().find(|parameter| parameter.flag == flag);
+    found.ok_or_else(|| format!("{flag}: {} has no such parameter", provider.name()))
+}
+
+/// The parameter of a provider that is stored under this name.
+#[must_use]
+pub fn named(provider: Provider, name: &str) -> Option<&'static Parameter> {
+    of(provider).iter().find(|parameter| parameter.name == name)
+}
+
+impl Parameter {
+    /// Takes a value.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn set(&self, parameters: &mut Parameters, value: &str) -> Result<(), String> {
+        (self.check)(value).map_err(|why| {
+            // A secret that was given by itself is not repeated.
+            let shown = if self.flag == "-k" { "…".into() } else { format!("{value:?}") };
+            format!("{} {shown}: {why}", self.flag)
+        })?;
+        parameters.insert(self.name, value.into());
+        Ok(())
+    }
+}
+
+/// What an event on this node would lack: the flags of parameters.
+pub fn missing(node: &Node) -> impl Iterator<Item = &'static Parameter> {
+    let lacks = |p: &&Parameter| p.required && !node.parameters.contains_key(p.name);
+    of(node.provider).iter().filter(lacks)
+}
+
+/// Whether parameters that were each accepted can stand together.
+///
+/// # Errors
+///
+/// What contradicts what.
+pub fn check_together(node: &Node) -> Result<(), String> {
+    let of = |name| node.parameters.get(name);
+    if let Some((route, hop)) = of("route").zip(of("nextHop")) {
+        let families = (split_cidr(route).map(|(ip, _)| ip.is_ipv4()), hop.parse::<IpAddr>());
+        if let (Some(is_v4), Ok(hop)) = families
+            && is_v4 != hop.is_ipv4()
+        {
+            return Err(format!("-r {route} and -n {hop} are of different families"));
+        }
+    }
+    if of("appId").is_some() && (of("tenantId").is_none() || of("appKey").is_none()) {
+        return Err("-a is given together with -d and -k".into());
+    }
+    Ok(())
+}
+
+/// Address and prefix length of a CIDR.
+#[must_use]
+pub fn split_cidr(text: &str) -> Option<(IpAddr, u8)> {
+    let (ip, length) = text.split_once('/')?;
+    let is_plain = length.bytes().all(|byte| byte.is_ascii_digit());
+    let ip: IpAddr = ip.parse().ok()?;
+    let length: u8 = length.parse().ok().filter(|_| is_plain)?;
+    let bits = if ip.is_ipv4() { 32 } else { 128 };
+    (length <= bits).then_some((ip, length))
+}
+
+// ---- what may be in a value ---------------------------------------------------------------------------
+
+fn cidr(value: &str) -> Result<(), String> {
+    let Some((ip, length)) = split_cidr(value) else {
+        return Err("a route is an address and a prefix length, as 192.0.2.0/24".into());
+    };
+    let network = match ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::V4((u32::from(ip) & mask).into())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::V6((u128::from(ip) & mask).into())
+        }
+    };
+    if network == ip {
+        return Ok(());
+    }
+    Err(format!("there are bits beyond the prefix; the network is {network}/{length}"))
+}
+
+fn address(value: &str) -> Result<(), String> {
+    value.parse::<IpAddr>().map(drop).map_err(|_| "no address of IPv4 or IPv6".into())
+}
+
+fn kernel_table(value: &str) -> Result<(), String> {
+    let is_number = value.bytes().all(|b| b.is_ascii_digit()) && !value.starts_with('0');
+    if value == "main" || is_number && value.parse::<u32>().is_ok() {
+        return Ok(());
+    }
+    Err("a table is a number from 1 to 4294967295, or main".into())
+}
+
+/// `dev_valid_name` of the kernel.
+fn device(value: &str) -> Result<(), String> {
+    let is_odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if value.len() < 16 && !matches!(value, "." | "..") && !value.contains(is_odd) {
+        return Ok(());
+    }
+    Err("no name of an interface".into())
+}
+
+fn namespace(value: &str) -> Result<(), String> {
+    let is_odd = |c: char| c == '/' || c.is_control();
+    if value.len() < 256 && !matches!(value, "." | "..") && !value.contains(is_odd) {
+        return Ok(());
+    }
+    Err("no name of a network namespace".into())
+}
+
+fn text(value: &str) -> Result<(), String> {
+    if value.chars().any(char::is_control) { Err("has control characters".into()) } else { Ok(()) }
+}
+
+fn aws_table(value: &str) -> Result<(), String> {
+    aws_id("rtb-", value)
+}
+
+fn aws_interface(value: &str) -> Result<(), String> {
+    aws_id("eni-", value)
+}
+
+fn aws_id(prefix: &str, value: &str) -> Result<(), String> {
+    let digits = value.strip_prefix(prefix).unwrap_or_default();
+    if digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    Err(format!("expected {prefix} and at least 8 hexadecimal digits"))
+}
+
+/// RFC 1035, as Compute Engine names its resources.
+fn gcp_name(value: &str) -> Result<(), String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let starts = value.starts_with(|c: char| c.is_ascii_lowercase());
+    if starts && value.len() <= 63 && value.bytes().all(inner) && !value.ends_with('-') {
+        return Ok(());
+    }
+    Err("a name is 1 to 63 lower-case letters, digits and hyphens, a letter first, no hyphen last"
+        .into())
+}
+
+fn priority(value: &str) -> Result<(), String> {
+    let is_number = value.bytes().all(|b| b.is_ascii_digit()) && !value.starts_with('0');
+    if is_number && value.parse::<u16>().is_ok_and(|number| number < u16::MAX) {
+        return Ok(());
+    }
+    Err("a priority is a number from 1 to 65534".into())
+}
+
+/// Where a secret is. The secret itself would stand in the file of the redundancy nodes and in the list of
+/// processes.
+fn secret(value: &str) -> Result<(), String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let is_file = value.strip_prefix("file:").is_some_and(|path| path.starts_with('/'));
+    if is_file || value.strip_prefix("env:").is_some_and(is_name) {
+        return text(value);
+    }
+    Err("a secret is given by reference: file:/PATH or env:NAME".to_owned())
+}
+
+#[cfg(test)]
+mod tests;
