@@ -37,6 +37,13 @@ pub enum Command {
     /// Play a Motr process: speak its part over an HA link.
     #[command(long_about = ham::HELP, after_long_help = ham::EXITS, args_override_self = true)]
     Ham(HamArgs),
+    /// Fail over the routes of a pair of routers.
+    #[cfg(feature = "route")]
+    Route(super::route::RouteArgs),
+    /// Do the work of one event: the job is on standard input.
+    #[cfg(feature = "route")]
+    #[command(hide = true)]
+    EventHandler,
     /// Show hax at work with three Motr processes and a Consul: nothing to install, no root.
     #[command(after_long_help = exit::HELP)]
     Demo(DemoArgs),
@@ -286,13 +293,16 @@ pub fn variable_behind(
 
 /// All flags with the variable of each.
 fn variables() -> impl Iterator<Item = (String, String)> {
-    let commands = Cli::command();
-    let pairs =
-        commands.get_subcommands().flat_map(clap::Command::get_arguments).filter_map(|arg| {
+    let mut left = vec![Cli::command()];
+    let mut pairs = Vec::new();
+    while let Some(command) = left.pop() {
+        pairs.extend(command.get_arguments().filter_map(|arg| {
             let variable = arg.get_env()?.to_str()?.to_owned();
             Some((format!("--{}", arg.get_long()?), variable))
-        });
-    pairs.collect::<Vec<_>>().into_iter()
+        }));
+        left.extend(command.get_subcommands().cloned());
+    }
+    pairs.into_iter()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ pub mod cli;
 mod ham;
 mod output;
 mod remote;
+#[cfg(feature = "route")]
+pub mod route;
 mod status;
 
 use std::ffi::OsString;
@@ -27,16 +29,24 @@ use output::Output;
 #[must_use]
 pub fn main<P: Platform>(program: &Program) -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
+    #[cfg(feature = "route")]
+    if let Some(exit) = route::script(&args) {
+        return exit;
+    }
     let command = match cli::parse(program, &args) {
         Ok(cli) => cli.command,
         Err(refusals) => return refuse(&refusals, &args),
     };
-    let runs = matches!(&command, Command::Run(args) if !args.check);
+    let runs = logs_its_end(&command);
     let done = match command {
         Command::Run(args) => run::<P>(*args),
         Command::Status(args) => run_status::<P>(*args),
         Command::Check(args) => run_check::<P>(*args),
         Command::Ham(args) => run_ham::<P>(&args),
+        #[cfg(feature = "route")]
+        Command::Route(args) => route::run::<P>(args),
+        #[cfg(feature = "route")]
+        Command::EventHandler => route::handle(),
         Command::Demo(args) => match program.demo {
             Some(demo) => demo(&args),
             None => Err(CommandError(Exit::Usage, anyhow::anyhow!("{}", no_demo(program)))),
@@ -54,6 +64,16 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
     });
     logs::finish();
     exit.into()
+}
+
+/// Whether a command is a daemon, which says in its log why it ends.
+fn logs_its_end(command: &Command) -> bool {
+    match command {
+        Command::Run(args) => !args.check,
+        #[cfg(feature = "route")]
+        Command::Route(args) => matches!(args.command, route::RouteCommand::Serve(_)),
+        _ => false,
+    }
 }
 
 /// Says why a command fails. There is nobody left to tell if this fails.

@@ -1,9 +1,9 @@
 //! The server's folder: whose it is, that one server has it, and the pipes in it.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,6 +58,20 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// Makes the folder, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The system cannot do it.
+    pub fn make(path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o750).create(path)?;
+        // The umask would take something from it.
+        fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
+    }
+
     /// Makes the folder, if there is none, and takes it for this server.
     ///
     /// # Errors
@@ -65,17 +79,14 @@ impl Folder {
     /// See [`FolderError`].
     pub fn serve(path: &Path) -> Result<Self, FolderError> {
         let system = |why: io::Error| FolderError::System(path.to_owned(), why);
-        let is_new = !path.exists();
-        DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(system)?;
+        Self::make(path).map_err(system)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, path, flags, Mode::empty()).map_err(|why| system(why.into()))?;
         let found = fstat(&folder).map_err(|why| system(why.into()))?;
         if found.st_uid != geteuid().as_raw() {
             return Err(FolderError::Owner(path.to_owned(), found.st_uid));
         }
-        if is_new {
-            fchmod(&folder, Mode::from_raw_mode(FOLDER_MODE)).map_err(|why| system(why.into()))?;
-        } else if found.st_mode & WRITABLE != 0 {
+        if found.st_mode & WRITABLE != 0 {
             return Err(FolderError::Writable(path.to_owned()));
         }
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {

@@ -1,0 +1,42 @@
+//! `hax event-handler`: one event's work, in a process of its own. The job comes on standard input, the result goes
+//! to standard output.
+
+use std::io::{Read as _, Write as _};
+
+use anyhow::{Context as _, bail};
+use hax_core::route::job::{Done, Job, Outcome};
+use hax_core::route::provider::Provider;
+
+use super::linux;
+use crate::commands::output::Output;
+use crate::exit::{CommandError, Exit};
+
+/// The longest job that is read.
+const JOB_MAX: u64 = 8 << 20;
+
+/// Does the work that standard input says.
+pub(in crate::commands) fn handle() -> Result<Exit, CommandError> {
+    let worked = read().and_then(|job| work(&job));
+    let exit = if worked.is_ok() { Exit::Clean } else { Exit::Failure };
+    let done =
+        worked.unwrap_or_else(|why| Done { outcome: Outcome::Failed, detail: format!("{why:#}") });
+    let mut line = serde_json::to_vec(&done).map_err(anyhow::Error::from)?;
+    line.push(b'\n');
+    Output::new().write_all(&line).map_err(anyhow::Error::from)?;
+    Ok(exit)
+}
+
+fn read() -> anyhow::Result<Job> {
+    let mut text = Vec::new();
+    std::io::stdin().take(JOB_MAX).read_to_end(&mut text).context("standard input")?;
+    serde_json::from_slice(&text).context("standard input has no job")
+}
+
+fn work(job: &Job) -> anyhow::Result<Done> {
+    match job.provider {
+        Provider::Linux => linux::work(job),
+        other @ (Provider::Consul | Provider::Aws | Provider::Azure(_) | Provider::Gcp) => {
+            bail!("this build of hax has no event handler for {}", other.name())
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A router with a server in a folder of its own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::hax::HAX;
+
+/// See the module.
+pub(crate) struct Router {
+    folder: PathBuf,
+    server: Option<Child>,
+}
+
+impl Router {
+    /// With the scripts, and no server.
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("hax-route-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        let bin = folder.join("bin");
+        fs::create_dir(&bin).unwrap();
+        let installed = Command::new(HAX).args(["route", "install-scripts"]).arg(&bin).output();
+        assert!(installed.unwrap().status.success());
+        Self { folder, server: None }
+    }
+
+    /// With a server.
+    pub(crate) fn serving(name: &str) -> Self {
+        let mut router = Self::new(name);
+        router.serve();
+        router
+    }
+
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    pub(crate) fn serve(&mut self) {
+        let mut server = self.command(HAX, "route serve").stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+        let serves = lines.any(|line| line.unwrap().contains("redundancy nodes"));
+        assert!(serves, "it says that it serves");
+        std::thread::spawn(move || lines.for_each(drop));
+        self.server = Some(server);
+    }
+
+    /// Ends the server; its exit code.
+    pub(crate) fn end(&mut self, signal: Signal) -> Option<i32> {
+        let mut server = self.server.take().unwrap();
+        kill_process(Pid::from_child(&server), signal).unwrap();
+        server.wait().unwrap().code()
+    }
+
+    /// Waits for the server's own end; its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.server.take().unwrap().wait().unwrap().code()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.as_ref().unwrap().id()
+    }
+
+    /// A command line, words by spaces.
+    pub(crate) fn command(&self, program: impl AsRef<Path>, words: &str) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command.args(words.split(' ').filter(|word| !word.is_empty()));
+        command.env_clear().env("HAX_ROUTE_DIR", self.dir()).stdin(Stdio::null());
+        command
+    }
+
+    /// A script with these words.
+    pub(crate) fn script(&self, line: &str) -> Command {
+        let (name, words) = line.split_once(' ').unwrap_or((line, ""));
+        let mut command = self.command(self.folder.join("bin").join(name), words);
+        command.arg0(name);
+        command
+    }
+
+    /// Runs a script; its exit code and what it says.
+    pub(crate) fn run(&self, line: &str) -> (i32, String) {
+        said(&mut self.script(line))
+    }
+
+    /// Runs a script that has to succeed.
+    pub(crate) fn ok(&self, line: &str) -> String {
+        let (code, text) = self.run(line);
+        assert_eq!(code, 0, "{line}: {text}");
+        text
+    }
+}
+
+/// Runs a command; its exit code and what it says.
+pub(crate) fn said(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8(text).unwrap().trim_end().to_owned())
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
