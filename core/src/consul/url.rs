@@ -3,6 +3,9 @@
 use alloc::format;
 use alloc::string::String;
 
+/// More than the options of a reading take.
+const OPTIONS: usize = "?recurse&consistent".len();
+
 /// Where transactions go.
 pub const TXN: &str = "/v1/txn";
 
@@ -25,9 +28,7 @@ pub fn consistent(mut target: String) -> String {
 /// Where one key is.
 #[must_use]
 pub fn key(key: &str) -> String {
-    let mut target = String::from("/v1/kv/");
-    encode_into(&mut target, key, true);
-    target
+    below("/v1/kv/", key, true)
 }
 
 /// Where all entries below a prefix are.
@@ -51,37 +52,37 @@ pub fn read(of: &str) -> String {
 /// Where the catalog has a service's instances.
 #[must_use]
 pub fn service(name: &str) -> String {
-    String::from("/v1/catalog/service/") + &encode(name)
+    below("/v1/catalog/service/", name, false)
 }
 
 /// Where those instances of a service are whose checks pass.
 #[must_use]
 pub fn passing(service: &str) -> String {
-    format!("/v1/health/service/{}?passing", encode(service))
+    below("/v1/health/service/", service, false) + "?passing"
 }
 
 /// Where a check of ours is told that it passes.
 #[must_use]
 pub fn pass(check: &str) -> String {
-    String::from("/v1/agent/check/pass/") + &encode(check)
+    below("/v1/agent/check/pass/", check, false)
 }
 
 /// Where a service of ours is taken from the agent.
 #[must_use]
 pub fn deregister(service: &str) -> String {
-    String::from("/v1/agent/service/deregister/") + &encode(service)
+    below("/v1/agent/service/deregister/", service, false)
 }
 
 /// Where a session is described.
 #[must_use]
 pub fn session(id: &str) -> String {
-    String::from("/v1/session/info/") + &encode(id)
+    below("/v1/session/info/", id, false)
 }
 
 /// Where a session is ended.
 #[must_use]
 pub fn destroy_session(id: &str) -> String {
-    String::from("/v1/session/destroy/") + &encode(id)
+    below("/v1/session/destroy/", id, false)
 }
 
 /// Where a key's lock is taken by a session.
@@ -102,6 +103,14 @@ pub fn encode(segment: &str) -> String {
     let mut text = String::with_capacity(segment.len());
     encode_into(&mut text, segment, false);
     text
+}
+
+/// A name below a path, with room for what is asked of it: questions ask for these all the time.
+fn below(path: &str, name: &str, slashes: bool) -> String {
+    let mut target = String::with_capacity(path.len() + name.len() + OPTIONS);
+    target.push_str(path);
+    encode_into(&mut target, name, slashes);
+    target
 }
 
 fn encode_into(text: &mut String, path: &str, slashes: bool) {
