@@ -100,7 +100,7 @@ pub fn write(table: &Table) -> Vec<u8> {
 ///
 /// # Errors
 ///
-/// It is not one that [`write`] of this version has written.
+/// It is not one that [`write()`] of this version has written.
 pub fn read(file: &[u8]) -> Result<Table, Refusal> {
     let damaged = |why: &str| Refusal::Damaged(why.into());
     let end = file.iter().position(|byte| *byte == b'\n');

@@ -1,7 +1,7 @@
 //! Motr's wire on its `sock` transport, without Motr's library.
 //!
-//! Layers, from TCP upwards: [`frame`] → [`packet`] → [`item`] → [`fop`], with `message` and
-//! [`params`] inside. Above them the machines: connections → rpc (`rpc`, `rpc_in`, `rpc_out`) → `link`,
+//! Layers, from TCP upwards, in [`codec`]: frame → packet → item → fop, with messages and parameters
+//! inside. Above them the machines: connections → rpc (its server and its client) → `link`,
 //! which [`Endpoint`] and [`Process`] share. Names of files in the documentation are Motr's.
 
 pub mod codec;
