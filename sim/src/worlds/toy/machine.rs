@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hax_core::base::fact::Metric;
 use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::retry::Backoff;
 use hax_core::base::time::{Instant, Next, Now};
@@ -126,10 +125,10 @@ impl State {
         } else if self.stopping {
             cx.http(request.id, answer::Answer::stopping());
         } else if self.waiting.len() == WAITING {
-            cx.emit(Output::Fact(Fact::Refused));
+            cx.emit(Output::Fact(Fact::Refused {}));
             cx.http(request.id, answer::Answer::say(503, ""));
         } else {
-            cx.emit(Output::Fact(Fact::Asked));
+            cx.emit(Output::Fact(Fact::Asked {}));
             self.waiting.push_back((request.id, name.into()));
             if self.bug == Some(Bug::AcknowledgedEarly) {
                 cx.http(request.id, answer::Answer::done());
@@ -192,7 +191,7 @@ impl State {
                 let change = self.lease.on_answer(cx, call, answer);
                 report(cx, change);
             }
-            (Job::Look, Some(200)) => self.finish(cx, Fact::Found),
+            (Job::Look, Some(200)) => self.finish(cx, Fact::Found {}),
             (Job::Look, Some(404)) => {
                 cx.get(Job::Read, url::read(COUNT));
             }
@@ -201,9 +200,9 @@ impl State {
                 None => self.retry(cx),
             },
             (Job::Write, _) => match Outcome::of(answer) {
-                Outcome::Applied(_) => self.finish(cx, Fact::Committed),
+                Outcome::Applied(_) => self.finish(cx, Fact::Committed {}),
                 Outcome::Conflict(_) => {
-                    cx.emit(Output::Fact(Fact::Conflict));
+                    cx.emit(Output::Fact(Fact::Conflict {}));
                     self.look(cx);
                 }
                 Outcome::Denied(_) | Outcome::Unknown(_) => self.retry(cx),
@@ -220,7 +219,7 @@ impl State {
 
     /// Begins with the increment at the front again in a while: whether it was written is not known.
     fn retry(&mut self, cx: &mut Cx<'_>) {
-        cx.emit(Output::Fact(Fact::Retried));
+        cx.emit(Output::Fact(Fact::Retried {}));
         if self.bug != Some(Bug::RetryLost) {
             cx.retry(Timer::Retry, &mut self.backoff);
         }
@@ -240,7 +239,7 @@ impl State {
             }
             Timer::Drain => {
                 self.drained = true;
-                cx.emit(Output::Fact(Fact::Left));
+                cx.emit(Output::Fact(Fact::Left {}));
                 cx.cancel_where(|job| !matches!(job, Job::Lease(_)));
                 for (id, _) in self.waiting.drain(..) {
                     cx.http(id, answer::Answer::stopping());
@@ -250,11 +249,11 @@ impl State {
     }
 
     fn stop(&mut self, cx: &mut Cx<'_>) {
-        cx.emit(Output::Fact(Fact::Stopping));
+        cx.emit(Output::Fact(Fact::Stopping {}));
         self.stopping = true;
         cx.arm(Timer::Drain, DRAIN);
         if self.lease.term().is_some() {
-            cx.emit(Output::Fact(Fact::Lost));
+            cx.emit(Output::Fact(Fact::Lost {}));
         }
         self.lease.resign(cx);
     }
@@ -262,8 +261,6 @@ impl State {
 
 impl Machine for Counter {
     type Fact = Fact;
-
-    const GAUGES: &'static [Metric] = &[];
 
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Fact>>) -> Next {
         let Self { kept, state } = self;
@@ -276,7 +273,7 @@ impl Machine for Counter {
             Input::Http(request) => match router::find(&ROUTES, &request.method, &request.target) {
                 Ok(handler) => handler(state, &mut cx, &request),
                 Err(answer) => {
-                    cx.emit(Output::Fact(Fact::NotFound));
+                    cx.emit(Output::Fact(Fact::NotFound {}));
                     cx.http(request.id, answer);
                 }
             },
@@ -300,10 +297,6 @@ impl Machine for Counter {
 
     fn blocking_queries(&self) -> usize {
         1
-    }
-
-    fn gauges(&self) -> impl Iterator<Item = u64> {
-        std::iter::empty()
     }
 
     fn status(&self) -> Status {
@@ -338,10 +331,10 @@ fn count_in(answer: &Answer) -> Option<(u64, u64)> {
 fn report(cx: &mut Cx<'_>, change: Option<Change>) {
     let fact = match change {
         None => return,
-        Some(Change::Gained(_)) => Fact::Gained,
-        Some(Change::Lost(_)) => Fact::Lost,
-        Some(Change::Lapsed) => Fact::Lapsed,
-        Some(Change::Proved) => Fact::Proved,
+        Some(Change::Gained(_)) => Fact::Gained {},
+        Some(Change::Lost(_)) => Fact::Lost {},
+        Some(Change::Lapsed) => Fact::Lapsed {},
+        Some(Change::Proved) => Fact::Proved {},
     };
     cx.emit(Output::Fact(fact));
 }

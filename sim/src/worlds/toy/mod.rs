@@ -117,8 +117,8 @@ impl Cast for Toy {
 
     fn on_fact(world: &mut World<'_, Self>, node: usize, fact: &Fact) {
         match fact {
-            Fact::Stopping => world.hosts[node].stops(),
-            Fact::Stepped => {
+            Fact::Stopping {} => world.hosts[node].stops(),
+            Fact::Stepped {} => {
                 let now = world.sim.clocks().mono;
                 let term = world.hosts[node].machine().and_then(|counter| counter.term(now));
                 world.sim.check(world.cast.helpers.stepped(node, now, term));

@@ -69,7 +69,7 @@ impl Steps {
             Some(_) if self.bug == Some(Bug::StepKept) => {}
             Some(running) => {
                 running.ending = true;
-                cx.emit(Output::Fact(Fact::StepEnded));
+                cx.emit(Output::Fact(Fact::StepEnded {}));
                 cx.emit(Output::Exec(Command::Kill { id: running.id }));
             }
             None if held.is_some() && !cx.is_armed(Timer::Step) => self.start(cx, lease),
@@ -116,9 +116,9 @@ impl Steps {
                 let counts = self.bug == Some(Bug::StepTakenLate)
                     || lease.believes(cx.now().mono) == Some(term);
                 match pause {
-                    _ if !counts => cx.emit(Output::Fact(Fact::StepVoid)),
+                    _ if !counts => cx.emit(Output::Fact(Fact::StepVoid {})),
                     Some(pause) => {
-                        cx.emit(Output::Fact(Fact::Stepped));
+                        cx.emit(Output::Fact(Fact::Stepped {}));
                         self.backoff.worked();
                         cx.arm(Timer::Step, pause);
                     }
@@ -129,7 +129,7 @@ impl Steps {
     }
 
     fn failed(&mut self, cx: &mut Cx<'_>) {
-        cx.emit(Output::Fact(Fact::StepFailed));
+        cx.emit(Output::Fact(Fact::StepFailed {}));
         cx.retry(Timer::Step, &mut self.backoff);
     }
 }

@@ -105,7 +105,7 @@ impl Tally {
 
     /// What is in the file now is not known: it is read, or written, once more.
     fn failed(&mut self, cx: &mut Cx<'_>) -> Option<Change> {
-        cx.emit(Output::Fact(Fact::TallyFailed));
+        cx.emit(Output::Fact(Fact::TallyFailed {}));
         cx.retry(Timer::Tally, &mut self.backoff);
         None
     }
