@@ -82,8 +82,8 @@ impl Workers {
         }
     }
 
-    /// Ends all helpers and hands over the last answers, within this time, and writes what is left to be written, however long that takes: the
-    /// machine has asked for it.
+    /// Ends all helpers and hands over the last answers, within this time, and writes what is left to be written,
+    /// however long that takes: the machine has asked for it.
     pub async fn shut_down(&mut self, within: Duration) {
         let helpers = async {
             if let Some(exec) = &self.exec {
