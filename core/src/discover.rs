@@ -15,7 +15,6 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::base::fact::Metric;
 use crate::base::fid::Fid;
 use crate::base::id::CallId;
 use crate::base::retry::Backoff;
@@ -414,8 +413,6 @@ impl Search {
 impl Machine for Discovery {
     type Fact = Fact;
 
-    const GAUGES: &'static [Metric] = &[];
-
     /// Takes one input. `Exit` when all is found, or at a stop.
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let Self { kept, search } = self;
@@ -442,10 +439,6 @@ impl Machine for Discovery {
 
     fn blocking_queries(&self) -> usize {
         0
-    }
-
-    fn gauges(&self) -> impl Iterator<Item = u64> {
-        core::iter::empty()
     }
 
     fn status(&self) -> Status {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hax_core::base::fact::Metric;
 use hax_core::base::id::{ExecId, FileId};
 use hax_core::base::time::{Next, Now};
 use hax_core::exec::{self, Cause, Origin, Refusal, Spawn, Status, Stream, Unheard};
@@ -39,18 +38,12 @@ struct Scripted<S>(S);
 impl<S: FnMut(Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
     type Fact = Fact;
 
-    const GAUGES: &'static [Metric] = &[];
-
     fn handle(&mut self, _: Now, input: Input, out: &mut Vec<Output>) -> Next {
         (self.0)(input, out)
     }
 
     fn blocking_queries(&self) -> usize {
         0
-    }
-
-    fn gauges(&self) -> impl Iterator<Item = u64> {
-        std::iter::empty()
     }
 
     fn status(&self) -> hax_core::machine::Status {

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use common::{exchange, listener, nobody, run};
 use futures_lite::future::zip;
 use hax_core::base::errno::Errno;
-use hax_core::base::fact::Metric;
 use hax_core::base::id::{CallId, ConnId, SpielId};
 use hax_core::base::time::{Next, Now};
 use hax_core::consul::port::{Call, Command, Method, Unanswered};
@@ -57,18 +56,12 @@ struct Scripted<S>(S);
 impl<S: FnMut(Now, Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
     type Fact = Fact;
 
-    const GAUGES: &'static [Metric] = &[];
-
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         (self.0)(now, input, out)
     }
 
     fn blocking_queries(&self) -> usize {
         0
-    }
-
-    fn gauges(&self) -> impl Iterator<Item = u64> {
-        std::iter::empty()
     }
 
     fn status(&self) -> Status {

@@ -107,7 +107,7 @@ impl Entrypoints {
     ) {
         let EntrypointRequest { entry, process, first, .. } = *request;
         cx.fact(Fact::EntrypointAsked { entry, process, first });
-        let (arrived, moment) = (cx.now().mono, cx.moment());
+        let (arrived, moment) = (cx.now().mono, cx.call_seq());
         let refused = held.is_none() || self.waiting.len() >= cx.config().limit.entries;
         let held = held.unwrap_or_default();
         let waiting = Waiting { entry, process, first, arrived, moment, held, answer: None };
@@ -162,7 +162,7 @@ impl Entrypoints {
             calls.insert(ask(cx, part, target), part);
         }
         let (leader, node) = (None, None);
-        let began = cx.moment();
+        let began = cx.call_seq();
         self.round = Some(Round { began, calls, leader, node, confds: None, rms: None });
         // The session is nearly always the last round's: its node is read along.
         if let Some((_, node)) = self.session.clone() {

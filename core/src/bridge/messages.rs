@@ -44,7 +44,7 @@ pub(crate) fn received(
         Body::Nvec(nvec) if nvec.kind == NvecKind::Get => {
             let notes = u32::try_from(nvec.notes.len()).unwrap_or(u32::MAX);
             cx.fact(Fact::NvecAsked { link, msg, notes });
-            let asked = cx.moment();
+            let asked = cx.call_seq();
             state.questions.push_back(Question { link, msg, asked, arrived: cx.now().mono, nvec });
             state.tables.ask(cx);
         }

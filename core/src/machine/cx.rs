@@ -77,7 +77,7 @@ pub struct Kept<K: Kinds> {
     jitter: Jitter,
     calls: BTreeMap<CallId, K::Continuation>,
     next_call: CallId,
-    moment: CallSeq,
+    call_seq: CallSeq,
     /// Why Consul did not answer last, until it does.
     last_failure: Option<Box<str>>,
 }
@@ -93,14 +93,14 @@ impl<K: Kinds> Kept<K> {
             jitter: Jitter::new(seed),
             calls: BTreeMap::new(),
             next_call: first,
-            moment: CallSeq::default(),
+            call_seq: CallSeq::default(),
             last_failure: None,
         }
     }
 
     /// The context of one call of `handle`.
     pub fn cx<'a>(&'a mut self, now: Now, out: &'a mut Vec<K::Output>) -> Cx<'a, K> {
-        self.moment.0 += 1;
+        self.call_seq.0 += 1;
         Cx { now, out, kept: self }
     }
 
@@ -137,8 +137,8 @@ impl<K: Kinds> Cx<'_, K> {
     }
 
     /// This call of `handle`: what begins in a later one has begun after it.
-    pub fn moment(&self) -> CallSeq {
-        self.kept.moment
+    pub fn call_seq(&self) -> CallSeq {
+        self.kept.call_seq
     }
 
     /// What the handlers share.

@@ -10,7 +10,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::cx::Cx;
+use super::context::Cx;
 use super::decide::{Event, Response, decide};
 use super::fact::Fact;
 use super::job::{Done, Job, Outcome};

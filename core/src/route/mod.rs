@@ -4,7 +4,7 @@
 //! responds to events on them with event handlers. Clients are the scripts, over named pipes, and whoever reads
 //! its state over HTTP.
 
-mod cx;
+mod context;
 pub mod decide;
 mod events;
 pub mod fact;
@@ -33,7 +33,7 @@ use crate::http::answer;
 use crate::http::port;
 use crate::http::router::{self, Route, get};
 use crate::machine::{ExitReason, Input, Kept, Limits, Machine, Output, Status};
-use cx::{Cx, RouteKinds, Timer};
+use context::{Cx, RouteKinds, Timer};
 use events::EventManager;
 use fact::Fact;
 use node::Index;

@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use super::cx::{Cx, Timer};
+use super::context::{Cx, Timer};
 use super::fact::Fact;
 use super::node::Index;
 use super::request::Answer;

@@ -46,7 +46,7 @@ impl State {
     /// Tries again what failed. Deaths wait until health is proved.
     pub(crate) fn retry_lanes(&mut self, cx: &mut Cx<'_>) {
         if self.lanes.retry(cx, &self.cluster) {
-            self.deaths_unproved = Some(cx.moment());
+            self.deaths_unproved = Some(cx.call_seq());
             self.tables.look(cx);
         }
     }
@@ -84,7 +84,7 @@ impl State {
             if may_be_back && cx.now().mono < until {
                 cx.arm_no_later(Timer::FailingGrace, until);
             } else if silence.asked.is_none_or(|asked| !self.tables.is_proved(asked)) {
-                silence.asked.get_or_insert_with(|| cx.moment());
+                silence.asked.get_or_insert_with(|| cx.call_seq());
                 self.tables.look(cx);
             } else {
                 silence.asked = None;

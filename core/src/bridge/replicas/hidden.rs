@@ -71,7 +71,7 @@ impl Tables {
             }
             _ => {
                 self.replicas[table as usize].decoding = false;
-                self.readable[table as usize] = Some(cx.moment());
+                self.readable[table as usize] = Some(cx.call_seq());
                 self.reread(cx, table);
             }
         }

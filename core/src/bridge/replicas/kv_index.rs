@@ -36,7 +36,7 @@ impl KvIndexProbes {
     pub(crate) fn send(&mut self, cx: &mut Cx<'_>, asked: CallSeq, then: u64, most: usize) {
         let on_its_way = self.sent.back().is_some_and(|last| last.sent >= asked);
         if !on_its_way && self.sent.len() < most {
-            let (call, sent) = (cx.get(Continuation::KvIndex, url::read(KEY)), cx.moment());
+            let (call, sent) = (cx.get(Continuation::KvIndex, url::read(KEY)), cx.call_seq());
             self.sent.push_back(KvIndexProbe { call, sent, then });
         }
     }

@@ -93,8 +93,8 @@ impl Tables {
     pub(crate) fn go_alone(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         replica.calls().for_each(|call| cx.cancel(call));
-        replica.alone = Some(cx.moment());
-        replica.asked = cx.moment();
+        replica.alone = Some(cx.call_seq());
+        replica.asked = cx.call_seq();
         self.watch(cx, table);
         self.prove(cx, table);
     }

@@ -98,7 +98,7 @@ impl Tables {
     /// A question has arrived that every table must be fresh for.
     pub(crate) fn ask(&mut self, cx: &mut Cx<'_>) {
         for table in Table::ALL {
-            self.replicas[table as usize].asked = cx.moment();
+            self.replicas[table as usize].asked = cx.call_seq();
             self.prove(cx, table);
         }
     }
@@ -109,7 +109,7 @@ impl Tables {
         let replica = &mut self.replicas[table as usize];
         if newest > replica.index {
             self.posted |= table == Table::Health;
-            replica.asked = cx.moment();
+            replica.asked = cx.call_seq();
             self.prove(cx, table);
         }
     }
@@ -135,7 +135,7 @@ impl Tables {
 
     /// Looks whether health has moved.
     pub(crate) fn look(&mut self, cx: &mut Cx<'_>) {
-        self.replicas[Table::Health as usize].asked = cx.moment();
+        self.replicas[Table::Health as usize].asked = cx.call_seq();
         self.prove(cx, Table::Health);
     }
 
@@ -198,7 +198,7 @@ impl Tables {
             }
         }
         let call = cx.get(Continuation::Probe(table), table.probe().into());
-        let (sent, index_then) = (cx.moment(), self.least(cx, table));
+        let (sent, index_then) = (cx.call_seq(), self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.probes.push_back(Probe { call, sent, index_then });
         replica.witness = self.kv_index_probes.seen;
@@ -233,7 +233,7 @@ impl Tables {
         }
         self.wants_read[table as usize] = false;
         let call = cx.get(Continuation::Read(table), format!("{}&consistent", table.target()));
-        let (sent, at, index_then) = (cx.moment(), cx.now().mono, self.least(cx, table));
+        let (sent, at, index_then) = (cx.call_seq(), cx.now().mono, self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.read = Some(Read { call, sent, at, index_then });
         replica.witness = self.kv_index_probes.seen;
@@ -288,7 +288,7 @@ impl Tables {
         } else if answer.index == behind && (lacks_ours || cx.now().mono < ends) {
             // A restored snapshot ends the queries that wait, with what there was before. One that is asked
             // after that waits in vain.
-            self.replicas[table as usize].asked = cx.moment();
+            self.replicas[table as usize].asked = cx.call_seq();
             self.prove(cx, table);
         }
         cx.arm(Timer::Watch(table), pause);
