@@ -62,6 +62,9 @@ const SHORT_BODY_MAX: usize = 64 << 10;
 /// The longest body of a hint, which names processes, in bytes. What they are is read from Consul.
 const HINT_BODY_MAX: usize = 1 << 20;
 
+/// Where Consul's watch of the broadcast queue posts.
+const QUEUE_WATCH: &str = "/watcher/bq";
+
 /// What a server may take and how long it waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -81,7 +84,7 @@ impl Limits {
     /// The longest body of such a request, in bytes: whoever wants none has no use for 4 MiB.
     fn body_max(&self, method: &str, path: &str) -> usize {
         let most = match (method, path) {
-            ("POST", "/" | "/watcher/bq") => usize::MAX,
+            ("POST", "/" | QUEUE_WATCH) => usize::MAX,
             ("POST", "/watcher/processes") => HINT_BODY_MAX,
             _ => SHORT_BODY_MAX,
         };
@@ -245,7 +248,9 @@ impl<I> PendingRequests<I> {
     }
 
     /// The answer to a request whose body does not become complete.
-    pub fn incomplete(&self, head: Head<'_>, refusal: Answer) -> Answer {
+    ///
+    /// A post of the broadcast queue is heard all the same: Consul's watch does not repeat what is refused.
+    pub async fn incomplete(&self, head: Head<'_>, refusal: Answer) -> Answer {
         let max = self.limits.body_max(head.method, head.path);
         let why = match refusal.status {
             413 if max == self.limits.body_max => {
@@ -257,7 +262,20 @@ impl<I> PendingRequests<I> {
             _ => ": its body is not complete".into(),
         };
         self.note(head, refusal.status, &why);
+        if (head.method, head.path) == ("POST", QUEUE_WATCH) {
+            self.hint().await;
+        }
         refusal
+    }
+
+    /// Posts an empty queue, which has the core read what Consul has of it. Nobody waits for the answer.
+    async fn hint(&self) {
+        let id = self.waiting().next.mint();
+        let (method, target) = ("POST".into(), QUEUE_WATCH.into());
+        let body = Bytes::from_static(b"null");
+        let request = port::Request { id, method, target, body, trusted: false };
+        // After the core's end nothing is read any more.
+        let _ended = self.inbox.send((self.wrap)(Box::new(request))).await;
     }
 
     /// Tells of a request that the core does not see.

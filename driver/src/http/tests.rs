@@ -210,6 +210,26 @@ fn f35_only_this_node_and_who_shows_the_token_is_believed_at_once() {
     }
 }
 
+#[test]
+fn f25_a_post_of_the_queue_that_is_refused_is_a_hint_all_the_same() {
+    const TOO_LONG: &[u8] =
+        b"POST /watcher/bq HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n[]";
+    const CUT_SHORT: &[u8] = b"POST /watcher/bq HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n[]";
+    const OTHER: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n[]";
+    let heard = |said| {
+        let (server, requests) = server(NEVER);
+        let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
+        let (_stop, stopped) = async_channel::bounded(1);
+        let (access, said) = (HttpAccess::open(), begun(Said(said, After::End)));
+        block_on(server.serve(&access, seat, stopped, said));
+        requests.try_recv().ok().map(|request| (request.target, request.body))
+    };
+    let hint = Some(("/watcher/bq".into(), Bytes::from_static(b"null")));
+    assert_eq!(heard(TOO_LONG), hint);
+    assert_eq!(heard(CUT_SHORT), hint);
+    assert_eq!(heard(OTHER), None);
+}
+
 const POST: &[u8] = b"POST /watcher/bq HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n[]";
 
 type Served<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;

@@ -304,6 +304,21 @@ fn f20_who_posts_while_consul_hangs_is_told_to_come_again_and_what_he_says_is_wo
 }
 
 #[test]
+fn f25_a_post_that_is_refused_is_a_hint_all_the_same() {
+    let mut lab = Lab::with(1, |config| config.limit.body_bytes = 10_000);
+    let epoch = end(&mut lab);
+    let too_long = " ".repeat(10_001);
+    let refused = [(too_long.as_str(), 413), ("[", 400)];
+    for (n, (body, status)) in (epoch + 1..).zip(refused) {
+        append(&mut lab, &[(n, "{}".into())]);
+        let id = lab.post(0, "/watcher/bq", body);
+        lab.run(MS * 1_000);
+        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(status));
+        assert_eq!(lab.kv("bq-delivered/ssu1"), Some(n.to_string()), "{status}");
+    }
+}
+
+#[test]
 fn f20_many_hints_are_few_readings() {
     let mut lab = Lab::new(1);
     lab.nodes[0].targets.clear();

@@ -41,11 +41,14 @@ enum Handler {
     Take(fn(&mut State, &mut Cx<'_>, &Request) -> Taken),
 }
 
+/// Where the watch of the broadcast queue posts.
+const QUEUE_WATCH: &str = "/watcher/bq";
+
 const ROUTES: [Route<Handler>; 12] = [
     // As the old daemon: a text that claims to be JSON.
     get("/", Handler::Say(|_, _| Answer::say(200, "I'm alive! Sincerely, HaX"))),
     post("/", Handler::Take(service_health)),
-    post("/watcher/bq", Handler::Take(queue)),
+    post(QUEUE_WATCH, Handler::Take(queue)),
     post("/watcher/processes", Handler::Take(process)),
     post("/v1/events/subscribe", Handler::Take(subscribe)),
     post("/v1/events/unsubscribe", Handler::Take(unsubscribe)),
@@ -126,6 +129,9 @@ fn watch(
         return Some(Answer::stopping());
     }
     if request.body.len() > cx.config().limit.body_bytes {
+        if router::path(&request.target) == QUEUE_WATCH && cx.config().bq {
+            state.bq_receiver.on_hint();
+        }
         return Some(Answer::refuse(413, "HTTPRequestEntityTooLarge", "", "The body is too large"));
     }
     take(state, cx, request).unwrap_or_else(|why| {

@@ -81,15 +81,23 @@ struct Hint {
 }
 
 impl BqReceiver {
+    /// The queue is to be read: something may have come.
+    pub(crate) fn on_hint(&mut self) {
+        self.hinted = true;
+    }
+
     /// A watch has posted the queue. Returns what is wrong with it, if anything; else the request is
     /// answered when all that Consul has in the queue is worked. A post without an entry of the queue that
     /// has others is of another prefix.
+    ///
+    /// A post that is refused is a hint all the same: Consul's watch does not repeat it.
     pub(crate) fn on_post(
         &mut self,
         cx: &mut Cx<'_>,
         http: HttpId,
         body: &[u8],
     ) -> Result<(), Box<str>> {
+        self.on_hint();
         let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
         let entries = entries.unwrap_or_default();
         if let Some(odd) = entries.first()
@@ -97,7 +105,6 @@ impl BqReceiver {
         {
             return Err(format!("not an entry of the queue: {:.100}", odd.key).into());
         }
-        self.hinted = true;
         let until = cx.now().mono.after(cx.config().time.call);
         self.hints.push(Hint { http, until });
         cx.arm_no_later(Timer::Hints, until);

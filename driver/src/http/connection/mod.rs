@@ -252,7 +252,7 @@ impl Connection {
             Length::Chunked => 0,
         };
         if announced > max {
-            return Ok(pending.incomplete(known, too_large(max)).into());
+            return Ok(pending.incomplete(known, too_large(max)).await.into());
         }
         let most = if head.length == Length::Chunked { max } else { announced };
         let mut held = pending.bodies.begin(self.seat.origin(), most);
@@ -260,8 +260,8 @@ impl Connection {
         let arriving = self.body(&mut held, head, body, max);
         let whole = match within(sleep, pending.limits.body_within, arriving).await {
             Some(Ok(whole)) => whole,
-            Some(Err(refusal)) => return Ok(pending.incomplete(known, refusal).into()),
-            None => return Ok(pending.incomplete(known, too_slow()).into()),
+            Some(Err(refusal)) => return Ok(pending.incomplete(known, refusal).await.into()),
+            None => return Ok(pending.incomplete(known, too_slow()).await.into()),
         };
         let trusted = self.seat.origin() == super::Origin::Own;
         match head.uri.path_and_query() {
