@@ -15,7 +15,7 @@ use crate::wire::codec::params::LinkIds;
 use crate::wire::conns::Out;
 use crate::wire::queue::{InQueue, OutQueue};
 use crate::wire::rpc::Rpc;
-use crate::wire::rpc::client::CallerId;
+use crate::wire::rpc::client::ClientId;
 
 /// Sends of one 207 before it counts as failed (`ha.c:HA_NR_SENT_MAX`).
 const SENDS: u32 = 10;
@@ -39,7 +39,7 @@ pub(crate) struct Link {
     pub(crate) ids: LinkIds,
     pub(crate) sent: OutQueue,
     pub(crate) received: InQueue,
-    pub(crate) caller: CallerId,
+    pub(crate) client: ClientId,
     pub(crate) state: State,
     /// A 207 is to be sent although nothing is new, for the `in_delivered` of its answer.
     pub(crate) asks: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Link {
 
 /// What a 207 brought.
 #[derive(Debug)]
-pub(crate) struct Brought {
+pub(crate) struct Received {
     /// What is to be answered.
     pub(crate) reply: Fop,
     /// The message, if it is the one that was expected.
@@ -62,19 +62,19 @@ pub(crate) struct Brought {
 
 /// What a 208 brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
+pub(crate) enum ReplyOutcome {
     /// The 207 is done.
     Done { wrong: Option<u64> },
     /// The peer refused it. It goes back; its sender pauses.
     Refused { rc: i32 },
     /// It answers nothing.
-    Stray,
+    Unexpected,
 }
 
 impl Link {
-    pub(crate) fn new(ids: LinkIds, sent: OutQueue, received: InQueue, caller: CallerId) -> Self {
+    pub(crate) fn new(ids: LinkIds, sent: OutQueue, received: InQueue, client: ClientId) -> Self {
         let (state, asks, tells_once) = (State::Opening, false, false);
-        Self { ids, sent, received, caller, state, asks, tells_once, seq: 0 }
+        Self { ids, sent, received, client, state, asks, tells_once, seq: 0 }
     }
 
     /// The same, telling once as a process does.
@@ -88,14 +88,14 @@ impl Link {
             return;
         }
         let message = self.sent.take();
-        if message.is_none() && !self.received.owes() && !self.asks {
+        if message.is_none() && !self.received.has_unconfirmed() && !self.asks {
             return;
         }
         self.asks = false;
         self.seq += 1;
         let told = self.received.delivered();
         if self.tells_once {
-            self.received.told(told);
+            self.received.on_confirmed(told);
         }
         self.state = State::Waiting { message: message.is_some(), told };
         let nr = u64::from(message.is_some());
@@ -104,7 +104,7 @@ impl Link {
         let (ids, seq) = (self.ids, self.seq);
         let tail = LinkMsg { nr, message: None, tag, ids, out_next, in_delivered, seq }.tail();
         let parts = (&nr.to_le_bytes()[..], body, &tail[..]);
-        rpc.call(now, self.caller, opcode::LINK_MSG, parts, Some(SENDS), out);
+        rpc.call(now, self.client, opcode::LINK_MSG, parts, Some(SENDS), out);
     }
 
     /// The rpc connection is open.
@@ -120,40 +120,40 @@ impl Link {
     }
 
     /// The 207 in flight has an answer. `delivered` gets what the peer has taken in.
-    pub(crate) fn on_reply(&mut self, fop: &Fop, delivered: &mut Vec<SendId>) -> Answered {
+    pub(crate) fn on_reply(&mut self, fop: &Fop, delivered: &mut Vec<SendId>) -> ReplyOutcome {
         let (State::Waiting { told, .. }, Fop::LinkMsgRep { rc, in_delivered, .. }) =
             (self.state, fop)
         else {
-            return Answered::Stray;
+            return ReplyOutcome::Unexpected;
         };
         if *rc != 0 {
             self.on_failed();
-            return Answered::Refused { rc: *rc };
+            return ReplyOutcome::Refused { rc: *rc };
         }
         self.state = State::Idle;
-        self.received.told(told);
+        self.received.on_confirmed(told);
         let raised = self.sent.raise(*in_delivered, delivered);
-        Answered::Done { wrong: raised.err().map(|_| *in_delivered) }
+        ReplyOutcome::Done { wrong: raised.err().map(|_| *in_delivered) }
     }
 
     /// The 207 in flight stays without an answer: its message goes back and keeps its tag.
     pub(crate) fn on_failed(&mut self) {
         if let State::Waiting { message, .. } = self.state {
             if message {
-                self.sent.untake();
+                self.sent.put_back();
             }
             self.state = State::Pausing;
         }
     }
 
     /// A 207 came. The message, if any, is to be named by [`InQueue::accept`].
-    pub(crate) fn on_message(&mut self, msg: LinkMsg, delivered: &mut Vec<SendId>) -> Brought {
+    pub(crate) fn on_message(&mut self, msg: LinkMsg, delivered: &mut Vec<SendId>) -> Received {
         // One that is not expected is dropped and answered all the same: `in_delivered` tells.
         let expected = self.received.expects(msg.tag);
         let message = msg.message.filter(|_| expected);
         let wrong = self.sent.raise(msg.in_delivered, delivered).err().map(|_| msg.in_delivered);
         let (out_next, in_delivered) = (self.sent.next(), self.received.delivered());
-        Brought { reply: Fop::LinkMsgRep { rc: 0, out_next, in_delivered }, message, wrong }
+        Received { reply: Fop::LinkMsgRep { rc: 0, out_next, in_delivered }, message, wrong }
     }
 
     /// Takes in a message under a new name.

@@ -13,6 +13,6 @@ pub mod process;
 mod queue;
 mod rpc;
 
-pub use codec::bytes::Bad;
+pub use codec::bytes::DecodeError;
 pub use endpoint::{Config, Endpoint, Input, Output, View};
 pub use process::Process;

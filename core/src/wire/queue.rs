@@ -72,7 +72,7 @@ impl OutQueue {
     }
 
     /// The message taken last goes back: it could not be sent.
-    pub(crate) fn untake(&mut self) {
+    pub(crate) fn put_back(&mut self) {
         self.next = (self.next - STEP).max(self.delivered).max(self.first);
     }
 
@@ -173,12 +173,12 @@ impl InQueue {
     }
 
     /// Whether the peer is to be told something.
-    pub(crate) fn owes(&self) -> bool {
+    pub(crate) fn has_unconfirmed(&self) -> bool {
         self.confirmed < self.delivered
     }
 
     /// The peer has been told `in_delivered` by a 207 of ours.
-    pub(crate) fn told(&mut self, in_delivered: u64) {
+    pub(crate) fn on_confirmed(&mut self, in_delivered: u64) {
         self.confirmed = self.confirmed.max(in_delivered);
     }
 }
@@ -219,14 +219,14 @@ mod tests {
     fn what_could_not_be_sent_goes_back_unless_it_arrived_all_the_same() {
         let mut queue = filled(2);
         queue.take();
-        queue.untake();
+        queue.put_back();
         assert_eq!(queue.take().map(|(tag, _)| tag), Some(1));
         // The peer has it and says so before the sending is given up.
         assert_eq!(raised(&mut queue, 3), Ok(alloc::vec![1]));
-        queue.untake();
+        queue.put_back();
         assert_eq!(queue.take().map(|(tag, _)| tag), Some(3));
         // Given up first, told later.
-        queue.untake();
+        queue.put_back();
         assert_eq!(raised(&mut queue, 5), Ok(alloc::vec![2]));
         assert_eq!(queue.take(), None);
         assert_eq!(queue.next(), 5);
@@ -257,10 +257,12 @@ mod tests {
         let mut queue = InQueue::new(2);
         (1..=3).for_each(|n| queue.accept(MsgId(n)));
         assert!(queue.ack(MsgId(2)) && queue.ack(MsgId(3)) && !queue.ack(MsgId(3)));
-        assert_eq!((queue.delivered(), queue.held(), queue.owes()), (2, 3, false));
+        assert_eq!((queue.delivered(), queue.held(), queue.has_unconfirmed()), (2, 3, false));
         assert!(queue.ack(MsgId(1)));
-        assert_eq!((queue.delivered(), queue.held(), queue.owes()), (8, 0, true));
-        queue.told(8);
-        assert!(!queue.owes() && queue.expects(8) && queue.expects(0) && !queue.expects(6));
+        assert_eq!((queue.delivered(), queue.held(), queue.has_unconfirmed()), (8, 0, true));
+        queue.on_confirmed(8);
+        assert!(
+            !queue.has_unconfirmed() && queue.expects(8) && queue.expects(0) && !queue.expects(6)
+        );
     }
 }

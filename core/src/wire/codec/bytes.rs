@@ -21,17 +21,17 @@ impl core::fmt::Display for Uint128 {
 
 /// Why bytes are not what they should be. The text is for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bad(pub &'static str);
+pub struct DecodeError(pub &'static str);
 
-impl core::fmt::Display for Bad {
+impl core::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl core::error::Error for Bad {}
+impl core::error::Error for DecodeError {}
 
-const SHORT: Bad = Bad("it ends too early");
+const SHORT: DecodeError = DecodeError("it ends too early");
 
 /// Takes atoms from the front of a slice.
 #[derive(Clone, Debug)]
@@ -46,58 +46,58 @@ impl<'a> Reader<'a> {
         self.0.len()
     }
 
-    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], Bad> {
+    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         let (head, tail) = self.0.split_at_checked(n).ok_or(SHORT)?;
         self.0 = tail;
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Bad> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (head, tail) = self.0.split_first_chunk::<N>().ok_or(SHORT)?;
         self.0 = tail;
         Ok(*head)
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, Bad> {
+    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, Bad> {
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(crate) fn i32(&mut self) -> Result<i32, Bad> {
+    pub(crate) fn i32(&mut self) -> Result<i32, DecodeError> {
         self.array().map(i32::from_le_bytes)
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64, Bad> {
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
 
-    pub(crate) fn i64(&mut self) -> Result<i64, Bad> {
+    pub(crate) fn i64(&mut self) -> Result<i64, DecodeError> {
         self.array().map(i64::from_le_bytes)
     }
 
-    pub(crate) fn pair(&mut self) -> Result<(u64, u64), Bad> {
+    pub(crate) fn pair(&mut self) -> Result<(u64, u64), DecodeError> {
         Ok((self.u64()?, self.u64()?))
     }
 
-    pub(crate) fn uint128(&mut self) -> Result<Uint128, Bad> {
+    pub(crate) fn uint128(&mut self) -> Result<Uint128, DecodeError> {
         Ok(Uint128 { hi: self.u64()?, lo: self.u64()? })
     }
 
-    pub(crate) fn fid(&mut self) -> Result<Fid, Bad> {
+    pub(crate) fn fid(&mut self) -> Result<Fid, DecodeError> {
         Ok(Fid::new(self.u64()?, self.u64()?))
     }
 
     /// `m0_buf`: a 64-bit length and so many bytes.
-    pub(crate) fn buf(&mut self) -> Result<&'a [u8], Bad> {
+    pub(crate) fn buf(&mut self) -> Result<&'a [u8], DecodeError> {
         let n = usize::try_from(self.u64()?).map_err(|_| SHORT)?;
         self.take(n)
     }
 
-    pub(crate) fn end(&self) -> Result<(), Bad> {
-        if self.0.is_empty() { Ok(()) } else { Err(Bad("it goes on after its end")) }
+    pub(crate) fn end(&self) -> Result<(), DecodeError> {
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError("it goes on after its end")) }
     }
 }
 
@@ -158,7 +158,7 @@ impl Put for Vec<u8> {
 
 /// Motr's self-describing headers and footers (`format/format.h`), which surround every layer.
 pub(crate) mod format {
-    use super::{Bad, Put, Reader};
+    use super::{DecodeError, Put, Reader};
 
     pub(crate) const HEADER_MAGIC: u64 = 0x3301_1ca5_e511_de77;
     pub(crate) const FOOTER_MAGIC: u64 = 0x33f0_07e7_f007_e777;
@@ -173,16 +173,16 @@ pub(crate) mod format {
     }
 
     /// Checks a header of `kind` and returns its word.
-    pub(crate) fn header(from: &mut Reader<'_>, kind: u16) -> Result<u32, Bad> {
+    pub(crate) fn header(from: &mut Reader<'_>, kind: u16) -> Result<u32, DecodeError> {
         if from.u64()? != HEADER_MAGIC {
-            return Err(Bad("wrong header magic"));
+            return Err(DecodeError("wrong header magic"));
         }
         let bits = from.u64()?;
         if bits >> 48 != VERSION {
-            return Err(Bad("unknown format version"));
+            return Err(DecodeError("unknown format version"));
         }
         if bits >> 32 & 0xffff != u64::from(kind) {
-            return Err(Bad("unexpected format type"));
+            return Err(DecodeError("unexpected format type"));
         }
         Ok(low(bits))
     }
@@ -193,9 +193,9 @@ pub(crate) mod format {
         out.u64(0);
     }
 
-    pub(crate) fn footer(from: &mut Reader<'_>) -> Result<u64, Bad> {
+    pub(crate) fn footer(from: &mut Reader<'_>) -> Result<u64, DecodeError> {
         if from.u64()? != FOOTER_MAGIC {
-            return Err(Bad("wrong footer magic"));
+            return Err(DecodeError("wrong footer magic"));
         }
         from.u64()
     }

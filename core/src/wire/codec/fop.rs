@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::base::fid::Fid;
 use crate::ha::message::Message;
-use crate::wire::codec::bytes::{Bad, Put, Reader};
+use crate::wire::codec::bytes::{DecodeError, Put, Reader};
 use crate::wire::codec::message;
 use crate::wire::codec::params::{Cookie, LinkIds, LinkParams};
 
@@ -141,7 +141,7 @@ impl LinkMsg {
         tail
     }
 
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Bad> {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let nr = from.u64()?;
         let message = message::decode(from)?;
         Ok(Self {
@@ -200,7 +200,7 @@ impl Fop {
     /// # Errors
     ///
     /// If it is not exactly what the operation has.
-    pub fn decode(opcode: u32, payload: &[u8]) -> Result<Self, Bad> {
+    pub fn decode(opcode: u32, payload: &[u8]) -> Result<Self, DecodeError> {
         let from = &mut Reader::new(payload);
         let fop = match opcode {
             // 64 bytes are declared for the protocol's name, one is sent and none is looked at.
@@ -276,7 +276,7 @@ impl Fop {
 }
 
 impl EntrypointReq {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Bad> {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             first: from.i32()?,
             generation: from.u64()?,
@@ -300,7 +300,7 @@ impl EntrypointReq {
 }
 
 impl EntrypointRep {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Bad> {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let quorum = from.u32()?;
         // A count is believed only as far as bytes are there for it.
         let confds = (0..count(from, 16)?).map(|_| from.fid()).collect::<Result<_, _>>()?;
@@ -341,7 +341,11 @@ impl EntrypointRep {
     }
 }
 
-fn count(from: &mut Reader<'_>, each: usize) -> Result<usize, Bad> {
+fn count(from: &mut Reader<'_>, each: usize) -> Result<usize, DecodeError> {
     let n = from.u32()? as usize;
-    if n > from.left() / each { Err(Bad("more elements than bytes for them")) } else { Ok(n) }
+    if n > from.left() / each {
+        Err(DecodeError("more elements than bytes for them"))
+    } else {
+        Ok(n)
+    }
 }

@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
-use crate::wire::codec::bytes::{Bad, Put, Reader, format};
+use crate::wire::codec::bytes::{DecodeError, Put, Reader, format};
 
 /// The size of a frame's header.
 pub const HEADER: usize = 160;
@@ -49,23 +49,23 @@ impl Header {
     /// # Errors
     ///
     /// If any byte of it is not as it must be.
-    pub fn decode(bytes: &[u8; HEADER]) -> Result<Self, Bad> {
+    pub fn decode(bytes: &[u8; HEADER]) -> Result<Self, DecodeError> {
         let mut from = Reader::new(bytes);
         if format::header(&mut from, KIND_PUT)? as usize != CHECKED {
-            return Err(Bad("unexpected place of the footer"));
+            return Err(DecodeError("unexpected place of the footer"));
         }
         let src = end(&mut from)?;
         let dst = end(&mut from)?;
         let (index, number) = (from.u32()?, from.u32()?);
         let (size, offset, total) = (from.u64()?, from.u64()?, from.u64()?);
         if (index, number, offset) != (0, 1, 0) || size != total {
-            return Err(Bad("a message in several packets"));
+            return Err(DecodeError("a message in several packets"));
         }
         if format::footer(&mut from)? != fnv1(&bytes[..CHECKED]) {
-            return Err(Bad("wrong checksum"));
+            return Err(DecodeError("wrong checksum"));
         }
         let size = u32::try_from(size).ok().filter(|n| *n as usize <= PAYLOAD_MAX);
-        Ok(Self { src, dst, size: size.ok_or(Bad("payload too large"))? })
+        Ok(Self { src, dst, size: size.ok_or(DecodeError("payload too large"))? })
     }
 
     /// Appends the header.
@@ -85,19 +85,19 @@ impl Header {
     }
 }
 
-fn end(from: &mut Reader<'_>) -> Result<End, Bad> {
+fn end(from: &mut Reader<'_>) -> Result<End, DecodeError> {
     let (family, socktype, _protocol, port) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?);
     let raw = from.take(16)?;
     let cookie = from.pair()?;
     if socktype != SOCK_STREAM {
-        return Err(Bad("not a stream's address"));
+        return Err(DecodeError("not a stream's address"));
     }
     let ip = match (family, raw.first_chunk::<4>(), raw.first_chunk::<16>()) {
         (FAMILY_V4, Some(ip), _) => IpAddr::from(Ipv4Addr::from(*ip)),
         (FAMILY_V6, _, Some(ip)) => IpAddr::from(Ipv6Addr::from(*ip)),
-        _ => return Err(Bad("unknown address family")),
+        _ => return Err(DecodeError("unknown address family")),
     };
-    let port = u16::try_from(port).map_err(|_| Bad("port out of range"))?;
+    let port = u16::try_from(port).map_err(|_| DecodeError("port out of range"))?;
     Ok(End { addr: SocketAddr::new(ip, port), cookie })
 }
 
@@ -177,7 +177,7 @@ impl Frames {
     /// # Errors
     ///
     /// If the stream is no sequence of frames; it cannot be read any further then.
-    pub fn cut(&mut self) -> Result<Option<(Header, Bytes)>, Bad> {
+    pub fn cut(&mut self) -> Result<Option<(Header, Bytes)>, DecodeError> {
         if self.held.is_empty()
             && let Some(raw) = self.input.first_chunk::<HEADER>()
         {

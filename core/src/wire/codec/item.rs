@@ -1,6 +1,6 @@
 //! Layer 3: the header of an RPC item (`rpc/onwire.h`: `m0_rpc_item_header1`, `_header2`).
 
-use crate::wire::codec::bytes::{Bad, Put, Reader, format};
+use crate::wire::codec::bytes::{DecodeError, Put, Reader, format};
 use crate::wire::codec::params::Uint128;
 
 /// What an item's own headers take.
@@ -53,11 +53,11 @@ impl ItemHeader {
     }
 
     /// Reads the header and says how many bytes of payload follow.
-    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<(Self, usize), Bad> {
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<(Self, usize), DecodeError> {
         let size = format::header(from, KIND_ITEM)? as usize;
         let (opcode, flags, epoch) = (from.u32()?, from.u32()?, from.u64()?);
         if from.u64()? != MAGIC {
-            return Err(Bad("wrong item magic"));
+            return Err(DecodeError("wrong item magic"));
         }
         let header = Self {
             opcode,
@@ -70,7 +70,7 @@ impl ItemHeader {
             xid: from.u64()?,
             cookie: from.uint128()?,
         };
-        Ok((header, size.checked_sub(OVERHEAD).ok_or(Bad("item too small"))?))
+        Ok((header, size.checked_sub(OVERHEAD).ok_or(DecodeError("item too small"))?))
     }
 
     /// Appends the header of an item of `payload` bytes.

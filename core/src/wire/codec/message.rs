@@ -10,7 +10,7 @@ use crate::ha::message::{Body, Message};
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, ServiceEvent};
 use crate::ha::report::{BeIoErr, SnsErr, StobIoq};
-use crate::wire::codec::bytes::{Bad, Put, Reader};
+use crate::wire::codec::bytes::{DecodeError, Put, Reader};
 
 /// A note on the wire: a fid and a state, without the padding that it has in memory.
 const NOTE: usize = 20;
@@ -63,7 +63,7 @@ pub(crate) fn harm(message: &Message) -> Option<&'static str> {
 }
 
 /// Reads a message up to its tag.
-pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Message, Bad> {
+pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Message, DecodeError> {
     Ok(Message {
         fid: from.fid()?,
         source_process: from.fid()?,
@@ -89,7 +89,7 @@ pub(crate) fn encode_none(out: &mut Vec<u8>) {
     out.zeros(NONE);
 }
 
-fn body(from: &mut Reader<'_>) -> Result<Body, Bad> {
+fn body(from: &mut Reader<'_>) -> Result<Body, DecodeError> {
     Ok(match from.u64()? {
         STOB_IOQ => Body::StobIoq(Box::new(stob_ioq(from)?)),
         NVEC => nvec(from)?,
@@ -188,7 +188,7 @@ fn put_body(body: &Body, out: &mut Vec<u8>) {
     }
 }
 
-fn stob_ioq(from: &mut Reader<'_>) -> Result<StobIoq, Bad> {
+fn stob_ioq(from: &mut Reader<'_>) -> Result<StobIoq, DecodeError> {
     Ok(StobIoq {
         sdev: from.fid()?,
         stob_domain: from.fid()?,
@@ -214,7 +214,7 @@ fn put_stob_ioq(ioq: &StobIoq, out: &mut Vec<u8>) {
     out.u32(ioq.bshift);
 }
 
-fn nvec(from: &mut Reader<'_>) -> Result<Body, Bad> {
+fn nvec(from: &mut Reader<'_>) -> Result<Body, DecodeError> {
     let kind = NvecKind::from_wire(from.u64()?);
     let (id_of_get, ignore_same_state, nr) = (from.u64()?, from.u64()?, from.u64()?);
     Ok(match notes(from, nr)? {
@@ -224,7 +224,7 @@ fn nvec(from: &mut Reader<'_>) -> Result<Body, Bad> {
 }
 
 /// All 1,024 notes are always there; the first `nr` of them count. Nothing if `nr` cannot be right.
-fn notes(from: &mut Reader<'_>, nr: u64) -> Result<Option<Vec<Note>>, Bad> {
+fn notes(from: &mut Reader<'_>, nr: u64) -> Result<Option<Vec<Note>>, DecodeError> {
     let raw = from.take(NOTES_MAX * NOTE)?;
     let Some(nr) = usize::try_from(nr).ok().filter(|nr| *nr <= NOTES_MAX) else { return Ok(None) };
     Ok(Some(raw.as_chunks().0[..nr].iter().map(note).collect()))

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::wire::codec::bytes::{Bad, Put, Reader, format};
+use crate::wire::codec::bytes::{DecodeError, Put, Reader, format};
 use crate::wire::codec::fop::Fop;
 use crate::wire::codec::frame::{self, End, Header};
 use crate::wire::codec::item::{self, ItemHeader};
@@ -46,25 +46,25 @@ pub struct Items<'a> {
 /// # Errors
 ///
 /// If its header is not as it must be.
-pub fn decode(payload: &[u8]) -> Result<Items<'_>, Bad> {
+pub fn decode(payload: &[u8]) -> Result<Items<'_>, DecodeError> {
     let mut from = Reader::new(payload);
     let size = format::header(&mut from, KIND_PACKET)? as usize;
     let version = from.u32()?;
     let left = from.u32()?;
     if version != VERSION || from.u64()? != MAGIC {
-        return Err(Bad("not a packet"));
+        return Err(DecodeError("not a packet"));
     }
     // A transport that sends whole segments puts zeros behind it (rpc/frmops.c:get_bufvec_geometry), and
     // nobody looks at them (rpc/packet.c:m0_rpc_packet_decode_using_cursor).
     if size.next_multiple_of(ALIGN) > payload.len() {
-        return Err(Bad("wrong packet size"));
+        return Err(DecodeError("wrong packet size"));
     }
-    let body = from.take(size.checked_sub(HEADER).ok_or(Bad("wrong packet size"))?)?;
+    let body = from.take(size.checked_sub(HEADER).ok_or(DecodeError("wrong packet size"))?)?;
     Ok(Items { from: Reader::new(body), left, ended: false })
 }
 
 impl Items<'_> {
-    fn item(&mut self) -> Result<Item, Bad> {
+    fn item(&mut self) -> Result<Item, DecodeError> {
         let (header, payload) = ItemHeader::decode(&mut self.from)?;
         let fop = Fop::decode(header.opcode, self.from.take(payload)?)?;
         format::footer(&mut self.from)?;
@@ -73,7 +73,7 @@ impl Items<'_> {
 }
 
 impl Iterator for Items<'_> {
-    type Item = Result<Item, Bad>;
+    type Item = Result<Item, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {

@@ -1,6 +1,6 @@
 //! What both sides of a link agree on (`ha/link.h`: `m0_ha_link_params`, `ha/cookie.h`).
 
-use crate::wire::codec::bytes::{Bad, Put, Reader};
+use crate::wire::codec::bytes::{DecodeError, Put, Reader};
 
 pub use crate::wire::codec::bytes::Uint128;
 
@@ -40,7 +40,7 @@ impl Tags {
             && self.assign < 1 << 62
     }
 
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Bad> {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             confirmed: from.u64()?,
             delivered: from.u64()?,
@@ -93,7 +93,7 @@ pub struct LinkParams {
 }
 
 impl LinkParams {
-    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, Bad> {
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let ids = LinkIds {
             local: from.uint128()?,
             remote: from.uint128()?,
@@ -120,7 +120,7 @@ impl Cookie {
     /// No life is known (`m0_ha_cookie_no_record`).
     pub const NONE: Self = Self([u64::MAX; 5]);
 
-    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, Bad> {
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self([from.u64()?, from.u64()?, from.u64()?, from.u64()?, from.u64()?]))
     }
 

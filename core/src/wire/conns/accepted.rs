@@ -28,7 +28,7 @@ const LINKED_BYTES_MAX: usize = 64 << 20;
 
 /// What was seen of a peer.
 #[derive(Debug)]
-pub(crate) enum Seen {
+pub(crate) enum ConnEvent {
     /// A frame of the process that listens at `from`.
     Frame { conn: ConnId, from: SocketAddr, payload: Bytes },
     /// The last connection from it has closed.
@@ -140,7 +140,7 @@ impl Accepted {
         now: Instant,
         conn: ConnId,
         bytes: Bytes,
-        seen: &mut Vec<Seen>,
+        events: &mut Vec<ConnEvent>,
     ) -> Option<Fact> {
         // Peers write on their own connections only; what comes on ours is nothing.
         let inbound = self.conns.get_mut(&conn)?;
@@ -148,7 +148,7 @@ impl Accepted {
         let had = inbound.frames.held() > 0;
         inbound.frames.feed(bytes);
         let (address, peer) = (inbound.peer, inbound.peer.ip());
-        let frames = seen.len();
+        let frames = events.len();
         let refused = loop {
             match inbound.frames.cut() {
                 Ok(None) => break None,
@@ -160,12 +160,12 @@ impl Accepted {
                         break Some(Fact::NotItsAddress { conn, peer });
                     }
                     inbound.from = Some(from);
-                    seen.push(Seen::Frame { conn, from, payload });
+                    events.push(ConnEvent::Frame { conn, from, payload });
                 }
             }
         };
         let (after, linked) = (inbound.member(conn), inbound.linked);
-        let (has, began) = (inbound.frames.held() > 0, seen.len() > frames);
+        let (has, began) = (inbound.frames.held() > 0, events.len() > frames);
         if linked {
             self.linked_bytes = self.linked_bytes - before.bytes + after.bytes;
             let full = self.linked_bytes > LINKED_BYTES_MAX;

@@ -20,7 +20,7 @@ use crate::base::timers::Timers;
 use crate::ha::fact::Fact;
 use crate::net;
 use crate::wire::codec::packet::Frame;
-use crate::wire::conns::accepted::{Accepted, Seen};
+use crate::wire::conns::accepted::{Accepted, ConnEvent};
 
 /// How long connecting may take, and so how long anything waits for it
 /// (`rpc/frmops.c:M0_RPC_TMO`).
@@ -129,28 +129,28 @@ impl Conns {
         &mut self,
         now: Instant,
         event: net::Event,
-        seen: &mut Vec<Seen>,
+        events: &mut Vec<ConnEvent>,
         out: &mut dyn Out,
     ) {
         match event {
             net::Event::Accepted { conn, peer } => self.on_accepted(now, conn, peer, out),
-            net::Event::Connected { conn } => self.on_connected(conn, seen, out),
-            net::Event::Received { conn, bytes } => self.on_received(now, conn, bytes, seen, out),
+            net::Event::Connected { conn } => self.on_connected(conn, events, out),
+            net::Event::Received { conn, bytes } => self.on_received(now, conn, bytes, events, out),
             net::Event::Written { conn, bytes } => {
                 let outbound = self.opened.get(&conn).and_then(|to| self.outbound.get_mut(to));
                 if let Some(outbound) = outbound {
                     outbound.unwritten = outbound.unwritten.saturating_sub(bytes as usize);
                 }
             }
-            net::Event::Closed { conn } => self.on_closed(conn, seen, out),
+            net::Event::Closed { conn } => self.on_closed(conn, events, out),
         }
     }
 
     /// Gives up what has been connecting for too long, and whoever has not said in time what was to come.
-    pub(crate) fn on_time(&mut self, now: Instant, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+    pub(crate) fn on_time(&mut self, now: Instant, events: &mut Vec<ConnEvent>, out: &mut dyn Out) {
         while let Some(to) = self.connecting.pop(now) {
             self.reset(to, out);
-            seen.push(Seen::Refused(to));
+            events.push(ConnEvent::Refused(to));
         }
         while let Some((conn, why)) = self.accepted.expire(now) {
             self.refuse(conn, why, out);
@@ -198,7 +198,7 @@ impl Conns {
     }
 
     /// Sees to it that there is or will be a connection to `to`. Whether one is up already is told
-    /// by [`Conns::is_up`], whether it comes up by [`Seen::Reached`].
+    /// by [`Conns::is_up`], whether it comes up by [`ConnEvent::Reached`].
     pub(crate) fn open(&mut self, now: Instant, to: SocketAddr, out: &mut dyn Out) -> bool {
         if self.outbound.contains_key(&to) {
             return true;
@@ -287,11 +287,11 @@ impl Conns {
         now: Instant,
         conn: ConnId,
         bytes: Bytes,
-        seen: &mut Vec<Seen>,
+        events: &mut Vec<ConnEvent>,
         out: &mut dyn Out,
     ) {
         let Some(peer) = self.accepted.peer(conn) else { return };
-        if let Some(why) = self.accepted.receive(now, conn, bytes, seen) {
+        if let Some(why) = self.accepted.receive(now, conn, bytes, events) {
             self.refuse(conn, why, out);
         }
         while let Some((conn, why)) = self.accepted.too_many_bytes(peer) {
@@ -299,7 +299,7 @@ impl Conns {
         }
     }
 
-    fn on_connected(&mut self, conn: ConnId, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+    fn on_connected(&mut self, conn: ConnId, events: &mut Vec<ConnEvent>, out: &mut dyn Out) {
         let Some(to) = self.opened.get(&conn).copied() else { return };
         let Some(outbound) = self.outbound.get_mut(&to) else { return };
         self.connecting.disarm(to);
@@ -308,10 +308,10 @@ impl Conns {
             outbound.unwritten += size_of_all(&segments);
             out.net(net::Command::Write { conn, segments });
         }
-        seen.push(Seen::Reached(to));
+        events.push(ConnEvent::Reached(to));
     }
 
-    fn on_closed(&mut self, conn: ConnId, seen: &mut Vec<Seen>, out: &mut dyn Out) {
+    fn on_closed(&mut self, conn: ConnId, events: &mut Vec<ConnEvent>, out: &mut dyn Out) {
         self.lingering.retain(|other| *other != conn);
         if self.closing.remove(&conn) {
             return;
@@ -319,14 +319,14 @@ impl Conns {
         if let Some(inbound) = self.accepted.remove(conn) {
             out.fact(Fact::ConnClosed { conn });
             let gone = inbound.from.filter(|from| !self.accepted.is_heard(*from));
-            seen.extend(gone.map(Seen::Gone));
+            events.extend(gone.map(ConnEvent::Gone));
         } else if let Some(to) = self.opened.remove(&conn) {
             self.connecting.disarm(to);
             if let Some(outbound) = self.outbound.remove(&to) {
                 if outbound.up {
                     out.fact(Fact::ConnClosed { conn });
                 } else {
-                    seen.push(Seen::Refused(to));
+                    events.push(ConnEvent::Refused(to));
                 }
             }
         }
@@ -350,7 +350,7 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    fn new(conns_max: usize) -> (Conns, Vec<Output>, Vec<Seen>) {
+    fn new(conns_max: usize) -> (Conns, Vec<Output>, Vec<ConnEvent>) {
         (
             Conns::new(local(1), Limits { conns_max, backlog_bytes_max: 100, hurries: true }),
             Vec::new(),
@@ -373,14 +373,14 @@ mod tests {
 
     #[test]
     fn what_waits_is_replaced_and_dropped_by_its_name() {
-        let (mut conns, mut out, mut seen) = new(8);
+        let (mut conns, mut out, mut events) = new(8);
         for (key, byte) in [(1, 1), (2, 2), (1, 3), (3, 4), (2, 5)] {
             conns.send(NOW, local(2), key, frame(byte, 30), &mut out);
         }
         conns.unqueue(local(2), 3);
         assert!(written(&mut out).is_empty());
         let conn = ConnId::opened(1);
-        conns.on_event(NOW, net::Event::Connected { conn }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Connected { conn }, &mut events, &mut out);
         assert_eq!(written(&mut out), [3, 5]);
     }
 
@@ -395,10 +395,10 @@ mod tests {
 
     #[test]
     fn whom_we_refuse_is_not_waited_for_at_others_cost() {
-        let (mut conns, mut out, mut seen) = new(8);
+        let (mut conns, mut out, mut events) = new(8);
         for n in 0..1000 {
             let (conn, peer) = (ConnId::accepted(n), local(2));
-            conns.on_event(NOW, net::Event::Accepted { conn, peer }, &mut seen, &mut out);
+            conns.on_event(NOW, net::Event::Accepted { conn, peer }, &mut events, &mut out);
         }
         let net = |o: &Output| match o {
             Output::Net(net::Command::Close { conn }) => Some((*conn, false)),
@@ -411,60 +411,60 @@ mod tests {
         assert_eq!(cut[0].0, ConnId::accepted(0), "who has had the most time");
         assert_eq!(conns.len(), 8);
         for (conn, _) in closed {
-            conns.on_event(NOW, net::Event::Closed { conn }, &mut seen, &mut out);
+            conns.on_event(NOW, net::Event::Closed { conn }, &mut events, &mut out);
         }
         assert!(conns.lingering.is_empty() && conns.closing.is_empty());
     }
 
     #[test]
     fn who_comes_after_the_end_is_sent_away() {
-        let (mut conns, mut out, mut seen) = new(8);
+        let (mut conns, mut out, mut events) = new(8);
         conns.close_all(&mut out);
         let conn = ConnId::accepted(1);
-        conns.on_event(NOW, net::Event::Accepted { conn, peer: local(2) }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Accepted { conn, peer: local(2) }, &mut events, &mut out);
         assert!(
             matches!(out.last(), Some(Output::Net(net::Command::Close { conn: c })) if *c == conn)
         );
-        conns.on_event(NOW, net::Event::Closed { conn }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Closed { conn }, &mut events, &mut out);
         assert!(conns.is_quiet());
     }
 
     #[test]
     fn who_does_not_read_is_not_written_to() {
-        let (mut conns, mut out, mut seen) = new(8);
+        let (mut conns, mut out, mut events) = new(8);
         let conn = ConnId::opened(1);
         conns.open(NOW, local(2), &mut out);
-        conns.on_event(NOW, net::Event::Connected { conn }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Connected { conn }, &mut events, &mut out);
         for byte in 1..=3 {
             conns.send(NOW, local(2), byte.into(), frame(byte, 40), &mut out);
         }
         assert_eq!(written(&mut out), [1, 2]);
-        conns.on_event(NOW, net::Event::Written { conn, bytes: 40 }, &mut seen, &mut out);
+        conns.on_event(NOW, net::Event::Written { conn, bytes: 40 }, &mut events, &mut out);
         conns.send(NOW, local(2), 4, frame(4, 40), &mut out);
         assert_eq!(written(&mut out), [4]);
     }
 
     #[test]
     fn connecting_is_given_up_after_a_while() {
-        let (mut conns, mut out, mut seen) = new(8);
+        let (mut conns, mut out, mut events) = new(8);
         conns.send(NOW, local(2), 1, frame(1, 1), &mut out);
-        conns.on_time(NOW.after(CONNECT_FOR), &mut seen, &mut out);
-        assert!(matches!(seen[..], [Seen::Refused(to)] if to == local(2)));
+        conns.on_time(NOW.after(CONNECT_FOR), &mut events, &mut out);
+        assert!(matches!(events[..], [ConnEvent::Refused(to)] if to == local(2)));
         assert_eq!(conns.len(), 0);
         let conn = ConnId::opened(1);
         assert_eq!(out.last(), Some(&Output::Net(net::Command::Close { conn })));
         assert!(!conns.is_quiet());
-        conns.on_event(NOW, net::Event::Closed { conn }, &mut seen, &mut out);
-        assert!(conns.is_quiet() && seen.len() == 1);
+        conns.on_event(NOW, net::Event::Closed { conn }, &mut events, &mut out);
+        assert!(conns.is_quiet() && events.len() == 1);
     }
 
     #[test]
     fn the_least_used_connection_makes_room() {
-        let (mut conns, mut out, mut seen) = new(2);
+        let (mut conns, mut out, mut events) = new(2);
         for n in 1..=3 {
             conns.send(NOW, local(n), 1, frame(1, 1), &mut out);
             let conn = ConnId::opened(n.into());
-            conns.on_event(NOW, net::Event::Connected { conn }, &mut seen, &mut out);
+            conns.on_event(NOW, net::Event::Connected { conn }, &mut events, &mut out);
         }
         assert!(!conns.is_up(local(1)) && conns.is_up(local(2)) && conns.is_up(local(3)));
     }

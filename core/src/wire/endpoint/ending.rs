@@ -34,11 +34,11 @@ impl Endpoint {
     /// Ends a link for good. `polite`: its peer, if it is there, is told.
     pub(crate) fn end(&mut self, now: Instant, id: LinkId, polite: bool, out: &mut Vec<Output>) {
         let Some(mut peer) = self.links.remove(&id) else { return };
-        self.last_end = self.rpc.mint.0;
-        let caller = peer.link.caller;
+        self.last_end = self.rpc.ids.0;
+        let client = peer.link.client;
         self.rpc.conns.unlink(now, peer.addr);
         self.by_end.remove(&peer.link.ids.local);
-        self.by_caller.remove(&caller);
+        self.by_client.remove(&client);
         if self.by_process.get(&peer.process) == Some(&id) {
             self.by_process.remove(&peer.process);
         }
@@ -50,10 +50,10 @@ impl Endpoint {
         out.push(Output::Motr(Event::LinkClosed { link: id }));
         out.fact(Fact::LinkClosed { link: id, process: peer.process });
         if polite && peer.away.is_none() {
-            self.closing.insert(caller, peer.addr);
-            self.rpc.close(now, caller, out);
+            self.closing.insert(client, peer.addr);
+            self.rpc.close(now, client, out);
         } else {
-            self.rpc.forget(caller);
+            self.rpc.forget(client);
         }
     }
 
@@ -72,7 +72,7 @@ impl Endpoint {
         }
         self.stop = Stop::Links;
         self.entries.clear();
-        self.rpc.incoming.ends = true;
+        self.rpc.server.closed = true;
         self.timers.arm(Timer::Exit, now.after(STOP_FOR));
         self.timers.arm(Timer::Drain, now.after(DRAIN_FOR));
         for id in self.links.keys().copied().collect::<Vec<_>>() {

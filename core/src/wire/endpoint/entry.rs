@@ -26,12 +26,12 @@ use crate::wire::codec::params::{
     Cookie, FIRST_TAG_PROCESS, FIRST_TAG_SERVER, LinkIds, LinkParams, Tags,
 };
 use crate::wire::queue::{InQueue, OutQueue};
-use crate::wire::rpc::Place;
+use crate::wire::rpc::event::ReplyTo;
 
 /// An entrypoint request that waits for its reply.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) at: Place,
+    pub(crate) at: ReplyTo,
     pub(crate) req: Box<EntrypointReq>,
     /// Its tags may have moved when its link is not known: it was known when this came, or ended while
     /// this was on its way.
@@ -43,7 +43,7 @@ const ANSWER_MAX: usize = 120_000;
 
 /// What the answer says about the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Say {
+pub(crate) enum LinkDecision {
     /// The process has a new link with these names, as it sees them.
     New(LinkIds),
     /// It goes on with the one it has.
@@ -64,9 +64,9 @@ pub(crate) fn is_sound(req: &EntrypointReq) -> bool {
 }
 
 /// The queues of our end of a link.
-pub(crate) fn queues(req: &EntrypointReq, say: Say) -> (OutQueue, InQueue) {
-    match say {
-        Say::Reconnect(_) => {
+pub(crate) fn queues(req: &EntrypointReq, decision: LinkDecision) -> (OutQueue, InQueue) {
+    match decision {
+        LinkDecision::Reconnect(_) => {
             let LinkParams { tags_local, tags_remote, .. } = &req.params;
             let sent = OutQueue::resumed(tags_remote.delivered, tags_remote.next);
             (sent, InQueue::new(tags_local.delivered))
@@ -77,31 +77,31 @@ pub(crate) fn queues(req: &EntrypointReq, say: Say) -> (OutQueue, InQueue) {
 
 /// The link's part of the answer. A process asserts each of these tags
 /// (`link.c:ha_link_tags_apply`).
-fn params(req: &EntrypointReq, say: Say) -> LinkParams {
-    match say {
-        Say::New(ids) => LinkParams {
+fn params(req: &EntrypointReq, decision: LinkDecision) -> LinkParams {
+    match decision {
+        LinkDecision::New(ids) => LinkParams {
             ids,
             tags_local: Tags::fresh(FIRST_TAG_PROCESS),
             tags_remote: Tags::fresh(FIRST_TAG_SERVER),
         },
-        Say::Reconnect(ids) => {
+        LinkDecision::Reconnect(ids) => {
             let LinkParams { tags_local, tags_remote, .. } = req.params;
             let tags_local = Tags { next: tags_local.delivered, ..tags_local };
             LinkParams { ids, tags_local, tags_remote }
         }
-        Say::Reuse | Say::Again | Say::Ended => LinkParams::default(),
+        LinkDecision::Reuse | LinkDecision::Again | LinkDecision::Ended => LinkParams::default(),
     }
 }
 
 /// The whole answer; without an entrypoint, the process asks again at once.
 pub(crate) fn answer(
     req: &EntrypointReq,
-    say: Say,
+    decision: LinkDecision,
     cookie: Cookie,
     entrypoint: Option<&Entrypoint>,
 ) -> EntrypointRep {
     let none = Entrypoint::default();
-    let entrypoint = entrypoint.filter(|_| say != Say::Again);
+    let entrypoint = entrypoint.filter(|_| decision != LinkDecision::Again);
     let control = if entrypoint.is_some() { CONSUME } else { QUERY };
     let entrypoint = entrypoint.unwrap_or(&none);
     let text = |text: &str| Box::<[u8]>::from(text.as_bytes());
@@ -112,9 +112,9 @@ pub(crate) fn answer(
         rm: entrypoint.rm,
         rm_endpoint: text(&entrypoint.rm_endpoint),
         control,
-        params: params(req, say),
-        do_reconnect: matches!(say, Say::Reconnect(_)).into(),
-        disconnected_previously: (say == Say::Ended).into(),
+        params: params(req, decision),
+        do_reconnect: matches!(decision, LinkDecision::Reconnect(_)).into(),
+        disconnected_previously: (decision == LinkDecision::Ended).into(),
         cookie_actual: cookie,
     }
 }

@@ -17,18 +17,18 @@ use crate::wire::codec::fop::{EntrypointReq, Fop};
 use crate::wire::codec::params::{Cookie, LinkIds, Uint128};
 use crate::wire::conns::Out;
 use crate::wire::endpoint::Endpoint;
-use crate::wire::endpoint::entry::{self, Entry, Say};
+use crate::wire::endpoint::entry::{self, Entry, LinkDecision};
 use crate::wire::endpoint::io::{Output, Stop};
 use crate::wire::endpoint::peer::Peer;
 use crate::wire::link::Link;
 use crate::wire::name::Name;
-use crate::wire::rpc::Place;
+use crate::wire::rpc::event::ReplyTo;
 
 /// What is told of a version of Motr is cut here.
 const GIT_REV_MAX: usize = 64;
 
 impl Endpoint {
-    pub(crate) fn on_asked(&mut self, at: Place, req: Box<EntrypointReq>, out: &mut Vec<Output>) {
+    pub(crate) fn on_asked(&mut self, at: ReplyTo, req: Box<EntrypointReq>, out: &mut Vec<Output>) {
         let conn = at.conn;
         if !entry::is_sound(&req) {
             return out.fact(Fact::BadItem { conn, why: "an entrypoint request with wrong tags" });
@@ -41,10 +41,10 @@ impl Endpoint {
         }
         if self.stop != Stop::No {
             // It comes again, to the one who serves here then.
-            return self.rpc.lose(&at);
+            return self.rpc.drop_as_lost(&at);
         }
         if self.entries.len() >= self.config.entries_max {
-            self.rpc.lose(&at);
+            self.rpc.drop_as_lost(&at);
             return out.fact(Fact::EntriesFull { conn });
         }
         let entry = self.next_entry.mint();
@@ -72,11 +72,11 @@ impl Endpoint {
     pub(crate) fn ask_anew(
         &mut self,
         now: Instant,
-        at: &Place,
+        at: &ReplyTo,
         req: &EntrypointReq,
         out: &mut Vec<Output>,
     ) {
-        let answer = entry::answer(req, Say::Again, req.cookie_expected, None);
+        let answer = entry::answer(req, LinkDecision::Again, req.cookie_expected, None);
         self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
     }
 
@@ -96,22 +96,22 @@ impl Endpoint {
             // Its asker is an earlier life of a process that has its link already.
             return out.fact(Fact::EntryOutdated { entry, process: req.process });
         }
-        let (say, cookie) = self.decide(entry, waiting, known);
-        if let Say::New(_) | Say::Reconnect(_) = say {
+        let (decision, cookie) = self.decide(entry, waiting, known);
+        if let LinkDecision::New(_) | LinkDecision::Reconnect(_) = decision {
             self.make_room(now, req.process, out);
         }
-        let answer = entry::answer(req, say, cookie, entrypoint.as_deref());
+        let answer = entry::answer(req, decision, cookie, entrypoint.as_deref());
         self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
-        match (say, known) {
-            (Say::New(ids) | Say::Reconnect(ids), _) => {
+        match (decision, known) {
+            (LinkDecision::New(ids) | LinkDecision::Reconnect(ids), _) => {
                 let link = self.next_link.mint();
-                let reconnected = matches!(say, Say::Reconnect(_));
+                let reconnected = matches!(decision, LinkDecision::Reconnect(_));
                 let process = req.process;
                 out.push(Output::Motr(Event::LinkUp { link, entry, process, reconnected }));
                 out.fact(Fact::LinkUp { link, process, reconnected });
-                self.add(now, (link, entry), (waiting, say, cookie), ids.inverted(), out);
+                self.add(now, (link, entry), (waiting, decision, cookie), ids.inverted(), out);
             }
-            (Say::Reuse, Some(link)) => {
+            (LinkDecision::Reuse, Some(link)) => {
                 out.push(Output::Motr(Event::LinkReused { link, entry }));
                 self.on_alive(now, link, out);
                 self.inquire(now, link, out);
@@ -126,20 +126,28 @@ impl Endpoint {
         link.is_some_and(|peer| peer.entry > entry)
     }
 
-    fn decide(&mut self, entry: EntryId, waiting: &Entry, known: Option<LinkId>) -> (Say, Cookie) {
+    fn decide(
+        &mut self,
+        entry: EntryId,
+        waiting: &Entry,
+        known: Option<LinkId>,
+    ) -> (LinkDecision, Cookie) {
         let Entry { req, old, .. } = waiting;
         match known {
-            _ if req.first != 0 => (Say::New(self.new_ids(req.generation)), self.cookie),
-            Some(link) => (Say::Reuse, self.links.get(&link).map_or(self.cookie, |p| p.cookie)),
+            _ if req.first != 0 => (LinkDecision::New(self.new_ids(req.generation)), self.cookie),
+            Some(link) => {
+                (LinkDecision::Reuse, self.links.get(&link).map_or(self.cookie, |p| p.cookie))
+            }
             None if self.ended.contains(&req.params.ids.inverted()) => {
-                (Say::Ended, req.cookie_expected)
+                (LinkDecision::Ended, req.cookie_expected)
             }
             None if *old || self.is_outdated(entry, req.process) => {
-                (Say::Again, req.cookie_expected)
+                (LinkDecision::Again, req.cookie_expected)
             }
-            None => {
-                (Say::Reconnect(self.new_ids(req.generation)), self.cookie_but(req.cookie_expected))
-            }
+            None => (
+                LinkDecision::Reconnect(self.new_ids(req.generation)),
+                self.cookie_but(req.cookie_expected),
+            ),
         }
     }
 
@@ -165,9 +173,9 @@ impl Endpoint {
     /// Names for a new link, as the process sees them.
     fn new_ids(&mut self, generation: u64) -> LinkIds {
         let hi = self.config.generation;
-        let mut id = || Uint128 { hi, lo: self.rpc.mint.next() };
+        let mut id = || Uint128 { hi, lo: self.rpc.ids.next() };
         let (local, remote) = (id(), id());
-        let connection = Uint128 { hi: generation, lo: self.rpc.mint.next() };
+        let connection = Uint128 { hi: generation, lo: self.rpc.ids.next() };
         LinkIds { local, remote, connection }
     }
 
@@ -175,7 +183,7 @@ impl Endpoint {
     fn cookie_but(&mut self, expected: Cookie) -> Cookie {
         let mut cookie = self.cookie;
         while cookie == expected {
-            cookie.0[4] = self.rpc.mint.next();
+            cookie.0[4] = self.rpc.ids.next();
         }
         cookie
     }
@@ -201,23 +209,23 @@ impl Endpoint {
         &mut self,
         now: Instant,
         (id, entry): (LinkId, EntryId),
-        (waiting, say, cookie): (&Entry, Say, Cookie),
+        (waiting, decision, cookie): (&Entry, LinkDecision, Cookie),
         ids: LinkIds,
         out: &mut Vec<Output>,
     ) {
         let (addr, process) = (waiting.at.addr, waiting.req.process);
-        let (sent, received) = entry::queues(&waiting.req, say);
-        let caller = self.rpc.start(now, addr, out);
+        let (sent, received) = entry::queues(&waiting.req, decision);
+        let client = self.rpc.start(now, addr, out);
         self.rpc.conns.link(now, addr);
-        let link = Link::new(ids, sent, received, caller);
+        let link = Link::new(ids, sent, received, client);
         self.clock += 1;
         let (used, away, ending) = (self.clock, None, false);
         let asked = waiting.req.params.ids.inverted();
-        let resumed = matches!(say, Say::Reconnect(_)).then_some(asked);
+        let resumed = matches!(decision, LinkDecision::Reconnect(_)).then_some(asked);
         let peer = Peer { link, process, addr, entry, cookie, resumed, away, ending, used };
         self.links.insert(id, peer);
         self.by_end.insert(ids.local, id);
         self.by_process.insert(process, id);
-        self.by_caller.insert(caller, id);
+        self.by_client.insert(client, id);
     }
 }

@@ -18,9 +18,9 @@ use crate::wire::conns::Out;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::endpoint::io::{Output, Stop, Timer};
 use crate::wire::endpoint::peer::{Away, Peer};
-use crate::wire::link::{Answered, State, refusal};
-use crate::wire::rpc::client::CallerId;
-use crate::wire::rpc::{Place, Up};
+use crate::wire::link::{ReplyOutcome, State, refusal};
+use crate::wire::rpc::client::ClientId;
+use crate::wire::rpc::event::{ReplyTo, RpcEvent};
 
 /// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`), and between two looks whether a
 /// peer is there again.
@@ -67,7 +67,7 @@ impl Endpoint {
     pub(crate) fn on_message(
         &mut self,
         now: Instant,
-        at: Place,
+        at: ReplyTo,
         msg: LinkMsg,
         out: &mut Vec<Output>,
     ) {
@@ -76,7 +76,7 @@ impl Endpoint {
         let Some((id, peer)) = found.filter(|_| rc.is_none()) else {
             if self.stop != Stop::No {
                 // A refusal would make its sender come back to us at once.
-                return self.rpc.lose(&at);
+                return self.rpc.drop_as_lost(&at);
             }
             let rc = rc.unwrap_or(Errno::ENOLINK);
             out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
@@ -85,17 +85,17 @@ impl Endpoint {
         let full = peer.link.received.held() >= self.config.unacked_max;
         if full && msg.nr != 0 && peer.link.received.expects(msg.tag) {
             out.fact(Fact::UnackedFull { link: id });
-            return self.rpc.lose(&at);
+            return self.rpc.drop_as_lost(&at);
         }
         let mut delivered = Vec::new();
-        let brought = peer.link.on_message(msg, &mut delivered);
-        let message = brought.message.map(|m| (peer.link.accept(&mut self.next_msg), m));
+        let received = peer.link.on_message(msg, &mut delivered);
+        let message = received.message.map(|m| (peer.link.accept(&mut self.next_msg), m));
         // It listens: what it refused before it knew of its link need not wait any longer.
         peer.link.on_pause_over();
         self.timers.disarm(Timer::Pause(id));
-        self.rpc.reply(now, &at, brought.reply, out);
+        self.rpc.reply(now, &at, received.reply, out);
         self.on_alive(now, id, out);
-        tell(id, delivered, brought.wrong, out);
+        tell(id, delivered, received.wrong, out);
         if let Some((msg, message)) = message {
             out.push(Output::Motr(Event::Received { link: id, msg, message }));
         }
@@ -104,15 +104,15 @@ impl Endpoint {
 
     /// A 207 on a session that is not known: if its link is, the session had to make room for
     /// others, and refusing it would make its sender repeat it for ever.
-    pub(crate) fn on_stray(
+    pub(crate) fn on_unknown_session(
         &mut self,
         now: Instant,
-        at: Place,
+        at: ReplyTo,
         msg: alloc::boxed::Box<LinkMsg>,
         out: &mut Vec<Output>,
     ) {
         match self.find(&at, &msg) {
-            (Some(_), None) => self.rpc.adopt(at, Fop::LinkMsg(msg)),
+            (Some(_), None) => self.rpc.accept_unknown(at, Fop::LinkMsg(msg)),
             (_, rc) => {
                 let rc = rc.unwrap_or(Errno::ENOLINK);
                 out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
@@ -126,7 +126,7 @@ impl Endpoint {
     pub(crate) fn on_repeated(
         &mut self,
         now: Instant,
-        at: &Place,
+        at: &ReplyTo,
         (fop, reply): (&Fop, Bytes),
         out: &mut Vec<Output>,
     ) {
@@ -138,7 +138,7 @@ impl Endpoint {
     }
 
     /// The link that a 207 is for (`link_service.c:ha_link_service_find`), or what to refuse it with.
-    fn find(&self, at: &Place, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
+    fn find(&self, at: &ReplyTo, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
         let id = self.by_end.get(&msg.ids.remote).copied();
         let id = id.filter(|id| self.links.get(id).is_some_and(|p| p.addr == at.addr));
         let connection = id.and_then(|id| self.links.get(&id)).map(|p| p.link.ids.connection);
@@ -149,8 +149,8 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn on_opened(&mut self, now: Instant, caller: CallerId, out: &mut Vec<Output>) {
-        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+    pub(crate) fn on_opened(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) {
+        let Some(id) = self.by_client.get(&client).copied() else { return };
         if let Some(peer) = self.links.get_mut(&id) {
             peer.link.on_opened();
         }
@@ -162,25 +162,25 @@ impl Endpoint {
     pub(crate) fn on_reply(
         &mut self,
         now: Instant,
-        caller: CallerId,
+        client: ClientId,
         fop: &Fop,
         out: &mut Vec<Output>,
     ) {
-        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+        let Some(id) = self.by_client.get(&client).copied() else { return };
         let Some(peer) = self.links.get_mut(&id) else { return };
         let mut delivered = Vec::new();
         match peer.link.on_reply(fop, &mut delivered) {
-            Answered::Done { wrong } => {
+            ReplyOutcome::Done { wrong } => {
                 self.on_alive(now, id, out);
                 tell(id, delivered, wrong, out);
                 self.pump(now, id, out);
             }
-            Answered::Refused { rc } => {
+            ReplyOutcome::Refused { rc } => {
                 out.fact(Fact::LinkRefused { link: id, rc });
                 self.timers.arm(Timer::Pause(id), now.after(PAUSE));
                 self.pump(now, id, out);
             }
-            Answered::Stray => {}
+            ReplyOutcome::Unexpected => {}
         }
     }
 
@@ -197,8 +197,8 @@ impl Endpoint {
     // ---- there or away ------------------------------------------------------------------------
 
     /// Nothing came back for ten seconds.
-    pub(crate) fn on_failed(&mut self, now: Instant, caller: CallerId, out: &mut Vec<Output>) {
-        let Some(id) = self.by_caller.get(&caller).copied() else { return };
+    pub(crate) fn on_failed(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) {
+        let Some(id) = self.by_client.get(&client).copied() else { return };
         let Some(peer) = self.links.get_mut(&id) else { return };
         out.fact(Fact::LinkSilent { link: id });
         if let State::Waiting { .. } = peer.link.state {
@@ -217,16 +217,16 @@ impl Endpoint {
         &mut self,
         now: Instant,
         addr: SocketAddr,
-        up: Up,
+        event: RpcEvent,
         out: &mut Vec<Output>,
     ) {
-        let refused = matches!(up, Up::Refused(_));
+        let refused = matches!(event, RpcEvent::ConnectRefused(_));
         if refused {
             let gone: Vec<_> =
                 self.closing.iter().filter(|(_, a)| **a == addr).map(|(c, _)| *c).collect();
-            for caller in gone {
-                self.rpc.forget(caller);
-                self.closing.remove(&caller);
+            for client in gone {
+                self.rpc.forget(client);
+                self.closing.remove(&client);
             }
         }
         for id in self.at(addr, |_| true) {
@@ -251,7 +251,7 @@ impl Endpoint {
         let Some(peer) = self.links.get_mut(&id) else { return };
         peer.away = Some(Away::Silent);
         self.timers.disarm(Timer::Probe(id));
-        self.rpc.resume(now, peer.link.caller, out);
+        self.rpc.resume(now, peer.link.client, out);
         self.inquire(now, id, out);
     }
 
@@ -268,11 +268,11 @@ impl Endpoint {
 
     fn on_away(&mut self, id: LinkId, away: Away, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get_mut(&id) else { return };
-        // Who is gone does not become merely silent: its caller rests until it is there again.
+        // Who is gone does not become merely silent: its client rests until it is there again.
         let gone = peer.away == Some(Away::Gone);
         let before = peer.away.replace(if gone { Away::Gone } else { away });
         if away == Away::Gone {
-            self.rpc.pause(peer.link.caller);
+            self.rpc.pause(peer.link.client);
         }
         if before.is_none() {
             out.push(Output::Motr(Event::LinkDown { link: id }));
@@ -288,7 +288,7 @@ impl Endpoint {
         out.push(Output::Motr(Event::LinkBack { link: id }));
         out.fact(Fact::LinkBack { link: id, process: peer.process });
         if away == Away::Gone {
-            self.rpc.resume(now, peer.link.caller, out);
+            self.rpc.resume(now, peer.link.client, out);
         }
         self.inquire(now, id, out);
     }

@@ -28,8 +28,9 @@ use crate::wire::endpoint::entry::Entry;
 use crate::wire::endpoint::io::{Stop, Timer};
 use crate::wire::endpoint::peer::Peer;
 use crate::wire::name;
-use crate::wire::rpc::client::CallerId;
-use crate::wire::rpc::{Rpc, Settings, Up};
+use crate::wire::rpc::client::ClientId;
+use crate::wire::rpc::event::RpcEvent;
+use crate::wire::rpc::{Rpc, Settings};
 
 pub use crate::wire::endpoint::io::{Config, Input, LinkView, Output, View};
 
@@ -39,12 +40,12 @@ pub struct Endpoint {
     pub(crate) config: Config,
     pub(crate) rpc: Rpc,
     pub(crate) links: BTreeMap<LinkId, Peer>,
-    /// By our end's name, by the process, and by the caller.
+    /// By our end's name, by the process, and by the client.
     pub(crate) by_end: BTreeMap<Uint128, LinkId>,
     pub(crate) by_process: BTreeMap<Fid, LinkId>,
-    pub(crate) by_caller: BTreeMap<CallerId, LinkId>,
+    pub(crate) by_client: BTreeMap<ClientId, LinkId>,
     /// Callers of links that have ended.
-    pub(crate) closing: BTreeMap<CallerId, SocketAddr>,
+    pub(crate) closing: BTreeMap<ClientId, SocketAddr>,
     /// Links that the bridge has ended, as the process sees them.
     pub(crate) ended: VecDeque<LinkIds>,
     /// What was minted last when a link ended last: a session with a lower name was opened before.
@@ -83,14 +84,14 @@ impl Endpoint {
             backlog_bytes_max: config.backlog_bytes_max,
             rpc_conns_max: config.rpc_conns_max,
             reply_bytes_max: config.reply_bytes_max,
-            answers_strangers: true,
+            answers_unknown: true,
         };
         Self {
             rpc: Rpc::new(settings),
             links: BTreeMap::new(),
             by_end: BTreeMap::new(),
             by_process: BTreeMap::new(),
-            by_caller: BTreeMap::new(),
+            by_client: BTreeMap::new(),
             closing: BTreeMap::new(),
             ended: VecDeque::new(),
             last_end: 0,
@@ -146,39 +147,49 @@ impl Endpoint {
     }
 
     fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
-        while let Some(up) = self.rpc.rise(now, out) {
-            self.on_up(now, up, out);
+        while let Some(event) = self.rpc.next_event(now, out) {
+            self.on_rpc_event(now, event, out);
         }
     }
 
-    fn on_up(&mut self, now: Instant, up: Up, out: &mut Vec<Output>) {
-        match up {
+    fn on_rpc_event(&mut self, now: Instant, event: RpcEvent, out: &mut Vec<Output>) {
+        match event {
             // It comes again, to the one who serves here then.
-            Up::Stray { .. } | Up::Forgotten { .. } if self.stop != Stop::No => {}
-            Up::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
-            Up::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
-            Up::Stray { at, fop: Fop::LinkMsg(msg) } => self.on_stray(now, at, msg, out),
-            Up::Repeated { at, fop, reply } => self.on_repeated(now, &at, (&fop, reply), out),
-            Up::Stray { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
-                self.rpc.adopt(at, Fop::EntrypointReq(req));
+            RpcEvent::UnknownSession { .. } | RpcEvent::Forgotten { .. }
+                if self.stop != Stop::No => {}
+            RpcEvent::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
+            RpcEvent::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
+            RpcEvent::UnknownSession { at, fop: Fop::LinkMsg(msg) } => {
+                self.on_unknown_session(now, at, msg, out)
             }
-            Up::Forgotten { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
+            RpcEvent::Repeated { at, fop, reply } => self.on_repeated(now, &at, (&fop, reply), out),
+            RpcEvent::UnknownSession { at, fop: Fop::EntrypointReq(req) }
+                if self.may_be_old(&req) =>
+            {
+                self.rpc.accept_unknown(at, Fop::EntrypointReq(req));
+            }
+            RpcEvent::Forgotten { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
                 self.on_asked(at, req, out);
             }
-            Up::Stray { at, fop: Fop::EntrypointReq(req) }
-            | Up::Forgotten { at, fop: Fop::EntrypointReq(req) } => {
+            RpcEvent::UnknownSession { at, fop: Fop::EntrypointReq(req) }
+            | RpcEvent::Forgotten { at, fop: Fop::EntrypointReq(req) } => {
                 self.ask_anew(now, &at, &req, out);
             }
             // Nothing else rises from a peer; a rule broken towards us harms nobody.
-            Up::Request { .. } | Up::Stray { .. } | Up::Forgotten { .. } | Up::Broken(_) => {}
-            Up::Opened(caller) => self.on_opened(now, caller, out),
-            Up::Reply(caller, fop) => self.on_reply(now, caller, &fop, out),
-            Up::Failed(caller) => self.on_failed(now, caller, out),
-            Up::Ended(caller) => {
-                self.closing.remove(&caller);
+            RpcEvent::Request { .. }
+            | RpcEvent::UnknownSession { .. }
+            | RpcEvent::Forgotten { .. }
+            | RpcEvent::Violation(_) => {}
+            RpcEvent::Opened(client) => self.on_opened(now, client, out),
+            RpcEvent::Reply(client, fop) => self.on_reply(now, client, &fop, out),
+            RpcEvent::Failed(client) => self.on_failed(now, client, out),
+            RpcEvent::Ended(client) => {
+                self.closing.remove(&client);
             }
-            Up::Gone(addr) | Up::Refused(addr) => self.on_gone(now, addr, up, out),
-            Up::Reached(addr) => self.on_reached(now, addr, out),
+            RpcEvent::PeerGone(addr) | RpcEvent::ConnectRefused(addr) => {
+                self.on_gone(now, addr, event, out)
+            }
+            RpcEvent::Connected(addr) => self.on_reached(now, addr, out),
         }
     }
 
@@ -218,7 +229,7 @@ impl Endpoint {
         View {
             links,
             conns: self.rpc.conns.len(),
-            rpc_conns: self.rpc.incoming.len(),
+            rpc_conns: self.rpc.server.len(),
             entries: self.entries.len(),
         }
     }

@@ -16,8 +16,8 @@ use crate::wire::codec::params::{Cookie, FIRST_TAG_PROCESS, FIRST_TAG_SERVER, Li
 use crate::wire::link::Link;
 use crate::wire::process::{Asking, Change, Event, Life, Output, Process, Timer};
 use crate::wire::queue::{InQueue, OutQueue};
-use crate::wire::rpc::Up;
-use crate::wire::rpc::client::CallerId;
+use crate::wire::rpc::client::ClientId;
+use crate::wire::rpc::event::RpcEvent;
 
 /// How long connecting may take (`entrypoint.c:ECL_TIMEOUT`).
 const CONNECT_FOR: Duration = Duration::from_secs(5);
@@ -26,8 +26,8 @@ impl Process {
     /// Asks, unless a request is on its way.
     pub(crate) fn ask(&mut self, now: Instant, out: &mut Vec<Output>) {
         if matches!(self.asking, Asking::Idle) && self.life != Life::Leaving {
-            let caller = self.rpc.start(now, self.config.connect, out);
-            self.asking = Asking::Connecting(caller);
+            let client = self.rpc.start(now, self.config.connect, out);
+            self.asking = Asking::Connecting(client);
             self.timers.arm(Timer::Connect, now.after(CONNECT_FOR));
         }
     }
@@ -49,27 +49,28 @@ impl Process {
         }
     }
 
-    pub(crate) fn on_asking(&mut self, now: Instant, up: Up, out: &mut Vec<Output>) {
-        match (core::mem::replace(&mut self.asking, Asking::Idle), up) {
-            (Asking::Connecting(caller), Up::Opened(opened)) if caller == opened => {
+    pub(crate) fn on_asking(&mut self, now: Instant, event: RpcEvent, out: &mut Vec<Output>) {
+        match (core::mem::replace(&mut self.asking, Asking::Idle), event) {
+            (Asking::Connecting(client), RpcEvent::Opened(opened)) if client == opened => {
                 self.timers.disarm(Timer::Connect);
-                let params = self.request(now, caller, out);
-                self.asking = Asking::Waiting(caller, params);
+                let params = self.request(now, client, out);
+                self.asking = Asking::Waiting(client, params);
             }
-            (Asking::Waiting(caller, params), Up::Reply(replied, Fop::EntrypointRep(rep)))
-                if caller == replied =>
-            {
-                self.asking = Asking::Closing(caller, params, rep);
-                self.rpc.close(now, caller, out);
+            (
+                Asking::Waiting(client, params),
+                RpcEvent::Reply(replied, Fop::EntrypointRep(rep)),
+            ) if client == replied => {
+                self.asking = Asking::Closing(client, params, rep);
+                self.rpc.close(now, client, out);
             }
-            (Asking::Closing(caller, params, rep), Up::Ended(ended)) if caller == ended => {
+            (Asking::Closing(client, params, rep), RpcEvent::Ended(ended)) if client == ended => {
                 self.available(now, &params, *rep, out);
             }
             (asking, _) => self.asking = asking,
         }
     }
 
-    fn request(&mut self, now: Instant, caller: CallerId, out: &mut Vec<Output>) -> LinkParams {
+    fn request(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) -> LinkParams {
         self.generation += 1;
         let params = self.link.as_ref().map_or_else(LinkParams::default, |link| LinkParams {
             ids: link.ids,
@@ -88,7 +89,7 @@ impl Process {
         let mut payload = Vec::new();
         Fop::EntrypointReq(Box::new(req)).encode(&mut payload);
         let parts = (&payload[..], Bytes::new(), &[][..]);
-        self.rpc.call(now, caller, opcode::ENTRYPOINT_REQ, parts, None, out);
+        self.rpc.call(now, client, opcode::ENTRYPOINT_REQ, parts, None, out);
         params
     }
 
@@ -109,17 +110,17 @@ impl Process {
         let generation = self.generation;
         out.push(Output::Event(Event::Answered { control, entrypoint, generation }));
         if self.link.is_none() {
-            let caller = self.rpc.start(now, self.config.connect, out);
+            let client = self.rpc.start(now, self.config.connect, out);
             let mut sent = OutQueue::new(FIRST_TAG_PROCESS);
             for (send, body) in self.early.drain(..) {
                 sent.push(send, body);
             }
             let received = InQueue::new(FIRST_TAG_SERVER);
-            self.link = Some(Link::new(params.ids, sent, received, caller).of_process());
+            self.link = Some(Link::new(params.ids, sent, received, client).of_process());
             out.push(Output::Event(Event::LinkUp { reconnected: false }));
         } else if do_reconnect != 0 {
             self.change = match self.change {
-                Change::Closing(caller, _) => Change::Closing(caller, params),
+                Change::Closing(client, _) => Change::Closing(client, params),
                 Change::None | Change::Wanted(_) => Change::Wanted(params),
             };
         }

@@ -27,9 +27,10 @@ use crate::wire::codec::fop::{EntrypointRep, Fop, LinkMsg};
 use crate::wire::codec::message;
 use crate::wire::codec::params::{Cookie, LinkParams};
 use crate::wire::conns::Out;
-use crate::wire::link::{Answered, Link, State, refusal};
-use crate::wire::rpc::client::CallerId;
-use crate::wire::rpc::{Place, Rpc, Settings, Up};
+use crate::wire::link::{Link, ReplyOutcome, State, refusal};
+use crate::wire::rpc::client::ClientId;
+use crate::wire::rpc::event::{ReplyTo, RpcEvent};
+use crate::wire::rpc::{Rpc, Settings};
 
 /// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`).
 const PAUSE: Duration = Duration::from_secs(1);
@@ -158,11 +159,11 @@ pub(crate) enum Timer {
 #[derive(Debug)]
 pub(crate) enum Asking {
     Idle,
-    Connecting(CallerId),
+    Connecting(ClientId),
     /// For as long as it takes.
-    Waiting(CallerId, LinkParams),
+    Waiting(ClientId, LinkParams),
     /// The answer counts once the connection is closed.
-    Closing(CallerId, LinkParams, Box<EntrypointRep>),
+    Closing(ClientId, LinkParams, Box<EntrypointRep>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +183,7 @@ pub(crate) enum Change {
     /// These are to be its names; the old rpc connection is to be closed first.
     Wanted(LinkParams),
     /// The old rpc connection is being closed.
-    Closing(CallerId, LinkParams),
+    Closing(ClientId, LinkParams),
 }
 
 /// The machine.
@@ -214,7 +215,7 @@ impl Process {
             backlog_bytes_max: 4 << 20,
             rpc_conns_max: 64,
             reply_bytes_max: 1 << 20,
-            answers_strangers: false,
+            answers_unknown: false,
         };
         Self {
             rpc: Rpc::new(settings),
@@ -272,9 +273,9 @@ impl Process {
 
     fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
         while self.life != Life::Over
-            && let Some(up) = self.rpc.rise(now, out)
+            && let Some(event) = self.rpc.next_event(now, out)
         {
-            self.on_up(now, up, out);
+            self.on_rpc_event(now, event, out);
         }
     }
 
@@ -300,36 +301,40 @@ impl Process {
         self.go_on(now, out);
     }
 
-    fn on_up(&mut self, now: Instant, up: Up, out: &mut Vec<Output>) {
-        match up {
-            Up::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
-            Up::Repeated { at, reply, .. } => self.rpc.send_reply(now, &at, reply, out),
-            Up::Request { .. } | Up::Stray { .. } | Up::Forgotten { .. } => {}
-            Up::Broken(why) => self.abort(why, out),
-            Up::Opened(caller) if self.is_link(caller) => {
+    fn on_rpc_event(&mut self, now: Instant, event: RpcEvent, out: &mut Vec<Output>) {
+        match event {
+            RpcEvent::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
+            RpcEvent::Repeated { at, reply, .. } => self.rpc.send_reply(now, &at, reply, out),
+            RpcEvent::Request { .. }
+            | RpcEvent::UnknownSession { .. }
+            | RpcEvent::Forgotten { .. } => {}
+            RpcEvent::Violation(why) => self.abort(why, out),
+            RpcEvent::Opened(client) if self.is_link(client) => {
                 self.link.iter_mut().for_each(Link::on_opened);
                 self.go_on(now, out);
             }
-            Up::Reply(caller, fop) if self.is_link(caller) => self.on_reply(now, &fop, out),
+            RpcEvent::Reply(client, fop) if self.is_link(client) => self.on_reply(now, &fop, out),
             // A link connects for as long as it takes; else its message could not be sent.
-            Up::Failed(caller) if self.is_link(caller) => {
+            RpcEvent::Failed(client) if self.is_link(client) => {
                 if self.link.as_ref().is_some_and(|l| l.state != State::Opening) {
                     self.link.iter_mut().for_each(Link::on_failed);
                     self.link_failed(now, out);
                 }
             }
-            Up::Ended(caller) => self.on_ended(now, caller, out),
-            Up::Opened(_) | Up::Reply(..) | Up::Failed(_) => self.on_asking(now, up, out),
+            RpcEvent::Ended(client) => self.on_ended(now, client, out),
+            RpcEvent::Opened(_) | RpcEvent::Reply(..) | RpcEvent::Failed(_) => {
+                self.on_asking(now, event, out)
+            }
             // A real process does not look at its connections.
-            Up::Gone(_) | Up::Refused(_) | Up::Reached(_) => {}
+            RpcEvent::PeerGone(_) | RpcEvent::ConnectRefused(_) | RpcEvent::Connected(_) => {}
         }
     }
 
-    fn is_link(&self, caller: CallerId) -> bool {
-        self.link.as_ref().is_some_and(|l| l.caller == caller)
+    fn is_link(&self, client: ClientId) -> bool {
+        self.link.as_ref().is_some_and(|l| l.client == client)
     }
 
-    fn on_message(&mut self, now: Instant, at: Place, msg: LinkMsg, out: &mut Vec<Output>) {
+    fn on_message(&mut self, now: Instant, at: ReplyTo, msg: LinkMsg, out: &mut Vec<Output>) {
         let quiesced = matches!(self.change, Change::Closing(..)) || self.life == Life::Leaving;
         let link = self.link.as_mut().filter(|l| !quiesced && l.ids.local == msg.ids.remote);
         let refused = match &link {
@@ -341,15 +346,15 @@ impl Process {
             return self.rpc.reply(now, &at, refusal(refused.unwrap_or(Errno::ENOLINK)), out);
         };
         let mut delivered = Vec::new();
-        let brought = link.on_message(msg, &mut delivered);
-        let message = brought.message.map(|m| (link.accept(&mut self.next_msg), m));
-        if brought.wrong.is_some() {
+        let received = link.on_message(msg, &mut delivered);
+        let message = received.message.map(|m| (link.accept(&mut self.next_msg), m));
+        if received.wrong.is_some() {
             return self.abort("in_delivered says what cannot be", out);
         }
         if let Some(why) = message.as_ref().and_then(|(_, m)| message::harm(m)) {
             return self.abort(why, out);
         }
-        self.rpc.reply(now, &at, brought.reply, out);
+        self.rpc.reply(now, &at, received.reply, out);
         tell(delivered, out);
         if let Some((msg, message)) = message {
             out.push(Output::Event(Event::Received { msg, message }));
@@ -361,15 +366,15 @@ impl Process {
         let Some(link) = &mut self.link else { return };
         let mut delivered = Vec::new();
         match link.on_reply(fop, &mut delivered) {
-            Answered::Done { wrong: Some(_) } => {
+            ReplyOutcome::Done { wrong: Some(_) } => {
                 self.abort("in_delivered says what cannot be", out);
             }
-            Answered::Done { wrong: None } => {
+            ReplyOutcome::Done { wrong: None } => {
                 tell(delivered, out);
                 self.go_on(now, out);
             }
-            Answered::Refused { .. } => self.link_failed(now, out),
-            Answered::Stray => {}
+            ReplyOutcome::Refused { .. } => self.link_failed(now, out),
+            ReplyOutcome::Unexpected => {}
         }
     }
 
@@ -391,30 +396,30 @@ impl Process {
             return;
         }
         if let Change::Wanted(params) = self.change {
-            let caller = link.caller;
-            self.change = Change::Closing(caller, params);
+            let client = link.client;
+            self.change = Change::Closing(client, params);
             link.state = State::Opening;
-            return self.rpc.close(now, caller, out);
+            return self.rpc.close(now, client, out);
         }
-        if self.life == Life::Flushing && link.sent.len() == 0 && !link.received.owes() {
+        if self.life == Life::Flushing && link.sent.len() == 0 && !link.received.has_unconfirmed() {
             self.life = Life::Leaving;
-            let caller = link.caller;
+            let client = link.client;
             self.drop_asking();
-            return self.rpc.close(now, caller, out);
+            return self.rpc.close(now, client, out);
         }
         if self.life != Life::Leaving {
             link.pump(now, &mut self.rpc, out);
         }
     }
 
-    fn on_ended(&mut self, now: Instant, caller: CallerId, out: &mut Vec<Output>) {
+    fn on_ended(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) {
         match self.change {
-            Change::Closing(closing, params) if closing == caller => {
+            Change::Closing(closing, params) if closing == client => {
                 self.change = Change::None;
                 self.apply(now, params, out);
             }
-            _ if self.is_link(caller) && self.life == Life::Leaving => self.finish(out),
-            _ => self.on_asking(now, Up::Ended(caller), out),
+            _ if self.is_link(client) && self.life == Life::Leaving => self.finish(out),
+            _ => self.on_asking(now, RpcEvent::Ended(client), out),
         }
     }
 
@@ -423,14 +428,14 @@ impl Process {
     /// A real process also aborts if its own application acknowledges anything between its asking and
     /// now, which no server can help; this one does not.
     fn apply(&mut self, now: Instant, params: LinkParams, out: &mut Vec<Output>) {
-        let caller = self.rpc.start(now, self.config.connect, out);
+        let client = self.rpc.start(now, self.config.connect, out);
         let Some(link) = &mut self.link else { return };
         let same_out = link.sent.tags().delivered == params.tags_local.delivered;
         if !same_out || link.received.tags().assign != params.tags_remote.assign {
             return self.abort("the tags have moved since they were told", out);
         }
         link.ids = params.ids;
-        link.caller = caller;
+        link.client = client;
         link.sent.rewind();
         out.push(Output::Event(Event::LinkUp { reconnected: true }));
     }

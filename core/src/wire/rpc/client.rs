@@ -9,7 +9,7 @@ use crate::wire::codec::fop::{Fop, opcode};
 use crate::wire::codec::item::{self, ItemHeader};
 use crate::wire::codec::packet::Frame;
 use crate::wire::codec::params::Uint128;
-use crate::wire::rpc::server::Mint;
+use crate::wire::rpc::server::IdGenerator;
 
 /// The pause between two sends of the same item (`rpc/item.h`).
 pub(crate) const RESEND: Duration = Duration::from_secs(1);
@@ -19,9 +19,9 @@ const OPEN_SENDS: u32 = 10;
 const CLOSE_SESSION_SENDS: u32 = 4;
 const CLOSE_CONN_SENDS: u32 = 1;
 
-/// Names a caller.
+/// Names a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct CallerId(pub(crate) u64);
+pub(crate) struct ClientId(pub(crate) u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -44,9 +44,9 @@ struct Call {
 }
 
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub(crate) struct RpcClient {
     pub(crate) to: SocketAddr,
-    id: CallerId,
+    id: ClientId,
     uuid: Uint128,
     sender: u64,
     session: u64,
@@ -57,9 +57,9 @@ pub(crate) struct Caller {
     pub(crate) paused: bool,
 }
 
-/// What a caller wants after an event.
+/// What a client wants after an event.
 #[derive(Debug)]
-pub(crate) enum Then {
+pub(crate) enum Action {
     Nothing,
     /// This request is to be sent.
     Request(ItemHeader, Fop, Option<u32>),
@@ -75,8 +75,8 @@ pub(crate) enum Then {
     Ended,
 }
 
-impl Caller {
-    pub(crate) fn new(id: CallerId, to: SocketAddr) -> Self {
+impl RpcClient {
+    pub(crate) fn new(id: ClientId, to: SocketAddr) -> Self {
         Self {
             to,
             id,
@@ -91,20 +91,20 @@ impl Caller {
     }
 
     /// Begins to open, or begins anew.
-    pub(crate) fn begin(&mut self, mint: &mut Mint) -> Then {
-        self.uuid = Uint128 { hi: mint.next(), lo: mint.next() };
+    pub(crate) fn begin(&mut self, ids: &mut IdGenerator) -> Action {
+        self.uuid = Uint128 { hi: ids.next(), lo: ids.next() };
         self.phase = Phase::OpeningConn;
         (self.sender, self.xids) = (item::NONE, (0, 0));
-        let cookie = self.cookie(mint);
+        let cookie = self.cookie(ids);
         let header = ItemHeader::unsequenced(opcode::CONN_ESTABLISH, self.uuid, item::NONE, cookie);
-        Then::Request(header, Fop::ConnEstablish, Some(OPEN_SENDS))
+        Action::Request(header, Fop::ConnEstablish, Some(OPEN_SENDS))
     }
 
     /// The header of the next request on the session.
-    pub(crate) fn header(&mut self, opcode: u32, mint: &mut Mint) -> ItemHeader {
+    pub(crate) fn header(&mut self, opcode: u32, ids: &mut IdGenerator) -> ItemHeader {
         self.xids.1 += 1;
         let (session, xid) = (self.session, self.xids.1);
-        ItemHeader { session, xid, xid_min: xid, ..self.unsequenced(opcode, mint) }
+        ItemHeader { session, xid, xid_min: xid, ..self.unsequenced(opcode, ids) }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -121,27 +121,27 @@ impl Caller {
     }
 
     /// Puts a request in flight.
-    pub(crate) fn put(&mut self, header: &ItemHeader, frame: Frame, sends_max: Option<u32>) {
+    pub(crate) fn start_call(&mut self, header: &ItemHeader, frame: Frame, sends_max: Option<u32>) {
         let reply = header.opcode + 1;
         self.call = Some(Call { reply, cookie: header.cookie, frame, sends: 0, sends_max });
     }
 
     /// It is time to send again, or to give up.
-    pub(crate) fn on_time(&mut self, mint: &mut Mint) -> Then {
+    pub(crate) fn on_time(&mut self, ids: &mut IdGenerator) -> Action {
         match &mut self.call {
             Some(call) if call.sends_max.is_none_or(|max| call.sends < max) => {
                 call.sends = call.sends.saturating_add(1);
-                Then::Send(call.cookie.lo, Arc::clone(&call.frame))
+                Action::Send(call.cookie.lo, Arc::clone(&call.frame))
             }
             call => {
                 let failed = call.take().map(|c| c.cookie.lo);
                 match (self.phase, failed) {
                     (Phase::OpeningConn | Phase::OpeningSession | Phase::Open, Some(key)) => {
-                        Then::Failed(key)
+                        Action::Failed(key)
                     }
-                    (Phase::OpeningConn | Phase::OpeningSession, None) => self.begin(mint),
-                    (Phase::Open, None) => Then::Nothing,
-                    (Phase::ClosingSession, _) => self.close_conn(mint),
+                    (Phase::OpeningConn | Phase::OpeningSession, None) => self.begin(ids),
+                    (Phase::Open, None) => Action::Nothing,
+                    (Phase::ClosingSession, _) => self.close_conn(ids),
                     (Phase::ClosingConn | Phase::Closed, _) => self.end(),
                 }
             }
@@ -155,77 +155,77 @@ impl Caller {
         }
     }
 
-    /// A reply came with the cookie of this caller.
+    /// A reply came with the cookie of this client.
     pub(crate) fn on_reply(
         &mut self,
         from: SocketAddr,
         header: &ItemHeader,
         fop: Fop,
-        mint: &mut Mint,
-    ) -> Then {
+        ids: &mut IdGenerator,
+    ) -> Action {
         let due =
             |c: &mut Call| c.cookie == header.cookie && c.reply == fop.opcode() && from == self.to;
         if self.call.take_if(due).is_none() {
-            return Then::Nothing;
+            return Action::Nothing;
         }
         match (self.phase, fop) {
             (Phase::OpeningConn, Fop::ConnEstablishRep { rc: 0, sender }) => {
                 self.phase = Phase::OpeningSession;
                 self.sender = sender;
-                let header = self.header0(opcode::SESSION_ESTABLISH, mint);
-                Then::Request(header, Fop::SessionEstablish { sender }, Some(OPEN_SENDS))
+                let header = self.header0(opcode::SESSION_ESTABLISH, ids);
+                Action::Request(header, Fop::SessionEstablish { sender }, Some(OPEN_SENDS))
             }
             (Phase::OpeningSession, Fop::SessionEstablishRep { rc: 0, session, .. }) => {
                 self.phase = Phase::Open;
                 self.session = session;
-                Then::Opened
+                Action::Opened
             }
-            (Phase::OpeningConn | Phase::OpeningSession, _) => Then::Failed(header.cookie.lo),
-            (Phase::Open, fop) => Then::Reply(fop),
-            (Phase::ClosingSession, _) => self.close_conn(mint),
+            (Phase::OpeningConn | Phase::OpeningSession, _) => Action::Failed(header.cookie.lo),
+            (Phase::Open, fop) => Action::Reply(fop),
+            (Phase::ClosingSession, _) => self.close_conn(ids),
             (Phase::ClosingConn | Phase::Closed, _) => self.end(),
         }
     }
 
     /// Ends the session and the connection. What is in flight is given up.
-    pub(crate) fn close(&mut self, mint: &mut Mint) -> Then {
+    pub(crate) fn close(&mut self, ids: &mut IdGenerator) -> Action {
         self.call = None;
         match self.phase {
             Phase::Open => {
                 self.phase = Phase::ClosingSession;
                 let (sender, session) = (self.sender, self.session);
-                let header = self.header0(opcode::SESSION_TERMINATE, mint);
+                let header = self.header0(opcode::SESSION_TERMINATE, ids);
                 let fop = Fop::SessionTerminate { sender, session };
-                Then::Request(header, fop, Some(CLOSE_SESSION_SENDS))
+                Action::Request(header, fop, Some(CLOSE_SESSION_SENDS))
             }
-            Phase::OpeningSession => self.close_conn(mint),
+            Phase::OpeningSession => self.close_conn(ids),
             Phase::OpeningConn => self.end(),
-            Phase::ClosingSession | Phase::ClosingConn | Phase::Closed => Then::Nothing,
+            Phase::ClosingSession | Phase::ClosingConn | Phase::Closed => Action::Nothing,
         }
     }
 
-    fn close_conn(&mut self, mint: &mut Mint) -> Then {
+    fn close_conn(&mut self, ids: &mut IdGenerator) -> Action {
         self.phase = Phase::ClosingConn;
         let fop = Fop::ConnTerminate { sender: self.sender };
-        Then::Request(self.unsequenced(opcode::CONN_TERMINATE, mint), fop, Some(CLOSE_CONN_SENDS))
+        Action::Request(self.unsequenced(opcode::CONN_TERMINATE, ids), fop, Some(CLOSE_CONN_SENDS))
     }
 
-    fn end(&mut self) -> Then {
+    fn end(&mut self) -> Action {
         self.phase = Phase::Closed;
-        Then::Ended
+        Action::Ended
     }
 
-    fn header0(&mut self, opcode: u32, mint: &mut Mint) -> ItemHeader {
+    fn header0(&mut self, opcode: u32, ids: &mut IdGenerator) -> ItemHeader {
         self.xids.0 += 1;
         let xid = self.xids.0;
-        ItemHeader { xid, xid_min: xid, ..self.unsequenced(opcode, mint) }
+        ItemHeader { xid, xid_min: xid, ..self.unsequenced(opcode, ids) }
     }
 
-    fn unsequenced(&self, opcode: u32, mint: &mut Mint) -> ItemHeader {
-        ItemHeader::unsequenced(opcode, self.uuid, self.sender, self.cookie(mint))
+    fn unsequenced(&self, opcode: u32, ids: &mut IdGenerator) -> ItemHeader {
+        ItemHeader::unsequenced(opcode, self.uuid, self.sender, self.cookie(ids))
     }
 
-    fn cookie(&self, mint: &mut Mint) -> Uint128 {
-        Uint128 { hi: self.id.0, lo: mint.next() }
+    fn cookie(&self, ids: &mut IdGenerator) -> Uint128 {
+        Uint128 { hi: self.id.0, lo: ids.next() }
     }
 }

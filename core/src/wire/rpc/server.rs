@@ -28,9 +28,9 @@ const CONNS_PER_PEER_MAX: usize = 32;
 /// clock's nanoseconds at the start of this life, and counts on more slowly than any clock: no life
 /// repeats an id of an earlier one.
 #[derive(Debug)]
-pub(crate) struct Mint(pub(crate) u64);
+pub(crate) struct IdGenerator(pub(crate) u64);
 
-impl Mint {
+impl IdGenerator {
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(1);
         // 0 and all ones mean something else.
@@ -43,11 +43,11 @@ impl Mint {
 
 /// What is to become of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Admission {
     /// It is the next one.
     Serve,
     /// It was answered before: the same answer once more.
-    Again(Bytes),
+    Resend(Bytes),
     /// It was served before; there is no answer yet, or it had to make room.
     Drop,
     /// It was answered so long ago that the answer is not kept any more.
@@ -75,7 +75,7 @@ struct Served {
 struct Session {
     last: u64,
     served: VecDeque<Served>,
-    held: BTreeMap<u64, Item>,
+    buffered: BTreeMap<u64, Item>,
 }
 
 #[derive(Debug)]
@@ -88,20 +88,20 @@ struct Conn {
 type Key = (SocketAddr, u64);
 
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct RpcServer {
     conns: BTreeMap<Key, Conn>,
     conns_max: usize,
     reply_bytes: usize,
     reply_bytes_max: usize,
     clock: u64,
     /// We stop: nothing is opened any more.
-    pub(crate) ends: bool,
+    pub(crate) closed: bool,
 }
 
-impl Incoming {
+impl RpcServer {
     pub(crate) fn new(conns_max: usize, reply_bytes_max: usize) -> Self {
         let (conns, ends) = (BTreeMap::new(), false);
-        Self { conns, conns_max, reply_bytes: 0, reply_bytes_max, clock: 0, ends }
+        Self { conns, conns_max, reply_bytes: 0, reply_bytes_max, clock: 0, closed: ends }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -109,14 +109,14 @@ impl Incoming {
     }
 
     /// Opens a connection for `addr`. The same opening, doubled, gives the same connection.
-    pub(crate) fn open(&mut self, addr: SocketAddr, uuid: Uint128, mint: &mut Mint) -> u64 {
+    pub(crate) fn open(&mut self, addr: SocketAddr, uuid: Uint128, ids: &mut IdGenerator) -> u64 {
         let of_peer = || (addr, 0)..=(addr, u64::MAX);
         if let Some(((_, sender), _)) = self.conns.range(of_peer()).find(|(_, c)| c.uuid == uuid) {
             return *sender;
         }
-        let mut sender = mint.next();
+        let mut sender = ids.next();
         while self.conns.contains_key(&(addr, sender)) {
-            sender = mint.next();
+            sender = ids.next();
         }
         self.insert((addr, sender), uuid);
         sender
@@ -137,7 +137,7 @@ impl Incoming {
 
     /// Makes the request's connection and session known as if they had been all along: a peer that
     /// knew an earlier life, or was forgotten since there were too many, need not notice.
-    pub(crate) fn adopt(&mut self, addr: SocketAddr, header: &ItemHeader) {
+    pub(crate) fn accept_unknown(&mut self, addr: SocketAddr, header: &ItemHeader) {
         let key = (addr, header.sender);
         if !self.conns.contains_key(&key) {
             self.insert(key, header.uuid);
@@ -175,52 +175,52 @@ impl Incoming {
         addr: SocketAddr,
         header: &ItemHeader,
         digest: u64,
-    ) -> Verdict {
+    ) -> Admission {
         let ItemHeader { xid, xid_min, .. } = *header;
         if xid_min == 0 || xid_min == item::NONE {
-            return Verdict::Bad("xid_min of 0 or -1");
+            return Admission::Bad("xid_min of 0 or -1");
         }
         if xid == 0 || xid == item::NONE {
-            return Verdict::Bad("xid of 0 or -1");
+            return Admission::Bad("xid of 0 or -1");
         }
         self.clock += 1;
         let clock = self.clock;
         let Some(conn) = self.conns.get_mut(&(addr, header.sender)) else {
-            return Verdict::Unknown;
+            return Admission::Unknown;
         };
         conn.used = clock;
         let Some(session) = conn.sessions.get_mut(&header.session) else {
-            return Verdict::Unknown;
+            return Admission::Unknown;
         };
         // The sender has given up all below: it will never come.
         if session.last < xid_min - 1 {
             session.last = xid_min - 1;
-            session.held = session.held.split_off(&xid_min);
+            session.buffered = session.buffered.split_off(&xid_min);
         }
         if xid == session.last + 1 {
             session.last = xid;
-            self.reply_bytes -= session.note(now, xid, digest);
-            return Verdict::Serve;
+            self.reply_bytes -= session.begin_serving(now, xid, digest);
+            return Admission::Serve;
         }
         if xid > session.last {
-            return Verdict::Early;
+            return Admission::Early;
         }
         match session.served.iter_mut().find(|s| s.xid == xid) {
-            Some(served) if served.digest != digest => Verdict::Changed,
+            Some(served) if served.digest != digest => Admission::Changed,
             Some(Served { reply: Some(reply), at, .. }) if now.since(*at) < KEEP => {
-                Verdict::Again(reply.clone())
+                Admission::Resend(reply.clone())
             }
             Some(served) if served.answered && now.since(served.at) >= KEEP => {
                 // It may be served once more, and comes again meanwhile.
                 served.answered = false;
-                Verdict::Forgotten
+                Admission::Forgotten
             }
-            _ => Verdict::Drop,
+            _ => Admission::Drop,
         }
     }
 
     /// Takes an admission back: the request counts as lost on the wire.
-    pub(crate) fn unserve(&mut self, addr: SocketAddr, header: &ItemHeader) {
+    pub(crate) fn rollback(&mut self, addr: SocketAddr, header: &ItemHeader) {
         if let Some(session) = self.session(addr, header)
             && session.last == header.xid
         {
@@ -233,25 +233,25 @@ impl Incoming {
     }
 
     /// Keeps a request that came before its turn, unless too many do.
-    pub(crate) fn hold(&mut self, addr: SocketAddr, item: Item) {
+    pub(crate) fn buffer(&mut self, addr: SocketAddr, item: Item) {
         let sessions = self.conns.values().flat_map(|c| c.sessions.values());
-        let all: usize = sessions.map(|s| s.held.len()).sum();
+        let all: usize = sessions.map(|s| s.buffered.len()).sum();
         if let Some(session) = self.session(addr, &item.header)
-            && session.held.len() < HELD_MAX
+            && session.buffered.len() < HELD_MAX
             && all < HELD_ALL_MAX
         {
-            session.held.insert(item.header.xid, item);
+            session.buffered.insert(item.header.xid, item);
         }
     }
 
     /// The held request whose turn has come.
-    pub(crate) fn unhold(&mut self, addr: SocketAddr, header: &ItemHeader) -> Option<Item> {
+    pub(crate) fn take_buffered(&mut self, addr: SocketAddr, header: &ItemHeader) -> Option<Item> {
         let session = self.session(addr, header)?;
-        session.held.remove(&(session.last + 1))
+        session.buffered.remove(&(session.last + 1))
     }
 
     /// Keeps the answer to a request that was admitted.
-    pub(crate) fn answered(
+    pub(crate) fn keep_reply(
         &mut self,
         now: Instant,
         addr: SocketAddr,
@@ -316,7 +316,7 @@ impl Incoming {
 
 impl Session {
     /// Notes that `xid` is being served; returns how many bytes of older replies that freed.
-    fn note(&mut self, at: Instant, xid: u64, digest: u64) -> usize {
+    fn begin_serving(&mut self, at: Instant, xid: u64, digest: u64) -> usize {
         let full = self.served.len() >= REPLIES_MAX;
         let old = if full { self.served.pop_front() } else { None };
         self.served.push_back(Served { xid, digest, at, answered: false, reply: None });
@@ -336,7 +336,7 @@ mod tests {
     const NOW: Instant = Instant::from_micros(0);
 
     struct Peer {
-        incoming: Incoming,
+        server: RpcServer,
         addr: SocketAddr,
         header: ItemHeader,
     }
@@ -344,18 +344,18 @@ mod tests {
     impl Peer {
         fn new() -> Self {
             let addr = SocketAddr::from(([127, 0, 0, 1], 2));
-            let mut incoming = Incoming::new(8, 1000);
+            let mut server = RpcServer::new(8, 1000);
             let uuid = Uint128 { hi: 1, lo: 2 };
-            let sender = incoming.open(addr, uuid, &mut Mint(100));
-            incoming.open_session((addr, sender), 7);
+            let sender = server.open(addr, uuid, &mut IdGenerator(100));
+            server.open_session((addr, sender), 7);
             let cookie = Uint128::default();
             let header = ItemHeader::unsequenced(207, uuid, sender, cookie);
-            Self { incoming, addr, header: ItemHeader { session: 7, ..header } }
+            Self { server, addr, header: ItemHeader { session: 7, ..header } }
         }
 
-        fn admit(&mut self, xid: u64, xid_min: u64) -> Verdict {
+        fn admit(&mut self, xid: u64, xid_min: u64) -> Admission {
             self.header = ItemHeader { xid, xid_min, ..self.header };
-            self.incoming.admit(NOW, self.addr, &self.header, xid)
+            self.server.admit(NOW, self.addr, &self.header, xid)
         }
     }
 
@@ -363,85 +363,85 @@ mod tests {
     fn a_doubled_opening_opens_one_connection() {
         let mut peer = Peer::new();
         let sender = peer.header.sender;
-        assert_eq!(peer.incoming.open(peer.addr, peer.header.uuid, &mut Mint(500)), sender);
-        assert_eq!(peer.incoming.len(), 1);
+        assert_eq!(peer.server.open(peer.addr, peer.header.uuid, &mut IdGenerator(500)), sender);
+        assert_eq!(peer.server.len(), 1);
         let other = Uint128 { hi: 1, lo: 3 };
-        assert_ne!(peer.incoming.open(peer.addr, other, &mut Mint(500)), sender);
+        assert_ne!(peer.server.open(peer.addr, other, &mut IdGenerator(500)), sender);
     }
 
     #[test]
     fn requests_are_served_once_and_in_order() {
         let mut peer = Peer::new();
-        assert_eq!(peer.admit(1, 1), Verdict::Serve);
-        assert_eq!(peer.admit(1, 1), Verdict::Drop, "being served");
+        assert_eq!(peer.admit(1, 1), Admission::Serve);
+        assert_eq!(peer.admit(1, 1), Admission::Drop, "being served");
         let reply = Bytes::from_static(b"reply");
-        peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &reply);
-        assert_eq!(peer.admit(1, 1), Verdict::Again(reply));
-        assert_eq!(peer.admit(3, 1), Verdict::Early);
+        peer.server.keep_reply(NOW, peer.addr, &peer.header.clone(), &reply);
+        assert_eq!(peer.admit(1, 1), Admission::Resend(reply));
+        assert_eq!(peer.admit(3, 1), Admission::Early);
         let item = Item { header: peer.header, fop: Fop::ConnEstablish };
-        peer.incoming.hold(peer.addr, item.clone());
-        assert_eq!(peer.incoming.unhold(peer.addr, &peer.header), None);
-        assert_eq!(peer.admit(2, 1), Verdict::Serve);
-        assert_eq!(peer.incoming.unhold(peer.addr, &peer.header), Some(item));
-        assert_eq!(peer.admit(3, 1), Verdict::Serve);
-        assert_eq!(peer.admit(9, 9), Verdict::Serve, "the ones between were given up");
-        assert_eq!(peer.admit(5, 5), Verdict::Drop);
+        peer.server.buffer(peer.addr, item.clone());
+        assert_eq!(peer.server.take_buffered(peer.addr, &peer.header), None);
+        assert_eq!(peer.admit(2, 1), Admission::Serve);
+        assert_eq!(peer.server.take_buffered(peer.addr, &peer.header), Some(item));
+        assert_eq!(peer.admit(3, 1), Admission::Serve);
+        assert_eq!(peer.admit(9, 9), Admission::Serve, "the ones between were given up");
+        assert_eq!(peer.admit(5, 5), Admission::Drop);
     }
 
     #[test]
     fn a_lost_request_may_come_again() {
         let mut peer = Peer::new();
-        assert_eq!(peer.admit(1, 1), Verdict::Serve);
-        peer.incoming.unserve(peer.addr, &peer.header.clone());
-        assert_eq!(peer.admit(1, 1), Verdict::Serve);
+        assert_eq!(peer.admit(1, 1), Admission::Serve);
+        peer.server.rollback(peer.addr, &peer.header.clone());
+        assert_eq!(peer.admit(1, 1), Admission::Serve);
     }
 
     #[test]
     fn another_request_with_the_same_xid_is_found_out() {
         let mut peer = Peer::new();
-        assert_eq!(peer.admit(1, 1), Verdict::Serve);
-        assert_eq!(peer.incoming.admit(NOW, peer.addr, &peer.header, 99), Verdict::Changed);
+        assert_eq!(peer.admit(1, 1), Admission::Serve);
+        assert_eq!(peer.server.admit(NOW, peer.addr, &peer.header, 99), Admission::Changed);
     }
 
     #[test]
     fn an_adopted_session_goes_on_where_it_was() {
         let mut peer = Peer::new();
         peer.header.session = 8;
-        assert_eq!(peer.admit(70, 60), Verdict::Unknown);
-        peer.incoming.adopt(peer.addr, &peer.header.clone());
-        assert_eq!(peer.admit(70, 60), Verdict::Serve);
+        assert_eq!(peer.admit(70, 60), Admission::Unknown);
+        peer.server.accept_unknown(peer.addr, &peer.header.clone());
+        assert_eq!(peer.admit(70, 60), Admission::Serve);
     }
 
     #[test]
     fn f16_a_request_whose_answer_is_forgotten_is_served_once_more_and_not_each_time_it_comes() {
         let mut peer = Peer::new();
-        assert_eq!(peer.admit(1, 1), Verdict::Serve);
-        peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &Bytes::from_static(b"old"));
+        assert_eq!(peer.admit(1, 1), Admission::Serve);
+        peer.server.keep_reply(NOW, peer.addr, &peer.header.clone(), &Bytes::from_static(b"old"));
         let (header, late) = (peer.header, NOW.after(KEEP));
-        let mut again = |now| peer.incoming.admit(now, peer.addr, &header, 1);
-        assert_eq!(again(late), Verdict::Forgotten);
-        assert_eq!(again(late), Verdict::Drop, "being served");
-        assert_eq!(again(late.after(KEEP)), Verdict::Drop, "however long that takes");
+        let mut again = |now| peer.server.admit(now, peer.addr, &header, 1);
+        assert_eq!(again(late), Admission::Forgotten);
+        assert_eq!(again(late), Admission::Drop, "being served");
+        assert_eq!(again(late.after(KEEP)), Admission::Drop, "however long that takes");
         let (reply, now) = (Bytes::from_static(b"new"), late.after(KEEP));
-        peer.incoming.answered(now, peer.addr, &header, &reply);
-        assert_eq!(peer.incoming.admit(now, peer.addr, &header, 1), Verdict::Again(reply));
+        peer.server.keep_reply(now, peer.addr, &header, &reply);
+        assert_eq!(peer.server.admit(now, peer.addr, &header, 1), Admission::Resend(reply));
     }
 
     #[test]
     fn replies_are_bounded_in_time_and_bytes() {
         let mut peer = Peer::new();
         for xid in 1..=5 {
-            assert_eq!(peer.admit(xid, 1), Verdict::Serve);
+            assert_eq!(peer.admit(xid, 1), Admission::Serve);
             let reply = Bytes::from(alloc::vec![0; 300]);
-            peer.incoming.answered(NOW, peer.addr, &peer.header.clone(), &reply);
-            assert!(peer.incoming.reply_bytes <= 1000);
+            peer.server.keep_reply(NOW, peer.addr, &peer.header.clone(), &reply);
+            assert!(peer.server.reply_bytes <= 1000);
         }
-        assert!(peer.incoming.keeps_replies());
-        peer.incoming.sweep(NOW.after(KEEP));
-        assert!(!peer.incoming.keeps_replies());
-        assert_eq!(peer.admit(5, 1), Verdict::Drop);
+        assert!(peer.server.keeps_replies());
+        peer.server.sweep(NOW.after(KEEP));
+        assert!(!peer.server.keeps_replies());
+        assert_eq!(peer.admit(5, 1), Admission::Drop);
         let header = peer.header;
-        let late = peer.incoming.admit(NOW.after(KEEP), peer.addr, &header, 5);
-        assert_eq!(late, Verdict::Forgotten, "who still asks has not had the answer");
+        let late = peer.server.admit(NOW.after(KEEP), peer.addr, &header, 5);
+        assert_eq!(late, Admission::Forgotten, "who still asks has not had the answer");
     }
 }
