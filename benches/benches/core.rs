@@ -13,7 +13,7 @@ use hax_benches::peers::Peers;
 use hax_benches::rig::{Rig, clock};
 use hax_benches::{plain, scenes, shapes};
 use hax_core::base::fid::{Fid, Object};
-use hax_core::cluster::{Cluster, News};
+use hax_core::cluster::{Changes, Cluster};
 use hax_core::wire::codec::frame::Frames;
 use hax_core::wire::codec::packet;
 use hax_sim::cluster::Shape;
@@ -100,9 +100,9 @@ fn one_key(c: &mut Criterion, size: &str, rig: &Rig) {
             index += 1;
             let state = if index % 2 == 0 { "online" } else { "failed" };
             let value = format!(r#"{{"path": "/dev/vdb", "state": "{state}"}}"#);
-            cluster.take_entry(sdev, &key, value.as_bytes(), index);
-            let mut news = News::default();
-            cluster.settle(false, &mut news);
+            cluster.apply_entry(sdev, &key, value.as_bytes(), index);
+            let mut news = Changes::default();
+            cluster.recompute(false, &mut news);
             assert_eq!(news.notes.len(), 2, "the device and its drive");
             news
         });
@@ -113,12 +113,12 @@ fn loaded(rig: &Rig) -> Cluster {
     let mut conf = hax_core::cluster::conf::Conf::default();
     for (key, value) in &rig.cluster.kv {
         if let Some(path) = key.strip_prefix("m0conf/") {
-            let _pool = conf.take(path, value.as_bytes(), 1);
+            let _pool = conf.apply(path, value.as_bytes(), 1);
         }
     }
     let mut cluster = Cluster::new(Fid::process(0), "ssu1");
-    cluster.take_conf(conf, 1);
-    cluster.settle(true, &mut News::default());
+    cluster.apply_conf(conf, 1);
+    cluster.recompute(true, &mut Changes::default());
     cluster
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{ConnId, LinkId, SendId};
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::Message;
 use hax_core::ha::motr::{Command, Event};
@@ -89,7 +89,7 @@ impl Peers {
     /// The time.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { mono: self.now, wall: Wall(self.now.as_micros() * 1_000) }
+        Now { mono: self.now, wall: WallClock(self.now.as_micros() * 1_000) }
     }
 
     /// A message to all links, to be given to the endpoint.

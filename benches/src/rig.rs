@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, EntryId, LinkId, MsgId};
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::bridge::Bridge;
 use hax_core::bridge::config::Config;
 use hax_core::bridge::io::{Input, Output};
@@ -97,7 +97,7 @@ impl Rig {
     }
 
     fn at(&self) -> Now {
-        let wall = Wall(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
+        let wall = WallClock(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
         Now { mono: self.now, wall }
     }
 

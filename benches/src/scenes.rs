@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{EntryId, HttpId, LinkId};
-use hax_core::base::time::Wall;
+use hax_core::base::time::WallClock;
 use hax_core::bridge::io::{Input, Output};
 use hax_core::consul::port::Reply;
 use hax_core::ha::entrypoint::EntrypointRequest;
@@ -245,7 +245,7 @@ pub fn statement(notes: usize) -> Message {
     let note = |key: usize| Note { fid: Fid::service(key as u64), state: ObjectState::Failed };
     let notes = (0..notes.min(NOTES_MAX)).map(note).collect();
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 1, notes };
-    Message::new(Wall(1), Body::Nvec(Box::new(nvec)))
+    Message::new(WallClock(1), Body::Nvec(Box::new(nvec)))
 }
 
 /// A statement of 1,024 notes to all links: from the bridge's command to all that is to be written.

@@ -28,7 +28,7 @@ impl Host {
             let us = |time: Duration| u64::try_from(time.as_micros()).expect("it fits");
             let mono = time::Instant::from_micros(us(self.began.elapsed()));
             let wall = SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970");
-            let now = time::Now { mono, wall: time::Wall(us(wall) * 1_000) };
+            let now = time::Now { mono, wall: time::WallClock(us(wall) * 1_000) };
             let next = machine.handle(now, input, &mut out);
             out.drain(..).for_each(|output| self.execute(output));
             input = match next {

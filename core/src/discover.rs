@@ -241,7 +241,7 @@ impl Search {
         };
         match taken {
             Ok(()) => {
-                self.backoff.worked();
+                self.backoff.reset();
                 self.lacking = None;
             }
             Err(why) => {
@@ -442,7 +442,7 @@ impl Machine for Discovery {
     }
 
     fn status(&self) -> Status {
-        Status { words: "Looking up who this is", stopping: self.search.stopped }
+        Status { text: "Looking up who this is", stopping: self.search.stopped }
     }
 
     fn exit(&self) -> ExitReason {

@@ -73,7 +73,7 @@ pub fn status(view: View) -> Status {
         (true, true) => "Ready",
         (true, false) => "Consul does not answer",
     };
-    Status { words, stopping: view.stopping }
+    Status { text: words, stopping: view.stopping }
 }
 
 /// A bridge and its wire.

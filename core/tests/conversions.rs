@@ -4,7 +4,7 @@
 use hax_core::base::fid::Fid;
 use hax_core::cluster::health::process_of_service_id;
 use hax_core::cluster::states::{
-    ProcessWord, device_text, hardware_text, of_device, of_hardware, of_passing_process,
+    ProcessRecord, device_text, hardware_text, of_device, of_hardware, of_passing_process,
     process_text,
 };
 use hax_core::ha::note::{NvecKind, ObjectState};
@@ -52,9 +52,9 @@ fn every_defined_word_has_a_text_that_leads_back_to_it() {
     let kinds = [0, 1, 2, 3, 0xffff_ffff_ffff_ff00].map(ProcessType::from_wire);
     for state in (0..5).map(ProcessEventKind::from_wire) {
         for kind in kinds {
-            let word = ProcessWord::said(state, kind);
+            let word = ProcessRecord::reported(state, kind);
             let text = word.to_json().expect("it is defined");
-            assert_eq!(ProcessWord::from_kv(text.as_bytes(), word.flags()), Some(word));
+            assert_eq!(ProcessRecord::from_kv(text.as_bytes(), word.flags()), Some(word));
         }
     }
 }
@@ -90,15 +90,15 @@ quickcheck! {
         let small = [state % 8, state].into_iter().flat_map(|state| [(state, kind % 8), (state, kind)]);
         small.into_iter().all(|(state, kind)| {
             let (state, kind) = (ProcessEventKind::from_wire(state), ProcessType::from_wire(kind));
-            is_told(of_passing_process(Some(ProcessWord::said(state, kind)), settles), false)
+            is_told(of_passing_process(Some(ProcessRecord::reported(state, kind)), settles), false)
         })
     }
 
     fn any_bytes_are_a_word_or_none(bytes: Vec<u8>, flags: u64) -> bool {
         // What is read at all is written, and read again the same.
-        ProcessWord::from_kv(&bytes, flags).is_none_or(|word| {
+        ProcessRecord::from_kv(&bytes, flags).is_none_or(|word| {
             let text = word.to_json().expect("what has a text was read from one");
-            ProcessWord::from_kv(text.as_bytes(), word.flags()) == Some(word)
+            ProcessRecord::from_kv(text.as_bytes(), word.flags()) == Some(word)
         })
     }
 

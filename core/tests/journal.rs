@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hax_core::base::errno::Errno;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, ConnId, ExecId, FifoId, FileId, HttpId, SpielId};
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Instant, Now, WallClock};
 use hax_core::bridge::config::OnUnexpected;
 use hax_core::consul::port::{Answer, Reply, Unanswered};
 use hax_core::ha::spiel;
@@ -30,7 +30,7 @@ struct Recorded(Now, Input);
 impl Arbitrary for Recorded {
     fn arbitrary(g: &mut Gen) -> Self {
         let mono = Instant::from_micros(u64::arbitrary(g));
-        let now = Now { mono, wall: Wall(u64::arbitrary(g)) };
+        let now = Now { mono, wall: WallClock(u64::arbitrary(g)) };
         let conn = ConnId(u64::arbitrary(g));
         let bytes = Bytes::from(Vec::arbitrary(g));
         let text = |g: &mut Gen| -> Box<str> { String::arbitrary(g).into() };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use hax_core::base::fid::Fid;
 use hax_core::base::id::ConnId;
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::bridge::config::Config;
 use hax_core::consul::port::{Command, Reply, Unanswered};
 use hax_core::machine::Machine as _;
@@ -14,7 +14,7 @@ use hax_core::wire;
 
 #[test]
 fn a_busy_wire_does_not_starve_the_bridges_timers() {
-    let at = |us| Now { mono: Instant::from_micros(us), wall: Wall(0) };
+    let at = |us| Now { mono: Instant::from_micros(us), wall: WallClock(0) };
     let listen = SocketAddr::from(([127, 0, 0, 1], 22001));
     let bridge = Config::new(Fid::process(1), "ssu1", 7);
     let mut node = Node::new(node::Config { bridge, wire: wire::Config::new(listen, 1, 7) });

@@ -5,7 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
-use hax_core::base::time::Wall;
+use hax_core::base::time::WallClock;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, ServiceEvent};
@@ -103,7 +103,7 @@ fn link_msg(g: &mut Gen) -> LinkMsg {
         fid: fid(g),
         source_process: fid(g),
         source_service: fid(g),
-        time: Wall(n(g)),
+        time: WallClock(n(g)),
         epoch: n(g),
         body: body(g),
     });

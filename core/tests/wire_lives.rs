@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use hax_core::base::errno::Errno;
 use hax_core::base::id::ConnId;
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Instant, Now, WallClock};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
 use hax_core::net;
@@ -29,7 +29,7 @@ struct Host {
 impl Host {
     fn feed(&mut self, input: Input) {
         self.us += 10;
-        let now = Now { mono: Instant::from_micros(self.us), wall: Wall(0) };
+        let now = Now { mono: Instant::from_micros(self.us), wall: WallClock(0) };
         let mut out = Vec::new();
         let _ = self.endpoint.handle(now, input, &mut out);
         for output in out {
@@ -179,7 +179,7 @@ fn f16_an_answer_is_not_repeated_for_a_link_that_has_ended() {
     let given = host.ask(1, 1, Asked::First);
     let header = host.open(1, 2);
     let (ids, tag) = (given.params.ids, 2);
-    let message = Some(Box::new(Message::new(Wall(0), Body::Rpc { attempts: 1, state: 1 })));
+    let message = Some(Box::new(Message::new(WallClock(0), Body::Rpc { attempts: 1, state: 1 })));
     let msg = LinkMsg { nr: 1, message, tag, ids, out_next: 4, in_delivered: 1, seq: 1 };
     let say = |host: &mut Host| match host.say(1, header, Fop::LinkMsg(msg.clone().into())) {
         Fop::LinkMsgRep { rc, .. } => rc,

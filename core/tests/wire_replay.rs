@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::id::ConnId;
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
 use hax_core::net;
@@ -52,7 +52,7 @@ impl Replay {
     }
 
     fn feed(&mut self, input: Input) {
-        let now = Now { mono: Instant::from_micros(self.now), wall: Wall(0) };
+        let now = Now { mono: Instant::from_micros(self.now), wall: WallClock(0) };
         let mut out = Vec::new();
         self.next = self.endpoint.handle(now, input, &mut out);
         for output in out {

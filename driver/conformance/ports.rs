@@ -47,7 +47,7 @@ impl<S: FnMut(Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
     }
 
     fn status(&self) -> hax_core::machine::Status {
-        hax_core::machine::Status { words: "scripted", stopping: false }
+        hax_core::machine::Status { text: "scripted", stopping: false }
     }
 
     fn exit(&self) -> ExitReason {

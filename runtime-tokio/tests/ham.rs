@@ -13,7 +13,7 @@ use common::{listener, nobody, run};
 use futures_lite::future::or;
 use hax_core::base::errno::Errno;
 use hax_core::base::id::{LinkId, SendId};
-use hax_core::base::time::{Now, Wall};
+use hax_core::base::time::{Now, WallClock};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
@@ -66,7 +66,7 @@ impl Bridge {
         let notes = asked.notes.iter().map(online).collect();
         let (kind, id_of_get, ignore_same_state) = (NvecKind::Set, asked.id_of_get, 1);
         let nvec = Box::new(Nvec { kind, id_of_get, ignore_same_state, notes });
-        let message = Arc::new(Message::new(Wall(1), Body::Nvec(nvec)));
+        let message = Arc::new(Message::new(WallClock(1), Body::Nvec(nvec)));
         out.push(Command::Send { send: self.sends.mint(), to: [link].into(), message });
     }
 }

@@ -65,7 +65,7 @@ impl<S: FnMut(Now, Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
     }
 
     fn status(&self) -> Status {
-        Status { words: "scripted", stopping: false }
+        Status { text: "scripted", stopping: false }
     }
 
     fn exit(&self) -> ExitReason {

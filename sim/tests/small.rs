@@ -60,7 +60,7 @@ impl Machine for Candidate {
         lease.stand(&mut cx);
         match input {
             Input::Http(request) if &*request.target == "/leader" => {
-                cx.http(request.id, Answer::say(if leads { 200 } else { 409 }, ""));
+                cx.http(request.id, Answer::new(if leads { 200 } else { 409 }, ""));
             }
             Input::Http(request) => cx.http(request.id, Answer::not_found(&request.target)),
             Input::Consul(reply) => {
@@ -86,7 +86,7 @@ impl Machine for Candidate {
         1
     }
     fn status(&self) -> Status {
-        Status { words: "stands for election", stopping: false }
+        Status { text: "stands for election", stopping: false }
     }
     fn exit(&self) -> ExitReason {
         ExitReason::Stopped

@@ -5,9 +5,9 @@ use core::time::Duration;
 /// A small deterministic generator (SplitMix64, public domain, by Sebastiano Vigna): jitter only,
 /// never a secret.
 #[derive(Clone, Debug)]
-pub struct Jitter(u64);
+pub struct Rng(u64);
 
-impl Jitter {
+impl Rng {
     /// Starts the sequence of `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
@@ -43,14 +43,14 @@ impl Backoff {
     pub const LONGEST: Duration = Duration::from_secs(5);
 
     /// Counts a failure and says how long to wait.
-    pub fn failed(&mut self, jitter: &mut Jitter) -> Duration {
+    pub fn next_delay(&mut self, rng: &mut Rng) -> Duration {
         let pause = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
         self.failures = self.failures.saturating_add(1);
-        jitter.around(pause)
+        rng.around(pause)
     }
 
     /// Forgets the failures.
-    pub fn worked(&mut self) {
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 }

@@ -50,11 +50,11 @@ impl fmt::Display for Instant {
 
 /// Wall-clock time: nanoseconds of UNIX time. Printed and sent, never computed with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wall(pub u64);
+pub struct WallClock(pub u64);
 
 /// `2026-11-21 06:40:44.123456`, UTC: the form of Python's `datetime`, which the queues' messages
 /// carry.
-impl fmt::Display for Wall {
+impl fmt::Display for WallClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (secs, us) = (self.0 / 1_000_000_000, self.0 / 1_000 % 1_000_000);
         let (days, secs) = (secs / 86_400, secs % 86_400);
@@ -79,7 +79,7 @@ pub struct Now {
     /// Monotonic: what deadlines are made of. Never earlier than in the call before.
     pub mono: Instant,
     /// Wall clock: what messages are stamped with.
-    pub wall: Wall,
+    pub wall: WallClock,
 }
 
 /// What the host is to do until the next input.
@@ -134,7 +134,7 @@ mod tests {
             (1_795_243_244_123_456_789, "2026-11-21 06:40:44.123456"),
             (4_107_542_400_000_000_000, "2100-03-01 00:00:00.000000"),
         ] {
-            assert_eq!(alloc::string::ToString::to_string(&Wall(ns)), text);
+            assert_eq!(alloc::string::ToString::to_string(&WallClock(ns)), text);
         }
     }
 }

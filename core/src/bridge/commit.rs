@@ -13,7 +13,7 @@ use crate::bridge::process::lanes::Completed;
 use crate::bridge::process::work::Operation;
 use crate::bridge::{Life, State, messages};
 use crate::cluster::conf::Contradiction;
-use crate::cluster::{Cluster, News};
+use crate::cluster::{Changes, Cluster};
 use crate::ha::fact::Fact;
 use crate::ha::motr;
 use crate::ha::note::Note;
@@ -21,21 +21,21 @@ use crate::ha::process::{ProcessEventKind, ProcessType};
 
 /// How long after a stop has begun processes are listened to. One that stops at the same time has a last
 /// word; those that go on talking would keep the stop from its end.
-pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
+pub(crate) const LISTEN_AFTER_STOP: Duration = Duration::from_millis(500);
 
 impl State {
     /// What follows from all that has happened in this call.
-    pub(crate) fn settle(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn commit(&mut self, cx: &mut Cx<'_>) {
         if self.tables.all_loaded() && (self.knows_us(cx) || self.ready) {
-            let mut news = News::default();
-            let changed = self.cluster.settle(!self.ready, &mut news);
+            let mut news = Changes::default();
+            let changed = self.cluster.recompute(!self.ready, &mut news);
             if !self.ready {
                 self.ready = true;
                 self.starting.retain(|process, _| self.cluster.is_local(*process));
                 cx.fact(Fact::Ready {});
                 self.own_event(cx, ProcessEventKind::Started);
             }
-            self.tell(cx, &news);
+            self.announce(cx, &news);
             let cluster = &self.cluster;
             self.links.catch_up(cx, || cluster.snapshot().collect());
             self.prove_deaths();
@@ -48,11 +48,11 @@ impl State {
                 let session = self.leader.session(cx.now().mono);
                 self.spiel.work(cx, &self.cluster, self.led, session);
                 if core::mem::take(&mut self.liveness_dirty) {
-                    self.judge(cx);
+                    self.declare_dead(cx);
                     self.revive(cx);
-                    self.own_node.look(cx, &self.cluster);
+                    self.own_node.check(cx, &self.cluster);
                 }
-                self.derive(cx);
+                self.rederive(cx);
             }
             loop {
                 if !self.stopping() {
@@ -60,7 +60,7 @@ impl State {
                     self.bq_receiver.work(cx, &self.cluster, &mut self.lanes, spiel);
                 }
                 if self.is_deaf(cx) {
-                    self.lanes.leave_words();
+                    self.lanes.drop_reports();
                 }
                 let (lanes, mut lane_cx) = self.lane_cx(cx.now().mono);
                 let done = lanes.write(cx, &mut lane_cx);
@@ -71,9 +71,9 @@ impl State {
             }
         }
         messages::answer_questions(self, cx);
-        if self.is_to_stop(cx) {
+        if self.should_stop(cx) {
             self.stop(cx);
-            return self.settle(cx);
+            return self.commit(cx);
         }
         let leaving =
             || cx.in_flight().any(|job| job == Continuation::Leader(ElectionCall::RESIGN));
@@ -85,14 +85,14 @@ impl State {
     /// Whether a message demands a stop, and nothing keeps its sender from learning that it was taken. Of
     /// one link all is acknowledged in order: were an earlier message still open, both would come again
     /// after each restart, and each would end in this stop.
-    fn is_to_stop(&self, cx: &Cx<'_>) -> bool {
+    fn should_stop(&self, cx: &Cx<'_>) -> bool {
         self.life == Life::Running && self.fatal.is_some_and(|fatal| !cx.is_behind(fatal))
     }
 
     /// The end: nothing is waited for any more.
     pub(crate) fn exit(&mut self, cx: &mut Cx<'_>) {
         if self.timed_out || self.is_deaf(cx) {
-            self.links.rouse(cx, me(&self.cluster, cx));
+            self.links.nudge(cx, me(&self.cluster, cx));
         }
         self.life = Life::Exited;
         cx.cancel_where(|_| true);
@@ -116,29 +116,30 @@ impl State {
 
     /// Consul holds these: now others may learn of them.
     pub(crate) fn on_completed(&mut self, cx: &mut Cx<'_>, done: Vec<Completed>) {
-        let mut news = News::default();
+        let mut news = Changes::default();
         for Completed { key, work, restart } in done {
             match (work.what, key) {
-                (Operation::Reported { word, ack }, LaneKey::Process(process)) => {
-                    let word = self.cluster.stored_event(process, word);
+                (Operation::Reported { record, ack }, LaneKey::Process(process)) => {
+                    let record = self.cluster.stored_event(process, record);
                     let us = cx.now().mono.micros_since(work.arrived);
-                    cx.fact(Fact::ProcessCommitted { process, state: word.state.name(), us });
+                    cx.fact(Fact::ProcessCommitted { process, state: record.state.name(), us });
                     if let Some((link, msg)) = ack {
                         cx.ack(link, msg);
                     }
-                    if word.state == ProcessEventKind::Stopped && word.kind != ProcessType::Mkfs {
-                        self.cluster.tell_end(process, &mut news);
+                    if record.state == ProcessEventKind::Stopped && record.kind != ProcessType::Mkfs
+                    {
+                        self.cluster.announce_end(process, &mut news);
                     }
                 }
                 (Operation::DeclaredDead { as_leader, .. }, LaneKey::Process(process)) => {
-                    let word = self.cluster.word(process).0;
-                    if word.is_some_and(|word| word.state == ProcessEventKind::Stopped) {
+                    let record = self.cluster.record(process).0;
+                    if record.is_some_and(|record| record.state == ProcessEventKind::Stopped) {
                         cx.fact(Fact::ProcessDied { process, as_leader });
                     }
                 }
                 (Operation::Revived, LaneKey::Process(process)) => {
-                    let word = self.cluster.word(process).0;
-                    if word.is_some_and(|word| word.state != ProcessEventKind::Stopped) {
+                    let record = self.cluster.record(process).0;
+                    if record.is_some_and(|record| record.state != ProcessEventKind::Stopped) {
                         cx.fact(Fact::ProcessLives { process });
                     }
                 }
@@ -146,7 +147,7 @@ impl State {
                 (Operation::Started(_), LaneKey::Process(process)) => {
                     if restart {
                         cx.fact(Fact::ProcessRestarted { process });
-                        self.cluster.tell_end(process, &mut news);
+                        self.cluster.announce_end(process, &mut news);
                     } else {
                         self.release(cx, process);
                     }
@@ -167,11 +168,11 @@ impl State {
                 (_, LaneKey::Devices) => {}
             }
         }
-        self.tell(cx, &news);
+        self.announce(cx, &news);
     }
 
     /// Tells all links. Whose life has ended on our node begins the next when the others know.
-    fn tell(&mut self, cx: &mut Cx<'_>, news: &News) {
+    fn announce(&mut self, cx: &mut Cx<'_>, news: &Changes) {
         let sent = self.links.broadcast(cx, news);
         for (process, _) in &news.ends {
             let own = sent.iter().filter(|(about, ..)| about == process);
@@ -185,8 +186,8 @@ impl State {
 
     /// A message has its outcome.
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId, delivered: bool) {
-        self.links.on_settled(cx, link, send, delivered);
-        let mut over = self.deliveries.on_settled(cx, link, send);
+        self.links.on_outcome(cx, link, send, delivered);
+        let mut over = self.deliveries.on_outcome(cx, link, send);
         over.extend(self.deliveries.on_sent(cx, &self.links));
         over.into_iter().for_each(|process| self.release(cx, process));
     }
@@ -204,7 +205,7 @@ impl State {
             return;
         }
         self.derived_dirty = true;
-        self.tell_peers(cx);
+        self.announce_peers(cx);
         for (process, from, to) in self.cluster.take_retyped() {
             cx.fact(Fact::ProcessRetyped { process, from, to });
         }
@@ -220,7 +221,7 @@ impl State {
     }
 
     /// Tells the wire where the configured processes listen, whenever that has changed.
-    fn tell_peers(&mut self, cx: &mut Cx<'_>) {
+    fn announce_peers(&mut self, cx: &mut Cx<'_>) {
         let peers = self.cluster.conf().endpoints().map(|(fid, endpoint)| (fid, endpoint.into()));
         let peers: Arc<[(Fid, Box<str>)]> = peers.collect();
         if peers != self.peers {

@@ -186,7 +186,7 @@ impl Entrypoints {
         };
         let taken = match answer {
             None => Err("Consul does not answer"),
-            Some(answer) => self.take(cx, part, answer),
+            Some(answer) => self.apply(cx, part, answer),
         };
         match taken {
             Err(why) => self.fail(cx, why),
@@ -194,7 +194,7 @@ impl Entrypoints {
         }
     }
 
-    fn take(
+    fn apply(
         &mut self,
         cx: &mut Cx<'_>,
         part: RoundPart,

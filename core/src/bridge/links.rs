@@ -14,7 +14,7 @@ use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::bridge::context::Cx;
 use crate::bridge::continuation::Timer;
-use crate::cluster::News;
+use crate::cluster::Changes;
 use crate::ha::fact::Fact;
 use crate::ha::message::Body;
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
@@ -23,7 +23,7 @@ use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
     /// A link that is up may want everything.
-    wanted: bool,
+    snapshot_wanted: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Links {
             needs_snapshot: wants_all,
         };
         self.links.insert(link, new);
-        self.wanted |= wants_all;
+        self.snapshot_wanted |= wants_all;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
@@ -100,8 +100,8 @@ impl Links {
             if !core::mem::replace(&mut link.up, true) {
                 link.since = cx.now().mono;
             }
-            self.wanted |= link.needs_snapshot;
-            self.pay(cx, id);
+            self.snapshot_wanted |= link.needs_snapshot;
+            self.flush(cx, id);
         }
     }
 
@@ -131,7 +131,7 @@ impl Links {
     }
 
     /// A sent message has its outcome.
-    pub(crate) fn on_settled(
+    pub(crate) fn on_outcome(
         &mut self,
         cx: &mut Cx<'_>,
         id: LinkId,
@@ -147,7 +147,7 @@ impl Links {
             if let Some(question) = link.answers.remove(&send).filter(|_| delivered) {
                 cx.ack(id, question);
             }
-            self.pay(cx, id);
+            self.flush(cx, id);
         }
     }
 
@@ -165,20 +165,20 @@ impl Links {
     pub(crate) fn broadcast(
         &mut self,
         cx: &mut Cx<'_>,
-        news: &News,
+        news: &Changes,
     ) -> Vec<(Fid, LinkId, Option<SendId>)> {
         let mut sent = Vec::new();
         for (process, notes) in &news.ends {
-            let to = self.tell_all(cx, notes, Some(*process));
+            let to = self.send_all(cx, notes, Some(*process));
             sent.extend(to.into_iter().map(|(link, send)| (*process, link, send)));
         }
-        self.tell_all(cx, &news.notes, None);
+        self.send_all(cx, &news.notes, None);
         sent
     }
 
     /// Tells all links but those of one process; what it would be told of itself would make it
     /// close its own sessions.
-    fn tell_all(
+    fn send_all(
         &mut self,
         cx: &mut Cx<'_>,
         notes: &[Note],
@@ -208,7 +208,7 @@ impl Links {
                 }
             }
             if !to.is_empty() {
-                let send = tell(cx, to.clone(), notes.into());
+                let send = send_notes(cx, to.clone(), notes.into());
                 sent.extend(to.into_iter().map(|link| (link, Some(send))));
             }
         }
@@ -216,14 +216,14 @@ impl Links {
     }
 
     /// Whether a link has still to be told that the last life of `process` is over.
-    pub(crate) fn owes_end(&self, link: LinkId, process: Fid) -> bool {
+    pub(crate) fn has_pending_end(&self, link: LinkId, process: Fid) -> bool {
         self.links.get(&link).is_some_and(|link| link.ended.contains(&process))
     }
 
     /// Says to each link what it knows already. A process notices that we are gone when it cannot
     /// confirm what we said (`ha/link.c`), and only then says again what we did not acknowledge: one that
     /// has nothing else to say, as one that is stopping, would wait for that for ever.
-    pub(crate) fn rouse(&mut self, cx: &mut Cx<'_>, known: Note) {
+    pub(crate) fn nudge(&mut self, cx: &mut Cx<'_>, known: Note) {
         let mut to = Vec::new();
         for (id, link) in &mut self.links {
             if link.up && link.in_flight == 0 {
@@ -232,13 +232,13 @@ impl Links {
             }
         }
         if !to.is_empty() {
-            tell(cx, to, [known].into());
+            send_notes(cx, to, [known].into());
         }
     }
 
     /// Tells everything to the links that want it.
     pub(crate) fn catch_up(&mut self, cx: &mut Cx<'_>, all: impl Fn() -> Vec<Note>) {
-        if !core::mem::take(&mut self.wanted) {
+        if !core::mem::take(&mut self.snapshot_wanted) {
             return;
         }
         let wanting = |(_, link): &(&LinkId, &Link)| link.up && link.needs_snapshot;
@@ -248,12 +248,12 @@ impl Links {
                 link.needs_snapshot = false;
                 link.pending.extend(all().into_iter().map(|note| (note.fid, note.state)));
             }
-            self.pay(cx, id);
+            self.flush(cx, id);
         }
     }
 
     /// Sends what a link is owed, as far as it may have it.
-    fn pay(&mut self, cx: &mut Cx<'_>, id: LinkId) {
+    fn flush(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let max = cx.config().limit.sends_per_link;
         let Some(link) = self.links.get_mut(&id) else { return };
         while link.up && link.pending_count() > 0 && link.in_flight < max {
@@ -265,7 +265,7 @@ impl Links {
             }
             if !notes.is_empty() {
                 link.in_flight += 1;
-                tell(cx, [id].into(), notes);
+                send_notes(cx, [id].into(), notes);
                 continue;
             }
             while let Some((fid, state)) =
@@ -274,12 +274,12 @@ impl Links {
                 notes.push(Note { fid, state });
             }
             link.in_flight += 1;
-            tell(cx, [id].into(), notes);
+            send_notes(cx, [id].into(), notes);
         }
     }
 }
 
-fn tell(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>) -> SendId {
+fn send_notes(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>) -> SendId {
     let (links, n) = (count(to.len()), count(notes.len()));
     // A receiver passes over what it knows already.
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 1, notes };

@@ -14,7 +14,7 @@ use crate::bridge::context::Cx;
 use crate::bridge::continuation::LaneKey;
 use crate::bridge::process::work::{self, Operation, WorkItem};
 use crate::cluster::Cluster;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::ha::fact::Fact;
 use crate::ha::message::{Body, Message};
 use crate::ha::note::{Note, Nvec, NvecKind, ObjectState};
@@ -31,7 +31,7 @@ pub(crate) struct Question {
     nvec: Box<Nvec>,
 }
 
-pub(crate) fn received(
+pub(crate) fn on_message(
     state: &mut State,
     cx: &mut Cx<'_>,
     link: LinkId,
@@ -114,11 +114,11 @@ fn process_event(
         refuse(cx, from, "a process event about another process");
     } else {
         cx.fact(Fact::ProcessEvent { process, state: event.name() });
-        let word = ProcessWord::said(event, kind);
+        let record = ProcessRecord::reported(event, kind);
         if mutant(Mutant::AckBeforeCommit) {
             cx.ack(from.0, from.1);
         }
-        let work = WorkItem::new(cx.now().mono, Operation::Reported { word, ack: Some(from) });
+        let work = WorkItem::new(cx.now().mono, Operation::Reported { record, ack: Some(from) });
         state.lanes.push(LaneKey::Process(process), work);
     }
 }

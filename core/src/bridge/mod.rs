@@ -32,7 +32,7 @@ use crate::bridge::config::Config;
 use crate::cluster::Cluster;
 use crate::cluster::conf::Contradiction;
 use crate::cluster::replica::Table;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::consul::port::{Answer, Reply};
 use crate::ha::entrypoint::EntrypointRequest;
 use crate::ha::fact::Fact;
@@ -56,7 +56,7 @@ use process::deliveries::Deliveries;
 use process::lane_cx::LaneCx;
 use process::lanes::Lanes;
 use process::restarts::Restarts;
-use process::verdicts::Silence;
+use process::verdicts::FailingSince;
 use process::work::{Operation, WorkItem};
 use replicas::Tables;
 use spiel::Spiel;
@@ -92,7 +92,7 @@ struct State {
     /// Where the wire was told that processes listen.
     peers: Arc<[(Fid, Box<str>)]>,
     /// Since when the checks of processes fail that are not declared dead yet.
-    failing_since: BTreeMap<Fid, Silence>,
+    failing_since: BTreeMap<Fid, FailingSince>,
     /// Since when deaths that could not be written wait for health to be proved.
     deaths_unproved: Option<CallSeq>,
     /// Since when the checks of processes pass that were declared dead.
@@ -200,7 +200,7 @@ impl Bridge {
         while let Some(timer) = cx.next_due() {
             self.state.on_timer(&mut cx, timer);
         }
-        self.state.settle(&mut cx);
+        self.state.commit(&mut cx);
         if self.state.life == Life::Exited {
             return Next::Exit;
         }
@@ -239,8 +239,8 @@ impl State {
     /// On the wire there is no link to ourselves: our own process is reported as the old daemon's
     /// self link does (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
-        let word = ProcessWord::said(state, ProcessType::Ha);
-        let work = WorkItem::new(cx.now().mono, Operation::Reported { word, ack: None });
+        let record = ProcessRecord::reported(state, ProcessType::Ha);
+        let work = WorkItem::new(cx.now().mono, Operation::Reported { record, ack: None });
         self.lanes.push(LaneKey::Process(cx.config().process), work);
     }
 
@@ -265,7 +265,7 @@ impl State {
             }
             Timer::EntrypointReplies => self.entrypoints.send_due(cx),
             Timer::Watch(table) if !self.stopping() => self.tables.watch(cx, table),
-            Timer::Lookout(table) if !self.stopping() => self.tables.look_out(cx, table),
+            Timer::Lookout(table) if !self.stopping() => self.tables.send_lookout(cx, table),
             Timer::Overdue(table) if !self.stopping() => self.tables.on_overdue(cx, table),
             Timer::Watch(_) | Timer::Lookout(_) | Timer::Overdue(_) => {}
             Timer::Prove(table) => self.tables.prove(cx, table),
@@ -289,8 +289,8 @@ impl State {
             Timer::Sns => self.spiel.operations.on_overdue(cx),
             Timer::Statistics(which) => self.spiel.statistics.is_due(cx, which),
             Timer::Recheck => self.tables.reread(cx, Table::Health),
-            Timer::Hinted => self.tables.look(cx),
-            Timer::Hints => self.bq_receiver.give_up(cx),
+            Timer::Hinted => self.tables.prove_health(cx),
+            Timer::Hints => self.bq_receiver.expire(cx),
             Timer::Slice => self.tables.slice(cx, &mut self.cluster),
             Timer::Drain => {
                 self.timed_out = true;
@@ -333,7 +333,7 @@ impl State {
             motr::Event::Received { .. } if self.is_deaf(cx) => {}
             motr::Event::Received { link, msg, message } => {
                 cx.open(link, msg);
-                messages::received(self, cx, link, msg, *message);
+                messages::on_message(self, cx, link, msg, *message);
             }
             motr::Event::Delivered { link, send } => self.on_sent(cx, link, send, true),
             motr::Event::Undelivered { link, send } => self.on_sent(cx, link, send, false),
@@ -435,7 +435,7 @@ impl State {
             return;
         }
         self.life = Life::Draining;
-        self.deaf_from = cx.now().mono.after(commit::LAST_WORDS);
+        self.deaf_from = cx.now().mono.after(commit::LISTEN_AFTER_STOP);
         cx.fact(Fact::Stopping {});
         self.entrypoints.stop(cx);
         self.tables.stop(cx);

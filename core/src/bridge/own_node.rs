@@ -23,7 +23,7 @@ impl OwnNode {
     }
 
     /// Health may have changed.
-    pub(crate) fn look(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
+    pub(crate) fn check(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
         if cluster.health().knows(&cx.config().node) {
             self.missing_since = None;
             if core::mem::take(&mut self.missing) {

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::conf::{Entry, with_state};
-use super::states::{self, ProcessWord};
+use super::states::{self, ProcessRecord};
 use super::view::Cluster;
 use crate::base::fid::{Fid, Object};
 use crate::ha::note::ObjectState;
@@ -31,7 +31,7 @@ impl Cluster {
     /// but a repair (`pool/pool_machine.c:m0_poolmach_state_transit`), and every process that was told so
     /// of a node would count it as failed, whatever it is told afterwards, until it is restarted itself.
     #[must_use]
-    pub fn follows(&self, process: Fid, state: ObjectState) -> Vec<Change> {
+    pub fn cascade(&self, process: Fid, state: ObjectState) -> Vec<Change> {
         let conf = self.conf();
         let Some(entry) = conf.get_process(process) else { return Vec::new() };
         if entry.hax {
@@ -67,14 +67,14 @@ impl Cluster {
     /// has left nothing. A node that recovers is up or down before long, and is left alone until then.
     #[must_use]
     pub fn rederived(&self, process: Fid) -> Vec<Change> {
-        let word = self.word(process).0;
-        let Some(state) = word.and_then(ProcessWord::effect) else { return Vec::new() };
+        let record = self.record(process).0;
+        let Some(state) = record.and_then(ProcessRecord::effect) else { return Vec::new() };
         let lost = |change: &Change| {
             let text = self.conf().entry(change.object);
             let text = text.and_then(|entry| states::state_text(&entry.value));
             text.is_none_or(|text| matches!(&*text, "M0_NC_UNKNOWN" | "unknown"))
         };
-        let mut changes = self.follows(process, state);
+        let mut changes = self.cascade(process, state);
         changes.retain(|change| {
             !change.holds
                 && match change.object.object() {
@@ -93,7 +93,7 @@ impl Cluster {
         let others = conf.processes_on(node).iter().filter(|other| **other != process);
         let mut theirs = others
             .filter(|other| conf.controller_of(**other) == Some(controller))
-            .filter_map(|other| self.word(*other).0?.effect());
+            .filter_map(|other| self.record(*other).0?.effect());
         theirs.any(|state| Some(of_hardware(state)) == conf.own_state(controller))
     }
 
@@ -102,8 +102,8 @@ impl Cluster {
         use ProcessEventKind::{Starting, Stopping};
         let conf = self.conf();
         let Some(node) = conf.get_process(process).map(|entry| entry.node) else { return false };
-        let word = |p: Fid| self.word(p).0.map(|word| word.state);
-        let moving = conf.ios_on(node).any(|p| matches!(word(p), Some(Starting | Stopping)));
+        let record = |p: Fid| self.record(p).0.map(|record| record.state);
+        let moving = conf.ios_on(node).any(|p| matches!(record(p), Some(Starting | Stopping)));
         !moving && state != ObjectState::DtmRecovering
     }
 
@@ -130,7 +130,8 @@ impl Cluster {
     fn node_after(&self, node: Fid, process: Fid, state: ObjectState) -> Option<ObjectState> {
         let conf = self.conf();
         let others = || conf.ios_on(node).filter(|p| *p != process);
-        let any = |said| others().any(|other| self.word(other).0.is_some_and(|w| w.state == said));
+        let any =
+            |said| others().any(|other| self.record(other).0.is_some_and(|w| w.state == said));
         match state {
             ObjectState::Online => Some(state),
             _ if any(ProcessEventKind::DtmRecovered) => None,

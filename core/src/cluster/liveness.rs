@@ -6,7 +6,7 @@ use crate::base::fid::Fid;
 
 /// The processes that are judged.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Judged {
+pub(super) struct Liveness {
     /// Health says that they are dead, and `processes/<fid>` does not.
     pub(super) dead: BTreeSet<Fid>,
     /// Health says that they live, and `processes/<fid>` does not, though they never said so.

@@ -11,4 +11,4 @@ pub mod replica;
 pub mod states;
 mod view;
 
-pub use view::{Cluster, News, Told};
+pub use view::{Changes, Cluster, Tracked};

@@ -66,7 +66,7 @@ impl Table {
     pub const fn probes_max(self) -> usize {
         match self {
             Self::Conf | Self::Processes => 1,
-            Self::Health => GLANCES_MAX,
+            Self::Health => KV_INDEX_PROBES_MAX,
         }
     }
 
@@ -84,7 +84,7 @@ impl Table {
 
 /// Probes that cost Consul the same whatever it holds: how many may be in flight. Questions that come
 /// while one is under way have their own, so that they need not wait for it first.
-pub const GLANCES_MAX: usize = 4;
+pub const KV_INDEX_PROBES_MAX: usize = 4;
 
 /// Where one copy stands.
 #[derive(Clone, Debug, Default)]
@@ -102,7 +102,7 @@ pub struct Replica {
     /// The read in flight.
     pub read: Option<Read>,
     /// How long the last one took.
-    pub took: Duration,
+    pub read_time: Duration,
     /// The lookout in flight.
     pub lookout: Option<CallId>,
     /// The index that a lookout saw last.
@@ -110,15 +110,15 @@ pub struct Replica {
     /// The index that the watch has to bring, since a lookout saw it; 0: none.
     pub due: u64,
     /// Since when the watch is a stale one, as the servers' leader did not answer.
-    pub alone: Option<CallSeq>,
+    pub stale_since: Option<CallSeq>,
     /// Consul shows nothing of it, though something has to be there: what is held stays.
     pub hidden: Option<Hidden>,
     /// An answer is being decoded.
     pub decoding: bool,
     /// The index of the whole KV table when the newest probe or read was sent, as far as it was known.
-    pub witness: u64,
+    pub kv_index_sent: u64,
     /// The copy is current as long as the whole KV table has this index; 0: that is not known.
-    pub still: u64,
+    pub kv_index_proved: u64,
 }
 
 /// Why Consul shows nothing of a table.
@@ -210,12 +210,12 @@ impl Replica {
 
     /// Whether the servers' leader has answered since the watch is a stale one.
     #[must_use]
-    pub fn is_led_again(&self) -> bool {
-        self.alone.is_some_and(|since| self.proved >= since)
+    pub fn leader_is_back(&self) -> bool {
+        self.stale_since.is_some_and(|since| self.proved >= since)
     }
 
     /// Takes a probe's answer.
-    pub fn probed(&mut self, index: u64, sent: CallSeq, index_then: u64) -> Probed {
+    pub fn on_probe(&mut self, index: u64, sent: CallSeq, index_then: u64) -> Probed {
         if index < index_then {
             return Probed::Backwards;
         }
@@ -224,14 +224,14 @@ impl Replica {
         }
         // Between the two the watch has overtaken the probe, and the copy is newer than asked.
         self.proved = self.proved.max(sent);
-        self.still = self.witness;
+        self.kv_index_proved = self.kv_index_sent;
         Probed::Fresh
     }
 
     /// The whole KV table had this index at some time after `sent`. Returns whether that proves the
     /// copy.
-    pub fn glanced(&mut self, index: u64, sent: CallSeq) -> bool {
-        let stands_still = index != 0 && index == self.still;
+    pub fn on_kv_index(&mut self, index: u64, sent: CallSeq) -> bool {
+        let stands_still = index != 0 && index == self.kv_index_proved;
         if stands_still {
             self.proved = self.proved.max(sent);
         }
@@ -246,25 +246,25 @@ mod tests {
     #[test]
     fn a_probe_proves_only_what_was_asked_before_it() {
         let mut replica = Replica { index: 10, ..Replica::default() };
-        assert_eq!(replica.probed(10, CallSeq(5), 10), Probed::Fresh);
+        assert_eq!(replica.on_probe(10, CallSeq(5), 10), Probed::Fresh);
         assert!(replica.is_fresh(CallSeq(5)) && !replica.is_fresh(CallSeq(6)));
-        assert_eq!(replica.probed(11, CallSeq(7), 10), Probed::Behind);
-        assert_eq!(replica.probed(9, CallSeq(7), 10), Probed::Backwards);
+        assert_eq!(replica.on_probe(11, CallSeq(7), 10), Probed::Behind);
+        assert_eq!(replica.on_probe(9, CallSeq(7), 10), Probed::Backwards);
         assert!(!replica.is_fresh(CallSeq(6)));
         replica.index = 12;
-        assert_eq!(replica.probed(11, CallSeq(7), 10), Probed::Fresh, "overtaken by the watch");
+        assert_eq!(replica.on_probe(11, CallSeq(7), 10), Probed::Fresh, "overtaken by the watch");
     }
 
     #[test]
     fn a_table_that_stands_still_proves_a_copy_that_was_probed_since() {
-        let mut replica = Replica { index: 10, witness: 20, ..Replica::default() };
+        let mut replica = Replica { index: 10, kv_index_sent: 20, ..Replica::default() };
         assert!(
-            !replica.glanced(20, CallSeq(1)),
+            !replica.on_kv_index(20, CallSeq(1)),
             "what was seen before a probe proves nothing yet"
         );
-        assert!(!replica.glanced(0, CallSeq(1)));
-        assert_eq!(replica.probed(10, CallSeq(2), 10), Probed::Fresh);
-        assert!(replica.glanced(20, CallSeq(3)) && replica.is_fresh(CallSeq(3)));
-        assert!(!replica.glanced(21, CallSeq(4)) && !replica.is_fresh(CallSeq(4)));
+        assert!(!replica.on_kv_index(0, CallSeq(1)));
+        assert_eq!(replica.on_probe(10, CallSeq(2), 10), Probed::Fresh);
+        assert!(replica.on_kv_index(20, CallSeq(3)) && replica.is_fresh(CallSeq(3)));
+        assert!(!replica.on_kv_index(21, CallSeq(4)) && !replica.is_fresh(CallSeq(4)));
     }
 }

@@ -12,21 +12,21 @@ use crate::ha::process::{ProcessEventKind, ProcessType};
 
 /// What `processes/<fid>` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessWord {
+pub struct ProcessRecord {
     /// The last event.
     pub state: ProcessEventKind,
     /// What kind of process said so.
     pub kind: ProcessType,
     /// Nobody heard it say so: it was declared so, and this is what it said last. It stands in the
     /// key's flags, which the old daemon does not use, so that the value stays letter for letter.
-    pub was: Option<ProcessEventKind>,
+    pub last_reported: Option<ProcessEventKind>,
 }
 
-impl ProcessWord {
+impl ProcessRecord {
     /// What a process says itself.
     #[must_use]
-    pub const fn said(state: ProcessEventKind, kind: ProcessType) -> Self {
-        Self { state, kind, was: None }
+    pub const fn reported(state: ProcessEventKind, kind: ProcessType) -> Self {
+        Self { state, kind, last_reported: None }
     }
 
     /// The state that the objects of a process follow when this is said of it; nothing if they do not.
@@ -36,7 +36,9 @@ impl ProcessWord {
             (ProcessType::Mkfs, _) => None,
             (_, ProcessEventKind::Started) => Some(ObjectState::DtmRecovering),
             (_, ProcessEventKind::DtmRecovered) => Some(ObjectState::Online),
-            (_, ProcessEventKind::Stopped) if self.was.is_some() => Some(ObjectState::Transient),
+            (_, ProcessEventKind::Stopped) if self.last_reported.is_some() => {
+                Some(ObjectState::Transient)
+            }
             (_, ProcessEventKind::Stopped) => Some(ObjectState::Failed),
             (
                 _,
@@ -61,7 +63,7 @@ impl ProcessWord {
         Some(Self {
             state: ProcessEventKind::from_kv_name(raw.state)?,
             kind: ProcessType::from_kv_name(raw.kind)?,
-            was: flags.checked_sub(1).map(ProcessEventKind::from_wire).filter(is_defined),
+            last_reported: flags.checked_sub(1).map(ProcessEventKind::from_wire).filter(is_defined),
         })
     }
 
@@ -69,7 +71,7 @@ impl ProcessWord {
     /// declared stopped; 0 if it said itself what the value says.
     #[must_use]
     pub fn flags(self) -> u64 {
-        self.was.filter(is_defined).map_or(0, |was| was.to_wire() + 1)
+        self.last_reported.filter(is_defined).map_or(0, |was| was.to_wire() + 1)
     }
 
     /// The value of `processes/<fid>`, letter for letter as the old daemon writes it; nothing if a
@@ -93,13 +95,13 @@ fn is_defined(event: &ProcessEventKind) -> bool {
 /// `settles` is true for a confd and for the bridge itself, which have no transactions to replay:
 /// they are online as soon as they have started.
 #[must_use]
-pub fn of_passing_process(word: Option<ProcessWord>, settles: bool) -> ObjectState {
-    let Some(word) = word else { return ObjectState::Transient };
+pub fn of_passing_process(record: Option<ProcessRecord>, settles: bool) -> ObjectState {
+    let Some(record) = record else { return ObjectState::Transient };
     // m0mkfs runs under its server's fid: while it does, the server does not.
-    if word.kind == ProcessType::Mkfs {
+    if record.kind == ProcessType::Mkfs {
         return ObjectState::Transient;
     }
-    match word.state {
+    match record.state {
         ProcessEventKind::Started if settles => ObjectState::Online,
         ProcessEventKind::Started => ObjectState::DtmRecovering,
         ProcessEventKind::DtmRecovered => ObjectState::Online,
@@ -198,30 +200,31 @@ mod tests {
 
     #[test]
     fn words_are_written_as_the_old_daemon_does() {
-        let word = ProcessWord::said(ProcessEventKind::Started, ProcessType::M0d);
-        let text = word.to_json().expect("both are defined");
+        let record = ProcessRecord::reported(ProcessEventKind::Started, ProcessType::M0d);
+        let text = record.to_json().expect("both are defined");
         assert_eq!(
             text,
             r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#
         );
-        assert_eq!(word.flags(), 0);
-        assert_eq!(ProcessWord::from_kv(text.as_bytes(), 0), Some(word));
-        assert_eq!(ProcessWord::from_kv(br#"{"state": "online"}"#, 0), None);
-        assert_eq!(ProcessWord::from_kv(b"null", 0), None);
+        assert_eq!(record.flags(), 0);
+        assert_eq!(ProcessRecord::from_kv(text.as_bytes(), 0), Some(record));
+        assert_eq!(ProcessRecord::from_kv(br#"{"state": "online"}"#, 0), None);
+        assert_eq!(ProcessRecord::from_kv(b"null", 0), None);
     }
 
     #[test]
     fn what_was_declared_is_told_from_what_was_said_by_the_flags_alone() {
-        let said = ProcessWord::said(ProcessEventKind::Stopped, ProcessType::M0d);
+        let said = ProcessRecord::reported(ProcessEventKind::Stopped, ProcessType::M0d);
         for n in 0..5 {
-            let declared = ProcessWord { was: Some(ProcessEventKind::from_wire(n)), ..said };
+            let declared =
+                ProcessRecord { last_reported: Some(ProcessEventKind::from_wire(n)), ..said };
             let text = declared.to_json().expect("both are defined");
             assert_eq!(declared.to_json(), said.to_json());
-            assert_eq!(ProcessWord::from_kv(text.as_bytes(), declared.flags()), Some(declared));
+            assert_eq!(ProcessRecord::from_kv(text.as_bytes(), declared.flags()), Some(declared));
         }
         let text = said.to_json().expect("both are defined");
         for junk in [6, u64::MAX] {
-            assert_eq!(ProcessWord::from_kv(text.as_bytes(), junk), Some(said));
+            assert_eq!(ProcessRecord::from_kv(text.as_bytes(), junk), Some(said));
         }
     }
 
@@ -241,8 +244,8 @@ mod tests {
     #[test]
     fn mkfs_never_makes_a_server_online() {
         for state in [ProcessEventKind::Started, ProcessEventKind::DtmRecovered] {
-            let word = ProcessWord::said(state, ProcessType::Mkfs);
-            assert_eq!(of_passing_process(Some(word), true), ObjectState::Transient);
+            let record = ProcessRecord::reported(state, ProcessType::Mkfs);
+            assert_eq!(of_passing_process(Some(record), true), ObjectState::Transient);
         }
     }
 }

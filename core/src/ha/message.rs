@@ -7,7 +7,7 @@ use super::note::{Note, Nvec};
 use super::process::{ProcessEvent, ServiceEvent};
 use super::report::{BeIoErr, SnsErr, StobIoq};
 use crate::base::fid::Fid;
-use crate::base::time::Wall;
+use crate::base::time::WallClock;
 
 /// `m0_ha_msg`, less its tag: tags belong to the link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Message {
     /// The service that says it.
     pub source_service: Fid,
     /// When, by the sender's clock.
-    pub time: Wall,
+    pub time: WallClock,
     /// Motr's epoch; always 0 today.
     pub epoch: u64,
     /// What it says.
@@ -29,7 +29,7 @@ pub struct Message {
 impl Message {
     /// A message about nothing in particular, as the bridge sends them.
     #[must_use]
-    pub fn new(time: Wall, body: Body) -> Self {
+    pub fn new(time: WallClock, body: Body) -> Self {
         let none = Fid::ZERO;
         Self { fid: none, source_process: none, source_service: none, time, epoch: 0, body }
     }

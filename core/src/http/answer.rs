@@ -19,20 +19,20 @@ pub struct Answer {
     /// The body, JSON or empty.
     pub body: String,
     /// Why it is a refusal, for the log.
-    pub why: Box<str>,
+    pub reason: Box<str>,
 }
 
 impl Answer {
     /// Done; there is nothing to say.
     #[must_use]
     pub fn done() -> Self {
-        Self::say(200, String::new())
+        Self::new(200, String::new())
     }
 
     /// A text or JSON.
     #[must_use]
-    pub fn say(status: u16, body: impl Into<String>) -> Self {
-        Self { status, allow: "", body: body.into(), why: "".into() }
+    pub fn new(status: u16, body: impl Into<String>) -> Self {
+        Self { status, allow: "", body: body.into(), reason: "".into() }
     }
 
     /// A refusal in the old daemon's shape (`hax.md` 1.1, `encode_exception`).
@@ -41,7 +41,7 @@ impl Answer {
         let body = json!({
             "status_code": status, "error_message": message, "error_type": kind, "reason": reason,
         });
-        Self { why: reason.into(), ..Self::say(status, alloc::format!("{body}")) }
+        Self { reason: reason.into(), ..Self::new(status, alloc::format!("{body}")) }
     }
 
     /// The refusal of a method that a path does not have.

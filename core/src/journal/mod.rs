@@ -21,7 +21,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::base::id::{CallId, ConnId, FifoId, HttpId};
-use crate::base::time::{Instant, Now, Wall};
+use crate::base::time::{Instant, Now, WallClock};
 use crate::consul::port::{Answer, Reply, Unanswered};
 use crate::fifo;
 use crate::http::port::Request;
@@ -110,7 +110,7 @@ impl Records<'_> {
         let whole = |bad| if bad == Bad::CutOff { Bad::Field("a record's length") } else { bad };
         let read = |record: &mut Cursor<'_>| {
             let mono = Instant::from_micros(u64::take(record)?);
-            let wall = Wall(u64::take(record)?);
+            let wall = WallClock(u64::take(record)?);
             Ok((Now { mono, wall }, Input::take(record)?))
         };
         let read = read(&mut record).map_err(whole)?;

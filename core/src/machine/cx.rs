@@ -11,7 +11,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::base::id::{CallId, HttpId};
-use crate::base::retry::{Backoff, Jitter};
+use crate::base::retry::{Backoff, Rng};
 use crate::base::time::{CallSeq, Instant, Next, Now};
 use crate::base::timers::Timers;
 use crate::consul::port::{Answer, Call, Command, Method, Reply};
@@ -74,7 +74,7 @@ pub struct Kept<K: Kinds> {
     shared: K::Shared,
     limits: Limits,
     timers: Timers<K::Timer>,
-    jitter: Jitter,
+    rng: Rng,
     calls: BTreeMap<CallId, K::Continuation>,
     next_call: CallId,
     call_seq: CallSeq,
@@ -90,7 +90,7 @@ impl<K: Kinds> Kept<K> {
             shared,
             limits,
             timers: Timers::default(),
-            jitter: Jitter::new(seed),
+            rng: Rng::new(seed),
             calls: BTreeMap::new(),
             next_call: first,
             call_seq: CallSeq::default(),
@@ -190,13 +190,13 @@ impl<K: Kinds> Cx<'_, K> {
 
     /// Something has failed: arms the timer of its next try, later each time.
     pub fn retry(&mut self, timer: K::Timer, backoff: &mut Backoff) {
-        let pause = backoff.failed(&mut self.kept.jitter);
+        let pause = backoff.next_delay(&mut self.kept.rng);
         self.arm(timer, pause);
     }
 
     /// `d`, give or take a quarter of it.
     pub fn around(&mut self, d: Duration) -> Duration {
-        self.kept.jitter.around(d)
+        self.kept.rng.around(d)
     }
 
     // ---- Consul ----

@@ -147,7 +147,7 @@ pub trait Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// A few words, for `systemctl status`.
-    pub words: &'static str,
+    pub text: &'static str,
     /// A stop has begun.
     pub stopping: bool,
 }

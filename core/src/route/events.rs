@@ -19,7 +19,7 @@ use super::parameters;
 use super::request::{Answer, Nodes, exit};
 use super::table::Table;
 use crate::base::id::{ExecId, FifoId};
-use crate::base::time::{Instant, Wall};
+use crate::base::time::{Instant, WallClock};
 use crate::exec::{self, Cause, Command, Origin, Spawn, Status, Stream};
 
 /// How many handlers run at a time. All events of a peer's failure may come at once, and the host has room for
@@ -90,7 +90,7 @@ struct CallerId(u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) event: Event,
-    pub(super) at: Wall,
+    pub(super) at: WallClock,
     pub(super) result: Result<Box<str>, Box<str>>,
 }
 

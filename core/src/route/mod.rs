@@ -96,13 +96,13 @@ type Handler = fn(&State) -> answer::Answer;
 
 const ROUTES: [Route<Handler>; 3] = [
     get("/v1/route", |state| {
-        answer::Answer::say(200, view::all(state.nodes.held(), &state.events))
+        answer::Answer::new(200, view::all(state.nodes.held(), &state.events))
     }),
-    get("/healthz", |_| answer::Answer::say(200, r#"{"alive": true}"#)),
+    get("/healthz", |_| answer::Answer::new(200, r#"{"alive": true}"#)),
     get("/readyz", |state| {
         let is_ready = matches!(state.phase, Phase::Serving);
         let status = if is_ready { 200 } else { 503 };
-        answer::Answer::say(status, format!(r#"{{"ready": {is_ready}}}"#))
+        answer::Answer::new(status, format!(r#"{{"ready": {is_ready}}}"#))
     }),
 ];
 
@@ -335,7 +335,7 @@ impl Machine for Server {
             Phase::Erasing(_) | Phase::Stopping | Phase::Over => ("Stopping", true),
             Phase::Unusable => ("The file of the redundancy nodes cannot be used", true),
         };
-        Status { words, stopping }
+        Status { text: words, stopping }
     }
 
     fn exit(&self) -> ExitReason {

@@ -212,7 +212,7 @@ impl NodeManager {
     fn on_written(&mut self, cx: &mut Cx<'_>, table: Table, waiters: Vec<Waiter>) {
         self.held = table;
         self.is_dirty = false;
-        self.backoff.worked();
+        self.backoff.reset();
         cx.disarm(Timer::Rewrite);
         for Waiter { client, index, how, .. } in waiters {
             cx.emit(Fact::Changed { index, how });

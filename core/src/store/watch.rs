@@ -66,7 +66,7 @@ impl Watch {
             cx.retry(again, &mut self.backoff);
             return None;
         };
-        self.backoff.worked();
+        self.backoff.reset();
         // Backwards is a new beginning.
         self.index = if answer.index < self.index { 0 } else { answer.index };
         Some(answer)

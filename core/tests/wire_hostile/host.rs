@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::id::ConnId;
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Instant, Now, WallClock};
 use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
 use hax_core::net;
@@ -41,7 +41,7 @@ impl Host {
 
     pub(crate) fn feed(&mut self, input: Input) {
         self.us += 10;
-        let now = Now { mono: Instant::from_micros(self.us), wall: Wall(0) };
+        let now = Now { mono: Instant::from_micros(self.us), wall: WallClock(0) };
         let mut out = Vec::new();
         let _ = self.endpoint.handle(now, input, &mut out);
         for output in out {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hax_core::base::id::ConnId;
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Instant, Now, WallClock};
 use hax_core::ha::fact::FactKind;
 use hax_core::ha::motr;
 use hax_core::net;
@@ -355,7 +355,7 @@ fn captures_with_errors_are_survived_by_both_parts() {
         };
         let mut process = Process::new(config);
         let mut out = Vec::new();
-        let now = |us| Now { mono: Instant::from_micros(us), wall: Wall(0) };
+        let now = |us| Now { mono: Instant::from_micros(us), wall: WallClock(0) };
         let _ = process.handle(now(0), process::Input::Command(process::Command::Ask), &mut out);
         for (n, (writer, _, bytes)) in mutated(name, &changes, repair).into_iter().enumerate() {
             let conn = host.connect();
@@ -371,8 +371,11 @@ fn captures_with_errors_are_survived_by_both_parts() {
             }
         }
         let far = Instant::from_micros(host.us + 3_600_000_000);
-        let _ =
-            host.endpoint.handle(Now { mono: far, wall: Wall(0) }, Input::Tick, &mut Vec::new());
+        let _ = host.endpoint.handle(
+            Now { mono: far, wall: WallClock(0) },
+            Input::Tick,
+            &mut Vec::new(),
+        );
         TestResult::passed()
     }
     let tests = std::env::var("HAX_WIRE_TESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);

@@ -10,7 +10,7 @@ use hax_core::base::errno::Errno;
 use hax_core::base::fact::Level;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{ConnId, EntryId, LinkId, MsgId, SendId};
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::fact::Fact;
 use hax_core::ha::message::{Body, Message};
@@ -113,7 +113,7 @@ pub fn fid(node: usize) -> Fid {
 
 /// A message that carries a number.
 pub fn numbered(n: u64) -> Message {
-    Message::new(Wall(n), Body::Rpc { attempts: n, state: 0 })
+    Message::new(WallClock(n), Body::Rpc { attempts: n, state: 0 })
 }
 
 pub fn entrypoint() -> Arc<Entrypoint> {
@@ -374,7 +374,7 @@ impl World {
     }
 
     fn clock(&self) -> Now {
-        Now { mono: Instant::from_micros(self.now), wall: Wall(self.now * 1000) }
+        Now { mono: Instant::from_micros(self.now), wall: WallClock(self.now * 1000) }
     }
 
     fn feed_hax(&mut self, input: Input) {

@@ -234,7 +234,7 @@ impl<P: Platform> Daemon<'_, P> {
         machine: &mut M,
     ) -> Exit {
         let access = Arc::clone(&sockets.access);
-        notify::status(machine.status().words);
+        notify::status(machine.status().text);
         let driven = drive::<P, M>(context, self.signals, Some(sockets), machine);
         or(driven, async { self.signals.on_reload(|| self.reload(Some(&access))).await }).await;
         match machine.exit() {

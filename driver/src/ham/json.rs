@@ -114,7 +114,7 @@ fn text(fid: Fid) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use hax_core::base::time::Wall;
+    use hax_core::base::time::WallClock;
     use hax_core::ha::note::{Nvec, ObjectState};
 
     use super::*;
@@ -124,7 +124,7 @@ mod tests {
         let note = Note { fid: Fid::process(4), state: ObjectState::Failed };
         let kind = NvecKind::Set;
         let nvec = Nvec { kind, id_of_get: 0, ignore_same_state: 1, notes: vec![note] };
-        let line = message(&Message::new(Wall(1), Body::Nvec(Box::new(nvec)))).to_string();
+        let line = message(&Message::new(WallClock(1), Body::Nvec(Box::new(nvec)))).to_string();
         assert!(!line.contains('\n'));
         let read: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(read["kind"], "NVEC");

@@ -226,13 +226,13 @@ mod tests {
     use std::sync::Arc;
 
     use hax_core::base::id::MsgId;
-    use hax_core::base::time::Wall;
+    use hax_core::base::time::WallClock;
     use hax_core::ha::message::Body;
 
     use super::*;
 
     fn at(ms: u64) -> Now {
-        Now { mono: Instant::from_micros(ms * 1000), wall: Wall(ms) }
+        Now { mono: Instant::from_micros(ms * 1000), wall: WallClock(ms) }
     }
 
     /// Gives all commands at once; returns the script and what it does.
@@ -314,7 +314,7 @@ mod tests {
         up(&mut script, &mut out);
         out.clear();
         let hear = |script: &mut Script, out: &mut Vec<Act>, n, body| {
-            let message = Box::new(Message::new(Wall(0), body));
+            let message = Box::new(Message::new(WallClock(0), body));
             script.hear(at(2), process::Event::Received { msg: MsgId(n), message }, out);
         };
         hear(&mut script, &mut out, 1, Body::Rpc { attempts: 1, state: 3 });

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant as Mono, SystemTime, UNIX_EPOCH};
 
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Instant, Now, WallClock};
 
 /// Both clocks of the machine; monotonic time counts from when the clock was made.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +43,9 @@ impl Clock {
 
 /// The wall clock. Before 1970 it is 1970.
 #[must_use]
-pub fn wall() -> Wall {
+pub fn wall() -> WallClock {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    WallClock(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

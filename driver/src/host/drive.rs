@@ -97,11 +97,11 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
 ) {
     context.client.reserve(machine.blocking_queries());
     let mut watchdog = Watchdog::new(|name| std::env::var(name).ok());
-    let (metrics, mut told) = (Arc::clone(&context.metrics), machine.status().words);
+    let (metrics, mut told) = (Arc::clone(&context.metrics), machine.status().text);
     let mut step = |now, input, out: &mut Vec<_>| {
         let next = machine.handle(now, input, out);
         metrics.observe(machine.gauges());
-        let Status { words, stopping } = machine.status();
+        let Status { text: words, stopping } = machine.status();
         // The stop says its own.
         if words != told && !stopping {
             notify::status(words);

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "the message's data are a union")]
 
 use hax_core::base::fid::Fid;
-use hax_core::base::time::Wall;
+use hax_core::base::time::WallClock;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, ServiceEvent};
@@ -23,7 +23,7 @@ pub(super) fn read(message: &abi::m0_ha_msg) -> Message {
         fid: fid(message.hm_fid),
         source_process: fid(message.hm_source_process),
         source_service: fid(message.hm_source_service),
-        time: Wall(message.hm_time),
+        time: WallClock(message.hm_time),
         epoch: message.hm_epoch,
         body: body(&message.hm_data),
     }
@@ -308,7 +308,7 @@ mod tests {
                 fid: Fid::new(1, 2),
                 source_process: Fid::new(3, 4),
                 source_service: Fid::new(5, 6),
-                time: Wall(7),
+                time: WallClock(7),
                 epoch: 8,
                 body,
             };

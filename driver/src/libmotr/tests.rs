@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_lite::future::block_on;
 use hax_core::base::errno::Errno;
 use hax_core::base::id::{EntryId, LinkId, SendId};
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::bridge::config;
 use hax_core::consul::port::{Command as ConsulCommand, Reply, Unanswered};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
@@ -42,7 +42,7 @@ fn entrypoint() -> Arc<Entrypoint> {
 }
 
 fn message(body: Body) -> Message {
-    Message { fid: PEER, time: Wall(1), ..Message::new(Wall(1), body) }
+    Message { fid: PEER, time: WallClock(1), ..Message::new(WallClock(1), body) }
 }
 
 fn event(kind: ProcessEventKind) -> Message {

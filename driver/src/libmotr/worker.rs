@@ -7,7 +7,7 @@ use async_channel::{Receiver, Sender};
 use hax_core::base::errno::Errno;
 use hax_core::base::fid::{Fid, Object};
 use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
-use hax_core::base::time::Wall;
+use hax_core::base::time::WallClock;
 use hax_core::ha::entrypoint::{Entrypoint, EntrypointRequest};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
@@ -195,7 +195,7 @@ impl Worker {
         let notes = [ObjectState::Transient, ObjectState::Failed];
         let notes = notes.map(|state| Note { fid: process, state }).into();
         let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
-        let message = Message::new(Wall(0), Body::Nvec(Box::new(nvec)));
+        let message = Message::new(WallClock(0), Body::Nvec(Box::new(nvec)));
         let tag = self.calls.send(own, &super::message::write(&message));
         own.sent.insert(tag, Sent::Failed(process));
         self.failing.insert(process)

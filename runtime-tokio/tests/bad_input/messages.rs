@@ -1,7 +1,7 @@
 //! Bad messages over a good link.
 
 use hax_core::base::fid::Fid;
-use hax_core::base::time::Wall;
+use hax_core::base::time::WallClock;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
@@ -20,7 +20,7 @@ const LIAR: Fid = Fid::process(9);
 const COUNT: usize = FRAME + PACKET + ITEM + 8 + 64 + 8 + 24;
 
 fn about(fid: Fid, body: Body) -> Message {
-    Message { fid, source_process: LIAR, ..Message::new(Wall(1), body) }
+    Message { fid, source_process: LIAR, ..Message::new(WallClock(1), body) }
 }
 
 fn event(fid: Fid, event: ProcessEventKind, kind: ProcessType) -> Message {

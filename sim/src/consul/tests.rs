@@ -6,7 +6,7 @@ mod apart;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use serde_json::Value;
 
 use super::{Consul, Output, Post, Request, Response, Watch};
@@ -26,7 +26,7 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.now, wall: Wall(0) }
+        Now { mono: self.now, wall: WallClock(0) }
     }
 
     /// Sends a request; the name by which its response will be known.

@@ -4,7 +4,7 @@
 //! nothing but 0. So a shorter tape, and one with more zeros, is a quieter world: that is how failures
 //! shrink.
 
-use hax_core::base::retry::Jitter;
+use hax_core::base::retry::Rng;
 
 /// A source of decisions.
 pub trait Choice {
@@ -18,7 +18,7 @@ pub trait Choice {
 /// So many pseudo-random decisions, then zeros.
 #[derive(Clone, Debug)]
 pub struct Seed {
-    numbers: Jitter,
+    numbers: Rng,
     left: u32,
 }
 
@@ -26,7 +26,7 @@ impl Seed {
     /// The decisions of `seed`.
     #[must_use]
     pub fn new(seed: u64, decisions: u32) -> Self {
-        Self { numbers: Jitter::new(seed), left: decisions }
+        Self { numbers: Rng::new(seed), left: decisions }
     }
 }
 

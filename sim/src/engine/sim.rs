@@ -1,7 +1,7 @@
 //! The course of a world: its clock, what happens next, the decisions, the trace, and the first rule that
 //! was broken.
 
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Instant, Now, WallClock};
 
 use super::Violation;
 use super::cast::Cast;
@@ -61,7 +61,7 @@ impl<'c, C: Cast> Sim<'c, C> {
     /// Both clocks, as machines see them.
     pub(crate) fn clocks(&self) -> Now {
         let wall = (EPOCH + self.now * 1_000).saturating_add_signed(self.skew);
-        Now { mono: Instant::from_micros(self.now), wall: Wall(wall) }
+        Now { mono: Instant::from_micros(self.now), wall: WallClock(wall) }
     }
 
     /// The wall clock jumps by so many ns.

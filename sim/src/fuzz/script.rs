@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hax_core::base::errno::Errno;
 use hax_core::base::fid::Fid;
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Instant, Now, WallClock};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
@@ -100,7 +100,7 @@ impl<'a> Script<'a> {
             6 => Body::KeepaliveReq((self.number(), 3)),
             _ => Body::Rpc { attempts: self.number(), state: self.number() },
         };
-        Message { fid: from, ..Message::new(Wall(self.number()), body) }
+        Message { fid: from, ..Message::new(WallClock(self.number()), body) }
     }
 
     /// A message of hax, one that a process can bear.
@@ -113,7 +113,7 @@ impl<'a> Script<'a> {
             }
             _ => Body::KeepaliveRep { id: (1, 2), counter: self.number() },
         };
-        Message::new(Wall(self.number()), body)
+        Message::new(WallClock(self.number()), body)
     }
 
     fn states(&mut self, kind: NvecKind) -> Body {
@@ -153,6 +153,9 @@ pub(super) struct Clock(pub(super) u64);
 
 impl Clock {
     pub(super) fn now(&self) -> Now {
-        Now { mono: Instant::from_micros(self.0), wall: Wall(1_795_243_244_000_000_000 + self.0) }
+        Now {
+            mono: Instant::from_micros(self.0),
+            wall: WallClock(1_795_243_244_000_000_000 + self.0),
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hax_core::base::time::{Instant as Mono, Now, Wall};
+use hax_core::base::time::{Instant as Mono, Now, WallClock};
 use hax_sim::consul::{Consul, Output, Request};
 use hax_sim::real::client::{self, Reply};
 use hax_sim::real::{Options, RealConsul};
@@ -150,7 +150,7 @@ impl Pair {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now { mono: self.now, wall: Wall(0) }
+        Now { mono: self.now, wall: WallClock(0) }
     }
 
     /// Lets virtual time pass, in the double only.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hax_core::base::errno::Errno;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::{CallId, EntryId, HttpId, LinkId, MsgId};
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::bridge::View;
 use hax_core::bridge::config::Config;
 use hax_core::bridge::io::{Input, Output};
@@ -103,7 +103,7 @@ impl Lab {
     }
 
     fn at(&self) -> Now {
-        let wall = Wall(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
+        let wall = WallClock(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
         Now { mono: self.now, wall }
     }
 

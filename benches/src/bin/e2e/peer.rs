@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
 use hax_benches::rig::clock;
 use hax_core::base::fid::Fid;
-use hax_core::base::time::Wall;
+use hax_core::base::time::WallClock;
 use hax_core::ha::message::{Body, Message};
 use hax_core::wire::codec::fop::{EntrypointReq, Fop, LinkMsg};
 use hax_core::wire::codec::frame::{End, Frames};
@@ -183,7 +183,7 @@ impl Peer {
         let header = self.header(207, self.xid, 1);
         let tag = self.line.out_next.get();
         self.line.out_next.set(tag + 2);
-        let message = Message { fid: self.fid, ..Message::new(Wall(1), body) };
+        let message = Message { fid: self.fid, ..Message::new(WallClock(1), body) };
         let msg = LinkMsg {
             nr: 1,
             message: Some(Box::new(message)),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hax_benches::rig::clock;
-use hax_core::base::time::Wall;
+use hax_core::base::time::WallClock;
 use hax_driver::host::clock::wall;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::client::{self, Reply};
@@ -28,7 +28,7 @@ pub(crate) struct World {
 pub(crate) struct Program {
     child: Child,
     /// When it was started, by the clock of its log lines, and where these are.
-    began: Wall,
+    began: WallClock,
     log: PathBuf,
     pub(crate) motr: SocketAddr,
     pub(crate) http: SocketAddr,

@@ -18,7 +18,7 @@ use crate::bridge::replicas::Tables;
 use crate::bridge::replicas::decoding;
 use crate::bridge::spiel::sns;
 use crate::cluster::replica::Table;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::consul::json::{self, KvEntry};
 use crate::ha::fact::Fact;
 use crate::http::answer::Answer;
@@ -28,17 +28,17 @@ use crate::http::router::{self, Route, get, post};
 
 /// What comes of a body: answered now, or later where there is no answer; the error says what is wrong with
 /// it.
-type Taken = Result<Option<Answer>, Box<str>>;
+type Handled = Result<Option<Answer>, Box<str>>;
 
 /// What a route does.
 #[derive(Clone, Copy)]
 enum Handler {
     /// Answers from what is known.
-    Say(fn(&State, &Cx<'_>) -> Answer),
+    Answer(fn(&State, &Cx<'_>) -> Answer),
     /// Reports of the cluster.
     Report(Report),
     /// Takes a body.
-    Take(fn(&mut State, &mut Cx<'_>, &Request) -> Taken),
+    Change(fn(&mut State, &mut Cx<'_>, &Request) -> Handled),
 }
 
 /// Where the watch of the broadcast queue posts.
@@ -46,15 +46,15 @@ const QUEUE_WATCH: &str = "/watcher/bq";
 
 const ROUTES: [Route<Handler>; 12] = [
     // As the old daemon: a text that claims to be JSON.
-    get("/", Handler::Say(|_, _| Answer::say(200, "I'm alive! Sincerely, HaX"))),
-    post("/", Handler::Take(service_health)),
-    post(QUEUE_WATCH, Handler::Take(queue)),
-    post("/watcher/processes", Handler::Take(process)),
-    post("/v1/events/subscribe", Handler::Take(subscribe)),
-    post("/v1/events/unsubscribe", Handler::Take(unsubscribe)),
-    get("/healthz", Handler::Say(|_, _| Answer::say(200, r#"{"alive": true}"#))),
-    get("/readyz", Handler::Say(ready)),
-    get("/status", Handler::Say(status::status)),
+    get("/", Handler::Answer(|_, _| Answer::new(200, "I'm alive! Sincerely, HaX"))),
+    post("/", Handler::Change(service_health)),
+    post(QUEUE_WATCH, Handler::Change(queue)),
+    post("/watcher/processes", Handler::Change(process)),
+    post("/v1/events/subscribe", Handler::Change(subscribe)),
+    post("/v1/events/unsubscribe", Handler::Change(unsubscribe)),
+    get("/healthz", Handler::Answer(|_, _| Answer::new(200, r#"{"alive": true}"#))),
+    get("/readyz", Handler::Answer(ready)),
+    get("/status", Handler::Answer(status::status)),
     get("/v1/cluster/status", Handler::Report(Report::Status)),
     get("/v1/cluster/status/bytecount", Handler::Report(Report::ByteCount)),
     get("/v1/cluster/fetch-fids", Handler::Report(Report::Fids)),
@@ -65,9 +65,9 @@ pub(crate) fn handle(state: &mut State, cx: &mut Cx<'_>, request: &Request) {
     let answer = match path.strip_prefix("/api/v1/sns/") {
         Some(name) => operation(state, cx, request, name),
         None => match router::find(&ROUTES, &request.method, path) {
-            Ok(Handler::Say(say)) => Some(say(state, cx)),
+            Ok(Handler::Answer(say)) => Some(say(state, cx)),
             Ok(Handler::Report(which)) => report(state, cx, request, which),
-            Ok(Handler::Take(take)) => watch(state, cx, request, take),
+            Ok(Handler::Change(take)) => change(state, cx, request, take),
             Err(answer) => Some(answer),
         },
     };
@@ -81,7 +81,7 @@ fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
     // A probe that is told to wait is not refused.
     if answer.status >= 400 && path != "/readyz" {
         let start = |text: &str, most| text.chars().take(most).collect::<String>();
-        let (path, reason) = (start(path, 100), start(&answer.why, 200));
+        let (path, reason) = (start(path, 100), start(&answer.reason, 200));
         let why = format!("{} {path}: {reason}", request.method);
         cx.fact(Fact::HttpRefused { http: request.id, status: answer.status, why: why.into() });
     }
@@ -97,7 +97,7 @@ fn operation(state: &mut State, cx: &mut Cx<'_>, request: &Request, name: &str) 
         Some(route) if !route.is_get() && &*request.method != "POST" => {
             Some(Answer::not_allowed("POST"))
         }
-        Some(route) => watch(state, cx, request, |state, cx, request| {
+        Some(route) => change(state, cx, request, |state, cx, request| {
             sns::on_request(state, cx, request, &route)
         }),
     }
@@ -119,11 +119,11 @@ fn report(state: &State, cx: &mut Cx<'_>, request: &Request, which: Report) -> O
 /// cannot be understood whole is taken.
 ///
 /// `take` says whether it is answered now, or what is wrong with it.
-fn watch(
+fn change(
     state: &mut State,
     cx: &mut Cx<'_>,
     request: &Request,
-    take: impl FnOnce(&mut State, &mut Cx<'_>, &Request) -> Taken,
+    take: impl FnOnce(&mut State, &mut Cx<'_>, &Request) -> Handled,
 ) -> Option<Answer> {
     if state.stopping() {
         return Some(Answer::stopping());
@@ -141,7 +141,7 @@ fn watch(
 
 /// The service-health watch (5/HAX, "Incoming HTTP requests"). A watch runs on our node, or shows the token
 /// that hax demands; what anybody else says is a reason to look, and told when Consul has confirmed it.
-fn service_health(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn service_health(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     let payload = Payload::read(&request.body)?;
     let n = u32::try_from(payload.checks().count()).unwrap_or(u32::MAX);
     cx.fact(Fact::WatchPost { http: request.id, checks: n });
@@ -154,7 +154,7 @@ fn service_health(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Take
             if index > replica {
                 Tables::on_hint(cx);
             }
-        } else if state.cluster.take_posted(check, replica, most) {
+        } else if state.cluster.apply_posted(check, replica, most) {
             newest = newest.max(index);
             if index <= replica {
                 Tables::schedule_recheck(cx);
@@ -166,7 +166,7 @@ fn service_health(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Take
 }
 
 /// The watch of the broadcast queue; answered when all in it is worked.
-fn queue(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn queue(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     if !cx.config().bq {
         return Ok(Some(Answer::done()));
     }
@@ -175,14 +175,14 @@ fn queue(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
 
 /// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would
 /// let anybody end a process's life.
-fn process(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn process(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
     if let Some(entry) = entry {
         let process: Option<Fid> =
             entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
         let process = process.ok_or("the key is not processes/<fid>")?;
-        let word = entry.bytes().and_then(|value| ProcessWord::from_kv(&value, entry.flags));
-        let _word = word.ok_or("the value is not that of a process")?;
+        let record = entry.bytes().and_then(|value| ProcessRecord::from_kv(&value, entry.flags));
+        let _word = record.ok_or("the value is not that of a process")?;
         if state.cluster.conf().get_process(process).is_some() {
             state.tables.on_posted(cx, Table::Processes, entry.modify_index);
         }
@@ -190,11 +190,11 @@ fn process(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
     Ok(Some(Answer::done()))
 }
 
-fn subscribe(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn subscribe(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     state.subscriptions.on_request(cx, request.id, true, &request.body).map(|()| None)
 }
 
-fn unsubscribe(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Taken {
+fn unsubscribe(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     state.subscriptions.on_request(cx, request.id, false, &request.body).map(|()| None)
 }
 
@@ -208,5 +208,5 @@ fn ready(state: &State, cx: &Cx<'_>) -> Answer {
     let body = format!(
         r#"{{"ready": {ready}, "consul": {consul}, "stopping": {stopping}, "waits_for": {waits}, "why": {why}}}"#
     );
-    Answer::say(if ready { 200 } else { 503 }, body)
+    Answer::new(if ready { 200 } else { 503 }, body)
 }

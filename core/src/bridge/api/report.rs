@@ -44,7 +44,7 @@ pub(crate) fn on_answer(
         Report::ByteCount => json!({"bytecount": along.bytecount}),
         Report::Fids => fids(cluster, &along),
     };
-    cx.http(http, answer::Answer::say(200, format!("{body:#}")));
+    cx.http(http, answer::Answer::new(200, format!("{body:#}")));
 }
 
 /// What is read along.
@@ -122,10 +122,13 @@ fn name<'a>(
 }
 
 fn says(cluster: &Cluster, process: Fid) -> &'static str {
-    match cluster.word(process).0 {
+    match cluster.record(process).0 {
         None => "unknown",
-        Some(word)
-            if matches!(word.state, ProcessEventKind::Started | ProcessEventKind::DtmRecovered) =>
+        Some(record)
+            if matches!(
+                record.state,
+                ProcessEventKind::Started | ProcessEventKind::DtmRecovered
+            ) =>
         {
             "started"
         }

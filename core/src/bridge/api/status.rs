@@ -77,7 +77,7 @@ pub(crate) fn status(state: &State, cx: &Cx<'_>) -> Answer {
         "entries": view.entries,
         "questions": view.questions,
     });
-    Answer::say(200, format!("{body}"))
+    Answer::new(200, format!("{body}"))
 }
 
 fn stage_name(stage: &Stage) -> &'static str {

@@ -9,12 +9,12 @@ use alloc::vec::Vec;
 
 use crate::base::fid::Fid;
 use crate::base::retry::Backoff;
-use crate::base::time::Wall;
+use crate::base::time::WallClock;
 use crate::bridge::context::Cx;
 use crate::bridge::continuation::{Continuation, Timer};
 use crate::bridge::process::ops::{Op, Target};
 use crate::bridge::process::work::update;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::port::Answer;
 use crate::consul::url;
@@ -77,21 +77,21 @@ impl BqAppender {
         if epoch.is_none() {
             cx.retry(Timer::Epoch, &mut self.backoff);
         } else {
-            self.backoff.worked();
+            self.backoff.reset();
         }
         self.epoch = epoch;
     }
 
     /// What appends these to the queue.
-    pub(crate) fn append(&self, told: &[(Fid, ProcessWord)], wall: Wall) -> Vec<Op> {
+    pub(crate) fn append(&self, told: &[(Fid, ProcessRecord)], wall: WallClock) -> Vec<Op> {
         let Some(Epoch { n, index }) = self.epoch.filter(|_| self.on && !told.is_empty()) else {
             return Vec::new();
         };
         let timestamp = wall.to_string();
         let mut ops = Vec::new();
         let mut last = n;
-        for (process, word) in told {
-            if let Some(message) = update(*process, *word, &timestamp) {
+        for (process, record) in told {
+            if let Some(message) = update(*process, *record, &timestamp) {
                 last += 1;
                 ops.push(Op::queued(last, &message));
             }
@@ -109,7 +109,7 @@ impl BqAppender {
     }
 
     /// Another writer has been at the counter.
-    pub(crate) fn distrust(&mut self) {
+    pub(crate) fn invalidate(&mut self) {
         self.epoch = None;
     }
 }

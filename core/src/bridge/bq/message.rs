@@ -6,7 +6,7 @@ use alloc::format;
 use serde::Deserialize;
 
 use crate::base::fid::Fid;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::ha::note::ObjectState;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::ha::spiel::SnsOp;
@@ -15,7 +15,7 @@ use crate::ha::spiel::SnsOp;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// PROCESS-STATE-UPDATE.
-    Process(Fid, ProcessWord),
+    Process(Fid, ProcessRecord),
     /// M0_HA_MSG_NVEC: a device, by its node and path.
     Device { node: Box<str>, path: Box<str>, state: ObjectState },
     /// STOB_IOQ_ERROR.
@@ -53,7 +53,7 @@ pub(crate) fn message(text: &[u8]) -> Message {
         "PROCESS-STATE-UPDATE" => (|| {
             let state = ProcessEventKind::from_kv_name(&state?)?;
             let kind = ProcessType::from_kv_name(&kind?)?;
-            Some(Message::Process(fid?.parse().ok()?, ProcessWord::said(state, kind)))
+            Some(Message::Process(fid?.parse().ok()?, ProcessRecord::reported(state, kind)))
         })(),
         "M0_HA_MSG_NVEC" => (|| {
             let state = state?;

@@ -24,7 +24,7 @@ use crate::bridge::process::lanes::Lanes;
 use crate::bridge::process::work::{self, Operation, WorkItem};
 use crate::bridge::spiel::Spiel;
 use crate::cluster::Cluster;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::op::Op;
 use crate::consul::port::Answer;
@@ -60,11 +60,11 @@ pub(crate) struct BqReceiver {
     /// The newest write of an entry that was read.
     newest: u64,
     /// What the messages said of processes, not stored yet.
-    views: BTreeMap<Fid, ProcessWord>,
+    views: BTreeMap<Fid, ProcessRecord>,
     /// A call is in flight.
     calling: bool,
     /// What is being stored, and the offset with the last of it.
-    storing: BTreeMap<Fid, ProcessWord>,
+    storing: BTreeMap<Fid, ProcessRecord>,
     offset: Option<u64>,
     /// A message's devices are being written.
     pub(crate) busy: bool,
@@ -112,7 +112,7 @@ impl BqReceiver {
     }
 
     /// Takes the queue as Consul has it. A key that is no entry of it is passed over.
-    fn take(&mut self, cx: &mut Cx<'_>, body: &[u8]) -> Result<(), Box<str>> {
+    fn apply(&mut self, cx: &mut Cx<'_>, body: &[u8]) -> Result<(), Box<str>> {
         let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
         let mut messages = BTreeMap::new();
         let mut newest = 0;
@@ -206,9 +206,9 @@ impl BqReceiver {
     ) {
         let note = match message {
             // Our replica has it from the process's own key.
-            Message::Process(process, word) => {
+            Message::Process(process, record) => {
                 if !cluster.is_local(process) {
-                    self.views.insert(process, word);
+                    self.views.insert(process, record);
                 }
                 None
             }
@@ -273,8 +273,8 @@ impl BqReceiver {
         let rest = rest.map_or_else(BTreeMap::new, |first| self.views.split_off(&first));
         self.storing = core::mem::replace(&mut self.views, rest);
         let node = &cx.config().node;
-        let view = |(process, word): (&Fid, &ProcessWord)| {
-            Some(Op::set(&format!("{node}/processes/{process}"), word.to_json()?.as_bytes()))
+        let view = |(process, record): (&Fid, &ProcessRecord)| {
+            Some(Op::set(&format!("{node}/processes/{process}"), record.to_json()?.as_bytes()))
         };
         let mut ops: Vec<Op> = self.storing.iter().filter_map(view).collect();
         self.offset = if self.views.is_empty() { self.processed } else { None };
@@ -302,7 +302,7 @@ impl BqReceiver {
                 self.index = Some(0);
                 match self.processed {
                     None => self.call(cx, BqCall::End),
-                    Some(_) => self.backoff.worked(),
+                    Some(_) => self.backoff.reset(),
                 }
             }
             (BqCall::End, Some((200, answer))) if number(answer).is_some() => {
@@ -313,9 +313,9 @@ impl BqReceiver {
             (BqCall::Queue, Some((200 | 404, answer))) => {
                 let none = Bytes::from_static(b"null");
                 let body = if answer.status == 404 { &none } else { &answer.body };
-                match self.take(cx, body) {
+                match self.apply(cx, body) {
                     Ok(()) => {
-                        self.backoff.worked();
+                        self.backoff.reset();
                         // Whoever has nothing new to tell does not have it read all the time.
                         if self.read.is_empty() {
                             let pause = cx.config().time.watch_interval_min;
@@ -343,7 +343,7 @@ impl BqReceiver {
     fn on_stored(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         match Outcome::of(answer) {
             Outcome::Applied(results) => {
-                self.backoff.worked();
+                self.backoff.reset();
                 self.storing.clear();
                 if let Some(offset) = self.offset {
                     self.stored = self.stored.max(offset);
@@ -359,8 +359,8 @@ impl BqReceiver {
             Outcome::Denied(why) => cx.fact(Fact::ConsulBadAnswer { what: OFFSET, why }),
             Outcome::Unknown(_) => {}
         }
-        for (process, word) in core::mem::take(&mut self.storing) {
-            self.views.entry(process).or_insert(word);
+        for (process, record) in core::mem::take(&mut self.storing) {
+            self.views.entry(process).or_insert(record);
         }
         cx.retry(Timer::Inbox, &mut self.backoff);
     }
@@ -384,7 +384,7 @@ impl BqReceiver {
 
     /// Tells those who have waited long enough to come again. What they hinted at is worked all the same,
     /// once Consul lets it be.
-    pub(crate) fn give_up(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now().mono;
         let mut stays = |hint: &Hint| {
             if hint.until <= now {
@@ -404,7 +404,7 @@ impl BqReceiver {
     }
 
     fn begin_at(&mut self, cx: &mut Cx<'_>, offset: u64, stored: bool) {
-        self.backoff.worked();
+        self.backoff.reset();
         if let Some(worked) = &mut self.processed {
             // Another writer has moved it. Forwards is an operator's wish; backwards, a late write.
             *worked = offset.max(*worked);

@@ -315,7 +315,7 @@ impl Leader {
             }
             session::Call::Create => match session::created(answer) {
                 Some(session) => {
-                    self.backoff.worked();
+                    self.backoff.reset();
                     self.lock = Lock::Waiting(session);
                     let seen = self.seen.clone().unwrap_or_default();
                     self.on_lock_seen(cx, &seen);
@@ -337,7 +337,7 @@ impl Leader {
         }
         match lock {
             Some((200, b"true")) => {
-                self.backoff.worked();
+                self.backoff.reset();
                 self.lock = Lock::Holding(session);
                 if !held {
                     cx.fact(Fact::LeaderWon {});

@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 
 use crate::base::fid::Fid;
-use crate::base::time::Wall;
+use crate::base::time::WallClock;
 use crate::bridge::bq::appender::BqAppender;
 use crate::bridge::config::Limits;
 use crate::bridge::continuation::LaneKey;
 use crate::bridge::process::ops::Op;
 use crate::bridge::process::work::{Plan, WorkItem};
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::store::txn;
 
 /// A transaction.
@@ -19,7 +19,7 @@ pub(crate) struct Batch {
     /// Each operation and whose it is; the queue's and the lock's check are nobody's.
     pub(crate) ops: Vec<(Op, Option<LaneKey>)>,
     /// What old daemons are told with it.
-    told: Vec<(Fid, ProcessWord)>,
+    told: Vec<(Fid, ProcessRecord)>,
     bytes: usize,
     as_leader: bool,
 }
@@ -58,7 +58,7 @@ impl Batch {
         let size = first.iter().chain(&last).map(len).sum::<usize>();
         let whole = self.ops.len() + first.len() + last.len() <= spare && size <= room;
         if whole {
-            self.told.extend(told.map(|word| (key.process(), word)));
+            self.told.extend(told.map(|record| (key.process(), record)));
             first.extend(last);
         } else if self.ops.is_empty() && !first.is_empty() {
             let limits = txn::Limits { ops: spare, bytes: room };
@@ -74,7 +74,7 @@ impl Batch {
     }
 
     /// Adds what is nobody's: the lock's check, if any of it is the leader's, and the queue's entries.
-    pub(crate) fn close(&mut self, leads: Option<&str>, queue: &BqAppender, now: Wall) {
+    pub(crate) fn close(&mut self, leads: Option<&str>, queue: &BqAppender, now: WallClock) {
         let check = leads.filter(|_| self.as_leader).map(Op::leads);
         let entries = queue.append(&self.told, now);
         self.ops.extend(check.into_iter().chain(entries).map(|op| (op, None)));

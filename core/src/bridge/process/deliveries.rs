@@ -44,14 +44,14 @@ impl Deliveries {
     }
 
     /// A message has its outcome. Returns whose wait is over by that.
-    pub(crate) fn on_settled(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId) -> Vec<Fid> {
+    pub(crate) fn on_outcome(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId) -> Vec<Fid> {
         self.drop_where(cx, |_, awaited| awaited == (link, Some(send)))
     }
 
     /// Links may have been sent what they were owed. Returns whose wait is over by that.
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<'_>, links: &Links) -> Vec<Fid> {
         self.drop_where(cx, |process, (link, send)| {
-            send.is_none() && !links.owes_end(link, process)
+            send.is_none() && !links.has_pending_end(link, process)
         })
     }
 

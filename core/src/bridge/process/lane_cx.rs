@@ -4,7 +4,7 @@ use crate::bridge::bq::appender::BqAppender;
 use crate::bridge::process::ops::{Op, Target};
 use crate::bridge::process::restarts::Restarts;
 use crate::cluster::Cluster;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 
 /// What the lanes need to know and may change.
 pub(crate) struct LaneCx<'a> {
@@ -25,14 +25,14 @@ impl LaneCx<'_> {
             Target::Epoch => self.queue.on_appended(appended, index),
             Target::Restarts(process) => self.restarts.on_counted(process, index),
             Target::Word(process) => {
-                self.cluster.hold_word(
+                self.cluster.apply_own_record(
                     process,
-                    ProcessWord::from_kv(&op.op.value, op.op.flags),
+                    ProcessRecord::from_kv(&op.op.value, op.op.flags),
                     index,
                 );
             }
             Target::Entry(object) => {
-                self.cluster.take_entry(object, &op.op.key, &op.op.value, index);
+                self.cluster.apply_entry(object, &op.op.key, &op.op.value, index);
             }
             Target::Leader | Target::Queued => {}
         }

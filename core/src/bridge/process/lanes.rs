@@ -21,7 +21,7 @@ use crate::bridge::process::lane_cx::LaneCx;
 use crate::bridge::process::ops::Target;
 use crate::bridge::process::work::{Operation, WorkItem, shrink};
 use crate::cluster::Cluster;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::consul::json::{self, KvEntry, OpResult};
 use crate::consul::port::Answer;
 use crate::consul::url;
@@ -121,7 +121,7 @@ impl Lanes {
 
     /// A stop comes to its end: the first work of each lane is finished, and what its sender says again is
     /// left.
-    pub(crate) fn leave_words(&mut self) {
+    pub(crate) fn drop_reports(&mut self) {
         for lane in self.lanes.values_mut() {
             let mut first = true;
             lane.work.retain(|work| core::mem::take(&mut first) || !work.is_repeated());
@@ -218,7 +218,7 @@ impl Lanes {
         let Some(batch) = self.transactions.remove(&call) else { return Vec::new() };
         match Outcome::of(answer) {
             Outcome::Applied(results) if results.len() == batch.ops.len() => {
-                self.backoff.worked();
+                self.backoff.reset();
                 self.on_applied(cx, lane_cx, &batch, &results)
             }
             Outcome::Denied(why) => {
@@ -295,8 +295,8 @@ impl Lanes {
     ) {
         for (target, _) in about {
             match target {
-                Target::Epoch => lane_cx.queue.distrust(),
-                Target::Restarts(_) => lane_cx.restarts.distrust(cx),
+                Target::Epoch => lane_cx.queue.invalidate(),
+                Target::Restarts(_) => lane_cx.restarts.invalidate(cx),
                 _ => {}
             }
         }
@@ -462,9 +462,9 @@ impl Lanes {
 /// Takes over what a key holds; false if the answer says nothing.
 fn apply_reread(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
     match (answer.status, target) {
-        (404, Target::Word(process)) => cluster.forget_word(process),
+        (404, Target::Word(process)) => cluster.remove_record(process),
         // What is not configured any more cannot be changed either.
-        (404, Target::Entry(object)) => cluster.forget_entry(object),
+        (404, Target::Entry(object)) => cluster.remove_entry(object),
         (200, _) => {
             let Ok([entry]) = json::parse::<[KvEntry<'_>; 1]>(&answer.body) else { return false };
             let Some(value) = entry.bytes() else { return false };
@@ -473,11 +473,11 @@ fn apply_reread(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: 
             }
             match target {
                 Target::Word(process) => {
-                    let word = ProcessWord::from_kv(&value, entry.flags);
-                    cluster.believe_word(process, word, entry.modify_index);
+                    let record = ProcessRecord::from_kv(&value, entry.flags);
+                    cluster.overwrite_record(process, record, entry.modify_index);
                 }
                 Target::Entry(object) => {
-                    cluster.believe_entry(object, &entry.key, &value, entry.modify_index);
+                    cluster.overwrite_entry(object, &entry.key, &value, entry.modify_index);
                 }
                 _ => {}
             }

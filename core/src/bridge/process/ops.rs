@@ -5,7 +5,7 @@ use alloc::format;
 use crate::base::fid::Fid;
 use crate::cluster::cascade::Change;
 use crate::cluster::replica::Table;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::consul::op;
 
 /// What an operation is about: which knowledge of ours is wrong if it is refused.
@@ -48,10 +48,10 @@ impl Op {
         Self { target, op: op::Op::cas(key, value, index) }
     }
 
-    /// The word of a process as it is to be; `None` if it has no text.
-    pub(crate) fn word(process: Fid, word: ProcessWord, index: u64) -> Option<Self> {
-        let (key, value) = (format!("processes/{process}"), word.to_json()?);
-        let op = op::Op::cas(&key, value.as_bytes(), index).with_flags(word.flags());
+    /// The record of a process as it is to be; `None` if it has no text.
+    pub(crate) fn record(process: Fid, record: ProcessRecord, index: u64) -> Option<Self> {
+        let (key, value) = (format!("processes/{process}"), record.to_json()?);
+        let op = op::Op::cas(&key, value.as_bytes(), index).with_flags(record.flags());
         Some(Self { target: Target::Word(process), op })
     }
 

@@ -55,7 +55,7 @@ impl Restarts {
         };
         match counts {
             Some(counts) => {
-                self.backoff.worked();
+                self.backoff.reset();
                 self.loaded = true;
                 self.counts = counts;
             }
@@ -66,15 +66,15 @@ impl Restarts {
     }
 
     /// Whether a process that begins has lived before. The first start is m0mkfs's and the second
-    /// m0d's, unless its word says that it lived; a client's restart is nobody's business.
+    /// m0d's, unless its record says that it lived; a client's restart is nobody's business.
     pub(crate) fn is_restart(&self, process: Fid, cluster: &Cluster) -> bool {
         let conf = cluster.conf().get_process(process);
         if conf.is_some_and(|process| process.hax || process.is_client()) {
             return false;
         }
-        let lives = cluster.word(process).0.is_some_and(|word| {
-            !matches!(word.kind, ProcessType::Mkfs | ProcessType::Other | ProcessType::Kernel)
-                && word.state != ProcessEventKind::Stopped
+        let lives = cluster.record(process).0.is_some_and(|record| {
+            !matches!(record.kind, ProcessType::Mkfs | ProcessType::Other | ProcessType::Kernel)
+                && record.state != ProcessEventKind::Stopped
         });
         lives || self.counts.get(&process).is_some_and(|count| count.starts > 1)
     }
@@ -103,7 +103,7 @@ impl Restarts {
     }
 
     /// Another writer has been at the counters: they are read again.
-    pub(crate) fn distrust(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn invalidate(&mut self, cx: &mut Cx<'_>) {
         if core::mem::take(&mut self.loaded) {
             self.read(cx);
         }

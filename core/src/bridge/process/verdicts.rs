@@ -15,17 +15,17 @@ use crate::bridge::continuation::{LaneKey, Timer};
 use crate::bridge::process::work::{Operation, WorkItem};
 
 /// A process that has begun asks for its entrypoint sooner than this.
-const ASKS_WITHIN: Duration = Duration::from_secs(2);
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a process has been silent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Silence {
+pub(crate) struct FailingSince {
     since: Instant,
     /// When health was asked whether it is so still.
     asked: Option<CallSeq>,
 }
 
-impl Silence {
+impl FailingSince {
     fn since(since: Instant) -> Self {
         Self { since, asked: None }
     }
@@ -35,7 +35,8 @@ impl State {
     /// Looks whether health is proved since deaths were to be declared, for the first time or again.
     pub(crate) fn prove_deaths(&mut self) {
         let tables = &self.tables;
-        let is_proved = |silence: &Silence| silence.asked.is_some_and(|at| tables.is_proved(at));
+        let is_proved =
+            |silence: &FailingSince| silence.asked.is_some_and(|at| tables.is_proved(at));
         self.liveness_dirty |= self.failing_since.values().any(is_proved);
         if self.deaths_unproved.is_some_and(|asked| tables.is_proved(asked)) {
             self.deaths_unproved = None;
@@ -47,7 +48,7 @@ impl State {
     pub(crate) fn retry_lanes(&mut self, cx: &mut Cx<'_>) {
         if self.lanes.retry(cx, &self.cluster) {
             self.deaths_unproved = Some(cx.call_seq());
-            self.tables.look(cx);
+            self.tables.prove_health(cx);
         }
     }
 
@@ -59,11 +60,11 @@ impl State {
     /// its hax and its processes live. A leader counts from when it saw it itself.
     ///
     /// A process that dies before its check has passed once leaves a check that has failed since before its
-    /// last word: there its link tells, once it has been down as long.
+    /// last record: there its link tells, once it has been down as long.
     ///
     /// While Consul is away a copy of health grows old, and a process may have come back: nobody is declared
     /// dead by health that was not proved after that.
-    pub(crate) fn judge(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn declare_dead(&mut self, cx: &mut Cx<'_>) {
         let linkless = self.links.iter().filter(|(_, link)| !link.up).map(|(_, link)| link.process);
         let linkless = linkless.filter(|process| {
             self.links.is_here(*process) == Some(false) && self.cluster.is_failing(*process)
@@ -77,15 +78,17 @@ impl State {
             if self.lanes.has(process, declared) {
                 continue;
             }
-            let silence =
-                self.failing_since.entry(process).or_insert_with(|| Silence::since(cx.now().mono));
+            let silence = self
+                .failing_since
+                .entry(process)
+                .or_insert_with(|| FailingSince::since(cx.now().mono));
             let until = silence.since.after(cx.config().time.failing_grace);
             let may_be_back = linkless || as_leader || self.links.is_here(process) != Some(false);
             if may_be_back && cx.now().mono < until {
                 cx.arm_no_later(Timer::FailingGrace, until);
             } else if silence.asked.is_none_or(|asked| !self.tables.is_proved(asked)) {
                 silence.asked.get_or_insert_with(|| cx.call_seq());
-                self.tables.look(cx);
+                self.tables.prove_health(cx);
             } else {
                 silence.asked = None;
                 let work =
@@ -106,10 +109,10 @@ impl State {
         (self.led && (!health.host_passes(host) || health.is_gone(host))).then_some(true)
     }
 
-    /// Writes again what follows from the words of processes, where the configuration says otherwise:
+    /// Writes again what follows from the records of processes, where the configuration says otherwise:
     /// somebody has imported it anew. Ours are the processes that we answer for; while anything else is
     /// being written it may still come right.
-    pub(crate) fn derive(&mut self, cx: &Cx<'_>) {
+    pub(crate) fn rederive(&mut self, cx: &Cx<'_>) {
         if !self.derived_dirty || self.lanes.len() > 0 || mutant(Mutant::ImportBelieved) {
             return;
         }
@@ -133,7 +136,7 @@ impl State {
         self.passing_since.retain(|process, _| self.cluster.revived(*process).is_some());
         for process in self.cluster.alive().collect::<Vec<_>>() {
             let since = *self.passing_since.entry(process).or_insert_with(|| cx.now().mono);
-            let until = since.after(ASKS_WITHIN);
+            let until = since.after(FIRST_REQUEST_WITHIN);
             let wanted =
                 |what: &Operation| matches!(what, Operation::Revived | Operation::Started(_));
             let known = || {

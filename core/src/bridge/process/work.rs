@@ -12,7 +12,7 @@ use crate::bridge::process::ops::Op;
 use crate::bridge::process::restarts::{Restarts, Start};
 use crate::cluster::Cluster;
 use crate::cluster::cascade::Change;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::ha::note::{Note, ObjectState};
 use crate::ha::process::{ProcessEventKind, ProcessType};
 
@@ -24,7 +24,7 @@ pub(crate) type Ack = (LinkId, MsgId);
 pub(crate) struct WorkItem {
     pub(crate) what: Operation,
     pub(crate) arrived: Instant,
-    /// The word of the process has been read since this work met another writer, so that what we
+    /// The record of the process has been read since this work met another writer, so that what we
     /// hold of it is known to be Consul's.
     pub(crate) checked: bool,
     /// A transaction with it had no answer: Consul may hold it already.
@@ -36,13 +36,13 @@ pub(crate) struct WorkItem {
 #[derive(Debug)]
 pub(crate) enum Operation {
     /// A process said so; our own events have nobody to acknowledge them to.
-    Reported { word: ProcessWord, ack: Option<Ack> },
+    Reported { record: ProcessRecord, ack: Option<Ack> },
     /// Health says that the process is dead; `linkless`: with its link, since its check alone may be from
-    /// before its last word.
+    /// before its last record.
     DeclaredDead { as_leader: bool, linkless: bool },
     /// Health says that the process, which was declared stopped, lives.
     Revived,
-    /// What follows from the last word of the process is not so in the configuration any more.
+    /// What follows from the last record of the process is not so in the configuration any more.
     Derived { as_leader: bool },
     /// The process has begun a new life. Its starts are counted, and its last life is declared over.
     Started(Option<Start>),
@@ -68,7 +68,7 @@ pub(crate) struct Plan {
     /// What completes the work.
     pub(crate) last: Vec<Op>,
     /// What old daemons are told of it.
-    pub(crate) told: Option<ProcessWord>,
+    pub(crate) told: Option<ProcessRecord>,
     /// The restart that is declared with it.
     pub(crate) restart: bool,
 }
@@ -113,11 +113,11 @@ impl WorkItem {
         restarts: &Restarts,
         node: &str,
     ) -> Plan {
-        let there = cluster.word(process).0;
+        let there = cluster.record(process).0;
         match &self.what {
-            Operation::Reported { word, .. } => {
-                let word = cluster.stored_event(process, *word);
-                self.becomes(process, cluster, word, word.effect())
+            Operation::Reported { record, .. } => {
+                let record = cluster.stored_event(process, *record);
+                self.becomes(process, cluster, record, record.effect())
             }
             Operation::DeclaredDead { linkless, .. }
                 if !self.still_dies(process, *linkless, cluster) =>
@@ -125,16 +125,17 @@ impl WorkItem {
                 Plan::default()
             }
             Operation::DeclaredDead { .. } => {
-                let kind = there.map_or(ProcessType::M0d, |word| word.kind);
-                let was = there.map(|word| word.state);
-                let word = ProcessWord { state: ProcessEventKind::Stopped, kind, was };
-                self.becomes(process, cluster, word, Some(ObjectState::Transient))
+                let kind = there.map_or(ProcessType::M0d, |record| record.kind);
+                let was = there.map(|record| record.state);
+                let record =
+                    ProcessRecord { state: ProcessEventKind::Stopped, kind, last_reported: was };
+                self.becomes(process, cluster, record, Some(ObjectState::Transient))
             }
             Operation::Revived => match (cluster.revived(process), there) {
-                (Some(word), _) => self.becomes(process, cluster, word, word.effect()),
-                (None, Some(word)) if self.is_begun() => {
+                (Some(record), _) => self.becomes(process, cluster, record, record.effect()),
+                (None, Some(record)) if self.is_begun() => {
                     let back = Some(ObjectState::Transient);
-                    Plan { told: None, ..self.becomes(process, cluster, word, back) }
+                    Plan { told: None, ..self.becomes(process, cluster, record, back) }
                 }
                 (None, _) => Plan::default(),
             },
@@ -143,13 +144,13 @@ impl WorkItem {
             }
             Operation::Started(None) => Plan::default(),
             Operation::Started(Some(Start { number, restart })) => {
-                let kind = there.map_or(ProcessType::M0d, |word| word.kind);
-                let word = ProcessWord::said(ProcessEventKind::Stopped, kind);
+                let kind = there.map_or(ProcessType::M0d, |record| record.kind);
+                let record = ProcessRecord::reported(ProcessEventKind::Stopped, kind);
                 let mut plan = if *restart {
-                    self.becomes(process, cluster, word, Some(ObjectState::Failed))
-                } else if there.is_some_and(|word| word.was.is_some()) {
+                    self.becomes(process, cluster, record, Some(ObjectState::Failed))
+                } else if there.is_some_and(|record| record.last_reported.is_some()) {
                     // The life that was declared over is over: nobody can take that back.
-                    Plan { told: None, ..self.becomes(process, cluster, word, None) }
+                    Plan { told: None, ..self.becomes(process, cluster, record, None) }
                 } else {
                     Plan::default()
                 };
@@ -171,18 +172,18 @@ impl WorkItem {
         &self,
         process: Fid,
         cluster: &Cluster,
-        word: ProcessWord,
+        record: ProcessRecord,
         effect: Option<ObjectState>,
     ) -> Plan {
-        let changes = effect.map(|state| cluster.follows(process, state)).unwrap_or_default();
+        let changes = effect.map(|state| cluster.cascade(process, state)).unwrap_or_default();
         let first = self.ops(changes);
-        let (there, index) = cluster.word(process);
+        let (there, index) = cluster.record(process);
         // What is known only from the replica is written again, which checks it.
-        let holds = self.checked && there == Some(word);
-        let op = Op::word(process, word, index).filter(|_| !holds);
+        let holds = self.checked && there == Some(record);
+        let op = Op::record(process, record, index).filter(|_| !holds);
         // m0mkfs is nobody else's business, and what Consul holds of a try without an answer was told with it.
-        let told = op.is_some() && word.kind != ProcessType::Mkfs;
-        let told = (told && !(self.unsure && there == Some(word))).then_some(word);
+        let told = op.is_some() && record.kind != ProcessType::Mkfs;
+        let told = (told && !(self.unsure && there == Some(record))).then_some(record);
         Plan { first, last: op.into_iter().collect(), told, restart: false }
     }
 
@@ -230,8 +231,8 @@ pub(crate) fn device(object: Fid, cluster: &Cluster) -> Option<Fid> {
 }
 
 /// What a message of the broadcast queue says of a process, for old daemons (`hax.md` 1.7).
-pub(crate) fn update(process: Fid, word: ProcessWord, timestamp: &str) -> Option<Box<str>> {
-    let (state, kind) = (word.state.kv_name()?, word.kind.kv_name()?);
+pub(crate) fn update(process: Fid, record: ProcessRecord, timestamp: &str) -> Option<Box<str>> {
+    let (state, kind) = (record.state.kv_name()?, record.kind.kv_name()?);
     Some(
         format!(
             r#"{{"timestamp": "{timestamp}", "message_type": "PROCESS-STATE-UPDATE", "payload": {{"fid": "{process}", "state": "{state}", "type": "{kind}"}}}}"#

@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::cluster::conf::Conf;
 use crate::cluster::health::{Check, counts_for_node, process_of_service_id};
 use crate::cluster::replica::Table;
-use crate::cluster::states::ProcessWord;
+use crate::cluster::states::ProcessRecord;
 use crate::consul::json::{Elements, KvEntry, RawCheck};
 
 /// An answer that is being decoded.
@@ -54,7 +54,7 @@ impl Decoding {
                 let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
                 // Consul itself makes the base64: where it is none, nothing of this is Consul's.
                 let value = entry.bytes().ok_or("a value is not base64")?;
-                if !conf.take(path, &value, entry.modify_index) {
+                if !conf.apply(path, &value, entry.modify_index) {
                     cx.skip_malformed(&entry.key, entry.modify_index);
                 }
                 Ok(())
@@ -64,13 +64,13 @@ impl Decoding {
                     let process =
                         entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
                     let value = entry.bytes().ok_or("a value is not base64")?;
-                    let word = ProcessWord::from_kv(&value, entry.flags);
-                    if word.is_none() || process.is_none() {
+                    let record = ProcessRecord::from_kv(&value, entry.flags);
+                    if record.is_none() || process.is_none() {
                         cx.skip_malformed(&entry.key, entry.modify_index);
                     }
                     if let Some(process) = process {
                         read.insert(process);
-                        cluster.read_word(process, word, entry.modify_index, self.index);
+                        cluster.apply_read_record(process, record, entry.modify_index, self.index);
                     }
                     Ok(())
                 }))
@@ -78,7 +78,7 @@ impl Decoding {
             Staged::Health(read) => Some(self.elements.next::<RawCheck<'_>>()?.map(|raw| {
                 if let Some(check) = check(&raw) {
                     read.insert((check.node.clone(), check.id.clone()));
-                    cluster.take_check(check, self.index);
+                    cluster.apply_check(check, self.index);
                 }
             })),
         }

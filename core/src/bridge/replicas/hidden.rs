@@ -30,7 +30,7 @@ impl Tables {
     }
 
     /// A reading at `index` has shown nothing of a table.
-    pub(crate) fn doubt_emptiness(
+    pub(crate) fn verify_emptiness(
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
@@ -40,7 +40,7 @@ impl Tables {
         // A right may come between the two: the reading that counts is younger than the key's answer.
         let readable = self.readable[table as usize].take();
         if readable.is_some_and(|since| reading.1.is_some_and(|sent| sent >= since)) {
-            return self.believe_emptiness(cx, cluster, table, reading);
+            return self.accept_emptiness(cx, cluster, table, reading);
         }
         match named(table) {
             Some(key) => {
@@ -78,7 +78,7 @@ impl Tables {
     }
 
     /// A table is empty that our token may read.
-    fn believe_emptiness(
+    fn accept_emptiness(
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
@@ -89,7 +89,7 @@ impl Tables {
             // Nothing works without one: somebody is about to write it, or has deleted it.
             Table::Conf => self.hide(cx, cluster, table, reading, Hidden::Empty),
             Table::Processes | Table::Health => {
-                cluster.retain_words(reading.0, &BTreeSet::new());
+                cluster.retain_records(reading.0, &BTreeSet::new());
                 self.installed(cx, cluster, table, reading, 0);
             }
         }
@@ -105,10 +105,10 @@ impl Tables {
         (index, sent): (u64, Option<CallSeq>),
         how: Hidden,
     ) {
-        self.backoffs[table as usize].worked();
+        self.backoffs[table as usize].reset();
         let entries = cluster.entries()[table as usize];
         let replica = &mut self.replicas[table as usize];
-        (replica.decoding, replica.still) = (false, 0);
+        (replica.decoding, replica.kv_index_proved) = (false, 0);
         // Without a copy there is nothing to watch from; it is read until there is one.
         replica.index = if entries == 0 { 0 } else { index };
         if how == Hidden::Empty {

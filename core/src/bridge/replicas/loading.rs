@@ -91,11 +91,11 @@ impl Tables {
         }
         let entries = staged.len();
         if entries == 0 {
-            return self.doubt_emptiness(cx, cluster, table, (index, sent));
+            return self.verify_emptiness(cx, cluster, table, (index, sent));
         }
         match staged {
-            Staged::Conf(conf) => cluster.take_conf(*conf, index),
-            Staged::Processes(read) => cluster.retain_words(index, &read),
+            Staged::Conf(conf) => cluster.apply_conf(*conf, index),
+            Staged::Processes(read) => cluster.retain_records(index, &read),
             Staged::Health(read) => cluster.retain_checks(index, &read),
         }
         self.installed(cx, cluster, table, (index, sent), entries);
@@ -116,10 +116,10 @@ impl Tables {
         replica.decoding = false;
         replica.index = index;
         replica.proved = replica.proved.max(sent.unwrap_or_default());
-        self.backoffs[table as usize].worked();
+        self.backoffs[table as usize].reset();
         if sent.is_some() {
-            replica.still = replica.witness;
-            self.judge_posted(cx, cluster, table);
+            replica.kv_index_proved = replica.kv_index_sent;
+            self.check_posted(cx, cluster, table);
         }
         if first {
             let entries = u32::try_from(entries).unwrap_or(u32::MAX);

@@ -22,19 +22,19 @@ use crate::ha::fact::Fact;
 use crate::store::watch;
 
 /// How soon a watch brings what its lookout has seen: usually it has done so before.
-const PATIENCE: Duration = Duration::from_millis(300);
+const OVERDUE_AFTER: Duration = Duration::from_millis(300);
 /// The same where the table is so large that Consul takes longer than that to send it.
-const PATIENCE_MAX: Duration = Duration::from_secs(3);
+const OVERDUE_AFTER_MAX: Duration = Duration::from_secs(3);
 /// The pause after a lookout that failed. Its watch fares no better, and is what matters.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Tables {
     /// Sends a table's lookout, unless there is one or it is not needed.
-    pub(crate) fn look_out(&mut self, cx: &mut Cx<'_>, table: Table) {
+    pub(crate) fn send_lookout(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         let Some(target) = table.lookout() else { return };
         let idle = replica.lookout.is_none() && !cx.is_armed(Timer::Lookout(table));
-        if idle && replica.is_loaded() && replica.alone.is_none() {
+        if idle && replica.is_loaded() && replica.stale_since.is_none() {
             let behind = replica.index.max(replica.seen);
             let most = cx.config().time.watch;
             replica.lookout =
@@ -58,16 +58,16 @@ impl Tables {
         cx.arm(Timer::Lookout(table), cx.config().time.watch_interval_min);
         // A watch that owes something already has no more time for what comes on top of it.
         if !(owes && cx.is_armed(Timer::Overdue(table))) {
-            self.expect(cx, table);
+            self.expect_watch(cx, table);
         }
     }
 
     /// If the copy is behind what a lookout saw, the watch in flight has to bring it soon. Where none is
     /// in flight, this is called again when one is.
-    pub(crate) fn expect(&self, cx: &mut Cx<'_>, table: Table) {
+    pub(crate) fn expect_watch(&self, cx: &mut Cx<'_>, table: Table) {
         let replica = &self.replicas[table as usize];
-        if replica.is_behind() && replica.watch.is_some() && replica.alone.is_none() {
-            cx.arm(Timer::Overdue(table), patience(replica));
+        if replica.is_behind() && replica.watch.is_some() && replica.stale_since.is_none() {
+            cx.arm(Timer::Overdue(table), overdue_after(replica));
         }
     }
 
@@ -76,13 +76,14 @@ impl Tables {
         let replica = &self.replicas[table as usize];
         if replica.decoding {
             // What is being decoded may be older than that.
-            self.expect(cx, table);
-        } else if replica.is_behind() && replica.watch.is_some() && replica.alone.is_none() {
+            self.expect_watch(cx, table);
+        } else if replica.is_behind() && replica.watch.is_some() && replica.stale_since.is_none() {
             cx.fact(Fact::WatchHangs { table: table.name() });
             // What else the same leader was asked for hangs, too.
             for table in Table::ALL {
-                if table.lookout().is_some() && self.replicas[table as usize].alone.is_none() {
-                    self.go_alone(cx, table);
+                if table.lookout().is_some() && self.replicas[table as usize].stale_since.is_none()
+                {
+                    self.watch_stale(cx, table);
                 }
             }
         }
@@ -90,10 +91,10 @@ impl Tables {
 
     /// The watch has failed or hangs: follows what the server that is asked has, and asks for a proof, which
     /// its leader has to give.
-    pub(crate) fn go_alone(&mut self, cx: &mut Cx<'_>, table: Table) {
+    pub(crate) fn watch_stale(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         replica.calls().for_each(|call| cx.cancel(call));
-        replica.alone = Some(cx.call_seq());
+        replica.stale_since = Some(cx.call_seq());
         replica.asked = cx.call_seq();
         self.watch(cx, table);
         self.prove(cx, table);
@@ -101,9 +102,9 @@ impl Tables {
 
     /// The servers' leader answers: it is followed again. What the lookout saw is in the copy by now, or is
     /// not true. A watch without a lookout may be with a leader of before, and is asked anew.
-    pub(crate) fn follow_the_leader(&mut self, cx: &mut Cx<'_>, table: Table) {
+    pub(crate) fn watch_leader(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
-        replica.alone = None;
+        replica.stale_since = None;
         replica.due = 0;
         for other in Table::ALL {
             if other != table && other.lookout().is_some() {
@@ -118,6 +119,6 @@ impl Tables {
     }
 }
 
-fn patience(replica: &Replica) -> Duration {
-    (replica.took * 2).clamp(PATIENCE, PATIENCE_MAX)
+fn overdue_after(replica: &Replica) -> Duration {
+    (replica.read_time * 2).clamp(OVERDUE_AFTER, OVERDUE_AFTER_MAX)
 }

@@ -19,7 +19,7 @@ use crate::bridge::continuation::{Continuation, Timer};
 use crate::bridge::replicas::decoding::Decoding;
 use crate::bridge::replicas::kv_index::KvIndexProbes;
 use crate::cluster::Cluster;
-use crate::cluster::replica::{GLANCES_MAX, Probe, Probed, Read, Replica, Table, Watch};
+use crate::cluster::replica::{KV_INDEX_PROBES_MAX, Probe, Probed, Read, Replica, Table, Watch};
 use crate::consul::port::Answer;
 use crate::ha::fact::Fact;
 use crate::store::watch;
@@ -134,7 +134,7 @@ impl Tables {
     }
 
     /// Looks whether health has moved.
-    pub(crate) fn look(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn prove_health(&mut self, cx: &mut Cx<'_>) {
         self.replicas[Table::Health as usize].asked = cx.call_seq();
         self.prove(cx, Table::Health);
     }
@@ -146,10 +146,10 @@ impl Tables {
     }
 
     /// Health is proved as it was at `sent`: what was posted and claims to be newer is not true.
-    pub(crate) fn judge_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
+    pub(crate) fn check_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
         if table == Table::Health && core::mem::take(&mut self.posted) {
             let index = self.replicas[table as usize].index;
-            if cluster.distrust_checks(index) {
+            if cluster.invalidate_posted(index) {
                 cx.fact(Fact::PostDistrusted { table: table.name(), index });
                 self.reread(cx, table);
             }
@@ -167,8 +167,8 @@ impl Tables {
 
     /// Sends what the newest question needs, unless it is on its way or must wait for its turn.
     pub(crate) fn prove(&mut self, cx: &mut Cx<'_>, table: Table) {
-        if self.replicas[table as usize].is_led_again() {
-            self.follow_the_leader(cx, table);
+        if self.replicas[table as usize].leader_is_back() {
+            self.watch_leader(cx, table);
         }
         let replica = &self.replicas[table as usize];
         let busy = replica.read.is_some()
@@ -188,10 +188,10 @@ impl Tables {
             return;
         }
         if Table::KV.contains(&table) {
-            let (seen, still) = (self.kv_index_probes.seen, replica.still);
+            let (seen, still) = (self.kv_index_probes.seen, replica.kv_index_proved);
             if seen == 0 || seen == still {
                 let then = Table::KV.map(|table| self.least(cx, table));
-                self.kv_index_probes.send(cx, asked, then[0].max(then[1]), GLANCES_MAX);
+                self.kv_index_probes.send(cx, asked, then[0].max(then[1]), KV_INDEX_PROBES_MAX);
             }
             if seen != 0 && seen == still {
                 return;
@@ -201,7 +201,7 @@ impl Tables {
         let (sent, index_then) = (cx.call_seq(), self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.probes.push_back(Probe { call, sent, index_then });
-        replica.witness = self.kv_index_probes.seen;
+        replica.kv_index_sent = self.kv_index_probes.seen;
     }
 
     pub(crate) fn on_kv_index(&mut self, cx: &mut Cx<'_>, call: CallId, answer: Option<&Answer>) {
@@ -213,8 +213,8 @@ impl Tables {
         let Some(sent) = self.kv_index_probes.on_answer(call, answer) else { return };
         self.on_success(cx);
         for table in Table::KV {
-            if self.replicas[table as usize].glanced(self.kv_index_probes.seen, sent) {
-                self.backoffs[table as usize].worked();
+            if self.replicas[table as usize].on_kv_index(self.kv_index_probes.seen, sent) {
+                self.backoffs[table as usize].reset();
             }
             self.prove(cx, table);
         }
@@ -236,11 +236,11 @@ impl Tables {
         let (sent, at, index_then) = (cx.call_seq(), cx.now().mono, self.least(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.read = Some(Read { call, sent, at, index_then });
-        replica.witness = self.kv_index_probes.seen;
+        replica.kv_index_sent = self.kv_index_probes.seen;
     }
 
     pub(crate) fn watch(&mut self, cx: &mut Cx<'_>, table: Table) {
-        self.look_out(cx, table);
+        self.send_lookout(cx, table);
         let replica = &mut self.replicas[table as usize];
         let pauses = cx.is_armed(Timer::Watch(table));
         // What is being decoded would come again, and take the place of what is nearly done.
@@ -249,7 +249,7 @@ impl Tables {
             return;
         }
         let behind = replica.index.max(1);
-        let target = match replica.alone {
+        let target = match replica.stale_since {
             Some(_) => format!("{}&stale", table.target()),
             None => table.target().into(),
         };
@@ -257,7 +257,7 @@ impl Tables {
         let within = if replica.hidden.is_some() { HIDDEN_WATCH.min(most) } else { most };
         let call = watch::send(cx, Continuation::Watch(table), &target, behind, within);
         replica.watch = Some(Watch { call, behind, ends: cx.now().mono.after(within) });
-        self.expect(cx, table);
+        self.expect_watch(cx, table);
     }
 
     pub(crate) fn on_watch(&mut self, cx: &mut Cx<'_>, table: Table, answer: Option<&Answer>) {
@@ -265,10 +265,10 @@ impl Tables {
         let Some(Watch { behind, ends, .. }) = replica.watch.take() else { return };
         cx.disarm(Timer::Overdue(table));
         let Some(answer) = answer.filter(|answer| is_reading(answer)) else {
-            if replica.alone.is_some() || table.lookout().is_none() {
+            if replica.stale_since.is_some() || table.lookout().is_none() {
                 self.on_failed(cx, table, Timer::Watch(table));
             } else {
-                self.go_alone(cx, table);
+                self.watch_stale(cx, table);
             }
             return;
         };
@@ -319,10 +319,10 @@ impl Tables {
             self.read(cx, table);
             return;
         }
-        match replica.probed(answer.index.max(1), sent, index_then) {
+        match replica.on_probe(answer.index.max(1), sent, index_then) {
             Probed::Fresh => {
-                self.backoffs[table as usize].worked();
-                self.judge_posted(cx, cluster, table);
+                self.backoffs[table as usize].reset();
+                self.check_posted(cx, cluster, table);
                 self.prove(cx, table);
             }
             Probed::Behind => self.read(cx, table),
@@ -355,7 +355,7 @@ impl Tables {
             Some(answer) => {
                 self.on_success(cx);
                 let took = Duration::from_micros(cx.now().mono.micros_since(at));
-                self.replicas[table as usize].took = took;
+                self.replicas[table as usize].read_time = took;
                 if answer.index < index_then {
                     let (from, to) = (index_then, answer.index);
                     cx.fact(Fact::ReplicaReset { table: table.name(), from, to });
@@ -370,12 +370,12 @@ impl Tables {
     fn reset(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
         let replica = &mut self.replicas[table as usize];
         replica.calls().for_each(|call| cx.cancel(call));
-        (replica.index, replica.still, replica.seen, replica.due) = (0, 0, 0, 0);
+        (replica.index, replica.kv_index_proved, replica.seen, replica.due) = (0, 0, 0, 0);
         cx.forget_written(table);
         self.was_reset = true;
         match table {
-            Table::Conf => cluster.clear_conf(),
-            Table::Processes => cluster.clear_words(),
+            Table::Conf => cluster.invalidate_conf(),
+            Table::Processes => cluster.clear_records(),
             Table::Health => cluster.clear_checks(),
         }
     }

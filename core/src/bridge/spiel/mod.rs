@@ -101,7 +101,7 @@ impl Spiel {
         match cx.take_asked(id) {
             Some(SpielContinuation::Begin) => match result {
                 Ok(_) => {
-                    self.backoff.worked();
+                    self.backoff.reset();
                     self.session = SpielSession::Up;
                     cx.fact(Fact::SpielUp {});
                 }
@@ -130,10 +130,13 @@ fn begin(spiel: &mut Spiel, cx: &mut Cx<'_>, cluster: &Cluster) {
     let Some(profile) = cluster.conf().profile() else { return };
     let confds = cluster.conf().confds();
     let serves = |confd: &&Fid| {
-        let word = cluster.word(**confd).0;
-        word.is_some_and(|word| {
-            word.kind == ProcessType::M0d
-                && matches!(word.state, ProcessEventKind::Started | ProcessEventKind::DtmRecovered)
+        let record = cluster.record(**confd).0;
+        record.is_some_and(|record| {
+            record.kind == ProcessType::M0d
+                && matches!(
+                    record.state,
+                    ProcessEventKind::Started | ProcessEventKind::DtmRecovered
+                )
         }) && cluster.state(**confd) == ObjectState::Online
     };
     if confds.iter().filter(serves).count() > confds.len() / 2 {

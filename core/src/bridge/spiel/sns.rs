@@ -95,7 +95,7 @@ impl Operations {
         let Some(Running { op, since, waiting }) = self.0.remove(&slot) else { return };
         let (pool, us, name) = (slot.pool, cx.now().mono.micros_since(since), op.name());
         let answer = match result {
-            Ok(spiel::Answer::Statuses(statuses)) => Answer::say(200, listed(&statuses)),
+            Ok(spiel::Answer::Statuses(statuses)) => Answer::new(200, listed(&statuses)),
             Ok(_) => {
                 cx.fact(Fact::SnsEnded { pool, op: name, us });
                 Answer::done()

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::base::errno::Errno;
 use crate::base::fid::Fid;
-use crate::base::time::Wall;
+use crate::base::time::WallClock;
 use crate::bridge::context::Cx;
 use crate::bridge::continuation::{Continuation, SpielContinuation, StatCall, StatKind, Timer};
 use crate::bridge::process::ops::leads;
@@ -39,7 +39,7 @@ type Values = BTreeMap<Box<str>, Box<str>>;
 
 /// Where it is.
 #[derive(Debug, Default)]
-enum Stage {
+enum StatStage {
     #[default]
     Idle,
     /// The library says how much space there is.
@@ -61,14 +61,14 @@ pub(crate) struct Statistics {
     due: [bool; 2],
     /// What is being taken down.
     which: StatKind,
-    stage: Stage,
+    stage: StatStage,
     /// The library owes an answer, also if nobody wants it any more.
     asked: bool,
 }
 
 impl Default for Statistics {
     fn default() -> Self {
-        Self { due: [true; 2], which: StatKind::Filesystem, stage: Stage::Idle, asked: false }
+        Self { due: [true; 2], which: StatKind::Filesystem, stage: StatStage::Idle, asked: false }
     }
 }
 
@@ -110,19 +110,19 @@ impl Statistics {
     ) {
         match &self.stage {
             _ if !holds => self.stop(cx),
-            Stage::Idle if !self.asked && self.due != [false; 2] => self.begin(cx, cluster),
-            Stage::Sorting { .. } => self.sort(cx),
-            Stage::Writing { sent: 0, .. } => self.write(cx, session),
+            StatStage::Idle if !self.asked && self.due != [false; 2] => self.begin(cx, cluster),
+            StatStage::Sorting { .. } => self.sort(cx),
+            StatStage::Writing { sent: 0, .. } => self.write(cx, session),
             _ => {}
         }
     }
 
     /// Forgets what was begun; all is due once this node leads again.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
-        if self.due == [true; 2] && matches!(self.stage, Stage::Idle) {
+        if self.due == [true; 2] && matches!(self.stage, StatStage::Idle) {
             return;
         }
-        (self.due, self.stage) = ([true; 2], Stage::Idle);
+        (self.due, self.stage) = ([true; 2], StatStage::Idle);
         cx.cancel_where(|job| matches!(job, Continuation::Statistics(_)));
         for which in [StatKind::Filesystem, StatKind::ByteCount] {
             cx.disarm(Timer::Statistics(which));
@@ -147,14 +147,14 @@ impl Statistics {
             cx.arm(Timer::Statistics(which), if tells { every } else { every / SOONER });
             match which {
                 _ if !tells => continue,
-                StatKind::Filesystem => self.ask(cx, spiel::Op::Filesystem, Stage::Filesystem),
+                StatKind::Filesystem => self.ask(cx, spiel::Op::Filesystem, StatStage::Filesystem),
                 StatKind::ByteCount => self.count(cx, online, Values::new()),
             }
             return;
         }
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_>, op: spiel::Op, stage: Stage) {
+    fn ask(&mut self, cx: &mut Cx<'_>, op: spiel::Op, stage: StatStage) {
         self.asked = true;
         self.stage = stage;
         cx.ask(SpielContinuation::Statistics, op);
@@ -163,7 +163,7 @@ impl Statistics {
     /// It will not be taken down this time.
     fn fail(&mut self, cx: &mut Cx<'_>, why: Box<str>) {
         cx.fact(Fact::StatisticsFailed { what: self.which.name(), why });
-        self.stage = Stage::Idle;
+        self.stage = StatStage::Idle;
         let pause = self.which.every(cx) / SOONER;
         cx.arm(Timer::Statistics(self.which), pause);
     }
@@ -172,31 +172,34 @@ impl Statistics {
     pub(crate) fn on_reply(&mut self, cx: &mut Cx<'_>, result: Result<spiel::Answer, Errno>) {
         self.asked = false;
         match (core::mem::take(&mut self.stage), result) {
-            (Stage::Filesystem, Ok(spiel::Answer::Filesystem(space))) => {
+            (StatStage::Filesystem, Ok(spiel::Answer::Filesystem(space))) => {
                 let value = filesystem(&space, cx.now().wall);
                 let op = Op::set("stats/filesystem", value.as_bytes());
-                self.stage = Stage::Writing { ops: VecDeque::from([op]), sent: 0 };
+                self.stage = StatStage::Writing { ops: VecDeque::from([op]), sent: 0 };
             }
-            (Stage::Counters { of, left, mut found }, Ok(spiel::Answer::Counters(counters))) => {
+            (
+                StatStage::Counters { of, left, mut found },
+                Ok(spiel::Answer::Counters(counters)),
+            ) => {
                 found.extend(counters.iter().map(|counter| row(of, counter)));
                 self.count(cx, left, found);
             }
-            (Stage::Counters { of, left, found }, Err(errno)) => {
+            (StatStage::Counters { of, left, found }, Err(errno)) => {
                 let why = format!("{of}: {errno}").into();
                 cx.fact(Fact::StatisticsFailed { what: self.which.name(), why });
                 self.count(cx, left, found);
             }
-            (Stage::Pvers { of, left, changed, mut sums }, Ok(spiel::Answer::Pver(pver))) => {
+            (StatStage::Pvers { of, left, changed, mut sums }, Ok(spiel::Answer::Pver(pver))) => {
                 if let Some(sum) = sums.get_mut(pver.state as usize) {
                     *sum = sum.saturating_add(without_parity(of.1, pver));
                 }
-                self.judge(cx, left, changed, sums);
+                self.compare(cx, left, changed, sums);
             }
             // It is configured no more.
-            (Stage::Pvers { left, changed, sums, .. }, Err(Errno::ENOENT)) => {
-                self.judge(cx, left, changed, sums);
+            (StatStage::Pvers { left, changed, sums, .. }, Err(Errno::ENOENT)) => {
+                self.compare(cx, left, changed, sums);
             }
-            (Stage::Idle, _) => {}
+            (StatStage::Idle, _) => {}
             // A part of the sum would be taken for the whole.
             (_, Err(errno)) => self.fail(cx, format!("{errno}").into()),
             (_, Ok(_)) => self.fail(cx, "an answer of another kind".into()),
@@ -206,10 +209,10 @@ impl Statistics {
     /// Asks the next service, or Consul for what is known of the others.
     fn count(&mut self, cx: &mut Cx<'_>, mut left: Vec<Fid>, found: Values) {
         if let Some(of) = left.pop() {
-            let stage = Stage::Counters { of, left, found };
+            let stage = StatStage::Counters { of, left, found };
             self.ask(cx, spiel::Op::Counters { process: of }, stage);
         } else {
-            self.stage = Stage::Reading { found };
+            self.stage = StatStage::Reading { found };
             let target = url::consistent(url::tree("ioservices/"));
             cx.get(Continuation::Statistics(StatCall::Read), target);
         }
@@ -235,9 +238,9 @@ impl Statistics {
             _ => None,
         });
         match (core::mem::take(&mut self.stage), body) {
-            (Stage::Reading { found }, Some(body)) => {
+            (StatStage::Reading { found }, Some(body)) => {
                 let (elements, bytes) = (Elements::new(body), BTreeMap::new());
-                self.stage = Stage::Sorting { elements, found, bytes };
+                self.stage = StatStage::Sorting { elements, found, bytes };
             }
             _ => self.fail(cx, "Consul does not answer".into()),
         }
@@ -245,12 +248,12 @@ impl Statistics {
 
     fn on_written(&mut self, cx: &mut Cx<'_>, answer: Option<&port::Answer>) {
         match (core::mem::take(&mut self.stage), Outcome::of(answer)) {
-            (Stage::Writing { mut ops, sent }, Outcome::Applied(_)) => {
+            (StatStage::Writing { mut ops, sent }, Outcome::Applied(_)) => {
                 ops.drain(..sent);
                 if ops.is_empty() {
                     cx.fact(Fact::StatisticsStored { what: self.which.name() });
                 } else {
-                    self.stage = Stage::Writing { ops, sent: 0 };
+                    self.stage = StatStage::Writing { ops, sent: 0 };
                 }
             }
             (_, Outcome::Conflict(_)) => self.fail(cx, "another node has the lock".into()),
@@ -264,7 +267,7 @@ impl Statistics {
     /// Goes through what Consul holds, a slice at a time: what has changed is to be written, and what is
     /// known of each pool version is summed up.
     fn sort(&mut self, cx: &mut Cx<'_>) {
-        let Stage::Sorting { mut elements, mut found, mut bytes } =
+        let StatStage::Sorting { mut elements, mut found, mut bytes } =
             core::mem::take(&mut self.stage)
         else {
             return;
@@ -287,16 +290,16 @@ impl Statistics {
                         pver_in(key).into_iter().for_each(|p| add(&mut bytes, p, value.as_bytes()));
                     }
                     let left = bytes.into_iter().collect();
-                    return self.judge(cx, left, found, [0; STATES.len()]);
+                    return self.compare(cx, left, found, [0; STATES.len()]);
                 }
             }
         }
-        self.stage = Stage::Sorting { elements, found, bytes };
+        self.stage = StatStage::Sorting { elements, found, bytes };
         cx.arm(Timer::Tally, core::time::Duration::from_micros(1));
     }
 
     /// Asks for the state of the next pool version; after the last, all is written, the sums last.
-    fn judge(
+    fn compare(
         &mut self,
         cx: &mut Cx<'_>,
         mut left: Vec<(Fid, u64)>,
@@ -304,19 +307,19 @@ impl Statistics {
         sums: [u64; STATES.len()],
     ) {
         if let Some(of) = left.pop() {
-            let stage = Stage::Pvers { of, left, changed, sums };
+            let stage = StatStage::Pvers { of, left, changed, sums };
             return self.ask(cx, spiel::Op::Pver { pver: of.0 }, stage);
         }
         let rows = changed.iter().map(|(key, value)| Op::set(key, value.as_bytes()));
         let sums = STATES.iter().zip(sums).map(|(state, sum)| {
             Op::set(&format!("bytecount/{state}"), format!("{sum}").as_bytes())
         });
-        self.stage = Stage::Writing { ops: rows.chain(sums).collect(), sent: 0 };
+        self.stage = StatStage::Writing { ops: rows.chain(sums).collect(), sent: 0 };
     }
 
     /// Sends what a transaction holds, if it is certain that we lead.
     fn write(&mut self, cx: &mut Cx<'_>, session: Option<&str>) {
-        let (Stage::Writing { ops, sent }, Some(session)) = (&mut self.stage, session) else {
+        let (StatStage::Writing { ops, sent }, Some(session)) = (&mut self.stage, session) else {
             return;
         };
         let limit = &cx.config().limit;
@@ -330,7 +333,7 @@ impl Statistics {
 }
 
 /// As the old daemon writes it.
-fn filesystem(space: &Filesystem, wall: Wall) -> Box<str> {
+fn filesystem(space: &Filesystem, wall: WallClock) -> Box<str> {
     let Filesystem { free_seg, total_seg, free_disk, avail_disk, total_disk, .. } = space;
     let Filesystem { svc_total, svc_replied, .. } = space;
     let (seconds, us) = (wall.0 / 1_000_000_000, wall.0 / 1_000 % 1_000_000);
@@ -408,7 +411,7 @@ mod tests {
         }
         let space =
             Filesystem { free_seg: 1, svc_total: 2, svc_replied: 1, ..Filesystem::default() };
-        let text = filesystem(&space, Wall(1_795_243_244_023_456_789));
+        let text = filesystem(&space, WallClock(1_795_243_244_023_456_789));
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value["stats"]["fs_free_seg"], 1);
         assert_eq!(value["stats"].as_object().map(serde_json::Map::len), Some(7));

@@ -169,7 +169,7 @@ impl Conf {
             keep
         });
         for (path, (value, index)) in all {
-            let _taken = self.take(&path, value.as_bytes(), index);
+            let _taken = self.apply(&path, value.as_bytes(), index);
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
         }
         entries.sort();
         for (path, value) in entries {
-            assert!(conf.take(&path, value.as_bytes(), 7), "{path}");
+            assert!(conf.apply(&path, value.as_bytes(), 7), "{path}");
         }
         conf
     }
@@ -276,12 +276,12 @@ mod tests {
     #[test]
     fn all_nodes_of_a_host_count() {
         let mut conf = conf("0x6e00000000000001:0x1", true);
-        assert!(conf.take("nodes/0x6e00000000000001:0x168", br#"{"name": "ssu1"}"#, 9));
+        assert!(conf.apply("nodes/0x6e00000000000001:0x168", br#"{"name": "ssu1"}"#, 9));
         conf.resolve(|_| true);
         assert_eq!(conf.nodes_of("ssu1").len(), 2);
         assert_eq!(conf.processes_of("ssu1").collect::<Vec<_>>(), [Fid::process(2)]);
         assert_eq!(conf.contradictions().len(), 2);
-        assert!(conf.take("nodes/0x6e00000000000001:0x168", br#"{"name": "ssu9"}"#, 10));
+        assert!(conf.apply("nodes/0x6e00000000000001:0x168", br#"{"name": "ssu9"}"#, 10));
         assert_eq!((conf.nodes_of("ssu1").len(), conf.nodes_of("ssu9").len()), (1, 1));
     }
 }

@@ -42,7 +42,7 @@ impl Conf {
     /// is known already is replaced; whether that one is newer is the caller's to know. False if it
     /// is not of a known form; it has changed nothing then.
     #[must_use]
-    pub fn take(&mut self, path: &str, value: &[u8], index: u64) -> bool {
+    pub fn apply(&mut self, path: &str, value: &[u8], index: u64) -> bool {
         let mut parts = [""; 10];
         let mut n = 0;
         for part in path.split('/') {
@@ -50,18 +50,18 @@ impl Conf {
             *slot = part;
             n += 1;
         }
-        self.take_parts(&parts[..n], value, index).is_some()
+        self.decode(&parts[..n], value, index).is_some()
     }
 
     /// Takes from `old` what is newer than this, a reading at `index`: what was written meanwhile.
     pub fn keep_newer(&mut self, old: &Self, index: u64) {
         for entry in old.entries.values().filter(|entry| entry.index > index) {
             let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
-            let _taken = self.take(path, entry.value.as_bytes(), entry.index);
+            let _taken = self.apply(path, entry.value.as_bytes(), entry.index);
         }
     }
 
-    fn take_parts(&mut self, parts: &[&str], value: &[u8], index: u64) -> Option<()> {
+    fn decode(&mut self, parts: &[&str], value: &[u8], index: u64) -> Option<()> {
         match *parts {
             ["nodes", name, ref rest @ ..] => match name.parse() {
                 Ok(node) => {
@@ -69,15 +69,15 @@ impl Conf {
                     if self.is_contested(node, parts) {
                         return self.contest(parts, value, index);
                     }
-                    let object = self.take_by_fid(node, rest, value)?;
-                    self.keep(object, parts, value, index)
+                    let object = self.decode_by_fid(node, rest, value)?;
+                    self.store(object, parts, value, index)
                 }
-                Err(_) => self.take_by_name(name, rest, value),
+                Err(_) => self.decode_by_name(name, rest, value),
             },
             ["sites", _, "racks", _, "encls", encl, ref rest @ ..] => {
                 let encl = fid(encl, Object::Enclosure)?;
-                let object = self.take_enclosure(encl, rest, value)?;
-                self.keep(object, parts, value, index)
+                let object = self.decode_enclosure(encl, rest, value)?;
+                self.store(object, parts, value, index)
             }
             ["sites", _] | ["sites", _, "racks", _] => Some(()),
             ["pools", pool] => {
@@ -94,7 +94,7 @@ impl Conf {
         }
     }
 
-    fn keep(&mut self, object: Fid, parts: &[&str], value: &[u8], index: u64) -> Option<()> {
+    fn store(&mut self, object: Fid, parts: &[&str], value: &[u8], index: u64) -> Option<()> {
         let key = format!("m0conf/{}", parts.join("/")).into();
         let value = core::str::from_utf8(value).ok()?.into();
         self.entries.insert(object, Entry { key, value, index });
@@ -102,7 +102,7 @@ impl Conf {
     }
 
     /// `nodes/<name>/processes/<key>/{endpoint, services/<type>, meta_data, log}`.
-    fn take_by_name(&mut self, host: &str, rest: &[&str], value: &[u8]) -> Option<()> {
+    fn decode_by_name(&mut self, host: &str, rest: &[&str], value: &[u8]) -> Option<()> {
         let ["processes", key, ref what @ ..] = *rest else { return None };
         let process = Fid::process(key.parse().ok()?);
         let text = || Some(core::str::from_utf8(value).ok()?.into());
@@ -131,7 +131,7 @@ impl Conf {
     }
 
     /// `nodes/<fid>` and what is below it. Tells which object the entry is of.
-    fn take_by_fid(&mut self, node: Fid, rest: &[&str], value: &[u8]) -> Option<Fid> {
+    fn decode_by_fid(&mut self, node: Fid, rest: &[&str], value: &[u8]) -> Option<Fid> {
         let value = parse(value)?;
         match *rest {
             [] => {
@@ -210,7 +210,7 @@ impl Conf {
         })
     }
 
-    fn take_enclosure(&mut self, enclosure: Fid, rest: &[&str], value: &[u8]) -> Option<Fid> {
+    fn decode_enclosure(&mut self, enclosure: Fid, rest: &[&str], value: &[u8]) -> Option<Fid> {
         let value = parse(value)?;
         let state = states::of_hardware(value.state.as_deref(), false);
         match *rest {

@@ -400,7 +400,7 @@ mod tests {
             ("nodes/ssu1/processes/1/services/rms", "2"),
         ];
         for (key, value) in entries {
-            assert!(conf.take(key, value.as_bytes(), 7), "{key}");
+            assert!(conf.apply(key, value.as_bytes(), 7), "{key}");
         }
         for (key, value) in [
             ("nodes/0x7200000000000001:0x1", "{}"),
@@ -409,7 +409,7 @@ mod tests {
             ("a/b/c/d/e/f/g/h/i/j/k/l", "{}"),
             ("", ""),
         ] {
-            assert!(!conf.take(key, value.as_bytes(), 7), "{key}");
+            assert!(!conf.apply(key, value.as_bytes(), 7), "{key}");
         }
         let process = conf.get_process(Fid::process(1)).expect("it was taken");
         assert!(process.confd && !process.hax);

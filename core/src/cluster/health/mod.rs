@@ -73,10 +73,10 @@ pub enum Verdict {
 }
 
 /// The checks of one process's service, by node and id.
-type ServiceChecks = BTreeMap<(Box<str>, Box<str>), Seen>;
+type ServiceChecks = BTreeMap<(Box<str>, Box<str>), CheckState>;
 
 /// Consul's own checks of one node, by id.
-type NodeChecks = BTreeMap<Box<str>, Seen>;
+type NodeChecks = BTreeMap<Box<str>, CheckState>;
 
 /// All checks.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +91,7 @@ pub struct Health {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
+struct CheckState {
     passing: bool,
     named: bool,
     index: u64,
@@ -101,7 +101,7 @@ struct Seen {
     posted: bool,
 }
 
-impl Seen {
+impl CheckState {
     /// Since which index it fails, as far as Consul itself has said so.
     fn failing_since(&self) -> Option<u64> {
         (!self.passing && !self.posted).then_some(self.since)
@@ -119,7 +119,7 @@ pub enum Source {
 
 /// Whom a change concerns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Concerned {
+pub struct Dirty {
     /// These processes.
     pub processes: BTreeSet<Fid>,
     /// All processes on these hosts.
@@ -128,9 +128,10 @@ pub struct Concerned {
 
 impl Health {
     /// Takes a check unless a newer state of it is known.
-    pub fn take(&mut self, check: Check, source: Source, concerned: &mut Concerned) {
+    pub fn apply(&mut self, check: Check, source: Source, concerned: &mut Dirty) {
         let Check { node, id, process, named, passing, index } = check;
-        let seen = Seen { passing, named, index, since: index, posted: source == Source::Post };
+        let seen =
+            CheckState { passing, named, index, since: index, posted: source == Source::Post };
         match process {
             Some(process) => {
                 if put(self.services.entry(process).or_default(), (node, id), seen, source) {
@@ -153,7 +154,7 @@ impl Health {
         &mut self,
         index: u64,
         read: &BTreeSet<(Box<str>, Box<str>)>,
-        concerned: &mut Concerned,
+        concerned: &mut Dirty,
     ) {
         let mut left: BTreeSet<Box<str>> = BTreeSet::new();
         self.nodes.retain(|node, checks| {
@@ -187,9 +188,9 @@ impl Health {
 
     /// Drops posted checks of a later index than Consul has: whoever told of them lied. Tells whether there
     /// were any.
-    pub fn distrust(&mut self, index: u64, concerned: &mut Concerned) -> bool {
+    pub fn invalidate_posted(&mut self, index: u64, concerned: &mut Dirty) -> bool {
         let mut found = false;
-        let mut keep = |seen: &Seen| {
+        let mut keep = |seen: &CheckState| {
             let lie = seen.posted && seen.index > index;
             found |= lie;
             !lie
@@ -329,7 +330,7 @@ impl Health {
         &'a self,
         process: Fid,
         host: Option<&'a str>,
-    ) -> impl Iterator<Item = (&'a str, &'a Seen)> {
+    ) -> impl Iterator<Item = (&'a str, &'a CheckState)> {
         let all = self.services.get(&process).into_iter().flatten();
         let own = all.map(|((node, _), seen)| (&**node, seen)).filter(move |(node, _)| {
             let here = host.is_none_or(|host| host_of(node) == host);
@@ -381,7 +382,12 @@ fn passes(checks: &NodeChecks) -> bool {
 /// Puts `seen` unless what is there is as new; tells whether anything changed. A reading replaces what
 /// was posted, and what is of a history that Consul has gone back behind, but for what is newer than the
 /// reading.
-fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen, source: Source) -> bool {
+fn put<K: Ord>(
+    checks: &mut BTreeMap<K, CheckState>,
+    key: K,
+    seen: CheckState,
+    source: Source,
+) -> bool {
     match checks.entry(key) {
         alloc::collections::btree_map::Entry::Vacant(slot) => {
             slot.insert(seen);
@@ -400,7 +406,7 @@ fn put<K: Ord>(checks: &mut BTreeMap<K, Seen>, key: K, seen: Seen, source: Sourc
             }
             let since =
                 if seen.passing == old.passing { old.since.min(seen.index) } else { seen.since };
-            slot.insert(Seen { since, ..seen });
+            slot.insert(CheckState { since, ..seen });
             // An index alone may decide between two nodes, so that is a change too.
             true
         }

@@ -9,7 +9,7 @@ fn health(checks: &[Check]) -> Health {
     let mut health = Health::default();
     for check in checks {
         let reading = Source::Reading(check.index);
-        health.take(check.clone(), reading, &mut Concerned::default());
+        health.apply(check.clone(), reading, &mut Dirty::default());
     }
     health
 }
@@ -46,11 +46,11 @@ fn a_reading_is_the_truth_though_a_later_index_was_known() {
     // A snapshot was restored, and something was written since.
     let mut health = health(&[check("ssu1", "service:4", Some(4), false, 8)]);
     let restored = check("ssu1", "service:4", Some(4), true, 5);
-    let mut concerned = Concerned::default();
-    health.take(restored.clone(), Source::Reading(7), &mut concerned);
+    let mut concerned = Dirty::default();
+    health.apply(restored.clone(), Source::Reading(7), &mut concerned);
     let verdict = |health: &Health| health.verdict(Fid::process(4), Some("ssu1"));
     assert_eq!(verdict(&health), Verdict::Failing, "newer than the reading");
-    health.take(restored, Source::Reading(9), &mut concerned);
+    health.apply(restored, Source::Reading(9), &mut concerned);
     assert_eq!(verdict(&health), Verdict::Passing);
     assert_eq!(concerned.processes, BTreeSet::from([Fid::process(4)]));
 }
@@ -82,7 +82,7 @@ fn a_node_that_is_back_under_a_new_name_vouches_before_its_services_are_there() 
     let (process, host) = (Fid::process(4), Some("ssu1"));
     assert_eq!(health.verdict(process, host), Verdict::Unregistered);
     let new = check("ssu1:bb", "serfHealth", None, false, 40);
-    health.take(new, Source::Reading(100), &mut Concerned::default());
+    health.apply(new, Source::Reading(100), &mut Dirty::default());
     assert_eq!(health.verdict(process, host), Verdict::Failing);
     assert_eq!(health.host_failing_since("ssu1"), Some(40), "when the last one died");
 }
@@ -154,7 +154,7 @@ fn a_node_that_left_the_catalog_is_gone_until_it_is_back() {
         check("ssu1:aa", "service:4", Some(4), true, 5),
         other.clone(),
     ]);
-    let mut concerned = Concerned::default();
+    let mut concerned = Dirty::default();
     health.retain(10, &read(core::slice::from_ref(&other)), &mut concerned);
     assert!(concerned.hosts.contains("ssu1"));
     assert!(health.is_gone("ssu1"));
@@ -163,7 +163,7 @@ fn a_node_that_left_the_catalog_is_gone_until_it_is_back() {
     assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Unregistered);
     assert_eq!(health.host_failing_since("ssu9"), None);
     let back = check("ssu1:bb", "serfHealth", None, true, 11);
-    health.take(back.clone(), Source::Reading(11), &mut concerned);
+    health.apply(back.clone(), Source::Reading(11), &mut concerned);
     health.retain(11, &read(&[other, back]), &mut concerned);
     assert!(!health.is_gone("ssu1"));
     assert_eq!(health.host_failing_since("ssu1"), None);
@@ -172,8 +172,8 @@ fn a_node_that_left_the_catalog_is_gone_until_it_is_back() {
 #[test]
 fn a_node_that_only_a_post_has_named_is_not_gone() {
     let mut health = health(&[]);
-    let mut concerned = Concerned::default();
-    health.take(check("ssu1", "serfHealth", None, true, 5), Source::Post, &mut concerned);
+    let mut concerned = Dirty::default();
+    health.apply(check("ssu1", "serfHealth", None, true, 5), Source::Post, &mut concerned);
     health.retain(10, &BTreeSet::new(), &mut concerned);
     assert!(!health.is_gone("ssu1"));
     assert_eq!(health.host_failing_since("ssu1"), None);
@@ -184,7 +184,7 @@ fn a_node_that_was_renamed_is_not_gone() {
     let new = check("ssu1:bb", "serfHealth", None, true, 9);
     let mut health = health(&[check("ssu1:aa", "serfHealth", None, false, 5), new.clone()]);
     let read = BTreeSet::from([(new.node, new.id)]);
-    health.retain(10, &read, &mut Concerned::default());
+    health.retain(10, &read, &mut Dirty::default());
     assert!(!health.is_gone("ssu1"));
 }
 
@@ -194,7 +194,7 @@ fn a_reading_drops_what_is_gone_and_keeps_what_is_newer() {
         check("ssu1", "service:4", Some(4), true, 5),
         check("ssu1", "service:5", Some(5), true, 50),
     ]);
-    let mut concerned = Concerned::default();
+    let mut concerned = Dirty::default();
     health.retain(10, &BTreeSet::new(), &mut concerned);
     assert_eq!(concerned.processes, BTreeSet::from([Fid::process(4)]));
     assert_eq!(health.len(), 1);

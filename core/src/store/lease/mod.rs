@@ -338,7 +338,7 @@ impl Lease {
 
     /// The lease is ours, by what was sent then.
     fn on_proved<K: Leases>(&mut self, cx: &mut Cx<'_, K>, sent: Instant) {
-        self.backoff.worked();
+        self.backoff.reset();
         self.conflicts = 0;
         cx.arm_at(Timer::Lapse.into(), sent.after(self.config.belief));
         cx.arm_at(Timer::Read.into(), sent.after(self.config.belief / 3));

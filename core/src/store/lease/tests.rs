@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::base::id::CallId;
-use crate::base::time::{Next, Now, Wall};
+use crate::base::time::{Next, Now, WallClock};
 use crate::consul::port;
 use crate::ha::fact::Fact;
 use crate::machine::{Kept, Kinds, Limits, Output};
@@ -49,7 +49,7 @@ impl Rig {
             belief: BELIEF,
             watch: Duration::from_secs(10),
         });
-        let now = Now { mono: Instant::from_micros(1_000_000), wall: Wall(0) };
+        let now = Now { mono: Instant::from_micros(1_000_000), wall: WallClock(0) };
         let mut rig = Self { kept: Kept::new(CallId::first(0), 1, limits, ()), lease, now };
         rig.step(|lease, cx| {
             lease.stand(cx);

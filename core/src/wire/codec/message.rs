@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::base::fid::Fid;
-use crate::base::time::Wall;
+use crate::base::time::WallClock;
 use crate::ha::message::{Body, Message};
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, ServiceEvent};
@@ -68,7 +68,7 @@ pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Message, DecodeError> {
         fid: from.fid()?,
         source_process: from.fid()?,
         source_service: from.fid()?,
-        time: Wall(from.u64()?),
+        time: WallClock(from.u64()?),
         epoch: from.u64()?,
         body: body(from)?,
     })

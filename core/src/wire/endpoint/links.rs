@@ -231,7 +231,7 @@ impl Endpoint {
         }
         for id in self.at(addr, |_| true) {
             self.on_away(id, Away::Gone, out);
-            let look = self.jitter.around(if refused { PAUSE } else { FIRST_LOOK });
+            let look = self.rng.around(if refused { PAUSE } else { FIRST_LOOK });
             self.timers.arm_no_later(Timer::Probe(id), now.after(look));
             if self.links.get(&id).is_some_and(|p| p.ending) {
                 self.end(now, id, false, out);
@@ -263,7 +263,7 @@ impl Endpoint {
             return self.try_again(now, id, out);
         }
         self.rpc.conns.open(now, addr, out);
-        self.timers.arm(Timer::Probe(id), now.after(self.jitter.around(PAUSE)));
+        self.timers.arm(Timer::Probe(id), now.after(self.rng.around(PAUSE)));
     }
 
     fn on_away(&mut self, id: LinkId, away: Away, out: &mut Vec<Output>) {

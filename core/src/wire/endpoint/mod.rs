@@ -16,7 +16,7 @@ use core::net::SocketAddr;
 
 use crate::base::fid::Fid;
 use crate::base::id::{EntryId, LinkId, MsgId};
-use crate::base::retry::Jitter;
+use crate::base::retry::Rng;
 use crate::base::time::{Instant, Next, Now};
 use crate::base::timers::Timers;
 use crate::ha::fact::Fact;
@@ -58,7 +58,7 @@ pub struct Endpoint {
     /// The processes that the configuration has; nothing until it is known.
     pub(crate) configured: Option<BTreeSet<Fid>>,
     pub(crate) timers: Timers<Timer>,
-    pub(crate) jitter: Jitter,
+    pub(crate) rng: Rng,
     pub(crate) stop: Stop,
     pub(crate) clock: u64,
     last: Instant,
@@ -102,7 +102,7 @@ impl Endpoint {
             next_entry: EntryId(1),
             configured: None,
             timers: Timers::default(),
-            jitter: Jitter::new(config.seed),
+            rng: Rng::new(config.seed),
             stop: Stop::No,
             clock: 0,
             last: Instant::default(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
 use hax_core::cluster::conf::Conf;
-use hax_core::cluster::states::ProcessWord;
+use hax_core::cluster::states::ProcessRecord;
 use hax_core::consul::json::{Elements, KvEntry};
 use hax_core::discover::Identity;
 use hax_core::wire::name::{self, BadName};
@@ -24,7 +24,7 @@ pub(super) async fn configuration<P: Platform>(
     let mut wrong = Vec::new();
     let entries = each::<P>(settings, client, "m0conf", |entry, value| {
         let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
-        if !conf.take(path, value, entry.modify_index) {
+        if !conf.apply(path, value, entry.modify_index) {
             wrong.push(format!("{} is not of the expected form", entry.key));
         }
     });
@@ -63,7 +63,7 @@ pub(super) async fn words<P: Platform>(
     let entries = each::<P>(settings, client, "processes", |entry, value| {
         let process = entry.key.strip_prefix("processes/");
         let is_fid = process.is_some_and(|process| process.parse::<Fid>().is_ok());
-        if !is_fid || ProcessWord::from_kv(value, entry.flags).is_none() {
+        if !is_fid || ProcessRecord::from_kv(value, entry.flags).is_none() {
             wrong.push(format!("{} is not of the expected form", entry.key));
         }
     });

@@ -58,7 +58,7 @@ impl Rig {
         assert_eq!(nvec.kind, NvecKind::Get);
         nvec.kind = NvecKind::Set;
         nvec.notes.iter_mut().for_each(|note| note.state = ObjectState::Online);
-        self.send(0, &[link], Message::new(Wall(1), Body::Nvec(nvec)));
+        self.send(0, &[link], Message::new(WallClock(1), Body::Nvec(nvec)));
         assert_eq!(self.event(), Event::Delivered { link, send: SendId(0) });
         self.motr.execute(Command::Ack { link, msg });
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use hax_core::base::fid::Fid;
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::bridge::config::Config as BridgeConfig;
 use hax_core::discover::Services;
 use hax_core::ha::fact::Fact;
@@ -74,7 +74,7 @@ impl World {
     }
 
     fn at(&self) -> Now {
-        let wall = Wall(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
+        let wall = WallClock(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
         Now { mono: self.now, wall }
     }
 

@@ -1,7 +1,7 @@
 //! One Motr process, and what it may expect.
 
 use hax_core::base::fid::Fid;
-use hax_core::base::time::Wall;
+use hax_core::base::time::WallClock;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
@@ -90,7 +90,7 @@ impl World {
 
     fn say(&self, i: usize, body: Body) -> Option<u64> {
         let peer = &self.peers[i];
-        let message = Message { fid: peer.fid, ..Message::new(Wall(1), body) };
+        let message = Message { fid: peer.fid, ..Message::new(WallClock(1), body) };
         self.lab.say(peer.link?, |out| *out = *message::write(&message))
     }
 

@@ -3,7 +3,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
 use hax_core::base::id::CallId;
-use hax_core::base::time::{Instant, Wall};
+use hax_core::base::time::{Instant, WallClock};
 use hax_core::bridge::config;
 use hax_core::consul::port::{Answer, Reply};
 use hax_core::wire;
@@ -16,7 +16,7 @@ fn node() -> Config {
 }
 
 fn now(us: u64) -> Now {
-    Now { mono: Instant::from_micros(us), wall: Wall(us) }
+    Now { mono: Instant::from_micros(us), wall: WallClock(us) }
 }
 
 fn answer(bytes: usize) -> Input {

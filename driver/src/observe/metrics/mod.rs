@@ -361,7 +361,7 @@ mod tests {
         }
 
         fn status(&self) -> Status {
-            Status { words: "", stopping: false }
+            Status { text: "", stopping: false }
         }
 
         fn exit(&self) -> ExitReason {

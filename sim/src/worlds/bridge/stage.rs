@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use hax_core::base::fid::Fid;
-use hax_core::base::time::{Instant, Now, Wall};
+use hax_core::base::time::{Instant, Now, WallClock};
 use hax_core::wire::name;
 
 use super::hax::Hax;
@@ -82,7 +82,7 @@ fn load(swarm: &Swarm) -> Loaded {
     for i in 2..=swarm.nodes {
         consul.add_agent(&format!("ssu{i}"), &format!("127.0.1.{i}"));
     }
-    let now = Now { mono: Instant::from_micros(1), wall: Wall(0) };
+    let now = Now { mono: Instant::from_micros(1), wall: WallClock(0) };
     cluster.load_double(now, &mut consul, "ssu1", Agents::Each);
     // Nobody has started yet.
     let request = Request::new(1, "DELETE", "/v1/kv/processes/?recurse", "");

@@ -121,12 +121,12 @@ impl State {
     fn on_increment(&mut self, cx: &mut Cx<'_>, request: &Request) {
         let name = std::str::from_utf8(&request.body).unwrap_or_default();
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            cx.http(request.id, answer::Answer::say(400, ""));
+            cx.http(request.id, answer::Answer::new(400, ""));
         } else if self.stopping {
             cx.http(request.id, answer::Answer::stopping());
         } else if self.waiting.len() == WAITING {
             cx.emit(Output::Fact(Fact::Refused {}));
-            cx.http(request.id, answer::Answer::say(503, ""));
+            cx.http(request.id, answer::Answer::new(503, ""));
         } else {
             cx.emit(Output::Fact(Fact::Asked {}));
             self.waiting.push_back((request.id, name.into()));
@@ -141,13 +141,13 @@ impl State {
 
     fn on_question(&mut self, cx: &mut Cx<'_>, request: &Request) {
         let holds = self.term(cx.now().mono).is_some();
-        cx.http(request.id, answer::Answer::say(if holds { 200 } else { 409 }, ""));
+        cx.http(request.id, answer::Answer::new(if holds { 200 } else { 409 }, ""));
     }
 
     /// Consul holds the increment at the front: it gets its number, and is acknowledged once that is written.
     fn finish(&mut self, cx: &mut Cx<'_>, fact: Fact) {
         cx.emit(Output::Fact(fact));
-        self.backoff.worked();
+        self.backoff.reset();
         if let Some(number) = self.tally.add(cx) {
             self.acknowledge(cx, number);
         }
@@ -157,7 +157,7 @@ impl State {
         if let Some((id, _)) = self.waiting.pop_front()
             && self.bug != Some(Bug::AcknowledgedEarly)
         {
-            cx.http(id, answer::Answer::say(200, number.to_string()));
+            cx.http(id, answer::Answer::new(200, number.to_string()));
         }
     }
 
@@ -300,7 +300,7 @@ impl Machine for Counter {
     }
 
     fn status(&self) -> Status {
-        Status { words: "counts", stopping: self.state.stopping }
+        Status { text: "counts", stopping: self.state.stopping }
     }
 
     fn exit(&self) -> ExitReason {

@@ -119,7 +119,7 @@ impl Steps {
                     _ if !counts => cx.emit(Output::Fact(Fact::StepVoid {})),
                     Some(pause) => {
                         cx.emit(Output::Fact(Fact::Stepped {}));
-                        self.backoff.worked();
+                        self.backoff.reset();
                         cx.arm(Timer::Step, pause);
                     }
                     None => self.failed(cx),

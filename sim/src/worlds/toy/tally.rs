@@ -91,13 +91,13 @@ impl Tally {
     }
 
     fn read(&mut self, number: u64) -> Option<Change> {
-        self.backoff.worked();
+        self.backoff.reset();
         self.number = Some(number);
         Some(Change::Read)
     }
 
     fn written(&mut self, number: u64) -> Option<Change> {
-        self.backoff.worked();
+        self.backoff.reset();
         self.writing = false;
         self.number = Some(number + 1);
         Some(Change::Written(number + 1))
