@@ -15,7 +15,7 @@ use hax_core::http::stream::{Begin, Closed, Command, EVENTS};
 use hax_core::machine::{Input, Output};
 use hax_driver::host::drive::{Sockets, drive};
 use hax_driver::host::platform::Platform as _;
-use hax_driver::host::signals::{Hand, Signals};
+use hax_driver::host::signals::{SignalSender, Signals};
 use hax_driver::host::timer::within;
 use hax_driver::http::{HttpAccess, Limits};
 
@@ -158,7 +158,7 @@ fn closed(at: SocketAddr, count: usize) -> String {
 }
 
 /// Stops the host when the client has come to its end, whichever.
-struct Stop(Hand);
+struct Stop(SignalSender);
 
 impl Drop for Stop {
     fn drop(&mut self) {

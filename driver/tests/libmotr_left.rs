@@ -7,11 +7,11 @@ use futures_lite::future::block_on;
 use hax_core::base::fid::Fid;
 use hax_core::ha::motr::{Command, Event};
 use hax_driver::libmotr::{Config, Libmotr, StopOutcome};
-use motr_sys::fake::Lab;
+use motr_sys::fake::FakeLibrary;
 
 #[test]
 fn what_is_not_worked_is_not_acknowledged_by_a_stop() {
-    let lab = Lab::new();
+    let lab = FakeLibrary::new();
     let (own, peer) = (Fid::process(1), Fid::process(2));
     let config = Config {
         endpoint: "inet:tcp:127.0.0.1@22001".into(),

@@ -9,13 +9,13 @@ use hax_core::base::id::SpielId;
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::spiel::{Call, Op};
 use hax_driver::libmotr::{Config, Libmotr, StopOutcome};
-use motr_sys::fake::Lab;
+use motr_sys::fake::FakeLibrary;
 
 /// The library asserts where whoever reads the configuration is given an empty entrypoint, as all are that
 /// start when hax stops.
 #[test]
 fn f10_a_stop_while_the_configuration_is_read_leaves_the_library_as_it_is() {
-    let lab = Lab::new();
+    let lab = FakeLibrary::new();
     let own = Fid::process(1);
     let config = Config {
         endpoint: "inet:tcp:127.0.0.1@22001".into(),

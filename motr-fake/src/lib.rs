@@ -8,10 +8,10 @@
 mod exports;
 mod play;
 mod script;
-mod words;
+mod tokens;
 
 pub use script::{Reply, Script, Stage, library};
-pub use words::{Fid, Said, Sent};
+pub use tokens::{Fid, Said, Sent};
 
 /// The variable that names the socket of the script.
 pub const SOCKET: &str = "MOTR_FAKE_SOCKET";

@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 
-use motr_sys::fake::{Lab, Link, Request};
+use motr_sys::fake::{FakeLibrary, Link, Request};
 use motr_sys::{Ha, Spiel};
 
-use crate::words::{Said, Sent, Words, fid};
+use crate::tokens::{Said, Sent, Tokens, fid};
 
 /// The answer to what has no other.
 const DONE: &str = "done";
@@ -29,36 +29,36 @@ pub(crate) struct Functions {
 pub(crate) fn functions() -> &'static Functions {
     FUNCTIONS.get_or_init(|| {
         let (tell, made) = mpsc::channel();
-        // The lab stays on its thread for ever; nobody looks at its end.
+        // The library stays on its thread for ever; nobody looks at its end.
         thread::spawn(move || {
-            let lab = Lab::new();
-            lab.abort();
-            lab.refuse_commands(ENOSYS);
+            let library = FakeLibrary::new();
+            library.abort();
+            library.refuse_commands(ENOSYS);
             let begin = || {
-                let _ = tell.send(Functions { ha: lab.ha(), spiel: lab.spiel() });
+                let _ = tell.send(Functions { ha: library.ha(), spiel: library.spiel() });
             };
-            if catch_unwind(AssertUnwindSafe(|| Play::new(&lab).run(begin))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| Play::new(&library).run(begin))).is_err() {
                 std::process::abort();
             }
             loop {
                 thread::park();
             }
         });
-        made.recv().expect("a thread with a lab")
+        made.recv().expect("a thread with a library")
     })
 }
 
 /// The script's names for what there is, which count from 0.
 struct Play<'a> {
-    lab: &'a Lab,
+    library: &'a FakeLibrary,
     requests: Vec<Request>,
     /// With the life that each is of.
     links: Vec<(Link, (u64, u64), u64)>,
 }
 
 impl<'a> Play<'a> {
-    fn new(lab: &'a Lab) -> Self {
-        Self { lab, requests: Vec::new(), links: Vec::new() }
+    fn new(library: &'a FakeLibrary) -> Self {
+        Self { library, requests: Vec::new(), links: Vec::new() }
     }
 
     /// Answers each line, the first before the program goes on; who breaks off leaves the library as it
@@ -68,7 +68,7 @@ impl<'a> Play<'a> {
         let mut socket = UnixStream::connect(path).expect("the script's socket");
         let lines = BufReader::new(socket.try_clone().expect("a second handle")).lines();
         for line in lines.map_while(Result::ok) {
-            let answer = self.answer(&mut Words::of(&line));
+            let answer = self.answer(&mut Tokens::of(&line));
             let answer = answer.unwrap_or_else(|| panic!("the script is wrong: {line}"));
             let heard = writeln!(socket, "{answer}");
             begin();
@@ -78,64 +78,64 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn answer(&mut self, words: &mut Words<'_>) -> Option<String> {
-        let lab = self.lab;
-        Some(match words.word()? {
+    fn answer(&mut self, tokens: &mut Tokens<'_>) -> Option<String> {
+        let library = self.library;
+        Some(match tokens.token()? {
             "started" => {
-                let started = lab.started();
+                let started = library.started();
                 let [process, ha, rm] =
                     [started.process, started.ha_service, started.rm_service].map(fid);
                 format!("{process} {ha} {rm} {}", started.endpoint)
             }
             "begin" => {
-                if let errno @ 1.. = words.next()? {
-                    lab.refuse_start(errno);
+                if let errno @ 1.. = tokens.next()? {
+                    library.refuse_start(errno);
                 }
                 DONE.into()
             }
             "prompt" => {
-                lab.prompt(words.next()?);
+                library.prompt(tokens.next()?);
                 DONE.into()
             }
             "ask" => {
-                self.requests.push(lab.ask(words.fid()?, words.next()?, words.next()?));
+                self.requests.push(library.ask(tokens.fid()?, tokens.next()?, tokens.next()?));
                 (self.requests.len() - 1).to_string()
             }
-            "reply" => self.reply(words.next()?)?,
+            "reply" => self.reply(tokens.next()?)?,
             "link" => {
-                let (process, pid) = (words.fid()?, words.next()?);
-                self.links.push((lab.link(process, pid), process, pid));
+                let (process, pid) = (tokens.fid()?, tokens.next()?);
+                self.links.push((library.link(process, pid), process, pid));
                 (self.links.len() - 1).to_string()
             }
             "say" => {
-                let (link, process, pid) = *self.links.get(words.next::<usize>()?)?;
-                let said = Said::of(words)?;
-                lab.say(link, |out| said.fill(process, pid, out))?.to_string()
+                let (link, process, pid) = *self.links.get(tokens.next::<usize>()?)?;
+                let said = Said::of(tokens)?;
+                library.say(link, |out| said.fill(process, pid, out))?.to_string()
             }
-            "held" => lab.is_held(self.link(words)?, words.next()?).to_string(),
+            "held" => library.is_held(self.link(tokens)?, tokens.next()?).to_string(),
             "acknowledged" => {
-                lab.acknowledged(self.link(words)?, words.next()?);
+                library.acknowledged(self.link(tokens)?, tokens.next()?);
                 DONE.into()
             }
-            "sent" => Sent::read(&lab.sent(self.link(words)?)).to_words(),
+            "sent" => Sent::read(&library.sent(self.link(tokens)?)).to_words(),
             "settle" => {
-                lab.settle(self.link(words)?, words.next()?);
+                library.settle(self.link(tokens)?, tokens.next()?);
                 DONE.into()
             }
             "disconnected" => {
-                lab.disconnected(self.link(words)?);
+                library.disconnected(self.link(tokens)?);
                 DONE.into()
             }
             _ => return None,
         })
     }
 
-    fn link(&self, words: &mut Words<'_>) -> Option<Link> {
-        self.links.get(words.next::<usize>()?).map(|(link, ..)| *link)
+    fn link(&self, tokens: &mut Tokens<'_>) -> Option<Link> {
+        self.links.get(tokens.next::<usize>()?).map(|(link, ..)| *link)
     }
 
     fn reply(&self, request: usize) -> Option<String> {
-        let reply = self.lab.reply(*self.requests.get(request)?);
+        let reply = self.library.reply(*self.requests.get(request)?);
         let rm = fid(reply.rm);
         let endpoint = reply.rm_endpoint.filter(|name| !name.is_empty());
         let endpoint = endpoint.unwrap_or_else(|| "-".into());

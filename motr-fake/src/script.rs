@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use crate::words::{Fid, Said, Sent, Words, fid};
+use crate::tokens::{Fid, Said, Sent, Tokens, fid};
 
 /// The library's own limit on whatever it waits for is half of this.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -136,10 +136,10 @@ impl Script {
     /// Waits for the start: our process, its HA service, its resource manager, where we listen.
     pub fn started(&mut self) -> ([Fid; 3], String) {
         let line = self.ask_for("started");
-        let mut words = Words::of(&line);
-        let mut next = || words.fid().expect("a fid");
+        let mut tokens = Tokens::of(&line);
+        let mut next = || tokens.fid().expect("a fid");
         let fids = [next(), next(), next()];
-        (fids, words.word().expect("an endpoint").into())
+        (fids, tokens.token().expect("an endpoint").into())
     }
 
     /// Whether what is sent is delivered at once.
@@ -155,13 +155,13 @@ impl Script {
     /// Waits for the reply to a request.
     pub fn reply(&mut self, request: u64) -> Reply {
         let line = self.ask_for(&format!("reply {request}"));
-        let words = &mut Words::of(&line);
-        let (rc, quorum) = (words.next().expect("rc"), words.next().expect("quorum"));
-        let rm = words.fid().expect("a fid");
+        let tokens = &mut Tokens::of(&line);
+        let (rc, quorum) = (tokens.next().expect("rc"), tokens.next().expect("quorum"));
+        let rm = tokens.fid().expect("a fid");
         let mut reply = Reply { rc, quorum, rm, rm_endpoint: String::new(), confds: vec![] };
-        reply.rm_endpoint = words.word().expect("an endpoint").into();
-        while let Some(confd) = words.fid() {
-            reply.confds.push((confd, words.word().expect("an endpoint").into()));
+        reply.rm_endpoint = tokens.token().expect("an endpoint").into();
+        while let Some(confd) = tokens.fid() {
+            reply.confds.push((confd, tokens.token().expect("an endpoint").into()));
         }
         reply
     }
@@ -189,7 +189,7 @@ impl Script {
     /// Waits for the next message that is sent over a link.
     pub fn sent(&mut self, link: u64) -> Sent {
         let line = self.ask_for(&format!("sent {link}"));
-        Sent::of(&mut Words::of(&line)).expect("what was sent")
+        Sent::of(&mut Tokens::of(&line)).expect("what was sent")
     }
 
     /// The oldest message sent that is not settled: has it been delivered?

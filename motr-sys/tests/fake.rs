@@ -6,12 +6,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
 
 use motr_sys::abi::{self, m0_fid, m0_ha_link, m0_ha_msg, m0_halon_interface, m0_uint128};
-use motr_sys::fake::{Lab, Link, Says};
+use motr_sys::fake::{FakeLibrary, Link, Says};
 
 const OWN: (u64, u64) = (0x7200_0000_0000_0001, 1);
 const PEER: (u64, u64) = (0x7200_0000_0000_0001, 2);
 
-/// What the callbacks have seen last. Tests of a lab run one after another.
+/// What the callbacks have seen last. Tests of a library run one after another.
 static LINK: AtomicPtr<m0_ha_link> = AtomicPtr::new(ptr::null_mut());
 static MESSAGE: AtomicPtr<m0_ha_msg> = AtomicPtr::new(ptr::null_mut());
 static DELIVERED: AtomicUsize = AtomicUsize::new(0);
@@ -112,7 +112,7 @@ static SPIEL: std::sync::OnceLock<motr_sys::Spiel> = std::sync::OnceLock::new();
 static HI: AtomicPtr<m0_halon_interface> = AtomicPtr::new(ptr::null_mut());
 
 struct User<'a> {
-    lab: &'a Lab,
+    library: &'a FakeLibrary,
     ha: motr_sys::Ha,
     hi: Hi,
 }
@@ -123,9 +123,9 @@ fn with(test: impl FnOnce(&User<'_>)) {
 }
 
 /// Looks at the end, too.
-fn with_end(test: impl FnOnce(&User<'_>), end: impl FnOnce(&Lab)) {
-    let lab = Lab::new();
-    let ha = *HA.get_or_init(|| lab.ha());
+fn with_end(test: impl FnOnce(&User<'_>), end: impl FnOnce(&FakeLibrary)) {
+    let library = FakeLibrary::new();
+    let ha = *HA.get_or_init(|| library.ha());
     [&DELIVERED, &NOT_DELIVERED].into_iter().for_each(|n| n.store(0, SeqCst));
     [&LINK].into_iter().for_each(|link| link.store(ptr::null_mut(), SeqCst));
     MESSAGE.store(ptr::null_mut(), SeqCst);
@@ -143,25 +143,25 @@ fn with_end(test: impl FnOnce(&User<'_>), end: impl FnOnce(&Lab)) {
             Some(connected), Some(reused), Some(absent), Some(disconnecting), Some(disconnected),
         );
         assert_eq!(rc, 0);
-        test(&User { lab: &lab, ha, hi });
+        test(&User { library: &library, ha, hi });
         (ha.stop)(hi);
         (ha.fini)(hi);
     }
-    lab.finished();
-    end(&lab);
+    library.finished();
+    end(&library);
 }
 
 impl User<'_> {
     /// The handle for commands, and the library's functions.
     fn spiel(&self) -> (motr_sys::Spiel, *mut abi::m0_spiel) {
         // SAFETY: it is started.
-        (self.lab.spiel(), unsafe { (self.ha.spiel)(self.hi) })
+        (self.library.spiel(), unsafe { (self.ha.spiel)(self.hi) })
     }
 
     /// The configuration is read.
     fn begin(&self) -> (motr_sys::Spiel, *mut abi::m0_spiel) {
         let (library, spiel) = self.spiel();
-        self.lab.says("rconfc_start", Says::Rc(0));
+        self.library.says("rconfc_start", Says::Rc(0));
         // SAFETY: it is started; the text is a constant.
         unsafe {
             assert_eq!((library.cmd_profile_set)(spiel, c"profile".as_ptr()), -22);
@@ -172,14 +172,14 @@ impl User<'_> {
     }
 
     fn peer(&self) -> Link {
-        let request = self.lab.ask(PEER, 7, true);
-        assert_eq!(self.lab.reply(request).rc, 0);
-        self.lab.link(PEER, 7)
+        let request = self.library.ask(PEER, 7, true);
+        assert_eq!(self.library.reply(request).rc, 0);
+        self.library.link(PEER, 7)
     }
 
     /// Says something and waits until it is heard.
     fn hear(&self, link: Link) -> u64 {
-        let tag = self.lab.say(link, |_| {}).expect("it lives");
+        let tag = self.library.say(link, |_| {}).expect("it lives");
         while MESSAGE.load(SeqCst).is_null() {
             std::thread::yield_now();
         }
@@ -206,13 +206,13 @@ fn a_user_who_keeps_to_the_rules_has_nothing_to_hear() {
         let link = user.peer();
         let tag = user.hear(link);
         assert_eq!(tag, 2, "what is received has even tags");
-        assert!(user.lab.is_held(link, tag));
+        assert!(user.library.is_held(link, tag));
         user.acknowledge();
-        assert!(!user.lab.is_held(link, tag));
+        assert!(!user.library.is_held(link, tag));
         assert_eq!((user.send(), user.send()), (1, 3), "what is sent has odd tags");
-        user.lab.settle(link, true);
-        user.lab.fail(PEER);
-        user.lab.disconnected(link);
+        user.library.settle(link, true);
+        user.library.fail(PEER);
+        user.library.disconnected(link);
     };
     with_end(keeps, |_| {
         assert_eq!((DELIVERED.load(SeqCst), NOT_DELIVERED.load(SeqCst)), (1, 1));
@@ -222,16 +222,16 @@ fn a_user_who_keeps_to_the_rules_has_nothing_to_hear() {
 #[test]
 fn a_second_reply_is_noticed() {
     with(|user| {
-        let request = user.lab.ask(PEER, 7, true);
-        user.lab.reply(request);
+        let request = user.library.ask(PEER, 7, true);
+        user.library.reply(request);
         let ids = m0_uint128 { u_hi: 1, u_lo: 1 };
         // SAFETY: a second reply is what is tested.
         unsafe { reply(user.hi, &raw const ids) };
-        assert_eq!(user.lab.wrong(), "a second reply to a request");
+        assert_eq!(user.library.wrong(), "a second reply to a request");
         let never = m0_uint128 { u_hi: 9, u_lo: 9 };
         // SAFETY: likewise one to nobody.
         unsafe { reply(user.hi, &raw const never) };
-        assert_eq!(user.lab.wrong(), "a reply to a request that was not made");
+        assert_eq!(user.library.wrong(), "a reply to a request that was not made");
     });
 }
 
@@ -242,7 +242,7 @@ fn a_second_acknowledgement_is_noticed() {
         user.hear(link);
         user.acknowledge();
         user.acknowledge();
-        let wrong = user.lab.wrong();
+        let wrong = user.library.wrong();
         assert!(wrong.starts_with("delivered for a message that is acknowledged"), "{wrong}");
     });
 }
@@ -254,10 +254,10 @@ fn use_after_disconnect_is_noticed() {
         let handle = LINK.load(SeqCst);
         // SAFETY: too early, on purpose; the second time, too late.
         unsafe { (user.ha.disconnect)(user.hi, handle) };
-        assert_eq!(user.lab.wrong(), "disconnect of a link that is not disconnecting");
-        user.lab.disconnected(link);
+        assert_eq!(user.library.wrong(), "disconnect of a link that is not disconnecting");
+        user.library.disconnected(link);
         assert_eq!(user.send(), 0);
-        assert_eq!(user.lab.wrong(), "send on a link that does not exist");
+        assert_eq!(user.library.wrong(), "send on a link that does not exist");
     });
 }
 
@@ -266,8 +266,8 @@ fn a_link_that_is_taken_away_with_messages_is_noticed() {
     with(|user| {
         let link = user.peer();
         user.hear(link);
-        user.lab.fail(PEER);
-        assert_eq!(user.lab.wrong(), "disconnect with 1 messages not acknowledged");
+        user.library.fail(PEER);
+        assert_eq!(user.library.wrong(), "disconnect with 1 messages not acknowledged");
     });
 }
 
@@ -285,15 +285,15 @@ fn another_thread_is_noticed() {
         })
         .join()
         .unwrap();
-        assert_eq!(user.lab.wrong(), "fini of an interface that is not stopped");
-        assert_eq!(user.lab.wrong(), "fini on another thread than init");
+        assert_eq!(user.library.wrong(), "fini of an interface that is not stopped");
+        assert_eq!(user.library.wrong(), "fini on another thread than init");
     });
 }
 
 #[test]
 fn a_thread_that_is_adopted_and_ends_is_noticed() {
-    let lab = Lab::new();
-    let ha = lab.ha();
+    let library = FakeLibrary::new();
+    let ha = library.ha();
     let hi = Cell::new(ptr::null_mut());
     let options = c"disable-compatibility-check".as_ptr();
     // SAFETY: the contract, but for what is tested.
@@ -318,7 +318,7 @@ fn a_thread_that_is_adopted_and_ends_is_noticed() {
     adopt(false);
     // SAFETY: on the thread of `init`.
     unsafe { (ha.fini)(hi.get()) };
-    let wrong = lab.wrong();
+    let wrong = library.wrong();
     assert!(wrong.starts_with("fini while a thread is adopted"), "{wrong}");
 }
 
@@ -331,26 +331,26 @@ fn commands_need_the_configuration_and_it_is_given_up_before_the_stop() {
         // SAFETY: what it says, on purpose; the fake does nothing.
         unsafe {
             assert_eq!((library.rconfc_start)(spiel, None), -22);
-            assert_eq!(user.lab.wrong(), "rconfc_start without a profile, or twice");
+            assert_eq!(user.library.wrong(), "rconfc_start without a profile, or twice");
             assert_eq!((library.repair_start)(spiel, pool), -22);
         }
-        let early = user.lab.wrong();
+        let early = user.library.wrong();
         assert!(early.starts_with("repair_start before rconfc_start"), "{early}");
         user.begin();
-        user.lab.says("repair_start", Says::Rc(-16));
+        user.library.says("repair_start", Says::Rc(-16));
         // SAFETY: it is read; at the end it is not, on purpose.
         unsafe {
             assert_eq!((library.repair_start)(spiel, pool), -16);
             (library.rconfc_stop)(spiel);
             assert_eq!((library.rebalance_abort)(spiel, pool), -22);
         }
-        let late = user.lab.wrong();
+        let late = user.library.wrong();
         assert!(late.starts_with("rebalance_abort before rconfc_start, or after"), "{late}");
     });
     let read = |user: &User<'_>| {
         user.begin();
     };
-    with_end(read, |lab| assert_eq!(lab.wrong(), "stop before rconfc_stop"));
+    with_end(read, |library| assert_eq!(library.wrong(), "stop before rconfc_stop"));
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn what_the_library_gives_is_given_back_once() {
     let status = abi::m0_spiel_repreb_status { srs_fid: status, srs_state: 1, srs_progress: 0 };
     let get = |user: &User<'_>, (library, spiel): (motr_sys::Spiel, *mut abi::m0_spiel)| {
         let mut statuses = ptr::null_mut();
-        user.lab.says("repair_status", Says::Statuses(vec![status]));
+        user.library.says("repair_status", Says::Statuses(vec![status]));
         // SAFETY: the configuration is read.
         let n =
             unsafe { (library.repair_status)(spiel, &raw const status.srs_fid, &raw mut statuses) };
@@ -377,16 +377,21 @@ fn what_the_library_gives_is_given_back_once() {
                 (library.free)(ptr::null_mut());
                 (library.free)(statuses.cast());
                 (library.free)(statuses.cast());
-                assert_eq!(user.lab.wrong(), "m0_free of what the library did not give, or twice");
+                assert_eq!(
+                    user.library.wrong(),
+                    "m0_free of what the library did not give, or twice"
+                );
                 (library.count_stats_fini)(counters);
                 (library.count_stats_fini)(counters);
-                assert!(user.lab.wrong().starts_with("count_stats_fini of what is not"));
+                assert!(user.library.wrong().starts_with("count_stats_fini of what is not"));
             }
             (library.rconfc_stop)(spiel);
         }
     };
     with(|user| leave(user, true));
-    let leaks = |lab: &Lab| assert_eq!(lab.wrong(), "fini with 2 results that were not freed");
+    let leaks = |library: &FakeLibrary| {
+        assert_eq!(library.wrong(), "fini with 2 results that were not freed")
+    };
     with_end(|user| leave(user, false), leaks);
 }
 
@@ -394,21 +399,21 @@ fn what_the_library_gives_is_given_back_once() {
 fn what_blocks_is_not_for_callbacks() {
     with(|user| {
         let link = user.peer();
-        SPIEL.get_or_init(|| user.lab.spiel());
+        SPIEL.get_or_init(|| user.library.spiel());
         COMMANDS.store(true, SeqCst);
         let tag = user.hear(link);
-        assert_eq!(user.lab.wrong(), "rconfc_stop inside a callback: it blocks");
+        assert_eq!(user.library.wrong(), "rconfc_stop inside a callback: it blocks");
         user.acknowledge();
-        user.lab.acknowledged(link, tag);
+        user.library.acknowledged(link, tag);
     });
 }
 
 #[test]
 fn a_lab_fails_its_test() {
     let failed = std::panic::catch_unwind(|| {
-        let lab = Lab::new();
+        let library = FakeLibrary::new();
         // SAFETY: nothing is adopted: wrong, on purpose.
-        unsafe { (lab.ha().thread_shun)() };
+        unsafe { (library.ha().thread_shun)() };
     });
     let why = failed.unwrap_err();
     let why = why.downcast_ref::<String>().expect("a text");

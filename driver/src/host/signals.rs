@@ -21,12 +21,12 @@ pub struct Signals {
     end: Receiver<Infallible>,
     reloads: Receiver<()>,
     /// Nothing that was not asked for happens because nobody can ask for it any more.
-    _hand: Hand,
+    _hand: SignalSender,
 }
 
 /// What gives signals: the system's, or a program's own.
 #[derive(Clone, Debug)]
-pub struct Hand {
+pub struct SignalSender {
     stop: Sender<Infallible>,
     end: Sender<Infallible>,
     reloads: Sender<()>,
@@ -35,7 +35,7 @@ pub struct Hand {
     first: Arc<OnceLock<Instant>>,
 }
 
-impl Hand {
+impl SignalSender {
     /// One more signal to end: the first is a stop, one that comes more than a second later an end at
     /// once.
     pub fn end(&self) {
@@ -60,11 +60,11 @@ impl Hand {
 impl Signals {
     /// No signals yet, and what gives them.
     #[must_use]
-    pub fn by_hand() -> (Hand, Self) {
+    pub fn by_hand() -> (SignalSender, Self) {
         let (stop_hand, stop) = async_channel::bounded(1);
         let (end_hand, end) = async_channel::bounded(1);
         let (reload_hand, reloads) = async_channel::bounded(1);
-        let hand = Hand {
+        let hand = SignalSender {
             stop: stop_hand,
             end: end_hand,
             reloads: reload_hand,

@@ -14,7 +14,7 @@ use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
 use hax_core::machine::{Input, Machine as _, Output};
-use motr_sys::fake::{self, Lab};
+use motr_sys::fake::{self, FakeLibrary};
 
 use super::*;
 
@@ -67,17 +67,17 @@ fn limit(mut done: impl FnMut() -> bool) -> bool {
 /// The glue at work, and started: our own request is answered.
 struct Rig {
     motr: Libmotr,
-    lab: Lab,
+    library: FakeLibrary,
 }
 
 impl Rig {
-    fn begin(lab: Lab) -> Self {
+    fn begin(library: FakeLibrary) -> Self {
         let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
-        Self { motr: Libmotr::start(lab.ha(), lab.spiel(), config, || {}), lab }
+        Self { motr: Libmotr::start(library.ha(), library.spiel(), config, || {}), library }
     }
 
     fn new() -> Self {
-        let rig = Self::begin(Lab::new());
+        let rig = Self::begin(FakeLibrary::new());
         rig.admit();
         rig
     }
@@ -87,7 +87,7 @@ impl Rig {
         let entry = self.asked(OWN, true);
         self.reply(entry, Ok(entrypoint()));
         assert!(matches!(self.event(), Event::LinkUp { process: OWN, .. }));
-        self.lab.own_link();
+        self.library.own_link();
     }
 
     fn event(&self) -> Event {
@@ -119,20 +119,20 @@ impl Rig {
 
     /// A life of a process gets its link.
     fn link(&self, process: Fid, pid: u64) -> (LinkId, fake::Link) {
-        self.lab.ask(key(process), pid, true);
+        self.library.ask(key(process), pid, true);
         let asked = self.asked(process, true);
         self.reply(asked, Ok(entrypoint()));
         match self.event() {
             Event::LinkUp { link, entry, process: up, reconnected } => {
                 assert_eq!((entry, up, reconnected), (asked, process, false));
-                (link, self.lab.link(key(process), pid))
+                (link, self.library.link(key(process), pid))
             }
             event => panic!("{event:?} instead of a link"),
         }
     }
 
     fn say(&self, link: fake::Link, message: &Message) -> u64 {
-        self.lab.say(link, |out| *out = *message::write(message)).expect("it lives")
+        self.library.say(link, |out| *out = *message::write(message)).expect("it lives")
     }
 
     fn send(&self, send: u64, to: &[LinkId], message: Message) {
@@ -143,29 +143,29 @@ impl Rig {
     fn stop(self) {
         self.motr.execute(Command::Stop);
         assert_eq!(block_on(self.motr.ended()), StopOutcome::Stopped);
-        self.lab.finished();
+        self.library.finished();
     }
 }
 
 #[test]
 fn a_process_gets_its_entrypoint_and_a_link() {
     let rig = Rig::new();
-    let request = rig.lab.ask(key(PEER), 7, true);
+    let request = rig.library.ask(key(PEER), 7, true);
     let entry = rig.asked(PEER, true);
     rig.reply(entry, Ok(entrypoint()));
-    let reply = rig.lab.reply(request);
+    let reply = rig.library.reply(request);
     let endpoint = |key: u64| format!("inet:tcp:10.0.0.1@{key}");
     let confds = [11, 12].map(|n| (key(Fid::service(n)), endpoint(n)));
     assert_eq!((reply.rc, reply.quorum, reply.confds), (0, 2, confds.into()));
     assert_eq!((reply.rm, reply.rm_endpoint), (key(Fid::service(13)), Some(endpoint(13))));
     assert!(matches!(rig.event(), Event::LinkUp { process: PEER, reconnected: false, .. }));
     // One that knows us already asks again.
-    rig.lab.ask(key(PEER), 7, false);
+    rig.library.ask(key(PEER), 7, false);
     let entry = rig.asked(PEER, false);
     rig.reply(entry, Ok(entrypoint()));
     assert!(matches!(rig.event(), Event::LinkReused { entry: reused, .. } if reused == entry));
     // And one that knew us before we started.
-    rig.lab.ask(key(OTHER), 8, false);
+    rig.library.ask(key(OTHER), 8, false);
     let entry = rig.asked(OTHER, false);
     rig.reply(entry, Ok(entrypoint()));
     assert!(matches!(rig.event(), Event::LinkUp { process: OTHER, reconnected: true, .. }));
@@ -175,11 +175,11 @@ fn a_process_gets_its_entrypoint_and_a_link() {
 #[test]
 fn a_process_that_has_to_ask_again_has_no_link_yet() {
     let rig = Rig::new();
-    let request = rig.lab.ask(key(PEER), 7, true);
+    let request = rig.library.ask(key(PEER), 7, true);
     let entry = rig.asked(PEER, true);
     rig.reply(entry, Err(Errno::EAGAIN));
-    assert_eq!(rig.lab.reply(request).rc, -11);
-    rig.lab.ask(key(PEER), 7, false);
+    assert_eq!(rig.library.reply(request).rc, -11);
+    rig.library.ask(key(PEER), 7, false);
     let again = rig.asked(PEER, false);
     rig.reply(again, Ok(entrypoint()));
     assert!(matches!(rig.event(), Event::LinkUp { entry, .. } if entry == again));
@@ -205,12 +205,12 @@ fn a_message_is_the_bridge_s_until_it_acknowledges_it() {
         .collect();
     // In any order; each once, also where it is said twice.
     rig.motr.execute(Command::Ack { link, msg: heard[1] });
-    rig.lab.acknowledged(peer, tags[1]);
-    assert!(rig.lab.is_held(peer, tags[0]));
+    rig.library.acknowledged(peer, tags[1]);
+    assert!(rig.library.is_held(peer, tags[0]));
     for _ in 0..2 {
         rig.motr.execute(Command::Ack { link, msg: heard[0] });
     }
-    rig.lab.acknowledged(peer, tags[0]);
+    rig.library.acknowledged(peer, tags[0]);
     rig.stop();
 }
 
@@ -221,11 +221,11 @@ fn a_broadcast_reaches_every_link_and_is_settled_for_each() {
     let news = states(NvecKind::Set, 3, ObjectState::Online);
     rig.send(9, &[links[0].0, LinkId(77), links[1].0], news.clone());
     for (_, peer) in links {
-        assert_eq!(message::read(&rig.lab.sent(peer)), news);
+        assert_eq!(message::read(&rig.library.sent(peer)), news);
     }
-    rig.lab.settle(links[1].1, true);
+    rig.library.settle(links[1].1, true);
     assert_eq!(rig.event(), Event::Delivered { link: links[1].0, send: SendId(9) });
-    rig.lab.settle(links[0].1, false);
+    rig.library.settle(links[0].1, false);
     assert_eq!(rig.event(), Event::Undelivered { link: links[0].0, send: SendId(9) });
     rig.stop();
 }
@@ -233,7 +233,7 @@ fn a_broadcast_reaches_every_link_and_is_settled_for_each() {
 #[test]
 fn what_is_delivered_at_once_is_not_lost() {
     let rig = Rig::new();
-    rig.lab.prompt(true);
+    rig.library.prompt(true);
     let (link, _) = rig.link(PEER, 7);
     for send in 0..100 {
         rig.send(send, &[link], states(NvecKind::Set, 1, ObjectState::Online));
@@ -252,7 +252,7 @@ fn a_restarted_process_loses_the_link_of_its_last_life_and_not_the_new_one() {
     rig.say(peer, &event(ProcessEventKind::Stopping));
     assert!(matches!(rig.event(), Event::Received { .. }));
     for life in [8, 9] {
-        rig.lab.ask(key(PEER), life, true);
+        rig.library.ask(key(PEER), life, true);
         let mut events = vec![];
         let entry = loop {
             match rig.event() {
@@ -277,7 +277,7 @@ fn a_restarted_process_loses_the_link_of_its_last_life_and_not_the_new_one() {
         }
     }
     // The new link is in use.
-    let new = rig.lab.link(key(PEER), 9);
+    let new = rig.library.link(key(PEER), 9);
     rig.say(new, &event(ProcessEventKind::Starting));
     let Event::Received { link, msg, .. } = rig.event() else { panic!("it is not heard") };
     rig.motr.execute(Command::Ack { link, msg });
@@ -289,18 +289,18 @@ fn a_restarted_process_loses_the_link_of_its_last_life_and_not_the_new_one() {
 fn the_library_lets_go_of_the_last_life_before_the_next_has_its_reply() {
     let rig = Rig::new();
     let (link, old) = rig.link(PEER, 1);
-    rig.lab.withhold(true);
-    let request = rig.lab.ask(key(PEER), 1, true);
+    rig.library.withhold(true);
+    let request = rig.library.ask(key(PEER), 1, true);
     assert_eq!(rig.event(), Event::LinkDown { link });
     let entry = rig.asked(PEER, true);
     rig.reply(entry, Ok(entrypoint()));
     rig.motr.pause().recv_blocking().unwrap();
-    assert_eq!(rig.lab.replied(request), None);
-    rig.lab.withhold(false);
-    assert_eq!(rig.lab.reply(request).rc, 0);
-    rig.lab.disconnected(old);
-    let new = rig.lab.link(key(PEER), 1);
-    assert!(new != old && rig.lab.links() == 2);
+    assert_eq!(rig.library.replied(request), None);
+    rig.library.withhold(false);
+    assert_eq!(rig.library.reply(request).rc, 0);
+    rig.library.disconnected(old);
+    let new = rig.library.link(key(PEER), 1);
+    assert!(new != old && rig.library.links() == 2);
     rig.say(new, &event(ProcessEventKind::Starting));
     let heard = |event: Event| match event {
         Event::Received { link, msg, .. } => Some((link, msg)),
@@ -316,24 +316,24 @@ fn the_library_lets_go_of_the_last_life_before_the_next_has_its_reply() {
 #[test]
 fn a_life_that_ended_while_it_waited_leaves_no_link() {
     let rig = Rig::new();
-    let ended = rig.lab.ask(key(PEER), 1, true);
+    let ended = rig.library.ask(key(PEER), 1, true);
     let too_late = rig.asked(PEER, true);
-    let request = rig.lab.ask(key(PEER), 1, true);
+    let request = rig.library.ask(key(PEER), 1, true);
     let entry = rig.asked(PEER, true);
-    assert_eq!(rig.lab.reply(ended).rc, -11);
+    assert_eq!(rig.library.reply(ended).rc, -11);
     rig.reply(too_late, Ok(entrypoint()));
     rig.reply(entry, Err(Errno::EAGAIN));
-    assert_eq!(rig.lab.reply(request).rc, -11);
-    rig.lab.ask(key(PEER), 1, false);
+    assert_eq!(rig.library.reply(request).rc, -11);
+    rig.library.ask(key(PEER), 1, false);
     let entry = rig.asked(PEER, false);
     rig.reply(entry, Ok(entrypoint()));
     assert!(matches!(rig.event(), Event::LinkUp { process: PEER, .. }));
-    assert_eq!(rig.lab.links(), 2, "our own and that of the life");
-    let peer = rig.lab.link(key(PEER), 1);
+    assert_eq!(rig.library.links(), 2, "our own and that of the life");
+    let peer = rig.library.link(key(PEER), 1);
     let tag = rig.say(peer, &event(ProcessEventKind::Started));
     let Event::Received { link, msg, .. } = rig.event() else { panic!("it is not heard") };
     rig.motr.execute(Command::Ack { link, msg });
-    rig.lab.acknowledged(peer, tag);
+    rig.library.acknowledged(peer, tag);
     rig.stop();
 }
 
@@ -343,7 +343,7 @@ fn a_link_that_the_library_takes_away_is_given_up() {
     let (link, peer) = rig.link(PEER, 7);
     rig.say(peer, &event(ProcessEventKind::Started));
     let Event::Received { msg, .. } = rig.event() else { panic!("it is not heard") };
-    rig.lab.fail(key(PEER));
+    rig.library.fail(key(PEER));
     assert_eq!(rig.event(), Event::LinkDown { link });
     // Too late, and nothing to the library: the fake would notice.
     rig.motr.execute(Command::Ack { link, msg });
@@ -353,7 +353,7 @@ fn a_link_that_the_library_takes_away_is_given_up() {
         events.push(rig.event());
     }
     assert_eq!(events.last(), Some(&Event::LinkClosed { link }));
-    rig.lab.disconnected(peer);
+    rig.library.disconnected(peer);
     rig.send(2, &[link], event(ProcessEventKind::Started));
     rig.stop();
 }
@@ -388,34 +388,34 @@ fn f10_a_process_that_has_said_that_it_stopped_is_away() {
 #[test]
 fn f10_a_stop_has_who_runs_ask_again() {
     let rig = Rig::new();
-    let runs = rig.lab.ask(key(PEER), 7, false);
+    let runs = rig.library.ask(key(PEER), 7, false);
     rig.asked(PEER, false);
-    let starts = rig.lab.ask(key(OTHER), 8, true);
+    let starts = rig.library.ask(key(OTHER), 8, true);
     rig.asked(OTHER, true);
     rig.motr.execute(Command::Stop);
-    assert_eq!(rig.lab.reply(runs).rc, -11);
-    assert_eq!(rig.lab.reply(starts).rc, 0);
+    assert_eq!(rig.library.reply(runs).rc, -11);
+    assert_eq!(rig.library.reply(starts).rc, 0);
     assert_eq!(block_on(rig.motr.ended()), StopOutcome::Stopped);
-    rig.lab.finished();
+    rig.library.finished();
 }
 
 #[test]
 fn a_stop_before_the_start_has_ended_ends_both() {
-    let rig = Rig::begin(Lab::new());
+    let rig = Rig::begin(FakeLibrary::new());
     rig.asked(OWN, true);
     rig.stop();
 }
 
 #[test]
 fn a_start_that_fails_says_why_and_can_be_tried_again() {
-    let lab = Lab::new();
-    lab.refuse_start(98);
-    let rig = Rig::begin(lab);
+    let library = FakeLibrary::new();
+    library.refuse_start(98);
+    let rig = Rig::begin(library);
     let ended = block_on(rig.motr.ended());
     let endpoint = "inet:tcp:127.0.0.1@22001".into();
     assert_eq!(ended, StopOutcome::Start { endpoint, errno: 98 });
-    rig.lab.finished();
-    let rig = Rig::begin(rig.lab);
+    rig.library.finished();
+    let rig = Rig::begin(rig.library);
     rig.admit();
     rig.stop();
 }
@@ -450,18 +450,18 @@ impl Host {
 
 #[test]
 fn the_bridge_answers_and_stops_through_the_library() {
-    let lab = Lab::new();
+    let library = FakeLibrary::new();
     let (woken, wakes) = async_channel::bounded(64);
     let wake = move || {
         let _ = woken.try_send(());
     };
     let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
-    let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, wake));
-    let request = lab.ask(key(PEER), 7, true);
+    let motr = Arc::new(Libmotr::start(library.ha(), library.spiel(), config, wake));
+    let request = library.ask(key(PEER), 7, true);
     let bridge = config::Config::new(OWN, "node", 1);
     let machine = LibraryNode::new(bridge, Arc::clone(&motr));
     let mut host = Host { machine, now: 0, refused: vec![] };
-    let replied = || lab.replied(request);
+    let replied = || library.replied(request);
     assert!(limit(|| host.step() == Next::Exit || replied().is_some()), "no reply");
     assert_eq!(replied().map(|reply| reply.rc), Some(-11), "Consul knows nothing");
     assert!(wakes.try_recv().is_ok(), "nobody was woken");
@@ -475,5 +475,5 @@ fn the_bridge_answers_and_stops_through_the_library() {
         "it does not exit"
     );
     assert_eq!(block_on(motr.ended()), StopOutcome::Stopped);
-    lab.finished();
+    library.finished();
 }

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 
-use super::lab::{Reply, Request, Started};
+use super::library::{Reply, Request, Started};
 use super::links::{Life, Up, free_link};
 use super::locality::{self, Call, Callbacks};
 use super::state::{Asked, Phase, Ptr, state, wait};
@@ -359,6 +359,6 @@ impl super::state::State {
         message.hm_data.hed_type = u64::from(abi::M0_HA_MSG_EVENT_PROCESS);
         message.hm_data.u.hed_event_process =
             abi::m0_conf_ha_process { chp_event: event, chp_type: 3, chp_pid: own.1 };
-        link.and_then(|link| self.receive(super::lab::Link(link), message));
+        link.and_then(|link| self.receive(super::library::Link(link), message));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::lab::Link;
+use super::library::Link;
 use super::locality::Call;
 use super::state::{Phase, Ptr, State};
 use crate::abi;
@@ -32,7 +32,7 @@ pub(super) struct LinkState {
     pub(super) received: BTreeMap<u64, Ptr<abi::m0_ha_msg>>,
     next_received: u64,
     next_sent: u64,
-    /// Sent, for the lab to look at.
+    /// Sent, for the library to look at.
     pub(super) sent: VecDeque<Box<abi::m0_ha_msg>>,
     /// Sent and not settled.
     pub(super) owed: VecDeque<u64>,

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::lab::{Link, Request};
+use super::library::{Link, Request};
 use super::links::Up;
 use super::state::{Ptr, state, wait};
 use crate::abi;

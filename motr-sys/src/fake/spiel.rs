@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 
-use super::lab::Link;
+use super::library::Link;
 use super::state::{Asked, Phase, Ptr, state, wait};
 use crate::abi;
 use crate::table::{Spiel, message};

@@ -5,7 +5,7 @@ use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
-use super::lab::{Reply, Request, Started};
+use super::library::{Reply, Request, Started};
 use super::links::{Life, LinkState};
 use super::locality::{Call, Callbacks};
 use super::spiel;

@@ -33,7 +33,7 @@ pub struct Odds {
 impl Odds {
     /// Nothing goes wrong.
     #[must_use]
-    pub fn calm() -> Self {
+    pub fn faults_off() -> Self {
         Self {
             rounds: 1,
             pace_ms: 200,
@@ -49,7 +49,7 @@ impl Odds {
 
     /// Draws them for a world of small machines.
     pub fn draw(choice: &mut dyn Choice) -> Self {
-        let mut odds = Self::calm();
+        let mut odds = Self::faults_off();
         odds.rounds = [1, 2][pick(choice, 2)];
         odds.pace_ms = [200, 20, 1_000][pick(choice, 3)];
         odds.consul = [0, 30, 200][pick(choice, 3)];

@@ -14,235 +14,243 @@ use hax_core::ha::process::ProcessEventKind;
 use hax_core::ha::report::StobIoq;
 use hax_sim::cluster::Shape;
 
-use crate::lab::{Fault, Lab};
 use crate::queue::tell;
+use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 
-fn writes(lab: &Lab, node: usize, from: usize) -> usize {
-    lab.nodes[node].targets[from..].iter().filter(|(method, _)| *method == Method::Put).count()
+fn writes(cluster: &TestCluster, node: usize, from: usize) -> usize {
+    cluster.nodes[node].targets[from..].iter().filter(|(method, _)| *method == Method::Put).count()
 }
 
 #[test]
 fn d02_a_queue_beyond_what_the_old_daemon_takes_is_taken() {
-    let mut lab = Lab::new(1);
-    lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", "0");
-    let far = lab.fid(1, "ios");
+    let mut cluster = TestCluster::new(1);
+    cluster.consul("PUT", "/v1/kv/bq-delivered/ssu1", "0");
+    let far = cluster.fid(1, "ios");
     let message = format!(
         r#"{{"timestamp": "2022-03-01 10:00:00.000000", "message_type": "PROCESS-STATE-UPDATE",
             "payload": {{"fid": "{far}", "state": "M0_CONF_HA_PROCESS_STARTED",
             "type": "M0_CONF_HA_PROCESS_M0D"}}}}"#
     );
     let messages: Vec<_> = (1..=5_000).map(|n| (n, message.clone())).collect();
-    let id = tell(&mut lab, 0, &messages);
-    lab.run(MS * 1_000);
-    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-    assert_eq!(lab.kv("bq-delivered/ssu1").as_deref(), Some("5000"));
+    let id = tell(&mut cluster, 0, &messages);
+    cluster.run(MS * 1_000);
+    assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!(cluster.kv("bq-delivered/ssu1").as_deref(), Some("5000"));
 }
 
 #[test]
 fn d05_the_resource_manager_is_read_and_not_reckoned() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    let confd = lab.fid(0, "confd");
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    let confd = cluster.fid(0, "confd");
     let key = format!("m0conf/nodes/ssu1/processes/{}/services/rms", confd.key);
-    lab.consul("PUT", &format!("/v1/kv/{key}"), "4711");
-    let entry = lab.ask(0, ios, false, 1);
-    lab.run(MS * 10);
-    let Some(Ok(entrypoint)) = lab.reply(0, entry) else { panic!("no entrypoint") };
+    cluster.consul("PUT", &format!("/v1/kv/{key}"), "4711");
+    let entry = cluster.ask(0, ios, false, 1);
+    cluster.run(MS * 10);
+    let Some(Ok(entrypoint)) = cluster.reply(0, entry) else { panic!("no entrypoint") };
     assert_eq!(entrypoint.rm, Fid::service(4711));
 }
 
 #[test]
 fn d06_d08_d24_a_consul_that_hangs_holds_up_nothing_else() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    lab.link(0, ios);
-    let other = lab.link(0, confd);
-    lab.nodes[0].fault = Some(Fault::Hangs);
-    lab.event(0, ios, ProcessEventKind::Stopped);
-    lab.event(0, ios, ProcessEventKind::Starting);
-    let entry = lab.ask(0, confd, false, 1);
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    cluster.link(0, ios);
+    let other = cluster.link(0, confd);
+    cluster.nodes[0].fault = Some(Fault::Hangs);
+    cluster.event(0, ios, ProcessEventKind::Stopped);
+    cluster.event(0, ios, ProcessEventKind::Starting);
+    let entry = cluster.ask(0, confd, false, 1);
     let cookie = (1, 2);
-    lab.say(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 1), cookie });
-    let answered = lab.nodes[0].sent.iter();
+    cluster.say(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 1), cookie });
+    let answered = cluster.nodes[0].sent.iter();
     let rep = |body: &Body| matches!(body, Body::FailureVecRep { .. });
     assert_eq!(answered.filter(|(to, _, body)| *to == other && rep(body)).count(), 1);
-    let id = lab.http(0, "GET", "/", "");
-    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-    lab.run(MS * 3_000);
-    assert_eq!(lab.reply(0, entry), Some(&Err(Errno::EAGAIN)));
+    let id = cluster.http(0, "GET", "/", "");
+    assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
+    cluster.run(MS * 3_000);
+    assert_eq!(cluster.reply(0, entry), Some(&Err(Errno::EAGAIN)));
 }
 
 #[test]
 fn d09_a_device_that_nobody_knows_is_passed_over_and_the_next_message_worked() {
-    let mut lab = Lab::new(1);
-    lab.consul("PUT", "/v1/kv/bq-delivered/ssu1", "10");
+    let mut cluster = TestCluster::new(1);
+    cluster.consul("PUT", "/v1/kv/bq-delivered/ssu1", "10");
     let message = |device: &str| {
         format!(
             r#"{{"message_type": "M0_HA_MSG_NVEC",
                 "payload": {{"node": "ssu1", "device": "{device}", "state": "failed"}}}}"#
         )
     };
-    let (_, entries) = lab.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
+    let (_, entries) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
     let entries: Vec<serde_json::Value> = serde_json::from_str(&entries).expect("entries");
     let keys = entries.iter().filter_map(|entry| entry["Key"].as_str());
     let sdev = keys.filter(|key| key.contains("/sdevs/")).min().expect("a device").to_owned();
-    let value: serde_json::Value = serde_json::from_str(&lab.kv(&sdev).expect("it")).expect("JSON");
+    let value: serde_json::Value =
+        serde_json::from_str(&cluster.kv(&sdev).expect("it")).expect("JSON");
     let path = value["path"].as_str().expect("a path");
-    let id = tell(&mut lab, 0, &[(11, message("/dev/nothing")), (12, message(path))]);
-    lab.run(MS * 500);
-    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-    assert_eq!(lab.saw(0, FactKind::QueueSkipped), 1);
-    assert_eq!(lab.state_in(&sdev), "failed");
+    let id = tell(&mut cluster, 0, &[(11, message("/dev/nothing")), (12, message(path))]);
+    cluster.run(MS * 500);
+    assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
+    assert_eq!(cluster.saw(0, FactKind::QueueSkipped), 1);
+    assert_eq!(cluster.state_in(&sdev), "failed");
 }
 
 #[test]
 fn d10_processes_with_alike_keys_do_not_wait_for_each_other() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
     let alike = Fid::process(ios.key + 32);
-    lab.link(0, ios);
-    lab.link(0, alike);
+    cluster.link(0, ios);
+    cluster.link(0, alike);
     // Another writer keeps the one busy.
     for n in 0..5 {
         let value = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
-        lab.consul("PUT", &format!("/v1/kv/processes/{ios}"), &format!("{value}{}", " ".repeat(n)));
-        lab.event(0, ios, ProcessEventKind::Stopping);
-        let msg = lab.event(0, alike, ProcessEventKind::Starting);
-        assert!(lab.nodes[0].acks.contains(&msg));
+        cluster.consul(
+            "PUT",
+            &format!("/v1/kv/processes/{ios}"),
+            &format!("{value}{}", " ".repeat(n)),
+        );
+        cluster.event(0, ios, ProcessEventKind::Stopping);
+        let msg = cluster.event(0, alike, ProcessEventKind::Starting);
+        assert!(cluster.nodes[0].acks.contains(&msg));
     }
 }
 
 #[test]
 fn d11_what_is_configured_later_is_known_and_kept() {
-    let mut lab = Lab::new(1);
-    let confd = lab.fid(0, "confd");
-    lab.link(0, confd);
-    let (_, body) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+    let mut cluster = TestCluster::new(1);
+    let confd = cluster.fid(0, "confd");
+    cluster.link(0, confd);
+    let (_, body) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
     let keys: Vec<String> = serde_json::from_str(&body).expect("keys");
     let node = keys.iter().find(|key| key.contains("0x6e")).expect("a node");
     let node: String = node.split('/').take(3).collect::<Vec<_>>().join("/");
     let new = Fid::process(1_234);
-    assert_eq!(lab.states(0, confd, &[new])[0].state, ObjectState::Transient);
+    assert_eq!(cluster.states(0, confd, &[new])[0].state, ObjectState::Transient);
     let key = format!("{node}/processes/{new}");
-    lab.consul("PUT", &format!("/v1/kv/{key}"), r#"{"name": "m0_server", "state": "unknown"}"#);
+    cluster.consul("PUT", &format!("/v1/kv/{key}"), r#"{"name": "m0_server", "state": "unknown"}"#);
     let service = format!("{key}/services/0x7300000000000001:0x4d2");
-    lab.consul("PUT", &format!("/v1/kv/{service}"), r#"{"name": "ios", "state": "x"}"#);
+    cluster.consul("PUT", &format!("/v1/kv/{service}"), r#"{"name": "ios", "state": "x"}"#);
     let word = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
-    lab.consul("PUT", &format!("/v1/kv/processes/{new}"), word);
-    assert_eq!(lab.states(0, confd, &[new])[0].state, ObjectState::DtmRecovering);
-    lab.link(0, new);
-    lab.event(0, new, ProcessEventKind::DtmRecovered);
-    assert_eq!(lab.state_in(&key), "online");
+    cluster.consul("PUT", &format!("/v1/kv/processes/{new}"), word);
+    assert_eq!(cluster.states(0, confd, &[new])[0].state, ObjectState::DtmRecovering);
+    cluster.link(0, new);
+    cluster.event(0, new, ProcessEventKind::DtmRecovered);
+    assert_eq!(cluster.state_in(&key), "online");
 }
 
 #[test]
 fn d14_a_broadcast_of_many_notes_is_split_and_each_part_accounted_for() {
     let shape = Shape { drives: 1_100, ..Shape::like_hare(1) };
-    let mut lab = Lab::of(&shape, 1, |_| {});
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    lab.link(0, ios);
-    let other = lab.link(0, confd);
-    lab.nodes[0].delivers = false;
-    lab.event(0, ios, ProcessEventKind::Stopped);
-    lab.run(MS * 3_000);
-    let parts: Vec<_> = lab.nodes[0].sent.iter().filter(|(to, ..)| *to == other).cloned().collect();
+    let mut cluster = TestCluster::of(&shape, 1, |_| {});
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    cluster.link(0, ios);
+    let other = cluster.link(0, confd);
+    cluster.nodes[0].delivers = false;
+    cluster.event(0, ios, ProcessEventKind::Stopped);
+    cluster.run(MS * 3_000);
+    let parts: Vec<_> =
+        cluster.nodes[0].sent.iter().filter(|(to, ..)| *to == other).cloned().collect();
     let notes = |body: &Body| match body {
         Body::Nvec(nvec) => nvec.notes.len(),
         _ => 0,
     };
     assert!(parts.iter().all(|(.., body)| notes(body) <= 1_024));
-    assert_eq!(lab.word(ios), "STOPPED");
+    assert_eq!(cluster.word(ios), "STOPPED");
     for (link, send, _) in parts {
-        lab.input(0, Input::Motr(Event::Delivered { link, send }));
+        cluster.input(0, Input::Motr(Event::Delivered { link, send }));
     }
-    lab.nodes[0].delivers = true;
-    let told = lab.nodes[0].told[&other].iter();
+    cluster.nodes[0].delivers = true;
+    let told = cluster.nodes[0].told[&other].iter();
     let away = told.filter(|note| note.state == ObjectState::Transient).count();
     assert!(away >= 2 * 1_100, "every device and every drive: {away}");
 }
 
 #[test]
 fn d18_there_is_no_answer_without_a_resource_manager() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    let confd = lab.fid(0, "confd");
-    lab.consul("PUT", &format!("/v1/agent/service/deregister/{}", confd.key), "");
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    let confd = cluster.fid(0, "confd");
+    cluster.consul("PUT", &format!("/v1/agent/service/deregister/{}", confd.key), "");
     // Not even while no I/O service runs.
     for node in 0..3 {
-        let ios = lab.fid(node, "ios");
-        lab.check(node, ios, "critical");
+        let ios = cluster.fid(node, "ios");
+        cluster.check(node, ios, "critical");
     }
-    let entry = lab.ask(0, ios, false, 1);
-    lab.run(MS * 3_000);
-    assert_eq!(lab.reply(0, entry), Some(&Err(Errno::EAGAIN)));
+    let entry = cluster.ask(0, ios, false, 1);
+    cluster.run(MS * 3_000);
+    assert_eq!(cluster.reply(0, entry), Some(&Err(Errno::EAGAIN)));
 }
 
 #[test]
 fn d26_who_only_hears_of_an_event_writes_nothing() {
-    let mut lab = Lab::new(3);
-    let ios = lab.fid(0, "ios");
-    lab.link(0, ios);
-    lab.run(MS * 1_000);
-    let from = [1, 2].map(|node| lab.nodes[node].targets.len());
-    lab.event(0, ios, ProcessEventKind::Stopped);
-    lab.run(MS * 1_000);
-    assert_eq!([1, 2].map(|node| writes(&lab, node, from[node - 1])), [0, 0]);
+    let mut cluster = TestCluster::new(3);
+    let ios = cluster.fid(0, "ios");
+    cluster.link(0, ios);
+    cluster.run(MS * 1_000);
+    let from = [1, 2].map(|node| cluster.nodes[node].targets.len());
+    cluster.event(0, ios, ProcessEventKind::Stopped);
+    cluster.run(MS * 1_000);
+    assert_eq!([1, 2].map(|node| writes(&cluster, node, from[node - 1])), [0, 0]);
 }
 
 #[test]
 fn d27_the_resource_manager_and_its_endpoint_are_of_one_leader() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    lab.link(0, ios);
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    cluster.link(0, ios);
     for leader in ["ssu2", "ssu3", "ssu1", "ssu2"] {
-        let (_, key) = lab.consul("GET", "/v1/kv/leader", "");
+        let (_, key) = cluster.consul("GET", "/v1/kv/leader", "");
         let key: serde_json::Value = serde_json::from_str(&key).expect("JSON");
         let old = key[0]["Session"].as_str().expect("a session").to_owned();
         let agent = leader[3..].parse::<usize>().expect("a number") - 1;
-        let (_, new) = lab.consul_at(agent, "PUT", "/v1/session/create", "{}");
+        let (_, new) = cluster.consul_at(agent, "PUT", "/v1/session/create", "{}");
         let new: serde_json::Value = serde_json::from_str(&new).expect("JSON");
         let new = new["ID"].as_str().expect("an id").to_owned();
-        lab.consul("PUT", &format!("/v1/kv/leader?release={old}"), "");
-        lab.consul("PUT", &format!("/v1/kv/leader?acquire={new}"), leader);
-        let entry = lab.ask(0, ios, false, 1);
-        lab.run(MS * 10);
-        let confd = lab.fid(agent, "confd");
-        let Some(Ok(entrypoint)) = lab.reply(0, entry).cloned() else { panic!("no entrypoint") };
+        cluster.consul("PUT", &format!("/v1/kv/leader?release={old}"), "");
+        cluster.consul("PUT", &format!("/v1/kv/leader?acquire={new}"), leader);
+        let entry = cluster.ask(0, ios, false, 1);
+        cluster.run(MS * 10);
+        let confd = cluster.fid(agent, "confd");
+        let Some(Ok(entrypoint)) = cluster.reply(0, entry).cloned() else {
+            panic!("no entrypoint")
+        };
         let at = entrypoint.confds.iter().find(|c| c.fid == confd).expect("it is there");
         assert_eq!(entrypoint.rm_endpoint, at.endpoint);
         let rms = format!("m0conf/nodes/{leader}/processes/{}/services/rms", confd.key);
-        let rms = lab.kv(&rms).expect("a resource manager").parse().expect("a key");
+        let rms = cluster.kv(&rms).expect("a resource manager").parse().expect("a key");
         assert_eq!(entrypoint.rm, Fid::service(rms));
     }
 }
 
 #[test]
 fn d29_writers_that_meet_at_the_queue_take_turns() {
-    let mut lab = Lab::new(3);
-    let all: Vec<Fid> = (0..3).map(|node| lab.fid(node, "ios")).collect();
+    let mut cluster = TestCluster::new(3);
+    let all: Vec<Fid> = (0..3).map(|node| cluster.fid(node, "ios")).collect();
     for (node, ios) in all.iter().enumerate() {
-        lab.link(node, *ios);
+        cluster.link(node, *ios);
     }
-    let from: Vec<usize> = lab.nodes.iter().map(|host| host.targets.len()).collect();
+    let from: Vec<usize> = cluster.nodes.iter().map(|host| host.targets.len()).collect();
     for _ in 0..10 {
         for (node, ios) in all.iter().enumerate() {
-            lab.event(node, *ios, ProcessEventKind::Stopping);
-            lab.event(node, *ios, ProcessEventKind::DtmRecovered);
+            cluster.event(node, *ios, ProcessEventKind::Stopping);
+            cluster.event(node, *ios, ProcessEventKind::DtmRecovered);
         }
     }
-    lab.run(MS * 1_000);
-    let n: usize = (0..3).map(|node| writes(&lab, node, from[node])).sum();
+    cluster.run(MS * 1_000);
+    let n: usize = (0..3).map(|node| writes(&cluster, node, from[node])).sum();
     assert!(n <= 2 * 60, "{n} transactions for 60 events");
-    assert_eq!(lab.nodes.iter().map(|host| host.acks.len()).sum::<usize>(), 60);
+    assert_eq!(cluster.nodes.iter().map(|host| host.acks.len()).sum::<usize>(), 60);
 }
 
 #[test]
 fn d30_messages_that_made_the_old_daemon_panic_are_counted() {
-    let mut lab = Lab::new(1);
-    let confd = lab.fid(0, "confd");
-    lab.link(0, confd);
+    let mut cluster = TestCluster::new(1);
+    let confd = cluster.fid(0, "confd");
+    cluster.link(0, confd);
     let ioq = StobIoq {
         sdev: Fid::ZERO,
         stob_domain: Fid::ZERO,
@@ -260,50 +268,50 @@ fn d30_messages_that_made_the_old_daemon_panic_are_counted() {
         Body::StobIoq(Box::new(ioq)),
         Body::Rpc { attempts: 1, state: 1 },
     ] {
-        let msg = lab.say(0, confd, body);
-        assert!(lab.nodes[0].acks.contains(&msg));
+        let msg = cluster.say(0, confd, body);
+        assert!(cluster.nodes[0].acks.contains(&msg));
     }
-    assert!(!lab.nodes[0].exited);
+    assert!(!cluster.nodes[0].exited);
     // What the specification panics on is acknowledged first: it would come again for ever.
-    let msg = lab.say(0, confd, Body::KeepaliveReq((1, 2)));
-    assert!(lab.nodes[0].acks.contains(&msg));
-    lab.run(MS * 100);
-    assert!(lab.nodes[0].exited && lab.view(0).unexpected);
+    let msg = cluster.say(0, confd, Body::KeepaliveReq((1, 2)));
+    assert!(cluster.nodes[0].acks.contains(&msg));
+    cluster.run(MS * 100);
+    assert!(cluster.nodes[0].exited && cluster.view(0).unexpected);
 }
 
 #[test]
 fn d32_a_stop_finishes_what_was_begun() {
-    let mut lab = Lab::new(1);
-    let (ios, hax) = (lab.fid(0, "ios"), lab.fid(0, "hax"));
-    lab.link(0, ios);
-    lab.nodes[0].fault = Some(Fault::Refuses);
-    let msg = lab.event(0, ios, ProcessEventKind::Stopped);
-    lab.input(0, Input::Stop);
-    let entry = lab.ask(0, ios, true, 1);
-    let empty = lab.reply(0, entry).expect("at once").as_ref().expect("rc 0");
+    let mut cluster = TestCluster::new(1);
+    let (ios, hax) = (cluster.fid(0, "ios"), cluster.fid(0, "hax"));
+    cluster.link(0, ios);
+    cluster.nodes[0].fault = Some(Fault::Refuses);
+    let msg = cluster.event(0, ios, ProcessEventKind::Stopped);
+    cluster.input(0, Input::Stop);
+    let entry = cluster.ask(0, ios, true, 1);
+    let empty = cluster.reply(0, entry).expect("at once").as_ref().expect("rc 0");
     assert_eq!((empty.confds.len(), empty.rm), (0, Fid::ZERO), "it may unwind");
-    lab.run(MS * 300);
-    assert!(!lab.nodes[0].exited);
-    lab.nodes[0].fault = None;
-    lab.run(MS * 5_000);
-    assert!(lab.nodes[0].exited);
-    assert!(lab.nodes[0].acks.contains(&msg));
-    assert_eq!((lab.word(ios), lab.word(hax)), ("STOPPED".into(), "STOPPED".into()));
+    cluster.run(MS * 300);
+    assert!(!cluster.nodes[0].exited);
+    cluster.nodes[0].fault = None;
+    cluster.run(MS * 5_000);
+    assert!(cluster.nodes[0].exited);
+    assert!(cluster.nodes[0].acks.contains(&msg));
+    assert_eq!((cluster.word(ios), cluster.word(hax)), ("STOPPED".into(), "STOPPED".into()));
 }
 
 #[test]
 fn d33_what_fails_is_tried_less_and_less_often() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    lab.link(0, ios);
-    lab.nodes[0].fault = Some(Fault::Fails);
-    lab.event(0, ios, ProcessEventKind::Stopped);
-    let mut last = lab.nodes[0].targets.len();
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    cluster.link(0, ios);
+    cluster.nodes[0].fault = Some(Fault::Fails);
+    cluster.event(0, ios, ProcessEventKind::Stopped);
+    let mut last = cluster.nodes[0].targets.len();
     let mut tries = Vec::new();
     for _ in 0..4 {
-        lab.run(MS * 5_000);
-        tries.push(lab.nodes[0].targets.len() - last);
-        last = lab.nodes[0].targets.len();
+        cluster.run(MS * 5_000);
+        tries.push(cluster.nodes[0].targets.len() - last);
+        last = cluster.nodes[0].targets.len();
     }
     assert!(tries[0] < 60 && tries[3] < 20, "{tries:?}");
     assert!(tries[3] > 0, "it does not give up");
@@ -311,9 +319,9 @@ fn d33_what_fails_is_tried_less_and_less_often() {
 
 #[test]
 fn d36_checks_count_by_what_they_are_and_not_by_their_place() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    let link = lab.link(0, confd);
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    let link = cluster.link(0, confd);
     let check = |node: &str, id: &str, service: String, status: &str, index: u64| {
         format!(
             r#"{{"Node": "{node}", "CheckID": "{id}", "Status": "{status}",
@@ -323,24 +331,25 @@ fn d36_checks_count_by_what_they_are_and_not_by_their_place() {
     let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 25);
     // A node whose name begins alike is another.
     let stranger = check("ssu10", "serfHealth", String::new(), "critical", 26);
-    lab.post(0, "/", &format!(r#"[{{"Checks": [{stranger}, {service}]}}]"#));
-    assert_eq!(lab.told(0, link, ios), None);
+    cluster.post(0, "/", &format!(r#"[{{"Checks": [{stranger}, {service}]}}]"#));
+    assert_eq!(cluster.told(0, link, ios), None);
     let maintenance = check("ssu1", "_node_maintenance", String::new(), "critical", 27);
     let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 28);
     for checks in [[&maintenance, &service], [&service, &maintenance]] {
-        lab.post(0, "/", &format!(r#"[{{"Checks": [{}, {}]}}]"#, checks[0], checks[1]));
-        assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));
+        cluster.post(0, "/", &format!(r#"[{{"Checks": [{}, {}]}}]"#, checks[0], checks[1]));
+        assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
     }
 }
 
 #[test]
 fn d38_a_failure_vector_is_answered_once() {
-    let mut lab = Lab::new(1);
-    let confd = lab.fid(0, "confd");
-    lab.link(0, confd);
+    let mut cluster = TestCluster::new(1);
+    let confd = cluster.fid(0, "confd");
+    cluster.link(0, confd);
     let (pool, cookie) = (Fid::typed(b'o', 2, 9), (5, 6));
-    lab.say(0, confd, Body::FailureVecRep { pool, cookie, notes: Vec::new() });
-    lab.run(MS * 1_000);
-    let reps = lab.nodes[0].sent.iter().filter(|(.., b)| matches!(b, Body::FailureVecRep { .. }));
+    cluster.say(0, confd, Body::FailureVecRep { pool, cookie, notes: Vec::new() });
+    cluster.run(MS * 1_000);
+    let reps =
+        cluster.nodes[0].sent.iter().filter(|(.., b)| matches!(b, Body::FailureVecRep { .. }));
     assert_eq!(reps.count(), 1);
 }

@@ -10,159 +10,159 @@ use hax_core::ha::message::Body;
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
 
-use crate::lab::{Fault, Lab};
+use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 
-fn m0conf_state(lab: &mut Lab, needle: &str) -> String {
-    let (_, body) = lab.consul("GET", "/v1/kv/m0conf/?keys", "");
+fn m0conf_state(cluster: &mut TestCluster, needle: &str) -> String {
+    let (_, body) = cluster.consul("GET", "/v1/kv/m0conf/?keys", "");
     let keys: Vec<String> = serde_json::from_str(&body).expect("keys");
     let key = keys.iter().find(|key| key.ends_with(needle)).expect("a key").clone();
-    lab.state_in(&key)
+    cluster.state_in(&key)
 }
 
 #[test]
 fn what_follows_from_a_stop_and_a_start_is_written_with_it() {
-    let mut lab = Lab::new(2);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    let (from, other) = (lab.link(0, ios), lab.link(0, confd));
-    let far = lab.fid(1, "ios");
-    let far = lab.link(1, far);
+    let mut cluster = TestCluster::new(2);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    let (from, other) = (cluster.link(0, ios), cluster.link(0, confd));
+    let far = cluster.fid(1, "ios");
+    let far = cluster.link(1, far);
     let at = format!("processes/{ios}");
-    let (_, body) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+    let (_, body) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
     let keys: Vec<String> = serde_json::from_str(&body).expect("keys");
     let sdevs: Vec<String> =
         keys.into_iter().filter(|key| key.contains(&at) && key.contains("/sdevs/")).collect();
     assert!(sdevs.len() >= 5, "{sdevs:?}");
 
     // The other node has written to the queue since we did; this learns its end.
-    lab.event(0, ios, ProcessEventKind::Stopping);
-    let before = lab.nodes[0].targets.len();
-    let msg = lab.event(0, ios, ProcessEventKind::Stopped);
-    assert!(lab.nodes[0].acks.contains(&msg));
-    let txns = lab.nodes[0].targets[before..].iter().filter(|(_, t)| t == "/v1/txn").count();
+    cluster.event(0, ios, ProcessEventKind::Stopping);
+    let before = cluster.nodes[0].targets.len();
+    let msg = cluster.event(0, ios, ProcessEventKind::Stopped);
+    assert!(cluster.nodes[0].acks.contains(&msg));
+    let txns = cluster.nodes[0].targets[before..].iter().filter(|(_, t)| t == "/v1/txn").count();
     assert_eq!(txns, 1, "one transaction for all of it");
-    assert_eq!(lab.word(ios), "STOPPED");
-    assert_eq!(m0conf_state(&mut lab, &at), "failed");
+    assert_eq!(cluster.word(ios), "STOPPED");
+    assert_eq!(m0conf_state(&mut cluster, &at), "failed");
     for sdev in &sdevs {
-        assert_eq!(lab.state_in(sdev), "offline", "{sdev}");
+        assert_eq!(cluster.state_in(sdev), "offline", "{sdev}");
     }
     // FAILED ends the sessions of the others; the process itself is not told so.
-    assert!(!lab.take_told(0, from, ios).contains(&ObjectState::Failed));
-    assert_eq!(lab.take_told(0, other, ios), [ObjectState::Transient, ObjectState::Failed]);
-    lab.run(MS * 600);
-    let heard = lab.take_told(1, far, ios);
+    assert!(!cluster.take_told(0, from, ios).contains(&ObjectState::Failed));
+    assert_eq!(cluster.take_told(0, other, ios), [ObjectState::Transient, ObjectState::Failed]);
+    cluster.run(MS * 600);
+    let heard = cluster.take_told(1, far, ios);
     assert_eq!(heard.last(), Some(&ObjectState::Failed), "other nodes hear it too: {heard:?}");
 
-    lab.event(0, ios, ProcessEventKind::Starting);
-    lab.event(0, ios, ProcessEventKind::Started);
-    assert_eq!(m0conf_state(&mut lab, &at), "dtm_recovering");
-    assert_eq!(lab.told(0, other, ios), Some(ObjectState::DtmRecovering));
-    lab.event(0, ios, ProcessEventKind::DtmRecovered);
-    assert_eq!(m0conf_state(&mut lab, &at), "online");
+    cluster.event(0, ios, ProcessEventKind::Starting);
+    cluster.event(0, ios, ProcessEventKind::Started);
+    assert_eq!(m0conf_state(&mut cluster, &at), "dtm_recovering");
+    assert_eq!(cluster.told(0, other, ios), Some(ObjectState::DtmRecovering));
+    cluster.event(0, ios, ProcessEventKind::DtmRecovered);
+    assert_eq!(m0conf_state(&mut cluster, &at), "online");
     for sdev in &sdevs {
-        assert_eq!(lab.state_in(sdev), "online", "{sdev}");
+        assert_eq!(cluster.state_in(sdev), "online", "{sdev}");
     }
-    assert_eq!(lab.told(0, other, ios), Some(ObjectState::Online));
-    lab.run(MS * 600);
-    assert_eq!(lab.told(1, far, ios), Some(ObjectState::Online));
+    assert_eq!(cluster.told(0, other, ios), Some(ObjectState::Online));
+    cluster.run(MS * 600);
+    assert_eq!(cluster.told(1, far, ios), Some(ObjectState::Online));
 }
 
 #[test]
 fn d19_a_node_follows_its_io_processes_and_nobody_else() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    lab.link(0, ios);
-    lab.link(0, confd);
-    let node = |lab: &mut Lab| {
-        let (_, body) = lab.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    cluster.link(0, ios);
+    cluster.link(0, confd);
+    let node = |cluster: &mut TestCluster| {
+        let (_, body) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
         let entries: Vec<serde_json::Value> = serde_json::from_str(&body).expect("entries");
         let keys = entries.iter().filter_map(|entry| entry["Key"].as_str());
         let keys: Vec<String> =
             keys.filter(|k| k.split('/').count() == 3).map(Into::into).collect();
         let found =
-            keys.iter().find(|key| lab.kv(key).is_some_and(|value| value.contains("\"ssu1\"")));
-        lab.state_in(&found.expect("the node").clone())
+            keys.iter().find(|key| cluster.kv(key).is_some_and(|value| value.contains("\"ssu1\"")));
+        cluster.state_in(&found.expect("the node").clone())
     };
-    lab.event(0, confd, ProcessEventKind::Stopped);
-    assert_eq!(node(&mut lab), "M0_NC_ONLINE", "a confd does not take its node down");
-    lab.event(0, ios, ProcessEventKind::Stopped);
-    assert_eq!(node(&mut lab), "M0_NC_TRANSIENT", "from FAILED it could not come back");
-    lab.event(0, ios, ProcessEventKind::DtmRecovered);
-    assert_eq!(node(&mut lab), "M0_NC_ONLINE");
+    cluster.event(0, confd, ProcessEventKind::Stopped);
+    assert_eq!(node(&mut cluster), "M0_NC_ONLINE", "a confd does not take its node down");
+    cluster.event(0, ios, ProcessEventKind::Stopped);
+    assert_eq!(node(&mut cluster), "M0_NC_TRANSIENT", "from FAILED it could not come back");
+    cluster.event(0, ios, ProcessEventKind::DtmRecovered);
+    assert_eq!(node(&mut cluster), "M0_NC_ONLINE");
 }
 
 /// A process says again what was not acknowledged when it finds that hax is gone, and one that is stopping
 /// would never find out by itself.
 #[test]
 fn who_is_left_with_words_that_are_not_written_is_roused() {
-    let mut lab = Lab::new(1);
-    let (ios, hax) = (lab.fid(0, "ios"), lab.fid(0, "hax"));
-    let link = lab.link(0, ios);
-    lab.run(MS * 500);
-    let _known = lab.take_told(0, link, hax);
-    lab.nodes[0].fault = Some(Fault::Hangs);
-    lab.event(0, ios, ProcessEventKind::Stopping);
-    lab.input(0, Input::Stop);
-    lab.run(MS * 11_000);
-    assert!(lab.nodes[0].exited);
-    assert_eq!(lab.nodes[0].acks, []);
-    assert_eq!(lab.take_told(0, link, hax), [ObjectState::Online]);
+    let mut cluster = TestCluster::new(1);
+    let (ios, hax) = (cluster.fid(0, "ios"), cluster.fid(0, "hax"));
+    let link = cluster.link(0, ios);
+    cluster.run(MS * 500);
+    let _known = cluster.take_told(0, link, hax);
+    cluster.nodes[0].fault = Some(Fault::Hangs);
+    cluster.event(0, ios, ProcessEventKind::Stopping);
+    cluster.input(0, Input::Stop);
+    cluster.run(MS * 11_000);
+    assert!(cluster.nodes[0].exited);
+    assert_eq!(cluster.nodes[0].acks, []);
+    assert_eq!(cluster.take_told(0, link, hax), [ObjectState::Online]);
 }
 
 /// A stop finishes what was begun. Half a second later it does not begin anything that its sender says again.
 #[test]
 fn f09_a_stop_does_not_wait_for_processes_that_go_on_talking() {
-    let mut lab = Lab::new(1);
-    let (ios, hax) = (lab.fid(0, "ios"), lab.fid(0, "hax"));
-    let link = lab.link(0, ios);
-    lab.run(MS * 500);
-    let _known = lab.take_told(0, link, hax);
-    lab.nodes[0].fault = Some(Fault::Refuses);
-    let first = lab.event(0, ios, ProcessEventKind::Starting);
-    lab.input(0, Input::Stop);
-    lab.event(0, ios, ProcessEventKind::Started);
-    lab.run(MS * 600);
-    lab.nodes[0].fault = None;
-    lab.event(0, ios, ProcessEventKind::Stopping);
-    lab.run(MS * 5_000);
-    assert!(lab.nodes[0].exited);
-    assert_eq!(lab.nodes[0].acks, [first]);
+    let mut cluster = TestCluster::new(1);
+    let (ios, hax) = (cluster.fid(0, "ios"), cluster.fid(0, "hax"));
+    let link = cluster.link(0, ios);
+    cluster.run(MS * 500);
+    let _known = cluster.take_told(0, link, hax);
+    cluster.nodes[0].fault = Some(Fault::Refuses);
+    let first = cluster.event(0, ios, ProcessEventKind::Starting);
+    cluster.input(0, Input::Stop);
+    cluster.event(0, ios, ProcessEventKind::Started);
+    cluster.run(MS * 600);
+    cluster.nodes[0].fault = None;
+    cluster.event(0, ios, ProcessEventKind::Stopping);
+    cluster.run(MS * 5_000);
+    assert!(cluster.nodes[0].exited);
+    assert_eq!(cluster.nodes[0].acks, [first]);
     // With the last that it is told it finds out that nobody is there, and says the others again.
-    assert_eq!(lab.take_told(0, link, hax).last(), Some(&ObjectState::Failed));
+    assert_eq!(cluster.take_told(0, link, hax).last(), Some(&ObjectState::Failed));
 }
 
 #[test]
 fn d31_nothing_is_acknowledged_before_consul_holds_it() {
     for fault in [Fault::Refuses, Fault::Fails, Fault::Loses, Fault::Hangs] {
-        let mut lab = Lab::new(1);
-        let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-        lab.link(0, ios);
-        let other = lab.link(0, confd);
-        lab.nodes[0].fault = Some(fault);
+        let mut cluster = TestCluster::new(1);
+        let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+        cluster.link(0, ios);
+        let other = cluster.link(0, confd);
+        cluster.nodes[0].fault = Some(fault);
         let msgs = [
-            lab.event(0, ios, ProcessEventKind::Stopping),
-            lab.event(0, ios, ProcessEventKind::Stopped),
+            cluster.event(0, ios, ProcessEventKind::Stopping),
+            cluster.event(0, ios, ProcessEventKind::Stopped),
         ];
-        lab.run(MS * 700);
-        assert_eq!(lab.nodes[0].acks, [], "{fault:?}");
-        assert_eq!(lab.take_told(0, other, ios), [], "{fault:?}");
-        assert_eq!(lab.view(0).lanes, 1);
+        cluster.run(MS * 700);
+        assert_eq!(cluster.nodes[0].acks, [], "{fault:?}");
+        assert_eq!(cluster.take_told(0, other, ios), [], "{fault:?}");
+        assert_eq!(cluster.view(0).lanes, 1);
         if fault == Fault::Hangs {
-            // The host's time limit is not the lab's: what hangs is answered by its limit.
+            // The host's time limit is not the cluster's: what hangs is answered by its limit.
             continue;
         }
-        lab.nodes[0].fault = None;
-        lab.run(MS * 6_000);
-        assert_eq!(lab.nodes[0].acks, msgs, "{fault:?}");
-        assert_eq!(lab.word(ios), "STOPPED");
-        assert_eq!(lab.view(0).lanes, 0);
+        cluster.nodes[0].fault = None;
+        cluster.run(MS * 6_000);
+        assert_eq!(cluster.nodes[0].acks, msgs, "{fault:?}");
+        assert_eq!(cluster.word(ios), "STOPPED");
+        assert_eq!(cluster.view(0).lanes, 0);
         // However often it was tried, old daemons hear of each once.
-        let (_, queue) = lab.consul("GET", "/v1/kv/bq/?keys", "");
+        let (_, queue) = cluster.consul("GET", "/v1/kv/bq/?keys", "");
         let queue: Vec<String> = serde_json::from_str(&queue).expect("keys");
-        let told = queue
-            .iter()
-            .filter(|key| lab.kv(key).is_some_and(|message| message.contains(&ios.to_string())));
+        let told = queue.iter().filter(|key| {
+            cluster.kv(key).is_some_and(|message| message.contains(&ios.to_string()))
+        });
         assert_eq!(told.count(), 2, "{fault:?}");
     }
 }
@@ -171,108 +171,108 @@ fn d31_nothing_is_acknowledged_before_consul_holds_it() {
 #[test]
 fn a_write_whose_answer_is_lost_is_told_to_old_daemons_once_whatever_is_seen_first() {
     for seed in 0..20 {
-        let mut lab = Lab::with(1, |config| config.seed = seed);
-        let ios = lab.fid(0, "ios");
-        lab.link(0, ios);
-        lab.nodes[0].fault = Some(Fault::Loses);
-        let msg = lab.event(0, ios, ProcessEventKind::Stopping);
-        lab.run(MS * 700);
-        lab.nodes[0].fault = None;
-        lab.run(MS * 6_000);
-        assert_eq!(lab.nodes[0].acks, [msg]);
-        let (_, queue) = lab.consul("GET", "/v1/kv/bq/?keys", "");
+        let mut cluster = TestCluster::with(1, |config| config.seed = seed);
+        let ios = cluster.fid(0, "ios");
+        cluster.link(0, ios);
+        cluster.nodes[0].fault = Some(Fault::Loses);
+        let msg = cluster.event(0, ios, ProcessEventKind::Stopping);
+        cluster.run(MS * 700);
+        cluster.nodes[0].fault = None;
+        cluster.run(MS * 6_000);
+        assert_eq!(cluster.nodes[0].acks, [msg]);
+        let (_, queue) = cluster.consul("GET", "/v1/kv/bq/?keys", "");
         let queue: Vec<String> = serde_json::from_str(&queue).expect("keys");
-        let about = |key: &&String| lab.kv(key).is_some_and(|m| m.contains(&ios.to_string()));
+        let about = |key: &&String| cluster.kv(key).is_some_and(|m| m.contains(&ios.to_string()));
         assert_eq!(queue.iter().filter(about).count(), 1, "seed {seed}");
     }
 }
 
 #[test]
 fn d22_another_writer_is_met_and_its_write_replaced_in_order() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    lab.link(0, ios);
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    cluster.link(0, ios);
     // Behind the replica's back: its watch has not looked yet.
     let value = r#"{"state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
-    lab.nodes[0].fault = Some(Fault::Hangs);
-    lab.consul("PUT", &format!("/v1/kv/processes/{ios}"), value);
-    lab.nodes[0].fault = None;
-    let msg = lab.event(0, ios, ProcessEventKind::Started);
-    lab.run(MS * 500);
-    assert_eq!(lab.nodes[0].acks, [msg]);
-    assert_eq!(lab.word(ios), "STARTED");
+    cluster.nodes[0].fault = Some(Fault::Hangs);
+    cluster.consul("PUT", &format!("/v1/kv/processes/{ios}"), value);
+    cluster.nodes[0].fault = None;
+    let msg = cluster.event(0, ios, ProcessEventKind::Started);
+    cluster.run(MS * 500);
+    assert_eq!(cluster.nodes[0].acks, [msg]);
+    assert_eq!(cluster.word(ios), "STARTED");
 }
 
 #[test]
 fn mkfs_is_nobody_elses_business() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
     // Its server does not run.
-    lab.check(0, ios, "warning");
-    lab.link(0, ios);
-    let other = lab.link(0, confd);
+    cluster.check(0, ios, "warning");
+    cluster.link(0, ios);
+    let other = cluster.link(0, confd);
     let at = format!("processes/{ios}");
-    let before = m0conf_state(&mut lab, &at);
-    let epoch = lab.kv("epoch");
+    let before = m0conf_state(&mut cluster, &at);
+    let epoch = cluster.kv("epoch");
     for event in [ProcessEventKind::Starting, ProcessEventKind::Started, ProcessEventKind::Stopped]
     {
         let kind = ProcessType::Mkfs;
-        lab.say(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
+        cluster.say(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
     }
-    lab.run(MS * 500);
-    assert_eq!(lab.word(ios), "STOPPED");
-    assert_eq!(m0conf_state(&mut lab, &at), before);
-    assert_eq!(lab.kv("epoch"), epoch);
-    assert_eq!(lab.take_told(0, other, ios), []);
+    cluster.run(MS * 500);
+    assert_eq!(cluster.word(ios), "STOPPED");
+    assert_eq!(m0conf_state(&mut cluster, &at), before);
+    assert_eq!(cluster.kv("epoch"), epoch);
+    assert_eq!(cluster.take_told(0, other, ios), []);
 }
 
 /// A server is killed and formatted at once: whoever looks at Consul every now and then sees the one life,
 /// and then m0mkfs under the same fid.
 #[test]
 fn f16_a_server_that_is_formatted_is_told_to_have_ended() {
-    let mut lab = Lab::new(2);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(1, "confd"));
-    let other = lab.link(1, confd);
-    let write = |lab: &mut Lab, state: &str, kind: &str| {
+    let mut cluster = TestCluster::new(2);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(1, "confd"));
+    let other = cluster.link(1, confd);
+    let write = |cluster: &mut TestCluster, state: &str, kind: &str| {
         let value = format!(
             r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_{kind}"}}"#
         );
-        lab.consul("PUT", &format!("/v1/kv/processes/{ios}"), &value);
-        lab.run(MS * 500);
+        cluster.consul("PUT", &format!("/v1/kv/processes/{ios}"), &value);
+        cluster.run(MS * 500);
     };
-    write(&mut lab, "DTM_RECOVERED", "M0D");
-    lab.take_told(1, other, ios);
-    write(&mut lab, "STARTED", "M0MKFS");
-    assert_eq!(lab.take_told(1, other, ios), [ObjectState::Failed]);
-    write(&mut lab, "STOPPED", "M0MKFS");
-    write(&mut lab, "STARTING", "M0D");
-    assert_eq!(lab.take_told(1, other, ios), [], "nothing new");
-    write(&mut lab, "DTM_RECOVERED", "M0D");
-    assert_eq!(lab.take_told(1, other, ios), [ObjectState::Online]);
+    write(&mut cluster, "DTM_RECOVERED", "M0D");
+    cluster.take_told(1, other, ios);
+    write(&mut cluster, "STARTED", "M0MKFS");
+    assert_eq!(cluster.take_told(1, other, ios), [ObjectState::Failed]);
+    write(&mut cluster, "STOPPED", "M0MKFS");
+    write(&mut cluster, "STARTING", "M0D");
+    assert_eq!(cluster.take_told(1, other, ios), [], "nothing new");
+    write(&mut cluster, "DTM_RECOVERED", "M0D");
+    assert_eq!(cluster.take_told(1, other, ios), [ObjectState::Online]);
 }
 
 /// Who was told that a process is online on the word of its check alone is told that it is not.
 #[test]
 fn f16_a_server_that_is_formatted_first_is_told_not_to_be_there() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    let other = lab.link(0, confd);
-    assert_eq!(lab.states(0, confd, &[ios])[0].state, ObjectState::Online);
-    lab.take_told(0, other, ios);
-    lab.link(0, ios);
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    let other = cluster.link(0, confd);
+    assert_eq!(cluster.states(0, confd, &[ios])[0].state, ObjectState::Online);
+    cluster.take_told(0, other, ios);
+    cluster.link(0, ios);
     let (event, kind) = (ProcessEventKind::Starting, ProcessType::Mkfs);
-    lab.say(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
-    lab.event(0, ios, ProcessEventKind::Starting);
-    lab.run(MS * 500);
-    assert_eq!(lab.told(0, other, ios), Some(ObjectState::Transient));
+    cluster.say(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
+    cluster.event(0, ios, ProcessEventKind::Starting);
+    cluster.run(MS * 500);
+    assert_eq!(cluster.told(0, other, ios), Some(ObjectState::Transient));
 }
 
 #[test]
 fn devices_keep_what_is_worse_than_their_process() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    lab.link(0, ios);
-    let (_, body) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    cluster.link(0, ios);
+    let (_, body) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
     let keys: Vec<String> = serde_json::from_str(&body).expect("keys");
     let at = format!("processes/{ios}");
     let sdev = keys.iter().find(|key| key.contains(&at) && key.contains("/sdevs/"));
@@ -281,92 +281,94 @@ fn devices_keep_what_is_worse_than_their_process() {
     // Motr says that its repair has failed: REPAIR becomes FAILED.
     let notes = vec![Note { fid, state: ObjectState::Repair }];
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
-    let msg = lab.say(0, ios, Body::Nvec(Box::new(nvec)));
-    assert!(lab.nodes[0].acks.contains(&msg));
-    assert_eq!(lab.state_in(&sdev), "failed");
-    lab.event(0, ios, ProcessEventKind::Stopped);
-    lab.event(0, ios, ProcessEventKind::DtmRecovered);
-    assert_eq!(lab.state_in(&sdev), "failed");
-    assert_eq!(lab.saw(0, FactKind::DevicesSet), 1);
+    let msg = cluster.say(0, ios, Body::Nvec(Box::new(nvec)));
+    assert!(cluster.nodes[0].acks.contains(&msg));
+    assert_eq!(cluster.state_in(&sdev), "failed");
+    cluster.event(0, ios, ProcessEventKind::Stopped);
+    cluster.event(0, ios, ProcessEventKind::DtmRecovered);
+    assert_eq!(cluster.state_in(&sdev), "failed");
+    assert_eq!(cluster.saw(0, FactKind::DevicesSet), 1);
 }
 
 /// The keys of the devices of a process.
-fn sdevs(lab: &mut Lab, process: Fid) -> Vec<String> {
-    let (_, body) = lab.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
+fn sdevs(cluster: &mut TestCluster, process: Fid) -> Vec<String> {
+    let (_, body) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
     let keys: Vec<String> = serde_json::from_str(&body).expect("keys");
     let at = format!("processes/{process}");
     keys.into_iter().filter(|key| key.contains(&at) && key.contains("/sdevs/")).collect()
 }
 
 /// Somebody else writes the state of an object.
-fn write_state(lab: &mut Lab, key: &str, state: &str) {
-    let value = lab.kv(key).expect("the key");
+fn write_state(cluster: &mut TestCluster, key: &str, state: &str) {
+    let value = cluster.kv(key).expect("the key");
     let mut value: serde_json::Value = serde_json::from_str(&value).expect("JSON");
     value["state"] = state.into();
-    let (status, _) = lab.consul("PUT", &format!("/v1/kv/{key}"), &value.to_string());
+    let (status, _) = cluster.consul("PUT", &format!("/v1/kv/{key}"), &value.to_string());
     assert_eq!(status, 200);
 }
 
 /// What Motr says of these devices.
-fn set(lab: &mut Lab, process: Fid, notes: Vec<Note>) -> MsgId {
+fn set(cluster: &mut TestCluster, process: Fid, notes: Vec<Note>) -> MsgId {
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
-    lab.say(0, process, Body::Nvec(Box::new(nvec)))
+    cluster.say(0, process, Body::Nvec(Box::new(nvec)))
 }
 
 /// The copy of the configuration is behind, so that what is to be written looks as if it were so.
 #[test]
 fn what_holds_already_is_so_in_consul_and_not_only_in_our_copy() {
-    let mut lab = Lab::with(1, |config| config.time.watch_interval_min = Duration::from_secs(2));
-    let ios = lab.fid(0, "ios");
-    lab.link(0, ios);
-    lab.run(MS * 2_500);
-    let sdevs = sdevs(&mut lab, ios);
+    let mut cluster =
+        TestCluster::with(1, |config| config.time.watch_interval_min = Duration::from_secs(2));
+    let ios = cluster.fid(0, "ios");
+    cluster.link(0, ios);
+    cluster.run(MS * 2_500);
+    let sdevs = sdevs(&mut cluster, ios);
     let fid = |key: &str| key.rsplit('/').next().expect("a fid").parse().expect("a fid");
     // Our copy has the first change, and looks again in two seconds only.
-    write_state(&mut lab, &sdevs[0], "failed");
-    lab.run(MS * 10);
-    write_state(&mut lab, &sdevs[0], "online");
-    write_state(&mut lab, &sdevs[1], "offline");
+    write_state(&mut cluster, &sdevs[0], "failed");
+    cluster.run(MS * 10);
+    write_state(&mut cluster, &sdevs[0], "online");
+    write_state(&mut cluster, &sdevs[1], "offline");
     let note = Note { fid: fid(&sdevs[0]), state: ObjectState::Repair };
-    let msg = set(&mut lab, ios, vec![note]);
-    lab.run(MS * 50);
-    assert!(lab.nodes[0].acks.contains(&msg));
-    assert_eq!(lab.state_in(&sdevs[0]), "failed", "it was acknowledged");
+    let msg = set(&mut cluster, ios, vec![note]);
+    cluster.run(MS * 50);
+    assert!(cluster.nodes[0].acks.contains(&msg));
+    assert_eq!(cluster.state_in(&sdevs[0]), "failed", "it was acknowledged");
     // Somebody says that all is well, which is what our copy has of the second.
-    let msg = lab.event(0, ios, ProcessEventKind::DtmRecovered);
-    lab.run(MS * 50);
-    assert!(lab.nodes[0].acks.contains(&msg));
-    assert_eq!(lab.state_in(&sdevs[1]), "online");
+    let msg = cluster.event(0, ios, ProcessEventKind::DtmRecovered);
+    cluster.run(MS * 50);
+    assert!(cluster.nodes[0].acks.contains(&msg));
+    assert_eq!(cluster.state_in(&sdevs[1]), "online");
 }
 
 #[test]
 fn two_notes_about_one_device_are_one_write() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    lab.link(0, ios);
-    let sdevs = sdevs(&mut lab, ios);
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    cluster.link(0, ios);
+    let sdevs = sdevs(&mut cluster, ios);
     let fid = sdevs[0].rsplit('/').next().expect("a fid").parse().expect("a fid");
     let note = |state| Note { fid, state };
-    let msg = set(&mut lab, ios, vec![note(ObjectState::Rebalance), note(ObjectState::Repair)]);
-    lab.run(MS * 50);
-    assert!(lab.nodes[0].acks.contains(&msg));
-    assert_eq!(lab.state_in(&sdevs[0]), "failed");
-    assert_eq!(lab.saw(0, FactKind::WriteConflict), 0);
+    let msg = set(&mut cluster, ios, vec![note(ObjectState::Rebalance), note(ObjectState::Repair)]);
+    cluster.run(MS * 50);
+    assert!(cluster.nodes[0].acks.contains(&msg));
+    assert_eq!(cluster.state_in(&sdevs[0]), "failed");
+    assert_eq!(cluster.saw(0, FactKind::WriteConflict), 0);
 }
 
 #[test]
 fn what_only_looks_is_split_too_and_comes_to_an_end() {
-    let mut lab = Lab::with(1, |config| config.limit.transaction_ops = 8);
-    let ios = lab.fid(0, "ios");
-    lab.link(0, ios);
-    let follow = sdevs(&mut lab, ios).len() + 4;
+    let mut cluster = TestCluster::with(1, |config| config.limit.transaction_ops = 8);
+    let ios = cluster.fid(0, "ios");
+    cluster.link(0, ios);
+    let follow = sdevs(&mut cluster, ios).len() + 4;
     assert!(follow > 8 - 3, "more than a transaction holds beside the queue's part: {follow}");
     for round in 0..2 {
-        let before = lab.nodes[0].targets.len();
-        let msg = lab.event(0, ios, ProcessEventKind::DtmRecovered);
-        lab.run(MS * 50);
-        assert!(lab.nodes[0].acks.contains(&msg), "round {round}");
-        let txns = lab.nodes[0].targets[before..].iter().filter(|(_, t)| t == "/v1/txn").count();
+        let before = cluster.nodes[0].targets.len();
+        let msg = cluster.event(0, ios, ProcessEventKind::DtmRecovered);
+        cluster.run(MS * 50);
+        assert!(cluster.nodes[0].acks.contains(&msg), "round {round}");
+        let txns =
+            cluster.nodes[0].targets[before..].iter().filter(|(_, t)| t == "/v1/txn").count();
         assert!((2..20).contains(&txns), "round {round}: {txns}");
     }
 }

@@ -1,4 +1,4 @@
-//! One node of the lab: its bridge, what it has put out, and what its Consul does to it.
+//! One node of the cluster: its bridge, what it has put out, and what its Consul does to it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -10,7 +10,7 @@ use hax_core::ha::motr::Event;
 use hax_core::ha::process::ProcessEventKind;
 use quickcheck::{Gen, QuickCheck};
 
-use crate::lab::{Fault, Lab};
+use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 /// More than the longest pause between two tries.
@@ -23,8 +23,8 @@ struct Model(BTreeMap<Fid, Vec<(MsgId, ProcessEventKind)>>);
 impl Model {
     /// Each process's messages are acknowledged in order, and a process has a lane as long as one of its
     /// messages is not.
-    fn holds(&self, lab: &Lab) {
-        let acks = &lab.nodes[0].acks;
+    fn holds(&self, cluster: &TestCluster) {
+        let acks = &cluster.nodes[0].acks;
         let mut busy = 0;
         for (process, said) in &self.0 {
             let done: Vec<MsgId> = acks
@@ -36,21 +36,21 @@ impl Model {
             assert_eq!(done, due, "{process}");
             busy += usize::from(done.len() < said.len());
         }
-        assert_eq!(lab.view(0).lanes, busy);
+        assert_eq!(cluster.view(0).lanes, busy);
         assert!(acks.len() <= self.0.values().map(Vec::len).sum());
     }
 
     /// Everything is acknowledged, and Consul has the last that each process said.
-    fn is_at_rest(&self, lab: &mut Lab, settles: Fid) {
+    fn is_at_rest(&self, cluster: &mut TestCluster, settles: Fid) {
         let said: usize = self.0.values().map(Vec::len).sum();
-        assert_eq!(lab.nodes[0].acks.len(), said);
+        assert_eq!(cluster.nodes[0].acks.len(), said);
         for (process, said) in &self.0 {
             let word = match said.last().map(|(_, event)| *event) {
                 Some(ProcessEventKind::Started) if *process == settles => "DTM_RECOVERED",
                 Some(event) => event.name(),
                 None => continue,
             };
-            assert_eq!(lab.word(*process), word, "{process}");
+            assert_eq!(cluster.word(*process), word, "{process}");
         }
     }
 }
@@ -59,11 +59,11 @@ impl Model {
 fn hold(steps: &[u8]) {
     const FAULTS: [Option<Fault>; 4] =
         [None, Some(Fault::Refuses), Some(Fault::Fails), Some(Fault::Loses)];
-    let mut lab = Lab::new(1);
-    let confd = lab.fid(0, "confd");
-    let cast = [confd, lab.fid(0, "ios"), lab.fid(0, "s3service")];
+    let mut cluster = TestCluster::new(1);
+    let confd = cluster.fid(0, "confd");
+    let cast = [confd, cluster.fid(0, "ios"), cluster.fid(0, "s3service")];
     for process in cast {
-        let _link = lab.link(0, process);
+        let _link = cluster.link(0, process);
     }
     let mut model = Model::default();
     for step in steps {
@@ -72,65 +72,65 @@ fn hold(steps: &[u8]) {
             0..=5 => {
                 let (process, event) =
                     (cast[n % 3], ProcessEventKind::from_wire((n / 3 % 5) as u64));
-                let msg = lab.event(0, process, event);
+                let msg = cluster.event(0, process, event);
                 model.0.entry(process).or_default().push((msg, event));
             }
-            6 => lab.nodes[0].fault = FAULTS[n % 4],
-            _ => lab.run(MS * (1 << (n % 12))),
+            6 => cluster.nodes[0].fault = FAULTS[n % 4],
+            _ => cluster.run(MS * (1 << (n % 12))),
         }
-        model.holds(&lab);
+        model.holds(&cluster);
     }
-    lab.nodes[0].fault = None;
-    lab.run(REST);
-    model.holds(&lab);
-    model.is_at_rest(&mut lab, confd);
+    cluster.nodes[0].fault = None;
+    cluster.run(REST);
+    model.holds(&cluster);
+    model.is_at_rest(&mut cluster, confd);
 }
 
 /// Before the configuration is known anybody may ask for a first entrypoint.
 #[test]
 fn what_waits_for_consul_is_bounded() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    lab.nodes[0].fault = Some(Fault::Refuses);
-    lab.restart(0, |config| {
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    cluster.nodes[0].fault = Some(Fault::Refuses);
+    cluster.restart(0, |config| {
         config.limit.starts = 10;
         config.limit.queued_per_process = 20;
     });
     for n in 0..100 {
-        lab.ask(0, Fid::process(10_000 + n), true, n);
-        lab.run(Duration::from_millis(100));
+        cluster.ask(0, Fid::process(10_000 + n), true, n);
+        cluster.run(Duration::from_millis(100));
     }
     // One lane is hax's own.
-    assert!(lab.view(0).lanes <= 11, "{:?}", lab.view(0));
-    lab.nodes[0].fault = None;
-    lab.run(Duration::from_secs(10));
-    assert_eq!(lab.view(0).lanes, 0);
-    let entry = lab.ask(0, ios, true, 1);
-    lab.run(Duration::from_secs(2));
-    assert!(matches!(lab.reply(0, entry), Some(Ok(_))), "who is configured has its entrypoint");
-    assert_eq!(lab.kv(&format!("ssu1/process_restarts/{ios}")).as_deref(), Some("\"1\""));
+    assert!(cluster.view(0).lanes <= 11, "{:?}", cluster.view(0));
+    cluster.nodes[0].fault = None;
+    cluster.run(Duration::from_secs(10));
+    assert_eq!(cluster.view(0).lanes, 0);
+    let entry = cluster.ask(0, ios, true, 1);
+    cluster.run(Duration::from_secs(2));
+    assert!(matches!(cluster.reply(0, entry), Some(Ok(_))), "who is configured has its entrypoint");
+    assert_eq!(cluster.kv(&format!("ssu1/process_restarts/{ios}")).as_deref(), Some("\"1\""));
 
     // A life after the other begins, says something and ends.
-    lab.link(0, confd);
-    lab.nodes[0].fault = Some(Fault::Refuses);
+    cluster.link(0, confd);
+    cluster.nodes[0].fault = Some(Fault::Refuses);
     for n in 0..200 {
-        lab.ask(0, confd, true, 100 + n);
-        lab.event(0, confd, ProcessEventKind::Starting);
-        let link = lab.nodes[0].links[&confd];
-        lab.input(0, Input::Motr(Event::LinkClosed { link }));
+        cluster.ask(0, confd, true, 100 + n);
+        cluster.event(0, confd, ProcessEventKind::Starting);
+        let link = cluster.nodes[0].links[&confd];
+        cluster.input(0, Input::Motr(Event::LinkClosed { link }));
         let process = confd;
         let (entry, reconnected) = (EntryId(9_000 + n), false);
-        lab.input(0, Input::Motr(Event::LinkUp { entry, link, process, reconnected }));
-        lab.run(Duration::from_millis(10));
+        cluster.input(0, Input::Motr(Event::LinkUp { entry, link, process, reconnected }));
+        cluster.run(Duration::from_millis(10));
     }
-    let id = lab.http(0, "GET", "/status", "");
-    let (_, status) = lab.response(0, id).expect("the status");
+    let id = cluster.http(0, "GET", "/status", "");
+    let (_, status) = cluster.response(0, id).expect("the status");
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     let queued = status["lanes"][0]["queued"].as_u64().expect("a number");
     assert!((10..=22).contains(&queued), "{status}");
-    lab.nodes[0].fault = None;
-    lab.run(Duration::from_secs(20));
-    assert_eq!(lab.view(0).lanes, 0);
+    cluster.nodes[0].fault = None;
+    cluster.run(Duration::from_secs(20));
+    assert_eq!(cluster.view(0).lanes, 0);
 }
 
 #[test]

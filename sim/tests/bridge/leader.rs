@@ -5,7 +5,7 @@ use std::time::Duration;
 use hax_core::bridge::io::Input;
 use hax_core::ha::fact::FactKind;
 
-use crate::lab::{Fault, Lab};
+use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -15,16 +15,16 @@ fn elect(config: &mut hax_core::bridge::config::Config) {
 
 /// Takes the lock away from whoever the configuration came with. Where the hax of his node has ended his
 /// session already, the lock is delayed.
-fn free(lab: &mut Lab) {
-    let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
+fn free(cluster: &mut TestCluster) {
+    let (_, leader) = cluster.consul("GET", "/v1/kv/leader", "");
     let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
     if let Some(session) = leader[0]["Session"].as_str() {
-        lab.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
+        cluster.consul("PUT", &format!("/v1/kv/leader?release={session}"), "");
     }
-    lab.run(MS * 2_000);
+    cluster.run(MS * 2_000);
 }
 
-impl Lab {
+impl TestCluster {
     /// Whoever holds the leader's lock lets it go.
     pub(crate) fn free_the_lock(&mut self) {
         let (_, leader) = self.consul("GET", "/v1/kv/leader", "");
@@ -34,149 +34,149 @@ impl Lab {
     }
 }
 
-fn leads(lab: &Lab) -> Vec<usize> {
-    (0..lab.nodes.len()).filter(|node| lab.view(*node).leads).collect()
+fn leads(cluster: &TestCluster) -> Vec<usize> {
+    (0..cluster.nodes.len()).filter(|node| cluster.view(*node).leads).collect()
 }
 
 #[test]
 fn d39_exactly_one_leads_and_its_loss_is_made_up_for_within_two_seconds() {
-    let mut lab = Lab::with(3, elect);
-    free(&mut lab);
-    lab.run(MS * 1_000);
-    let first = leads(&lab);
+    let mut cluster = TestCluster::with(3, elect);
+    free(&mut cluster);
+    cluster.run(MS * 1_000);
+    let first = leads(&cluster);
     assert_eq!(first.len(), 1);
     let name = format!("ssu{}", first[0] + 1);
-    assert_eq!(lab.kv("leader"), Some(name));
+    assert_eq!(cluster.kv("leader"), Some(name));
     // It hangs: no beat, no release.
-    lab.nodes[first[0]].fault = Some(Fault::Hangs);
-    lab.run(MS * 1_000);
-    assert!(!lab.view(first[0]).leads, "it does not believe in itself any more");
-    lab.run(MS * 1_000);
-    let second = leads(&lab);
+    cluster.nodes[first[0]].fault = Some(Fault::Hangs);
+    cluster.run(MS * 1_000);
+    assert!(!cluster.view(first[0]).leads, "it does not believe in itself any more");
+    cluster.run(MS * 1_000);
+    let second = leads(&cluster);
     assert_eq!(second.len(), 1);
     assert_ne!(second, first);
 }
 
 #[test]
 fn there_are_never_two() {
-    let mut lab = Lab::with(3, elect);
-    free(&mut lab);
+    let mut cluster = TestCluster::with(3, elect);
+    free(&mut cluster);
     for round in 0..60 {
         let node = round % 3;
-        lab.nodes[node].fault = (round % 2 == 0).then_some(Fault::Hangs);
+        cluster.nodes[node].fault = (round % 2 == 0).then_some(Fault::Hangs);
         for _ in 0..20 {
-            lab.run(MS * 10);
-            assert!(leads(&lab).len() <= 1);
+            cluster.run(MS * 10);
+            assert!(leads(&cluster).len() <= 1);
         }
     }
 }
 
 #[test]
 fn a_stop_releases_the_lock_at_once() {
-    let mut lab = Lab::with(2, elect);
-    free(&mut lab);
-    lab.run(MS * 1_000);
-    let first = leads(&lab)[0];
-    lab.input(first, Input::Stop);
-    lab.run(MS * 500);
-    assert!(lab.nodes[first].exited);
-    assert_eq!(leads(&lab), [1 - first]);
-    let (_, services) = lab.consul_at(first, "GET", "/v1/agent/services", "");
+    let mut cluster = TestCluster::with(2, elect);
+    free(&mut cluster);
+    cluster.run(MS * 1_000);
+    let first = leads(&cluster)[0];
+    cluster.input(first, Input::Stop);
+    cluster.run(MS * 500);
+    assert!(cluster.nodes[first].exited);
+    assert_eq!(leads(&cluster), [1 - first]);
+    let (_, services) = cluster.consul_at(first, "GET", "/v1/agent/services", "");
     assert!(!services.contains("hax-leader"), "{services}");
 }
 
 #[test]
 fn d39_a_leader_whose_confd_dies_leaves_the_lead_to_one_whose_confd_lives() {
-    let mut lab = Lab::with(2, elect);
-    free(&mut lab);
-    lab.run(MS * 1_000);
-    let first = leads(&lab)[0];
-    let confd = lab.fid(first, "confd");
-    lab.check(first, confd, "warning");
-    lab.run(MS * 1_500);
-    assert_eq!(leads(&lab), [1 - first]);
-    assert_eq!(lab.saw(first, FactKind::LeaderLeft), 1);
-    lab.check(first, confd, "passing");
-    lab.run(MS * 1_500);
-    assert_eq!(leads(&lab), [1 - first], "and keeps it");
+    let mut cluster = TestCluster::with(2, elect);
+    free(&mut cluster);
+    cluster.run(MS * 1_000);
+    let first = leads(&cluster)[0];
+    let confd = cluster.fid(first, "confd");
+    cluster.check(first, confd, "warning");
+    cluster.run(MS * 1_500);
+    assert_eq!(leads(&cluster), [1 - first]);
+    assert_eq!(cluster.saw(first, FactKind::LeaderLeft), 1);
+    cluster.check(first, confd, "passing");
+    cluster.run(MS * 1_500);
+    assert_eq!(leads(&cluster), [1 - first], "and keeps it");
 }
 
 /// Nobody was there to take the lead when the leader's confd died.
 #[test]
 fn d39_a_leader_without_a_confd_leaves_the_lead_to_whoever_stands_later() {
-    let mut lab = Lab::with(2, elect);
-    free(&mut lab);
-    lab.run(MS * 1_000);
-    let first = leads(&lab)[0];
+    let mut cluster = TestCluster::with(2, elect);
+    free(&mut cluster);
+    cluster.run(MS * 1_000);
+    let first = leads(&cluster)[0];
     let other = 1 - first;
-    lab.restart(other, |config| config.elect = false);
-    let confd = lab.fid(first, "confd");
-    lab.check(first, confd, "warning");
-    lab.run(MS * 20_000);
-    assert_eq!(leads(&lab), [first], "it is better than none");
-    let left = lab.saw(first, FactKind::LeaderLeft);
-    lab.run(MS * 60_000);
-    assert_eq!(lab.saw(first, FactKind::LeaderLeft), left, "and is not given up for nobody");
-    lab.restart(other, elect);
-    lab.run(MS * 15_000);
-    assert_eq!(leads(&lab), [other]);
-    assert_eq!(lab.kv("leader"), Some(format!("ssu{}", other + 1)));
+    cluster.restart(other, |config| config.elect = false);
+    let confd = cluster.fid(first, "confd");
+    cluster.check(first, confd, "warning");
+    cluster.run(MS * 20_000);
+    assert_eq!(leads(&cluster), [first], "it is better than none");
+    let left = cluster.saw(first, FactKind::LeaderLeft);
+    cluster.run(MS * 60_000);
+    assert_eq!(cluster.saw(first, FactKind::LeaderLeft), left, "and is not given up for nobody");
+    cluster.restart(other, elect);
+    cluster.run(MS * 15_000);
+    assert_eq!(leads(&cluster), [other]);
+    assert_eq!(cluster.kv("leader"), Some(format!("ssu{}", other + 1)));
 }
 
 #[test]
 fn values_of_the_old_scripts_are_understood() {
-    let mut lab = Lab::with(1, elect);
+    let mut cluster = TestCluster::with(1, elect);
     // A shutdown writes over the value and leaves the session.
-    lab.consul("PUT", "/v1/kv/leader", "elect2805");
-    lab.run(MS * 1_000);
-    assert!(leads(&lab).is_empty(), "its owner may still write its name again");
+    cluster.consul("PUT", "/v1/kv/leader", "elect2805");
+    cluster.run(MS * 1_000);
+    assert!(leads(&cluster).is_empty(), "its owner may still write its name again");
     // Its session's lock delay is Consul's default of 15 s.
-    lab.run(MS * 21_000);
-    assert_eq!(leads(&lab), [0]);
-    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
+    cluster.run(MS * 21_000);
+    assert_eq!(leads(&cluster), [0]);
+    assert_eq!(cluster.kv("leader").as_deref(), Some("ssu1"));
     // A script writes over our own value: we put it right.
-    lab.consul("PUT", "/v1/kv/leader", "elect77");
-    lab.run(MS * 500);
-    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
-    assert_eq!(leads(&lab), [0]);
+    cluster.consul("PUT", "/v1/kv/leader", "elect77");
+    cluster.run(MS * 500);
+    assert_eq!(cluster.kv("leader").as_deref(), Some("ssu1"));
+    assert_eq!(leads(&cluster), [0]);
 }
 
 #[test]
 fn who_is_told_not_to_stand_does_not() {
-    let mut lab = Lab::new(1);
-    free(&mut lab);
-    lab.run(MS * 3_000);
-    assert!(leads(&lab).is_empty());
-    assert_eq!(lab.saw(0, FactKind::LeaderStands), 0);
+    let mut cluster = TestCluster::new(1);
+    free(&mut cluster);
+    cluster.run(MS * 3_000);
+    assert!(leads(&cluster).is_empty());
+    assert_eq!(cluster.saw(0, FactKind::LeaderStands), 0);
 }
 
 #[test]
 fn a_lock_that_was_won_and_lost_between_two_looks_is_not_believed_in() {
-    let mut lab = Lab::with(1, elect);
-    free(&mut lab);
-    lab.run(MS * 1_000);
-    assert_eq!(leads(&lab), [0]);
+    let mut cluster = TestCluster::with(1, elect);
+    free(&mut cluster);
+    cluster.run(MS * 1_000);
+    assert_eq!(leads(&cluster), [0]);
     // The session ends, and the next holder's too, before anybody looks.
     for _ in 0..3 {
-        free(&mut lab);
-        lab.run(MS);
-        free(&mut lab);
-        lab.run(MS * 1_500);
-        assert_eq!(leads(&lab), [0]);
-        let (_, leader) = lab.consul("GET", "/v1/kv/leader", "");
+        free(&mut cluster);
+        cluster.run(MS);
+        free(&mut cluster);
+        cluster.run(MS * 1_500);
+        assert_eq!(leads(&cluster), [0]);
+        let (_, leader) = cluster.consul("GET", "/v1/kv/leader", "");
         assert!(leader.contains("Session"), "{leader}");
     }
 }
 
 #[test]
 fn answers_without_an_index_are_asked_for_less_and_less_often() {
-    let mut lab = Lab::with(1, elect);
-    lab.nodes[0].fault = Some(Fault::NoIndex);
+    let mut cluster = TestCluster::with(1, elect);
+    cluster.nodes[0].fault = Some(Fault::NoIndex);
     // What it waits for is answered once as it was asked; all that follows comes at once.
-    free(&mut lab);
-    let before = lab.nodes[0].targets.len();
-    lab.run(MS * 10_000);
-    let asked = lab.nodes[0].targets[before..].iter();
+    free(&mut cluster);
+    let before = cluster.nodes[0].targets.len();
+    cluster.run(MS * 10_000);
+    let asked = cluster.nodes[0].targets[before..].iter();
     let watches = asked.filter(|(_, target)| target.starts_with("/v1/kv/leader?")).count();
     assert!((2..20).contains(&watches), "{watches} in 10 s");
 }
@@ -184,29 +184,29 @@ fn answers_without_an_index_are_asked_for_less_and_less_often() {
 /// hare's bootstrap has left the lock with a session of the first node's, and its checks pass on.
 #[test]
 fn the_lock_that_the_old_daemon_of_this_node_holds_is_taken_over() {
-    let mut lab = Lab::with(2, elect);
-    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
+    let mut cluster = TestCluster::with(2, elect);
+    assert_eq!(cluster.kv("leader").as_deref(), Some("ssu1"));
     // That session's lock delay is 2 s.
-    lab.run(MS * 4_000);
-    assert_eq!(leads(&lab).len(), 1);
-    assert_eq!(lab.saw(0, FactKind::LeaderStale), 1);
+    cluster.run(MS * 4_000);
+    assert_eq!(leads(&cluster).len(), 1);
+    assert_eq!(cluster.saw(0, FactKind::LeaderStale), 1);
 }
 
 #[test]
 fn a_lock_that_nobody_holds_names_no_leader() {
-    let mut lab = Lab::with(1, elect);
-    let leader = |lab: &mut Lab| {
-        let id = lab.http(0, "GET", "/status", "");
-        let (_, body) = lab.response(0, id).expect("an answer");
+    let mut cluster = TestCluster::with(1, elect);
+    let leader = |cluster: &mut TestCluster| {
+        let id = cluster.http(0, "GET", "/status", "");
+        let (_, body) = cluster.response(0, id).expect("an answer");
         let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         status["leader"].clone()
     };
     // The session of the daemon before has been ended, and its value stays.
-    assert_eq!(lab.kv("leader").as_deref(), Some("ssu1"));
-    let said = leader(&mut lab);
+    assert_eq!(cluster.kv("leader").as_deref(), Some("ssu1"));
+    let said = leader(&mut cluster);
     assert_eq!((&said["stands"], &said["node"]), (&true.into(), &serde_json::Value::Null));
-    lab.run(MS * 4_000);
-    let said = leader(&mut lab);
+    cluster.run(MS * 4_000);
+    let said = leader(&mut cluster);
     assert_eq!((&said["holds"], &said["node"]), (&true.into(), &"ssu1".into()));
     assert!(said["session"].is_string(), "{said}");
 }

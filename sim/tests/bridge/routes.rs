@@ -8,25 +8,25 @@ use hax_core::ha::motr::Event;
 use hax_core::ha::note::ObjectState;
 use serde_json::Value;
 
-use crate::lab::{Fault, Lab};
+use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 
-fn get(lab: &mut Lab, target: &str) -> (u16, Value) {
-    let id = lab.http(0, "GET", target, "");
-    lab.run(MS * 5);
-    let (status, body) = lab.response(0, id).expect("a response");
+fn get(cluster: &mut TestCluster, target: &str) -> (u16, Value) {
+    let id = cluster.http(0, "GET", target, "");
+    cluster.run(MS * 5);
+    let (status, body) = cluster.response(0, id).expect("a response");
     (status, serde_json::from_str(&body).expect("JSON"))
 }
 
 #[test]
 fn d23_the_cluster_is_reported_in_the_old_shapes() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    lab.consul("PUT", "/v1/kv/bytecount/healthy", "42");
-    lab.consul("PUT", "/v1/kv/stats/filesystem", r#"{"stats": {"fs_svc_total": 3}}"#);
-    lab.consul("PUT", "/v1/kv/m0_client_types", r#"["m0_client_other"]"#);
-    let (status, report) = get(&mut lab, "/v1/cluster/status");
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    cluster.consul("PUT", "/v1/kv/bytecount/healthy", "42");
+    cluster.consul("PUT", "/v1/kv/stats/filesystem", r#"{"stats": {"fs_svc_total": 3}}"#);
+    cluster.consul("PUT", "/v1/kv/m0_client_types", r#"["m0_client_other"]"#);
+    let (status, report) = get(&mut cluster, "/v1/cluster/status");
     assert_eq!(status, 200);
     assert_eq!(report["bytecount"]["healthy"], 42);
     assert_eq!(report["filesystem"]["stats"]["fs_svc_total"], 3);
@@ -44,9 +44,9 @@ fn d23_the_cluster_is_reported_in_the_old_shapes() {
     assert_eq!(ios_of["status"], "started");
     assert!(ios_of["ep"].as_str().is_some_and(|ep| ep.starts_with("inet:")));
 
-    assert_eq!(get(&mut lab, "/v1/cluster/status/bytecount").1["bytecount"]["healthy"], 42);
+    assert_eq!(get(&mut cluster, "/v1/cluster/status/bytecount").1["bytecount"]["healthy"], 42);
 
-    let (status, fids) = get(&mut lab, "/v1/cluster/fetch-fids");
+    let (status, fids) = get(&mut cluster, "/v1/cluster/fetch-fids");
     assert_eq!(status, 200);
     let svcs = fids[0]["svcs"].as_array().expect("services");
     let confd = svcs.iter().find(|svc| svc["name"] == "confd").expect("a confd");
@@ -55,16 +55,16 @@ fn d23_the_cluster_is_reported_in_the_old_shapes() {
     let names: Vec<&str> = svcs.iter().filter_map(|svc| svc["name"].as_str()).collect();
     assert!(names.contains(&"hax") && names.contains(&"ioservice"), "{names:?}");
 
-    lab.nodes[0].fault = Some(Fault::Fails);
-    let (status, refused) = get(&mut lab, "/v1/cluster/status");
+    cluster.nodes[0].fault = Some(Fault::Fails);
+    let (status, refused) = get(&mut cluster, "/v1/cluster/status");
     assert_eq!((status, refused["status_code"].as_u64()), (503, Some(503)));
 }
 
 #[test]
 fn a_watch_of_one_process_makes_its_key_be_read_and_says_nothing_by_itself() {
-    let mut lab = Lab::new(1);
-    let (far, confd) = (lab.fid(1, "ios"), lab.fid(0, "confd"));
-    let link = lab.link(0, confd);
+    let mut cluster = TestCluster::new(1);
+    let (far, confd) = (cluster.fid(1, "ios"), cluster.fid(0, "confd"));
+    let link = cluster.link(0, confd);
     let body = |state: &str, index: u64| {
         use base64::Engine as _;
         let value = format!(
@@ -79,60 +79,64 @@ fn a_watch_of_one_process_makes_its_key_be_read_and_says_nothing_by_itself() {
     let key = format!("/v1/kv/processes/{far}");
     let (stopped, _) = body("STOPPED", 0);
     let (started, _) = body("STARTED", 0);
-    lab.consul("PUT", &key, &started);
-    lab.run(MS * 5);
+    cluster.consul("PUT", &key, &started);
+    cluster.run(MS * 5);
     // The replica's watch has just looked, and looks again in a quarter of a second.
-    lab.consul("PUT", &key, &stopped);
-    let id = lab.post(0, "/watcher/processes", &body("STOPPED", lab.consul.index()).1);
-    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-    lab.run(MS * 5);
-    assert_eq!(lab.told(0, link, far), Some(ObjectState::Failed));
+    cluster.consul("PUT", &key, &stopped);
+    let id = cluster.post(0, "/watcher/processes", &body("STOPPED", cluster.consul.index()).1);
+    assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
+    cluster.run(MS * 5);
+    assert_eq!(cluster.told(0, link, far), Some(ObjectState::Failed));
     // What is not in Consul is not believed, whatever index it claims.
-    lab.take_told(0, link, far);
+    cluster.take_told(0, link, far);
     for index in [30, 1 << 60] {
-        lab.post(0, "/watcher/processes", &body("STARTED", index).1);
-        lab.run(MS * 5);
-        assert_eq!(lab.take_told(0, link, far), []);
+        cluster.post(0, "/watcher/processes", &body("STARTED", index).1);
+        cluster.run(MS * 5);
+        assert_eq!(cluster.take_told(0, link, far), []);
     }
     for bad in ["", "[]", "{}", &body("NONSENSE", 9).1, r#"{"Key": "x", "ModifyIndex": 1}"#] {
-        let id = lab.post(0, "/watcher/processes", bad);
-        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(400), "{bad}");
+        let id = cluster.post(0, "/watcher/processes", bad);
+        assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(400), "{bad}");
     }
 }
 
 #[test]
 fn d35_subscriptions_are_kept_in_consul() {
-    let mut lab = Lab::new(1);
+    let mut cluster = TestCluster::new(1);
     let key = "events/subscription/node";
-    lab.consul("DELETE", &format!("/v1/kv/{key}"), "");
+    cluster.consul("DELETE", &format!("/v1/kv/{key}"), "");
     let wish = r#"{"node": "health_message"}"#;
-    let post = |lab: &mut Lab, path: &str, body: &str| {
-        let id = lab.post(0, path, body);
-        lab.run(MS * 5);
-        lab.response(0, id).map(|(status, _)| status)
+    let post = |cluster: &mut TestCluster, path: &str, body: &str| {
+        let id = cluster.post(0, path, body);
+        cluster.run(MS * 5);
+        cluster.response(0, id).map(|(status, _)| status)
     };
     for _ in 0..2 {
-        assert_eq!(post(&mut lab, "/v1/events/subscribe", wish), Some(200));
-        assert_eq!(lab.kv(key).as_deref(), Some(r#"["health_message"]"#));
+        assert_eq!(post(&mut cluster, "/v1/events/subscribe", wish), Some(200));
+        assert_eq!(cluster.kv(key).as_deref(), Some(r#"["health_message"]"#));
     }
-    assert_eq!(post(&mut lab, "/v1/events/unsubscribe", wish), Some(200));
-    assert_eq!(lab.kv(key).as_deref(), Some("[]"));
+    assert_eq!(post(&mut cluster, "/v1/events/unsubscribe", wish), Some(200));
+    assert_eq!(cluster.kv(key).as_deref(), Some("[]"));
     for bad in ["", "[]", r#"{"disk": "health_message"}"#, r#"{"node": "x"}"#, r#"{"node": 1}"#] {
-        assert_eq!(post(&mut lab, "/v1/events/subscribe", bad), Some(400), "{bad}");
+        assert_eq!(post(&mut cluster, "/v1/events/subscribe", bad), Some(400), "{bad}");
     }
-    lab.nodes[0].fault = Some(Fault::Fails);
-    assert_eq!(post(&mut lab, "/v1/events/subscribe", wish), Some(503), "not a 200 for a failure");
+    cluster.nodes[0].fault = Some(Fault::Fails);
+    assert_eq!(
+        post(&mut cluster, "/v1/events/subscribe", wish),
+        Some(503),
+        "not a 200 for a failure"
+    );
 }
 
 #[test]
 fn the_status_says_who_leads_and_what_is_owed() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    lab.link(0, ios);
-    lab.link(0, confd);
-    lab.nodes[0].fault = Some(Fault::Refuses);
-    lab.event(0, ios, hax_core::ha::process::ProcessEventKind::Stopped);
-    let (status, report) = get(&mut lab, "/status");
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    cluster.link(0, ios);
+    cluster.link(0, confd);
+    cluster.nodes[0].fault = Some(Fault::Refuses);
+    cluster.event(0, ios, hax_core::ha::process::ProcessEventKind::Stopped);
+    let (status, report) = get(&mut cluster, "/status");
     assert_eq!(status, 200);
     assert_eq!(report["node"], "ssu1");
     assert_eq!(report["links"].as_array().map(Vec::len), Some(2));
@@ -143,19 +147,19 @@ fn the_status_says_who_leads_and_what_is_owed() {
 
 #[test]
 fn the_status_says_where_each_process_is_and_since_when_it_is_there() {
-    let mut lab = Lab::new(1);
-    let ios = lab.fid(0, "ios");
-    let link = lab.link(0, ios);
-    let shown = |lab: &mut Lab| {
-        let report = get(lab, "/status").1;
+    let mut cluster = TestCluster::new(1);
+    let ios = cluster.fid(0, "ios");
+    let link = cluster.link(0, ios);
+    let shown = |cluster: &mut TestCluster| {
+        let report = get(cluster, "/status").1;
         let link = &report["links"][0];
         let since = link["since_ms"].as_u64().expect("a number") / 1_000;
         (link["up"] == true, since, report["uptime_ms"].as_u64().expect("a number") / 1_000)
     };
-    lab.run(MS * 20_000);
-    let endpoint = get(&mut lab, "/status").1["links"][0]["endpoint"].clone();
+    cluster.run(MS * 20_000);
+    let endpoint = get(&mut cluster, "/status").1["links"][0]["endpoint"].clone();
     assert!(endpoint.as_str().is_some_and(|name| name.starts_with("inet:tcp:127.")), "{endpoint}");
-    let (up, since, began) = shown(&mut lab);
+    let (up, since, began) = shown(&mut cluster);
     assert!(up && (19..=20).contains(&since) && began >= since, "{since} {began}");
     // That it is down is said twice and counts once.
     for (event, expected) in [
@@ -163,15 +167,15 @@ fn the_status_says_where_each_process_is_and_since_when_it_is_there() {
         (Event::LinkDown { link }, (false, 6, began + 6)),
         (Event::LinkBack { link }, (true, 3, began + 9)),
     ] {
-        lab.input(0, Input::Motr(event));
-        lab.run(MS * 3_000);
-        assert_eq!(shown(&mut lab), expected);
+        cluster.input(0, Input::Motr(event));
+        cluster.run(MS * 3_000);
+        assert_eq!(shown(&mut cluster), expected);
     }
 }
 
 #[test]
 fn what_needs_libmotr_says_so_and_unknown_paths_are_unknown() {
-    let mut lab = Lab::new(1);
+    let mut cluster = TestCluster::new(1);
     for (method, path, status) in [
         ("POST", "/api/v1/sns/repair-start", 501),
         ("GET", "/api/v1/sns/repair-status?pool_fid=0x1:0x1", 501),
@@ -180,8 +184,8 @@ fn what_needs_libmotr_says_so_and_unknown_paths_are_unknown() {
         ("GET", "/watcher/bq", 405),
         ("POST", "/v1/cluster/status", 405),
     ] {
-        let id = lab.http(0, method, path, "");
-        let (got, body) = lab.response(0, id).expect("a response");
+        let id = cluster.http(0, method, path, "");
+        let (got, body) = cluster.response(0, id).expect("a response");
         assert_eq!(got, status, "{method} {path}");
         let body: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(body["status_code"], status);
@@ -190,58 +194,59 @@ fn what_needs_libmotr_says_so_and_unknown_paths_are_unknown() {
 
 #[test]
 fn what_is_posted_as_newer_than_consul_is_not_believed() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    let link = lab.link(0, confd);
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    let link = cluster.link(0, confd);
     let check = format!(
         r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:{key}", "Status": "critical",
             "ServiceID": "{key}", "ModifyIndex": 1152921504606846976}}]}}]"#,
         key = ios.key
     );
-    lab.post(0, "/", &check);
-    lab.run(MS * 10);
-    let told = lab.take_told(0, link, ios);
+    cluster.post(0, "/", &check);
+    cluster.run(MS * 10);
+    let told = cluster.take_told(0, link, ios);
     assert_eq!(told, [ObjectState::Transient, ObjectState::Online]);
-    assert_eq!(lab.word(ios), "DTM_RECOVERED", "nobody is declared dead for it");
-    assert_eq!(lab.saw(0, FactKind::PostDistrusted), 1);
+    assert_eq!(cluster.word(ios), "DTM_RECOVERED", "nobody is declared dead for it");
+    assert_eq!(cluster.saw(0, FactKind::PostDistrusted), 1);
     // And what is true is taken again.
-    lab.check(0, ios, "critical");
-    lab.run(MS * 500);
-    assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));
+    cluster.check(0, ios, "critical");
+    cluster.run(MS * 500);
+    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
 }
 
 #[test]
 fn f21_what_a_stranger_posts_tells_nobody() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    let link = lab.link(0, confd);
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    let link = cluster.link(0, confd);
     let post = format!(
         r#"[{{"Node": {{"Node": "ssu1"}}, "Checks": [{{"Node": "ssu1", "CheckID": "x", "Status": "critical",
             "ServiceID": "{}", "ServiceName": "ios", "ModifyIndex": 900000}}]}}]"#,
         ios.key
     );
-    lab.nodes[0].targets.clear();
+    cluster.nodes[0].targets.clear();
     for _ in 0..200 {
-        let id = lab.stranger_posts(0, "/", &post);
-        assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-        lab.run(MS * 10);
+        let id = cluster.stranger_posts(0, "/", &post);
+        assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
+        cluster.run(MS * 10);
     }
-    assert_eq!(lab.take_told(0, link, ios), []);
-    assert_eq!(lab.saw(0, FactKind::PostDistrusted), 0);
-    let asked = lab.nodes[0].targets.iter().filter(|(_, target)| target.contains("health/state"));
+    assert_eq!(cluster.take_told(0, link, ios), []);
+    assert_eq!(cluster.saw(0, FactKind::PostDistrusted), 0);
+    let asked =
+        cluster.nodes[0].targets.iter().filter(|(_, target)| target.contains("health/state"));
     assert!(asked.count() <= 10, "in 2 s");
     // What is so is told, whoever says it first.
-    lab.check(0, ios, "critical");
-    lab.stranger_posts(0, "/", &post);
-    lab.run(MS * 500);
-    assert_eq!(lab.told(0, link, ios), Some(ObjectState::Transient));
+    cluster.check(0, ios, "critical");
+    cluster.stranger_posts(0, "/", &post);
+    cluster.run(MS * 500);
+    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
 }
 
 #[test]
 fn posted_checks_are_bounded() {
-    let mut lab = Lab::new(1);
-    let (ios, confd) = (lab.fid(0, "ios"), lab.fid(0, "confd"));
-    lab.link(0, confd);
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    cluster.link(0, confd);
     let mut checks = Vec::new();
     for n in 0..2_000 {
         let (node, service) = if n % 2 == 0 {
@@ -254,9 +259,9 @@ fn posted_checks_are_bounded() {
                 "ServiceID": "{service}", "ModifyIndex": 3}}"#
         ));
     }
-    let id = lab.post(0, "/", &format!(r#"[{{"Checks": [{}]}}]"#, checks.join(",")));
-    assert_eq!(lab.response(0, id).map(|(status, _)| status), Some(200));
-    let (_, status) = get(&mut lab, "/status");
+    let id = cluster.post(0, "/", &format!(r#"[{{"Checks": [{}]}}]"#, checks.join(",")));
+    assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
+    let (_, status) = get(&mut cluster, "/status");
     let health = status["replicas"][2]["entries"].as_u64().expect("a number");
     assert!(health < 100, "{health} checks are kept");
 }
@@ -264,20 +269,20 @@ fn posted_checks_are_bounded() {
 /// Blocking queries do not tell a Consul that hangs from one that has nothing new; whoever waits does.
 #[test]
 fn a_consul_that_hangs_is_noticed_by_the_next_call() {
-    let mut lab = Lab::new(1);
-    let process = lab.fid(0, "ios");
-    lab.run(MS * 2_000);
-    assert_eq!(get(&mut lab, "/readyz").0, 200);
-    lab.nodes[0].fault = Some(Fault::Hangs);
-    lab.ask(0, process, false, 1);
-    lab.run(MS * 2_000);
-    let (status, body) = get(&mut lab, "/readyz");
+    let mut cluster = TestCluster::new(1);
+    let process = cluster.fid(0, "ios");
+    cluster.run(MS * 2_000);
+    assert_eq!(get(&mut cluster, "/readyz").0, 200);
+    cluster.nodes[0].fault = Some(Fault::Hangs);
+    cluster.ask(0, process, false, 1);
+    cluster.run(MS * 2_000);
+    let (status, body) = get(&mut cluster, "/readyz");
     assert_eq!((status, &body["waits_for"][0]), (503, &"consul".into()));
-    assert_eq!(get(&mut lab, "/status").1["consul"]["answers"], false);
-    lab.nodes[0].fault = None;
-    let backs = lab.saw(0, FactKind::ConsulBack);
-    lab.ask(0, process, false, 1);
-    lab.run(MS * 100);
-    assert_eq!(get(&mut lab, "/readyz").0, 200);
-    assert_eq!(lab.saw(0, FactKind::ConsulBack), backs + 1);
+    assert_eq!(get(&mut cluster, "/status").1["consul"]["answers"], false);
+    cluster.nodes[0].fault = None;
+    let backs = cluster.saw(0, FactKind::ConsulBack);
+    cluster.ask(0, process, false, 1);
+    cluster.run(MS * 100);
+    assert_eq!(get(&mut cluster, "/readyz").0, 200);
+    assert_eq!(cluster.saw(0, FactKind::ConsulBack), backs + 1);
 }

@@ -13,48 +13,48 @@ use hax_core::ha::report::SnsErr;
 use hax_core::ha::spiel::{Answer, Op, Reply, SnsOp, Status};
 use serde_json::Value;
 
-use super::lab::{Fault, Lab};
 use super::queue::{append, post};
+use super::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 const POOL: Fid = Fid::typed(b'o', 1, 0);
 
 /// Nodes with Motr's library, which has read the configuration.
-pub(crate) fn up(bridges: usize, configure: impl Fn(&mut Config)) -> Lab {
-    let mut lab = Lab::with(bridges, |config| {
+pub(crate) fn up(bridges: usize, configure: impl Fn(&mut Config)) -> TestCluster {
+    let mut cluster = TestCluster::with(bridges, |config| {
         config.spiel = true;
         configure(config);
     });
     for node in 0..bridges {
-        assert!(matches!(next(&lab, node), Op::Begin { .. }));
-        answer(&mut lab, node, Ok(Answer::Done));
-        assert_eq!(lab.saw(node, FactKind::SpielUp), 1);
+        assert!(matches!(next(&cluster, node), Op::Begin { .. }));
+        answer(&mut cluster, node, Ok(Answer::Done));
+        assert_eq!(cluster.saw(node, FactKind::SpielUp), 1);
     }
-    lab
+    cluster
 }
 
 /// What the library was asked first of what it has not answered.
-pub(crate) fn next(lab: &Lab, node: usize) -> Op {
-    lab.nodes[node].calls.front().expect("the library is asked").op
+pub(crate) fn next(cluster: &TestCluster, node: usize) -> Op {
+    cluster.nodes[node].calls.front().expect("the library is asked").op
 }
 
 /// The library answers that.
-pub(crate) fn answer(lab: &mut Lab, node: usize, result: Result<Answer, Errno>) {
-    let id = lab.nodes[node].calls.pop_front().expect("the library was asked").id;
-    lab.input(node, Input::Spiel(Reply { id, result }));
+pub(crate) fn answer(cluster: &mut TestCluster, node: usize, result: Result<Answer, Errno>) {
+    let id = cluster.nodes[node].calls.pop_front().expect("the library was asked").id;
+    cluster.input(node, Input::Spiel(Reply { id, result }));
 }
 
-fn start(lab: &mut Lab, operation: &str, pool: Fid) -> HttpId {
-    lab.post(0, &format!("/api/v1/sns/{operation}"), &format!(r#"{{"fid": "{pool}", "x": 1}}"#))
+fn start(cluster: &mut TestCluster, operation: &str, pool: Fid) -> HttpId {
+    cluster.post(0, &format!("/api/v1/sns/{operation}"), &format!(r#"{{"fid": "{pool}", "x": 1}}"#))
 }
 
-fn status(lab: &mut Lab, what: &str) -> HttpId {
-    lab.http(0, "GET", &format!("/api/v1/sns/{what}-status?pool_fid={POOL}"), "")
+fn status(cluster: &mut TestCluster, what: &str) -> HttpId {
+    cluster.http(0, "GET", &format!("/api/v1/sns/{what}-status?pool_fid={POOL}"), "")
 }
 
-fn refusal(lab: &Lab, id: HttpId) -> (u16, String) {
-    let (status, body) = lab.response(0, id).expect("a response");
+fn refusal(cluster: &TestCluster, id: HttpId) -> (u16, String) {
+    let (status, body) = cluster.response(0, id).expect("a response");
     let body: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(body["status_code"], status, "{body}");
     (status, body.to_string())
@@ -66,83 +66,83 @@ fn sns(name: &str) -> Op {
 
 #[test]
 fn d16_a_pool_has_one_operation_under_way() {
-    let mut lab = up(1, |_| {});
+    let mut cluster = up(1, |_| {});
     let other = Fid::typed(b'o', 1, 77);
-    lab.consul("PUT", &format!("/v1/kv/m0conf/pools/{other}"), "another");
-    lab.run(S);
-    let first = start(&mut lab, "repair-start", POOL);
-    assert_eq!(next(&lab, 0), sns("repair-start"));
-    lab.run(S * 3);
-    let second = start(&mut lab, "rebalance-start", POOL);
-    let (status, why) = refusal(&lab, second);
+    cluster.consul("PUT", &format!("/v1/kv/m0conf/pools/{other}"), "another");
+    cluster.run(S);
+    let first = start(&mut cluster, "repair-start", POOL);
+    assert_eq!(next(&cluster, 0), sns("repair-start"));
+    cluster.run(S * 3);
+    let second = start(&mut cluster, "rebalance-start", POOL);
+    let (status, why) = refusal(&cluster, second);
     assert_eq!(status, 409);
     assert!(why.contains("repair-start") && why.contains(&POOL.to_string()), "{why}");
     assert!(why.contains("3 s"), "{why}");
-    assert_eq!(lab.nodes[0].calls.len(), 1, "the library is asked once");
-    let elsewhere = start(&mut lab, "rebalance-start", other);
-    assert_eq!(lab.nodes[0].calls.len(), 2, "pools do not wait for each other");
-    let shown = lab.http(0, "GET", "/status", "");
-    let shown: Value = serde_json::from_str(&lab.response(0, shown).unwrap().1).unwrap();
+    assert_eq!(cluster.nodes[0].calls.len(), 1, "the library is asked once");
+    let elsewhere = start(&mut cluster, "rebalance-start", other);
+    assert_eq!(cluster.nodes[0].calls.len(), 2, "pools do not wait for each other");
+    let shown = cluster.http(0, "GET", "/status", "");
+    let shown: Value = serde_json::from_str(&cluster.response(0, shown).unwrap().1).unwrap();
     assert_eq!(shown["spiel"]["under_way"][0]["operation"], "repair-start");
     assert_eq!(shown["spiel"]["under_way"][0]["for_ms"], 3_000);
-    answer(&mut lab, 0, Ok(Answer::Done));
-    assert_eq!(lab.response(0, first), Some((200, String::new())));
-    answer(&mut lab, 0, Ok(Answer::Done));
-    assert_eq!(lab.response(0, elsewhere), Some((200, String::new())));
-    let third = start(&mut lab, "rebalance-start", POOL);
-    answer(&mut lab, 0, Ok(Answer::Done));
-    assert_eq!(lab.response(0, third).unwrap().0, 200);
-    assert_eq!(lab.saw(0, FactKind::SnsBegun), 3);
-    assert_eq!(lab.saw(0, FactKind::SnsEnded), 3);
+    answer(&mut cluster, 0, Ok(Answer::Done));
+    assert_eq!(cluster.response(0, first), Some((200, String::new())));
+    answer(&mut cluster, 0, Ok(Answer::Done));
+    assert_eq!(cluster.response(0, elsewhere), Some((200, String::new())));
+    let third = start(&mut cluster, "rebalance-start", POOL);
+    answer(&mut cluster, 0, Ok(Answer::Done));
+    assert_eq!(cluster.response(0, third).unwrap().0, 200);
+    assert_eq!(cluster.saw(0, FactKind::SnsBegun), 3);
+    assert_eq!(cluster.saw(0, FactKind::SnsEnded), 3);
 }
 
 #[test]
 fn d17_a_status_is_of_what_was_asked_and_its_failure_is_told_at_once() {
-    let mut lab = up(1, |_| {});
-    let first = start(&mut lab, "rebalance-start", POOL);
-    let repair = status(&mut lab, "repair");
-    let rebalance = status(&mut lab, "rebalance");
-    let again = status(&mut lab, "rebalance");
-    let calls: Vec<Op> = lab.nodes[0].calls.iter().map(|call| call.op).collect();
+    let mut cluster = up(1, |_| {});
+    let first = start(&mut cluster, "rebalance-start", POOL);
+    let repair = status(&mut cluster, "repair");
+    let rebalance = status(&mut cluster, "rebalance");
+    let again = status(&mut cluster, "rebalance");
+    let calls: Vec<Op> = cluster.nodes[0].calls.iter().map(|call| call.op).collect();
     let all = ["rebalance-start", "repair-status", "rebalance-status"].map(sns);
     assert_eq!(calls, all, "a status does not wait for the operation, and is shared");
-    answer(&mut lab, 0, Ok(Answer::Done));
-    answer(&mut lab, 0, Err(Errno(5)));
-    let (code, why) = refusal(&lab, repair);
+    answer(&mut cluster, 0, Ok(Answer::Done));
+    answer(&mut cluster, 0, Err(Errno(5)));
+    let (code, why) = refusal(&cluster, repair);
     assert_eq!(code, 502);
     assert!(why.contains("EIO") && why.contains("repair-status"), "{why}");
     let of = |key, state| Status { fid: Fid::service(key), state, progress: 10 };
-    answer(&mut lab, 0, Ok(Answer::Statuses(vec![of(3, 2), of(4, 1)])));
+    answer(&mut cluster, 0, Ok(Answer::Statuses(vec![of(3, 2), of(4, 1)])));
     for id in [rebalance, again] {
-        let (code, body) = lab.response(0, id).expect("a response");
+        let (code, body) = cluster.response(0, id).expect("a response");
         let body: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(code, 200);
         assert_eq!(body[0]["fid"], Fid::service(3).to_string());
         assert_eq!((&body[1]["state"], &body[1]["progress"]), (&1.into(), &10.into()));
     }
-    assert_eq!(lab.response(0, first).unwrap().0, 200);
-    let none = status(&mut lab, "repair");
-    answer(&mut lab, 0, Ok(Answer::Statuses(Vec::new())));
-    assert_eq!(lab.response(0, none), Some((200, "[]".into())));
+    assert_eq!(cluster.response(0, first).unwrap().0, 200);
+    let none = status(&mut cluster, "repair");
+    answer(&mut cluster, 0, Ok(Answer::Statuses(Vec::new())));
+    assert_eq!(cluster.response(0, none), Some((200, "[]".into())));
 }
 
 #[test]
 fn d35_an_operation_is_answered_by_its_outcome() {
-    let mut lab = up(1, |_| {});
+    let mut cluster = up(1, |_| {});
     for (errno, code, name) in [
         (Errno::EAGAIN, 503, "EAGAIN"),
         (Errno::EBUSY, 503, "EBUSY"),
         (Errno(22), 502, "EINVAL"),
         (Errno(4321), 502, "errno 4321"),
     ] {
-        let id = start(&mut lab, "repair-pause", POOL);
-        assert_eq!(lab.response(0, id), None, "nothing is known yet");
-        answer(&mut lab, 0, Err(errno));
-        let (status, why) = refusal(&lab, id);
+        let id = start(&mut cluster, "repair-pause", POOL);
+        assert_eq!(cluster.response(0, id), None, "nothing is known yet");
+        answer(&mut cluster, 0, Err(errno));
+        let (status, why) = refusal(&cluster, id);
         assert_eq!(status, code);
         assert!(why.contains(name), "{why}");
     }
-    assert_eq!(lab.saw(0, FactKind::SnsRefused), 4);
+    assert_eq!(cluster.saw(0, FactKind::SnsRefused), 4);
     let pool = format!(r#"{{"fid": "{POOL}"}}"#);
     for (method, path, body, code) in [
         ("POST", "repair-start", r#"{"fid": "0x6f00000000000001:0x9"}"#, 404),
@@ -157,147 +157,147 @@ fn d35_an_operation_is_answered_by_its_outcome() {
         ("GET", "repair-status", "", 400),
         ("GET", "repair-status?pool_fid=0x6f00000000000001:0x9", "", 404),
     ] {
-        let id = lab.http(0, method, &format!("/api/v1/sns/{path}"), body);
-        assert_eq!(refusal(&lab, id).0, code, "{method} {path} {body}");
+        let id = cluster.http(0, method, &format!("/api/v1/sns/{path}"), body);
+        assert_eq!(refusal(&cluster, id).0, code, "{method} {path} {body}");
     }
-    assert!(lab.nodes[0].calls.is_empty(), "the library hears nothing of these");
+    assert!(cluster.nodes[0].calls.is_empty(), "the library hears nothing of these");
     let encoded = "/api/v1/sns/repair-status?pool_fid=0x6f00000000000001%3A0x0";
-    lab.http(0, "GET", encoded, "");
-    assert_eq!(next(&lab, 0), sns("repair-status"));
+    cluster.http(0, "GET", encoded, "");
+    assert_eq!(next(&cluster, 0), sns("repair-status"));
 }
 
 #[test]
 fn what_has_no_answer_in_time_stays_under_way() {
-    let mut lab = up(1, |_| {});
-    let first = start(&mut lab, "repair-start", POOL);
-    lab.run(S * 29);
-    assert_eq!(lab.response(0, first), None);
-    lab.run(S * 2);
-    assert_eq!(refusal(&lab, first).0, 504);
-    assert_eq!(lab.saw(0, FactKind::SnsLate), 1);
-    let second = start(&mut lab, "repair-stop", POOL);
-    let (status, why) = refusal(&lab, second);
+    let mut cluster = up(1, |_| {});
+    let first = start(&mut cluster, "repair-start", POOL);
+    cluster.run(S * 29);
+    assert_eq!(cluster.response(0, first), None);
+    cluster.run(S * 2);
+    assert_eq!(refusal(&cluster, first).0, 504);
+    assert_eq!(cluster.saw(0, FactKind::SnsLate), 1);
+    let second = start(&mut cluster, "repair-stop", POOL);
+    let (status, why) = refusal(&cluster, second);
     assert!(status == 409 && why.contains("31 s"), "{why}");
-    lab.run(S * 600);
-    answer(&mut lab, 0, Ok(Answer::Done));
-    assert_eq!(lab.nodes[0].responses.iter().filter(|r| r.id == first).count(), 1);
-    assert_eq!(lab.saw(0, FactKind::SnsEnded), 1);
-    start(&mut lab, "repair-stop", POOL);
-    assert_eq!(next(&lab, 0), sns("repair-stop"));
+    cluster.run(S * 600);
+    answer(&mut cluster, 0, Ok(Answer::Done));
+    assert_eq!(cluster.nodes[0].responses.iter().filter(|r| r.id == first).count(), 1);
+    assert_eq!(cluster.saw(0, FactKind::SnsEnded), 1);
+    start(&mut cluster, "repair-stop", POOL);
+    assert_eq!(next(&cluster, 0), sns("repair-stop"));
 }
 
 #[test]
 fn those_who_share_a_status_have_their_own_time() {
-    let mut lab = up(1, |_| {});
-    let first = status(&mut lab, "repair");
-    lab.run(S * 20);
-    let second = status(&mut lab, "repair");
-    lab.run(S * 15);
-    assert_eq!(refusal(&lab, first).0, 504);
-    assert_eq!(lab.response(0, second), None);
-    answer(&mut lab, 0, Ok(Answer::Statuses(Vec::new())));
-    assert_eq!(lab.response(0, second).unwrap().0, 200);
-    lab.run(S * 60);
-    assert_eq!(lab.nodes[0].responses.len(), 2, "one each");
+    let mut cluster = up(1, |_| {});
+    let first = status(&mut cluster, "repair");
+    cluster.run(S * 20);
+    let second = status(&mut cluster, "repair");
+    cluster.run(S * 15);
+    assert_eq!(refusal(&cluster, first).0, 504);
+    assert_eq!(cluster.response(0, second), None);
+    answer(&mut cluster, 0, Ok(Answer::Statuses(Vec::new())));
+    assert_eq!(cluster.response(0, second).unwrap().0, 200);
+    cluster.run(S * 60);
+    assert_eq!(cluster.nodes[0].responses.len(), 2, "one each");
 }
 
 #[test]
 fn operations_under_way_are_bounded() {
-    let mut lab = up(1, |config| config.limit.operations = 2);
-    status(&mut lab, "repair");
-    status(&mut lab, "rebalance");
-    let third = start(&mut lab, "repair-start", POOL);
-    assert_eq!(refusal(&lab, third).0, 503);
-    assert_eq!(lab.nodes[0].calls.len(), 2);
+    let mut cluster = up(1, |config| config.limit.operations = 2);
+    status(&mut cluster, "repair");
+    status(&mut cluster, "rebalance");
+    let third = start(&mut cluster, "repair-start", POOL);
+    assert_eq!(refusal(&cluster, third).0, 503);
+    assert_eq!(cluster.nodes[0].calls.len(), 2);
 }
 
 #[test]
 fn the_library_reads_the_configuration_once_a_quorum_of_confds_is_online() {
-    let mut lab = Lab::with(1, |config| config.spiel = true);
+    let mut cluster = TestCluster::with(1, |config| config.spiel = true);
     // Elsewhere, so that nobody here declares them dead.
-    let confds = [1, 2].map(|node| (node, lab.fid(node, "confd")));
+    let confds = [1, 2].map(|node| (node, cluster.fid(node, "confd")));
     for (node, confd) in confds {
-        lab.check(node, confd, "critical");
+        cluster.check(node, confd, "critical");
     }
-    lab.run(S);
-    // What was asked before the confds were seen to fail is of the lab's own start.
-    lab.restart(0, |config| config.spiel = true);
-    lab.nodes[0].calls.clear();
-    lab.run(S * 10);
-    assert!(lab.nodes[0].calls.is_empty(), "one confd of three is no quorum");
-    let early = start(&mut lab, "repair-start", POOL);
-    assert_eq!(refusal(&lab, early).0, 503);
+    cluster.run(S);
+    // What was asked before the confds were seen to fail is of the cluster's own start.
+    cluster.restart(0, |config| config.spiel = true);
+    cluster.nodes[0].calls.clear();
+    cluster.run(S * 10);
+    assert!(cluster.nodes[0].calls.is_empty(), "one confd of three is no quorum");
+    let early = start(&mut cluster, "repair-start", POOL);
+    assert_eq!(refusal(&cluster, early).0, 503);
     let (node, confd) = confds[0];
-    lab.check(node, confd, "passing");
-    lab.run(S);
-    assert_eq!(next(&lab, 0), Op::Begin { profile: Fid::typed(b'p', 1, 0) });
-    answer(&mut lab, 0, Err(Errno::ETIMEDOUT));
-    assert_eq!(lab.saw(0, FactKind::SpielFailed), 1);
-    let early = start(&mut lab, "repair-start", POOL);
-    let (status, why) = refusal(&lab, early);
+    cluster.check(node, confd, "passing");
+    cluster.run(S);
+    assert_eq!(next(&cluster, 0), Op::Begin { profile: Fid::typed(b'p', 1, 0) });
+    answer(&mut cluster, 0, Err(Errno::ETIMEDOUT));
+    assert_eq!(cluster.saw(0, FactKind::SpielFailed), 1);
+    let early = start(&mut cluster, "repair-start", POOL);
+    let (status, why) = refusal(&cluster, early);
     assert!(status == 503 && why.contains("ETIMEDOUT"), "{why}");
-    lab.run(S);
-    answer(&mut lab, 0, Ok(Answer::Done));
-    start(&mut lab, "repair-start", POOL);
-    assert_eq!(next(&lab, 0), sns("repair-start"));
+    cluster.run(S);
+    answer(&mut cluster, 0, Ok(Answer::Done));
+    start(&mut cluster, "repair-start", POOL);
+    assert_eq!(next(&cluster, 0), sns("repair-start"));
 }
 
 /// A check of a pid passes while a confd is formatted, and a library that begins with that waits for ever.
 #[test]
 fn a_confd_that_is_being_formatted_is_none() {
-    let mut lab = Lab::with(1, |config| config.spiel = true);
-    let confds = [1, 2].map(|node| lab.fid(node, "confd"));
+    let mut cluster = TestCluster::with(1, |config| config.spiel = true);
+    let confds = [1, 2].map(|node| cluster.fid(node, "confd"));
     for confd in confds {
         // Its check passes, and it has not said a word of itself.
-        lab.consul("DELETE", &format!("/v1/kv/processes/{confd}"), "");
+        cluster.consul("DELETE", &format!("/v1/kv/processes/{confd}"), "");
     }
-    lab.restart(0, |config| config.spiel = true);
-    lab.nodes[0].calls.clear();
-    lab.run(S * 10);
-    assert!(lab.nodes[0].calls.is_empty());
+    cluster.restart(0, |config| config.spiel = true);
+    cluster.nodes[0].calls.clear();
+    cluster.run(S * 10);
+    assert!(cluster.nodes[0].calls.is_empty());
     let word = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
-    lab.consul("PUT", &format!("/v1/kv/processes/{}", confds[0]), word);
-    lab.run(S);
-    assert!(matches!(next(&lab, 0), Op::Begin { .. }));
+    cluster.consul("PUT", &format!("/v1/kv/processes/{}", confds[0]), word);
+    cluster.run(S);
+    assert!(matches!(next(&cluster, 0), Op::Begin { .. }));
 }
 
 /// An I/O service says so when there was nothing to repair, too.
 #[test]
 fn what_a_repair_comes_to_is_no_reason_to_stop() {
     for spiel in [true, false] {
-        let mut lab = Lab::with(1, |config| config.spiel = spiel);
-        let ios = lab.fid(0, "ios");
-        lab.link(0, ios);
-        let msg = lab.say(0, ios, Body::SnsErr(SnsErr { errcode: 2, opcode: 1 }));
-        lab.run(S * 2);
-        assert!(lab.nodes[0].acks.contains(&msg));
-        assert_eq!(lab.saw(0, FactKind::SnsFailed), usize::from(spiel));
-        assert_eq!(lab.nodes[0].exited, !spiel, "the specification's panic is the wire's");
+        let mut cluster = TestCluster::with(1, |config| config.spiel = spiel);
+        let ios = cluster.fid(0, "ios");
+        cluster.link(0, ios);
+        let msg = cluster.say(0, ios, Body::SnsErr(SnsErr { errcode: 2, opcode: 1 }));
+        cluster.run(S * 2);
+        assert!(cluster.nodes[0].acks.contains(&msg));
+        assert_eq!(cluster.saw(0, FactKind::SnsFailed), usize::from(spiel));
+        assert_eq!(cluster.nodes[0].exited, !spiel, "the specification's panic is the wire's");
     }
 }
 
 #[test]
 fn a_stop_answers_who_waits() {
-    let mut lab = up(1, |_| {});
-    let waiting = start(&mut lab, "repair-start", POOL);
-    lab.nodes[0].fault = Some(Fault::Hangs);
-    lab.input(0, Input::Stop);
-    assert_eq!(refusal(&lab, waiting).0, 503);
-    let late = start(&mut lab, "repair-start", POOL);
-    assert_eq!(refusal(&lab, late).0, 503);
+    let mut cluster = up(1, |_| {});
+    let waiting = start(&mut cluster, "repair-start", POOL);
+    cluster.nodes[0].fault = Some(Fault::Hangs);
+    cluster.input(0, Input::Stop);
+    assert_eq!(refusal(&cluster, waiting).0, 503);
+    let late = start(&mut cluster, "repair-start", POOL);
+    assert_eq!(refusal(&cluster, late).0, 503);
 }
 
 /// Old daemons all carry it out at once.
 #[test]
 fn d21_an_operation_of_the_queue_is_the_leader_s() {
-    let mut lab = up(2, |config| {
+    let mut cluster = up(2, |config| {
         config.elect = true;
         (config.time.filesystem, config.time.bytecount) = (Duration::ZERO, Duration::ZERO);
     });
-    lab.run(S * 5);
-    let leads: Vec<usize> = (0..2).filter(|node| lab.view(*node).leads).collect();
+    cluster.run(S * 5);
+    let leads: Vec<usize> = (0..2).filter(|node| cluster.view(*node).leads).collect();
     let [leader] = leads[..] else { panic!("{leads:?} lead") };
-    let epoch: u64 = lab.kv("epoch").expect("it is there").parse().expect("a number");
+    let epoch: u64 = cluster.kv("epoch").expect("it is there").parse().expect("a number");
     let message = |op: &str, pool| {
         let payload = format!(r#"{{"op_name": "{op}", "fid": "{pool}"}}"#);
         format!(r#"{{"timestamp": "x", "message_type": "SNS_OP", "payload": {payload}}}"#)
@@ -308,19 +308,19 @@ fn d21_an_operation_of_the_queue_is_the_leader_s() {
         (epoch + 3, message("repair-start", Fid::typed(b'o', 1, 9))),
         (epoch + 4, message("disk-attach", POOL)),
     ];
-    append(&mut lab, &messages);
+    append(&mut cluster, &messages);
     for node in 0..2 {
-        let id = post(&mut lab, node);
-        lab.run(MS * 500);
-        assert_eq!(lab.response(node, id).map(|(status, _)| status), Some(200));
+        let id = post(&mut cluster, node);
+        cluster.run(MS * 500);
+        assert_eq!(cluster.response(node, id).map(|(status, _)| status), Some(200));
     }
-    let asked = [0, 1].map(|node| lab.nodes[node].calls.len());
+    let asked = [0, 1].map(|node| cluster.nodes[node].calls.len());
     assert_eq!((asked[leader], asked[1 - leader]), (1, 0));
-    assert_eq!(next(&lab, leader), sns("repair-start"));
+    assert_eq!(next(&cluster, leader), sns("repair-start"));
     assert_eq!(
-        lab.saw(leader, FactKind::QueueSkipped),
+        cluster.saw(leader, FactKind::QueueSkipped),
         3,
         "one is under way, no pool, no operation"
     );
-    assert_eq!(lab.saw(1 - leader, FactKind::QueueSkipped), 1, "no operation");
+    assert_eq!(cluster.saw(1 - leader, FactKind::QueueSkipped), 1, "no operation");
 }

@@ -11,38 +11,38 @@ use hax_core::ha::fact::FactKind;
 use hax_core::ha::note::ObjectState;
 
 use crate::host::LAG;
-use crate::lab::{Fault, Lab};
+use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 
 /// A bridge with a link, and a process of another node that its link is to be told of.
 struct Scene {
-    lab: Lab,
+    cluster: TestCluster,
     link: LinkId,
     ios: Fid,
 }
 
 impl Scene {
     fn new() -> Self {
-        let mut lab = Lab::new(1);
-        let confd = lab.fid(0, "confd");
-        let link = lab.link(0, confd);
-        let ios = lab.fid(1, "ios");
-        Self { lab, link, ios }
+        let mut cluster = TestCluster::new(1);
+        let confd = cluster.fid(0, "confd");
+        let link = cluster.link(0, confd);
+        let ios = cluster.fid(1, "ios");
+        Self { cluster, link, ios }
     }
 
     /// With a Consul that is one server of several; its watches are asked anew.
     fn behind_a_follower() -> Self {
         let mut scene = Self::new();
-        scene.lab.nodes[0].fault = Some(Fault::Follows);
+        scene.cluster.nodes[0].fault = Some(Fault::Follows);
         scene.settles();
         scene
     }
 
     /// Watches and lookouts have looked, and are in flight.
     fn settles(&mut self) {
-        self.lab.run(MS * 1_000);
-        self.lab.take_told(0, self.link, self.ios);
+        self.cluster.run(MS * 1_000);
+        self.cluster.take_told(0, self.link, self.ios);
     }
 
     /// What the process says changes in Consul; what the link is told of it within this time.
@@ -51,14 +51,14 @@ impl Scene {
         let value = format!(
             r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_M0D"}}"#
         );
-        self.lab.consul("PUT", &key, &value);
-        self.lab.run(within);
-        self.lab.take_told(0, self.link, self.ios)
+        self.cluster.consul("PUT", &key, &value);
+        self.cluster.run(within);
+        self.cluster.take_told(0, self.link, self.ios)
     }
 
     /// The calls since this was asked last.
     fn asked(&mut self) -> Vec<String> {
-        let targets = std::mem::take(&mut self.lab.nodes[0].targets);
+        let targets = std::mem::take(&mut self.cluster.nodes[0].targets);
         targets.into_iter().map(|(_, target)| target).collect()
     }
 }
@@ -77,35 +77,35 @@ fn f15_a_change_is_told_before_the_next_heartbeat_of_consuls_leader() {
     let (ios, link) = (scene.ios, scene.link);
     scene.told("DTM_RECOVERED", MS * 1_000);
     // The same for what checks say.
-    scene.lab.check(1, ios, "critical");
-    scene.lab.run(MS);
-    assert_eq!(scene.lab.take_told(0, link, ios), [ObjectState::Transient]);
+    scene.cluster.check(1, ios, "critical");
+    scene.cluster.run(MS);
+    assert_eq!(scene.cluster.take_told(0, link, ios), [ObjectState::Transient]);
     scene.settles();
     assert!(
         !scene.asked().iter().any(|target| is_stale_watch(target)),
         "nothing is wrong with its leader"
     );
-    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 0);
+    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 0);
 }
 
 #[test]
 fn f15_a_watch_that_hangs_without_a_leader_is_given_up_for_what_the_server_has() {
     let mut scene = Scene::behind_a_follower();
-    scene.lab.nodes[0].fault = Some(Fault::Leaderless);
+    scene.cluster.nodes[0].fault = Some(Fault::Leaderless);
     assert!(scene.told("STOPPED", LAG + MS * 299).is_empty(), "the watch is given time");
-    scene.lab.run(LAG + MS * 2);
-    assert_eq!(scene.lab.take_told(0, scene.link, scene.ios), [ObjectState::Failed]);
-    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
+    scene.cluster.run(LAG + MS * 2);
+    assert_eq!(scene.cluster.take_told(0, scene.link, scene.ios), [ObjectState::Failed]);
+    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
     // From here on it takes no longer than the servers' heartbeat.
     scene.settles();
     assert_eq!(scene.told("DTM_RECOVERED", LAG + MS), [ObjectState::Online]);
     // It stays so for as long as nobody leads, and says so once.
-    scene.lab.run(MS * 60_000);
+    scene.cluster.run(MS * 60_000);
     assert_eq!(scene.told("STOPPED", LAG + MS), [ObjectState::Failed]);
-    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
+    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
     // There is a leader again.
-    scene.lab.nodes[0].fault = Some(Fault::Follows);
-    scene.lab.run(MS * 12_000);
+    scene.cluster.nodes[0].fault = Some(Fault::Follows);
+    scene.cluster.run(MS * 12_000);
     scene.settles();
     scene.asked();
     assert_eq!(scene.told("DTM_RECOVERED", MS), [ObjectState::Online], "at once");
@@ -117,36 +117,36 @@ fn f15_a_watch_that_hangs_without_a_leader_is_given_up_for_what_the_server_has()
 fn f15_a_watch_that_is_with_a_leader_of_before_is_replaced() {
     let mut scene = Scene::behind_a_follower();
     // Whatever is asked from here on is answered.
-    assert!(!scene.lab.lose_what_waits(0).is_empty());
+    assert!(!scene.cluster.lose_what_waits(0).is_empty());
     scene.asked();
     assert_eq!(scene.told("STOPPED", LAG + MS * 301), [ObjectState::Failed]);
-    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
+    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
     scene.settles();
     let online = scene.told("DTM_RECOVERED", MS);
     assert_eq!(online, [ObjectState::Online], "the new one has no part in it");
     // So it is with what else the leader of before was asked for.
-    scene.lab.check(1, scene.ios, "critical");
-    scene.lab.run(MS);
-    let told = scene.lab.take_told(0, scene.link, scene.ios);
+    scene.cluster.check(1, scene.ios, "critical");
+    scene.cluster.run(MS);
+    let told = scene.cluster.take_told(0, scene.link, scene.ios);
     assert_eq!(told, [ObjectState::Transient]);
     let asked = scene.asked();
     assert!(asked.iter().any(|target| target.starts_with("/v1/kv/m0conf/?recurse&index=")));
-    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 1);
+    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
 }
 
 #[test]
 fn f15_a_watch_that_fails_is_followed_by_one_of_the_server_alone() {
     let mut scene = Scene::behind_a_follower();
-    scene.lab.nodes[0].fault = Some(Fault::Headless);
-    for id in scene.lab.lose_what_waits(0) {
+    scene.cluster.nodes[0].fault = Some(Fault::Headless);
+    for id in scene.cluster.lose_what_waits(0) {
         let answer = Answer { status: 500, index: 0, body: "No cluster leader".into() };
-        scene.lab.input(0, Input::Consul(Reply { id, result: Ok(answer) }));
+        scene.cluster.input(0, Input::Consul(Reply { id, result: Ok(answer) }));
     }
     scene.settles();
     assert_eq!(scene.told("STOPPED", LAG + MS), [ObjectState::Failed]);
-    assert_eq!(scene.lab.saw(0, FactKind::WatchHangs), 0, "it did not hang");
-    scene.lab.nodes[0].fault = Some(Fault::Follows);
-    scene.lab.run(MS * 12_000);
+    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 0, "it did not hang");
+    scene.cluster.nodes[0].fault = Some(Fault::Follows);
+    scene.cluster.run(MS * 12_000);
     scene.settles();
     assert_eq!(scene.told("DTM_RECOVERED", MS), [ObjectState::Online]);
 }

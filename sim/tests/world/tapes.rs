@@ -23,12 +23,12 @@ fn tapes_hold() {
 /// decisions.
 #[test]
 fn a_start_holds_whatever_happens_to_its_first_calls() {
-    let mut odds = Odds { pace_ms: 1, consul: 1000, ..Odds::calm() };
+    let mut odds = Odds { pace_ms: 1, consul: 1000, ..Odds::faults_off() };
     for fault in [Fault::Refused, Fault::AnswerLost, Fault::Junk, Fault::IndexZero] {
         let place = Fault::ALL.iter().position(|other| *other == fault).expect("it is one");
         odds.consul_faults[place] = 1;
     }
-    let swarm = Swarm { odds, clients: 0, elects: false, bq: false, ..Swarm::calm() };
+    let swarm = Swarm { odds, clients: 0, elects: false, bq: false, ..Swarm::faults_off() };
     let mut hunt = Hunt::<Bridge>::default();
     // When each of the two processes starts, then a fault for each call.
     let mut all = Exhaustive::new(4);

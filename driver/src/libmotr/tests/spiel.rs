@@ -32,7 +32,7 @@ impl Rig {
     }
 
     fn answered(&self, id: u64, op: Op, name: &'static str, says: Says) -> Result<Answer, Errno> {
-        self.lab.says(name, says);
+        self.library.says(name, says);
         self.call(id, op);
         self.answer(id)
     }
@@ -66,7 +66,7 @@ impl Rig {
     /// The configuration is read.
     fn up() -> Self {
         let rig = Self::new();
-        rig.lab.says("rconfc_start", Says::Rc(0));
+        rig.library.says("rconfc_start", Says::Rc(0));
         rig.read(1);
         assert_eq!(rig.answer(1), Ok(Answer::Done));
         rig
@@ -87,8 +87,8 @@ fn each_operation_is_its_own_function_of_the_pool() {
         for (sns, name) in [Sns::Repair, Sns::Rebalance].into_iter().zip(names) {
             let op = Op::Sns { pool: POOL, op: SnsOp { sns, act } };
             rig.call(id, op);
-            rig.lab.waits(name, key(POOL));
-            rig.lab.says(name, Says::Rc(0));
+            rig.library.waits(name, key(POOL));
+            rig.library.says(name, Says::Rc(0));
             assert_eq!(rig.answer(id), Ok(Answer::Done));
             assert_eq!(rig.answered(id + 1, op, name, Says::Rc(-16)), Err(Errno::EBUSY));
             id += 2;
@@ -153,8 +153,8 @@ fn statistics_are_read_and_given_back() {
     let of = |user| Counter { pver, user, bytes: 4096, objects: user };
     let says = Says::Counters(vec![counter(1), counter(2)]);
     rig.call(101, op);
-    rig.lab.waits("proc_counters", key(PEER));
-    rig.lab.says("proc_counters", says);
+    rig.library.waits("proc_counters", key(PEER));
+    rig.library.says("proc_counters", says);
     assert_eq!(rig.answer(101), Ok(Answer::Counters(vec![of(1), of(2)])));
     let none = Says::Counters(Vec::new());
     assert_eq!(rig.answered(102, op, "proc_counters", none), Ok(Answer::Counters(Vec::new())));
@@ -173,25 +173,25 @@ fn one_that_hangs_holds_up_nothing_else() {
     let rig = Rig::up();
     let op = |act| Op::Sns { pool: POOL, op: SnsOp { sns: Sns::Repair, act } };
     rig.call(100, op(Act::Start));
-    rig.lab.waits("repair_start", key(POOL));
+    rig.library.waits("repair_start", key(POOL));
     assert!(rig.answered(101, op(Act::Status), "repair_status", Says::Rc(0)).is_ok());
     rig.link(PEER, 7);
     // A stop waits for it, and then gives the configuration up before the interface is stopped.
     rig.motr.execute(Command::Stop);
     rig.call(102, Op::Filesystem);
-    rig.lab.says("repair_start", Says::Rc(0));
+    rig.library.says("repair_start", Says::Rc(0));
     assert_eq!(block_on(rig.motr.ended()), StopOutcome::Stopped);
-    rig.lab.finished();
+    rig.library.finished();
     assert!(rig.motr.replies.is_empty(), "after the stop nobody is told");
 }
 
 #[test]
 fn a_configuration_that_cannot_be_read_is_tried_again() {
     let rig = Rig::new();
-    rig.lab.says("rconfc_start", Says::Rc(-110));
+    rig.library.says("rconfc_start", Says::Rc(-110));
     rig.read(1);
     assert_eq!(rig.answer(1), Err(Errno::ETIMEDOUT));
-    rig.lab.says("rconfc_start", Says::Rc(0));
+    rig.library.says("rconfc_start", Says::Rc(0));
     rig.read(2);
     assert_eq!(rig.answer(2), Ok(Answer::Done));
     rig.stop();
@@ -199,8 +199,8 @@ fn a_configuration_that_cannot_be_read_is_tried_again() {
 
 #[test]
 fn the_configuration_is_read_once_the_library_has_started() {
-    let rig = Rig::begin(Lab::new());
-    rig.lab.says("rconfc_start", Says::Rc(0));
+    let rig = Rig::begin(FakeLibrary::new());
+    rig.library.says("rconfc_start", Says::Rc(0));
     rig.call(1, Op::Begin { profile: PROFILE });
     let entry = rig.asked(OWN, true);
     rig.reply(entry, Ok(entrypoint()));
@@ -213,12 +213,12 @@ fn the_configuration_is_read_once_the_library_has_started() {
 /// online.
 #[test]
 fn the_library_does_not_hear_from_the_bridge_that_what_runs_has_failed() {
-    let rig = Rig::begin(Lab::new());
+    let rig = Rig::begin(FakeLibrary::new());
     let entry = rig.asked(OWN, true);
     rig.reply(entry, Ok(entrypoint()));
     let Event::LinkUp { link: own, .. } = rig.event() else { panic!("no link to ourselves") };
     let (link, peer) = rig.link(PEER, 7);
-    let heard = message::read(&rig.lab.sent(rig.lab.own_link()));
+    let heard = message::read(&rig.library.sent(rig.library.own_link()));
     let ends = Body::Nvec(Box::new(Nvec {
         kind: NvecKind::Set,
         id_of_get: 0,
@@ -238,11 +238,11 @@ fn the_library_does_not_hear_from_the_bridge_that_what_runs_has_failed() {
         let kind = NvecKind::Set;
         let nvec = Nvec { kind, id_of_get: 0, ignore_same_state: 1, notes: notes.into() };
         rig.send(1, &[own, link], message(Body::Nvec(Box::new(nvec))));
-        let told = |link| match message::read(&rig.lab.sent(link)).body {
+        let told = |link| match message::read(&rig.library.sent(link)).body {
             Body::Nvec(nvec) => nvec.notes.iter().map(|note| note.state).collect(),
             body => panic!("{body:?} instead of states"),
         };
-        let (told, heard): (Vec<_>, Vec<_>) = (told(rig.lab.own_link()), told(peer));
+        let (told, heard): (Vec<_>, Vec<_>) = (told(rig.library.own_link()), told(peer));
         assert_eq!(heard, [state; 3]);
         assert_eq!(told, [ObjectState::Online, ObjectState::Online, device(state)]);
     }

@@ -30,12 +30,12 @@ impl World {
             5 if up => self.other(i, body(choice)),
             6 | 7 if up => {
                 if let Some(link) = peer.link {
-                    self.lab.settle(link, true);
+                    self.library.settle(link, true);
                 }
             }
             8 => self.peers[i].alive = false,
             9 if up => self.ask(i, false),
-            10 => self.lab.prompt(choice.below(2) == 1),
+            10 => self.library.prompt(choice.below(2) == 1),
             11 => {
                 let faults = [Fault::Refuses, Fault::Fails, Fault::Hangs, Fault::Loses];
                 let n = usize::try_from(choice.below(8)).unwrap_or(0);

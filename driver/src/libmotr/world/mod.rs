@@ -19,7 +19,7 @@ use hax_core::discover::Services;
 use hax_core::ha::fact::Fact;
 use hax_core::machine::{Input, Machine as _, Output};
 use hax_sim::engine::choice::Seed;
-use motr_sys::fake::Lab;
+use motr_sys::fake::FakeLibrary;
 
 use super::{Config, Libmotr, LibraryNode, StopOutcome};
 use consul::Place;
@@ -28,7 +28,7 @@ use peer::Peer;
 const OWN: Fid = Fid::process(0);
 
 struct World {
-    lab: Lab,
+    library: FakeLibrary,
     motr: Arc<Libmotr>,
     machine: LibraryNode,
     next: Next,
@@ -47,15 +47,15 @@ struct World {
 impl World {
     /// Three nodes as hare leaves them, and a hax on the first that has started.
     fn new(seed: u64) -> Self {
-        let lab = Lab::new();
+        let library = FakeLibrary::new();
         let services = Services { ha: Fid::service(0), rm: Fid::service(1) };
         let config = Config::of(OWN, services, "inet:tcp:127.0.0.1@22001");
-        let motr = Arc::new(Libmotr::start(lab.ha(), lab.spiel(), config, || {}));
+        let motr = Arc::new(Libmotr::start(library.ha(), library.spiel(), config, || {}));
         let mut bridge = BridgeConfig::new(OWN, "ssu1", seed);
         bridge.elect = false;
         let machine = LibraryNode::new(bridge, Arc::clone(&motr));
         let mut world = Self {
-            lab,
+            library,
             motr,
             machine,
             next: Next::Wait,
@@ -69,7 +69,7 @@ impl World {
         };
         world.feed(Input::Tick);
         world.run(Duration::from_millis(50));
-        world.lab.own_link();
+        world.library.own_link();
         world
     }
 
@@ -112,7 +112,7 @@ impl World {
     fn settle_down(&mut self) {
         let mut before = None;
         loop {
-            let calls = self.lab.calls();
+            let calls = self.library.calls();
             let pause = self.motr.pause();
             let done = loop {
                 // The worker waits for room among the events.
@@ -178,7 +178,7 @@ impl World {
         }
         assert_eq!(self.next, Next::Exit, "it does not stop");
         assert_eq!(block_on(self.motr.ended()), StopOutcome::Stopped);
-        self.lab.finished();
+        self.library.finished();
         std::mem::take(&mut self.met)
     }
 }

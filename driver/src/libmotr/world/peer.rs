@@ -84,14 +84,14 @@ impl World {
     pub(super) fn ask(&mut self, i: usize, first: bool) {
         let peer = &mut self.peers[i];
         if peer.request.is_none() {
-            peer.request = Some(self.lab.ask(peer.key(), peer.pid, first));
+            peer.request = Some(self.library.ask(peer.key(), peer.pid, first));
         }
     }
 
     fn say(&self, i: usize, body: Body) -> Option<u64> {
         let peer = &self.peers[i];
         let message = Message { fid: peer.fid, ..Message::new(WallClock(1), body) };
-        self.lab.say(peer.link?, |out| *out = *message::write(&message))
+        self.library.say(peer.link?, |out| *out = *message::write(&message))
     }
 
     /// It says the next event of its life, if the last is acknowledged.
@@ -131,13 +131,13 @@ impl World {
         for i in 0..self.peers.len() {
             self.look_at_reply(i);
             let Some(link) = self.peers[i].link else { continue };
-            while self.lab.unseen(link) > 0 {
-                let sent = message::read(&self.lab.sent(link));
+            while self.library.unseen(link) > 0 {
+                let sent = message::read(&self.library.sent(link));
                 self.hears(i, &sent.body);
             }
-            let (lab, now) = (&self.lab, self.now);
+            let (library, now) = (&self.library, self.now);
             let peer = &mut self.peers[i];
-            if let Some(tag) = peer.event.take_if(|tag| !lab.is_held(link, *tag)) {
+            if let Some(tag) = peer.event.take_if(|tag| !library.is_held(link, *tag)) {
                 let (fid, event) = (peer.fid, LIFE[peer.said - 1]);
                 self.met.insert("acknowledgement");
                 self.story.push(format!("{now:?} {fid}: tag {tag}, {event:?}, is acknowledged"));
@@ -152,10 +152,10 @@ impl World {
                 };
                 assert!(fits, "{fid}: {event:?} is acknowledged, but Consul has {word}");
             }
-            let (lab, peer) = (&self.lab, &mut self.peers[i]);
-            peer.others.retain(|tag| lab.is_held(link, *tag));
+            let (library, peer) = (&self.library, &mut self.peers[i]);
+            peer.others.retain(|tag| library.is_held(link, *tag));
             peer.questions.retain(|question| {
-                let held = lab.is_held(link, question.tag);
+                let held = library.is_held(link, question.tag);
                 assert!(held || question.answers == 1, "acknowledged without an answer");
                 held
             });
@@ -165,14 +165,14 @@ impl World {
     fn look_at_reply(&mut self, i: usize) {
         let peer = &mut self.peers[i];
         let Some(request) = peer.request else { return };
-        let Some(reply) = self.lab.replied(request) else { return };
+        let Some(reply) = self.library.replied(request) else { return };
         peer.request = None;
         self.story.push(format!("{:?} {}: reply {}", self.now, peer.fid, reply.rc));
         if reply.rc == 0 {
             assert_eq!((reply.quorum, reply.confds.len()), (2, 3), "{reply:?}");
             let known = peer.link.is_some();
             self.met.insert(if known { "known link" } else { "entrypoint" });
-            peer.link = Some(self.lab.link(peer.key(), peer.pid));
+            peer.link = Some(self.library.link(peer.key(), peer.pid));
         } else {
             assert_eq!(reply.rc, -11, "{reply:?}");
             self.met.insert("refusal");
@@ -201,7 +201,7 @@ impl World {
     /// Consul is well, processes live and take what they are sent: everything must come to rest.
     pub(super) fn heal(&mut self) {
         self.place.fault = None;
-        self.lab.prompt(true);
+        self.library.prompt(true);
         for i in 0..self.peers.len() {
             if !self.peers[i].alive {
                 self.start(i);
@@ -214,7 +214,7 @@ impl World {
             let (view, waits) = (self.machine.view(), self.peers.iter().any(Peer::waits));
             if !waits && view.lanes == 0 && view.entries == 0 {
                 // Those of ended lives are gone.
-                assert_eq!(self.lab.links(), self.peers.len() + 1);
+                assert_eq!(self.library.links(), self.peers.len() + 1);
                 return;
             }
         }
@@ -224,8 +224,8 @@ impl World {
 
     fn deliver_all(&self) {
         for link in self.peers.iter().filter_map(|peer| peer.link) {
-            while self.lab.owed(link) > 0 {
-                self.lab.settle(link, true);
+            while self.library.owed(link) > 0 {
+                self.library.settle(link, true);
             }
         }
     }

@@ -25,7 +25,8 @@ impl World {
 
     /// All that was sent over a link since somebody looked.
     fn notes(&self, link: Link) -> Vec<Note> {
-        let sent = (0..self.lab.unseen(link)).map(|_| message::read(&self.lab.sent(link)).body);
+        let sent =
+            (0..self.library.unseen(link)).map(|_| message::read(&self.library.sent(link)).body);
         let notes = sent.filter_map(|body| match body {
             Body::Nvec(nvec) => Some(nvec.notes),
             _ => None,
@@ -37,13 +38,13 @@ impl World {
 #[test]
 fn the_others_hear_that_a_life_is_over_before_the_next_has_its_entrypoint() {
     let mut world = World::new(1);
-    world.lab.prompt(true);
+    world.library.prompt(true);
     let confd = world.linked(CONFD);
     let old = world.linked(IOS);
     world.event(IOS);
     world.run(Duration::from_millis(20));
     world.look();
-    world.lab.prompt(false);
+    world.library.prompt(false);
     world.start(IOS);
     world.run(Duration::from_millis(20));
     let failed = Note { fid: world.peers[IOS].fid, state: ObjectState::Failed };
@@ -51,9 +52,9 @@ fn the_others_hear_that_a_life_is_over_before_the_next_has_its_entrypoint() {
     world.look();
     assert_eq!(world.peers[IOS].link, None, "it waits for them");
     // The link of the ended life is not waited for.
-    assert_eq!(world.lab.owed(old), 0);
-    while world.lab.owed(confd) > 0 {
-        world.lab.settle(confd, true);
+    assert_eq!(world.library.owed(old), 0);
+    while world.library.owed(confd) > 0 {
+        world.library.settle(confd, true);
     }
     world.run(Duration::from_millis(1));
     world.look();
@@ -64,17 +65,17 @@ fn the_others_hear_that_a_life_is_over_before_the_next_has_its_entrypoint() {
 #[test]
 fn nothing_is_acknowledged_that_consul_does_not_hold() {
     let mut world = World::new(2);
-    world.lab.prompt(true);
+    world.library.prompt(true);
     let link = world.linked(IOS);
     for fault in [Fault::Refuses, Fault::Fails, Fault::Hangs] {
         world.place.fault = Some(fault);
         world.event(IOS);
         let tag = world.peers[IOS].event.expect("it is said");
         world.run(Duration::from_secs(7));
-        assert!(world.lab.is_held(link, tag), "{fault:?}");
+        assert!(world.library.is_held(link, tag), "{fault:?}");
         world.place.fault = None;
         world.run(Duration::from_secs(20));
-        assert!(!world.lab.is_held(link, tag), "{fault:?}");
+        assert!(!world.library.is_held(link, tag), "{fault:?}");
         world.look();
     }
     world.end();
@@ -87,11 +88,11 @@ fn a_question_is_held_until_its_answer_is_delivered() {
     world.question(CONFD, 7, vec![Fid::process(2), Fid::process(999)]);
     world.run(Duration::from_millis(20));
     let asked = world.peers[CONFD].questions[0].tag;
-    assert_eq!((world.lab.unseen(link), world.lab.owed(link)), (1, 1));
-    assert!(world.lab.is_held(link, asked));
+    assert_eq!((world.library.unseen(link), world.library.owed(link)), (1, 1));
+    assert!(world.library.is_held(link, asked));
     world.look();
-    world.lab.settle(link, true);
+    world.library.settle(link, true);
     world.run(Duration::from_millis(1));
-    assert!(!world.lab.is_held(link, asked));
+    assert!(!world.library.is_held(link, asked));
     world.end();
 }

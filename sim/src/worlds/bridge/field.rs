@@ -116,23 +116,25 @@ impl World<'_, Bridge> {
 
     /// A hax has declared a process stopped: something that counts must have spoken against it.
     pub(super) fn on_verdict(&mut self, fact: &Fact) {
-        let Fact::ProcessDied { process, .. } = fact else { return };
-        let Some(actor) = self.cast.motr.iter().find(|actor| actor.fid == *process) else { return };
-        let recent = actor.doubted.is_some_and(|at| self.sim.now() < at + LATE);
-        let lives = actor.machine.is_some() && !recent && !self.cast.swarm.odds.has_lies();
-        if lives && !Model::speaks_against(&self.consul.double, *process) {
+        let Fact::ProcessDied { process: fid, .. } = fact else { return };
+        let Some(process) = self.cast.motr.iter().find(|process| process.fid == *fid) else {
+            return;
+        };
+        let recent = process.doubted.is_some_and(|at| self.sim.now() < at + LATE);
+        let lives = process.machine.is_some() && !recent && !self.cast.swarm.odds.has_lies();
+        if lives && !Model::speaks_against(&self.consul.double, *fid) {
             let rule = "no process is declared stopped that nothing speaks against";
-            self.sim.fail(rule, format!("{process}"));
+            self.sim.fail(rule, format!("{fid}"));
         }
     }
 
     /// Something speaks against a process, or has done so until now.
-    pub(super) fn doubt(&mut self, concerned: impl Fn(&super::Actor) -> bool) {
+    pub(super) fn doubt(&mut self, concerned: impl Fn(&super::SimProcess) -> bool) {
         let now = self.sim.now();
         self.cast
             .motr
             .iter_mut()
-            .filter(|actor| concerned(actor))
+            .filter(|process| concerned(process))
             .for_each(|a| a.doubted = Some(now));
     }
 }
@@ -153,8 +155,9 @@ pub(super) fn underived(world: &World<'_, Bridge>) -> Option<String> {
     let consul = &world.consul.double;
     for hax in 0..world.hosts.len() {
         let name = format!("\"{}\"", world.cast.hax[hax].name);
-        let ios = world.cast.motr.iter().filter(|actor| actor.hax == hax && actor.service == "ios");
-        let words: Vec<_> = ios.filter_map(|actor| world.word_of(actor.fid)).collect();
+        let ios =
+            world.cast.motr.iter().filter(|process| process.hax == hax && process.service == "ios");
+        let words: Vec<_> = ios.filter_map(|process| world.word_of(process.fid)).collect();
         // Nothing follows from m0mkfs.
         if words.iter().any(|(_, kind)| kind == "M0MKFS") {
             continue;

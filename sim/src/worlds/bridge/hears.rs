@@ -18,14 +18,14 @@ impl World<'_, Bridge> {
         self.sim.say(|| format!("process {i} hears {}", trace::message(message)));
         match &message.body {
             Body::Nvec(nvec) => {
-                let actor = &mut self.cast.motr[i];
+                let process = &mut self.cast.motr[i];
                 if nvec.id_of_get != 0 {
-                    let again = actor.answered.insert(nvec.id_of_get, actor.links);
-                    if again == Some(actor.links) {
+                    let again = process.answered.insert(nvec.id_of_get, process.links);
+                    if again == Some(process.links) {
                         let text = format!("process {i}: answer to {}", nvec.id_of_get);
                         return self.sim.fail("a question has one answer", text);
                     }
-                    let asked = actor.questions.remove(&nvec.id_of_get);
+                    let asked = process.questions.remove(&nvec.id_of_get);
                     self.check_answer(i, asked, nvec);
                 } else {
                     self.cast.motr[i].heard += 1;
@@ -35,14 +35,14 @@ impl World<'_, Bridge> {
                 self.go_on(i);
             }
             Body::FailureVecRep { .. } => {
-                let actor = &mut self.cast.motr[i];
+                let process = &mut self.cast.motr[i];
                 // Who was acknowledged too late asks again over its next link.
-                let again = actor.failures_answered.replace(actor.links) == Some(actor.links);
-                if again && !actor.wants_failures {
+                let again = process.failures_answered.replace(process.links) == Some(process.links);
+                if again && !process.wants_failures {
                     let text = format!("process {i}: a failure vector");
                     return self.sim.fail("a question has one answer", text);
                 }
-                actor.wants_failures = false;
+                process.wants_failures = false;
                 self.go_on(i);
             }
             other => {

@@ -40,7 +40,7 @@ use crate::engine::{Built, Cast, Odds, S, Times, Violation, Who, World};
 pub use act::Act;
 use event::Ev;
 use hax::Hax;
-use motr::Actor;
+use motr::SimProcess;
 pub use mutant::{Inside, Mutant};
 use oracle::Oracle;
 pub use stage::Stage;
@@ -50,7 +50,7 @@ pub use swarm::Swarm;
 pub struct Bridge {
     swarm: Swarm,
     hax: Vec<Hax>,
-    motr: Vec<Actor>,
+    motr: Vec<SimProcess>,
     /// All objects with a state, and some without.
     objects: Vec<Fid>,
     /// The transactions that import the configuration.
@@ -216,7 +216,7 @@ impl Cast for Bridge {
     }
 
     fn heard(world: &World<'_, Self>) -> Vec<u64> {
-        world.cast.motr.iter().map(|actor| actor.heard).collect()
+        world.cast.motr.iter().map(|process| process.heard).collect()
     }
 
     fn unrest(world: &World<'_, Self>) -> Option<String> {

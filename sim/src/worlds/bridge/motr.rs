@@ -46,7 +46,7 @@ pub(super) struct Question {
 }
 
 /// One process.
-pub(super) struct Actor {
+pub(super) struct SimProcess {
     pub(super) fid: Fid,
     pub(super) addr: SocketAddr,
     /// The hax of its node.
@@ -87,7 +87,7 @@ pub(super) struct Actor {
     pub(super) doubted: Option<u64>,
 }
 
-impl Actor {
+impl SimProcess {
     pub(super) fn new(fid: Fid, addr: SocketAddr, hax: usize, service: &str) -> Self {
         Self {
             fid,
@@ -151,30 +151,30 @@ impl World<'_, Bridge> {
         }
         let generation = self.sim.clocks().wall.0;
         let connect = self.cast.hax[self.cast.motr[i].hax].addr;
-        let actor = &mut self.cast.motr[i];
-        actor.returns = false;
-        actor.doubted = Some(self.sim.now());
-        actor.kind = if mkfs { ProcessType::Mkfs } else { actor.usual_kind() };
+        let process = &mut self.cast.motr[i];
+        process.returns = false;
+        process.doubted = Some(self.sim.now());
+        process.kind = if mkfs { ProcessType::Mkfs } else { process.usual_kind() };
         let config = process::Config {
-            fid: actor.fid,
-            listen: actor.addr,
+            fid: process.fid,
+            listen: process.addr,
             connect,
-            pid: 1000 + u64::from(actor.life),
+            pid: 1000 + u64::from(process.life),
             git_rev: "27e7f86e".into(),
             generation,
             seed: generation,
         };
-        actor.machine = Some(Box::new(Process::new(config)));
-        actor.stage = Stage::Asking;
-        actor.wake = u64::MAX;
-        (actor.mute, actor.has_link, actor.wants_failures) = (false, false, false);
-        actor.told.clear();
-        (actor.links, actor.failures_answered) = (0, None);
-        actor.questions.clear();
-        actor.answered.clear();
-        actor.sent.clear();
-        actor.held.clear();
-        let addr = actor.addr;
+        process.machine = Some(Box::new(Process::new(config)));
+        process.stage = Stage::Asking;
+        process.wake = u64::MAX;
+        (process.mute, process.has_link, process.wants_failures) = (false, false, false);
+        process.told.clear();
+        (process.links, process.failures_answered) = (0, None);
+        process.questions.clear();
+        process.answered.clear();
+        process.sent.clear();
+        process.held.clear();
+        let addr = process.addr;
         self.net.listen(Who::Peer(i), addr);
         self.sim.say(|| format!("process {i} starts (mkfs: {mkfs})"));
         self.command(i, Command::Ask);
@@ -182,13 +182,13 @@ impl World<'_, Bridge> {
     }
 
     pub(super) fn kill_process(&mut self, i: usize) {
-        let actor = &mut self.cast.motr[i];
-        if actor.machine.take().is_none() {
+        let process = &mut self.cast.motr[i];
+        if process.machine.take().is_none() {
             return;
         }
-        actor.life += 1;
-        actor.doubted = Some(self.sim.now());
-        actor.stage = Stage::Down;
+        process.life += 1;
+        process.doubted = Some(self.sim.now());
+        process.stage = Stage::Down;
         self.net.deafen(Who::Peer(i));
         self.hang_up(Who::Peer(i));
         self.cast.oracle.process_died(i);
@@ -207,15 +207,15 @@ impl World<'_, Bridge> {
 
     /// The next line of its part.
     pub(super) fn cue(&mut self, i: usize, life: u32) {
-        let actor = &self.cast.motr[i];
-        if actor.life != life || actor.machine.is_none() {
+        let process = &self.cast.motr[i];
+        if process.life != life || process.machine.is_none() {
             return;
         }
-        let mkfs = actor.kind == ProcessType::Mkfs;
-        match actor.stage {
+        let mkfs = process.kind == ProcessType::Mkfs;
+        match process.stage {
             Stage::Down | Stage::Asking => {}
             Stage::Starting => {
-                let answered = actor.questions.is_empty() && !actor.wants_failures;
+                let answered = process.questions.is_empty() && !process.wants_failures;
                 if answered {
                     self.cast.motr[i].stage = Stage::Recovering;
                     self.report(i, ProcessEventKind::Started);
@@ -251,16 +251,16 @@ impl World<'_, Bridge> {
 
     /// Asks for these states.
     pub(super) fn ask_states(&mut self, i: usize, fids: Vec<Fid>) {
-        let actor = &mut self.cast.motr[i];
-        let silent = actor.machine.is_none() || actor.stage == Stage::Leaving;
-        if silent || actor.questions.len() >= QUESTIONS {
+        let process = &mut self.cast.motr[i];
+        let silent = process.machine.is_none() || process.stage == Stage::Leaving;
+        if silent || process.questions.len() >= QUESTIONS {
             return;
         }
-        let id_of_get = actor.next_send;
+        let id_of_get = process.next_send;
         let notes =
             fids.iter().map(|fid| Note { fid: *fid, state: ObjectState::Unknown }).collect();
         let index = self.consul.double.index();
-        actor.questions.insert(id_of_get, Question { fids, index });
+        process.questions.insert(id_of_get, Question { fids, index });
         let nvec = Nvec { kind: NvecKind::Get, id_of_get, ignore_same_state: 0, notes };
         self.say_body(i, Body::Nvec(Box::new(nvec)));
     }
@@ -283,8 +283,8 @@ impl World<'_, Bridge> {
     /// Says something without consequence: who says nothing does not notice that its hax has forgotten
     /// it.
     pub(super) fn nudge(&mut self, i: usize) {
-        let actor = &self.cast.motr[i];
-        if actor.stage != Stage::Leaving || !actor.sent.is_empty() {
+        let process = &self.cast.motr[i];
+        if process.stage != Stage::Leaving || !process.sent.is_empty() {
             let body = Body::Rpc { attempts: 1, state: 1 };
             self.send_at_last(i, Message::new(self.sim.clocks().wall, body));
         }
@@ -297,13 +297,13 @@ impl World<'_, Bridge> {
     }
 
     fn send_at_last(&mut self, i: usize, message: Message) {
-        let actor = &mut self.cast.motr[i];
-        if actor.machine.is_none() {
+        let process = &mut self.cast.motr[i];
+        if process.machine.is_none() {
             return;
         }
-        let send = SendId(actor.next_send);
-        actor.next_send += 1;
-        actor.sent.insert(send);
+        let send = SendId(process.next_send);
+        process.next_send += 1;
+        process.sent.insert(send);
         self.command(i, Command::Send { send, message: Box::new(message) });
     }
 

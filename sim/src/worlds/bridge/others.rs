@@ -201,7 +201,7 @@ impl World<'_, Bridge> {
             host_of(c.node) == name && c.id == "serfHealth" && c.passing
         };
         if !alive || !self.consul.double.checks().any(passes) {
-            self.doubt(|actor| actor.hax == agent);
+            self.doubt(|process| process.hax == agent);
         }
         self.at_consul(|double, now, out| double.set_alive(now, agent, alive, out));
     }
@@ -214,8 +214,8 @@ impl World<'_, Bridge> {
 
     /// A service is taken out of the catalog, or put back as it was.
     pub(super) fn register(&mut self, i: usize, there: bool) {
-        let actor = &self.cast.motr[i];
-        let (agent, key, service) = (actor.hax, actor.fid.key, actor.service.clone());
+        let process = &self.cast.motr[i];
+        let (agent, key, service) = (process.hax, process.fid.key, process.service.clone());
         self.cast.motr[i].registered = there;
         if there {
             let body = self.cast.motr[i].registration.clone();

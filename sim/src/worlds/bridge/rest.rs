@@ -42,12 +42,12 @@ impl World<'_, Bridge> {
     pub(super) fn come_back(&mut self) {
         for i in 0..self.cast.motr.len() {
             self.unmute(i);
-            let actor = &self.cast.motr[i];
+            let process = &self.cast.motr[i];
             // Without a confd there is no leader, and without a leader nobody gets an entrypoint.
-            let absent = !actor.is_confd() && self.cast.swarm.absent >> (i % 16) & 1 == 1;
+            let absent = !process.is_confd() && self.cast.swarm.absent >> (i % 16) & 1 == 1;
             if absent {
                 self.leave(i);
-            } else if actor.machine.is_none() || actor.is_on_its_way_out() {
+            } else if process.machine.is_none() || process.is_on_its_way_out() {
                 self.boot_later(i, 0);
             }
             self.sim.later(self.sim.now() + S, Ev::Check(i));
@@ -82,14 +82,14 @@ impl World<'_, Bridge> {
         if self.posts() > 0 {
             return Some("a watch posts".into());
         }
-        let busy = self.cast.motr.iter().enumerate().find_map(|(i, actor)| {
-            let why = match actor.stage {
-                Stage::Down if actor.returns => "will start",
+        let busy = self.cast.motr.iter().enumerate().find_map(|(i, process)| {
+            let why = match process.stage {
+                Stage::Down if process.returns => "will start",
                 Stage::Down => return None,
-                Stage::Up if !actor.has_link => "has no link",
-                Stage::Up if !actor.sent.is_empty() => "has sent what is not delivered",
-                Stage::Up if !actor.questions.is_empty() => "has asked for states",
-                Stage::Up if actor.wants_failures => "has asked for failures",
+                Stage::Up if !process.has_link => "has no link",
+                Stage::Up if !process.sent.is_empty() => "has sent what is not delivered",
+                Stage::Up if !process.questions.is_empty() => "has asked for states",
+                Stage::Up if process.wants_failures => "has asked for failures",
                 Stage::Up => return None,
                 Stage::Asking => "asks for its entrypoint",
                 Stage::Starting | Stage::Recovering => "starts",
@@ -112,7 +112,7 @@ impl World<'_, Bridge> {
         };
         // A former name of a node keeps what it said last.
         self.consul.double.checks().filter(|check| !dead(check.node)).find_map(|check| {
-            let i = self.cast.motr.iter().position(|actor| actor.check == check.id)?;
+            let i = self.cast.motr.iter().position(|process| process.check == check.id)?;
             let wrong = check.passing != self.cast.motr[i].machine.is_some();
             wrong.then(|| format!("process {i} is misjudged"))
         })
@@ -120,24 +120,24 @@ impl World<'_, Bridge> {
 
     /// A process that is gone while its word says that it lives, and nobody else has written that.
     fn hidden(&self) -> Option<String> {
-        self.cast.motr.iter().filter(|actor| actor.machine.is_none()).find_map(|actor| {
-            let (state, _) = self.word_of(actor.fid)?;
-            let hidden = state != "STOPPED" && self.cast.oracle.is_a_hax_s(actor.fid);
-            hidden.then(|| format!("{} is gone and its word is {state}", actor.fid))
+        self.cast.motr.iter().filter(|process| process.machine.is_none()).find_map(|process| {
+            let (state, _) = self.word_of(process.fid)?;
+            let hidden = state != "STOPPED" && self.cast.oracle.is_a_hax_s(process.fid);
+            hidden.then(|| format!("{} is gone and its word is {state}", process.fid))
         })
     }
 
     /// A process that was told something else than is so.
     fn unaware(&self) -> Option<String> {
         let model = Model::of(&self.consul.double);
-        self.cast.motr.iter().enumerate().filter(|(_, actor)| actor.machine.is_some()).find_map(
-            |(i, actor)| {
+        self.cast.motr.iter().enumerate().filter(|(_, process)| process.machine.is_some()).find_map(
+            |(i, process)| {
                 let itself = |fid: Fid| {
-                    model.is_of(actor.fid, fid) && model.state(fid) == ObjectState::Transient
+                    model.is_of(process.fid, fid) && model.state(fid) == ObjectState::Transient
                 };
                 let wrong =
                     |(fid, told): &(&Fid, &_)| !model.is_known_by(**told, **fid) && !itself(**fid);
-                let (fid, told) = actor.told.iter().find(wrong)?;
+                let (fid, told) = process.told.iter().find(wrong)?;
                 Some(format!(
                     "process {i} was told that {fid} is {told}, it is {}",
                     model.state(*fid)

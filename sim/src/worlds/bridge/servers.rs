@@ -7,7 +7,7 @@ use crate::engine::S;
 impl World<'_, Bridge> {
     /// Nothing passes between an agent and the servers any more, or it has left the cluster.
     pub(super) fn part(&mut self, agent: usize, leaves: bool) {
-        self.doubt(|actor| actor.hax == agent);
+        self.doubt(|process| process.hax == agent);
         if leaves {
             self.leave_cluster(agent);
         } else {
@@ -17,7 +17,7 @@ impl World<'_, Bridge> {
 
     /// An agent is one of the cluster again.
     pub(super) fn reunite(&mut self, agent: usize) {
-        self.doubt(|actor| actor.hax == agent);
+        self.doubt(|process| process.hax == agent);
         self.mend_agent(agent);
         if self.consul.double.has_left(agent) {
             self.set_agent(agent, true);

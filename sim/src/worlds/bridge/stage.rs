@@ -9,8 +9,8 @@ use hax_core::wire::name;
 
 use super::hax::Hax;
 use super::model::Model;
-use super::motr::Actor;
-use super::oracle::{Oracle, People};
+use super::motr::SimProcess;
+use super::oracle::{Oracle, Topology};
 use super::swarm::Swarm;
 use super::{Bridge, field};
 use crate::cluster::{Agents, Cluster, Endpoints, Shape};
@@ -31,7 +31,7 @@ impl Stage {
     pub(super) fn set(&mut self, swarm: &Swarm) -> Built<Bridge> {
         let size = (swarm.nodes, swarm.clients);
         let (consul, cluster, import) = self.loaded.entry(size).or_insert_with(|| load(swarm));
-        let mut people = People::default();
+        let mut topology = Topology::default();
         let (mut hax, mut motr) = (Vec::new(), Vec::new());
         for (i, node) in cluster.catalog.iter().enumerate() {
             for service in &node.services {
@@ -40,20 +40,20 @@ impl Stage {
                 let addr = name::parse(&endpoint).expect("the generator's endpoints are names");
                 let fid = Fid::process(key);
                 if service.name == "hax" {
-                    people.haxes.push((fid, node.name.clone()));
+                    topology.haxes.push((fid, node.name.clone()));
                     hax.push(Hax::new(fid, &node.name, addr));
                     continue;
                 }
-                let mut actor = Actor::new(fid, addr, i, &service.name);
+                let mut process = SimProcess::new(fid, addr, i, &service.name);
                 let steps = cluster.steps(&cluster.catalog[0].name, Agents::Each);
                 let named = format!(r#""ID":"{key}""#);
                 let step = steps.iter().find(|step| step.agent == i && step.body.contains(&named));
-                actor.registration = step.map(|step| step.body.clone()).unwrap_or_default();
-                if actor.is_confd() {
-                    people.confds.push(endpoint);
+                process.registration = step.map(|step| step.body.clone()).unwrap_or_default();
+                if process.is_confd() {
+                    topology.confds.push(endpoint);
                 }
-                people.motr.push((fid, i, addr, actor.is_confd()));
-                motr.push(actor);
+                topology.motr.push((fid, i, addr, process.is_confd()));
+                motr.push(process);
             }
         }
         let others = [Fid::typed(b'o', 1, 0), Fid::typed(b't', 1, 0)];
@@ -62,7 +62,7 @@ impl Stage {
             swarm: swarm.clone(),
             objects,
             import: Rc::clone(import),
-            oracle: Oracle::new(people, consul),
+            oracle: Oracle::new(topology, consul),
             out: Vec::new(),
             motr,
             hax,

@@ -46,11 +46,11 @@ pub struct Swarm {
 impl Swarm {
     /// Nothing goes wrong and nothing is tight.
     #[must_use]
-    pub fn calm() -> Self {
+    pub fn faults_off() -> Self {
         Self {
             nodes: 1,
             clients: 1,
-            odds: Odds::calm(),
+            odds: Odds::faults_off(),
             acts: [0; Act::ALL.len()],
             tight: 0,
             elects: true,
@@ -65,7 +65,7 @@ impl Swarm {
 
     /// Draws one.
     pub fn draw(choice: &mut dyn Choice) -> Self {
-        let mut swarm = Self::calm();
+        let mut swarm = Self::faults_off();
         swarm.nodes = [1, 1, 1, 2, 3][pick(choice, 5)];
         swarm.clients = [1, 0, 2][pick(choice, 3)];
         swarm.odds.rounds = [1, 2, 3][pick(choice, 3)];

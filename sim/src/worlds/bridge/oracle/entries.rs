@@ -8,7 +8,7 @@ use hax_core::ha::fact::Fact;
 use hax_core::node;
 use hax_core::wire::codec::fop::CONSUME;
 
-use super::{People, broken};
+use super::{Topology, broken};
 use crate::engine::Violation;
 
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ pub(super) fn ends_nobody(
 /// An entrypoint that is given names configured confds where they are, a majority of them all, and the
 /// leader's among them. A stopping hax gives an empty one.
 pub(super) fn says_where_confds_are(
-    people: &People,
+    topology: &Topology,
     motr: usize,
     control: u32,
     entrypoint: &Entrypoint,
@@ -97,7 +97,7 @@ pub(super) fn says_where_confds_are(
         return Ok(());
     }
     let rule = "an entrypoint says where the confds are";
-    let listed = |endpoint: &str| people.confds.iter().any(|confd| confd == endpoint);
+    let listed = |endpoint: &str| topology.confds.iter().any(|confd| confd == endpoint);
     let n = u32::try_from(confds.len()).unwrap_or(u32::MAX);
     let sound = control == CONSUME
         && *quorum == n / 2 + 1

@@ -17,7 +17,7 @@ use hax_core::wire::codec::packet::{self, Item};
 use hax_core::wire::codec::params::{LinkIds, Uint128};
 
 use super::kv::Kv;
-use super::{People, Word, broken};
+use super::{Topology, Word, broken};
 use crate::engine::S;
 use crate::engine::Violation;
 
@@ -114,14 +114,14 @@ impl Frames {
     }
 
     /// A process has one link at a time: what was used before one closes is not used again.
-    pub(super) fn fact(&mut self, people: &People, hax: usize, fact: &Fact) {
+    pub(super) fn fact(&mut self, topology: &Topology, hax: usize, fact: &Fact) {
         let hax = &mut self.hax[hax];
         match fact {
             Fact::LinkUp { process, .. } => {
                 hax.linked.insert(*process);
             }
             Fact::LinkClosed { process, .. } => {
-                let addr = people.motr.iter().find(|(fid, ..)| fid == process);
+                let addr = topology.motr.iter().find(|(fid, ..)| fid == process);
                 let ends = addr.and_then(|(_, _, addr, _)| hax.ends.remove(addr));
                 hax.closed.extend(ends.unwrap_or_default());
             }
@@ -133,12 +133,12 @@ impl Frames {
 
     pub(super) fn process_wrote(
         &mut self,
-        people: &People,
+        topology: &Topology,
         kv: &Kv,
         motr: usize,
         bytes: &Bytes,
     ) -> Result<(), Violation> {
-        let (fid, hax, _, confd) = people.motr[motr];
+        let (fid, hax, _, confd) = topology.motr[motr];
         for Item { header, fop } in items(bytes)?.1 {
             let said = &mut self.said[motr];
             match fop {
@@ -168,14 +168,14 @@ impl Frames {
 
     pub(super) fn hax_wrote(
         &mut self,
-        people: &People,
+        topology: &Topology,
         kv: &Kv,
         now: u64,
         hax: usize,
         bytes: &Bytes,
     ) -> Result<(), Violation> {
         let (frame, items) = items(bytes)?;
-        let motr = people.motr.iter().position(|(_, _, addr, _)| *addr == frame.dst.addr);
+        let motr = topology.motr.iter().position(|(_, _, addr, _)| *addr == frame.dst.addr);
         for Item { header, fop } in items {
             if !fop.is_reply() {
                 request_has_xids(&header)?;
@@ -188,7 +188,7 @@ impl Frames {
                     ends.insert(msg.ids.local);
                     if let Some(motr) = motr {
                         let ids = msg.ids.inverted();
-                        self.acknowledges(people, kv, motr, ids, msg.in_delivered)?;
+                        self.acknowledges(topology, kv, motr, ids, msg.in_delivered)?;
                     }
                 }
                 Fop::LinkMsgRep { rc: 0, in_delivered, .. } => {
@@ -196,7 +196,7 @@ impl Frames {
                         Some((motr, *self.said[motr].messages.get(&header.cookie)?))
                     });
                     if let Some((motr, ids)) = known {
-                        self.acknowledges(people, kv, motr, ids, in_delivered)?;
+                        self.acknowledges(topology, kv, motr, ids, in_delivered)?;
                     }
                 }
                 Fop::EntrypointRep(_) => {
@@ -263,7 +263,7 @@ impl Frames {
     /// What is acknowledged was sent, and Consul holds what it must lead to.
     fn acknowledges(
         &mut self,
-        people: &People,
+        topology: &Topology,
         kv: &Kv,
         motr: usize,
         ids: LinkIds,
@@ -282,7 +282,7 @@ impl Frames {
         let done = std::mem::replace(&mut said.open, still_open);
         for (tag, Open { word, number }) in done {
             let Some(word) = word else { continue };
-            let Some(written) = kv.held_since(people.motr[motr].0, &word, number) else {
+            let Some(written) = kv.held_since(topology.motr[motr].0, &word, number) else {
                 let text = format!("process {motr}: tag {tag}, {word:?}");
                 return broken("nothing is acknowledged before Consul holds its effect", text);
             };

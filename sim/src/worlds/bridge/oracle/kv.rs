@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hax_core::base::fid::Fid;
 use serde_json::Value;
 
-use super::{People, Word, broken};
+use super::{Topology, Word, broken};
 use crate::consul::Consul;
 use crate::engine::Violation;
 use crate::worlds::bridge::model;
@@ -91,11 +91,11 @@ impl Kv {
     /// the writes there were then.
     pub(super) fn last_event_stands<'a>(
         &self,
-        people: &People,
+        topology: &Topology,
         acknowledged: impl Fn(usize) -> Option<&'a (Word, u64)>,
         consul: &Consul,
     ) -> Result<(), Violation> {
-        for (motr, (fid, ..)) in people.motr.iter().enumerate() {
+        for (motr, (fid, ..)) in topology.motr.iter().enumerate() {
             let Some((word, number)) = acknowledged(motr) else { continue };
             let Some((_, written)) = self.keys.get(fid) else { continue };
             let Some(last) = written.last() else { continue };
@@ -124,7 +124,7 @@ fn process_in(key: &str) -> Option<Fid> {
 /// A hax writes for its own process, for processes of its node and for those that it has a link with;
 /// for others only as leader, and if their nodes do not pass.
 pub(super) fn writes_for_its_own(
-    people: &People,
+    topology: &Topology,
     hax: usize,
     body: &[u8],
     linked: impl Fn(Fid) -> bool,
@@ -137,8 +137,8 @@ pub(super) fn writes_for_its_own(
         if consul.holds(key).is_none_or(|held| held.index != consul.index()) {
             continue;
         }
-        let (own, name) = &people.haxes[hax];
-        let found = people.motr.iter().find(|(of, ..)| *of == fid);
+        let (own, name) = &topology.haxes[hax];
+        let found = topology.motr.iter().find(|(of, ..)| *of == fid);
         let local = *own == fid || found.is_some_and(|(_, of, ..)| *of == hax) || linked(fid);
         let leader = consul.holds("leader").and_then(|held| consul.session_node(held.session));
         if !local && leader.map(model::host_of) != Some(&**name) {
@@ -151,7 +151,7 @@ pub(super) fn writes_for_its_own(
 
 /// Statistics are the leader's.
 pub(super) fn takes_statistics_down(
-    people: &People,
+    topology: &Topology,
     hax: usize,
     body: &[u8],
     consul: &Consul,
@@ -165,7 +165,7 @@ pub(super) fn takes_statistics_down(
             continue;
         }
         let leader = consul.holds("leader").and_then(|held| consul.session_node(held.session));
-        if leader != Some(&*people.haxes[hax].1) {
+        if leader != Some(&*topology.haxes[hax].1) {
             let text = format!("hax {hax} writes {key}");
             return broken("only the leader takes statistics down", text);
         }

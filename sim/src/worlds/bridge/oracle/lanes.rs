@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use hax_core::base::fid::Fid;
 use hax_core::ha::fact::Fact;
 
-use super::{People, broken};
+use super::{Topology, broken};
 use crate::engine::Violation;
 
 #[derive(Debug, Default)]
@@ -15,14 +15,19 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn fact(&mut self, own: Fid, people: &People, fact: &Fact) -> Result<(), Violation> {
+    pub(super) fn fact(
+        &mut self,
+        own: Fid,
+        topology: &Topology,
+        fact: &Fact,
+    ) -> Result<(), Violation> {
         match fact {
             Fact::ProcessEvent { process, state } => {
                 self.said.entry(*process).or_default().push_back(*state);
                 Ok(())
             }
             Fact::ProcessCommitted { process, state, .. } if *process != own => {
-                let confd = people.motr.iter().any(|(fid, _, _, confd)| fid == process && *confd);
+                let confd = topology.motr.iter().any(|(fid, _, _, confd)| fid == process && *confd);
                 let said = self.said.entry(*process).or_default();
                 let front = said.front().copied();
                 // A confd has nothing to replay; what a formatting process says is stored as it is.

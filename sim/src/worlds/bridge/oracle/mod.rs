@@ -36,7 +36,7 @@ use spiel::Library;
 
 /// Who is who.
 #[derive(Clone, Debug, Default)]
-pub(super) struct People {
+pub(super) struct Topology {
     /// Each hax: its process and the name of its node.
     pub(super) haxes: Vec<(Fid, String)>,
     /// Each Motr process: its fid, its hax, where it listens and whether it is a confd.
@@ -129,18 +129,18 @@ struct Life {
 
 /// All rules.
 pub(super) struct Oracle {
-    people: People,
+    topology: Topology,
     lives: Vec<Life>,
     frames: Frames,
     kv: Kv,
 }
 
 impl Oracle {
-    pub(super) fn new(people: People, consul: &Consul) -> Self {
-        let lives = people.haxes.iter().map(|_| Life::default()).collect();
-        let frames = Frames::new(people.motr.len(), people.haxes.len());
+    pub(super) fn new(topology: Topology, consul: &Consul) -> Self {
+        let lives = topology.haxes.iter().map(|_| Life::default()).collect();
+        let frames = Frames::new(topology.motr.len(), topology.haxes.len());
         let kv = Kv::new(consul);
-        Self { people, lives, frames, kv }
+        Self { topology, lives, frames, kv }
     }
 
     // ---- lives ------------------------------------------------------------------------------------
@@ -186,18 +186,18 @@ impl Oracle {
     /// A machine wrote a frame.
     pub(super) fn wrote(&mut self, now: u64, who: Who, bytes: &Bytes) -> Result<(), Violation> {
         match who {
-            Who::Node(hax) => self.frames.hax_wrote(&self.people, &self.kv, now, hax, bytes),
-            Who::Peer(motr) => self.frames.process_wrote(&self.people, &self.kv, motr, bytes),
+            Who::Node(hax) => self.frames.hax_wrote(&self.topology, &self.kv, now, hax, bytes),
+            Who::Peer(motr) => self.frames.process_wrote(&self.topology, &self.kv, motr, bytes),
             Who::Stranger => Ok(()),
         }
     }
 
     pub(super) fn fact(&mut self, now: u64, hax: usize, fact: &Fact) -> Result<(), Violation> {
-        let own = self.people.haxes[hax].0;
+        let own = self.topology.haxes[hax].0;
         let Life { alone, lanes } = &mut self.lives[hax];
         let Some(alone) = alone else { return Ok(()) };
-        let result = alone.fact(now, fact).and_then(|()| lanes.fact(own, &self.people, fact));
-        self.frames.fact(&self.people, hax, fact);
+        let result = alone.fact(now, fact).and_then(|()| lanes.fact(own, &self.topology, fact));
+        self.frames.fact(&self.topology, hax, fact);
         result
     }
 
@@ -211,8 +211,8 @@ impl Oracle {
         let mut result = Ok(());
         if let Some(hax) = by {
             let linked = |fid: Fid| self.frames.was_linked(hax, fid);
-            result = kv::writes_for_its_own(&self.people, hax, body, linked, consul)
-                .and_then(|()| kv::takes_statistics_down(&self.people, hax, body, consul));
+            result = kv::writes_for_its_own(&self.topology, hax, body, linked, consul)
+                .and_then(|()| kv::takes_statistics_down(&self.topology, hax, body, consul));
         }
         self.kv.look(by, body, consul);
         result
@@ -227,7 +227,7 @@ impl Oracle {
         entrypoint: &Entrypoint,
     ) -> Result<(), Violation> {
         entries::ends_nobody(motr, (control, again), entrypoint)?;
-        entries::says_where_confds_are(&self.people, motr, control, entrypoint)
+        entries::says_where_confds_are(&self.topology, motr, control, entrypoint)
     }
 
     /// The names of a process's link, as it writes them.
@@ -253,7 +253,7 @@ impl Oracle {
     /// What the store must hold at rest.
     pub(super) fn rest(&self, consul: &Consul) -> Result<(), Violation> {
         let acknowledged = |motr| self.frames.last_acknowledged(motr);
-        self.kv.last_event_stands(&self.people, acknowledged, consul)
+        self.kv.last_event_stands(&self.topology, acknowledged, consul)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How the script's lines say things: words with one space between them.
+//! How the script's lines say things: tokens with one space between them.
 
 use std::iter::once;
 use std::str::FromStr;
@@ -16,24 +16,24 @@ pub(crate) fn c_fid((f_container, f_key): Fid) -> abi::m0_fid {
     abi::m0_fid { f_container, f_key }
 }
 
-/// The words of a line that are not taken yet.
-pub(crate) struct Words<'a>(std::str::Split<'a, char>);
+/// The tokens of a line that are not taken yet.
+pub(crate) struct Tokens<'a>(std::str::Split<'a, char>);
 
-impl<'a> Words<'a> {
+impl<'a> Tokens<'a> {
     pub(crate) fn of(line: &'a str) -> Self {
         Self(line.split(' '))
     }
 
-    pub(crate) fn word(&mut self) -> Option<&'a str> {
+    pub(crate) fn token(&mut self) -> Option<&'a str> {
         self.0.next()
     }
 
     pub(crate) fn next<T: FromStr>(&mut self) -> Option<T> {
-        self.word()?.parse().ok()
+        self.token()?.parse().ok()
     }
 
     pub(crate) fn fid(&mut self) -> Option<Fid> {
-        to_fid(self.word()?)
+        to_fid(self.token()?)
     }
 
     pub(crate) fn fids(&mut self) -> Option<Vec<Fid>> {
@@ -77,11 +77,11 @@ impl Said {
         }
     }
 
-    pub(crate) fn of(words: &mut Words<'_>) -> Option<Self> {
-        Some(match words.word()? {
-            "process" => Self::Process { event: words.next()? },
-            "get" => Self::Get { id: words.next()?, objects: words.fids()? },
-            "type" => Self::Type(words.next()?),
+    pub(crate) fn of(tokens: &mut Tokens<'_>) -> Option<Self> {
+        Some(match tokens.token()? {
+            "process" => Self::Process { event: tokens.next()? },
+            "get" => Self::Get { id: tokens.next()?, objects: tokens.fids()? },
+            "type" => Self::Type(tokens.next()?),
             _ => return None,
         })
     }
@@ -149,18 +149,18 @@ impl Sent {
         }
     }
 
-    pub(crate) fn of(words: &mut Words<'_>) -> Option<Self> {
-        Some(match words.word()? {
+    pub(crate) fn of(tokens: &mut Tokens<'_>) -> Option<Self> {
+        Some(match tokens.token()? {
             "states" => {
-                let id = words.next()?;
+                let id = tokens.next()?;
                 let note = |word: &str| {
                     let (object, state) = word.split_once('=')?;
                     Some((to_fid(object)?, state.parse().ok()?))
                 };
-                let notes = words.0.by_ref().map(note).collect::<Option<_>>()?;
+                let notes = tokens.0.by_ref().map(note).collect::<Option<_>>()?;
                 Self::States { id, notes }
             }
-            "type" => Self::Type(words.next()?),
+            "type" => Self::Type(tokens.next()?),
             _ => return None,
         })
     }
@@ -174,12 +174,12 @@ mod tests {
     fn what_is_written_is_read() {
         let objects = vec![(0x7200_0000_0000_0001, 0x1f), (0, 0)];
         for said in [Said::Process { event: 3 }, Said::Get { id: 7, objects }, Said::Type(9)] {
-            assert_eq!(Said::of(&mut Words::of(&said.to_words())), Some(said));
+            assert_eq!(Said::of(&mut Tokens::of(&said.to_words())), Some(said));
         }
         let notes = vec![((0x7200_0000_0000_0001, 2), 1), ((0x73, 3), 2)];
         for sent in [Sent::States { id: 7, notes }, Sent::Type(4)] {
-            assert_eq!(Sent::of(&mut Words::of(&sent.to_words())), Some(sent));
+            assert_eq!(Sent::of(&mut Tokens::of(&sent.to_words())), Some(sent));
         }
-        assert_eq!(Said::of(&mut Words::of("get 1 2")), None);
+        assert_eq!(Said::of(&mut Tokens::of("get 1 2")), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::table::{Ha, Spiel, message};
 
 /// One test's library. There is one at a time: another test waits.
 #[must_use = "its end is what fails the test"]
-pub struct Lab {
+pub struct FakeLibrary {
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -54,13 +54,13 @@ pub struct Started {
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-impl Default for Lab {
+impl Default for FakeLibrary {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Lab {
+impl FakeLibrary {
     /// A library that nobody has initialised.
     pub fn new() -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +114,7 @@ impl Lab {
     }
 
     /// From now on what the library would abort on aborts, with a line on stderr: for programs, in which
-    /// nobody looks at the lab's end.
+    /// nobody looks at the library's end.
     pub fn abort(&self) {
         state().aborts = true;
     }
@@ -244,7 +244,7 @@ impl Lab {
 }
 
 /// Lets all that wait go, and fails the test if anything was done that the library aborts on.
-impl Drop for Lab {
+impl Drop for FakeLibrary {
     fn drop(&mut self) {
         let locality = {
             let mut state = state();

@@ -26,7 +26,7 @@ use hax_sim::consul::{self, Consul};
 pub(crate) use crate::host::Fault;
 use crate::host::{Asked, Host, LAG};
 
-pub(crate) struct Lab {
+pub(crate) struct TestCluster {
     pub(crate) consul: Consul,
     pub(crate) nodes: Vec<Host>,
     pub(crate) now: Instant,
@@ -41,7 +41,7 @@ pub(crate) struct Lab {
     late: Vec<(Instant, usize, Reply)>,
 }
 
-impl Lab {
+impl TestCluster {
     /// Three nodes as hare leaves them; bridges run on the first `bridges` of them.
     pub(crate) fn new(bridges: usize) -> Self {
         Self::with(bridges, |_| {})
@@ -58,7 +58,7 @@ impl Lab {
             let _agent = consul.add_agent(&node.name, &node.ip);
         }
         cluster.load_double(Now::default(), &mut consul, "ssu1", Agents::Each);
-        let mut lab = Self {
+        let mut cluster = Self {
             consul,
             nodes: Vec::new(),
             now: Instant::from_micros(1_000_000),
@@ -70,17 +70,17 @@ impl Lab {
             pending: VecDeque::new(),
         };
         for node in 0..bridges {
-            let name = lab.cluster.catalog[node].name.clone();
-            let mut config = Config::new(lab.fid(node, "hax"), &name, node as u64);
+            let name = cluster.cluster.catalog[node].name.clone();
+            let mut config = Config::new(cluster.fid(node, "hax"), &name, node as u64);
             config.elect = false;
             configure(&mut config);
-            lab.nodes.push(Host::new(config));
+            cluster.nodes.push(Host::new(config));
         }
         for node in 0..bridges {
-            lab.input(node, Input::Tick);
+            cluster.input(node, Input::Tick);
         }
-        lab.run(Duration::from_millis(50));
-        lab
+        cluster.run(Duration::from_millis(50));
+        cluster
     }
 
     /// The process of the service with this name on a node; of several, the first.
