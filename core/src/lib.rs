@@ -66,6 +66,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core, clippy::std_instead_of_alloc)]
+// A new variant has to be thought of wherever one is told from the others.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 extern crate alloc;
 

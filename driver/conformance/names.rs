@@ -31,9 +31,12 @@ impl Node {
         );
         let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nX-Consul-Index: 9\r\n";
         let answer = format!("{head}Content-Length: {}\r\n\r\n{entry}", entry.len()).into_bytes();
-        self.script.set(move |asked| match asked.target.starts_with("/v1/catalog/service/hax") {
-            true => Act::Say(answer.clone()),
-            false => Act::Pass,
+        self.script.set(move |asked| {
+            if asked.target.starts_with("/v1/catalog/service/hax") {
+                Act::Say(answer.clone())
+            } else {
+                Act::Pass
+            }
         });
         let consul = format!("http://{}", self.script.address);
         ["--consul", &consul, "--node", name, "--no-elect"].map(str::to_owned).to_vec()

@@ -297,10 +297,7 @@ impl Entrypoints {
 
     fn fail(&mut self, cx: &mut Cx<'_>, why: &'static str) {
         let said = self.trouble.replace(why) == Some(why);
-        cx.fact(match said {
-            false => Fact::RoundFailed { why },
-            true => Fact::RoundFailsStill { why },
-        });
+        cx.fact(if said { Fact::RoundFailsStill { why } } else { Fact::RoundFailed { why } });
         self.end_round(cx);
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.answer.is_none()) {
             let due = waiting.arrived.after(cx.config().time.eagain_delay);

@@ -138,9 +138,10 @@ impl Links {
         send: SendId,
         delivered: bool,
     ) {
-        cx.fact(match delivered {
-            true => Fact::Delivered { link: id, send },
-            false => Fact::Undelivered { link: id, send },
+        cx.fact(if delivered {
+            Fact::Delivered { link: id, send }
+        } else {
+            Fact::Undelivered { link: id, send }
         });
         if let Some(link) = self.links.get_mut(&id) {
             link.in_flight = link.in_flight.saturating_sub(1);
@@ -258,8 +259,8 @@ impl Links {
         let Some(link) = self.links.get_mut(&id) else { return };
         while link.up && link.pending_count() > 0 && link.in_flight < max {
             let mut notes = Vec::new();
-            while let Some(fid) =
-                (notes.len() < NOTES_MAX).then(|| link.ended.pop_first()).flatten()
+            while notes.len() < NOTES_MAX
+                && let Some(fid) = link.ended.pop_first()
             {
                 notes.push(Note { fid, state: ObjectState::Failed });
             }
@@ -268,8 +269,8 @@ impl Links {
                 send_notes(cx, [id].into(), notes);
                 continue;
             }
-            while let Some((fid, state)) =
-                (notes.len() < NOTES_MAX).then(|| link.pending.pop_first()).flatten()
+            while notes.len() < NOTES_MAX
+                && let Some((fid, state)) = link.pending.pop_first()
             {
                 notes.push(Note { fid, state });
             }

@@ -130,7 +130,11 @@ fn outcome(note: Note) -> Option<Note> {
         ObjectState::Online | ObjectState::Repaired => note.state,
         ObjectState::Repair => ObjectState::Failed,
         ObjectState::Rebalance => ObjectState::Repaired,
-        _ => return None,
+        ObjectState::Unknown
+        | ObjectState::Failed
+        | ObjectState::Transient
+        | ObjectState::DtmRecovering
+        | ObjectState::Undefined(_) => return None,
     };
     Some(Note { state, ..note })
 }

@@ -18,9 +18,10 @@ impl State {
         let known = self.cluster.conf().get_process(process).is_some();
         if known == self.unknown {
             self.unknown = !known;
-            cx.fact(match known {
-                true => Fact::ProcessFound { process },
-                false => Fact::ProcessMissing { process },
+            cx.fact(if known {
+                Fact::ProcessFound { process }
+            } else {
+                Fact::ProcessMissing { process }
             });
         }
         known

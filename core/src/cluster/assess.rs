@@ -63,9 +63,12 @@ impl Cluster {
     pub(super) fn assess(&mut self, process: Fid) {
         let (dead, alive) =
             (self.fails_since_its_record(process), self.passes_though_stopped(process));
-        let put = |set: &mut BTreeSet<Fid>, is: bool| match is {
-            true => set.insert(process),
-            false => set.remove(&process),
+        let put = |set: &mut BTreeSet<Fid>, is: bool| {
+            if is {
+                set.insert(process);
+            } else {
+                set.remove(&process);
+            }
         };
         put(&mut self.liveness.dead, dead);
         put(&mut self.liveness.alive, alive);
@@ -88,12 +91,13 @@ impl Cluster {
     /// Elsewhere the node alone tells, as the processes of a node that lives are its own hax's to judge.
     fn fails_since_its_record(&self, process: Fid) -> bool {
         let Some(host) = self.conf().host_of(process) else { return false };
-        let since = || match self.is_local(process) {
-            true => {
+        let since = || {
+            if self.is_local(process) {
                 let process = self.health().process_failing_since(process, Some(host));
                 process.max(self.health().maintenance_since(host))
+            } else {
+                self.health().host_failing_since(host)
             }
-            false => self.health().host_failing_since(host),
         };
         !self.is_me(process)
             && self.lives_by_its_record(process)

@@ -111,15 +111,19 @@ impl Cluster {
     #[must_use]
     pub fn change(&self, object: Fid, state: ObjectState) -> Option<Change> {
         let entry = self.conf().entry(object)?;
-        let text = match object.object()? {
-            Object::Process => states::process_text(state),
-            Object::Sdev => states::device_text(state),
-            _ => states::hardware_text(state),
+        let kind = object.object()?;
+        let text = if kind == Object::Process {
+            states::process_text(state)
+        } else if kind == Object::Sdev {
+            states::device_text(state)
+        } else {
+            states::hardware_text(state)
         };
         let holds = states::state_text(&entry.value).as_deref() == Some(text);
-        let entry = match holds {
-            true => entry.clone(),
-            false => Entry { value: with_state(&entry.value, text)?, ..entry.clone() },
+        let entry = if holds {
+            entry.clone()
+        } else {
+            Entry { value: with_state(&entry.value, text)?, ..entry.clone() }
         };
         Some(Change { object, entry, holds })
     }
@@ -132,13 +136,20 @@ impl Cluster {
         let others = || conf.ios_on(node).filter(|p| *p != process);
         let any =
             |said| others().any(|other| self.record(other).0.is_some_and(|w| w.state == said));
-        match state {
-            ObjectState::Online => Some(state),
-            _ if any(ProcessEventKind::DtmRecovered) => None,
-            ObjectState::DtmRecovering => Some(state),
-            _ if any(ProcessEventKind::Started) => None,
-            _ => Some(state),
-        }
+        let decided_by_another = match state {
+            ObjectState::Online => false,
+            ObjectState::DtmRecovering => any(ProcessEventKind::DtmRecovered),
+            ObjectState::Unknown
+            | ObjectState::Failed
+            | ObjectState::Transient
+            | ObjectState::Repair
+            | ObjectState::Repaired
+            | ObjectState::Rebalance
+            | ObjectState::Undefined(_) => {
+                any(ProcessEventKind::DtmRecovered) || any(ProcessEventKind::Started)
+            }
+        };
+        if decided_by_another { None } else { Some(state) }
     }
 }
 

@@ -163,7 +163,12 @@ pub fn process_text(state: ObjectState) -> &'static str {
         ObjectState::Online => "online",
         ObjectState::Failed => "failed",
         ObjectState::DtmRecovering => "dtm_recovering",
-        _ => "offline",
+        ObjectState::Unknown
+        | ObjectState::Transient
+        | ObjectState::Repair
+        | ObjectState::Repaired
+        | ObjectState::Rebalance
+        | ObjectState::Undefined(_) => "offline",
     }
 }
 

@@ -466,12 +466,10 @@ impl Cluster {
     pub fn stored_event(&self, process: Fid, record: ProcessRecord) -> ProcessRecord {
         let confd = || self.conf.get_process(process).is_some_and(|entry| entry.confd);
         let settles = process == self.me || (record.kind == ProcessType::M0d && confd());
-        match record.state {
-            ProcessEventKind::Started if settles => {
-                ProcessRecord { state: ProcessEventKind::DtmRecovered, ..record }
-            }
-            _ => record,
+        if record.state == ProcessEventKind::Started && settles {
+            return ProcessRecord { state: ProcessEventKind::DtmRecovered, ..record };
         }
+        record
     }
 }
 

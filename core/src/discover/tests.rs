@@ -16,9 +16,9 @@ fn ask(config: Config, answer: impl Fn(&str) -> (u16, &'static str)) -> (Identit
         if discovery.handle(Now::default(), input, &mut out) == Next::Exit {
             return (discovery.into_result().unwrap(), asked);
         }
-        let call = out.into_iter().find_map(|output| match output {
-            Output::Consul(Command::Call(call)) => Some(call),
-            _ => None,
+        let call = out.into_iter().find_map(|output| {
+            let Output::Consul(Command::Call(call)) = output else { return None };
+            Some(call)
         });
         let Call { id, target, .. } = *call.unwrap();
         let (status, body) = answer(&target);
@@ -71,20 +71,16 @@ fn services(answers: &[&'static str]) -> (Option<Services>, Vec<Box<str>>) {
         }
         input = Input::Tick;
         for output in out {
-            match output {
-                Output::Consul(Command::Call(call)) => {
-                    assert_eq!(
-                        call.target,
-                        "/v1/kv/m0conf/nodes/ssu1/processes/5/services/?recurse"
-                    );
-                    let body = *answers.next().unwrap();
-                    let status = if body.is_empty() { 404 } else { 200 };
-                    let body = Bytes::from_static(body.as_bytes());
-                    let result = Ok(Answer { status, index: 1, body });
-                    input = Input::Consul(Reply { id: call.id, result });
-                }
-                Output::Fact(Fact::ConsulFailed { why, .. }) => wrong.push(why),
-                _ => {}
+            if let Output::Consul(Command::Call(call)) = output {
+                let expected = "/v1/kv/m0conf/nodes/ssu1/processes/5/services/?recurse";
+                assert_eq!(call.target, expected);
+                let body = *answers.next().unwrap();
+                let status = if body.is_empty() { 404 } else { 200 };
+                let body = Bytes::from_static(body.as_bytes());
+                let result = Ok(Answer { status, index: 1, body });
+                input = Input::Consul(Reply { id: call.id, result });
+            } else if let Output::Fact(Fact::ConsulFailed { why, .. }) = output {
+                wrong.push(why);
             }
         }
     }
@@ -154,9 +150,9 @@ fn f13_a_fid_without_an_entry_is_an_error_that_says_which_there_are() {
     let result = Ok(Answer { status: 200, index: 1, body });
     let reply = Input::Consul(Reply { id: CallId::first(1), result });
     assert!(matches!(discovery.handle(Now::default(), reply, &mut out), Next::WaitUntil { .. }));
-    let why = out.iter().find_map(|output| match output {
-        Output::Fact(Fact::ConsulFailed { why, .. }) => Some(why),
-        _ => None,
+    let why = out.iter().find_map(|output| {
+        let Output::Fact(Fact::ConsulFailed { why, .. }) = output else { return None };
+        Some(why)
     });
     let why = why.unwrap();
     for part in

@@ -242,6 +242,7 @@ impl Report for Fact {
         self.kind() as usize
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few facts have a duration")]
     fn took(&self) -> Option<(usize, Duration)> {
         let (nth, us) = match *self {
             // An empty one is none.

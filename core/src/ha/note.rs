@@ -83,10 +83,10 @@ impl ObjectState {
 
 impl fmt::Display for ObjectState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Undefined(n) => write!(f, "UNDEFINED({n})"),
-            state => f.write_str(state.name()),
+        if let Self::Undefined(n) = self {
+            return write!(f, "UNDEFINED({n})");
         }
+        f.write_str(self.name())
     }
 }
 

@@ -48,10 +48,8 @@ impl Report for Fact {
     }
 
     fn took(&self) -> Option<(usize, Duration)> {
-        match self {
-            Self::Worked { us, .. } => Some((0, Duration::from_micros(*us))),
-            _ => None,
-        }
+        let Self::Worked { us, .. } = self else { return None };
+        Some((0, Duration::from_micros(*us)))
     }
 }
 

@@ -165,10 +165,13 @@ impl Connections {
                 self.open.insert(*conn, true);
                 return None;
             }
-            net::Event::Closed { conn } => match self.open.remove(conn)? {
-                true => ("disconnected", "closed by the peer"),
-                false => ("not-connected", "nobody accepts connections there"),
-            },
+            net::Event::Closed { conn } => {
+                if self.open.remove(conn)? {
+                    ("disconnected", "closed by the peer")
+                } else {
+                    ("not-connected", "nobody accepts connections there")
+                }
+            }
             net::Event::Received { .. } => {
                 self.said = None;
                 return None;

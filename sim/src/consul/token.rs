@@ -54,9 +54,10 @@ impl Token {
         if !self.hides(target) || response.status != 200 {
             return response;
         }
-        let (status, body) = match target.starts_with("/v1/kv/") {
-            true => (404, Bytes::new()),
-            false => (200, Bytes::from_static(b"[]")),
+        let (status, body) = if target.starts_with("/v1/kv/") {
+            (404, Bytes::new())
+        } else {
+            (200, Bytes::from_static(b"[]"))
         };
         Response { status, body, ..response }
     }

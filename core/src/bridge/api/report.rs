@@ -190,9 +190,9 @@ fn uuid(node: Fid) -> String {
 pub(crate) fn stop(cx: &mut Cx<'_>) {
     let jobs = cx.in_flight();
     let waiting: BTreeMap<HttpId, ()> = jobs
-        .filter_map(|job| match job {
-            Continuation::Report(_, http) => Some((http, ())),
-            _ => None,
+        .filter_map(|job| {
+            let Continuation::Report(_, http) = job else { return None };
+            Some((http, ()))
         })
         .collect();
     cx.cancel_where(|job| matches!(job, Continuation::Report(..)));

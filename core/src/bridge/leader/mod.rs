@@ -122,10 +122,12 @@ impl Leader {
     /// The session with which we lead now; nothing while that is not certain.
     pub(crate) fn session(&self, now: Instant) -> Option<&str> {
         let certain = self.session.last_beat().is_some_and(|sent| now < sent.after(TTL - MARGIN));
-        match &self.lock {
-            Lock::Holding(session) if certain => Some(session),
-            _ => None,
+        if let Lock::Holding(session) = &self.lock
+            && certain
+        {
+            return Some(session);
         }
+        None
     }
 
     /// Whether we hold the lock, as far as we know.
@@ -164,7 +166,11 @@ impl Leader {
             Lock::Waiting(session) if fit && !was && self.is_free() => {
                 self.acquire(cx, session, false);
             }
-            _ => {}
+            Lock::None
+            | Lock::Creating
+            | Lock::Acquiring { .. }
+            | Lock::Waiting(_)
+            | Lock::Holding(_) => {}
         }
     }
 
@@ -258,7 +264,7 @@ impl Leader {
                 let seen = self.seen.clone().unwrap_or_default();
                 self.on_lock_seen(cx, &seen);
             }
-            _ => {}
+            Lock::None | Lock::Creating | Lock::Acquiring { .. } | Lock::Holding(_) => {}
         }
     }
 
@@ -398,11 +404,16 @@ impl Leader {
             }
             // It is of an earlier life, or of the daemon before us on this node.
             Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => end(cx, seen),
-            _ if seen.session.is_some() && is_unowned(&seen.value) => {
-                let until = cx.now().mono.after(UNOWNED_GRACE);
-                cx.arm_no_later(Timer::Unowned, until);
+            Lock::None
+            | Lock::Creating
+            | Lock::Acquiring { .. }
+            | Lock::Waiting(_)
+            | Lock::Holding(_) => {
+                if seen.session.is_some() && is_unowned(&seen.value) {
+                    let until = cx.now().mono.after(UNOWNED_GRACE);
+                    cx.arm_no_later(Timer::Unowned, until);
+                }
             }
-            _ => {}
         }
     }
 

@@ -24,7 +24,7 @@ impl LaneCx<'_> {
             _ if op.op.is_check() => {}
             Target::Epoch => self.queue.on_appended(appended, index),
             Target::Restarts(process) => self.restarts.on_counted(process, index),
-            Target::Word(process) => {
+            Target::Record(process) => {
                 self.cluster.apply_own_record(
                     process,
                     ProcessRecord::from_kv(&op.op.value, op.op.flags),

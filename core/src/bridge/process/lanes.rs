@@ -297,14 +297,14 @@ impl Lanes {
             match target {
                 Target::Epoch => lane_cx.queue.invalidate(),
                 Target::Restarts(_) => lane_cx.restarts.invalidate(cx),
-                _ => {}
+                Target::Record(_) | Target::Entry(_) | Target::Leader | Target::Queued => {}
             }
         }
         for BatchEntry { key, .. } in &batch.state {
             let own = about.iter().filter(|(_, whose)| *whose == Some(*key));
             let reread: BTreeSet<Target> = own
                 .map(|(target, _)| *target)
-                .filter(|target| matches!(target, Target::Word(_) | Target::Entry(_)))
+                .filter(|target| matches!(target, Target::Record(_) | Target::Entry(_)))
                 .collect();
             // Consul knows sooner than we do that the lock is gone. What it was written for is dropped
             // when we know it too, and tried again if that was nothing.
@@ -358,22 +358,20 @@ impl Lanes {
         let mut reading = BTreeSet::new();
         for target in targets {
             let path: Box<str> = match target {
-                Target::Word(process) => alloc::format!("processes/{process}").into(),
+                Target::Record(process) => alloc::format!("processes/{process}").into(),
                 // What is not configured any more needs no reading: nothing is written to it.
                 Target::Entry(object) => match cluster.conf().entry(object) {
                     Some(entry) => entry.key.clone(),
                     None => continue,
                 },
-                _ => continue,
+                Target::Restarts(_) | Target::Epoch | Target::Leader | Target::Queued => continue,
             };
             cx.get(Continuation::RereadKey(key, target), url::read(&path));
             cx.fact(Fact::WriteConflict { key: path });
             reading.insert(target);
         }
-        match reading.is_empty() {
-            true => self.stage(key, Stage::Ready),
-            false => self.stage(key, Stage::Rereading(reading)),
-        }
+        let next = if reading.is_empty() { Stage::Ready } else { Stage::Rereading(reading) };
+        self.stage(key, next);
     }
 
     /// A key that met another writer was read again.
@@ -400,7 +398,7 @@ impl Lanes {
         if left.is_empty() {
             lane.stage = Stage::Ready;
         }
-        if let (Target::Word(_), Some(work)) = (target, lane.work.front_mut()) {
+        if let (Target::Record(_), Some(work)) = (target, lane.work.front_mut()) {
             work.checked = true;
         }
     }
@@ -408,9 +406,9 @@ impl Lanes {
     /// The pause after a failure is over.
     /// Returns whether deaths wait for [their turn](Self::retry_deaths).
     pub(crate) fn retry(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
-        let waiting = self.lanes.iter().filter_map(|(key, lane)| match &lane.stage {
-            Stage::Waiting(targets) => Some((*key, targets.clone())),
-            _ => None,
+        let waiting = self.lanes.iter().filter_map(|(key, lane)| {
+            let Stage::Waiting(targets) = &lane.stage else { return None };
+            Some((*key, targets.clone()))
         });
         let mut deaths = false;
         for (key, targets) in waiting.collect::<Vec<_>>() {
@@ -462,7 +460,7 @@ impl Lanes {
 /// Takes over what a key holds; false if the answer says nothing.
 fn apply_reread(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
     match (answer.status, target) {
-        (404, Target::Word(process)) => cluster.remove_record(process),
+        (404, Target::Record(process)) => cluster.remove_record(process),
         // What is not configured any more cannot be changed either.
         (404, Target::Entry(object)) => cluster.remove_entry(object),
         (200, _) => {
@@ -472,14 +470,14 @@ fn apply_reread(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: 
                 cx.has_written(table, entry.modify_index);
             }
             match target {
-                Target::Word(process) => {
+                Target::Record(process) => {
                     let record = ProcessRecord::from_kv(&value, entry.flags);
                     cluster.overwrite_record(process, record, entry.modify_index);
                 }
                 Target::Entry(object) => {
                     cluster.overwrite_entry(object, &entry.key, &value, entry.modify_index);
                 }
-                _ => {}
+                Target::Restarts(_) | Target::Epoch | Target::Leader | Target::Queued => {}
             }
         }
         _ => return false,

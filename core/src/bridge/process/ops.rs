@@ -12,7 +12,7 @@ use crate::consul::op;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     /// `processes/<fid>`.
-    Word(Fid),
+    Record(Fid),
     /// The entry of an object in `m0conf/`.
     Entry(Fid),
     /// How often a process has started on our node.
@@ -29,7 +29,7 @@ impl Target {
     /// The table that has it, of those that are held.
     pub(crate) const fn table(self) -> Option<Table> {
         match self {
-            Self::Word(_) => Some(Table::Processes),
+            Self::Record(_) => Some(Table::Processes),
             Self::Entry(_) => Some(Table::Conf),
             Self::Restarts(_) | Self::Epoch | Self::Leader | Self::Queued => None,
         }
@@ -52,7 +52,7 @@ impl Op {
     pub(crate) fn record(process: Fid, record: ProcessRecord, index: u64) -> Option<Self> {
         let (key, value) = (format!("processes/{process}"), record.to_json()?);
         let op = op::Op::cas(&key, value.as_bytes(), index).with_flags(record.flags());
-        Some(Self { target: Target::Word(process), op })
+        Some(Self { target: Target::Record(process), op })
     }
 
     /// The entry of an object as it is to be. One that is so already, as far as we know, is not

@@ -210,7 +210,11 @@ pub(crate) fn shrink(work: &mut VecDeque<WorkItem>, most: usize) {
             | Operation::Devices { ack: None, queued: false, .. }
             | Operation::Derived { .. } => true,
             Operation::Started(None) => kept.back().is_some_and(is_start),
-            _ => false,
+            Operation::Reported { .. }
+            | Operation::DeclaredDead { .. }
+            | Operation::Revived
+            | Operation::Started(Some(_))
+            | Operation::Devices { .. } => false,
         };
         if drops && surplus > 0 {
             surplus -= 1;
@@ -223,11 +227,11 @@ pub(crate) fn shrink(work: &mut VecDeque<WorkItem>, most: usize) {
 
 /// The storage device that a note is about: itself, or the one in a drive.
 pub(crate) fn device(object: Fid, cluster: &Cluster) -> Option<Fid> {
-    match object.object()? {
-        Object::Sdev => cluster.conf().sdev(object).map(|_| object),
-        Object::Drive => cluster.conf().sdev_in(object),
-        _ => None,
+    let kind = object.object()?;
+    if kind == Object::Drive {
+        return cluster.conf().sdev_in(object);
     }
+    (kind == Object::Sdev && cluster.conf().sdev(object).is_some()).then_some(object)
 }
 
 /// What a message of the broadcast queue says of a process, for old daemons (`hax.md` 1.7).

@@ -61,19 +61,17 @@ impl Tables {
         refused: bool,
     ) {
         let Some(reading) = self.emptied[table as usize].take() else { return };
-        match table {
-            _ if refused => self.hide(cx, cluster, table, reading, Hidden::Unreadable),
-            _ if answer.is_none() => {
-                self.replicas[table as usize].decoding = false;
-                self.wants_read[table as usize] = true;
-                self.on_failed(cx, table, Timer::Prove(table));
-                self.watch(cx, table);
-            }
-            _ => {
-                self.replicas[table as usize].decoding = false;
-                self.readable[table as usize] = Some(cx.call_seq());
-                self.reread(cx, table);
-            }
+        if refused {
+            return self.hide(cx, cluster, table, reading, Hidden::Unreadable);
+        }
+        self.replicas[table as usize].decoding = false;
+        if answer.is_none() {
+            self.wants_read[table as usize] = true;
+            self.on_failed(cx, table, Timer::Prove(table));
+            self.watch(cx, table);
+        } else {
+            self.readable[table as usize] = Some(cx.call_seq());
+            self.reread(cx, table);
         }
     }
 

@@ -171,7 +171,7 @@ impl Refusal {
                 format!("{} of {pool} has been under way for {} s", op.name(), us / 1_000_000)
             }
             Self::NotUp(Some(errno)) => errno.to_string(),
-            _ => pool.to_string(),
+            Self::NoLibrary | Self::NotUp(None) | Self::Full | Self::NoPool => pool.to_string(),
         };
         Answer::refuse(status, kind, &message, self.why())
     }

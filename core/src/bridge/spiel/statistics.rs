@@ -108,12 +108,19 @@ impl Statistics {
         holds: bool,
         session: Option<&str>,
     ) {
+        if !holds {
+            return self.stop(cx);
+        }
         match &self.stage {
-            _ if !holds => self.stop(cx),
             StatStage::Idle if !self.asked && self.due != [false; 2] => self.begin(cx, cluster),
             StatStage::Sorting { .. } => self.sort(cx),
             StatStage::Writing { sent: 0, .. } => self.write(cx, session),
-            _ => {}
+            StatStage::Idle
+            | StatStage::Filesystem
+            | StatStage::Counters { .. }
+            | StatStage::Reading { .. }
+            | StatStage::Pvers { .. }
+            | StatStage::Writing { .. } => {}
         }
     }
 

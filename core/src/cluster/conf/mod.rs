@@ -351,6 +351,10 @@ impl Conf {
     /// The state that the configuration itself tells of an object: a node, device, drive, enclosure
     /// or controller.
     #[must_use]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "no other type has a state in the configuration"
+    )]
     pub fn own_state(&self, object: Fid) -> Option<ObjectState> {
         use crate::base::fid::Object;
         match object.object()? {

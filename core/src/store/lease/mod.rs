@@ -147,12 +147,8 @@ impl Lease {
     /// The term, while nobody else can have the lease: what is done outside Consul may be done.
     #[must_use]
     pub fn believes(&self, now: Instant) -> Option<u64> {
-        match self.state {
-            State::Holding { term, proved, .. } if now < proved.after(self.config.belief) => {
-                Some(term)
-            }
-            _ => None,
-        }
+        let State::Holding { term, proved, .. } = self.state else { return None };
+        (now < proved.after(self.config.belief)).then_some(term)
     }
 
     /// The resource itself has seen this term: ours has to be higher.

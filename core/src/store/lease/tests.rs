@@ -66,9 +66,9 @@ impl Rig {
     ) -> Came {
         let mut out = Vec::new();
         let change = work(&mut self.lease, &mut self.kept.cx(self.now, &mut out));
-        let calls = out.into_iter().filter_map(|output| match output {
-            Output::Consul(port::Command::Call(call)) => Some(call.target),
-            _ => None,
+        let calls = out.into_iter().filter_map(|output| {
+            let Output::Consul(port::Command::Call(call)) = output else { return None };
+            Some(call.target)
         });
         Came { change, calls: calls.collect() }
     }

@@ -36,21 +36,31 @@ pub(crate) fn is_sendable(message: &Message) -> bool {
         Body::FailureVecRep { notes, .. } => notes.len() <= NOTES_MAX,
         Body::Undefined(kind) => *kind == 0 || *kind > SNS_ERR,
         Body::Malformed { .. } => false,
-        _ => true,
+        Body::StobIoq(_)
+        | Body::FailureVecReq { .. }
+        | Body::KeepaliveReq(_)
+        | Body::KeepaliveRep { .. }
+        | Body::Process(_)
+        | Body::Service(_)
+        | Body::Rpc { .. }
+        | Body::BeIoErr(_)
+        | Body::SnsErr(_) => true,
     }
 }
 
 /// What in a message makes a real process that receives it abort or read past an array (`ha/note.c`,
 /// `ha/msg.h`).
 pub(crate) fn harm(message: &Message) -> Option<&'static str> {
-    let nvec = match &message.body {
-        Body::Malformed { why, .. } => return Some(why),
-        Body::Nvec(nvec) if nvec.ignore_same_state > 1 => {
-            return Some("ignore_same_state is neither 0 nor 1");
-        }
-        Body::Nvec(nvec) if nvec.kind == NvecKind::Set => nvec,
-        _ => return None,
-    };
+    if let Body::Malformed { why, .. } = &message.body {
+        return Some(why);
+    }
+    let Body::Nvec(nvec) = &message.body else { return None };
+    if nvec.ignore_same_state > 1 {
+        return Some("ignore_same_state is neither 0 nor 1");
+    }
+    if nvec.kind != NvecKind::Set {
+        return None;
+    }
     nvec.notes.iter().find_map(|note| match note.state {
         ObjectState::Unknown | ObjectState::Undefined(_) => Some("a state that no object can have"),
         ObjectState::Repair | ObjectState::Rebalance
@@ -58,7 +68,13 @@ pub(crate) fn harm(message: &Message) -> Option<&'static str> {
         {
             Some("a repair of what cannot be repaired")
         }
-        _ => None,
+        ObjectState::Online
+        | ObjectState::Failed
+        | ObjectState::Transient
+        | ObjectState::Repair
+        | ObjectState::Repaired
+        | ObjectState::Rebalance
+        | ObjectState::DtmRecovering => None,
     })
 }
 

@@ -128,12 +128,13 @@ impl Crowd {
 
     /// Who counts as one peer. A host has a whole network of IPv6 addresses to choose from.
     fn peer(&self, ip: IpAddr) -> IpAddr {
-        match ip.to_canonical() {
-            IpAddr::V6(host) if !self.is_own(host.into()) => {
-                Ipv6Addr::from_bits(host.to_bits() >> 64 << 64).into()
-            }
-            ip => ip,
+        let ip = ip.to_canonical();
+        if let IpAddr::V6(host) = ip
+            && !self.is_own(ip)
+        {
+            return Ipv6Addr::from_bits(host.to_bits() >> 64 << 64).into();
         }
+        ip
     }
 }
 

@@ -364,9 +364,9 @@ mod tests {
 
     /// First bytes of what was written.
     fn written(out: &mut Vec<Output>) -> Vec<u8> {
-        let written = out.drain(..).filter_map(|o| match o {
-            Output::Net(net::Command::Write { segments, .. }) => Some(segments[0][0]),
-            _ => None,
+        let written = out.drain(..).filter_map(|o| {
+            let Output::Net(net::Command::Write { segments, .. }) = o else { return None };
+            Some(segments[0][0])
         });
         written.collect()
     }
@@ -400,10 +400,12 @@ mod tests {
             let (conn, peer) = (ConnId::accepted(n), local(2));
             conns.on_event(NOW, net::Event::Accepted { conn, peer }, &mut events, &mut out);
         }
-        let net = |o: &Output| match o {
-            Output::Net(net::Command::Close { conn }) => Some((*conn, false)),
-            Output::Net(net::Command::Cut { conn }) => Some((*conn, true)),
-            _ => None,
+        let net = |o: &Output| {
+            if let Output::Net(net::Command::Close { conn }) = o {
+                return Some((*conn, false));
+            }
+            let Output::Net(net::Command::Cut { conn }) = o else { return None };
+            Some((*conn, true))
         };
         let closed: Vec<_> = out.iter().filter_map(net).filter(|(_, cut)| !cut).collect();
         let cut: Vec<_> = out.iter().filter_map(net).filter(|(_, cut)| *cut).collect();

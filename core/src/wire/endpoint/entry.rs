@@ -71,7 +71,9 @@ pub(crate) fn queues(req: &EntrypointReq, decision: LinkDecision) -> (OutQueue, 
             let sent = OutQueue::resumed(tags_remote.delivered, tags_remote.next);
             (sent, InQueue::new(tags_local.delivered))
         }
-        _ => (OutQueue::new(FIRST_TAG_SERVER), InQueue::new(FIRST_TAG_PROCESS)),
+        LinkDecision::New(_) | LinkDecision::Reuse | LinkDecision::Again | LinkDecision::Ended => {
+            (OutQueue::new(FIRST_TAG_SERVER), InQueue::new(FIRST_TAG_PROCESS))
+        }
     }
 }
 

@@ -413,13 +413,15 @@ impl Process {
     }
 
     fn on_ended(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) {
-        match self.change {
-            Change::Closing(closing, params) if closing == client => {
-                self.change = Change::None;
-                self.apply(now, params, out);
-            }
-            _ if self.is_link(client) && self.life == Life::Leaving => self.finish(out),
-            _ => self.on_asking(now, RpcEvent::Ended(client), out),
+        if let Change::Closing(closing, params) = self.change
+            && closing == client
+        {
+            self.change = Change::None;
+            self.apply(now, params, out);
+        } else if self.is_link(client) && self.life == Life::Leaving {
+            self.finish(out);
+        } else {
+            self.on_asking(now, RpcEvent::Ended(client), out);
         }
     }
 

@@ -1,6 +1,8 @@
 //! The rpc layer of one machine: TCP below it, links and entrypoints above. Serves the opening and
 //! closing of connections and sessions by itself.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what is no step of the protocol is a request")]
+
 pub(crate) mod client;
 pub(crate) mod event;
 pub(crate) mod server;
@@ -170,9 +172,11 @@ impl Rpc {
             return;
         }
         let to = client.to;
-        match client.on_time(&mut self.ids) {
-            Action::Send(key, frame) => self.transmit(now, id, to, (key, frame), out),
-            action => self.act(now, id, Some(action), out),
+        let action = client.on_time(&mut self.ids);
+        if let Action::Send(key, frame) = action {
+            self.transmit(now, id, to, (key, frame), out);
+        } else {
+            self.act(now, id, Some(action), out);
         }
     }
 

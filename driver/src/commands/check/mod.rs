@@ -246,10 +246,7 @@ async fn get<P: Platform>(
 /// Any other answer than one of these is what is wrong.
 fn refused(client: &impl Client, answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]);
-    let hint = match text.contains("No path to datacenter") {
-        true => " (--consul-datacenter)",
-        false => "",
-    };
+    let hint = if text.contains("No path to datacenter") { " (--consul-datacenter)" } else { "" };
     let status = || format!("status {}: {}{hint}", answer.status, text.trim());
     client.trouble().unwrap_or_else(status)
 }

@@ -67,24 +67,27 @@ impl Line {
         }
         out.push_str(&self.message);
         for (name, text, bare) in &self.fields {
-            match bare {
-                true => write!(out, " {name}={text}")?,
-                false => write!(out, " {name}=\"{}\"", text.replace('"', "\\\""))?,
+            if *bare {
+                write!(out, " {name}={text}")?;
+            } else {
+                write!(out, " {name}=\"{}\"", text.replace('"', "\\\""))?;
             }
         }
         Ok(())
     }
 
     fn json(&self, out: &mut String, level: Level, look: Look) -> fmt::Result {
-        match look.journal {
-            true => write!(out, "<{}>{{", priority(level))?,
-            false => write!(out, "{{\"timestamp\":\"{}\",", now())?,
+        if look.journal {
+            write!(out, "<{}>{{", priority(level))?;
+        } else {
+            write!(out, "{{\"timestamp\":\"{}\",", now())?;
         }
         write!(out, "\"level\":\"{level}\",\"message\":{}", quoted(&self.message))?;
         for (name, text, bare) in &self.fields {
-            match bare {
-                true => write!(out, ",\"{name}\":{text}")?,
-                false => write!(out, ",\"{name}\":{}", quoted(text))?,
+            if *bare {
+                write!(out, ",\"{name}\":{text}")?;
+            } else {
+                write!(out, ",\"{name}\":{}", quoted(text))?;
             }
         }
         out.push('}');

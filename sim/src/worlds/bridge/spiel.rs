@@ -88,9 +88,10 @@ impl World<'_, Bridge> {
 
     fn operate_on(&mut self, hax: usize, op: SnsOp, pool: Fid) {
         let (name, body) = (op.name(), Bytes::from(format!(r#"{{"fid": "{pool}"}}"#)));
-        let (method, target, body) = match op.is_status() {
-            true => ("GET", format!("/api/v1/sns/{name}?pool_fid={pool}"), Bytes::new()),
-            false => ("POST", format!("/api/v1/sns/{name}"), body),
+        let (method, target, body) = if op.is_status() {
+            ("GET", format!("/api/v1/sns/{name}?pool_fid={pool}"), Bytes::new())
+        } else {
+            ("POST", format!("/api/v1/sns/{name}"), body)
         };
         self.request(hax, method, &target, body, Client::Stranger);
     }
