@@ -383,7 +383,7 @@ impl State {
             Continuation::Watch(table) => self.tables.on_watch(cx, table, answer),
             Continuation::Lookout(table) => self.tables.on_lookout(cx, table, answer),
             Continuation::Probe(table) => {
-                self.tables.on_probe(cx, &mut self.cluster, (table, call), answer);
+                self.tables.on_probe(cx, &mut self.cluster, table, call, answer);
             }
             Continuation::KvIndex => self.tables.on_kv_index(cx, call, answer),
             Continuation::Read(table) => self.tables.on_read(cx, &mut self.cluster, table, answer),

@@ -11,6 +11,7 @@ use crate::base::id::{MsgId, SendId};
 use crate::base::time::Instant;
 use crate::ha::message::Message;
 use crate::wire::codec::fop::{Fop, LinkMsg, opcode};
+use crate::wire::codec::packet::Payload;
 use crate::wire::codec::params::LinkIds;
 use crate::wire::conns::Out;
 use crate::wire::queue::{InQueue, OutQueue};
@@ -103,7 +104,7 @@ impl Link {
         let (out_next, in_delivered) = (self.sent.next(), told);
         let (ids, seq) = (self.ids, self.seq);
         let tail = LinkMsg { nr, message: None, tag, ids, out_next, in_delivered, seq }.tail();
-        let parts = (&nr.to_le_bytes()[..], body, &tail[..]);
+        let parts = Payload { before: &nr.to_le_bytes(), body, after: &tail };
         rpc.call(now, self.client, opcode::LINK_MSG, parts, Some(SENDS), out);
     }
 

@@ -180,8 +180,7 @@ impl BqReceiver {
             && let Some((n, message)) = self.read.pop_first()
         {
             if n > worked {
-                let work = (n, message);
-                self.work_one(cx, cluster, lanes, leader.as_deref_mut(), work);
+                self.work_one(cx, cluster, lanes, leader.as_deref_mut(), n, message);
                 worked = n;
             }
         }
@@ -202,7 +201,8 @@ impl BqReceiver {
         cluster: &Cluster,
         lanes: &mut Lanes,
         leader: Option<&mut Spiel>,
-        (n, message): (u64, Message),
+        n: u64,
+        message: Message,
     ) {
         let note = match message {
             // Our replica has it from the process's own key.
@@ -229,7 +229,7 @@ impl BqReceiver {
             // Each hax gets it: the others leave it to the leader (D21 e).
             Message::Sns(pool, op) => {
                 let begun =
-                    leader.map_or(Ok(()), |spiel| spiel.operate(cx, cluster, (pool, op), None));
+                    leader.map_or(Ok(()), |spiel| spiel.operate(cx, cluster, pool, op, None));
                 match begun {
                     Ok(()) => None,
                     Err(refusal) => {

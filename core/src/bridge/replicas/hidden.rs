@@ -9,11 +9,11 @@
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 
-use crate::base::time::CallSeq;
 use crate::bridge::context::Cx;
 use crate::bridge::continuation::{Continuation, Timer};
 use crate::bridge::replicas::Tables;
 use crate::bridge::replicas::kv_index;
+use crate::bridge::replicas::loading::Reading;
 use crate::cluster::Cluster;
 use crate::cluster::replica::{Hidden, Table};
 use crate::consul::port::Answer;
@@ -35,11 +35,11 @@ impl Tables {
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
         table: Table,
-        reading: (u64, Option<CallSeq>),
+        reading: Reading,
     ) {
         // A right may come between the two: the reading that counts is younger than the key's answer.
         let readable = self.readable[table as usize].take();
-        if readable.is_some_and(|since| reading.1.is_some_and(|sent| sent >= since)) {
+        if readable.is_some_and(|since| reading.sent.is_some_and(|sent| sent >= since)) {
             return self.accept_emptiness(cx, cluster, table, reading);
         }
         match named(table) {
@@ -81,13 +81,13 @@ impl Tables {
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
         table: Table,
-        reading: (u64, Option<CallSeq>),
+        reading: Reading,
     ) {
         match table {
             // Nothing works without one: somebody is about to write it, or has deleted it.
             Table::Conf => self.hide(cx, cluster, table, reading, Hidden::Empty),
             Table::Processes | Table::Health => {
-                cluster.retain_records(reading.0, &BTreeSet::new());
+                cluster.retain_records(reading.index, &BTreeSet::new());
                 self.installed(cx, cluster, table, reading, 0);
             }
         }
@@ -100,7 +100,7 @@ impl Tables {
         cx: &mut Cx<'_>,
         cluster: &Cluster,
         table: Table,
-        (index, sent): (u64, Option<CallSeq>),
+        Reading { index, sent }: Reading,
         how: Hidden,
     ) {
         self.backoffs[table as usize].reset();

@@ -17,6 +17,15 @@ use crate::consul::json::Elements;
 use crate::consul::port::Answer;
 use crate::ha::fact::Fact;
 
+/// A complete reading of a table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// Consul's index.
+    pub(crate) index: u64,
+    /// When it was sent, if it proves what the table was then.
+    pub(crate) sent: Option<CallSeq>,
+}
+
 impl Tables {
     pub(crate) fn decode(
         &mut self,
@@ -91,14 +100,14 @@ impl Tables {
         }
         let entries = staged.len();
         if entries == 0 {
-            return self.verify_emptiness(cx, cluster, table, (index, sent));
+            return self.verify_emptiness(cx, cluster, table, Reading { index, sent });
         }
         match staged {
             Staged::Conf(conf) => cluster.apply_conf(*conf, index),
             Staged::Processes(read) => cluster.retain_records(index, &read),
             Staged::Health(read) => cluster.retain_checks(index, &read),
         }
-        self.installed(cx, cluster, table, (index, sent), entries);
+        self.installed(cx, cluster, table, Reading { index, sent }, entries);
     }
 
     /// What a reading had is held.
@@ -107,7 +116,7 @@ impl Tables {
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
         table: Table,
-        (index, sent): (u64, Option<CallSeq>),
+        Reading { index, sent }: Reading,
         entries: usize,
     ) {
         let replica = &mut self.replicas[table as usize];

@@ -18,6 +18,7 @@ use crate::bridge::context::Cx;
 use crate::bridge::continuation::{Continuation, Timer};
 use crate::bridge::replicas::decoding::Decoding;
 use crate::bridge::replicas::kv_index::KvIndexProbes;
+use crate::bridge::replicas::loading::Reading;
 use crate::cluster::Cluster;
 use crate::cluster::replica::{KV_INDEX_PROBES_MAX, Probe, Probed, Read, Replica, Table, Watch};
 use crate::consul::port::Answer;
@@ -49,7 +50,7 @@ pub(crate) struct Tables {
     pub(crate) wants_read: [bool; 3],
     kv_index_probes: KvIndexProbes,
     /// Tables that were empty in a reading of this index, sent then, and may only not be shown.
-    pub(crate) emptied: [Option<(u64, Option<CallSeq>)>; 3],
+    pub(crate) emptied: [Option<Reading>; 3],
     /// Tables of which our token may read a key, since when.
     pub(crate) readable: [Option<CallSeq>; 3],
     /// Consul's indexes have begun anew.
@@ -298,7 +299,8 @@ impl Tables {
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &mut Cluster,
-        (table, call): (Table, CallId),
+        table: Table,
+        call: CallId,
         answer: Option<&Answer>,
     ) {
         let probes = &mut self.replicas[table as usize].probes;

@@ -64,7 +64,8 @@ impl Spiel {
         &mut self,
         cx: &mut Cx<'_>,
         cluster: &Cluster,
-        (pool, op): (Fid, SnsOp),
+        pool: Fid,
+        op: SnsOp,
         waits: Option<HttpId>,
     ) -> Result<(), Refusal> {
         if self.session == SpielSession::Off {
@@ -74,7 +75,7 @@ impl Spiel {
             return Err(Refusal::NoPool);
         }
         match self.session {
-            SpielSession::Up => self.operations.begin(cx, (pool, op), waits),
+            SpielSession::Up => self.operations.begin(cx, pool, op, waits),
             SpielSession::Down(errno) => Err(Refusal::NotUp(errno)),
             SpielSession::Off | SpielSession::Beginning => Err(Refusal::NotUp(None)),
         }

@@ -56,7 +56,8 @@ impl Operations {
     pub(crate) fn begin(
         &mut self,
         cx: &mut Cx<'_>,
-        (pool, op): (Fid, SnsOp),
+        pool: Fid,
+        op: SnsOp,
         waits: Option<HttpId>,
     ) -> Result<(), Refusal> {
         let now = cx.now().mono;
@@ -247,7 +248,7 @@ pub(crate) fn on_request(
     if !state.ready {
         return Ok(Some(Answer::not_ready()));
     }
-    let begun = state.spiel.operate(cx, &state.cluster, (pool, *op), Some(request.id));
+    let begun = state.spiel.operate(cx, &state.cluster, pool, *op, Some(request.id));
     Ok(begun.err().map(|refusal| refusal.answer(pool)))
 }
 

@@ -132,14 +132,29 @@ pub(crate) struct Writer {
     piece: BytesMut,
 }
 
+/// From which end to which a packet goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) src: End,
+    pub(crate) dst: End,
+}
+
+/// The payload of an item, of which the middle is shared.
+#[derive(Debug)]
+pub(crate) struct Payload<'a> {
+    pub(crate) before: &'a [u8],
+    pub(crate) body: Bytes,
+    pub(crate) after: &'a [u8],
+}
+
 impl Writer {
     /// The frame of one packet with one item whose payload is `before`, `body`, `after`: the body is
     /// shared, not copied.
     pub(crate) fn encode_around(
         &mut self,
-        (src, dst): (End, End),
+        Ends { src, dst }: Ends,
         header: &ItemHeader,
-        (before, body, after): (&[u8], Bytes, &[u8]),
+        Payload { before, body, after }: Payload<'_>,
     ) -> Frame {
         let payload = before.len() + body.len() + after.len();
         let size = item::OVERHEAD + payload;

@@ -27,6 +27,15 @@ use crate::wire::rpc::event::ReplyTo;
 /// What is told of a version of Motr is cut here.
 const GIT_REV_MAX: usize = 64;
 
+/// What an answer has made of a link, and its names as our end has them.
+struct NewLink {
+    link: LinkId,
+    entry: EntryId,
+    decision: LinkDecision,
+    cookie: Cookie,
+    ids: LinkIds,
+}
+
 impl Endpoint {
     pub(crate) fn on_asked(&mut self, at: ReplyTo, req: Box<EntrypointReq>, out: &mut Vec<Output>) {
         let conn = at.conn;
@@ -109,7 +118,8 @@ impl Endpoint {
                 let process = req.process;
                 out.push(Output::Motr(Event::LinkUp { link, entry, process, reconnected }));
                 out.fact(Fact::LinkUp { link, process, reconnected });
-                self.add(now, (link, entry), (waiting, decision, cookie), ids.inverted(), out);
+                let new = NewLink { link, entry, decision, cookie, ids: ids.inverted() };
+                self.add(now, waiting, new, out);
             }
             (LinkDecision::Reuse, Some(link)) => {
                 out.push(Output::Motr(Event::LinkReused { link, entry }));
@@ -205,14 +215,8 @@ impl Endpoint {
         }
     }
 
-    fn add(
-        &mut self,
-        now: Instant,
-        (id, entry): (LinkId, EntryId),
-        (waiting, decision, cookie): (&Entry, LinkDecision, Cookie),
-        ids: LinkIds,
-        out: &mut Vec<Output>,
-    ) {
+    fn add(&mut self, now: Instant, waiting: &Entry, new: NewLink, out: &mut Vec<Output>) {
+        let NewLink { link: id, entry, decision, cookie, ids } = new;
         let (addr, process) = (waiting.at.addr, waiting.req.process);
         let (sent, received) = entry::queues(&waiting.req, decision);
         let client = self.rpc.start(now, addr, out);

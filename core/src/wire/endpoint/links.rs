@@ -127,7 +127,8 @@ impl Endpoint {
         &mut self,
         now: Instant,
         at: &ReplyTo,
-        (fop, reply): (&Fop, Bytes),
+        fop: &Fop,
+        reply: Bytes,
         out: &mut Vec<Output>,
     ) {
         let Fop::LinkMsg(msg) = fop else { return };

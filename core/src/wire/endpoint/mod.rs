@@ -162,7 +162,7 @@ impl Endpoint {
             RpcEvent::UnknownSession { at, fop: Fop::LinkMsg(msg) } => {
                 self.on_unknown_session(now, at, msg, out)
             }
-            RpcEvent::Repeated { at, fop, reply } => self.on_repeated(now, &at, (&fop, reply), out),
+            RpcEvent::Repeated { at, fop, reply } => self.on_repeated(now, &at, &fop, reply, out),
             RpcEvent::UnknownSession { at, fop: Fop::EntrypointReq(req) }
                 if self.may_be_old(&req) =>
             {

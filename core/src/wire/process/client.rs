@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::base::time::Instant;
 use crate::ha::entrypoint::{Confd, Entrypoint};
 use crate::wire::codec::fop::{EntrypointRep, EntrypointReq, Fop, QUERY, opcode};
+use crate::wire::codec::packet::Payload;
 use crate::wire::codec::params::{Cookie, FIRST_TAG_PROCESS, FIRST_TAG_SERVER, LinkParams, Tags};
 use crate::wire::link::Link;
 use crate::wire::process::{Asking, Change, Event, Life, Output, Process, Timer};
@@ -88,7 +89,7 @@ impl Process {
         };
         let mut payload = Vec::new();
         Fop::EntrypointReq(Box::new(req)).encode(&mut payload);
-        let parts = (&payload[..], Bytes::new(), &[][..]);
+        let parts = Payload { before: &payload, body: Bytes::new(), after: &[] };
         self.rpc.call(now, client, opcode::ENTRYPOINT_REQ, parts, None, out);
         params
     }

@@ -24,7 +24,7 @@ use crate::net;
 use crate::wire::codec::fop::Fop;
 use crate::wire::codec::frame::End;
 use crate::wire::codec::item;
-use crate::wire::codec::packet::{self, Frame, Item, Writer};
+use crate::wire::codec::packet::{self, Ends, Frame, Item, Payload, Writer};
 use crate::wire::conns::accepted::ConnEvent;
 use crate::wire::conns::{Conns, Limits, Out};
 use crate::wire::rpc::client::{Action, ClientId, RESEND, RpcClient};
@@ -159,22 +159,23 @@ impl Rpc {
         now: Instant,
         id: ClientId,
         opcode: u32,
-        parts: (&[u8], Bytes, &[u8]),
+        payload: Payload<'_>,
         sends_max: Option<u32>,
         out: &mut dyn Out,
     ) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         debug_assert!(client.is_open() && !client.is_busy(), "one at a time");
         let header = client.header(opcode, &mut self.ids);
-        let ends = (source(self.settings.me, &mut self.frames), destination(client.to));
-        client.start_call(&header, self.writer.encode_around(ends, &header, parts), sends_max);
+        let src = source(self.settings.me, &mut self.frames);
+        let ends = Ends { src, dst: destination(client.to) };
+        client.start_call(&header, self.writer.encode_around(ends, &header, payload), sends_max);
         if client.paused {
             return;
         }
         let to = client.to;
         let action = client.on_time(&mut self.ids);
         if let Action::Send(key, frame) = action {
-            self.transmit(now, id, to, (key, frame), out);
+            self.transmit(now, id, to, key, frame, out);
         } else {
             self.act(now, id, Some(action), out);
         }
@@ -235,7 +236,8 @@ impl Rpc {
         now: Instant,
         id: ClientId,
         to: SocketAddr,
-        (key, frame): (u64, Frame),
+        key: u64,
+        frame: Frame,
         out: &mut dyn Out,
     ) {
         if !mutant(Mutant::ResendLost) {
@@ -250,11 +252,11 @@ impl Rpc {
             None | Some(Action::Nothing) => return,
             Some(Action::Send(key, frame)) => {
                 let to = client.to;
-                return self.transmit(now, id, to, (key, frame), out);
+                return self.transmit(now, id, to, key, frame, out);
             }
             Some(Action::Request(header, fop, sends_max)) => {
-                let ends = (source(self.settings.me, &mut self.frames), destination(client.to));
-                let frame = packet::encode(ends.0, ends.1, &[Item { header, fop }]);
+                let src = source(self.settings.me, &mut self.frames);
+                let frame = packet::encode(src, destination(client.to), &[Item { header, fop }]);
                 client.start_call(&header, Arc::new([frame.into()]), sends_max);
                 return self.send_now(now, id, out);
             }
