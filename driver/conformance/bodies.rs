@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{World, request, statuses};
+use crate::fixture::{Fixture, request, statuses};
 
 /// As the flag below has it.
 const MAX: usize = 10_000;
 
-fn world() -> World {
-    World::with(&["--http-body-max", "10000"])
+fn fixture() -> Fixture {
+    Fixture::with(&["--http-body-max", "10000"])
 }
 
 fn post(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
@@ -25,14 +25,14 @@ fn chunked(chunks: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_body_arrives_whole_however_it_is_cut() {
-    let world = world();
+    let fixture = fixture();
     for bytes in [
         post("Content-Length: 2\r\n", b"[]"),
         chunked(b"1\r\n[\r\n1\r\n]\r\n0\r\n\r\n"),
         chunked(b"0002 ;name=value\r\n[]\r\n0;last\r\nX-Trailer: x\r\n\r\n"),
     ] {
-        assert_eq!(statuses(&world.exchange(&bytes)), [200]);
-        let mut client = world.client();
+        assert_eq!(statuses(&fixture.exchange(&bytes)), [200]);
+        let mut client = fixture.client();
         for byte in bytes {
             client.say([byte]);
         }
@@ -42,7 +42,7 @@ fn a_body_arrives_whole_however_it_is_cut() {
 
 #[test]
 fn a_body_that_does_not_come_to_its_end_is_a_400() {
-    let world = world();
+    let fixture = fixture();
     let endless = [b"2;".to_vec(), vec![b'x'; 20_000]].concat();
     let trailers =
         [b"2\r\n[]\r\n0\r\nX: ".to_vec(), vec![b'x'; 20_000], b"\r\n\r\n".to_vec()].concat();
@@ -59,31 +59,31 @@ fn a_body_that_does_not_come_to_its_end_is_a_400() {
         ("a size of seventeen digits", chunked(b"00000000000000002\r\n[]\r\n0\r\n\r\n")),
         ("blanks without end", chunked(&[&b"2"[..], &[b' '; 20_000]].concat())),
     ] {
-        let answer = world.exchange(bytes);
+        let answer = fixture.exchange(bytes);
         assert_eq!(statuses(&answer), [400], "{name}: {answer}");
         assert!(answer.contains("the body is not complete"), "{name}: {answer}");
         assert!(answer.contains("\r\nconnection: close\r\n"), "{name}: {answer}");
     }
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn what_follows_a_body_is_the_next_request() {
-    let world = world();
-    let long = world.exchange(post("Content-Length: 2\r\n", b"[]xx\r\n\r\n"));
+    let fixture = fixture();
+    let long = fixture.exchange(post("Content-Length: 2\r\n", b"[]xx\r\n\r\n"));
     assert_eq!(statuses(&long), [200, 400], "{long}");
-    let without = world.exchange(post("", b"[]"));
+    let without = fixture.exchange(post("", b"[]"));
     assert_eq!(statuses(&without), [400, 400], "{without}");
 }
 
 #[test]
 fn a_body_that_is_too_long_is_a_413() {
-    let world = world();
-    assert_eq!(statuses(&world.exchange(sized(MAX))), [400], "it is read, and no JSON");
+    let fixture = fixture();
+    assert_eq!(statuses(&fixture.exchange(sized(MAX))), [400], "it is read, and no JSON");
     let chunk = [format!("{:x}\r\n", MAX + 1).into_bytes(), vec![b' '; MAX + 1]].concat();
     for bytes in [sized(MAX + 1), sized(4 * MAX), chunked(&[&chunk[..], b"\r\n0\r\n\r\n"].concat())]
     {
-        let answer = world.exchange(&bytes);
+        let answer = fixture.exchange(&bytes);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let length = body.len();
         let expected = format!(
@@ -97,23 +97,23 @@ fn a_body_that_is_too_long_is_a_413() {
 
 #[test]
 fn a_body_that_is_far_too_long_is_not_waited_for() {
-    let world = world();
-    let mut client = world.client();
+    let fixture = fixture();
+    let mut client = fixture.client();
     client.say(post("Content-Length: 1000000000000\r\n", b"[]"));
     assert!(client.hears("\r\n\r\n").starts_with("HTTP/1.1 413 "));
-    let mut client = world.client();
+    let mut client = fixture.client();
     client.say(chunked(&[b"100000\r\n".to_vec(), vec![b' '; 4 * MAX + 1]].concat()));
     assert!(client.hears("\r\n\r\n").starts_with("HTTP/1.1 413 "));
 }
 
 #[test]
 fn who_waits_for_leave_gets_it() {
-    let world = world();
+    let fixture = fixture();
     for (headers, body) in [
         ("Content-Length: 2\r\nExpect: 100-Continue\r\n", &b"[]"[..]),
         ("Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n", b"2\r\n[]\r\n0\r\n\r\n"),
     ] {
-        let mut client = world.client();
+        let mut client = fixture.client();
         client.say(post(headers, b""));
         assert_eq!(client.hears("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
         client.say(body);
@@ -124,23 +124,23 @@ fn who_waits_for_leave_gets_it() {
 
 #[test]
 fn who_waits_for_leave_in_vain_is_told_why() {
-    let world = world();
-    let mut client = world.client();
+    let fixture = fixture();
+    let mut client = fixture.client();
     client.say(post("Content-Length: 10001\r\nExpect: 100-continue\r\n", b""));
     let answer = client.rest();
     assert_eq!(statuses(&answer), [413], "and no 100: {answer}");
-    let unknown = world.exchange(post("Content-Length: 2\r\nExpect: miracles\r\n", b"[]"));
+    let unknown = fixture.exchange(post("Content-Length: 2\r\nExpect: miracles\r\n", b"[]"));
     assert_eq!(statuses(&unknown), [417], "{unknown}");
 }
 
 #[test]
 fn a_body_that_nobody_wants_is_passed_over() {
-    let world = world();
+    let fixture = fixture();
     let get = request("GET /metrics", "Content-Length: 2\r\n", b"[]");
-    let answer = world.exchange([get, request("GET /healthz", "", b"")].concat());
+    let answer = fixture.exchange([get, request("GET /healthz", "", b"")].concat());
     assert_eq!(statuses(&answer), [200, 200]);
     // One that is not there yet is not waited for.
-    let mut client = world.client();
+    let mut client = fixture.client();
     client.say(request("GET /metrics", "Content-Length: 2\r\n", b""));
     let answer = client.rest();
     assert_eq!(statuses(&answer), [200], "{answer}");
@@ -148,10 +148,10 @@ fn a_body_that_nobody_wants_is_passed_over() {
 
 #[test]
 fn f39_what_is_said_of_the_connection_is_true() {
-    let world = world();
-    let kept = world.exchange(request("GET /metrics", "Content-Length: 2\r\n", b"[]"));
+    let fixture = fixture();
+    let kept = fixture.exchange(request("GET /metrics", "Content-Length: 2\r\n", b"[]"));
     assert!(!kept.contains("\r\nconnection: close\r\n"), "{kept}");
-    let mut client = world.client();
+    let mut client = fixture.client();
     client.say(request("GET /metrics", "Content-Length: 2\r\n", b""));
     let closed = client.rest();
     assert!(closed.contains("\r\nconnection: close\r\n"), "{closed}");
@@ -159,7 +159,7 @@ fn f39_what_is_said_of_the_connection_is_true() {
 
 #[test]
 fn f32_a_body_ends_in_one_way_or_is_refused() {
-    let world = world();
+    let fixture = fixture();
     for (headers, status) in [
         ("Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", 400),
         ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
@@ -167,7 +167,7 @@ fn f32_a_body_ends_in_one_way_or_is_refused() {
         ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", 501),
         ("Transfer-Encoding: chunked, chunked\r\n", 501),
     ] {
-        let mut client = world.client();
+        let mut client = fixture.client();
         client.say(post(headers, b"2\r\n[]\r\n0\r\n\r\n"));
         let answer = client.rest();
         assert_eq!(statuses(&answer), [status], "{headers}: {answer}");
@@ -177,27 +177,27 @@ fn f32_a_body_ends_in_one_way_or_is_refused() {
 
 #[test]
 fn f30_slow_bodies_have_one_bound_and_others_are_heard() {
-    let world = World::with(&["--http-body-max", "1MiB", "--http-bodies-max", "4MiB"]);
-    let before = world.number("VmRSS");
+    let fixture = Fixture::with(&["--http-body-max", "1MiB", "--http-bodies-max", "4MiB"]);
+    let before = fixture.number("VmRSS");
     let slow = post(&format!("Content-Length: {}\r\n", 1 << 20), vec![b' '; (1 << 20) - 1]);
-    let mut clients: Vec<_> = (0..40).map(|_| world.client()).collect();
+    let mut clients: Vec<_> = (0..40).map(|_| fixture.client()).collect();
     for client in &mut clients {
         client.say(&slow);
     }
-    assert_eq!(statuses(&world.exchange(post("Content-Length: 2\r\n", b"[]"))), [200]);
-    let more = (world.number("VmRSS") - before) >> 10;
+    assert_eq!(statuses(&fixture.exchange(post("Content-Length: 2\r\n", b"[]"))), [200]);
+    let more = (fixture.number("VmRSS") - before) >> 10;
     assert!(more < 16, "{more} MiB for 40 bodies of 1 MiB");
     // Each body that did not fit was told, and the last ones are still waited for.
     let (first, last) = (clients.swap_remove(0).rest(), clients.pop().unwrap());
     assert_eq!(statuses(&first), [503], "{first}");
     assert!(first.contains("\r\nretry-after: 1\r\n"), "{first}");
     drop(last);
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn f34_a_body_has_at_most_what_its_route_wants() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for (line, most) in [
         ("GET /healthz", 64 << 10),
         ("DELETE /nothing", 64 << 10),
@@ -208,7 +208,7 @@ fn f34_a_body_has_at_most_what_its_route_wants() {
     ] {
         let sized = |length: usize| {
             let headers = format!("Content-Length: {length}\r\nExpect: 100-continue\r\n");
-            let mut client = world.client();
+            let mut client = fixture.client();
             client.say(request(line, &headers, b""));
             client.hears("\r\n")
         };
@@ -219,15 +219,15 @@ fn f34_a_body_has_at_most_what_its_route_wants() {
 
 #[test]
 fn a_slow_body_is_a_408_and_slow_heads_are_cut_off() {
-    let world = world();
+    let fixture = fixture();
     let began = Instant::now();
     let slow = post("Content-Length: 3\r\n", b"[");
     let clients = [&b""[..], b"GET / HT", &slow].map(|bytes| {
-        let mut client = world.client();
+        let mut client = fixture.client();
         client.say(bytes);
         client
     });
-    let mut kept = world.client();
+    let mut kept = fixture.client();
     kept.say(request("GET /healthz", "", b""));
     kept.hears("true}");
     let answers = clients.map(|client| (client.rest(), began.elapsed()));
@@ -239,13 +239,13 @@ fn a_slow_body_is_a_408_and_slow_heads_are_cut_off() {
         assert!(*took >= Duration::from_secs(9), "{took:?}");
     }
     assert!(kept.is_closed(), "one that is kept and not used, too");
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn a_body_in_many_parts_is_in_time() {
-    let world = world();
-    let mut client = world.client();
+    let fixture = fixture();
+    let mut client = fixture.client();
     client.say(post("Transfer-Encoding: chunked\r\n", b""));
     for _ in 0..20 {
         client.say(b"1\r\n \r\n");

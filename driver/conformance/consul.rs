@@ -3,21 +3,21 @@
 use std::time::{Duration, Instant};
 
 use crate::daemon::{Hax, Place, until};
+use crate::fixture::Fixture;
 use crate::script::{self, Act, Asked};
-use crate::world::World;
 
 /// Consul fails by `act` from now on: hax says so with `why`, and goes on when Consul does.
 fn fails(more: &[&str], act: Act, why: &str) {
-    let world = World::with(more);
-    let mut ham = world.place.ham(1);
+    let fixture = Fixture::with(more);
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
-    let (before, begun) = (world.hax.facts("ConsulFailed").len(), Instant::now());
-    world.script.set(move |_| act.clone());
+    let (before, begun) = (fixture.hax.facts("ConsulFailed").len(), Instant::now());
+    fixture.script.set(move |_| act.clone());
     ham.say("process started");
-    world.hax.says(before, "ConsulFailed", why);
-    assert_eq!(world.place.ask("GET", "/healthz", b"").status, 200);
+    fixture.hax.says(before, "ConsulFailed", why);
+    assert_eq!(fixture.place.ask("GET", "/healthz", b"").status, 200);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    world.script.set(|_| Act::Pass);
+    fixture.script.set(|_| Act::Pass);
     ham.delivered();
 }
 
@@ -98,13 +98,13 @@ fn nobody_listens_there() {
 
 /// All answers are made into others that say the same.
 fn is_understood(change: fn(&hax_sim::real::client::Reply) -> Vec<u8>) {
-    let world = World::new();
-    world.script.set(move |asked| if asked.blocks() { Act::Pass } else { Act::Change(change) });
-    let mut ham = world.place.ham(1);
+    let fixture = Fixture::new();
+    fixture.script.set(move |asked| if asked.blocks() { Act::Pass } else { Act::Change(change) });
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     ham.say("process started");
     ham.delivered();
-    assert_eq!(world.hax.facts("ConsulFailed"), [""; 0]);
+    assert_eq!(fixture.hax.facts("ConsulFailed"), [""; 0]);
 }
 
 #[test]
@@ -130,10 +130,10 @@ fn its_answers_have_many_headers() {
 /// A request may meet such an end; then it is made again.
 #[test]
 fn it_closes_connections_that_it_seemed_to_keep() {
-    let world = World::new();
-    world.script.set(|asked| if asked.blocks() { Act::Pass } else { Act::PassAndClose });
+    let fixture = Fixture::new();
+    fixture.script.set(|asked| if asked.blocks() { Act::Pass } else { Act::PassAndClose });
     for key in 1..4 {
-        let mut ham = world.place.ham(key);
+        let mut ham = fixture.place.ham(key);
         ham.entrypoint();
         ham.say("process started");
         ham.delivered();
@@ -156,13 +156,13 @@ fn it_is_asked_in_these_words() {
     };
     let (token, auth) = (file("consul-token", "s3cr3t\n"), file("consul-auth", "user:pass\n"));
     let more = ["--consul-token-file", &token, "--consul-auth-file", &auth];
-    let world = World::with(&[&more[..], &["--consul-datacenter", "dc1"]].concat());
-    let mut ham = world.place.ham(1);
+    let fixture = Fixture::with(&[&more[..], &["--consul-datacenter", "dc1"]].concat());
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     ham.say("process started");
     ham.delivered();
-    let host = world.script.address.to_string();
-    let asked = world.script.asked();
+    let host = fixture.script.address.to_string();
+    let asked = fixture.script.asked();
     for request in &asked {
         let expected = [
             ("authorization", "Basic dXNlcjpwYXNz"),
@@ -179,7 +179,7 @@ fn it_is_asked_in_these_words() {
         assert_eq!(request.method, "PUT", "{request:?}");
     }
     assert!(asked.iter().any(|request| request.method == "PUT" && !request.body.is_empty()));
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
@@ -187,15 +187,15 @@ fn it_refuses_the_token_and_takes_a_new_one() {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let token = dir.join(format!("conformance-renewed-{}", std::process::id()));
     std::fs::write(&token, "old").unwrap();
-    let world = World::with(&["--consul-token-file", token.to_str().unwrap()]);
-    world.script.set(|asked| {
+    let fixture = Fixture::with(&["--consul-token-file", token.to_str().unwrap()]);
+    fixture.script.set(|asked| {
         let new = asked.headers.contains(&("x-consul-token".into(), "new".into()));
         let refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 13\r\n\r\nACL not found";
         if new || asked.blocks() { Act::Pass } else { Act::Say(refused.to_vec()) }
     });
-    let mut ham = world.place.ham(1);
+    let mut ham = fixture.place.ham(1);
     ham.say("entrypoint");
-    let said = |part: &str| world.hax.log().iter().any(|line| line.to_string().contains(part));
+    let said = |part: &str| fixture.hax.log().iter().any(|line| line.to_string().contains(part));
     until("the refusal", || said("403 ACL not found"));
     std::fs::write(&token, "new").unwrap();
     until("the new token", || said("Consul's token has changed; using the new one"));

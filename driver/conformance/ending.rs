@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::daemon::{Ham, LIMIT, fid, until};
-use crate::world::{Client, World, stop};
+use crate::fixture::{Client, Fixture, stop};
 
 /// Reads to hax's end, says some more for a while, as a process that has not noticed yet, and closes.
 fn see_it_end(mut stream: &TcpStream) -> io::Result<()> {
@@ -23,17 +23,17 @@ fn see_it_end(mut stream: &TcpStream) -> io::Result<()> {
 #[test]
 fn f09_a_stop_resets_nobody_who_waits_to_be_accepted() {
     // Two are taken; the others wait for room.
-    let mut world = World::with(&["--motr-connections-max", "1"]);
-    let mut peers: Vec<_> = (0..20).map(|_| Client::new(world.place.motr())).collect();
+    let mut fixture = Fixture::with(&["--motr-connections-max", "1"]);
+    let mut peers: Vec<_> = (0..20).map(|_| Client::new(fixture.place.motr())).collect();
     peers.iter_mut().for_each(|peer| peer.say(b"\0"));
-    world.hax.signal("TERM");
+    fixture.hax.signal("TERM");
     let ends: Vec<_> = thread::scope(|scope| {
         let ends = peers.iter().map(|peer| scope.spawn(|| see_it_end(&peer.stream)));
         let ends: Vec<_> = ends.collect();
         ends.into_iter().map(|end| end.join().unwrap()).collect()
     });
     assert!(ends.iter().all(Result::is_ok), "{ends:?}");
-    assert_eq!(world.hax.code(), 0);
+    assert_eq!(fixture.hax.code(), 0);
 }
 
 /// Connects and speaks again and again, as processes that have lost their connections do, until nobody
@@ -53,35 +53,35 @@ fn connect_until_refused(at: SocketAddr) -> io::Result<u32> {
 
 #[test]
 fn f09_a_stop_resets_nobody_who_comes_meanwhile() {
-    let mut world = World::with(&["--motr-connections-max", "1"]);
-    let at = world.place.motr();
+    let mut fixture = Fixture::with(&["--motr-connections-max", "1"]);
+    let at = fixture.place.motr();
     let peers: Vec<_> = (0..8).map(|_| thread::spawn(move || connect_until_refused(at))).collect();
-    let accepted = || world.hax.facts("ConnAccepted").len();
+    let accepted = || fixture.hax.facts("ConnAccepted").len();
     until("they are there", || accepted() > 8);
-    world.hax.signal("TERM");
+    fixture.hax.signal("TERM");
     let met: Vec<_> = peers.into_iter().map(|peer| peer.join().unwrap()).collect();
     assert!(met.iter().all(Result::is_ok), "{met:?}");
-    assert_eq!(world.hax.code(), 0);
+    assert_eq!(fixture.hax.code(), 0);
 }
 
 /// A stop that has begun waits for a process that does not answer; another one goes on.
 #[test]
 fn f09_the_last_step_of_a_stop_answers_nothing_new() {
-    let mut world = World::new();
-    let mut hams: Vec<_> = (1..3).map(|key| world.place.ham(key)).collect();
+    let mut fixture = Fixture::new();
+    let mut hams: Vec<_> = (1..3).map(|key| fixture.place.ham(key)).collect();
     for ham in &mut hams {
         ham.entrypoint();
         ham.say("process started");
         ham.delivered();
     }
     hams[0].freeze();
-    world.hax.signal("TERM");
+    fixture.hax.signal("TERM");
     let closed = format!("closed with {}", fid(2));
     until("its link is closed", || {
-        world.hax.facts("LinkClosed").iter().any(|line| line.contains(&closed))
+        fixture.hax.facts("LinkClosed").iter().any(|line| line.contains(&closed))
     });
     hams[1].say("process stopping");
-    assert_eq!(world.hax.code(), 0);
+    assert_eq!(fixture.hax.code(), 0);
     let heard = hams[1].unheard();
     assert!(heard.iter().all(|line| line["event"] != "link-failed"), "{heard:#?}");
 }
@@ -89,8 +89,8 @@ fn f09_the_last_step_of_a_stop_answers_nothing_new() {
 #[test]
 fn f09_a_stop_with_talking_processes_is_quick() {
     for _ in 0..3 {
-        let mut world = World::new();
-        let mut hams: Vec<_> = (1..9).map(|key| world.place.ham(key)).collect();
+        let mut fixture = Fixture::new();
+        let mut hams: Vec<_> = (1..9).map(|key| fixture.place.ham(key)).collect();
         hams.iter_mut().for_each(Ham::ask);
         for ham in &mut hams {
             ham.has_entrypoint();
@@ -103,7 +103,7 @@ fn f09_a_stop_with_talking_processes_is_quick() {
             ham.delivered();
         }
         let begun = Instant::now();
-        assert_eq!(stop(&mut world.hax), 0);
+        assert_eq!(stop(&mut fixture.hax), 0);
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(3), "{took:?}");
     }

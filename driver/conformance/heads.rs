@@ -1,6 +1,6 @@
 //! Heads of requests and responses, byte for byte.
 
-use crate::world::{World, request, statuses};
+use crate::fixture::{Fixture, request, statuses};
 
 fn get(headers: &str) -> Vec<u8> {
     request("GET /healthz", headers, b"")
@@ -8,12 +8,12 @@ fn get(headers: &str) -> Vec<u8> {
 
 #[test]
 fn an_answer_has_these_bytes() {
-    let world = World::new();
-    let answer = world.exchange(get(""));
+    let fixture = Fixture::new();
+    let answer = fixture.exchange(get(""));
     let expected = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\
         content-length: 15\r\n\r\n{\"alive\": true}";
     assert_eq!(answer, expected);
-    let mut dated = world.client();
+    let mut dated = fixture.client();
     dated.say(get(""));
     dated.end();
     let mut bytes = String::new();
@@ -24,8 +24,8 @@ fn an_answer_has_these_bytes() {
 
 #[test]
 fn a_refusal_by_the_core_has_these_bytes() {
-    let world = World::new();
-    let answer = world.exchange(request("DELETE /", "", b""));
+    let fixture = Fixture::new();
+    let answer = fixture.exchange(request("DELETE /", "", b""));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let length = body.len();
     let expected = format!(
@@ -38,8 +38,8 @@ fn a_refusal_by_the_core_has_these_bytes() {
 
 #[test]
 fn a_refusal_by_the_server_has_these_bytes() {
-    let world = World::new();
-    let answer = world.exchange("nonsense\r\n\r\n");
+    let fixture = Fixture::new();
+    let answer = fixture.exchange("nonsense\r\n\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let length = body.len();
     let expected = format!(
@@ -52,8 +52,8 @@ fn a_refusal_by_the_server_has_these_bytes() {
 
 #[test]
 fn a_head_request_has_the_length_and_no_body() {
-    let world = World::new();
-    let answer = world.exchange(request("HEAD /healthz", "", b""));
+    let fixture = Fixture::new();
+    let answer = fixture.exchange(request("HEAD /healthz", "", b""));
     let expected = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\
         content-length: 15\r\n\r\n";
     assert_eq!(answer, expected);
@@ -61,7 +61,7 @@ fn a_head_request_has_the_length_and_no_body() {
 
 #[test]
 fn what_is_no_head_is_a_400() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for (name, bytes) in [
         ("zeros", &[0; 1000][..]),
         ("a greeting of TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
@@ -83,15 +83,15 @@ fn what_is_no_head_is_a_400() {
         ("chunks that are not the last coding", &get("Transfer-Encoding: chunked, gzip\r\n")),
         ("chunks in HTTP/1.0", b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
     ] {
-        let answer = world.exchange(bytes);
+        let answer = fixture.exchange(bytes);
         assert_eq!(statuses(&answer), [400], "{name}: {answer}");
     }
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn what_is_a_head_all_the_same() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for (name, bytes) in [
         ("empty lines before it", &[b"\r\n\n\r\n", &*get("")].concat()[..]),
         ("bare line feeds", b"GET /healthz HTTP/1.1\nHost: h\n\n"),
@@ -101,14 +101,14 @@ fn what_is_a_head_all_the_same() {
         ("an upgrade", &get("Connection: upgrade\r\nUpgrade: websocket\r\n")),
         ("an expectation without a body", &get("Expect: 100-continue\r\n")),
     ] {
-        let answer = world.exchange(bytes);
+        let answer = fixture.exchange(bytes);
         assert_eq!(statuses(&answer), [200], "{name}: {answer}");
     }
 }
 
 #[test]
 fn f32_a_request_names_one_host() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for bytes in [
         &b"GET /healthz HTTP/1.1\r\n\r\n"[..],
         b"GET http://h/healthz HTTP/1.1\r\n\r\n",
@@ -116,16 +116,16 @@ fn f32_a_request_names_one_host() {
         &get("host: hax\r\n"),
         b"GET /healthz HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
     ] {
-        let answer = world.exchange(bytes);
+        let answer = fixture.exchange(bytes);
         assert_eq!(statuses(&answer), [400], "{answer}");
         assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     }
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn a_target_reaches_the_core_as_it_was_sent() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for (line, status) in [
         ("GET x", 404),
         ("GET http://h", 200),
@@ -136,33 +136,33 @@ fn a_target_reaches_the_core_as_it_was_sent() {
         ("CONNECT hax:1", 404),
         ("BREW /", 405),
     ] {
-        let answer = world.exchange(request(line, "", b""));
+        let answer = fixture.exchange(request(line, "", b""));
         assert_eq!(statuses(&answer), [status], "{line}: {answer}");
     }
 }
 
 #[test]
 fn the_preface_of_http_2_is_not_answered() {
-    let world = World::new();
-    assert_eq!(world.exchange("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "");
-    assert_eq!(world.exchange("GET / HT"), "", "nor is half a head");
-    assert_eq!(world.exchange(""), "");
+    let fixture = Fixture::new();
+    assert_eq!(fixture.exchange("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "");
+    assert_eq!(fixture.exchange("GET / HT"), "", "nor is half a head");
+    assert_eq!(fixture.exchange(""), "");
 }
 
 #[test]
 fn sixty_four_headers_are_taken_and_no_more() {
-    let world = World::new();
+    let fixture = Fixture::new();
     // With the host's.
     let headers = |n| (1..n).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
-    assert_eq!(statuses(&world.exchange(get(&headers(64)))), [200]);
-    let answer = world.exchange(get(&headers(65)));
+    assert_eq!(statuses(&fixture.exchange(get(&headers(64)))), [200]);
+    let answer = fixture.exchange(get(&headers(65)));
     assert_eq!(statuses(&answer), [431], "{answer}");
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
 
 #[test]
 fn f39_hosts_and_expectations_that_are_none_are_refused() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let host = |host| format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
     for (bytes, status) in [
         (host(""), 400),
@@ -172,10 +172,10 @@ fn f39_hosts_and_expectations_that_are_none_are_refused() {
         (b"GET http://u:p@h/healthz HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), 400),
         (get("Expect: fish\r\n"), 417),
     ] {
-        let answer = world.exchange(&bytes);
+        let answer = fixture.exchange(&bytes);
         assert_eq!(statuses(&answer), [status], "{}: {answer}", String::from_utf8_lossy(&bytes));
     }
-    let text = world.exchange(request("GET /metrics", "", b""));
+    let text = fixture.exchange(request("GET /metrics", "", b""));
     for series in ["{method=\"other\",code=\"400\"} 4", "{method=\"other\",code=\"417\"} 1"] {
         let series = format!("hax_http_request_duration_seconds_count{series}");
         assert!(text.contains(&series), "{series}: {text}");
@@ -184,7 +184,7 @@ fn f39_hosts_and_expectations_that_are_none_are_refused() {
 
 #[test]
 fn f32_a_head_that_is_too_long_is_refused_by_what_is_too_long_of_it() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let with = |length| get(&format!("X: {}\r\n", "y".repeat(length)));
     let lines = |n: usize| get(&format!("X: {}\r\n", "y".repeat(1000)).repeat(n));
     let target = |length| request(&format!("GET /{}", "x".repeat(length)), "", b"");
@@ -202,7 +202,7 @@ fn f32_a_head_that_is_too_long_is_refused_by_what_is_too_long_of_it() {
         (target(500_000)[..9_000].to_vec(), 414),
         (with(500_000)[..20_000].to_vec(), 431),
     ] {
-        let mut client = world.client();
+        let mut client = fixture.client();
         client.say(&bytes);
         if status < 400 {
             client.end();
@@ -212,5 +212,5 @@ fn f32_a_head_that_is_too_long_is_refused_by_what_is_too_long_of_it() {
         assert_eq!(statuses(&answer), [status], "{length}: {answer}");
         assert_eq!(status > 404, answer.contains("\r\nconnection: close\r\n"), "{answer}");
     }
-    world.is_well();
+    fixture.is_well();
 }

@@ -3,8 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
+use crate::fixture::{Fixture, request, statuses};
 use crate::script::Act;
-use crate::world::{World, request, statuses};
 
 fn get() -> Vec<u8> {
     request("GET /healthz", "", b"")
@@ -12,8 +12,8 @@ fn get() -> Vec<u8> {
 
 #[test]
 fn a_connection_serves_many_requests() {
-    let world = World::new();
-    let mut client = world.client();
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
     for _ in 0..100 {
         client.say(get());
         assert!(client.hears("true}").starts_with("HTTP/1.1 200 OK\r\n"));
@@ -22,19 +22,19 @@ fn a_connection_serves_many_requests() {
 
 #[test]
 fn requests_at_once_are_answered_in_order() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let post = request("POST /", "Content-Length: 2\r\n", b"[]");
     let three =
         [get(), request("GET /nothing", "", b""), post, request("HEAD /", "", b"")].concat();
-    assert_eq!(statuses(&world.exchange(&three)), [200, 404, 200, 200]);
-    let answer = world.exchange(get().repeat(1000));
+    assert_eq!(statuses(&fixture.exchange(&three)), [200, 404, 200, 200]);
+    let answer = fixture.exchange(get().repeat(1000));
     assert_eq!(statuses(&answer), [200; 1000]);
 }
 
 #[test]
 fn a_connection_ends_when_its_client_says_so() {
-    let world = World::new();
-    let mut client = world.client();
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
     client.say([request("GET /healthz", "Connection: close\r\n", b""), get()].concat());
     let began = Instant::now();
     let answer = client.rest();
@@ -45,12 +45,12 @@ fn a_connection_ends_when_its_client_says_so() {
 
 #[test]
 fn http_1_0_ends_its_connection_unless_it_is_asked_not_to() {
-    let world = World::new();
-    let mut client = world.client();
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
     client.say(b"GET /healthz HTTP/1.0\r\n\r\n");
     let expected = "content-type: application/json; charset=utf-8\r\ncontent-length: 15\r\n\r\n{\"alive\": true}";
     assert_eq!(client.rest(), format!("HTTP/1.0 200 OK\r\n{expected}"));
-    let mut client = world.client();
+    let mut client = fixture.client();
     client.say(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let kept = client.hears("true}");
     assert!(kept.starts_with("HTTP/1.0 200 OK\r\n"), "{kept}");
@@ -61,8 +61,8 @@ fn http_1_0_ends_its_connection_unless_it_is_asked_not_to() {
 
 #[test]
 fn who_is_refused_is_cut_off() {
-    let world = World::new();
-    let mut client = world.client();
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
     client.say([b"nonsense\r\n\r\n".to_vec(), get()].concat());
     let answer = client.rest();
     assert_eq!(statuses(&answer), [400], "{answer}");
@@ -70,8 +70,8 @@ fn who_is_refused_is_cut_off() {
 
 #[test]
 fn who_has_said_all_is_answered() {
-    let world = World::new();
-    let mut client = world.client();
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
     client.say(request("GET /status", "", b""));
     client.end();
     let answer = client.rest();
@@ -80,35 +80,35 @@ fn who_has_said_all_is_answered() {
 
 #[test]
 fn a_reset_harms_nobody() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for bytes in [get(), get().repeat(50), b"GET / HT".to_vec(), Vec::new()] {
-        let mut client = world.client();
+        let mut client = fixture.client();
         client.say(&bytes);
         socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn who_does_not_read_holds_up_nobody() {
-    let world = World::new();
-    let mut mute = world.client();
+    let fixture = Fixture::new();
+    let mut mute = fixture.client();
     mute.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     mute.say(request("GET /metrics", "", b"").repeat(5_000));
-    world.is_well();
-    let more = world.number("VmRSS") / 1024;
+    fixture.is_well();
+    let more = fixture.number("VmRSS") / 1024;
     assert!(more < 100, "{more} MiB");
 }
 
 #[test]
 fn so_many_connections_are_kept_at_a_time() {
-    let world = World::with(&["--http-connections-max", "2"]);
-    let [mut first, mut second] = [world.client(), world.client()];
+    let fixture = Fixture::with(&["--http-connections-max", "2"]);
+    let [mut first, mut second] = [fixture.client(), fixture.client()];
     for client in [&mut first, &mut second] {
         client.say(get());
         client.hears("true}");
     }
-    let mut third = world.client();
+    let mut third = fixture.client();
     third.say(get());
     third.hears("true}");
     assert!(first.is_closed(), "the one that has been idle for longest gives way");
@@ -118,31 +118,31 @@ fn so_many_connections_are_kept_at_a_time() {
 
 #[test]
 fn f31_idle_connections_keep_nobody_out() {
-    let world = World::with(&["--http-connections-max", "16"]);
-    let mut idle: Vec<_> = (0..64).map(|_| world.client()).collect();
+    let fixture = Fixture::with(&["--http-connections-max", "16"]);
+    let mut idle: Vec<_> = (0..64).map(|_| fixture.client()).collect();
     idle.iter_mut().step_by(2).for_each(|client| client.say(b"GET / HT"));
     for _ in 0..8 {
-        assert_eq!(statuses(&world.exchange(get())), [200]);
+        assert_eq!(statuses(&fixture.exchange(get())), [200]);
     }
     // It was not their time that ended them.
     let youngest = idle.last_mut().unwrap();
     assert!(youngest.is_quiet(Duration::from_millis(100)), "it is still there");
     assert!(idle[1].is_closed(), "one of the oldest gave way");
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn f36_who_waits_for_consul_keeps_nobody_out_gone_or_not() {
-    let world = World::with(&["--http-connections-max", "16"]);
-    world.script.set(|_| Act::Hang);
+    let fixture = Fixture::with(&["--http-connections-max", "16"]);
+    fixture.script.set(|_| Act::Hang);
     let hint = request("POST /watcher/bq", "Content-Length: 2\r\n", b"[]");
     for stays in [false, true] {
         let mut waiting = Vec::new();
         for _ in 0..64 {
-            let mut client = world.client();
+            let mut client = fixture.client();
             client.say(&hint);
             waiting.extend(stays.then_some(client));
-            assert_eq!(statuses(&world.exchange(get())), [200], "they stay: {stays}");
+            assert_eq!(statuses(&fixture.exchange(get())), [200], "they stay: {stays}");
         }
         let Some(mut last) = waiting.pop() else { continue };
         assert!(last.is_quiet(Duration::from_millis(100)), "it waits");
@@ -153,15 +153,15 @@ fn f36_who_waits_for_consul_keeps_nobody_out_gone_or_not() {
 
 #[test]
 fn f31_slow_bodies_keep_nobody_out() {
-    let world = World::with(&["--http-connections-max", "16"]);
-    let mut slow: Vec<_> = (0..16).map(|_| world.client()).collect();
+    let fixture = Fixture::with(&["--http-connections-max", "16"]);
+    let mut slow: Vec<_> = (0..16).map(|_| fixture.client()).collect();
     for client in &mut slow {
         client.say(request("POST /", "Content-Length: 9\r\nExpect: 100-continue\r\n", b""));
         assert_eq!(client.hears("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
         client.say(b"[");
     }
     for _ in 0..8 {
-        assert_eq!(statuses(&world.exchange(get())), [200]);
+        assert_eq!(statuses(&fixture.exchange(get())), [200]);
     }
     slow.truncate(1);
     let answer = slow.remove(0).rest();
@@ -172,7 +172,7 @@ fn f31_slow_bodies_keep_nobody_out() {
 /// Goes on sending for a while after it has been answered, and reads then.
 #[test]
 fn f33_who_is_refused_while_it_sends_can_read_why() {
-    let world = World::with(&["--http-body-max", "10000"]);
+    let fixture = Fixture::with(&["--http-body-max", "10000"]);
     let head = request("POST /", "Content-Length: 2000000\r\n", b"");
     let many = (0..1000).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
     for (head, status) in [
@@ -181,7 +181,7 @@ fn f33_who_is_refused_while_it_sends_can_read_why() {
         (request("GET /", &many, b""), 431),
         (request(&format!("GET /{}", "x".repeat(9000)), "", b""), 414),
     ] {
-        let mut client = world.client();
+        let mut client = fixture.client();
         client.say(head);
         // It is answered by now, and with a reset the answer would be lost.
         std::thread::sleep(Duration::from_millis(50));
@@ -201,7 +201,7 @@ fn a_token_opens_all_but_the_probes() {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let token = dir.join(format!("conformance-token-{}", std::process::id()));
     std::fs::write(&token, "one\n").unwrap();
-    let world = World::with(&["--http-token-file", token.to_str().unwrap()]);
+    let fixture = Fixture::with(&["--http-token-file", token.to_str().unwrap()]);
     for (line, headers, status) in [
         ("GET /", "", 200),
         ("HEAD /readyz", "", 200),
@@ -213,10 +213,10 @@ fn a_token_opens_all_but_the_probes() {
         ("GET /status", "authorization: bearer one\r\n", 200),
         ("GET /metrics", "Authorization: Bearer one\r\n", 200),
     ] {
-        let answer = world.exchange(request(line, headers, b""));
+        let answer = fixture.exchange(request(line, headers, b""));
         assert_eq!(statuses(&answer), [status], "{line} {headers}: {answer}");
     }
-    let answer = world.exchange(request("POST /", "Content-Length: 2\r\n", b"[]"));
+    let answer = fixture.exchange(request("POST /", "Content-Length: 2\r\n", b"[]"));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let expected = format!(
         "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\n\
@@ -230,11 +230,11 @@ fn a_token_opens_all_but_the_probes() {
 /// The names of all series of the daemon, and what requests have been counted.
 #[test]
 fn metrics_have_the_names_of_the_guide() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let statuses_counted = ["200", "404", "405"];
-    world.exchange(request("GET /nothing", "", b""));
-    world.exchange(request("DELETE /", "", b""));
-    let answer = world.exchange(request("GET /metrics", "", b""));
+    fixture.exchange(request("GET /nothing", "", b""));
+    fixture.exchange(request("DELETE /", "", b""));
+    let answer = fixture.exchange(request("GET /metrics", "", b""));
     let (head, text) = answer.split_once("\r\n\r\n").unwrap();
     assert!(
         head.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use crate::daemon::{Hax, Place, until};
+use crate::fixture::{Fixture, request, statuses, stop};
 use crate::script::Act;
-use crate::world::{World, request, statuses, stop};
 
 fn said(hax: &Hax, part: &str) -> bool {
     hax.log().iter().any(|line| line.to_string().contains(part))
@@ -13,25 +13,25 @@ fn said(hax: &Hax, part: &str) -> bool {
 
 #[test]
 fn a_stop_is_clean_and_says_so() {
-    let mut world = World::new();
-    let mut ham = world.place.ham(1);
+    let mut fixture = Fixture::new();
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
-    assert_eq!(stop(&mut world.hax), 0);
-    let facts = |fact: &str| world.hax.facts(fact).len();
-    assert_eq!((facts("Stopping"), facts("Stopped")), (1, 1), "{:#?}", world.hax.log());
+    assert_eq!(stop(&mut fixture.hax), 0);
+    let facts = |fact: &str| fixture.hax.facts(fact).len();
+    assert_eq!((facts("Stopping"), facts("Stopped")), (1, 1), "{:#?}", fixture.hax.log());
 }
 
 #[test]
 fn the_log_has_these_facts() {
-    let mut world = World::new();
-    let mut ham = world.place.ham(1);
+    let mut fixture = Fixture::new();
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     ham.say("process started");
     ham.delivered();
     drop(ham);
-    until("the link is down", || !world.hax.facts("LinkDown").is_empty());
-    stop(&mut world.hax);
-    let log = world.hax.log();
+    until("the link is down", || !fixture.hax.facts("LinkDown").is_empty());
+    stop(&mut fixture.hax);
+    let log = fixture.hax.log();
     let facts: BTreeSet<_> = log.iter().filter_map(|line| line["fact"].as_str()).collect();
     for fact in [
         "ConsulBack",
@@ -58,54 +58,54 @@ fn the_log_has_these_facts() {
 
 #[test]
 fn a_stop_answers_whom_it_can_and_closes_the_rest() {
-    let mut world = World::new();
-    let mut idle = world.client();
+    let mut fixture = Fixture::new();
+    let mut idle = fixture.client();
     idle.say(request("GET /healthz", "", b""));
     idle.hears("true}");
-    let mut fresh = world.client();
-    assert_eq!(stop(&mut world.hax), 0);
+    let mut fresh = fixture.client();
+    assert_eq!(stop(&mut fixture.hax), 0);
     assert!(idle.is_closed() && fresh.is_closed());
 }
 
 #[test]
 fn a_second_signal_of_another_breath_is_an_end_at_once() {
-    let mut world = World::with(&["--drain", "2m"]);
-    let mut ham = world.place.ham(1);
+    let mut fixture = Fixture::with(&["--drain", "2m"]);
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
-    world.script.set(|_| Act::Hang);
+    fixture.script.set(|_| Act::Hang);
     ham.say("process started");
-    until("the event is taken", || !world.hax.facts("ProcessEvent").is_empty());
-    world.hax.signal("TERM");
-    until("it begins to stop", || !world.hax.facts("Stopping").is_empty());
+    until("the event is taken", || !fixture.hax.facts("ProcessEvent").is_empty());
+    fixture.hax.signal("TERM");
+    until("it begins to stop", || !fixture.hax.facts("Stopping").is_empty());
     std::thread::sleep(std::time::Duration::from_millis(1_100));
-    world.hax.signal("INT");
-    assert_eq!(world.hax.code(), 130);
+    fixture.hax.signal("INT");
+    assert_eq!(fixture.hax.code(), 130);
 }
 
 #[test]
 fn a_stop_gives_up_in_time_what_consul_does_not_take() {
-    let mut world = World::with(&["--drain", "500ms"]);
-    let mut ham = world.place.ham(1);
+    let mut fixture = Fixture::with(&["--drain", "500ms"]);
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
-    world.script.set(|_| Act::Hang);
+    fixture.script.set(|_| Act::Hang);
     ham.say("process started");
-    until("the event is taken", || !world.hax.facts("ProcessEvent").is_empty());
-    assert_eq!(stop(&mut world.hax), 1);
+    until("the event is taken", || !fixture.hax.facts("ProcessEvent").is_empty());
+    assert_eq!(stop(&mut fixture.hax), 1);
 }
 
 #[test]
 fn an_unexpected_message_is_exit_code_4() {
-    let mut world = World::new();
-    let mut ham = world.place.ham(1);
+    let mut fixture = Fixture::new();
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     ham.say("keepalive");
-    assert_eq!(world.hax.code(), 4);
+    assert_eq!(fixture.hax.code(), 4);
 }
 
 #[test]
 fn an_address_that_is_taken_is_exit_code_3() {
-    let world = World::new();
-    let (place, consul) = (Place::new(), world.script.address);
+    let fixture = Fixture::new();
+    let (place, consul) = (Place::new(), fixture.script.address);
     let motr = TcpListener::bind(place.motr()).unwrap();
     let mut hax = Hax::start(&place.flags(consul));
     assert_eq!(hax.code(), 3);
@@ -119,10 +119,10 @@ fn an_address_that_is_taken_is_exit_code_3() {
 
 #[test]
 fn files_are_read_again_on_a_signal() {
-    let world = World::new();
-    world.hax.signal("HUP");
-    until("it says so", || said(&world.hax, "certificates, keys and tokens are read again"));
-    world.is_well();
+    let fixture = Fixture::new();
+    fixture.hax.signal("HUP");
+    until("it says so", || said(&fixture.hax, "certificates, keys and tokens are read again"));
+    fixture.is_well();
 }
 
 #[test]
@@ -139,20 +139,20 @@ fn before_consul_answers_it_can_be_stopped() {
 
 #[test]
 fn what_comes_while_it_stops_is_refused() {
-    let mut world = World::with(&["--drain", "1s"]);
-    let mut ham = world.place.ham(1);
+    let mut fixture = Fixture::with(&["--drain", "1s"]);
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
-    let mut client = world.client();
+    let mut client = fixture.client();
     client.say(request("GET /healthz", "", b""));
     client.hears("true}");
-    world.script.set(|_| Act::Hang);
+    fixture.script.set(|_| Act::Hang);
     ham.say("process started");
-    until("the event is taken", || !world.hax.facts("ProcessEvent").is_empty());
-    world.hax.signal("TERM");
-    until("it begins to stop", || !world.hax.facts("Stopping").is_empty());
+    until("the event is taken", || !fixture.hax.facts("ProcessEvent").is_empty());
+    fixture.hax.signal("TERM");
+    until("it begins to stop", || !fixture.hax.facts("Stopping").is_empty());
     client.say(request("POST /", "Content-Length: 2\r\n", b"[]"));
     client.end();
     let answer = client.rest();
     assert_eq!(statuses(&answer), [503], "{answer}");
-    assert_eq!(world.hax.code(), 1);
+    assert_eq!(fixture.hax.code(), 1);
 }

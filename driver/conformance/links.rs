@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::daemon::{LIMIT, Place, double, until};
+use crate::fixture::{Client, Fixture};
 use crate::hax::HAX;
-use crate::world::{Client, World};
 
 #[test]
 fn a_process_gets_its_entrypoint_its_acknowledgement_and_news_of_others() {
-    let world = World::new();
-    let (mut one, mut two) = (world.place.ham(1), world.place.ham(2));
+    let fixture = Fixture::new();
+    let (mut one, mut two) = (fixture.place.ham(1), fixture.place.ham(2));
     let said = one.entrypoint();
     assert_eq!(said["quorum"], 2, "{said}");
     two.entrypoint();
@@ -29,66 +29,66 @@ fn a_process_gets_its_entrypoint_its_acknowledgement_and_news_of_others() {
 
 #[test]
 fn half_of_a_connection_is_closed_whole() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for bytes in [&b""[..], b"\0", &[0; 39]] {
-        let mut peer = Client::new(world.place.motr());
+        let mut peer = Client::new(fixture.place.motr());
         peer.say(bytes);
         peer.end();
         assert!(peer.is_closed(), "an end and no reset");
     }
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn what_is_no_frame_is_closed() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for bytes in [&[0xa5; 1000][..], &b"GET / HTTP/1.1\r\n\r\n".repeat(10)] {
-        let mut peer = Client::new(world.place.motr());
+        let mut peer = Client::new(fixture.place.motr());
         peer.say(bytes);
         assert!(peer.is_closed(), "an end and no reset");
     }
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn a_process_that_comes_back_finds_its_link() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for _ in 0..3 {
-        let mut ham = world.place.ham(1);
+        let mut ham = fixture.place.ham(1);
         ham.entrypoint();
         ham.say("process started");
         ham.delivered();
     }
-    until("the link is down", || world.hax.facts("LinkDown").len() >= 3);
+    until("the link is down", || fixture.hax.facts("LinkDown").len() >= 3);
 }
 
 #[test]
 fn threads_are_few_and_do_not_grow_with_links() {
-    let world = World::new();
-    let mut hams: Vec<_> = (1..4).map(|key| world.place.ham(key)).collect();
+    let fixture = Fixture::new();
+    let mut hams: Vec<_> = (1..4).map(|key| fixture.place.ham(key)).collect();
     for ham in &mut hams {
         ham.entrypoint();
         ham.say("process started");
         ham.delivered();
     }
-    let many: Vec<_> = (0..100).map(|_| Client::new(world.place.motr())).collect();
+    let many: Vec<_> = (0..100).map(|_| Client::new(fixture.place.motr())).collect();
     hams[0].entrypoint();
-    let threads = world.number("Threads");
+    let threads = fixture.number("Threads");
     assert!(threads <= 12, "{threads}");
     drop(many);
-    world.is_well();
+    fixture.is_well();
 }
 
 #[test]
 fn a_thousand_connections_are_held_and_let_go() {
-    let world = World::new();
-    let mut ham = world.place.ham(1);
+    let fixture = Fixture::new();
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     let peers: Vec<TcpStream> =
-        (0..1000).map(|_| TcpStream::connect(world.place.motr()).unwrap()).collect();
+        (0..1000).map(|_| TcpStream::connect(fixture.place.motr()).unwrap()).collect();
     ham.say("process started");
     ham.delivered();
-    let open = || fs::read_dir(format!("/proc/{}/fd", world.hax.pid())).unwrap().count();
+    let open = || fs::read_dir(format!("/proc/{}/fd", fixture.hax.pid())).unwrap().count();
     until("all are accepted", || open() > 1000);
     drop(peers);
     until("all are let go", || open() < 100);
@@ -98,37 +98,37 @@ fn a_thousand_connections_are_held_and_let_go() {
 
 #[test]
 fn so_many_processes_may_be_connected() {
-    let world = World::with(&["--motr-connections-max", "8"]);
-    let peers: Vec<_> = (0..20).map(|_| Client::new(world.place.motr())).collect();
+    let fixture = Fixture::with(&["--motr-connections-max", "8"]);
+    let peers: Vec<_> = (0..20).map(|_| Client::new(fixture.place.motr())).collect();
     // The mute ones make room.
-    let mut ham = world.place.ham(1);
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     drop(peers);
-    world.is_well();
+    fixture.is_well();
 }
 
 /// From another address than the processes' own; of hax's node, too.
-fn stranger(world: &World) -> TcpStream {
+fn stranger(fixture: &Fixture) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let ip: IpAddr = [127, 66, 6, 6].into();
     socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
-    socket.connect(&world.place.motr().into()).unwrap();
+    socket.connect(&fixture.place.motr().into()).unwrap();
     socket.into()
 }
 
 #[test]
 fn f51_strangers_make_room_and_processes_keep_their_links() {
-    let world = World::with(&["--motr-connections-max", "8"]);
-    let mut linked = world.place.ham(1);
+    let fixture = Fixture::with(&["--motr-connections-max", "8"]);
+    let mut linked = fixture.place.ham(1);
     linked.entrypoint();
-    let mut strangers: Vec<_> = (0..100).map(|_| stranger(&world)).collect();
+    let mut strangers: Vec<_> = (0..100).map(|_| stranger(&fixture)).collect();
     strangers.iter_mut().for_each(|stranger| drop(stranger.write_all(b"\0")));
-    let mut late = world.place.ham(2);
+    let mut late = fixture.place.ham(2);
     late.entrypoint();
     linked.say("process started");
     linked.delivered();
-    assert_eq!(world.hax.facts("LinkDown"), [""; 0]);
-    until("strangers are closed", || world.hax.facts("ConnsFull").len() >= 90);
+    assert_eq!(fixture.hax.facts("LinkDown"), [""; 0]);
+    until("strangers are closed", || fixture.hax.facts("ConnsFull").len() >= 90);
     // An end, and no reset: they may read to it.
     strangers[0].set_read_timeout(Some(LIMIT)).unwrap();
     assert_eq!(strangers[0].read(&mut [0]).unwrap(), 0);
@@ -136,14 +136,14 @@ fn f51_strangers_make_room_and_processes_keep_their_links() {
 
 #[test]
 fn f50_a_connection_that_says_nothing_is_closed() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let began = Instant::now();
-    assert!(Client::new(world.place.motr()).is_closed(), "an end and no reset");
+    assert!(Client::new(fixture.place.motr()).is_closed(), "an end and no reset");
     assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
     // The line may be read later than the end of the connection.
-    until("it is said", || !world.hax.facts("ConnSilent").is_empty());
-    world.is_well();
-    assert_eq!(world.hax.facts("ConnSilent").len(), 1);
+    until("it is said", || !fixture.hax.facts("ConnSilent").is_empty());
+    fixture.is_well();
+    assert_eq!(fixture.hax.facts("ConnSilent").len(), 1);
 }
 
 /// A program that ends with the test.

@@ -8,6 +8,7 @@ mod consul;
 #[path = "../../runtime-tokio/tests/daemon/mod.rs"]
 mod daemon;
 mod ending;
+mod fixture;
 #[path = "../../runtime-tokio/tests/common/hax.rs"]
 mod hax;
 mod heads;
@@ -18,4 +19,3 @@ mod names;
 mod operator;
 mod script;
 mod watches;
-mod world;

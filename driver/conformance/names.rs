@@ -5,8 +5,8 @@ use std::process::Command;
 use hax_sim::real::client;
 
 use crate::daemon::{Hax, LIMIT, Place, double, until};
+use crate::fixture::stop;
 use crate::script::{Act, Script};
-use crate::world::stop;
 
 /// A node whose agent advertises one address and whose name has another: a name that is an address has that
 /// one.

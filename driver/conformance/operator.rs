@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use crate::daemon::double::consul;
 use crate::daemon::{Hax, until};
+use crate::fixture::{Fixture, request, stop};
 use crate::script::{Act, Script};
-use crate::world::{World, request, stop};
 
 fn file(name: &str, text: &str) -> PathBuf {
     let name = format!("operator-{name}-{}", std::process::id());
@@ -27,55 +27,55 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn lines(world: &World, part: &str) -> Vec<String> {
-    let log = world.hax.log();
+fn lines(fixture: &Fixture, part: &str) -> Vec<String> {
+    let log = fixture.hax.log();
     log.iter().map(ToString::to_string).filter(|line| line.contains(part)).collect()
 }
 
 #[test]
 fn f40_a_flood_of_what_is_refused_leaves_a_log_that_can_be_read() {
-    let mut world = World::at_level("info");
-    let before = world.hax.log().len();
+    let mut fixture = Fixture::at_level("info");
+    let before = fixture.hax.log().len();
     for n in 0..40 {
         let many: Vec<u8> =
             (0..25).flat_map(|m| request(&format!("GET /flood-{n}-{m}"), "", b"")).collect();
-        world.exchange(many);
+        fixture.exchange(many);
     }
     for _ in 0..100 {
-        let mut peer = crate::world::Client::new(world.place.motr());
+        let mut peer = crate::fixture::Client::new(fixture.place.motr());
         peer.say([0; 4096]);
         peer.end();
         peer.rest();
     }
     // One who comes in the middle of it is seen.
-    let mut stranger = world.place.ham(0x999);
+    let mut stranger = fixture.place.ham(0x999);
     stranger.ask();
-    until("the stranger is seen", || !world.hax.facts("StrangerRefused").is_empty());
-    let metrics = world.place.ask("GET", "/metrics", b"").text();
+    until("the stranger is seen", || !fixture.hax.facts("StrangerRefused").is_empty());
+    let metrics = fixture.place.ask("GET", "/metrics", b"").text();
     let counted = |line: &str| metrics.lines().any(|l| l == line);
     assert!(counted("hax_facts_total{fact=\"HttpRefused\",level=\"info\"} 1000"), "{metrics}");
     assert!(counted("hax_facts_total{fact=\"BadFrame\",level=\"warn\"} 100"), "{metrics}");
-    assert_eq!(stop(&mut world.hax), 0);
-    let log = world.hax.log();
+    assert_eq!(stop(&mut fixture.hax), 0);
+    let log = fixture.hax.log();
     assert!(log.len() - before < 120, "{}: {log:#?}", log.len());
-    let left = lines(&world, "more of the kind HttpRefused");
+    let left = lines(&fixture, "more of the kind HttpRefused");
     assert_eq!(left.len(), 1, "{log:#?}");
     assert!(left[0].contains("more of the kind BadFrame") && left[0].contains("WARN"), "{left:?}");
-    assert!((1..=40).contains(&world.hax.facts("BadFrame").len()));
+    assert!((1..=40).contains(&fixture.hax.facts("BadFrame").len()));
 }
 
 #[test]
 fn f40_others_words_make_no_line_of_their_own() {
-    let mut world = World::at_level("info");
+    let mut fixture = Fixture::at_level("info");
     let evil = "\u{202e}evil\u{9b}31m";
     let body = format!("{{\"url\": \"http://x/\\n<0>\u{1b}[2J{evil}\"}}");
     let path = format!("/v1/events/subscribe/{evil}");
     for target in [path.as_str(), "/v1/events/subscribe", "/watcher/bq", "/"] {
         let length = format!("Content-Length: {}\r\n", body.len());
-        world.exchange(request(&format!("POST {target}"), &length, &body));
+        fixture.exchange(request(&format!("POST {target}"), &length, &body));
     }
-    stop(&mut world.hax);
-    for line in world.hax.log() {
+    stop(&mut fixture.hax);
+    for line in fixture.hax.log() {
         // What is no object is no line of hax's.
         let message = line["message"].as_str().unwrap();
         let bad = |c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}');
@@ -85,21 +85,21 @@ fn f40_others_words_make_no_line_of_their_own() {
 
 #[test]
 fn f48_a_stop_that_is_said_twice_in_a_breath_is_one() {
-    let mut world = World::new();
-    let mut ham = world.place.ham(1);
+    let mut fixture = Fixture::new();
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
-    world.hax.signal("TERM");
-    world.hax.signal("TERM");
-    world.hax.signal("INT");
-    assert_eq!(world.hax.code(), 0);
-    assert_eq!(world.hax.facts("Stopped").len(), 1);
+    fixture.hax.signal("TERM");
+    fixture.hax.signal("TERM");
+    fixture.hax.signal("INT");
+    assert_eq!(fixture.hax.code(), 0);
+    assert_eq!(fixture.hax.facts("Stopped").len(), 1);
 }
 
 #[test]
 fn f47_what_cannot_be_printed_is_said_and_is_no_success() {
-    let world = World::new();
-    let http = world.place.http().to_string();
-    let consul = format!("http://{}", world.script.address);
+    let fixture = Fixture::new();
+    let http = fixture.place.http().to_string();
+    let consul = format!("http://{}", fixture.script.address);
     let status = ["status", "--consul", &consul, "--http", &http];
     let json = [&status[..], &["--json"]].concat();
     let check = ["check", "--consul", &consul, "--http", &http];
@@ -184,7 +184,7 @@ fn f45_a_reload_takes_what_is_good_and_names_all_that_is_not() {
     let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
     let flags = [text(&http), text(&consul), text(&auth)];
     let [http_flag, consul_flag, auth_flag] = flags.each_ref().map(String::as_str);
-    let world = World::with(&[
+    let fixture = Fixture::with(&[
         "--http-token-file",
         http_flag,
         "--consul-token-file",
@@ -195,14 +195,14 @@ fn f45_a_reload_takes_what_is_good_and_names_all_that_is_not() {
     std::fs::write(&http, "two").unwrap();
     std::fs::write(&consul, "two words").unwrap();
     std::fs::remove_file(&auth).unwrap();
-    world.hax.signal("HUP");
-    until("it is said", || !lines(&world, "not read again").is_empty());
-    let line = lines(&world, "not read again");
+    fixture.hax.signal("HUP");
+    until("it is said", || !lines(&fixture, "not read again").is_empty());
+    let line = lines(&fixture, "not read again");
     assert!(line[0].contains(consul_flag) && line[0].contains(auth_flag), "{line:?}");
     assert!(!line[0].contains(http_flag), "{line:?}");
     let post = |token: &str| {
         let head = format!("Authorization: Bearer {token}\r\nContent-Length: 2\r\n");
-        world.exchange(request("POST /", &head, b"[]"))
+        fixture.exchange(request("POST /", &head, b"[]"))
     };
     assert!(post("two").contains(" 200 "), "the good one is used");
     assert!(post("one").contains(" 401 "));
@@ -210,43 +210,43 @@ fn f45_a_reload_takes_what_is_good_and_names_all_that_is_not() {
     std::fs::write(&http, "").unwrap();
     std::fs::write(&consul, "new").unwrap();
     std::fs::write(&auth, "user:pass").unwrap();
-    world.hax.signal("HUP");
-    until("it is said", || lines(&world, "not read again").len() == 2);
+    fixture.hax.signal("HUP");
+    until("it is said", || lines(&fixture, "not read again").len() == 2);
     assert!(post("two").contains(" 200 "));
-    world.script.asked();
+    fixture.script.asked();
     let new = ("x-consul-token".to_owned(), "new".to_owned());
     until("Consul sees the new token", || {
         post("two");
-        world.script.asked().iter().any(|asked| asked.headers.contains(&new))
+        fixture.script.asked().iter().any(|asked| asked.headers.contains(&new))
     });
 }
 
 #[test]
 fn f43_a_token_that_is_revoked_is_one_line_and_another_when_it_is_good_again() {
     let token = file("revoked", "s3cr3t");
-    let world = World::with(&["--consul-token-file", token.to_str().unwrap()]);
-    let mut ham = world.place.ham(1);
+    let fixture = Fixture::with(&["--consul-token-file", token.to_str().unwrap()]);
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     let text = "HTTP/1.1 403 Forbidden\r\nContent-Length: 13\r\n\r\nACL not found";
-    world.script.set(move |_| Act::Say(text.into()));
+    fixture.script.set(move |_| Act::Say(text.into()));
     ham.say("process started");
-    until("the refusal is said", || !lines(&world, "refuses").is_empty());
+    until("the refusal is said", || !lines(&fixture, "refuses").is_empty());
     // Whatever else it asks is refused too: another process's event, a request that is read for.
-    let mut other = world.place.ham(2);
+    let mut other = fixture.place.ham(2);
     other.ask();
     until("much is refused", || {
         let refused = |line: &serde_json::Value| line.to_string().contains("403");
-        world.hax.log().iter().filter(|line| refused(line)).count() > 4
+        fixture.hax.log().iter().filter(|line| refused(line)).count() > 4
     });
-    let mut refusals = lines(&world, "403");
+    let mut refusals = lines(&fixture, "403");
     refusals.retain(|line| line.contains("WARN"));
     assert_eq!(refusals.len(), 1, "{refusals:#?}");
     assert!(refusals[0].contains(token.to_str().unwrap()), "{refusals:?}");
     assert!(!refusals[0].contains("s3cr3t"));
-    world.script.set(|_| Act::Pass);
+    fixture.script.set(|_| Act::Pass);
     ham.delivered();
-    until("it is good again", || !lines(&world, "Consul lets hax in again").is_empty());
-    assert_eq!(lines(&world, "Consul lets hax in again").len(), 1);
+    until("it is good again", || !lines(&fixture, "Consul lets hax in again").is_empty());
+    assert_eq!(lines(&fixture, "Consul lets hax in again").len(), 1);
 }
 
 #[test]
@@ -275,21 +275,21 @@ fn f43_a_token_that_is_refused_from_the_start_is_one_line() {
 #[test]
 fn f41_a_write_that_is_refused_names_the_key_and_the_token() {
     let token = file("narrow", "s3cr3t");
-    let world = World::with(&["--consul-token-file", token.to_str().unwrap()]);
-    let mut ham = world.place.ham(1);
+    let fixture = Fixture::with(&["--consul-token-file", token.to_str().unwrap()]);
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
-    world.script.set(|asked| {
+    fixture.script.set(|asked| {
         let text = "{\"Results\":null,\"Errors\":[{\"OpIndex\":0,\"What\":\"Permission denied\"}]}";
         let head = format!("HTTP/1.1 409 Conflict\r\nContent-Length: {}\r\n\r\n", text.len());
         let refused = asked.target.starts_with("/v1/txn");
         if refused { Act::Say(format!("{head}{text}").into()) } else { Act::Pass }
     });
     ham.say("process started");
-    until("the refusal is said", || !lines(&world, "refuses").is_empty());
-    let line = lines(&world, "refuses").remove(0);
+    until("the refusal is said", || !lines(&fixture, "refuses").is_empty());
+    let line = lines(&fixture, "refuses").remove(0);
     for part in ["PUT /v1/txn of ", "0x7200000000000001:0x1", token.to_str().unwrap()] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    world.script.set(|_| Act::Pass);
+    fixture.script.set(|_| Act::Pass);
     ham.delivered();
 }

@@ -8,26 +8,26 @@ use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::real::{Options, RealConsul, available};
 
 use crate::daemon::{Hax, Place, until};
+use crate::fixture::{Fixture, stop};
 use crate::script::Act;
-use crate::world::{World, stop};
 
 /// Blocking queries hang from now on, and three of them do.
-fn watched() -> World {
-    let world = World::new();
-    world.script.set(|asked| if asked.blocks() { Act::Hang } else { Act::Pass });
+fn watched() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.script.set(|asked| if asked.blocks() { Act::Hang } else { Act::Pass });
     // Each replica's query comes back with the first change.
-    let mut ham = world.place.ham(1);
+    let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     ham.say("process started");
     ham.delivered();
-    world
+    fixture
 }
 
 #[test]
 fn they_do_not_hold_up_short_calls() {
-    let world = watched();
-    until("a query hangs", || world.script.hanging() > 0);
-    let mut ham = world.place.ham(2);
+    let fixture = watched();
+    until("a query hangs", || fixture.script.hanging() > 0);
+    let mut ham = fixture.place.ham(2);
     let begun = Instant::now();
     for _ in 0..20 {
         ham.entrypoint();
@@ -39,13 +39,13 @@ fn they_do_not_hold_up_short_calls() {
 
 #[test]
 fn a_stop_does_not_wait_for_them() {
-    let mut world = watched();
-    until("a query hangs", || world.script.hanging() > 0);
+    let mut fixture = watched();
+    until("a query hangs", || fixture.script.hanging() > 0);
     let begun = Instant::now();
-    assert_eq!(stop(&mut world.hax), 0);
+    assert_eq!(stop(&mut fixture.hax), 0);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    until("they are let go", || world.script.hanging() == 0);
-    assert!(world.script.left() > 0);
+    until("they are let go", || fixture.script.hanging() == 0);
+    assert!(fixture.script.left() > 0);
 }
 
 #[test]

@@ -21,13 +21,13 @@ const READER: &str = r#"
     key_prefix ""     { policy = "read" }
 "#;
 
-struct World {
+struct Fixture {
     consul: RealConsul,
     dir: PathBuf,
     args: Vec<String>,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Option<Self> {
         if !available() {
             return None;
@@ -42,9 +42,9 @@ impl World {
         let token = dir.join("token");
         let args = ["--consul", &url, "--motr-endpoint", &motr, "--consul-token-file"];
         let args = args.into_iter().chain([token.to_str().unwrap()]).map(str::to_owned).collect();
-        let world = Self { consul, dir, args };
-        world.token(MASTER);
-        Some(world)
+        let fixture = Self { consul, dir, args };
+        fixture.token(MASTER);
+        Some(fixture)
     }
 
     fn token(&self, token: &str) {
@@ -105,34 +105,34 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn what_is_stored_and_what_may_be_written_is_looked_at() {
-    let Some(world) = World::new() else { return };
+    let Some(fixture) = Fixture::new() else { return };
     let http = format!("127.0.0.1:{}", port());
     let http = ["--http", http.as_str()];
-    assert_eq!(world.check(&http), (0, vec![]));
+    assert_eq!(fixture.check(&http), (0, vec![]));
     let ios = ["--fid", "0x7200000000000001:0x2", http[0], http[1]];
-    world.fails(&ios, &["0x7200000000000001:0x2 is no hax", "ios"]);
+    fixture.fails(&ios, &["0x7200000000000001:0x2 is no hax", "ios"]);
     let other = ["--fid", "0x7200000000000001:0x5", http[0], http[1]];
-    world.fails(&other, &["on the node ssu2, not on ssu1"]);
+    fixture.fails(&other, &["on the node ssu2, not on ssu1"]);
     let nobody = ["--fid", "0x7200000000000001:0x999", http[0], http[1]];
-    world.fails(&nobody, &["m0conf/ knows no process 0x7200000000000001:0x999"]);
+    fixture.fails(&nobody, &["m0conf/ knows no process 0x7200000000000001:0x999"]);
 
-    world.put("/v1/kv/processes/0x7200000000000001:0x4", "{}");
-    world
+    fixture.put("/v1/kv/processes/0x7200000000000001:0x4", "{}");
+    fixture
         .fails(&http, &["processes: processes/0x7200000000000001:0x4 is not of the expected form"]);
     let elsewhere = ["--consul-datacenter", "dc9", http[0], http[1]];
-    let (code, lines) = world.check(&elsewhere);
+    let (code, lines) = fixture.check(&elsewhere);
     assert!(code == 1 && lines[0].ends_with("(--consul-datacenter)"), "{lines:#?}");
     let word = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
-    world.put("/v1/kv/processes/0x7200000000000001:0x4", word);
-    world.put("/v1/kv/m0conf/nodes/ssu1/processes/4/endpoint", "nowhere");
-    world.fails(&http, &["configuration: the endpoint \"nowhere\" of 0x7200000000000001:0x4"]);
-    world.put("/v1/kv/m0conf/nodes/ssu1/processes/4/endpoint", "inet:stream:127.0.1.1@22500");
-    assert_eq!(world.check(&http), (0, vec![]));
+    fixture.put("/v1/kv/processes/0x7200000000000001:0x4", word);
+    fixture.put("/v1/kv/m0conf/nodes/ssu1/processes/4/endpoint", "nowhere");
+    fixture.fails(&http, &["configuration: the endpoint \"nowhere\" of 0x7200000000000001:0x4"]);
+    fixture.put("/v1/kv/m0conf/nodes/ssu1/processes/4/endpoint", "inet:stream:127.0.1.1@22500");
+    assert_eq!(fixture.check(&http), (0, vec![]));
 
     // A token that may read is accepted, and of no use.
-    world.token(&world.policy("reader", READER));
-    let before = world.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
-    world.fail(
+    fixture.token(&fixture.policy("reader", READER));
+    let before = fixture.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
+    fixture.fail(
         &http,
         &[
             &[
@@ -145,14 +145,14 @@ fn what_is_stored_and_what_may_be_written_is_looked_at() {
             &["election", "session_prefix", "service \"hax-leader\"", "--no-elect"],
         ],
     );
-    world.token(MASTER);
-    assert_eq!(world.check(&http), (0, vec![]));
-    let after = world.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
+    fixture.token(MASTER);
+    assert_eq!(fixture.check(&http), (0, vec![]));
+    let after = fixture.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
     assert!(before == after, "nothing is changed by that");
 
-    let token = world.dir.join("token");
+    let token = fixture.dir.join("token");
     std::fs::set_permissions(token, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let (code, lines) = world.check(&http);
+    let (code, lines) = fixture.check(&http);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
     assert!(lines[0].starts_with("note  ") && lines[0].contains("everybody"), "{lines:#?}");
 }
@@ -160,7 +160,7 @@ fn what_is_stored_and_what_may_be_written_is_looked_at() {
 /// Consul leaves out what a token may not see, and says no word of it.
 #[test]
 fn f41_each_right_that_hax_needs_is_tried_and_the_one_that_is_missing_named() {
-    let Some(world) = World::new() else { return };
+    let Some(fixture) = Fixture::new() else { return };
     let http = format!("127.0.0.1:{}", port());
     // What no lookup is needed for.
     let given = ["--http", &http, "--node", "ssu1", "--fid", "0x7200000000000001:0x0"];
@@ -180,14 +180,14 @@ fn f41_each_right_that_hax_needs_is_tried_and_the_one_that_is_missing_named() {
         ("key \"ssl/hax\" { policy = \"read\" }", &["permission", "may not read ssl/hax"]),
     ];
     let all = rights.map(|(right, _)| right);
-    world.token(&world.policy("all", &all.join("\n")));
-    assert_eq!(world.check(&given), (0, vec![]));
-    let sessions = || world.consul.request("GET", "/v1/session/list", b"").unwrap().text();
+    fixture.token(&fixture.policy("all", &all.join("\n")));
+    assert_eq!(fixture.check(&given), (0, vec![]));
+    let sessions = || fixture.consul.request("GET", "/v1/session/list", b"").unwrap().text();
     let before = sessions();
     for (nth, (missing, parts)) in rights.into_iter().enumerate() {
         let rules: Vec<_> = all.into_iter().filter(|right| *right != missing).collect();
-        world.token(&world.policy(&format!("without-{nth}"), &rules.join("\n")));
-        let (code, lines) = world.check(&given);
+        fixture.token(&fixture.policy(&format!("without-{nth}"), &rules.join("\n")));
+        let (code, lines) = fixture.check(&given);
         let named = |line: &&String| parts.iter().all(|part| line.contains(part));
         let found = lines.iter().find(named);
         assert!(code == 1 && found.is_some(), "without {missing}: {parts:?} in {lines:#?}");
@@ -195,19 +195,19 @@ fn f41_each_right_that_hax_needs_is_tried_and_the_one_that_is_missing_named() {
     }
     // Nothing is left behind.
     assert_eq!(sessions(), before);
-    let services = world.consul.request("GET", "/v1/agent/services", b"").unwrap().text();
+    let services = fixture.consul.request("GET", "/v1/agent/services", b"").unwrap().text();
     assert!(!services.contains("hax-check") && !services.contains("hax-leader"), "{services}");
 }
 
 #[test]
 fn f04_a_left_over_of_an_earlier_configuration_is_named_with_both_keys() {
-    let Some(world) = World::new() else { return };
+    let Some(fixture) = Fixture::new() else { return };
     let http = format!("127.0.0.1:{}", port());
     let node = "m0conf/nodes/0x6e00000000000001:0x168";
-    world.put(&format!("/v1/kv/{node}"), r#"{"name": "ssu2", "state": "M0_NC_UNKNOWN"}"#);
+    fixture.put(&format!("/v1/kv/{node}"), r#"{"name": "ssu2", "state": "M0_NC_UNKNOWN"}"#);
     let left = format!("{node}/processes/0x7200000000000001:0x2");
-    world.put(&format!("/v1/kv/{left}"), r#"{"name": "hax", "state": "online"}"#);
-    let (code, lines) = world.check(&["--http", &http]);
+    fixture.put(&format!("/v1/kv/{left}"), r#"{"name": "hax", "state": "online"}"#);
+    let (code, lines) = fixture.check(&["--http", &http]);
     assert_eq!((code, lines.len()), (0, 2), "{lines:#?}");
     let kept = "m0conf/nodes/0x6e00000000000001:0x0/processes/0x7200000000000001:0x2";
     for part in [kept, &left, "below two nodes"] {
@@ -218,24 +218,24 @@ fn f04_a_left_over_of_an_earlier_configuration_is_named_with_both_keys() {
 
 #[test]
 fn a_hax_that_serves_http_in_another_way_is_known() {
-    let Some(world) = World::new() else { return };
+    let Some(fixture) = Fixture::new() else { return };
     let at = format!("127.0.0.1:{}", port());
-    let (cert, key) = Authority::new(&world.dir, "ca").issue("hax", &["localhost"]);
+    let (cert, key) = Authority::new(&fixture.dir, "ca").issue("hax", &["localhost"]);
     let tls = ["--http-cert", text(&cert), "--http-key", text(&key), "--http", &at];
-    let hax = Program::start(world.command("run", &tls));
+    let hax = Program::start(fixture.command("run", &tls));
     hax.says(&["ready: Consul answers"]);
-    assert_eq!(world.check(&tls), (0, vec![]));
-    world.fails(&["--http", &at], &["HTTP: the hax that runs at", "serves TLS", "--http-cert"]);
-    let status = world.command("status", &["--http", &at]).output().unwrap();
+    assert_eq!(fixture.check(&tls), (0, vec![]));
+    fixture.fails(&["--http", &at], &["HTTP: the hax that runs at", "serves TLS", "--http-cert"]);
+    let status = fixture.command("status", &["--http", &at]).output().unwrap();
     let said = String::from_utf8(status.stderr).unwrap();
     assert!(status.status.code() == Some(1) && said.contains("serves TLS"), "{said}");
 }
 
 #[test]
 fn a_key_for_tls_that_cannot_be_read_is_not_well() {
-    let Some(world) = World::new() else { return };
-    world.put("/v1/kv/ssl/hax", "garbage");
-    let (code, lines) = world.check(&[]);
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.put("/v1/kv/ssl/hax", "garbage");
+    let (code, lines) = fixture.check(&[]);
     let found = |line: &String| line.contains("the key ssl/hax is not of the expected form");
     assert!(code == 1 && lines.iter().any(found), "{lines:#?}");
 }

@@ -25,14 +25,14 @@ const MASTER: &str = "6e4c2f0a-0000-4000-8000-00000000000a";
 const BEARER: &str = "nobody-may-read-this";
 
 /// A Consul that wants a token, and a hax that wants one too.
-struct World {
+struct Fixture {
     _consul: RealConsul,
     place: Place,
     journal: PathBuf,
     flags: Vec<String>,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Option<Self> {
         if !available() {
             return None;
@@ -113,11 +113,11 @@ fn contains(facts: &[String], kind: &str) -> bool {
 
 #[test]
 fn a_life_that_was_stopped_replays_to_its_end() {
-    let Some(world) = World::new() else { return };
-    let (mut hax, ham) = world.live();
+    let Some(fixture) = Fixture::new() else { return };
+    let (mut hax, ham) = fixture.live();
     assert_eq!(hax.stop(), Some(0));
     drop(ham);
-    let whole = replayed(&world.journal);
+    let whole = replayed(&fixture.journal);
     assert_eq!(whole.bad, None);
     let facts = facts(&whole);
     for kind in ["LinkUp", "ProcessCommitted", "HttpRefused", "LeaderStands", "Stopped"] {
@@ -125,24 +125,24 @@ fn a_life_that_was_stopped_replays_to_its_end() {
     }
     assert_eq!(facts, logged(&hax));
 
-    let bytes = std::fs::read(&world.journal).unwrap();
+    let bytes = std::fs::read(&fixture.journal).unwrap();
     for secret in [MASTER, BEARER] {
         assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
     }
-    let mode = std::fs::metadata(&world.journal).unwrap().permissions().mode();
+    let mode = std::fs::metadata(&fixture.journal).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only its owner may read it");
 }
 
 #[test]
 fn a_life_that_was_killed_replays_as_far_as_it_was_written() {
-    let Some(world) = World::new() else { return };
-    let (mut hax, ham) = world.live();
+    let Some(fixture) = Fixture::new() else { return };
+    let (mut hax, ham) = fixture.live();
     until("the last request is written", || {
-        contains(&facts(&replayed(&world.journal)), "HttpRefused")
+        contains(&facts(&replayed(&fixture.journal)), "HttpRefused")
     });
     hax.kill();
     drop(ham);
-    let cut = replayed(&world.journal);
+    let cut = replayed(&fixture.journal);
     assert!(matches!(cut.bad, None | Some(Bad::CutOff)), "{:?}", cut.bad);
     let (facts, logged) = (facts(&cut), logged(&hax));
     assert!(contains(&facts, "ProcessCommitted") && contains(&facts, "HttpRefused"), "{facts:#?}");
@@ -151,20 +151,20 @@ fn a_life_that_was_killed_replays_as_far_as_it_was_written() {
     assert_eq!(facts[..both], logged[..both]);
 
     // The next life does not touch it.
-    let before = std::fs::read(&world.journal).unwrap();
-    let (mut hax, ham) = world.live();
+    let before = std::fs::read(&fixture.journal).unwrap();
+    let (mut hax, ham) = fixture.live();
     assert_eq!(hax.stop(), Some(0));
     drop(ham);
-    assert_eq!(std::fs::read(&world.journal).unwrap(), before);
-    let second = replayed(&world.journal.with_extension("1"));
+    assert_eq!(std::fs::read(&fixture.journal).unwrap(), before);
+    let second = replayed(&fixture.journal.with_extension("1"));
     assert!(contains(&self::facts(&second), "Stopped"));
 }
 
 #[test]
 fn a_journal_that_cannot_be_had_keeps_nobody_from_his_work() {
-    let Some(mut world) = World::new() else { return };
-    *world.flags.last_mut().unwrap() = "/nonexistent/journal".into();
-    let hax = Hax::start(&world.flags);
-    world.place.ready();
+    let Some(mut fixture) = Fixture::new() else { return };
+    *fixture.flags.last_mut().unwrap() = "/nonexistent/journal".into();
+    let hax = Hax::start(&fixture.flags);
+    fixture.place.ready();
     hax.says(0, "JournalEnded", "cannot create /nonexistent/journal: No such file");
 }

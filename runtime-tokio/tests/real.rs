@@ -19,21 +19,21 @@ fn fid(key: u64) -> String {
 }
 
 /// A real Consul with three nodes as hare's bootstrap leaves them, and a hax on the first.
-struct World {
+struct Fixture {
     consul: RealConsul,
     hax: Child,
     endpoint: String,
     http: String,
 }
 
-impl Drop for World {
+impl Drop for Fixture {
     fn drop(&mut self) {
         let _ = self.hax.kill();
         let _ = self.hax.wait();
     }
 }
 
-impl World {
+impl Fixture {
     /// Nothing, with a reason, where there is no Consul.
     fn new() -> Option<Self> {
         if !available() {
@@ -52,9 +52,9 @@ impl World {
         let args =
             args.into_iter().chain(["--motr-endpoint", &endpoint, "--http", &url, "--no-elect"]);
         let args: Vec<String> = args.map(str::to_owned).collect();
-        let world = Self { consul, hax: start(&args), endpoint, http: url };
-        world.ready();
-        Some(world)
+        let fixture = Self { consul, hax: start(&args), endpoint, http: url };
+        fixture.ready();
+        Some(fixture)
     }
 
     fn ready(&self) {
@@ -147,8 +147,8 @@ fn states(said: &Value) -> Vec<(String, String)> {
 
 #[test]
 fn fifteen_processes_ask_at_once() {
-    let Some(world) = World::new() else { return };
-    let mut hams: Vec<Ham> = (0..15).map(|key| world.ham(key)).collect();
+    let Some(fixture) = Fixture::new() else { return };
+    let mut hams: Vec<Ham> = (0..15).map(|key| fixture.ham(key)).collect();
     hams.iter_mut().for_each(|ham| ham.say("entrypoint"));
     for ham in &mut hams {
         let said = ham.hears("entrypoint", |said| said["event"] == "entrypoint");
@@ -167,7 +167,7 @@ fn fifteen_processes_ask_at_once() {
 
 #[test]
 fn every_fid_and_unknown_ones_get_one_answer_in_order() {
-    let Some(world) = World::new() else { return };
+    let Some(fixture) = Fixture::new() else { return };
     let objects: Value =
         serde_json::from_str(include_str!("../../sim/fixtures/n3/objects.json")).unwrap();
     let mut asked: Vec<String> = Vec::new();
@@ -176,7 +176,7 @@ fn every_fid_and_unknown_ones_get_one_answer_in_order() {
     }
     let unknown = ["0x7200000000000001:0x999", "0x0:0x0", "0x7600000000000001:0x7"];
     asked.extend(unknown.map(str::to_owned));
-    let mut ham = world.ham(2);
+    let mut ham = fixture.ham(2);
     ham.entrypoint();
     ham.say(&format!("nvec-get {}", asked.join(" ")));
     let said = ham.hears("states", |said| said["nvec"] == "set");
@@ -191,10 +191,10 @@ fn every_fid_and_unknown_ones_get_one_answer_in_order() {
 
 #[test]
 fn a_failing_check_reaches_every_link_through_a_real_watch() {
-    let Some(world) = World::new() else { return };
-    let mut hams = [world.ham(1), world.ham(3)];
+    let Some(fixture) = Fixture::new() else { return };
+    let mut hams = [fixture.ham(1), fixture.ham(3)];
     hams.iter_mut().for_each(|ham| drop(ham.entrypoint()));
-    let done = world.consul.request("PUT", "/v1/agent/check/fail/service:2", b"").unwrap();
+    let done = fixture.consul.request("PUT", "/v1/agent/check/fail/service:2", b"").unwrap();
     assert_eq!(done.status, 200);
     for ham in &mut hams {
         ham.hears("that ios is away", |said| states(said).contains(&(fid(2), "TRANSIENT".into())));
@@ -203,24 +203,24 @@ fn a_failing_check_reaches_every_link_through_a_real_watch() {
 
 #[test]
 fn without_a_leader_every_process_is_told_to_ask_again_and_none_is_forgotten() {
-    let Some(world) = World::new() else { return };
-    let leader = world.consul.request("GET", "/v1/kv/leader", b"").unwrap();
+    let Some(fixture) = Fixture::new() else { return };
+    let leader = fixture.consul.request("GET", "/v1/kv/leader", b"").unwrap();
     let leader: Value = serde_json::from_str(&leader.text()).unwrap();
     let session = leader[0]["Session"].as_str().unwrap();
     let gone = format!("/v1/session/destroy/{session}");
-    assert_eq!(world.consul.request("PUT", &gone, b"").unwrap().status, 200);
-    let mut hams = [world.ham(1), world.ham(2), world.ham(3)];
+    assert_eq!(fixture.consul.request("PUT", &gone, b"").unwrap().status, 200);
+    let mut hams = [fixture.ham(1), fixture.ham(2), fixture.ham(3)];
     hams.iter_mut().for_each(|ham| ham.say("entrypoint"));
     for ham in &mut hams {
         let said = ham.hears("a refusal", |said| said["event"] == "entrypoint");
         assert_eq!(said["control"], "query");
     }
     let session = br#"{"Name": "leader", "LockDelay": "0s"}"#;
-    let session = world.consul.request("PUT", "/v1/session/create", session).unwrap().text();
+    let session = fixture.consul.request("PUT", "/v1/session/create", session).unwrap().text();
     let session: Value = serde_json::from_str(&session).unwrap();
     let lock = format!("/v1/kv/leader?acquire={}", session["ID"].as_str().unwrap());
     until("the lock is held", || {
-        world.consul.request("PUT", &lock, b"ssu1").is_ok_and(|r| r.text().trim() == "true")
+        fixture.consul.request("PUT", &lock, b"ssu1").is_ok_and(|r| r.text().trim() == "true")
     });
     for ham in &mut hams {
         ham.hears("an entrypoint", |said| said["control"] == "consume");

@@ -20,14 +20,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// A Consul with a configuration, and a way to it that can be blocked.
-struct World {
+struct Fixture {
     consul: Api,
     setting: Setting,
     url: String,
     blocked: watch::Sender<bool>,
 }
 
-async fn world() -> World {
+async fn fixture() -> Fixture {
     let (direct, address) = listener().await;
     tokio::spawn(double::serve(direct, "ssu1", Clock::new()));
     let consul = Api::new(format!("http://{address}"));
@@ -39,7 +39,7 @@ async fn world() -> World {
             tokio::spawn(forward(client, address, block.clone()));
         }
     });
-    World { consul, setting, url: format!("http://{at}"), blocked }
+    Fixture { consul, setting, url: format!("http://{at}"), blocked }
 }
 
 async fn forward(
@@ -74,8 +74,8 @@ impl Hax {
         Self { child, log }
     }
 
-    fn of(world: &World, args: &[&str]) -> Self {
-        let own = ["--consul", &world.url, "--node", "ssu1"];
+    fn of(fixture: &Fixture, args: &[&str]) -> Self {
+        let own = ["--consul", &fixture.url, "--node", "ssu1"];
         Self::start(&[&own, args].concat())
     }
 
@@ -106,8 +106,8 @@ impl Hax {
     }
 }
 
-async fn ready(world: &World) -> Api {
-    let hax = Api::new(world.setting.hax_http.clone());
+async fn ready(fixture: &Fixture) -> Api {
+    let hax = Api::new(fixture.setting.hax_http.clone());
     for _ in 0..200 {
         if hax.done(Method::GET, "/readyz", Bytes::new()).await.is_ok() {
             return hax;
@@ -117,10 +117,10 @@ async fn ready(world: &World) -> Api {
     panic!("not ready");
 }
 
-fn ham(world: &World, commands: &[&str]) -> Child {
-    let role = &world.setting.roles[0];
+fn ham(fixture: &Fixture, commands: &[&str]) -> Child {
+    let role = &fixture.setting.roles[0];
     let mut command = Command::new(common::hax::HAX);
-    command.args(["ham", "--connect", &world.setting.hax, "--listen", &role.endpoint]);
+    command.args(["ham", "--connect", &fixture.setting.hax, "--listen", &role.endpoint]);
     command.args(["--fid", &role.fid.to_string()]).args(commands);
     command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
 }
@@ -128,15 +128,15 @@ fn ham(world: &World, commands: &[&str]) -> Child {
 #[test]
 fn it_serves_and_a_signal_stops_it_cleanly() {
     run(async {
-        let world = world().await;
-        let mut hax = Hax::of(&world, &[]);
-        let http = ready(&world).await;
+        let fixture = fixture().await;
+        let mut hax = Hax::of(&fixture, &[]);
+        let http = ready(&fixture).await;
         assert!(http.done(Method::GET, "/", Bytes::new()).await.is_ok());
         let commands = ["entrypoint", "process starting", "process started"];
-        let ham = ham(&world, &commands).wait_with_output().await.unwrap();
+        let ham = ham(&fixture, &commands).wait_with_output().await.unwrap();
         assert!(ham.status.success(), "{}", String::from_utf8_lossy(&ham.stdout));
-        let key = format!("/v1/kv/processes/{}?raw", world.setting.roles[0].fid);
-        let state = world.consul.get(&key).await.unwrap();
+        let key = format!("/v1/kv/processes/{}?raw", fixture.setting.roles[0].fid);
+        let state = fixture.consul.get(&key).await.unwrap();
         assert!(state["state"].is_string(), "{state}");
         hax.signal().await;
         assert_eq!(hax.code().await, 0);
@@ -157,12 +157,12 @@ fn it_waits_for_consul_and_says_so() {
 #[test]
 fn a_second_signal_ends_the_drain_at_once() {
     run(async {
-        let world = world().await;
-        let mut hax = Hax::of(&world, &["--drain", "2m"]);
-        ready(&world).await;
-        let ham = ham(&world, &["entrypoint", "wait 0.5", "process started"]);
+        let fixture = fixture().await;
+        let mut hax = Hax::of(&fixture, &["--drain", "2m"]);
+        ready(&fixture).await;
+        let ham = ham(&fixture, &["entrypoint", "wait 0.5", "process started"]);
         hax.says("LinkUp").await;
-        world.blocked.send_replace(true);
+        fixture.blocked.send_replace(true);
         hax.says("ProcessEvent").await;
         hax.signal().await;
         hax.says("Stopping").await;
@@ -177,20 +177,20 @@ fn a_second_signal_ends_the_drain_at_once() {
 #[test]
 fn a_taken_address_is_exit_code_3() {
     run(async {
-        let world = world().await;
+        let fixture = fixture().await;
         let taken = |port: &str| {
             let port: u16 = port.parse().unwrap();
             TcpListener::bind(("127.0.0.1", port))
         };
-        let (_, port) = world.setting.hax.rsplit_once('@').unwrap();
+        let (_, port) = fixture.setting.hax.rsplit_once('@').unwrap();
         let motr = taken(port).await.unwrap();
-        let mut hax = Hax::of(&world, &[]);
+        let mut hax = Hax::of(&fixture, &[]);
         let error = hax.says("cannot listen").await;
         assert!(error.contains(port) && error.contains("--motr-endpoint"), "{error}");
         assert_eq!(hax.code().await, 3);
         drop(motr);
         let (_http, at) = listener().await;
-        let mut hax = Hax::of(&world, &["--http", &at.to_string()]);
+        let mut hax = Hax::of(&fixture, &["--http", &at.to_string()]);
         let error = hax.says("cannot listen").await;
         assert!(error.contains(&at.to_string()) && error.contains("--http"), "{error}");
         assert_eq!(hax.code().await, 3);
@@ -200,16 +200,16 @@ fn a_taken_address_is_exit_code_3() {
 #[test]
 fn an_unexpected_message_is_exit_code_4_or_ignored() {
     run(async {
-        let world = world().await;
-        let mut hax = Hax::of(&world, &[]);
-        ready(&world).await;
-        let fatal = ham(&world, &["entrypoint", "keepalive"]);
+        let fixture = fixture().await;
+        let mut hax = Hax::of(&fixture, &[]);
+        ready(&fixture).await;
+        let fatal = ham(&fixture, &["entrypoint", "keepalive"]);
         hax.says("MessageFatal").await;
         assert_eq!(hax.code().await, 4);
         drop(fatal);
-        let mut hax = Hax::of(&world, &["--on-unexpected-message", "ignore"]);
-        ready(&world).await;
-        let ham = ham(&world, &["entrypoint", "keepalive"]);
+        let mut hax = Hax::of(&fixture, &["--on-unexpected-message", "ignore"]);
+        ready(&fixture).await;
+        let ham = ham(&fixture, &["entrypoint", "keepalive"]);
         assert!(ham.wait_with_output().await.unwrap().status.success());
         hax.signal().await;
         assert_eq!(hax.code().await, 0);
@@ -219,14 +219,14 @@ fn an_unexpected_message_is_exit_code_4_or_ignored() {
 #[test]
 fn an_endpoint_of_libfabric_in_consul_is_exit_code_2() {
     run(async {
-        let world = world().await;
+        let fixture = fixture().await;
         let service = serde_json::json!({
             "ID": "0", "Name": "hax", "Address": "inet:tcp:127.0.0.1", "Port": 22001,
             "Meta": { "http_port": "8008" },
         });
         let register = "/v1/agent/service/register";
-        world.consul.done(Method::PUT, register, service.to_string()).await.unwrap();
-        let mut hax = Hax::of(&world, &["--libmotr", "/nonexistent.so"]);
+        fixture.consul.done(Method::PUT, register, service.to_string()).await.unwrap();
+        let mut hax = Hax::of(&fixture, &["--libmotr", "/nonexistent.so"]);
         let error = hax.says("libfabric").await;
         assert!(error.contains("--motr-endpoint"), "{error}");
         assert_eq!(hax.code().await, 2);

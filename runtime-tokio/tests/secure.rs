@@ -17,7 +17,7 @@ const MASTER: &str = "6e4c2f0a-0000-4000-8000-000000000001";
 
 /// A Consul with a cluster in it that serves HTTPS under one name, demands a certificate and a token,
 /// and listens at a unix socket too.
-struct World {
+struct Fixture {
     consul: RealConsul,
     dir: PathBuf,
     ca: Authority,
@@ -27,7 +27,7 @@ struct World {
     motr: String,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Option<Self> {
         if !available() {
             return None;
@@ -82,20 +82,20 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn with_certificate_and_token_it_is_let_in_by_consuls_own_variables() {
-    let Some(world) = World::new() else { return };
-    let token = world.token(MASTER);
-    let address = format!("127.0.0.1:{}", world.consul.https_port());
+    let Some(fixture) = Fixture::new() else { return };
+    let token = fixture.token(MASTER);
+    let address = format!("127.0.0.1:{}", fixture.consul.https_port());
     let env = [
         ("CONSUL_HTTP_ADDR", address.as_str()),
         ("CONSUL_HTTP_SSL", "true"),
-        ("CONSUL_CACERT", text(&world.ca.cert)),
-        ("CONSUL_CLIENT_CERT", text(&world.cert)),
-        ("CONSUL_CLIENT_KEY", text(&world.key)),
+        ("CONSUL_CACERT", text(&fixture.ca.cert)),
+        ("CONSUL_CLIENT_CERT", text(&fixture.cert)),
+        ("CONSUL_CLIENT_KEY", text(&fixture.key)),
         ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul"),
         ("CONSUL_HTTP_TOKEN_FILE", text(&token)),
     ];
-    let hax = world.hax(&["--consul-datacenter", "dc1", "--log-level", "trace"], &env);
-    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
+    let hax = fixture.hax(&["--consul-datacenter", "dc1", "--log-level", "trace"], &env);
+    assert!(holds(|| fixture.is_ready()), "{:#?}", hax.log());
     hax.signal("TERM");
     // Not even at trace is the token shown.
     assert!(hax.log().iter().all(|line| !line.contains(MASTER)));
@@ -103,24 +103,24 @@ fn with_certificate_and_token_it_is_let_in_by_consuls_own_variables() {
 
 #[test]
 fn through_the_unix_socket_a_token_is_enough() {
-    let Some(world) = World::new() else { return };
-    let socket = format!("unix://{}", world.consul.socket().display());
-    let hax = world.hax(&["--consul", &socket], &[("CONSUL_HTTP_TOKEN", MASTER)]);
-    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
-    let gone = format!("unix://{}", world.dir.join("nothing").display());
-    let lost = world.hax(&["--consul", &gone], &[]);
+    let Some(fixture) = Fixture::new() else { return };
+    let socket = format!("unix://{}", fixture.consul.socket().display());
+    let hax = fixture.hax(&["--consul", &socket], &[("CONSUL_HTTP_TOKEN", MASTER)]);
+    assert!(holds(|| fixture.is_ready()), "{:#?}", hax.log());
+    let gone = format!("unix://{}", fixture.dir.join("nothing").display());
+    let lost = fixture.hax(&["--consul", &gone], &[]);
     lost.says(&["WARN", "no such socket", "addresses.http"]);
 }
 
 #[test]
 fn what_is_wrong_with_tls_is_said_in_a_line_with_the_setting_to_change() {
-    let Some(world) = World::new() else { return };
-    let other = Authority::new(&world.dir, "other");
+    let Some(fixture) = Fixture::new() else { return };
+    let other = Authority::new(&fixture.dir, "other");
     let (stranger, stranger_key) = other.issue("stranger", &["hax"]);
-    let (ca, cert, key) = (text(&world.ca.cert), text(&world.cert), text(&world.key));
-    let url = world.https();
-    let plain = format!("http://127.0.0.1:{}", world.consul.https_port());
-    let not_tls = format!("https://{}", world.consul.address());
+    let (ca, cert, key) = (text(&fixture.ca.cert), text(&fixture.cert), text(&fixture.key));
+    let url = fixture.https();
+    let plain = format!("http://127.0.0.1:{}", fixture.consul.https_port());
+    let not_tls = format!("https://{}", fixture.consul.address());
     let name = ["--consul-server-name", "server.dc1.consul"];
     let ours = ["--consul-ca-file", ca, "--consul-cert", cert, "--consul-key", key];
     let theirs = [
@@ -144,7 +144,7 @@ fn what_is_wrong_with_tls_is_said_in_a_line_with_the_setting_to_change() {
     for (url, args, hint) in cases {
         // That it still waits for the same is of the level debug.
         let debug = ["--log-level", "debug"];
-        let hax = world.hax(&[&["--consul", url][..], &args, &debug].concat(), &[]);
+        let hax = fixture.hax(&[&["--consul", url][..], &args, &debug].concat(), &[]);
         hax.says(&["WARN", "Consul at", hint]);
         // It says so once and keeps trying: this is the core's second try.
         assert!(holds(|| hax.log().iter().filter(|line| line.contains("call-")).count() > 1));
@@ -157,44 +157,44 @@ fn what_is_wrong_with_tls_is_said_in_a_line_with_the_setting_to_change() {
 
 #[test]
 fn a_token_may_be_put_right_while_hax_runs() {
-    let Some(world) = World::new() else { return };
-    let token = world.token("6e4c2f0a-0000-4000-8000-00000000dead");
-    let plain = format!("http://{}", world.consul.address());
-    let hax = world.hax(&["--consul", &plain, "--consul-token-file", text(&token)], &[]);
+    let Some(fixture) = Fixture::new() else { return };
+    let token = fixture.token("6e4c2f0a-0000-4000-8000-00000000dead");
+    let plain = format!("http://{}", fixture.consul.address());
+    let hax = fixture.hax(&["--consul", &plain, "--consul-token-file", text(&token)], &[]);
     let line = hax.says(&["WARN", "refuses", "403", text(&token), "docs/OPERATE.md"]);
     assert!(!line.contains("dead"), "{line}");
-    world.token(MASTER);
+    fixture.token(MASTER);
     hax.says(&["token has changed"]);
-    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
+    assert!(holds(|| fixture.is_ready()), "{:#?}", hax.log());
 }
 
 /// `hax check` with the settings of the world's hax: its exit code and its lines.
-fn check(world: &World, args: &[&str]) -> (i32, Vec<String>) {
-    let own = ["check", "--node", "ssu1", "--http", &world.http];
+fn check(fixture: &Fixture, args: &[&str]) -> (i32, Vec<String>) {
+    let own = ["check", "--node", "ssu1", "--http", &fixture.http];
     let output =
-        command(&[&own[..], &["--motr-endpoint", &world.motr], args].concat()).output().unwrap();
+        command(&[&own[..], &["--motr-endpoint", &fixture.motr], args].concat()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     (output.status.code().unwrap(), text.lines().map(str::to_owned).collect())
 }
 
 #[test]
 fn check_says_what_is_not_well_and_is_content_with_a_hax_that_runs() {
-    let Some(world) = World::new() else { return };
-    let token = world.token(MASTER);
-    let url = world.https();
+    let Some(fixture) = Fixture::new() else { return };
+    let token = fixture.token(MASTER);
+    let url = fixture.https();
     let tls = [
         "--consul-ca-file",
-        text(&world.ca.cert),
+        text(&fixture.ca.cert),
         "--consul-cert",
-        text(&world.cert),
+        text(&fixture.cert),
         "--consul-key",
-        text(&world.key),
+        text(&fixture.key),
         "--consul-server-name",
         "server.dc1.consul",
     ];
     let all = [&["--consul", &url, "--consul-token-file", text(&token)][..], &tls].concat();
     let fine = |state: &str| {
-        let (code, lines) = check(&world, &all);
+        let (code, lines) = check(&fixture, &all);
         assert_eq!(code, 0, "{lines:#?}");
         assert!(lines.iter().all(|line| line.starts_with("ok    ")), "{lines:#?}");
         assert_eq!(lines.iter().filter(|line| line.contains(state)).count(), 2, "{lines:#?}");
@@ -202,23 +202,23 @@ fn check_says_what_is_not_well_and_is_content_with_a_hax_that_runs() {
         assert!(lines.iter().any(|line| line.contains("accepted")));
     };
     fine(": free");
-    let hax = world.hax(&all, &[]);
-    assert!(holds(|| world.is_ready()), "{:#?}", hax.log());
+    let hax = fixture.hax(&all, &[]);
+    assert!(holds(|| fixture.is_ready()), "{:#?}", hax.log());
     fine("by the hax that runs");
     drop(hax);
 
     let wrong = |args: &[&str], hint: &str| {
-        let (code, lines) = check(&world, args);
+        let (code, lines) = check(&fixture, args);
         assert_eq!(code, 1, "{lines:#?}");
         let failed: Vec<_> = lines.iter().filter(|line| line.starts_with("FAIL  ")).collect();
         assert!(failed.iter().any(|line| line.contains(hint)), "{hint}: {lines:#?}");
         assert!(lines.iter().all(|line| !line.contains(MASTER)));
     };
-    let other = world.http.parse().unwrap();
+    let other = fixture.http.parse().unwrap();
     let taken = std::net::TcpListener::bind::<std::net::SocketAddr>(other).unwrap();
     wrong(&all, "cannot listen");
     drop(taken);
-    let plain = format!("http://{}", world.consul.address());
+    let plain = format!("http://{}", fixture.consul.address());
     let nobody = format!("http://127.0.0.1:{}", port());
     wrong(&["--consul", &nobody], "nobody listens there");
     wrong(&["--consul", &plain], "--consul-token-file");
@@ -227,6 +227,6 @@ fn check_says_what_is_not_well_and_is_content_with_a_hax_that_runs() {
     wrong(&["--consul-ca-file", "/nonexistent", "--consul", &url], "/nonexistent");
     wrong(&["--consul-token-file", "/nonexistent"], "--consul-token-file: cannot read");
     wrong(&["--config", "/nonexistent"], "--config: cannot read");
-    let stranger = world.token("6e4c2f0a-0000-4000-8000-00000000dead");
+    let stranger = fixture.token("6e4c2f0a-0000-4000-8000-00000000dead");
     wrong(&["--consul", &plain, "--consul-token-file", text(&stranger)], "403");
 }

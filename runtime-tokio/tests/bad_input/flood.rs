@@ -11,8 +11,8 @@ use hax_core::wire::codec::fop::Fop;
 use hax_core::wire::codec::item::ItemHeader;
 
 use crate::daemon::until;
+use crate::fixture::Fixture;
 use crate::liar::{Liar, confirm};
-use crate::world::World;
 
 /// How many files this program may have open (proc(5), `limits`), and so may the daemon.
 fn files_max() -> usize {
@@ -31,8 +31,8 @@ fn allowed(wanted: usize) -> usize {
     most.min(wanted)
 }
 
-fn connect(world: &World, n: usize) -> Vec<TcpStream> {
-    (0..n).map(|_| TcpStream::connect(world.place.motr()).unwrap()).collect()
+fn connect(fixture: &Fixture, n: usize) -> Vec<TcpStream> {
+    (0..n).map(|_| TcpStream::connect(fixture.place.motr()).unwrap()).collect()
 }
 
 /// Two thousand connections, of which each has said half a frame: 130 MiB if each could make hax keep
@@ -41,31 +41,31 @@ fn connect(world: &World, n: usize) -> Vec<TcpStream> {
 /// socket and buffer.
 #[test]
 fn two_thousand_connections_at_once() {
-    let mut world = World::new();
-    let before = world.memory();
+    let mut fixture = Fixture::new();
+    let before = fixture.memory();
     let n = allowed(2_000);
-    let hello = Liar::new(&world.place).hello();
-    let mut streams = connect(&world, n);
+    let hello = Liar::new(&fixture.place).hello();
+    let mut streams = connect(&fixture, n);
     for stream in &mut streams {
         stream.write_all(&hello[..200]).unwrap();
     }
-    until("all are accepted", || world.hax.facts("ConnAccepted").len() >= n);
-    world.is_well("two thousand connections");
-    let more = world.memory().saturating_sub(before);
+    until("all are accepted", || fixture.hax.facts("ConnAccepted").len() >= n);
+    fixture.is_well("two thousand connections");
+    let more = fixture.memory().saturating_sub(before);
     assert!(more < 48 << 10, "{n} connections take {more} KiB");
-    Liar::new(&world.place).open();
+    Liar::new(&fixture.place).open();
     drop(streams);
-    until("all are closed", || world.hax.facts("ConnClosed").len() >= n);
-    world.is_well("they have gone");
+    until("all are closed", || fixture.hax.facts("ConnClosed").len() >= n);
+    fixture.is_well("they have gone");
 }
 
 /// Who says nothing makes room for who speaks.
 #[test]
 fn mute_connections_do_not_keep_others_out() {
-    let mut world = World::with(&["--motr-connections-max", "64"]);
-    let mute = connect(&world, 160);
-    Liar::new(&world.place).open();
-    world.is_well("mute connections");
+    let mut fixture = Fixture::with(&["--motr-connections-max", "64"]);
+    let mute = connect(&fixture, 160);
+    Liar::new(&fixture.place).open();
+    fixture.is_well("mute connections");
     drop(mute);
 }
 
@@ -75,9 +75,9 @@ const PER_DEAF_PEER: u64 = 40 << 10;
 
 #[test]
 fn who_asks_and_never_reads_is_dropped() {
-    let mut world = World::new();
-    let before = world.memory();
-    let mut liar = Liar::new(&world.place);
+    let mut fixture = Fixture::new();
+    let before = fixture.memory();
+    let mut liar = Liar::new(&fixture.place);
     let (header, ids) = liar.link(Fid::process(9));
     liar.stops_reading();
     // Each is answered with 300 bytes: 15 MB in all.
@@ -86,29 +86,29 @@ fn who_asks_and_never_reads_is_dropped() {
         let frame = liar.frame(header, Fop::LinkMsg(Box::new(confirm(ids, 1))));
         liar.say(&frame);
         if n % 10_000 == 0 {
-            world.is_well("a peer that does not read");
+            fixture.is_well("a peer that does not read");
         }
     }
-    world.is_well("a peer that does not read");
-    let more = world.memory().saturating_sub(before);
+    fixture.is_well("a peer that does not read");
+    let more = fixture.memory().saturating_sub(before);
     assert!(more < PER_DEAF_PEER, "{more} KiB");
 }
 
 #[test]
 fn http_clients_that_never_read_wait_for_themselves() {
-    let mut world = World::new();
-    let before = world.memory();
+    let mut fixture = Fixture::new();
+    let before = fixture.memory();
     let requests = b"GET /nothing HTTP/1.1\r\nHost: hax\r\n\r\n".repeat(1_000);
     let mut streams = Vec::new();
     for _ in 0..50 {
-        let mut stream = TcpStream::connect(world.place.http()).unwrap();
+        let mut stream = TcpStream::connect(fixture.place.http()).unwrap();
         stream.set_nonblocking(true).unwrap();
         // As much as the system takes.
         while stream.write(&requests).is_ok_and(|n| n == requests.len()) {}
         streams.push(stream);
     }
-    world.is_well("clients that do not read");
-    let more = world.memory().saturating_sub(before);
+    fixture.is_well("clients that do not read");
+    let more = fixture.memory().saturating_sub(before);
     // Of each a head's buffer of 64 KiB for what it asks and as much for what it is answered.
     assert!(more < 50 * 160, "{more} KiB");
 }
@@ -116,16 +116,16 @@ fn http_clients_that_never_read_wait_for_themselves() {
 /// The peer takes no message in: what it is owed is the latest note of each object, not each message.
 #[test]
 fn who_never_acknowledges_is_owed_no_more_than_there_is() {
-    let mut world = World::new();
-    let before = world.memory();
-    let mut liar = Liar::new(&world.place);
+    let mut fixture = Fixture::new();
+    let before = fixture.memory();
+    let mut liar = Liar::new(&fixture.place);
     liar.link(Fid::process(9));
     liar.stops_reading();
     // What is posted faster than it can be told is told once, so on a slow machine it takes more posts.
-    let told_enough = |world: &World| world.hax.facts("NotesSent").len() >= 1_000;
+    let told_enough = |fixture: &Fixture| fixture.hax.facts("NotesSent").len() >= 1_000;
     let mut n = 0_u64;
-    while !told_enough(&world) {
-        assert!(n < 40_000, "the good process was told: {}", world.hax.facts("NotesSent").len());
+    while !told_enough(&fixture) {
+        assert!(n < 40_000, "the good process was told: {}", fixture.hax.facts("NotesSent").len());
         for _ in 0..200 {
             let status = if n.is_multiple_of(2) { "critical" } else { "passing" };
             let index = (1 << 40) + n;
@@ -133,12 +133,12 @@ fn who_never_acknowledges_is_owed_no_more_than_there_is() {
                 r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "service:3", "Status": "{status}",
                     "ServiceID": "3", "ModifyIndex": {index}}}]}}]"#
             );
-            assert_eq!(world.place.ask("POST", "/", payload.as_bytes()).status, 200);
+            assert_eq!(fixture.place.ask("POST", "/", payload.as_bytes()).status, 200);
             n += 1;
         }
     }
-    world.is_well("a peer that acknowledges nothing");
-    let more = world.memory().saturating_sub(before);
+    fixture.is_well("a peer that acknowledges nothing");
+    let more = fixture.memory().saturating_sub(before);
     // A message of one note takes less than 1 KiB; kept for each change it would be 2 MiB and more.
     assert!(more < 16 << 10, "{more} KiB");
 }
@@ -155,11 +155,11 @@ impl Drop for Ends<'_> {
 
 #[test]
 fn garbage_as_fast_as_it_goes() {
-    let mut world = World::new();
-    let before = world.memory();
+    let mut fixture = Fixture::new();
+    let before = fixture.memory();
     let over = AtomicBool::new(false);
-    let (motr, http) = (world.place.motr(), world.place.http());
-    let hello = Liar::new(&world.place).hello();
+    let (motr, http) = (fixture.place.motr(), fixture.place.http());
+    let hello = Liar::new(&fixture.place).hello();
     std::thread::scope(|scope| {
         for (at, bytes) in [
             (motr, vec![0xa5; 100_000]),
@@ -178,10 +178,10 @@ fn garbage_as_fast_as_it_goes() {
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(5) {
             let asked = Instant::now();
-            world.is_well("a flood");
+            fixture.is_well("a flood");
             assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
         }
     });
-    let more = world.memory().saturating_sub(before);
+    let more = fixture.memory().saturating_sub(before);
     assert!(more < 64 << 10, "{more} KiB");
 }

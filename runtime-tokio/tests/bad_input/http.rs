@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use crate::daemon::{LIMIT, Place};
-use crate::world::World;
+use crate::fixture::Fixture;
 
 /// All that is answered to these bytes, after which nothing more is said.
 pub(crate) fn exchange(place: &Place, bytes: &[u8]) -> String {
@@ -117,23 +117,23 @@ fn routes() -> Vec<(&'static str, Vec<u8>, Vec<u16>)> {
 
 #[test]
 fn bad_requests_have_an_answer_or_a_closed_connection() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let mut wrong = Vec::new();
     for (name, bytes, expected) in [heads(), bodies(), routes()].concat() {
-        let answer = exchange(&world.place, &bytes);
+        let answer = exchange(&fixture.place, &bytes);
         if statuses(&answer) != expected {
             wrong.push(format!("{name}: expected {expected:?}, got {answer}"));
         }
-        world.is_well(name);
+        fixture.is_well(name);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     // Each is told, with what is wrong.
-    let told = world.hax.facts("HttpRefused");
+    let told = fixture.hax.facts("HttpRefused");
     for why in ["413: POST / by 127.", "longer than http_body_max = 4194304", "400: POST /: "] {
         assert!(told.iter().any(|fact| fact.contains(why)), "{why}: {told:#?}");
     }
-    let head = exchange(&world.place, &with("HEAD /", "", b""));
+    let head = exchange(&fixture.place, &with("HEAD /", "", b""));
     assert!(head.ends_with("\r\n\r\n"), "no body: {head}");
-    let put = exchange(&world.place, &with("PUT /", "Content-Length: 0\r\n", b""));
+    let put = exchange(&fixture.place, &with("PUT /", "Content-Length: 0\r\n", b""));
     assert!(put.to_lowercase().contains("allow: get, head, post"), "{put}");
 }

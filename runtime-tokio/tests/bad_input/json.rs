@@ -1,6 +1,6 @@
 //! Bad JSON.
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 /// One check with one of its fields changed.
 fn check(field: &str) -> Vec<u8> {
@@ -88,18 +88,18 @@ fn bad() -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn bad_json_is_refused_whole() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     for (name, body) in bad() {
-        let reply = world.place.ask("POST", "/", &body);
+        let reply = fixture.place.ask("POST", "/", &body);
         assert_eq!(reply.status, 400, "{name}: {}", reply.text());
         let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
         assert_eq!(said["status_code"], 400, "{name}: {said}");
-        world.is_well(&name);
+        fixture.is_well(&name);
     }
     // What it does not look at may be anything.
     let depth = 100_000;
     let deep = ["[".repeat(depth), "]".repeat(depth)].concat();
     let deep = format!("[{{\"New\": {deep}, \"Checks\": []}}]");
-    assert_eq!(world.place.ask("POST", "/", deep.as_bytes()).status, 200);
-    world.is_well("a deep field that nobody knows");
+    assert_eq!(fixture.place.ask("POST", "/", deep.as_bytes()).status, 200);
+    fixture.is_well("a deep field that nobody knows");
 }

@@ -17,7 +17,7 @@ const ASKER: u64 = 4;
 /// A fact that is logged, and a part of its line.
 type Says = (&'static str, &'static str);
 
-struct World {
+struct Fixture {
     place: Place,
     consul: std::net::SocketAddr,
     front: Front,
@@ -27,7 +27,7 @@ struct World {
     asker: Ham,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let (place, consul) = (Place::new(), consul());
         let front = Front::new(consul);
@@ -267,7 +267,7 @@ fn endure(lies: Vec<(&'static str, Arc<Lie>, Vec<Says>)>) {
                 loop {
                     let next = queue.lock().unwrap().pop();
                     let Some((name, lie, says)) = next else { return };
-                    World::new().endures(name, lie, &says);
+                    Fixture::new().endures(name, lie, &says);
                 }
             });
         }

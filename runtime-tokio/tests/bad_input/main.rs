@@ -4,6 +4,7 @@
 
 #[path = "../daemon/mod.rs"]
 mod daemon;
+mod fixture;
 mod flood;
 #[path = "../common/hax.rs"]
 mod hax;
@@ -15,4 +16,3 @@ mod messages;
 mod slow;
 mod usage;
 mod wire;
-mod world;

@@ -9,8 +9,8 @@ use hax_core::wire::codec::fop::{Fop, LinkMsg};
 use hax_core::wire::codec::item::ItemHeader;
 use hax_core::wire::codec::params::{LinkIds, Uint128};
 
+use crate::fixture::{Fixture, GOOD};
 use crate::liar::{FRAME, ITEM, Liar, PACKET, confirm};
-use crate::world::{GOOD, World};
 
 /// Whom the liar plays.
 const LIAR: Fid = Fid::process(9);
@@ -94,21 +94,21 @@ fn answer(liar: &Liar) -> i32 {
 
 #[test]
 fn messages_that_make_no_sense_change_nothing() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     for (name, message, fact, text) in cases() {
-        let mut liar = Liar::new(&world.place);
+        let mut liar = Liar::new(&fixture.place);
         let (header, ids) = liar.link(LIAR);
-        let past = world.hax.facts(fact).len();
+        let past = fixture.hax.facts(fact).len();
         liar.say(&liar.frame(header, link_msg(first(ids, message))));
         assert_eq!(answer(&liar), 0, "{name}");
-        world.hax.says(past, fact, text);
-        world.is_well(name);
+        fixture.hax.says(past, fact, text);
+        fixture.is_well(name);
     }
 }
 
 #[test]
 fn counts_that_lie_change_nothing() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     for (count, fact, text) in [
         (1025, "MessageRefused", "more than 1024 notes"),
         (1 << 32, "MessageRefused", "more than 1024 notes"),
@@ -116,22 +116,22 @@ fn counts_that_lie_change_nothing() {
         (0, "NvecAnswered", "has 0 states"),
         (2, "NvecAnswered", "has 2 states"),
     ] {
-        let mut liar = Liar::new(&world.place);
+        let mut liar = Liar::new(&fixture.place);
         let (header, ids) = liar.link(LIAR);
-        let past = world.hax.facts(fact).len();
+        let past = fixture.hax.facts(fact).len();
         let question = nvec(NvecKind::Get, notes(1, ObjectState::Unknown));
         let mut bytes = liar.frame(header, link_msg(first(ids, question)));
         assert_eq!(bytes[COUNT..COUNT + 8], 1_u64.to_le_bytes());
         bytes[COUNT..COUNT + 8].copy_from_slice(&count.to_le_bytes());
         liar.say(&bytes);
-        world.hax.says(past, fact, text);
-        world.is_well(&format!("{count} notes"));
+        fixture.hax.says(past, fact, text);
+        fixture.is_well(&format!("{count} notes"));
     }
 }
 
 #[test]
 fn links_tags_and_xids_that_lie_change_nothing() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let message = || event(LIAR, ProcessEventKind::Started, ProcessType::M0d);
     let lies: [(&str, Lie, i32); 6] = [
         ("an unknown link", |msg| msg.ids.remote = Uint128 { hi: 1, lo: 1 }, -67),
@@ -142,28 +142,28 @@ fn links_tags_and_xids_that_lie_change_nothing() {
         ("nothing, with a tag", |msg| msg.nr = 0, 0),
     ];
     for (name, lie, rc) in lies {
-        let mut liar = Liar::new(&world.place);
+        let mut liar = Liar::new(&fixture.place);
         let (header, ids) = liar.link(LIAR);
         let mut msg = first(ids, message());
         lie(&mut msg);
         liar.say(&liar.frame(header, link_msg(msg)));
         assert_eq!(answer(&liar), rc, "{name}");
-        world.is_well(name);
+        fixture.is_well(name);
     }
-    let mut liar = Liar::new(&world.place);
+    let mut liar = Liar::new(&fixture.place);
     let (header, ids) = liar.link(LIAR);
     for (n, told) in (0..).zip([3, 2, 0, u64::MAX]) {
-        let past = world.hax.facts("BadDelivered").len();
+        let past = fixture.hax.facts("BadDelivered").len();
         let header = ItemHeader { xid: 2 + n, xid_min: 2 + n, ..header };
         liar.say(&liar.frame(header, link_msg(confirm(ids, told))));
-        world.hax.says(past, "BadDelivered", "");
+        fixture.hax.says(past, "BadDelivered", "");
     }
-    let past = world.hax.facts("BadItem").len();
+    let past = fixture.hax.facts("BadItem").len();
     for (n, (xid, xid_min)) in (1..).zip([(9, 0), (9, u64::MAX), (0, 1), (u64::MAX, 1)]) {
         let header = ItemHeader { xid, xid_min, ..header };
         liar.say(&liar.frame(header, link_msg(first(ids, message()))));
-        world.hax.says(past + n - 1, "BadItem", "");
+        fixture.hax.says(past + n - 1, "BadItem", "");
     }
-    world.is_well("numbers that cannot be");
-    assert!(world.hax.facts("ProcessEvent").iter().all(|line| !line.contains(&LIAR.to_string())));
+    fixture.is_well("numbers that cannot be");
+    assert!(fixture.hax.facts("ProcessEvent").iter().all(|line| !line.contains(&LIAR.to_string())));
 }

@@ -7,29 +7,29 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::daemon::LIMIT;
+use crate::fixture::Fixture;
 use crate::liar::Liar;
-use crate::world::World;
 
 /// How long hax waits for a head or a body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_frame_of_single_bytes_is_a_frame() {
-    let mut world = World::new();
-    let mut liar = Liar::new(&world.place);
+    let mut fixture = Fixture::new();
+    let mut liar = Liar::new(&fixture.place);
     liar.stream.set_nodelay(true).unwrap();
     for byte in liar.hello() {
         liar.say(&[byte]);
         sleep(Duration::from_millis(2));
     }
     liar.hears();
-    world.is_well("a slow peer");
+    fixture.is_well("a slow peer");
 }
 
 #[test]
 fn half_open_connections_harm_nobody() {
-    let mut world = World::new();
-    let mut liars: Vec<Liar> = (0..50).map(|_| Liar::new(&world.place)).collect();
+    let mut fixture = Fixture::new();
+    let mut liars: Vec<Liar> = (0..50).map(|_| Liar::new(&fixture.place)).collect();
     for (n, liar) in liars.iter_mut().enumerate() {
         let hello = liar.hello();
         liar.say(&hello[..hello.len() * n / 50]);
@@ -37,7 +37,7 @@ fn half_open_connections_harm_nobody() {
     }
     // They will not say more, and hax has nothing to say on their connections.
     assert!(liars.iter_mut().all(Liar::is_closed));
-    world.is_well("half-open connections");
+    fixture.is_well("half-open connections");
 }
 
 /// Dribbles bytes until it is cut off; returns what was answered, if a reset did not overtake it, and
@@ -61,7 +61,7 @@ fn dribble(at: SocketAddr, head: &[u8]) -> (String, Duration) {
 
 #[test]
 fn slow_requests_are_cut_off_and_nobody_waits_for_them() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let heads: [(&[u8], &str); 4] = [
         (b"G", ""),
         (b"GET / HTTP/1.1\r\nHost: hax\r\nX-Slow: ", ""),
@@ -77,12 +77,12 @@ fn slow_requests_are_cut_off_and_nobody_waits_for_them() {
             .cycle()
             .take(100)
             .map(|(head, expected)| {
-                let at = world.place.http();
+                let at = fixture.place.http();
                 scope.spawn(move || (dribble(at, head), *expected))
             })
             .collect();
         while slow.iter().any(|one| !one.is_finished()) {
-            world.is_well("slow requests");
+            fixture.is_well("slow requests");
             sleep(Duration::from_millis(100));
         }
         let mut told = 0;

@@ -5,8 +5,8 @@ use hax_core::wire::codec::fop::{EntrypointRep, Fop};
 use hax_core::wire::codec::item::{ItemHeader, NONE};
 use hax_core::wire::codec::params::{Cookie, LinkParams, Uint128};
 
+use crate::fixture::Fixture;
 use crate::liar::{FRAME, ITEM, Liar, PACKET, ask, header};
-use crate::world::World;
 
 /// What hax does about it.
 #[derive(Clone, Copy)]
@@ -162,24 +162,24 @@ fn cases(liar: &Liar) -> Vec<(&'static str, Vec<u8>, Then)> {
 
 #[test]
 fn bad_frames_packets_and_items() {
-    let mut world = World::new();
-    let count = cases(&Liar::new(&world.place)).len();
+    let mut fixture = Fixture::new();
+    let count = cases(&Liar::new(&fixture.place)).len();
     for n in 0..count {
-        let mut liar = Liar::new(&world.place);
+        let mut liar = Liar::new(&fixture.place);
         let (name, bytes, then) = cases(&liar).swap_remove(n);
         let fact = match then {
             Closes(fact, _) | Drops(fact, _) => fact,
             Waits | Ignores => "",
         };
-        let (past, hello) = (world.hax.facts(fact).len(), liar.hello());
+        let (past, hello) = (fixture.hax.facts(fact).len(), liar.hello());
         liar.say(&bytes);
         match then {
             Closes(fact, why) => {
                 assert!(liar.is_closed(), "{name}");
-                world.hax.says(past, fact, why);
+                fixture.hax.says(past, fact, why);
             }
             Drops(fact, why) => {
-                world.hax.says(past, fact, why);
+                fixture.hax.says(past, fact, why);
                 liar.say(&hello);
                 liar.hears();
             }
@@ -189,11 +189,11 @@ fn bad_frames_packets_and_items() {
                 while !matches!(liar.hears().fop, Fop::ConnEstablishRep { rc: 0, .. }) {}
             }
             Waits => {
-                world.is_well(name);
+                fixture.is_well(name);
                 liar.say(&hello[bytes.len()..]);
                 liar.hears();
             }
         }
-        world.is_well(name);
+        fixture.is_well(name);
     }
 }

@@ -4,38 +4,38 @@
 
 #[path = "../daemon/mod.rs"]
 mod daemon;
+mod fixture;
 #[path = "../common/hax.rs"]
 mod hax;
 mod old;
 mod road;
-mod world;
 
 use std::time::{Duration, Instant};
 
 use daemon::until;
-use world::World;
+use fixture::Fixture;
 
 #[test]
 fn a_cluster_lives_through_cuts_delays_and_deaths() {
-    let Some(mut world) = World::start() else { return };
-    world.everybody_is_told(&[0, 1, 2], 7, "a first event");
-    the_next_leads_within_two_seconds(&mut world);
-    a_cut_road_loses_nothing(&mut world);
-    a_slow_road_is_a_road(&mut world);
-    a_node_that_was_only_cut_off_is_taken_back(&world);
-    a_dead_node_is_declared_dead_and_comes_back(&mut world);
-    world.the_old_daemon_heard_all();
+    let Some(mut fixture) = Fixture::start() else { return };
+    fixture.everybody_is_told(&[0, 1, 2], 7, "a first event");
+    the_next_leads_within_two_seconds(&mut fixture);
+    a_cut_road_loses_nothing(&mut fixture);
+    a_slow_road_is_a_road(&mut fixture);
+    a_node_that_was_only_cut_off_is_taken_back(&fixture);
+    a_dead_node_is_declared_dead_and_comes_back(&mut fixture);
+    fixture.the_old_daemon_heard_all();
 }
 
 /// What changes is told on the node of a server that follows as soon as the servers' leader has it: hax asks
 /// what only their leader answers, and beside that what notices that it does not.
 #[test]
 fn f15_a_followers_node_is_told_by_watches_that_the_servers_leader_answers() {
-    let Some(mut world) = World::start() else { return };
-    let follower = (world.servers_leader() + 1) % 3;
+    let Some(mut fixture) = Fixture::start() else { return };
+    let follower = (fixture.servers_leader() + 1) % 3;
     let ios = [2, 7, 12][(follower + 1) % 3];
-    world.everybody_is_told(&[follower], ios, "an event on another node");
-    let asked = world.roads[follower].asked();
+    fixture.everybody_is_told(&[follower], ios, "an event on another node");
+    let asked = fixture.roads[follower].asked();
     let asks = |of: &str, stale: bool| {
         let waits = |target: &&String| target.starts_with(of) && target.contains("index=");
         asked.iter().filter(waits).filter(|target| target.contains("stale") == stale).count()
@@ -46,74 +46,74 @@ fn f15_a_followers_node_is_told_by_watches_that_the_servers_leader_answers() {
     ] {
         assert!(asks(watch, false) > 0 && asks(lookout, true) > 0, "{asked:?}");
         // A machine that is busy may have made them hang.
-        let hung = world.hax[follower].facts("WatchHangs").len();
+        let hung = fixture.hax[follower].facts("WatchHangs").len();
         assert!(hung > 0 || asks(watch, true) == 0, "{asked:?}");
     }
 }
 
 /// Consul is well and the leader is killed: the next one leads.
 #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
-fn the_next_leads_within_two_seconds(world: &mut World) {
-    let leader = world.leader();
-    world.hax[leader].kill();
+fn the_next_leads_within_two_seconds(fixture: &mut Fixture) {
+    let leader = fixture.leader();
+    fixture.hax[leader].kill();
     let since = Instant::now();
-    until("another leads", || world.leading().is_some_and(|node| node != leader));
+    until("another leads", || fixture.leading().is_some_and(|node| node != leader));
     let took = since.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
     // It comes back, finds the lock taken and leaves it there.
-    let next = world.leader();
-    world.restart_hax(leader);
-    assert_eq!(world.leader(), next);
-    world.everybody_is_told(&[0, 1, 2], 2, "an event after the change of the leader");
+    let next = fixture.leader();
+    fixture.restart_hax(leader);
+    assert_eq!(fixture.leader(), next);
+    fixture.everybody_is_told(&[0, 1, 2], 2, "an event after the change of the leader");
 }
 
 /// What processes say while their hax cannot reach Consul is acknowledged when it can.
-fn a_cut_road_loses_nothing(world: &mut World) {
+fn a_cut_road_loses_nothing(fixture: &mut Fixture) {
     // Its hax may have been the leader that was killed, and it begun anew by that.
-    world.everybody_is_told(&[0, 1, 2], 7, "it runs");
-    let failed = world.hax[1].facts("ConsulFailed").len();
-    world.roads[1].cut();
-    let ham = world.ham(7);
+    fixture.everybody_is_told(&[0, 1, 2], 7, "it runs");
+    let failed = fixture.hax[1].facts("ConsulFailed").len();
+    fixture.roads[1].cut();
+    let ham = fixture.ham(7);
     ham.say("process stopping");
     ham.say("process stopped");
-    world.hax[1].says(failed, "ConsulFailed", "");
-    assert_ne!(world.state(7), "STOPPED");
-    world.roads[1].heal();
-    world.is_delivered(7, 2);
-    assert_eq!(world.state(7), "STOPPED");
-    world.told_by_others(7, "FAILED");
-    world.everybody_is_told(&[0, 1, 2], 7, "it begins again");
+    fixture.hax[1].says(failed, "ConsulFailed", "");
+    assert_ne!(fixture.state(7), "STOPPED");
+    fixture.roads[1].heal();
+    fixture.is_delivered(7, 2);
+    assert_eq!(fixture.state(7), "STOPPED");
+    fixture.told_by_others(7, "FAILED");
+    fixture.everybody_is_told(&[0, 1, 2], 7, "it begins again");
 }
 
-fn a_slow_road_is_a_road(world: &mut World) {
-    world.roads[2].delay(Duration::from_millis(150));
-    world.everybody_is_told(&[0, 1, 2], 12, "an event over a slow road");
-    world.roads[2].delay(Duration::ZERO);
+fn a_slow_road_is_a_road(fixture: &mut Fixture) {
+    fixture.roads[2].delay(Duration::from_millis(150));
+    fixture.everybody_is_told(&[0, 1, 2], 12, "an event over a slow road");
+    fixture.roads[2].delay(Duration::ZERO);
 }
 
 /// A node's Consul stands still, which for all others is a node that is cut off, and for the servers one
 /// that they wait for and then drop. Its processes are declared stopped, live on, know nothing of it, and
 /// say nothing afterwards.
-fn a_node_that_was_only_cut_off_is_taken_back(world: &World) {
-    let node = world.freeze_the_servers_leader();
+fn a_node_that_was_only_cut_off_is_taken_back(fixture: &Fixture) {
+    let node = fixture.freeze_the_servers_leader();
     let (ios, near) = ([2, 7, 12][node], (node + 1) % 3);
-    until("the processes of the node are stopped", || world.state_near(near, ios) == "STOPPED");
-    world.told_by_others(ios, "FAILED");
-    world.thaw(node);
-    until("they are taken back", || world.state(ios) == "DTM_RECOVERED");
-    world.told_by_others(ios, "ONLINE");
-    world.hax[node].says(0, "ProcessLives", "");
+    until("the processes of the node are stopped", || fixture.state_near(near, ios) == "STOPPED");
+    fixture.told_by_others(ios, "FAILED");
+    fixture.thaw(node);
+    until("they are taken back", || fixture.state(ios) == "DTM_RECOVERED");
+    fixture.told_by_others(ios, "ONLINE");
+    fixture.hax[node].says(0, "ProcessLives", "");
 }
 
 /// A whole node dies, the leader's: its processes are declared stopped by another; it comes back and
 /// all is as before.
-fn a_dead_node_is_declared_dead_and_comes_back(world: &mut World) {
-    let node = world.leader();
+fn a_dead_node_is_declared_dead_and_comes_back(fixture: &mut Fixture) {
+    let node = fixture.leader();
     let ios = [2, 7, 12][node];
-    world.kill_node(node);
-    until("the processes of the dead node are stopped", || world.state(ios) == "STOPPED");
-    assert_ne!(world.leader(), node);
-    world.told_by_others(ios, "FAILED");
-    world.return_node(node);
-    world.everybody_is_told(&[0, 1, 2], ios, "the dead node's process is back");
+    fixture.kill_node(node);
+    until("the processes of the dead node are stopped", || fixture.state(ios) == "STOPPED");
+    assert_ne!(fixture.leader(), node);
+    fixture.told_by_others(ios, "FAILED");
+    fixture.return_node(node);
+    fixture.everybody_is_told(&[0, 1, 2], ios, "the dead node's process is back");
 }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use crate::daemon::front::{Front, Mode, honest};
 use crate::daemon::{Ham, Hax, LIMIT, fid};
-use crate::world::World;
+use crate::fixture::Fixture;
 
 #[test]
 fn interleaved_events_end_with_the_last_of_each_process() {
-    let Some(world) = World::watching() else { return };
-    let _hax = world.start();
+    let Some(fixture) = Fixture::watching() else { return };
+    let _hax = fixture.start();
     let stories = [
         (2, &["starting", "started", "stopping", "stopped", "starting"][..]),
         (3, &["starting", "started", "dtm-recovered", "stopping", "stopped"]),
         (4, &["stopping", "stopped", "starting", "started"]),
         (7, &["starting", "started"]),
     ];
-    let mut hams: Vec<Ham> = stories.iter().map(|(key, _)| world.linked(*key)).collect();
+    let mut hams: Vec<Ham> = stories.iter().map(|(key, _)| fixture.linked(*key)).collect();
     for turn in 0..5 {
         for ((_, story), ham) in stories.iter().zip(&mut hams) {
             if let Some(event) = story.get(turn) {
@@ -29,7 +29,7 @@ fn interleaved_events_end_with_the_last_of_each_process() {
             assert_eq!(ham.delivered(), n as u64, "{}", fid(*key));
         }
         let last = story.last().unwrap().to_uppercase().replace('-', "_");
-        assert_eq!(world.state(*key), last, "{}", fid(*key));
+        assert_eq!(fixture.state(*key), last, "{}", fid(*key));
     }
 }
 
@@ -38,23 +38,23 @@ fn interleaved_events_end_with_the_last_of_each_process() {
 /// was not acknowledged comes first, under its old tag.
 #[test]
 fn an_event_received_and_not_committed_survives_the_death_of_hax() {
-    let Some(mut world) = World::durable() else { return };
-    let mut hax = world.start();
-    let mut ham = world.linked(2);
+    let Some(mut fixture) = Fixture::durable() else { return };
+    let mut hax = fixture.start();
+    let mut ham = fixture.linked(2);
     ham.say("process starting");
     assert_eq!(ham.delivered(), 0);
-    world.consul.kill();
+    fixture.consul.kill();
     ham.say("process started");
     hax.says(0, "ProcessEvent", &format!("{}: STARTED", fid(2)));
     hax.kill();
     let heard = ham.unheard();
     assert!(heard.iter().all(|said| said["event"] != "delivered"), "{heard:?}");
-    world.restart_consul();
-    assert_eq!(world.state(2), "STARTING");
-    let hax = world.start();
+    fixture.restart_consul();
+    assert_eq!(fixture.state(2), "STARTING");
+    let hax = fixture.start();
     ham.say("rpc");
     assert_eq!(ham.delivered(), 1);
-    assert_eq!(world.state(2), "STARTED");
+    assert_eq!(fixture.state(2), "STARTED");
     assert_eq!(ham.delivered(), 2);
     assert_eq!(hax.facts("ProcessEvent").len(), 1);
 }
@@ -63,11 +63,11 @@ fn an_event_received_and_not_committed_survives_the_death_of_hax() {
 /// and is acknowledged.
 #[test]
 fn an_event_that_consul_had_when_hax_died_is_acknowledged_once() {
-    let Some(world) = World::watching() else { return };
-    let front = Front::new(world.consul.http_addr);
-    let mut hax = Hax::start(&world.place.flags(front.address));
-    world.place.ready();
-    let mut ham = world.linked(2);
+    let Some(fixture) = Fixture::watching() else { return };
+    let front = Front::new(fixture.consul.http_addr);
+    let mut hax = Hax::start(&fixture.place.flags(front.address));
+    fixture.place.ready();
+    let mut ham = fixture.linked(2);
     let (acted, has_acted) = std::sync::mpsc::channel();
     front.set(Mode::Change(Arc::new(move |target, reply| {
         if target.starts_with("/v1/txn") {
@@ -81,11 +81,11 @@ fn an_event_that_consul_had_when_hax_died_is_acknowledged_once() {
     ham.say("process started");
     has_acted.recv_timeout(LIMIT).unwrap();
     hax.kill();
-    assert_eq!(world.state(2), "STARTED");
+    assert_eq!(fixture.state(2), "STARTED");
     assert!(ham.unheard().iter().all(|said| said["event"] != "delivered"));
-    let _hax = world.start();
+    let _hax = fixture.start();
     ham.say("process stopping");
     assert_eq!(ham.delivered(), 0);
     assert_eq!(ham.delivered(), 1);
-    assert_eq!(world.state(2), "STOPPING");
+    assert_eq!(fixture.state(2), "STOPPING");
 }

@@ -5,8 +5,8 @@
 #[path = "../daemon/mod.rs"]
 mod daemon;
 mod events;
+mod fixture;
 #[path = "../common/hax.rs"]
 mod hax;
 mod payloads;
 mod trouble;
-mod world;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::daemon::Ham;
-use crate::world::World;
+use crate::fixture::Fixture;
 
 /// The specification's sample, byte for byte: the services of one node, all passing.
 const SAMPLE: &str = include_str!("sample.json");
@@ -11,8 +11,8 @@ const SAMPLE: &str = include_str!("sample.json");
 /// The process of the sample.
 const PROCESS: u64 = 4;
 
-fn post(world: &World, body: &str) -> u16 {
-    world.place.ask("POST", "/", body.as_bytes()).status
+fn post(fixture: &Fixture, body: &str) -> u16 {
+    fixture.place.ask("POST", "/", body.as_bytes()).status
 }
 
 /// The sample of the node where the process is configured, with another status of its service's check,
@@ -37,28 +37,28 @@ fn state(ham: &mut Ham) -> String {
 
 #[test]
 fn d35_the_sample_its_variants_and_consuls_own() {
-    let Some(world) = World::watching() else { return };
-    let _hax = world.start();
+    let Some(fixture) = Fixture::watching() else { return };
+    let _hax = fixture.start();
     // A process with a link is given time before its failing check makes it stopped.
-    let mut hams = [1, 3, PROCESS].map(|key| world.linked(key));
-    world.age();
+    let mut hams = [1, 3, PROCESS].map(|key| fixture.linked(key));
+    fixture.age();
     assert_eq!(state(&mut hams[0]), "ONLINE");
     for body in [SAMPLE, "null", "[]", " [ ] ", &changed("critical", 100).to_string()] {
-        assert_eq!(post(&world, body), 200, "{body}");
+        assert_eq!(post(&fixture, body), 200, "{body}");
     }
     hams.iter().for_each(|ham| ham.is_told(PROCESS, "TRANSIENT"));
     // What is older than what is known changes nothing, nor does what cannot be parsed whole.
-    assert_eq!(post(&world, SAMPLE), 200);
+    assert_eq!(post(&fixture, SAMPLE), 200);
     let passing = changed("passing", 101).to_string();
-    assert_eq!(post(&world, passing.trim_end_matches(']')), 400);
-    assert_eq!(post(&world, SAMPLE.trim_end().trim_end_matches(']')), 400);
+    assert_eq!(post(&fixture, passing.trim_end_matches(']')), 400);
+    assert_eq!(post(&fixture, SAMPLE.trim_end().trim_end_matches(']')), 400);
     assert_eq!(state(&mut hams[0]), "TRANSIENT");
-    assert_eq!(post(&world, &passing), 200);
+    assert_eq!(post(&fixture, &passing), 200);
     hams.iter().for_each(|ham| ham.is_told(PROCESS, "ONLINE"));
     // Of Consul's states only one is good.
     for (n, status) in ["warning", "passing", "maintenance", "passing"].into_iter().enumerate() {
         let payload = changed(status, 102 + n as u64);
-        assert_eq!(post(&world, &payload.to_string()), 200);
+        assert_eq!(post(&fixture, &payload.to_string()), 200);
         let state = if status == "passing" { "ONLINE" } else { "TRANSIENT" };
         hams.iter().for_each(|ham| ham.is_told(PROCESS, state));
     }
@@ -66,10 +66,10 @@ fn d35_the_sample_its_variants_and_consuls_own() {
 
 #[test]
 fn many_nodes_other_services_and_unknown_fields() {
-    let Some(world) = World::watching() else { return };
-    let _hax = world.start();
-    let mut ham = world.linked(1);
-    world.age();
+    let Some(fixture) = Fixture::watching() else { return };
+    let _hax = fixture.start();
+    let mut ham = fixture.linked(1);
+    fixture.age();
     let mut payload = changed("critical", 100);
     payload[0]["Checks"][1]["Of another version"] = json!({ "a": [[[{ "b": null }]]], "c": 1e300 });
     payload[0]["Node"]["Partition"] = json!(["x", -1]);
@@ -89,7 +89,7 @@ fn many_nodes_other_services_and_unknown_fields() {
     nodes.insert(1_000, ours);
     nodes.push(json!({ "Node": {}, "Checks": null }));
     nodes.push(json!({}));
-    assert_eq!(post(&world, &Value::from(nodes).to_string()), 200);
+    assert_eq!(post(&fixture, &Value::from(nodes).to_string()), 200);
     ham.is_told(PROCESS, "TRANSIENT");
     assert_eq!(state(&mut ham), "TRANSIENT");
     // Nobody else has changed.
@@ -100,13 +100,13 @@ fn many_nodes_other_services_and_unknown_fields() {
 
 #[test]
 fn a_real_watch_reaches_every_link() {
-    let Some(world) = World::watching() else { return };
-    let hax = world.start();
-    let hams = [1, 3, 4].map(|key| world.linked(key));
+    let Some(fixture) = Fixture::watching() else { return };
+    let hax = fixture.start();
+    let hams = [1, 3, 4].map(|key| fixture.linked(key));
     let posts = hax.facts("WatchPost").len();
-    world.done("PUT", "/v1/agent/check/fail/service:2", "");
+    fixture.done("PUT", "/v1/agent/check/fail/service:2", "");
     hams.iter().for_each(|ham| ham.is_told(2, "TRANSIENT"));
     hax.says(posts, "WatchPost", "");
-    world.done("PUT", "/v1/agent/check/pass/service:2", "");
+    fixture.done("PUT", "/v1/agent/check/pass/service:2", "");
     hams.iter().for_each(|ham| ham.is_told(2, "ONLINE"));
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::daemon::front::{Front, Mode, response};
 use crate::daemon::{Ham, Hax, fid, until};
-use crate::world::World;
+use crate::fixture::Fixture;
 
 /// Who asks for an entrypoint while there is none.
 const ASKERS: [u64; 4] = [1, 3, 4, 6];
@@ -54,14 +54,14 @@ fn all_are_served(askers: &[Ham]) {
 }
 
 /// Each acknowledgement comes after Consul holds what it is for.
-fn all_is_caught_up(world: &World, tellers: &[Ham]) {
+fn all_is_caught_up(fixture: &Fixture, tellers: &[Ham]) {
     for (key, ham) in TELLERS.iter().zip(tellers) {
         for n in 0..EVENTS.len() {
             assert_eq!(ham.delivered(), n as u64, "in order");
-            let state = world.state(*key);
+            let state = fixture.state(*key);
             assert!(EVENTS[n..].contains(&&*state), "{state} when event {n} is acknowledged");
         }
-        assert_eq!(world.state(*key), EVENTS[2]);
+        assert_eq!(fixture.state(*key), EVENTS[2]);
     }
 }
 
@@ -74,15 +74,15 @@ fn nothing_is_acknowledged(tellers: &[Ham]) {
 
 /// One trouble from its beginning to its end.
 fn withstands(
-    world: &mut World,
+    fixture: &mut Fixture,
     hax: &Hax,
-    begin: impl FnOnce(&mut World),
-    end: impl FnOnce(&mut World),
+    begin: impl FnOnce(&mut Fixture),
+    end: impl FnOnce(&mut Fixture),
 ) {
-    let mut tellers = TELLERS.map(|key| world.linked(key));
-    let mut askers = ASKERS.map(|key| world.place.ham(key));
+    let mut tellers = TELLERS.map(|key| fixture.linked(key));
+    let mut askers = ASKERS.map(|key| fixture.place.ham(key));
     let before = hax.facts("ProcessEvent").len();
-    begin(world);
+    begin(fixture);
     for event in EVENTS {
         tellers.iter_mut().for_each(|ham| ham.say(&format!("process {}", event.to_lowercase())));
     }
@@ -92,62 +92,62 @@ fn withstands(
         hax.says(before, "ProcessEvent", &format!("{}: {}", fid(key), EVENTS[2]));
     }
     nothing_is_acknowledged(&tellers);
-    end(world);
+    end(fixture);
     all_are_served(&askers);
-    all_is_caught_up(world, &tellers);
+    all_is_caught_up(fixture, &tellers);
 }
 
 #[test]
 fn consul_dies_and_comes_back_with_its_data() {
-    let Some(mut world) = World::durable() else { return };
-    let hax = world.start();
-    withstands(&mut world, &hax, |world| world.consul.kill(), World::restart_consul);
+    let Some(mut fixture) = Fixture::durable() else { return };
+    let hax = fixture.start();
+    withstands(&mut fixture, &hax, |fixture| fixture.consul.kill(), Fixture::restart_consul);
 }
 
 #[test]
 fn consul_hangs() {
-    let Some(mut world) = World::watching() else { return };
-    let hax = world.start();
+    let Some(mut fixture) = Fixture::watching() else { return };
+    let hax = fixture.start();
     withstands(
-        &mut world,
+        &mut fixture,
         &hax,
-        |world| world.consul.pause().unwrap(),
-        |world| {
-            world.consul.resume().unwrap();
+        |fixture| fixture.consul.pause().unwrap(),
+        |fixture| {
+            fixture.consul.resume().unwrap();
         },
     );
 }
 
 #[test]
 fn consul_answers_500() {
-    let Some(mut world) = World::watching() else { return };
-    let front = Front::new(world.consul.http_addr);
-    let hax = Hax::start(&world.place.flags(front.address));
-    world.place.ready();
+    let Some(mut fixture) = Fixture::watching() else { return };
+    let front = Front::new(fixture.consul.http_addr);
+    let hax = Hax::start(&fixture.place.flags(front.address));
+    fixture.place.ready();
     let error = response(500, &[], b"No cluster leader");
-    withstands(&mut world, &hax, |_| front.set(Mode::Say(error)), |_| front.set(Mode::Pass));
+    withstands(&mut fixture, &hax, |_| front.set(Mode::Say(error)), |_| front.set(Mode::Pass));
     hax.says(0, "ConsulFailed", "status 500: No cluster leader");
 }
 
 #[test]
 fn consul_is_absent_at_the_start() {
-    let Some(mut world) = World::durable() else { return };
-    let consul = world.consul.http_addr;
-    world.consul.kill();
+    let Some(mut fixture) = Fixture::durable() else { return };
+    let consul = fixture.consul.http_addr;
+    fixture.consul.kill();
     // One is told who it is and serves at once; the other must find out and waits.
-    let all = [world.place.flags(consul), vec!["--fid".into(), fid(0)]].concat();
+    let all = [fixture.place.flags(consul), vec!["--fid".into(), fid(0)]].concat();
     let knowing = Hax::start(&all);
     let flags = ["--consul", &format!("http://{consul}"), "--no-elect"];
     let wondering = Hax::start(&flags.map(str::to_owned));
     wondering.says(0, "ConsulFailed", "looking up who we are; waiting: no connection");
-    let mut askers = ASKERS.map(|key| world.place.ham(key));
+    let mut askers = ASKERS.map(|key| fixture.place.ham(key));
     all_are_told_to_ask_again(&knowing, &mut askers);
-    let ready = world.place.ask("GET", "/readyz", b"");
+    let ready = fixture.place.ask("GET", "/readyz", b"");
     assert_eq!((ready.status, ready.text().contains(r#""consul": false"#)), (503, true));
     assert!(!wondering.log().iter().any(is_listening));
-    world.restart_consul();
+    fixture.restart_consul();
     all_are_served(&askers);
-    world.place.ready();
+    fixture.place.ready();
     // What it finds in the catalog is an address that this machine may have or not.
     until("it has found out who it is", || {
         wondering.log().iter().any(|line| {
@@ -162,27 +162,27 @@ fn is_listening(line: &Value) -> bool {
 
 #[test]
 fn nobody_leads_or_the_leader_has_no_confd() {
-    let Some(world) = World::watching() else { return };
-    let hax = world.start();
-    let mut askers = ASKERS.map(|key| world.place.ham(key));
-    let confd = world.done("GET", "/v1/agent/service/1", "");
+    let Some(fixture) = Fixture::watching() else { return };
+    let hax = fixture.start();
+    let mut askers = ASKERS.map(|key| fixture.place.ham(key));
+    let confd = fixture.done("GET", "/v1/agent/service/1", "");
     let confd: Value = serde_json::from_str(&confd).unwrap();
-    world.done("PUT", "/v1/agent/service/deregister/1", "");
+    fixture.done("PUT", "/v1/agent/service/deregister/1", "");
     // The leader's session is bound to the check of its confd.
-    world.lead();
+    fixture.lead();
     all_are_told_to_ask_again(&hax, &mut askers);
     hax.says(0, "RoundFailed", "no confd on the leader's node");
     let confd = serde_json::json!({
         "ID": "1", "Name": "confd", "Address": confd["Address"], "Port": confd["Port"],
     });
-    world.done("PUT", "/v1/agent/service/register", &confd.to_string());
+    fixture.done("PUT", "/v1/agent/service/register", &confd.to_string());
     all_are_served(&askers);
 
-    let leader: Value = serde_json::from_str(&world.done("GET", "/v1/kv/leader", "")).unwrap();
+    let leader: Value = serde_json::from_str(&fixture.done("GET", "/v1/kv/leader", "")).unwrap();
     let session = leader[0]["Session"].as_str().unwrap();
-    world.done("PUT", &format!("/v1/session/destroy/{session}"), "");
+    fixture.done("PUT", &format!("/v1/session/destroy/{session}"), "");
     all_are_told_to_ask_again(&hax, &mut askers);
     hax.says(0, "RoundFailed", "there is no leader");
-    world.lead();
+    fixture.lead();
     all_are_served(&askers);
 }

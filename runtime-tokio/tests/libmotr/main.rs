@@ -4,16 +4,16 @@
 
 #[path = "../daemon/mod.rs"]
 mod daemon;
+mod fixture;
 #[path = "../common/hax.rs"]
 mod hax;
 #[path = "../common/program.rs"]
 mod program;
 mod refused;
-mod world;
 
+use fixture::{Fixture, key};
 use hax_core::base::fid::Fid;
 use motr_fake::Said;
-use world::{World, key};
 
 const CONFD: Fid = Fid::process(1);
 const IOS: Fid = Fid::process(2);
@@ -28,19 +28,19 @@ const DTM_RECOVERING: u32 = 7;
 
 #[test]
 fn processes_live_and_live_again() {
-    let Some(world) = World::new() else { return };
-    let (mut hax, mut motr) = world.start(&[]);
+    let Some(fixture) = Fixture::new() else { return };
+    let (mut hax, mut motr) = fixture.start(&[]);
     motr.prompt(true);
     let confd = motr.linked(CONFD, 100);
     let ios = motr.linked(IOS, 200);
     // What is acknowledged is in Consul.
     let tag = motr.script.say(ios, &STARTED);
     motr.script.acknowledged(ios, tag);
-    assert_eq!(world.state(IOS), "STARTED");
+    assert_eq!(fixture.state(IOS), "STARTED");
     motr.is_told(confd, IOS, DTM_RECOVERING);
     let tag = motr.script.say(ios, &RECOVERED);
     motr.script.acknowledged(ios, tag);
-    assert_eq!(world.state(IOS), "DTM_RECOVERED");
+    assert_eq!(fixture.state(IOS), "DTM_RECOVERED");
     motr.is_told(confd, IOS, ONLINE);
     // A question is held until its answer is delivered.
     motr.prompt(false);
@@ -66,11 +66,11 @@ fn processes_live_and_live_again() {
 /// The fake refuses: there is no cluster behind it.
 #[test]
 fn the_library_is_asked_to_read_the_configuration() {
-    let Some(world) = World::new() else { return };
-    let (mut hax, _motr) = world.start(&[]);
+    let Some(fixture) = Fixture::new() else { return };
+    let (mut hax, _motr) = fixture.start(&[]);
     hax.says(&["cannot read the configuration", "ENOSYS"]);
     let pool = br#"{"fid": "0x6f00000000000001:0x0"}"#;
-    let reply = world.place.ask("POST", "/api/v1/sns/repair-start", pool);
+    let reply = fixture.place.ask("POST", "/api/v1/sns/repair-start", pool);
     let body = String::from_utf8_lossy(&reply.body).into_owned();
     let why = "has not read the configuration yet";
     assert!(reply.status == 503 && body.contains(why), "{body}");
@@ -80,30 +80,30 @@ fn the_library_is_asked_to_read_the_configuration() {
 
 #[test]
 fn what_a_killed_hax_had_not_written_is_said_again() {
-    let Some(world) = World::new() else { return };
-    let (mut hax, mut motr) = world.start(&[]);
+    let Some(fixture) = Fixture::new() else { return };
+    let (mut hax, mut motr) = fixture.start(&[]);
     let ios = motr.linked(IOS, 200);
-    world.consul.pause().unwrap();
+    fixture.consul.pause().unwrap();
     let tag = motr.script.say(ios, &STARTED);
-    world.is_working();
+    fixture.is_working();
     assert!(motr.script.is_held(ios, tag));
     hax.child.kill().unwrap();
     hax.child.wait().unwrap();
-    world.consul.resume().unwrap();
-    let (mut hax, mut motr) = world.start(&[]);
+    fixture.consul.resume().unwrap();
+    let (mut hax, mut motr) = fixture.start(&[]);
     // Its first request to this life of hax, not its own first.
     let ios = motr.linked_again(IOS, 200);
     let tag = motr.script.say(ios, &STARTED);
     motr.script.acknowledged(ios, tag);
-    assert_eq!(world.state(IOS), "STARTED");
+    assert_eq!(fixture.state(IOS), "STARTED");
     hax.signal("TERM");
     assert_eq!(hax.code(), 0, "{:#?}", hax.log());
 }
 
 #[test]
 fn a_stop_does_not_wait_for_the_dead() {
-    let Some(world) = World::new() else { return };
-    let (mut hax, mut motr) = world.start(&[]);
+    let Some(fixture) = Fixture::new() else { return };
+    let (mut hax, mut motr) = fixture.start(&[]);
     let confd = motr.linked(CONFD, 100);
     let ios = motr.linked(IOS, 200);
     let tag = motr.script.say(ios, &STARTED);
@@ -116,14 +116,14 @@ fn a_stop_does_not_wait_for_the_dead() {
 
 #[test]
 fn a_stop_without_consul_leaves_what_is_not_written() {
-    let Some(world) = World::new() else { return };
-    let (mut hax, mut motr) = world.start(&["--drain", "1s"]);
+    let Some(fixture) = Fixture::new() else { return };
+    let (mut hax, mut motr) = fixture.start(&["--drain", "1s"]);
     let ios = motr.linked(IOS, 200);
-    world.consul.pause().unwrap();
+    fixture.consul.pause().unwrap();
     motr.script.say(ios, &STARTED);
-    world.is_working();
+    fixture.is_working();
     hax.signal("TERM");
     assert_eq!(hax.code(), 1, "{:#?}", hax.log());
     hax.says(&["1 messages are not worked and will be said again"]);
-    world.consul.resume().unwrap();
+    fixture.consul.resume().unwrap();
 }

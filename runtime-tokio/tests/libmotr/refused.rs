@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use hax_core::base::fid::Fid;
 use motr_fake::{VERSION, library};
 
+use crate::fixture::{self, Fixture};
 use crate::program::{Program, command};
-use crate::world::{self, World};
 
 const ENDPOINT: &str = "inet:tcp:127.0.0.1@22001";
 
@@ -56,8 +56,8 @@ fn a_library_without_one_of_the_functions_says_which() {
 
 #[test]
 fn the_check_says_which_library_it_is() {
-    let Some(world) = World::new() else { return };
-    let said = world.program("check", &[]).output().unwrap();
+    let Some(fixture) = Fixture::new() else { return };
+    let said = fixture.program("check", &[]).output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
     assert!(
         said.contains("Motr's library 2.0.0-fake is loaded, for inet:tcp:127.0.1.1@"),
@@ -67,25 +67,25 @@ fn the_check_says_which_library_it_is() {
 
 #[test]
 fn services_that_have_no_number_are_named_and_waited_for() {
-    let Some(world) = World::new() else { return };
+    let Some(fixture) = Fixture::new() else { return };
     let key = "m0conf/nodes/ssu1/processes/0/services/rms";
     let target = format!("/v1/kv/{key}");
-    assert_eq!(world.consul.request("DELETE", &target, b"").unwrap().status, 200);
-    let said = world.program("check", &[]).output().unwrap();
+    assert_eq!(fixture.consul.request("DELETE", &target, b"").unwrap().status, 200);
+    let said = fixture.program("check", &[]).output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
     assert!(said.contains(key) && said.contains("--fid"), "{said}");
-    let hax = Program::start(world.program("run", &[]));
+    let hax = Program::start(fixture.program("run", &[]));
     hax.says(&["WARN", key]);
-    assert_eq!(world.consul.request("PUT", &target, b"17").unwrap().status, 200);
-    let (fids, _) = world.stage.script().started();
-    assert_eq!(fids[1..], [Fid::service(0), Fid::service(17)].map(world::key));
+    assert_eq!(fixture.consul.request("PUT", &target, b"17").unwrap().status, 200);
+    let (fids, _) = fixture.stage.script().started();
+    assert_eq!(fids[1..], [Fid::service(0), Fid::service(17)].map(fixture::key));
 }
 
 #[test]
 fn an_address_that_the_library_cannot_have_is_exit_code_3() {
-    let Some(world) = World::new() else { return };
-    let mut hax = Program::start(world.program("run", &[]));
-    world.stage.refuse(98);
+    let Some(fixture) = Fixture::new() else { return };
+    let mut hax = Program::start(fixture.program("run", &[]));
+    fixture.stage.refuse(98);
     let said = hax.says(&["ERROR", "inet:tcp:127.0.1.1@22001"]);
     assert!(said.contains("errno 98") && said.contains("--motr-endpoint"), "{said}");
     assert_eq!(hax.code(), 3);

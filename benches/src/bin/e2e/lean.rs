@@ -9,9 +9,9 @@ use hax_benches::shapes;
 use hax_core::base::fid::Fid;
 use tokio::time::sleep;
 
+use crate::fixture::{Fixture, Program, cargo};
 use crate::row::Row;
 use crate::storm::Crowd;
-use crate::world::{Program, World, cargo};
 
 /// When memory is looked at: everything is read and nothing goes on.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -42,17 +42,17 @@ fn target() -> anyhow::Result<PathBuf> {
 /// The rows of this light program.
 pub(crate) async fn rows(smol: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
     let programs = [target()?.join("release/hax"), smol.to_owned()];
-    let world = World::new(shapes::nodes23(), usize::MAX)?;
+    let fixture = Fixture::new(shapes::nodes23(), usize::MAX)?;
     let mut sides = [Side::default(), Side::default()];
     // In turn, so that what else the machine does meets both.
     for round in 0..if quick { 1 } else { 3 } {
         for (program, side) in programs.iter().zip(&mut sides) {
-            let (hax, _) = world.hax(program, &[]).await?;
+            let (hax, _) = fixture.hax(program, &[]).await?;
             if round == 0 {
                 sleep(SETTLE).await;
                 (side.rss, side.peak) = (hax.rss()?, hax.peak()?);
             }
-            storms(&world, &hax, &mut side.rates).await?;
+            storms(&fixture, &hax, &mut side.rates).await?;
             side.threads = side.threads.max(hax.threads()?);
         }
     }
@@ -83,8 +83,8 @@ pub(crate) async fn rows(smol: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
 }
 
 /// 10,000 requests for entrypoints over 100 connections, some times.
-async fn storms(world: &World, hax: &Program, rates: &mut Vec<f64>) -> anyhow::Result<()> {
-    let services = world.cluster.catalog.iter().flat_map(|node| &node.services);
+async fn storms(fixture: &Fixture, hax: &Program, rates: &mut Vec<f64>) -> anyhow::Result<()> {
+    let services = fixture.cluster.catalog.iter().flat_map(|node| &node.services);
     let fids = services.filter(|service| service.name != "hax");
     let fids = fids.filter_map(|service| Some(Fid::process(service.id.parse().ok()?)));
     let mut crowd = Crowd::connect(hax.motr, &fids.take(100).collect::<Vec<_>>()).await?;

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 
 mod ceiling;
+mod fixture;
 mod http;
 mod lean;
 mod peer;
@@ -10,7 +11,6 @@ mod plot;
 mod row;
 mod rows;
 mod storm;
-mod world;
 
 use std::path::{Path, PathBuf};
 
@@ -109,7 +109,7 @@ fn programs(given: Option<PathBuf>) -> anyhow::Result<Vec<(&'static str, PathBuf
     if let Some(given) = given {
         return Ok(vec![("", given)]);
     }
-    world::build()?;
+    fixture::build()?;
     let own = std::env::current_exe()?;
     let beside = |name: &str| Path::new(&own).with_file_name(name);
     let mut programs = vec![("", beside("hax"))];

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Run, Sample, median, ms, range};
+use crate::fixture::ceiling;
 use crate::row::Row;
 use crate::storm::Crowd;
-use crate::world::ceiling;
 
 impl Run<'_> {
     pub(super) async fn storms(&mut self) -> anyhow::Result<()> {

@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{Sample, ms};
+use crate::fixture::{Program, start};
 use crate::peer::Peer;
 use crate::row::Row;
 use crate::storm::Crowd;
-use crate::world::{Program, start};
 
 /// No change takes so long, not even where the servers wait for a leader that is gone.
 const LIMIT: Duration = Duration::from_secs(120);

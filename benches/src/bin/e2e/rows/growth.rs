@@ -19,10 +19,10 @@ use tokio::time::{sleep, timeout};
 
 use super::links::{GLANCES, said, states};
 use super::{LIMIT, Run, Sample, ms};
+use crate::fixture::Fixture;
 use crate::plot::{self, Plot};
 use crate::row::Row;
 use crate::storm::Crowd;
-use crate::world::World;
 
 const SIZES: [u16; 4] = [3, 23, 100, 1000];
 const PROBE: &str = "/v1/kv/m0conf/?keys&separator=/&consistent";
@@ -119,8 +119,8 @@ fn curves() -> [Curve; 10] {
 pub(super) async fn rows(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
     let mut curves = curves();
     for nodes in SIZES.into_iter().filter(|nodes| !quick || *nodes < 100) {
-        let world = World::new(shapes::with(nodes, 2, 2), CONFDS)?;
-        let mut run = Run::new(world, program, quick).await?;
+        let fixture = Fixture::new(shapes::with(nodes, 2, 2), CONFDS)?;
+        let mut run = Run::new(fixture, program, quick).await?;
         let point = run.point().await.with_context(|| format!("{nodes} nodes"))?;
         for (curve, (value, consul_requests)) in curves.iter_mut().zip(point) {
             curve.points.push((nodes.into(), value));

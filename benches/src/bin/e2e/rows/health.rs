@@ -9,10 +9,10 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{Run, Sample, median, ms, range};
+use crate::fixture::ceiling;
 use crate::http;
 use crate::row::Row;
 use crate::storm::Crowd;
-use crate::world::ceiling;
 
 impl Run<'_> {
     pub(super) async fn watch_post(&mut self) -> anyhow::Result<()> {

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{LIMIT, Run, Sample, ms};
+use crate::fixture::ceiling;
 use crate::peer::Peer;
 use crate::row::Row;
 use crate::storm::Crowd;
-use crate::world::ceiling;
 
 /// What a question asks Consul while no key changes.
 pub(super) const GLANCES: [&str; 2] =
@@ -97,7 +97,7 @@ impl Run<'_> {
 
     /// All objects with a state.
     fn objects(&self) -> Vec<Fid> {
-        let keys = self.world.cluster.kv.iter().filter(|(key, _)| key.starts_with("m0conf/"));
+        let keys = self.fixture.cluster.kv.iter().filter(|(key, _)| key.starts_with("m0conf/"));
         let fids = keys.filter_map(|(key, _)| key.rsplit('/').next()?.parse::<Fid>().ok());
         let mut fids: Vec<Fid> = fids.collect();
         fids.sort_unstable();

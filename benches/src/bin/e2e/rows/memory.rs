@@ -17,9 +17,9 @@ const AT_ONCE: u64 = 16;
 
 impl Run<'_> {
     pub(super) async fn memory(&mut self) -> anyhow::Result<()> {
-        self.hax = self.world.hax(self.program, &["--any-process"]).await?.0;
+        self.hax = self.fixture.hax(self.program, &["--any-process"]).await?.0;
         self.rss_flat().await?;
-        self.hax = self.world.hax(self.program, &["--any-process"]).await?.0;
+        self.hax = self.fixture.hax(self.program, &["--any-process"]).await?.0;
         self.rss_links().await
     }
 

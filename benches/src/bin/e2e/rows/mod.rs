@@ -19,8 +19,8 @@ use hax_core::base::fid::Fid;
 use hax_tokio::demo::api::Api;
 use hyper::Method;
 
+use crate::fixture::{Fixture, Program};
 use crate::row::Row;
-use crate::world::{Program, World};
 
 pub(crate) use follower::{ends, rows as servers};
 pub(crate) use growth::plots;
@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Where the rows come from.
 struct Run<'a> {
-    world: World,
+    fixture: Fixture,
     program: &'a Path,
     hax: Program,
     api: Api,
@@ -84,8 +84,8 @@ fn range(all: &[f64]) -> String {
 
 /// All rows of this program.
 pub(crate) async fn all(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
-    let world = World::new(shapes::nodes23(), usize::MAX)?;
-    let mut run = Run::new(world, program, quick).await?;
+    let fixture = Fixture::new(shapes::nodes23(), usize::MAX)?;
+    let mut run = Run::new(fixture, program, quick).await?;
     run.ready().await?;
     run.rss_idle()?;
     run.boot().await?;
@@ -104,19 +104,19 @@ pub(crate) async fn all(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>>
 }
 
 impl<'a> Run<'a> {
-    async fn new(world: World, program: &'a Path, quick: bool) -> anyhow::Result<Self> {
-        let hax = world.hax(program, &[]).await?.0;
-        let api = Api::new(format!("http://{}", world.consul.address()));
-        let services = world.cluster.catalog.iter().flat_map(|node| &node.services);
+    async fn new(fixture: Fixture, program: &'a Path, quick: bool) -> anyhow::Result<Self> {
+        let hax = fixture.hax(program, &[]).await?.0;
+        let api = Api::new(format!("http://{}", fixture.consul.address()));
+        let services = fixture.cluster.catalog.iter().flat_map(|node| &node.services);
         let fids = services.filter(|service| service.name != "hax");
         let fids = fids.map(|service| anyhow::Ok(Fid::process(service.id.parse()?)));
         let fids = fids.collect::<Result<_, _>>()?;
         let times = if quick { 3 } else { 11 };
-        Ok(Self { world, program, hax, api, fids, times, quick, rows: Vec::new() })
+        Ok(Self { fixture, program, hax, api, fids, times, quick, rows: Vec::new() })
     }
 
     async fn renew(&mut self) -> anyhow::Result<Duration> {
-        let (hax, took) = self.world.hax(self.program, &[]).await?;
+        let (hax, took) = self.fixture.hax(self.program, &[]).await?;
         self.hax = hax;
         Ok(took)
     }
@@ -138,13 +138,13 @@ impl<'a> Run<'a> {
 
     /// The first node's first client.
     fn client(&self) -> anyhow::Result<Fid> {
-        let own = &self.world.cluster.catalog[0].services;
+        let own = &self.fixture.cluster.catalog[0].services;
         let client = own.iter().find(|service| service.name == "s3service").context("a client")?;
         Ok(Fid::process(client.id.parse()?))
     }
 
     fn confds(&self) -> usize {
-        let services = self.world.cluster.catalog.iter().flat_map(|node| &node.services);
+        let services = self.fixture.cluster.catalog.iter().flat_map(|node| &node.services);
         services.filter(|service| service.name == "confd").count()
     }
 }

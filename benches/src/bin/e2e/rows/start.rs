@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Run, ms};
+use crate::fixture::ceiling;
 use crate::row::Row;
 use crate::storm::Crowd;
-use crate::world::ceiling;
 
 impl Run<'_> {
     pub(super) async fn ready(&mut self) -> anyhow::Result<()> {
@@ -69,7 +69,7 @@ impl Run<'_> {
         let consul_requests = self.hax.consul_requests()? - before;
         let [txn_now, kv_now] = ["txn", "kv"].map(|kind| self.hax.consul_requests_of(kind));
         let (transactions, reads) = (txn_now? - txn?, kv_now? - kv?);
-        let own = self.world.cluster.catalog[0].services.len() as u64 - 1;
+        let own = self.fixture.cluster.catalog[0].services.len() as u64 - 1;
         let kib = |bytes: u64| bytes as f64 / 1024.0;
         let bytes = self.hax.consul_bytes()?;
         self.rows.push(Row {

@@ -13,7 +13,7 @@ use crate::road::Road;
 const CONFDS: [u64; 3] = [1, 6, 11];
 const IOS: [u64; 3] = [2, 7, 12];
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     consuls: Vec<RealConsul>,
     pub(crate) roads: Vec<Road>,
     pub(crate) hax: Vec<Hax>,
@@ -24,7 +24,7 @@ pub(crate) struct World {
     said: Vec<(u64, &'static str)>,
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn start() -> Option<Self> {
         if !available() {
             return None;
@@ -50,18 +50,18 @@ impl World {
         let roads: Vec<Road> = consuls.iter().map(|consul| Road::to(consul.http_addr)).collect();
         let hax = (0..3).map(|node| start_hax(&places, &roads, node)).collect();
         let (hams, said) = (Vec::new(), Vec::new());
-        let mut world = Self { consuls, roads, hax, places, hams, old, said };
+        let mut fixture = Self { consuls, roads, hax, places, hams, old, said };
         // The configuration comes with a leader that nobody is.
-        let leader = world.read("leader");
+        let leader = fixture.read("leader");
         let session = leader["Session"].as_str().unwrap().to_owned();
-        world.done(0, "PUT", &format!("/v1/kv/leader?release={session}"), "");
-        until("somebody leads", || world.leading().is_some());
+        fixture.done(0, "PUT", &format!("/v1/kv/leader?release={session}"), "");
+        until("somebody leads", || fixture.leading().is_some());
         for node in 0..3 {
-            world.places[node].ready();
-            world.begin(CONFDS[node]);
-            world.begin(IOS[node]);
+            fixture.places[node].ready();
+            fixture.begin(CONFDS[node]);
+            fixture.begin(IOS[node]);
         }
-        Some(world)
+        Some(fixture)
     }
 
     fn node_of(key: u64) -> usize {

@@ -13,13 +13,13 @@ pub(crate) fn key(fid: Fid) -> motr_fake::Fid {
     (fid.container, fid.key)
 }
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) consul: RealConsul,
     pub(crate) place: Place,
     pub(crate) stage: Stage,
 }
 
-impl World {
+impl Fixture {
     /// Nothing, with a reason, where there is no Consul.
     pub(crate) fn new() -> Option<Self> {
         if !available() {

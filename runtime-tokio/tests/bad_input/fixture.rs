@@ -10,7 +10,7 @@ use crate::daemon::{Ham, Hax, LIMIT, Place, double, fid};
 /// The good process.
 pub(crate) const GOOD: u64 = 2;
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) place: Place,
     pub(crate) consul: SocketAddr,
     pub(crate) hax: Hax,
@@ -19,7 +19,7 @@ pub(crate) struct World {
     states: Value,
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with(&[])
     }
@@ -35,9 +35,9 @@ impl World {
         good.entrypoint();
         good.say("process started");
         assert_eq!(good.delivered(), 0);
-        let mut world = Self { place, consul, hax, good, kv: Vec::new(), states: Value::Null };
-        (world.kv, world.states) = (world.read(), world.ask());
-        world
+        let mut fixture = Self { place, consul, hax, good, kv: Vec::new(), states: Value::Null };
+        (fixture.kv, fixture.states) = (fixture.read(), fixture.ask());
+        fixture
     }
 
     fn read(&self) -> Vec<u8> {

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 const START: Duration = Duration::from_secs(30);
 
 /// Consul and what is in it.
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) consul: RealConsul,
     pub(crate) cluster: Cluster,
 }
@@ -45,7 +45,7 @@ fn local() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], real::port()))
 }
 
-impl World {
+impl Fixture {
     /// Of this shape; confds run on its first nodes only.
     pub(crate) fn new(shape: Shape, confds: usize) -> anyhow::Result<Self> {
         let mut cluster = Cluster::generate(&shape.with_endpoints(Endpoints::Sock));

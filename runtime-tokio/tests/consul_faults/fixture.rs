@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::daemon::{Ham, Hax, Place, fid, until};
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) consul: RealConsul,
     pub(crate) place: Place,
 }
 
-impl World {
+impl Fixture {
     /// A Consul whose data outlives it, for a hax that is not started yet. Nothing, with a reason,
     /// where there is no Consul.
     pub(crate) fn durable() -> Option<Self> {

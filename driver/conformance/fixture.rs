@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::daemon::{Hax, LIMIT, Place, double};
 use crate::script::Script;
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) place: Place,
     pub(crate) script: Script,
     pub(crate) hax: Hax,
 }
 
-impl World {
+impl Fixture {
     /// A daemon that is ready.
     pub(crate) fn new() -> Self {
         Self::with(&[])
