@@ -43,11 +43,11 @@ impl State {
                 self.on_conf_changed(cx);
                 self.leader.consider(cx, &self.cluster);
                 let won = self.lead(cx);
-                self.liveness_dirty |= changed | won;
-                self.derived_dirty |= won | self.cluster.take_overwritten();
+                self.verdicts.liveness_dirty |= changed | won;
+                self.verdicts.derived_dirty |= won | self.cluster.take_overwritten();
                 let session = self.leader.session(cx.now().mono);
                 self.spiel.work(cx, &self.cluster, self.led, session);
-                if core::mem::take(&mut self.liveness_dirty) {
+                if core::mem::take(&mut self.verdicts.liveness_dirty) {
                     self.declare_dead(cx);
                     self.revive(cx);
                     self.own_node.check(cx, &self.cluster);
@@ -204,7 +204,7 @@ impl State {
         if !self.cluster.take_moved() {
             return;
         }
-        self.derived_dirty = true;
+        self.verdicts.derived_dirty = true;
         self.announce_peers(cx);
         for (process, from, to) in self.cluster.take_retyped() {
             cx.fact(Fact::ProcessRetyped { process, from, to });

@@ -26,7 +26,6 @@ use alloc::vec::Vec;
 
 use crate::base::fid::Fid;
 use crate::base::id::{CallId, LinkId, MsgId};
-use crate::base::time::CallSeq;
 use crate::base::time::{Instant, Next, Now};
 use crate::bridge::config::Config;
 use crate::cluster::Cluster;
@@ -56,7 +55,7 @@ use process::deliveries::Deliveries;
 use process::lane_cx::LaneCx;
 use process::lanes::Lanes;
 use process::restarts::Restarts;
-use process::verdicts::FailingSince;
+use process::verdicts::Verdicts;
 use process::work::{Operation, WorkItem};
 use replicas::Tables;
 use spiel::Spiel;
@@ -89,14 +88,9 @@ struct State {
     questions: VecDeque<Question>,
     /// Processes that began a life and have not had an entrypoint in it yet, with their pids.
     starting: BTreeMap<Fid, u64>,
+    verdicts: Verdicts,
     /// Where the wire was told that processes listen.
     peers: Arc<[(Fid, Box<str>)]>,
-    /// Since when the checks of processes fail that are not declared dead yet.
-    failing_since: BTreeMap<Fid, FailingSince>,
-    /// Since when deaths that could not be written wait for health to be proved.
-    deaths_unproved: Option<CallSeq>,
-    /// Since when the checks of processes pass that were declared dead.
-    passing_since: BTreeMap<Fid, Instant>,
     life: Life,
     /// When the first input came.
     began: Instant,
@@ -109,10 +103,6 @@ struct State {
     /// The configuration does not have our own process.
     unknown: bool,
     led: bool,
-    /// Who is dead is to be judged again.
-    liveness_dirty: bool,
-    /// Whether the configuration says what follows is to be looked at.
-    derived_dirty: bool,
     /// Where the configuration was said to contradict itself.
     contradictions: Vec<Contradiction>,
     own_node: OwnNode,
@@ -162,9 +152,7 @@ impl Bridge {
             questions: VecDeque::new(),
             starting: BTreeMap::new(),
             peers: Arc::new([]),
-            failing_since: BTreeMap::new(),
-            deaths_unproved: None,
-            passing_since: BTreeMap::new(),
+            verdicts: Verdicts::default(),
             life: Life::New,
             began: Instant::default(),
             fatal: None,
@@ -173,8 +161,6 @@ impl Bridge {
             ready: false,
             unknown: false,
             led: false,
-            liveness_dirty: false,
-            derived_dirty: false,
             contradictions: Vec::new(),
             own_node: OwnNode::default(),
         };
@@ -275,7 +261,7 @@ impl State {
                 self.deliveries.give_up(process);
                 self.release(cx, process);
             }
-            Timer::FailingGrace => self.liveness_dirty = true,
+            Timer::FailingGrace => self.verdicts.liveness_dirty = true,
             Timer::Restarts => self.restarts.read(cx),
             Timer::Heartbeat => self.leader.heartbeat(cx),
             Timer::Acquire => self.leader.try_again(cx),
@@ -311,17 +297,17 @@ impl State {
             motr::Event::LinkUp { link, process, reconnected, .. } => {
                 self.starting.remove(&process);
                 self.links.on_up(cx, link, process, reconnected);
-                self.liveness_dirty = true;
+                self.verdicts.liveness_dirty = true;
             }
             motr::Event::LinkReused { .. } => {}
             motr::Event::LinkDown { link } => {
-                self.liveness_dirty = true;
+                self.verdicts.liveness_dirty = true;
                 self.links.on_down(cx, link);
                 self.on_link_gone(cx, link);
             }
             motr::Event::LinkBack { link } => {
                 self.links.on_back(cx, link);
-                self.liveness_dirty = true;
+                self.verdicts.liveness_dirty = true;
             }
             motr::Event::LinkClosed { link } => {
                 cx.link_closed(link);

@@ -17,6 +17,21 @@ use crate::bridge::process::work::{Operation, WorkItem};
 /// A process that has begun asks for its entrypoint sooner than this.
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
+/// What is kept between two looks at who is dead.
+#[derive(Debug, Default)]
+pub(crate) struct Verdicts {
+    /// Since when the checks of processes fail that are not declared dead yet.
+    failing_since: BTreeMap<Fid, FailingSince>,
+    /// Since when the checks of processes pass that were declared dead.
+    passing_since: BTreeMap<Fid, Instant>,
+    /// Since when deaths that could not be written wait for health to be proved.
+    deaths_unproved: Option<CallSeq>,
+    /// The liveness of processes has changed, or a grace is over.
+    pub(crate) liveness_dirty: bool,
+    /// The configuration may not say what follows from its processes.
+    pub(crate) derived_dirty: bool,
+}
+
 /// How long a process has been silent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailingSince {
@@ -37,9 +52,9 @@ impl State {
         let tables = &self.tables;
         let is_proved =
             |silence: &FailingSince| silence.asked.is_some_and(|at| tables.is_proved(at));
-        self.liveness_dirty |= self.failing_since.values().any(is_proved);
-        if self.deaths_unproved.is_some_and(|asked| tables.is_proved(asked)) {
-            self.deaths_unproved = None;
+        self.verdicts.liveness_dirty |= self.verdicts.failing_since.values().any(is_proved);
+        if self.verdicts.deaths_unproved.is_some_and(|asked| tables.is_proved(asked)) {
+            self.verdicts.deaths_unproved = None;
             self.lanes.retry_deaths();
         }
     }
@@ -47,7 +62,7 @@ impl State {
     /// Tries again what failed. Deaths wait until health is proved.
     pub(crate) fn retry_lanes(&mut self, cx: &mut Cx<'_>) {
         if self.lanes.retry(cx, &self.cluster) {
-            self.deaths_unproved = Some(cx.call_seq());
+            self.verdicts.deaths_unproved = Some(cx.call_seq());
             self.tables.prove_health(cx);
         }
     }
@@ -71,7 +86,7 @@ impl State {
         });
         let mut dead: BTreeMap<Fid, bool> = linkless.map(|process| (process, true)).collect();
         dead.extend(self.cluster.dead().map(|process| (process, false)));
-        self.failing_since.retain(|process, _| dead.contains_key(process));
+        self.verdicts.failing_since.retain(|process, _| dead.contains_key(process));
         for (process, linkless) in dead {
             let Some(as_leader) = self.answers_for(process) else { continue };
             let declared = |what: &Operation| matches!(what, Operation::DeclaredDead { .. });
@@ -79,6 +94,7 @@ impl State {
                 continue;
             }
             let silence = self
+                .verdicts
                 .failing_since
                 .entry(process)
                 .or_insert_with(|| FailingSince::since(cx.now().mono));
@@ -113,10 +129,10 @@ impl State {
     /// somebody has imported it anew. Ours are the processes that we answer for; while anything else is
     /// being written it may still come right.
     pub(crate) fn rederive(&mut self, cx: &Cx<'_>) {
-        if !self.derived_dirty || self.lanes.len() > 0 || mutant(Mutant::ImportBelieved) {
+        if !self.verdicts.derived_dirty || self.lanes.len() > 0 || mutant(Mutant::ImportBelieved) {
             return;
         }
-        self.derived_dirty = false;
+        self.verdicts.derived_dirty = false;
         for (process, _) in self.cluster.conf().processes() {
             let Some(as_leader) = self.answers_for(process) else { continue };
             if !self.cluster.rederived(process).is_empty() {
@@ -133,9 +149,10 @@ impl State {
     /// A check may pass as soon as a new life of the process has begun (one that looks for its pid does),
     /// a third of a second before that asks for its entrypoint: it is given the time.
     pub(crate) fn revive(&mut self, cx: &mut Cx<'_>) {
-        self.passing_since.retain(|process, _| self.cluster.revived(*process).is_some());
+        self.verdicts.passing_since.retain(|process, _| self.cluster.revived(*process).is_some());
         for process in self.cluster.alive().collect::<Vec<_>>() {
-            let since = *self.passing_since.entry(process).or_insert_with(|| cx.now().mono);
+            let since =
+                *self.verdicts.passing_since.entry(process).or_insert_with(|| cx.now().mono);
             let until = since.after(FIRST_REQUEST_WITHIN);
             let wanted =
                 |what: &Operation| matches!(what, Operation::Revived | Operation::Started(_));

@@ -23,7 +23,7 @@ impl Endpoint {
     /// The bridge takes the process for dead: should it be alive, its next message is refused, and
     /// its next request for an entrypoint makes it abort.
     pub(crate) fn disconnect(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
-        let Some(peer) = self.links.get(&id) else { return };
+        let Some(peer) = self.links.get(id) else { return };
         if self.ended.len() >= ENDED_MAX {
             self.ended.pop_front();
         }
@@ -33,15 +33,10 @@ impl Endpoint {
 
     /// Ends a link for good. `polite`: its peer, if it is there, is told.
     pub(crate) fn end(&mut self, now: Instant, id: LinkId, polite: bool, out: &mut Vec<Output>) {
-        let Some(mut peer) = self.links.remove(&id) else { return };
+        let Some(mut peer) = self.links.remove(id) else { return };
         self.last_end = self.rpc.ids.0;
         let client = peer.link.client;
         self.rpc.conns.unlink(now, peer.addr);
-        self.by_end.remove(&peer.link.ids.local);
-        self.by_client.remove(&client);
-        if self.by_process.get(&peer.process) == Some(&id) {
-            self.by_process.remove(&peer.process);
-        }
         self.timers.disarm(Timer::Pause(id));
         self.timers.disarm(Timer::Probe(id));
         for send in peer.link.sent.give_up(true) {
@@ -62,7 +57,7 @@ impl Endpoint {
     pub(crate) fn end_strangers(&mut self, now: Instant, out: &mut Vec<Output>) {
         let Some(known) = &self.configured else { return };
         let strangers = self.links.iter().filter(|(_, peer)| !known.contains(&peer.process));
-        let strangers: Vec<LinkId> = strangers.map(|(id, _)| *id).collect();
+        let strangers: Vec<LinkId> = strangers.map(|(id, _)| id).collect();
         strangers.into_iter().for_each(|id| self.end(now, id, true, out));
     }
 
@@ -75,8 +70,8 @@ impl Endpoint {
         self.rpc.server.closed = true;
         self.timers.arm(Timer::Exit, now.after(STOP_FOR));
         self.timers.arm(Timer::Drain, now.after(DRAIN_FOR));
-        for id in self.links.keys().copied().collect::<Vec<_>>() {
-            let Some(peer) = self.links.get_mut(&id) else { continue };
+        for id in self.links.ids() {
+            let Some(peer) = self.links.get_mut(id) else { continue };
             if peer.away.is_some_and(|a| matches!(a, Away::Gone | Away::Silent)) {
                 self.end(now, id, false, out);
                 continue;

@@ -132,7 +132,7 @@ impl Endpoint {
 
     /// Whether a later request has made a link of the same process.
     fn is_outdated(&self, entry: EntryId, process: Fid) -> bool {
-        let link = self.by_process.get(&process).and_then(|id| self.links.get(id));
+        let link = self.links.of_process(process).and_then(|id| self.links.get(id));
         link.is_some_and(|peer| peer.entry > entry)
     }
 
@@ -146,7 +146,7 @@ impl Endpoint {
         match known {
             _ if req.first != 0 => (LinkDecision::New(self.new_ids(req.generation)), self.cookie),
             Some(link) => {
-                (LinkDecision::Reuse, self.links.get(&link).map_or(self.cookie, |p| p.cookie))
+                (LinkDecision::Reuse, self.links.get(link).map_or(self.cookie, |p| p.cookie))
             }
             None if self.ended.contains(&req.params.ids.inverted()) => {
                 (LinkDecision::Ended, req.cookie_expected)
@@ -169,9 +169,9 @@ impl Endpoint {
     /// to this link.
     fn known(&self, req: &EntrypointReq) -> Option<LinkId> {
         let ours = req.params.ids.inverted();
-        let ids = [self.by_end.get(&ours.local), self.by_process.get(&req.process)];
-        ids.into_iter().flatten().copied().find(|id| {
-            self.links.get(id).is_some_and(|p| {
+        let ids = [self.links.of_end(ours.local), self.links.of_process(req.process)];
+        ids.into_iter().flatten().find(|id| {
+            self.links.get(*id).is_some_and(|p| {
                 let taken_on = p.link.ids == ours;
                 let old = |asked| asked == ours || ours.local.hi != self.config.generation;
                 let not_yet = p.resumed.is_some_and(old) && p.cookie == req.cookie_expected;
@@ -200,16 +200,14 @@ impl Endpoint {
 
     /// Ends the older link of the process, and another one if there are too many.
     fn make_room(&mut self, now: Instant, process: Fid, out: &mut Vec<Output>) {
-        if let Some(link) = self.by_process.get(&process).copied() {
+        if let Some(link) = self.links.of_process(process) {
             // Whoever was at its other end is dead or has forgotten it.
             self.end(now, link, false, out);
         }
-        while self.links.len() >= self.config.links_max.max(1) {
-            let place = |p: &Peer| (p.away.is_none(), p.used);
-            let Some((link, peer)) = self.links.iter().min_by_key(|(_, p)| place(p)) else {
-                return;
-            };
-            let (link, process) = (*link, peer.process);
+        while self.links.len() >= self.config.links_max.max(1)
+            && let Some(link) = self.links.least_needed()
+            && let Some(process) = self.links.get(link).map(|peer| peer.process)
+        {
             out.fact(Fact::LinkEvicted { link, process });
             self.end(now, link, true, out);
         }
@@ -222,14 +220,10 @@ impl Endpoint {
         let client = self.rpc.start(now, addr, out);
         self.rpc.conns.link(now, addr);
         let link = Link::new(ids, sent, received, client);
-        self.clock += 1;
-        let (used, away, ending) = (self.clock, None, false);
+        let (used, away, ending) = (0, None, false);
         let asked = waiting.req.params.ids.inverted();
         let resumed = matches!(decision, LinkDecision::Reconnect(_)).then_some(asked);
         let peer = Peer { link, process, addr, entry, cookie, resumed, away, ending, used };
         self.links.insert(id, peer);
-        self.by_end.insert(ids.local, id);
-        self.by_process.insert(process, id);
-        self.by_client.insert(client, id);
     }
 }

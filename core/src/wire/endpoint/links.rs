@@ -17,7 +17,7 @@ use crate::wire::codec::message;
 use crate::wire::conns::Out;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::endpoint::io::{Output, Stop, Timer};
-use crate::wire::endpoint::peer::{Away, Peer};
+use crate::wire::endpoint::peer::Away;
 use crate::wire::link::{ReplyOutcome, State, refusal};
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::{ReplyTo, RpcEvent};
@@ -49,7 +49,7 @@ impl Endpoint {
         let body = Bytes::from(body);
         for id in to {
             let link = *id;
-            let Some(peer) = self.links.get_mut(id) else { continue };
+            let Some(peer) = self.links.get_mut(link) else { continue };
             if !sendable || peer.ending || peer.link.sent.len() >= self.config.queue_max {
                 if sendable && !peer.ending {
                     out.fact(Fact::QueueFull { link, send });
@@ -58,8 +58,9 @@ impl Endpoint {
                 continue;
             }
             peer.link.sent.push(send, body.clone());
-            self.clock += 1;
-            peer.pump(now, self.clock, &mut self.rpc, out);
+            if let Some(peer) = self.links.touch(link) {
+                peer.pump(now, &mut self.rpc, out);
+            }
         }
     }
 
@@ -72,7 +73,7 @@ impl Endpoint {
         out: &mut Vec<Output>,
     ) {
         let (id, rc) = self.find(&at, &msg);
-        let found = id.and_then(|id| Some((id, self.links.get_mut(&id)?)));
+        let found = id.and_then(|id| Some((id, self.links.get_mut(id)?)));
         let Some((id, peer)) = found.filter(|_| rc.is_none()) else {
             if self.stop != Stop::No {
                 // A refusal would make its sender come back to us at once.
@@ -140,9 +141,9 @@ impl Endpoint {
 
     /// The link that a 207 is for (`link_service.c:ha_link_service_find`), or what to refuse it with.
     fn find(&self, at: &ReplyTo, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
-        let id = self.by_end.get(&msg.ids.remote).copied();
-        let id = id.filter(|id| self.links.get(id).is_some_and(|p| p.addr == at.addr));
-        let connection = id.and_then(|id| self.links.get(&id)).map(|p| p.link.ids.connection);
+        let id = self.links.of_end(msg.ids.remote);
+        let id = id.filter(|id| self.links.get(*id).is_some_and(|p| p.addr == at.addr));
+        let connection = id.and_then(|id| self.links.get(id)).map(|p| p.link.ids.connection);
         match connection {
             None => (None, Some(Errno::ENOLINK)),
             Some(connection) if connection != msg.ids.connection => (id, Some(Errno::EBADSLT)),
@@ -151,8 +152,8 @@ impl Endpoint {
     }
 
     pub(crate) fn on_opened(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) {
-        let Some(id) = self.by_client.get(&client).copied() else { return };
-        if let Some(peer) = self.links.get_mut(&id) {
+        let Some(id) = self.links.of_client(client) else { return };
+        if let Some(peer) = self.links.get_mut(id) {
             peer.link.on_opened();
         }
         self.on_alive(now, id, out);
@@ -167,8 +168,8 @@ impl Endpoint {
         fop: &Fop,
         out: &mut Vec<Output>,
     ) {
-        let Some(id) = self.by_client.get(&client).copied() else { return };
-        let Some(peer) = self.links.get_mut(&id) else { return };
+        let Some(id) = self.links.of_client(client) else { return };
+        let Some(peer) = self.links.get_mut(id) else { return };
         let mut delivered = Vec::new();
         match peer.link.on_reply(fop, &mut delivered) {
             ReplyOutcome::Done { wrong } => {
@@ -187,9 +188,8 @@ impl Endpoint {
 
     /// Sends what is to be sent; ends the link if that is all that kept it.
     pub(crate) fn pump(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
-        let Some(peer) = self.links.get_mut(&id) else { return };
-        self.clock += 1;
-        peer.pump(now, self.clock, &mut self.rpc, out);
+        let Some(peer) = self.links.touch(id) else { return };
+        peer.pump(now, &mut self.rpc, out);
         if peer.ending && !matches!(peer.link.state, State::Waiting { .. }) {
             self.end(now, id, true, out);
         }
@@ -199,8 +199,8 @@ impl Endpoint {
 
     /// Nothing came back for ten seconds.
     pub(crate) fn on_failed(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) {
-        let Some(id) = self.by_client.get(&client).copied() else { return };
-        let Some(peer) = self.links.get_mut(&id) else { return };
+        let Some(id) = self.links.of_client(client) else { return };
+        let Some(peer) = self.links.get_mut(id) else { return };
         out.fact(Fact::LinkSilent { link: id });
         if let State::Waiting { .. } = peer.link.state {
             peer.link.on_failed();
@@ -230,18 +230,18 @@ impl Endpoint {
                 self.closing.remove(&client);
             }
         }
-        for id in self.at(addr, |_| true) {
+        for id in self.links.at(addr, |_| true) {
             self.on_away(id, Away::Gone, out);
             let look = self.rng.around(if refused { PAUSE } else { FIRST_LOOK });
             self.timers.arm_no_later(Timer::Probe(id), now.after(look));
-            if self.links.get(&id).is_some_and(|p| p.ending) {
+            if self.links.get(id).is_some_and(|p| p.ending) {
                 self.end(now, id, false, out);
             }
         }
     }
 
     pub(crate) fn on_reached(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<Output>) {
-        for id in self.at(addr, |p| p.away == Some(Away::Gone)) {
+        for id in self.links.at(addr, |p| p.away == Some(Away::Gone)) {
             self.try_again(now, id, out);
         }
     }
@@ -249,7 +249,7 @@ impl Endpoint {
     /// Somebody takes our connections where the process was. A new life of it does too, before it asks
     /// for its entrypoint: only an answer shows that the link is still known there.
     fn try_again(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
-        let Some(peer) = self.links.get_mut(&id) else { return };
+        let Some(peer) = self.links.get_mut(id) else { return };
         peer.away = Some(Away::Silent);
         self.timers.disarm(Timer::Probe(id));
         self.rpc.resume(now, peer.link.client, out);
@@ -258,7 +258,7 @@ impl Endpoint {
 
     /// Looks whether a peer is there again.
     pub(crate) fn probe(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
-        let Some(peer) = self.links.get(&id).filter(|p| p.away == Some(Away::Gone)) else { return };
+        let Some(peer) = self.links.get(id).filter(|p| p.away == Some(Away::Gone)) else { return };
         let addr = peer.addr;
         if self.rpc.conns.is_up(addr) {
             return self.try_again(now, id, out);
@@ -268,7 +268,7 @@ impl Endpoint {
     }
 
     fn on_away(&mut self, id: LinkId, away: Away, out: &mut Vec<Output>) {
-        let Some(peer) = self.links.get_mut(&id) else { return };
+        let Some(peer) = self.links.get_mut(id) else { return };
         // Who is gone does not become merely silent: its client rests until it is there again.
         let gone = peer.away == Some(Away::Gone);
         let before = peer.away.replace(if gone { Away::Gone } else { away });
@@ -283,7 +283,7 @@ impl Endpoint {
 
     /// A sign of life.
     pub(crate) fn on_alive(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
-        let Some(peer) = self.links.get_mut(&id) else { return };
+        let Some(peer) = self.links.get_mut(id) else { return };
         let Some(away) = peer.away.take() else { return };
         self.timers.disarm(Timer::Probe(id));
         out.push(Output::Motr(Event::LinkBack { link: id }));
@@ -297,28 +297,23 @@ impl Endpoint {
     /// Asks for what the process has taken in: while it could not be reached it may have said so, and
     /// it does not say it twice.
     pub(crate) fn inquire(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
-        if let Some(peer) = self.links.get_mut(&id) {
+        if let Some(peer) = self.links.get_mut(id) {
             peer.link.asks = peer.link.sent.awaits();
             self.pump(now, id, out);
         }
     }
 
-    fn at(&self, addr: SocketAddr, which: impl Fn(&Peer) -> bool) -> Vec<LinkId> {
-        let there = self.links.iter().filter(|(_, p)| p.addr == addr && which(p));
-        there.map(|(id, _)| *id).collect()
-    }
-
     pub(crate) fn on_timer(&mut self, now: Instant, timer: Timer, out: &mut Vec<Output>) {
         match timer {
             Timer::Pause(id) => {
-                if let Some(peer) = self.links.get_mut(&id) {
+                if let Some(peer) = self.links.get_mut(id) {
                     peer.link.on_pause_over();
                     self.pump(now, id, out);
                 }
             }
             Timer::Probe(id) => self.probe(now, id, out),
             Timer::Drain => {
-                for id in self.links.keys().copied().collect::<Vec<_>>() {
+                for id in self.links.ids() {
                     self.end(now, id, true, out);
                 }
             }

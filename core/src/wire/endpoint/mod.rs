@@ -7,6 +7,7 @@ pub(crate) mod ending;
 pub(crate) mod entry;
 pub(crate) mod entrypoints;
 pub(crate) mod io;
+pub(crate) mod link_table;
 pub(crate) mod links;
 pub(crate) mod peer;
 
@@ -22,11 +23,11 @@ use crate::base::timers::Timers;
 use crate::ha::fact::Fact;
 use crate::ha::motr;
 use crate::wire::codec::fop::Fop;
-use crate::wire::codec::params::{Cookie, LinkIds, Uint128};
+use crate::wire::codec::params::{Cookie, LinkIds};
 use crate::wire::conns::Out;
 use crate::wire::endpoint::entry::Entry;
 use crate::wire::endpoint::io::{Stop, Timer};
-use crate::wire::endpoint::peer::Peer;
+use crate::wire::endpoint::link_table::LinkTable;
 use crate::wire::name;
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::RpcEvent;
@@ -39,12 +40,8 @@ pub use crate::wire::endpoint::io::{Config, Input, LinkView, Output, View};
 pub struct Endpoint {
     pub(crate) config: Config,
     pub(crate) rpc: Rpc,
-    pub(crate) links: BTreeMap<LinkId, Peer>,
-    /// By our end's name, by the process, and by the client.
-    pub(crate) by_end: BTreeMap<Uint128, LinkId>,
-    pub(crate) by_process: BTreeMap<Fid, LinkId>,
-    pub(crate) by_client: BTreeMap<ClientId, LinkId>,
-    /// Callers of links that have ended.
+    pub(crate) links: LinkTable,
+    /// Rpc clients of links that have ended.
     pub(crate) closing: BTreeMap<ClientId, SocketAddr>,
     /// Links that the bridge has ended, as the process sees them.
     pub(crate) ended: VecDeque<LinkIds>,
@@ -60,7 +57,6 @@ pub struct Endpoint {
     pub(crate) timers: Timers<Timer>,
     pub(crate) rng: Rng,
     pub(crate) stop: Stop,
-    pub(crate) clock: u64,
     last: Instant,
 }
 
@@ -88,10 +84,7 @@ impl Endpoint {
         };
         Self {
             rpc: Rpc::new(settings),
-            links: BTreeMap::new(),
-            by_end: BTreeMap::new(),
-            by_process: BTreeMap::new(),
-            by_client: BTreeMap::new(),
+            links: LinkTable::default(),
             closing: BTreeMap::new(),
             ended: VecDeque::new(),
             last_end: 0,
@@ -104,7 +97,6 @@ impl Endpoint {
             timers: Timers::default(),
             rng: Rng::new(config.seed),
             stop: Stop::No,
-            clock: 0,
             last: Instant::default(),
             config,
         }
@@ -203,7 +195,7 @@ impl Endpoint {
             },
             motr::Command::Send { send, to, message } => self.send(now, send, &to, &message, out),
             motr::Command::Ack { link, msg } => {
-                if let Some(peer) = self.links.get_mut(&link) {
+                if let Some(peer) = self.links.get_mut(link) {
                     peer.link.received.ack(msg);
                     self.pump(now, link, out);
                 }
@@ -225,7 +217,7 @@ impl Endpoint {
     /// What the endpoint holds, for gauges and tests.
     #[must_use]
     pub fn view(&self) -> View {
-        let links = self.links.iter().map(|(id, peer)| peer.view(*id)).collect();
+        let links = self.links.iter().map(|(id, peer)| peer.view(id)).collect();
         View {
             links,
             conns: self.rpc.conns.len(),

@@ -35,6 +35,7 @@ pub(crate) struct Peer {
     pub(crate) away: Option<Away>,
     /// It is to end when it has been told what it is owed.
     pub(crate) ending: bool,
+    /// Which use of a link was its last, of all that there were.
     pub(crate) used: u64,
 }
 
@@ -52,9 +53,8 @@ impl Peer {
         }
     }
 
-    /// Sends what is to be sent. `clock` tells which peer was used last.
-    pub(crate) fn pump(&mut self, now: Instant, clock: u64, rpc: &mut Rpc, out: &mut Vec<Output>) {
-        self.used = clock;
+    /// Sends what is to be sent.
+    pub(crate) fn pump(&mut self, now: Instant, rpc: &mut Rpc, out: &mut Vec<Output>) {
         if self.away != Some(Away::Gone) {
             self.link.pump(now, rpc, out);
         }
