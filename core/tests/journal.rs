@@ -11,7 +11,7 @@ use hax_core::bridge::config::OnUnexpected;
 use hax_core::consul::port::{Answer, Reply, Unanswered};
 use hax_core::ha::spiel;
 use hax_core::http::stream::{Closed, Why};
-use hax_core::journal::{self, Bad};
+use hax_core::journal::{self, JournalError};
 use hax_core::node::{Config, Input};
 use hax_core::{bridge, exec, fifo, file, http, net, wire};
 use quickcheck::{Arbitrary, Gen, QuickCheck};
@@ -176,7 +176,7 @@ fn a_journal_that_was_cut_off_is_read_up_to_there() {
         let good = read.iter().take_while(|record| record.is_ok()).count();
         let same = read[..good].iter().zip(&records).all(|(a, b)| *a == Ok((b.0, b.1.clone())));
         let rest = &read[good..];
-        same && (rest.is_empty() || *rest == [Err(Bad::CutOff)])
+        same && (rest.is_empty() || *rest == [Err(JournalError::CutOff)])
     }
     QuickCheck::new().quickcheck(property as fn(Vec<Recorded>, usize) -> bool);
 }
@@ -195,12 +195,12 @@ fn a_wrong_byte_does_no_harm() {
 
 #[test]
 fn what_is_no_journal_is_refused() {
-    assert_eq!(journal::open(b"").err(), Some(Bad::NotAJournal));
-    assert_eq!(journal::open(b"haxjrnl\n").err(), Some(Bad::CutOff));
-    assert_eq!(journal::open(b"haxjrnl\n\x09\x09").err(), Some(Bad::Version(0x909)));
+    assert_eq!(journal::open(b"").err(), Some(JournalError::NotAJournal));
+    assert_eq!(journal::open(b"haxjrnl\n").err(), Some(JournalError::CutOff));
+    assert_eq!(journal::open(b"haxjrnl\n\x09\x09").err(), Some(JournalError::Version(0x909)));
     let mut journal = journal::begin(&config());
     journal.extend_from_slice(&u32::MAX.to_le_bytes());
     let (_, mut inputs) = journal::open(&journal).unwrap();
-    assert_eq!(inputs.next(), Some(Err(Bad::Field("a record's length"))));
+    assert_eq!(inputs.next(), Some(Err(JournalError::Field("a record's length"))));
     assert_eq!(inputs.next(), None);
 }

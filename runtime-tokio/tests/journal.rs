@@ -13,7 +13,7 @@ use common::hax;
 use daemon::{Hax, LIMIT, Place, until};
 use hax_core::base::fact::Level;
 use hax_core::ha::fact::FactKind;
-use hax_core::journal::Bad;
+use hax_core::journal::JournalError;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
 use hax_sim::engine::hunt::Hunt;
 use hax_sim::engine::replay::Replayed;
@@ -143,7 +143,7 @@ fn a_life_that_was_killed_replays_as_far_as_it_was_written() {
     hax.kill();
     drop(ham);
     let cut = replayed(&fixture.journal);
-    assert!(matches!(cut.bad, None | Some(Bad::CutOff)), "{:?}", cut.bad);
+    assert!(matches!(cut.bad, None | Some(JournalError::CutOff)), "{:?}", cut.bad);
     let (facts, logged) = (facts(&cut), logged(&hax));
     assert!(contains(&facts, "ProcessCommitted") && contains(&facts, "HttpRefused"), "{facts:#?}");
     // Either may have been behind by what happened last.

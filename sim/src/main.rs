@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-use hax_core::journal::Bad;
+use hax_core::journal::JournalError;
 use hax_sim::engine::replay::Replayed;
 use hax_sim::engine::{Cast, Hunt, Outcome, Violation, Wanted, findings, hunt};
 use hax_sim::worlds::bridge::Bridge;
@@ -193,7 +193,7 @@ fn again<C: Cast>(file: &Path, lines: usize) -> bool {
     match Hunt::<C>::replay(content, lines) {
         Ok(Replayed { violation, hash, inputs, bad, lines }) => {
             lines.iter().for_each(|line| println!("{line}"));
-            if let Some(Bad::CutOff) = bad {
+            if let Some(JournalError::CutOff) = bad {
                 println!("the journal ends in the middle of a record");
             } else if let Some(bad) = bad {
                 println!("the journal cannot be read on: {bad:?}");

@@ -61,11 +61,11 @@ struct Waiting {
     /// Something must be written and heard before it is told anything but to ask again.
     held: bool,
     /// What a round said; it leaves when it is due and its turn has come.
-    answer: Option<Answered>,
+    answer: Option<PendingReply>,
 }
 
 #[derive(Debug)]
-struct Answered {
+struct PendingReply {
     due: Instant,
     reply: Result<Arc<Entrypoint>, Errno>,
 }
@@ -278,8 +278,9 @@ impl Entrypoints {
                 let due = cx.now().mono;
                 let asking = self.unanswered();
                 for waiting in self.waiting.iter_mut().take_while(|w| w.moment <= began) {
-                    if !matches!(&waiting.answer, Some(Answered { reply: Ok(_), .. })) {
-                        waiting.answer = Some(Answered { due, reply: Ok(Arc::clone(&entrypoint)) });
+                    if !matches!(&waiting.answer, Some(PendingReply { reply: Ok(_), .. })) {
+                        waiting.answer =
+                            Some(PendingReply { due, reply: Ok(Arc::clone(&entrypoint)) });
                     }
                 }
                 // One that asked alone leaves no crowd: nobody ever waits for it.
@@ -301,7 +302,7 @@ impl Entrypoints {
         self.end_round(cx);
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.answer.is_none()) {
             let due = waiting.arrived.after(cx.config().time.eagain_delay);
-            waiting.answer = Some(Answered { due, reply: Err(Errno::EAGAIN) });
+            waiting.answer = Some(PendingReply { due, reply: Err(Errno::EAGAIN) });
         }
         self.send_due(cx);
     }
@@ -319,10 +320,10 @@ impl Entrypoints {
             let give_up = waiting.arrived.after(cx.config().time.held_max);
             let (due, answer) = match &waiting.answer {
                 // The restart is still owed; the next request will wait for it.
-                Some(Answered { reply: Ok(_), .. }) if waiting.held => {
+                Some(PendingReply { reply: Ok(_), .. }) if waiting.held => {
                     (give_up, Err(Errno::EAGAIN))
                 }
-                Some(Answered { due, reply }) => (*due, reply.clone()),
+                Some(PendingReply { due, reply }) => (*due, reply.clone()),
                 None => break,
             };
             if due > cx.now().mono {

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::Bad;
+use super::JournalError;
 use super::field::{Cursor, Field};
 use crate::bridge::config::{Config as Bridge, Limits, OnUnexpected, Times};
 use crate::node::Config;
@@ -17,7 +17,7 @@ macro_rules! in_order {
                 $($field.put(out);)*
             }
 
-            fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+            fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
                 Ok(Self { $($field: Field::take(from)?),* })
             }
         }
@@ -81,7 +81,7 @@ impl Field for OnUnexpected {
         (*self == Self::Ignore).put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         Ok(if bool::take(from)? { Self::Ignore } else { Self::Panic })
     }
 }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::Bad;
+use super::JournalError;
 use crate::base::fid::Fid;
 
 /// What is left to be read.
@@ -15,8 +15,8 @@ use crate::base::fid::Fid;
 pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
 impl<'a> Cursor<'a> {
-    pub(super) fn bytes(&mut self, n: usize) -> Result<&'a [u8], Bad> {
-        let (bytes, rest) = self.0.split_at_checked(n).ok_or(Bad::CutOff)?;
+    pub(super) fn bytes(&mut self, n: usize) -> Result<&'a [u8], JournalError> {
+        let (bytes, rest) = self.0.split_at_checked(n).ok_or(JournalError::CutOff)?;
         self.0 = rest;
         Ok(bytes)
     }
@@ -25,7 +25,7 @@ impl<'a> Cursor<'a> {
 /// What can stand in a journal.
 pub(super) trait Field: Sized {
     fn put(&self, out: &mut Vec<u8>);
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad>;
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError>;
 }
 
 macro_rules! numbers {
@@ -35,9 +35,9 @@ macro_rules! numbers {
                 out.extend_from_slice(&self.to_le_bytes());
             }
 
-            fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+            fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
                 let bytes = from.bytes(size_of::<Self>())?;
-                Ok(Self::from_le_bytes(bytes.try_into().map_err(|_| Bad::CutOff)?))
+                Ok(Self::from_le_bytes(bytes.try_into().map_err(|_| JournalError::CutOff)?))
             }
         }
     )*};
@@ -51,8 +51,8 @@ impl Field for usize {
         u64::try_from(*self).unwrap_or(u64::MAX).put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
-        Self::try_from(u64::take(from)?).map_err(|_| Bad::Field("a number"))
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
+        Self::try_from(u64::take(from)?).map_err(|_| JournalError::Field("a number"))
     }
 }
 
@@ -61,11 +61,11 @@ impl Field for bool {
         u8::from(*self).put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         match u8::take(from)? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(Bad::Field("a truth value")),
+            _ => Err(JournalError::Field("a truth value")),
         }
     }
 }
@@ -76,7 +76,7 @@ impl Field for Duration {
         u64::try_from(self.as_nanos()).unwrap_or(u64::MAX).put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         u64::take(from).map(Self::from_nanos)
     }
 }
@@ -87,7 +87,7 @@ impl Field for Bytes {
         out.extend_from_slice(self);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let len = u32::take(from)? as usize;
         from.bytes(len).map(Self::copy_from_slice)
     }
@@ -99,9 +99,11 @@ impl Field for Box<str> {
         out.extend_from_slice(self.as_bytes());
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let len = u32::take(from)? as usize;
-        core::str::from_utf8(from.bytes(len)?).map(Into::into).map_err(|_| Bad::Field("a text"))
+        core::str::from_utf8(from.bytes(len)?)
+            .map(Into::into)
+            .map_err(|_| JournalError::Field("a text"))
     }
 }
 
@@ -111,7 +113,7 @@ impl Field for Fid {
         self.key.put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         Ok(Self { container: Field::take(from)?, key: Field::take(from)? })
     }
 }
@@ -131,7 +133,7 @@ impl Field for SocketAddr {
         self.port().put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let ip = match u8::take(from)? {
             4 => IpAddr::from(Ipv4Addr::from_bits(u32::take(from)?)),
             6 => {
@@ -141,7 +143,7 @@ impl Field for SocketAddr {
                 }
                 IpAddr::from(Ipv6Addr::from(segments))
             }
-            _ => return Err(Bad::Field("an address")),
+            _ => return Err(JournalError::Field("an address")),
         };
         Ok(Self::new(ip, Field::take(from)?))
     }

@@ -39,7 +39,7 @@ pub const RECORD_MAX: usize = 80 << 20;
 
 /// Why a journal cannot be read (on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bad {
+pub enum JournalError {
     /// It does not begin as one.
     NotAJournal,
     /// It is of another version.
@@ -81,12 +81,12 @@ pub fn put(out: &mut Vec<u8>, now: Now, input: &Input) {
 /// # Errors
 ///
 /// If it is none, or of another version.
-pub fn open(journal: &[u8]) -> Result<(Config, Records<'_>), Bad> {
-    let rest = journal.strip_prefix(&MAGIC).ok_or(Bad::NotAJournal)?;
+pub fn open(journal: &[u8]) -> Result<(Config, Records<'_>), JournalError> {
+    let rest = journal.strip_prefix(&MAGIC).ok_or(JournalError::NotAJournal)?;
     let mut from = Cursor(rest);
     let version = u16::take(&mut from)?;
     if version != VERSION {
-        return Err(Bad::Version(version));
+        return Err(JournalError::Version(version));
     }
     let config = Config::take(&mut from)?;
     Ok((config, Records { rest: from.0 }))
@@ -99,27 +99,29 @@ pub struct Records<'a> {
 }
 
 impl Records<'_> {
-    fn record(&mut self) -> Result<(Now, Input), Bad> {
+    fn record(&mut self) -> Result<(Now, Input), JournalError> {
         let mut from = Cursor(self.rest);
         let len = u32::take(&mut from)? as usize;
         if len > RECORD_MAX {
-            return Err(Bad::Field("a record's length"));
+            return Err(JournalError::Field("a record's length"));
         }
         let mut record = Cursor(from.bytes(len)?);
         self.rest = from.0;
-        let whole = |bad| if bad == Bad::CutOff { Bad::Field("a record's length") } else { bad };
+        let whole = |bad| {
+            if bad == JournalError::CutOff { JournalError::Field("a record's length") } else { bad }
+        };
         let read = |record: &mut Cursor<'_>| {
             let mono = Instant::from_micros(u64::take(record)?);
             let wall = WallClock(u64::take(record)?);
             Ok((Now { mono, wall }, Input::take(record)?))
         };
         let read = read(&mut record).map_err(whole)?;
-        if record.0.is_empty() { Ok(read) } else { Err(Bad::Field("a record's length")) }
+        if record.0.is_empty() { Ok(read) } else { Err(JournalError::Field("a record's length")) }
     }
 }
 
 impl Iterator for Records<'_> {
-    type Item = Result<(Now, Input), Bad>;
+    type Item = Result<(Now, Input), JournalError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
@@ -178,7 +180,7 @@ impl Field for Input {
         }
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         Ok(match u8::take(from)? {
             0 => Self::Tick,
             1 => Self::Net(Event::take(from)?),
@@ -199,7 +201,7 @@ impl Field for Input {
                 id: FifoId(Field::take(from)?),
                 body: Field::take(from)?,
             }),
-            _ => return Err(Bad::Field("an input's kind")),
+            _ => return Err(JournalError::Field("an input's kind")),
         })
     }
 }
@@ -214,10 +216,10 @@ impl Field for Closed {
         u8::try_from(place).unwrap_or(u8::MAX).put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let id = HttpId(Field::take(from)?);
         let why = CLOSED.get(usize::from(u8::take(from)?));
-        Ok(Self { id, why: *why.ok_or(Bad::Field("why an answer is over"))? })
+        Ok(Self { id, why: *why.ok_or(JournalError::Field("why an answer is over"))? })
     }
 }
 
@@ -240,7 +242,7 @@ impl Field for Event {
         }
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let kind = u8::take(from)?;
         let conn = ConnId(Field::take(from)?);
         Ok(match kind {
@@ -249,7 +251,7 @@ impl Field for Event {
             2 => Self::Received { conn, bytes: Field::take(from)? },
             3 => Self::Written { conn, bytes: Field::take(from)? },
             4 => Self::Closed { conn },
-            _ => return Err(Bad::Field("a connection's event")),
+            _ => return Err(JournalError::Field("a connection's event")),
         })
     }
 }
@@ -275,7 +277,7 @@ impl Field for Reply {
         }
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let id = CallId(Field::take(from)?);
         let result = match usize::from(u8::take(from)?).checked_sub(1) {
             None => Ok(Answer {
@@ -283,7 +285,9 @@ impl Field for Reply {
                 index: Field::take(from)?,
                 body: Field::take(from)?,
             }),
-            Some(place) => Err(*UNANSWERED.get(place).ok_or(Bad::Field("a call's outcome"))?),
+            Some(place) => {
+                Err(*UNANSWERED.get(place).ok_or(JournalError::Field("a call's outcome"))?)
+            }
         };
         Ok(Self { id, result })
     }

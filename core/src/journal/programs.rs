@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::Bad;
+use super::JournalError;
 use super::field::{Cursor, Field};
 use crate::base::errno::Errno;
 use crate::base::id::{ExecId, FileId};
@@ -32,7 +32,7 @@ impl Field for Event {
         }
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let kind = u8::take(from)?;
         let id = ExecId(Field::take(from)?);
         Ok(match kind {
@@ -42,10 +42,11 @@ impl Field for Event {
             3 => Self::Output { id, stream: Stream::Stderr, bytes: Field::take(from)? },
             4 => {
                 let status = Field::take(from)?;
-                let cause = take_place(&CAUSES, from)?.ok_or(Bad::Field("who ended a program"))?;
+                let cause =
+                    take_place(&CAUSES, from)?.ok_or(JournalError::Field("who ended a program"))?;
                 Self::Exited { id, status, cause, unheard: Field::take(from)? }
             }
-            _ => return Err(Bad::Field("a program's event")),
+            _ => return Err(JournalError::Field("a program's event")),
         })
     }
 }
@@ -74,10 +75,10 @@ fn put_place<T: PartialEq>(table: &[T], what: &T, out: &mut Vec<u8>) {
 }
 
 /// What has this place; none for the one behind the last.
-fn take_place<T: Copy>(table: &[T], from: &mut Cursor<'_>) -> Result<Option<T>, Bad> {
+fn take_place<T: Copy>(table: &[T], from: &mut Cursor<'_>) -> Result<Option<T>, JournalError> {
     let place = usize::from(u8::take(from)?);
     if place > table.len() {
-        return Err(Bad::Field("a reason"));
+        return Err(JournalError::Field("a reason"));
     }
     Ok(table.get(place).copied())
 }
@@ -90,7 +91,7 @@ impl Field for Refusal {
         }
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         match take_place(&REFUSALS, from)? {
             Some(why) => Ok(why),
             None => Ok(Self::Failed(Field::take(from)?)),
@@ -106,7 +107,7 @@ impl Field for Failure {
         }
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         match take_place(&FAILURES, from)? {
             Some(why) => Ok(why),
             None => Ok(Self::System(Field::take(from)?)),
@@ -119,7 +120,7 @@ impl Field for Errno {
         self.0.cast_unsigned().put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         u32::take(from).map(|n| Self(n.cast_signed()))
     }
 }
@@ -135,14 +136,14 @@ impl Field for Status {
         number.cast_unsigned().put(out);
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let kind = u8::take(from)?;
         let number = u32::take(from)?.cast_signed();
         match kind {
             0 => Ok(Self::Code(number)),
             1 => Ok(Self::Signal(number)),
             2 => Ok(Self::Unknown),
-            _ => Err(Bad::Field("how a program ended")),
+            _ => Err(JournalError::Field("how a program ended")),
         }
     }
 }
@@ -166,7 +167,7 @@ impl Field for file::Event {
         }
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let kind = u8::take(from)?;
         let id = FileId(Field::take(from)?);
         Ok(match kind {
@@ -174,7 +175,7 @@ impl Field for file::Event {
             1 => Self::Content { id, content: Field::take(from)? },
             2 => Self::Missing { id },
             3 => Self::Failed { id, why: Field::take(from)? },
-            _ => return Err(Bad::Field("a file's event")),
+            _ => return Err(JournalError::Field("a file's event")),
         })
     }
 }

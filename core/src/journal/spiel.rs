@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::Bad;
+use super::JournalError;
 use super::field::{Cursor, Field};
 use crate::base::errno::Errno;
 use crate::base::id::SpielId;
@@ -37,11 +37,12 @@ impl Field for Reply {
         }
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let id = SpielId(Field::take(from)?);
         let result = Ok(match u8::take(from)? {
             0 => {
-                let errno = i32::try_from(u32::take(from)?).map_err(|_| Bad::Field("an errno"))?;
+                let errno =
+                    i32::try_from(u32::take(from)?).map_err(|_| JournalError::Field("an errno"))?;
                 return Ok(Self { id, result: Err(Errno(errno)) });
             }
             1 => Answer::Done,
@@ -49,7 +50,7 @@ impl Field for Reply {
             3 => Answer::Filesystem(Box::new(Field::take(from)?)),
             4 => Answer::Counters(Field::take(from)?),
             5 => Answer::Pver(Field::take(from)?),
-            _ => return Err(Bad::Field("an answer of Motr's library")),
+            _ => return Err(JournalError::Field("an answer of Motr's library")),
         });
         Ok(Self { id, result })
     }
@@ -62,7 +63,7 @@ impl<T: Field> Field for Vec<T> {
         self.iter().for_each(|element| element.put(out));
     }
 
-    fn take(from: &mut Cursor<'_>) -> Result<Self, Bad> {
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
         let len = u32::take(from)?;
         (0..len).map(|_| T::take(from)).collect()
     }

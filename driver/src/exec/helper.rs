@@ -36,7 +36,7 @@ pub(super) enum Source {
 
 /// Where it is on its way.
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+enum HelperState {
     Running {
         until: Instant,
     },
@@ -58,7 +58,7 @@ pub(super) struct Helper {
     ended: OwnedFd,
     stdin: Option<Input>,
     outputs: [Output; 2],
-    stage: Stage,
+    stage: HelperState,
     cause: Cause,
     grace: Duration,
 }
@@ -75,7 +75,7 @@ impl Helper {
         let pid = Pid::from_child(&child);
         match Self::adopt(&mut child, pid, &spawn, watch) {
             Ok((ended, stdin, outputs)) => {
-                let stage = Stage::Running { until: now.after(spawn.deadline) };
+                let stage = HelperState::Running { until: now.after(spawn.deadline) };
                 let (id, cause, grace) = (spawn.id, Cause::Itself, spawn.grace);
                 Ok(Self { id, child, pid, ended, stdin, outputs, stage, cause, grace })
             }
@@ -111,7 +111,7 @@ impl Helper {
         now: Instant,
         blocked: bool,
     ) -> impl Iterator<Item = (Source, BorrowedFd<'_>)> {
-        let over = matches!(self.stage, Stage::Over { .. });
+        let over = matches!(self.stage, HelperState::Over { .. });
         let ended = (!over).then(|| (Source::Ended, self.ended.as_fd()));
         let stdin = self.stdin.as_ref().map(|stdin| (Source::Stdin, stdin.as_fd()));
         let outputs = self.outputs.iter().enumerate();
@@ -123,8 +123,8 @@ impl Helper {
     /// When it has to be [tended](Self::tend) at the latest.
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
         let stage = match self.stage {
-            Stage::Running { until } | Stage::Over { until } => Some(until),
-            Stage::Ending { kill_at } => kill_at,
+            HelperState::Running { until } | HelperState::Over { until } => Some(until),
+            HelperState::Ending { kill_at } => kill_at,
         };
         self.outputs.iter().filter_map(|output| output.next_at(now)).chain(stage).min()
     }
@@ -136,10 +136,12 @@ impl Helper {
                 let drained = now.after(DRAIN);
                 let until = match self.stage {
                     // What it began may still be ending, too.
-                    Stage::Ending { kill_at: Some(at) } => drained.max(at),
-                    Stage::Running { .. } | Stage::Ending { .. } | Stage::Over { .. } => drained,
+                    HelperState::Ending { kill_at: Some(at) } => drained.max(at),
+                    HelperState::Running { .. }
+                    | HelperState::Ending { .. }
+                    | HelperState::Over { .. } => drained,
                 };
-                self.stage = Stage::Over { until };
+                self.stage = HelperState::Over { until };
                 self.stdin = None;
             }
             Source::Stdin => {
@@ -154,18 +156,20 @@ impl Helper {
     /// Does what is due. Whether this was its end: the last event is its exit then.
     pub(super) fn tend(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
         match self.stage {
-            Stage::Running { until } if until <= now => self.end(Cause::Deadline, self.grace, now),
-            Stage::Ending { kill_at: Some(at) } if at <= now => {
-                self.signal(Signal::KILL);
-                self.stage = Stage::Ending { kill_at: None };
+            HelperState::Running { until } if until <= now => {
+                self.end(Cause::Deadline, self.grace, now)
             }
-            Stage::Over { until } => {
+            HelperState::Ending { kill_at: Some(at) } if at <= now => {
+                self.signal(Signal::KILL);
+                self.stage = HelperState::Ending { kill_at: None };
+            }
+            HelperState::Over { until } => {
                 if until <= now || !self.outputs.iter().any(Output::is_open) {
                     self.finish(now, events);
                     return true;
                 }
             }
-            Stage::Running { .. } | Stage::Ending { .. } => {}
+            HelperState::Running { .. } | HelperState::Ending { .. } => {}
         }
         false
     }
@@ -181,20 +185,20 @@ impl Helper {
         self.end(Cause::Killed, grace, now);
         let latest = now.after(within);
         match &mut self.stage {
-            Stage::Ending { kill_at: Some(at) } | Stage::Over { until: at } => {
+            HelperState::Ending { kill_at: Some(at) } | HelperState::Over { until: at } => {
                 *at = latest.min(*at);
             }
-            Stage::Running { .. } | Stage::Ending { .. } => {}
+            HelperState::Running { .. } | HelperState::Ending { .. } => {}
         }
     }
 
     fn end(&mut self, cause: Cause, grace: Duration, now: Instant) {
-        if matches!(self.stage, Stage::Running { .. }) {
+        if matches!(self.stage, HelperState::Running { .. }) {
             self.signal(Signal::TERM);
             // One that is stopped hears nothing before it goes on.
             self.signal(Signal::CONT);
             self.cause = cause;
-            self.stage = Stage::Ending { kill_at: Some(now.after(grace)) };
+            self.stage = HelperState::Ending { kill_at: Some(now.after(grace)) };
         }
     }
 

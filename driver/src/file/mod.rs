@@ -18,7 +18,7 @@ use hax_core::base::errno::Errno;
 use hax_core::base::id::FileId;
 use hax_core::file::{Command, Event, Failure, Write};
 
-use whole::Place;
+use whole::Target;
 
 /// What the thread needs.
 const STACK: usize = 128 << 10;
@@ -102,8 +102,8 @@ fn done(id: FileId, result: Result<(), Failure>) -> Event {
 }
 
 /// The place of a file. The first time that there is one in its folder, what was left there is swept away.
-fn open<'a>(path: &'a str, swept: &mut BTreeSet<Box<str>>) -> Result<Place<'a>, Failure> {
-    let place = Place::open(path)?;
+fn open<'a>(path: &'a str, swept: &mut BTreeSet<Box<str>>) -> Result<Target<'a>, Failure> {
+    let place = Target::open(path)?;
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     if !swept.contains(folder) {
         if swept.len() == SWEPT {

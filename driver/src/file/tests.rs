@@ -193,7 +193,7 @@ fn what_a_disk_has_no_room_for_leaves_the_old_file() {
 #[test]
 fn a_daemon_that_is_killed_leaves_the_old_file_or_the_new_one() {
     if let (Ok(path), Ok(step)) = (std::env::var(CHILD.0), std::env::var(CHILD.1)) {
-        let place = whole::Place::open(&path).unwrap();
+        let place = Target::open(&path).unwrap();
         let die = |done: Step| {
             if format!("{done:?}") == step {
                 kill_process(getpid(), Signal::KILL).unwrap();
@@ -226,7 +226,7 @@ fn a_daemon_that_is_killed_leaves_the_old_file_or_the_new_one() {
 fn what_another_daemon_is_writing_is_not_swept_away() {
     let place = Place::new("another");
     let path = place.path("table");
-    let another = whole::Place::open(&path).unwrap();
+    let another = Target::open(&path).unwrap();
     let mut steps = Vec::new();
     let written = another.write(PRIVATE, b"another's", |step| {
         // Each time with a daemon that starts, and sweeps, and writes.

@@ -40,12 +40,12 @@ pub(super) enum Step {
 }
 
 /// The place of a file: its folder, opened, and its name in it.
-pub(super) struct Place<'a> {
+pub(super) struct Target<'a> {
     folder: OwnedFd,
     name: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Target<'a> {
     pub(super) fn open(path: &'a str) -> Result<Self, Failure> {
         let (folder, name) = path.rsplit_once('/').ok_or(Failure::Malformed)?;
         let is_name = !matches!(name, "" | "." | "..");

@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use super::platform::{Platform, Task as _};
 use super::turn::Turn;
-use crate::net::{self as connections, Accepting, Connections, Place, Socket as _};
+use crate::net::{self as connections, Accepting, Connections, Permit, Socket as _};
 
 /// All connections of one endpoint.
 pub struct Net<P, I> {
@@ -79,7 +79,7 @@ impl<P: Platform, I: 'static> Net<P, I> {
     }
 
     /// Serves an accepted connection.
-    fn serve(&self, socket: P::Socket, peer: SocketAddr, place: Option<Place>) {
+    fn serve(&self, socket: P::Socket, peer: SocketAddr, place: Option<Permit>) {
         let Some((conn, task)) = self.connections.accept(place) else { return };
         let all = Arc::clone(&self.connections);
         let first = net::Event::Accepted { conn, peer };

@@ -21,7 +21,7 @@ pub struct Signals {
     end: Receiver<Infallible>,
     reloads: Receiver<()>,
     /// Nothing that was not asked for happens because nobody can ask for it any more.
-    _hand: SignalSender,
+    _sender: SignalSender,
 }
 
 /// What gives signals: the system's, or a program's own.
@@ -64,14 +64,14 @@ impl Signals {
         let (stop_hand, stop) = async_channel::bounded(1);
         let (end_hand, end) = async_channel::bounded(1);
         let (reload_hand, reloads) = async_channel::bounded(1);
-        let hand = SignalSender {
+        let sender = SignalSender {
             stop: stop_hand,
             end: end_hand,
             reloads: reload_hand,
             clock: Clock::new(),
             first: Arc::default(),
         };
-        (hand.clone(), Self { stop, end, reloads, _hand: hand })
+        (sender.clone(), Self { stop, end, reloads, _sender: sender })
     }
 
     /// Completes when the first signal has come.
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn f48_the_first_is_a_stop_and_one_of_another_breath_an_end() {
-        let (hand, signals) = Signals::by_hand();
+        let (sender, signals) = Signals::by_hand();
         let has = |what: &str| {
             let done = match what {
                 "stopped" => block_on(poll_once(signals.stop())),
@@ -111,14 +111,14 @@ mod tests {
         };
         let at = Instant::from_micros;
         assert!(!has("stopped"));
-        hand.end_at(at(5_000_000));
+        sender.end_at(at(5_000_000));
         assert!(has("stopped") && !has("ended"));
         // As a service manager and its operator say it.
-        hand.end_at(at(5_000_200));
-        hand.end_at(at(6_000_000));
+        sender.end_at(at(5_000_200));
+        sender.end_at(at(6_000_000));
         assert!(!has("ended"));
-        hand.end_at(at(6_000_001));
-        drop(hand);
+        sender.end_at(at(6_000_001));
+        drop(sender);
         assert!(has("stopped") && has("ended"));
     }
 }

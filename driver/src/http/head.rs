@@ -32,7 +32,7 @@ pub(super) enum Length {
 
 /// Why there is no head.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Bad {
+pub(super) enum HeadError {
     /// The answer is this status.
     Status(u16),
     /// There is none.
@@ -42,29 +42,33 @@ pub(super) enum Bad {
 /// The head at the beginning of these bytes and its length; nothing if it is not whole. Too long a target is
 /// a 414, too long a head or one of too many lines a 431, what is expected and not known a 417, all else a
 /// 400 or 501.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if target_is_too_long(bytes) => return Err(Bad::Status(414)),
-        Ok(httparse::Status::Partial) if bytes.len() >= HEAD_MAX => return Err(Bad::Status(431)),
+        Ok(httparse::Status::Partial) if target_is_too_long(bytes) => {
+            return Err(HeadError::Status(414));
+        }
+        Ok(httparse::Status::Partial) if bytes.len() >= HEAD_MAX => {
+            return Err(HeadError::Status(431));
+        }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) if bytes.starts_with(PREFACE) => return Err(Bad::Mute),
-        Err(httparse::Error::TooManyHeaders) => return Err(Bad::Status(431)),
-        Err(_) => return Err(Bad::Status(400)),
+        Err(_) if bytes.starts_with(PREFACE) => return Err(HeadError::Mute),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::Status(431)),
+        Err(_) => return Err(HeadError::Status(400)),
     };
     if request.path.is_some_and(|path| path.len() > TARGET_MAX) {
-        return Err(Bad::Status(414));
+        return Err(HeadError::Status(414));
     }
     if length > HEAD_MAX {
-        return Err(Bad::Status(431));
+        return Err(HeadError::Status(431));
     }
     let is_1_0 = request.version == Some(0);
-    let uri: Uri = request.path.unwrap_or_default().parse().map_err(|_| Bad::Status(400))?;
+    let uri: Uri = request.path.unwrap_or_default().parse().map_err(|_| HeadError::Status(400))?;
     // Who one is does not belong there (RFC 9110, 4.2.4), and would hide where the target leads.
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(Bad::Status(400));
+        return Err(HeadError::Status(400));
     }
     let framing = Framing::of(request.headers, is_1_0)?;
     let find = |name: &str| request.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
@@ -73,7 +77,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
     let continues = expected.peek().is_some();
     // RFC 9110, 10.1.1: HTTP/1.0 knows none of it.
     if !is_1_0 && !expected.all(|word| word.eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Bad::Status(417));
+        return Err(HeadError::Status(417));
     }
     let head = Head {
         method: request.method.unwrap_or_default().into(),
@@ -94,27 +98,27 @@ struct Framing {
 }
 
 impl Framing {
-    fn of(headers: &[httparse::Header<'_>], is_1_0: bool) -> Result<Self, Bad> {
+    fn of(headers: &[httparse::Header<'_>], is_1_0: bool) -> Result<Self, HeadError> {
         let all = |name: &'static str| {
             headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name))
         };
         // RFC 9112, 3.2: exactly one, which HTTP/1.0 need not have.
         let hosts = all("host").count();
         if hosts > 1 || hosts == 0 && !is_1_0 || !all("host").all(|header| is_host(header.value)) {
-            return Err(Bad::Status(400));
+            return Err(HeadError::Status(400));
         }
         let mut known = None;
         for header in all("content-length") {
-            let length = number(header.value).ok_or(Bad::Status(400))?;
+            let length = number(header.value).ok_or(HeadError::Status(400))?;
             if known.is_some_and(|known| known != length) {
-                return Err(Bad::Status(400));
+                return Err(HeadError::Status(400));
             }
             known = Some(length);
         }
         let codings = all("transfer-encoding").flat_map(|header| words(header.value));
         let length = match chunked(codings)? {
             // Who says both, or chunks in HTTP/1.0, may mean to smuggle a request.
-            true if is_1_0 || known.is_some() => return Err(Bad::Status(400)),
+            true if is_1_0 || known.is_some() => return Err(HeadError::Status(400)),
             true => Length::Chunked,
             false => Length::Known(known.unwrap_or(0)),
         };
@@ -130,14 +134,14 @@ impl Framing {
 
 /// Whether a body is in chunks, of the codings that were applied to it. Without chunks as the last one it has
 /// no end that could be found (RFC 9112, 6.3); beside them no coding is known here (6.1).
-fn chunked<'a>(codings: impl Iterator<Item = &'a [u8]>) -> Result<bool, Bad> {
+fn chunked<'a>(codings: impl Iterator<Item = &'a [u8]>) -> Result<bool, HeadError> {
     let codings: Vec<_> = codings.collect();
     let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
     match codings.split_last() {
         None => Ok(false),
-        Some((last, _)) if !is_chunked(last) => Err(Bad::Status(400)),
+        Some((last, _)) if !is_chunked(last) => Err(HeadError::Status(400)),
         Some((_, [])) => Ok(true),
-        Some(_) => Err(Bad::Status(501)),
+        Some(_) => Err(HeadError::Status(501)),
     }
 }
 
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let status = |bytes: &[u8]| match parse(bytes) {
-            Err(Bad::Status(status)) => status,
+            Err(HeadError::Status(status)) => status,
             other => panic!("{other:?}"),
         };
         for (headers, expected) in [
@@ -239,7 +243,7 @@ mod tests {
         assert_eq!(status(long.as_bytes()), 414);
         assert_eq!(status(&long.as_bytes()[..TARGET_MAX + 10]), 414, "it is not waited for");
         assert_eq!(status(&b"\n".repeat(HEAD_MAX)), 431, "nor is what never begins");
-        assert_eq!(parse(PREFACE).unwrap_err(), Bad::Mute);
+        assert_eq!(parse(PREFACE).unwrap_err(), HeadError::Mute);
         assert!(parse(b"GET / HT").unwrap().is_none());
         assert!(parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().is_some(), "which has no host");
     }

@@ -45,7 +45,7 @@ pub(super) struct SeatId(u64);
 
 /// What is going on on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(super) enum SeatState {
     /// The core has the request, and the client's side has ended. It may be gone or wait for the answer,
     /// which nobody can tell before that is written.
     Ended,
@@ -70,7 +70,7 @@ pub(super) struct Entry {
 struct Seat<C> {
     id: SeatId,
     origin: Origin,
-    stage: Stage,
+    stage: SeatState,
     since: u64,
     /// How many had entered then.
     entered: u64,
@@ -140,7 +140,7 @@ impl<C> Room<C> {
         }
         if let Some(at) = gives_way.and_then(|id| self.find(id)) {
             let seat = self.seats.remove(at);
-            if seat.stage == Stage::Answering {
+            if seat.stage == SeatState::Answering {
                 self.end(seat);
             }
         }
@@ -149,7 +149,7 @@ impl<C> Room<C> {
         self.place(Seat {
             id,
             origin,
-            stage: Stage::Idle,
+            stage: SeatState::Idle,
             since,
             entered: self.entered,
             _call: call,
@@ -192,7 +192,7 @@ impl<C> Room<C> {
     }
 
     /// What is going on has changed.
-    pub(super) fn set(&mut self, id: SeatId, stage: Stage) {
+    pub(super) fn set(&mut self, id: SeatId, stage: SeatState) {
         let since = self.tick();
         if let Some(at) = self.find(id) {
             self.seats[at].stage = stage;
@@ -237,29 +237,29 @@ impl<C> Room<C> {
     /// Whether it may give way at its stage. One that has just come, or become idle, has not been looked at
     /// yet: a listener takes up to 64 connections in one turn, as many as this is of the default of 512.
     fn may_give_way(&self, seat: &Seat<C>) -> bool {
-        seat.stage != Stage::Idle || self.entered - seat.entered >= self.max as u64 / 8
+        seat.stage != SeatState::Idle || self.entered - seat.entered >= self.max as u64 / 8
     }
 
     /// Who gives way to a new connection of `origin`, which has `mine` already. An idle connection is of less
     /// use than a new one, also where both addresses have as many; a body that arrives gives way only to
     /// who has less, or to its own address. This node's own give way only to its own, after all others.
     fn who_gives_way(&self, origin: Origin, mine: usize) -> Option<SeatId> {
-        if let Some(id) = self.own(origin, |stage| stage == Stage::Ended) {
+        if let Some(id) = self.own(origin, |stage| stage == SeatState::Ended) {
             return Some(id);
         }
-        for stage in [Stage::Ended, Stage::Idle, Stage::Receiving] {
+        for stage in [SeatState::Ended, SeatState::Idle, SeatState::Receiving] {
             if let Some(id) = self.stranger(stage, origin, mine) {
                 return Some(id);
             }
         }
         // Who asks one thing after another is never idle.
-        self.own(origin, |stage| stage != Stage::Answering)
-            .or_else(|| self.stranger(Stage::Answering, origin, mine))
+        self.own(origin, |stage| stage != SeatState::Answering)
+            .or_else(|| self.stranger(SeatState::Answering, origin, mine))
             .or_else(|| self.own(origin, |_| true))
     }
 
     /// Who of this node gives way to this node, at such stages.
-    fn own(&self, origin: Origin, is_such: impl Fn(Stage) -> bool) -> Option<SeatId> {
+    fn own(&self, origin: Origin, is_such: impl Fn(SeatState) -> bool) -> Option<SeatId> {
         let own =
             self.seats.iter().filter(|seat| seat.origin == Origin::Own && origin == seat.origin);
         let own = own.filter(|seat| is_such(seat.stage) && self.may_give_way(seat));
@@ -267,14 +267,14 @@ impl<C> Room<C> {
     }
 
     /// Who of others than this node gives way at this stage.
-    fn stranger(&self, stage: Stage, origin: Origin, mine: usize) -> Option<SeatId> {
+    fn stranger(&self, stage: SeatState, origin: Origin, mine: usize) -> Option<SeatId> {
         let only_itself = origin != Origin::Own && mine >= self.share();
         let mut best = None;
         for seats in self.seats.chunk_by(|a, b| a.origin == b.origin) {
             let of = seats[0].origin;
             let fair = match origin {
                 Origin::Own => true,
-                Origin::Foreign(_) if stage <= Stage::Idle => seats.len() >= mine,
+                Origin::Foreign(_) if stage <= SeatState::Idle => seats.len() >= mine,
                 Origin::Foreign(_) => seats.len() > mine,
             };
             let may = of != Origin::Own && (of == origin || fair && !only_itself);

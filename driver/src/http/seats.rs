@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
 
-use super::room::{Origin, Room, SeatId, Stage};
+use super::room::{Origin, Room, SeatId, SeatState};
 
 /// All connections of all listeners.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Seat {
     }
 
     /// What is going on has changed.
-    pub(super) fn set(&self, stage: Stage) {
+    pub(super) fn set(&self, stage: SeatState) {
         self.seats.inner().room.set(self.id, stage);
     }
 

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TOLD_EACH: Duration = Duration::from_secs(60);
 
 /// The place of one accepted connection, until the core has it closed.
-pub struct Place(#[expect(dead_code, reason = "held, not looked at")] SemaphoreGuardArc);
+pub struct Permit(#[expect(dead_code, reason = "held, not looked at")] SemaphoreGuardArc);
 
 /// What a listener goes by.
 pub struct Accepting {
@@ -41,8 +41,8 @@ impl Accepting {
     }
 
     /// A place for the next connection, as soon as there is one.
-    pub async fn place(&self) -> Place {
-        Place(self.places.acquire_arc().await)
+    pub async fn place(&self) -> Permit {
+        Permit(self.places.acquire_arc().await)
     }
 
     /// What has been accepted; nothing if that went wrong, which is no reason to stop.

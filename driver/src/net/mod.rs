@@ -25,7 +25,7 @@ use hax_core::net;
 
 use crate::host::timer::{Timer, within};
 
-pub use accept::{Accepting, Place};
+pub use accept::{Accepting, Permit};
 pub use backlog::take_rest;
 pub use connection::{Socket, connect, dial, run};
 
@@ -65,7 +65,7 @@ struct Entry {
     _open: oneshot::Sender<()>,
     cut: oneshot::Sender<()>,
     /// Of one that was accepted while there are so many places.
-    _place: Option<Place>,
+    _place: Option<Permit>,
 }
 
 /// The task's end of a connection.
@@ -91,7 +91,7 @@ impl<I> Connections<I> {
 
     /// Names an accepted connection and makes its entry, as [`enter`](Self::enter) does.
     #[must_use]
-    pub fn accept(&self, place: Option<Place>) -> Option<(ConnId, Task)> {
+    pub fn accept(&self, place: Option<Permit>) -> Option<(ConnId, Task)> {
         let conn = ConnId::accepted(self.accepted.fetch_add(1, Ordering::Relaxed));
         Some((conn, self.add(conn, place)?))
     }
@@ -106,7 +106,7 @@ impl<I> Connections<I> {
         self.add(conn, None)
     }
 
-    fn add(&self, conn: ConnId, place: Option<Place>) -> Option<Task> {
+    fn add(&self, conn: ConnId, place: Option<Permit>) -> Option<Task> {
         // Bounded in `write`: a bounded channel would take the memory for all of it at once, also for
         // the many connections on which only the peer writes.
         let (write, writes) = async_channel::unbounded();

@@ -10,7 +10,7 @@ use hax_driver::host::platform;
 use hax_driver::settings::consul::ConsulSettings;
 
 use super::caller::{Call, Caller};
-use super::pool::{Job, Pool, Ticket};
+use super::pool::{Pool, QueuedCall, Ticket};
 use super::transport::{Connector, Tls};
 
 /// A client of one agent.
@@ -56,7 +56,7 @@ impl platform::Client for Client {
         let (say, answered) = oneshot::channel();
         let sent = body.clone();
         let call = Call { method, target: target.into(), body, body_max };
-        let job = Job { call, ticket, answer: say };
+        let job = QueuedCall { call, ticket, answer: say };
         self.pool.push(job);
         // A thread that is gone has left the connection broken.
         let answer = answered.await.unwrap_or(Err(Unanswered::Broken))?;

@@ -16,7 +16,7 @@ use super::caller::{Call, Caller};
 const SHORT_MAX: usize = 3;
 
 /// One call that waits for a thread, or has one.
-pub(super) struct Job {
+pub(super) struct QueuedCall {
     pub(super) call: Call,
     pub(super) ticket: Arc<Ticket>,
     pub(super) answer: oneshot::Sender<Result<Answer, Unanswered>>,
@@ -24,10 +24,10 @@ pub(super) struct Job {
 
 /// What gives a call up, from another thread than the one that it blocks.
 #[derive(Default)]
-pub(super) struct Ticket(Mutex<Stage>);
+pub(super) struct Ticket(Mutex<TicketState>);
 
 #[derive(Default)]
-enum Stage {
+enum TicketState {
     #[default]
     Waits,
     Runs(Agent),
@@ -36,14 +36,14 @@ enum Stage {
 }
 
 impl Ticket {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
+    fn stage(&self) -> MutexGuard<'_, TicketState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives the call up: its connection is closed at once, which wakes its thread.
     pub(super) fn give_up(&self) {
-        let before = std::mem::replace(&mut *self.stage(), Stage::GivenUp);
-        if let Stage::Runs(agent) = before {
+        let before = std::mem::replace(&mut *self.stage(), TicketState::GivenUp);
+        if let TicketState::Runs(agent) = before {
             agent.shutdown();
         }
     }
@@ -51,9 +51,9 @@ impl Ticket {
     /// Whether it is worth beginning with this agent.
     fn begin(&self, agent: &Agent) -> bool {
         let mut stage = self.stage();
-        let wanted = matches!(*stage, Stage::Waits);
+        let wanted = matches!(*stage, TicketState::Waits);
         if wanted {
-            *stage = Stage::Runs(agent.clone());
+            *stage = TicketState::Runs(agent.clone());
         }
         wanted
     }
@@ -61,9 +61,9 @@ impl Ticket {
     /// Whether it was not given up meanwhile, which would have been the end of its agent.
     fn end(&self) -> bool {
         let mut stage = self.stage();
-        let kept = matches!(*stage, Stage::Runs(_));
+        let kept = matches!(*stage, TicketState::Runs(_));
         if kept {
-            *stage = Stage::Over;
+            *stage = TicketState::Over;
         }
         kept
     }
@@ -82,8 +82,8 @@ struct Shared {
 
 #[derive(Default)]
 struct Queues {
-    short: VecDeque<Job>,
-    blocking: VecDeque<Job>,
+    short: VecDeque<QueuedCall>,
+    blocking: VecDeque<QueuedCall>,
     threads: usize,
     idle: usize,
     /// How many threads blocking queries have now.
@@ -94,7 +94,7 @@ struct Queues {
 }
 
 impl Queues {
-    fn next(&mut self) -> Option<Job> {
+    fn next(&mut self) -> Option<QueuedCall> {
         if let Some(job) = self.short.pop_front() {
             return Some(job);
         }
@@ -127,7 +127,7 @@ impl Pool {
     }
 
     /// Takes a call on.
-    pub(super) fn push(&self, job: Job) {
+    pub(super) fn push(&self, job: QueuedCall) {
         let mut queues = self.shared.queues();
         let waiting = queues.short.len() + queues.blocking.len();
         if job.call.blocks() { &mut queues.blocking } else { &mut queues.short }.push_back(job);
@@ -174,7 +174,7 @@ fn work(shared: &Shared, mut caller: Caller) {
     }
 }
 
-fn one(caller: &mut Caller, job: Job) {
+fn one(caller: &mut Caller, job: QueuedCall) {
     if !job.ticket.begin(caller.agent()) {
         return;
     }

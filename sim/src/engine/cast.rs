@@ -13,7 +13,7 @@ use hax_core::net as tcp;
 
 use super::choice::Choice;
 use super::event::{S, Who};
-use super::replay::{Bad, Opened};
+use super::replay::{JournalError, Opened};
 use super::swarm::Odds;
 use super::{Violation, World};
 use crate::consul::Consul;
@@ -149,9 +149,9 @@ pub trait Cast: Sized {
     /// # Errors
     ///
     /// If it is no journal of this cast.
-    fn open(journal: &[u8]) -> Result<Opened<'_, Self::Machine>, Bad> {
+    fn open(journal: &[u8]) -> Result<Opened<'_, Self::Machine>, JournalError> {
         let _ = journal;
-        Err(Bad::NotAJournal)
+        Err(JournalError::NotAJournal)
     }
 
     // ---- what happens -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ use hax_core::base::fact::Report as _;
 
 use super::cast::{Cast, FactOf};
 use super::choice::{Choice, Recorder, Seed, Tape};
-use super::replay::{self, Bad, Replayed};
+use super::replay::{self, JournalError, Replayed};
 use super::trace::Trace;
 use super::{Outcome, Violation, Wanted, run};
 
@@ -64,7 +64,7 @@ impl<C: Cast> Hunt<C> {
     /// # Errors
     ///
     /// If it is no journal of this cast.
-    pub fn replay(journal: &[u8], lines: usize) -> Result<Replayed, Bad> {
+    pub fn replay(journal: &[u8], lines: usize) -> Result<Replayed, JournalError> {
         let trace = Trace::keeping(lines, C::describe);
         Ok(replay::replay(C::open(journal)?, C::NODE, trace))
     }

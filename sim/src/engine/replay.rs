@@ -1,7 +1,7 @@
 //! A journal once more: one machine, fed what it was fed, and the rules that hold for one alone.
 
 use hax_core::base::time::{Next, Now};
-pub use hax_core::journal::Bad;
+pub use hax_core::journal::JournalError;
 use hax_core::machine::{Input, Machine, Output};
 
 use super::trace::{Hash, Trace};
@@ -21,7 +21,7 @@ pub trait Alone<M: Machine> {
 }
 
 /// What a machine was fed, one record after another.
-pub type Records<'a> = Box<dyn Iterator<Item = Result<(Now, Input), Bad>> + 'a>;
+pub type Records<'a> = Box<dyn Iterator<Item = Result<(Now, Input), JournalError>> + 'a>;
 
 /// A journal that was opened.
 pub struct Opened<'a, M: Machine> {
@@ -43,7 +43,7 @@ pub struct Replayed {
     /// Inputs that were fed.
     pub inputs: u64,
     /// Why the journal could not be read further, if so.
-    pub bad: Option<Bad>,
+    pub bad: Option<JournalError>,
     /// The last lines.
     pub lines: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! The journal of a world's hax is what a daemon would have written: it replays alone.
 
-use hax_core::journal::Bad;
+use hax_core::journal::JournalError;
 use hax_sim::engine::{Hunt, Wanted};
 use hax_sim::worlds::bridge::Bridge;
 
@@ -20,12 +20,12 @@ fn a_journal_replays_as_it_was() {
             // Ended in the middle, as by a crash.
             let cut = Hunt::<Bridge>::replay(&journal[..journal.len() - 3], 5).expect("a journal");
             assert_eq!(cut.violation, None);
-            assert!(cut.inputs + 1 >= first.inputs || cut.bad == Some(Bad::CutOff));
+            assert!(cut.inputs + 1 >= first.inputs || cut.bad == Some(JournalError::CutOff));
         }
     }
 }
 
 #[test]
 fn what_is_no_journal_is_said_to_be_none() {
-    assert_eq!(Hunt::<Bridge>::replay(b"x", 0).err(), Some(Bad::NotAJournal));
+    assert_eq!(Hunt::<Bridge>::replay(b"x", 0).err(), Some(JournalError::NotAJournal));
 }

@@ -11,7 +11,7 @@ use crate::base::fid::Fid;
 use crate::bridge::State;
 use crate::bridge::context::Cx;
 use crate::bridge::continuation::LaneKey;
-use crate::bridge::process::lanes::Stage;
+use crate::bridge::process::lanes::LaneState;
 use crate::cluster::replica::Table;
 use crate::http::answer::Answer;
 
@@ -80,11 +80,11 @@ pub(crate) fn status(state: &State, cx: &Cx<'_>) -> Answer {
     Answer::new(200, format!("{body}"))
 }
 
-fn stage_name(stage: &Stage) -> &'static str {
+fn stage_name(stage: &LaneState) -> &'static str {
     match stage {
-        Stage::Ready => "ready",
-        Stage::Writing => "writing",
-        Stage::Rereading(_) => "rereading",
-        Stage::Waiting(_) => "waiting",
+        LaneState::Ready => "ready",
+        LaneState::Writing => "writing",
+        LaneState::Rereading(_) => "rereading",
+        LaneState::Waiting(_) => "waiting",
     }
 }

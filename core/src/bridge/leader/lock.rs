@@ -15,17 +15,17 @@ pub(crate) const SERVICE: &str = "hax-leader";
 
 /// What the key holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct LockEntry {
     pub(crate) value: Box<str>,
     pub(crate) session: Option<Box<str>>,
 }
 
 /// Reads an answer to a query for the key.
-pub(crate) fn seen(body: &[u8]) -> Option<Seen> {
+pub(crate) fn read_entry(body: &[u8]) -> Option<LockEntry> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(body).ok()?;
     let value = entry.bytes()?;
     let session = entry.session.filter(|session| !session.is_empty()).map(Into::into);
-    Some(Seen { value: String::from_utf8_lossy(&value).into(), session })
+    Some(LockEntry { value: String::from_utf8_lossy(&value).into(), session })
 }
 
 /// Whether a value of the lock names no node: `elect` and digits, or nothing.

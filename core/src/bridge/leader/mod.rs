@@ -28,7 +28,7 @@ use crate::ha::fact::Fact;
 use crate::ha::note::ObjectState;
 use crate::store::session::{self, Session};
 use crate::store::watch::Watch;
-use lock::{SERVICE, Seen, is_unowned};
+use lock::{LockEntry, SERVICE, is_unowned};
 
 /// The lock.
 const KEY: &str = "leader";
@@ -54,7 +54,7 @@ pub(crate) struct Leader {
     session: Session,
     lock: Lock,
     /// What the key holds.
-    seen: Option<Seen>,
+    seen: Option<LockEntry>,
     watch: Watch,
     backoff: Backoff,
     /// Our own confd has been online since we stand.
@@ -371,8 +371,8 @@ impl Leader {
     fn on_watch(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         let Some(answer) = self.watch.on_answer(cx, Timer::LeaderWatch, answer) else { return };
         let seen = match answer.status {
-            404 => Some(Seen::default()),
-            _ => lock::seen(&answer.body),
+            404 => Some(LockEntry::default()),
+            _ => lock::read_entry(&answer.body),
         };
         if let Some(seen) = seen {
             if self.seen.as_ref() != Some(&seen) {
@@ -386,7 +386,7 @@ impl Leader {
     }
 
     /// The lock may have changed.
-    fn on_lock_seen(&mut self, cx: &mut Cx<'_>, seen: &Seen) {
+    fn on_lock_seen(&mut self, cx: &mut Cx<'_>, seen: &LockEntry) {
         match self.lock.clone() {
             // Lost, or seen as it was before we had it, or a script has written over our value:
             // acquiring again tells, and changes nothing for the holder.
@@ -432,7 +432,7 @@ fn online_confds(cluster: &Cluster) -> impl Iterator<Item = Fid> {
 }
 
 /// Ends the session that holds the lock for nobody.
-fn end(cx: &mut Cx<'_>, Seen { value, session }: &Seen) {
+fn end(cx: &mut Cx<'_>, LockEntry { value, session }: &LockEntry) {
     if let Some(session) = session {
         cx.fact(Fact::LeaderStale { value: value.clone() });
         destroy(cx, session);

@@ -41,7 +41,7 @@ pub(crate) struct Lanes {
 #[derive(Debug)]
 struct Lane {
     work: VecDeque<WorkItem>,
-    stage: Stage,
+    state: LaneState,
     /// How often in a row it was refused.
     refusals: u32,
 }
@@ -54,7 +54,7 @@ impl Lane {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum LaneState {
     /// May join the next transaction.
     Ready,
     /// In a transaction.
@@ -79,12 +79,12 @@ impl Lanes {
     }
 
     /// Each lane, how much work it has and at what it is.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (LaneKey, usize, &Stage)> {
-        self.lanes.iter().map(|(key, lane)| (*key, lane.work.len(), &lane.stage))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LaneKey, usize, &LaneState)> {
+        self.lanes.iter().map(|(key, lane)| (*key, lane.work.len(), &lane.state))
     }
 
     pub(crate) fn push(&mut self, key: LaneKey, work: WorkItem) {
-        let none = || Lane { work: VecDeque::new(), stage: Stage::Ready, refusals: 0 };
+        let none = || Lane { work: VecDeque::new(), state: LaneState::Ready, refusals: 0 };
         self.lanes.entry(key).or_insert_with(none).work.push_back(work);
     }
 
@@ -132,7 +132,7 @@ impl Lanes {
     /// transaction is refused by Consul.
     pub(crate) fn lost_lead(&mut self) {
         self.lanes.retain(|_, lane| {
-            let writing = lane.stage == Stage::Writing;
+            let writing = lane.state == LaneState::Writing;
             let mut front = true;
             lane.work.retain(|work| {
                 let in_flight = core::mem::take(&mut front) && writing;
@@ -171,7 +171,7 @@ impl Lanes {
         let mut finished = Vec::new();
         let mut dropped = Vec::new();
         for (key, lane) in &mut self.lanes {
-            if lane.stage != Stage::Ready {
+            if lane.state != LaneState::Ready {
                 continue;
             }
             let process = key.process();
@@ -192,7 +192,7 @@ impl Lanes {
             if plan.is_empty() || mutant(Mutant::LaneSkipped) {
                 finished.push((*key, plan.restart));
             } else if batch.take(&cx.config().limit, *key, work, plan) {
-                lane.stage = Stage::Writing;
+                lane.state = LaneState::Writing;
             }
         }
         // What was in a transaction when the lock was lost, and was not completed by it.
@@ -267,7 +267,7 @@ impl Lanes {
             if part.last {
                 done.extend(self.finish(part.key, part.restart));
             } else {
-                self.stage(part.key, Stage::Ready);
+                self.set_state(part.key, LaneState::Ready);
             }
         }
         done
@@ -311,7 +311,7 @@ impl Lanes {
             let led = about.contains(&(Target::Leader, None));
             match (led || self.is_refused_too_often(*key), reread.is_empty()) {
                 (true, _) => self.wait(cx, *key, reread),
-                (false, true) => self.stage(*key, Stage::Ready),
+                (false, true) => self.set_state(*key, LaneState::Ready),
                 (false, false) => self.reread_keys(cx, lane_cx.cluster, *key, reread),
             }
         }
@@ -342,7 +342,7 @@ impl Lanes {
     fn drop_leaders(&mut self, key: LaneKey) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         lane.work.retain(|work| !work.what.is_leaders());
-        lane.stage = Stage::Ready;
+        lane.state = LaneState::Ready;
         if lane.work.is_empty() {
             self.lanes.remove(&key);
         }
@@ -370,8 +370,9 @@ impl Lanes {
             cx.fact(Fact::WriteConflict { key: path });
             reading.insert(target);
         }
-        let next = if reading.is_empty() { Stage::Ready } else { Stage::Rereading(reading) };
-        self.stage(key, next);
+        let next =
+            if reading.is_empty() { LaneState::Ready } else { LaneState::Rereading(reading) };
+        self.set_state(key, next);
     }
 
     /// A key that met another writer was read again.
@@ -384,7 +385,7 @@ impl Lanes {
         answer: Option<&Answer>,
     ) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        let Stage::Rereading(left) = &mut lane.stage else { return };
+        let LaneState::Rereading(left) = &mut lane.state else { return };
         if !answer.is_some_and(|answer| apply_reread(cx, cluster, target, answer)) {
             if answer.is_some() {
                 let why = "not the key that was asked for".into();
@@ -396,7 +397,7 @@ impl Lanes {
         }
         left.remove(&target);
         if left.is_empty() {
-            lane.stage = Stage::Ready;
+            lane.state = LaneState::Ready;
         }
         if let (Target::Record(_), Some(work)) = (target, lane.work.front_mut()) {
             work.checked = true;
@@ -407,7 +408,7 @@ impl Lanes {
     /// Returns whether deaths wait for [their turn](Self::retry_deaths).
     pub(crate) fn retry(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
         let waiting = self.lanes.iter().filter_map(|(key, lane)| {
-            let Stage::Waiting(targets) = &lane.stage else { return None };
+            let LaneState::Waiting(targets) = &lane.state else { return None };
             Some((*key, targets.clone()))
         });
         let mut deaths = false;
@@ -417,7 +418,7 @@ impl Lanes {
             } else if self.lanes.get(&key).is_some_and(Lane::declares_death) {
                 deaths = true;
             } else {
-                self.stage(key, Stage::Ready);
+                self.set_state(key, LaneState::Ready);
             }
         }
         deaths
@@ -426,20 +427,20 @@ impl Lanes {
     /// Health is proved: what was to be declared is planned again.
     pub(crate) fn retry_deaths(&mut self) {
         for lane in self.lanes.values_mut().filter(|lane| lane.declares_death()) {
-            if lane.stage == Stage::Waiting(BTreeSet::new()) {
-                lane.stage = Stage::Ready;
+            if lane.state == LaneState::Waiting(BTreeSet::new()) {
+                lane.state = LaneState::Ready;
             }
         }
     }
 
-    fn stage(&mut self, key: LaneKey, stage: Stage) {
+    fn set_state(&mut self, key: LaneKey, stage: LaneState) {
         if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.stage = stage;
+            lane.state = stage;
         }
     }
 
     fn wait(&mut self, cx: &mut Cx<'_>, key: LaneKey, reread: BTreeSet<Target>) {
-        self.stage(key, Stage::Waiting(reread));
+        self.set_state(key, LaneState::Waiting(reread));
         if !cx.is_armed(Timer::Lanes) && !mutant(Mutant::RetryLost) {
             cx.retry(Timer::Lanes, &mut self.backoff);
         }
@@ -448,7 +449,7 @@ impl Lanes {
     /// The first work of a lane is done.
     fn finish(&mut self, key: LaneKey, restart: bool) -> Option<Completed> {
         let lane = self.lanes.get_mut(&key)?;
-        (lane.stage, lane.refusals) = (Stage::Ready, 0);
+        (lane.state, lane.refusals) = (LaneState::Ready, 0);
         let work = lane.work.pop_front()?;
         if lane.work.is_empty() {
             self.lanes.remove(&key);

@@ -21,7 +21,7 @@ pub(super) struct Contested {
     /// Entries that do not count, by their paths behind `m0conf/`.
     aside: BTreeMap<Box<str>, (Box<str>, u64)>,
     /// Places that do not count.
-    losers: BTreeSet<Place>,
+    losers: BTreeSet<Location>,
 }
 
 /// Two keys that cannot both be meant.
@@ -37,12 +37,12 @@ pub struct Contradiction {
 
 /// A process below a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct Location {
     node: Fid,
     process: Fid,
 }
 
-impl Place {
+impl Location {
     /// The place that a path behind `m0conf/` is in.
     fn of(path: &str) -> Option<Self> {
         let mut parts = path.split('/');
@@ -68,7 +68,7 @@ impl Conf {
         }
         let Ok(process) = process.parse() else { return false };
         let elsewhere = |at: &super::Process| at.node != node;
-        if self.contested.losers.contains(&Place { node, process })
+        if self.contested.losers.contains(&Location { node, process })
             || self.processes.get(process).is_some_and(elsewhere)
         {
             return true;
@@ -102,8 +102,8 @@ impl Conf {
         }
         // A process that the tree by name does not know is itself left over where it has what is another's.
         for path in self.contested.aside.keys() {
-            let kept = self.kept(path).and_then(|kept| Place::of(kept.strip_prefix("m0conf/")?));
-            if let (Some(other), Some(kept)) = (Place::of(path), kept)
+            let kept = self.kept(path).and_then(|kept| Location::of(kept.strip_prefix("m0conf/")?));
+            if let (Some(other), Some(kept)) = (Location::of(path), kept)
                 && other.process != kept.process
                 && self.is_named(other) != self.is_named(kept)
             {
@@ -118,7 +118,7 @@ impl Conf {
     }
 
     /// Whether the tree by name has this process on this node's host.
-    fn is_named(&self, Place { node, process }: Place) -> bool {
+    fn is_named(&self, Location { node, process }: Location) -> bool {
         let host = self.host(node).unwrap_or_default();
         let named = self.named.get(&process).map_or(&[][..], |all| all);
         named.iter().any(|named| *named.host == *host)
@@ -131,13 +131,13 @@ impl Conf {
     }
 
     /// The processes of which anything is set aside, with all their places and how much is in each.
-    fn places(&self) -> BTreeMap<Fid, BTreeMap<Place, usize>> {
-        let mut places: BTreeMap<Fid, BTreeMap<Place, usize>> = BTreeMap::new();
-        for place in self.contested.aside.keys().filter_map(|path| Place::of(path)) {
+    fn places(&self) -> BTreeMap<Fid, BTreeMap<Location, usize>> {
+        let mut places: BTreeMap<Fid, BTreeMap<Location, usize>> = BTreeMap::new();
+        for place in self.contested.aside.keys().filter_map(|path| Location::of(path)) {
             *places.entry(place.process).or_default().entry(place).or_default() += 1;
         }
         let paths = self.entries.values().filter_map(|entry| entry.key.strip_prefix("m0conf/"));
-        for place in paths.filter_map(Place::of) {
+        for place in paths.filter_map(Location::of) {
             if let Some(places) = places.get_mut(&place.process) {
                 *places.entry(place).or_default() += 1;
             }
@@ -147,7 +147,7 @@ impl Conf {
     }
 
     /// Takes all software again, without what is below these places.
-    fn rebuild(&mut self, losers: BTreeSet<Place>) {
+    fn rebuild(&mut self, losers: BTreeSet<Location>) {
         let empty = Self::default();
         self.processes = empty.processes;
         self.services = empty.services;
@@ -162,7 +162,7 @@ impl Conf {
         self.contested.losers = losers;
         self.entries.retain(|_, entry| {
             let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
-            let keep = Place::of(path).is_none();
+            let keep = Location::of(path).is_none();
             if !keep {
                 all.insert(path.into(), (core::mem::take(&mut entry.value), entry.index));
             }
@@ -178,10 +178,10 @@ impl Conf {
     pub fn contradictions(&self) -> Vec<Contradiction> {
         let mut found = BTreeSet::new();
         for path in self.contested.aside.keys() {
-            let Some(place) = Place::of(path) else { continue };
+            let Some(place) = Location::of(path) else { continue };
             let there = self.processes.get(place.process).filter(|there| there.node != place.node);
             if let Some(there) = there {
-                let kept = Place { node: there.node, ..place }.key();
+                let kept = Location { node: there.node, ..place }.key();
                 let why = "a process is below two nodes, and the first counts";
                 found.insert(Contradiction { kept, other: place.key(), why });
                 continue;
@@ -203,7 +203,7 @@ impl Conf {
             let is_ha =
                 |service: &&Fid| self.services.get(**service).is_some_and(|s| &*s.name == "ha");
             let service = entry.services.iter().find(is_ha).and_then(|s| self.entries.get(s));
-            let kept = Place { node: entry.node, process }.key();
+            let kept = Location { node: entry.node, process }.key();
             if let Some(Entry { key: other, .. }) = service {
                 let why = "a server has hax's service too, and stays a server";
                 found.insert(Contradiction { kept, other: other.clone(), why });

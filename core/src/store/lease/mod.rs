@@ -280,7 +280,7 @@ impl Lease {
         answer: Option<&Answer>,
     ) -> Option<Change> {
         let sent = self.reading.take()?;
-        let Some(seen) = answer.and_then(Seen::of) else {
+        let Some(seen) = answer.and_then(KeyEntry::of) else {
             cx.retry(Timer::Read.into(), &mut self.backoff);
             return None;
         };
@@ -341,7 +341,7 @@ impl Lease {
     }
 
     /// The lease is not ours: takes it if it is free, else waits.
-    fn on_seen<K: Leases>(&mut self, cx: &mut Cx<'_, K>, seen: &Seen) {
+    fn on_seen<K: Leases>(&mut self, cx: &mut Cx<'_, K>, seen: &KeyEntry) {
         let State::Waiting { session } = &self.state else { return };
         if seen.form > FORM {
             // A newer program's: it knows what we do not.
@@ -433,7 +433,7 @@ fn destroy<K: Leases>(cx: &mut Cx<'_, K>, session: &str) {
 
 /// What a reading of the key shows.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct KeyEntry {
     session: Option<Box<str>>,
     holder: Box<str>,
     term: u64,
@@ -442,7 +442,7 @@ struct Seen {
     index: u64,
 }
 
-impl Seen {
+impl KeyEntry {
     fn of(answer: &Answer) -> Option<Self> {
         #[derive(Default, Deserialize)]
         struct Value {

@@ -2,7 +2,7 @@
 //!
 //! A peer writes at once when it has connected, and a frame is on its way for milliseconds; so neither
 //! silence nor half of a frame is waited for. When there is too much of either, the [`Crowd`] says who
-//! gives way. The connection of a process with a link is not of the crowd.
+//! gives way. The connection of a process with a link is not of the quota.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use crate::base::time::Instant;
 use crate::base::timers::Timers;
 use crate::ha::fact::Fact;
 use crate::wire::codec::frame::Frames;
-use crate::wire::conns::crowd::{Crowd, Member};
+use crate::wire::conns::quota::{Quota, Share};
 
 /// How long a connection may be open before anything is said on it. Motr's `sock` transport connects when
 /// it has something to write.
@@ -51,9 +51,9 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    fn member(&self, conn: ConnId) -> Member {
+    fn share(&self, conn: ConnId) -> Share {
         let (ip, heard) = (self.peer.ip(), self.from.is_some());
-        Member { conn, ip, heard, bytes: self.frames.room() }
+        Share { conn, ip, heard, bytes: self.frames.room() }
     }
 
     /// Whether it comes from where it says that its writer listens: Motr demands that of connections, too.
@@ -77,7 +77,7 @@ pub(crate) struct Accepted {
     /// Whether anybody may connect unasked, and so is not waited for.
     hurries: bool,
     conns: BTreeMap<ConnId, Inbound>,
-    crowd: Crowd,
+    quota: Quota,
     linked: BTreeMap<SocketAddr, Linked>,
     linked_bytes: usize,
     named: BTreeSet<SocketAddr>,
@@ -92,7 +92,7 @@ impl Accepted {
             hurries,
             conns: BTreeMap::new(),
             // A quarter of the room: whoever is not beside us finds room too.
-            crowd: Crowd::new(me.ip(), conns_max / 4),
+            quota: Quota::new(me.ip(), conns_max / 4),
             linked: BTreeMap::new(),
             linked_bytes: 0,
             named: BTreeSet::new(),
@@ -124,13 +124,13 @@ impl Accepted {
         peer: SocketAddr,
     ) -> Option<(ConnId, Fact)> {
         let inbound = Inbound { peer, from: None, frames: Frames::default(), linked: false };
-        self.crowd.enter(inbound.member(conn));
+        self.quota.enter(inbound.share(conn));
         self.conns.insert(conn, inbound);
         self.wait(now, conn, SILENT_FOR);
         if self.conns.len() <= self.conns_max {
             return None;
         }
-        let conn = self.crowd.gives_way()?;
+        let conn = self.quota.to_evict()?;
         Some((conn, Fact::ConnsFull { conn, peer: self.peer(conn)? }))
     }
 
@@ -144,7 +144,7 @@ impl Accepted {
     ) -> Option<Fact> {
         // Peers write on their own connections only; what comes on ours is nothing.
         let inbound = self.conns.get_mut(&conn)?;
-        let before = inbound.member(conn);
+        let before = inbound.share(conn);
         let had = inbound.frames.held() > 0;
         inbound.frames.feed(bytes);
         let (address, peer) = (inbound.peer, inbound.peer.ip());
@@ -164,14 +164,14 @@ impl Accepted {
                 }
             }
         };
-        let (after, linked) = (inbound.member(conn), inbound.linked);
+        let (after, linked) = (inbound.share(conn), inbound.linked);
         let (has, began) = (inbound.frames.held() > 0, events.len() > frames);
         if linked {
             self.linked_bytes = self.linked_bytes - before.bytes + after.bytes;
             let full = self.linked_bytes > LINKED_BYTES_MAX;
             return refused.or_else(|| full.then(|| unfinished(conn, peer)));
         }
-        self.crowd.change(before, after);
+        self.quota.change(before, after);
         if !has {
             self.deadlines.disarm(conn);
         } else if began || !had {
@@ -188,7 +188,7 @@ impl Accepted {
 
     /// Who is to be refused since there are too many unfinished frames; `last` sent some last.
     pub(crate) fn too_many_bytes(&self, last: IpAddr) -> Option<(ConnId, Fact)> {
-        let conn = self.crowd.gives_bytes(last)?;
+        let conn = self.quota.to_evict_for_bytes(last)?;
         Some((conn, unfinished(conn, self.peer(conn)?)))
     }
 
@@ -206,14 +206,14 @@ impl Accepted {
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Inbound> {
         let inbound = self.conns.remove(&conn)?;
         self.deadlines.disarm(conn);
-        let member = inbound.member(conn);
+        let share = inbound.share(conn);
         if inbound.linked {
-            self.linked_bytes -= member.bytes;
+            self.linked_bytes -= share.bytes;
             if let Some(linked) = inbound.from.and_then(|from| self.linked.get_mut(&from)) {
                 linked.conn = None;
             }
         } else {
-            self.crowd.leave(member);
+            self.quota.leave(share);
         }
         Some(inbound)
     }
@@ -225,7 +225,7 @@ impl Accepted {
 
     // ---- links ------------------------------------------------------------------------------
 
-    /// There is a link to the process that listens at `addr`: its connection is not of the crowd.
+    /// There is a link to the process that listens at `addr`: its connection is not of the quota.
     pub(crate) fn link(&mut self, now: Instant, addr: SocketAddr) {
         let linked = self.linked.entry(addr).or_default();
         linked.links += 1;
@@ -251,7 +251,7 @@ impl Accepted {
         }
     }
 
-    /// Takes a connection of the crowd out of it, if its process has a link. A process has one connection;
+    /// Takes a connection of the quota out of it, if its process has a link. A process has one connection;
     /// of several the newest counts.
     fn find_link(&mut self, now: Instant, conn: ConnId) {
         let Some(inbound) = self.conns.get_mut(&conn) else { return };
@@ -261,10 +261,10 @@ impl Accepted {
             return;
         }
         let other = linked.conn.replace(conn);
-        let member = inbound.member(conn);
+        let share = inbound.share(conn);
         inbound.linked = true;
-        self.crowd.leave(member);
-        self.linked_bytes += member.bytes;
+        self.quota.leave(share);
+        self.linked_bytes += share.bytes;
         self.deadlines.disarm(conn);
         if let Some(other) = other {
             self.rejoin(now, other);
@@ -274,9 +274,9 @@ impl Accepted {
     fn rejoin(&mut self, now: Instant, conn: ConnId) {
         let Some(inbound) = self.conns.get_mut(&conn) else { return };
         inbound.linked = false;
-        let (member, begun) = (inbound.member(conn), inbound.frames.held() > 0);
-        self.linked_bytes -= member.bytes;
-        self.crowd.enter(member);
+        let (share, begun) = (inbound.share(conn), inbound.frames.held() > 0);
+        self.linked_bytes -= share.bytes;
+        self.quota.enter(share);
         if begun {
             self.wait(now, conn, FRAME_FOR);
         }

@@ -5,7 +5,7 @@
 //! does not read is limited by what the host has not written yet.
 
 pub(crate) mod accepted;
-pub(crate) mod crowd;
+pub(crate) mod quota;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;

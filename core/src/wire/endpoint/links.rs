@@ -96,7 +96,7 @@ impl Endpoint {
         self.timers.disarm(Timer::Pause(id));
         self.rpc.reply(now, &at, received.reply, out);
         self.on_alive(now, id, out);
-        tell(id, delivered, received.wrong, out);
+        report_delivered(id, delivered, received.wrong, out);
         if let Some((msg, message)) = message {
             out.push(Output::Motr(Event::Received { link: id, msg, message }));
         }
@@ -174,7 +174,7 @@ impl Endpoint {
         match peer.link.on_reply(fop, &mut delivered) {
             ReplyOutcome::Done { wrong } => {
                 self.on_alive(now, id, out);
-                tell(id, delivered, wrong, out);
+                report_delivered(id, delivered, wrong, out);
                 self.pump(now, id, out);
             }
             ReplyOutcome::Refused { rc } => {
@@ -240,7 +240,7 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn on_reached(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<Output>) {
+    pub(crate) fn on_connected(&mut self, now: Instant, addr: SocketAddr, out: &mut Vec<Output>) {
         for id in self.links.at(addr, |p| p.away == Some(Away::Gone)) {
             self.try_again(now, id, out);
         }
@@ -323,7 +323,12 @@ impl Endpoint {
 }
 
 /// Reports what a peer has taken in.
-fn tell(link: LinkId, delivered: Vec<SendId>, wrong: Option<u64>, out: &mut Vec<Output>) {
+fn report_delivered(
+    link: LinkId,
+    delivered: Vec<SendId>,
+    wrong: Option<u64>,
+    out: &mut Vec<Output>,
+) {
     for send in delivered {
         out.push(Output::Motr(Event::Delivered { link, send }));
     }

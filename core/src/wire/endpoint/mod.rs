@@ -116,12 +116,12 @@ impl Endpoint {
             Input::Net(event) => self.rpc.on_net(now.mono, event, out),
             Input::Motr(command) => self.on_command(now.mono, command, out),
         }
-        self.settle(now.mono, out);
+        self.drain(now.mono, out);
         self.rpc.on_time(now.mono, out);
         while let Some(timer) = self.timers.pop(now.mono) {
             self.on_timer(now.mono, timer, out);
         }
-        self.settle(now.mono, out);
+        self.drain(now.mono, out);
         self.check_stop(out);
         if self.stop == Stop::Done {
             return Next::Exit;
@@ -138,7 +138,7 @@ impl Endpoint {
         own.earlier(self.rpc.next())
     }
 
-    fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn drain(&mut self, now: Instant, out: &mut Vec<Output>) {
         while let Some(event) = self.rpc.next_event(now, out) {
             self.on_rpc_event(now, event, out);
         }
@@ -181,7 +181,7 @@ impl Endpoint {
             RpcEvent::PeerGone(addr) | RpcEvent::ConnectRefused(addr) => {
                 self.on_gone(now, addr, event, out)
             }
-            RpcEvent::Connected(addr) => self.on_reached(now, addr, out),
+            RpcEvent::Connected(addr) => self.on_connected(now, addr, out),
         }
     }
 

@@ -250,13 +250,13 @@ impl Process {
             Input::Net(event) => self.rpc.on_net(now.mono, event, out),
             Input::Command(command) => self.on_command(now.mono, command, out),
         }
-        self.settle(now.mono, out);
+        self.drain(now.mono, out);
         if self.life != Life::Over {
             self.rpc.on_time(now.mono, out);
             while let Some(timer) = self.timers.pop(now.mono) {
                 self.on_timer(now.mono, timer, out);
             }
-            self.settle(now.mono, out);
+            self.drain(now.mono, out);
         }
         if self.life == Life::Over {
             return Next::Exit;
@@ -271,7 +271,7 @@ impl Process {
         own.earlier(self.rpc.next())
     }
 
-    fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn drain(&mut self, now: Instant, out: &mut Vec<Output>) {
         while self.life != Life::Over
             && let Some(event) = self.rpc.next_event(now, out)
         {
@@ -355,7 +355,7 @@ impl Process {
             return self.abort(why, out);
         }
         self.rpc.reply(now, &at, received.reply, out);
-        tell(delivered, out);
+        report_delivered(delivered, out);
         if let Some((msg, message)) = message {
             out.push(Output::Event(Event::Received { msg, message }));
         }
@@ -370,7 +370,7 @@ impl Process {
                 self.abort("in_delivered says what cannot be", out);
             }
             ReplyOutcome::Done { wrong: None } => {
-                tell(delivered, out);
+                report_delivered(delivered, out);
                 self.go_on(now, out);
             }
             ReplyOutcome::Refused { .. } => self.link_failed(now, out),
@@ -465,6 +465,6 @@ impl Process {
     }
 }
 
-fn tell(delivered: Vec<SendId>, out: &mut Vec<Output>) {
+fn report_delivered(delivered: Vec<SendId>, out: &mut Vec<Output>) {
     out.extend(delivered.into_iter().map(|send| Output::Event(Event::Delivered { send })));
 }

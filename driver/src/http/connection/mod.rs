@@ -20,8 +20,8 @@ use httpdate::HttpDate;
 
 use super::bodies::{Body, Full};
 use super::framing::Decoder;
-use super::head::{self, Bad, Head, Length};
-use super::room::Stage;
+use super::head::{self, Head, HeadError, Length};
+use super::room::SeatState;
 use super::seats::Seat;
 use super::{
     Answer, HEAD_MAX, HEAD_WITHIN, Head as Known, HttpAccess, PendingRequests, Reply, Sleep,
@@ -166,8 +166,8 @@ impl Connection {
                         return Ok(Next::Request(Box::new(head)));
                     }
                     Ok(None) => {}
-                    Err(Bad::Status(status)) => return Ok(Next::Refuse(status)),
-                    Err(Bad::Mute) => return Ok(Next::End),
+                    Err(HeadError::Status(status)) => return Ok(Next::Refuse(status)),
+                    Err(HeadError::Mute) => return Ok(Next::End),
                 }
             }
             before = self.input.len();
@@ -215,7 +215,7 @@ impl Connection {
             }
         };
         pending.metrics().http_answered(&head.method, answer.status, begun);
-        self.seat.set(Stage::Idle);
+        self.seat.set(SeatState::Idle);
         let closes = answer.headers.contains(&("connection", "close"));
         let stays = !closes && !self.stop.is_closed() && !self.seat.is_called();
         let again = head.keep_alive && stays && self.pass_over(&mut body);
@@ -276,7 +276,7 @@ impl Connection {
     /// give way.
     async fn asked(&mut self, asked: impl Future<Output = Reply>) -> io::Result<Reply> {
         let mut asked = pin!(async { Ok(Waited::Answer(asked.await)) });
-        self.seat.set(Stage::Answering);
+        self.seat.set(SeatState::Answering);
         let mut ended = false;
         loop {
             let Self { stream, seat, input, turn, .. } = self;
@@ -304,7 +304,7 @@ impl Connection {
                 }
                 Waited::Said(0) => {
                     ended = true;
-                    self.seat.set(Stage::Ended);
+                    self.seat.set(SeatState::Ended);
                 }
                 Waited::Said(_) => {}
             }
@@ -319,7 +319,7 @@ impl Connection {
         max: usize,
     ) -> Result<Bytes, Answer> {
         if !body.is_done() {
-            self.seat.set(Stage::Receiving);
+            self.seat.set(SeatState::Receiving);
         }
         if head.waits {
             let leave = self.write(b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -35,14 +35,14 @@ fn whose_a_connection_is() {
 fn an_address_has_a_quarter_and_its_oldest_idle_one_gives_way() {
     let mut room = Room::new(16, 8);
     let seats: Vec<_> = (0..4).map(|_| seat(&mut room, at(1))).collect();
-    room.set(seats[0], Stage::Answering);
+    room.set(seats[0], SeatState::Answering);
     let fifth = room.enter(at(1), ());
     assert_eq!(fifth.gives_way, Some(seats[1]), "the first is being answered");
     assert!(fifth.seat.is_some());
     assert_eq!(room.enter(at(2), ()).gives_way, None, "there is room for others");
     // What was asked and answered makes an idle connection young again.
-    room.set(seats[2], Stage::Answering);
-    room.set(seats[2], Stage::Idle);
+    room.set(seats[2], SeatState::Answering);
+    room.set(seats[2], SeatState::Idle);
     assert_eq!(room.enter(at(1), ()).gives_way, Some(seats[3]));
 }
 
@@ -51,14 +51,14 @@ fn strangers_leave_room_for_this_node() {
     let mut room = Room::new(16, 8);
     for n in 0..12 {
         let id = seat(&mut room, at(n));
-        room.set(id, Stage::Answering);
+        room.set(id, SeatState::Answering);
     }
     let mut ending = Vec::new();
     for n in 0..4 {
         ending.extend(room.enter(at(99), ()).gives_way);
         assert_eq!(ending.len(), n + 1, "one that is answered ends after that");
         let newest = room.seats.iter().max_by_key(|seat| seat.since).unwrap().id;
-        room.set(newest, Stage::Answering);
+        room.set(newest, SeatState::Answering);
     }
     // So many may end; of more the first are not waited for.
     assert!(room.enter(at(99), ()).seat.is_some());
@@ -84,7 +84,7 @@ fn the_greediest_gives_way_to_who_has_less() {
     // Bodies that arrive give way where nobody is idle, and not to who has as much.
     let mut room = Room::new(4, 8);
     let slow: Vec<_> = (1..4).map(|n| seat(&mut room, at(n))).collect();
-    slow.iter().for_each(|id| room.set(*id, Stage::Receiving));
+    slow.iter().for_each(|id| room.set(*id, SeatState::Receiving));
     assert_eq!(room.enter(at(9), ()).gives_way, Some(slow[0]));
     assert_eq!(room.enter(at(2), ()).gives_way, Some(slow[1]), "its own");
 }
@@ -96,7 +96,7 @@ fn this_node_takes_the_room_of_strangers_before_its_own() {
     let strangers: Vec<_> = (0..6).map(|n| seat(&mut room, at(n))).collect();
     let _ = seat(&mut room, Origin::Own);
     assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(strangers[0]));
-    strangers.iter().for_each(|id| room.set(*id, Stage::Answering));
+    strangers.iter().for_each(|id| room.set(*id, SeatState::Answering));
     assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(own));
 }
 
@@ -122,8 +122,8 @@ fn nothing_is_left_of_who_has_gone() {
         let origin = if round % 7 == 0 { Origin::Own } else { at((round % 50) as u8) };
         let Some(id) = room.enter(origin, ()).seat else { continue };
         match round % 3 {
-            0 => room.set(id, Stage::Receiving),
-            1 => room.set(id, Stage::Answering),
+            0 => room.set(id, SeatState::Receiving),
+            1 => room.set(id, SeatState::Answering),
             _ => {}
         }
         if round % 2 == 0 {
@@ -141,7 +141,7 @@ fn who_has_just_come_is_not_sent_away_at_once() {
     let mut room = Room::new(64, 8);
     for _ in 0..64 {
         let id = seat(&mut room, Origin::Own);
-        room.set(id, Stage::Answering);
+        room.set(id, SeatState::Answering);
     }
     let new = room.enter(Origin::Own, ()).seat.unwrap();
     for _ in 0..7 {
@@ -159,7 +159,7 @@ fn who_waits_for_the_core_keeps_nobody_out() {
             let call = std::rc::Rc::new(());
             calls.push(std::rc::Rc::downgrade(&call));
             let id = room.enter(origin, call).seat.expect("a seat, whoever waits");
-            room.set(id, Stage::Answering);
+            room.set(id, SeatState::Answering);
         }
         // Of those that gave way the last ones are still answered.
         let left = calls.iter().filter(|call| call.strong_count() > 0).count();
@@ -173,14 +173,14 @@ fn who_waits_for_the_core_keeps_nobody_out() {
 fn who_has_said_its_last_gives_way_first_and_at_once() {
     let mut room = Room::new(8, 8);
     let own: Vec<_> = (0..8).map(|_| seat(&mut room, Origin::Own)).collect();
-    own.iter().for_each(|id| room.set(*id, Stage::Answering));
-    room.set(own[5], Stage::Ended);
+    own.iter().for_each(|id| room.set(*id, SeatState::Answering));
+    room.set(own[5], SeatState::Ended);
     assert_eq!(room.enter(Origin::Own, ()).gives_way, Some(own[5]));
     assert!(room.ending.is_empty() && !room.has(own[5]));
     let mut room = Room::new(16, 8);
     let seats: Vec<_> = (0..4).map(|_| seat(&mut room, at(1))).collect();
-    room.set(seats[3], Stage::Answering);
-    room.set(seats[3], Stage::Ended);
+    room.set(seats[3], SeatState::Answering);
+    room.set(seats[3], SeatState::Ended);
     assert_eq!(room.enter(at(1), ()).gives_way, Some(seats[3]), "before the idle ones");
 }
 

@@ -8,7 +8,7 @@ use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, Service
 use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
 
 use super::event::Ev;
-use super::motr::Stage;
+use super::motr::ProcessState;
 use super::{Bridge, World};
 use crate::engine::{Client, MS, Who, swarm};
 
@@ -174,7 +174,7 @@ impl World<'_, Bridge> {
                 let fids = (0..n).map(|_| self.some_object()).collect();
                 self.ask_states(i, fids);
             }
-            Act::Repeat if self.cast.motr[i].stage == Stage::Up => {
+            Act::Repeat if self.cast.motr[i].stage == ProcessState::Up => {
                 let all = [
                     ProcessEventKind::Started,
                     ProcessEventKind::DtmRecovered,

@@ -5,7 +5,7 @@ use hax_core::ha::note::{Note, Nvec};
 
 use super::event::Ev;
 use super::model::Model;
-use super::motr::{Question, Stage};
+use super::motr::{ProcessState, Question};
 use super::{Bridge, World, trace};
 use crate::engine::MS;
 
@@ -80,7 +80,7 @@ impl World<'_, Bridge> {
 
     /// A process that starts goes on when it has its answers.
     fn go_on(&mut self, i: usize) {
-        if self.cast.motr[i].stage == Stage::Starting {
+        if self.cast.motr[i].stage == ProcessState::Starting {
             let life = self.cast.motr[i].life;
             self.sim.later(self.sim.now() + 10 * MS, Ev::Cue(i, life));
         }

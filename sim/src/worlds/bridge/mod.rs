@@ -35,7 +35,7 @@ use hax_core::node::Node;
 use hax_core::wire::process;
 
 use crate::engine::choice::Choice;
-use crate::engine::replay::{Bad, Opened};
+use crate::engine::replay::{JournalError, Opened};
 use crate::engine::{Built, Cast, Odds, S, Times, Violation, Who, World};
 pub use act::Act;
 use event::Ev;
@@ -136,7 +136,7 @@ impl Cast for Bridge {
         journal::put(journal, now, input);
     }
 
-    fn open(journal: &[u8]) -> Result<Opened<'_, Node>, Bad> {
+    fn open(journal: &[u8]) -> Result<Opened<'_, Node>, JournalError> {
         replay::open(journal)
     }
 

@@ -22,7 +22,7 @@ use crate::engine::{MS, S, Who};
 const QUESTIONS: usize = 4;
 /// Where a process is in its part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ProcessState {
     Down,
     /// Has asked for its entrypoint.
     Asking,
@@ -62,7 +62,7 @@ pub(super) struct SimProcess {
     pub(super) machine: Option<Box<Process>>,
     pub(super) life: u32,
     wake: u64,
-    pub(super) stage: Stage,
+    pub(super) stage: ProcessState,
     kind: ProcessType,
     next_send: u64,
     /// What was sent and not delivered.
@@ -101,7 +101,7 @@ impl SimProcess {
             machine: None,
             life: 0,
             wake: u64::MAX,
-            stage: Stage::Down,
+            stage: ProcessState::Down,
             kind: ProcessType::M0d,
             next_send: 1,
             sent: BTreeSet::new(),
@@ -125,7 +125,7 @@ impl SimProcess {
 
     /// It was told to stop, or stops of itself, and is not down yet.
     pub(super) fn is_on_its_way_out(&self) -> bool {
-        matches!(self.stage, Stage::Stopping | Stage::Leaving)
+        matches!(self.stage, ProcessState::Stopping | ProcessState::Leaving)
     }
 
     fn usual_kind(&self) -> ProcessType {
@@ -165,7 +165,7 @@ impl World<'_, Bridge> {
             seed: generation,
         };
         process.machine = Some(Box::new(Process::new(config)));
-        process.stage = Stage::Asking;
+        process.stage = ProcessState::Asking;
         process.wake = u64::MAX;
         (process.mute, process.has_link, process.wants_failures) = (false, false, false);
         process.told.clear();
@@ -188,7 +188,7 @@ impl World<'_, Bridge> {
         }
         process.life += 1;
         process.doubted = Some(self.sim.now());
-        process.stage = Stage::Down;
+        process.stage = ProcessState::Down;
         self.net.deafen(Who::Peer(i));
         self.hang_up(Who::Peer(i));
         self.cast.oracle.process_died(i);
@@ -198,8 +198,8 @@ impl World<'_, Bridge> {
 
     /// The process says that it stops, and does.
     pub(super) fn leave(&mut self, i: usize) {
-        if self.cast.motr[i].machine.is_some() && self.cast.motr[i].stage == Stage::Up {
-            self.cast.motr[i].stage = Stage::Stopping;
+        if self.cast.motr[i].machine.is_some() && self.cast.motr[i].stage == ProcessState::Up {
+            self.cast.motr[i].stage = ProcessState::Stopping;
             self.report(i, ProcessEventKind::Stopping);
             self.sim.later(self.sim.now() + 20 * MS, Ev::Cue(i, self.cast.motr[i].life));
         }
@@ -213,29 +213,29 @@ impl World<'_, Bridge> {
         }
         let mkfs = process.kind == ProcessType::Mkfs;
         match process.stage {
-            Stage::Down | Stage::Asking => {}
-            Stage::Starting => {
+            ProcessState::Down | ProcessState::Asking => {}
+            ProcessState::Starting => {
                 let answered = process.questions.is_empty() && !process.wants_failures;
                 if answered {
-                    self.cast.motr[i].stage = Stage::Recovering;
+                    self.cast.motr[i].stage = ProcessState::Recovering;
                     self.report(i, ProcessEventKind::Started);
                     let later = self.sim.now() + 300 * MS;
                     self.sim.later(later, Ev::Cue(i, life));
                 }
             }
-            Stage::Recovering => {
-                self.cast.motr[i].stage = Stage::Up;
+            ProcessState::Recovering => {
+                self.cast.motr[i].stage = ProcessState::Up;
                 if mkfs {
                     self.leave(i);
                 } else if !self.cast.motr[i].is_confd() {
                     self.report(i, ProcessEventKind::DtmRecovered);
                 }
             }
-            Stage::Up => {}
-            Stage::Leaving => {}
-            Stage::Stopping => {
+            ProcessState::Up => {}
+            ProcessState::Leaving => {}
+            ProcessState::Stopping => {
                 self.report(i, ProcessEventKind::Stopped);
-                self.cast.motr[i].stage = Stage::Leaving;
+                self.cast.motr[i].stage = ProcessState::Leaving;
                 self.command(i, Command::Stop);
             }
         }
@@ -252,7 +252,7 @@ impl World<'_, Bridge> {
     /// Asks for these states.
     pub(super) fn ask_states(&mut self, i: usize, fids: Vec<Fid>) {
         let process = &mut self.cast.motr[i];
-        let silent = process.machine.is_none() || process.stage == Stage::Leaving;
+        let silent = process.machine.is_none() || process.stage == ProcessState::Leaving;
         if silent || process.questions.len() >= QUESTIONS {
             return;
         }
@@ -284,14 +284,14 @@ impl World<'_, Bridge> {
     /// it.
     pub(super) fn nudge(&mut self, i: usize) {
         let process = &self.cast.motr[i];
-        if process.stage != Stage::Leaving || !process.sent.is_empty() {
+        if process.stage != ProcessState::Leaving || !process.sent.is_empty() {
             let body = Body::Rpc { attempts: 1, state: 1 };
             self.send_at_last(i, Message::new(self.sim.clocks().wall, body));
         }
     }
 
     fn send(&mut self, i: usize, message: Message) {
-        if self.cast.motr[i].stage != Stage::Leaving {
+        if self.cast.motr[i].stage != ProcessState::Leaving {
             self.send_at_last(i, message);
         }
     }
@@ -366,8 +366,8 @@ impl World<'_, Bridge> {
                 self.cast.motr[i].has_link = true;
                 self.cast.motr[i].links += 1;
                 self.sim.say(|| format!("process {i}: link (reconnected: {reconnected})"));
-                if self.cast.motr[i].stage == Stage::Asking {
-                    self.cast.motr[i].stage = Stage::Starting;
+                if self.cast.motr[i].stage == ProcessState::Asking {
+                    self.cast.motr[i].stage = ProcessState::Starting;
                     self.report(i, ProcessEventKind::Starting);
                     if self.cast.motr[i].kind == ProcessType::Mkfs {
                         return self.sim.later(self.sim.now(), Ev::Cue(i, self.cast.motr[i].life));

@@ -7,10 +7,10 @@ use hax_core::node::Node;
 
 use super::oracle::Alone;
 use crate::engine::Violation;
-use crate::engine::replay::{self, Bad, Opened};
+use crate::engine::replay::{self, JournalError, Opened};
 
 /// Opens the journal of a hax.
-pub(super) fn open(journal: &[u8]) -> Result<Opened<'_, Node>, Bad> {
+pub(super) fn open(journal: &[u8]) -> Result<Opened<'_, Node>, JournalError> {
     let (config, records) = journal::open(journal)?;
     Ok(Opened {
         alone: Box::new(Alone::new(&config)),

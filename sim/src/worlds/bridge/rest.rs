@@ -5,7 +5,7 @@ use hax_core::ha::note::ObjectState;
 
 use super::event::Ev;
 use super::model::Model;
-use super::motr::Stage;
+use super::motr::ProcessState;
 use super::{Bridge, World, field};
 use crate::consul::Watch;
 use crate::engine::{MS, S};
@@ -84,16 +84,16 @@ impl World<'_, Bridge> {
         }
         let busy = self.cast.motr.iter().enumerate().find_map(|(i, process)| {
             let why = match process.stage {
-                Stage::Down if process.returns => "will start",
-                Stage::Down => return None,
-                Stage::Up if !process.has_link => "has no link",
-                Stage::Up if !process.sent.is_empty() => "has sent what is not delivered",
-                Stage::Up if !process.questions.is_empty() => "has asked for states",
-                Stage::Up if process.wants_failures => "has asked for failures",
-                Stage::Up => return None,
-                Stage::Asking => "asks for its entrypoint",
-                Stage::Starting | Stage::Recovering => "starts",
-                Stage::Stopping | Stage::Leaving => "stops",
+                ProcessState::Down if process.returns => "will start",
+                ProcessState::Down => return None,
+                ProcessState::Up if !process.has_link => "has no link",
+                ProcessState::Up if !process.sent.is_empty() => "has sent what is not delivered",
+                ProcessState::Up if !process.questions.is_empty() => "has asked for states",
+                ProcessState::Up if process.wants_failures => "has asked for failures",
+                ProcessState::Up => return None,
+                ProcessState::Asking => "asks for its entrypoint",
+                ProcessState::Starting | ProcessState::Recovering => "starts",
+                ProcessState::Stopping | ProcessState::Leaving => "stops",
             };
             Some(format!("process {i} {why}"))
         });

@@ -24,7 +24,7 @@ use hax_core::{node, wire};
 
 use crate::consul::Consul;
 use crate::engine::choice::Choice;
-use crate::engine::replay::{Alone, Bad, Opened};
+use crate::engine::replay::{Alone, JournalError, Opened};
 use crate::engine::{Built, Cast, Host, Odds, Times, Violation, World};
 use crate::exec::Program;
 pub use bug::Bug;
@@ -154,7 +154,7 @@ impl Cast for Toy {
         journal::put(journal, now, input);
     }
 
-    fn open(journal: &[u8]) -> Result<Opened<'_, Counter>, Bad> {
+    fn open(journal: &[u8]) -> Result<Opened<'_, Counter>, JournalError> {
         let (config, records) = journal::open(journal)?;
         Ok(Opened {
             machine: Counter::new(&config.bridge.node, config.wire.seed, None),

@@ -16,7 +16,7 @@ pub(crate) const BYTES_MAX: usize = 16 << 20;
 
 /// Connections without a link, by the peer that made them.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct Quota {
     me: IpAddr,
     /// So many connections of the node's own addresses count for nothing: processes run beside us, and
     /// there may be many of them at one address.
@@ -48,9 +48,9 @@ impl Peer {
     }
 }
 
-/// One connection of the crowd.
+/// One connection of the quota.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Member {
+pub(crate) struct Share {
     pub(crate) conn: ConnId,
     pub(crate) ip: IpAddr,
     /// Whether a whole frame has come on it.
@@ -59,37 +59,37 @@ pub(crate) struct Member {
     pub(crate) bytes: usize,
 }
 
-impl Crowd {
+impl Quota {
     pub(crate) fn new(me: IpAddr, own_room: usize) -> Self {
         Self { me: me.to_canonical(), own_room, peers: BTreeMap::new(), bytes: 0 }
     }
 
-    pub(crate) fn enter(&mut self, member: Member) {
-        let peer = self.peers.entry(self.peer(member.ip)).or_default();
-        let side = if member.heard { &mut peer.heard } else { &mut peer.mute };
-        side.insert(member.conn);
-        if member.bytes > 0 {
-            peer.begun.insert(member.conn);
+    pub(crate) fn enter(&mut self, share: Share) {
+        let peer = self.peers.entry(self.peer(share.ip)).or_default();
+        let side = if share.heard { &mut peer.heard } else { &mut peer.mute };
+        side.insert(share.conn);
+        if share.bytes > 0 {
+            peer.begun.insert(share.conn);
         }
-        peer.bytes += member.bytes;
-        self.bytes += member.bytes;
+        peer.bytes += share.bytes;
+        self.bytes += share.bytes;
     }
 
-    /// `member` as it entered or [changed](Self::change) last.
-    pub(crate) fn leave(&mut self, member: Member) {
-        let name = self.peer(member.ip);
+    /// `share` as it entered or [changed](Self::change) last.
+    pub(crate) fn leave(&mut self, share: Share) {
+        let name = self.peer(share.ip);
         let Some(peer) = self.peers.get_mut(&name) else { return };
-        let side = if member.heard { &mut peer.heard } else { &mut peer.mute };
-        side.remove(&member.conn);
-        peer.begun.remove(&member.conn);
-        peer.bytes -= member.bytes;
-        self.bytes -= member.bytes;
+        let side = if share.heard { &mut peer.heard } else { &mut peer.mute };
+        side.remove(&share.conn);
+        peer.begun.remove(&share.conn);
+        peer.bytes -= share.bytes;
+        self.bytes -= share.bytes;
         if peer.len() == 0 {
             self.peers.remove(&name);
         }
     }
 
-    pub(crate) fn change(&mut self, before: Member, after: Member) {
+    pub(crate) fn change(&mut self, before: Share, after: Share) {
         if (before.heard, before.bytes) != (after.heard, after.bytes) {
             self.leave(before);
             self.enter(after);
@@ -98,7 +98,7 @@ impl Crowd {
 
     /// Who gives way when there are too many connections: of the peer that has most the oldest, those on
     /// which nothing has been said before the others.
-    pub(crate) fn gives_way(&self) -> Option<ConnId> {
+    pub(crate) fn to_evict(&self) -> Option<ConnId> {
         let greed = |(ip, peer): &(&IpAddr, &Peer)| {
             let own = if self.is_own(**ip) { self.own_room } else { 0 };
             // Of two that have as many, whoever has been silent, and of those for the longest.
@@ -110,7 +110,7 @@ impl Crowd {
 
     /// Who gives way when there are too many bytes of unfinished frames, if there are: the oldest of the
     /// peer that has most. `last` is the peer that sent some last.
-    pub(crate) fn gives_bytes(&self, last: IpAddr) -> Option<ConnId> {
+    pub(crate) fn to_evict_for_bytes(&self, last: IpAddr) -> Option<ConnId> {
         let peer = self.peers.get(&self.peer(last));
         let peer = peer.filter(|peer| peer.bytes > PEER_BYTES_MAX).or_else(|| {
             let greed =
@@ -142,83 +142,83 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    fn crowd() -> Crowd {
-        Crowd::new(IpAddr::from([10, 0, 0, 1]), 4)
+    fn quota() -> Quota {
+        Quota::new(IpAddr::from([10, 0, 0, 1]), 4)
     }
 
-    fn member(n: u64, ip: &str) -> Member {
-        Member { conn: ConnId::accepted(n), ip: ip.parse().unwrap(), heard: false, bytes: 0 }
+    fn share(n: u64, ip: &str) -> Share {
+        Share { conn: ConnId::accepted(n), ip: ip.parse().unwrap(), heard: false, bytes: 0 }
     }
 
-    fn enter(crowd: &mut Crowd, ns: core::ops::Range<u64>, ip: &str) {
-        ns.for_each(|n| crowd.enter(member(n, ip)));
+    fn enter(quota: &mut Quota, ns: core::ops::Range<u64>, ip: &str) {
+        ns.for_each(|n| quota.enter(share(n, ip)));
     }
 
     #[test]
     fn who_has_most_gives_way_and_of_it_the_oldest() {
-        let mut crowd = crowd();
-        enter(&mut crowd, 0..2, "10.0.0.7");
-        enter(&mut crowd, 2..5, "10.0.0.8");
-        enter(&mut crowd, 5..7, "10.0.0.9");
-        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(2)));
-        crowd.change(member(2, "10.0.0.8"), Member { heard: true, ..member(2, "10.0.0.8") });
-        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(3)), "who speaks is the last");
-        crowd.leave(member(3, "10.0.0.8"));
-        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(0)), "as many: the oldest");
+        let mut quota = quota();
+        enter(&mut quota, 0..2, "10.0.0.7");
+        enter(&mut quota, 2..5, "10.0.0.8");
+        enter(&mut quota, 5..7, "10.0.0.9");
+        assert_eq!(quota.to_evict(), Some(ConnId::accepted(2)));
+        quota.change(share(2, "10.0.0.8"), Share { heard: true, ..share(2, "10.0.0.8") });
+        assert_eq!(quota.to_evict(), Some(ConnId::accepted(3)), "who speaks is the last");
+        quota.leave(share(3, "10.0.0.8"));
+        assert_eq!(quota.to_evict(), Some(ConnId::accepted(0)), "as many: the oldest");
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_peer_and_a_mapped_address_is_what_it_maps() {
-        let mut crowd = crowd();
-        enter(&mut crowd, 0..1, "2001:db8::1");
-        enter(&mut crowd, 1..2, "2001:db8:0:1::1");
-        enter(&mut crowd, 2..3, "2001:db8:0:1:ffff::2");
-        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(1)));
-        enter(&mut crowd, 3..5, "10.0.0.9");
-        enter(&mut crowd, 5..6, "::ffff:10.0.0.9");
-        assert_eq!(crowd.gives_way(), Some(ConnId::accepted(3)));
+        let mut quota = quota();
+        enter(&mut quota, 0..1, "2001:db8::1");
+        enter(&mut quota, 1..2, "2001:db8:0:1::1");
+        enter(&mut quota, 2..3, "2001:db8:0:1:ffff::2");
+        assert_eq!(quota.to_evict(), Some(ConnId::accepted(1)));
+        enter(&mut quota, 3..5, "10.0.0.9");
+        enter(&mut quota, 5..6, "::ffff:10.0.0.9");
+        assert_eq!(quota.to_evict(), Some(ConnId::accepted(3)));
     }
 
     #[test]
     fn the_node_s_own_addresses_have_room_of_their_own() {
         for own in ["10.0.0.1", "127.0.0.5", "::1", "::ffff:10.0.0.1"] {
-            let mut crowd = crowd();
-            enter(&mut crowd, 0..5, own);
-            enter(&mut crowd, 5..7, "10.0.0.9");
-            assert_eq!(crowd.gives_way(), Some(ConnId::accepted(5)), "{own}");
-            enter(&mut crowd, 7..9, own);
-            assert_eq!(crowd.gives_way(), Some(ConnId::accepted(0)), "{own}");
+            let mut quota = quota();
+            enter(&mut quota, 0..5, own);
+            enter(&mut quota, 5..7, "10.0.0.9");
+            assert_eq!(quota.to_evict(), Some(ConnId::accepted(5)), "{own}");
+            enter(&mut quota, 7..9, own);
+            assert_eq!(quota.to_evict(), Some(ConnId::accepted(0)), "{own}");
         }
     }
 
     #[test]
     fn bytes_are_bounded_of_each_and_of_all() {
-        let mut crowd = crowd();
-        let over = |crowd: &Crowd, ip: &str| crowd.gives_bytes(ip.parse().unwrap());
-        let with = |n, ip, bytes| Member { bytes, ..member(n, ip) };
-        crowd.enter(with(0, "10.0.0.9", PEER_BYTES_MAX));
-        assert_eq!(over(&crowd, "10.0.0.9"), None);
-        crowd.enter(with(1, "10.0.0.9", 1));
-        assert_eq!(over(&crowd, "10.0.0.9"), Some(ConnId::accepted(0)));
-        crowd.leave(with(0, "10.0.0.9", PEER_BYTES_MAX));
-        crowd.enter(with(2, "10.0.0.1", PEER_BYTES_MAX));
+        let mut quota = quota();
+        let over = |quota: &Quota, ip: &str| quota.to_evict_for_bytes(ip.parse().unwrap());
+        let with = |n, ip, bytes| Share { bytes, ..share(n, ip) };
+        quota.enter(with(0, "10.0.0.9", PEER_BYTES_MAX));
+        assert_eq!(over(&quota, "10.0.0.9"), None);
+        quota.enter(with(1, "10.0.0.9", 1));
+        assert_eq!(over(&quota, "10.0.0.9"), Some(ConnId::accepted(0)));
+        quota.leave(with(0, "10.0.0.9", PEER_BYTES_MAX));
+        quota.enter(with(2, "10.0.0.1", PEER_BYTES_MAX));
         for n in 3_u64..6 {
             let ip = IpAddr::from([10, 0, 1, u8::try_from(n).unwrap()]);
-            crowd.enter(Member { ip, ..with(n, "10.0.1.1", PEER_BYTES_MAX - usize::from(n > 3)) });
+            quota.enter(Share { ip, ..with(n, "10.0.1.1", PEER_BYTES_MAX - usize::from(n > 3)) });
         }
-        assert_eq!(over(&crowd, "10.0.0.9"), None);
-        crowd.change(with(1, "10.0.0.9", 1), with(1, "10.0.0.9", 100));
-        assert_eq!(over(&crowd, "10.0.0.9"), Some(ConnId::accepted(3)), "not the node's own");
+        assert_eq!(over(&quota, "10.0.0.9"), None);
+        quota.change(with(1, "10.0.0.9", 1), with(1, "10.0.0.9", 100));
+        assert_eq!(over(&quota, "10.0.0.9"), Some(ConnId::accepted(3)), "not the node's own");
     }
 
     #[test]
     fn who_leaves_leaves_nothing() {
-        let mut crowd = crowd();
+        let mut quota = quota();
         let (before, after) =
-            (member(0, "10.0.0.9"), Member { heard: true, bytes: 9, ..member(0, "10.0.0.9") });
-        crowd.enter(before);
-        crowd.change(before, after);
-        crowd.leave(after);
-        assert!(crowd.peers.is_empty() && crowd.bytes == 0 && crowd.gives_way().is_none());
+            (share(0, "10.0.0.9"), Share { heard: true, bytes: 9, ..share(0, "10.0.0.9") });
+        quota.enter(before);
+        quota.change(before, after);
+        quota.leave(after);
+        assert!(quota.peers.is_empty() && quota.bytes == 0 && quota.to_evict().is_none());
     }
 }
