@@ -1,10 +1,11 @@
-//! Who we are: what a drop-in finds out from Consul before it can listen.
+//! Discovery of the own identity: the facts that a drop-in replacement reads from Consul before it can
+//! listen.
 //!
-//! The service `hax` of our node names our process (its id), our endpoint (address and port) and
-//! our HTTP port (`http_port` of its meta); the key `ssl/hax` says whether HTTP is served by TLS
-//! (`hax.md` 1.1). A restarted agent has a new name, and its entries under the former ones may linger: those
-//! under the name that the local agent has now count before all others. Whatever is given is not asked for. Where Motr's library is used it wants to know the
-//! services of our process too: `m0conf/nodes/<node>/processes/<key>/services/<type>`.
+//! The service `hax` of our node contains our process (its id), our endpoint (address and port) and our HTTP
+//! port (`http_port` of its meta). The key `ssl/hax` tells whether HTTP is served with TLS (`hax.md` 1.1). A
+//! restarted agent has a new name, and its entries under former names may remain. So the entries under the
+//! local agent's current name count first. Configured values are not read from Consul. Motr's library, if
+//! used, also needs the services of our process: `m0conf/nodes/<node>/processes/<key>/services/<type>`.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -33,59 +34,59 @@ use crate::machine::{
 const HTTP_PORT: u16 = 8008;
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// What is given, and need not be found.
+/// The configured values; they need not be discovered.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Our node's host name; else the local agent's.
+    /// Our node's host name; otherwise it is taken from the local agent.
     pub node: Option<Box<str>>,
-    /// Our process.
+    /// The fid of our process.
     pub fid: Option<Fid>,
-    /// The name of the endpoint at which we listen.
+    /// The name of our listening endpoint.
     pub motr_endpoint: Option<Box<str>>,
-    /// Where we serve HTTP.
+    /// The host and port of our HTTP server.
     pub http: Option<(Box<str>, u16)>,
-    /// Whether the key `ssl/hax` counts.
+    /// Whether the key `ssl/hax` is used.
     pub ask_tls: bool,
-    /// Whether the services of our process are wanted.
+    /// Whether the services of our process are needed.
     pub ask_services: bool,
-    /// For jitter.
+    /// The seed of jitter.
     pub seed: u64,
 }
 
-/// Who we are.
+/// Our identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Our node's host name.
     pub node: Box<str>,
-    /// Our process.
+    /// The fid of our process.
     pub fid: Fid,
-    /// The name of the endpoint at which we listen.
+    /// The name of our listening endpoint.
     pub endpoint: Box<str>,
-    /// Where we serve HTTP: host.
+    /// The host of our HTTP server.
     pub http_host: Box<str>,
-    /// Where we serve HTTP: port.
+    /// The port of our HTTP server.
     pub http_port: u16,
-    /// With what it is served by TLS, if it is.
+    /// The TLS files of the HTTP server, if it uses TLS.
     pub http_tls: Option<TlsFiles>,
-    /// The services of our process, if they are wanted.
+    /// The services of our process, if they are needed.
     pub services: Option<Services>,
 }
 
-/// The services of our process that Motr's library is told.
+/// The services of our process, as needed by Motr's library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Services {
-    /// Of the type `ha`.
+    /// The service of the type `ha`.
     pub ha: Fid,
-    /// The resource manager: of the type `rms`.
+    /// The resource manager: the service of the type `rms`.
     pub rm: Fid,
 }
 
-/// The value of `ssl/hax`, as far as it counts: paths on our machine.
+/// The used part of the value of `ssl/hax`: paths on our machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate's.
+    /// The path of the certificate.
     pub cert: Box<str>,
-    /// Its key's.
+    /// The path of its key.
     pub key: Box<str>,
 }
 
@@ -99,29 +100,29 @@ struct Ssl {
     key_path: Box<str>,
 }
 
-/// What Consul is asked.
+/// A read from Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
-    /// What the local agent's node is called: the host's name is ours.
+    /// The name of the local agent's node. It contains our host's name.
     Node,
-    /// The same, to tell entries of one host apart.
+    /// The same name, to distinguish entries of one host.
     Agent,
-    /// What our entry says.
+    /// Our entry in the catalog.
     Entry,
-    /// Whether HTTP is served by TLS.
+    /// The TLS setting of HTTP.
     Tls,
-    /// Which services our process has.
+    /// The services of our process.
     Services,
 }
 
-/// What an entry of the catalog tells.
+/// The data of an entry of the catalog.
 struct Found {
-    /// The Consul node that it is of.
+    /// The Consul node of the entry.
     agent: Box<str>,
     index: u64,
     fid: Fid,
     endpoint: Box<str>,
-    /// Where HTTP is served: host and port.
+    /// The host and port of the HTTP server.
     http: (Box<str>, u16),
 }
 
@@ -131,7 +132,7 @@ impl Found {
         let fid = process_of_service_id(&instance.service_id).filter(|_| ours)?;
         let meta = instance.service_meta.as_ref();
         let port = meta.and_then(|meta| meta.http_port.as_ref()?.parse().ok());
-        // The agent's address needs no name service, where the node's name might.
+        // The agent's address needs no name resolution, while the node's name might.
         let host = Some(&*instance.address).filter(|address| !address.is_empty());
         let http = (host.unwrap_or(node).into(), port.unwrap_or(HTTP_PORT));
         let (agent, index) = ((*instance.node).into(), instance.modify_index);
@@ -139,7 +140,7 @@ impl Found {
     }
 }
 
-/// It was stopped before it knew.
+/// The error of a discovery stopped before it was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
@@ -149,7 +150,7 @@ impl Named for Question {
     }
 }
 
-/// The one timer: the next try.
+/// The only timer: the next try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Retry;
 
@@ -171,23 +172,23 @@ impl Kinds for DiscoveryKinds {
 
 type Cx<'a> = machine::Cx<'a, DiscoveryKinds>;
 
-/// The search, as a machine.
+/// The discovery, as a machine.
 #[derive(Debug)]
 pub struct Discovery {
     kept: Kept<DiscoveryKinds>,
     search: Search,
 }
 
-/// What is known so far.
+/// The values known so far.
 #[derive(Debug)]
 struct Search {
     config: Config,
     backoff: Backoff,
-    /// What Consul was said to lack.
+    /// The missing data reported last.
     lacking: Option<Box<str>>,
-    /// What the local agent's node is called, once it is known; empty if it does not say.
+    /// The name of the local agent's node, once it is known; empty if the agent does not report it.
     agent: Option<Box<str>>,
-    /// Entries of several nodes of Consul claim our host.
+    /// Entries of several Consul nodes claim our host.
     asks_agent: bool,
     tls_known: bool,
     http_tls: Option<TlsFiles>,
@@ -197,7 +198,7 @@ struct Search {
 }
 
 impl Discovery {
-    /// Begins with its first `Tick`.
+    /// Creates a discovery; its first `Tick` starts it.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let limits = Limits { call: WITHIN, answer_bytes: 1 << 22 };
@@ -217,7 +218,7 @@ impl Discovery {
         Self { kept, search }
     }
 
-    /// Who we are.
+    /// Returns our identity.
     ///
     /// # Errors
     ///
@@ -231,7 +232,7 @@ impl Search {
     fn answered(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
         let Some(question) = cx.take(reply.id) else { return };
         if let (Question::Agent, Ok(answer)) = (question, &reply.result) {
-            // An agent that does not say what it is called leaves entries as they are.
+            // Without the agent's name all entries count equally.
             self.agent = Some(agent_of(&answer.body).unwrap_or_default());
             return;
         }
@@ -245,7 +246,7 @@ impl Search {
                 self.lacking = None;
             }
             Err(why) => {
-                // What it waits for is said once.
+                // Missing data is reported only once.
                 let again = self.lacking.as_ref() == Some(&why);
                 self.lacking = Some(why.clone());
                 let kind = if again { FailureKind::Again } else { FailureKind::New };
@@ -296,13 +297,13 @@ impl Search {
         cx.get(question, target);
     }
 
-    /// Whether all but TLS and services is known, given or found.
+    /// Returns whether all values except TLS and services are known.
     fn is_known(&self) -> bool {
         let Config { node, fid, motr_endpoint, http, .. } = &self.config;
         node.is_some() && fid.is_some() && motr_endpoint.is_some() && http.is_some()
     }
 
-    /// Whether everything is known.
+    /// Completes the identity. Returns whether everything is known.
     fn complete(&mut self) -> bool {
         if let Config {
             node: Some(node),
@@ -336,7 +337,7 @@ impl Search {
         Ok(())
     }
 
-    /// A value that cannot be read counts as none, as with the old daemon.
+    /// Applies the TLS setting. A malformed value is ignored, as by the old daemon.
     fn take_tls(&mut self, cx: &mut Cx<'_>, body: &[u8]) {
         self.tls_known = true;
         match json::parse::<Ssl>(body) {
@@ -366,7 +367,7 @@ impl Search {
         }
         let there: BTreeSet<Fid> = found.iter().map(|found| found.fid).collect();
         found.retain(|found| self.config.fid.is_none_or(|fid| found.fid == fid));
-        // Where nothing else tells them apart, the newest counts.
+        // Otherwise the newest entry counts.
         let Some(Found { fid, endpoint, http, .. }) = found.into_iter().max_by_key(|f| f.index)
         else {
             return Err(missing(&node, self.config.fid, &there));
@@ -377,7 +378,7 @@ impl Search {
         Ok(())
     }
 
-    /// Where hare numbers the services of our process; the node's name as `name` writes it.
+    /// Returns the prefix of hare's keys with the numbers of our process's services, under the node's name.
     fn services_prefix(&self) -> String {
         let node = self.config.node.as_deref().unwrap_or_default();
         let key = self.config.fid.map_or(0, |fid| fid.key);
@@ -413,7 +414,7 @@ impl Search {
 impl Machine for Discovery {
     type Fact = Fact;
 
-    /// Takes one input. `Exit` when all is found, or at a stop.
+    /// Takes one input. Returns `Exit` when everything is known, or at a stop.
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let Self { kept, search } = self;
         let mut cx = kept.cx(now, out);
@@ -450,13 +451,13 @@ impl Machine for Discovery {
     }
 }
 
-/// The name of an agent's node, of what it says about itself.
+/// Returns the name of an agent's node from the agent's description.
 fn agent_of(body: &[u8]) -> Result<Box<str>, Box<str>> {
     let agent: serde_json::Value = json::parse(body)?;
     Ok(agent["Config"]["NodeName"].as_str().ok_or("the agent has no name")?.into())
 }
 
-/// Why there is no entry of ours.
+/// Returns the reason why our entry is missing.
 fn missing(node: &str, fid: Option<Fid>, there: &BTreeSet<Fid>) -> Box<str> {
     let Some(fid) = fid.filter(|_| !there.is_empty()) else {
         return alloc::format!(

@@ -1,8 +1,8 @@
-//! The port between a machine and whatever runs short programs for it: event handlers, tasks, hooks,
+//! The port between a machine and the host's runner of short programs: event handlers, tasks, hooks,
 //! `systemctl`.
 //!
-//! A *helper* is one such program with all that it starts in its process group. It has a deadline, and it ends
-//! with its daemon. What is to live on is a service, and the keeper's.
+//! A *helper* is one such program with all processes in its process group. It has a deadline, and it ends
+//! with its daemon. A program that must outlive the daemon is a service and not a helper.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -13,45 +13,47 @@ use bytes::Bytes;
 use crate::base::errno::Errno;
 use crate::base::id::ExecId;
 
-/// What the host is to do.
+/// A command for the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Starts a helper. Owed: [`Event::Refused`] and nothing else, or [`Event::Started`], any number of
-    /// [`Event::Output`] and exactly one [`Event::Exited`], in this order.
+    /// Starts a helper. The host reports [`Event::Refused`] and nothing else, or [`Event::Started`], any
+    /// number of [`Event::Output`] and exactly one [`Event::Exited`], in this order.
     Spawn(Box<Spawn>),
-    /// Ends a helper before its deadline: SIGTERM to its process group, SIGKILL once its grace is over.
-    /// Nothing if it has ended, or is being ended already.
+    /// Ends a helper before its deadline: SIGTERM to its process group, and SIGKILL after its grace. No
+    /// effect if it has ended, or is being ended already.
     Kill {
-        /// Which.
+        /// The helper.
         id: ExecId,
     },
 }
 
-/// A helper that is to be started.
+/// A helper to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spawn {
-    /// Names it.
+    /// The id of the helper.
     pub id: ExecId,
-    /// Who says that this program is to be run.
+    /// The origin of the command line.
     pub origin: Origin,
     /// The program, as an absolute path, and its arguments.
     pub argv: Box<[Box<str>]>,
-    /// Added to the few variables that every helper has, or put in their place: nothing is inherited from
-    /// the daemon.
+    /// Environment variables. They are added to the few of every helper, or replace them. Nothing is
+    /// inherited from the daemon.
     pub env: Box<[(Box<str>, Box<str>)]>,
-    /// All that it can read; it need not.
+    /// The complete standard input; the helper need not read it.
     pub stdin: Bytes,
-    /// How long it may run, from its start. Then it gets a SIGTERM.
+    /// The maximum run time from the start. At its end the helper gets a SIGTERM.
     pub deadline: Duration,
-    /// How long it may go on after a SIGTERM. Then it gets a SIGKILL.
+    /// The maximum time after a SIGTERM. At its end the helper gets a SIGKILL.
     pub grace: Duration,
-    /// How much of each of its two outputs is passed on, in bytes. The rest is read, counted and dropped: a
-    /// helper that says too much does not hang on it.
+    /// The maximum of bytes passed on from each of its two outputs. The rest is read, counted and dropped, so
+    /// a helper with too much output does not block.
     pub output_max: usize,
 }
 
-/// Who says that a program is to be run. Whoever can write to Consul must not become root, so what is read
-/// there may only name programs that the node's administrator has put in the folders for it.
+/// The origin of a command line.
+///
+/// A writer to Consul must not become root. So a command line from Consul may only name programs that the
+/// node's administrator has put into the folders for that purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// hax itself, by a name in its own code.
@@ -60,61 +62,61 @@ pub enum Origin {
     Configured,
 }
 
-/// What happened to a helper.
+/// An event of a helper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It runs.
+    /// The helper runs.
     Started {
-        /// Which.
+        /// The helper.
         id: ExecId,
     },
-    /// It could not be started, and nothing has been done. Nothing follows for this name.
+    /// The helper could not be started, and there was no effect. No event with this id follows.
     Refused {
-        /// Which.
+        /// The helper.
         id: ExecId,
-        /// Why.
+        /// The reason.
         why: Refusal,
     },
-    /// It has said something. A piece may end anywhere, in a line or in a character.
+    /// The helper has written output. A piece may end anywhere, in a line or in a character.
     Output {
-        /// Which.
+        /// The helper.
         id: ExecId,
-        /// Where.
+        /// The output stream.
         stream: Stream,
-        /// At least one.
+        /// The bytes, at least one.
         bytes: Bytes,
     },
-    /// It has ended and so has its process group. Nothing follows for this name.
+    /// The helper and its process group have ended. No event with this id follows.
     Exited {
-        /// Which.
+        /// The helper.
         id: ExecId,
-        /// How.
+        /// The exit status.
         status: Status,
-        /// Who ended it.
+        /// The cause of the end.
         cause: Cause,
-        /// What it said and what of it was not passed on.
+        /// The omitted output.
         unheard: Unheard,
     },
 }
 
-/// Why a helper could not be started.
+/// The reason why a helper could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// As many helpers run as the host allows.
+    /// The limit of running helpers is reached.
     TooMany,
-    /// No program, or one that is not named by an absolute path, or a NUL in a string.
+    /// The program is missing or not an absolute path, or a string contains a NUL.
     Malformed,
-    /// The program is in none of the folders that [`Origin::Configured`] programs are run from.
+    /// The program is in none of the folders for [`Origin::Configured`] programs.
     Elsewhere,
-    /// Somebody else could write to the program or to a folder on the way to it.
+    /// Another user could write to the program or to a folder on its path.
     Untrusted,
-    /// There is no such program.
+    /// The program does not exist.
     Missing,
-    /// It may not be executed.
+    /// The program may not be executed.
     Denied,
     /// The daemon is stopping.
     Stopping,
-    /// The system cannot do it.
+    /// The operating system reports an error.
     Failed(Errno),
 }
 
@@ -133,7 +135,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// One of a helper's outputs.
+/// An output stream of a helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stream {
     /// Standard output.
@@ -142,14 +144,14 @@ pub enum Stream {
     Stderr,
 }
 
-/// How a process has ended.
+/// The exit status of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// By itself, with this exit code.
+    /// The process ended by itself with this exit code.
     Code(i32),
-    /// By this signal.
+    /// The process was ended by this signal.
     Signal(i32),
-    /// The system does not say: somebody else has taken the exit code.
+    /// The exit code is unknown: another process has collected it.
     Unknown,
 }
 
@@ -163,24 +165,24 @@ impl fmt::Display for Status {
     }
 }
 
-/// Who ended a helper.
+/// The cause of a helper's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It ended by itself, or was killed from outside.
+    /// The helper ended by itself, or was killed from outside.
     Itself,
-    /// Its deadline was over.
+    /// The deadline has passed.
     Deadline,
     /// [`Command::Kill`], or the end of the daemon.
     Killed,
 }
 
-/// What a helper said and nobody heard.
+/// The omitted output of a helper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unheard {
-    /// How many bytes of its outputs were beyond [`Spawn::output_max`].
+    /// The number of bytes beyond [`Spawn::output_max`].
     pub dropped: u64,
-    /// Whether an output was still open when it was no longer listened to: something that the helper left
-    /// behind has it.
+    /// Whether an output was still open when the host stopped reading: a process left behind by the helper
+    /// holds it.
     pub open: bool,
 }
 
@@ -198,7 +200,7 @@ mod tests {
         assert_eq!(Status::Signal(9).to_string(), "signal 9");
     }
 
-    /// They travel in every machine's inputs and outputs.
+    /// Events are part of every machine's inputs and outputs.
     #[test]
     fn an_event_is_small() {
         assert!(size_of::<Event>() <= 56, "{}", size_of::<Event>());

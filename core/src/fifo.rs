@@ -1,10 +1,10 @@
-//! The port between a machine and whatever serves its clients over named pipes, and the protocol of these pipes.
+//! The port between a machine and the host's server of named pipes, and the protocol of these pipes.
 //!
-//! All pipes lie in the server's folder. One is the server's, [`REQUESTS`], in which clients announce themselves:
-//! a line with a *token*, written at once, with a line's end before it too, so that what somebody else has left
-//! unfinished does not spoil it. A client has two pipes of its own, named after its token: it writes its request
-//! to one and reads the answer from the other, each with its length before it. So no client can mix its bytes with
-//! another's, nor read another's answer.
+//! All pipes are in the server's folder. The server's pipe is [`REQUESTS`]. A client announces itself there
+//! with a line that contains a *token*. It writes the line at once, with a line break before it too, so that
+//! an unfinished line of another client does no harm. A client has two pipes of its own, named after its
+//! token: it writes its request to one and reads the response from the other, each preceded by its length. So
+//! no client can mix its bytes with another's, or read another's response.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -15,34 +15,34 @@ use bytes::Bytes;
 
 use crate::base::id::FifoId;
 
-/// The name of the pipe in which clients announce themselves.
+/// The name of the pipe for the clients' announcements.
 pub const REQUESTS: &str = "requests";
 
-/// The longest request or answer, in bytes.
+/// The maximum size of a request or response, in bytes.
 pub const BODY_MAX: usize = 4 << 20;
 
-/// The bytes of a length.
+/// The size of a length, in bytes.
 pub const LENGTH: usize = 4;
 
 /// One complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Names it. Owed: exactly one [`Response`].
+    /// The id of the request. The machine must emit exactly one [`Response`].
     pub id: FifoId,
-    /// The whole of it.
+    /// The complete body.
     pub body: Bytes,
 }
 
-/// Its answer. A client that is gone by then is none the wiser.
+/// The response to a request. A client that has gone does not get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// To which request.
+    /// The id of the request.
     pub id: FifoId,
-    /// The whole of it.
+    /// The complete body.
     pub body: Bytes,
 }
 
-/// What a client calls itself: 1 to 64 letters, digits and hyphens. No two clients have the same.
+/// The name chosen by a client: 1 to 64 letters, digits and hyphens, different for each client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(Box<str>);
 
@@ -50,41 +50,41 @@ const TOKEN_MAX: usize = 64;
 const MARK: &[u8] = b"H1 ";
 
 impl Token {
-    /// The token of this name, if it can be one.
+    /// Returns the token with this name, if the name is valid.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         (is_plain && (1..=TOKEN_MAX).contains(&name.len())).then(|| Self(name.into()))
     }
 
-    /// The token of a client whose pipe has this name.
+    /// Returns the token of the client with a pipe of this name.
     #[must_use]
     pub fn of_pipe(name: &str) -> Option<Self> {
         let (token, kind) = name.split_once('.')?;
         Self::new(token).filter(|_| matches!(kind, "request" | "answer"))
     }
 
-    /// The name of the pipe to which the client writes.
+    /// Returns the name of the pipe written by the client.
     #[must_use]
     pub fn request_pipe(&self) -> String {
         format!("{}.request", self.0)
     }
 
-    /// The name of the pipe from which it reads.
+    /// Returns the name of the pipe read by the client.
     #[must_use]
     pub fn answer_pipe(&self) -> String {
         format!("{}.answer", self.0)
     }
 
-    /// What the client writes to [`REQUESTS`], in one write. It is far below `PIPE_BUF` (4,096 bytes), so nobody
-    /// else's bytes come in between (pipe(7)).
+    /// Returns the client's line for [`REQUESTS`], to be written in one write. It is far below `PIPE_BUF`
+    /// (4,096 bytes), so no bytes of other clients can come in between (pipe(7)).
     #[must_use]
     pub fn announcement(&self) -> String {
         format!("\nH1 {}\n", self.0)
     }
 }
 
-/// Reads announcements out of whatever is written to the server's pipe.
+/// A parser of the announcements in the server's pipe.
 #[derive(Debug, Default)]
 pub struct Announcements {
     line: Vec<u8>,
@@ -93,7 +93,7 @@ pub struct Announcements {
 }
 
 impl Announcements {
-    /// Takes what has been read; the tokens of the announcements that it completes.
+    /// Processes bytes; returns the tokens of the announcements that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Token> {
         let mut found = Vec::new();
         for byte in bytes {
@@ -112,25 +112,25 @@ impl Announcements {
     }
 }
 
-/// A request or an answer with its length before it.
+/// Returns a request or a response preceded by its length.
 #[must_use]
 pub fn frame(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     [&length.to_be_bytes()[..], body].concat()
 }
 
-/// What is known of a frame by its beginning.
+/// The state of a partly received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// So many bytes are missing, as far as is known.
+    /// At least this number of bytes is missing.
     Lacks(usize),
-    /// It is complete.
+    /// The frame is complete.
     Complete,
-    /// It is longer than [`BODY_MAX`], or something follows it.
+    /// The frame is longer than [`BODY_MAX`], or more bytes follow it.
     Malformed,
 }
 
-/// How far a frame has come of which this much is there.
+/// Returns the state of a frame from the bytes received so far.
 #[must_use]
 pub fn progress(frame: &[u8]) -> Progress {
     let Some((length, body)) = frame.split_first_chunk::<LENGTH>() else {

@@ -1,7 +1,7 @@
-//! The port between a machine and the files in which it keeps what must outlive it.
+//! The port between a machine and its files with persistent data.
 //!
-//! A file is written whole or not at all: whoever reads it, after whatever crash, finds the old content or the
-//! new one. Commands about one path are carried out in the order in which they were given.
+//! A file is written atomically: a reader finds the old content or the new one, even after a crash. Commands
+//! for one path are executed in the order in which they were given.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -11,34 +11,34 @@ use bytes::Bytes;
 use crate::base::errno::Errno;
 use crate::base::id::FileId;
 
-/// Only the owner may read and write.
+/// The permission bits for reading and writing by the owner only.
 pub const PRIVATE: u32 = 0o600;
 
-/// What the host is to do with a file. All paths are absolute, and their folders exist.
+/// A command for a file. All paths are absolute, and their folders exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Puts a file in the place of what is there. Owed: [`Event::Done`] or [`Event::Failed`].
+    /// Writes or replaces a file. The host reports [`Event::Done`] or [`Event::Failed`].
     Write(Box<Write>),
-    /// Reads a file. Owed: [`Event::Content`], [`Event::Missing`] or [`Event::Failed`].
+    /// Reads a file. The host reports [`Event::Content`], [`Event::Missing`] or [`Event::Failed`].
     Read {
-        /// Names this command.
+        /// The id of the command.
         id: FileId,
-        /// The file.
+        /// The path of the file.
         path: Box<str>,
-        /// The longest content that is accepted, in bytes.
+        /// The maximum size of the content, in bytes.
         max: usize,
     },
-    /// Removes a file; it need not be there. Owed: [`Event::Done`] or [`Event::Failed`].
+    /// Removes a file, if it exists. The host reports [`Event::Done`] or [`Event::Failed`].
     Remove {
-        /// Names this command.
+        /// The id of the command.
         id: FileId,
-        /// The file.
+        /// The path of the file.
         path: Box<str>,
     },
 }
 
 impl Command {
-    /// Its name.
+    /// Returns the id of the command.
     #[must_use]
     pub fn id(&self) -> FileId {
         match self {
@@ -48,60 +48,60 @@ impl Command {
     }
 }
 
-/// A file that is to be written.
+/// A file to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// Names this command.
+    /// The id of the command.
     pub id: FileId,
-    /// The file.
+    /// The path of the file.
     pub path: Box<str>,
-    /// Its permission bits, [`PRIVATE`] for instance; the process's umask takes nothing from them.
+    /// The permission bits, for instance [`PRIVATE`]; the process's umask does not apply.
     pub mode: u32,
-    /// All that is in it.
+    /// The complete content.
     pub content: Bytes,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The file is written, or gone, and stays so if the machine loses its power now.
+    /// The file is written or removed. The result is durable, even after a power failure.
     Done {
-        /// Of which command.
+        /// The id of the command.
         id: FileId,
     },
-    /// What is in the file, and stays in it if the machine loses its power now.
+    /// The content of the file. It is durable, even after a power failure.
     Content {
-        /// Of which command.
+        /// The id of the command.
         id: FileId,
-        /// All of it.
+        /// The complete content.
         content: Bytes,
     },
-    /// There is no such file.
+    /// The file does not exist.
     Missing {
-        /// Of which command.
+        /// The id of the command.
         id: FileId,
     },
-    /// It cannot be done. What was to be changed is as it was or as it was to be, and may become the other at
-    /// a crash.
+    /// The command failed. The file is in its old or its new state, and may change to the other one at a
+    /// crash.
     Failed {
-        /// Of which command.
+        /// The id of the command.
         id: FileId,
-        /// Why.
+        /// The reason.
         why: Failure,
     },
 }
 
-/// Why something cannot be done with a file.
+/// The reason of a failed command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The path is not absolute, ends in no name, or has a NUL.
+    /// The path is not absolute, does not end in a name, or contains a NUL.
     Malformed,
-    /// There is something else by this name: a folder, a pipe, a symbolic link. Links are not followed, as
-    /// whoever can set one could have any file read or written.
+    /// The path names something else: a folder, a pipe, a symbolic link. Links are not followed: a user who
+    /// can create one could have any file read or written.
     NoFile,
-    /// It is longer than the reader accepts.
+    /// The file is longer than the reader accepts.
     TooLong,
-    /// The system cannot do it.
+    /// The operating system reports an error.
     System(Errno),
 }
 
@@ -120,7 +120,7 @@ impl fmt::Display for Failure {
 mod tests {
     use super::*;
 
-    /// They travel in every machine's inputs and outputs.
+    /// Events are part of every machine's inputs and outputs.
     #[test]
     fn an_event_is_small() {
         assert!(size_of::<Event>() <= 48, "{}", size_of::<Event>());

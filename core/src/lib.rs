@@ -1,46 +1,46 @@
 //! The HA bridge between Motr and Consul, as pure state machines.
 //!
-//! Nothing here opens a socket, reads a clock or starts a thread. A [`Machine`](machine::Machine) takes one
-//! [`Input`](machine::Input) at a time and appends what follows from it as [`Output`](machine::Output)s;
-//! a *host* has the sockets and the clocks and drives it. The bridge with its wire is one such machine
-//! ([`node`]), the search for who we are another ([`discover`]).
+//! No code in this crate opens a socket, reads a clock or starts a thread. A [`Machine`](machine::Machine)
+//! takes one [`Input`](machine::Input) at a time and appends the resulting [`Output`](machine::Output)s. A
+//! *host* owns the sockets and clocks and drives the machine. The bridge together with the wire is one such
+//! machine ([`node`]). The discovery of the own node's identity is another ([`discover`]).
 //!
-//! # What a host owes
+//! # The host's obligations
 //!
-//! - **One call at a time**, each with both clocks as they are. The monotonic one never goes back; a
-//!   machine panics where it does.
-//! - **A first input at once**, a [`Tick`](machine::Input::Tick): it starts what is to be started.
-//! - **Outputs in their order.** Each is started and not waited for; what comes of it is an input, through
-//!   one bounded inbox. A host that is told [`Cancel`](consul::port::Command::Cancel) owes nothing more
-//!   for that call, and what was on its way already may still come.
-//! - **Exactly one answer** for whatever is owed one: a [`Reply`](consul::port::Reply) a call, also where
-//!   Consul gave none in time; an end for each connection, program and file, and for each HTTP
-//!   answer that was left open. How long a call may take, and
-//!   how long its answer may be, stands in the call.
-//! - **A tick when it is time**: [`WaitUntil`](base::time::Next::WaitUntil) names the moment, at the soonest.
-//!   Late is harmless. Due timers fire in any call, so that a full inbox cannot starve them.
-//! - **[`Stop`](machine::Input::Stop) once**, when the machine is to end. It finishes what it has begun and
-//!   says [`Exit`](base::time::Next::Exit); the outputs of that call are the last, and are executed too.
-//!   Nothing is handed to it after.
+//! - **One call at a time.** Each call carries the current values of both clocks. The monotonic clock never
+//!   goes backwards; a machine panics if it does.
+//! - **An initial [`Tick`](machine::Input::Tick)**, sent at once. It starts the machine.
+//! - **Outputs are executed in their order.** The host starts each one and does not wait for it. The result
+//!   arrives as an input, through one bounded inbox. After a [`Cancel`](consul::port::Command::Cancel) the
+//!   host need not deliver a reply to that call; a reply that was already on its way may still arrive.
+//! - **Exactly one result** for each request that has one: one [`Reply`](consul::port::Reply) per call, also
+//!   if Consul did not respond in time; one end for each connection, program and file, and for each HTTP
+//!   response that was left open. Each call states its time limit and the maximum size of its response.
+//! - **A tick at the deadline.** [`WaitUntil`](base::time::Next::WaitUntil) gives the earliest time of the
+//!   next tick. A late tick is harmless. Due timers fire in every call, so a full inbox cannot starve them.
+//! - **[`Stop`](machine::Input::Stop) once**, when the machine is to end. The machine finishes the work in
+//!   progress and returns [`Exit`](base::time::Next::Exit). The outputs of that call are the last ones; the
+//!   host executes them too. The machine gets no input after that.
 //!
-//! # What a host is owed
+//! # The machine's guarantees
 //!
-//! - `handle` never blocks, never fails, and panics on no input from the network.
-//! - **Exactly one [`Response`](http::port::Response)** to each HTTP request, and [one](fifo::Response) to each
-//!   that came over named pipes, at the latest at the exit but for requests that came too late for it; or one [`Begin`](http::stream::Begin), of an answer that stays
-//!   open. What is said of an answer after its [`Closed`](http::stream::Closed) is ignored, since the two may
-//!   cross; what is open at the exit the host ends.
-//! - The same inputs and clocks give the same outputs: randomness comes from a seed in the configuration.
-//! - What is kept is bounded, by the limits of the configuration.
+//! - `handle` never blocks, never fails, and does not panic on any input from the network.
+//! - **Exactly one [`Response`](http::port::Response)** to each HTTP request and [one](fifo::Response) to
+//!   each request over named pipes, at the latest at the exit. Requests that arrive too late for the exit get
+//!   none. A response that stays open has one [`Begin`](http::stream::Begin) instead. Commands for it after
+//!   its [`Closed`](http::stream::Closed) are ignored, since the two may cross. The host ends the responses
+//!   that are still open at the exit.
+//! - The same inputs and clocks produce the same outputs: randomness comes from a seed in the configuration.
+//! - The memory in use is bounded by the limits in the configuration.
 //!
-//! # Who mints which name
+//! # Who assigns ids
 //!
-//! Names are counters that are never reused in one life ([`base::id`]). The host names what begins outside:
-//! requests and accepted connections. The machine names what it asks for: calls, connections that it
-//! opens, helper programs, files. The name of a call carries its machine, so that two machines behind one
-//! host cannot take each other's answers.
+//! Ids are counters and are never reused within one run ([`base::id`]). The host assigns the ids of events
+//! from outside: requests and accepted connections. The machine assigns the ids of its own requests: calls,
+//! outgoing connections, helper programs, files. A call's id contains the id of its machine, so two machines
+//! behind one host cannot take each other's replies.
 //!
-//! # A machine in the hand
+//! # Example
 //!
 //! ```
 //! use hax_core::base::time::{Next, Now};
@@ -51,7 +51,7 @@
 //! let mut search = Discovery::new(Config { node: Some("ssu1".into()), ..Config::default() });
 //! let mut out = Vec::new();
 //! assert_eq!(search.handle(Now::default(), Input::Tick, &mut out), Next::Wait);
-//! // It asks Consul for hax's entry: the host owes an answer.
+//! // The machine reads hax's entry from Consul; the host must deliver the reply.
 //! let Some(Output::Consul(Command::Call(call))) = out.pop() else { panic!("it asks") };
 //! assert_eq!(call.target, "/v1/catalog/service/hax");
 //! let body = r#"[{"Node": "ssu1", "Address": "10.0.0.1", "ServiceID": "4", "ServicePort": 22001,
@@ -62,16 +62,16 @@
 //! assert_eq!(&*search.into_result().unwrap().endpoint, "inet:stream:10.0.0.1@22001");
 //! ```
 //!
-//! `examples/blocking.rs` is a whole host in a hundred lines.
+//! `examples/blocking.rs` is a complete host in a hundred lines.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core, clippy::std_instead_of_alloc)]
-// A new variant has to be thought of wherever one is told from the others.
+// A new variant must be considered at every place that distinguishes the variants.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 extern crate alloc;
 
-// Downwards only: a module uses what stands below it in this list.
+// Dependencies point downwards only: a module uses the modules below it in this list.
 pub mod discover;
 
 pub mod journal;

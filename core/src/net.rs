@@ -1,4 +1,4 @@
-//! TCP as the wire sees it: named connections that carry bytes. The host owns the sockets.
+//! TCP as seen by the wire: connections with ids that carry bytes. The host owns the sockets.
 
 use alloc::sync::Arc;
 use core::net::{IpAddr, SocketAddr};
@@ -7,75 +7,76 @@ use bytes::Bytes;
 
 use crate::base::id::ConnId;
 
-/// What happened to a connection.
+/// An event of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A peer connected. `conn` is [`ConnId::accepted`].
     Accepted {
-        /// Named by the host.
+        /// The id assigned by the host.
         conn: ConnId,
-        /// The peer's address (of the connection, not the one at which it listens).
+        /// The peer's address of the connection, as opposed to its listening address.
         peer: SocketAddr,
     },
-    /// An own connection is established.
+    /// A connection opened by the core is established.
     Connected {
-        /// The core's name of it.
+        /// The id assigned by the core.
         conn: ConnId,
     },
     /// Bytes arrived, in order.
     Received {
-        /// Where.
+        /// The connection.
         conn: ConnId,
-        /// At least one.
+        /// The bytes, at least one.
         bytes: Bytes,
     },
-    /// The operating system took over bytes that were to be written.
+    /// The operating system accepted bytes to be written.
     Written {
-        /// Where.
+        /// The connection.
         conn: ConnId,
-        /// How many.
+        /// The number of bytes.
         bytes: u32,
     },
-    /// The peer closed, the connection broke or could not be made. Nothing follows for this name.
+    /// The peer closed the connection, or it broke or could not be opened. No event with this id follows.
     Closed {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
 }
 
-/// What is to be done with a connection.
+/// A command for a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Connects. Answered by [`Event::Connected`] or [`Event::Closed`].
+    /// Opens a connection. The host reports [`Event::Connected`] or [`Event::Closed`].
     Connect {
-        /// [`ConnId::opened`].
+        /// The id, [`ConnId::opened`].
         conn: ConnId,
-        /// From this address, at any port: Motr closes a connection that does not come from the address
-        /// which its frames name (`net/sock/sock.c:pk_header_done`).
+        /// The local address, with any port. Motr closes a connection that does not come from the address in
+        /// its frames (`net/sock/sock.c:pk_header_done`).
         from: IpAddr,
-        /// Where to.
+        /// The remote address.
         to: SocketAddr,
     },
-    /// Writes the segments one after another. Bodies that go to many are shared, never copied, and so
-    /// is what may be written again.
+    /// Writes the segments one after another. Segments for several connections, or that may be written again,
+    /// are shared and never copied.
     Write {
-        /// Where.
+        /// The connection.
         conn: ConnId,
-        /// What.
+        /// The segments.
         segments: Arc<[Bytes]>,
     },
-    /// Writes what is left, shuts down the writing side, reads to the end and closes: never with a
-    /// reset, which can crash a real peer (`net/sock/sock.c:mover_op`). The host may cut it short
-    /// after a few seconds, discarding what still comes. Answered by [`Event::Closed`], unless that
-    /// was said before.
+    /// Closes a connection without a reset. A reset can crash a real peer (`net/sock/sock.c:mover_op`).
+    ///
+    /// The host writes the remaining bytes, shuts down the writing side, reads to the end and closes. It may
+    /// stop after a few seconds and discard the bytes that still arrive. It reports [`Event::Closed`], unless
+    /// it has done so before.
     Close {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
-    /// Has no patience any more with a connection that is being [closed](Command::Close): others need its
-    /// room. Nothing if it is closed already.
+    /// Cuts short the [closing](Command::Close) of a connection, because others need its resources. No effect
+    /// if it is closed already.
     Cut {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
 }

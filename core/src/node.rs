@@ -1,4 +1,4 @@
-//! A whole node: the bridge and the wire under one clock, as the daemon and the simulator run it.
+//! A whole node: the bridge and the wire under one clock. The daemon and the simulator run it.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -16,14 +16,14 @@ pub use crate::machine::{ExitReason, Input, Output};
 /// The configuration of both machines.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The bridge's.
+    /// The bridge's configuration.
     pub bridge: config::Config,
-    /// The wire's.
+    /// The wire's configuration.
     pub wire: endpoint::Config,
 }
 
 impl ExitReason {
-    /// Why a bridge with this last view has exited.
+    /// Returns the exit reason of a bridge with this last view.
     #[must_use]
     pub fn of(view: View) -> Self {
         match (view.unexpected, view.timed_out) {
@@ -58,14 +58,14 @@ pub const GAUGES: &[Metric] = &[
     },
 ];
 
-/// The values of [`GAUGES`].
+/// Returns the values of [`GAUGES`].
 pub fn gauges(view: View) -> impl Iterator<Item = u64> {
     let flags = [view.is_ready(), view.consul, view.leads, view.stopping].map(u64::from);
     let counts = [view.links, view.lanes, view.entries, view.questions];
     flags.into_iter().chain(counts.map(|n| u64::try_from(n).unwrap_or(u64::MAX)))
 }
 
-/// How a bridge does.
+/// Returns the status of a bridge.
 #[must_use]
 pub fn status(view: View) -> Status {
     let words = match (view.ready, view.consul) {
@@ -89,7 +89,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that knows nothing yet; its first `Tick` begins.
+    /// Creates a node without any state; its first `Tick` starts it.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
@@ -104,13 +104,13 @@ impl Node {
         }
     }
 
-    /// What the bridge believes.
+    /// Returns the bridge's view.
     #[must_use]
     pub fn view(&self) -> View {
         self.bridge.view()
     }
 
-    /// What the wire holds.
+    /// Returns the wire's view.
     #[must_use]
     pub fn wire(&self) -> endpoint::View {
         self.endpoint.view()
@@ -122,9 +122,10 @@ impl Machine for Node {
 
     const GAUGES: &'static [Metric] = GAUGES;
 
-    /// Takes one input and appends all that follows from it, in both machines. What is due fires in the
-    /// same call, also in the machine that the input is not for: else a busy wire would starve the
-    /// bridge's timers.
+    /// Takes one input and appends the resulting outputs of both machines.
+    ///
+    /// Due timers fire in the same call, also in the machine that does not get the input. Otherwise a busy
+    /// wire would starve the bridge's timers.
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let Self { to_bridge, to_endpoint, .. } = self;
         match input {
@@ -136,7 +137,7 @@ impl Machine for Node {
             Input::Consul(reply) => to_bridge.push_back(io::Input::Consul(reply)),
             Input::Spiel(reply) => to_bridge.push_back(io::Input::Spiel(reply)),
             Input::Http(request) => to_bridge.push_back(io::Input::Http(request)),
-            // It runs no programs, keeps no files, has no pipes and leaves no answer open.
+            // A node runs no programs, keeps no files, has no pipes and leaves no response open.
             Input::Exec(_) | Input::File(_) | Input::Fifo(_) | Input::HttpStream(_) => {}
             Input::Stop => to_bridge.push_back(io::Input::Stop),
         }

@@ -1,4 +1,4 @@
-//! Error numbers as Motr's wire and its library have them.
+//! Error numbers as used by Motr's wire protocol and library.
 
 use core::fmt;
 
@@ -7,22 +7,22 @@ use core::fmt;
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// Ask again (the entrypoint's answer while Consul has none).
+    /// Ask again: the reply to an entrypoint request while Consul has no entrypoint.
     pub const EAGAIN: Self = Self(11);
-    /// No such link: the peer then asks for its entrypoint again.
+    /// No such link: the peer then requests its entrypoint again.
     pub const ENOLINK: Self = Self(67);
-    /// The link exists, its connection id is another one.
+    /// The link exists, but with another connection id.
     pub const EBADSLT: Self = Self(57);
-    /// A session or connection that is not known.
+    /// The session or connection is unknown.
     pub const ENOENT: Self = Self(2);
     /// A malformed request.
     pub const EPROTO: Self = Self(71);
-    /// What is wanted is under way already.
+    /// The requested operation is already in progress.
     pub const EBUSY: Self = Self(16);
-    /// No answer in time.
+    /// No reply in time.
     pub const ETIMEDOUT: Self = Self(110);
 
-    /// The value for an `rc` field: negative.
+    /// Returns the negative value for an `rc` field.
     #[must_use]
     pub fn to_rc(self) -> i32 {
         -self.0
@@ -38,7 +38,7 @@ impl fmt::Display for Errno {
     }
 }
 
-/// The names of those that Motr uses (`errno(3)`, Linux).
+/// The names of Motr's error numbers (`errno(3)`, Linux).
 const NAMES: [(i32, &str); 33] = [
     (1, "EPERM"),
     (2, "ENOENT"),

@@ -1,61 +1,61 @@
-//! What a machine reports that it did or saw.
+//! Facts: a machine's reports of its actions and observations.
 //!
-//! A fact has three uses: it is a line of the log, a counter of `/metrics` and a mark that the simulator
-//! must hit. The text is the log's; the kind's name is the counter's.
+//! A fact has three uses. It is a line of the log, a counter of `/metrics`, and a mark that the simulator
+//! must hit. The text is for the log, the name of the kind for the counter.
 
 use core::fmt;
 use core::time::Duration;
 
-/// How much a fact matters to an operator.
+/// The importance of a fact for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// One for each message.
+    /// One fact for each message.
     Trace,
-    /// Of use when something is being looked for.
+    /// Useful for the analysis of a problem.
     Debug,
     /// A change of state that an operator wants to see in the log.
     Info,
-    /// Somebody should look at it.
+    /// An operator should investigate.
     Warn,
-    /// The daemon stops, or cannot do what it is for.
+    /// The daemon stops, or cannot do its work.
     Error,
 }
 
-/// The facts of a machine, as a host logs and counts them.
+/// The facts of a machine, for the host's log and counters.
 pub trait Report: fmt::Display {
     /// All kinds.
     const KINDS: &'static [Kind];
 
-    /// What some kinds say the duration of.
+    /// The metrics for the durations in some facts.
     const LATENCIES: &'static [Metric];
 
-    /// The place of its kind among [`KINDS`](Self::KINDS).
+    /// Returns the index of the fact's kind in [`KINDS`](Self::KINDS).
     fn nth(&self) -> usize;
 
-    /// How long what it reports has taken, with the place of that among [`LATENCIES`](Self::LATENCIES).
+    /// Returns the duration in the fact, with the index of its metric in [`LATENCIES`](Self::LATENCIES).
     fn took(&self) -> Option<(usize, Duration)>;
 }
 
 /// A series of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// Its name, `hax_…`.
+    /// The name, `hax_…`.
     pub name: &'static str,
-    /// What it means, in a sentence.
+    /// The meaning, in one sentence.
     pub help: &'static str,
 }
 
 /// A kind of facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// As in the source; the label of its counter.
+    /// The name in the source, used as the label of the counter.
     pub name: &'static str,
-    /// How much it matters.
+    /// The importance.
     pub level: Level,
 }
 
-/// Declares a machine's facts: `enum Fact`, with a text for each, and `enum FactKind`, their kinds without
-/// fields. `impl Report for Fact` stands beside it.
+/// Declares a machine's facts: `enum Fact` with a text for each variant, and `enum FactKind` for the kinds
+/// without fields. The machine adds its own `impl Report for Fact`.
 ///
 /// ```
 /// use hax_core::base::fact::Level;
@@ -71,7 +71,7 @@ pub struct Kind {
 macro_rules! facts {
     ($($(#[$doc:meta])* $level:ident $kind:ident { $($field:ident: $ty:ty),* }
         $text:literal $(, $word:ident = $said:expr)*;)*) => {
-        /// One thing that was done or seen.
+        /// An action or observation of the machine.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[expect(missing_docs, reason = "each variant's text says what its fields are")]
         pub enum Fact {
@@ -94,13 +94,13 @@ macro_rules! facts {
                 match self { $(Self::$kind => stringify!($kind),)* }
             }
 
-            /// The same with their levels, for [`Report`]($crate::base::fact::Report).
+            /// The names and levels of all kinds, for [`Report`]($crate::base::fact::Report).
             pub const KINDS: &'static [$crate::base::fact::Kind] = &[$($crate::base::fact::Kind {
                 name: stringify!($kind),
                 level: $crate::base::fact::Level::$level,
             }),*];
 
-            /// How much it matters.
+            /// Returns the importance.
             #[must_use]
             pub const fn level(self) -> $crate::base::fact::Level {
                 match self { $(Self::$kind => $crate::base::fact::Level::$level,)* }
@@ -108,7 +108,7 @@ macro_rules! facts {
         }
 
         impl Fact {
-            /// Its kind.
+            /// Returns the kind.
             #[must_use]
             pub const fn kind(&self) -> FactKind {
                 match self { $(Self::$kind { .. } => FactKind::$kind,)* }

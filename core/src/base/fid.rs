@@ -1,10 +1,10 @@
-//! Fids: the names of Motr's objects (`fid/fid.h`), and the object types that the top byte of their
-//! container tells (`conf/obj.h`).
+//! Fids: the ids of Motr's objects (`fid/fid.h`). The top byte of the container is the object type
+//! (`conf/obj.h`).
 
 use core::fmt;
 use core::str::FromStr;
 
-/// The 128-bit name of an object of Motr.
+/// The 128-bit id of an object of Motr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fid {
     /// The upper half; its top byte is the type.
@@ -14,61 +14,61 @@ pub struct Fid {
 }
 
 impl Fid {
-    /// The fid of nothing, `0x0:0x0`.
+    /// The null fid, `0x0:0x0`.
     pub const ZERO: Self = Self { container: 0, key: 0 };
 
-    /// A fid from its halves.
+    /// Creates a fid from its halves.
     #[must_use]
     pub const fn new(container: u64, key: u64) -> Self {
         Self { container, key }
     }
 
-    /// `M0_FID_TINIT(type, container, key)`.
+    /// Creates a fid of a type: `M0_FID_TINIT(type, container, key)`.
     #[must_use]
     pub const fn typed(kind: u8, container: u64, key: u64) -> Self {
         Self { container: ((kind as u64) << 56) | (container & ((1 << 56) - 1)), key }
     }
 
-    /// The process that Consul's decimal service id `key` stands for (container 1, as hare's
-    /// configuration generator numbers them).
+    /// Returns the process with the decimal service id `key` in Consul (container 1, as numbered by hare's
+    /// configuration generator).
     #[must_use]
     pub const fn process(key: u64) -> Self {
         Self::typed(b'r', 1, key)
     }
 
-    /// The service with this key (container 1).
+    /// Returns the service with this key (container 1).
     #[must_use]
     pub const fn service(key: u64) -> Self {
         Self::typed(b's', 1, key)
     }
 
-    /// The type byte: `'r'` for a process, `'s'` for a service, …
+    /// Returns the type byte: `'r'` for a process, `'s'` for a service, …
     #[must_use]
     pub const fn kind(self) -> u8 {
         (self.container >> 56) as u8
     }
 
-    /// The object type, if the type byte is a known one.
+    /// Returns the object type, if the type byte is a known one.
     #[must_use]
     pub fn object(self) -> Option<Object> {
         Object::from_kind(self.kind())
     }
 
-    /// Whether this is a process.
+    /// Returns whether the object is a process.
     #[must_use]
     pub fn is_process(self) -> bool {
         self.object() == Some(Object::Process)
     }
 }
 
-/// `0x7200000000000001:0x4`: lower-case hex without padding, as hare's KV writes it.
+/// Writes `0x7200000000000001:0x4`: lower-case hex without padding, as in hare's KV.
 impl fmt::Display for Fid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}:{:#x}", self.container, self.key)
     }
 }
 
-/// Why a text is not a fid.
+/// The error for a malformed fid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAFid;
 
@@ -93,7 +93,7 @@ impl FromStr for Fid {
 
 fn hex(text: &str) -> Result<u64, NotAFid> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).ok_or(NotAFid)?;
-    // from_str_radix takes a sign, a fid has none.
+    // `from_str_radix` accepts a sign, which a fid does not have.
     if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(NotAFid);
     }
@@ -124,7 +124,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// The type that a fid's type byte names.
+    /// Returns the type for a fid's type byte.
     #[must_use]
     pub fn from_kind(kind: u8) -> Option<Self> {
         Some(match kind {
@@ -149,7 +149,7 @@ impl Object {
         })
     }
 
-    /// Whether REPAIR and REBALANCE are legal for it in a note: a receiver asserts that
+    /// Returns whether REPAIR and REBALANCE are legal for the type in a note: a receiver asserts that
     /// (`ha/note.c`).
     #[must_use]
     pub fn may_repair(self) -> bool {

@@ -1,8 +1,8 @@
-//! Names of things that pass between the core and its host.
+//! Ids of the objects exchanged between the core and its host.
 //!
-//! All are counters: never random, never reused in one life. Who mints what: the wire names
-//! entries, links and messages; the bridge names its sends and its calls; the host names
-//! HTTP requests and accepted connections.
+//! All ids are counters: they are not random and never reused in one run. The wire assigns the ids of
+//! entries, links and messages. The bridge assigns the ids of its sends and calls. The host assigns the ids
+//! of HTTP requests and accepted connections.
 
 use core::fmt;
 
@@ -19,7 +19,7 @@ macro_rules! ids {
         })?
 
         impl $name {
-            /// Mints the next name: the counter moves on, its old value is returned.
+            /// Returns the next id and increments the counter.
             pub fn mint(&mut self) -> Self {
                 let id = *self;
                 self.0 += 1;
@@ -30,25 +30,25 @@ macro_rules! ids {
 }
 
 ids! {
-    /// One entrypoint request awaiting its reply.
+    /// One entrypoint request, waiting for its reply.
     EntryId "entry-";
     /// One HA link to one Motr process.
     LinkId "link-";
     /// One message received over a link and not yet acknowledged.
     MsgId "msg-";
-    /// One message that the bridge sent, to one link or to many.
+    /// One message sent by the bridge, to one link or to many.
     SendId "send-";
     /// One request to Consul.
     CallId;
-    /// One HTTP request that awaits its response.
+    /// One HTTP request, waiting for its response.
     HttpId "http-";
-    /// One call of Motr's library, for the cluster.
+    /// One call of Motr's library.
     SpielId "spiel-";
     /// One helper program.
     ExecId "exec-";
-    /// One command about a file.
+    /// One command for a file.
     FileId "file-";
-    /// One request over named pipes that awaits its answer.
+    /// One request over named pipes, waiting for its response.
     FifoId "fifo-";
     /// One TCP connection; see [`ConnId::accepted`] and [`ConnId::opened`].
     ConnId;
@@ -57,13 +57,14 @@ ids! {
 impl CallId {
     const MACHINE: u32 = 56;
 
-    /// The first call of the `machine`th machine behind one host. Never equal to one of another's.
+    /// Returns the first call id of the `machine`th machine behind one host. Ids of different machines are
+    /// never equal.
     #[must_use]
     pub const fn first(machine: u8) -> Self {
         Self((machine as u64) << Self::MACHINE | 1)
     }
 
-    /// Whose call it is.
+    /// Returns the machine of the call.
     #[must_use]
     pub const fn machine(self) -> u8 {
         (self.0 >> Self::MACHINE) as u8
@@ -90,19 +91,19 @@ impl fmt::Display for ConnId {
 impl ConnId {
     const ACCEPTED: u64 = 1 << 63;
 
-    /// The host's `n`th accepted connection. Never equal to an opened one.
+    /// Returns the id of the host's `n`th accepted connection. It is never equal to that of an opened one.
     #[must_use]
     pub fn accepted(n: u64) -> Self {
         Self(n | Self::ACCEPTED)
     }
 
-    /// The core's `n`th own connection.
+    /// Returns the id of the `n`th connection opened by the core.
     #[must_use]
     pub fn opened(n: u64) -> Self {
         Self(n & !Self::ACCEPTED)
     }
 
-    /// Whether the peer opened this connection.
+    /// Returns whether the peer opened this connection.
     #[must_use]
     pub fn is_accepted(self) -> bool {
         self.0 & Self::ACCEPTED != 0

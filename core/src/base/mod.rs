@@ -1,4 +1,4 @@
-//! What everything stands on: fids, ids, time, timers, facts, retries.
+//! The foundation of all modules: fids, ids, time, timers, facts, retries.
 
 pub mod errno;
 pub mod fact;

@@ -1,42 +1,42 @@
-//! Planted bugs, by which the simulator is tested: one that finds none of them is no simulator.
+//! Planted bugs for testing the simulator: it must find each of them.
 //!
-//! Without the feature `mutants` there are none, and asking for one is a constant.
+//! Without the feature `mutants` there are none, and the query for one is a constant.
 
 /// A bug in the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// A process event is acknowledged when it arrives.
+    /// A process event is acknowledged on arrival, before it is stored.
     AckBeforeCommit,
-    /// An entrypoint request has two replies.
+    /// An entrypoint request gets two replies.
     ReplyTwice,
-    /// A question is answered from a copy that is not proved fresh.
+    /// A request for states is answered from a copy without a proof of freshness.
     StaleReplica,
-    /// A lane's work counts as done without having been written.
+    /// A lane's work item counts as done without having been written.
     LaneSkipped,
-    /// A write that failed is not tried again.
+    /// A failed write is not retried.
     RetryLost,
-    /// What a link is owed while it is down is forgotten.
+    /// The pending notes of a link are dropped while it is down.
     OwedForgotten,
-    /// What is not answered on the wire is not sent again.
+    /// A request without a reply on the wire is not sent again.
     ResendLost,
-    /// A pool has several operations under way.
+    /// A pool has several operations in progress.
     OperationsTogether,
-    /// A node is judged by whatever is checked on it.
+    /// A node is assessed by any check on it.
     ForeignChecks,
-    /// A service says something of a process, wherever it runs.
+    /// A service on any node counts for a process.
     ForeignServices,
-    /// Of the nodes of a host one that fails is enough.
+    /// One failing node of a host is enough to consider the host dead.
     FormerNames,
-    /// What an earlier configuration left behind counts.
+    /// Entries left behind by an earlier configuration count.
     LeftOvers,
-    /// What an import has overwritten is believed.
+    /// States overwritten by an import are accepted.
     ImportBelieved,
-    /// A process that asks again is told nothing while hax stops, which ends it.
+    /// A repeated request during a stop is answered with an empty entrypoint. That ends the process.
     EmptyAgain,
 }
 
 impl Mutant {
-    /// All of them.
+    /// All bugs.
     pub const ALL: &'static [Self] = &[
         Self::AckBeforeCommit,
         Self::ReplyTwice,
@@ -55,7 +55,7 @@ impl Mutant {
     ];
 }
 
-/// Whether this bug is planted.
+/// Returns whether this bug is planted.
 #[cfg(not(feature = "mutants"))]
 #[must_use]
 pub const fn mutant(_: Mutant) -> bool {
@@ -77,13 +77,13 @@ mod planted {
         static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    /// Whether this bug is planted in this thread.
+    /// Returns whether this bug is planted in this thread.
     #[must_use]
     pub fn mutant(which: Mutant) -> bool {
         PLANTED.get() == Some(which)
     }
 
-    /// Plants a bug in this thread, instead of any other, or none.
+    /// Plants a bug in this thread, in place of any other, or none.
     pub fn plant(which: Option<Mutant>) {
         PLANTED.set(which);
     }

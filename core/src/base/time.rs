@@ -1,41 +1,41 @@
-//! Time as the host reads it: the core never looks at a clock.
+//! Time as read by the host: the core never reads a clock.
 
 use core::fmt;
 use core::time::Duration;
 
-/// Monotonic time: microseconds since some moment of the host's choosing. Saturates.
+/// Monotonic time: microseconds since an origin chosen by the host. Arithmetic saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// The latest moment there is.
+    /// The latest possible time.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// The moment `us` microseconds after the host's origin.
+    /// Returns the time `us` microseconds after the host's origin.
     #[must_use]
     pub const fn from_micros(us: u64) -> Self {
         Self(us)
     }
 
-    /// Microseconds since the host's origin.
+    /// Returns the microseconds since the host's origin.
     #[must_use]
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// This moment and `d` more.
+    /// Returns this time plus `d`.
     #[must_use]
     pub fn after(self, d: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(d.as_micros()).unwrap_or(u64::MAX)))
     }
 
-    /// Microseconds since `earlier`; zero if that is later.
+    /// Returns the microseconds since `earlier`; zero if that is later.
     #[must_use]
     pub const fn micros_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// How long it is since `earlier`; zero if that is later.
+    /// Returns the duration since `earlier`; zero if that is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.micros_since(earlier))
@@ -48,17 +48,16 @@ impl fmt::Display for Instant {
     }
 }
 
-/// Wall-clock time: nanoseconds of UNIX time. Printed and sent, never computed with.
+/// Wall-clock time: nanoseconds of UNIX time. It is printed and sent, never used in calculations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WallClock(pub u64);
 
-/// `2026-11-21 06:40:44.123456`, UTC: the form of Python's `datetime`, which the queues' messages
-/// carry.
+/// Writes `2026-11-21 06:40:44.123456`, UTC, the format of Python's `datetime` in the queue's messages.
 impl fmt::Display for WallClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (secs, us) = (self.0 / 1_000_000_000, self.0 / 1_000 % 1_000_000);
         let (days, secs) = (secs / 86_400, secs % 86_400);
-        // Days to a date of the Gregorian calendar, in years that begin in March (H. Hinnant,
+        // Converts days to a date of the Gregorian calendar, in years that begin in March (H. Hinnant,
         // "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
         let z = days + 719_468;
         let (era, day) = (z / 146_097, z % 146_097);
@@ -73,34 +72,34 @@ impl fmt::Display for WallClock {
     }
 }
 
-/// Both clocks as the host read them just before the call.
+/// Both clocks as read by the host just before the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Monotonic: what deadlines are made of. Never earlier than in the call before.
+    /// The monotonic clock, the base of deadlines. It is never earlier than in the call before.
     pub mono: Instant,
-    /// Wall clock: what messages are stamped with.
+    /// The wall clock, for the timestamps of messages.
     pub wall: WallClock,
 }
 
-/// What the host is to do until the next input.
+/// The host's next action.
 #[must_use = "the host's one timer is armed with it"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing is due: wait for an input, however long it takes.
+    /// Wait for an input without a time limit.
     Wait,
-    /// Call with `Tick` at `at` unless an input comes first.
+    /// Call with `Tick` at `at` unless an input arrives first.
     WaitUntil {
-        /// When.
+        /// The deadline.
         at: Instant,
-        /// What for: the name of the timer, for logs and traces.
+        /// The name of the timer, for logs and traces.
         why: &'static str,
     },
-    /// All is settled: stop.
+    /// The machine has finished: stop.
     Exit,
 }
 
 impl Next {
-    /// The earlier of two.
+    /// Returns the earlier of two.
     pub fn earlier(self, other: Self) -> Self {
         match (self, other) {
             (Self::Exit, _) | (_, Self::Exit) => Self::Exit,
@@ -116,8 +115,8 @@ impl Next {
     }
 }
 
-/// A call of `handle`, by number: what began in a later call than a question arrived in, began
-/// after it.
+/// The number of a call of `handle`. A read that began in a later call than a request arrived in began after
+/// the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallSeq(pub u64);
 

@@ -1,21 +1,21 @@
-//! A table of named timers: one deadline for each name, the earliest first.
+//! A table of named timers: one deadline per name, ordered by time.
 
 use alloc::collections::{BTreeMap, BinaryHeap};
 use core::cmp::Reverse;
 
 use super::time::Instant;
 
-/// So many deadlines that count no more are kept besides as many as do count.
+/// The number of stale deadlines kept in addition to one per valid deadline.
 const STALE: usize = 64;
 
 /// Deadlines by name. Arming a name again replaces its deadline.
 ///
-/// Most timers are disarmed long before they are due, so what they leave behind among the deadlines is
-/// only taken out when it comes to the top or when it is half of all.
+/// Most timers are disarmed long before they are due. So a stale deadline is only removed when it comes to
+/// the top, or when stale deadlines are half of all.
 #[derive(Clone, Debug)]
 pub struct Timers<K> {
     by_name: BTreeMap<K, Instant>,
-    /// The first one always counts.
+    /// The first deadline is always valid.
     by_time: BinaryHeap<Reverse<(Instant, K)>>,
 }
 
@@ -26,7 +26,7 @@ impl<K: Ord> Default for Timers<K> {
 }
 
 impl<K: Ord + Copy> Timers<K> {
-    /// Arms `name` for `at`, instead of what it was armed for.
+    /// Arms `name` for `at`; replaces its earlier deadline.
     pub fn arm(&mut self, name: K, at: Instant) {
         match self.by_name.insert(name, at) {
             Some(old) if old == at => {}
@@ -39,7 +39,7 @@ impl<K: Ord + Copy> Timers<K> {
         }
     }
 
-    /// Arms `name` for `at` unless it is armed for an earlier moment.
+    /// Arms `name` for `at` unless it is armed for an earlier time.
     pub fn arm_no_later(&mut self, name: K, at: Instant) {
         if self.by_name.get(&name).is_none_or(|old| at < *old) {
             self.arm(name, at);
@@ -53,19 +53,19 @@ impl<K: Ord + Copy> Timers<K> {
         }
     }
 
-    /// Whether `name` is armed.
+    /// Returns whether `name` is armed.
     #[must_use]
     pub fn is_armed(&self, name: K) -> bool {
         self.by_name.contains_key(&name)
     }
 
-    /// The earliest deadline and its name.
+    /// Returns the earliest deadline and its name.
     #[must_use]
     pub fn first(&self) -> Option<(Instant, K)> {
         self.by_time.peek().map(|Reverse(first)| *first)
     }
 
-    /// Takes the earliest timer if it is due at `now`.
+    /// Removes and returns the earliest timer if it is due at `now`.
     pub fn pop(&mut self, now: Instant) -> Option<K> {
         let (at, name) = self.first()?;
         if at > now {
@@ -75,7 +75,7 @@ impl<K: Ord + Copy> Timers<K> {
         Some(name)
     }
 
-    /// Takes out what counts no more, where that has to be done.
+    /// Removes stale deadlines if necessary.
     fn clean(&mut self) {
         let Self { by_name, by_time } = self;
         let counts = |Reverse((at, name)): &Reverse<(Instant, K)>| by_name.get(name) == Some(at);
@@ -85,7 +85,7 @@ impl<K: Ord + Copy> Timers<K> {
         if by_time.len() > 2 * by_name.len() + STALE {
             let mut all = core::mem::take(by_time).into_vec();
             all.retain(counts);
-            // What was armed for the same moment again stands in there twice.
+            // A name that was armed for the same time again is in the heap twice.
             all.sort_unstable();
             all.dedup();
             *by_time = all.into();
@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// A list that is searched for everything.
+    /// A list with linear search for every operation.
     #[derive(Default)]
     struct Naive(Vec<(u8, Instant)>);
 
@@ -127,7 +127,7 @@ mod tests {
         for n in 0..10_000 {
             timers.arm(n, at(n));
             timers.disarm(n);
-            // Later, earlier, the same once more.
+            // A later time, an earlier one, and the same time again.
             timers.arm(u64::MAX, at(20_000 + n % 2));
             timers.arm(u64::MAX - 1, at(20_000));
         }
@@ -139,7 +139,7 @@ mod tests {
     fn what_was_armed_for_the_same_moment_again_takes_no_room() {
         let at = Instant::from_micros;
         let mut timers = Timers::default();
-        // One that comes first, and others so that nothing is taken out yet.
+        // One early timer and many others, so that nothing is removed yet.
         timers.arm(u64::MAX, at(10));
         (0..100).for_each(|other| timers.arm(other, at(30_000)));
         for _ in 0..80 {
@@ -154,7 +154,7 @@ mod tests {
         fn they_do_as_a_list_does(steps: Vec<(u8, u8, u8)>) -> bool {
             let (mut timers, mut naive) = (Timers::default(), Naive::default());
             for (what, name, at) in steps {
-                // Few names and moments, so that they meet.
+                // A small range of names and times, so that collisions occur.
                 let (name, at) = (name % 8, Instant::from_micros(u64::from(at % 16)));
                 match what % 6 {
                     0 | 1 => {

@@ -1,4 +1,4 @@
-//! What follows from an input, once it is taken: the others are told, and what is ready is written.
+//! The consequences of an input: notes to other processes, and the next writes.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -19,12 +19,14 @@ use crate::ha::motr;
 use crate::ha::note::Note;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 
-/// How long after a stop has begun processes are listened to. One that stops at the same time has a last
-/// word; those that go on talking would keep the stop from its end.
+/// The period of accepting process events after the begin of a stop.
+///
+/// A process that stops at the same time sends its last event in it. Processes that keep sending would delay
+/// the end of the stop.
 pub(crate) const LISTEN_AFTER_STOP: Duration = Duration::from_millis(500);
 
 impl State {
-    /// What follows from all that has happened in this call.
+    /// Performs the consequences of all events of this call.
     pub(crate) fn commit(&mut self, cx: &mut Cx<'_>) {
         if self.tables.all_loaded() && (self.knows_us(cx) || self.ready) {
             let mut news = Changes::default();
@@ -82,14 +84,15 @@ impl State {
         }
     }
 
-    /// Whether a message demands a stop, and nothing keeps its sender from learning that it was taken. Of
-    /// one link all is acknowledged in order: were an earlier message still open, both would come again
-    /// after each restart, and each would end in this stop.
+    /// Returns whether a message demands a stop and its acknowledgement is not blocked.
+    ///
+    /// Messages of one link are acknowledged in order. If an earlier message were still unacknowledged, the
+    /// sender would repeat both after each restart, and each repetition would cause another stop.
     fn should_stop(&self, cx: &Cx<'_>) -> bool {
         self.life == Life::Running && self.fatal.is_some_and(|fatal| !cx.is_behind(fatal))
     }
 
-    /// The end: nothing is waited for any more.
+    /// Ends the bridge without waiting for anything.
     pub(crate) fn exit(&mut self, cx: &mut Cx<'_>) {
         if self.timed_out || self.is_deaf(cx) {
             self.links.nudge(cx, me(&self.cluster, cx));
@@ -100,7 +103,7 @@ impl State {
         cx.fact(Fact::Stopped {});
     }
 
-    /// Follows the lock. Returns whether we lead newly.
+    /// Follows the ownership of the lock. Returns whether this node has just become the leader.
     fn lead(&mut self, cx: &mut Cx<'_>) -> bool {
         let led = core::mem::replace(&mut self.led, self.leader.holds());
         if led && !self.led {
@@ -114,7 +117,7 @@ impl State {
         won
     }
 
-    /// Consul holds these: now others may learn of them.
+    /// Announces completed work: Consul holds it, so other processes may learn of it.
     pub(crate) fn on_completed(&mut self, cx: &mut Cx<'_>, done: Vec<Completed>) {
         let mut news = Changes::default();
         for Completed { key, work, restart } in done {
@@ -160,7 +163,7 @@ impl State {
                     if queued {
                         self.bq_receiver.busy = false;
                     }
-                    // What has no state of its own in Consul is passed on as it is.
+                    // Notes about objects without a state of their own in Consul are passed on unchanged.
                     let mut others = notes;
                     others.retain(|note| !Cluster::is_stateful(note.fid));
                     news.notes.extend(others);
@@ -171,7 +174,8 @@ impl State {
         self.announce(cx, &news);
     }
 
-    /// Tells all links. Whose life has ended on our node begins the next when the others know.
+    /// Sends the changes to all links. A local process whose life has ended begins its next life when the
+    /// other processes know of the end.
     fn announce(&mut self, cx: &mut Cx<'_>, news: &Changes) {
         let sent = self.links.broadcast(cx, news);
         for (process, _) in &news.ends {
@@ -184,7 +188,7 @@ impl State {
         }
     }
 
-    /// A message has its outcome.
+    /// Handles the outcome of a sent message.
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId, delivered: bool) {
         self.links.on_outcome(cx, link, send, delivered);
         let mut over = self.deliveries.on_outcome(cx, link, send);
@@ -192,14 +196,14 @@ impl State {
         over.into_iter().for_each(|process| self.release(cx, process));
     }
 
-    /// Nobody waits for a link that is gone.
+    /// Stops waiting for deliveries on a closed or lost link.
     pub(crate) fn on_link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         for process in self.deliveries.on_link_gone(cx, link) {
             self.release(cx, process);
         }
     }
 
-    /// The configuration was read anew, or is understood otherwise.
+    /// Handles a changed configuration: it was read again or is interpreted differently.
     fn on_conf_changed(&mut self, cx: &mut Cx<'_>) {
         if !self.cluster.take_moved() {
             return;
@@ -220,7 +224,7 @@ impl State {
         self.contradictions = contradictions;
     }
 
-    /// Tells the wire where the configured processes listen, whenever that has changed.
+    /// Sends the endpoints of the configured processes to the wire whenever they have changed.
     fn announce_peers(&mut self, cx: &mut Cx<'_>) {
         let peers = self.cluster.conf().endpoints().map(|(fid, endpoint)| (fid, endpoint.into()));
         let peers: Arc<[(Fid, Box<str>)]> = peers.collect();
@@ -231,7 +235,7 @@ impl State {
     }
 }
 
-/// Our own process, as everybody has been told of it.
+/// Returns our own process's state, as it was announced to all.
 fn me(cluster: &Cluster, cx: &Cx<'_>) -> Note {
     let fid = cx.config().process;
     Note { fid, state: cluster.state(fid) }

@@ -1,4 +1,4 @@
-//! What the host decides once: who we are, how long things may take, how much there may be.
+//! The bridge's configuration: identity, times and limits. The host sets it once.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -8,83 +8,82 @@ use crate::base::fid::Fid;
 /// The bridge's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Our own process.
+    /// The fid of our own process.
     pub process: Fid,
-    /// Our node's host name, as `m0conf` has it.
+    /// The host name of our node, as in `m0conf`.
     pub node: Box<str>,
-    /// Feeds the jitter of retries; anything will do.
+    /// The seed of the jitter of retries; any value will do.
     pub seed: u64,
-    /// What to do with a message on which 5/HAX demands a panic.
+    /// The reaction to unexpected messages: 5/HAX demands a panic.
     pub on_unexpected: OnUnexpected,
-    /// Whether to stand for election as the leader.
+    /// Whether this node is a candidate for the leader.
     pub elect: bool,
-    /// Whether to tell old daemons of process events, and to hear theirs, over the broadcast queue.
+    /// Whether process events are exchanged with old daemons over the broadcast queue.
     pub bq: bool,
-    /// Whether there is Motr's library, which repairs and rebalances pools and has statistics.
+    /// Whether Motr's library is available. It repairs and rebalances pools and provides statistics.
     pub spiel: bool,
-    /// How long things may take.
+    /// The times.
     pub time: Times,
-    /// How much there may be.
+    /// The limits.
     pub limit: Limits,
 }
 
-/// What to do with KEEPALIVE, BE_IO_ERR and SNS_ERR (5/HAX, "Messages from Motr").
+/// The reaction to KEEPALIVE, BE_IO_ERR and SNS_ERR (5/HAX, "Messages from Motr").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnexpected {
-    /// Acknowledge it, then stop with an exit code of its own.
+    /// Acknowledge the message, then stop with an exit code of its own.
     Panic,
-    /// Acknowledge it and go on.
+    /// Acknowledge the message and continue.
     Ignore,
 }
 
-/// How long things may take.
+/// Time limits, delays and intervals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// One round of reads for entrypoints.
+    /// The time limit of one round of reads for entrypoints.
     pub round: Duration,
-    /// The soonest EAGAIN after its request: a process asks again at once.
+    /// The minimum delay of an EAGAIN after its request, because a process retries at once.
     pub eagain_delay: Duration,
-    /// One short request to Consul.
+    /// The time limit of one short request to Consul.
     pub call: Duration,
-    /// How long Consul may hold a blocking query.
+    /// The maximum wait of a blocking query at Consul.
     pub watch: Duration,
-    /// The shortest pause between two answers of one watch that are taken in.
+    /// The minimum interval between two processed responses of one watch.
     pub watch_interval_min: Duration,
-    /// How long the notes owed to a link that is down are kept.
+    /// The time limit for keeping the pending notes of a link while it is down.
     pub link_grace: Duration,
-    /// How long the entrypoint of a process that has restarted waits until the others have heard
-    /// that its last life is over.
+    /// The maximum delay of a restarted process's entrypoint until the other processes have been notified of
+    /// the end of its last life.
     pub deliveries: Duration,
-    /// How long the checks of a process with a living link must fail until it is declared dead; one
-    /// whose link is down is at once. An agent that restarts has all its checks fail for a moment.
+    /// The minimum duration of failing checks before a process with a live link is declared dead. A process
+    /// whose link is down is declared dead at once. All checks fail for a moment when an agent restarts.
     pub failing_grace: Duration,
-    /// How long an entrypoint request may wait for its process's own writes; then it is told to ask
-    /// again.
+    /// The maximum wait of an entrypoint request for writes about its own process. It is answered with EAGAIN
+    /// after that.
     pub held_max: Duration,
-    /// How often the leader purges the broadcast queue.
+    /// The interval of the leader's purges of the broadcast queue.
     pub purge: Duration,
-    /// How long an HTTP request waits for an operation on a pool, which goes on without it.
+    /// The maximum wait of an HTTP request for an operation on a pool. The operation continues after that.
     pub sns: Duration,
-    /// How often the leader takes down how much space there is; zero: never.
+    /// The interval of the leader's recordings of the filesystem statistics; zero for never.
     pub filesystem: Duration,
-    /// How often it takes down who has how many bytes; zero: never.
+    /// The interval of the leader's recordings of the byte counts; zero for never.
     pub bytecount: Duration,
-    /// How long a stop may wait for what was begun.
+    /// The maximum wait of a stop for work in progress.
     pub drain: Duration,
 }
 
-/// How much there may be.
+/// Maximum numbers and sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Entrypoint requests that wait; the next one is told to ask again at once.
+    /// Waiting entrypoint requests. Further requests are answered with EAGAIN at once.
     pub entries: usize,
-    /// Processes whose start waits to be counted before it is known which ones are configured; the next
-    /// one is told to ask again at once.
+    /// Processes with a start to be counted as soon as the configuration is known. Further requests are
+    /// answered with EAGAIN at once.
     pub starts: usize,
-    /// What one process has said and is not written, where nobody waits for its acknowledgement.
+    /// Queued events of one process without a pending acknowledgement.
     pub queued_per_process: usize,
-    /// Messages sent to one link and not delivered yet; what is owed beyond is kept as the latest
-    /// note per object.
+    /// Undelivered messages on one link. Further notes are kept as the latest note per object.
     pub sends_per_link: usize,
     /// Transactions in flight.
     pub transactions: usize,
@@ -92,25 +91,25 @@ pub struct Limits {
     pub transaction_ops: usize,
     /// Bytes of one transaction's body (Consul: 512 KiB).
     pub transaction_bytes: usize,
-    /// Entries that the broadcast queue keeps for nodes that have not worked them: old daemons
-    /// refuse a watch's payload of 1 MiB, about 2,700 entries.
+    /// Entries kept in the broadcast queue for nodes with unprocessed entries. Old daemons refuse a watch's
+    /// payload of 1 MiB, about 2,700 entries.
     pub queue_entries: usize,
-    /// Posted entries of the broadcast queue that wait to be worked.
+    /// Unprocessed entries of the broadcast queue.
     pub queued_entries: usize,
-    /// Bytes of an answer of Consul: the configuration of 100,000 objects is 32 MB.
+    /// Bytes of a response of Consul. The configuration of 100,000 objects has 32 MB.
     pub answer_bytes: usize,
-    /// Posted checks that are kept of one process or of one node.
+    /// Posted checks kept per process or per node.
     pub posted_checks: usize,
-    /// Entries of an answer that are decoded in one call of `handle`: about 2 ms.
+    /// Decoded entries of a response per call of `handle`: about 2 ms.
     pub entries_per_slice: usize,
     /// Bytes of an HTTP request's body.
     pub body_bytes: usize,
-    /// Operations on pools under way: each holds a thread of the host.
+    /// Operations on pools in progress. Each one holds a thread of the host.
     pub operations: usize,
 }
 
 impl Config {
-    /// The defaults for this process on this node.
+    /// Returns the default configuration of this process on this node.
     #[must_use]
     pub fn new(process: Fid, node: &str, seed: u64) -> Self {
         Self {

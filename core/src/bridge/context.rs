@@ -1,4 +1,4 @@
-//! The context of the bridge's handlers: what every machine's can do, and what is the bridge's own.
+//! The context of the bridge's handlers: the generic context of a machine plus the bridge's own part.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use crate::ha::message::{Body, Message};
 use crate::ha::{motr, spiel};
 use crate::machine::{self, Kinds, Outcome};
 
-/// What the bridge's context is made of.
+/// The types of the bridge's context.
 #[derive(Debug)]
 pub(crate) struct BridgeKinds;
 
@@ -28,29 +28,29 @@ impl Kinds for BridgeKinds {
     type Shared = Shared;
 }
 
-/// What a handler of the bridge may do.
+/// The context of a handler of the bridge.
 pub(crate) type Cx<'a> = machine::Cx<'a, BridgeKinds>;
 
-/// What of it outlives a call.
+/// The part of the context with a lifetime beyond one call.
 pub(crate) type Kept = machine::Kept<BridgeKinds>;
 
-/// What the bridge's handlers share.
+/// The state shared by the bridge's handlers.
 #[derive(Debug)]
 pub(crate) struct Shared {
     config: Config,
     asked: BTreeMap<SpielId, SpielContinuation>,
     next_spiel: SpielId,
     next_send: SendId,
-    /// Messages of processes that are not acknowledged.
+    /// The unacknowledged received messages.
     open: BTreeSet<(LinkId, MsgId)>,
-    /// Keys that are not of the expected form, as they were when that was said.
+    /// The malformed keys, each with its index when it was reported.
     malformed: BTreeMap<Box<str>, u64>,
     refusals: Refusals,
-    /// The newest index of an entry of each table of keys that we wrote, or read by itself.
+    /// The largest index, per table of keys, of an entry written by hax or read by its key.
     written: [u64; Table::KV.len()],
 }
 
-/// So many keys that are not of the expected form are remembered.
+/// The maximum number of remembered malformed keys.
 const MALFORMED_MAX: usize = 256;
 
 impl Shared {
@@ -67,7 +67,7 @@ impl Shared {
         }
     }
 
-    /// What Consul refuses us.
+    /// Returns the requests denied by Consul's access control.
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
     }
@@ -82,14 +82,14 @@ impl Cx<'_> {
         self.emit(fact);
     }
 
-    /// What Consul refuses us.
+    /// Returns the requests denied by Consul's access control.
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.shared().refusals
     }
 
     // ---- Consul ----
 
-    /// The answer, or nothing where Consul gave none or is not well.
+    /// Returns the response; `None` if there is none or Consul reports an error.
     pub(crate) fn answer<'r>(&mut self, job: Continuation, reply: &'r Reply) -> Option<&'r Answer> {
         let outcome = self.outcome(job, reply);
         let now = self.now().mono;
@@ -101,8 +101,8 @@ impl Cx<'_> {
         outcome.answer()
     }
 
-    /// A key of Consul, as it was written at `index`, is not of the expected form. Said once: tables are
-    /// read again and again.
+    /// Reports a malformed key with the given index. Each version of a key is reported only once, since
+    /// tables are read repeatedly.
     pub(crate) fn skip_malformed(&mut self, key: &str, index: u64) {
         let malformed = &mut self.shared_mut().malformed;
         if malformed.get(key) == Some(&index) {
@@ -115,20 +115,21 @@ impl Cx<'_> {
         self.fact(Fact::EntrySkipped { key: key.into() });
     }
 
-    /// Consul has an entry of this index in a table: no consistent reading that is sent from now on is of an
-    /// earlier index, unless Consul's history has begun anew.
+    /// Records that Consul has an entry of this index in a table.
+    ///
+    /// No consistent read sent from now on has an earlier index, unless Consul's history has restarted.
     pub(crate) fn has_written(&mut self, table: Table, index: u64) {
         if let Some(newest) = self.shared_mut().written.get_mut(table as usize) {
             *newest = index.max(*newest);
         }
     }
 
-    /// The newest index of such an entry; 0 if there is none.
+    /// Returns the largest recorded index of a table; 0 if there is none.
     pub(crate) fn newest_written(&self, table: Table) -> u64 {
         self.shared().written.get(table as usize).copied().unwrap_or(0)
     }
 
-    /// Consul's indexes of a table have begun anew.
+    /// Forgets the recorded index of a table after Consul's indexes have restarted.
     pub(crate) fn forget_written(&mut self, table: Table) {
         if let Some(newest) = self.shared_mut().written.get_mut(table as usize) {
             *newest = 0;
@@ -141,7 +142,7 @@ impl Cx<'_> {
         self.emit(command);
     }
 
-    /// A message has arrived that has to be acknowledged.
+    /// Records a received message, to be acknowledged later.
     pub(crate) fn open(&mut self, link: LinkId, msg: MsgId) {
         self.shared_mut().open.insert((link, msg));
     }
@@ -151,13 +152,13 @@ impl Cx<'_> {
         self.motr(motr::Command::Ack { link, msg });
     }
 
-    /// Whether a process has said something before this message that is not acknowledged: it does not
-    /// learn that this one is, either.
+    /// Returns whether an earlier message of the same process is unacknowledged. In this case the process
+    /// does not learn of this message's acknowledgement either.
     pub(crate) fn is_behind(&self, (link, msg): (LinkId, MsgId)) -> bool {
         self.shared().open.range((link, MsgId(0))..(link, msg)).next().is_some()
     }
 
-    /// Nothing of a link is acknowledged any more.
+    /// Forgets the unacknowledged messages of a closed link.
     pub(crate) fn link_closed(&mut self, link: LinkId) {
         self.shared_mut().open.retain(|(of, _)| *of != link);
     }
@@ -170,7 +171,7 @@ impl Cx<'_> {
         send
     }
 
-    /// Asks Motr's library.
+    /// Calls Motr's library.
     pub(crate) fn ask(&mut self, asked: SpielContinuation, op: spiel::Op) {
         let shared = self.shared_mut();
         let id = shared.next_spiel.mint();
@@ -178,7 +179,7 @@ impl Cx<'_> {
         self.emit(spiel::Call { id, op });
     }
 
-    /// What the library was asked for that it answers now.
+    /// Removes and returns the continuation of an answered call to the library.
     pub(crate) fn take_asked(&mut self, id: SpielId) -> Option<SpielContinuation> {
         self.shared_mut().asked.remove(&id)
     }

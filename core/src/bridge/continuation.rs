@@ -1,5 +1,6 @@
-//! What calls, questions to Motr's library and timers are for, as data. An answer is handed on by what is
-//! written here; nothing here knows who takes it.
+//! The continuations of calls to Consul and to Motr's library, and the timers, as data.
+//!
+//! Replies are dispatched by these values. This module does not depend on the handlers.
 
 use crate::base::fid::Fid;
 use crate::base::id::{HttpId, LinkId};
@@ -9,47 +10,47 @@ use crate::ha::spiel::Sns;
 use crate::machine::Named;
 use crate::store::session;
 
-/// What a call to Consul is for: the continuation, as data.
+/// The purpose of a call to Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Continuation {
-    /// A part of an entrypoint round.
+    /// A read of an entrypoint round.
     Round(RoundPart),
     /// A blocking query.
     Watch(Table),
-    /// A tiny one, which notices that the other hangs.
+    /// A small stale blocking query for detecting a hanging watch.
     Lookout(Table),
-    /// A proof of freshness.
+    /// A read for proving a replica fresh.
     Probe(Table),
-    /// The index of the whole KV table.
+    /// A read of the index of the whole KV table.
     KvIndex,
-    /// A read at once.
+    /// A non-blocking read.
     Read(Table),
-    /// One key of a table, by its name.
+    /// A read of one key of a table by its name.
     Named(Table),
     /// A transaction of process events.
     Transaction,
-    /// A key of a lane that met another writer.
+    /// A read of a lane's key after a conflict with another writer.
     RereadKey(LaneKey, Target),
-    /// The counters of starts.
+    /// A read of the counters of starts.
     Restarts,
-    /// The counter of the broadcast queue.
+    /// A read of the broadcast queue's counter.
     Epoch,
-    /// A part of the election.
+    /// A call of the election.
     Leader(ElectionCall),
-    /// A part of the broadcast queue's receiving side.
+    /// A call of the broadcast queue's receiving side.
     BqReceiver(BqCall),
-    /// A part of the broadcast queue's purge.
+    /// A call of the broadcast queue's purge.
     Purge(PurgeCall),
-    /// What a report of the cluster needs beside the replicas.
+    /// A read of a report's keys outside the replicas.
     Report(Report, HttpId),
-    /// A part of what an HTTP request asked for.
+    /// A call for a request to subscribe or unsubscribe.
     Subscribe(SubscribeCall, HttpId),
-    /// A part of taking statistics down.
+    /// A call for recording statistics.
     Statistics(StatCall),
 }
 
 impl Named for Continuation {
-    /// What it is about, for logs.
+    /// Returns the subject of the call, for logs.
     fn name(&self) -> &'static str {
         match self {
             Self::Round(_) => "entrypoint",
@@ -72,7 +73,7 @@ impl Named for Continuation {
     }
 }
 
-/// The reads of an entrypoint round.
+/// A read of an entrypoint round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoundPart {
     Leader,
@@ -81,7 +82,7 @@ pub(crate) enum RoundPart {
     Node,
 }
 
-/// Whose lane it is.
+/// The owner of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LaneKey {
     Process(Fid),
@@ -89,7 +90,7 @@ pub(crate) enum LaneKey {
 }
 
 impl LaneKey {
-    /// The process; none for devices, which may be of many.
+    /// Returns the process, or `Fid::ZERO` for the lane of devices. Devices may belong to many processes.
     pub(crate) fn process(self) -> Fid {
         match self {
             Self::Process(process) => process,
@@ -98,45 +99,45 @@ impl LaneKey {
     }
 }
 
-/// What a call of the election is for.
+/// The purpose of a call of the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ElectionCall {
-    /// The session that the lock hangs on.
+    /// A call about the lock's session.
     Session(session::Call),
     Acquire,
     Watch,
-    /// Who else stands.
+    /// A query for the other candidates.
     Others,
 }
 
 impl ElectionCall {
-    /// Release, destroy, deregister: nothing follows.
+    /// A release, a destroy or a deregistration. The reply needs no handling.
     pub(crate) const RESIGN: Self = Self::Session(session::Call::Leave);
 }
 
 /// A call of the receiver of the broadcast queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BqCall {
-    /// Our offset, and the queue's end if we have none.
+    /// A read of our offset, or of the queue's end if there is no offset.
     Offset,
     End,
-    /// The queue.
+    /// A read of the queue.
     Queue,
-    /// The new offset.
+    /// A write of the new offset.
     Store,
 }
 
-/// What a call of the purge is for.
+/// A call of the purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PurgeCall {
-    /// The queue's keys.
+    /// A read of the queue's keys.
     Keys,
-    /// Who has worked how much.
+    /// A read of the offsets of all nodes.
     Offsets,
     Delete,
 }
 
-/// Which report.
+/// A report on the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
     Status,
@@ -144,7 +145,7 @@ pub(crate) enum Report {
     Fids,
 }
 
-/// A call of a subscription.
+/// A call for a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SubscribeCall {
     Read,
@@ -158,17 +159,17 @@ pub(crate) enum StatCall {
     Write,
 }
 
-/// What is taken down in one go.
+/// A group of statistics, recorded together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum StatKind {
     Filesystem,
     ByteCount,
 }
 
-/// What Motr's library was asked for.
+/// The purpose of a call to Motr's library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpielContinuation {
-    /// To read the configuration.
+    /// A command to read the configuration.
     Begin,
     /// An operation on a pool.
     Sns(OperationKey),
@@ -176,7 +177,8 @@ pub(crate) enum SpielContinuation {
     Statistics,
 }
 
-/// Where one thing may be under way: the operation on a pool, or a status of it.
+/// The identity of an operation on a pool, or of a status query for it. At most one call per key is in
+/// progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct OperationKey {
     pub(crate) pool: Fid,
@@ -186,63 +188,63 @@ pub(crate) struct OperationKey {
 /// The bridge's timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The round takes too long.
+    /// The time limit of an entrypoint round.
     Round,
-    /// EAGAINs may leave, or a round may begin.
+    /// The earliest time of pending EAGAINs or of the next round.
     EntrypointReplies,
-    /// A watch may be sent again.
+    /// The retry of a watch.
     Watch(Table),
-    /// A lookout may be sent again.
+    /// The retry of a lookout.
     Lookout(Table),
-    /// What a lookout saw should have come by the watch.
+    /// The time limit for a watch to deliver a change seen by its lookout.
     Overdue(Table),
-    /// A probe or read that failed may be sent again.
+    /// The retry of a failed probe or read.
     Prove(Table),
-    /// Lanes whose transaction failed may try again.
+    /// The retry of lanes after a failed transaction.
     Lanes,
-    /// What is owed to a link that is down is given up.
+    /// The time limit for keeping the pending notes of a link while it is down.
     Grace(LinkId),
-    /// An entrypoint waits no longer for what others have to hear before.
+    /// The time limit of an entrypoint's wait for deliveries about its process.
     Deliveries(Fid),
-    /// A process has been silent for long enough.
+    /// The end of the grace period of failing or passing checks.
     FailingGrace,
-    /// The counters of starts may be read again.
+    /// The retry of reading the counters of starts.
     Restarts,
-    /// The counter of the broadcast queue may be read again.
+    /// The retry of reading the broadcast queue's counter.
     Epoch,
-    /// The offset in the broadcast queue may be read again, or written.
+    /// The retry of a read or write of the offset in the broadcast queue.
     Inbox,
-    /// The broadcast queue is purged.
+    /// The next purge of the broadcast queue.
     Purge,
-    /// The leader's check is due.
+    /// The next heartbeat of the leader's check.
     Heartbeat,
-    /// The lock may be tried for again.
+    /// The next try to acquire the lock.
     Acquire,
-    /// The lock may be watched again.
+    /// The retry of the lock's watch.
     LeaderWatch,
-    /// A lock without an owner has been left for long enough.
+    /// The end of the grace period of a lock value without an owner.
     Unowned,
-    /// A leader has been without a confd for long enough.
+    /// The end of the grace period of a leader without a confd.
     Ineligible,
-    /// A leader without a confd looks who else stands.
+    /// The next query for other candidates by a leader without a confd.
     Candidates,
-    /// Motr's library may be told again to read the configuration.
+    /// The retry of telling Motr's library to read the configuration.
     Spiel,
-    /// A request has waited for long enough for an operation on a pool.
+    /// The time limit of requests waiting for an operation on a pool.
     Sns,
-    /// Statistics are due.
+    /// The next recording of statistics.
     Statistics(StatKind),
-    /// The next slice of them.
+    /// The next slice of the statistics.
     Tally,
-    /// What was posted and is no news has counted for long enough.
+    /// The recheck of posted checks unknown to the replica.
     Recheck,
-    /// What somebody has hinted at is looked at.
+    /// The processing of a hint.
     Hinted,
-    /// Whoever posted the queue has waited for long enough.
+    /// The time limit of posts of the queue.
     Hints,
-    /// The next slice of an answer.
+    /// The next slice of a response.
     Slice,
-    /// The stop has taken too long.
+    /// The time limit of a stop.
     Drain,
 }
 

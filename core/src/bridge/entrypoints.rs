@@ -1,14 +1,15 @@
-//! Entrypoint requests: one round of reads answers all that wait (DESIGN "Consul: fresh and cheap").
+//! Entrypoint requests: one round of reads answers all waiting requests (DESIGN "Consul: fresh and cheap").
 //!
-//! Replies leave in the order of the requests. A round starts after the requests that it answers
-//! arrived; one is in flight at most. A failed round answers everything that waits with EAGAIN,
-//! each a second after its arrival at the soonest, since a Motr process asks again at once. The
-//! first request of a process is held until Consul has counted it and, if it has restarted, until
-//! the others have heard that its last life is over.
+//! Replies are sent in the order of the requests. A round starts after the arrival of the requests that it
+//! answers; at most one round is in flight. A failed round answers all waiting requests with EAGAIN, each at
+//! least a second after its arrival, since a Motr process retries at once. The first request of a process is
+//! held until Consul has counted the start and, if the process has restarted, until the other processes have
+//! been notified of the end of its last life.
 //!
-//! A bridge that stops answers first requests with an empty entrypoint, which ends the start of a process
-//! that would ask for ever. One that asks again has its configuration, and shuts itself down on such an
-//! answer (seen with a real I/O service): it is left without an answer, and asks the bridge's next life.
+//! A stopping bridge answers first requests with an empty entrypoint. That ends the start of a process, which
+//! would retry for ever otherwise. A process that repeats its request has its configuration already, and
+//! shuts itself down on such a reply (seen with a real I/O service). Its request gets no reply; the process
+//! repeats it to the next run of the bridge.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -33,20 +34,21 @@ use crate::ha::entrypoint::{Confd, Entrypoint, EntrypointRequest};
 use crate::ha::fact::Fact;
 use crate::ha::motr::Command;
 
-/// How long those who were answered together have to ask again together. Without it, those who ask
-/// while a round is in flight and those whom it answers would take turns for ever, in twice as many
-/// rounds.
+/// The period of waiting for the next requests of a batch's requesters.
+///
+/// Without it, the requesters that ask during a round and the requesters that it answers would alternate for
+/// ever, in twice as many rounds.
 const COALESCE_WINDOW: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
 pub(crate) struct Entrypoints {
     waiting: VecDeque<Waiting>,
     round: Option<Round>,
-    /// The node of the last leader's session: it never changes in a session's life.
+    /// The session of the last leader and its node. A session never changes its node.
     session: Option<(Box<str>, Box<str>)>,
-    /// How many the next round waits for, and until when.
+    /// The expected number of requests in the next round, and the end of the wait for them.
     expected_batch: Option<(usize, Instant)>,
-    /// Why the last round failed.
+    /// The reason of the last round's failure.
     trouble: Option<&'static str>,
 }
 
@@ -54,13 +56,14 @@ pub(crate) struct Entrypoints {
 struct Waiting {
     entry: EntryId,
     process: Fid,
-    /// It is the first request of the process's life.
+    /// Whether this is the first request of the process's life.
     first: bool,
     arrived: Instant,
     moment: CallSeq,
-    /// Something must be written and heard before it is told anything but to ask again.
+    /// The request may only be answered with EAGAIN until the writes and deliveries about its process are
+    /// done.
     held: bool,
-    /// What a round said; it leaves when it is due and its turn has come.
+    /// The result of a round. It is sent when it is due and all earlier requests are answered.
     answer: Option<PendingReply>,
 }
 
@@ -92,12 +95,15 @@ impl Entrypoints {
         self.waiting.len()
     }
 
-    /// The host of the leader, as the last round found it.
+    /// Returns the leader's host according to the last round.
     pub(crate) fn leader(&self) -> Option<&str> {
         self.session.as_ref().map(|(_, node)| host_of(node))
     }
 
-    /// A process asks. `held`: it has to wait for a [`Self::release`]; nothing if it is to ask again.
+    /// Handles an entrypoint request.
+    ///
+    /// `held` is whether the request waits for a [`Self::release`], or `None` if it is to be answered with
+    /// EAGAIN.
     pub(crate) fn on_request(
         &mut self,
         cx: &mut Cx<'_>,
@@ -122,7 +128,7 @@ impl Entrypoints {
         self.begin(cx);
     }
 
-    /// Answers all that wait as a stopping bridge does.
+    /// Answers all waiting requests because of a stop.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         self.end_round(cx);
         for waiting in core::mem::take(&mut self.waiting) {
@@ -130,7 +136,7 @@ impl Entrypoints {
         }
     }
 
-    /// What a process had to wait for is done.
+    /// Releases the requests of a process: the writes and deliveries that they waited for are done.
     pub(crate) fn release(&mut self, cx: &mut Cx<'_>, process: Fid) {
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.process == process) {
             waiting.held = false;
@@ -138,7 +144,7 @@ impl Entrypoints {
         self.send_due(cx);
     }
 
-    /// How many wait for an answer: they stand behind all that have one.
+    /// Returns the number of requests without a result. They stand behind those with a result.
     fn unanswered(&self) -> usize {
         self.waiting.len() - self.waiting.partition_point(|waiting| waiting.answer.is_some())
     }
@@ -164,7 +170,7 @@ impl Entrypoints {
         let (leader, node) = (None, None);
         let began = cx.call_seq();
         self.round = Some(Round { began, calls, leader, node, confds: None, rms: None });
-        // The session is nearly always the last round's: its node is read along.
+        // The session is nearly always the last round's, so its node is read at the same time.
         if let Some((_, node)) = self.session.clone() {
             self.read_node(cx, &node);
         }
@@ -204,7 +210,7 @@ impl Entrypoints {
         match (part, answer.status) {
             (RoundPart::Leader, 404) => Err("there is no leader"),
             (RoundPart::Node, 404) => {
-                // It may have been read along for a leader of before.
+                // The node may belong to a former leader.
                 self.session = None;
                 Err("the leader's node is not configured")
             }
@@ -247,7 +253,7 @@ impl Entrypoints {
         let Some(round) = &mut self.round else { return Ok(()) };
         round.leader = Some(session.clone());
         if self.session.as_ref().is_none_or(|(known, _)| *known != session) {
-            // What was read along was of another node: its answer will find no taker.
+            // The node that is being read is not the leader's: its read is cancelled.
             let node = |part: &RoundPart| *part == RoundPart::Node;
             let stale = round.calls.iter().find(|(_, part)| node(part)).map(|(call, _)| *call);
             round.node = None;
@@ -283,7 +289,7 @@ impl Entrypoints {
                             Some(PendingReply { due, reply: Ok(Arc::clone(&entrypoint)) });
                     }
                 }
-                // One that asked alone leaves no crowd: nobody ever waits for it.
+                // The requester of a round with one request is not waited for.
                 let answered = asking - self.unanswered();
                 self.expected_batch =
                     (answered > 1).then_some((asking, due.after(COALESCE_WINDOW)));
@@ -314,12 +320,12 @@ impl Entrypoints {
         }
     }
 
-    /// Sends the answers that are due, in order.
+    /// Sends the due replies in order.
     pub(crate) fn send_due(&mut self, cx: &mut Cx<'_>) {
         while let Some(waiting) = self.waiting.front() {
             let give_up = waiting.arrived.after(cx.config().time.held_max);
             let (due, answer) = match &waiting.answer {
-                // The restart is still owed; the next request will wait for it.
+                // The restart is still being handled; the next request will wait for it.
                 Some(PendingReply { reply: Ok(_), .. }) if waiting.held => {
                     (give_up, Err(Errno::EAGAIN))
                 }
@@ -385,7 +391,7 @@ fn reply(cx: &mut Cx<'_>, waiting: &Waiting, reply: Result<Arc<Entrypoint>, Errn
     cx.motr(Command::Reply { entry, reply });
 }
 
-/// The configured confds by process; of two registrations of one the newer counts.
+/// Returns the configured confds by process. The newer of two registrations of one process counts.
 fn confds(answer: &Answer) -> Option<BTreeMap<Fid, Found>> {
     let mut found: BTreeMap<Fid, Found> = BTreeMap::new();
     let mut elements = Elements::new(answer.body.clone());
@@ -401,7 +407,7 @@ fn confds(answer: &Answer) -> Option<BTreeMap<Fid, Found>> {
     Some(found)
 }
 
-/// The resource manager of each process on a node, from `…/processes/<key>/services/rms`.
+/// Returns the resource manager of each process on a node, from `…/processes/<key>/services/rms`.
 fn rms(answer: &Answer) -> Option<BTreeMap<Fid, Fid>> {
     let mut found = BTreeMap::new();
     let mut elements = Elements::new(answer.body.clone());

@@ -1,4 +1,4 @@
-//! What goes into the bridge and what comes out.
+//! The bridge's inputs and outputs.
 
 use alloc::boxed::Box;
 
@@ -6,35 +6,35 @@ use crate::ha::fact::Fact;
 use crate::machine::Failure;
 use crate::{consul, ha, http};
 
-/// One thing that happened.
+/// One input of the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The deadline that was returned last is reached.
+    /// The deadline returned last has been reached.
     Tick,
-    /// At Motr's side.
+    /// An event from Motr's processes.
     Motr(ha::motr::Event),
-    /// Consul answered, or will not.
+    /// Consul responded, or no response will come.
     Consul(consul::port::Reply),
-    /// Motr's library answered a call, or refuses it.
+    /// Motr's library answered or refused a call.
     Spiel(ha::spiel::Reply),
     /// An HTTP request arrived.
     Http(Box<http::port::Request>),
-    /// Finish what was begun and exit.
+    /// The bridge is to finish the work in progress and exit.
     Stop,
 }
 
-/// One thing to do.
+/// One output of the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// At Motr's side.
+    /// A command for Motr's processes.
     Motr(ha::motr::Command),
-    /// At Consul.
+    /// A request to Consul.
     Consul(consul::port::Command),
-    /// Ask Motr's library, where the configuration says that there is one.
+    /// A call to Motr's library; emitted only if the configuration says that the library is there.
     Spiel(ha::spiel::Call),
-    /// Answer an HTTP request.
+    /// The response to an HTTP request.
     Http(Box<http::port::Response>),
-    /// Log and count.
+    /// A fact to log and count.
     Fact(Fact),
 }
 

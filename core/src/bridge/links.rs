@@ -1,8 +1,8 @@
-//! Links: who is there, what was sent to whom, and what each is owed.
+//! Links: their peers, the messages in flight and the pending notes.
 //!
-//! Every link is told every change. Beyond a few messages in flight, and while a link is down, what
-//! it is owed is kept as the latest note per object, so a slow or dead peer costs no more than the
-//! configuration has objects.
+//! Every link is sent every change. While a link is down or has several messages in flight, its pending notes
+//! are kept as the latest note per object. So the memory for a slow or dead peer is bounded by the number of
+//! objects in the configuration.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
-    /// A link that is up may want everything.
+    /// Some link may need a snapshot.
     snapshot_wanted: bool,
 }
 
@@ -30,21 +30,22 @@ pub(crate) struct Links {
 pub(crate) struct Link {
     pub(crate) process: Fid,
     pub(crate) up: bool,
-    /// When it came up or went down.
+    /// The time of the link's last change between up and down.
     pub(crate) since: Instant,
-    /// Messages on their way.
+    /// The number of messages in flight.
     pub(crate) in_flight: usize,
     pending: BTreeMap<Fid, ObjectState>,
-    /// Objects whose last life has ended, which it is told before what they are now.
+    /// The objects with an ended last life. The link is notified of it before their current states.
     ended: BTreeSet<Fid>,
-    /// Answers on their way and the questions that they answer.
+    /// The replies in flight and their requests.
     answers: BTreeMap<SendId, MsgId>,
-    /// It was away and asks for nothing by itself: it is told everything once it is known.
+    /// The link was away, and its process will not request the states itself: it is sent all states once they
+    /// are known.
     needs_snapshot: bool,
 }
 
 impl Link {
-    /// How many notes it is owed.
+    /// Returns the number of pending notes.
     pub(crate) fn pending_count(&self) -> usize {
         self.pending.len() + self.ended.len()
     }
@@ -74,7 +75,7 @@ impl Links {
         self.links.iter().map(|(id, link)| (*id, link))
     }
 
-    /// Whether a process is at the other end of a link; nothing if it never was.
+    /// Returns whether a process's link is up; `None` if the process has no link.
     pub(crate) fn is_here(&self, process: Fid) -> Option<bool> {
         let own = self.links.values().filter(|link| link.process == process);
         own.map(|link| link.up).reduce(|a, b| a || b)
@@ -111,8 +112,8 @@ impl Links {
         self.links.remove(&id);
     }
 
-    /// A link was down for too long: what it was owed counts as not delivered. If it comes back
-    /// after all it is told everything.
+    /// Drops the pending notes of a link after it was down for too long; they count as not delivered. If the
+    /// link comes back, it is sent all states.
     pub(crate) fn on_grace_over(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         self.drop_pending(cx, id);
         if let Some(link) = self.links.get_mut(&id) {
@@ -130,7 +131,7 @@ impl Links {
         }
     }
 
-    /// A sent message has its outcome.
+    /// Handles the outcome of a sent message.
     pub(crate) fn on_outcome(
         &mut self,
         cx: &mut Cx<'_>,
@@ -152,8 +153,10 @@ impl Links {
         }
     }
 
-    /// Answers a message of one link. It is acknowledged when its answer is delivered: a process
-    /// that lost the answer would wait for it for ever, and asks again only what is not acknowledged.
+    /// Sends a reply to a message of one link.
+    ///
+    /// The message is acknowledged when the reply is delivered. A process that lost the reply would wait for
+    /// it for ever, since it repeats only unacknowledged messages.
     pub(crate) fn answer(&mut self, cx: &mut Cx<'_>, id: LinkId, question: MsgId, body: Body) {
         if let Some(link) = self.links.get_mut(&id) {
             link.in_flight += 1;
@@ -161,8 +164,10 @@ impl Links {
         }
     }
 
-    /// Tells all links what is news. Returns which links that are up are told of the end of a life, by
-    /// process, and in which message; nothing if that has to wait until the link takes more.
+    /// Sends changes to all links.
+    ///
+    /// Returns the links that are up and are notified of the end of a life, with the process and the message.
+    /// The message is `None` if the note is pending until the link accepts more.
     pub(crate) fn broadcast(
         &mut self,
         cx: &mut Cx<'_>,
@@ -177,8 +182,8 @@ impl Links {
         sent
     }
 
-    /// Tells all links but those of one process; what it would be told of itself would make it
-    /// close its own sessions.
+    /// Sends notes to all links except those of one process. A process that is notified of its own failure
+    /// would close its own sessions.
     fn send_all(
         &mut self,
         cx: &mut Cx<'_>,
@@ -216,14 +221,16 @@ impl Links {
         sent
     }
 
-    /// Whether a link has still to be told that the last life of `process` is over.
+    /// Returns whether the notification that the last life of `process` has ended is pending for a link.
     pub(crate) fn has_pending_end(&self, link: LinkId, process: Fid) -> bool {
         self.links.get(&link).is_some_and(|link| link.ended.contains(&process))
     }
 
-    /// Says to each link what it knows already. A process notices that we are gone when it cannot
-    /// confirm what we said (`ha/link.c`), and only then says again what we did not acknowledge: one that
-    /// has nothing else to say, as one that is stopping, would wait for that for ever.
+    /// Sends each idle link a note already known to its process.
+    ///
+    /// A process notices that hax is gone when it cannot confirm a message from hax (`ha/link.c`). Only then
+    /// does it repeat its unacknowledged messages. A process without further messages, such as one that is
+    /// stopping, would wait for ever otherwise.
     pub(crate) fn nudge(&mut self, cx: &mut Cx<'_>, known: Note) {
         let mut to = Vec::new();
         for (id, link) in &mut self.links {
@@ -237,7 +244,7 @@ impl Links {
         }
     }
 
-    /// Tells everything to the links that want it.
+    /// Sends all states to the links in need of a snapshot.
     pub(crate) fn catch_up(&mut self, cx: &mut Cx<'_>, all: impl Fn() -> Vec<Note>) {
         if !core::mem::take(&mut self.snapshot_wanted) {
             return;
@@ -253,7 +260,7 @@ impl Links {
         }
     }
 
-    /// Sends what a link is owed, as far as it may have it.
+    /// Sends the pending notes of a link, within the limit of messages in flight.
     fn flush(&mut self, cx: &mut Cx<'_>, id: LinkId) {
         let max = cx.config().limit.sends_per_link;
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -282,7 +289,7 @@ impl Links {
 
 fn send_notes(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>) -> SendId {
     let (links, n) = (count(to.len()), count(notes.len()));
-    // A receiver passes over what it knows already.
+    // A receiver ignores a state that it knows already.
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 1, notes };
     let send = cx.send(to, Body::Nvec(Box::new(nvec)));
     cx.fact(Fact::NotesSent { send, notes: n, links });

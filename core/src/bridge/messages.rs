@@ -1,4 +1,4 @@
-//! What each message of a Motr process leads to (5/HAX, "Messages from Motr").
+//! The handling of each message of a Motr process (5/HAX, "Messages from Motr").
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -21,7 +21,7 @@ use crate::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
 use crate::ha::report::SnsErr;
 
-/// A question for states; it waits until every replica is proved fresh for it.
+/// A request for states. It waits until every replica is proved fresh for it.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) link: LinkId,
@@ -48,21 +48,23 @@ pub(crate) fn on_message(
             state.questions.push_back(Question { link, msg, asked, arrived: cx.now().mono, nvec });
             state.tables.ask(cx);
         }
-        // The seed answers both with the empty vector of one fixed pool.
+        // 5/HAX answers both with the empty vector of one fixed pool.
         Body::FailureVecReq { cookie, .. } | Body::FailureVecRep { cookie, .. } => {
             let pool = Fid::typed(b'o', 2, 9);
             let none = Body::FailureVecRep { pool, cookie, notes: Vec::new() };
             state.links.answer(cx, link, msg, none);
         }
-        // Who can be told to repair may say how it went: that there was nothing to do is an error too.
+        // A process reports the result of a repair, including "there was nothing to do", which is an error
+        // too.
         Body::SnsErr(SnsErr { errcode, opcode }) if cx.config().spiel => {
             cx.ack(link, msg);
-            // A negative errno in 32 bits.
+            // The field holds a negative errno in 32 bits.
             let errcode = errcode.cast_signed();
             cx.fact(Fact::SnsFailed { link, errcode, opcode });
         }
         Body::KeepaliveReq(_) | Body::KeepaliveRep { .. } | Body::BeIoErr(_) | Body::SnsErr(_) => {
-            // Acknowledged first, with what came before it: else it would come again after each restart.
+            // The message is acknowledged first, together with the earlier ones. Otherwise it would be
+            // repeated after each restart.
             cx.ack(link, msg);
             match cx.config().on_unexpected {
                 OnUnexpected::Ignore => cx.fact(Fact::MessageIgnored { link, kind }),
@@ -123,8 +125,10 @@ fn process_event(
     }
 }
 
-/// What a state that Motr sets comes to: the outcome of a repair or a rebalance. One that is still
-/// in that state has failed, and goes back (`hax.md` 1.10). Other states are not Motr's to set.
+/// Returns the state to store for a state set by Motr: the outcome of a repair or a rebalance.
+///
+/// An object that is still in such a state has failed and returns to the state before (`hax.md` 1.10). `None`
+/// for states that Motr may not set.
 fn outcome(note: Note) -> Option<Note> {
     let state = match note.state {
         ObjectState::Online | ObjectState::Repaired => note.state,
@@ -144,8 +148,8 @@ fn refuse(cx: &mut Cx<'_>, (link, msg): (LinkId, MsgId), why: &'static str) {
     cx.fact(Fact::MessageRefused { link, why });
 }
 
-/// Answers the questions for which every replica is fresh, in their order. The question's own
-/// vector travels back with the states filled in.
+/// Answers, in their order, the requests with a proof of freshness from every replica. The request's own
+/// vector is returned with the states filled in.
 pub(crate) fn answer_questions(state: &mut State, cx: &mut Cx<'_>) {
     while let Some(question) = state.questions.front() {
         if !state.ready || !state.tables.is_fresh(question.asked) {

@@ -1,4 +1,4 @@
-//! The bridge: what hax does with what it receives.
+//! The bridge: the handling of all inputs of hax.
 
 mod api;
 mod bq;
@@ -86,24 +86,24 @@ struct State {
     subscriptions: Subscriptions,
     spiel: Spiel,
     questions: VecDeque<Question>,
-    /// Processes that began a life and have not had an entrypoint in it yet, with their pids.
+    /// The started processes without a link yet, with their pids.
     starting: BTreeMap<Fid, u64>,
     verdicts: Verdicts,
-    /// Where the wire was told that processes listen.
+    /// The processes' endpoints, as sent to the wire.
     peers: Arc<[(Fid, Box<str>)]>,
     life: Life,
-    /// When the first input came.
+    /// The time of the first input.
     began: Instant,
-    /// The message that demands a stop.
+    /// The message demanding a stop.
     fatal: Option<(LinkId, MsgId)>,
-    /// From when on nobody is listened to, so that a stop ends.
+    /// The time limit of accepting messages, so that a stop ends.
     deaf_from: Instant,
     timed_out: bool,
     ready: bool,
-    /// The configuration does not have our own process.
+    /// The configuration does not contain our own process.
     unknown: bool,
     led: bool,
-    /// Where the configuration was said to contradict itself.
+    /// The reported contradictions of the configuration.
     contradictions: Vec<Contradiction>,
     own_node: OwnNode,
 }
@@ -112,21 +112,21 @@ struct State {
 enum Life {
     New,
     Running,
-    /// Finishes what was begun.
+    /// The bridge finishes the work in progress.
     Draining,
     Exited,
 }
 
 impl Bridge {
-    /// How many blocking queries it may have at Consul at once: a watch of each table, a lookout of two, and
-    /// the lock's.
+    /// The maximum number of concurrent blocking queries at Consul: a watch of each table, a lookout of two
+    /// tables, and the lock's watch.
     pub const BLOCKING_QUERIES: usize = 6;
 
-    /// A bridge that knows nothing yet; its first input, a `Tick` at best, begins.
+    /// Creates a bridge without any state. Its first input, preferably a `Tick`, starts it.
     ///
     /// # Panics
     ///
-    /// If a transaction may hold less than one event takes: that is the host's bug.
+    /// If the transaction limits have no room for one event: that is the host's bug.
     #[must_use]
     pub fn new(config: Config) -> Self {
         assert!(config.limit.transaction_ops >= 8 && config.limit.transaction_bytes >= 16 * 1024);
@@ -167,9 +167,9 @@ impl Bridge {
         Self { kept, state, last: Instant::default() }
     }
 
-    /// Takes one input and appends, in order, all that follows from it.
+    /// Takes one input and appends the resulting outputs in order.
     ///
-    /// Never fails and never blocks; due timers fire in the same call, after the input.
+    /// Never fails and never blocks. Due timers fire in the same call, after the input.
     ///
     /// # Panics
     ///
@@ -193,7 +193,7 @@ impl Bridge {
         self.kept.next()
     }
 
-    /// What the bridge believes.
+    /// Returns the bridge's view.
     #[must_use]
     pub fn view(&self) -> View {
         self.state.view(self.kept.in_flight(), self.kept.shared().refusals(), self.last)
@@ -222,15 +222,15 @@ impl State {
         }
     }
 
-    /// On the wire there is no link to ourselves: our own process is reported as the old daemon's
-    /// self link does (`hax.md` 1.11).
+    /// Queues an event of our own process. The wire has no link to ourselves, so the event is reported as by
+    /// the old daemon's self link (`hax.md` 1.11).
     fn own_event(&mut self, cx: &Cx<'_>, state: ProcessEventKind) {
         let record = ProcessRecord::reported(state, ProcessType::Ha);
         let work = WorkItem::new(cx.now().mono, Operation::Reported { record, ack: None });
         self.lanes.push(LaneKey::Process(cx.config().process), work);
     }
 
-    /// The one match on inputs.
+    /// Dispatches an input.
     fn on_input(&mut self, cx: &mut Cx<'_>, input: Input) {
         match input {
             Input::Tick => {}
@@ -242,7 +242,7 @@ impl State {
         }
     }
 
-    /// The one match on timers.
+    /// Dispatches a timer.
     fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
             Timer::Round => {
@@ -269,7 +269,7 @@ impl State {
             Timer::Unowned => self.leader.end_unowned(cx),
             Timer::Candidates => self.leader.look_for_others(cx),
             Timer::Purge if self.led => Purge::begin(cx),
-            // What these stand in the way of is tried again below.
+            // The work that these timers delay is retried in `commit`.
             Timer::Purge | Timer::Epoch | Timer::Inbox | Timer::Ineligible => {}
             Timer::Spiel | Timer::Tally => {}
             Timer::Sns => self.spiel.operations.on_overdue(cx),
@@ -326,11 +326,13 @@ impl State {
         }
     }
 
-    /// A process asks. The first request of a life is counted, once, and ends the life before.
-    /// Returns whether its entrypoint has to wait for that; nothing if too many wait for it already.
+    /// Handles a process's request for the entrypoint.
+    ///
+    /// The first request of a life is counted once and ends the former life. Returns whether the entrypoint
+    /// has to wait for that; `None` if too many processes wait already.
     fn on_first_request(&mut self, cx: &Cx<'_>, request: &EntrypointRequest) -> Option<bool> {
         let EntrypointRequest { process, first, pid, .. } = *request;
-        // Whose process it is, is seen when the configuration is there.
+        // The process's node is known only once the configuration is loaded.
         let known = !self.ready || self.cluster.is_local(process);
         let known = known && process != cx.config().process;
         if first && known && !self.stopping() && self.starting.get(&process) != Some(&pid) {

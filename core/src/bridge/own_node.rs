@@ -1,8 +1,8 @@
-//! Whether our own node is in Consul's catalog.
+//! Monitors whether our own node is in Consul's catalog.
 //!
-//! Consul's servers drop a node that they could not reach for a while (autopilot, or 72 hours). Once it is
-//! back its agent registers what runs there only with its next anti-entropy, up to a minute later. Until
-//! then nobody sees a check of its processes, and only their links say that they live.
+//! Consul's servers remove a node that they could not reach for a while (autopilot, or 72 hours). When the
+//! node is back, its agent registers its services only with its next anti-entropy sync, up to a minute later.
+//! Until then no check of the node's processes is visible, and only their links show that they live.
 
 use crate::base::time::Instant;
 use crate::bridge::context::Cx;
@@ -17,12 +17,12 @@ pub(crate) struct OwnNode {
 }
 
 impl OwnNode {
-    /// Whether it has been missing for longer than an agent's restart takes.
+    /// Returns whether the node has been missing for longer than an agent's restart takes.
     pub(crate) fn is_missing(&self) -> bool {
         self.missing
     }
 
-    /// Health may have changed.
+    /// Checks the catalog again after a possible change of health.
     pub(crate) fn check(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
         if cluster.health().knows(&cx.config().node) {
             self.missing_since = None;

@@ -1,4 +1,4 @@
-//! Whether hax serves all that it is for, and what it waits for if not.
+//! hax's readiness, and the reasons if it is not ready.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,7 +12,8 @@ use crate::cluster::replica::{Hidden, Table};
 use crate::ha::fact::Fact;
 
 impl State {
-    /// Whether the configuration has our own process: it is none for us before.
+    /// Returns whether the configuration contains our own process. hax does not use a configuration without
+    /// it.
     pub(crate) fn knows_us(&mut self, cx: &mut Cx<'_>) -> bool {
         let process = cx.config().process;
         let known = self.cluster.conf().get_process(process).is_some();
@@ -27,17 +28,17 @@ impl State {
         known
     }
 
-    /// Whether all that the bridge needs is there.
+    /// Returns whether all replicas are complete and current enough to serve.
     pub(crate) fn has_all(&self) -> bool {
         self.ready && !self.unknown && self.tables.all_shown()
     }
 
-    /// Whether Consul serves us.
+    /// Returns whether Consul serves hax's requests.
     pub(crate) fn is_served(&self, refusals: &Refusals, now: Instant) -> bool {
         self.tables.consul_answers() && refusals.now(now).next().is_none()
     }
 
-    /// What is not there, by name, and why, in words for an operator.
+    /// Returns the names of the missing parts and the reason as a text for operators.
     pub(crate) fn waits_for(
         &self,
         refusals: &Refusals,

@@ -1,4 +1,4 @@
-//! What Consul's access control refuses us.
+//! Requests denied by Consul's access control.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -8,17 +8,17 @@ use crate::base::time::Instant;
 use crate::bridge::continuation::Continuation;
 use crate::machine::Named as _;
 
-/// How long a refusal counts if nothing like it is asked again.
+/// The time limit of a refusal without a similar request.
 const STANDS: Duration = Duration::from_secs(60);
 
-/// What Consul's access control refuses us, by what it was asked for.
+/// The denied requests by their subject.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(BTreeMap<&'static str, (Instant, Box<str>)>);
 
 impl Refusals {
-    /// What a job asks for is refused, and why.
+    /// Records a denied request and the reason.
     pub(crate) fn refused(&mut self, at: Instant, job: Continuation, why: &str) {
-        // What an HTTP client asks for once may never be asked again.
+        // A request on behalf of an HTTP client may never be repeated, so its refusal is not recorded.
         if !matches!(
             job,
             Continuation::Report(..) | Continuation::Subscribe(..) | Continuation::Statistics(_)
@@ -27,14 +27,14 @@ impl Refusals {
         }
     }
 
-    /// What a job asks for is not refused.
+    /// Removes the record after a request was permitted.
     pub(crate) fn granted(&mut self, job: Continuation) {
         if !self.0.is_empty() {
             self.0.remove(job.name());
         }
     }
 
-    /// What is refused now.
+    /// Returns the currently denied requests.
     pub(crate) fn now(&self, now: Instant) -> impl Iterator<Item = (&'static str, &str)> {
         let stand = self.0.iter().filter(move |(_, (at, _))| now < at.after(STANDS));
         stand.map(|(what, (_, why))| (*what, &**why))

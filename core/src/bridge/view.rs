@@ -1,38 +1,38 @@
-//! What the bridge believes, in numbers: for gauges, `/readyz`, systemd and tests.
+//! The bridge's view: its state in numbers, for gauges, `/readyz`, systemd and tests.
 
 use crate::base::time::Instant;
 use crate::bridge::State;
 use crate::bridge::refusals::Refusals;
 
-/// What the bridge believes.
+/// The state of the bridge in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    /// All that it needs is there.
+    /// The replicas are loaded and shown, and the configuration contains our own process.
     pub ready: bool,
-    /// It stops.
+    /// A stop has begun.
     pub stopping: bool,
     /// A message demanded the stop.
     pub unexpected: bool,
-    /// The stop took too long; what was not written is left to its senders.
+    /// The stop took too long. Unwritten events are left to their senders, which repeat them.
     pub timed_out: bool,
-    /// HA links.
+    /// The number of HA links.
     pub links: usize,
-    /// Processes with events that Consul does not hold yet.
+    /// The number of processes with unwritten events.
     pub lanes: usize,
-    /// Entrypoint requests that wait.
+    /// The number of waiting entrypoint requests.
     pub entries: usize,
-    /// Questions for states that wait.
+    /// The number of waiting requests for states.
     pub questions: usize,
-    /// Calls to Consul in flight.
+    /// The number of calls to Consul in flight.
     pub calls: usize,
-    /// This node leads.
+    /// Whether this node leads.
     pub leads: bool,
-    /// Consul answers, and refuses nothing that is needed.
+    /// Whether Consul responds and permits the needed requests.
     pub consul: bool,
 }
 
 impl View {
-    /// Whether whoever asks is served.
+    /// Returns whether hax serves requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready && self.consul && !self.stopping

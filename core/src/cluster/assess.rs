@@ -1,5 +1,7 @@
-//! Whom health contradicts: processes that say they live and fail their checks, and processes that
-//! were declared stopped and pass them (`hax.md` 1.12). What is done about it: `bridge/process/verdicts.rs`.
+//! The processes with a contradiction between health and record (`hax.md` 1.12).
+//!
+//! These are processes with a live record and failing checks, and processes that were declared stopped and
+//! have passing checks. `bridge/process/verdicts.rs` acts on the result.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -11,18 +13,19 @@ use crate::base::fid::Fid;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 
 impl Cluster {
-    /// The processes that health says are dead and whose record does not.
+    /// Returns the dead processes according to health, but not according to their record.
     pub fn dead(&self) -> impl Iterator<Item = Fid> {
         self.liveness.dead.iter().copied()
     }
 
-    /// Whether `process` is among the [dead](Self::dead).
+    /// Returns whether `process` is among the [dead](Self::dead).
     #[must_use]
     pub fn is_dead(&self, process: Fid) -> bool {
         self.liveness.dead.contains(&process)
     }
 
-    /// Whether the check of a process of ours fails that says it lives, since whenever.
+    /// Returns whether a local process has a live record and a failing check, regardless of when the check
+    /// failed.
     #[must_use]
     pub fn is_failing(&self, process: Fid) -> bool {
         let host = self.conf().host_of(process);
@@ -32,18 +35,18 @@ impl Cluster {
             && self.health().process_failing_since(process, host).is_some()
     }
 
-    /// The processes that were declared stopped and, as health says, live.
+    /// Returns the processes declared stopped and alive according to health.
     pub fn alive(&self) -> impl Iterator<Item = Fid> {
         self.liveness.alive.iter().copied()
     }
 
-    /// Whether the record of a process was that of a living one at any time since we began.
+    /// Returns whether the record of a process was that of a live one at any time since hax started.
     #[must_use]
     pub fn was_seen_alive(&self, process: Fid) -> bool {
         self.liveness.seen.contains(&process)
     }
 
-    /// What a process [alive](Self::alive) said before it was declared stopped.
+    /// Returns the last reported record of an [alive](Self::alive) process before it was declared stopped.
     #[must_use]
     pub fn revived(&self, process: Fid) -> Option<ProcessRecord> {
         let alive = self.liveness.alive.contains(&process);
@@ -51,7 +54,7 @@ impl Cluster {
         Some(ProcessRecord::reported(record.last_reported?, record.kind))
     }
 
-    /// Judges all processes anew.
+    /// Assesses all processes again.
     pub(super) fn assess_all(&mut self) {
         self.liveness.dead.clear();
         self.liveness.alive.clear();
@@ -59,7 +62,7 @@ impl Cluster {
         processes.into_iter().for_each(|process| self.assess(process));
     }
 
-    /// Judges one process anew.
+    /// Assesses one process again.
     pub(super) fn assess(&mut self, process: Fid) {
         let (dead, alive) =
             (self.fails_since_its_record(process), self.passes_though_stopped(process));
@@ -83,12 +86,14 @@ impl Cluster {
         })
     }
 
-    /// Whether health contradicts the record of a process that says it lives. A check that has been
-    /// failing since before the record says nothing: the process has just begun, and its check has
-    /// not passed yet.
+    /// Returns whether health contradicts the live record of a process.
     ///
-    /// Our own node lives, since we do: what Consul says of its agent says nothing of our processes.
-    /// Elsewhere the node alone tells, as the processes of a node that lives are its own hax's to judge.
+    /// A check that has been failing since before the record does not count: the process has just started,
+    /// and its check has not passed yet.
+    ///
+    /// Our own node lives, since hax runs on it. So Consul's checks of our agent do not count for local
+    /// processes. A remote process is assessed by its node alone, since the processes of a live node are
+    /// assessed by the hax there.
     fn fails_since_its_record(&self, process: Fid) -> bool {
         let Some(host) = self.conf().host_of(process) else { return false };
         let since = || {
@@ -104,16 +109,16 @@ impl Cluster {
             && since().is_some_and(|since| since > self.record(process).1)
     }
 
-    /// Whether nothing but its link can tell that a process of our node lives: Consul knows no check of
-    /// it, as for up to a minute after its node was dropped from the catalog and is back.
+    /// Returns whether only its link can show that a local process lives, because Consul has no check of it.
+    /// That is the case for up to a minute after the node was removed from the catalog and came back.
     #[must_use]
     pub fn needs_link(&self, process: Fid) -> bool {
         let verdict = self.health().verdict(process, self.conf().host_of(process));
         self.is_local(process) && verdict == Verdict::Unregistered
     }
 
-    /// Whether health contradicts that a process has stopped, which it did not say itself: its
-    /// checks failed for a while and pass again, or there is none any more.
+    /// Returns whether health contradicts that a process has stopped, if it did not report the stop itself.
+    /// Its checks failed for a while and pass again, or no check is left.
     fn passes_though_stopped(&self, process: Fid) -> bool {
         let verdict = || self.health().verdict(process, self.conf().host_of(process));
         let passes = || verdict() == Verdict::Passing || self.needs_link(process);

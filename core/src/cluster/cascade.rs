@@ -1,5 +1,5 @@
-//! What follows from a process's new state in the configuration: the states of the process itself,
-//! its devices, their controller, and of the node and its enclosure (`hax.md` 1.13).
+//! The consequences of a process's new state in the configuration: the states of the process, its devices,
+//! their controller, the node and its enclosure (`hax.md` 1.13).
 
 use alloc::vec::Vec;
 
@@ -10,26 +10,26 @@ use crate::base::fid::{Fid, Object};
 use crate::ha::note::ObjectState;
 use crate::ha::process::ProcessEventKind;
 
-/// What an object's entry is to be.
+/// The new content of an object's entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Whose entry it is.
+    /// The object of the entry.
     pub object: Fid,
-    /// Its new value, with the index of the one that it replaces.
+    /// The new value, with the index of the replaced entry.
     pub entry: Entry,
-    /// As far as we know it is so already, since that index.
+    /// The entry has this value already since that index, according to our copy.
     pub holds: bool,
 }
 
 impl Cluster {
-    /// What the entries are to be when `process` has become `state`.
+    /// Returns the new entries after `process` has become `state`.
     ///
-    /// Devices that have failed or are being repaired stay as they are. A node and its enclosure
-    /// follow their I/O processes: down with the last of them, up with the first.
+    /// Devices that have failed or are being repaired keep their state. A node and its enclosure follow their
+    /// I/O processes: down with the last one, up with the first one.
     ///
-    /// Only the process itself fails. What holds its data is TRANSIENT: from FAILED there is no way back
-    /// but a repair (`pool/pool_machine.c:m0_poolmach_state_transit`), and every process that was told so
-    /// of a node would count it as failed, whatever it is told afterwards, until it is restarted itself.
+    /// Only the process itself becomes FAILED. Its devices and their hardware become TRANSIENT. A repair is
+    /// the only way out of FAILED (`pool/pool_machine.c:m0_poolmach_state_transit`): every process that gets
+    /// FAILED for a node counts it as failed until its own restart, whatever it gets afterwards.
     #[must_use]
     pub fn cascade(&self, process: Fid, state: ObjectState) -> Vec<Change> {
         let conf = self.conf();
@@ -60,11 +60,11 @@ impl Cluster {
         changes
     }
 
-    /// What the entries are to be that follow from what `process` said last and are not so: the
-    /// configuration was imported again over them, as every node of hare does at its start.
+    /// Returns the entries with a difference from the states derived from the last event of `process`. This
+    /// happens when the configuration is imported again, as every node of hare does at its start.
     ///
-    /// Devices, and the process itself, are others' to set as well: theirs count only where the import
-    /// has left nothing. A node that recovers is up or down before long, and is left alone until then.
+    /// Devices and the process itself may be set by others too, so they count only if the import left no
+    /// state. A recovering node is up or down before long, and is skipped until then.
     #[must_use]
     pub fn rederived(&self, process: Fid) -> Vec<Change> {
         let record = self.record(process).0;
@@ -86,7 +86,7 @@ impl Cluster {
         changes
     }
 
-    /// Whether the state of a controller is what another process with devices at it implies.
+    /// Returns whether a controller's state is the one derived from another process with devices at it.
     fn is_implied(&self, process: Fid, controller: Fid) -> bool {
         let conf = self.conf();
         let Some(node) = conf.get_process(process).map(|entry| entry.node) else { return false };
@@ -97,7 +97,7 @@ impl Cluster {
         theirs.any(|state| Some(of_hardware(state)) == conf.own_state(controller))
     }
 
-    /// Whether a node's state is settled by its I/O processes, this one among them.
+    /// Returns whether a node's state is determined by its I/O processes, including this one.
     fn decides(&self, process: Fid, state: ObjectState) -> bool {
         use ProcessEventKind::{Starting, Stopping};
         let conf = self.conf();
@@ -107,7 +107,7 @@ impl Cluster {
         !moving && state != ObjectState::DtmRecovering
     }
 
-    /// What the entry of `object` is to be; nothing if it is not configured.
+    /// Returns the new entry of `object`; `None` if it is not configured.
     #[must_use]
     pub fn change(&self, object: Fid, state: ObjectState) -> Option<Change> {
         let entry = self.conf().entry(object)?;
@@ -128,9 +128,9 @@ impl Cluster {
         Some(Change { object, entry, holds })
     }
 
-    /// What becomes of a node when one of its I/O processes has become `state`; nothing while
-    /// another one decides, by what it has said itself: a check that fails for a moment comes back
-    /// without anything's being written.
+    /// Returns the state of a node after its I/O process has become `state`; `None` while another process
+    /// determines it. The other processes count by their reported state, since a check that fails for a
+    /// moment recovers without a write.
     fn node_after(&self, node: Fid, process: Fid, state: ObjectState) -> Option<ObjectState> {
         let conf = self.conf();
         let others = || conf.ios_on(node).filter(|p| *p != process);
@@ -153,12 +153,12 @@ impl Cluster {
     }
 }
 
-/// What becomes of what holds a process's data.
+/// Returns the state of the devices and the hardware of a process.
 fn of_hardware(state: ObjectState) -> ObjectState {
     if state == ObjectState::Failed { ObjectState::Transient } else { state }
 }
 
-/// Whether a device keeps its state whatever its process does.
+/// Returns whether a device keeps its state whatever its process does.
 fn keeps(state: ObjectState) -> bool {
     use ObjectState::{Failed, Rebalance, Repair, Repaired};
     matches!(state, Failed | Repair | Repaired | Rebalance)

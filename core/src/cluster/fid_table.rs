@@ -1,15 +1,15 @@
 //! A table by fid.
 //!
-//! hare numbers the objects of a type from 0 in container 1, so nearly all fids are indices into a
-//! dense array: 1 ns a look-up, where a map of 100,000 takes 40 to 90. Whatever is numbered
-//! otherwise lives in a map beside it.
+//! hare numbers the objects of a type from 0 in container 1, so nearly all fids are indices into a dense
+//! array. A look-up takes 1 ns, compared to 40 to 90 ns in a map of 100,000 entries. Other fids are stored in
+//! a map.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::base::fid::Fid;
 
-/// Keys below this may be array indices.
+/// The limit of keys as array indices.
 const DENSE_MAX: u64 = 1 << 20;
 /// The array grows to a key only if it is at least this full afterwards (one in `SPARSE`).
 const SPARSE: usize = 16;
@@ -24,7 +24,7 @@ pub struct FidTable<T> {
 }
 
 impl<T> FidTable<T> {
-    /// An empty table for the type with this letter.
+    /// Creates an empty table for the type with this letter.
     #[must_use]
     pub fn new(kind: u8) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl<T> FidTable<T> {
         small.then(|| usize::try_from(fid.key).unwrap_or(usize::MAX))
     }
 
-    /// What is stored for `fid`.
+    /// Returns the value of `fid`.
     #[must_use]
     pub fn get(&self, fid: Fid) -> Option<&T> {
         match self.index(fid) {
@@ -49,7 +49,7 @@ impl<T> FidTable<T> {
         }
     }
 
-    /// What is stored for `fid`, to be changed.
+    /// Returns the value of `fid` for changes.
     pub fn get_mut(&mut self, fid: Fid) -> Option<&mut T> {
         match self.index(fid) {
             Some(i) if i < self.dense.len() => self.dense[i].as_mut(),
@@ -57,7 +57,7 @@ impl<T> FidTable<T> {
         }
     }
 
-    /// Stores `value` for `fid`; returns what was there.
+    /// Stores the value of `fid`; returns the former value.
     pub fn insert(&mut self, fid: Fid, value: T) -> Option<T> {
         if let Some(i) = self.index(fid)
             && (i < self.dense.len() || i < (self.len + 4) * SPARSE)
@@ -72,7 +72,7 @@ impl<T> FidTable<T> {
         old
     }
 
-    /// Makes room for index `i`, and moves there what the map held for the new indices.
+    /// Grows the array to index `i`, and moves the values of the new indices from the map to it.
     fn grow(&mut self, i: usize) {
         if i < self.dense.len() {
             return;
@@ -88,7 +88,7 @@ impl<T> FidTable<T> {
         }
     }
 
-    /// The value for `fid`, made by `make` if there is none.
+    /// Returns the value of `fid`, created by `make` if there is none.
     pub fn entry(&mut self, fid: Fid, make: impl FnOnce() -> T) -> &mut T {
         if self.get(fid).is_none() {
             self.insert(fid, make());
@@ -96,7 +96,7 @@ impl<T> FidTable<T> {
         self.get_mut(fid).expect("it was inserted just now")
     }
 
-    /// Removes what is stored for `fid`.
+    /// Removes and returns the value of `fid`.
     pub fn remove(&mut self, fid: Fid) -> Option<T> {
         let old = match self.index(fid) {
             Some(i) if i < self.dense.len() => self.dense[i].take(),
@@ -106,19 +106,19 @@ impl<T> FidTable<T> {
         old
     }
 
-    /// How many fids are stored.
+    /// Returns the number of fids in the table.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none is.
+    /// Returns whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All, in a fixed order.
+    /// Returns all values in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (Fid, &T)> {
         let container = self.container;
         let dense = self.dense.iter().enumerate().filter_map(move |(i, value)| {

@@ -1,16 +1,17 @@
-//! What is remembered of who lives and who does not.
+//! The liveness of processes.
 
 use alloc::collections::BTreeSet;
 
 use crate::base::fid::Fid;
 
-/// The processes that are judged.
+/// The results of assessing processes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Liveness {
-    /// Health says that they are dead, and `processes/<fid>` does not.
+    /// The dead processes according to health, but not according to `processes/<fid>`.
     pub(super) dead: BTreeSet<Fid>,
-    /// Health says that they live, and `processes/<fid>` does not, though they never said so.
+    /// The live processes according to health, but not according to `processes/<fid>`. They did not report
+    /// their stop.
     pub(super) alive: BTreeSet<Fid>,
-    /// They were seen alive since we began.
+    /// The processes seen alive since hax started.
     pub(super) seen: BTreeSet<Fid>,
 }

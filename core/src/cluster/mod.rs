@@ -1,5 +1,5 @@
-//! The cluster as Consul describes it: what there is (`m0conf/`), what processes said
-//! (`processes/`), what checks say (health), and the state that follows for each object.
+//! The cluster as described by Consul: the configuration (`m0conf/`), the reported process events
+//! (`processes/`), the checks (health), and the resulting state of each object.
 
 mod assess;
 pub(crate) mod cascade;

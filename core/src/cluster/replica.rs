@@ -1,9 +1,10 @@
-//! How a copy of a prefix is kept current, and how it is proved to be.
+//! The state of a replica: how it is kept current and proved fresh.
 //!
-//! A *watch* (a blocking query) follows the prefix, and a *lookout* (a tiny one) notices that it hangs; a
-//! *probe* (a tiny read whose `X-Consul-Index` moves with the prefix) proves the copy fresh for a question
-//! that has arrived before it; where the copy is behind, a *read* fetches it at once. Index rules:
-//! backwards or 0 begins anew (Consul API, "Blocking queries").
+//! A *watch* (a blocking query) follows the prefix, and a *lookout* (a small blocking query) detects a
+//! hanging watch. A *probe* (a small read whose `X-Consul-Index` changes with the prefix) proves the replica
+//! fresh for the requests that arrived before it. A *read* fetches the prefix at once if the replica is
+//! behind. An index that goes backwards or is 0 means a restart from scratch (Consul API, "Blocking
+//! queries").
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -12,7 +13,7 @@ use crate::base::id::CallId;
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::{CallSeq, Instant};
 
-/// The copies that the bridge keeps.
+/// The replicated tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// `m0conf/`.
@@ -24,12 +25,12 @@ pub enum Table {
 }
 
 impl Table {
-    /// All of them.
+    /// All tables.
     pub const ALL: [Self; 3] = [Self::Conf, Self::Processes, Self::Health];
-    /// Those that are keys.
+    /// The tables in the KV store.
     pub const KV: [Self; 2] = [Self::Conf, Self::Processes];
 
-    /// For logs.
+    /// Returns the name for logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,7 +40,7 @@ impl Table {
         }
     }
 
-    /// What reads the whole table.
+    /// Returns the request target for reading the whole table.
     #[must_use]
     pub const fn target(self) -> &'static str {
         match self {
@@ -49,8 +50,10 @@ impl Table {
         }
     }
 
-    /// What tells that the table has moved, and next to nothing else: the server that is asked answers by
-    /// itself. The configuration can wait, and has none: its watch tells when the servers have no leader.
+    /// Returns the target of the table's lookout, if it has one.
+    ///
+    /// The response consists of little more than the index, and the receiving server answers by itself. The
+    /// configuration is not urgent and has no lookout. Its watch tells when the servers have no leader.
     #[must_use]
     pub const fn lookout(self) -> Option<&'static str> {
         match self {
@@ -60,8 +63,8 @@ impl Table {
         }
     }
 
-    /// How many probes may be in flight: one that makes Consul walk a prefix is not sent again before
-    /// it is answered.
+    /// Returns the maximum number of probes in flight. A probe that makes Consul walk a prefix is not sent
+    /// again before its reply.
     #[must_use]
     pub const fn probes_max(self) -> usize {
         match self {
@@ -70,8 +73,10 @@ impl Table {
         }
     }
 
-    /// What tells its index and next to nothing else. Of the health table that is the list of
-    /// checks in a state which no check is ever in: the index is the whole table's.
+    /// Returns the target of the table's probe.
+    ///
+    /// The response consists of little more than the index. For health it is the list of checks in a state
+    /// that no check is ever in; its index is that of the whole table.
     #[must_use]
     pub const fn probe(self) -> &'static str {
         match self {
@@ -82,18 +87,18 @@ impl Table {
     }
 }
 
-/// Probes that cost Consul the same whatever it holds: how many may be in flight. Questions that come
-/// while one is under way have their own, so that they need not wait for it first.
+/// The maximum number of concurrent probes with a cost independent of Consul's data. Requests that arrive
+/// during a probe get a probe of their own, so they do not wait for the first one.
 pub const KV_INDEX_PROBES_MAX: usize = 4;
 
-/// Where one copy stands.
+/// The state of one replica.
 #[derive(Clone, Debug, Default)]
 pub struct Replica {
-    /// The index of what is held; 0: nothing is.
+    /// The index of the copy; 0 if nothing is loaded.
     pub index: u64,
-    /// The copy is at least as new as Consul was then.
+    /// The latest proved call of `handle`: the copy is at least as new as Consul was then.
     pub proved: CallSeq,
-    /// The newest question.
+    /// The call of the newest request.
     pub asked: CallSeq,
     /// The blocking query in flight.
     pub watch: Option<Watch>,
@@ -101,120 +106,122 @@ pub struct Replica {
     pub probes: VecDeque<Probe>,
     /// The read in flight.
     pub read: Option<Read>,
-    /// How long the last one took.
+    /// The duration of the last read.
     pub read_time: Duration,
     /// The lookout in flight.
     pub lookout: Option<CallId>,
-    /// The index that a lookout saw last.
+    /// The index in the last response to a lookout.
     pub seen: u64,
-    /// The index that the watch has to bring, since a lookout saw it; 0: none.
+    /// The index seen by a lookout and not yet delivered by the watch; 0 for none.
     pub due: u64,
-    /// Since when the watch is a stale one, as the servers' leader did not answer.
+    /// The `handle` call of the switch to a stale watch, after the servers' leader did not respond.
     pub stale_since: Option<CallSeq>,
-    /// Consul shows nothing of it, though something has to be there: what is held stays.
+    /// The reason why Consul shows no entries although there must be some. The copy is kept.
     pub hidden: Option<Hidden>,
-    /// An answer is being decoded.
+    /// A response is being decoded.
     pub decoding: bool,
     /// The index of the whole KV table when the newest probe or read was sent, as far as it was known.
     pub kv_index_sent: u64,
-    /// The copy is current as long as the whole KV table has this index; 0: that is not known.
+    /// The last index of the whole KV table with a copy proved current; 0 if unknown.
     pub kv_index_proved: u64,
 }
 
-/// Why Consul shows nothing of a table.
+/// The reason why Consul shows no entries of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hidden {
-    /// Our token may not read it.
+    /// The token may not read the table.
     Unreadable,
-    /// There is nothing.
+    /// The table is empty.
     Empty,
 }
 
 /// A blocking query in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
-    /// Its call.
+    /// The id of the call.
     pub call: CallId,
-    /// The index that it waits behind.
+    /// The index of the query.
     pub behind: u64,
-    /// When it ends by itself, at the soonest, if nothing changes.
+    /// The earliest end of the query if nothing changes.
     pub ends: Instant,
 }
 
 /// A probe in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Its call.
+    /// The id of the call.
     pub call: CallId,
-    /// When it was sent.
+    /// The `handle` call at the time of sending.
     pub sent: CallSeq,
-    /// The least index that its answer has, unless Consul's indexes have begun anew.
+    /// The least index of its response, unless Consul's indexes have restarted.
     pub index_then: u64,
 }
 
 /// A read in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
-    /// Its call.
+    /// The id of the call.
     pub call: CallId,
-    /// When it was sent.
+    /// The `handle` call at the time of sending.
     pub sent: CallSeq,
-    /// The same by the clock.
+    /// The time of sending.
     pub at: Instant,
-    /// The least index that its answer has, unless Consul's indexes have begun anew.
+    /// The least index of its response, unless Consul's indexes have restarted.
     pub index_then: u64,
 }
 
-/// What a probe's answer means.
+/// The meaning of a probe's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probed {
     /// The copy is current.
     Fresh,
     /// The copy is behind.
     Behind,
-    /// Consul's index has begun anew.
+    /// Consul's index has restarted.
     Backwards,
 }
 
 impl Replica {
-    /// The blocking queries in flight, which are not waited for any more.
+    /// Removes and returns the blocking queries in flight, so that they can be cancelled.
     pub fn calls(&mut self) -> impl Iterator<Item = CallId> + use<> {
         let calls = [self.watch.take().map(|watch| watch.call), self.lookout.take()];
         calls.into_iter().flatten()
     }
 
-    /// Whether anything is held.
+    /// Returns whether a copy is loaded.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.index != 0
     }
 
-    /// The least index of a consistent reading that is sent now, unless Consul's indexes have begun anew;
-    /// an entry of the index `written` is known by itself. Answers without an index count as of index 1.
+    /// Returns the least index of a consistent read sent now, unless Consul's indexes have restarted.
+    ///
+    /// `written` is the index of an entry known from our own write or from a read of its key. Responses
+    /// without an index count as index 1.
     #[must_use]
     pub fn least(&self, written: u64) -> u64 {
         if self.index > 1 { self.index.max(written) } else { self.index }
     }
 
-    /// Whether what is held is fresh for a question of this moment.
+    /// Returns whether the copy is fresh for a request of this call.
     #[must_use]
     pub fn is_fresh(&self, question: CallSeq) -> bool {
         self.is_loaded() && (self.proved >= question || mutant(Mutant::StaleReplica))
     }
 
-    /// Whether a lookout saw what the watch has not brought.
+    /// Returns whether the watch has not delivered yet what a lookout saw.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.due > self.index
     }
 
-    /// Whether the servers' leader has answered since the watch is a stale one.
+    /// Returns whether the servers' leader has responded since the watch became stale.
     #[must_use]
     pub fn leader_is_back(&self) -> bool {
         self.stale_since.is_some_and(|since| self.proved >= since)
     }
 
-    /// Takes a probe's answer.
+    /// Handles a probe's response.
     pub fn on_probe(&mut self, index: u64, sent: CallSeq, index_then: u64) -> Probed {
         if index < index_then {
             return Probed::Backwards;
@@ -222,14 +229,14 @@ impl Replica {
         if index > self.index {
             return Probed::Behind;
         }
-        // Between the two the watch has overtaken the probe, and the copy is newer than asked.
+        // The watch has overtaken the probe in the meantime, so the copy is newer than required.
         self.proved = self.proved.max(sent);
         self.kv_index_proved = self.kv_index_sent;
         Probed::Fresh
     }
 
-    /// The whole KV table had this index at some time after `sent`. Returns whether that proves the
-    /// copy.
+    /// Handles a response with the index of the whole KV table at some time after `sent`. Returns whether it
+    /// proves the copy.
     pub fn on_kv_index(&mut self, index: u64, sent: CallSeq) -> bool {
         let stands_still = index != 0 && index == self.kv_index_proved;
         if stands_still {

@@ -1,6 +1,6 @@
-//! From the words of one vocabulary to those of another; every table is total.
+//! Translations between the vocabularies of Motr, Consul and the old daemon. Every table is total.
 //!
-//! The texts are those of hare's KV schema (4/KV and what the old daemon writes).
+//! The texts are those of hare's KV schema (4/KV and the old daemon's values).
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -10,26 +10,28 @@ use serde::Deserialize;
 use crate::ha::note::ObjectState;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 
-/// What `processes/<fid>` says.
+/// The content of `processes/<fid>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessRecord {
     /// The last event.
     pub state: ProcessEventKind,
-    /// What kind of process said so.
+    /// The type of the process in the event.
     pub kind: ProcessType,
-    /// Nobody heard it say so: it was declared so, and this is what it said last. It stands in the
-    /// key's flags, which the old daemon does not use, so that the value stays letter for letter.
+    /// The last event reported by the process itself, if the state was declared by a hax instead.
+    ///
+    /// It is stored in the key's flags, which the old daemon does not use, so the value stays identical
+    /// letter for letter.
     pub last_reported: Option<ProcessEventKind>,
 }
 
 impl ProcessRecord {
-    /// What a process says itself.
+    /// Creates the record of an event reported by the process itself.
     #[must_use]
     pub const fn reported(state: ProcessEventKind, kind: ProcessType) -> Self {
         Self { state, kind, last_reported: None }
     }
 
-    /// The state that the objects of a process follow when this is said of it; nothing if they do not.
+    /// Returns the resulting state of the process's objects; `None` if they do not follow this event.
     #[must_use]
     pub fn effect(self) -> Option<ObjectState> {
         match (self.kind, self.state) {
@@ -49,7 +51,7 @@ impl ProcessRecord {
         }
     }
 
-    /// Reads the value of `processes/<fid>`, and its flags.
+    /// Decodes the value and the flags of `processes/<fid>`.
     #[must_use]
     pub fn from_kv(text: &[u8], flags: u64) -> Option<Self> {
         #[derive(Deserialize)]
@@ -67,14 +69,14 @@ impl ProcessRecord {
         })
     }
 
-    /// What stands in the key's flags: one more than the number of what it said before it was
-    /// declared stopped; 0 if it said itself what the value says.
+    /// Returns the key's flags: one more than the number of the last reported event before the process was
+    /// declared stopped; 0 if the process reported the value itself.
     #[must_use]
     pub fn flags(self) -> u64 {
         self.last_reported.filter(is_defined).map_or(0, |was| was.to_wire() + 1)
     }
 
-    /// The value of `processes/<fid>`, letter for letter as the old daemon writes it; nothing if a
+    /// Returns the value of `processes/<fid>`, letter for letter as the old daemon writes it; `None` if a
     /// number is undefined.
     #[must_use]
     pub fn to_json(self) -> Option<String> {
@@ -87,17 +89,17 @@ fn is_defined(event: &ProcessEventKind) -> bool {
     event.kv_name().is_some()
 }
 
-/// The state of a process whose checks pass.
+/// Returns the state of a process with passing checks.
 ///
-/// One that has never said that it has started is TRANSIENT: something that listens at its port is not
-/// the process (hare since 29de6774).
+/// A process that has never reported its start is TRANSIENT: something else listens at its port (hare since
+/// 29de6774).
 ///
-/// `settles` is true for a confd and for the bridge itself, which have no transactions to replay:
-/// they are online as soon as they have started.
+/// `settles` is true for a confd and for the bridge itself. They have no transactions to replay, so they are
+/// online as soon as they have started.
 #[must_use]
 pub fn of_passing_process(record: Option<ProcessRecord>, settles: bool) -> ObjectState {
     let Some(record) = record else { return ObjectState::Transient };
-    // m0mkfs runs under its server's fid: while it does, the server does not.
+    // m0mkfs runs under its server's fid, while the server itself does not run.
     if record.kind == ProcessType::Mkfs {
         return ObjectState::Transient;
     }
@@ -112,7 +114,7 @@ pub fn of_passing_process(record: Option<ProcessRecord>, settles: bool) -> Objec
     }
 }
 
-/// The state of a storage device or its drive, from the text in `m0conf`.
+/// Returns the state of a storage device or its drive for the text in `m0conf`.
 #[must_use]
 pub fn of_device(text: &str) -> ObjectState {
     match text {
@@ -121,13 +123,13 @@ pub fn of_device(text: &str) -> ObjectState {
         "repairing" => ObjectState::Repair,
         "repaired" => ObjectState::Repaired,
         "rebalancing" => ObjectState::Rebalance,
-        // "unknown", "M0_NC_UNKNOWN", "dtm_recovering", "online", and what nobody has written yet.
+        // "unknown", "M0_NC_UNKNOWN", "dtm_recovering", "online", and a missing text.
         _ => ObjectState::Online,
     }
 }
 
-/// The state of a node, an enclosure or a controller, from the text in `m0conf`; `None` if there
-/// is no text.
+/// Returns the state of a node, an enclosure or a controller for the text in `m0conf`; `text` is `None` if
+/// there is no text.
 #[must_use]
 pub fn of_hardware(text: Option<&str>, may_repair: bool) -> ObjectState {
     match text {
@@ -137,12 +139,12 @@ pub fn of_hardware(text: Option<&str>, may_repair: bool) -> ObjectState {
         Some("M0_NC_REPAIRED") => ObjectState::Repaired,
         Some("M0_NC_REBALANCE") if may_repair => ObjectState::Rebalance,
         Some("M0_NC_DTM_RECOVERING") => ObjectState::DtmRecovering,
-        // "M0_NC_UNKNOWN", "M0_NC_TRANSIENT", and what nobody defines: it cannot be vouched for.
+        // "M0_NC_UNKNOWN", "M0_NC_TRANSIENT" and undefined texts: the state is not certain.
         Some(_) => ObjectState::Transient,
     }
 }
 
-/// The text for the state of a storage device.
+/// Returns the text for the state of a storage device.
 #[must_use]
 pub fn device_text(state: ObjectState) -> &'static str {
     match state {
@@ -156,7 +158,7 @@ pub fn device_text(state: ObjectState) -> &'static str {
     }
 }
 
-/// The text for the state of a process, in its entry of `m0conf`.
+/// Returns the text for the state of a process in its entry of `m0conf`.
 #[must_use]
 pub fn process_text(state: ObjectState) -> &'static str {
     match state {
@@ -172,7 +174,7 @@ pub fn process_text(state: ObjectState) -> &'static str {
     }
 }
 
-/// The text for the state of a node, an enclosure or a controller.
+/// Returns the text for the state of a node, an enclosure or a controller.
 #[must_use]
 pub fn hardware_text(state: ObjectState) -> &'static str {
     match state {
@@ -188,7 +190,7 @@ pub fn hardware_text(state: ObjectState) -> &'static str {
     }
 }
 
-/// The text of the state that an entry of `m0conf` tells.
+/// Returns the state text in an entry of `m0conf`.
 #[must_use]
 pub fn state_text(value: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]

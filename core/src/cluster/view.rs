@@ -1,8 +1,7 @@
-//! The cluster: configuration, records and checks together, and `state(object)`, the one function
-//! that answers, broadcasts and the simulator's model use.
+//! The cluster: configuration, records and checks together, and `state(object)`, the one function used by
+//! replies, broadcasts and the simulator's model.
 //!
-//! What happened between two calls is collected as *stale*; [`Cluster::settle`] works the states out
-//! anew and says what is news.
+//! Changes between two calls are collected as *dirty*. [`Cluster::recompute`] computes these states again.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -17,7 +16,7 @@ use crate::base::fid::{Fid, Object};
 use crate::ha::note::{Note, ObjectState};
 use crate::ha::process::{ProcessEventKind, ProcessType};
 
-/// What is known, and for each object with a state what it is and what the links were told.
+/// The known data of the cluster, and the current and announced state of each object.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     me: Fid,
@@ -27,30 +26,30 @@ pub struct Cluster {
     health: Health,
     states: [FidTable<Tracked>; STATEFUL.len()],
     dirty: Dirty,
-    /// Objects whose entry in the configuration has changed.
+    /// The objects with a changed entry in the configuration.
     dirty_objects: BTreeSet<Fid>,
     all_dirty: bool,
-    /// The configuration was read anew.
+    /// The configuration was read again.
     moved: bool,
-    /// Others have written of processes of our node.
+    /// Other writers have changed records of processes of our node.
     overwritten: bool,
-    /// Processes that have become another kind of process.
+    /// The processes with a changed kind.
     retyped: Vec<(Fid, &'static str, &'static str)>,
-    /// Processes elsewhere whose life has ended, which others have to be told.
+    /// The remote processes with an ended life, to be announced.
     ended: BTreeSet<Fid>,
     pub(super) liveness: Liveness,
 }
 
-/// What links have to be told.
+/// The changes to announce to links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The ends of lives: each is told, before all else, to everybody but the process itself.
+    /// The ends of lives. Each is announced before all other notes, to all links except the process's own.
     pub ends: Vec<(Fid, Vec<Note>)>,
-    /// What is otherwise than it was told.
+    /// The objects with a state other than the announced one.
     pub notes: Vec<Note>,
 }
 
-/// The types of object that have a state; all others are online.
+/// The types of objects with a state; all other objects are online.
 const STATEFUL: [Object; 7] = [
     Object::Process,
     Object::Service,
@@ -62,26 +61,26 @@ const STATEFUL: [Object; 7] = [
 ];
 const LETTERS: [u8; STATEFUL.len()] = *b"rsdknec";
 
-/// The state of an object, and what the links were told last.
+/// The state of an object, and the state announced last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracked {
-    /// `state(object)`.
+    /// The result of `state(object)`.
     pub state: ObjectState,
-    /// What links were told.
+    /// The state announced to links.
     pub announced: ObjectState,
 }
 
-/// What is in Consul under `processes/<fid>`.
+/// The entry `processes/<fid>` in Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stored {
-    /// `None` for a value that is not understood.
+    /// The record; `None` for a malformed value.
     record: Option<ProcessRecord>,
-    /// `ModifyIndex`.
+    /// The `ModifyIndex`.
     index: u64,
 }
 
 impl Cluster {
-    /// Nothing is known yet; `me` is our own process, on `host`.
+    /// Creates a cluster without data; `me` is our own process, on `host`.
     #[must_use]
     pub fn new(me: Fid, host: &str) -> Self {
         Self {
@@ -102,34 +101,34 @@ impl Cluster {
         }
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[must_use]
     pub fn conf(&self) -> &Conf {
         &self.conf
     }
 
-    /// The checks.
+    /// Returns the checks.
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// Whether a process is our own.
+    /// Returns whether a process is our own.
     #[must_use]
     pub fn is_me(&self, process: Fid) -> bool {
         process == self.me
     }
 
-    /// Whether a process is configured on our own node.
+    /// Returns whether a process is configured on our own node.
     #[must_use]
     pub fn is_local(&self, process: Fid) -> bool {
         self.conf.host_of(process) == Some(&self.host)
     }
 
-    /// The state of any object.
+    /// Returns the state of any object.
     ///
-    /// Types without state (root, profile, pool, pver, …) are online; an object that should have
-    /// one and is not configured, or whose type nobody knows, is transient. Never UNKNOWN, which
+    /// Types without a state (root, profile, pool, pver, …) are online. An unconfigured object of a type with
+    /// a state is transient, and so is an object of an unknown type. The result is never UNKNOWN, which
     /// receivers refuse.
     #[must_use]
     pub fn state(&self, fid: Fid) -> ObjectState {
@@ -142,25 +141,25 @@ impl Cluster {
         }
     }
 
-    /// All objects with a state, as a link that was away is told them.
+    /// Returns the announced states of all objects, as sent to a returning link.
     pub fn snapshot(&self) -> impl Iterator<Item = Note> {
         let all = self.states.iter().flat_map(FidTable::iter);
         all.map(|(fid, told)| Note { fid, state: told.announced })
     }
 
-    /// What `processes/<fid>` says and its `ModifyIndex`; index 0 if there is no such key.
+    /// Returns the record in `processes/<fid>` and its `ModifyIndex`; index 0 if the key does not exist.
     #[must_use]
     pub fn record(&self, process: Fid) -> (Option<ProcessRecord>, u64) {
         self.records.get(&process).map_or((None, 0), |entry| (entry.record, entry.index))
     }
 
-    /// How many entries are known: of the configuration, of `processes/`, of health.
+    /// Returns the numbers of known entries: of the configuration, of `processes/`, and of health.
     #[must_use]
     pub fn entries(&self) -> [usize; 3] {
         [self.conf.len(), self.records.len(), self.health.len()]
     }
 
-    /// Takes over a configuration that was read at `index`; entries that were written since stay.
+    /// Applies a configuration read at `index`; entries written since are kept.
     pub fn apply_conf(&mut self, mut conf: Conf, index: u64) {
         conf.keep_newer(&self.conf, index);
         conf.resolve(|host| self.health.knows(host));
@@ -175,26 +174,26 @@ impl Cluster {
         self.moved = true;
     }
 
-    /// The processes that another reading of the configuration has made another kind of process, from what
-    /// and to what, since this was asked last.
+    /// Removes and returns the processes with a changed kind after a new read of the configuration, with the
+    /// old and the new kind.
     pub fn take_retyped(&mut self) -> Vec<(Fid, &'static str, &'static str)> {
         core::mem::take(&mut self.retyped)
     }
 
-    /// Whether the configuration was read anew since this was asked last.
+    /// Returns whether the configuration was read again since the last call of this function.
     pub fn take_moved(&mut self) -> bool {
         core::mem::take(&mut self.moved)
     }
 
-    /// Takes over one entry of the configuration, by its whole key, unless a newer one is known.
+    /// Applies one entry of the configuration by its whole key, unless a newer one is known.
     pub fn apply_entry(&mut self, object: Fid, key: &str, value: &[u8], index: u64) {
         if self.conf.entry(object).is_none_or(|entry| entry.index < index) {
             self.overwrite_entry(object, key, value, index);
         }
     }
 
-    /// Takes over one entry of the configuration that was read by itself: it is the truth, whatever
-    /// index is known.
+    /// Applies one entry of the configuration from a read of its key. It is authoritative whatever index is
+    /// known.
     pub fn overwrite_entry(&mut self, object: Fid, key: &str, value: &[u8], index: u64) {
         let path = key.strip_prefix("m0conf/").unwrap_or(key);
         if self.conf.apply(path, value, index) {
@@ -203,30 +202,31 @@ impl Cluster {
         }
     }
 
-    /// An object's entry is gone: it cannot be changed any more; the next reading of the whole will
-    /// not have it.
+    /// Removes an object's entry, so the object cannot be changed any more. The object disappears with the
+    /// next complete read.
     pub fn remove_entry(&mut self, object: Fid) {
         self.conf.forget(object);
     }
 
-    /// Forgets which writes the configuration's entries are of: Consul's indexes have begun anew.
+    /// Resets the indexes of the configuration's entries after Consul's indexes have restarted.
     pub fn invalidate_conf(&mut self) {
         self.conf.forget_indexes();
     }
 
-    /// Takes over a value of `processes/<fid>` that was read, unless a newer one is known.
+    /// Applies a value of `processes/<fid>` from a read, unless a newer one is known.
     pub fn apply_record(&mut self, process: Fid, record: Option<ProcessRecord>, index: u64) {
         if self.apply_own_record(process, record, index) {
             self.overwritten |= self.is_local(process);
         }
     }
 
-    /// Whether others have written of processes of our node since this was asked last.
+    /// Returns whether other writers have changed records of processes of our node since the last call of
+    /// this function.
     pub fn take_overwritten(&mut self) -> bool {
         core::mem::take(&mut self.overwritten)
     }
 
-    /// Takes over a value of `processes/<fid>` that we wrote. Returns whether it is news.
+    /// Applies a value of `processes/<fid>` from our own write. Returns whether it is new.
     pub fn apply_own_record(
         &mut self,
         process: Fid,
@@ -248,8 +248,8 @@ impl Cluster {
         news
     }
 
-    /// Takes over a value of `processes/<fid>` that was read by itself: it is the truth, whatever
-    /// index is known.
+    /// Applies a value of `processes/<fid>` from a read of its key. It is authoritative whatever index is
+    /// known.
     pub fn overwrite_record(&mut self, process: Fid, record: Option<ProcessRecord>, index: u64) {
         if let Some(known) = self.records.get_mut(&process) {
             known.index = known.index.min(index.saturating_sub(1));
@@ -257,9 +257,9 @@ impl Cluster {
         self.apply_record(process, record, index);
     }
 
-    /// Takes over a value of a complete reading at `reading`. What is known of a later index than the value's
-    /// stays if it is newer than the whole reading; else it is of a history that Consul has gone back behind,
-    /// as it does when a snapshot is restored.
+    /// Applies a value from a complete read at `reading`. A known record with a larger index than the value's
+    /// is kept if it is newer than the whole read. Otherwise it belongs to a history that Consul has
+    /// abandoned, for example by restoring a snapshot.
     pub fn apply_read_record(
         &mut self,
         process: Fid,
@@ -275,7 +275,7 @@ impl Cluster {
         }
     }
 
-    /// Drops the records that a complete reading at `index` did not have; what is newer stays.
+    /// Drops the records missing in a complete read at `index`; newer records are kept.
     pub fn retain_records(&mut self, index: u64, read: &BTreeSet<Fid>) {
         let stale = &mut self.dirty.processes;
         self.records.retain(|fid, entry| {
@@ -287,27 +287,27 @@ impl Cluster {
         });
     }
 
-    /// Forgets a key that Consul does not have (any more).
+    /// Removes the record of a key missing in Consul.
     pub fn remove_record(&mut self, process: Fid) {
         if self.records.remove(&process).is_some() {
             self.dirty.processes.insert(process);
         }
     }
 
-    /// Forgets all records: Consul's indexes have begun anew.
+    /// Forgets all records after Consul's indexes have restarted.
     pub fn clear_records(&mut self) {
         self.records.clear();
         self.all_dirty = true;
     }
 
-    /// Takes a check of a complete reading at `index`, unless a newer state of it is known.
+    /// Applies a check from a complete read at `index`, unless a newer state of it is known.
     pub fn apply_check(&mut self, check: Check, index: u64) {
         self.health.apply(check, Source::Reading(index), &mut self.dirty);
     }
 
-    /// Takes a check that was posted, if it is of a node that is configured, or of a process that is
-    /// configured there, there are not too many of its kind, and the reading at `replica` does not know better: anybody may post.
-    /// Returns whether it was taken.
+    /// Applies a posted check if its node or process is configured, not too many similar checks are known,
+    /// and it is newer than the replica or not confirmed by a read: anybody may post. Returns whether it was
+    /// applied.
     pub fn apply_posted(&mut self, check: Check, replica: u64, most: usize) -> bool {
         let host = host_of(&check.node);
         let configured = match check.process {
@@ -322,31 +322,30 @@ impl Cluster {
         taken
     }
 
-    /// Drops posted checks of a later index than Consul has. Returns whether there were any.
+    /// Drops the posted checks with a larger index than Consul's. Returns whether there were any.
     pub fn invalidate_posted(&mut self, index: u64) -> bool {
         self.health.invalidate_posted(index, &mut self.dirty)
     }
 
-    /// Drops the checks that a complete reading at `index` did not have; what is newer stays.
+    /// Drops the checks missing in a complete read at `index`; newer checks are kept.
     pub fn retain_checks(&mut self, index: u64, read: &BTreeSet<(Box<str>, Box<str>)>) {
         self.health.retain(index, read, &mut self.dirty);
     }
 
-    /// Forgets all checks: Consul's indexes have begun anew.
+    /// Forgets all checks after Consul's indexes have restarted.
     pub fn clear_checks(&mut self) {
         self.health.clear();
         self.all_dirty = true;
     }
 
-    /// Whether an object has a state of its own; the others are what they are said to be.
+    /// Returns whether an object's type has a state here. Notes about other types are passed on unchanged.
     #[must_use]
     pub fn is_stateful(fid: Fid) -> bool {
         fid.object().is_none_or(|object| slot(object).is_some())
     }
 
-    /// Works out the states anew that what was taken may have changed, and appends what links have
-    /// to be told. `first`: nobody was told anything before, so nothing is news. Returns whether
-    /// anything was taken since the last time.
+    /// Recomputes the dirty states and appends the changes to announce. Returns whether anything was dirty.
+    /// If `first`, nothing was announced before, and the states are recorded without an announcement.
     pub fn recompute(&mut self, first: bool, news: &mut Changes) -> bool {
         let ended = core::mem::take(&mut self.ended);
         if !self.dirty.hosts.is_empty() && self.conf.resolve(|host| self.health.knows(host)) {
@@ -394,7 +393,7 @@ impl Cluster {
         for (fid, state) in all {
             let Some(slot) = fid.object().and_then(slot) else { continue };
             let told = before[slot].get(fid).map_or(state, |old| old.announced);
-            // An object that is new to us is news to everybody, once anybody was told anything.
+            // An object that is new here is announced, unless nothing was announced before.
             let new = before[slot].get(fid).is_none() && !first;
             self.states[slot].insert(fid, Tracked { state, announced: told });
             if new {
@@ -427,9 +426,9 @@ impl Cluster {
         }
     }
 
-    /// A life of a process has ended: it and its services are told as failed, which ends their
-    /// sessions at the other processes, and then whatever else they are by now. For
-    /// `state(object)` a stopped process is transient.
+    /// Announces the end of a process's life: the process and its services are announced as failed, which
+    /// ends their sessions at other processes, then with their current state, TRANSIENT for a stopped
+    /// process.
     pub fn announce_end(&mut self, process: Fid, news: &mut Changes) {
         let Some(entry) = self.conf.get_process(process) else { return };
         let fids = core::iter::once(process).chain(entry.services.iter().copied());
@@ -455,13 +454,13 @@ impl Cluster {
         let settles = process == self.me || entry.confd || entry.hax;
         match self.health.verdict(process, self.conf.host(entry.node)) {
             Verdict::Failing => ObjectState::Transient,
-            // Where nobody vouches for it, only its own record counts.
+            // Without a check only the process's own record counts.
             Verdict::Passing | Verdict::Unregistered => states::of_passing_process(record, settles),
         }
     }
 
-    /// The event to be stored for `event`: a confd and the bridge itself have nothing to replay,
-    /// so for them "started" is "recovered" (`hax.md` 1.11).
+    /// Returns the record to store for a reported one. A confd and the bridge itself have nothing to replay,
+    /// so "started" is stored as "recovered" for them (`hax.md` 1.11).
     #[must_use]
     pub fn stored_event(&self, process: Fid, record: ProcessRecord) -> ProcessRecord {
         let confd = || self.conf.get_process(process).is_some_and(|entry| entry.confd);
@@ -473,20 +472,20 @@ impl Cluster {
     }
 }
 
-/// Where an object's state is kept; `None` for a type without one.
+/// Returns the index of a type's table of states; `None` for a type without a state.
 fn slot(object: Object) -> Option<usize> {
     STATEFUL.iter().position(|stateful| *stateful == object)
 }
 
-/// Whether who was told `told` need not be told `state`. A process that was told as failed is not
-/// told as transient on top: that would take back half of the news.
+/// Returns whether the announced state `told` makes an announcement of `state` unnecessary. A process
+/// announced as failed is not announced as transient after that: it would revoke half of the announcement.
 fn covers(told: ObjectState, state: ObjectState, fid: Fid) -> bool {
     let of_process = matches!(fid.object(), Some(Object::Process | Object::Service));
     told == state || (of_process && told == ObjectState::Failed && state == ObjectState::Transient)
 }
 
-/// Whether a record that follows another is of a new life, or of the old one's end. Lives that began
-/// and ended between two looks count too, as events only go forwards within a life.
+/// Returns whether the second record belongs to a new life or ends the old one. Events only go forwards
+/// within a life, so this covers lives that began and ended between two reads.
 fn ends_life(old: ProcessRecord, new: ProcessRecord) -> bool {
     let rank = |record: ProcessRecord| match record.state {
         ProcessEventKind::Starting => 0,
@@ -495,7 +494,7 @@ fn ends_life(old: ProcessRecord, new: ProcessRecord) -> bool {
         ProcessEventKind::Stopping => 3,
         ProcessEventKind::Stopped | ProcessEventKind::Undefined(_) => 4,
     };
-    // m0mkfs lives for nobody else. When it runs, the life of the server whose fid it has is over.
+    // Other processes do not see m0mkfs. When it runs, the life of the server with the same fid has ended.
     let lived = old.kind != ProcessType::Mkfs && rank(old) < 4;
     lived && (new.kind == ProcessType::Mkfs || rank(new) <= rank(old) || rank(new) == 4)
 }

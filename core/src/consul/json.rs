@@ -1,5 +1,5 @@
-//! Consul's JSON, borrowed from the answer's body where possible (Consul API: KV, Health, Catalog,
-//! Session, Transactions).
+//! Consul's JSON, borrowed from the response's body where possible (Consul API: KV, Health, Catalog, Session,
+//! Transactions).
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -18,27 +18,27 @@ pub struct KvEntry<'a> {
     /// The whole key.
     #[serde(borrow)]
     pub key: Cow<'a, str>,
-    /// Base64; `null` for an empty value.
+    /// The value in base64; `null` for an empty value.
     #[serde(borrow)]
     pub value: Option<Cow<'a, str>>,
-    /// The index of its last change.
+    /// The index of the last change.
     pub modify_index: u64,
-    /// A number beside the value, which is the writer's own business.
+    /// A number stored with the value, for the writer's own use.
     #[serde(default)]
     pub flags: u64,
-    /// The session that holds its lock.
+    /// The session holding the key's lock.
     #[serde(borrow, default)]
     pub session: Option<Cow<'a, str>>,
 }
 
 impl KvEntry<'_> {
-    /// The value's bytes; `None` if it is not base64.
+    /// Returns the value's bytes; `None` if the value is not base64.
     #[must_use]
     pub fn bytes(&self) -> Option<Vec<u8>> {
         STANDARD.decode(self.value.as_deref().unwrap_or("")).ok()
     }
 
-    /// The number that the value writes in decimal, with space around it; `None` if it does not.
+    /// Returns the value as a decimal number, ignoring surrounding space; `None` if it is not a number.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
         let value = self.bytes()?;
@@ -46,13 +46,13 @@ impl KvEntry<'_> {
     }
 }
 
-/// Bytes as Consul wants them inside JSON.
+/// Returns bytes in the encoding of Consul's JSON.
 #[must_use]
 pub fn base64(bytes: &[u8]) -> alloc::string::String {
     STANDARD.encode(bytes)
 }
 
-/// A check, of `health/state/any` or of a watch's payload.
+/// A check from `health/state/any` or from a watch's payload.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(missing_docs, reason = "Consul's own names")]
@@ -71,7 +71,7 @@ pub struct RawCheck<'a> {
     pub modify_index: u64,
 }
 
-/// An instance of `catalog/service/<name>`.
+/// An instance from `catalog/service/<name>`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(missing_docs, reason = "Consul's own names")]
@@ -92,7 +92,7 @@ pub struct Instance<'a> {
     pub modify_index: u64,
 }
 
-/// What hare registers with a service.
+/// The metadata of a service, as registered by hare.
 #[derive(Debug, Default, Deserialize)]
 pub struct Meta<'a> {
     /// The port of a hax's HTTP server.
@@ -101,8 +101,8 @@ pub struct Meta<'a> {
 }
 
 impl Instance<'_> {
-    /// The endpoint that hare split into address and port: joined by `@` for `inet:…` names, by
-    /// `:` for LNet's (hare `util.mkServiceData`).
+    /// Returns the endpoint. hare splits it into address and port. They are joined by `@` for `inet:…` names,
+    /// and by `:` for LNet's (hare `util.mkServiceData`).
     #[must_use]
     pub fn endpoint(&self) -> Box<str> {
         let join = if self.service_address.starts_with("inet") { '@' } else { ':' };
@@ -110,47 +110,47 @@ impl Instance<'_> {
     }
 }
 
-/// `session/info/<id>`.
+/// The response of `session/info/<id>`.
 #[derive(Debug, Deserialize)]
 pub struct Session<'a> {
-    /// The node that holds it.
+    /// The node of the session.
     #[serde(borrow, rename = "Node")]
     pub node: Cow<'a, str>,
 }
 
-/// The answer to a transaction.
+/// The response to a transaction.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Transaction<'a> {
-    /// One for each operation, if it was done.
+    /// The results, one per operation, if the transaction was committed.
     #[serde(borrow, default)]
     pub results: Option<Vec<OpResult<'a>>>,
-    /// What hindered it, if it was not.
+    /// The errors, if the transaction was rejected.
     #[serde(borrow, default)]
     pub errors: Option<Vec<OpError<'a>>>,
 }
 
-/// One operation's result.
+/// The result of one operation.
 #[derive(Debug, Deserialize)]
 pub struct OpResult<'a> {
-    /// The entry as it is now.
+    /// The entry after the operation.
     #[serde(borrow, rename = "KV")]
     pub kv: Option<KvEntry<'a>>,
 }
 
-/// Which operation hindered a transaction.
+/// The error of one operation.
 #[derive(Debug, Deserialize)]
 pub struct OpError<'a> {
-    /// Its index.
+    /// The index of the operation.
     #[serde(rename = "OpIndex")]
     pub op_index: usize,
-    /// Consul's words.
+    /// Consul's error text.
     #[serde(borrow, rename = "What", default)]
     pub what: Cow<'a, str>,
 }
 
 impl OpError<'_> {
-    /// What is wrong, where it is no conflict with another writer: a token may not do this.
+    /// Returns the reason if the error is not a conflict with another writer but a denial by access control.
     #[must_use]
     pub fn refusal(&self) -> Option<Box<str>> {
         let what = &*self.what;
@@ -164,10 +164,10 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Box<str>> {
     serde_json::from_slice(body).map_err(|error| format!("{error}").into())
 }
 
-/// What is said of a body that is cut off.
+/// The error for a truncated body.
 const CUT: &str = "the array does not end";
 
-/// The elements of a JSON array, one after another, so that a large answer is decoded in slices.
+/// The elements of a JSON array, one after another, so that a large response is decoded in slices.
 #[derive(Clone, Debug)]
 pub struct Elements {
     body: Bytes,
@@ -176,7 +176,7 @@ pub struct Elements {
 }
 
 impl Elements {
-    /// Of this body; `null` has none.
+    /// Creates an iterator over this body; `null` has no elements.
     #[must_use]
     pub fn new(body: Bytes) -> Self {
         Self { body, at: 0, begun: false }
@@ -186,7 +186,7 @@ impl Elements {
     ///
     /// # Errors
     ///
-    /// A text for the log, where the body is not one whole array of such elements.
+    /// A text for the log if the body is not one complete array of such elements.
     pub fn next<'a, T: Deserialize<'a>>(&'a mut self) -> Option<Result<T, Box<str>>> {
         match self.advance() {
             Err(why) => return Some(Err(why.into())),
@@ -199,7 +199,7 @@ impl Elements {
         Some(value.map_err(|error: serde_json::Error| format!("{error}").into()))
     }
 
-    /// Passes over what stands before the next element; false if there is none.
+    /// Advances to the next element; returns `false` if there is none.
     fn advance(&mut self) -> Result<bool, &'static str> {
         match (self.begun, self.take()) {
             (_, None) => Err(CUT),
@@ -222,7 +222,7 @@ impl Elements {
         }
     }
 
-    /// The next byte that is no space.
+    /// Returns the next non-space byte.
     fn take(&mut self) -> Option<u8> {
         let rest = &self.body[self.at..];
         let at = rest.iter().position(|byte| !byte.is_ascii_whitespace())?;

@@ -1,4 +1,4 @@
-//! Consul's HTTP API as data: requests, answers, and how a copy of a prefix is kept current.
+//! Consul's HTTP API as data: requests and responses.
 
 pub mod json;
 pub mod op;

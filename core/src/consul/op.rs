@@ -11,26 +11,26 @@ use super::json;
 pub struct Op {
     /// The key.
     pub key: Box<str>,
-    /// What is written to it; empty for what only looks.
+    /// The value to write; empty for a check or a read.
     pub value: Box<[u8]>,
-    /// The flags that are written with it.
+    /// The flags to write with the value.
     pub flags: u64,
     verb: Verb,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verb {
-    /// Sets the key unless it was written since this index; 0: unless it exists.
+    /// Sets the key unless it was written since this index; with 0 unless it exists.
     Cas(u64),
-    /// Refuses the transaction if the key was written since this index.
+    /// Rejects the transaction if the key was written since this index.
     CheckIndex(u64),
-    /// Sets the key, whatever it held.
+    /// Sets the key unconditionally.
     Set,
     /// Removes the key.
     Delete,
-    /// Reads all keys with this prefix; none is no failure.
+    /// Reads all keys with this prefix; an empty result is no error.
     GetTree,
-    /// Refuses the transaction unless this session holds the key's lock.
+    /// Rejects the transaction unless this session holds the key's lock.
     CheckSession(Box<str>),
     /// Sets the key and takes its lock for this session.
     Lock(Box<str>),
@@ -47,7 +47,7 @@ impl Op {
         Self::new(key, value, Verb::Cas(index))
     }
 
-    /// Sets a key, whatever it held.
+    /// Sets a key unconditionally.
     #[must_use]
     pub fn set(key: &str, value: &[u8]) -> Self {
         Self::new(key, value, Verb::Set)
@@ -59,43 +59,44 @@ impl Op {
         Self::new(key, &[], Verb::Delete)
     }
 
-    /// Reads all keys with this prefix; none is no failure.
+    /// Reads all keys with this prefix; an empty result is no error.
     #[must_use]
     pub fn get_tree(prefix: &str) -> Self {
         Self::new(prefix, &[], Verb::GetTree)
     }
 
-    /// Refuses the transaction if the key was written since this index.
+    /// Rejects the transaction if the key was written since this index.
     #[must_use]
     pub fn check_index(key: &str, index: u64) -> Self {
         Self::new(key, &[], Verb::CheckIndex(index))
     }
 
-    /// Refuses the transaction unless this session holds the key's lock.
+    /// Rejects the transaction unless this session holds the key's lock.
     #[must_use]
     pub fn check_session(key: &str, session: &str) -> Self {
         Self::new(key, &[], Verb::CheckSession(session.into()))
     }
 
-    /// Sets a key and takes its lock for this session; refuses the transaction where another one has it.
+    /// Sets a key and takes its lock for this session. It rejects the transaction if another session holds
+    /// the lock.
     #[must_use]
     pub fn lock(key: &str, value: &[u8], session: &str) -> Self {
         Self::new(key, value, Verb::Lock(session.into()))
     }
 
-    /// The operation with these flags.
+    /// Returns the operation with these flags.
     #[must_use]
     pub fn with_flags(self, flags: u64) -> Self {
         Self { flags, ..self }
     }
 
-    /// Whether it only looks.
+    /// Returns whether the operation is a check.
     #[must_use]
     pub fn is_check(&self) -> bool {
         matches!(self.verb, Verb::CheckIndex(_) | Verb::CheckSession(_))
     }
 
-    /// At least as long as its JSON, in bytes.
+    /// Returns an upper bound of the length of the operation's JSON, in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "no operation is empty")]
     pub fn len(&self) -> usize {
@@ -126,7 +127,7 @@ impl Op {
     }
 }
 
-/// The body of a transaction.
+/// Returns the body of a transaction.
 pub fn body<'a>(ops: impl IntoIterator<Item = &'a Op>) -> String {
     let mut body = String::from("[");
     for op in ops {
@@ -139,7 +140,7 @@ pub fn body<'a>(ops: impl IntoIterator<Item = &'a Op>) -> String {
     body
 }
 
-/// A text as JSON.
+/// Returns a text as a JSON string.
 pub(crate) fn quoted(text: &str) -> Box<str> {
     format!("{}", serde_json::Value::from(text)).into()
 }

@@ -1,4 +1,4 @@
-//! The port between the bridge and whatever carries HTTP to Consul.
+//! The port between a machine and the host's HTTP client for Consul.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -8,36 +8,35 @@ use bytes::Bytes;
 
 use crate::base::id::CallId;
 
-/// What the host is to do.
+/// A command for the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Sends a request. Owed: exactly one [`Reply`], unless it is cancelled before.
+    /// Sends a request. The host delivers exactly one [`Reply`] unless the call is cancelled before.
     Call(Box<Call>),
-    /// Gives a request up: its connection is closed, no reply is owed any more (one that is on its
-    /// way already may still come).
+    /// Cancels a request: the host closes its connection and need not deliver a reply. A reply that is
+    /// already on its way may still arrive.
     Cancel(CallId),
 }
 
 /// One request to Consul.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Names it.
+    /// The id of the call.
     pub id: CallId,
-    /// GET, PUT or DELETE.
+    /// The HTTP method.
     pub method: Method,
-    /// Path and query, for example `/v1/kv/leader?consistent`. The host adds scheme, authority and
-    /// token.
+    /// The path and query, for example `/v1/kv/leader?consistent`. The host adds scheme, authority and token.
     pub target: String,
-    /// Empty for GET.
+    /// The request body; empty for GET.
     pub body: Bytes,
-    /// The time limit from sending to the last byte of the answer; the host reports
-    /// [`Unanswered::TimedOut`] when it is over.
+    /// The time limit from sending to the last byte of the response. The host reports
+    /// [`Unanswered::TimedOut`] at its end.
     pub within: Duration,
-    /// The longest body that is accepted, in bytes.
+    /// The maximum size of an accepted body, in bytes.
     pub body_max: usize,
 }
 
-/// The methods that Consul's API uses.
+/// The methods of Consul's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "HTTP's own words")]
 pub enum Method {
@@ -46,12 +45,12 @@ pub enum Method {
     Delete,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Of which.
+    /// The id of the call.
     pub id: CallId,
-    /// An answer, whatever its status, or none.
+    /// A response with any status, or none.
     pub result: Result<Answer, Unanswered>,
 }
 
@@ -60,35 +59,36 @@ pub struct Reply {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// `X-Consul-Index`; 0 if there was none or it was no number.
+    /// The value of `X-Consul-Index`; 0 if it is missing or not a number.
     pub index: u64,
     /// The whole body.
     pub body: Bytes,
 }
 
 impl Answer {
-    /// Whether Consul's access control refuses what was asked: an unknown token, or one without the right.
+    /// Returns whether Consul's access control denies the request: the token is unknown, or lacks the
+    /// permission.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self.status, 401 | 403)
     }
 }
 
-/// Why there is no answer. Whether Consul acted is not known.
+/// The reason why there is no response. Whether the request took effect is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
     /// No connection could be made.
     Refused,
-    /// The connection broke before the answer was complete.
+    /// The connection broke before the response was complete.
     Broken,
-    /// The time limit is over.
+    /// The time limit has passed.
     TimedOut,
-    /// The answer is longer than the caller accepts.
+    /// The response is larger than the caller accepts.
     TooLarge,
 }
 
 impl Unanswered {
-    /// A text for the log.
+    /// Returns a text for the log.
     #[must_use]
     pub fn why(self) -> &'static str {
         match self {

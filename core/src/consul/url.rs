@@ -1,97 +1,97 @@
-//! Paths of Consul's API.
+//! The paths of Consul's API.
 
 use alloc::format;
 use alloc::string::String;
 
-/// More than the options of a reading take.
+/// The length of the longest options of a read.
 const OPTIONS: usize = "?recurse&consistent".len();
 
-/// Where transactions go.
+/// The path of transactions.
 pub const TXN: &str = "/v1/txn";
 
-/// Where we ask the agent about itself.
+/// The path of the agent's own description.
 pub const AGENT: &str = "/v1/agent/self";
 
-/// Where a service of ours is registered with the agent.
+/// The path for registering a service with the agent.
 pub const REGISTER: &str = "/v1/agent/service/register";
 
-/// Where a session is made.
+/// The path for creating a session.
 pub const CREATE_SESSION: &str = "/v1/session/create";
 
-/// The same, answered by the servers' leader once it is sure that it leads.
+/// Adds the option of a consistent read: the servers' leader responds after it has verified that it leads.
 #[must_use]
 pub fn consistent(mut target: String) -> String {
     target.push_str(if target.contains('?') { "&consistent" } else { "?consistent" });
     target
 }
 
-/// Where one key is.
+/// Returns the path of one key.
 #[must_use]
 pub fn key(key: &str) -> String {
     below("/v1/kv/", key, true)
 }
 
-/// Where all entries below a prefix are.
+/// Returns the path of all entries below a prefix.
 #[must_use]
 pub fn tree(prefix: &str) -> String {
     key(prefix) + "?recurse"
 }
 
-/// Where the names of all keys below a prefix are.
+/// Returns the path of the names of all keys below a prefix.
 #[must_use]
 pub fn keys(prefix: &str) -> String {
     key(prefix) + "?keys"
 }
 
-/// Where one key is read, as it is in Consul now.
+/// Returns the path of a consistent read of one key.
 #[must_use]
 pub fn read(of: &str) -> String {
     consistent(key(of))
 }
 
-/// Where the catalog has a service's instances.
+/// Returns the path of a service's instances in the catalog.
 #[must_use]
 pub fn service(name: &str) -> String {
     below("/v1/catalog/service/", name, false)
 }
 
-/// Where those instances of a service are whose checks pass.
+/// Returns the path of the instances of a service with passing checks.
 #[must_use]
 pub fn passing(service: &str) -> String {
     below("/v1/health/service/", service, false) + "?passing"
 }
 
-/// Where a check of ours is told that it passes.
+/// Returns the path for setting a check of ours to passing.
 #[must_use]
 pub fn pass(check: &str) -> String {
     below("/v1/agent/check/pass/", check, false)
 }
 
-/// Where a service of ours is taken from the agent.
+/// Returns the path for deregistering a service from the agent.
 #[must_use]
 pub fn deregister(service: &str) -> String {
     below("/v1/agent/service/deregister/", service, false)
 }
 
-/// Where a session is described.
+/// Returns the path of a session's description.
 #[must_use]
 pub fn session(id: &str) -> String {
     below("/v1/session/info/", id, false)
 }
 
-/// Where a session is ended.
+/// Returns the path for destroying a session.
 #[must_use]
 pub fn destroy_session(id: &str) -> String {
     below("/v1/session/destroy/", id, false)
 }
 
-/// Where a key's lock is taken by a session.
+/// Returns the path for acquiring a key's lock for a session.
 #[must_use]
 pub fn acquire(of: &str, session: &str) -> String {
     format!("{}?acquire={}", key(of), encode(session))
 }
 
-/// Where a key's lock is given back by a session.
+/// Returns the path for releasing a key's lock of a session.
 #[must_use]
 pub fn release(of: &str, session: &str) -> String {
     format!("{}?release={}", key(of), encode(session))
@@ -105,7 +105,7 @@ pub fn encode(segment: &str) -> String {
     text
 }
 
-/// A name below a path, with room for what is asked of it: questions ask for these all the time.
+/// Returns the path of a name below a path, with room for options: it is called for every read.
 fn below(path: &str, name: &str, slashes: bool) -> String {
     let mut target = String::with_capacity(path.len() + name.len() + OPTIONS);
     target.push_str(path);

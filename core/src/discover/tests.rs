@@ -7,7 +7,7 @@ const ENTRY: &str = r#"[{"Node": "ssu1:1", "Address": "10.0.0.1", "ServiceID": "
     "ServiceAddress": "inet:stream:10.0.0.1", "ServicePort": 22001,
     "ServiceMeta": {"http_port": "8009"}, "ModifyIndex": 7}]"#;
 
-/// Asks until all is known, with an answer for each target; what it was and what was asked.
+/// Runs a discovery with a response for each target. Returns the identity and the requested targets.
 fn ask(config: Config, answer: impl Fn(&str) -> (u16, &'static str)) -> (Identity, Vec<String>) {
     let mut discovery = Discovery::new(config);
     let (mut asked, mut input) = (vec![], Input::Tick);
@@ -49,7 +49,7 @@ fn the_key_says_whether_http_is_served_by_tls() {
     assert_eq!(tls(200, "nonsense"), None);
 }
 
-/// Asks for services; what is found, and what was wrong on the way.
+/// Runs a discovery of services. Returns the services and the reported errors.
 fn services(answers: &[&'static str]) -> (Option<Services>, Vec<Box<str>>) {
     let config = Config {
         node: Some("ssu1".into()),
@@ -115,7 +115,7 @@ fn what_is_given_is_not_asked_for() {
     assert_eq!((found.fid, asked.len()), (Fid::process(4), 0));
 }
 
-/// Two entries of one node, of which the second was written last.
+/// Two entries of one node. The second one was written last.
 const TWO: &str = r#"[
     {"Node": "ssu1:1", "Address": "10.0.0.1", "ServiceID": "4",
      "ServiceAddress": "inet:stream:10.0.0.1", "ServicePort": 22001,
@@ -162,7 +162,8 @@ fn f13_a_fid_without_an_entry_is_an_error_that_says_which_there_are() {
     }
 }
 
-/// A restarted agent has a new name. What it registered before may be written later, and may be gone later.
+/// A restarted agent has a new name. An entry under its former name may have a larger index and remain for a
+/// while.
 #[test]
 fn f13_the_entry_of_the_agent_that_lives_counts() {
     const LINGERS: &str = r#"[
@@ -178,7 +179,7 @@ fn f13_the_entry_of_the_agent_that_lives_counts() {
         let (found, asked) = ask(Config { node, ..Config::default() }, answer);
         assert_eq!((&*found.node, &*found.http_host), ("ssu1", "10.0.0.2"), "{asked:?}");
     }
-    // An agent that does not say its name keeps nobody: the newest counts then.
+    // Without the agent's name the newest entry counts.
     let node = Some("ssu1".into());
     let (found, _) = ask(Config { node, ..Config::default() }, |target| match target {
         "/v1/agent/self" => (403, "Permission denied"),

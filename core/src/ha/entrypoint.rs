@@ -1,4 +1,4 @@
-//! Entrypoints: what a Motr process must know before it can start (`ha/entrypoint.h`).
+//! Entrypoints: the data that a Motr process needs before it can start (`ha/entrypoint.h`).
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -6,41 +6,41 @@ use alloc::vec::Vec;
 use crate::base::fid::Fid;
 use crate::base::id::EntryId;
 
-/// A process asks for its entrypoint.
+/// A process's request for its entrypoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntrypointRequest {
-    /// Names the request; the reply carries it.
+    /// The id of the request, repeated in the reply.
     pub entry: EntryId,
-    /// Who asks.
+    /// The requesting process.
     pub process: Fid,
-    /// Where it listens.
+    /// The endpoint of the process.
     pub endpoint: Box<str>,
-    /// Its pid on its host.
+    /// The process's pid on its host.
     pub pid: u64,
-    /// Whether it has not had any reply in its life.
+    /// Whether the process has received no reply in its life.
     pub first: bool,
-    /// The version of Motr that it was built from.
+    /// The process's version of Motr.
     pub git_rev: Box<str>,
 }
 
-/// The answer: where the configuration is served and who decides about resources.
+/// The reply: the configuration servers and the resource manager.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entrypoint {
-    /// How many confds must agree.
+    /// The quorum of confds.
     pub quorum: u32,
     /// All configured confds.
     pub confds: Vec<Confd>,
     /// The active resource manager's service; [`Fid::ZERO`] if there is none.
     pub rm: Fid,
-    /// Where it is; empty if there is none.
+    /// The endpoint of the resource manager; empty if there is none.
     pub rm_endpoint: Box<str>,
 }
 
 /// One configuration server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confd {
-    /// Its fid.
+    /// The fid of the confd.
     pub fid: Fid,
-    /// Where it listens.
+    /// The endpoint of the confd.
     pub endpoint: Box<str>,
 }

@@ -1,4 +1,4 @@
-//! One message over an HA link, `m0_ha_msg`.
+//! Messages over an HA link, `m0_ha_msg`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -9,25 +9,25 @@ use super::report::{BeIoErr, SnsErr, StobIoq};
 use crate::base::fid::Fid;
 use crate::base::time::WallClock;
 
-/// `m0_ha_msg`, less its tag: tags belong to the link.
+/// `m0_ha_msg` without its tag: tags belong to the link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The object that it is about.
+    /// The subject of the message.
     pub fid: Fid,
-    /// The process that says it.
+    /// The sending process.
     pub source_process: Fid,
-    /// The service that says it.
+    /// The sending service.
     pub source_service: Fid,
-    /// When, by the sender's clock.
+    /// The time by the sender's clock.
     pub time: WallClock,
     /// Motr's epoch; always 0 today.
     pub epoch: u64,
-    /// What it says.
+    /// The content.
     pub body: Body,
 }
 
 impl Message {
-    /// A message about nothing in particular, as the bridge sends them.
+    /// Creates a message about no object in particular, as the bridge sends them.
     #[must_use]
     pub fn new(time: WallClock, body: Body) -> Self {
         let none = Fid::ZERO;
@@ -35,7 +35,7 @@ impl Message {
     }
 }
 
-/// `m0_ha_msg_data`: one of `m0_ha_msg_type`.
+/// `m0_ha_msg_data`: the content, by `m0_ha_msg_type`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// STOB_IOQ (1).
@@ -44,27 +44,27 @@ pub enum Body {
     Nvec(Box<Nvec>),
     /// FAILURE_VEC_REQ (3).
     FailureVecReq {
-        /// The pool whose failures are asked for.
+        /// The pool of the requested failures.
         pool: Fid,
-        /// Comes back in the answer.
+        /// A value repeated in the reply.
         cookie: (u64, u64),
     },
     /// FAILURE_VEC_REP (4).
     FailureVecRep {
         /// The pool.
         pool: Fid,
-        /// The question's.
+        /// The value from the request.
         cookie: (u64, u64),
-        /// The pool's devices that are not well.
+        /// The failed devices of the pool.
         notes: Vec<Note>,
     },
     /// KEEPALIVE_REQ (5).
     KeepaliveReq((u64, u64)),
     /// KEEPALIVE_REP (6).
     KeepaliveRep {
-        /// The question's.
+        /// The value from the request.
         id: (u64, u64),
-        /// How often.
+        /// The counter.
         counter: u64,
     },
     /// EVENT_PROCESS (7).
@@ -73,29 +73,29 @@ pub enum Body {
     Service(ServiceEvent),
     /// EVENT_RPC (9).
     Rpc {
-        /// Sends of one item without an answer.
+        /// The number of sends of one item without a reply.
         attempts: u64,
-        /// What the sender takes its peer's state to be.
+        /// The peer's state according to the sender.
         state: u64,
     },
     /// BE_IO_ERR (10).
     BeIoErr(BeIoErr),
     /// SNS_ERR (11).
     SnsErr(SnsErr),
-    /// A type that Motr does not define; it has no data.
+    /// A type not defined by Motr; it has no data.
     Undefined(u64),
-    /// A message that is well framed and makes no sense, 1,025 notes for one. It is delivered so
-    /// that it can be acknowledged: its sender would repeat it for ever. Never sent.
+    /// A well-framed message with invalid content, such as 1,025 notes. It is delivered so that it can be
+    /// acknowledged; its sender would repeat it for ever otherwise. It is never sent.
     Malformed {
-        /// `m0_ha_msg_type`.
+        /// The type, `m0_ha_msg_type`.
         kind: u64,
-        /// What is wrong with it.
+        /// The error.
         why: &'static str,
     },
 }
 
 impl Body {
-    /// Motr's name of the type, without the prefix `M0_HA_MSG_`.
+    /// Returns Motr's name of the type, without the prefix `M0_HA_MSG_`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

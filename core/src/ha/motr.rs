@@ -1,4 +1,4 @@
-//! The port between the bridge and whatever speaks with Motr.
+//! The port between the bridge and the implementation of Motr's protocol.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -9,105 +9,105 @@ use crate::base::errno::Errno;
 use crate::base::fid::Fid;
 use crate::base::id::{EntryId, LinkId, MsgId, SendId};
 
-/// What happened at Motr's side.
+/// An event of Motr's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A process asks for its entrypoint. Owed: exactly one [`Command::Reply`].
+    /// A process requests its entrypoint. The bridge must emit exactly one [`Command::Reply`].
     Asked(Box<EntrypointRequest>),
-    /// The reply to `entry` gave `process` a link. Follows a reply at once.
+    /// The reply to `entry` gave `process` a link. The event follows the reply at once.
     LinkUp {
         /// The new link.
         link: LinkId,
-        /// The request whose reply made it.
+        /// The request; its reply created the link.
         entry: EntryId,
-        /// Who is at its other end.
+        /// The process at its other end.
         process: Fid,
-        /// Whether the process had a link before, to an earlier life of ours; it is not told
-        /// anything by itself then, while one that starts asks.
+        /// Whether the process had a link to an earlier life of ours. Such a process does not request the
+        /// states by itself, while a starting one does.
         reconnected: bool,
     },
-    /// The reply to `entry` found the process's link as it was.
+    /// The reply to `entry` confirmed the process's existing link.
     LinkReused {
         /// The link.
         link: LinkId,
         /// The request.
         entry: EntryId,
     },
-    /// The process closed its connections or does not answer. What is sent is kept, within limits.
+    /// The process closed its connections or does not respond. Sent messages are kept, within limits.
     LinkDown {
         /// The link.
         link: LinkId,
     },
-    /// The process of a link that was down is there again.
+    /// The process of a link is reachable again after the link was down.
     LinkBack {
         /// The link.
         link: LinkId,
     },
-    /// The link has ended; all that was sent over it has been reported before this. Nothing follows.
+    /// The link has ended. The outcomes of all its messages were reported before; no event follows.
     LinkClosed {
         /// The link.
         link: LinkId,
     },
-    /// A message. Owed: exactly one [`Command::Ack`], unless the link closes before.
+    /// A message arrived. The bridge must emit exactly one [`Command::Ack`], unless the link closes before.
     Received {
-        /// Over which link.
+        /// The link.
         link: LinkId,
-        /// Names it for the acknowledgement.
+        /// The id for the acknowledgement.
         msg: MsgId,
-        /// What it says.
+        /// The message.
         message: Box<Message>,
     },
-    /// The peer has taken in what was sent.
+    /// The peer has received a message.
     Delivered {
-        /// Over which link.
+        /// The link.
         link: LinkId,
-        /// What.
+        /// The message.
         send: SendId,
     },
-    /// What was sent will not be delivered.
+    /// A message will not be delivered.
     Undelivered {
-        /// Over which link.
+        /// The link.
         link: LinkId,
-        /// What.
+        /// The message.
         send: SendId,
     },
 }
 
-/// What Motr's side is to do.
+/// A command for the implementation of Motr's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Answers an entrypoint request. An error makes the process ask again at once.
     Reply {
-        /// Which request.
+        /// The request.
         entry: EntryId,
-        /// The answer; shared, since a storm of requests gets one.
+        /// The reply; shared, since many simultaneous requests get the same one.
         reply: Result<Arc<Entrypoint>, Errno>,
     },
-    /// Sends a message. Owed for each link that has not closed: one [`Event::Delivered`] or
+    /// Sends a message. Each link that has not closed reports one [`Event::Delivered`] or
     /// [`Event::Undelivered`].
     Send {
-        /// Names it.
+        /// The id of the message.
         send: SendId,
-        /// Over which links; a link that has closed meanwhile is passed over.
+        /// The links. A link that has closed meanwhile is skipped.
         to: Box<[LinkId]>,
-        /// What; encoded once for all links.
+        /// The message; encoded once for all links.
         message: Arc<Message>,
     },
-    /// All that the message caused is done: its sender may forget it.
+    /// Acknowledges a message: its effects are complete, and its sender may forget it.
     Ack {
-        /// Over which link it came.
+        /// The link of the message.
         link: LinkId,
         /// The message.
         msg: MsgId,
     },
-    /// Ends a link. Whoever embeds the wire may; the bridge leaves it to the process, which aborts if
-    /// its link is taken away while it lives.
+    /// Ends a link. It is meant for other users of the wire. The bridge does not use it, since a living
+    /// process aborts if its link is ended.
     Disconnect {
-        /// Which.
+        /// The link.
         link: LinkId,
     },
-    /// The processes that the configuration knows and where each listens.
+    /// Sets the configured processes and their endpoints.
     Peers(Arc<[(Fid, Box<str>)]>),
-    /// Ends all links, politely.
+    /// Ends all links politely.
     Stop,
 }

@@ -1,38 +1,38 @@
-//! Notes: an object and its state (`ha/note.h`), and the vectors that carry them (`ha/msg.h`).
+//! Notes: an object and its state (`ha/note.h`), and vectors of notes (`ha/msg.h`).
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::base::fid::Fid;
 
-/// The most notes that one message carries (`M0_HA_STATE_UPDATE_LIMIT`).
+/// The maximum number of notes in one message (`M0_HA_STATE_UPDATE_LIMIT`).
 pub const NOTES_MAX: usize = 1024;
 
 /// The state of an object, `m0_ha_obj_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObjectState {
-    /// Not known. Legal in a question, never in an answer: receivers assert that.
+    /// Unknown. Legal in a request, never in a reply: receivers assert that.
     Unknown,
-    /// Works.
+    /// The object works.
     Online,
-    /// Has failed for good.
+    /// The object has failed for good.
     Failed,
-    /// Does not work now, may come back.
+    /// The object does not work now and may come back.
     Transient,
-    /// Is being repaired.
+    /// The object is being repaired.
     Repair,
-    /// Is repaired.
+    /// The object is repaired.
     Repaired,
-    /// Is being rebalanced.
+    /// The object is being rebalanced.
     Rebalance,
-    /// Replays transactions before it works.
+    /// The object replays transactions before it works.
     DtmRecovering,
-    /// A number that Motr does not define; kept so that what is read is written back the same.
+    /// A number not defined by Motr; kept so that it is written back unchanged.
     Undefined(u32),
 }
 
 impl ObjectState {
-    /// The state that the wire's number stands for. Total.
+    /// Returns the state for the wire's number. Total.
     #[must_use]
     pub const fn from_wire(n: u32) -> Self {
         match n {
@@ -48,7 +48,7 @@ impl ObjectState {
         }
     }
 
-    /// The wire's number.
+    /// Returns the wire's number.
     #[must_use]
     pub const fn to_wire(self) -> u32 {
         match self {
@@ -64,7 +64,7 @@ impl ObjectState {
         }
     }
 
-    /// Motr's name for it, without the prefix `M0_NC_`.
+    /// Returns Motr's name, without the prefix `M0_NC_`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -95,37 +95,36 @@ impl fmt::Display for ObjectState {
 pub struct Note {
     /// The object.
     pub fid: Fid,
-    /// Its state.
+    /// The state of the object.
     pub state: ObjectState,
 }
 
 /// A vector of notes, `m0_ha_msg_nvec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nvec {
-    /// A question or a statement.
+    /// The kind: states or a request for states.
     pub kind: NvecKind,
-    /// Joins an answer to its question; chosen by who asks.
+    /// The id of the request, repeated in the reply. The requester chooses it.
     pub id_of_get: u64,
-    /// Whether the receiver shall pass over objects whose state it knows already. 0 or 1:
-    /// receivers assert that.
+    /// Whether the receiver shall skip objects with an already known state. 0 or 1: receivers assert that.
     pub ignore_same_state: u64,
-    /// At most [`NOTES_MAX`].
+    /// The notes, at most [`NOTES_MAX`].
     pub notes: Vec<Note>,
 }
 
 /// `m0_ha_msg_nvec_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NvecKind {
-    /// States as they are.
+    /// A vector of states.
     Set,
-    /// Asks for the states.
+    /// A request for states.
     Get,
-    /// A number that Motr does not define.
+    /// A number not defined by Motr.
     Undefined(u64),
 }
 
 impl NvecKind {
-    /// The kind that the wire's number stands for. Total.
+    /// Returns the kind for the wire's number. Total.
     #[must_use]
     pub const fn from_wire(n: u64) -> Self {
         match n {
@@ -135,7 +134,7 @@ impl NvecKind {
         }
     }
 
-    /// The wire's number.
+    /// Returns the wire's number.
     #[must_use]
     pub const fn to_wire(self) -> u64 {
         match self {

@@ -1,15 +1,15 @@
-//! What processes and services report about themselves (`conf/ha.h`).
+//! The reports of processes and services about themselves (`conf/ha.h`).
 
 use core::fmt;
 
 /// `m0_conf_ha_process`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessEvent {
-    /// What happened.
+    /// The event.
     pub event: ProcessEventKind,
-    /// What kind of process says so.
+    /// The type of the process.
     pub kind: ProcessType,
-    /// Its pid on its host.
+    /// The process's pid on its host.
     pub pid: u64,
 }
 
@@ -19,30 +19,30 @@ macro_rules! wire_enum {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name {
             $($(#[$vdoc])* $variant,)*
-            /// A number that Motr does not define.
+            /// A number not defined by Motr.
             Undefined(u64),
         }
 
         impl $name {
-            /// The value that the wire's number stands for. Total.
+            /// Returns the value for the wire's number. Total.
             #[must_use]
             pub const fn from_wire(n: u64) -> Self {
                 match n { $($n => Self::$variant,)* n => Self::Undefined(n) }
             }
 
-            /// The wire's number.
+            /// Returns the wire's number.
             #[must_use]
             pub const fn to_wire(self) -> u64 {
                 match self { $(Self::$variant => $n,)* Self::Undefined(n) => n }
             }
 
-            /// Motr's short name.
+            /// Returns Motr's short name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* Self::Undefined(_) => "UNDEFINED" }
             }
 
-            /// Motr's full name, as Consul's KV has it; nothing for an undefined number.
+            /// Returns Motr's full name, as in Consul's KV; `None` for an undefined number.
             #[must_use]
             pub const fn kv_name(self) -> Option<&'static str> {
                 match self {
@@ -51,7 +51,7 @@ macro_rules! wire_enum {
                 }
             }
 
-            /// The value with this full name.
+            /// Returns the value with this full name.
             #[must_use]
             pub fn from_kv_name(name: &str) -> Option<Self> {
                 match name { $(concat!($prefix, $text) => Some(Self::$variant),)* _ => None }
@@ -69,31 +69,31 @@ macro_rules! wire_enum {
 wire_enum! {
     /// `m0_conf_ha_process_event`.
     ProcessEventKind("M0_CONF_HA_PROCESS_") {
-        /// Begins to start.
+        /// The process begins to start.
         Starting = 0 "STARTING",
-        /// Serves.
+        /// The process serves.
         Started = 1 "STARTED",
-        /// Begins to stop.
+        /// The process begins to stop.
         Stopping = 2 "STOPPING",
-        /// Has stopped: the last that it says.
+        /// The process has stopped: its last event.
         Stopped = 3 "STOPPED",
-        /// Has replayed its transactions.
+        /// The process has replayed its transactions.
         DtmRecovered = 4 "DTM_RECOVERED",
     }
 }
 
 wire_enum! {
-    /// `m0_conf_ha_process_type`, and the one more that Consul's KV knows: the bridge's own.
+    /// `m0_conf_ha_process_type`, with one additional type in Consul's KV: the bridge's own.
     ProcessType("M0_CONF_HA_PROCESS_") {
         /// A client.
         Other = 0 "OTHER",
         /// A client in the kernel.
         Kernel = 1 "KERNEL",
-        /// Formats a server's devices, under the server's own fid.
+        /// The formatter of a server's devices, under the server's own fid.
         Mkfs = 2 "M0MKFS",
         /// A server.
         M0d = 3 "M0D",
-        /// The bridge itself; in Consul only, never on the wire (hence a number out of the way).
+        /// The bridge itself. It occurs in Consul only, never on the wire, hence the unusual number.
         Ha = 0xffff_ffff_ffff_ff00 "HA",
     }
 }

@@ -1,4 +1,4 @@
-//! Reports of trouble that Motr sends (`ha/msg.h`, `stob/ioq_error.h`, `be/ha.h`, `cm/…`).
+//! Motr's reports of errors (`ha/msg.h`, `stob/ioq_error.h`, `be/ha.h`, `cm/…`).
 
 use crate::base::fid::Fid;
 

@@ -1,8 +1,8 @@
-//! The port between the bridge and Motr's commands to the cluster (`spiel/spiel.h`), which only Motr's
-//! library has: repair and rebalance of pools, and statistics.
+//! The port between the bridge and Motr's cluster commands (`spiel/spiel.h`): repair and rebalance of pools,
+//! and statistics. Only Motr's library provides them.
 //!
-//! Each call may take minutes where a service does not answer, so an answer may come at any time, or
-//! never; and calls may be under way together.
+//! A call may take minutes if a service does not respond. So a reply may arrive at any time or never, and
+//! several calls may be in progress.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,87 +14,87 @@ use crate::base::id::SpielId;
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Names it. Owed: at most one [`Reply`].
+    /// The id of the call. The host delivers at most one [`Reply`].
     pub id: SpielId,
-    /// What to do.
+    /// The operation.
     pub op: Op,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Of which call.
+    /// The id of the call.
     pub id: SpielId,
-    /// Its answer, or why the library refuses.
+    /// The answer, or the library's error.
     pub result: Result<Answer, Errno>,
 }
 
-/// What Motr's library can be asked.
+/// An operation of Motr's library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// To read the configuration from a quorum of confds. All others need this; once it is done it is
-    /// not asked again.
+    /// Reads the configuration from a quorum of confds. All other operations need it; it is not repeated
+    /// after success.
     Begin {
-        /// The profile that the others are about.
+        /// The profile for the other operations.
         profile: Fid,
     },
-    /// Something about the repair or the rebalance of a pool.
+    /// An operation on the repair or the rebalance of a pool.
     Sns {
-        /// Which pool.
+        /// The pool.
         pool: Fid,
-        /// What.
+        /// The operation.
         op: SnsOp,
     },
-    /// How much space there is.
+    /// Returns the space of the filesystem.
     Filesystem,
-    /// The byte counts of one I/O service.
+    /// Returns the byte counts of one I/O service.
     Counters {
-        /// Its process.
+        /// The process of the service.
         process: Fid,
     },
-    /// The state of a pool version.
+    /// Returns the state of a pool version.
     Pver {
-        /// Which.
+        /// The pool version.
         pver: Fid,
     },
 }
 
-/// What an answer says. Its kind is that of its call.
+/// The answer to a call. Its kind is that of the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is done: [`Op::Begin`], or an [`Op::Sns`] that is no status.
+    /// The operation is complete: [`Op::Begin`], or an [`Op::Sns`] that is not a status query.
     Done,
-    /// [`Act::Status`].
+    /// The answer to [`Act::Status`].
     Statuses(Vec<Status>),
-    /// [`Op::Filesystem`].
+    /// The answer to [`Op::Filesystem`].
     Filesystem(Box<Filesystem>),
-    /// [`Op::Counters`].
+    /// The answer to [`Op::Counters`].
     Counters(Vec<Counter>),
-    /// [`Op::Pver`].
+    /// The answer to [`Op::Pver`].
     Pver(Pver),
 }
 
-/// What restores the redundancy of a pool.
+/// A procedure for restoring the redundancy of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sns {
-    /// What was on failed devices is built again in spare space.
+    /// Rebuilds the data of failed devices in spare space.
     Repair,
-    /// It moves from spare space to the new devices.
+    /// Moves the data from spare space to the new devices.
     Rebalance,
 }
 
-/// What is done about it.
+/// An action on a repair or rebalance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Act {
-    /// Begins it.
+    /// Starts it.
     Start,
     /// Pauses it (Motr: "quiesce").
     Pause,
-    /// Goes on after a pause (Motr: "continue").
+    /// Continues it after a pause (Motr: "continue").
     Resume,
-    /// Gives it up (Motr: "abort").
+    /// Aborts it (Motr: "abort").
     Stop,
-    /// Asks how far it is.
+    /// Queries its progress.
     Status,
 }
 
@@ -103,19 +103,20 @@ pub enum Act {
 pub struct SnsOp {
     /// Repair or rebalance.
     pub sns: Sns,
-    /// What about it.
+    /// The action.
     pub act: Act,
 }
 
 impl SnsOp {
-    /// All operations.
+    /// Returns all operations.
     pub fn all() -> impl Iterator<Item = Self> {
         let acts = [Act::Start, Act::Pause, Act::Resume, Act::Stop, Act::Status];
         let of = move |sns| acts.map(|act| Self { sns, act });
         [Sns::Repair, Sns::Rebalance].into_iter().flat_map(of)
     }
 
-    /// As the old daemon calls it: in its routes, and in messages of the broadcast queue.
+    /// Returns the old daemon's name: the last part of its route, also used in messages of the broadcast
+    /// queue.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match (self.sns, self.act) {
@@ -132,31 +133,31 @@ impl SnsOp {
         }
     }
 
-    /// The operation with this name.
+    /// Returns the operation with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::all().find(|op| op.name() == name)
     }
 
-    /// Whether it only asks.
+    /// Returns whether the operation is a status query.
     #[must_use]
     pub const fn is_status(self) -> bool {
         matches!(self.act, Act::Status)
     }
 }
 
-/// How far one service is (`m0_spiel_repreb_status`).
+/// The progress of one service (`m0_spiel_repreb_status`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The service.
     pub fid: Fid,
-    /// `cm/repreb/cm.h`: 1 idle, 2 started, 3 failed, 4 paused.
+    /// The state (`cm/repreb/cm.h`): 1 idle, 2 started, 3 failed, 4 paused.
     pub state: u32,
-    /// In percent.
+    /// The progress in percent.
     pub progress: u32,
 }
 
-/// `m0_fs_stats`: bytes, but for the last two.
+/// `m0_fs_stats`: bytes, except the last two fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are Motr's and say it all")]
 pub struct Filesystem {
@@ -165,33 +166,33 @@ pub struct Filesystem {
     pub free_disk: u64,
     pub avail_disk: u64,
     pub total_disk: u64,
-    /// Services that were asked.
+    /// The number of queried services.
     pub svc_total: u32,
-    /// Services that answered.
+    /// The number of replies.
     pub svc_replied: u32,
 }
 
-/// What one user has in a pool version, by one I/O service (`m0_spiel_bckey`, `m0_spiel_bcrec`).
+/// The data of one user in a pool version at one I/O service (`m0_spiel_bckey`, `m0_spiel_bcrec`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter {
     /// The pool version.
     pub pver: Fid,
     /// The user.
     pub user: u64,
-    /// Bytes, those of parity units too.
+    /// The bytes, including those of parity units.
     pub bytes: u64,
-    /// Objects.
+    /// The number of objects.
     pub objects: u64,
 }
 
-/// `m0_conf_pver_info`, as far as byte counts need it.
+/// `m0_conf_pver_info`, with the fields needed for byte counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pver {
-    /// 0 healthy, 1 degraded, 2 critical, 3 damaged.
+    /// The state: 0 healthy, 1 degraded, 2 critical, 3 damaged.
     pub state: u32,
-    /// Data units of a parity group (N).
+    /// The data units of a parity group (N).
     pub data_units: u32,
-    /// Its parity units (K).
+    /// The parity units of a parity group (K).
     pub parity_units: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP side: what watch handlers and operators ask, and what they get.
+//! The HTTP side: requests of watch handlers and operators, and the responses.
 
 pub mod answer;
 pub mod payload;

@@ -1,4 +1,4 @@
-//! What Consul's service watch posts (Consul: "Watches", type `service`; 5/HAX's sample).
+//! The payload of Consul's service watch (Consul: "Watches", type `service`; 5/HAX's sample).
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -23,7 +23,7 @@ struct Instance<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Reads one. `null` and `[]` have no checks.
+    /// Parses a payload. `null` and `[]` have no checks.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl<'a> Payload<'a> {
         json::parse(body)
     }
 
-    /// All its checks, in its order.
+    /// Returns all checks of the payload in their order.
     pub fn checks(&self) -> impl Iterator<Item = &RawCheck<'a>> {
         self.instances.iter().flatten().filter_map(|instance| instance.checks.as_ref()).flatten()
     }

@@ -1,4 +1,4 @@
-//! The port between the bridge and whatever serves HTTP.
+//! The port between a machine and the host's HTTP server.
 
 use alloc::boxed::Box;
 
@@ -9,27 +9,28 @@ use crate::base::id::HttpId;
 /// One complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Names it. Owed: exactly one [`Response`], or one [`Begin`](super::stream::Begin).
+    /// The id of the request. The machine must emit exactly one [`Response`] or one
+    /// [`Begin`](super::stream::Begin) to it.
     pub id: HttpId,
-    /// As sent: `GET`, `POST`, …
+    /// The method as sent: `GET`, `POST`, …
     pub method: Box<str>,
-    /// Path and query, as sent.
+    /// The path and query as sent.
     pub target: Box<str>,
     /// The whole body.
     pub body: Bytes,
-    /// Whether it comes from an address of this node, or shows the token or certificate that hax
-    /// demands. What others post is believed once Consul has confirmed it.
+    /// Whether the request comes from an address of this node, or presents the demanded token or certificate.
+    /// A post of another sender takes effect only when Consul has confirmed it.
     pub trusted: bool,
 }
 
-/// Its response.
+/// The response to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// To which request.
+    /// The id of the request.
     pub id: HttpId,
     /// The HTTP status.
     pub status: u16,
-    /// The value of `Content-Type`; none for an empty body.
+    /// The value of `Content-Type`; empty for an empty body.
     pub content_type: &'static str,
     /// The value of `Allow`, with a 405.
     pub allow: &'static str,

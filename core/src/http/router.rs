@@ -1,5 +1,5 @@
-//! Which handler a request has: a table of paths and methods. A path that is in it with other methods is
-//! told which those are (405 and `Allow`).
+//! The dispatch of requests: a table of paths and methods. A known path with another method is answered with
+//! 405 and its methods in `Allow`.
 
 use super::answer::Answer;
 
@@ -13,32 +13,32 @@ pub struct Route<H> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
-    /// HEAD too: the host leaves the body out.
+    /// GET and HEAD: the host omits the body for HEAD.
     Get,
     Post,
 }
 
-/// A route that is read.
+/// Returns a route for GET.
 pub const fn get<H>(path: &'static str, handler: H) -> Route<H> {
     Route { method: Method::Get, path, handler }
 }
 
-/// A route to which something is posted.
+/// Returns a route for POST.
 pub const fn post<H>(path: &'static str, handler: H) -> Route<H> {
     Route { method: Method::Post, path, handler }
 }
 
-/// The path of a target, without its query.
+/// Returns the path of a target without its query.
 #[must_use]
 pub fn path(target: &str) -> &str {
     target.split('?').next().unwrap_or_default()
 }
 
-/// The handler of a request.
+/// Returns the handler of a request.
 ///
 /// # Errors
 ///
-/// What the request is answered where it has none: 404, or 405 with the methods that its path has.
+/// The response to a request without a handler: 404, or 405 with the methods of its path.
 pub fn find<H: Copy>(routes: &[Route<H>], method: &str, target: &str) -> Result<H, Answer> {
     let path = path(target);
     let asked = match method {

@@ -1,47 +1,48 @@
-//! Answers that stay open: server-sent events, and whatever else is said bit by bit.
+//! Responses that stay open: server-sent events and other responses that are sent piece by piece.
 //!
-//! A machine answers a request with [`Command::Begin`] in the place of a [`Response`](super::port::Response),
-//! says [`Chunk`](Command::Chunk)s and, if ever, [`End`](Command::End). For each answer that was begun it is
-//! told exactly one [`Closed`], whoever ended it, unless it has exited by then: a host ends what is still open
-//! when its machine exits, and says what was to be said.
+//! A machine answers a request with [`Command::Begin`] in the place of a [`Response`](super::port::Response).
+//! It then sends [`Chunk`](Command::Chunk)s and possibly an [`End`](Command::End). It gets exactly one
+//! [`Closed`] for each response that was begun, whichever side ended it, unless it has exited by then. When
+//! its machine exits, a host ends the responses that are still open, after the bytes that were queued for
+//! them.
 //!
-//! The head leaves at once, and so does each chunk; their borders mean nothing to a client. Nobody waits for a
-//! client: what it has not taken yet is held for it, and one for whom more than [`HELD_MAX`] would be held is
-//! too slow and cut off. What a machine says of an answer that is closed, which it may not know yet, is
-//! ignored.
+//! The head is sent at once, and so is each chunk. The borders of chunks have no meaning to a client. The
+//! host does not wait for a client: it holds the bytes that the client has not taken yet. A client with more
+//! than [`HELD_MAX`] held bytes is too slow and is disconnected. Commands for a closed response are ignored,
+//! since the machine may not know of the end yet.
 
 use bytes::Bytes;
 
 use crate::base::id::HttpId;
 
-/// What is held for one client that does not take it yet, in bytes, each chunk with [`CHUNK_COST`] more. A
-/// longer chunk closes its answer.
+/// The maximum of the bytes held for one client, with [`CHUNK_COST`] added for each chunk. A longer chunk
+/// closes its response.
 pub const HELD_MAX: usize = 256 << 10;
 
-/// What a chunk costs beside its bytes, so that many small ones are bounded too.
+/// The cost of a chunk besides its bytes, so that many small chunks are bounded too.
 pub const CHUNK_COST: usize = 64;
 
-/// What the host is to do with an answer that stays open.
+/// A command for an open response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Begins one. Owed: exactly one [`Closed`].
+    /// Begins a response. The host delivers exactly one [`Closed`] for it.
     Begin(Begin),
-    /// Says something more. No bytes at all are nothing to say.
+    /// Sends more bytes. An empty chunk has no effect.
     Chunk {
-        /// In which answer.
+        /// The id of the response.
         id: HttpId,
-        /// What.
+        /// The bytes.
         bytes: Bytes,
     },
-    /// Ends one, once its client has taken all that was said before.
+    /// Ends a response after its client has taken all earlier bytes.
     End {
-        /// Which.
+        /// The id of the response.
         id: HttpId,
     },
 }
 
 impl Command {
-    /// Which answer it is about.
+    /// Returns the id of the response.
     #[must_use]
     pub fn id(&self) -> HttpId {
         match self {
@@ -50,39 +51,39 @@ impl Command {
     }
 }
 
-/// The head of an answer that stays open.
+/// The head of an open response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin {
-    /// The request that it answers. It names the answer from now on.
+    /// The id of the request. It becomes the id of the response.
     pub id: HttpId,
-    /// The HTTP status; one with which a body may come.
+    /// The HTTP status; it must permit a body.
     pub status: u16,
-    /// The value of `Content-Type`, [`EVENTS`] for instance.
+    /// The value of `Content-Type`, for instance [`EVENTS`].
     pub content_type: &'static str,
 }
 
-/// The type of server-sent events (HTML, 9.2).
+/// The media type of server-sent events (HTML, 9.2).
 pub const EVENTS: &str = "text/event-stream";
 
-/// An answer that was begun is over.
+/// The end of an open response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
-    /// Which.
+    /// The id of the response.
     pub id: HttpId,
-    /// Why.
+    /// The reason.
     pub why: Why,
 }
 
-/// Why an answer is over.
+/// The reason of a response's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The machine has ended it, and the system has all that was said.
+    /// The machine has ended the response, and the operating system has all its bytes.
     Ended,
-    /// The client has gone, or has asked for the head alone (`HEAD`).
+    /// The client has disconnected, or has requested only the head (`HEAD`).
     Client,
-    /// The client did not take what was said as fast as it was said.
+    /// The client was too slow for the rate of the bytes.
     Slow,
-    /// There is no room for one more. The client was answered 503.
+    /// The limit of open responses is reached. The client was answered with 503.
     TooMany,
 }
 

@@ -1,5 +1,5 @@
-//! How a node's configuration stands in a journal. A field that is added to it does not compile until
-//! it is added here, and with it a new version.
+//! The encoding of a node's configuration in a journal. A new field of the configuration does not compile
+//! until it is added here, together with a new version.
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! How single fields stand in a journal.
+//! The encoding of single fields in a journal.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::JournalError;
 use crate::base::fid::Fid;
 
-/// What is left to be read.
+/// The unread rest of the bytes.
 #[derive(Debug)]
 pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
@@ -22,7 +22,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// What can stand in a journal.
+/// A storable value.
 pub(super) trait Field: Sized {
     fn put(&self, out: &mut Vec<u8>);
     fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError>;
@@ -45,7 +45,7 @@ macro_rules! numbers {
 
 numbers!(u8 u16 u32 u64);
 
-/// As 64 bits, whatever the machine's own width.
+/// Encoded with 64 bits, whatever the machine's own width.
 impl Field for usize {
     fn put(&self, out: &mut Vec<u8>) {
         u64::try_from(*self).unwrap_or(u64::MAX).put(out);
@@ -70,7 +70,7 @@ impl Field for bool {
     }
 }
 
-/// In nanoseconds.
+/// Encoded in nanoseconds.
 impl Field for Duration {
     fn put(&self, out: &mut Vec<u8>) {
         u64::try_from(self.as_nanos()).unwrap_or(u64::MAX).put(out);

@@ -1,9 +1,8 @@
-//! The journal of a node: everything that went into it, with both clocks, behind its configuration.
+//! The journal of a node: its configuration, followed by all its inputs with both clocks.
 //!
-//! A [`Node`](crate::node::Node) with the same configuration that is fed the same inputs does the same
-//! again, byte for byte. So what a daemon writes in production replays on a desk, and the simulator
-//! writes the same form. A journal that ends in the middle of a record, as after a crash, is read up to
-//! there.
+//! A [`Node`](crate::node::Node) with the same configuration and the same inputs produces the same outputs,
+//! byte for byte. So a journal written in production can be replayed elsewhere. The simulator writes the same
+//! format. A journal that ends in the middle of a record, as after a crash, is read up to that record.
 //!
 //! | what | how |
 //! |---|---|
@@ -32,25 +31,25 @@ use field::{Cursor, Field};
 
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"haxjrnl\n";
-/// The form of all that follows. It changes with the configuration's fields, too.
+/// The version of the format. It also changes with the fields of the configuration.
 pub const VERSION: u16 = 4;
-/// The longest record: the largest answer of Consul, and some.
+/// The maximum size of a record: the largest response of Consul, and some space.
 pub const RECORD_MAX: usize = 80 << 20;
 
-/// Why a journal cannot be read (on).
+/// The reason why a journal cannot be read (any further).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalError {
-    /// It does not begin as one.
+    /// It does not begin with [`MAGIC`].
     NotAJournal,
-    /// It is of another version.
+    /// It has another version.
     Version(u16),
     /// It ends in the middle of a record.
     CutOff,
-    /// This is not as it must be.
+    /// This field has an invalid value.
     Field(&'static str),
 }
 
-/// The beginning of a journal.
+/// Returns the beginning of a journal.
 #[must_use]
 pub fn begin(config: &Config) -> Vec<u8> {
     let mut out = Vec::from(MAGIC);
@@ -80,7 +79,7 @@ pub fn put(out: &mut Vec<u8>, now: Now, input: &Input) {
 ///
 /// # Errors
 ///
-/// If it is none, or of another version.
+/// If it is not a journal, or has another version.
 pub fn open(journal: &[u8]) -> Result<(Config, Records<'_>), JournalError> {
     let rest = journal.strip_prefix(&MAGIC).ok_or(JournalError::NotAJournal)?;
     let mut from = Cursor(rest);
@@ -92,7 +91,7 @@ pub fn open(journal: &[u8]) -> Result<(Config, Records<'_>), JournalError> {
     Ok((config, Records { rest: from.0 }))
 }
 
-/// The records of a journal, in order. Ends after the first error.
+/// The records of a journal, in order. The iterator ends after the first error.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     rest: &'a [u8],
@@ -206,7 +205,7 @@ impl Field for Input {
     }
 }
 
-/// Why an answer that stayed open is over, by number.
+/// The reasons of a response's end, by number.
 const CLOSED: [Why; 4] = [Why::Ended, Why::Client, Why::Slow, Why::TooMany];
 
 impl Field for Closed {
@@ -256,7 +255,7 @@ impl Field for Event {
     }
 }
 
-/// Why there is no answer, by number.
+/// The reasons of a missing response, by number.
 const UNANSWERED: [Unanswered; 4] =
     [Unanswered::Refused, Unanswered::Broken, Unanswered::TimedOut, Unanswered::TooLarge];
 

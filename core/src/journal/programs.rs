@@ -1,4 +1,4 @@
-//! How events of helper programs and of files stand in a journal.
+//! The encoding of helper programs' and files' events in a journal.
 
 use alloc::vec::Vec;
 
@@ -51,10 +51,10 @@ impl Field for Event {
     }
 }
 
-/// Who ended a helper, by number.
+/// The causes of a helper's end, by number.
 const CAUSES: [Cause; 3] = [Cause::Itself, Cause::Deadline, Cause::Killed];
 
-/// Why a helper could not be started, by number; the next number is an error of the system.
+/// The reasons of a refused start, by number. The next number is an error of the system.
 const REFUSALS: [Refusal; 7] = [
     Refusal::TooMany,
     Refusal::Malformed,
@@ -65,16 +65,16 @@ const REFUSALS: [Refusal; 7] = [
     Refusal::Stopping,
 ];
 
-/// Why something cannot be done with a file, by number; the next number is an error of the system.
+/// The reasons of a failed file operation, by number. The next number is an error of the system.
 const FAILURES: [Failure; 3] = [Failure::Malformed, Failure::NoFile, Failure::TooLong];
 
-/// The place of `what` in its table, or the one behind it.
+/// Writes the index of `what` in its table, or the table's length if it is not there.
 fn put_place<T: PartialEq>(table: &[T], what: &T, out: &mut Vec<u8>) {
     let place = table.iter().position(|other| other == what).unwrap_or(table.len());
     u8::try_from(place).unwrap_or(u8::MAX).put(out);
 }
 
-/// What has this place; none for the one behind the last.
+/// Returns the value with this index; `None` for the table's length.
 fn take_place<T: Copy>(table: &[T], from: &mut Cursor<'_>) -> Result<Option<T>, JournalError> {
     let place = usize::from(u8::take(from)?);
     if place > table.len() {

@@ -1,4 +1,4 @@
-//! How an answer of Motr's library stands in a journal.
+//! The encoding of a reply of Motr's library in a journal.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -56,7 +56,7 @@ impl Field for Reply {
     }
 }
 
-/// Its length and its elements.
+/// Encoded as the length and the elements.
 impl<T: Field> Field for Vec<T> {
     fn put(&self, out: &mut Vec<u8>) {
         u32::try_from(self.len()).unwrap_or(u32::MAX).put(out);

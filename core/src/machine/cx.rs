@@ -1,5 +1,6 @@
-//! What a handler of a machine may do during one call of `handle`: arm timers, ask Consul, answer HTTP
-//! requests, report facts.
+//! The context of a machine's handlers during one call of `handle`.
+//!
+//! With it a handler arms timers, calls Consul, answers HTTP requests and reports facts.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -17,58 +18,58 @@ use crate::base::timers::Timers;
 use crate::consul::port::{Answer, Call, Command, Method, Reply};
 use crate::http;
 
-/// Of what a machine's context is made.
+/// The types of a machine's context.
 pub trait Kinds: Sized {
-    /// What a call to Consul is for, as data: its answer is handed on by this.
+    /// The purpose of a call to Consul, as data. The reply is dispatched by it.
     type Continuation: Copy + PartialEq + Named + Debug;
     /// The machine's timers, one deadline for each value.
     type Timer: Copy + Ord + Named + Debug;
-    /// What the machine asks of whoever drives it.
+    /// The machine's outputs to its host.
     type Output: From<Command> + From<Box<http::port::Response>> + From<Failure>;
-    /// What else outlives a call and is shared by the machine's handlers.
+    /// Other persistent state, shared by the machine's handlers.
     type Shared: Debug;
 }
 
 /// A value with a name for logs.
 pub trait Named {
-    /// The name.
+    /// Returns the name.
     fn name(&self) -> &'static str;
 }
 
-/// How a machine asks Consul.
+/// The limits of a machine's calls to Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The time limit of a call that does not have one of its own.
+    /// The time limit of a call without one of its own.
     pub call: Duration,
-    /// The longest answer that is taken, in bytes.
+    /// The maximum size of a response, in bytes.
     pub answer_bytes: usize,
 }
 
-/// That a call to Consul has failed, for a fact.
+/// A failed call to Consul, to be reported as a fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Which.
+    /// The id of the call.
     pub call: CallId,
-    /// What for.
+    /// The purpose of the call.
     pub what: &'static str,
-    /// What happened.
+    /// The error.
     pub why: Box<str>,
-    /// How it failed.
+    /// The kind of the failure.
     pub kind: FailureKind,
 }
 
-/// How a call to Consul has failed.
+/// The kind of a call's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Without an answer, or with one that says that Consul is not well.
+    /// No response, or a response with an error of Consul.
     New,
-    /// As the call before it.
+    /// The same failure as that of the call before.
     Again,
-    /// Consul's access control refuses it.
+    /// Consul's access control denies the call.
     Refused,
 }
 
-/// What of a context outlives a call of `handle`.
+/// The part of a context with a lifetime beyond one call of `handle`.
 #[derive(Debug)]
 pub struct Kept<K: Kinds> {
     shared: K::Shared,
@@ -78,13 +79,15 @@ pub struct Kept<K: Kinds> {
     calls: BTreeMap<CallId, K::Continuation>,
     next_call: CallId,
     call_seq: CallSeq,
-    /// Why Consul did not answer last, until it does.
+    /// The last failure of Consul; `None` after a response.
     last_failure: Option<Box<str>>,
 }
 
 impl<K: Kinds> Kept<K> {
-    /// Nothing is armed and nothing asked. `first` is the name of the first call: no two machines behind
-    /// one host have the same names. `seed` feeds the jitter of retries.
+    /// Creates a context without armed timers and without calls in flight.
+    ///
+    /// `first` is the id of the first call. No two machines behind one host may use the same ids. `seed`
+    /// feeds the jitter of retries.
     pub fn new(first: CallId, seed: u64, limits: Limits, shared: K::Shared) -> Self {
         Self {
             shared,
@@ -98,23 +101,23 @@ impl<K: Kinds> Kept<K> {
         }
     }
 
-    /// The context of one call of `handle`.
+    /// Returns the context of one call of `handle`.
     pub fn cx<'a>(&'a mut self, now: Now, out: &'a mut Vec<K::Output>) -> Cx<'a, K> {
         self.call_seq.0 += 1;
         Cx { now, out, kept: self }
     }
 
-    /// What the handlers share.
+    /// Returns the state shared by the handlers.
     pub fn shared(&self) -> &K::Shared {
         &self.shared
     }
 
-    /// How many calls have no answer yet.
+    /// Returns the number of calls in flight.
     pub fn in_flight(&self) -> usize {
         self.calls.len()
     }
 
-    /// When the machine has to run at the latest.
+    /// Returns the deadline of the machine's next run.
     pub fn next(&self) -> Next {
         match self.timers.first() {
             Some((at, why)) => Next::WaitUntil { at, why: why.name() },
@@ -123,7 +126,7 @@ impl<K: Kinds> Kept<K> {
     }
 }
 
-/// What a handler may do.
+/// The context of a handler.
 pub struct Cx<'a, K: Kinds> {
     now: Now,
     out: &'a mut Vec<K::Output>,
@@ -131,44 +134,44 @@ pub struct Cx<'a, K: Kinds> {
 }
 
 impl<K: Kinds> Cx<'_, K> {
-    /// Both clocks, as they were when the call began.
+    /// Returns both clocks as of the beginning of the call.
     pub fn now(&self) -> Now {
         self.now
     }
 
-    /// This call of `handle`: what begins in a later one has begun after it.
+    /// Returns the number of this call of `handle`. Work begun under a larger number began later.
     pub fn call_seq(&self) -> CallSeq {
         self.kept.call_seq
     }
 
-    /// What the handlers share.
+    /// Returns the state shared by the handlers.
     pub fn shared(&self) -> &K::Shared {
         &self.kept.shared
     }
 
-    /// What the handlers share, to be changed.
+    /// Returns the state shared by the handlers, for changes.
     pub fn shared_mut(&mut self) -> &mut K::Shared {
         &mut self.kept.shared
     }
 
-    /// Asks for something.
+    /// Emits an output.
     pub fn emit(&mut self, output: impl Into<K::Output>) {
         self.out.push(output.into());
     }
 
     // ---- timers ----
 
-    /// Arms a timer, instead of what it was armed for.
+    /// Arms a timer; replaces its earlier deadline.
     pub fn arm(&mut self, timer: K::Timer, after: Duration) {
         self.kept.timers.arm(timer, self.now.mono.after(after));
     }
 
-    /// The same, for a moment.
+    /// Arms a timer for a given time.
     pub fn arm_at(&mut self, timer: K::Timer, at: Instant) {
         self.kept.timers.arm(timer, at);
     }
 
-    /// Arms a timer for a moment unless it is armed for an earlier one.
+    /// Arms a timer for a given time, unless it is already armed for an earlier one.
     pub fn arm_no_later(&mut self, timer: K::Timer, at: Instant) {
         self.kept.timers.arm_no_later(timer, at);
     }
@@ -178,40 +181,40 @@ impl<K: Kinds> Cx<'_, K> {
         self.kept.timers.disarm(timer);
     }
 
-    /// Whether a timer is armed.
+    /// Returns whether a timer is armed.
     pub fn is_armed(&self, timer: K::Timer) -> bool {
         self.kept.timers.is_armed(timer)
     }
 
-    /// Takes the next timer that is due.
+    /// Removes and returns the next due timer.
     pub fn next_due(&mut self) -> Option<K::Timer> {
         self.kept.timers.pop(self.now.mono)
     }
 
-    /// Something has failed: arms the timer of its next try, later each time.
+    /// Arms the timer of the next try after a failure; the delay grows with each failure.
     pub fn retry(&mut self, timer: K::Timer, backoff: &mut Backoff) {
         let pause = backoff.next_delay(&mut self.kept.rng);
         self.arm(timer, pause);
     }
 
-    /// `d`, give or take a quarter of it.
+    /// Returns `d` plus or minus a random quarter of it.
     pub fn around(&mut self, d: Duration) -> Duration {
         self.kept.rng.around(d)
     }
 
     // ---- Consul ----
 
-    /// The usual time limit of a call.
+    /// Returns the default time limit of a call.
     pub fn call_limit(&self) -> Duration {
         self.kept.limits.call
     }
 
-    /// Reads with the usual time limit.
+    /// Sends a GET request with the default time limit.
     pub fn get(&mut self, job: K::Continuation, target: String) -> CallId {
         self.call(job, Method::Get, target, Bytes::new(), self.kept.limits.call)
     }
 
-    /// Writes with the usual time limit.
+    /// Sends a PUT request with the default time limit.
     pub fn put(&mut self, job: K::Continuation, target: String, body: Bytes) -> CallId {
         self.call(job, Method::Put, target, body, self.kept.limits.call)
     }
@@ -233,31 +236,32 @@ impl<K: Kinds> Cx<'_, K> {
         id
     }
 
-    /// Gives a call up: no answer to it is handed on any more.
+    /// Cancels a call: its reply is not dispatched any more.
     pub fn cancel(&mut self, call: CallId) {
         if self.kept.calls.remove(&call).is_some() {
             self.emit(Command::Cancel(call));
         }
     }
 
-    /// Gives up all calls for things like these.
+    /// Cancels all calls with a matching continuation.
     pub fn cancel_where(&mut self, like: impl Fn(K::Continuation) -> bool) {
         let jobs = self.kept.calls.iter().filter(|(_, job)| like(**job));
         let calls: Vec<CallId> = jobs.map(|(call, _)| *call).collect();
         calls.into_iter().for_each(|call| self.cancel(call));
     }
 
-    /// What the calls without an answer are for, the oldest first.
+    /// Returns the continuations of the calls in flight, the oldest first.
     pub fn in_flight(&self) -> impl Iterator<Item = K::Continuation> {
         self.kept.calls.values().copied()
     }
 
-    /// What a call is for whose answer has come; nothing if it was given up.
+    /// Removes and returns the continuation of a completed call; `None` if the call was cancelled.
     pub fn take(&mut self, call: CallId) -> Option<K::Continuation> {
         self.kept.calls.remove(&call)
     }
 
-    /// Tells an answer from a failure, which is reported: the same one in full only once.
+    /// Separates responses from failures. A failure is reported; a repeated failure is reported in full only
+    /// once.
     pub fn outcome<'r>(&mut self, job: K::Continuation, reply: &'r Reply) -> Outcome<'r> {
         let (call, what) = (reply.id, job.name());
         let why: Box<str> = match &reply.result {
@@ -273,7 +277,7 @@ impl<K: Kinds> Cx<'_, K> {
             }
         };
         if reply.result.as_ref().is_ok_and(Answer::is_refusal) {
-            // Whoever asks for us says which token it was.
+            // The receiver of this fact names the token that was used.
             self.emit(Failure { call, what, why: why.clone(), kind: FailureKind::Refused });
             return Outcome::Refused(why);
         }
@@ -281,7 +285,7 @@ impl<K: Kinds> Cx<'_, K> {
         Outcome::Failed
     }
 
-    /// Reports that a call has failed; a failure like the last one only for those who look for it.
+    /// Reports a failed call. A failure like the last one gets a fact of lower severity.
     fn fail(&mut self, call: CallId, what: &'static str, why: Box<str>) {
         let again = self.kept.last_failure.as_ref() == Some(&why);
         self.kept.last_failure = Some(why.clone());
@@ -291,25 +295,25 @@ impl<K: Kinds> Cx<'_, K> {
 
     // ---- HTTP ----
 
-    /// Answers a request.
+    /// Answers an HTTP request.
     pub fn http(&mut self, id: HttpId, answer: http::answer::Answer) {
         self.emit(Box::new(answer.response(id)));
     }
 }
 
-/// What came of a call to Consul.
+/// The outcome of a call to Consul.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<'r> {
-    /// An answer that says what was asked: 200, 404, or the 409 of a transaction.
+    /// A response to the request: 200, 404, or the 409 of a transaction.
     Answered(&'r Answer),
-    /// Consul's access control refuses it, and why.
+    /// Consul's access control denies the request, with the reason.
     Refused(Box<str>),
-    /// No answer, or Consul is not well. Whether it acted is not known.
+    /// No response, or an error of Consul. Whether the request took effect is unknown.
     Failed,
 }
 
 impl<'r> Outcome<'r> {
-    /// The answer.
+    /// Returns the response, if there is one.
     #[must_use]
     pub fn answer(&self) -> Option<&'r Answer> {
         match self {

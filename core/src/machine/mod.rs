@@ -1,4 +1,4 @@
-//! What a machine is: one value that a host drives. The crate's root says what they owe each other.
+//! The machine: one value driven by a host. The crate's root documents the contract between the two.
 
 mod cx;
 mod pending;
@@ -15,51 +15,51 @@ use crate::{consul, exec, fifo, file, http, net};
 pub use cx::{Cx, Failure, FailureKind, Kept, Kinds, Limits, Named, Outcome};
 pub use pending::Pending;
 
-/// One thing that happened.
+/// One input of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The deadline that was returned last is reached.
+    /// The deadline returned last has been reached.
     Tick,
-    /// To a TCP connection.
+    /// An event of a TCP connection.
     Net(net::Event),
-    /// Consul answered, or will not.
+    /// Consul responded, or no response will come.
     Consul(consul::port::Reply),
-    /// Motr's library answered a call, or refuses it.
+    /// Motr's library answered or refused a call.
     Spiel(spiel::Reply),
     /// An HTTP request arrived.
     Http(Box<http::port::Request>),
-    /// An answer that stayed open is over.
+    /// An open HTTP response has ended.
     HttpStream(http::stream::Closed),
-    /// A helper program started, said something or ended.
+    /// A helper program started, produced output or ended.
     Exec(exec::Event),
-    /// A file was written, read or removed, or could not be.
+    /// A file operation succeeded or failed.
     File(file::Event),
     /// A request arrived over named pipes.
     Fifo(fifo::Request),
-    /// Finish what was begun and exit.
+    /// The machine is to finish the work in progress and exit.
     Stop,
 }
 
-/// One thing to do.
+/// One output of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<F = Fact> {
-    /// With a TCP connection.
+    /// A command for a TCP connection.
     Net(net::Command),
-    /// At Consul.
+    /// A request to Consul.
     Consul(consul::port::Command),
-    /// Ask Motr's library; not unless the configuration says that there is one.
+    /// A call to Motr's library; emitted only if the configuration says that the library is there.
     Spiel(spiel::Call),
-    /// Answer an HTTP request.
+    /// The response to an HTTP request.
     Http(Box<http::port::Response>),
-    /// Begin, continue or end an answer that stays open.
+    /// The beginning, continuation or end of an open HTTP response.
     HttpStream(http::stream::Command),
-    /// Start or end a helper program.
+    /// The start or end of a helper program.
     Exec(exec::Command),
-    /// Write, read or remove a file.
+    /// A write, read or removal of a file.
     File(file::Command),
-    /// Answer a request that came over named pipes.
+    /// The response to a request over named pipes.
     Fifo(fifo::Response),
-    /// Log and count.
+    /// A fact to log and count.
     Fact(F),
 }
 
@@ -115,50 +115,53 @@ impl From<Failure> for Fact {
     }
 }
 
-/// A value that takes inputs and emits outputs, and knows nothing of sockets, clocks and threads.
+/// A state machine with inputs and outputs. It has no access to sockets, clocks and threads.
 pub trait Machine {
-    /// What it reports that it did or saw.
+    /// The machine's facts.
     type Fact: Report;
 
-    /// Its gauges, in the order of [`gauges`](Self::gauges): none unless it says so.
+    /// The machine's gauges, in the order of [`gauges`](Self::gauges). The default is none.
     const GAUGES: &'static [Metric] = &[];
 
-    /// Takes one input and appends, in order, all that follows from it. What is due fires in the same call,
-    /// after the input, whatever the input is.
+    /// Takes one input and appends the resulting outputs in order.
+    ///
+    /// Due timers fire in the same call, after the input, whatever the input is.
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Self::Fact>>) -> Next;
 
-    /// How many blocking queries it may have at Consul at once. A host with few connections keeps that many
-    /// of them for these, so that no query waits behind another.
+    /// Returns the maximum number of concurrent blocking queries at Consul.
+    ///
+    /// A host with few connections reserves that many of them for these queries, so that no query waits
+    /// behind another.
     fn blocking_queries(&self) -> usize;
 
-    /// The values of [`GAUGES`](Self::GAUGES).
+    /// Returns the values of [`GAUGES`](Self::GAUGES).
     fn gauges(&self) -> impl Iterator<Item = u64> {
         core::iter::empty()
     }
 
-    /// How it does.
+    /// Returns the machine's status.
     fn status(&self) -> Status;
 
-    /// Why it has exited, or would if it exited now.
+    /// Returns the reason of the exit, or that of an exit now.
     fn exit(&self) -> ExitReason;
 }
 
-/// How a machine does, for whoever supervises the process.
+/// A machine's status, for the supervisor of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// A few words, for `systemctl status`.
+    /// A short text for `systemctl status`.
     pub text: &'static str,
     /// A stop has begun.
     pub stopping: bool,
 }
 
-/// Why a machine has exited.
+/// The reason of a machine's exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitReason {
-    /// It was told to, and has finished what was begun.
+    /// It was told to stop and has finished the work in progress.
     Stopped,
-    /// It was told to, and had to leave something undone.
+    /// It was told to stop and had to leave work unfinished.
     DrainTimedOut,
-    /// Something happened on which the specification demands an exit.
+    /// An unexpected message arrived: the specification demands an exit.
     UnexpectedMessage,
 }

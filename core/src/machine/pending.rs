@@ -1,4 +1,4 @@
-//! The requests that wait for their answer.
+//! HTTP requests waiting for their response.
 
 use alloc::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::{Cx, Kinds};
 use crate::base::id::HttpId;
 use crate::http::answer::Answer;
 
-/// Requests that wait, each with what is known of it. Whatever is answered here is answered once.
+/// Waiting requests, each with its context. Each request is answered exactly once.
 #[derive(Debug)]
 pub struct Pending<W>(BTreeMap<HttpId, W>);
 
@@ -17,17 +17,17 @@ impl<W> Default for Pending<W> {
 }
 
 impl<W> Pending<W> {
-    /// A request waits from now on.
+    /// Adds a request.
     pub fn add(&mut self, id: HttpId, what: W) {
         self.0.insert(id, what);
     }
 
-    /// What is known of a request; nothing if it does not wait.
+    /// Returns the context of a request; `None` if the request does not wait.
     pub fn get_mut(&mut self, id: HttpId) -> Option<&mut W> {
         self.0.get_mut(&id)
     }
 
-    /// Answers a request, if it waits; returns what was known of it.
+    /// Answers a request if it waits, and returns its context.
     pub fn answer<K: Kinds>(
         &mut self,
         cx: &mut Cx<'_, K>,
@@ -39,7 +39,7 @@ impl<W> Pending<W> {
         Some(what)
     }
 
-    /// Answers all in the same way, as a machine does that stops.
+    /// Answers all requests in the same way, as a stopping machine does.
     pub fn answer_all<K: Kinds>(&mut self, cx: &mut Cx<'_, K>, answer: &Answer) {
         for id in core::mem::take(&mut self.0).into_keys() {
             cx.http(id, answer.clone());

@@ -1,4 +1,4 @@
-//! Consul as a store: the only ways to write to it that are safe.
+//! Consul as a store: the safe ways to write to it.
 
 pub mod lease;
 pub mod session;

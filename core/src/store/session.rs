@@ -1,8 +1,9 @@
-//! A session of Consul that lives as long as its owner beats.
+//! A session of Consul with heartbeats from its owner.
 //!
-//! It hangs on the node's own check (`serfHealth`) and on the check of a service that is registered with the
-//! agent for this alone, whose TTL is short: so the locks of an owner that is gone or stuck are free soon.
-//! The agent takes beats also while it is cut off from its servers: a beat proves nothing to others.
+//! The session depends on the node's own check (`serfHealth`) and on the check of a service that is
+//! registered with the agent only for this purpose. The check's TTL is short, so the locks of an owner that
+//! is gone or stuck are free soon. The agent accepts heartbeats also while it is cut off from its servers, so
+//! a heartbeat proves nothing to others.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -19,70 +20,69 @@ use crate::consul::port::{Answer, Method};
 use crate::consul::url;
 use crate::machine::{Cx, Kinds};
 
-/// What a session hangs on.
+/// The configuration of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The service that carries the check, and the check's id; one for each session of an agent's node.
+    /// The service of the check, and the check's id; one for each session of an agent's node.
     pub check: Box<str>,
-    /// What operators read of the check.
+    /// The title of the check, for operators.
     pub title: Box<str>,
-    /// How long Consul believes in us without a beat; at least one second, which is the shortest that it
-    /// keeps.
+    /// The TTL of the check; at least one second, which is Consul's minimum.
     pub ttl: Duration,
-    /// How long Consul keeps a lock from others that the session has lost (at most 60 s).
+    /// The lock delay: Consul withholds a lost lock from other sessions for this time (at most 60 s).
     pub lock_delay: Duration,
 }
 
-/// What a call to Consul is for.
+/// The purpose of a call to Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// The service and its check are made known to the agent.
+    /// The registration of the service and its check with the agent.
     Register,
-    /// The check passes.
+    /// A heartbeat: it sets the check to passing.
     Beat,
-    /// A session is made.
+    /// The creation of a session.
     Create,
-    /// What nobody waits for at the end.
+    /// A call at the end. Its reply is not needed.
     Leave,
 }
 
-/// The check that beats, and the sessions that hang on it. Whoever owns it keeps the id of the session.
+/// The check with its heartbeats, for the dependent sessions. The owner keeps the session's id.
 #[derive(Debug)]
 pub struct Session {
     config: Config,
     registered: bool,
-    /// When the beat in flight was sent.
+    /// The sending time of the heartbeat in flight.
     beating: Option<Instant>,
-    /// When the last one was sent that the agent took.
+    /// The sending time of the last accepted heartbeat.
     beat: Option<Instant>,
 }
 
 impl Session {
-    /// Nothing is registered yet.
+    /// Creates a session without registering its check.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self { config, registered: false, beating: None, beat: None }
     }
 
-    /// Whether the agent has our check, as far as is known.
+    /// Returns whether the agent has our check, as far as is known.
     #[must_use]
     pub fn is_registered(&self) -> bool {
         self.registered
     }
 
-    /// When the last beat was sent that the agent took.
+    /// Returns the sending time of the last accepted heartbeat.
     #[must_use]
     pub fn last_beat(&self) -> Option<Instant> {
         self.beat
     }
 
-    /// How soon the next beat is due.
+    /// Returns the interval of heartbeats.
     #[must_use]
     pub fn pause(&self) -> Duration {
         self.config.ttl * 3 / 10
     }
 
-    /// Beats, unless the last beat has no answer yet. An agent that does not know the check is told of it.
+    /// Sends a heartbeat, unless one is in flight. If the agent does not have the check, this registers it.
     pub fn beat<K: Kinds>(&mut self, cx: &mut Cx<'_, K>, of: impl Fn(Call) -> K::Continuation) {
         if self.beating.is_some() {
             return;
@@ -101,10 +101,10 @@ impl Session {
         }
     }
 
-    /// A beat or the registration has its answer. Returns whether the agent took it.
+    /// Handles the reply to a heartbeat or to the registration. Returns whether the agent accepted it.
     pub fn on_beat(&mut self, answer: Option<&Answer>) -> bool {
         let sent = self.beating.take();
-        // An agent that has lost our check is told of it again.
+        // A lost check is registered again with the next heartbeat.
         self.registered = answer.is_some_and(|answer| answer.status == 200);
         if self.registered {
             self.beat = self.beat.max(sent);
@@ -112,7 +112,7 @@ impl Session {
         self.registered
     }
 
-    /// Makes a session. The catalog may not have our check yet, and then there is none.
+    /// Creates a session. It fails if the catalog does not have our check yet.
     pub fn create<K: Kinds>(&self, cx: &mut Cx<'_, K>, of: impl Fn(Call) -> K::Continuation) {
         let Config { check, lock_delay, .. } = &self.config;
         let (check, delay) = (quoted(check), lock_delay.as_millis());
@@ -122,7 +122,7 @@ impl Session {
         cx.put(of(Call::Create), url::CREATE_SESSION.into(), body.into());
     }
 
-    /// Takes the check from the agent. Calls in flight are the owner's to cancel.
+    /// Deregisters the check. The owner cancels the calls in flight.
     pub fn leave<K: Kinds>(&mut self, cx: &mut Cx<'_, K>, of: impl Fn(Call) -> K::Continuation) {
         (self.beating, self.beat) = (None, None);
         if core::mem::take(&mut self.registered) {
@@ -131,7 +131,7 @@ impl Session {
     }
 }
 
-/// The id of the session that was made; nothing if there is none.
+/// Returns the id of a created session; `None` after a failure.
 #[must_use]
 pub fn created(answer: Option<&Answer>) -> Option<Box<str>> {
     #[derive(Deserialize)]
@@ -143,8 +143,8 @@ pub fn created(answer: Option<&Answer>) -> Option<Box<str>> {
     json::parse::<Created<'_>>(&answer.body).ok().map(|created| created.id.into())
 }
 
-/// Ends a session, ours or that of a former life. It has no TTL of its own, and would live as long as our
-/// check passes.
+/// Destroys a session of this or of a former run. A session has no TTL of its own, and would live as long as
+/// our check passes.
 pub fn destroy<K: Kinds>(cx: &mut Cx<'_, K>, leave: K::Continuation, id: &str) {
     cx.put(leave, url::destroy_session(id), Bytes::new());
 }

@@ -1,4 +1,4 @@
-//! Transactions: how one is sent, and the one reading of what comes of it (Consul API: Transactions).
+//! Transactions: sending, and the interpretation of the reply (Consul API: Transactions).
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,20 +10,20 @@ use crate::consul::port::Answer;
 use crate::consul::url;
 use crate::machine::{Cx, Kinds};
 
-/// How much Consul takes in one transaction.
+/// The limits of one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Operations (Consul: 64).
+    /// The maximum number of operations (Consul: 64).
     pub ops: usize,
-    /// Bytes of the body (Consul: 512 KiB).
+    /// The maximum size of the body, in bytes (Consul: 512 KiB).
     pub bytes: usize,
 }
 
 impl Limits {
-    /// Consul's own.
+    /// Consul's own limits.
     pub const CONSUL: Self = Self { ops: 64, bytes: 512 * 1024 };
 
-    /// How many of these one transaction holds; at least one.
+    /// Returns how many of these operations one transaction holds; at least one.
     pub fn fitting<'a>(self, ops: impl IntoIterator<Item = &'a Op>) -> usize {
         let mut room = self.bytes;
         let fits = |op: &&Op| room.checked_sub(op.len()).map(|rest| room = rest).is_some();
@@ -31,7 +31,7 @@ impl Limits {
     }
 }
 
-/// Sends one transaction. Whatever it holds is one change: all of it, or nothing.
+/// Sends one transaction. Consul commits all of its operations or none.
 pub fn send<'o, K: Kinds>(
     cx: &mut Cx<'_, K>,
     job: K::Continuation,
@@ -41,21 +41,22 @@ pub fn send<'o, K: Kinds>(
     cx.put(job, url::TXN.into(), body)
 }
 
-/// What came of a transaction.
+/// The outcome of a transaction.
 #[derive(Debug)]
 pub enum Outcome<'a> {
-    /// Consul holds all of it; what was written and read, in the order of the operations.
+    /// The transaction is committed. The results are in the order of the operations.
     Applied(Vec<OpResult<'a>>),
-    /// Nothing is written, since these operations, by their places, do not fit what Consul holds.
+    /// The transaction is rejected because of these operations, given by their positions: they conflict with
+    /// Consul's data.
     Conflict(Vec<usize>),
-    /// Nothing is written: our token may not do this.
+    /// The transaction is rejected: the token lacks a permission.
     Denied(Box<str>),
-    /// Whether it is written is not known. The text says what was wrong with an answer that came.
+    /// It is unknown whether the transaction is committed. The text describes an invalid response.
     Unknown(Option<Box<str>>),
 }
 
 impl<'a> Outcome<'a> {
-    /// Reads an answer, or that none came.
+    /// Interprets a response, or `None` for a missing one.
     #[must_use]
     pub fn of(answer: Option<&'a Answer>) -> Self {
         let Some(Answer { status, body, .. }) = answer else { return Self::Unknown(None) };
@@ -72,7 +73,7 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// Whether Consul holds it.
+    /// Returns whether the transaction is committed.
     #[must_use]
     pub fn is_applied(&self) -> bool {
         matches!(self, Self::Applied(_))

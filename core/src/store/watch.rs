@@ -1,4 +1,4 @@
-//! Blocking queries: Consul answers when what was asked for has changed (Consul API, "Blocking Queries").
+//! Blocking queries: Consul responds when the requested data has changed (Consul API, "Blocking Queries").
 
 use alloc::format;
 use alloc::string::String;
@@ -11,7 +11,7 @@ use crate::base::retry::Backoff;
 use crate::consul::port::{Answer, Method};
 use crate::machine::{Cx, Kinds};
 
-/// Asks for `target`, which Consul answers once it has an index beyond `index`, or after `wait`.
+/// Sends a blocking query for `target`. Consul responds at an index beyond `index`, or after `wait`.
 pub fn send<K: Kinds>(
     cx: &mut Cx<'_, K>,
     call: K::Continuation,
@@ -26,11 +26,11 @@ pub fn send<K: Kinds>(
     cx.call(call, Method::Get, target, Bytes::new(), within)
 }
 
-/// Something that is followed by one blocking query after another.
+/// A sequence of blocking queries for one target.
 #[derive(Debug)]
 pub struct Watch {
-    /// What is asked for, without an index. A `?stale` one is answered by the server that the agent asks, also
-    /// while the servers have no leader, and up to 0.1 s later than by their leader.
+    /// The target without an index. A `?stale` query is answered by the server that the agent contacts, even
+    /// while the servers have no leader, and up to 0.1 s later than by the leader.
     target: String,
     index: u64,
     in_flight: bool,
@@ -38,21 +38,23 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Nothing is asked yet.
+    /// Creates a watch without sending a query.
     #[must_use]
     pub fn new(target: String) -> Self {
         Self { target, index: 0, in_flight: false, backoff: Backoff::default() }
     }
 
-    /// Asks on, unless a query is in flight. The first answer comes at once.
+    /// Sends the next query, unless one is in flight. The first response comes at once.
     pub fn send<K: Kinds>(&mut self, cx: &mut Cx<'_, K>, call: K::Continuation, wait: Duration) {
         if !core::mem::replace(&mut self.in_flight, true) {
             send(cx, call, &self.target, self.index, wait);
         }
     }
 
-    /// The query has its answer: nothing if Consul gave none that counts, and `again` is armed for the next
-    /// one; else the next may be sent. An answer may show what was shown before.
+    /// Handles the reply to the query.
+    ///
+    /// Returns `None` if there is no usable response; the timer `again` is armed for the next query then.
+    /// Otherwise the next query may be sent. A response may be the same as the one before.
     pub fn on_answer<'r, K: Kinds>(
         &mut self,
         cx: &mut Cx<'_, K>,
@@ -67,12 +69,12 @@ impl Watch {
             return None;
         };
         self.backoff.reset();
-        // Backwards is a new beginning.
+        // After an index that goes backwards, the watch starts from scratch.
         self.index = if answer.index < self.index { 0 } else { answer.index };
         Some(answer)
     }
 
-    /// The query in flight was cancelled: the next one may be sent.
+    /// Records that the query in flight was cancelled: the next one may be sent.
     pub fn cancelled(&mut self) {
         self.in_flight = false;
     }
@@ -98,7 +100,7 @@ mod tests {
         }
     }
 
-    /// What is sent to Consul.
+    /// The target of a call to Consul.
     struct Sent(Option<String>);
 
     impl From<Command> for Sent {

@@ -1,5 +1,7 @@
-//! One end of an HA link (`ha/link.c`), the same for both sides: one message in flight in each
-//! direction, and what counts as delivered is what the peer's `in_delivered` says, never a reply.
+//! One end of an HA link (`ha/link.c`), the same for both sides.
+//!
+//! Each direction has one message in flight. Delivery is determined by the peer's `in_delivered`, never by a
+//! reply.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -18,9 +20,9 @@ use crate::wire::queue::{InQueue, OutQueue};
 use crate::wire::rpc::Rpc;
 use crate::wire::rpc::client::ClientId;
 
-/// Sends of one 207 before it counts as failed (`ha.c:HA_NR_SENT_MAX`).
+/// The number of tries of one 207 before it fails (`ha.c:HA_NR_SENT_MAX`).
 const SENDS: u32 = 10;
-/// What stands in a 207 for no message.
+/// The placeholder in a 207 without a message.
 static NO_MESSAGE: [u8; 72] = [0; 72];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +31,9 @@ pub(crate) enum State {
     Opening,
     /// Nothing is in flight.
     Idle,
-    /// A 207 is in flight: whether a message is in it, and which `in_delivered`.
+    /// A 207 is in flight, with or without a message; `told` is its `in_delivered`.
     Waiting { message: bool, told: u64 },
-    /// The last 207 failed; a second later the next one goes out.
+    /// The last 207 failed; the next one is sent a second later.
     Pausing,
 }
 
@@ -42,33 +44,33 @@ pub(crate) struct Link {
     pub(crate) received: InQueue,
     pub(crate) client: ClientId,
     pub(crate) state: State,
-    /// A 207 is to be sent although nothing is new, for the `in_delivered` of its answer.
+    /// A 207 must be sent although there is no news, to get the `in_delivered` of its reply.
     pub(crate) asks: bool,
-    /// What was delivered counts as told when it is sent, not when that is answered: so do real
-    /// processes (`link.c:ha_link_q_in_confirm_all`), and do not tell it again if it was lost.
+    /// The delivered position counts as confirmed when it is sent, not when the reply arrives. Real processes
+    /// do the same (`link.c:ha_link_q_in_confirm_all`), and do not repeat a lost confirmation.
     tells_once: bool,
     seq: u64,
 }
 
-/// What a 207 brought.
+/// The result of a received 207.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// What is to be answered.
+    /// The reply to send.
     pub(crate) reply: Fop,
-    /// The message, if it is the one that was expected.
+    /// The message, if it is the expected one.
     pub(crate) message: Option<Box<Message>>,
-    /// The peer's claim to have what it cannot have.
+    /// An invalid `in_delivered` of the peer.
     pub(crate) wrong: Option<u64>,
 }
 
-/// What a 208 brought.
+/// The result of a received 208.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyOutcome {
-    /// The 207 is done.
+    /// The 207 is complete.
     Done { wrong: Option<u64> },
-    /// The peer refused it. It goes back; its sender pauses.
+    /// The peer refused the 207. Its message is put back, and the link pauses.
     Refused { rc: i32 },
-    /// It answers nothing.
+    /// It is not the reply to a 207 in flight.
     Unexpected,
 }
 
@@ -78,12 +80,12 @@ impl Link {
         Self { ids, sent, received, client, state, asks, tells_once, seq: 0 }
     }
 
-    /// The same, telling once as a process does.
+    /// Returns the same link with the confirmation rule of a process.
     pub(crate) fn of_process(self) -> Self {
         Self { tells_once: true, ..self }
     }
 
-    /// Sends what there is to send, if nothing is in flight.
+    /// Sends the next 207 if there is one and nothing is in flight.
     pub(crate) fn pump(&mut self, now: Instant, rpc: &mut Rpc, out: &mut dyn Out) {
         if self.state != State::Idle {
             return;
@@ -108,19 +110,19 @@ impl Link {
         rpc.call(now, self.client, opcode::LINK_MSG, parts, Some(SENDS), out);
     }
 
-    /// The rpc connection is open.
+    /// Handles the opening of the rpc connection.
     pub(crate) fn on_opened(&mut self) {
         self.state = State::Idle;
     }
 
-    /// The pause is over.
+    /// Handles the end of the pause.
     pub(crate) fn on_pause_over(&mut self) {
         if self.state == State::Pausing {
             self.state = State::Idle;
         }
     }
 
-    /// The 207 in flight has an answer. `delivered` gets what the peer has taken in.
+    /// Handles the reply to the 207 in flight. Appends the delivered messages to `delivered`.
     pub(crate) fn on_reply(&mut self, fop: &Fop, delivered: &mut Vec<SendId>) -> ReplyOutcome {
         let (State::Waiting { told, .. }, Fop::LinkMsgRep { rc, in_delivered, .. }) =
             (self.state, fop)
@@ -137,7 +139,7 @@ impl Link {
         ReplyOutcome::Done { wrong: raised.err().map(|_| *in_delivered) }
     }
 
-    /// The 207 in flight stays without an answer: its message goes back and keeps its tag.
+    /// Handles a 207 without a reply: its message is put back and keeps its tag.
     pub(crate) fn on_failed(&mut self) {
         if let State::Waiting { message, .. } = self.state {
             if message {
@@ -147,9 +149,9 @@ impl Link {
         }
     }
 
-    /// A 207 came. The message, if any, is to be named by [`InQueue::accept`].
+    /// Handles a received 207. The caller must pass the message, if there is one, to [`InQueue::accept`].
     pub(crate) fn on_message(&mut self, msg: LinkMsg, delivered: &mut Vec<SendId>) -> Received {
-        // One that is not expected is dropped and answered all the same: `in_delivered` tells.
+        // An unexpected message is dropped and still answered; `in_delivered` informs the sender.
         let expected = self.received.expects(msg.tag);
         let message = msg.message.filter(|_| expected);
         let wrong = self.sent.raise(msg.in_delivered, delivered).err().map(|_| msg.in_delivered);
@@ -157,7 +159,7 @@ impl Link {
         Received { reply: Fop::LinkMsgRep { rc: 0, out_next, in_delivered }, message, wrong }
     }
 
-    /// Takes in a message under a new name.
+    /// Accepts the message under a new id.
     pub(crate) fn accept(&mut self, names: &mut MsgId) -> MsgId {
         let msg = names.mint();
         self.received.accept(msg);
@@ -165,7 +167,7 @@ impl Link {
     }
 }
 
-/// The answer to a 207 that cannot be delivered.
+/// Returns the reply to an undeliverable 207.
 pub(crate) fn refusal(errno: Errno) -> Fop {
     Fop::LinkMsgRep { rc: errno.to_rc(), out_next: 0, in_delivered: 0 }
 }

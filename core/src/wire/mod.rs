@@ -1,8 +1,8 @@
-//! Motr's wire on its `sock` transport, without Motr's library.
+//! Motr's wire protocol on its `sock` transport, without Motr's library.
 //!
-//! Layers, from TCP upwards, in [`codec`]: frame → packet → item → fop, with messages and parameters
-//! inside. Above them the machines: connections → rpc (its server and its client) → `link`,
-//! which [`Endpoint`] and [`Process`] share. Names of files in the documentation are Motr's.
+//! The layers of [`codec`], from TCP upwards, are frame → packet → item → fop, with messages and parameters
+//! inside. The machines above them are connections → rpc (its server and its client) → `link`, which
+//! [`Endpoint`] and [`Process`] share. File names in the documentation are Motr's.
 
 pub mod codec;
 mod conns;

@@ -3,12 +3,12 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Why a name is none of the `sock` transport.
+/// The reason why a name does not belong to the `sock` transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadName {
-    /// The name is one of libfabric's (`inet:tcp:…`): a transport that only Motr's library speaks.
+    /// The name belongs to libfabric (`inet:tcp:…`). Only Motr's library supports this transport.
     Libfabric,
-    /// It is not a name at all.
+    /// The name is malformed.
     Syntax(&'static str),
 }
 
@@ -29,15 +29,15 @@ impl fmt::Display for BadName {
 
 impl core::error::Error for BadName {}
 
-/// The address that a name stands for. There is no DNS in any of them:
+/// Parses the name of an endpoint. Names contain IP addresses, not DNS names:
 ///
 /// - `inet:stream:IP@PORT`, `inet6:stream:IP@PORT`
-/// - `IP@tcp:12345:PORTAL:TMID`, `0@lo:12345:PORTAL:TMID`, as LNet has them. The port is
-///   `tmid | 1024 | (portal - 30) << 11`.
+/// - `IP@tcp:12345:PORTAL:TMID`, `0@lo:12345:PORTAL:TMID`, as in LNet. The port is `tmid | 1024 | (portal -
+///   30) << 11`.
 ///
 /// # Errors
 ///
-/// If it is none of these.
+/// If the name has none of these forms.
 pub fn parse(name: &str) -> Result<SocketAddr, BadName> {
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         return lnet(name);
@@ -84,7 +84,7 @@ fn number(text: &str) -> Option<u32> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Writes an address as `sock` names it (`net/sock/sock.c:addr_print`).
+/// The display of an address as a name of `sock` (`net/sock/sock.c:addr_print`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name(pub SocketAddr);
 

@@ -1,5 +1,5 @@
-//! The two queues of a link (`ha/lq.c`): what was sent until it is delivered, and what was received
-//! until it is acknowledged.
+//! The two queues of a link (`ha/lq.c`): sent messages until they are delivered, and received messages until
+//! they are acknowledged.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,23 +8,23 @@ use bytes::Bytes;
 use crate::base::id::{MsgId, SendId};
 use crate::wire::codec::params::Tags;
 
-/// Tags of one direction go in steps of two.
+/// Tags of one direction increase in steps of two.
 const STEP: u64 = 2;
 
-/// Messages to the peer. Kept until the peer says that its application has taken them in.
+/// Messages to the peer. They are kept until the peer reports that its application has received them.
 #[derive(Debug)]
 pub(crate) struct OutQueue {
     delivered: u64,
     next: u64,
-    /// The highest `next` so far: no message from there on can have been delivered.
+    /// The highest `next` so far: no message from that tag on can have been delivered.
     reached: u64,
-    /// The tag of the first message kept. What lies below was sent by an earlier life: the peer may
-    /// still confirm it, and nobody here waits for that.
+    /// The tag of the first kept message. Lower tags were sent by an earlier life: the peer may still confirm
+    /// them, but no sender waits for that.
     first: u64,
     kept: VecDeque<(SendId, Bytes)>,
 }
 
-/// A peer claims to have taken in what it cannot have.
+/// The error of a confirmed tag beyond the sent ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WrongTag;
 
@@ -33,8 +33,8 @@ impl OutQueue {
         Self { delivered: first, next: first, reached: first, first, kept: VecDeque::new() }
     }
 
-    /// Goes on where an earlier life stopped, with nothing of what it kept: the peer has received
-    /// all below `next` and taken in all below `delivered`.
+    /// Creates the continuation of an earlier life's queue without its messages: the peer has received all
+    /// tags below `next` and delivered all below `delivered`.
     pub(crate) fn resumed(delivered: u64, next: u64) -> Self {
         Self { delivered, next, reached: next, first: next, kept: VecDeque::new() }
     }
@@ -52,7 +52,7 @@ impl OutQueue {
         self.next
     }
 
-    /// Messages kept, sent or not.
+    /// Returns the number of kept messages, sent or not.
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
     }
@@ -61,7 +61,7 @@ impl OutQueue {
         self.kept.push_back((send, body));
     }
 
-    /// The next message for the wire and its tag.
+    /// Returns the next message to send and its tag.
     pub(crate) fn take(&mut self) -> Option<(u64, Bytes)> {
         let place = usize::try_from((self.next - self.first) / STEP).ok()?;
         let (_, body) = self.kept.get(place)?;
@@ -71,22 +71,22 @@ impl OutQueue {
         Some((tag, body.clone()))
     }
 
-    /// The message taken last goes back: it could not be sent.
+    /// Puts the message taken last back, since it could not be sent.
     pub(crate) fn put_back(&mut self) {
         self.next = (self.next - STEP).max(self.delivered).max(self.first);
     }
 
-    /// All that is not known to be delivered is to be sent again.
+    /// Resets the position, so that all unconfirmed messages are sent again.
     pub(crate) fn rewind(&mut self) {
         self.next = self.delivered.max(self.first);
     }
 
-    /// Whether something was sent of which nobody knows yet whether it was delivered.
+    /// Returns whether the delivery of a sent message is unknown.
     pub(crate) fn awaits(&self) -> bool {
         self.delivered < self.reached
     }
 
-    /// The peer says that all below `in_delivered` is delivered. Smaller values say nothing new.
+    /// Records that the peer has delivered all tags below `in_delivered`. Smaller values have no effect.
     pub(crate) fn raise(
         &mut self,
         in_delivered: u64,
@@ -108,7 +108,7 @@ impl OutQueue {
         Ok(())
     }
 
-    /// Empties the part that was never sent, or all.
+    /// Removes the unsent messages, or all messages.
     pub(crate) fn give_up(&mut self, all: bool) -> impl Iterator<Item = SendId> + use<'_> {
         let sent =
             usize::try_from(self.next.saturating_sub(self.first) / STEP).unwrap_or(usize::MAX);
@@ -117,16 +117,16 @@ impl OutQueue {
     }
 }
 
-/// Messages from the peer. Handed to the application at once; the peer is told when the
-/// application has acknowledged all up to some tag.
+/// Messages from the peer. They are passed to the application at once. The peer gets a confirmation when the
+/// application has acknowledged all messages up to some tag.
 #[derive(Debug)]
 pub(crate) struct InQueue {
     confirmed: u64,
     delivered: u64,
     assign: u64,
-    /// What the application has not acknowledged.
+    /// The unacknowledged messages.
     open: BTreeMap<MsgId, u64>,
-    /// Acknowledged out of order: kept until all before are, too.
+    /// The tags acknowledged out of order. They are kept until all earlier ones are acknowledged too.
     early: BTreeSet<u64>,
 }
 
@@ -145,24 +145,24 @@ impl InQueue {
         self.delivered
     }
 
-    /// Messages between the first unacknowledged and the last received.
+    /// Returns the number of messages from the first unacknowledged to the last received one.
     pub(crate) fn held(&self) -> usize {
         usize::try_from((self.assign - self.delivered) / STEP).unwrap_or(usize::MAX)
     }
 
-    /// Whether the message is the one expected now. Motr takes a message without a tag for that,
-    /// too (`link.c:ha_link_msg_received`).
+    /// Returns whether the message is the expected one. Motr accepts a message without a tag too
+    /// (`link.c:ha_link_msg_received`).
     pub(crate) fn expects(&self, tag: u64) -> bool {
         tag == self.assign || tag == 0
     }
 
-    /// Takes in the expected message under the name `msg`.
+    /// Accepts the expected message under the id `msg`.
     pub(crate) fn accept(&mut self, msg: MsgId) {
         self.open.insert(msg, self.assign);
         self.assign += STEP;
     }
 
-    /// The application has acknowledged `msg`. False if it had before.
+    /// Records the application's acknowledgement of `msg`. Returns `false` if it was acknowledged before.
     pub(crate) fn ack(&mut self, msg: MsgId) -> bool {
         let Some(tag) = self.open.remove(&msg) else { return false };
         self.early.insert(tag);
@@ -172,12 +172,12 @@ impl InQueue {
         true
     }
 
-    /// Whether the peer is to be told something.
+    /// Returns whether a confirmation to the peer is pending.
     pub(crate) fn has_unconfirmed(&self) -> bool {
         self.confirmed < self.delivered
     }
 
-    /// The peer has been told `in_delivered` by a 207 of ours.
+    /// Records that `in_delivered` was confirmed to the peer by a 207 of ours.
     pub(crate) fn on_confirmed(&mut self, in_delivered: u64) {
         self.confirmed = self.confirmed.max(in_delivered);
     }
@@ -221,11 +221,11 @@ mod tests {
         queue.take();
         queue.put_back();
         assert_eq!(queue.take().map(|(tag, _)| tag), Some(1));
-        // The peer has it and says so before the sending is given up.
+        // The peer has received it and confirms it before the sender gives up.
         assert_eq!(raised(&mut queue, 3), Ok(alloc::vec![1]));
         queue.put_back();
         assert_eq!(queue.take().map(|(tag, _)| tag), Some(3));
-        // Given up first, told later.
+        // The sender gives up first, and the confirmation follows.
         queue.put_back();
         assert_eq!(raised(&mut queue, 5), Ok(alloc::vec![2]));
         assert_eq!(queue.take(), None);

@@ -26,26 +26,26 @@ use crate::http::payload::Payload;
 use crate::http::port::Request;
 use crate::http::router::{self, Route, get, post};
 
-/// What comes of a body: answered now, or later where there is no answer; the error says what is wrong with
-/// it.
+/// The result of a request with a body: a response now, or `None` if the response comes later. The error
+/// describes what is wrong with the body.
 type Handled = Result<Option<Answer>, Box<str>>;
 
-/// What a route does.
+/// The handler of a route.
 #[derive(Clone, Copy)]
 enum Handler {
-    /// Answers from what is known.
+    /// Responds from the current state.
     Answer(fn(&State, &Cx<'_>) -> Answer),
-    /// Reports of the cluster.
+    /// Reports on the cluster.
     Report(Report),
-    /// Takes a body.
+    /// Processes a request body.
     Change(fn(&mut State, &mut Cx<'_>, &Request) -> Handled),
 }
 
-/// Where the watch of the broadcast queue posts.
+/// The path for posts of the broadcast queue's watch.
 const QUEUE_WATCH: &str = "/watcher/bq";
 
 const ROUTES: [Route<Handler>; 12] = [
-    // As the old daemon: a text that claims to be JSON.
+    // The old daemon's response: a plain text with the content type of JSON.
     get("/", Handler::Answer(|_, _| Answer::new(200, "I'm alive! Sincerely, HaX"))),
     post("/", Handler::Change(service_health)),
     post(QUEUE_WATCH, Handler::Change(queue)),
@@ -78,7 +78,7 @@ pub(crate) fn handle(state: &mut State, cx: &mut Cx<'_>, request: &Request) {
 
 fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
     let path = router::path(&request.target);
-    // A probe that is told to wait is not refused.
+    // "Not ready" is a normal response to a readiness probe, so it is not reported as a refusal.
     if answer.status >= 400 && path != "/readyz" {
         let start = |text: &str, most| text.chars().take(most).collect::<String>();
         let (path, reason) = (start(path, 100), start(&answer.reason, 200));
@@ -88,7 +88,7 @@ fn reply(cx: &mut Cx<'_>, request: &Request, answer: Answer) {
     cx.http(request.id, answer);
 }
 
-/// An operation on a pool, if its path names one.
+/// Handles an operation on a pool, if the path names one.
 fn operation(state: &mut State, cx: &mut Cx<'_>, request: &Request, name: &str) -> Option<Answer> {
     let get = matches!(&*request.method, "GET" | "HEAD");
     match sns::Route::named(name) {
@@ -103,7 +103,7 @@ fn operation(state: &mut State, cx: &mut Cx<'_>, request: &Request, name: &str) 
     }
 }
 
-/// A report of the cluster, once what it is about is known.
+/// Starts a report on the cluster, once the replicas are loaded.
 fn report(state: &State, cx: &mut Cx<'_>, request: &Request, which: Report) -> Option<Answer> {
     if state.stopping() {
         return Some(Answer::stopping());
@@ -115,10 +115,10 @@ fn report(state: &State, cx: &mut Cx<'_>, request: &Request, which: Report) -> O
     None
 }
 
-/// What changes something: within the limits, and while we are not stopping. Nothing of a body that
-/// cannot be understood whole is taken.
+/// Handles a modifying request, within the limits and not during a stop. A malformed body is rejected as a
+/// whole.
 ///
-/// `take` says whether it is answered now, or what is wrong with it.
+/// `take` returns the response, if it is known now, or an error for a malformed body.
 fn change(
     state: &mut State,
     cx: &mut Cx<'_>,
@@ -139,8 +139,10 @@ fn change(
     })
 }
 
-/// The service-health watch (5/HAX, "Incoming HTTP requests"). A watch runs on our node, or shows the token
-/// that hax demands; what anybody else says is a reason to look, and told when Consul has confirmed it.
+/// Handles a post of the service-health watch (5/HAX, "Incoming HTTP requests").
+///
+/// A watch either runs on our node or presents hax's token. A post from another sender is only a hint: hax
+/// reads Consul, and announces the change when Consul has confirmed it.
 fn service_health(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     let payload = Payload::read(&request.body)?;
     let n = u32::try_from(payload.checks().count()).unwrap_or(u32::MAX);
@@ -165,7 +167,7 @@ fn service_health(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Hand
     Ok(Some(Answer::done()))
 }
 
-/// The watch of the broadcast queue; answered when all in it is worked.
+/// Handles a post of the broadcast queue's watch. The request is answered when all its entries are processed.
 fn queue(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     if !cx.config().bq {
         return Ok(Some(Answer::done()));
@@ -173,8 +175,10 @@ fn queue(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     state.bq_receiver.on_post(cx, request.id, &request.body).map(|()| None)
 }
 
-/// The watch of one process's key. What it says is in Consul, so it is read there: a post alone would
-/// let anybody end a process's life.
+/// Handles a post of the watch of one process's key.
+///
+/// The posted value is in Consul, so it is read there. Acting on the post alone would let any sender end a
+/// process's life.
 fn process(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
     let entry: Option<KvEntry<'_>> = json::parse(&request.body)?;
     if let Some(entry) = entry {
@@ -198,7 +202,10 @@ fn unsubscribe(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled
     state.subscriptions.on_request(cx, request.id, false, &request.body).map(|()| None)
 }
 
-/// Ready: Consul answers and lets us do what we need, the replicas are loaded, and no stop has begun.
+/// Answers a readiness probe.
+///
+/// hax is ready when Consul responds and permits the requests that hax needs, the replicas are loaded, and no
+/// stop has begun.
 fn ready(state: &State, cx: &Cx<'_>) -> Answer {
     let (now, refusals) = (cx.now().mono, cx.refusals());
     let (waits, why) = state.waits_for(refusals, now);

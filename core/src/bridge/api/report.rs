@@ -1,5 +1,7 @@
-//! What the old daemon's helper programs report of the cluster, in their shapes: `hare-status` and
-//! `hare-fetch-fids` (`hax.md` 1.1). From the replicas; what is not in them is read along.
+//! Reports on the cluster in the format of the old daemon's helper programs `hare-status` and
+//! `hare-fetch-fids` (`hax.md` 1.1).
+//!
+//! The data comes from the replicas. Keys outside the replicas are read for each report.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -20,7 +22,7 @@ use crate::ha::process::ProcessEventKind;
 use crate::http::answer;
 use crate::store::txn::{self, Outcome};
 
-/// Reads what the replicas do not have; the report follows from the answer.
+/// Reads the keys outside the replicas. The reply completes the report.
 pub(crate) fn on_request(cx: &mut Cx<'_>, report: Report, http: HttpId) {
     let trees = ["bytecount/", "stats/filesystem", "m0_client_types"].map(Op::get_tree);
     txn::send(cx, Continuation::Report(report, http), &trees);
@@ -47,7 +49,7 @@ pub(crate) fn on_answer(
     cx.http(http, answer::Answer::new(200, format!("{body:#}")));
 }
 
-/// What is read along.
+/// The keys read for one report.
 #[derive(Debug)]
 struct ExtraKeys {
     bytecount: Map<String, Value>,
@@ -101,11 +103,11 @@ fn status(cluster: &Cluster, along: &ExtraKeys) -> Value {
     })
 }
 
-/// How a service names its process.
+/// Maps a service's name to the reported name of its process.
 const NAMES: [(&str, &str); 4] =
     [("confd", "confd"), ("ha", "hax"), ("ios", "ioservice"), ("m0_client_s3", "s3server")];
 
-/// What a process is called: by its services, else by what names a client.
+/// Returns the reported name of a process: by its services, otherwise by the keys that name a client.
 fn name<'a>(
     cluster: &'a Cluster,
     process: Fid,
@@ -142,7 +144,7 @@ fn fids(cluster: &Cluster, along: &ExtraKeys) -> Value {
         let processes = conf.processes_on(fid);
         let hax = processes.iter().find(|p| conf.get_process(**p).is_some_and(|p| p.hax));
         let ha_ep = hax.and_then(|hax| conf.endpoint(*hax));
-        // The old program makes a new one each time; nobody can rely on more than its form.
+        // The old program generates a new UUID each time, so nobody can rely on more than its format.
         let uuid = uuid(fid);
         let service = |process: &Fid| {
             let name = name(cluster, *process, along, &NAMES[..3])?;
@@ -173,7 +175,7 @@ fn fids(cluster: &Cluster, along: &ExtraKeys) -> Value {
     Value::Array(conf.nodes().map(node).collect())
 }
 
-/// A UUID for a node that is always the same.
+/// Returns a stable UUID of a node.
 fn uuid(node: Fid) -> String {
     let Fid { container, key } = node;
     format!(
@@ -186,7 +188,7 @@ fn uuid(node: Fid) -> String {
     )
 }
 
-/// The reports that wait, so that a stop can answer them.
+/// Answers the waiting reports because of a stop.
 pub(crate) fn stop(cx: &mut Cx<'_>) {
     let jobs = cx.in_flight();
     let waiting: BTreeMap<HttpId, ()> = jobs

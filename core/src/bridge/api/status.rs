@@ -1,4 +1,4 @@
-//! `GET /status`: what the bridge believes and what it owes, for operators.
+//! `GET /status`: the bridge's state and its pending work, for operators.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -48,7 +48,7 @@ pub(crate) fn status(state: &State, cx: &Cx<'_>) -> Answer {
     let leader = match (holder, state.leader.is_candidate()) {
         (Some((value, _)), _) => Some(value),
         (None, true) => None,
-        // Who does not stand does not watch the lock.
+        // A node that is no candidate does not watch the lock.
         (None, false) => state.entrypoints.leader(),
     };
     let body = json!({

@@ -1,5 +1,7 @@
-//! Who wants to hear of which events: `/v1/events/subscribe` and `/unsubscribe`, a list under
-//! `events/subscription/<resource>` (`hax.md` 1.1). Answered when Consul holds it.
+//! Subscriptions to events: `/v1/events/subscribe` and `/unsubscribe` (`hax.md` 1.1).
+//!
+//! The subscriptions are a list under `events/subscription/<resource>`. A request is answered when Consul
+//! holds the change.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -18,7 +20,7 @@ use crate::http::answer;
 use crate::machine::Pending;
 use crate::store::txn::{self, Outcome};
 
-/// The requests at work.
+/// The requests in progress.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions(Pending<PendingSubscription>);
 
@@ -28,14 +30,14 @@ struct PendingSubscription {
     tries: u32,
 }
 
-/// The one resource and the one interface that there is.
+/// The only existing resource and interface.
 const KEY: &str = "events/subscription/node";
 const INTERFACE: &str = "health_message";
-/// How often a request that meets other writers is tried.
+/// The maximum number of tries of a request after conflicts with other writers.
 const TRIES: u32 = 5;
 
 impl Subscriptions {
-    /// A request to subscribe, or to unsubscribe; returns what is wrong with it.
+    /// Handles a request to subscribe or to unsubscribe; returns an error for an invalid body.
     pub(crate) fn on_request(
         &mut self,
         cx: &mut Cx<'_>,
@@ -98,13 +100,14 @@ impl Subscriptions {
         self.0.answer(cx, http, answer);
     }
 
-    /// Answers all that wait as a stopping bridge does.
+    /// Answers all waiting requests because of a stop.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         self.0.answer_all(cx, &answer::Answer::stopping());
     }
 }
 
-/// What makes the list as wished: nothing if it is; no answer if the list is no list.
+/// Returns the operation for the requested change: `Some(None)` if the list is as requested already, `None`
+/// if the stored value is not a list.
 #[expect(clippy::option_option, reason = "not understood, understood and nothing to do, to do")]
 fn changed(answer: &Answer, add: bool) -> Option<Option<Op>> {
     let (mut list, index): (Vec<String>, u64) = match answer.status {

@@ -1,8 +1,8 @@
-//! The broadcast queue's sending side: how old daemons of the same cluster hear of process events
+//! The sending side of the broadcast queue: it announces process events to old daemons of the same cluster
 //! (15/BQ, `hax.md` 1.7).
 //!
-//! An entry `bq/<n>` is appended in the transaction of what it tells, with a compare-and-set on the
-//! counter `epoch`.
+//! An entry `bq/<n>` is appended in the transaction that stores the event it announces, with a
+//! compare-and-set on the counter `epoch`.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -25,7 +25,7 @@ use crate::ha::fact::Fact;
 pub(crate) struct BqAppender {
     on: bool,
     epoch: Option<Epoch>,
-    /// What the counter holds is no number: events are written without telling old daemons.
+    /// The counter's value is not a number. Events are written without telling old daemons.
     junk: bool,
     reading: bool,
     backoff: Backoff,
@@ -46,7 +46,7 @@ impl BqAppender {
         self.on
     }
 
-    /// Whether something may be appended; if not, what it takes is on its way.
+    /// Returns whether entries may be appended. If not, the read that is needed for it is in flight.
     pub(crate) fn is_ready(&mut self, cx: &mut Cx<'_>) -> bool {
         if self.on && self.epoch.is_none() {
             self.read(cx);
@@ -64,7 +64,7 @@ impl BqAppender {
     pub(crate) fn on_read(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         self.reading = false;
         let epoch = match answer {
-            // It begins with the first entry.
+            // The counter is created with the first entry.
             Some(answer) if answer.status == 404 => Some(Epoch { n: 0, index: 0 }),
             Some(answer) if answer.status == 200 => epoch(&answer.body),
             _ => None,
@@ -82,7 +82,7 @@ impl BqAppender {
         self.epoch = epoch;
     }
 
-    /// What appends these to the queue.
+    /// Returns the operations for appending these events to the queue.
     pub(crate) fn append(&self, told: &[(Fid, ProcessRecord)], wall: WallClock) -> Vec<Op> {
         let Some(Epoch { n, index }) = self.epoch.filter(|_| self.on && !told.is_empty()) else {
             return Vec::new();
@@ -101,14 +101,14 @@ impl BqAppender {
         ops
     }
 
-    /// Entries were appended; the counter was written with this index.
+    /// Updates the counter after `n` entries were appended; the counter was written with this index.
     pub(crate) fn on_appended(&mut self, n: u64, index: u64) {
         if let Some(epoch) = &mut self.epoch {
             *epoch = Epoch { n: epoch.n + n, index };
         }
     }
 
-    /// Another writer has been at the counter.
+    /// Forgets the counter after another writer has changed it.
     pub(crate) fn invalidate(&mut self) {
         self.epoch = None;
     }
@@ -117,6 +117,6 @@ impl BqAppender {
 fn epoch(body: &[u8]) -> Option<Epoch> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(body).ok()?;
     let n = entry.number()?;
-    // Whoever wrote a number near the end did not count.
+    // A number near the maximum cannot come from counting.
     (n < u64::MAX / 2).then_some(Epoch { n, index: entry.modify_index })
 }

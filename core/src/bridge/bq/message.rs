@@ -1,4 +1,4 @@
-//! What an entry of the broadcast queue says (15/BQ).
+//! The messages of the broadcast queue (15/BQ).
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -11,7 +11,7 @@ use crate::ha::note::ObjectState;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::ha::spiel::SnsOp;
 
-/// What a message says.
+/// The content of a queue entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// PROCESS-STATE-UPDATE.
@@ -22,11 +22,11 @@ pub(crate) enum Message {
     StobIoq(Fid),
     /// SNS_OP: an operation on a pool.
     Sns(Fid, SnsOp),
-    /// It is not understood, or not for us.
+    /// A malformed, unknown or irrelevant message, with the reason.
     Passed(Box<str>),
 }
 
-/// Understands an entry.
+/// Decodes an entry.
 pub(crate) fn message(text: &[u8]) -> Message {
     #[derive(Deserialize)]
     struct Raw<'a> {
@@ -72,13 +72,15 @@ pub(crate) fn message(text: &[u8]) -> Message {
     understood.unwrap_or_else(|| passed("it does not say what its type has to"))
 }
 
-/// What is not understood, and why.
+/// Returns a message to be skipped, with the reason.
 pub(crate) fn passed(why: &str) -> Message {
     Message::Passed(why.into())
 }
 
-/// A device's state: in the words of the old daemon's code, and in those of the help of `hctl drive-state`,
-/// which the old daemon does not take. Operators write them with capitals, too.
+/// Parses a device's state.
+///
+/// It accepts the words of the old daemon's code and those of the help of `hctl drive-state`. The old daemon
+/// does not take the latter. Operators also write them with capitals.
 fn drive_state(word: &str) -> Option<ObjectState> {
     let words = [
         ("online", ObjectState::Online),

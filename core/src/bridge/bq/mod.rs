@@ -1,4 +1,4 @@
-//! The broadcast queue, `bq/`, over which old daemons tell each other of processes.
+//! The broadcast queue `bq/`. Old daemons exchange events of processes over it.
 
 pub(crate) mod appender;
 pub(crate) mod message;

@@ -1,5 +1,7 @@
-//! Removes old entries from the broadcast queue, which grows for ever otherwise: a watch's payload
-//! of it has about 2,700 entries before old daemons refuse it (D2). The leader does it.
+//! Removes old entries from the broadcast queue. It would grow without bound otherwise.
+//!
+//! The payload of a watch has room for about 2,700 entries; old daemons refuse a larger one (D2). The leader
+//! removes entries.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -49,7 +51,7 @@ impl Purge {
                 }
             }
             PurgeCall::Offsets => {
-                // The last entry stays: it shows where the queue's numbers are.
+                // The last entry is kept, since it shows the current number of the queue.
                 let last = self.entries.pop_last().unwrap_or(0);
                 let kept = u64::try_from(cx.config().limit.queue_entries).unwrap_or(u64::MAX);
                 let until = processed_by_all(answer, cluster).max(last.saturating_sub(kept));
@@ -78,7 +80,7 @@ impl Purge {
     }
 }
 
-/// The last entry that every node has worked that ever worked any.
+/// Returns the last entry processed by every node with an offset.
 fn processed_by_all(answer: &Answer, cluster: &Cluster) -> u64 {
     let mut least = None;
     let mut elements = Elements::new(answer.body.clone());

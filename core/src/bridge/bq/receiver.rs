@@ -1,10 +1,10 @@
-//! The broadcast queue's receiving side: what old daemons and operators' tools tell every hax
+//! The receiving side of the broadcast queue: messages of old daemons and operators' tools to every hax
 //! (15/BQ, `hax.md` 1.7, D21).
 //!
-//! A watch posts the whole queue at each change. Anybody can post, so that is a hint: the queue is read from
-//! Consul, and what lies beyond our offset is worked in order. The offset `bq-delivered/<node>` moves when it
-//! is done, in the transaction that keeps our node's view of the processes. A node without an offset begins
-//! at the queue's end: history is not replayed.
+//! A watch posts the whole queue at each change. Anybody can post, so a post is only a hint: hax reads the
+//! queue from Consul and processes the entries beyond its offset in order. The offset `bq-delivered/<node>`
+//! is advanced after that, in the transaction that stores our node's view of the processes. A node without an
+//! offset starts at the queue's end, so history is not replayed.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -34,46 +34,47 @@ use crate::ha::note::{Note, ObjectState};
 use crate::http::answer;
 use crate::store::txn::{self, Outcome};
 
-/// The whole queue.
+/// The prefix of the queue.
 const QUEUE: &str = "bq/";
 
-/// What bad answers are said to be about.
+/// The subject of facts about invalid values.
 const OFFSET: &str = "the queue's offset";
 
 #[derive(Debug, Default)]
 pub(crate) struct BqReceiver {
-    /// What is to be worked.
+    /// The entries to process.
     read: BTreeMap<u64, Message>,
-    /// The queue is to be read.
+    /// The queue has to be read.
     hinted: bool,
-    /// The requests that gave the hint, and those that gave it before the reading in flight.
+    /// The requests with a hint since the read in flight began.
     hints: Vec<Hint>,
     reading: Vec<Hint>,
-    /// Where we are is wanted, whether anything is posted or not.
+    /// The offset has to be read, even without a post.
     begun: bool,
-    /// All up to here is worked; nothing until our offset is read.
+    /// The last processed entry; `None` until our offset is read.
     processed: Option<u64>,
-    /// All up to here is known to be worked by Consul.
+    /// The last processed entry according to the offset in Consul.
     stored: u64,
-    /// The index of our offset's key, 0 if there is none; it is read again after it met another writer.
+    /// The index of our offset's key, 0 if the key does not exist. `None` after a conflict: the key has to be
+    /// read.
     index: Option<u64>,
-    /// The newest write of an entry that was read.
+    /// The largest `ModifyIndex` of the entries read so far.
     newest: u64,
-    /// What the messages said of processes, not stored yet.
+    /// The processes' states from messages, not stored yet.
     views: BTreeMap<Fid, ProcessRecord>,
     /// A call is in flight.
     calling: bool,
-    /// What is being stored, and the offset with the last of it.
+    /// The states being stored, and the offset, if it is part of the same transaction.
     storing: BTreeMap<Fid, ProcessRecord>,
     offset: Option<u64>,
-    /// A message's devices are being written.
+    /// The device states of a message are being written.
     pub(crate) busy: bool,
-    /// The requests that wait for the work up to an entry.
+    /// The waiting requests, each with the entry to be processed before the response.
     waiting: Vec<(Hint, u64)>,
     backoff: Backoff,
 }
 
-/// A request that waits, and until when.
+/// A waiting request and its deadline.
 #[derive(Clone, Copy, Debug)]
 struct Hint {
     http: HttpId,
@@ -81,16 +82,17 @@ struct Hint {
 }
 
 impl BqReceiver {
-    /// The queue is to be read: something may have come.
+    /// Schedules a read of the queue after a hint.
     pub(crate) fn on_hint(&mut self) {
         self.hinted = true;
     }
 
-    /// A watch has posted the queue. Returns what is wrong with it, if anything; else the request is
-    /// answered when all that Consul has in the queue is worked. A post without an entry of the queue that
-    /// has others is of another prefix.
+    /// Handles a post of the queue by a watch. Returns an error for an invalid body.
     ///
-    /// A post that is refused is a hint all the same: Consul's watch does not repeat it.
+    /// Otherwise the request is answered when all entries that Consul has in the queue are processed. A post
+    /// with entries, none of which belongs to the queue, is of another prefix.
+    ///
+    /// A rejected post counts as a hint too: Consul's watch does not repeat it.
     pub(crate) fn on_post(
         &mut self,
         cx: &mut Cx<'_>,
@@ -111,7 +113,7 @@ impl BqReceiver {
         Ok(())
     }
 
-    /// Takes the queue as Consul has it. A key that is no entry of it is passed over.
+    /// Takes over the queue as read from Consul. Keys that are not entries of the queue are skipped.
     fn apply(&mut self, cx: &mut Cx<'_>, body: &[u8]) -> Result<(), Box<str>> {
         let entries: Option<Vec<KvEntry<'_>>> = json::parse(body)?;
         let mut messages = BTreeMap::new();
@@ -131,9 +133,9 @@ impl BqReceiver {
             && last < *worked
             && !unchanged
         {
-            // Its counter has begun anew (D21 f): all that there is, is new.
+            // The queue's counter has restarted (D21 f): all its entries are new.
             *worked = 0;
-            // What is being stored is of its former life, and so is what waits.
+            // The store in flight and the waiting requests belong to the former numbering.
             (self.stored, self.offset) = (0, None);
             self.read.clear();
             let over = self.waiting.drain(..);
@@ -143,7 +145,7 @@ impl BqReceiver {
         let mut news = messages.into_iter().filter(|(n, _)| *n > worked);
         let most = cx.config().limit.queued_entries;
         self.read = news.by_ref().take(most).collect();
-        // What is too much now is read again when this is worked.
+        // The entries beyond the limit are read again after these are processed.
         self.hinted |= news.next().is_some();
         for hint in core::mem::take(&mut self.reading) {
             if self.processed.is_some() && last <= self.stored {
@@ -155,14 +157,17 @@ impl BqReceiver {
         Ok(())
     }
 
-    /// Reads where we are, and what is beyond: what was appended while we were away was posted to nobody.
-    /// What is appended from now on is not history.
+    /// Reads our offset, and then the entries beyond it.
+    ///
+    /// The entries that were appended while hax was down were not posted to it. Entries appended from now on
+    /// are not history.
     pub(crate) fn begin(&mut self, cx: &mut Cx<'_>) {
         (self.begun, self.hinted) = (true, true);
         self.call(cx, BqCall::Offset);
     }
 
-    /// Works what can be worked now; what one node alone is to do, if `leader` is given.
+    /// Processes as many entries as possible now. `leader` is given if this node is the leader: some
+    /// operations are for one node only.
     pub(crate) fn work(
         &mut self,
         cx: &mut Cx<'_>,
@@ -205,7 +210,7 @@ impl BqReceiver {
         message: Message,
     ) {
         let note = match message {
-            // Our replica has it from the process's own key.
+            // Our replica gets the state from the process's own key.
             Message::Process(process, record) => {
                 if !cluster.is_local(process) {
                     self.views.insert(process, record);
@@ -226,7 +231,7 @@ impl BqReceiver {
                 return cx.fact(Fact::QueueSkipped { n, why });
             }
             Message::StobIoq(fid) => Some(Note { fid, state: ObjectState::Failed }),
-            // Each hax gets it: the others leave it to the leader (D21 e).
+            // Each hax receives this message. The others leave it to the leader (D21 e).
             Message::Sns(pool, op) => {
                 let begun =
                     leader.map_or(Ok(()), |spiel| spiel.operate(cx, cluster, pool, op, None));
@@ -266,7 +271,7 @@ impl BqReceiver {
         }
     }
 
-    /// Stores what the messages said of processes, and with the last of that the offset.
+    /// Stores the processes' states from the messages, and together with the last of them the offset.
     fn store(&mut self, cx: &mut Cx<'_>, key: &str) {
         let max = cx.config().limit.transaction_ops - 1;
         let rest = self.views.keys().nth(max).copied();
@@ -278,14 +283,14 @@ impl BqReceiver {
         };
         let mut ops: Vec<Op> = self.storing.iter().filter_map(view).collect();
         self.offset = if self.views.is_empty() { self.processed } else { None };
-        // A compare-and-set: one that was given up and comes late must not move the offset back.
+        // A compare-and-set: a cancelled write that arrives late must not move the offset back.
         let index = self.index.unwrap_or(0);
         let op = |n| Op::cas(key, format!("{n}").as_bytes(), index);
         ops.extend(self.offset.map(op));
         txn::send(cx, Continuation::BqReceiver(BqCall::Store), &ops);
     }
 
-    /// A call of ours has its answer.
+    /// Handles the reply to a call of the receiver.
     pub(crate) fn on_answer(&mut self, cx: &mut Cx<'_>, part: BqCall, answer: Option<&Answer>) {
         self.calling = false;
         match (part, answer.map(|answer| (answer.status, answer))) {
@@ -293,7 +298,7 @@ impl BqReceiver {
                 let (offset, index) = number(answer).unwrap_or_default();
                 self.index = Some(index);
                 if self.processed.is_none() {
-                    // It was written when all up to there had been read.
+                    // The offset was written after all entries up to it had been read.
                     self.newest = self.newest.max(index);
                 }
                 self.begin_at(cx, offset, true);
@@ -316,7 +321,7 @@ impl BqReceiver {
                 match self.apply(cx, body) {
                     Ok(()) => {
                         self.backoff.reset();
-                        // Whoever has nothing new to tell does not have it read all the time.
+                        // A pause, so that posts without new entries do not cause reads all the time.
                         if self.read.is_empty() {
                             let pause = cx.config().time.watch_interval_min;
                             cx.arm(Timer::Inbox, pause);
@@ -339,7 +344,7 @@ impl BqReceiver {
         }
     }
 
-    /// The offset was written, with what the messages up to it say, or was not.
+    /// Handles the outcome of storing the offset and the processes' states.
     fn on_stored(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
         match Outcome::of(answer) {
             Outcome::Applied(results) => {
@@ -348,13 +353,13 @@ impl BqReceiver {
                 if let Some(offset) = self.offset {
                     self.stored = self.stored.max(offset);
                     self.answer_waiting(cx);
-                    // The offset is written last.
+                    // The offset is the last operation of the transaction.
                     let last = results.last().and_then(|result| result.kv.as_ref());
                     self.index = last.map(|entry| entry.modify_index).or(self.index);
                 }
                 return;
             }
-            // Another writer has been at the offset.
+            // Another writer has changed the offset.
             Outcome::Conflict(_) => self.index = None,
             Outcome::Denied(why) => cx.fact(Fact::ConsulBadAnswer { what: OFFSET, why }),
             Outcome::Unknown(_) => {}
@@ -365,13 +370,13 @@ impl BqReceiver {
         cx.retry(Timer::Inbox, &mut self.backoff);
     }
 
-    /// The queue could not be read.
+    /// Schedules another read of the queue after a failed one.
     fn read_again(&mut self, cx: &mut Cx<'_>) {
         self.hinted = true;
         cx.retry(Timer::Inbox, &mut self.backoff);
     }
 
-    /// Answers the posts of which all is worked.
+    /// Answers the posts after all their entries are processed.
     fn answer_waiting(&mut self, cx: &mut Cx<'_>) {
         let stored = self.stored;
         self.waiting.retain(|(hint, last)| {
@@ -382,8 +387,8 @@ impl BqReceiver {
         });
     }
 
-    /// Tells those who have waited long enough to come again. What they hinted at is worked all the same,
-    /// once Consul lets it be.
+    /// Answers the requests with a passed deadline with 503. Their entries are processed nevertheless, once
+    /// Consul permits it.
     pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now().mono;
         let mut stays = |hint: &Hint| {
@@ -406,24 +411,25 @@ impl BqReceiver {
     fn begin_at(&mut self, cx: &mut Cx<'_>, offset: u64, stored: bool) {
         self.backoff.reset();
         if let Some(worked) = &mut self.processed {
-            // Another writer has moved it. Forwards is an operator's wish; backwards, a late write.
+            // Another writer has moved the offset. A move forwards is an operator's intention; a move
+            // backwards is a late write.
             *worked = offset.max(*worked);
             self.stored = offset.max(self.stored);
             self.answer_waiting(cx);
             return;
         }
-        // An offset that is not Consul's yet is written even if nothing follows.
+        // An offset that is not in Consul yet is written even if no entry follows.
         self.processed = Some(offset);
         self.stored = if stored { offset } else { offset.saturating_sub(1) };
         self.answer_waiting(cx);
     }
 
-    /// Consul's indexes have begun anew: those that were read say nothing any more.
+    /// Discards the known index after Consul's indexes have restarted.
     pub(crate) fn indexes_begin_anew(&mut self) {
         self.newest = 0;
     }
 
-    /// Answers all that wait as a stopping bridge does.
+    /// Answers all waiting requests because of a stop.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         let waiting = core::mem::take(&mut self.waiting).into_iter().map(|(hint, _)| hint);
         let hints = self.hints.drain(..).chain(self.reading.drain(..)).chain(waiting);
@@ -432,13 +438,14 @@ impl BqReceiver {
     }
 }
 
-/// The number that a key holds, and the key's index.
+/// Returns the number stored in a key, and the key's index.
 fn number(answer: &Answer) -> Option<(u64, u64)> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
     Some((entry.number()?, entry.modify_index))
 }
 
-/// Which entry of the queue a key is. Nobody has counted so far that nothing could come after it.
+/// Returns the entry number of a key of the queue. A number near the maximum is rejected: no entry could
+/// follow it.
 fn number_of(key: &str) -> Option<u64> {
     key.strip_prefix("bq/")?.parse().ok().filter(|n| *n < u64::MAX / 2)
 }

@@ -1,4 +1,4 @@
-//! What Consul says of the lock `leader`: who holds it, and who stands for election.
+//! The decoding of Consul's responses about the lock `leader`: its holder and the candidates.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -10,17 +10,17 @@ use serde::Deserialize;
 use crate::cluster::health::host_of;
 use crate::consul::json::{self, KvEntry};
 
-/// The service whose check is ours; it stands in Consul only while we stand for election.
+/// The service of our check. It is registered in Consul only while this node is a candidate.
 pub(crate) const SERVICE: &str = "hax-leader";
 
-/// What the key holds.
+/// The content of the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LockEntry {
     pub(crate) value: Box<str>,
     pub(crate) session: Option<Box<str>>,
 }
 
-/// Reads an answer to a query for the key.
+/// Decodes a response to a query for the key.
 pub(crate) fn read_entry(body: &[u8]) -> Option<LockEntry> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(body).ok()?;
     let value = entry.bytes()?;
@@ -28,13 +28,13 @@ pub(crate) fn read_entry(body: &[u8]) -> Option<LockEntry> {
     Some(LockEntry { value: String::from_utf8_lossy(&value).into(), session })
 }
 
-/// Whether a value of the lock names no node: `elect` and digits, or nothing.
+/// Returns whether a value of the lock names no node: it is empty, or `elect` followed by digits.
 pub(crate) fn is_unowned(value: &str) -> bool {
     let digits = value.strip_prefix("elect");
     value.is_empty() || digits.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The hosts in an answer about the instances of a service (`/v1/health/service/…`).
+/// Returns the hosts in a response about the instances of a service (`/v1/health/service/…`).
 pub(crate) fn hosts(body: &[u8]) -> Option<Vec<Box<str>>> {
     #[derive(Deserialize)]
     struct Instance<'a> {

@@ -1,12 +1,12 @@
-//! The election of the leader, the one hax that writes for dead nodes and whose confd is the
-//! principal resource manager's (`hax.md` 1.6, D39).
+//! The election of the leader (`hax.md` 1.6, D39).
 //!
-//! The lock is the key `leader`; its value is the node's name, as the old scripts write it. The
-//! session that holds it hangs on the node's own check and on a check of ours with a short TTL, so
-//! that a hax that is gone or stuck loses the lock within about a second. We take ourselves for the
-//! leader for the TTL after the last beat was sent, less a margin. An agent that is cut off from its
-//! servers takes our beats while they give the lock away, so whatever is written as the leader
-//! carries the lock's check.
+//! The leader is the one hax that writes for dead nodes. Its confd is the principal resource manager's.
+//!
+//! The lock is the key `leader`. Its value is the node's name, as the old scripts write it. The session that
+//! holds the lock depends on the node's own check and on a check of ours with a short TTL, so a hax that is
+//! gone or stuck loses the lock within about a second. hax considers itself the leader for the TTL after the
+//! last heartbeat was sent, less a margin. An agent that is cut off from its servers accepts our heartbeats
+//! while the servers give the lock away, so every write of the leader contains the lock's check.
 
 pub(crate) mod lock;
 
@@ -30,21 +30,22 @@ use crate::store::session::{self, Session};
 use crate::store::watch::Watch;
 use lock::{LockEntry, SERVICE, is_unowned};
 
-/// The lock.
+/// The key of the lock.
 const KEY: &str = "leader";
-/// How long Consul believes in us without a beat.
+/// The TTL of our check: Consul fails the check after this time without a heartbeat.
 const TTL: Duration = Duration::from_secs(1);
-/// How much sooner than Consul we stop to believe in ourselves.
+/// The safety margin: hax stops to consider itself the leader earlier than Consul by this time.
 const MARGIN: Duration = Duration::from_millis(200);
-/// How soon a refused lock is tried again: Consul keeps it for as long after its holder was lost.
+/// The delay of the next try for a refused lock. Consul withholds a lock for the same time after its holder
+/// was lost.
 const LOCK_DELAY: Duration = Duration::from_millis(200);
-/// How long a leader may be without a confd that it has not seen yet.
+/// The grace period of a new leader without a healthy confd of its own.
 const CONFD_GRACE: Duration = Duration::from_secs(10);
-/// How long a node whose confd is not well leaves a free lock to the others.
+/// The delay of a node with an unhealthy confd before it takes a free lock.
 const YIELD_FOR: Duration = Duration::from_secs(5);
-/// How long the value that a script has left behind is left to its owner.
+/// The grace period of a value left behind by a script.
 const UNOWNED_GRACE: Duration = Duration::from_secs(5);
-/// A leader whose confd is not well looks that often for somebody else to leave the lead to.
+/// The interval of a leader's queries for a node to yield to, while its confd is unhealthy.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -53,16 +54,16 @@ pub(crate) struct Leader {
     is_candidate: bool,
     session: Session,
     lock: Lock,
-    /// What the key holds.
+    /// The content of the key, as seen last.
     seen: Option<LockEntry>,
     watch: Watch,
     backoff: Backoff,
-    /// Our own confd has been online since we stand.
+    /// Our own confd has been online since this node became a candidate.
     confd_seen: bool,
-    /// The lead may be ours: our confd is well, or no other's is.
+    /// This node may lead: our confd is healthy, or no other node's is.
     eligible: bool,
     ineligible_since: Option<Instant>,
-    /// The hosts of all who stand, while it is asked for.
+    /// The hosts of all candidates, while the query for them is used.
     candidates: Vec<Box<str>>,
 }
 
@@ -70,12 +71,12 @@ pub(crate) struct Leader {
 enum Lock {
     None,
     Creating,
-    /// Tries for it, or makes sure of it.
+    /// The lock is being acquired or confirmed.
     Acquiring {
         session: Box<str>,
         held: bool,
     },
-    /// Somebody else holds it.
+    /// Another node holds the lock.
     Waiting(Box<str>),
     Holding(Box<str>),
 }
@@ -94,7 +95,8 @@ impl Leader {
             session: Session::new(session),
             lock: Lock::None,
             seen: None,
-            // As the watches of tables: a server whose own leader is gone would not tell us of a free lock.
+            // A stale query, as the watches of tables: a server that has lost its own leader would not report
+            // a free lock otherwise.
             watch: Watch::new(url::key(KEY) + "?stale"),
             backoff: Backoff::default(),
             confd_seen: false,
@@ -108,18 +110,18 @@ impl Leader {
         self.is_candidate
     }
 
-    /// The value and the session of the lock, if somebody held it when it was seen last.
+    /// Returns the value and the session of the lock, if the lock was held when it was seen last.
     pub(crate) fn holder(&self) -> Option<(&str, &str)> {
         let seen = self.seen.as_ref().filter(|_| self.is_candidate)?;
         Some((&seen.value, seen.session.as_deref()?))
     }
 
-    /// Whether it leaves the lock to others, since their confd is well and ours is not.
+    /// Returns whether this node leaves the lock to others, because their confd is healthy and ours is not.
     pub(crate) fn yields(&self) -> bool {
         self.is_candidate && !self.eligible
     }
 
-    /// The session with which we lead now; nothing while that is not certain.
+    /// Returns the session of the lock held by this node now; `None` while that is not certain.
     pub(crate) fn session(&self, now: Instant) -> Option<&str> {
         let certain = self.session.last_beat().is_some_and(|sent| now < sent.after(TTL - MARGIN));
         if let Lock::Holding(session) = &self.lock
@@ -130,12 +132,12 @@ impl Leader {
         None
     }
 
-    /// Whether we hold the lock, as far as we know.
+    /// Returns whether this node holds the lock, as far as it knows.
     pub(crate) fn holds(&self) -> bool {
         matches!(self.lock, Lock::Holding(_) | Lock::Acquiring { held: true, .. })
     }
 
-    /// Stands for election, or not, as the cluster is.
+    /// Becomes or ceases to be a candidate, depending on the cluster.
     pub(crate) fn consider(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) {
         if !self.on {
             return;
@@ -174,7 +176,8 @@ impl Leader {
         }
     }
 
-    /// Gives the lock to a node whose confd is well; if none takes it, it is tried for again.
+    /// Releases the lock in favour of a node with a healthy confd. If no node takes it, this node tries
+    /// again.
     fn yield_lock(&mut self, cx: &mut Cx<'_>, session: Box<str>) {
         release(cx, &session);
         self.lock = Lock::Waiting(session);
@@ -183,15 +186,18 @@ impl Leader {
         cx.fact(Fact::LeaderLeft { why: "our confd is not well, and another one is" });
     }
 
-    /// Nobody took the lock when it was free, or it came to us again: asks who stands by now.
+    /// Queries the candidates again, if nobody took the free lock or this node acquired it again.
     pub(crate) fn look_for_others(&self, cx: &mut Cx<'_>) {
         if self.holds() && !self.eligible {
             cx.get(Continuation::Leader(ElectionCall::Others), url::passing(SERVICE));
         }
     }
 
-    /// A node with a confd may lead. While some confd is well, the leader is where one is: it is
-    /// the principal resource manager's. At a cold start none is, and the confds wait for a leader.
+    /// Returns whether this node may lead.
+    ///
+    /// A node with a confd may lead. While some confd is healthy, the leader must be on the node of a healthy
+    /// confd, since it is the principal resource manager's. At a cold start no confd is healthy, and the
+    /// confds wait for a leader.
     fn is_eligible(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
         if online_confds(cluster).any(|confd| cluster.is_local(confd)) {
             self.confd_seen = true;
@@ -213,7 +219,7 @@ impl Leader {
         cx.now().mono < until
     }
 
-    /// Gives the lock up and stands no more.
+    /// Releases the lock and ceases to be a candidate.
     pub(crate) fn resign(&mut self, cx: &mut Cx<'_>, why: &'static str) {
         if !self.is_candidate {
             return;
@@ -248,18 +254,18 @@ impl Leader {
         }
     }
 
-    /// It is time for a beat.
+    /// Sends a heartbeat.
     pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>) {
         cx.arm(Timer::Heartbeat, self.session.pause());
         self.session.beat(cx, of);
     }
 
-    /// It is time to try for the lock again.
+    /// Tries to acquire the lock again.
     pub(crate) fn try_again(&mut self, cx: &mut Cx<'_>) {
         match self.lock.clone() {
             Lock::None if self.session.is_registered() => self.create(cx),
             Lock::Waiting(session) if self.is_free() => self.acquire(cx, session, false),
-            // It was seen while we tried for it.
+            // The lock's state was seen while an acquisition was in flight.
             Lock::Waiting(_) => {
                 let seen = self.seen.clone().unwrap_or_default();
                 self.on_lock_seen(cx, &seen);
@@ -268,7 +274,7 @@ impl Leader {
         }
     }
 
-    /// Whether nobody holds the lock, as far as has been seen.
+    /// Returns whether nobody holds the lock, as far as this node has seen.
     fn is_free(&self) -> bool {
         self.seen.as_ref().is_none_or(|seen| seen.session.is_none())
     }
@@ -292,7 +298,7 @@ impl Leader {
         }
     }
 
-    /// A call of the election has its answer.
+    /// Handles the reply to a call of the election.
     pub(crate) fn on_answer(
         &mut self,
         cx: &mut Cx<'_>,
@@ -349,13 +355,13 @@ impl Leader {
                     cx.fact(Fact::LeaderWon {});
                 }
             }
-            // Somebody else was faster, or the lock is still warm from its last holder.
+            // Another node was faster, or the lock is still within its lock delay.
             Some((200, _)) => {
                 self.lock = Lock::Waiting(session);
                 let pause = cx.around(LOCK_DELAY);
                 cx.arm(Timer::Acquire, pause);
             }
-            // The session may be gone, or hold the lock without our knowing.
+            // The session may be gone, or it may hold the lock without our knowledge.
             _ => {
                 destroy(cx, &session);
                 self.lock = Lock::None;
@@ -379,17 +385,17 @@ impl Leader {
                 cx.disarm(Timer::Unowned);
             }
             self.seen = Some(seen.clone());
-            // It may look as before and have been ours meanwhile.
+            // The key may look as before although this node held the lock in the meantime.
             self.on_lock_seen(cx, &seen);
         }
         self.watch(cx);
     }
 
-    /// The lock may have changed.
+    /// Handles a possible change of the lock.
     fn on_lock_seen(&mut self, cx: &mut Cx<'_>, seen: &LockEntry) {
         match self.lock.clone() {
-            // Lost, or seen as it was before we had it, or a script has written over our value:
-            // acquiring again tells, and changes nothing for the holder.
+            // The lock was lost, or this is its state before we acquired it, or a script has overwritten our
+            // value. Another acquisition finds out, and changes nothing if we are the holder.
             Lock::Holding(session)
                 if seen.session.as_deref() != Some(&session) || seen.value != cx.config().node =>
             {
@@ -402,7 +408,7 @@ impl Leader {
                 let until = cx.now().mono.after(YIELD_FOR);
                 cx.arm_no_later(Timer::Acquire, until);
             }
-            // It is of an earlier life, or of the daemon before us on this node.
+            // The session belongs to an earlier life, or to a former daemon on this node.
             Lock::Waiting(_) | Lock::None if seen.value == cx.config().node => end(cx, seen),
             Lock::None
             | Lock::Creating
@@ -417,8 +423,9 @@ impl Leader {
         }
     }
 
-    /// A script has written over the value of a lock whose holder does not mind: the old daemon's
-    /// `elect…` of a shutdown, which leaves the session behind.
+    /// Ends the session of a lock with a value overwritten by a script, if the holder does not react.
+    ///
+    /// The old daemon writes `elect…` at a shutdown and leaves the session behind.
     pub(crate) fn end_unowned(&self, cx: &mut Cx<'_>) {
         if let Some(seen) = self.seen.as_ref().filter(|seen| is_unowned(&seen.value)) {
             end(cx, seen);
@@ -431,7 +438,7 @@ fn online_confds(cluster: &Cluster) -> impl Iterator<Item = Fid> {
     confds.filter(|confd| cluster.state(*confd) == ObjectState::Online)
 }
 
-/// Ends the session that holds the lock for nobody.
+/// Destroys the lock's session, since it has no owner.
 fn end(cx: &mut Cx<'_>, LockEntry { value, session }: &LockEntry) {
     if let Some(session) = session {
         cx.fact(Fact::LeaderStale { value: value.clone() });

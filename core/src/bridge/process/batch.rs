@@ -1,4 +1,4 @@
-//! One transaction of several lanes' work, within Consul's limits (Consul API: Transactions).
+//! One transaction with the work of several lanes, within Consul's limits (Consul API: Transactions).
 
 use alloc::vec::Vec;
 
@@ -16,26 +16,29 @@ use crate::store::txn;
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) state: Vec<BatchEntry>,
-    /// Each operation and whose it is; the queue's and the lock's check are nobody's.
+    /// The operations, each with its owning lane. The broadcast queue's operations and the lock's check have
+    /// no owner.
     pub(crate) ops: Vec<(Op, Option<LaneKey>)>,
-    /// What old daemons are told with it.
+    /// The events announced to old daemons in the same transaction.
     told: Vec<(Fid, ProcessRecord)>,
     bytes: usize,
     as_leader: bool,
 }
 
-/// What one lane has in a transaction.
+/// One lane's part of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchEntry {
     pub(crate) key: LaneKey,
-    /// It completes the lane's first work.
+    /// This part completes the lane's first work item.
     pub(crate) last: bool,
     pub(crate) restart: bool,
 }
 
 impl Batch {
-    /// Takes a lane's first work, or as much of it as a transaction holds if it is the only one.
-    /// Returns whether it was taken.
+    /// Adds a lane's first work item. If the batch is empty, it adds as much of the item as a transaction
+    /// holds.
+    ///
+    /// Returns whether something was added.
     pub(crate) fn take(
         &mut self,
         limit: &Limits,
@@ -44,13 +47,13 @@ impl Batch {
         plan: Plan,
     ) -> bool {
         let Plan { mut first, last, told, restart } = plan;
-        // A write would refuse whatever else the transaction has about its key.
+        // Consul would reject a transaction that writes a key and has another operation on the same key.
         let meet = |a: &Op, b: &Op| a.op.key == b.op.key && !(a.op.is_check() && b.op.is_check());
         let mut own = first.iter().chain(&last);
         if own.any(|op| self.ops.iter().any(|(other, _)| meet(op, other))) {
             return false;
         }
-        // The lock's check, the queue's counter and its entries come on top.
+        // The lock's check, the queue's counter and its entries are added at the end.
         let spare = limit.transaction_ops.saturating_sub(3 + self.told.len());
         let taken = self.bytes + self.told.len() * 512 + 1024;
         let room = limit.transaction_bytes.saturating_sub(taken);
@@ -73,14 +76,15 @@ impl Batch {
         true
     }
 
-    /// Adds what is nobody's: the lock's check, if any of it is the leader's, and the queue's entries.
+    /// Adds the operations without an owner: the lock's check, if some work is the leader's, and the queue's
+    /// entries.
     pub(crate) fn close(&mut self, leads: Option<&str>, queue: &BqAppender, now: WallClock) {
         let check = leads.filter(|_| self.as_leader).map(Op::leads);
         let entries = queue.append(&self.told, now);
         self.ops.extend(check.into_iter().chain(entries).map(|op| (op, None)));
     }
 
-    /// Entries of the broadcast queue in it.
+    /// Returns the number of entries appended to the broadcast queue by the transaction.
     pub(crate) fn appended(&self) -> u64 {
         u64::try_from(self.told.len()).unwrap_or(u64::MAX)
     }

@@ -1,4 +1,4 @@
-//! Who waits until messages are delivered.
+//! Entrypoint requests waiting for the delivery of messages to other processes.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -9,17 +9,18 @@ use crate::bridge::context::Cx;
 use crate::bridge::continuation::Timer;
 use crate::bridge::links::Links;
 
-/// A link, and the message that it is to take in; nothing while that is not sent.
+/// A link and the message to be delivered on it; `None` while the message is not sent.
 type Awaited = (LinkId, Option<SendId>);
 
-/// The processes whose entrypoint waits until others have heard that their last life is over.
+/// The restarted processes, each with the awaited deliveries. The messages notify other processes of the end
+/// of its last life.
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     awaited: BTreeMap<Fid, BTreeSet<Awaited>>,
 }
 
 impl Deliveries {
-    /// Waits for these deliveries on behalf of `process`, for a limited time; false if there is
+    /// Waits for these deliveries on behalf of `process`, for a limited time. Returns `false` if there is
     /// nothing to wait for.
     pub(crate) fn wait(
         &mut self,
@@ -38,29 +39,29 @@ impl Deliveries {
         true
     }
 
-    /// Whether `process` waits.
+    /// Returns whether `process` waits.
     pub(crate) fn waits(&self, process: Fid) -> bool {
         self.awaited.contains_key(&process)
     }
 
-    /// A message has its outcome. Returns whose wait is over by that.
+    /// Handles the outcome of a message. Returns the processes whose wait it ends.
     pub(crate) fn on_outcome(&mut self, cx: &mut Cx<'_>, link: LinkId, send: SendId) -> Vec<Fid> {
         self.drop_where(cx, |_, awaited| awaited == (link, Some(send)))
     }
 
-    /// Links may have been sent what they were owed. Returns whose wait is over by that.
+    /// Handles the sending of pending notes. Returns the processes whose wait it ends.
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<'_>, links: &Links) -> Vec<Fid> {
         self.drop_where(cx, |process, (link, send)| {
             send.is_none() && !links.has_pending_end(link, process)
         })
     }
 
-    /// A link is down or has ended: nobody waits for it. Returns whose wait is over by that.
+    /// Stops waiting for a lost or closed link. Returns the processes whose wait it ends.
     pub(crate) fn on_link_gone(&mut self, cx: &mut Cx<'_>, link: LinkId) -> Vec<Fid> {
         self.drop_where(cx, |_, (awaited, _)| awaited == link)
     }
 
-    /// The time is up for `process`.
+    /// Ends the wait of `process` because its time is up.
     pub(crate) fn give_up(&mut self, process: Fid) {
         self.awaited.remove(&process);
     }

@@ -1,4 +1,4 @@
-//! What the lanes need to know of the rest of the bridge, and may change of it.
+//! The parts of the bridge used by the lanes.
 
 use crate::bridge::bq::appender::BqAppender;
 use crate::bridge::process::ops::{Op, Target};
@@ -6,19 +6,19 @@ use crate::bridge::process::restarts::Restarts;
 use crate::cluster::Cluster;
 use crate::cluster::states::ProcessRecord;
 
-/// What the lanes need to know and may change.
+/// The context of the lanes.
 pub(crate) struct LaneCx<'a> {
     pub(crate) cluster: &'a mut Cluster,
     pub(crate) restarts: &'a mut Restarts,
     pub(crate) queue: &'a mut BqAppender,
-    /// The session with which we lead, while that is certain.
+    /// The session of the lock held by this node, while that is certain.
     pub(crate) leads: Option<&'a str>,
-    /// Whether we hold the lock, as far as we know.
+    /// Whether this node holds the lock, as far as it knows.
     pub(crate) holds: bool,
 }
 
 impl LaneCx<'_> {
-    /// Consul holds what an operation wrote; its index is `index`.
+    /// Applies a committed operation to the state of hax. `index` is the index of the write.
     pub(crate) fn holds(&mut self, op: &Op, appended: u64, index: u64) {
         match op.target {
             _ if op.op.is_check() => {}

@@ -1,9 +1,9 @@
-//! Lanes: everything that is written for a process, one thing after another.
+//! Lanes: the writes for each process, one after another.
 //!
-//! A lane is the queue of one process's work; no lane waits for another. Lanes that are ready
-//! together share a transaction. Every write is a compare-and-set, so a write that was given up and
-//! arrives late changes nothing. What a work item takes is planned anew for each try; where that is more
-//! than a transaction holds, what follows is written first, and what completes it last.
+//! A lane is the queue of one process's work; no lane waits for another. Lanes that are ready at the same
+//! time share a transaction. Every write is a compare-and-set, so a cancelled write that arrives late changes
+//! nothing. The operations of a work item are planned anew for each try. If they exceed a transaction, the
+//! derived changes are written first, and the operations that complete the item are written last.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,7 +28,7 @@ use crate::consul::url;
 use crate::ha::fact::Fact;
 use crate::store::txn::{self, Outcome};
 
-/// How often in a row a lane may be refused before it pauses.
+/// The number of consecutive conflicts before a lane pauses.
 const REFUSALS: u32 = 3;
 
 #[derive(Debug, Default)]
@@ -42,12 +42,12 @@ pub(crate) struct Lanes {
 struct Lane {
     work: VecDeque<WorkItem>,
     state: LaneState,
-    /// How often in a row it was refused.
+    /// The number of consecutive conflicts.
     refusals: u32,
 }
 
 impl Lane {
-    /// Whether health's verdict is what is to be written next.
+    /// Returns whether the next work item declares the process dead.
     fn declares_death(&self) -> bool {
         self.work.front().is_some_and(|work| matches!(work.what, Operation::DeclaredDead { .. }))
     }
@@ -55,17 +55,17 @@ impl Lane {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LaneState {
-    /// May join the next transaction.
+    /// The lane may join the next transaction.
     Ready,
-    /// In a transaction.
+    /// The lane is part of a transaction in flight.
     Writing,
-    /// These keys are read again.
+    /// These keys are being read again.
     Rereading(BTreeSet<Target>),
-    /// Waits for the next try; these keys are to be read again before it.
+    /// The lane waits for its next try; these keys must be read again before it.
     Waiting(BTreeSet<Target>),
 }
 
-/// A work that is done: Consul holds what it took, or it took nothing.
+/// A completed work item: Consul holds its result, or it needed no write.
 #[derive(Debug)]
 pub(crate) struct Completed {
     pub(crate) key: LaneKey,
@@ -78,7 +78,7 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// Each lane, how much work it has and at what it is.
+    /// Returns each lane with the number of its work items and its stage.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (LaneKey, usize, &LaneState)> {
         self.lanes.iter().map(|(key, lane)| (*key, lane.work.len(), &lane.state))
     }
@@ -88,7 +88,8 @@ impl Lanes {
         self.lanes.entry(key).or_insert_with(none).work.push_back(work);
     }
 
-    /// A process begins a new life. Of several before the first of them could be counted, the last counts.
+    /// Queues the begin of a process's new life. If several begin before the first is counted, only the last
+    /// one counts.
     pub(crate) fn begin(&mut self, process: Fid, now: Instant) {
         let key = LaneKey::Process(process);
         let last = self.lanes.get(&key).and_then(|lane| lane.work.back());
@@ -97,14 +98,14 @@ impl Lanes {
         }
     }
 
-    /// Whether any work of a process is like this.
+    /// Returns whether a process has a matching work item.
     pub(crate) fn has(&self, process: Fid, like: impl Fn(&Operation) -> bool) -> bool {
         let lane = self.lanes.get(&LaneKey::Process(process));
         lane.is_some_and(|lane| lane.work.iter().any(|work| like(&work.what)))
     }
 
-    /// A closed link is owed no acknowledgement; what it said is written all the same, as far as not too
-    /// much waits. It was not acknowledged: a process that lives says it again.
+    /// Drops the acknowledgements of a closed link. Its events are written nevertheless, within the limit on
+    /// queued events. They were not acknowledged, so a process that lives repeats them.
     pub(crate) fn on_link_closed(&mut self, link: LinkId, most: usize) {
         for lane in self.lanes.values_mut() {
             for work in &mut lane.work {
@@ -119,8 +120,8 @@ impl Lanes {
         }
     }
 
-    /// A stop comes to its end: the first work of each lane is finished, and what its sender says again is
-    /// left.
+    /// Drops the repeatable events, except the first work item of each lane. It is called near the end of a
+    /// stop.
     pub(crate) fn drop_reports(&mut self) {
         for lane in self.lanes.values_mut() {
             let mut first = true;
@@ -128,8 +129,8 @@ impl Lanes {
         }
     }
 
-    /// We do not lead any more: what was begun as the leader is the next leader's. What is in a
-    /// transaction is refused by Consul.
+    /// Drops the leader's work after the lead was lost; it is left to the next leader. Consul rejects the
+    /// leader's transactions in flight.
     pub(crate) fn lost_lead(&mut self) {
         self.lanes.retain(|_, lane| {
             let writing = lane.state == LaneState::Writing;
@@ -142,14 +143,14 @@ impl Lanes {
         });
     }
 
-    /// Writes what is ready, within Consul's limits on a transaction. What has turned out to need
-    /// no write is done.
+    /// Writes the ready lanes' work, within Consul's limits on a transaction. Returns the items that need no
+    /// write.
     pub(crate) fn write(&mut self, cx: &mut Cx<'_>, lane_cx: &mut LaneCx<'_>) -> Vec<Completed> {
         let mut done = Vec::new();
         if self.lanes.is_empty() {
             return done;
         }
-        // Two transactions that append to the queue would refuse each other.
+        // Two concurrent transactions that append to the queue would conflict with each other.
         let most = if lane_cx.queue.is_on() { 1 } else { cx.config().limit.transactions };
         while self.transactions.len() < most && lane_cx.queue.is_ready(cx) {
             let Some(batch) = self.batch(cx, lane_cx, &mut done) else { break };
@@ -160,7 +161,7 @@ impl Lanes {
         done
     }
 
-    /// The next transaction: all that is ready and fits. What turns out to need no write is `done`.
+    /// Returns the next transaction: all ready work that fits. Items that need no write are added to `done`.
     fn batch(
         &mut self,
         cx: &Cx<'_>,
@@ -195,7 +196,7 @@ impl Lanes {
                 lane.state = LaneState::Writing;
             }
         }
-        // What was in a transaction when the lock was lost, and was not completed by it.
+        // These items were part of a transaction when the lock was lost, and were not completed by it.
         dropped.into_iter().for_each(|key| self.drop_leaders(key));
         for (key, restart) in finished {
             done.extend(self.finish(key, restart));
@@ -207,7 +208,7 @@ impl Lanes {
         Some(batch)
     }
 
-    /// A transaction has its answer.
+    /// Handles the reply to a transaction.
     pub(crate) fn on_written(
         &mut self,
         cx: &mut Cx<'_>,
@@ -243,7 +244,7 @@ impl Lanes {
         }
     }
 
-    /// Consul holds what a transaction wrote.
+    /// Handles a committed transaction.
     fn on_applied(
         &mut self,
         cx: &mut Cx<'_>,
@@ -273,7 +274,8 @@ impl Lanes {
         done
     }
 
-    /// Whether Consul acted is not known. The next try will meet what it has written.
+    /// Schedules a retry when it is unknown whether Consul committed the transaction. The retry will find
+    /// what it wrote.
     fn on_unknown(&mut self, cx: &mut Cx<'_>, batch: &Batch, why: Option<Box<str>>) {
         if let Some(why) = why {
             cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
@@ -285,7 +287,7 @@ impl Lanes {
         }
     }
 
-    /// Consul has refused a transaction because of these operations.
+    /// Handles a transaction rejected by Consul because of these operations.
     fn on_refused(
         &mut self,
         cx: &mut Cx<'_>,
@@ -306,8 +308,8 @@ impl Lanes {
                 .map(|(target, _)| *target)
                 .filter(|target| matches!(target, Target::Record(_) | Target::Entry(_)))
                 .collect();
-            // Consul knows sooner than we do that the lock is gone. What it was written for is dropped
-            // when we know it too, and tried again if that was nothing.
+            // Consul knows the loss of the lock before hax does. The leader's work is dropped when hax learns
+            // of the loss, and is tried again if the lock was not lost.
             let led = about.contains(&(Target::Leader, None));
             match (led || self.is_refused_too_often(*key), reread.is_empty()) {
                 (true, _) => self.wait(cx, *key, reread),
@@ -318,12 +320,12 @@ impl Lanes {
         if about.is_empty() {
             let why = "refused, and not because of any of its operations".into();
             cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
-            // Refused for no reason that we know of: not at once again.
+            // The reason is unknown, so the retry is delayed.
             batch.state.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
         }
     }
 
-    /// Consul holds the entry of an object as the lane's first work wants it.
+    /// Records that Consul holds the entry of an object as the lane's first work item requires it.
     fn proved(&mut self, target: Target, key: Option<LaneKey>) {
         let lane = key.and_then(|key| self.lanes.get_mut(&key));
         let work = lane.and_then(|lane| lane.work.front_mut());
@@ -332,7 +334,7 @@ impl Lanes {
         }
     }
 
-    /// Counts a refusal. Where writers keep meeting, a pause lets them pass each other.
+    /// Counts a conflict. If writers keep conflicting, a pause lets them pass each other.
     fn is_refused_too_often(&mut self, key: LaneKey) -> bool {
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
         lane.refusals += 1;
@@ -359,7 +361,7 @@ impl Lanes {
         for target in targets {
             let path: Box<str> = match target {
                 Target::Record(process) => alloc::format!("processes/{process}").into(),
-                // What is not configured any more needs no reading: nothing is written to it.
+                // An object that is not configured any more needs no read: nothing is written to it.
                 Target::Entry(object) => match cluster.conf().entry(object) {
                     Some(entry) => entry.key.clone(),
                     None => continue,
@@ -375,7 +377,7 @@ impl Lanes {
         self.set_state(key, next);
     }
 
-    /// A key that met another writer was read again.
+    /// Handles the read of a key after a conflict.
     pub(crate) fn on_reread(
         &mut self,
         cx: &mut Cx<'_>,
@@ -404,8 +406,8 @@ impl Lanes {
         }
     }
 
-    /// The pause after a failure is over.
-    /// Returns whether deaths wait for [their turn](Self::retry_deaths).
+    /// Retries the waiting lanes after the pause. Returns whether deaths wait for
+    /// [`retry_deaths`](Self::retry_deaths).
     pub(crate) fn retry(&mut self, cx: &mut Cx<'_>, cluster: &Cluster) -> bool {
         let waiting = self.lanes.iter().filter_map(|(key, lane)| {
             let LaneState::Waiting(targets) = &lane.state else { return None };
@@ -424,7 +426,7 @@ impl Lanes {
         deaths
     }
 
-    /// Health is proved: what was to be declared is planned again.
+    /// Retries the declarations of death after health was proved.
     pub(crate) fn retry_deaths(&mut self) {
         for lane in self.lanes.values_mut().filter(|lane| lane.declares_death()) {
             if lane.state == LaneState::Waiting(BTreeSet::new()) {
@@ -446,7 +448,7 @@ impl Lanes {
         }
     }
 
-    /// The first work of a lane is done.
+    /// Completes the first work item of a lane.
     fn finish(&mut self, key: LaneKey, restart: bool) -> Option<Completed> {
         let lane = self.lanes.get_mut(&key)?;
         (lane.state, lane.refusals) = (LaneState::Ready, 0);
@@ -458,11 +460,11 @@ impl Lanes {
     }
 }
 
-/// Takes over what a key holds; false if the answer says nothing.
+/// Applies the value of a key after another read. Returns `false` if the response is invalid.
 fn apply_reread(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: &Answer) -> bool {
     match (answer.status, target) {
         (404, Target::Record(process)) => cluster.remove_record(process),
-        // What is not configured any more cannot be changed either.
+        // An object that is not configured any more cannot be changed either.
         (404, Target::Entry(object)) => cluster.remove_entry(object),
         (200, _) => {
             let Ok([entry]) = json::parse::<[KvEntry<'_>; 1]>(&answer.body) else { return false };

@@ -1,4 +1,4 @@
-//! What one process says, and what is said for it: its lane, one thing after another.
+//! Reported and derived events of processes: one lane per process, one item after another.
 
 pub(crate) mod batch;
 pub(crate) mod deliveries;

@@ -1,4 +1,4 @@
-//! What the lanes' operations are about.
+//! The subjects of the lanes' operations.
 
 use alloc::format;
 
@@ -8,25 +8,25 @@ use crate::cluster::replica::Table;
 use crate::cluster::states::ProcessRecord;
 use crate::consul::op;
 
-/// What an operation is about: which knowledge of ours is wrong if it is refused.
+/// The subject of an operation. If Consul rejects the operation, our copy of the subject is outdated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
-    /// `processes/<fid>`.
+    /// The key `processes/<fid>`.
     Record(Fid),
     /// The entry of an object in `m0conf/`.
     Entry(Fid),
-    /// How often a process has started on our node.
+    /// The counter of a process's starts on our node.
     Restarts(Fid),
     /// The counter of the broadcast queue.
     Epoch,
-    /// That we are the leader.
+    /// The ownership of the lock by this node.
     Leader,
     /// An entry of the broadcast queue.
     Queued,
 }
 
 impl Target {
-    /// The table that has it, of those that are held.
+    /// Returns the replicated table with the subject, if there is one.
     pub(crate) const fn table(self) -> Option<Table> {
         match self {
             Self::Record(_) => Some(Table::Processes),
@@ -36,7 +36,7 @@ impl Target {
     }
 }
 
-/// An operation of a lane, and what it is about.
+/// An operation of a lane and its subject.
 #[derive(Clone, Debug)]
 pub(crate) struct Op {
     pub(crate) target: Target,
@@ -48,15 +48,15 @@ impl Op {
         Self { target, op: op::Op::cas(key, value, index) }
     }
 
-    /// The record of a process as it is to be; `None` if it has no text.
+    /// Returns the write of a process's record; `None` if the record has no text form.
     pub(crate) fn record(process: Fid, record: ProcessRecord, index: u64) -> Option<Self> {
         let (key, value) = (format!("processes/{process}"), record.to_json()?);
         let op = op::Op::cas(&key, value.as_bytes(), index).with_flags(record.flags());
         Some(Self { target: Target::Record(process), op })
     }
 
-    /// The entry of an object as it is to be. One that is so already, as far as we know, is not
-    /// written, but the transaction is refused if it is not so any more.
+    /// Returns the operation for an object's entry. An entry that has its final value already, according to
+    /// our copy, is not written but checked: the transaction is rejected if the entry has changed.
     pub(crate) fn entry(change: &Change) -> Self {
         let Change { object, entry, holds } = change;
         let op = if *holds {
@@ -67,18 +67,18 @@ impl Op {
         Self { target: Target::Entry(*object), op }
     }
 
-    /// An entry of the broadcast queue.
+    /// Returns the write of an entry of the broadcast queue.
     pub(crate) fn queued(n: u64, message: &str) -> Self {
         Self { target: Target::Queued, op: op::Op::set(&format!("bq/{n}"), message.as_bytes()) }
     }
 
-    /// Refuses the transaction unless `session` holds the lock `leader`.
+    /// Returns the check of the lock `leader`. It rejects the transaction unless `session` holds the lock.
     pub(crate) fn leads(session: &str) -> Self {
         Self { target: Target::Leader, op: leads(session) }
     }
 }
 
-/// Refuses a transaction unless `session` holds the lock `leader`.
+/// Returns the check of the lock `leader`. It rejects a transaction unless `session` holds the lock.
 pub(crate) fn leads(session: &str) -> op::Op {
     op::Op::check_session("leader", session)
 }

@@ -1,5 +1,5 @@
-//! How often each process of our node has started: a first entrypoint request of a process that has
-//! lived before declares that life over (`hax.md` 1.9).
+//! The counters of process starts on our node. The first entrypoint request of a process that has lived
+//! before ends that life (`hax.md` 1.9).
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,15 +15,17 @@ use crate::consul::port::Answer;
 use crate::consul::url;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 
-/// How a start counts: decided once, since what is written for it changes what it is decided by.
+/// The classification of a start. It is decided once, since the resulting writes change its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
     pub(crate) number: u64,
     pub(crate) restart: bool,
 }
 
-/// The counters under `<node>/process_restarts/`. Nobody else writes them, but an old daemon that ran
-/// on this node before us, so they are read once, and again after a refusal.
+/// The counters under `<node>/process_restarts/`.
+///
+/// Their only other writer is an old daemon that ran on this node before. So they are read once, and again
+/// after a conflict.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts {
     counts: BTreeMap<Fid, Count>,
@@ -65,8 +67,10 @@ impl Restarts {
         }
     }
 
-    /// Whether a process that begins has lived before. The first start is m0mkfs's and the second
-    /// m0d's, unless its record says that it lived; a client's restart is nobody's business.
+    /// Returns whether a starting process has lived before.
+    ///
+    /// The first start is m0mkfs's and the second is m0d's, unless the record says that the process has
+    /// lived. The restart of a client is not announced.
     pub(crate) fn is_restart(&self, process: Fid, cluster: &Cluster) -> bool {
         let conf = cluster.conf().get_process(process);
         if conf.is_some_and(|process| process.hax || process.is_client()) {
@@ -79,7 +83,7 @@ impl Restarts {
         lives || self.counts.get(&process).is_some_and(|count| count.starts > 1)
     }
 
-    /// How a start that begins now counts; nothing if the process is none of ours.
+    /// Returns the classification of a start beginning now; `None` if the process is not on our node.
     pub(crate) fn start(&self, process: Fid, cluster: &Cluster) -> Option<Start> {
         let starts = self.counts.get(&process).map_or(0, |count| count.starts);
         let restart = self.is_restart(process, cluster);
@@ -87,7 +91,7 @@ impl Restarts {
         cluster.is_local(process).then_some(Start { number, restart })
     }
 
-    /// What counts the start of this number; nothing if it is counted.
+    /// Returns the operation for counting the start of this number; `None` if it is counted already.
     pub(crate) fn count(&self, process: Fid, number: u64, node: &str) -> Option<Op> {
         let Count { starts, index } = self.counts.get(&process).copied().unwrap_or_default();
         let key = format!("{node}/process_restarts/{process}");
@@ -96,13 +100,13 @@ impl Restarts {
         (starts < number).then(op)
     }
 
-    /// One more start is counted, by the write of this index.
+    /// Updates the counter after a write with this index.
     pub(crate) fn on_counted(&mut self, process: Fid, index: u64) {
         let count = self.counts.entry(process).or_default();
         *count = Count { starts: count.starts.saturating_add(1), index };
     }
 
-    /// Another writer has been at the counters: they are read again.
+    /// Reads the counters again after a conflict.
     pub(crate) fn invalidate(&mut self, cx: &mut Cx<'_>) {
         if core::mem::take(&mut self.loaded) {
             self.read(cx);
@@ -116,7 +120,7 @@ fn counts(answer: &Answer) -> Option<BTreeMap<Fid, Count>> {
     while let Some(entry) = elements.next::<KvEntry<'_>>() {
         let entry = entry.ok()?;
         let process = entry.key.rsplit('/').next().and_then(|fid| fid.parse().ok());
-        // A number inside a JSON text, as the old daemon writes it.
+        // The value is a number inside a JSON string, as the old daemon writes it.
         let starts = entry
             .bytes()
             .and_then(|value| core::str::from_utf8(&value).ok()?.trim_matches('"').parse().ok());

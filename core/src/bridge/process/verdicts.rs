@@ -1,5 +1,5 @@
-//! Who is declared dead, and who is taken back: where health contradicts what Consul holds of a
-//! process (`hax.md` 1.12).
+//! Declarations of death and their revocation: the cases in which health contradicts the record of a process
+//! in Consul (`hax.md` 1.12).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -14,29 +14,29 @@ use crate::bridge::context::Cx;
 use crate::bridge::continuation::{LaneKey, Timer};
 use crate::bridge::process::work::{Operation, WorkItem};
 
-/// A process that has begun asks for its entrypoint sooner than this.
+/// The maximum time between a process's start and its first entrypoint request.
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
-/// What is kept between two looks at who is dead.
+/// The state kept between two assessments of the processes' liveness.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
-    /// Since when the checks of processes fail that are not declared dead yet.
+    /// The processes with failing checks and without a declaration of death, and since when the checks fail.
     failing_since: BTreeMap<Fid, FailingSince>,
-    /// Since when the checks of processes pass that were declared dead.
+    /// The processes declared dead with passing checks, and since when the checks pass.
     passing_since: BTreeMap<Fid, Instant>,
-    /// Since when deaths that could not be written wait for health to be proved.
+    /// The `handle` call of the request for a proof of health. Failed writes of deaths wait for the proof.
     deaths_unproved: Option<CallSeq>,
-    /// The liveness of processes has changed, or a grace is over.
+    /// The liveness of processes has to be assessed again.
     pub(crate) liveness_dirty: bool,
-    /// The configuration may not say what follows from its processes.
+    /// The states derived from the configuration have to be checked.
     pub(crate) derived_dirty: bool,
 }
 
-/// How long a process has been silent.
+/// The beginning of a period of failing checks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailingSince {
     since: Instant,
-    /// When health was asked whether it is so still.
+    /// The `handle` call of the request for a proof of health.
     asked: Option<CallSeq>,
 }
 
@@ -47,7 +47,8 @@ impl FailingSince {
 }
 
 impl State {
-    /// Looks whether health is proved since deaths were to be declared, for the first time or again.
+    /// Checks whether health has been proved since a declaration of death was due, for the first time or
+    /// again.
     pub(crate) fn prove_deaths(&mut self) {
         let tables = &self.tables;
         let is_proved =
@@ -59,7 +60,7 @@ impl State {
         }
     }
 
-    /// Tries again what failed. Deaths wait until health is proved.
+    /// Retries the failed writes. Declarations of death wait until health is proved.
     pub(crate) fn retry_lanes(&mut self, cx: &mut Cx<'_>) {
         if self.lanes.retry(cx, &self.cluster) {
             self.verdicts.deaths_unproved = Some(cx.call_seq());
@@ -67,18 +68,21 @@ impl State {
         }
     }
 
-    /// Declares those dead that health says are, and for whom we answer: the processes of our own
-    /// node, and as the leader those of nodes that are dead themselves.
+    /// Declares processes dead according to health.
     ///
-    /// What fails for a moment is given time. A process of ours whose link is up may be slow to answer; a
-    /// node elsewhere may only have restarted its agent, which leaves the catalog and joins again, while
-    /// its hax and its processes live. A leader counts from when it saw it itself.
+    /// It covers the processes of our own node and, if this node leads, the processes of nodes that are dead
+    /// themselves.
+    ///
+    /// A failure must last for the grace period. A local process whose link is up may only be slow to
+    /// respond. A remote node may only have restarted its agent, which leaves the catalog and joins again
+    /// while hax and the processes live. A leader counts the period from its own first observation.
     ///
     /// A process that dies before its check has passed once leaves a check that has failed since before its
-    /// last record: there its link tells, once it has been down as long.
+    /// last record. In this case the process is declared dead once its link has been down for the grace
+    /// period.
     ///
-    /// While Consul is away a copy of health grows old, and a process may have come back: nobody is declared
-    /// dead by health that was not proved after that.
+    /// While Consul is away the copy of health grows old, and a process may have come back. So no process is
+    /// declared dead before health is proved after the grace period.
     pub(crate) fn declare_dead(&mut self, cx: &mut Cx<'_>) {
         let linkless = self.links.iter().filter(|(_, link)| !link.up).map(|(_, link)| link.process);
         let linkless = linkless.filter(|process| {
@@ -114,8 +118,10 @@ impl State {
         }
     }
 
-    /// Whether we write for a process, and if so, whether as the leader: its node fails or has left the
-    /// catalog, so that its own hax, if it lives, may not be able to.
+    /// Returns whether this node writes for a process, and if so, whether as the leader.
+    ///
+    /// The leader writes for a node that fails or has left the catalog: a hax that still runs there may be
+    /// unable to write.
     fn answers_for(&self, process: Fid) -> Option<bool> {
         if self.cluster.is_local(process) {
             return Some(false);
@@ -125,9 +131,11 @@ impl State {
         (self.led && (!health.host_passes(host) || health.is_gone(host))).then_some(true)
     }
 
-    /// Writes again what follows from the records of processes, where the configuration says otherwise:
-    /// somebody has imported it anew. Ours are the processes that we answer for; while anything else is
-    /// being written it may still come right.
+    /// Writes the states derived from process records again, if another import of the configuration has
+    /// overwritten them.
+    ///
+    /// It covers the processes that this node answers for. It waits while other writes are pending, since
+    /// they may correct the difference.
     pub(crate) fn rederive(&mut self, cx: &Cx<'_>) {
         if !self.verdicts.derived_dirty || self.lanes.len() > 0 || mutant(Mutant::ImportBelieved) {
             return;
@@ -142,12 +150,14 @@ impl State {
         }
     }
 
-    /// Takes back that a process of our node has stopped, where it had only been silent. One whose
-    /// link is down has died, whatever answers at its port; and of one that has had no link since
-    /// we began, only what we saw alive ourselves is not of an earlier life.
+    /// Revokes the declared death of merely unresponsive local processes.
     ///
-    /// A check may pass as soon as a new life of the process has begun (one that looks for its pid does),
-    /// a third of a second before that asks for its entrypoint: it is given the time.
+    /// A process whose link is down has died, whatever responds at its port. A process that has had no link
+    /// since hax started must have been seen alive by hax: another sign may stem from an earlier life.
+    ///
+    /// A check may pass as soon as a new life of the process has begun (a check that looks for the pid does).
+    /// That is a third of a second before the process's first entrypoint request, so the revocation waits for
+    /// that request.
     pub(crate) fn revive(&mut self, cx: &mut Cx<'_>) {
         self.verdicts.passing_since.retain(|process, _| self.cluster.revived(*process).is_some());
         for process in self.cluster.alive().collect::<Vec<_>>() {

@@ -1,4 +1,4 @@
-//! What is to be written for a process or for devices, and what it takes.
+//! The work items of lanes, and the planning of their operations.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,42 +16,43 @@ use crate::cluster::states::ProcessRecord;
 use crate::ha::note::{Note, ObjectState};
 use crate::ha::process::{ProcessEventKind, ProcessType};
 
-/// Which message waits for its acknowledgement.
+/// The message to acknowledge.
 pub(crate) type Ack = (LinkId, MsgId);
 
-/// One thing to be written; the next of its lane waits for it.
+/// One work item; the next item of its lane waits for it.
 #[derive(Debug)]
 pub(crate) struct WorkItem {
     pub(crate) what: Operation,
     pub(crate) arrived: Instant,
-    /// The record of the process has been read since this work met another writer, so that what we
-    /// hold of it is known to be Consul's.
+    /// The record of the process has been read since this item conflicted with another writer, so our copy of
+    /// the record is known to be Consul's.
     pub(crate) checked: bool,
-    /// A transaction with it had no answer: Consul may hold it already.
+    /// A transaction with this item had no reply: Consul may have committed it already.
     pub(crate) unsure: bool,
-    /// The objects whose entries a part of this work has written, or found as they are to be.
+    /// The objects with entries written by a part of this item, or found in their final state.
     pub(crate) proved: BTreeSet<Fid>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Operation {
-    /// A process said so; our own events have nobody to acknowledge them to.
+    /// An event reported by a process. Events of our own process have no acknowledgement.
     Reported { record: ProcessRecord, ack: Option<Ack> },
-    /// Health says that the process is dead; `linkless`: with its link, since its check alone may be from
-    /// before its last record.
+    /// The process is dead according to health.
+    ///
+    /// `linkless` means that its link is down too; the check alone may stem from before the last record.
     DeclaredDead { as_leader: bool, linkless: bool },
-    /// Health says that the process, which was declared stopped, lives.
+    /// The process was declared stopped and lives according to health.
     Revived,
-    /// What follows from the last record of the process is not so in the configuration any more.
+    /// The configuration differs from the states derived from the process's last record.
     Derived { as_leader: bool },
-    /// The process has begun a new life. Its starts are counted, and its last life is declared over.
+    /// The process has begun a new life. Its start is counted, and its last life is declared ended.
     Started(Option<Start>),
-    /// Devices changed their state: a process said so, or the broadcast queue did.
+    /// Devices have changed their state, according to a process or the broadcast queue.
     Devices { notes: Vec<Note>, ack: Option<Ack>, queued: bool },
 }
 
 impl Operation {
-    /// Whether it is done as the leader, and only while we lead.
+    /// Returns whether the operation is the leader's, to be executed only while this node leads.
     pub(crate) fn is_leaders(&self) -> bool {
         matches!(
             self,
@@ -60,21 +61,21 @@ impl Operation {
     }
 }
 
-/// What a work item takes now.
+/// The planned operations of a work item.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Changes that follow; they may be written before the rest.
+    /// Derived changes; they may be written before the rest.
     pub(crate) first: Vec<Op>,
-    /// What completes the work.
+    /// The final operations of the item.
     pub(crate) last: Vec<Op>,
-    /// What old daemons are told of it.
+    /// The record announced to old daemons.
     pub(crate) told: Option<ProcessRecord>,
-    /// The restart that is declared with it.
+    /// A restart is declared by this item.
     pub(crate) restart: bool,
 }
 
 impl Plan {
-    /// All is as it is to be.
+    /// Returns whether no write is needed.
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_empty() && self.last.is_empty()
     }
@@ -85,13 +86,14 @@ impl WorkItem {
         Self { what, arrived, checked: false, unsure: false, proved: BTreeSet::new() }
     }
 
-    /// A part of it is written, so it does not end there if health says something else meanwhile: half a
-    /// death could be told from nothing, while a whole one is taken back; and half a life is.
+    /// Returns whether a part of the item is written. In this case the item is completed even if health
+    /// changes meanwhile. Half a death could not be distinguished from no death, while a complete one can be
+    /// revoked. The same holds for half a revival.
     fn is_begun(&self) -> bool {
         !self.proved.is_empty()
     }
 
-    /// Whether a process waits for its acknowledgement: without one it says it again.
+    /// Returns whether a process waits for the acknowledgement. Without it, the process repeats its message.
     pub(crate) fn is_repeated(&self) -> bool {
         let (Operation::Reported { ack, .. } | Operation::Devices { ack, .. }) = &self.what else {
             return false;
@@ -99,13 +101,13 @@ impl WorkItem {
         ack.is_some()
     }
 
-    /// Whether a death is written after all: it is half written, or health still says so.
+    /// Returns whether a death is still to be written: it is half written, or health still confirms it.
     fn still_dies(&self, process: Fid, linkless: bool, cluster: &Cluster) -> bool {
         let fails = linkless && cluster.is_failing(process);
         self.is_begun() || cluster.is_dead(process) || fails
     }
 
-    /// What it takes to write this, as far as is known.
+    /// Returns the operations for this item, according to the current state.
     pub(crate) fn plan(
         &self,
         process: Fid,
@@ -149,7 +151,7 @@ impl WorkItem {
                 let mut plan = if *restart {
                     self.becomes(process, cluster, record, Some(ObjectState::Failed))
                 } else if there.is_some_and(|record| record.last_reported.is_some()) {
-                    // The life that was declared over is over: nobody can take that back.
+                    // The life that was declared ended has ended: the declaration cannot be revoked any more.
                     Plan { told: None, ..self.becomes(process, cluster, record, None) }
                 } else {
                     Plan::default()
@@ -159,7 +161,7 @@ impl WorkItem {
                 plan
             }
             Operation::Devices { notes, .. } => {
-                // Of two notes about one device, itself or its drive, the later counts.
+                // Of two notes about one device, by its own fid or its drive's, the later one counts.
                 let sdev = |note: &Note| Some((device(note.fid, cluster)?, note.state));
                 let states: BTreeMap<Fid, ObjectState> = notes.iter().filter_map(sdev).collect();
                 let changes = states.into_iter().filter_map(|(sdev, to)| cluster.change(sdev, to));
@@ -178,10 +180,11 @@ impl WorkItem {
         let changes = effect.map(|state| cluster.cascade(process, state)).unwrap_or_default();
         let first = self.ops(changes);
         let (there, index) = cluster.record(process);
-        // What is known only from the replica is written again, which checks it.
+        // A record known only from the replica is written again, which checks it.
         let holds = self.checked && there == Some(record);
         let op = Op::record(process, record, index).filter(|_| !holds);
-        // m0mkfs is nobody else's business, and what Consul holds of a try without an answer was told with it.
+        // Events of m0mkfs are not announced. A record that Consul holds from a try without a reply was
+        // announced by that try.
         let told = op.is_some() && record.kind != ProcessType::Mkfs;
         let told = (told && !(self.unsure && there == Some(record))).then_some(record);
         Plan { first, last: op.into_iter().collect(), told, restart: false }
@@ -194,8 +197,10 @@ impl WorkItem {
     }
 }
 
-/// Drops what nobody waits for, the oldest first, until no more than `most` is left, and of starts that are
-/// one behind the other then the later. The first work may be in a transaction.
+/// Drops items without a waiting process, the oldest first, until at most `most` are left.
+///
+/// Of consecutive starts it drops the later ones. The first item is kept, since it may be part of a
+/// transaction.
 pub(crate) fn shrink(work: &mut VecDeque<WorkItem>, most: usize) {
     let mut surplus = work.len().saturating_sub(most);
     if surplus == 0 {
@@ -225,7 +230,7 @@ pub(crate) fn shrink(work: &mut VecDeque<WorkItem>, most: usize) {
     *work = first.into_iter().chain(kept).collect();
 }
 
-/// The storage device that a note is about: itself, or the one in a drive.
+/// Returns the storage device of a note: the object itself, or the device in a drive.
 pub(crate) fn device(object: Fid, cluster: &Cluster) -> Option<Fid> {
     let kind = object.object()?;
     if kind == Object::Drive {
@@ -234,7 +239,7 @@ pub(crate) fn device(object: Fid, cluster: &Cluster) -> Option<Fid> {
     (kind == Object::Sdev && cluster.conf().sdev(object).is_some()).then_some(object)
 }
 
-/// What a message of the broadcast queue says of a process, for old daemons (`hax.md` 1.7).
+/// Returns the broadcast queue's message with a process's record, for old daemons (`hax.md` 1.7).
 pub(crate) fn update(process: Fid, record: ProcessRecord, timestamp: &str) -> Option<Box<str>> {
     let (state, kind) = (record.state.kv_name()?, record.kind.kv_name()?);
     Some(

@@ -1,4 +1,4 @@
-//! A table's answer, decoded entry by entry, so that it may be done in slices.
+//! The decoding of a table's response, entry by entry, so that it can be done in slices.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -13,12 +13,12 @@ use crate::cluster::replica::Table;
 use crate::cluster::states::ProcessRecord;
 use crate::consul::json::{Elements, KvEntry, RawCheck};
 
-/// An answer that is being decoded.
+/// A response during its decoding.
 #[derive(Debug)]
 pub(crate) struct Decoding {
     pub(crate) table: Table,
     pub(crate) index: u64,
-    /// When the read was sent; nothing for a watch's answer, which proves nothing.
+    /// The `handle` call at the time of sending; `None` for a watch's response, which proves nothing.
     pub(crate) sent: Option<CallSeq>,
     pub(crate) elements: Elements,
     pub(crate) staged: Staged,
@@ -32,7 +32,7 @@ pub(crate) enum Staged {
 }
 
 impl Staged {
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Conf(conf) => conf.len(),
@@ -43,7 +43,7 @@ impl Staged {
 }
 
 impl Decoding {
-    /// Takes its next entry; nothing at its end.
+    /// Decodes the next entry; returns `None` at the end.
     pub(crate) fn take_one(
         &mut self,
         cx: &mut Cx<'_>,
@@ -52,7 +52,7 @@ impl Decoding {
         match &mut self.staged {
             Staged::Conf(conf) => Some(self.elements.next::<KvEntry<'_>>()?.and_then(|entry| {
                 let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
-                // Consul itself makes the base64: where it is none, nothing of this is Consul's.
+                // Consul itself encodes base64: an invalid encoding means that the response is not Consul's.
                 let value = entry.bytes().ok_or("a value is not base64")?;
                 if !conf.apply(path, &value, entry.modify_index) {
                     cx.skip_malformed(&entry.key, entry.modify_index);
@@ -85,11 +85,11 @@ impl Decoding {
     }
 }
 
-/// How hare names the services of Motr's processes (`hax.md` 1.5).
+/// The names of the services of Motr's processes as registered by hare (`hax.md` 1.5).
 const NAMES: [&str; 4] = ["hax", "confd", "ios", "s3service"];
 
-/// A check that says anything of a process; nothing for one of some other service, or for what somebody
-/// has checked on a node.
+/// Returns a relevant check of a process or a node; `None` for a check of another service or a custom check
+/// of a node.
 pub(crate) fn check(raw: &RawCheck<'_>) -> Option<Check> {
     let process = match &*raw.service_id {
         "" if counts_for_node(&raw.check_id) => None,

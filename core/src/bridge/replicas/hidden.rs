@@ -1,10 +1,12 @@
-//! What Consul does not show.
+//! Tables hidden by Consul.
 //!
-//! Consul leaves out of a list what a token may not read, with the status and the index of a list that has
-//! nothing in it (its ACL system filters), and the index stands still when a policy is mended. So a table
-//! that is empty and one that hax's token may not read look the same. Which it is, is told by a key's name: a
-//! single key that a token may not read is refused. The catalog has a check of each of its nodes, and is never
-//! empty. What is held stays; hax says so, is not ready, and asks again without an index.
+//! Consul filters the entries that a token may not read out of a list. The status and the index of such a
+//! response are those of an empty list (its ACL system filters). The index does not change when a policy is
+//! corrected. So an empty table and an unreadable one look the same. A read of a single key distinguishes
+//! them: it is refused if the token may not read the key. The catalog is never empty, since it has a check of
+//! each of its nodes.
+//!
+//! The copy of a hidden table is kept. hax reports the fact, is not ready, and reads again without an index.
 
 use alloc::collections::BTreeSet;
 use core::time::Duration;
@@ -20,16 +22,16 @@ use crate::consul::port::Answer;
 use crate::consul::url;
 use crate::ha::fact::Fact;
 
-/// How soon a question may ask again.
+/// The minimum delay before a waiting request causes another read.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Tables {
-    /// Whether Consul shows all tables.
+    /// Returns whether Consul shows all tables.
     pub(crate) fn all_shown(&self) -> bool {
         self.replicas.iter().all(|replica| replica.hidden.is_none())
     }
 
-    /// A reading at `index` has shown nothing of a table.
+    /// Verifies an empty read at `index`.
     pub(crate) fn verify_emptiness(
         &mut self,
         cx: &mut Cx<'_>,
@@ -37,7 +39,7 @@ impl Tables {
         table: Table,
         reading: Reading,
     ) {
-        // A right may come between the two: the reading that counts is younger than the key's answer.
+        // The permission may be granted between the two reads, so the list must be read after the key.
         let readable = self.readable[table as usize].take();
         if readable.is_some_and(|since| reading.sent.is_some_and(|sent| sent >= since)) {
             return self.accept_emptiness(cx, cluster, table, reading);
@@ -51,7 +53,7 @@ impl Tables {
         }
     }
 
-    /// Whether a key of a table is refused, or not there.
+    /// Handles the read of a table's key. The result tells whether the table may be read.
     pub(crate) fn on_named(
         &mut self,
         cx: &mut Cx<'_>,
@@ -75,7 +77,7 @@ impl Tables {
         }
     }
 
-    /// A table is empty that our token may read.
+    /// Accepts a table as empty after the token's permission to read it was verified.
     fn accept_emptiness(
         &mut self,
         cx: &mut Cx<'_>,
@@ -84,7 +86,7 @@ impl Tables {
         reading: Reading,
     ) {
         match table {
-            // Nothing works without one: somebody is about to write it, or has deleted it.
+            // hax does not work without a configuration: it is about to be written, or was deleted.
             Table::Conf => self.hide(cx, cluster, table, reading, Hidden::Empty),
             Table::Processes | Table::Health => {
                 cluster.retain_records(reading.index, &BTreeSet::new());
@@ -93,8 +95,10 @@ impl Tables {
         }
     }
 
-    /// Nothing of a table is shown. What is held of it stays. Where it is known to be gone, what is asked is
-    /// answered by that; else it may have changed unseen, and is not.
+    /// Marks a table as hidden and keeps its copy.
+    ///
+    /// If the table is known to be gone, requests are answered from the copy. If it is unreadable, it may
+    /// have changed unseen, and requests wait.
     fn hide(
         &mut self,
         cx: &mut Cx<'_>,
@@ -107,7 +111,7 @@ impl Tables {
         let entries = cluster.entries()[table as usize];
         let replica = &mut self.replicas[table as usize];
         (replica.decoding, replica.kv_index_proved) = (false, 0);
-        // Without a copy there is nothing to watch from; it is read until there is one.
+        // Without a copy a watch has no index to start from; the table is read until there is a copy.
         replica.index = if entries == 0 { 0 } else { index };
         if how == Hidden::Empty {
             replica.proved = replica.proved.max(sent.unwrap_or_default());
@@ -128,7 +132,7 @@ impl Tables {
     }
 }
 
-/// A key of a table that is never there: refused where the table may not be read.
+/// Returns a non-existent key of a table. Its read is refused if the table may not be read.
 fn named(table: Table) -> Option<&'static str> {
     match table {
         Table::Conf => Some("m0conf/none"),

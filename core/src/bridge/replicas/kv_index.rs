@@ -1,8 +1,8 @@
-//! The cheapest proof that copies of keys are fresh: the index of the whole KV table.
+//! The cheapest proof that the copies of keys are fresh: the index of the whole KV table.
 //!
-//! A key that is not there is answered with that index (Consul 1.8.7, `kvsGetTxn`), whatever the
-//! table's size, while a probe of a prefix makes Consul walk it. While the table's index stands still,
-//! nothing below any prefix has changed. Once it has moved, a probe tells what of it is ours.
+//! The response for a missing key has that index (Consul 1.8.7, `kvsGetTxn`), whatever the table's size,
+//! while a probe of a prefix makes Consul walk the prefix. While the table's index does not change, no key
+//! below any prefix has changed. When it has changed, probes of the prefixes tell which of them changed.
 
 use alloc::collections::VecDeque;
 
@@ -13,13 +13,13 @@ use crate::bridge::continuation::Continuation;
 use crate::consul::port::Answer;
 use crate::consul::url;
 
-/// Below a prefix that hax may read, and no process.
+/// A non-existent key, below a readable prefix.
 pub(crate) const KEY: &str = "processes/none";
 
 #[derive(Debug, Default)]
 pub(crate) struct KvIndexProbes {
     sent: VecDeque<KvIndexProbe>,
-    /// What the last one saw; 0: nothing that is of use.
+    /// The index in the last response; 0 if it is not usable.
     pub(crate) seen: u64,
 }
 
@@ -27,12 +27,12 @@ pub(crate) struct KvIndexProbes {
 struct KvIndexProbe {
     call: CallId,
     sent: CallSeq,
-    /// The index of the newest copy when it was sent.
+    /// The largest index of the copies when the probe was sent.
     then: u64,
 }
 
 impl KvIndexProbes {
-    /// Sends one for what was asked, unless it is on its way or too many are.
+    /// Sends a probe for requests up to `asked`, unless a suitable probe is in flight or too many are.
     pub(crate) fn send(&mut self, cx: &mut Cx<'_>, asked: CallSeq, then: u64, most: usize) {
         let on_its_way = self.sent.back().is_some_and(|last| last.sent >= asked);
         if !on_its_way && self.sent.len() < most {
@@ -41,8 +41,10 @@ impl KvIndexProbes {
         }
     }
 
-    /// Takes an answer: the table's index was seen at this moment or later. An index that has gone
-    /// back, or is not the table's, says nothing.
+    /// Handles a response. Returns the call in which the probe was sent: the index was read at that time or
+    /// later.
+    ///
+    /// An index that has gone backwards, or is not that of the table, is not usable.
     pub(crate) fn on_answer(&mut self, call: CallId, answer: &Answer) -> Option<CallSeq> {
         let KvIndexProbe { sent, then, .. } = self.take(call)?;
         let is_tables = answer.status == 404 && answer.index >= then;
@@ -50,7 +52,7 @@ impl KvIndexProbes {
         Some(sent)
     }
 
-    /// It has no answer.
+    /// Removes a failed probe.
     pub(crate) fn on_failed(&mut self, call: CallId) {
         self.take(call);
     }

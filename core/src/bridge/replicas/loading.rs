@@ -1,4 +1,4 @@
-//! How an answer becomes the copy of a table: decoded in slices, then held.
+//! The loading of a table's copy from a response: decoding in slices, then installing.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -17,12 +17,12 @@ use crate::consul::json::Elements;
 use crate::consul::port::Answer;
 use crate::ha::fact::Fact;
 
-/// A complete reading of a table.
+/// A complete read of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
-    /// Consul's index.
+    /// Consul's index of the response.
     pub(crate) index: u64,
-    /// When it was sent, if it proves what the table was then.
+    /// The `handle` call at the time of sending, if the read proves the table's state of that time.
     pub(crate) sent: Option<CallSeq>,
 }
 
@@ -34,7 +34,7 @@ impl Tables {
         answer: &Answer,
         sent: Option<CallSeq>,
     ) {
-        // An older decoding of the same table would undo this one.
+        // An older decoding of the same table would overwrite this one.
         self.decoding.retain(|decoding| decoding.table != table);
         self.emptied[table as usize] = None;
         let staged = match table {
@@ -42,7 +42,7 @@ impl Tables {
             Table::Processes => Staged::Processes(BTreeSet::new()),
             Table::Health => Staged::Health(BTreeSet::new()),
         };
-        // A table that does not exist yet is a 404 without a list.
+        // The response for a table that does not exist yet is a 404 without a list.
         let none = Bytes::from_static(b"null");
         let body = if answer.status == 404 { none } else { answer.body.clone() };
         let elements = Elements::new(body);
@@ -52,7 +52,7 @@ impl Tables {
         cx.arm(Timer::Slice, Duration::from_micros(1));
     }
 
-    /// Decodes one slice, so that no answer, however large, holds up the others.
+    /// Decodes one slice. A large response does not delay the others that way.
     pub(crate) fn slice(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster) {
         let Some(mut decoding) = self.decoding.pop_front() else { return };
         for _ in 0..cx.config().limit.entries_per_slice {
@@ -61,11 +61,11 @@ impl Tables {
                 Some(Err(why)) => {
                     let table = decoding.table;
                     self.replicas[table as usize].decoding = false;
-                    // What a reading was wanted for is wanted still, whatever a probe says.
+                    // The read is still needed, whatever a probe says.
                     self.wants_read[table as usize] |= decoding.sent.is_some();
                     cx.fact(Fact::ConsulBadAnswer { what: table.name(), why });
                     self.on_failed(cx, table, Timer::Prove(table));
-                    // Its watch would bring the same again at once.
+                    // A new watch would return the same response at once.
                     cx.retry(Timer::Watch(table), &mut self.backoffs[table as usize]);
                     self.rearm(cx);
                     return;
@@ -90,7 +90,7 @@ impl Tables {
     fn install(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, decoding: Decoding) {
         let Decoding { table, index, sent, staged, .. } = decoding;
         if index < self.replicas[table as usize].index {
-            // The watch has overtaken this reading: what is held is newer than what it proves.
+            // The watch has overtaken this read: the copy is newer than the state that the read proves.
             let replica = &mut self.replicas[table as usize];
             replica.decoding = false;
             replica.proved = replica.proved.max(sent.unwrap_or_default());
@@ -110,7 +110,7 @@ impl Tables {
         self.installed(cx, cluster, table, Reading { index, sent }, entries);
     }
 
-    /// What a reading had is held.
+    /// Records that a read's entries are installed as the copy.
     pub(crate) fn installed(
         &mut self,
         cx: &mut Cx<'_>,

@@ -1,15 +1,15 @@
-//! Who notices that a watch hangs.
+//! Detection of hanging watches.
 //!
-//! Watches are default queries: Consul's servers pass them on to their leader, which answers as soon as
-//! something has changed. A stale query is answered by the server that is asked, which hears of a change
-//! with its leader's next heartbeat, up to 0.1 s later. But where the leader's machine is gone without a
-//! word, a default query waits for it for 30 to 40 seconds, and one that is with a leader of before waits
-//! on when there is another one.
+//! Watches are default queries: Consul's servers forward them to their leader, which responds as soon as
+//! something has changed. A stale query is answered by the server that receives it. That server learns of a
+//! change with its leader's next heartbeat, up to 0.1 s later. But if the leader's machine disappears
+//! silently, a default query waits for it for 30 to 40 seconds, and a query at a former leader keeps waiting
+//! after a new one is elected.
 //!
-//! So beside the watch of what must not be told so late there is a *lookout*, a stale query of next to
-//! nothing. It sees that the table has moved; a watch that does not bring that soon is given up, and the
-//! table is followed by stale queries until something that must not be stale is answered again. Only what
-//! is newer than the copy is taken either way.
+//! So the watches of urgent tables are accompanied by a *lookout*, a stale query with a tiny response. It
+//! notices that the table has changed. A watch that does not deliver the change soon after is cancelled, and
+//! the table is followed by stale queries until a consistent query is answered again. In both modes only data
+//! newer than the copy is used.
 
 use core::time::Duration;
 
@@ -21,15 +21,15 @@ use crate::consul::port::Answer;
 use crate::ha::fact::Fact;
 use crate::store::watch;
 
-/// How soon a watch brings what its lookout has seen: usually it has done so before.
+/// The time limit for a watch to deliver a change seen by its lookout; usually it is faster than the lookout.
 const OVERDUE_AFTER: Duration = Duration::from_millis(300);
-/// The same where the table is so large that Consul takes longer than that to send it.
+/// The same limit for a table so large that Consul needs longer than that to send it.
 const OVERDUE_AFTER_MAX: Duration = Duration::from_secs(3);
-/// The pause after a lookout that failed. Its watch fares no better, and is what matters.
+/// The pause after a failed lookout. The watch, which matters more, will have failed too.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Tables {
-    /// Sends a table's lookout, unless there is one or it is not needed.
+    /// Sends a table's lookout, unless one is in flight or it is not needed.
     pub(crate) fn send_lookout(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         let Some(target) = table.lookout() else { return };
@@ -52,18 +52,19 @@ impl Tables {
             return;
         };
         let owes = replica.is_behind();
-        // Where it has gone back, the watch tells whether Consul has begun anew.
+        // If the index has gone backwards, the watch tells whether Consul's indexes have restarted.
         replica.seen = answer.index;
         replica.due = answer.index;
         cx.arm(Timer::Lookout(table), cx.config().time.watch_interval_min);
-        // A watch that owes something already has no more time for what comes on top of it.
+        // A watch that is behind already gets no more time for a further change.
         if !(owes && cx.is_armed(Timer::Overdue(table))) {
             self.expect_watch(cx, table);
         }
     }
 
-    /// If the copy is behind what a lookout saw, the watch in flight has to bring it soon. Where none is
-    /// in flight, this is called again when one is.
+    /// Sets the time limit of the watch in flight, if the copy is behind the lookout.
+    ///
+    /// If no watch is in flight, this function is called again when one is sent.
     pub(crate) fn expect_watch(&self, cx: &mut Cx<'_>, table: Table) {
         let replica = &self.replicas[table as usize];
         if replica.is_behind() && replica.watch.is_some() && replica.stale_since.is_none() {
@@ -71,15 +72,15 @@ impl Tables {
         }
     }
 
-    /// The watch should have brought by now what a lookout saw.
+    /// Handles a watch without a timely delivery of a change seen by its lookout.
     pub(crate) fn on_overdue(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &self.replicas[table as usize];
         if replica.decoding {
-            // What is being decoded may be older than that.
+            // The response being decoded may be older than that change.
             self.expect_watch(cx, table);
         } else if replica.is_behind() && replica.watch.is_some() && replica.stale_since.is_none() {
             cx.fact(Fact::WatchHangs { table: table.name() });
-            // What else the same leader was asked for hangs, too.
+            // Other queries at the same leader hang too.
             for table in Table::ALL {
                 if table.lookout().is_some() && self.replicas[table as usize].stale_since.is_none()
                 {
@@ -89,8 +90,8 @@ impl Tables {
         }
     }
 
-    /// The watch has failed or hangs: follows what the server that is asked has, and asks for a proof, which
-    /// its leader has to give.
+    /// Follows a table by stale queries after its watch has failed or hangs, and requests a proof. Only the
+    /// leader can give the proof.
     pub(crate) fn watch_stale(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         replica.calls().for_each(|call| cx.cancel(call));
@@ -100,8 +101,10 @@ impl Tables {
         self.prove(cx, table);
     }
 
-    /// The servers' leader answers: it is followed again. What the lookout saw is in the copy by now, or is
-    /// not true. A watch without a lookout may be with a leader of before, and is asked anew.
+    /// Returns to default queries after the leader has responded.
+    ///
+    /// The change that the lookout saw is in the copy by now, or it is not real. A watch without a lookout
+    /// may wait at a former leader, so it is sent again.
     pub(crate) fn watch_leader(&mut self, cx: &mut Cx<'_>, table: Table) {
         let replica = &mut self.replicas[table as usize];
         replica.stale_since = None;

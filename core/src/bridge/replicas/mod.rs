@@ -1,4 +1,4 @@
-//! The three replicas at work: watches, probes, reads, and answers decoded in slices.
+//! The three replicas: their watches, probes and reads, and the decoding of responses in slices.
 
 pub(crate) mod decoding;
 pub(crate) mod hidden;
@@ -25,12 +25,13 @@ use crate::consul::port::Answer;
 use crate::ha::fact::Fact;
 use crate::store::watch;
 
-/// How long ago Consul's last answer is when a call without one says that it is away.
+/// The maximum age of Consul's last response: after a longer silence, a failed call means that Consul is
+/// away.
 const SILENT: Duration = Duration::from_secs(1);
-/// How long a posted check counts that Consul does not seem to have.
+/// The time limit of a posted check unknown to Consul.
 const RECHECK_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a watch of what is not shown waits, before it is read without an index.
+/// The time limit of a watch of a hidden table, before the table is read without an index.
 const HIDDEN_WATCH: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -38,22 +39,22 @@ pub(crate) struct Tables {
     pub(crate) replicas: [Replica; 3],
     pub(crate) backoffs: [Backoff; 3],
     pub(crate) decoding: VecDeque<Decoding>,
-    /// Whether Consul answered the last call that kept a replica.
+    /// Whether the last call for a replica got a response from Consul.
     replicas_reachable: bool,
-    /// When it last answered a call of any kind.
+    /// The time of the last response to a call of any kind.
     pub(crate) contact: Option<Instant>,
-    /// Calls have had no answer since.
+    /// Calls have failed since then.
     unanswered: bool,
-    /// Checks were posted that are newer than what is held.
+    /// Posted checks are newer than the replica.
     posted: bool,
-    /// These tables are to be read, whatever a probe says.
+    /// The tables to read, whatever a probe says.
     pub(crate) wants_read: [bool; 3],
     kv_index_probes: KvIndexProbes,
-    /// Tables that were empty in a reading of this index, sent then, and may only not be shown.
+    /// The reads with an empty result, until it is verified that the table is not just hidden.
     pub(crate) emptied: [Option<Reading>; 3],
-    /// Tables of which our token may read a key, since when.
+    /// The tables with a verified permission of the token to read a key, and since when.
     pub(crate) readable: [Option<CallSeq>; 3],
-    /// Consul's indexes have begun anew.
+    /// Consul's indexes have restarted.
     was_reset: bool,
 }
 
@@ -85,7 +86,7 @@ impl Tables {
         self.replicas.iter().all(Replica::is_loaded)
     }
 
-    /// The first read of each table; the watches follow from its answer.
+    /// Sends the first read of each table. The watches follow from the responses.
     pub(crate) fn start(&mut self, cx: &mut Cx<'_>) {
         Table::ALL.into_iter().for_each(|table| self.read(cx, table));
     }
@@ -96,7 +97,7 @@ impl Tables {
         }
     }
 
-    /// A question has arrived that every table must be fresh for.
+    /// Requests a proof of freshness of every table for an arrived request.
     pub(crate) fn ask(&mut self, cx: &mut Cx<'_>) {
         for table in Table::ALL {
             self.replicas[table as usize].asked = cx.call_seq();
@@ -104,8 +105,8 @@ impl Tables {
         }
     }
 
-    /// A watch has posted something of a table, the newest of this index. What is newer than the
-    /// replica has to be so in Consul too: that is looked at, at once.
+    /// Handles a post about a table. The newest posted entry has the index `newest`. Consul must have an
+    /// entry that is newer than the replica too, which is checked at once.
     pub(crate) fn on_posted(&mut self, cx: &mut Cx<'_>, table: Table, newest: u64) {
         let replica = &mut self.replicas[table as usize];
         if newest > replica.index {
@@ -115,38 +116,38 @@ impl Tables {
         }
     }
 
-    /// Something was posted that is no news, and that the replica does not know: it counts for a
-    /// while, as nobody knows better; then the whole table is read.
+    /// Schedules a read of the whole table after a post unknown to the replica but not newer. The posted
+    /// check counts until then, since there is no better information.
     pub(crate) fn schedule_recheck(cx: &mut Cx<'_>) {
         let until = cx.now().mono.after(RECHECK_AFTER);
         cx.arm_no_later(Timer::Recheck, until);
     }
 
-    /// Somebody who may be anybody says that health has moved: it is looked at in a while. The watch will
-    /// have brought it by then, if it is so.
+    /// Schedules a probe of health after a post of an unknown sender. If the change is real, the watch will
+    /// usually have delivered it by then.
     pub(crate) fn on_hint(cx: &mut Cx<'_>) {
         let until = cx.now().mono.after(cx.config().time.watch_interval_min);
         cx.arm_no_later(Timer::Hinted, until);
     }
 
-    /// Whether health is proved since a moment.
+    /// Returns whether health is proved to be at least as new as this call.
     pub(crate) fn is_proved(&self, since: CallSeq) -> bool {
         self.replica(Table::Health).is_fresh(since)
     }
 
-    /// Looks whether health has moved.
+    /// Requests a proof of health.
     pub(crate) fn prove_health(&mut self, cx: &mut Cx<'_>) {
         self.replicas[Table::Health as usize].asked = cx.call_seq();
         self.prove(cx, Table::Health);
     }
 
-    /// Reads a table anew, as soon as it may be.
+    /// Schedules a read of a table as soon as possible.
     pub(crate) fn reread(&mut self, cx: &mut Cx<'_>, table: Table) {
         self.wants_read[table as usize] = true;
         self.prove(cx, table);
     }
 
-    /// Health is proved as it was at `sent`: what was posted and claims to be newer is not true.
+    /// Drops false posts after health was proved: checks that claim a larger index than Consul's.
     pub(crate) fn check_posted(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
         if table == Table::Health && core::mem::take(&mut self.posted) {
             let index = self.replicas[table as usize].index;
@@ -157,7 +158,7 @@ impl Tables {
         }
     }
 
-    /// Whether Consul's indexes have begun anew since this was asked last.
+    /// Returns whether Consul's indexes have restarted since the last call of this function.
     pub(crate) fn take_reset(&mut self) -> bool {
         core::mem::take(&mut self.was_reset)
     }
@@ -166,7 +167,7 @@ impl Tables {
         self.replicas.iter().all(|replica| replica.is_fresh(question))
     }
 
-    /// Sends what the newest question needs, unless it is on its way or must wait for its turn.
+    /// Sends the probe or read for the newest request, unless one is in flight or must wait.
     pub(crate) fn prove(&mut self, cx: &mut Cx<'_>, table: Table) {
         if self.replicas[table as usize].leader_is_back() {
             self.watch_leader(cx, table);
@@ -221,8 +222,10 @@ impl Tables {
         }
     }
 
-    /// What we wrote and the watch has not brought yet counts too: a restored snapshot may have just the
-    /// index that is held, and what was written after it would stay for ever.
+    /// Returns the least possible index of a consistent read sent now.
+    ///
+    /// Our own writes that the watch has not delivered yet count too. A restored snapshot may have exactly
+    /// the replica's index; without this rule the entries written after it would be kept for ever.
     fn least(&self, cx: &Cx<'_>, table: Table) -> u64 {
         self.replicas[table as usize].least(cx.newest_written(table))
     }
@@ -244,7 +247,8 @@ impl Tables {
         self.send_lookout(cx, table);
         let replica = &mut self.replicas[table as usize];
         let pauses = cx.is_armed(Timer::Watch(table));
-        // What is being decoded would come again, and take the place of what is nearly done.
+        // A watch would return the table that is being decoded once more, and replace a nearly finished
+        // decoding.
         let nothing = replica.hidden.is_some() && !replica.is_loaded();
         if replica.watch.is_some() || replica.decoding || pauses || nothing {
             return;
@@ -276,19 +280,19 @@ impl Tables {
         let (current, hidden) = (replica.index, replica.hidden.is_some());
         self.on_success(cx);
         let pause = cx.config().time.watch_interval_min;
-        // It would have brought what we wrote; its servers have gone back to before that.
+        // The watch should contain our own write; otherwise the servers have gone back to an earlier state.
         let lacks_ours = cx.newest_written(table) > answer.index;
         if answer.index < behind {
-            // Consul's index has begun anew, or the server that answers is behind: a reading tells.
+            // Consul's index has restarted, or the responding server is behind: a read tells which.
             self.reread(cx, table);
         } else if answer.index > current {
             self.decode(cx, table, answer, None);
         } else if answer.index == behind && (hidden || is_empty(answer)) {
-            // What a token may read changes no index.
+            // A change of the token's permissions changes no index.
             self.reread(cx, table);
         } else if answer.index == behind && (lacks_ours || cx.now().mono < ends) {
-            // A restored snapshot ends the queries that wait, with what there was before. One that is asked
-            // after that waits in vain.
+            // A restored snapshot ends the waiting queries with the former data. A query that starts after
+            // that is not ended by it.
             self.replicas[table as usize].asked = cx.call_seq();
             self.prove(cx, table);
         }
@@ -314,7 +318,7 @@ impl Tables {
         self.on_success(cx);
         let held = cluster.entries()[table as usize];
         let replica = &mut self.replicas[table as usize];
-        // The keys of a prefix are shown or not as the prefix is.
+        // The keys of a prefix are shown or hidden as the prefix is.
         let (kv, nothing) = (Table::KV.contains(&table), is_empty(answer));
         let other = answer.index == replica.index && nothing != (held == 0);
         if kv && (other || nothing && replica.hidden.is_some()) {
@@ -368,7 +372,7 @@ impl Tables {
         }
     }
 
-    /// What is held is of an earlier history of Consul, and so is the index that the watch waits behind.
+    /// Discards a copy from an earlier history of Consul, and the watch's index.
     fn reset(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster, table: Table) {
         let replica = &mut self.replicas[table as usize];
         replica.calls().for_each(|call| cx.cancel(call));
@@ -394,13 +398,15 @@ impl Tables {
         }
     }
 
-    /// Whether Consul answers, as far as is known.
+    /// Returns whether Consul responds, as far as hax knows.
     pub(crate) fn consul_answers(&self) -> bool {
         self.replicas_reachable && !self.unanswered
     }
 
-    /// A call of any kind has an answer, or will have none. A Consul that hangs holds the blocking
-    /// queries, and only the other calls tell; one of them alone may be slow while others are answered.
+    /// Handles the end of a call of any kind, with or without a response.
+    ///
+    /// A Consul that hangs holds the blocking queries, so only the other calls detect it. A single slow call
+    /// does not count while other calls get responses.
     pub(crate) fn on_call_done(&mut self, cx: &mut Cx<'_>, answered: bool) {
         if answered {
             self.contact = Some(cx.now().mono);
@@ -413,12 +419,12 @@ impl Tables {
     }
 }
 
-/// 404 is a table without entries: it has an index too.
+/// Returns whether a response is a read of a table. A 404 is a table without entries; it has an index too.
 pub(crate) fn is_reading(answer: &Answer) -> bool {
     matches!(answer.status, 200 | 404)
 }
 
-/// Whether an answer has nothing in it.
+/// Returns whether a response has no entries.
 fn is_empty(answer: &Answer) -> bool {
     answer.status == 404 || matches!(answer.body.trim_ascii(), b"" | b"null" | b"[]")
 }

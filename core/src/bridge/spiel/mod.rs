@@ -1,5 +1,7 @@
-//! Motr's library as the bridge uses it: it is told to read the configuration once there is one to
-//! read, and then asked about pools (`sns.rs`) and for statistics (`statistics.rs`).
+//! The bridge's use of Motr's library.
+//!
+//! The library gets the command to read the configuration as soon as there is one. After that it is called
+//! for operations on pools (`sns.rs`) and for statistics (`statistics.rs`).
 
 pub(crate) mod sns;
 pub(crate) mod statistics;
@@ -18,7 +20,7 @@ use crate::ha::note::ObjectState;
 use crate::ha::process::{ProcessEventKind, ProcessType};
 use crate::ha::spiel::{Op, Reply, SnsOp};
 
-/// What is kept of Motr's library.
+/// The state of Motr's library and of the calls to it.
 #[derive(Debug)]
 pub(crate) struct Spiel {
     session: SpielSession,
@@ -27,14 +29,14 @@ pub(crate) struct Spiel {
     pub(crate) statistics: Statistics,
 }
 
-/// Whether the library has the configuration.
+/// Whether the library has read the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpielSession {
     /// There is no library.
     Off,
-    /// It has not been told to read it, or refused last.
+    /// The library has not got the command to read the configuration, or has refused last.
     Down(Option<Errno>),
-    /// It reads it.
+    /// The library reads the configuration.
     Beginning,
     Up,
 }
@@ -49,17 +51,17 @@ impl Spiel {
         }
     }
 
-    /// There is no library.
+    /// Returns whether there is no library.
     pub(crate) fn is_off(&self) -> bool {
         self.session == SpielSession::Off
     }
 
-    /// The library has the configuration.
+    /// Returns whether the library has read the configuration.
     pub(crate) fn is_up(&self) -> bool {
         self.session == SpielSession::Up
     }
 
-    /// Begins an operation, for an HTTP request or for a message of the broadcast queue.
+    /// Starts an operation for an HTTP request or for a message of the broadcast queue.
     pub(crate) fn operate(
         &mut self,
         cx: &mut Cx<'_>,
@@ -81,7 +83,8 @@ impl Spiel {
         }
     }
 
-    /// Does what can be done now. `holds` and `session`: the lock, as far as we know, and for certain.
+    /// Starts the currently possible work. `holds` is whether this node holds the lock as far as it knows,
+    /// `session` the session with which it certainly leads.
     pub(crate) fn work(
         &mut self,
         cx: &mut Cx<'_>,
@@ -96,7 +99,7 @@ impl Spiel {
         }
     }
 
-    /// The library has answered.
+    /// Handles a reply of the library.
     pub(crate) fn on_reply(&mut self, cx: &mut Cx<'_>, reply: Reply) {
         let Reply { id, result } = reply;
         match cx.take_asked(id) {
@@ -124,9 +127,10 @@ impl Spiel {
     }
 }
 
-/// Tells the library to read the configuration as soon as a quorum of confds can give it one. They have to
-/// have said so themselves: a confd's check passes while it is formatted, and a library that has begun with
-/// that one waits for ever.
+/// Tells the library to read the configuration as soon as a quorum of confds can serve it.
+///
+/// The confds must have reported their start themselves. A confd's check passes also while m0mkfs formats it,
+/// and a library that begins with such a confd waits for ever.
 fn begin(spiel: &mut Spiel, cx: &mut Cx<'_>, cluster: &Cluster) {
     let Some(profile) = cluster.conf().profile() else { return };
     let confds = cluster.conf().confds();

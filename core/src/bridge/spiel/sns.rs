@@ -1,9 +1,9 @@
-//! Repair and rebalance of pools: the routes `/api/v1/sns/`, and what the broadcast queue asks for
+//! Repair and rebalance of pools: the routes under `/api/v1/sns/` and the commands of the broadcast queue
 //! (`hax.md` 1.17, D16, D17).
 //!
-//! A pool has one operation under way, from the call until the library's answer, however long that
-//! takes; and beside it a status of each kind, which all share who ask for it meanwhile. Whoever
-//! asks over HTTP waits for the outcome, within a limit.
+//! A pool has one operation in progress, from the call until the library's reply, however long that takes.
+//! Besides it a pool has at most one status query per kind, shared by all requests that arrive meanwhile.
+//! HTTP requests wait for the outcome within a time limit.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -29,19 +29,19 @@ use crate::ha::spiel::{Op, SnsOp};
 use crate::http::answer::Answer;
 use crate::http::port::Request;
 
-/// What is under way.
+/// An operation in progress.
 #[derive(Debug)]
 struct Running {
     op: SnsOp,
     since: Instant,
-    /// Who waits for the outcome, and until when.
+    /// The HTTP requests waiting for the outcome, and their deadlines.
     waiting: Vec<(HttpId, Instant)>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Operations(BTreeMap<OperationKey, Running>);
 
-/// Why an operation is not begun.
+/// The reason why an operation is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     NoLibrary,
@@ -52,7 +52,7 @@ pub(crate) enum Refusal {
 }
 
 impl Operations {
-    /// Begins an operation on a pool, or joins the same status.
+    /// Starts an operation on a pool, or joins the same status query in progress.
     pub(crate) fn begin(
         &mut self,
         cx: &mut Cx<'_>,
@@ -86,7 +86,7 @@ impl Operations {
         Ok(())
     }
 
-    /// The library has answered.
+    /// Handles the library's reply.
     pub(crate) fn on_answer(
         &mut self,
         cx: &mut Cx<'_>,
@@ -109,7 +109,7 @@ impl Operations {
         waiting.into_iter().for_each(|(http, _)| cx.http(http, answer.clone()));
     }
 
-    /// Some have waited for long enough. What they asked for stays under way.
+    /// Answers the requests with a passed deadline. Their operations stay in progress.
     pub(crate) fn on_overdue(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now().mono;
         for (OperationKey { pool, .. }, Running { op, since, waiting }) in &mut self.0 {
@@ -128,7 +128,7 @@ impl Operations {
         }
     }
 
-    /// What is under way, for `/status`.
+    /// Returns the operations in progress, for `/status`.
     pub(crate) fn report(&self, now: Instant) -> Vec<Value> {
         let report = |(slot, running): (&OperationKey, &Running)| {
             json!({
@@ -140,7 +140,7 @@ impl Operations {
         self.0.iter().map(report).collect()
     }
 
-    /// Answers all that wait as a stopping bridge does.
+    /// Answers all waiting requests because of a stop.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         let waiting = self.0.values_mut().flat_map(|running| core::mem::take(&mut running.waiting));
         waiting.for_each(|(http, _)| cx.http(http, Answer::stopping()));
@@ -149,7 +149,7 @@ impl Operations {
 }
 
 impl Refusal {
-    /// For the log of whoever cannot be answered.
+    /// Returns the reason for the log, for operations without a requester.
     pub(crate) fn why(&self) -> &'static str {
         match self {
             Self::NoLibrary => "repair and rebalance need libmotr",
@@ -178,7 +178,7 @@ impl Refusal {
     }
 }
 
-/// The library refuses: for now, or as things are.
+/// Returns the response for a temporary or permanent error of the library.
 fn refused(pool: Fid, op: SnsOp, errno: Errno) -> Answer {
     let (status, kind) = match errno {
         Errno::EAGAIN | Errno::EBUSY | Errno::ETIMEDOUT => (503, "HTTPServiceUnavailable"),
@@ -198,11 +198,11 @@ fn listed(statuses: &[spiel::Status]) -> String {
 
 // ---- the routes -------------------------------------------------------------------------------------
 
-/// What stands behind `/api/v1/sns/`.
+/// A route under `/api/v1/sns/`.
 pub(crate) enum Route {
-    /// One of the operations, over GET if it is a status and over POST else.
+    /// An operation: with GET if it is a status query, otherwise with POST.
     Operation(SnsOp),
-    /// What the old daemon accepted and then only logged.
+    /// A request without an effect: the old daemon accepted and then only logged it.
     Unsupported,
 }
 
@@ -219,8 +219,8 @@ impl Route {
     }
 }
 
-/// An operation is asked for. Returns what is wrong with the request; else it is answered here or by
-/// the outcome.
+/// Handles a request for an operation. Returns an error for an invalid request; otherwise the request is
+/// answered here or by the outcome of the operation.
 pub(crate) fn on_request(
     state: &mut State,
     cx: &mut Cx<'_>,
@@ -252,7 +252,7 @@ pub(crate) fn on_request(
     Ok(begun.err().map(|refusal| refusal.answer(pool)))
 }
 
-/// A parameter of a query, decoded.
+/// Returns a decoded parameter of a query.
 fn parameter(target: &str, name: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;

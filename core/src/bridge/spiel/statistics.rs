@@ -1,10 +1,11 @@
-//! Statistics that the leader takes down (`hax.md` 1.17): `stats/filesystem`, how much space there is;
-//! `ioservices/…`, who has how many bytes by which I/O service; and `bytecount/…`, their sums by the
-//! state of the pool version, without the share of parity.
+//! Statistics recorded by the leader (`hax.md` 1.17).
 //!
-//! One thing after another: the library is asked one question at a time, and none while its answer to
-//! the last is out. What is written carries the lock's check. A service that does not answer counts
-//! with what it said last, which Consul has.
+//! `stats/filesystem` is the space of the filesystem. `ioservices/…` are the bytes per user and pool version
+//! of each I/O service. `bytecount/…` are their sums by the state of the pool version, without the share of
+//! parity.
+//!
+//! The library gets one call at a time, and none before the reply to the last. The writes contain the lock's
+//! check. A service that does not reply counts with its last values from Consul.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -30,39 +31,39 @@ use crate::ha::note::ObjectState;
 use crate::ha::spiel::{self, Filesystem, Pver};
 use crate::store::txn::{self, Outcome};
 
-/// What failed is tried again so much sooner than usual.
+/// The factor between the interval of regular runs and that of retries after a failure.
 const SOONER: u32 = 10;
-/// Pool versions by their state (`conf/pvers.h`, `m0_conf_pver_state`).
+/// The states of pool versions (`conf/pvers.h`, `m0_conf_pver_state`).
 const STATES: [&str; 4] = ["healthy", "degraded", "critical", "damaged"];
 
 type Values = BTreeMap<Box<str>, Box<str>>;
 
-/// Where it is.
+/// The stage of the recording.
 #[derive(Debug, Default)]
 enum StatStage {
     #[default]
     Idle,
-    /// The library says how much space there is.
+    /// The library returns the filesystem's space.
     Filesystem,
-    /// The library says what `of` has; `left` are asked then.
+    /// The library returns the counters of `of`; `left` follow.
     Counters { of: Fid, left: Vec<Fid>, found: Values },
-    /// Consul says what was taken down before.
+    /// Consul returns the counters recorded before.
     Reading { found: Values },
-    /// That is gone through in slices.
+    /// The counters read from Consul are processed in slices.
     Sorting { elements: Elements, found: Values, bytes: BTreeMap<Fid, u64> },
-    /// The library says in which state `of` is; `left` are asked then.
+    /// The library returns the state of the pool version `of`; `left` follow.
     Pvers { of: (Fid, u64), left: Vec<(Fid, u64)>, changed: Values, sums: [u64; STATES.len()] },
-    /// Consul takes it; the first so many of them are on their way.
+    /// Consul stores the results; the first `sent` operations are in flight.
     Writing { ops: VecDeque<Op>, sent: usize },
 }
 
 #[derive(Debug)]
 pub(crate) struct Statistics {
     due: [bool; 2],
-    /// What is being taken down.
+    /// The statistics being recorded.
     which: StatKind,
     stage: StatStage,
-    /// The library owes an answer, also if nobody wants it any more.
+    /// A call to the library is in flight, even if its result is not needed any more.
     asked: bool,
 }
 
@@ -89,7 +90,7 @@ impl StatKind {
 }
 
 impl Statistics {
-    /// It is time.
+    /// Marks statistics as due.
     pub(crate) fn is_due(&mut self, cx: &mut Cx<'_>, which: StatKind) {
         self.due[which as usize] = true;
         if self.asked && self.which == which {
@@ -100,7 +101,7 @@ impl Statistics {
         }
     }
 
-    /// Does what can be done now. Whoever leads newly begins at once.
+    /// Continues the recording. A new leader begins at once.
     pub(crate) fn work(
         &mut self,
         cx: &mut Cx<'_>,
@@ -124,7 +125,7 @@ impl Statistics {
         }
     }
 
-    /// Forgets what was begun; all is due once this node leads again.
+    /// Aborts the recording. All statistics are due when this node leads again.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         if self.due == [true; 2] && matches!(self.stage, StatStage::Idle) {
             return;
@@ -144,12 +145,12 @@ impl Statistics {
             }
             self.which = which;
             let ios = cluster.conf().processes().filter(|(_, process)| process.ios);
-            // One whose Motr has no DTM recovers for ever, and serves.
+            // A service of a Motr without DTM stays in recovery for ever, and serves.
             let online = |fid: &Fid| {
                 matches!(cluster.state(*fid), ObjectState::Online | ObjectState::DtmRecovering)
             };
             let (online, rest): (Vec<Fid>, Vec<Fid>) = ios.map(|(fid, _)| fid).partition(online);
-            // What some do not tell of would be missing from the whole.
+            // The totals of the filesystem need the counts of all services.
             let tells = which == StatKind::ByteCount || (rest.is_empty() && !online.is_empty());
             cx.arm(Timer::Statistics(which), if tells { every } else { every / SOONER });
             match which {
@@ -167,7 +168,7 @@ impl Statistics {
         cx.ask(SpielContinuation::Statistics, op);
     }
 
-    /// It will not be taken down this time.
+    /// Gives up this run and schedules the next.
     fn fail(&mut self, cx: &mut Cx<'_>, why: Box<str>) {
         cx.fact(Fact::StatisticsFailed { what: self.which.name(), why });
         self.stage = StatStage::Idle;
@@ -175,7 +176,7 @@ impl Statistics {
         cx.arm(Timer::Statistics(self.which), pause);
     }
 
-    /// The library has answered.
+    /// Handles the library's reply.
     pub(crate) fn on_reply(&mut self, cx: &mut Cx<'_>, result: Result<spiel::Answer, Errno>) {
         self.asked = false;
         match (core::mem::take(&mut self.stage), result) {
@@ -202,18 +203,18 @@ impl Statistics {
                 }
                 self.compare(cx, left, changed, sums);
             }
-            // It is configured no more.
+            // The pool version is not configured any more.
             (StatStage::Pvers { left, changed, sums, .. }, Err(Errno::ENOENT)) => {
                 self.compare(cx, left, changed, sums);
             }
             (StatStage::Idle, _) => {}
-            // A part of the sum would be taken for the whole.
+            // A partial sum would be mistaken for the total.
             (_, Err(errno)) => self.fail(cx, format!("{errno}").into()),
             (_, Ok(_)) => self.fail(cx, "an answer of another kind".into()),
         }
     }
 
-    /// Asks the next service, or Consul for what is known of the others.
+    /// Calls the next service, or reads the recorded counters of all services from Consul.
     fn count(&mut self, cx: &mut Cx<'_>, mut left: Vec<Fid>, found: Values) {
         if let Some(of) = left.pop() {
             let stage = StatStage::Counters { of, left, found };
@@ -225,7 +226,7 @@ impl Statistics {
         }
     }
 
-    /// Consul has answered.
+    /// Handles Consul's reply.
     pub(crate) fn on_answer(
         &mut self,
         cx: &mut Cx<'_>,
@@ -271,8 +272,8 @@ impl Statistics {
         }
     }
 
-    /// Goes through what Consul holds, a slice at a time: what has changed is to be written, and what is
-    /// known of each pool version is summed up.
+    /// Processes one slice of the recorded counters: it selects the changed counters for writing and sums up
+    /// the bytes of each pool version.
     fn sort(&mut self, cx: &mut Cx<'_>) {
         let StatStage::Sorting { mut elements, mut found, mut bytes } =
             core::mem::take(&mut self.stage)
@@ -305,7 +306,8 @@ impl Statistics {
         cx.arm(Timer::Tally, core::time::Duration::from_micros(1));
     }
 
-    /// Asks for the state of the next pool version; after the last, all is written, the sums last.
+    /// Queries the state of the next pool version. After the last one, the results are ready to be written,
+    /// the sums last.
     fn compare(
         &mut self,
         cx: &mut Cx<'_>,
@@ -324,13 +326,13 @@ impl Statistics {
         self.stage = StatStage::Writing { ops: rows.chain(sums).collect(), sent: 0 };
     }
 
-    /// Sends what a transaction holds, if it is certain that we lead.
+    /// Sends as many operations as a transaction holds, if this node certainly leads.
     fn write(&mut self, cx: &mut Cx<'_>, session: Option<&str>) {
         let (StatStage::Writing { ops, sent }, Some(session)) = (&mut self.stage, session) else {
             return;
         };
         let limit = &cx.config().limit;
-        // The lock's check comes on top.
+        // The lock's check is added.
         let (most, bytes) = (limit.transaction_ops - 1, limit.transaction_bytes - 1024);
         *sent = txn::Limits { ops: most, bytes }.fitting(&*ops);
         let lock = leads(session);
@@ -339,7 +341,7 @@ impl Statistics {
     }
 }
 
-/// As the old daemon writes it.
+/// Returns the value of `stats/filesystem` in the old daemon's format.
 fn filesystem(space: &Filesystem, wall: WallClock) -> Box<str> {
     let Filesystem { free_seg, total_seg, free_disk, avail_disk, total_disk, .. } = space;
     let Filesystem { svc_total, svc_replied, .. } = space;
@@ -351,14 +353,14 @@ fn filesystem(space: &Filesystem, wall: WallClock) -> Box<str> {
     .into()
 }
 
-/// The key of a counter and its value.
+/// Returns the key and the value of a counter.
 fn row(process: Fid, counter: &spiel::Counter) -> (Box<str>, Box<str>) {
     let spiel::Counter { pver, user, bytes, objects } = counter;
     let key = format!("ioservices/{process}/pvers/{pver}/users/{user}");
     (key.into(), format!(r#"{{"bc": {bytes}, "object_cnt": {objects}}}"#).into())
 }
 
-/// The pool version that the key of a counter names.
+/// Returns the pool version in the key of a counter.
 fn pver_in(key: &str) -> Option<Fid> {
     let (_, rest) = key.strip_prefix("ioservices/")?.split_once("/pvers/")?;
     rest.split_once("/users/")?.0.parse().ok()
@@ -375,7 +377,7 @@ fn add(sums: &mut BTreeMap<Fid, u64>, pver: Fid, value: &[u8]) {
     }
 }
 
-/// What is left of a pool version's bytes without those of its parity units.
+/// Returns a pool version's bytes without the share of its parity units.
 fn without_parity(bytes: u64, Pver { data_units, parity_units, .. }: Pver) -> u64 {
     let units = u64::from(data_units) + u64::from(parity_units);
     if units == 0 {

@@ -1,10 +1,10 @@
-//! Where the configuration contradicts itself: keys of an earlier configuration that nobody deleted.
+//! Contradictions in the configuration: keys that an earlier configuration left behind.
 //!
-//! A process has one place, `nodes/<node>/processes/<process>`. Where two nodes have it, the place counts
-//! that the tree by name knows (hare writes both trees), then the one whose host Consul knows, then the
-//! one with more below it. Everything below the other places is set aside, so that it can neither turn a
-//! server into a hax nor catch what is written for the real one. Two nodes with one host name contradict
-//! each other as well, but both count: a host that dies takes the processes of both along.
+//! A process has one place, `nodes/<node>/processes/<process>`. If two nodes have it, the place counts that
+//! the tree by name contains (hare writes both trees), then the one whose host Consul knows, then the one
+//! with more entries below it. All entries below the other places are set aside. So they can neither turn a
+//! server into a hax nor receive writes for the real server. Two nodes with the same host name contradict
+//! each other too, but both count: a host that dies takes the processes of both down.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -15,27 +15,27 @@ use super::{Conf, Entry};
 use crate::base::fid::Fid;
 use crate::base::mutant::{Mutant, mutant};
 
-/// What is set aside.
+/// The entries set aside.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contested {
-    /// Entries that do not count, by their paths behind `m0conf/`.
+    /// The ignored entries, by their paths after `m0conf/`.
     aside: BTreeMap<Box<str>, (Box<str>, u64)>,
-    /// Places that do not count.
+    /// The ignored places.
     losers: BTreeSet<Location>,
 }
 
-/// Two keys that cannot both be meant.
+/// Two contradictory keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Contradiction {
-    /// The key that counts.
+    /// The valid key.
     pub kept: Box<str>,
-    /// The other one.
+    /// The other key.
     pub other: Box<str>,
-    /// What is wrong with them.
+    /// The contradiction, as a text.
     pub why: &'static str,
 }
 
-/// A process below a node.
+/// The place of a process below a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Location {
     node: Fid,
@@ -43,7 +43,7 @@ struct Location {
 }
 
 impl Location {
-    /// The place that a path behind `m0conf/` is in.
+    /// Returns the place of a path after `m0conf/`.
     fn of(path: &str) -> Option<Self> {
         let mut parts = path.split('/');
         let is = |text: Option<&str>, word| text == Some(word);
@@ -60,7 +60,7 @@ impl Location {
 }
 
 impl Conf {
-    /// Whether an entry below a node cannot count beside what is there.
+    /// Returns whether an entry below a node contradicts the entries in use.
     pub(super) fn is_contested(&self, node: Fid, parts: &[&str]) -> bool {
         let ["nodes", _, "processes", process, ref rest @ ..] = *parts else { return false };
         if mutant(Mutant::LeftOvers) {
@@ -86,8 +86,9 @@ impl Conf {
         Some(())
     }
 
-    /// Decides which of two places of a process counts; `knows` tells of a host whether Consul's catalog
-    /// has it. Returns whether anything is otherwise than before.
+    /// Decides which of several places of a process counts. Returns whether the result has changed.
+    ///
+    /// `knows` returns whether Consul's catalog has a host.
     pub fn resolve(&mut self, knows: impl Fn(&str) -> bool) -> bool {
         if self.contested.aside.is_empty() {
             return false;
@@ -100,7 +101,8 @@ impl Conf {
             });
             losers.extend(places.into_keys().filter(|place| Some(*place) != best));
         }
-        // A process that the tree by name does not know is itself left over where it has what is another's.
+        // A process that is not in the tree by name is itself a left-over if it contains an object of another
+        // process.
         for path in self.contested.aside.keys() {
             let kept = self.kept(path).and_then(|kept| Location::of(kept.strip_prefix("m0conf/")?));
             if let (Some(other), Some(kept)) = (Location::of(path), kept)
@@ -117,20 +119,20 @@ impl Conf {
         changed
     }
 
-    /// Whether the tree by name has this process on this node's host.
+    /// Returns whether the tree by name has this process on this node's host.
     fn is_named(&self, Location { node, process }: Location) -> bool {
         let host = self.host(node).unwrap_or_default();
         let named = self.named.get(&process).map_or(&[][..], |all| all);
         named.iter().any(|named| *named.host == *host)
     }
 
-    /// The key that counts for the object of a path that is set aside.
+    /// Returns the key in use for the object of an ignored path.
     fn kept(&self, path: &str) -> Option<&str> {
         let object = path.rsplit('/').next()?.parse::<Fid>().ok()?;
         self.entries.get(&object).map(|entry| &*entry.key)
     }
 
-    /// The processes of which anything is set aside, with all their places and how much is in each.
+    /// Returns the contested processes with all their places and the number of entries in each.
     fn places(&self) -> BTreeMap<Fid, BTreeMap<Location, usize>> {
         let mut places: BTreeMap<Fid, BTreeMap<Location, usize>> = BTreeMap::new();
         for place in self.contested.aside.keys().filter_map(|path| Location::of(path)) {
@@ -146,7 +148,7 @@ impl Conf {
         places
     }
 
-    /// Takes all software again, without what is below these places.
+    /// Rebuilds the tree of software without the entries below these places.
     fn rebuild(&mut self, losers: BTreeSet<Location>) {
         let empty = Self::default();
         self.processes = empty.processes;
@@ -173,7 +175,7 @@ impl Conf {
         }
     }
 
-    /// Where the configuration contradicts itself, in a fixed order.
+    /// Returns the contradictions in a fixed order.
     #[must_use]
     pub fn contradictions(&self) -> Vec<Contradiction> {
         let mut found = BTreeSet::new();
@@ -220,7 +222,7 @@ mod tests {
     const IOS: &str = "nodes/0x6e00000000000001:0x5/processes/0x7200000000000001:0x2";
     const LEFT: &str = "processes/0x7200000000000001:0x2";
 
-    /// A node with an I/O process, and what an earlier configuration has left below `node`.
+    /// A node with an I/O process, and left-over entries of an earlier configuration below `node`.
     fn conf(node: &str, by_name: bool) -> Conf {
         let mut conf = Conf::default();
         let service = |place: &str, key: u64| format!("{place}/services/{}", Fid::service(key));

@@ -1,4 +1,4 @@
-//! How an entry of `m0conf/` becomes part of the configuration, and how a state is written back.
+//! The decoding of the entries of `m0conf/`, and the encoding of a changed state.
 //!
 //! Keys and values: 4/KV; `nodes/<name>/processes/<decimal key>/…`,
 //! `nodes/<fid>/processes/<fid>/services/<fid>/sdevs/<fid>`,
@@ -15,14 +15,14 @@ use super::{Conf, Drive, Entry, Named, Node, OnNode, Process, Service};
 use crate::base::fid::{Fid, Object};
 use crate::cluster::states;
 
-/// The types of services that hare gives to servers and, some of them, to clients too: they tell nothing
-/// of a client's type.
+/// The service types given by hare to servers, and partly to clients too. They do not determine a client's
+/// type.
 const OF_SERVERS: [&str; 14] = [
     "ha", "rms", "confd", "ios", "sns_rep", "sns_reb", "dix_rep", "dix_reb", "addb2", "cas",
     "iscs", "fdmi", "fis", "dtm0",
 ];
 
-/// What the JSON of an entry may hold; the rest of it is kept and passed over.
+/// The used fields of an entry's JSON; other fields are preserved and ignored.
 #[derive(Deserialize)]
 struct Value<'a> {
     #[serde(borrow)]
@@ -38,9 +38,10 @@ struct Value<'a> {
 }
 
 impl Conf {
-    /// Takes one entry, with its `ModifyIndex`: `path` is its key behind `m0conf/`. An entry that
-    /// is known already is replaced; whether that one is newer is the caller's to know. False if it
-    /// is not of a known form; it has changed nothing then.
+    /// Adds one entry with its `ModifyIndex`. `path` is its key after `m0conf/`.
+    ///
+    /// A known entry is replaced; the caller decides which one is newer. Returns `false`, without any change,
+    /// if the form of the entry is unknown.
     #[must_use]
     pub fn apply(&mut self, path: &str, value: &[u8], index: u64) -> bool {
         let mut parts = [""; 10];
@@ -53,7 +54,7 @@ impl Conf {
         self.decode(&parts[..n], value, index).is_some()
     }
 
-    /// Takes from `old` what is newer than this, a reading at `index`: what was written meanwhile.
+    /// Takes over from `old` the entries newer than this read at `index`: they were written meanwhile.
     pub fn keep_newer(&mut self, old: &Self, index: u64) {
         for entry in old.entries.values().filter(|entry| entry.index > index) {
             let path = entry.key.strip_prefix("m0conf/").unwrap_or(&entry.key);
@@ -101,7 +102,7 @@ impl Conf {
         Some(())
     }
 
-    /// `nodes/<name>/processes/<key>/{endpoint, services/<type>, meta_data, log}`.
+    /// Decodes `nodes/<name>/processes/<key>/{endpoint, services/<type>, meta_data, log}`.
     fn decode_by_name(&mut self, host: &str, rest: &[&str], value: &[u8]) -> Option<()> {
         let ["processes", key, ref what @ ..] = *rest else { return None };
         let process = Fid::process(key.parse().ok()?);
@@ -130,7 +131,7 @@ impl Conf {
         &mut all[at]
     }
 
-    /// `nodes/<fid>` and what is below it. Tells which object the entry is of.
+    /// Decodes `nodes/<fid>` and the entries below it. Returns the object of the entry.
     fn decode_by_fid(&mut self, node: Fid, rest: &[&str], value: &[u8]) -> Option<Fid> {
         let value = parse(value)?;
         match *rest {
@@ -191,7 +192,7 @@ impl Conf {
         })
     }
 
-    /// A node is not the host's any more whose name its entry told before.
+    /// Removes a node from the host in its former entry.
     fn has_left(&mut self, node: Fid, before: Option<Node>) {
         let Some(Node { name, .. }) = before else { return };
         let left = |now: &Node| now.name != name;
@@ -240,20 +241,20 @@ impl Conf {
     }
 }
 
-/// The value of an entry with another state in it; `None` if it is no JSON object. All else that it
-/// says stays.
+/// Returns the value of an entry with the state replaced; `None` if it is not a JSON object. All other fields
+/// are preserved.
 pub(in crate::cluster) fn with_state(value: &str, state: &str) -> Option<Box<str>> {
     let mut fields: serde_json::Map<_, _> = serde_json::from_str(value).ok()?;
     fields.insert("state".into(), state.into());
     Some(format!("{}", serde_json::Value::Object(fields)).into())
 }
 
-/// The device's path that a storage device's entry tells.
+/// Returns the path of a storage device from its entry.
 pub(super) fn path_of(value: &str) -> Option<Cow<'_, str>> {
     parse(value.as_bytes())?.path
 }
 
-/// What an entry says that its object is called.
+/// Returns the name of an object from its entry.
 pub(super) fn name_of(value: &str) -> Option<Cow<'_, str>> {
     parse(value.as_bytes())?.name
 }

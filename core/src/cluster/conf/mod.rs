@@ -1,5 +1,7 @@
-//! The configuration under `m0conf/`: two trees of software (by name and by fid) and one of
-//! hardware, indexed by fid and both ways.
+//! The configuration under `m0conf/`.
+//!
+//! It consists of two trees of software (by name and by fid) and one of hardware, and is indexed by fid in
+//! both directions.
 
 mod contested;
 mod decode;
@@ -15,13 +17,13 @@ use contested::Contested;
 pub use contested::Contradiction;
 pub(in crate::cluster) use decode::with_state;
 
-/// The configuration. Entries may be taken in any order.
+/// The configuration. Entries may be added in any order.
 #[derive(Clone, Debug)]
 pub struct Conf {
     nodes: FidTable<Node>,
-    /// What is on each node, also before the node's own entry is taken.
+    /// The objects of each node, also before the node's own entry is added.
     on_node: FidTable<OnNode>,
-    /// The nodes of a host: several where an earlier configuration has left one behind.
+    /// The nodes of a host. There are several if an earlier configuration has left one behind.
     by_host: BTreeMap<Box<str>, Vec<Fid>>,
     processes: FidTable<Process>,
     services: FidTable<Service>,
@@ -30,10 +32,10 @@ pub struct Conf {
     drive_of: FidTable<Fid>,
     enclosures: FidTable<ObjectState>,
     controllers: FidTable<ObjectState>,
-    /// What the tree by name says of each process, host by host.
+    /// The data of each process from the tree by name, per host.
     named: BTreeMap<Fid, Vec<Named>>,
     confds: Vec<Fid>,
-    /// Their values, JSON.
+    /// The profiles and their JSON values.
     profiles: BTreeMap<Fid, Box<str>>,
     pools: BTreeMap<Fid, Box<str>>,
     entries: BTreeMap<Fid, Entry>,
@@ -43,9 +45,9 @@ pub struct Conf {
 /// A node.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its host name.
+    /// The host name.
     pub name: Box<str>,
-    /// The state that its entry tells.
+    /// The state in the node's entry.
     pub state: ObjectState,
 }
 
@@ -58,29 +60,29 @@ struct OnNode {
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// The node on which it runs.
+    /// The node of the process.
     pub node: Fid,
-    /// Its services, in the order of their keys.
+    /// The services in the order of their keys.
     pub services: Vec<Fid>,
-    /// Whether one of them is a confd.
+    /// Whether one of the services is a confd.
     pub confd: bool,
-    /// Whether one of them is an I/O service.
+    /// Whether one of the services is an I/O service.
     pub ios: bool,
-    /// Whether it is a hax: one of them is the HA service, and none is a confd or an I/O service. A
-    /// key that was left behind makes no server a hax.
+    /// Whether the process is a hax: it has the HA service, and neither a confd nor an I/O service. A key
+    /// that was left behind does not turn a server into a hax.
     pub hax: bool,
-    /// Whether one of them is the HA service.
+    /// Whether one of the services is the HA service.
     ha: bool,
 }
 
 impl Process {
-    /// Whether it serves nobody: hare's servers have a confd or an I/O service.
+    /// Returns whether the process is a client: hare's servers have a confd or an I/O service.
     #[must_use]
     pub fn is_client(&self) -> bool {
         !(self.confd || self.ios || self.hax)
     }
 
-    /// What kind of process its services make it.
+    /// Returns the kind of the process according to its services.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -92,21 +94,21 @@ impl Process {
     }
 }
 
-/// What `nodes/<name>/processes/<key>/` says of a process.
+/// The data of a process under `nodes/<name>/processes/<key>/`.
 #[derive(Clone, Debug)]
 struct Named {
     host: Box<str>,
     endpoint: Option<Box<str>>,
-    /// The device of its own metadata.
+    /// The device of the process's own metadata.
     metadata: Option<Box<str>>,
-    /// The types of its services, but for those that only servers have.
+    /// The types of the services, except those of servers.
     services: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
 struct Service {
     process: Fid,
-    /// Its type: `ios`, `confd`, `rms`, …
+    /// The service's type: `ios`, `confd`, `rms`, …
     name: Box<str>,
     sdevs: Vec<Fid>,
 }
@@ -117,14 +119,14 @@ struct Drive {
     controller: Fid,
 }
 
-/// The entry of an object as Consul holds it, for whoever is to change its state.
+/// The entry of an object as Consul holds it, used to change its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The whole key.
     pub key: Box<str>,
-    /// JSON.
+    /// The value, as JSON.
     pub value: Box<str>,
-    /// `ModifyIndex`.
+    /// The `ModifyIndex`.
     pub index: u64,
 }
 
@@ -152,97 +154,99 @@ impl Default for Conf {
 }
 
 impl Conf {
-    /// A process, if it is configured.
+    /// Returns a process, if it is configured.
     #[must_use]
     pub fn get_process(&self, fid: Fid) -> Option<&Process> {
         self.processes.get(fid)
     }
 
-    /// All processes, in a fixed order.
+    /// Returns all processes in a fixed order.
     pub fn processes(&self) -> impl Iterator<Item = (Fid, &Process)> {
         self.processes.iter()
     }
 
-    /// The processes that serve the configuration, in the order of their keys.
+    /// Returns the confds, the servers of the configuration, in the order of their keys.
     #[must_use]
     pub fn confds(&self) -> &[Fid] {
         &self.confds
     }
 
-    /// All nodes, in a fixed order.
+    /// Returns all nodes in a fixed order.
     pub fn nodes(&self) -> impl Iterator<Item = (Fid, &Node)> {
         self.nodes.iter()
     }
 
-    /// The nodes of a host, in the order of their keys: none if it is not configured, and more than one
-    /// where an earlier configuration has left an entry behind. All of them count.
+    /// Returns the nodes of a host in the order of their keys.
+    ///
+    /// There is none if the host is not configured, and more than one if an earlier configuration has left an
+    /// entry behind. All of them count.
     #[must_use]
     pub fn nodes_of(&self, host: &str) -> &[Fid] {
         self.by_host.get(host).map_or(&[], |nodes| nodes)
     }
 
-    /// The processes of a host, node by node.
+    /// Returns the processes of a host, node by node.
     pub fn processes_of(&self, host: &str) -> impl Iterator<Item = Fid> {
         self.nodes_of(host).iter().flat_map(|node| self.processes_on(*node)).copied()
     }
 
-    /// The processes of a node, in the order of their keys.
+    /// Returns the processes of a node in the order of their keys.
     #[must_use]
     pub fn processes_on(&self, node: Fid) -> &[Fid] {
         self.on_node.get(node).map_or(&[], |there| &there.processes)
     }
 
-    /// The I/O processes of a node, in the order of their keys.
+    /// Returns the I/O processes of a node in the order of their keys.
     pub fn ios_on(&self, node: Fid) -> impl Iterator<Item = Fid> {
         let all = self.processes_on(node).iter().copied();
         all.filter(|process| self.get_process(*process).is_some_and(|process| process.ios))
     }
 
-    /// The enclosures of a node, in the order of their keys.
+    /// Returns the enclosures of a node in the order of their keys.
     #[must_use]
     pub fn enclosures_of(&self, node: Fid) -> &[Fid] {
         self.on_node.get(node).map_or(&[], |there| &there.enclosures)
     }
 
-    /// The process of a service.
+    /// Returns the process of a service.
     #[must_use]
     pub fn process_of(&self, service: Fid) -> Option<Fid> {
         self.services.get(service).map(|service| service.process)
     }
 
-    /// The storage devices of a process, service by service.
+    /// Returns the storage devices of a process, service by service.
     pub fn sdevs_of(&self, process: Fid) -> impl Iterator<Item = Fid> {
         let services = self.processes.get(process).map_or(&[][..], |process| &process.services);
         let sdevs = |service: &Fid| self.services.get(*service).map(|service| &*service.sdevs);
         services.iter().filter_map(sdevs).flatten().copied()
     }
 
-    /// The state that a storage device's entry tells.
+    /// Returns the state in a storage device's entry.
     #[must_use]
     pub fn sdev(&self, sdev: Fid) -> Option<ObjectState> {
         self.sdevs.get(sdev).copied()
     }
 
-    /// The storage device in a drive.
+    /// Returns the storage device in a drive.
     #[must_use]
     pub fn sdev_in(&self, drive: Fid) -> Option<Fid> {
         self.drives.get(drive).map(|drive| drive.sdev)
     }
 
-    /// The drive of a storage device.
+    /// Returns the drive of a storage device.
     #[must_use]
     pub fn drive_of(&self, sdev: Fid) -> Option<Fid> {
         self.drive_of.get(sdev).copied()
     }
 
-    /// The controller of a process's devices.
+    /// Returns the controller of a process's devices.
     #[must_use]
     pub fn controller_of(&self, process: Fid) -> Option<Fid> {
         let drive = self.sdevs_of(process).find_map(|sdev| self.drive_of(sdev))?;
         self.drives.get(drive).map(|drive| drive.controller)
     }
 
-    /// The storage device with this path on a host.
+    /// Returns the storage device with this path on a host.
     #[must_use]
     pub fn sdev_at(&self, host: &str, path: &str) -> Option<Fid> {
         let mut sdevs = self.processes_of(host).flat_map(|process| self.sdevs_of(process));
@@ -252,30 +256,31 @@ impl Conf {
         })
     }
 
-    /// The host name of a node.
+    /// Returns the host name of a node.
     #[must_use]
     pub fn host(&self, node: Fid) -> Option<&str> {
         self.nodes.get(node).map(|node| &*node.name)
     }
 
-    /// The host on which a process is configured.
+    /// Returns the configured host of a process.
     #[must_use]
     pub fn host_of(&self, process: Fid) -> Option<&str> {
         self.host(self.get_process(process)?.node)
     }
 
-    /// Where each process listens.
+    /// Returns the endpoints of all processes.
     pub fn endpoints(&self) -> impl Iterator<Item = (Fid, &str)> {
         self.named.keys().filter_map(|process| Some((*process, self.endpoint(*process)?)))
     }
 
-    /// Where `process` listens.
+    /// Returns the endpoint of `process`.
     #[must_use]
     pub fn endpoint(&self, process: Fid) -> Option<&str> {
         self.named(process).find_map(|named| named.endpoint.as_deref())
     }
 
-    /// What the tree by name says of a process: of its own host first, which is all that counts there.
+    /// Returns the data of a process from the tree by name. The data of its own host comes first: if it is
+    /// there, only that counts.
     fn named(&self, process: Fid) -> impl Iterator<Item = &Named> {
         let all = self.named.get(&process).map_or(&[][..], |all| all);
         let host = self.host_of(process);
@@ -284,72 +289,72 @@ impl Conf {
         own.chain(others)
     }
 
-    /// The first profile.
+    /// Returns the first profile.
     #[must_use]
     pub fn profile(&self) -> Option<Fid> {
         self.profiles.keys().next().copied()
     }
 
-    /// The profiles and their values, JSON.
+    /// Returns the profiles and their JSON values.
     pub fn profiles(&self) -> impl Iterator<Item = (Fid, &str)> {
         self.profiles.iter().map(|(fid, value)| (*fid, &**value))
     }
 
-    /// The SNS pools and their names.
+    /// Returns the SNS pools and their names.
     pub fn pools(&self) -> impl Iterator<Item = (Fid, &str)> {
         self.pools.iter().map(|(fid, name)| (*fid, &**name))
     }
 
-    /// The device of a process's own metadata.
+    /// Returns the device of a process's own metadata.
     #[must_use]
     pub fn metadata(&self, process: Fid) -> Option<&str> {
         self.named(process).find_map(|named| named.metadata.as_deref())
     }
 
-    /// The types of a process's services.
+    /// Returns the types of a process's services.
     pub fn service_names(&self, process: Fid) -> impl Iterator<Item = &str> {
         let services = self.processes.get(process).map_or(&[][..], |process| &process.services);
         services.iter().filter_map(|service| Some(&*self.services.get(*service)?.name))
     }
 
-    /// What may be a client's type: what the tree by name has beside the services of servers
-    /// (`m0_client_other`, `rgw_s3`, …), and what the entry of the process itself is called.
+    /// Returns the candidates for a client's type: the services in the tree by name that are not a server's
+    /// (`m0_client_other`, `rgw_s3`, …), and the name in the process's own entry.
     pub fn client_names(&self, process: Fid) -> impl Iterator<Item = alloc::borrow::Cow<'_, str>> {
         let of_services = self.named(process).flat_map(|named| &named.services);
         let own = self.entry(process).and_then(|entry| decode::name_of(&entry.value));
         of_services.map(|name| alloc::borrow::Cow::Borrowed(&**name)).chain(own)
     }
 
-    /// The entry of an object, as Consul holds it.
+    /// Returns the entry of an object as Consul holds it.
     #[must_use]
     pub fn entry(&self, object: Fid) -> Option<&Entry> {
         self.entries.get(&object)
     }
 
-    /// Forgets the entry of an object, not the object.
+    /// Removes the entry of an object, but not the object.
     pub fn forget(&mut self, object: Fid) {
         self.entries.remove(&object);
     }
 
-    /// Forgets which writes the entries are of.
+    /// Resets the indexes of all entries.
     pub fn forget_indexes(&mut self) {
         self.entries.values_mut().for_each(|entry| entry.index = 0);
     }
 
-    /// How many entries have an object.
+    /// Returns the number of objects with an entry.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is configured.
+    /// Returns whether nothing is configured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The state that the configuration itself tells of an object: a node, device, drive, enclosure
-    /// or controller.
+    /// Returns the state of an object according to the configuration itself: of a node, device, drive,
+    /// enclosure or controller.
     #[must_use]
     #[expect(
         clippy::wildcard_enum_match_arm,
@@ -369,7 +374,7 @@ impl Conf {
         }
     }
 
-    /// All objects of whose state the configuration itself tells.
+    /// Returns all objects with a state in the configuration itself.
     pub fn own_objects(&self) -> impl Iterator<Item = Fid> {
         let nodes = self.nodes.iter().map(|(fid, _)| fid);
         nodes

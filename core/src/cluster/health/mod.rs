@@ -1,12 +1,12 @@
-//! What Consul's checks say, from two sources at once: the replica of `health/state/any` and the
-//! payloads that watch handlers post. For each check the newest `ModifyIndex` wins.
+//! Consul's checks, from two sources: the replica of `health/state/any` and the payloads posted by watch
+//! handlers. For each check the largest `ModifyIndex` wins.
 //!
-//! A node is judged by Consul's own checks of it, `serfHealth` and maintenance: what others have checked
-//! on it says nothing of its processes. A process is judged by the checks of its service on the node where
-//! the configuration has it. A host may have several nodes, since hare names one anew at each start of
-//! its agent and the old name lingers for up to 72 hours: those that pass count, and where none does the
-//! host is dead. Which of them was written last says nothing: the servers find out that the old one is
-//! dead after the new one has joined.
+//! A node is assessed by Consul's own checks, `serfHealth` and maintenance. Custom checks of a node do not
+//! count for its processes. A process is assessed by the checks of its service on the node where the
+//! configuration has it. A host may have several Consul nodes: hare gives the node a new name at each start
+//! of its agent, and the old name remains for up to 72 hours. The passing nodes count; if none passes, the
+//! host is dead. The order of the writes does not matter: the servers detect the death of the old node after
+//! the new one has joined.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -15,36 +15,36 @@ use core::ops::Bound;
 use crate::base::fid::Fid;
 use crate::base::mutant::{Mutant, mutant};
 
-/// One check, as a source tells it.
+/// One check from one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// Consul's name of the node, for example `ssu1:0a1b2c3d`.
     pub node: Box<str>,
-    /// The check's id, unique on its node.
+    /// The id of the check, unique on its node.
     pub id: Box<str>,
-    /// The process that it checks; `None` for a check of the node itself.
+    /// The checked process; `None` for a check of the node itself.
     pub process: Option<Fid>,
-    /// Whether its service has one of the names that hare gives to Motr's services, or none is told.
+    /// Whether the service has one of hare's names of Motr's services, or no name.
     pub named: bool,
-    /// Whether its status is `passing`: Consul's `warning` is a failure, as in the old daemon.
+    /// Whether the status is `passing`. Consul's `warning` is a failure, as in the old daemon.
     pub passing: bool,
-    /// `ModifyIndex`.
+    /// The `ModifyIndex`.
     pub index: u64,
 }
 
-/// Consul's own checks of a node: that its agent lives, and that an operator has not taken it out of use
+/// Consul's own checks of a node: the liveness of its agent, and the maintenance mode set by an operator
 /// (`structs.SerfCheckID` and `structs.NodeMaint` of Consul 1.8).
 const OF_NODE: [&str; 2] = [SERF, "_node_maintenance"];
 const SERF: &str = "serfHealth";
 
-/// Whether a check of a node says anything of its processes.
+/// Returns whether a check of a node counts for its processes.
 #[must_use]
 pub fn counts_for_node(check: &str) -> bool {
     OF_NODE.contains(&check) || mutant(Mutant::ForeignChecks)
 }
 
-/// The process that a Consul service id names: the decimal key that hare registers, or a fid
-/// (5/HAX's sample). `None` for services that are not Motr's.
+/// Returns the process of a Consul service id: the decimal key that hare registers, or a fid (5/HAX's
+/// sample). `None` for services that are not Motr's.
 #[must_use]
 pub fn process_of_service_id(id: &str) -> Option<Fid> {
     let fid = match id.parse() {
@@ -55,20 +55,20 @@ pub fn process_of_service_id(id: &str) -> Option<Fid> {
     fid.is_process().then_some(fid)
 }
 
-/// The host of a Consul node: hare names nodes `<host>:<8 hex digits, new at each start>`.
+/// Returns the host of a Consul node: hare names nodes `<host>:<8 hex digits, new at each start>`.
 #[must_use]
 pub fn host_of(node: &str) -> &str {
     node.split_once(':').map_or(node, |(host, _)| host)
 }
 
-/// What the checks of a process say together.
+/// The joint result of a process's checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its node and its service pass.
+    /// The node and the service pass.
     Passing,
-    /// Its node or its service does not.
+    /// The node or the service fails.
     Failing,
-    /// No check is about it where it is configured, and its node passes or is not known either.
+    /// The process has no check where it is configured, and its node passes or is unknown too.
     Unregistered,
 }
 
@@ -81,12 +81,12 @@ type NodeChecks = BTreeMap<Box<str>, CheckState>;
 /// All checks.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    /// Checks of nodes, by node.
+    /// The checks of nodes, by node.
     nodes: BTreeMap<Box<str>, NodeChecks>,
-    /// Checks of services, by process, then by node and id.
+    /// The checks of services, by process, then by node and id.
     services: BTreeMap<Fid, ServiceChecks>,
-    /// Hosts whose node was known and has left the catalog, and the index of the reading that missed it:
-    /// Consul's servers drop a server that they cannot reach within seconds of its check's failing.
+    /// The hosts with a node that has left the catalog, with the index of the first read without it. Consul's
+    /// servers remove an unreachable server within seconds after its check fails.
     gone: BTreeMap<Box<str>, u64>,
 }
 
@@ -95,39 +95,39 @@ struct CheckState {
     passing: bool,
     named: bool,
     index: u64,
-    /// The index at which it was first seen as it is: a check's output may change beside its status.
+    /// The first known index of the status. A check's output may change without its status.
     since: u64,
-    /// A watch's payload said so, and no reading has yet.
+    /// The check comes from a watch's payload and is not confirmed by a read yet.
     posted: bool,
 }
 
 impl CheckState {
-    /// Since which index it fails, as far as Consul itself has said so.
+    /// Returns the first index of the failure, as far as it is confirmed by Consul.
     fn failing_since(&self) -> Option<u64> {
         (!self.passing && !self.posted).then_some(self.since)
     }
 }
 
-/// Who tells of a check.
+/// The source of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A complete reading at this index: it is the truth about all that is not newer.
+    /// A complete read at this index. It is authoritative for all checks that are not newer.
     Reading(u64),
-    /// Somebody who posted it.
+    /// A post.
     Post,
 }
 
-/// Whom a change concerns.
+/// The processes and hosts affected by a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
-    /// These processes.
+    /// The affected processes.
     pub processes: BTreeSet<Fid>,
-    /// All processes on these hosts.
+    /// The affected hosts, with all their processes.
     pub hosts: BTreeSet<Box<str>>,
 }
 
 impl Health {
-    /// Takes a check unless a newer state of it is known.
+    /// Applies a check unless a newer state of it is known.
     pub fn apply(&mut self, check: Check, source: Source, concerned: &mut Dirty) {
         let Check { node, id, process, named, passing, index } = check;
         let seen =
@@ -148,8 +148,7 @@ impl Health {
         }
     }
 
-    /// Drops what a complete reading at `index` did not have. What is newer than the reading, from
-    /// a payload, stays.
+    /// Drops the checks missing in a complete read at `index`. Posted checks newer than the read are kept.
     pub fn retain(
         &mut self,
         index: u64,
@@ -186,8 +185,8 @@ impl Health {
         });
     }
 
-    /// Drops posted checks of a later index than Consul has: whoever told of them lied. Tells whether there
-    /// were any.
+    /// Drops the posted checks with a larger index than Consul's: they were false. Returns whether there were
+    /// any.
     pub fn invalidate_posted(&mut self, index: u64, concerned: &mut Dirty) -> bool {
         let mut found = false;
         let mut keep = |seen: &CheckState| {
@@ -214,7 +213,7 @@ impl Health {
         found
     }
 
-    /// Whether a reading had this check.
+    /// Returns whether a read contained this check.
     #[must_use]
     pub fn is_confirmed(&self, check: &Check) -> bool {
         let seen = match check.process {
@@ -227,7 +226,7 @@ impl Health {
         seen.is_some_and(|seen| !seen.posted)
     }
 
-    /// How many checks are known that count for the same as this one.
+    /// Returns the number of known checks of the same process or node as this one.
     #[must_use]
     pub fn alike(&self, check: &Check) -> usize {
         match check.process {
@@ -236,31 +235,31 @@ impl Health {
         }
     }
 
-    /// Whether a node of this host is known by another name.
+    /// Returns whether a node of this host is known by another name.
     #[must_use]
     pub fn is_renamed(&self, node: &str) -> bool {
         !self.nodes.contains_key(node) && self.knows(host_of(node))
     }
 
-    /// Forgets everything: Consul's indexes have begun anew.
+    /// Forgets all checks after Consul's indexes have restarted.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// How many checks are known.
+    /// Returns the number of known checks.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.values().map(BTreeMap::len).sum::<usize>()
             + self.services.values().map(BTreeMap::len).sum::<usize>()
     }
 
-    /// Whether no check is known.
+    /// Returns whether no check is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.services.is_empty()
     }
 
-    /// The verdict on a process that the configuration places on `host`.
+    /// Returns the verdict on a process configured on `host`.
     #[must_use]
     pub fn verdict(&self, process: Fid, host: Option<&str>) -> Verdict {
         if host.is_some_and(|host| !self.host_passes(host)) {
@@ -283,8 +282,8 @@ impl Health {
         }
     }
 
-    /// Since which index the checks of a process have been failing on the nodes of `host` that live, as
-    /// far as Consul itself has said so; `None` if they pass on one of them.
+    /// Returns the first index of the failure of a process's checks on the live nodes of `host`, as far as
+    /// they are confirmed by Consul; `None` if they pass on one of the nodes.
     #[must_use]
     pub fn process_failing_since(&self, process: Fid, host: Option<&str>) -> Option<u64> {
         let (mut latest, mut last) = (None, None);
@@ -301,14 +300,14 @@ impl Health {
         latest.max(Some(last?.1?))
     }
 
-    /// Since which index no node of `host` has passed, or there has been none, as far as Consul itself has
-    /// said so; `None` if one passes.
+    /// Returns the first index without a passing node of `host`, as far as this is confirmed by Consul;
+    /// `None` if a node passes.
     #[must_use]
     pub fn host_failing_since(&self, host: &str) -> Option<u64> {
         self.failing_nodes(host, |_| true).or_else(|| self.gone.get(host).copied())
     }
 
-    /// Since which index the nodes of `host` have been in maintenance.
+    /// Returns the first index of the maintenance of the nodes of `host`.
     #[must_use]
     pub fn maintenance_since(&self, host: &str) -> Option<u64> {
         self.failing_nodes(host, |check| check != SERF)
@@ -324,8 +323,10 @@ impl Health {
         latest
     }
 
-    /// The checks of a process's own service, node by node: on the nodes of its host that pass, and of
-    /// several services with its id those that have a name of Motr's.
+    /// Returns the checks of a process's own service, node by node.
+    ///
+    /// Only the passing nodes of its host count. If several services have the process's id, those with a name
+    /// of Motr's services count.
     fn own_checks<'a>(
         &'a self,
         process: Fid,
@@ -351,13 +352,13 @@ impl Health {
             .filter(move |(n, _)| host_of(n) == host)
     }
 
-    /// Whether Consul's catalog has a node of `host`, as far as has been seen.
+    /// Returns whether Consul's catalog has a node of `host`, according to the checks seen so far.
     #[must_use]
     pub fn knows(&self, host: &str) -> bool {
         self.nodes_of(host).next().is_some()
     }
 
-    /// Whether a node of `host` passes; a host that is not known does.
+    /// Returns whether a node of `host` passes. An unknown host passes.
     #[must_use]
     pub fn host_passes(&self, host: &str) -> bool {
         let mut nodes = self.nodes_of(host).peekable();
@@ -367,8 +368,10 @@ impl Health {
         nodes.peek().is_none() || nodes.any(|(_, checks)| passes(checks))
     }
 
-    /// Whether the node of `host` has left the catalog under our eyes. Another hax may have begun later and
-    /// not know: no state of an object depends on it, only what is then written for all.
+    /// Returns whether the node of `host` has left the catalog since hax started.
+    ///
+    /// Another hax may have started later and not know it. So the state of an object never depends on this,
+    /// only the writes that follow from it.
     #[must_use]
     pub fn is_gone(&self, host: &str) -> bool {
         self.gone.contains_key(host)
@@ -379,9 +382,10 @@ fn passes(checks: &NodeChecks) -> bool {
     checks.values().all(|seen| seen.passing)
 }
 
-/// Puts `seen` unless what is there is as new; tells whether anything changed. A reading replaces what
-/// was posted, and what is of a history that Consul has gone back behind, but for what is newer than the
-/// reading.
+/// Stores a check unless a state at least as new is known. Returns whether anything changed.
+///
+/// A read replaces posted checks and checks from a history before a reset of Consul, except those newer than
+/// the read.
 fn put<K: Ord>(
     checks: &mut BTreeMap<K, CheckState>,
     key: K,
@@ -407,7 +411,7 @@ fn put<K: Ord>(
             let since =
                 if seen.passing == old.passing { old.since.min(seen.index) } else { seen.since };
             slot.insert(CheckState { since, ..seen });
-            // An index alone may decide between two nodes, so that is a change too.
+            // The index alone may decide between two nodes, so a new index is a change too.
             true
         }
     }

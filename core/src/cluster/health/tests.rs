@@ -43,7 +43,7 @@ fn the_newest_index_wins() {
 
 #[test]
 fn a_reading_is_the_truth_though_a_later_index_was_known() {
-    // A snapshot was restored, and something was written since.
+    // A snapshot was restored, and the KV store was written since.
     let mut health = health(&[check("ssu1", "service:4", Some(4), false, 8)]);
     let restored = check("ssu1", "service:4", Some(4), true, 5);
     let mut concerned = Dirty::default();
@@ -159,7 +159,7 @@ fn a_node_that_left_the_catalog_is_gone_until_it_is_back() {
     assert!(concerned.hosts.contains("ssu1"));
     assert!(health.is_gone("ssu1"));
     assert_eq!(health.host_failing_since("ssu1"), Some(10));
-    // What is told of it, and a node that nobody ever saw, are not judged so.
+    // The verdict on the node's process, and a node that was never in the catalog, are not affected.
     assert_eq!(health.verdict(Fid::process(4), Some("ssu1")), Verdict::Unregistered);
     assert_eq!(health.host_failing_since("ssu9"), None);
     let back = check("ssu1:bb", "serfHealth", None, true, 11);

@@ -1,23 +1,23 @@
-//! What a lease's calls and timers are for, and what it tells of itself.
+//! The calls, timers and changes of a lease.
 
 use crate::machine::{Kinds, Named};
 use crate::store::session;
 
-/// What a call to Consul is for.
+/// The purpose of a call to Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// The session that it hangs on.
+    /// A call about the lock's session.
     Session(session::Call),
-    /// The key is read, as it is now.
+    /// A consistent read of the key.
     Read,
-    /// The key is waited for, while somebody else holds it.
+    /// A blocking query for the key while another holder has it.
     Watch,
-    /// The key is taken.
+    /// An acquisition of the key.
     Acquire,
 }
 
 impl Call {
-    /// What has an answer that counts.
+    /// The calls with handled replies.
     pub(super) const OWN: [Self; 6] = [
         Self::Session(session::Call::Register),
         Self::Session(session::Call::Beat),
@@ -42,10 +42,10 @@ impl Named for Call {
     }
 }
 
-/// A lease's timers.
+/// The timers of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
-    /// The next beat.
+    /// The next heartbeat.
     Beat,
     /// The next try, or the next proof.
     Read,
@@ -63,20 +63,20 @@ impl Named for Timer {
     }
 }
 
-/// A machine with a lease: its continuations and timers have those of the lease among them.
+/// A machine with a lease: its continuations and timers include those of the lease.
 pub trait Leases: Kinds<Continuation: From<Call>, Timer: From<Timer>> {}
 
 impl<K: Kinds<Continuation: From<Call>, Timer: From<Timer>>> Leases for K {}
 
-/// What has changed.
+/// A change of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The lease is ours, in this term.
+    /// The lease was gained with this term.
     Gained(u64),
-    /// It is not ours any more, and why.
+    /// The lease was lost, with the reason.
     Lost(&'static str),
-    /// It may not be ours any more: nothing outside Consul may be done until it is proved.
+    /// The lease may have been lost: no action outside Consul is allowed until it is proved.
     Lapsed,
-    /// It is proved again, in the same term.
+    /// The lease is proved again, in the same term.
     Proved,
 }

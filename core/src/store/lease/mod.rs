@@ -1,17 +1,19 @@
-//! A lease: a key that one of several holds at a time, with a term that only grows.
+//! A lease: a key with one holder at a time and a term that only grows.
 //!
-//! The lock hangs on a session, and the session on the node's own check and a check of ours with a short
-//! TTL, so that a holder that is gone or stuck loses it soon. The term is written with the acquiring write,
-//! since `ModifyIndex` goes back when a snapshot is restored.
+//! The lock belongs to a session. The session depends on the node's own check and a check of ours with a
+//! short TTL, so a holder that is gone or stuck loses the lock soon. The term is part of the acquiring write,
+//! since `ModifyIndex` goes backwards when a snapshot is restored.
 //!
-//! There are two beliefs. Whoever writes to Consul adds [`Op::check_session`] of the lease to the
-//! transaction, and Consul decides ([`Lease::guard`]). Whoever acts elsewhere asks [`Lease::believes`]:
-//! it counts from the *sending* of the last consistent read that showed the key as ours. An agent that is
-//! cut off from its servers goes on taking beats while they give the lock away, so a beat proves nothing.
-//! Consul keeps a lock that was lost from others for [`Config::belief`], so that no two believe at once. A
-//! snapshot that is restored takes the lock without that delay, and the term goes back: whoever has known the
-//! higher term waits as long by itself; one that starts just then cannot know, and may believe beside the
-//! last holder until that one's proof is too old.
+//! There are two levels of certainty. A writer to Consul adds the [`Op::check_session`] of the lease to the
+//! transaction, and Consul decides ([`Lease::guard`]). An actor outside Consul asks [`Lease::believes`],
+//! which counts from the *sending* of the last consistent read that showed the key as ours. An agent that is
+//! cut off from its servers continues to accept heartbeats while the servers give the lock away, so a
+//! heartbeat proves nothing. Consul withholds a lost lock from other sessions for [`Config::belief`], so no
+//! two holders believe at the same time.
+//!
+//! A restored snapshot frees the lock without that delay, and the term goes backwards. A contender that has
+//! known the higher term waits for the same time on its own. A contender that starts just then cannot know
+//! the term. It may believe at the same time as the last holder until that holder's proof is too old.
 
 mod calls;
 #[cfg(test)]
@@ -38,28 +40,28 @@ use crate::store::watch;
 
 pub use calls::{Call, Change, Leases, Timer};
 
-/// The form of the key's value. Whoever meets a newer one does not lead.
+/// The version of the key's value. A contender that reads a newer version does not take the lease.
 const FORM: u32 = 1;
-/// So many refusals in a row are one too many for the same session: Consul keeps a lock back for as long as
-/// four of them take.
+/// The number of consecutive conflicts before a session is replaced. Consul withholds a lock for about four
+/// tries.
 const CONFLICTS: u32 = 6;
 
-/// What is held, and how.
+/// The configuration of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The key.
     pub key: Box<str>,
-    /// Who holds it: a name that no other who wants it has. A session of that name that is not this life's is
-    /// a former life's, and is ended.
+    /// The name of the holder. No other contender may use it. A session with this name that is not of this
+    /// run belongs to a former run and is destroyed.
     pub holder: Box<str>,
-    /// The service of ours that carries the check; one for each lease of an agent's node.
+    /// The service of the check; one for each lease of an agent's node.
     pub check: Box<str>,
-    /// How long Consul believes in us without a beat; at least one second, which is the shortest that it
-    /// keeps.
+    /// The TTL of the check; at least one second, which is Consul's minimum.
     pub ttl: Duration,
-    /// How long a proof lets us act outside Consul. Consul keeps the lock back for as long (1 to 60 s).
+    /// The validity of a proof for actions outside Consul. Consul withholds the lock for the same time (1 to
+    /// 60 s).
     pub belief: Duration,
-    /// How long a blocking query waits.
+    /// The time limit of a blocking query.
     pub watch: Duration,
 }
 
@@ -68,11 +70,11 @@ enum State {
     /// There is no session.
     None,
     Creating,
-    /// The key is somebody's, or not known.
+    /// The key has another holder, or its state is unknown.
     Waiting {
         session: Box<str>,
     },
-    /// The key is being taken.
+    /// The acquisition is in flight.
     Acquiring {
         session: Box<str>,
         term: u64,
@@ -81,7 +83,7 @@ enum State {
     Holding {
         session: Box<str>,
         term: u64,
-        /// When the last proof was sent.
+        /// The sending time of the last proof.
         proved: Instant,
         lapsed: bool,
     },
@@ -94,19 +96,20 @@ pub struct Lease {
     stands: bool,
     session: Session,
     state: State,
-    /// When the read in flight was sent.
+    /// The sending time of the read in flight.
     reading: Option<Instant>,
     watching: bool,
-    /// No term is lower than this one.
+    /// The highest known term; later terms are higher.
     least: u64,
-    /// The term went back, so a snapshot was restored. Until then whoever held the lease before may act on it.
+    /// The end of the waiting time after the term went backwards because of a restored snapshot. The former
+    /// holder may act on the lease until then.
     restored: Option<Instant>,
     conflicts: u32,
     backoff: Backoff,
 }
 
 impl Lease {
-    /// A lease that is not wanted yet.
+    /// Creates a lease without contending for it.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let Config { check, ttl, belief, .. } = &config;
@@ -127,7 +130,7 @@ impl Lease {
         }
     }
 
-    /// The term, while the lease is ours as far as is known.
+    /// Returns the term while we hold the lease, as far as is known.
     #[must_use]
     pub fn term(&self) -> Option<u64> {
         match self.state {
@@ -136,34 +139,34 @@ impl Lease {
         }
     }
 
-    /// What a transaction carries that is written under the lease: Consul refuses it where the lease is
-    /// not ours any more.
+    /// Returns the check for a transaction under the lease. Consul rejects the transaction if the lease is
+    /// lost.
     #[must_use]
     pub fn guard(&self) -> Option<Op> {
         let State::Holding { session, .. } = &self.state else { return None };
         Some(Op::check_session(&self.config.key, session))
     }
 
-    /// The term, while nobody else can have the lease: what is done outside Consul may be done.
+    /// Returns the term while no other contender can hold the lease. Actions outside Consul are allowed then.
     #[must_use]
     pub fn believes(&self, now: Instant) -> Option<u64> {
         let State::Holding { term, proved, .. } = self.state else { return None };
         (now < proved.after(self.config.belief)).then_some(term)
     }
 
-    /// The resource itself has seen this term: ours has to be higher.
+    /// Raises the known term to one known to the protected resource: the next term will be higher.
     pub fn raise(&mut self, term: u64) {
         self.least = self.least.max(term);
     }
 
-    /// Wants the lease, from now on.
+    /// Begins to contend for the lease.
     pub fn stand<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
         if !core::mem::replace(&mut self.stands, true) {
             self.beat(cx);
         }
     }
 
-    /// Gives the lease up and wants it no more.
+    /// Releases the lease and stops contending for it.
     pub fn resign<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
         if !core::mem::replace(&mut self.stands, false) {
             return;
@@ -177,8 +180,8 @@ impl Lease {
             State::None | State::Creating => {}
             State::Waiting { session } | State::Acquiring { session, .. } => destroy(cx, &session),
             State::Holding { session, term, .. } => {
-                // Whoever releases a key writes it: the term has to stay. Unlike a session's end it makes no
-                // delay for the next one.
+                // A release writes the key, so the term must be included. Unlike the end of a session, a
+                // release causes no delay for the next holder.
                 let target = url::release(&self.config.key, &session);
                 cx.put(LEAVE.into(), target, self.value(term).into());
                 destroy(cx, &session);
@@ -187,7 +190,7 @@ impl Lease {
         self.session.leave(cx, of);
     }
 
-    /// A timer of the lease is due.
+    /// Handles a due timer of the lease.
     pub fn on_timer<K: Leases>(&mut self, cx: &mut Cx<'_, K>, timer: Timer) -> Option<Change> {
         match timer {
             Timer::Beat => self.beat(cx),
@@ -202,7 +205,7 @@ impl Lease {
         None
     }
 
-    /// A call of the lease has its answer; nothing where Consul gave none.
+    /// Handles the reply to a call of the lease; `answer` is `None` if there is no response.
     pub fn on_answer<K: Leases>(
         &mut self,
         cx: &mut Cx<'_, K>,
@@ -268,7 +271,7 @@ impl Lease {
     fn read<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
         if self.reading.is_none() {
             self.reading = Some(cx.now().mono);
-            // One that hangs leaves time for another before the belief ends.
+            // A hanging read leaves time for another one before the belief ends.
             let (target, within) = (url::read(&self.config.key), self.config.belief / 2);
             cx.call(Call::Read.into(), Method::Get, target, Bytes::new(), within);
         }
@@ -290,15 +293,15 @@ impl Lease {
         self.least = self.least.max(seen.term);
         let state = core::mem::replace(&mut self.state, State::None);
         match state {
-            // It was held once, and a snapshot of then is restored. The end of the session keeps the lock
-            // from all others while its last holder believes.
+            // The session held the lock once, and a snapshot of that time is restored. The end of the session
+            // withholds the lock from all others while the last holder believes.
             State::Waiting { session } if back && seen.session.as_deref() == Some(&*session) => {
                 destroy(cx, &session);
                 self.try_later(cx);
                 None
             }
             State::Waiting { session } if seen.session.as_deref() == Some(&*session) => {
-                // It was taken by a call that had no answer.
+                // An acquisition without a reply has succeeded.
                 self.state =
                     State::Holding { session, term: seen.term, proved: sent, lapsed: false };
                 self.on_proved(cx, sent);
@@ -323,8 +326,8 @@ impl Lease {
                 self.try_later(cx);
                 Some(Change::Lost("Consul has taken it back"))
             }
-            // What is being taken is told by its own answer: a second try beside the first would take the
-            // first one's success for its own, with a later proof.
+            // The state of an acquisition comes from its own reply. A second try in parallel would take the
+            // success of the first for its own, with a later proof.
             state @ (State::None | State::Creating | State::Acquiring { .. }) => {
                 self.state = state;
                 None
@@ -332,7 +335,7 @@ impl Lease {
         }
     }
 
-    /// The lease is ours, by what was sent then.
+    /// Records a proof of the lease. Its read was sent at `sent`.
     fn on_proved<K: Leases>(&mut self, cx: &mut Cx<'_, K>, sent: Instant) {
         self.backoff.reset();
         self.conflicts = 0;
@@ -340,15 +343,15 @@ impl Lease {
         cx.arm_at(Timer::Read.into(), sent.after(self.config.belief / 3));
     }
 
-    /// The lease is not ours: takes it if it is free, else waits.
+    /// Handles a key not held by us: acquires it if it is free, otherwise waits.
     fn on_seen<K: Leases>(&mut self, cx: &mut Cx<'_, K>, seen: &KeyEntry) {
         let State::Waiting { session } = &self.state else { return };
         if seen.form > FORM {
-            // A newer program's: it knows what we do not.
+            // A newer version of the program wrote this value; its rules are unknown here.
             cx.retry(Timer::Read.into(), &mut self.backoff);
         } else if let Some(other) = &seen.session {
             if *seen.holder == *self.config.holder {
-                // Our beats would keep it alive for ever.
+                // The session belongs to a former run; our heartbeats would keep it alive for ever.
                 destroy(cx, other);
             }
             self.watch(cx, seen.index);
@@ -357,7 +360,7 @@ impl Lease {
         } else {
             let (session, term) = (session.clone(), self.least + 1);
             let value = self.value(term);
-            // Two that have read the same term: one of them meets the other's write.
+            // If two contenders have read the same term, the compare-and-set of one of them fails.
             let key = &*self.config.key;
             let ops = [
                 Op::cas(key, value.as_bytes(), seen.index),
@@ -368,7 +371,7 @@ impl Lease {
         }
     }
 
-    /// What the key holds in a term.
+    /// Returns the content of the key in a term.
     fn value(&self, term: u64) -> String {
         format!(r#"{{"v":{FORM},"holder":{},"term":{term}}}"#, quoted(&self.config.holder))
     }
@@ -393,8 +396,8 @@ impl Lease {
                 self.on_proved(cx, sent);
                 Some(Change::Gained(term))
             }
-            // Somebody else was faster, or Consul keeps the lock back. The end of that wakes no watch.
-            // A session that has ended meanwhile never gets it.
+            // Another contender was faster, or Consul withholds the lock. No watch is woken by the end of
+            // that delay. A session that has ended meanwhile never gets the lock.
             Outcome::Conflict(_) => {
                 self.conflicts += 1;
                 self.state = if self.conflicts.is_multiple_of(CONFLICTS) {
@@ -406,7 +409,7 @@ impl Lease {
                 self.try_later(cx);
                 None
             }
-            // It may be ours: a reading tells.
+            // The lock may have been acquired: a read tells.
             Outcome::Denied(_) | Outcome::Unknown(_) => {
                 self.state = State::Waiting { session };
                 cx.retry(Timer::Read.into(), &mut self.backoff);
@@ -431,14 +434,14 @@ fn destroy<K: Leases>(cx: &mut Cx<'_, K>, session: &str) {
     session::destroy(cx, LEAVE.into(), session);
 }
 
-/// What a reading of the key shows.
+/// The content of the key in a read.
 #[derive(Debug, PartialEq, Eq)]
 struct KeyEntry {
     session: Option<Box<str>>,
     holder: Box<str>,
     term: u64,
     form: u32,
-    /// The key's `ModifyIndex`; 0 where there is none.
+    /// The key's `ModifyIndex`; 0 if the key does not exist.
     index: u64,
 }
 
@@ -455,7 +458,7 @@ impl KeyEntry {
             return Some(Self { session, holder, term: 0, form: 0, index: 0 });
         }
         let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
-        // A value that is none of ours has no term; Consul's lock counts all the same.
+        // A value in another format has no term; Consul's lock counts nevertheless.
         let Value { v, holder, term } = json::parse(&entry.bytes()?).unwrap_or_default();
         let session = entry.session.filter(|session| !session.is_empty()).map(Into::into);
         Some(Self { session, holder, term, form: v, index: entry.modify_index })

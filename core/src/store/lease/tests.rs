@@ -1,4 +1,4 @@
-//! What a lease makes of a restored snapshot: the term goes back, and no lock is kept back.
+//! A lease after the restore of a snapshot: the term goes backwards, and no lock is withheld.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -23,14 +23,14 @@ impl Kinds for OnlyLease {
     type Shared = ();
 }
 
-/// A lease that has a session, and its host.
+/// A lease with a session, and its host.
 struct Rig {
     kept: Kept<OnlyLease>,
     lease: Lease,
     now: Now,
 }
 
-/// What has come of a step.
+/// The result of a step.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Came {
     change: Option<Change>,
@@ -78,7 +78,7 @@ impl Rig {
         self.step(|lease, cx| lease.on_answer(cx, call, Some(&answer)))
     }
 
-    /// The key is read: this session has it, in this term.
+    /// Handles a read of the key: this session holds it, in this term.
     fn read(&mut self, session: Option<&str>, term: u64) -> Came {
         use base64::Engine as _;
         let value = format!(r#"{{"v":1,"holder":"them","term":{term}}}"#);
@@ -90,7 +90,7 @@ impl Rig {
         self.answer(Call::Read, &entry)
     }
 
-    /// Time passes until the lease has something to do.
+    /// Advances the time to the lease's next timer.
     fn pass(&mut self) -> Came {
         let Next::WaitUntil { at, .. } = self.kept.next() else { panic!("nothing is armed") };
         self.now.mono = at;
@@ -100,7 +100,7 @@ impl Rig {
         })
     }
 
-    /// Time passes until the key is read; gives how much.
+    /// Advances the time until the key is read; returns the elapsed time.
     fn read_again(&mut self) -> Duration {
         let began = self.now.mono;
         while !self.pass().calls.iter().any(|target| *target == url::read("key")) {}

@@ -1,5 +1,4 @@
-//! Reading and writing what Motr's `xcode` lays out: atoms in declaration order, little-endian, with
-//! nothing between them.
+//! Reading and writing in Motr's `xcode` format: atoms in declaration order, little-endian, without padding.
 
 use alloc::vec::Vec;
 
@@ -19,7 +18,7 @@ impl core::fmt::Display for Uint128 {
     }
 }
 
-/// Why bytes are not what they should be. The text is for the log.
+/// The reason why bytes cannot be decoded, as a text for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeError(pub &'static str);
 
@@ -33,7 +32,7 @@ impl core::error::Error for DecodeError {}
 
 const SHORT: DecodeError = DecodeError("it ends too early");
 
-/// Takes atoms from the front of a slice.
+/// A cursor for taking atoms from the front of a slice.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a>(&'a [u8]);
 
@@ -90,7 +89,7 @@ impl<'a> Reader<'a> {
         Ok(Fid::new(self.u64()?, self.u64()?))
     }
 
-    /// `m0_buf`: a 64-bit length and so many bytes.
+    /// Takes an `m0_buf`: a 64-bit length and that many bytes.
     pub(crate) fn buf(&mut self) -> Result<&'a [u8], DecodeError> {
         let n = usize::try_from(self.u64()?).map_err(|_| SHORT)?;
         self.take(n)
@@ -101,7 +100,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends atoms.
+/// A sink for atoms.
 pub(crate) trait Put {
     fn bytes(&mut self, bytes: &[u8]);
 
@@ -156,17 +155,17 @@ impl Put for Vec<u8> {
     }
 }
 
-/// Motr's self-describing headers and footers (`format/format.h`), which surround every layer.
+/// Motr's self-describing headers and footers (`format/format.h`). They surround every layer.
 pub(crate) mod format {
     use super::{DecodeError, Put, Reader};
 
     pub(crate) const HEADER_MAGIC: u64 = 0x3301_1ca5_e511_de77;
     pub(crate) const FOOTER_MAGIC: u64 = 0x33f0_07e7_f007_e777;
-    /// Magic and checksum.
+    /// The size of the magic and the checksum.
     pub(crate) const FOOTER: usize = 16;
     const VERSION: u64 = 1;
 
-    /// `m0_format_header` of `kind`; `word` is the object's size, or its footer's place.
+    /// Writes the `m0_format_header` of `kind`. `word` is the object's size or the position of its footer.
     pub(crate) fn put_header(out: &mut impl Put, kind: u16, word: u32) {
         out.u64(HEADER_MAGIC);
         out.u64(VERSION << 48 | u64::from(kind) << 32 | u64::from(word));
@@ -187,7 +186,7 @@ pub(crate) mod format {
         Ok(low(bits))
     }
 
-    /// A footer whose checksum is not computed, as packets and items have it.
+    /// Writes a footer without a checksum, as in packets and items.
     pub(crate) fn put_footer(out: &mut impl Put) {
         out.u64(FOOTER_MAGIC);
         out.u64(0);

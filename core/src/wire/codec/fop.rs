@@ -1,5 +1,4 @@
-//! Layers 4 and 5: what an item says (`rpc/session_fops.h`, `ha/entrypoint_fops.h`,
-//! `ha/link_fops.h`).
+//! Layers 4 and 5: the contents of an item (`rpc/session_fops.h`, `ha/entrypoint_fops.h`, `ha/link_fops.h`).
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,7 +9,7 @@ use crate::wire::codec::bytes::{DecodeError, Put, Reader};
 use crate::wire::codec::message;
 use crate::wire::codec::params::{Cookie, LinkIds, LinkParams};
 
-/// The numbers of the operations (`rpc/rpc_opcodes.h`).
+/// The opcodes (`rpc/rpc_opcodes.h`).
 #[expect(missing_docs, reason = "the names are Motr's")]
 pub mod opcode {
     pub const CONN_ESTABLISH: u32 = 32;
@@ -27,7 +26,7 @@ pub mod opcode {
     pub const LINK_MSG_REP: u32 = 208;
 }
 
-/// One operation or the reply to one.
+/// A request or a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are named as everywhere")]
 pub enum Fop {
@@ -47,88 +46,88 @@ pub enum Fop {
     ConnTerminate { sender: u64 },
     /// 39
     ConnTerminateRep { rc: i32, sender: u64 },
-    /// 117: asks for the entrypoint.
+    /// 117: requests the entrypoint.
     EntrypointReq(Box<EntrypointReq>),
-    /// 118: has it.
+    /// 118: replies with the entrypoint.
     EntrypointRep(Box<EntrypointRep>),
-    /// 207: a message, or only what has been delivered.
+    /// 207: a message, or only the position up to which messages were delivered.
     LinkMsg(Box<LinkMsg>),
     /// 208
     LinkMsgRep { rc: i32, out_next: u64, in_delivered: u64 },
-    /// Any other; what it says is not kept.
+    /// Any other opcode; its payload is not kept.
     Unknown { opcode: u32 },
 }
 
 /// 117, `m0_ha_entrypoint_req_fop`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntrypointReq {
-    /// Not 0: no reply has been received in this life.
+    /// Not 0 if the requester has received no reply in its life.
     pub first: i32,
     /// The requester's own counter.
     pub generation: u64,
-    /// Who asks.
+    /// The requesting process.
     pub process: Fid,
-    /// Its link; zero if it is the first request.
+    /// The process's link; zero in a first request.
     pub params: LinkParams,
-    /// The version of Motr that it was built from.
+    /// The process's version of Motr.
     pub git_rev: Box<[u8]>,
-    /// Its pid.
+    /// The process's pid.
     pub pid: u64,
-    /// The server's life that it knows.
+    /// The server's life, as known to the process.
     pub cookie_expected: Cookie,
 }
 
 /// 118, `m0_ha_entrypoint_rep_fop`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntrypointRep {
-    /// How many confds must agree.
+    /// The quorum of confds.
     pub quorum: u32,
     /// The confds.
     pub confds: Vec<Fid>,
-    /// Where they are.
+    /// The endpoints of the confds.
     pub confd_endpoints: Vec<Box<[u8]>>,
     /// The active resource manager.
     pub rm: Fid,
-    /// Where it is.
+    /// The endpoint of the resource manager.
     pub rm_endpoint: Box<[u8]>,
-    /// CONSUME 0, QUIT 1, QUERY 2.
+    /// The control value: CONSUME 0, QUIT 1, QUERY 2.
     pub control: u32,
-    /// The link, as the requester is to see it.
+    /// The link from the requester's point of view.
     pub params: LinkParams,
-    /// Not 0: the server does not know the requester's link; it is to go on with `params`.
+    /// Not 0 if the server does not know the requester's link; the requester must continue with `params`.
     pub do_reconnect: u64,
-    /// Not 0: the server has ended the requester's link. The requester aborts.
+    /// Not 0 if the server has ended the requester's link. The requester aborts.
     pub disconnected_previously: u32,
     /// The server's life.
     pub cookie_actual: Cookie,
 }
 
-/// 118's control: the reply is good.
+/// The control value of 118 for a usable reply.
 pub const CONSUME: u32 = 0;
-/// 118's control: ask again.
+/// The control value of 118 for a repetition of the request.
 pub const QUERY: u32 = 2;
 
 /// 207, `m0_ha_link_msg_fop`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkMsg {
-    /// 1 if there is a message, 0 if not.
+    /// 1 with a message, 0 without one.
     pub nr: u64,
     /// The message, if there is one.
     pub message: Option<Box<Message>>,
-    /// Its tag.
+    /// The tag of the message.
     pub tag: u64,
-    /// The link, as the sender sees it.
+    /// The link from the sender's point of view.
     pub ids: LinkIds,
-    /// The sender's `out.next`, this message counted.
+    /// The sender's `out.next`, including this message.
     pub out_next: u64,
-    /// All tags below were delivered to the sender's application.
+    /// All lower tags were delivered to the sender's application.
     pub in_delivered: u64,
-    /// Counts what was built for the link; only its first few values matter, to a warning.
+    /// A counter of the messages built for the link. Only its first few values matter, to a warning.
     pub seq: u64,
 }
 
 impl LinkMsg {
-    /// What stands after the message's body: the part that differs from link to link.
+    /// Returns the part after the message's body. It differs from link to link.
     pub(crate) fn tail(&self) -> [u8; 80] {
         let Self { tag, ids: LinkIds { local, remote, connection }, .. } = *self;
         let ids = [local.hi, local.lo, remote.hi, remote.lo, connection.hi, connection.lo];
@@ -161,7 +160,7 @@ impl LinkMsg {
 }
 
 impl Fop {
-    /// Its number.
+    /// Returns the opcode.
     #[must_use]
     pub fn opcode(&self) -> u32 {
         match self {
@@ -181,7 +180,7 @@ impl Fop {
         }
     }
 
-    /// Whether it answers a request.
+    /// Returns whether the fop is a reply.
     #[must_use]
     pub fn is_reply(&self) -> bool {
         matches!(
@@ -195,15 +194,15 @@ impl Fop {
         )
     }
 
-    /// Reads an item's payload.
+    /// Decodes an item's payload.
     ///
     /// # Errors
     ///
-    /// If it is not exactly what the operation has.
+    /// If the payload is not exactly that of the operation.
     pub fn decode(opcode: u32, payload: &[u8]) -> Result<Self, DecodeError> {
         let from = &mut Reader::new(payload);
         let fop = match opcode {
-            // 64 bytes are declared for the protocol's name, one is sent and none is looked at.
+            // 64 bytes are declared for the protocol's name, one is sent and none is examined.
             opcode::CONN_ESTABLISH => {
                 from.u8()?;
                 Self::ConnEstablish
@@ -302,7 +301,7 @@ impl EntrypointReq {
 impl EntrypointRep {
     fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let quorum = from.u32()?;
-        // A count is believed only as far as bytes are there for it.
+        // A count is accepted only if enough bytes for it follow.
         let confds = (0..count(from, 16)?).map(|_| from.fid()).collect::<Result<_, _>>()?;
         let confd_endpoints =
             (0..count(from, 8)?).map(|_| from.buf().map(Box::from)).collect::<Result<_, _>>()?;

@@ -1,8 +1,8 @@
-//! Layer 1: what Motr's `sock` transport writes to TCP (`net/sock/sock.c`, `net/sock/xcode.h`).
+//! Layer 1: the frames of Motr's `sock` transport on TCP (`net/sock/sock.c`, `net/sock/xcode.h`).
 //!
-//! Each side connects to the other's listening address and data flows one way on each connection. A
-//! frame is a header of 160 bytes and a payload. The addresses in the header are the *listening*
-//! ones: it is there that a reply goes.
+//! Each side connects to the other's listening address, and each connection carries data in one direction. A
+//! frame is a header of 160 bytes and a payload. The addresses in the header are *listening* addresses: a
+//! reply is sent to them.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,9 +13,9 @@ use crate::wire::codec::bytes::{DecodeError, Put, Reader, format};
 
 /// The size of a frame's header.
 pub const HEADER: usize = 160;
-/// The largest payload. A real peer that gets a larger one spins for ever.
+/// The maximum size of a payload. A real peer that gets a larger one enters an endless loop.
 pub const PAYLOAD_MAX: usize = 131_072;
-/// Where the header's footer stands: the checksum covers all before it.
+/// The position of the header's footer. The checksum covers all bytes before it.
 const CHECKED: usize = 144;
 const KIND_PUT: u16 = 1;
 const FAMILY_V4: u32 = 2;
@@ -26,29 +26,29 @@ const PROTO_TCP: u32 = 6;
 /// One end of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Where it listens.
+    /// The listening address.
     pub addr: SocketAddr,
-    /// Names a buffer; not zero in a source, zero in a destination. Matters for bulk transfers only.
+    /// The id of a buffer; not zero in a source, zero in a destination. It matters for bulk transfers only.
     pub cookie: (u64, u64),
 }
 
-/// The header of a frame that carries a whole payload (a one-packet PUT; nothing else is served).
+/// The header of a frame with a whole payload (a one-packet PUT; other kinds are not supported).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Who sends.
+    /// The sender.
     pub src: End,
-    /// Who is to receive.
+    /// The receiver.
     pub dst: End,
-    /// How many bytes follow.
+    /// The size of the payload in bytes.
     pub size: u32,
 }
 
 impl Header {
-    /// Reads a header.
+    /// Decodes a header.
     ///
     /// # Errors
     ///
-    /// If any byte of it is not as it must be.
+    /// If any field of the header has an invalid value.
     pub fn decode(bytes: &[u8; HEADER]) -> Result<Self, DecodeError> {
         let mut from = Reader::new(bytes);
         if format::header(&mut from, KIND_PUT)? as usize != CHECKED {
@@ -118,8 +118,10 @@ fn put_end(out: &mut Vec<u8>, end: &End) {
     out.pair(end.cookie);
 }
 
-/// FNV-1, 64 bits (`lib/hash_fnc.c:m0_hash_fnc_fnv1`): multiplies before it mixes. A zero byte only
-/// multiplies, and two thirds of a header are zeros: those that end a word are one step together.
+/// Computes FNV-1 with 64 bits (`lib/hash_fnc.c:m0_hash_fnc_fnv1`). It multiplies before it mixes.
+///
+/// A zero byte only multiplies, and two thirds of a header are zeros. So the zeros at the end of a word are
+/// processed in one step.
 fn fnv1(header: &[u8]) -> u64 {
     let (words, rest) = header.as_chunks::<8>();
     debug_assert!(rest.is_empty(), "a header is made of words");
@@ -131,7 +133,7 @@ fn fnv1(header: &[u8]) -> u64 {
 }
 
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
-/// The prime's powers, from 0 to 8.
+/// The powers of the prime, from 0 to 8.
 const FNV_POWERS: [u64; 9] = {
     let mut powers = [1; 9];
     let mut n = 1;
@@ -142,41 +144,41 @@ const FNV_POWERS: [u64; 9] = {
     powers
 };
 
-/// Cuts a stream of bytes into frames. Holds no more than one frame; a frame that arrives in one
-/// piece is not copied.
+/// A splitter of a byte stream into frames. It holds at most one frame; a frame that arrives in one piece is
+/// not copied.
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// The beginning of a frame, gathered from earlier pieces.
+    /// The beginning of a frame from earlier pieces.
     held: BytesMut,
-    /// Its header, once that is complete.
+    /// The header of that frame, once it is complete.
     header: Option<Header>,
-    /// What arrived last and is not cut yet.
+    /// The rest of the last piece.
     input: Bytes,
 }
 
 impl Frames {
-    /// Takes in what arrived. Then [`Frames::cut`] is to be called until it has no more.
+    /// Adds received bytes. The caller must then call [`Frames::cut`] until it returns no more frames.
     pub fn feed(&mut self, bytes: Bytes) {
         debug_assert!(self.input.is_empty(), "cut until there is no more");
         self.input = bytes;
     }
 
-    /// How many bytes wait for the rest of their frame.
+    /// Returns the number of bytes of an incomplete frame.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// How many bytes of memory the beginning of a frame takes.
+    /// Returns the memory in use for an incomplete frame, in bytes.
     pub(crate) fn room(&self) -> usize {
         self.held.capacity()
     }
 
-    /// The next complete frame.
+    /// Returns the next complete frame.
     ///
     /// # Errors
     ///
-    /// If the stream is no sequence of frames; it cannot be read any further then.
+    /// If the stream is not a sequence of frames. It cannot be read any further then.
     pub fn cut(&mut self) -> Result<Option<(Header, Bytes)>, DecodeError> {
         if self.held.is_empty()
             && let Some(raw) = self.input.first_chunk::<HEADER>()
@@ -205,7 +207,7 @@ impl Frames {
         Ok(Some((header, frame.slice(HEADER..))))
     }
 
-    /// Moves bytes over until `upto` are held or the input is used up.
+    /// Moves bytes from the input until `upto` bytes are held or the input is used up.
     fn gather(&mut self, upto: usize) {
         let missing = upto.saturating_sub(self.held.len()).min(self.input.len());
         if missing > 0 {

@@ -3,56 +3,56 @@
 use crate::wire::codec::bytes::{DecodeError, Put, Reader, format};
 use crate::wire::codec::params::Uint128;
 
-/// What an item's own headers take.
+/// The size of an item's headers.
 pub(crate) const HEADERS: usize = 40 + 64;
-/// And with its footer.
+/// The size of an item's headers and footer.
 pub(crate) const OVERHEAD: usize = HEADERS + format::FOOTER;
 const KIND_ITEM: u16 = 2;
 const MAGIC: u64 = 0x33b0_11ed_c001_1e77;
-/// As every item of every capture has it (`M0_RPC_ITEM_…` in `rpc/item.h`).
+/// The flags in every item of every capture (`M0_RPC_ITEM_…` in `rpc/item.h`).
 const FLAGS: u32 = 1;
 
-/// `xid` of items that are outside of any sequence; also the sender id of who has none yet.
+/// The `xid` of items outside of any sequence, and the initial sender id of a peer.
 pub const NONE: u64 = u64::MAX;
 
-/// Both headers of an item, less its size.
+/// Both headers of an item, without its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemHeader {
-    /// What the item is.
+    /// The opcode.
     pub opcode: u32,
     /// Always 1.
     pub flags: u32,
     /// Always 0.
     pub epoch: u64,
-    /// Chosen at random by who opens an rpc connection; tells doubled openings.
+    /// A random id chosen by the opener of an rpc connection. It identifies repeated openings.
     pub uuid: Uint128,
-    /// Names the rpc connection; given by who accepts it. [`NONE`] while it is being opened.
+    /// The id of the rpc connection, assigned by the accepting peer. [`NONE`] while it is being opened.
     pub sender: u64,
-    /// Names the session; 0 is the one that every connection has.
+    /// The id of the session; every connection has session 0.
     pub session: u64,
-    /// The lowest xid for which the sender of a request still waits. 0 and [`NONE`] panic a real
-    /// peer, except where the xid is [`NONE`] too.
+    /// The lowest unanswered xid of the sender of a request. 0 and [`NONE`] panic a real peer, except if the
+    /// xid is [`NONE`] too.
     pub xid_min: u64,
-    /// The request's number within its session: 1, 2, 3, …
+    /// The number of the request within its session: 1, 2, 3, …
     pub xid: u64,
-    /// The requester's own; comes back in the reply.
+    /// The requester's own value, returned in the reply.
     pub cookie: Uint128,
 }
 
 impl ItemHeader {
-    /// The header of the reply to the item with this header: a copy, but for what it is.
+    /// Returns the header of the reply to the item with this header: a copy with another opcode.
     #[must_use]
     pub fn reply(&self, opcode: u32) -> Self {
         Self { opcode, flags: FLAGS, ..*self }
     }
 
-    /// The header of a request that is outside of any sequence.
+    /// Returns the header of a request outside of any sequence.
     pub(crate) fn unsequenced(opcode: u32, uuid: Uint128, sender: u64, cookie: Uint128) -> Self {
         let (session, xid_min, xid) = (0, 0, NONE);
         Self { opcode, flags: FLAGS, epoch: 0, uuid, sender, session, xid_min, xid, cookie }
     }
 
-    /// Reads the header and says how many bytes of payload follow.
+    /// Decodes the header; returns it with the size of the payload in bytes.
     pub(crate) fn decode(from: &mut Reader<'_>) -> Result<(Self, usize), DecodeError> {
         let size = format::header(from, KIND_ITEM)? as usize;
         let (opcode, flags, epoch) = (from.u32()?, from.u32()?, from.u64()?);
@@ -73,7 +73,7 @@ impl ItemHeader {
         Ok((header, size.checked_sub(OVERHEAD).ok_or(DecodeError("item too small"))?))
     }
 
-    /// Appends the header of an item of `payload` bytes.
+    /// Appends the header of an item with a payload of `payload` bytes.
     pub(crate) fn encode(&self, payload: usize, out: &mut impl Put) {
         let size = u32::try_from(OVERHEAD + payload).expect("an item fits into a packet");
         format::put_header(out, KIND_ITEM, size);

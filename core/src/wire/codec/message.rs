@@ -1,5 +1,5 @@
-//! A message of an HA link, `m0_ha_msg` (`ha/msg.h`), less its tag, which stands at its end and
-//! belongs to the link.
+//! The messages of an HA link, `m0_ha_msg` (`ha/msg.h`), without the tag. The tag follows at the end of the
+//! message and belongs to the link.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,9 +12,9 @@ use crate::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, ServiceEve
 use crate::ha::report::{BeIoErr, SnsErr, StobIoq};
 use crate::wire::codec::bytes::{DecodeError, Put, Reader};
 
-/// A note on the wire: a fid and a state, without the padding that it has in memory.
+/// The size of a note on the wire: a fid and a state, without the padding in memory.
 const NOTE: usize = 20;
-/// What a 207 without a message carries in its place, the tag not counted.
+/// The size of the placeholder in a 207 without a message, without the tag.
 const NONE: usize = 72;
 
 const STOB_IOQ: u64 = 1;
@@ -29,7 +29,7 @@ const EVENT_RPC: u64 = 9;
 const BE_IO_ERR: u64 = 10;
 const SNS_ERR: u64 = 11;
 
-/// Whether a message can be put on the wire such that the receiver can read it.
+/// Returns whether a message can be encoded so that the receiver can decode it.
 pub(crate) fn is_sendable(message: &Message) -> bool {
     match &message.body {
         Body::Nvec(nvec) => nvec.notes.len() <= NOTES_MAX,
@@ -48,7 +48,7 @@ pub(crate) fn is_sendable(message: &Message) -> bool {
     }
 }
 
-/// What in a message makes a real process that receives it abort or read past an array (`ha/note.c`,
+/// Returns the reason why a message would make a real receiver abort or read beyond an array (`ha/note.c`,
 /// `ha/msg.h`).
 pub(crate) fn harm(message: &Message) -> Option<&'static str> {
     if let Body::Malformed { why, .. } = &message.body {
@@ -78,7 +78,7 @@ pub(crate) fn harm(message: &Message) -> Option<&'static str> {
     })
 }
 
-/// Reads a message up to its tag.
+/// Decodes a message up to its tag.
 pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Message, DecodeError> {
     Ok(Message {
         fid: from.fid()?,
@@ -100,7 +100,7 @@ pub(crate) fn encode(message: &Message, out: &mut Vec<u8>) {
     put_body(&message.body, out);
 }
 
-/// Appends what stands for no message.
+/// Appends the placeholder for no message.
 pub(crate) fn encode_none(out: &mut Vec<u8>) {
     out.zeros(NONE);
 }
@@ -199,7 +199,7 @@ fn put_body(body: &Body, out: &mut Vec<u8>) {
             out.u32(err.errcode);
             out.u8(err.opcode);
         }
-        // A malformed one is never sent, and what cannot be read has no data.
+        // A malformed message is never sent, and an undefined one has no data.
         Body::Undefined(kind) | Body::Malformed { kind, .. } => out.u64(*kind),
     }
 }
@@ -239,7 +239,8 @@ fn nvec(from: &mut Reader<'_>) -> Result<Body, DecodeError> {
     })
 }
 
-/// All 1,024 notes are always there; the first `nr` of them count. Nothing if `nr` cannot be right.
+/// Decodes the notes. All 1,024 notes are always there; the first `nr` of them count. `None` if `nr` is too
+/// large.
 fn notes(from: &mut Reader<'_>, nr: u64) -> Result<Option<Vec<Note>>, DecodeError> {
     let raw = from.take(NOTES_MAX * NOTE)?;
     let Some(nr) = usize::try_from(nr).ok().filter(|nr| *nr <= NOTES_MAX) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Bytes and what they mean, layer by layer: frame → packet → item → fop, with messages and parameters inside.
+//! The codec, layer by layer: frame → packet → item → fop, with messages and parameters inside.
 
 pub(crate) mod bytes;
 pub mod fop;

@@ -13,13 +13,13 @@ use crate::wire::codec::item::{self, ItemHeader};
 const KIND_PACKET: u16 = 1;
 const MAGIC: u64 = 0x33fa_110f_fea9_1e77;
 const VERSION: u32 = 1;
-/// What a packet's header takes.
+/// The size of a packet's header.
 const HEADER: usize = 32;
-/// What stands before the items.
+/// The size of the headers before the items.
 const HEADS: usize = frame::HEADER + HEADER;
-/// Most frames fit into this.
+/// A sufficient buffer size for most frames.
 const USUAL: usize = 1024;
-/// What frames have of one allocation; most need a sixteenth of it for what is their own.
+/// The size of the memory blocks for the frames' own bytes; most frames need a sixteenth of one.
 const PIECE: usize = 8 << 10;
 /// Packets are padded with zeros to a multiple of this.
 const ALIGN: usize = 8;
@@ -27,13 +27,14 @@ const ALIGN: usize = 8;
 /// One item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Who, where, which.
+    /// The item's header.
     pub header: ItemHeader,
-    /// What.
+    /// The item's content.
     pub fop: Fop,
 }
 
-/// The items of a packet, in order. Ends after the first error: what follows cannot be trusted.
+/// The items of a packet, in order. The iterator ends after the first error, since the rest is not reliable
+/// then.
 #[derive(Debug)]
 pub struct Items<'a> {
     from: Reader<'a>,
@@ -41,11 +42,11 @@ pub struct Items<'a> {
     ended: bool,
 }
 
-/// Opens a packet.
+/// Decodes a packet's header.
 ///
 /// # Errors
 ///
-/// If its header is not as it must be.
+/// If a field of the header has an invalid value.
 pub fn decode(payload: &[u8]) -> Result<Items<'_>, DecodeError> {
     let mut from = Reader::new(payload);
     let size = format::header(&mut from, KIND_PACKET)? as usize;
@@ -54,8 +55,8 @@ pub fn decode(payload: &[u8]) -> Result<Items<'_>, DecodeError> {
     if version != VERSION || from.u64()? != MAGIC {
         return Err(DecodeError("not a packet"));
     }
-    // A transport that sends whole segments puts zeros behind it (rpc/frmops.c:get_bufvec_geometry), and
-    // nobody looks at them (rpc/packet.c:m0_rpc_packet_decode_using_cursor).
+    // A transport that sends whole segments appends zeros (rpc/frmops.c:get_bufvec_geometry). They are
+    // ignored (rpc/packet.c:m0_rpc_packet_decode_using_cursor).
     if size.next_multiple_of(ALIGN) > payload.len() {
         return Err(DecodeError("wrong packet size"));
     }
@@ -91,17 +92,17 @@ impl Iterator for Items<'_> {
     }
 }
 
-/// The frame of one packet with `items`.
+/// Returns the frame of one packet with `items`.
 ///
 /// # Panics
 ///
-/// If they do not fit into one packet.
+/// If the items do not fit into one packet.
 #[must_use]
 pub fn encode(src: End, dst: End, items: &[Item]) -> Vec<u8> {
     let mut out = Vec::with_capacity(USUAL);
     out.zeros(HEADS);
     let mut head = Vec::with_capacity(HEADS);
-    // Sizes stand before what they are of, so each header is written when that is there.
+    // A header contains the size of the part after it, so it is written after that part.
     for item in items {
         let start = out.len();
         out.zeros(item::HEADERS);
@@ -120,26 +121,28 @@ pub fn encode(src: End, dst: End, items: &[Item]) -> Vec<u8> {
     out
 }
 
-/// The frame of one packet, in its segments: kept until it is answered, and written as often as needed.
+/// The frame of one packet, in segments. It is kept until its reply arrives, and written as often as needed.
 pub(crate) type Frame = Arc<[Bytes]>;
 
-/// Makes frames whose bodies are shared with others. What is their own they have of one piece of memory,
-/// so a frame that is never answered keeps that: [`PIECE`] bytes.
+/// An encoder of frames with shared bodies.
+///
+/// It takes the frames' own bytes from one memory block. So a frame that is never answered keeps a whole
+/// block of [`PIECE`] bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
-    /// What is being put together.
+    /// The bytes being encoded.
     own: Vec<u8>,
     piece: BytesMut,
 }
 
-/// From which end to which a packet goes.
+/// The source and the destination of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
     pub(crate) src: End,
     pub(crate) dst: End,
 }
 
-/// The payload of an item, of which the middle is shared.
+/// The payload of an item with a shared middle part.
 #[derive(Debug)]
 pub(crate) struct Payload<'a> {
     pub(crate) before: &'a [u8],
@@ -148,7 +151,7 @@ pub(crate) struct Payload<'a> {
 }
 
 impl Writer {
-    /// The frame of one packet with one item whose payload is `before`, `body`, `after`: the body is
+    /// Returns the frame of one packet with one item. The payload is `before`, `body`, `after`. The body is
     /// shared, not copied.
     pub(crate) fn encode_around(
         &mut self,

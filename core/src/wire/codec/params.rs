@@ -1,32 +1,32 @@
-//! What both sides of a link agree on (`ha/link.h`: `m0_ha_link_params`, `ha/cookie.h`).
+//! The common parameters of both ends of a link (`ha/link.h`: `m0_ha_link_params`, `ha/cookie.h`).
 
 use crate::wire::codec::bytes::{DecodeError, Put, Reader};
 
 pub use crate::wire::codec::bytes::Uint128;
 
-/// `m0_ha_link_tags`: where a queue stands. Tags go in steps of two; all of one queue are of one
-/// parity (`ha/lq.c`).
+/// `m0_ha_link_tags`: the state of a queue. Tags increase in steps of two; all tags of one queue have the
+/// same parity (`ha/lq.c`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
-    /// Every tag below was reported to the application (out) or confirmed to the peer (in).
+    /// All lower tags were reported to the application (out) or confirmed to the peer (in).
     pub confirmed: u64,
-    /// Every tag below is delivered.
+    /// All lower tags are delivered.
     pub delivered: u64,
-    /// The next to put on the wire (out) or to hand to the application (in).
+    /// The next tag to send (out) or to pass to the application (in).
     pub next: u64,
-    /// The next to be given (out) or expected (in).
+    /// The next tag to assign (out) or to expect (in).
     pub assign: u64,
 }
 
 impl Tags {
-    /// A queue in which nothing has happened yet.
+    /// Returns the tags of a new queue.
     #[must_use]
     pub const fn fresh(tag: u64) -> Self {
         Self { confirmed: tag, delivered: tag, next: tag, assign: tag }
     }
 
-    /// `m0_ha_lq_invariant`, for a queue whose first tag is `first`. Far tags are refused too, so
-    /// that counting on from them cannot overflow.
+    /// Returns whether the tags of a queue with this `first` tag are valid (`m0_ha_lq_invariant`). Very large
+    /// tags are invalid too, so that counting cannot overflow.
     #[must_use]
     pub fn are_sound(&self, first: u64) -> bool {
         let same_parity = [self.confirmed, self.delivered, self.next, self.assign]
@@ -57,24 +57,24 @@ impl Tags {
     }
 }
 
-/// The first tag of what the entrypoint's server sends (`link.c:m0_ha_link_tags_initial`).
+/// The first tag of messages from the entrypoint's server (`link.c:m0_ha_link_tags_initial`).
 pub const FIRST_TAG_SERVER: u64 = 1;
-/// The first tag of what the process sends.
+/// The first tag of messages from the process.
 pub const FIRST_TAG_PROCESS: u64 = 2;
 
-/// The names of a link, from one side's view.
+/// The ids of a link, from the point of view of one end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkIds {
-    /// This side's end.
+    /// The id of this end.
     pub local: Uint128,
-    /// The other end.
+    /// The id of the other end.
     pub remote: Uint128,
-    /// Made anew with each new link and each reconnect.
+    /// The id of the connection, new for each new link and each reconnect.
     pub connection: Uint128,
 }
 
 impl LinkIds {
-    /// As the other side sees it.
+    /// Returns the ids from the other end's point of view.
     #[must_use]
     pub fn inverted(self) -> Self {
         Self { local: self.remote, remote: self.local, connection: self.connection }
@@ -84,11 +84,11 @@ impl LinkIds {
 /// `m0_ha_link_params`: 112 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkParams {
-    /// The link's names.
+    /// The link's ids.
     pub ids: LinkIds,
-    /// This side's out queue.
+    /// The out queue of this end.
     pub tags_local: Tags,
-    /// This side's in queue.
+    /// The in queue of this end.
     pub tags_remote: Tags,
 }
 
@@ -111,13 +111,13 @@ impl LinkParams {
     }
 }
 
-/// `m0_ha_cookie`: names one life of one `m0_ha`. Pid, start time, a word of ones, a uuid; only ever
-/// compared as a whole.
+/// `m0_ha_cookie`: the id of one life of one `m0_ha`. It consists of pid, start time, a word of ones and a
+/// uuid; it is only ever compared as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub [u64; 5]);
 
 impl Cookie {
-    /// No life is known (`m0_ha_cookie_no_record`).
+    /// The value for an unknown life (`m0_ha_cookie_no_record`).
     pub const NONE: Self = Self([u64::MAX; 5]);
 
     pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {

@@ -1,8 +1,8 @@
-//! The connections that peers have opened: what comes on them, and which of them are kept.
+//! Accepted connections: their frames, and the choice of the connections to close when there are too many.
 //!
-//! A peer writes at once when it has connected, and a frame is on its way for milliseconds; so neither
-//! silence nor half of a frame is waited for. When there is too much of either, the [`Crowd`] says who
-//! gives way. The connection of a process with a link is not of the quota.
+//! A peer writes as soon as it has connected, and a frame takes milliseconds. So neither a silent connection
+//! nor an incomplete frame is kept for long. If there are too many of either, the [`Crowd`] chooses the
+//! connection to close. The connection of a process with a link is not part of the quota.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -18,35 +18,35 @@ use crate::ha::fact::Fact;
 use crate::wire::codec::frame::Frames;
 use crate::wire::conns::quota::{Quota, Share};
 
-/// How long a connection may be open before anything is said on it. Motr's `sock` transport connects when
-/// it has something to write.
+/// The time limit for the first byte on a connection. Motr's `sock` transport connects when it has something
+/// to write.
 const SILENT_FOR: Duration = Duration::from_secs(10);
-/// How long a frame may take from its first byte to its last.
+/// The time limit of a frame from its first byte to its last.
 const FRAME_FOR: Duration = Duration::from_secs(30);
-/// Bytes of unfinished frames of all processes with a link.
+/// The maximum of bytes in incomplete frames of all processes with a link.
 const LINKED_BYTES_MAX: usize = 64 << 20;
 
-/// What was seen of a peer.
+/// An event of a connection.
 #[derive(Debug)]
 pub(crate) enum ConnEvent {
-    /// A frame of the process that listens at `from`.
+    /// A frame of the process listening at `from`.
     Frame { conn: ConnId, from: SocketAddr, payload: Bytes },
-    /// The last connection from it has closed.
+    /// The last connection from this address has closed.
     Gone(SocketAddr),
-    /// It cannot be connected to.
+    /// A connection to this address was refused.
     Refused(SocketAddr),
-    /// A connection to it is there.
+    /// A connection to this address is open.
     Reached(SocketAddr),
 }
 
-/// One connection that a peer opened.
+/// A connection opened by a peer.
 #[derive(Debug)]
 pub(crate) struct Inbound {
     peer: SocketAddr,
-    /// Where its writer listens; known from the first frame.
+    /// The listening address of the peer, known from the first frame.
     pub(crate) from: Option<SocketAddr>,
     frames: Frames,
-    /// It is the connection of a process with a link.
+    /// Whether this is the connection of a process with a link.
     linked: bool,
 }
 
@@ -56,17 +56,18 @@ impl Inbound {
         Share { conn, ip, heard, bytes: self.frames.room() }
     }
 
-    /// Whether it comes from where it says that its writer listens: Motr demands that of connections, too.
+    /// Returns whether the connection comes from its peer's listening address. Motr requires that of
+    /// connections too.
     fn is_of(&self, addr: SocketAddr) -> bool {
         self.from == Some(addr) && same_host(addr, self.peer)
     }
 }
 
-/// Links to the process at one address.
+/// The links to the process at one address.
 #[derive(Debug, Default)]
 struct Linked {
     links: usize,
-    /// Its newest connection.
+    /// The newest connection of the process.
     conn: Option<ConnId>,
 }
 
@@ -74,7 +75,7 @@ struct Linked {
 pub(crate) struct Accepted {
     me: SocketAddr,
     conns_max: usize,
-    /// Whether anybody may connect unasked, and so is not waited for.
+    /// Whether anybody may connect without being asked. Such peers have time limits.
     hurries: bool,
     conns: BTreeMap<ConnId, Inbound>,
     quota: Quota,
@@ -91,7 +92,7 @@ impl Accepted {
             conns_max: conns_max.max(1),
             hurries,
             conns: BTreeMap::new(),
-            // A quarter of the room: whoever is not beside us finds room too.
+            // A quarter of the limit, so that peers of other nodes find room too.
             quota: Quota::new(me.ip(), conns_max / 4),
             linked: BTreeMap::new(),
             linked_bytes: 0,
@@ -116,7 +117,7 @@ impl Accepted {
         self.deadlines.first().map(|(at, _)| at)
     }
 
-    /// Takes a new connection in. Who has to go for it, if somebody has.
+    /// Adds a new connection. Returns the connection to close for it, if there is one.
     pub(crate) fn accept(
         &mut self,
         now: Instant,
@@ -134,7 +135,8 @@ impl Accepted {
         Some((conn, Fact::ConnsFull { conn, peer: self.peer(conn)? }))
     }
 
-    /// Takes in what came, and appends the frames in it. Why it is to be refused, if it is.
+    /// Processes received bytes and appends events for the complete frames. Returns the reason to close the
+    /// connection, if there is one.
     pub(crate) fn receive(
         &mut self,
         now: Instant,
@@ -142,7 +144,7 @@ impl Accepted {
         bytes: Bytes,
         events: &mut Vec<ConnEvent>,
     ) -> Option<Fact> {
-        // Peers write on their own connections only; what comes on ours is nothing.
+        // Peers write on their own connections only; bytes on a connection opened by us are ignored.
         let inbound = self.conns.get_mut(&conn)?;
         let before = inbound.share(conn);
         let had = inbound.frames.held() > 0;
@@ -181,18 +183,19 @@ impl Accepted {
         refused
     }
 
-    /// The other end of a connection.
+    /// Returns the IP address of the peer.
     pub(crate) fn peer(&self, conn: ConnId) -> Option<IpAddr> {
         self.conns.get(&conn).map(|inbound| inbound.peer.ip())
     }
 
-    /// Who is to be refused since there are too many unfinished frames; `last` sent some last.
+    /// Returns the connection to close if there are too many bytes of incomplete frames. `last` is the peer
+    /// that sent the last bytes.
     pub(crate) fn too_many_bytes(&self, last: IpAddr) -> Option<(ConnId, Fact)> {
         let conn = self.quota.to_evict_for_bytes(last)?;
         Some((conn, unfinished(conn, self.peer(conn)?)))
     }
 
-    /// Who has not said in time what was to come.
+    /// Returns a connection with a passed deadline.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<(ConnId, Fact)> {
         let conn = self.deadlines.pop(now)?;
         let inbound = self.conns.get(&conn)?;
@@ -218,14 +221,14 @@ impl Accepted {
         Some(inbound)
     }
 
-    /// Whether a connection is there whose writer listens at `from`.
+    /// Returns whether there is a connection from the peer listening at `from`.
     pub(crate) fn is_heard(&self, from: SocketAddr) -> bool {
         self.conns.values().any(|inbound| inbound.from == Some(from))
     }
 
     // ---- links ------------------------------------------------------------------------------
 
-    /// There is a link to the process that listens at `addr`: its connection is not of the quota.
+    /// Records a link to the process listening at `addr`. Its connection leaves the quota.
     pub(crate) fn link(&mut self, now: Instant, addr: SocketAddr) {
         let linked = self.linked.entry(addr).or_default();
         linked.links += 1;
@@ -238,7 +241,7 @@ impl Accepted {
         }
     }
 
-    /// A link to the process that listens at `addr` has ended.
+    /// Records the end of a link to the process listening at `addr`.
     pub(crate) fn unlink(&mut self, now: Instant, addr: SocketAddr) {
         let Some(linked) = self.linked.get_mut(&addr) else { return };
         linked.links -= 1;
@@ -251,8 +254,8 @@ impl Accepted {
         }
     }
 
-    /// Takes a connection of the quota out of it, if its process has a link. A process has one connection;
-    /// of several the newest counts.
+    /// Removes a connection from the quota if its process has a link. A process has one connection; the
+    /// newest one counts.
     fn find_link(&mut self, now: Instant, conn: ConnId) {
         let Some(inbound) = self.conns.get_mut(&conn) else { return };
         let Some(from) = inbound.from.filter(|from| inbound.is_of(*from)) else { return };
@@ -293,14 +296,14 @@ fn unfinished(conn: ConnId, peer: IpAddr) -> Fact {
     Fact::BadFrame { conn, peer, why: "too many unfinished frames" }
 }
 
-/// Whether two addresses are of the same host.
+/// Returns whether two addresses belong to the same host.
 fn same_host(one: SocketAddr, other: SocketAddr) -> bool {
     let (one, other) = (one.ip().to_canonical(), other.ip().to_canonical());
     one == other || one.is_loopback() && other.is_loopback()
 }
 
-/// A reply goes to the address that the frame names. So that nobody can make us connect to a third
-/// party, it is the sender's own, or one that the configuration names.
+/// Returns whether a frame may name `from` as its source. A reply is sent to that address. To prevent a
+/// connection to a third party, it must be an address of the sender or of the configuration.
 fn may_claim(
     from: SocketAddr,
     peer: SocketAddr,

@@ -1,8 +1,8 @@
 //! TCP connections: each side listens, and opens one connection to each peer that it writes to.
 //!
-//! What cannot be written is lost, as on a wire: the rpc layer above sends again. So nothing here
-//! grows: what waits for a connection waits as long as the connecting may take, and what the peer
-//! does not read is limited by what the host has not written yet.
+//! Frames that cannot be written are lost, as on a network: the rpc layer above sends again. So all queues
+//! are bounded. Frames wait for a connection no longer than the time limit of connecting, and the bytes that
+//! a peer does not read are limited by the number that the host has not written yet.
 
 pub(crate) mod accepted;
 pub(crate) mod quota;
@@ -22,15 +22,14 @@ use crate::net;
 use crate::wire::codec::packet::Frame;
 use crate::wire::conns::accepted::{Accepted, ConnEvent};
 
-/// How long connecting may take, and so how long anything waits for it
-/// (`rpc/frmops.c:M0_RPC_TMO`).
+/// The time limit of connecting, and of the frames waiting for it (`rpc/frmops.c:M0_RPC_TMO`).
 const CONNECT_FOR: Duration = Duration::from_secs(8);
 
-/// Refused connections that the host may still be reading to their end. Whoever is refused and does not
-/// close its side would otherwise take a place for as long as the host has patience.
+/// The maximum number of refused connections still being read to their end by the host. A refused peer that
+/// does not close its side would otherwise occupy a connection for as long as the host waits.
 const LINGERING_MAX: usize = 256;
 
-/// Where a machine's outputs go, whatever else they are.
+/// A sink for a machine's outputs.
 pub(crate) trait Out {
     fn net(&mut self, command: net::Command);
     fn fact(&mut self, fact: Fact);
@@ -40,21 +39,21 @@ pub(crate) trait Out {
 struct Outbound {
     conn: ConnId,
     up: bool,
-    /// What the host has not written yet.
+    /// The number of bytes not yet written by the host.
     unwritten: usize,
-    /// What waits for the connection, with the names by which it is replaced.
+    /// The frames waiting for the connection, with their keys for replacement.
     queue: Vec<(u64, Frame)>,
     used: u64,
 }
 
-/// What connections may take.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Connections in each direction.
+    /// The maximum number of connections in each direction.
     pub(crate) conns_max: usize,
-    /// Bytes that one peer does not read.
+    /// The maximum of unread bytes of one peer.
     pub(crate) backlog_bytes_max: usize,
-    /// Whether anybody may connect unasked. Such a peer is not waited for.
+    /// Whether anybody may connect without being asked. Such peers have time limits.
     pub(crate) hurries: bool,
 }
 
@@ -65,14 +64,14 @@ pub(crate) struct Conns {
     accepted: Accepted,
     outbound: BTreeMap<SocketAddr, Outbound>,
     opened: BTreeMap<ConnId, SocketAddr>,
-    /// Closed by us; the host has not said yet that it is done.
+    /// The connections closed by us, until the host reports their end.
     closing: BTreeSet<ConnId>,
-    /// Those whom we have refused, in that order.
+    /// The refused connections, in the order of the refusals.
     lingering: VecDeque<ConnId>,
     connecting: Timers<SocketAddr>,
     next: ConnId,
     clock: u64,
-    /// No connection is taken any more.
+    /// New connections are refused.
     ended: bool,
 }
 
@@ -93,33 +92,32 @@ impl Conns {
         }
     }
 
-    /// Addresses that may be connected to although frames that name them come from elsewhere.
+    /// Sets the permitted source addresses of frames from other addresses.
     pub(crate) fn name_peers(&mut self, peers: impl Iterator<Item = SocketAddr>) {
         self.accepted.name_peers(peers);
     }
 
-    /// There is a link to the process that listens at `addr`: its connection does not give way to those of
-    /// others.
+    /// Records a link to the process listening at `addr`. Its connection is not closed in favour of others.
     pub(crate) fn link(&mut self, now: Instant, addr: SocketAddr) {
         self.accepted.link(now, addr);
     }
 
-    /// A link to the process that listens at `addr` has ended.
+    /// Records the end of a link to the process listening at `addr`.
     pub(crate) fn unlink(&mut self, now: Instant, addr: SocketAddr) {
         self.accepted.unlink(now, addr);
     }
 
-    /// Open connections, in both directions.
+    /// Returns the number of open connections in both directions.
     pub(crate) fn len(&self) -> usize {
         self.accepted.len() + self.outbound.len()
     }
 
-    /// Whether every connection is closed and the host has said so.
+    /// Returns whether all connections are closed and the host has reported it.
     pub(crate) fn is_quiet(&self) -> bool {
         self.len() == 0 && self.closing.is_empty()
     }
 
-    /// When something is due, and what.
+    /// Returns the deadlines and their names.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Instant, &'static str)> {
         let connect = self.connecting.first().map(|(at, _)| (at, "connect"));
         connect.into_iter().chain(self.accepted.deadline().map(|at| (at, "frame")))
@@ -146,7 +144,8 @@ impl Conns {
         }
     }
 
-    /// Gives up what has been connecting for too long, and whoever has not said in time what was to come.
+    /// Enforces the time limits: it gives up connections that could not be opened, and closes those of silent
+    /// peers.
     pub(crate) fn on_time(&mut self, now: Instant, events: &mut Vec<ConnEvent>, out: &mut dyn Out) {
         while let Some(to) = self.connecting.pop(now) {
             self.reset(to, out);
@@ -157,8 +156,8 @@ impl Conns {
         }
     }
 
-    /// Writes a frame to the process that listens at `to`, connecting if need be. What waits for
-    /// the connection under the same `key` is replaced.
+    /// Writes a frame to the process listening at `to`, and connects if necessary. A frame that waits for the
+    /// connection under the same `key` is replaced.
     pub(crate) fn send(
         &mut self,
         now: Instant,
@@ -190,21 +189,21 @@ impl Conns {
         outbound.queue.push((key, segments));
     }
 
-    /// Drops what still waits for a connection: it has been given up.
+    /// Drops a frame still waiting for a connection, since its request was given up.
     pub(crate) fn unqueue(&mut self, to: SocketAddr, key: u64) {
         if let Some(outbound) = self.outbound.get_mut(&to) {
             outbound.queue.retain(|(old, _)| *old != key);
         }
     }
 
-    /// Sees to it that there is or will be a connection to `to`. Whether one is up already is told
-    /// by [`Conns::is_up`], whether it comes up by [`ConnEvent::Reached`].
+    /// Opens a connection to `to` unless there is one. [`Conns::is_up`] tells whether it is open already, and
+    /// [`ConnEvent::Reached`] follows when it opens.
     pub(crate) fn open(&mut self, now: Instant, to: SocketAddr, out: &mut dyn Out) -> bool {
         if self.outbound.contains_key(&to) {
             return true;
         }
         if self.outbound.len() >= self.limits.conns_max {
-            // The one that was used least lately: if it is needed again, it is opened again.
+            // The least recently used connection is closed. It is opened again when it is needed.
             let idle = self.outbound.iter().filter(|(_, o)| o.up).min_by_key(|(_, o)| o.used);
             let Some((idle, _)) = idle else { return false };
             let idle = *idle;
@@ -225,7 +224,7 @@ impl Conns {
         self.outbound.get(&to).is_some_and(|o| o.up)
     }
 
-    /// Closes the connection to `to`; the next thing sent there opens another.
+    /// Closes the connection to `to`. The next frame to it opens another one.
     pub(crate) fn reset(&mut self, to: SocketAddr, out: &mut dyn Out) {
         self.connecting.disarm(to);
         if let Some(outbound) = self.outbound.remove(&to) {
@@ -234,7 +233,7 @@ impl Conns {
         }
     }
 
-    /// Closes the connection on which a peer broke the rules, or that has to make room.
+    /// Closes a connection because its peer broke the protocol or because of a limit.
     pub(crate) fn refuse(&mut self, conn: ConnId, why: Fact, out: &mut dyn Out) {
         if self.accepted.remove(conn).is_some() {
             out.fact(why);
@@ -243,7 +242,7 @@ impl Conns {
         }
     }
 
-    /// A connection that we have refused is read to its end, unless too many are.
+    /// Lets the host read a refused connection to its end, within the limit of such connections.
     fn linger(&mut self, conn: ConnId, out: &mut dyn Out) {
         self.lingering.push_back(conn);
         if self.lingering.len() > LINGERING_MAX
@@ -253,7 +252,7 @@ impl Conns {
         }
     }
 
-    /// Closes all, and whoever comes later.
+    /// Closes all connections, and refuses new ones.
     pub(crate) fn close_all(&mut self, out: &mut dyn Out) {
         self.ended = true;
         for to in self.outbound.keys().copied().collect::<Vec<_>>() {
@@ -273,7 +272,7 @@ impl Conns {
     fn on_accepted(&mut self, now: Instant, conn: ConnId, peer: SocketAddr, out: &mut dyn Out) {
         out.fact(Fact::ConnAccepted { conn, peer: peer.ip() });
         if self.ended {
-            // Its end is not waited for: as long as somebody comes there would be none.
+            // The end of this connection is not waited for: new connections could delay the stop for ever.
             out.net(net::Command::Close { conn });
             return self.linger(conn, out);
         }
@@ -362,7 +361,7 @@ mod tests {
         Arc::new([Bytes::from(alloc::vec![byte; size])])
     }
 
-    /// First bytes of what was written.
+    /// The first bytes of the written frames.
     fn written(out: &mut Vec<Output>) -> Vec<u8> {
         let written = out.drain(..).filter_map(|o| {
             let Output::Net(net::Command::Write { segments, .. }) = o else { return None };

@@ -1,6 +1,7 @@
-//! Whoever has connected and has no link. Nobody knows them, so what all of them may take is bounded, and
-//! where a bound is reached the peer that takes most gives way, never the one that comes next: whoever
-//! floods the port keeps out nobody but itself.
+//! Connections without a link.
+//!
+//! Their peers are unknown, so the resources of all of them are bounded. At a limit, a connection of the peer
+//! with the highest use is closed, never the new one: a peer that floods the port keeps out only itself.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::cmp::Reverse;
@@ -8,31 +9,31 @@ use core::net::{IpAddr, Ipv6Addr};
 
 use crate::base::id::ConnId;
 
-/// Bytes of unfinished frames of one peer. Before it has a link a process says a few hundred bytes at a
-/// time, after our restart a message of 21 KB.
+/// The maximum of bytes in incomplete frames of one peer. Before a process has a link, it sends a few hundred
+/// bytes at a time, and a message of 21 KB after our restart.
 pub(crate) const PEER_BYTES_MAX: usize = 4 << 20;
-/// Bytes of unfinished frames of all.
+/// The maximum of bytes in incomplete frames of all peers.
 pub(crate) const BYTES_MAX: usize = 16 << 20;
 
-/// Connections without a link, by the peer that made them.
+/// The connections without a link, by peer.
 #[derive(Debug)]
 pub(crate) struct Quota {
     me: IpAddr,
-    /// So many connections of the node's own addresses count for nothing: processes run beside us, and
-    /// there may be many of them at one address.
+    /// The number of uncounted connections from the node's own addresses. Many processes may run on the node
+    /// and share one address.
     own_room: usize,
     peers: BTreeMap<IpAddr, Peer>,
     bytes: usize,
 }
 
-/// What one peer takes.
+/// The resources of one peer.
 #[derive(Debug, Default)]
 struct Peer {
-    /// Connections on which no frame has come to its end.
+    /// The connections without a complete frame.
     mute: BTreeSet<ConnId>,
-    /// Those of who speaks Motr's wire.
+    /// The connections with a complete frame.
     heard: BTreeSet<ConnId>,
-    /// Those of both with an unfinished frame.
+    /// The connections with an incomplete frame, of both sets.
     begun: BTreeSet<ConnId>,
     bytes: usize,
 }
@@ -42,7 +43,7 @@ impl Peer {
         self.mute.len() + self.heard.len()
     }
 
-    /// In the order in which they give way.
+    /// Returns the connections in the order of closing.
     fn conns(&self) -> impl Iterator<Item = ConnId> {
         self.mute.iter().chain(&self.heard).copied()
     }
@@ -53,9 +54,9 @@ impl Peer {
 pub(crate) struct Share {
     pub(crate) conn: ConnId,
     pub(crate) ip: IpAddr,
-    /// Whether a whole frame has come on it.
+    /// Whether a whole frame has arrived on it.
     pub(crate) heard: bool,
-    /// What its unfinished frame takes.
+    /// The memory of its incomplete frame, in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -75,7 +76,7 @@ impl Quota {
         self.bytes += share.bytes;
     }
 
-    /// `share` as it entered or [changed](Self::change) last.
+    /// Removes a connection. `member` is its state as of the last `enter` or [`change`](Self::change).
     pub(crate) fn leave(&mut self, share: Share) {
         let name = self.peer(share.ip);
         let Some(peer) = self.peers.get_mut(&name) else { return };
@@ -96,20 +97,21 @@ impl Quota {
         }
     }
 
-    /// Who gives way when there are too many connections: of the peer that has most the oldest, those on
-    /// which nothing has been said before the others.
+    /// Returns the connection to close when there are too many: the oldest one of the peer with the most
+    /// connections. Connections without a complete frame are closed first.
     pub(crate) fn to_evict(&self) -> Option<ConnId> {
         let greed = |(ip, peer): &(&IpAddr, &Peer)| {
             let own = if self.is_own(**ip) { self.own_room } else { 0 };
-            // Of two that have as many, whoever has been silent, and of those for the longest.
+            // Between peers with the same number, the one with a connection without a complete frame counts,
+            // and of those the one with the oldest.
             let last = (!peer.mute.is_empty(), Reverse(peer.conns().next()));
             (peer.len().cast_signed() - own.cast_signed(), last)
         };
         self.peers.iter().max_by_key(greed).and_then(|(_, peer)| peer.conns().next())
     }
 
-    /// Who gives way when there are too many bytes of unfinished frames, if there are: the oldest of the
-    /// peer that has most. `last` is the peer that sent some last.
+    /// Returns the connection to close if there are too many bytes of incomplete frames: the oldest one of
+    /// the peer with the most bytes. `last` is the peer that sent the last bytes.
     pub(crate) fn to_evict_for_bytes(&self, last: IpAddr) -> Option<ConnId> {
         let peer = self.peers.get(&self.peer(last));
         let peer = peer.filter(|peer| peer.bytes > PEER_BYTES_MAX).or_else(|| {
@@ -121,12 +123,13 @@ impl Quota {
         peer.and_then(|peer| peer.begun.first().copied())
     }
 
-    /// Whether processes of this node connect from there.
+    /// Returns whether the address belongs to this node.
     fn is_own(&self, ip: IpAddr) -> bool {
         ip == self.me || ip.is_loopback()
     }
 
-    /// Who counts as one peer. A host has a whole network of IPv6 addresses to choose from.
+    /// Returns the identifying address of a peer. A host can choose its IPv6 addresses from a whole network,
+    /// so the network counts as one peer.
     fn peer(&self, ip: IpAddr) -> IpAddr {
         let ip = ip.to_canonical();
         if let IpAddr::V6(host) = ip

@@ -1,4 +1,4 @@
-//! How links end, and how the endpoint does.
+//! The end of links, and the end of the endpoint.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -12,16 +12,16 @@ use crate::wire::endpoint::Endpoint;
 use crate::wire::endpoint::io::{Output, Stop, Timer};
 use crate::wire::endpoint::peer::Away;
 
-/// How long a stop may take.
+/// The time limit of a stop.
 const STOP_FOR: Duration = Duration::from_secs(2);
-/// How long of it links are told what they are owed.
+/// The part of it for sending the links' pending messages.
 const DRAIN_FOR: Duration = Duration::from_secs(1);
-/// How many ended links are remembered, so that their processes are told.
+/// The maximum number of remembered ended links, for informing their processes.
 const ENDED_MAX: usize = 4096;
 
 impl Endpoint {
-    /// The bridge takes the process for dead: should it be alive, its next message is refused, and
-    /// its next request for an entrypoint makes it abort.
+    /// Ends the link of a process considered dead by the bridge. If the process lives, its next message is
+    /// refused, and its next request for an entrypoint makes it abort.
     pub(crate) fn disconnect(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get(id) else { return };
         if self.ended.len() >= ENDED_MAX {
@@ -31,7 +31,7 @@ impl Endpoint {
         self.end(now, id, true, out);
     }
 
-    /// Ends a link for good. `polite`: its peer, if it is there, is told.
+    /// Ends a link for good. If `polite`, a reachable peer is notified.
     pub(crate) fn end(&mut self, now: Instant, id: LinkId, polite: bool, out: &mut Vec<Output>) {
         let Some(mut peer) = self.links.remove(id) else { return };
         self.last_end = self.rpc.ids.0;
@@ -52,8 +52,8 @@ impl Endpoint {
         }
     }
 
-    /// Ends the links that were given before it was known which processes are configured, to those that
-    /// are not. Later a link is left alone: its process may be about to be taken out.
+    /// Ends links to unconfigured processes, created before the configuration was known. A later link is not
+    /// ended, since its process may just be in the course of being removed.
     pub(crate) fn end_strangers(&mut self, now: Instant, out: &mut Vec<Output>) {
         let Some(known) = &self.configured else { return };
         let strangers = self.links.iter().filter(|(_, peer)| !known.contains(&peer.process));
@@ -84,7 +84,7 @@ impl Endpoint {
         }
     }
 
-    /// Goes on with a stop when nothing holds it up any more.
+    /// Continues a stop when nothing delays it any more.
     pub(crate) fn check_stop(&mut self, out: &mut Vec<Output>) {
         if self.stop == Stop::Links && self.links.is_empty() && self.closing.is_empty() {
             self.stop = Stop::Conns;

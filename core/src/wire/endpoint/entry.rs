@@ -1,20 +1,20 @@
-//! The answers to entrypoint requests (`ha/ha.c:ha_entrypoint_state_cb`, `ha/link.c`).
+//! The replies to entrypoint requests (`ha/ha.c:ha_entrypoint_state_cb`, `ha/link.c`).
 //!
-//! | request | known link | answer |
+//! | request | link known | reply |
 //! |---|---|---|
 //! | first | – | a new link, initial tags |
-//! | not first | yes, or just resumed and the process has not gone over yet | all zero: the link goes on |
-//! | not first | ended by [`Disconnect`](crate::ha::motr::Command::Disconnect) | `disconnected_previously`: the process aborts, as it is meant to |
-//! | not first | no | `do_reconnect`: a new link that goes on with the old one's tags |
-//! | not first, an old one | no | the cookie that it expects, and to ask again |
+//! | not first | yes, or just resumed and the process has not switched to it yet | all zero: the link continues |
+//! | not first | ended by [`Disconnect`](crate::ha::motr::Command::Disconnect) | `disconnected_previously`: the process aborts, as intended |
+//! | not first | no | `do_reconnect`: a new link that continues with the old one's tags |
+//! | not first, outdated | no | the cookie that the process expects, and QUERY |
 //!
-//! An old request is one that waited for its answer or was on its way while its link was ended, or that
-//! was made of an earlier life of ours. The tags in it may have moved since, and a process that is told other ones
-//! than it has aborts; so it is made to describe its link afresh. Its next request is a new one.
+//! A request is outdated if its link ended while it waited for its reply or was in transit, or if it was made
+//! to an earlier life of ours. Its tags may have moved since. A process aborts if the reply contains other
+//! tags than its own, so it is made to describe its link again. Its next request is a new one.
 //!
-//! A process accepts `do_reconnect` exactly if the cookie is another one than it knows. Motr's
-//! library has one cookie for its life, so it can only abort a process whose link it forgot. Ours
-//! belongs to the link: one that had to make room for another is resumed like one of an earlier life.
+//! A process accepts `do_reconnect` exactly if the cookie differs from the one that it knows. Motr's library
+//! has one cookie for its life, so it can only abort a process whose link it forgot. Our cookie belongs to
+//! the link: a link that was closed in favour of another is resumed like one of an earlier life.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -28,42 +28,42 @@ use crate::wire::codec::params::{
 use crate::wire::queue::{InQueue, OutQueue};
 use crate::wire::rpc::event::ReplyTo;
 
-/// An entrypoint request that waits for its reply.
+/// An entrypoint request, waiting for its reply.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) at: ReplyTo,
     pub(crate) req: Box<EntrypointReq>,
-    /// Its tags may have moved when its link is not known: it was known when this came, or ended while
-    /// this was on its way.
+    /// Whether the request's tags may have moved if its link is not known: the link was known when the
+    /// request arrived, or ended while it was in transit.
     pub(crate) old: bool,
 }
 
-/// What an answer may take of a packet, the rest being headers and the link's part.
+/// The maximum size of an entrypoint in a packet, in bytes. The rest is for headers and the link's part.
 const ANSWER_MAX: usize = 120_000;
 
-/// What the answer says about the link.
+/// The link's part of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkDecision {
-    /// The process has a new link with these names, as it sees them.
+    /// The process gets a new link with these ids from its point of view.
     New(LinkIds),
-    /// It goes on with the one it has.
+    /// The process continues with its link.
     Reuse,
-    /// It goes on with what it has, under these names.
+    /// The process continues with its queues under these ids.
     Reconnect(LinkIds),
-    /// It is to describe its link once more.
+    /// The process must describe its link again.
     Again,
-    /// It is taken for dead.
+    /// The process is considered dead.
     Ended,
 }
 
-/// Whether the tags of a request that is not a first one can be those of a process's link.
+/// Returns whether the tags of a request can be those of a process's link. First requests have none.
 pub(crate) fn is_sound(req: &EntrypointReq) -> bool {
     let LinkParams { tags_local, tags_remote, .. } = &req.params;
     req.first != 0
         || tags_local.are_sound(FIRST_TAG_PROCESS) && tags_remote.are_sound(FIRST_TAG_SERVER)
 }
 
-/// The queues of our end of a link.
+/// Returns the queues of our end of a link.
 pub(crate) fn queues(req: &EntrypointReq, decision: LinkDecision) -> (OutQueue, InQueue) {
     match decision {
         LinkDecision::Reconnect(_) => {
@@ -77,8 +77,7 @@ pub(crate) fn queues(req: &EntrypointReq, decision: LinkDecision) -> (OutQueue, 
     }
 }
 
-/// The link's part of the answer. A process asserts each of these tags
-/// (`link.c:ha_link_tags_apply`).
+/// Returns the link's part of the reply. A process asserts each of these tags (`link.c:ha_link_tags_apply`).
 fn params(req: &EntrypointReq, decision: LinkDecision) -> LinkParams {
     match decision {
         LinkDecision::New(ids) => LinkParams {
@@ -95,7 +94,7 @@ fn params(req: &EntrypointReq, decision: LinkDecision) -> LinkParams {
     }
 }
 
-/// The whole answer; without an entrypoint, the process asks again at once.
+/// Returns the whole reply. Without an entrypoint, the process asks again at once.
 pub(crate) fn answer(
     req: &EntrypointReq,
     decision: LinkDecision,
@@ -121,7 +120,7 @@ pub(crate) fn answer(
     }
 }
 
-/// Whether the entrypoint fits into an answer.
+/// Returns whether the entrypoint fits into a reply.
 pub(crate) fn fits(entrypoint: &Entrypoint) -> bool {
     let confds = entrypoint.confds.iter().map(|c| c.endpoint.len().saturating_add(24));
     confds.fold(entrypoint.rm_endpoint.len(), usize::saturating_add) <= ANSWER_MAX

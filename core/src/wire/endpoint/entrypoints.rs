@@ -1,4 +1,4 @@
-//! Entrypoint requests: from the process to the bridge, and back with a link.
+//! Entrypoint requests: from the process to the bridge, and the reply with a link.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -24,10 +24,10 @@ use crate::wire::link::Link;
 use crate::wire::name::Name;
 use crate::wire::rpc::event::ReplyTo;
 
-/// What is told of a version of Motr is cut here.
+/// The maximum length of a reported version of Motr, in bytes.
 const GIT_REV_MAX: usize = 64;
 
-/// What an answer has made of a link, and its names as our end has them.
+/// The link created by a reply, with its ids from our point of view.
 struct NewLink {
     link: LinkId,
     entry: EntryId,
@@ -49,7 +49,7 @@ impl Endpoint {
             return self.rpc.conns.refuse(conn, why, out);
         }
         if self.stop != Stop::No {
-            // It comes again, to the one who serves here then.
+            // The process repeats the request to the next run of this server.
             return self.rpc.drop_as_lost(&at);
         }
         if self.entries.len() >= self.config.entries_max {
@@ -66,18 +66,20 @@ impl Endpoint {
             first: req.first != 0,
             git_rev: String::from_utf8_lossy(git_rev).into(),
         }))));
-        // A process opens a session for each request, and makes it then.
+        // A process opens a session for each request and sends the request right after that, so the session's
+        // id dates the request.
         let old = self.known(&req).is_some() || at.header.session <= self.last_end;
         self.entries.insert(entry, Entry { at, req, old });
     }
 
-    /// Whether a request may be answered however old it is: it describes no link, or one that goes on.
+    /// Returns whether a request may be answered however old it is: it describes no link, or a link that
+    /// continues.
     pub(crate) fn may_be_old(&self, req: &EntrypointReq) -> bool {
         req.first != 0 || self.known(req).is_some()
     }
 
-    /// Makes a process describe its link once more: its request was made of an earlier life, or on a
-    /// session that had to make room, or was answered long ago and is repeated since.
+    /// Makes a process describe its link again. Its request was made in an earlier life, or on a session that
+    /// was closed in favour of others, or was answered long ago and repeated since.
     pub(crate) fn ask_anew(
         &mut self,
         now: Instant,
@@ -89,7 +91,7 @@ impl Endpoint {
         self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
     }
 
-    /// The bridge has an answer: the link's part of it is ours.
+    /// Sends the bridge's reply, completed by the link's part.
     pub(crate) fn on_answer(
         &mut self,
         now: Instant,
@@ -102,7 +104,7 @@ impl Endpoint {
         let entrypoint = reply.ok().filter(|e| entry::fits(e));
         let known = self.known(req);
         if req.first != 0 && self.is_outdated(entry, req.process) {
-            // Its asker is an earlier life of a process that has its link already.
+            // The requester is an earlier life of a process that has its link already.
             return out.fact(Fact::EntryOutdated { entry, process: req.process });
         }
         let (decision, cookie) = self.decide(entry, waiting, known);
@@ -130,7 +132,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a later request has made a link of the same process.
+    /// Returns whether a later request has created a link of the same process.
     fn is_outdated(&self, entry: EntryId, process: Fid) -> bool {
         let link = self.links.of_process(process).and_then(|id| self.links.get(id));
         link.is_some_and(|peer| peer.entry > entry)
@@ -161,12 +163,13 @@ impl Endpoint {
         }
     }
 
-    /// The link that a request speaks of. One that was just resumed is known by its old names, too:
-    /// a process that is told to ask again does so before it has taken on the new ones, and aborts
-    /// if its messages have moved on when it is told to reconnect a second time. The old names need
-    /// not be those of the request that resumed it: the process may have been on its way from one
-    /// earlier life of ours to the next. That it knows this life's cookie tells that it is on its way
-    /// to this link.
+    /// Returns the link described by a request.
+    ///
+    /// A link that was just resumed is known by its old ids too. A process that gets QUERY asks again before
+    /// it has switched to the new ids, and aborts if its messages have moved on when it gets `do_reconnect` a
+    /// second time. The old ids may differ from those in the request that resumed the link: the process may
+    /// have been about to switch from one earlier life of ours to the next. It is about to switch to this
+    /// link if it knows this life's cookie.
     fn known(&self, req: &EntrypointReq) -> Option<LinkId> {
         let ours = req.params.ids.inverted();
         let ids = [self.links.of_end(ours.local), self.links.of_process(req.process)];
@@ -180,7 +183,7 @@ impl Endpoint {
         })
     }
 
-    /// Names for a new link, as the process sees them.
+    /// Returns ids for a new link from the process's point of view.
     fn new_ids(&mut self, generation: u64) -> LinkIds {
         let hi = self.config.generation;
         let mut id = || Uint128 { hi, lo: self.rpc.ids.next() };
@@ -189,7 +192,7 @@ impl Endpoint {
         LinkIds { local, remote, connection }
     }
 
-    /// A cookie that the process does not expect.
+    /// Returns a cookie not expected by the process.
     fn cookie_but(&mut self, expected: Cookie) -> Cookie {
         let mut cookie = self.cookie;
         while cookie == expected {
@@ -198,10 +201,10 @@ impl Endpoint {
         cookie
     }
 
-    /// Ends the older link of the process, and another one if there are too many.
+    /// Ends the older link of the process, and another link if there are too many.
     fn make_room(&mut self, now: Instant, process: Fid, out: &mut Vec<Output>) {
         if let Some(link) = self.links.of_process(process) {
-            // Whoever was at its other end is dead or has forgotten it.
+            // The process at its other end is dead or has forgotten it.
             self.end(now, link, false, out);
         }
         while self.links.len() >= self.config.links_max.max(1)

@@ -1,4 +1,4 @@
-//! What the endpoint takes and gives, and what is to be seen of it.
+//! The inputs, outputs and view of the endpoint.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -14,42 +14,42 @@ use crate::wire::codec::params::Tags;
 use crate::wire::conns::Out;
 use crate::wire::name::Name;
 
-/// How the endpoint behaves. Limits are on what peers can make it keep.
+/// The configuration of the endpoint. The limits bound the resources that peers can use.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The address at which peers find us: a concrete one, it stands in every frame.
+    /// Our address for peers. It must be a concrete one, since every frame contains it.
     pub listen: SocketAddr,
-    /// Our endpoint's name, as it was given.
+    /// The name of our endpoint as configured.
     pub name: Box<str>,
-    /// Nanoseconds of the wall clock at the start: no two lives have the same one, and so no id of
-    /// an earlier life means anything in a later one.
+    /// The wall clock in nanoseconds at the start. No two lives have the same value, so an id of an earlier
+    /// life is invalid in a later one.
     pub generation: u64,
-    /// For jitter.
+    /// The seed of jitter.
     pub seed: u64,
-    /// Whether processes that the configuration does not know are refused, as soon as it is known
+    /// Whether unconfigured processes are refused as soon as the configuration is known
     /// ([`motr::Command::Peers`]).
     pub known_only: bool,
-    /// Links. Beyond it the oldest dormant one makes room.
+    /// The maximum number of links. Beyond it the oldest dormant link is ended.
     pub links_max: usize,
-    /// TCP connections in each direction.
+    /// The maximum number of TCP connections in each direction.
     pub conns_max: usize,
-    /// Rpc connections that peers have opened. Dead ones are never taken down by anybody, so the
-    /// ones not used for longest make room.
+    /// The maximum number of rpc connections opened by peers. Nobody closes the connections of dead peers, so
+    /// the least recently used ones are dropped.
     pub rpc_conns_max: usize,
-    /// Messages of one link received and not acknowledged.
+    /// The maximum number of unacknowledged messages received on one link.
     pub unacked_max: usize,
-    /// Messages that wait for one link.
+    /// The maximum number of messages waiting for one link.
     pub queue_max: usize,
-    /// Entrypoint requests that wait for their reply.
+    /// The maximum number of waiting entrypoint requests.
     pub entries_max: usize,
-    /// Bytes that one peer does not read.
+    /// The maximum of unread bytes of one peer.
     pub backlog_bytes_max: usize,
-    /// Bytes of replies kept for requests that come again.
+    /// The maximum of bytes of replies kept for repeated requests.
     pub reply_bytes_max: usize,
 }
 
 impl Config {
-    /// The usual limits.
+    /// Returns a configuration with the default limits.
     #[must_use]
     pub fn new(listen: SocketAddr, generation: u64, seed: u64) -> Self {
         Self {
@@ -70,25 +70,25 @@ impl Config {
     }
 }
 
-/// One thing that happened.
+/// One input of the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The deadline that was returned last is reached.
+    /// The deadline returned last has been reached.
     Tick,
-    /// To a TCP connection.
+    /// An event of a TCP connection.
     Net(net::Event),
-    /// The bridge wants something.
+    /// A command of the bridge.
     Motr(motr::Command),
 }
 
-/// One thing to do.
+/// One output of the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// With a TCP connection.
+    /// A command for a TCP connection.
     Net(net::Command),
-    /// To tell the bridge.
+    /// An event for the bridge.
     Motr(motr::Event),
-    /// To log and count.
+    /// A fact to log and count.
     Fact(Fact),
 }
 
@@ -104,17 +104,17 @@ impl Out for Vec<Output> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The pause after a failed 207 ends.
+    /// The end of the pause after a failed 207.
     Pause(LinkId),
-    /// It is time to look whether a peer is there again.
+    /// The next check whether a peer is back.
     Probe(LinkId),
-    /// What is being stopped has had time enough to be told what it is owed.
+    /// The time limit of a stopping endpoint's pending messages.
     Drain,
-    /// The stop ends.
+    /// The end of the stop.
     Exit,
 }
 
-/// How far the stop is.
+/// The stage of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     No,
@@ -125,36 +125,36 @@ pub(crate) enum Stop {
     Done,
 }
 
-/// What an endpoint holds.
+/// The state of an endpoint, for gauges and tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// All links, the oldest first.
     pub links: Vec<LinkView>,
-    /// TCP connections.
+    /// The number of TCP connections.
     pub conns: usize,
-    /// Rpc connections that peers have opened.
+    /// The number of rpc connections opened by peers.
     pub rpc_conns: usize,
-    /// Entrypoint requests that wait for their reply.
+    /// The number of waiting entrypoint requests.
     pub entries: usize,
 }
 
-/// What is to be seen of a link.
+/// The state of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkView {
-    /// Its name.
+    /// The id of the link.
     pub link: LinkId,
-    /// Who is at its other end.
+    /// The process at its other end.
     pub process: Fid,
-    /// Where that listens.
+    /// The listening address of the process.
     pub addr: SocketAddr,
-    /// Whether that is there.
+    /// Whether the process is reachable.
     pub up: bool,
-    /// Messages that it has not taken in yet.
+    /// The number of undelivered messages to the process.
     pub queued: usize,
-    /// Messages from it that are not acknowledged.
+    /// The number of unacknowledged messages from the process.
     pub unacked: usize,
-    /// Our out queue.
+    /// The tags of our out queue.
     pub tags_out: Tags,
-    /// Our in queue.
+    /// The tags of our in queue.
     pub tags_in: Tags,
 }

@@ -1,4 +1,4 @@
-//! The links of an endpoint: what passes over them, and what becomes of them when their peers go and come.
+//! The links of an endpoint: their messages, and the reachability of their peers.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -22,10 +22,10 @@ use crate::wire::link::{ReplyOutcome, State, refusal};
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::{ReplyTo, RpcEvent};
 
-/// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`), and between two looks whether a
-/// peer is there again.
+/// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`), and between two checks whether a peer is
+/// back.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The first look comes sooner: connections between living peers are closed, too.
+/// The delay of the first check. It is shorter, since connections between living peers are closed too.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 
 impl Endpoint {
@@ -64,7 +64,7 @@ impl Endpoint {
         }
     }
 
-    /// A 207 of a process.
+    /// Handles a 207 of a process.
     pub(crate) fn on_message(
         &mut self,
         now: Instant,
@@ -76,7 +76,7 @@ impl Endpoint {
         let found = id.and_then(|id| Some((id, self.links.get_mut(id)?)));
         let Some((id, peer)) = found.filter(|_| rc.is_none()) else {
             if self.stop != Stop::No {
-                // A refusal would make its sender come back to us at once.
+                // After a refusal, the sender would connect to us again at once.
                 return self.rpc.drop_as_lost(&at);
             }
             let rc = rc.unwrap_or(Errno::ENOLINK);
@@ -91,7 +91,7 @@ impl Endpoint {
         let mut delivered = Vec::new();
         let received = peer.link.on_message(msg, &mut delivered);
         let message = received.message.map(|m| (peer.link.accept(&mut self.next_msg), m));
-        // It listens: what it refused before it knew of its link need not wait any longer.
+        // The peer listens, so a 207 that it refused before it knew its link need not wait any longer.
         peer.link.on_pause_over();
         self.timers.disarm(Timer::Pause(id));
         self.rpc.reply(now, &at, received.reply, out);
@@ -103,8 +103,8 @@ impl Endpoint {
         self.pump(now, id, out);
     }
 
-    /// A 207 on a session that is not known: if its link is, the session had to make room for
-    /// others, and refusing it would make its sender repeat it for ever.
+    /// Handles a 207 on an unknown session. If its link is known, the session was closed in favour of others,
+    /// and a refusal would make the sender repeat the 207 for ever.
     pub(crate) fn on_unknown_session(
         &mut self,
         now: Instant,
@@ -122,8 +122,10 @@ impl Endpoint {
         }
     }
 
-    /// A 207 that comes again, its answer having been lost. The answer says what was taken in over the link: a
-    /// process that hears so after it described its link in a request, the link having ended, aborts.
+    /// Handles a repeated 207 after its reply was lost.
+    ///
+    /// The reply contains the position up to which messages were received on the link. If the link has ended,
+    /// a process aborts on such a reply after it has described the link in a request.
     pub(crate) fn on_repeated(
         &mut self,
         now: Instant,
@@ -139,7 +141,7 @@ impl Endpoint {
         }
     }
 
-    /// The link that a 207 is for (`link_service.c:ha_link_service_find`), or what to refuse it with.
+    /// Returns the link of a 207 (`link_service.c:ha_link_service_find`), or the error to refuse it with.
     fn find(&self, at: &ReplyTo, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
         let id = self.links.of_end(msg.ids.remote);
         let id = id.filter(|id| self.links.get(*id).is_some_and(|p| p.addr == at.addr));
@@ -160,7 +162,7 @@ impl Endpoint {
         self.pump(now, id, out);
     }
 
-    /// A 208.
+    /// Handles a 208.
     pub(crate) fn on_reply(
         &mut self,
         now: Instant,
@@ -186,7 +188,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends what is to be sent; ends the link if that is all that kept it.
+    /// Sends the next 207 if there is one; ends the link if only that was pending.
     pub(crate) fn pump(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         let Some(peer) = self.links.touch(id) else { return };
         peer.pump(now, &mut self.rpc, out);
@@ -195,9 +197,9 @@ impl Endpoint {
         }
     }
 
-    // ---- there or away ------------------------------------------------------------------------
+    // ---- reachability --------------------------------------------------------------------------
 
-    /// Nothing came back for ten seconds.
+    /// Handles a request without a reply for ten seconds.
     pub(crate) fn on_failed(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) {
         let Some(id) = self.links.of_client(client) else { return };
         let Some(peer) = self.links.get_mut(id) else { return };
@@ -208,12 +210,12 @@ impl Endpoint {
         }
         let addr = peer.addr;
         self.on_away(id, Away::Silent, out);
-        // The way there may have changed; a new connection finds out sooner.
+        // The route may have changed; a new connection finds out sooner.
         self.rpc.conns.reset(addr, out);
         self.pump(now, id, out);
     }
 
-    /// The peer closed its last connection, or refuses ours.
+    /// Handles the loss of a peer: it closed its last connection or refuses ours.
     pub(crate) fn on_gone(
         &mut self,
         now: Instant,
@@ -246,8 +248,10 @@ impl Endpoint {
         }
     }
 
-    /// Somebody takes our connections where the process was. A new life of it does too, before it asks
-    /// for its entrypoint: only an answer shows that the link is still known there.
+    /// Contacts a peer again after a connection to its address succeeded.
+    ///
+    /// A new life of the process accepts connections too, before it requests its entrypoint. So only a reply
+    /// shows that the peer still knows the link.
     fn try_again(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get_mut(id) else { return };
         peer.away = Some(Away::Silent);
@@ -256,7 +260,7 @@ impl Endpoint {
         self.inquire(now, id, out);
     }
 
-    /// Looks whether a peer is there again.
+    /// Checks whether a peer is back.
     pub(crate) fn probe(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get(id).filter(|p| p.away == Some(Away::Gone)) else { return };
         let addr = peer.addr;
@@ -269,7 +273,7 @@ impl Endpoint {
 
     fn on_away(&mut self, id: LinkId, away: Away, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get_mut(id) else { return };
-        // Who is gone does not become merely silent: its client rests until it is there again.
+        // A peer that is gone does not become merely silent: its client pauses until the peer is back.
         let gone = peer.away == Some(Away::Gone);
         let before = peer.away.replace(if gone { Away::Gone } else { away });
         if away == Away::Gone {
@@ -281,7 +285,7 @@ impl Endpoint {
         }
     }
 
-    /// A sign of life.
+    /// Handles a sign of life.
     pub(crate) fn on_alive(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         let Some(peer) = self.links.get_mut(id) else { return };
         let Some(away) = peer.away.take() else { return };
@@ -294,8 +298,8 @@ impl Endpoint {
         self.inquire(now, id, out);
     }
 
-    /// Asks for what the process has taken in: while it could not be reached it may have said so, and
-    /// it does not say it twice.
+    /// Requests the process's position of delivered messages. It may have sent it while it was unreachable,
+    /// and does not send it twice.
     pub(crate) fn inquire(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         if let Some(peer) = self.links.get_mut(id) {
             peer.link.asks = peer.link.sent.awaits();
@@ -322,7 +326,7 @@ impl Endpoint {
     }
 }
 
-/// Reports what a peer has taken in.
+/// Reports the delivered messages.
 fn report_delivered(
     link: LinkId,
     delivered: Vec<SendId>,

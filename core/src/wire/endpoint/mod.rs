@@ -1,7 +1,7 @@
 //! The server of entrypoints, and its end of the link to each Motr process.
 //!
-//! TCP in, TCP out, [`motr::Event`]s up, [`motr::Command`]s down. The bridge that stands on it cannot
-//! tell it from Motr's own library.
+//! It has TCP below, [`motr::Event`]s and [`motr::Command`]s above. To the bridge it looks the same as Motr's
+//! own library.
 
 pub(crate) mod ending;
 pub(crate) mod entry;
@@ -41,18 +41,18 @@ pub struct Endpoint {
     pub(crate) config: Config,
     pub(crate) rpc: Rpc,
     pub(crate) links: LinkTable,
-    /// Rpc clients of links that have ended.
+    /// The clients of ended links.
     pub(crate) closing: BTreeMap<ClientId, SocketAddr>,
-    /// Links that the bridge has ended, as the process sees them.
+    /// The links ended by the bridge, with their ids from the process's point of view.
     pub(crate) ended: VecDeque<LinkIds>,
-    /// What was minted last when a link ended last: a session with a lower name was opened before.
+    /// The last generated id when the last link ended. A session with a lower id was opened before that.
     pub(crate) last_end: u64,
     pub(crate) entries: BTreeMap<EntryId, Entry>,
     pub(crate) cookie: Cookie,
     pub(crate) next_link: LinkId,
     pub(crate) next_msg: MsgId,
     pub(crate) next_entry: EntryId,
-    /// The processes that the configuration has; nothing until it is known.
+    /// The configured processes; `None` until they are known.
     pub(crate) configured: Option<BTreeSet<Fid>>,
     pub(crate) timers: Timers<Timer>,
     pub(crate) rng: Rng,
@@ -61,11 +61,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint that nobody has connected to yet.
+    /// Creates an endpoint without connections.
     ///
     /// # Panics
     ///
-    /// If the address to listen at is not one that a peer can connect to.
+    /// If a peer cannot connect to the listening address.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let ip = config.listen.ip();
@@ -102,8 +102,10 @@ impl Endpoint {
         }
     }
 
-    /// Takes one input and appends, in order, all that follows from it; due timers fire in the same
-    /// call, after the input. Returns [`Next::Exit`] only after [`motr::Command::Stop`].
+    /// Takes one input and appends the resulting outputs in order.
+    ///
+    /// Due timers fire in the same call, after the input. Returns [`Next::Exit`] only after
+    /// [`motr::Command::Stop`].
     ///
     /// # Panics
     ///
@@ -146,7 +148,7 @@ impl Endpoint {
 
     fn on_rpc_event(&mut self, now: Instant, event: RpcEvent, out: &mut Vec<Output>) {
         match event {
-            // It comes again, to the one who serves here then.
+            // The process repeats the request to the next run of this server.
             RpcEvent::UnknownSession { .. } | RpcEvent::Forgotten { .. }
                 if self.stop != Stop::No => {}
             RpcEvent::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
@@ -167,7 +169,7 @@ impl Endpoint {
             | RpcEvent::Forgotten { at, fop: Fop::EntrypointReq(req) } => {
                 self.ask_anew(now, &at, &req, out);
             }
-            // Nothing else rises from a peer; a rule broken towards us harms nobody.
+            // Other events of peers need no handling; a protocol violation towards us is harmless.
             RpcEvent::Request { .. }
             | RpcEvent::UnknownSession { .. }
             | RpcEvent::Forgotten { .. }
@@ -189,7 +191,7 @@ impl Endpoint {
         match command {
             motr::Command::Reply { entry, reply } => match self.entries.remove(&entry) {
                 Some(waiting) => self.on_answer(now, entry, &waiting, reply, out),
-                // What waited when the stop began got no reply.
+                // The requests that waited when the stop began got no reply.
                 None if self.stop != Stop::No => {}
                 None => out.fact(Fact::EntryUnknown { entry }),
             },
@@ -214,7 +216,7 @@ impl Endpoint {
         }
     }
 
-    /// What the endpoint holds, for gauges and tests.
+    /// Returns the state of the endpoint, for gauges and tests.
     #[must_use]
     pub fn view(&self) -> View {
         let links = self.links.iter().map(|(id, peer)| peer.view(id)).collect();

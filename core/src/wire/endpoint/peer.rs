@@ -1,4 +1,4 @@
-//! A process at the other end of a link, and whether it is there.
+//! A process at the other end of a link, and its reachability.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -11,12 +11,12 @@ use crate::wire::endpoint::io::{LinkView, Output};
 use crate::wire::link::Link;
 use crate::wire::rpc::Rpc;
 
-/// Why a peer counts as away.
+/// The reason why a peer is considered unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Away {
-    /// Its connections closed, or it refuses ours.
+    /// The peer has closed its connections, or refuses ours.
     Gone,
-    /// It does not answer.
+    /// The peer does not respond.
     Silent,
 }
 
@@ -26,14 +26,14 @@ pub(crate) struct Peer {
     pub(crate) link: Link,
     pub(crate) process: Fid,
     pub(crate) addr: SocketAddr,
-    /// The request that made the link.
+    /// The request for the link.
     pub(crate) entry: EntryId,
-    /// The life of ours that the process knows.
+    /// Our cookie, as known to the process.
     pub(crate) cookie: Cookie,
-    /// The link that this one goes on with, as it was named here.
+    /// The link continued by this one, with its ids from our point of view.
     pub(crate) resumed: Option<LinkIds>,
     pub(crate) away: Option<Away>,
-    /// It is to end when it has been told what it is owed.
+    /// The link ends when its pending messages are sent.
     pub(crate) ending: bool,
     /// Which use of a link was its last, of all that there were.
     pub(crate) used: u64,
@@ -53,7 +53,7 @@ impl Peer {
         }
     }
 
-    /// Sends what is to be sent.
+    /// Sends the next 207 if there is one.
     pub(crate) fn pump(&mut self, now: Instant, rpc: &mut Rpc, out: &mut Vec<Output>) {
         if self.away != Some(Away::Gone) {
             self.link.pump(now, rpc, out);

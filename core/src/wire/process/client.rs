@@ -1,4 +1,4 @@
-//! How a process asks for its entrypoint (`ha/entrypoint.c`), and what it makes of the answer
+//! A process's requests for its entrypoint (`ha/entrypoint.c`), and its handling of the reply
 //! (`ha/ha.c:ha_entrypoint_state_cb`).
 
 use alloc::boxed::Box;
@@ -20,11 +20,11 @@ use crate::wire::queue::{InQueue, OutQueue};
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::RpcEvent;
 
-/// How long connecting may take (`entrypoint.c:ECL_TIMEOUT`).
+/// The time limit of connecting (`entrypoint.c:ECL_TIMEOUT`).
 const CONNECT_FOR: Duration = Duration::from_secs(5);
 
 impl Process {
-    /// Asks, unless a request is on its way.
+    /// Requests the entrypoint, unless a request is in flight.
     pub(crate) fn ask(&mut self, now: Instant, out: &mut Vec<Output>) {
         if matches!(self.asking, Asking::Idle) && self.life != Life::Leaving {
             let client = self.rpc.start(now, self.config.connect, out);
@@ -94,7 +94,7 @@ impl Process {
         params
     }
 
-    /// The answer is there. `asked`: the link as the request described it.
+    /// Handles the reply. `asked` is the link as described in the request.
     fn available(
         &mut self,
         now: Instant,
@@ -131,7 +131,7 @@ impl Process {
         self.go_on(now, out);
     }
 
-    /// What makes a real process abort.
+    /// Returns the reason why a real process would abort.
     fn objection(&self, asked: &LinkParams, rep: &EntrypointRep) -> Option<&'static str> {
         if rep.disconnected_previously != 0 {
             return Some("taken for dead");

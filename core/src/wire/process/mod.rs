@@ -1,8 +1,8 @@
-//! The part of a Motr process: asks for its entrypoint, has a link, sends and receives over it.
+//! The process's side of the protocol: it requests its entrypoint, has a link, and sends and receives
+//! messages.
 //!
-//! It behaves as a real process does, its timers and its retries included. Where a real one would
-//! abort, hang or lose messages because of what the server sent, it reports [`Event::Aborted`]: so it
-//! is a judge of the server, too.
+//! It behaves like a real process, including its timers and retries. If the server's messages would make a
+//! real process abort, hang or lose messages, it reports [`Event::Aborted`]. So it also tests the server.
 
 pub(crate) mod client;
 
@@ -35,105 +35,105 @@ use crate::wire::rpc::{Rpc, Settings};
 /// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`).
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Who the process is.
+/// The configuration of a process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its fid.
+    /// The fid.
     pub fid: Fid,
-    /// Where it listens.
+    /// The listening address.
     pub listen: SocketAddr,
-    /// Where the server of entrypoints listens.
+    /// The listening address of the server of entrypoints.
     pub connect: SocketAddr,
-    /// Its pid.
+    /// The pid.
     pub pid: u64,
-    /// The version that it claims.
+    /// The reported version.
     pub git_rev: Box<str>,
-    /// Nanoseconds of the wall clock at its start.
+    /// The wall clock in nanoseconds at its start.
     pub generation: u64,
-    /// For what real processes choose at random.
+    /// The seed of the random values of real processes.
     pub seed: u64,
 }
 
-/// One thing that happened.
+/// One input of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The deadline that was returned last is reached.
+    /// The deadline returned last has been reached.
     Tick,
-    /// To a TCP connection.
+    /// An event of a TCP connection.
     Net(net::Event),
-    /// The application wants something.
+    /// A command of the application.
     Command(Command),
 }
 
-/// One thing to do.
+/// One output of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// With a TCP connection.
+    /// A command for a TCP connection.
     Net(net::Command),
-    /// To tell the application.
+    /// An event for the application.
     Event(Event),
-    /// To log.
+    /// A fact to log.
     Fact(Fact),
 }
 
-/// What the application wants.
+/// A command of the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Ask for the entrypoint until there is one.
+    /// Request the entrypoint until there is one.
     Ask,
-    /// Send a message; before there is a link it waits.
+    /// Send a message. It waits until there is a link.
     Send {
-        /// Names it.
+        /// The id of the message.
         send: SendId,
-        /// What.
+        /// The message.
         message: Box<Message>,
     },
-    /// A message has been taken in.
+    /// Acknowledge a received message.
     Ack {
-        /// Which.
+        /// The id of the message.
         msg: MsgId,
     },
-    /// Wait until all is delivered, take leave, exit.
+    /// Wait until all messages are delivered, disconnect and exit.
     Stop,
 }
 
-/// What the application is told.
+/// An event for the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A reply to a request for the entrypoint. If `control` is QUERY, the next is asked for already.
+    /// A reply to an entrypoint request. If `control` is QUERY, the next request is already in flight.
     Answered {
-        /// CONSUME 0, QUIT 1, QUERY 2.
+        /// The control value: CONSUME 0, QUIT 1, QUERY 2.
         control: u32,
-        /// What it says.
+        /// The entrypoint in the reply.
         entrypoint: Arc<Entrypoint>,
-        /// Which request of this life it was: 1, 2, 3, …
+        /// The number of the request in this life: 1, 2, 3, …
         generation: u64,
     },
-    /// There is a link.
+    /// The link is up.
     LinkUp {
-        /// Whether it goes on with an earlier one, the server having forgotten that.
+        /// Whether it continues an earlier link, forgotten by the server.
         reconnected: bool,
     },
-    /// A message could not be sent; the entrypoint is being asked for again.
+    /// A message could not be sent; the entrypoint is being requested again.
     LinkFailed,
-    /// A message. Owed: one [`Command::Ack`].
+    /// A received message. The application must send one [`Command::Ack`].
     Received {
-        /// Names it.
+        /// The id of the message.
         msg: MsgId,
-        /// What it says.
+        /// The message.
         message: Box<Message>,
     },
-    /// The server has taken in what was sent.
+    /// The server has received a message.
     Delivered {
-        /// What.
+        /// The id of the message.
         send: SendId,
     },
-    /// A real process would abort, hang or lose messages now. Nothing follows.
+    /// A real process would abort, hang or lose messages now. No event follows.
     Aborted {
-        /// Because of this.
+        /// The reason.
         why: &'static str,
     },
-    /// All is over.
+    /// The process has stopped.
     Stopped,
 }
 
@@ -149,38 +149,38 @@ impl Out for Vec<Output> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The pause after a failed 207 ends.
+    /// The end of the pause after a failed 207.
     Pause,
-    /// An entrypoint's server does not let itself be connected to.
+    /// The time limit of connecting to an entrypoint's server.
     Connect,
 }
 
-/// How far a request is. Each has its own rpc connection.
+/// The stage of an entrypoint request. Each request has its own rpc connection.
 #[derive(Debug)]
 pub(crate) enum Asking {
     Idle,
     Connecting(ClientId),
-    /// For as long as it takes.
+    /// The process waits for the reply without a time limit.
     Waiting(ClientId, LinkParams),
-    /// The answer counts once the connection is closed.
+    /// The reply counts once the connection is closed.
     Closing(ClientId, LinkParams, Box<EntrypointRep>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     Running,
-    /// Waits for its messages to be delivered.
+    /// The process waits for its messages to be delivered.
     Flushing,
-    /// Takes leave.
+    /// The process closes its connection.
     Leaving,
     Over,
 }
 
-/// What becomes of the link when nothing is in flight.
+/// The pending change of the link. It takes place when nothing is in flight.
 #[derive(Debug)]
 pub(crate) enum Change {
     None,
-    /// These are to be its names; the old rpc connection is to be closed first.
+    /// The link gets these ids after the old rpc connection is closed.
     Wanted(LinkParams),
     /// The old rpc connection is being closed.
     Closing(ClientId, LinkParams),
@@ -196,7 +196,7 @@ pub struct Process {
     pub(crate) generation: u64,
     pub(crate) link: Option<Link>,
     pub(crate) change: Change,
-    /// Sent before there was a link.
+    /// The messages sent before there was a link.
     pub(crate) early: Vec<(SendId, Bytes)>,
     next_msg: MsgId,
     pub(crate) timers: Timers<Timer>,
@@ -205,7 +205,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process that has not done anything yet.
+    /// Creates a process in its initial state.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let settings = Settings {
@@ -233,8 +233,10 @@ impl Process {
         }
     }
 
-    /// Takes one input and appends, in order, all that follows from it; due timers fire in the same
-    /// call, after the input. Returns [`Next::Exit`] when it has stopped or aborted.
+    /// Takes one input and appends the resulting outputs in order.
+    ///
+    /// Due timers fire in the same call, after the input. Returns [`Next::Exit`] when the process has stopped
+    /// or aborted.
     ///
     /// # Panics
     ///
@@ -314,7 +316,8 @@ impl Process {
                 self.go_on(now, out);
             }
             RpcEvent::Reply(client, fop) if self.is_link(client) => self.on_reply(now, &fop, out),
-            // A link connects for as long as it takes; else its message could not be sent.
+            // A link connects without a time limit. After that, a failure means that its message could not be
+            // sent.
             RpcEvent::Failed(client) if self.is_link(client) => {
                 if self.link.as_ref().is_some_and(|l| l.state != State::Opening) {
                     self.link.iter_mut().for_each(Link::on_failed);
@@ -325,7 +328,7 @@ impl Process {
             RpcEvent::Opened(_) | RpcEvent::Reply(..) | RpcEvent::Failed(_) => {
                 self.on_asking(now, event, out)
             }
-            // A real process does not look at its connections.
+            // A real process ignores the state of its TCP connections.
             RpcEvent::PeerGone(_) | RpcEvent::ConnectRefused(_) | RpcEvent::Connected(_) => {}
         }
     }
@@ -384,7 +387,7 @@ impl Process {
         self.ask(now, out);
     }
 
-    /// Does what is to be done when nothing is in flight.
+    /// Does the next step when nothing is in flight.
     pub(crate) fn go_on(&mut self, now: Instant, out: &mut Vec<Output>) {
         let Some(link) = &mut self.link else {
             if self.life == Life::Flushing && self.early.is_empty() {
@@ -425,10 +428,10 @@ impl Process {
         }
     }
 
-    /// The link goes on under new names, with all that is not known to be delivered to be sent again.
+    /// Continues the link under new ids, and sends all unconfirmed messages again.
     ///
-    /// A real process also aborts if its own application acknowledges anything between its asking and
-    /// now, which no server can help; this one does not.
+    /// A real process also aborts if its own application acknowledges a message between its request and this
+    /// moment. No server can prevent that; this implementation does not do it.
     fn apply(&mut self, now: Instant, params: LinkParams, out: &mut Vec<Output>) {
         let client = self.rpc.start(now, self.config.connect, out);
         let Some(link) = &mut self.link else { return };

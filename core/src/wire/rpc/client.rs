@@ -1,5 +1,7 @@
-//! One rpc connection with one session to a peer (`rpc/link.c`): opened in two steps, used for one
-//! request at a time, closed in two steps. What is not answered is sent again each second.
+//! One rpc connection with one session to a peer (`rpc/link.c`).
+//!
+//! It is opened in two steps, used for one request at a time, and closed in two steps. A request without a
+//! reply is sent again each second.
 
 use alloc::sync::Arc;
 use core::net::SocketAddr;
@@ -11,15 +13,15 @@ use crate::wire::codec::packet::Frame;
 use crate::wire::codec::params::Uint128;
 use crate::wire::rpc::server::IdGenerator;
 
-/// The pause between two sends of the same item (`rpc/item.h`).
+/// The interval between two sends of the same item (`rpc/item.h`).
 pub(crate) const RESEND: Duration = Duration::from_secs(1);
-/// Sends of one step of the opening before it begins anew.
+/// The number of tries of one step of the opening before it starts from the beginning.
 const OPEN_SENDS: u32 = 10;
-/// Sends of a session's end, of a connection's (`ha.c:HA_DISCONNECT_TIMEOUT`: 5 s for both).
+/// The number of tries to end a session and a connection (`ha.c:HA_DISCONNECT_TIMEOUT`: 5 s for both).
 const CLOSE_SESSION_SENDS: u32 = 4;
 const CLOSE_CONN_SENDS: u32 = 1;
 
-/// Names a client.
+/// The id of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClientId(pub(crate) u64);
 
@@ -57,21 +59,21 @@ pub(crate) struct RpcClient {
     pub(crate) paused: bool,
 }
 
-/// What a client wants after an event.
+/// The action of a client after an event.
 #[derive(Debug)]
 pub(crate) enum Action {
     Nothing,
-    /// This request is to be sent.
+    /// A request to encode and send.
     Request(ItemHeader, Fop, Option<u32>),
-    /// The request in flight is to be sent (again).
+    /// The request in flight, to be sent (again).
     Send(u64, Frame),
-    /// It is open.
+    /// The client is open.
     Opened,
-    /// The answer to what was asked.
+    /// The reply to a request.
     Reply(Fop),
-    /// No answer came, or an opening was refused. What was sent under this key is given up.
+    /// The request got no reply, or the opening was refused. The frame with this key is given up.
     Failed(u64),
-    /// It has ended.
+    /// The client has ended.
     Ended,
 }
 
@@ -90,7 +92,7 @@ impl RpcClient {
         }
     }
 
-    /// Begins to open, or begins anew.
+    /// Starts opening the connection, for the first time or again.
     pub(crate) fn begin(&mut self, ids: &mut IdGenerator) -> Action {
         self.uuid = Uint128 { hi: ids.next(), lo: ids.next() };
         self.phase = Phase::OpeningConn;
@@ -100,7 +102,7 @@ impl RpcClient {
         Action::Request(header, Fop::ConnEstablish, Some(OPEN_SENDS))
     }
 
-    /// The header of the next request on the session.
+    /// Returns the header of the next request on the session.
     pub(crate) fn header(&mut self, opcode: u32, ids: &mut IdGenerator) -> ItemHeader {
         self.xids.1 += 1;
         let (session, xid) = (self.session, self.xids.1);
@@ -115,18 +117,18 @@ impl RpcClient {
         self.call.is_some()
     }
 
-    /// The name under which the request in flight waits for a connection.
+    /// Returns the request in flight's key in the queue of a connection.
     pub(crate) fn in_flight(&self) -> Option<u64> {
         self.call.as_ref().map(|call| call.cookie.lo)
     }
 
-    /// Puts a request in flight.
+    /// Records a request as in flight.
     pub(crate) fn start_call(&mut self, header: &ItemHeader, frame: Frame, sends_max: Option<u32>) {
         let reply = header.opcode + 1;
         self.call = Some(Call { reply, cookie: header.cookie, frame, sends: 0, sends_max });
     }
 
-    /// It is time to send again, or to give up.
+    /// Sends the request in flight again, or gives it up.
     pub(crate) fn on_time(&mut self, ids: &mut IdGenerator) -> Action {
         match &mut self.call {
             Some(call) if call.sends_max.is_none_or(|max| call.sends < max) => {
@@ -148,14 +150,14 @@ impl RpcClient {
         }
     }
 
-    /// The peer can be reached again: what is in flight counts as not sent yet.
+    /// Resets the number of tries of the request in flight, since the peer is reachable again.
     pub(crate) fn renew(&mut self) {
         if let Some(call) = &mut self.call {
             call.sends = 0;
         }
     }
 
-    /// A reply came with the cookie of this client.
+    /// Handles a reply with this client's cookie.
     pub(crate) fn on_reply(
         &mut self,
         from: SocketAddr,
@@ -187,7 +189,7 @@ impl RpcClient {
         }
     }
 
-    /// Ends the session and the connection. What is in flight is given up.
+    /// Ends the session and the connection. A request in flight is given up.
     pub(crate) fn close(&mut self, ids: &mut IdGenerator) -> Action {
         self.call = None;
         match self.phase {

@@ -1,4 +1,4 @@
-//! What the rpc layer tells the layers above it.
+//! The events of the rpc layer for the layers above it.
 
 use core::net::SocketAddr;
 
@@ -9,12 +9,12 @@ use crate::wire::codec::fop::Fop;
 use crate::wire::codec::item::ItemHeader;
 use crate::wire::rpc::client::ClientId;
 
-/// A request and where its answer goes.
+/// The address and header for the reply to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReplyTo {
-    /// The connection on which it came.
+    /// The connection of the request.
     pub(crate) conn: ConnId,
-    /// Where its sender listens.
+    /// The listening address of the sender.
     pub(crate) addr: SocketAddr,
     pub(crate) header: ItemHeader,
 }
@@ -22,28 +22,28 @@ pub(crate) struct ReplyTo {
 /// An event of the rpc layer.
 #[derive(Debug)]
 pub(crate) enum RpcEvent {
-    /// A request, seen for the first time.
+    /// A new request.
     Request { at: ReplyTo, fop: Fop },
-    /// A request on a session that is not known here.
+    /// A request on an unknown session.
     UnknownSession { at: ReplyTo, fop: Fop },
-    /// A message of a link that was answered before, and that answer.
+    /// A previously answered message of a link, and that reply.
     Repeated { at: ReplyTo, fop: Fop, reply: Bytes },
-    /// A request that was answered so long ago that the answer is not kept.
+    /// A request answered so long ago that the reply is not kept any more.
     Forgotten { at: ReplyTo, fop: Fop },
     /// A client is open.
     Opened(ClientId),
-    /// A client's request has its answer.
+    /// A reply to a client's request.
     Reply(ClientId, Fop),
-    /// A client's request stays without one.
+    /// A client's request got no reply.
     Failed(ClientId),
     /// A client has ended.
     Ended(ClientId),
     /// The last connection from a peer has closed.
     PeerGone(SocketAddr),
-    /// A peer cannot be connected to.
+    /// A peer refused a connection.
     ConnectRefused(SocketAddr),
-    /// A connection to a peer is up.
+    /// A connection to a peer is open.
     Connected(SocketAddr),
-    /// A peer did what makes a real one abort.
+    /// A peer broke the protocol. A real peer would abort.
     Violation(&'static str),
 }

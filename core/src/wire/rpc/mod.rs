@@ -1,5 +1,5 @@
-//! The rpc layer of one machine: TCP below it, links and entrypoints above. Serves the opening and
-//! closing of connections and sessions by itself.
+//! The rpc layer of one machine, between TCP and the links and entrypoints. It opens and closes connections
+//! and sessions of peers by itself.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is no step of the protocol is a request")]
 
@@ -37,7 +37,7 @@ enum Arrived {
     Event(RpcEvent),
 }
 
-/// How the rpc layer behaves.
+/// The settings of the rpc layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) me: SocketAddr,
@@ -46,8 +46,8 @@ pub(crate) struct Settings {
     pub(crate) backlog_bytes_max: usize,
     pub(crate) rpc_conns_max: usize,
     pub(crate) reply_bytes_max: usize,
-    /// Whether what belongs to no known session is answered. Motr's library drops it silently, and
-    /// then it takes a process 14 to 16 s to find a restarted peer again, instead of 1 s.
+    /// Whether requests on unknown sessions are answered. Motr's library drops them silently, so that a
+    /// process needs 14 to 16 s to find a restarted peer again instead of 1 s.
     pub(crate) answers_unknown: bool,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Rpc {
     frames: u64,
     writer: Writer,
     timers: Timers<Timer>,
-    /// Drained within each call of the machine.
+    /// The arrived items and events, drained within each call of the machine.
     arrived: VecDeque<Arrived>,
 }
 
@@ -126,7 +126,7 @@ impl Rpc {
             .fold(Next::Wait, |next, (at, why)| next.earlier(Next::WaitUntil { at, why }))
     }
 
-    /// What rises next; to be asked for until there is nothing more.
+    /// Returns the next event. The caller repeats the call until there is none.
     pub(crate) fn next_event(&mut self, now: Instant, out: &mut dyn Out) -> Option<RpcEvent> {
         while let Some(arrived) = self.arrived.pop_front() {
             let event = match arrived {
@@ -153,7 +153,7 @@ impl Rpc {
         id
     }
 
-    /// Sends a request whose payload is given in three parts, of which the middle one is shared.
+    /// Sends a request with a payload of three parts; the middle one is shared.
     pub(crate) fn call(
         &mut self,
         now: Instant,
@@ -181,7 +181,7 @@ impl Rpc {
         }
     }
 
-    /// Stops sending: the peer is gone.
+    /// Stops sending, since the peer is gone.
     pub(crate) fn pause(&mut self, id: ClientId) {
         self.timers.disarm(Timer::Client(id));
         if let Some(client) = self.clients.get_mut(&id) {
@@ -189,7 +189,7 @@ impl Rpc {
         }
     }
 
-    /// The peer is there again: sends at once what is in flight.
+    /// Sends the request in flight at once, since the peer is back.
     pub(crate) fn resume(&mut self, now: Instant, id: ClientId, out: &mut dyn Out) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.paused = false;
@@ -200,7 +200,7 @@ impl Rpc {
         }
     }
 
-    /// Ends session and connection, politely. [`RpcEvent::Ended`] follows.
+    /// Ends the session and the connection politely. [`RpcEvent::Ended`] follows.
     pub(crate) fn close(&mut self, now: Instant, id: ClientId, out: &mut dyn Out) {
         self.timers.disarm(Timer::Client(id));
         self.retract(id);
@@ -210,14 +210,14 @@ impl Rpc {
         self.act(now, id, Some(action), out);
     }
 
-    /// Drops a client whose peer would not understand an end. Nothing follows.
+    /// Drops a client without ending its session, which the peer would not understand. No event follows.
     pub(crate) fn forget(&mut self, id: ClientId) {
         self.timers.disarm(Timer::Client(id));
         self.retract(id);
         self.clients.remove(&id);
     }
 
-    /// Drops what is in flight if it still waits for a connection: it is being given up.
+    /// Drops a frame in flight still waiting for a connection, since its request is given up.
     fn retract(&mut self, id: ClientId) {
         let Some(client) = self.clients.get(&id) else { return };
         if let Some(key) = client.in_flight() {
@@ -264,7 +264,7 @@ impl Rpc {
             Some(Action::Reply(fop)) => RpcEvent::Reply(id, fop),
             Some(Action::Failed(key)) => {
                 self.conns.unqueue(client.to, key);
-                // An opening begins anew after the pause; an open client is told what to do.
+                // An opening starts again after the pause. The layer above decides about an open client.
                 if !client.is_open() {
                     self.timers.arm(Timer::Client(id), now.after(RESEND));
                     return self.arrived.push_back(Arrived::Event(RpcEvent::Failed(id)));
@@ -282,11 +282,11 @@ impl Rpc {
 
     // ---- requests ---------------------------------------------------------------------------
 
-    /// Answers a request.
+    /// Sends the reply to a request.
     pub(crate) fn reply(&mut self, now: Instant, at: &ReplyTo, fop: Fop, out: &mut dyn Out) {
         let header = at.header.reply(fop.opcode());
         let (src, dst) = (source(self.settings.me, &mut self.frames), destination(at.addr));
-        // It is kept for a while, so it takes no more than it is counted as.
+        // The frame is kept for a while, so its memory must match its counted size.
         let frame = packet::encode(src, dst, &[Item { header, fop }]).into_boxed_slice();
         let frame = Bytes::from(frame);
         self.server.keep_reply(now, at.addr, &at.header, &frame);
@@ -294,12 +294,12 @@ impl Rpc {
         self.send_reply(now, at, frame, out);
     }
 
-    /// Treats an admitted request as if it had been lost on the wire: it will come again.
+    /// Treats an admitted request as if it had been lost on the network: it will be repeated.
     pub(crate) fn drop_as_lost(&mut self, at: &ReplyTo) {
         self.server.rollback(at.addr, &at.header);
     }
 
-    /// Treats a stray request as the first on a session that is known from now on.
+    /// Treats a request on an unknown session as the first one, and makes the session known.
     pub(crate) fn accept_unknown(&mut self, at: ReplyTo, fop: Fop) {
         self.server.accept_unknown(at.addr, &at.header);
         self.arrived.push_front(Arrived::Item(at, fop));
@@ -312,7 +312,8 @@ impl Rpc {
         frame: Bytes,
         out: &mut dyn Out,
     ) {
-        // A reply's place in the queue is that of the request; the top bit keeps the two apart.
+        // The key of a reply in the queue is derived from the request; the top bit separates it from
+        // requests.
         let key = at.header.cookie.lo ^ at.header.xid.rotate_left(48) | 1 << 63;
         self.conns.send(now, at.addr, key, Arc::new([frame]), out);
     }
@@ -357,7 +358,7 @@ impl Rpc {
     ) -> Option<RpcEvent> {
         match fop {
             Fop::Unknown { opcode } => out.fact(Fact::UnknownOpcode { conn: at.conn, opcode }),
-            // Who asks for these asks again, whoever serves here then.
+            // The peer repeats these requests, also to a later run of this server.
             Fop::ConnEstablish | Fop::SessionEstablish { .. } if self.server.closed => {}
             Fop::ConnEstablish => {
                 let sender = self.server.open(at.addr, at.header.uuid, &mut self.ids);
@@ -399,7 +400,7 @@ impl Rpc {
                 return Some(RpcEvent::Repeated { at, fop, reply });
             }
             Admission::Resend(reply) => self.send_reply(now, &at, reply, out),
-            // It is asked for until it is answered, however long the peer could not be reached.
+            // A process repeats this request until it gets a reply, however long it was unreachable.
             Admission::Forgotten if matches!(fop, Fop::EntrypointReq(_)) => {
                 return Some(RpcEvent::Forgotten { at, fop });
             }
@@ -448,7 +449,7 @@ impl Rpc {
         }
     }
 
-    /// A request for a session of an earlier life, or of one that had to make room.
+    /// Handles a request on a session of an earlier life, or on one closed in favour of others.
     fn on_unknown_session(
         &mut self,
         now: Instant,
@@ -460,7 +461,7 @@ impl Rpc {
             return None;
         }
         match fop {
-            // Its sender waits for it without limit, and takes an error for the end of the world.
+            // The sender waits for the reply without a time limit, and aborts on an error.
             Fop::SessionEstablish { .. } => {
                 self.accept_unknown(at, fop);
                 None
@@ -474,7 +475,7 @@ impl Rpc {
     }
 }
 
-/// Enough of a request to tell whether an xid is used again for another one.
+/// Returns a digest of a request for detecting the reuse of an xid.
 fn digest(fop: &Fop) -> u64 {
     match fop {
         Fop::LinkMsg(msg) => msg.seq.rotate_left(32) ^ msg.tag ^ msg.nr.rotate_left(62),
@@ -483,7 +484,8 @@ fn digest(fop: &Fop) -> u64 {
     }
 }
 
-/// A source's cookie must not be zero (`net/sock/sock.c`); nothing else is asked of it.
+/// Returns the source end of a frame. Its cookie must not be zero (`net/sock/sock.c`); there is no other
+/// requirement.
 fn source(me: SocketAddr, frames: &mut u64) -> End {
     *frames = (*frames % item::NONE) + 1;
     End { addr: me, cookie: (*frames, 0) }

@@ -1,5 +1,5 @@
-//! The rpc connections and sessions that peers opened to us (`rpc/conn.c`, `rpc/session.c`), and the
-//! rules of the xid (`rpc/item.c:m0_rpc_item_xid_check`): what arrives twice is served once.
+//! The rpc connections and sessions opened by peers (`rpc/conn.c`, `rpc/session.c`), and the rules of the xid
+//! (`rpc/item.c:m0_rpc_item_xid_check`): a request that arrives twice is served once.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::net::SocketAddr;
@@ -12,28 +12,30 @@ use crate::wire::codec::item::{self, ItemHeader};
 use crate::wire::codec::packet::Item;
 use crate::wire::codec::params::Uint128;
 
-/// How long a reply is kept to be sent again (`rpc/item.h`).
+/// The time limit of keeping a reply to be sent again (`rpc/item.h`).
 pub(crate) const KEEP: Duration = Duration::from_secs(100);
-/// Replies kept for one session. A real sender has one request in flight on each.
+/// The maximum number of replies kept for one session. A real sender has one request in flight on each.
 const REPLIES_MAX: usize = 16;
-/// Items of one session that wait for the ones before them, and items of all sessions.
+/// The maximum number of items waiting for earlier ones, in one session and in all sessions.
 const HELD_MAX: usize = 16;
 const HELD_ALL_MAX: usize = 256;
-/// Sessions of one connection. Real peers have one.
+/// The maximum number of sessions of one connection. Real peers have one.
 const SESSIONS_MAX: usize = 8;
-/// Connections of one peer. Real peers have two or three; dead ones are never taken down.
+/// The maximum number of connections of one peer. Real peers have two or three; nobody closes those of dead
+/// peers.
 const CONNS_PER_PEER_MAX: usize = 32;
 
-/// Mints connection and session ids, cookies and uuids. It starts at the generation, which is the
-/// clock's nanoseconds at the start of this life, and counts on more slowly than any clock: no life
-/// repeats an id of an earlier one.
+/// The generator of connection and session ids, cookies and uuids.
+///
+/// It starts at the generation, the clock's nanoseconds at the start of this life, and counts more slowly
+/// than any clock. So no life repeats an id of an earlier one.
 #[derive(Debug)]
 pub(crate) struct IdGenerator(pub(crate) u64);
 
 impl IdGenerator {
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(1);
-        // 0 and all ones mean something else.
+        // 0 and all ones have a special meaning.
         if self.0 == item::NONE {
             self.0 = 1;
         }
@@ -41,24 +43,24 @@ impl IdGenerator {
     }
 }
 
-/// What is to become of a request.
+/// The decision about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It is the next one.
+    /// It is the next request and is served.
     Serve,
-    /// It was answered before: the same answer once more.
+    /// It was answered before: the same reply is sent again.
     Resend(Bytes),
-    /// It was served before; there is no answer yet, or it had to make room.
+    /// It was served before, and there is no reply yet or any more.
     Drop,
-    /// It was answered so long ago that the answer is not kept any more.
+    /// It was answered so long ago that the reply is not kept any more.
     Forgotten,
-    /// It comes before its turn.
+    /// It arrived before an earlier request.
     Early,
-    /// The connection or the session is not known.
+    /// The connection or the session is unknown.
     Unknown,
-    /// It has the xid of another request: a peer that does this gets that one's answer.
+    /// It has the xid of another request: a peer that does this gets the other request's reply.
     Changed,
-    /// Its xids cannot be right.
+    /// Its xids are invalid.
     Bad(&'static str),
 }
 
@@ -94,7 +96,7 @@ pub(crate) struct RpcServer {
     reply_bytes: usize,
     reply_bytes_max: usize,
     clock: u64,
-    /// We stop: nothing is opened any more.
+    /// The server is stopping: nothing is opened any more.
     pub(crate) closed: bool,
 }
 
@@ -108,7 +110,7 @@ impl RpcServer {
         self.conns.len()
     }
 
-    /// Opens a connection for `addr`. The same opening, doubled, gives the same connection.
+    /// Opens a connection for `addr`. A repeated opening returns the same connection.
     pub(crate) fn open(&mut self, addr: SocketAddr, uuid: Uint128, ids: &mut IdGenerator) -> u64 {
         let of_peer = || (addr, 0)..=(addr, u64::MAX);
         if let Some(((_, sender), _)) = self.conns.range(of_peer()).find(|(_, c)| c.uuid == uuid) {
@@ -126,7 +128,7 @@ impl RpcServer {
     pub(crate) fn open_session(&mut self, key: Key, session: u64) {
         let Some(conn) = self.conns.get_mut(&key) else { return };
         if conn.sessions.len() > SESSIONS_MAX {
-            // Not session 0: it is the first and carries all others.
+            // Session 0 is kept: it is the first one, and all others are opened over it.
             let oldest = conn.sessions.keys().copied().find(|id| *id != 0);
             let old = oldest.and_then(|id| conn.sessions.remove(&id));
             self.reply_bytes -= old.map_or(0, |s| s.reply_bytes());
@@ -135,14 +137,14 @@ impl RpcServer {
         self.reply_bytes -= old.map_or(0, |s| s.reply_bytes());
     }
 
-    /// Makes the request's connection and session known as if they had been all along: a peer that
-    /// knew an earlier life, or was forgotten since there were too many, need not notice.
+    /// Records the request's connection and session as known. A peer that knew an earlier life, or that was
+    /// dropped because of a limit, does not notice it that way.
     pub(crate) fn accept_unknown(&mut self, addr: SocketAddr, header: &ItemHeader) {
         let key = (addr, header.sender);
         if !self.conns.contains_key(&key) {
             self.insert(key, header.uuid);
         }
-        // Whoever has this done asks for the same once more, so it has to be there then.
+        // The caller sends the same request once more, so its session must exist then.
         if header.session != 0 || self.session(addr, header).is_none() {
             self.open_session(key, header.session);
         }
@@ -151,7 +153,7 @@ impl RpcServer {
         }
     }
 
-    /// Ends a session, if it is known. Session 0 ends with its connection: others are opened over it.
+    /// Ends a session if it is known. Session 0 ends with its connection, since others are opened over it.
     pub(crate) fn close_session(&mut self, key: Key, session: u64) -> bool {
         if session == 0 {
             return false;
@@ -168,7 +170,7 @@ impl RpcServer {
         removed.is_some()
     }
 
-    /// Whether and how the request is to be served. If so, its xid is taken.
+    /// Returns whether and how a request is served. If it is, its xid is recorded.
     pub(crate) fn admit(
         &mut self,
         now: Instant,
@@ -192,7 +194,7 @@ impl RpcServer {
         let Some(session) = conn.sessions.get_mut(&header.session) else {
             return Admission::Unknown;
         };
-        // The sender has given up all below: it will never come.
+        // The sender has given up all lower xids: they will never arrive.
         if session.last < xid_min - 1 {
             session.last = xid_min - 1;
             session.buffered = session.buffered.split_off(&xid_min);
@@ -211,7 +213,7 @@ impl RpcServer {
                 Admission::Resend(reply.clone())
             }
             Some(served) if served.answered && now.since(served.at) >= KEEP => {
-                // It may be served once more, and comes again meanwhile.
+                // The request may be served once more; meanwhile it may be repeated.
                 served.answered = false;
                 Admission::Forgotten
             }
@@ -219,7 +221,7 @@ impl RpcServer {
         }
     }
 
-    /// Takes an admission back: the request counts as lost on the wire.
+    /// Revokes an admission: the request counts as lost on the network.
     pub(crate) fn rollback(&mut self, addr: SocketAddr, header: &ItemHeader) {
         if let Some(session) = self.session(addr, header)
             && session.last == header.xid
@@ -232,7 +234,7 @@ impl RpcServer {
         }
     }
 
-    /// Keeps a request that came before its turn, unless too many do.
+    /// Keeps a request with a later xid than the next one, within the limits.
     pub(crate) fn buffer(&mut self, addr: SocketAddr, item: Item) {
         let sessions = self.conns.values().flat_map(|c| c.sessions.values());
         let all: usize = sessions.map(|s| s.buffered.len()).sum();
@@ -244,13 +246,13 @@ impl RpcServer {
         }
     }
 
-    /// The held request whose turn has come.
+    /// Returns the next request from the kept ones.
     pub(crate) fn take_buffered(&mut self, addr: SocketAddr, header: &ItemHeader) -> Option<Item> {
         let session = self.session(addr, header)?;
         session.buffered.remove(&(session.last + 1))
     }
 
-    /// Keeps the answer to a request that was admitted.
+    /// Keeps the reply to an admitted request.
     pub(crate) fn keep_reply(
         &mut self,
         now: Instant,
@@ -270,7 +272,7 @@ impl RpcServer {
         }
     }
 
-    /// Drops replies that are too old to be asked for.
+    /// Drops the replies too old to be requested.
     pub(crate) fn sweep(&mut self, now: Instant) {
         let sessions = self.conns.values_mut().flat_map(|c| c.sessions.values_mut());
         let old = |s: &&mut Served| now.since(s.at) >= KEEP;
@@ -301,7 +303,7 @@ impl RpcServer {
         self.conns.insert(key, Conn { uuid, sessions, used: self.clock });
     }
 
-    /// Forgets the replies of the connection that was used least lately.
+    /// Drops the replies of the least recently used connection.
     fn forget_replies(&mut self) -> bool {
         let with_replies = |c: &&mut Conn| c.sessions.values().any(|s| s.reply_bytes() > 0);
         let conn = self.conns.values_mut().filter(with_replies).min_by_key(|c| c.used);
@@ -315,7 +317,7 @@ impl RpcServer {
 }
 
 impl Session {
-    /// Notes that `xid` is being served; returns how many bytes of older replies that freed.
+    /// Records that `xid` is being served; returns the number of bytes freed by dropping an older reply.
     fn begin_serving(&mut self, at: Instant, xid: u64, digest: u64) -> usize {
         let full = self.served.len() >= REPLIES_MAX;
         let old = if full { self.served.pop_front() } else { None };
