@@ -245,8 +245,10 @@ fn f43_a_token_that_is_revoked_is_one_line_and_another_when_it_is_good_again() {
     assert!(!refusals[0].contains("s3cr3t"));
     fixture.script.set(|_| Act::Pass);
     ham.delivered();
-    until("it is good again", || !lines(&fixture, "Consul lets hax in again").is_empty());
-    assert_eq!(lines(&fixture, "Consul lets hax in again").len(), 1);
+    until("it is good again", || {
+        !lines(&fixture, "Consul accepts hax's requests again").is_empty()
+    });
+    assert_eq!(lines(&fixture, "Consul accepts hax's requests again").len(), 1);
 }
 
 #[test]

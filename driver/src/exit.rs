@@ -24,13 +24,13 @@ pub enum Exit {
 /// The table as `--help` shows it.
 pub const HELP: &str = "\
 Exit codes:
-  0    stopped cleanly, all that was begun is settled; all that was asked for is well
+  0    stopped cleanly, all work is done; all that was asked for is well
   1    failed for another reason, or stopped with events not written; hax check: something is not well
   2    wrong flags, environment or configuration file
-  3    an address cannot be listened at (in use, not of this host, no permission)
+  3    cannot listen at an address (in use, not of this host, no permission)
   4    stopped on an unexpected message (see --on-unexpected-message)
   5    hax status: hax answers and is not ready
-  130  another SIGTERM or SIGINT came, more than a second after the first, before that was worked off";
+  130  another SIGTERM or SIGINT came, more than a second after the first, before the stop was complete";
 
 impl Exit {
     /// Its number, as in [`HELP`].

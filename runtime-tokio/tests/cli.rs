@@ -145,7 +145,7 @@ fn the_flag_beats_the_variable_beats_the_file_beats_other_tools() {
 fn help_documents_exit_codes_and_variables() {
     let output = hax(&["run", "--help"]).output().unwrap();
     let help = stdout(&output);
-    for part in ["130", "cannot be listened at", "HAX_MOTR_ENDPOINT", "CONSUL_HTTP_ADDR"] {
+    for part in ["130", "cannot listen at an address", "HAX_MOTR_ENDPOINT", "CONSUL_HTTP_ADDR"] {
         assert!(help.contains(part), "{part}: {help}");
     }
     for command in ["status", "check"] {

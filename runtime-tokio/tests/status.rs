@@ -137,7 +137,7 @@ fn a_lock_that_no_hax_holds_is_said_to_be_so() {
         let _asks = scripted(at, 200, &READY.replace("\"holds\":false", &holds));
         let output = status(at, &["--consul", &url]);
         let table = text(&output.stdout);
-        let line = format!("{session} is none of hax's: its checks are serfHealth");
+        let line = format!("{session} was not created by hax: its checks are serfHealth");
         assert_eq!(table.contains(&line), said, "{table}");
     }
 }

@@ -40,7 +40,7 @@ crate::facts! {
     /// The limit of messages waiting for a link is reached.
     Warn QueueFull { link: LinkId, send: SendId } "{link}: {send} refused, too many messages wait";
     /// A peer confirms messages without having received them.
-    Warn BadDelivered { link: LinkId, told: u64 } "{link}: ignored that all below tag {told} is delivered";
+    Warn BadDelivered { link: LinkId, told: u64 } "{link}: the peer acknowledged messages below tag {told} that were not sent; ignored";
     /// A message has had no reply for some seconds; it will be sent again.
     Debug LinkSilent { link: LinkId } "{link}: no answer to a message, it will be sent again";
     /// The peer refused a message; it will be sent again.
@@ -54,12 +54,12 @@ crate::facts! {
     /// A reply is for a request of an earlier life of the process.
     Debug EntryOutdated { entry: EntryId, process: Fid } "{entry}: not answered, {process} has asked again since";
     /// A message was not sent because it cannot be encoded or would make its receiver abort.
-    Error Unsendable { send: SendId } "{send}: not sent, its receivers could not bear it";
+    Error Unsendable { send: SendId } "{send}: not sent, its receivers would abort on it";
     /// A process has a link; messages can be exchanged.
     Info LinkUp { link: LinkId, process: Fid, reconnected: bool } "{link}: up with {process}{as_before}",
         as_before = if *reconnected { ", which had another one before" } else { "" };
     /// The peer of a link is unreachable for now.
-    Info LinkDown { link: LinkId, process: Fid } "{link}: {process} is gone; what it is owed is kept for a while";
+    Info LinkDown { link: LinkId, process: Fid } "{link}: {process} is unreachable; its pending notes are kept for a while (link_grace)";
     /// The peer of a link is reachable again.
     Info LinkBack { link: LinkId, process: Fid } "{link}: {process} is back";
     /// A link has ended for good.
@@ -79,7 +79,7 @@ crate::facts! {
     Info EntrypointAgain { entry: EntryId, process: Fid } "{entry}: {process} is told to ask again (EAGAIN)";
     /// A stopping hax does not answer a process with a loaded configuration; the process repeats the request
     /// to the next run of hax.
-    Debug EntrypointLeft { entry: EntryId, process: Fid } "{entry}: {process} asks again and is not answered, for hax is stopping; it asks the next one";
+    Debug EntrypointLeft { entry: EntryId, process: Fid } "{entry}: {process} asks again and is not answered, for hax is stopping; it will ask the next hax";
     /// Another round of reads for entrypoints failed for the same reason.
     Debug RoundFailsStill { why: &'static str } "entrypoints wait: {why}";
     /// A round of reads for entrypoints failed.
@@ -93,7 +93,7 @@ crate::facts! {
     /// A sent message was given up.
     Info Undelivered { link: LinkId, send: SendId } "{link}: a message was not delivered ({send})";
     /// The pending notes of a link were dropped because it was down for too long.
-    Info OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {notes} notes that {process} is owed count as not delivered; it is told all if it returns";
+    Info OwedDropped { link: LinkId, process: Fid, notes: u32 } "{link}: {notes} pending notes for {process} are dropped; it gets all states if it returns";
     /// A service reports that a repair or rebalance failed (`ha/msg.h:m0_ha_sns_err`).
     Warn SnsFailed { link: LinkId, errcode: i32, opcode: u8 } "{link}: a repair or rebalance failed or had nothing to do: errno {errcode}, operation {opcode}";
     /// A message without any effect was acknowledged.
@@ -115,7 +115,7 @@ crate::facts! {
     Warn ProcessDied { process: Fid, as_leader: bool } "{process}: {by}",
         by = if *as_leader { "its node fails or has left Consul's catalog, it is declared stopped by the leader" } else { "its checks fail, it is declared stopped by the hax of its node" };
     /// A process declared stopped lives: its checks pass again and it has not restarted.
-    Warn ProcessLives { process: Fid } "{process}: it lives and has not restarted; it had been declared stopped while only its checks, or its node, were away";
+    Warn ProcessLives { process: Fid } "{process}: it lives and has not restarted; it had been declared stopped because its checks failed or its node was away";
     /// The configuration has changed the kind of a process.
     Warn ProcessRetyped { process: Fid, from: &'static str, to: &'static str } "{process}: m0conf made it a {to}, it was a {from}";
     /// The configuration contains contradictory keys.
@@ -136,15 +136,15 @@ crate::facts! {
     /// This node has acquired the lock.
     Info LeaderWon {} "this node leads";
     /// This node has released the lock.
-    Info LeaderLeft { why: &'static str } "this node gives the lead up: {why}";
+    Info LeaderLeft { why: &'static str } "this node resigns as leader: {why}";
     /// This node has lost the lock.
     Warn LeaderLost { why: &'static str } "this node does not lead any more: {why}";
     /// The session of a lock was destroyed: the lock had no owner, or an earlier owner with our name.
-    Info LeaderStale { value: Box<str> } "the lock had been left behind with the value {value:?}; its session is ended";
+    Info LeaderStale { value: Box<str> } "the lock is stale, with the value {value:?}; its session is destroyed";
     /// A message of the broadcast queue was processed.
-    Debug QueueWorked { n: u64 } "bq/{n}: worked";
+    Debug QueueWorked { n: u64 } "bq/{n}: processed";
     /// A message of the broadcast queue could not be processed.
-    Warn QueueSkipped { n: u64, why: Box<str> } "bq/{n}: passed over: {why}";
+    Warn QueueSkipped { n: u64, why: Box<str> } "bq/{n}: skipped: {why}";
     /// The broadcast queue was purged.
     Info QueuePurged { entries: u32 } "bq: {entries} old entries removed";
 
@@ -152,7 +152,7 @@ crate::facts! {
     /// Motr's library has read the configuration.
     Info SpielUp {} "Motr's library has read the configuration: pools can be repaired and rebalanced";
     /// Motr's library cannot read the configuration yet.
-    Warn SpielFailed { errno: Errno } "Motr's library cannot read the configuration: {errno}; it is told again";
+    Warn SpielFailed { errno: Errno } "Motr's library cannot read the configuration: {errno}; hax tries again";
     /// An operation on a pool has begun.
     Info SnsBegun { pool: Fid, op: &'static str } "{pool}: {op} begins";
     /// An operation on a pool is complete.
@@ -160,11 +160,11 @@ crate::facts! {
     /// Motr's library refused an operation on a pool.
     Warn SnsRefused { pool: Fid, op: &'static str, errno: Errno } "{pool}: Motr's library refuses {op}: {errno}";
     /// An HTTP request waits no longer for an operation on a pool; the operation stays in progress.
-    Warn SnsLate { pool: Fid, op: &'static str, seconds: u64 } "{pool}: {op} has had no answer for {seconds} s; it stays under way";
+    Warn SnsLate { pool: Fid, op: &'static str, seconds: u64 } "{pool}: {op} has had no answer for {seconds} s; it stays in progress";
     /// Statistics are stored in Consul.
-    Debug StatisticsStored { what: &'static str } "{what}: taken down";
+    Debug StatisticsStored { what: &'static str } "{what}: recorded";
     /// Statistics, or a part of them, could not be recorded.
-    Warn StatisticsFailed { what: &'static str, why: Box<str> } "{what}: not taken down: {why}";
+    Warn StatisticsFailed { what: &'static str, why: Box<str> } "{what}: not recorded: {why}";
 
     // ---- bridge: Consul ---------------------------------------------------------------------
     /// Consul responds (again).
@@ -194,11 +194,11 @@ crate::facts! {
     /// The configuration contains our own process again.
     Info ProcessFound { process: Fid } "m0conf has the process {process} of this hax";
     /// A watch has not delivered a change already known to another server.
-    Info WatchHangs { table: &'static str } "{table}: Consul's servers seem to have no leader, or another one; followed as the server that is asked has it";
+    Info WatchHangs { table: &'static str } "{table}: Consul's servers seem to have no leader, or another one; the table is read with stale queries meanwhile";
     /// A reply arrived for a cancelled call.
     Debug LateAnswer { call: CallId } "{call}: its answer came after it was given up";
     /// A malformed entry in Consul is skipped.
-    Warn EntrySkipped { key: Box<str> } "passed over in Consul: {key} is not of the expected form";
+    Warn EntrySkipped { key: Box<str> } "skipped: the key {key} in Consul is not of the expected form";
 
     // ---- bridge: HTTP -----------------------------------------------------------------------
     /// The payload of a watch was processed.
@@ -212,9 +212,9 @@ crate::facts! {
     /// All prerequisites of the bridge are available.
     Info Ready {} "ready: Consul answers and the configuration is loaded";
     /// A stop has begun.
-    Info Stopping {} "stopping: what was begun is finished first";
+    Info Stopping {} "stopping: the work in progress is finished first";
     /// The stop took too long; the remaining work is abandoned.
-    Warn DrainTimedOut { lanes: u32 } "stopping: time is up with {lanes} processes' events not written; their senders will send them again";
+    Warn DrainTimedOut { lanes: u32 } "stopping: the time is over; events of {lanes} processes are not written, their senders will send them again";
     /// The stop is complete.
     Info Stopped {} "stopped";
     /// The node's inputs are not recorded any more.

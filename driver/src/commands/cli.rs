@@ -28,7 +28,7 @@ pub enum Command {
     /// Run the bridge of this node.
     #[command(long_about = RUN, after_long_help = exit::HELP, args_override_self = true)]
     Run(Box<RunArgs>),
-    /// Show what the hax of this node does: ready, leader, links, and what is owed to whom.
+    /// Show the state of this node's hax: ready, leader, links and their pending messages.
     #[command(long_about = STATUS, after_long_help = exit::HELP, args_override_self = true)]
     Status(Box<StatusArgs>),
     /// Check settings, certificates, Consul, hax's entry and ports, a line each.
@@ -54,19 +54,19 @@ Run the bridge of this node.
 
 Each setting is taken from the first of these that has it: the flag, its HAX_
 variable, the configuration file, the variable of Consul's or hare's own tools
-(CONSUL_HTTP_ADDR and its like, HARE_HAX_NODE_NAME), the default. Who it is hax
-asks Consul, as far as no setting says it: the local agent names the node, and the
-service `hax` on that node is hax's own entry. It waits, and says so, as long as
+(CONSUL_HTTP_ADDR and its like, HARE_HAX_NODE_NAME), the default. hax asks Consul
+for its identity, unless settings give it: the local agent names the node, and the
+service `hax` on that node is hax's own entry. hax waits, and logs it, as long as
 Consul or the entry is missing. CONSUL_NAMESPACE has no effect: namespaces are of
 Consul's Enterprise edition, and hare's keys and services are in the default one.
 
-Log lines go to standard error. SIGTERM or SIGINT finish what was begun and stop;
+Log lines go to standard error. SIGTERM or SIGINT finish the work in progress and stop;
 another one, more than a second later, stops at once. SIGHUP reads certificates, keys and tokens again.";
 
 const STATUS: &str = "\
-Show what the hax of this node does: ready, leader, links, and what is owed to whom.
+Show the state of this node's hax: ready, leader, links and their pending messages.
 
-It is found as `hax run` finds where to listen: give the same flags, variables and
+Its address comes from the same settings as `hax run`'s: give the same flags, variables and
 file, of which only the most important are shown here; without --http Consul says
 where it is. The exit code is 0 if hax is ready, 5
 if it answers and is not, and 1 if it does not answer.";

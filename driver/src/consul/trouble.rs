@@ -139,7 +139,7 @@ impl Troubles {
             now.denied.clear();
         }
         if now.denied.is_empty() {
-            tracing::info!(target: "hax", "Consul lets hax in again: {}", asked.what);
+            tracing::info!(target: "hax", "Consul accepts hax's requests again: {}", asked.what);
         }
     }
 
@@ -206,7 +206,7 @@ fn of_tls(consul: &ConsulSettings, why: &rustls::Error) -> String {
     use rustls::Error as Tls;
     let hint = match why {
         Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate is by no authority that hax trusts; give Consul's CA with --consul-ca-file"
+            "its certificate is not signed by an authority that hax trusts; give Consul's CA with --consul-ca-file"
         }
         Tls::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

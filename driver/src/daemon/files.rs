@@ -27,7 +27,7 @@ pub(super) fn make_room(settings: &Settings) -> usize {
         let limit = limit.unwrap_or(u64::MAX);
         tracing::warn!(
             target: "hax", limit, wanted,
-            "too few files may be open: of Motr's connections {fit} are kept"
+            "the limit of open files allows only {fit} connections of Motr"
         );
     }
     fit

@@ -83,7 +83,7 @@ impl Error {
 pub async fn run<P: Platform>(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
     let ended = async {
         signals.end().await;
-        tracing::warn!(target: "hax", "a second signal: what was begun is left as it is");
+        tracing::warn!(target: "hax", "a second signal: stopping at once, the work in progress is abandoned");
         Ok(Exit::Interrupted)
     };
     or(ended, find_and_serve::<P>(settings, signals)).await
@@ -293,7 +293,7 @@ impl<P: Platform> Daemon<'_, P> {
             let why = wrong.join("; ");
             tracing::warn!(
                 target: "hax",
-                "not read again, the old one stays: {why}; all else is read again"
+                "not reloaded, the old contents stay in use: {why}; all other files are reloaded"
             );
         }
         if access.is_some() {

@@ -50,9 +50,9 @@ prints one with its own addresses, to be tried as it is:
 /// `ham`'s exit codes, as `--help` shows them.
 pub const EXITS: &str = "\
 Exit codes:
-  0    all commands were worked off
+  0    all commands were executed
   1    the time limit was over, the peer broke the protocol, or what was sent is
        not delivered
   2    a flag or a command is wrong
-  3    the own endpoint cannot be listened at
+  3    cannot listen at its own endpoint
   130  SIGTERM or SIGINT";

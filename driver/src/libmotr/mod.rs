@@ -97,7 +97,9 @@ pub enum StopOutcome {
     #[error("Motr's library is stopped")]
     Stopped,
     /// The library was not stopped, because processes would have taken these messages for worked.
-    #[error("Motr's library is left as it is: {0} messages are not worked and will be said again")]
+    #[error(
+        "Motr's library is left as it is: {0} messages are not in Consul; their processes will send them again"
+    )]
     Left(usize),
     /// The library was not stopped, because it is reading the configuration: that has no end but its own, and
     /// the library aborts where it is told that there is nothing to read.

@@ -106,7 +106,7 @@ pub(super) fn put<T>(queue: &Sender<T>, work: T) {
         Err(TrySendError::Full(_)) => {
             tracing::error!(
                 target: "hax",
-                "{} words of Motr's library wait and hax does not get to them: giving up, its \
+                "the queue of Motr's library is full, {} callbacks wait: aborting, its \
                  processes will say again what is not acknowledged", super::QUEUE
             );
             std::process::abort();

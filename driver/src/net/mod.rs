@@ -148,7 +148,7 @@ impl<I> Connections<I> {
         // It may have broken a moment ago; the core has not heard yet.
         let Some(entry) = table.entries.get(&conn) else { return };
         if entry.writes.len() >= WRITES_MAX || entry.writes.try_send(segments).is_err() {
-            tracing::warn!(target: "hax", %conn, "closing: the peer does not take {WRITES_MAX} writes");
+            tracing::warn!(target: "hax", %conn, "closing: the peer does not read, {WRITES_MAX} writes are pending");
             table.leave(conn);
         }
     }

@@ -28,7 +28,7 @@ pub fn reloading() {
 
 /// The daemon has begun to stop.
 pub fn stopping() {
-    tell("STOPPING=1\nSTATUS=Stopping: what was begun is finished first");
+    tell("STOPPING=1\nSTATUS=Stopping: the work in progress is finished first");
 }
 
 fn tell(what: &str) {

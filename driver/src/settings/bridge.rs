@@ -16,11 +16,11 @@ pub struct BridgeSettings {
     pub on_unexpected_message: OnUnexpectedMessage,
     /// How long checks must fail until a process counts as stopped whose link lives.
     pub silence: Duration,
-    /// How often the leader takes down how much space there is; zero is never.
+    /// How often the leader records the free and used space; zero is never.
     pub filesystem_stats: Duration,
-    /// How often it takes down who has how many bytes; zero is never.
+    /// How often the leader records the bytes of each user; zero is never.
     pub byte_counts: Duration,
-    /// How long a stop may take to finish what was begun.
+    /// How long a stop may take to finish the work in progress.
     pub drain: Duration,
 }
 

@@ -97,7 +97,7 @@ pub struct Flags {
     /// inet:tcp:IP@PORT [default: from Consul].
     #[arg(long, env = "HAX_MOTR_ENDPOINT", value_name = "NAME", help_heading = "Motr")]
     pub motr_endpoint: Option<String>,
-    /// How long what a process that went away is owed is kept for its return [default: 60s].
+    /// How long pending notes are kept for a process that is away [default: 60s].
     #[arg(long, env = "HAX_LINK_GRACE", value_name = "TIME", help_heading = "Motr")]
     pub link_grace: Option<Span>,
     /// Serve processes too that m0conf does not know; for a lab [default: false].
@@ -118,19 +118,19 @@ pub struct Flags {
     #[arg(long, env = "HAX_NO_ELECT", value_name = "BOOL", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", help_heading = "Behaviour")]
     pub no_elect: Option<bool>,
-    /// Tell the old daemons of this cluster of process events, and hear theirs, over the broadcast
-    /// queue; off where all nodes run this hax [default: on].
+    /// Exchange process events with the old daemons of this cluster over the broadcast queue;
+    /// off where all nodes run this hax [default: on].
     #[arg(long, env = "HAX_BQ", value_name = "on|off", help_heading = "Behaviour")]
     pub bq: Option<Switch>,
-    /// How often the leader takes down how much space there is, in stats/filesystem; 0s: never. Only
+    /// How often the leader records the free and used space, in stats/filesystem; 0s: never. Only
     /// where Motr's library is used [default: 10m].
     #[arg(long, env = "HAX_FILESYSTEM_STATS", value_name = "TIME", help_heading = "Behaviour")]
     pub filesystem_stats: Option<Span>,
-    /// How often it takes down who has how many bytes, in ioservices/ and bytecount/; 0s: never. It
+    /// How often it records the bytes of each user, in ioservices/ and bytecount/; 0s: never. It
     /// asks each I/O service, and writes to Consul what has changed [default: 10m].
     #[arg(long, env = "HAX_BYTE_COUNTS", value_name = "TIME", help_heading = "Behaviour")]
     pub byte_counts: Option<Span>,
-    /// How long a stop may take to finish what was begun [default: 10s].
+    /// How long a stop may take to finish the work in progress [default: 10s].
     #[arg(long, env = "HAX_DRAIN", value_name = "TIME", help_heading = "Behaviour")]
     pub drain: Option<Span>,
     /// The longest HTTP request body that is accepted [default: 4MiB].

@@ -64,7 +64,7 @@ impl HttpSettings {
     pub(super) fn check_bodies(&self) -> Option<Error> {
         let is_small = self.bodies_max.is_some_and(|all| all / 2 < self.body_max);
         is_small.then(|| {
-            let why = "half of it, which strangers may have, holds no http_body_max";
+            let why = "http_bodies_max must be at least twice http_body_max";
             Error::Value { from: "--http-bodies-max", why: BadValue::new(why) }
         })
     }

@@ -23,7 +23,7 @@ pub struct MotrSettings {
     pub connections_max: usize,
     /// Whether processes are served that the configuration does not know.
     pub any_process: bool,
-    /// How long what a process that went away is owed is kept.
+    /// How long pending notes are kept for a process that is away.
     pub link_grace: Duration,
 }
 

@@ -124,6 +124,6 @@ fn a_stop_without_consul_leaves_what_is_not_written() {
     fixture.is_working();
     hax.signal("TERM");
     assert_eq!(hax.code(), 1, "{:#?}", hax.log());
-    hax.says(&["1 messages are not worked and will be said again"]);
+    hax.says(&["1 messages are not in Consul; their processes will send them again"]);
     fixture.consul.resume().unwrap();
 }

@@ -274,7 +274,7 @@ async fn accepted<P: Platform>(
     let answer = get::<P>(settings, client, "/v1/acl/token/self", ANSWER_MAX).await?;
     match answer.status {
         200 => Ok(((), "accepted".into())),
-        401 => Ok(((), "not looked at, Consul's ACLs are off".into())),
+        401 => Ok(((), "not checked, Consul's ACLs are off".into())),
         _ => Err(refused(client, &answer)),
     }
 }

@@ -182,7 +182,7 @@ pub(super) async fn election<P: Platform>(
         _ => return Err(refused(client, &made)),
     }
     if denied.is_empty() {
-        return Ok(((), "sessions and the service hax-leader may be had".into()));
+        return Ok(((), "the token may create sessions and the service hax-leader".into()));
     }
     let (whose, denied) = (whose(settings), denied.join(", nor "));
     Err(format!(

@@ -89,7 +89,7 @@ async fn foreign_lock<P: Platform>(settings: &Settings, leader: &Value) -> Optio
     }
     let checks: Vec<_> = checks.into_iter().collect();
     Some(format!(
-        "The session {session} is none of hax's: its checks are {}. While it holds the lock, no hax leads.",
+        "The session {session} was not created by hax: its checks are {}. While it holds the lock, no hax leads.",
         checks.join(", ")
     ))
 }

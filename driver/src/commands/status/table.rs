@@ -72,7 +72,7 @@ fn leader(said: &Value) -> String {
     };
     let how = match (&said["elects"], &said["stands"]) {
         _ if is("gives_way") => {
-            "; this hax leaves it to others: its confd is not well, and another one is"
+            "; this hax leaves it to others: its confd does not pass its checks, and another node's does"
         }
         (_, Value::Bool(true)) => "; this hax stands for election",
         (Value::Bool(false), _) => "; another program elects (no_elect)",
