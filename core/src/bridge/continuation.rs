@@ -213,7 +213,7 @@ pub(crate) enum Timer {
     /// The retry of reading the broadcast queue's counter.
     Epoch,
     /// The retry of a read or write of the offset in the broadcast queue.
-    Inbox,
+    BqReceiver,
     /// The next purge of the broadcast queue.
     Purge,
     /// The next heartbeat of the leader's check.
@@ -239,9 +239,9 @@ pub(crate) enum Timer {
     /// The recheck of posted checks unknown to the replica.
     Recheck,
     /// The processing of a hint.
-    Hinted,
+    HealthHint,
     /// The time limit of posts of the queue.
-    Hints,
+    BqPosts,
     /// The next slice of a response.
     Slice,
     /// The time limit of a stop.
@@ -252,7 +252,7 @@ impl Named for Timer {
     fn name(&self) -> &'static str {
         match self {
             Self::Round => "round",
-            Self::EntrypointReplies => "again",
+            Self::EntrypointReplies => "entrypoint-replies",
             Self::Watch(_) => "watch",
             Self::Lookout(_) => "lookout",
             Self::Overdue(_) => "overdue",
@@ -260,24 +260,24 @@ impl Named for Timer {
             Self::Lanes => "lanes",
             Self::Grace(_) => "grace",
             Self::Deliveries(_) => "deliveries",
-            Self::FailingGrace => "silence",
+            Self::FailingGrace => "failing-grace",
             Self::Restarts => "restarts",
             Self::Epoch => "epoch",
-            Self::Inbox => "inbox",
+            Self::BqReceiver => "bq-receiver",
             Self::Purge => "purge",
-            Self::Heartbeat => "beat",
+            Self::Heartbeat => "heartbeat",
             Self::Acquire => "acquire",
             Self::LeaderWatch => "leader-watch",
-            Self::Unowned => "foreign",
-            Self::Ineligible => "unfit",
-            Self::Candidates => "standing",
+            Self::Unowned => "unowned",
+            Self::Ineligible => "ineligible",
+            Self::Candidates => "candidates",
             Self::Spiel => "spiel",
             Self::Sns => "sns",
             Self::Statistics(_) => "statistics",
             Self::Tally => "tally",
-            Self::Recheck => "doubt",
-            Self::Hinted => "hinted",
-            Self::Hints => "hints",
+            Self::Recheck => "recheck",
+            Self::HealthHint => "health-hint",
+            Self::BqPosts => "bq-posts",
             Self::Slice => "slice",
             Self::Drain => "drain",
         }

@@ -49,7 +49,7 @@ pub(crate) struct Entrypoints {
     /// The expected number of requests in the next round, and the end of the wait for them.
     expected_batch: Option<(usize, Instant)>,
     /// The reason of the last round's failure.
-    trouble: Option<&'static str>,
+    last_failure: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ struct Waiting {
     /// Whether this is the first request of the process's life.
     first: bool,
     arrived: Instant,
-    moment: CallSeq,
+    call_seq: CallSeq,
     /// The request may only be answered with EAGAIN until the writes and deliveries about its process are
     /// done.
     held: bool,
@@ -116,7 +116,8 @@ impl Entrypoints {
         let (arrived, moment) = (cx.now().mono, cx.call_seq());
         let refused = held.is_none() || self.waiting.len() >= cx.config().limit.entries;
         let held = held.unwrap_or_default();
-        let waiting = Waiting { entry, process, first, arrived, moment, held, answer: None };
+        let waiting =
+            Waiting { entry, process, first, arrived, call_seq: moment, held, answer: None };
         if stopping {
             return answer_stopping(cx, &waiting);
         }
@@ -278,12 +279,12 @@ impl Entrypoints {
             Err(why) => self.fail(cx, why),
             Ok(entrypoint) => {
                 let began = round.began;
-                self.trouble = None;
+                self.last_failure = None;
                 self.end_round(cx);
                 let entrypoint = Arc::new(entrypoint);
                 let due = cx.now().mono;
                 let asking = self.unanswered();
-                for waiting in self.waiting.iter_mut().take_while(|w| w.moment <= began) {
+                for waiting in self.waiting.iter_mut().take_while(|w| w.call_seq <= began) {
                     if !matches!(&waiting.answer, Some(PendingReply { reply: Ok(_), .. })) {
                         waiting.answer =
                             Some(PendingReply { due, reply: Ok(Arc::clone(&entrypoint)) });
@@ -303,7 +304,7 @@ impl Entrypoints {
     }
 
     fn fail(&mut self, cx: &mut Cx<'_>, why: &'static str) {
-        let said = self.trouble.replace(why) == Some(why);
+        let said = self.last_failure.replace(why) == Some(why);
         cx.fact(if said { Fact::RoundFailsStill { why } } else { Fact::RoundFailed { why } });
         self.end_round(cx);
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.answer.is_none()) {

@@ -270,13 +270,13 @@ impl State {
             Timer::Candidates => self.leader.look_for_others(cx),
             Timer::Purge if self.led => Purge::begin(cx),
             // The work that these timers delay is retried in `commit`.
-            Timer::Purge | Timer::Epoch | Timer::Inbox | Timer::Ineligible => {}
+            Timer::Purge | Timer::Epoch | Timer::BqReceiver | Timer::Ineligible => {}
             Timer::Spiel | Timer::Tally => {}
             Timer::Sns => self.spiel.operations.on_overdue(cx),
             Timer::Statistics(which) => self.spiel.statistics.is_due(cx, which),
             Timer::Recheck => self.tables.reread(cx, Table::Health),
-            Timer::Hinted => self.tables.prove_health(cx),
-            Timer::Hints => self.bq_receiver.expire(cx),
+            Timer::HealthHint => self.tables.prove_health(cx),
+            Timer::BqPosts => self.bq_receiver.expire(cx),
             Timer::Slice => self.tables.slice(cx, &mut self.cluster),
             Timer::Drain => {
                 self.timed_out = true;

@@ -23,7 +23,7 @@ pub(crate) enum Message {
     /// SNS_OP: an operation on a pool.
     Sns(Fid, SnsOp),
     /// A malformed, unknown or irrelevant message, with the reason.
-    Passed(Box<str>),
+    Skipped(Box<str>),
 }
 
 /// Decodes an entry.
@@ -74,7 +74,7 @@ pub(crate) fn message(text: &[u8]) -> Message {
 
 /// Returns a message to be skipped, with the reason.
 pub(crate) fn passed(why: &str) -> Message {
-    Message::Passed(why.into())
+    Message::Skipped(why.into())
 }
 
 /// Parses a device's state.

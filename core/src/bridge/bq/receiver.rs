@@ -109,7 +109,7 @@ impl BqReceiver {
         }
         let until = cx.now().mono.after(cx.config().time.call);
         self.hints.push(Hint { http, until });
-        cx.arm_no_later(Timer::Hints, until);
+        cx.arm_no_later(Timer::BqPosts, until);
         Ok(())
     }
 
@@ -242,7 +242,7 @@ impl BqReceiver {
                     }
                 }
             }
-            Message::Passed(why) => return cx.fact(Fact::QueueSkipped { n, why }),
+            Message::Skipped(why) => return cx.fact(Fact::QueueSkipped { n, why }),
         };
         cx.fact(Fact::QueueWorked { n });
         if let Some(note) = note {
@@ -253,7 +253,7 @@ impl BqReceiver {
     }
 
     fn call(&mut self, cx: &mut Cx<'_>, part: BqCall) {
-        if self.calling || cx.is_armed(Timer::Inbox) {
+        if self.calling || cx.is_armed(Timer::BqReceiver) {
             return;
         }
         self.calling = true;
@@ -324,7 +324,7 @@ impl BqReceiver {
                         // A pause, so that posts without new entries do not cause reads all the time.
                         if self.read.is_empty() {
                             let pause = cx.config().time.watch_interval_min;
-                            cx.arm(Timer::Inbox, pause);
+                            cx.arm(Timer::BqReceiver, pause);
                         }
                     }
                     Err(why) => {
@@ -339,7 +339,7 @@ impl BqReceiver {
                     let why = "not a number".into();
                     cx.fact(Fact::ConsulBadAnswer { what: OFFSET, why });
                 }
-                cx.retry(Timer::Inbox, &mut self.backoff);
+                cx.retry(Timer::BqReceiver, &mut self.backoff);
             }
         }
     }
@@ -367,13 +367,13 @@ impl BqReceiver {
         for (process, record) in core::mem::take(&mut self.storing) {
             self.views.entry(process).or_insert(record);
         }
-        cx.retry(Timer::Inbox, &mut self.backoff);
+        cx.retry(Timer::BqReceiver, &mut self.backoff);
     }
 
     /// Schedules another read of the queue after a failed one.
     fn read_again(&mut self, cx: &mut Cx<'_>) {
         self.hinted = true;
-        cx.retry(Timer::Inbox, &mut self.backoff);
+        cx.retry(Timer::BqReceiver, &mut self.backoff);
     }
 
     /// Answers the posts after all their entries are processed.
@@ -404,7 +404,7 @@ impl BqReceiver {
         self.waiting.retain(|(hint, _)| stays(hint));
         let all = self.hints.iter().chain(&self.reading).chain(self.waiting.iter().map(|(h, _)| h));
         if let Some(next) = all.map(|hint| hint.until).min() {
-            cx.arm_no_later(Timer::Hints, next);
+            cx.arm_no_later(Timer::BqPosts, next);
         }
     }
 

@@ -127,7 +127,7 @@ impl Tables {
     /// usually have delivered it by then.
     pub(crate) fn on_hint(cx: &mut Cx<'_>) {
         let until = cx.now().mono.after(cx.config().time.watch_interval_min);
-        cx.arm_no_later(Timer::Hinted, until);
+        cx.arm_no_later(Timer::HealthHint, until);
     }
 
     /// Returns whether health is proved to be at least as new as this call.
