@@ -1,5 +1,7 @@
-//! A whole host on blocking sockets, a thread for each: what a machine needs to live, and no more. It
-//! serves a node, asks it whether it lives, and stops it. An argument names a Consul: `127.0.0.1:8500`.
+//! A complete minimal host of a machine on blocking sockets, with one thread for each.
+//!
+//! It runs a node, sends it a health request over HTTP, and stops it. An argument sets the address of Consul:
+//! `127.0.0.1:8500`.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -17,7 +19,7 @@ struct Host {
     began: Instant,
     consul: String,
     inbox: mpsc::Sender<Input>,
-    /// Who has asked and has no answer yet.
+    /// The connections of the HTTP requests without a response.
     asking: Mutex<Vec<(HttpId, TcpStream)>>,
 }
 
@@ -41,8 +43,9 @@ impl Host {
         }
     }
 
-    /// Starts what is asked for and returns at once. Nothing is asked of the other ports: there are no Motr
-    /// processes here, no helper programs and no files.
+    /// Starts the execution of an output and returns at once.
+    ///
+    /// The other ports get no commands: there are no Motr processes here, no helper programs and no files.
     fn execute<F: std::fmt::Display>(&self, output: Output<F>) {
         if let Output::Consul(Command::Call(call)) = output {
             let (consul, inbox) = (self.consul.clone(), self.inbox.clone());
@@ -62,7 +65,7 @@ impl Host {
     }
 }
 
-/// Sends a request to Consul; an answer in HTTP/1.0 ends with the connection.
+/// Sends a request to Consul. In HTTP/1.0 the end of the connection ends the response.
 fn ask(consul: &str, call: &Call) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(consul)?;
     stream.set_read_timeout(Some(call.within))?;

@@ -1,5 +1,5 @@
-//! Conversions between vocabularies are total: every number and every text has its meaning, none is one
-//! that receivers refuse, and what goes there and back is the same.
+//! Conversions between wire numbers, texts and states are total: every number and every text has a meaning,
+//! no result is one that receivers refuse, and a round trip returns the same value.
 
 use hax_core::base::fid::Fid;
 use hax_core::cluster::health::process_of_service_id;
@@ -23,7 +23,7 @@ const STATES: [ObjectState; 8] = [
     ObjectState::DtmRecovering,
 ];
 
-/// What may stand in an answer, whatever it is about.
+/// Returns whether a state may be sent to a process about any object.
 fn is_told(state: ObjectState, may_repair: bool) -> bool {
     match state {
         ObjectState::Unknown | ObjectState::Undefined(_) => false,
@@ -66,7 +66,7 @@ fn every_state_has_a_text_that_is_read_as_one_that_may_be_told() {
     {
         let device = of_device(device_text(state));
         assert!(is_told(device, true), "{state}: {device}");
-        // Once told, it stays what it is.
+        // A second round trip returns the same value.
         assert_eq!(of_device(device_text(device)), device);
         for may_repair in [false, true] {
             let hardware = of_hardware(Some(hardware_text(state)), may_repair);
@@ -95,7 +95,7 @@ quickcheck! {
     }
 
     fn any_bytes_are_a_word_or_none(bytes: Vec<u8>, flags: u64) -> bool {
-        // What is read at all is written, and read again the same.
+        // A record that can be parsed is written, and parsed again as the same record.
         ProcessRecord::from_kv(&bytes, flags).is_none_or(|word| {
             let text = word.to_json().expect("what has a text was read from one");
             ProcessRecord::from_kv(text.as_bytes(), word.flags()) == Some(word)

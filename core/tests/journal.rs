@@ -1,4 +1,4 @@
-//! Journals: what is written is read back, and what is no journal does no harm.
+//! Journals: a round trip returns the records, and malformed journals are refused without a panic.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -77,7 +77,7 @@ impl Arbitrary for Recorded {
     }
 }
 
-/// An answer of Motr's library.
+/// Generates a response of Motr's library.
 fn library(g: &mut Gen) -> spiel::Reply {
     let (n, m) = (u64::arbitrary(g), u32::arbitrary(g));
     let fid = Fid::process(n);
@@ -101,7 +101,7 @@ fn library(g: &mut Gen) -> spiel::Reply {
     spiel::Reply { id: SpielId(n), result }
 }
 
-/// What happens to a helper program.
+/// Generates an event of a helper program.
 fn program(g: &mut Gen, bytes: Bytes) -> exec::Event {
     let id = ExecId(u64::arbitrary(g));
     match u8::arbitrary(g) % 4 {
@@ -128,7 +128,7 @@ fn program(g: &mut Gen, bytes: Bytes) -> exec::Event {
     }
 }
 
-/// What happens to a file.
+/// Generates an event of a file.
 fn of_file(g: &mut Gen, content: Bytes) -> file::Event {
     let id = FileId(u64::arbitrary(g));
     match u8::arbitrary(g) % 4 {
@@ -187,7 +187,8 @@ fn a_wrong_byte_does_no_harm() {
         let mut journal = written(&records);
         let at = at % journal.len();
         journal[at] = to;
-        // It may still be one, of another content; it never panics and never reads on for ever.
+        // The changed bytes may still be a journal with other records. Reading them never panics and always
+        // ends.
         journal::open(&journal).map_or(0, |(_, inputs)| inputs.count()) <= journal.len()
     }
     QuickCheck::new().quickcheck(property as fn(Vec<Recorded>, usize, u8) -> bool);

@@ -1,4 +1,4 @@
-//! A bridge and its wire under one clock.
+//! A bridge and its wire with one clock.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ fn a_busy_wire_does_not_starve_the_bridges_timers() {
         Output::Consul(Command::Call(call)) => Some(call.id),
         _ => None,
     });
-    // Consul cannot be reached: it is tried again after a pause.
+    // Consul cannot be reached: the bridge retries after a pause.
     let result = Err(Unanswered::Refused);
     let reply = Input::Consul(Reply { id: call.expect("a first read"), result });
     let next = node.handle(at(10), reply, &mut out);

@@ -1,4 +1,4 @@
-//! Captured traffic of real Motr processes decodes to the last byte and encodes to the same bytes.
+//! Captured traffic of real Motr processes decodes completely and encodes to the same bytes.
 
 mod wire_support;
 
@@ -8,12 +8,12 @@ use hax_core::wire::codec::frame::{Frames, HEADER};
 use hax_core::wire::codec::packet::{self, Item};
 use wire_support::tape::{self, Stream};
 
-/// What an HA side wrote that breaks the rule on purpose: a packet of 207,920 bytes.
+/// Returns whether the HA side broke the limit on purpose in this stream: a packet of 207,920 bytes.
 fn is_too_big(name: &str, stream: Stream) -> bool {
     name == "23-exp-big" && stream.reader == 31353
 }
 
-/// All items of a stream, each packet having been encoded again and compared.
+/// Returns all items of a stream. Each packet is encoded again and compared.
 fn items(name: &str, stream: &[u8], piece: usize) -> (Vec<Item>, usize) {
     let mut frames = Frames::default();
     let (mut items, mut used) = (Vec::new(), 0);
@@ -41,7 +41,7 @@ fn captures_encode_to_the_same_bytes() {
                 continue;
             }
             let (items, left) = items(&name, &bytes, usize::MAX);
-            // A stream that was cut may end within a frame.
+            // A capture that was cut may end within a frame.
             assert!(left == 0 || name.starts_with("07"), "{name}: {left} bytes are left");
             assert!(items.iter().all(|i| !matches!(i.fop, Fop::Unknown { .. })));
             nr += items.len();

@@ -1,4 +1,4 @@
-//! Each operation that can be written is read back the same.
+//! A round trip of each operation that can be written returns the same operation.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Entrypoint requests and the links that they make, when things go wrong at a bad moment.
+//! Entrypoint requests and their links, with faults at critical moments.
 
 mod wire_support;
 
@@ -30,7 +30,7 @@ fn a_process_that_is_told_to_ask_again_keeps_its_link() {
     assert_eq!(hax_events(&world, is_asked).len(), 21);
     assert_eq!(hax_events(&world, is_up).len(), 1);
     assert_eq!(hax_events(&world, is_reused).len(), 20);
-    // The link's own, the others are closed.
+    // The connection of the link remains, and the others are closed.
     assert_eq!(world.endpoint().view().rpc_conns, 1);
     at_peace(&world);
 }
@@ -89,7 +89,7 @@ fn sessions_that_made_room_are_not_missed() {
 
 #[test]
 fn a_hax_that_restarts_amid_an_opening_is_found_again() {
-    // Killed at each moment of the first exchanges, and back a little later.
+    // hax is killed at each moment of the first exchanges, and starts again a little later.
     for after in (0..4000).step_by(100) {
         let mut world = World::new(1);
         world.command(1, Command::Ask);
@@ -112,8 +112,8 @@ fn reply(world: &mut World, entry: u64, fine: bool) {
     world.run(20 * MS);
 }
 
-/// A process that has its link and waits for an answer to its second request; messages have passed
-/// since it asked.
+/// Returns a world with a process that has its link and waits for the reply to its second request. Messages
+/// have passed since that request.
 fn asking_again() -> World {
     let mut world = World::new(2);
     world.answer = Answer::Never;
@@ -152,7 +152,7 @@ fn a_request_whose_link_has_ended_meanwhile_is_made_again() {
     world.send_from(1, 1);
     world.send_to(1);
     world.run(20 * MS);
-    // Another process takes the only place.
+    // Another process takes the only place for a link.
     world.command(2, Command::Ask);
     world.run(20 * MS);
     reply(&mut world, 3, true);
@@ -209,7 +209,8 @@ fn what_is_sent_before_the_process_knows_its_link_waits_no_longer_than_it() {
     while world.links.is_empty() {
         world.run(100);
     }
-    // It does once it has closed the connection on which it asked, which takes a second try here.
+    // The process knows its link after it has closed the connection of its request, which takes a second try
+    // here.
     world.lose.insert(1, 1);
     world.run(500 * MS);
     world.send_from(1, 1);
@@ -251,7 +252,7 @@ fn d34_who_came_before_the_configuration_and_is_not_in_it_loses_its_link() {
     world.send_to(1);
     world.run(S);
     assert_eq!(world.received_by(1), [1], "the other one keeps its link");
-    // Whoever leaves the configuration later is left alone.
+    // A process that is removed from the configuration later keeps its link.
     world.motr(motr::Command::Peers([(fid(9), "inet:stream:10.0.0.1@1".into())].into()));
     world.run(S);
     assert_eq!(hax_events(&world, closed).len(), 1);

@@ -1,5 +1,7 @@
-//! Random faults in random order: whatever happens, nothing is lost, doubled or out of order that
-//! need not be, no process aborts, and when the faults end everything comes to rest.
+//! Random faults in random order.
+//!
+//! No message is lost, duplicated or reordered beyond the documented cases, no process aborts, and everything
+//! comes to rest when the faults end.
 
 mod wire_support;
 
@@ -14,10 +16,11 @@ use wire_support::world::{Answer, MS, S, World};
 
 const PROCESSES: usize = 3;
 
-/// What the script has done so far.
+/// The progress of the script.
 #[derive(Default)]
 struct Done {
-    /// The number of the last message of each process, and of the first of its present life.
+    /// The number of the last message of each process, and the number of the first message of its present
+    /// life.
     sent: BTreeMap<usize, (u64, u64)>,
 }
 
@@ -61,8 +64,8 @@ fn step(world: &mut World, done: &mut Done, op: u8, arg: u8) {
     world.run(u64::from(op / 16) * 3 * MS);
 }
 
-/// What a link brought in one life of hax is a run without holes, and goes on where an earlier life
-/// had it acknowledged at the latest.
+/// Checks that the messages of a link in one life of hax are consecutive. They continue at the latest after
+/// the last message that an earlier life acknowledged.
 fn check_received(world: &World) {
     for life in world.former.iter().chain([&world.hax]) {
         let mut of_link: BTreeMap<LinkId, Vec<u64>> = BTreeMap::new();
@@ -90,7 +93,7 @@ fn script_holds(tape: &[u8]) {
     world.heal();
     world.answer = Answer::After(0);
     world.ack_after = [Some(0), Some(0)];
-    // A process whose hax was restarted learns that when it sends.
+    // A process whose hax was restarted notices that when it sends a message.
     for arg in 0..3 {
         step(&mut world, &mut done, 3, arg);
     }

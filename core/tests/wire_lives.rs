@@ -1,4 +1,4 @@
-//! What a request for an entrypoint says of a link that has ended meanwhile, or with an earlier life of hax.
+//! Entrypoint requests that describe a link that has ended meanwhile, or a link of an earlier life of hax.
 
 mod wire_support;
 
@@ -62,7 +62,7 @@ impl Host {
         self.said.iter().find(|item| item.fop.is_reply()).expect("a reply").fop.clone()
     }
 
-    /// Opens a session: what its first request is sent with.
+    /// Opens a session. Returns the header of its first request.
     fn open(&mut self, who: u8, n: u64) -> ItemHeader {
         let name = Uint128 { hi: n, lo: n };
         let header = ItemHeader {
@@ -99,7 +99,7 @@ impl Host {
         *rep
     }
 
-    /// Asks over a session of its own.
+    /// Sends a request over a session of its own.
     fn ask(&mut self, who: u8, n: u64, asked: Asked) -> EntrypointRep {
         let header = self.open(who, n);
         self.request(who, header, asked)
@@ -116,13 +116,13 @@ fn host(links_max: usize) -> Host {
     host
 }
 
-/// What a request says of the link.
+/// The description of the link in a request.
 enum Asked {
     First,
     Again(LinkParams, Cookie),
 }
 
-/// What a process says of this link in the middle of its life.
+/// Returns a process's description of this link in the middle of its life.
 fn described(ids: LinkIds) -> LinkParams {
     let tags_local = Tags { confirmed: 4, delivered: 4, next: 6, assign: 6 };
     let tags_remote = Tags { confirmed: 3, delivered: 3, next: 3, assign: 3 };
@@ -134,45 +134,45 @@ fn ids_of(life: u64) -> LinkIds {
     LinkIds { local: id(1), remote: id(2), connection: id(3) }
 }
 
-/// A process that is on its way from one earlier life of hax to the next when it asks a third one.
+/// The process is changing from one earlier life of hax to the next when it sends a request to a third one.
 #[test]
 fn it_is_told_to_reconnect_once() {
     let mut host = host(8);
-    // It asks while it has the link of the first life; the second life's answer is on its way.
+    // The process has the link of the first life, and the reply of the second life is on its way.
     let asked = Asked::Again(described(ids_of(LIFE - 2)), Cookie([7; 5]));
     let first = host.ask(1, 1, asked);
     assert_eq!(first.do_reconnect, 1);
-    // By now it has gone over to the second life's link, and knows that it is to go over to ours.
+    // By now the process has the link of the second life, and knows that it has to reconnect to ours.
     let asked = Asked::Again(described(ids_of(LIFE - 1)), first.cookie_actual);
     let second = host.ask(1, 2, asked);
     assert_eq!((second.do_reconnect, second.params), (0, LinkParams::default()));
     assert_eq!(second.cookie_actual, first.cookie_actual);
-    // One that is not on its way to us does not know our cookie.
+    // A process that is not reconnecting to us does not know our cookie.
     let third = host.ask(1, 3, Asked::Again(described(ids_of(LIFE - 3)), Cookie([8; 5])));
     assert_eq!(third.do_reconnect, 1);
 }
 
-/// A request is on its way for as long as it takes, and repeated as it was made. What the link that it
-/// describes brought meanwhile is not in it; once that link has ended, nobody here knows either.
+/// A request may be on its way for any time, and is repeated unchanged. So it lacks the messages that its
+/// link has received meanwhile. Once that link has ended, the endpoint does not know them either.
 #[test]
 fn f16_a_request_older_than_the_end_of_its_link_is_made_anew() {
     let mut host = host(1);
     let given = host.ask(1, 1, Asked::First);
     let link = || described(given.params.ids);
     let late = host.open(1, 2);
-    // The link makes room for the one of another process.
+    // The link is evicted for the link of another process.
     host.ask(2, 3, Asked::First);
     let answer = host.request(1, late, Asked::Again(link(), given.cookie_actual));
     assert_eq!((answer.do_reconnect, answer.params), (0, LinkParams::default()));
     assert_eq!((answer.control, answer.cookie_actual), (QUERY, given.cookie_actual));
-    // What it asks now is true.
+    // A request from now on describes the link correctly.
     let answer = host.ask(1, 4, Asked::Again(link(), given.cookie_actual));
     assert_eq!((answer.do_reconnect, answer.control), (1, CONSUME));
     assert_eq!(answer.params.tags_remote, link().tags_remote);
 }
 
-/// A message whose answer was lost comes again after its link has ended. The answer would tell what was
-/// taken in, and the process may have described its link without that by then.
+/// A message whose reply was lost comes again after the end of its link. The reply would acknowledge the
+/// message, but the process may have described its link without it by then.
 #[test]
 fn f16_an_answer_is_not_repeated_for_a_link_that_has_ended() {
     let mut host = host(1);

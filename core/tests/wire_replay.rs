@@ -1,7 +1,8 @@
-//! What real processes wrote, played to the endpoint: it answers as their server must.
+//! Replays of captured traffic: the endpoint gets the frames of real processes and responds as their server
+//! must.
 //!
-//! The names in the captures are those of another server's life, so the endpoint sees strangers'
-//! sessions and links throughout: what it answers to those is as much of a test as the rest.
+//! The ids in the captures stem from another server's life, so the endpoint does not know the sessions and
+//! links. The responses to those are part of the test.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod wire_support;
@@ -23,7 +24,7 @@ use hax_core::wire::{Config, Endpoint, Input, Output};
 use wire_support::tape::{self, Stream, What};
 use wire_support::world::entrypoint;
 
-/// An endpoint whose connections all succeed and which writes into `said`.
+/// An endpoint whose connections all succeed. Its frames are recorded in `said`.
 struct Replay {
     endpoint: Endpoint,
     now: u64,
@@ -97,14 +98,14 @@ fn read(frame: &[u8], hax: u16) -> Vec<Item> {
     packet::decode(&payload).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-/// Plays what the processes wrote, and checks that each request is answered.
+/// Passes the frames of the processes to the endpoint, and checks that each request gets a reply.
 fn replay(name: &str) -> Replay {
     let records = tape::read(name);
     let streams: Vec<Stream> = records
         .iter()
         .filter_map(|r| if let What::Begins(stream) = r.what { Some(stream) } else { None })
         .collect();
-    // hax is who listens where the first connection goes to.
+    // hax is the listener of the first connection.
     let hax = streams[0].reader;
     let mut replay = Replay::new(hax);
     let mut asked = Vec::new();
@@ -150,7 +151,7 @@ fn count(replay: &Replay, which: impl Fn(&motr::Event) -> bool) -> usize {
 #[test]
 fn every_request_of_every_capture_is_answered() {
     for name in tape::names() {
-        // These break the rules towards their process, or are of processes that speak to themselves.
+        // In these captures a server breaks the rules towards its process, or a process talks to itself.
         if !["00-self-connect", "07b-tcp-reset-aborts"].contains(&&*name) {
             let replay = replay(&name);
             assert!(count(&replay, |e| matches!(e, motr::Event::LinkUp { .. })) > 0, "{name}");
@@ -180,7 +181,7 @@ fn a_first_request_makes_a_link_with_initial_tags() {
     assert_eq!(count(&replay, |e| matches!(e, motr::Event::LinkClosed { .. })), 1);
 }
 
-/// All items of a tape, with the listening port of who wrote them.
+/// Returns all items of a tape, with the listening port of their writer.
 fn items(name: &str) -> Vec<(u16, Item)> {
     let mut all = Vec::new();
     for (stream, bytes) in tape::streams(name) {
@@ -194,7 +195,7 @@ fn items(name: &str) -> Vec<(u16, Item)> {
     all
 }
 
-/// Says one item to the endpoint, on a connection of its own, and returns what it answers.
+/// Passes one item to the endpoint, on its own connection. Returns the reply.
 fn say(replay: &mut Replay, from: u16, item: Item) -> Item {
     let (src, dst) = (local(from), local(replay.hax));
     let header = item.header;
@@ -221,7 +222,7 @@ fn processes_are_answered_as_they_were_by_their_own_server() {
                 Fop::EntrypointRep(rep) if item.header.cookie == header.cookie => Some(rep.clone()),
                 _ => None,
             });
-            // Some were never answered; a link that goes on is not known to a new endpoint.
+            // Some requests never got a reply. A new endpoint does not know a link that continues.
             let Some(theirs) = theirs.filter(|t| t.do_reconnect != 0 || req.first != 0) else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! The server's part and a process's part against each other, with faults between them.
+//! The server's part and a process's part of the wire against each other, with faults between them.
 
 mod wire_support;
 
@@ -79,7 +79,7 @@ fn a_process_that_is_told_something_at_the_stop_comes_to_the_next_hax() {
         world.start(0);
         world.ack_after[0] = Some(0);
         world.run(60 * S);
-        // It has nothing else to say, and what it said was taken.
+        // The process has no other message to send, and its message was received.
         let asked = hax_events(&world, is_asked);
         assert_eq!(!asked.is_empty(), roused);
         if roused {
@@ -94,7 +94,7 @@ fn a_new_life_is_not_taken_for_the_old_one_that_is_back() {
     world.send_to(1);
     world.kill(1);
     world.run(S);
-    // It listens before it asks, and our next look finds somebody there.
+    // The process listens before it sends its request, so our next connect succeeds.
     world.start(1);
     world.run(3 * S);
     assert_eq!(hax_events(&world, is_back), [0; 0]);
@@ -143,7 +143,7 @@ fn a_restarted_hax_is_found_again_within_two_seconds() {
     world.run(3 * S);
     let up = *hax_events(&world, is_up).last().unwrap();
     assert!(up - begun < 2 * S, "{}", world.trace.join("\n"));
-    // What the first life had not acknowledged comes again, with its tags.
+    // The messages that the first life had not acknowledged come again, with their tags.
     assert_eq!(world.received_by_hax(world.links[&fid(1)]), [1, 2, 3, 4]);
     assert_eq!(world.delivered_from(1), [1, 2, 3, 4]);
     assert_eq!(failures(&world, 1), (1, 1));
@@ -230,11 +230,11 @@ fn a_stop_takes_leave_of_the_living_and_does_not_wait_for_the_dead() {
     assert!(world.exited.contains(&0), "nothing to wait for");
 }
 
-/// A refusal would make a process connect again at once, to one who is about to end.
+/// A refusal would make a process connect again at once, to a hax that is about to end.
 #[test]
 fn f09_a_stopping_hax_gives_no_new_answer() {
     let mut world = connected(2);
-    // The stop waits for one that does not answer, and has taken leave of the other.
+    // The stop waits for one process that does not respond, and has disconnected the other one.
     world.stall(0, 2, 60 * S);
     world.motr(motr::Command::Stop);
     world.run(100 * MS);
@@ -244,7 +244,7 @@ fn f09_a_stopping_hax_gives_no_new_answer() {
     assert_eq!(failures(&world, 1), (0, 0), "{}", world.trace.join("\n"));
     world.run(S);
     assert!(world.exited.contains(&0), "two seconds are enough");
-    // It says the same thing again, and the next hax hears it.
+    // The process sends the same message again, and the next hax receives it.
     world.kill(0);
     world.heal();
     world.start(0);
@@ -281,7 +281,7 @@ fn what_is_not_acknowledged_is_bounded() {
     let link = world.links[&fid(1)];
     assert_eq!(world.received_by_hax(link), [1, 2, 3, 4]);
     assert!(world.saw(0, FactKind::UnackedFull) > 0);
-    // Out of order: nothing moves before the first.
+    // The acknowledgements are out of order: none counts before the first.
     let received = |e: &(u64, motr::Event)| match &e.1 {
         motr::Event::Received { msg, .. } => Some(*msg),
         _ => None,
@@ -294,7 +294,7 @@ fn what_is_not_acknowledged_is_bounded() {
     assert!(world.delivered_from(1).is_empty());
     world.ack_after[0] = Some(0);
     world.motr(motr::Command::Ack { link, msg: msgs[0] });
-    // The next one comes with the next of the sends that were dropped before.
+    // The next message arrives with the next of the sends that were dropped before.
     world.run(1_500 * MS);
     assert_eq!(world.received_by_hax(link), (1..=10).collect::<Vec<_>>());
     assert_eq!(world.delivered_from(1), (1..=10).collect::<Vec<_>>());
@@ -324,7 +324,7 @@ fn what_was_taken_in_unheard_is_asked_for() {
     world.ack_after[1] = Some(S);
     world.send_to(1);
     world.run(500 * MS);
-    // The process says so ten times, nobody hears it, and then it does not say it again.
+    // The process acknowledges ten times, each frame is lost, and then it does not repeat that.
     world.lose.insert(1, 10);
     world.run(20 * S);
     assert_eq!(failures(&world, 1).0, 1);
@@ -351,8 +351,8 @@ fn a_message_and_a_connection_that_are_given_up_at_once_are_tried_again() {
     world.stall(0, 1, 30 * S);
     world.send_to(1);
     world.run(1_500 * MS);
-    // The third send needs a new connection, which is given up when the message is: after 8 s and
-    // after ten sends.
+    // The third send needs a new connection. The connection is given up with the message: after 8 s and after
+    // ten sends.
     world.cut_from(0, 1);
     world.run(35 * S);
     assert_eq!(world.saw(0, FactKind::LinkSilent), 1);

@@ -1,5 +1,5 @@
-//! `hax check` beside a real Consul with ACLs: what is stored in Consul, what hax may write there, and a
-//! hax that runs with other settings.
+//! `hax check` with a real Consul with ACLs: the content of Consul, the rights of hax there, and a running
+//! hax with other settings.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -59,7 +59,7 @@ impl Fixture {
         serde_json::from_str(&answer.text()).unwrap()
     }
 
-    /// A token that may this.
+    /// Creates a token with these rights.
     fn policy(&self, name: &str, rules: &str) -> String {
         self.put("/v1/acl/policy", &json!({ "Name": name, "Rules": rules }).to_string());
         let token = json!({ "Policies": [{ "Name": name }] }).to_string();
@@ -67,7 +67,7 @@ impl Fixture {
         token["SecretID"].as_str().unwrap().to_owned()
     }
 
-    /// Exactly these are wrong, with these words each.
+    /// Checks that exactly these lines are wrong, each with these parts.
     fn fail(&self, more: &[&str], wrong: &[&[&str]]) {
         let (code, lines) = self.check(more);
         assert_eq!((code, lines.len()), (1, wrong.len()), "{lines:#?}");
@@ -82,7 +82,7 @@ impl Fixture {
         command(&[&[what], &args[..], more].concat())
     }
 
-    /// The exit code and the lines that are not `ok`.
+    /// Returns the exit code and the lines that are not `ok`.
     fn check(&self, more: &[&str]) -> (i32, Vec<String>) {
         let output = self.command("check", more).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -90,7 +90,7 @@ impl Fixture {
         (output.status.code().unwrap(), lines.map(str::to_owned).collect())
     }
 
-    /// Exactly this is wrong.
+    /// Checks that exactly one line is wrong, with these parts.
     fn fails(&self, more: &[&str], parts: &[&str]) {
         let (code, lines) = self.check(more);
         assert_eq!((code, lines.len()), (1, 1), "{lines:#?}");
@@ -129,7 +129,7 @@ fn what_is_stored_and_what_may_be_written_is_looked_at() {
     fixture.put("/v1/kv/m0conf/nodes/ssu1/processes/4/endpoint", "inet:stream:127.0.1.1@22500");
     assert_eq!(fixture.check(&http), (0, vec![]));
 
-    // A token that may read is accepted, and of no use.
+    // A read-only token is accepted, but does not suffice.
     fixture.token(&fixture.policy("reader", READER));
     let before = fixture.consul.request("GET", "/v1/kv/?recurse", b"").unwrap().body;
     fixture.fail(
@@ -157,12 +157,12 @@ fn what_is_stored_and_what_may_be_written_is_looked_at() {
     assert!(lines[0].starts_with("note  ") && lines[0].contains("everybody"), "{lines:#?}");
 }
 
-/// Consul leaves out what a token may not see, and says no word of it.
+/// Consul omits the objects that a token may not read, without an error.
 #[test]
 fn f41_each_right_that_hax_needs_is_tried_and_the_one_that_is_missing_named() {
     let Some(fixture) = Fixture::new() else { return };
     let http = format!("127.0.0.1:{}", port());
-    // What no lookup is needed for.
+    // With these flags hax needs no lookup.
     let given = ["--http", &http, "--node", "ssu1", "--fid", "0x7200000000000001:0x0"];
     let rights = [
         ("agent_prefix \"\" { policy = \"read\" }", &["sight", "the agent"][..]),
@@ -193,7 +193,7 @@ fn f41_each_right_that_hax_needs_is_tried_and_the_one_that_is_missing_named() {
         assert!(code == 1 && found.is_some(), "without {missing}: {parts:?} in {lines:#?}");
         assert!(found.unwrap().contains("token"), "{lines:#?}");
     }
-    // Nothing is left behind.
+    // The check leaves no session and no service behind.
     assert_eq!(sessions(), before);
     let services = fixture.consul.request("GET", "/v1/agent/services", b"").unwrap().text();
     assert!(!services.contains("hax-check") && !services.contains("hax-leader"), "{services}");

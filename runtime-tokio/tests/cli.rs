@@ -12,7 +12,7 @@ use program::HAX;
 fn hax(args: &[&str]) -> Command {
     let mut command = Command::new(HAX);
     command.args(args);
-    // Only what a test sets counts.
+    // Only the variables of the test count.
     for (name, _) in std::env::vars() {
         if name.starts_with("HAX_") || name.starts_with("CONSUL_") || name.starts_with("HARE_") {
             command.env_remove(name);

@@ -1,4 +1,4 @@
-//! The Consul client against an agent that follows a script.
+//! The Consul client with a scripted agent.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -45,7 +45,7 @@ fn get(id: u64, within: Duration) -> Command {
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Takes one request and returns it as it came, with the connection.
+/// Reads one request. Returns it unchanged, with its connection.
 async fn request(listener: &TcpListener) -> (TcpStream, String) {
     let (mut stream, _) = listener.accept().await.unwrap();
     let text = head(&mut stream).await;
@@ -139,7 +139,7 @@ fn d06_one_that_hangs_holds_up_nobody_and_times_out() {
         let (mut stream, _) = request(&listener).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         assert_eq!(next(&replies).await.id, CallId(2));
-        // It answers the head, then hangs in the body.
+        // The agent sends the head, then hangs within the body.
         hanging.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await.unwrap();
         let reply = Reply { id: CallId(1), result: Err(Unanswered::TimedOut) };
         assert_eq!(next(&replies).await, reply);

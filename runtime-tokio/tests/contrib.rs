@@ -1,4 +1,4 @@
-//! What stands in `contrib/` for other programs: the alerts, the unit.
+//! The files in `contrib/` for other programs: the alerts, the unit.
 
 #[path = "common/hax.rs"]
 mod hax;
@@ -17,7 +17,7 @@ fn contrib(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib").join(name)
 }
 
-/// Runs a tool, if this machine has it: in CI it has.
+/// Runs a tool, if this machine has it. CI has every tool.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn tool(name: &str, args: &[&str]) -> Option<Output> {
     match Command::new(name).args(args).output() {
@@ -74,7 +74,8 @@ fn f42_each_alert_says_how_bad_it_is_and_where_to_read_on() {
     }
 }
 
-/// A series that begins with its first count has no increase: all that rules name is there from the start.
+/// A series that begins with its first count has no increase, so all metrics in the rules exist from the
+/// start.
 #[test]
 fn f42_what_the_alerts_look_at_is_in_the_first_scrape() {
     let fresh = Metrics::of::<Node>(Clock::new()).render(0);
@@ -100,10 +101,10 @@ fn f42_what_the_alerts_look_at_is_in_the_first_scrape() {
     assert!(seen >= 10, "{seen}");
 }
 
-/// The unit's settings are known to systemd, and leave little that a hax taken over could do.
+/// systemd knows the settings of the unit, and they restrict a compromised hax.
 #[test]
 fn f46_the_unit_is_one_and_gives_little_away() {
-    // A program of this name must be there for the unit to be whole.
+    // The unit is valid only if a program of this name exists.
     let dir =
         PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("unit-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -113,7 +114,7 @@ fn f46_the_unit_is_one_and_gives_little_away() {
     let unit = unit.to_str().unwrap();
     let Some(output) = tool("systemd-analyze", &["verify", "--man=no", unit]) else { return };
     let lines = said(&output);
-    // Of other units and of services that this machine does not have it may say what it likes.
+    // Messages about other units and about services that this machine does not have are ignored.
     let ours: Vec<_> = lines.lines().filter(|line| line.contains("hax.service")).collect();
     let of_settings = |line: &&&str| line.contains("Unknown") || line.contains("Failed to parse");
     assert_eq!(ours.iter().filter(of_settings).count(), 0, "{ours:#?}");

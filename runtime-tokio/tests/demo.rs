@@ -1,4 +1,4 @@
-//! `hax demo`, the program.
+//! The program `hax demo`.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ fn the_show_meets_all_expectations() {
     }
 }
 
-/// The demo prints an example of ham, and it works as it is printed.
+/// The demo prints an example of ham, which works as printed.
 #[test]
 fn f47_the_example_of_ham_works_as_it_is_printed() {
     let hax = env!("CARGO_BIN_EXE_hax");

@@ -1,4 +1,4 @@
-//! The HTTP port with TLS and with a token: who is let in, by a real Consul's watch too.
+//! The HTTP port with TLS and with a token: accepted and refused clients, including a real Consul's watch.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -90,7 +90,7 @@ fn the_key_in_consul_asks_for_tls_as_the_old_daemon_has_it() {
         first.signal("TERM");
         assert_eq!(first.code(), 0);
 
-        // One that is missing is said, and HTTP is served without.
+        // A missing certificate is logged, and HTTP is served without TLS.
         std::fs::remove_file(&cert).unwrap();
         let second = hax(&consul, &[]);
         second.says(&["WARN", "without TLS", "ssl/hax", cert.to_str().unwrap()]);
@@ -129,7 +129,7 @@ fn d34_only_the_token_opens_all_but_the_probes_and_both_can_be_changed() {
         assert_eq!(client.status(None, Method::GET, "/elsewhere").await, 401);
         hax.says(&["HttpRefused", "401: GET /elsewhere by 127.0.0.1, without hax's token"]);
 
-        // A new certificate and a new token, without a restart.
+        // The certificate and the token are replaced without a restart.
         ca.issue("hax", &["localhost"]);
         std::fs::write(&token, "two\n").unwrap();
         hax.signal("HUP");
@@ -139,7 +139,7 @@ fn d34_only_the_token_opens_all_but_the_probes_and_both_can_be_changed() {
         assert_eq!(client.status(Some("two"), Method::POST, "/").await, 200);
         assert_eq!(client.status(Some("one"), Method::POST, "/").await, 401);
 
-        // What is of no use changes nothing, and keeps nothing else from being changed.
+        // An invalid file changes nothing, and does not prevent the change of another one.
         std::fs::write(&key, "nonsense").unwrap();
         std::fs::write(&token, "three").unwrap();
         hax.signal("HUP");
@@ -170,7 +170,7 @@ fn a_real_watch_can_bring_the_token() {
             "http_handler_config": handler,
         })
     };
-    // The check is the guide's.
+    // The check is the one in the guide.
     let (_, check) = GUIDE.split_once("```json\n\"checks\": ").unwrap();
     let check = check.split("```").next().unwrap().replace("192.0.2.11:8008", &http);
     let checks: Value = serde_json::from_str(&check).unwrap();

@@ -1,4 +1,4 @@
-//! `hax ham`, the program, against the wire's endpoint over real sockets.
+//! The program `hax ham` with the wire's endpoint over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -26,8 +26,10 @@ use hax_tokio::Tokio;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
-/// A bridge in few words: refuses the first request, answers the others, acknowledges everything
-/// and finds every object online.
+/// A minimal bridge.
+///
+/// It refuses the first request, answers the others, acknowledges everything and reports every object as
+/// online.
 struct Bridge {
     asked: u32,
     sends: SendId,
@@ -112,7 +114,7 @@ struct Ended {
 }
 
 async fn ham(connect: SocketAddr, args: &[&str], stdin: &str) -> Ended {
-    // An address of its own: a port that is free may be given to two who ask at once.
+    // Each call has its own address: two concurrent calls could get the same free port.
     static CALLS: AtomicU16 = AtomicU16::new(1);
     let [high, low] = CALLS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let own = SocketAddr::from(([127, 77, high, low], 22_001));
@@ -157,7 +159,7 @@ fn a_process_lives_a_whole_life() {
         })
         .await;
         assert_eq!(ended.code, 0, "{:#?} {}", ended.lines, ended.error);
-        // The first answer is a refusal.
+        // The first reply is a refusal.
         assert_eq!(ended.find("entrypoint")["control"], "query");
         let second =
             ended.lines.iter().filter(|line| line["event"] == "entrypoint").nth(1).unwrap();

@@ -1,4 +1,4 @@
-//! A whole runtime around a machine that is a few lines: start, serve, stop, drain.
+//! A complete runtime with a scripted machine: start, serve, stop, drain.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -50,7 +50,7 @@ fn host(consul: SocketAddr, metrics: &Arc<Metrics>) -> HostContext<Client> {
     HostContext::new(Clock::new(), Arc::clone(metrics), client, LIMITS)
 }
 
-/// A machine that does what a test says.
+/// A machine whose handler is a closure of the test.
 struct Scripted<S>(S);
 
 impl<S: FnMut(Now, Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
@@ -107,7 +107,7 @@ fn a_stop_drains_answers_and_flushes() {
                     stop.end();
                 }
                 Input::Net(net::Event::Accepted { conn: new, .. }) => conn = Some(new),
-                // The last of what was begun, then the end.
+                // The machine completes its work, then it ends.
                 Input::Stop => {
                     waiting.drain(..).for_each(|request| respond(request, out));
                     let segments = [Bytes::from_static(b"bye")].into();

@@ -36,7 +36,7 @@ struct Server {
 }
 
 impl Server {
-    /// Answers everything with the request's method, target and body length.
+    /// Responds to every request with its method, target and body length.
     async fn echo(&self) {
         loop {
             let request = next(&self.requests).await;
@@ -62,7 +62,7 @@ async fn server(capacity: usize) -> (Server, Sender<Infallible>, impl Future<Out
     (Server { http, requests, address }, stop, serving)
 }
 
-/// Runs `client` against a server that answers everything.
+/// Runs `client` with a server that responds to every request.
 async fn with_echo<T>(client: impl AsyncFnOnce(std::net::SocketAddr) -> T) -> T {
     let (server, _stop, serving) = server(8).await;
     let serve = async {
@@ -113,7 +113,7 @@ fn what_is_too_large_or_too_slow_or_nonsense_is_refused() {
             let many = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n", "a: b\r\n".repeat(100));
             let answer = exchange(to, &many).await;
             assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
-            // The server goes on.
+            // The server still serves.
             let fine = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
             assert!(exchange(to, fine).await.starts_with("HTTP/1.1 200 "));
         })

@@ -1,5 +1,5 @@
-//! `hax run --journal` beside a real Consul and a Motr process: what a life has written replays as that
-//! life was, whether it was stopped or killed.
+//! `hax run --journal` with a real Consul and a Motr process: the journal of a life replays that life,
+//! whether it was stopped or killed.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -24,7 +24,7 @@ use hax_sim::worlds::bridge::Bridge;
 const MASTER: &str = "6e4c2f0a-0000-4000-8000-00000000000a";
 const BEARER: &str = "nobody-may-read-this";
 
-/// A Consul that wants a token, and a hax that wants one too.
+/// A Consul that requires a token, and a hax that requires one too.
 struct Fixture {
     _consul: RealConsul,
     place: Place,
@@ -57,7 +57,7 @@ impl Fixture {
         Some(Self { _consul: consul, place, journal: path("journal").into(), flags })
     }
 
-    /// A life of hax with something of all that can come in, as far as a process's second event.
+    /// Runs a life of hax with all kinds of inputs, up to a process's second event.
     fn live(&self) -> (Hax, daemon::Ham) {
         let hax = Hax::start(&self.flags);
         self.place.ready();
@@ -76,7 +76,7 @@ impl Fixture {
     }
 }
 
-/// The facts that a life has logged since its journal began.
+/// Returns the facts that a life has logged since its journal began.
 fn logged(hax: &Hax) -> Vec<String> {
     let log = hax.log();
     let begins = |line: &serde_json::Value| {
@@ -95,7 +95,7 @@ fn replayed(journal: &Path) -> Replayed {
     replayed
 }
 
-/// The facts of a replay, as far as they are logged.
+/// Returns the facts of a replay that are logged.
 fn facts(replayed: &Replayed) -> Vec<String> {
     let facts = replayed.lines.iter().filter_map(|line| line.split_once("-> ["));
     let facts = facts.map(|(_, fact)| format!("[{fact}"));
@@ -146,11 +146,11 @@ fn a_life_that_was_killed_replays_as_far_as_it_was_written() {
     assert!(matches!(cut.bad, None | Some(JournalError::CutOff)), "{:?}", cut.bad);
     let (facts, logged) = (facts(&cut), logged(&hax));
     assert!(contains(&facts, "ProcessCommitted") && contains(&facts, "HttpRefused"), "{facts:#?}");
-    // Either may have been behind by what happened last.
+    // Either side may lack the last facts.
     let both = facts.len().min(logged.len());
     assert_eq!(facts[..both], logged[..both]);
 
-    // The next life does not touch it.
+    // The next life does not change the journal.
     let before = std::fs::read(&fixture.journal).unwrap();
     let (mut hax, ham) = fixture.live();
     assert_eq!(hax.stop(), Some(0));

@@ -51,7 +51,7 @@ fn what_a_ham_did_is_counted_and_timed() {
         one("hax_ready");
         one(&format!("hax_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")));
         one("hax_http_request_duration_seconds_count{method=\"GET\",code=\"404\"}");
-        // Its own process's events are among them.
+        // They include the events of hax's own process.
         assert!(seen.get("hax_process_event_duration_seconds_count") >= 2.0);
         assert!(seen.get("hax_entrypoint_duration_seconds_sum") > 0.0);
         for kind in ["kv", "catalog", "health"] {
@@ -60,7 +60,7 @@ fn what_a_ham_did_is_counted_and_timed() {
             assert!(seen.get(&sample) >= 1.0, "{sample}");
         }
         assert!(seen.get("process_resident_memory_bytes") > 1e6);
-        // The same node by `hax status`.
+        // `hax status` shows the same node.
         let args = ["status", "--node", "ssu1", "--consul", consul.base()];
         let status = command(&args).output().unwrap();
         let table = String::from_utf8(status.stdout).unwrap();
@@ -68,7 +68,7 @@ fn what_a_ham_did_is_counted_and_timed() {
         for part in ["on ssu1", ": ready", "Consul    answers", "m0conf", &fid] {
             assert!(table.contains(part), "{part}: {table}");
         }
-        // Three blocking queries are kept, each sent again some time after its last answer.
+        // Three blocking queries are kept in flight. Each is sent again some time after its last response.
         let mut again = scrape(&http).await;
         while again.get("hax_consul_calls_in_flight") < 3.0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

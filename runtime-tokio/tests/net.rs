@@ -25,13 +25,13 @@ fn net(capacity: usize) -> (Rc<Net>, Receiver<Event>) {
     (Rc::new(Net::new(inbox, |event| event)), events)
 }
 
-/// A listening endpoint and a peer that has connected to it.
+/// Returns a listening endpoint and a peer that has connected to it.
 async fn accepted(max: usize) -> (Rc<Net>, Receiver<Event>, ConnId, TcpStream) {
     let (net, events) = net(16);
     let (listener, address) = listener().await;
     let serving = Rc::clone(&net);
     let local = async move { serving.listen(&listener, max).await };
-    // The listener borrows the endpoint: it lives on a task of its own in the daemon too.
+    // The listener borrows the endpoint. In the daemon, too, it runs on its own task.
     let peer = futures_lite::future::or(local, async {
         let peer = TcpStream::connect(address).await.unwrap();
         let event = next(&events).await;
@@ -73,7 +73,7 @@ fn bytes_go_both_ways_and_a_close_flushes() {
             written += bytes;
         }
         assert_eq!(next(&events).await, Event::Closed { conn });
-        // Said once, also if asked for twice.
+        // The end is reported once, even if it is requested twice.
         net.execute(Command::Close { conn });
         net.execute(write(conn, &[b"x"]));
         silent(&events).await;
@@ -152,7 +152,7 @@ fn own_connections_are_made_or_closed() {
         let refused = ConnId::opened(1);
         net.execute(Command::Connect { conn: refused, from, to: nobody().await });
         assert_eq!(next(&events).await, Event::Closed { conn: refused });
-        // Closed before it is there.
+        // The connection is closed before it is established.
         let given_up = ConnId::opened(2);
         net.execute(Command::Connect { conn: given_up, from, to });
         net.execute(Command::Close { conn: given_up });

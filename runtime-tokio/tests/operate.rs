@@ -1,4 +1,4 @@
-//! The operator's guide is held against the program: facts, metrics, exit codes, samples, policy.
+//! The operator's guide compared with the program: facts, metrics, exit codes, samples, policy.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 const GUIDE: &str = include_str!("../../docs/OPERATE.md");
 
-/// The cells of each table row under a heading of the guide.
+/// Returns the cells of each table row under a heading of the guide.
 fn rows(heading: &str) -> Vec<Vec<&'static str>> {
     let (_, rest) = GUIDE.split_once(&format!("\n## {heading}\n")).unwrap();
     let section = rest.split("\n## ").next().unwrap();
@@ -53,7 +53,7 @@ fn every_fact_of_warn_and_above_has_a_row() {
     }
 }
 
-/// As GitHub makes an anchor of a heading: lower case, hyphens for blanks, and no other signs.
+/// Returns the anchor that GitHub makes of a heading: lower case, hyphens for blanks, and no other signs.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>().to_lowercase()
@@ -111,7 +111,7 @@ fn every_setting_that_the_guide_names_is_one() {
     let words =
         GUIDE.split(|c: char| c.is_whitespace() || matches!(c, '`' | '=' | ',' | ')' | '/'));
     let flags: BTreeSet<_> = words.filter(|word| word.starts_with("--")).collect();
-    // Of other programs, and of other commands of ours.
+    // These flags belong to other programs, or to other commands of hax.
     let others = ["--", "--release", "--bin", "--system", "--shell", "--now", "--json", "--replay"];
     let is_flag = |c: char| c.is_ascii_lowercase() || c == '-';
     let known: BTreeSet<_> = help.split(|c| !is_flag(c)).collect();
@@ -130,7 +130,7 @@ fn the_example_file_is_one() {
     let (token, file) = (dir.join("token"), dir.join("hax.toml"));
     std::fs::write(&token, "one").unwrap();
     let at_hand = |line: &str| match line.split_once(" = ") {
-        // A token's file is read when settings are.
+        // The token's file is read with the settings, so it has to exist.
         Some((key, _)) if key.ends_with("token_file") => format!("{key} = {token:?}\n"),
         _ => format!("{line}\n"),
     };
@@ -198,7 +198,7 @@ fn the_policy_of_the_guide_is_enough_to_serve_and_to_stand_for_election() {
     with.env("CONSUL_HTTP_TOKEN", token["SecretID"].as_str().unwrap());
     let mut hax = Program::start(with);
     hax.says(&["ready: Consul answers"]);
-    // Its own process's events are written, and it registers itself to stand for election.
+    // The events of hax's own process are written, and hax registers itself as a candidate.
     let written = || hax.log().iter().filter(|line| line.contains("is in Consul after")).count();
     assert!(holds(|| written() >= 2), "{:#?}", hax.log());
     let stands = || {
@@ -213,7 +213,7 @@ fn the_policy_of_the_guide_is_enough_to_serve_and_to_stand_for_election() {
     assert!(refused.is_empty(), "{refused:#?}");
 }
 
-/// The guide has `journalctl -p warning` show what wants somebody: in a healthy life, nothing does.
+/// The guide suggests `journalctl -p warning` for the lines that need an operator. A healthy life has none.
 #[test]
 fn an_orderly_life_has_no_line_that_wants_somebody() {
     if !available() {
@@ -240,14 +240,15 @@ fn an_orderly_life_has_no_line_that_wants_somebody() {
         assert!(ham.status.success(), "{}", String::from_utf8_lossy(&ham.stderr));
     };
 
-    // One ends its link, as clients do; another's life is then owed to it, and given up.
+    // One process ends its link, as clients do. The notes about another one's life are then kept for it and
+    // finally dropped.
     let first = start();
     ham(4, &["process started", "wait-delivered", "stop"]);
     let life = ["process starting", "process started", "process stopping", "process stopped"];
     let life = [&life[..], &["wait-delivered", "stop"]].concat();
     ham(2, &life);
     first.says(&["\"OwedDropped\""]);
-    // hax is killed and started again, and the lock of its earlier life is in the way.
+    // hax is killed and started again, while the lock of its earlier life still exists.
     first.signal("KILL");
     let mut second = start();
     ham(2, &life);

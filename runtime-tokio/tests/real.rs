@@ -1,4 +1,4 @@
-//! The whole bridge between a real Consul and processes that speak Motr's wire over real sockets.
+//! The complete bridge between a real Consul and processes that speak Motr's wire over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "common/hax.rs"]
@@ -34,7 +34,7 @@ impl Drop for Fixture {
 }
 
 impl Fixture {
-    /// Nothing, with a reason, where there is no Consul.
+    /// Returns `None` and prints the reason if there is no Consul.
     fn new() -> Option<Self> {
         if !available() {
             return None;
@@ -86,7 +86,7 @@ fn start(args: &[String]) -> Child {
     command.spawn().unwrap()
 }
 
-/// Looks until it holds, and fails after half a minute.
+/// Waits until the condition is true, and fails after half a minute.
 #[expect(clippy::disallowed_methods, reason = "a test of real programs waits in real time")]
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..1500 {
@@ -117,7 +117,7 @@ impl Ham {
         writeln!(self.stdin, "{command}").unwrap();
     }
 
-    /// The next line that fits; the process's own limit on a command ends the wait.
+    /// Returns the next matching line. The process's own time limit for a command ends the wait.
     fn hears(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let mut seen = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! `hax run`, the program: waiting for Consul, listening, serving, stopping, and its exit codes.
+//! The program `hax run`: waiting for Consul, listening, serving, stopping, and its exit codes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -19,7 +19,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// A Consul with a configuration, and a way to it that can be blocked.
+/// A Consul with a configuration, and a proxy to it that can be blocked.
 struct Fixture {
     consul: Api,
     setting: Setting,
@@ -54,7 +54,7 @@ async fn forward(
     };
     let blocked = async { block.wait_for(|blocked| *blocked).await.is_ok() };
     if futures_lite::future::or(blocked, copied).await {
-        // What is open stays open; nothing passes.
+        // Open connections stay open, but no bytes pass.
         std::future::pending().await
     }
 }
@@ -79,7 +79,7 @@ impl Hax {
         Self::start(&[&own, args].concat())
     }
 
-    /// Reads the log until a line has `text`; returns that.
+    /// Reads the log until a line has `text`. Returns that line.
     async fn says(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         let found = timeout(Duration::from_secs(20), async {

@@ -1,5 +1,5 @@
-//! hax before a real Consul that lets in only whom it knows: TLS with certificates on both sides,
-//! ACLs, a unix socket; and what hax says when it is not let in.
+//! hax with a real Consul with access control: TLS with certificates on both sides, ACLs, a unix socket, and
+//! hax's log of a refusal.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -15,8 +15,9 @@ use hax_sim::real::{Options, RealConsul, Tls, available, client, port};
 
 const MASTER: &str = "6e4c2f0a-0000-4000-8000-000000000001";
 
-/// A Consul with a cluster in it that serves HTTPS under one name, demands a certificate and a token,
-/// and listens at a unix socket too.
+/// A Consul with a cluster.
+///
+/// It serves HTTPS under one name, requires a certificate and a token, and listens at a unix socket too.
 struct Fixture {
     consul: RealConsul,
     dir: PathBuf,
@@ -97,7 +98,7 @@ fn with_certificate_and_token_it_is_let_in_by_consuls_own_variables() {
     let hax = fixture.hax(&["--consul-datacenter", "dc1", "--log-level", "trace"], &env);
     assert!(holds(|| fixture.is_ready()), "{:#?}", hax.log());
     hax.signal("TERM");
-    // Not even at trace is the token shown.
+    // The token is not logged even at the level trace.
     assert!(hax.log().iter().all(|line| !line.contains(MASTER)));
 }
 
@@ -142,11 +143,11 @@ fn what_is_wrong_with_tls_is_said_in_a_line_with_the_setting_to_change() {
         (&not_tls, ours.to_vec(), "does not speak TLS"),
     ];
     for (url, args, hint) in cases {
-        // That it still waits for the same is of the level debug.
+        // hax logs that it still waits for the same reason at the level debug.
         let debug = ["--log-level", "debug"];
         let hax = fixture.hax(&[&["--consul", url][..], &args, &debug].concat(), &[]);
         hax.says(&["WARN", "Consul at", hint]);
-        // It says so once and keeps trying: this is the core's second try.
+        // hax logs the reason once and retries: this is the core's second try.
         assert!(holds(|| hax.log().iter().filter(|line| line.contains("call-")).count() > 1));
         let log = hax.log();
         let said = log.iter().filter_map(|line| line.split_once("Consul at"));
@@ -168,7 +169,7 @@ fn a_token_may_be_put_right_while_hax_runs() {
     assert!(holds(|| fixture.is_ready()), "{:#?}", hax.log());
 }
 
-/// `hax check` with the settings of the world's hax: its exit code and its lines.
+/// Runs `hax check` with the settings of the fixture's hax. Returns its exit code and its lines.
 fn check(fixture: &Fixture, args: &[&str]) -> (i32, Vec<String>) {
     let own = ["check", "--node", "ssu1", "--http", &fixture.http];
     let output =

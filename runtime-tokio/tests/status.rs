@@ -1,4 +1,4 @@
-//! `hax status` before a hax that follows a script.
+//! `hax status` with a scripted hax.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -21,7 +21,8 @@ const READY: &str = r#"{"version":"0.1.0","node":"ssc-1","process":"0x7200000000
 "links":[{"link":"link-3","process":"0x7200000000000001:0x3","up":false,"in_flight":0,"owed":7}],
 "lanes":[],"entries":0,"questions":0}"#;
 
-/// Answers every request at `at` with this, and sends on what was asked.
+/// Responds to every request at `at` with this status and body, and forwards the requests to the returned
+/// channel.
 fn scripted(at: SocketAddr, status: u16, body: &str) -> std::sync::mpsc::Receiver<String> {
     let listener = TcpListener::bind(at).unwrap();
     let length = body.len();

@@ -1,6 +1,7 @@
-//! The guide's commands are run as they stand: a node of a cluster that hare has set up is switched over
-//! to hax, and back. The system's own tools are played by small programs; hax, Consul and the processes
-//! are real.
+//! The commands of the guide run unchanged: a node of a cluster that hare has set up is switched over to hax,
+//! and back.
+//!
+//! Small scripts replace the system's own tools. hax, Consul and the processes are real.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -17,19 +18,19 @@ use hax_sim::real::{Options, RealConsul, available, port};
 
 const GUIDE: &str = include_str!("../../docs/OPERATE.md");
 
-/// The shell commands under a heading of the guide.
+/// Returns the shell commands under a heading of the guide.
 fn commands(heading: &str) -> Vec<&'static str> {
     let (_, rest) = GUIDE.split_once(&format!("\n## {heading}\n")).unwrap();
     let section = rest.split("\n## ").next().unwrap();
     section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap()).collect()
 }
 
-/// A machine in a directory: `/etc` and `/usr/bin` are there, and so are the tools that need root.
+/// A machine in a directory, with `/etc`, `/usr/bin` and replacements for the tools that need root.
 struct Machine {
     root: PathBuf,
 }
 
-/// Starts and stops what the unit says, as far as `ExecStart` and the environment go.
+/// Starts and stops the unit, as far as `ExecStart` and the environment are concerned.
 const SYSTEMCTL: &str = r#"
 unit="$ROOT/etc/systemd/system/hax.service"
 pid="$ROOT/hax.pid"
@@ -70,7 +71,7 @@ impl Machine {
             ("systemctl", SYSTEMCTL),
             ("install", INSTALL),
             ("useradd", "exit 0"),
-            // It is built already.
+            // The program is already built.
             ("cargo", "exit 0"),
             ("sudo", "shift 2; exec \"$@\""),
         ] {
@@ -81,7 +82,7 @@ impl Machine {
         machine
     }
 
-    /// Runs one block of the guide; each command must succeed.
+    /// Runs one block of the guide. Each command must succeed.
     fn run(&self, block: &str) -> Output {
         let root = self.root.to_str().unwrap();
         let here = ["/usr/bin/hax", "/etc/"];
@@ -134,8 +135,8 @@ fn a_node_is_switched_over_and_back_by_the_guides_own_commands() {
     let machine = Machine::new();
     let hax = shape_of(&shape);
 
-    // Installed: `check` is content before anything runs. The last line starts it; here the old daemon
-    // still serves, so that line is for the switch.
+    // hax is installed: `check` succeeds before anything runs. The last line starts hax. Here the old daemon
+    // still serves, so that line comes with the switch.
     let install = commands("Install")[0];
     let (install, start) = install.trim_end().rsplit_once('\n').unwrap();
     assert_eq!(start, "systemctl enable --now hax");
@@ -149,12 +150,12 @@ fn a_node_is_switched_over_and_back_by_the_guides_own_commands() {
     let blocks = commands("Beside hare: over and back");
     let (over, status) = blocks[0].trim_end().rsplit_once('\n').unwrap();
     machine.run(over);
-    // `hax status` is right when hax is ready, a moment after systemd has started it.
+    // `hax status` succeeds when hax is ready, a moment after systemd has started it.
     assert!(holds(|| machine.log().contains("ready")), "{}", machine.log());
     let said = String::from_utf8(machine.run(status).stdout).unwrap();
     assert!(said.contains("0x7200000000000001:0x0"), "{said}");
 
-    // A process of the node finds the new daemon.
+    // A process of the node connects to the new daemon.
     let (listen, fid) = (format!("inet:stream:127.0.0.1@{}", port()), "0x7200000000000001:0x2");
     let args = ["ham", "--connect", &hax, "--listen", &listen, "--fid", fid, "entrypoint"];
     let ham = command(&args).arg("process started").arg("wait-delivered").output().unwrap();
@@ -167,7 +168,7 @@ fn a_node_is_switched_over_and_back_by_the_guides_own_commands() {
     assert_eq!(hare, "stop hare-hax\ndisable hare-hax\nenable --now hare-hax\n");
 }
 
-/// Where the first node's hax listens for Motr.
+/// Returns the Motr endpoint of the first node's hax.
 fn shape_of(shape: &Shape) -> String {
     let node = &shape.nodes[0];
     format!("inet:stream:{}@{}", node.ip, node.hax)

@@ -1,4 +1,4 @@
-//! What systemd sees: notifications on a real datagram socket, and lines for the journal.
+//! The interface to systemd: notifications on a real datagram socket, and lines for the journal.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -16,7 +16,7 @@ use common::program::{Program, command, holds};
 use common::run;
 use hax_sim::real::port;
 
-/// The service manager's end.
+/// The service manager's end of the socket.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -32,7 +32,7 @@ impl Manager {
         String::from_utf8(bytes[..n].to_vec()).unwrap()
     }
 
-    /// Reads until one has this.
+    /// Reads until a message contains this text.
     fn hears(&self, text: &str) {
         while !self.next().contains(text) {}
     }
@@ -54,9 +54,10 @@ fn the_manager_is_told_of_its_life() {
         manager.hears("STATUS=Looking up");
         manager.hears("READY=1");
         manager.hears("STATUS=Ready");
-        // Nothing happens, and still it is fed.
+        // The watchdog is fed even while nothing happens.
         (0..5).for_each(|_| manager.hears("WATCHDOG=1"));
-        // A process that does not run feeds nothing: what was sent before is read, then it is quiet.
+        // A paused process does not feed the watchdog. The earlier messages are read, then the socket is
+        // silent.
         hax.signal("STOP");
         manager.0.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
         let mut bytes = [0; 100];

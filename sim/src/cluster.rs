@@ -1,8 +1,8 @@
-//! A cluster as hare's bootstrap leaves it in Consul, and the requests that make it so.
+//! The state that hare's bootstrap leaves in Consul, and the requests that create it.
 //!
-//! [`Cluster::generate`] makes one of any size; [`Cluster::parse`] reads one that hare's own
-//! generator wrote. [`Cluster::steps`] are the requests: keys in transactions, services with passing
-//! checks, what each process last said, and the leader's lock.
+//! [`Cluster::generate`] makes a cluster of any size. [`Cluster::parse`] reads one that hare's own generator
+//! wrote. [`Cluster::steps`] returns the requests: keys in transactions, services with passing checks, the
+//! record of each process, and the leader's lock.
 
 mod generate;
 
@@ -18,16 +18,16 @@ use serde_json::{Value, json};
 use crate::consul::{AgentId, Consul, Output, Request};
 pub use generate::{Endpoints, NodeShape, Shape};
 
-/// In a [`Step`]'s target: to be replaced by the id of the session made in the step before.
+/// A placeholder in a [`Step`]'s target, for the id of the session that the previous step created.
 pub const SESSION: &str = "{session}";
 
-/// The operations that one transaction takes.
+/// The maximum number of operations in one transaction.
 const TXN: usize = 64;
 
 /// A service in the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Service {
-    /// The process' fid key in decimal.
+    /// The key of the process fid in decimal.
     pub id: String,
     /// `hax`, `confd`, `ios` or `s3service`.
     pub name: String,
@@ -43,47 +43,47 @@ pub struct Node {
     /// The host name.
     #[serde(rename = "node")]
     pub name: String,
-    /// Its address.
+    /// The address of the node.
     pub ip: String,
-    /// What runs there.
+    /// The services of the node.
     pub services: Vec<Service>,
 }
 
-/// What is to be in Consul.
+/// The state to be loaded into Consul.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
-    /// Keys and values, in the order in which they are written.
+    /// Keys and values, in the order of their writes.
     pub kv: Vec<(String, String)>,
-    /// Nodes; the first is that of the agent that the requests go to.
+    /// The nodes. The first is that of the agent that receives the requests.
     pub catalog: Vec<Node>,
-    /// The port of each node's hax for HTTP, by node name.
+    /// The HTTP port of each node's hax, by node name.
     pub http_ports: BTreeMap<String, u16>,
 }
 
-/// One request of the loading.
+/// One request of the load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The agent that it is for; always the first unless each node has its own.
+    /// The agent that receives the request. It is always the first unless each node has its own.
     pub agent: AgentId,
     /// The HTTP method.
     pub method: &'static str,
-    /// The target, maybe with [`SESSION`] in it.
+    /// The target, which may contain [`SESSION`].
     pub target: String,
     /// The body.
     pub body: String,
 }
 
-/// Where the services of the nodes but the first are registered.
+/// The place where the services of all nodes but the first are registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agents {
-    /// In the catalog, as external nodes: one agent is all there is.
+    /// In the catalog, as services of external nodes: there is only one agent.
     One,
-    /// Each at the agent of its own node; these are numbered like the nodes.
+    /// At the agent of each service's own node. Agents are numbered like the nodes.
     Each,
 }
 
 impl Cluster {
-    /// Reads the two files that hare's generator leaves: a list of keys, a list of nodes.
+    /// Reads the two files of hare's generator: a list of keys and a list of nodes.
     pub fn parse(kv: &str, catalog: &str) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         struct Pair {
@@ -94,7 +94,7 @@ impl Cluster {
         let mut kv: Vec<(String, String)> = Vec::new();
         let mut places = BTreeMap::new();
         for Pair { key, value } in pairs {
-            // Some are written several times; the last counts, at the place of the first.
+            // Some keys are written several times. The last value counts, at the position of the first.
             let at = *places.entry(key.clone()).or_insert(kv.len());
             if at == kv.len() {
                 kv.push((key, value));
@@ -106,7 +106,7 @@ impl Cluster {
         Ok(Self { kv, catalog, http_ports: BTreeMap::new() })
     }
 
-    /// The requests, for an agent whose node is called `first` in Consul.
+    /// Returns the requests, for an agent whose node is called `first` in Consul.
     #[must_use]
     pub fn steps(&self, first: &str, agents: Agents) -> Vec<Step> {
         let mut steps = self.transactions(first, agents);
@@ -123,8 +123,9 @@ impl Cluster {
         steps
     }
 
-    /// Performs the steps: `send` gets each with its target as it is to be sent, and returns the
-    /// body of a good response.
+    /// Performs the steps.
+    ///
+    /// `send` gets each step with its final target, and returns the body of a successful response.
     pub fn load<E>(
         &self,
         first: &str,
@@ -133,11 +134,11 @@ impl Cluster {
         perform(&self.steps(first, Agents::One), send)
     }
 
-    /// Loads the double. With more agents than one, each node's services are at its own.
+    /// Loads the double. With several agents, each node's services are registered at its own agent.
     ///
     /// # Panics
     ///
-    /// If a request fails: the double is not what the cluster was made for.
+    /// If a request fails: the double does not fit the cluster.
     pub fn load_double(&self, now: Now, consul: &mut Consul, first: &str, agents: Agents) {
         let mut out = Vec::new();
         let done = perform(&self.steps(first, agents), |step, target| {
@@ -179,7 +180,7 @@ impl Cluster {
         bodies.map(|body| step("PUT", "/v1/txn", body)).collect()
     }
 
-    /// Each process, by its service id, with the type that it reports itself as.
+    /// Returns each process, by its service id, with the type that it reports.
     fn processes(&self) -> Vec<(&str, &'static str)> {
         let services = || self.catalog.iter().flat_map(|node| &node.services);
         let servers = services().filter(|s| matches!(s.name.as_str(), "ios" | "confd"));
@@ -216,8 +217,10 @@ impl Cluster {
         Step { agent, ..step("PUT", "/v1/agent/service/register", body.to_string()) }
     }
 
-    /// The node's own check is not called `serfHealth` there: the real servers remove a node of
-    /// that check that no agent stands behind.
+    /// Registers a service and a check of its node in the catalog.
+    ///
+    /// The node's check is not called `serfHealth`: the real servers remove a node with that check if no
+    /// agent belongs to it.
     fn in_catalog(&self, node: &Node, service: &Service) -> Step {
         let name = external(node);
         let body = json!({
@@ -270,7 +273,7 @@ pub(crate) fn perform<E>(
     Ok(())
 }
 
-/// The Consul node of a host that has no agent here: hare's names carry the agent's uuid.
+/// Returns the Consul node name of a host without an agent here. Hare's names contain the agent's uuid.
 fn external(node: &Node) -> String {
     format!("{}:0a1b2c3d", node.name)
 }

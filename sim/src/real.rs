@@ -1,5 +1,7 @@
-//! A real Consul beside the tests: one agent, a server in development mode, on ports and in a
-//! directory of its own. It is gone when its [`RealConsul`] is dropped.
+//! A real Consul for tests: one agent, a server in development mode, with its own ports and its own
+//! directory.
+//!
+//! It ends when its [`RealConsul`] is dropped.
 #![expect(
     clippy::disallowed_methods,
     reason = "a harness of real processes waits in real time; nothing of the simulation is in here"
@@ -23,48 +25,50 @@ use crate::cluster::Cluster;
 use crate::consul::Watch;
 use client::Reply;
 
-/// A start may take so long on a busy machine.
+/// The maximum duration of a start on a busy machine.
 const READY: Duration = Duration::from_secs(30);
-/// The pause between two looks at something awaited.
+/// The pause between two polls of an awaited condition.
 const LOOK: Duration = Duration::from_millis(20);
-/// Where the programs of tests listen; the demo has ports of its own above them.
+/// The range of the ports of test programs. The demo has ports of its own above it.
 const PORTS: std::ops::Range<u16> = 10_000..21_000;
-/// Ports are free when they are asked for; that they still are when they are used is likely only.
+/// The maximum number of starts. A port that was free when it was chosen may be taken before Consul uses it.
 const ATTEMPTS: usize = 5;
 
-/// How to start a Consul.
+/// The options of a Consul.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The agent's node name.
     pub node: String,
-    /// The watches in its configuration, and the URLs they post to.
+    /// The watches of its configuration, and the URLs of their posts.
     pub watches: Vec<(Watch, String)>,
-    /// Keep the data over [`RealConsul::restart`]: no development mode, so JSON is not indented and
-    /// it takes some seconds longer to start.
+    /// Keep the data over [`RealConsul::restart`].
+    ///
+    /// The agent is not in development mode then, so JSON is not indented and the start takes some seconds
+    /// longer.
     pub durable: bool,
-    /// Serve HTTPS too, and let nobody in there who has no certificate by the same authority.
+    /// Serve HTTPS too, and require a client certificate by the same authority there.
     pub tls: Option<Tls>,
-    /// Deny everything to whoever does not bring this token, which may do anything.
+    /// Deny everything to requests without this token. The token has all rights.
     pub master_token: Option<String>,
     /// Serve HTTP at a unix socket too: [`RealConsul::socket`].
     pub unix: bool,
-    /// More of the configuration, as JSON.
+    /// Additional configuration, as JSON.
     pub config: Value,
 }
 
-/// What Consul serves HTTPS with: PEM files.
+/// Consul's files for HTTPS, in PEM format.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// The authority that its clients' certificates must be by.
+    /// The authority of the clients' certificates.
     pub ca: PathBuf,
-    /// Its certificate.
+    /// Consul's certificate.
     pub cert: PathBuf,
     /// The certificate's key.
     pub key: PathBuf,
 }
 
 impl Options {
-    /// A Consul in memory on this node.
+    /// Returns the options of an in-memory Consul on this node.
     #[must_use]
     pub fn new(node: &str) -> Self {
         let config = Value::Object(serde_json::Map::new());
@@ -79,7 +83,7 @@ impl Options {
         }
     }
 
-    /// With one more watch.
+    /// Adds a watch.
     #[must_use]
     pub fn watch(mut self, watch: Watch, url: &str) -> Self {
         self.watches.push((watch, url.to_owned()));
@@ -90,7 +94,7 @@ impl Options {
 /// A running Consul.
 #[derive(Debug)]
 pub struct RealConsul {
-    /// Where its HTTP API is.
+    /// The address of its HTTP API.
     pub http_addr: SocketAddr,
     options: Options,
     binary: PathBuf,
@@ -99,8 +103,8 @@ pub struct RealConsul {
     child: Option<Child>,
 }
 
-/// Where the binary is, or why there is none: `HAX_TEST_CONSUL`, else where `scripts/get-consul`
-/// puts it.
+/// Returns the path of the binary: `HAX_TEST_CONSUL`, or else the location that `scripts/get-consul` installs
+/// it in. The error says why there is none.
 pub fn binary() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("HAX_TEST_CONSUL") {
         let path = PathBuf::from(path);
@@ -112,7 +116,7 @@ pub fn binary() -> Result<PathBuf, String> {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR");
-    // A relative target directory is meant from the root of the workspace.
+    // A relative target directory is relative to the root of the workspace.
     let target = target.map_or_else(|| root.join("target"), |dir| root.join(dir));
     let path = target.join("consul/consul");
     if path.is_file() {
@@ -121,7 +125,7 @@ pub fn binary() -> Result<PathBuf, String> {
     Err(format!("no Consul at {}: run scripts/get-consul, or set HAX_TEST_CONSUL", path.display()))
 }
 
-/// Whether the tests with a real Consul can run. If not it says why; in CI it is a failure.
+/// Returns whether the tests with a real Consul can run. If not, it prints the reason; in CI it panics.
 #[must_use]
 #[expect(clippy::print_stderr, reason = "a skipped test has no other way to say so")]
 pub fn available() -> bool {
@@ -135,15 +139,17 @@ pub fn available() -> bool {
     }
 }
 
-/// Where directories are made. What is durable is synced with each write, and a disk that has just
-/// been built on takes 50 ms and more for that: in memory it outlives a Consul that is killed, too.
+/// Returns the parent directory of an instance's data.
+///
+/// A durable Consul syncs each write, and on a disk that has just served a build a sync takes 50 ms and more.
+/// A directory in memory also survives the end of a killed Consul.
 fn place(durable: bool) -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
     if durable && memory.is_dir() { memory } else { std::env::temp_dir() }
 }
 
 impl RealConsul {
-    /// Starts one and waits until it has a leader and knows its own node.
+    /// Starts a Consul and waits until it has a leader and knows its own node.
     pub fn start(options: Options) -> io::Result<Self> {
         let mut consul = Self::prepare(options)?;
         for left in (0..ATTEMPTS).rev() {
@@ -160,14 +166,14 @@ impl RealConsul {
         unreachable!("the last attempt returns")
     }
 
-    /// One that is not started yet.
+    /// Prepares a Consul without starting it.
     fn prepare(options: Options) -> io::Result<Self> {
         let binary = binary().map_err(io::Error::other)?;
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name =
             format!("hax-consul-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = place(options.durable).join(name);
-        // A process of the same number may have left one behind.
+        // An earlier process with the same pid may have left a directory behind.
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("config"))?;
         let ports = free_ports()?;
@@ -186,25 +192,25 @@ impl RealConsul {
         token.map_or_else(String::new, |token| format!("X-Consul-Token: {token}\r\n"))
     }
 
-    /// The port of HTTPS, where [`Options::tls`] asks for it.
+    /// Returns the port of HTTPS, if [`Options::tls`] is set.
     #[must_use]
     pub fn https_port(&self) -> u16 {
         self.ports[4]
     }
 
-    /// The unix socket, where [`Options::unix`] asks for it.
+    /// Returns the path of the unix socket, if [`Options::unix`] is set.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.dir.join("http.sock")
     }
 
-    /// The agent's own `host:port`, as `CONSUL_HTTP_ADDR` wants it.
+    /// Returns the agent's own `host:port`, in the format of `CONSUL_HTTP_ADDR`.
     #[must_use]
     pub fn address(&self) -> String {
         self.http_addr.to_string()
     }
 
-    /// Kills it at once, as a crash does; its data stays if it is durable.
+    /// Kills Consul at once, as a crash does. Its data remains if it is durable.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // It may be dead already.
@@ -213,7 +219,7 @@ impl RealConsul {
         }
     }
 
-    /// Starts it again on the same ports, after killing it if it runs.
+    /// Starts Consul again on the same ports, after killing it if it runs.
     pub fn restart(&mut self) -> io::Result<()> {
         self.kill();
         let deadline = Instant::now() + READY;
@@ -221,7 +227,7 @@ impl RealConsul {
             match self.spawn() {
                 Ok(()) => return Ok(()),
                 Err(error) if Instant::now() >= deadline => return Err(error),
-                // The old one's connections may hold a port for a moment.
+                // Connections of the old Consul may occupy a port for a moment.
                 Err(_) => {
                     self.kill();
                     thread::sleep(LOOK);
@@ -230,8 +236,9 @@ impl RealConsul {
         }
     }
 
-    /// Stops its clock: it accepts connections and answers nothing, as a hung machine does. Returns
-    /// when every thread of it stands still, where the system tells.
+    /// Stops Consul's process: it accepts connections and answers nothing, like a hung machine.
+    ///
+    /// Returns when every thread has stopped, where the system reports that.
     pub fn pause(&self) -> io::Result<()> {
         self.signal("-STOP")?;
         let deadline = Instant::now() + READY;
@@ -244,7 +251,7 @@ impl RealConsul {
         Ok(())
     }
 
-    /// Lets it run on.
+    /// Continues a paused Consul.
     pub fn resume(&self) -> io::Result<()> {
         self.signal("-CONT")
     }
@@ -288,7 +295,7 @@ impl RealConsul {
                 "http": http, "server": server, "serf_lan": serf_lan, "serf_wan": serf_wan,
                 "dns": -1, "grpc": -1,
             },
-            // Hare's own setting; the default refuses a test that asks much at once.
+            // This is hare's setting. The default refuses a test that sends many requests at once.
             "limits": { "http_max_conns_per_client": 800 },
             "disable_update_check": true,
             "watches": watches,
@@ -357,7 +364,8 @@ impl RealConsul {
         }
     }
 
-    /// The agent has told the servers of its node: from here on nothing comes by itself.
+    /// Returns whether the agent has registered its node at the servers. After that the agent writes nothing
+    /// by itself.
     fn is_ready(&self) -> bool {
         let target = format!("/v1/catalog/node/{}", self.options.node);
         let limit = Duration::from_secs(1);
@@ -383,8 +391,8 @@ impl Drop for RealConsul {
     }
 }
 
-/// Whether a thread of this process is in another state than stopped (proc(5), `stat`: the state
-/// follows the name, which may have anything in it).
+/// Returns whether a thread of this process is not stopped (proc(5), `stat`: the state follows the name,
+/// which may contain anything).
 fn runs(pid: u32) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     tasks.filter_map(Result::ok).any(|task| {
@@ -415,11 +423,13 @@ fn watch_config((watch, url): &(Watch, String)) -> Value {
     config
 }
 
-/// Ports that are free for TCP and UDP now, none of them twice. They are below those that the system
-/// gives to outgoing connections, one of which could take a port between now and its use.
+/// Returns distinct ports that are free for TCP and UDP now.
+///
+/// They are below the range that the system assigns to outgoing connections: such a connection could take a
+/// port before its use.
 fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    // Programs that do the same at the same time begin at different places.
+    // Concurrent programs begin at different positions.
     let begin = u64::from(std::process::id()) * 131;
     let mut ports = [0; N];
     let mut found = 0;
@@ -438,7 +448,7 @@ fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
     Err(io::Error::other("no port is free"))
 }
 
-/// A port for a program of a test.
+/// Returns a port for a program of a test.
 ///
 /// # Panics
 ///

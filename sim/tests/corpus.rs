@@ -1,5 +1,5 @@
-//! What the fuzzers found worth keeping, each file through its target. The target `config` has its own
-//! test, in `driver`.
+//! Regression tests with the inputs that the fuzzers found: each file runs through its target. The target
+//! `config` has its own test, in `driver`.
 
 use std::collections::BTreeSet;
 use std::fs;

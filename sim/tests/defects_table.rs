@@ -1,14 +1,14 @@
-//! The table of defects is true: every test that it names exists, and every test that is named after
-//! a defect is in it.
+//! The table of defects is correct: every test in it exists, and every test with the number of a defect in
+//! its name is in it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The numbers of what the field found.
+/// The numbers of the findings from the field.
 const FIELD: [std::ops::RangeInclusive<u32>; 3] = [1..=25, 30..=48, 50..=52];
 
-/// The files and the tests that the table names, row by row.
+/// Returns the files and the tests in the table, row by row.
 fn named(table: &str) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     let is_row = |line: &&str| line.starts_with("| D") || line.starts_with("| F");

@@ -1,6 +1,7 @@
-//! Imports have a direction: no files of a crate import each other in a circle, so that each can be read and
-//! changed with what stands below it alone. A `mod.rs` and its own children are one thing in several files
-//! and may.
+//! The rule about the direction of imports: the files of a crate do not import each other in a cycle.
+//!
+//! So each file can be read and changed with only the files that it imports. A `mod.rs` and its own children
+//! count as one module in several files and may import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 
-/// The crates whose files are looked at.
+/// The crates to check.
 const CRATES: [&str; 5] = ["core", "driver", "sim", "runtime-tokio", "runtime-smol"];
 
-/// Where a module is in its crate: `["bridge", "tables"]`; the crate itself has no part.
+/// The path of a module in its crate: `["bridge", "tables"]`. The path of the crate itself is empty.
 type Module = Vec<String>;
 
-/// Files of one crate by their modules, with what each imports.
+/// The files of one crate by module, with the imports of each.
 type Imports = BTreeMap<Module, BTreeSet<Module>>;
 
-/// The module of a file below `src`.
+/// Returns the module of a file below `src`.
 fn module_of(file: &Path) -> Module {
     let parts = file.with_extension("");
     let parts = parts.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
@@ -39,7 +40,7 @@ fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Collects the paths that a file names, but for those of its tests.
+/// Collects the paths in a file, except those in its tests.
 struct Named {
     paths: Vec<Vec<String>>,
 }
@@ -74,7 +75,7 @@ impl<'ast> Visit<'ast> for Named {
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        // What a module shows of its children is its own affair.
+        // Re-exports of children do not count.
         if !is_test(&item.attrs) {
             self.tree(&[], &item.tree);
         }
@@ -86,7 +87,7 @@ impl<'ast> Visit<'ast> for Named {
     }
 }
 
-/// The module that a path leads to, as far as there are files on its way.
+/// Returns the module of a path, as far as its segments are files.
 fn resolve(from: &Module, path: &[String], files: &BTreeSet<Module>) -> Option<Module> {
     let mut at = match path.first()?.as_str() {
         "crate" => Module::new(),
@@ -95,7 +96,7 @@ fn resolve(from: &Module, path: &[String], files: &BTreeSet<Module>) -> Option<M
             let ups = path.iter().take_while(|part| *part == "super").count();
             from[..from.len().checked_sub(ups)?].to_vec()
         }
-        // A child by its name alone.
+        // The path names a child without a prefix.
         name if files.contains(&[&from[..], &[name.to_owned()]].concat()) => from.clone(),
         _ => return None,
     };
@@ -128,14 +129,14 @@ fn imports_of(folder: &Path) -> Imports {
         let mut named = Named { paths: Vec::new() };
         named.visit_file(&source);
         let to = named.paths.iter().filter_map(|path| resolve(&module, path, &files));
-        // A parent and its child, whichever of the two imports the other, are one thing.
+        // A parent and its child count as one module, so imports between them do not count.
         let to = to.filter(|to| !module.starts_with(to) && !to.starts_with(&module));
         imports.insert(module.clone(), to.collect());
     }
     imports
 }
 
-/// All that can be reached from a module.
+/// Returns the modules that can be reached from a module.
 fn reach(imports: &Imports, from: &Module) -> BTreeSet<Module> {
     let mut seen = BTreeSet::new();
     let mut todo = vec![from.clone()];
@@ -149,7 +150,7 @@ fn reach(imports: &Imports, from: &Module) -> BTreeSet<Module> {
     seen
 }
 
-/// The circles: sets of modules of which each can be reached from each.
+/// Returns the cycles: sets of modules of which each can be reached from each.
 fn circles(imports: &Imports) -> Vec<BTreeSet<Module>> {
     let reached: BTreeMap<&Module, BTreeSet<Module>> =
         imports.keys().map(|module| (module, reach(imports, module))).collect();
@@ -182,7 +183,7 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(said.is_empty(), "{}", said.join("\n"));
 }
 
-/// The core's modules stand in its `lib.rs` from top to bottom; a module uses what stands below it.
+/// The core's `lib.rs` lists the modules from top to bottom, and a module imports only modules below it.
 #[test]
 fn the_core_imports_downwards() {
     let core =
@@ -206,7 +207,7 @@ fn the_core_imports_downwards() {
     assert!(order.len() > 10 && upwards.is_empty(), "{}", upwards.join("\n"));
 }
 
-/// Which paths of Consul a file writes, but for its tests.
+/// The paths of Consul in a file, except those in its tests.
 #[derive(Default)]
 struct ConsulPaths(Vec<String>);
 
@@ -230,8 +231,8 @@ fn first_of(path: &str) -> &str {
     path.split(['/', '?']).next().unwrap_or_default()
 }
 
-/// Consul's paths are written in one place, where every part of a path is encoded. The tables that the
-/// bridge keeps copies of have theirs beside it.
+/// The paths of Consul are in one file, where every part of a path is encoded. The paths of the replicated
+/// tables are in a file beside it.
 #[test]
 fn consuls_paths_are_written_in_one_place() {
     let core =

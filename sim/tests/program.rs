@@ -1,4 +1,4 @@
-//! The program `hax-sim`: what it prints, and how it exits.
+//! The program `hax-sim`: its output and its exit codes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use hax_sim::engine::{Cast as _, Hunt, Wanted, findings};
 use hax_sim::worlds::bridge::{Bridge, Mutant};
 use hax_sim::worlds::toy::Toy;
 
-/// Runs it in a folder of its own, where it may write findings.
+/// Runs the program in a folder of its own, where it may write findings.
 fn run(folder: &Path, args: &[&str]) -> Output {
     let mut program = Command::new(env!("CARGO_BIN_EXE_hax-sim"));
     program.args(args).current_dir(folder).output().expect("it starts")
@@ -28,7 +28,7 @@ fn last_line(output: &Output) -> String {
     text(output).lines().last().unwrap_or_default().to_owned()
 }
 
-/// The number before a word of a line.
+/// Returns the number before a word of a line.
 fn before(line: &str, word: &str) -> f64 {
     let words: Vec<&str> = line.split(' ').collect();
     let pair = words.windows(2).find(|pair| pair[1].trim_end_matches(',') == word);

@@ -1,5 +1,6 @@
-//! The harness itself, the loading of a cluster, and watches: with a real Consul, and where the
-//! double can, with both.
+//! The harness of the real Consul, the load of a cluster, and watches.
+//!
+//! The tests run with a real Consul, and also with the double where it can do the same.
 
 #![expect(
     clippy::disallowed_methods,
@@ -21,7 +22,7 @@ use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Receives the bodies of posts, and answers each with 200.
+/// Receives the bodies of posts, and responds to each with 200.
 fn receiver() -> (SocketAddr, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -50,7 +51,7 @@ fn receiver() -> (SocketAddr, Receiver<Vec<u8>>) {
     (addr, bodies)
 }
 
-/// Digits, and what looks like one in a UUID, do not count.
+/// Masks digits and UUIDs, which differ between runs.
 fn mask(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::new();
@@ -109,7 +110,7 @@ fn watches_post_what_the_double_posts() {
         };
         for (method, target, body) in steps {
             let target = format!("/v1/{target}");
-            // The real one looks again when its post is answered: both begin from there.
+            // The real Consul reads again when its post is answered. Both start from there.
             let _ = double.posted(Now::default(), id, &mut out);
             let request = Request::new(1, method, &target, *body);
             let _ = double.handle(Now::default(), request, &mut out);
@@ -148,7 +149,7 @@ fn a_cluster_loads_alike_in_both() {
         let deadline = Instant::now() + SOON;
         loop {
             let theirs = real.request("GET", &target, b"").unwrap();
-            // An agent needs a moment to tell the servers of its services.
+            // An agent needs a moment to sync its services to the servers.
             if mask(&theirs.body) == mask(&ours.body) {
                 break;
             }
@@ -177,7 +178,7 @@ fn a_durable_one_survives_a_crash_and_a_paused_one_answers_late() {
     assert!(hung.is_err(), "{hung:?}");
     real.resume().unwrap();
     let deadline = Instant::now() + SOON;
-    // A leader that was away may have to be elected again.
+    // A leader that was stopped may have to be elected again.
     while real.request("GET", "/v1/kv/a?raw", b"").unwrap().status != 200 {
         assert!(Instant::now() < deadline);
         thread::sleep(Duration::from_millis(20));

@@ -1,5 +1,7 @@
-//! A whole machine and its test in the World: of three, one holds a lease, and `GET /leader` says whether it is
-//! this one. At most one says so at a time, whatever befalls them, and in the end one does.
+//! A complete machine and its test in the World: one of three machines holds a lease, and `GET /leader` says
+//! whether it is this one.
+//!
+//! At any time at most one machine says so, whatever the faults are, and finally one does.
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use hax_core::store::lease::{self, Lease};
 use hax_sim::consul::Consul;
 use hax_sim::engine::{Built, Cast, Hunt, Odds, Wanted, World, choice::Choice};
 
-/// Its calls and timers are those of the lease.
+/// The continuations and timers of the machine: those of the lease.
 struct OnlyLease;
 
 impl Kinds for OnlyLease {
@@ -22,7 +24,6 @@ impl Kinds for OnlyLease {
     type Shared = ();
 }
 
-/// The machine.
 struct Candidate {
     kept: Kept<OnlyLease>,
     lease: Lease,
@@ -93,7 +94,7 @@ impl Machine for Candidate {
     }
 }
 
-/// Who plays: three candidates. What befalls them and Consul is what may befall anybody.
+/// The cast: three candidates. The faults are those that any world may have.
 struct Election;
 const NAMES: [&str; 3] = ["node0", "node1", "node2"];
 

@@ -1,4 +1,4 @@
-//! An endpoint, and the peer that does not behave.
+//! An endpoint with a misbehaving peer.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ use crate::wire_support::world::{addr, entrypoint, fid};
 
 pub(crate) const PEER: u16 = 4000;
 
-/// An endpoint, and what one peer makes of it.
+/// An endpoint, and its outputs for one peer.
 pub(crate) struct Host {
     pub(crate) endpoint: Endpoint,
     pub(crate) us: u64,
@@ -85,7 +85,6 @@ impl Host {
         conn
     }
 
-    /// Time passes.
     pub(crate) fn wait(&mut self, seconds: u64) {
         self.us += seconds * 1_000_000;
         self.feed(Input::Tick);
@@ -99,13 +98,13 @@ impl Host {
         self.say(conn, frame(PEER, header, fop));
     }
 
-    /// The last item that was said.
+    /// Returns the first item of the last frame that the endpoint sent.
     pub(crate) fn heard(&self) -> Item {
         let payload = &self.said.last().expect("something was said")[160..];
         packet::decode(payload).unwrap().next().unwrap().unwrap()
     }
 
-    /// What the last answer to a request for the entrypoint controls, and whether it reconnects.
+    /// Returns the `control` and `do_reconnect` of the last entrypoint reply.
     pub(crate) fn answer(&self) -> Option<(u32, u64)> {
         self.said.iter().rev().find_map(|frame| match packet::decode(&frame[160..]) {
             Ok(mut items) => match items.next()?.ok()?.fop {
@@ -116,7 +115,7 @@ impl Host {
         })
     }
 
-    /// A connection with a session.
+    /// Opens a connection with a session.
     pub(crate) fn open(&mut self, conn: ConnId, uuid: u64) -> ItemHeader {
         let uuid = Uint128 { hi: uuid, lo: 1 };
         let header = header(32, uuid, NONE, 0, NONE);
@@ -127,7 +126,7 @@ impl Host {
         self::header(207, uuid, sender, session, 0)
     }
 
-    /// A link with its session; returns the names as the process sees them.
+    /// Opens a session and a link. Returns the ids as the process sees them.
     pub(crate) fn link(&mut self, conn: ConnId) -> (ItemHeader, LinkIds) {
         let header = self.open(conn, 1);
         let said = self.said.len();

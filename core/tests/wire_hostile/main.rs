@@ -1,4 +1,4 @@
-//! Peers that send what no real one sends: it harms nobody but them.
+//! Peers that send frames that no real process sends: no other peer is affected.
 #![expect(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests")]
 
 mod host;
@@ -25,7 +25,7 @@ use quickcheck::{QuickCheck, TestResult, quickcheck};
 use wire_support::tape;
 use wire_support::world::fid;
 
-/// The answer was lost, and then the link: what the request says of its tags may have moved since.
+/// The reply was lost, and then the link: the tags in the request may have changed since.
 #[test]
 fn a_request_that_is_repeated_for_long_is_not_answered_with_its_old_tags() {
     let mut host = Host::new(|config| config.links_max = 1);
@@ -37,7 +37,7 @@ fn a_request_that_is_repeated_for_long_is_not_answered_with_its_old_tags() {
     let again = ItemHeader { opcode: 117, xid: 2, xid_min: 2, ..session };
     host.say_item(conn, again, Fop::EntrypointReq(req.clone()));
     assert_eq!(host.answer(), Some((0, 0)), "the link goes on");
-    // Another process's link takes its place.
+    // The link of another process takes its place.
     host.serves();
     assert!(host.saw(FactKind::LinkEvicted));
     host.us += 101_000_000;
@@ -45,7 +45,7 @@ fn a_request_that_is_repeated_for_long_is_not_answered_with_its_old_tags() {
     assert_eq!(host.answer(), Some((2, 0)), "it is to describe its link afresh");
 }
 
-/// Session 0 is every connection's own: who ends it has no way to open another.
+/// Session 0 belongs to every connection. A peer without it could not open another session.
 #[test]
 fn the_session_that_every_connection_has_cannot_be_ended() {
     let mut host = Host::new(|_| {});
@@ -92,7 +92,7 @@ fn bad_frames_close_their_connection_and_no_other() {
 
 #[test]
 fn bad_packets_and_items_are_dropped_and_the_connection_stays() {
-    // Offsets behind the frame's header.
+    // Offsets include the frame's header.
     for (at, flip, what) in [
         (160, 1, "packet magic"),
         (169, 0x40, "packet size"),
@@ -146,7 +146,7 @@ fn nobody_is_connected_to_who_did_not_connect() {
         host.feed(Input::Net(net::Event::Closed { conn }));
     }
     assert!(host.saw(FactKind::NotItsAddress));
-    // Unless the configuration names the address.
+    // The address is accepted if the configuration has it.
     let peers = [(fid(1), Box::from("inet:stream:10.1.1.1@3000"))];
     host.feed(Input::Motr(motr::Command::Peers(peers.into())));
     host.feed(Input::Net(net::Event::Accepted { conn, peer: "10.1.1.2:1".parse().unwrap() }));
@@ -180,7 +180,7 @@ fn impossible_xids_and_tags_change_nothing() {
     for (ids, rc) in [
         (LinkIds { remote: Uint128 { hi: 1, lo: 1 }, ..ids }, -67),
         (LinkIds { connection: Uint128 { hi: 1, lo: 1 }, ..ids }, -57),
-        // Not checked by a real one either.
+        // A real process does not check this id either.
         (LinkIds { local: Uint128 { hi: 1, lo: 1 }, ..ids }, 0),
     ] {
         let xid = host.said.len() as u64 + 100;
@@ -188,7 +188,7 @@ fn impossible_xids_and_tags_change_nothing() {
         host.say_item(conn, header, confirm(ids, 1));
         assert!(matches!(host.heard().fop, Fop::LinkMsgRep { rc: r, .. } if r == rc));
     }
-    // Requests that claim a link with impossible tags.
+    // These requests describe a link with impossible tags.
     let fresh = (Tags::fresh(2), Tags::fresh(1));
     for (tags_local, tags_remote) in [
         (Tags::fresh(1), fresh.1),
@@ -249,7 +249,7 @@ fn too_many_notes_are_delivered_as_malformed() {
     let nvec = LinkMsg { ids, tag: 2, in_delivered: 1, ..*nvec.expect("a vector") };
     let header = ItemHeader { opcode: 207, xid: 2, xid_min: 2, ..session };
     let mut bytes = frame(PEER, header, Fop::LinkMsg(Box::new(nvec)));
-    // nr stands behind the frame's, packet's and item's headers, the message's head and three words.
+    // `nr` follows the headers of the frame, the packet and the item, the message's head and three words.
     let nr = 160 + 32 + 104 + 8 + 64 + 8 + 24;
     bytes[nr..nr + 8].copy_from_slice(&1025_u64.to_le_bytes());
     host.say(conn, bytes);
@@ -308,7 +308,8 @@ quickcheck! {
     }
 }
 
-/// A tape's bytes with some of them changed, frames' checksums made right again.
+/// Returns the bytes of a tape with some of them changed, and with corrected checksums of frames if `repair`
+/// is set.
 fn mutated(name: &str, changes: &[(u32, u8)], repair: bool) -> Vec<(u16, u16, Vec<u8>)> {
     let mut streams: Vec<_> =
         tape::streams(name).into_iter().map(|(s, b)| (s.writer, s.reader, b)).collect();

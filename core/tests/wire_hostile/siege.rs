@@ -1,4 +1,4 @@
-//! Strangers take all they can at Motr's port: connections that say nothing, and frames that do not end.
+//! Raw clients exhaust the limits of Motr's port: silent connections, and frames that do not end.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ fn stranger() -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 7], 40_000))
 }
 
-/// A frame as large as there may be, without its last byte.
+/// Returns a frame of the maximum size, without its last byte.
 fn almost() -> Vec<u8> {
     let from = SocketAddr::from(([198, 51, 100, 7], 4000));
     let (src, dst) = (End { addr: from, cookie: (1, 1) }, End { addr: from, cookie: (0, 0) });
@@ -24,7 +24,7 @@ fn almost() -> Vec<u8> {
     bytes
 }
 
-/// A process boots, its frames in two pieces each; whether it has its link.
+/// Starts a process whose frames arrive in two pieces each. Returns whether it got its link.
 fn boots(host: &mut Host, conn: ConnId) -> bool {
     let halves = |host: &mut Host, bytes: Vec<u8>| {
         let (head, tail) = bytes.split_at(bytes.len() / 2);
@@ -68,7 +68,7 @@ fn f50_frames_that_do_not_end_keep_out_whoever_begins_them_and_nobody_else() {
     assert_eq!(host.closed.len(), refused + 600);
 }
 
-/// One byte a second does not make it another frame.
+/// One byte per second does not extend the time limit of a frame.
 #[test]
 fn f50_a_frame_that_has_begun_has_half_a_minute_to_arrive() {
     let mut host = Host::new(|_| {});
@@ -97,7 +97,7 @@ fn f50_who_connects_and_says_nothing_is_not_waited_for_and_who_has_spoken_is() {
     assert_eq!(host.closed, [mute]);
 }
 
-/// A process that is stopped amid a frame for as long as it takes is served when it goes on.
+/// A process that pauses within a frame, however long, is served when it continues.
 #[test]
 fn f50_who_has_a_link_has_all_the_time_there_is() {
     let mut host = Host::new(|_| {});
@@ -120,7 +120,7 @@ fn f51_silent_connections_keep_out_whoever_makes_them_and_nobody_else() {
     }
     assert!(host.saw(FactKind::ConnsFull));
     assert!(!host.closed.contains(&linked) && !host.closed.contains(&fresh));
-    // It has been silent for longer than all the others, but it is of our own node.
+    // The connection has been silent for longer than all the others, but its peer is on our own node.
     host.say(fresh, hello());
     assert!(matches!(host.heard().fop, Fop::ConnEstablishRep { .. }));
     let late = host.connect();
@@ -128,7 +128,7 @@ fn f51_silent_connections_keep_out_whoever_makes_them_and_nobody_else() {
     assert!(!host.closed.contains(&late));
 }
 
-/// As many addresses as connections: whoever speaks is not taken for one of them.
+/// There are as many addresses as connections. A connection that has sent a frame is not closed for them.
 #[test]
 fn f51_many_addresses_with_a_connection_each_keep_nobody_out() {
     let mut host = Host::new(|config| config.conns_max = 64);
@@ -150,7 +150,7 @@ fn f51_many_addresses_with_a_connection_each_keep_nobody_out() {
     assert_eq!(host.endpoint.view().conns, 64 + 1, "theirs and ours to the one who speaks");
 }
 
-/// Whoever says that it is the process at an address of the configuration, from elsewhere, is not it.
+/// A peer that claims the configured address of a process, from another host, is not that process.
 #[test]
 fn f51_who_claims_to_be_one_with_a_link_gives_way_like_anybody() {
     let mut host = Host::new(|config| config.conns_max = 8);

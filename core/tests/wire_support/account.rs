@@ -1,4 +1,4 @@
-//! What a world has seen.
+//! Queries about the events of a world.
 
 use hax_core::base::id::LinkId;
 use hax_core::ha::fact::FactKind;
@@ -8,7 +8,7 @@ use hax_core::wire::process::Event;
 
 use super::world::World;
 
-/// The number that a message carries.
+/// Returns the number in a message.
 pub fn number(message: &Message) -> u64 {
     match message.body {
         Body::Rpc { attempts, .. } => attempts,
@@ -16,7 +16,8 @@ pub fn number(message: &Message) -> u64 {
     }
 }
 
-/// Nobody did what a real process aborts at or refuses, and nothing is owed.
+/// Checks that no machine did anything that a real process aborts at or refuses, and that no outcome of a
+/// message is missing.
 #[track_caller]
 pub fn at_peace(world: &World) {
     assert_eq!(world.aborts(), [], "{}", world.trace.join("\n"));
@@ -30,7 +31,7 @@ pub fn at_peace(world: &World) {
     }
 }
 
-/// How often the process was told that its link failed, and that it reconnected.
+/// Returns the numbers of link failures and of reconnects that the process reported.
 pub fn failures(world: &World, node: usize) -> (usize, usize) {
     let count = |f: fn(&Event) -> bool| world.processes[node].iter().filter(|e| f(&e.1)).count();
     (count(|e| *e == Event::LinkFailed), count(|e| *e == Event::LinkUp { reconnected: true }))
@@ -61,7 +62,7 @@ pub fn is_asked(event: &motr::Event) -> bool {
 }
 
 impl World {
-    /// Whether a fact of this kind was reported by a node.
+    /// Returns the number of facts of this kind that a node reported.
     pub fn saw(&self, node: usize, kind: FactKind) -> usize {
         self.facts.iter().filter(|(n, f)| *n == node && f.kind() == kind).count()
     }

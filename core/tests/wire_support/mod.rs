@@ -1,4 +1,4 @@
-//! What the tests of the wire share: tapes of captured traffic, and a world of machines.
+//! Fixtures of the wire's tests: tapes of captured traffic, and a world of machines.
 #![allow(
     dead_code,
     unreachable_pub,

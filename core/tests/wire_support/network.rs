@@ -28,7 +28,7 @@ impl World {
         self.feed_net(target, net::Event::Accepted { conn, peer });
     }
 
-    /// One end hangs up; the other one sees that after all that was written.
+    /// Closes one end. The other end sees that after all data.
     pub(super) fn hang_up(&mut self, socket: usize, end: usize) {
         self.sockets[socket].ends[end] = None;
         let at = self.arrival(socket, 1 - end);
@@ -72,7 +72,7 @@ impl World {
                     Some(n) => *n -= 1,
                     None => {
                         let at = self.arrival(socket, 1);
-                        // In two pieces, as TCP may have it.
+                        // The data arrives in two pieces, as TCP may deliver it.
                         let mut head = data;
                         let tail = head.split_off(head.len() / 3);
                         self.push(at, node, Ev::Data(socket, head));
@@ -91,8 +91,10 @@ impl World {
         }
     }
 
-    /// A machine has one 207 of a link in flight: the next one is written when the last one is
-    /// answered, or has been given up and a second has passed.
+    /// Checks that a machine has one operation 207 of a link in flight.
+    ///
+    /// It may write the next one after the reply to the last one, or one second after it has given up the
+    /// last one.
     fn watch(&mut self, node: usize, data: &[u8]) {
         let mut frames = Frames::default();
         frames.feed(Bytes::copy_from_slice(data));

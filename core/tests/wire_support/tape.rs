@@ -5,13 +5,13 @@ use std::path::PathBuf;
 /// One direction of one TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// Port of the connection at the writer's side.
+    /// The port of the connection at the writer's side.
     pub from: u16,
-    /// Port of the connection at the reader's side.
+    /// The port of the connection at the reader's side.
     pub to: u16,
-    /// Where the writer listens.
+    /// The listening port of the writer.
     pub writer: u16,
-    /// Where the reader listens.
+    /// The listening port of the reader.
     pub reader: u16,
 }
 
@@ -61,7 +61,7 @@ pub fn read(name: &str) -> Vec<Record> {
     records
 }
 
-/// All streams of a tape, each as a whole.
+/// Returns all streams of a tape, each as a whole.
 pub fn streams(name: &str) -> Vec<(Stream, Vec<u8>)> {
     let mut streams: Vec<(Stream, Vec<u8>)> = Vec::new();
     for record in read(name) {

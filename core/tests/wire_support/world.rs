@@ -1,5 +1,6 @@
-//! Endpoints and processes on a small network, in virtual time: latency, stalls, cuts, lost frames,
-//! deaths. Keeps account of every message.
+//! Endpoints and processes on a small network, in virtual time: latency, stalls, cuts, lost frames, deaths.
+//!
+//! The world tracks every message.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -38,10 +39,10 @@ pub(super) struct Node {
     pub(super) sockets: BTreeMap<ConnId, usize>,
 }
 
-/// One TCP connection: `ends[0]` opened it and writes.
+/// One TCP connection. `ends[0]` opened it and writes.
 pub(super) struct Socket {
     pub(super) ends: [Option<(usize, u64, ConnId)>; 2],
-    /// Nothing written arrives before this.
+    /// The time before which no written data arrives.
     pub(super) busy: u64,
 }
 
@@ -50,12 +51,12 @@ pub(super) enum Ev {
     Accept(usize, SocketAddr),
     Connected(usize),
     Data(usize, Vec<u8>),
-    /// The end with this number sees the other one's end.
+    /// The end with this number sees that the other end has closed.
     Fin(usize, usize),
     Command(Do),
 }
 
-/// What an application does after a while.
+/// A delayed command of an application.
 #[derive(Clone, Debug)]
 pub enum Do {
     Ack(LinkId, MsgId),
@@ -63,11 +64,11 @@ pub enum Do {
     Reply(EntryId),
 }
 
-/// How hax's application answers entrypoint requests.
+/// The replies of hax's application to entrypoint requests.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     After(u64),
-    /// This many times EAGAIN first.
+    /// EAGAIN this many times, then an entrypoint.
     Again(u32),
     Never,
 }
@@ -78,26 +79,26 @@ pub struct World {
     queue: BTreeMap<(u64, u64), (usize, u64, Ev)>,
     pub(super) nodes: Vec<Node>,
     pub(super) sockets: Vec<Socket>,
-    /// Until then nothing written arrives; between which nodes.
+    /// The stalled pairs of nodes, and the time before which no data arrives.
     pub(super) stalls: BTreeMap<(usize, usize), u64>,
-    /// How many of the next frames from a node are lost.
+    /// The number of the next frames from a node that are lost.
     pub lose: BTreeMap<usize, u32>,
     pub answer: Answer,
-    /// After how long hax and the processes acknowledge; never if nothing.
+    /// The delay after which hax and the processes acknowledge. `None` if they never do.
     pub ack_after: [Option<u64>; 2],
     pub facts: Vec<(usize, Fact)>,
     pub hax: Vec<(u64, motr::Event)>,
-    /// The same of hax's earlier lives.
+    /// The events of hax's earlier lives.
     pub former: Vec<Vec<(u64, motr::Event)>>,
     pub processes: Vec<Vec<(u64, process::Event)>>,
     pub links: BTreeMap<Fid, LinkId>,
     pub exited: BTreeSet<usize>,
     next_send: u64,
-    /// Sends of hax that are owed an end, with the link.
+    /// The sends of hax without an outcome, with their link.
     pub owed: BTreeSet<(LinkId, SendId)>,
     pub trace: Vec<String>,
     pub(super) answered: BTreeSet<Uint128>,
-    /// The 207 that each end of a link has in flight, and when it was sent last.
+    /// The operation 207 that each end of a link has in flight, and the time of its last sending.
     pub(super) flying: BTreeMap<(usize, LinkIds), (Uint128, u64)>,
     unacked: Vec<(LinkId, MsgId)>,
     unacked_by: Vec<(usize, u64, MsgId)>,
@@ -111,7 +112,7 @@ pub fn fid(node: usize) -> Fid {
     Fid::process(node as u64)
 }
 
-/// A message that carries a number.
+/// Returns a message with a number.
 pub fn numbered(n: u64) -> Message {
     Message::new(WallClock(n), Body::Rpc { attempts: n, state: 0 })
 }
@@ -122,7 +123,7 @@ pub fn entrypoint() -> Arc<Entrypoint> {
     Arc::new(Entrypoint { quorum: 1, confds, rm: Fid::service(11), rm_endpoint: endpoint })
 }
 
-/// A world in which all processes have their links.
+/// Returns a world in which all processes have their links.
 pub fn connected(processes: usize) -> World {
     let mut world = World::new(processes);
     for node in 1..=processes {
@@ -134,7 +135,7 @@ pub fn connected(processes: usize) -> World {
 }
 
 impl World {
-    /// Node 0 is hax, the others are processes that have not begun.
+    /// Creates a world. Node 0 is hax, the others are processes that have not started.
     pub fn new(processes: usize) -> Self {
         let mut world = Self {
             now: S,
@@ -211,7 +212,7 @@ impl World {
         !matches!(self.nodes[node].machine, Machine::Dead)
     }
 
-    /// The machine ends without a word; its kernel closes its connections.
+    /// Kills a machine. Its kernel closes its connections.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].machine = Machine::Dead;
         self.nodes[node].life += 1;
@@ -230,7 +231,7 @@ impl World {
         }
     }
 
-    /// All connections between two nodes are closed, neither side having wanted it.
+    /// Breaks all connections between two nodes.
     pub fn cut(&mut self, a: usize, b: usize) {
         for socket in 0..self.sockets.len() {
             let between =
@@ -244,7 +245,7 @@ impl World {
         }
     }
 
-    /// The connections that `a` has opened to `b` are closed, without `b` noticing.
+    /// Breaks the connections that `a` has opened to `b`, without `b` noticing.
     pub fn cut_from(&mut self, a: usize, b: usize) {
         for socket in 0..self.sockets.len() {
             let nodes = self.sockets[socket].ends.map(|end| end.map(|end| end.0));
@@ -254,7 +255,7 @@ impl World {
         }
     }
 
-    /// Nothing passes between two nodes for a while; then all does.
+    /// Delays all data between two nodes for a while.
     pub fn stall(&mut self, a: usize, b: usize, us: u64) {
         self.stalls.insert((a.min(b), a.max(b)), self.now + us);
     }
@@ -272,7 +273,7 @@ impl World {
         self.feed_hax(Input::Motr(command));
     }
 
-    /// hax sends a numbered message to a process, if that has a link.
+    /// Sends a numbered message of hax to a process, if that has a link.
     pub fn send_to(&mut self, node: usize) -> Option<SendId> {
         let link = *self.links.get(&fid(node))?;
         let send = SendId(self.next_send);
@@ -288,7 +289,7 @@ impl World {
         self.command(node, process::Command::Send { send: SendId(n), message });
     }
 
-    /// Whoever had a message and was not to acknowledge it, does.
+    /// Acknowledges the messages that have not been acknowledged.
     pub fn acknowledge_all(&mut self) {
         for (link, msg) in std::mem::take(&mut self.unacked) {
             self.motr(motr::Command::Ack { link, msg });
@@ -336,8 +337,8 @@ impl World {
                     self.feed_net(node, net::Event::Connected { conn });
                 }
             }
-            // What the dead wrote last may arrive in reality, and then a process that is reconnecting
-            // at that moment aborts, whatever its new server does.
+            // In reality the last data of a dead machine may arrive. A process that is reconnecting at that
+            // moment aborts then, whatever its new server does.
             Ev::Data(..) if self.nodes[node].life != life => {}
             Ev::Data(socket, data) => {
                 if let Some((node, _, conn)) = self.sockets[socket].ends[1] {

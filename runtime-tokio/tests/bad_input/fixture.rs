@@ -1,4 +1,4 @@
-//! A daemon with a good process and a Consul double, whose state nothing bad may change.
+//! A daemon with a well-behaved process and a Consul double. No bad input may change their states.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::daemon::{Ham, Hax, LIMIT, Place, double, fid};
 
-/// The good process.
+/// The key of the well-behaved process.
 pub(crate) const GOOD: u64 = 2;
 
 pub(crate) struct Fixture {
@@ -24,7 +24,7 @@ impl Fixture {
         Self::with(&[])
     }
 
-    /// With more flags.
+    /// Starts the fixture with additional flags.
     pub(crate) fn with(more: &[&str]) -> Self {
         let (place, consul) = (Place::new(), double::consul());
         let mut flags = place.flags(consul);
@@ -52,7 +52,7 @@ impl Fixture {
             .take()
     }
 
-    /// The good process and a client are served, and nothing has changed.
+    /// Checks that the well-behaved process and an HTTP client are served, and that no state has changed.
     pub(crate) fn is_well(&mut self, after: &str) {
         assert_eq!(self.ask(), self.states, "after {after}");
         assert!(self.read() == self.kv, "Consul holds something else after {after}");
@@ -60,7 +60,7 @@ impl Fixture {
         assert_eq!(reply.status, 200, "after {after}: {}", reply.text());
     }
 
-    /// Resident memory of the daemon, in KiB.
+    /// Returns the resident memory of the daemon, in KiB.
     pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.hax.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -1,4 +1,4 @@
-//! Peers that are many, or say much, or take nothing: what hax holds for them is bounded.
+//! Peers that are many, or send much, or never read: the memory that hax uses for them is bounded.
 #![expect(clippy::disallowed_methods, reason = "a flood is measured in real time")]
 
 use std::io::Write as _;
@@ -14,14 +14,15 @@ use crate::daemon::until;
 use crate::fixture::Fixture;
 use crate::liar::{Liar, confirm};
 
-/// How many files this program may have open (proc(5), `limits`), and so may the daemon.
+/// Returns the limit of open files of this program (proc(5), `limits`), which is also the daemon's.
 fn files_max() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
 }
 
-/// As many as are wanted or the system allows, with the reason where that is less.
+/// Returns the wanted number of connections, or the number that the system allows. It prints the reason for a
+/// smaller number.
 fn allowed(wanted: usize) -> usize {
     let most = files_max().saturating_sub(200);
     if most < wanted {
@@ -35,10 +36,11 @@ fn connect(fixture: &Fixture, n: usize) -> Vec<TcpStream> {
     (0..n).map(|_| TcpStream::connect(fixture.place.motr()).unwrap()).collect()
 }
 
-/// Two thousand connections, of which each has said half a frame: 130 MiB if each could make hax keep
-/// the buffer that it reads into, 64 MiB that unfinished frames may take together by the limits, and
-/// less than 1 KiB each if it holds what was sent. 48 MiB leaves 24 KiB for each connection's task,
-/// socket and buffer.
+/// Two thousand connections have sent half a frame each.
+///
+/// 130 MiB would be used if each made hax keep its read buffer. 64 MiB is the limit of all unfinished frames
+/// together. Less than 1 KiB each is used if hax holds only the received bytes. 48 MiB leaves 24 KiB for each
+/// connection's task, socket and buffer.
 #[test]
 fn two_thousand_connections_at_once() {
     let mut fixture = Fixture::new();
@@ -59,7 +61,7 @@ fn two_thousand_connections_at_once() {
     fixture.is_well("they have gone");
 }
 
-/// Who says nothing makes room for who speaks.
+/// Silent connections are closed in favour of active ones.
 #[test]
 fn mute_connections_do_not_keep_others_out() {
     let mut fixture = Fixture::with(&["--motr-connections-max", "64"]);
@@ -69,8 +71,8 @@ fn mute_connections_do_not_keep_others_out() {
     drop(mute);
 }
 
-/// 4 MiB that one peer does not read, 16 MiB of answers kept for requests that come again, and as
-/// much again for the system's allocator.
+/// The memory limit in KiB: 4 MiB that one peer does not read, 16 MiB of replies kept for repeated requests,
+/// and as much again for the system's allocator.
 const PER_DEAF_PEER: u64 = 40 << 10;
 
 #[test]
@@ -80,7 +82,7 @@ fn who_asks_and_never_reads_is_dropped() {
     let mut liar = Liar::new(&fixture.place);
     let (header, ids) = liar.link(Fid::process(9));
     liar.stops_reading();
-    // Each is answered with 300 bytes: 15 MB in all.
+    // Each request has a reply of 300 bytes: 15 MB in all.
     for n in 0..50_000 {
         let header = ItemHeader { xid: 2 + n, xid_min: 2 + n, ..header };
         let frame = liar.frame(header, Fop::LinkMsg(Box::new(confirm(ids, 1))));
@@ -103,17 +105,17 @@ fn http_clients_that_never_read_wait_for_themselves() {
     for _ in 0..50 {
         let mut stream = TcpStream::connect(fixture.place.http()).unwrap();
         stream.set_nonblocking(true).unwrap();
-        // As much as the system takes.
+        // This writes as much as the system accepts.
         while stream.write(&requests).is_ok_and(|n| n == requests.len()) {}
         streams.push(stream);
     }
     fixture.is_well("clients that do not read");
     let more = fixture.memory().saturating_sub(before);
-    // Of each a head's buffer of 64 KiB for what it asks and as much for what it is answered.
+    // Each connection may use a buffer of 64 KiB for its requests and as much for its responses.
     assert!(more < 50 * 160, "{more} KiB");
 }
 
-/// The peer takes no message in: what it is owed is the latest note of each object, not each message.
+/// The peer never reads. hax keeps the latest note of each object for it, not each message.
 #[test]
 fn who_never_acknowledges_is_owed_no_more_than_there_is() {
     let mut fixture = Fixture::new();
@@ -121,7 +123,7 @@ fn who_never_acknowledges_is_owed_no_more_than_there_is() {
     let mut liar = Liar::new(&fixture.place);
     liar.link(Fid::process(9));
     liar.stops_reading();
-    // What is posted faster than it can be told is told once, so on a slow machine it takes more posts.
+    // Posts that come faster than they can be sent are merged, so a slow machine needs more posts.
     let told_enough = |fixture: &Fixture| fixture.hax.facts("NotesSent").len() >= 1_000;
     let mut n = 0_u64;
     while !told_enough(&fixture) {
@@ -139,12 +141,12 @@ fn who_never_acknowledges_is_owed_no_more_than_there_is() {
     }
     fixture.is_well("a peer that acknowledges nothing");
     let more = fixture.memory().saturating_sub(before);
-    // A message of one note takes less than 1 KiB; kept for each change it would be 2 MiB and more.
+    // A message of one note takes less than 1 KiB. Kept for each change, the messages would take 2 MiB and
+    // more.
     assert!(more < 16 << 10, "{more} KiB");
 }
 
-/// Garbage as fast as it goes, from several sides, while the good ones are served in time.
-/// Ends what goes on as long as this is false, also where the test fails meanwhile.
+/// Ends the threads of the flood when it is dropped, also if the test fails.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -153,6 +155,7 @@ impl Drop for Ends<'_> {
     }
 }
 
+/// Several clients send garbage at full speed, while the others are served in time.
 #[test]
 fn garbage_as_fast_as_it_goes() {
     let mut fixture = Fixture::new();

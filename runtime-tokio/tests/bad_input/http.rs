@@ -6,11 +6,11 @@ use std::net::{Shutdown, TcpStream};
 use crate::daemon::{LIMIT, Place};
 use crate::fixture::Fixture;
 
-/// All that is answered to these bytes, after which nothing more is said.
+/// Sends these bytes and closes the sending side. Returns the whole response.
 pub(crate) fn exchange(place: &Place, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(place.http()).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    // Who is refused before the end need not hear the end.
+    // A write fails if hax refuses the request before its end.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
@@ -18,7 +18,7 @@ pub(crate) fn exchange(place: &Place, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The statuses of all responses in an answer.
+/// Returns the statuses of all responses in a text.
 fn statuses(answer: &str) -> Vec<u16> {
     let status = |part: &str| part.get(..3).and_then(|digits| digits.parse().ok());
     answer.split("HTTP/1.1 ").skip(1).filter_map(status).collect()
@@ -127,7 +127,7 @@ fn bad_requests_have_an_answer_or_a_closed_connection() {
         fixture.is_well(name);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // Each is told, with what is wrong.
+    // Each refusal is logged with its reason.
     let told = fixture.hax.facts("HttpRefused");
     for why in ["413: POST / by 127.", "longer than http_body_max = 4194304", "400: POST /: "] {
         assert!(told.iter().any(|fact| fact.contains(why)), "{why}: {told:#?}");

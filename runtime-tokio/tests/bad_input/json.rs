@@ -2,7 +2,7 @@
 
 use crate::fixture::Fixture;
 
-/// One check with one of its fields changed.
+/// Returns one check with one of its fields changed.
 fn check(field: &str) -> Vec<u8> {
     let fields = [
         r#""Node": "ssu1""#,
@@ -96,7 +96,7 @@ fn bad_json_is_refused_whole() {
         assert_eq!(said["status_code"], 400, "{name}: {said}");
         fixture.is_well(&name);
     }
-    // What it does not look at may be anything.
+    // Fields that hax does not use may have any value.
     let depth = 100_000;
     let deep = ["[".repeat(depth), "]".repeat(depth)].concat();
     let deep = format!("[{{\"New\": {deep}, \"Checks\": []}}]");

@@ -1,4 +1,4 @@
-//! A peer on the wire that may say anything, to real sockets.
+//! A peer on the wire with real sockets that may send any bytes.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use hax_core::wire::codec::params::{Cookie, LinkIds, LinkParams, Uint128};
 
 use crate::daemon::{LIMIT, Place};
 
-/// What stands before a frame's payload, before the packet's items, before an item's payload.
+/// The sizes of the headers: of a frame, of a packet, of an item.
 pub(crate) const FRAME: usize = 160;
 pub(crate) const PACKET: usize = 32;
 pub(crate) const ITEM: usize = 104;
@@ -29,7 +29,7 @@ pub(crate) struct Liar {
 }
 
 impl Liar {
-    /// A peer that listens and has said nothing yet.
+    /// Creates a peer that listens and has sent nothing yet.
     pub(crate) fn new(place: &Place) -> Self {
         let hax = place.motr();
         let listener = TcpListener::bind((hax.ip(), 0)).unwrap();
@@ -42,7 +42,7 @@ impl Liar {
                 let (say, is_deaf) = (say.clone(), Arc::clone(&is_deaf));
                 std::thread::spawn(move || {
                     listen(stream, &is_deaf, |item| {
-                        // The test may be over.
+                        // The receiver may be gone at the end of the test.
                         let _ = say.send(item);
                     });
                 });
@@ -59,7 +59,7 @@ impl Liar {
         packet::encode(src, dst, &[Item { header, fop }])
     }
 
-    /// What opens an rpc connection, and is answered.
+    /// Returns the frame that opens an rpc connection. It always gets a reply.
     pub(crate) fn hello(&self) -> Vec<u8> {
         self.frame(header(32, Uint128 { hi: 9, lo: 9 }, NONE, 0, NONE), Fop::ConnEstablish)
     }
@@ -72,7 +72,7 @@ impl Liar {
         self.heard.recv_timeout(LIMIT).expect("an answer")
     }
 
-    /// A session.
+    /// Opens a session.
     pub(crate) fn open(&mut self) -> ItemHeader {
         let uuid = Uint128 { hi: 1, lo: self.at.port().into() };
         self.say(&self.frame(header(32, uuid, NONE, 0, NONE), Fop::ConnEstablish));
@@ -85,7 +85,7 @@ impl Liar {
         header(207, uuid, sender, session, 1)
     }
 
-    /// A link of this process, with the header for its next message.
+    /// Opens a link of this process. Returns the header of its next message.
     pub(crate) fn link(&mut self, process: Fid) -> (ItemHeader, LinkIds) {
         let session = self.open();
         self.say(&self.frame(ItemHeader { opcode: 117, ..session }, ask(process)));
@@ -94,12 +94,12 @@ impl Liar {
         (ItemHeader { xid: 2, xid_min: 2, ..session }, rep.params.ids)
     }
 
-    /// From now on it takes connections and reads nothing.
+    /// Makes the peer accept connections without reading from them.
     pub(crate) fn stops_reading(&self) {
         self.deaf.store(true, Ordering::Relaxed);
     }
 
-    /// Whether hax has closed the connection; waits for it.
+    /// Waits for the end of the connection. Returns whether hax closed it.
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0; 16]), Ok(0))
     }
@@ -116,7 +116,7 @@ fn listen(mut stream: TcpStream, is_deaf: &AtomicBool, mut tell: impl FnMut(Item
         }
     }
     while is_deaf.load(Ordering::Relaxed) {
-        // The connection stays, and nobody looks at it.
+        // The connection stays open, and is not read.
         std::thread::park();
     }
 }
@@ -133,7 +133,7 @@ pub(crate) fn header(
     ItemHeader { opcode, flags: 1, epoch: 0, uuid, sender, session, xid_min, xid, cookie }
 }
 
-/// A first request for the entrypoint.
+/// Returns a first entrypoint request.
 pub(crate) fn ask(process: Fid) -> Fop {
     Fop::EntrypointReq(Box::new(EntrypointReq {
         first: 1,
@@ -146,7 +146,7 @@ pub(crate) fn ask(process: Fid) -> Fop {
     }))
 }
 
-/// What tells that everything below this tag is taken in, and nothing else.
+/// Returns a message that only acknowledges all messages below this tag.
 pub(crate) fn confirm(ids: LinkIds, in_delivered: u64) -> LinkMsg {
     LinkMsg { nr: 0, message: None, tag: 0, ids, out_next: 2, in_delivered, seq: 1 }
 }

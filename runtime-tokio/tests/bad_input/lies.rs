@@ -1,4 +1,4 @@
-//! A Consul that lies: each lie is said in the log, harms nothing, and is over when it is over.
+//! A Consul with wrong responses: each is logged, causes no damage, and its effect ends with it.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::daemon::double::consul;
 use crate::daemon::front::{Front, Lie, Mode, honest, response};
 use crate::daemon::{Ham, Hax, LIMIT, Place, fid, until};
 
-/// Who has something to say, who asks for states, who asks for an entrypoint.
+/// The processes that report events, request states, and request an entrypoint.
 const TELLER: u64 = 2;
 const CURIOUS: u64 = 3;
 const ASKER: u64 = 4;
 
-/// A fact that is logged, and a part of its line.
+/// A logged fact, and a part of its line.
 type Says = (&'static str, &'static str);
 
 struct Fixture {
@@ -48,7 +48,7 @@ impl Fixture {
         serde_json::from_slice(&body).unwrap()
     }
 
-    /// Changes something in every table, so that all are read anew.
+    /// Changes a row in every table, so that hax reads all tables again.
     fn stir(&self, word: &str) {
         let put = |target: &str, body: &str| {
             let reply =
@@ -64,7 +64,8 @@ impl Fixture {
         );
     }
 
-    /// Everybody wants something while Consul lies, hax says so, and has it when the lie is over.
+    /// Checks that all requests made during the wrong responses are logged and succeed after the end of
+    /// those.
     fn endures(mut self, name: &str, lie: Arc<Lie>, says: &[Says]) {
         self.front.set(Mode::Change(lie));
         self.stir("ED");
@@ -104,7 +105,7 @@ fn indexed(status: u16, index: Option<u64>, body: &[u8]) -> Vec<u8> {
     response(status, index.as_slice(), body)
 }
 
-/// The truth, with another body.
+/// Changes the body of the response.
 fn changes(change: fn(&[u8]) -> Vec<u8>) -> Arc<Lie> {
     Arc::new(move |_, reply| indexed(reply.status, reply.index(), &change(&reply.body)))
 }
@@ -115,7 +116,7 @@ fn replaces(what: &'static str, by: &'static str) -> Arc<Lie> {
     })
 }
 
-/// The truth under another index.
+/// Changes the index of the response.
 fn counts(index: &'static str) -> Arc<Lie> {
     Arc::new(move |_, reply| {
         let header = Some(("X-Consul-Index", index)).filter(|_| !index.is_empty());
@@ -123,12 +124,12 @@ fn counts(index: &'static str) -> Arc<Lie> {
     })
 }
 
-/// What these bytes are made of, whatever Consul says.
+/// Replaces the bytes of the response.
 fn raw(make: fn(&Reply) -> Vec<u8>) -> Arc<Lie> {
     Arc::new(move |_, reply| make(&reply))
 }
 
-/// Lies about transactions alone: they are done, and something else is said of them.
+/// Changes the responses to transactions alone. Consul executes the transactions.
 fn of_transactions(status: u16, body: &'static str) -> Arc<Lie> {
     Arc::new(move |target, reply| {
         if target.starts_with("/v1/txn") {
@@ -184,7 +185,8 @@ fn about_bodies() -> Vec<(&'static str, Arc<Lie>, Vec<Says>)> {
                 }
                 replaces("\"ModifyIndex\":", "\"ModifyIndex\":9000000000000000")(target, reply)
             }),
-            // Whether it is written before the lie is read or after it is over, is a matter of luck.
+            // The event may be written before the wrong response is read or after it has ended: that is
+            // random.
             vec![("ProcessEvent", "STOPPING")],
         ),
     ]
@@ -258,7 +260,7 @@ fn about_transactions() -> Vec<(&'static str, Arc<Lie>, Vec<Says>)> {
     ]
 }
 
-/// All of them, a few at a time: each has a daemon of its own.
+/// Runs all cases, a few at a time. Each has a daemon of its own.
 fn endure(lies: Vec<(&'static str, Arc<Lie>, Vec<Says>)>) {
     let queue = std::sync::Mutex::new(lies);
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! The daemon and whoever sends what no sane program sends: each gets a clear answer or a closed
-//! connection, and nobody else notices.
+//! The daemon and clients that send malformed input: each gets a clear response or a closed connection, and
+//! no other client is affected.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 #[path = "../daemon/mod.rs"]

@@ -12,11 +12,11 @@ use hax_core::wire::codec::params::{LinkIds, Uint128};
 use crate::fixture::{Fixture, GOOD};
 use crate::liar::{FRAME, ITEM, Liar, PACKET, confirm};
 
-/// Whom the liar plays.
+/// The process of the misbehaving peer.
 const LIAR: Fid = Fid::process(9);
 
-/// Where the number of notes stands: behind the item's own headers, the message's head and three
-/// words of the vector.
+/// The offset of the number of notes: after the item's headers, the message's head and three words of the
+/// vector.
 const COUNT: usize = FRAME + PACKET + ITEM + 8 + 64 + 8 + 24;
 
 fn about(fid: Fid, body: Body) -> Message {
@@ -38,7 +38,7 @@ fn notes(n: u64, state: ObjectState) -> Vec<Note> {
     fids.map(|fid| Note { fid, state }).collect()
 }
 
-/// Messages that are no harm to anybody, and what is said of each.
+/// Returns messages without an effect, with the fact and the text that are logged for each.
 fn cases() -> Vec<(&'static str, Message, &'static str, &'static str)> {
     use ProcessEventKind::{Started, Undefined};
     let unknown = Undefined(77);
@@ -76,14 +76,14 @@ fn first(ids: LinkIds, message: Message) -> LinkMsg {
     LinkMsg { nr: 1, message: Some(Box::new(message)), tag: 2, out_next: 4, ..confirm(ids, 1) }
 }
 
-/// What is made of a good message.
+/// A change of a good message.
 type Lie = fn(&mut LinkMsg);
 
 fn link_msg(msg: LinkMsg) -> Fop {
     Fop::LinkMsg(Box::new(msg))
 }
 
-/// The next answer to a message, past what hax has to say by itself.
+/// Returns the result of the next reply to a message, and skips hax's own messages.
 fn answer(liar: &Liar) -> i32 {
     loop {
         if let Fop::LinkMsgRep { rc, .. } = liar.hears().fop {

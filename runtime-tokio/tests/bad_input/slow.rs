@@ -1,4 +1,4 @@
-//! Peers that take their time.
+//! Slow peers.
 #![expect(clippy::disallowed_methods, reason = "being slow takes real time")]
 
 use std::io::{Read as _, Write as _};
@@ -10,7 +10,7 @@ use crate::daemon::LIMIT;
 use crate::fixture::Fixture;
 use crate::liar::Liar;
 
-/// How long hax waits for a head or a body.
+/// The time that hax waits for a head or a body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
@@ -35,13 +35,14 @@ fn half_open_connections_harm_nobody() {
         liar.say(&hello[..hello.len() * n / 50]);
         liar.stream.shutdown(Shutdown::Write).unwrap();
     }
-    // They will not say more, and hax has nothing to say on their connections.
+    // These peers cannot send more, and hax has nothing to send on their connections.
     assert!(liars.iter_mut().all(Liar::is_closed));
     fixture.is_well("half-open connections");
 }
 
-/// Dribbles bytes until it is cut off; returns what was answered, if a reset did not overtake it, and
-/// how long it took.
+/// Sends single bytes until hax closes the connection.
+///
+/// Returns the response, unless a reset overtook it, and the elapsed time.
 fn dribble(at: SocketAddr, head: &[u8]) -> (String, Duration) {
     let began = Instant::now();
     let mut stream = TcpStream::connect(at).unwrap();

@@ -1,4 +1,4 @@
-//! Bad flags, variables, files and entries of the catalog: each error names what is wrong and where.
+//! Bad flags, variables, files and entries of the catalog: each error names the wrong value and its source.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::daemon::{LIMIT, Place, until};
 
 fn hax(args: &[&str]) -> Command {
     let mut command = Command::new(crate::hax::HAX);
-    // Only what a test sets counts.
+    // Only the variables of the test count.
     for (name, _) in std::env::vars() {
         if ["HAX_", "CONSUL_", "HARE_"].iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name);
@@ -21,7 +21,7 @@ fn hax(args: &[&str]) -> Command {
     command
 }
 
-/// Exit code 2, nothing on standard output, and these parts in the error.
+/// Checks for exit code 2, an empty standard output, and these parts in the error.
 fn is_refused(what: &str, output: &Output, parts: &[&str]) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{what}: {error}");
@@ -121,7 +121,7 @@ fn files() {
     is_refused("a token of two lines", &output, &["--consul-token-file", "one word"]);
 }
 
-/// What Consul's catalog says is as good as a flag, and as bad.
+/// A value from Consul's catalog is checked like a flag.
 #[test]
 fn entries_of_the_catalog() {
     for (address, port, parts) in [

@@ -8,29 +8,29 @@ use hax_core::wire::codec::params::{Cookie, LinkParams, Uint128};
 use crate::fixture::Fixture;
 use crate::liar::{FRAME, ITEM, Liar, PACKET, ask, header};
 
-/// What hax does about it.
+/// The reaction of hax to bad bytes.
 #[derive(Clone, Copy)]
 enum Then {
-    /// Closes the connection and says why.
+    /// hax closes the connection and logs the reason.
     Closes(&'static str, &'static str),
-    /// Drops it, says why and listens on.
+    /// hax drops the item, logs the reason, and reads on.
     Drops(&'static str, &'static str),
-    /// Waits for the rest of it.
+    /// hax waits for the rest.
     Waits,
-    /// Passes it over and listens on.
+    /// hax skips the item and reads on.
     Ignores,
 }
 
 use Then::{Closes, Drops, Ignores, Waits};
 
-/// The greeting with these bytes changed.
+/// Returns the greeting with these bytes changed.
 fn with(hello: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut changed = hello.to_vec();
     changed[at..at + bytes.len()].copy_from_slice(bytes);
     changed
 }
 
-/// The same with a checksum that is right: nothing but the lie is wrong.
+/// Returns the frame with a correct checksum, so that only the changed field is wrong.
 fn signed(mut frame: Vec<u8>) -> Vec<u8> {
     let hash = frame[..144].iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         hash.wrapping_mul(0x0000_0100_0000_01b3) ^ u64::from(*byte)
@@ -41,7 +41,7 @@ fn signed(mut frame: Vec<u8>) -> Vec<u8> {
 
 fn sized(hello: &[u8], size: u64) -> Vec<u8> {
     let (size, mut frame) = (size.to_le_bytes(), hello.to_vec());
-    // A packet of the frame, and the whole: one and the same for a frame of one packet.
+    // The sizes of the packet and of the frame are equal for a frame of one packet.
     frame[120..128].copy_from_slice(&size);
     frame[136..144].copy_from_slice(&size);
     signed(frame)
@@ -117,7 +117,7 @@ fn no_packets(hello: &[u8]) -> Vec<(&'static str, Vec<u8>, Then)> {
     ]
 }
 
-/// Frames in which every size and count is right.
+/// Returns senseless frames in which every size and count is correct.
 fn no_sense(liar: &Liar) -> Vec<(&'static str, Vec<u8>, Then)> {
     let strange = Uint128 { hi: 5, lo: 5 };
     let rep = Fop::EntrypointRep(Box::new(EntrypointRep {
@@ -185,7 +185,7 @@ fn bad_frames_packets_and_items() {
             }
             Ignores => {
                 liar.say(&hello);
-                // Strangers may be refused in so many words before.
+                // A raw client may get refusals before that.
                 while !matches!(liar.hears().fop, Fop::ConnEstablishRep { rc: 0, .. }) {}
             }
             Waits => {

@@ -9,7 +9,7 @@ use crate::daemon::{Ham, Hax, Place, fid, until};
 use crate::old::OldDaemon;
 use crate::road::Road;
 
-/// The processes on the wire: a confd and an I/O process a node.
+/// The keys of the processes on the wire: a confd and an I/O process on each node.
 const CONFDS: [u64; 3] = [1, 6, 11];
 const IOS: [u64; 3] = [2, 7, 12];
 
@@ -20,7 +20,7 @@ pub(crate) struct Fixture {
     places: Vec<Place>,
     hams: Vec<(u64, Ham)>,
     old: OldDaemon,
-    /// What each process has said and an old daemon has to hear, in order.
+    /// The events of the processes in order. The old daemon has to receive all of them.
     said: Vec<(u64, &'static str)>,
 }
 
@@ -51,7 +51,7 @@ impl Fixture {
         let hax = (0..3).map(|node| start_hax(&places, &roads, node)).collect();
         let (hams, said) = (Vec::new(), Vec::new());
         let mut fixture = Self { consuls, roads, hax, places, hams, old, said };
-        // The configuration comes with a leader that nobody is.
+        // The configuration comes with a leader that does not exist.
         let leader = fixture.read("leader");
         let session = leader["Session"].as_str().unwrap().to_owned();
         fixture.done(0, "PUT", &format!("/v1/kv/leader?release={session}"), "");
@@ -68,7 +68,7 @@ impl Fixture {
         usize::try_from(key / 5).unwrap()
     }
 
-    /// A process comes up and has its link.
+    /// Starts a process and waits until it has its link.
     fn begin(&mut self, key: u64) {
         self.hams.retain(|(known, _)| *known != key);
         let mut ham = self.places[Self::node_of(key)].ham(key);
@@ -81,9 +81,9 @@ impl Fixture {
         &mut found.expect("it runs").1
     }
 
-    /// Any Consul that answers.
+    /// Returns a Consul server that responds.
     fn consul(&self) -> &RealConsul {
-        // While the servers elect a leader of their own, none is.
+        // While the servers elect their leader, none responds.
         let well = || self.consuls.iter().find(|consul| consul.sees(1));
         until("a Consul answers", || well().is_some());
         well().unwrap_or(&self.consuls[0])
@@ -100,7 +100,7 @@ impl Fixture {
         serde_json::from_slice::<Value>(&reply.body).unwrap_or_default()[0].clone()
     }
 
-    /// The node that holds the lock.
+    /// Returns the node that holds the lock.
     pub(crate) fn leading(&self) -> Option<usize> {
         let leader = self.read("leader");
         leader["Session"].as_str()?;
@@ -112,13 +112,14 @@ impl Fixture {
         self.leading().expect("just seen")
     }
 
-    /// The state in `processes/<fid>`.
+    /// Returns the state in `processes/<fid>`.
     pub(crate) fn state(&self, key: u64) -> String {
         let target = format!("/v1/kv/processes/{}?raw", fid(key));
         state_in(&self.consul().request("GET", &target, b"").unwrap().body)
     }
 
-    /// An I/O process lives anew and says so; all processes on these nodes are told.
+    /// Starts an I/O process anew and reports its events. Checks that the confds of these nodes get its
+    /// state.
     pub(crate) fn everybody_is_told(&mut self, nodes: &[usize], key: u64, what: &str) {
         self.begin(key);
         for event in ["starting", "started", "dtm-recovered"] {
@@ -137,7 +138,7 @@ impl Fixture {
         }
     }
 
-    /// The processes of the other nodes are told.
+    /// Checks that the confds of the other nodes get a state.
     pub(crate) fn told_by_others(&self, key: u64, state: &str) {
         for (known, ham) in &self.hams {
             if CONFDS.contains(known) && Self::node_of(*known) != Self::node_of(key) {
@@ -146,7 +147,7 @@ impl Fixture {
         }
     }
 
-    /// So many events of a process are acknowledged now.
+    /// Waits for the acknowledgement of this number of events.
     pub(crate) fn is_delivered(&mut self, key: u64, events: usize) {
         for _ in 0..events {
             let _number = self.ham(key).delivered();
@@ -156,20 +157,22 @@ impl Fixture {
     pub(crate) fn restart_hax(&mut self, node: usize) {
         self.hax[node] = start_hax(&self.places, &self.roads, node);
         self.places[node].ready();
-        // Its processes ask again, as those that lost their hax do.
+        // The processes send a request again, as processes do that lost their hax.
         self.begin(CONFDS[node]);
         self.begin(IOS[node]);
     }
 
-    /// The node whose Consul leads the servers.
+    /// Returns the node whose Consul leads the servers.
     pub(crate) fn servers_leader(&self) -> usize {
         let leads = || self.consuls.iter().position(RealConsul::leads_servers);
         until("the servers have a leader", || leads().is_some());
         leads().expect("just seen")
     }
 
-    /// All servers vote. One that has just joined does not for 10 to 20 s (autopilot, `ServerStabilizationTime`),
-    /// and with two that do the cluster has no quorum while one of them stands still.
+    /// Waits until all servers vote.
+    ///
+    /// A server that has just joined does not vote for 10 to 20 s (autopilot, `ServerStabilizationTime`).
+    /// With two voters the cluster has no quorum while one of them is paused.
     fn all_vote(&self) {
         until("three servers vote", || {
             let target = "/v1/operator/raft/configuration";
@@ -181,8 +184,9 @@ impl Fixture {
         });
     }
 
-    /// The node whose Consul leads the servers stands still until it is thawed: nothing is closed, nothing
-    /// is refused, as where a machine has lost its power.
+    /// Pauses the Consul that leads the servers, until it is thawed. Returns its node.
+    ///
+    /// No connection is closed and none is refused, as after a power loss of a machine.
     pub(crate) fn freeze_the_servers_leader(&self) -> usize {
         self.all_vote();
         let node = self.servers_leader();
@@ -195,14 +199,14 @@ impl Fixture {
         until("the node is in the cluster again", || self.consuls.iter().all(|c| c.sees(3)));
     }
 
-    /// The state in `processes/<fid>`, as a node's own server has it: it asks no other.
+    /// Returns the state in `processes/<fid>` from the copy of a node's own server.
     pub(crate) fn state_near(&self, node: usize, key: u64) -> String {
         let target = format!("/v1/kv/processes/{}?raw&stale", fid(key));
         let reply = self.consuls[node].request("GET", &target, b"").unwrap();
         state_in(&reply.body)
     }
 
-    /// Everything on a node dies at once.
+    /// Kills everything on a node at once.
     pub(crate) fn kill_node(&mut self, node: usize) {
         self.all_vote();
         self.hams.retain(|(key, _)| Self::node_of(*key) != node);
@@ -210,12 +214,12 @@ impl Fixture {
         self.consuls[node].kill();
     }
 
-    /// A node is switched on again.
+    /// Starts a node again.
     pub(crate) fn return_node(&mut self, node: usize) {
         self.consuls[node].rejoin().unwrap();
         until("the node is in the cluster again", || self.consuls[node].sees(3));
         for key in [CONFDS[node], IOS[node]] {
-            // Its check has just run for the first time in this life of the agent.
+            // The check has just run for the first time in this life of the agent.
             let pass = format!("/v1/agent/check/pass/service:{key}");
             until("the agent has its services", || {
                 let reply = self.consuls[node].request("PUT", &pass, b"");
@@ -225,7 +229,7 @@ impl Fixture {
         self.restart_hax(node);
     }
 
-    /// An old daemon heard each event that was said, in each process's order, and nothing twice.
+    /// Checks that the old daemon received each event once, in order for each process.
     pub(crate) fn the_old_daemon_heard_all(&self) {
         for key in IOS {
             let said: Vec<&str> = self

@@ -1,5 +1,5 @@
-//! A cluster: three Consul servers, a hax on each node, processes on the wire, and somebody who reads
-//! the broadcast queue as an old daemon does.
+//! A cluster: three Consul servers, a hax on each node, processes on the wire, and a reader of the broadcast
+//! queue as an old daemon.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 #[path = "../daemon/mod.rs"]
@@ -27,8 +27,10 @@ fn a_cluster_lives_through_cuts_delays_and_deaths() {
     fixture.the_old_daemon_heard_all();
 }
 
-/// What changes is told on the node of a server that follows as soon as the servers' leader has it: hax asks
-/// what only their leader answers, and beside that what notices that it does not.
+/// A node whose server follows gets a change as soon as the servers' leader has it.
+///
+/// hax sends watches that only the servers' leader answers. Besides, it sends queries that detect a hanging
+/// watch.
 #[test]
 fn f15_a_followers_node_is_told_by_watches_that_the_servers_leader_answers() {
     let Some(mut fixture) = Fixture::start() else { return };
@@ -45,13 +47,13 @@ fn f15_a_followers_node_is_told_by_watches_that_the_servers_leader_answers() {
         ("/v1/health/state/any", "/v1/health/state/none"),
     ] {
         assert!(asks(watch, false) > 0 && asks(lookout, true) > 0, "{asked:?}");
-        // A machine that is busy may have made them hang.
+        // On a busy machine the watches may hang.
         let hung = fixture.hax[follower].facts("WatchHangs").len();
         assert!(hung > 0 || asks(watch, true) == 0, "{asked:?}");
     }
 }
 
-/// Consul is well and the leader is killed: the next one leads.
+/// Kills the leader's hax while Consul works: another node becomes the leader.
 #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
 fn the_next_leads_within_two_seconds(fixture: &mut Fixture) {
     let leader = fixture.leader();
@@ -60,16 +62,16 @@ fn the_next_leads_within_two_seconds(fixture: &mut Fixture) {
     until("another leads", || fixture.leading().is_some_and(|node| node != leader));
     let took = since.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
-    // It comes back, finds the lock taken and leaves it there.
+    // The killed hax starts again, finds the lock taken and does not take it.
     let next = fixture.leader();
     fixture.restart_hax(leader);
     assert_eq!(fixture.leader(), next);
     fixture.everybody_is_told(&[0, 1, 2], 2, "an event after the change of the leader");
 }
 
-/// What processes say while their hax cannot reach Consul is acknowledged when it can.
+/// The events of a process whose hax cannot reach Consul are acknowledged when it can again.
 fn a_cut_road_loses_nothing(fixture: &mut Fixture) {
-    // Its hax may have been the leader that was killed, and it begun anew by that.
+    // The process's hax may have been the killed leader, so the process may have started anew.
     fixture.everybody_is_told(&[0, 1, 2], 7, "it runs");
     let failed = fixture.hax[1].facts("ConsulFailed").len();
     fixture.roads[1].cut();
@@ -91,9 +93,10 @@ fn a_slow_road_is_a_road(fixture: &mut Fixture) {
     fixture.roads[2].delay(Duration::ZERO);
 }
 
-/// A node's Consul stands still, which for all others is a node that is cut off, and for the servers one
-/// that they wait for and then drop. Its processes are declared stopped, live on, know nothing of it, and
-/// say nothing afterwards.
+/// Pauses a node's Consul.
+///
+/// For the other nodes this node is cut off. The servers wait for its agent and then remove it. Its processes
+/// are declared stopped, but they run on, do not notice it, and send nothing afterwards.
 fn a_node_that_was_only_cut_off_is_taken_back(fixture: &Fixture) {
     let node = fixture.freeze_the_servers_leader();
     let (ios, near) = ([2, 7, 12][node], (node + 1) % 3);
@@ -105,8 +108,8 @@ fn a_node_that_was_only_cut_off_is_taken_back(fixture: &Fixture) {
     fixture.hax[node].says(0, "ProcessLives", "");
 }
 
-/// A whole node dies, the leader's: its processes are declared stopped by another; it comes back and
-/// all is as before.
+/// Kills the whole node of the leader. Another node declares its processes stopped. The node returns, and the
+/// earlier state is restored.
 fn a_dead_node_is_declared_dead_and_comes_back(fixture: &mut Fixture) {
     let node = fixture.leader();
     let ios = [2, 7, 12][node];

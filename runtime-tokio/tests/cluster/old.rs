@@ -1,5 +1,6 @@
-//! Reads the broadcast queue as an old daemon does: a watch posts all of it at each change; what lies
-//! beyond the last read number is new.
+//! Reads the broadcast queue as an old daemon does.
+//!
+//! A watch posts the whole queue at each change. Entries after the last read number are new.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-/// Messages by number, as they were read.
+/// Messages by number, in order of their reading.
 type Heard = Vec<(u64, Value)>;
 
 /// The reader. Its threads end with the test's program.
@@ -25,7 +26,7 @@ impl OldDaemon {
         let heard = Arc::new(Mutex::new(Heard::new()));
         let shared = Arc::clone(&heard);
         std::thread::spawn(move || {
-            // One after another, as a watch posts.
+            // Posts are handled one after another, as a watch sends them.
             for stream in listener.incoming().map_while(Result::ok) {
                 let _broken_off = serve(stream, &shared);
             }
@@ -54,7 +55,7 @@ fn serve(mut stream: TcpStream, heard: &Mutex<Heard>) -> std::io::Result<()> {
     }
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;
-    // Its HTTP server refuses more than this.
+    // The HTTP server of an old daemon refuses a larger body.
     assert!(length < 1 << 20, "the queue is purged in time");
     let entries: Option<Vec<Value>> = serde_json::from_slice(&body).unwrap();
     let mut entries: Vec<(u64, Value)> =

@@ -1,11 +1,11 @@
-//! What lies between a hax and its Consul agent: bytes pass, late or not at all.
+//! The network between a hax and its Consul agent: it forwards bytes, with or without a delay, or none.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A proxy for TCP. Its threads end with the test's program.
+/// A TCP proxy. Its threads end with the test's program.
 pub(crate) struct Road {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -16,7 +16,7 @@ struct State {
     cut: bool,
     delay: Duration,
     open: Vec<TcpStream>,
-    /// What was asked for over it.
+    /// The targets of the requests over it.
     asked: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl Road {
         Self { address, state }
     }
 
-    /// Nothing passes; what was open breaks.
+    /// Cuts the network: open connections break and no bytes pass.
     pub(crate) fn cut(&self) {
         let mut state = lock(&self.state);
         state.cut = true;
@@ -55,12 +55,12 @@ impl Road {
         lock(&self.state).cut = false;
     }
 
-    /// The targets of all requests so far.
+    /// Returns the targets of all requests so far.
     pub(crate) fn asked(&self) -> Vec<String> {
         lock(&self.state).asked.clone()
     }
 
-    /// Each piece of bytes takes so much longer.
+    /// Sets the additional delay of each piece of bytes.
     pub(crate) fn delay(&self, delay: Duration) {
         lock(&self.state).delay = delay;
     }
@@ -88,7 +88,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &Mutex<State>) {
     let _ = from.shutdown(Shutdown::Both);
 }
 
-/// What a request that begins here asks for.
+/// Returns the target of a request that begins here.
 fn target(bytes: &[u8]) -> Option<String> {
     let line = bytes.strip_prefix(b"GET ")?.split(|byte| *byte == b' ').next()?;
     Some(String::from_utf8_lossy(line).into_owned())

@@ -1,11 +1,11 @@
-//! Certificates of a test, in a directory of their own.
+//! Certificates of a test, in a directory of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
-/// A directory that no other test has; it stays, below `target`, to be looked at.
+/// Creates a directory for one test. It stays below `target`, for inspection.
 pub(crate) fn directory() -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let n = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -15,10 +15,10 @@ pub(crate) fn directory() -> PathBuf {
     dir
 }
 
-/// An authority.
+/// A certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its own certificate.
+    /// The authority's own certificate.
     pub(crate) cert: PathBuf,
     dir: PathBuf,
 }
@@ -34,7 +34,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), cert, dir: dir.into() }
     }
 
-    /// A certificate for these names, for servers and clients alike, and its key.
+    /// Issues a certificate for these names, for servers and clients alike, and its key.
     pub(crate) fn issue(&self, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();

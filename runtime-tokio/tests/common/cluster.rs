@@ -1,4 +1,4 @@
-//! The built-in Consul with a cluster in it.
+//! The built-in Consul with a loaded cluster.
 
 use hax_driver::host::clock::Clock;
 use hax_tokio::demo::api::Api;
@@ -7,7 +7,7 @@ use hax_tokio::demo::setting::Setting;
 
 use super::listener;
 
-/// Starts it on a thread of its own: the test's may wait.
+/// Starts it on its own thread, as the test's thread may block.
 pub(crate) async fn consul() -> (Api, Setting) {
     let (say, address) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

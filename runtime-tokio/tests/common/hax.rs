@@ -1,6 +1,6 @@
-//! Which program is tested: these tests are those of every runtime.
+//! The program under test: every runtime has these tests.
 
-/// That of the package whose test this is.
+/// The program of the package that the test belongs to.
 pub(crate) const HAX: &str =
     match (option_env!("CARGO_BIN_EXE_hax"), option_env!("CARGO_BIN_EXE_hax-smol")) {
         (Some(hax), _) | (None, Some(hax)) => hax,

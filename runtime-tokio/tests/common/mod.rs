@@ -1,4 +1,4 @@
-//! What the tests of the adapters share.
+//! Fixtures of the adapters' tests.
 #![expect(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod certs;
@@ -14,7 +14,7 @@ use hax_tokio::Tokio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Runs a test on the runtime that the daemon has, for a minute at most.
+/// Runs a test on the daemon's runtime, for a minute at most.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let limited = async {
         tokio::time::timeout(Duration::from_secs(60), test).await.expect("within a minute");
@@ -22,14 +22,14 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     Tokio::block_on(limited).unwrap();
 }
 
-/// A listener on a port that the system chose.
+/// Returns a listener on a port that the system chose.
 pub(crate) async fn listener() -> (TcpListener, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// An address at which nobody listens.
+/// Returns an address without a listener.
 pub(crate) async fn nobody() -> std::net::SocketAddr {
     listener().await.1
 }
@@ -38,7 +38,7 @@ pub(crate) async fn next<T>(from: &Receiver<T>) -> T {
     from.recv().await.unwrap()
 }
 
-/// Says `text` and reads all that comes until the end.
+/// Sends `text` and reads until the end of the connection.
 pub(crate) async fn exchange(address: std::net::SocketAddr, text: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();

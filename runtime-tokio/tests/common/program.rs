@@ -1,11 +1,11 @@
-//! The program `hax` as its users start it, and what it says.
+//! The program `hax` as its users start it, and its log.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The program with nothing of this process's own settings.
+/// Returns the program without the settings of this process's environment.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(super::hax::HAX);
     command.args(args).stdin(Stdio::null());
@@ -20,7 +20,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
-/// A program that runs; killed when it is dropped.
+/// A running program. It is killed when it is dropped.
 pub(crate) struct Program {
     pub(crate) child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -39,12 +39,12 @@ impl Program {
         Self { child, log }
     }
 
-    /// All that it has said so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// The first line with all of these, as soon as there is one.
+    /// Waits for the first line with all of these parts, and returns it.
     pub(crate) fn says(&self, parts: &[&str]) -> String {
         let mut found = None;
         let fits = |line: &&String| parts.iter().all(|part| line.contains(part));
@@ -63,7 +63,7 @@ impl Program {
         assert!(sent.unwrap().success());
     }
 
-    /// Its exit code, as soon as it has ended.
+    /// Waits for its end, and returns its exit code.
     pub(crate) fn code(&mut self) -> i32 {
         let mut code = None;
         assert!(holds(|| {
@@ -81,7 +81,7 @@ impl Drop for Program {
     }
 }
 
-/// Whether it comes to hold within half a minute.
+/// Returns whether the condition becomes true within half a minute.
 #[expect(clippy::disallowed_methods, reason = "a test of real programs waits in real time")]
 pub(crate) fn holds(mut condition: impl FnMut() -> bool) -> bool {
     for _ in 0..1500 {

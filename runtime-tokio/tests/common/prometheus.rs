@@ -1,4 +1,4 @@
-//! A strict reader of Prometheus' text format: what promtool would complain of panics here.
+//! A strict parser of Prometheus' text format. It panics at everything that promtool reports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ pub(crate) struct Scrape {
     samples: BTreeMap<String, f64>,
 }
 
-/// A family that is being read.
+/// A metric family during parsing.
 struct Family {
     name: String,
     kind: String,
@@ -21,7 +21,7 @@ struct Sample {
 }
 
 impl Scrape {
-    /// Reads a text, and panics with the line at which it is wrong.
+    /// Parses a text, and panics with the line of an error.
     pub(crate) fn read(text: &str) -> Self {
         assert!(text.ends_with('\n'), "the last line ends");
         let mut names = BTreeSet::new();
@@ -47,7 +47,7 @@ impl Scrape {
         Self { samples }
     }
 
-    /// The value of `name{labels}`, as it is written.
+    /// Returns the value of `name{labels}`, in the spelling of the text.
     pub(crate) fn get(&self, sample: &str) -> f64 {
         *self.samples.get(sample).unwrap_or_else(|| panic!("no {sample}"))
     }
@@ -76,7 +76,7 @@ fn sample(line: &str) -> Sample {
 }
 
 impl Family {
-    /// The rules of `promtool check metrics` that apply, and those of a histogram.
+    /// Checks the applicable rules of `promtool check metrics`, and those of a histogram.
     fn check(&self) {
         let Self { name, kind, samples } = self;
         for unit in ["_ms", "_us", "_milliseconds", "_microseconds", "_minutes", "_kilobytes"] {

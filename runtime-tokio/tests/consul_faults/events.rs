@@ -1,4 +1,4 @@
-//! What processes say: in order, and never lost once it is acknowledged.
+//! Process events: they stay in order, and none is lost once it is acknowledged.
 
 use std::sync::Arc;
 
@@ -33,9 +33,10 @@ fn interleaved_events_end_with_the_last_of_each_process() {
     }
 }
 
-/// Consul is dead all the while, so only the process itself can have brought the event to Consul.
-/// Motr's side of a link does not notice that hax was away until it has something to say; then what
-/// was not acknowledged comes first, under its old tag.
+/// Consul is dead all the time, so only the process itself can have brought the event to Consul.
+///
+/// A process notices the absence of hax only when it sends a message. Then it sends its unacknowledged
+/// messages first, with their old tags.
 #[test]
 fn an_event_received_and_not_committed_survives_the_death_of_hax() {
     let Some(mut fixture) = Fixture::durable() else { return };
@@ -59,8 +60,8 @@ fn an_event_received_and_not_committed_survives_the_death_of_hax() {
     assert_eq!(hax.facts("ProcessEvent").len(), 1);
 }
 
-/// Consul has the write and has not answered when hax dies: the event comes again, is found in Consul
-/// and is acknowledged.
+/// Consul has executed the write and has not responded when hax dies. The event comes again, hax finds it in
+/// Consul and acknowledges it.
 #[test]
 fn an_event_that_consul_had_when_hax_died_is_acknowledged_once() {
     let Some(fixture) = Fixture::watching() else { return };

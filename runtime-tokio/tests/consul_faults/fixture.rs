@@ -13,13 +13,14 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// A Consul whose data outlives it, for a hax that is not started yet. Nothing, with a reason,
-    /// where there is no Consul.
+    /// Starts a Consul whose data survives it, for a hax that is not started yet.
+    ///
+    /// Returns `None` and prints the reason if there is no Consul.
     pub(crate) fn durable() -> Option<Self> {
         Self::with(|options, _| Options { durable: true, ..options })
     }
 
-    /// A Consul that tells the hax of this place how its services are.
+    /// Starts a Consul that posts the health of services to the hax of this place.
     pub(crate) fn watching() -> Option<Self> {
         Self::with(|options, place| {
             let url = format!("http://{}/", place.http());
@@ -44,14 +45,15 @@ impl Fixture {
         hax
     }
 
-    /// Starts the dead Consul again. Its agent's return ends the leader's session, as it does in a
-    /// cluster, so another leader is elected.
+    /// Starts the dead Consul again.
+    ///
+    /// The start of its agent ends the leader's session, as in a cluster, so another leader is elected.
     pub(crate) fn restart_consul(&mut self) {
         self.consul.restart().unwrap();
         self.lead();
     }
 
-    /// Elects a leader on this node, as soon as nobody leads and a session can be had.
+    /// Elects a leader on this node, as soon as there is none and a session can be created.
     pub(crate) fn lead(&self) {
         let create = br#"{"LockDelay": "0s"}"#;
         until("the lock is held", || {
@@ -64,7 +66,7 @@ impl Fixture {
         });
     }
 
-    /// Consul has seen more writes than any payload of a test says: nobody believes a payload that is
+    /// Raises Consul's index above the index of each payload of a test: hax does not trust a payload that is
     /// newer than Consul.
     pub(crate) fn age(&self) {
         for n in 0..200 {
@@ -82,7 +84,7 @@ impl Fixture {
         };
         until("the checks are as old", || passes() && index() > 200);
         let index = index();
-        // A reading on its way would not have what is posted meanwhile.
+        // A read in flight would not contain a check that is posted meanwhile.
         until("hax knows it", || {
             let status: Value =
                 serde_json::from_slice(&self.place.ask("GET", "/status", b"").body).unwrap();
@@ -90,14 +92,14 @@ impl Fixture {
         });
     }
 
-    /// A process that has its link.
+    /// Starts a process that has its link.
     pub(crate) fn linked(&self, key: u64) -> Ham {
         let mut ham = self.place.ham(key);
         ham.entrypoint();
         ham
     }
 
-    /// The state in `processes/<fid>`.
+    /// Returns the state in `processes/<fid>`.
     pub(crate) fn state(&self, key: u64) -> String {
         let target = format!("/v1/kv/processes/{}?raw", fid(key));
         let said: Value =
@@ -106,7 +108,7 @@ impl Fixture {
         said["state"].as_str().unwrap().trim_start_matches("M0_CONF_HA_PROCESS_").to_owned()
     }
 
-    /// Sends a request that must succeed; returns the body.
+    /// Sends a request that must succeed. Returns the body.
     pub(crate) fn done(&self, method: &str, target: &str, body: &str) -> String {
         let reply = self.consul.request(method, target, body.as_bytes()).unwrap();
         assert_eq!(reply.status, 200, "{method} {target}: {}", reply.text());

@@ -1,5 +1,5 @@
-//! The daemon and a Consul that is absent, dies, hangs, errs or knows no leader: everybody is
-//! answered in time, and nothing is lost.
+//! The daemon and a Consul that is absent, dies, hangs, fails or has no leader: every request gets a response
+//! in time, and no event is lost.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 #[path = "../daemon/mod.rs"]

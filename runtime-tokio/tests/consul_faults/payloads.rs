@@ -1,4 +1,4 @@
-//! What watch handlers post (5/HAX, "Incoming HTTP requests").
+//! The payloads of watch handlers (5/HAX, "Incoming HTTP requests").
 
 use serde_json::{Value, json};
 
@@ -8,15 +8,15 @@ use crate::fixture::Fixture;
 /// The specification's sample, byte for byte: the services of one node, all passing.
 const SAMPLE: &str = include_str!("sample.json");
 
-/// The process of the sample.
+/// The key of the sample's process.
 const PROCESS: u64 = 4;
 
 fn post(fixture: &Fixture, body: &str) -> u16 {
     fixture.place.ask("POST", "/", body.as_bytes()).status
 }
 
-/// The sample of the node where the process is configured, with another status of its service's check,
-/// which changed at `index`.
+/// Returns the sample for the node that the process is configured on, with another status of its service's
+/// check, which changed at `index`.
 fn changed(status: &str, index: u64) -> Value {
     let mut sample: Value = serde_json::from_str(SAMPLE).unwrap();
     for check in sample[0]["Checks"].as_array_mut().unwrap() {
@@ -28,7 +28,7 @@ fn changed(status: &str, index: u64) -> Value {
     sample
 }
 
-/// Asks for the state of the sample's process.
+/// Requests the state of the sample's process.
 fn state(ham: &mut Ham) -> String {
     ham.say(&format!("nvec-get {}", crate::daemon::fid(PROCESS)));
     let said = ham.hears("the answer", |said| said["nvec"] == "set" && said["id_of_get"] != 0);
@@ -39,7 +39,7 @@ fn state(ham: &mut Ham) -> String {
 fn d35_the_sample_its_variants_and_consuls_own() {
     let Some(fixture) = Fixture::watching() else { return };
     let _hax = fixture.start();
-    // A process with a link is given time before its failing check makes it stopped.
+    // A process with a link gets a grace period before its failing check makes it stopped.
     let mut hams = [1, 3, PROCESS].map(|key| fixture.linked(key));
     fixture.age();
     assert_eq!(state(&mut hams[0]), "ONLINE");
@@ -47,7 +47,7 @@ fn d35_the_sample_its_variants_and_consuls_own() {
         assert_eq!(post(&fixture, body), 200, "{body}");
     }
     hams.iter().for_each(|ham| ham.is_told(PROCESS, "TRANSIENT"));
-    // What is older than what is known changes nothing, nor does what cannot be parsed whole.
+    // An older check has no effect, and neither has a payload that cannot be parsed completely.
     assert_eq!(post(&fixture, SAMPLE), 200);
     let passing = changed("passing", 101).to_string();
     assert_eq!(post(&fixture, passing.trim_end_matches(']')), 400);
@@ -55,7 +55,7 @@ fn d35_the_sample_its_variants_and_consuls_own() {
     assert_eq!(state(&mut hams[0]), "TRANSIENT");
     assert_eq!(post(&fixture, &passing), 200);
     hams.iter().for_each(|ham| ham.is_told(PROCESS, "ONLINE"));
-    // Of Consul's states only one is good.
+    // Only the status `passing` counts as good.
     for (n, status) in ["warning", "passing", "maintenance", "passing"].into_iter().enumerate() {
         let payload = changed(status, 102 + n as u64);
         assert_eq!(post(&fixture, &payload.to_string()), 200);
@@ -80,7 +80,7 @@ fn many_nodes_other_services_and_unknown_fields() {
         let mut other = changed("critical", 100)[0].clone();
         for check in other["Checks"].as_array_mut().unwrap() {
             check["Node"] = format!("other{n}").into();
-            // Services that are not Motr's, and processes that are not configured.
+            // These services are not Motr's, or belong to processes that are not configured.
             check["ServiceID"] =
                 if n % 2 == 0 { format!("web-{n}") } else { format!("{}", 100_000 + n) }.into();
         }
@@ -92,7 +92,7 @@ fn many_nodes_other_services_and_unknown_fields() {
     assert_eq!(post(&fixture, &Value::from(nodes).to_string()), 200);
     ham.is_told(PROCESS, "TRANSIENT");
     assert_eq!(state(&mut ham), "TRANSIENT");
-    // Nobody else has changed.
+    // No other process has changed.
     ham.say(&format!("nvec-get {}", crate::daemon::fid(2)));
     let said = ham.hears("the answer", |said| said["nvec"] == "set" && said["id_of_get"] != 0);
     assert_eq!(said["notes"][0]["state"], "ONLINE");

@@ -1,5 +1,5 @@
-//! Consul is not there, or of no use: whoever asks is told to ask again, in order and in time, and
-//! what processes say waits.
+//! Faults of Consul: a process that requests an entrypoint gets EAGAIN, in order and in time, and events
+//! wait.
 
 use serde_json::Value;
 
@@ -7,17 +7,19 @@ use crate::daemon::front::{Front, Mode, response};
 use crate::daemon::{Ham, Hax, fid, until};
 use crate::fixture::Fixture;
 
-/// Who asks for an entrypoint while there is none.
+/// The processes that request an entrypoint during the fault.
 const ASKERS: [u64; 4] = [1, 3, 4, 6];
 
-/// Who says something meanwhile.
+/// The processes that report events during the fault.
 const TELLERS: [u64; 2] = [2, 7];
 
 const EVENTS: [&str; 3] = ["STARTING", "STARTED", "STOPPING"];
 
-/// A request is answered not sooner than a second after it was sent, lest processes that ask again at
-/// once become a storm, and not later than three. The process itself measures, from its request to the
-/// reply; the slowest case takes 1.5 s, so a busy machine has as much again.
+/// Checks that a request gets EAGAIN after at least one second and at most three.
+///
+/// A process repeats its request at once, so an earlier reply would cause a storm. The process itself
+/// measures the time from its request to the reply. The slowest case takes 1.5 s, so a busy machine has as
+/// much again.
 fn is_told_to_ask_again(ham: &Ham) {
     let said = ham.answer();
     assert_eq!((&said["control"], &said["quorum"]), (&"query".into(), &0.into()), "{said}");
@@ -25,7 +27,7 @@ fn is_told_to_ask_again(ham: &Ham) {
     assert!((1_000_000..=3_000_000).contains(&us), "{said}");
 }
 
-/// The numbers of the entrypoint requests in the lines of this kind, in order.
+/// Returns the numbers of the entrypoint requests in the log lines of this kind, in order.
 fn entries(hax: &Hax, fact: &str) -> Vec<u64> {
     let number = |line: String| line.split([':', '-']).nth(1).unwrap().parse().unwrap();
     hax.facts(fact).into_iter().map(number).collect()
@@ -53,7 +55,7 @@ fn all_are_served(askers: &[Ham]) {
     }
 }
 
-/// Each acknowledgement comes after Consul holds what it is for.
+/// Checks that each acknowledgement comes after Consul holds its event.
 fn all_is_caught_up(fixture: &Fixture, tellers: &[Ham]) {
     for (key, ham) in TELLERS.iter().zip(tellers) {
         for n in 0..EVENTS.len() {
@@ -72,7 +74,7 @@ fn nothing_is_acknowledged(tellers: &[Ham]) {
     }
 }
 
-/// One trouble from its beginning to its end.
+/// Runs one fault from its beginning to its end.
 fn withstands(
     fixture: &mut Fixture,
     hax: &Hax,
@@ -88,7 +90,7 @@ fn withstands(
     }
     all_are_told_to_ask_again(hax, &mut askers);
     for key in TELLERS {
-        // All of them have been received, so it is not for want of them that none is acknowledged.
+        // All events have been received, so that is not the reason for the missing acknowledgements.
         hax.says(before, "ProcessEvent", &format!("{}: {}", fid(key), EVENTS[2]));
     }
     nothing_is_acknowledged(&tellers);
@@ -134,7 +136,7 @@ fn consul_is_absent_at_the_start() {
     let Some(mut fixture) = Fixture::durable() else { return };
     let consul = fixture.consul.http_addr;
     fixture.consul.kill();
-    // One is told who it is and serves at once; the other must find out and waits.
+    // One hax is configured with its identity and serves at once. The other one must look it up and waits.
     let all = [fixture.place.flags(consul), vec!["--fid".into(), fid(0)]].concat();
     let knowing = Hax::start(&all);
     let flags = ["--consul", &format!("http://{consul}"), "--no-elect"];
@@ -148,7 +150,7 @@ fn consul_is_absent_at_the_start() {
     fixture.restart_consul();
     all_are_served(&askers);
     fixture.place.ready();
-    // What it finds in the catalog is an address that this machine may have or not.
+    // The catalog has an address that this machine may or may not have.
     until("it has found out who it is", || {
         wondering.log().iter().any(|line| {
             is_listening(line) || line.as_str().is_some_and(|line| line.contains("cannot listen"))

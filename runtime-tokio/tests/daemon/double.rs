@@ -1,4 +1,4 @@
-//! The Consul double, as a server of its own.
+//! The Consul double as a server of its own.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
@@ -10,7 +10,7 @@ use hax_tokio::demo::double;
 
 use super::LIMIT;
 
-/// A Consul double with hare's configuration of three nodes. It lives as long as the test's program.
+/// Starts a Consul double with hare's configuration of three nodes. It runs until the test's program ends.
 pub(crate) fn consul() -> SocketAddr {
     let (say, at) = channel();
     std::thread::spawn(move || {

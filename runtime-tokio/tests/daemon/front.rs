@@ -1,4 +1,4 @@
-//! A server before Consul that lets everything pass until it is told otherwise.
+//! A proxy before Consul that forwards everything by default.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use hax_sim::real::client::{self, Reply};
 
-/// Longer than Consul holds a blocking query.
+/// A time longer than Consul holds a blocking query.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What a front does with a request.
+/// The treatment of a request.
 #[derive(Clone)]
 pub(crate) enum Mode {
-    /// Consul answers.
+    /// Consul's response is returned.
     Pass,
-    /// These bytes are the answer; Consul hears nothing of it.
+    /// These bytes are returned, and Consul does not get the request.
     Say(Vec<u8>),
-    /// Consul acts, and its answer to a target is made into these bytes.
+    /// Consul executes the request, and its response is changed to these bytes.
     Change(Arc<Lie>),
 }
 
-/// What is made of Consul's answer to a target.
+/// Changes Consul's response to a target.
 pub(crate) type Lie = dyn Fn(&str, Reply) -> Vec<u8> + Send + Sync;
 
-/// The server. Its threads end with the test's program.
+/// The proxy. Its threads end with the test's program.
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
     mode: Arc<Mutex<Mode>>,
@@ -39,7 +39,7 @@ impl Front {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let mode = Arc::clone(&current);
-                // A client that breaks off is no concern of the others.
+                // The end of one client does not affect the others.
                 std::thread::spawn(move || drop(serve(stream, consul, &mode)));
             }
         });
@@ -51,7 +51,7 @@ impl Front {
     }
 }
 
-/// The bytes of a response that says `body`.
+/// Returns the bytes of a response with `body`.
 pub(crate) fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("HTTP/1.1 {status} As said\r\nConnection: close\r\n").into_bytes();
     for (name, value) in headers {
@@ -93,7 +93,7 @@ fn serve(mut stream: TcpStream, consul: SocketAddr, mode: &Mutex<Mode>) -> std::
     stream.write_all(&bytes)
 }
 
-/// A response as it came from Consul, as far as hax looks at it.
+/// Returns Consul's response unchanged, as far as hax uses it.
 pub(crate) fn honest(reply: &Reply) -> Vec<u8> {
     let index = reply.header("X-Consul-Index").map(|index| ("X-Consul-Index", index));
     response(reply.status, index.as_slice(), &reply.body)

@@ -1,4 +1,4 @@
-//! The real daemon with real sockets: `hax run`, the processes that it serves, and where they are.
+//! The real daemon with real sockets: `hax run`, its processes, and their addresses.
 #![expect(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod double;
@@ -15,15 +15,15 @@ use std::time::Duration;
 use hax_sim::real::client::{self, Reply};
 use serde_json::Value;
 
-/// What does not come in this time does not come at all.
+/// The time limit of every wait.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// The fid of a process, as Consul and `hax ham` write it.
+/// Returns the fid of a process, in the spelling of Consul and `hax ham`.
 pub(crate) fn fid(key: u64) -> String {
     format!("0x7200000000000001:{key:#x}")
 }
 
-/// Looks until it holds.
+/// Waits until the condition is true.
 #[expect(clippy::disallowed_methods, reason = "a test of real programs waits in real time")]
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let pause = Duration::from_millis(20);
@@ -36,8 +36,10 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-/// Addresses of a test's own. A port that is free on 127.0.0.1 may be taken by any connection before
-/// it is used; nobody takes one of another loopback address unasked.
+/// The addresses of one test.
+///
+/// A port that is free on 127.0.0.1 may be taken by any connection before its use. On another loopback
+/// address no program takes one by itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     ip: String,
@@ -58,12 +60,12 @@ impl Place {
         format!("{}:8008", self.ip).parse().unwrap()
     }
 
-    /// The name of a port as Motr writes it.
+    /// Returns the name of a port in Motr's spelling.
     pub(crate) fn endpoint(&self, port: u64) -> String {
         format!("inet:stream:{}@{port}", self.ip)
     }
 
-    /// The flags of a hax of the node `ssu1` that is here.
+    /// Returns the flags of a hax of the node `ssu1` at these addresses.
     pub(crate) fn flags(&self, consul: SocketAddr) -> Vec<String> {
         let (motr, http) = (self.endpoint(22001), self.http().to_string());
         let consul = format!("http://{consul}");
@@ -72,7 +74,7 @@ impl Place {
         flags.map(str::to_owned).collect()
     }
 
-    /// Asks the daemon's HTTP server.
+    /// Sends a request to the daemon's HTTP server.
     pub(crate) fn ask(&self, method: &str, target: &str, body: &[u8]) -> Reply {
         client::request(self.http(), LIMIT, method, target, body).unwrap()
     }
@@ -84,13 +86,13 @@ impl Place {
         });
     }
 
-    /// A process that has done nothing yet.
+    /// Starts a process that has sent nothing yet.
     pub(crate) fn ham(&self, key: u64) -> Ham {
         Ham::start(&self.endpoint(22001), &self.endpoint(23_000 + key), key)
     }
 }
 
-/// A running `hax run` and all that it has logged.
+/// A running `hax run` and its log.
 pub(crate) struct Hax {
     child: Child,
     log: Arc<Mutex<Vec<Value>>>,
@@ -133,13 +135,13 @@ impl Hax {
         Self { child, log, said_all }
     }
 
-    /// As kill -9.
+    /// Kills it, as kill -9 does.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// As SIGTERM; the exit code, when all that it had to say has been said.
+    /// Stops it, as SIGTERM does. Returns the exit code, once the log is complete.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -163,7 +165,7 @@ impl Hax {
         assert!(sent.unwrap().success());
     }
 
-    /// Its exit code, when all that it had to say has been said.
+    /// Returns its exit code, once the log is complete.
     pub(crate) fn code(&mut self) -> i32 {
         let mut code = None;
         until("hax has ended", || {
@@ -178,14 +180,14 @@ impl Hax {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What was said of this kind of fact, in order.
+    /// Returns the log lines of this kind of fact, in order.
     pub(crate) fn facts(&self, fact: &str) -> Vec<String> {
         let log = self.log();
         let lines = log.iter().filter(|line| line["fact"] == fact);
         lines.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until it has said so, after the first `past` lines of its kind.
+    /// Waits for a line with this text, after the first `past` lines of its kind.
     pub(crate) fn says(&self, past: usize, fact: &str, text: &str) {
         until(&format!("hax says {fact}: {text}"), || {
             self.facts(fact).iter().skip(past).any(|line| line.contains(text))
@@ -226,7 +228,7 @@ impl Ham {
         writeln!(self.stdin, "{command}").unwrap();
     }
 
-    /// The next line that fits; what comes before it is passed over.
+    /// Returns the next matching line, and skips the lines before it.
     pub(crate) fn hears(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let mut seen = Vec::new();
         loop {
@@ -242,18 +244,18 @@ impl Ham {
         }
     }
 
-    /// It does nothing any more, as one that hangs. Its end is that of the test.
+    /// Pauses the process, as if it hung. It ends with the test.
     pub(crate) fn freeze(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
     }
 
-    /// The next answer to a request for the entrypoint, whatever it is.
+    /// Returns the next reply to an entrypoint request, whatever it is.
     pub(crate) fn answer(&self) -> Value {
         self.hears("an answer", |said| said["event"] == "entrypoint")
     }
 
-    /// Asks for the entrypoint until it is there.
+    /// Requests the entrypoint until the process has it.
     pub(crate) fn entrypoint(&mut self) -> Value {
         self.ask();
         self.has_entrypoint()
@@ -282,7 +284,7 @@ impl Ham {
         self.hears("a delivery", |said| said["event"] == "delivered")["send"].as_u64().unwrap()
     }
 
-    /// What has come and nobody has looked at.
+    /// Returns the lines that have not been read.
     pub(crate) fn unheard(&self) -> Vec<Value> {
         self.lines.try_iter().collect()
     }

@@ -20,7 +20,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// Nothing, with a reason, where there is no Consul.
+    /// Returns `None` and prints the reason if there is no Consul.
     pub(crate) fn new() -> Option<Self> {
         if !available() {
             return None;
@@ -31,7 +31,7 @@ impl Fixture {
         Some(Self { consul, place: Place::new(), stage: Stage::new().unwrap() })
     }
 
-    /// The program with a command and where everything is. Its endpoint it finds in Consul.
+    /// Returns the program with a command and all addresses. It finds its endpoint in Consul.
     pub(crate) fn program(&self, name: &str, more: &[&str]) -> std::process::Command {
         let (consul, http) = (format!("http://{}", self.consul.http_addr), self.place.http());
         let (library, http) = (library(), http.to_string());
@@ -43,7 +43,7 @@ impl Fixture {
         program
     }
 
-    /// A hax that is ready, and the processes that may come to it.
+    /// Starts a hax and waits until it is ready. Returns it with its processes.
     pub(crate) fn start(&self, more: &[&str]) -> (Program, Motr) {
         let more = [&["--no-elect"], more].concat();
         let hax = Program::start(self.program("run", &more));
@@ -56,7 +56,7 @@ impl Fixture {
         (hax, Motr { script })
     }
 
-    /// Waits until an event is being worked that Consul does not hold yet.
+    /// Waits until an event is being processed that Consul does not hold yet.
     pub(crate) fn is_working(&self) {
         until("it is worked", || {
             let status = self.place.ask("GET", "/status", b"").body;
@@ -65,7 +65,7 @@ impl Fixture {
         });
     }
 
-    /// The state in `processes/<fid>`, less its prefix.
+    /// Returns the state in `processes/<fid>`, without its prefix.
     pub(crate) fn state(&self, process: Fid) -> String {
         let target = format!("/v1/kv/processes/{process}?raw");
         let value = self.consul.request("GET", &target, b"").unwrap().body;
@@ -74,7 +74,7 @@ impl Fixture {
     }
 }
 
-/// The processes.
+/// The processes, played by the fake library.
 pub(crate) struct Motr {
     pub(crate) script: Script,
 }
@@ -84,12 +84,12 @@ impl Motr {
         self.script.prompt(prompt);
     }
 
-    /// A new life of a process gets its entrypoint, as Consul has it, and its link.
+    /// Starts a new life of a process, which gets the entrypoint from Consul and its link.
     pub(crate) fn linked(&mut self, process: Fid, pid: u64) -> u64 {
         self.entrypoint(process, pid, true)
     }
 
-    /// One that has been there all the time asks again.
+    /// Sends another request of a running process.
     pub(crate) fn linked_again(&mut self, process: Fid, pid: u64) -> u64 {
         self.entrypoint(process, pid, false)
     }
@@ -111,7 +111,7 @@ impl Motr {
         self.script.link(key(process), pid)
     }
 
-    /// Waits until a process is told this state of another.
+    /// Waits until a process gets this state of an object.
     pub(crate) fn is_told(&mut self, link: u64, object: Fid, state: u32) {
         loop {
             if let Sent::States { notes, .. } = self.script.sent(link)
@@ -122,7 +122,7 @@ impl Motr {
         }
     }
 
-    /// Waits for the answer to a question.
+    /// Waits for the response to a request for states.
     pub(crate) fn answer(&mut self, link: u64, question: u64) -> Vec<(motr_fake::Fid, u32)> {
         loop {
             if let Sent::States { id, notes } = self.script.sent(link)

@@ -1,4 +1,4 @@
-//! The program behind Motr's library: a real Consul, and the library's fake as a file that is loaded.
+//! The program with Motr's library: a real Consul, and a fake of the library as a loaded file.
 #![cfg(feature = "libmotr")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use motr_fake::Said;
 const CONFD: Fid = Fid::process(1);
 const IOS: Fid = Fid::process(2);
 
-/// `M0_CONF_HA_PROCESS_*` and `M0_NC_*`.
+/// Values of `M0_CONF_HA_PROCESS_*` and `M0_NC_*`.
 const STARTED: Said = Said::Process { event: 1 };
 const RECOVERED: Said = Said::Process { event: 4 };
 const ONLINE: u32 = 1;
@@ -33,7 +33,7 @@ fn processes_live_and_live_again() {
     motr.prompt(true);
     let confd = motr.linked(CONFD, 100);
     let ios = motr.linked(IOS, 200);
-    // What is acknowledged is in Consul.
+    // An acknowledged event is in Consul.
     let tag = motr.script.say(ios, &STARTED);
     motr.script.acknowledged(ios, tag);
     assert_eq!(fixture.state(IOS), "STARTED");
@@ -42,7 +42,7 @@ fn processes_live_and_live_again() {
     motr.script.acknowledged(ios, tag);
     assert_eq!(fixture.state(IOS), "DTM_RECOVERED");
     motr.is_told(confd, IOS, ONLINE);
-    // A question is held until its answer is delivered.
+    // A request is held until its response is delivered.
     motr.prompt(false);
     let objects = vec![key(IOS), key(Fid::process(0x999))];
     let asked = motr.script.say(confd, &Said::Get { id: 7, objects: objects.clone() });
@@ -51,7 +51,7 @@ fn processes_live_and_live_again() {
     assert!(motr.script.is_held(confd, asked));
     motr.script.settle(confd, true);
     motr.script.acknowledged(confd, asked);
-    // The process ends without a word and comes back: its old link goes, the others hear of it.
+    // The process ends silently and starts again: its old link goes, and the others get the change.
     motr.prompt(true);
     let again = motr.linked(IOS, 201);
     motr.script.disconnected(ios);
@@ -63,7 +63,7 @@ fn processes_live_and_live_again() {
     assert_eq!(hax.code(), 0, "{:#?}", hax.log());
 }
 
-/// The fake refuses: there is no cluster behind it.
+/// The fake refuses the call, as it has no cluster.
 #[test]
 fn the_library_is_asked_to_read_the_configuration() {
     let Some(fixture) = Fixture::new() else { return };
@@ -91,7 +91,7 @@ fn what_a_killed_hax_had_not_written_is_said_again() {
     hax.child.wait().unwrap();
     fixture.consul.resume().unwrap();
     let (mut hax, mut motr) = fixture.start(&[]);
-    // Its first request to this life of hax, not its own first.
+    // The request is the first one to this life of hax, but not the process's first one.
     let ios = motr.linked_again(IOS, 200);
     let tag = motr.script.say(ios, &STARTED);
     motr.script.acknowledged(ios, tag);
@@ -108,7 +108,7 @@ fn a_stop_does_not_wait_for_the_dead() {
     let ios = motr.linked(IOS, 200);
     let tag = motr.script.say(ios, &STARTED);
     motr.script.acknowledged(ios, tag);
-    // Nobody takes it.
+    // No process receives the message.
     motr.is_told(confd, IOS, DTM_RECOVERING);
     hax.signal("TERM");
     assert_eq!(hax.code(), 0, "{:#?}", hax.log());

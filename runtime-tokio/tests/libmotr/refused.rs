@@ -1,4 +1,4 @@
-//! Libraries that are none, or not the one.
+//! Files that are no library, and libraries of the wrong kind.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::program::{Program, command};
 
 const ENDPOINT: &str = "inet:tcp:127.0.0.1@22001";
 
-/// What a hax says that cannot use this library, before it asks Consul.
+/// Returns the error of a hax that cannot use this library, before it sends a request to Consul.
 fn refused(library: &Path, version: &str) -> String {
     let library = library.to_str().unwrap();
     let mut run = command(&["run", "--motr-endpoint", ENDPOINT, "--libmotr", library]);
@@ -37,7 +37,7 @@ fn another_version_says_what_it_is() {
     assert!(said.contains("is Motr 3.0.1") && said.contains("--libmotr"), "{said}");
 }
 
-/// One byte of a name is another: the library is whole but for that.
+/// The library is complete except for one changed byte of a name.
 #[test]
 fn a_library_without_one_of_the_functions_says_which() {
     let name = b"\0m0_halon_interface_disconnect\0";

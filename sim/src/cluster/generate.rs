@@ -1,5 +1,7 @@
-//! Configurations of any size, in the form in which hare's generator writes them: three trees below
-//! `m0conf/`, which name the same objects by host name, by fid and by place.
+//! Configurations of any size in the format of hare's generator.
+//!
+//! There are three trees below `m0conf/`. They identify the same objects by host name, by fid and by
+//! location.
 
 use std::fmt::Display;
 
@@ -7,7 +9,7 @@ use hax_core::base::fid::Fid;
 
 use super::{Cluster, Node, Service};
 
-/// The form of endpoints, and with it Motr's transport.
+/// The form of endpoints, which determines Motr's transport.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Endpoints {
     /// `inet:stream:IP@PORT`: Motr's own TCP transport.
@@ -26,14 +28,14 @@ impl Endpoints {
     }
 }
 
-/// One node: what listens where.
+/// One node with its ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeShape {
     /// The host name.
     pub name: String,
     /// The address of all its endpoints.
     pub ip: String,
-    /// The port of hax' endpoint for Motr.
+    /// The port of hax's endpoint for Motr.
     pub hax: u16,
     /// The port of hax for HTTP.
     pub http: u16,
@@ -45,19 +47,19 @@ pub struct NodeShape {
     pub clients: Vec<u16>,
 }
 
-/// A configuration.
+/// The parameters of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// The nodes; the first has the leader.
+    /// The nodes. The first one has the leader.
     pub nodes: Vec<NodeShape>,
     /// The form of their endpoints.
     pub endpoints: Endpoints,
-    /// The data drives of each IO service.
+    /// The number of data drives of each IO service.
     pub drives: u64,
 }
 
 impl Shape {
-    /// Nodes `ssu1`, `ssu2`, … at 127.0.1.1, …, with the ports that hare gives, over libfabric.
+    /// Returns nodes `ssu1`, `ssu2`, … at 127.0.1.1, …, with the ports that hare assigns, over libfabric.
     #[must_use]
     pub fn like_hare(nodes: u8) -> Self {
         let node = |i: u8| NodeShape {
@@ -72,14 +74,14 @@ impl Shape {
         Self { nodes: (1..=nodes).map(node).collect(), endpoints: Endpoints::Libfabric, drives: 5 }
     }
 
-    /// The same with another form of endpoints.
+    /// Sets another form of endpoints.
     #[must_use]
     pub fn with_endpoints(mut self, endpoints: Endpoints) -> Self {
         self.endpoints = endpoints;
         self
     }
 
-    /// All nodes at one address: `ports` mints each port, so that no two are the same.
+    /// Moves all nodes to one address. `ports` assigns each port, so that no two are the same.
     #[must_use]
     pub fn at_one_address(mut self, ip: &str, mut ports: impl FnMut() -> u16) -> Self {
         for node in &mut self.nodes {
@@ -104,7 +106,7 @@ const IOS: &[&str] = &[
 const CLIENT: &[&str] = &["rms", "dtm0", "fis", CLIENT_TYPE];
 const CLIENT_TYPE: &str = "m0_client_other";
 
-/// One process on its way into the trees.
+/// One process before it is added to the trees.
 struct Process {
     /// Its service in Consul's catalog.
     service: &'static str,
@@ -129,12 +131,12 @@ fn fid(kind: u8, key: u64) -> Fid {
     Fid::typed(kind, 1, key)
 }
 
-/// Everything in a configuration has a state; at first it is unknown.
+/// Formats the value of an object. Every object has a state, which is initially unknown.
 fn state(name: &str, value: impl Display) -> String {
     format!(r#"{{"{name}": "{value}", "state": "M0_NC_UNKNOWN"}}"#)
 }
 
-/// The keys minted so far.
+/// The counters of the assigned fid keys.
 #[derive(Default)]
 struct Minted {
     processes: u64,
@@ -143,7 +145,7 @@ struct Minted {
 }
 
 impl Cluster {
-    /// The configuration of a shape, with all that hare's bootstrap writes beside it.
+    /// Generates the configuration of a shape, with the other keys that hare's bootstrap writes.
     #[must_use]
     pub fn generate(shape: &Shape) -> Self {
         let mut cluster = Self::default();
@@ -178,7 +180,7 @@ impl Cluster {
                     let key = minted.services;
                     minted.services += 1;
                     by_name.push((format!("{named}/services/{service}"), key.to_string()));
-                    // Hare numbers a client's own service, but has no object for it.
+                    // Hare assigns a key to a client's own service, but writes no object for it.
                     if *service == CLIENT_TYPE {
                         continue;
                     }
@@ -209,8 +211,9 @@ impl Cluster {
     }
 }
 
-/// The drives of a service: data for `ios`, one stand-in for `cas`. The stand-ins are numbered
-/// after all data drives.
+/// Returns the drives of a service: data drives for `ios`, one placeholder for `cas`.
+///
+/// The placeholders are numbered after all data drives.
 fn drives(shape: &Shape, service: &str, node: u64, minted: &mut Minted) -> Vec<(u64, String)> {
     match service {
         "ios" => (1..=shape.drives)
@@ -227,7 +230,7 @@ fn drives(shape: &Shape, service: &str, node: u64, minted: &mut Minted) -> Vec<(
     }
 }
 
-/// The kernel's names of disks: a … z, aa, ab, …; the system's own is `a`.
+/// Returns the kernel's letters of a disk: a … z, aa, ab, …. The system disk is `a`.
 fn letters(mut n: u64) -> String {
     let mut name = String::new();
     loop {
@@ -250,12 +253,12 @@ fn pools() -> [(String, String); 2] {
     ]
 }
 
-/// What hare's bootstrap writes beside the configuration: counters, names, ports.
+/// Returns the keys that hare's bootstrap writes besides the configuration: counters, names, ports.
 fn beside(shape: &Shape, minted: &Minted) -> Vec<(String, String)> {
     let nodes = shape.nodes.len() as u64;
     let drives = minted.drives + nodes;
-    // Three pools; each has a version with one objv for each site, rack, enclosure, controller and
-    // for each drive that the pool is made of: all data drives, or one a node.
+    // There are three pools. Each pool version has one objv for each site, rack, enclosure and controller,
+    // and one for each drive of the pool: all data drives, or one drive per node.
     let objvs = 3 * (2 + 2 * nodes) + minted.drives + 2 * nodes;
     let last = [
         ("root", 1),

@@ -1,4 +1,4 @@
-//! The agents: what each runs of its own, and how that comes into the catalog.
+//! The agents: the services and checks of each agent, and their registration in the catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,55 +12,54 @@ use super::rows::{Check, Service, Texts};
 use super::store::Store;
 use super::{Consul, Timer, Write};
 
-/// More of a check's output is cut off.
+/// The maximum length of a check's output, in bytes. Consul cuts off the rest.
 const MAX_OUTPUT: usize = 4096;
 
 /// A check that an agent runs.
 #[derive(Clone, Debug)]
 pub(super) struct LocalCheck {
-    /// Names its timers.
+    /// Identifies the timers of the check.
     pub(super) serial: u64,
     pub(super) check: Check,
     source: Source,
     in_sync: bool,
 }
 
-/// What the others know of an agent.
+/// The state of an agent as the other agents know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Alive,
-    /// Nothing is heard of it.
+    /// The agent does not respond to gossip.
     Failed,
-    /// It took its leave.
+    /// The agent left the cluster gracefully.
     Left,
 }
 
-/// An agent that nothing passes to or from.
+/// The state of an agent that is cut off: no message passes between it and the others.
 #[derive(Clone, Debug)]
 pub(super) struct Cut {
     pub(super) since: Instant,
-    /// Gossip has found it out, on both sides.
+    /// Gossip has detected the cut, on both sides.
     pub(super) found: bool,
-    /// A server's copy of the state.
+    /// The server's own copy of the state, from before the cut.
     pub(super) copy: Option<Box<Store>>,
 }
 
-/// One agent.
 #[derive(Clone, Debug)]
 pub(super) struct Agent {
     pub(super) node: String,
     pub(super) id: String,
     pub(super) address: String,
-    /// It is a server, too.
+    /// The agent is a server.
     pub(super) server: bool,
-    /// The server that leads the others.
+    /// The agent's server leads the servers.
     pub(super) leads: bool,
     pub(super) presence: Presence,
     pub(super) cut: Option<Cut>,
     pub(super) services: BTreeMap<String, (Service, bool)>,
     pub(super) checks: BTreeMap<String, LocalCheck>,
-    /// The services of its configuration, if it is said which these are: the others are lost with its
-    /// directory.
+    /// The services in the agent's configuration, if the test has set them. The other services are lost with
+    /// the agent's directory.
     configured: Option<BTreeSet<String>>,
     gone_services: BTreeSet<String>,
     gone_checks: BTreeSet<String>,
@@ -96,18 +95,19 @@ impl Agent {
         }
     }
 
-    /// The addresses that the agent registers its node with.
+    /// The addresses with which the agent registers its node.
     pub(super) fn tagged_addresses(&self) -> Texts {
         let tags = ["lan", "lan_ipv4", "wan", "wan_ipv4"];
         Some(tags.map(|tag| (tag.to_owned(), self.address.clone())).into())
     }
 
-    /// What it has now is what its configuration has.
+    /// Makes the agent's present services its configuration.
     pub(super) fn configure(&mut self) {
         self.configured = Some(self.services.keys().cloned().collect());
     }
 
-    /// It starts again, under another name, with what its configuration has. Gives the old name.
+    /// Starts the agent again, under another name and with the services of its configuration. Returns the old
+    /// name.
     pub(super) fn start_as(&mut self, node: &str, id: String) -> String {
         self.id = id;
         self.presence = Presence::Alive;
@@ -127,7 +127,7 @@ impl Agent {
         std::mem::replace(&mut self.node, node.to_owned())
     }
 
-    /// Finds what the catalog has of this node otherwise than this agent.
+    /// Marks the differences between the agent's services and checks and the node's rows in the catalog.
     pub(super) fn compare(&mut self, store: &Store) {
         let services = store.services_of(&self.node).map(|service| &service.id);
         let strange = services.filter(|id| *id != "consul" && !self.services.contains_key(*id));
@@ -148,7 +148,7 @@ impl Agent {
         for (id, local) in &mut self.checks {
             let held = store.checks.get(&(self.node.clone(), id.clone()));
             let own = &local.check;
-            // Outputs have a rhythm of their own.
+            // Consul syncs outputs by a timer of their own.
             local.in_sync &= held.is_some_and(|held| {
                 held.status == own.status
                     && held.name == own.name
@@ -242,7 +242,7 @@ impl Consul {
         let id = service.id.clone();
         let local = &mut self.agents[agent];
         local.gone_services.remove(&id);
-        // Even what is defined just as before is told again.
+        // Consul registers a service again even if its definition has not changed.
         local.services.insert(id, (service, false));
         for check in checks {
             self.add_check(agent, check);
@@ -280,7 +280,7 @@ impl Consul {
         let service = service.unwrap_or_default();
         let old = local.checks.get(&ask.id);
         let status = if ask.status.is_empty() { "critical".to_owned() } else { ask.status };
-        // A check that is defined again stays as it was, whatever the definition says.
+        // A check that is defined again keeps its status, whatever the definition says.
         let (status, output) = match old {
             Some(old) => (old.check.status.clone(), old.check.output.clone()),
             None => (status, String::new()),
@@ -314,7 +314,7 @@ impl Consul {
         }
     }
 
-    /// An agent has started: nothing is left of what ran in it before.
+    /// Resets the timers of an agent's checks after its start: the timers of its earlier life have ended.
     pub(super) fn start_checks(&mut self, agent: AgentId) {
         let checks = self.agents[agent].checks.values();
         let checks: Vec<_> = checks.map(|local| (local.check.id.clone(), local.serial)).collect();
@@ -337,7 +337,7 @@ impl Consul {
         let checks: Vec<String> = checks.map(|local| local.check.id.clone()).collect();
         for check in checks {
             self.forget_check(agent, &check);
-            // It goes from the catalog with its service.
+            // The check leaves the catalog with its service.
             self.agents[agent].gone_checks.remove(&check);
         }
         Ok(())
@@ -375,7 +375,8 @@ impl Consul {
         Ok(())
     }
 
-    /// A change of status goes to the catalog at once; of output alone, minutes later.
+    /// Sets the status and the output of a check. A change of the status goes to the catalog at once, a
+    /// change of the output alone minutes later.
     pub(super) fn set_local(&mut self, agent: AgentId, id: &str, status: &str, output: &str) {
         let Some(local) = self.agents[agent].checks.get_mut(id) else { return };
         let mut output = output.to_owned();
@@ -400,7 +401,7 @@ impl Consul {
         self.timers.disarm(timer);
     }
 
-    /// The TTL of a check is over.
+    /// Fails a check whose TTL has expired.
     pub(super) fn expire_check(&mut self, agent: AgentId, serial: u64) {
         let local = &self.agents[agent];
         if local.presence != Presence::Alive {
@@ -416,7 +417,7 @@ impl Consul {
         self.sync(agent);
     }
 
-    /// The output of a check is old enough to be told.
+    /// Syncs the output of a check, whose delay has passed.
     pub(super) fn flush_output(&mut self, agent: AgentId, serial: u64) {
         let checks = &mut self.agents[agent].checks;
         if let Some(local) = checks.values_mut().find(|local| local.serial == serial) {
@@ -425,7 +426,7 @@ impl Consul {
         self.sync(agent);
     }
 
-    /// Takes an agent's node out of the catalog; what it had registered is to be told again.
+    /// Removes an agent's node from the catalog. The agent has to register everything again.
     pub(super) fn unregister(&mut self, agent: AgentId) {
         let local = &mut self.agents[agent];
         local.services.values_mut().for_each(|(_, in_sync)| *in_sync = false);
@@ -434,7 +435,7 @@ impl Consul {
         self.store.delete_node(index, &local.node);
     }
 
-    /// Brings the catalog in line with what the agent runs, if there is a road to a leader.
+    /// Syncs the agent's services and checks to the catalog, if the agent can reach a leader.
     pub(super) fn sync(&mut self, agent: AgentId) {
         let local = &mut self.agents[agent];
         if !self.leader || local.presence != Presence::Alive || local.cut.is_some() {
@@ -452,7 +453,7 @@ impl Consul {
         let new: Vec<Service> =
             local.services.values().filter(|(_, sync)| !sync).map(|(s, _)| s.clone()).collect();
         for service in new {
-            // A service takes its checks that are to be told along in one write.
+            // One write registers a service and those of its checks that are not in sync.
             let checks = local.checks.values_mut();
             let checks = checks.filter(|c| !c.in_sync && c.check.service_id == service.id);
             let checks = checks.map(|local| {

@@ -1,4 +1,4 @@
-//! Questions and how long they wait: consistency, blocking queries, the headers of their answers.
+//! Reads and their waiting: consistency modes, blocking queries, response headers.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use super::http::{AgentId, Answer, Request, Target, bad, duration, failed, numbe
 use super::read::Read;
 use super::{Consul, Output, RequestId, Timer};
 
-/// What a query waits if it does not say, and at most.
+/// The wait of a query without a `wait` parameter, and the maximum wait.
 const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// A question with the ways in which it wants to be answered.
+/// A read with its consistency mode and its wait.
 #[derive(Clone, Debug)]
 pub(super) struct Query {
     read: Read,
     consistency: &'static str,
     pretty: bool,
-    /// The index that the asker knows; zero if it does not wait.
+    /// The index that the client knows. Zero for a query that does not block.
     min: u64,
     wait: Duration,
 }
 
-/// A blocking query that waits.
+/// A waiting blocking query.
 #[derive(Clone, Debug)]
 pub(super) struct Parked {
     pub(super) request: Request,
     pub(super) query: Query,
-    /// The log's index when it was last looked at.
+    /// The log's index at the last evaluation of the query.
     seen: u64,
 }
 
@@ -56,14 +56,14 @@ impl Query {
         Ok(Self { read, consistency, pretty: pretty || target.has("pretty"), min, wait })
     }
 
-    /// Whether any server may answer it.
+    /// Returns whether any server may answer the query.
     pub(super) fn is_stale(&self) -> bool {
         self.consistency == "stale"
     }
 }
 
 impl Consul {
-    /// Answers a question, or parks it.
+    /// Answers a query, or parks it.
     pub(super) fn ask(&mut self, request: &Request, query: Query) -> Option<Answer> {
         if let Some(turned) = self.turned_away(request, query.is_stale()) {
             return turned;
@@ -93,7 +93,7 @@ impl Consul {
             .with("X-Consul-Lastcontact", contact.to_string())
     }
 
-    /// Answers the blocking queries whose index has passed.
+    /// Answers the blocking queries whose index has been passed.
     pub(super) fn release_parked(&mut self, out: &mut Vec<Output>) {
         let mut ready: Vec<RequestId> = Vec::new();
         let mut all = std::mem::take(&mut self.parked);
@@ -113,14 +113,14 @@ impl Consul {
         }
     }
 
-    /// Answers a parked query with what there is.
+    /// Answers a parked query with the present state, as its wait has expired.
     pub(super) fn give_up(&mut self, id: RequestId, out: &mut Vec<Output>) {
         if let Some(parked) = self.parked.remove(&id) {
             out.push(Output::Response(self.result(parked.request.agent, &parked.query).to(id)));
         }
     }
 
-    /// Reads what can wait, for an agent; `None` if the path is none of ours.
+    /// Answers or parks a read that may block. Returns `None` if the path is not one of a blocking read.
     pub(super) fn read(&mut self, request: &Request, target: &Target) -> Option<Option<Answer>> {
         let read = match Read::parse(target)? {
             Ok(read) => read,
@@ -132,7 +132,6 @@ impl Consul {
         })
     }
 
-    /// Whether there is such an agent.
     pub(super) fn has_agent(&self, agent: AgentId) -> bool {
         agent < self.agents.len()
     }

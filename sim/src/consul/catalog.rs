@@ -1,4 +1,4 @@
-//! The catalog: nodes, their services, their checks; and which indexes a change of each moves.
+//! The catalog: nodes, their services, their checks, and the indexes that a change of each moves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub(super) struct Register {
     pub(super) skip_node_update: bool,
 }
 
-/// A service as it is registered in the catalog.
+/// A service in a registration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub(super) struct RegisterService {
@@ -41,7 +41,7 @@ pub(super) struct RegisterService {
     pub(super) enable_tag_override: bool,
 }
 
-/// A check as it is registered in the catalog.
+/// A check in a registration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub(super) struct RegisterCheck {
@@ -69,12 +69,12 @@ struct Deregister {
     service_id: String,
     #[serde(rename = "CheckID")]
     check_id: String,
-    /// Accepted, as there is one datacenter only.
+    /// Accepted without effect: there is only one datacenter.
     datacenter: String,
 }
 
 impl Register {
-    /// What the catalog's endpoint refuses or fills in before the log sees it.
+    /// Checks the body and fills in defaults, as the catalog's endpoint does before the log sees the request.
     fn normalise(&mut self) -> Result<(), String> {
         if self.node.is_empty() {
             return Err("Must provide node".to_owned());
@@ -105,7 +105,7 @@ impl Register {
 }
 
 impl Store {
-    /// Registers a node, a service and checks at once, or none of them.
+    /// Registers a node, a service and checks together. If one of them is invalid, none is registered.
     pub(super) fn register(&mut self, ask: Register) -> Result<(), String> {
         let index = self.next_index();
         self.check_register(&ask)?;
@@ -165,7 +165,7 @@ impl Store {
         node.create_index = self.nodes.get(&node.name).map_or(index, |old| old.create_index);
         node.modify_index = index;
         self.tables.nodes = index;
-        // Answers about services name their nodes.
+        // Responses about services contain their nodes.
         self.touch_services_of(index, &node.name);
         self.nodes.insert(node.name.clone(), node);
     }
@@ -233,19 +233,17 @@ impl Store {
         if check.status == "critical" {
             self.lose_check(index, &check.node, &check.id);
         }
-        // The table's index moves even if the check is what it was.
+        // The table's index moves even if the check has not changed.
         self.tables.checks = index;
         self.tables.check_rows = index;
         self.checks.insert(row, check);
     }
 
-    /// The services of a node.
     pub(super) fn services_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Service> {
         let rows = self.services.range((node.to_owned(), String::new())..);
         rows.take_while(move |((name, _), _)| name == node).map(|(_, service)| service)
     }
 
-    /// The checks of a node.
     pub(super) fn checks_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Check> {
         let rows = self.checks.range((node.to_owned(), String::new())..);
         rows.take_while(move |((name, _), _)| name == node).map(|(_, check)| check)
@@ -277,7 +275,7 @@ impl Store {
         for check in checks {
             self.delete_check(index, node, &check);
         }
-        // Also where the service had no check, though that wakes nobody.
+        // The index moves also where the service had no check, but then it wakes no blocking query.
         self.tables.checks = index;
         let service = self.services.remove(&(node.to_owned(), id.to_owned()));
         self.tables.services = index;
@@ -303,8 +301,10 @@ impl Store {
         self.lose_check(index, node, id);
     }
 
-    /// The index of a read of one service: its own if it has instances, else that of the last
-    /// extinction of any service, else that of the tables it is read from.
+    /// Returns the index of a read of one service.
+    ///
+    /// A service with instances has its own index. For a service without instances it is the index of the
+    /// last extinction of any service, or else the index of the tables that the read uses.
     pub(super) fn service_index(&self, name: &str, with_checks: bool) -> u64 {
         let exists = self.services.values().any(|service| service.name == name);
         if !exists && self.tables.extinction > 0 {

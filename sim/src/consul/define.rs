@@ -1,4 +1,4 @@
-//! The bodies with which services and checks are defined at an agent.
+//! The request bodies that define services and checks at an agent.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::http::duration;
 use super::rows::{Service, Texts, Weights};
 
-/// The body of `agent/service/register`. Some fields are accepted, but mean nothing here.
+/// The body of `agent/service/register`. The double accepts some of the fields without effect.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub(super) struct ServiceDefinition {
@@ -30,8 +30,8 @@ pub(super) struct ServiceDefinition {
     connect: Option<Value>,
 }
 
-/// A check in a service's definition, or the body of `agent/check/register`; again with some
-/// that mean nothing here.
+/// A check in a service's definition, or the body of `agent/check/register`. The double accepts some of the
+/// fields without effect.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub(super) struct CheckDefinition {
@@ -78,12 +78,12 @@ fn text_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> 
     }
 }
 
-/// Who says how a check is.
+/// The source of a check's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Whoever must do so before this time is over.
+    /// A client, which has to update the status within this time.
     Ttl(Duration),
-    /// The agent, by running something of this type. Here the host says what came of it.
+    /// The agent, by running a check of this type. In the double the host sets the result.
     Agent(&'static str),
 }
 
@@ -97,7 +97,7 @@ impl Source {
 }
 
 impl CheckDefinition {
-    /// Who says how the check is, or why it is no check.
+    /// Returns the source of the check's status, or the reason why the definition is invalid.
     pub(super) fn source(&self) -> Result<Source, String> {
         let run = match () {
             () if self.args.is_some() => Some("script"),
@@ -115,14 +115,14 @@ impl CheckDefinition {
 }
 
 impl ServiceDefinition {
-    /// The service, without indexes.
+    /// Returns the service, without indexes.
     pub(super) fn service(&self) -> Service {
         Service {
             id: if self.id.is_empty() { self.name.clone() } else { self.id.clone() },
             name: self.name.clone(),
             tags: self.tags.clone().unwrap_or_default(),
             address: self.address.clone(),
-            // An empty table and none are the same, and are shown as none by the catalog.
+            // An empty table and none are the same. The catalog shows both as none.
             meta: self.meta.clone().filter(|meta| !meta.is_empty()),
             port: self.port,
             weights: self.weights.unwrap_or_default(),
@@ -131,7 +131,7 @@ impl ServiceDefinition {
         }
     }
 
-    /// Its checks, with the ids and names that they have by default.
+    /// Returns the checks of the service, with their default ids and names.
     pub(super) fn into_checks(self) -> Vec<CheckDefinition> {
         let service = self.service();
         let checks = self.checks.into_iter().flatten().chain(self.check);

@@ -1,4 +1,4 @@
-//! Requests and responses as Consul's HTTP API frames them: target, parameters, bodies, errors.
+//! Requests and responses in the framing of Consul's HTTP API: target, parameters, bodies, errors.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::ser::PrettyFormatter;
 
-/// One of the cluster's agents, in order of [`super::Consul::add_agent`]; the first is zero.
+/// An agent of the cluster, in order of [`super::Consul::add_agent`]. The first is zero.
 pub type AgentId = usize;
 
-/// The host's name of a request. Unique among the requests that have no response yet.
+/// The host's id of a request. It is unique among the requests that have no response yet.
 pub type RequestId = u64;
 
 /// One HTTP request to one agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The host's name of it, repeated in the response.
+    /// The host's id of the request, repeated in the response.
     pub id: RequestId,
-    /// The agent it was sent to.
+    /// The agent that receives the request.
     pub agent: AgentId,
     /// `GET`, `PUT`, …
     pub method: String,
     /// Path and query, percent-encoded: `/v1/kv/leader?raw`.
     pub target: String,
-    /// The body, all of it.
+    /// The whole body.
     pub body: Bytes,
 }
 
 impl Request {
-    /// A request to the first agent.
+    /// Creates a request to the first agent.
     pub fn new(id: RequestId, method: &str, target: &str, body: impl Into<Bytes>) -> Self {
         Self {
             id,
@@ -42,35 +42,35 @@ impl Request {
     }
 }
 
-/// The answer to one request.
+/// The response to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The request's name.
+    /// The id of the request.
     pub id: RequestId,
     /// The HTTP status.
     pub status: u16,
-    /// Header names as Consul spells them, and their values; no framing headers.
+    /// Header names as Consul spells them, and their values. Framing headers are not included.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
 }
 
 impl Response {
-    /// The value of a header; the name in any case.
+    /// Returns the value of a header. The name is case-insensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// `X-Consul-Index`, if the response has one.
+    /// Returns `X-Consul-Index`, if the response has it.
     #[must_use]
     pub fn index(&self) -> Option<u64> {
         self.header("X-Consul-Index")?.parse().ok()
     }
 }
 
-/// A response that does not know yet whose it is.
+/// A response without the id of its request.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -113,18 +113,20 @@ impl Answer {
     }
 }
 
-/// Bad request: the API's most common refusal.
+/// Builds a bad request response: the API's most common refusal.
 pub(super) fn bad(text: impl Into<String>) -> Answer {
     Answer::text(400, text)
 }
 
-/// What Consul answers when a handler returns an error of no special kind.
+/// Builds Consul's response to a generic error of a handler.
 pub(super) fn failed(text: impl Into<String>) -> Answer {
     Answer::text(500, text)
 }
 
-/// JSON as Go writes it: `<`, `>`, `&` and the two odd line ends escaped, indented by four and
-/// ended by a new line if pretty.
+/// Encodes JSON as Go does.
+///
+/// Go escapes `<`, `>`, `&` and the two Unicode line separators. Pretty JSON is indented by four and ends
+/// with a newline.
 pub(super) fn encode(value: &impl Serialize, pretty: bool) -> Bytes {
     let mut plain = Vec::new();
     if pretty {
@@ -139,7 +141,7 @@ pub(super) fn encode(value: &impl Serialize, pretty: bool) -> Bytes {
 }
 
 fn escape(plain: Vec<u8>) -> Vec<u8> {
-    // These bytes stand inside strings only, so the text may be rewritten without parsing it.
+    // These bytes occur inside strings only, so the text can be rewritten without parsing it.
     if !plain.iter().any(|b| matches!(b, b'<' | b'>' | b'&' | 0xe2)) {
         return plain;
     }
@@ -160,12 +162,12 @@ fn escape(plain: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// Decodes a body; the error is worded as Go's decoder words it, as far as it is known.
+/// Decodes a body. The error has the wording of Go's decoder, as far as that is known.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err("EOF".to_owned());
     }
-    // Go looks at the grammar of the whole before it looks at types.
+    // Go checks the grammar of the whole body before it checks types.
     let grammar = serde_json::from_slice::<serde::de::IgnoredAny>(body);
     if grammar.is_err_and(|error| error.is_eof()) {
         return Err("unexpected EOF".to_owned());
@@ -175,12 +177,11 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
         if let Some(name) = text.strip_prefix("unknown field `").and_then(|t| t.split('`').next()) {
             return format!("json: unknown field \"{name}\"");
         }
-        // Our own texts pass without serde's position.
+        // The double's own error texts are returned without serde's position.
         text.split(" at line ").next().unwrap_or_default().to_owned()
     })
 }
 
-/// The parsed target.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Target {
     pub(super) path: String,
@@ -193,7 +194,7 @@ impl Target {
         let mut params = BTreeMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            // The first of several wins, as in Go's `Values.Get`.
+            // The first of several values wins, as in Go's `Values.Get`.
             params.entry(unescape(name, true)).or_insert_with(|| unescape(value, true));
         }
         Self { path: unescape(path, false), params }
@@ -207,12 +208,12 @@ impl Target {
         self.params.get(name).map(String::as_str)
     }
 
-    /// The value, or nothing at all: an absent and an empty parameter are the same.
+    /// Returns the value of a parameter, or an empty text if it is absent: both mean the same.
     pub(super) fn text(&self, name: &str) -> &str {
         self.get(name).unwrap_or_default()
     }
 
-    /// The parameters as Go's `Values.Encode` writes them: sorted, each with `=`.
+    /// Returns the parameters in the format of Go's `Values.Encode`: sorted, each with `=`.
     pub(super) fn encoded(&self) -> String {
         let pairs: Vec<_> = self.params.iter().map(|(k, v)| format!("{k}={v}")).collect();
         pairs.join("&")
@@ -242,7 +243,7 @@ fn unescape(text: &str, plus_is_space: bool) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// An unsigned number in a parameter; the error is Go's.
+/// Parses an unsigned number in a parameter. The error is Go's.
 pub(super) fn number(text: &str) -> Result<u64, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return text
@@ -252,8 +253,9 @@ pub(super) fn number(text: &str) -> Result<u64, String> {
     Err(format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"))
 }
 
-/// A duration as Go writes it: `1h30m`, `200ms`, `1.5s`. Negative ones are zero here: nothing in
-/// the API distinguishes them.
+/// Parses a duration in Go's format: `1h30m`, `200ms`, `1.5s`.
+///
+/// Negative durations become zero: the API treats both alike.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("time: invalid duration \"{text}\"");
     let (negative, mut rest) = match text.strip_prefix('-') {
@@ -306,7 +308,7 @@ fn scaled(amount: &str, scale: u64) -> Option<u64> {
     Some(nanos)
 }
 
-/// A duration as Go prints it: `10s`, `24h0m0s`, `1m0s`.
+/// Formats a duration as Go does: `10s`, `24h0m0s`, `1m0s`.
 pub(super) fn print_duration(d: Duration) -> String {
     let seconds = d.as_secs();
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

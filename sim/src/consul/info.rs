@@ -1,4 +1,4 @@
-//! What an agent tells of itself and of the cluster; none of it can be waited for.
+//! The non-blocking reads of an agent about itself and the cluster.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use super::agent::{Agent, Presence};
 use super::http::{AgentId, Answer, Target};
 use super::view::AgentService;
 
-/// Where the servers talk to each other.
+/// The port of the RPC between servers.
 pub(super) const SERVER_PORT: u16 = 8300;
 const SERF_PORT: u16 = 8301;
 const VERSION: &str = "1.8.7";
 
-/// What a server says of itself in the catalog.
+/// The metadata of a server in the catalog.
 pub(super) fn server_meta() -> BTreeMap<String, String> {
     let meta = [
         ("non_voter", "false"),
@@ -28,7 +28,7 @@ pub(super) fn server_meta() -> BTreeMap<String, String> {
 }
 
 impl Consul {
-    /// Answers the `GET`s that are no questions to the servers.
+    /// Answers a `GET` that the agent serves without the servers' tables.
     pub(super) fn info(&self, agent: AgentId, target: &Target) -> Answer {
         let pretty = self.pretty || target.has("pretty");
         let local = &self.agents[agent];
@@ -108,7 +108,7 @@ fn member(agent: &Agent) -> Value {
         "Addr": agent.address,
         "Port": SERF_PORT,
         "Tags": tags,
-        // Serf's own numbers.
+        // The numbers are Serf's.
         "Status": match agent.presence {
             Presence::Alive => 1,
             Presence::Left => 3,

@@ -1,4 +1,4 @@
-//! What a test looks at without asking: the truth, whatever anybody is told.
+//! Direct access of a test to the state of the servers, whatever the responses of agents say.
 
 use super::agent::Presence;
 use super::{AgentId, Consul};
@@ -10,7 +10,7 @@ pub struct Held<'a> {
     pub key: &'a str,
     /// Its value.
     pub value: &'a [u8],
-    /// The session that holds its lock; empty if none does.
+    /// The session that holds the key's lock. Empty if the key is not locked.
     pub session: &'a str,
     /// The index of its last change.
     pub index: u64,
@@ -19,11 +19,11 @@ pub struct Held<'a> {
 /// One check of the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckView<'a> {
-    /// The node that it is registered with.
+    /// The node of the registration.
     pub node: &'a str,
     /// Its id.
     pub id: &'a str,
-    /// The service that it is about; empty for a check of the node.
+    /// The service of the check. Empty for a check of the node.
     pub service: &'a str,
     /// Whether its status is `passing`.
     pub passing: bool,
@@ -32,7 +32,7 @@ pub struct CheckView<'a> {
 }
 
 impl Consul {
-    /// The keys at and below a prefix.
+    /// Returns the keys at and below a prefix.
     pub fn held<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Held<'a>> {
         self.store.below(prefix).map(|entry| Held {
             key: &entry.key,
@@ -42,13 +42,13 @@ impl Consul {
         })
     }
 
-    /// One key, if it is there.
+    /// Returns one key, if it exists.
     #[must_use]
     pub fn holds<'a>(&'a self, key: &'a str) -> Option<Held<'a>> {
         self.held(key).next().filter(|held| held.key == key)
     }
 
-    /// All checks.
+    /// Returns all checks.
     pub fn checks(&self) -> impl Iterator<Item = CheckView<'_>> {
         self.store.checks.values().map(|check| CheckView {
             node: &check.node,
@@ -59,19 +59,19 @@ impl Consul {
         })
     }
 
-    /// The node of a session, if there is such a session.
+    /// Returns the node of a session, if the session exists.
     #[must_use]
     pub fn session_node(&self, session: &str) -> Option<&str> {
         self.store.sessions.get(session).map(|session| &*session.node)
     }
 
-    /// Whether an agent has left the cluster: nobody listens there.
+    /// Returns whether an agent has left the cluster. Such an agent does not listen.
     #[must_use]
     pub fn has_left(&self, agent: AgentId) -> bool {
         self.agents[agent].presence == Presence::Left
     }
 
-    /// Whether the cluster has a leader of its own.
+    /// Returns whether the cluster has a leader.
     #[must_use]
     pub fn has_leader(&self) -> bool {
         self.leader

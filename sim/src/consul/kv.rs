@@ -1,4 +1,4 @@
-//! Keys and values: what the verbs do to them, and the index of what was read.
+//! Keys and values: the effect of each verb, and the index of each read.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use hax_core::base::time::Instant;
 use super::rows::{Behavior, Entry, Grave, Session, SessionId};
 use super::store::{Store, Tables};
 
-/// How long a tombstone stays, and to what its end is rounded up.
+/// The lifetime of a tombstone. Its end is rounded up to a multiple of `GRAVE_GRAIN`.
 pub(super) const GRAVE_TTL: Duration = Duration::from_secs(15 * 60);
-/// More than this is accepted, and not granted.
+/// The maximum lock delay. Consul accepts a longer one but applies this one.
 const MAX_LOCK_DELAY: Duration = Duration::from_secs(60);
 const GRAVE_GRAIN: u64 = 30_000_000;
 
-/// What a transaction changed, to be put back if it fails.
+/// The changes of a transaction, for the rollback of a failed one.
 #[derive(Debug, Default)]
 pub(super) struct Undo {
     tables: Tables,
@@ -45,25 +45,27 @@ impl Undo {
 }
 
 impl Store {
-    /// The index of both tables of the key-value store.
+    /// Returns the index of both tables of the key-value store.
     pub(super) fn kv_index(&self) -> u64 {
         self.tables.kvs.max(self.tables.tombstones)
     }
 
-    /// The index of a read of one key: its own, or, if it is not there, the whole table's.
+    /// Returns the index of a read of one key: the key's own, or the whole table's if the key does not exist.
     pub(super) fn key_index(&self, key: &str) -> u64 {
         self.kv.get(key).map_or_else(|| self.kv_index(), |entry| entry.modify_index)
     }
 
-    /// The entries at and below a prefix.
+    /// Returns the entries at and below a prefix.
     pub(super) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Entry> {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let entries = self.kv.range::<str, _>(from).map(|(_, entry)| entry);
         entries.take_while(move |entry| entry.key.starts_with(prefix))
     }
 
-    /// The index of a read of a prefix: the highest of the entries and the tombstones below it.
-    /// Where there is neither it is the whole table's; so it is for the empty prefix.
+    /// Returns the index of a read of a prefix: the highest index of the entries and the tombstones below it.
+    ///
+    /// Without entries and tombstones it is the index of the whole table. The empty prefix has the index of
+    /// the whole table as well.
     pub(super) fn prefix_index(&self, prefix: &str) -> u64 {
         if prefix.is_empty() {
             return self.kv_index();
@@ -79,8 +81,9 @@ impl Store {
         }
     }
 
-    /// `set`: keeps who holds the lock but, having no lock index of its own, resets that to zero.
-    /// The written entry is returned; writing what is there already moves no index.
+    /// Executes `set` and returns the written entry. Writing the present value moves no index.
+    ///
+    /// The entry keeps its session, but its lock index is reset to zero.
     pub(super) fn set(&mut self, index: u64, mut entry: Entry, undo: &mut Undo) -> Entry {
         entry.session = self.kv.get(&entry.key).map(|e| e.session.clone()).unwrap_or_default();
         self.put(index, entry, undo)
@@ -103,7 +106,7 @@ impl Store {
         entry
     }
 
-    /// `cas`: zero means that the key must not exist.
+    /// Executes `cas`. An index of zero means that the key must not exist.
     pub(super) fn set_cas(
         &mut self,
         index: u64,
@@ -115,7 +118,8 @@ impl Store {
         (current == cas).then(|| self.set(index, entry, undo))
     }
 
-    /// `lock`: `None` if another session holds it, an error if the session is none.
+    /// Executes `lock`. Returns `None` if another session holds the lock, and an error if the session is
+    /// invalid.
     pub(super) fn lock(
         &mut self,
         index: u64,
@@ -134,7 +138,7 @@ impl Store {
         Ok(Some(self.put(index, entry, undo)))
     }
 
-    /// `unlock`: `None` if the session does not hold the lock.
+    /// Executes `unlock`. Returns `None` if the session does not hold the lock.
     pub(super) fn unlock(
         &mut self,
         index: u64,
@@ -152,7 +156,7 @@ impl Store {
         Ok(Some(self.put(index, entry, undo)))
     }
 
-    /// `delete`: a key that is not there moves no index.
+    /// Executes `delete`. Deleting a missing key moves no index.
     pub(super) fn delete(&mut self, index: u64, key: &str, undo: &mut Undo) {
         if let Some(old) = self.kv.remove(key) {
             undo.entries.push((key.to_owned(), Some(old)));
@@ -161,7 +165,7 @@ impl Store {
         }
     }
 
-    /// `delete-cas`: true also if the key is not there, whatever the index.
+    /// Executes `delete-cas`. Returns true also if the key does not exist, whatever the index.
     pub(super) fn delete_cas(&mut self, index: u64, key: &str, cas: u64, undo: &mut Undo) -> bool {
         match self.kv.get(key) {
             Some(old) if old.modify_index != cas => false,
@@ -173,8 +177,10 @@ impl Store {
         }
     }
 
-    /// `delete-tree`: leaves one tombstone, named like the prefix, and none if the prefix is empty.
-    /// So the index of a longer prefix falls back to what it was before the keys were there.
+    /// Executes `delete-tree`. It leaves one tombstone with the name of the prefix, and none if the prefix is
+    /// empty.
+    ///
+    /// So the index of a longer prefix falls back to its value from before the keys existed.
     pub(super) fn delete_tree(&mut self, index: u64, prefix: &str, undo: &mut Undo) {
         let keys: Vec<String> = self.below(prefix).map(|entry| entry.key.clone()).collect();
         if keys.is_empty() {
@@ -198,7 +204,7 @@ impl Store {
         self.tables.tombstones = index;
     }
 
-    /// Removes the tombstones whose time is over. No index moves: that of a prefix may fall.
+    /// Removes the expired tombstones. No index of a table moves, but the index of a prefix may fall.
     pub(super) fn reap(&mut self) {
         let now = self.now;
         if self.graves.values().any(|grave| grave.reaped_at <= now) {
@@ -207,17 +213,17 @@ impl Store {
         }
     }
 
-    /// When the next tombstone goes.
+    /// Returns the time at which the next tombstone expires.
     pub(super) fn next_reap(&self) -> Option<Instant> {
         self.graves.values().map(|grave| grave.reaped_at).min()
     }
 
-    /// Whether the key may not be locked yet, because the session that held it was lost.
+    /// Returns whether a lock delay applies to the key because the session that held it was lost.
     pub(super) fn lock_delayed(&self, key: &str) -> bool {
         self.lock_delays.get(key).is_some_and(|end| *end > self.now)
     }
 
-    /// What becomes of the keys that a lost session held.
+    /// Releases or deletes the keys that a lost session held.
     pub(super) fn release_locks(&mut self, index: u64, id: &SessionId, session: &Session) {
         let held = self.kv.values().filter(|entry| entry.session == *id);
         let held: Vec<Entry> = held.cloned().collect();

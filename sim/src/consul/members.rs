@@ -1,7 +1,7 @@
-//! Who belongs to the cluster: agents come, die, leave, and come back under another name.
+//! Membership: agents join, die, leave, and return under another name.
 //!
-//! Agents find out by gossip who is there; the servers' leader writes what they find into the catalog
-//! as the check `serfHealth`, and takes out who has left.
+//! Agents detect each other's presence by gossip. The leader of the servers writes the result into the
+//! catalog as the check `serfHealth`, and removes the nodes of agents that have left.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use super::delays::FOUND_AFTER;
 use super::http::AgentId;
 use super::{Consul, Output, Timer, info, mix};
 
-/// How often an agent compares all that it has with the catalog, at most; at least half as often.
+/// The minimum time between two full comparisons of an agent with the catalog. The maximum is twice as long.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
 
-/// A name that an agent had before it came back under another.
+/// The former name of an agent that has returned under another name.
 #[derive(Clone, Debug)]
 pub(super) struct Former {
     node: String,
-    /// Gossip has found that nobody answers to it.
+    /// Gossip has detected that no agent uses the name.
     found: bool,
 }
 
 impl Consul {
-    /// A cluster of these nodes: the first one's server, and the others' agents.
+    /// Creates a cluster of these nodes. The first node has the server, the others have client agents.
     ///
     /// # Panics
     ///
@@ -40,12 +40,12 @@ impl Consul {
         consul
     }
 
-    /// One more node with an agent joins the cluster: a client of the servers.
+    /// Adds a node with a client agent to the cluster.
     pub fn add_agent(&mut self, node: &str, address: &str) -> AgentId {
         self.join(node, address, false)
     }
 
-    /// One more node joins the cluster, whose agent is a server, too.
+    /// Adds a node with a server agent to the cluster.
     pub fn add_server(&mut self, node: &str, address: &str) -> AgentId {
         self.join(node, address, true)
     }
@@ -69,7 +69,7 @@ impl Consul {
         self.agents.len() - 1
     }
 
-    /// An agent is found dead by the others, or alive again: what gossip tells the servers.
+    /// Reports an agent as failed or as alive, as gossip reports it to the servers.
     pub fn set_alive(
         &mut self,
         now: Now,
@@ -85,9 +85,11 @@ impl Consul {
         self.settle(out)
     }
 
-    /// The servers drop an agent that is dead, with all that it registered, as autopilot's
-    /// `CleanupDeadServers` and the reaping of failed members do. Once [alive](Self::set_alive) again, it
-    /// registers everything anew. One that is not dead is left alone.
+    /// Removes a failed agent with all its registrations, as autopilot's `CleanupDeadServers` and the reaping
+    /// of failed members do.
+    ///
+    /// Once [alive](Self::set_alive) again, the agent registers everything anew. An agent that has not failed
+    /// is not removed.
     pub fn reap(&mut self, now: Now, agent: AgentId, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         if self.agents[agent].presence == Presence::Failed {
@@ -96,10 +98,12 @@ impl Consul {
         self.settle(out)
     }
 
-    /// An agent leaves the cluster gracefully, as at the end of its service: its node is out of the
-    /// catalog at once, in one write, with all checks and services of that node, whoever registered
-    /// them, and with its sessions. It has ended: nothing is to be sent to it, and who waits for its
-    /// answers gets none. Once [alive](Self::set_alive) again, it registers everything anew.
+    /// Makes an agent leave the cluster gracefully, as at the end of its service.
+    ///
+    /// One write removes its node from the catalog at once, with all checks and services of that node,
+    /// whoever registered them, and with its sessions. The agent has ended: nothing may be sent to it, and
+    /// clients that wait for its responses get none. Once [alive](Self::set_alive) again, it registers
+    /// everything anew.
     pub fn leave(&mut self, now: Now, agent: AgentId, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         self.hang_up(agent);
@@ -108,20 +112,23 @@ impl Consul {
         self.settle(out)
     }
 
-    /// The services that agents have now, with their checks, are in their configuration: an agent that
-    /// [starts under another name](Self::rename) has these again, and nothing that it was told later. As long
-    /// as this is not said, all of them are.
+    /// Makes the present services of all agents, with their checks, their configuration.
+    ///
+    /// An agent that [starts under another name](Self::rename) has the services of its configuration again,
+    /// and none that were registered later. Before this call all services count as configured.
     pub fn configure(&mut self) {
         self.agents.iter_mut().for_each(Agent::configure);
     }
 
-    /// An agent dies and starts under another name and with another id, as one with a generated name
-    /// does whose directory is lost. The new node passes at once, and has what the agent's
-    /// configuration has: all its services and checks, each check critical until somebody says
-    /// otherwise. The old node stays as it was; 5 s later gossip finds that nobody answers to its name,
-    /// and its `serfHealth` is critical from then on, which ends its sessions. Its services' checks stay
-    /// as they were last. It is in the catalog until somebody deregisters it (the servers do that after
-    /// 72 h). Who waits for the agent's answers gets none. The name has to be a new one.
+    /// Makes an agent die and start under another name and with another id, as an agent with a generated name
+    /// does after the loss of its directory.
+    ///
+    /// The new node passes at once. It has all services and checks of the agent's configuration, and each
+    /// check is critical until it is updated. The old node stays in the catalog unchanged. After 5 s gossip
+    /// detects that no agent uses its name. From then on its `serfHealth` is critical, which ends its
+    /// sessions. The checks of its services keep their last status. The old node stays in the catalog until
+    /// somebody deregisters it (the servers do that after 72 h). Clients that wait for the agent's responses
+    /// get none. The name must not have been used before.
     pub fn rename(&mut self, now: Now, agent: AgentId, node: &str, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         self.hang_up(agent);
@@ -139,14 +146,15 @@ impl Consul {
         self.settle(out)
     }
 
-    /// Gossip has found that nobody answers to a former name.
+    /// Records that gossip has detected that no agent uses a former name.
     pub(super) fn miss(&mut self, former: usize) {
         self.former[former].found = true;
         self.miss_former();
     }
 
-    /// The leader tells of the former names that nobody answers to. Somebody may have taken some out of the
-    /// catalog.
+    /// Sets `serfHealth` of the former names that no agent uses to critical.
+    ///
+    /// Somebody may have removed some of these nodes from the catalog.
     pub(super) fn miss_former(&mut self) {
         let found = self.former.iter().filter(|former| former.found && self.leader);
         let found: Vec<String> = found.map(|former| former.node.clone()).collect();
@@ -161,11 +169,11 @@ impl Consul {
         }
     }
 
-    /// The leader brings an agent's `serfHealth` in line with what gossip says.
+    /// Updates an agent's `serfHealth` in the catalog according to gossip.
     pub(super) fn reconcile(&mut self, agent: AgentId) {
         let (local, well) = (&self.agents[agent], self.is_well(agent));
         let known = self.store.nodes.contains_key(&local.node);
-        // Of one that has failed nothing is told that the catalog does not know.
+        // A failed node that is not in the catalog is not added to it.
         if self.leader && local.presence != Presence::Left && (well || known) {
             self.tell_health(local.node(), well);
         }
@@ -180,7 +188,7 @@ impl Consul {
         }
     }
 
-    /// Has an agent compare all that it has in one to two minutes.
+    /// Schedules a full comparison of an agent with the catalog in one to two minutes.
     pub(super) fn compare_later(&mut self, agent: AgentId) {
         self.serial += 1;
         let part = Duration::from_millis(mix(self.serial) % 60_000);
@@ -188,15 +196,15 @@ impl Consul {
         self.timers.arm_no_later(Timer::Compare(agent), at);
     }
 
-    /// Somebody has written about a node: its agent finds that out when it compares.
+    /// Schedules a comparison for the agent of a node that a client has written about.
     pub(super) fn written_about(&mut self, node: &str) {
         if let Some(agent) = self.agents.iter().position(|agent| agent.node == node) {
             self.compare_later(agent);
         }
     }
 
-    /// An agent compares all that it has with what the catalog has of its node, and brings it in line:
-    /// anti-entropy. What others have registered there goes.
+    /// Compares an agent with the node's rows in the catalog, and syncs the differences: anti-entropy. Rows
+    /// that others have registered there are removed.
     pub(super) fn compare_all(&mut self, agent: AgentId) {
         let local = &self.agents[agent];
         if !self.leader || local.presence != Presence::Alive || local.cut.is_some() {
@@ -216,7 +224,7 @@ impl Consul {
 }
 
 impl Agent {
-    /// What names the node in a registration.
+    /// Returns the fields that identify the node in a registration.
     fn node(&self) -> Register {
         Register {
             id: self.id.clone(),
@@ -226,7 +234,7 @@ impl Agent {
         }
     }
 
-    /// The node as its agent registers it.
+    /// Returns the node's own registration.
     fn node_itself(&self) -> Register {
         Register {
             tagged_addresses: self.tagged_addresses(),

@@ -1,22 +1,22 @@
-//! The Consul double: the servers and their agents as one pure machine, HTTP in, HTTP out.
+//! The Consul double: the servers and their agents as one pure machine with HTTP requests and responses.
 //!
-//! It behaves as Consul 1.8.7 does, as far as the bridge and its tests use it; the test `against_consul`
-//! holds it against the real one. Its servers are one state: agents are cut off from it, are behind it by a
-//! moment, or find it without a leader. Where the two differ on purpose:
+//! It behaves as Consul 1.8.7 does, as far as the bridge and its tests use it. The test `against_consul`
+//! compares it with the real one. The servers share one state. An agent may be cut off from it, lag behind
+//! it, or have no leader. The double differs on purpose in these points:
 //!
-//! * An agent's registrations and checks are in the catalog when its response is out; the real one
-//!   takes some milliseconds, and up to 3 s where it has just found its servers again.
-//! * A blocking query waits exactly as long as it was asked to; the real one adds up to a sixteenth. So it
-//!   does with the 7 s for which a leader is looked for.
-//! * A blocking query is answered when its index passes. The real one looks at the index only when
-//!   what it read was touched, so that a query for a missing key, a missing node or a state that no
-//!   check is in sometimes sleeps through a change elsewhere that moved its index.
-//! * A server that led and is cut off has lost the lead at once; the real one takes half a second to notice,
-//!   and fails what it is told meanwhile, though that may be in its log and be written later.
-//! * A leader that has died is missed at once; for a second or two the others of the real one refuse what
-//!   they would have to hand on to it.
-//! * An agent answers for itself at once. The real one lets everybody wait, beats included, while it tries in
-//!   vain to tell the servers what is new.
+//! * An agent's registrations and checks are in the catalog when its response is sent. The real one takes
+//!   some milliseconds, and up to 3 s if it has just found its servers again.
+//! * A blocking query waits exactly for its `wait`. The real one adds up to a sixteenth, also to the 7 s for
+//!   which it looks for a leader.
+//! * A blocking query is answered when its index passes. The real one checks the index only when the data of
+//!   the query was touched. So its query for a missing key, a missing node or a state without checks
+//!   sometimes misses a change elsewhere that moved its index.
+//! * A leading server that is cut off loses the lead at once. The real one takes half a second to notice the
+//!   cut. The writes of that time fail, though they may be in its log and be applied later.
+//! * The others detect the death of a leader at once. For a second or two the servers of the real one refuse
+//!   the requests that they would have to forward to the leader.
+//! * An agent answers requests about itself at once. The real one delays all of them, TTL updates included,
+//!   while it tries in vain to sync to the servers.
 //!
 //! ```
 //! use hax_core::base::time::Now;
@@ -74,49 +74,51 @@ pub use token::Token;
 use watch::Watcher;
 pub use watch::{Post, Watch, WatchId};
 
-/// The largest value of a key, and the largest body of a transaction.
+/// The maximum size of a key's value, and of the body of a transaction, in bytes.
 const MAX_BODY: usize = 512 * 1024;
-/// How long a change of a check's output alone waits: half of `check_update_interval`. The real one
-/// adds a random part.
+/// The delay of a change of a check's output alone: half of `check_update_interval`. The real one adds a
+/// random part.
 const OUTPUT_DELAY: Duration = Duration::from_secs(150);
 
-/// What the machine gives to its host.
+/// An output of the machine to its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// The response to a request.
     Response(Response),
-    /// A request that had to wait for a road to the servers' leader has one: the host is to hand it in again,
-    /// at once. Its response comes of that, unless nobody waits for it any more.
+    /// A request that waited for the leader, which its agent can reach now.
+    ///
+    /// The host has to pass it to [`Consul::handle`] again, at once. Its response comes from that call,
+    /// unless its client has gone.
     Again(Request),
-    /// A watch fired: the host is to post this, and then to call [`Consul::posted`].
+    /// A watch fired. The host has to post this, and then to call [`Consul::posted`].
     Post(Post),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// A blocking query has waited long enough.
+    /// The wait of a blocking query has expired.
     Wait(RequestId),
-    /// A session was not renewed.
+    /// The TTL of a session has expired.
     Session(u64),
-    /// A check was not refreshed.
+    /// The TTL of a check has expired.
     Ttl(AgentId, u64),
-    /// A check's output is to be told.
+    /// The output of a check has to be synced.
     Output(AgentId, u64),
-    /// A watch asks again.
+    /// A watch has to be polled.
     Watch(WatchId),
-    /// Tombstones are old enough.
+    /// Tombstones have expired.
     Reap,
-    /// Gossip finds that nobody answers to a name that an agent had.
+    /// Gossip detects that no agent uses a former name.
     Former(usize),
-    /// Gossip finds that an agent is cut off.
+    /// Gossip detects that an agent is cut off.
     Cut(AgentId),
-    /// A request has waited long enough for a road to the leader.
+    /// A request has waited long enough for a reachable leader.
     Held(u64),
-    /// The servers have a leader.
+    /// The servers have elected a leader.
     Elected,
-    /// The followers hear what is new.
+    /// The followers apply the latest log entries.
     CatchUp,
-    /// An agent compares all that it has with the catalog.
+    /// An agent compares itself with the catalog.
     Compare(AgentId),
 }
 
@@ -138,7 +140,7 @@ impl Timer {
     }
 }
 
-/// A request that is not a question: what its handlers look at.
+/// The target and the body of a writing request.
 struct Write<'a> {
     target: &'a Target,
     body: &'a Bytes,
@@ -149,17 +151,16 @@ struct Write<'a> {
 pub struct Consul {
     store: Store,
     agents: Vec<Agent>,
-    /// The names that agents had.
     former: Vec<Former>,
     timers: Timers<Timer>,
     parked: BTreeMap<RequestId, Parked>,
     watches: BTreeMap<WatchId, Watcher>,
-    /// Requests that wait for a road to the leader, in their order.
+    /// The requests that wait until the leader is reachable, in order of arrival.
     held: BTreeMap<u64, OnTheRoad>,
-    /// What the followers show, if that may be something else than what the leader shows.
+    /// The state of the followers, where it may differ from the state of the leader.
     behind: Option<Box<Store>>,
     lag: Duration,
-    /// Ids of sessions by the number that their timers have, and back.
+    /// The ids of sessions by the number that identifies their timers.
     session_serials: BTreeMap<u64, String>,
     serial: u64,
     uuids: u64,
@@ -169,11 +170,11 @@ pub struct Consul {
 }
 
 impl Consul {
-    /// A cluster that has just elected its leader, on one node.
+    /// Creates a cluster of one node that has just elected its leader.
     #[must_use]
     pub fn new(node: &str) -> Self {
         let mut consul = Self {
-            // Elections, configurations and the like come first in a real log, too.
+            // A real log begins with elections, configurations and similar entries, too.
             store: Store { index: 10, ..Store::default() },
             agents: Vec::new(),
             former: Vec::new(),
@@ -195,22 +196,24 @@ impl Consul {
         consul
     }
 
-    /// Answers in indented JSON from now on, as a real agent in development mode does.
+    /// Makes the responses indented JSON, as those of a real agent in development mode are.
     #[must_use]
     pub fn pretty(mut self) -> Self {
         self.pretty = true;
         self
     }
 
-    /// Mints the ids of sessions and agents from another sequence.
+    /// Makes the ids of sessions and agents come from another sequence.
     #[must_use]
     pub fn seeded(mut self, seed: u64) -> Self {
         self.uuids = seed.wrapping_mul(1 << 32);
         self
     }
 
-    /// Takes a request; appends the responses that are ready: its own, and those that its effect
-    /// releases. What was due by `now` comes first.
+    /// Handles a request. Appends the response to it, if it is ready, and the responses that its effect
+    /// releases.
+    ///
+    /// The timers that are due by `now` fire first.
     pub fn handle(&mut self, now: Now, request: Request, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         if let Some(answer) = self.answer(&request) {
@@ -219,22 +222,24 @@ impl Consul {
         self.settle(out)
     }
 
-    /// Does what is due by `now`.
+    /// Fires the timers that are due by `now`.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         self.settle(out)
     }
 
-    /// The client of a request hung up: it will get no response. What it asked to be written and what waits
-    /// for a road may be written nevertheless.
+    /// Forgets the client of a request: it gets no response.
+    ///
+    /// A write that waits, for instance for a reachable leader, may be executed nevertheless.
     pub fn forget(&mut self, id: RequestId) {
         self.forget_held(id);
         self.parked.remove(&id);
         self.timers.disarm(Timer::Wait(id));
     }
 
-    /// A watch, as an agent's configuration has it, that posts to `url`. Its first post, with what
-    /// there is, comes at once.
+    /// Adds a watch of an agent's configuration, which posts to `url`.
+    ///
+    /// The first post, with the present state, comes at once.
     pub fn add_watch(
         &mut self,
         now: Now,
@@ -251,7 +256,7 @@ impl Consul {
         (id, self.settle(out))
     }
 
-    /// The post of a watch was answered, or failed: until now the watch has looked at nothing new.
+    /// Reports that a post of a watch was answered or has failed. Before that the watch does not read again.
     pub fn posted(&mut self, now: Now, id: WatchId, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         if let Some(watch) = self.watches.get_mut(&id) {
@@ -260,7 +265,7 @@ impl Consul {
         self.settle(out)
     }
 
-    /// What came of running a check that an agent runs itself (a script, a connection).
+    /// Sets the result of a check that the agent runs itself (a script, a connection).
     pub fn set_check(
         &mut self,
         now: Now,
@@ -276,13 +281,13 @@ impl Consul {
         self.settle(out)
     }
 
-    /// The index of the last write.
+    /// Returns the index of the last write.
     #[must_use]
     pub fn index(&self) -> u64 {
         self.store.index
     }
 
-    /// How many blocking queries wait.
+    /// Returns the number of waiting blocking queries.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.parked.len()
@@ -293,7 +298,7 @@ impl Consul {
         while let Some((at, _)) = self.timers.first().filter(|(at, _)| *at <= now.mono) {
             if let Some(timer) = self.timers.pop(at) {
                 self.fire(timer, out);
-                // What one timer changes is seen before the next one, as it was in time.
+                // The effects of one timer are released before the next one fires, in order of time.
                 self.release(out);
             }
         }
@@ -327,14 +332,14 @@ impl Consul {
             .map_or(Next::Wait, |(at, timer)| Next::WaitUntil { at, why: timer.name() })
     }
 
-    /// Gives the host what the last change of the state leads to.
+    /// Appends the outputs that follow from the last change of the state.
     fn release(&mut self, out: &mut Vec<Output>) {
         self.follow_sessions();
         self.release_parked(out);
         self.fire_watches(out);
     }
 
-    /// Keeps the timers of sessions in step with the sessions.
+    /// Arms and disarms the timers of sessions according to the sessions.
     fn follow_sessions(&mut self) {
         for (id, alive) in std::mem::take(&mut self.store.session_changes) {
             if alive {
@@ -363,7 +368,7 @@ impl Consul {
     fn expire_session(&mut self, serial: u64) {
         if let Some(id) = self.session_serials.get(&serial).cloned() {
             if !self.leader {
-                // Only a leader counts; a new one begins from the start.
+                // Only a leader counts TTLs. A new leader begins from the start.
                 self.arm_session(&id);
                 return;
             }
@@ -372,7 +377,7 @@ impl Consul {
         }
     }
 
-    /// A UUID that looks as random as a real one.
+    /// Generates a UUID that looks as random as a real one.
     fn mint_uuid(&mut self) -> String {
         self.uuids += 1;
         let (a, b) = (mix(self.uuids.wrapping_mul(2)), mix(self.uuids.wrapping_mul(2) + 1));
@@ -382,7 +387,7 @@ impl Consul {
     }
 }
 
-/// The finaliser of splitmix64: one word in, one well-mixed word out.
+/// Mixes one word: the finaliser of splitmix64.
 fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! The questions that can wait: what each reads, the index of that, and the answer.
+//! The blocking reads: the data of each read, its index, and its response.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,6 @@ use super::session::{id_in, well_formed};
 use super::store::Store;
 use super::view::{CatalogService, Health, NodeAnswer, NodeService};
 
-/// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     Key { key: String, raw: bool },
@@ -28,7 +27,7 @@ pub(super) enum Read {
 }
 
 impl Read {
-    /// What a `GET` asks for; `None` if the path is none of ours.
+    /// Parses the path of a `GET`. Returns `None` if it is not the path of a blocking read.
     pub(super) fn parse(target: &Target) -> Option<Result<Self, Answer>> {
         let rest = target.path.strip_prefix("/v1/")?;
         let (group, rest) = rest.split_once('/')?;
@@ -109,7 +108,7 @@ impl Read {
         })
     }
 
-    /// Whether the answer tells which consistency it was read with.
+    /// Returns whether the response has a header with its consistency mode.
     pub(super) fn tells_consistency(&self) -> bool {
         !matches!(
             self,
@@ -122,7 +121,7 @@ impl Read {
         )
     }
 
-    /// The index of the answer as it would be now; at least one.
+    /// Returns the present index of the response. It is at least one.
     pub(super) fn index(&self, store: &Store) -> u64 {
         let tables = &store.tables;
         let index = match self {
@@ -146,8 +145,10 @@ impl Read {
         index.max(1)
     }
 
-    /// Whether anything that it reads was touched after `since`: until then nobody looks at its
-    /// index. A service in the catalog is read without its checks, but they move its index.
+    /// Returns whether any data of the read was touched after `since`. Otherwise Consul does not check its
+    /// index.
+    ///
+    /// A read of a service in the catalog does not include its checks, but they move its index.
     pub(super) fn touched(&self, store: &Store, since: u64) -> bool {
         match self {
             Self::Service { .. } => store.tables.nodes.max(store.tables.services) > since,
@@ -158,7 +159,7 @@ impl Read {
         }
     }
 
-    /// The answer as it is now, without the headers that all such answers share.
+    /// Builds the present response, without the headers that all such responses share.
     pub(super) fn answer(&self, store: &Store, pretty: bool) -> Answer {
         match self {
             Self::Key { key, raw } => match store.kv.get(key) {
@@ -238,7 +239,7 @@ fn keys<'a>(store: &'a Store, prefix: &'a str, separator: &str) -> Vec<&'a str> 
             Some(at) if !separator.is_empty() => &entry.key[..prefix.len() + at + separator.len()],
             _ => entry.key.as_str(),
         };
-        // Entries come in order, so those of one folder stand together.
+        // Entries are in order, so the entries of one folder are adjacent.
         if keys.last() != Some(&key) {
             keys.push(key);
         }
@@ -262,8 +263,9 @@ fn services(store: &Store) -> BTreeMap<&str, BTreeSet<&str>> {
     found
 }
 
-/// Leaves those whose checks all pass, in the odd order in which the real one leaves them: the last
-/// takes the place of one that goes.
+/// Removes the instances that have a check that does not pass.
+///
+/// The order of the rest is that of the real one: the last instance takes the place of a removed one.
 fn drop_failing(found: &mut Vec<Health<'_>>) {
     let mut at = 0;
     while let Some(health) = found.get(at) {
@@ -275,7 +277,7 @@ fn drop_failing(found: &mut Vec<Health<'_>>) {
     }
 }
 
-/// The instances of a service, with their nodes.
+/// Returns the instances of a service, with their nodes.
 pub(super) fn instances<'a>(
     store: &'a Store,
     name: &'a str,
@@ -287,7 +289,7 @@ pub(super) fn instances<'a>(
     rows.filter_map(|((node, _), service)| Some((store.nodes.get(node)?, service)))
 }
 
-/// The checks that say how an instance is: its node's, then its own.
+/// Returns the checks that determine an instance's health: its node's, then its own.
 pub(super) fn checks_for<'a>(
     store: &'a Store,
     node: &'a Node,

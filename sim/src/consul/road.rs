@@ -1,9 +1,10 @@
-//! The road from an agent to the servers' leader: what becomes of a request when there is none.
+//! The connection from an agent to the servers' leader, and the fate of requests without one.
 //!
-//! An agent that is cut off takes what concerns itself alone. Whatever needs the servers hangs first, for
-//! nobody has noticed yet; once gossip has found it out, a client refuses at once, and a server that has
-//! lost its peers looks for a leader for some seconds. It shows its copy of the state to whoever reads
-//! `?stale`. All of it was measured with three servers and a client, some of them stopped.
+//! An agent that is cut off handles the requests that concern only itself. A request that needs the servers
+//! hangs at first, as the cut is not detected yet. After gossip has detected it, a client refuses such a
+//! request at once, and a server without its peers looks for a leader for some seconds. A server answers
+//! `?stale` reads from its copy of the state. All of it was measured with three servers and a client, some of
+//! them stopped.
 
 use std::time::Duration;
 
@@ -16,13 +17,13 @@ use super::http::{AgentId, Answer, Request, Target, failed};
 use super::store::Store;
 use super::{Consul, Output, RequestId, Timer};
 
-/// A request that waits for a road to the leader.
+/// A request that waits until the leader is reachable.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     request: Request,
-    /// What it is told in the end.
+    /// The error text of the response, if the wait ends without a leader.
     refusal: &'static str,
-    /// Somebody waits for the answer.
+    /// The client still waits for the response.
     heard: bool,
 }
 
@@ -30,7 +31,8 @@ const NO_LEADER: &str = "No cluster leader";
 const NO_SERVERS: &str = "No known Consul servers";
 const BROKEN: &str = "rpc error making call: EOF";
 
-/// A failure of what an agent asks the servers. All but the answers about keys have an index even then.
+/// Builds the response to a request that failed at the servers. All such responses have an index, except
+/// those about keys.
 pub(super) fn refusal(request: &Request, text: &str) -> Answer {
     let told = ["/v1/health/", "/v1/catalog/", "/v1/session/"];
     let target = request.target.as_str();
@@ -45,10 +47,12 @@ pub(super) fn refusal(request: &Request, text: &str) -> Answer {
 }
 
 impl Consul {
-    /// Nothing passes between an agent and the others from now on. What was sent to the servers hangs for
-    /// 35 s and fails; so does what is asked in the next 5 s, until gossip has found out that the agent is
-    /// gone: then its `serfHealth` is critical, and it refuses what it cannot answer itself. If it is the
-    /// server that leads, the others [elect](Self::elect) another meanwhile.
+    /// Cuts an agent off: no message passes between it and the others from now on.
+    ///
+    /// A request that was forwarded to the servers hangs for 35 s and fails. So does a request made within
+    /// the next 5 s, before gossip detects the cut. Then the agent's `serfHealth` is critical, and the agent
+    /// refuses what it cannot answer itself. If the agent is the leading server, the others
+    /// [elect](Self::elect) another one meanwhile.
     pub fn cut(&mut self, now: Now, agent: AgentId, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         if self.agents[agent].cut.is_none() {
@@ -64,8 +68,10 @@ impl Consul {
         self.settle(out)
     }
 
-    /// The road is open again. What still hangs is done now, and the agent tells what it was told
-    /// meanwhile; the real one takes up to 3 s for that.
+    /// Ends the cut of an agent.
+    ///
+    /// The requests that still hang are executed now, and the agent syncs the registrations that it received
+    /// meanwhile. The real one takes up to 3 s for that.
     pub fn mend(&mut self, now: Now, agent: AgentId, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         if self.agents[agent].cut.take().is_some() {
@@ -77,13 +83,13 @@ impl Consul {
         self.settle(out)
     }
 
-    /// Whether nothing passes between an agent and the others.
+    /// Returns whether an agent is cut off from the others.
     #[must_use]
     pub fn is_cut(&self, agent: AgentId) -> bool {
         self.agents[agent].cut.is_some()
     }
 
-    /// Gossip has found that an agent is cut off.
+    /// Records that gossip has detected the cut of an agent.
     pub(super) fn find_cut(&mut self, agent: AgentId) {
         if let Some(cut) = &mut self.agents[agent].cut {
             cut.found = true;
@@ -91,8 +97,10 @@ impl Consul {
         }
     }
 
-    /// What an agent has under way at the servers hangs. A server that led, or that was asked for what it
-    /// has, looks at its own copy.
+    /// Makes the requests hang that an agent has forwarded to the servers.
+    ///
+    /// The server that led keeps its parked queries, and any server keeps its `?stale` queries: they read its
+    /// own copy.
     fn strand(&mut self, agent: AgentId) {
         let local = &self.agents[agent];
         let keeps = |parked: &Parked| local.server && (local.leads || parked.query.is_stale());
@@ -107,8 +115,9 @@ impl Consul {
         }
     }
 
-    /// What becomes of a request that needs the leader, or any server: it waits, it is refused, or there
-    /// is a road. `stale` says that any server will do.
+    /// Decides about a request that needs the leader or any server: it waits, it is refused, or it proceeds.
+    ///
+    /// `stale` says that any server may answer.
     pub(super) fn turned_away(&mut self, request: &Request, stale: bool) -> Option<Option<Answer>> {
         let local = &self.agents[request.agent];
         let (server, now) = (local.server, self.store.now);
@@ -128,7 +137,7 @@ impl Consul {
         }
     }
 
-    /// As [`Self::turned_away`], for what is no question that can wait.
+    /// Does the same as [`Self::turned_away`], for a read that does not block.
     pub(super) fn info_turned_away(
         &mut self,
         request: &Request,
@@ -144,13 +153,13 @@ impl Consul {
         self.held.insert(self.serial, Held { request, refusal, heard: true });
     }
 
-    /// A request has waited long enough for a road.
+    /// Refuses a request that has waited long enough for the leader.
     pub(super) fn refuse_held(&mut self, serial: u64, out: &mut Vec<Output>) {
         let Some(held) = self.held.remove(&serial).filter(|held| held.heard) else { return };
         out.push(Output::Response(refusal(&held.request, held.refusal).to(held.request.id)));
     }
 
-    /// Gives the host the requests that have a road again.
+    /// Appends the requests whose agents can reach the leader again.
     pub(super) fn try_again(&mut self, out: &mut Vec<Output>) {
         let open = self
             .held
@@ -163,7 +172,7 @@ impl Consul {
         }
     }
 
-    /// Nobody waits for the answer to a request any more. A write is tried again nevertheless.
+    /// Records that the client of a request has gone. A write is tried again nevertheless.
     pub(super) fn forget_held(&mut self, id: RequestId) {
         let found = self.held.iter_mut().find(|(_, held)| held.request.id == id);
         let Some((serial, held)) = found else { return };
@@ -175,7 +184,7 @@ impl Consul {
         }
     }
 
-    /// An agent has ended, and with it what it had under way.
+    /// Ends the pending requests of an agent that has ended.
     pub(super) fn hang_up(&mut self, agent: AgentId) {
         let gone = self.parked.values().map(|parked| &parked.request);
         let gone = gone.chain(self.held.values().map(|held| &held.request));
@@ -184,7 +193,7 @@ impl Consul {
         gone.into_iter().for_each(|id| self.forget(id));
     }
 
-    /// The state that a question is answered from.
+    /// Returns the state that answers a read.
     pub(super) fn seen_by(&self, agent: AgentId, stale: bool) -> &Store {
         let local = &self.agents[agent];
         match (&local.cut, &self.behind) {
@@ -194,7 +203,8 @@ impl Consul {
         }
     }
 
-    /// What an answer says of the leader: whether one is known, and how long ago it was heard, in ms.
+    /// Returns the leader headers of a response: whether a leader is known, and the time since its last
+    /// contact, in ms.
     pub(super) fn word_of_leader(&self, agent: AgentId) -> (bool, u128) {
         let silent = match &self.agents[agent].cut {
             Some(cut) => Some((!cut.found, cut.since)),
@@ -203,7 +213,7 @@ impl Consul {
         silent.map_or((true, 0), |(known, since)| (known, self.store.now.since(since).as_millis()))
     }
 
-    /// Whether the servers take an agent for alive.
+    /// Returns whether the servers consider an agent alive.
     pub(super) fn is_well(&self, agent: AgentId) -> bool {
         let local = &self.agents[agent];
         local.presence == Presence::Alive && !local.cut.as_ref().is_some_and(|cut| cut.found)

@@ -1,4 +1,4 @@
-//! What the tables of the servers hold: one row of each as plain data, with the names that it has in JSON.
+//! The rows of the servers' tables as plain data, with their field names in JSON.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::http::duration;
 
-/// The servers give a session twice the time it asked for.
+/// The factor of a session's lifetime: the servers grant twice the requested TTL.
 const TTL_FACTOR: u32 = 2;
 
 // ---- keys and values -----------------------------------------------------------------------------
@@ -39,13 +39,13 @@ fn base64_or_null<S: Serializer>(value: &Option<Bytes>, s: S) -> Result<S::Ok, S
 }
 
 impl Entry {
-    /// A value to be written: its indexes are set by the write.
+    /// Creates an entry for a write. The write sets its indexes.
     pub(super) fn new(key: &str, value: Option<Bytes>, flags: u64) -> Self {
         Self {
             lock_index: 0,
             key: key.to_owned(),
             flags,
-            // No value and an empty one are the same, and are shown as none.
+            // No value and an empty one are the same. Both are shown as none.
             value: value.filter(|bytes| !bytes.is_empty()),
             session: String::new(),
             create_index: 0,
@@ -61,8 +61,8 @@ impl Entry {
     }
 }
 
-/// What is left of a deleted key, or of a deleted tree, so that the index of a prefix does not
-/// fall when a key below it goes.
+/// The tombstone of a deleted key or a deleted tree. It keeps the index of a prefix from falling when a key
+/// below it is deleted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grave {
     pub(super) index: u64,
@@ -71,10 +71,9 @@ pub(super) struct Grave {
 
 // ---- the catalog ---------------------------------------------------------------------------------
 
-/// Consul's own name for a table of texts: absent ones are `null`.
+/// Consul's name for a table of texts. An absent one is `null`.
 pub(super) type Texts = Option<BTreeMap<String, String>>;
 
-/// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Node {
@@ -105,7 +104,7 @@ pub(super) struct Service {
     pub(super) modify_index: u64,
 }
 
-/// What a service weighs in DNS answers.
+/// The weights of a service in DNS responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Weights {
@@ -146,7 +145,7 @@ pub(super) struct Check {
 /// A session's id: a UUID.
 pub(super) type SessionId = String;
 
-/// What becomes of the keys of a lost session.
+/// The effect of a session's loss on its keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Behavior {
@@ -155,7 +154,7 @@ pub(super) enum Behavior {
     Delete,
 }
 
-/// A check of a service, as a session names it.
+/// A check of a service, as a session refers to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ServiceCheck {
@@ -165,7 +164,6 @@ pub(super) struct ServiceCheck {
     namespace: String,
 }
 
-/// One session.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Session {
@@ -196,12 +194,12 @@ impl Session {
         self.node_checks.iter().flatten().chain(&self.checks).chain(service)
     }
 
-    /// Whether the loss of this check of its node takes the session away.
+    /// Returns whether the session ends when this check of its node fails.
     pub(super) fn is_bound_to(&self, check: &str) -> bool {
         self.check_ids().any(|id| id == check)
     }
 
-    /// How long it lives without being renewed.
+    /// Returns the session's lifetime without a renewal.
     pub(super) fn life(&self) -> Option<Duration> {
         let ttl = duration(&self.ttl).ok().filter(|ttl| !ttl.is_zero())?;
         Some(ttl * TTL_FACTOR)

@@ -1,5 +1,4 @@
-//! The servers as a group: who leads them, how far the others are behind, and what a restored snapshot
-//! does to all of them.
+//! The servers as a group: their leader, the lag of the followers, and the restore of a snapshot.
 
 use std::time::Duration;
 
@@ -10,16 +9,17 @@ use super::road::refusal;
 use super::store::Store;
 use super::{Consul, Output, RequestId, Timer};
 
-/// What a restore takes in the log, with the new term of the leader that follows it.
+/// The number of log entries of a restore, including the new term of the leader that follows it.
 const RESTORE_ENTRIES: u64 = 3;
 
-/// What the servers hold, as `consul snapshot save` writes it down.
+/// The state of the servers, as `consul snapshot save` writes it.
 #[derive(Clone, Debug)]
 pub struct Snapshot(Store);
 
 impl Consul {
-    /// The cluster loses its leader, or has one again. Meanwhile what needs it waits for 7 s; what reads
-    /// `?stale` is answered.
+    /// Takes the leader away from the cluster, or gives it one again.
+    ///
+    /// Without a leader, a request that needs it waits for 7 s, and a `?stale` read is answered.
     pub fn set_leader(&mut self, now: Now, leader: bool, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         self.timers.disarm(Timer::Elected);
@@ -31,41 +31,49 @@ impl Consul {
         self.settle(out)
     }
 
-    /// The servers' leader dies, and the others elect another, which takes so long. What was under way
-    /// there breaks. All sessions have their whole time before them then: who counts is new.
+    /// Makes the servers' leader die and the others elect another one, which takes `lasts`.
+    ///
+    /// The requests in progress at the old leader fail. All sessions start their whole TTL again, as another
+    /// server counts it.
     pub fn elect(&mut self, now: Now, lasts: Duration, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         self.begin_election(lasts, out);
         self.settle(out)
     }
 
-    /// The server of this agent leads the others, or none of those that have a name here. Nothing else
-    /// changes. At first it is the first agent's.
+    /// Makes the server of this agent the leader, or with `None` a server without an agent here. Nothing else
+    /// changes.
+    ///
+    /// Initially the server of the first agent leads.
     pub fn seat_leader(&mut self, leading: Option<AgentId>) {
         for (id, agent) in self.agents.iter_mut().enumerate() {
             agent.leads = agent.server && leading == Some(id);
         }
     }
 
-    /// From now on all servers but the leader's show what is new so much later: an entry of the log is
-    /// known to be safe when the leader's next message says so, 50 to 100 ms later. Who asks them for
-    /// `?stale` sees it, and so do clients, whose questions go to any server.
+    /// Sets the delay after which all servers but the leader show a write.
+    ///
+    /// A follower knows that an entry of the log is committed when the leader's next message says so, 50 to
+    /// 100 ms later. The delay is visible to a client that reads `?stale` from a server, and to client
+    /// agents, which send their reads to any server.
     pub fn set_lag(&mut self, lag: Duration) {
         self.lag = lag;
         self.behind = (!lag.is_zero()).then(|| Box::new(self.store.clone()));
     }
 
-    /// What the servers hold.
+    /// Returns the state of the servers.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.store.clone())
     }
 
-    /// The servers hold again what they held once: `consul snapshot restore`. The log goes on, so what is
-    /// written later has higher indexes than ever; but what is read has the old ones again. Who waits is
-    /// answered with what there was before; who asks with the index of that waits until the old index is
-    /// passed. Sessions and locks are back, with their whole time before them. What agents have registered
-    /// since is missing until they compare all that they have, one to two minutes later.
+    /// Restores an earlier state of the servers: `consul snapshot restore`.
+    ///
+    /// The log goes on, so later writes have higher indexes than ever, but the restored rows have their old
+    /// indexes. A waiting query is answered with the state from before the restore. A query with the index of
+    /// that response waits until the old index is passed. Sessions and locks are restored, with their whole
+    /// TTL. Registrations of agents since the snapshot are missing until the agents compare themselves with
+    /// the catalog, one to two minutes later.
     pub fn restore(&mut self, now: Now, snapshot: &Snapshot, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         let waiting = self.parked.iter();
@@ -79,7 +87,7 @@ impl Consul {
         let old = std::mem::replace(&mut self.store, store);
         self.store.now = old.now;
         self.store.index = old.index + RESTORE_ENTRIES;
-        // Only a leader knows these, and a new term begins.
+        // Only a leader knows lock delays, and a new term begins.
         self.store.lock_delays.clear();
         let gone = old.sessions.into_keys().map(|id| (id, false));
         let back = self.store.sessions.keys().map(|id| (id.clone(), true));
@@ -92,15 +100,16 @@ impl Consul {
         self.settle(out)
     }
 
-    /// Each agent compares all that it has with the catalog, as each does every one to two minutes: what
-    /// it does not know of its own node it takes out, whoever put it there.
+    /// Makes each agent compare itself with the catalog, as each does every one to two minutes.
+    ///
+    /// An agent removes the rows of its node that it does not know, whoever registered them.
     pub fn compare_agents(&mut self, now: Now, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         (0..self.agents.len()).for_each(|agent| self.compare_all(agent));
         self.settle(out)
     }
 
-    /// The leader is lost.
+    /// Removes the leader.
     fn lose_the_lead(&mut self) {
         if self.leader {
             self.leader = false;
@@ -125,7 +134,7 @@ impl Consul {
         }
     }
 
-    /// Another server leads.
+    /// Makes another server the leader.
     pub(super) fn elected(&mut self, out: &mut Vec<Output>) {
         let able = |id: &AgentId| {
             let local = &self.agents[*id];
@@ -151,14 +160,14 @@ impl Consul {
         (0..self.agents.len()).for_each(|agent| self.sync(agent));
     }
 
-    /// The followers know what the leader knows.
+    /// Copies the leader's state to the followers.
     pub(super) fn catch_up(&mut self) {
         if self.behind.is_some() {
             self.behind = Some(Box::new(self.store.clone()));
         }
     }
 
-    /// Has the followers catch up when it is time.
+    /// Schedules the copy of the leader's state to the followers.
     pub(super) fn follow(&mut self) {
         let late = self.behind.as_ref().is_some_and(|behind| behind.index != self.store.index);
         if late && !self.timers.is_armed(Timer::CatchUp) {

@@ -1,4 +1,4 @@
-//! Sessions: who holds locks, and what takes them away.
+//! Sessions: their creation, their locks, and the events that end them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::{Consul, Write};
 
 const MIN_TTL: Duration = Duration::from_secs(10);
 const MAX_TTL: Duration = Duration::from_secs(86_400);
-/// The check that a session is bound to unless it says otherwise.
+/// The check that a session is bound to by default.
 const SERF_HEALTH: &str = "serfHealth";
 
-/// The body of `session/create`. Unknown fields are let through here, unlike elsewhere.
+/// The body of `session/create`. Unlike other endpoints, Consul ignores unknown fields here.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Create {
@@ -47,8 +47,7 @@ impl Default for Create {
 }
 
 impl Create {
-    /// Makes one of the two fields that name checks of the node, the older and the newer, which
-    /// both hold `serfHealth` unless they say otherwise.
+    /// Merges the older and the newer field with checks of the node. Each has `serfHealth` as its default.
     fn settle_checks(&mut self) {
         let empty = |checks: &Option<Vec<String>>| checks.as_ref().is_none_or(Vec::is_empty);
         if empty(&self.checks) {
@@ -61,7 +60,7 @@ impl Create {
     }
 }
 
-/// A text is a duration; a number is seconds if it is small, nanoseconds if it is large.
+/// Decodes a lock delay. A text is a duration; a small number is in seconds, a large one in nanoseconds.
 fn lock_delay<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -77,7 +76,7 @@ fn lock_delay<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Er
 }
 
 impl Store {
-    /// Whether locks may be taken in the session's name.
+    /// Checks that the session exists and may hold locks.
     pub(super) fn valid_session(&self, id: &str) -> Result<(), String> {
         if id.is_empty() {
             return Err("missing session".to_owned());
@@ -89,7 +88,7 @@ impl Store {
         Err(format!("invalid session {id:?}"))
     }
 
-    /// Takes a session away, and its locks with it.
+    /// Ends a session and releases its locks.
     pub(super) fn destroy_session(&mut self, index: u64, id: &str) {
         if let Some(session) = self.sessions.remove(id) {
             self.tables.sessions = index;
@@ -98,12 +97,12 @@ impl Store {
         }
     }
 
-    /// Takes away the sessions that are bound to a check of a node.
+    /// Ends the sessions that are bound to a check of a node.
     pub(super) fn lose_check(&mut self, index: u64, node: &str, check: &str) {
         self.lose_sessions(index, |session| session.node == node && session.is_bound_to(check));
     }
 
-    /// Takes away the sessions of a node.
+    /// Ends the sessions of a node.
     pub(super) fn lose_node(&mut self, index: u64, node: &str) {
         self.lose_sessions(index, |session| session.node == node);
     }
@@ -117,7 +116,7 @@ impl Store {
     }
 }
 
-/// Looking up what is no UUID is an error of its own.
+/// Checks the format of a session id. Consul has an error of its own for a read with a malformed id.
 pub(super) fn well_formed(id: &str) -> Result<(), String> {
     let failure = match id.len() {
         36 if id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') => return Ok(()),
@@ -135,7 +134,7 @@ impl Consul {
             decode(body).map_err(|e| bad(format!("Request decode failed: {e}")))?
         };
         let session = self.session_from(agent, ask).map_err(failed)?;
-        // Even a session that is refused by the state has taken its place in the log.
+        // A session that the state refuses uses an index of the log nevertheless.
         let index = self.store.next_index();
         self.check_session(&session).map_err(failed)?;
         let id = self.mint_uuid();
@@ -238,7 +237,7 @@ impl Consul {
     }
 }
 
-/// Used by reads: the id in a path, or why there is none.
+/// Returns the id in the path of a read, or the refusal if it is missing.
 pub(super) fn id_in(target: &Target, prefix: &str, missing: &str) -> Result<String, Answer> {
     match target.path.strip_prefix(prefix) {
         Some(id) if !id.is_empty() => Ok(id.to_owned()),

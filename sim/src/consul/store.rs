@@ -1,4 +1,4 @@
-//! What the servers hold: the tables, and the index that each of them was last changed at.
+//! The state of the servers: the tables, and the index of the last change of each table.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use hax_core::base::time::Instant;
 
 use super::rows::{Check, Entry, Grave, Node, Service, Session, SessionId};
 
-/// The index at which each table was last changed, as the servers keep it.
+/// The index of the last change of each table, as the servers keep it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tables {
     pub(super) kvs: u64,
@@ -14,25 +14,25 @@ pub(super) struct Tables {
     pub(super) nodes: u64,
     pub(super) services: u64,
     pub(super) checks: u64,
-    /// When a check itself was last written or removed: this alone wakes who waits for checks.
+    /// The index of the last write or removal of a check itself: only that wakes the queries for checks.
     pub(super) check_rows: u64,
     pub(super) sessions: u64,
-    /// When a service last lost its last instance: the index of every service that is not there.
+    /// The index at which any service last lost its last instance: the index of every missing service.
     pub(super) extinction: u64,
 }
 
-/// Names a row of a node: the node's name and the row's id.
+/// The key of a node's row: the node's name and the row's id.
 pub(super) type Row = (String, String);
 
 /// The replicated state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Store {
-    /// The time of the call being worked on: lock delays and graves are made of it.
+    /// The time of the present call. Lock delays and the end of tombstones are computed from it.
     pub(super) now: Instant,
-    /// The log's index: each write takes the next one, whether it changes anything or not.
+    /// The log's index. Each write takes the next one, whether it changes anything or not.
     pub(super) index: u64,
     pub(super) tables: Tables,
-    /// The index of each service that has instances; its checks' and nodes' changes move it too.
+    /// The index of each service that has instances. Changes of its checks and nodes move it too.
     pub(super) service_index: BTreeMap<String, u64>,
     pub(super) kv: BTreeMap<String, Entry>,
     pub(super) graves: BTreeMap<String, Grave>,
@@ -40,9 +40,9 @@ pub(super) struct Store {
     pub(super) services: BTreeMap<Row, Service>,
     pub(super) checks: BTreeMap<Row, Check>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
-    /// Keys that may not be locked before a moment, and the moment.
+    /// The keys with a lock delay, and the end of the delay.
     pub(super) lock_delays: BTreeMap<String, Instant>,
-    /// Sessions that came, and those that went, since the host of the timers last looked.
+    /// The ids of new (`true`) and ended (`false`) sessions since the timers were last updated.
     pub(super) session_changes: Vec<(SessionId, bool)>,
 }
 

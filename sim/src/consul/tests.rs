@@ -1,5 +1,5 @@
-//! What takes time, and so cannot be held against the real Consul in a test that is to be short.
-//! The times were measured on it.
+//! Tests of delays, which take too long for a test against the real Consul. The delays were measured on the
+//! real one.
 
 mod apart;
 
@@ -29,7 +29,7 @@ impl Fixture {
         Now { mono: self.now, wall: WallClock(0) }
     }
 
-    /// Sends a request; the name by which its response will be known.
+    /// Sends a request. Returns the id that its response will have.
     fn send(&mut self, method: &str, target: &str, body: &str) -> u64 {
         self.ids += 1;
         let request = Request::new(self.ids, method, &format!("/v1/{target}"), body.to_owned());
@@ -103,7 +103,7 @@ fn a_check_that_is_not_refreshed_goes_critical_and_takes_sessions_with_it() {
     assert_eq!(output, "TTL expired (last output before timeout follows): well");
     assert_eq!(fixture.get(&format!("session/info/{session}")), Value::Array(Vec::new()));
     assert_eq!(fixture.get("kv/leader")[0]["Session"], Value::Null);
-    // It is not to be locked at once, and who waits for the moment is not woken by it.
+    // The lock delay applies, and its end does not wake a blocking query.
     let other = fixture.session("");
     assert_eq!(fixture.put(&format!("kv/leader?acquire={other}"), "ssu2"), "false");
     fixture.pass(199);
@@ -149,7 +149,7 @@ fn a_blocking_query_is_answered_by_news_or_by_time() {
     assert_eq!(fixture.next, Next::WaitUntil { at, why: "blocking query" });
     fixture.pass(60_000);
     assert_eq!(fixture.response(quiet).unwrap().index(), Some(index));
-    // Who does not say waits for five minutes; nobody waits more than ten.
+    // The default wait is five minutes, and the maximum is ten.
     for (wait, ms) in [("", 300_000), ("&wait=0s", 300_000), ("&wait=1h", 600_000)] {
         let id = fixture.send("GET", &format!("kv/p/?recurse&index={index}{wait}"), "");
         fixture.pass(ms - 1);
@@ -157,7 +157,7 @@ fn a_blocking_query_is_answered_by_news_or_by_time() {
         fixture.pass(1);
         assert!(fixture.response(id).is_some(), "{wait}");
     }
-    // An index of the past, or none, does not wait.
+    // A query with a past index, or with none, does not wait.
     for index in ["0", "1"] {
         fixture.ask("GET", &format!("kv/p/?recurse&index={index}"), "");
     }

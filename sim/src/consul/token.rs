@@ -1,6 +1,8 @@
-//! What Consul's access control lets the owner of a token do, as far as it shows in answers: a thing that is
-//! not its to read is left out of lists, with the status and the index of a list that has nothing in it; by
-//! its name it is refused; and a token that is not known is refused everything (Consul 1.8.7).
+//! The effect of Consul's access control on responses, as far as the owner of a token sees it (Consul 1.8.7).
+//!
+//! An object that the token may not read is missing in lists: the status and the index are those of an empty
+//! list. A request for such an object by its name is refused. A token that Consul does not know is refused
+//! everything.
 
 use bytes::Bytes;
 
@@ -14,17 +16,17 @@ pub struct Token {
 }
 
 impl Token {
-    /// It may not read any more what is below these paths of the API: `/v1/kv/m0conf`, `/v1/health/`.
+    /// Takes away the right to read below a path of the API: `/v1/kv/m0conf`, `/v1/health/`.
     pub fn hide(&mut self, path: &str) {
         self.hidden.push(path.to_owned());
     }
 
-    /// It is not known any more. What waits goes on waiting.
+    /// Revokes the token: Consul does not know it any more. Waiting queries go on waiting.
     pub fn revoke(&mut self) {
         self.revoked = true;
     }
 
-    /// It may do all again.
+    /// Gives the token all rights again.
     pub fn mend(&mut self) {
         *self = Self::default();
     }
@@ -33,7 +35,7 @@ impl Token {
         self.hidden.iter().any(|path| target.starts_with(path))
     }
 
-    /// The status and the text with which a request is refused, if it is.
+    /// Returns the status and the text of the refusal of a request, if it is refused.
     #[must_use]
     pub fn refuses(&self, method: &str, target: &str) -> Option<(u16, &'static str)> {
         let query = target.split_once('?').map_or("", |(_, query)| query);
@@ -48,7 +50,7 @@ impl Token {
         }
     }
 
-    /// What of an answer it is shown.
+    /// Returns the part of a response that the token may see.
     #[must_use]
     pub fn shown(&self, target: &str, response: Response) -> Response {
         if !self.hides(target) || response.status != 200 {

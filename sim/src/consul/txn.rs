@@ -1,4 +1,4 @@
-//! `/v1/txn`: several operations on keys, all or none.
+//! `/v1/txn`: several operations on keys, of which all are executed or none.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use super::{Consul, MAX_BODY, too_large};
 
 const MAX_OPS: usize = 64;
 
-/// One element of the body. Of the kinds of operations only those on keys are known here.
+/// One element of the body. The double knows only the operations on keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 struct Element {
@@ -21,7 +21,6 @@ struct Element {
     kv: Option<Op>,
 }
 
-/// One operation.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 struct Op {
@@ -32,7 +31,7 @@ struct Op {
     flags: u64,
     index: u64,
     session: String,
-    /// Accepted, as there is one namespace only.
+    /// Accepted without effect: there is only one namespace.
     namespace: String,
 }
 
@@ -70,7 +69,7 @@ struct Outcome {
     read: Option<ReadMeta>,
 }
 
-/// What a transaction of reads tells besides: its reply carries the fields of a query.
+/// The additional fields in the response to a transaction of reads: those of a query.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ReadMeta {
@@ -88,7 +87,7 @@ impl Op {
         )
     }
 
-    /// What is refused before the log sees it.
+    /// Returns the error of an operation that Consul refuses before the log sees it.
     fn refusal(&self, store: &Store) -> Option<String> {
         if self.key.is_empty() && self.verb != "delete-tree" {
             return Some("Must provide key".to_owned());
@@ -101,7 +100,8 @@ impl Op {
         Entry::new(&self.key, self.value.clone(), self.flags)
     }
 
-    /// The entries to be returned, with their values only where the operation asked for them.
+    /// Applies the operation and returns its entries, with their values only where the operation asks for
+    /// them.
     fn apply(&self, store: &mut Store, index: u64, undo: &mut Undo) -> Result<Vec<Entry>, String> {
         let key = &self.key;
         let written = |entry: Option<Entry>, why: &str| {
@@ -168,7 +168,7 @@ impl Op {
 }
 
 impl Consul {
-    /// Works the body of a `PUT` to `/v1/txn`.
+    /// Handles the body of a `PUT` to `/v1/txn`.
     pub(super) fn txn(&mut self, body: &Bytes) -> Result<Answer, Answer> {
         if body.len() > MAX_BODY {
             return Err(too_large(body.len(), "txn_max_req_len"));
@@ -214,7 +214,7 @@ impl Consul {
         let mut undo = Undo::new(&self.store);
         let mut results = Vec::new();
         for (op_index, op) in ops.iter().enumerate() {
-            // After a failure the rest is still tried, so that all that fails is told at once.
+            // After a failure the other operations are still tried, so that the response has all failures.
             match op.apply(&mut self.store, index, &mut undo) {
                 Ok(entries) => results.extend(entries.into_iter().map(|kv| Done { kv })),
                 Err(what) => failures.push(Failure { op_index, what }),

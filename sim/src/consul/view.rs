@@ -1,5 +1,5 @@
-//! The shapes in which the API shows services: one for `catalog/`, one for `health/`, one for the
-//! agent's own, and one for what watches post.
+//! The JSON formats of services: for `catalog/`, for `health/`, for the agent's own, and for the posts of
+//! watches.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::rows::{Check, Entry, Node, Service, Texts, Weights};
 
 type Nothing = BTreeMap<(), ()>;
 
-/// What this double never fills.
+/// The proxy settings of a service. The double never fills them.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Proxy {
@@ -17,7 +17,7 @@ pub(super) struct Proxy {
     expose: Nothing,
 }
 
-/// A service inside an answer about its node or its health.
+/// A service in a response about its node or its health.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct NodeService<'a> {
@@ -55,7 +55,7 @@ impl<'a> From<&'a Service> for NodeService<'a> {
     }
 }
 
-/// A service in an answer of `catalog/service/`.
+/// A service in a response of `catalog/service/`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct CatalogService<'a> {
@@ -108,7 +108,7 @@ impl<'a> CatalogService<'a> {
     }
 }
 
-/// The answer of `catalog/node/`.
+/// The response of `catalog/node/`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct NodeAnswer<'a> {
@@ -116,7 +116,7 @@ pub(super) struct NodeAnswer<'a> {
     pub(super) services: BTreeMap<&'a str, NodeService<'a>>,
 }
 
-/// A service with its node and its checks, as in an answer of `health/service/`.
+/// A service with its node and its checks, as in a response of `health/service/`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Health<'a> {
@@ -125,7 +125,7 @@ pub(super) struct Health<'a> {
     pub(super) checks: Vec<&'a Check>,
 }
 
-/// A service as the agent shows its own.
+/// A service in the agent's response about its own services.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct AgentService<'a> {
@@ -155,8 +155,10 @@ impl<'a> From<&'a Service> for AgentService<'a> {
     }
 }
 
-/// What a service watch posts. It is the same answer after a passage through the client library,
-/// which orders fields differently and spells out what was left empty.
+/// An instance in the post of a service watch.
+///
+/// It is the response of `health/service/` after a passage through the client library, which orders fields
+/// differently and writes empty fields out.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct WatchedHealth<'a> {
@@ -286,7 +288,7 @@ impl<'a> From<&'a Check> for WatchedCheck<'a> {
     }
 }
 
-/// What watches of keys post for one key.
+/// A key in the post of a watch of keys.
 pub(super) struct WatchedEntry<'a>(pub(super) &'a Entry);
 
 impl Serialize for WatchedEntry<'_> {

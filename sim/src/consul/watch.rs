@@ -1,4 +1,4 @@
-//! Watches: what an agent looks at by itself, and posts when it changes.
+//! Watches: an agent reads data by itself, and posts it when it changes.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::store::Store;
 use super::view::{WatchedEntry, WatchedHealth};
 use super::{Consul, Output, Timer};
 
-/// Names a watch.
+/// Identifies a watch.
 pub type WatchId = u64;
 
-/// A watch asks again after so long although nothing has passed its index.
+/// The time after which a watch reads again although its index has not been passed.
 const POLL: Duration = Duration::from_secs(300);
 
-/// What is watched.
+/// The data of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watch {
     /// The instances of a service and their checks.
@@ -27,26 +27,26 @@ pub enum Watch {
     KeyPrefix(String),
 }
 
-/// What the host is to post.
+/// A post for the host to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Post {
-    /// The watch, to be named when the post is done.
+    /// The watch, for [`Consul::posted`] after the post.
     pub watch: WatchId,
-    /// Where to.
+    /// The URL of the receiver.
     pub url: String,
     /// The value of `X-Consul-Index`.
     pub index: u64,
-    /// `application/json`, ended by a new line.
+    /// The body: `application/json`, ended by a newline.
     pub body: Bytes,
 }
 
-/// A watch and what it has posted.
+/// A watch with its last post.
 #[derive(Clone, Debug)]
 pub(super) struct Watcher {
     read: Read,
     url: String,
     last: Option<(u64, Bytes)>,
-    /// A post is under way: nothing is looked at before it is done.
+    /// A post is in progress: the watch does not read before it is done.
     pub(super) busy: bool,
 }
 
@@ -80,7 +80,7 @@ impl Watcher {
 }
 
 impl Consul {
-    /// Posts what has passed the index of a watch.
+    /// Posts the data of the watches whose index has been passed.
     pub(super) fn fire_watches(&mut self, out: &mut Vec<Output>) {
         let passed = self.watches.iter().filter(|(_, watch)| {
             let last = watch.last.as_ref().map(|(index, _)| *index);
@@ -92,7 +92,7 @@ impl Consul {
         }
     }
 
-    /// Looks at what is watched, and posts it if it is another than was posted last.
+    /// Reads the data of a watch, and posts it if it differs from the last post.
     pub(super) fn poll_watch(&mut self, id: WatchId, out: &mut Vec<Output>) {
         let Some(watch) = self.watches.get_mut(&id) else { return };
         self.timers.arm(Timer::Watch(id), self.store.now.after(POLL));

@@ -1,11 +1,11 @@
-//! The routes: which methods a path takes, and who works it.
+//! The routes: the methods of each path, and its handler.
 
 use super::http::{Answer, Request, Target, bad, failed, number};
 use super::kv::Undo;
 use super::rows::Entry;
 use super::{Consul, MAX_BODY, Write, too_large};
 
-/// The methods of the paths that have their own; a prefix ends with a slash.
+/// The methods of the paths that have their own. A prefix ends with a slash.
 const ROUTES: &[(&str, &str)] = &[
     ("/v1/agent/check/deregister/", "PUT"),
     ("/v1/agent/check/fail/", "PUT"),
@@ -43,7 +43,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("/v1/txn", "PUT"),
 ];
 
-/// The methods of a path, by the longest pattern that fits.
+/// Returns the methods of a path, by the longest matching pattern.
 fn methods(path: &str) -> Option<&'static str> {
     let fits =
         |pattern: &str| path == pattern || (pattern.ends_with('/') && path.starts_with(pattern));
@@ -52,7 +52,7 @@ fn methods(path: &str) -> Option<&'static str> {
 }
 
 impl Consul {
-    /// The response to a request, unless it has to wait for it.
+    /// Returns the response to a request, unless the request has to wait for it.
     pub(super) fn answer(&mut self, request: &Request) -> Option<Answer> {
         let target = Target::parse(&request.target);
         let Some(methods) = methods(&target.path).filter(|_| self.has_agent(request.agent)) else {
@@ -77,7 +77,7 @@ impl Consul {
             return Some(self.info(request.agent, &target));
         }
         let write = Write { target: &target, body: &request.body };
-        // An agent takes what concerns itself alone, leader or not.
+        // An agent handles the requests that concern only itself, with or without a leader.
         if let Some(answer) = self.agent_write(request.agent, &write) {
             return Some(answer);
         }
@@ -119,7 +119,7 @@ impl Consul {
         let entry = Entry::new(key, Some(write.body.clone()), flags);
         let mut undo = Undo::default();
         if target.has("acquire") && self.store.lock_delayed(key) {
-            // Refused before it reaches the log.
+            // Consul refuses the write before it reaches the log.
             return Ok(Answer::json(&false, self.pretty));
         }
         let index = self.store.next_index();

@@ -1,10 +1,10 @@
-//! A blocking HTTP client of a few lines, for tests that talk to a real Consul.
+//! A small blocking HTTP client for tests with a real Consul.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long a connection may take to be made.
+/// The timeout of a connect.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A response.
@@ -12,34 +12,34 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// Names as they came, and values.
+    /// Header names as received, and their values.
     pub headers: Vec<(String, String)>,
-    /// The body, whole.
+    /// The whole body.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// The value of a header; the name in any case.
+    /// Returns the value of a header. The name is case-insensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// `X-Consul-Index`, if there is one.
+    /// Returns `X-Consul-Index`, if the response has it.
     #[must_use]
     pub fn index(&self) -> Option<u64> {
         self.header("X-Consul-Index")?.parse().ok()
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-/// Sends one request on a connection of its own and reads the response within `limit`.
+/// Sends one request on its own connection and reads the response within `limit`.
 pub fn request(
     addr: SocketAddr,
     limit: Duration,
@@ -50,7 +50,7 @@ pub fn request(
     request_with(addr, limit, "", method, target, body)
 }
 
-/// As [`request`], with more header lines, each ended by CRLF.
+/// Sends a request like [`request`], with additional header lines, each ended by CRLF.
 pub fn request_with(
     addr: SocketAddr,
     limit: Duration,
@@ -69,7 +69,7 @@ pub fn request_with(
     )
     .into_bytes();
     message.extend_from_slice(body);
-    // A server that refuses the body may answer and close before it has read all of it.
+    // A server that refuses the body may respond and close before it has read the whole body.
     let sent = stream.write_all(&message);
     let mut bytes = Vec::new();
     if let Err(error) = stream.read_to_end(&mut bytes)

@@ -1,4 +1,4 @@
-//! Several servers that form one cluster, each with its own agent.
+//! A cluster of several real servers, each with its own agent.
 
 use std::io;
 use std::thread;
@@ -10,12 +10,12 @@ use super::client::{self, Reply};
 use super::{LOOK, Options, READY, RealConsul};
 use crate::cluster::{Agents, Cluster};
 
-/// Within this an agent that has heard of a server compares all that it has (`serverUpInterval`), on a busy
-/// machine, too.
+/// The time within which an agent that has discovered a server compares itself with the catalog
+/// (`serverUpInterval`), even on a busy machine.
 const SERVER_UP: Duration = Duration::from_millis(3_500);
 
-/// The configuration of an agent that joins these. Its gossip is quick, so that a dead one is found in
-/// less than a second.
+/// Returns the configuration of an agent that joins these servers. Gossip is set to be fast, so that a dead
+/// agent is detected in less than a second.
 fn join(servers: &[RealConsul]) -> Value {
     let join: Vec<String> =
         servers.iter().map(|server| format!("127.0.0.1:{}", server.ports[2])).collect();
@@ -29,12 +29,14 @@ fn join(servers: &[RealConsul]) -> Value {
     })
 }
 
-/// What an agent is made to tell the servers, one after the other.
+/// The services that an agent registers one after the other while the test waits for its sync.
 const TOLD: [&str; 4] = ["told-1", "told-2", "told-3", "told-4"];
 
 impl RealConsul {
-    /// Starts one server for each of these and waits until they have a leader and each knows all
-    /// nodes. Their gossip is quick, so that a dead one is found in less than a second.
+    /// Starts one server for each of these options and waits until they have a leader and each knows all
+    /// nodes.
+    ///
+    /// Gossip is set to be fast, so that a dead server is detected in less than a second.
     pub fn start_servers(options: Vec<Options>) -> io::Result<Vec<Self>> {
         let expect = options.len();
         let mut servers: Vec<Self> = Vec::new();
@@ -59,7 +61,7 @@ impl RealConsul {
         Ok(servers)
     }
 
-    /// Starts an agent that is a client of these servers, and waits until it is one of `nodes`.
+    /// Starts a client agent of these servers, and waits until it is one of `nodes` known nodes.
     pub fn start_client(servers: &[Self], node: &str, nodes: usize) -> io::Result<Self> {
         let mut options = Options::new(node);
         options.durable = true;
@@ -73,10 +75,12 @@ impl RealConsul {
         Ok(client)
     }
 
-    /// Waits until the agent has compared all that it has with the catalog as often as it does because it has
-    /// just found its servers: each time up to 3 s after it heard of one, and what it heard meanwhile counts
-    /// for another time. What is not its own goes from its node then; where it stays for so long, no other
-    /// time comes but the one that comes every minute.
+    /// Waits until the agent has finished the comparisons with the catalog that follow the discovery of
+    /// servers.
+    ///
+    /// Each such comparison comes up to 3 s after the discovery, and a discovery in the meantime causes
+    /// another comparison. A comparison removes foreign rows from the agent's node. If a foreign row remains
+    /// for that time, only the comparison of every minute follows.
     pub fn compares_no_more(&self) -> io::Result<()> {
         let node = &self.options.node;
         let strange = json!({
@@ -99,8 +103,10 @@ impl RealConsul {
         }
     }
 
-    /// Kills it and starts it under another name with nothing that it had, as an agent with a generated
-    /// name comes back whose directory is lost. Waits until its servers know it.
+    /// Kills the agent and starts it under another name and without its data, as an agent with a generated
+    /// name starts after the loss of its directory.
+    ///
+    /// Waits until its servers know it.
     pub fn rename(&mut self, node: &str) -> io::Result<()> {
         self.kill();
         std::fs::remove_dir_all(self.dir.join("data"))?;
@@ -109,8 +115,9 @@ impl RealConsul {
         self.await_that("is not known to its servers", Self::is_known)
     }
 
-    /// Makes it take its leave, and ends it as soon as this server has heard of it: it would go on for
-    /// 3 s and might register itself anew meanwhile.
+    /// Makes the agent leave the cluster, and ends it as soon as this server knows of the leave.
+    ///
+    /// The agent would run for another 3 s and might register itself again.
     pub fn leave(&mut self, server: &Self) -> io::Result<()> {
         let addr = self.http_addr;
         let leave =
@@ -121,7 +128,7 @@ impl RealConsul {
             server.request("GET", &target, b"").is_ok_and(gone)
         });
         self.kill();
-        // It has no answer.
+        // The leave request has no response.
         let _ = leave.join();
         result
     }
@@ -143,11 +150,12 @@ impl RealConsul {
         Ok(())
     }
 
-    /// Waits until the agent tells the servers at once what changes. When a server has joined, an agent
-    /// tells them nothing for up to 3 s and then everything (Consul's anti-entropy, `serverUpInterval`).
-    /// What is in the catalog first was told before that or after it. If another server joined meanwhile,
-    /// the agent does so once more, but may tell the second service before: it takes one of both by
-    /// chance. The third comes after all that.
+    /// Waits until the agent syncs changes to the servers at once.
+    ///
+    /// After a server has joined, an agent syncs nothing for up to 3 s and then everything (Consul's
+    /// anti-entropy, `serverUpInterval`). The service that is in the catalog first was synced before or after
+    /// that. If another server joined meanwhile, the agent repeats this once more, but may sync the second
+    /// service before: it selects one of both triggers at random. The third service comes after all that.
     fn tells_at_once(&self) -> io::Result<()> {
         for id in TOLD {
             let service = json!({ "Name": id }).to_string();
@@ -173,7 +181,7 @@ impl RealConsul {
         self.launch()
     }
 
-    /// Whether its agent has a leader and knows so many nodes that are well.
+    /// Returns whether its agent has a leader and knows this number of passing nodes.
     #[must_use]
     pub fn sees(&self, nodes: usize) -> bool {
         let well = self.request("GET", "/v1/health/state/passing", b"");
@@ -182,14 +190,14 @@ impl RealConsul {
         checks.iter().filter(|check| check["CheckID"] == "serfHealth").count() >= nodes
     }
 
-    /// Whether it is the servers' leader.
+    /// Returns whether it is the servers' leader.
     #[must_use]
     pub fn leads_servers(&self) -> bool {
         let reply = self.request("GET", "/v1/status/leader", b"");
         reply.is_ok_and(|reply| reply.text() == format!("\"127.0.0.1:{}\"", self.ports[1]))
     }
 
-    /// Loads a cluster of as many nodes as there are servers, each node's services at its own.
+    /// Loads a cluster with one node for each server. Each node's services are registered at its own agent.
     pub fn load_servers(servers: &[Self], cluster: &Cluster) -> io::Result<()> {
         let steps = cluster.steps(&servers[0].options.node, Agents::Each);
         crate::cluster::perform(&steps, |step, target| {

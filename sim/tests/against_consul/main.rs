@@ -1,4 +1,4 @@
-//! Holds the Consul double against the real Consul 1.8.7: the same requests, the same answers.
+//! Compares the Consul double with the real Consul 1.8.7: the same requests must get the same responses.
 
 mod members;
 mod pair;
@@ -20,7 +20,7 @@ fn session(pair: &mut Pair, body: &str) -> String {
     format!("{{{}}}", pair.last_uuid())
 }
 
-/// What is done to keys; the index of a prefix is the point.
+/// Writes of keys. Their purpose is the index of a prefix.
 const KEY_WRITES: &[(&str, &str, &str)] = &[
     ("PUT", "kv/p/a", "1"),
     ("PUT", "kv/p/a", "1"),
@@ -36,7 +36,7 @@ const KEY_WRITES: &[(&str, &str, &str)] = &[
     ("PUT", "kv/p/x/a", "1"),
     ("PUT", "kv/p/x/b", "1"),
     ("PUT", "kv/other", "3"),
-    // A shorter prefix leaves its tombstone where a longer one does not look.
+    // A shorter prefix leaves its tombstone outside of a longer prefix.
     ("DELETE", "kv/p/x?recurse", ""),
     ("PUT", "kv/p/x/a", "<&>\u{e9}"),
     ("DELETE", "kv/?recurse", ""),
@@ -51,7 +51,7 @@ const KEY_WRITES: &[(&str, &str, &str)] = &[
     ("DELETE", "kv/p/a?cas=5", ""),
 ];
 
-/// What is refused, or is at the edge of it.
+/// Refused requests, and requests at the limits.
 const KEY_EDGES: &[(&str, &str, &str)] = &[
     ("POST", "kv/a", ""),
     ("PUT", "kv/a?cas=0&acquire=x", "x"),
@@ -68,7 +68,7 @@ const KEY_EDGES: &[(&str, &str, &str)] = &[
     ("PUT", "kv/h%3C%26%3E%C3%A9%25+x", "v"),
 ];
 
-/// Questions with odd parameters, and some that are refused.
+/// Reads with unusual parameters, and refused reads.
 const ODD_READS: &[&str] = &[
     "kv/h?recurse",
     "kv/a?index=zz",
@@ -135,7 +135,8 @@ fn by(session: &str) -> String {
     format!(r#","Value":"dg==","Session":"{session}""#)
 }
 
-/// One operation of each kind that fails, between some that do not: all failures are told.
+/// Returns a transaction with one failing operation of each kind, between successful ones: the response has
+/// all failures.
 fn all_that_fails() -> String {
     let ops = [
         op("set", "p/c", VALUE),
@@ -201,7 +202,7 @@ fn transactions() {
             op("lock", "p/b", &by(&s)),
             op("get", "p/b", "")
         ),
-        // Deleted and made again in one.
+        // The key is deleted and created again in one transaction.
         format!("[{},{}]", op("delete", "p/b", ""), op("set", "p/b", value)),
         format!("[{},{}]", op("delete-tree", "p", ""), op("check-not-exists", "p/b", "")),
         format!("[{}]", vec![op("get", "a", ""); 65].join(",")),
@@ -293,7 +294,7 @@ fn sessions_are_lost() {
     pair.compare_reads();
     pair.ask(&Ask("PUT", "session/create", r#"{"Checks":["c2"]}"#));
     pair.ask_agent(&Ask("PUT", "agent/check/pass/c2", ""));
-    // Lost with the check, with the service, with the node.
+    // The session ends with the check, with the service, with the node.
     let s = session(&mut pair, r#"{"Checks":["c2"],"LockDelay":"0s"}"#);
     pair.ask(&Ask("PUT", &format!("kv/p/a?acquire={s}"), "1"));
     pair.ask_agent(&Ask("PUT", "agent/service/deregister/2", ""));
@@ -388,7 +389,7 @@ fn agent() {
         (register, r#"{"ID":"1","Name":"A","Check":{"TTL":"100h"}}"#),
         ("agent/check/pass/service:1?note=hi%20there", ""),
         ("agent/check/pass/service:1?note=hi%20there", ""),
-        // Defined again: it stays as it was.
+        // The check is defined again and keeps its status.
         (register, r#"{"ID":"1","Name":"A","Check":{"TTL":"100h","Status":"critical"}}"#),
         (register, r#"{"ID":"1","Name":"A","Port":5,"Check":{"TTL":"100h"}}"#),
         (register, r#"{"ID":"1","Name":"A","Port":5}"#),
@@ -397,7 +398,7 @@ fn agent() {
         ("agent/check/warn/service:1", ""),
         ("agent/check/fail/service:1", ""),
         ("agent/check/update/service:1", r#"{"Status":"passing","Output":"o1"}"#),
-        // Output alone is not told yet.
+        // A change of the output alone is not synced yet.
         ("agent/check/update/service:1", r#"{"Status":"passing","Output":"o2"}"#),
         ("agent/check/update/service:1", r#"{"Status":"warning","Output":"o3"}"#),
         ("agent/check/update/service:1", r#"{"Status":"zz"}"#),

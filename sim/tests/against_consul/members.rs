@@ -1,4 +1,4 @@
-//! Several servers and their clients: who joins, who leaves, and who comes back under another name.
+//! Several servers and their clients: agents join, leave, and return under another name.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use hax_sim::real::{Options, RealConsul};
 use super::pair::{Ask, Pair};
 use super::session;
 
-/// Three servers and one client.
+/// The names of the three servers. There is one client besides.
 pub(crate) const SERVERS: [&str; 3] = ["srv1", "srv2", "srv3"];
 pub(crate) const CLIENT: usize = 3;
 
-/// The reads whose answers do not depend on the order in which the servers found each other.
+/// The reads with responses that do not depend on the order in which the servers discovered each other.
 const OF_CLIENTS: &[&str] = &[
     "kv/lock",
     "kv/?keys",
@@ -39,7 +39,7 @@ pub(crate) fn cluster() -> Pair {
     reals.push(RealConsul::start_client(&reals, "c1", 4).expect("the client starts"));
     double.add_agent("c1", "127.0.0.1");
     let mut pair = Pair::of(reals, double);
-    // Each of the real ones has told of services that are gone.
+    // Each real agent has registered services that are gone now.
     pair.at = CLIENT;
     for (target, body) in [("register", r#"{"Name":"told"}"#), ("deregister/told", "")] {
         pair.ask_double("PUT", &format!("/v1/agent/service/{target}"), body, &mut Vec::new());
@@ -53,14 +53,14 @@ fn compare(pair: &mut Pair) {
     }
 }
 
-/// The same; the client does nothing by itself for a while.
+/// Creates the same cluster. Its client writes nothing by itself for a while.
 pub(crate) fn quiet_cluster() -> Pair {
     let pair = cluster();
     pair.reals[CLIENT].compares_no_more().expect("it comes to rest");
     pair
 }
 
-/// A service of the agent's own.
+/// Registers a service of the agent's own.
 pub(crate) fn register(pair: &mut Pair) {
     pair.at = CLIENT;
     let body = r#"{"ID":"1","Name":"A","Check":{"CheckID":"k","TTL":"100h","Status":"passing"}}"#;
@@ -68,7 +68,7 @@ pub(crate) fn register(pair: &mut Pair) {
     compare(pair);
 }
 
-/// A session bound to the node, a lock; and what others registered there.
+/// Creates a session bound to the node, a lock, and registrations of other clients on the node.
 fn furnish(pair: &mut Pair) {
     pair.at = CLIENT;
     let s = session(pair, r#"{"Checks":["serfHealth"],"LockDelay":"0s"}"#);
@@ -110,11 +110,11 @@ fn an_agent_comes_back_under_another_name_and_the_old_one_stays_critical() {
     let mut pair = quiet_cluster();
     furnish(&mut pair);
     let (now, mut out) = (pair.now(), Vec::new());
-    // It has no services: the real one's configuration has none.
+    // The agent has no services then: the configuration of the real one has none.
     pair.reals[CLIENT].rename("c1:0000aaaa").expect("it starts");
     let _ = pair.double.rename(now, CLIENT, "c1:0000aaaa", &mut out);
     pair.pass(Duration::from_secs(6));
-    // Whether the new one tells of its node before the old one is missed is chance.
+    // The order of the new node's registration and the detection of the old one's failure is random.
     let alike = |pair: &mut Pair| {
         OF_CLIENTS
             .iter()
@@ -122,7 +122,7 @@ fn an_agent_comes_back_under_another_name_and_the_old_one_stays_critical() {
             .for_each(|r| pair.settled(r));
     };
     alike(&mut pair);
-    // The new one passed before the old one failed: its index says so.
+    // The new node passed before the old one failed, and the indexes show it.
     let indexes = ["c1", "c1:0000aaaa"].map(|node| {
         let found = pair.ask(&Ask("GET", &format!("health/node/{node}"), ""));
         let found: serde_json::Value = serde_json::from_slice(&found.body).expect("JSON");

@@ -1,5 +1,5 @@
-//! The double and the real Consul side by side: the same requests to both, the same answers from
-//! both, save for the names that each mints.
+//! The double and the real Consul side by side: the same requests go to both, and their responses are
+//! compared, except for the ids that each generates.
 
 #![expect(
     clippy::disallowed_methods,
@@ -17,11 +17,11 @@ use hax_sim::real::{Options, RealConsul};
 use serde_json::Value;
 
 pub(crate) const NODE: &str = "ssu1";
-/// What the real agent does by itself it does within this.
+/// The time within which the real agent completes its own work.
 const SETTLE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The reads whose answers and indexes are compared after each write.
+/// The reads that are compared after each write, with their indexes.
 pub(crate) const READS: &[&str] = &[
     "kv/?keys",
     "kv/p/?keys",
@@ -58,15 +58,15 @@ pub(crate) const READS: &[&str] = &[
     "health/state/bogus",
 ];
 
-/// One side's own names for what both have.
+/// The ids that one side has generated.
 #[derive(Default)]
 struct Names {
-    /// UUIDs by the order in which they were first seen.
+    /// UUIDs in order of their first appearance.
     uuids: Vec<String>,
 }
 
 impl Names {
-    /// The text with UUIDs numbered and other numbers masked.
+    /// Returns the text with UUIDs numbered and other numbers masked.
     fn mask(&mut self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
@@ -95,19 +95,19 @@ fn is_uuid(text: &str) -> bool {
     })
 }
 
-/// Both, and what is known of how the names of one are those of the other.
+/// Both sides, and the known relation between their ids.
 pub(crate) struct Pair {
-    /// The real agents, in the order in which the double has them.
+    /// The real agents, in the order of the double's agents.
     pub(crate) reals: Vec<RealConsul>,
     pub(crate) double: Consul,
-    /// The agent that is asked.
+    /// The agent that receives the requests.
     pub(crate) at: usize,
     names: [Names; 2],
-    /// Indexes of the real one and the double's for the same: an order-preserving relation.
+    /// The real one's indexes and the double's indexes of the same writes: an order-preserving relation.
     indexes: BTreeMap<u64, u64>,
     now: Mono,
     next: u64,
-    /// What was asked, to be shown if something differs.
+    /// The requests so far, for the message of a failure.
     story: Vec<String>,
 }
 
@@ -118,13 +118,13 @@ fn in_usual_order(real: &RealConsul) -> bool {
     index(&found["Node"]) > index(&found["Services"]["consul"])
 }
 
-/// A request in which `{0}`, `{1}`, … are sessions and `{@KEY}` is the `ModifyIndex` of a key.
+/// A request. `{0}`, `{1}`, … are sessions, and `{@KEY}` is the `ModifyIndex` of a key.
 pub(crate) struct Ask<'a>(pub(crate) &'a str, pub(crate) &'a str, pub(crate) &'a str);
 
 impl Pair {
     pub(crate) fn start() -> Self {
-        // What an agent tells of itself at its start comes in two orders; the double knows the usual
-        // one, in which its node comes last.
+        // The registrations of an agent at its start come in two orders. The double has the usual one, in
+        // which the node comes last.
         let real = (0..10)
             .map(|_| RealConsul::start(Options::new(NODE)).expect("Consul starts"))
             .find(in_usual_order)
@@ -161,7 +161,9 @@ impl Pair {
         out
     }
 
-    /// Sends to the double; `None` if the answer has to wait. Others that it releases are added.
+    /// Sends a request to the double. Returns `None` if the response has to wait.
+    ///
+    /// Other responses that the request releases are appended.
     pub(crate) fn ask_double(
         &mut self,
         method: &str,
@@ -222,12 +224,12 @@ impl Pair {
         found.and_then(|v| v[0]["ModifyIndex"].as_u64()).unwrap_or(0)
     }
 
-    /// The number by which both sides know the UUID that was seen last.
+    /// Returns the number that stands for the latest UUID on both sides.
     pub(crate) fn last_uuid(&self) -> usize {
         self.names[0].uuids.len() - 1
     }
 
-    /// Sends the same to both and compares what comes back.
+    /// Sends a request to both and compares the responses.
     pub(crate) fn ask(&mut self, ask: &Ask<'_>) -> Reply {
         let Ask(method, target, body) = ask;
         self.story.push(format!("{method} {target} {body}"));
@@ -244,21 +246,21 @@ impl Pair {
         theirs
     }
 
-    /// The same, where the real agent needs some time to tell the servers.
+    /// Sends a request to both, and waits until the real agent has synced to the servers.
     pub(crate) fn ask_agent(&mut self, ask: &Ask<'_>) {
         self.ask(ask);
         self.settled("health/node/ssu1");
         self.settled("catalog/node/ssu1");
     }
 
-    /// Waits until a read is answered alike.
+    /// Waits until both sides answer a read in the same way.
     pub(crate) fn settled(&mut self, read: &str) {
         let target = format!("/v1/{read}");
         let deadline = Instant::now() + SETTLE;
         loop {
             let theirs = self.real().request("GET", &target, b"").expect("Consul answers");
             let ours = self.ask_double("GET", &target, "", &mut Vec::new()).1.expect("a read");
-            // Without binding indexes: the real one may be under way.
+            // The first comparison does not record indexes: the real agent may still be syncing.
             let alike = self.shape(0, &theirs) == self.shape(1, &ours);
             if alike && self.compare(&theirs, &ours).is_ok() {
                 return;
@@ -270,7 +272,7 @@ impl Pair {
         }
     }
 
-    /// Compares the answers and indexes of all reads.
+    /// Compares the responses and indexes of all reads.
     pub(crate) fn compare_reads(&mut self) {
         for read in READS {
             self.ask(&Ask("GET", read, ""));
@@ -292,8 +294,9 @@ impl Pair {
         );
     }
 
-    /// Status, headers and body without what may differ; its lines sorted, as lists are in the
-    /// order of names.
+    /// Returns status, headers and body without the parts that may differ.
+    ///
+    /// The lines are sorted, as lists are in the order of ids.
     fn shape(&mut self, side: usize, reply: &Reply) -> (u16, Vec<String>, Vec<String>) {
         let names = &mut self.names[side];
         let skipped = |name: &str| {
@@ -345,12 +348,12 @@ impl Pair {
         match (real, double) {
             (Value::Array(a), Value::Array(b)) => {
                 let (mut a, mut b) = (a.clone(), b.clone());
-                // Sessions come in the order of their ids.
+                // Sessions are in the order of their ids.
                 if a.iter().all(|v| v["LockDelay"].is_u64()) {
                     a.sort_by_key(|v| v["CreateIndex"].as_u64());
                     b.sort_by_key(|v| v["CreateIndex"].as_u64());
                 }
-                // Tags come in no order.
+                // Tags are in no order.
                 if !at.is_empty() && a.iter().chain(&b).all(Value::is_string) {
                     a.sort_by_key(ToString::to_string);
                     b.sort_by_key(ToString::to_string);
@@ -370,7 +373,7 @@ impl Pair {
                     let at = format!("{at}.{key}");
                     match (key.as_str(), a.as_u64(), b.as_u64()) {
                         ("CreateIndex" | "ModifyIndex", Some(a), Some(b)) => self.relate(a, b, &at),
-                        // The server's own port.
+                        // The port is that of the server itself.
                         ("Port" | "ServicePort", _, Some(8300)) => Ok(()),
                         _ => self.compare_json(a, b, &at),
                     }
@@ -389,7 +392,8 @@ impl Pair {
         }
     }
 
-    /// Both mean the same moment by these indexes: later ones must be later on both sides.
+    /// Records that two indexes stand for the same write. A later write must have a higher index on both
+    /// sides.
     fn relate(&mut self, real: u64, double: u64, at: &str) -> Result<(), String> {
         let before = self.indexes.range(..real).next_back().map(|(_, d)| *d);
         let after = self.indexes.range(real + 1..).next().map(|(_, d)| *d);
@@ -407,14 +411,14 @@ impl Pair {
         Ok(())
     }
 
-    /// Whether what a read asks for is there.
+    /// Returns whether the object of a read exists.
     pub(crate) fn is_there(&mut self, read: &str) -> bool {
         let target = self.fill(1, &format!("/v1/{read}"));
         let reply = self.ask_double("GET", &target, "", &mut Vec::new()).1;
         reply.is_some_and(|reply| reply.status == 200)
     }
 
-    /// Asks each read to wait for news, does something, and compares who is woken.
+    /// Sends each read as a blocking query, executes a request, and compares the woken queries.
     pub(crate) fn compare_wakes(&mut self, reads: &[&str], ask: &Ask<'_>) {
         let wait = Duration::from_millis(1500);
         let addr = self.real().http_addr;
@@ -436,7 +440,7 @@ impl Pair {
             });
             waiting.push((*read, id, thread));
         }
-        // All of them are to wait before the change comes.
+        // All queries have to wait before the change comes.
         thread::sleep(Duration::from_millis(300));
         let Ask(method, target, body) = ask;
         self.story.push(format!("{method} {target} {body}, with reads waiting"));
@@ -460,13 +464,13 @@ impl Pair {
             }
         }
         assert!(differ.is_empty(), "woken by {:?}: {differ:#?}", self.story.last());
-        // The rest give up; their answers go nowhere.
+        // The other queries time out, and their responses are ignored.
         let late = self.pass(Duration::from_secs(2));
         assert_eq!(late.len(), reads.len() - woken.len(), "each is answered once");
     }
 }
 
-/// Indexes and ports are compared elsewhere.
+/// Masks indexes and ports, which are compared elsewhere.
 fn mask_numbers(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Several servers: agents cut off from them, elections, restored snapshots, followers that are late.
+//! Several servers: agents cut off from them, elections, restored snapshots, lagging followers.
 
 #![expect(
     clippy::disallowed_methods,
@@ -20,14 +20,14 @@ use super::session;
 const LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A request that both have and neither has answered yet.
+/// A request that both sides have received and not answered yet.
 struct Under {
     name: String,
     id: u64,
     real: JoinHandle<(Duration, Reply)>,
 }
 
-/// Sends to both; the double is not to answer at once.
+/// Sends a request to both sides. The double must not answer at once.
 fn begin(pair: &mut Pair, ask: &Ask<'_>) -> Under {
     let Ask(method, target, body) = *ask;
     let targets = [0, 1].map(|side| pair.fill(side, &format!("/v1/{target}")));
@@ -45,7 +45,7 @@ fn begin(pair: &mut Pair, ask: &Ask<'_>) -> Under {
     Under { name, id, real }
 }
 
-/// Lets time pass in the double; what it answers meanwhile.
+/// Lets time pass in the double. Returns its responses in that time.
 fn elapse(pair: &mut Pair, d: Duration, mut out: Vec<Output>) -> BTreeMap<u64, Reply> {
     let mut replies = BTreeMap::new();
     out.extend(pair.pass(d));
@@ -69,7 +69,8 @@ fn elapse(pair: &mut Pair, d: Duration, mut out: Vec<Output>) -> BTreeMap<u64, R
     replies
 }
 
-/// Both have answered alike, the real one after a time between these, in ms.
+/// Checks that both sides have answered in the same way, and that the real one took a time in this range, in
+/// ms.
 fn end(
     pair: &mut Pair,
     under: Vec<Under>,
@@ -99,7 +100,7 @@ fn text(real: &RealConsul, target: &str) -> String {
     real.request("GET", target, b"").map_or_else(|_| String::new(), |reply| reply.text())
 }
 
-/// What needs the servers, one of each kind.
+/// Requests that need the servers, one of each kind.
 const NEEDS_SERVERS: &[(&str, &str, &str)] = &[
     ("GET", "kv/a", ""),
     ("GET", "kv/a?consistent", ""),
@@ -115,7 +116,7 @@ const NEEDS_SERVERS: &[(&str, &str, &str)] = &[
     ("PUT", "catalog/register", r#"{"Node":"q","Address":"1.1.1.1"}"#),
 ];
 
-/// What an agent does by itself.
+/// Requests that an agent handles without the servers.
 const ALONE: &[(&str, &str, &str)] = &[
     ("PUT", "agent/check/pass/k", ""),
     ("PUT", "agent/check/fail/k", ""),
@@ -161,7 +162,7 @@ fn a_client_without_servers_refuses_what_it_cannot_do_alone() {
     let _ = pair.double.mend(now, CLIENT, &mut out);
     let real = pair.real();
     await_that("the client finds its servers", || text(real, "/v1/kv/a?raw") == "1");
-    // Told of meanwhile, and failed meanwhile.
+    // The service was registered meanwhile, and its check failed meanwhile.
     for read in ["health/checks/A", "catalog/service/A", "kv/?keys"] {
         pair.settled(read);
     }
@@ -176,7 +177,7 @@ fn a_server_without_its_peers_shows_its_copy_and_looks_for_a_leader_for_seven_se
     register(&mut pair);
     pair.at = 0;
     pair.ask(&Ask("PUT", "kv/a", "1"));
-    // A new follower shows it a moment later.
+    // A new follower shows the write a moment later.
     pair.settled("kv/a?stale");
     for server in &pair.reals[1..CLIENT] {
         server.pause().expect("it stops");
@@ -229,7 +230,7 @@ fn an_election_lets_everybody_wait_and_gives_sessions_their_whole_time() {
     pair.ask(&Ask("GET", "kv/lock", ""));
     let made = Instant::now();
     let leads = pair.reals[..CLIENT].iter().position(RealConsul::leads_servers).expect("a leader");
-    // The other two: one that is asked, one more to have a majority.
+    // The other two servers: one receives the requests, and both form a majority.
     pair.at = (leads + 1) % CLIENT;
     let real = pair.reals[pair.at].http_addr;
     pair.reals[leads].kill();
@@ -249,7 +250,7 @@ fn an_election_lets_everybody_wait_and_gives_sessions_their_whole_time() {
     end(&mut pair, under, &replies, 0..10_000);
     pair.settled("kv/?keys");
     let elected = Instant::now();
-    // It had half of its time behind it, and has all of it before it.
+    // Half of the session's TTL had passed, and then it starts again.
     await_that("the session ends", || ask("/v1/session/list").is_ok_and(|r| r.text() == "[]"));
     let lasted = elected.elapsed();
     assert!(
@@ -262,7 +263,7 @@ fn an_election_lets_everybody_wait_and_gives_sessions_their_whole_time() {
     assert!(pair.double.holds("lock").is_some_and(|held| held.session.is_empty()));
 }
 
-/// Reads that see what a restored snapshot changes.
+/// Reads that show the changes of a restored snapshot.
 const RESTORED: &[&str] = &[
     "kv/a",
     "kv/lock",
@@ -320,7 +321,7 @@ fn a_restored_snapshot_takes_the_indexes_back() {
         let reply = pair.ask_double("GET", target, "", &mut Vec::new()).1;
         reply.and_then(|reply| reply.index()).expect("an index")
     };
-    // Both are told the index in their own numbers.
+    // Each side gets the index in its own numbers.
     let wait = |pair: &mut Pair, wait: &str| {
         let addr = pair.real().http_addr;
         let target = format!("/v1/kv/a?index={index}&wait={wait}");
@@ -335,17 +336,17 @@ fn a_restored_snapshot_takes_the_indexes_back() {
         Under { name: "kv/a, waiting".into(), id, real }
     };
     let waits = wait(&mut pair, "30s");
-    // It is to wait before the snapshot comes.
+    // The query has to wait before the snapshot comes.
     thread::sleep(Duration::from_millis(300));
     let restored = pair.real().request("PUT", "/v1/snapshot", &saved).expect("an answer");
     assert_eq!(restored.status, 200, "{}", restored.text());
     let (now, mut out) = (pair.now(), Vec::new());
     let _ = pair.double.restore(now, &ours, &mut out);
     let replies = elapse(&mut pair, Duration::ZERO, out);
-    // What it had known before it waited, old index and all.
+    // The response has the state from before the wait, with the old index.
     end(&mut pair, vec![waits], &replies, 0..15_000);
     compare(&mut pair, RESTORED);
-    // Who goes on from there waits for an index that is far away.
+    // A query with that index waits for an index that is far away.
     let waits = wait(&mut pair, "1s");
     let replies = elapse(&mut pair, Duration::from_secs(1), Vec::new());
     end(&mut pair, vec![waits], &replies, 1_000..5_000);
@@ -366,7 +367,7 @@ fn a_follower_shows_what_is_new_a_moment_later() {
     let leads = pair.reals[..CLIENT].iter().position(RealConsul::leads_servers).expect("a leader");
     let follower = (leads + 1) % CLIENT;
     let [leader, follower] = [leads, follower].map(|i| pair.reals[i].http_addr);
-    // On a busy machine it may take us longer to ask than the follower to hear.
+    // On a busy machine the test's read may take longer than the follower's lag.
     let late = (0..20).any(|n: u32| {
         let body = n.to_string();
         let put = client::request(leader, LIMIT, "PUT", "/v1/kv/a", body.as_bytes());

@@ -1,9 +1,10 @@
-//! Random sequences of requests: `HAX_TEST_SEEDS` of them, from `HAX_TEST_SEED` on.
+//! Random sequences of requests. `HAX_TEST_SEEDS` is the number of sequences, and `HAX_TEST_SEED` the first
+//! seed.
 
 use super::pair::{Ask, Pair};
 use super::session;
 
-/// Words of a random story; splitmix64.
+/// The random numbers of a sequence: splitmix64.
 struct Dice(u64);
 
 impl Dice {

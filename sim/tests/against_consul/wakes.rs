@@ -1,4 +1,4 @@
-//! Which waiting queries a change wakes.
+//! The blocking queries that a change wakes.
 
 use super::pair::{Ask, Pair};
 use super::session;
@@ -38,10 +38,10 @@ fn changes_of_keys_and_sessions() {
         ),
         ("PUT", &format!("session/destroy/{s}"), ""),
         ("DELETE", "kv/p/?recurse", ""),
-        // No tombstone is left: who waits for a prefix with tombstones of its own sleeps on.
+        // No tombstone is left: a query for a prefix with tombstones of its own goes on waiting.
         ("DELETE", "kv/?recurse", ""),
     ] {
-        // A missing key or prefix is woken by luck in the real one: such are not asked.
+        // The real one wakes a query for a missing key or prefix by chance, so such queries are not sent.
         let there: Vec<&str> = keys.iter().copied().filter(|read| pair.is_there(read)).collect();
         pair.compare_wakes(&there, &Ask(method, target, body));
     }

@@ -1,4 +1,4 @@
-//! Processes that health says are dead: who declares them so, and who does not.
+//! Declarations of death: the processes that health reports as dead, and the node that declares them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn a_dead_process_of_our_node_is_declared_stopped() {
     let far = cluster.fid(1, "confd");
     let far = cluster.link(1, far);
     cluster.check(0, ios, "warning");
-    // It never had a link here, so that nothing but its check speaks against it.
+    // The process never had a link here, so its check is the only evidence against it.
     cluster.run(MS * 5_800);
     assert_eq!(cluster.word(ios), "STOPPED");
     assert_eq!(cluster.saw(0, FactKind::ProcessDied), 1);
@@ -42,7 +42,7 @@ fn a_process_that_has_just_started_is_given_time_for_its_check() {
     assert_eq!(cluster.word(ios), "DTM_RECOVERED", "its link lives");
     cluster.run(MS * 800);
     assert_eq!(cluster.word(ios), "STOPPED");
-    // The check has been failing since before these words: it says nothing about them.
+    // The check has been failing since before these events, so it is no evidence about them.
     cluster.event(0, ios, ProcessEventKind::Starting);
     cluster.event(0, ios, ProcessEventKind::Started);
     cluster.run(MS * 2_000);
@@ -99,8 +99,8 @@ fn only_the_leader_writes_for_a_dead_node_and_derives_it_again_when_it_becomes_o
     assert_eq!(cluster.saw(0, FactKind::ProcessDied), 0);
 }
 
-/// Consul's servers drop one of their own that they cannot reach, and all that was registered there: a
-/// leader that comes to look later finds no failing check.
+/// Consul's servers remove an unreachable node, and all registrations on it. A leader that starts later finds
+/// no failing check.
 #[test]
 fn a_node_that_was_dropped_from_the_catalog_is_dead_as_well() {
     let mut cluster = TestCluster::with(2, |config| config.elect = config.node.as_ref() == "ssu2");
@@ -144,7 +144,7 @@ fn a_process_that_was_only_silent_is_taken_back() {
     assert_eq!(cluster.saw(0, FactKind::ProcessLives), 1);
 }
 
-/// Its pid is there as soon as it runs, and its link may look as if it had never been down.
+/// A check of the pid passes as soon as the process runs, and the link may look as if it had never been down.
 #[test]
 fn a_new_life_whose_check_passes_before_it_asks_is_not_taken_for_the_old_one() {
     let mut cluster = TestCluster::new(1);
@@ -173,7 +173,7 @@ fn a_process_whose_link_is_down_is_not_taken_back_whatever_answers_at_its_port()
     cluster.check(0, ios, "passing");
     cluster.run(MS * 2_800);
     assert_eq!(cluster.word(ios), "STOPPED");
-    // It begins, and is counted; what it says then is its word.
+    // The process starts, and the start is counted. Its next report is its new record.
     cluster.ask(0, ios, true, 7);
     cluster.run(MS * 50);
     cluster.event(0, ios, ProcessEventKind::Started);
@@ -198,7 +198,7 @@ fn a_check_that_passes_again_while_the_death_is_written_takes_it_back() {
     let mut cluster = TestCluster::new(1);
     let ios = cluster.fid(0, "ios");
     cluster.check(0, ios, "warning");
-    // Consul acts on the write, and the answer to it is lost: meanwhile the check passes.
+    // Consul executes the write, and its response is lost. Meanwhile the check passes.
     cluster.nodes[0].fault = Some(Fault::Loses);
     cluster.run(MS * 300);
     cluster.check(0, ios, "passing");
@@ -207,8 +207,7 @@ fn a_check_that_passes_again_while_the_death_is_written_takes_it_back() {
     assert_eq!(cluster.word(ios), "DTM_RECOVERED");
 }
 
-/// What the leader declared while a node was cut off, and what the node's hax makes of it that has
-/// begun anew since.
+/// The leader declares the death while the node is cut off. The node's hax has restarted since then.
 #[test]
 fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive() {
     let mut cluster = TestCluster::with(2, |config| config.elect = config.node.as_ref() == "ssu1");
@@ -225,13 +224,13 @@ fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive()
     cluster.restart(1, |_| {});
     cluster.alive(1, true);
     cluster.run(MS * 2_800);
-    // It may be of a life that ended with the node: nobody has heard of it since.
+    // The record may concern a life that ended with the node: the process has not sent anything since.
     assert_eq!(cluster.word(ios), "STOPPED");
     cluster.link(1, ios);
     cluster.run(MS * 50);
     assert_eq!(cluster.word(ios), "DTM_RECOVERED", "it speaks, and it did not begin");
     assert_eq!(cluster.word(other), "STOPPED", "the other one is silent");
-    // That one begins anew: what it said in its last life is nothing now.
+    // The other process starts anew, so its record from its last life is not restored.
     cluster.ask(1, other, true, 7);
     cluster.run(MS * 1_500);
     cluster.check(1, other, "warning");
@@ -241,13 +240,13 @@ fn what_was_declared_by_another_is_taken_back_by_a_hax_that_never_saw_it_alive()
     assert_eq!(cluster.word(other), "STOPPED");
 }
 
-/// The keys of all nodes and what is below them.
+/// Returns the keys at and below all nodes.
 fn node_keys(cluster: &mut TestCluster) -> Vec<String> {
     let (_, keys) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
     serde_json::from_str(&keys).expect("keys")
 }
 
-/// The entries of a process's devices by what they say.
+/// Counts the entries of a process's devices by their state.
 fn devices(cluster: &mut TestCluster, process: Fid) -> BTreeMap<String, usize> {
     let keys = node_keys(cluster);
     let own = |key: &&String| key.contains(&format!("/{process}/")) && key.contains("/sdevs/");
@@ -272,7 +271,7 @@ fn many_drives() -> (TestCluster, Fid) {
 #[test]
 fn half_a_death_is_made_whole_and_taken_back() {
     let (mut cluster, ios) = many_drives();
-    // It takes more than one transaction, and after the first there is no Consul for a while.
+    // The write takes several transactions, and after the first one Consul fails for a while.
     cluster.nodes[0].transactions = Some(1);
     cluster.check(0, ios, "critical");
     cluster.run(MS * 6_000);
@@ -303,7 +302,7 @@ fn half_a_life_is_made_whole_and_taken_back() {
     assert_eq!(cluster.word(ios), "STOPPED");
 }
 
-/// A second I/O process on the node of `ios`, with a link, and the node's key.
+/// Adds a second I/O process on the node of `ios`, with a link. Returns it with the node's key.
 fn another_ios(cluster: &mut TestCluster, ios: Fid) -> (Fid, String) {
     let keys = node_keys(cluster);
     let own = keys.iter().find(|key| key.contains(&format!("/processes/{ios}"))).expect("a key");
@@ -329,7 +328,7 @@ fn d19_a_node_is_up_while_one_of_its_io_processes_is() {
     }
     cluster.run(MS * 1_000);
     assert_eq!(cluster.state_in(&node), "M0_NC_ONLINE");
-    // The check of one fails for a moment while the other stops.
+    // The check of one process fails for a moment while the other process stops.
     cluster.check(0, ios, "warning");
     cluster.run(MS * 300);
     cluster.event(0, other, ProcessEventKind::Stopping);
@@ -355,14 +354,14 @@ fn f22_nobody_is_declared_dead_by_health_that_is_old() {
     cluster.link(0, ios);
     cluster.check(0, ios, "critical");
     cluster.run(MS * 4_950);
-    // The process is well again, and no watch brings it in time.
+    // The process is healthy again, and no watch reports it in time.
     cluster.lose_what_waits(0);
     cluster.check(0, ios, "passing");
     cluster.run(MS * 20_000);
     assert_eq!(cluster.saw(0, FactKind::ProcessDied), 0);
     assert_eq!(cluster.word(ios), "DTM_RECOVERED");
     assert!(!cluster.take_told(0, link, ios).contains(&ObjectState::Failed));
-    // Who is dead is declared, once Consul is there to be asked.
+    // A dead process is declared dead, once Consul responds again.
     cluster.check(0, ios, "critical");
     cluster.run(MS * 4_000);
     cluster.nodes[0].fault = Some(Fault::Refuses);

@@ -1,4 +1,4 @@
-//! What the old daemon got wrong, by the numbers of `docs/DEFECTS.md`; the other files have the rest.
+//! Defects of the old daemon, by the numbers of `docs/DEFECTS.md`. Other files test the other numbers.
 
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ fn d10_processes_with_alike_keys_do_not_wait_for_each_other() {
     let alike = Fid::process(ios.key + 32);
     cluster.link(0, ios);
     cluster.link(0, alike);
-    // Another writer keeps the one busy.
+    // Another writer causes conflicts in the lane of one process.
     for n in 0..5 {
         let value = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
         cluster.consul(
@@ -175,7 +175,7 @@ fn d18_there_is_no_answer_without_a_resource_manager() {
     let ios = cluster.fid(0, "ios");
     let confd = cluster.fid(0, "confd");
     cluster.consul("PUT", &format!("/v1/agent/service/deregister/{}", confd.key), "");
-    // Not even while no I/O service runs.
+    // Even without running I/O services there is no reply.
     for node in 0..3 {
         let ios = cluster.fid(node, "ios");
         cluster.check(node, ios, "critical");
@@ -272,7 +272,8 @@ fn d30_messages_that_made_the_old_daemon_panic_are_counted() {
         assert!(cluster.nodes[0].acks.contains(&msg));
     }
     assert!(!cluster.nodes[0].exited);
-    // What the specification panics on is acknowledged first: it would come again for ever.
+    // A message that the specification panics at is acknowledged first. Otherwise it would be sent again
+    // after each restart.
     let msg = cluster.say(0, confd, Body::KeepaliveReq((1, 2)));
     assert!(cluster.nodes[0].acks.contains(&msg));
     cluster.run(MS * 100);
@@ -329,7 +330,7 @@ fn d36_checks_count_by_what_they_are_and_not_by_their_place() {
         )
     };
     let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 25);
-    // A node whose name begins alike is another.
+    // A node name with the same prefix belongs to another node.
     let stranger = check("ssu10", "serfHealth", String::new(), "critical", 26);
     cluster.post(0, "/", &format!(r#"[{{"Checks": [{stranger}, {service}]}}]"#));
     assert_eq!(cluster.told(0, link, ios), None);

@@ -1,4 +1,4 @@
-//! Entrypoints: order, EAGAIN, starts that are counted, restarts that are declared.
+//! Entrypoint requests: their order, EAGAIN, the count of starts, and the declaration of restarts.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn d13_starts_are_counted_once_a_life_and_a_restart_is_declared_first() {
     let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
     let other = cluster.link(0, confd);
     let key = format!("ssu1/process_restarts/{ios}");
-    // It lives by its word, and says that it begins: its last life was never ended.
+    // According to its record the process runs, and it sends a first request: its last life was never ended.
     cluster.nodes[0].delivers = false;
     let entry = cluster.ask(0, ios, true, 100);
     cluster.run(MS * 100);
@@ -84,7 +84,7 @@ fn d13_starts_are_counted_once_a_life_and_a_restart_is_declared_first() {
     assert!(matches!(cluster.reply(0, entry), Some(Ok(_))));
     assert_eq!(cluster.saw(0, FactKind::ProcessRestarted), 1);
 
-    // Nobody listens: a second is all that it waits.
+    // No message is delivered: the request waits for at most a second.
     cluster.event(0, ios, ProcessEventKind::Started);
     let entry = cluster.ask(0, ios, true, 101);
     cluster.run(MS * 990);
@@ -112,7 +112,7 @@ fn d13_a_restart_is_declared_also_to_a_link_that_has_no_room_yet() {
     assert_eq!(cluster.word(ios), "STOPPED");
     assert_eq!(cluster.take_told(0, other, ios), [], "there is no room");
     assert_eq!(cluster.reply(0, entry), None);
-    // Room for one more.
+    // A delivery makes room for one more message.
     let sent = cluster.nodes[0].sent.iter().find(|(to, ..)| *to == other).cloned();
     let (link, send, _) = sent.expect("much is on its way");
     cluster.input(0, Input::Motr(Event::Delivered { link, send }));
@@ -130,7 +130,7 @@ fn a_debt_outlives_eagain_and_is_paid_once() {
     cluster.run(MS * 3_000);
     assert_eq!(cluster.reply(0, first), Some(&Err(Errno::EAGAIN)));
     cluster.nodes[0].fault = None;
-    // As a process does, it asks until it is answered.
+    // The process repeats its request until it gets a reply, as a real one does.
     let answered = (0..6).any(|_| {
         let again = cluster.ask(0, ios, true, 100);
         cluster.run(MS * 1_500);

@@ -1,4 +1,4 @@
-//! Process events: Consul first, then the acknowledgement, then the others.
+//! Process events: the write to Consul, then the acknowledgement, then the broadcast.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn what_follows_from_a_stop_and_a_start_is_written_with_it() {
         keys.into_iter().filter(|key| key.contains(&at) && key.contains("/sdevs/")).collect();
     assert!(sdevs.len() >= 5, "{sdevs:?}");
 
-    // The other node has written to the queue since we did; this learns its end.
+    // The other node has appended to the queue since our last write. This event reads the new end.
     cluster.event(0, ios, ProcessEventKind::Stopping);
     let before = cluster.nodes[0].targets.len();
     let msg = cluster.event(0, ios, ProcessEventKind::Stopped);
@@ -47,7 +47,7 @@ fn what_follows_from_a_stop_and_a_start_is_written_with_it() {
     for sdev in &sdevs {
         assert_eq!(cluster.state_in(sdev), "offline", "{sdev}");
     }
-    // FAILED ends the sessions of the others; the process itself is not told so.
+    // FAILED ends the sessions of the other processes. The process itself does not get it.
     assert!(!cluster.take_told(0, from, ios).contains(&ObjectState::Failed));
     assert_eq!(cluster.take_told(0, other, ios), [ObjectState::Transient, ObjectState::Failed]);
     cluster.run(MS * 600);
@@ -92,8 +92,8 @@ fn d19_a_node_follows_its_io_processes_and_nobody_else() {
     assert_eq!(node(&mut cluster), "M0_NC_ONLINE");
 }
 
-/// A process says again what was not acknowledged when it finds that hax is gone, and one that is stopping
-/// would never find out by itself.
+/// A process repeats its unacknowledged messages when it notices the end of hax. A stopping process would
+/// never notice it by itself.
 #[test]
 fn who_is_left_with_words_that_are_not_written_is_roused() {
     let mut cluster = TestCluster::new(1);
@@ -110,7 +110,8 @@ fn who_is_left_with_words_that_are_not_written_is_roused() {
     assert_eq!(cluster.take_told(0, link, hax), [ObjectState::Online]);
 }
 
-/// A stop finishes what was begun. Half a second later it does not begin anything that its sender says again.
+/// A stop finishes the work in progress. After half a second it does not start work that the sender repeats
+/// anyway.
 #[test]
 fn f09_a_stop_does_not_wait_for_processes_that_go_on_talking() {
     let mut cluster = TestCluster::new(1);
@@ -128,7 +129,7 @@ fn f09_a_stop_does_not_wait_for_processes_that_go_on_talking() {
     cluster.run(MS * 5_000);
     assert!(cluster.nodes[0].exited);
     assert_eq!(cluster.nodes[0].acks, [first]);
-    // With the last that it is told it finds out that nobody is there, and says the others again.
+    // The last note makes the process notice the end of hax, so that it repeats the other events.
     assert_eq!(cluster.take_told(0, link, hax).last(), Some(&ObjectState::Failed));
 }
 
@@ -149,7 +150,7 @@ fn d31_nothing_is_acknowledged_before_consul_holds_it() {
         assert_eq!(cluster.take_told(0, other, ios), [], "{fault:?}");
         assert_eq!(cluster.view(0).lanes, 1);
         if fault == Fault::Hangs {
-            // The host's time limit is not the cluster's: what hangs is answered by its limit.
+            // A hanging call ends by the time limit of the host, which this fixture does not have.
             continue;
         }
         cluster.nodes[0].fault = None;
@@ -157,7 +158,7 @@ fn d31_nothing_is_acknowledged_before_consul_holds_it() {
         assert_eq!(cluster.nodes[0].acks, msgs, "{fault:?}");
         assert_eq!(cluster.word(ios), "STOPPED");
         assert_eq!(cluster.view(0).lanes, 0);
-        // However often it was tried, old daemons hear of each once.
+        // An old daemon gets each event once, however often the write was retried.
         let (_, queue) = cluster.consul("GET", "/v1/kv/bq/?keys", "");
         let queue: Vec<String> = serde_json::from_str(&queue).expect("keys");
         let told = queue.iter().filter(|key| {
@@ -167,7 +168,7 @@ fn d31_nothing_is_acknowledged_before_consul_holds_it() {
     }
 }
 
-/// What a write whose answer was lost has done may be known from a watch before it is tried again.
+/// A watch may show the effect of a write whose response was lost before the write is retried.
 #[test]
 fn a_write_whose_answer_is_lost_is_told_to_old_daemons_once_whatever_is_seen_first() {
     for seed in 0..20 {
@@ -192,7 +193,7 @@ fn d22_another_writer_is_met_and_its_write_replaced_in_order() {
     let mut cluster = TestCluster::new(1);
     let ios = cluster.fid(0, "ios");
     cluster.link(0, ios);
-    // Behind the replica's back: its watch has not looked yet.
+    // The write is not in the replica yet: its watch has not read again.
     let value = r#"{"state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
     cluster.nodes[0].fault = Some(Fault::Hangs);
     cluster.consul("PUT", &format!("/v1/kv/processes/{ios}"), value);
@@ -207,7 +208,7 @@ fn d22_another_writer_is_met_and_its_write_replaced_in_order() {
 fn mkfs_is_nobody_elses_business() {
     let mut cluster = TestCluster::new(1);
     let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
-    // Its server does not run.
+    // The process does not run.
     cluster.check(0, ios, "warning");
     cluster.link(0, ios);
     let other = cluster.link(0, confd);
@@ -226,8 +227,8 @@ fn mkfs_is_nobody_elses_business() {
     assert_eq!(cluster.take_told(0, other, ios), []);
 }
 
-/// A server is killed and formatted at once: whoever looks at Consul every now and then sees the one life,
-/// and then m0mkfs under the same fid.
+/// A server is killed and formatted at once. A replica with pauses between its reads shows the old life, and
+/// then m0mkfs under the same fid.
 #[test]
 fn f16_a_server_that_is_formatted_is_told_to_have_ended() {
     let mut cluster = TestCluster::new(2);
@@ -251,7 +252,7 @@ fn f16_a_server_that_is_formatted_is_told_to_have_ended() {
     assert_eq!(cluster.take_told(1, other, ios), [ObjectState::Online]);
 }
 
-/// Who was told that a process is online on the word of its check alone is told that it is not.
+/// A link that got ONLINE because of a passing check alone gets a note that the process is not online.
 #[test]
 fn f16_a_server_that_is_formatted_first_is_told_not_to_be_there() {
     let mut cluster = TestCluster::new(1);
@@ -278,7 +279,7 @@ fn devices_keep_what_is_worse_than_their_process() {
     let sdev = keys.iter().find(|key| key.contains(&at) && key.contains("/sdevs/"));
     let sdev = sdev.expect("a device").clone();
     let fid = sdev.rsplit('/').next().expect("a fid").parse().expect("a fid");
-    // Motr says that its repair has failed: REPAIR becomes FAILED.
+    // Motr reports that its repair has failed: REPAIR becomes FAILED.
     let notes = vec![Note { fid, state: ObjectState::Repair }];
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
     let msg = cluster.say(0, ios, Body::Nvec(Box::new(nvec)));
@@ -290,7 +291,7 @@ fn devices_keep_what_is_worse_than_their_process() {
     assert_eq!(cluster.saw(0, FactKind::DevicesSet), 1);
 }
 
-/// The keys of the devices of a process.
+/// Returns the keys of the devices of a process.
 fn sdevs(cluster: &mut TestCluster, process: Fid) -> Vec<String> {
     let (_, body) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?keys", "");
     let keys: Vec<String> = serde_json::from_str(&body).expect("keys");
@@ -298,7 +299,7 @@ fn sdevs(cluster: &mut TestCluster, process: Fid) -> Vec<String> {
     keys.into_iter().filter(|key| key.contains(&at) && key.contains("/sdevs/")).collect()
 }
 
-/// Somebody else writes the state of an object.
+/// Writes the state of an object, as another client does.
 fn write_state(cluster: &mut TestCluster, key: &str, state: &str) {
     let value = cluster.kv(key).expect("the key");
     let mut value: serde_json::Value = serde_json::from_str(&value).expect("JSON");
@@ -307,13 +308,13 @@ fn write_state(cluster: &mut TestCluster, key: &str, state: &str) {
     assert_eq!(status, 200);
 }
 
-/// What Motr says of these devices.
+/// Sends the notes of a process about these devices.
 fn set(cluster: &mut TestCluster, process: Fid, notes: Vec<Note>) -> MsgId {
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
     cluster.say(0, process, Body::Nvec(Box::new(nvec)))
 }
 
-/// The copy of the configuration is behind, so that what is to be written looks as if it were so.
+/// The replica of the configuration lags behind, so that the states to be written seem to be there already.
 #[test]
 fn what_holds_already_is_so_in_consul_and_not_only_in_our_copy() {
     let mut cluster =
@@ -323,7 +324,7 @@ fn what_holds_already_is_so_in_consul_and_not_only_in_our_copy() {
     cluster.run(MS * 2_500);
     let sdevs = sdevs(&mut cluster, ios);
     let fid = |key: &str| key.rsplit('/').next().expect("a fid").parse().expect("a fid");
-    // Our copy has the first change, and looks again in two seconds only.
+    // The replica has the first change, and is read again only after two seconds.
     write_state(&mut cluster, &sdevs[0], "failed");
     cluster.run(MS * 10);
     write_state(&mut cluster, &sdevs[0], "online");
@@ -333,7 +334,7 @@ fn what_holds_already_is_so_in_consul_and_not_only_in_our_copy() {
     cluster.run(MS * 50);
     assert!(cluster.nodes[0].acks.contains(&msg));
     assert_eq!(cluster.state_in(&sdevs[0]), "failed", "it was acknowledged");
-    // Somebody says that all is well, which is what our copy has of the second.
+    // The report makes the devices online, which is the replica's state of the second device.
     let msg = cluster.event(0, ios, ProcessEventKind::DtmRecovered);
     cluster.run(MS * 50);
     assert!(cluster.nodes[0].acks.contains(&msg));

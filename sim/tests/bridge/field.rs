@@ -1,5 +1,5 @@
-//! What the field found: deaths that were none, deaths that were hidden, and what did not fit in the place
-//! of the old daemon. Numbers: docs/DEFECTS.md.
+//! Findings from the field: wrong deaths, hidden deaths, and differences from the old daemon that made a
+//! replacement fail. Numbers: docs/DEFECTS.md.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Two bridges of three nodes; the second one leads, as for the third.
+/// Creates two bridges on three nodes. The second one leads, also for the third node.
 fn led() -> TestCluster {
     let mut cluster = TestCluster::with(2, |config| config.elect = config.node.as_ref() == "ssu2");
     cluster.run(MS * 1_000);
@@ -32,7 +32,7 @@ fn key(cluster: &mut TestCluster, part: &str) -> String {
     found.unwrap_or_else(|| panic!("no key that ends with {part}"))
 }
 
-/// The key of a host's node, and those of what holds its data.
+/// Returns the key of a host's node, and those of its enclosure and controller.
 fn hardware(cluster: &mut TestCluster, host: &str) -> Vec<String> {
     let (_, entries) = cluster.consul("GET", "/v1/kv/m0conf/?keys", "");
     let keys: Vec<String> = serde_json::from_str(&entries).expect("keys");
@@ -72,7 +72,7 @@ fn f01_what_others_check_on_a_node_says_nothing_of_its_processes() {
     );
     assert_eq!(cluster.take_told(0, link, ios), []);
     assert_eq!(cluster.take_told(0, link, far), []);
-    // A post of it is no news either.
+    // A post of the check has no effect either.
     let post = r#"[{"Node": {"Node": "ssu1"}, "Checks": [{"Node": "ssu1", "CheckID": "mem",
         "Status": "critical", "ServiceID": "", "ModifyIndex": 900}]}]"#;
     cluster.post(0, "/", post);
@@ -99,7 +99,7 @@ fn f01_a_service_elsewhere_that_has_a_process_s_number_says_nothing() {
     let link = cluster.link(0, confd);
     cluster.link(0, ios);
     let id = ios.key.to_string();
-    // On a host of somebody else, and on another node of the cluster.
+    // One service is on a foreign host, the other on another node of the cluster.
     for (host, name) in [("billing-host", "web"), ("ssu3", "web2")] {
         let service = json!({
             "Node": host, "Address": "127.0.9.9", "SkipNodeUpdate": true,
@@ -127,7 +127,7 @@ fn f02_a_node_whose_agent_leaves_and_is_back_was_never_dead() {
     let mut cluster = led();
     let (far, confd) = (cluster.fid(2, "ios"), cluster.fid(0, "confd"));
     let link = cluster.link(0, confd);
-    // It leaves, as at a graceful restart: its node and all its services are gone from the catalog.
+    // The node leaves, as at a graceful restart: the catalog loses it and all its services.
     cluster.consul("PUT", "/v1/catalog/deregister", r#"{"Node": "ssu3"}"#);
     cluster.run(MS * 4_000);
     assert_eq!(cluster.word(far), "DTM_RECOVERED");
@@ -135,7 +135,7 @@ fn f02_a_node_whose_agent_leaves_and_is_back_was_never_dead() {
     cluster.run(MS * 8_000);
     assert_eq!(cluster.word(far), "DTM_RECOVERED");
     assert_eq!(cluster.take_told(0, link, far), []);
-    // It dies, and is started again.
+    // The node dies, and is started again.
     cluster.alive(2, false);
     cluster.run(MS * 4_500);
     cluster.alive(2, true);
@@ -143,7 +143,7 @@ fn f02_a_node_whose_agent_leaves_and_is_back_was_never_dead() {
     assert_eq!(cluster.word(far), "DTM_RECOVERED");
     assert_eq!(cluster.take_told(0, link, far), [ObjectState::Transient, ObjectState::Online]);
     assert_eq!(cluster.saw(1, FactKind::ProcessDied), 0);
-    // One that stays away is dead.
+    // A node that stays away is dead.
     cluster.alive(2, false);
     cluster.run(MS * 6_000);
     assert_eq!(cluster.word(far), "STOPPED");
@@ -163,13 +163,13 @@ fn f02_our_own_agent_s_absence_says_nothing_of_our_processes() {
     assert_eq!(cluster.word(ios), "DTM_RECOVERED");
 }
 
-/// hare names a node anew at each start of its agent. The servers find out that the old one is dead after
+/// hare gives a node a new name at each start of its agent. The servers detect the death of the old one after
 /// the new one has joined.
 #[test]
 fn f03_of_two_nodes_of_a_host_the_living_one_counts_whichever_was_written_last() {
     let mut cluster = led();
     let (far, confd) = (cluster.fid(2, "ios"), cluster.fid(0, "confd"));
-    // Its service is not there yet under the new name.
+    // The service is not registered under the new name yet.
     let slow = cluster.fid(2, "s3service");
     let link = cluster.link(0, confd);
     let new = json!({
@@ -189,7 +189,7 @@ fn f03_of_two_nodes_of_a_host_the_living_one_counts_whichever_was_written_last()
         assert_eq!(cluster.word(process), "DTM_RECOVERED", "{process}");
         assert_eq!(cluster.take_told(0, link, process), [], "{process}");
     }
-    // The new one dies: nobody is left.
+    // The new node dies: no node of the host is left.
     let dead = json!({
         "Node": "ssu3:99887766", "Address": "127.0.0.3", "SkipNodeUpdate": true,
         "Check": {"Node": "ssu3:99887766", "CheckID": "serfHealth", "Name": "s", "Status": "critical"},
@@ -204,7 +204,7 @@ fn f04_a_second_node_of_a_host_hides_no_death() {
     let mut cluster = led();
     let (far, confd) = (cluster.fid(2, "ios"), cluster.fid(0, "confd"));
     let link = cluster.link(0, confd);
-    // Keys are read in their order: this one comes after the real one.
+    // Keys are read in order: this one comes after the real one.
     let left = "m0conf/nodes/0x6e00000000000001:0x268";
     cluster.consul(
         "PUT",
@@ -301,14 +301,14 @@ fn f05_what_follows_is_worked_out_again_when_the_configuration_is_imported() {
     let node: Fid = near[0].rsplit('/').next().expect("a fid").parse().expect("a fid");
     assert_eq!(cluster.states(0, confd, &[node]), [Note { fid: node, state: ObjectState::Online }]);
     assert_eq!(cluster.told(0, link, node), Some(ObjectState::Online));
-    // What somebody set of a device since is nobody's to take back.
+    // A state that another client has set for a device since then stays.
     let own = key(&mut cluster, &format!("/sdevs/{}", Fid::typed(b'd', 1, 0)));
     cluster.consul("PUT", &format!("/v1/kv/{own}"), r#"{"path": "/dev/x", "state": "offline"}"#);
     cluster.run(MS * 3_000);
     assert_eq!(cluster.state_in(&own), "offline");
 }
 
-/// What another writer says of a process has its consequences, too.
+/// States are also derived from a record that another client wrote.
 #[test]
 fn f05_what_follows_is_worked_out_again_when_others_write_of_a_process() {
     let mut cluster = TestCluster::new(1);

@@ -1,4 +1,4 @@
-//! What Consul does not show: a token that may not read, a configuration that is not there.
+//! Data that Consul does not show: a token without the right to read, and a missing configuration.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::test_cluster::TestCluster;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// The key of a process in `m0conf/`.
+/// Returns the key of a process in `m0conf/`.
 fn key_of(cluster: &mut TestCluster, process: Fid) -> String {
     let (_, keys) = cluster.consul("GET", "/v1/kv/m0conf/?keys", "");
     let keys: Vec<String> = serde_json::from_str(&keys).expect("keys");
@@ -23,7 +23,7 @@ fn key_of(cluster: &mut TestCluster, process: Fid) -> String {
     found.expect("a process is configured")
 }
 
-/// Writes the entries again that a list has.
+/// Writes the entries of a list again.
 fn put_back(cluster: &mut TestCluster, list: &str) {
     let entries: Vec<serde_json::Value> = serde_json::from_str(list).expect("a list");
     let set = |entry: &serde_json::Value| json!({"KV": {"Verb": "set", "Key": entry["Key"], "Value": entry["Value"]}});
@@ -137,7 +137,7 @@ fn f17_a_table_that_was_taken_for_empty_is_read_when_it_shows() {
     let mut cluster = TestCluster::new(1);
     let (ios, confd) = (cluster.fid(1, "ios"), cluster.fid(0, "confd"));
     let link = cluster.link(0, confd);
-    // The list alone is hidden: its keys say that it may be read.
+    // Only the list of entries is hidden: the list of keys is readable.
     cluster.nodes[0].token.hide("/v1/kv/processes/?");
     cluster.run(MS * 62_000);
     assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
@@ -170,7 +170,7 @@ fn f19_a_refusal_is_no_answer_and_is_told() {
     assert_eq!(ready(&mut cluster).0, 200);
     let ios = cluster.fid(0, "ios");
     cluster.link(0, ios);
-    // What waits goes on waiting, all else is refused.
+    // Waiting queries go on waiting. Consul refuses everything else.
     cluster.nodes[0].token.revoke();
     cluster.event(0, ios, ProcessEventKind::Stopping);
     cluster.run(MS * 3_000);

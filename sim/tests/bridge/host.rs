@@ -1,4 +1,4 @@
-//! One node of the cluster: its bridge, what it has put out, and what its Consul does to it.
+//! One node of the cluster: its bridge, the bridge's outputs, and the faults of its Consul.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,28 +19,27 @@ use hax_core::ha::spiel::Call;
 use hax_core::http::port::Response;
 use hax_sim::consul::Token;
 
-/// A heartbeat of Consul's leader, at most.
+/// The maximum time until the next heartbeat of Consul's leader.
 pub(crate) const LAG: Duration = Duration::from_millis(100);
 
-/// What a Consul that is not well does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Refuses,
     Fails,
     Hangs,
-    /// Has no leader: what must not be stale waits for one until its caller gives up.
+    /// There is no leader: a request that must not be stale waits for one until its caller gives up.
     Leaderless,
-    /// Has no leader and says so of what must not be stale.
+    /// There is no leader, and Consul refuses a request that must not be stale.
     Headless,
-    /// Is one server of several: it answers what may be stale [`LAG`] after its leader would.
+    /// The agent's server follows: a response that may be stale comes [`LAG`] after the leader's would.
     Follows,
-    /// Does what it is asked and says nothing.
+    /// Consul executes the request, and its response is lost.
     Loses,
-    /// Something in between takes the index out of its answers, and what should wait comes at once.
+    /// A proxy removes the index from the responses, and a request that should block returns at once.
     NoIndex,
 }
 
-/// Who waits for a response of Consul.
+/// A call that waits for a response of Consul.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) node: usize,
@@ -55,9 +54,9 @@ pub(crate) struct Host {
     pub(crate) bridge: Bridge,
     pub(crate) next: Next,
     pub(crate) fault: Option<Fault>,
-    /// What its Consul lets it do.
+    /// The rights of the bridge's token.
     pub(crate) token: Token,
-    /// So many transactions are answered yet, and then none.
+    /// The number of transactions that still get a response. None of the later ones does.
     pub(crate) transactions: Option<usize>,
     /// Messages are delivered at once.
     pub(crate) delivers: bool,
@@ -69,7 +68,7 @@ pub(crate) struct Host {
     pub(crate) facts: Vec<Fact>,
     pub(crate) targets: Vec<(Method, String)>,
     pub(crate) commands: Vec<Command>,
-    /// What Motr's library was asked and has not answered.
+    /// The calls of Motr's library without a response.
     pub(crate) calls: VecDeque<Call>,
     pub(crate) asking: BTreeMap<EntryId, Fid>,
     pub(crate) links: BTreeMap<Fid, LinkId>,

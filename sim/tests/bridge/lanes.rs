@@ -1,4 +1,4 @@
-//! Lanes against a naive model: a list for each process of what it said.
+//! Lanes compared with a naive model: a list of the events of each process.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use quickcheck::{Gen, QuickCheck};
 use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
-/// More than the longest pause between two tries.
+/// A time longer than the longest pause between two retries.
 const REST: Duration = Duration::from_secs(20);
 
-/// What each process said, in order.
+/// The events of each process, in order.
 #[derive(Default)]
 struct Model(BTreeMap<Fid, Vec<(MsgId, ProcessEventKind)>>);
 
 impl Model {
-    /// Each process's messages are acknowledged in order, and a process has a lane as long as one of its
-    /// messages is not.
+    /// Checks that each process's messages are acknowledged in order, and that the lanes are those of the
+    /// processes with an unacknowledged message.
     fn holds(&self, cluster: &TestCluster) {
         let acks = &cluster.nodes[0].acks;
         let mut busy = 0;
@@ -40,7 +40,7 @@ impl Model {
         assert!(acks.len() <= self.0.values().map(Vec::len).sum());
     }
 
-    /// Everything is acknowledged, and Consul has the last that each process said.
+    /// Checks that every message is acknowledged, and that Consul holds the last event of each process.
     fn is_at_rest(&self, cluster: &mut TestCluster, settles: Fid) {
         let said: usize = self.0.values().map(Vec::len).sum();
         assert_eq!(cluster.nodes[0].acks.len(), said);
@@ -55,7 +55,7 @@ impl Model {
     }
 }
 
-/// The steps are bytes: who says what, what Consul does, how long it takes.
+/// Runs the steps. Each byte selects a process and its event, a fault of Consul, or a pause.
 fn hold(steps: &[u8]) {
     const FAULTS: [Option<Fault>; 4] =
         [None, Some(Fault::Refuses), Some(Fault::Fails), Some(Fault::Loses)];
@@ -86,7 +86,7 @@ fn hold(steps: &[u8]) {
     model.is_at_rest(&mut cluster, confd);
 }
 
-/// Before the configuration is known anybody may ask for a first entrypoint.
+/// Before the configuration is known, any process may send a first entrypoint request.
 #[test]
 fn what_waits_for_consul_is_bounded() {
     let mut cluster = TestCluster::new(1);
@@ -100,7 +100,7 @@ fn what_waits_for_consul_is_bounded() {
         cluster.ask(0, Fid::process(10_000 + n), true, n);
         cluster.run(Duration::from_millis(100));
     }
-    // One lane is hax's own.
+    // One lane belongs to hax itself.
     assert!(cluster.view(0).lanes <= 11, "{:?}", cluster.view(0));
     cluster.nodes[0].fault = None;
     cluster.run(Duration::from_secs(10));
@@ -110,7 +110,7 @@ fn what_waits_for_consul_is_bounded() {
     assert!(matches!(cluster.reply(0, entry), Some(Ok(_))), "who is configured has its entrypoint");
     assert_eq!(cluster.kv(&format!("ssu1/process_restarts/{ios}")).as_deref(), Some("\"1\""));
 
-    // A life after the other begins, says something and ends.
+    // Many lives of a process start, report an event and end.
     cluster.link(0, confd);
     cluster.nodes[0].fault = Some(Fault::Refuses);
     for n in 0..200 {

@@ -1,4 +1,4 @@
-//! Election: who leads, for how long, and what a leader may do.
+//! The election: the choice of the leader, its duration, and the rights of the leader.
 
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ fn elect(config: &mut hax_core::bridge::config::Config) {
     config.elect = true;
 }
 
-/// Takes the lock away from whoever the configuration came with. Where the hax of his node has ended his
-/// session already, the lock is delayed.
+/// Releases the lock of the leader that the configuration came with.
+///
+/// If the hax of that node has already ended the session, a lock delay applies.
 fn free(cluster: &mut TestCluster) {
     let (_, leader) = cluster.consul("GET", "/v1/kv/leader", "");
     let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
@@ -25,7 +26,7 @@ fn free(cluster: &mut TestCluster) {
 }
 
 impl TestCluster {
-    /// Whoever holds the leader's lock lets it go.
+    /// Releases the leader's lock.
     pub(crate) fn free_the_lock(&mut self) {
         let (_, leader) = self.consul("GET", "/v1/kv/leader", "");
         let leader: serde_json::Value = serde_json::from_str(&leader).expect("JSON");
@@ -47,7 +48,7 @@ fn d39_exactly_one_leads_and_its_loss_is_made_up_for_within_two_seconds() {
     assert_eq!(first.len(), 1);
     let name = format!("ssu{}", first[0] + 1);
     assert_eq!(cluster.kv("leader"), Some(name));
-    // It hangs: no beat, no release.
+    // The leader hangs: no heartbeat, no release.
     cluster.nodes[first[0]].fault = Some(Fault::Hangs);
     cluster.run(MS * 1_000);
     assert!(!cluster.view(first[0]).leads, "it does not believe in itself any more");
@@ -101,7 +102,7 @@ fn d39_a_leader_whose_confd_dies_leaves_the_lead_to_one_whose_confd_lives() {
     assert_eq!(leads(&cluster), [1 - first], "and keeps it");
 }
 
-/// Nobody was there to take the lead when the leader's confd died.
+/// No other candidate could take the lead when the leader's confd died.
 #[test]
 fn d39_a_leader_without_a_confd_leaves_the_lead_to_whoever_stands_later() {
     let mut cluster = TestCluster::with(2, elect);
@@ -126,15 +127,15 @@ fn d39_a_leader_without_a_confd_leaves_the_lead_to_whoever_stands_later() {
 #[test]
 fn values_of_the_old_scripts_are_understood() {
     let mut cluster = TestCluster::with(1, elect);
-    // A shutdown writes over the value and leaves the session.
+    // A shutdown overwrites the value and leaves the session.
     cluster.consul("PUT", "/v1/kv/leader", "elect2805");
     cluster.run(MS * 1_000);
     assert!(leads(&cluster).is_empty(), "its owner may still write its name again");
-    // Its session's lock delay is Consul's default of 15 s.
+    // The lock delay of that session is Consul's default of 15 s.
     cluster.run(MS * 21_000);
     assert_eq!(leads(&cluster), [0]);
     assert_eq!(cluster.kv("leader").as_deref(), Some("ssu1"));
-    // A script writes over our own value: we put it right.
+    // A script overwrites our own value, and hax corrects it.
     cluster.consul("PUT", "/v1/kv/leader", "elect77");
     cluster.run(MS * 500);
     assert_eq!(cluster.kv("leader").as_deref(), Some("ssu1"));
@@ -156,7 +157,7 @@ fn a_lock_that_was_won_and_lost_between_two_looks_is_not_believed_in() {
     free(&mut cluster);
     cluster.run(MS * 1_000);
     assert_eq!(leads(&cluster), [0]);
-    // The session ends, and the next holder's too, before anybody looks.
+    // The session ends, and the session of the next holder too, before hax reads the lock again.
     for _ in 0..3 {
         free(&mut cluster);
         cluster.run(MS);
@@ -172,7 +173,7 @@ fn a_lock_that_was_won_and_lost_between_two_looks_is_not_believed_in() {
 fn answers_without_an_index_are_asked_for_less_and_less_often() {
     let mut cluster = TestCluster::with(1, elect);
     cluster.nodes[0].fault = Some(Fault::NoIndex);
-    // What it waits for is answered once as it was asked; all that follows comes at once.
+    // The pending query gets a normal response. All later responses come at once.
     free(&mut cluster);
     let before = cluster.nodes[0].targets.len();
     cluster.run(MS * 10_000);
@@ -181,12 +182,12 @@ fn answers_without_an_index_are_asked_for_less_and_less_often() {
     assert!((2..20).contains(&watches), "{watches} in 10 s");
 }
 
-/// hare's bootstrap has left the lock with a session of the first node's, and its checks pass on.
+/// hare's bootstrap has left the lock with a session of the first node, whose checks continue to pass.
 #[test]
 fn the_lock_that_the_old_daemon_of_this_node_holds_is_taken_over() {
     let mut cluster = TestCluster::with(2, elect);
     assert_eq!(cluster.kv("leader").as_deref(), Some("ssu1"));
-    // That session's lock delay is 2 s.
+    // The lock delay of that session is 2 s.
     cluster.run(MS * 4_000);
     assert_eq!(leads(&cluster).len(), 1);
     assert_eq!(cluster.saw(0, FactKind::LeaderStale), 1);
@@ -201,7 +202,7 @@ fn a_lock_that_nobody_holds_names_no_leader() {
         let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         status["leader"].clone()
     };
-    // The session of the daemon before has been ended, and its value stays.
+    // The session of the previous daemon has been ended, and its value remains.
     assert_eq!(cluster.kv("leader").as_deref(), Some("ssu1"));
     let said = leader(&mut cluster);
     assert_eq!((&said["stands"], &said["node"]), (&true.into(), &serde_json::Value::Null));

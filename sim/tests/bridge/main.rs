@@ -1,4 +1,4 @@
-//! The bridge against the Consul double, one rule after another, without wire and clock.
+//! Tests of the bridge against the Consul double, one rule per test, without a wire and without real time.
 
 mod deaths;
 mod defects;

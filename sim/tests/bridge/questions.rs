@@ -1,4 +1,5 @@
-//! Questions for states: fresh, in order, acknowledged when the answer has arrived.
+//! Requests for states: responses are fresh and in order, and a request is acknowledged after the delivery of
+//! its response.
 
 use std::time::Duration;
 
@@ -34,14 +35,14 @@ fn an_answer_is_as_fresh_as_its_question() {
     let mut cluster = TestCluster::new(1);
     let (far, confd) = (cluster.fid(1, "ios"), cluster.fid(0, "confd"));
     cluster.link(0, confd);
-    // The watches are asleep for their quarter of a second; another node writes.
+    // The watches pause for a quarter of a second, and another node writes meanwhile.
     let value = r#"{"state": "M0_CONF_HA_PROCESS_STARTED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
     cluster.consul("PUT", &format!("/v1/kv/processes/{far}"), value);
     cluster.consul("PUT", &format!("/v1/kv/processes/{far}"), &value.replace("STARTED", "STOPPED"));
     assert_eq!(cluster.states(0, confd, &[far])[0].state, ObjectState::Transient);
 }
 
-/// What a question for `object` asks Consul for, and the state that it is answered.
+/// Sends a request for `object`. Returns the calls to Consul that it causes, and the state in the response.
 fn asked(cluster: &mut TestCluster, object: Fid) -> (Vec<String>, ObjectState) {
     let (confd, before) = (cluster.fid(0, "confd"), cluster.nodes[0].targets.len());
     let state = cluster.states(0, confd, &[object])[0].state;
@@ -60,7 +61,7 @@ fn while_no_key_changes_a_question_makes_consul_walk_nothing() {
     let word = |state: &str| {
         format!(r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_M0D"}}"#)
     };
-    // One sees where the table stands, one that the copies are no older.
+    // The first request finds the index of the table, the second one that the replicas are not older.
     for _ in 0..2 {
         assert!(asked(&mut cluster, far).0.len() > 2);
     }
@@ -70,7 +71,7 @@ fn while_no_key_changes_a_question_makes_consul_walk_nothing() {
     assert_eq!((targets.len(), state), (4, ObjectState::Online), "{targets:?}");
     assert_eq!(asked(&mut cluster, far).0, glances);
     cluster.consul("PUT", &key, &word("STARTED"));
-    // Its watch is asleep from here on.
+    // The watch pauses from here on.
     cluster.consul("PUT", &key, &word("STOPPED"));
     assert_eq!(asked(&mut cluster, far).1, ObjectState::Transient);
     assert_eq!(
@@ -93,7 +94,7 @@ fn a_key_where_none_should_be_deceives_nobody() {
     cluster.consul("PUT", &key, value);
     cluster.consul("PUT", &key, &value.replace("STARTED", "STOPPED"));
     assert_eq!(asked(&mut cluster, far).1, ObjectState::Transient);
-    // Without it a glance is worth something again.
+    // Without the key the index probe works again.
     cluster.consul("DELETE", "/v1/kv/processes/none", "");
     for _ in 0..3 {
         asked(&mut cluster, far);
@@ -133,7 +134,7 @@ fn d12_a_question_is_acknowledged_when_its_answer_is_delivered() {
     assert!(!cluster.nodes[0].acks.contains(&msg));
     cluster.input(0, Input::Motr(Event::Delivered { link, send }));
     assert!(cluster.nodes[0].acks.contains(&msg));
-    // One that is not: it comes again, for who lost the answer would wait for it for ever.
+    // If the response is not delivered, the request comes again: a process that lost it would wait forever.
     let msg = cluster.say(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 9), cookie });
     let (_, send, _) = cluster.nodes[0].sent.last().cloned().expect("an answer");
     cluster.input(0, Input::Motr(Event::Undelivered { link, send }));
@@ -150,7 +151,7 @@ fn questions_wait_for_consul_and_nothing_else_waits_for_them() {
     cluster.say(0, confd, Body::Nvec(Box::new(cluster.question(&[ios]))));
     cluster.run(MS * 100);
     assert_eq!(cluster.view(0).questions, 1);
-    // What a watch posts is told meanwhile.
+    // The states in a watch's post are sent meanwhile.
     let body = format!(
         r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "another", "Status": "critical",
             "ServiceID": "{key}", "ModifyIndex": 30}}]}}]"#,
@@ -182,8 +183,10 @@ fn d07_a_slow_link_is_owed_the_latest_of_each_object() {
     assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Online));
 }
 
-/// Of a link all is acknowledged in order. A bridge that stops while a question is open never tells that it
-/// took what came after it: the next one is sent both, and stops as well.
+/// A link acknowledges its messages in order.
+///
+/// A bridge that stops while a request is open never acknowledges the messages after it. Its successor gets
+/// both again, and stops as well.
 #[test]
 fn f16_a_message_that_demands_a_stop_does_not_come_again_after_the_stop() {
     let mut cluster = TestCluster::new(1);
@@ -196,7 +199,7 @@ fn f16_a_message_that_demands_a_stop_does_not_come_again_after_the_stop() {
     cluster.run(MS * 10_000);
     let node = &cluster.nodes[0];
     assert!(node.acks.contains(&fatal) && !node.acks.contains(&question) && !node.exited);
-    // The others are served meanwhile.
+    // The other processes are served meanwhile.
     let event = cluster.event(0, ios, ProcessEventKind::DtmRecovered);
     cluster.run(MS * 100);
     assert!(cluster.nodes[0].acks.contains(&event));
@@ -210,7 +213,7 @@ fn f16_a_message_that_demands_a_stop_does_not_come_again_after_the_stop() {
     assert!(node.acks.contains(&question) && node.exited && cluster.view(0).unexpected);
 }
 
-/// A process that dies takes its question with it: nobody asks it again.
+/// The request of a process that dies is dropped: no process repeats it.
 #[test]
 fn f16_the_end_of_the_link_ends_the_wait_for_its_questions() {
     let mut cluster = TestCluster::new(1);

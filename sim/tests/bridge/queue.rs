@@ -1,4 +1,4 @@
-//! The broadcast queue, towards old daemons and from them.
+//! The broadcast queue, to old daemons and from them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A queue as its watch posts it, or somebody who says that he is one.
+/// Returns a post of the queue in the format of a watch. A forged post has the same format.
 fn posted(messages: &[(u64, String)]) -> String {
     let entry = |(n, message): &(u64, String)| {
         format!(
@@ -25,27 +25,27 @@ fn posted(messages: &[(u64, String)]) -> String {
     format!("[{}]", messages.iter().map(entry).collect::<Vec<_>>().join(","))
 }
 
-/// Somebody appends these to the queue.
+/// Appends messages to the queue, as another client does.
 pub(crate) fn append(cluster: &mut TestCluster, messages: &[(u64, String)]) {
     for (n, message) in messages {
         cluster.consul("PUT", &format!("/v1/kv/bq/{n}"), message);
     }
 }
 
-/// The watch of the queue posts it as it is.
+/// Posts the present queue, as its watch does.
 pub(crate) fn post(cluster: &mut TestCluster, node: usize) -> HttpId {
     let (_, body) = cluster.consul("GET", "/v1/kv/bq/?recurse", "");
     let body = if body.is_empty() { "null".into() } else { body };
     cluster.post(node, "/watcher/bq", &body)
 }
 
-/// Somebody appends these, and the watch posts the queue.
+/// Appends messages, and posts the queue.
 pub(crate) fn tell(cluster: &mut TestCluster, node: usize, messages: &[(u64, String)]) -> HttpId {
     append(cluster, messages);
     post(cluster, node)
 }
 
-/// The number of the queue's last entry. All up to there is worked.
+/// Returns the number of the queue's last entry. All entries up to it are processed.
 fn end(cluster: &mut TestCluster) -> u64 {
     let id = post(cluster, 0);
     cluster.run(MS * 500);
@@ -93,7 +93,7 @@ fn d21_history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
     let value: serde_json::Value =
         serde_json::from_str(&cluster.kv(&sdev).expect("it")).expect("JSON");
     let path = value["path"].as_str().expect("a path").to_owned();
-    // What was there before this node ever worked any is history.
+    // Entries from before this node's first processed entry are history.
     let epoch = end(&mut cluster);
     let mut queue = vec![(epoch, device("ssu1", &path, "failed"))];
     let id = tell(&mut cluster, 0, &queue);
@@ -115,7 +115,7 @@ fn d21_history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
     let told = cluster.take_told(0, link, fid);
     assert_eq!(told, [ObjectState::Repair, ObjectState::Repaired]);
 
-    // The same again is nothing new.
+    // The same queue again has no effect.
     let id = post(&mut cluster, 0);
     cluster.run(MS * 500);
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
@@ -145,7 +145,7 @@ fn d21_the_offset_moves_when_the_work_is_done_and_not_before() {
     assert_eq!(view, "M0_CONF_HA_PROCESS_STOPPED");
 }
 
-/// The entries that a bridge has worked, in their order.
+/// Returns the entries that a bridge has processed, in order.
 fn worked(cluster: &TestCluster) -> Vec<u64> {
     let of = |fact: &Fact| match fact {
         Fact::QueueWorked { n } => Some(*n),
@@ -175,11 +175,11 @@ fn d21_a_queue_that_begins_anew_is_noticed_and_one_that_was_purged_is_not_worked
     cluster.consul("PUT", "/v1/kv/epoch", &(last + 3).to_string());
     let before = tell(&mut cluster, &news.map(message));
     assert!(before.ends_with(&news), "{before:?}");
-    // What all have worked is purged, here the newest of it.
+    // Processed entries are purged, here the newest of them.
     cluster.consul("DELETE", &format!("/v1/kv/bq/{}", last + 3), "");
     assert_eq!(tell(&mut cluster, &[]), before, "nothing is new");
     assert_eq!(cluster.kv("bq-delivered/ssu1"), Some((last + 3).to_string()));
-    // Also for a later life of this hax, which tells of its own start.
+    // This also holds for a later life of this hax, which appends its own start.
     cluster.restart(0, |_| {});
     cluster.run(MS * 50);
     let after = tell(&mut cluster, &[]);
@@ -202,7 +202,7 @@ fn a_key_that_is_no_entry_of_the_queue_is_passed_over_and_told_once() {
         assert_eq!(cluster.kv("bq-delivered/ssu1"), Some((epoch + n).to_string()));
         assert_eq!(cluster.saw(0, FactKind::EntrySkipped), 1);
     }
-    // A watch of another prefix is not the queue's.
+    // A post of a watch of another prefix is refused.
     let other = posted(&[(1, "{}".into())]).replace("bq/", "eq/");
     let id = cluster.post(0, "/watcher/bq", &other);
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(400));
@@ -226,10 +226,10 @@ fn an_offset_that_is_no_number_is_told() {
 #[test]
 fn d21_an_offset_that_another_writer_moved_is_not_moved_back() {
     let mut cluster = TestCluster::new(1);
-    // Written at the start: what is appended while no hax runs is not history.
+    // The offset is written at the start: an entry that is appended while no hax runs is not history.
     let offset = |cluster: &mut TestCluster| cluster.kv("bq-delivered/ssu1");
     let epoch: u64 = offset(&mut cluster).expect("it began").parse().expect("a number");
-    // An operator has the node pass over some.
+    // An operator makes the node skip some entries.
     cluster.consul("PUT", "/v1/kv/bq-delivered/ssu1", &(epoch + 20).to_string());
     let mut worked = |n| {
         let id = tell(&mut cluster, 0, &[(epoch + n, "{}".into())]);
@@ -257,7 +257,7 @@ fn what_cannot_be_worked_is_taken_in_up_to_a_limit() {
     assert_eq!(reads.count(), 3, "three, three, two");
 }
 
-/// A device of the first node: its key and its path.
+/// Returns the key and the path of a device of the first node.
 fn a_device(cluster: &mut TestCluster) -> (String, String) {
     let (_, entries) = cluster.consul("GET", "/v1/kv/m0conf/nodes/?recurse", "");
     let entries: Vec<serde_json::Value> = serde_json::from_str(&entries).expect("entries");
@@ -282,7 +282,7 @@ fn f20_a_forged_entry_of_the_queue_is_not_worked() {
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
     assert_eq!((cluster.state_in(&sdev), cluster.saw(0, FactKind::QueueWorked)), (before, done));
     assert_eq!(cluster.kv("bq-delivered/ssu1"), Some(epoch.to_string()));
-    // And it is not deaf for what comes.
+    // A later entry of the queue is still processed.
     let id = tell(&mut cluster, 0, &[(epoch + 1, device("ssu1", &path, "failed"))]);
     cluster.run(MS * 1_000);
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
@@ -342,7 +342,7 @@ fn what_is_no_queue_is_refused_and_changes_nothing() {
         "{}",
         "[1]",
         r#"[{"Key": "bq/x", "Value": "", "ModifyIndex": 1}]"#,
-        // What nobody has counted to, so that nothing would come after it.
+        // A forged number this high would make hax ignore all later entries.
         r#"[{"Key": "bq/18446744073709551615", "Value": "", "ModifyIndex": 1}]"#,
     ];
     for body in bodies {

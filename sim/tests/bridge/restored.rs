@@ -1,4 +1,4 @@
-//! A Consul whose snapshot was restored: it goes back behind what was seen of it.
+//! A Consul with a restored snapshot: its state and its indexes go back behind those that hax has seen.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::test_cluster::TestCluster;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A snapshot; after it one process is said to have stopped, and another one's check to fail.
+/// Takes a snapshot. After it one process is recorded as stopped, and the check of another one fails.
 fn save_and_move_on(cluster: &mut TestCluster, stopped: Fid, failing: Fid) -> Snapshot {
     let saved = cluster.consul.snapshot();
     let word = r#"{"state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
@@ -34,7 +34,8 @@ fn f18_what_a_restored_snapshot_brings_back_is_seen_at_once() {
     let saved = save_and_move_on(&mut cluster, far, ios);
     assert_eq!(cluster.told(0, link, far), Some(ObjectState::Failed));
     cluster.at_consul(|consul, now, out| consul.restore(now, &saved, out));
-    // Nothing is written, nobody asks: what waits has ended with what there was before.
+    // There is no write and no request. The waiting queries have ended with the state from before the
+    // restore.
     cluster.run(MS * 1_000);
     assert_eq!(cluster.told(0, link, far), Some(ObjectState::Online));
     assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Online));
@@ -48,10 +49,10 @@ fn what_a_restored_snapshot_brings_back_is_believed_once_indexes_have_passed_wha
     let saved = save_and_move_on(&mut cluster, far, ios);
     let states = cluster.states(0, confd, &[far, ios]).into_iter().map(|note| note.state);
     assert_eq!(states.collect::<Vec<_>>(), [ObjectState::Transient; 2]);
-    // What waits has no answer: else its end would say that something has happened.
+    // The waiting queries get no response, since their end would reveal a change.
     cluster.lose_what_waits(0);
     cluster.at_consul(|consul, now, out| consul.restore(now, &saved, out));
-    // Before anybody looks, something is written beyond the indexes that were seen.
+    // Before hax reads again, a write moves the indexes beyond those that it has seen.
     cluster.consul("PUT", "/v1/kv/processes/other", "x");
     let node = r#"{"Node":"apart","Address":"1.1.1.1","Check":{"CheckID":"c","Name":"c"}}"#;
     cluster.consul("PUT", "/v1/catalog/register", node);
@@ -72,13 +73,13 @@ fn f23_what_was_written_after_a_snapshot_does_not_outlive_its_restoring() {
     cluster.run(MS * 1_000);
     let saved = cluster.consul.snapshot();
     let before = cluster.word(ios);
-    // The watches have no answer: only the answer to the write tells of it.
+    // The watches get no response: only the response to the write contains the record.
     cluster.lose_what_waits(0);
     cluster.event(0, ios, ProcessEventKind::Stopped);
     cluster.run(MS * 10);
     assert_ne!(cluster.word(ios), before);
     cluster.at_consul(|consul, now, out| consul.restore(now, &saved, out));
-    // The copy has the very index that Consul has now.
+    // The index of the replica equals the present index of Consul.
     cluster.states(0, confd, &[ios]);
     cluster.run(MS * 100);
     assert!(
@@ -98,7 +99,7 @@ fn f24_a_restored_snapshot_is_found_out_though_nobody_asks() {
     cluster.link(0, ios);
     cluster.run(MS * 1_000);
     let saved = cluster.consul.snapshot();
-    // The watch has no answer: only the answer to the write tells of it.
+    // The watch gets no response: only the response to the write contains the state.
     let lost = cluster.lose_what_waits(0);
     let repaired = Note { fid: sdev, state: ObjectState::Repaired };
     let set =
@@ -109,7 +110,7 @@ fn f24_a_restored_snapshot_is_found_out_though_nobody_asks() {
     for id in lost {
         cluster.input(0, Input::Consul(Reply { id, result: Err(Unanswered::TimedOut) }));
     }
-    // A watch that is sent now waits in vain, at the very index that Consul has again.
+    // A watch sent now never returns: its index equals the present index of Consul.
     cluster.run(MS * 1_000 * 200);
     assert!(
         cluster.saw(0, FactKind::ReplicaReset) > 0,

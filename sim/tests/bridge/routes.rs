@@ -1,4 +1,4 @@
-//! The HTTP routes: the old daemon's shapes, and ours.
+//! The HTTP routes: those of the old daemon, and those of hax.
 
 use std::time::Duration;
 
@@ -81,13 +81,13 @@ fn a_watch_of_one_process_makes_its_key_be_read_and_says_nothing_by_itself() {
     let (started, _) = body("STARTED", 0);
     cluster.consul("PUT", &key, &started);
     cluster.run(MS * 5);
-    // The replica's watch has just looked, and looks again in a quarter of a second.
+    // The replica's watch has just read, and reads again in a quarter of a second.
     cluster.consul("PUT", &key, &stopped);
     let id = cluster.post(0, "/watcher/processes", &body("STOPPED", cluster.consul.index()).1);
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
     cluster.run(MS * 5);
     assert_eq!(cluster.told(0, link, far), Some(ObjectState::Failed));
-    // What is not in Consul is not believed, whatever index it claims.
+    // A posted record that is not in Consul has no effect, whatever its index is.
     cluster.take_told(0, link, far);
     for index in [30, 1 << 60] {
         cluster.post(0, "/watcher/processes", &body("STARTED", index).1);
@@ -161,7 +161,7 @@ fn the_status_says_where_each_process_is_and_since_when_it_is_there() {
     assert!(endpoint.as_str().is_some_and(|name| name.starts_with("inet:tcp:127.")), "{endpoint}");
     let (up, since, began) = shown(&mut cluster);
     assert!(up && (19..=20).contains(&since) && began >= since, "{since} {began}");
-    // That it is down is said twice and counts once.
+    // The link's end is reported twice and counts once.
     for (event, expected) in [
         (Event::LinkDown { link }, (false, 3, began + 3)),
         (Event::LinkDown { link }, (false, 6, began + 6)),
@@ -208,7 +208,7 @@ fn what_is_posted_as_newer_than_consul_is_not_believed() {
     assert_eq!(told, [ObjectState::Transient, ObjectState::Online]);
     assert_eq!(cluster.word(ios), "DTM_RECOVERED", "nobody is declared dead for it");
     assert_eq!(cluster.saw(0, FactKind::PostDistrusted), 1);
-    // And what is true is taken again.
+    // A true status has an effect again.
     cluster.check(0, ios, "critical");
     cluster.run(MS * 500);
     assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
@@ -235,7 +235,7 @@ fn f21_what_a_stranger_posts_tells_nobody() {
     let asked =
         cluster.nodes[0].targets.iter().filter(|(_, target)| target.contains("health/state"));
     assert!(asked.count() <= 10, "in 2 s");
-    // What is so is told, whoever says it first.
+    // A true status is sent, whoever posts it first.
     cluster.check(0, ios, "critical");
     cluster.stranger_posts(0, "/", &post);
     cluster.run(MS * 500);
@@ -266,7 +266,7 @@ fn posted_checks_are_bounded() {
     assert!(health < 100, "{health} checks are kept");
 }
 
-/// Blocking queries do not tell a Consul that hangs from one that has nothing new; whoever waits does.
+/// A blocking query cannot distinguish a hanging Consul from one without a change. Another call can.
 #[test]
 fn a_consul_that_hangs_is_noticed_by_the_next_call() {
     let mut cluster = TestCluster::new(1);

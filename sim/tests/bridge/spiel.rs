@@ -20,7 +20,7 @@ const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 const POOL: Fid = Fid::typed(b'o', 1, 0);
 
-/// Nodes with Motr's library, which has read the configuration.
+/// Creates nodes with Motr's library, which has read the configuration.
 pub(crate) fn up(bridges: usize, configure: impl Fn(&mut Config)) -> TestCluster {
     let mut cluster = TestCluster::with(bridges, |config| {
         config.spiel = true;
@@ -34,12 +34,12 @@ pub(crate) fn up(bridges: usize, configure: impl Fn(&mut Config)) -> TestCluster
     cluster
 }
 
-/// What the library was asked first of what it has not answered.
+/// Returns the library's oldest call without a response.
 pub(crate) fn next(cluster: &TestCluster, node: usize) -> Op {
     cluster.nodes[node].calls.front().expect("the library is asked").op
 }
 
-/// The library answers that.
+/// Responds to that call.
 pub(crate) fn answer(cluster: &mut TestCluster, node: usize, result: Result<Answer, Errno>) {
     let id = cluster.nodes[node].calls.pop_front().expect("the library was asked").id;
     cluster.input(node, Input::Spiel(Reply { id, result }));
@@ -214,13 +214,13 @@ fn operations_under_way_are_bounded() {
 #[test]
 fn the_library_reads_the_configuration_once_a_quorum_of_confds_is_online() {
     let mut cluster = TestCluster::with(1, |config| config.spiel = true);
-    // Elsewhere, so that nobody here declares them dead.
+    // These confds are on other nodes, so that this bridge does not declare them dead.
     let confds = [1, 2].map(|node| (node, cluster.fid(node, "confd")));
     for (node, confd) in confds {
         cluster.check(node, confd, "critical");
     }
     cluster.run(S);
-    // What was asked before the confds were seen to fail is of the cluster's own start.
+    // The calls from before the checks failed belong to the start of the cluster.
     cluster.restart(0, |config| config.spiel = true);
     cluster.nodes[0].calls.clear();
     cluster.run(S * 10);
@@ -242,13 +242,13 @@ fn the_library_reads_the_configuration_once_a_quorum_of_confds_is_online() {
     assert_eq!(next(&cluster, 0), sns("repair-start"));
 }
 
-/// A check of a pid passes while a confd is formatted, and a library that begins with that waits for ever.
+/// A check of a pid passes while a confd is formatted. A library that starts with such a confd waits forever.
 #[test]
 fn a_confd_that_is_being_formatted_is_none() {
     let mut cluster = TestCluster::with(1, |config| config.spiel = true);
     let confds = [1, 2].map(|node| cluster.fid(node, "confd"));
     for confd in confds {
-        // Its check passes, and it has not said a word of itself.
+        // Its check passes, and it has no record.
         cluster.consul("DELETE", &format!("/v1/kv/processes/{confd}"), "");
     }
     cluster.restart(0, |config| config.spiel = true);
@@ -261,7 +261,7 @@ fn a_confd_that_is_being_formatted_is_none() {
     assert!(matches!(next(&cluster, 0), Op::Begin { .. }));
 }
 
-/// An I/O service says so when there was nothing to repair, too.
+/// An I/O service also sends this message when there was nothing to repair.
 #[test]
 fn what_a_repair_comes_to_is_no_reason_to_stop() {
     for spiel in [true, false] {
@@ -287,7 +287,7 @@ fn a_stop_answers_who_waits() {
     assert_eq!(refusal(&cluster, late).0, 503);
 }
 
-/// Old daemons all carry it out at once.
+/// Old daemons execute such an operation all at the same time.
 #[test]
 fn d21_an_operation_of_the_queue_is_the_leader_s() {
     let mut cluster = up(2, |config| {

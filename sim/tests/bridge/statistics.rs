@@ -1,4 +1,4 @@
-//! Statistics that the leader takes down.
+//! Statistics that the leader writes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::test_cluster::TestCluster;
 const S: Duration = Duration::from_secs(1);
 const PVER: Fid = Fid::typed(b'v', 1, 6);
 
-/// A leader of whom the library has been asked the first question.
+/// Creates a leader whose library has received the first call.
 fn leader() -> TestCluster {
     let mut cluster = up(1, |config| config.elect = true);
     cluster.run(S * 5);
@@ -31,7 +31,7 @@ fn space(total_disk: u64) -> Answer {
     Answer::Filesystem(Box::new(space))
 }
 
-/// Answers what is asked of each I/O service; what of which.
+/// Responds to the calls for counters. Returns the I/O services in order of the calls.
 fn count(cluster: &mut TestCluster, says: impl Fn(Fid) -> Result<Answer, Errno>) -> Vec<Fid> {
     let mut asked = Vec::new();
     while let Some(Op::Counters { process }) = cluster.nodes[0].calls.front().map(|call| call.op) {
@@ -65,7 +65,7 @@ fn d28_statistics_go_on_after_what_fails() {
     assert!(cluster.response(0, shown).unwrap().1.contains("1099511627776"));
 }
 
-/// A Motr that is built without DTM never says that it has recovered.
+/// A Motr without DTM never reports that it has recovered.
 #[test]
 fn an_io_service_that_recovers_for_ever_is_there() {
     let mut cluster = up(1, |config| config.elect = true);
@@ -85,7 +85,7 @@ fn bytes_are_counted_by_the_state_of_their_pool_version() {
     cluster.run(S);
     let silent = cluster.fid(1, "ios");
     let (other, gone) = (Fid::typed(b'v', 1, 7), Fid::typed(b'v', 1, 8));
-    // What it said last stands in Consul.
+    // The last counters of this process remain in Consul.
     let key = |ios: Fid, pver: Fid| format!("ioservices/{ios}/pvers/{pver}/users/1");
     let before = key(silent, PVER);
     cluster.consul("PUT", &format!("/v1/kv/{before}"), r#"{"bc": 600, "object_cnt": 2}"#);
@@ -120,7 +120,7 @@ fn bytes_are_counted_by_the_state_of_their_pool_version() {
     assert_eq!(cluster.saw(0, FactKind::StatisticsStored), 2);
 }
 
-/// A part of a sum would be taken for the whole.
+/// A partial sum would look like the whole.
 #[test]
 fn what_is_not_known_of_a_pool_version_changes_no_sum() {
     let mut cluster = leader();
@@ -157,7 +157,7 @@ fn only_who_holds_the_lock_takes_statistics_down() {
     let asked = [0, 1].map(|node| cluster.nodes[node].calls.len());
     let leader = usize::from(cluster.view(1).leads);
     assert_eq!((asked[leader], asked[1 - leader]), (1, 0));
-    // It loses the lock while the library thinks.
+    // The leader loses the lock while the library's call is in progress.
     let (_, held) = cluster.consul("GET", "/v1/kv/leader", "");
     let held: Value = serde_json::from_str(&held).expect("JSON");
     let session = held[0]["Session"].as_str().expect("a session").to_owned();
@@ -195,7 +195,7 @@ fn many_counters_are_read_in_slices_and_written_in_transactions() {
     cluster.run(S);
     assert_eq!(cluster.kv("bytecount/healthy"), Some((sum - sum.div_ceil(3)).to_string()));
     assert_eq!(writes(&cluster) - before, (asked.len() * 100 + 4).div_ceil(63));
-    // Once more: what is so already is not written again.
+    // A second round does not write unchanged values again.
     cluster.run(S * 600);
     let before = writes(&cluster);
     count(&mut cluster, |_| Ok(Answer::Counters(counters.clone())));

@@ -1,6 +1,6 @@
-//! Bridges on the nodes of one cluster, the Consul double and nothing else: no wire, no clock. What
-//! a bridge tells Motr is kept, links come up as the wire would make them, messages are delivered
-//! at once unless they are held back.
+//! Bridges on the nodes of one cluster with the Consul double, without a wire and without real time.
+//! Commands to Motr are recorded, links come up as the wire would make them, and messages are delivered at
+//! once unless they are held back.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -33,16 +33,16 @@ pub(crate) struct TestCluster {
     consul_next: Next,
     cluster: Cluster,
     requests: u64,
-    /// What the bridges have still to be given; the first is being taken.
+    /// The inputs that the bridges have not received yet. The first one is being handled.
     pending: VecDeque<(usize, Input)>,
-    /// Who waits for the response to a request.
+    /// The calls that wait for a response, by the id of their request.
     asked: BTreeMap<u64, Asked>,
-    /// Replies that are on their way, and when they arrive.
+    /// Delayed replies, with the times of their arrival.
     late: Vec<(Instant, usize, Reply)>,
 }
 
 impl TestCluster {
-    /// Three nodes as hare leaves them; bridges run on the first `bridges` of them.
+    /// Three nodes as hare leaves them. Bridges run on the first `bridges` of them.
     pub(crate) fn new(bridges: usize) -> Self {
         Self::with(bridges, |_| {})
     }
@@ -83,14 +83,14 @@ impl TestCluster {
         cluster
     }
 
-    /// The process of the service with this name on a node; of several, the first.
+    /// Returns the first process of the service with this name on a node.
     pub(crate) fn fid(&self, node: usize, service: &str) -> Fid {
         let services = &self.cluster.catalog[node].services;
         let found = services.iter().find(|s| s.name == service).expect("it is there");
         Fid::process(found.id.parse().expect("a key"))
     }
 
-    /// One bridge dies and another begins in its place, with the same Consul.
+    /// Replaces a bridge by a new one, with the same Consul.
     pub(crate) fn restart(&mut self, node: usize, configure: impl Fn(&mut Config)) {
         self.asked.retain(|_, asked| asked.node != node);
         let name = self.cluster.catalog[node].name.clone();
@@ -107,7 +107,7 @@ impl TestCluster {
         Now { mono: self.now, wall }
     }
 
-    /// Gives a bridge an input, and all that follows from it to all concerned, in order.
+    /// Passes an input to a bridge, and all its consequences to their receivers, in order.
     pub(crate) fn input(&mut self, node: usize, input: Input) {
         self.pending.push_back((node, input));
         if self.pending.len() > 1 {
@@ -244,7 +244,7 @@ impl TestCluster {
         }
     }
 
-    /// What waits for Consul's leader will never be answered; the calls.
+    /// Drops the calls that wait for Consul's leader, and returns them.
     pub(crate) fn lose_what_waits(&mut self, node: usize) -> Vec<CallId> {
         let asked = core::mem::take(&mut self.asked).into_iter();
         let (lost, kept) = asked.partition(|(_, asked)| asked.node == node && !asked.stale);
@@ -307,7 +307,7 @@ impl TestCluster {
         self.now = end;
     }
 
-    /// A request to Consul from outside; its body.
+    /// Sends a request to Consul, as another client does. Returns the status and the body.
     pub(crate) fn consul(&mut self, method: &str, target: &str, body: &str) -> (u16, String) {
         self.consul_at(0, method, target, body)
     }
@@ -332,26 +332,26 @@ impl TestCluster {
         (response.status, String::from_utf8_lossy(&response.body).into_owned())
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub(crate) fn kv(&mut self, key: &str) -> Option<String> {
         let (status, body) = self.consul("GET", &format!("/v1/kv/{key}?raw"), "");
         (status == 200).then_some(body)
     }
 
-    /// The state in the value of a key.
+    /// Returns the state in the value of a key.
     pub(crate) fn state_in(&mut self, key: &str) -> String {
         let value = self.kv(key).unwrap_or_else(|| panic!("no key {key}"));
         let value: serde_json::Value = serde_json::from_str(&value).expect("JSON");
         value["state"].as_str().expect("a state").to_owned()
     }
 
-    /// What `processes/<fid>` says, less its prefix.
+    /// Returns the state in `processes/<fid>`, without its prefix.
     pub(crate) fn word(&mut self, process: Fid) -> String {
         let state = self.state_in(&format!("processes/{process}"));
         state.trim_start_matches("M0_CONF_HA_PROCESS_").to_owned()
     }
 
-    /// A process's check changes at its node's agent.
+    /// Changes a process's check at its node's agent.
     pub(crate) fn check(&mut self, node: usize, process: Fid, status: &str) {
         let mut out = Vec::new();
         let id = format!("service:{}", process.key);
@@ -359,14 +359,14 @@ impl TestCluster {
         self.respond(out);
     }
 
-    /// A node dies, or comes back.
+    /// Makes a node die, or return.
     pub(crate) fn alive(&mut self, node: usize, alive: bool) {
         let mut out = Vec::new();
         self.consul_next = self.consul.set_alive(self.at(), node, alive, &mut out);
         self.respond(out);
     }
 
-    /// Somebody imports the configuration anew, as every node of hare does at its start.
+    /// Imports the configuration anew, as every node of hare does at its start.
     pub(crate) fn import(&mut self) {
         let kv = self.cluster.kv.iter().filter(|(key, _)| key.starts_with("m0conf/"));
         for (key, value) in kv.cloned().collect::<Vec<_>>() {
@@ -374,7 +374,7 @@ impl TestCluster {
         }
     }
 
-    /// Something happens to Consul itself.
+    /// Changes the Consul double itself.
     pub(crate) fn at_consul(
         &mut self,
         change: impl FnOnce(&mut Consul, Now, &mut Vec<consul::Output>) -> Next,
@@ -384,7 +384,7 @@ impl TestCluster {
         self.respond(out);
     }
 
-    /// A process asks for its entrypoint.
+    /// Sends an entrypoint request of a process.
     pub(crate) fn ask(&mut self, node: usize, process: Fid, first: bool, pid: u64) -> EntryId {
         let host = &mut self.nodes[node];
         let entry = EntryId(host.mint());
@@ -395,13 +395,13 @@ impl TestCluster {
         entry
     }
 
-    /// The reply to a request, if there is one.
+    /// Returns the reply to a request, if there is one.
     pub(crate) fn reply(&self, node: usize, entry: EntryId) -> Option<&Result<Entrypoint, Errno>> {
         let mut replies = self.nodes[node].replies.iter();
         replies.find(|(e, ..)| *e == entry).map(|(_, reply, _)| reply)
     }
 
-    /// A link to a process, as a request that was not its first gives it.
+    /// Makes a link to a process with a request that is not its first one.
     pub(crate) fn link(&mut self, node: usize, process: Fid) -> LinkId {
         let entry = self.ask(node, process, false, 1);
         self.run(Duration::from_millis(5));
@@ -409,7 +409,7 @@ impl TestCluster {
         self.nodes[node].links[&process]
     }
 
-    /// A process says something over its link.
+    /// Sends a message of a process over its link.
     pub(crate) fn say(&mut self, node: usize, process: Fid, body: Body) -> MsgId {
         let now = self.at();
         let host = &mut self.nodes[node];
@@ -431,7 +431,7 @@ impl TestCluster {
         self.http(node, "POST", target, body)
     }
 
-    /// The same from an address that may be anybody's.
+    /// Posts a body from an untrusted address.
     pub(crate) fn stranger_posts(&mut self, node: usize, target: &str, body: &str) -> HttpId {
         self.request(node, ("POST", target, body), false)
     }
@@ -457,13 +457,13 @@ impl TestCluster {
         Some((found.status, String::from_utf8_lossy(&found.body).into_owned()))
     }
 
-    /// What a link was told last of an object.
+    /// Returns the last state of an object that was sent to a link.
     pub(crate) fn told(&self, node: usize, link: LinkId, object: Fid) -> Option<ObjectState> {
         let told = self.nodes[node].told.get(&link)?;
         told.iter().rev().find(|note| note.fid == object).map(|note| note.state)
     }
 
-    /// All that a link was told of an object, in order; forgets it.
+    /// Takes the states of an object that were sent to a link, in order.
     pub(crate) fn take_told(&mut self, node: usize, link: LinkId, object: Fid) -> Vec<ObjectState> {
         let told = self.nodes[node].told.entry(link).or_default();
         let states = told.iter().filter(|n| n.fid == object).map(|n| n.state).collect();
@@ -471,14 +471,14 @@ impl TestCluster {
         states
     }
 
-    /// A question for the states of objects.
+    /// Returns a request for the states of objects.
     pub(crate) fn question(&self, objects: &[Fid]) -> Nvec {
         let none = |fid: &Fid| Note { fid: *fid, state: ObjectState::Unknown };
         let notes = objects.iter().map(none).collect();
         Nvec { kind: NvecKind::Get, id_of_get: 77, ignore_same_state: 0, notes }
     }
 
-    /// The states of objects, as a process is answered them.
+    /// Requests the states of objects for a process, and returns the response.
     pub(crate) fn states(&mut self, node: usize, process: Fid, objects: &[Fid]) -> Vec<Note> {
         let question = self.question(objects);
         self.say(node, process, Body::Nvec(Box::new(question)));

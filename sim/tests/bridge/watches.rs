@@ -1,5 +1,5 @@
-//! How copies are kept current: by watches that Consul's leader answers, and by what its servers have
-//! while there is none.
+//! The freshness of replicas: by watches that Consul's leader answers, and by the servers' own state while
+//! there is no leader.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::test_cluster::{Fault, TestCluster};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A bridge with a link, and a process of another node that its link is to be told of.
+/// A bridge with a link, and a process of another node.
 struct Scene {
     cluster: TestCluster,
     link: LinkId,
@@ -31,7 +31,7 @@ impl Scene {
         Self { cluster, link, ios }
     }
 
-    /// With a Consul that is one server of several; its watches are asked anew.
+    /// Creates a scene whose Consul is one server of several. Its watches have been sent again.
     fn behind_a_follower() -> Self {
         let mut scene = Self::new();
         scene.cluster.nodes[0].fault = Some(Fault::Follows);
@@ -39,13 +39,13 @@ impl Scene {
         scene
     }
 
-    /// Watches and lookouts have looked, and are in flight.
+    /// Waits until the watches and the queries that detect their hanging are in flight.
     fn settles(&mut self) {
         self.cluster.run(MS * 1_000);
         self.cluster.take_told(0, self.link, self.ios);
     }
 
-    /// What the process says changes in Consul; what the link is told of it within this time.
+    /// Writes the state of the process. Returns the states that the link gets within this time.
     fn told(&mut self, state: &str, within: Duration) -> Vec<ObjectState> {
         let key = format!("/v1/kv/processes/{}", self.ios);
         let value = format!(
@@ -56,14 +56,14 @@ impl Scene {
         self.cluster.take_told(0, self.link, self.ios)
     }
 
-    /// The calls since this was asked last.
+    /// Returns the calls since the last call of this function.
     fn asked(&mut self) -> Vec<String> {
         let targets = std::mem::take(&mut self.cluster.nodes[0].targets);
         targets.into_iter().map(|(_, target)| target).collect()
     }
 }
 
-/// A full watch of a table whose answer may be stale.
+/// Returns whether a target is that of a full watch of a table with a possibly stale response.
 fn is_stale_watch(target: &str) -> bool {
     let full = ["/v1/kv/processes/?recurse", "/v1/health/state/any?"];
     full.iter().any(|full| target.starts_with(full)) && target.contains("stale")
@@ -76,7 +76,7 @@ fn f15_a_change_is_told_before_the_next_heartbeat_of_consuls_leader() {
     scene.settles();
     let (ios, link) = (scene.ios, scene.link);
     scene.told("DTM_RECOVERED", MS * 1_000);
-    // The same for what checks say.
+    // The same holds for the status of a check.
     scene.cluster.check(1, ios, "critical");
     scene.cluster.run(MS);
     assert_eq!(scene.cluster.take_told(0, link, ios), [ObjectState::Transient]);
@@ -96,10 +96,10 @@ fn f15_a_watch_that_hangs_without_a_leader_is_given_up_for_what_the_server_has()
     scene.cluster.run(LAG + MS * 2);
     assert_eq!(scene.cluster.take_told(0, scene.link, scene.ios), [ObjectState::Failed]);
     assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
-    // From here on it takes no longer than the servers' heartbeat.
+    // From here on a change takes no longer than the servers' heartbeat.
     scene.settles();
     assert_eq!(scene.told("DTM_RECOVERED", LAG + MS), [ObjectState::Online]);
-    // It stays so for as long as nobody leads, and says so once.
+    // This state lasts as long as there is no leader, and is reported once.
     scene.cluster.run(MS * 60_000);
     assert_eq!(scene.told("STOPPED", LAG + MS), [ObjectState::Failed]);
     assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
@@ -116,7 +116,7 @@ fn f15_a_watch_that_hangs_without_a_leader_is_given_up_for_what_the_server_has()
 #[test]
 fn f15_a_watch_that_is_with_a_leader_of_before_is_replaced() {
     let mut scene = Scene::behind_a_follower();
-    // Whatever is asked from here on is answered.
+    // A call from here on gets a response.
     assert!(!scene.cluster.lose_what_waits(0).is_empty());
     scene.asked();
     assert_eq!(scene.told("STOPPED", LAG + MS * 301), [ObjectState::Failed]);
@@ -124,7 +124,7 @@ fn f15_a_watch_that_is_with_a_leader_of_before_is_replaced() {
     scene.settles();
     let online = scene.told("DTM_RECOVERED", MS);
     assert_eq!(online, [ObjectState::Online], "the new one has no part in it");
-    // So it is with what else the leader of before was asked for.
+    // The same holds for the other queries at the previous leader.
     scene.cluster.check(1, scene.ios, "critical");
     scene.cluster.run(MS);
     let told = scene.cluster.take_told(0, scene.link, scene.ios);

@@ -1,4 +1,4 @@
-//! Agents apart from servers, where it takes longer than a test against the real ones may.
+//! Tests of agents that are cut off from the servers. They take longer than a test against the real ones may.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::super::{ELECTION, Output};
 use super::Fixture;
 
 impl Fixture {
-    /// What the double wants done again is done.
+    /// Passes the repeated requests of the double to it again.
     fn again(&mut self) {
         while let Some(at) = self.out.iter().position(|o| matches!(o, Output::Again(_))) {
             let Output::Again(request) = self.out.remove(at) else { unreachable!() };
@@ -38,8 +38,8 @@ fn without_a_leader_only_stale_reads_are_answered() {
     assert!(ids.iter().all(|id| fixture.is(*id) == failure("No cluster leader")));
     let stale = fixture.ask("GET", "kv/a?stale", "");
     assert_eq!((stale.status, stale.header("x-consul-knownleader")), (200, Some("false")));
-    // What an agent is told meanwhile is in the catalog when there is a leader again, and what waits for
-    // one is done then, whether anybody still waits for it or not.
+    // A registration from the meantime is in the catalog once there is a leader again. Then the requests that
+    // wait for a leader are executed as well, even those whose client has gone.
     fixture.put("agent/service/register", r#"{"Name":"hax"}"#);
     let (read, write) = (fixture.send("GET", "kv/a?raw", ""), fixture.send("PUT", "kv/b", "2"));
     let given_up = fixture.send("PUT", "kv/c", "3");

@@ -1,4 +1,4 @@
-//! What is done to the world while faults are allowed: one act after another, as the swarm weighs them.
+//! The acts on the world while faults are allowed. The swarm sets their weights.
 
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
@@ -14,41 +14,41 @@ use crate::engine::{Client, MS, Who, swarm};
 
 macro_rules! acts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// One thing that is done to the world.
+        /// One act on the world.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Act {
             $($(#[$doc])* $name,)*
         }
 
         impl Act {
-            /// All of them.
+            /// All acts.
             pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
         }
     };
 }
 
 acts! {
-    /// A process says something that has no consequence, or a strange one.
+    /// A process sends a message without an effect, or a strange one.
     Say,
-    /// A process asks for states.
+    /// A process requests states.
     Ask,
-    /// A process says what it has said before.
+    /// A process reports an earlier event again.
     Repeat,
     /// A process stops cleanly.
     Leave,
     /// A process that is down starts.
     Boot,
-    /// A process is formatted; if it is not down yet it dies first.
+    /// A process is formatted. If it is not down, it dies first.
     Format,
     /// A process dies.
     Kill,
     /// All processes die and start at the same moment.
     Storm,
-    /// A process acknowledges nothing, or everything again.
+    /// A process stops acknowledging messages, or resumes it.
     Mute,
     /// A hax dies.
     KillHax,
-    /// A hax dies while it does something.
+    /// A hax dies after some of its next outputs.
     KillHaxSoon,
     /// A hax is stopped and starts again.
     StopHax,
@@ -56,11 +56,11 @@ acts! {
     Cut,
     /// Connections break, and one end does not notice.
     HalfOpen,
-    /// Nothing passes for a while, both ways or one.
+    /// No bytes pass for a while, in one direction or in both.
     Stall,
-    /// Somebody who is no Motr process connects.
+    /// A client that is no Motr process connects.
     Intrude,
-    /// A check says what is not so.
+    /// A check reports a wrong status.
     WrongCheck,
     /// A service leaves the catalog or comes back.
     Register,
@@ -72,25 +72,25 @@ acts! {
     ConsulDown,
     /// Consul has no leader.
     Headless,
-    /// Another writer writes about a process.
+    /// Another writer writes the record of a process.
     WriteBeside,
-    /// Somebody writes what is not understood, or deletes.
+    /// A client writes keys that hax cannot parse, or deletes keys.
     Litter,
-    /// An old daemon or an operator's tool says something over the broadcast queue.
+    /// An old daemon or an operator's tool sends a message over the broadcast queue.
     Queue,
     /// The configuration changes.
     Reconfigure,
-    /// Stale answers are from now on as old as this moment.
+    /// Stale responses come from the state of this moment from now on.
     Remember,
-    /// An HTTP client asks something.
+    /// An HTTP client sends a request.
     Http,
     /// The wall clock jumps.
     Jump,
-    /// Nothing, for a long time.
+    /// Nothing happens for a long time.
     Wait,
-    /// Somebody checks a node, or a service elsewhere that has a process's number.
+    /// Somebody sets a check of a node, or registers a service elsewhere with a process's id.
     ForeignCheck,
-    /// Keys of an earlier configuration are there, or go.
+    /// Keys of an earlier configuration appear, or are deleted.
     LeftOver,
     /// The configuration is imported again.
     Import,
@@ -102,25 +102,25 @@ acts! {
     Restore,
     /// An agent leaves the cluster, and joins it again.
     LeaveCluster,
-    /// An agent is started anew under another name.
+    /// An agent starts anew under another name.
     Rename,
-    /// A hax's token may not read something any more, or is not known any more, or may do all again.
+    /// A hax's token loses a right, is revoked, or regains all rights.
     Token,
 }
 
 impl Act {
-    /// So many were there before those about agents apart from servers, which only some worlds have.
+    /// The number of acts before those about agents cut off from the servers, which only some worlds have.
     pub(super) const OLD: usize = Self::CutAgent as usize;
 }
 
 impl World<'_, Bridge> {
-    /// Does one act and decides when the next one is due, in ms.
+    /// Performs one act and returns the time until the next one, in ms.
     pub(super) fn act_once(&mut self) -> u64 {
         let weights = self.cast.swarm.acts;
-        // Twice as likely is nothing, or what keeps processes busy.
+        // Additional weight of no act, and of the acts that keep processes busy.
         let at = self.sim.choose(swarm::sum(&weights) + 4);
         let chosen = match at {
-            // Where pools can be asked about, somebody does.
+            // A world with Motr's library gets more HTTP requests about pools.
             0 if self.cast.swarm.spiel => Some(Act::Http),
             0 => None,
             1 | 2 => Some(Act::Ask),
@@ -150,7 +150,7 @@ impl World<'_, Bridge> {
             Act::Cut | Act::HalfOpen | Act::Stall | Act::Intrude => self.act_net(act),
             Act::Http => self.http_client(),
             Act::Jump => {
-                // Back or forth by up to an hour.
+                // The jump is forward or back by up to an hour.
                 let by = i64::try_from(self.sim.choose(7_200)).unwrap_or(0);
                 let by = if by == 0 { 0 } else { by - 3_600 };
                 self.sim.jump(by * 1_000_000_000);
@@ -327,7 +327,7 @@ impl World<'_, Bridge> {
                 Body::Nvec(Box::new(Nvec { kind, id_of_get: 0, ignore_same_state: 0, notes }))
             }
             5 => Body::Undefined(77),
-            // About another process, or undefined.
+            // The event is about another process, or its fid is undefined.
             6 => {
                 let (event, kind) = (ProcessEventKind::Started, ProcessType::M0d);
                 return (other, Body::Process(ProcessEvent { event, kind, pid: 1 }));
@@ -366,7 +366,7 @@ impl World<'_, Bridge> {
     }
 }
 
-/// What a token may not be allowed to read.
+/// The paths that a token may lose the right to read.
 const HIDDEN: [&str; 3] = ["/v1/kv/m0conf", "/v1/kv/processes", "/v1/health/"];
-/// More than a tight limit on bodies allows.
+/// A body above the tight limit on bodies.
 static LARGE: [u8; 1_000] = [b' '; 1_000];

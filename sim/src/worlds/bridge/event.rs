@@ -1,25 +1,25 @@
-//! What happens to those who surround the haxes.
+//! The events of the machines around the haxes.
 
 use hax_core::base::id::MsgId;
 use hax_core::ha::spiel;
 
-/// What happens. What concerns one life of a machine names that life.
+/// An event. An event that concerns one life of a machine carries the number of that life.
 #[derive(Debug)]
 pub enum Ev {
     /// The deadline of a process is reached.
     Wake(usize),
-    /// Motr's library has answered.
+    /// Motr's library responds.
     Spiel(usize, u32, Box<spiel::Reply>),
-    /// Whoever elects leaders looks.
+    /// The external elector of leaders looks at the lock.
     Elect,
-    /// A process starts, for the last time or to be formatted first.
+    /// A process starts.
     Boot(usize),
-    /// The next line of a process's part.
+    /// A process takes the next step of its script.
     Cue(usize, u32),
-    /// A process acknowledges.
+    /// A process acknowledges a message.
     Ack(usize, u32, MsgId),
-    /// What Consul's agent finds when it looks at a process.
+    /// Consul's agent checks a process.
     Check(usize),
-    /// An agent and the servers find each other again.
+    /// The cut between an agent and the servers ends.
     Reunite(usize),
 }

@@ -1,5 +1,7 @@
-//! What the field does to a cluster: checks of other people, services elsewhere with a process's number,
-//! keys that an earlier configuration left behind, and the configuration imported over the one in use.
+//! Faults that are known from the field.
+//!
+//! They are checks of other owners, services elsewhere with a process's id, keys of an earlier configuration,
+//! and a new import of the configuration in use.
 
 use hax_core::base::fid::Fid;
 use hax_core::ha::fact::Fact;
@@ -9,16 +11,16 @@ use super::model::Model;
 use super::{Bridge, World};
 use crate::engine::{Client, S};
 
-/// So long after what spoke against a process has gone, a hax may still act on it: calls are given up and
-/// done late, and answers are slow.
+/// The time for which a hax may still act on evidence against a process after the evidence is gone. Calls are
+/// abandoned and executed late, and responses are slow.
 const LATE: u64 = 60 * S;
-/// Nodes that nobody deleted: above and below those in use.
+/// Nodes of an earlier configuration that nobody deleted: above and below those in use.
 const LEFT: [&str; 2] = ["0x6e00000000000001:0x168", "0x6e00000000000000:0x1"];
-/// The operations that one transaction takes.
+/// The maximum number of operations in one transaction.
 const TXN: usize = 64;
 
 impl World<'_, Bridge> {
-    /// Somebody checks a node, or a service that is none of Motr's.
+    /// Sets a check of a node, or registers a service that is not Motr's.
     pub(super) fn foreign_check(&mut self) {
         let agent = self.sim.index(self.hosts.len());
         let status = ["passing", "warning", "critical"][self.sim.index(3)];
@@ -44,7 +46,7 @@ impl World<'_, Bridge> {
         self.tell_consul(agent, "PUT", "/v1/catalog/register", service.to_string());
     }
 
-    /// Keys of an earlier configuration are there, or are deleted.
+    /// Writes keys of an earlier configuration, or deletes them.
     pub(super) fn left_over(&mut self) {
         let left = LEFT[self.sim.index(2)];
         let at = format!("/v1/kv/m0conf/nodes/{left}");
@@ -74,7 +76,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// The configuration is imported again, as every node of hare does at its start.
+    /// Imports the configuration again, as every node of hare does at its start.
     pub(super) fn import(&mut self) {
         self.sim.say(|| "the configuration is imported again".into());
         for body in self.cast.import.clone().iter() {
@@ -82,7 +84,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// Somebody posts what is not so, as if he were a watch.
+    /// Posts wrong data to a hax in the format of a watch.
     pub(super) fn forge(&mut self, hax: usize) {
         let (n, i) = (self.sim.choose(1 << 20), self.sim.index(self.cast.motr.len()));
         let index = [1, self.consul.double.index() + 1, 1 << 40][self.sim.index(3)];
@@ -108,13 +110,13 @@ impl World<'_, Bridge> {
         self.request(hax, "POST", "/", body.into(), Client::Stranger);
     }
 
-    /// The state and the type that Consul holds of a process.
+    /// Returns the state and the type in Consul's record of a process.
     pub(super) fn word_of(&self, process: Fid) -> Option<(String, String)> {
         let key = format!("processes/{process}");
         super::model::word(self.consul.double.holds(&key)?.value)
     }
 
-    /// A hax has declared a process stopped: something that counts must have spoken against it.
+    /// Checks a hax's declaration of death: there must have been valid evidence against the process.
     pub(super) fn on_verdict(&mut self, fact: &Fact) {
         let Fact::ProcessDied { process: fid, .. } = fact else { return };
         let Some(process) = self.cast.motr.iter().find(|process| process.fid == *fid) else {
@@ -128,7 +130,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// Something speaks against a process, or has done so until now.
+    /// Records the present time as that of the last evidence against the selected processes.
     pub(super) fn doubt(&mut self, concerned: impl Fn(&super::SimProcess) -> bool) {
         let now = self.sim.now();
         self.cast
@@ -139,7 +141,7 @@ impl World<'_, Bridge> {
     }
 }
 
-/// The transactions that import a configuration.
+/// Returns the transactions that import a configuration.
 pub(super) fn import_of(kv: &[(String, String)]) -> Vec<String> {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
@@ -149,8 +151,9 @@ pub(super) fn import_of(kv: &[(String, String)]) -> Vec<String> {
     ops.chunks(TXN).map(|ops| Value::from(ops).to_string()).collect()
 }
 
-/// What follows from what the I/O processes of a node said last, where the node's entry, or its enclosure's,
-/// says otherwise.
+/// Returns a difference between a node and the last records of its I/O processes.
+///
+/// The state of the node's entry and of its enclosure's has to follow from the records.
 pub(super) fn underived(world: &World<'_, Bridge>) -> Option<String> {
     let consul = &world.consul.double;
     for hax in 0..world.hosts.len() {
@@ -158,7 +161,7 @@ pub(super) fn underived(world: &World<'_, Bridge>) -> Option<String> {
         let ios =
             world.cast.motr.iter().filter(|process| process.hax == hax && process.service == "ios");
         let words: Vec<_> = ios.filter_map(|process| world.word_of(process.fid)).collect();
-        // Nothing follows from m0mkfs.
+        // No state follows from m0mkfs.
         if words.iter().any(|(_, kind)| kind == "M0MKFS") {
             continue;
         }

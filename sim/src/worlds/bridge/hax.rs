@@ -1,4 +1,4 @@
-//! The haxes: who they are, how each life of one is configured, and what they report.
+//! The haxes: their identities, the configuration of each life, and their reports.
 
 use std::net::SocketAddr;
 
@@ -11,14 +11,13 @@ use hax_core::wire;
 use super::{Bridge, World};
 use crate::engine::Who;
 
-/// One hax.
 pub(super) struct Hax {
     pub(super) fid: Fid,
     pub(super) name: String,
     pub(super) addr: SocketAddr,
-    /// That of its last life.
+    /// The configuration of its last life.
     pub(super) config: Option<node::Config>,
-    /// When checks were posted to it last.
+    /// The time of the last post of checks to it.
     pub(super) posted: Option<u64>,
 }
 
@@ -47,12 +46,12 @@ impl World<'_, Bridge> {
         self.sim.check(self.cast.oracle.fact(self.sim.now(), i, fact));
         self.on_verdict(fact);
         if fact.kind() == FactKind::Stopping {
-            // It may stop of itself, on a message that demands it.
+            // A hax may stop by itself, on a message that requires it.
             self.hosts[i].stops();
         }
     }
 
-    /// So long a hax may take to finish what it has begun.
+    /// Returns the maximum time in which a hax completes its work in progress.
     pub(super) fn drain(&self) -> u64 {
         let configs = self.cast.hax.iter().filter_map(|hax| hax.config.as_ref());
         let drain = configs.map(|config| config.bridge.time.drain.as_micros()).max().unwrap_or(0);

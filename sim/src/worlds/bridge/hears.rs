@@ -1,4 +1,4 @@
-//! What a Motr process hears from its hax, and whether it may hear that.
+//! The messages that a Motr process receives from its hax, and the rules for them.
 
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec};
@@ -9,11 +9,11 @@ use super::motr::{ProcessState, Question};
 use super::{Bridge, World, trace};
 use crate::engine::MS;
 
-/// How long a check that Consul does not know may count, in µs: 5 s, and the reading that ends it.
+/// The time for which a posted check unknown to Consul may count, in µs: 5 s, and the read that ends it.
 const DOUBT: u64 = 6_000_000;
 
 impl World<'_, Bridge> {
-    /// A process has a message of its hax.
+    /// Handles a message of its hax at a process.
     pub(super) fn hear(&mut self, i: usize, message: &Message) {
         self.sim.say(|| format!("process {i} hears {}", trace::message(message)));
         match &message.body {
@@ -36,7 +36,7 @@ impl World<'_, Bridge> {
             }
             Body::FailureVecRep { .. } => {
                 let process = &mut self.cast.motr[i];
-                // Who was acknowledged too late asks again over its next link.
+                // A process that was acknowledged too late asks again over its next link.
                 let again = process.failures_answered.replace(process.links) == Some(process.links);
                 if again && !process.wants_failures {
                     let text = format!("process {i}: a failure vector");
@@ -52,14 +52,15 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// An answer is about what was asked, and says what is so, or was while it was on its way.
+    /// Checks a response to a request for states: it covers the requested objects, and its states are correct
+    /// at some time between the request and the response.
     fn check_answer(&mut self, i: usize, asked: Option<Question>, nvec: &Nvec) {
         let Some(Question { fids, index }) = asked else { return };
         if !nvec.notes.iter().map(|note| note.fid).eq(fids) {
             let text = format!("process {i}: other objects than it asked for");
             return self.sim.fail("an answer is about what was asked", text);
         }
-        // A reading whose index lies may keep what is gone.
+        // A read with a wrong index may keep removed objects.
         if self.consul.double.index() != index || self.cast.swarm.odds.has_index_faults() {
             return;
         }
@@ -78,7 +79,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// A process that starts goes on when it has its answers.
+    /// Continues the start of a process that has its responses.
     fn go_on(&mut self, i: usize) {
         if self.cast.motr[i].stage == ProcessState::Starting {
             let life = self.cast.motr[i].life;

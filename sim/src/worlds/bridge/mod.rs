@@ -1,5 +1,7 @@
-//! The bridge's cast: one to three nodes, each with its hax, which is the production [`Node`], wire and
-//! all; the Motr processes of each node; whoever else is about a cluster. The `oracle` holds the rules.
+//! The bridge's cast: one to three nodes with their haxes and Motr processes, and the other parties of a
+//! cluster.
+//!
+//! Each hax is the production [`Node`] with its wire. The `oracle` holds the rules.
 
 mod act;
 mod event;
@@ -46,7 +48,7 @@ use oracle::Oracle;
 pub use stage::Stage;
 pub use swarm::Swarm;
 
-/// All who play, and their rules.
+/// The machines of the world, and their rules.
 pub struct Bridge {
     swarm: Swarm,
     hax: Vec<Hax>,
@@ -64,12 +66,12 @@ impl Cast for Bridge {
     const NODE: &'static str = "hax";
     const TIMES: Times = Times {
         faults: 400 * S,
-        // The longest chain is a process that has just begun to wait for a dead connection: 8 s, ten
-        // sends, 5 s to connect, and once more.
+        // The longest chain is that of a process that has just begun to wait for a dead connection: 8 s, ten
+        // sends, 5 s to connect, and all of it once more.
         rest_within: 180 * S,
         look_every: 7 * S,
         quiet: 10 * S,
-        // Leave is taken of the links.
+        // A stopping hax disconnects its links.
         leave: 6 * S,
     };
 
@@ -140,7 +142,7 @@ impl Cast for Bridge {
         replay::open(journal)
     }
 
-    // ---- what happens -----------------------------------------------------------------------------
+    // ---- events -----------------------------------------------------------------------------------
 
     fn on_event(world: &mut World<'_, Self>, event: Ev) {
         match event {

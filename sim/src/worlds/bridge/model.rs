@@ -1,6 +1,7 @@
-//! The reference model: what `state(object)` is, worked out from what Consul holds and from nothing
-//! else (`hax.md` 1.10 and DESIGN "What hax does with what it receives"), and what links may have been
-//! told of it. It shares no code with the bridge.
+//! The reference model of `state(object)`, computed from Consul's state alone (`hax.md` 1.10 and DESIGN "What
+//! hax does with what it receives").
+//!
+//! It also decides which states a link may have received. It shares no code with the bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,29 +11,28 @@ use serde_json::Value;
 
 use crate::consul::{CheckView, Consul};
 
-/// A process, as the configuration and Consul have it.
+/// A process according to the configuration and Consul.
 #[derive(Debug, Default)]
 struct Process {
     node: Fid,
     services: Vec<Fid>,
-    /// It is a confd or a hax: it has nothing to replay.
+    /// The process is a confd or a hax, which has nothing to replay.
     settles: bool,
-    /// What `processes/<fid>` says: state and type.
+    /// The state and the type in `processes/<fid>`.
     word: Option<(String, String)>,
 }
 
-/// What is so.
+/// The correct states.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     states: BTreeMap<Fid, ObjectState>,
-    /// Objects of processes of which no check is known.
+    /// The objects of processes without a known check.
     unvouched: BTreeSet<Fid>,
-    /// The process of each service, and of itself.
+    /// The process of each service and of each process.
     of: BTreeMap<Fid, Fid>,
 }
 
 impl Model {
-    /// Reads the truth.
     pub(super) fn of(consul: &Consul) -> Self {
         let mut model = Self::default();
         let mut hosts: BTreeMap<Fid, String> = BTreeMap::new();
@@ -48,7 +48,7 @@ impl Model {
                 (&parts[..], &fids[..])
                 && places.get(process) != Some(node)
             {
-                // What an earlier configuration has left behind.
+                // An earlier configuration has left this key.
                 continue;
             }
             match (&parts[..], &fids[..]) {
@@ -97,8 +97,10 @@ impl Model {
         model
     }
 
-    /// Whether anything that counts speaks against the life of a process: its own checks, or those of its
-    /// node, or its node is not in the catalog.
+    /// Returns whether there is valid evidence against the life of a process.
+    ///
+    /// The evidence is a failing check of the process or of its node, or the absence of the node from the
+    /// catalog.
     pub(super) fn speaks_against(consul: &Consul, process: Fid) -> bool {
         let Some(node) = places(consul).get(&process).copied() else { return true };
         let value = consul.holds(&format!("m0conf/nodes/{node}")).map(|held| held.value.to_vec());
@@ -107,12 +109,12 @@ impl Model {
         passes(consul, &host).is_none() || verdict(consul, process, Some(&host)) == Some(false)
     }
 
-    /// All objects that have a state.
+    /// Returns all objects that have a state.
     pub(super) fn objects(&self) -> impl Iterator<Item = Fid> {
         self.states.keys().copied()
     }
 
-    /// `state(object)`.
+    /// Returns `state(object)`.
     pub(super) fn state(&self, fid: Fid) -> ObjectState {
         match (self.states.get(&fid), fid.kind()) {
             (Some(state), _) => *state,
@@ -124,20 +126,25 @@ impl Model {
         }
     }
 
-    /// Whether Consul knows no check of the object's process. What is posted of one counts for a while,
-    /// though Consul has forgotten it: nobody else says anything of that process.
+    /// Returns whether Consul knows no check of the object's process.
+    ///
+    /// A posted check of such a process counts for a while, though Consul has removed it: there is no other
+    /// information about that process.
     pub(super) fn is_unvouched(&self, fid: Fid) -> bool {
         self.unvouched.contains(&fid)
     }
 
-    /// Whether an object is a process itself or one of its services. Everybody but the process is told that
-    /// its life has ended, and nobody that it is transient on top of that.
+    /// Returns whether an object is a process itself or one of its services.
+    ///
+    /// All links but the process's own are notified of the end of its life. No link is notified additionally
+    /// that the process is transient.
     pub(super) fn is_of(&self, process: Fid, object: Fid) -> bool {
         self.of.get(&object) == Some(&process)
     }
 
-    /// Whether whoever was told `told` last need not be told anything. A process that said that it
-    /// stopped is told as failed, and that is not taken back by "transient".
+    /// Returns whether a link that has last received the state `told` needs no other note.
+    ///
+    /// A stopped process is sent as failed, and a transient state does not revoke that.
     pub(super) fn is_known_by(&self, told: ObjectState, fid: Fid) -> bool {
         let state = self.state(fid);
         told == state
@@ -147,7 +154,7 @@ impl Model {
     }
 }
 
-/// The state and the type that a value of `processes/` tells, without their common beginning.
+/// Returns the state and the type in a value of `processes/`, without their common prefix.
 pub(super) fn word(value: &[u8]) -> Option<(String, String)> {
     let value: Value = serde_json::from_slice(value).ok()?;
     let text =
@@ -155,8 +162,9 @@ pub(super) fn word(value: &[u8]) -> Option<(String, String)> {
     Some((text("state")?, text("type")?))
 }
 
-/// The node of each process: the one whose host the tree by name has it on, and of several such the one
-/// with more below it.
+/// Returns the node of each process: the node whose host has the process in the tree of names.
+///
+/// If there are several such nodes, the node with more keys below the process wins.
 fn places(consul: &Consul) -> BTreeMap<Fid, Fid> {
     let mut hosts: BTreeMap<String, Vec<Fid>> = BTreeMap::new();
     let mut by_fid: BTreeMap<(Fid, Fid), usize> = BTreeMap::new();
@@ -190,7 +198,7 @@ fn places(consul: &Consul) -> BTreeMap<Fid, Fid> {
     places.into_iter().map(|(place, _)| place).collect()
 }
 
-/// Whether the node of a host passes, by Consul's own checks of it: `None` if there is no such node.
+/// Returns whether the node of a host passes, by Consul's own checks of it. `None` if there is no such node.
 fn passes(consul: &Consul, host: &str) -> Option<bool> {
     let mut nodes: BTreeMap<&str, bool> = BTreeMap::new();
     for check in consul.checks().filter(|check| is_of_node(check) && host_of(check.node) == host) {
@@ -203,12 +211,12 @@ fn is_of_node(check: &CheckView<'_>) -> bool {
     check.service.is_empty() && matches!(check.id, "serfHealth" | "_node_maintenance")
 }
 
-/// The host of a node, whose agent may have made the rest of the name.
+/// Returns the host of a node. Its agent may have generated the rest of the name.
 pub(super) fn host_of(node: &str) -> &str {
     node.split(':').next().unwrap_or(node)
 }
 
-/// Whether checks vouch for a process: `None` if nobody does.
+/// Returns whether the checks of a process pass. `None` if there are none.
 fn verdict(consul: &Consul, process: Fid, host: Option<&String>) -> Option<bool> {
     let host = host?;
     if passes(consul, host) == Some(false) {

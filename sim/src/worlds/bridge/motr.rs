@@ -1,5 +1,5 @@
-//! The Motr processes: each plays its part through the wire's own process machine, which aborts where
-//! a real process would.
+//! The Motr processes. Each follows its script through the wire's own process machine, which aborts where a
+//! real process would.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,72 +18,71 @@ use super::event::Ev;
 use super::{Bridge, World, oracle};
 use crate::engine::{MS, S, Who};
 
-/// The most questions of one process that wait for an answer.
+/// The maximum number of pending requests for states of one process.
 const QUESTIONS: usize = 4;
-/// Where a process is in its part.
+/// The stage of a process in its script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProcessState {
     Down,
-    /// Has asked for its entrypoint.
+    /// It has requested its entrypoint.
     Asking,
-    /// Has said that it starts, and waits for answers.
+    /// It has reported its start, and waits for responses.
     Starting,
-    /// Has said that it has started, and replays.
+    /// It has reported that it has started, and replays.
     Recovering,
-    /// Is what it is to be.
+    /// It runs normally.
     Up,
-    /// Has said that it stops.
+    /// It has reported that it stops.
     Stopping,
-    /// Has said that it has stopped: the last that it says.
+    /// It has reported that it has stopped. That is its last message.
     Leaving,
 }
 
-/// A question for states.
+/// A request for states.
 pub(super) struct Question {
     pub(super) fids: Vec<Fid>,
-    /// Consul's index when it was asked.
+    /// Consul's index at the time of the request.
     pub(super) index: u64,
 }
 
-/// One process.
 pub(super) struct SimProcess {
     pub(super) fid: Fid,
     pub(super) addr: SocketAddr,
     /// The hax of its node.
     pub(super) hax: usize,
-    /// The name of its service in the catalog, the id of its check, and what it is registered with.
+    /// The name of its service in the catalog, the id of its check, and the body of its registration.
     pub(super) service: String,
     pub(super) check: String,
     pub(super) registration: String,
     pub(super) registered: bool,
     /// It is down and will start again by itself.
     pub(super) returns: bool,
-    /// Nothing while it is down.
+    /// The machine. `None` while the process is down.
     pub(super) machine: Option<Box<Process>>,
     pub(super) life: u32,
     wake: u64,
     pub(super) stage: ProcessState,
     kind: ProcessType,
     next_send: u64,
-    /// What was sent and not delivered.
+    /// The sent messages without a delivery.
     pub(super) sent: BTreeSet<SendId>,
-    /// Questions without an answer.
+    /// The requests without a response.
     pub(super) questions: BTreeMap<u64, Question>,
-    /// Those that have one, and over which link it came.
+    /// The requests with a response, and the number of the link of the response.
     pub(super) answered: BTreeMap<u64, u64>,
     pub(super) wants_failures: bool,
     pub(super) failures_answered: Option<u64>,
-    /// Links of this life, each reconnect a new one.
+    /// The number of links of this life. Each reconnect makes a new one.
     pub(super) links: u64,
-    /// What it was told last of each object.
+    /// The last received state of each object.
     pub(super) told: BTreeMap<Fid, ObjectState>,
-    /// It does not acknowledge.
+    /// It does not acknowledge messages.
     pub(super) mute: bool,
     pub(super) held: Vec<MsgId>,
     pub(super) has_link: bool,
-    /// Messages of states that came, for the rule that a rest is quiet.
+    /// The number of received state messages, for the rule that no messages are sent at rest.
     pub(super) heard: u64,
-    /// When something that counts spoke against it last.
+    /// The time of the last valid evidence against it.
     pub(super) doubted: Option<u64>,
 }
 
@@ -123,7 +122,7 @@ impl SimProcess {
         self.service == "confd"
     }
 
-    /// It was told to stop, or stops of itself, and is not down yet.
+    /// Returns whether the process is stopping and is not down yet.
     pub(super) fn is_on_its_way_out(&self) -> bool {
         matches!(self.stage, ProcessState::Stopping | ProcessState::Leaving)
     }
@@ -141,7 +140,7 @@ impl World<'_, Bridge> {
         self.sim.later(self.sim.now() + after, Ev::Boot(i));
     }
 
-    /// A process starts. `mkfs`: only to format, under the same name.
+    /// Starts a process. With `mkfs` it only formats, under the same fid.
     pub(super) fn boot(&mut self, i: usize, mkfs: bool) {
         if self.cast.motr[i].machine.is_some() {
             if self.cast.motr[i].returns && self.cast.motr[i].is_on_its_way_out() {
@@ -196,7 +195,7 @@ impl World<'_, Bridge> {
         self.look_later(i);
     }
 
-    /// The process says that it stops, and does.
+    /// Makes the process report that it stops, and stop.
     pub(super) fn leave(&mut self, i: usize) {
         if self.cast.motr[i].machine.is_some() && self.cast.motr[i].stage == ProcessState::Up {
             self.cast.motr[i].stage = ProcessState::Stopping;
@@ -205,7 +204,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// The next line of its part.
+    /// Takes the next step of the process's script.
     pub(super) fn cue(&mut self, i: usize, life: u32) {
         let process = &self.cast.motr[i];
         if process.life != life || process.machine.is_none() {
@@ -241,7 +240,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    // ---- what it says -----------------------------------------------------------------------------
+    // ---- its messages -----------------------------------------------------------------------------
 
     pub(super) fn report(&mut self, i: usize, event: ProcessEventKind) {
         let (fid, kind) = (self.cast.motr[i].fid, self.cast.motr[i].kind);
@@ -249,7 +248,7 @@ impl World<'_, Bridge> {
         self.send(i, Message { fid, ..Message::new(self.sim.clocks().wall, body) });
     }
 
-    /// Asks for these states.
+    /// Requests the states of these objects.
     pub(super) fn ask_states(&mut self, i: usize, fids: Vec<Fid>) {
         let process = &mut self.cast.motr[i];
         let silent = process.machine.is_none() || process.stage == ProcessState::Leaving;
@@ -275,13 +274,13 @@ impl World<'_, Bridge> {
         self.send(i, Message::new(self.sim.clocks().wall, body));
     }
 
-    /// The same about another object than none.
+    /// Sends a message with the fid of an object.
     pub(super) fn say_about(&mut self, i: usize, fid: Fid, body: Body) {
         self.send(i, Message { fid, ..Message::new(self.sim.clocks().wall, body) });
     }
 
-    /// Says something without consequence: who says nothing does not notice that its hax has forgotten
-    /// it.
+    /// Sends a message without an effect: a process that sends nothing does not notice that its hax has
+    /// forgotten it.
     pub(super) fn nudge(&mut self, i: usize) {
         let process = &self.cast.motr[i];
         if process.stage != ProcessState::Leaving || !process.sent.is_empty() {
@@ -357,7 +356,7 @@ impl World<'_, Bridge> {
                 self.sim.say(|| format!("process {i}: entrypoint, control {control}"));
                 let again = self.cast.motr[i].has_link;
                 self.sim.check(self.cast.oracle.entrypoint(i, (control, again), &entrypoint));
-                // A process that has its configuration shuts itself down on an empty answer.
+                // A process that has its configuration shuts itself down on an empty response.
                 if again && control == CONSUME && *entrypoint == Entrypoint::default() {
                     self.leave(i);
                 }
@@ -383,7 +382,7 @@ impl World<'_, Bridge> {
                 if self.cast.motr[i].mute {
                     self.cast.motr[i].held.push(msg);
                 } else {
-                    // Slow ones are so at rest, too.
+                    // A slow process is slow at rest, too.
                     let slow = self.cast.swarm.slow_ms;
                     let after =
                         if self.sim.is_calm() { slow / 2 } else { self.sim.choose(slow) } * MS;
@@ -417,7 +416,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// Whoever does not acknowledge does so now.
+    /// Makes a process resume acknowledging, beginning with the held messages.
     pub(super) fn unmute(&mut self, i: usize) {
         self.cast.motr[i].mute = false;
         for msg in std::mem::take(&mut self.cast.motr[i].held) {

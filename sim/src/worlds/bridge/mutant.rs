@@ -1,5 +1,5 @@
-//! Planted bugs: what a hax puts out is dropped, doubled or altered before anybody sees it. The core
-//! has some of its own.
+//! Planted bugs: outputs of a hax are dropped, doubled or altered before delivery. The core has planted bugs
+//! of its own.
 
 use std::sync::Arc;
 
@@ -21,48 +21,48 @@ use super::{Bridge, World};
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// In the core.
+    /// A planted bug in the core.
     Inside(Inside),
-    /// After its exit a hax asks for more.
+    /// A hax returns another deadline after its exit.
     SpeaksAfterExit,
-    /// An HTTP request has no response.
+    /// An HTTP request gets no response.
     ResponseLost,
-    /// An HTTP request has two responses.
+    /// An HTTP request gets two responses.
     ResponseTwice,
     /// A call to Consul is not made.
     CallLost,
     /// A call to Consul is made twice.
     CallTwice,
-    /// The deadline is now.
+    /// The returned deadline is the present time.
     DeadlineNow,
-    /// The deadline is forgotten.
+    /// The returned deadline is dropped.
     DeadlineLost,
-    /// Entrypoint replies are not written.
+    /// Entrypoint replies are not written to the connection.
     ReplyUnwritten,
-    /// A process is written whatever its key holds.
+    /// The record of a process is written without compare-and-set.
     SetInsteadOfCas,
-    /// Another process is written than the one that spoke.
+    /// The record of another process is written.
     WrongProcess,
     /// A note is left out.
     NoteLost,
-    /// A note says something else.
+    /// A note has a wrong state.
     NoteWrong,
-    /// A note says what no receiver can bear.
+    /// A note has a state that makes its receiver abort.
     NoteUnknown,
-    /// More is acknowledged than was received.
+    /// More messages are acknowledged than were received.
     DeliveredTooMuch,
-    /// A request says that its sender waits for all since xid 0.
+    /// A request has an `xid_min` of zero.
     XidMinZero,
     /// Two messages of a link are in flight.
     TwoInFlight,
-    /// A first link is called a reconnected one.
+    /// A first link is announced as a reconnected one.
     FalseReconnect,
-    /// A frame is written to its middle.
+    /// Only half of a frame is written.
     FrameCut,
 }
 
 impl Mutant {
-    /// Those outside of the core.
+    /// The planted bugs outside of the core.
     const OUTSIDE: [Self; 18] = [
         Self::SpeaksAfterExit,
         Self::ResponseLost,
@@ -84,14 +84,14 @@ impl Mutant {
         Self::FrameCut,
     ];
 
-    /// All that can be planted: those in the core need the feature `mutants`.
+    /// Returns all planted bugs. Those in the core need the feature `mutants`.
     pub fn all() -> impl Iterator<Item = Self> {
         let inside = if cfg!(feature = "mutants") { Inside::ALL } else { &[] };
         Self::OUTSIDE.into_iter().chain(inside.iter().copied().map(Self::Inside))
     }
 }
 
-/// Plants a bug in the core, or none.
+/// Plants a bug in the core, or removes it.
 pub(super) fn plant(mutant: Option<Mutant>) {
     #[cfg(feature = "mutants")]
     hax_core::base::mutant::plant(match mutant {
@@ -103,7 +103,7 @@ pub(super) fn plant(mutant: Option<Mutant>) {
 }
 
 impl World<'_, Bridge> {
-    /// What a hax with the bug does instead.
+    /// Alters the outputs and the deadline of a hax according to the bug.
     pub(super) fn mutate(&mut self, mutant: Mutant, out: &mut Vec<Output>, next: Next) -> Next {
         let mut altered = Vec::with_capacity(out.len());
         for output in out.drain(..) {

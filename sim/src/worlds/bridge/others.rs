@@ -1,4 +1,4 @@
-//! What others do at Consul: elect the leader, look at processes, write beside the haxes.
+//! The other clients of Consul: the elector, the checks of processes, other writers.
 
 use hax_core::base::fid::Fid;
 
@@ -7,11 +7,11 @@ use super::model::host_of;
 use super::{Bridge, World};
 use crate::engine::MS;
 
-/// How often whoever elects looks.
+/// The period of the external elector.
 const LOOK: u64 = 500 * MS;
 
 impl World<'_, Bridge> {
-    /// Gives the lock to a node whose confd passes, if nobody has it.
+    /// Gives the lock to a node whose confd passes, if nobody holds it.
     pub(super) fn elect(&mut self) {
         self.sim.later(self.sim.now() + LOOK, Ev::Elect);
         let held = self.consul.double.holds("leader").map(|held| held.session.to_owned());
@@ -56,7 +56,7 @@ impl World<'_, Bridge> {
         false
     }
 
-    /// The leader's session ends.
+    /// Ends the leader's session.
     pub(super) fn unseat(&mut self) {
         let held = self.consul.double.holds("leader").map(|held| held.session.to_owned());
         if let Some(session) = held.filter(|session| !session.is_empty()) {
@@ -65,7 +65,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// Another writer says something about a process: an old daemon, or an operator.
+    /// Writes a record of a process, as an old daemon or an operator does.
     pub(super) fn write_beside(&mut self) {
         let i = self.sim.index(self.cast.motr.len());
         let fid = self.cast.motr[i].fid;
@@ -85,10 +85,10 @@ impl World<'_, Bridge> {
         self.tell_consul(0, "PUT", &format!("/v1/kv/processes/{fid}"), value);
     }
 
-    /// Somebody writes what is none of Motr's, or deletes.
+    /// Writes keys that are not Motr's, or deletes keys.
     pub(super) fn litter(&mut self) {
         match self.sim.choose(5) {
-            // As the old scripts do at a shutdown.
+            // The old scripts write this at a shutdown.
             4 => self.tell_consul(0, "PUT", "/v1/kv/leader", "elect2805"),
             0 => self.tell_consul(0, "PUT", "/v1/kv/processes/0x72:junk", "no json"),
             1 => self.tell_consul(0, "PUT", "/v1/kv/m0conf/odd/key", "x"),
@@ -101,7 +101,7 @@ impl World<'_, Bridge> {
         };
     }
 
-    /// Somebody appends to the broadcast queue.
+    /// Appends a message to the broadcast queue.
     pub(super) fn append(&mut self) {
         let epoch = self.consul.double.holds("epoch").map(|held| held.value.to_vec());
         let epoch = epoch.and_then(|text| String::from_utf8(text).ok()?.parse::<u64>().ok());
@@ -135,7 +135,7 @@ impl World<'_, Bridge> {
         self.tell_consul(0, "PUT", &format!("/v1/kv/bq/{n}"), message);
     }
 
-    /// The state of a device, or of hardware, changes in the configuration.
+    /// Changes the state of a device, or of hardware, in the configuration.
     pub(super) fn reconfigure(&mut self) {
         let prefixes = ["m0conf/nodes/0x", "m0conf/sites/"];
         let prefix = prefixes[self.sim.index(2)];
@@ -169,7 +169,7 @@ impl World<'_, Bridge> {
         self.tell_consul(0, "PUT", &format!("/v1/kv/{key}"), value);
     }
 
-    /// An agent looks at a process: is it there?
+    /// Checks whether a process runs, as its agent does, and sets its check.
     pub(super) fn look_at(&mut self, i: usize) {
         let up = self.cast.motr[i].machine.is_some();
         self.set_check(i, up);
@@ -191,7 +191,7 @@ impl World<'_, Bridge> {
         self.at_consul(|double, now, out| double.set_check(now, agent, &check, status, "", out));
     }
 
-    /// A node's agent is found dead, or alive again.
+    /// Reports a node's agent as dead, or as alive again.
     pub(super) fn set_agent(&mut self, agent: usize, alive: bool) {
         self.sim.say(|| {
             format!("the agent of node {agent} is {}", if alive { "alive" } else { "dead" })
@@ -206,13 +206,13 @@ impl World<'_, Bridge> {
         self.at_consul(|double, now, out| double.set_alive(now, agent, alive, out));
     }
 
-    /// The servers drop a node whose agent is dead.
+    /// Makes the servers remove a node whose agent is dead.
     pub(super) fn reap(&mut self, agent: usize) {
         self.sim.say(|| format!("node {agent} is dropped from the catalog"));
         self.at_consul(|double, now, out| double.reap(now, agent, out));
     }
 
-    /// A service is taken out of the catalog, or put back as it was.
+    /// Removes a service from the catalog, or registers it again as it was.
     pub(super) fn register(&mut self, i: usize, there: bool) {
         let process = &self.cast.motr[i];
         let (agent, key, service) = (process.hax, process.fid.key, process.service.clone());
@@ -227,7 +227,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// As it should be: all agents there, all services registered, checks as the processes are.
+    /// Restores the normal state: all agents alive, all services registered, and all checks correct.
     pub(super) fn put_right(&mut self) {
         for agent in 0..self.hosts.len() {
             self.token(agent).mend();

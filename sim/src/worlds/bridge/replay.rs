@@ -1,4 +1,4 @@
-//! A hax that is fed its journal once more.
+//! The replay of a hax's journal.
 
 use hax_core::consul::port;
 use hax_core::journal;
@@ -9,7 +9,6 @@ use super::oracle::Alone;
 use crate::engine::Violation;
 use crate::engine::replay::{self, JournalError, Opened};
 
-/// Opens the journal of a hax.
 pub(super) fn open(journal: &[u8]) -> Result<Opened<'_, Node>, JournalError> {
     let (config, records) = journal::open(journal)?;
     Ok(Opened {

@@ -1,4 +1,4 @@
-//! How a world begins, what comes back when it heals, and when it is at rest.
+//! The start of a world, the healing of its faults, and the conditions of rest.
 
 use hax_core::base::fid::Fid;
 use hax_core::ha::note::ObjectState;
@@ -14,7 +14,7 @@ use crate::engine::{MS, S};
 const WATCHED: [&str; 4] = ["hax", "confd", "ios", "s3service"];
 
 impl World<'_, Bridge> {
-    /// Watches, then haxes, then the processes, one after another.
+    /// Starts the watches, then the haxes, then the processes.
     pub(super) fn begin(&mut self) {
         self.watch_services();
         self.start_all();
@@ -38,12 +38,12 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// Everybody comes back but who is to be absent.
+    /// Starts all processes again, except the absent ones.
     pub(super) fn come_back(&mut self) {
         for i in 0..self.cast.motr.len() {
             self.unmute(i);
             let process = &self.cast.motr[i];
-            // Without a confd there is no leader, and without a leader nobody gets an entrypoint.
+            // Without a confd there is no leader, and without a leader no process gets an entrypoint.
             let absent = !process.is_confd() && self.cast.swarm.absent >> (i % 16) & 1 == 1;
             if absent {
                 self.leave(i);
@@ -54,7 +54,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// All processes say something, and all agents look at them.
+    /// Makes all processes send a message, and all agents check their processes.
     pub(super) fn nudge_all(&mut self) {
         for i in 0..self.cast.motr.len() {
             self.nudge(i);
@@ -62,7 +62,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// Why it is not a rest yet.
+    /// Returns the reason why the world is not at rest yet.
     pub(super) fn unrest_of_all(&self) -> Option<String> {
         for (i, host) in self.hosts.iter().enumerate() {
             let Some(node) = host.machine() else { return Some(format!("hax {i} is down")) };
@@ -104,13 +104,13 @@ impl World<'_, Bridge> {
             .or_else(|| field::underived(self))
     }
 
-    /// A process whose agent has not found out yet whether it is there.
+    /// Returns a process whose check is wrong: its agent has not checked it yet.
     fn misjudged(&self) -> Option<String> {
         let dead = |node: &str| {
             let mut checks = self.consul.double.checks();
             checks.any(|check| check.node == node && check.id == "serfHealth" && !check.passing)
         };
-        // A former name of a node keeps what it said last.
+        // A former name of a node keeps its last checks.
         self.consul.double.checks().filter(|check| !dead(check.node)).find_map(|check| {
             let i = self.cast.motr.iter().position(|process| process.check == check.id)?;
             let wrong = check.passing != self.cast.motr[i].machine.is_some();
@@ -118,7 +118,7 @@ impl World<'_, Bridge> {
         })
     }
 
-    /// A process that is gone while its word says that it lives, and nobody else has written that.
+    /// Returns a process that is down while its record says that it runs, if a hax wrote that record.
     fn hidden(&self) -> Option<String> {
         self.cast.motr.iter().filter(|process| process.machine.is_none()).find_map(|process| {
             let (state, _) = self.word_of(process.fid)?;
@@ -127,7 +127,7 @@ impl World<'_, Bridge> {
         })
     }
 
-    /// A process that was told something else than is so.
+    /// Returns a process that has received a wrong state last.
     fn unaware(&self) -> Option<String> {
         let model = Model::of(&self.consul.double);
         self.cast.motr.iter().enumerate().filter(|(_, process)| process.machine.is_some()).find_map(

@@ -1,11 +1,11 @@
-//! What it means for processes when something happens between Consul's servers and their agents.
+//! The effect of events between Consul's servers and their agents on the processes.
 
 use super::event::Ev;
 use super::{Bridge, World};
 use crate::engine::S;
 
 impl World<'_, Bridge> {
-    /// Nothing passes between an agent and the servers any more, or it has left the cluster.
+    /// Cuts an agent off from the servers, or makes it leave the cluster.
     pub(super) fn part(&mut self, agent: usize, leaves: bool) {
         self.doubt(|process| process.hax == agent);
         if leaves {
@@ -15,7 +15,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// An agent is one of the cluster again.
+    /// Makes an agent a member of the cluster again.
     pub(super) fn reunite(&mut self, agent: usize) {
         self.doubt(|process| process.hax == agent);
         self.mend_agent(agent);
@@ -24,14 +24,15 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// An agent starts anew under another name, and looks at its processes a second later. The old name's last
-    /// word on each of them lingers: nothing of that speaks against any process.
+    /// Starts an agent anew under another name. It checks its processes a second later.
+    ///
+    /// The last checks under the old name remain in the catalog. They are no evidence against any process.
     pub(super) fn rename(&mut self, agent: usize) {
         let name = format!("{}:{:08x}", self.cast.hax[agent].name, self.sim.steps());
         if !self.rename_agent(agent, &name) {
             return;
         }
-        // Nobody plays the check of hax itself: it passes.
+        // No machine here runs the check of hax itself, so it is set to passing.
         let own = format!("service:{}", self.cast.hax[agent].fid.key);
         self.at_consul(|double, now, out| double.set_check(now, agent, &own, "passing", "", out));
         for i in 0..self.cast.motr.len() {

@@ -1,4 +1,4 @@
-//! Motr's library beside a hax: it answers at once, late, with a refusal, or never.
+//! Motr's library beside a hax: it responds at once, late, with a refusal, or never.
 
 use bytes::Bytes;
 use hax_core::base::errno::Errno;
@@ -10,7 +10,7 @@ use super::event::Ev;
 use super::{Bridge, World};
 use crate::engine::{Client, MS};
 
-/// What an answer takes at least.
+/// The minimum time of a response.
 const LATENCY: u64 = 5 * MS;
 
 impl World<'_, Bridge> {
@@ -62,7 +62,7 @@ impl World<'_, Bridge> {
         }
     }
 
-    /// An operation on a pool, or on what is none.
+    /// Returns an operation on a pool, or on an object that is no pool.
     pub(super) fn some_operation(&mut self) -> (SnsOp, Fid) {
         let pools = self.consul.double.held("m0conf/pools/");
         let fids = pools.filter_map(|held| held.key.rsplit('/').next()?.parse().ok());
@@ -76,7 +76,7 @@ impl World<'_, Bridge> {
         ops[self.sim.index(ops.len())]
     }
 
-    /// An operator asks for one, and perhaps another operator for another.
+    /// Requests an operation for an operator, and perhaps another one for another operator.
     pub(super) fn operate(&mut self, hax: usize) {
         let (op, pool) = self.some_operation();
         self.operate_on(hax, op, pool);

@@ -1,4 +1,4 @@
-//! Where a world begins: a configuration in Consul, haxes and processes that are down.
+//! The initial state of a world: a configuration in Consul, and haxes and processes that are down.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,17 +17,17 @@ use crate::cluster::{Agents, Cluster, Endpoints, Shape};
 use crate::consul::{Consul, Output, Request};
 use crate::engine::Built;
 
-/// Consul as it is loaded for each size of a cluster, kept since loading takes longer than many runs.
+/// The loaded Consul for each size of a cluster. It is kept, since a load takes longer than many runs.
 #[derive(Default)]
 pub struct Stage {
     loaded: BTreeMap<(u8, u8), Loaded>,
 }
 
-/// Consul as it is loaded, with what, and the transactions that import the configuration again.
+/// The loaded Consul, its cluster, and the transactions that import the configuration again.
 type Loaded = (Consul, Cluster, Rc<[String]>);
 
 impl Stage {
-    /// What a world of this swarm begins with.
+    /// Returns the initial state of a world of this swarm.
     pub(super) fn set(&mut self, swarm: &Swarm) -> Built<Bridge> {
         let size = (swarm.nodes, swarm.clients);
         let (consul, cluster, import) = self.loaded.entry(size).or_insert_with(|| load(swarm));
@@ -84,7 +84,7 @@ fn load(swarm: &Swarm) -> Loaded {
     }
     let now = Now { mono: Instant::from_micros(1), wall: WallClock(0) };
     cluster.load_double(now, &mut consul, "ssu1", Agents::Each);
-    // Nobody has started yet.
+    // No process has started yet.
     let request = Request::new(1, "DELETE", "/v1/kv/processes/?recurse", "");
     let mut out: Vec<Output> = Vec::new();
     let _ = consul.handle(now, request, &mut out);

@@ -1,4 +1,4 @@
-//! Whoever connects to a hax without being a well-behaved Motr process.
+//! Clients of a hax that are not well-behaved Motr processes.
 
 use std::net::SocketAddr;
 
@@ -13,12 +13,12 @@ use hax_core::wire::codec::params::{Cookie, LinkParams, Tags, Uint128};
 use super::{Bridge, World};
 
 impl World<'_, Bridge> {
-    /// A stranger says something to a hax; some of it about a process of its node.
+    /// Makes a raw client send bytes to a hax. Some of them concern a process of the hax's node.
     pub(super) fn stranger(&mut self, hax: usize, motr: usize) {
         let own = SocketAddr::from(([127, 0, 9, 9], 30_000));
         let process = self.cast.motr[motr].addr;
         let (from, bytes) = match self.sim.choose(11) {
-            // A frame with a bit that is wrong.
+            // A frame with a wrong bit.
             0 => {
                 let mut bytes = self.packet(hax, own, Fop::ConnEstablish, 0).to_vec();
                 let at = self.sim.index(bytes.len());
@@ -26,21 +26,21 @@ impl World<'_, Bridge> {
                 (own, Bytes::from(bytes))
             }
             1 => (own, Bytes::from_static(b"GET / HTTP/1.1\r\nHost: hax\r\n\r\n")),
-            // A frame that does not end.
+            // A truncated frame.
             2 => {
                 let bytes = self.packet(hax, own, Fop::ConnEstablish, 0);
                 let keep = self.sim.index(bytes.len());
                 (own, bytes.slice(..1 + keep))
             }
-            // Silence: a connection and no more.
+            // A connection without any bytes.
             3 => return self.intrude(hax, own, Bytes::new()),
-            // It claims to listen where it is not.
+            // A wrong address of the sender.
             4 => {
                 let elsewhere = SocketAddr::from(([10, 1, 2, 3], 4));
                 (own, self.packet(hax, elsewhere, Fop::ConnEstablish, 0))
             }
             5 => (own, self.packet(hax, own, Fop::Unknown { opcode: 4_711 }, 1)),
-            // A process that nobody has configured, or tags that cannot be.
+            // An unconfigured process, or impossible tags.
             6 | 9 | 10 => (own, self.some_request(hax, own)),
             // A wrong xid_min.
             7 => (own, self.packet(hax, own, Fop::SessionEstablish { sender: 5 }, 0)),
@@ -86,7 +86,7 @@ impl World<'_, Bridge> {
         self.packet(hax, from, Fop::EntrypointReq(Box::new(req)), 1)
     }
 
-    /// What seems to come from a process: that it has taken in what it cannot have.
+    /// Returns a message in the name of a process that acknowledges more than it can have received.
     fn some_claim(&mut self, hax: usize, motr: usize) -> Bytes {
         let ids = self.cast.oracle.link_of(motr).unwrap_or_default();
         let msg = LinkMsg {

@@ -1,4 +1,4 @@
-//! What is drawn before a world begins: its size, the limits, which faults there are and how likely.
+//! The parameters of a world, drawn at its start: its size, its limits, its faults and their probabilities.
 
 use std::fmt;
 
@@ -11,40 +11,40 @@ use crate::engine::choice::Choice;
 use crate::engine::swarm::{draw_weights, pick};
 use crate::engine::{Fault, Odds};
 
-/// So many faults were there before those that only worlds have where the servers differ.
+/// The number of faults before those that only some worlds have: the faults of agents cut off from servers.
 const OLD_FAULTS: usize = Fault::LeadLost as usize;
 
-/// One draw.
+/// One draw of the parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swarm {
-    /// Nodes, each with its hax: 1 to 3.
+    /// The number of nodes, each with its hax: 1 to 3.
     pub nodes: u8,
-    /// Clients on each node, beside its confd and its IO service.
+    /// The number of clients on each node, besides its confd and its IO service.
     pub clients: u8,
-    /// What goes wrong that can in every world.
+    /// The probabilities of the faults that any world can have.
     pub odds: Odds,
     /// The weight of each act.
     pub acts: [u8; Act::ALL.len()],
-    /// Which limits are tight, one bit each.
+    /// The tight limits, one bit each.
     pub tight: u16,
-    /// Whether the haxes elect the leader; else somebody else does.
+    /// Whether the haxes elect the leader. Otherwise another program does.
     pub elects: bool,
-    /// Whether they tell old daemons of events.
+    /// Whether the haxes notify old daemons of events.
     pub bq: bool,
-    /// Whether a message that 5/HAX panics at stops hax.
+    /// Whether hax stops at a message that 5/HAX panics at.
     pub panics: bool,
-    /// Whether there is Motr's library beside each hax.
+    /// Whether Motr's library is present beside each hax.
     pub spiel: bool,
-    /// Whether agents and servers are apart: what happens between them may go wrong.
+    /// Whether faults between agents and servers may happen.
     pub apart: bool,
-    /// Processes that are not started again before a rest, one bit each.
+    /// The processes that are not started again before a rest, one bit each.
     pub absent: u16,
-    /// Processes acknowledge after up to so many ms.
+    /// The maximum delay of a process's acknowledgement, in ms.
     pub slow_ms: u64,
 }
 
 impl Swarm {
-    /// Nothing goes wrong and nothing is tight.
+    /// Returns parameters without faults and without tight limits.
     #[must_use]
     pub fn faults_off() -> Self {
         Self {
@@ -63,7 +63,7 @@ impl Swarm {
         }
     }
 
-    /// Draws one.
+    /// Draws the parameters.
     pub fn draw(choice: &mut dyn Choice) -> Self {
         let mut swarm = Self::faults_off();
         swarm.nodes = [1, 1, 1, 2, 3][pick(choice, 5)];
@@ -73,13 +73,13 @@ impl Swarm {
         swarm.odds.consul = [0, 5, 30, 200][pick(choice, 4)];
         draw_weights(choice, &mut swarm.odds.consul_faults[..OLD_FAULTS]);
         if swarm.odds.has_index_faults() {
-            // Together they make old words look new: what is older is told by the index alone.
+            // Together these faults make old records look new: only the index identifies the older one.
             swarm.odds.consul_faults[Fault::Stale as usize] = 0;
         }
         swarm.odds.posts = [0, 30, 200][pick(choice, 3)];
         draw_weights(choice, &mut swarm.acts[..Act::OLD]);
         swarm.odds.lag_ms = [0, 0, 5, 400][pick(choice, 4)];
-        // None, a few, or most of them: what one tight limit begins another one has to bring to light.
+        // None, a few, or most limits are tight. Some bugs need several tight limits together.
         swarm.tight = match choice.below(4) {
             0 | 2 => 0,
             1 => bits(choice) & bits(choice),
@@ -87,7 +87,8 @@ impl Swarm {
         };
         swarm.elects = choice.below(4) != 3;
         swarm.bq = choice.below(4) != 3;
-        // Three rare things of one decision: what tapes say after it stays as it was.
+        // One decision draws three rare options, so that the later bytes of existing tapes keep their
+        // meaning.
         let rare = choice.below(4);
         (swarm.panics, swarm.spiel, swarm.apart) = (rare == 3, rare == 2, rare == 1);
         swarm.absent = [0, bits(choice) & bits(choice)][pick(choice, 2)];
@@ -101,7 +102,6 @@ impl Swarm {
         swarm
     }
 
-    /// Tightens the limits of one hax.
     pub(super) fn tighten(&self, config: &mut node::Config) {
         let tight = |bit: u32| self.tight >> bit & 1 == 1;
         let node::Config { bridge, wire } = config;
@@ -121,7 +121,7 @@ impl Swarm {
         set(4, &mut limit.entries_per_slice, 3);
         set(5, &mut limit.body_bytes, 600);
         let wire::Config { links_max, conns_max, unacked_max, entries_max, known_only, .. } = wire;
-        // No more than there are processes on a node: a stranger takes somebody's place.
+        // The limit is the number of processes on a node, so that a raw client takes the place of one.
         let processes = 2 + usize::from(self.clients);
         set(6, links_max, processes);
         *known_only = !tight(6);

@@ -8,7 +8,7 @@ use hax_core::wire::codec::fop::Fop;
 use hax_core::wire::codec::frame::Frames;
 use hax_core::wire::codec::packet;
 
-/// A few words for what passes over a connection.
+/// Summarises the frames on a connection.
 pub(super) fn frames(bytes: &Bytes) -> String {
     let mut frames = Frames::default();
     frames.feed(bytes.clone());
@@ -39,7 +39,7 @@ fn fop(fop: &Fop) -> String {
     }
 }
 
-/// A few words for a message.
+/// Summarises a message.
 pub(super) fn message(message: &Message) -> String {
     match &message.body {
         Body::Nvec(nvec) => {

@@ -1,4 +1,4 @@
-//! Calls to Consul, and HTTP requests.
+//! The rules for calls to Consul and for HTTP requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,16 +10,18 @@ use serde_json::Value;
 use super::broken;
 use crate::engine::Violation;
 
-/// Calls in flight besides transactions and what each process may need: a round has four, each of
-/// three tables a watch, a probe and a read; the rest is for a leader's session and the queues.
+/// The maximum number of calls in flight besides transactions and the calls of each process.
+///
+/// A round has four. Each of three tables has a watch, a probe and a read. The rest is for a leader's session
+/// and the queues.
 const OTHERS: usize = 32;
-/// Transactions besides those for processes: the broadcast queue's offset, its purge, and statistics.
+/// The transactions besides those for processes: the broadcast queue's offset, its purge, and statistics.
 const OTHER_WRITES: usize = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     last: u64,
-    /// In flight, with the processes that each writes for.
+    /// The calls in flight, with the processes whose records each one writes.
     flying: BTreeMap<CallId, Vec<String>>,
     transactions: BTreeSet<CallId>,
     requests: BTreeSet<HttpId>,
@@ -50,7 +52,8 @@ impl Calls {
         Ok(())
     }
 
-    /// A transaction's processes: each written by compare-and-set, by nobody else meanwhile.
+    /// Checks a transaction and returns its processes. Each is written by compare-and-set, and by no other
+    /// transaction in flight.
     fn transaction(&self, config: &node::Config, call: &Call) -> Result<Vec<String>, Violation> {
         let limit = &config.bridge.limit;
         let ops: Vec<Value> = serde_json::from_slice(&call.body).unwrap_or_default();

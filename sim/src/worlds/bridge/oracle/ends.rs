@@ -1,4 +1,4 @@
-//! What was sent, and what came of it.
+//! The rules for the outcomes of sent messages, and for links.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::engine::Violation;
 
 #[derive(Debug, Default)]
 pub(super) struct Ends {
-    /// Of what was sent, what has its outcome.
+    /// The sent messages that have their outcome.
     settled: BTreeSet<(LinkId, SendId)>,
     up: BTreeSet<LinkId>,
     ready: bool,

@@ -1,4 +1,4 @@
-//! Entrypoint requests, as the bridge sees them.
+//! The rules for entrypoint requests, as the bridge sees them.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use crate::engine::Violation;
 
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    /// Without a reply, in their order, and when they came.
+    /// The requests without a reply in order of arrival, and their times.
     waiting: VecDeque<(EntryId, u64)>,
     last: u64,
 }
@@ -45,7 +45,7 @@ impl Entries {
         let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == entry) else {
             return broken("an entrypoint request has one reply", format!("{entry} has another"));
         };
-        // What finds no room any more is refused at once; all others keep their order.
+        // A request above the limit is refused at once. All others keep their order.
         let refused =
             again && place + 1 == self.waiting.len() && place >= config.bridge.limit.entries;
         if place != 0 && !refused {
@@ -70,7 +70,8 @@ impl Entries {
     }
 }
 
-/// A process that asks `again` is never given an empty entrypoint: it would shut itself down.
+/// Checks the rule that a process that asks `again` never gets an empty entrypoint: it would shut itself
+/// down.
 pub(super) fn ends_nobody(
     motr: usize,
     (control, again): (u32, bool),
@@ -83,8 +84,10 @@ pub(super) fn ends_nobody(
     Ok(())
 }
 
-/// An entrypoint that is given names configured confds where they are, a majority of them all, and the
-/// leader's among them. A stopping hax gives an empty one.
+/// Checks the confds in an entrypoint: they are configured ones with their endpoints, a majority of all
+/// confds, and include the leader's.
+///
+/// A stopping hax sends an empty entrypoint.
 pub(super) fn says_where_confds_are(
     topology: &Topology,
     motr: usize,

@@ -1,5 +1,7 @@
-//! Every byte that is written on the wire: what must never be sent (`wire.md` section 11), what is
-//! acknowledged too early, what is answered twice.
+//! The rules for every byte on the wire.
+//!
+//! They cover frames that must never be sent (`wire.md` section 11), early acknowledgements, and duplicate
+//! replies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -21,62 +23,62 @@ use super::{Topology, Word, broken};
 use crate::engine::S;
 use crate::engine::Violation;
 
-/// How long replies are kept, at least (`rpc/item.h`): 100 s from the first sending. A request that is made
-/// again in another item has its reply a second later, and both are forgotten together.
+/// The minimum time for which replies are kept (`rpc/item.h`): 100 s from the first sending. A request that
+/// is repeated in another item has its reply a second later, and both are dropped together.
 const KEPT: u64 = 98 * S;
 
-/// A message of a process that is not acknowledged yet.
+/// A message of a process without an acknowledgement.
 #[derive(Debug)]
 struct Open {
-    /// What `processes/` must hold before it is.
+    /// The record that `processes/` must hold before the acknowledgement.
     word: Option<Word>,
-    /// The writes there were when it was written first.
+    /// The number of writes at the time of the message's first sending.
     number: u64,
 }
 
-/// One life of a process, as its frames tell it.
+/// One life of a process according to its frames.
 #[derive(Debug, Default)]
 struct Said {
-    /// By tag.
+    /// The open messages by tag.
     open: BTreeMap<u64, Open>,
-    /// The writes that there were when a message was written first: it may be acknowledged unheard.
+    /// The number of writes at the time of each message's first sending. The acknowledgement of a message may
+    /// get lost.
     numbers: BTreeMap<u64, u64>,
     highest: u64,
     link: Option<LinkIds>,
-    /// Questions on the wire by their cookie: 207s and the link they are for.
+    /// The link messages (operation 207) on the wire by their cookie, and their link.
     messages: BTreeMap<Uint128, LinkIds>,
     requests: BTreeMap<Uint128, Request>,
 }
 
-/// A request for the entrypoint.
 #[derive(Debug, Default)]
 struct Request {
-    /// How often it was written, and replied to.
+    /// The number of times that the request was sent, and that a reply was sent.
     asked: u64,
     replied: u64,
     reply: Option<Bytes>,
-    /// When it was replied to first.
+    /// The time of the first reply.
     at: u64,
 }
 
 /// One life of a hax.
 #[derive(Debug, Default)]
 struct Hax {
-    /// What is in flight on each link, and when it was written last.
+    /// The message in flight on each link, and the time of its last sending.
     flying: BTreeMap<Uint128, (Uint128, u64)>,
     answered: BTreeSet<Uint128>,
-    /// Our ends of the links over which something was sent to each process.
+    /// The local ends of the links over which something was sent to each process.
     ends: BTreeMap<SocketAddr, BTreeSet<Uint128>>,
     closed: BTreeSet<Uint128>,
     linked: BTreeSet<Fid>,
 }
 
-/// All frames.
+/// The frames of all machines.
 #[derive(Debug)]
 pub(super) struct Frames {
     said: Vec<Said>,
     hax: Vec<Hax>,
-    /// The last event of each process that was acknowledged, and the writes there were then.
+    /// The last acknowledged event of each process, and the number of writes at that time.
     last: Vec<Option<(Word, u64)>>,
 }
 
@@ -91,7 +93,7 @@ impl Frames {
 
     pub(super) fn hax_is_new(&mut self, hax: usize) {
         self.hax[hax] = Hax::default();
-        // What an earlier life replied was its own.
+        // The replies of an earlier life of the hax do not count.
         for request in self.said.iter_mut().flat_map(|said| said.requests.values_mut()) {
             (request.replied, request.reply) = (0, None);
         }
@@ -113,7 +115,8 @@ impl Frames {
         self.last[motr].as_ref()
     }
 
-    /// A process has one link at a time: what was used before one closes is not used again.
+    /// Tracks links. A process has one link at a time: the ends that were used before a link closes are not
+    /// used again.
     pub(super) fn fact(&mut self, topology: &Topology, hax: usize, fact: &Fact) {
         let hax = &mut self.hax[hax];
         match fact {
@@ -129,7 +132,7 @@ impl Frames {
         }
     }
 
-    // ---- what processes write ---------------------------------------------------------------------
+    // ---- frames of processes ----------------------------------------------------------------------
 
     pub(super) fn process_wrote(
         &mut self,
@@ -164,7 +167,7 @@ impl Frames {
         Ok(())
     }
 
-    // ---- what haxes write -------------------------------------------------------------------------
+    // ---- frames of haxes --------------------------------------------------------------------------
 
     pub(super) fn hax_wrote(
         &mut self,
@@ -210,8 +213,8 @@ impl Frames {
         Ok(())
     }
 
-    /// An entrypoint request has one reply; it is repeated if the request is, for as long as replies are
-    /// kept.
+    /// Checks that an entrypoint request has one reply. A repeated request gets the same reply, for as long
+    /// as replies are kept.
     fn replies_once(
         &mut self,
         now: u64,
@@ -219,7 +222,7 @@ impl Frames {
         header: &ItemHeader,
         bytes: &Bytes,
     ) -> Result<(), Violation> {
-        // A request of a former life of the process, or of a stranger in its name.
+        // The request belongs to a former life of the process, or to a raw client in its name.
         let Some(request) = self.said[motr].requests.get_mut(&header.cookie) else { return Ok(()) };
         if request.reply.is_some() && now - request.at >= KEPT {
             request.reply = None;
@@ -238,7 +241,8 @@ impl Frames {
         Ok(())
     }
 
-    /// Several messages of one link in flight would be taken in out of order, that is, lost.
+    /// Checks that one message of a link is in flight. The receiver would process several out of order, and
+    /// so lose some.
     fn one_in_flight(
         &mut self,
         now: u64,
@@ -260,7 +264,7 @@ impl Frames {
         Ok(())
     }
 
-    /// What is acknowledged was sent, and Consul holds what it must lead to.
+    /// Checks that an acknowledged message was sent, and that Consul holds its effect.
     fn acknowledges(
         &mut self,
         topology: &Topology,
@@ -270,7 +274,7 @@ impl Frames {
         in_delivered: u64,
     ) -> Result<(), Violation> {
         let said = &mut self.said[motr];
-        // A link of a former life, or one that the process has not written over yet.
+        // The link belongs to a former life, or the process has not sent over it yet.
         if said.link != Some(ids) {
             return Ok(());
         }
@@ -292,13 +296,13 @@ impl Frames {
     }
 }
 
-/// Whether a machine may write this: one frame, whose requests have their numbers.
+/// Checks a write of a machine: it is one frame, whose requests have valid xids.
 pub(crate) fn is_a_frame(bytes: &Bytes) -> Result<(), Violation> {
     let requests = items(bytes)?.1.into_iter().filter(|item| !item.fop.is_reply());
     requests.map(|item| item.header).try_for_each(|header| request_has_xids(&header))
 }
 
-/// Whether a hax may write this, whoever reads it.
+/// Checks a write of a hax, whoever its receiver is.
 pub(crate) fn is_bearable(bytes: &Bytes) -> Result<(), Violation> {
     is_a_frame(bytes)?;
     items(bytes)?.1.iter().try_for_each(|item| match &item.fop {
@@ -307,7 +311,7 @@ pub(crate) fn is_bearable(bytes: &Bytes) -> Result<(), Violation> {
     })
 }
 
-/// A frame's header and items.
+/// Returns a frame's header and items.
 fn items(bytes: &Bytes) -> Result<(Header, Vec<Item>), Violation> {
     let rule = "what is written is one whole frame";
     let bad = |what: &str| Violation { rule, what: what.to_owned() };
@@ -322,7 +326,8 @@ fn items(bytes: &Bytes) -> Result<(Header, Vec<Item>), Violation> {
     Ok((header, items.map_err(|why| bad(why.0))?))
 }
 
-/// `xid_min` of 0 or -1 panics the receiver, except where the xid is outside of any sequence.
+/// Checks the xids of a request. An `xid_min` of 0 or -1 panics the receiver, except if the xid is outside of
+/// any sequence.
 fn request_has_xids(header: &ItemHeader) -> Result<(), Violation> {
     let ItemHeader { xid, xid_min, .. } = *header;
     if xid == item::NONE || xid_min != 0 && xid_min != item::NONE && xid_min <= xid {
@@ -331,7 +336,7 @@ fn request_has_xids(header: &ItemHeader) -> Result<(), Violation> {
     broken("a request has an xid_min", format!("xid {xid}, xid_min {xid_min}"))
 }
 
-/// Whether a real process can bear a message of hax (`ha/note.c`, `ha/msg.h`).
+/// Checks that a real process accepts a message of hax (`ha/note.c`, `ha/msg.h`).
 fn bearable(msg: &LinkMsg) -> Result<(), Violation> {
     let rule = "nothing is sent that makes its receiver abort";
     if msg.in_delivered % 2 == 1 || msg.nr > 1 || msg.nr == 1 && msg.tag.is_multiple_of(2) {
@@ -356,8 +361,9 @@ fn bearable(msg: &LinkMsg) -> Result<(), Violation> {
     }
 }
 
-/// What `processes/` must hold before a message may be acknowledged: nothing, unless it is an event
-/// that a process reports about itself.
+/// Returns the record that `processes/` must hold before a message may be acknowledged.
+///
+/// There is none unless the message is an event that a process reports about itself.
 fn word_of(fid: Fid, confd: bool, message: &Message) -> Option<Word> {
     let Body::Process(event) = &message.body else { return None };
     let undefined = matches!(event.event, ProcessEventKind::Undefined(_))

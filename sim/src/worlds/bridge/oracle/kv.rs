@@ -1,4 +1,4 @@
-//! What Consul holds about processes, and who wrote it.
+//! The rules for the records of processes in Consul, and for their writers.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,20 @@ use crate::consul::Consul;
 use crate::engine::Violation;
 use crate::worlds::bridge::model;
 
-/// One value that a key had.
+/// One value of a key.
 #[derive(Clone, Debug)]
 struct Written {
-    /// Counts the writes of all keys.
+    /// The number of the write, counted over all keys.
     number: u64,
     by: Option<usize>,
     word: Option<Word>,
 }
 
-/// All values of `processes/`, in the order in which they were written.
+/// All values of `processes/`, in the order of their writes.
 #[derive(Debug, Default)]
 pub(super) struct Kv {
     last: u64,
-    /// By key, with the index of the last change; zero if the key is gone.
+    /// The values by key, with the index of the last change. The index is zero if the key is deleted.
     keys: BTreeMap<Fid, (u64, Vec<Written>)>,
 }
 
@@ -36,12 +36,12 @@ impl Kv {
         kv
     }
 
-    /// How many writes there were.
+    /// Returns the number of writes.
     pub(super) fn number(&self) -> u64 {
         self.last
     }
 
-    /// Takes down what has changed, what is gone, and what was written although it was there already.
+    /// Records changed keys, deleted keys, and writes of an unchanged value.
     pub(super) fn look(&mut self, by: Option<usize>, body: &[u8], consul: &Consul) {
         for op in &operations(body) {
             let key = op["KV"]["Key"].as_str().unwrap_or_default();
@@ -62,8 +62,8 @@ impl Kv {
                 entry.1.push(Written { number: self.last, by, word: model::word(held.value) });
             }
         }
-        // A restored snapshot may be older than a key. A write of ours that is done late then finds
-        // the indexes that it was made for, so what follows is the restore's doing.
+        // A restored snapshot may be older than a key. A late write of a hax then finds the indexes that it
+        // expects, so its consequences stem from the restore.
         for (fid, (index, written)) in &mut self.keys {
             if *index != 0 && consul.holds(&format!("processes/{fid}")).is_none() {
                 self.last += 1;
@@ -73,7 +73,7 @@ impl Kv {
         }
     }
 
-    /// The write that gave `word` to the key, if it holds it or was given it since that many writes.
+    /// Returns the number of the write of `word`, if the key holds it or has held it since write `number`.
     pub(super) fn held_since(&self, fid: Fid, word: &Word, number: u64) -> Option<u64> {
         let (_, written) = self.keys.get(&fid)?;
         let last = written.last()?;
@@ -81,14 +81,16 @@ impl Kv {
         recent.find(|w| w.word.as_ref() == Some(word)).map(|w| w.number)
     }
 
-    /// Which hax wrote last of a process; nothing if somebody else did, or nobody.
+    /// Returns the hax that wrote the last record of a process. `None` if another client did, or if there is
+    /// none.
     pub(super) fn last_writer(&self, fid: Fid) -> Option<usize> {
         self.keys.get(&fid)?.1.last()?.by
     }
 
-    /// The last event of a process that was acknowledged is what Consul holds, unless somebody else
-    /// has written after it, or the bridge found a failure. `acknowledged` gives that event of a process and
-    /// the writes there were then.
+    /// Checks that Consul holds the last acknowledged event of each process.
+    ///
+    /// The exceptions are a later write of another client and a failure that the bridge detected.
+    /// `acknowledged` returns that event of a process and the number of writes at that time.
     pub(super) fn last_event_stands<'a>(
         &self,
         topology: &Topology,
@@ -99,7 +101,7 @@ impl Kv {
             let Some((word, number)) = acknowledged(motr) else { continue };
             let Some((_, written)) = self.keys.get(fid) else { continue };
             let Some(last) = written.last() else { continue };
-            // The bridge may take back what another has written.
+            // The bridge may revoke the write of another client.
             let others = written.iter().any(|w| w.by.is_none() && w.number > *number);
             let found = last.word.as_ref().is_some_and(|(state, _)| state == "STOPPED");
             let gone = consul.holds(&format!("processes/{fid}")).is_none();
@@ -121,8 +123,9 @@ fn process_in(key: &str) -> Option<Fid> {
     key.strip_prefix("processes/")?.parse().ok()
 }
 
-/// A hax writes for its own process, for processes of its node and for those that it has a link with;
-/// for others only as leader, and if their nodes do not pass.
+/// Checks that a hax writes for its own process, for processes of its node and for those with a link to it.
+///
+/// It writes for others only as leader, and if their nodes do not pass.
 pub(super) fn writes_for_its_own(
     topology: &Topology,
     hax: usize,
@@ -133,7 +136,7 @@ pub(super) fn writes_for_its_own(
     for op in &operations(body) {
         let key = op["KV"]["Key"].as_str().unwrap_or_default();
         let Some(fid) = process_in(key) else { continue };
-        // Consul may have refused it: that is what the check of the lock in it is for.
+        // Consul may have refused the write: the transaction's check of the lock exists for this case.
         if consul.holds(key).is_none_or(|held| held.index != consul.index()) {
             continue;
         }
@@ -149,7 +152,7 @@ pub(super) fn writes_for_its_own(
     Ok(())
 }
 
-/// Statistics are the leader's.
+/// Checks that only the leader writes statistics.
 pub(super) fn takes_statistics_down(
     topology: &Topology,
     hax: usize,

@@ -1,4 +1,4 @@
-//! The events of one process are worked one after another, and none is passed over.
+//! The rule that the events of one process are processed in order and without a gap.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +10,7 @@ use crate::engine::Violation;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    /// What each process said and Consul does not hold yet.
+    /// The reported states of each process that Consul does not hold yet.
     said: BTreeMap<Fid, VecDeque<&'static str>>,
 }
 
@@ -30,14 +30,14 @@ impl Lanes {
                 let confd = topology.motr.iter().any(|(fid, _, _, confd)| fid == process && *confd);
                 let said = self.said.entry(*process).or_default();
                 let front = said.front().copied();
-                // A confd has nothing to replay; what a formatting process says is stored as it is.
+                // A confd has nothing to replay. The record of a formatting process is its report.
                 let same = front == Some(*state)
                     || confd && front == Some("STARTED") && *state == "DTM_RECOVERED";
                 if same {
                     said.pop_front();
                     return Ok(());
                 }
-                // A failure that the bridge has found itself.
+                // The bridge detected this failure itself.
                 if *state == "STOPPED" {
                     return Ok(());
                 }

@@ -1,4 +1,4 @@
-//! What a hax keeps and asks for stays within its configuration.
+//! The rule that a hax stays within its configured limits.
 
 use hax_core::bridge::View;
 use hax_core::node;
@@ -10,8 +10,8 @@ use crate::engine::Violation;
 pub(super) fn view_is_within(config: &node::Config, view: View) -> Result<(), Violation> {
     let node::Config { bridge, wire } = config;
     let View { links, entries, questions, lanes, .. } = view;
-    // A message that is not acknowledged is a question or work for a lane; the rest of the work is
-    // found by the bridge itself, for as many processes as there are.
+    // An unacknowledged message is a request or an item of a lane. The other items are found by the bridge
+    // itself, for no more processes than there are.
     let unacked = wire.unacked_max.saturating_mul(wire.links_max);
     let within = links <= wire.links_max
         && entries <= bridge.limit.entries

@@ -1,5 +1,6 @@
-//! What must hold after every step. One subject a file, one rule a function; the first rule that is
-//! broken ends the run.
+//! The rules that hold after every step.
+//!
+//! Each file has one subject, and each function one rule. The first broken rule ends the run.
 
 mod calls;
 mod ends;
@@ -34,18 +35,18 @@ use lanes::Lanes;
 pub(crate) use limits::wire_is_within;
 use spiel::Library;
 
-/// Who is who.
+/// The identities of the machines.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Topology {
-    /// Each hax: its process and the name of its node.
+    /// The process fid and the node name of each hax.
     pub(super) haxes: Vec<(Fid, String)>,
-    /// Each Motr process: its fid, its hax, where it listens and whether it is a confd.
+    /// Each Motr process: its fid, its hax, its address, and whether it is a confd.
     pub(super) motr: Vec<(Fid, usize, SocketAddr, bool)>,
-    /// Where the confd of each node is.
+    /// The endpoint of each node's confd.
     pub(super) confds: Vec<String>,
 }
 
-/// The rules that hold for one life of one hax, whatever surrounds it.
+/// The rules for one life of one hax that need no other machine.
 #[derive(Debug)]
 pub(crate) struct Alone {
     config: node::Config,
@@ -68,7 +69,7 @@ impl Alone {
         }
     }
 
-    /// It took an input; this came of it.
+    /// Checks the outputs of one input.
     pub(crate) fn step(&mut self, out: &[Output], machine: &Node) -> Result<(), Violation> {
         let Self { config, calls, library, .. } = self;
         limits::view_is_within(config, machine.view())?;
@@ -98,7 +99,7 @@ impl Alone {
         self.ends.fact(fact)
     }
 
-    /// It is about to take this HTTP request.
+    /// Records an HTTP request before the hax receives it.
     pub(crate) fn asked(&mut self, request: HttpId) {
         self.calls.asked(request);
     }
@@ -107,7 +108,7 @@ impl Alone {
         self.calls.replied(call);
     }
 
-    /// Motr's library has answered.
+    /// Records a response of Motr's library.
     pub(crate) fn library_answered(&mut self, reply: &Reply) {
         self.library.answered(reply);
     }
@@ -117,17 +118,16 @@ impl Alone {
     }
 }
 
-/// State and type, as `processes/` has them, without their common beginning.
+/// State and type in `processes/`, without their common prefix.
 type Word = (String, String);
 
-/// What is watched of one hax in one life.
+/// The checked state of one hax in one life.
 #[derive(Debug, Default)]
 struct Life {
     alone: Option<Alone>,
     lanes: Lanes,
 }
 
-/// All rules.
 pub(super) struct Oracle {
     topology: Topology,
     lives: Vec<Life>,
@@ -160,7 +160,7 @@ impl Oracle {
 
     // ---- steps ------------------------------------------------------------------------------------
 
-    /// A hax took an input; this came of it.
+    /// Checks the outputs of one input of a hax.
     pub(super) fn step(
         &mut self,
         hax: usize,
@@ -183,7 +183,7 @@ impl Oracle {
         self.lives[hax].alone.iter_mut().for_each(|alone| alone.library_answered(reply));
     }
 
-    /// A machine wrote a frame.
+    /// Checks a frame that a machine wrote.
     pub(super) fn wrote(&mut self, now: u64, who: Who, bytes: &Bytes) -> Result<(), Violation> {
         match who {
             Who::Node(hax) => self.frames.hax_wrote(&self.topology, &self.kv, now, hax, bytes),
@@ -201,7 +201,7 @@ impl Oracle {
         result
     }
 
-    /// Something may have been written to Consul, by a hax or by somebody else.
+    /// Checks a possible write to Consul, by a hax or by another client.
     pub(super) fn consul_wrote(
         &mut self,
         by: Option<usize>,
@@ -230,14 +230,14 @@ impl Oracle {
         entries::says_where_confds_are(&self.topology, motr, control, entrypoint)
     }
 
-    /// The names of a process's link, as it writes them.
+    /// Returns the ids of a process's link, from the frames that it wrote.
     pub(super) fn link_of(&self, motr: usize) -> Option<LinkIds> {
         self.frames.link_of(motr)
     }
 
     // ---- at rest ----------------------------------------------------------------------------------
 
-    /// What is still owed, now that nothing goes wrong any more.
+    /// Returns a missing response or reply, once the faults have ended.
     pub(super) fn owed(&self) -> Option<String> {
         self.lives.iter().enumerate().find_map(|(hax, life)| {
             let owed = life.alone.as_ref().and_then(Alone::owed);
@@ -245,19 +245,19 @@ impl Oracle {
         })
     }
 
-    /// Whether what Consul holds of a process was written by a hax.
+    /// Returns whether a hax wrote the last record of a process.
     pub(super) fn is_a_hax_s(&self, fid: Fid) -> bool {
         self.kv.last_writer(fid).is_some()
     }
 
-    /// What the store must hold at rest.
+    /// Checks the records in Consul at rest.
     pub(super) fn rest(&self, consul: &Consul) -> Result<(), Violation> {
         let acknowledged = |motr| self.frames.last_acknowledged(motr);
         self.kv.last_event_stands(&self.topology, acknowledged, consul)
     }
 }
 
-/// A process aborted. It may only be made to by being taken for dead.
+/// Checks the reason of a process's abort: only a declaration of its death may cause one.
 pub(super) fn aborted(
     motr: usize,
     why: &'static str,

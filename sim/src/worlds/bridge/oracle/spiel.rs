@@ -1,4 +1,4 @@
-//! What a hax asks Motr's library.
+//! The rules for a hax's calls of Motr's library.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::engine::Violation;
 #[derive(Debug, Default)]
 pub(super) struct Library {
     last: u64,
-    /// It has read the configuration.
+    /// The library has read the configuration.
     up: bool,
     asked: BTreeMap<SpielId, Op>,
 }
@@ -49,7 +49,7 @@ impl Library {
     }
 }
 
-/// Whether two questions may not be out together.
+/// Returns whether two calls must not be in progress together.
 fn collide(a: Op, b: Op) -> bool {
     match (a, b) {
         (Op::Sns { pool, op }, Op::Sns { pool: of, op: other }) => {
