@@ -48,7 +48,7 @@ impl State {
                 self.verdicts.liveness_dirty |= changed | won;
                 self.verdicts.derived_dirty |= won | self.cluster.take_overwritten();
                 let session = self.leader.session(cx.now().mono);
-                self.spiel.work(cx, &self.cluster, self.led, session);
+                self.spiel.work(cx, &self.cluster, self.was_leader, session);
                 if core::mem::take(&mut self.verdicts.liveness_dirty) {
                     self.declare_dead(cx);
                     self.revive(cx);
@@ -58,10 +58,10 @@ impl State {
             }
             loop {
                 if !self.stopping() {
-                    let spiel = self.led.then_some(&mut self.spiel);
+                    let spiel = self.was_leader.then_some(&mut self.spiel);
                     self.bq_receiver.work(cx, &self.cluster, &mut self.lanes, spiel);
                 }
-                if self.is_deaf(cx) {
+                if self.ignores_messages(cx) {
                     self.lanes.drop_reports();
                 }
                 let (lanes, mut lane_cx) = self.lane_cx(cx.now().mono);
@@ -94,7 +94,7 @@ impl State {
 
     /// Ends the bridge without waiting for anything.
     pub(crate) fn exit(&mut self, cx: &mut Cx<'_>) {
-        if self.timed_out || self.is_deaf(cx) {
+        if self.timed_out || self.ignores_messages(cx) {
             self.links.nudge(cx, me(&self.cluster, cx));
         }
         self.life = Life::Exited;
@@ -105,11 +105,11 @@ impl State {
 
     /// Follows the ownership of the lock. Returns whether this node has just become the leader.
     fn lead(&mut self, cx: &mut Cx<'_>) -> bool {
-        let led = core::mem::replace(&mut self.led, self.leader.holds());
-        if led && !self.led {
+        let led = core::mem::replace(&mut self.was_leader, self.leader.holds());
+        if led && !self.was_leader {
             self.lanes.lost_lead();
         }
-        let won = self.led && !led;
+        let won = self.was_leader && !led;
         if won && self.bq_appender.is_on() {
             let pause = cx.config().time.purge;
             cx.arm(Timer::Purge, pause);

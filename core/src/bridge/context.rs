@@ -118,7 +118,7 @@ impl Cx<'_> {
     /// Records that Consul has an entry of this index in a table.
     ///
     /// No consistent read sent from now on has an earlier index, unless Consul's history has restarted.
-    pub(crate) fn has_written(&mut self, table: Table, index: u64) {
+    pub(crate) fn record_written_index(&mut self, table: Table, index: u64) {
         if let Some(newest) = self.shared_mut().written.get_mut(table as usize) {
             *newest = index.max(*newest);
         }

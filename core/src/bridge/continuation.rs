@@ -26,7 +26,7 @@ pub(crate) enum Continuation {
     /// A non-blocking read.
     Read(Table),
     /// A read of one key of a table by its name.
-    Named(Table),
+    ReadCheck(Table),
     /// A transaction of process events.
     Transaction,
     /// A read of a lane's key after a conflict with another writer.
@@ -58,7 +58,7 @@ impl Named for Continuation {
             | Self::Lookout(table)
             | Self::Probe(table)
             | Self::Read(table)
-            | Self::Named(table) => table.name(),
+            | Self::ReadCheck(table) => table.name(),
             Self::KvIndex => "kv",
             Self::Transaction => "transaction",
             Self::RereadKey(..) => "a key",
@@ -203,11 +203,11 @@ pub(crate) enum Timer {
     /// The retry of lanes after a failed transaction.
     Lanes,
     /// The time limit for keeping the pending notes of a link while it is down.
-    Grace(LinkId),
+    LinkGrace(LinkId),
     /// The time limit of an entrypoint's wait for deliveries about its process.
     Deliveries(Fid),
     /// The end of the grace period of failing or passing checks.
-    FailingGrace,
+    Liveness,
     /// The retry of reading the counters of starts.
     Restarts,
     /// The retry of reading the broadcast queue's counter.
@@ -225,7 +225,7 @@ pub(crate) enum Timer {
     /// The end of the grace period of a lock value without an owner.
     Unowned,
     /// The end of the grace period of a leader without a confd.
-    Ineligible,
+    ConfdGrace,
     /// The next query for other candidates by a leader without a confd.
     Candidates,
     /// The retry of telling Motr's library to read the configuration.
@@ -235,7 +235,7 @@ pub(crate) enum Timer {
     /// The next recording of statistics.
     Statistics(StatKind),
     /// The next slice of the statistics.
-    Tally,
+    StatisticsSlice,
     /// The recheck of posted checks unknown to the replica.
     Recheck,
     /// The processing of a hint.
@@ -258,9 +258,9 @@ impl Named for Timer {
             Self::Overdue(_) => "overdue",
             Self::Prove(_) => "prove",
             Self::Lanes => "lanes",
-            Self::Grace(_) => "grace",
+            Self::LinkGrace(_) => "grace",
             Self::Deliveries(_) => "deliveries",
-            Self::FailingGrace => "failing-grace",
+            Self::Liveness => "failing-grace",
             Self::Restarts => "restarts",
             Self::Epoch => "epoch",
             Self::BqReceiver => "bq-receiver",
@@ -269,12 +269,12 @@ impl Named for Timer {
             Self::Acquire => "acquire",
             Self::LeaderWatch => "leader-watch",
             Self::Unowned => "unowned",
-            Self::Ineligible => "ineligible",
+            Self::ConfdGrace => "ineligible",
             Self::Candidates => "candidates",
             Self::Spiel => "spiel",
             Self::Sns => "sns",
             Self::Statistics(_) => "statistics",
-            Self::Tally => "tally",
+            Self::StatisticsSlice => "tally",
             Self::Recheck => "recheck",
             Self::HealthHint => "health-hint",
             Self::BqPosts => "bq-posts",

@@ -76,7 +76,7 @@ impl Links {
     }
 
     /// Returns whether a process's link is up; `None` if the process has no link.
-    pub(crate) fn is_here(&self, process: Fid) -> Option<bool> {
+    pub(crate) fn is_link_up(&self, process: Fid) -> Option<bool> {
         let own = self.links.values().filter(|link| link.process == process);
         own.map(|link| link.up).reduce(|a, b| a || b)
     }
@@ -91,12 +91,12 @@ impl Links {
                 link.since = cx.now().mono;
             }
             let grace = cx.config().time.link_grace;
-            cx.arm(Timer::Grace(id), grace);
+            cx.arm(Timer::LinkGrace(id), grace);
         }
     }
 
     pub(crate) fn on_back(&mut self, cx: &mut Cx<'_>, id: LinkId) {
-        cx.disarm(Timer::Grace(id));
+        cx.disarm(Timer::LinkGrace(id));
         if let Some(link) = self.links.get_mut(&id) {
             if !core::mem::replace(&mut link.up, true) {
                 link.since = cx.now().mono;
@@ -107,7 +107,7 @@ impl Links {
     }
 
     pub(crate) fn on_closed(&mut self, cx: &mut Cx<'_>, id: LinkId) {
-        cx.disarm(Timer::Grace(id));
+        cx.disarm(Timer::LinkGrace(id));
         self.drop_pending(cx, id);
         self.links.remove(&id);
     }
@@ -188,20 +188,20 @@ impl Links {
         &mut self,
         cx: &mut Cx<'_>,
         notes: &[Note],
-        but: Option<Fid>,
+        ended: Option<Fid>,
     ) -> Vec<(LinkId, Option<SendId>)> {
         let mut sent = Vec::new();
         for notes in notes.chunks(NOTES_MAX) {
             let max = cx.config().limit.sends_per_link;
             let mut to = Vec::new();
             for (id, link) in &mut self.links {
-                if link.needs_snapshot || but == Some(link.process) {
+                if link.needs_snapshot || ended == Some(link.process) {
                     continue;
                 }
                 if link.up && link.pending_count() == 0 && link.in_flight < max {
                     link.in_flight += 1;
                     to.push(*id);
-                } else if but.is_some() {
+                } else if ended.is_some() {
                     for note in notes {
                         link.pending.remove(&note.fid);
                         link.ended.insert(note.fid);

@@ -46,7 +46,7 @@ pub(crate) fn on_message(
             cx.fact(Fact::NvecAsked { link, msg, notes });
             let asked = cx.call_seq();
             state.questions.push_back(Question { link, msg, asked, arrived: cx.now().mono, nvec });
-            state.tables.ask(cx);
+            state.tables.request_proofs(cx);
         }
         // 5/HAX answers both with the empty vector of one fixed pool.
         Body::FailureVecReq { cookie, .. } | Body::FailureVecRep { cookie, .. } => {

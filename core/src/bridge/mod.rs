@@ -97,12 +97,12 @@ struct State {
     /// The message demanding a stop.
     fatal: Option<(LinkId, MsgId)>,
     /// The time limit of accepting messages, so that a stop ends.
-    deaf_from: Instant,
+    ignore_messages_from: Instant,
     timed_out: bool,
     ready: bool,
     /// The configuration does not contain our own process.
-    unknown: bool,
-    led: bool,
+    not_configured: bool,
+    was_leader: bool,
     /// The reported contradictions of the configuration.
     contradictions: Vec<Contradiction>,
     own_node: OwnNode,
@@ -156,11 +156,11 @@ impl Bridge {
             life: Life::New,
             began: Instant::default(),
             fatal: None,
-            deaf_from: Instant::MAX,
+            ignore_messages_from: Instant::MAX,
             timed_out: false,
             ready: false,
-            unknown: false,
-            led: false,
+            not_configured: false,
+            was_leader: false,
             contradictions: Vec::new(),
             own_node: OwnNode::default(),
         };
@@ -205,8 +205,8 @@ impl State {
         matches!(self.life, Life::Draining | Life::Exited)
     }
 
-    fn is_deaf(&self, cx: &Cx<'_>) -> bool {
-        cx.now().mono >= self.deaf_from
+    fn ignores_messages(&self, cx: &Cx<'_>) -> bool {
+        cx.now().mono >= self.ignore_messages_from
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>) {
@@ -256,22 +256,22 @@ impl State {
             Timer::Watch(_) | Timer::Lookout(_) | Timer::Overdue(_) => {}
             Timer::Prove(table) => self.tables.prove(cx, table),
             Timer::Lanes => self.retry_lanes(cx),
-            Timer::Grace(link) => self.links.on_grace_over(cx, link),
+            Timer::LinkGrace(link) => self.links.on_grace_over(cx, link),
             Timer::Deliveries(process) => {
                 self.deliveries.give_up(process);
                 self.release(cx, process);
             }
-            Timer::FailingGrace => self.verdicts.liveness_dirty = true,
+            Timer::Liveness => self.verdicts.liveness_dirty = true,
             Timer::Restarts => self.restarts.read(cx),
             Timer::Heartbeat => self.leader.heartbeat(cx),
             Timer::Acquire => self.leader.try_again(cx),
             Timer::LeaderWatch => self.leader.watch(cx),
             Timer::Unowned => self.leader.end_unowned(cx),
             Timer::Candidates => self.leader.look_for_others(cx),
-            Timer::Purge if self.led => Purge::begin(cx),
+            Timer::Purge if self.was_leader => Purge::begin(cx),
             // The work that these timers delay is retried in `commit`.
-            Timer::Purge | Timer::Epoch | Timer::BqReceiver | Timer::Ineligible => {}
-            Timer::Spiel | Timer::Tally => {}
+            Timer::Purge | Timer::Epoch | Timer::BqReceiver | Timer::ConfdGrace => {}
+            Timer::Spiel | Timer::StatisticsSlice => {}
             Timer::Sns => self.spiel.operations.on_overdue(cx),
             Timer::Statistics(which) => self.spiel.statistics.is_due(cx, which),
             Timer::Recheck => self.tables.reread(cx, Table::Health),
@@ -316,7 +316,7 @@ impl State {
                 self.links.on_closed(cx, link);
                 self.on_link_gone(cx, link);
             }
-            motr::Event::Received { .. } if self.is_deaf(cx) => {}
+            motr::Event::Received { .. } if self.ignores_messages(cx) => {}
             motr::Event::Received { link, msg, message } => {
                 cx.open(link, msg);
                 messages::on_message(self, cx, link, msg, *message);
@@ -341,7 +341,7 @@ impl State {
                 return None;
             }
             self.starting.insert(process, pid);
-            self.lanes.begin(process, cx.now().mono);
+            self.lanes.queue_start(process, cx.now().mono);
         }
         Some(self.is_held(process))
     }
@@ -375,7 +375,7 @@ impl State {
             }
             Continuation::KvIndex => self.tables.on_kv_index(cx, call, answer),
             Continuation::Read(table) => self.tables.on_read(cx, &mut self.cluster, table, answer),
-            Continuation::Named(table) => {
+            Continuation::ReadCheck(table) => {
                 self.tables.on_named(cx, &self.cluster, table, answer, refused);
             }
             Continuation::Transaction => {
@@ -412,8 +412,8 @@ impl State {
             cluster: &mut self.cluster,
             restarts: &mut self.restarts,
             queue: &mut self.bq_appender,
-            leads: self.leader.session(now),
-            holds: self.leader.holds(),
+            lock_session: self.leader.session(now),
+            holds_lock: self.leader.holds(),
         };
         (&mut self.lanes, lane_cx)
     }
@@ -423,7 +423,7 @@ impl State {
             return;
         }
         self.life = Life::Draining;
-        self.deaf_from = cx.now().mono.after(commit::LISTEN_AFTER_STOP);
+        self.ignore_messages_from = cx.now().mono.after(commit::LISTEN_AFTER_STOP);
         cx.fact(Fact::Stopping {});
         self.entrypoints.stop(cx);
         self.tables.stop(cx);

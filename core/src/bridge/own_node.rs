@@ -34,7 +34,7 @@ impl OwnNode {
         let since = *self.missing_since.get_or_insert_with(|| cx.now().mono);
         let until = since.after(cx.config().time.failing_grace);
         if cx.now().mono < until {
-            cx.arm_no_later(Timer::FailingGrace, until);
+            cx.arm_no_later(Timer::Liveness, until);
         } else if !core::mem::replace(&mut self.missing, true) {
             cx.fact(Fact::NodeMissing { node: cx.config().node.clone() });
         }

@@ -17,8 +17,8 @@ impl State {
     pub(crate) fn knows_us(&mut self, cx: &mut Cx<'_>) -> bool {
         let process = cx.config().process;
         let known = self.cluster.conf().get_process(process).is_some();
-        if known == self.unknown {
-            self.unknown = !known;
+        if known == self.not_configured {
+            self.not_configured = !known;
             cx.fact(if known {
                 Fact::ProcessFound { process }
             } else {
@@ -30,7 +30,7 @@ impl State {
 
     /// Returns whether all replicas are complete and current enough to serve.
     pub(crate) fn has_all(&self) -> bool {
-        self.ready && !self.unknown && self.tables.all_shown()
+        self.ready && !self.not_configured && self.tables.all_shown()
     }
 
     /// Returns whether Consul serves hax's requests.
@@ -55,7 +55,7 @@ impl State {
                 });
             } else if !replica.is_loaded() {
                 names.push(name);
-            } else if table == Table::Conf && self.unknown {
+            } else if table == Table::Conf && self.not_configured {
                 names.push(name);
                 whys.push(format!("{name} does not have the process of this hax"));
             }

@@ -9,7 +9,7 @@ use crate::bridge::continuation::Continuation;
 use crate::machine::Named as _;
 
 /// The time limit of a refusal without a similar request.
-const STANDS: Duration = Duration::from_secs(60);
+const REPORTED_FOR: Duration = Duration::from_secs(60);
 
 /// The denied requests by their subject.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Refusals {
 
     /// Returns the currently denied requests.
     pub(crate) fn now(&self, now: Instant) -> impl Iterator<Item = (&'static str, &str)> {
-        let stand = self.0.iter().filter(move |(_, (at, _))| now < at.after(STANDS));
+        let stand = self.0.iter().filter(move |(_, (at, _))| now < at.after(REPORTED_FOR));
         stand.map(|(what, (_, why))| (*what, &**why))
     }
 }

@@ -18,7 +18,7 @@ pub struct Change {
     /// The new value, with the index of the replaced entry.
     pub entry: Entry,
     /// The entry has this value already since that index, according to our copy.
-    pub holds: bool,
+    pub is_already_set: bool,
 }
 
 impl Cluster {
@@ -76,7 +76,7 @@ impl Cluster {
         };
         let mut changes = self.cascade(process, state);
         changes.retain(|change| {
-            !change.holds
+            !change.is_already_set
                 && match change.object.object() {
                     Some(Object::Process | Object::Sdev) => lost(change),
                     Some(Object::Controller) => !self.is_implied(process, change.object),
@@ -125,7 +125,7 @@ impl Cluster {
         } else {
             Entry { value: with_state(&entry.value, text)?, ..entry.clone() }
         };
-        Some(Change { object, entry, holds })
+        Some(Change { object, entry, is_already_set: holds })
     }
 
     /// Returns the state of a node after its I/O process has become `state`; `None` while another process

@@ -48,7 +48,7 @@ pub(crate) struct Link {
     pub(crate) asks: bool,
     /// The delivered position counts as confirmed when it is sent, not when the reply arrives. Real processes
     /// do the same (`link.c:ha_link_q_in_confirm_all`), and do not repeat a lost confirmation.
-    tells_once: bool,
+    confirms_on_send: bool,
     seq: u64,
 }
 
@@ -77,12 +77,12 @@ pub(crate) enum ReplyOutcome {
 impl Link {
     pub(crate) fn new(ids: LinkIds, sent: OutQueue, received: InQueue, client: ClientId) -> Self {
         let (state, asks, tells_once) = (State::Opening, false, false);
-        Self { ids, sent, received, client, state, asks, tells_once, seq: 0 }
+        Self { ids, sent, received, client, state, asks, confirms_on_send: tells_once, seq: 0 }
     }
 
     /// Returns the same link with the confirmation rule of a process.
     pub(crate) fn of_process(self) -> Self {
-        Self { tells_once: true, ..self }
+        Self { confirms_on_send: true, ..self }
     }
 
     /// Sends the next 207 if there is one and nothing is in flight.
@@ -97,7 +97,7 @@ impl Link {
         self.asks = false;
         self.seq += 1;
         let told = self.received.delivered();
-        if self.tells_once {
+        if self.confirms_on_send {
             self.received.on_confirmed(told);
         }
         self.state = State::Waiting { message: message.is_some(), told };
@@ -160,8 +160,8 @@ impl Link {
     }
 
     /// Accepts the message under a new id.
-    pub(crate) fn accept(&mut self, names: &mut MsgId) -> MsgId {
-        let msg = names.mint();
+    pub(crate) fn accept(&mut self, next_id: &mut MsgId) -> MsgId {
+        let msg = next_id.mint();
         self.received.accept(msg);
         msg
     }

@@ -186,7 +186,7 @@ fn process(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Handled {
             entry.key.strip_prefix("processes/").and_then(|fid| fid.parse().ok());
         let process = process.ok_or("the key is not processes/<fid>")?;
         let record = entry.bytes().and_then(|value| ProcessRecord::from_kv(&value, entry.flags));
-        let _word = record.ok_or("the value is not that of a process")?;
+        let _valid = record.ok_or("the value is not that of a process")?;
         if state.cluster.conf().get_process(process).is_some() {
             state.tables.on_posted(cx, Table::Processes, entry.modify_index);
         }

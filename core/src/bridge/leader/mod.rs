@@ -214,7 +214,7 @@ impl Leader {
         let since = *self.ineligible_since.get_or_insert_with(|| cx.now().mono);
         let until = since.after(CONFD_GRACE);
         if cx.now().mono < until {
-            cx.arm_at(Timer::Ineligible, until);
+            cx.arm_at(Timer::ConfdGrace, until);
         }
         cx.now().mono < until
     }
@@ -231,7 +231,7 @@ impl Leader {
             Timer::Heartbeat,
             Timer::Acquire,
             Timer::Unowned,
-            Timer::Ineligible,
+            Timer::ConfdGrace,
             Timer::Candidates,
         ];
         for timer in timers {

@@ -15,7 +15,7 @@ use crate::store::txn;
 /// A transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) state: Vec<BatchEntry>,
+    pub(crate) entries: Vec<BatchEntry>,
     /// The operations, each with its owning lane. The broadcast queue's operations and the lock's check have
     /// no owner.
     pub(crate) ops: Vec<(Op, Option<LaneKey>)>,
@@ -46,7 +46,7 @@ impl Batch {
         work: &WorkItem,
         plan: Plan,
     ) -> bool {
-        let Plan { mut first, last, told, restart } = plan;
+        let Plan { derived_ops: mut first, final_ops: last, announced: told, restart } = plan;
         // Consul would reject a transaction that writes a key and has another operation on the same key.
         let meet = |a: &Op, b: &Op| a.op.key == b.op.key && !(a.op.is_check() && b.op.is_check());
         let mut own = first.iter().chain(&last);
@@ -72,7 +72,7 @@ impl Batch {
         self.bytes += first.iter().map(len).sum::<usize>();
         self.as_leader |= work.what.is_leaders();
         self.ops.extend(first.into_iter().map(|op| (op, Some(key))));
-        self.state.push(BatchEntry { key, last: whole, restart });
+        self.entries.push(BatchEntry { key, last: whole, restart });
         true
     }
 

@@ -12,14 +12,14 @@ pub(crate) struct LaneCx<'a> {
     pub(crate) restarts: &'a mut Restarts,
     pub(crate) queue: &'a mut BqAppender,
     /// The session of the lock held by this node, while that is certain.
-    pub(crate) leads: Option<&'a str>,
+    pub(crate) lock_session: Option<&'a str>,
     /// Whether this node holds the lock, as far as it knows.
-    pub(crate) holds: bool,
+    pub(crate) holds_lock: bool,
 }
 
 impl LaneCx<'_> {
     /// Applies a committed operation to the state of hax. `index` is the index of the write.
-    pub(crate) fn holds(&mut self, op: &Op, appended: u64, index: u64) {
+    pub(crate) fn apply_committed(&mut self, op: &Op, appended: u64, index: u64) {
         match op.target {
             _ if op.op.is_check() => {}
             Target::Epoch => self.queue.on_appended(appended, index),

@@ -29,7 +29,7 @@ use crate::ha::fact::Fact;
 use crate::store::txn::{self, Outcome};
 
 /// The number of consecutive conflicts before a lane pauses.
-const REFUSALS: u32 = 3;
+const CONFLICTS_MAX: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
@@ -43,7 +43,7 @@ struct Lane {
     work: VecDeque<WorkItem>,
     state: LaneState,
     /// The number of consecutive conflicts.
-    refusals: u32,
+    conflicts: u32,
 }
 
 impl Lane {
@@ -84,13 +84,13 @@ impl Lanes {
     }
 
     pub(crate) fn push(&mut self, key: LaneKey, work: WorkItem) {
-        let none = || Lane { work: VecDeque::new(), state: LaneState::Ready, refusals: 0 };
+        let none = || Lane { work: VecDeque::new(), state: LaneState::Ready, conflicts: 0 };
         self.lanes.entry(key).or_insert_with(none).work.push_back(work);
     }
 
     /// Queues the begin of a process's new life. If several begin before the first is counted, only the last
     /// one counts.
-    pub(crate) fn begin(&mut self, process: Fid, now: Instant) {
+    pub(crate) fn queue_start(&mut self, process: Fid, now: Instant) {
         let key = LaneKey::Process(process);
         let last = self.lanes.get(&key).and_then(|lane| lane.work.back());
         if !last.is_some_and(|work| matches!(work.what, Operation::Started(None))) {
@@ -183,8 +183,8 @@ impl Lanes {
                 }
                 *start = start.or_else(|| lane_cx.restarts.start(process, lane_cx.cluster));
             }
-            if work.what.is_leaders() && lane_cx.leads.is_none() {
-                if !lane_cx.holds {
+            if work.what.is_leaders() && lane_cx.lock_session.is_none() {
+                if !lane_cx.holds_lock {
                     dropped.push(*key);
                 }
                 continue;
@@ -201,10 +201,10 @@ impl Lanes {
         for (key, restart) in finished {
             done.extend(self.finish(key, restart));
         }
-        if batch.state.is_empty() {
+        if batch.entries.is_empty() {
             return None;
         }
-        batch.close(lane_cx.leads, lane_cx.queue, cx.now().wall);
+        batch.close(lane_cx.lock_session, lane_cx.queue, cx.now().wall);
         Some(batch)
     }
 
@@ -224,13 +224,13 @@ impl Lanes {
             }
             Outcome::Denied(why) => {
                 cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
-                batch.state.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+                batch.entries.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
                 Vec::new()
             }
             Outcome::Conflict(places) => {
                 let about = places.into_iter().filter_map(|place| batch.ops.get(place));
                 let about: Vec<_> = about.map(|(op, key)| (op.target, *key)).collect();
-                self.on_refused(cx, lane_cx, &batch, &about);
+                self.on_conflict(cx, lane_cx, &batch, &about);
                 Vec::new()
             }
             Outcome::Applied(_) => {
@@ -254,17 +254,17 @@ impl Lanes {
     ) -> Vec<Completed> {
         for ((op, _), result) in batch.ops.iter().zip(results) {
             let index = result.kv.as_ref().map_or(0, |entry| entry.modify_index);
-            op.target.table().into_iter().for_each(|table| cx.has_written(table, index));
-            lane_cx.holds(op, batch.appended(), index);
+            op.target.table().into_iter().for_each(|table| cx.record_written_index(table, index));
+            lane_cx.apply_committed(op, batch.appended(), index);
         }
         let split = |key: Option<LaneKey>| {
-            batch.state.iter().any(|part| !part.last && Some(part.key) == key)
+            batch.entries.iter().any(|part| !part.last && Some(part.key) == key)
         };
         for (op, key) in batch.ops.iter().filter(|(_, key)| split(*key)) {
             self.proved(op.target, *key);
         }
         let mut done = Vec::new();
-        for part in &batch.state {
+        for part in &batch.entries {
             if part.last {
                 done.extend(self.finish(part.key, part.restart));
             } else {
@@ -280,7 +280,7 @@ impl Lanes {
         if let Some(why) = why {
             cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
         }
-        for part in &batch.state {
+        for part in &batch.entries {
             self.wait(cx, part.key, BTreeSet::new());
             let work = self.lanes.get_mut(&part.key).and_then(|lane| lane.work.front_mut());
             work.into_iter().for_each(|work| work.unsure = true);
@@ -288,7 +288,7 @@ impl Lanes {
     }
 
     /// Handles a transaction rejected by Consul because of these operations.
-    fn on_refused(
+    fn on_conflict(
         &mut self,
         cx: &mut Cx<'_>,
         lane_cx: &mut LaneCx<'_>,
@@ -302,7 +302,7 @@ impl Lanes {
                 Target::Record(_) | Target::Entry(_) | Target::Leader | Target::Queued => {}
             }
         }
-        for BatchEntry { key, .. } in &batch.state {
+        for BatchEntry { key, .. } in &batch.entries {
             let own = about.iter().filter(|(_, whose)| *whose == Some(*key));
             let reread: BTreeSet<Target> = own
                 .map(|(target, _)| *target)
@@ -310,8 +310,8 @@ impl Lanes {
                 .collect();
             // Consul knows the loss of the lock before hax does. The leader's work is dropped when hax learns
             // of the loss, and is tried again if the lock was not lost.
-            let led = about.contains(&(Target::Leader, None));
-            match (led || self.is_refused_too_often(*key), reread.is_empty()) {
+            let lock_check_failed = about.contains(&(Target::Leader, None));
+            match (lock_check_failed || self.conflicts_too_often(*key), reread.is_empty()) {
                 (true, _) => self.wait(cx, *key, reread),
                 (false, true) => self.set_state(*key, LaneState::Ready),
                 (false, false) => self.reread_keys(cx, lane_cx.cluster, *key, reread),
@@ -321,7 +321,7 @@ impl Lanes {
             let why = "refused, and not because of any of its operations".into();
             cx.fact(Fact::ConsulBadAnswer { what: "transaction", why });
             // The reason is unknown, so the retry is delayed.
-            batch.state.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
+            batch.entries.iter().for_each(|part| self.wait(cx, part.key, BTreeSet::new()));
         }
     }
 
@@ -335,10 +335,10 @@ impl Lanes {
     }
 
     /// Counts a conflict. If writers keep conflicting, a pause lets them pass each other.
-    fn is_refused_too_often(&mut self, key: LaneKey) -> bool {
+    fn conflicts_too_often(&mut self, key: LaneKey) -> bool {
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
-        lane.refusals += 1;
-        lane.refusals > REFUSALS
+        lane.conflicts += 1;
+        lane.conflicts > CONFLICTS_MAX
     }
 
     fn drop_leaders(&mut self, key: LaneKey) {
@@ -451,7 +451,7 @@ impl Lanes {
     /// Completes the first work item of a lane.
     fn finish(&mut self, key: LaneKey, restart: bool) -> Option<Completed> {
         let lane = self.lanes.get_mut(&key)?;
-        (lane.state, lane.refusals) = (LaneState::Ready, 0);
+        (lane.state, lane.conflicts) = (LaneState::Ready, 0);
         let work = lane.work.pop_front()?;
         if lane.work.is_empty() {
             self.lanes.remove(&key);
@@ -470,7 +470,7 @@ fn apply_reread(cx: &mut Cx<'_>, cluster: &mut Cluster, target: Target, answer: 
             let Ok([entry]) = json::parse::<[KvEntry<'_>; 1]>(&answer.body) else { return false };
             let Some(value) = entry.bytes() else { return false };
             if let Some(table) = target.table() {
-                cx.has_written(table, entry.modify_index);
+                cx.record_written_index(table, entry.modify_index);
             }
             match target {
                 Target::Record(process) => {

@@ -58,7 +58,7 @@ impl Op {
     /// Returns the operation for an object's entry. An entry that has its final value already, according to
     /// our copy, is not written but checked: the transaction is rejected if the entry has changed.
     pub(crate) fn entry(change: &Change) -> Self {
-        let Change { object, entry, holds } = change;
+        let Change { object, entry, is_already_set: holds } = change;
         let op = if *holds {
             op::Op::check_index(&entry.key, entry.index)
         } else {

@@ -52,9 +52,9 @@ impl State {
     pub(crate) fn prove_deaths(&mut self) {
         let tables = &self.tables;
         let is_proved =
-            |silence: &FailingSince| silence.asked.is_some_and(|at| tables.is_proved(at));
+            |silence: &FailingSince| silence.asked.is_some_and(|at| tables.is_health_fresh(at));
         self.verdicts.liveness_dirty |= self.verdicts.failing_since.values().any(is_proved);
-        if self.verdicts.deaths_unproved.is_some_and(|asked| tables.is_proved(asked)) {
+        if self.verdicts.deaths_unproved.is_some_and(|asked| tables.is_health_fresh(asked)) {
             self.verdicts.deaths_unproved = None;
             self.lanes.retry_deaths();
         }
@@ -86,7 +86,7 @@ impl State {
     pub(crate) fn declare_dead(&mut self, cx: &mut Cx<'_>) {
         let linkless = self.links.iter().filter(|(_, link)| !link.up).map(|(_, link)| link.process);
         let linkless = linkless.filter(|process| {
-            self.links.is_here(*process) == Some(false) && self.cluster.is_failing(*process)
+            self.links.is_link_up(*process) == Some(false) && self.cluster.is_failing(*process)
         });
         let mut dead: BTreeMap<Fid, bool> = linkless.map(|process| (process, true)).collect();
         dead.extend(self.cluster.dead().map(|process| (process, false)));
@@ -97,20 +97,21 @@ impl State {
             if self.lanes.has(process, declared) {
                 continue;
             }
-            let silence = self
+            let failing = self
                 .verdicts
                 .failing_since
                 .entry(process)
                 .or_insert_with(|| FailingSince::since(cx.now().mono));
-            let until = silence.since.after(cx.config().time.failing_grace);
-            let may_be_back = linkless || as_leader || self.links.is_here(process) != Some(false);
-            if may_be_back && cx.now().mono < until {
-                cx.arm_no_later(Timer::FailingGrace, until);
-            } else if silence.asked.is_none_or(|asked| !self.tables.is_proved(asked)) {
-                silence.asked.get_or_insert_with(|| cx.call_seq());
+            let until = failing.since.after(cx.config().time.failing_grace);
+            let needs_grace =
+                linkless || as_leader || self.links.is_link_up(process) != Some(false);
+            if needs_grace && cx.now().mono < until {
+                cx.arm_no_later(Timer::Liveness, until);
+            } else if failing.asked.is_none_or(|asked| !self.tables.is_health_fresh(asked)) {
+                failing.asked.get_or_insert_with(|| cx.call_seq());
                 self.tables.prove_health(cx);
             } else {
-                silence.asked = None;
+                failing.asked = None;
                 let work =
                     WorkItem::new(cx.now().mono, Operation::DeclaredDead { as_leader, linkless });
                 self.lanes.push(LaneKey::Process(process), work);
@@ -128,7 +129,7 @@ impl State {
         }
         let host = self.cluster.conf().host_of(process).unwrap_or("");
         let health = self.cluster.health();
-        (self.led && (!health.host_passes(host) || health.is_gone(host))).then_some(true)
+        (self.was_leader && (!health.host_passes(host) || health.is_gone(host))).then_some(true)
     }
 
     /// Writes the states derived from process records again, if another import of the configuration has
@@ -167,7 +168,7 @@ impl State {
             let wanted =
                 |what: &Operation| matches!(what, Operation::Revived | Operation::Started(_));
             let known = || {
-                let here = self.links.is_here(process);
+                let here = self.links.is_link_up(process);
                 let seen =
                     || !self.cluster.needs_link(process) && self.cluster.was_seen_alive(process);
                 here.unwrap_or_else(seen)
@@ -176,7 +177,7 @@ impl State {
                 continue;
             }
             if cx.now().mono < until {
-                cx.arm_no_later(Timer::FailingGrace, until);
+                cx.arm_no_later(Timer::Liveness, until);
             } else {
                 self.lanes.push(
                     LaneKey::Process(process),

@@ -65,11 +65,11 @@ impl Operation {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// Derived changes; they may be written before the rest.
-    pub(crate) first: Vec<Op>,
+    pub(crate) derived_ops: Vec<Op>,
     /// The final operations of the item.
-    pub(crate) last: Vec<Op>,
+    pub(crate) final_ops: Vec<Op>,
     /// The record announced to old daemons.
-    pub(crate) told: Option<ProcessRecord>,
+    pub(crate) announced: Option<ProcessRecord>,
     /// A restart is declared by this item.
     pub(crate) restart: bool,
 }
@@ -77,7 +77,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Returns whether no write is needed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.last.is_empty()
+        self.derived_ops.is_empty() && self.final_ops.is_empty()
     }
 }
 
@@ -102,7 +102,7 @@ impl WorkItem {
     }
 
     /// Returns whether a death is still to be written: it is half written, or health still confirms it.
-    fn still_dies(&self, process: Fid, linkless: bool, cluster: &Cluster) -> bool {
+    fn is_death_confirmed(&self, process: Fid, linkless: bool, cluster: &Cluster) -> bool {
         let fails = linkless && cluster.is_failing(process);
         self.is_begun() || cluster.is_dead(process) || fails
     }
@@ -115,48 +115,48 @@ impl WorkItem {
         restarts: &Restarts,
         node: &str,
     ) -> Plan {
-        let there = cluster.record(process).0;
+        let current = cluster.record(process).0;
         match &self.what {
             Operation::Reported { record, .. } => {
                 let record = cluster.stored_event(process, *record);
                 self.becomes(process, cluster, record, record.effect())
             }
             Operation::DeclaredDead { linkless, .. }
-                if !self.still_dies(process, *linkless, cluster) =>
+                if !self.is_death_confirmed(process, *linkless, cluster) =>
             {
                 Plan::default()
             }
             Operation::DeclaredDead { .. } => {
-                let kind = there.map_or(ProcessType::M0d, |record| record.kind);
-                let was = there.map(|record| record.state);
+                let kind = current.map_or(ProcessType::M0d, |record| record.kind);
+                let was = current.map(|record| record.state);
                 let record =
                     ProcessRecord { state: ProcessEventKind::Stopped, kind, last_reported: was };
                 self.becomes(process, cluster, record, Some(ObjectState::Transient))
             }
-            Operation::Revived => match (cluster.revived(process), there) {
+            Operation::Revived => match (cluster.revived(process), current) {
                 (Some(record), _) => self.becomes(process, cluster, record, record.effect()),
                 (None, Some(record)) if self.is_begun() => {
                     let back = Some(ObjectState::Transient);
-                    Plan { told: None, ..self.becomes(process, cluster, record, back) }
+                    Plan { announced: None, ..self.becomes(process, cluster, record, back) }
                 }
                 (None, _) => Plan::default(),
             },
             Operation::Derived { .. } => {
-                Plan { first: self.ops(cluster.rederived(process)), ..Plan::default() }
+                Plan { derived_ops: self.ops(cluster.rederived(process)), ..Plan::default() }
             }
             Operation::Started(None) => Plan::default(),
             Operation::Started(Some(Start { number, restart })) => {
-                let kind = there.map_or(ProcessType::M0d, |record| record.kind);
+                let kind = current.map_or(ProcessType::M0d, |record| record.kind);
                 let record = ProcessRecord::reported(ProcessEventKind::Stopped, kind);
                 let mut plan = if *restart {
                     self.becomes(process, cluster, record, Some(ObjectState::Failed))
-                } else if there.is_some_and(|record| record.last_reported.is_some()) {
+                } else if current.is_some_and(|record| record.last_reported.is_some()) {
                     // The life that was declared ended has ended: the declaration cannot be revoked any more.
-                    Plan { told: None, ..self.becomes(process, cluster, record, None) }
+                    Plan { announced: None, ..self.becomes(process, cluster, record, None) }
                 } else {
                     Plan::default()
                 };
-                plan.last.extend(restarts.count(process, *number, node));
+                plan.final_ops.extend(restarts.count(process, *number, node));
                 plan.restart = *restart;
                 plan
             }
@@ -165,7 +165,7 @@ impl WorkItem {
                 let sdev = |note: &Note| Some((device(note.fid, cluster)?, note.state));
                 let states: BTreeMap<Fid, ObjectState> = notes.iter().filter_map(sdev).collect();
                 let changes = states.into_iter().filter_map(|(sdev, to)| cluster.change(sdev, to));
-                Plan { first: self.ops(changes), ..Plan::default() }
+                Plan { derived_ops: self.ops(changes), ..Plan::default() }
             }
         }
     }
@@ -187,12 +187,18 @@ impl WorkItem {
         // announced by that try.
         let told = op.is_some() && record.kind != ProcessType::Mkfs;
         let told = (told && !(self.unsure && there == Some(record))).then_some(record);
-        Plan { first, last: op.into_iter().collect(), told, restart: false }
+        Plan {
+            derived_ops: first,
+            final_ops: op.into_iter().collect(),
+            announced: told,
+            restart: false,
+        }
     }
 
     fn ops(&self, changes: impl IntoIterator<Item = Change>) -> Vec<Op> {
         let changes = changes.into_iter();
-        let open = changes.filter(|change| !(change.holds && self.proved.contains(&change.object)));
+        let open = changes
+            .filter(|change| !(change.is_already_set && self.proved.contains(&change.object)));
         open.map(|change| Op::entry(&change)).collect()
     }
 }

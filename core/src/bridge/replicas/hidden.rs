@@ -47,7 +47,7 @@ impl Tables {
         match named(table) {
             Some(key) => {
                 self.emptied[table as usize] = Some(reading);
-                let _call = cx.get(Continuation::Named(table), url::read(key));
+                let _call = cx.get(Continuation::ReadCheck(table), url::read(key));
             }
             None => self.hide(cx, cluster, table, reading, Hidden::Unreadable),
         }

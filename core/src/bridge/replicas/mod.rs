@@ -98,7 +98,7 @@ impl Tables {
     }
 
     /// Requests a proof of freshness of every table for an arrived request.
-    pub(crate) fn ask(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn request_proofs(&mut self, cx: &mut Cx<'_>) {
         for table in Table::ALL {
             self.replicas[table as usize].asked = cx.call_seq();
             self.prove(cx, table);
@@ -131,7 +131,7 @@ impl Tables {
     }
 
     /// Returns whether health is proved to be at least as new as this call.
-    pub(crate) fn is_proved(&self, since: CallSeq) -> bool {
+    pub(crate) fn is_health_fresh(&self, since: CallSeq) -> bool {
         self.replica(Table::Health).is_fresh(since)
     }
 
@@ -163,8 +163,8 @@ impl Tables {
         core::mem::take(&mut self.was_reset)
     }
 
-    pub(crate) fn is_fresh(&self, question: CallSeq) -> bool {
-        self.replicas.iter().all(|replica| replica.is_fresh(question))
+    pub(crate) fn is_fresh(&self, asked: CallSeq) -> bool {
+        self.replicas.iter().all(|replica| replica.is_fresh(asked))
     }
 
     /// Sends the probe or read for the newest request, unless one is in flight or must wait.
@@ -190,17 +190,23 @@ impl Tables {
             return;
         }
         if Table::KV.contains(&table) {
-            let (seen, still) = (self.kv_index_probes.seen, replica.kv_index_proved);
-            if seen == 0 || seen == still {
-                let then = Table::KV.map(|table| self.least(cx, table));
-                self.kv_index_probes.send(cx, asked, then[0].max(then[1]), KV_INDEX_PROBES_MAX);
+            let (last_kv_index, proved_kv_index) =
+                (self.kv_index_probes.seen, replica.kv_index_proved);
+            if last_kv_index == 0 || last_kv_index == proved_kv_index {
+                let minimums = Table::KV.map(|table| self.minimum_index(cx, table));
+                self.kv_index_probes.send(
+                    cx,
+                    asked,
+                    minimums[0].max(minimums[1]),
+                    KV_INDEX_PROBES_MAX,
+                );
             }
-            if seen != 0 && seen == still {
+            if last_kv_index != 0 && last_kv_index == proved_kv_index {
                 return;
             }
         }
         let call = cx.get(Continuation::Probe(table), table.probe().into());
-        let (sent, index_then) = (cx.call_seq(), self.least(cx, table));
+        let (sent, index_then) = (cx.call_seq(), self.minimum_index(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.probes.push_back(Probe { call, sent, index_then });
         replica.kv_index_sent = self.kv_index_probes.seen;
@@ -226,7 +232,7 @@ impl Tables {
     ///
     /// Our own writes that the watch has not delivered yet count too. A restored snapshot may have exactly
     /// the replica's index; without this rule the entries written after it would be kept for ever.
-    fn least(&self, cx: &Cx<'_>, table: Table) -> u64 {
+    fn minimum_index(&self, cx: &Cx<'_>, table: Table) -> u64 {
         self.replicas[table as usize].least(cx.newest_written(table))
     }
 
@@ -237,7 +243,7 @@ impl Tables {
         }
         self.wants_read[table as usize] = false;
         let call = cx.get(Continuation::Read(table), format!("{}&consistent", table.target()));
-        let (sent, at, index_then) = (cx.call_seq(), cx.now().mono, self.least(cx, table));
+        let (sent, at, index_then) = (cx.call_seq(), cx.now().mono, self.minimum_index(cx, table));
         let replica = &mut self.replicas[table as usize];
         replica.read = Some(Read { call, sent, at, index_then });
         replica.kv_index_sent = self.kv_index_probes.seen;
@@ -320,8 +326,8 @@ impl Tables {
         let replica = &mut self.replicas[table as usize];
         // The keys of a prefix are shown or hidden as the prefix is.
         let (kv, nothing) = (Table::KV.contains(&table), is_empty(answer));
-        let other = answer.index == replica.index && nothing != (held == 0);
-        if kv && (other || nothing && replica.hidden.is_some()) {
+        let emptiness_differs = answer.index == replica.index && nothing != (held == 0);
+        if kv && (emptiness_differs || nothing && replica.hidden.is_some()) {
             self.read(cx, table);
             return;
         }

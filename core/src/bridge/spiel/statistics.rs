@@ -303,7 +303,7 @@ impl Statistics {
             }
         }
         self.stage = StatStage::Sorting { elements, found, bytes };
-        cx.arm(Timer::Tally, core::time::Duration::from_micros(1));
+        cx.arm(Timer::StatisticsSlice, core::time::Duration::from_micros(1));
     }
 
     /// Queries the state of the next pool version. After the last one, the results are ready to be written,

@@ -34,7 +34,7 @@ pub(crate) enum ConnEvent {
     /// The last connection from this address has closed.
     Gone(SocketAddr),
     /// A connection to this address was refused.
-    Refused(SocketAddr),
+    ConnectFailed(SocketAddr),
     /// A connection to this address is open.
     Reached(SocketAddr),
 }
@@ -76,12 +76,12 @@ pub(crate) struct Accepted {
     me: SocketAddr,
     conns_max: usize,
     /// Whether anybody may connect without being asked. Such peers have time limits.
-    hurries: bool,
+    limits_peers: bool,
     conns: BTreeMap<ConnId, Inbound>,
     quota: Quota,
     linked: BTreeMap<SocketAddr, Linked>,
     linked_bytes: usize,
-    named: BTreeSet<SocketAddr>,
+    allowed_sources: BTreeSet<SocketAddr>,
     deadlines: Timers<ConnId>,
 }
 
@@ -90,19 +90,19 @@ impl Accepted {
         Self {
             me,
             conns_max: conns_max.max(1),
-            hurries,
+            limits_peers: hurries,
             conns: BTreeMap::new(),
             // A quarter of the limit, so that peers of other nodes find room too.
             quota: Quota::new(me.ip(), conns_max / 4),
             linked: BTreeMap::new(),
             linked_bytes: 0,
-            named: BTreeSet::new(),
+            allowed_sources: BTreeSet::new(),
             deadlines: Timers::default(),
         }
     }
 
-    pub(crate) fn name_peers(&mut self, peers: impl Iterator<Item = SocketAddr>) {
-        self.named = peers.collect();
+    pub(crate) fn set_allowed_sources(&mut self, peers: impl Iterator<Item = SocketAddr>) {
+        self.allowed_sources = peers.collect();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -127,7 +127,7 @@ impl Accepted {
         let inbound = Inbound { peer, from: None, frames: Frames::default(), linked: false };
         self.quota.enter(inbound.share(conn));
         self.conns.insert(conn, inbound);
-        self.wait(now, conn, SILENT_FOR);
+        self.arm_deadline(now, conn, SILENT_FOR);
         if self.conns.len() <= self.conns_max {
             return None;
         }
@@ -158,7 +158,7 @@ impl Accepted {
                 Ok(Some((header, payload))) => {
                     let from = header.src.addr;
                     let known = inbound.from == Some(from);
-                    if !known && !may_claim(from, address, self.me, &self.named) {
+                    if !known && !may_claim(from, address, self.me, &self.allowed_sources) {
                         break Some(Fact::NotItsAddress { conn, peer });
                     }
                     inbound.from = Some(from);
@@ -177,9 +177,9 @@ impl Accepted {
         if !has {
             self.deadlines.disarm(conn);
         } else if began || !had {
-            self.wait(now, conn, FRAME_FOR);
+            self.arm_deadline(now, conn, FRAME_FOR);
         }
-        self.find_link(now, conn);
+        self.exempt_if_linked(now, conn);
         refused
     }
 
@@ -236,7 +236,7 @@ impl Accepted {
             let mut conns = self.conns.iter().rev();
             let newest = conns.find(|(_, inbound)| inbound.is_of(addr)).map(|(conn, _)| *conn);
             if let Some(conn) = newest {
-                self.find_link(now, conn);
+                self.exempt_if_linked(now, conn);
             }
         }
     }
@@ -249,14 +249,14 @@ impl Accepted {
             let conn = linked.conn;
             self.linked.remove(&addr);
             if let Some(conn) = conn {
-                self.rejoin(now, conn);
+                self.return_to_quota(now, conn);
             }
         }
     }
 
     /// Removes a connection from the quota if its process has a link. A process has one connection; the
     /// newest one counts.
-    fn find_link(&mut self, now: Instant, conn: ConnId) {
+    fn exempt_if_linked(&mut self, now: Instant, conn: ConnId) {
         let Some(inbound) = self.conns.get_mut(&conn) else { return };
         let Some(from) = inbound.from.filter(|from| inbound.is_of(*from)) else { return };
         let Some(linked) = self.linked.get_mut(&from) else { return };
@@ -270,23 +270,23 @@ impl Accepted {
         self.linked_bytes += share.bytes;
         self.deadlines.disarm(conn);
         if let Some(other) = other {
-            self.rejoin(now, other);
+            self.return_to_quota(now, other);
         }
     }
 
-    fn rejoin(&mut self, now: Instant, conn: ConnId) {
+    fn return_to_quota(&mut self, now: Instant, conn: ConnId) {
         let Some(inbound) = self.conns.get_mut(&conn) else { return };
         inbound.linked = false;
         let (share, begun) = (inbound.share(conn), inbound.frames.held() > 0);
         self.linked_bytes -= share.bytes;
         self.quota.enter(share);
         if begun {
-            self.wait(now, conn, FRAME_FOR);
+            self.arm_deadline(now, conn, FRAME_FOR);
         }
     }
 
-    fn wait(&mut self, now: Instant, conn: ConnId, time: Duration) {
-        if self.hurries {
+    fn arm_deadline(&mut self, now: Instant, conn: ConnId, time: Duration) {
+        if self.limits_peers {
             self.deadlines.arm(conn, now.after(time));
         }
     }

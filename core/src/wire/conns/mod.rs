@@ -54,7 +54,7 @@ pub(crate) struct Limits {
     /// The maximum of unread bytes of one peer.
     pub(crate) backlog_bytes_max: usize,
     /// Whether anybody may connect without being asked. Such peers have time limits.
-    pub(crate) hurries: bool,
+    pub(crate) limits_peers: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) struct Conns {
     lingering: VecDeque<ConnId>,
     connecting: Timers<SocketAddr>,
     next: ConnId,
-    clock: u64,
+    uses: u64,
     /// New connections are refused.
     ended: bool,
 }
@@ -80,21 +80,21 @@ impl Conns {
         Self {
             me,
             limits,
-            accepted: Accepted::new(me, limits.conns_max, limits.hurries),
+            accepted: Accepted::new(me, limits.conns_max, limits.limits_peers),
             outbound: BTreeMap::new(),
             opened: BTreeMap::new(),
             closing: BTreeSet::new(),
             lingering: VecDeque::new(),
             connecting: Timers::default(),
             next: ConnId::opened(1),
-            clock: 0,
+            uses: 0,
             ended: false,
         }
     }
 
     /// Sets the permitted source addresses of frames from other addresses.
-    pub(crate) fn name_peers(&mut self, peers: impl Iterator<Item = SocketAddr>) {
-        self.accepted.name_peers(peers);
+    pub(crate) fn set_allowed_sources(&mut self, peers: impl Iterator<Item = SocketAddr>) {
+        self.accepted.set_allowed_sources(peers);
     }
 
     /// Records a link to the process listening at `addr`. Its connection is not closed in favour of others.
@@ -149,7 +149,7 @@ impl Conns {
     pub(crate) fn on_time(&mut self, now: Instant, events: &mut Vec<ConnEvent>, out: &mut dyn Out) {
         while let Some(to) = self.connecting.pop(now) {
             self.reset(to, out);
-            events.push(ConnEvent::Refused(to));
+            events.push(ConnEvent::ConnectFailed(to));
         }
         while let Some((conn, why)) = self.accepted.expire(now) {
             self.refuse(conn, why, out);
@@ -167,9 +167,9 @@ impl Conns {
         out: &mut dyn Out,
     ) {
         let size = size_of_all(&segments);
-        self.clock += 1;
+        self.uses += 1;
         if let Some(outbound) = self.outbound.get_mut(&to).filter(|outbound| outbound.up) {
-            outbound.used = self.clock;
+            outbound.used = self.uses;
             if outbound.unwritten.saturating_add(size) > self.limits.backlog_bytes_max {
                 return out.fact(Fact::BacklogFull { conn: outbound.conn });
             }
@@ -180,7 +180,7 @@ impl Conns {
             return;
         }
         let Some(outbound) = self.outbound.get_mut(&to) else { return };
-        outbound.used = self.clock;
+        outbound.used = self.uses;
         outbound.queue.retain(|(old, _)| *old != key);
         let waiting: usize = outbound.queue.iter().map(|(_, s)| size_of_all(s)).sum();
         if waiting.saturating_add(size) > self.limits.backlog_bytes_max {
@@ -210,9 +210,9 @@ impl Conns {
             self.reset(idle, out);
         }
         let conn = self.next.mint();
-        self.clock += 1;
+        self.uses += 1;
         let queue = Vec::new();
-        let outbound = Outbound { conn, up: false, unwritten: 0, queue, used: self.clock };
+        let outbound = Outbound { conn, up: false, unwritten: 0, queue, used: self.uses };
         self.outbound.insert(to, outbound);
         self.opened.insert(conn, to);
         self.connecting.arm(to, now.after(CONNECT_FOR));
@@ -325,7 +325,7 @@ impl Conns {
                 if outbound.up {
                     out.fact(Fact::ConnClosed { conn });
                 } else {
-                    events.push(ConnEvent::Refused(to));
+                    events.push(ConnEvent::ConnectFailed(to));
                 }
             }
         }
@@ -351,7 +351,7 @@ mod tests {
 
     fn new(conns_max: usize) -> (Conns, Vec<Output>, Vec<ConnEvent>) {
         (
-            Conns::new(local(1), Limits { conns_max, backlog_bytes_max: 100, hurries: true }),
+            Conns::new(local(1), Limits { conns_max, backlog_bytes_max: 100, limits_peers: true }),
             Vec::new(),
             Vec::new(),
         )
@@ -450,7 +450,7 @@ mod tests {
         let (mut conns, mut out, mut events) = new(8);
         conns.send(NOW, local(2), 1, frame(1, 1), &mut out);
         conns.on_time(NOW.after(CONNECT_FOR), &mut events, &mut out);
-        assert!(matches!(events[..], [ConnEvent::Refused(to)] if to == local(2)));
+        assert!(matches!(events[..], [ConnEvent::ConnectFailed(to)] if to == local(2)));
         assert_eq!(conns.len(), 0);
         let conn = ConnId::opened(1);
         assert_eq!(out.last(), Some(&Output::Net(net::Command::Close { conn })));

@@ -69,7 +69,7 @@ impl Endpoint {
         self.entries.clear();
         self.rpc.server.closed = true;
         self.timers.arm(Timer::Exit, now.after(STOP_FOR));
-        self.timers.arm(Timer::Drain, now.after(DRAIN_FOR));
+        self.timers.arm(Timer::LinkDrain, now.after(DRAIN_FOR));
         for id in self.links.ids() {
             let Some(peer) = self.links.get_mut(id) else { continue };
             if peer.away.is_some_and(|a| matches!(a, Away::Gone | Away::Silent)) {

@@ -26,16 +26,16 @@ use crate::wire::codec::params::{
     Cookie, FIRST_TAG_PROCESS, FIRST_TAG_SERVER, LinkIds, LinkParams, Tags,
 };
 use crate::wire::queue::{InQueue, OutQueue};
-use crate::wire::rpc::event::ReplyTo;
+use crate::wire::rpc::event::RequestOrigin;
 
 /// An entrypoint request, waiting for its reply.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) at: ReplyTo,
+    pub(crate) origin: RequestOrigin,
     pub(crate) req: Box<EntrypointReq>,
     /// Whether the request's tags may have moved if its link is not known: the link was known when the
     /// request arrived, or ended while it was in transit.
-    pub(crate) old: bool,
+    pub(crate) maybe_outdated: bool,
 }
 
 /// The maximum size of an entrypoint in a packet, in bytes. The rest is for headers and the link's part.

@@ -22,7 +22,7 @@ use crate::wire::endpoint::io::{Output, Stop};
 use crate::wire::endpoint::peer::Peer;
 use crate::wire::link::Link;
 use crate::wire::name::Name;
-use crate::wire::rpc::event::ReplyTo;
+use crate::wire::rpc::event::RequestOrigin;
 
 /// The maximum length of a reported version of Motr, in bytes.
 const GIT_REV_MAX: usize = 64;
@@ -37,23 +37,28 @@ struct NewLink {
 }
 
 impl Endpoint {
-    pub(crate) fn on_asked(&mut self, at: ReplyTo, req: Box<EntrypointReq>, out: &mut Vec<Output>) {
-        let conn = at.conn;
+    pub(crate) fn on_asked(
+        &mut self,
+        origin: RequestOrigin,
+        req: Box<EntrypointReq>,
+        out: &mut Vec<Output>,
+    ) {
+        let conn = origin.conn;
         if !entry::is_sound(&req) {
             return out.fact(Fact::BadItem { conn, why: "an entrypoint request with wrong tags" });
         }
         let process = req.process;
         let stranger = self.configured.as_ref().is_some_and(|known| !known.contains(&process));
         if stranger && self.config.known_only {
-            let why = Fact::StrangerRefused { conn, peer: at.addr.ip(), process };
+            let why = Fact::StrangerRefused { conn, peer: origin.addr.ip(), process };
             return self.rpc.conns.refuse(conn, why, out);
         }
         if self.stop != Stop::No {
             // The process repeats the request to the next run of this server.
-            return self.rpc.drop_as_lost(&at);
+            return self.rpc.drop_as_lost(&origin);
         }
         if self.entries.len() >= self.config.entries_max {
-            self.rpc.drop_as_lost(&at);
+            self.rpc.drop_as_lost(&origin);
             return out.fact(Fact::EntriesFull { conn });
         }
         let entry = self.next_entry.mint();
@@ -61,15 +66,15 @@ impl Endpoint {
         out.push(Output::Motr(Event::Asked(Box::new(EntrypointRequest {
             entry,
             process: req.process,
-            endpoint: format!("{}", Name(at.addr)).into(),
+            endpoint: format!("{}", Name(origin.addr)).into(),
             pid: req.pid,
             first: req.first != 0,
             git_rev: String::from_utf8_lossy(git_rev).into(),
         }))));
         // A process opens a session for each request and sends the request right after that, so the session's
         // id dates the request.
-        let old = self.known(&req).is_some() || at.header.session <= self.last_end;
-        self.entries.insert(entry, Entry { at, req, old });
+        let old = self.known(&req).is_some() || origin.header.session <= self.last_end;
+        self.entries.insert(entry, Entry { origin, req, maybe_outdated: old });
     }
 
     /// Returns whether a request may be answered however old it is: it describes no link, or a link that
@@ -83,12 +88,12 @@ impl Endpoint {
     pub(crate) fn ask_anew(
         &mut self,
         now: Instant,
-        at: &ReplyTo,
+        origin: &RequestOrigin,
         req: &EntrypointReq,
         out: &mut Vec<Output>,
     ) {
         let answer = entry::answer(req, LinkDecision::Again, req.cookie_expected, None);
-        self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
+        self.rpc.reply(now, origin, Fop::EntrypointRep(answer.into()), out);
     }
 
     /// Sends the bridge's reply, completed by the link's part.
@@ -100,7 +105,7 @@ impl Endpoint {
         reply: Result<Arc<Entrypoint>, Errno>,
         out: &mut Vec<Output>,
     ) {
-        let Entry { at, req, .. } = waiting;
+        let Entry { origin, req, .. } = waiting;
         let entrypoint = reply.ok().filter(|e| entry::fits(e));
         let known = self.known(req);
         if req.first != 0 && self.is_outdated(entry, req.process) {
@@ -112,7 +117,7 @@ impl Endpoint {
             self.make_room(now, req.process, out);
         }
         let answer = entry::answer(req, decision, cookie, entrypoint.as_deref());
-        self.rpc.reply(now, at, Fop::EntrypointRep(answer.into()), out);
+        self.rpc.reply(now, origin, Fop::EntrypointRep(answer.into()), out);
         match (decision, known) {
             (LinkDecision::New(ids) | LinkDecision::Reconnect(ids), _) => {
                 let link = self.next_link.mint();
@@ -126,7 +131,7 @@ impl Endpoint {
             (LinkDecision::Reuse, Some(link)) => {
                 out.push(Output::Motr(Event::LinkReused { link, entry }));
                 self.on_alive(now, link, out);
-                self.inquire(now, link, out);
+                self.request_delivered(now, link, out);
             }
             _ => {}
         }
@@ -144,7 +149,7 @@ impl Endpoint {
         waiting: &Entry,
         known: Option<LinkId>,
     ) -> (LinkDecision, Cookie) {
-        let Entry { req, old, .. } = waiting;
+        let Entry { req, maybe_outdated: old, .. } = waiting;
         match known {
             _ if req.first != 0 => (LinkDecision::New(self.new_ids(req.generation)), self.cookie),
             Some(link) => {
@@ -218,7 +223,7 @@ impl Endpoint {
 
     fn add(&mut self, now: Instant, waiting: &Entry, new: NewLink, out: &mut Vec<Output>) {
         let NewLink { link: id, entry, decision, cookie, ids } = new;
-        let (addr, process) = (waiting.at.addr, waiting.req.process);
+        let (addr, process) = (waiting.origin.addr, waiting.req.process);
         let (sent, received) = entry::queues(&waiting.req, decision);
         let client = self.rpc.start(now, addr, out);
         self.rpc.conns.link(now, addr);

@@ -109,7 +109,7 @@ pub(crate) enum Timer {
     /// The next check whether a peer is back.
     Probe(LinkId),
     /// The time limit of a stopping endpoint's pending messages.
-    Drain,
+    LinkDrain,
     /// The end of the stop.
     Exit,
 }

@@ -20,13 +20,13 @@ use crate::wire::endpoint::io::{Output, Stop, Timer};
 use crate::wire::endpoint::peer::Away;
 use crate::wire::link::{ReplyOutcome, State, refusal};
 use crate::wire::rpc::client::ClientId;
-use crate::wire::rpc::event::{ReplyTo, RpcEvent};
+use crate::wire::rpc::event::{RequestOrigin, RpcEvent};
 
 /// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`), and between two checks whether a peer is
 /// back.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The delay of the first check. It is shorter, since connections between living peers are closed too.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
+const FIRST_PROBE: Duration = Duration::from_millis(100);
 
 impl Endpoint {
     // ---- messages -----------------------------------------------------------------------------
@@ -68,25 +68,25 @@ impl Endpoint {
     pub(crate) fn on_message(
         &mut self,
         now: Instant,
-        at: ReplyTo,
+        origin: RequestOrigin,
         msg: LinkMsg,
         out: &mut Vec<Output>,
     ) {
-        let (id, rc) = self.find(&at, &msg);
+        let (id, rc) = self.find(&origin, &msg);
         let found = id.and_then(|id| Some((id, self.links.get_mut(id)?)));
         let Some((id, peer)) = found.filter(|_| rc.is_none()) else {
             if self.stop != Stop::No {
                 // After a refusal, the sender would connect to us again at once.
-                return self.rpc.drop_as_lost(&at);
+                return self.rpc.drop_as_lost(&origin);
             }
             let rc = rc.unwrap_or(Errno::ENOLINK);
-            out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
-            return self.rpc.reply(now, &at, refusal(rc), out);
+            out.fact(Fact::LinkUnknown { conn: origin.conn, rc: rc.to_rc() });
+            return self.rpc.reply(now, &origin, refusal(rc), out);
         };
         let full = peer.link.received.held() >= self.config.unacked_max;
         if full && msg.nr != 0 && peer.link.received.expects(msg.tag) {
             out.fact(Fact::UnackedFull { link: id });
-            return self.rpc.drop_as_lost(&at);
+            return self.rpc.drop_as_lost(&origin);
         }
         let mut delivered = Vec::new();
         let received = peer.link.on_message(msg, &mut delivered);
@@ -94,7 +94,7 @@ impl Endpoint {
         // The peer listens, so a 207 that it refused before it knew its link need not wait any longer.
         peer.link.on_pause_over();
         self.timers.disarm(Timer::Pause(id));
-        self.rpc.reply(now, &at, received.reply, out);
+        self.rpc.reply(now, &origin, received.reply, out);
         self.on_alive(now, id, out);
         report_delivered(id, delivered, received.wrong, out);
         if let Some((msg, message)) = message {
@@ -108,16 +108,16 @@ impl Endpoint {
     pub(crate) fn on_unknown_session(
         &mut self,
         now: Instant,
-        at: ReplyTo,
+        origin: RequestOrigin,
         msg: alloc::boxed::Box<LinkMsg>,
         out: &mut Vec<Output>,
     ) {
-        match self.find(&at, &msg) {
-            (Some(_), None) => self.rpc.accept_unknown(at, Fop::LinkMsg(msg)),
+        match self.find(&origin, &msg) {
+            (Some(_), None) => self.rpc.accept_unknown(origin, Fop::LinkMsg(msg)),
             (_, rc) => {
                 let rc = rc.unwrap_or(Errno::ENOLINK);
-                out.fact(Fact::LinkUnknown { conn: at.conn, rc: rc.to_rc() });
-                self.rpc.reply(now, &at, refusal(rc), out);
+                out.fact(Fact::LinkUnknown { conn: origin.conn, rc: rc.to_rc() });
+                self.rpc.reply(now, &origin, refusal(rc), out);
             }
         }
     }
@@ -129,22 +129,22 @@ impl Endpoint {
     pub(crate) fn on_repeated(
         &mut self,
         now: Instant,
-        at: &ReplyTo,
+        origin: &RequestOrigin,
         fop: &Fop,
         reply: Bytes,
         out: &mut Vec<Output>,
     ) {
         let Fop::LinkMsg(msg) = fop else { return };
-        match self.find(at, msg) {
-            (Some(_), None) => self.rpc.send_reply(now, at, reply, out),
-            (_, rc) => self.rpc.reply(now, at, refusal(rc.unwrap_or(Errno::ENOLINK)), out),
+        match self.find(origin, msg) {
+            (Some(_), None) => self.rpc.send_reply(now, origin, reply, out),
+            (_, rc) => self.rpc.reply(now, origin, refusal(rc.unwrap_or(Errno::ENOLINK)), out),
         }
     }
 
     /// Returns the link of a 207 (`link_service.c:ha_link_service_find`), or the error to refuse it with.
-    fn find(&self, at: &ReplyTo, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
+    fn find(&self, origin: &RequestOrigin, msg: &LinkMsg) -> (Option<LinkId>, Option<Errno>) {
         let id = self.links.of_end(msg.ids.remote);
-        let id = id.filter(|id| self.links.get(*id).is_some_and(|p| p.addr == at.addr));
+        let id = id.filter(|id| self.links.get(*id).is_some_and(|p| p.addr == origin.addr));
         let connection = id.and_then(|id| self.links.get(id)).map(|p| p.link.ids.connection);
         match connection {
             None => (None, Some(Errno::ENOLINK)),
@@ -223,7 +223,7 @@ impl Endpoint {
         event: RpcEvent,
         out: &mut Vec<Output>,
     ) {
-        let refused = matches!(event, RpcEvent::ConnectRefused(_));
+        let refused = matches!(event, RpcEvent::ConnectFailed(_));
         if refused {
             let gone: Vec<_> =
                 self.closing.iter().filter(|(_, a)| **a == addr).map(|(c, _)| *c).collect();
@@ -234,7 +234,7 @@ impl Endpoint {
         }
         for id in self.links.at(addr, |_| true) {
             self.on_away(id, Away::Gone, out);
-            let look = self.rng.around(if refused { PAUSE } else { FIRST_LOOK });
+            let look = self.rng.around(if refused { PAUSE } else { FIRST_PROBE });
             self.timers.arm_no_later(Timer::Probe(id), now.after(look));
             if self.links.get(id).is_some_and(|p| p.ending) {
                 self.end(now, id, false, out);
@@ -257,7 +257,7 @@ impl Endpoint {
         peer.away = Some(Away::Silent);
         self.timers.disarm(Timer::Probe(id));
         self.rpc.resume(now, peer.link.client, out);
-        self.inquire(now, id, out);
+        self.request_delivered(now, id, out);
     }
 
     /// Checks whether a peer is back.
@@ -295,12 +295,12 @@ impl Endpoint {
         if away == Away::Gone {
             self.rpc.resume(now, peer.link.client, out);
         }
-        self.inquire(now, id, out);
+        self.request_delivered(now, id, out);
     }
 
     /// Requests the process's position of delivered messages. It may have sent it while it was unreachable,
     /// and does not send it twice.
-    pub(crate) fn inquire(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
+    pub(crate) fn request_delivered(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         if let Some(peer) = self.links.get_mut(id) {
             peer.link.asks = peer.link.sent.awaits();
             self.pump(now, id, out);
@@ -316,7 +316,7 @@ impl Endpoint {
                 }
             }
             Timer::Probe(id) => self.probe(now, id, out),
-            Timer::Drain => {
+            Timer::LinkDrain => {
                 for id in self.links.ids() {
                     self.end(now, id, true, out);
                 }

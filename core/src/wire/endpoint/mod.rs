@@ -132,7 +132,7 @@ impl Endpoint {
             let why = match timer {
                 Timer::Pause(_) => "pause",
                 Timer::Probe(_) => "probe",
-                Timer::Drain => "drain",
+                Timer::LinkDrain => "drain",
                 Timer::Exit => "exit",
             };
             Next::WaitUntil { at, why }
@@ -151,23 +151,31 @@ impl Endpoint {
             // The process repeats the request to the next run of this server.
             RpcEvent::UnknownSession { .. } | RpcEvent::Forgotten { .. }
                 if self.stop != Stop::No => {}
-            RpcEvent::Request { at, fop: Fop::EntrypointReq(req) } => self.on_asked(at, req, out),
-            RpcEvent::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
-            RpcEvent::UnknownSession { at, fop: Fop::LinkMsg(msg) } => {
-                self.on_unknown_session(now, at, msg, out)
+            RpcEvent::Request { origin, fop: Fop::EntrypointReq(req) } => {
+                self.on_asked(origin, req, out)
             }
-            RpcEvent::Repeated { at, fop, reply } => self.on_repeated(now, &at, &fop, reply, out),
-            RpcEvent::UnknownSession { at, fop: Fop::EntrypointReq(req) }
+            RpcEvent::Request { origin, fop: Fop::LinkMsg(msg) } => {
+                self.on_message(now, origin, *msg, out)
+            }
+            RpcEvent::UnknownSession { origin, fop: Fop::LinkMsg(msg) } => {
+                self.on_unknown_session(now, origin, msg, out)
+            }
+            RpcEvent::Repeated { origin, fop, reply } => {
+                self.on_repeated(now, &origin, &fop, reply, out)
+            }
+            RpcEvent::UnknownSession { origin, fop: Fop::EntrypointReq(req) }
                 if self.may_be_old(&req) =>
             {
-                self.rpc.accept_unknown(at, Fop::EntrypointReq(req));
+                self.rpc.accept_unknown(origin, Fop::EntrypointReq(req));
             }
-            RpcEvent::Forgotten { at, fop: Fop::EntrypointReq(req) } if self.may_be_old(&req) => {
-                self.on_asked(at, req, out);
+            RpcEvent::Forgotten { origin, fop: Fop::EntrypointReq(req) }
+                if self.may_be_old(&req) =>
+            {
+                self.on_asked(origin, req, out);
             }
-            RpcEvent::UnknownSession { at, fop: Fop::EntrypointReq(req) }
-            | RpcEvent::Forgotten { at, fop: Fop::EntrypointReq(req) } => {
-                self.ask_anew(now, &at, &req, out);
+            RpcEvent::UnknownSession { origin, fop: Fop::EntrypointReq(req) }
+            | RpcEvent::Forgotten { origin, fop: Fop::EntrypointReq(req) } => {
+                self.ask_anew(now, &origin, &req, out);
             }
             // Other events of peers need no handling; a protocol violation towards us is harmless.
             RpcEvent::Request { .. }
@@ -180,7 +188,7 @@ impl Endpoint {
             RpcEvent::Ended(client) => {
                 self.closing.remove(&client);
             }
-            RpcEvent::PeerGone(addr) | RpcEvent::ConnectRefused(addr) => {
+            RpcEvent::PeerGone(addr) | RpcEvent::ConnectFailed(addr) => {
                 self.on_gone(now, addr, event, out)
             }
             RpcEvent::Connected(addr) => self.on_connected(now, addr, out),
@@ -207,7 +215,7 @@ impl Endpoint {
                 let known: BTreeSet<Fid> = peers.iter().map(|(process, _)| *process).collect();
                 let first = self.configured.replace(known).is_none();
                 let addresses = peers.iter().filter_map(|(_, name)| name::parse(name).ok());
-                self.rpc.conns.name_peers(addresses);
+                self.rpc.conns.set_allowed_sources(addresses);
                 if first && self.config.known_only {
                     self.end_strangers(now, out);
                 }

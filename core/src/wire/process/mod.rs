@@ -29,7 +29,7 @@ use crate::wire::codec::params::{Cookie, LinkParams};
 use crate::wire::conns::Out;
 use crate::wire::link::{Link, ReplyOutcome, State, refusal};
 use crate::wire::rpc::client::ClientId;
-use crate::wire::rpc::event::{ReplyTo, RpcEvent};
+use crate::wire::rpc::event::{RequestOrigin, RpcEvent};
 use crate::wire::rpc::{Rpc, Settings};
 
 /// The pause after a failed 207 (`ha.c:HA_RECONNECT_INTERVAL`).
@@ -305,8 +305,12 @@ impl Process {
 
     fn on_rpc_event(&mut self, now: Instant, event: RpcEvent, out: &mut Vec<Output>) {
         match event {
-            RpcEvent::Request { at, fop: Fop::LinkMsg(msg) } => self.on_message(now, at, *msg, out),
-            RpcEvent::Repeated { at, reply, .. } => self.rpc.send_reply(now, &at, reply, out),
+            RpcEvent::Request { origin, fop: Fop::LinkMsg(msg) } => {
+                self.on_message(now, origin, *msg, out)
+            }
+            RpcEvent::Repeated { origin, reply, .. } => {
+                self.rpc.send_reply(now, &origin, reply, out)
+            }
             RpcEvent::Request { .. }
             | RpcEvent::UnknownSession { .. }
             | RpcEvent::Forgotten { .. } => {}
@@ -329,7 +333,7 @@ impl Process {
                 self.on_asking(now, event, out)
             }
             // A real process ignores the state of its TCP connections.
-            RpcEvent::PeerGone(_) | RpcEvent::ConnectRefused(_) | RpcEvent::Connected(_) => {}
+            RpcEvent::PeerGone(_) | RpcEvent::ConnectFailed(_) | RpcEvent::Connected(_) => {}
         }
     }
 
@@ -337,7 +341,13 @@ impl Process {
         self.link.as_ref().is_some_and(|l| l.client == client)
     }
 
-    fn on_message(&mut self, now: Instant, at: ReplyTo, msg: LinkMsg, out: &mut Vec<Output>) {
+    fn on_message(
+        &mut self,
+        now: Instant,
+        origin: RequestOrigin,
+        msg: LinkMsg,
+        out: &mut Vec<Output>,
+    ) {
         let quiesced = matches!(self.change, Change::Closing(..)) || self.life == Life::Leaving;
         let link = self.link.as_mut().filter(|l| !quiesced && l.ids.local == msg.ids.remote);
         let refused = match &link {
@@ -346,7 +356,7 @@ impl Process {
             Some(_) => None,
         };
         let (Some(link), None) = (link, refused) else {
-            return self.rpc.reply(now, &at, refusal(refused.unwrap_or(Errno::ENOLINK)), out);
+            return self.rpc.reply(now, &origin, refusal(refused.unwrap_or(Errno::ENOLINK)), out);
         };
         let mut delivered = Vec::new();
         let received = link.on_message(msg, &mut delivered);
@@ -357,7 +367,7 @@ impl Process {
         if let Some(why) = message.as_ref().and_then(|(_, m)| message::harm(m)) {
             return self.abort(why, out);
         }
-        self.rpc.reply(now, &at, received.reply, out);
+        self.rpc.reply(now, &origin, received.reply, out);
         report_delivered(delivered, out);
         if let Some((msg, message)) = message {
             out.push(Output::Event(Event::Received { msg, message }));

@@ -11,7 +11,7 @@ use crate::wire::rpc::client::ClientId;
 
 /// The address and header for the reply to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ReplyTo {
+pub(crate) struct RequestOrigin {
     /// The connection of the request.
     pub(crate) conn: ConnId,
     /// The listening address of the sender.
@@ -23,13 +23,13 @@ pub(crate) struct ReplyTo {
 #[derive(Debug)]
 pub(crate) enum RpcEvent {
     /// A new request.
-    Request { at: ReplyTo, fop: Fop },
+    Request { origin: RequestOrigin, fop: Fop },
     /// A request on an unknown session.
-    UnknownSession { at: ReplyTo, fop: Fop },
+    UnknownSession { origin: RequestOrigin, fop: Fop },
     /// A previously answered message of a link, and that reply.
-    Repeated { at: ReplyTo, fop: Fop, reply: Bytes },
+    Repeated { origin: RequestOrigin, fop: Fop, reply: Bytes },
     /// A request answered so long ago that the reply is not kept any more.
-    Forgotten { at: ReplyTo, fop: Fop },
+    Forgotten { origin: RequestOrigin, fop: Fop },
     /// A client is open.
     Opened(ClientId),
     /// A reply to a client's request.
@@ -41,7 +41,7 @@ pub(crate) enum RpcEvent {
     /// The last connection from a peer has closed.
     PeerGone(SocketAddr),
     /// A peer refused a connection.
-    ConnectRefused(SocketAddr),
+    ConnectFailed(SocketAddr),
     /// A connection to a peer is open.
     Connected(SocketAddr),
     /// A peer broke the protocol. A real peer would abort.

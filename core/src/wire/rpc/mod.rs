@@ -28,12 +28,12 @@ use crate::wire::codec::packet::{self, Ends, Frame, Item, Payload, Writer};
 use crate::wire::conns::accepted::ConnEvent;
 use crate::wire::conns::{Conns, Limits, Out};
 use crate::wire::rpc::client::{Action, ClientId, RESEND, RpcClient};
-use crate::wire::rpc::event::{ReplyTo, RpcEvent};
-use crate::wire::rpc::server::{Admission, IdGenerator, KEEP, RpcServer};
+use crate::wire::rpc::event::{RequestOrigin, RpcEvent};
+use crate::wire::rpc::server::{Admission, IdGenerator, KEEP, RpcServer, digest};
 
 #[derive(Debug)]
 enum Arrived {
-    Item(ReplyTo, Fop),
+    Item(RequestOrigin, Fop),
     Event(RpcEvent),
 }
 
@@ -77,7 +77,7 @@ impl Rpc {
         let Settings { me, conns_max, backlog_bytes_max, answers_unknown: hurries, .. } = settings;
         Self {
             settings,
-            conns: Conns::new(me, Limits { conns_max, backlog_bytes_max, hurries }),
+            conns: Conns::new(me, Limits { conns_max, backlog_bytes_max, limits_peers: hurries }),
             server: RpcServer::new(settings.rpc_conns_max, settings.reply_bytes_max),
             clients: BTreeMap::new(),
             next_client: 0,
@@ -283,39 +283,45 @@ impl Rpc {
     // ---- requests ---------------------------------------------------------------------------
 
     /// Sends the reply to a request.
-    pub(crate) fn reply(&mut self, now: Instant, at: &ReplyTo, fop: Fop, out: &mut dyn Out) {
-        let header = at.header.reply(fop.opcode());
-        let (src, dst) = (source(self.settings.me, &mut self.frames), destination(at.addr));
+    pub(crate) fn reply(
+        &mut self,
+        now: Instant,
+        origin: &RequestOrigin,
+        fop: Fop,
+        out: &mut dyn Out,
+    ) {
+        let header = origin.header.reply(fop.opcode());
+        let (src, dst) = (source(self.settings.me, &mut self.frames), destination(origin.addr));
         // The frame is kept for a while, so its memory must match its counted size.
         let frame = packet::encode(src, dst, &[Item { header, fop }]).into_boxed_slice();
         let frame = Bytes::from(frame);
-        self.server.keep_reply(now, at.addr, &at.header, &frame);
+        self.server.keep_reply(now, origin.addr, &origin.header, &frame);
         self.timers.arm_no_later(Timer::Sweep, now.after(KEEP));
-        self.send_reply(now, at, frame, out);
+        self.send_reply(now, origin, frame, out);
     }
 
     /// Treats an admitted request as if it had been lost on the network: it will be repeated.
-    pub(crate) fn drop_as_lost(&mut self, at: &ReplyTo) {
-        self.server.rollback(at.addr, &at.header);
+    pub(crate) fn drop_as_lost(&mut self, origin: &RequestOrigin) {
+        self.server.rollback(origin.addr, &origin.header);
     }
 
     /// Treats a request on an unknown session as the first one, and makes the session known.
-    pub(crate) fn accept_unknown(&mut self, at: ReplyTo, fop: Fop) {
-        self.server.accept_unknown(at.addr, &at.header);
-        self.arrived.push_front(Arrived::Item(at, fop));
+    pub(crate) fn accept_unknown(&mut self, origin: RequestOrigin, fop: Fop) {
+        self.server.accept_unknown(origin.addr, &origin.header);
+        self.arrived.push_front(Arrived::Item(origin, fop));
     }
 
     pub(crate) fn send_reply(
         &mut self,
         now: Instant,
-        at: &ReplyTo,
+        origin: &RequestOrigin,
         frame: Bytes,
         out: &mut dyn Out,
     ) {
         // The key of a reply in the queue is derived from the request; the top bit separates it from
         // requests.
-        let key = at.header.cookie.lo ^ at.header.xid.rotate_left(48) | 1 << 63;
-        self.conns.send(now, at.addr, key, Arc::new([frame]), out);
+        let key = origin.header.cookie.lo ^ origin.header.xid.rotate_left(48) | 1 << 63;
+        self.conns.send(now, origin.addr, key, Arc::new([frame]), out);
     }
 
     fn on_conn_events(&mut self, events: Vec<ConnEvent>, out: &mut dyn Out) {
@@ -326,7 +332,7 @@ impl Rpc {
                     continue;
                 }
                 ConnEvent::Gone(addr) => RpcEvent::PeerGone(addr),
-                ConnEvent::Refused(addr) => RpcEvent::ConnectRefused(addr),
+                ConnEvent::ConnectFailed(addr) => RpcEvent::ConnectFailed(addr),
                 ConnEvent::Reached(addr) => RpcEvent::Connected(addr),
             };
             self.arrived.push_back(Arrived::Event(event));
@@ -341,7 +347,7 @@ impl Rpc {
         for item in items {
             match item {
                 Ok(Item { header, fop }) => {
-                    let at = ReplyTo { conn, addr: from, header };
+                    let at = RequestOrigin { conn, addr: from, header };
                     self.arrived.push_back(Arrived::Item(at, fop));
                 }
                 Err(why) => out.fact(Fact::BadPacket { conn, why: why.0 }),
@@ -352,31 +358,32 @@ impl Rpc {
     fn on_item(
         &mut self,
         now: Instant,
-        at: ReplyTo,
+        origin: RequestOrigin,
         fop: Fop,
         out: &mut dyn Out,
     ) -> Option<RpcEvent> {
         match fop {
-            Fop::Unknown { opcode } => out.fact(Fact::UnknownOpcode { conn: at.conn, opcode }),
+            Fop::Unknown { opcode } => out.fact(Fact::UnknownOpcode { conn: origin.conn, opcode }),
             // The peer repeats these requests, also to a later run of this server.
             Fop::ConnEstablish | Fop::SessionEstablish { .. } if self.server.closed => {}
             Fop::ConnEstablish => {
-                let sender = self.server.open(at.addr, at.header.uuid, &mut self.ids);
-                self.reply(now, &at, Fop::ConnEstablishRep { rc: 0, sender }, out);
+                let sender = self.server.open(origin.addr, origin.header.uuid, &mut self.ids);
+                self.reply(now, &origin, Fop::ConnEstablishRep { rc: 0, sender }, out);
             }
             Fop::ConnTerminate { sender } => {
-                let known = self.server.close((at.addr, sender));
+                let known = self.server.close((origin.addr, sender));
                 if known || self.settings.answers_unknown {
-                    self.reply(now, &at, Fop::ConnTerminateRep { rc: 0, sender }, out);
+                    self.reply(now, &origin, Fop::ConnTerminateRep { rc: 0, sender }, out);
                 }
             }
             fop if fop.is_reply() => {
-                let id = ClientId(at.header.cookie.hi);
+                let id = ClientId(origin.header.cookie.hi);
                 let client = self.clients.get_mut(&id);
-                let action = client.map(|c| c.on_reply(at.addr, &at.header, fop, &mut self.ids));
+                let action =
+                    client.map(|c| c.on_reply(origin.addr, &origin.header, fop, &mut self.ids));
                 self.act(now, id, action, out);
             }
-            fop => return self.on_request(now, at, fop, out),
+            fop => return self.on_request(now, origin, fop, out),
         }
         None
     }
@@ -384,41 +391,43 @@ impl Rpc {
     fn on_request(
         &mut self,
         now: Instant,
-        at: ReplyTo,
+        origin: RequestOrigin,
         fop: Fop,
         out: &mut dyn Out,
     ) -> Option<RpcEvent> {
-        match self.server.admit(now, at.addr, &at.header, digest(&fop)) {
+        match self.server.admit(now, origin.addr, &origin.header, digest(&fop)) {
             Admission::Serve => {
-                let event = self.serve(now, at, fop, out);
-                if let Some(Item { header, fop }) = self.server.take_buffered(at.addr, &at.header) {
-                    self.arrived.push_front(Arrived::Item(ReplyTo { header, ..at }, fop));
+                let event = self.serve(now, origin, fop, out);
+                if let Some(Item { header, fop }) =
+                    self.server.take_buffered(origin.addr, &origin.header)
+                {
+                    self.arrived.push_front(Arrived::Item(RequestOrigin { header, ..origin }, fop));
                 }
                 return event;
             }
             Admission::Resend(reply) if matches!(fop, Fop::LinkMsg(_)) => {
-                return Some(RpcEvent::Repeated { at, fop, reply });
+                return Some(RpcEvent::Repeated { origin, fop, reply });
             }
-            Admission::Resend(reply) => self.send_reply(now, &at, reply, out),
+            Admission::Resend(reply) => self.send_reply(now, &origin, reply, out),
             // A process repeats this request until it gets a reply, however long it was unreachable.
             Admission::Forgotten if matches!(fop, Fop::EntrypointReq(_)) => {
-                return Some(RpcEvent::Forgotten { at, fop });
+                return Some(RpcEvent::Forgotten { origin, fop });
             }
             Admission::Drop | Admission::Forgotten => {}
             Admission::Early => {
-                let item = Item { header: at.header, fop };
-                self.server.buffer(at.addr, item);
+                let item = Item { header: origin.header, fop };
+                self.server.buffer(origin.addr, item);
             }
-            Admission::Unknown => return self.on_unknown_session(now, at, fop, out),
+            Admission::Unknown => return self.on_unknown_session(now, origin, fop, out),
             Admission::Changed => {
                 out.fact(Fact::BadItem {
-                    conn: at.conn,
+                    conn: origin.conn,
                     why: "an xid used again for another request",
                 });
                 return Some(RpcEvent::Violation("an xid used again for another request"));
             }
             Admission::Bad(why) => {
-                out.fact(Fact::BadItem { conn: at.conn, why });
+                out.fact(Fact::BadItem { conn: origin.conn, why });
                 return Some(RpcEvent::Violation(why));
             }
         }
@@ -428,24 +437,24 @@ impl Rpc {
     fn serve(
         &mut self,
         now: Instant,
-        at: ReplyTo,
+        origin: RequestOrigin,
         fop: Fop,
         out: &mut dyn Out,
     ) -> Option<RpcEvent> {
         match fop {
             Fop::SessionEstablish { sender } => {
                 let session = self.ids.next();
-                self.server.open_session((at.addr, at.header.sender), session);
-                self.reply(now, &at, Fop::SessionEstablishRep { rc: 0, session, sender }, out);
+                self.server.open_session((origin.addr, origin.header.sender), session);
+                self.reply(now, &origin, Fop::SessionEstablishRep { rc: 0, session, sender }, out);
                 None
             }
             Fop::SessionTerminate { sender, session } => {
-                let known = self.server.close_session((at.addr, at.header.sender), session);
+                let known = self.server.close_session((origin.addr, origin.header.sender), session);
                 let rc = if known { 0 } else { Errno::ENOENT.to_rc() };
-                self.reply(now, &at, Fop::SessionTerminateRep { rc, session, sender }, out);
+                self.reply(now, &origin, Fop::SessionTerminateRep { rc, session, sender }, out);
                 None
             }
-            fop => Some(RpcEvent::Request { at, fop }),
+            fop => Some(RpcEvent::Request { origin, fop }),
         }
     }
 
@@ -453,7 +462,7 @@ impl Rpc {
     fn on_unknown_session(
         &mut self,
         now: Instant,
-        at: ReplyTo,
+        origin: RequestOrigin,
         fop: Fop,
         out: &mut dyn Out,
     ) -> Option<RpcEvent> {
@@ -463,24 +472,15 @@ impl Rpc {
         match fop {
             // The sender waits for the reply without a time limit, and aborts on an error.
             Fop::SessionEstablish { .. } => {
-                self.accept_unknown(at, fop);
+                self.accept_unknown(origin, fop);
                 None
             }
             Fop::SessionTerminate { sender, session } => {
-                self.reply(now, &at, Fop::SessionTerminateRep { rc: 0, session, sender }, out);
+                self.reply(now, &origin, Fop::SessionTerminateRep { rc: 0, session, sender }, out);
                 None
             }
-            fop => Some(RpcEvent::UnknownSession { at, fop }),
+            fop => Some(RpcEvent::UnknownSession { origin, fop }),
         }
-    }
-}
-
-/// Returns a digest of a request for detecting the reuse of an xid.
-fn digest(fop: &Fop) -> u64 {
-    match fop {
-        Fop::LinkMsg(msg) => msg.seq.rotate_left(32) ^ msg.tag ^ msg.nr.rotate_left(62),
-        Fop::EntrypointReq(req) => req.generation,
-        fop => fop.opcode().into(),
     }
 }
 

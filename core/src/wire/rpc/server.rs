@@ -8,6 +8,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::base::time::Instant;
+use crate::wire::codec::fop::Fop;
 use crate::wire::codec::item::{self, ItemHeader};
 use crate::wire::codec::packet::Item;
 use crate::wire::codec::params::Uint128;
@@ -95,7 +96,7 @@ pub(crate) struct RpcServer {
     conns_max: usize,
     reply_bytes: usize,
     reply_bytes_max: usize,
-    clock: u64,
+    uses: u64,
     /// The server is stopping: nothing is opened any more.
     pub(crate) closed: bool,
 }
@@ -103,7 +104,7 @@ pub(crate) struct RpcServer {
 impl RpcServer {
     pub(crate) fn new(conns_max: usize, reply_bytes_max: usize) -> Self {
         let (conns, ends) = (BTreeMap::new(), false);
-        Self { conns, conns_max, reply_bytes: 0, reply_bytes_max, clock: 0, closed: ends }
+        Self { conns, conns_max, reply_bytes: 0, reply_bytes_max, uses: 0, closed: ends }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -185,8 +186,8 @@ impl RpcServer {
         if xid == 0 || xid == item::NONE {
             return Admission::Bad("xid of 0 or -1");
         }
-        self.clock += 1;
-        let clock = self.clock;
+        self.uses += 1;
+        let clock = self.uses;
         let Some(conn) = self.conns.get_mut(&(addr, header.sender)) else {
             return Admission::Unknown;
         };
@@ -298,9 +299,9 @@ impl RpcServer {
             let oldest = self.conns.iter().min_by_key(|(_, c)| c.used).map(|(k, _)| *k);
             oldest.map(|k| self.close(k));
         }
-        self.clock += 1;
+        self.uses += 1;
         let sessions = BTreeMap::from([(0, Session::default())]);
-        self.conns.insert(key, Conn { uuid, sessions, used: self.clock });
+        self.conns.insert(key, Conn { uuid, sessions, used: self.uses });
     }
 
     /// Drops the replies of the least recently used connection.
@@ -327,6 +328,15 @@ impl Session {
 
     fn reply_bytes(&self) -> usize {
         self.served.iter().filter_map(|s| s.reply.as_ref()).map(Bytes::len).sum()
+    }
+}
+
+/// Returns a digest of a request for detecting the reuse of an xid.
+pub(crate) fn digest(fop: &Fop) -> u64 {
+    match fop {
+        Fop::LinkMsg(msg) => msg.seq.rotate_left(32) ^ msg.tag ^ msg.nr.rotate_left(62),
+        Fop::EntrypointReq(req) => req.generation,
+        fop => fop.opcode().into(),
     }
 }
 
