@@ -1,6 +1,6 @@
-//! What hax costs. [`rig`] is a bridge with a Consul double that is asked outside of the measured
-//! time, [`peers`] an endpoint with the processes of its links, [`scenes`] what is measured with
-//! both, by `benches/core.rs` in time and by `tests/allocations.rs` in allocations.
+//! The costs of hax. [`rig`] is a bridge with a Consul double, whose time is not measured. [`peers`] is an
+//! endpoint with the processes of its links. [`scenes`] are the measured scenes: `benches/core.rs` measures
+//! their time, `tests/allocations.rs` their allocations.
 #![forbid(unsafe_code)]
 
 pub mod peers;

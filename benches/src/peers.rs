@@ -1,5 +1,4 @@
-//! An endpoint and the processes of its links, joined in memory: what one writes the other receives
-//! at once.
+//! An endpoint and the processes of its links, connected in memory: each write is received at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,20 +14,20 @@ use hax_core::ha::motr::{Command, Event};
 use hax_core::net;
 use hax_core::wire::{Config, Endpoint, Input, Output, Process, process};
 
-/// One end of a connection: the endpoint's, or that of the process with this number.
+/// One end of a connection: the endpoint's (`None`), or that of the process with this number.
 type End = (Option<usize>, ConnId);
 
-/// What waits for a machine: nobody for the endpoint.
+/// An input that waits for the endpoint or for a process.
 enum Wait {
     Endpoint(Input),
     Process(usize, process::Input),
 }
 
-/// All of them.
+/// An endpoint with its processes.
 pub struct Peers {
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// What it has said and nobody has taken yet.
+    /// The outputs of the endpoint that are not taken yet.
     pub out: Vec<Output>,
     /// The links, in the order in which they came up.
     pub links: Vec<LinkId>,
@@ -48,11 +47,11 @@ fn address(n: usize) -> SocketAddr {
 }
 
 impl Peers {
-    /// So many processes with links.
+    /// Creates `processes` processes with links.
     ///
     /// # Panics
     ///
-    /// If not all get theirs.
+    /// If not all processes get a link.
     #[must_use]
     pub fn new(processes: usize) -> Self {
         let mut peers = Self {
@@ -86,13 +85,13 @@ impl Peers {
         peers
     }
 
-    /// The time.
+    /// Returns the time.
     #[must_use]
     pub fn now(&self) -> Now {
         Now { mono: self.now, wall: WallClock(self.now.as_micros() * 1_000) }
     }
 
-    /// A message to all links, to be given to the endpoint.
+    /// Creates the endpoint's input for a message to all links.
     pub fn broadcast(&mut self, message: Message) -> Input {
         self.sends += 1;
         let send = SendId(self.sends);
@@ -106,12 +105,12 @@ impl Peers {
         self.next = self.endpoint.handle(now, input, &mut self.out);
     }
 
-    /// Carries everything to its end; what processes receive they acknowledge at once. Returns how
-    /// many messages were delivered to them.
+    /// Delivers all pending data; processes acknowledge their messages at once. Returns the number of
+    /// messages that processes received.
     pub fn rest(&mut self) -> usize {
         let mut delivered = 0;
         loop {
-            // The endpoint's buffer stays with it, as with a host.
+            // The endpoint keeps its buffer, as with a host.
             let said: Vec<Output> = self.out.drain(..).collect();
             for output in said {
                 match output {

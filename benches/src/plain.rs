@@ -1,4 +1,4 @@
-//! A watch's payload as plain structs: what any program that reads it has to do.
+//! A watch's payload as plain structs: the minimum work of any program that reads it.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Instance<'a> {
-    /// Its checks.
+    /// The checks of the instance.
     #[serde(borrow)]
     pub checks: Vec<Check<'a>>,
 }
 
-/// The fields of a check that matter; the others are passed over.
+/// The relevant fields of a check; the others are skipped.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(missing_docs, reason = "Consul's own names")]
@@ -29,11 +29,11 @@ pub struct Check<'a> {
     pub modify_index: u64,
 }
 
-/// Reads a payload; how many checks it has.
+/// Reads a payload; returns the number of its checks.
 ///
 /// # Panics
 ///
-/// If it is not one.
+/// If the payload is not valid.
 #[must_use]
 pub fn read(body: &[u8]) -> usize {
     let instances: Vec<Instance<'_>> = serde_json::from_slice(body).expect("a payload");

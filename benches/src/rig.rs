@@ -1,5 +1,4 @@
-//! One bridge and the Consul double. Only what the bridge does is measured: the double is asked in
-//! between.
+//! One bridge and the Consul double. Only the bridge is measured: the double works in between.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
 
 use std::collections::BTreeMap;
@@ -17,35 +16,35 @@ use hax_core::ha::motr::{Command, Event};
 use hax_sim::cluster::{Agents, Cluster, Shape};
 use hax_sim::consul::{self, Consul};
 
-/// The time.
+/// Returns the time.
 #[must_use]
 pub fn clock() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// A bridge that is ready, with its Consul.
+/// A ready bridge, with its Consul.
 pub struct Rig {
     /// The bridge.
     pub bridge: Bridge,
-    /// The double; what it is told by itself the bridge learns with the next [`Rig::rest`].
+    /// The double. The bridge learns of changes to it at the next [`Rig::rest`].
     pub consul: Consul,
-    /// What it was made from.
+    /// The configuration of both.
     pub cluster: Cluster,
-    /// What the bridge has said and nobody has taken yet.
+    /// The outputs of the bridge that are not taken yet.
     pub out: Vec<Output>,
     next: Next,
     now: Instant,
     asked: BTreeMap<u64, CallId>,
-    /// Answers that came while something else was asked: those of watches.
+    /// The responses that arrived during other requests: those of watches.
     late: Vec<Reply>,
     requests: u64,
     ids: u64,
-    /// The time spent in the bridge since it was asked for last.
+    /// The time spent in the bridge since [`Rig::take_spent`].
     spent: Duration,
 }
 
 impl Rig {
-    /// The first node's bridge, ready.
+    /// Creates the first node's bridge, and makes it ready.
     ///
     /// # Panics
     ///
@@ -82,7 +81,7 @@ impl Rig {
         rig
     }
 
-    /// The processes of a node, less hax' own.
+    /// Returns the processes of a node, without hax's own.
     #[must_use]
     pub fn processes(&self, node: usize) -> Vec<Fid> {
         let services = self.cluster.catalog[node].services.iter();
@@ -90,7 +89,7 @@ impl Rig {
         others.map(|service| Fid::process(service.id.parse().expect("a key"))).collect()
     }
 
-    /// The processes of all nodes, less hax' own.
+    /// Returns the processes of all nodes, without hax's own.
     #[must_use]
     pub fn all_processes(&self) -> Vec<Fid> {
         (0..self.cluster.catalog.len()).flat_map(|node| self.processes(node)).collect()
@@ -101,7 +100,7 @@ impl Rig {
         Now { mono: self.now, wall }
     }
 
-    /// Lets time pass, and fires what is due then.
+    /// Advances the time, and fires the due timers.
     pub fn pass(&mut self, time: Duration) {
         self.now = self.now.after(time);
         self.give(Input::Tick);
@@ -115,7 +114,7 @@ impl Rig {
         self.spent += before.elapsed();
     }
 
-    /// Gives it many; the clock is read once.
+    /// Gives the bridge several inputs; the clock is read once.
     pub fn give_all(&mut self, inputs: Vec<Input>) {
         let now = self.at();
         let before = clock();
@@ -125,18 +124,18 @@ impl Rig {
         self.spent += before.elapsed();
     }
 
-    /// The time spent in the bridge since this was asked last.
+    /// Returns the time spent in the bridge since the last call.
     pub fn take_spent(&mut self) -> Duration {
         std::mem::take(&mut self.spent)
     }
 
-    /// Mints a name.
+    /// Mints an id.
     pub fn mint(&mut self) -> u64 {
         self.ids += 1;
         self.ids
     }
 
-    /// Asks the double, and returns its answer unless it blocks.
+    /// Sends a call to the double; returns its response unless the call blocks.
     pub fn ask(&mut self, call: Call) -> Option<Reply> {
         self.requests += 1;
         let method = match call.method {
@@ -166,7 +165,7 @@ impl Rig {
         replies
     }
 
-    /// Takes the calls out of what the bridge has said.
+    /// Takes the calls out of the bridge's outputs.
     pub fn take_calls(&mut self) -> Vec<Call> {
         let mut calls = Vec::new();
         self.out.retain_mut(|output| match output {
@@ -179,8 +178,8 @@ impl Rig {
         calls
     }
 
-    /// Answers the bridge's calls, delivers what it sends and lets its replicas be read, until there
-    /// is nothing more to do. What it says meanwhile is dropped.
+    /// Answers the bridge's calls, delivers its messages and reads its replicas, until there is nothing left
+    /// to do. Other outputs are dropped.
     pub fn rest(&mut self) {
         loop {
             self.deliver();
@@ -190,7 +189,7 @@ impl Rig {
         }
     }
 
-    /// Delivers everything that the bridge has sent, and drops what else it has said, its calls apart.
+    /// Delivers all messages of the bridge, and drops its other outputs except for calls.
     fn deliver(&mut self) {
         let mut delivered = Vec::new();
         self.out.retain(|output| {
@@ -204,8 +203,8 @@ impl Rig {
         }
     }
 
-    /// Takes one step towards rest: the answer of one call, or one tick. Returns whether there was
-    /// any to take.
+    /// Does one step towards rest: the response to one call, or one tick. Returns whether there was a step to
+    /// do.
     pub fn step(&mut self) -> bool {
         let mut out = Vec::new();
         let _ = self.consul.tick(self.at(), &mut out);
@@ -230,11 +229,11 @@ impl Rig {
         }
     }
 
-    /// A request to Consul from outside.
+    /// Sends a request to Consul from outside.
     ///
     /// # Panics
     ///
-    /// If it is refused.
+    /// If the request is refused.
     pub fn consul(&mut self, method: &str, target: &str, body: &str) -> String {
         self.requests += 1;
         let id = self.requests;
@@ -252,7 +251,7 @@ impl Rig {
         String::from_utf8_lossy(&own.body).into_owned()
     }
 
-    /// A node dies or comes back, for Consul.
+    /// Makes a node dead or alive for Consul.
     pub fn set_alive(&mut self, node: usize, alive: bool) {
         let mut out = Vec::new();
         let _ = self.consul.set_alive(self.at(), node, alive, &mut out);
@@ -260,14 +259,14 @@ impl Rig {
         self.late.extend(replies);
     }
 
-    /// A link to a process.
+    /// Creates a link to a process.
     pub fn link(&mut self, process: Fid) -> LinkId {
         let (link, entry) = (LinkId(self.mint()), EntryId(self.mint()));
         self.give(Input::Motr(Event::LinkUp { link, entry, process, reconnected: false }));
         link
     }
 
-    /// A message that a process says.
+    /// Creates a message of a process.
     pub fn message(&mut self, link: LinkId, process: Fid, body: Body) -> Input {
         let msg = MsgId(self.mint());
         let message = Box::new(Message { fid: process, ..Message::new(self.at().wall, body) });

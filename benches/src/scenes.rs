@@ -1,5 +1,5 @@
-//! What is measured: each scene brings the machine back to where it began, so that it may be
-//! repeated, and says how long the machine itself has worked.
+//! The measured scenes. Each scene returns the machine to its initial state, so that it can be repeated, and
+//! returns the time spent in the machine itself.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use crate::peers::Peers;
 use crate::rig::{Rig, clock};
 
-/// So many requests of processes that are not new, all before a round has its answer.
+/// Creates `n` requests of known processes, to be sent before a round is answered.
 pub fn asked(rig: &mut Rig, n: usize) -> Vec<Input> {
     let processes = rig.processes(0);
     let mut request = |i: usize| {
@@ -41,11 +41,11 @@ pub fn asked(rig: &mut Rig, n: usize) -> Vec<Input> {
     (0..n).map(&mut request).collect()
 }
 
-/// Answers the rounds of a storm whose requests were given; every request has its reply then.
+/// Answers the rounds of a storm after its requests were given, until each request has its reply.
 ///
 /// # Panics
 ///
-/// If one has not.
+/// If a request has no reply.
 pub fn finish_storm(rig: &mut Rig, n: usize) {
     loop {
         let answers = round(rig);
@@ -60,19 +60,19 @@ pub fn finish_storm(rig: &mut Rig, n: usize) {
     rig.out.clear();
 }
 
-/// The answers to what a round reads.
+/// Returns the responses to the reads of a round.
 pub fn round(rig: &mut Rig) -> Vec<Reply> {
     let calls = rig.take_calls();
     calls.into_iter().filter_map(|call| rig.ask(call)).collect()
 }
 
-/// Lets so much time pass after a storm that the bridge does not wait for those it answered.
+/// Advances the time after a storm, so that the bridge does not wait for the processes that it answered.
 pub fn forget_crowd(rig: &mut Rig) {
     rig.pass(Duration::from_millis(10));
     rig.rest();
 }
 
-/// A storm of `n` requests: the time that the bridge took for all of it.
+/// Runs a storm of `n` requests; returns the total time spent in the bridge.
 pub fn storm(rig: &mut Rig, n: usize) -> Duration {
     forget_crowd(rig);
     let requests = asked(rig, n);
@@ -82,19 +82,19 @@ pub fn storm(rig: &mut Rig, n: usize) -> Duration {
     rig.take_spent()
 }
 
-/// The devices of the first processes, then other objects: `n` fids that have a state.
+/// Returns `n` fids with a state: the devices of the first processes, then other objects.
 pub fn objects(rig: &Rig, n: usize) -> Vec<Fid> {
     let keys = rig.cluster.kv.iter().filter_map(|(key, _)| key.rsplit('/').next());
     let fids = keys.filter_map(|part| part.parse::<Fid>().ok());
     let mut fids: Vec<Fid> = fids.collect();
     fids.sort_unstable();
     fids.dedup();
-    // From all over the configuration, as a fixed stride mixes them.
+    // A fixed stride takes objects from the whole configuration.
     let stride = (fids.len() / n).max(1);
     (0..n).map(|i| fids[i * stride % fids.len()]).collect()
 }
 
-/// A question for the states of these objects.
+/// Creates a question for the states of these objects.
 pub fn question(rig: &mut Rig, link: LinkId, process: Fid, objects: &[Fid]) -> Input {
     let none = |fid: &Fid| Note { fid: *fid, state: ObjectState::Unknown };
     let notes = objects.iter().map(none).collect();
@@ -102,14 +102,14 @@ pub fn question(rig: &mut Rig, link: LinkId, process: Fid, objects: &[Fid]) -> I
     rig.message(link, process, Body::Nvec(Box::new(nvec)))
 }
 
-/// The answers of the probes that a question waits for, made beforehand: what the double reads to
-/// make them would drive what is measured out of the processor's caches.
+/// Returns the responses to the probes of a question, made in advance: the reads of the double would evict
+/// the measured data from the processor's caches.
 ///
 /// # Panics
 ///
 /// If the question is not answered with them.
 pub fn probes(rig: &mut Rig, link: LinkId, process: Fid) -> Vec<Reply> {
-    // The first sees where the table of keys stands, the second that the copies are no older.
+    // The first probe shows the index of the table of keys, the second that the copies are no older.
     for _ in 0..3 {
         let question = question(rig, link, process, &[process]);
         rig.give(question);
@@ -124,11 +124,11 @@ pub fn probes(rig: &mut Rig, link: LinkId, process: Fid) -> Vec<Reply> {
     panic!("no key changes: a glance is enough");
 }
 
-/// A question from its arrival to its answer, with the answers of its probes.
+/// Measures a question from its arrival to its answer, with the responses to its probes.
 ///
 /// # Panics
 ///
-/// If it has no answer.
+/// If the question is not answered.
 pub fn nvec_get(rig: &mut Rig, question: Input, probes: &[Reply]) -> Duration {
     rig.take_spent();
     rig.give(question);
@@ -145,7 +145,7 @@ pub fn nvec_get(rig: &mut Rig, question: Input, probes: &[Reply]) -> Duration {
     spent
 }
 
-/// A process says that it has started, or recovered.
+/// Creates the event that a process has started, or recovered.
 pub fn event(rig: &mut Rig, link: LinkId, process: Fid, nth: u64) -> Input {
     let event = match nth % 2 {
         0 => ProcessEventKind::Started,
@@ -155,11 +155,11 @@ pub fn event(rig: &mut Rig, link: LinkId, process: Fid, nth: u64) -> Input {
     rig.message(link, process, Body::Process(event))
 }
 
-/// A process event until its transaction is on its way, and from its answer to the acknowledgement.
+/// Measures a process event: until its transaction is sent, and from the response to the acknowledgement.
 ///
 /// # Panics
 ///
-/// If it is not acknowledged.
+/// If the event is not acknowledged.
 pub fn process_event(rig: &mut Rig, link: LinkId, process: Fid, nth: u64) -> Duration {
     let event = event(rig, link, process, nth);
     rig.take_spent();
@@ -175,21 +175,21 @@ pub fn process_event(rig: &mut Rig, link: LinkId, process: Fid, nth: u64) -> Dur
     spent
 }
 
-/// Whether the bridge has said anything to links that nobody has taken yet.
+/// Returns whether the bridge has sent a message to links that is not taken yet.
 #[must_use]
 pub fn tells(rig: &Rig) -> bool {
     rig.out.iter().any(|output| matches!(output, Output::Motr(Command::Send { .. })))
 }
 
-/// The death of the second node of [`crate::shapes::crowded`], or its return: the time of the one
-/// call in which all links are told, and the notes.
+/// Measures the death of the second node of [`crate::shapes::crowded`], or its return; returns the time of
+/// the one call that sends the message to all links, and the number of notes.
 ///
 /// # Panics
 ///
-/// If it is not one message to all.
+/// If there is not one message to all links.
 pub fn broadcast(rig: &mut Rig, alive: bool, links: usize) -> (Duration, usize) {
     rig.set_alive(1, alive);
-    // The answer of the watch is decoded in slices; the last of them tells.
+    // The response to the watch is decoded in slices; the last slice sends the message.
     while !tells(rig) {
         rig.take_spent();
         assert!(rig.step(), "it has nothing more to do and told nobody");
@@ -207,8 +207,8 @@ pub fn broadcast(rig: &mut Rig, alive: bool, links: usize) -> (Duration, usize) 
     (spent, notes)
 }
 
-/// What Consul's watch posts: `nodes` instances of a service, all passing, each with the check of
-/// its node and its own. The bridge knows all of it.
+/// Returns the post of a Consul watch: `nodes` instances of a service, all passing, each with the check of
+/// its node and its own check. The bridge knows all of it already.
 pub fn payload(rig: &mut Rig, nodes: usize) -> Vec<u8> {
     let body = rig.consul("GET", "/v1/health/service/ios", "");
     let known: Vec<Value> = serde_json::from_str(&body).expect("JSON");
@@ -216,18 +216,18 @@ pub fn payload(rig: &mut Rig, nodes: usize) -> Vec<u8> {
     serde_json::to_vec(&json!(repeated)).expect("JSON")
 }
 
-/// The request of a watch that posts `body`.
+/// Creates the request of a watch that posts `body`.
 pub fn posted(rig: &mut Rig, body: &[u8]) -> Input {
     let id = HttpId(rig.mint());
     let (method, target) = ("POST".into(), "/".into());
     Input::Http(Box::new(Request { id, method, target, body: body.to_vec().into(), trusted: true }))
 }
 
-/// A watch posts `body`.
+/// Measures the post of `body` by a watch.
 ///
 /// # Panics
 ///
-/// If it is not answered with 200.
+/// If the response is not 200.
 pub fn post(rig: &mut Rig, body: &[u8]) -> Duration {
     let request = posted(rig, body);
     rig.take_spent();
@@ -239,7 +239,7 @@ pub fn post(rig: &mut Rig, body: &[u8]) -> Duration {
     spent
 }
 
-/// A statement of so many notes.
+/// Creates a message with `notes` notes.
 #[must_use]
 pub fn statement(notes: usize) -> Message {
     let note = |key: usize| Note { fid: Fid::service(key as u64), state: ObjectState::Failed };
@@ -248,11 +248,11 @@ pub fn statement(notes: usize) -> Message {
     Message::new(WallClock(1), Body::Nvec(Box::new(nvec)))
 }
 
-/// A statement of 1,024 notes to all links: from the bridge's command to all that is to be written.
+/// Measures a message of 1,024 notes to all links, from the bridge's command to all bytes to be written.
 ///
 /// # Panics
 ///
-/// If not all links are written to.
+/// If there is a link without bytes to be written.
 pub fn wire_broadcast(peers: &mut Peers) -> Duration {
     let links = peers.links.len();
     let command = peers.broadcast(statement(NOTES_MAX));
@@ -266,7 +266,7 @@ pub fn wire_broadcast(peers: &mut Peers) -> Duration {
     spent
 }
 
-/// A packet's item with a statement of so many notes, and its frame's ends.
+/// Returns an item of a packet with `notes` notes, and the two ends of its frame.
 #[must_use]
 pub fn item(notes: usize) -> (End, End, Item) {
     let id = |lo| Uint128 { hi: 1, lo };

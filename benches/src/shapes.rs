@@ -1,29 +1,30 @@
-//! The configurations that are measured.
+//! The measured configurations.
 
 use hax_sim::cluster::{NodeShape, Shape};
 
-/// About what hare makes for 23 nodes (421 processes, 1,908 objects): 437 processes, 2,392 objects.
+/// Returns a configuration like hare's for 23 nodes (421 processes, 1,908 objects): 437 processes, 2,392
+/// objects.
 #[must_use]
 pub fn nodes23() -> Shape {
     with(23, 16, 8)
 }
 
-/// The same nodes with disks for 100,000 objects.
+/// Returns the same nodes with disks for 100,000 objects.
 #[must_use]
 pub fn objects100k() -> Shape {
     with(23, 16, 2130)
 }
 
-/// Two nodes; the second has so many clients that its death is 1,024 notes.
+/// Returns two nodes; the second has so many clients that its death causes 1,024 notes.
 #[must_use]
 pub fn crowded() -> Shape {
     let mut shape = with(2, 0, 1);
-    // A client is four objects; hax, confd and IO service, 19.
+    // A client has four objects; hax, confd and IO service have 19.
     shape.nodes[1].clients = vec![21_501; 251];
     shape
 }
 
-/// `nodes` nodes with `clients` clients and `drives` data drives each.
+/// Returns `nodes` nodes with `clients` clients and `drives` data drives each.
 #[must_use]
 pub fn with(nodes: u16, clients: u16, drives: u64) -> Shape {
     let mut shape = Shape::like_hare(1);

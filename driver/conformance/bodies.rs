@@ -1,10 +1,10 @@
-//! Bodies of requests: how they end, how long they may be, and who waits for leave.
+//! Bodies of requests: their end, their limits, and `100 Continue`.
 
 use std::time::{Duration, Instant};
 
 use crate::fixture::{Fixture, request, statuses};
 
-/// As the flag below has it.
+/// The value of the flag below.
 const MAX: usize = 10_000;
 
 fn fixture() -> Fixture {
@@ -139,7 +139,7 @@ fn a_body_that_nobody_wants_is_passed_over() {
     let get = request("GET /metrics", "Content-Length: 2\r\n", b"[]");
     let answer = fixture.exchange([get, request("GET /healthz", "", b"")].concat());
     assert_eq!(statuses(&answer), [200, 200]);
-    // One that is not there yet is not waited for.
+    // The server does not wait for the rest of an unneeded body.
     let mut client = fixture.client();
     client.say(request("GET /metrics", "Content-Length: 2\r\n", b""));
     let answer = client.rest();
@@ -187,7 +187,7 @@ fn f30_slow_bodies_have_one_bound_and_others_are_heard() {
     assert_eq!(statuses(&fixture.exchange(post("Content-Length: 2\r\n", b"[]"))), [200]);
     let more = (fixture.number("VmRSS") - before) >> 10;
     assert!(more < 16, "{more} MiB for 40 bodies of 1 MiB");
-    // Each body that did not fit was told, and the last ones are still waited for.
+    // Each evicted body got a response, and the last ones are still arriving.
     let (first, last) = (clients.swap_remove(0).rest(), clients.pop().unwrap());
     assert_eq!(statuses(&first), [503], "{first}");
     assert!(first.contains("\r\nretry-after: 1\r\n"), "{first}");

@@ -1,4 +1,4 @@
-//! A Consul that fails in every way that there is, and what hax asks it.
+//! The failures of Consul, and hax's requests to it.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::daemon::{Hax, Place, until};
 use crate::fixture::Fixture;
 use crate::script::{self, Act, Asked};
 
-/// Consul fails by `act` from now on: hax says so with `why`, and goes on when Consul does.
+/// Makes Consul fail by `act`; checks that hax logs `why` and goes on when Consul does.
 fn fails(more: &[&str], act: Act, why: &str) {
     let fixture = Fixture::with(more);
     let mut ham = fixture.place.ham(1);
@@ -96,7 +96,7 @@ fn nobody_listens_there() {
     until("the hint", || said("nobody listens there; does Consul run"));
 }
 
-/// All answers are made into others that say the same.
+/// Checks that hax understands all responses after `change`, which keeps their meaning.
 fn is_understood(change: fn(&hax_sim::real::client::Reply) -> Vec<u8>) {
     let fixture = Fixture::new();
     fixture.script.set(move |asked| if asked.blocks() { Act::Pass } else { Act::Change(change) });
@@ -127,7 +127,7 @@ fn its_answers_have_many_headers() {
     is_understood(script::with_many_headers);
 }
 
-/// A request may meet such an end; then it is made again.
+/// A request may be lost by such a close; then it is repeated.
 #[test]
 fn it_closes_connections_that_it_seemed_to_keep() {
     let fixture = Fixture::new();
@@ -140,7 +140,7 @@ fn it_closes_connections_that_it_seemed_to_keep() {
     }
 }
 
-/// A request's headers, less what its body has.
+/// Returns the headers of a request without the length of its body.
 fn shown(asked: &Asked) -> Vec<(&str, &str)> {
     let pairs = asked.headers.iter().map(|(name, value)| (&**name, &**value));
     pairs.filter(|(name, _)| *name != "content-length").collect()

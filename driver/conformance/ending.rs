@@ -1,5 +1,5 @@
-//! The end of hax's life, as peers see it: an end of each connection and never a reset, on which a real
-//! process may crash, and no answer that would make it come back at once.
+//! The end of hax's life, as peers see it. Each connection gets an end and never a reset, on which a real
+//! process may crash. No reply makes a process reconnect at once.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::daemon::{Ham, LIMIT, fid, until};
 use crate::fixture::{Client, Fixture, stop};
 
-/// Reads to hax's end, says some more for a while, as a process that has not noticed yet, and closes.
+/// Reads to hax's end, goes on sending for a while like a process that has not noticed it, and closes.
 fn see_it_end(mut stream: &TcpStream) -> io::Result<()> {
     stream.read_to_end(&mut Vec::new())?;
     for _ in 0..5 {
@@ -22,7 +22,7 @@ fn see_it_end(mut stream: &TcpStream) -> io::Result<()> {
 
 #[test]
 fn f09_a_stop_resets_nobody_who_waits_to_be_accepted() {
-    // Two are taken; the others wait for room.
+    // Two connections are accepted; the others wait in the backlog.
     let mut fixture = Fixture::with(&["--motr-connections-max", "1"]);
     let mut peers: Vec<_> = (0..20).map(|_| Client::new(fixture.place.motr())).collect();
     peers.iter_mut().for_each(|peer| peer.say(b"\0"));
@@ -36,8 +36,8 @@ fn f09_a_stop_resets_nobody_who_waits_to_be_accepted() {
     assert_eq!(fixture.hax.code(), 0);
 }
 
-/// Connects and speaks again and again, as processes that have lost their connections do, until nobody
-/// listens any more; how often somebody did.
+/// Connects and sends again and again, like processes that have lost their connections, until the connection
+/// is refused; returns the number of connections before.
 fn connect_until_refused(at: SocketAddr) -> io::Result<u32> {
     for met in 0.. {
         let mut stream = match TcpStream::connect_timeout(&at, LIMIT) {
@@ -64,7 +64,7 @@ fn f09_a_stop_resets_nobody_who_comes_meanwhile() {
     assert_eq!(fixture.hax.code(), 0);
 }
 
-/// A stop that has begun waits for a process that does not answer; another one goes on.
+/// A stop waits for a process that does not respond, while another process goes on.
 #[test]
 fn f09_the_last_step_of_a_stop_answers_nothing_new() {
     let mut fixture = Fixture::new();

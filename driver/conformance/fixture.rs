@@ -1,4 +1,4 @@
-//! A daemon, a Consul that follows a script before the double, and a way to say bytes to both.
+//! A daemon, a scripted Consul in front of the double, and a client that sends bytes to both.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,17 +14,17 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// A daemon that is ready.
+    /// Starts a daemon and waits until it is ready.
     pub(crate) fn new() -> Self {
         Self::with(&[])
     }
 
-    /// With more flags.
+    /// Starts a daemon with more flags.
     pub(crate) fn with(more: &[&str]) -> Self {
         Self::start(more, "debug")
     }
 
-    /// With another level of the log.
+    /// Starts a daemon with another level of the log.
     pub(crate) fn at_level(level: &str) -> Self {
         Self::start(&[], level)
     }
@@ -42,7 +42,7 @@ impl Fixture {
         Client::new(self.place.http())
     }
 
-    /// All that is answered to these bytes, after which nothing more is said.
+    /// Sends these bytes and the end; returns the whole response.
     pub(crate) fn exchange(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut client = self.client();
         client.say(bytes);
@@ -50,13 +50,13 @@ impl Fixture {
         client.rest()
     }
 
-    /// The daemon goes on as if nothing had happened.
+    /// Checks that the daemon still works normally.
     pub(crate) fn is_well(&self) {
         let reply = self.place.ask("GET", "/readyz", b"");
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
 
-    /// A number of the daemon's, as Linux has it in its status.
+    /// Returns a number from the daemon's `/proc` status.
     pub(crate) fn number(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.hax.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -64,13 +64,13 @@ impl Fixture {
     }
 }
 
-/// A stop, and its exit code.
+/// Stops a daemon; returns its exit code.
 pub(crate) fn stop(hax: &mut Hax) -> i32 {
     hax.signal("TERM");
     hax.code()
 }
 
-/// One connection that says bytes.
+/// A connection for raw bytes.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     heard: Vec<u8>,
@@ -85,7 +85,7 @@ impl Client {
     }
 
     pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) {
-        // Who is refused before the end need not hear the end.
+        // If the request is refused early, the write may fail.
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
@@ -93,13 +93,13 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// All that comes until the end.
+    /// Reads to the end of the connection.
     pub(crate) fn rest(mut self) -> String {
         let _ = self.stream.read_to_end(&mut self.heard);
         without_date(&String::from_utf8_lossy(&self.heard))
     }
 
-    /// What comes until there is `text`.
+    /// Reads until `text` has arrived.
     pub(crate) fn hears(&mut self, text: &str) -> String {
         let mut bytes = [0; 4096];
         loop {
@@ -116,7 +116,7 @@ impl Client {
         }
     }
 
-    /// Nothing comes for this long.
+    /// Returns whether nothing arrives for this time.
     pub(crate) fn is_quiet(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let quiet = matches!(self.stream.read(&mut [0]), Err(why) if why.kind() == std::io::ErrorKind::WouldBlock);
@@ -124,25 +124,25 @@ impl Client {
         quiet
     }
 
-    /// Waits for the peer's end, with nothing before it.
+    /// Waits for the peer's end; returns whether nothing came before it.
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0))
     }
 }
 
-/// The date is the only thing in a response that two runs may differ in.
+/// Removes the date, which is the only difference between the responses of two runs.
 fn without_date(text: &str) -> String {
     let line = |line: &str| !line.starts_with("date: ");
     text.split_inclusive("\r\n").filter(|part| line(part)).collect()
 }
 
-/// A request's bytes.
+/// Returns the bytes of a request.
 pub(crate) fn request(line: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let head = format!("{line} HTTP/1.1\r\nHost: hax\r\n{headers}\r\n");
     [head.as_bytes(), body.as_ref()].concat()
 }
 
-/// The statuses of all responses in an answer.
+/// Returns the statuses of all responses.
 pub(crate) fn statuses(answer: &str) -> Vec<u16> {
     let status = |part: &str| part.get(..3).and_then(|digits| digits.parse().ok());
     answer.split("HTTP/1.1 ").skip(1).filter_map(status).collect()

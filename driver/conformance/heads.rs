@@ -152,7 +152,7 @@ fn the_preface_of_http_2_is_not_answered() {
 #[test]
 fn sixty_four_headers_are_taken_and_no_more() {
     let fixture = Fixture::new();
-    // With the host's.
+    // The count includes the Host header.
     let headers = |n| (1..n).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
     assert_eq!(statuses(&fixture.exchange(get(&headers(64)))), [200]);
     let answer = fixture.exchange(get(&headers(65)));
@@ -198,7 +198,7 @@ fn f32_a_head_that_is_too_long_is_refused_by_what_is_too_long_of_it() {
         (target(8_200), 414),
         (target(20_000), 414),
         (target(500_000), 414),
-        // The end is not waited for.
+        // The server does not wait for the end of the head.
         (target(500_000)[..9_000].to_vec(), 414),
         (with(500_000)[..20_000].to_vec(), 431),
     ] {

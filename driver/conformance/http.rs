@@ -1,4 +1,4 @@
-//! Connections of HTTP: kept, pipelined, closed, counted, and who is let in.
+//! HTTP connections: keep-alive, pipelining, closing, limits, and access control.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -124,7 +124,7 @@ fn f31_idle_connections_keep_nobody_out() {
     for _ in 0..8 {
         assert_eq!(statuses(&fixture.exchange(get())), [200]);
     }
-    // It was not their time that ended them.
+    // The connections did not end because of a timeout.
     let youngest = idle.last_mut().unwrap();
     assert!(youngest.is_quiet(Duration::from_millis(100)), "it is still there");
     assert!(idle[1].is_closed(), "one of the oldest gave way");
@@ -169,7 +169,7 @@ fn f31_slow_bodies_keep_nobody_out() {
     assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
 }
 
-/// Goes on sending for a while after it has been answered, and reads then.
+/// The client goes on sending for a while after the response, and reads then.
 #[test]
 fn f33_who_is_refused_while_it_sends_can_read_why() {
     let fixture = Fixture::with(&["--http-body-max", "10000"]);
@@ -183,7 +183,7 @@ fn f33_who_is_refused_while_it_sends_can_read_why() {
     ] {
         let mut client = fixture.client();
         client.say(head);
-        // It is answered by now, and with a reset the answer would be lost.
+        // The response has been sent by now; a reset would discard it.
         std::thread::sleep(Duration::from_millis(50));
         for _ in 0..20 {
             client.stream.write_all(&[b'x'; 100_000]).unwrap();
@@ -227,7 +227,7 @@ fn a_token_opens_all_but_the_probes() {
     std::fs::remove_file(token).unwrap();
 }
 
-/// The names of all series of the daemon, and what requests have been counted.
+/// The names of all series of the daemon, and the counts of requests.
 #[test]
 fn metrics_have_the_names_of_the_guide() {
     let fixture = Fixture::new();

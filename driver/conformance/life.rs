@@ -1,4 +1,4 @@
-//! Starting, signals, stopping, exit codes, and what the log says of it.
+//! Start, signals, stop, exit codes, and their log lines.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -129,7 +129,7 @@ fn files_are_read_again_on_a_signal() {
 fn before_consul_answers_it_can_be_stopped() {
     let place = Place::new();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    // Without --http it has to ask who it is.
+    // Without --http hax has to ask Consul for its identity.
     let flags = ["--consul".to_owned(), format!("http://{nobody}"), "--no-elect".to_owned()];
     let mut hax = Hax::start(&flags);
     until("it waits", || !hax.facts("ConsulFailed").is_empty());

@@ -1,4 +1,4 @@
-//! The wire: connections of processes, many and broken ones, and threads.
+//! The wire: many connections of processes, broken connections, and threads.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -100,14 +100,14 @@ fn a_thousand_connections_are_held_and_let_go() {
 fn so_many_processes_may_be_connected() {
     let fixture = Fixture::with(&["--motr-connections-max", "8"]);
     let peers: Vec<_> = (0..20).map(|_| Client::new(fixture.place.motr())).collect();
-    // The mute ones make room.
+    // The silent connections are closed to make room.
     let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     drop(peers);
     fixture.is_well();
 }
 
-/// From another address than the processes' own; of hax's node, too.
+/// Connects from another address than the processes' and hax's.
 fn stranger(fixture: &Fixture) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let ip: IpAddr = [127, 66, 6, 6].into();
@@ -129,7 +129,7 @@ fn f51_strangers_make_room_and_processes_keep_their_links() {
     linked.delivered();
     assert_eq!(fixture.hax.facts("LinkDown"), [""; 0]);
     until("strangers are closed", || fixture.hax.facts("ConnsFull").len() >= 90);
-    // An end, and no reset: they may read to it.
+    // The connection gets an end and no reset, so a client can read to its end.
     strangers[0].set_read_timeout(Some(LIMIT)).unwrap();
     assert_eq!(strangers[0].read(&mut [0]).unwrap(), 0);
 }
@@ -146,7 +146,7 @@ fn f50_a_connection_that_says_nothing_is_closed() {
     assert_eq!(fixture.hax.facts("ConnSilent").len(), 1);
 }
 
-/// A program that ends with the test.
+/// A program that is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -156,7 +156,7 @@ impl Drop for Running {
     }
 }
 
-/// Each connection is an open file; more of them than there may be are not kept.
+/// Each connection is an open file; connections above the limit are not kept.
 #[test]
 fn f52_strangers_do_not_use_up_the_files_that_may_be_open() {
     let (place, consul) = (Place::new(), double::consul());

@@ -1,5 +1,5 @@
-//! What every runtime's program does alike: one list of checks, from outside, with started programs and
-//! real sockets. Each runtime's package has it among its tests; a difference is a bug in one of them.
+//! The behaviour that the programs of all runtimes share: one list of checks from outside, with started
+//! programs and real sockets. It is a test of each runtime's package; a difference is a bug in one of them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "real programs take real time")]
 

@@ -8,8 +8,8 @@ use crate::daemon::{Hax, LIMIT, Place, double, until};
 use crate::fixture::stop;
 use crate::script::{Act, Script};
 
-/// A node whose agent advertises one address and whose name has another: a name that is an address has that
-/// one.
+/// A node whose agent advertises one address and whose name has another. The name is an address in text, so
+/// it resolves to that address.
 struct Node {
     advertised: Place,
     named: Place,
@@ -22,7 +22,7 @@ impl Node {
         Self { advertised, named, script: Script::new(double::consul()) }
     }
 
-    /// The flags of a hax of the node `name`, which finds the rest in Consul.
+    /// Returns the flags of a hax on the node `name`; it finds the rest in Consul.
     fn flags(&self, name: &str) -> Vec<String> {
         let ip = self.advertised.motr().ip();
         let entry = format!(
@@ -47,13 +47,13 @@ impl Node {
     }
 }
 
-/// Whether a watch that is posted there is heard.
+/// Returns whether a watch's post is received there.
 fn hears(place: &Place) -> bool {
     let reply = client::request(place.http(), LIMIT, "POST", "/", b"[]");
     reply.is_ok_and(|reply| reply.status == 200)
 }
 
-/// What `hax check` says of watches.
+/// Returns the line of `hax check` about watches.
 fn check(flags: &[String]) -> String {
     let output = Command::new(crate::hax::HAX).arg("check").args(flags).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -108,7 +108,7 @@ fn f12_check_follows_the_road_of_a_watch() {
     until("it hears", || hears(&node.named));
     let heard = check(&flags);
     assert!(heard.starts_with("ok ") && heard.contains("by the hax that runs"), "{heard}");
-    // The same hax is at the address that is advertised, and this name leads elsewhere.
+    // The same hax listens at the advertised address, and this name leads to another address.
     let deaf = check(&node.flags(&Place::new().motr().ip().to_string()));
     assert!(deaf.starts_with("FAIL ") && deaf.contains("restart hax"), "{deaf}");
     let foreign = check(&node.flags("192.0.2.1"));

@@ -1,5 +1,5 @@
-//! What an operator does, and what somebody does to him: signals said twice, a full disk, files that are
-//! wrong, a token that is revoked, floods of the log.
+//! Actions of an operator, and attacks on the operator's tools: repeated signals, a full disk, wrong files, a
+//! revoked token, floods of the log.
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ fn f40_a_flood_of_what_is_refused_leaves_a_log_that_can_be_read() {
         peer.end();
         peer.rest();
     }
-    // One who comes in the middle of it is seen.
+    // An unknown process that connects during the flood is logged.
     let mut stranger = fixture.place.ham(0x999);
     stranger.ask();
     until("the stranger is seen", || !fixture.hax.facts("StrangerRefused").is_empty());
@@ -76,7 +76,7 @@ fn f40_others_words_make_no_line_of_their_own() {
     }
     stop(&mut fixture.hax);
     for line in fixture.hax.log() {
-        // What is no object is no line of hax's.
+        // The log is parsed as JSON, so an injected line would fail here.
         let message = line["message"].as_str().unwrap();
         let bad = |c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}');
         assert!(!message.contains(bad), "{message:?}");
@@ -160,7 +160,7 @@ fn f44_all_that_is_wrong_with_settings_is_said_at_once() {
         }
         assert_eq!(text.matches("htp = 1").count(), 1, "{text}");
     }
-    // So are flags and variables.
+    // The same holds for flags and variables.
     let mut flags =
         hax(&["run", "--fid", "4", "--frobnicate", "--drain=5", "--http", "127.0.0.1:1"]);
     let output = flags.env("HAX_LINK_GRACE", "soon").output().unwrap();
@@ -206,7 +206,7 @@ fn f45_a_reload_takes_what_is_good_and_names_all_that_is_not() {
     };
     assert!(post("two").contains(" 200 "), "the good one is used");
     assert!(post("one").contains(" 401 "));
-    // The other way round: the bad one keeps what there was.
+    // This is the reverse case: the invalid file keeps its old value.
     std::fs::write(&http, "").unwrap();
     std::fs::write(&consul, "new").unwrap();
     std::fs::write(&auth, "user:pass").unwrap();
@@ -231,7 +231,7 @@ fn f43_a_token_that_is_revoked_is_one_line_and_another_when_it_is_good_again() {
     fixture.script.set(move |_| Act::Say(text.into()));
     ham.say("process started");
     until("the refusal is said", || !lines(&fixture, "refuses").is_empty());
-    // Whatever else it asks is refused too: another process's event, a request that is read for.
+    // Other requests are refused too: another process's event, and reads.
     let mut other = fixture.place.ham(2);
     other.ask();
     until("much is refused", || {

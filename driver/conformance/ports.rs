@@ -1,5 +1,5 @@
-//! What every runtime's host does for a machine that asks for helper programs and files, or leaves HTTP answers
-//! open: the ports that no command of the program shows from outside.
+//! Checks of each runtime's host for machines with helper programs, files and open HTTP responses. No command
+//! of the program shows these ports from outside.
 
 #[path = "streams.rs"]
 mod streams;
@@ -29,10 +29,10 @@ use hax_driver::settings::flags::Flags;
 
 use crate::Runtime;
 
-/// Longer than anything here takes on a busy machine.
+/// A time limit longer than any step takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A machine that does what a test says.
+/// A machine with the behaviour that a test gives it.
 struct Scripted<S>(S);
 
 impl<S: FnMut(Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
@@ -55,7 +55,7 @@ impl<S: FnMut(Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
     }
 }
 
-/// What a machine is driven with, where HTTP clients may so much.
+/// Creates the context of a machine with these limits for HTTP clients.
 fn context(limits: Limits) -> HostContext<<Runtime as Platform>::Client> {
     let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     let flags = Flags { consul: Some(nobody.to_string().parse().unwrap()), ..Flags::default() };
@@ -97,7 +97,7 @@ fn write(id: u64, path: &str, content: &'static str) -> Output {
     Output::File(file::Command::Write(Box::new(write)))
 }
 
-/// The path of a file of this test's own that is not there.
+/// Returns the path of a file of this test that does not exist.
 fn path(name: &str) -> (PathBuf, Box<str>) {
     let path = std::env::temp_dir().join(format!("hax-ports-{name}-{}", std::process::id()));
     let _ = fs::remove_file(&path);
@@ -209,7 +209,7 @@ fn what_a_machine_wants_written_at_its_end_is() {
     fs::remove_file(at).unwrap();
 }
 
-/// More events than an inbox holds, at once.
+/// The helper sends at once more events than the inbox holds.
 #[test]
 fn a_helper_that_says_much_is_heard_to_its_end() {
     let (mut ended, mut said) = (0, 0);

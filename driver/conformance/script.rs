@@ -1,4 +1,4 @@
-//! A server before the double that does with each request what its rule says.
+//! A server in front of the double that handles each request by a rule.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use hax_sim::real::client;
 
-/// Longer than a blocking query waits.
+/// A time limit longer than the wait of a blocking query.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) target: String,
-    /// Names in lower case, sorted.
+    /// The headers, sorted, with names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
@@ -27,22 +27,22 @@ impl Asked {
     }
 }
 
-/// What is done with a request.
+/// The action for a request.
 #[derive(Clone)]
 pub(crate) enum Act {
-    /// The double answers, and the connection stays.
+    /// Pass the double's response on, and keep the connection.
     Pass,
-    /// The double answers, and the connection ends without a word of it.
+    /// Pass the double's response on, and close the connection without announcing it.
     PassAndClose,
-    /// These bytes, and the end.
+    /// Send these bytes and close.
     Say(Vec<u8>),
-    /// These bytes, two hundred a second.
+    /// Send these bytes, two hundred a second.
     Dribble(Vec<u8>),
-    /// These bytes and a reset.
+    /// Send these bytes and reset.
     Reset(Vec<u8>),
-    /// What the double answers, made into these bytes.
+    /// Convert the double's response into these bytes.
     Change(fn(&client::Reply) -> Vec<u8>),
-    /// Nothing, until the client goes away.
+    /// Send nothing until the client goes away.
     Hang,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Everything passes.
+    /// Starts a server that passes every request on.
     pub(crate) fn new(consul: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -79,7 +79,7 @@ impl Script {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let inner = Arc::clone(&shared);
-                // A client that breaks off is no concern of the others.
+                // A failed client does not concern the others.
                 std::thread::spawn(move || drop(inner.serve(&stream)));
             }
         });
@@ -90,17 +90,17 @@ impl Script {
         *self.inner.rule.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(rule);
     }
 
-    /// What was asked since this was asked last.
+    /// Takes the requests since the last call.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many requests hang now.
+    /// Returns the number of requests that hang now.
     pub(crate) fn hanging(&self) -> usize {
         self.inner.hanging.load(Ordering::Relaxed)
     }
 
-    /// How many clients went away from one that hung.
+    /// Returns the number of clients that left a hanging request.
     pub(crate) fn left(&self) -> usize {
         self.inner.left.load(Ordering::Relaxed)
     }
@@ -170,7 +170,8 @@ fn read(from: &mut impl std::io::BufRead) -> std::io::Result<Option<Asked>> {
     Ok(Some(Asked { method, target, headers, body }))
 }
 
-/// The head of a response that says of its connection what `says` is, as far as hax looks at it.
+/// Returns the head of a response with these parts: the headers that hax reads, and `says` as the value of
+/// Connection.
 fn head(reply: &client::Reply, says: &str) -> String {
     let mut head = format!("HTTP/1.1 {} As said\r\nConnection: {says}\r\n", reply.status);
     if let Some(index) = reply.header("X-Consul-Index") {
@@ -179,14 +180,14 @@ fn head(reply: &client::Reply, says: &str) -> String {
     head
 }
 
-/// A response with a length.
+/// Returns a response with a length.
 fn plain(reply: &client::Reply, says: &str) -> Vec<u8> {
     let head = head(reply, says);
     let head = format!("{head}Content-Length: {}\r\n\r\n", reply.body.len());
     [head.as_bytes(), &reply.body].concat()
 }
 
-/// The same in chunks of 1,000 bytes and with trailers.
+/// Returns the same response in chunks of 1,000 bytes and with trailers.
 pub(crate) fn chunked(reply: &client::Reply) -> Vec<u8> {
     let mut bytes =
         format!("{}Transfer-Encoding: chunked\r\n\r\n", head(reply, "close")).into_bytes();
@@ -199,17 +200,17 @@ pub(crate) fn chunked(reply: &client::Reply) -> Vec<u8> {
     bytes
 }
 
-/// The same with no length: the connection's end is its end.
+/// Returns the same response without a length: it ends with the connection.
 pub(crate) fn unmeasured(reply: &client::Reply) -> Vec<u8> {
     [format!("{}\r\n", head(reply, "close")).as_bytes(), &reply.body].concat()
 }
 
-/// The same after an interim response.
+/// Returns the same response after an interim response.
 pub(crate) fn after_another(reply: &client::Reply) -> Vec<u8> {
     [b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n", &*plain(reply, "close")].concat()
 }
 
-/// The same in a head of many lines.
+/// Returns the same response with a head of many lines.
 pub(crate) fn with_many_headers(reply: &client::Reply) -> Vec<u8> {
     let many: String = (0..80).map(|n| format!("X-{n}: y\r\n")).collect();
     let head =

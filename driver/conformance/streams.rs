@@ -1,5 +1,5 @@
-//! What every runtime's host does for a machine that leaves HTTP answers open: real sockets, and a machine that
-//! says what its clients tell it to say.
+//! Checks of each runtime's host for a machine with streaming HTTP responses: real sockets, and a machine
+//! that sends the texts that its clients post.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -22,15 +22,15 @@ use hax_driver::http::{HttpAccess, Limits};
 use super::{LIMIT, Scripted, context};
 use crate::Runtime;
 
-/// How many answers may stay open here.
+/// The maximum number of streams in these tests.
 const STREAMS: usize = 300;
 
-/// Says to all that listen what is posted to it.
+/// A machine that sends each post to all its streams.
 #[derive(Default)]
 struct Speaker {
     open: Vec<HttpId>,
     closed: Vec<Closed>,
-    /// Who waits until so many are closed.
+    /// The request that waits until this number of streams is closed.
     waits: Option<(HttpId, usize)>,
 }
 
@@ -89,7 +89,7 @@ fn said(id: HttpId, body: Bytes) -> Output {
     Output::Http(Box::new(Response { id, status, content_type, allow, body }))
 }
 
-/// A connection, and what it has heard.
+/// A connection, and its received bytes.
 struct Client {
     stream: TcpStream,
     heard: Vec<u8>,
@@ -107,7 +107,7 @@ impl Client {
         Self::says(at, &format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"))
     }
 
-    /// One that listens, and has heard the head.
+    /// Opens a stream and reads its head.
     fn listens(at: SocketAddr) -> Self {
         let mut client = Self::gets(at, "/events");
         let head = client.hears("\r\n\r\n");
@@ -117,7 +117,7 @@ impl Client {
         client
     }
 
-    /// What comes until there is `text`.
+    /// Reads until `text` has arrived.
     fn hears(&mut self, text: &str) -> String {
         let mut bytes = [0; 65536];
         loop {
@@ -134,15 +134,15 @@ impl Client {
         }
     }
 
-    /// All that comes until the end.
+    /// Reads to the end of the connection.
     fn rest(mut self) -> String {
-        // What is cut off may be reset.
+        // A stream that is cut off may be reset.
         let _ = self.stream.read_to_end(&mut self.heard);
         String::from_utf8_lossy(&self.heard).into_owned()
     }
 }
 
-/// Posts something, and reads the body of what is answered.
+/// Posts a text, and returns the body of the response.
 fn post(at: SocketAddr, path: &str, body: &str) -> String {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n");
@@ -152,12 +152,12 @@ fn post(at: SocketAddr, path: &str, body: &str) -> String {
     body.to_owned()
 }
 
-/// Why so many answers are over, as the machine was told.
+/// Returns the reasons why this number of streams was closed, as the machine was told.
 fn closed(at: SocketAddr, count: usize) -> String {
     post(at, &format!("/closed/{count}"), "")
 }
 
-/// Stops the host when the client has come to its end, whichever.
+/// Stops the host when the client has returned or panicked.
 struct Stop(SignalSender);
 
 impl Drop for Stop {
@@ -166,7 +166,7 @@ impl Drop for Stop {
     }
 }
 
-/// Hosts a speaker until what `client` does has come to its end, or it exits.
+/// Hosts a speaker until `client` has returned, or the speaker exits.
 fn serve(client: impl FnOnce(SocketAddr) + Send + 'static) {
     let limits = Limits {
         body_max: 1 << 20,
@@ -205,7 +205,7 @@ fn a_stream_is_live_and_in_order() {
         assert!(listener.heard.is_empty(), "the head comes before the first chunk");
         for text in ["data: 1\n\n", "data: 22\n\n", "0123456789abcdef"] {
             post(at, "/say", text);
-            // It is heard before the next one is said.
+            // The text arrives before the next one is sent.
             assert_eq!(listener.hears("\r\n"), format!("{:x}\r\n", text.len()));
             assert_eq!(listener.hears("\r\n"), format!("{text}\r\n"));
         }
@@ -213,7 +213,7 @@ fn a_stream_is_live_and_in_order() {
         post(at, "/end", "");
         assert_eq!(listener.rest(), "0\r\n\r\n");
         assert_eq!(closed(at, 1), "Ended");
-        // What is said afterwards concerns nobody.
+        // Later posts have no stream.
         post(at, "/say", "nothing");
         post(at, "/end", "");
         let other = Client::listens(at);
@@ -229,7 +229,8 @@ fn who_hangs_up_is_told_of_once() {
         let mut stays = Client::listens(at);
         drop(Client::listens(at));
         assert_eq!(closed(at, 1), "Client");
-        // Who ends its side has gone, and who says more than a request is long, too.
+        // A client that closes its side counts as gone, and so does one that sends more than a request may
+        // have.
         let ended = Client::listens(at);
         ended.stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(closed(at, 2), "Client Client");
@@ -237,7 +238,7 @@ fn who_hangs_up_is_told_of_once() {
         let mut talks = Client::listens(at);
         let _ = talks.stream.write_all(&[b'x'; 1 << 20]);
         assert_eq!(closed(at, 3), "Client Client Client");
-        // One that has gone before it is answered is told of too, be it that it never had a head.
+        // The machine is also told of a client that has gone before its stream has a head.
         drop(Client::gets(at, "/events"));
         assert_eq!(closed(at, 4), "Client Client Client Client");
         post(at, "/say", "still here");
@@ -274,11 +275,11 @@ fn who_does_not_read_is_cut_off_alone() {
 fn streams_have_a_bound_of_their_own() {
     serve(|at| {
         let mut listeners: Vec<_> = (0..STREAMS).map(|_| Client::listens(at)).collect();
-        // More than there may be connections, and others are served all the same.
+        // There are more streams than the limit of connections, and other requests are still served.
         let refused = Client::gets(at, "/events").rest();
         assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
         assert_eq!(closed(at, 1), "TooMany");
-        // Crowds of others throw nobody out.
+        // Many other connections do not evict a stream.
         let others: Vec<_> = (0..40).map(|_| Client::gets(at, "/closed/0")).collect();
         post(at, "/say", "to all");
         listeners.iter_mut().for_each(|listener| drop(listener.hears("to all\r\n")));
@@ -297,7 +298,7 @@ fn a_machine_s_end_is_the_end_of_its_streams() {
     let at_exit = Arc::clone(&begun);
     serve(move |at| {
         let listeners: Vec<_> = (0..20).map(|_| Client::listens(at)).collect();
-        // Whoever does not read does not keep it.
+        // A client that does not read does not delay the exit.
         let _deaf = Client::listens(at);
         let text = "x".repeat(64 << 10);
         post(at, "/say", &text);

@@ -1,4 +1,4 @@
-//! Blocking queries: they hold up nobody, and are let go when they are not wanted any more.
+//! Blocking queries: they delay no other call, and are cancelled when they are not needed any more.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
@@ -11,11 +11,11 @@ use crate::daemon::{Hax, Place, until};
 use crate::fixture::{Fixture, stop};
 use crate::script::Act;
 
-/// Blocking queries hang from now on, and three of them do.
+/// Starts a fixture whose blocking queries hang, and waits until three of them do.
 fn watched() -> Fixture {
     let fixture = Fixture::new();
     fixture.script.set(|asked| if asked.blocks() { Act::Hang } else { Act::Pass });
-    // Each replica's query comes back with the first change.
+    // Each replica's query returns with the first change.
     let mut ham = fixture.place.ham(1);
     ham.entrypoint();
     ham.say("process started");
@@ -77,8 +77,8 @@ fn a_real_consul_that_restarts_is_watched_again() {
     });
 }
 
-/// The whole of an agent's answers over a unix socket is looked at with a real Consul elsewhere; here
-/// that it is asked there, and as a host by which name.
+/// This checks only that the socket is used, and the name of the host. All responses of an agent over a unix
+/// socket are tested with a real Consul elsewhere.
 #[test]
 fn a_unix_socket_is_asked() {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));

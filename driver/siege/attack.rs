@@ -1,4 +1,4 @@
-//! What strangers do.
+//! The attacks.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -15,20 +15,20 @@ use socket2::{Domain, Socket, Type};
 use crate::daemon::{Place, until};
 use crate::place::strangers;
 
-/// The longest body of a post.
+/// The maximum length of a post's body, in bytes.
 const BODY: usize = 4 << 20;
-/// How often silent connections are made; each time so many that their rate comes out.
+/// The interval at which silent connections are made; the number for each interval gives their rate.
 const BEAT: Duration = Duration::from_millis(20);
-/// How long a silent connection is held: ten seconds.
+/// The time that a silent connection is held, in intervals: ten seconds.
 const HELD_BEATS: usize = 500;
 
-/// All attacks on one daemon; they end with this.
+/// All attacks on one daemon; they end when this is dropped.
 pub(crate) struct Siege {
     strangers: Vec<IpAddr>,
     motr: SocketAddr,
     http: SocketAddr,
     over: Arc<AtomicBool>,
-    /// Attacks that have not reached their strength.
+    /// The number of attacks that have not reached their full strength.
     weak: Arc<AtomicUsize>,
     threads: std::cell::RefCell<Vec<JoinHandle<()>>>,
 }
@@ -49,12 +49,13 @@ impl Siege {
         Self { strangers: strangers(), motr, http, over, weak, threads }
     }
 
-    /// All attacks have reached their strength.
+    /// Waits until all attacks have reached their full strength.
     pub(crate) fn is_laid(&self) {
         until("the siege is laid", || self.weak.load(Ordering::Relaxed) == 0);
     }
 
-    /// So many frames that lack their last byte; when they are there, again and again new ones.
+    /// Opens `n` connections with a frame that lacks its last byte, and then replaces them by new ones again
+    /// and again.
     pub(crate) fn half_frames(&self, n: usize) {
         let (from, to) = (self.strangers[0], self.motr);
         let half = half_frame(from, to);
@@ -74,7 +75,7 @@ impl Siege {
         });
     }
 
-    /// So many connections a second on which nothing is said, each held for a while.
+    /// Opens `a_second` connections each second without sending anything, and holds each for a while.
     pub(crate) fn silence(&self, a_second: usize) {
         let (from, to) = (self.strangers[self.strangers.len() - 1], self.motr);
         self.attack(move |attack| {
@@ -91,12 +92,12 @@ impl Siege {
         });
     }
 
-    /// So many connections of HTTP clients that ask nothing; when they are there, again and again new ones.
+    /// Opens `n` HTTP connections without a request, and then replaces them by new ones again and again.
     pub(crate) fn idle_clients(&self, n: usize) {
         self.besiege(n, Bytes::new());
     }
 
-    /// So many posts of 4 MiB that lack their last byte.
+    /// Sends `n` posts of 4 MiB that lack their last byte.
     pub(crate) fn unfinished_posts(&self, n: usize) {
         let mut post = format!("POST / HTTP/1.1\r\nHost: hax\r\nContent-Length: {BODY}\r\n\r\n");
         post.extend(std::iter::repeat_n(' ', BODY - 1));
@@ -104,13 +105,13 @@ impl Siege {
         (0..8).for_each(|_| self.besiege(n / 8, post.clone()));
     }
 
-    /// So many posts in chunks of one byte each, all of them as fast as they are taken.
+    /// Sends `n` posts in chunks of one byte each, all at full speed.
     pub(crate) fn tiny_chunks(&self, n: usize) {
         let head = b"POST / HTTP/1.1\r\nHost: hax\r\nTransfer-Encoding: chunked\r\n\r\n";
         let chunks = b"1\r\n \r\n".repeat(8 << 10);
         let (from, to) = (self.strangers[0], self.http);
         self.attack(move |attack| {
-            // Each with how much of the next chunks has been taken.
+            // Each connection has the number of bytes that were taken of the next chunks.
             let mut held: Vec<(TcpStream, usize)> = Vec::new();
             while attack.goes_on() {
                 for _ in held.len()..n {
@@ -131,7 +132,7 @@ impl Siege {
         });
     }
 
-    /// Posts of what has not happened, one after another, as of Consul's watches.
+    /// Sends forged posts of Consul's watches, one after another.
     pub(crate) fn forged_posts(&self) {
         for n in 0..2_u64 {
             let (from, to) = (self.strangers[0], self.http);
@@ -167,7 +168,7 @@ impl Siege {
                     let _ = stream.write_all(&bytes);
                     held.push_back(stream);
                 }
-                // Who is refused or waits has done what it can.
+                // A refused or waiting connection counts as an attempt too.
                 tried += 1;
                 if tried >= n {
                     attack.is_strong();
@@ -186,7 +187,7 @@ impl Siege {
     }
 }
 
-/// One attack's part of the siege.
+/// The state of one attack.
 struct Attack {
     over: Arc<AtomicBool>,
     weak: Arc<AtomicUsize>,
@@ -205,7 +206,7 @@ impl Attack {
     }
 }
 
-/// A connection from a stranger's address; none if it is refused.
+/// Connects from an attacker's address; returns `None` if the connection is refused.
 fn connect(from: IpAddr, to: SocketAddr) -> Option<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).ok()?;
     socket.bind(&SocketAddr::new(from, 0).into()).ok()?;
@@ -216,7 +217,7 @@ fn connect(from: IpAddr, to: SocketAddr) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// An entry of the broadcast queue that nobody has made.
+/// Returns a forged entry of the broadcast queue.
 fn bq(index: u64) -> (&'static str, String) {
     let text = format!(
         r#"[{{"Key": "bq/{index}", "CreateIndex": {index}, "ModifyIndex": {index}, "LockIndex": 0,
@@ -225,7 +226,7 @@ fn bq(index: u64) -> (&'static str, String) {
     ("/watcher/bq", text)
 }
 
-/// A check that says of a process what nobody has said.
+/// Returns a forged check of a process.
 fn health(index: u64) -> (&'static str, String) {
     let status = if index.is_multiple_of(4) { "critical" } else { "passing" };
     let text = format!(
@@ -235,7 +236,7 @@ fn health(index: u64) -> (&'static str, String) {
     ("/", text)
 }
 
-/// As much of the largest frame as there can be of it.
+/// Returns the largest frame without its last byte.
 fn half_frame(from: IpAddr, to: SocketAddr) -> Vec<u8> {
     let src = End { addr: SocketAddr::new(from, 22_001), cookie: (1, 1) };
     let dst = End { addr: to, cookie: (0, 0) };

@@ -1,4 +1,4 @@
-//! The daemon that is besieged, as its users run it: what it logs is a file of its own.
+//! The daemon under attack, run as its users run it, with its log in a file.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use crate::daemon::{Ham, Place, double};
 
 pub(crate) struct Held {
     pub(crate) place: Place,
-    /// Processes that have booted.
+    /// The processes that have booted.
     pub(crate) hams: Vec<Ham>,
     child: Child,
 }
@@ -20,7 +20,7 @@ impl Drop for Held {
 }
 
 impl Held {
-    /// A daemon that is ready.
+    /// Starts a daemon and waits until it is ready.
     pub(crate) fn new() -> Self {
         let place = Place::new();
         let mut command = Command::new(crate::hax::HAX);
@@ -33,7 +33,7 @@ impl Held {
         held
     }
 
-    /// What it has taken at its most, in KiB (proc(5), `VmHWM`).
+    /// Returns the daemon's peak memory in KiB (proc(5), `VmHWM`).
     pub(crate) fn memory(&self) -> u64 {
         self.number("VmHWM:")
     }
@@ -44,7 +44,7 @@ impl Held {
         let _ = writeln!(std::io::stderr(), "memory: {most} KiB at most, {now} KiB now");
     }
 
-    /// Lines that it has logged.
+    /// Returns the number of lines in its log.
     pub(crate) fn lines(&self) -> usize {
         std::fs::read_to_string(log_path()).unwrap().lines().count()
     }

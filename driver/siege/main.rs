@@ -1,9 +1,9 @@
-//! A daemon under siege: strangers take all they can of it, all at once, and its own processes are served
-//! as if nobody were there. For every runtime's program, as the conformance checks are.
+//! A daemon under siege: attackers take as many resources as they can, all at once, and the daemon's own
+//! processes must be served as usual. Like the conformance checks, it is a test of each runtime's program.
 //!
-//! The strangers have addresses that are not the node's own. So the tests run in a network namespace of
-//! their own where that is allowed (as root, or where users may make namespaces); elsewhere the strangers
-//! have other loopback addresses, which is harder on hax: it takes them for processes of its node.
+//! The attackers have addresses that do not belong to the node. So the tests run in a network namespace of
+//! their own if that is allowed (as root, or if users may create namespaces). Otherwise the attackers have
+//! other loopback addresses. That is harder for hax, which takes them for processes of its node.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "real programs take real time")]
 
@@ -21,26 +21,26 @@ use std::time::{Duration, Instant};
 use attack::Siege;
 use held::Held;
 
-/// In what time whoever belongs here is served, whoever else is there.
+/// The time within which legitimate clients must be served during attacks.
 const SERVED_WITHIN: Duration = Duration::from_secs(1);
-/// How often each thing is tried.
+/// The number of repetitions of each request.
 const TRIES: u64 = 6;
-/// Lines that the log may grow by; the siege lasts for less than a minute.
+/// The maximum number of new log lines; the siege lasts for less than a minute.
 const LINES_MAX: usize = 100;
-/// Between two tries.
+/// The pause between two repetitions.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What hax may take at its most, in KiB.
+/// Returns the maximum peak memory of hax, in KiB.
 fn memory_max() -> u64 {
     if hax::HAX.ends_with("hax-smol") { 64 << 10 } else { 160 << 10 }
 }
 
-/// The siege's limit, and on a machine that is slow without a siege five times what it takes there.
+/// Returns the time limit in the siege. On a slow machine it is five times the time without a siege.
 fn limit(without: Duration) -> Duration {
     SERVED_WITHIN.max(5 * without)
 }
 
-/// A process boots: entrypoint, link, and its word that it has started is taken.
+/// Boots a process: entrypoint, link, and an acknowledged start event.
 fn boot(held: &mut Held, key: u64) -> Duration {
     let began = Instant::now();
     let mut ham = held.place.ham(key);
@@ -56,7 +56,7 @@ fn say(what: &str, took: &[Duration]) {
     let _ = writeln!(std::io::stderr(), "{what}: {took:.3?}");
 }
 
-/// Half frames and silent connections at Motr's port.
+/// The attacks are incomplete frames and silent connections at Motr's port.
 #[test]
 fn f50_processes_boot_while_strangers_besiege_motr_s_port() {
     place::apart("f50_processes_boot_while_strangers_besiege_motr_s_port", || {
@@ -75,13 +75,13 @@ fn f50_processes_boot_while_strangers_besiege_motr_s_port() {
         held.say_memory();
         assert!(took.iter().all(|took| *took <= limit(without)), "{without:?}, {took:?}");
         assert!(held.memory() <= memory_max(), "{} KiB", held.memory());
-        // Who booted first has its link still.
+        // The process that booted first still has its link.
         held.hams[0].say("process stopping");
         held.hams[0].delivered();
     });
 }
 
-/// How long a client on the node waits for what it asks.
+/// Returns the response time of a request from a client on the node.
 fn ask(held: &Held, method: &str, target: &str, body: &[u8]) -> Duration {
     let began = Instant::now();
     let reply = held.place.ask(method, target, body);
@@ -89,7 +89,7 @@ fn ask(held: &Held, method: &str, target: &str, body: &[u8]) -> Duration {
     began.elapsed()
 }
 
-/// All attacks at once: Motr's port, HTTP connections, bodies that do not end, and forged posts.
+/// All attacks run at once: Motr's port, HTTP connections, endless bodies, and forged posts.
 #[test]
 fn who_belongs_here_is_served_while_strangers_do_all_they_can() {
     place::apart("who_belongs_here_is_served_while_strangers_do_all_they_can", || {

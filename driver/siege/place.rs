@@ -1,16 +1,16 @@
-//! Where a siege takes place.
+//! The network of a siege.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::Command;
 
-/// Says to the test that it is in its namespace.
+/// The variable that tells the test that it runs in its namespace.
 const INSIDE: &str = "HAX_SIEGE_INSIDE";
-/// Strangers' addresses, of those that are nobody's (RFC 5737).
+/// The attackers' addresses, from the ranges for documentation (RFC 5737).
 const STRANGERS: [[u8; 4]; 4] =
     [[198, 51, 100, 7], [198, 51, 100, 8], [203, 0, 113, 7], [192, 0, 2, 7]];
 
-/// Runs a test where strangers have addresses of their own, if that can be.
+/// Runs a test in a network namespace where attackers have addresses of their own, if possible.
 pub(crate) fn apart(name: &str, test: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return test();
@@ -34,7 +34,7 @@ pub(crate) fn apart(name: &str, test: impl FnOnce()) {
     assert!(command.status().unwrap().success(), "{name}, in a namespace of its own");
 }
 
-/// The addresses that strangers have here.
+/// Returns the attackers' addresses that exist here.
 pub(crate) fn strangers() -> Vec<IpAddr> {
     let is_here = |ip: &IpAddr| TcpListener::bind(SocketAddr::new(*ip, 0)).is_ok();
     let all: Vec<_> = STRANGERS.map(IpAddr::from).into_iter().filter(is_here).collect();

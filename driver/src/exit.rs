@@ -1,23 +1,23 @@
-//! How a program ends: the one table of exit codes.
+//! The end of a program: the one table of exit codes.
 
 use std::process::ExitCode;
 
-/// Why the program ends.
+/// The reason why the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything was settled.
+    /// All work was completed.
     Clean,
-    /// Something failed that has no code of its own.
+    /// A failure without a code of its own.
     Failure,
     /// Wrong flags, environment or configuration file.
     Usage,
-    /// An address could not be listened at.
+    /// hax could not listen at an address.
     Listen,
     /// A process sent a message on which the specification demands to stop.
     Unexpected,
-    /// The hax that was asked is not ready.
+    /// The queried hax is not ready.
     NotReady,
-    /// A second signal came during the drain.
+    /// A second signal arrived during the drain.
     Interrupted,
 }
 
@@ -33,7 +33,7 @@ Exit codes:
   130  another SIGTERM or SIGINT came, more than a second after the first, before the stop was complete";
 
 impl Exit {
-    /// Its number, as in [`HELP`].
+    /// Returns the exit code, as in [`HELP`].
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -54,7 +54,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command fails, and with which code.
+/// The failure of a command, with its exit code.
 #[derive(Debug)]
 pub struct CommandError(pub Exit, pub anyhow::Error);
 

@@ -1,8 +1,8 @@
-//! What the runtimes of hax share: the loop, the commands, settings, logs and the command line.
+//! The code that the runtimes of hax share: the loop, the commands, settings, logs and the command line.
 //!
 //! A runtime brings sockets, timers and an HTTP library and implements [`host::run::Runtime`] and
-//! [`host::platform::Platform`]; everything that a user sees (flags, files, log lines, exit codes, `ham`'s
-//! words) is here, once.
+//! [`host::platform::Platform`]. Everything visible to a user (flags, files, log lines, exit codes, the
+//! output of `ham`) is implemented here, once.
 #![deny(missing_docs)]
 
 pub mod commands;

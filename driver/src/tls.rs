@@ -1,4 +1,4 @@
-//! TLS by rustls: what the files that settings name are made into, with errors that name the file.
+//! TLS by rustls, from the files in the settings, with errors that name the file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use rustls::{
 
 use crate::settings::consul::ClientTls;
 
-/// Why there is no TLS.
+/// The reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", path.display())]
 pub struct Error {
@@ -28,7 +28,7 @@ impl Error {
     }
 }
 
-/// For a client of Consul's.
+/// Returns the configuration of a client of Consul.
 pub fn client(tls: &ClientTls) -> Result<Arc<ClientConfig>, Error> {
     let builder = versions(ClientConfig::builder_with_provider(provider()));
     let builder = if tls.verify {
@@ -43,7 +43,8 @@ pub fn client(tls: &ClientTls) -> Result<Arc<ClientConfig>, Error> {
     config.map(Arc::new).map_err(|why| pair(cert, key, &why))
 }
 
-/// For a client that accepts one certificate only, that in a file: of a server on the same machine.
+/// Returns the configuration of a client that accepts only the certificate in this file, of a server on the
+/// same machine.
 pub fn client_of(cert: &Path) -> Result<Arc<ClientConfig>, Error> {
     let only = certificates(cert)?.swap_remove(0);
     let builder = versions(ClientConfig::builder_with_provider(provider()));
@@ -52,7 +53,7 @@ pub fn client_of(cert: &Path) -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
-/// For a client that only looks whether somebody is there.
+/// Returns the configuration of a client that only tests whether a server responds.
 pub fn client_of_anybody() -> Arc<ClientConfig> {
     let builder = versions(ClientConfig::builder_with_provider(provider()));
     let anybody = Arc::new(Accept::Anything);
@@ -60,7 +61,7 @@ pub fn client_of_anybody() -> Arc<ClientConfig> {
     Arc::new(builder.with_no_client_auth())
 }
 
-/// For a server.
+/// Returns the configuration of a server.
 pub fn server(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
     let builder = versions(ServerConfig::builder_with_provider(provider())).with_no_client_auth();
     let config = builder.with_single_cert(certificates(cert)?, private_key(key)?);
@@ -81,7 +82,7 @@ fn pair(cert: &Path, key: &Path, why: &rustls::Error) -> Error {
     Error::new(cert, format!("{why} (its key is {})", key.display()))
 }
 
-/// At least one.
+/// Reads the certificates of a file; at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -96,7 +97,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     PrivateKeyDer::from_pem_file(path).map_err(|why| Error::new(path, why))
 }
 
-/// The configured authorities, else the machine's.
+/// Returns the configured certificate authorities, or else those of the machine.
 fn roots(tls: &ClientTls) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     let mut files: Vec<PathBuf> = tls.ca_file.iter().cloned().collect();
@@ -116,13 +117,14 @@ fn roots(tls: &ClientTls) -> Result<RootCertStore, Error> {
         }
     }
     if files.is_empty() {
-        // What of the machine's store cannot be read is not trusted, no more.
+        // Unreadable certificates of the machine's store are skipped: they are not trusted.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     Ok(roots)
 }
 
-/// What is accepted without any authority. That the peer has the certificate's key is proved always.
+/// The accepted certificates without an authority. The peer always has to prove that it has the certificate's
+/// key.
 #[derive(Debug)]
 enum Accept {
     Anything,

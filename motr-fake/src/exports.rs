@@ -1,4 +1,4 @@
-//! The functions by the names that a program looks up.
+//! The functions with the names that a program looks up.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ macro_rules! export {
         /// The contract of the library's function of this name.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($arg: $type),*) $(-> $ret)? {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { (functions().$table.$field)($($arg),*) }
         }
     )*};
@@ -75,9 +75,9 @@ export! {
 
 struct Info(abi::m0_build_info);
 
-// SAFETY: texts that are never freed.
+// SAFETY: the pointers point to texts that are never freed.
 unsafe impl Sync for Info {}
-// SAFETY: likewise.
+// SAFETY: as above, the texts are never freed.
 unsafe impl Send for Info {}
 
 static INFO: LazyLock<Info> = LazyLock::new(|| {
@@ -90,7 +90,7 @@ static INFO: LazyLock<Info> = LazyLock::new(|| {
     })
 });
 
-/// Before `init`, so without a script.
+/// Returns the version. A program calls this before `init`, so there is no script yet.
 #[unsafe(no_mangle)]
 extern "C" fn m0_build_info_get() -> *const abi::m0_build_info {
     &raw const INFO.0
@@ -101,7 +101,7 @@ type Fid = *const abi::m0_fid;
 type Statuses = *mut *mut abi::m0_spiel_repreb_status;
 type Counter = abi::m0_proc_counter;
 
-// There is no cluster to command: they refuse.
+// Commands are refused, since there is no cluster.
 export! {
     spiel;
     rconfc_start: m0_spiel_rconfc_start(spiel: Spiel, expired: abi::hax_rconfc_cb) -> c_int;

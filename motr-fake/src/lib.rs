@@ -1,8 +1,8 @@
-//! The fake of Motr's library as a file, `libmotr_fake.so`: programs load it in place of the real one.
+//! The fake of Motr's library as a file, `libmotr_fake.so`: programs load it instead of the real library.
 //!
-//! What its peers do and what is seen of the program is scripted over the unix socket that
-//! [`SOCKET`] names, one line a question, one line an answer; [`Stage`] and [`Script`] are the
-//! other end of it. What the real library would abort on aborts the program, with a line on stderr.
+//! A script over the unix socket in [`SOCKET`] controls its peers and observes the program, with one line for
+//! each question and one for each answer. [`Stage`] and [`Script`] are the other side of the socket. A call
+//! on which the real library would abort aborts the program, with a line on stderr.
 #![expect(unsafe_code, reason = "the library's functions are called from C's side of the table")]
 
 mod exports;
@@ -13,8 +13,8 @@ mod tokens;
 pub use script::{Reply, Script, Stage, library};
 pub use tokens::{Fid, Said, Sent};
 
-/// The variable that names the socket of the script.
+/// The variable with the path of the script's socket.
 pub const SOCKET: &str = "MOTR_FAKE_SOCKET";
 
-/// The variable that gives the library another version than it has.
+/// The variable that overrides the library's version.
 pub const VERSION: &str = "MOTR_FAKE_VERSION";

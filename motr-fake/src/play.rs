@@ -1,4 +1,4 @@
-//! The library's end of the script.
+//! The library's side of the script.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -11,10 +11,10 @@ use motr_sys::{Ha, Spiel};
 
 use crate::tokens::{Said, Sent, Tokens, fid};
 
-/// The answer to what has no other.
+/// The answer to a line without another answer.
 const DONE: &str = "done";
 
-/// What a command to the cluster is refused with: there is none.
+/// The errno with which commands to the cluster are refused: there is no cluster.
 const ENOSYS: i32 = 38;
 
 static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
@@ -25,11 +25,11 @@ pub(crate) struct Functions {
     pub(crate) spiel: Spiel,
 }
 
-/// The functions of the one library of this program. The first call makes it, and begins the script.
+/// Returns the functions of this program's one library. The first call creates it, and begins the script.
 pub(crate) fn functions() -> &'static Functions {
     FUNCTIONS.get_or_init(|| {
         let (tell, made) = mpsc::channel();
-        // The library stays on its thread for ever; nobody looks at its end.
+        // The library stays on its thread for ever; its end is not checked.
         thread::spawn(move || {
             let library = FakeLibrary::new();
             library.abort();
@@ -48,11 +48,11 @@ pub(crate) fn functions() -> &'static Functions {
     })
 }
 
-/// The script's names for what there is, which count from 0.
+/// The script's objects; their numbers count from 0.
 struct Play<'a> {
     library: &'a FakeLibrary,
     requests: Vec<Request>,
-    /// With the life that each is of.
+    /// Each link with the life of its process.
     links: Vec<(Link, (u64, u64), u64)>,
 }
 
@@ -61,8 +61,8 @@ impl<'a> Play<'a> {
         Self { library, requests: Vec::new(), links: Vec::new() }
     }
 
-    /// Answers each line, the first before the program goes on; who breaks off leaves the library as it
-    /// is.
+    /// Answers each line, the first one before the program goes on. If the script disconnects, the library
+    /// stays as it is.
     fn run(mut self, begin: impl Fn()) {
         let path = std::env::var_os(crate::SOCKET).expect("MOTR_FAKE_SOCKET is set");
         let mut socket = UnixStream::connect(path).expect("the script's socket");

@@ -1,4 +1,4 @@
-//! The test's end of the script.
+//! The test's side of the script.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use crate::tokens::{Fid, Said, Sent, Tokens, fid};
 
-/// The library's own limit on whatever it waits for is half of this.
+/// The timeout of an answer. The library's own timeouts are half of this.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The file, which is built beside the tests of whoever depends on this package.
+/// Returns the path of the library, which is built beside the tests of the packages that depend on this one.
 ///
 /// # Panics
 ///
-/// If it is not there.
+/// If the file does not exist.
 #[must_use]
 pub fn library() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its file");
@@ -26,7 +26,7 @@ pub fn library() -> PathBuf {
     file
 }
 
-/// Where libraries begin their scripts, one after another.
+/// The socket at which libraries begin their scripts, one after another.
 #[derive(Debug)]
 pub struct Stage {
     socket: PathBuf,
@@ -34,17 +34,17 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage with a socket of its own.
+    /// Creates a stage with a socket of its own.
     ///
     /// # Errors
     ///
-    /// If it cannot be made.
+    /// If the socket cannot be created.
     pub fn new() -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        // The system's limit on the length of a socket's name allows no directory of the build's.
+        // The system limits the length of a socket's path, so a directory of the build cannot be used.
         let socket = std::env::temp_dir().join(format!("motr-fake-{}-{n}", std::process::id()));
-        // Left behind by a test that was killed, of a process with this number.
+        // A killed test with the same process id may have left this file behind.
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)?;
         let (tell, scripts) = mpsc::channel();
@@ -55,14 +55,13 @@ impl Stage {
         Ok(Self { socket, scripts })
     }
 
-    /// What [`crate::SOCKET`] is to name.
+    /// Returns the value for [`crate::SOCKET`].
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The script of the next program that uses the library, as soon as it does; the program goes on
-    /// then.
+    /// Waits for the next program that uses the library, and returns its script; the program goes on then.
     ///
     /// # Panics
     ///
@@ -72,11 +71,11 @@ impl Stage {
         self.begin(0)
     }
 
-    /// The same, for a program whose start fails with this errno.
+    /// Waits for the next program, and fails its start with this errno.
     ///
     /// # Panics
     ///
-    /// Likewise.
+    /// If there is none within a minute.
     pub fn refuse(&self, errno: i32) {
         self.begin(errno);
     }
@@ -97,23 +96,23 @@ impl Drop for Stage {
     }
 }
 
-/// The answer to an entrypoint request.
+/// The reply to an entrypoint request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// 0, or a negative errno.
     pub rc: i32,
-    /// How many confds must agree.
+    /// The number of confds that must agree.
     pub quorum: u32,
     /// The resource manager's service.
     pub rm: Fid,
-    /// Where it is.
+    /// The resource manager's endpoint.
     pub rm_endpoint: String,
     /// The confds: fid and endpoint.
     pub confds: Vec<(Fid, String)>,
 }
 
-/// One library's peers, and what is seen of its user. All that waits fails the test after a minute, and
-/// when the program ends.
+/// The script of one library: its peers, and the observed calls of its user. Every wait fails the test after
+/// a minute, and when the program ends.
 #[derive(Debug)]
 pub struct Script {
     socket: UnixStream,
@@ -133,7 +132,7 @@ impl Script {
         self.ask_for(line).parse().expect("a number")
     }
 
-    /// Waits for the start: our process, its HA service, its resource manager, where we listen.
+    /// Waits for the start; returns our process, its HA service, its resource manager, and our endpoint.
     pub fn started(&mut self) -> ([Fid; 3], String) {
         let line = self.ask_for("started");
         let mut tokens = Tokens::of(&line);
@@ -142,12 +141,12 @@ impl Script {
         (fids, tokens.token().expect("an endpoint").into())
     }
 
-    /// Whether what is sent is delivered at once.
+    /// Sets whether sent messages are delivered at once.
     pub fn prompt(&mut self, prompt: bool) {
         self.ask_for(&format!("prompt {prompt}"));
     }
 
-    /// Life `pid` of a process asks for its entrypoint; the request's name.
+    /// Sends an entrypoint request of life `pid` of a process; returns the request's number.
     pub fn ask(&mut self, process: Fid, pid: u64, first: bool) -> u64 {
         self.number(&format!("ask {} {pid} {first}", fid(process)))
     }
@@ -166,22 +165,22 @@ impl Script {
         reply
     }
 
-    /// Waits for the newest link of this life of a process; the link's name.
+    /// Waits for the newest link of this life of a process; returns the link's number.
     pub fn link(&mut self, process: Fid, pid: u64) -> u64 {
         self.number(&format!("link {} {pid}", fid(process)))
     }
 
-    /// The process at the other end of a link says something; the message's tag.
+    /// Sends a message from the process at the other end of a link; returns the message's tag.
     pub fn say(&mut self, link: u64, said: &Said) -> u64 {
         self.number(&format!("say {link} {}", said.to_words()))
     }
 
-    /// Whether a message is not acknowledged.
+    /// Returns whether a message is not acknowledged.
     pub fn is_held(&mut self, link: u64, tag: u64) -> bool {
         self.ask_for(&format!("held {link} {tag}")) == "true"
     }
 
-    /// Waits until a message is acknowledged, or its link is no more.
+    /// Waits until a message is acknowledged, or its link no longer exists.
     pub fn acknowledged(&mut self, link: u64, tag: u64) {
         self.ask_for(&format!("acknowledged {link} {tag}"));
     }
@@ -192,7 +191,7 @@ impl Script {
         Sent::of(&mut Tokens::of(&line)).expect("what was sent")
     }
 
-    /// The oldest message sent that is not settled: has it been delivered?
+    /// Settles the oldest unsettled message: it is delivered or not.
     pub fn settle(&mut self, link: u64, delivered: bool) {
         self.ask_for(&format!("settle {link} {delivered}"));
     }

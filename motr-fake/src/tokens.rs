@@ -1,4 +1,4 @@
-//! How the script's lines say things: tokens with one space between them.
+//! The syntax of the script's lines: tokens with one space between them.
 
 use std::iter::once;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ pub(crate) fn c_fid((f_container, f_key): Fid) -> abi::m0_fid {
     abi::m0_fid { f_container, f_key }
 }
 
-/// The tokens of a line that are not taken yet.
+/// The remaining tokens of a line.
 pub(crate) struct Tokens<'a>(std::str::Split<'a, char>);
 
 impl<'a> Tokens<'a> {
@@ -46,22 +46,22 @@ fn to_fid(word: &str) -> Option<Fid> {
     Some((u64::from_str_radix(container, 16).ok()?, u64::from_str_radix(key, 16).ok()?))
 }
 
-/// What a process says.
+/// A message of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// An event of its own; its kind is `M0_CONF_HA_PROCESS_M0D`.
+    /// An event of the process; its kind is `M0_CONF_HA_PROCESS_M0D`.
     Process {
-        /// `M0_CONF_HA_PROCESS_*`.
+        /// The event, `M0_CONF_HA_PROCESS_*`.
         event: u64,
     },
     /// A question for the states of objects.
     Get {
-        /// Comes back with the answer.
+        /// The id, which the answer repeats.
         id: u64,
-        /// Which.
+        /// The objects.
         objects: Vec<Fid>,
     },
-    /// A message of this type, of zeros.
+    /// A message of this type, with zeros as content.
     Type(u64),
 }
 
@@ -86,7 +86,7 @@ impl Said {
         })
     }
 
-    /// Into a message of zeros, of the process `process`.
+    /// Fills a message of zeros as a message of the process `process`.
     pub(crate) fn fill(&self, process: Fid, pid: u64, out: &mut abi::m0_ha_msg) {
         out.hm_fid = c_fid(process);
         out.hm_source_process = c_fid(process);
@@ -99,7 +99,7 @@ impl Said {
             }
             Self::Get { id, objects } => {
                 data.hed_type = abi::M0_HA_MSG_NVEC.into();
-                // SAFETY: all of the message is zeros, which is a value of this member.
+                // SAFETY: the whole message is zeros, which is a valid value of this member.
                 let nvec = unsafe { &mut data.u.hed_nvec };
                 (nvec.hmnv_type, nvec.hmnv_id_of_get) = (1, *id);
                 nvec.hmnv_nr = objects.len() as u64;
@@ -112,14 +112,14 @@ impl Said {
     }
 }
 
-/// What was sent to a process.
+/// A message that was sent to a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// States of objects.
     States {
-        /// Of the question that it answers; 0 of none.
+        /// The id of the answered question; 0 if there is none.
         id: u64,
-        /// Object and `M0_NC_*`.
+        /// Each object with its state `M0_NC_*`.
         notes: Vec<(Fid, u32)>,
     },
     /// A message of another type.
@@ -131,7 +131,7 @@ impl Sent {
         if message.hm_data.hed_type != u64::from(abi::M0_HA_MSG_NVEC) {
             return Self::Type(message.hm_data.hed_type);
         }
-        // SAFETY: the type says so.
+        // SAFETY: the type has been checked.
         let nvec = unsafe { &message.hm_data.u.hed_nvec };
         let n = usize::try_from(nvec.hmnv_nr).unwrap_or(usize::MAX);
         let notes = nvec.hmnv_arr.hmna_arr.iter().take(n);

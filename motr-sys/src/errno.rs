@@ -1,16 +1,16 @@
-//! C's `errno`, where the library takes a stale one for its own.
+//! C's `errno`: the library may take an old value for an error of its own.
 
 use core::ffi::c_int;
 
 unsafe extern "C" {
-    // This thread's; there is one in glibc and in musl.
+    // The function returns this thread's variable; it exists in glibc and in musl.
     safe fn __errno_location() -> *mut c_int;
 }
 
-/// Forgets what this thread's last failed call has left. Motr's `sock` transport looks at it after
-/// parsing a number of an `inet:stream:` name, whether that failed or not (`net/sock/sock.c`).
+/// Clears the error of this thread's last failed call. Motr's `sock` transport reads `errno` after parsing a
+/// number of an `inet:stream:` name, whether that failed or not (`net/sock/sock.c`).
 pub fn clear_errno() {
-    // SAFETY: a variable of this thread, which it always has.
+    // SAFETY: this is a variable of this thread, which always exists.
     unsafe { __errno_location().write(0) };
 }
 

@@ -1,13 +1,12 @@
 //! Raw bindings to the HA interface of Motr's library, `libmotr`.
 //!
-//! Nothing is linked: [`Library::open`] loads the library where there is one, so that one binary serves
-//! sites with and without it, and everything here builds and is tested on machines that have never
-//! seen Motr. [`Ha`] and [`Spiel`] are tables of its functions, [`abi`] their types and data. The
-//! types are made from headers of our own in `abi/`, which `scripts/check-motr-abi` holds against
-//! Motr's where those are installed.
+//! The library is not linked: [`Library::open`] loads it if it exists. So one binary serves sites with and
+//! without it, and all code here builds and is tested on machines without Motr. [`Ha`] and [`Spiel`] are
+//! tables of its functions; [`abi`] has their types and data. The types are generated from our own headers in
+//! `abi/`. `scripts/check-motr-abi` compares these with Motr's headers if they are installed.
 //!
-//! With the feature `fake` there is the same table over [`fake::Lab`], which does what libmotr does and
-//! notices what libmotr would abort on.
+//! With the feature `fake` there is the same table over `fake::FakeLibrary`, which behaves like libmotr and
+//! detects calls on which libmotr would abort.
 #![expect(unsafe_code, reason = "the C library's functions are called through pointers")]
 
 #[path = "bindings.rs"]

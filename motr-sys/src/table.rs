@@ -4,7 +4,7 @@ use libloading::os::unix;
 
 use crate::abi;
 
-/// A pointer to a function without the `Option` that C's pointers have.
+/// A pointer to a function without the `Option` of C's pointers.
 pub trait Function {
     /// The pointer.
     type Pointer: Copy;
@@ -16,11 +16,11 @@ impl<P: Copy> Function for Option<P> {
 
 type Pointer<F> = <F as Function>::Pointer;
 
-/// A message of zeros, which is no message yet.
+/// Returns a message of zeros, to be filled in.
 #[must_use]
 pub fn message() -> Box<abi::m0_ha_msg> {
     let mut message = Box::<abi::m0_ha_msg>::new_uninit();
-    // SAFETY: the box is that large; zero is a value of all its fields, which are numbers.
+    // SAFETY: the box has the size of a message; zero is a valid value of all its fields, which are numbers.
     unsafe {
         message.as_mut_ptr().write_bytes(0, 1);
         message.assume_init()
@@ -36,19 +36,19 @@ macro_rules! table {
         }
 
         impl $table {
-            /// Looks all functions up.
+            /// Looks up all functions.
             ///
             /// # Errors
             ///
-            /// With the name of the function that the library does not have.
+            /// The name of a function that the library does not have.
             ///
             /// # Safety
             ///
-            /// `library` is Motr's: its functions of these names have these types. The table is not
+            /// `library` must be Motr's: its functions of these names have these types. The table must not be
             /// used after the library is closed.
             pub(crate) unsafe fn of(library: &unix::Library) -> Result<Self, &'static str> {
                 Ok(Self {
-                    // SAFETY: the caller says that the symbol is a function of the field's type.
+                    // SAFETY: the caller guarantees that the symbol is a function of the field's type.
                     $($field: unsafe { *library.get(stringify!($name)).map_err(|_| stringify!($name))? },)*
                 })
             }
@@ -57,84 +57,85 @@ macro_rules! table {
 }
 
 table! {
-    /// The HA interface (`ha/halon/interface.h`), and what it takes to start it.
+    /// The HA interface (`ha/halon/interface.h`), and the functions to start it.
     ///
-    /// One interface in a process at a time. `init`, `start`, `stop` and `fini` on one thread, which
-    /// they block; the others on any thread, inside callbacks too, and they do not block. Callbacks run
-    /// on the library's threads, `link_connected`, `link_reused` and `link_absent` on the thread that is
-    /// inside `entrypoint_reply`; they may not wait for anything.
+    /// A process may have one interface at a time. `init`, `start`, `stop` and `fini` must be called on one
+    /// thread, which they block. The other functions may be called on any thread, also inside callbacks, and
+    /// do not block. Callbacks run on the library's threads. `link_connected`, `link_reused` and
+    /// `link_absent` run on the thread that is inside `entrypoint_reply`. Callbacks must not wait for
+    /// anything.
     Ha {
-        /// Makes the interface: threads, trace file, signal handlers.
+        /// Creates the interface: threads, trace file, signal handlers.
         init: m0_halon_interface_init m0_halon_interface_init_fn,
-        /// Ends it, after `stop`.
+        /// Destroys the interface, after `stop`.
         fini: m0_halon_interface_fini m0_halon_interface_fini_fn,
-        /// Listens, and connects to itself: returns when the entrypoint request that this makes has
-        /// been answered with rc 0. Negative errno.
+        /// Listens, and connects to itself. It returns when the resulting entrypoint request has been
+        /// answered with rc 0. Errors are negative errnos.
         start: m0_halon_interface_start m0_halon_interface_start_fn,
-        /// Ends all links: returns when each is disconnected.
+        /// Disconnects all links; returns when each is disconnected.
         stop: m0_halon_interface_stop m0_halon_interface_stop_fn,
-        /// Answers a request, exactly once. Copies its arguments.
+        /// Replies to a request; must be called exactly once for each. It copies its arguments.
         entrypoint_reply: m0_halon_interface_entrypoint_reply m0_halon_interface_entrypoint_reply_fn,
-        /// Sends a copy of a message; the tag names it on its link.
+        /// Sends a copy of a message; the tag identifies it on its link.
         send: m0_halon_interface_send m0_halon_interface_send_fn,
-        /// Acknowledges a message, exactly once; it is the library's again.
+        /// Acknowledges a message, exactly once; the message belongs to the library again.
         delivered: m0_halon_interface_delivered m0_halon_interface_delivered_fn,
-        /// After `link_is_disconnecting`, when all that was received is acknowledged: nothing is sent
-        /// or acknowledged over the link any more.
+        /// Gives a link back, after `link_is_disconnecting`, when all received messages are acknowledged.
+        /// Nothing may be sent or acknowledged over the link after this.
         disconnect: m0_halon_interface_disconnect m0_halon_interface_disconnect_fn,
-        /// Gives a thread of ours the library's context. Not needed: a thread that the library does
-        /// not know gets one by itself. One that was adopted has to be shunned before it ends.
+        /// Gives a thread of ours the library's context. This is not needed: a foreign thread gets a context
+        /// by itself. An adopted thread has to be shunned before it ends.
         thread_adopt: m0_halon_interface_thread_adopt m0_halon_interface_thread_adopt_fn,
-        /// Undoes `thread_adopt`.
+        /// Reverts `thread_adopt`.
         thread_shun: m0_halon_interface_thread_shun m0_halon_interface_thread_shun_fn,
-        /// The handle for [`Spiel`], while started.
+        /// Returns the handle for [`Spiel`], while started.
         spiel: m0_halon_interface_spiel m0_halon_interface_spiel_fn,
-        /// Which library this is.
+        /// Returns the build information of the library.
         build_info: m0_build_info_get m0_build_info_get_fn,
     }
 }
 
 table! {
-    /// Commands to the cluster (`spiel/spiel.h`). Each blocks its thread, for minutes where a service
-    /// does not answer. Negative errno.
+    /// Commands to the cluster (`spiel/spiel.h`). Each blocks its thread, for minutes if a service does not
+    /// respond. Errors are negative errnos.
     Spiel {
-        /// Begins to read the configuration; asks ourselves for an entrypoint.
+        /// Begins to read the configuration; requests an entrypoint from ourselves.
         rconfc_start: m0_spiel_rconfc_start m0_spiel_rconfc_start_fn,
-        /// Ends that; before the interface is stopped.
+        /// Releases the configuration; must be called before the interface is stopped.
         rconfc_stop: m0_spiel_rconfc_stop m0_spiel_rconfc_stop_fn,
-        /// Names the profile that commands are about.
+        /// Sets the profile of the commands.
         cmd_profile_set: m0_spiel_cmd_profile_set m0_spiel_cmd_profile_set_fn,
-        /// Begins to repair a pool.
+        /// Starts the repair of a pool.
         repair_start: m0_spiel_sns_repair_start m0_spiel_sns_repair_start_fn,
-        /// Goes on after a pause.
+        /// Continues a paused repair.
         repair_continue: m0_spiel_sns_repair_continue m0_spiel_sns_repair_continue_fn,
-        /// Pauses.
+        /// Pauses a repair.
         repair_quiesce: m0_spiel_sns_repair_quiesce m0_spiel_sns_repair_quiesce_fn,
-        /// Gives up.
+        /// Aborts a repair.
         repair_abort: m0_spiel_sns_repair_abort m0_spiel_sns_repair_abort_fn,
-        /// How far each service is: the number of them, and an array for [`Spiel::free`].
+        /// Returns the progress of each service: their number, and an array for [`Spiel::free`].
         repair_status: m0_spiel_sns_repair_status m0_spiel_sns_repair_status_fn,
-        /// Begins to rebalance a pool.
+        /// Starts the rebalance of a pool.
         rebalance_start: m0_spiel_sns_rebalance_start m0_spiel_sns_rebalance_start_fn,
-        /// Goes on after a pause.
+        /// Continues a paused rebalance.
         rebalance_continue: m0_spiel_sns_rebalance_continue m0_spiel_sns_rebalance_continue_fn,
-        /// Pauses.
+        /// Pauses a rebalance.
         rebalance_quiesce: m0_spiel_sns_rebalance_quiesce m0_spiel_sns_rebalance_quiesce_fn,
-        /// Gives up.
+        /// Aborts a rebalance.
         rebalance_abort: m0_spiel_sns_rebalance_abort m0_spiel_sns_rebalance_abort_fn,
-        /// As `repair_status`.
+        /// Returns the progress of a rebalance, like `repair_status`.
         rebalance_status: m0_spiel_sns_rebalance_status m0_spiel_sns_rebalance_status_fn,
-        /// Free and total space.
+        /// Returns the free and the total space.
         filesystem_stats: m0_spiel_filesystem_stats_fetch m0_spiel_filesystem_stats_fetch_fn,
-        /// Makes room for `proc_counters`.
+        /// Allocates the result of `proc_counters`.
         count_stats_init: m0_spiel_count_stats_init m0_spiel_count_stats_init_fn,
-        /// Frees it.
+        /// Frees the result of `proc_counters`.
         count_stats_fini: m0_spiel_count_stats_fini m0_spiel_count_stats_fini_fn,
-        /// The byte counts of one I/O service.
+        /// Returns the byte counts of one I/O service.
         proc_counters: m0_spiel_proc_counters_fetch m0_spiel_proc_counters_fetch_fn,
-        /// The state of a pool version.
+        /// Returns the state of a pool version.
         pver_status: m0_spiel_conf_pver_status m0_spiel_conf_pver_status_fn,
-        /// Frees what the library allocated.
+        /// Frees memory that the library allocated.
         free: m0_free m0_free_fn,
     }
 }

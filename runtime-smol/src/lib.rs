@@ -1,7 +1,7 @@
 //! The HA bridge between Motr and Consul on smol and ureq: the light build.
 //!
-//! [`Smol`] is what the commands of the program are given: sockets, timers, tasks, signals, and with
-//! [`consul`] a client of Consul.
+//! [`Smol`] is the platform for the program's commands: sockets, timers, tasks, signals, and with [`consul`]
+//! a client of Consul.
 
 pub mod consul;
 mod platform;

@@ -1,4 +1,4 @@
-//! What this runtime brings to the commands of the program.
+//! The platform of this runtime for the program's commands.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -23,7 +23,7 @@ use smol::{Async, Timer as At};
 use crate::consul::{self, Client};
 use crate::{signals, tasks};
 
-/// smol, on one thread; what blocks has threads of its own.
+/// smol on one thread; blocking work has threads of its own.
 pub struct Smol;
 
 impl Timer for Smol {
@@ -46,7 +46,7 @@ impl Platform for Smol {
     type Socket = Socket;
     type Task<T: 'static> = Task<T>;
 
-    // As much as a node with little memory can spare.
+    // This is as much as a node with little memory can spare.
     const HTTP_BODIES_MAX: usize = 8 << 20;
 
     fn block_on<T>(program: impl Future<Output = T>) -> io::Result<T> {
@@ -146,7 +146,8 @@ impl net::Socket for Socket {
     }
 }
 
-/// A socket that is closed when it is told to be: async-io's only when it is dropped.
+/// A socket whose close shuts down its sending side. async-io's own close does not: it acts only when it is
+/// dropped.
 struct Closing(Async<TcpStream>);
 
 impl AsyncRead for Closing {

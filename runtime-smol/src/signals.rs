@@ -8,8 +8,8 @@ use smol::stream::StreamExt as _;
 
 use crate::tasks;
 
-/// Begins to take SIGTERM and SIGINT. SIGPIPE is ignored from the start, by Rust's runtime. SIGHUP ends a
-/// program that has nothing to read again.
+/// Begins to handle SIGTERM and SIGINT. SIGPIPE is ignored from the start, by Rust's runtime. Without
+/// `reload`, SIGHUP ends the program.
 pub(crate) fn install(reload: bool) -> io::Result<Signals> {
     let mut heard = Heard::new([Signal::Term, Signal::Int])?;
     if reload {

@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 
 use crate::connect::Connector;
 
-/// Sends it; status and body of what is answered.
+/// Sends a request; returns the status and the body of the response.
 pub async fn ask(
     connector: &Connector,
     authority: &str,

@@ -1,4 +1,4 @@
-//! Connections to one place: TCP, TLS over TCP, or a unix socket; for hyper's pool and for others.
+//! Connections to one address: TCP, TLS over TCP, or a unix socket; for hyper's pool and for other users.
 
 use std::io;
 use std::pin::Pin;
@@ -15,13 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-/// An agent on this machine accepts at once or not at all.
+/// The timeout of connecting. An agent on this machine accepts at once or not at all.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// TLS has to be computed, by a machine that may have much to do.
+/// The timeout of the TLS handshake, which takes computation on a possibly busy machine.
 const TLS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Bytes both ways.
+/// A byte stream in both directions.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
@@ -32,10 +32,10 @@ impl Connection for Box<dyn Socket> {
     }
 }
 
-/// A connection as hyper takes it.
+/// A connection in the form that hyper expects.
 pub type Stream = TokioIo<Box<dyn Socket>>;
 
-/// Makes connections to one place.
+/// A connector to one address.
 #[derive(Clone)]
 pub struct Connector {
     address: Address,
@@ -43,18 +43,18 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// To `address`; `tls` is needed for [`Address::Tls`] only.
+    /// Creates a connector to `address`; `tls` is needed only for [`Address::Tls`].
     #[must_use]
     pub fn new(address: Address, tls: Option<Arc<ClientConfig>>) -> Self {
         Self { address, tls: Arc::new(RwLock::new(tls)) }
     }
 
-    /// Connections from now on have this TLS.
+    /// Sets the TLS configuration of future connections.
     pub fn replace_tls(&self, tls: Option<Arc<ClientConfig>>) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    /// Connects, within some seconds.
+    /// Connects, with a timeout of some seconds.
     pub async fn connect(&self) -> io::Result<Stream> {
         let socket: Box<dyn Socket> = match &self.address {
             Address::Tcp(at) => Box::new(tcp(at).await?),
@@ -91,7 +91,7 @@ impl tower_service::Service<Uri> for Connector {
         Poll::Ready(Ok(()))
     }
 
-    /// The address is one, whatever the URI says.
+    /// The address is fixed, so the URI is ignored.
     fn call(&mut self, _: Uri) -> Self::Future {
         let connector = self.clone();
         Box::pin(async move { connector.connect().await })

@@ -1,4 +1,4 @@
-//! The client of Consul: one request and its answer, over hyper's pool of connections.
+//! The client of Consul: one request and its response, over hyper's pool of connections.
 
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::connect::Connector;
 
-/// Shorter than Consul keeps an idle connection, so that a call seldom meets one that just closed.
+/// The maximum idle time of a connection. Consul's is longer, so a call seldom meets a connection that was
+/// just closed.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// After a burst of calls so many connections are kept.
+/// The maximum number of idle connections that are kept after a burst of calls.
 const IDLE_MAX: usize = 16;
 
 /// A client of one agent.
@@ -56,7 +57,7 @@ impl platform::Client for Client {
         body_max: usize,
     ) -> Result<Answer, Unanswered> {
         let request = self.access.request(method, target).body(Full::new(body.clone()));
-        // The core percent-encodes what it puts in a target.
+        // The core percent-encodes the parts of a target.
         let request = request.expect("a target is a valid path and query");
         let response = self.http.request(request).await;
         let response = response.map_err(|why| {

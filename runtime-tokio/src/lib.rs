@@ -1,7 +1,7 @@
 //! The HA bridge between Motr and Consul on tokio and hyper.
 //!
-//! [`Tokio`] is what the commands of the program are given: sockets, timers, tasks, signals, and with
-//! [`consul`] a client of Consul. [`demo`] is a command of this program alone.
+//! [`Tokio`] is the platform for the program's commands: sockets, timers, tasks, signals, and with [`consul`]
+//! a client of Consul. The command [`demo`] exists only in this program.
 
 pub mod ask;
 pub mod connect;

@@ -1,4 +1,4 @@
-//! What this runtime brings to the commands of the program.
+//! The platform of this runtime for the program's commands.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::connect::Connector;
 use crate::consul::Client;
 use crate::{ask, signals};
 
-/// tokio, on one thread: the machine is one, and its work is small beside its waiting.
+/// tokio on one thread: there is one machine, and it mostly waits.
 pub struct Tokio;
 
 impl Timer for Tokio {
@@ -55,7 +55,7 @@ impl Platform for Tokio {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let done = runtime.block_on(program);
-        // A name that is still being looked up is not waited for.
+        // The shutdown does not wait for a running lookup of a name.
         runtime.shutdown_background();
         Ok(done)
     }
@@ -129,7 +129,7 @@ impl<T> Future for Task<T> {
             Ok(done) => Poll::Ready(done),
             Err(why) => match why.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime has come to its end, and so has whoever waits.
+                // A task is cancelled only when the runtime shuts down; then the waiting task ends too.
                 Err(_cancelled) => Poll::Pending,
             },
         }

@@ -6,8 +6,8 @@ use futures_lite::future::or;
 use hax_driver::host::signals::Signals;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Begins to take SIGTERM and SIGINT. SIGPIPE is ignored from the start, by Rust's runtime. SIGHUP ends a
-/// program that has nothing to read again.
+/// Begins to handle SIGTERM and SIGINT. SIGPIPE is ignored from the start, by Rust's runtime. Without
+/// `reload`, SIGHUP ends the program.
 pub(crate) fn install(reload: bool) -> io::Result<Signals> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;

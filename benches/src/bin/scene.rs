@@ -1,4 +1,4 @@
-//! `scene NAME TIMES` repeats what is measured, for a counter of instructions to look at.
+//! `scene NAME TIMES` repeats a scene, for a counter of instructions.
 
 use anyhow::{Context as _, bail};
 use hax_benches::peers::Peers;
@@ -24,7 +24,7 @@ fn rig() -> Rig {
     Rig::new(&shapes::with(3, 4, 4))
 }
 
-/// Each time a storm of 1,000.
+/// Repeats a storm of 1,000 requests.
 fn entrypoint(times: u64) {
     let mut rig = rig();
     for _ in 0..times {
@@ -32,7 +32,7 @@ fn entrypoint(times: u64) {
     }
 }
 
-/// Each time a question for 1,024 states.
+/// Repeats a question for 1,024 states.
 fn question(times: u64) {
     let mut rig = rig();
     let process = rig.processes(0)[0];
@@ -46,7 +46,7 @@ fn question(times: u64) {
     }
 }
 
-/// Each time a process event.
+/// Repeats a process event.
 fn event(times: u64) {
     let mut rig = rig();
     let process = rig.processes(0)[0];
@@ -57,7 +57,7 @@ fn event(times: u64) {
     }
 }
 
-/// Each time a payload of 100 instances.
+/// Repeats a payload of 100 instances.
 fn payload(times: u64) {
     let mut rig = rig();
     let body = scenes::payload(&mut rig, 100);
@@ -66,7 +66,7 @@ fn payload(times: u64) {
     }
 }
 
-/// Each time a statement of 1,024 notes to 20 links.
+/// Repeats a message of 1,024 notes to 20 links.
 fn broadcast(times: u64) {
     let mut peers = Peers::new(20);
     for _ in 0..times {

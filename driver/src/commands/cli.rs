@@ -159,7 +159,7 @@ pub struct DemoArgs {
     pub log_level: LogLevel,
 }
 
-/// The settings that the help of `status` and `check` shows; both take all.
+/// The settings that the help of `status` and `check` shows; both commands accept all.
 const SHOWN: [&str; 11] = [
     "consul",
     "consul_token_file",
@@ -174,18 +174,18 @@ const SHOWN: [&str; 11] = [
     "log_level",
 ];
 
-/// In what the programs of the runtimes differ, for their users.
+/// The differences between the runtimes' programs that users see.
 pub struct Program {
-    /// What it is called.
+    /// The name of the program.
     pub name: &'static str,
-    /// The demo, where there is one.
+    /// The demo, if the program has one.
     pub demo: Option<Demo>,
 }
 
-/// What plays the demo.
+/// The function that runs the demo.
 pub type Demo = fn(&DemoArgs) -> Result<Exit, CommandError>;
 
-/// The command line as its help shows it.
+/// Returns the command line for the help.
 #[must_use]
 pub fn command(program: &Program) -> clap::Command {
     let shorten = |command: clap::Command| {
@@ -201,14 +201,14 @@ pub fn command(program: &Program) -> clap::Command {
     all.mut_subcommand("status", shorten).mut_subcommand("check", shorten)
 }
 
-/// So many errors of a command line are named.
+/// The maximum number of reported errors of a command line.
 const REFUSALS_MAX: usize = 20;
 
-/// The command line, read.
+/// Parses the command line.
 ///
 /// # Errors
 ///
-/// All that is wrong with it, one at least, or the help that it asks for.
+/// All errors of the command line, at least one, or the help that it asks for.
 pub fn parse(program: &Program, args: &[OsString]) -> Result<Cli, Vec<clap::Error>> {
     let (mut command, mut args) = (command(program), args.to_vec());
     let mut wrong = Vec::new();
@@ -217,11 +217,11 @@ pub fn parse(program: &Program, args: &[OsString]) -> Result<Cli, Vec<clap::Erro
         let why = match found.and_then(|found| Cli::from_arg_matches(&found)) {
             Ok(cli) if wrong.is_empty() => return Ok(cli),
             Ok(_) => return Err(wrong),
-            // Without what was wrong something else is missing, or help is asked for.
+            // Without the wrong arguments another one is missing, or help is requested.
             Err(why) if !wrong.is_empty() && !is_of_one_flag(&why) => return Err(wrong),
             Err(why) => why,
         };
-        // A parser stops at the first error: what it is about is left out, and the rest read again.
+        // A parser stops at the first error: the wrong flag is removed, and the rest is parsed again.
         let flag = flag(&why).map(str::to_owned).filter(|_| is_of_one_flag(&why));
         wrong.push(why);
         let Some(flag) = flag.filter(|_| wrong.len() < REFUSALS_MAX) else { return Err(wrong) };
@@ -238,13 +238,13 @@ fn is_of_one_flag(why: &clap::Error) -> bool {
     matches!(why.kind(), K::InvalidValue | K::ValueValidation | K::UnknownArgument)
 }
 
-/// The flag that an error is about.
+/// Returns the flag that an error is about.
 fn flag(why: &clap::Error) -> Option<&str> {
     let Some(ContextValue::String(arg)) = why.get(ContextKind::InvalidArg) else { return None };
     arg.split(' ').next().filter(|flag| flag.starts_with("--"))
 }
 
-/// The arguments without this flag and its value.
+/// Returns the arguments without this flag and its value.
 fn without(args: &[OsString], flag: &str) -> Vec<OsString> {
     let mut rest = Vec::new();
     let mut is_value = false;
@@ -259,7 +259,7 @@ fn without(args: &[OsString], flag: &str) -> Vec<OsString> {
     rest
 }
 
-/// The command line that does not look at the variable of this flag.
+/// Returns the command line without the variable of this flag.
 fn without_variable(command: clap::Command, flag: &str) -> clap::Command {
     command.mut_subcommands(|sub| {
         sub.mut_args(|arg| match arg.get_long() {
@@ -269,14 +269,14 @@ fn without_variable(command: clap::Command, flag: &str) -> clap::Command {
     })
 }
 
-/// Those of these variables that look like hax's and are none.
+/// Returns the variables with hax's prefix that hax does not know.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
     let known: Vec<_> = variables().map(|(_, variable)| variable).collect();
     let ours = |name: &String| name.starts_with("HAX_") && !name.starts_with("HAX_TEST_");
     names.filter(move |name| ours(name) && !known.contains(name))
 }
 
-/// The variable that a value came from which is refused as that of a flag.
+/// Returns the variable with the value that is refused as the value of a flag.
 #[must_use]
 pub fn variable_behind(
     error: &clap::Error,
@@ -291,7 +291,7 @@ pub fn variable_behind(
     Some(variable)
 }
 
-/// All flags with the variable of each.
+/// Returns all flags, each with its variable.
 fn variables() -> impl Iterator<Item = (String, String)> {
     let mut left = vec![Cli::command()];
     let mut pairs = Vec::new();

@@ -21,20 +21,20 @@ use crate::host::run::Runtime;
 use crate::net::listen;
 use crate::observe::facts;
 
-/// Inputs that may wait.
+/// The capacity of the inbox.
 const INBOX: usize = 256;
 
-/// How many connections the peer may open.
+/// The maximum number of connections from the peer.
 const CONNECTIONS_MAX: usize = 64;
 
-/// How long the peer has to do its part of the last closes.
+/// The time for the peer to close its side at the end.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
-/// Works the commands off.
+/// Executes the commands.
 ///
 /// # Errors
 ///
-/// What stands in the way, and the exit code for it.
+/// The reason, with its exit code.
 pub(super) async fn run<P: Platform>(args: &HamArgs) -> Result<Exit, (Exit, anyhow::Error)> {
     let usage = |why: anyhow::Error| (Exit::Usage, why);
     let commands = parse(&args.commands).map_err(usage)?;
@@ -86,8 +86,8 @@ fn address(flag: &str, endpoint: &str) -> anyhow::Result<SocketAddr> {
     name::parse(endpoint).with_context(|| format!("{flag} {endpoint}"))
 }
 
-/// Puts commands in the inbox, from the command line or else from standard input; completes only with an
-/// error of the latter.
+/// Puts commands in the inbox, from the command line or else from standard input. It completes only with an
+/// error of standard input.
 async fn feed(commands: Vec<Command>, inbox: Sender<Input>) -> anyhow::Error {
     if commands.is_empty() {
         if let Ok(why) = read(inbox).recv().await {
@@ -95,14 +95,14 @@ async fn feed(commands: Vec<Command>, inbox: Sender<Input>) -> anyhow::Error {
         }
     } else {
         for input in commands.into_iter().map(Input::Command).chain([Input::Close]) {
-            // Nobody takes any more if all is over already.
+            // The send fails only if the messenger has ended already.
             let _ = inbox.send(input).await;
         }
     }
     std::future::pending().await
 }
 
-/// Standard input can only be waited for by blocking. The thread ends with the program.
+/// Reads standard input on a thread, since its reads block. The thread ends with the program.
 fn read(inbox: Sender<Input>) -> Receiver<anyhow::Error> {
     let (say, wrong) = async_channel::bounded(1);
     std::thread::spawn(move || {
@@ -125,7 +125,7 @@ fn read_lines(inbox: &Sender<Input>) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    // It fails if all is over already.
+    // The send fails only if the messenger has ended already.
     let _ = inbox.send_blocking(Input::Close);
     Ok(())
 }
@@ -154,7 +154,7 @@ impl<P: Platform> Runtime for Host<'_, P> {
             Output::Fact(fact) => facts::log(&fact),
             Output::Print(line) => {
                 let mut stdout = std::io::stdout().lock();
-                // Whoever read it may have seen enough; the commands are worked off all the same.
+                // The reader of the output may have closed it; the commands are executed nevertheless.
                 let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
             }
         }

@@ -1,4 +1,4 @@
-//! The commands of the program, whatever runtime it is built on.
+//! The commands of the program, for any runtime.
 
 mod check;
 pub mod cli;
@@ -25,7 +25,7 @@ use crate::settings::{self, Settings};
 use cli::{CheckArgs, Command, HamArgs, Program, RunArgs, StatusArgs};
 use output::Output;
 
-/// Does what the command line says.
+/// Executes the command line.
 #[must_use]
 pub fn main<P: Platform>(program: &Program) -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
@@ -55,7 +55,8 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
     let exit = done.unwrap_or_else(|CommandError(exit, why)| {
         let why = format!("{why:#}");
         if runs {
-            // As the daemon's other lines, so that the journal knows what each is.
+            // The text is logged line by line like the daemon's other messages, so that the journal has a
+            // priority for each line.
             why.lines().for_each(|line| tracing::error!(target: "hax", "{line}"));
         } else {
             complain(&why);
@@ -66,7 +67,7 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
     exit.into()
 }
 
-/// Whether a command is a daemon, which says in its log why it ends.
+/// Returns whether a command is a daemon, which logs the reason of its end.
 fn logs_its_end(command: &Command) -> bool {
     match command {
         Command::Run(args) => !args.check,
@@ -76,7 +77,7 @@ fn logs_its_end(command: &Command) -> bool {
     }
 }
 
-/// Says why a command fails. There is nobody left to tell if this fails.
+/// Prints the reason of a failed command. A failed write cannot be reported anywhere.
 fn complain(why: &str) {
     let _ = writeln!(std::io::stderr(), "hax: {why}");
 }
@@ -85,11 +86,11 @@ fn no_demo(program: &Program) -> String {
     format!("{} has no demo: it is played by the program hax (hax demo)", program.name)
 }
 
-/// Help, or all that is wrong with the command line and with the variables that stand for flags.
+/// Prints the help, or all errors of the command line and of the variables for flags.
 fn refuse(refusals: &[clap::Error], args: &[OsString]) -> ExitCode {
     let Some((last, before)) = refusals.split_last() else { return Exit::Usage.into() };
     if !last.use_stderr() {
-        // Help, or the version.
+        // This is the help, or the version.
         let text = last.render();
         let is_seen = std::io::stdout().is_terminal();
         let text = if is_seen { text.ansi().to_string() } else { text.to_string() };
@@ -103,9 +104,9 @@ fn refuse(refusals: &[clap::Error], args: &[OsString]) -> ExitCode {
     }
     let is_set = |name: &str| std::env::var_os(name).is_some();
     let mut stderr = std::io::stderr();
-    // There is nobody left to tell if this fails, here and below.
+    // A failed write cannot be reported anywhere, here and below.
     for refusal in before {
-        // How to go on is said at the end.
+        // The usage hints are printed once, with the last error.
         let text = refusal.to_string();
         let text = text.split("\n\nUsage").next().unwrap_or_default();
         let text = text.split("\n\nFor more").next().unwrap_or_default();
@@ -126,7 +127,7 @@ fn run<P: Platform>(args: RunArgs) -> Result<Exit, CommandError> {
     let (log, level, check) = (args.flags.log, args.flags.log_level, args.check);
     let settings = load(args.config.as_deref(), args.flags).map_err(|why| {
         if !check {
-            // What is wrong with the settings is said as all else would be.
+            // The errors of the settings are logged in the format of all other lines.
             logs::init(log.unwrap_or_default(), level.unwrap_or_default());
         }
         CommandError(Exit::Usage, why.into())

@@ -1,8 +1,8 @@
-//! Standard output: what cannot be written is an error that says so, and never a panic.
+//! Standard output: a failed write is reported as an error, and never panics.
 
 use std::io::{self, Stdout, Write};
 
-/// All that is written is handed over at once, so that no error is left for the end.
+/// Standard output that is flushed at each write, so that no error is left for the end.
 pub(super) struct Output(Stdout);
 
 impl Output {

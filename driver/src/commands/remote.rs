@@ -1,4 +1,4 @@
-//! A running hax, asked over HTTP: by `hax status` and `hax check`.
+//! A running hax, queried over HTTP by `hax status` and `hax check`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -26,23 +26,23 @@ use crate::settings::secret::{Secret, SecretSource};
 use crate::settings::values::HostPort;
 use crate::tls;
 
-/// The longest answer.
+/// The maximum length of a response, in bytes.
 const ANSWER_MAX: usize = 16 << 20;
 
-/// How long an answer may take.
+/// The timeout of a response.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// How long Consul may take to say who we are.
+/// The timeout of finding our identity in Consul.
 const FIND_WITHIN: Duration = Duration::from_secs(15);
 
 const LATE: &str = "Consul takes too long to answer";
 
-/// A hax that is alive says so at once.
+/// The timeout of the liveness request, to which a live hax responds at once.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The hax of this node.
 pub(super) struct Remote {
-    /// Where it is, as its `Host` header has it.
+    /// Its address, as in the `Host` header.
     pub(super) authority: String,
     host: String,
     tls: Option<Arc<ClientConfig>>,
@@ -50,7 +50,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// The hax that these settings make, found as it finds itself.
+    /// Finds the hax of these settings, in the same way as the daemon finds its identity.
     pub(super) async fn find<P: Platform>(settings: &Settings) -> anyhow::Result<Self> {
         if let Some(http) = &settings.http.at {
             return Self::at(settings, http, settings.http.cert.clone());
@@ -61,7 +61,7 @@ impl Remote {
         Self::of(settings, &identity)
     }
 
-    /// The hax of this identity.
+    /// Returns the hax of this identity.
     pub(super) fn of(settings: &Settings, identity: &Identity) -> anyhow::Result<Self> {
         let http = HostPort { host: (*identity.http_host).into(), port: identity.http_port };
         let cert = match tls_choice(settings, identity) {
@@ -85,13 +85,13 @@ impl Remote {
         Ok(Self { authority, host: to.host, tls, token })
     }
 
-    /// Whether it says that it is a hax.
+    /// Returns whether a hax responds there.
     pub(super) async fn is_alive<P: Platform>(&self) -> bool {
         let alive = within::<P, _>(ALIVE_WITHIN, self.get::<P>("/")).await;
         matches!(alive, Some(Ok((200, body))) if body.ends_with(b"Sincerely, HaX"))
     }
 
-    /// What to say where [`Self::in_the_other_way`] is alive.
+    /// Returns the text for the case that [`Self::in_the_other_way`] is alive.
     #[must_use]
     pub(super) fn other_way_than_asked(&self) -> String {
         let at = &self.authority;
@@ -103,8 +103,8 @@ impl Remote {
         }
     }
 
-    /// The same, asked without TLS if this is with it, and with it if not: to find out whether it is
-    /// there, so whoever it says to be, and without the token.
+    /// Returns the same hax, without TLS instead of with TLS, or the reverse. It serves to find out whether a
+    /// hax is there, so the certificate is not verified, and the token is not sent.
     #[must_use]
     pub(super) fn in_the_other_way(&self) -> Self {
         let tls = self.tls.is_none().then(tls::client_of_anybody);
@@ -120,7 +120,7 @@ impl Remote {
         Ok(Address::Tls(at, name))
     }
 
-    /// Asks for `target`; status and body of what is answered.
+    /// Sends a request for `target`; returns the status and the body of the response.
     pub(super) async fn get<P: Platform>(&self, target: &str) -> anyhow::Result<(u16, Bytes)> {
         let (authority, token) = (&*self.authority, self.token.as_ref());
         let request = Request { authority, target, token, answer_max: ANSWER_MAX };
@@ -130,8 +130,8 @@ impl Remote {
     }
 }
 
-/// Who we are, or what stands in the way of knowing it; does not wait for better times. Keys that say it
-/// and cannot be read are put in `skipped`.
+/// Returns our identity, or the reason why it is not known; does not retry. Keys that are needed and cannot
+/// be read are put in `skipped`.
 pub(super) async fn who<P: Platform>(
     settings: &Settings,
     client: Arc<P::Client>,
@@ -152,7 +152,7 @@ pub(super) async fn who<P: Platform>(
     found.ok_or(LATE)?.ok_or_else(|| client.trouble().or(trouble).unwrap_or_default())
 }
 
-/// The services of our process, as [`who`].
+/// Returns the services of our process, in the same way as [`who`].
 #[cfg(feature = "libmotr")]
 pub(super) async fn services<P: Platform>(
     client: &Arc<P::Client>,

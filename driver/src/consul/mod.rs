@@ -1,4 +1,4 @@
-//! The way to Consul: where it is, what opens it, and what is wrong with it.
+//! The access to Consul: its address, the credentials, and the current problems.
 
 mod trouble;
 
@@ -19,44 +19,44 @@ use crate::settings::url::ConsulUrl;
 use crate::tls;
 use trouble::{Asked, Troubles};
 
-/// Where a connection leads.
+/// The address of a connection.
 #[derive(Clone, Debug)]
 pub enum Address {
     /// `HOST:PORT`
     Tcp(String),
-    /// The same, and TLS with whom has this name.
+    /// `HOST:PORT`, with TLS to the server of this name.
     Tls(String, ServerName<'static>),
     /// A socket's path.
     Unix(PathBuf),
 }
 
-/// Why Consul cannot be asked at all.
+/// The reason why no request can be sent to Consul.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A certificate or key.
+    /// A certificate or key cannot be used.
     #[error("TLS for Consul: {0}")]
     Tls(tls::Error),
-    /// A token.
+    /// A token cannot be used.
     #[error(transparent)]
     Secret(#[from] secret::Error),
-    /// The name that the server's certificate must have.
+    /// The required name of the server's certificate is not valid.
     #[error("--consul-server-name: {0:?} is no name that a certificate can have")]
     ServerName(String),
 }
 
-/// Not as its source: its text is said already.
+/// No `#[from]`: it would make the error the source too, and its text would be printed twice.
 impl From<tls::Error> for Error {
     fn from(why: tls::Error) -> Self {
         Self::Tls(why)
     }
 }
 
-/// What a request shows to be let in.
+/// The credentials of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Credentials {
     /// The value of `X-Consul-Token`.
     token: Option<Secret>,
-    /// What follows `Basic ` in `Authorization`.
+    /// The text after `Basic ` in `Authorization`.
     basic: Option<Secret>,
 }
 
@@ -77,7 +77,7 @@ impl Credentials {
     }
 }
 
-/// The way to one agent.
+/// The access to one agent.
 pub struct ConsulAccess {
     consul: ConsulSettings,
     authority: String,
@@ -86,14 +86,14 @@ pub struct ConsulAccess {
 }
 
 impl ConsulAccess {
-    /// The way that these settings describe.
+    /// Creates the access that these settings describe.
     pub fn new(consul: &ConsulSettings) -> Result<Self, Error> {
         let credentials = RwLock::new(Credentials::read(consul)?);
         let authority = consul.url.authority();
         Ok(Self { consul: consul.clone(), authority, credentials, troubles: Troubles::default() })
     }
 
-    /// Where it leads.
+    /// Returns the agent's address.
     pub fn address(&self) -> Result<Address, Error> {
         Ok(match &self.consul.url {
             ConsulUrl::Http(at) => Address::Tcp(at.to_string()),
@@ -107,7 +107,7 @@ impl ConsulAccess {
         })
     }
 
-    /// With which TLS, if any, as the files are now.
+    /// Returns the configuration of TLS, if it is used, from the current files.
     pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, tls::Error> {
         match self.consul.url {
             ConsulUrl::Https(_) => tls::client(&self.consul.tls).map(Some),
@@ -115,7 +115,7 @@ impl ConsulAccess {
         }
     }
 
-    /// The head of a request to `target`, a path and a query: whom it is for, and what lets it in.
+    /// Returns the head of a request to `target`, a path and a query, with the host and the credentials.
     #[must_use]
     pub fn request(&self, method: Method, target: &str) -> request::Builder {
         let mut request = Request::builder()
@@ -140,13 +140,14 @@ impl ConsulAccess {
         }
     }
 
-    /// What a request shows now.
+    /// Returns the current credentials.
     fn credentials(&self) -> Credentials {
         self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads token, password and what TLS takes again, each by itself: what can be used is (`replace` is
-    /// given the TLS), what cannot stays as it was, and each that cannot is named.
+    /// Reads the token, the password and the TLS files again, independently of each other. Valid values
+    /// replace the old ones (`replace` gets the TLS). For invalid values the old ones stay, and each error is
+    /// returned.
     pub fn reload(&self, replace: impl FnOnce(Option<Arc<ClientConfig>>)) -> Vec<Error> {
         let (_, wrong) = self.reload_credentials();
         let mut wrong: Vec<_> = wrong.into_iter().map(Error::from).collect();
@@ -157,7 +158,7 @@ impl ConsulAccess {
         wrong
     }
 
-    /// Reads token and password again, each by itself; whether one is another than before.
+    /// Reads the token and the password again, independently; returns whether one has changed.
     fn reload_credentials(&self) -> (bool, Vec<secret::Error>) {
         let read = [&self.consul.token, &self.consul.auth].map(Credentials::read_one);
         let [token, basic] = read;
@@ -181,18 +182,18 @@ impl ConsulAccess {
         (changed, wrong)
     }
 
-    /// What is wrong, if anything is, in words that say what to do.
+    /// Returns the current problem, if there is one, with text that says what to do.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.troubles.get()
     }
 
-    /// A request has no answer: there is no connection, or it broke.
+    /// Records that a request has no response: there is no connection, or it broke.
     pub fn failed(&self, why: &(dyn StdError + 'static)) {
         self.troubles.disconnected(trouble::connection(&self.consul, why));
     }
 
-    /// Takes from the answer to a request with this body what it tells about the way.
+    /// Updates the problems by the response to a request with this body.
     pub fn judge(&self, method: Method, target: &str, body: &[u8], answer: &Answer) {
         if trouble::wants_tls(answer.status, &answer.body) {
             let url = &self.consul.url;
@@ -204,7 +205,7 @@ impl ConsulAccess {
         let Some(refusal) = trouble::refusal(answer.status, &answer.body) else {
             return self.troubles.granted(&asked, answer);
         };
-        // Somebody may have put a new token in place of one that was revoked.
+        // The operator may have replaced a revoked token.
         let (changed, wrong) = self.reload_credentials();
         if changed {
             tracing::info!(target: "hax", "Consul's token has changed; using the new one");
@@ -220,7 +221,7 @@ impl ConsulAccess {
     }
 }
 
-/// The index that an answer is of, by its headers; 0 where they do not say.
+/// Returns the index in the headers of a response; 0 if there is none.
 #[must_use]
 pub fn index(headers: &HeaderMap) -> u64 {
     let index = headers.get("x-consul-index");
@@ -234,7 +235,7 @@ fn secret_header(scheme: &str, secret: &Secret) -> HeaderValue {
     value
 }
 
-/// HTTP's word for a method.
+/// Returns HTTP's name of a method.
 fn verb(method: Method) -> &'static str {
     match method {
         Method::Get => "GET",

@@ -1,4 +1,4 @@
-//! What is wrong between hax and Consul, in words that say what to do.
+//! The problems between hax and Consul, with text that says what to do.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,15 +13,15 @@ use super::verb;
 use crate::settings::consul::ConsulSettings;
 use crate::settings::url::ConsulUrl;
 
-/// So many refused operations are remembered; a token that may do nothing is refused a handful.
+/// The maximum number of remembered denied operations. A token without rights causes only a few.
 const DENIED_MAX: usize = 64;
 
-/// What Consul was asked, as its rights see it.
+/// A request to Consul, described for access control.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// The method and the path; of an operation on a session, a check or a service without its name.
+    /// The method and the path; for an operation on a session, a check or a service without its name.
     what: String,
-    /// The keys of a transaction that are refused, if it is one.
+    /// The denied keys of a transaction; empty for other requests.
     keys: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ impl Asked {
     }
 }
 
-/// The keys of a transaction's operations that its answer says are refused.
+/// Returns the keys of a transaction's operations that its response reports as denied.
 fn refused_keys(body: &[u8], answer: &[u8]) -> Vec<String> {
     let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return Vec::new() };
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
@@ -56,27 +56,27 @@ fn is_acl(text: &str) -> bool {
     text.contains("Permission denied") || text.contains("ACL not found")
 }
 
-/// How an answer refuses us.
+/// The kind of a denial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It does not know the token: nothing is granted with it.
+    /// Consul does not know the token, so nothing is granted with it.
     Token,
-    /// It knows it, or there is none, and this is not granted.
+    /// Consul knows the token, or there is none, and the operation is not granted.
     Right,
 }
 
-/// Says each trouble once, until it is over.
+/// The current problems; each is logged once until it is over.
 #[derive(Default)]
 pub(super) struct Troubles(Mutex<Now>);
 
 #[derive(Default)]
 struct Now {
     connection: Option<String>,
-    /// By operation.
+    /// The denials by operation.
     denied: BTreeMap<String, String>,
-    /// Something that takes a right was granted since the first of them.
+    /// An operation that needs a right was granted after the first denial.
     good_for_something: bool,
-    /// The token as a whole is refused, and that has been said.
+    /// The token as a whole is denied, and that has been logged.
     token_refused: bool,
 }
 
@@ -85,7 +85,7 @@ impl Troubles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is no connection, or no answer over it.
+    /// Records that there is no connection, or that it broke before the response.
     pub(super) fn disconnected(&self, why: String) {
         let mut now = self.now();
         if now.connection.as_ref() != Some(&why) {
@@ -94,12 +94,13 @@ impl Troubles {
         }
     }
 
-    /// An answer came.
+    /// Records a response.
     pub(super) fn connected(&self) {
         self.now().connection = None;
     }
 
-    /// Consul refuses this. To be said is the first of what has one cause: the token, or a right of it.
+    /// Records a denial, and returns the text to log. Of several denials with one cause (the token, or a
+    /// missing right) only the first is logged.
     #[must_use]
     pub(super) fn denied(
         &self,
@@ -113,7 +114,7 @@ impl Troubles {
         }
         let is_known = match how {
             Refusal::Token => std::mem::replace(&mut now.token_refused, true),
-            // What is granted nothing at all has no rights, and that is one cause.
+            // If no operation at all is granted, the token has no rights, and this is one cause.
             Refusal::Right => !now.denied.is_empty() && !now.good_for_something,
         };
         if now.denied.is_empty() {
@@ -124,10 +125,10 @@ impl Troubles {
         (!is_known).then_some(why)
     }
 
-    /// Consul does not refuse it.
+    /// Records that Consul does not deny the request.
     pub(super) fn granted(&self, asked: &Asked, answer: &Answer) {
         let mut now = self.now();
-        // What it may not read Consul leaves out, and says no word of it.
+        // Consul silently omits from its responses what the token may not read.
         let has_something = !matches!(answer.body.trim_ascii(), b"" | b"[]" | b"{}" | b"null");
         let public = asked.what.starts_with("GET /v1/status/");
         now.good_for_something |= answer.status == 200 && has_something && !public;
@@ -135,7 +136,8 @@ impl Troubles {
             return;
         }
         if std::mem::take(&mut now.token_refused) {
-            // What is still refused is refused for a reason of its own.
+            // Other denials belonged to the unknown token. If some remain, they have other causes and are
+            // recorded anew.
             now.denied.clear();
         }
         if now.denied.is_empty() {
@@ -143,21 +145,23 @@ impl Troubles {
         }
     }
 
-    /// What is wrong now, if anything is.
+    /// Returns the text of the current problem, if there is one.
     pub(super) fn get(&self) -> Option<String> {
         let now = self.now();
         now.connection.as_ref().or_else(|| now.denied.values().next()).cloned()
     }
 
-    /// A new token: what it may is to be seen.
+    /// Forgets the denials of the old token.
     pub(super) fn token_changed(&self) {
         let connection = self.now().connection.take();
         *self.now() = Now { connection, ..Now::default() };
     }
 }
 
-/// Why a request has no answer. Everything in the chain of causes is looked at: with TLS 1.3 a server
-/// refuses our certificate after the handshake, in the middle of the first answer.
+/// Returns the reason why a request has no response.
+///
+/// The whole chain of causes is searched. With TLS 1.3 a server refuses our certificate after the handshake,
+/// during the first response.
 pub(super) fn connection(consul: &ConsulSettings, error: &(dyn Error + 'static)) -> String {
     let url = &consul.url;
     let mut cause = Some(error);
@@ -192,7 +196,7 @@ fn of_io(url: &ConsulUrl, why: &io::Error) -> String {
         (io::ErrorKind::UnexpectedEof, ConsulUrl::Https(_)) => {
             ": closed in the handshake; is this port Consul's ports.https, or is it http:// (--consul)?"
         }
-        // What it had to say of our certificate can be overtaken by its end of the connection.
+        // The server's alert about our certificate can be overtaken by the end of the connection.
         (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, ConsulUrl::Https(_)) => {
             ": closed after the handshake; does it demand a certificate of hax (verify_incoming) that \
              --consul-cert does not give?"
@@ -246,8 +250,8 @@ fn of_tls(consul: &ConsulSettings, why: &rustls::Error) -> String {
     format!("{hint} ({why})")
 }
 
-/// How an answer refuses us, if it does. An agent without ACLs says 401 to questions about them; a
-/// transaction that is refused is a conflict by its status.
+/// Returns the kind of denial in a response, if it is one. An agent without ACLs responds to questions about
+/// ACLs with 401; the status of a denied transaction is that of a conflict.
 pub(super) fn refusal(status: u16, body: &[u8]) -> Option<Refusal> {
     let has = |part: &[u8]| body.windows(part.len()).any(|bytes| bytes == part);
     let refuses = match status {
@@ -259,7 +263,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Option<Refusal> {
     refuses.then_some(how)
 }
 
-/// What to say of an answer that refuses.
+/// Returns the text about a denial.
 pub(super) fn denial(consul: &ConsulSettings, asked: &Asked, status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
     let token = match &consul.token {
@@ -277,7 +281,7 @@ pub(super) fn denial(consul: &ConsulSettings, asked: &Asked, status: u16, body: 
     )
 }
 
-/// Whether this is what an HTTPS server says to a client without TLS.
+/// Returns whether this is the response of an HTTPS server to a client without TLS.
 pub(super) fn wants_tls(status: u16, body: &[u8]) -> bool {
     status == 400 && body.starts_with(b"Client sent an HTTP request to an HTTPS server")
 }
@@ -296,7 +300,7 @@ mod tests {
         Asked::of(Method::Get, target, b"", &answer(200, ""))
     }
 
-    /// Whether a line is to be written of it.
+    /// Returns whether the denial is to be logged.
     fn denied(troubles: &Troubles, target: &str, body: &'static str) -> bool {
         let how = refusal(403, body.as_bytes()).unwrap();
         troubles.denied(&get(target), how, || target.into()).is_some()
@@ -311,7 +315,7 @@ mod tests {
         assert!(!denied(&troubles, "/v1/session/renew/1-2-3", not_found));
         troubles.granted(&get("/v1/status/leader"), &answer(200, "\"a\""));
         assert!(!denied(&troubles, "/v1/health/state/any", not_found));
-        // It exists again, and one thing is still refused.
+        // The token exists again, and one operation is still denied.
         troubles.granted(&get("/v1/kv/leader"), &answer(404, ""));
         assert_eq!(troubles.get(), None);
         assert!(denied(&troubles, "/v1/agent/self", "Permission denied"));

@@ -1,16 +1,16 @@
-//! How many files may be open: each connection is one. Whoever connects must not be able to use up what hax
-//! needs for itself, so connections of Motr are taken in only as far as the limit goes.
+//! The limit on open files. Each connection uses one. Connecting peers must not use up the files that hax
+//! needs itself, so connections of Motr are accepted only within the limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::settings::Settings;
 
-/// Beside connections of processes and of HTTP clients: those to Consul, those that are being closed or are
-/// not looked at yet, listeners, the log, a journal.
+/// The files other than connections of processes and of HTTP clients. These are connections to Consul,
+/// connections that are being closed or were not looked at yet, listeners, the log, and a journal.
 const OTHERS: u64 = 1024;
 
-/// Raises this program's limit as far as it may (getrlimit(2)), and says how many connections of Motr's
-/// processes fit; in the log, too, if these are fewer than the settings allow.
+/// Raises the soft limit of this program to the hard limit (getrlimit(2)), and returns the number of
+/// connections of Motr's processes that fit. It is logged if this number is below the settings.
 pub(super) fn make_room(settings: &Settings) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
@@ -33,12 +33,12 @@ pub(super) fn make_room(settings: &Settings) -> usize {
     fit
 }
 
-/// How many connections of Motr's processes there may be with so many files; a process has two, one in each
-/// direction.
+/// Returns the number of connections of Motr's processes that fit in this limit of files. A process has two
+/// connections, one in each direction.
 fn fitting(limit: Option<u64>, wanted: usize, http: usize) -> usize {
     let limit = limit.unwrap_or(u64::MAX);
     let left = limit.saturating_sub(OTHERS).saturating_sub(http as u64);
-    // Where next to nothing is allowed, processes are what it is for.
+    // With a very low limit, connections of processes have priority: they are the purpose of hax.
     let fit = usize::try_from((left / 2).max(limit / 8)).unwrap_or(usize::MAX);
     wanted.min(fit.max(1))
 }

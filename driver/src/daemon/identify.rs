@@ -1,4 +1,4 @@
-//! Who this is, by settings and Consul.
+//! The identity of this node, by settings and Consul.
 
 use hax_core::base::fact::Metric;
 use hax_core::base::time::{Next, Now};
@@ -12,7 +12,7 @@ use crate::host::platform::Platform;
 use crate::host::signals::Signals;
 use crate::settings::Settings;
 
-/// Asks until all is known; `None` if it was stopped before. `seen` is told the facts on the way.
+/// Asks Consul until the identity is known; returns `None` if it was stopped before. `seen` gets the facts.
 pub(crate) async fn identify<P: Platform>(
     settings: &Settings,
     context: HostContext<P::Client>,
@@ -32,7 +32,7 @@ pub(crate) async fn identify<P: Platform>(
     search::<P>(config, context, signals, seen).await
 }
 
-/// Asks for the services of our process until they are known; `None` if it was stopped before.
+/// Asks for the services of our process until they are known; returns `None` if it was stopped before.
 #[cfg(feature = "libmotr")]
 pub(crate) async fn services<P: Platform>(
     identity: &Identity,
@@ -67,7 +67,7 @@ async fn search<P: Platform>(
     search.discovery.into_result().ok()
 }
 
-/// A discovery whose facts somebody is told.
+/// A discovery with a callback for its facts.
 struct Search<'a> {
     discovery: Discovery,
     seen: &'a mut dyn FnMut(&Fact),

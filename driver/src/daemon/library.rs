@@ -1,4 +1,4 @@
-//! The daemon where Motr's library is used instead of the wire.
+//! The daemon with Motr's library instead of the wire.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::host::platform::Platform;
 use crate::host::timer::within;
 use crate::libmotr::{Config, Libmotr, Library, LibraryNode, StopOutcome};
 
-/// How long Motr's library may take to stop: it gives a dead peer up to 25 seconds.
+/// The timeout for the stop of Motr's library. The library gives a dead peer up to 25 seconds.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 impl<P: Platform> Daemon<'_, P> {
-    /// Runs a node that speaks through Motr's library.
+    /// Runs a node that uses Motr's library.
     pub(super) async fn library(
         &self,
         identity: &Identity,
@@ -43,7 +43,7 @@ impl<P: Platform> Daemon<'_, P> {
         let fails = async {
             match motr.ended().await {
                 why @ (StopOutcome::Init(_) | StopOutcome::Start { .. }) => Err(Error::Motr(why)),
-                // The machine's stop was its stop; the machine's host has still something to do.
+                // The library was stopped by the machine; the machine's host still has work to do.
                 ended => {
                     early = Some(ended);
                     pending().await

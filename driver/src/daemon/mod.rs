@@ -1,4 +1,4 @@
-//! The daemon: finds out who it is, listens, runs.
+//! The daemon: finds its identity, listens, runs.
 
 use std::future::pending;
 use std::io;
@@ -39,10 +39,10 @@ mod library;
 pub(crate) mod names;
 pub mod transport;
 
-/// How long the body of an HTTP request may take.
+/// The timeout for the body of an HTTP request.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why the daemon ends before its time.
+/// The reason of a failed start or of an early end of the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The endpoint cannot be used.
@@ -58,7 +58,7 @@ pub enum Error {
     /// A token or certificate for HTTP cannot be used.
     #[error(transparent)]
     Http(#[from] http::Error),
-    /// A socket cannot be had.
+    /// The daemon cannot listen at an address.
     #[error(transparent)]
     Listen(#[from] listen::Error),
     /// The runtime cannot use a socket.
@@ -67,7 +67,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code that stands for it.
+    /// Returns the exit code of the error.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
@@ -79,7 +79,7 @@ impl Error {
     }
 }
 
-/// Runs until it is stopped. The first signal is a stop, the second an end at once.
+/// Runs the daemon until it is stopped. The first signal stops it, the second ends it at once.
 pub async fn run<P: Platform>(settings: &Settings, signals: &Signals) -> Result<Exit, Error> {
     let ended = async {
         signals.end().await;
@@ -99,7 +99,7 @@ async fn find_and_serve<P: Platform>(
     lines.lines().for_each(|line| tracing::debug!(target: "hax", "setting: {line}"));
     settings.warnings.iter().for_each(|warning| tracing::warn!(target: "hax", "{warning}"));
     if let Some(name) = &settings.motr.endpoint {
-        // What is missing for it is better said before Consul is asked anything.
+        // This reports missing prerequisites before Consul is asked anything.
         transport::choose(settings, name)?;
     }
     notify::status(&format!("Looking up who this is, at Consul {}", settings.consul.url));
@@ -129,9 +129,9 @@ struct Daemon<'a, P: Platform> {
     clock: Clock,
     metrics: Arc<Metrics>,
     consul: Arc<P::Client>,
-    /// No two lives of a daemon have the same one.
+    /// A number that differs between any two runs of the daemon.
     generation: u64,
-    /// As many as the settings allow and files may be open.
+    /// The limit on connections of Motr, by the settings and by the limit on open files.
     motr_connections_max: usize,
 }
 
@@ -154,7 +154,7 @@ impl<P: Platform> Daemon<'_, P> {
         self.generation ^ (u64::from(std::process::id()) << 32)
     }
 
-    /// Who this is, and how it speaks with Motr; nothing if it was stopped before that was known.
+    /// Finds the identity of this node and its transport to Motr; returns `None` if it was stopped before.
     async fn find(&self) -> Result<Option<(Identity, Transport)>, Error> {
         let found = identify::<P>(self.settings, self.context(), self.signals, &mut |_| {}).await;
         let Some(identity) = found else { return Ok(None) };
@@ -180,7 +180,7 @@ impl<P: Platform> Daemon<'_, P> {
         let http = listen::http(http_host, *http_port, found)?;
         let bound = http.local_addr().map_err(Error::Socket)?;
         let (listeners, later) = async_channel::unbounded();
-        // There is room, and a receiver.
+        // The send cannot fail: the channel has room and a receiver.
         let _ = listeners.try_send(P::listener(http).map_err(Error::Socket)?);
         let sockets = Sockets {
             motr: motr.map(P::listener).transpose().map_err(Error::Socket)?,
@@ -194,7 +194,7 @@ impl<P: Platform> Daemon<'_, P> {
         notify::ready();
         let named = async {
             if self.settings.http.at.is_some() {
-                // Where it is given, there and nowhere else.
+                // If the settings give an address, hax listens only there.
                 return pending().await;
             }
             names::listen::<P>(node, bound, &listeners).await
@@ -209,7 +209,7 @@ impl<P: Platform> Daemon<'_, P> {
         or(work, named).await
     }
 
-    /// Runs a node that speaks the wire itself.
+    /// Runs a node that speaks the wire protocol itself.
     async fn wire(
         &self,
         identity: &Identity,
@@ -226,7 +226,7 @@ impl<P: Platform> Daemon<'_, P> {
         self.drive(self.context(), sockets, &mut node).await
     }
 
-    /// Drives a machine until it exits, and says why it has.
+    /// Drives a machine until it exits, and returns the reason.
     async fn drive<M: Machine<Fact: 'static>>(
         &self,
         context: HostContext<P::Client>,
@@ -244,7 +244,7 @@ impl<P: Platform> Daemon<'_, P> {
         }
     }
 
-    /// The journal, if one is wanted. One that cannot be had keeps nobody from his work.
+    /// Opens the journal, if the settings name one. A journal that cannot be opened does not stop the daemon.
     fn journal(&self, config: &node::Config) -> Option<Journal> {
         let path = self.settings.journal.path.as_deref()?;
         match Journal::begin(path, self.settings.journal.max as u64, config) {
@@ -261,8 +261,8 @@ impl<P: Platform> Daemon<'_, P> {
         }
     }
 
-    /// Who is let in at the HTTP port. As the old daemon, hax serves plain HTTP where Consul names a
-    /// certificate that is not there.
+    /// Returns the access rules of the HTTP port. Like the old daemon, hax serves plain HTTP if Consul names
+    /// a certificate that does not exist.
     fn access(&self, identity: &Identity) -> Result<HttpAccess, http::Error> {
         let files = match tls_choice(self.settings, identity) {
             TlsChoice::Plain => None,
@@ -322,15 +322,15 @@ impl<P: Platform> Daemon<'_, P> {
     }
 }
 
-/// What HTTP is served with.
+/// The TLS settings of the HTTP server.
 pub(crate) enum TlsChoice<'a> {
     Plain,
     Files(CertFiles),
-    /// Consul asks for TLS with files that are not there.
+    /// Consul asks for TLS with files that do not exist.
     Missing(&'a TlsFiles),
 }
 
-/// By settings, else by Consul.
+/// Returns the TLS settings, by hax's settings or else by Consul.
 pub(crate) fn tls_choice<'a>(settings: &Settings, identity: &'a Identity) -> TlsChoice<'a> {
     if let Some((cert, key)) = settings.http.cert.clone().zip(settings.http.key.clone()) {
         return TlsChoice::Files(CertFiles { cert, key });

@@ -1,4 +1,4 @@
-//! HTTP at the node's name: hare has Consul's watches post there, whatever address the agent advertises.
+//! HTTP at the node's name: hare makes Consul's watches post there, whatever address the agent advertises.
 
 use std::future::pending;
 use std::io;
@@ -10,14 +10,14 @@ use async_channel::Sender;
 use crate::host::platform::Platform;
 use crate::net::listen;
 
-/// Between two looks for the address of a name that had none.
+/// The time between two lookups of a name without an address.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// All addresses of a node's name.
+/// Returns all addresses of a node's name.
 ///
 /// # Errors
 ///
-/// If it has none; says what to do.
+/// If the name has no address. The text says what to do.
 pub(crate) async fn addresses<P: Platform>(
     node: &str,
     port: u16,
@@ -32,8 +32,8 @@ pub(crate) async fn addresses<P: Platform>(
     })
 }
 
-/// Listens at all addresses of the node's name, in addition to `bound`, as soon as it has one that is of
-/// this host. What keeps hax from it is said once.
+/// Listens at all addresses of the node's name, in addition to `bound`, as soon as the name has an address of
+/// this host. A reason why hax cannot listen is logged once.
 pub(super) async fn listen<P: Platform>(
     node: &str,
     bound: SocketAddr,
@@ -69,12 +69,12 @@ fn open<P: Platform>(at: SocketAddr, listeners: &Sender<P::Listener>) -> Result<
     let listener = listen::name(at).map_err(|why| why.to_string())?;
     let listener = P::listener(listener).map_err(|why| why.to_string())?;
     tracing::info!(target: "hax", http = %at, "hax listens at its node's name, too");
-    // It fails only at the end.
+    // The send fails only when the daemon ends.
     let _ = listeners.try_send(listener);
     Ok(())
 }
 
-/// Whether who listens at one address hears who connects to the other.
+/// Returns whether a listener at `bound` also gets the connections to `address`.
 fn covers(bound: SocketAddr, address: SocketAddr) -> bool {
     let (own, asked) = (bound.ip().to_canonical(), address.ip().to_canonical());
     let all = match own {

@@ -1,4 +1,4 @@
-//! Which way hax speaks with Motr: the wire itself, or through Motr's library.
+//! The choice of the transport to Motr: the wire itself, or Motr's library.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use crate::settings::Settings;
 use crate::settings::motr::{self, EndpointError};
 use crate::settings::values::MotrTransport;
 
-/// The way, ready to be used.
+/// A transport that is ready to be used.
 #[derive(Debug)]
 pub enum Transport {
     /// The wire, listening at this address.
@@ -16,27 +16,27 @@ pub enum Transport {
     Library(Box<motr_sys::Library>),
 }
 
-/// Why there is none.
+/// The reason why there is no transport.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The endpoint's name is of no use.
+    /// The endpoint's name cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// Motr's library is wanted and not to be had.
+    /// Motr's library is required and cannot be loaded.
     #[error("Motr's library is to be used, {asked}: {why}")]
     Library {
-        /// Who wants it.
+        /// The setting or name that requires it.
         asked: String,
-        /// What is missing, and what to do.
+        /// The missing part, and what to do.
         why: String,
     },
 }
 
-/// Chooses the way for the endpoint `name`, and loads the library where that is it.
+/// Chooses the transport for the endpoint `name`, and loads the library if that is the choice.
 ///
 /// # Errors
 ///
-/// If the name is none of the chosen way, or the library is not there.
+/// If the name does not fit the chosen transport, or the library does not exist.
 pub fn choose(settings: &Settings, name: &str) -> Result<Transport, Error> {
     match (settings.motr.transport, motr::endpoint(name)) {
         (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) | (MotrTransport::Lib, _) => {
@@ -61,7 +61,7 @@ fn library(settings: &Settings, name: &str) -> Result<Transport, Error> {
     Err(Error::Library { asked: asked(settings, name), why: why.into() })
 }
 
-/// Why the library is to be used.
+/// Returns the reason to use the library.
 fn asked(settings: &Settings, name: &str) -> String {
     match settings.motr.transport {
         MotrTransport::Lib => {

@@ -1,6 +1,7 @@
-//! Files that a machine reads and writes: the port of [`hax_core::file`], one code for every runtime.
+//! Files that a machine reads and writes: the port of [`hax_core::file`], with one implementation for every
+//! runtime.
 //!
-//! One thread does all that is asked, one thing after another, so that the order is kept for each file. It
+//! One thread carries out all commands one after another, so the order is kept for each file. The thread
 //! waits for the disk and for room in the machine's inbox; the machine waits for neither.
 
 #[cfg(test)]
@@ -20,34 +21,34 @@ use hax_core::file::{Command, Event, Failure, Write};
 
 use whole::Target;
 
-/// What the thread needs.
+/// The stack size of the thread, in bytes.
 const STACK: usize = 128 << 10;
 
-/// How many folders are known to be swept. A machine has one or two.
+/// The maximum number of directories that are remembered as swept. A machine uses one or two.
 const SWEPT: usize = 64;
 
 /// The files of one machine.
 #[derive(Debug)]
 pub struct Files {
-    /// None once it is shut down. No more is in it than the machine has asked for and heard nothing of, and
-    /// machines are bounded in that.
+    /// The queue of commands; `None` after the shutdown. It holds only commands without an event yet, and
+    /// machines bound the number of those.
     queue: Option<mpsc::Sender<Command>>,
     ended: Receiver<Infallible>,
 }
 
 impl Files {
-    /// Starts the thread. What comes of commands is put in `inbox`, as `wrap` makes it an input.
+    /// Starts the thread. `wrap` converts the events into the machine's inputs, which are put in `inbox`.
     ///
     /// # Errors
     ///
-    /// The system has no thread left.
+    /// If the system cannot start a thread.
     pub fn start<I: Send + 'static>(inbox: Sender<I>, wrap: fn(Event) -> I) -> io::Result<Self> {
         let (queue, commands) = mpsc::channel();
         let (end, ended) = async_channel::bounded(1);
         let work = move || {
             let mut swept = BTreeSet::new();
             for command in commands {
-                // Who wants to hear no more still wants done what it has asked for.
+                // A command that was accepted is carried out even if the inbox is closed.
                 let _ = inbox.send_blocking(wrap(carry_out(command, &mut swept)));
             }
             end.close();
@@ -56,18 +57,18 @@ impl Files {
         Ok(Self { queue: Some(queue), ended })
     }
 
-    /// Starts what the machine asks for and returns at once. Nothing after [`Self::shut_down`].
+    /// Queues a command and returns at once. Commands after [`Self::shut_down`] are dropped.
     pub fn execute(&self, command: Command) {
         if let Some(queue) = &self.queue {
             let _ = queue.send(command);
         }
     }
 
-    /// Takes no more commands; completes when those that it has are carried out, and what came of them is in
-    /// the inbox, or the inbox is closed.
+    /// Stops accepting commands and waits for the accepted ones. It completes when they are carried out and
+    /// their events are in the inbox, or the inbox is closed.
     pub async fn shut_down(&mut self) {
         self.queue = None;
-        // Nothing is ever sent.
+        // Nothing is ever sent on this channel; it only closes.
         let _ = self.ended.recv().await;
     }
 }
@@ -82,7 +83,7 @@ fn carry_out(command: Command, swept: &mut BTreeSet<Box<str>>) -> Event {
         Command::Read { id, path, max } => {
             match open(&path, swept).and_then(|place| place.read(max)) {
                 Ok(Some(content)) => Event::Content { id, content },
-                // Nor is there one where there is no folder for it.
+                // If the directory does not exist, the file does not exist either.
                 Ok(None) | Err(Failure::System(Errno::ENOENT)) => Event::Missing { id },
                 Err(why) => Event::Failed { id, why },
             }
@@ -101,7 +102,8 @@ fn done(id: FileId, result: Result<(), Failure>) -> Event {
     }
 }
 
-/// The place of a file. The first time that there is one in its folder, what was left there is swept away.
+/// Opens the directory of a file. The first time that a directory exists, its left-behind temporaries are
+/// removed.
 fn open<'a>(path: &'a str, swept: &mut BTreeSet<Box<str>>) -> Result<Target<'a>, Failure> {
     let place = Target::open(path)?;
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);

@@ -1,4 +1,4 @@
-//! Files on a real disk, and daemons that are killed while they write them.
+//! Tests with files on a real disk, and with daemons that are killed during a write.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,13 +15,13 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::whole::Step;
 use super::*;
 
-/// In a child: the file that it writes, and the step at which it dies.
+/// The variables of a child process: the path of its file, and the step of the write at which it is killed.
 const CHILD: (&str, &str) = ("HAX_TEST_FILE_PATH", "HAX_TEST_FILE_STEP");
 
-/// More than a page, and than a child may write in the test of a full disk.
+/// A length of more than a page, and of more than the child of the full-disk test may write.
 const LONG: usize = 100_000;
 
-/// A folder of the test's own.
+/// A temporary directory for one test.
 struct Place(PathBuf);
 
 impl Place {
@@ -50,7 +50,7 @@ impl Drop for Place {
     }
 }
 
-/// What comes of one command of a daemon that has just started.
+/// Returns the event of one command in a daemon that has just started.
 fn does(command: Command) -> Event {
     carry_out(command, &mut BTreeSet::new())
 }
@@ -133,7 +133,7 @@ fn links_are_neither_followed_nor_replaced() {
     assert_eq!(does(read(&link)), failed(Failure::NoFile));
     assert_eq!(does(write(&link, "mine")), failed(Failure::NoFile));
     assert_eq!(fs::read_to_string(&*link).unwrap(), "secret");
-    // The name goes, what it leads to stays.
+    // The link is removed; its target stays.
     assert_eq!(does(remove(&link)), DONE);
     assert_eq!(fs::read_to_string(&*target).unwrap(), "secret");
 }
@@ -160,12 +160,12 @@ fn where_nothing_can_be_written_it_says_so() {
     assert_eq!(does(write(&path, "")), failed(Failure::System(Errno::ENOENT)));
     assert_eq!(does(read(&path)), Event::Missing { id: ID });
     assert_eq!(does(remove(&path)), DONE);
-    // Not even root makes a file here.
+    // Even root cannot create a file here.
     let event = does(write("/sys/hax-test", ""));
     assert!(matches!(event, Event::Failed { why: Failure::System(_), .. }), "{event:?}");
 }
 
-/// The kernel refuses the rest of a write there, as on a full disk.
+/// The child's file size limit makes the kernel refuse the rest of a write, as on a full disk.
 #[test]
 fn what_a_disk_has_no_room_for_leaves_the_old_file() {
     if let Ok(path) = std::env::var(CHILD.0) {
@@ -188,8 +188,8 @@ fn what_a_disk_has_no_room_for_leaves_the_old_file() {
     assert_eq!(place.names(), ["table"]);
 }
 
-/// Between any two steps of a write: the file is the old one or the new one, and what was left is swept away
-/// by the next life.
+/// The daemon is killed between any two steps of a write. The file must be the old one or the new one, and
+/// the next run of the daemon must remove the temporary.
 #[test]
 fn a_daemon_that_is_killed_leaves_the_old_file_or_the_new_one() {
     if let (Ok(path), Ok(step)) = (std::env::var(CHILD.0), std::env::var(CHILD.1)) {
@@ -229,7 +229,7 @@ fn what_another_daemon_is_writing_is_not_swept_away() {
     let another = Target::open(&path).unwrap();
     let mut steps = Vec::new();
     let written = another.write(PRIVATE, b"another's", |step| {
-        // Each time with a daemon that starts, and sweeps, and writes.
+        // Each iteration is a daemon that starts, sweeps, and writes.
         assert_eq!(does(write(&path, "ours")), DONE);
         steps.push(step);
     });
@@ -268,7 +268,7 @@ fn commands_are_carried_out_in_order_and_to_the_end() {
         let (id, content) = (FileId(2 * n + 1), Bytes::from(n.to_string()));
         assert_eq!(events.recv_blocking(), Ok(Event::Content { id, content }));
     }
-    // Nobody listens any more, and all is done nevertheless.
+    // The inbox is closed, but all commands are carried out nevertheless.
     events.close();
     block_on(files.shut_down());
     assert_eq!(fs::read_to_string(&*path).unwrap(), "49");

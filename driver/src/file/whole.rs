@@ -1,9 +1,9 @@
-//! One file, written whole or not at all, read whole, or removed.
+//! Atomic writes, reads and removals of one file.
 //!
-//! A new content is written to a temporary beside the file, taken to the disk, and renamed over it: rename(2)
-//! shows everybody the old file or the new one. What the folder says is taken to the disk last, else the name
-//! could lead to the old file again after a loss of power. A temporary is locked while it is written, so that
-//! what a killed daemon left behind is told from what another one is writing.
+//! New content is written to a temporary beside the file, synced to the disk, and renamed over the file.
+//! rename(2) shows every reader the old file or the new one. The directory is synced last; otherwise the name
+//! could lead to the old file again after a loss of power. A temporary is locked while it is written. The
+//! lock distinguishes a temporary that another daemon is writing from one that a killed daemon left behind.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -20,16 +20,16 @@ use rustix::fs::{
 };
 use rustix::process::geteuid;
 
-/// The end of a temporary's name.
+/// The suffix of a temporary's name.
 const TEMPORARY: &str = ".hax-new";
 
-/// How often a temporary that is gone before it is locked is made anew.
+/// The maximum number of attempts to create a temporary, if another daemon removes it before it is locked.
 const TRIES: u32 = 100;
 
-/// Temporaries of this process have numbers.
+/// The next number for the names of this process's temporaries.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// What has been done of a write.
+/// A completed step of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Created,
@@ -39,7 +39,7 @@ pub(super) enum Step {
     FolderSynced,
 }
 
-/// The place of a file: its folder, opened, and its name in it.
+/// The location of a file: its opened directory, and its name in it.
 pub(super) struct Target<'a> {
     folder: OwnedFd,
     name: &'a str,
@@ -58,7 +58,7 @@ impl<'a> Target<'a> {
         Ok(Self { folder, name })
     }
 
-    /// Puts `content` in the place of what is there; tells `done` of each step.
+    /// Replaces the file by one with `content`; calls `done` after each step.
     pub(super) fn write(
         &self,
         mode: u32,
@@ -93,7 +93,7 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// A new file of nobody else's, locked.
+    /// Creates a new file and locks it; returns it with its name.
     fn temporary(&self) -> Result<(File, String), Failure> {
         let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let flags = create | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -102,14 +102,15 @@ impl<'a> Target<'a> {
             let (pid, n) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
             let name = format!(".{}.{pid}-{n}{TEMPORARY}", self.name);
             let file = match openat(&self.folder, &*name, flags, private) {
-                // Left by another life with our number.
+                // An earlier run with our process id left this file behind.
                 Err(rustix::io::Errno::EXIST) => continue,
                 opened => opened.map_err(system)?,
             };
-            // Where a filesystem has no locks, others that start meanwhile could take it for left behind.
+            // If the filesystem has no locks, another daemon that starts meanwhile could remove the file as
+            // left behind.
             let taken = flock(&file, FlockOperation::NonBlockingLockExclusive)
                 .is_err_and(|why| why == rustix::io::Errno::WOULDBLOCK);
-            // Another daemon swept it away before it was locked.
+            // A link count of 0 means that another daemon removed the file before it was locked.
             if !taken && fstat(&file).map_err(system)?.st_nlink > 0 {
                 return Ok((file.into(), name));
             }
@@ -117,10 +118,12 @@ impl<'a> Target<'a> {
         Err(Failure::System(Errno::EBUSY))
     }
 
-    /// All of the file, if there is one. What is read stays so: it may have been written by a life that was
-    /// killed before it had taken the folder to the disk.
+    /// Returns the whole file, if it exists.
+    ///
+    /// The directory is synced before the content is returned. The file may stem from a run that was killed
+    /// before it had synced the directory, and content that was read once must not be lost later.
     pub(super) fn read(&self, max: usize) -> Result<Option<Bytes>, Failure> {
-        // A pipe would be waited for.
+        // Without NONBLOCK, opening a pipe would wait for a writer.
         let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(&self.folder, self.name, OFlags::RDONLY | safe, Mode::empty()) {
             Ok(file) => file,
@@ -142,7 +145,7 @@ impl<'a> Target<'a> {
         Ok(Some(content.into()))
     }
 
-    /// Removes the name; what it leads to, if it is a link, stays.
+    /// Removes the name. If it is a link, its target stays.
     pub(super) fn remove(&self) -> Result<(), Failure> {
         match unlinkat(&self.folder, self.name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => self.sync(),
@@ -151,7 +154,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Removes the temporaries of daemons that were killed while they wrote, whatever the file.
+    /// Removes the temporaries that killed daemons left in this directory, of any file.
     pub(super) fn sweep(&self) -> io::Result<()> {
         for entry in Dir::read_from(&self.folder)? {
             let entry = entry?;
@@ -175,10 +178,10 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Takes to the disk which names the folder has.
+    /// Syncs the directory to the disk.
     fn sync(&self) -> Result<(), Failure> {
         match fsync(&self.folder) {
-            // Some filesystems keep their names without being told, or cannot be told.
+            // Some filesystems keep their names without a sync, or cannot be synced.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::ROFS) => Ok(()),
             synced => synced.map_err(system),
         }
@@ -190,6 +193,6 @@ fn system(why: rustix::io::Errno) -> Failure {
 }
 
 fn failure(why: &io::Error) -> Failure {
-    // EIO: what it is that no system call has said.
+    // EIO (5) stands for errors that come from no system call.
     Failure::System(Errno(why.raw_os_error().unwrap_or(5)))
 }

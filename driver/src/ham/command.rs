@@ -1,4 +1,4 @@
-//! The words of `ham`'s commands.
+//! The syntax of `ham`'s commands.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Asks for the entrypoint and waits for it.
+    /// Requests the entrypoint and waits for the reply.
     Entrypoint,
     /// Sends a message.
     Send(Body),
-    /// Waits.
+    /// Waits for a time.
     Wait(Duration),
-    /// Waits until all that was sent is delivered.
+    /// Waits until all sent messages are delivered.
     WaitDelivered,
-    /// Waits for one more message, of this kind if one is given (as [`Body::name`] has it).
+    /// Waits for one more message, of this kind if one is given (with the name of [`Body::name`]).
     WaitMessage(Option<Box<str>>),
-    /// Ends the link politely, then exits.
+    /// Disconnects the link properly, then exits.
     Stop,
-    /// Exits as a process that is killed: nobody is told.
+    /// Exits like a killed process, without a message to the peer.
     Quit,
 }
 
-/// Why a text is no command, in words that say what to write.
+/// The error of an invalid command, with the correct syntax.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadCommand(String);
@@ -149,7 +149,7 @@ fn nvec(kind: NvecKind, words: &[&str]) -> Result<Body> {
     Ok(Body::Nvec(Box::new(Nvec { kind, id_of_get, ignore_same_state: 0, notes })))
 }
 
-/// A state's name, in either case, or its number.
+/// Parses a state's name, in either case, or its number.
 fn state(word: &str) -> Result<ObjectState> {
     if let Ok(n) = word.parse() {
         return Ok(ObjectState::from_wire(n));
@@ -178,7 +178,7 @@ fn stob_ioq(words: &[&str]) -> Result<Body> {
         [sdev] => fid(sdev)?,
         _ => return Err(BadCommand::new("expected stob-ioq [SDEV]")),
     };
-    // A write of a 4 KiB block that failed with EIO.
+    // The event of a write of a 4 KiB block that failed with EIO.
     let (stob_domain, stob) = (Fid::new(2, 0), Fid::new(2, 1));
     let (fd, opcode, rc, offset, size, bshift) = (3, 1, -5, 0, 4096, 12);
     let said = StobIoq { sdev, stob_domain, stob, fd, opcode, rc, offset, size, bshift };

@@ -1,4 +1,4 @@
-//! What `ham` prints: one JSON object a line, in the order in which things happen.
+//! The output of `ham`: one JSON object a line, in the order of the events.
 
 use hax_core::base::fid::Fid;
 use hax_core::ha::entrypoint::Entrypoint;
@@ -7,7 +7,7 @@ use hax_core::ha::note::{Note, NvecKind};
 use hax_core::wire::process::Event;
 use serde_json::{Map, Value, json};
 
-/// Something that happened to the process.
+/// Returns the line for an event of the process.
 #[must_use]
 pub fn event(event: &Event) -> Value {
     match event {

@@ -1,7 +1,7 @@
 //! `ham`, the HA messenger: plays a Motr process by command, over a real link.
 //!
-//! Commands are words ([`command`]), answers are lines of JSON ([`json`]); [`Ham`] works the first off
-//! on a process's part on the wire and says the second.
+//! Its input are commands in text ([`command`]), its output are lines of JSON ([`json`]). [`Ham`] executes
+//! the commands on a process's side of the wire and prints the events.
 
 pub mod command;
 pub mod json;
@@ -10,10 +10,10 @@ mod session;
 
 pub use session::{Ham, Input, Output};
 
-/// The pid that a process reports if no command says otherwise.
+/// The pid that a process reports by default.
 pub const PID: u64 = 1000;
 
-/// What `hax ham --help` says.
+/// The text of `hax ham --help`.
 pub const HELP: &str = "\
 Play a Motr process: speak its part over an HA link.
 

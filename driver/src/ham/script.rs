@@ -1,5 +1,5 @@
-//! Works `ham`'s commands off, one after another: a machine between the commands and the process's
-//! part on the wire.
+//! The execution of `ham`'s commands one after another: a machine between the commands and the process's side
+//! of the wire.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -15,22 +15,22 @@ use super::command::Command;
 use super::json;
 use crate::exit::Exit;
 
-/// Messages that nobody has waited for yet are remembered up to this many.
+/// The maximum number of received messages that are remembered for later commands.
 const UNSEEN_MAX: usize = 1024;
 
-/// The reply's word for "use this"; with another one the process asks again or gives up.
+/// The control value of a reply that is to be used; with another value the process asks again or gives up.
 const CONSUME: u32 = 0;
 
-/// What is to be done.
+/// An action that the script asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
-    /// The process is to do something.
+    /// Have the process execute a command.
     Do(process::Command),
     /// Print a line.
     Print(Value),
 }
 
-/// What the current command waits for.
+/// The condition that the current command waits for.
 #[derive(Clone, Debug, PartialEq)]
 enum Doing {
     Nothing,
@@ -41,7 +41,7 @@ enum Doing {
     Stop,
 }
 
-/// The commands and how far they are.
+/// The commands and their progress.
 #[derive(Debug)]
 pub struct Script {
     me: Fid,
@@ -50,22 +50,22 @@ pub struct Script {
     /// More commands may come.
     open: bool,
     doing: Doing,
-    /// When the current command has taken too long.
+    /// The timeout of the current command.
     deadline: Instant,
     next_send: SendId,
     undelivered: BTreeSet<SendId>,
-    /// Kinds of messages that no command has waited for yet.
+    /// The kinds of received messages that no command has waited for yet.
     unseen: VecDeque<&'static str>,
     up: bool,
     /// The entrypoint is known.
     answered: bool,
-    /// When the entrypoint was asked for last.
+    /// The time of the last entrypoint request.
     asked: Instant,
     done: Option<Exit>,
 }
 
 impl Script {
-    /// No commands yet. A command that waits for the peer fails after `patience`.
+    /// Creates a script without commands. A command that waits for the peer fails after `patience`.
     #[must_use]
     pub fn new(me: Fid, patience: Duration) -> Self {
         Self {
@@ -85,24 +85,24 @@ impl Script {
         }
     }
 
-    /// One more command.
+    /// Adds a command.
     pub fn push(&mut self, now: Now, command: Command, out: &mut Vec<Act>) {
         self.steps.push_back(command);
         self.go_on(now, out);
     }
 
-    /// There will be no more commands: when all are done, the link is ended.
+    /// Marks the end of the commands: when all are done, the link is disconnected.
     pub fn close(&mut self, now: Now, out: &mut Vec<Act>) {
         self.open = false;
         self.go_on(now, out);
     }
 
-    /// Something happened to the process.
+    /// Handles an event of the process.
     pub fn hear(&mut self, now: Now, event: process::Event, out: &mut Vec<Act>) {
         let mut line = json::event(&event);
         if let process::Event::Answered { .. } = event {
             line["us"] = now.mono.micros_since(self.asked).into();
-            // A process that is refused has asked again already.
+            // A process with a refused request has sent the next one already.
             self.asked = now.mono;
         }
         out.push(Act::Print(line));
@@ -126,7 +126,7 @@ impl Script {
         self.go_on(now, out);
     }
 
-    /// What is due is done; says when something is due next.
+    /// Continues the commands, handles the timeout, and returns the next deadline.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Act>) -> Next {
         self.go_on(now, out);
         if self.done.is_none() && now.mono >= self.deadline {
@@ -142,13 +142,13 @@ impl Script {
         }
     }
 
-    /// How it ended, once it has.
+    /// Returns the result, once the script has ended.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         self.done
     }
 
-    /// Works commands off as far as they need not wait.
+    /// Executes commands until one has to wait.
     fn go_on(&mut self, now: Now, out: &mut Vec<Act>) {
         while self.done.is_none() && self.is_done_with_current(now) {
             self.doing = Doing::Nothing;
@@ -156,7 +156,7 @@ impl Script {
             let next = match self.steps.pop_front() {
                 Some(command) => command,
                 None if self.open => return,
-                // At the end what was sent is seen home.
+                // Before the end the script waits until all sent messages are delivered.
                 None if self.up && !self.undelivered.is_empty() => Command::WaitDelivered,
                 None => Command::Stop,
             };
@@ -235,7 +235,7 @@ mod tests {
         Now { mono: Instant::from_micros(ms * 1000), wall: WallClock(ms) }
     }
 
-    /// Gives all commands at once; returns the script and what it does.
+    /// Creates a script with all commands at once; returns it with its actions.
     fn script(commands: &[&str]) -> (Script, Vec<Act>) {
         let mut script = Script::new(Fid::process(4), Duration::from_secs(10));
         let mut out = Vec::new();
@@ -263,7 +263,7 @@ mod tests {
             entrypoint: Arc::default(),
             generation: 1,
         };
-        // A process has its link with the first reply, also if it is told to ask again.
+        // The link of a process begins with the first reply, even if the process is told to ask again.
         script.hear(at(1), answered(2), out);
         script.hear(at(1), process::Event::LinkUp { reconnected: false }, out);
         script.hear(at(1), answered(CONSUME), out);

@@ -1,4 +1,4 @@
-//! A process's part on the wire and the script that directs it, as one machine.
+//! A process's side of the wire and the script that directs it, as one machine.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,16 +16,16 @@ use super::script::{Act, Script};
 use crate::exit::Exit;
 use crate::host::run::Tick;
 
-/// One thing that happened.
+/// One input of the machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// The deadline that was returned last is reached.
     Tick,
-    /// To a TCP connection.
+    /// An event of a TCP connection.
     Net(net::Event),
-    /// One more command.
+    /// A command.
     Command(Command),
-    /// There will be no more commands.
+    /// The end of the commands.
     Close,
 }
 
@@ -33,18 +33,18 @@ impl Tick for Input {
     const TICK: Self = Self::Tick;
 }
 
-/// One thing to do.
+/// One output of the machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// With a TCP connection.
+    /// A command to a TCP connection.
     Net(net::Command),
     /// Print a line.
     Print(Value),
-    /// Log.
+    /// Log a fact.
     Fact(Fact),
 }
 
-/// The messenger.
+/// The HA messenger.
 #[derive(Debug)]
 pub struct Ham {
     process: Process,
@@ -53,8 +53,7 @@ pub struct Ham {
 }
 
 impl Ham {
-    /// A process that has not done anything yet; a command that waits for the peer fails after
-    /// `patience`.
+    /// Creates a messenger with an idle process; a command that waits for the peer fails after `patience`.
     #[must_use]
     pub fn new(config: process::Config, patience: Duration) -> Self {
         let script = Script::new(config.fid, patience);
@@ -62,7 +61,7 @@ impl Ham {
         Self { process: Process::new(config), script, connections }
     }
 
-    /// Takes one input and appends, in order, all that follows from it.
+    /// Handles one input and appends the resulting outputs in order.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let mut acts = Vec::new();
         let first = match input {
@@ -81,7 +80,7 @@ impl Ham {
             }
         };
         let mut next = self.process(now, first, &mut acts, out);
-        // What the script has the process do may tell the script something again.
+        // A command of the script to the process may cause events for the script.
         loop {
             let script = self.script.tick(now, &mut acts);
             if acts.is_empty() {
@@ -102,7 +101,7 @@ impl Ham {
         }
     }
 
-    /// How it ended, once it has.
+    /// Returns the result, once the messenger has ended.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         self.script.exit()
@@ -131,13 +130,13 @@ impl Ham {
     }
 }
 
-/// Our own connections, to say what keeps us from the peer.
+/// Our own connections, used to report why the peer cannot be reached.
 #[derive(Debug)]
 struct Connections {
     to: SocketAddr,
-    /// Those that we want, and whether they are there.
+    /// The requested connections, and whether each is established.
     open: BTreeMap<ConnId, bool>,
-    /// What was said last: each trouble is said once.
+    /// The last report; a problem is reported once.
     said: Option<&'static str>,
 }
 
@@ -158,7 +157,7 @@ impl Connections {
         }
     }
 
-    /// A line, where the peer is not there or has gone.
+    /// Returns a line if the peer cannot be reached or has gone.
     fn hear(&mut self, event: &net::Event) -> Option<Value> {
         let (event, why) = match event {
             net::Event::Connected { conn } => {

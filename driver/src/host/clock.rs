@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as Mono, SystemTime, UNIX_EPOCH};
 
 use hax_core::base::time::{Instant, Now, WallClock};
 
-/// Both clocks of the machine; monotonic time counts from when the clock was made.
+/// Both clocks of the machine; monotonic time counts from the creation of the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Mono,
@@ -18,21 +18,21 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock whose origin is now.
+    /// Creates a clock with its origin now.
     #[must_use]
     pub fn new() -> Self {
         Self { origin: Mono::now() }
     }
 
-    /// Reads both clocks. The operating system keeps the first from running backwards.
+    /// Reads both clocks. The operating system guarantees that monotonic time does not run backwards.
     #[must_use]
     pub fn now(&self) -> Now {
         let mono = Instant::default().after(self.origin.elapsed());
         Now { mono, wall: wall() }
     }
 
-    /// The standard library's name of a moment, for a runtime's timer. A moment too far away for it
-    /// becomes one a year after the origin: the machine is then ticked once for nothing.
+    /// Converts a time into the standard library's type, for a runtime's timer. A time too far in the future
+    /// becomes one a year after the origin; the machine then gets one superfluous tick.
     #[must_use]
     pub fn at(&self, at: Instant) -> Mono {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -41,7 +41,7 @@ impl Clock {
     }
 }
 
-/// The wall clock. Before 1970 it is 1970.
+/// Returns the wall clock; a time before 1970 becomes 1970.
 #[must_use]
 pub fn wall() -> WallClock {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

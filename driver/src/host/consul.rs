@@ -11,8 +11,8 @@ use super::platform::{Client as _, Platform, Task as _};
 use super::timer::within;
 use crate::observe::metrics::Metrics;
 
-/// The calls in flight, each a task of its own: a blocking query holds up nobody. How many there are is the
-/// core's to bound.
+/// The calls in flight. Each is a task of its own, so a blocking query delays no other call. The core bounds
+/// their number.
 pub struct Consul<P: Platform, I> {
     client: Arc<P::Client>,
     metrics: Arc<Metrics>,
@@ -23,7 +23,7 @@ pub struct Consul<P: Platform, I> {
 }
 
 impl<P: Platform, I: 'static> Consul<P, I> {
-    /// Calls of this client. Replies are put in `inbox`, as `wrap` makes them inputs.
+    /// Creates a port without calls. `wrap` converts replies into inputs, which are put in `inbox`.
     #[must_use]
     pub fn new(
         client: Arc<P::Client>,
@@ -34,7 +34,7 @@ impl<P: Platform, I: 'static> Consul<P, I> {
         Self { client, metrics, calls: BTreeMap::new(), inbox, wrap }
     }
 
-    /// Starts what the core asks for.
+    /// Executes a command of the core.
     pub fn execute(&mut self, command: Command) {
         match command {
             Command::Call(call) => self.call(*call),
@@ -43,7 +43,7 @@ impl<P: Platform, I: 'static> Consul<P, I> {
     }
 
     fn call(&mut self, call: Call) {
-        // Calls in flight are few; what has ended since the last call is forgotten here.
+        // Completed calls are removed here; there are few calls in flight.
         self.calls.retain(|_, call| !call.is_finished());
         let Call { id, method, target, body, within: limit, body_max } = call;
         let (client, metrics) = (Arc::clone(&self.client), Arc::clone(&self.metrics));

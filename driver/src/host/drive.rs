@@ -1,4 +1,4 @@
-//! Drives one machine: what its outputs start, and the clock and the inbox that they share.
+//! The host of one machine: the ports for its outputs, and their common clock and inbox.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -27,68 +27,69 @@ use crate::http::{HttpAccess, Limits};
 use crate::observe::metrics::Metrics;
 use crate::observe::notify::{self, Watchdog};
 
-/// How many inputs may wait for a machine. A full inbox holds back peers and answers 503.
+/// The capacity of a machine's inbox. A full inbox holds back peers and HTTP requests.
 const INBOX: usize = 512;
 
-/// How long peers have to do their part of the last closes.
+/// The time for peers to close their sides at the shutdown.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long the last HTTP responses may take to leave.
+/// The time for sending the last HTTP responses.
 const RESPOND_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long helper programs may take to end, once the machine has, and clients to read their last answers.
+/// The time for helper programs to end after the machine's exit, and for clients to read their last
+/// responses.
 const WORKERS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a command to the cluster hears where there is no library of Motr's: EOPNOTSUPP.
+/// The error of a command to the cluster without Motr's library: EOPNOTSUPP.
 const NO_LIBRARY: Errno = Errno(95);
 
-/// What one machine is driven with.
+/// The context of one machine: its clock, clients and limits.
 pub struct HostContext<C> {
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// What is counted and timed.
+    /// The counters and timings.
     pub metrics: Arc<Metrics>,
-    /// Consul.
+    /// The client of Consul.
     pub client: Arc<C>,
-    /// What HTTP clients may.
+    /// The limits of the HTTP port.
     pub limits: Limits,
-    /// Which programs it may run, and how many.
+    /// The helper programs that the machine may run, and their number.
     pub exec: workers::Settings,
-    /// Where clients' pipes are, for a machine that is asked over them.
+    /// The folder of clients' pipes, for a machine that serves them.
     pub folder: Option<workers::Folder>,
-    /// What the machine is told, by whom and to whom; bounded.
+    /// The inbox of the machine's inputs, with its sender and its receiver; bounded.
     pub inbox: (Sender<Input>, Receiver<Input>),
 }
 
 impl<C> HostContext<C> {
-    /// A context with an empty inbox.
+    /// Creates a context with an empty inbox.
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
         let (exec, inbox) = (Default::default(), run::inbox(INBOX));
         Self { clock, metrics, client, limits, exec, folder: None, inbox }
     }
 
-    /// Lets the machine run, from any thread. A full inbox does that too.
+    /// Returns a function that wakes the machine, from any thread. A full inbox wakes it anyway.
     pub fn waker(&self) -> impl Fn() + Send + use<C> {
         let sender = self.inbox.0.clone();
         move || drop(sender.try_send(Input::TICK))
     }
 }
 
-/// The sockets of a node, bound already: a port that is in use is found before anything is promised.
+/// The sockets of a node, bound in advance, so that a port in use is found before the start is reported.
 pub struct Sockets<L> {
-    /// Motr's processes connect here, where hax speaks the wire.
+    /// The listener for Motr's processes, if hax speaks the wire.
     pub motr: Option<L>,
-    /// How many may be connected.
+    /// The maximum number of Motr's connections.
     pub motr_connections_max: usize,
-    /// HTTP is served here, and wherever else a listener is made later.
+    /// The listeners for HTTP; more may be added later.
     pub http: Receiver<L>,
-    /// To whom.
+    /// The access control of HTTP.
     pub access: Arc<HttpAccess>,
 }
 
-/// Drives `machine` until it exits; the first signal is its stop. With `sockets` it is served, and what it
-/// left to be written is written before this completes. Its gauges, and what its status becomes, are told.
+/// Drives `machine` until it exits; the first signal stops it. With `sockets` it is served, and its last
+/// writes are sent before this completes. Its gauges and its status are published.
 pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
     context: HostContext<P::Client>,
     signals: &Signals,
@@ -102,7 +103,7 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
         let next = machine.handle(now, input, out);
         metrics.observe(machine.gauges());
         let Status { text: words, stopping } = machine.status();
-        // The stop says its own.
+        // A stopping daemon has a status text of its own.
         if words != told && !stopping {
             notify::status(words);
             told = words;
@@ -112,11 +113,11 @@ pub async fn drive<P: Platform, M: Machine<Fact: 'static>>(
     host::<P, M::Fact>(context, signals, sockets, &mut step).await;
 }
 
-/// One step of a machine: it takes an input and appends what follows from it.
+/// One step of a machine: handles an input and appends the resulting outputs.
 type Step<'a, F> = &'a mut dyn FnMut(Now, Input, &mut Vec<Output<F>>) -> Next;
 
-/// Hosts a machine until it exits. It is known by its step alone, so that there is one such host in the
-/// program, whatever machines it has.
+/// Hosts a machine until it exits. The machine is passed only as its step, so this function is compiled once
+/// for all machines of the program.
 async fn host<P: Platform, F: Report + 'static>(
     context: HostContext<P::Client>,
     signals: &Signals,
@@ -156,7 +157,7 @@ async fn host<P: Platform, F: Report + 'static>(
     let (net, http, sender, fact) = (&net, &http, &sender, PhantomData);
     let mut host = Host { clock, metrics, net, consul, http, workers, sender, fact };
     or(run::run(&mut host, &inbox, step), or(stop, closed)).await;
-    // Nobody hears what still comes; whoever says it shall not wait for that.
+    // The machine handles no more inputs; their senders must not wait.
     inbox.close();
     http.give_up();
     let motr = match listening {
@@ -176,10 +177,10 @@ async fn host<P: Platform, F: Report + 'static>(
     zip(worked, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
 }
 
-/// Accepts connections in a task of its own, until it is closed; then the listener is given back.
+/// Accepts connections in a task of its own until it is closed; then it returns the listener.
 ///
-/// In the machine's task it would have its turn when the machine has, which a thread full of busy connections
-/// gives it seldom; and who accepts much in one turn keeps the others waiting.
+/// In the machine's task the listener would get its turn only with the machine, which is seldom on a busy
+/// thread. And a listener that accepts many connections in one turn would keep the machine waiting.
 fn accept<P: Platform>(
     net: Arc<Net<P, Input>>,
     listener: P::Listener,
@@ -209,7 +210,7 @@ struct Host<'a, P: Platform, F> {
 }
 
 impl<P: Platform, F> Host<'_, P, F> {
-    /// Tells the machine something, once its inbox has room.
+    /// Sends an input to the machine, once its inbox has room.
     fn say(&self, input: Option<Input>) {
         let Some(input) = input else { return };
         let sender = self.sender.clone();
@@ -226,9 +227,9 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
     }
 
     async fn sleep_until(&self, at: Instant) {
-        // A machine that has more to do at once lets sockets have their turn in between.
+        // A machine with more due work lets the sockets have their turn in between.
         P::yield_now().await;
-        // What is due already does not wait for a timer, which may be a millisecond coarse.
+        // A deadline that has passed needs no timer, whose resolution may be a millisecond.
         if at > self.clock.now().mono {
             P::sleep_until(self.clock.at(at)).await;
         }
@@ -239,7 +240,7 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
             Output::Net(command) => self.net.execute(command),
             Output::Consul(command) => self.consul.execute(command),
             Output::Spiel(call) => {
-                // A machine that has Motr's library asks it itself.
+                // A machine with Motr's library sends its calls to the library itself.
                 let reply = spiel::Reply { id: call.id, result: Err(NO_LIBRARY) };
                 self.say(Some(Input::Spiel(reply)));
             }

@@ -21,17 +21,17 @@ use super::turn::Turn;
 use crate::http::{HttpAccess, Limits, Server};
 use crate::observe::metrics::Metrics;
 
-/// How long nothing is accepted after that has failed.
+/// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The requests that await the core's response.
+/// The requests that wait for the core's response.
 pub struct Http<P, I> {
     server: Rc<Server<I>>,
     platform: PhantomData<fn() -> P>,
 }
 
 impl<P: Platform, I: 'static> Http<P, I> {
-    /// No requests yet. They are put in `inbox`, as `wrap` makes them inputs.
+    /// Creates a port without requests. `wrap` converts requests into inputs, which are put in `inbox`.
     #[must_use]
     pub fn new(
         inbox: Sender<I>,
@@ -48,22 +48,22 @@ impl<P: Platform, I: 'static> Http<P, I> {
         self.server.pending().respond(response);
     }
 
-    /// Begins, continues or ends an answer that stays open.
+    /// Begins, continues or ends a streaming response.
     pub fn stream(&self, command: Command) {
         self.server.pending().stream(command);
     }
 
-    /// Tells of each answer that stayed open when it is over.
+    /// Returns the receiver of the notifications that a stream has been closed.
     pub fn closed(&self) -> Receiver<Closed> {
         self.server.pending().closed()
     }
 
-    /// Answers all that still wait with 503, since the core will not, and ends the answers that are open.
+    /// Answers all pending requests with 503, since the core will not, and ends the open streams.
     pub fn give_up(&self) {
         self.server.pending().give_up();
     }
 
-    /// [Serves](Self::serve) from all that `listeners` brings, until `stop` is closed.
+    /// [Serves](Self::serve) all listeners from `listeners`, until `stop` is closed.
     pub fn serve_all(
         &self,
         listeners: Receiver<P::Listener>,
@@ -87,8 +87,8 @@ impl<P: Platform, I: 'static> Http<P, I> {
         }
     }
 
-    /// Serves whom `access` allows, from `listener` until `stop` is closed; then finishes what is being
-    /// answered and closes.
+    /// Serves the clients that `access` admits, from `listener`, until `stop` is closed; then completes the
+    /// current requests and closes.
     pub fn serve(
         &self,
         listener: P::Listener,
@@ -109,7 +109,7 @@ async fn serve<P: Platform, I: 'static>(
     access: Arc<HttpAccess>,
     stop: Receiver<Infallible>,
 ) {
-    // Every connection holds a clone of the first; the second hears of the end of the last.
+    // Each connection holds a clone of `alive`; `ended` closes with the last connection.
     let (alive, ended) = async_channel::bounded::<Infallible>(1);
     let accept = async {
         let mut turn = Turn::of_listener();
@@ -121,7 +121,7 @@ async fn serve<P: Platform, I: 'static>(
                     let (server, access) = (Rc::clone(&server), Arc::clone(&access));
                     let (stop, alive) = (stop.clone(), alive.clone());
                     let life = async move {
-                        // Only a delay is lost if the system does not know the option.
+                        // Without this option only latency is lost.
                         let _ = SockRef::from(&socket).set_tcp_nodelay(true);
                         let begin = P::stream(socket, access.tls());
                         server.serve(&access, seat, stop, begin).await;
@@ -141,8 +141,8 @@ async fn serve<P: Platform, I: 'static>(
     let Err(_closed) = ended.recv().await;
 }
 
-/// A connection and its two ends. One that its client has ended already may have no address any more, which
-/// is no fault of the listener's.
+/// Accepts a connection; returns it with its two addresses. A connection that its client has closed already
+/// may have no address any more, which is not an error of the listener.
 async fn accepted<P: Platform>(
     listener: &P::Listener,
 ) -> io::Result<(P::Socket, SocketAddr, SocketAddr)> {

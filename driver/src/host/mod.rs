@@ -1,4 +1,4 @@
-//! What runs a machine: the loop, its clocks and signals, its ports, and what a runtime brings to them.
+//! The host of a machine: the loop, its clocks and signals, its ports, and the interface to a runtime.
 
 pub mod clock;
 pub mod consul;

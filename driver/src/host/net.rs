@@ -1,4 +1,4 @@
-//! The port to Motr's processes: connections of the wire are accepted and made here, and carried by
+//! The port to Motr's processes: connections of the wire are accepted and made here, and run by
 //! [`Connections`]. [`net::Command`] in, [`net::Event`] out.
 
 use std::marker::PhantomData;
@@ -21,13 +21,13 @@ pub struct Net<P, I> {
 }
 
 impl<P: Platform, I: 'static> Net<P, I> {
-    /// No connections. What happens is put in `inbox`, as `wrap` makes it an input.
+    /// Creates a port without connections. `wrap` converts events into inputs, which are put in `inbox`.
     #[must_use]
     pub fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Self {
         Self { connections: Connections::new(inbox, wrap), platform: PhantomData }
     }
 
-    /// Starts what the core asks for.
+    /// Executes a command of the core.
     pub fn execute(&self, command: net::Command) {
         match command {
             net::Command::Connect { conn, from, to } => {
@@ -48,11 +48,11 @@ impl<P: Platform, I: 'static> Net<P, I> {
         }
     }
 
-    /// Accepts connections for as long as it is polled, `max` at a time; who comes when all are taken
-    /// waits in the system's backlog.
+    /// Accepts connections for as long as it is polled, at most `max` at a time. Further connections wait in
+    /// the system's backlog.
     pub async fn listen(&self, listener: &P::Listener, max: usize) -> ! {
-        // With 8 a turn a process that boots waits for seconds behind strangers in the backlog; with 64 a
-        // flood of garbage keeps everybody else waiting.
+        // With 8 steps a turn, a starting process waits for seconds behind other clients in the backlog. With
+        // 64, a flood of garbage delays everything else.
         let (mut turn, mut accepting) = (Turn::of(24), Accepting::new(max));
         loop {
             turn.done().await;
@@ -64,9 +64,11 @@ impl<P: Platform, I: 'static> Net<P, I> {
         }
     }
 
-    /// Closes all connections as [`net::Command::Close`] does and makes no new ones; waits for the
-    /// peers' part of it for `within` at most. Whoever waits in the backlog of `listener` is taken in
-    /// before, and hears the same end: closing a listener resets those.
+    /// Closes all connections as [`net::Command::Close`] does and accepts no new ones; waits at most `within`
+    /// for the peers to close their sides.
+    ///
+    /// Connections in the backlog of `listener` are accepted first and closed in the same way, since closing
+    /// a listener would reset them.
     pub async fn shut_down(&self, listener: Option<P::Listener>, within: Duration) {
         if let Some(listener) = listener {
             let take = |stream, peer| match P::socket(stream) {

@@ -1,4 +1,4 @@
-//! A program that was built without helper programs, files and pipes: whatever a machine asks of them is refused.
+//! The workers of a program without helper programs, files and pipes: each command is refused.
 
 use std::io;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use hax_core::fifo;
 use hax_core::file::{self, Failure};
 use hax_core::machine::Input;
 
-/// There is nothing to set.
+/// The settings, which are empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings;
 
-/// There is no folder with pipes.
+/// The folder with pipes, which never exists.
 #[derive(Debug)]
 pub enum Folder {}
 
-/// See the module.
+/// The workers; see the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Workers;
 
@@ -26,7 +26,7 @@ pub struct Workers;
 const NOT_BUILT: Errno = Errno(95);
 
 impl Workers {
-    /// Nobody works.
+    /// Creates workers that refuse each command.
     ///
     /// # Errors
     ///
@@ -35,11 +35,11 @@ impl Workers {
         Ok(Self)
     }
 
-    /// Nobody has asked.
+    /// Does nothing: no request came over pipes.
     #[expect(clippy::unused_self, reason = "as where there are workers")]
     pub fn fifo(&self, _: fifo::Response) {}
 
-    /// What the machine is told of what it asks for.
+    /// Returns the event of a refused command.
     #[expect(
         clippy::unused_self,
         clippy::needless_pass_by_ref_mut,
@@ -51,7 +51,7 @@ impl Workers {
         Some(Input::Exec(exec::Event::Refused { id, why }))
     }
 
-    /// The same with files.
+    /// Returns the event of a refused command to files.
     #[expect(
         clippy::unused_self,
         clippy::needless_pass_by_ref_mut,
@@ -62,7 +62,7 @@ impl Workers {
         Some(Input::File(file::Event::Failed { id, why }))
     }
 
-    /// Nothing is left to be done.
+    /// Does nothing: there is no pending work.
     #[expect(
         clippy::unused_self,
         clippy::needless_pass_by_ref_mut,

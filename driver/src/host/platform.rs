@@ -1,4 +1,4 @@
-//! What a runtime brings: sockets, timers, tasks, signals, and a client of HTTP.
+//! The interface to a runtime: sockets, timers, tasks, signals, and an HTTP client.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,50 +17,50 @@ use crate::net::Socket;
 use crate::settings::consul::ConsulSettings;
 use crate::settings::secret::Secret;
 
-/// One runtime. All that it runs is on one thread; what blocks it gives threads of its own.
+/// One runtime. All its tasks run on one thread; blocking work gets threads of its own.
 pub trait Platform: Timer + Sized {
-    /// Its client of Consul.
+    /// The runtime's client of Consul.
     type Client: Client;
-    /// A listener that is known to it.
+    /// A listener that is registered with the runtime.
     type Listener: AsFd + 'static;
-    /// A TCP connection that is known to it.
+    /// A TCP connection that is registered with the runtime.
     type Socket: Socket + 'static;
-    /// A task that it runs.
+    /// A task of the runtime.
     type Task<T: 'static>: Task<T>;
 
-    /// What all bodies of requests to the HTTP port may have together, in bytes, if nothing is set.
+    /// The default maximum of all bodies of requests to the HTTP port together, in bytes.
     const HTTP_BODIES_MAX: usize;
 
-    /// Runs a program on it.
+    /// Runs a program on the runtime.
     fn block_on<T>(program: impl Future<Output = T>) -> io::Result<T>;
 
-    /// Runs a task beside what runs already.
+    /// Starts a task.
     fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Self::Task<T>;
 
-    /// Begins to take SIGTERM and SIGINT, and with `reload` SIGHUP.
+    /// Begins to handle SIGTERM and SIGINT, and with `reload` SIGHUP.
     fn signals(reload: bool) -> io::Result<Signals>;
 
-    /// All addresses of a host.
+    /// Returns all addresses of a host.
     fn lookup(host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>>;
 
-    /// Takes over a listener that does not block.
+    /// Registers a non-blocking listener.
     fn listener(listener: TcpListener) -> io::Result<Self::Listener>;
 
-    /// Takes over a connection, or one that is being made, that does not block.
+    /// Registers a non-blocking connection, which may still be connecting.
     fn socket(socket: TcpStream) -> io::Result<Self::Socket>;
 
-    /// The next connection, and whose it is.
+    /// Accepts the next connection; returns it with its peer's address.
     fn accept(
         listener: &Self::Listener,
     ) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>>;
 
-    /// The bytes of a connection to the HTTP port, after TLS has begun if it is to.
+    /// Returns the bytes of a connection to the HTTP port, after the TLS handshake if there is one.
     fn stream(
         socket: Self::Socket,
         tls: Option<Arc<ServerConfig>>,
     ) -> impl Future<Output = io::Result<Box<dyn Stream>>>;
 
-    /// Sends one request on a connection of its own; status and body of what is answered.
+    /// Sends one request on a connection of its own; returns the status and the body of the response.
     fn ask(
         address: &Address,
         tls: Option<Arc<ClientConfig>>,
@@ -68,33 +68,33 @@ pub trait Platform: Timer + Sized {
     ) -> impl Future<Output = anyhow::Result<(u16, Bytes)>>;
 }
 
-/// A task that runs, and completes with what comes of it. Dropping it ends it.
+/// A running task, which completes with its result. Dropping it ends the task.
 pub trait Task<T>: Future<Output = T> {
-    /// Lets it run to its end.
+    /// Lets the task run to its end.
     fn detach(self);
 
-    /// Whether it has come to its end.
+    /// Returns whether the task has ended.
     fn is_finished(&self) -> bool;
 }
 
 /// A client of one Consul agent.
 pub trait Client: Sized + 'static {
-    /// A client with these settings; no connection is made yet.
+    /// Creates a client with these settings; it does not connect yet.
     fn new(consul: &ConsulSettings) -> Result<Self, consul::Error>;
 
-    /// Reads token and certificates again, each by itself: what can be used is, what cannot stays as it
-    /// was, and each that cannot is named.
+    /// Reads the token and the certificates again, independently of each other. Valid values replace the old
+    /// ones. For invalid values the old ones stay, and each error is returned.
     fn reload(&self) -> Vec<consul::Error>;
 
-    /// What is wrong on the way to Consul, if anything is, in words that say what to do.
+    /// Returns the current problem with Consul, if there is one, with text that says what to do.
     fn trouble(&self) -> Option<String>;
 
-    /// Has room for so many blocking queries beside what is answered at once. A client that opens a connection
-    /// for each request has.
+    /// Reserves room for this number of blocking queries beside the short requests. The default does nothing,
+    /// which suits a client with a connection for each request.
     fn reserve(&self, _blocking: usize) {}
 
-    /// Sends a request and takes the whole of what is answered. The target is a path and a query. A
-    /// future that is dropped gives the request up.
+    /// Sends a request and reads the whole response. The target is a path and a query. Dropping the future
+    /// cancels the request.
     fn send(
         &self,
         method: Method,
@@ -111,8 +111,8 @@ pub struct Request<'a> {
     pub authority: &'a str,
     /// A path and a query.
     pub target: &'a str,
-    /// The token to show.
+    /// The token to send.
     pub token: Option<&'a Secret>,
-    /// The longest answer that is read.
+    /// The maximum length of the response's body.
     pub answer_max: usize,
 }

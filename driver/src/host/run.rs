@@ -1,4 +1,4 @@
-//! The loop that drives a machine, and what it asks of a runtime.
+//! The loop that drives a machine, and its interface to a runtime.
 
 use std::future::{Future, pending};
 
@@ -7,11 +7,11 @@ use futures_lite::future::or;
 use hax_core::base::time::{Instant, Next, Now};
 use hax_core::machine::Input;
 
-/// What a runtime does for a machine.
+/// The operations of a runtime for a machine.
 pub trait Runtime {
-    /// What the machine takes.
+    /// The input of the machine.
     type Input: Tick;
-    /// What it asks for.
+    /// The output of the machine.
     type Output;
 
     /// Reads both clocks; never earlier than before.
@@ -20,12 +20,11 @@ pub trait Runtime {
     /// Completes at `at` or later.
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()>;
 
-    /// Starts what the machine asks for and returns at once; what comes of it arrives through the
-    /// inbox.
+    /// Executes an output of the machine and returns at once; the results arrive through the inbox.
     fn execute(&mut self, output: Self::Output);
 }
 
-/// Inputs that can say that a deadline is reached.
+/// Inputs with a variant for a reached deadline.
 pub trait Tick {
     /// The deadline that was returned last is reached.
     const TICK: Self;
@@ -35,17 +34,17 @@ impl Tick for Input {
     const TICK: Self = Self::Tick;
 }
 
-/// A bounded inbox for [`run`]: whoever fills it waits while it is full.
+/// Creates a bounded inbox for [`run`]: senders wait while it is full.
 #[must_use]
 pub fn inbox<I>(capacity: usize) -> (Sender<I>, Receiver<I>) {
     async_channel::bounded(capacity)
 }
 
-/// Drives `machine` until it exits. The first input is a tick, at once: it starts what is to be
-/// started without anything having happened.
+/// Drives `machine` until it exits. The first input is an immediate tick, which starts the work that needs no
+/// event.
 ///
-/// Inputs come before the timer, which is harmless: a machine fires due timers whatever its input
-/// is, so a full inbox cannot starve them.
+/// Inputs have priority over the timer. A machine fires due timers at every input, so a full inbox cannot
+/// starve them.
 pub async fn run<R: Runtime>(
     rt: &mut R,
     inbox: &Receiver<R::Input>,
@@ -66,7 +65,7 @@ pub async fn run<R: Runtime>(
             }
             Ok(R::Input::TICK)
         };
-        // The sender's end lives in the runtime's adapters, so the inbox is open as long as they are.
+        // The runtime's ports hold the senders, so the inbox is open as long as they exist.
         let Ok(received) = or(inbox.recv(), tick).await else { return };
         input = received;
     }
@@ -80,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// Time that passes by one millisecond with each look, and sleeps that jump.
+    /// A clock that advances by one millisecond at each read, with sleeps that jump.
     #[derive(Default)]
     struct Virtual {
         at: Cell<u64>,

@@ -1,4 +1,4 @@
-//! An endpoint of the wire with nothing behind it, for who wants only that.
+//! An endpoint of the wire without a bridge, for programs that need only the wire.
 
 use futures_lite::future::or;
 use hax_core::base::time::{Instant, Next, Now};
@@ -9,15 +9,15 @@ use super::net::Net;
 use super::platform::Platform;
 use super::run::{self, Runtime, Tick};
 
-/// How many inputs may wait.
+/// The capacity of the inbox.
 const INBOX: usize = 512;
 
 impl Tick for wire::Input {
     const TICK: Self = Self::Tick;
 }
 
-/// Serves a machine that takes what an [`Endpoint`](wire::Endpoint) takes and says only what sockets are
-/// to do, until it exits; `max` connections at a time.
+/// Serves a machine with the inputs of an [`Endpoint`](wire::Endpoint) and only commands to sockets as
+/// outputs, until it exits; with at most `max` connections at a time.
 pub async fn serve<P: Platform>(
     listener: P::Listener,
     max: usize,

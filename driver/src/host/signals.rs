@@ -1,6 +1,6 @@
-//! SIGTERM and SIGINT: the first asks for a stop, a later one for an end at once. Service managers and
-//! operators say it twice in one breath: that is once. SIGHUP asks to read certificates and tokens again.
-//! How signals are heard is the runtime's affair.
+//! SIGTERM, SIGINT and SIGHUP. The first SIGTERM or SIGINT asks for a stop, a later one for an end at once.
+//! Service managers and operators often send both at nearly the same time, which counts as one signal. SIGHUP
+//! asks to read certificates and tokens again. The runtime receives the signals.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -11,32 +11,32 @@ use hax_core::base::time::Instant;
 
 use crate::host::clock::Clock;
 
-/// What comes so soon after the first signal to end is the same one.
+/// The time after the first signal in which another one counts as the same.
 const BREATH: Duration = Duration::from_secs(1);
 
-/// What signals have asked for so far.
+/// The signals received so far.
 #[derive(Clone, Debug)]
 pub struct Signals {
     stop: Receiver<Infallible>,
     end: Receiver<Infallible>,
     reloads: Receiver<()>,
-    /// Nothing that was not asked for happens because nobody can ask for it any more.
+    /// Keeps the channels open, since a closed channel means a received signal.
     _sender: SignalSender,
 }
 
-/// What gives signals: the system's, or a program's own.
+/// The source of signals: the system's, or a program's own.
 #[derive(Clone, Debug)]
 pub struct SignalSender {
     stop: Sender<Infallible>,
     end: Sender<Infallible>,
     reloads: Sender<()>,
     clock: Clock,
-    /// When the first signal to end came.
+    /// The time of the first signal to end.
     first: Arc<OnceLock<Instant>>,
 }
 
 impl SignalSender {
-    /// One more signal to end: the first is a stop, one that comes more than a second later an end at
+    /// Records a signal to end. The first one asks for a stop, one more than a second later for an end at
     /// once.
     pub fn end(&self) {
         self.end_at(self.clock.now().mono);
@@ -50,15 +50,15 @@ impl SignalSender {
         }
     }
 
-    /// One more signal to read certificates and tokens again.
+    /// Records a signal to read certificates and tokens again.
     pub fn reload(&self) {
-        // One that waits already stands for this one too.
+        // A signal that waits already covers this one too.
         let _ = self.reloads.try_send(());
     }
 }
 
 impl Signals {
-    /// No signals yet, and what gives them.
+    /// Creates signals without any received, and their source.
     #[must_use]
     pub fn by_hand() -> (SignalSender, Self) {
         let (stop_hand, stop) = async_channel::bounded(1);
@@ -74,17 +74,17 @@ impl Signals {
         (sender.clone(), Self { stop, end, reloads, _sender: sender })
     }
 
-    /// Completes when the first signal has come.
+    /// Completes at the first signal.
     pub async fn stop(&self) {
         let Err(_closed) = self.stop.recv().await;
     }
 
-    /// Completes when a signal has come that is later than the first.
+    /// Completes at a signal later than the first.
     pub async fn end(&self) {
         let Err(_closed) = self.end.recv().await;
     }
 
-    /// Calls `reload` whenever something is to be read again; never completes.
+    /// Calls `reload` at each signal to read files again; never completes.
     pub async fn on_reload(&self, reload: impl Fn()) -> ! {
         while self.reloads.recv().await.is_ok() {
             reload();
@@ -113,7 +113,7 @@ mod tests {
         assert!(!has("stopped"));
         sender.end_at(at(5_000_000));
         assert!(has("stopped") && !has("ended"));
-        // As a service manager and its operator say it.
+        // The signals of a service manager and of its operator at nearly the same time.
         sender.end_at(at(5_000_200));
         sender.end_at(at(6_000_000));
         assert!(!has("ended"));

@@ -1,7 +1,7 @@
-//! A task's turn on the thread that all share.
+//! The turn of a task on the shared thread.
 
-/// What is there already is taken without waiting, so a peer that is fast enough would keep the others out
-/// for ever.
+/// A count of steps after which a task yields. Available data is taken without waiting, so a fast peer would
+/// starve the other tasks without it.
 #[derive(Debug)]
 pub struct Turn {
     done: u32,
@@ -15,20 +15,20 @@ impl Default for Turn {
 }
 
 impl Turn {
-    /// So many things are done in one turn.
+    /// Creates a turn of this number of steps.
     #[must_use]
     pub fn of(things: u32) -> Self {
         Self { done: 0, things }
     }
 
-    /// For who accepts connections and decides on them: that is little work, and who waits for it waits
-    /// behind all that came before.
+    /// Creates a turn for a listener that accepts connections and decides on them. It has more steps: one
+    /// step is little work, and a new connection waits behind the whole backlog.
     #[must_use]
     pub fn of_listener() -> Self {
         Self::of(64)
     }
 
-    /// One more thing is done: lets the others have their turn from time to time.
+    /// Counts one step; yields to the other tasks at the end of a turn.
     pub async fn done(&mut self) {
         self.done += 1;
         if self.done >= self.things {

@@ -1,5 +1,6 @@
-//! The ports that have a thread each: helper programs, files and named pipes. The first two are started when the
-//! machine first asks something of them; most machines never do. Pipes are, where there is a folder for them.
+//! The ports with a thread each: helper programs, files and named pipes. The threads for programs and files
+//! are started at the machine's first command; most machines never use them. The thread for pipes is started
+//! if there is a folder for them.
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::fifo::Fifo;
 pub use crate::fifo::Folder;
 use crate::file::Files;
 
-/// See the module.
+/// The workers of one machine; see the module.
 #[derive(Debug)]
 pub struct Workers {
     settings: Settings,
@@ -29,11 +30,12 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// What happens is put in `inbox`. Whose pipes lie in `folder`, if there is one, is served from now on.
+    /// Creates the workers; their events are put in `inbox`. The pipes in `folder`, if there is one, are
+    /// served from now on.
     ///
     /// # Errors
     ///
-    /// The system has no thread for them.
+    /// If the system cannot start a thread for the pipes.
     pub fn new(
         settings: Settings,
         folder: Option<Folder>,
@@ -44,7 +46,7 @@ impl Workers {
         Ok(Self { settings, inbox, exec: None, files: None, fifo })
     }
 
-    /// Starts what the machine asks for, or returns what it is to be told: that there can be no thread.
+    /// Executes a command. If no thread can be started, returns the event of the failure.
     pub fn exec(&mut self, command: exec::Command) -> Option<Input> {
         if self.exec.is_none() {
             match Exec::start(self.settings.clone(), self.inbox.clone(), Input::Exec) {
@@ -60,7 +62,7 @@ impl Workers {
         None
     }
 
-    /// The same with files.
+    /// Executes a command to files, in the same way.
     pub fn file(&mut self, command: file::Command) -> Option<Input> {
         if self.files.is_none() {
             match Files::start(self.inbox.clone(), Input::File) {
@@ -82,8 +84,8 @@ impl Workers {
         }
     }
 
-    /// Ends all helpers and hands over the last answers, within this time, and writes what is left to be written,
-    /// however long that takes: the machine has asked for it.
+    /// Ends all helper programs and delivers the last responses, within this time. It completes all writes to
+    /// files, however long that takes, since the machine has asked for them.
     pub async fn shut_down(&mut self, within: Duration) {
         let helpers = async {
             if let Some(exec) = &self.exec {
@@ -104,7 +106,7 @@ impl Workers {
     }
 }
 
-/// Why there can be no thread; EAGAIN if the system does not say.
+/// Returns the error code of a failed thread start; EAGAIN if the system gives none.
 fn errno(why: &io::Error) -> Errno {
     why.raw_os_error().map_or(Errno::EAGAIN, Errno)
 }

@@ -1,4 +1,4 @@
-//! Who is let in at the HTTP port: TLS, and a token. Both can be changed while hax runs.
+//! Access control of the HTTP port: TLS, and a token. Both can be changed while hax runs.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -9,34 +9,34 @@ use rustls::ServerConfig;
 use crate::settings::secret::{self, Secret, SecretSource};
 use crate::tls;
 
-/// What a server proves who it is with.
+/// The files that authenticate a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertFiles {
-    /// The certificate, PEM, its chain after it.
+    /// The certificate in PEM, followed by its chain.
     pub cert: PathBuf,
-    /// Its private key, PEM.
+    /// Its private key in PEM.
     pub key: PathBuf,
 }
 
-/// Why nobody can be let in.
+/// The reason why access control cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A certificate or key.
+    /// A certificate or key cannot be used.
     #[error("TLS for HTTP: {0}")]
     Tls(tls::Error),
-    /// The token.
+    /// The token cannot be used.
     #[error(transparent)]
     Secret(#[from] secret::Error),
 }
 
-/// Not as its source: its text is said already.
+/// No `#[from]`: it would make the error the source too, and its text would be printed twice.
 impl From<tls::Error> for Error {
     fn from(why: tls::Error) -> Self {
         Self::Tls(why)
     }
 }
 
-/// What lets requests in, and keeps others out.
+/// The access control: TLS certificates and the token.
 pub struct HttpAccess {
     files: Option<CertFiles>,
     source: Option<SecretSource>,
@@ -56,20 +56,20 @@ impl Now {
 }
 
 impl HttpAccess {
-    /// With TLS if there are files, and with a token if there is one.
+    /// Creates access control, with TLS if there are files, and with a token if there is one.
     pub fn new(files: Option<CertFiles>, source: Option<SecretSource>) -> Result<Self, Error> {
         let now = RwLock::new(Now::read(files.as_ref(), source.as_ref())?);
         Ok(Self { files, source, now })
     }
 
-    /// Lets everybody in.
+    /// Creates access control that admits every request.
     #[must_use]
     pub fn open() -> Self {
         Self { files: None, source: None, now: RwLock::new(Now { tls: None, token: None }) }
     }
 
-    /// Reads the files again, certificate with key and token each by itself: what can be used is, what
-    /// cannot stays as it was, and each that cannot is named.
+    /// Reads the files again: certificate with key, and the token, independently of each other. Valid files
+    /// replace the old values. For invalid files the old values stay, and each error is returned.
     pub fn reload(&self) -> Vec<Error> {
         let tls = Now::read(self.files.as_ref(), None).map(|now| now.tls);
         let token = Now::read(None, self.source.as_ref()).map(|now| now.token);
@@ -86,19 +86,20 @@ impl HttpAccess {
         wrong
     }
 
-    /// Whether connections begin with TLS.
+    /// Returns whether connections begin with TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.files.is_some()
     }
 
-    /// What a connection begins with, if it is TLS.
+    /// Returns the configuration of a connection's TLS, if it has TLS.
     #[must_use]
     pub fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).tls.clone()
     }
 
-    /// Whether a request with this `Authorization` may ask this. That hax lives, everybody may know.
+    /// Returns whether a request with this `Authorization` is allowed. Every client may ask whether hax is
+    /// alive.
     pub(super) fn authorizes(
         &self,
         method: &str,
@@ -115,7 +116,7 @@ impl HttpAccess {
         self.now.read().unwrap_or_else(PoisonError::into_inner).token.is_some()
     }
 
-    /// Whether there is a token, and this `Authorization` has it.
+    /// Returns whether there is a token and this `Authorization` has it.
     pub(super) fn is_shown(&self, authorization: Option<&[u8]>) -> bool {
         let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
         let Some(token) = &now.token else { return false };
@@ -124,13 +125,14 @@ impl HttpAccess {
     }
 }
 
-/// The token of an `Authorization` header (RFC 6750); the scheme's name is in any case.
+/// Returns the token of an `Authorization` header (RFC 6750); the scheme's name is case-insensitive.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// Compares in a time that tells nothing of where they differ; only the length shows.
+/// Compares in constant time, which does not reveal the position of a difference; only the length is
+/// revealed.
 fn same(given: &[u8], token: &[u8]) -> bool {
     let different = given.iter().zip(token).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
     given.len() == token.len() && different == 0

@@ -1,8 +1,8 @@
-//! The bodies of requests, all that there are together: what they may have and who gives way.
+//! The bodies of all requests together: their memory limit and their eviction.
 //!
-//! A body has what has arrived of it and not what it has announced. Others than this node have half of the
-//! room at most. When there is none left, the largest body that is still arriving gives way, of the
-//! address that has the most: so nobody keeps small posts out by being slow.
+//! A body is charged for the bytes that have arrived, not for its announced length. Clients other than this
+//! node may use at most half of the limit. If the limit is reached, the largest body that is still arriving
+//! is evicted, of the address that uses the most. So slow clients cannot keep small posts out.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use futures_channel::oneshot;
 
 use super::room::Origin;
 
-/// How a body's room grows, in bytes; from the last on it doubles. The steps are few and the last is large,
-/// so that what bodies leave behind in the heap is little: from there on the system moves pages instead of
-/// copying, and takes them back at once.
+/// The steps by which a body's buffer grows, in bytes; from the last one on it doubles. The steps are few and
+/// the last is large, so that bodies leave little fragmentation in the heap. Above the last step the
+/// allocator moves pages instead of copying, and returns them to the system at once.
 const STEPS: [usize; 3] = [4 << 10, 16 << 10, 256 << 10];
 
-/// There is no room for a body, or no more.
+/// The error of a body without room: it was refused or evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -28,14 +28,14 @@ pub(super) struct Bodies {
     inner: Mutex<Inner>,
 }
 
-/// Whose a body is, and which.
+/// The origin of a body, and its number.
 type Key = (Origin, u64);
 
 #[derive(Debug)]
 struct Inner {
     max: usize,
     held: usize,
-    /// What others than this node hold of it.
+    /// The part of `held` that belongs to clients other than this node.
     foreign: usize,
     next: u64,
     bodies: BTreeMap<Key, Held>,
@@ -43,14 +43,14 @@ struct Inner {
 
 #[derive(Debug)]
 struct Held {
-    /// What counts, in bytes: the room that was made and not only what is in it.
+    /// The bytes charged: the capacity of the buffer, not its length.
     room: usize,
-    /// While it arrives; dropping the sender tells its owner that it gave way.
+    /// The buffer of an arriving body. Dropping the sender notifies the owner of the eviction.
     arriving: Option<(Vec<u8>, oneshot::Sender<()>)>,
 }
 
 impl Bodies {
-    /// Room for `max` bytes.
+    /// Creates an accounting with a limit of `max` bytes.
     #[must_use]
     pub(super) fn new(max: usize) -> Self {
         let inner = Inner { max, held: 0, foreign: 0, next: 0, bodies: BTreeMap::new() };
@@ -61,13 +61,13 @@ impl Bodies {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many bytes are held.
+    /// Returns the number of bytes held.
     #[cfg(test)]
     fn held(&self) -> usize {
         self.inner().held
     }
 
-    /// A body of `origin` that begins and will have `most` bytes at most.
+    /// Begins a body of `origin` with at most `most` bytes.
     #[must_use]
     pub(super) fn begin(self: &Arc<Self>, origin: Origin, most: usize) -> Body {
         let (call, gave_way) = oneshot::channel();
@@ -80,25 +80,26 @@ impl Bodies {
     }
 }
 
-/// One of them. What it has is given back when it is dropped.
+/// One body. Its memory is released when it is dropped.
 #[derive(Debug)]
 pub(super) struct Body {
     bodies: Arc<Bodies>,
     key: Key,
-    /// How many bytes have arrived.
+    /// The number of bytes that have arrived.
     length: usize,
     most: usize,
     gave_way: oneshot::Receiver<()>,
 }
 
 impl Body {
-    /// Whether so many more bytes are too many for it.
+    /// Returns whether `more` bytes would exceed the body's maximum.
     #[must_use]
     pub(super) fn exceeds(&self, more: usize) -> bool {
         self.length.saturating_add(more) > self.most
     }
 
-    /// More of it. That takes as long as `data` is, however many bodies there are, unless others give way.
+    /// Appends data. The time depends only on the length of `data`, not on the number of bodies, unless there
+    /// are evictions.
     pub(super) fn push(&mut self, data: &[u8]) -> Result<(), Full> {
         let mut inner = self.bodies.inner();
         let held = inner.bodies.get(&self.key).ok_or(Full)?;
@@ -106,7 +107,7 @@ impl Body {
         if needed > room {
             let step = STEPS.into_iter().find(|step| needed <= *step);
             let wanted = step.unwrap_or_else(|| room.saturating_mul(2)).min(self.most).max(needed);
-            // Nobody gives way for more than has arrived.
+            // Other bodies are evicted only for bytes that have arrived, not for spare capacity.
             let more = (wanted - room).min(inner.free(self.key.0)).max(needed - room);
             inner.make_room(self.key, more)?;
         }
@@ -119,12 +120,12 @@ impl Body {
         Ok(())
     }
 
-    /// Waits until it has given way to others, if ever.
+    /// Waits until the body is evicted, if ever.
     pub(super) async fn gave_way(&mut self) {
         let _called = (&mut self.gave_way).await;
     }
 
-    /// All of it. It counts until the body is dropped.
+    /// Returns the whole body. It is charged until the body is dropped.
     pub(super) fn finish(&self) -> Result<Bytes, Full> {
         let mut inner = self.bodies.inner();
         let held = inner.bodies.get_mut(&self.key).ok_or(Full)?;
@@ -149,7 +150,7 @@ impl Inner {
         }
     }
 
-    /// What is left for one more of `origin`.
+    /// Returns the free bytes for a body of `origin`.
     fn free(&self, origin: Origin) -> usize {
         let all = self.max - self.held;
         match origin {
@@ -158,7 +159,7 @@ impl Inner {
         }
     }
 
-    /// So much more for one body; others give way where that is fair.
+    /// Charges one body for `more` bytes; evicts others if that is fair.
     fn make_room(&mut self, key: Key, more: usize) -> Result<(), Full> {
         while more > self.free(key.0) {
             let victim = self.who_gives_way(key, more).ok_or(Full)?;
@@ -173,7 +174,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Which body gives way to `key`, which wants `more`; none if it does not get it.
+    /// Returns the body to evict for `key`, which needs `more` bytes; `None` if `key` gets no room.
     fn who_gives_way(&self, key: Key, more: usize) -> Option<Key> {
         let origin = key.0;
         let wants =
@@ -182,18 +183,18 @@ impl Inner {
         let mut best = None;
         for bodies in all.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
             let of = bodies[0].0.0;
-            // This node's own give way to strangers never, and to its own only where there are no
-            // strangers to give way.
+            // A body of this node is never evicted for a foreign one. It is evicted for another body of this
+            // node only if there are no foreign bodies to evict.
             if of == Origin::Own && origin != Origin::Own {
                 continue;
             }
             let sum: usize = bodies.iter().map(wants).sum();
-            // What is complete is being worked. Of equal bodies the oldest gives way.
+            // A complete body is in use by the core. Of equally large bodies the oldest is evicted.
             let arriving = bodies.iter().filter(|(_, held)| held.arriving.is_some());
             let Some(largest) = arriving.max_by_key(|body| (wants(body), Reverse(*body.0))) else {
                 continue;
             };
-            // Of equal addresses that of the one that asks.
+            // Of equally large addresses the one of the requester is chosen.
             let rank = (of != Origin::Own, sum, of == origin);
             if best.is_none_or(|(other, _)| rank > other) {
                 best = Some((rank, *largest.0));
@@ -253,7 +254,7 @@ mod tests {
         assert!(!has_given_way(&mut greedy[1]) && !has_given_way(&mut greedy[3]));
         assert_eq!(greedy[0].push(b"x"), Err(Full));
         assert_eq!(greedy[0].finish(), Err(Full));
-        // Behind one address too: the small one is not the largest.
+        // This also holds behind one address: the small body is not the largest.
         greedy[3].push(&[0; 6 * KIB]).unwrap();
         assert_eq!(bodies.held(), 31 * KIB);
         let mut small = bodies.begin(at(1), 2 * KIB);
@@ -277,7 +278,7 @@ mod tests {
     fn there_is_always_room_for_this_node() {
         let bodies = Arc::new(Bodies::new(64 * KIB));
         let mut strangers: Vec<_> = (0..8).map(|n| bodies.begin(at(n), 4 * KIB)).collect();
-        // What is complete does not give way any more.
+        // A complete body is not evicted any more.
         for body in &mut strangers {
             body.push(&[0; 4 * KIB]).unwrap();
             body.finish().unwrap();

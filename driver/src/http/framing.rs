@@ -1,53 +1,54 @@
-//! A request's body, taken out of the bytes that follow its head.
+//! The decoder of a request's body from the bytes after its head.
 
 use std::borrow::Cow;
 use std::io;
 
 use super::head::Length;
 
-/// The most digits of a chunk's size, leading zeros too: 64 bits.
+/// The maximum number of digits of a chunk's size, including leading zeros: 64 bits.
 const DIGITS_MAX: u8 = 16;
 
-/// The most chunks that are worked in one turn.
+/// The maximum number of chunks that are decoded in one turn.
 const CHUNKS_MAX: usize = 64;
 
-/// What is said after the size of chunks, blanks too, is no use to anybody; more of it in all is an attack.
+/// The maximum total length of the text after chunk sizes, including blanks. It has no use; more of it is an
+/// attack.
 const EXTENSIONS_MAX: usize = 16 << 10;
 
-/// The most bytes of trailers.
+/// The maximum length of the trailers, in bytes.
 const TRAILERS_MAX: usize = 16 << 10;
 
-/// A body that arrives.
+/// The decoder of an arriving body.
 #[derive(Debug)]
 pub(super) struct Decoder {
     state: State,
-    /// Of the size that is read.
+    /// The number of digits read of the current chunk's size.
     digits: u8,
     extensions: usize,
     trailers: usize,
 }
 
-/// What comes next.
+/// The expected next part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So many bytes, and nothing after them.
+    /// This number of bytes, and nothing after them.
     Known(u64),
     /// The first digit of a chunk's size.
     Start,
-    /// More of the size.
+    /// More digits of the size.
     Size(u64),
-    /// Blanks after it.
+    /// Blanks after the size.
     Blank(u64),
-    /// What else is said of the chunk.
+    /// A chunk extension.
     Extension(u64),
-    /// The end of that line.
+    /// The end of the size's line.
     SizeEnd(u64),
-    /// The chunk.
+    /// The data of the chunk.
     Data(u64),
-    /// Its end.
+    /// The end of the chunk.
     DataCr,
     DataLf,
-    /// The end of all, or a trailer.
+    /// The end of the body, or a trailer.
     Last,
     LastLf,
     Trailer,
@@ -73,8 +74,8 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Takes from `bytes` what is work enough for one turn: how many, and their data, be it in many chunks.
-    /// Nothing is taken when it is done.
+    /// Decodes as much of `bytes` as fits in one turn; returns the number of consumed bytes and their data,
+    /// joined if it is in several chunks. Nothing is consumed after the end.
     pub(super) fn take_some<'a>(&mut self, bytes: &'a [u8]) -> io::Result<(usize, Cow<'a, [u8]>)> {
         let (mut at, first) = self.take(bytes)?;
         let mut data = Cow::Borrowed(&bytes[first]);
@@ -94,8 +95,8 @@ impl Decoder {
         Ok((at, data))
     }
 
-    /// Takes what it can from the beginning of `bytes`: how many, and the range of them that is data.
-    /// There is at most one such range a call; nothing is taken when it is done.
+    /// Decodes a prefix of `bytes`; returns the number of consumed bytes and the range of the data in it.
+    /// There is at most one such range for each call; nothing is consumed after the end.
     fn take(&mut self, bytes: &[u8]) -> io::Result<(usize, std::ops::Range<usize>)> {
         let mut at = 0;
         while at < bytes.len() {
@@ -120,14 +121,14 @@ impl Decoder {
         Ok((at, 0..0))
     }
 
-    /// One byte more of what is no size.
+    /// Counts one byte of text after a size.
     fn say_more(&mut self) -> io::Result<()> {
         self.extensions += 1;
         let is_too_much = self.extensions >= EXTENSIONS_MAX;
         if is_too_much { Err(bad("too much is said of chunks")) } else { Ok(()) }
     }
 
-    /// One byte of what is around the chunks.
+    /// Decodes one byte of the framing around chunks.
     fn step(&mut self, state: State, byte: u8) -> io::Result<State> {
         Ok(match (state, byte) {
             (State::Start, _) => {
@@ -185,7 +186,8 @@ fn digit(size: u64, byte: u8) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    /// The data of a body, what follows it, and whether it is done, fed `step` bytes at a time.
+    /// Returns the data of a body, the bytes after it, and whether it is complete, decoded `step` bytes at a
+    /// time.
     fn decode(length: Length, text: &[u8], step: usize) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
         let (mut decoder, mut data, mut buffer) = (Decoder::new(length), Vec::new(), Vec::new());
         for part in text.chunks(step) {

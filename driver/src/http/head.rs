@@ -1,47 +1,49 @@
-//! The head of a request, and what is wrong with it. The parser is hyper's (httparse); what goes beyond
-//! it is what RFC 9112 lets a server refuse, for a request that two readers could read differently.
+//! The parser of a request's head, with its errors. It is based on hyper's parser (httparse). Additional
+//! checks refuse requests that two parsers could read differently, as RFC 9112 allows a server to do.
 
 use http::Uri;
 use http::uri::Authority;
 
 use super::{HEAD_MAX, HEADERS_MAX, TARGET_MAX};
 
-/// What begins a connection of HTTP/2, which is not answered.
+/// The connection preface of HTTP/2, which is not answered.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A head.
+/// The head of a request.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) method: String,
     pub(super) uri: Uri,
     pub(super) is_1_0: bool,
-    /// Whether the client may ask again on this connection.
+    /// Whether the client may send another request on this connection.
     pub(super) keep_alive: bool,
     pub(super) length: Length,
-    /// Whether the client waits for leave to send its body.
+    /// Whether the client waits for `100 Continue` before it sends its body.
     pub(super) waits: bool,
     pub(super) authorization: Option<Vec<u8>>,
 }
 
-/// How a body ends.
+/// The length or the framing of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
     Known(u64),
     Chunked,
 }
 
-/// Why there is no head.
+/// The reason why there is no head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HeadError {
-    /// The answer is this status.
+    /// The request is refused with this status.
     Status(u16),
-    /// There is none.
+    /// The connection is closed without a response.
     Mute,
 }
 
-/// The head at the beginning of these bytes and its length; nothing if it is not whole. Too long a target is
-/// a 414, too long a head or one of too many lines a 431, what is expected and not known a 417, all else a
-/// 400 or 501.
+/// Parses the head at the beginning of these bytes; returns it with its length, or `None` if it is
+/// incomplete.
+///
+/// The error is 414 for too long a target, 431 for too long a head or too many lines, 417 for an unknown
+/// expectation, and 400 or 501 for everything else.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -66,7 +68,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     }
     let is_1_0 = request.version == Some(0);
     let uri: Uri = request.path.unwrap_or_default().parse().map_err(|_| HeadError::Status(400))?;
-    // Who one is does not belong there (RFC 9110, 4.2.4), and would hide where the target leads.
+    // User information does not belong there (RFC 9110, 4.2.4), and would hide the host of the target.
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(HeadError::Status(400));
     }
@@ -75,7 +77,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     let expected = request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("expect"));
     let mut expected = expected.flat_map(|header| words(header.value)).peekable();
     let continues = expected.peek().is_some();
-    // RFC 9110, 10.1.1: HTTP/1.0 knows none of it.
+    // RFC 9110, 10.1.1: HTTP/1.0 has no expectations.
     if !is_1_0 && !expected.all(|word| word.eq_ignore_ascii_case(b"100-continue")) {
         return Err(HeadError::Status(417));
     }
@@ -91,7 +93,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     Ok(Some((head, length)))
 }
 
-/// How the request ends, and whether the connection does with it (RFC 9112, 6.3 and 9.3).
+/// The length of the body, and whether the connection stays open (RFC 9112, 6.3 and 9.3).
 struct Framing {
     length: Length,
     keep_alive: bool,
@@ -102,7 +104,7 @@ impl Framing {
         let all = |name: &'static str| {
             headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name))
         };
-        // RFC 9112, 3.2: exactly one, which HTTP/1.0 need not have.
+        // RFC 9112, 3.2: exactly one Host header; HTTP/1.0 may omit it.
         let hosts = all("host").count();
         if hosts > 1 || hosts == 0 && !is_1_0 || !all("host").all(|header| is_host(header.value)) {
             return Err(HeadError::Status(400));
@@ -117,7 +119,7 @@ impl Framing {
         }
         let codings = all("transfer-encoding").flat_map(|header| words(header.value));
         let length = match chunked(codings)? {
-            // Who says both, or chunks in HTTP/1.0, may mean to smuggle a request.
+            // A request with both, or with chunks in HTTP/1.0, may be an attempt at request smuggling.
             true if is_1_0 || known.is_some() => return Err(HeadError::Status(400)),
             true => Length::Chunked,
             false => Length::Known(known.unwrap_or(0)),
@@ -132,8 +134,8 @@ impl Framing {
     }
 }
 
-/// Whether a body is in chunks, of the codings that were applied to it. Without chunks as the last one it has
-/// no end that could be found (RFC 9112, 6.3); beside them no coding is known here (6.1).
+/// Returns whether the body is chunked, by its transfer codings. Without chunked as the last coding its end
+/// cannot be found (RFC 9112, 6.3). No other coding is supported here (6.1).
 fn chunked<'a>(codings: impl Iterator<Item = &'a [u8]>) -> Result<bool, HeadError> {
     let codings: Vec<_> = codings.collect();
     let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
@@ -145,29 +147,29 @@ fn chunked<'a>(codings: impl Iterator<Item = &'a [u8]>) -> Result<bool, HeadErro
     }
 }
 
-/// The parts of a list in a header.
+/// Returns the elements of a list in a header.
 fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Whether it is a host, perhaps with a port, and no more.
+/// Returns whether the value is a host with an optional port.
 fn is_host(value: &[u8]) -> bool {
     !value.contains(&b'@') && Authority::try_from(value).is_ok()
 }
 
-/// Digits only.
+/// Parses a number that consists of digits only.
 fn number(value: &[u8]) -> Option<u64> {
     let digits = value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// Whether a head that was not whole may be whole with what came after the first `before` bytes.
+/// Returns whether an incomplete head may be complete with the bytes after the first `before` ones.
 pub(super) fn may_be_whole(bytes: &[u8], before: usize) -> bool {
     let new = &bytes[before.saturating_sub(3)..];
     new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|end| end == b"\n\r\n")
 }
 
-/// Whether the first line, of which the end has not come, is too long because of its target.
+/// Returns whether the incomplete first line is too long because of its target.
 fn target_is_too_long(bytes: &[u8]) -> bool {
     let line = bytes.trim_ascii_start();
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();

@@ -1,10 +1,12 @@
-//! The HTTP server of both programs: who has room, what is a request, who is let in, what the host answers
-//! by itself, what the core is asked. Routes are the core's affair, save for `/metrics`, which are the
-//! host's. A runtime brings the sockets, the time and TLS's part.
+//! The HTTP server of both programs.
 //!
-//! It is our own, on hyper's parser, and not hyper's server: that one says nothing of what is going on on a
-//! connection, by which it is decided who gives way, hides one of a length and chunks, keeps 64 KiB for
-//! each connection, and ends with a reset what it refuses.
+//! It limits connections, parses requests, controls access, and answers some requests itself. It passes the
+//! others to the core. The core has the routes, except for `/metrics`, which belongs to the host. A
+//! runtime brings the sockets, the time and the TLS handshake.
+//!
+//! The server is our own, on hyper's parser. hyper's server has four limits. It does not report the state of
+//! a connection, which decides about evictions. It hides a request that has both a length and chunks. It
+//! keeps 64 KiB for each connection. And it resets the connection of a request that it refuses.
 
 mod access;
 mod bodies;
@@ -43,45 +45,48 @@ pub use streams::{Open, STREAMS_MAX};
 use bodies::Bodies;
 use streams::Streams;
 
-/// A client that does not finish its head in this time is cut off.
+/// The timeout for a request's head; the client is disconnected then.
 pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// The longest head, in bytes; above it the answer is 431. What parts of heads take is at most this for
-/// each connection.
+/// The maximum length of a head, in bytes; the response to a longer one is 431. It also bounds the memory
+/// that incomplete heads take for each connection.
 pub const HEAD_MAX: usize = 16 << 10;
 
-/// The longest target of a request, in bytes; above it the answer is 414.
+/// The maximum length of a request's target, in bytes; the response to a longer one is 414.
 pub const TARGET_MAX: usize = 8 << 10;
 
-/// The most header lines; above it the answer is 431.
+/// The maximum number of header lines; the response to more is 431.
 pub const HEADERS_MAX: usize = 64;
 
-/// The longest body where none is wanted, or a short one; in bytes.
+/// The maximum length of a body on routes that expect none or a short one, in bytes.
 const SHORT_BODY_MAX: usize = 64 << 10;
 
-/// The longest body of a hint, which names processes, in bytes. What they are is read from Consul.
+/// The maximum length of the body of a hint, in bytes. A hint names processes; their states are read from
+/// Consul.
 const HINT_BODY_MAX: usize = 1 << 20;
 
-/// Where Consul's watch of the broadcast queue posts.
+/// The path to which Consul's watch of the broadcast queue posts.
 const QUEUE_WATCH: &str = "/watcher/bq";
 
-/// What a server may take and how long it waits.
+/// The limits and timeouts of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The longest body, in bytes; less on routes that want less.
+    /// The maximum length of a body, in bytes; lower on routes that expect less.
     pub body_max: usize,
-    /// All bodies together, in bytes, until their requests are answered.
+    /// The maximum length of all bodies together, in bytes, until their requests are answered.
     pub bodies_max: usize,
-    /// Connections at a time; above it some give way.
+    /// The maximum number of connections; above it some are evicted.
     pub connections_max: usize,
-    /// Answers that stay open at a time, whose connections count no more; above it the answer is 503.
+    /// The maximum number of streaming responses. Their connections do not count as connections. Above the
+    /// maximum the response is 503.
     pub streams_max: usize,
-    /// How long a body may take to arrive.
+    /// The timeout for a body.
     pub body_within: Duration,
 }
 
 impl Limits {
-    /// The longest body of such a request, in bytes: whoever wants none has no use for 4 MiB.
+    /// Returns the maximum length of the body of such a request, in bytes. A route without a body does not
+    /// need 4 MiB.
     fn body_max(&self, method: &str, path: &str) -> usize {
         let most = match (method, path) {
             ("POST", "/" | QUEUE_WATCH) => usize::MAX,
@@ -92,23 +97,23 @@ impl Limits {
     }
 }
 
-/// An answer, its length and date apart.
+/// A response, without its length and date.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// Names in lower case, as both servers write them.
+    /// The headers, with names in lower case, as both servers write them.
     pub headers: Vec<(&'static str, &'static str)>,
-    /// The body; left out by the server where the request was a HEAD.
+    /// The body; the server omits it in the response to a HEAD request.
     pub body: Bytes,
 }
 
-/// What the core answers.
+/// A response of the core.
 #[derive(Debug)]
 pub enum Reply {
-    /// The whole of it.
+    /// A complete response.
     Whole(Answer),
-    /// What stays open.
+    /// A streaming response, which stays open.
     Stream(Open),
 }
 
@@ -118,20 +123,20 @@ impl From<Answer> for Reply {
     }
 }
 
-/// The head of a request that is known to be HTTP.
+/// The head of a valid HTTP request.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// As sent.
+    /// The method, as sent.
     pub method: &'a str,
-    /// Without the query.
+    /// The path without the query.
     pub path: &'a str,
     /// The value of `Authorization`.
     pub authorization: Option<&'a [u8]>,
-    /// Who asks.
+    /// The client's address.
     pub peer: IpAddr,
 }
 
-/// Where requests wait for the core's response.
+/// The requests that wait for the core's response.
 pub struct PendingRequests<I> {
     waiting: Mutex<Waiting>,
     inbox: Sender<I>,
@@ -140,7 +145,7 @@ pub struct PendingRequests<I> {
     bodies: Arc<Bodies>,
     streams: Arc<Streams>,
     closed: Receiver<Closed>,
-    /// What its server may take.
+    /// The limits of the server.
     pub limits: Limits,
 }
 
@@ -151,7 +156,7 @@ struct Waiting {
 }
 
 impl<I> PendingRequests<I> {
-    /// No requests yet. They are put in `inbox`, as `wrap` makes them inputs.
+    /// Creates an empty table. `wrap` converts requests into inputs, which are put in `inbox`.
     #[must_use]
     pub fn new(
         inbox: Sender<I>,
@@ -170,27 +175,28 @@ impl<I> PendingRequests<I> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is counted and timed.
+    /// Returns the counters and timings.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// The core's response to a request.
+    /// Delivers the core's response to a request.
     pub fn respond(&self, response: port::Response) {
-        // Its client may have gone away, then nobody waits.
+        // The client may have gone away; then no task waits.
         if let Some(client) = self.waiting().by_id.remove(&response.id) {
             let _ = client.send(from_core(response).into());
         }
     }
 
-    /// Begins, continues or ends an answer that stays open.
+    /// Begins, continues or ends a streaming response.
     pub fn stream(&self, command: Command) {
         match command {
             Command::Begin(begin) => {
                 let client = self.waiting().by_id.remove(&begin.id);
                 match client {
-                    // It may go away before it hears of it: then what is sent is dropped, and so is over.
+                    // If the client goes away before the stream reaches it, the stream is dropped and thus
+                    // closed.
                     Some(client) => drop(client.send(Reply::Stream(self.streams.begin(begin)))),
                     None => self.streams.tell(begin.id, Why::Client),
                 }
@@ -200,19 +206,20 @@ impl<I> PendingRequests<I> {
         }
     }
 
-    /// Tells of each answer that stayed open when it is over.
+    /// Returns the receiver of the notifications that a stream has been closed.
     #[must_use]
     pub fn closed(&self) -> Receiver<Closed> {
         self.closed.clone()
     }
 
-    /// Answers all that still wait with 503, since the core will not, and ends the answers that are open.
+    /// Answers all pending requests with 503, since the core will not, and ends the open streams.
     pub fn give_up(&self) {
         self.waiting().by_id.clear();
         self.streams.end_all();
     }
 
-    /// What is answered without a look at the body: to who is not let in, and what only the host knows.
+    /// Returns the response to a request if its body does not matter. These are requests without access, and
+    /// requests that only the host can answer.
     pub fn admit(&self, access: &HttpAccess, head: Head<'_>) -> Option<Answer> {
         let Head { method, path, authorization, .. } = head;
         if !access.authorizes(method, path, authorization) {
@@ -231,7 +238,7 @@ impl<I> PendingRequests<I> {
         None
     }
 
-    /// The answer to what is no head, or none that is taken; there is no telling what was asked.
+    /// Returns the response to an invalid or rejected head, of which method and path are unknown.
     pub fn no_head(&self, peer: IpAddr, status: u16) -> Answer {
         let begun = self.metrics.begin();
         let why = match status {
@@ -247,9 +254,10 @@ impl<I> PendingRequests<I> {
         refuse(status, why)
     }
 
-    /// The answer to a request whose body does not become complete.
+    /// Returns the response to a request whose body does not become complete.
     ///
-    /// A post of the broadcast queue is heard all the same: Consul's watch does not repeat what is refused.
+    /// A post of the broadcast queue has its effect nevertheless: Consul's watch does not repeat a refused
+    /// post.
     pub async fn incomplete(&self, head: Head<'_>, refusal: Answer) -> Answer {
         let max = self.limits.body_max(head.method, head.path);
         let why = match refusal.status {
@@ -268,17 +276,17 @@ impl<I> PendingRequests<I> {
         refusal
     }
 
-    /// Posts an empty queue, which has the core read what Consul has of it. Nobody waits for the answer.
+    /// Posts an empty queue, so that the core reads the queue from Consul. The response is dropped.
     async fn hint(&self) {
         let id = self.waiting().next.mint();
         let (method, target) = ("POST".into(), QUEUE_WATCH.into());
         let body = Bytes::from_static(b"null");
         let request = port::Request { id, method, target, body, trusted: false };
-        // After the core's end nothing is read any more.
+        // After the core's end the inbox is not read any more.
         let _ended = self.inbox.send((self.wrap)(Box::new(request))).await;
     }
 
-    /// Tells of a request that the core does not see.
+    /// Logs a request that the core does not get.
     fn note(&self, Head { method, path, peer, .. }: Head<'_>, status: u16, why: &str) {
         let start: String = path.chars().take(100).collect();
         let why = format!("{method} {start} by {peer}{why}").into();
@@ -286,12 +294,13 @@ impl<I> PendingRequests<I> {
         self.metrics.record(&Fact::HttpRefused { http, status, why });
     }
 
-    /// The core's answer to a complete request; `target` is as the core wants it, and `trusted` whether it is
-    /// from this node or has shown the token. Dropping the future forgets the request.
+    /// Returns the core's response to a complete request. `target` has the form that the core expects.
+    /// `trusted` tells whether the client is on this node or has sent the token. Dropping the future forgets
+    /// the request.
     ///
-    /// It waits for its turn where the inbox is full, as all do who fill it: peers on the wire that say
-    /// much shall not have a client refused. A connection asks once at a time, so no more wait than
-    /// there are connections.
+    /// It waits while the inbox is full, as all senders do: busy peers on the wire must not cause refused
+    /// HTTP requests. A connection has one request at a time, so the number of waiting requests is bounded by
+    /// the number of connections.
     pub async fn ask(&self, method: &str, target: &str, body: Bytes, trusted: bool) -> Reply {
         let (respond, response) = oneshot::channel();
         let id = {
@@ -301,11 +310,11 @@ impl<I> PendingRequests<I> {
             id
         };
         let _forget = Forget(self, id);
-        // A HEAD is a GET whose body the server leaves out.
+        // A HEAD is a GET whose body the server omits.
         let method = if method == "HEAD" { "GET" } else { method };
         let (method, target) = (method.into(), target.into());
         let request = port::Request { id, method, target, body, trusted };
-        // After the core's end the request is dropped, and with it nobody has an answer for its client.
+        // After the core's end the request is dropped, so no response comes.
         let sent = self.inbox.send((self.wrap)(Box::new(request))).await;
         let answer = if sent.is_ok() { response.await.ok() } else { None };
         answer.unwrap_or_else(|| unavailable("stopping").into())
@@ -332,11 +341,11 @@ fn unavailable(why: &str) -> Answer {
     answer
 }
 
-/// An answer that the host gives by itself, in the shape of the core's.
+/// Returns a response of the host itself, in the format of the core's responses.
 ///
 /// # Panics
 ///
-/// If the host does not say such a status.
+/// If the host does not use such a status.
 #[must_use]
 pub(crate) fn refuse(status: u16, why: &str) -> Answer {
     let reason = match status {
@@ -357,43 +366,43 @@ pub(crate) fn refuse(status: u16, why: &str) -> Answer {
         "error_type": reason,
         "reason": reason,
     });
-    // What is left of the request is not worth reading.
+    // The rest of the request is not read.
     let headers =
         vec![("content-type", "application/json; charset=utf-8"), ("connection", "close")];
     Answer { status, headers, body: body.to_string().into() }
 }
 
-/// What a body that is too long is answered.
+/// Returns the response to a body that is too long.
 #[must_use]
 pub(crate) fn too_large(max: usize) -> Answer {
     refuse(413, &format!("a body has at most {max} bytes here"))
 }
 
-/// What a body is answered that gave way to others.
+/// Returns the response to a request whose body was evicted.
 #[must_use]
 pub(crate) fn busy() -> Answer {
     unavailable("there is no room for the bodies of so many requests")
 }
 
-/// What a request is answered that the core has and that gave way to others.
+/// Returns the response to a request at the core whose connection was evicted.
 #[must_use]
 pub(crate) fn crowded() -> Answer {
     unavailable("there is no room for so many requests that wait")
 }
 
-/// What a request is answered for whose answer there is no room, since it is to stay open.
+/// Returns the response to a request for a stream if there is no room for one more.
 #[must_use]
 pub(crate) fn crowded_streams() -> Answer {
     unavailable("there is no room for so many answers that stay open")
 }
 
-/// What a body that does not come to its end is answered.
+/// Returns the response to an incomplete body.
 #[must_use]
 pub(crate) fn incomplete() -> Answer {
     refuse(400, "the body is not complete")
 }
 
-/// What a body that takes too long is answered.
+/// Returns the response to a body that takes too long.
 #[must_use]
 pub(crate) fn too_slow() -> Answer {
     refuse(408, "the body came too slowly")

@@ -1,28 +1,27 @@
-//! Who has a connection at the HTTP port, and who gives way when there are too many: decisions only,
-//! without sockets or clocks.
+//! Admission and eviction of connections at the HTTP port: decisions only, without sockets or clocks.
 //!
-//! A connection is always accepted and then decided on. This node itself, and who has shown the token,
-//! has a quarter of the room to itself. Of the others each address has a quarter at most, and when all
-//! that they may have is taken, the oldest connection on which nothing is asked gives way, of the address
-//! that has the most. Before all others those give way whose client has said its last: mostly it is gone.
+//! Every connection is accepted first and then admitted or closed. A quarter of the room is reserved for this
+//! node and for clients with the token. Each other address may have a quarter at most. If the part for the
+//! others is full, the oldest idle connection is evicted, of the address that has the most. Connections whose
+//! client has closed its side are evicted before all others: mostly the client is gone.
 //!
-//! Connections with an answer that stays open have a room of their own, shared out in the same way, in which
-//! nobody gives way: whoever finds it full is refused.
+//! Connections with a streaming response have a room of their own. It is shared in the same way, but without
+//! evictions: if it is full, a new stream is refused.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Whose a connection is.
+/// The origin of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// This node's, or of one who has shown the token.
+    /// This node, or a client with the token.
     Own,
-    /// Of another address; of IPv6 its first 64 bits, which is what one host has to itself.
+    /// Another address; of IPv6 its first 64 bits, which is the prefix of one host.
     Foreign(IpAddr),
 }
 
 impl Origin {
-    /// By the two ends of a connection. Who reaches an address of this node from that same address is on
-    /// this node, and so is a loopback address.
+    /// Returns the origin for the two ends of a connection. A client that connects to an address of this node
+    /// from that same address is on this node, and so is a client with a loopback address.
     #[must_use]
     pub fn of(peer: IpAddr, local: IpAddr) -> Self {
         let (peer, local) = (peer.to_canonical(), local.to_canonical());
@@ -39,30 +38,31 @@ impl Origin {
     }
 }
 
-/// Names a connection in the room.
+/// The id of a connection in the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SeatId(u64);
 
-/// What is going on on a connection.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SeatState {
-    /// The core has the request, and the client's side has ended. It may be gone or wait for the answer,
-    /// which nobody can tell before that is written.
+    /// The core has the request, and the client has closed its side. The client may be gone or wait for the
+    /// response, which cannot be told apart before the response is written.
     Ended,
-    /// No whole head has come: before, within or after a request. It loses the least by giving way.
+    /// No complete head has arrived: before, within or after a request. Its eviction costs the least.
     Idle,
     /// A body is arriving.
     Receiving,
-    /// The core has the request. While few have given way so, it is answered all the same and ends then.
+    /// The core has the request. If few such connections have been evicted, it is still answered and then
+    /// closed.
     Answering,
 }
 
-/// What becomes of a new connection.
+/// The decision about a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// It has a seat; else there is no room for it.
+    /// The seat of the new connection; `None` if there is no room.
     pub(super) seat: Option<SeatId>,
-    /// It has the seat of this one, which is to be ended.
+    /// The connection that is evicted for the new one and has to be closed.
     pub(super) gives_way: Option<SeatId>,
 }
 
@@ -72,20 +72,20 @@ struct Seat<C> {
     origin: Origin,
     stage: SeatState,
     since: u64,
-    /// How many had entered then.
+    /// The number of connections that had entered before this one became idle.
     entered: u64,
     _call: C,
 }
 
-/// The connections. Each has a `C` here, which is dropped when it has to give way.
+/// The connections. Each has a `C` here, which is dropped at its eviction.
 #[derive(Debug)]
 pub(super) struct Room<C> {
     max: usize,
-    /// By their origins.
+    /// The seats, sorted by origin.
     seats: Vec<Seat<C>>,
-    /// Who has given way and is still being answered, the oldest first. They keep nobody out.
+    /// The evicted connections that are still being answered, the oldest first. They take no room.
     ending: Vec<Seat<C>>,
-    /// Who has an answer that stays open.
+    /// The connections with a streaming response.
     streams: Vec<Seat<C>>,
     streams_max: usize,
     next: u64,
@@ -93,31 +93,31 @@ pub(super) struct Room<C> {
 }
 
 impl<C> Room<C> {
-    /// Room for `max` connections, and `streams_max` more with an answer that stays open.
+    /// Creates room for `max` connections, and for `streams_max` more with a streaming response.
     #[must_use]
     pub(super) fn new(max: usize, streams_max: usize) -> Self {
         let (seats, ending, streams) = (Vec::new(), Vec::new(), Vec::new());
         Self { max, seats, ending, streams, streams_max, next: 0, entered: 0 }
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     #[must_use]
     pub(super) fn len(&self) -> usize {
         self.seats.len()
     }
 
-    /// How many have an answer that stays open.
+    /// Returns the number of connections with a streaming response.
     #[must_use]
     pub(super) fn streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// What others than this node may have together.
+    /// Returns the maximum for all clients other than this node.
     fn foreign_max(&self) -> usize {
         self.max - self.max / 4
     }
 
-    /// What one of their addresses may have.
+    /// Returns the maximum for one address other than this node's.
     fn share(&self) -> usize {
         (self.max / 4).max(1)
     }
@@ -126,7 +126,7 @@ impl<C> Room<C> {
         self.seats.iter().filter(|seat| seat.origin == origin).count()
     }
 
-    /// A new connection.
+    /// Decides about a new connection.
     pub(super) fn enter(&mut self, origin: Origin, call: C) -> Entry {
         self.entered += 1;
         let (all, own) = (self.seats.len(), self.count(Origin::Own));
@@ -157,8 +157,8 @@ impl<C> Room<C> {
         Entry { seat: Some(id), gives_way }
     }
 
-    /// Lets one end that is being answered. Of too many the oldest is not waited for, of strangers if there
-    /// are any.
+    /// Keeps an evicted connection until it is answered. If there are too many, the oldest is dropped, a
+    /// foreign one if there is one.
     fn end(&mut self, seat: Seat<C>) {
         if self.ending.len() >= self.share() {
             let stranger = self.ending.iter().position(|seat| seat.origin != Origin::Own);
@@ -167,13 +167,14 @@ impl<C> Room<C> {
         self.ending.push(seat);
     }
 
-    /// Whether it has its place, and not given way.
+    /// Returns whether the connection is in the room, and not evicted.
     #[must_use]
     pub(super) fn has(&self, id: SeatId) -> bool {
         self.find(id).is_some() || self.streams.iter().any(|seat| seat.id == id)
     }
 
-    /// Its answer stays open from now on, if there is room for it and it has not given way.
+    /// Moves the connection to the streams, if there is room and it has not been evicted; returns whether it
+    /// did.
     pub(super) fn stream(&mut self, id: SeatId) -> bool {
         let Some(at) = self.find(id) else { return false };
         let (all, origin) = (self.streams.len(), self.seats[at].origin);
@@ -191,7 +192,7 @@ impl<C> Room<C> {
         true
     }
 
-    /// What is going on has changed.
+    /// Sets the state of a connection.
     pub(super) fn set(&mut self, id: SeatId, stage: SeatState) {
         let since = self.tick();
         if let Some(at) = self.find(id) {
@@ -201,7 +202,7 @@ impl<C> Room<C> {
         }
     }
 
-    /// It has shown the token.
+    /// Records that the client has sent the token.
     pub(super) fn prove(&mut self, id: SeatId) {
         if let Some(at) = self.find(id) {
             let seat = self.seats.remove(at);
@@ -209,7 +210,7 @@ impl<C> Room<C> {
         }
     }
 
-    /// It has ended. One that has given way is not there any more, which is no error.
+    /// Removes a connection that has ended. An evicted one has been removed already, which is no error.
     pub(super) fn leave(&mut self, id: SeatId) {
         if let Some(at) = self.find(id) {
             self.seats.remove(at);
@@ -234,15 +235,18 @@ impl<C> Room<C> {
         self.seats.insert(at, seat);
     }
 
-    /// Whether it may give way at its stage. One that has just come, or become idle, has not been looked at
-    /// yet: a listener takes up to 64 connections in one turn, as many as this is of the default of 512.
+    /// Returns whether the connection may be evicted in its state. One that has just connected or become idle
+    /// is exempt, since its bytes have not been read yet: a listener accepts up to 64 connections in one
+    /// turn, which equals this limit for the default of 512 connections.
     fn may_give_way(&self, seat: &Seat<C>) -> bool {
         seat.stage != SeatState::Idle || self.entered - seat.entered >= self.max as u64 / 8
     }
 
-    /// Who gives way to a new connection of `origin`, which has `mine` already. An idle connection is of less
-    /// use than a new one, also where both addresses have as many; a body that arrives gives way only to
-    /// who has less, or to its own address. This node's own give way only to its own, after all others.
+    /// Returns the connection to evict for a new one of `origin`, which has `mine` connections already.
+    ///
+    /// An idle connection is worth less than a new one, even if both addresses have equally many. A
+    /// connection with an arriving body is evicted only for an address with fewer connections, or for its own
+    /// address. Connections of this node are evicted only for this node, after all others.
     fn who_gives_way(&self, origin: Origin, mine: usize) -> Option<SeatId> {
         if let Some(id) = self.own(origin, |stage| stage == SeatState::Ended) {
             return Some(id);
@@ -252,13 +256,13 @@ impl<C> Room<C> {
                 return Some(id);
             }
         }
-        // Who asks one thing after another is never idle.
+        // A client that sends one request after another is never idle, so other states are considered too.
         self.own(origin, |stage| stage != SeatState::Answering)
             .or_else(|| self.stranger(SeatState::Answering, origin, mine))
             .or_else(|| self.own(origin, |_| true))
     }
 
-    /// Who of this node gives way to this node, at such stages.
+    /// Returns the connection of this node to evict for this node, among those in matching states.
     fn own(&self, origin: Origin, is_such: impl Fn(SeatState) -> bool) -> Option<SeatId> {
         let own =
             self.seats.iter().filter(|seat| seat.origin == Origin::Own && origin == seat.origin);
@@ -266,7 +270,7 @@ impl<C> Room<C> {
         own.min_by_key(|seat| (seat.stage, seat.since)).map(|seat| seat.id)
     }
 
-    /// Who of others than this node gives way at this stage.
+    /// Returns the connection of another client to evict, among those in this state.
     fn stranger(&self, stage: SeatState, origin: Origin, mine: usize) -> Option<SeatId> {
         let only_itself = origin != Origin::Own && mine >= self.share();
         let mut best = None;

@@ -1,4 +1,4 @@
-//! The connections of the HTTP port: the room, and the way to call one that gives way.
+//! The connections of the HTTP port: the room, and the notification of an evicted connection.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,19 +15,19 @@ pub(super) struct Seats {
 
 #[derive(Debug)]
 struct Inner {
-    /// Dropping a sender calls its connection.
+    /// Dropping a sender notifies its connection of the eviction.
     room: Room<oneshot::Sender<()>>,
     max: usize,
-    /// Who has given way and still tells its client so.
+    /// The number of evicted connections that still send their client a response about it.
     leaving: usize,
-    /// It is full and the log says so.
+    /// The room is full and the log says so.
     pressed: bool,
-    /// The same of the room for answers that stay open.
+    /// The same for the room of open streams.
     streams_pressed: bool,
 }
 
 impl Seats {
-    /// Room for `max` connections, and `streams` more with an answer that stays open.
+    /// Creates the room for `max` connections and for `streams` more with a streaming response.
     #[must_use]
     pub(super) fn new(max: usize, streams: usize) -> Self {
         let room = Room::new(max, streams);
@@ -39,7 +39,7 @@ impl Seats {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A seat for a new connection between these addresses; nothing if there is none.
+    /// Returns a seat for a new connection between these addresses; `None` if there is no room.
     #[must_use]
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr, local: IpAddr) -> Option<Seat> {
         let origin = Origin::of(peer, local);
@@ -54,7 +54,7 @@ impl Seats {
 }
 
 impl Inner {
-    /// Says once that there is no room, until there is plenty again.
+    /// Logs once that the room is full, until there is plenty of room again.
     fn tell(&mut self, peer: IpAddr, is_full: bool) {
         if is_full && !self.pressed {
             let connections = self.room.len();
@@ -64,7 +64,7 @@ impl Inner {
         self.pressed = is_full || self.pressed && self.room.len() > self.max / 8;
     }
 
-    /// The same of the room for answers that stay open.
+    /// Does the same for the room of streaming responses.
     fn tell_of_streams(&mut self, peer: IpAddr, is_full: bool) {
         let streams = self.room.streams();
         if is_full && !self.streams_pressed {
@@ -87,25 +87,26 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// The client's address.
+    /// Returns the client's address.
     #[must_use]
     pub fn peer(&self) -> IpAddr {
         self.peer
     }
 
-    /// Whose connection it is.
+    /// Returns the origin of the connection.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// What is going on has changed.
+    /// Sets the state of the connection.
     pub(super) fn set(&self, stage: SeatState) {
         self.seats.inner().room.set(self.id, stage);
     }
 
-    /// The connection has an answer that stays open from now on: it does not give way any more, and keeps
-    /// nobody out but others of its kind. Whether there is room for it.
+    /// Marks the response of the connection as a stream; returns whether there is room for it.
+    ///
+    /// From now on the connection is not evicted any more, and takes room only from other streams.
     #[must_use]
     pub(super) fn stream(&self) -> bool {
         let mut inner = self.seats.inner();
@@ -114,13 +115,13 @@ impl Seat {
         has_room
     }
 
-    /// The client has shown the token.
+    /// Marks the connection as one whose client has sent the token.
     pub fn prove(&mut self) {
         self.origin = Origin::Own;
         self.seats.inner().room.prove(self.id);
     }
 
-    /// Waits until the connection has to give way, if ever.
+    /// Waits until the connection is evicted, if ever.
     pub async fn called(&mut self) {
         if self.leaving.is_some() {
             return std::future::pending().await;
@@ -128,12 +129,12 @@ impl Seat {
         let _dropped = (&mut self.called).await;
     }
 
-    /// Whether the connection has given way, be it that it may still be answered.
+    /// Returns whether the connection has been evicted, even if it may still be answered.
     pub fn is_called(&mut self) -> bool {
         !matches!(self.called.try_recv(), Ok(None)) || !self.seats.inner().room.has(self.id)
     }
 
-    /// One that has been called may tell its client so before it ends; not all at once may.
+    /// Lets an evicted connection send its client a response before it ends. The number of these is limited.
     pub fn leave(&mut self) {
         if self.leaving.is_some() || !self.is_called() {
             return;
@@ -152,7 +153,7 @@ impl Drop for Seat {
     }
 }
 
-/// One that tells its client that it has given way.
+/// An evicted connection that still sends a response to its client.
 #[derive(Debug)]
 struct Leaving(Arc<Seats>);
 

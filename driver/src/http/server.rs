@@ -1,5 +1,5 @@
-//! What a runtime's part of the HTTP server calls: a seat for each connection that it accepts, and the
-//! life of that connection.
+//! The interface of the HTTP server for a runtime: a seat for each accepted connection, and the service of
+//! that connection.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,10 +16,10 @@ use super::seats::{Seat, Seats};
 use super::{HttpAccess, Limits, PendingRequests};
 use crate::observe::metrics::Metrics;
 
-/// How a runtime waits.
+/// The runtime's function to sleep.
 pub type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()>>>;
 
-/// The server.
+/// The HTTP server.
 pub struct Server<I> {
     pending: PendingRequests<I>,
     seats: Arc<Seats>,
@@ -27,7 +27,7 @@ pub struct Server<I> {
 }
 
 impl<I> Server<I> {
-    /// No requests yet. They are put in `inbox`, as `wrap` makes them inputs.
+    /// Creates a server without requests. `wrap` converts requests into inputs, which are put in `inbox`.
     #[must_use]
     pub fn new(
         inbox: Sender<I>,
@@ -40,21 +40,21 @@ impl<I> Server<I> {
         Self { pending: PendingRequests::new(inbox, wrap, limits, metrics), seats, sleep }
     }
 
-    /// The requests that await the core's response.
+    /// Returns the requests that wait for the core's response.
     #[must_use]
     pub fn pending(&self) -> &PendingRequests<I> {
         &self.pending
     }
 
-    /// A seat for a connection that was accepted; without one it is closed at once. `local` is the address of
-    /// this node that the client has reached.
+    /// Returns a seat for an accepted connection; without one the connection has to be closed at once.
+    /// `local` is the address of this node that the client has connected to.
     #[must_use]
     pub fn enter(&self, peer: SocketAddr, local: SocketAddr) -> Option<Seat> {
         self.seats.enter(peer.ip(), local.ip())
     }
 
-    /// Serves a connection to its end, which comes soon once `stop` is closed. `begin` is TLS's part, if
-    /// there is one.
+    /// Serves a connection to its end, which comes soon once `stop` is closed. `begin` does the TLS
+    /// handshake, if there is one.
     pub async fn serve(
         &self,
         access: &HttpAccess,

@@ -1,5 +1,5 @@
-//! Answers that stay open: what the machine has said of each and its client has not taken yet. A connection
-//! takes it from here; what is held is bounded for each answer and for all together.
+//! Streaming responses: the data that the machine has sent and the client has not taken yet. The connection
+//! takes the data from here. The held data is limited for each stream and for all together.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -11,42 +11,42 @@ use bytes::Bytes;
 use hax_core::base::id::HttpId;
 use hax_core::http::stream::{Begin, CHUNK_COST, Closed, HELD_MAX, Why};
 
-/// How many answers may stay open at a time.
+/// The maximum number of open streams.
 pub const STREAMS_MAX: usize = 1024;
 
-/// What is held for the clients of all of them, in bytes, as [`HELD_MAX`] counts. Beyond it whoever has most is
-/// too slow.
+/// The maximum of the data held for all clients, in bytes, counted as for [`HELD_MAX`]. Above it the client
+/// with the most held data is treated as too slow.
 const HELD_TOGETHER: usize = 16 << 20;
 
-/// What a connection writes at once, in bytes, if there is more; the last chunk of it is whole.
+/// The target size of one write, in bytes; the last chunk of a write is not split.
 const WRITE_MAX: usize = 16 << 10;
 
-/// All answers that are open.
+/// All open streams.
 #[derive(Debug)]
 pub(super) struct Streams {
     inner: Mutex<Inner>,
-    /// One for each that was begun. A machine begins no more of them than requests wait for their answer, and
-    /// those are bounded.
+    /// One notification for each stream that was begun. A machine begins at most one stream for each pending
+    /// request, and pending requests are bounded.
     closed: Sender<Closed>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     open: BTreeMap<HttpId, Held>,
-    /// For all together.
+    /// The cost of the data held for all streams.
     held: usize,
 }
 
-/// One answer.
+/// One stream.
 #[derive(Debug, Default)]
 struct Held {
     chunks: VecDeque<Bytes>,
-    /// What they cost.
+    /// The cost of `chunks`.
     queued: usize,
-    /// What its connection is writing costs.
+    /// The cost of the data that the connection is writing.
     taken: usize,
     state: State,
-    /// Its connection, where it waits.
+    /// The waker of the connection while it waits.
     waker: Option<Waker>,
 }
 
@@ -54,29 +54,29 @@ struct Held {
 enum State {
     #[default]
     Open,
-    /// The machine has ended it.
+    /// The machine has ended the stream.
     Ended,
-    /// Its client is too slow.
+    /// The client is too slow.
     Slow,
 }
 
-/// What a connection is to do next.
+/// The next action of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Write this.
+    /// Write these bytes.
     Write(Vec<u8>),
-    /// End the answer properly.
+    /// End the response properly.
     End,
-    /// Cut it off.
+    /// Cut the response off.
     Slow,
 }
 
-/// How the bytes of an answer are marked off.
+/// The framing of a stream's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// As chunks (RFC 9112, 7.1).
+    /// Chunked (RFC 9112, 7.1).
     Chunked,
-    /// Not at all: the end of the connection is their end, as HTTP/1.0 has it.
+    /// No framing: the end of the connection ends the body, as in HTTP/1.0.
     Plain,
 }
 
@@ -92,7 +92,7 @@ impl Coding {
         }
     }
 
-    /// What marks the end of the whole.
+    /// Returns the marker of the body's end.
     pub(super) fn end(self) -> &'static [u8] {
         match self {
             Self::Chunked => b"0\r\n\r\n",
@@ -102,7 +102,7 @@ impl Coding {
 }
 
 impl Streams {
-    /// None yet. Of each that ends, `closed` is told; it is not bounded.
+    /// Creates an empty table. The end of each stream is sent to `closed`, which must be unbounded.
     #[must_use]
     pub(super) fn new(closed: Sender<Closed>) -> Self {
         Self { inner: Mutex::default(), closed }
@@ -112,19 +112,19 @@ impl Streams {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the machine that an answer which it has begun is over.
+    /// Tells the machine that a stream is closed.
     pub(super) fn tell(&self, id: HttpId, why: Why) {
-        // Nobody hears it after the machine's exit.
+        // The send fails only after the machine's exit.
         let _ = self.closed.try_send(Closed { id, why });
     }
 
-    /// Begins an answer, for whoever holds what is returned.
+    /// Begins a stream; the connection holds the returned value.
     pub(super) fn begin(self: &Arc<Self>, begin: Begin) -> Open {
         self.inner().open.insert(begin.id, Held::default());
         Open { streams: Arc::clone(self), begin, why: Why::Client }
     }
 
-    /// The machine says more. Whatever is said of one that is over or ended is ignored.
+    /// Adds data to a stream. Data for a closed or ended stream is ignored.
     pub(super) fn push(&self, id: HttpId, bytes: Bytes) {
         let cost = bytes.len().saturating_add(CHUNK_COST);
         let mut inner = self.inner();
@@ -148,19 +148,19 @@ impl Streams {
         }
     }
 
-    /// The machine ends an answer.
+    /// Ends a stream, as the machine asks.
     pub(super) fn end(&self, id: HttpId) {
         if let Some(answer) = self.inner().open.get_mut(&id) {
             answer.end();
         }
     }
 
-    /// The machine has exited.
+    /// Ends all streams after the machine's exit.
     pub(super) fn end_all(&self) {
         self.inner().open.values_mut().for_each(Held::end);
     }
 
-    /// How many are open, and what is held for them.
+    /// Returns the number of open streams, and the cost of their held data.
     #[cfg(test)]
     pub(super) fn held(&self) -> (usize, usize) {
         let inner = self.inner();
@@ -169,7 +169,7 @@ impl Streams {
 }
 
 impl Inner {
-    /// What is held of one whose client is too slow is dropped at once.
+    /// Marks a client as too slow, and drops its held data at once.
     fn cut_off(&mut self, id: HttpId) {
         let Some(answer) = self.open.get_mut(&id) else { return };
         answer.state = State::Slow;
@@ -193,7 +193,7 @@ impl Held {
         }
     }
 
-    /// Takes what is written next, and what it costs.
+    /// Takes the data of the next write, and records its cost.
     fn take(&mut self, coding: Coding) -> Vec<u8> {
         let mut out = Vec::new();
         while out.len() < WRITE_MAX
@@ -208,8 +208,8 @@ impl Held {
     }
 }
 
-/// An answer that is open, at its client's connection. It is over when this is dropped, and the machine is told
-/// so: that is the only place where it is.
+/// An open stream at its client's connection. The stream is closed when this is dropped, and only here the
+/// machine is told so.
 #[derive(Debug)]
 pub struct Open {
     streams: Arc<Streams>,
@@ -218,17 +218,18 @@ pub struct Open {
 }
 
 impl Open {
-    /// The head.
+    /// Returns the status and the content type.
     pub(super) fn head(&self) -> Begin {
         self.begin
     }
 
-    /// The answer is over, for this reason; without one its client has gone.
+    /// Closes the stream for this reason. A stream that is only dropped is closed because its client has
+    /// gone.
     pub(super) fn close(mut self, why: Why) {
         self.why = why;
     }
 
-    /// What was given last is written: waits for what is to be done next.
+    /// Confirms that the last data is written, and waits for the next action.
     pub(super) async fn next(&self, coding: Coding) -> Next {
         poll_fn(|cx| {
             let mut inner = self.streams.inner();
@@ -333,7 +334,7 @@ mod tests {
         (0..3).for_each(|_| streams.push(HttpId(1), chunk.clone()));
         assert!(matches!(next(&slow), Some(Next::Write(_))));
         assert!(block_on(poll_once(slow.overflows())).is_none());
-        // What is being written counts.
+        // The data that is being written counts too.
         streams.push(HttpId(1), chunk);
         assert!(block_on(poll_once(slow.overflows())).is_some());
         assert_eq!(streams.held().1, HELD_MAX / 4 + CHUNK_COST + 5 + CHUNK_COST);

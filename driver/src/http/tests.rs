@@ -1,4 +1,4 @@
-//! The requests that wait for the core, and what it is told of them.
+//! Tests of the requests that wait for the core, and of the inputs that the core gets for them.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -63,10 +63,10 @@ fn an_answer_that_is_begun_is_over_once_whoever_has_gone() {
     let pending = pending(sender);
     let closed = pending.closed();
     let begin = |id| Command::Begin(Begin { id, status: 200, content_type: "" });
-    // Nobody waits for it.
+    // No client waits for this response.
     pending.stream(begin(HttpId(77)));
     assert_eq!(closed.try_recv(), Ok(Closed { id: HttpId(77), why: Why::Client }));
-    // Its client goes before it hears of it.
+    // The client goes away before the stream reaches it.
     let mut asked = Box::pin(pending.ask("GET", "/", Bytes::new(), true));
     assert!(block_on(poll_once(&mut asked)).is_none());
     let id = inbox.try_recv().unwrap().id;
@@ -80,22 +80,22 @@ fn an_answer_that_is_begun_is_over_once_whoever_has_gone() {
     assert!(closed.is_empty());
 }
 
-/// What a client does that has said what it had to say.
+/// The client's behaviour after it has sent its bytes.
 #[derive(Clone)]
 enum After {
-    /// It ends its side.
+    /// Closes its side.
     End,
-    /// It waits for its answer.
+    /// Waits for the response.
     Wait,
-    /// It breaks the connection.
+    /// Resets the connection.
     Reset,
-    /// It says chunks of one byte for ever; so many reads had some.
+    /// Sends chunks of one byte without end; the counter has the number of reads that returned some.
     Chunks(Arc<AtomicUsize>),
-    /// It ends its side and takes nothing more, TLS's last word neither.
+    /// Closes its side and accepts no more data, not even TLS's close_notify.
     Deaf,
 }
 
-/// A client that has said this at once and takes all that it is told.
+/// A client that sends these bytes at once and reads all that it is sent.
 struct Said(&'static [u8], After);
 
 impl AsyncRead for Said {
@@ -143,14 +143,14 @@ impl AsyncWrite for Said {
     }
 }
 
-/// The connection of a client whom TLS does not concern.
+/// Returns the connection of a client without TLS.
 fn begun(client: Said) -> Ready<io::Result<Box<dyn Stream>>> {
     ready(Ok(Box::new(client)))
 }
 
 const NEVER: Sleep = |_| Box::pin(std::future::pending());
 
-/// A server with room for eight connections, and what it asks the core.
+/// Creates a server with room for eight connections, and the receiver of its requests to the core.
 fn server(sleep: Sleep) -> (Server<Box<port::Request>>, Receiver<Box<port::Request>>) {
     let (body_within, connections_max, streams_max) = (Duration::from_secs(1), 8, 4);
     let (body_max, bodies_max) = (100, 2000);
@@ -170,7 +170,7 @@ fn at(address: &str) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), 1)
 }
 
-/// Whether the core is told to trust a request that comes from `peer` to `local`.
+/// Returns whether the core is told to trust a request that comes from `peer` to `local`.
 fn is_trusted(access: &HttpAccess, peer: &str, local: &str, said: &'static [u8]) -> bool {
     let (server, requests) = server(NEVER);
     let seat = server.enter(at(peer), at(local)).unwrap();
@@ -234,7 +234,7 @@ const POST: &[u8] = b"POST /watcher/bq HTTP/1.1\r\nHost: h\r\nContent-Length: 2\
 
 type Served<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// A connection of this node that is served until nothing moves.
+/// Serves a connection of this node until it makes no more progress.
 fn client<'a>(
     server: &'a Server<Box<port::Request>>,
     access: &'a HttpAccess,
@@ -273,7 +273,8 @@ fn f36_who_waits_for_the_core_gives_way_when_there_is_no_other_room() {
         |n| client(&server, &access, Said(POST, After::Wait)).unwrap_or_else(|| panic!("{n}"));
     let mut waiting: Vec<_> = (0..20).map(wait).collect();
     assert_eq!(requests.len(), 20);
-    // They are told, and linger; the core's answers to them are not waited for any more.
+    // The clients get a response, and their connections linger. The server no longer waits for the core's
+    // responses.
     for one in &mut waiting {
         let _over = block_on(poll_once(one));
     }
@@ -305,18 +306,18 @@ fn f37_the_smallest_chunks_leave_the_others_their_turn() {
     for _ in 0..40 {
         assert!(block_on(poll_once(&mut served)).is_none(), "it is not too long yet");
     }
-    // A read has 2,730 chunks.
+    // One read holds 2,730 chunks.
     let reads = reads.load(Ordering::Relaxed);
     assert!((1..=2).contains(&reads), "{reads} reads in so few turns");
 }
 
 #[test]
 fn f38_who_takes_no_last_word_is_not_waited_for() {
-    // Time passes as soon as there is nothing else to do.
+    // Every timeout expires as soon as there is nothing else to do.
     let at_once: Sleep = |_| Box::pin(ready(()));
     let access = HttpAccess::open();
     for said in [&b""[..], b"nonsense\r\n\r\n"] {
-        // Whoever needs the seat does not wait for it either.
+        // A client that needs the seat does not wait for the timeout either.
         for (sleep, others) in [(at_once, 0), (NEVER, 20)] {
             let (server, _requests) = server(sleep);
             let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();

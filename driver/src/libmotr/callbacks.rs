@@ -1,7 +1,7 @@
-//! What the library calls: each callback copies what it is given, puts it in the queue and returns.
+//! The callbacks for the library: each one copies its arguments, puts them in the queue and returns.
 //!
-//! The callbacks have no argument of ours, and there is one interface in a process, so the queue is a
-//! static. Its lock is written before the interface exists and after it is gone, never in between.
+//! The callbacks have no argument of ours, and there is one interface in a process, so the queue is a static.
+//! Its lock is taken for writing only before the interface exists and after it is gone.
 #![expect(unsafe_code, reason = "C's callbacks")]
 
 use std::ffi::{CStr, c_char};
@@ -14,10 +14,10 @@ use motr_sys::abi;
 use super::message;
 use super::work::{Asked, Handle, RequestId, Work, put};
 
-/// Where callbacks put what they are told.
+/// The queue of the callbacks.
 static QUEUE: RwLock<Option<Sender<Work>>> = RwLock::new(None);
 
-/// The queue of the one interface; false if there is one already.
+/// Sets the queue of the one interface; returns false if there is one already.
 pub(super) fn connect(queue: Sender<Work>) -> bool {
     let mut slot = QUEUE.write().unwrap_or_else(PoisonError::into_inner);
     let free = slot.is_none();
@@ -27,13 +27,13 @@ pub(super) fn connect(queue: Sender<Work>) -> bool {
     free
 }
 
-/// The interface is gone.
+/// Removes the queue after the end of the interface.
 pub(super) fn disconnect() {
     QUEUE.write().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Runs the inside of a callback. A panic may not unwind into C, and what it left half done would be
-/// a message or a link that nobody knows of.
+/// Runs the body of a callback. A panic may not unwind into C. It aborts, since a message or a link would be
+/// lost otherwise.
 fn callback(name: &str, work: impl FnOnce() -> Work) {
     let told = catch_unwind(AssertUnwindSafe(|| {
         let work = work();
@@ -49,21 +49,21 @@ fn callback(name: &str, work: impl FnOnce() -> Work) {
 
 /// # Safety
 ///
-/// A text that ends, or null.
+/// The pointer is null or points to a zero-terminated text.
 unsafe fn text(text: *const c_char) -> Box<str> {
     if text.is_null() {
         return Box::default();
     }
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into()
 }
 
 /// # Safety
 ///
-/// The library's, while a callback runs; so for all below: what the callbacks are given is valid until
-/// they return, links and messages for longer.
+/// For library callbacks only, as all functions below: the arguments are valid until the callback returns,
+/// links and messages for longer.
 unsafe fn id(id: *const abi::m0_uint128) -> RequestId {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     let abi::m0_uint128 { u_hi, u_lo } = unsafe { *id };
     (u_hi, u_lo)
 }
@@ -81,9 +81,9 @@ pub(super) unsafe extern "C" fn entrypoint_request(
     first: bool,
 ) {
     callback("entrypoint_request", || {
-        // SAFETY: the callback's arguments.
+        // SAFETY: these are the callback's arguments.
         let (request, process) = unsafe { (id(request), message::fid(*process)) };
-        // SAFETY: likewise.
+        // SAFETY: as above, these are the callback's arguments.
         let (endpoint, git_rev) = unsafe { (text(endpoint), text(git_rev)) };
         Work::Asked(Box::new(Asked { request, process, endpoint, git_rev, pid, first }))
     });
@@ -96,7 +96,7 @@ pub(super) unsafe extern "C" fn msg_received(
     _tag: u64,
 ) {
     callback("msg_received", || {
-        // SAFETY: ours to read until it is acknowledged, which is after this.
+        // SAFETY: the message is ours to read until it is acknowledged, which is after this.
         let message = Box::new(message::read(unsafe { &*msg }));
         Work::Received { link: Handle(link), handle: Handle(msg.cast_mut()), message }
     });
@@ -116,7 +116,7 @@ pub(super) unsafe extern "C" fn msg_is_not_delivered(_: Hi, link: Link, tag: u64
 
 pub(super) unsafe extern "C" fn link_connected(_: Hi, request: *const abi::m0_uint128, link: Link) {
     callback("link_connected", || {
-        // SAFETY: the callback's argument.
+        // SAFETY: this is the callback's argument.
         let request = unsafe { id(request) };
         Work::Connected { request, link: Handle(link) }
     });
@@ -124,7 +124,7 @@ pub(super) unsafe extern "C" fn link_connected(_: Hi, request: *const abi::m0_ui
 
 pub(super) unsafe extern "C" fn link_reused(_: Hi, request: *const abi::m0_uint128, link: Link) {
     callback("link_reused", || {
-        // SAFETY: the callback's argument.
+        // SAFETY: this is the callback's argument.
         let request = unsafe { id(request) };
         Work::Reused { request, link: Handle(link) }
     });
@@ -132,7 +132,7 @@ pub(super) unsafe extern "C" fn link_reused(_: Hi, request: *const abi::m0_uint1
 
 pub(super) unsafe extern "C" fn link_absent(_: Hi, request: *const abi::m0_uint128) {
     callback("link_absent", || {
-        // SAFETY: the callback's argument.
+        // SAFETY: this is the callback's argument.
         Work::Absent { request: unsafe { id(request) } }
     });
 }
@@ -152,7 +152,7 @@ mod tests {
 
     const CHILD: &str = "HAX_TEST_PANIC_IN_CALLBACK";
 
-    /// Unwinding into C is undefined; so is going on as if nothing had been.
+    /// Unwinding into C is undefined behaviour, and continuing would lose the callback's argument.
     #[test]
     fn a_panic_in_a_callback_ends_the_process() {
         if std::env::var_os(CHILD).is_some() {

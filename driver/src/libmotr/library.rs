@@ -1,18 +1,18 @@
-//! Loads the site's library.
+//! Loading of the site's library.
 #![expect(unsafe_code, reason = "loading a library runs its initialisers")]
 
 use std::path::Path;
 
 use motr_sys::{Error, Library};
 
-/// The library `file`, or the one that the system has.
+/// Loads the library `file`, or by default the system's library.
 ///
 /// # Errors
 ///
-/// In one sentence, with what to do about it.
+/// If it cannot be loaded; the text is one sentence that says what to do.
 pub fn open(file: Option<&Path>) -> Result<Library, Error> {
-    // SAFETY: the file is one that the operator names, or that the system's loader finds under the name
-    // of Motr's library and its ABI's number. That whoever may change either is trusted is as true of hax's
-    // own file; that it is Motr's is checked by the names of 31 functions.
+    // SAFETY: the operator names the file, or the system's loader finds it under the name of Motr's library
+    // and its ABI's number. Everyone who may change either is trusted, which also holds for hax's own file.
+    // The names of 31 functions are checked to ensure that it is Motr's library.
     unsafe { Library::open(file) }
 }

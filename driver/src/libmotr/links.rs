@@ -1,4 +1,4 @@
-//! The links that there are, by our names and by the library's.
+//! The table of links, by our ids and by the library's handles.
 
 use std::collections::BTreeMap;
 
@@ -13,36 +13,38 @@ use super::work::Handle;
 pub(super) struct Link {
     pub(super) handle: Handle<abi::m0_ha_link>,
     pub(super) process: Fid,
-    /// The request whose reply made it.
+    /// The request with the reply that made the link.
     pub(super) entry: EntryId,
-    /// The process had a link to an earlier life of ours.
+    /// The process had a link to an earlier run of hax.
     pub(super) reconnected: bool,
-    /// The bridge knows of it; our own and those whose process has no answer yet, it does not.
+    /// The bridge knows the link. It does not know those whose process has no successful reply yet.
     pub(super) announced: bool,
-    /// The process of this life is no more, as far as is known: the bridge has been told that it is down.
+    /// This life of the process has ended, as far as is known: the bridge has been told that the link is
+    /// down.
     pub(super) down: bool,
-    /// What the process said of its end: once that is acknowledged, there is nobody at the other end.
+    /// The message with which the process reported its stop. Once it is acknowledged, there is no process at
+    /// the other end.
     pub(super) farewell: Option<MsgId>,
     /// The library has been told so too.
     pub(super) failed: bool,
-    /// Given back to the library: no call may name it.
+    /// The link was given back to the library: no call may use it.
     pub(super) given_up: bool,
-    /// Received and not acknowledged.
+    /// The received messages that are not acknowledged.
     pub(super) received: BTreeMap<MsgId, Handle<abi::m0_ha_msg>>,
-    /// Sent and not settled, by the library's tag.
+    /// The sent messages without a result, by the library's tag.
     pub(super) sent: BTreeMap<u64, Sent>,
 }
 
-/// What was sent.
+/// The origin of a sent message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// By the bridge.
+    /// A message of the bridge.
     Bridge(SendId),
-    /// By us to ourselves: a process has failed.
+    /// Our message to ourselves that a process has failed.
     Failed(Fid),
 }
 
-/// All links. A handle's address is used again for another link once its link is no more.
+/// All links. The address in a handle is reused for another link after its link has ended.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     links: BTreeMap<LinkId, Link>,
@@ -77,7 +79,7 @@ impl Links {
         self.links.iter().map(|(id, link)| (*id, link))
     }
 
-    /// How many messages are not acknowledged.
+    /// Returns the number of unacknowledged messages.
     pub(super) fn unacknowledged(&self) -> usize {
         self.links.values().map(|link| link.received.len()).sum()
     }

@@ -1,4 +1,4 @@
-//! Messages as C has them and as the core has them.
+//! The conversion of messages between C's form and the core's form.
 #![expect(unsafe_code, reason = "the message's data are a union")]
 
 use hax_core::base::fid::Fid;
@@ -17,7 +17,7 @@ pub(super) fn c_fid(fid: Fid) -> abi::m0_fid {
     abi::m0_fid { f_container: fid.container, f_key: fid.key }
 }
 
-/// What a message of the library says.
+/// Converts a message of the library.
 pub(super) fn read(message: &abi::m0_ha_msg) -> Message {
     Message {
         fid: fid(message.hm_fid),
@@ -32,8 +32,8 @@ pub(super) fn read(message: &abi::m0_ha_msg) -> Message {
 fn body(data: &abi::m0_ha_msg_data) -> Body {
     let kind = data.hed_type;
     let u = &data.u;
-    // SAFETY: all members are numbers in memory that is there and initialised, whatever it says; the
-    // type only tells which of them makes sense.
+    // SAFETY: all members are numbers in memory that exists and is initialised, whatever its content; the
+    // type only tells which of the members is meant.
     unsafe {
         match u32::try_from(kind).unwrap_or(abi::M0_HA_MSG_INVALID) {
             abi::M0_HA_MSG_STOB_IOQ => Body::StobIoq(Box::new(stob_ioq(&u.hed_stob_ioq))),
@@ -115,7 +115,8 @@ fn malformed(kind: u32) -> Body {
     Body::Malformed { kind: kind.into(), why: "more than 1024 notes" }
 }
 
-/// The library does not look at the number; beyond the array there is other memory.
+/// Converts the notes; returns `None` if there are more than the array holds. The library does not check the
+/// number, and behind the array there is other memory.
 fn notes(array: &abi::m0_ha_msg_nvec_array, n: u64) -> Option<Vec<Note>> {
     let notes = array.hmna_arr.get(..usize::try_from(n).ok()?)?;
     let note = |note: &abi::m0_ha_note| Note {
@@ -133,7 +134,7 @@ fn cookie(cookie: abi::m0_cookie) -> (u64, u64) {
     (cookie.co_addr, cookie.co_generation)
 }
 
-/// A message as the library sends it.
+/// Converts a message for the library.
 ///
 /// # Panics
 ///
@@ -153,7 +154,7 @@ pub(super) fn write(message: &Message) -> Box<abi::m0_ha_msg> {
 fn write_body(body: &Body, u: &mut abi::m0_ha_msg_data__bindgen_ty_1) -> u64 {
     let kind = match body {
         Body::Nvec(nvec) => {
-            // SAFETY: the message is all zeros, which is a value of this member.
+            // SAFETY: the message is all zeros, which is a valid value of this member.
             let out = unsafe { &mut u.hed_nvec };
             out.hmnv_type = nvec.kind.to_wire();
             out.hmnv_id_of_get = nvec.id_of_get;
@@ -162,7 +163,7 @@ fn write_body(body: &Body, u: &mut abi::m0_ha_msg_data__bindgen_ty_1) -> u64 {
             abi::M0_HA_MSG_NVEC
         }
         Body::FailureVecRep { pool, cookie, notes } => {
-            // SAFETY: likewise.
+            // SAFETY: as above, the message is all zeros.
             let out = unsafe { &mut u.hed_fvec_rep };
             out.mfp_pool = c_fid(*pool);
             out.mfp_cookie = c_cookie(*cookie);

@@ -1,28 +1,28 @@
 //! Motr through its own library, for sites on libfabric or LNet: the same [`Event`]s and [`Command`]s as
-//! the wire's.
+//! those of the wire.
 //!
-//! Two threads. The *owner* makes the interface, starts, stops and ends it: the library wants one thread
-//! for that and keeps it waiting, when starting until our own entrypoint request is answered. The *worker*
-//! does the rest: it takes what the callbacks put in the one queue, and what the bridge commands, in order,
-//! and alone knows links, messages and requests by their handles. So no lock is held while the library is
-//! called, and no table is ever seen by two threads. Neither is adopted (`m0_thread_adopt`): the library
-//! gives threads that it does not know what they need by itself, and only one that was adopted has to be
-//! shunned before it ends. But both live between `init` and `fini`, and never call before or after. Commands
-//! to the cluster block, each for as long as it takes: each has a thread that the worker begins and joins.
+//! There are two threads. The *owner* creates, starts, stops and ends the interface. The library requires one
+//! thread for this and blocks it, at the start until our own entrypoint request is answered. The *worker*
+//! does all other work in order: the callbacks' entries of the one queue, and the bridge's commands. Only the
+//! worker knows links, messages and requests by their handles. So no lock is held during a call of the
+//! library, and no table is shared by two threads. Neither thread is adopted (`m0_thread_adopt`): the library
+//! sets up foreign threads by itself, and only an adopted thread has to be shunned before it ends. But both
+//! threads exist between `init` and `fini`, and never call the library before or after. Commands to the
+//! cluster block for as long as they take, so each has a thread that the worker starts and joins.
 //!
-//! What the library wants and the wire does not:
+//! The library has requirements that the wire does not have:
 //!
-//! - It connects to itself. What it says of our own process over that link is dropped here, for the bridge
-//!   reports its process itself. But it asks for states over it, before it has the configuration and of all
-//!   that is in it, and has to be told what the others are told, or its commands are refused: for that it is a
-//!   link like any other. Only that a process has failed is softened, see below.
-//! - A restarted process gets a second link beside the old one, which would keep what is owed to it for
-//!   ever. So the library is told that the process has failed, as the only thing that makes it let go, and
-//!   the reply waits until it has heard that; else it would take the new link away too, on which a
-//!   process aborts.
-//! - A link may not be taken away while messages on it are not acknowledged. Those of a process that is no
-//!   more are acknowledged then: nobody can say them again. Those of processes that live are not: where
-//!   such are left at the stop, the process ends without stopping the library, and they are said again.
+//! - It connects to itself. Its messages about our own process over that link are dropped here, since the
+//!   bridge reports its process itself. But it asks for states over the link, before it has the configuration
+//!   and then for all objects in it. It has to be told what the other processes are told, or its commands are
+//!   refused. For that the link is like any other. Only failures of processes are changed, see below.
+//! - A restarted process gets a second link beside the old one, which would keep undelivered messages for
+//!   ever. So the library is told that the process has failed, since only this makes it disconnect. The reply
+//!   waits until that message is delivered. Otherwise the library would disconnect the new link too, on which
+//!   a process aborts.
+//! - A link may not be disconnected while it has unacknowledged messages. The messages of a dead process are
+//!   acknowledged then: no process can repeat them. The messages of living processes are not. If there are
+//!   such messages at the stop, the process ends without stopping the library, and they are sent again.
 
 mod call;
 mod callbacks;
@@ -55,16 +55,17 @@ pub use node::LibraryNode;
 
 use work::Work;
 
-/// How many words of the library, and commands, may wait for the worker.
+/// The capacity of the worker's queue, in callbacks and commands.
 const QUEUE: usize = 1 << 14;
 
-/// How many events may wait for the bridge; the worker waits then, the library does not.
+/// The capacity of the queue of events to the bridge. If it is full, the worker waits, but the library does
+/// not.
 const EVENTS: usize = 512;
 
-/// Who we are to Motr.
+/// Our identity for Motr.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where we listen, on the transport that the library was built for.
+    /// The address at which we listen, on the transport that the library was built for.
     pub endpoint: Box<str>,
     /// Our process.
     pub process: Fid,
@@ -75,7 +76,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Of the process `process` with these services.
+    /// Returns the configuration of the process `process` with these services.
     #[must_use]
     pub fn of(process: Fid, services: Services, endpoint: &str) -> Self {
         let Services { ha, rm } = services;
@@ -83,44 +84,44 @@ impl Config {
     }
 }
 
-/// How the worker tells the bridge.
+/// The worker's channels to the bridge.
 struct EventSink {
     events: Sender<Event>,
     replies: Sender<Reply>,
     wake: Box<dyn Fn() + Send>,
 }
 
-/// How it ended.
+/// The end of the library.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StopOutcome {
     /// All links were disconnected and the library is finished.
     #[error("Motr's library is stopped")]
     Stopped,
-    /// The library was not stopped, because processes would have taken these messages for worked.
+    /// The library was not stopped, since processes would have taken this number of messages for processed.
     #[error(
         "Motr's library is left as it is: {0} messages are not in Consul; their processes will send them again"
     )]
     Left(usize),
-    /// The library was not stopped, because it is reading the configuration: that has no end but its own, and
-    /// the library aborts where it is told that there is nothing to read.
+    /// The library was not stopped, because it is reading the configuration. This cannot be interrupted: the
+    /// library aborts if it is told that there is nothing to read.
     #[error(
         "Motr's library is left as it is: it is reading confd's configuration, and cannot be stopped meanwhile"
     )]
     Reading,
-    /// The library is not to be had.
+    /// The library cannot be initialised.
     #[error("Motr's library cannot be initialised: errno {0}")]
     Init(i32),
-    /// It does not start.
+    /// The library does not start.
     #[error("Motr's library cannot listen at {endpoint}: errno {errno}")]
     Start {
-        /// Where.
+        /// The endpoint of the start.
         endpoint: Box<str>,
-        /// Why.
+        /// The error of the start.
         errno: i32,
     },
 }
 
-/// Motr's library at work. One at a time in a process.
+/// The running library of Motr; at most one in a process.
 #[derive(Debug)]
 pub struct Libmotr {
     queue: Sender<Work>,
@@ -130,12 +131,12 @@ pub struct Libmotr {
 }
 
 impl Libmotr {
-    /// Starts the library and returns at once. Our own entrypoint request is among the first events.
-    /// `wake` is called after each event, on a thread of its own.
+    /// Starts the library and returns at once. Our own entrypoint request is among the first events. `wake`
+    /// is called after each event, on a thread of its own.
     ///
     /// # Panics
     ///
-    /// If it is started in this process already, or there can be no thread.
+    /// If it is started in this process already, or no thread can be started.
     #[must_use]
     pub fn start(
         ha: Ha,
@@ -158,34 +159,34 @@ impl Libmotr {
         Self { queue, events, replies, ended }
     }
 
-    /// What happens; ends after [`Command::Stop`].
+    /// Returns the receiver of the events; it ends after [`Command::Stop`].
     #[must_use]
     pub fn events(&self) -> Receiver<Event> {
         self.events.clone()
     }
 
-    /// What comes of [`Self::call`].
+    /// Returns the receiver of the replies to [`Self::call`].
     #[must_use]
     pub fn replies(&self) -> Receiver<Reply> {
         self.replies.clone()
     }
 
-    /// Asks the library something about the cluster, and returns at once.
+    /// Sends a command for the cluster to the library, and returns at once.
     pub fn call(&self, call: Call) {
         work::put(&self.queue, Work::Call(call));
     }
 
-    /// Starts what the bridge commands and returns at once. After [`Command::Stop`] nothing else has an
+    /// Executes a command of the bridge and returns at once. After [`Command::Stop`] no other command has an
     /// effect.
     pub fn execute(&self, command: Command) {
         if matches!(command, Command::Stop) {
-            // The worker may wait for room among events that nobody takes any more.
+            // The worker may wait for room in the queue of events, which has no reader any more.
             self.events.close();
         }
         work::put(&self.queue, Work::Do(command));
     }
 
-    /// What the worker has done when it gets to this.
+    /// Returns the number of elements that the worker has handled when it reaches this one.
     #[cfg(test)]
     fn pause(&self) -> Receiver<u64> {
         let (reached, pause) = async_channel::bounded(1);
@@ -193,10 +194,10 @@ impl Libmotr {
         pause
     }
 
-    /// Completes when it has ended: after [`Command::Stop`], which takes up to 20 seconds where peers are
-    /// dead, or early if it does not start.
+    /// Completes when the library has ended. This is after [`Command::Stop`], which takes up to 20 seconds
+    /// with dead peers, or early if the library does not start.
     pub async fn ended(&self) -> StopOutcome {
-        // Both ends are dropped by a thread that panicked.
+        // The senders are dropped without a message only by a thread that panicked.
         self.ended.recv().await.unwrap_or(StopOutcome::Left(0))
     }
 }

@@ -1,4 +1,4 @@
-//! A node whose Motr is the library: the bridge alone, under the inputs and outputs of a whole node.
+//! A node with Motr's library: the bridge alone, with the inputs and outputs of a whole node.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use hax_core::node;
 
 use super::{EVENTS, Libmotr};
 
-/// What [`Node`](hax_core::node::Node) is where hax speaks the wire.
+/// The counterpart of [`Node`](hax_core::node::Node), which speaks the wire.
 pub struct LibraryNode {
     bridge: Bridge,
     motr: Arc<Libmotr>,
@@ -25,14 +25,14 @@ pub struct LibraryNode {
 }
 
 impl LibraryNode {
-    /// A bridge that knows nothing yet, and a library that is starting.
+    /// Creates a node with an empty bridge and a library that is starting.
     #[must_use]
     pub fn new(config: config::Config, motr: Arc<Libmotr>) -> Self {
         let (events, replies) = (motr.events(), motr.replies());
         Self { bridge: Bridge::new(config), motr, events, replies, outputs: Vec::new() }
     }
 
-    /// What the bridge believes.
+    /// Returns the view of the bridge.
     #[must_use]
     pub fn view(&self) -> View {
         self.bridge.view()
@@ -44,12 +44,12 @@ impl Machine for LibraryNode {
 
     const GAUGES: &'static [Metric] = node::GAUGES;
 
-    /// Takes one input, and what the library has said meanwhile: each of its events is followed by a
-    /// wake-up, which is a tick, unless so many inputs wait that one of them will do.
+    /// Handles one input and the library's events since the last call. The library wakes the machine by a
+    /// tick after each event, unless the inbox is full; then one of the waiting inputs serves the purpose.
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let input = match input {
-            // There is no wire, so nothing happens on it; no programs are run, no files kept, and no answers
-            // left open.
+            // There is no wire, so it has no events. This machine runs no programs, keeps no files, and
+            // leaves no responses open.
             Input::Tick
             | Input::Net(_)
             | Input::Exec(_)

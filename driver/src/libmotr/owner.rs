@@ -1,4 +1,4 @@
-//! The thread that makes, starts, stops and ends the interface.
+//! The thread that creates, starts, stops and ends the interface.
 #![expect(unsafe_code, reason = "the library is C")]
 
 use std::ffi::CString;
@@ -15,7 +15,8 @@ use super::work::{Handle, Work, put};
 use super::worker::Worker;
 use super::{Config, EventSink, StopOutcome, message};
 
-/// Its library may be of another build than we were tested with: the ABI is what counts.
+/// The option against the check for one exact build. The site's library may be another build than the tested
+/// one; the ABI is what counts.
 const OPTIONS: &std::ffi::CStr = c"disable-compatibility-check";
 
 pub(super) struct Owner {
@@ -28,17 +29,17 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// From `init` to `fini`.
+    /// Runs the interface from `init` to `fini`.
     pub(super) fn run(self, sink: EventSink) {
         let ended = self.whole_life(sink);
         callbacks::disconnect();
-        // One is enough; a full channel has one.
+        // One message is enough; a full channel has one.
         let _ = self.end.try_send(ended);
     }
 
     fn whole_life(&self, sink: EventSink) -> StopOutcome {
         let mut hi = ptr::null_mut();
-        // SAFETY: the first call of this interface, of which there is one (`callbacks::connect`); the
+        // SAFETY: this is the first call of this interface, of which there is one (`callbacks::connect`); the
         // texts are constants, and those that are compared with nothing may be empty.
         let rc = unsafe {
             let none = c"".as_ptr();
@@ -59,20 +60,20 @@ impl Owner {
         if rc == 0 {
             put(&self.queue, Work::Started);
             if stopped.recv_blocking().is_err() {
-                // It has panicked: nobody would acknowledge what a stop waits for.
+                // The worker has panicked, so the messages that a stop waits for would never be acknowledged.
                 tracing::error!(target: "hax", "the thread that works for Motr's library has ended");
                 std::process::abort();
             }
-            // SAFETY: started, on the thread of `init`.
+            // SAFETY: the interface is started, and this is the thread of `init`.
             unsafe { (self.ha.stop)(hi) };
         }
-        // Waits for its turn: this is the one sender that may.
+        // This is the only sender that may wait for room in the queue.
         let _ = self.queue.send_blocking(Work::End);
         if worker.join().is_err() {
             std::process::abort();
         }
-        // SAFETY: stopped, or not started, on the thread of `init`; no other thread of ours uses the
-        // interface, since the worker has ended, and callbacks have.
+        // SAFETY: the interface is stopped, or did not start, and this is the thread of `init`. No other
+        // thread of ours uses the interface, since the worker and the callbacks have ended.
         unsafe { (self.ha.fini)(hi) };
         match rc {
             0 => StopOutcome::Stopped,
@@ -81,15 +82,15 @@ impl Owner {
     }
 
     fn start(&self, hi: *mut abi::m0_halon_interface) -> i32 {
-        // A name with a zero in it is no name of the library's.
+        // No name of the library contains a zero byte.
         let endpoint = CString::new(&*self.config.endpoint).unwrap_or_default();
         let [process, ha_service, rm_service] =
             [self.config.process, self.config.ha_service, self.config.rm_service]
                 .map(message::c_fid);
-        // `init` may have left one, and an `inet:stream:` name would be refused for it.
+        // `init` may have left an error, for which an `inet:stream:` name would be refused.
         motr_sys::clear_errno();
-        // SAFETY: initialised, on the thread of `init`. The arguments live until it returns, and are
-        // copied; the callbacks are what their types say and wait for nothing.
+        // SAFETY: the interface is initialised, and this is the thread of `init`. The arguments live until it
+        // returns, and are copied; the callbacks have the declared types and do not block.
         unsafe {
             (self.ha.start)(
                 hi,

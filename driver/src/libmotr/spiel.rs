@@ -1,6 +1,6 @@
-//! Commands to the cluster (`spiel/spiel.h`): each blocks for as long as a service does not answer, so it
-//! has a thread of its own. The bridge bounds how many there are. The threads are joined before the
-//! configuration is given up, and that is done before the interface is stopped.
+//! Commands to the cluster (`spiel/spiel.h`). Each one blocks while a service does not respond, so it has a
+//! thread of its own. The bridge bounds their number. The threads are joined before the configuration is
+//! released, and the configuration is released before the interface is stopped.
 #![expect(unsafe_code, reason = "the library is C")]
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use motr_sys::{Ha, abi};
 use super::message::{c_fid, fid};
 use super::work::{self, Done, Handle, Work};
 
-/// What the worker knows of commands.
+/// The worker's state of commands.
 pub(super) struct Spiel {
     ha: Ha,
     hi: Handle<abi::m0_halon_interface>,
@@ -28,13 +28,13 @@ pub(super) struct Spiel {
     queue: Sender<Work>,
     /// The interface is started.
     started: bool,
-    /// What waits for that: the first call.
+    /// The first call, if it waits for the start.
     held: Option<Call>,
     /// The library reads the configuration, or has read it.
     session: Option<Session>,
-    /// The call that has it read.
+    /// The call that has the configuration read.
     beginning: Option<SpielId>,
-    /// Who is inside the library.
+    /// The threads that are inside the library.
     threads: BTreeMap<u64, JoinHandle<()>>,
     next: u64,
 }
@@ -67,7 +67,7 @@ impl Spiel {
         }
     }
 
-    /// Starts a call; what comes of it is put in the queue.
+    /// Starts a call; its result is put in the queue.
     pub(super) fn call(&mut self, Call { id, op }: Call) {
         if let Op::Begin { .. } = op {
             assert!(self.session.is_none(), "the configuration is read twice");
@@ -75,7 +75,7 @@ impl Spiel {
                 self.held = Some(Call { id, op });
                 return;
             }
-            // SAFETY: the interface is started; where it stops meanwhile there is no handle.
+            // SAFETY: the interface is started; if it stops meanwhile, the handle is null.
             let spiel = Handle(unsafe { (self.ha.spiel)(self.hi.0) });
             let library = self.library;
             self.session = (!spiel.0.is_null()).then_some(Session { library, spiel });
@@ -89,7 +89,7 @@ impl Spiel {
         }
     }
 
-    /// The interface is started: now there is a handle.
+    /// Records that the interface is started, so there is a handle, and starts the waiting call.
     pub(super) fn started(&mut self) {
         self.started = true;
         if let Some(call) = self.held.take() {
@@ -97,28 +97,30 @@ impl Spiel {
         }
     }
 
-    /// A call has returned. Returns what the bridge is told.
+    /// Handles the end of a call; returns the reply to the bridge.
     pub(super) fn done(&mut self, Done { thread, reply }: Done) -> Option<Reply> {
         if let Some(thread) = thread.and_then(|thread| self.threads.remove(&thread)) {
-            // What would panic there would not get here.
+            // A thread that panicked does not send this message, so there is no result to check.
             let _ = thread.join();
         }
         if let Some(Reply { id, result }) = &reply
             && self.beginning.take_if(|beginning| beginning == id).is_some()
             && result.is_err()
         {
-            // What could not be read is not given up.
+            // A configuration that could not be read must not be released.
             self.session = None;
         }
         reply
     }
 
-    /// Whether the library is reading the configuration: then our own requests for an entrypoint are for that.
+    /// Returns whether the library is reading the configuration: then our own entrypoint requests belong to
+    /// that.
     pub(super) fn is_reading(&self) -> bool {
         self.beginning.is_some() && self.session.is_some()
     }
 
-    /// Gives the configuration up once nobody is inside the library; true if there is none, or no more.
+    /// Releases the configuration once no thread is inside the library; returns true if there is none any
+    /// more.
     pub(super) fn is_over(&mut self) -> bool {
         if self.threads.is_empty()
             && let Some(session) = self.session.take()
@@ -134,7 +136,7 @@ impl Spiel {
         self.threads.is_empty()
     }
 
-    /// Does this on a thread of its own, if one is to be had.
+    /// Runs `work` on a thread of its own; returns false if no thread can be started.
     fn inside(&mut self, work: impl FnOnce() -> Option<Reply> + Send + 'static) -> bool {
         let (queue, n) = (self.queue.clone(), self.next);
         self.next += 1;
@@ -147,7 +149,7 @@ impl Spiel {
 }
 
 impl Session {
-    /// Runs a command, for as long as it takes.
+    /// Executes a command, for as long as it takes.
     fn run(&self, op: Op) -> Result<Answer, Errno> {
         match op {
             Op::Begin { profile } => self.begin(profile),
@@ -164,14 +166,14 @@ impl Session {
         // SAFETY: the interface is started, and not stopped before this thread is joined; the text lives
         // until the function returns, which reads it.
         rc(unsafe { (self.library.cmd_profile_set)(self.spiel.0, profile.as_ptr()) })?;
-        // SAFETY: likewise; the configuration is not being read, since the worker has one session at a time,
-        // and nobody is to be told when it expires.
+        // SAFETY: as above; the configuration is not being read, since the worker has one session at a time.
+        // There is no callback for its expiry.
         rc(unsafe { (self.library.rconfc_start)(self.spiel.0, None) })?;
         Ok(Answer::Done)
     }
 
     fn end(&self) {
-        // SAFETY: it was started: the worker drops a session whose start fails. No command is at work: their
+        // SAFETY: it was started: the worker drops a session whose start fails. No command is running: their
         // threads have been joined, and there are no new ones.
         unsafe { (self.library.rconfc_stop)(self.spiel.0) };
     }
@@ -190,7 +192,7 @@ impl Session {
             (_, Act::Status) => return self.status(pool, sns),
         };
         let pool = c_fid(pool);
-        // SAFETY: the configuration is read: the bridge asks for nothing before. The fid lives until the
+        // SAFETY: the configuration is read: the bridge sends no command before. The fid lives until the
         // function returns.
         rc(unsafe { function(self.spiel.0, &raw const pool) })?;
         Ok(Answer::Done)
@@ -209,20 +211,21 @@ impl Session {
         if statuses.is_null() {
             return Ok(Answer::Statuses(Vec::new()));
         }
-        // SAFETY: it returned how many it has written; they are ours until they are freed.
+        // SAFETY: the function returned the number of elements it has written; they are ours until they are
+        // freed.
         let list = unsafe { slice::from_raw_parts(statuses, usize::try_from(n).unwrap_or(0)) };
         let status = |status: &abi::m0_spiel_repreb_status| {
             let abi::m0_spiel_repreb_status { srs_fid, srs_state, srs_progress } = *status;
             Status { fid: fid(srs_fid), state: srs_state, progress: srs_progress }
         };
         let list = list.iter().map(status).collect();
-        // SAFETY: the library's own array, once: nothing of it is looked at after this.
+        // SAFETY: this frees the library's own array once: it is not read after this.
         unsafe { (self.library.free)(statuses.cast()) };
         Ok(Answer::Statuses(list))
     }
 
     fn filesystem(&self) -> Result<Answer, Errno> {
-        // SAFETY: numbers, which may be zero.
+        // SAFETY: the struct has only numbers, which may be zero.
         let mut stats: abi::m0_fs_stats = unsafe { mem::zeroed() };
         // SAFETY: as in `operate`; the variable is ours.
         rc(unsafe { (self.library.filesystem_stats)(self.spiel.0, &raw mut stats) })?;
@@ -240,17 +243,17 @@ impl Session {
     fn counters(&self, process: Fid) -> Result<Answer, Errno> {
         let mut process = c_fid(process);
         let mut stats = ptr::null_mut();
-        // SAFETY: null, as it has to be; it becomes the library's own memory.
+        // SAFETY: the pointer is null, as required; it is set to the library's own memory.
         rc(unsafe { (self.library.count_stats_init)(&raw mut stats) })?;
-        // SAFETY: as in `operate`; `stats` is of the function before, and given back below.
+        // SAFETY: as in `operate`; `stats` is from the function before, and freed below.
         let n = unsafe { (self.library.proc_counters)(self.spiel.0, &raw mut process, stats) };
         if n == -ENOMEM {
-            // It may have freed a part of what `fini` would free again: the rest is left.
+            // The library may have freed a part of what `fini` would free again, so the rest is leaked.
             return Err(Errno(ENOMEM));
         }
         let counters = rc(n).map(|()| {
-            // SAFETY: it returned 0, so both arrays have `pc_cnt` elements, each of them a pointer to what
-            // it says; they are ours until `count_stats_fini`. One without elements may be null.
+            // SAFETY: it returned 0, so both arrays have `pc_cnt` elements, each of them a pointer to a value
+            // of its type; they are ours until `count_stats_fini`. An array without elements may be null.
             unsafe {
                 let abi::m0_proc_counter { pc_cnt, pc_bckey, pc_bcrec, .. } = *stats;
                 (0..pc_cnt as usize)
@@ -266,14 +269,14 @@ impl Session {
                     .collect()
             }
         });
-        // SAFETY: of `count_stats_init`, once: nothing of it is looked at after this.
+        // SAFETY: this frees the result of `count_stats_init` once: it is not read after this.
         unsafe { (self.library.count_stats_fini)(stats) };
         counters.map(Answer::Counters)
     }
 
     fn pver(&self, pver: Fid) -> Result<Answer, Errno> {
         let mut pver = c_fid(pver);
-        // SAFETY: numbers, which may be zero.
+        // SAFETY: the struct has only numbers, which may be zero.
         let mut info: abi::m0_conf_pver_info = unsafe { mem::zeroed() };
         // SAFETY: as in `operate`; both variables are ours.
         rc(unsafe { (self.library.pver_status)(self.spiel.0, &raw mut pver, &raw mut info) })?;
@@ -288,7 +291,7 @@ impl Session {
 /// Out of memory (`errno(3)`).
 const ENOMEM: i32 = 12;
 
-/// What a function has returned: 0, or a negative errno.
+/// Converts a function's return value: 0, or a negative errno.
 fn rc(rc: i32) -> Result<(), Errno> {
     if rc == 0 { Ok(()) } else { Err(Errno(rc.saturating_neg())) }
 }

@@ -1,4 +1,5 @@
-//! The glue through the fake of the library, which fails a test for what the real one aborts on.
+//! Tests of the glue with the fake library, which fails a test for every call on which the real library
+//! aborts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,7 @@ fn limit(mut done: impl FnMut() -> bool) -> bool {
     })
 }
 
-/// The glue at work, and started: our own request is answered.
+/// The running and started glue: our own request is answered.
 struct Rig {
     motr: Libmotr,
     library: FakeLibrary,
@@ -82,7 +83,7 @@ impl Rig {
         rig
     }
 
-    /// Our own start has its answer.
+    /// Answers the entrypoint request of our own start.
     fn admit(&self) {
         let entry = self.asked(OWN, true);
         self.reply(entry, Ok(entrypoint()));
@@ -117,7 +118,7 @@ impl Rig {
         self.motr.execute(Command::Reply { entry, reply });
     }
 
-    /// A life of a process gets its link.
+    /// Establishes a link to a new life of a process.
     fn link(&self, process: Fid, pid: u64) -> (LinkId, fake::Link) {
         self.library.ask(key(process), pid, true);
         let asked = self.asked(process, true);
@@ -159,12 +160,12 @@ fn a_process_gets_its_entrypoint_and_a_link() {
     assert_eq!((reply.rc, reply.quorum, reply.confds), (0, 2, confds.into()));
     assert_eq!((reply.rm, reply.rm_endpoint), (key(Fid::service(13)), Some(endpoint(13))));
     assert!(matches!(rig.event(), Event::LinkUp { process: PEER, reconnected: false, .. }));
-    // One that knows us already asks again.
+    // A process that already knows us asks again.
     rig.library.ask(key(PEER), 7, false);
     let entry = rig.asked(PEER, false);
     rig.reply(entry, Ok(entrypoint()));
     assert!(matches!(rig.event(), Event::LinkReused { entry: reused, .. } if reused == entry));
-    // And one that knew us before we started.
+    // A process that knew us before we started asks too.
     rig.library.ask(key(OTHER), 8, false);
     let entry = rig.asked(OTHER, false);
     rig.reply(entry, Ok(entrypoint()));
@@ -203,7 +204,7 @@ fn a_message_is_the_bridge_s_until_it_acknowledges_it() {
             event => panic!("{event:?} instead of a message"),
         })
         .collect();
-    // In any order; each once, also where it is said twice.
+    // The order of acknowledgements is free, and a repeated acknowledgement counts once.
     rig.motr.execute(Command::Ack { link, msg: heard[1] });
     rig.library.acknowledged(peer, tags[1]);
     assert!(rig.library.is_held(peer, tags[0]));
@@ -284,7 +285,7 @@ fn a_restarted_process_loses_the_link_of_its_last_life_and_not_the_new_one() {
     rig.stop();
 }
 
-/// It takes all links of a process away at once, and a process aborts that loses the one it has just got.
+/// The library disconnects all links of a process at once, and a process aborts if it loses its new link.
 #[test]
 fn the_library_lets_go_of_the_last_life_before_the_next_has_its_reply() {
     let rig = Rig::new();
@@ -311,8 +312,8 @@ fn the_library_lets_go_of_the_last_life_before_the_next_has_its_reply() {
     rig.stop();
 }
 
-/// The reply to its request makes a link, and nobody would ever take it away. The number of the next life is
-/// the same, as it is in containers.
+/// The reply to its request makes a link, and nothing would ever disconnect it. The next life has the same
+/// pid, as it is in containers.
 #[test]
 fn a_life_that_ended_while_it_waited_leaves_no_link() {
     let rig = Rig::new();
@@ -345,7 +346,7 @@ fn a_link_that_the_library_takes_away_is_given_up() {
     let Event::Received { msg, .. } = rig.event() else { panic!("it is not heard") };
     rig.library.fail(key(PEER));
     assert_eq!(rig.event(), Event::LinkDown { link });
-    // Too late, and nothing to the library: the fake would notice.
+    // The acknowledgement is too late, so the library must not be called: the fake would notice.
     rig.motr.execute(Command::Ack { link, msg });
     rig.send(1, &[link], event(ProcessEventKind::Started));
     let mut events = vec![rig.event()];
@@ -362,12 +363,12 @@ fn a_link_that_the_library_takes_away_is_given_up() {
 fn a_stop_with_dead_peers_ends() {
     let rig = Rig::new();
     let links = [rig.link(PEER, 7).0, rig.link(OTHER, 8).0];
-    // Nobody takes it.
+    // The peers do not receive the message.
     rig.send(1, &links, states(NvecKind::Set, 1024, ObjectState::Online));
     rig.stop();
 }
 
-/// The library keeps its link for ever; the bridge would keep what it owes it.
+/// The library keeps such a link for ever, so the bridge would keep undelivered messages for ever.
 #[test]
 fn f10_a_process_that_has_said_that_it_stopped_is_away() {
     let rig = Rig::new();
@@ -376,7 +377,7 @@ fn f10_a_process_that_has_said_that_it_stopped_is_away() {
     let Event::Received { msg, .. } = rig.event() else { panic!("it is not heard") };
     rig.motr.execute(Command::Ack { link, msg });
     assert_eq!(rig.event(), Event::LinkDown { link });
-    // Unless it says something more.
+    // A further message shows that the process lives.
     rig.say(peer, &event(ProcessEventKind::Started));
     assert_eq!(rig.event(), Event::LinkBack { link });
     let Event::Received { msg, .. } = rig.event() else { panic!("it is not heard") };
@@ -384,7 +385,7 @@ fn f10_a_process_that_has_said_that_it_stopped_is_away() {
     rig.stop();
 }
 
-/// One that runs would take an empty entrypoint for the end of the cluster, and end itself.
+/// A running process would take an empty entrypoint for the end of the cluster, and would exit.
 #[test]
 fn f10_a_stop_has_who_runs_ask_again() {
     let rig = Rig::new();
@@ -420,7 +421,7 @@ fn a_start_that_fails_says_why_and_can_be_tried_again() {
     rig.stop();
 }
 
-/// A bridge behind the library, at a Consul that refuses everything; time passes with each input.
+/// A bridge on the library, with a Consul that refuses every call; the time advances with each input.
 struct Host {
     machine: LibraryNode,
     now: u64,
@@ -465,7 +466,7 @@ fn the_bridge_answers_and_stops_through_the_library() {
     assert!(limit(|| host.step() == Next::Exit || replied().is_some()), "no reply");
     assert_eq!(replied().map(|reply| reply.rc), Some(-11), "Consul knows nothing");
     assert!(wakes.try_recv().is_ok(), "nobody was woken");
-    // Our own start waits for a good answer; the stop gives one.
+    // Our own start waits for a successful reply; the stop sends one.
     let mut next = host.feed(Input::Stop);
     assert!(
         limit(|| next == Next::Exit || {

@@ -1,4 +1,4 @@
-//! The one queue of all that is to be done with the library, and what stands in it.
+//! The one queue of work with the library, and its elements.
 #![expect(unsafe_code, reason = "the library's handles go from thread to thread")]
 
 use async_channel::{Sender, TrySendError};
@@ -8,7 +8,7 @@ use hax_core::ha::motr::Command;
 use hax_core::ha::spiel::{Call, Reply};
 use motr_sys::abi;
 
-/// What is to be done next, in order.
+/// One element of the queue; elements are handled in order.
 #[derive(Debug)]
 pub(super) enum Work {
     Asked(Box<Asked>),
@@ -39,18 +39,18 @@ pub(super) enum Work {
     Disconnected {
         link: Handle<abi::m0_ha_link>,
     },
-    /// From the bridge.
+    /// A command of the bridge.
     Do(Command),
-    /// From the owner: the interface is started.
+    /// The interface is started; from the owner.
     Started,
-    /// From the bridge, to the cluster.
+    /// A call of the bridge to the cluster.
     Call(Call),
-    /// From a thread that was inside the library for the cluster.
+    /// The end of a call to the cluster; from the thread of that call.
     Done(Done),
-    /// From a test, which is told how much was done before.
+    /// A test's request for the number of elements handled before.
     #[cfg(test)]
     Pause(Sender<u64>),
-    /// From the owner: the interface has stopped, or did not start; nothing comes any more.
+    /// The interface has stopped, or did not start, and nothing follows; from the owner.
     End,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Asked {
     pub(super) first: bool,
 }
 
-/// Something of the library's, which we only give back to it.
+/// An opaque pointer of the library, which we only pass back to it.
 pub(super) struct Handle<T>(pub(super) *mut T);
 
 impl<T> std::fmt::Debug for Handle<T> {
@@ -84,24 +84,26 @@ impl<T> Clone for Handle<T> {
 
 impl<T> Copy for Handle<T> {}
 
-// SAFETY: we never look at what is behind; the library takes its handles on any thread
+// SAFETY: we never dereference the pointer; the library accepts its handles on any thread
 // (ha/halon/interface.h, "Threading").
 unsafe impl<T> Send for Handle<T> {}
 
-/// A call has returned.
+/// The end of a call.
 #[derive(Debug)]
 pub(super) struct Done {
-    /// Which, if it has one to be joined.
+    /// The number of its thread, if it has one to be joined.
     pub(super) thread: Option<u64>,
-    /// What the bridge is told; nothing of the configuration's end.
+    /// The reply to the bridge; `None` for the end of the configuration.
     pub(super) reply: Option<Reply>,
 }
 
-/// Puts `work` in `queue`. A library that says more than the queue holds before anything of it is taken
-/// out has long filled the memory: each message is 24 KiB there.
+/// Puts `work` in `queue`.
+///
+/// It ends the program if the queue is full. A library that puts so many messages in the queue before any is
+/// taken out has used up the memory long before: each message has 24 KiB there.
 pub(super) fn put<T>(queue: &Sender<T>, work: T) {
     match queue.try_send(work) {
-        // Nobody listens after the end.
+        // After the end the queue has no reader.
         Ok(()) | Err(TrySendError::Closed(_)) => {}
         Err(TrySendError::Full(_)) => {
             tracing::error!(

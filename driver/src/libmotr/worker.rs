@@ -1,4 +1,4 @@
-//! The thread that does everything between start and stop.
+//! The thread that does all work between start and stop.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,28 +23,28 @@ use super::{EventSink, StopOutcome};
 
 type Reply = Result<Arc<Entrypoint>, Errno>;
 
-/// A request that awaits its reply.
+/// A request that waits for its reply.
 #[derive(Debug)]
 struct Entry {
     request: RequestId,
     asker: Asker,
 }
 
-/// Who made a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 struct Asker {
     process: Fid,
-    /// Its first request in its life: all that is known of it is of earlier lives, whose number may have
-    /// been the same.
+    /// The first request of a life: all earlier requests and links belong to earlier lives, which may have
+    /// had the same pid.
     first: bool,
 }
 
-/// A request that was replied to: its link comes next.
+/// A request with a reply; the callback of its link follows.
 #[derive(Debug)]
 struct Replied {
     entry: EntryId,
     asker: Asker,
-    /// The reply was one to start with.
+    /// The reply was successful, so the process can start.
     good: bool,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Worker {
     calls: Calls,
     own: Fid,
     sink: EventSink,
-    /// Told once, that the interface is to be stopped.
+    /// Sent to once, when the interface has to be stopped.
     stop: Sender<()>,
     end: Sender<StopOutcome>,
     next_entry: EntryId,
@@ -61,9 +61,9 @@ pub(super) struct Worker {
     replied: BTreeMap<RequestId, Replied>,
     links: Links,
     own_link: Option<LinkId>,
-    /// Processes of which the library has not heard yet that their last life is over.
+    /// Processes with an undelivered message to the library that their last life has failed.
     failing: BTreeSet<Fid>,
-    /// Replies that wait for that.
+    /// Replies that wait for the delivery of these messages.
     held: VecDeque<(EntryId, Reply)>,
     stopping: bool,
     spiel: Spiel,
@@ -97,7 +97,7 @@ impl Worker {
         }
     }
 
-    /// Works until [`Work::End`].
+    /// Handles the queue until [`Work::End`].
     pub(super) fn run(mut self, work: &Receiver<Work>) {
         #[cfg(test)]
         let mut done = 0;
@@ -118,7 +118,7 @@ impl Worker {
                 Work::Do(command) => self.command(command),
                 Work::Started if !self.stopping => self.spiel.started(),
                 Work::Call(call) if !self.stopping => self.spiel.call(call),
-                // The bridge has ended: nobody waits for it.
+                // The bridge has ended and does not wait for this.
                 Work::Started | Work::Call(_) => {}
                 Work::Done(done) => self.done(done),
                 #[cfg(test)]
@@ -128,7 +128,8 @@ impl Worker {
         }
     }
 
-    /// Waits while the bridge is behind. After its end nobody listens.
+    /// Sends an event to the bridge. It waits while the bridge is behind; after the bridge's end events are
+    /// dropped.
     fn tell(&self, event: Event) {
         if !self.stopping {
             let _ = self.sink.events.send_blocking(event);
@@ -148,8 +149,8 @@ impl Worker {
         if first {
             self.forget_requests_before(entry, process);
             self.end_lives_before(entry, process);
-            // Also where its last life has no link to us: the library's copy of the configuration has a way
-            // of its own to a confd, and would ask the dead one for ever.
+            // This is also done if the last life has no link to us: the library's copy of the configuration
+            // has its own connection to a confd, and would send requests to the dead confd for ever.
             if process != self.own && !self.failing.contains(&process) {
                 self.fail(process);
             }
@@ -158,8 +159,8 @@ impl Worker {
         self.tell(Event::Asked(Box::new(request)));
     }
 
-    /// Replies to what earlier lives of a process have asked: the reply makes a link, and it is to be
-    /// there, and gone, before the process gets the link of this life.
+    /// Replies to the requests of earlier lives of a process. Each reply makes a link. These links must be
+    /// made and disconnected before the process gets the link of this life.
     fn forget_requests_before(&mut self, first: EntryId, process: Fid) {
         let old = self.entries.range(..first).filter(|(_, entry)| entry.asker.process == process);
         for entry in old.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -168,8 +169,8 @@ impl Worker {
         }
     }
 
-    /// A process that starts has no use for the links of its earlier lives. It has none of this life yet,
-    /// which the library would take away too.
+    /// Ends the links of a starting process's earlier lives. This life has no link yet, which the library
+    /// would disconnect too.
     fn end_lives_before(&mut self, first: EntryId, process: Fid) {
         let old = |link: &Link| link.process == process && link.entry < first;
         let old = self.links.iter().filter(|(_, link)| old(link) && !link.given_up && !link.failed);
@@ -187,8 +188,9 @@ impl Worker {
         }
     }
 
-    /// Tells the library that a process has failed. It ignores that where it is the first that it hears
-    /// of a process, so it hears of something else before. False if there is no link to say it over.
+    /// Tells the library that a process has failed; returns false if there is no link to send it over.
+    ///
+    /// The library ignores a failure in its first message about a process, so another state is sent before.
     fn fail(&mut self, process: Fid) -> bool {
         let own = self.own_link.and_then(|id| self.links.get(id)).filter(|link| !link.given_up);
         let Some(own) = own else { return false };
@@ -231,7 +233,7 @@ impl Worker {
         if link.announced {
             self.tell(Event::LinkReused { link: id, entry });
         } else if good {
-            // A reply that made the process ask again made the link.
+            // The link was made by a reply that told the process to ask again.
             self.announce(id, entry);
         }
     }
@@ -250,11 +252,12 @@ impl Worker {
         message: Box<Message>,
     ) {
         let Some((id, link)) = self.links.find(handle) else { return };
-        // What comes after a link was given up belongs to the library.
+        // Messages after the link was given up belong to the library.
         if link.given_up {
             return;
         }
-        // Of what we say to ourselves the bridge knows all but the library's own questions.
+        // Of our own process's messages only the library's questions reach the bridge. It knows the others
+        // already.
         if link.process == self.own && (self.stopping || !is_question(&message)) {
             self.calls.delivered(link, message_handle);
             return;
@@ -262,7 +265,7 @@ impl Worker {
         let msg = self.next_msg.mint();
         link.received.insert(msg, message_handle);
         link.farewell = is_farewell(&message).then_some(msg);
-        // It lives, whatever it has said.
+        // Any message shows that the process lives.
         let back = link.announced && !link.failed && std::mem::take(&mut link.down);
         if back {
             self.tell(Event::LinkBack { link: id });
@@ -326,13 +329,14 @@ impl Worker {
             Command::Send { send, to, message } => self.send(send, &to, &message),
             Command::Ack { link, msg } => self.ack(link, msg),
             Command::Stop if !self.stopping => self.stop(),
-            // The bridge leaves links to their processes, and the library knows no other way; it
-            // connects where it is asked from, so it needs nobody's address.
+            // The bridge leaves the links to their processes, and the library has no other way. The library
+            // connects to the address of a request, so it needs no list of peers.
             Command::Disconnect { .. } | Command::Peers(_) | Command::Stop => {}
         }
     }
 
-    /// The library keeps the link of a process that has gone. It would be owed more and more.
+    /// Acknowledges a message. After the message of a stop the link is reported down, since the library would
+    /// keep the link, with ever more undelivered messages.
     fn ack(&mut self, id: LinkId, msg: MsgId) {
         let Some(link) = self.links.get(id) else { return };
         let Some(message) = link.received.remove(&msg) else { return };
@@ -343,7 +347,7 @@ impl Worker {
         }
     }
 
-    /// Replies, or keeps the reply until the library has let go of the process's last life.
+    /// Replies, or holds the reply until the library has disconnected the links of the process's last life.
     fn reply_in_turn(&mut self, entry: EntryId, reply: Reply) {
         let Some(asker) = self.entries.get(&entry).map(|entry| entry.asker) else { return };
         if asker.first {
@@ -360,7 +364,7 @@ impl Worker {
         let Some(asker) = self.entries.get(&id).map(|entry| entry.asker) else { return };
         let empty = reply.as_ref().is_ok_and(|reply| reply.confds.is_empty());
         if empty && asker.process == self.own && self.spiel.is_reading() {
-            // The library asserts on that where it reads the configuration.
+            // While the library reads the configuration, it has an assertion against an empty reply.
             return;
         }
         let Some(Entry { request, asker }) = self.entries.remove(&id) else { return };
@@ -398,7 +402,7 @@ impl Worker {
             return;
         }
         if let Some(own) = self.own_link.and_then(|id| self.links.get(id)) {
-            // The bridge has ended: our own questions have no answer, and nobody else is to say them again.
+            // The bridge has ended: our own questions get no answer, and no other process repeats them.
             for message in std::mem::take(&mut own.received).into_values() {
                 self.calls.delivered(own, message);
             }
@@ -410,27 +414,28 @@ impl Worker {
         }
     }
 
-    /// What is answered when there is nothing more to say: an empty entrypoint lets a process unwind that
-    /// starts, and our own start return. One that runs would take it for the end of the cluster, and is to
-    /// ask again.
+    /// Returns the reply to a request during the stop.
+    ///
+    /// An empty entrypoint lets a starting process unwind, and our own start return. A running process would
+    /// take it for the end of the cluster, so it is told to ask again.
     fn last_reply(&self, asker: Asker) -> Reply {
         let unwinds = asker.first || asker.process == self.own;
         if unwinds { Ok(Arc::default()) } else { Err(Errno::EAGAIN) }
     }
 
-    /// Stops the library once nobody is inside it.
+    /// Stops the library once no call is inside it.
     fn wind_up(&mut self) {
         if self.spiel.is_over() {
             let _ = self.stop.try_send(());
         }
     }
 
-    /// A command to the cluster has returned.
+    /// Handles the end of a command to the cluster.
     fn done(&mut self, done: Done) {
         if let Some(reply) = self.spiel.done(done)
             && !self.stopping
         {
-            // As many may wait as there were calls, which the bridge bounds.
+            // The number of waiting replies is at most that of the calls, which the bridge bounds.
             put(&self.sink.replies, reply);
             (self.sink.wake)();
         }
@@ -439,19 +444,19 @@ impl Worker {
         }
     }
 
-    /// Nothing can be stopped without telling somebody that his message is worked: the process ends with
-    /// the library as it is.
+    /// Ends without stopping the library. A stop would acknowledge messages that were not processed, so the
+    /// process ends with the library as it is.
     fn leave(&self) {
         let _ = self.end.try_send(StopOutcome::Left(self.links.unacknowledged()));
     }
 }
 
-/// Whether a process says that it has stopped.
+/// Returns whether a process reports that it has stopped.
 fn is_farewell(message: &Message) -> bool {
     matches!(&message.body, Body::Process(said) if said.event == ProcessEventKind::Stopped)
 }
 
-/// What the library asks for its copy of the configuration.
+/// Returns whether this is a question of the library for its copy of the configuration.
 fn is_question(message: &Message) -> bool {
     match &message.body {
         Body::Nvec(nvec) => nvec.kind == NvecKind::Get,
@@ -460,13 +465,14 @@ fn is_question(message: &Message) -> bool {
     }
 }
 
-/// What is told to ourselves instead of a message, if anything, for the library's copy of the configuration.
+/// Returns the message that our own process gets instead of this one, for the library's copy of the
+/// configuration.
 ///
-/// It takes away all links of a process that is told to it as failed: that is said at its time
-/// ([`Worker::fail`]). It asks a pool's services for their status one after another, and ends the process at
-/// one that it does not take for online (`spiel/cmd.c:spiel__pool_cmd_status_get`); one that does not answer
-/// is an error only. And it takes nothing for online but what is: a process of a Motr without DTM recovers
-/// for ever.
+/// The library disconnects all links of a process that is reported to it as failed, so this is reported only
+/// at the right time ([`Worker::fail`]). It asks a pool's services for their status one after another, and
+/// aborts the process at a service that it does not take for online
+/// (`spiel/cmd.c:spiel__pool_cmd_status_get`); a service that does not respond is only an error. It takes
+/// only the state online for online, but a process of a Motr without DTM stays in recovery for ever.
 fn to_ourselves(message: &Message) -> Option<Message> {
     let Body::Nvec(nvec) = &message.body else { return None };
     let mut nvec = nvec.clone();

@@ -1,4 +1,4 @@
-//! Taking connections in.
+//! Accepting of connections.
 
 use std::io;
 use std::sync::Arc;
@@ -10,21 +10,20 @@ use hax_core::base::time::Instant;
 use crate::host::clock::Clock;
 use crate::host::timer::Timer;
 
-/// Accepted connections that the core has not heard of yet. It closes what is too much; this is only how
-/// far the listener may be ahead of it.
+/// The maximum number of accepted connections that the core has not been told of yet. The core closes
+/// connections above its limit, so this only bounds how far the listener may be ahead.
 const AHEAD: usize = 256;
 
-/// How long nothing is accepted after that has failed: if the system is short of something, others must
-/// end first.
+/// The pause after a failed accept. If the system lacks a resource, other connections must end first.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often at most it is told of.
+/// The minimum time between two warnings about failed accepts.
 const TOLD_EACH: Duration = Duration::from_secs(60);
 
-/// The place of one accepted connection, until the core has it closed.
+/// The permit of one accepted connection, until the core has it closed.
 pub struct Permit(#[expect(dead_code, reason = "held, not looked at")] SemaphoreGuardArc);
 
-/// What a listener goes by.
+/// The limits and the clock of a listener.
 pub struct Accepting {
     places: Arc<Semaphore>,
     clock: Clock,
@@ -32,24 +31,24 @@ pub struct Accepting {
 }
 
 impl Accepting {
-    /// `max` is how many connections the core keeps; who comes while it is behind waits in the system's
-    /// backlog.
+    /// Creates the limits; `max` is the number of connections that the core keeps. While the core is behind,
+    /// new connections wait in the system's backlog.
     #[must_use]
     pub fn new(max: usize) -> Self {
         let places = Arc::new(Semaphore::new(max.saturating_add(AHEAD)));
         Self { places, clock: Clock::new(), failures: Failures::default() }
     }
 
-    /// A place for the next connection, as soon as there is one.
+    /// Waits for a permit for the next connection.
     pub async fn place(&self) -> Permit {
         Permit(self.places.acquire_arc().await)
     }
 
-    /// What has been accepted; nothing if that went wrong, which is no reason to stop.
+    /// Returns the accepted connection. A failed accept is logged and returns `None`; the listener goes on.
     pub async fn accepted<T: Timer, S>(&mut self, accepted: io::Result<S>) -> Option<S> {
         match accepted {
             Ok(accepted) => return Some(accepted),
-            // It has gone again.
+            // The peer has closed the connection again.
             Err(why) if is_of_one(&why) => {}
             Err(why) => {
                 if self.failures.is_news(self.clock.now().mono) {
@@ -62,7 +61,7 @@ impl Accepting {
     }
 }
 
-/// Whether it is about the one connection that was to be accepted (accept(2), "Error handling").
+/// Returns whether an error concerns only the connection to be accepted (accept(2), "Error handling").
 fn is_of_one(why: &io::Error) -> bool {
     use io::ErrorKind as Is;
     matches!(
@@ -76,7 +75,7 @@ fn is_of_one(why: &io::Error) -> bool {
     )
 }
 
-/// Whether a failure is to be told of: not again before a while has passed.
+/// The time of the last warning about failures; further warnings are suppressed for a while.
 #[derive(Default)]
 struct Failures(Option<Instant>);
 

@@ -1,9 +1,9 @@
-//! The last of those who connect.
+//! The last connections of a listener that is about to be closed.
 //!
-//! Closing a listener resets every connection that waits in its backlog, and a real peer may crash on that.
-//! So they are taken in, and nobody can join them meanwhile: a filter passes over requests to connect, as if
-//! they had been lost on the way. Whoever made one asks again a second later, and is refused in words of the
-//! system or is let in by the next hax.
+//! Closing a listener resets every connection in its backlog, and a real peer may crash on a reset. So the
+//! waiting connections are accepted first. Meanwhile a filter drops new requests to connect (SYN), as if they
+//! had been lost in the network, so no peer joins the backlog. The peer repeats its SYN a second later. Then
+//! the system refuses it, or the next hax accepts it.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -14,22 +14,22 @@ use socket2::{SockFilter, SockRef};
 
 use crate::host::timer::Timer;
 
-/// How long connections that have begun may take to be complete.
+/// The time that half-open connections get to complete their handshake.
 const COMPLETE_WITHIN: Duration = Duration::from_millis(50);
 
-/// Of a segment of TCP it passes over what has SYN and not ACK (`linux/bpf_common.h`).
+/// A BPF program that drops TCP segments with SYN and without ACK (`linux/bpf_common.h`).
 const NO_REQUESTS: [SockFilter; 5] = [
-    // The byte of flags.
+    // Load the byte of flags.
     SockFilter::new(0x30, 0, 0, 13),
-    // SYN is 2, ACK is 16.
+    // Keep the bits SYN (2) and ACK (16).
     SockFilter::new(0x54, 0, 0, 2 | 16),
     SockFilter::new(0x15, 0, 1, 2),
     SockFilter::new(0x06, 0, 0, 0),
     SockFilter::new(0x06, 0, 0, u32::MAX),
 ];
 
-/// Takes in whoever waits in the backlog of `listener`, and sees to it that nobody does any more: after this
-/// it can be closed without a reset. The sockets do not block.
+/// Accepts all connections in the backlog of `listener` and stops new ones. After this the listener can be
+/// closed without a reset. The sockets are non-blocking.
 pub async fn take_rest<T: Timer>(
     listener: &impl AsFd,
     mut take: impl FnMut(TcpStream, SocketAddr),
@@ -37,14 +37,14 @@ pub async fn take_rest<T: Timer>(
     let listener = SockRef::from(listener);
     match listener.attach_filter(&NO_REQUESTS) {
         Ok(()) => T::sleep(COMPLETE_WITHIN).await,
-        // Who comes in the next moment has bad luck.
+        // Without the filter, a peer that connects before the close gets a reset.
         Err(why) => tracing::debug!(target: "hax", %why, "requests to connect are not passed over"),
     }
     loop {
         match accept(&listener) {
             Ok((stream, peer)) => take(stream, peer),
             Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-            // It has gone again.
+            // The peer has closed the connection again.
             Err(why) if why.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => return,
             Err(why) => {

@@ -1,4 +1,4 @@
-//! The life of one connection.
+//! The lifetime of one connection.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,51 +21,52 @@ use super::{Connections, Segments, Task};
 use crate::host::timer::{Timer, within};
 use crate::host::turn::Turn;
 
-/// What `connect` says of a socket that does not block (Linux, `asm-generic/errno.h`).
+/// The error of `connect` on a non-blocking socket (Linux, `asm-generic/errno.h`).
 const EINPROGRESS: i32 = 115;
 
-/// What has not been connected to after this time will not be.
+/// The timeout of connecting.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// Segments that go into one system call.
+/// The maximum number of segments for one system call.
 const SEGMENTS_MAX: usize = 64;
 
-/// How long a peer has to take what is left and to close its side too.
+/// The time for a peer to read the remaining data and to close its side.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// What one read takes at most. What a peer says is a few hundred bytes, save for NVEC messages.
+/// The maximum size of one read, in bytes. Messages of a peer have a few hundred bytes, except for NVEC
+/// messages.
 const READ_MAX: usize = 64 << 10;
 
 thread_local! {
-    /// What is read goes through here; only its bytes are kept. A buffer for each connection would be
-    /// memory that any peer can have hax take.
+    /// The shared buffer for reads; only the bytes read are copied out. With a buffer for each connection,
+    /// any peer could make hax use memory by connecting.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_MAX].into());
 }
 
-/// A connected socket that does not block, as one runtime has it.
+/// A connected, non-blocking socket of one runtime.
 pub trait Socket: AsFd {
-    /// Completes when there may be something to be read.
+    /// Completes when the socket may be readable.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// Completes when something may be written, or a connection that was being made is there or failed.
+    /// Completes when the socket may be writable. For a connecting socket, this means connected or failed.
     fn writable(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// Reads what has arrived; none at the end.
+    /// Reads the received bytes; returns 0 at the end of the stream.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing has.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing has arrived.
     fn try_read(&self, to: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes as much of these as the system takes at once, and says how many bytes that was.
+    /// Writes as much of the slices as the system takes at once; returns the number of bytes.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if it takes none.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if the system takes nothing.
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
-/// The next bytes, as soon as there are any; none at the end.
+/// Waits for the next bytes; returns no bytes at the end of the stream.
 async fn read(socket: &impl Socket) -> io::Result<Bytes> {
     loop {
         let read = SCRATCH.with_borrow_mut(|scratch| {
@@ -80,7 +81,7 @@ async fn read(socket: &impl Socket) -> io::Result<Bytes> {
     }
 }
 
-/// Writes something of these, as soon as the system takes any, and says how many bytes that was.
+/// Waits until the system takes some bytes of the slices; returns their number.
 async fn write(socket: &impl Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     loop {
         match socket.try_write(slices) {
@@ -95,7 +96,7 @@ fn is_blocked(why: &io::Error) -> bool {
     why.kind() == io::ErrorKind::WouldBlock
 }
 
-/// A socket that is connecting: once it can be written to, it is connected or has an error.
+/// Starts to connect a socket. Once the socket is writable, it is connected or has an error.
 ///
 /// # Errors
 ///
@@ -110,7 +111,7 @@ pub fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Connects, unless that is given up or takes too long, and [runs](run) the connection.
+/// Connects and then [runs](run) the connection, unless it is closed or times out.
 pub async fn connect<T: Timer, I, S: Socket>(
     all: Arc<Connections<I>>,
     conn: ConnId,
@@ -142,7 +143,8 @@ pub async fn connect<T: Timer, I, S: Socket>(
     }
 }
 
-/// Says `first`, carries bytes until the end, says [`net::Event::Closed`] and closes.
+/// Sends the event `first`, transfers bytes until the end, sends [`net::Event::Closed`], and closes the
+/// socket.
 pub async fn run<T: Timer, I, S: Socket>(
     all: Arc<Connections<I>>,
     conn: ConnId,
@@ -150,14 +152,14 @@ pub async fn run<T: Timer, I, S: Socket>(
     socket: S,
     first: net::Event,
 ) {
-    // Only a delay is lost if the system does not know the option.
+    // Without this option only latency is lost.
     let _ = SockRef::from(&socket).set_tcp_nodelay(true);
     all.tell(first).await;
     let Task { writes, open, cut, alive } = task;
     let patience = all.patience.1.clone();
     let connection = Connection { all, conn, writes, told: AtomicBool::new(false) };
-    // The reader ends with the connection; the writer's end alone does not end it, since the peer may
-    // have said something before it broke off.
+    // The connection ends when its reader ends. A failed writer does not end it, since the peer may have sent
+    // data before it closed.
     {
         let carry = zip(connection.read(&socket), connection.write(&socket));
         let carry = async {
@@ -170,7 +172,7 @@ pub async fn run<T: Timer, I, S: Socket>(
             };
             let cut = async {
                 if cut.await.is_err() {
-                    // Nobody is left who might say so.
+                    // Nothing else can ask for the cut any more.
                     pending::<()>().await;
                 }
             };
@@ -188,7 +190,7 @@ struct Connection<I> {
     all: Arc<Connections<I>>,
     conn: ConnId,
     writes: Receiver<Segments>,
-    /// The core has heard that it is closed: nothing more is said of it.
+    /// The core has been sent the `Closed` event. No event of this connection may follow.
     told: AtomicBool,
 }
 
@@ -214,7 +216,7 @@ impl<I> Connection<I> {
                 }
             }
         }
-        // What the peer does not read any more is not worth writing; this ends the writer too.
+        // The peer has stopped reading, so the rest is not written; this ends the writer too.
         self.closed().await;
     }
 
@@ -245,12 +247,12 @@ impl<I> Connection<I> {
                 }
             }
         }
-        // The peer may have gone already.
+        // The peer may have closed the connection already.
         let _ = SockRef::from(socket).shutdown(Shutdown::Write);
     }
 }
 
-/// What is to be written, in order.
+/// The data to be written, in order.
 #[derive(Default)]
 struct Queue {
     segments: VecDeque<Bytes>,
@@ -269,7 +271,7 @@ impl Queue {
         self.segments.is_empty()
     }
 
-    /// Writes as much as the system takes at once, and says how much that was.
+    /// Writes as much as the system takes at once; returns the number of bytes.
     async fn write(&mut self, socket: &impl Socket) -> io::Result<u32> {
         let written = {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
@@ -292,13 +294,13 @@ impl Queue {
             left -= first.len();
             self.segments.pop_front();
         }
-        // One system call takes 2 GiB at most.
+        // One system call writes 2 GiB at most.
         Ok(u32::try_from(written).unwrap_or(u32::MAX))
     }
 }
 
-/// Takes what has arrived and was not read out of the system's hands, so that closing the socket says
-/// "end" and not "reset".
+/// Discards received data that was not read. Closing a socket with unread data would send a reset (RST)
+/// instead of an end (FIN).
 fn discard(socket: &impl AsFd) {
     let mut bytes = [0; 4096];
     while matches!((&*SockRef::from(socket)).read(&mut bytes), Ok(n) if n > 0) {}

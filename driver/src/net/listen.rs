@@ -1,19 +1,19 @@
-//! Binding the sockets of a node, with errors that say which setting to change.
+//! Binding of a node's sockets, with errors that name the setting to change.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 
-/// How many processes may wait to be accepted: all of a large cluster's may start at once, and one for
-/// which there is no room here tries again after a second at the earliest.
+/// The backlog of the listener for Motr. All processes of a large cluster may start at once. A process
+/// without room in the backlog retries after a second at the earliest.
 const MOTR_BACKLOG: i32 = 1024;
 
-/// The same for HTTP: a flood, which is worked off at once, shall not make others wait for that second. The
-/// system's limit (`net.core.somaxconn`) may be lower.
+/// The backlog of an HTTP listener. A burst of connections is accepted quickly, so it must not cost other
+/// clients that second. The system's limit (`net.core.somaxconn`) may be lower.
 const HTTP_BACKLOG: i32 = 4096;
 
-/// A socket that cannot be listened at.
+/// An error of binding or listening at an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen at {address} for {what}: {why} ({hint})")]
 pub struct Error {
@@ -24,7 +24,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// Whether somebody listens there already.
+    /// Returns whether another socket listens at the address already.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         self.why.kind() == io::ErrorKind::AddrInUse
@@ -39,7 +39,7 @@ pub fn motr(address: SocketAddr) -> Result<TcpListener, Error> {
     )
 }
 
-/// Listens for whom a process of Motr listens for; `hint` says which setting the address is.
+/// Listens at a Motr endpoint; `hint` names the setting with the address.
 pub fn endpoint(address: SocketAddr, hint: &'static str) -> Result<TcpListener, Error> {
     bind(address, MOTR_BACKLOG).map_err(|why| Error {
         what: "Motr",
@@ -49,7 +49,7 @@ pub fn endpoint(address: SocketAddr, hint: &'static str) -> Result<TcpListener, 
     })
 }
 
-/// Listens for HTTP at the first address of `host` that can be had; `found` are all of them.
+/// Listens for HTTP at the first usable address of `host`; `found` has all its addresses.
 pub fn http(
     host: &str,
     port: u16,
@@ -59,7 +59,7 @@ pub fn http(
     first(found).map_err(|why| Error { what: "HTTP", address: format!("{host}:{port}"), why, hint })
 }
 
-/// What to do about a node's name at which hax does not listen.
+/// The advice for a node's name at which hax cannot listen.
 pub const NAME_HINT: &str = "give the node's name an address of this host, in /etc/hosts or the name \
     service, or have Consul's watches post to the address of --http";
 
@@ -85,10 +85,10 @@ fn first(found: io::Result<Vec<SocketAddr>>) -> io::Result<TcpListener> {
     Err(last)
 }
 
-/// A listener that does not block.
+/// Binds a non-blocking listener.
 fn bind(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // What is left of the connections of an earlier life does not keep the address.
+    // Connections of an earlier run in TIME_WAIT must not keep the address in use.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -1,10 +1,10 @@
-//! TCP connections of the wire: [`net::Command`] in, [`net::Event`] out, on the sockets of any runtime.
+//! TCP connections of the wire on the sockets of any runtime: [`net::Command`] in, [`net::Event`] out.
 //!
-//! A connection is one task that owns the socket. Its entry in the table holds the bounded queue of
-//! what it is to write; taking the entry out of the table *is* the close: the task writes what is
-//! left, shuts its side down, reads to the end and only then lets go of the socket, since closing
-//! with unread bytes sends a reset, on which a real peer may crash. Meanwhile it takes no place from
-//! others, and is cut short if the core says so.
+//! A connection is one task that owns the socket. Its entry in the table holds the bounded queue of pending
+//! writes. Removing the entry from the table *is* the close: the task writes the rest of the queue, shuts
+//! down its side, reads to the end, and only then closes the socket. Closing a socket with unread bytes sends
+//! a reset, on which a real peer may crash. A connection that is being closed does not count against the
+//! limit, and is cut short if the core demands it.
 
 mod accept;
 mod backlog;
@@ -29,11 +29,11 @@ pub use accept::{Accepting, Permit};
 pub use backlog::take_rest;
 pub use connection::{Socket, connect, dial, run};
 
-/// How many writes one connection may be behind with. The wire has one message in flight for each
-/// link, so this is reached only by a peer that answers nothing and still asks for more.
+/// The maximum number of pending writes of one connection. The wire has one message in flight for each link.
+/// So only a peer that sends requests and reads no replies reaches the limit.
 const WRITES_MAX: usize = 1024;
 
-/// How long tasks have to let go of their sockets once peers have had their time.
+/// The time for tasks to close their sockets after the peers' time is over.
 const LET_GO_WITHIN: Duration = Duration::from_millis(200);
 
 type Segments = Arc<[Bytes]>;
@@ -43,43 +43,43 @@ pub struct Connections<I> {
     table: Mutex<Option<Table>>,
     inbox: Sender<I>,
     wrap: fn(net::Event) -> I,
-    /// How many were accepted.
+    /// The number of accepted connections.
     accepted: AtomicU64,
-    /// Gets an error as soon as the last connection's task has ended.
+    /// Returns an error as soon as the last connection's task has ended.
     ended: Receiver<()>,
-    /// Closed when the peers' time is up.
+    /// Closed when the peers' time is over.
     patience: (Sender<Infallible>, Receiver<Infallible>),
 }
 
 struct Table {
     entries: BTreeMap<ConnId, Entry>,
-    /// Those that are being closed; used to cut them short.
+    /// The connections that are being closed; a message cuts one short.
     leaving: BTreeMap<ConnId, oneshot::Sender<()>>,
-    /// Every task holds a clone for as long as it lives.
+    /// Each task holds a clone during its lifetime.
     alive: Sender<()>,
 }
 
-/// The table's end of a connection; dropped to close it.
+/// The table's side of a connection; dropped to close it.
 struct Entry {
     writes: Sender<Segments>,
     _open: oneshot::Sender<()>,
     cut: oneshot::Sender<()>,
-    /// Of one that was accepted while there are so many places.
+    /// The permit of an accepted connection; `None` for one that hax opened.
     _place: Option<Permit>,
 }
 
-/// The task's end of a connection.
+/// The task's side of a connection.
 pub struct Task {
     writes: Receiver<Segments>,
-    /// Ends when the connection is to be closed.
+    /// Completes when the connection has to be closed.
     open: oneshot::Receiver<()>,
-    /// Says something when it has been long enough about that.
+    /// Receives a message when the close has to be cut short.
     cut: oneshot::Receiver<()>,
     alive: Sender<()>,
 }
 
 impl<I> Connections<I> {
-    /// No connections. What happens is put in `inbox`, as `wrap` makes it an input.
+    /// Creates a table without connections. `wrap` converts the events into inputs, which are put in `inbox`.
     #[must_use]
     pub fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Arc<Self> {
         let (alive, ended) = async_channel::bounded(1);
@@ -89,26 +89,26 @@ impl<I> Connections<I> {
         Arc::new(Self { table, inbox, wrap, accepted: AtomicU64::new(0), ended, patience })
     }
 
-    /// Names an accepted connection and makes its entry, as [`enter`](Self::enter) does.
+    /// Mints the id of an accepted connection and makes its entry, as [`enter`](Self::enter) does.
     #[must_use]
     pub fn accept(&self, place: Option<Permit>) -> Option<(ConnId, Task)> {
         let conn = ConnId::accepted(self.accepted.fetch_add(1, Ordering::Relaxed));
         Some((conn, self.add(conn, place)?))
     }
 
-    /// Makes an entry, whose task is to be [run]; `None` after the shutdown.
+    /// Makes an entry, whose task has to be [run]; returns `None` after the shutdown.
     ///
     /// # Panics
     ///
-    /// If there is one by this number: the core uses none twice.
+    /// If there is an entry with this id: the core never uses an id twice.
     #[must_use]
     pub fn enter(&self, conn: ConnId) -> Option<Task> {
         self.add(conn, None)
     }
 
     fn add(&self, conn: ConnId, place: Option<Permit>) -> Option<Task> {
-        // Bounded in `write`: a bounded channel would take the memory for all of it at once, also for
-        // the many connections on which only the peer writes.
+        // `write` bounds the queue. A bounded channel would allocate its whole memory at once, also for the
+        // many connections on which only the peer writes.
         let (write, writes) = async_channel::unbounded();
         let ((hold, open), (cut, be_cut)) = (oneshot::channel(), oneshot::channel());
         let mut table = self.table();
@@ -119,33 +119,33 @@ impl<I> Connections<I> {
         Some(Task { writes, open, cut: be_cut, alive: table.alive.clone() })
     }
 
-    /// Begins to close a connection, if it is not closed yet.
+    /// Starts to close a connection, if it is not closed yet.
     pub fn leave(&self, conn: ConnId) {
         if let Some(table) = self.table().as_mut() {
             table.leave(conn);
         }
     }
 
-    /// Lets go at once of a connection that is being closed.
+    /// Cuts the close of a connection short: its socket is closed at once.
     pub fn cut(&self, conn: ConnId) {
         if let Some(cut) = self.table().as_mut().and_then(|table| table.leaving.remove(&conn)) {
-            // It may have ended by itself.
+            // The task may have ended by itself.
             let _ = cut.send(());
         }
     }
 
-    /// The connection's task is at its end.
+    /// Forgets a connection whose task has ended.
     fn left(&self, conn: ConnId) {
         if let Some(table) = self.table().as_mut() {
             table.leaving.remove(&conn);
         }
     }
 
-    /// Queues what a connection is to write. One that is too far behind is closed.
+    /// Queues data to be written on a connection. A connection with too many pending writes is closed.
     pub fn write(&self, conn: ConnId, segments: Segments) {
         let mut table = self.table();
         let Some(table) = table.as_mut() else { return };
-        // It may have broken a moment ago; the core has not heard yet.
+        // The connection may have failed a moment ago, before the core was told.
         let Some(entry) = table.entries.get(&conn) else { return };
         if entry.writes.len() >= WRITES_MAX || entry.writes.try_send(segments).is_err() {
             tracing::warn!(target: "hax", %conn, "closing: the peer does not read, {WRITES_MAX} writes are pending");
@@ -153,7 +153,8 @@ impl<I> Connections<I> {
         }
     }
 
-    /// Closes all connections and makes no new ones; waits for the peers' part of it for `time` at most.
+    /// Closes all connections and accepts no new ones; waits at most `time` for the peers to close their
+    /// sides.
     pub async fn shut_down<T: Timer>(&self, time: Duration) {
         self.table().take();
         if within::<T, _>(time, self.ended.recv()).await.is_none() {
@@ -162,8 +163,8 @@ impl<I> Connections<I> {
         }
     }
 
-    /// Waits while the inbox is full: that is the backpressure on peers. After the core's end nobody
-    /// listens any more, which is as well.
+    /// Puts an event in the inbox. It waits while the inbox is full: that is the backpressure on peers. After
+    /// the machine's exit events are dropped, which is harmless.
     async fn tell(&self, event: net::Event) {
         let _ = self.inbox.send((self.wrap)(event)).await;
     }

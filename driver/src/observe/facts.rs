@@ -1,10 +1,10 @@
-//! Facts become log lines and counters.
+//! Facts as log lines and counters.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hax_core::base::fact::{Kind, Level, Report};
 
-/// How often each kind of one machine's facts was seen since the start.
+/// The count of each kind of one machine's facts since the start.
 #[derive(Debug)]
 pub(crate) struct Counters {
     kinds: &'static [Kind],
@@ -12,7 +12,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Nothing seen yet of the facts `F`.
+    /// Creates counters for the facts `F`.
     pub(crate) fn of<F: Report>() -> Self {
         Self { kinds: F::KINDS, seen: F::KINDS.iter().map(|_| AtomicU64::new(0)).collect() }
     }
@@ -22,18 +22,18 @@ impl Counters {
         self.seen[nth].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often the nth kind was seen.
+    /// Returns the count of the nth kind.
     pub(crate) fn get(&self, nth: usize) -> u64 {
         self.seen[nth].load(Ordering::Relaxed)
     }
 
-    /// All kinds and how often each was seen.
+    /// Returns all kinds with their counts.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Kind, u64)> {
         self.kinds.iter().enumerate().map(|(nth, kind)| (*kind, self.get(nth)))
     }
 }
 
-/// The word for a level, as log lines have it.
+/// Returns the name of a level in log lines.
 #[must_use]
 pub(crate) fn word(level: Level) -> &'static str {
     match level {
@@ -45,7 +45,8 @@ pub(crate) fn word(level: Level) -> &'static str {
     }
 }
 
-/// Writes the log line of a fact. A level is part of a line's static description, hence five.
+/// Writes the log line of a fact. The level is part of the static description of a line, so there are five
+/// calls.
 pub(crate) fn log<F: Report>(fact: &F) {
     let Kind { name, level } = F::KINDS[fact.nth()];
     match level {

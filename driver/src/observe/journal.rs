@@ -1,9 +1,9 @@
-//! The journal of a daemon (`--journal`): all that goes into its node, in the form of
-//! [`hax_core::journal`], so that what was seen once in production can be seen again on a desk.
+//! The journal of a daemon (`--journal`): all inputs of its node, in the format of [`hax_core::journal`], so
+//! that events of production can be replayed later.
 //!
-//! The loop never waits for the disk: it appends to memory, and a thread writes. What is written is
-//! whole records but for the last, so a journal that a crash has cut off is read up to there. A journal
-//! that cannot be kept ends; hax goes on.
+//! The loop never waits for the disk: it appends to memory, and a thread writes. The file consists of
+//! complete records except for the last one, so a journal that was cut off by a crash can be read up to
+//! there. If a journal cannot be written any more, it ends; hax continues.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -19,22 +19,22 @@ use hax_core::journal;
 use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
 use hax_core::node::Config;
 
-/// The longest body that a record is sure to hold, beside what else is in it.
+/// The maximum body that is certain to fit in a record, beside the record's other data, in bytes.
 pub const BODY_MAX: usize = journal::RECORD_MAX - (1 << 20);
 
-/// How many bytes may wait for the disk: more than the longest record.
+/// The maximum number of bytes that wait for the disk: more than the longest record.
 const BEHIND_MAX: usize = journal::RECORD_MAX + (16 << 20);
 
-/// How many journals of earlier lives there may be beside the first.
+/// The maximum number of journals of earlier runs beside the first.
 const OLD_MAX: u32 = 9;
 
-/// How long the end of a journal waits for the disk.
+/// The time that the end of a journal waits for the disk.
 const SETTLE_WITHIN: Duration = Duration::from_secs(2);
 
-/// What keeps its place in memory for the next records.
+/// The buffer capacity that is kept for the next records, in bytes.
 const KEEP: usize = 1 << 20;
 
-/// Why a journal cannot be begun.
+/// The reason why a journal cannot be begun.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There are too many journals of that name.
@@ -43,25 +43,25 @@ pub enum Error {
     /// The file cannot be created.
     #[error("cannot create {}: {why}", path.display())]
     Create {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         why: io::Error,
     },
 }
 
-/// A journal that is being written. Dropped, it waits until all is written, though not for long.
+/// A journal that is being written. When dropped, it waits for a short time until everything is written.
 #[derive(Debug)]
 pub struct Journal {
     shared: Arc<Shared>,
-    /// Where it is.
+    /// The path of the journal.
     pub path: PathBuf,
-    /// How many bytes it may still take.
+    /// The number of bytes that it may still grow.
     left: u64,
     ended: bool,
 }
 
-/// What the loop and the thread share.
+/// The state shared by the loop and the thread.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
@@ -70,21 +70,21 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whole records that nobody has begun to write.
+    /// Complete records whose write has not begun.
     waiting: Vec<u8>,
-    /// The thread writes.
+    /// The thread is writing.
     busy: bool,
-    /// Nothing more will come.
+    /// No more records will come.
     closed: bool,
-    /// Why no more can be written.
+    /// The error after which nothing can be written any more.
     failed: Option<io::Error>,
 }
 
-/// A machine of which a journal is kept, as long as it can be.
+/// A machine with a journal of its inputs, as long as the journal can be written.
 pub struct Journaled<M> {
     /// The machine.
     pub machine: M,
-    /// Its journal, if one is wanted.
+    /// The journal, if the settings ask for one.
     pub journal: Option<Journal>,
 }
 
@@ -117,13 +117,13 @@ impl<M: Machine<Fact = Fact>> Machine for Journaled<M> {
 }
 
 impl Journal {
-    /// Begins the journal of a node with this configuration at `path`, or, where that exists already,
-    /// at the first of `path.1` to `path.9` that does not; only the owner can read it. It ends when
+    /// Begins the journal of a node with this configuration at `path`. If that file exists, it uses the first
+    /// of `path.1` to `path.9` that does not exist. Only the owner can read the file. The journal ends when
     /// it would grow beyond `max` bytes.
     ///
     /// # Errors
     ///
-    /// If there is no file to be had.
+    /// If no file can be created.
     pub fn begin(path: &Path, max: u64, config: &Config) -> Result<Self, Error> {
         let (file, path) = create(path)?;
         Ok(Self::write_to(file, path, max, config))
@@ -139,7 +139,7 @@ impl Journal {
         Self { shared, path, left, ended: false }
     }
 
-    /// Takes down what is about to go into the node. If the journal ends with that, says so, once.
+    /// Records the next input of the node. If the journal ends with it, returns that fact, once.
     pub fn record(&mut self, now: Now, input: &Input) -> Option<Fact> {
         if self.ended {
             return None;
@@ -174,7 +174,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Lets a panic wait until what led to it is written: where panics abort, nothing else would.
+    /// Delays a panic until the inputs that led to it are written. A panic that aborts would lose them.
     pub fn outlive_panics(&self) {
         let shared = Arc::downgrade(&self.shared);
         let before = std::panic::take_hook();
@@ -197,7 +197,7 @@ impl Drop for Journal {
     }
 }
 
-/// A file that was not there before.
+/// Creates a file that did not exist.
 fn create(path: &Path) -> Result<(File, PathBuf), Error> {
     let names = (0..=OLD_MAX).map(|n| match n {
         0 => path.to_path_buf(),
@@ -227,7 +227,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Whether all that was taken down is written, within some time.
+    /// Returns whether all records are written within some time.
     fn settle(&self) -> bool {
         let unsettled = |state: &mut State| state.busy || !state.waiting.is_empty();
         let settled = self.changed.wait_timeout_while(self.state(), SETTLE_WITHIN, unsettled);
@@ -235,7 +235,8 @@ impl Shared {
         !late.timed_out() && state.failed.is_none()
     }
 
-    /// The thread: writes what waits, until nothing more will come. Only a swap holds up the loop.
+    /// Runs the thread: writes waiting records until no more will come. It blocks the loop only during a
+    /// swap.
     fn write(&self, mut to: impl Write) {
         let mut bytes = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! What an operator sees of a hax that runs: log lines, metrics, the journal, and what systemd is told.
+//! Observability of a running hax: log lines, metrics, the journal, and the notifications to systemd.
 
 pub mod facts;
 pub mod journal;

@@ -1,7 +1,7 @@
-//! What systemd is told (`Type=notify`, sd_notify(3)): that the daemon serves, how it is, that it
-//! stops; and that it is alive.
+//! Notifications to systemd (`Type=notify`, sd_notify(3)): that the daemon is ready, its status, that it
+//! stops, and that it is alive.
 //!
-//! The protocol is one datagram to the socket that `NOTIFY_SOCKET` names; without it nothing is said.
+//! The protocol is one datagram to the socket in `NOTIFY_SOCKET`; without that variable nothing is sent.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -11,22 +11,22 @@ use std::time::Duration;
 
 use hax_core::base::time::{Instant, Next, Now};
 
-/// The daemon serves.
+/// Reports that the daemon is ready.
 pub fn ready() {
     tell("READY=1");
 }
 
-/// How the daemon is, in a line of `systemctl status`.
+/// Reports the status of the daemon, for a line of `systemctl status`.
 pub fn status(how: &str) {
     tell(&format!("STATUS={how}"));
 }
 
-/// The daemon reads its files again; [`ready`] is said when that is done.
+/// Reports that the daemon reads its files again; [`ready`] follows at the end.
 pub fn reloading() {
     tell("RELOADING=1");
 }
 
-/// The daemon has begun to stop.
+/// Reports that the daemon has begun to stop.
 pub fn stopping() {
     tell("STOPPING=1\nSTATUS=Stopping: the work in progress is finished first");
 }
@@ -38,7 +38,8 @@ fn tell(what: &str) {
     }
 }
 
-/// A name that begins with `@` is an abstract one. A receiver that does not read is not waited for.
+/// Sends one datagram. A name that begins with `@` is an abstract one. A receiver that does not read is not
+/// waited for.
 fn send(socket: &str, what: &str) -> io::Result<()> {
     let to = match socket.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -50,17 +51,17 @@ fn send(socket: &str, what: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// systemd's watchdog (`WatchdogSec=`): it restarts a daemon that it has not heard of for too long.
-/// Only the loop feeds it, between two inputs; a loop that is stuck does not.
+/// systemd's watchdog (`WatchdogSec=`), which restarts a daemon without notifications for too long. Only the
+/// loop sends them, between two inputs, so a stuck loop sends none.
 #[derive(Debug)]
 pub struct Watchdog {
-    /// Half of what systemd allows; nothing if it does not watch.
+    /// Half of systemd's timeout; `None` if systemd does not watch.
     every: Option<Duration>,
     due: Instant,
 }
 
 impl Watchdog {
-    /// The one that systemd asks for in the environment, which `env` looks up.
+    /// Creates the watchdog that the environment asks for; `env` looks up a variable.
     #[must_use]
     pub fn new(env: impl Fn(&str) -> Option<String>) -> Self {
         let ours = |pid: String| pid.parse() == Ok(std::process::id());
@@ -69,8 +70,8 @@ impl Watchdog {
         Self { every: us.map(|us| Duration::from_micros(us / 2)), due: Instant::default() }
     }
 
-    /// The machine has taken an input and asks for `next`: feeds, if it is time, and sees to it that
-    /// the loop comes back in time to feed again.
+    /// Sends a notification if it is due, after the machine has handled an input and returned `next`. Returns
+    /// a deadline by which the loop comes back in time for the next notification.
     pub fn pass(&mut self, now: Now, next: Next) -> Next {
         let Some(every) = self.every else { return next };
         if now.mono >= self.due {

@@ -1,19 +1,19 @@
-//! Others' words for a terminal, a log or a journal: what would move a cursor, begin a line or hide what it
-//! says is written as what it is, and what is endless is cut.
+//! Foreign text for a terminal, a log or a journal. Characters that would move the cursor, begin a line or
+//! hide text are escaped, and long text is cut.
 
 use std::fmt::Write as _;
 
-/// The longest word that is shown whole, in characters; the name of a file is shorter.
+/// The maximum length of a word that is shown whole, in characters; names of files are shorter.
 const WORD_MAX: usize = 256;
 
-/// The longest text that is shown whole, in characters.
+/// The maximum length of a text that is shown whole, in characters.
 const TEXT_MAX: usize = 2048;
 
-/// The text in one line, of characters that can be seen. Of a word that is too long its beginning is
-/// kept, and so of the whole; `…` stands for the rest.
+/// Returns the text in one line of visible characters. Of too long a word, and of too long a text, only the
+/// beginning is kept; `…` stands for the rest.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    // As nearly all are.
+    // This is the case for nearly all texts.
     if text.len() <= WORD_MAX && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
         return text.into();
     }
@@ -43,15 +43,15 @@ fn push(out: &mut String, c: char) {
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
         c if is_unseen(c) => {
-            // A string takes whatever it is given.
+            // Writing to a string does not fail.
             let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
         }
         c => out.push(c),
     }
 }
 
-/// Control characters of both sets, separators of lines, and the characters of Unicode that have no width
-/// or turn the direction of writing (UAX #9, UTR #36).
+/// Returns whether the character is invisible: control characters of both sets, line separators, and the
+/// Unicode characters that have no width or change the direction of writing (UAX #9, UTR #36).
 fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -1,30 +1,48 @@
-//! The settings of the bridge: how it judges processes, and what it does as a leader.
+//! The settings of the bridge: its judgement of processes, and its tasks as a leader.
 
 use std::time::Duration;
 
 use super::flags::Flags;
 use super::values::{OnUnexpectedMessage, Span, Switch};
 
-/// How the bridge behaves.
+/// The behaviour of the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeSettings {
-    /// Whether it stands for election.
+    /// Whether it takes part in the election.
     pub elect: bool,
-    /// Whether it speaks with old daemons over the broadcast queue.
+    /// Whether it exchanges messages with old daemons over the broadcast queue.
     pub bq: Switch,
-    /// What a message does on which the specification demands to stop.
+    /// The effect of a message on which the specification demands to stop.
     pub on_unexpected_message: OnUnexpectedMessage,
-    /// How long checks must fail until a process counts as stopped whose link lives.
+    /// The time that checks must fail before a process with a live link is declared stopped.
     pub silence: Duration,
+<<<<<<< /tmp/ra/m.o
     /// How often the leader records the free and used space; zero is never.
+||||||| /tmp/ra/m.b
+    /// How often the leader takes down how much space there is; zero is never.
+=======
+    /// The interval of the leader's records of the filesystem's space; zero means never.
+>>>>>>> /tmp/ra/m.t
     pub filesystem_stats: Duration,
+<<<<<<< /tmp/ra/m.o
     /// How often the leader records the bytes of each user; zero is never.
+||||||| /tmp/ra/m.b
+    /// How often it takes down who has how many bytes; zero is never.
+=======
+    /// The interval of its records of byte counts; zero means never.
+>>>>>>> /tmp/ra/m.t
     pub byte_counts: Duration,
+<<<<<<< /tmp/ra/m.o
     /// How long a stop may take to finish the work in progress.
+||||||| /tmp/ra/m.b
+    /// How long a stop may take to finish what was begun.
+=======
+    /// The time limit of a stop to complete pending work.
+>>>>>>> /tmp/ra/m.t
     pub drain: Duration,
 }
 
-/// Makes the whole of it.
+/// Merges the settings.
 pub(super) fn merge(flags: &Flags, file: &Flags) -> BridgeSettings {
     let span = |flag: Option<Span>, file, default| {
         flag.or(file).map_or_else(|| Duration::from_secs(default), |span| span.0)

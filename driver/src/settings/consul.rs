@@ -1,4 +1,4 @@
-//! Where Consul is and how hax is let in: hax's own settings and, behind them, the variables of
+//! The address of Consul and hax's credentials: hax's own settings and, as a fallback, the variables of
 //! Consul's own tools (<https://developer.hashicorp.com/consul/commands#environment-variables>).
 
 use std::path::PathBuf;
@@ -10,44 +10,44 @@ use super::secret::{Secret, SecretSource};
 use super::url::{ConsulUrl, Datacenter};
 use super::values::BadValue;
 
-/// How a TLS server is known, and how we are.
+/// The authentication of a TLS server, and our own certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTls {
-    /// Certificates to trust, PEM; without this and `ca_dir` the machine's own are.
+    /// Certificates to trust, in PEM; without this and `ca_dir` the machine's certificates are trusted.
     pub ca_file: Option<PathBuf>,
     /// A directory of such files.
     pub ca_dir: Option<PathBuf>,
-    /// Our own certificate, PEM.
+    /// Our own certificate in PEM.
     pub cert: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// Its private key in PEM.
     pub key: Option<PathBuf>,
-    /// The name that the server's certificate must have; else the URL's host.
+    /// The required name of the server's certificate; by default the URL's host.
     pub server_name: Option<String>,
-    /// Whether the server's certificate is looked at at all.
+    /// Whether the server's certificate is verified.
     pub verify: bool,
 }
 
 /// The settings of the Consul client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsulSettings {
-    /// Where it is.
+    /// The address of Consul.
     pub url: ConsulUrl,
-    /// Which datacenter is asked; else the agent's own.
+    /// The datacenter of requests; by default the agent's own.
     pub datacenter: Option<Datacenter>,
     /// The ACL token.
     pub token: Option<SecretSource>,
     /// `USER:PASSWORD` of HTTP's basic authentication, for a proxy before Consul.
     pub auth: Option<SecretSource>,
-    /// For `https://`.
+    /// The TLS settings for `https://`.
     pub tls: ClientTls,
-    /// The limit of one request; blocking queries have it on top of their wait.
+    /// The timeout of one request; a blocking query has it in addition to its wait.
     pub timeout: Duration,
-    /// The longest answer, in bytes.
+    /// The maximum length of a response, in bytes.
     pub answer_max: usize,
 }
 
-/// Makes the whole of it: the flag (or its variable), the file, Consul's variable, the default. What
-/// cannot be used is added to `wrong`.
+/// Merges, in this order: the flag (or its variable), the file, Consul's variable, the default. Invalid
+/// values are added to `wrong`.
 pub(crate) fn merge(
     flags: &Flags,
     file: &Flags,
@@ -114,12 +114,12 @@ pub(crate) fn merge(
     }
 }
 
-/// What is well of it.
+/// Returns a valid value, or adds the error to `wrong`.
 fn kept<T>(found: Result<T, Error>, wrong: &mut Vec<Error>) -> Option<T> {
     found.map_err(|why| wrong.push(why)).ok()
 }
 
-/// As Consul's own tools, `CONSUL_HTTP_SSL` beats the scheme of `CONSUL_HTTP_ADDR`.
+/// As in Consul's own tools, `CONSUL_HTTP_SSL` overrides the scheme of `CONSUL_HTTP_ADDR`.
 fn url(
     flags: &Flags,
     file: &Flags,
@@ -137,7 +137,7 @@ fn url(
     if tls == Some(true) { url.with_tls() } else { url }
 }
 
-/// A switch as Consul's tools read it.
+/// Parses a switch in the same way as Consul's tools.
 fn switch(
     env: &impl Fn(&'static str) -> Option<String>,
     from: &'static str,
@@ -150,7 +150,7 @@ fn switch(
     }
 }
 
-/// The first file that is named, else the variable.
+/// Returns the first file that is given, or else the variable.
 fn source(
     files: &[(&'static str, Option<PathBuf>)],
     variable: &'static str,

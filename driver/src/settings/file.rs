@@ -1,4 +1,4 @@
-//! The configuration file: what it says, and all that is wrong with it.
+//! The configuration file: its settings, and all its errors.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::flags::Flags;
 
-/// So many errors are named; a file with more is another program's.
+/// The maximum number of reported errors; a file with more belongs to another program.
 const WRONG_MAX: usize = 20;
 
-/// A file as far as it is understood.
+/// The valid part of a file, and its errors.
 #[derive(Default)]
 pub(super) struct File {
     path: PathBuf,
@@ -29,7 +29,8 @@ impl File {
         }
     }
 
-    /// Reads it again without the lines that are wrong until there are none: a parser stops at the first.
+    /// Parses the file again without the wrong lines until it is valid, since a parser stops at the first
+    /// error.
     fn of(path: &Path, text: String) -> Self {
         let (mut rest, mut wrong) = (text.clone(), Vec::new());
         let flags = loop {
@@ -50,7 +51,8 @@ impl File {
         Self { path: path.into(), text, flags, wrong }
     }
 
-    /// An error of a value, with its line if the value is the file's: no flag or variable gives it.
+    /// Adds the line to an error of a value, if the value is from the file and no flag or variable replaces
+    /// it.
     pub(super) fn place(&self, why: Error, given: &Flags) -> Error {
         let key = match &why {
             Error::Value { from, .. } => key(from),
@@ -71,13 +73,13 @@ impl File {
     }
 }
 
-/// The key of the first setting that an error names.
+/// Returns the key of the first setting in an error.
 fn key(from: &str) -> String {
     let first = from.split(' ').next().unwrap_or(from);
     first.trim_start_matches('-').replace('-', "_")
 }
 
-/// Whether flags or their variables give what the file says too.
+/// Returns whether flags or their variables replace this key of the file.
 fn gives(flags: &Flags, key: &str) -> bool {
     match key {
         "consul_token_file" => flags.consul_token_file.is_some(),
@@ -94,11 +96,11 @@ fn gives(flags: &Flags, key: &str) -> bool {
     }
 }
 
-/// The text with the lines of a part of it left empty; nothing if there is nothing in them.
+/// Returns the text with the lines of a part emptied; `None` if they are empty already.
 fn without(text: &str, part: Range<usize>) -> Option<String> {
     let before = text.get(..part.start)?;
     let begin = before.rfind('\n').map_or(0, |at| at + 1);
-    // An error at the end of a line is that line's.
+    // An error at the end of a line belongs to that line.
     let last = part.end.max(part.start).min(text.len());
     let last =
         if last > part.start && text.as_bytes()[last - 1] == b'\n' { last - 1 } else { last };

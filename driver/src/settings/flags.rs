@@ -1,4 +1,4 @@
-//! The settings as they are given: as flags, as variables, and in a file by the same names.
+//! The settings as they are given: as flags, as variables, and in a file with the same names.
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;

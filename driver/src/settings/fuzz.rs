@@ -1,14 +1,14 @@
-//! What a fuzzer does with a configuration file.
+//! The fuzz target for a configuration file.
 
 use super::Settings;
 use super::flags::Flags;
 
-/// Reads `data` as a configuration file. What is understood is printed, and what is printed is a file
-/// that says the same. Nothing is read of this machine: what names secrets is forgotten.
+/// Reads `data` as a configuration file, prints the settings, and reads them again: they must be the same.
+/// Nothing of this machine is read; settings that name secrets are removed.
 ///
 /// # Panics
 ///
-/// If that does not hold: `fuzz/` hands it what libFuzzer invents, a test what was found worth keeping.
+/// If the settings differ: `fuzz/` passes libFuzzer's inputs, and a test passes the saved ones.
 pub fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let settings = match read(text) {

@@ -7,26 +7,26 @@ use super::flags::Flags;
 use super::secret::SecretSource;
 use super::values::{BadValue, HostPort};
 
-/// Where HTTP is served, to whom, and how much of it.
+/// The address, the credentials and the limits of the HTTP port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// Where, there alone; else Consul says it.
+    /// The only address to listen at; by default Consul gives the address.
     pub at: Option<HostPort>,
-    /// The certificate, PEM; given with its key or not at all.
+    /// The certificate in PEM; given together with its key or not at all.
     pub cert: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// Its private key in PEM.
     pub key: Option<PathBuf>,
-    /// What requests must bring.
+    /// The token that requests must have.
     pub token: Option<SecretSource>,
-    /// The longest body of a request, in bytes.
+    /// The maximum length of a request's body, in bytes.
     pub body_max: usize,
-    /// What all bodies may have together, in bytes; nothing where the program's own default counts.
+    /// The maximum length of all bodies together, in bytes; `None` for the program's own default.
     pub bodies_max: Option<usize>,
-    /// How many connections there may be at a time.
+    /// The maximum number of connections.
     pub connections_max: usize,
 }
 
-/// Makes the whole of it. A token that cannot be used is added to `wrong`.
+/// Merges the settings. An invalid token is added to `wrong`.
 pub(super) fn merge(flags: &Flags, file: &Flags, wrong: &mut Vec<Error>) -> HttpSettings {
     let path =
         |flag: &Option<PathBuf>, file: &Option<PathBuf>| flag.as_ref().or(file.as_ref()).cloned();
@@ -48,7 +48,7 @@ pub(super) fn merge(flags: &Flags, file: &Flags, wrong: &mut Vec<Error>) -> Http
 }
 
 impl HttpSettings {
-    /// What is wrong with certificate and key, if anything is.
+    /// Returns the error of certificate and key, if there is one.
     pub(super) fn check_tls(&self) -> Option<Error> {
         let (from, why) = match (&self.cert, &self.key) {
             (Some(_), None) => {
@@ -60,7 +60,7 @@ impl HttpSettings {
         Some(Error::Value { from, why: BadValue::new(why) })
     }
 
-    /// What is wrong with the limits of bodies, if anything is.
+    /// Returns the error of the limits of bodies, if there is one.
     pub(super) fn check_bodies(&self) -> Option<Error> {
         let is_small = self.bodies_max.is_some_and(|all| all / 2 < self.body_max);
         is_small.then(|| {

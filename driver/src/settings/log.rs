@@ -1,29 +1,29 @@
-//! The settings of what is written down of a hax that runs: the log and the journal.
+//! The settings of the log and of the journal.
 
 use std::path::PathBuf;
 
 use super::flags::Flags;
 use super::values::{LogFormat, LogLevel};
 
-/// The log.
+/// The settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// How its lines look.
+    /// The format of its lines.
     pub format: LogFormat,
-    /// Which of them are written.
+    /// The level of the lines that are written.
     pub level: LogLevel,
 }
 
-/// The journal.
+/// The settings of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalSettings {
-    /// Where it is written, if it is.
+    /// The path of the journal, if it is written.
     pub path: Option<PathBuf>,
-    /// How long it may get, in bytes.
+    /// The maximum length of the journal, in bytes.
     pub max: usize,
 }
 
-/// Makes the whole of both.
+/// Merges both groups of settings.
 pub(super) fn merge(flags: &Flags, file: &Flags) -> (LogSettings, JournalSettings) {
     let log = LogSettings {
         format: flags.log.or(file.log).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Settings: flags, environment and file made into one checked whole.
+//! Settings: flags, environment and file, merged and checked.
 
 pub mod bridge;
 pub mod consul;
@@ -29,10 +29,10 @@ use log::{JournalSettings, LogSettings};
 use motr::{EndpointError, MotrSettings};
 use values::BadValue;
 
-/// What `hax run` is to do. Where Consul says what no flag does, there is an `Option`.
+/// The settings of `hax run`. A value is `None` if no flag gives it and Consul decides.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The way to Consul.
+    /// The access to Consul.
     pub consul: ConsulSettings,
     /// The name of this node.
     pub node: Option<String>,
@@ -40,7 +40,7 @@ pub struct Settings {
     pub fid: Option<Fid>,
     /// The HTTP port.
     pub http: HttpSettings,
-    /// The way to Motr's processes.
+    /// The transport to Motr's processes.
     pub motr: MotrSettings,
     /// The bridge between the two.
     pub bridge: BridgeSettings,
@@ -48,11 +48,11 @@ pub struct Settings {
     pub log: LogSettings,
     /// The journal.
     pub journal: JournalSettings,
-    /// What an operator should know of these settings, a line of the log each.
+    /// Warnings about these settings, one log line each.
     pub warnings: Vec<String>,
 }
 
-/// Why there are no settings: all that is wrong with them, one at least, a line or more each.
+/// The errors of the settings: at least one, each of one line or more.
 #[derive(Debug)]
 pub struct Errors(Vec<Error>);
 
@@ -70,47 +70,47 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-/// One thing that is wrong with the settings.
+/// One error of the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configuration file cannot be read.
     #[error("--config: cannot read {}: {why}", path.display())]
     Unreadable {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         why: std::io::Error,
     },
-    /// A file with a secret is of no use.
+    /// A file with a secret cannot be used.
     #[error(transparent)]
     Secret(#[from] secret::Error),
-    /// The configuration file is wrong; the text has line, column and the line itself.
+    /// The configuration file is not valid; the text has line, column and the line itself.
     #[error("{}: {why}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What and where.
+        /// The error of the parser, with its position.
         why: Box<toml::de::Error>,
     },
     /// A value of the file cannot be used.
     #[error("{}: line {line}: {why}", path.display())]
     InFile {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The error of the value.
         why: Box<Self>,
     },
     /// A value cannot be used.
     #[error("{from}: {why}")]
     Value {
-        /// Where it was given.
+        /// The flag or variable with the value.
         from: &'static str,
-        /// What is wrong with it.
+        /// The error of the value.
         why: BadValue,
     },
-    /// The endpoint belongs to a transport that is not spoken.
+    /// The endpoint belongs to a transport that hax does not speak.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
 }
@@ -122,12 +122,12 @@ const UNVERIFIED: &str = "Consul's certificate is not verified: whoever can redi
     can read its token; give the CA with --consul-ca-file instead";
 
 impl Settings {
-    /// Merges flags (with their variables), the file that they name and the variables that other
-    /// programs use too, which `env` looks up.
+    /// Merges flags (with their variables), the file that they name, and the variables that other programs
+    /// use too. `env` looks up a variable.
     ///
     /// # Errors
     ///
-    /// All that is wrong, each with its line if the file has it.
+    /// All errors of the settings, each with its line if the value is from the file.
     pub fn load(
         config: Option<&Path>,
         flags: Flags,
@@ -179,7 +179,7 @@ impl Settings {
         if wrong.is_empty() { Ok(settings) } else { Err(Errors(wrong)) }
     }
 
-    /// What each value allows and all together do not.
+    /// Checks the rules that concern several values together.
     fn check(&self, wrong: &mut Vec<Error>) {
         wrong.extend(self.motr.check());
         wrong.extend(self.http.check_tls());
@@ -253,7 +253,7 @@ mod tests {
     fn libfabric_is_refused_in_words() {
         let motr_endpoint = Some("inet:tcp:10.0.0.1@22001".into());
         let flags = Flags { motr_endpoint, ..Flags::default() };
-        // Motr's library is for whoever starts to load.
+        // By default a libfabric endpoint is valid: it makes the daemon load Motr's library.
         Settings::merge(flags.clone(), Flags::default(), none).unwrap();
         let flags = Flags { motr: Some(MotrTransport::Wire), ..flags };
         let error = Settings::merge(flags, Flags::default(), none).unwrap_err().to_string();

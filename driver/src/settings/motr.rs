@@ -1,4 +1,4 @@
-//! The settings of the way to Motr's processes: the transport, the endpoint, and the links.
+//! The settings of the connection to Motr's processes: the transport, the endpoint, and the links.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,24 +10,30 @@ use super::Error;
 use super::flags::Flags;
 use super::values::MotrTransport;
 
-/// How hax speaks with Motr, and with whom.
+/// The transport to Motr, and its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MotrSettings {
-    /// The way.
+    /// The transport.
     pub transport: MotrTransport,
-    /// Motr's library, where it is used; else the one that the system has.
+    /// The path of Motr's library; by default the system's library.
     pub library: Option<PathBuf>,
-    /// The name of hax's endpoint; else Consul says it.
+    /// The name of hax's endpoint; by default Consul gives it.
     pub endpoint: Option<String>,
-    /// How many connections processes may hold at a time.
+    /// The maximum number of processes' connections.
     pub connections_max: usize,
-    /// Whether processes are served that the configuration does not know.
+    /// Whether processes are served that are not in the configuration.
     pub any_process: bool,
+<<<<<<< /tmp/ra/m.o
     /// How long pending notes are kept for a process that is away.
+||||||| /tmp/ra/m.b
+    /// How long what a process that went away is owed is kept.
+=======
+    /// The time for which undelivered messages of a process that went away are kept.
+>>>>>>> /tmp/ra/m.t
     pub link_grace: Duration,
 }
 
-/// Makes the whole of it.
+/// Merges the settings.
 pub(super) fn merge(flags: &Flags, file: &Flags) -> MotrSettings {
     let connections_max = flags.motr_connections_max.or(file.motr_connections_max);
     let link_grace = flags.link_grace.or(file.link_grace);
@@ -42,11 +48,11 @@ pub(super) fn merge(flags: &Flags, file: &Flags) -> MotrSettings {
 }
 
 impl MotrSettings {
-    /// What is wrong with the endpoint, if anything is.
+    /// Returns the error of the endpoint, if there is one.
     pub(super) fn check(&self) -> Option<Error> {
         let name = self.endpoint.as_ref()?;
         match (self.transport, endpoint(name)) {
-            // Only Motr's library can say what is a name of its transports.
+            // Only Motr's library can tell which names its transports accept.
             (MotrTransport::Lib, _) | (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) => {
                 None
             }
@@ -55,31 +61,31 @@ impl MotrSettings {
     }
 }
 
-/// Why a Motr endpoint's name is of no use.
+/// The reason why a Motr endpoint's name cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// libfabric.
+    /// The endpoint belongs to libfabric.
     #[error(
         "the Motr endpoint {0} belongs to libfabric, which hax does not speak itself: say --motr auto, \
          which takes Motr's library for it, or give hax and its Motr processes an inet:stream:IP@PORT endpoint, with --motr-endpoint (HAX_MOTR_ENDPOINT) or in \
          Consul's entry of the service hax"
     )]
     Libfabric(String),
-    /// Not a name at all.
+    /// The text is not an endpoint's name.
     #[error(
         "{name:?} is not a Motr endpoint ({why}): expected inet:stream:IP@PORT or \
          IP@tcp:12345:PORTAL:TMID (--motr-endpoint, or Consul's entry of the service hax)"
     )]
     Unknown {
-        /// What was given.
+        /// The given text.
         name: String,
-        /// What is wrong with it.
+        /// The error in it.
         why: &'static str,
     },
 }
 
-/// Where the endpoint `name` listens: an address that peers can connect to, since it stands in every
-/// frame that they get.
+/// Returns the address at which the endpoint `name` listens. Peers must be able to connect to it, since it is
+/// part of every frame that they receive.
 pub fn endpoint(name: &str) -> Result<SocketAddr, EndpointError> {
     let unknown = |why| EndpointError::Unknown { name: name.into(), why };
     let address = wire::name::parse(name).map_err(|why| match why {

@@ -1,4 +1,4 @@
-//! Secrets: where they come from, and that no log line shows them.
+//! Secrets: their sources, and types that keep them out of log lines.
 
 use std::fmt;
 use std::io;
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use super::values::BadValue;
 
-/// A text that is not for printing.
+/// A text that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text.
+    /// Creates a secret.
     ///
     /// # Errors
     ///
-    /// If it could not be the value of an HTTP header.
+    /// If the text cannot be the value of an HTTP header.
     pub fn new(text: &str) -> Result<Self, BadValue> {
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(BadValue::new("expected one word of printable ASCII"));
@@ -23,7 +23,7 @@ impl Secret {
         Ok(Self(text.into()))
     }
 
-    /// The text itself: for the one place that sends or compares it.
+    /// Returns the text itself, for the one place that sends or compares it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -36,16 +36,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a secret comes from. One in a file can be changed while hax runs.
+/// The source of a secret. A secret in a file can be changed while hax runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
-    /// From this environment variable.
+    /// An environment variable.
     Variable(&'static str, Secret),
-    /// From a file that holds nothing else; the text is the setting that names the file.
+    /// A file with only the secret; the text is the setting that names the file.
     File(&'static str, PathBuf),
 }
 
-/// Why a secret cannot be had.
+/// The reason why a secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
@@ -53,25 +53,25 @@ pub enum Error {
     Unreadable {
         /// The setting that names it.
         flag: &'static str,
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         why: io::Error,
     },
-    /// The file holds something else.
+    /// The content of the file is not valid.
     #[error("{flag}: {}: {why}", path.display())]
     Content {
         /// The setting that names it.
         flag: &'static str,
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the content.
         why: BadValue,
     },
 }
 
 impl Error {
-    /// The setting that names the file.
+    /// Returns the setting that names the file.
     #[must_use]
     pub fn flag(&self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Error {
 }
 
 impl SecretSource {
-    /// The secret as it is now.
+    /// Returns the current secret.
     pub fn read(&self) -> Result<Secret, Error> {
         match self {
             Self::Variable(_, secret) => Ok(secret.clone()),
@@ -96,7 +96,7 @@ fn read(flag: &'static str, path: &Path) -> Result<Secret, Error> {
     Secret::new(text.trim()).map_err(|why| Error::Content { flag, path: path.into(), why })
 }
 
-/// Who gives it, for messages.
+/// Names the source, for messages.
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,7 +8,7 @@ use super::Settings;
 use super::consul::ConsulSettings;
 use super::secret::SecretSource;
 
-/// What `--check` prints: a configuration file with the effective values.
+/// The output of `--check`: a configuration file with the effective values.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         consul(f, &self.consul)?;
@@ -53,20 +53,20 @@ impl fmt::Display for Settings {
     }
 }
 
-/// The word that stands for a value in flags and files.
+/// Returns the name of a value in flags and files.
 fn word(value: impl clap::ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-/// As [`Settings`]'s `Display`: without the token.
+/// The same text as `Display`, which omits the token.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// A time in its largest unit.
+/// Returns a duration in its largest unit.
 fn span(time: Duration) -> String {
     let ms = time.as_millis();
     match (ms % 60_000, ms % 1_000) {
@@ -76,7 +76,7 @@ fn span(time: Duration) -> String {
     }
 }
 
-/// A size in its largest unit.
+/// Returns a size in its largest unit.
 fn size(bytes: usize) -> String {
     let unit = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let unit = unit.into_iter().find(|(_, shift)| bytes.is_multiple_of(1 << shift));
@@ -86,7 +86,7 @@ fn size(bytes: usize) -> String {
     )
 }
 
-/// A basic string of TOML, whose escapes are not those of Rust.
+/// Returns a basic string of TOML, whose escapes differ from Rust's.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -107,7 +107,7 @@ fn path(f: &mut fmt::Formatter<'_>, key: &str, path: Option<&Path>) -> fmt::Resu
     }
 }
 
-/// A secret is named by where it comes from.
+/// Writes the source of a secret instead of the secret.
 fn secret(f: &mut fmt::Formatter<'_>, key: &str, source: Option<&SecretSource>) -> fmt::Result {
     match source {
         Some(SecretSource::File(_, file)) => path(f, key, Some(file)),

@@ -1,4 +1,4 @@
-//! Where Consul is: its URL and its datacenter, as flags, variables and files write them.
+//! The address of Consul: its URL and its datacenter, as in flags, variables and files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::values::{BadValue, HostPort};
 
-/// Where Consul's HTTP API is.
+/// The URL of Consul's HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum ConsulUrl {
@@ -21,7 +21,7 @@ pub enum ConsulUrl {
 }
 
 impl ConsulUrl {
-    /// What stands in `Host` and in a request's URI: `HOST:PORT`.
+    /// Returns the value for `Host` and for a request's URI: `HOST:PORT`.
     #[must_use]
     pub fn authority(&self) -> String {
         match self {
@@ -30,7 +30,7 @@ impl ConsulUrl {
         }
     }
 
-    /// The same place by TLS: what `CONSUL_HTTP_SSL` asks for.
+    /// Returns the same address with TLS, as `CONSUL_HTTP_SSL` asks for.
     pub(super) fn with_tls(self) -> Self {
         match self {
             Self::Http(at) => Self::Https(at),
@@ -87,14 +87,14 @@ impl FromStr for ConsulUrl {
     }
 }
 
-/// The name of a datacenter of Consul's.
+/// The name of a datacenter of Consul.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Datacenter(String);
 
 impl Datacenter {
-    /// The path and query `target` for this datacenter. What an agent says of itself
-    /// (`/v1/agent/…`) has none: the parameter would be wrong there.
+    /// Adds the datacenter to the path and query `target`. Requests about the agent itself (`/v1/agent/…`) do
+    /// not have this parameter.
     #[must_use]
     pub fn of(&self, target: &str) -> String {
         if target.starts_with("/v1/agent/") {
@@ -116,7 +116,7 @@ impl TryFrom<String> for Datacenter {
 impl FromStr for Datacenter {
     type Err = BadValue;
 
-    /// Consul's own rule for such names.
+    /// The check is Consul's own rule for such names.
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if text.is_empty() || !text.chars().all(fits) {

@@ -1,5 +1,5 @@
-//! Values of flags, environment variables and configuration files: each is checked when it is read,
-//! so that an error names the flag, or the line of the file.
+//! Values of flags, environment variables and configuration files. Each value is checked when it is read, so
+//! that an error names the flag, or the line of the file.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Why a value is refused, in words that say what to write instead.
+/// The reason why a value is refused, with the expected form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadValue(String);
@@ -19,8 +19,8 @@ impl BadValue {
     }
 }
 
-/// What stands in a configuration file: of another type than text, it is told what is right as a text
-/// would be.
+/// A value in a configuration file. A value that is not a string gets the same error message as a wrong
+/// string.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -29,7 +29,7 @@ enum Written {
     Truth(bool),
 }
 
-/// A value that a configuration file writes as a string.
+/// Implements reading for values that a configuration file writes as strings.
 macro_rules! from_text {
     ($($name:ident),*) => {$(
         impl TryFrom<Written> for $name {
@@ -73,7 +73,7 @@ impl FromStr for FidText {
 pub struct HostPort {
     /// An address without brackets, or a name.
     pub host: String,
-    /// The port; 0 where the system may choose.
+    /// The port; 0 if the system may choose.
     pub port: u16,
 }
 
@@ -105,7 +105,7 @@ impl FromStr for HostPort {
     }
 }
 
-/// A length of time: `500ms`, `10s`, `2m`.
+/// A duration: `500ms`, `10s`, `2m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Span(pub Duration);
@@ -153,7 +153,7 @@ impl FromStr for Size {
     }
 }
 
-/// How hax speaks with Motr.
+/// The transport between hax and Motr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum MotrTransport {
@@ -184,12 +184,12 @@ impl FromStr for Switch {
     }
 }
 
-/// The value that a flag has for this word, in any case.
+/// Parses the value of a flag, in any case.
 fn word<T: clap::ValueEnum>(text: &str) -> Option<T> {
     T::from_str(text, true).ok()
 }
 
-/// What a message does on which the specification demands to stop.
+/// The effect of a message on which the specification demands to stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OnUnexpectedMessage {
@@ -200,7 +200,7 @@ pub enum OnUnexpectedMessage {
     Ignore,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

@@ -1,4 +1,4 @@
-//! The library's functions. What the library would abort on is written down, and nothing is done.
+//! The library's functions. A call on which the library would abort is recorded, and has no effect.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
@@ -37,7 +37,7 @@ fn key(fid: &abi::m0_fid) -> (u64, u64) {
 
 /// # Safety
 ///
-/// The contract of the library's function of this name; so for all below.
+/// The contract of the library's function of this name; this holds for all functions below.
 unsafe extern "C" fn init(
     hi_out: *mut Hi,
     _git_rev_id: *const c_char,
@@ -50,10 +50,10 @@ unsafe extern "C" fn init(
         state.wrong("init while there is an interface");
         return -EINVAL;
     }
-    // SAFETY: a text, or null.
+    // SAFETY: the pointer is a text of the caller, or null.
     let options = (!debug_options.is_null()).then(|| unsafe { CStr::from_ptr(debug_options) });
     let options = options.map(CStr::to_string_lossy).unwrap_or_default();
-    // Nobody is compiled against the fake's revision.
+    // The caller cannot have been compiled against the fake's revision.
     if !options.contains("disable-compatibility-check") {
         return -EINVAL;
     }
@@ -61,7 +61,7 @@ unsafe extern "C" fn init(
     state.main = Some(std::thread::current().id());
     let hi = Box::into_raw(Box::new(0_u64)).cast();
     state.hi = Some(Ptr(hi));
-    // SAFETY: the caller's variable.
+    // SAFETY: the pointer is the caller's variable.
     unsafe { hi_out.write(hi) };
     0
 }
@@ -83,7 +83,7 @@ unsafe extern "C" fn fini(hi: Hi) {
         state.wrong("fini of an interface that does not exist");
         return;
     }
-    // SAFETY: the box of `init`; it has just been taken out of the state.
+    // SAFETY: this is the box of `init`; it has just been taken out of the state.
     drop(unsafe { Box::from_raw(hi.cast::<u64>()) });
     state.phase = Phase::Off;
     state.main = None;
@@ -105,7 +105,7 @@ unsafe extern "C" fn start(
     link_is_disconnecting: abi::hax_link_gone_cb,
     link_disconnected: abi::hax_link_gone_cb,
 ) -> c_int {
-    // SAFETY: fids and a text of the caller's.
+    // SAFETY: the pointers are fids and a text of the caller.
     let (process, ha_service, rm_service, endpoint) = unsafe {
         let endpoint = CStr::from_ptr(endpoint).to_owned();
         (key(&*process), key(&*ha_service), key(&*rm_service), endpoint)
@@ -144,7 +144,7 @@ unsafe extern "C" fn start(
         let replied = |asked: &Asked| asked.reply.as_ref().map(|reply| reply.rc);
         match wait(|state| state.requests.get(&request).and_then(replied)) {
             Some(0) => break,
-            // The real one asks again at once, too.
+            // The real library also asks again at once.
             Some(_) => first = false,
             None => {
                 state().wrong("nobody answers our own entrypoint request");
@@ -171,7 +171,7 @@ unsafe extern "C" fn stop(hi: Hi) {
         state.open = false;
         [2, 3].into_iter().for_each(|event| state.report(event));
     }
-    // The real one waits for this for ever.
+    // The real library waits for this for ever.
     let heard = wait(|state| {
         let own = state.links.values().filter(|link| Some(link.life) == state.own);
         own.clone().all(|link| link.received.is_empty()).then_some(())
@@ -209,18 +209,18 @@ unsafe extern "C" fn entrypoint_reply(
     rm_endpoint: *const c_char,
 ) {
     let text = |text: *const c_char| {
-        // SAFETY: a text of the caller's, or null.
+        // SAFETY: the pointer is a text of the caller, or null.
         (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     };
     let confds = (0..confd_nr as usize).map(|i| {
-        // SAFETY: both arrays have that many.
+        // SAFETY: both arrays have `confd_nr` elements.
         let (fid, endpoint) = unsafe { (&*confd_fids.add(i), *confd_endpoints.add(i)) };
         (key(fid), text(endpoint).unwrap_or_default())
     });
-    // SAFETY: a fid of the caller's, or null.
+    // SAFETY: the pointer is a fid of the caller, or null.
     let rm = unsafe { rm_service.as_ref() }.map_or((0, 0), key);
     let reply = Reply { rc, quorum, confds: confds.collect(), rm, rm_endpoint: text(rm_endpoint) };
-    // SAFETY: an id of the caller's.
+    // SAFETY: the pointer is an id of the caller.
     let id = unsafe { *req_id };
     let request = Request(id.u_hi, id.u_lo);
     let (callbacks, made) = {
@@ -240,7 +240,7 @@ unsafe extern "C" fn entrypoint_reply(
         if first {
             state.gone.remove(&life);
         }
-        // A first request gets a link of its own, whatever links the process has.
+        // A first request gets a link of its own, even if the process has other links.
         let known = state.links.values().rev().filter(|_| !first);
         let mut active = known.filter(|link| link.life == life && link.up == Up::Active);
         let made = match active.next().map(|link| link.handle) {
@@ -254,7 +254,8 @@ unsafe extern "C" fn entrypoint_reply(
         (state.callbacks, made)
     };
     let callbacks = callbacks.expect("it works");
-    // SAFETY: `start` was given these for this; on this thread, as the library does.
+    // SAFETY: `start` was given these callbacks for this purpose; they are called on this thread, as the
+    // library does.
     unsafe {
         match made {
             Some((link, true)) => {
@@ -273,7 +274,7 @@ unsafe extern "C" fn entrypoint_reply(
 
 unsafe extern "C" fn send(hi: Hi, link: LinkPtr, msg: *const abi::m0_ha_msg, tag: *mut u64) {
     let mut copy = message();
-    // SAFETY: a message of the caller's.
+    // SAFETY: the pointer is a message of the caller.
     unsafe { ptr::copy_nonoverlapping(msg, &raw mut *copy, 1) };
     let mut state = state();
     if !state.is_working(hi, "send") {
@@ -281,7 +282,7 @@ unsafe extern "C" fn send(hi: Hi, link: LinkPtr, msg: *const abi::m0_ha_msg, tag
     }
     if let Some(link) = state.link_of(link, "send") {
         let given = state.send(link, copy);
-        // SAFETY: the caller's variable.
+        // SAFETY: the pointer is the caller's variable.
         unsafe { tag.write(given) };
     }
 }
@@ -327,7 +328,7 @@ unsafe extern "C" fn thread_shun() {
 
 struct Info(abi::m0_build_info);
 
-// SAFETY: constants.
+// SAFETY: the pointers in it point to constants.
 unsafe impl Sync for Info {}
 
 static INFO: Info = Info(abi::m0_build_info {
@@ -341,7 +342,7 @@ unsafe extern "C" fn build_info() -> *const abi::m0_build_info {
 }
 
 impl super::state::State {
-    /// A process asks for its entrypoint.
+    /// Sends an entrypoint request of a process.
     pub(super) fn ask(&mut self, life: Life, endpoint: CString, first: bool) -> Request {
         let request = Request(1, self.requests.len() as u64);
         self.requests.insert(request, Asked { life, first, reply: None });
@@ -350,7 +351,7 @@ impl super::state::State {
         request
     }
 
-    /// We report an event of our own process, to ourselves.
+    /// Reports an event of our own process to ourselves.
     fn report(&mut self, event: u64) {
         let Some(own) = self.own else { return };
         let link = self.links.iter().find(|(_, link)| link.life == own).map(|(id, _)| *id);

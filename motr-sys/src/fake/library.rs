@@ -1,4 +1,4 @@
-//! The script's side of the fake: peers, what they say, and what is seen of the library's user.
+//! The script's side of the fake: peers, their messages, and the observed calls of the library's user.
 
 use std::ffi::CString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::state::{Phase, State, state, wait};
 use crate::abi;
 use crate::table::{Ha, Spiel, message};
 
-/// One test's library. There is one at a time: another test waits.
+/// The library of one test. There is one at a time: another test waits.
 #[must_use = "its end is what fails the test"]
 pub struct FakeLibrary {
     _alone: MutexGuard<'static, ()>,
@@ -24,31 +24,31 @@ pub struct Request(pub(super) u64, pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Link(pub(super) u64);
 
-/// The answer to an entrypoint request.
+/// The reply to an entrypoint request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// 0, or a negative errno.
     pub rc: i32,
-    /// How many confds must agree.
+    /// The number of confds that must agree.
     pub quorum: u32,
     /// The confds: fid and endpoint.
     pub confds: Vec<((u64, u64), String)>,
     /// The resource manager's service.
     pub rm: (u64, u64),
-    /// Where it is.
+    /// The resource manager's endpoint.
     pub rm_endpoint: Option<String>,
 }
 
-/// What `start` was told of the library's user.
+/// The arguments of `start` about the library's user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
-    /// Its process.
+    /// The fid of its process.
     pub process: (u64, u64),
     /// The process's HA service.
     pub ha_service: (u64, u64),
     /// The process's resource manager.
     pub rm_service: (u64, u64),
-    /// Where it listens.
+    /// The endpoint at which it listens.
     pub endpoint: String,
 }
 
@@ -61,82 +61,82 @@ impl Default for FakeLibrary {
 }
 
 impl FakeLibrary {
-    /// A library that nobody has initialised.
+    /// Creates a library that is not initialised.
     pub fn new() -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         *state() = State::default();
         Self { _alone: alone }
     }
 
-    /// Its functions.
+    /// Returns its functions.
     #[must_use]
     pub fn ha(&self) -> Ha {
         HA
     }
 
-    /// Its functions for the cluster.
+    /// Returns its functions for the cluster.
     #[must_use]
     pub fn spiel(&self) -> Spiel {
         SPIEL
     }
 
-    /// What comes of the next command that is called by this field of [`Spiel`]; until it is said, the
-    /// command waits.
+    /// Sets the result of the next command that is called by this field of [`Spiel`]; a command without a
+    /// result waits.
     pub fn says(&self, name: &'static str, says: Says) {
         state().spiel.says.entry(name).or_default().push_back(says);
     }
 
-    /// Every command is refused with this errno: there is no cluster to command.
+    /// Refuses every command with this errno: there is no cluster.
     pub fn refuse_commands(&self, errno: i32) {
         state().spiel.refused = Some(errno);
     }
 
-    /// Waits until a command about `fid` waits for what comes of it.
+    /// Waits until a command about `fid` waits for its result.
     pub fn waits(&self, name: &'static str, fid: (u64, u64)) {
         self.wait("a command", |state| state.spiel.waiting.contains(&(name, fid)).then_some(()));
     }
 
-    /// The next start fails with this errno.
+    /// Fails the next start with this errno.
     pub fn refuse_start(&self, errno: i32) {
         state().refuse_start = Some(errno);
     }
 
-    /// Whether what is sent is delivered at once.
+    /// Sets whether sent messages are delivered at once.
     pub fn prompt(&self, prompt: bool) {
         state().prompt = prompt;
     }
 
-    /// Whether what the library's user sends to itself stays on its way.
+    /// Sets whether messages of the library's user to itself are delayed.
     pub fn withhold(&self, withhold: bool) {
         let mut state = state();
         state.withhold = withhold;
         state.pass_on();
     }
 
-    /// From now on what the library would abort on aborts, with a line on stderr: for programs, in which
-    /// nobody looks at the library's end.
+    /// Makes errors abort the process, with a line on stderr: for programs, since there no test checks the
+    /// library at its end.
     pub fn abort(&self) {
         state().aborts = true;
     }
 
-    /// Waits for `start`; who its user says to be.
+    /// Waits for `start`; returns its arguments.
     pub fn started(&self) -> Started {
         self.wait("a start", |state| state.started.clone())
     }
 
-    /// Life `pid` of a process asks for its entrypoint.
+    /// Sends an entrypoint request of life `pid` of a process.
     pub fn ask(&self, process: (u64, u64), pid: u64, first: bool) -> Request {
         let endpoint = CString::new(format!("inet:tcp:10.0.0.1@{pid}")).expect("no zero in it");
         state().ask((process, pid), endpoint, first)
     }
 
-    /// The answer, if there is one yet.
+    /// Returns the reply, if there is one yet.
     #[must_use]
     pub fn replied(&self, request: Request) -> Option<Reply> {
         state().requests.get(&request).and_then(|asked| asked.reply.clone())
     }
 
-    /// Waits for the answer.
+    /// Waits for the reply.
     pub fn reply(&self, request: Request) -> Reply {
         self.wait("a reply", |state| {
             state.requests.get(&request).and_then(|asked| asked.reply.clone())
@@ -159,7 +159,7 @@ impl FakeLibrary {
         })
     }
 
-    /// The peer sends a message, `fill`ed in from zeros. Returns its tag; `None` if the link has
+    /// Sends a message from the peer, `fill`ed in from zeros. Returns its tag; `None` if the link has
     /// stopped.
     pub fn say(&self, link: Link, fill: impl FnOnce(&mut abi::m0_ha_msg)) -> Option<u64> {
         let mut message = message();
@@ -167,13 +167,13 @@ impl FakeLibrary {
         state().receive(link, message)
     }
 
-    /// Whether a message that was received is not acknowledged.
+    /// Returns whether a received message is not acknowledged.
     #[must_use]
     pub fn is_held(&self, link: Link, tag: u64) -> bool {
         state().links.get(&link.0).is_some_and(|link| link.received.contains_key(&tag))
     }
 
-    /// Waits until a message is acknowledged, or its link is no more.
+    /// Waits until a message is acknowledged, or its link no longer exists.
     pub fn acknowledged(&self, link: Link, tag: u64) {
         self.wait("an acknowledgement", |state| {
             let held =
@@ -187,30 +187,31 @@ impl FakeLibrary {
         self.wait("a message", |state| state.links.get_mut(&link.0)?.sent.pop_front())
     }
 
-    /// How many messages were sent over a link that nobody has looked at.
+    /// Returns the number of messages sent over a link that [`Self::sent`] has not returned.
     #[must_use]
     pub fn unseen(&self, link: Link) -> usize {
         state().links.get(&link.0).map_or(0, |link| link.sent.len())
     }
 
-    /// The oldest message sent that is not settled: has it been delivered?
+    /// Settles the oldest unsettled message: it is delivered or not.
     pub fn settle(&self, link: Link, delivered: bool) {
         state().settle(link, delivered);
     }
 
-    /// How many messages that were sent over a link are not settled.
+    /// Returns the number of unsettled messages of a link.
     #[must_use]
     pub fn owed(&self, link: Link) -> usize {
         state().links.get(&link.0).map_or(0, |link| link.owed.len())
     }
 
-    /// How many links there are, that to ourselves with them.
+    /// Returns the number of links, including the one to ourselves.
     #[must_use]
     pub fn links(&self) -> usize {
         state().links.len()
     }
 
-    /// How many callbacks have returned on the library's own thread; `None` while there are more to come.
+    /// Returns the number of callbacks that have returned on the library's own thread; `None` while more are
+    /// pending.
     #[must_use]
     pub fn calls(&self) -> Option<u64> {
         let state = state();
@@ -218,7 +219,7 @@ impl FakeLibrary {
         idle.then_some(state.returned)
     }
 
-    /// The library is told that a process has failed.
+    /// Tells the library that a process has failed.
     pub fn fail(&self, process: (u64, u64)) {
         state().fail(process);
     }
@@ -233,7 +234,7 @@ impl FakeLibrary {
         self.wait("fini", |state| (state.phase == Phase::Off).then_some(()));
     }
 
-    /// Waits for something that would have made the library abort, and forgives it.
+    /// Waits for an error on which the library would abort, and removes it.
     pub fn wrong(&self) -> String {
         self.wait("something wrong", |state| state.wrongs.pop())
     }
@@ -243,7 +244,7 @@ impl FakeLibrary {
     }
 }
 
-/// Lets all that wait go, and fails the test if anything was done that the library aborts on.
+/// Ends all waits, and fails the test if there was a call on which the library aborts.
 impl Drop for FakeLibrary {
     fn drop(&mut self) {
         let locality = {
@@ -251,7 +252,7 @@ impl Drop for FakeLibrary {
             state.over = true;
             state.locality.take()
         };
-        // A callback that is running may still use what is freed below.
+        // A running callback may still use the memory that is freed below.
         let panicked = locality.is_some_and(|thread| thread.join().is_err());
         let mut state = state();
         std::mem::take(&mut state.links).into_values().for_each(free_link);

@@ -15,34 +15,34 @@ const STATE_FAILED: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Up {
     Active,
-    /// `link_is_disconnecting` is on its way.
+    /// `link_is_disconnecting` is pending.
     Failing,
     /// `link_is_disconnecting` has been called.
     Told,
-    /// After `disconnect`.
+    /// `disconnect` has been called.
     Stopped,
 }
 
 pub(super) struct LinkState {
-    /// What the library's user takes for a link.
+    /// The pointer that the library's user takes for a link.
     pub(super) handle: Ptr<abi::m0_ha_link>,
     pub(super) life: Life,
     pub(super) up: Up,
-    /// Received and not acknowledged, by tag.
+    /// The received messages that are not acknowledged, by tag.
     pub(super) received: BTreeMap<u64, Ptr<abi::m0_ha_msg>>,
     next_received: u64,
     next_sent: u64,
-    /// Sent, for the library to look at.
+    /// The sent messages that the test has not read.
     pub(super) sent: VecDeque<Box<abi::m0_ha_msg>>,
-    /// Sent and not settled.
+    /// The tags of sent messages that are not settled.
     pub(super) owed: VecDeque<u64>,
 }
 
 impl State {
     pub(super) fn make_link(&mut self, life: Life) -> Link {
         self.links_made += 1;
-        // What is behind is never looked at; but it is memory of its own, so that a sanitizer notices
-        // whoever looks at it later.
+        // The memory is never read. It is a separate allocation, so that a sanitizer detects any access after
+        // the link's end.
         let handle = Ptr(Box::into_raw(Box::new(0_u64)).cast());
         let link = LinkState {
             handle,
@@ -58,7 +58,7 @@ impl State {
         Link(self.links_made)
     }
 
-    /// The link that a function was called with.
+    /// Returns the link of a function's argument.
     pub(super) fn link_of(&mut self, handle: *mut abi::m0_ha_link, function: &str) -> Option<Link> {
         let known = self.links.iter().find(|(_, link)| link.handle.0 == handle);
         match known {
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    /// A peer says something.
+    /// Receives a message of a peer.
     pub(super) fn receive(
         &mut self,
         Link(id): Link,
@@ -98,7 +98,7 @@ impl State {
         link.next_sent += 2;
         link.owed.push_back(tag);
         if Some(link.life) == self.own {
-            // It goes through the library as to anybody else, and has its effect there.
+            // A message to ourselves passes through the library like any other, and has its effect there.
             self.withheld.push(Call::Ourselves { link: Link(id), message });
             self.pass_on();
             return tag;
@@ -110,19 +110,19 @@ impl State {
         tag
     }
 
-    /// Lets what we have sent to ourselves arrive, unless it is to be on its way.
+    /// Delivers our messages to ourselves, unless they are delayed.
     pub(super) fn pass_on(&mut self) {
         if !self.withhold {
             self.calls.extend(self.withheld.drain(..));
         }
     }
 
-    /// What a receiver would abort on.
+    /// Checks for content on which a receiver would abort.
     fn check(&mut self, message: &abi::m0_ha_msg) {
         if message.hm_data.hed_type != u64::from(abi::M0_HA_MSG_NVEC) {
             return;
         }
-        // SAFETY: the type says so.
+        // SAFETY: the type has been checked.
         let nvec = unsafe { &message.hm_data.u.hed_nvec };
         if nvec.hmnv_nr > u64::from(abi::M0_HA_STATE_UPDATE_LIMIT) {
             self.wrong("more than 1024 notes are sent");
@@ -136,13 +136,13 @@ impl State {
         }
     }
 
-    /// A process that is told to have failed, after something else was told of it, loses all its
-    /// links.
+    /// Handles a message to ourselves. A process that is reported as failed loses all its links, unless this
+    /// is the first report about it.
     pub(super) fn hear_ourselves(&mut self, message: &abi::m0_ha_msg) {
         if message.hm_data.hed_type != u64::from(abi::M0_HA_MSG_NVEC) {
             return;
         }
-        // SAFETY: the type says so.
+        // SAFETY: the type has been checked.
         let nvec = unsafe { &message.hm_data.u.hed_nvec };
         for (fid, state) in notes(nvec).filter(|((container, _), _)| container >> 56 == 0x72) {
             let before = self.told.insert(fid, state);
@@ -153,7 +153,7 @@ impl State {
         }
     }
 
-    /// All links of a process are to be disconnected.
+    /// Starts to disconnect all links of a process.
     pub(super) fn fail(&mut self, process: (u64, u64)) {
         for link in self.links.values_mut() {
             if link.life.0 == process && link.up == Up::Active {
@@ -170,7 +170,7 @@ impl State {
         }
     }
 
-    /// The user gives a message back: it is overwritten and freed.
+    /// Takes a message back from the user: it is overwritten and freed.
     pub(super) fn acknowledge(&mut self, Link(id): Link, message: *const abi::m0_ha_msg) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let tag = link.received.iter().find(|(_, known)| known.0.cast_const() == message);
@@ -201,7 +201,7 @@ impl State {
         self.calls.push_back(Call::Disconnected { link: link.handle });
     }
 
-    /// After `link_disconnected` the link does not exist any more.
+    /// Removes a link after `link_disconnected`.
     pub(super) fn remove_link(&mut self, handle: Ptr<abi::m0_ha_link>) {
         let id = self.links.iter().find(|(_, link)| link.handle.0 == handle.0).map(|(id, _)| *id);
         if let Some(link) = id.and_then(|id| self.links.remove(&id)) {
@@ -228,14 +228,14 @@ pub(super) fn notes(nvec: &abi::m0_ha_msg_nvec) -> impl Iterator<Item = ((u64, u
 
 pub(super) fn free_link(link: LinkState) {
     link.received.into_values().for_each(free_message);
-    // SAFETY: made as a box of this type, and freed only here, when it leaves the table.
+    // SAFETY: it was made as a box of this type, and is freed only here, when it leaves the table.
     drop(unsafe { Box::from_raw(link.handle.0.cast::<u64>()) });
 }
 
 fn free_message(message: Ptr<abi::m0_ha_msg>) {
-    // SAFETY: a box once; it has just left the table that owned it.
+    // SAFETY: it was a box; it has just left the table that owned it.
     let mut message = unsafe { Box::from_raw(message.0) };
-    // Whoever reads it all the same reads nonsense.
+    // A later read sees invalid values.
     message.hm_data.hed_type = u64::MAX;
     message.hm_tag = u64::MAX;
 }

@@ -1,4 +1,4 @@
-//! The thread on which callbacks come.
+//! The thread that calls the callbacks.
 
 use std::ffi::{CStr, CString};
 
@@ -7,7 +7,7 @@ use super::links::Up;
 use super::state::{Ptr, state, wait};
 use crate::abi;
 
-/// What `start` was given.
+/// The callbacks passed to `start`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Callbacks {
     pub(super) entrypoint_request: abi::hax_entrypoint_request_cb,
@@ -21,7 +21,7 @@ pub(super) struct Callbacks {
     pub(super) link_disconnected: abi::hax_link_gone_cb,
 }
 
-/// A callback that is due.
+/// A pending callback.
 pub(super) enum Call {
     Asked {
         request: Request,
@@ -40,7 +40,7 @@ pub(super) enum Call {
         tag: u64,
         delivered: bool,
     },
-    /// No callback: what we sent over the link to ourselves has arrived.
+    /// Not a callback: a message that we sent over the link to ourselves has arrived.
     Ourselves {
         link: Link,
         message: Box<abi::m0_ha_msg>,
@@ -51,13 +51,13 @@ pub(super) enum Call {
     Disconnected {
         link: Ptr<abi::m0_ha_link>,
     },
-    /// The thread ends.
+    /// The end of the thread.
     End,
 }
 
 const GIT_REV: &CStr = c"fake";
 
-/// Makes the calls in their order, until the last.
+/// Makes the calls in order, until the last one.
 pub(super) fn run() {
     loop {
         let next = wait(|state| {
@@ -74,8 +74,8 @@ pub(super) fn run() {
         if matches!(call, Call::End) {
             return;
         }
-        // SAFETY: `start` was given these functions for these calls. What they are given lives until
-        // they return, and messages and links until the user gives them back.
+        // SAFETY: `start` was given these functions for these calls. Their arguments live until they return,
+        // and messages and links until the user gives them back.
         unsafe { make(&call, &callbacks, hi.0) };
         let mut state = state();
         state.returned += 1;
@@ -95,9 +95,9 @@ pub(super) fn run() {
 
 /// # Safety
 ///
-/// What the call points to exists.
+/// The pointers in the call are valid.
 unsafe fn make(call: &Call, callbacks: &Callbacks, hi: *mut abi::m0_halon_interface) {
-    // SAFETY: the caller's; that each callback was given is seen to by `start`.
+    // SAFETY: guaranteed by the caller; `start` checks that each callback was given.
     unsafe {
         match call {
             Call::Asked { request, process, pid, endpoint, first } => {

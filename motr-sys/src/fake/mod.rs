@@ -1,9 +1,9 @@
-//! Motr's library in process: the same functions, scripted by a [`Lab`].
+//! A fake of Motr's library in the same process: the same functions, scripted by a [`FakeLibrary`].
 //!
-//! It does what libmotr was seen to do: callbacks come on a thread of its own, or inside
-//! `entrypoint_reply` where the library does that; memory is given back as soon as the library may take
-//! it back, overwritten first; starting connects to itself. Where libmotr would abort the process or never
-//! return, the fake writes down what was done wrong, and the library fails its test at the end.
+//! It behaves as libmotr was observed to behave. Callbacks run on a thread of its own, or inside
+//! `entrypoint_reply` if the library does that. Memory is overwritten and freed as soon as the library may
+//! take it back. The start connects to itself. If libmotr would abort the process or never return, the fake
+//! records the error, and fails its test at the end.
 
 mod functions;
 mod library;

@@ -1,4 +1,4 @@
-//! Commands to the cluster. Each waits, as the real ones do, until the script says what comes of it.
+//! Commands to the cluster. Like the real ones, each waits until the script sets its result.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -38,7 +38,7 @@ pub(super) const SPIEL: Spiel = Spiel {
     free,
 };
 
-/// The names of the functions that are one here.
+/// The names of the functions that share one implementation here.
 const ON_POOL: [&str; 8] = [
     "repair_start",
     "repair_continue",
@@ -51,45 +51,45 @@ const ON_POOL: [&str; 8] = [
 ];
 const STATUS: [&str; 2] = ["repair_status", "rebalance_status"];
 
-/// What comes of a command.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub enum Says {
     /// 0, or a negative errno.
     Rc(i32),
-    /// A status: how far each service is.
+    /// A status: the progress of each service.
     Statuses(Vec<abi::m0_spiel_repreb_status>),
-    /// How much space there is.
+    /// The space of the filesystem.
     Filesystem(abi::m0_fs_stats),
-    /// Who has how much: pool versions, users, bytes and objects.
+    /// The usage by pool version and user: bytes and objects.
     Counters(Vec<(abi::m0_spiel_bckey, abi::m0_spiel_bcrec)>),
-    /// What a pool version is.
+    /// The state of a pool version.
     Pver(abi::m0_conf_pver_info),
 }
 
-/// What the fake knows of commands.
+/// The fake's state of commands.
 #[derive(Default)]
 pub(super) struct State {
     profile: bool,
     /// The configuration is being read, or is read.
     begun: bool,
     up: bool,
-    /// Commands that wait for what comes of them.
+    /// The commands that wait for their result.
     pub(super) waiting: Vec<(&'static str, (u64, u64))>,
     pub(super) says: BTreeMap<&'static str, VecDeque<Says>>,
-    /// Every command is refused with this errno, and waits for nothing.
+    /// The errno with which every command is refused at once.
     pub(super) refused: Option<i32>,
-    /// What was given out and has to be given back, by its address.
+    /// The results that the user has to free, by their address.
     arrays: BTreeMap<usize, Ptr<[abi::m0_spiel_repreb_status]>>,
     counters: BTreeMap<usize, Ptr<abi::m0_proc_counter>>,
 }
 
 impl State {
-    /// What is wrong with stopping the interface now.
+    /// Returns the error of stopping the interface now.
     pub(super) fn unfit_to_stop(&self) -> Option<&'static str> {
         self.begun.then_some("stop before rconfc_stop")
     }
 
-    /// What was not given back.
+    /// Returns the error of results that were not freed.
     pub(super) fn leak(&self) -> Option<String> {
         let left = self.arrays.len() + self.counters.len();
         (left > 0).then(|| format!("fini with {left} results that were not freed"))
@@ -98,16 +98,16 @@ impl State {
 
 /// # Safety
 ///
-/// The contract of the library's function of this name; so for all below.
+/// The contract of the library's function of this name; this holds for all functions below.
 pub(super) unsafe extern "C" fn handle(hi: *mut abi::m0_halon_interface) -> SpielPtr {
     let state = state();
     let works = state.phase == Phase::Working && state.hi.is_some_and(|own| own.0 == hi);
-    // Only compared, never looked at.
+    // The pointer is only compared, never dereferenced.
     if works && state.open { hi.cast() } else { ptr::null_mut() }
 }
 
 unsafe extern "C" fn cmd_profile_set(spiel: SpielPtr, profile: *const c_char) -> c_int {
-    // SAFETY: a text of the caller's.
+    // SAFETY: the pointer is a text of the caller.
     let text = unsafe { CStr::from_ptr(profile) }.to_string_lossy();
     let hex = |half: &str| u64::from_str_radix(half.trim_start_matches("0x"), 16).ok();
     let text = text.trim_start_matches('<').trim_end_matches('>');
@@ -119,8 +119,8 @@ unsafe extern "C" fn cmd_profile_set(spiel: SpielPtr, profile: *const c_char) ->
     0
 }
 
-/// Reading takes an entrypoint, so that it asks for its own until it has a good one; and the states of the
-/// confds, for which it asks over the link to ourselves.
+/// Reads the configuration. It requests its own entrypoint until the reply is successful. Then it asks for
+/// the states of the confds over the link to ourselves.
 unsafe extern "C" fn rconfc_start(spiel: SpielPtr, _expired: abi::hax_rconfc_cb) -> c_int {
     if !may_call(spiel, "rconfc_start") {
         return -EINVAL;
@@ -148,7 +148,8 @@ unsafe extern "C" fn rconfc_start(spiel: SpielPtr, _expired: abi::hax_rconfc_cb)
             Some((0, false)) if !ask_states() => break -ESHUTDOWN,
             Some((0, false)) => break rc_of(says("rconfc_start", (0, 0))),
             Some((0, true)) => {
-                // `rconfc_load_fini` asserts, of what was never read (11 of 13).
+                // The assertion in `rconfc_load_fini` fails for a configuration that was never read (11 of
+                // 13).
                 state().wrong("an empty entrypoint for who reads the configuration");
                 break -ENOKEY;
             }
@@ -161,12 +162,12 @@ unsafe extern "C" fn rconfc_start(spiel: SpielPtr, _expired: abi::hax_rconfc_cb)
     rc
 }
 
-/// Whether the question has its answer.
+/// Asks for states; returns whether the question is answered.
 fn ask_states() -> bool {
     const ID: u64 = 4711;
     let mut question = message();
     question.hm_data.hed_type = u64::from(abi::M0_HA_MSG_NVEC);
-    // SAFETY: the type says so; a question of zeros.
+    // SAFETY: the type was set above; the question is all zeros.
     let nvec = unsafe { &mut question.hm_data.u.hed_nvec };
     (nvec.hmnv_type, nvec.hmnv_id_of_get, nvec.hmnv_nr) = (1, ID, 1);
     let own = {
@@ -177,7 +178,7 @@ fn ask_states() -> bool {
         own
     };
     let is_answer = |message: &abi::m0_ha_msg| {
-        // SAFETY: looked at only where the type says so.
+        // SAFETY: the union is read only if the type matches.
         message.hm_data.hed_type == u64::from(abi::M0_HA_MSG_NVEC)
             && unsafe { &message.hm_data.u.hed_nvec }.hmnv_id_of_get == ID
     };
@@ -204,7 +205,7 @@ unsafe extern "C" fn rconfc_stop(spiel: SpielPtr) {
 }
 
 unsafe extern "C" fn on_pool<const NAME: usize>(spiel: SpielPtr, pool: Fid) -> c_int {
-    // SAFETY: a fid of the caller's.
+    // SAFETY: the pointer is a fid of the caller.
     rc_of(unsafe { command(spiel, ON_POOL[NAME], pool) })
 }
 
@@ -213,13 +214,13 @@ unsafe extern "C" fn status<const NAME: usize>(
     pool: Fid,
     statuses: *mut *mut abi::m0_spiel_repreb_status,
 ) -> c_int {
-    // SAFETY: a fid of the caller's.
+    // SAFETY: the pointer is a fid of the caller.
     match unsafe { command(spiel, STATUS[NAME], pool) } {
         Says::Statuses(list) => {
             let n = c_int::try_from(list.len()).unwrap_or(c_int::MAX);
             let array = Box::into_raw(list.into_boxed_slice());
             state().spiel.arrays.insert(array.addr(), Ptr(array));
-            // SAFETY: the caller's variable.
+            // SAFETY: the pointer is the caller's variable.
             unsafe { statuses.write(array.cast()) };
             n
         }
@@ -228,10 +229,10 @@ unsafe extern "C" fn status<const NAME: usize>(
 }
 
 unsafe extern "C" fn filesystem_stats(spiel: SpielPtr, stats: *mut abi::m0_fs_stats) -> c_int {
-    // SAFETY: no fid.
+    // SAFETY: the fid is null.
     match unsafe { command(spiel, "filesystem_stats", ptr::null()) } {
         Says::Filesystem(space) => {
-            // SAFETY: the caller's variable.
+            // SAFETY: the pointer is the caller's variable.
             unsafe { stats.write(space) };
             0
         }
@@ -240,7 +241,7 @@ unsafe extern "C" fn filesystem_stats(spiel: SpielPtr, stats: *mut abi::m0_fs_st
 }
 
 unsafe extern "C" fn count_stats_init(stats: *mut *mut abi::m0_proc_counter) -> c_int {
-    // SAFETY: the caller's variable.
+    // SAFETY: the pointer is the caller's variable.
     if !unsafe { stats.read() }.is_null() {
         state().wrong("count_stats_init of what is initialised");
         return -EINVAL;
@@ -254,7 +255,7 @@ unsafe extern "C" fn count_stats_init(stats: *mut *mut abi::m0_proc_counter) -> 
     };
     let counter = Box::into_raw(Box::new(none));
     state().spiel.counters.insert(counter.addr(), Ptr(counter));
-    // SAFETY: the caller's variable.
+    // SAFETY: the pointer is the caller's variable.
     unsafe { stats.write(counter) };
     0
 }
@@ -268,11 +269,11 @@ unsafe extern "C" fn proc_counters(
         state().wrong("proc_counters without count_stats_init");
         return -EINVAL;
     }
-    // SAFETY: a fid of the caller's.
+    // SAFETY: the pointer is a fid of the caller.
     match unsafe { command(spiel, "proc_counters", process) } {
         Says::Counters(list) => {
             let (keys, records): (Vec<_>, Vec<_>) = list.into_iter().unzip();
-            // SAFETY: it is the fake's own, and not given back; see `count_stats_fini` for the arrays.
+            // SAFETY: it is the fake's own, and not freed; see `count_stats_fini` for the arrays.
             unsafe {
                 (*stats).pc_cnt = u32::try_from(keys.len()).unwrap_or(0);
                 (*stats).pc_bckey = each_boxed(keys);
@@ -290,8 +291,8 @@ unsafe extern "C" fn count_stats_fini(stats: *mut abi::m0_proc_counter) {
         state.wrong("count_stats_fini of what is not initialised, or any more");
         return;
     }
-    // SAFETY: the box of `count_stats_init` and what `proc_counters` put in it; taken out of the state
-    // just now.
+    // SAFETY: these are the box of `count_stats_init` and the arrays that `proc_counters` put in it; they
+    // have just been taken out of the state.
     unsafe {
         let counter = Box::from_raw(stats);
         free_boxed(counter.pc_bckey, counter.pc_cnt);
@@ -304,10 +305,10 @@ unsafe extern "C" fn pver_status(
     pver: *mut abi::m0_fid,
     info: *mut abi::m0_conf_pver_info,
 ) -> c_int {
-    // SAFETY: a fid of the caller's.
+    // SAFETY: the pointer is a fid of the caller.
     match unsafe { command(spiel, "pver_status", pver) } {
         Says::Pver(pver) => {
-            // SAFETY: the caller's variable.
+            // SAFETY: the pointer is the caller's variable.
             unsafe { info.write(pver) };
             0
         }
@@ -320,9 +321,9 @@ unsafe extern "C" fn free(data: *mut c_void) {
     let array = state.spiel.arrays.remove(&data.addr());
     match array {
         Some(array) => {
-            // SAFETY: the box of `status`; taken out of the state just now.
+            // SAFETY: this is the box of `status`; it has just been taken out of the state.
             let mut array = unsafe { Box::from_raw(array.0) };
-            // Whoever still looks sees it.
+            // A later read sees invalid values.
             array.iter_mut().for_each(|status| status.srs_state = u32::MAX);
         }
         None if data.is_null() => {}
@@ -337,12 +338,12 @@ fn each_boxed<T>(list: Vec<T>) -> *mut *mut T {
 
 /// # Safety
 ///
-/// Made by [`each_boxed`] of `n`, or null with 0.
+/// The array was made by [`each_boxed`] with `n` elements, or is null with 0.
 unsafe fn free_boxed<T>(list: *mut *mut T, n: u32) {
     if list.is_null() {
         return;
     }
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let all = Box::from_raw(ptr::slice_from_raw_parts_mut(list, n as usize));
         all.iter().for_each(|one| drop(Box::from_raw(*one)));
@@ -359,7 +360,7 @@ fn rc_of(says: Says) -> c_int {
     }
 }
 
-/// Whether a function may be called by this thread, with this handle.
+/// Returns whether this thread may call a function with this handle.
 fn may_call(spiel: SpielPtr, name: &str) -> bool {
     let mut state = state();
     let works = matches!(state.phase, Phase::Working | Phase::Stopping);
@@ -380,7 +381,7 @@ fn may_call(spiel: SpielPtr, name: &str) -> bool {
 ///
 /// The fid can be read, or is null.
 unsafe fn command(spiel: SpielPtr, name: &'static str, fid: Fid) -> Says {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     let fid = unsafe { fid.as_ref() }.map_or((0, 0), |fid| (fid.f_container, fid.f_key));
     if !may_call(spiel, name) {
         return Says::Rc(-EINVAL);
@@ -392,7 +393,7 @@ unsafe fn command(spiel: SpielPtr, name: &'static str, fid: Fid) -> Says {
     says(name, fid)
 }
 
-/// Waits for what the script says.
+/// Waits for the result from the script.
 fn says(name: &'static str, fid: (u64, u64)) -> Says {
     state().spiel.waiting.push((name, fid));
     let said = wait(|state| state.spiel.says.get_mut(name)?.pop_front());

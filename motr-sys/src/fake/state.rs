@@ -1,4 +1,4 @@
-//! What the fake knows: one interface, as in one process there is.
+//! The state of the fake: one interface, since a process has one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use super::locality::{Call, Callbacks};
 use super::spiel;
 use crate::abi;
 
-/// How long the fake waits for what has to come, on a machine however busy.
+/// The time that the fake waits for an expected action, sufficient on any busy machine.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// A pointer that the fake owns what is behind, or that is only compared.
+/// A pointer to memory that the fake owns, or a pointer that is only compared.
 pub(super) struct Ptr<T: ?Sized>(pub(super) *mut T);
 
 impl<T: ?Sized> Clone for Ptr<T> {
@@ -25,7 +25,7 @@ impl<T: ?Sized> Clone for Ptr<T> {
 
 impl<T: ?Sized> Copy for Ptr<T> {}
 
-// SAFETY: what is behind is plain memory, freed by one thread under the state's lock; no thread has any
+// SAFETY: the pointer points to plain memory, freed by one thread under the state's lock; no thread has any
 // claim on it.
 unsafe impl<T: ?Sized> Send for Ptr<T> {}
 
@@ -53,13 +53,13 @@ pub(super) struct State {
     pub(super) callbacks: Option<Callbacks>,
     pub(super) locality: Option<JoinHandle<()>>,
     pub(super) calls: VecDeque<Call>,
-    /// How many were begun, and how many of them have returned.
+    /// The number of started callbacks, and the number of those that have returned.
     pub(super) begun: u64,
     pub(super) returned: u64,
     pub(super) requests: BTreeMap<Request, Asked>,
     pub(super) links: BTreeMap<u64, LinkState>,
     pub(super) links_made: u64,
-    /// Lives whose link has been taken away.
+    /// The lives whose link has been disconnected.
     pub(super) gone: BTreeSet<Life>,
     /// The states of processes that were sent over the link to ourselves.
     pub(super) told: BTreeMap<(u64, u64), u32>,
@@ -69,17 +69,17 @@ pub(super) struct State {
     pub(super) spiel: spiel::State,
     pub(super) own: Option<Life>,
     pub(super) started: Option<Started>,
-    /// What a start is to return at once.
+    /// The errno that the next start returns at once.
     pub(super) refuse_start: Option<i32>,
-    /// What is sent is delivered at once.
+    /// Sent messages are delivered at once.
     pub(super) prompt: bool,
-    /// What we send to ourselves is on its way for as long as the script wants.
+    /// Messages to ourselves are delayed until the script releases them.
     pub(super) withhold: bool,
     pub(super) withheld: Vec<Call>,
-    /// The test is over: nobody is to wait any more.
+    /// The test is over: all waits end.
     pub(super) over: bool,
     pub(super) wrongs: Vec<String>,
-    /// A wrong ends the process.
+    /// A recorded error aborts the process.
     pub(super) aborts: bool,
 }
 
@@ -100,7 +100,7 @@ impl State {
         }
     }
 
-    /// Whether the interface is the one that there is, and started.
+    /// Returns whether this is the existing interface, and it is started.
     pub(super) fn is_working(&mut self, hi: *mut abi::m0_halon_interface, function: &str) -> bool {
         let known = self.hi.is_some_and(|own| own.0 == hi);
         let works = known && matches!(self.phase, Phase::Working | Phase::Stopping);
@@ -114,7 +114,8 @@ impl State {
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
 static CHANGED: Condvar = Condvar::new();
 
-/// The state; whoever holds it calls no callback. Who waits looks again when it is let go.
+/// The locked state. No callback may be called while it is held. Waiting threads check again when it is
+/// dropped.
 pub(super) struct Held(MutexGuard<'static, State>);
 
 pub(super) fn state() -> Held {
@@ -141,7 +142,7 @@ impl Drop for Held {
     }
 }
 
-/// Waits until `found` finds something; `None` if nothing changes for [`LIMIT`], or the test is over.
+/// Waits until `found` returns a value; `None` if nothing changes for [`LIMIT`], or the test is over.
 pub(super) fn wait<T>(mut found: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     loop {

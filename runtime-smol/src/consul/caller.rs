@@ -1,4 +1,4 @@
-//! One request to Consul and its answer, on a thread that blocks.
+//! One request to Consul and its response, on a blocking thread.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ pub(super) struct Call {
     /// A path and a query.
     pub(super) target: String,
     pub(super) body: Bytes,
-    /// The longest answer that is read, in bytes.
+    /// The maximum length of the response, in bytes.
     pub(super) body_max: usize,
 }
 
 impl Call {
-    /// Whether Consul answers only when something changes.
+    /// Returns whether this is a blocking query, to which Consul responds only after a change.
     pub(super) fn blocks(&self) -> bool {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
         query.split('&').any(|part| part.starts_with("index="))
     }
 }
 
-/// Why a call has no answer, and what ureq has to say of it.
+/// The reason why a call has no response, and ureq's error.
 pub(super) type Failed = (Unanswered, Option<Box<dyn StdError + Send + Sync>>);
 
-/// What one thread calls with.
+/// The client of one thread.
 pub(super) struct Caller {
     access: Arc<ConsulAccess>,
     connector: Connector,
@@ -44,12 +44,12 @@ impl Caller {
         Self { access, agent: agent(connector.clone()), connector }
     }
 
-    /// The agent, with the connection that it keeps.
+    /// Returns the agent, with its kept connection.
     pub(super) fn agent(&self) -> &Agent {
         &self.agent
     }
 
-    /// Makes a call.
+    /// Sends a request and returns the response.
     pub(super) fn call(&self, call: &Call) -> Result<Answer, Failed> {
         let mut response = self.run(call).map_err(|why| {
             let connecting = self.connector.was_connecting();
@@ -65,7 +65,7 @@ impl Caller {
 
     fn run(&self, call: &Call) -> Result<Response<Body>, ureq::Error> {
         let request = self.access.request(call.method, &call.target);
-        // The core percent-encodes what it puts in a target.
+        // The core percent-encodes the parts of a target.
         let valid = "a target is a valid path and query";
         match call.method {
             Method::Put => self.agent.run(request.body(&*call.body).expect(valid)),
@@ -73,12 +73,12 @@ impl Caller {
         }
     }
 
-    /// Begins anew after a call was given up, which was the end of the agent.
+    /// Replaces the agent after a cancelled call, which has closed it.
     pub(super) fn renew(&mut self) {
         self.agent = agent(self.connector.clone());
     }
 
-    /// Takes from a failure what it tells about the way.
+    /// Updates the problems with Consul by a failure.
     pub(super) fn judge(&self, (unanswered, why): Failed) -> Unanswered {
         if let Some(why) = why {
             self.access.failed(&*why);

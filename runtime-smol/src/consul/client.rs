@@ -1,4 +1,4 @@
-//! One request to Consul and its answer, on the pool of threads.
+//! One request to Consul and its response, on the pool of threads.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -58,14 +58,14 @@ impl platform::Client for Client {
         let call = Call { method, target: target.into(), body, body_max };
         let job = QueuedCall { call, ticket, answer: say };
         self.pool.push(job);
-        // A thread that is gone has left the connection broken.
+        // A thread that ended without an answer has broken the connection.
         let answer = answered.await.unwrap_or(Err(Unanswered::Broken))?;
         self.access.judge(method, target, &sent, &answer);
         Ok(answer)
     }
 }
 
-/// Gives a call up that nobody waits for any more.
+/// Cancels a call when its future is dropped.
 struct GivenUp(Arc<Ticket>);
 
 impl Drop for GivenUp {

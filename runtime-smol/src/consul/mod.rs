@@ -1,4 +1,4 @@
-//! HTTP that blocks, on threads: the client of Consul, one request alone, and the names of hosts.
+//! Blocking HTTP on threads: the client of Consul, single requests, and the lookup of host names.
 
 mod caller;
 mod client;
@@ -18,13 +18,14 @@ use rustls::ClientConfig;
 
 pub use client::Client;
 
-/// All addresses of a host, looked up on a thread of its own.
+/// Looks up all addresses of a host on a thread of its own.
 pub(crate) async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let at = (host.to_owned(), port);
     alone(move || Ok(at.to_socket_addrs()?.collect())).await?
 }
 
-/// Sends one request on a connection and a thread of its own; status and body of what is answered.
+/// Sends one request on a connection and a thread of its own; returns the status and the body of the
+/// response.
 pub(crate) async fn ask(
     address: &Address,
     tls: Option<Arc<ClientConfig>>,
@@ -48,11 +49,11 @@ pub(crate) async fn ask(
     .await?
 }
 
-/// What blocks, on a thread that ends with it.
+/// Runs blocking work on a thread that ends with it.
 async fn alone<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (say, done) = oneshot::channel();
     std::thread::Builder::new().spawn(move || {
-        // Whoever asked may have gone away.
+        // The receiver may be gone.
         let _ = say.send(work());
     })?;
     done.await.map_err(|_| io::Error::other("the thread ended"))

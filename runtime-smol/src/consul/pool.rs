@@ -1,7 +1,7 @@
-//! Threads for calls that block, few and bounded. Each has a connection of its own, which it keeps.
+//! A small bounded pool of threads for blocking calls. Each thread keeps a connection of its own.
 //!
-//! Blocking queries, which may wait for a minute, never take all of them: some threads are always there
-//! for what is answered at once.
+//! Blocking queries may wait for a minute, so they never take all threads: some threads are always left for
+//! short calls.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,17 +12,17 @@ use ureq::Agent;
 
 use super::caller::{Call, Caller};
 
-/// How many threads there are for what is answered at once, beside those of blocking queries.
+/// The number of threads for short calls, in addition to those of blocking queries.
 const SHORT_MAX: usize = 3;
 
-/// One call that waits for a thread, or has one.
+/// A call that waits for a thread, or has one.
 pub(super) struct QueuedCall {
     pub(super) call: Call,
     pub(super) ticket: Arc<Ticket>,
     pub(super) answer: oneshot::Sender<Result<Answer, Unanswered>>,
 }
 
-/// What gives a call up, from another thread than the one that it blocks.
+/// The handle that cancels a call from another thread.
 #[derive(Default)]
 pub(super) struct Ticket(Mutex<TicketState>);
 
@@ -40,7 +40,7 @@ impl Ticket {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the call up: its connection is closed at once, which wakes its thread.
+    /// Cancels the call: its connection is closed at once, which wakes its thread.
     pub(super) fn give_up(&self) {
         let before = std::mem::replace(&mut *self.stage(), TicketState::GivenUp);
         if let TicketState::Runs(agent) = before {
@@ -48,7 +48,7 @@ impl Ticket {
         }
     }
 
-    /// Whether it is worth beginning with this agent.
+    /// Marks the call as running with this agent; returns false if it was cancelled.
     fn begin(&self, agent: &Agent) -> bool {
         let mut stage = self.stage();
         let wanted = matches!(*stage, TicketState::Waits);
@@ -58,7 +58,7 @@ impl Ticket {
         wanted
     }
 
-    /// Whether it was not given up meanwhile, which would have been the end of its agent.
+    /// Marks the call as complete; returns false if it was cancelled meanwhile, which has closed its agent.
     fn end(&self) -> bool {
         let mut stage = self.stage();
         let kept = matches!(*stage, TicketState::Runs(_));
@@ -69,7 +69,7 @@ impl Ticket {
     }
 }
 
-/// The threads.
+/// The pool of threads.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     caller: Box<dyn Fn() -> Caller + Send + Sync>,
@@ -86,9 +86,9 @@ struct Queues {
     blocking: VecDeque<QueuedCall>,
     threads: usize,
     idle: usize,
-    /// How many threads blocking queries have now.
+    /// The number of threads with blocking queries.
     blocked: usize,
-    /// How many they may have.
+    /// The maximum of that number.
     blocked_max: usize,
     closed: bool,
 }
@@ -98,7 +98,7 @@ impl Queues {
         if let Some(job) = self.short.pop_front() {
             return Some(job);
         }
-        // One has a thread though nobody has said that there would be any.
+        // One blocking query gets a thread even without a reservation.
         if self.blocked >= self.blocked_max.max(1) {
             return None;
         }
@@ -115,18 +115,18 @@ impl Shared {
 }
 
 impl Pool {
-    /// No threads yet; each gets what it calls with from `caller`.
+    /// Creates a pool without threads; `caller` creates the caller of each thread.
     pub(super) fn new(caller: impl Fn() -> Caller + Send + Sync + 'static) -> Self {
         let shared = Shared { queues: Mutex::default(), work: Condvar::new() };
         Self { shared: Arc::new(shared), caller: Box::new(caller) }
     }
 
-    /// Gives blocking queries so many threads.
+    /// Sets the number of threads for blocking queries.
     pub(super) fn reserve(&self, blocking: usize) {
         self.shared.queues().blocked_max = blocking;
     }
 
-    /// Takes a call on.
+    /// Queues a call.
     pub(super) fn push(&self, job: QueuedCall) {
         let mut queues = self.shared.queues();
         let waiting = queues.short.len() + queues.blocking.len();
@@ -168,7 +168,7 @@ fn work(shared: &Shared, mut caller: Caller) {
         queues = shared.queues();
         if blocks {
             queues.blocked -= 1;
-            // Another may have waited for that.
+            // Another blocking query may have waited for this thread's slot.
             shared.work.notify_one();
         }
     }
@@ -182,6 +182,6 @@ fn one(caller: &mut Caller, job: QueuedCall) {
     if !job.ticket.end() {
         return caller.renew();
     }
-    // Nobody may want to know any more.
+    // The receiver may be gone.
     let _ = job.answer.send(outcome.map_err(|failed| caller.judge(failed)));
 }

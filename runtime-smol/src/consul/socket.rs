@@ -1,4 +1,4 @@
-//! Blocking sockets to one place: TCP, TLS over TCP, or a unix socket.
+//! Blocking sockets to one address: TCP, TLS over TCP, or a unix socket.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
@@ -11,10 +11,10 @@ use hax_driver::host::clock::Clock;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::unversioned::transport::ShutdownHandle;
 
-/// An agent on this machine accepts at once or not at all.
+/// The timeout of connecting. An agent on this machine accepts at once or not at all.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// TLS has to be computed, by a machine that may have much to do.
+/// The timeout of the TLS handshake, which takes computation on a possibly busy machine.
 const TLS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A socket that another thread can shut down.
@@ -30,13 +30,13 @@ pub(super) struct Local(UnixStream);
 
 impl ShutdownHandle for Local {
     fn shutdown(&self) {
-        // It fails if the peer was first.
+        // The call fails if the peer has closed first.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
 impl Socket {
-    /// Connects, within some seconds.
+    /// Connects, with a timeout of some seconds.
     pub(super) fn connect(address: &Address) -> io::Result<Self> {
         match address {
             Address::Tcp(at) | Address::Tls(at, _) => Ok(Self::Tcp(Arc::new(tcp(at)?))),
@@ -44,7 +44,7 @@ impl Socket {
         }
     }
 
-    /// Whether nothing has come from the peer, not even its end.
+    /// Returns whether nothing has arrived from the peer, including its end.
     fn is_quiet(&mut self) -> io::Result<bool> {
         self.set_nonblocking(true)?;
         let quiet =
@@ -74,7 +74,7 @@ impl Socket {
     }
 }
 
-/// The first address that can be had, within the time for all.
+/// Connects to the first reachable address, with one timeout for all.
 fn tcp(at: &str) -> io::Result<TcpStream> {
     let clock = Clock::new();
     let mut last = io::Error::other("the name has no address");
@@ -121,7 +121,7 @@ impl Write for Socket {
     }
 }
 
-/// A socket, bare or with TLS.
+/// A socket, plain or with TLS.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(Socket),
@@ -129,7 +129,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Begins TLS where the address has it, within some seconds.
+    /// Does the TLS handshake if the address needs it, with a timeout of some seconds.
     pub(super) fn begin(
         socket: Socket,
         address: &Address,

@@ -1,4 +1,4 @@
-//! What ureq carries its bytes over, and an agent that does no more than it is told.
+//! ureq's transport, and an agent without automatic behaviour.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -20,16 +20,17 @@ use ureq::{Agent, Body, Error};
 
 use super::socket::{Socket, Stream};
 
-/// Shorter than Consul keeps an idle connection, so that a call seldom meets one that just closed.
+/// The maximum idle time of a connection. Consul's is longer, so a call seldom meets a connection that was
+/// just closed.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// What one read or write of a connection takes at most.
+/// The maximum size of one read or write, in bytes.
 const BUFFER: usize = 16 << 10;
 
 /// A TLS configuration that can be replaced.
 pub(super) type Tls = Arc<RwLock<Option<Arc<ClientConfig>>>>;
 
-/// Makes connections to one place.
+/// A connector to one address.
 #[derive(Clone)]
 pub(super) struct Connector {
     address: Address,
@@ -46,12 +47,12 @@ impl Connector {
         Self { address, tls, connecting: Arc::default() }
     }
 
-    /// The same for another thread.
+    /// Returns the same connector for another thread.
     pub(super) fn own(&self) -> Self {
         Self::with(self.address.clone(), Arc::clone(&self.tls))
     }
 
-    /// Whether the last call came no further than to connect.
+    /// Returns whether the last call failed while it connected.
     pub(super) fn was_connecting(&self) -> bool {
         self.connecting.swap(false, Ordering::Relaxed)
     }
@@ -87,7 +88,7 @@ impl transport::Connector for Connector {
     }
 }
 
-/// One connection. It has no time limits: whoever has waited long enough shuts it down.
+/// One connection. It has no timeouts: the caller shuts it down after its own timeout.
 #[derive(Debug)]
 pub(super) struct Transport {
     stream: Stream,
@@ -120,7 +121,7 @@ impl transport::Transport for Transport {
     }
 }
 
-/// The address is one, whatever the URI says.
+/// A resolver that does nothing: the address is fixed, so the URI is ignored.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -130,7 +131,7 @@ impl Resolver for Nowhere {
     }
 }
 
-/// An agent that keeps one connection, adds no headers and follows no redirections.
+/// Creates an agent that keeps one connection, adds no headers and follows no redirections.
 pub(super) fn agent(connector: Connector) -> Agent {
     let config = Config::builder()
         .http_status_as_error(false)
@@ -147,7 +148,7 @@ pub(super) fn agent(connector: Connector) -> Agent {
     Agent::with_parts(config, connector, Nowhere)
 }
 
-/// What ureq wraps is what says most.
+/// Returns the error inside ureq's error, which is the most informative one.
 pub(super) fn cause(why: Error) -> Box<dyn std::error::Error + Send + Sync> {
     match why {
         Error::Io(why) => Box::new(why),

@@ -16,7 +16,7 @@ pub struct Api {
     base: String,
 }
 
-/// What it answers.
+/// A response.
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -27,19 +27,19 @@ pub struct Answer {
 }
 
 impl Api {
-    /// The server at `base`, `http://HOST:PORT`.
+    /// Creates a client of the server at `base`, `http://HOST:PORT`.
     #[must_use]
     pub fn new(base: String) -> Self {
         Self { client: Client::builder(TokioExecutor::new()).build_http(), base }
     }
 
-    /// Its base URL.
+    /// Returns the base URL.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// Sends a request and takes whatever is answered.
+    /// Sends a request and returns any response.
     pub async fn send(
         &self,
         method: Method,
@@ -56,7 +56,7 @@ impl Api {
         Ok(Answer { status, index, body })
     }
 
-    /// As [`Api::send`], but whatever is no 200 is an error.
+    /// Sends a request like [`Api::send`]; a response other than 200 is an error.
     pub async fn done(
         &self,
         method: Method,
@@ -77,8 +77,8 @@ impl Api {
     }
 }
 
-/// What an agent's configuration would have: watches the service's health at Consul and posts it to
-/// hax, for ever.
+/// Plays a watch of an agent's configuration: watches the service's health in Consul and posts it to hax, for
+/// ever.
 pub async fn watch(consul: Api, hax: Api, service: &str) {
     let mut index = 0;
     loop {

@@ -1,4 +1,4 @@
-//! The Motr processes of the show: each a `hax ham` of its own.
+//! The Motr processes of the show, each one a `hax ham`.
 
 use std::process::Stdio;
 
@@ -9,43 +9,43 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
-/// Who one process is.
+/// The identity of one process.
 #[derive(Clone, Debug)]
 pub struct Role {
-    /// What the timeline calls it.
+    /// Its name in the timeline.
     pub name: &'static str,
     /// Its fid.
     pub fid: Fid,
-    /// Where it listens.
+    /// The endpoint at which it listens.
     pub endpoint: String,
-    /// As `ham`'s `process` command has it.
+    /// The kind of process, as in `ham`'s `process` command.
     pub kind: &'static str,
-    /// The name of its check at Consul.
+    /// The name of its check in Consul.
     pub check: String,
 }
 
 /// One line of a process.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// Whose.
+    /// The name of the process.
     pub who: &'static str,
-    /// What it says, as `ham` prints it.
+    /// The line, as `ham` prints it.
     pub said: Value,
 }
 
-/// A process that runs.
+/// A running process.
 pub struct Player {
     child: Child,
     commands: ChildStdin,
 }
 
-/// Where all processes' lines arrive.
+/// Creates the channel for all processes' lines.
 pub fn stage() -> (Sender<Line>, Receiver<Line>) {
     async_channel::bounded(256)
 }
 
 impl Player {
-    /// Starts the process of `role`, which speaks with hax at `hax`.
+    /// Starts the process of `role`, which connects to hax at `hax`.
     pub fn start(role: &Role, hax: &str, stage: Sender<Line>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("the own program")?;
         let mut command = Command::new(program);
@@ -68,17 +68,17 @@ impl Player {
         Ok(Self { child, commands })
     }
 
-    /// Gives it a command.
+    /// Sends a command to the process.
     pub async fn say(&mut self, command: &str) -> anyhow::Result<()> {
         self.commands.write_all(format!("{command}\n").as_bytes()).await.context("a process died")
     }
 
-    /// Kills it with SIGKILL and waits for its end.
+    /// Kills the process with SIGKILL and waits for its end.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("killing a process")
     }
 
-    /// Waits for its end; says whether it was a good one.
+    /// Waits for the end of the process; returns whether it was successful.
     pub async fn end(mut self) -> anyhow::Result<bool> {
         drop(self.commands);
         Ok(self.child.wait().await?.success())

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 
 struct Double {
     state: Mutex<State>,
-    /// The next deadline may have changed.
+    /// Signals that the next deadline may have changed.
     changed: Notify,
     clock: Clock,
 }
@@ -48,7 +48,7 @@ async fn accept(listener: TcpListener, double: &Arc<Double>) {
         let connection = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            // A client that breaks off is no concern of the others.
+            // A failed client does not concern the others.
             let _ = connection.await;
         });
     }
@@ -109,7 +109,7 @@ impl Double {
 impl State {
     fn release(&mut self, out: Vec<Output>) {
         for output in out {
-            // The demo has no watches in the double: it plays them, for a real Consul too.
+            // The double has no watches in the demo: the demo plays them itself, also with a real Consul.
             if let Output::Response(response) = output
                 && let Some(client) = self.waiting.remove(&response.id)
             {
@@ -119,7 +119,7 @@ impl State {
     }
 }
 
-/// A client that goes away takes its blocking query along.
+/// Cancels the blocking query of a client that goes away.
 struct Forget<'a>(&'a Double, RequestId);
 
 impl Drop for Forget<'_> {

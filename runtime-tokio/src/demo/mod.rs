@@ -1,4 +1,4 @@
-//! The demo: three Motr processes, one hax and a Consul, over real sockets, in some seconds.
+//! The demo: three Motr processes, one hax and a Consul, over real sockets, within some seconds.
 
 pub mod api;
 pub mod cast;
@@ -25,7 +25,7 @@ use api::Api;
 use setting::Setting;
 use show::Show;
 
-/// Plays the show. It is a success if all happened that was expected.
+/// Runs the show. It succeeds if all expectations are met.
 pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let clock = Clock::new();
     let signals = signals::install(false)?;
@@ -77,7 +77,7 @@ async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow
         Err(ended) => anyhow::bail!("hax has ended in the middle of the show: {:?}", ended?),
         Ok(played) => played?,
     }
-    // The hax of the show stops as any other does.
+    // The hax of the show stops like any other.
     stop.end();
     let stopped = hax.await?;
     show.check(stopped == Exit::Clean, "hax stops cleanly")?;

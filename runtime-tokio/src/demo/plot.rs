@@ -1,4 +1,4 @@
-//! What happens in the show, and what is expected of it.
+//! The steps of the show and their expectations.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::show::{Show, says};
 const AWAY: &[&str] = &["FAILED", "TRANSIENT"];
 const BACK: &[&str] = &["ONLINE", "DTM_RECOVERING"];
 
-/// Plays it.
+/// Runs the steps.
 pub(super) async fn play(
     show: &mut Show,
     setting: &Setting,
@@ -29,7 +29,7 @@ pub(super) async fn play(
     let ready = until_ready(&hax).await;
     show.check(ready, "hax is ready")?;
     show.tell("hax", format_args!("is ready: {} and {}", setting.hax, setting.hax_http));
-    // Consul's watches, as hare configures them at the agent.
+    // These are Consul's watches, as hare configures them at the agent.
     let mut watches = JoinSet::new();
     for service in ["hax", "confd", "ios", "s3service"] {
         watches.spawn(watch(consul.clone(), hax.clone(), service));
@@ -98,7 +98,7 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
-    /// Starts a process as Motr's processes start: entrypoint, STARTING, STARTED.
+    /// Starts a process like Motr's processes: entrypoint, STARTING, STARTED.
     async fn start(&mut self, role: &Role) -> anyhow::Result<Player> {
         let mark = self.show.mark();
         self.show.tell(role.name, format_args!("starts as {} and asks hax", role.fid));
@@ -113,7 +113,7 @@ impl Play<'_> {
         Ok(player)
     }
 
-    /// Stays as it is for a while, for somebody to look at it and to try things.
+    /// Keeps everything running for a while, so that a user can inspect it and try things.
     async fn keep(&mut self, time: Duration, ios: &Role) {
         self.show.act(&format!("up for {time:?} (Ctrl-C ends it); look and try")).await;
         let (hax, consul) = (&self.setting.hax_http, self.consul.base());
@@ -143,7 +143,7 @@ impl Play<'_> {
         player.say("stop").await
     }
 
-    /// Has a process report an event, and sees it acknowledged.
+    /// Has a process report an event, and waits for the acknowledgement.
     async fn report(
         &mut self,
         role: &Role,
@@ -164,7 +164,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Looks up what Consul holds about a process.
+    /// Looks up Consul's record of a process.
     async fn lookup(&mut self, role: &Role, state: &str) -> anyhow::Result<()> {
         let key = format!("/v1/kv/processes/{}?raw", role.fid);
         let mut value = String::new();

@@ -1,4 +1,4 @@
-//! What the show finds in Consul: hare's configuration of three nodes, all at this host.
+//! The contents of Consul for the show: hare's configuration of three nodes, all on this host.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::api::Api;
 use super::cast::Role;
 
-/// Where everything is.
+/// The addresses and processes of the show.
 pub struct Setting {
     /// The host name of the node whose hax is in the show.
     pub node: String,
@@ -23,7 +23,7 @@ pub struct Setting {
     pub hax_http: String,
     /// The Motr processes of the node.
     pub roles: Vec<Role>,
-    /// One more of the node, which is not in the show: for somebody to play.
+    /// One more process of the node, which is not in the show: the user may play it.
     pub spare: Option<Role>,
     /// The configuration in a few words.
     pub summary: String,
@@ -43,7 +43,7 @@ pub async fn refuse_used(consul: &Api) -> anyhow::Result<()> {
 }
 
 impl Setting {
-    /// Loads it, as hare's bootstrap would: keys, services with passing checks, the leader's lock.
+    /// Loads the configuration like hare's bootstrap: keys, services with passing checks, the leader's lock.
     pub async fn load(consul: &Api) -> anyhow::Result<Self> {
         let agent = consul.get("/v1/agent/self").await?;
         let Some(first) = agent["Config"]["NodeName"].as_str() else {
@@ -64,7 +64,7 @@ impl Setting {
                 id.clone_into(&mut session);
             }
         }
-        // Nobody has started yet: what the processes of the show last said is forgotten.
+        // No process has started yet, so the records of an earlier show are deleted.
         consul.done(Method::DELETE, "/v1/kv/processes/?recurse", Bytes::new()).await?;
         let node = &cluster.catalog[0];
         let (mut roles, mut spare) = (Vec::new(), None);
@@ -100,13 +100,13 @@ impl Setting {
     }
 }
 
-/// Ports that are free now. They may be taken before they are used, which then is said; they are below
-/// those that the system gives to outgoing connections, to make it seldom.
+/// Returns ports that are free now. They may be taken before their use, which is reported then. To make this
+/// rare, they are below the range for outgoing connections.
 fn free_ports(n: usize) -> anyhow::Result<Vec<u16>> {
     const LOWEST: u16 = 21_000;
     const COUNT: u32 = 11_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Two demos at the same time begin at different places.
+    // Two demos at the same time begin at different ports.
     let begin = std::process::id().wrapping_mul(131);
     let next = || begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
     let candidates = (0..COUNT).map(|_| next());

@@ -1,4 +1,4 @@
-//! The timeline: what is printed, what is expected, what was missed.
+//! The timeline: the printed lines, the expectations, and the missed ones.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use super::cast::{Line, Role};
 
-/// What does not happen within this time does not happen.
+/// The timeout of an expectation.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Time for the last words of an act.
+/// The time for the last lines of an act.
 const BETWEEN_ACTS: Duration = Duration::from_millis(500);
 
-/// The show so far.
+/// The state of the show.
 pub(super) struct Show {
     clock: Clock,
     began: Instant,
@@ -36,7 +36,7 @@ impl Show {
     /// Prints a line of the timeline.
     pub(super) fn tell(&self, who: &str, what: impl Display) {
         let at = self.clock.now().mono.since(self.began).as_secs_f64();
-        // A reader that has seen enough closes the pipe; the show goes on to its exit code.
+        // A reader may close the pipe early; the show goes on to its exit code.
         let _ = writeln!(std::io::stdout(), "{at:7.3}s  {who:<7} {what}");
     }
 
@@ -45,12 +45,12 @@ impl Show {
         let _ = writeln!(std::io::stdout(), "{what}");
     }
 
-    /// A mark: expectations look at what is heard after it.
+    /// Returns a mark: expectations consider the lines after it.
     pub(super) fn mark(&self) -> usize {
         self.heard.len()
     }
 
-    /// Waits until `who` has said since `mark` what fits. The show ends if that does not happen.
+    /// Waits until `who` has printed a matching line since `mark`. The show ends if there is none in time.
     pub(super) async fn expect(
         &mut self,
         mark: usize,
@@ -76,13 +76,13 @@ impl Show {
         self.check(is_so, format_args!("{who} {what}"))
     }
 
-    /// Begins a new act, when what belongs to the last one is told.
+    /// Begins a new act, after the lines of the last one.
     pub(super) async fn act(&mut self, what: &str) {
         self.linger(BETWEEN_ACTS).await;
         self.print(format_args!("\n{what}\n"));
     }
 
-    /// Tells what happens by itself for a while.
+    /// Prints the lines that arrive during this time.
     pub(super) async fn linger(&mut self, time: Duration) {
         let rest = async {
             while let Ok(line) = self.lines.recv().await {
@@ -93,7 +93,7 @@ impl Show {
         let _ = tokio::time::timeout(time, rest).await;
     }
 
-    /// Counts something that was looked up. The show ends if it is not so.
+    /// Counts a checked fact. The show ends if it is false.
     pub(super) fn check(&mut self, is_so: bool, what: impl Display) -> anyhow::Result<()> {
         if !is_so {
             self.tell("MISSED", format_args!("{what} (within {WITHIN:?})"));
@@ -103,7 +103,7 @@ impl Show {
         Ok(())
     }
 
-    /// Ends the show well.
+    /// Ends the show with success.
     pub(super) fn end(&self) {
         let took = self.clock.now().mono.since(self.began).as_secs_f64();
         self.print(format_args!("\nall {} expectations met in {took:.1} s", self.met));
@@ -132,7 +132,7 @@ impl Show {
         self.tell(who, what);
     }
 
-    /// Names the processes of the show; counts the other objects.
+    /// Describes notes: names the processes of the show, and counts the other objects.
     fn notes(&self, said: &Value) -> Option<String> {
         let notes = said["notes"].as_array()?;
         let mut named = Vec::new();
@@ -150,7 +150,7 @@ impl Show {
     }
 }
 
-/// Whether a line says that `fid` has one of these states.
+/// Returns whether a line has a note of `fid` with one of these states.
 pub(super) fn says(said: &Value, fid: &str, states: &[&str]) -> bool {
     said["notes"].as_array().is_some_and(|notes| {
         notes.iter().any(|note| {

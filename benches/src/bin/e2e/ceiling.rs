@@ -1,4 +1,4 @@
-//! What is put beside hax: programs that do the least that the same peers could be answered with.
+//! Programs for comparison, with the minimum work to answer the same peers.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// Answers every request for an entrypoint with the same one and every question with the states that it
-/// came with, at once: hax less bridge and Consul.
+/// Answers every entrypoint request with the same entrypoint, and every question with the states in it, at
+/// once: hax without the bridge and without Consul.
 pub(crate) async fn constant(address: SocketAddr, confds: u64) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let mut endpoint = Endpoint::new(Config::new(address, clock::wall().0, 1));
@@ -70,7 +70,7 @@ fn entrypoint(confds: u64) -> Entrypoint {
     Entrypoint { quorum: 12, confds, rm: Fid::service(1), rm_endpoint: endpoint }
 }
 
-/// Takes posts, reads them into plain structs and answers 200.
+/// Accepts posts, reads them into plain structs and responds with 200.
 pub(crate) async fn parsing(address: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
     loop {

@@ -1,4 +1,4 @@
-//! A real Consul with a configuration, hax beside it, and programs to compare with; all end with it.
+//! A real Consul with a configuration, hax, and programs for comparison; all end with the fixture.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -15,19 +15,19 @@ use hax_sim::real::client::{self, Reply};
 use hax_sim::real::{self, Options, RealConsul};
 use tokio::time::sleep;
 
-/// How long a start may take.
+/// The timeout of a start.
 const START: Duration = Duration::from_secs(30);
 
-/// Consul and what is in it.
+/// Consul and its configuration.
 pub(crate) struct Fixture {
     pub(crate) consul: RealConsul,
     pub(crate) cluster: Cluster,
 }
 
-/// A program that runs; killed when it is dropped.
+/// A running program; it is killed when this is dropped.
 pub(crate) struct Program {
     child: Child,
-    /// When it was started, by the clock of its log lines, and where these are.
+    /// The time of the start, by the clock of its log lines, and the path of the log.
     began: WallClock,
     log: PathBuf,
     pub(crate) motr: SocketAddr,
@@ -46,7 +46,7 @@ fn local() -> SocketAddr {
 }
 
 impl Fixture {
-    /// Of this shape; confds run on its first nodes only.
+    /// Creates a fixture of this shape; confds run only on the first `confds` nodes.
     pub(crate) fn new(shape: Shape, confds: usize) -> anyhow::Result<Self> {
         let mut cluster = Cluster::generate(&shape.with_endpoints(Endpoints::Sock));
         for node in cluster.catalog.iter_mut().skip(confds) {
@@ -57,7 +57,7 @@ impl Fixture {
         Ok(Self { consul, cluster })
     }
 
-    /// hax on the first node, ready, and how long that took.
+    /// Starts hax on the first node and waits until it is ready; returns the time that this took.
     pub(crate) async fn hax(
         &self,
         program: &Path,
@@ -67,7 +67,7 @@ impl Fixture {
     }
 }
 
-/// hax on a node with this Consul, ready, and how long that took.
+/// Starts hax on a node with this Consul and waits until it is ready; returns the time that this took.
 pub(crate) async fn start(
     program: &Path,
     node: &str,
@@ -85,7 +85,7 @@ pub(crate) async fn start(
             command.env_remove(name);
         }
     }
-    // Its log lines are part of what it costs.
+    // Writing its log lines is part of the measured cost.
     let log = std::env::temp_dir().join("hax-e2e.log");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
     let since = clock();
@@ -96,7 +96,7 @@ pub(crate) async fn start(
     Ok((program, since.elapsed()))
 }
 
-/// This program as a server to compare with.
+/// Starts this program as a server for comparison.
 pub(crate) async fn ceiling(kind: &str, confds: usize) -> anyhow::Result<Program> {
     let at = local();
     let mut command = Command::new(std::env::current_exe()?);
@@ -130,7 +130,7 @@ impl Program {
         client::request(self.http, Duration::from_secs(5), "GET", path, b"")
     }
 
-    /// The values of all samples of a metric.
+    /// Returns the values of all samples of a metric.
     fn samples<T: std::str::FromStr>(&self, name: &str) -> anyhow::Result<Vec<T>> {
         let text = self.get("/metrics")?.text();
         let own = text.lines().filter(|line| {
@@ -139,8 +139,8 @@ impl Program {
         Ok(own.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect())
     }
 
-    /// How long it took until it said a word, from there until it knew who it is, and until it had read
-    /// everything.
+    /// Returns the durations of the start: until the first log line, then until the identity is known, then
+    /// until everything is read.
     pub(crate) fn stages(&self) -> anyhow::Result<[Duration; 3]> {
         let log = std::fs::read_to_string(&self.log)?;
         let at = |what: &str| {
@@ -153,12 +153,12 @@ impl Program {
         Ok([0, 1, 2].map(|n| stages[n + 1].saturating_sub(stages[n])))
     }
 
-    /// Bytes that Consul has answered so far.
+    /// Returns the number of bytes that Consul has sent so far.
     pub(crate) fn consul_bytes(&self) -> anyhow::Result<u64> {
         Ok(self.samples::<u64>("hax_consul_received_bytes_total")?.iter().sum())
     }
 
-    /// Requests to Consul of this kind, blocking queries apart, that have been answered so far.
+    /// Returns the number of answered requests to Consul of this kind, without blocking queries.
     pub(crate) fn consul_requests_of(&self, kind: &str) -> anyhow::Result<u64> {
         let kind = format!("kind=\"{kind}\",blocking=\"false\"");
         let name = format!("hax_consul_request_duration_seconds_count{{{kind}}}");
@@ -167,27 +167,27 @@ impl Program {
         line.map_or(Ok(0), |count| Ok(count.trim().parse()?))
     }
 
-    /// Requests to Consul that have been answered so far.
+    /// Returns the number of answered requests to Consul.
     pub(crate) fn consul_requests(&self) -> anyhow::Result<u64> {
         Ok(self.samples::<u64>("hax_consul_request_duration_seconds_count")?.iter().sum())
     }
 
-    /// Resident memory in MiB.
+    /// Returns the resident memory in MiB.
     pub(crate) fn rss(&self) -> anyhow::Result<f64> {
         Ok(self.status("VmRSS:")? / 1024.0)
     }
 
-    /// The most that it ever was.
+    /// Returns the peak of the resident memory in MiB.
     pub(crate) fn peak(&self) -> anyhow::Result<f64> {
         Ok(self.status("VmHWM:")? / 1024.0)
     }
 
-    /// How many threads it has.
+    /// Returns the number of threads.
     pub(crate) fn threads(&self) -> anyhow::Result<f64> {
         self.status("Threads:")
     }
 
-    /// A number of Linux's status of the process.
+    /// Returns a number from the process's `/proc` status.
     fn status(&self, name: &'static str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -196,10 +196,10 @@ impl Program {
     }
 }
 
-/// Nanoseconds.
+/// The length of a day in nanoseconds.
 const DAY: u64 = 86_400_000_000_000;
 
-/// The time of a log line since midnight: `2026-01-01T12:34:56.123456Z …`.
+/// Returns the time of a log line since midnight: `2026-01-01T12:34:56.123456Z …`.
 fn time_of_day(line: &str) -> Option<Duration> {
     let time = line.split_once('T')?.1.split_once('Z')?.0;
     let mut parts = time.split(':');
@@ -212,13 +212,13 @@ fn time_of_day(line: &str) -> Option<Duration> {
     )
 }
 
-/// Builds hax if cargo runs this program, so that what is measured is what is in the tree.
+/// Builds hax if cargo runs this program, so that the measured program matches the source tree.
 pub(crate) fn build() -> anyhow::Result<()> {
     let release: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
     cargo(&[release, &["-p", "hax-tokio", "--bin", "hax"]].concat())
 }
 
-/// Builds something of this workspace, if cargo runs this program.
+/// Builds a part of this workspace, if cargo runs this program.
 pub(crate) fn cargo(args: &[&str]) -> anyhow::Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let mut command = Command::new(cargo);

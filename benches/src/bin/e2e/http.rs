@@ -1,4 +1,4 @@
-//! A load of HTTP posts over connections that are kept.
+//! A load of HTTP posts over persistent connections.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use hax_benches::rig::clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// What a load came to.
+/// The result of a load.
 pub(crate) struct Load {
-    /// Answers a second.
+    /// Responses a second.
     pub(crate) rate: f64,
     pub(crate) p99: Duration,
 }
 
-/// Posts bodies that `make` makes, each another one, over `connections` for `time`; all
-/// are to be answered with 200.
+/// Posts bodies of `make`, each different, over `connections` connections for `time`; each response must be
+/// 200.
 pub(crate) async fn posts(
     to: SocketAddr,
     connections: u64,
@@ -39,7 +39,7 @@ pub(crate) async fn posts(
                     format!("POST / HTTP/1.1\r\nHost: {to}\r\nContent-Length: {size}\r\n\r\n");
                 let sent = clock();
                 stream.write_all((head + &body).as_bytes()).await?;
-                // The answers are short: they come in one piece.
+                // The responses are short, so each arrives in one read.
                 let n = stream.read(&mut answer).await.context("an answer")?;
                 if !answer[..n].starts_with(b"HTTP/1.1 200") {
                     bail!("{}", String::from_utf8_lossy(&answer[..n]));

@@ -1,5 +1,5 @@
-//! The light build beside `hax`, in one run: what it takes of memory, threads and disk, and how fast it
-//! is. What stands as the ceiling is `hax`'s figure.
+//! The light build compared with `hax`, in one run: its memory, threads, size on disk and speed. The figure
+//! in the column of the ceiling is that of `hax`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::fixture::{Fixture, Program, cargo};
 use crate::row::Row;
 use crate::storm::Crowd;
 
-/// When memory is looked at: everything is read and nothing goes on.
+/// The time before memory is measured: everything is read and no work is pending.
 const SETTLE: Duration = Duration::from_secs(30);
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What one program came to.
+/// The figures of one program.
 #[derive(Default)]
 struct Side {
     rss: f64,
@@ -27,7 +27,7 @@ struct Side {
     rates: Vec<f64>,
 }
 
-/// Builds both programs; where the light one is.
+/// Builds both programs; returns the path of the light one.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
     cargo(&["--release", "-p", "hax-tokio", "--bin", "hax"])?;
     cargo(&["--profile", "release-small", "-p", "hax-smol", "--bin", "hax-smol"])?;
@@ -39,12 +39,12 @@ fn target() -> anyhow::Result<PathBuf> {
     Ok(own.ancestors().nth(2).context("a target directory")?.into())
 }
 
-/// The rows of this light program.
+/// Returns the rows of this light program.
 pub(crate) async fn rows(smol: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
     let programs = [target()?.join("release/hax"), smol.to_owned()];
     let fixture = Fixture::new(shapes::nodes23(), usize::MAX)?;
     let mut sides = [Side::default(), Side::default()];
-    // In turn, so that what else the machine does meets both.
+    // The programs alternate, so that other load on the machine affects both.
     for round in 0..if quick { 1 } else { 3 } {
         for (program, side) in programs.iter().zip(&mut sides) {
             let (hax, _) = fixture.hax(program, &[]).await?;
@@ -82,7 +82,7 @@ pub(crate) async fn rows(smol: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// 10,000 requests for entrypoints over 100 connections, some times.
+/// Measures storms of 10,000 entrypoint requests over 100 connections, several times.
 async fn storms(fixture: &Fixture, hax: &Program, rates: &mut Vec<f64>) -> anyhow::Result<()> {
     let services = fixture.cluster.catalog.iter().flat_map(|node| &node.services);
     let fids = services.filter(|service| service.name != "hax");

@@ -1,5 +1,5 @@
-//! hax end to end: a real Consul, a real hax, peers over real sockets, and beside every figure a
-//! ceiling from the same run.
+//! hax end to end: a real Consul, a real hax, peers over real sockets, and for each figure a ceiling from the
+//! same run.
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 
 mod ceiling;
@@ -103,8 +103,8 @@ fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
     Ok(options)
 }
 
-/// What is measured, with what its rows' names begin with. The production daemon is built first; the
-/// one for constrained nodes is measured if there is one beside it.
+/// Returns the measured programs, with the prefixes of their rows' names. The production daemon is built
+/// first; the one for constrained nodes is measured if it exists beside it.
 fn programs(given: Option<PathBuf>) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     if let Some(given) = given {
         return Ok(vec![("", given)]);

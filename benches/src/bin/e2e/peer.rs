@@ -1,6 +1,6 @@
-//! Motr processes over real sockets, as cheap as they can be: the load must not be what is measured.
-//! Each listens, has one connection and one session to hax, and may have any number of requests
-//! under way on it. What hax asks of it is answered at once.
+//! Motr processes over real sockets. They are as cheap as possible, so that their load is not what is
+//! measured. Each listens, has one connection and one session to hax, and may have any number of requests in
+//! flight on it. Requests of hax are answered at once.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -24,16 +24,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-/// What a peer hears.
+/// An event of a peer.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// A reply to an opening.
+    /// A reply while a connection or session is opened.
     Opened(Fop),
-    /// An entrypoint; the link's names if it has given one.
+    /// An entrypoint reply, with the parameters of the link if it made one.
     Answered(LinkParams),
     /// A message of hax.
     Said(Box<Message>),
-    /// All messages with lower tags are taken in and acknowledged by hax.
+    /// hax has received and acknowledged all messages with lower tags.
     Delivered(u64),
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Heard {
 pub(crate) struct Peer {
     pub(crate) fid: Fid,
     line: Rc<Line>,
-    /// They end with the peer, and its connections with them.
+    /// The tasks end with the peer, and its connections with them.
     _tasks: JoinSet<()>,
     heard: mpsc::UnboundedReceiver<(Instant, Heard)>,
     cookie: Cookie,
@@ -51,16 +51,16 @@ pub(crate) struct Peer {
     params: LinkParams,
 }
 
-/// What a peer's tasks share.
+/// The shared state of a peer's tasks.
 struct Line {
     me: SocketAddr,
     hax: SocketAddr,
     frames: Cell<u64>,
-    /// To the task that writes.
+    /// The queue to the writing task.
     out: mpsc::UnboundedSender<Bytes>,
     /// Our own next tag.
     out_next: Cell<u64>,
-    /// All of hax' messages with lower tags are taken in.
+    /// All messages of hax with lower tags have been received.
     taken: Cell<u64>,
 }
 
@@ -72,7 +72,7 @@ impl Line {
         packet::encode(src, dst, &[Item { header, fop }]).into()
     }
 
-    /// Answers what hax asks, and returns what is to be told.
+    /// Answers a request of hax, and passes its events to `tell`.
     fn take(&self, Item { header, fop }: Item, mut tell: impl FnMut(Heard)) {
         let reply = |fop: Fop| {
             let frame = self.frame(header.reply(fop.opcode()), fop);
@@ -101,7 +101,7 @@ impl Line {
 }
 
 impl Peer {
-    /// A process with a connection and a session to `hax`. It reads while `gate` is open.
+    /// Creates a process with a connection and a session to `hax`. It reads while `gate` is open.
     pub(crate) async fn connect(
         fid: Fid,
         hax: SocketAddr,
@@ -120,7 +120,7 @@ impl Peer {
         tasks.spawn_local(write_all(write, writes));
         let own = Rc::clone(&line);
         tasks.spawn_local(async move {
-            // Nothing comes on our own connection but its end.
+            // hax sends nothing on our own connection except its end.
             let _read = read;
             let mut readers = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -160,7 +160,7 @@ impl Peer {
         Ok(())
     }
 
-    /// The frame of a request for the entrypoint: a first one as long as there is no link.
+    /// Returns the frame of an entrypoint request; it is a first request while there is no link.
     pub(crate) fn asks(&mut self) -> Bytes {
         self.xid += 1;
         let header = self.header(117, self.xid, 1);
@@ -177,7 +177,7 @@ impl Peer {
         self.line.frame(header, Fop::EntrypointReq(Box::new(req)))
     }
 
-    /// The frame of a message, and the tag below which hax says that it has it.
+    /// Returns the frame of a message, and the tag that hax's acknowledgement must exceed.
     pub(crate) fn says(&mut self, body: Body) -> (Bytes, u64) {
         self.xid += 1;
         let header = self.header(207, self.xid, 1);
@@ -196,17 +196,17 @@ impl Peer {
         (self.line.frame(header, Fop::LinkMsg(Box::new(msg))), tag)
     }
 
-    /// Hands over what is to be written.
+    /// Queues bytes for the writing task.
     pub(crate) fn write(&self, bytes: Bytes) {
         let _ = self.line.out.send(bytes);
     }
 
-    /// What it hears next, and when that was.
+    /// Waits for the next event; returns it with its time.
     pub(crate) async fn hear(&mut self) -> anyhow::Result<(Instant, Heard)> {
         self.heard.recv().await.context("hax is gone")
     }
 
-    /// The next entrypoint; the link that comes with the first is this peer's from then on.
+    /// Waits for the next entrypoint reply; the link of the first reply becomes this peer's link.
     pub(crate) async fn answered(&mut self) -> anyhow::Result<Instant> {
         loop {
             let (at, heard) = self.hear().await?;
@@ -221,7 +221,7 @@ impl Peer {
         }
     }
 
-    /// Waits until hax has taken in the message with this tag.
+    /// Waits until hax has received the message with this tag.
     pub(crate) async fn delivered(&mut self, tag: u64) -> anyhow::Result<Instant> {
         loop {
             if let (at, Heard::Delivered(below)) = self.hear().await?
@@ -232,7 +232,7 @@ impl Peer {
         }
     }
 
-    /// The next message of hax, and when it came.
+    /// Waits for the next message of hax; returns it with its time.
     pub(crate) async fn told(&mut self) -> anyhow::Result<(Instant, Box<Message>)> {
         loop {
             if let (at, Heard::Said(message)) = self.hear().await? {
@@ -241,7 +241,7 @@ impl Peer {
         }
     }
 
-    /// Forgets what has been heard so far; how many notes that were.
+    /// Drops the events so far; returns the number of notes in them.
     pub(crate) fn drain(&mut self) -> usize {
         let mut notes = 0;
         while let Ok((_, heard)) = self.heard.try_recv() {

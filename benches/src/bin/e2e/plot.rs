@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// Some curves in one picture.
+/// Several curves in one picture.
 pub(crate) struct Plot {
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
@@ -11,7 +11,7 @@ pub(crate) struct Plot {
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 400.0;
-/// Around the axes; on the right there is room for the names.
+/// The margins around the axes; the right one has room for the names.
 const LEFT: f64 = 60.0;
 const RIGHT: f64 = 220.0;
 const TOP: f64 = 36.0;
@@ -19,7 +19,7 @@ const BOTTOM: f64 = 36.0;
 const COLOURS: [&str; 8] =
     ["#0b62a4", "#11b5b5", "#d1495b", "#2e8b57", "#8e5ea2", "#e08e0b", "#777777", "#222222"];
 
-/// From a value to its place between two.
+/// A mapping from values to positions between two limits.
 struct Axis {
     from: f64,
     to: f64,
@@ -48,7 +48,7 @@ impl Axis {
     }
 }
 
-/// The picture.
+/// Returns the picture.
 pub(crate) fn svg(plot: &Plot) -> String {
     let points = || plot.lines.iter().flat_map(|(_, points)| points);
     let x = Axis::over(points().map(|(nodes, _)| *nodes as f64));

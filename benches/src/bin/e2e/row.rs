@@ -8,15 +8,15 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    /// Of the same run, in the same unit.
+    /// The ceiling of the same run, in the same unit.
     pub(crate) ceiling: Option<f64>,
-    /// What hax asked Consul for meanwhile.
+    /// The number of hax's requests to Consul during the measurement.
     pub(crate) consul_requests: u64,
     pub(crate) target: &'static str,
     pub(crate) ok: bool,
-    /// How it goes with the number of nodes.
+    /// The values by the number of nodes.
     pub(crate) curve: Vec<(u64, f64)>,
-    /// What else is worth to know.
+    /// Additional information.
     pub(crate) more: String,
 }
 

@@ -1,4 +1,4 @@
-//! Storms of entrypoint requests, against hax or against what it is compared with.
+//! Storms of entrypoint requests, against hax or against a program for comparison.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::peer::Peer;
 
-/// What a storm came to.
+/// The result of a storm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Storm {
     pub(crate) requests: usize,
@@ -26,17 +26,17 @@ impl Storm {
     }
 }
 
-/// No storm takes so long.
+/// The timeout of a storm.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Peers and what lets them read.
+/// The peers, and the gate that lets them read.
 pub(crate) struct Crowd {
     pub(crate) peers: Vec<Peer>,
     gate: watch::Sender<bool>,
 }
 
 impl Crowd {
-    /// A connected process for each of these.
+    /// Connects a process for each of these fids.
     pub(crate) async fn connect(hax: SocketAddr, fids: &[Fid]) -> anyhow::Result<Self> {
         let (gate, reads) = watch::channel(true);
         let mut peers = Vec::new();
@@ -46,7 +46,7 @@ impl Crowd {
         Ok(Self { peers, gate })
     }
 
-    /// Each asks `each` times, all before anything is read.
+    /// Makes each peer send `each` requests before any reply is read.
     pub(crate) async fn open_loop(&mut self, each: usize) -> anyhow::Result<Storm> {
         let frames = self.peers.iter_mut().map(|peer| {
             let mut frames = BytesMut::new();
@@ -59,7 +59,7 @@ impl Crowd {
         for (peer, frames) in self.peers.iter().zip(frames) {
             peer.write(frames);
         }
-        // One turn for each of the tasks that write; the peers' sockets take all of it.
+        // Each writing task gets one turn; the peers' sockets take all of it.
         tokio::task::yield_now().await;
         self.gate.send(true)?;
         let mut all = Vec::new();
@@ -72,7 +72,7 @@ impl Crowd {
         Ok(storm(all))
     }
 
-    /// Each asks `each` times, again as soon as it has its answer. Latencies are of single requests.
+    /// Makes each peer send `each` requests, the next after each reply. Latencies are of single requests.
     pub(crate) async fn closed_loop(&mut self, each: usize) -> anyhow::Result<Storm> {
         let began = clock();
         let mut tasks = Vec::new();
@@ -100,7 +100,7 @@ impl Crowd {
         Ok(Storm { took, ..storm(all) })
     }
 
-    /// Waits until hax has no more to say, and forgets what it has said.
+    /// Waits until hax sends no more messages, and drops them.
     pub(crate) async fn calm(&mut self) -> usize {
         let mut notes = 0;
         loop {

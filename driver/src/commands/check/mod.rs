@@ -1,4 +1,4 @@
-//! `hax check`: a line for each thing that must be right before hax can serve.
+//! `hax check`: a line for each prerequisite of hax.
 
 mod rights;
 mod road;
@@ -29,17 +29,17 @@ use crate::settings::secret::SecretSource;
 use crate::settings::url::ConsulUrl;
 use crate::settings::{self, Settings};
 
-/// The longest answer that is read; keys and services of one kind are few.
+/// The maximum length of a response, in bytes; keys and services of one kind are few.
 const ANSWER_MAX: usize = 4 << 20;
 
-/// What was found, as it is found.
+/// The report, printed line by line.
 struct Report<'a, W> {
     out: &'a mut W,
     failed: bool,
 }
 
 impl<W: Write> Report<'_, W> {
-    /// Prints a line; what is well if it is.
+    /// Prints a line; returns the value of a successful check.
     fn line<T>(&mut self, what: &str, found: Result<(T, String), String>) -> io::Result<Option<T>> {
         match found {
             Ok((value, text)) => {
@@ -57,7 +57,7 @@ impl<W: Write> Report<'_, W> {
 }
 
 impl<W: Write> Report<'_, W> {
-    /// Says where the configuration contradicts itself: hax serves with what counts of it.
+    /// Reports contradictions in the configuration: hax serves with the valid part of it.
     fn contradictions(&mut self, conf: Option<&Conf>) -> io::Result<()> {
         for Contradiction { kept, other, why } in conf.into_iter().flat_map(Conf::contradictions) {
             let keys = format!("{kept} and {other} contradict each other");
@@ -68,7 +68,7 @@ impl<W: Write> Report<'_, W> {
     }
 }
 
-/// Checks all that can be checked and says what is not well.
+/// Runs all checks and reports the failed ones.
 pub(super) async fn run<P: Platform>(
     settings: Result<Settings, settings::Errors>,
     out: &mut impl Write,
@@ -148,7 +148,7 @@ async fn check<P: Platform>(
     Ok(())
 }
 
-/// Whether Motr's processes can be served where they look for hax.
+/// Checks whether Motr's processes can connect where they expect hax.
 async fn motr<P: Platform>(
     settings: &Settings,
     client: &Arc<P::Client>,
@@ -173,7 +173,8 @@ async fn motr<P: Platform>(
     }
 }
 
-/// Whether hax is where Consul's watches look for it. Where its address is given, that is the operator's.
+/// Checks whether hax listens where Consul's watches post. An address in the settings is the operator's
+/// responsibility.
 async fn watches<P: Platform>(
     settings: &Settings,
     who: &Identity,
@@ -187,13 +188,13 @@ async fn watches<P: Platform>(
         Ok(found) => {
             report.line("watches", road::road::<P>(settings, who, &found, running).await)?;
         }
-        // Where watches post to an address, it needs none.
+        // A node whose watches post to an address needs no name.
         Err(why) => writeln!(report.out, "note  watches: {why}")?,
     }
     Ok(())
 }
 
-/// How Consul is reached.
+/// Describes the access to Consul.
 fn way(consul: &ConsulSettings) -> String {
     let url = &consul.url;
     let how = match (url, consul.tls.verify, &consul.tls.cert) {
@@ -207,7 +208,7 @@ fn way(consul: &ConsulSettings) -> String {
     format!("{url} by {how}, with {token}")
 }
 
-/// Asks Consul; what stands in the way is said as the daemon's log does.
+/// Sends a request to Consul; an error has the same text as in the daemon's log.
 async fn send<P: Platform>(
     settings: &Settings,
     client: &P::Client,
@@ -243,7 +244,7 @@ async fn get<P: Platform>(
     send::<P>(settings, client, Method::Get, target, max).await
 }
 
-/// Any other answer than one of these is what is wrong.
+/// Returns the error text for an unexpected response.
 fn refused(client: &impl Client, answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]);
     let hint = if text.contains("No path to datacenter") { " (--consul-datacenter)" } else { "" };
@@ -266,7 +267,7 @@ async fn consul<P: Platform>(
     }
 }
 
-/// Consul says 401 where it has no ACLs at all.
+/// Checks the token. Consul responds with 401 if its ACLs are off.
 async fn accepted<P: Platform>(
     settings: &Settings,
     client: &P::Client,
@@ -279,7 +280,7 @@ async fn accepted<P: Platform>(
     }
 }
 
-/// What HTTP will be served with.
+/// Checks the certificate and the token of the HTTP port.
 fn http_access(settings: &Settings, who: &Identity) -> Result<((), String), String> {
     let files = match tls_choice(settings, who) {
         TlsChoice::Plain => None,
@@ -299,8 +300,8 @@ fn http_access(settings: &Settings, who: &Identity) -> Result<((), String), Stri
     http_access.map(|_| ((), format!("{text}, {token} is demanded")))
 }
 
-/// Whether what listens is a hax: then its ports are in use as they should be. One that serves HTTP in
-/// another way than these settings is one, too.
+/// Returns whether a running hax listens there: then its ports are in use as expected. A hax that serves HTTP
+/// with TLS instead of without, or the reverse, counts too.
 async fn is_running<P: Platform>(
     settings: &Settings,
     who: &Identity,
@@ -317,14 +318,14 @@ async fn is_running<P: Platform>(
     Ok(is_there)
 }
 
-/// Who can read a secret that should be hax's alone.
+/// Returns the other readers of a secret file, if it is not hax's alone.
 fn readers(secret: &SecretSource) -> Option<&'static str> {
     let SecretSource::File(_, path) = secret else { return None };
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     (mode & 0o004 != 0).then_some("everybody on this machine")
 }
 
-/// A socket that could be had is given back at once.
+/// Checks whether a socket can be bound; it is closed at once.
 fn bindable<T>(
     socket: Result<T, listen::Error>,
     what: String,

@@ -1,5 +1,5 @@
-//! What hax's token may: all that hax reads, writes and registers is tried. Consul says nothing of what it
-//! leaves out of an answer because of a token, so it is looked for what must be there.
+//! The rights of hax's token: all reads, writes and registrations of hax are tried. Consul does not tell what
+//! it omits from a response because of a token, so the check looks for entries that must exist.
 
 use bytes::Bytes;
 use hax_core::cluster::health::host_of;
@@ -13,17 +13,18 @@ use crate::host::platform::Platform;
 use crate::settings::Settings;
 use crate::settings::values::{MotrTransport, Switch};
 
-/// A compare-and-set with this index never sets: no index of Consul is as large.
+/// A compare-and-set with this index never succeeds: no index of Consul is as large.
 const NEVER: &str = "?cas=18446744073709551615";
 
-/// A session that ends by itself, should it not be ended here.
+/// A session with a TTL, so that it ends even if it is not destroyed here.
 const SESSION: &str =
     r#"{"Name": "hax check", "TTL": "10s", "LockDelay": "0s", "Behavior": "delete"}"#;
 
-/// The service for the leader's check, under an ID of its own: that of a hax that runs stays as it is.
+/// The service for the leader's check, with an ID of its own, so that the service of a running hax is not
+/// changed.
 const SERVICE: &str = r#"{"ID": "hax-check", "Name": "hax-leader"}"#;
 
-/// Whose rights they are.
+/// Returns the description of the token.
 fn whose(settings: &Settings) -> String {
     match &settings.consul.token {
         Some(token) => format!("the token of {token}"),
@@ -31,7 +32,7 @@ fn whose(settings: &Settings) -> String {
     }
 }
 
-/// Whether the datacenter that is asked for is one.
+/// Checks whether the configured datacenter exists.
 pub(super) async fn datacenter<P: Platform>(
     settings: &Settings,
     client: &P::Client,
@@ -48,7 +49,7 @@ pub(super) async fn datacenter<P: Platform>(
     Err(format!("Consul knows no datacenter {asked}, only {known} (--consul-datacenter)"))
 }
 
-/// Whether the catalog and the checks can be seen.
+/// Checks whether the catalog and the checks are visible.
 pub(super) async fn sight<P: Platform>(
     settings: &Settings,
     client: &P::Client,
@@ -83,7 +84,7 @@ pub(super) async fn sight<P: Platform>(
     Err(format!("{whose} does not see {unseen}: docs/OPERATE.md has the policy"))
 }
 
-/// The keys that hax reads and writes, one of each place where it has some.
+/// Returns keys that hax reads and writes, one of each folder.
 fn keys(settings: &Settings, who: &Identity) -> Vec<String> {
     let Identity { fid, node, .. } = who;
     let mut keys = vec![
@@ -106,7 +107,7 @@ fn keys(settings: &Settings, who: &Identity) -> Vec<String> {
     keys
 }
 
-/// Whether what hax reads may be read, and what it writes be written. Nothing is.
+/// Checks whether hax's keys can be read and written. Nothing is written.
 pub(super) async fn keys_of_hax<P: Platform>(
     settings: &Settings,
     client: &P::Client,
@@ -146,8 +147,8 @@ pub(super) async fn keys_of_hax<P: Platform>(
     Err(format!("{whose} {wrong}; docs/OPERATE.md has the policy"))
 }
 
-/// Whether hax may stand for election: have a session, and a service for its check. Both are made and
-/// taken away again at once.
+/// Checks whether hax may take part in the election: create a session, and register a service for its check.
+/// Both are created and removed at once.
 pub(super) async fn election<P: Platform>(
     settings: &Settings,
     client: &P::Client,

@@ -1,4 +1,4 @@
-//! The road of a watch: from Consul's agent on this machine to the node's name.
+//! The path of a watch: from Consul's agent on this machine to the node's name.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::host::platform::Platform;
 use crate::net::listen;
 use crate::settings::Settings;
 
-/// Whether a watch that is sent to the node's name, at these addresses, is or will be heard.
+/// Checks whether a watch that posts to the node's name, at these addresses, is or will be received.
 pub(super) async fn road<P: Platform>(
     settings: &Settings,
     who: &Identity,
@@ -27,7 +27,7 @@ pub(super) async fn road<P: Platform>(
     Err(format!("{to} is not heard: {}", wrong.join("; ")))
 }
 
-/// Who is at the end of it.
+/// Checks which program listens at one address.
 async fn end<P: Platform>(
     settings: &Settings,
     who: &Identity,

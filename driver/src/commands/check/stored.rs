@@ -1,4 +1,4 @@
-//! What is stored in Consul: whether hax can read all of it, and whether it is in it.
+//! The contents of Consul: whether hax can read all of it, and whether hax is in it.
 
 use bytes::Bytes;
 use hax_core::base::fid::Fid;
@@ -12,10 +12,10 @@ use super::{get, refused};
 use crate::host::platform::Platform;
 use crate::settings::Settings;
 
-/// So many of what is wrong are named; there are more where one thing is wrong with all.
+/// The maximum number of reported errors of one kind; one cause may affect all entries.
 const NAMED: usize = 3;
 
-/// The configuration, as hax reads it.
+/// Reads the configuration in the same way as hax.
 pub(super) async fn configuration<P: Platform>(
     settings: &Settings,
     client: &P::Client,
@@ -36,7 +36,7 @@ pub(super) async fn configuration<P: Platform>(
         let why = "there is no m0conf/ that hax may read: has the cluster been bootstrapped, and";
         return Err(format!("{why} {hint}?"));
     }
-    // Where hax is at libfabric, Motr's library speaks with all.
+    // If hax has a libfabric endpoint, Motr's library connects to all endpoints.
     let is_hax = |process| conf.get_process(process).is_some_and(|process| process.hax);
     let is_fabric = |endpoint: &str| name::parse(endpoint) == Err(BadName::Libfabric);
     let library = conf.endpoints().any(|(process, name)| is_hax(process) && is_fabric(name));
@@ -54,7 +54,7 @@ pub(super) async fn configuration<P: Platform>(
     well(&wrong).map(|()| (conf, text))
 }
 
-/// The words of processes, as hax reads them.
+/// Reads the records of processes in the same way as hax.
 pub(super) async fn words<P: Platform>(
     settings: &Settings,
     client: &P::Client,
@@ -71,7 +71,7 @@ pub(super) async fn words<P: Platform>(
     well(&wrong).map(|()| ((), format!("processes/ has {entries} entries")))
 }
 
-/// Whether we are hax, by the configuration.
+/// Checks whether our process is hax in the configuration.
 pub(super) fn process(conf: &Conf, who: &Identity) -> Result<((), String), String> {
     let Identity { fid, node, .. } = who;
     match conf.host_of(*fid) {
@@ -87,7 +87,7 @@ pub(super) fn process(conf: &Conf, who: &Identity) -> Result<((), String), Strin
     }
 }
 
-/// Reads a table as hax does; returns how many entries it has.
+/// Reads a table in the same way as hax; returns the number of its entries.
 async fn each<P: Platform>(
     settings: &Settings,
     client: &P::Client,
@@ -111,7 +111,7 @@ async fn each<P: Platform>(
     Ok(entries)
 }
 
-/// Well, or the first of what is wrong.
+/// Returns success, or the first of the errors.
 fn well(wrong: &[String]) -> Result<(), String> {
     if wrong.is_empty() {
         return Ok(());

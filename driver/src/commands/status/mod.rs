@@ -17,13 +17,13 @@ use crate::host::platform::{Client as _, Platform};
 use crate::host::timer::within;
 use crate::settings::Settings;
 
-/// The longest description of a session.
+/// The maximum length of Consul's response about a session, in bytes.
 const SESSION_MAX: usize = 64 << 10;
 
-/// How long Consul may take for it.
+/// The timeout of that response.
 const SESSION_WITHIN: Duration = Duration::from_secs(2);
 
-/// Asks the hax of these settings and prints what it says.
+/// Queries the hax of these settings and prints the response.
 pub(super) async fn run<P: Platform>(
     settings: &Settings,
     json: bool,
@@ -62,8 +62,8 @@ pub(super) async fn run<P: Platform>(
     Ok(if said["ready"] == true { Exit::Clean } else { Exit::NotReady })
 }
 
-/// What hax does not ask: whether the session that keeps it from the lead is a hax's. Nothing where Consul
-/// does not say.
+/// Returns a line about the session that keeps hax from the lead, if it does not belong to a hax. hax itself
+/// does not ask for it. The result is `None` if Consul does not tell.
 async fn foreign_lock<P: Platform>(settings: &Settings, leader: &Value) -> Option<String> {
     let waits = leader["stands"] == true && leader["holds"] == false;
     let is_id = |id: &&str| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -76,7 +76,7 @@ async fn foreign_lock<P: Platform>(settings: &Settings, leader: &Value) -> Optio
     if info[0]["ID"] != session {
         return None;
     }
-    // What was given as Checks may be shown as the others only.
+    // Consul may show the checks given as Checks only in the other fields.
     let named = ["Checks", "NodeChecks"].into_iter().filter_map(|field| info[0][field].as_array());
     let of_services = info[0]["ServiceChecks"].as_array().into_iter().flatten();
     let checks: BTreeSet<_> = named

@@ -1,5 +1,5 @@
-//! What hax says of itself (`GET /status`) as a table. What a hax of another version leaves out is
-//! shown as `-`.
+//! The table for hax's status (`GET /status`). Values that a hax of another version leaves out are shown as
+//! `-`.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::observe::printable::printable;
 
-/// The table, with an end to each line.
+/// Returns the table; each line has its end.
 #[must_use]
 pub(super) fn table(said: &Value) -> String {
     let mut out = String::new();
@@ -53,7 +53,7 @@ pub(super) fn table(said: &Value) -> String {
     out
 }
 
-/// Who leads, and if it is not this hax, why not.
+/// Returns the leader, and the reason if it is not this hax.
 fn leader(said: &Value) -> String {
     let node = match &said["node"] {
         Value::String(node) if !node.is_empty() => Some(node.as_str()),
@@ -82,7 +82,7 @@ fn leader(said: &Value) -> String {
     format!("{who}{why}{how}")
 }
 
-/// Milliseconds, as somebody says them who looks at a table.
+/// Formats milliseconds for readers of a table.
 fn span(ms: &Value) -> String {
     let Some(seconds) = ms.as_u64().map(|ms| ms / 1_000) else { return "-".into() };
     match seconds {
@@ -109,7 +109,7 @@ fn yes(value: &Value, yes: &'static str, no: &'static str) -> &'static str {
     }
 }
 
-/// A table with a title, its columns as wide as they must be; a line if it has no rows.
+/// Adds a table with a title and columns of the necessary width; a single line if it has no rows.
 fn rows(
     out: &mut String,
     title: &str,
@@ -219,7 +219,7 @@ Lanes
                 json!({ "elects": true, "stands": false, "node": null }),
                 "not known here; this hax does not stand: its node has no confd in m0conf/",
             ),
-            // Of a hax of another version.
+            // This is the response of a hax of another version.
             (json!({ "stands": true, "node": "c" }), "c; this hax stands for election"),
         ] {
             assert_eq!(leader(&said), text);

@@ -1,4 +1,4 @@
-//! The life of one HTTP connection: request, answer, request, until one side has enough.
+//! The lifetime of one HTTP connection: request, response, and next request, until one side closes.
 
 mod streaming;
 
@@ -31,24 +31,24 @@ use super::{busy, crowded, incomplete, too_large, too_slow};
 use crate::host::clock;
 use crate::host::turn::Turn;
 
-/// What one read takes at most.
+/// The maximum size of one read, in bytes.
 const READ_MAX: usize = 16 << 10;
 
-/// A client that takes nothing of its answer for this long is cut off.
+/// The timeout for a client that reads nothing of its response.
 const TAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a client that is refused may go on sending before it reads why.
+/// The time in which a refused client may go on sending before it reads the response.
 const LINGER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How many bytes it may send meanwhile.
+/// The number of bytes that it may send in that time.
 const LINGER_MAX: usize = 16 << 20;
 
 thread_local! {
-    /// What is read goes through here; only its bytes are kept.
+    /// The shared buffer for reads; only the bytes read are copied out.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_MAX]);
 }
 
-/// Bytes both ways.
+/// A byte stream in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -60,40 +60,40 @@ pub(super) struct Connection {
     /// Closed when the server stops.
     stop: Receiver<Infallible>,
     sleep: Sleep,
-    /// What has come and is not worked.
+    /// The received bytes that are not parsed yet.
     pub(super) input: BytesMut,
     turn: Turn,
 }
 
-/// What the wait for a request ends with.
+/// The result of the wait for a request.
 enum Next {
     Request(Box<Head>),
     Refuse(u16),
     End,
 }
 
-/// What comes while the core has a request.
+/// An event while the core has a request.
 enum Waited {
     Answer(Reply),
     GaveWay,
-    /// So many bytes of the client, 0 being its end.
+    /// The number of bytes that the client has sent; 0 is the end of its side.
     Said(usize),
 }
 
-/// What comes after an answer.
+/// The next step after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     Another,
-    /// The end, once the client has read what it was told.
+    /// Close the connection, once the client has read the response.
     Close,
 }
 
-/// What a connection that has to give way ends with.
+/// Returns the error of an evicted connection.
 fn called() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "it gave way to others")
 }
 
-/// What comes of `done`, if that is in time.
+/// Returns the result of `done`, or `None` after the timeout.
 async fn within<T>(sleep: Sleep, time: Duration, done: impl Future<Output = T>) -> Option<T> {
     or(async { Some(done.await) }, async {
         sleep(time).await;
@@ -102,8 +102,8 @@ async fn within<T>(sleep: Sleep, time: Duration, done: impl Future<Output = T>) 
     .await
 }
 
-/// Begins a connection with `begin`, which may be TLS's part, within the time of a head; nothing of one
-/// that gives way meanwhile.
+/// Begins a connection with `begin`, which may be the TLS handshake, within the timeout of a head; returns
+/// `None` if the connection is evicted meanwhile.
 pub(super) async fn begin(
     seat: &mut Seat,
     sleep: Sleep,
@@ -128,7 +128,7 @@ impl Connection {
         Self { stream, seat, stop, sleep, input: BytesMut::new(), turn: Turn::default() }
     }
 
-    /// Serves it to its end.
+    /// Serves the connection to its end.
     pub(super) async fn serve<I>(
         mut self,
         pending: &PendingRequests<I>,
@@ -152,7 +152,7 @@ impl Connection {
         }
     }
 
-    /// The next request's head. A connection without one ends when the server stops.
+    /// Waits for the head of the next request. A connection between requests ends when the server stops.
     async fn next(&mut self) -> io::Result<Next> {
         let stop = self.stop.clone();
         let mut before = 0;
@@ -186,7 +186,7 @@ impl Connection {
         }
     }
 
-    /// Reads what has come, or waits for it; 0 is the end.
+    /// Reads available bytes, or waits for some; returns 0 at the end of the stream.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         self.turn.done().await;
         let Self { stream, seat, input, .. } = self;
@@ -197,7 +197,7 @@ impl Connection {
         or(gave_way, read(stream, |bytes| input.extend_from_slice(bytes))).await
     }
 
-    /// Answers one request.
+    /// Serves one request.
     async fn one<I>(
         &mut self,
         pending: &PendingRequests<I>,
@@ -224,7 +224,7 @@ impl Connection {
         }
         self.respond(Some(head), answer, again).await?;
         if self.input.is_empty() {
-            // A connection that is kept keeps no memory.
+            // An idle connection keeps no buffer.
             self.input = BytesMut::new();
         }
         Ok(if again { After::Another } else { After::Close })
@@ -266,14 +266,15 @@ impl Connection {
         let trusted = self.seat.origin() == super::Origin::Own;
         match head.uri.path_and_query() {
             Some(target) => self.asked(pending.ask(method, target.as_str(), whole, trusted)).await,
-            // What names a host and no path is not the root.
+            // A target with a host and without a path is not the root.
             None => self.asked(pending.ask(method, &head.uri.to_string(), whole, trusted)).await,
         }
     }
 
-    /// Waits for the core's answer as long as there is room to wait in. Who has gone must not keep its seat
-    /// for that long: a reset ends the request, and after an end of the client's side it is the first to
-    /// give way.
+    /// Waits for the core's response, unless the connection is evicted.
+    ///
+    /// A client that has gone must not keep its seat for that long. A reset ends the request. If the client
+    /// closes its side, the connection is the first to be evicted.
     async fn asked(&mut self, asked: impl Future<Output = Reply>) -> io::Result<Reply> {
         let mut asked = pin!(async { Ok(Waited::Answer(asked.await)) });
         self.seat.set(SeatState::Answering);
@@ -291,7 +292,7 @@ impl Connection {
                 turn.done().await;
                 match read(stream, |bytes| input.extend_from_slice(bytes)).await {
                     Ok(n) => Ok(Waited::Said(n)),
-                    // TLS without its own end.
+                    // The client closed TLS without close_notify.
                     Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => Ok(Waited::Said(0)),
                     Err(why) => Err(why),
                 }
@@ -348,14 +349,14 @@ impl Connection {
             drop(data);
             self.input.advance(taken);
             if head.length == Length::Chunked {
-                // So many of the smallest chunks are work enough for one turn.
+                // One step decodes many of the smallest chunks, which is enough work for one turn.
                 yield_now().await;
             }
         }
         whole.finish().map_err(|Full| busy())
     }
 
-    /// Passes over a body that nobody wanted, if it is all there. Else the connection is of no use.
+    /// Skips an unneeded body, if all of it has arrived. Otherwise the connection cannot be used again.
     fn pass_over(&mut self, body: &mut Decoder) -> bool {
         while !body.is_done() && !self.input.is_empty() {
             let Ok((taken, _)) = body.take_some(&self.input) else { return false };
@@ -364,7 +365,7 @@ impl Connection {
         body.is_done()
     }
 
-    /// Ends the connection. TLS has a last word, which a client that does not read never takes.
+    /// Closes the connection. TLS sends a close_notify, which a client that does not read never takes.
     async fn close(self) -> io::Result<()> {
         let Self { mut stream, mut seat, sleep, .. } = self;
         let gave_way = async {
@@ -374,8 +375,8 @@ impl Connection {
         within(sleep, LINGER_WITHIN, or(gave_way, stream.close())).await.unwrap_or(Ok(()))
     }
 
-    /// Ends the connection so that its client can read the answer: what it still sends is read and dropped
-    /// for a while, since an end with something unread is a reset, which takes the answer away.
+    /// Closes the connection so that its client can read the response. For a while the rest of the request is
+    /// read and dropped, since closing with unread bytes sends a reset, which discards the response.
     async fn linger(mut self) -> io::Result<()> {
         self.input = BytesMut::new();
         let Self { mut stream, mut seat, sleep, mut turn, .. } = self;
@@ -434,12 +435,12 @@ impl Connection {
             bytes.extend_from_slice(&answer.body);
             return self.write(&bytes).await;
         }
-        // One copy of a long answer is enough.
+        // A long body is written separately, to avoid a second copy.
         self.write(&bytes).await?;
         self.write(&answer.body).await
     }
 
-    /// Writes as fast as the client takes it.
+    /// Writes the bytes as fast as the client reads them.
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "its client does not read");
         let Self { stream, seat, sleep, .. } = self;
@@ -458,7 +459,7 @@ impl Connection {
     }
 }
 
-/// One read; 0 is the end.
+/// Does one read; returns 0 at the end of the stream.
 async fn read(stream: &mut Box<dyn Stream>, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
     poll_fn(|cx| {
         SCRATCH.with_borrow_mut(|scratch| {

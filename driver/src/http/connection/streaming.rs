@@ -1,4 +1,4 @@
-//! An answer that stays open, on its connection. Its end is the connection's end.
+//! A streaming response on its connection. The connection ends with the response.
 
 use std::fmt::Write as _;
 use std::io;
@@ -16,18 +16,18 @@ use crate::http::head::Head;
 use crate::http::streams::{Coding, Next, Open};
 use crate::http::{HEAD_MAX, crowded_streams};
 
-/// What a connection does next.
+/// The next event of a streaming connection.
 enum Event {
     Said(Next),
-    /// The client has gone, or says more than a request is long.
+    /// The client has gone, or sends more bytes than a request may have.
     HungUp,
 }
 
 impl Connection {
-    /// Sends an answer as long as there is something to send and somebody who takes it.
+    /// Sends a stream until it ends or the client goes away.
     ///
-    /// A client that ends its side has gone: without that nobody would notice that it has, where little is said.
-    /// What it says meanwhile is dropped.
+    /// A client that closes its side counts as gone: otherwise nothing would reveal that it is gone while the
+    /// stream has little data. Bytes that it sends meanwhile are dropped.
     pub(super) async fn stream(&mut self, head: &Head, open: Open) -> io::Result<After> {
         let coding = if head.is_1_0 { Coding::Plain } else { Coding::Chunked };
         let is_head = head.method == "HEAD";
@@ -68,7 +68,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the client has gone; `said` is how many bytes it has said before.
+    /// Waits until the client has gone; `said` is the number of bytes that it has sent before.
     async fn hung_up(&mut self, said: &mut usize) {
         while *said <= HEAD_MAX {
             match self.fill().await {
@@ -80,13 +80,13 @@ impl Connection {
     }
 }
 
-/// Cuts off a client that is too slow.
+/// Disconnects a client that reads too slowly.
 fn slow(open: Open) -> io::Error {
     open.close(Why::Slow);
     io::Error::new(io::ErrorKind::TimedOut, "its client reads too slowly")
 }
 
-/// The head of an answer. What is live is not to be kept by anybody on the way.
+/// Returns the head of a streaming response. No cache may store a live stream.
 fn head_of(Begin { status, content_type, .. }: Begin, coding: Coding) -> Vec<u8> {
     let reason = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
     let (version, transfer) = match coding {

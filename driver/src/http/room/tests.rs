@@ -1,4 +1,4 @@
-//! Who has a connection, and who gives way.
+//! Tests of the admission and eviction of connections.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn an_address_has_a_quarter_and_its_oldest_idle_one_gives_way() {
     assert_eq!(fifth.gives_way, Some(seats[1]), "the first is being answered");
     assert!(fifth.seat.is_some());
     assert_eq!(room.enter(at(2), ()).gives_way, None, "there is room for others");
-    // What was asked and answered makes an idle connection young again.
+    // A request and its response make an idle connection the youngest again.
     room.set(seats[2], SeatState::Answering);
     room.set(seats[2], SeatState::Idle);
     assert_eq!(room.enter(at(1), ()).gives_way, Some(seats[3]));
@@ -60,7 +60,7 @@ fn strangers_leave_room_for_this_node() {
         let newest = room.seats.iter().max_by_key(|seat| seat.since).unwrap().id;
         room.set(newest, SeatState::Answering);
     }
-    // So many may end; of more the first are not waited for.
+    // The number of ending connections is limited; beyond it the oldest are not waited for.
     assert!(room.enter(at(99), ()).seat.is_some());
     assert_eq!(room.ending.iter().map(|seat| seat.id).collect::<Vec<_>>()[..3], ending[1..]);
     room.leave(ending[1]);
@@ -81,7 +81,8 @@ fn the_greediest_gives_way_to_who_has_less() {
     }
     assert_eq!(room.enter(at(10), ()).gives_way, Some(many[0]));
     assert_eq!(room.enter(Origin::Own, ()).gives_way, None);
-    // Bodies that arrive give way where nobody is idle, and not to who has as much.
+    // Connections with an arriving body are evicted if none is idle, but not for an address with as many
+    // connections.
     let mut room = Room::new(4, 8);
     let slow: Vec<_> = (1..4).map(|n| seat(&mut room, at(n))).collect();
     slow.iter().for_each(|id| room.set(*id, SeatState::Receiving));
@@ -161,7 +162,7 @@ fn who_waits_for_the_core_keeps_nobody_out() {
             let id = room.enter(origin, call).seat.expect("a seat, whoever waits");
             room.set(id, SeatState::Answering);
         }
-        // Of those that gave way the last ones are still answered.
+        // Of the evicted connections the last ones are still answered.
         let left = calls.iter().filter(|call| call.strong_count() > 0).count();
         assert_eq!(left, room.len() + room.share(), "{origin:?}");
         assert!(calls[..20].iter().all(|call| call.strong_count() == 0));

@@ -1,5 +1,5 @@
-//! Commands to the cluster through the fake, which notices what is not freed, what is freed twice, and
-//! what is called too early, too late or where it may not be.
+//! Tests of commands to the cluster with the fake library. The fake detects memory that is not freed or is
+//! freed twice, and calls that are too early, too late or not allowed.
 #![expect(unsafe_code, reason = "C's structs of zeros")]
 
 use hax_core::base::id::SpielId;
@@ -37,13 +37,13 @@ impl Rig {
         self.answer(id)
     }
 
-    /// Has the configuration read: that asks for an entrypoint, and then for states.
+    /// Has the library read the configuration, which requests an entrypoint and then states.
     fn read(&self, id: u64) {
         self.call(id, Op::Begin { profile: PROFILE });
         self.is_reading();
     }
 
-    /// The same, of a call that was made before, to its end.
+    /// Answers the requests of an earlier call to read the configuration, and waits for its end.
     fn is_read(&self, id: u64) {
         self.is_reading();
         assert_eq!(self.answer(id), Ok(Answer::Done));
@@ -63,7 +63,7 @@ impl Rig {
         self.motr.execute(Command::Ack { link, msg });
     }
 
-    /// The configuration is read.
+    /// Returns a rig with the configuration read.
     fn up() -> Self {
         let rig = Self::new();
         rig.library.says("rconfc_start", Says::Rc(0));
@@ -160,7 +160,7 @@ fn statistics_are_read_and_given_back() {
     assert_eq!(rig.answered(102, op, "proc_counters", none), Ok(Answer::Counters(Vec::new())));
     assert_eq!(rig.answered(103, op, "proc_counters", Says::Rc(-1)), Err(Errno(1)));
 
-    // SAFETY: numbers, which may be zero.
+    // SAFETY: the struct has only numbers, which may be zero.
     let mut info: abi::m0_conf_pver_info = unsafe { std::mem::zeroed() };
     (info.cpi_state, info.cpi_attr.pa_N, info.cpi_attr.pa_K) = (2, 4, 1);
     let answer = rig.answered(104, Op::Pver { pver }, "pver_status", Says::Pver(info));
@@ -176,7 +176,7 @@ fn one_that_hangs_holds_up_nothing_else() {
     rig.library.waits("repair_start", key(POOL));
     assert!(rig.answered(101, op(Act::Status), "repair_status", Says::Rc(0)).is_ok());
     rig.link(PEER, 7);
-    // A stop waits for it, and then gives the configuration up before the interface is stopped.
+    // A stop waits for the call, and then releases the configuration before the interface is stopped.
     rig.motr.execute(Command::Stop);
     rig.call(102, Op::Filesystem);
     rig.library.says("repair_start", Says::Rc(0));
@@ -209,8 +209,8 @@ fn the_configuration_is_read_once_the_library_has_started() {
     rig.stop();
 }
 
-/// It would disconnect a process that lives, and abort at the status of a pool with a service that is not
-/// online.
+/// The library would disconnect a living process, and would abort at the status of a pool with a service that
+/// is not online.
 #[test]
 fn the_library_does_not_hear_from_the_bridge_that_what_runs_has_failed() {
     let rig = Rig::begin(FakeLibrary::new());
@@ -228,7 +228,7 @@ fn the_library_does_not_hear_from_the_bridge_that_what_runs_has_failed() {
             .into(),
     }));
     assert_eq!(heard.body, ends, "a life has begun, though none of ours has ended");
-    // Nothing is online but what is said to be; a device is what it is.
+    // Processes and services are always reported online; a device is reported with its state.
     let device = |state| match state {
         ObjectState::DtmRecovering => ObjectState::Online,
         state => state,

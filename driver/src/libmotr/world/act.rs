@@ -1,4 +1,4 @@
-//! What may happen.
+//! The possible actions in the world.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::World;
 use super::consul::Fault;
 
 impl World {
-    /// One thing happens, and what follows from it.
+    /// Does one action, and handles its consequences.
     pub(super) fn act(&mut self, choice: &mut impl Choice) {
         let what = choice.below(14);
         let i = usize::try_from(choice.below(self.peers.len() as u64)).unwrap_or(0);
@@ -49,7 +49,7 @@ impl World {
     }
 }
 
-/// A process, a service, a device, or nothing that there is.
+/// Chooses a process, a service, a device, or an object that does not exist.
 fn object(choice: &mut impl Choice) -> Fid {
     let key = choice.below(20);
     match choice.below(4) {

@@ -1,4 +1,4 @@
-//! The Consul double beside the one hax.
+//! The Consul double for the one hax.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use hax_core::consul::port::{Answer, Call, Command, Method, Reply, Unanswered};
 use hax_sim::cluster::{Agents, Cluster, Shape};
 use hax_sim::consul::{self, Consul};
 
-/// What a Consul that is not well does with a call.
+/// The fault of a Consul call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Refuses,
     Fails,
     Hangs,
-    /// Does what it is asked and says nothing.
+    /// The call is executed, and its reply is lost.
     Loses,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Place {
     pub(super) fault: Option<Fault>,
     requests: u64,
     asked: BTreeMap<u64, CallId>,
-    /// What is not answered, and until when a host waits for it.
+    /// The calls without a reply, with the timeout of each.
     hung: BTreeMap<CallId, Instant>,
 }
 
@@ -47,7 +47,7 @@ impl Place {
         }
     }
 
-    /// What follows from a command at once.
+    /// Executes a command; returns the immediate replies.
     pub(super) fn take(&mut self, now: Now, command: Command) -> Vec<Reply> {
         match command {
             Command::Call(call) => self.call(now, *call),
@@ -96,7 +96,7 @@ impl Place {
         replies
     }
 
-    /// When something is due.
+    /// Returns the time of the next timeout or timer.
     pub(super) fn due(&self) -> Instant {
         let double = match self.next {
             Next::WaitUntil { at, .. } => at,
@@ -132,7 +132,7 @@ impl Place {
         responses.filter_map(reply).collect()
     }
 
-    /// The state in `processes/<fid>`, less its prefix.
+    /// Returns the state in `processes/<fid>`, without its prefix.
     pub(super) fn word(&mut self, now: Now, process: Fid) -> String {
         self.requests += 1;
         let (id, target) = (self.requests, format!("/v1/kv/processes/{process}?raw"));

@@ -1,6 +1,6 @@
-//! The bridge behind the library in a small world: the fake at the ABI, strict, the Consul double, and
-//! processes that do what a list of choices says. Time is virtual: it passes when nobody has anything to
-//! do, so that the threads of the glue are as quick as they want.
+//! The bridge behind the library in a small world: the strict fake at the ABI, the Consul double, and
+//! processes whose actions come from a list of choices. Time is virtual. It advances when there is no work
+//! left, so the speed of the glue's threads does not matter.
 
 mod act;
 mod consul;
@@ -35,17 +35,17 @@ struct World {
     now: Instant,
     place: Place,
     peers: Vec<Peer>,
-    /// The number of the next life.
+    /// The number of lives so far.
     lives: u64,
     facts: Vec<Fact>,
-    /// What there was of what there can be.
+    /// The kinds of events that have occurred.
     met: BTreeSet<&'static str>,
-    /// What was done, for whoever looks into a failure.
+    /// The history, for the analysis of a failure.
     story: Vec<String>,
 }
 
 impl World {
-    /// Three nodes as hare leaves them, and a hax on the first that has started.
+    /// Creates three nodes as hare configures them, and a started hax on the first one.
     fn new(seed: u64) -> Self {
         let library = FakeLibrary::new();
         let services = Services { ha: Fid::service(0), rm: Fid::service(1) };
@@ -78,7 +78,7 @@ impl World {
         Now { mono: self.now, wall }
     }
 
-    /// Gives the machine an input, and all that follows from it to all concerned.
+    /// Feeds an input to the machine, and the outputs to the ports.
     fn feed(&mut self, input: Input) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
@@ -107,15 +107,14 @@ impl World {
         }
     }
 
-    /// Lets the threads of the glue and the library do what they have to, and the bridge what comes of
-    /// it, until there is nothing left.
+    /// Lets the threads of the glue, the library and the bridge work until there is nothing left to do.
     fn settle_down(&mut self) {
         let mut before = None;
         loop {
             let calls = self.library.calls();
             let pause = self.motr.pause();
             let done = loop {
-                // The worker waits for room among the events.
+                // The worker may wait for room in the queue of events, so events are handled meanwhile.
                 match pause.try_recv() {
                     Ok(done) => break done,
                     Err(_) => self.hear(),
@@ -141,7 +140,7 @@ impl World {
         }
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
         loop {
@@ -166,7 +165,7 @@ impl World {
         self.now = end;
     }
 
-    /// Everything must come to an end by itself, and then the stop.
+    /// Checks that all work completes by itself, and then the stop.
     fn end(mut self) -> BTreeSet<&'static str> {
         self.heal();
         self.feed(Input::Stop);

@@ -1,4 +1,4 @@
-//! One Motr process, and what it may expect.
+//! One Motr process, and its expectations.
 
 use hax_core::base::fid::Fid;
 use hax_core::base::time::WallClock;
@@ -10,7 +10,7 @@ use motr_sys::fake::{Link, Request};
 use super::World;
 use crate::libmotr::message;
 
-/// What a process that lives says of itself, one after another.
+/// The events that a process reports during its life, in order.
 const LIFE: [ProcessEventKind; 5] = [
     ProcessEventKind::Starting,
     ProcessEventKind::Started,
@@ -31,10 +31,11 @@ pub(super) struct Peer {
     pub(super) fid: Fid,
     pid: u64,
     pub(super) alive: bool,
-    /// The request that awaits its reply.
+    /// The request that waits for its reply.
     request: Option<Request>,
     pub(super) link: Option<Link>,
-    /// How many events of its life it has said, and the last while that is not acknowledged.
+    /// The number of events that it has reported; `event` is the tag of the last one until it is
+    /// acknowledged.
     said: usize,
     pub(super) event: Option<u64>,
     pub(super) questions: Vec<Question>,
@@ -60,7 +61,7 @@ impl Peer {
         (self.fid.container, self.fid.key)
     }
 
-    /// What it still waits for.
+    /// Returns whether the process still waits for something.
     fn waits(&self) -> bool {
         let said = self.event.is_some() || !self.questions.is_empty() || !self.others.is_empty();
         self.request.is_some() || (self.alive && self.link.is_none()) || said
@@ -68,19 +69,19 @@ impl Peer {
 }
 
 impl World {
-    /// A life begins.
+    /// Begins a new life of a process.
     pub(super) fn start(&mut self, i: usize) {
         if self.peers[i].link.is_some() {
             self.met.insert("lost link");
         }
         self.lives += 1;
-        // In a container each life has the number of the last.
+        // In a container a new life may have the same pid as the last.
         let pid = 1 + self.lives % 2;
         self.peers[i] = Peer { pid, alive: true, ..Peer::new(self.peers[i].fid) };
         self.ask(i, true);
     }
 
-    /// It asks for its entrypoint.
+    /// Requests the entrypoint.
     pub(super) fn ask(&mut self, i: usize, first: bool) {
         let peer = &mut self.peers[i];
         if peer.request.is_none() {
@@ -94,7 +95,7 @@ impl World {
         self.library.say(peer.link?, |out| *out = *message::write(&message))
     }
 
-    /// It says the next event of its life, if the last is acknowledged.
+    /// Reports the next event of its life, if the last one is acknowledged.
     pub(super) fn event(&mut self, i: usize) {
         let peer = &self.peers[i];
         if peer.event.is_some() || peer.said == LIFE.len() {
@@ -106,11 +107,11 @@ impl World {
         let peer = &mut self.peers[i];
         peer.event = tag;
         peer.said += usize::from(tag.is_some());
-        // Its last word; nobody delivers anything to it any more.
+        // This was the last event; no more messages are delivered to the process.
         peer.alive &= peer.said < LIFE.len();
     }
 
-    /// It asks for the states of objects.
+    /// Asks for the states of objects.
     pub(super) fn question(&mut self, i: usize, id: u64, objects: Vec<Fid>) {
         let none = |fid: &Fid| Note { fid: *fid, state: ObjectState::Unknown };
         let notes = objects.iter().map(none).collect();
@@ -120,13 +121,13 @@ impl World {
         }
     }
 
-    /// It says something that is only acknowledged.
+    /// Sends a message that is only acknowledged.
     pub(super) fn other(&mut self, i: usize, body: Body) {
         let tag = self.say(i, body);
         self.peers[i].others.extend(tag);
     }
 
-    /// Looks at all that has come, and holds it against what was promised.
+    /// Checks all that the processes have received against the guarantees.
     pub(super) fn look(&mut self) {
         for i in 0..self.peers.len() {
             self.look_at_reply(i);
@@ -142,7 +143,7 @@ impl World {
                 self.met.insert("acknowledgement");
                 self.story.push(format!("{now:?} {fid}: tag {tag}, {event:?}, is acknowledged"));
                 let word = self.place.word(self.at(), fid);
-                // Who has nothing to recover has recovered by starting.
+                // A process without a recovery has recovered when it has started.
                 let fits = match event {
                     ProcessEventKind::Starting => word == "STARTING",
                     ProcessEventKind::Started => word == "STARTED" || word == "DTM_RECOVERED",
@@ -198,7 +199,7 @@ impl World {
         self.met.insert("answer");
     }
 
-    /// Consul is well, processes live and take what they are sent: everything must come to rest.
+    /// Ends the faults: Consul works, processes live and receive messages. Then all work must complete.
     pub(super) fn heal(&mut self) {
         self.place.fault = None;
         self.library.prompt(true);
@@ -213,7 +214,7 @@ impl World {
             self.look();
             let (view, waits) = (self.machine.view(), self.peers.iter().any(Peer::waits));
             if !waits && view.lanes == 0 && view.entries == 0 {
-                // Those of ended lives are gone.
+                // The links of ended lives must have been disconnected.
                 assert_eq!(self.library.links(), self.peers.len() + 1);
                 return;
             }

@@ -1,4 +1,4 @@
-//! What the bridge promises, seen from the other side of the library.
+//! The guarantees of the bridge, checked from the other side of the library.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const CONFD: usize = 0;
 const IOS: usize = 1;
 
 impl World {
-    /// A life begins and has its link.
+    /// Begins a life of a process and returns its link.
     fn linked(&mut self, i: usize) -> Link {
         self.start(i);
         self.run(Duration::from_millis(20));
@@ -23,7 +23,7 @@ impl World {
         self.peers[i].link.expect("it has its link")
     }
 
-    /// All that was sent over a link since somebody looked.
+    /// Returns the notes that were sent over a link since the last look.
     fn notes(&self, link: Link) -> Vec<Note> {
         let sent =
             (0..self.library.unseen(link)).map(|_| message::read(&self.library.sent(link)).body);

@@ -24,7 +24,7 @@ fn answer(bytes: usize) -> Input {
     Input::Consul(Reply { id: CallId(1), result: Ok(Answer { status: 200, index: 1, body }) })
 }
 
-/// The moments of the records, and whether the last one is whole.
+/// Returns the times of the records; checks that the last record is complete.
 fn moments(bytes: &[u8]) -> Vec<u64> {
     let (config, records) = journal::open(bytes).unwrap();
     assert_eq!(format!("{config:?}"), format!("{:?}", node()));
@@ -35,7 +35,7 @@ fn why(ended: Option<Fact>) -> String {
     ended.expect("it ends").to_string()
 }
 
-/// A disk that waits for leave before each write, and can fail.
+/// A disk that waits for permission before each write, and can fail.
 struct Disk {
     leave: Receiver<Option<io::ErrorKind>>,
     begins: Sender<()>,
@@ -164,7 +164,7 @@ fn it_ends_at_its_limit_with_a_whole_record() {
 fn a_panic_waits_for_what_led_to_it() {
     let Slow { mut journal, leave, begun, all } = slow(u64::MAX);
     begun.recv().unwrap();
-    // The disk goes on when the panic has begun, no sooner.
+    // The disk continues only after the panic has begun.
     let leave = Mutex::new(Some(leave));
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

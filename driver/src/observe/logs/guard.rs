@@ -1,10 +1,10 @@
-//! Keeps the log readable whatever somebody does to hax: so many lines a minute, and of what is left out
-//! the number.
+//! The rate limit of the log. It keeps the log readable under attack: lines above the limit are left out and
+//! counted.
 //!
-//! What whoever reaches a port can bring about (the kinds of [`of_strangers`], and lines that are no
-//! facts) shares [`STRANGERS_MAX`] lines a window. Each kind's first line has a place among them that
-//! nobody else can take; the others are for lines that differ, numbers of connections and the like apart.
-//! What only Consul, Motr's library or hax itself bring about has its limit kind by kind.
+//! Lines that remote peers and clients can cause (the kinds of [`of_strangers`], and lines without a fact)
+//! share [`STRANGERS_MAX`] lines a window. One of these lines is reserved for the first line of each kind.
+//! The others are for lines that differ, ignoring numbers of connections and the like. Lines that only
+//! Consul, Motr's library or hax itself can cause have a limit for each kind.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,22 +16,23 @@ use hax_core::base::time::Instant;
 use hax_core::ha::fact::FactKind;
 use tracing::Level;
 
-/// After this long, what was left out is told and all begin anew.
+/// The length of a window. At its end the lines left out are reported, and all counts start again.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// So many lines in a window come of what others do, the one that tells what was left out included.
+/// The maximum number of lines in a window that peers and clients cause, including the report of the lines
+/// left out.
 const STRANGERS_MAX: u32 = 100;
 
-/// So many of one kind.
+/// The maximum number of lines of one kind in a window.
 const KIND_MAX: u32 = 40;
 
-/// So many of one kind that say the same.
+/// The maximum number of lines of one kind with the same text in a window.
 const SAME_MAX: u32 = 5;
 
-/// So many kinds of lines that are no facts have a place of their own.
+/// The number of kinds of lines without a fact that have a reserved line.
 const OTHERS: u32 = 8;
 
-/// Who writes a line: a kind of fact, or a place in the source.
+/// The source of a line: a kind of fact, or a place in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     Fact(FactKind),
@@ -55,8 +56,8 @@ impl Source {
     }
 }
 
-/// Whether somebody who reaches a port can bring it about as often as he likes. Of a warning that is new
-/// it is assumed.
+/// Returns whether a client that can reach a port can cause the fact as often as it likes. New warnings are
+/// assumed to be of this kind.
 const fn of_strangers(kind: FactKind) -> bool {
     use FactKind as K;
     match kind.level() {
@@ -105,25 +106,25 @@ const fn of_strangers(kind: FactKind) -> bool {
     }
 }
 
-/// How many places are kept for first lines.
+/// Returns the number of lines reserved for first lines.
 fn places() -> u32 {
     let kinds = FactKind::ALL.iter().filter(|kind| of_strangers(**kind)).count();
     u32::try_from(kinds).unwrap_or(u32::MAX).saturating_add(OTHERS)
 }
 
-/// What one source has had in this window.
+/// The lines of one source in this window.
 #[derive(Debug)]
 struct Kind {
     shown: u32,
     left_out: u64,
     level: Level,
-    /// What is said of it where it has no name.
+    /// The beginning of the line, for a source without a name.
     begins: String,
-    /// By what was said, how often.
+    /// The number of lines by the hash of their text.
     said: BTreeMap<u64, u32>,
 }
 
-/// What was left out in a window.
+/// The report of the lines left out in a window.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
     pub(super) level: Level,
@@ -133,10 +134,10 @@ pub(super) struct LeftOut {
 #[derive(Debug)]
 pub(super) struct Guard {
     window: Duration,
-    /// When the window began, if there is one.
+    /// The start of the window, if there is one.
     begun: Option<Instant>,
     kinds: BTreeMap<Source, Kind>,
-    /// Lines of strangers beyond the first of each kind.
+    /// The number of lines that peers and clients caused, beyond the first of each kind.
     more: u32,
 }
 
@@ -147,12 +148,12 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// With windows of this length.
+    /// Creates a guard with windows of this length.
     pub(super) const fn new(window: Duration) -> Self {
         Self { window, begun: None, kinds: BTreeMap::new(), more: 0 }
     }
 
-    /// Whether this line is written; it is counted if not.
+    /// Returns whether this line is written; otherwise it is counted.
     pub(super) fn admits(
         &mut self,
         now: Instant,
@@ -200,13 +201,13 @@ impl Guard {
         true
     }
 
-    /// When the window ends, if anything was left out in it.
+    /// Returns the end of the window, if lines were left out in it.
     pub(super) fn ends(&self) -> Option<Instant> {
         let any = self.kinds.values().any(|kind| kind.left_out > 0);
         self.begun.filter(|_| any).map(|begun| begun.after(self.window))
     }
 
-    /// Ends the window if its time is up; what was left out in it, if anything was.
+    /// Ends the window if its time is over; returns the report, if lines were left out in it.
     pub(super) fn settle(&mut self, now: Instant) -> Option<LeftOut> {
         let begun = self.begun?;
         if now < begun.after(self.window) { None } else { self.finish(now) }
@@ -219,13 +220,13 @@ impl Guard {
         let kinds = std::mem::take(&mut self.kinds);
         let mut left: Vec<_> = kinds.iter().filter(|(_, kind)| kind.left_out > 0).collect();
         left.sort_by_key(|(_, kind)| std::cmp::Reverse(kind.left_out));
-        // The less, the worse.
+        // The smallest level is the most severe.
         let level = left.iter().map(|(_, kind)| kind.level).min()?;
         let mut text = String::from("…");
         for (nth, (source, kind)) in left.iter().enumerate() {
             let and = if nth == 0 { " and" } else { "," };
             let n = thousands(kind.left_out);
-            // A string takes whatever it is given.
+            // Writing to a string does not fail.
             let _ = match source {
                 Source::Fact(kind) => write!(text, "{and} {n} more of the kind {}", kind.name()),
                 Source::Place(_) => write!(text, "{and} {n} more as \"{}…\"", kind.begins),
@@ -236,7 +237,7 @@ impl Guard {
     }
 }
 
-/// What a line says, whichever connection, link or request it is about.
+/// Returns a hash of the line's text, without the id of its connection, link or request.
 fn what(text: &str) -> u64 {
     let said = match text.split_once(": ") {
         Some((id, said)) if is_id(id) => said,
@@ -295,7 +296,7 @@ mod tests {
         };
         let strangers: Vec<_> =
             FactKind::ALL.iter().copied().filter(|kind| of_strangers(*kind)).collect();
-        // One kind after another floods, each line another text.
+        // One kind after another floods the log, each line with another text.
         for kind in &strangers {
             for n in 0..1_000 {
                 let shown = say(Source::Fact(*kind), level(*kind), &format!("conn-{n}: text {n}"));
@@ -309,7 +310,7 @@ mod tests {
             }
         }
         assert!((50..100).contains(&lines.get()), "{}", lines.get());
-        // What hax itself has to say is not held up by it.
+        // The flood does not suppress the lines of hax itself.
         assert!(say(Source::Fact(FactKind::LeaderLost), Level::WARN, "lost"));
         assert!(say(Source::Fact(FactKind::Ready), Level::INFO, "ready"));
         assert!(say(Source::Place("an end"), Level::ERROR, "cannot listen"));

@@ -1,4 +1,4 @@
-//! One line: what an event has, made safe, and how it is written.
+//! One log line: the content of an event, escaped, and its format.
 
 use std::fmt::{self, Write as _};
 
@@ -10,20 +10,20 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use crate::observe::printable::printable;
 use crate::settings::values::LogFormat;
 
-/// How lines look.
+/// The format of lines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
     pub(super) format: LogFormat,
-    /// Each begins with its priority and has no time of day, which the journal adds.
+    /// Each line begins with its priority and has no time of day, which the journal adds.
     pub(super) journal: bool,
     pub(super) colours: bool,
 }
 
-/// What an event has. Texts are [`printable`]: they may be others'.
+/// The content of an event. Texts are [`printable`], since they may be foreign.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) message: String,
-    /// The text of a value, and whether JSON writes it bare.
+    /// The name, the text of the value, and whether JSON writes it without quotes.
     pub(super) fields: Vec<(&'static str, String, bool)>,
 }
 
@@ -46,10 +46,10 @@ impl Line {
         }
     }
 
-    /// The line as it is written, with its end.
+    /// Returns the line as it is written, with its end.
     pub(super) fn render(&self, level: Level, look: Look) -> String {
         let mut out = String::new();
-        // A string takes whatever it is given.
+        // Writing to a string does not fail.
         let _ = match look.format {
             LogFormat::Human => self.human(&mut out, level, look),
             LogFormat::Json => self.json(&mut out, level, look),
@@ -117,14 +117,14 @@ impl Visit for Line {
     }
 }
 
-/// The time of day, as RFC 3339 has it.
+/// Returns the time of day in the format of RFC 3339.
 fn now() -> String {
     let mut text = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text
 }
 
-/// A string of JSON.
+/// Returns a JSON string.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -139,7 +139,7 @@ const fn colour(level: Level) -> &'static str {
     }
 }
 
-/// The priority that syslog(3) has for it.
+/// Returns the priority of syslog(3).
 const fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,

@@ -1,11 +1,11 @@
-//! Where log lines go, how they look and how many there are.
+//! The destination, the format and the rate limit of log lines.
 //!
-//! To standard error, always: standard output belongs to what a command was asked for (`ham`'s JSON,
-//! the demo's timeline), and journald takes both. Colour only on a terminal. To the journal each line
-//! begins with its priority (sd-daemon(3)), and has no time of day, which the journal adds.
+//! Log lines always go to standard error. Standard output belongs to the results of a command (`ham`'s JSON,
+//! the demo's timeline), and journald takes both. Colours are used only on a terminal. In the journal each
+//! line begins with its priority (sd-daemon(3)) and has no time of day, which the journal adds.
 //!
-//! This is the one place where a line is written: others' words are made safe here, and what others can
-//! bring about is limited, unless all is asked for by the level debug or trace.
+//! This is the only place that writes lines. Foreign text is escaped here. The number of lines that peers and
+//! clients can cause is limited here, unless the level is debug or trace.
 
 mod guard;
 mod line;
@@ -30,12 +30,13 @@ use crate::settings::values::{LogFormat, LogLevel};
 use guard::{Guard, LeftOut, Source};
 use line::{Line, Look};
 
-/// What was installed, for its last word.
+/// The installed log, for the final report.
 static LOG: OnceLock<Arc<Log>> = OnceLock::new();
 
 /// Installs the log for the whole program. A second call changes nothing.
 pub fn init(format: LogFormat, level: LogLevel) {
-    // Libraries speak of their own affairs at info; at trace they are let in, to look at all.
+    // Libraries log internal details at info, so they are limited to warnings; at trace they are included up
+    // to debug.
     let level = level.filter();
     let others = if level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::WARN };
     let targets = Targets::new().with_default(others.min(level)).with_target("hax", level);
@@ -47,17 +48,17 @@ pub fn init(format: LogFormat, level: LogLevel) {
         },
         clock: Clock::new(),
         guard: (level < LevelFilter::DEBUG).then(Mutex::default),
-        // There is nobody left to tell if it fails.
+        // A failed write cannot be reported anywhere.
         out: |line| drop(io::stderr().lock().write_all(line)),
     });
-    // Fails only if there is one already, as in tests that share a process.
+    // This fails only if a subscriber is installed already, as in tests that share a process.
     let lines = Lines(Arc::clone(&log)).with_filter(targets);
     if tracing_subscriber::registry().with(lines).try_init().is_ok() {
         let _ = LOG.set(log);
     }
 }
 
-/// Says what was left out so far: the program ends.
+/// Reports at the program's end what was left out so far.
 pub fn finish() {
     if let Some(log) = LOG.get() {
         log.finish();
@@ -67,9 +68,9 @@ pub fn finish() {
 struct Log {
     look: Look,
     clock: Clock,
-    /// None where all is wanted.
+    /// `None` if all lines are written.
     guard: Option<Mutex<Watched>>,
-    /// Takes a line at once, so that those of two threads do not mix.
+    /// Writes a whole line at once, so that the lines of two threads do not mix.
     out: fn(&[u8]),
 }
 
@@ -89,7 +90,7 @@ impl Log {
         Some(self.guard.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a line; returns when to look again for what was left out, if nobody will yet.
+    /// Handles a line. If lines were left out and no thread waits for the window's end, returns that end.
     fn take(&self, source: Source, level: Level, line: &Line) -> Option<Instant> {
         let Some(mut watched) = self.watched() else {
             self.write(level, line);
@@ -106,7 +107,8 @@ impl Log {
         Some(ends)
     }
 
-    /// The time of a window may be up; when to look again, if something was left out since.
+    /// Reports the lines left out if the window has ended. Returns the time to check again, if lines were
+    /// left out since.
     fn look(&self) -> Option<Instant> {
         let mut watched = self.watched()?;
         self.tell(watched.guard.settle(self.now()));
@@ -132,7 +134,7 @@ impl Log {
     }
 }
 
-/// Waits for the ends of windows for as long as something is left out. Nobody may write a line any more.
+/// Waits in a thread for the ends of windows while lines are left out, since no further line may come.
 fn wait_for_the_end(log: &Arc<Log>, ends: Instant) {
     let owned = Arc::clone(log);
     let waits = move || {
@@ -146,7 +148,7 @@ fn wait_for_the_end(log: &Arc<Log>, ends: Instant) {
             }
         }
     };
-    // Without it the next line, or the end, tells what was left out.
+    // Without the thread the next line, or the end of the program, reports what was left out.
     if thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(waits).is_err()
         && let Some(mut watched) = log.watched()
     {
@@ -169,8 +171,8 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-/// Whether standard error is the journal itself: the variable is inherited by programs whose standard
-/// error is something else (systemd.exec(5), `$JOURNAL_STREAM`).
+/// Returns whether standard error is the journal itself. The variable alone is not enough: it is inherited by
+/// programs whose standard error is redirected (systemd.exec(5), `$JOURNAL_STREAM`).
 fn is_journal(stream: Option<&str>) -> bool {
     let Some((device, inode)) = stream.and_then(|stream| stream.split_once(':')) else {
         return false;
@@ -186,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// Nobody writes a line any more, and still what was left out is told, in each window.
+    /// No further line is written, and still the number of lines left out is reported in each window.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a real thread takes real time")]
     fn f40_what_was_left_out_is_told_though_nothing_more_happens() {

@@ -1,12 +1,12 @@
-//! Durations, counted by how long they were.
+//! Histograms of durations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::text::{Seconds, Text};
 
-/// The upper bounds of the buckets in microseconds: from a request that is answered out of memory to
-/// a blocking query that nothing has woken.
+/// The upper bounds of the buckets in microseconds, from a request that is answered from memory to a blocking
+/// query that ends at its time limit.
 const BOUNDS: [u64; 16] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 75_000_000,
@@ -31,7 +31,7 @@ impl Histogram {
         self.buckets.iter().any(|bucket| bucket.load(Ordering::Relaxed) > 0)
     }
 
-    /// The count is the sum of the buckets as they are read, so that the two always agree.
+    /// Writes the histogram. The count is the sum of the buckets as they are read, so the two always agree.
     pub(super) fn render(&self, text: &mut Text, name: &str, labels: &[(&str, &str)]) {
         let bucket_name = format!("{name}_bucket");
         let mut count = 0;

@@ -1,8 +1,7 @@
-//! What `/metrics` says, in Prometheus' text format 0.0.4
+//! The content of `/metrics`, in Prometheus' text format 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 //!
-//! To count and to time takes some atomic additions and no memory; all else is done when somebody
-//! asks.
+//! Counting and timing take a few atomic additions and no memory; everything else is done at a request.
 
 mod histogram;
 mod process;
@@ -25,21 +24,21 @@ use text::Text;
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The methods that have series of their own; the last stands for all others.
+/// The methods with series of their own; the last stands for all others.
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 
-/// The HTTP statuses that have series of their own; the last stands for all others.
+/// The HTTP statuses with series of their own; the last stands for all others.
 const CODES: [u16; 17] =
     [200, 400, 401, 404, 405, 408, 409, 413, 414, 417, 431, 500, 501, 502, 503, 504, 0];
 
-/// Of HTTP requests these have their series from the start: an alert sees no increase of what begins to
-/// exist with its first count. The others would be a thousand series of nothing.
+/// The methods and statuses whose series exist from the start. An alert sees no increase in a series that
+/// begins with its first count. All combinations would be a thousand empty series.
 const FROM_THE_START: ([&str; 2], [u16; 4]) = (["GET", "POST"], [200, 401, 404, 503]);
 
-/// What Consul is asked, by the path below `/v1/`; the last stands for all others.
+/// The kinds of requests to Consul, by the path below `/v1/`; the last stands for all others.
 const KINDS: [&str; 7] = ["agent", "catalog", "health", "kv", "session", "txn", "other"];
 
-/// All that is counted and timed.
+/// All counters and timings.
 #[derive(Debug)]
 pub struct Metrics {
     clock: Clock,
@@ -52,7 +51,7 @@ pub struct Metrics {
     gauges: Vec<(Metric, AtomicU64)>,
 }
 
-/// What the facts of one type say.
+/// The counters of the facts of one type.
 #[derive(Debug)]
 struct Reports {
     of: TypeId,
@@ -68,7 +67,7 @@ impl Reports {
 }
 
 impl Metrics {
-    /// Nothing counted yet, of a host without a machine.
+    /// Creates metrics without counts, for a host without a machine.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         use std::array::from_fn;
@@ -83,7 +82,7 @@ impl Metrics {
         }
     }
 
-    /// Nothing counted yet, of a host that is to drive such a machine.
+    /// Creates metrics without counts, for a host that will drive such a machine.
     #[must_use]
     pub fn of<M: Machine<Fact: 'static>>(clock: Clock) -> Self {
         let mut metrics = Self::new(clock);
@@ -94,7 +93,7 @@ impl Metrics {
         metrics
     }
 
-    /// The moment from which something is timed.
+    /// Returns the start time of a timing.
     #[must_use]
     pub fn begin(&self) -> Instant {
         self.clock.now().mono
@@ -104,7 +103,7 @@ impl Metrics {
         self.clock.now().mono.since(begun)
     }
 
-    /// Logs a fact, counts it and takes the duration that it says.
+    /// Logs a fact, counts it, and records its duration if it has one.
     pub fn record<F: Report + 'static>(&self, fact: &F) {
         facts::log(fact);
         let Some(reports) = self.reports.iter().find(|all| all.of == TypeId::of::<F>()) else {
@@ -116,28 +115,28 @@ impl Metrics {
         }
     }
 
-    /// How often facts of the kind of this one were seen.
+    /// Returns the count of this fact's kind.
     #[must_use]
     pub fn seen<F: Report + 'static>(&self, fact: &F) -> u64 {
         let reports = self.reports.iter().find(|all| all.of == TypeId::of::<F>());
         reports.map_or(0, |reports| reports.seen.get(fact.nth()))
     }
 
-    /// Takes over what a machine's gauges say, in the order of their names.
+    /// Stores the values of a machine's gauges, in the order of their names.
     pub fn observe(&self, values: impl Iterator<Item = u64>) {
         for ((_, gauge), value) in self.gauges.iter().zip(values) {
             gauge.store(value, Ordering::Relaxed);
         }
     }
 
-    /// An HTTP request that came at `begun` has its answer.
+    /// Records the response to an HTTP request that arrived at `begun`.
     pub fn http_answered(&self, method: &str, code: u16, begun: Instant) {
         let method = position(&METHODS, |name| *name == method);
         let code = position(&CODES, |known| *known == code);
         self.http[method][code].observe(self.since(begun));
     }
 
-    /// A call to Consul begins.
+    /// Records the beginning of a call to Consul.
     #[must_use]
     pub fn call(&self, target: &str) -> Call<'_> {
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -150,7 +149,7 @@ impl Metrics {
         Call { metrics: self, took, begun: self.begin() }
     }
 
-    /// All of it as text; `inbox` is how many inputs wait for the machine.
+    /// Returns all metrics as text; `inbox` is the number of inputs that wait for the machine.
     #[must_use]
     pub fn render(&self, inbox: usize) -> String {
         let mut text = Text::default();
@@ -210,7 +209,7 @@ impl Metrics {
     }
 }
 
-/// Where it is, or else the last place.
+/// Returns the position of the match, or else the last position.
 fn position<T>(known: &[T], is: impl FnMut(&T) -> bool) -> usize {
     known.iter().position(is).unwrap_or(known.len() - 1)
 }
@@ -224,13 +223,13 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// It was answered with so many bytes.
+    /// Records the size of the response.
     pub fn received(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.metrics.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// It has its answer, or will have none. One that is cancelled has no duration.
+    /// Records the end of the call, with or without a response. A cancelled call has no duration.
     pub fn done(&self) {
         self.took.observe(self.metrics.since(self.begun));
     }

@@ -1,10 +1,10 @@
-//! The standard metrics of a process, from Linux' `/proc` (proc(5)). What cannot be read is left out.
+//! The standard metrics of a process, from Linux' `/proc` (proc(5)). Unreadable values are left out.
 
 use std::fs;
 
 use super::text::{Seconds, Text};
 
-/// `/proc` counts time in 1/100 s on every architecture that hax runs on.
+/// The unit of time in `/proc` is 1/100 s on every architecture that hax runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
 pub(super) fn render(text: &mut Text) {
@@ -23,7 +23,7 @@ pub(super) fn render(text: &mut Text) {
     gauge("process_open_fds", "Open file descriptors.", open);
     gauge("process_max_fds", "The limit of open files.", number(&limits, "Max open files"));
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name, in brackets, may have blanks. What follows begins with the third field.
+    // The name, in brackets, may contain blanks. The text after it begins with the third field.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let field = |nth: usize| fields.split_whitespace().nth(nth - 3)?.parse::<u64>().ok();
     let boot = fs::read_to_string("/proc/stat").unwrap_or_default();
@@ -37,7 +37,7 @@ pub(super) fn render(text: &mut Text) {
     }
 }
 
-/// The number after `name` at the beginning of a line.
+/// Returns the number after `name` at the beginning of a line.
 fn number(lines: &str, name: &str) -> Option<u64> {
     let rest = lines.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()

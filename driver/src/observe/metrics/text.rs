@@ -1,8 +1,8 @@
-//! Lines of Prometheus' text format.
+//! Lines in Prometheus' text format.
 
 use std::fmt::{self, Display, Write as _};
 
-/// A text that grows.
+/// The text under construction.
 #[derive(Default)]
 pub(super) struct Text(String);
 
@@ -12,7 +12,7 @@ impl Text {
         self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
-    /// One value. Labels are ours: none has a character that would have to be escaped.
+    /// Adds one sample. Labels are ours: none has a character that needs escaping.
     pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (nth, (label, text)) in labels.iter().enumerate() {
@@ -24,7 +24,7 @@ impl Text {
     }
 
     fn push(&mut self, text: fmt::Arguments<'_>) {
-        // A string takes whatever it is given.
+        // Writing to a string does not fail.
         let _ = self.0.write_fmt(text);
     }
 

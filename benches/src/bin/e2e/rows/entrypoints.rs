@@ -24,7 +24,7 @@ impl Run<'_> {
         let (mut tops, mut rates) = (Vec::new(), Vec::new());
         let (mut top_p99, mut p99) = (Sample::default(), Sample::default());
         let mut consul_requests = 0;
-        // In turn, so that what else the machine does meets both.
+        // The programs alternate, so that other load on the machine affects both.
         for _ in 0..self.times {
             let top = compared.open_loop(100).await?;
             let before = self.hax.consul_requests()?;

@@ -1,5 +1,5 @@
-//! A node whose Consul server follows another: how soon a change is told there, and what it costs when the
-//! servers lose their leader.
+//! A node whose Consul server is a follower: the delay of a change there, and the effect when the servers
+//! lose their leader.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,14 +22,14 @@ use crate::peer::Peer;
 use crate::row::Row;
 use crate::storm::Crowd;
 
-/// No change takes so long, not even where the servers wait for a leader that is gone.
+/// The timeout of a change, longer than an election of the servers' leader takes.
 const LIMIT: Duration = Duration::from_secs(120);
-/// The pause before a change. It is longer than hax' between two answers of a watch.
+/// The pause before a change. It is longer than hax's pause between two responses of a watch.
 const REST: Duration = Duration::from_millis(400);
-/// How long one bare query waits.
+/// The time limit of one bare query.
 const WAIT: &str = "wait=60s";
 
-/// Three servers, hax beside one that does not lead them, and a link of that node.
+/// Three servers, hax at a server that does not lead, and a link of that node.
 struct Scene {
     servers: Vec<RealConsul>,
     apis: Vec<Api>,
@@ -37,26 +37,26 @@ struct Scene {
     leader: usize,
     hax: Program,
     crowd: Crowd,
-    /// The process that changes, of the third node.
+    /// The process that changes, on the third node.
     about: Fid,
     follower: usize,
 }
 
-/// What changes.
+/// The kind of a change.
 #[derive(Clone, Copy)]
 enum What {
     Key,
     Check,
 }
 
-/// How the servers lose their leader.
+/// The way in which the servers lose their leader.
 #[derive(Clone, Copy)]
 enum End {
     Killed,
     Frozen,
 }
 
-/// A change is told, on a follower's node: of a key, and of a check.
+/// Measures changes of a key and of a check, on a follower's node.
 pub(crate) async fn rows(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
     let mut scene = Scene::begin(program).await?;
     let changes = if quick { 10 } else { 40 };
@@ -89,8 +89,8 @@ pub(crate) async fn rows(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>
     Ok(rows)
 }
 
-/// The servers' leader ends: how long it is until the deaths of that node are told, and how soon changes
-/// are told then.
+/// Measures the end of the servers' leader: the time until the deaths of its node are sent to links, and the
+/// delay of changes after that.
 pub(crate) async fn ends(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (name, end) in [("leader_killed", End::Killed), ("leader_frozen", End::Frozen)] {
@@ -105,7 +105,7 @@ pub(crate) async fn ends(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>
                 sleep(REST).await;
                 later.add(scene.change(What::Key, nth).await?);
             }
-            // Whatever was asked of the leader that is gone has been given up by then.
+            // By then all requests to the lost leader have been given up.
             sleep(Duration::from_secs(45)).await;
             let (all, _) = scene.changes(What::Key, 10).await?;
             all.0.into_iter().for_each(|took| rest.add(took));
@@ -158,8 +158,8 @@ impl Scene {
         &mut self.crowd.peers[0]
     }
 
-    /// So many changes one after another: how long each was until its note, and until a bare default query
-    /// of the same, at the same server, had its answer.
+    /// Makes `times` changes one after another; returns the time of each until its note, and until the
+    /// response to a bare default query at the same server.
     async fn changes(&mut self, what: What, times: usize) -> anyhow::Result<(Sample, Sample)> {
         let target = match what {
             What::Key => format!("/v1/kv/processes/{}?", self.about),
@@ -170,7 +170,7 @@ impl Scene {
         tasks.spawn_local(watch(self.apis[self.follower].clone(), target, tell));
         let (mut all, mut bare) = (Sample::default(), Sample::default());
         for nth in 0..times {
-            // At any time of the leader's heartbeat.
+            // The pauses vary, so that changes occur at any time of the leader's heartbeat.
             sleep(REST + Duration::from_millis(37 * nth as u64 % 100)).await;
             while seen.try_recv().is_ok() {}
             let began = clock();
@@ -181,10 +181,11 @@ impl Scene {
         Ok((all, bare))
     }
 
-    /// One change, and how long it was until the note of it.
+    /// Makes one change; returns the time until its note.
     async fn change(&mut self, what: What, nth: usize) -> anyhow::Result<Duration> {
         let (method, target, body) = self.put(what, nth.is_multiple_of(2))?;
-        // Who is asked is not the server of which is told, and is not the one that ends.
+        // The write goes to the third server, which is neither the follower's server nor the leader that
+        // ends.
         let third = self.apis[3 - self.leader - self.follower].clone();
         let about = self.about;
         self.peer().drain();
@@ -216,7 +217,7 @@ impl Scene {
         })
     }
 
-    /// When a note of one of these came.
+    /// Waits for a note of a matching object; returns its time.
     async fn told(&mut self, concerns: impl Fn(Fid) -> bool) -> anyhow::Result<Instant> {
         loop {
             let (at, message) = timeout(LIMIT, self.peer().told()).await.context("a note")??;
@@ -228,8 +229,8 @@ impl Scene {
         }
     }
 
-    /// The leader ends. How long it is until its node's processes are told dead, and until a read at the
-    /// follower's server says so that asks the new leader.
+    /// Ends the leader; returns the time until its node's processes are reported dead, and the time until a
+    /// consistent read at the follower's server shows it, which asks the new leader.
     async fn end(&mut self, end: End) -> anyhow::Result<(Duration, Duration)> {
         self.peer().drain();
         let leader = self.leader;
@@ -248,11 +249,12 @@ impl Scene {
     }
 }
 
-/// When a node's own check is said to fail by whoever leads, or it is not in the catalog any more.
+/// Waits until the new leader reports that a node's own check fails, or that the node is not in the catalog;
+/// returns the time.
 async fn is_dead(api: Api, node: String) -> anyhow::Result<Instant> {
     loop {
         let ask = api.send(Method::GET, "/v1/health/state/passing?consistent", "");
-        // One that waits for a leader of before is not waited for.
+        // A request that waits for the former leader is given up.
         if let Ok(Ok(answer)) = timeout(Duration::from_millis(500), ask).await
             && answer.status == 200
         {
@@ -268,7 +270,7 @@ async fn is_dead(api: Api, node: String) -> anyhow::Result<Instant> {
     }
 }
 
-/// A default blocking query, again and again: when each was answered.
+/// Repeats a default blocking query; sends the time of each response.
 async fn watch(api: Api, target: String, tell: mpsc::UnboundedSender<Instant>) {
     let mut index = 1;
     loop {

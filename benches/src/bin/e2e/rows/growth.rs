@@ -1,5 +1,4 @@
-//! What grows with the configuration: the same things measured with 3 to 1,000 nodes, and what Consul
-//! alone takes.
+//! The growth with the configuration: the same measurements with 3 to 1,000 nodes, and those of Consul alone.
 
 use std::fs;
 use std::path::Path;
@@ -28,18 +27,18 @@ const SIZES: [u16; 4] = [3, 23, 100, 1000];
 const PROBE: &str = "/v1/kv/m0conf/?keys&separator=/&consistent";
 const READ: &str = "/v1/kv/m0conf/?recurse";
 
-/// An entrypoint lists the confds: there are as many in all sizes.
+/// The number of confds, the same in all sizes, since an entrypoint reply lists them.
 const CONFDS: usize = 3;
 
-/// Times of one thing are taken so often.
+/// The number of repetitions of a measurement.
 const TIMES: usize = 20;
 
-/// Events: between two of them the watches come to rest, which takes them this time and what Consul
-/// needs to read all.
+/// The number of events. Between two events the watches need this time to come to rest, in addition to the
+/// time in which Consul reads everything.
 const EVENTS: usize = 8;
 const WATCHES: Duration = Duration::from_millis(300);
 
-/// A curve: its row, its unit, what is to be reached, and what one of it costs Consul.
+/// A curve: its row, its unit, its target, and the requests to Consul for one measurement.
 struct Curve {
     name: &'static str,
     unit: &'static str,
@@ -50,14 +49,14 @@ struct Curve {
     more: &'static str,
 }
 
-/// What a value with the most nodes is held against: it may be twice that.
+/// The reference for the value with the most nodes, which may be twice the reference.
 #[derive(Clone, Copy)]
 enum Least {
-    /// Its own with the fewest.
+    /// The curve's own value with the fewest nodes.
     Own,
-    /// That of a bare write, beside the same watches.
+    /// The value of a bare write, beside the same watches.
     Write,
-    /// Nothing: it is Consul's.
+    /// No reference: the value depends on Consul.
     Any,
 }
 
@@ -67,7 +66,7 @@ const CONSULS: &str = "grows with what Consul reads";
 
 const WRITE: &str = "growth_write";
 
-/// What is measured, in the order in which [`Run::point`] gives it.
+/// Returns the curves, in the order of [`Run::point`]'s values.
 fn curves() -> [Curve; 10] {
     let curve = |name, unit, target, least, more| Curve {
         name,
@@ -158,7 +157,7 @@ impl Curve {
 }
 
 impl Run<'_> {
-    /// A value for each curve, and what one of it asked Consul for.
+    /// Returns a value for each curve, with the requests to Consul for one measurement.
     async fn point(&mut self) -> anyhow::Result<[(f64, u64); 10]> {
         let ready = self.renew().await?;
         let (bytes, start, rss) =
@@ -206,8 +205,8 @@ impl Run<'_> {
         Ok((all.median(), (self.hax.consul_requests()? - before) / TIMES as u64))
     }
 
-    /// A client stops and starts: until it is acknowledged, and until the other one hears of it; and a
-    /// write of somebody else's in turn with them.
+    /// Measures the stops and starts of a client: the time until the acknowledgement, and the time until the
+    /// other client gets the note. A write by another program alternates with them.
     async fn events(
         &self,
         crowd: &mut Crowd,
@@ -240,7 +239,7 @@ impl Run<'_> {
         crowd.calm().await;
         let objects: Vec<Fid> = self.fids.iter().copied().cycle().take(100).collect();
         let mut all = Sample::default();
-        // What was written before is seen by the first.
+        // The first questions see the earlier writes, so they are not measured.
         for _ in 0..3 {
             states(&mut crowd.peers[0], &objects).await?;
         }

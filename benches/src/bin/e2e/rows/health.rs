@@ -1,4 +1,4 @@
-//! What Consul's watches bring.
+//! Posts and health changes from Consul's watches.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Run<'_> {
         let api = self.api.send(Method::GET, "/v1/health/service/confd", Bytes::new()).await?;
         let known: Vec<Value> = serde_json::from_slice(&api.body)?;
         let body = serde_json::to_string(&known[..3])?;
-        // Each body is another one: what a check says beside its status.
+        // Each body differs in the output of a check, beside its status.
         let at = body.find(r#""Output":""#).context("a check's output")? + 10;
         let make = move |nth: u64| format!("{}{nth} {}", &body[..at], &body[at..]);
         let bare = ceiling("parsing", 0).await?;
@@ -55,7 +55,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Checks of 340 processes fail, pass and fail again in Consul; hax hears of it by its own watch.
+    /// Makes checks of 340 processes fail, pass and fail again in Consul; hax learns of it by its own watch.
     pub(super) async fn failure_flood(&mut self) -> anyhow::Result<()> {
         let mut crowd = Crowd::connect(self.hax.motr, &self.fids[..10]).await?;
         crowd.open_loop(1).await?;
@@ -103,7 +103,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The checks of clients of the other nodes, as Consul has them.
+    /// Returns the checks of clients of the other nodes, from Consul.
     async fn checks(&self) -> anyhow::Result<Vec<Value>> {
         let answer =
             self.api.send(Method::GET, "/v1/health/checks/s3service", Bytes::new()).await?;

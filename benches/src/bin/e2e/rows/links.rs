@@ -1,4 +1,4 @@
-//! What one process says and asks over its link.
+//! Events and questions of one process over its link.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::peer::Peer;
 use crate::row::Row;
 use crate::storm::Crowd;
 
-/// What a question asks Consul while no key changes.
+/// The requests to Consul for a question while no key changes.
 pub(super) const GLANCES: [&str; 2] =
     ["/v1/kv/processes/none?consistent", "/v1/health/state/none?consistent"];
 
@@ -48,7 +48,7 @@ impl Run<'_> {
         let (mut together, mut probes) = (Sample::default(), [(); 2].map(|()| Sample::default()));
         let times = self.times * 10;
         let mut consul_requests = 0;
-        // In turn, so that what else the machine does meets them all.
+        // The measurements alternate, so that other load on the machine affects all.
         for _ in 0..times {
             one.add(states(peer, &objects[..NOTES_MAX]).await?);
             let before = self.hax.consul_requests()?;
@@ -95,7 +95,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// All objects with a state.
+    /// Returns all objects with a state.
     fn objects(&self) -> Vec<Fid> {
         let keys = self.fixture.cluster.kv.iter().filter(|(key, _)| key.starts_with("m0conf/"));
         let fids = keys.filter_map(|(key, _)| key.rsplit('/').next()?.parse::<Fid>().ok());
@@ -116,7 +116,7 @@ impl Run<'_> {
                 _ => ProcessEventKind::DtmRecovered,
             };
             all.add(said(peer, event).await?);
-            // Its watches' answers are not part of it.
+            // The responses to its watches must not be part of the measurement.
             sleep(Duration::from_millis(5)).await;
             bare.add(self.bare(Method::PUT, "/v1/txn", &bodies[nth % 2]).await?);
             sleep(Duration::from_millis(5)).await;
@@ -143,7 +143,7 @@ impl Run<'_> {
     }
 }
 
-/// A process says this of itself: how long it is until hax has taken it in.
+/// Measures the time until hax has acknowledged an event of a process.
 pub(super) async fn said(peer: &mut Peer, event: ProcessEventKind) -> anyhow::Result<Duration> {
     let kind = ProcessType::Other;
     let began = clock();
@@ -153,8 +153,8 @@ pub(super) async fn said(peer: &mut Peer, event: ProcessEventKind) -> anyhow::Re
     Ok(at.duration_since(began))
 }
 
-/// Asks for the states of these, in as many questions as it takes, all at once; how long it was until
-/// the last answer.
+/// Measures the time until the states of these objects are answered, with all necessary questions sent at
+/// once.
 pub(super) async fn states(peer: &mut Peer, objects: &[Fid]) -> anyhow::Result<Duration> {
     let began = clock();
     for chunk in objects.chunks(NOTES_MAX) {
@@ -176,8 +176,8 @@ pub(super) async fn states(peer: &mut Peer, objects: &[Fid]) -> anyhow::Result<D
     Ok(last.duration_since(began))
 }
 
-/// What hax writes for two events of this process in turn, so that each changes something, but
-/// under other keys and without comparisons: it can be written again and again.
+/// Returns the transactions of hax for two alternating events of this process, so that each changes
+/// something. The keys differ from hax's and there are no comparisons, so the transactions can be repeated.
 fn transactions(process: Fid) -> anyhow::Result<[Bytes; 2]> {
     let mut rig = Rig::new(&shapes::nodes23());
     let link = rig.link(process);

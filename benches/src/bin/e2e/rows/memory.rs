@@ -1,4 +1,4 @@
-//! What hax holds: with many links, and after many messages.
+//! The memory of hax: with many links, and after many messages.
 
 use anyhow::Context as _;
 use hax_benches::rig::clock;
@@ -11,7 +11,8 @@ use crate::peer::Peer;
 use crate::row::Row;
 use crate::storm::Crowd;
 
-/// Processes that talk to hax at the same time, and how many questions of one are under way.
+/// The number of processes that send messages at the same time, and the number of requests in flight for
+/// each.
 const TALKERS: u64 = 50;
 const AT_ONCE: u64 = 16;
 
@@ -43,8 +44,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Failure vectors are asked for and told: half of the messages go each way, and Consul has no
-    /// part in it.
+    /// Sends requests for failure vectors and reads the replies. Half of the messages go in each direction,
+    /// and Consul is not involved.
     async fn rss_flat(&mut self) -> anyhow::Result<()> {
         let messages: u64 = if self.quick { 100_000 } else { 1_000_000 };
         let mut crowd = Crowd::connect(self.hax.motr, &strangers(TALKERS)).await?;
@@ -78,7 +79,7 @@ fn strangers(n: u64) -> Vec<Fid> {
     (0..n).map(|n| Fid::process(100_000 + n)).collect()
 }
 
-/// Each of the crowd asks so many times and hears as many answers.
+/// Makes each peer send `each` requests and read as many replies.
 async fn talk(crowd: &mut Crowd, each: u64) -> anyhow::Result<()> {
     let tasks = crowd.peers.drain(..).map(|mut peer| {
         tokio::task::spawn_local(async move {

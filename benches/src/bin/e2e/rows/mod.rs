@@ -25,18 +25,18 @@ use crate::row::Row;
 pub(crate) use follower::{ends, rows as servers};
 pub(crate) use growth::plots;
 
-/// Nothing that is waited for takes so long.
+/// The timeout of all waits.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Where the rows come from.
+/// The source of the rows.
 struct Run<'a> {
     fixture: Fixture,
     program: &'a Path,
     hax: Program,
     api: Api,
-    /// All processes that are configured, hax' own apart; the first node's first.
+    /// All configured processes except for hax's own; the first node's first.
     fids: Vec<Fid>,
-    /// How often a figure is taken; the middle one counts.
+    /// The number of repetitions of a measurement; the median counts.
     times: usize,
     quick: bool,
     rows: Vec<Row>,
@@ -46,7 +46,7 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Measurements of one thing.
+/// The measurements of one figure.
 #[derive(Default)]
 struct Sample(Vec<Duration>);
 
@@ -55,7 +55,7 @@ impl Sample {
         self.0.push(took);
     }
 
-    /// The one that so many percent are not above.
+    /// Returns the percentile.
     fn percentile(&mut self, percent: usize) -> Duration {
         self.0.sort_unstable();
         self.0[(self.0.len() * percent / 100).min(self.0.len() - 1)]
@@ -70,19 +70,19 @@ impl Sample {
     }
 }
 
-/// The middle one.
+/// Returns the median.
 fn median(mut all: Vec<f64>) -> f64 {
     all.sort_unstable_by(f64::total_cmp);
     all[all.len() / 2]
 }
 
-/// The least and the greatest.
+/// Returns the minimum and the maximum.
 fn range(all: &[f64]) -> String {
     let (least, most) = all.iter().fold((f64::MAX, 0.0_f64), |(a, b), n| (a.min(*n), b.max(*n)));
     format!("{least:.0}–{most:.0}")
 }
 
-/// All rows of this program.
+/// Returns all rows of this program.
 pub(crate) async fn all(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
     let fixture = Fixture::new(shapes::nodes23(), usize::MAX)?;
     let mut run = Run::new(fixture, program, quick).await?;
@@ -90,7 +90,7 @@ pub(crate) async fn all(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>>
     run.rss_idle()?;
     run.boot().await?;
     run.storms().await?;
-    // Each of the others has a hax that owes nothing to anybody.
+    // Each further row starts with a hax without pending messages.
     run.renew().await?;
     run.link().await?;
     run.watch_post().await?;
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
         Ok(all)
     }
 
-    /// The first node's first client.
+    /// Returns the first node's first client.
     fn client(&self) -> anyhow::Result<Fid> {
         let own = &self.fixture.cluster.catalog[0].services;
         let client = own.iter().find(|service| service.name == "s3service").context("a client")?;

@@ -1,4 +1,4 @@
-//! How hax starts, and what a boot of all processes takes.
+//! The start of hax, and the boot of all processes.
 
 use std::time::Duration;
 
