@@ -69,7 +69,7 @@ fn context(limits: Limits) -> HostContext<<Runtime as Platform>::Client> {
 fn run(machine: impl FnMut(Input, &mut Vec<Output>) -> Next) {
     let (connections_max, streams_max, body_within) = (1, 1, LIMIT);
     let limits = Limits { body_max: 1, bodies_max: 1, connections_max, streams_max, body_within };
-    let (_stop, signals) = Signals::by_hand();
+    let (_stop, signals) = Signals::channel();
     let mut machine = Scripted(machine);
     let driven = async {
         let driven = drive::<Runtime, _>(context(limits), &signals, None, &mut machine);

@@ -185,7 +185,7 @@ fn serve(client: impl FnOnce(SocketAddr) + Send + 'static) {
         listeners.try_send(Runtime::listener(listener).unwrap()).ok().unwrap();
         let access = Arc::new(HttpAccess::open());
         let sockets = Sockets { motr: None, motr_connections_max: 1, http, access };
-        let (hand, signals) = Signals::by_hand();
+        let (hand, signals) = Signals::channel();
         let client = thread::spawn(move || {
             let _stop = Stop(hand);
             client(at);

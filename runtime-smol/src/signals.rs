@@ -15,7 +15,7 @@ pub(crate) fn install(reload: bool) -> io::Result<Signals> {
     if reload {
         heard.add_signals([Signal::Hup])?;
     }
-    let (hand, signals) = Signals::by_hand();
+    let (hand, signals) = Signals::channel();
     let hear = async move {
         while let Some(signal) = heard.next().await {
             match signal {

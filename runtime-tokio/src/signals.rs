@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) fn install(reload: bool) -> io::Result<Signals> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    let (hand, signals) = Signals::by_hand();
+    let (hand, signals) = Signals::channel();
     if reload {
         let (mut hup, hand) = (signal(SignalKind::hangup())?, hand.clone());
         tokio::spawn(async move {

@@ -97,7 +97,7 @@ fn a_stop_drains_answers_and_flushes() {
     run(async {
         let metrics = Arc::new(Metrics::new(Clock::new()));
         let (sockets, motr, http) = sockets().await;
-        let (stop, signals) = Signals::by_hand();
+        let (stop, signals) = Signals::channel();
         let mut waiting = VecDeque::new();
         let mut conn = None;
         let machine = |_: Now, input: Input, out: &mut Vec<Output>| {
@@ -140,7 +140,7 @@ fn what_is_not_answered_at_the_end_is_a_503() {
     run(async {
         let metrics = Arc::new(Metrics::new(Clock::new()));
         let (sockets, _, http) = sockets().await;
-        let (_stop, signals) = Signals::by_hand();
+        let (_stop, signals) = Signals::channel();
         let machine = |_: Now, input: Input, _: &mut Vec<Output>| match input {
             Input::Http(_) => Next::Exit,
             _ => Next::Wait,
@@ -155,7 +155,7 @@ fn what_is_not_answered_at_the_end_is_a_503() {
 fn timers_and_calls_come_back_as_inputs() {
     run(async {
         let metrics = Arc::new(Metrics::new(Clock::new()));
-        let (_stop, signals) = Signals::by_hand();
+        let (_stop, signals) = Signals::channel();
         let mut seen = Vec::new();
         let mut due = None;
         let machine = |now: Now, input: Input, out: &mut Vec<Output>| {
@@ -191,7 +191,7 @@ fn two_connections_have_two_names() {
     run(async {
         let metrics = Arc::new(Metrics::new(Clock::new()));
         let (sockets, motr, _) = sockets().await;
-        let (_stop, signals) = Signals::by_hand();
+        let (_stop, signals) = Signals::channel();
         let mut names = Vec::new();
         let machine = |_: Now, input: Input, _: &mut Vec<Output>| {
             if let Input::Net(net::Event::Accepted { conn, .. }) = input {
@@ -214,7 +214,7 @@ fn two_connections_have_two_names() {
 fn a_command_to_a_library_that_is_not_there_is_refused() {
     run(async {
         let metrics = Arc::new(Metrics::new(Clock::new()));
-        let (_stop, signals) = Signals::by_hand();
+        let (_stop, signals) = Signals::channel();
         let mut heard = None;
         let machine = |_: Now, input: Input, out: &mut Vec<Output>| match input {
             Input::Spiel(reply) => {

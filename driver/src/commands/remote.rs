@@ -137,7 +137,7 @@ pub(super) async fn who<P: Platform>(
     client: Arc<P::Client>,
     skipped: &mut Vec<String>,
 ) -> Result<Identity, String> {
-    let (stop, signals) = Signals::by_hand();
+    let (stop, signals) = Signals::channel();
     let mut trouble = None;
     let mut seen = |fact: &Fact| match fact {
         Fact::ConsulFailed { why, .. } => {
@@ -158,7 +158,7 @@ pub(super) async fn services<P: Platform>(
     client: &Arc<P::Client>,
     who: &Identity,
 ) -> Result<hax_core::discover::Services, String> {
-    let (stop, signals) = Signals::by_hand();
+    let (stop, signals) = Signals::channel();
     let mut trouble = None;
     let mut seen = |fact: &Fact| {
         if let Fact::ConsulFailed { why, .. } = fact {

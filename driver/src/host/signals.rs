@@ -12,7 +12,7 @@ use hax_core::base::time::Instant;
 use crate::host::clock::Clock;
 
 /// The time after the first signal in which another one counts as the same.
-const BREATH: Duration = Duration::from_secs(1);
+const REPEAT_WINDOW: Duration = Duration::from_secs(1);
 
 /// The signals received so far.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl SignalSender {
     fn end_at(&self, now: Instant) {
         let first = *self.first.get_or_init(|| now);
         self.stop.close();
-        if now.since(first) > BREATH {
+        if now.since(first) > REPEAT_WINDOW {
             self.end.close();
         }
     }
@@ -60,7 +60,7 @@ impl SignalSender {
 impl Signals {
     /// Creates signals without any received, and their source.
     #[must_use]
-    pub fn by_hand() -> (SignalSender, Self) {
+    pub fn channel() -> (SignalSender, Self) {
         let (stop_hand, stop) = async_channel::bounded(1);
         let (end_hand, end) = async_channel::bounded(1);
         let (reload_hand, reloads) = async_channel::bounded(1);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn f48_the_first_is_a_stop_and_one_of_another_breath_an_end() {
-        let (sender, signals) = Signals::by_hand();
+        let (sender, signals) = Signals::channel();
         let has = |what: &str| {
             let done = match what {
                 "stopped" => block_on(poll_once(signals.stop())),

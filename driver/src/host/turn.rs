@@ -5,7 +5,7 @@
 #[derive(Debug)]
 pub struct Turn {
     done: u32,
-    things: u32,
+    budget: u32,
 }
 
 impl Default for Turn {
@@ -18,7 +18,7 @@ impl Turn {
     /// Creates a turn of this number of steps.
     #[must_use]
     pub fn of(things: u32) -> Self {
-        Self { done: 0, things }
+        Self { done: 0, budget: things }
     }
 
     /// Creates a turn for a listener that accepts connections and decides on them. It has more steps: one
@@ -31,7 +31,7 @@ impl Turn {
     /// Counts one step; yields to the other tasks at the end of a turn.
     pub async fn done(&mut self) {
         self.done += 1;
-        if self.done >= self.things {
+        if self.done >= self.budget {
             self.done = 0;
             futures_lite::future::yield_now().await;
         }

@@ -70,7 +70,7 @@ pub(super) struct Entry {
 struct Seat<C> {
     id: SeatId,
     origin: Origin,
-    stage: SeatState,
+    state: SeatState,
     since: u64,
     /// The number of connections that had entered before this one became idle.
     entered: u64,
@@ -140,7 +140,7 @@ impl<C> Room<C> {
         }
         if let Some(at) = gives_way.and_then(|id| self.find(id)) {
             let seat = self.seats.remove(at);
-            if seat.stage == SeatState::Answering {
+            if seat.state == SeatState::Answering {
                 self.end(seat);
             }
         }
@@ -149,7 +149,7 @@ impl<C> Room<C> {
         self.place(Seat {
             id,
             origin,
-            stage: SeatState::Idle,
+            state: SeatState::Idle,
             since,
             entered: self.entered,
             _call: call,
@@ -196,7 +196,7 @@ impl<C> Room<C> {
     pub(super) fn set(&mut self, id: SeatId, stage: SeatState) {
         let since = self.tick();
         if let Some(at) = self.find(id) {
-            self.seats[at].stage = stage;
+            self.seats[at].state = stage;
             self.seats[at].since = since;
             self.seats[at].entered = self.entered;
         }
@@ -239,7 +239,7 @@ impl<C> Room<C> {
     /// is exempt, since its bytes have not been read yet: a listener accepts up to 64 connections in one
     /// turn, which equals this limit for the default of 512 connections.
     fn may_give_way(&self, seat: &Seat<C>) -> bool {
-        seat.stage != SeatState::Idle || self.entered - seat.entered >= self.max as u64 / 8
+        seat.state != SeatState::Idle || self.entered - seat.entered >= self.max as u64 / 8
     }
 
     /// Returns the connection to evict for a new one of `origin`, which has `mine` connections already.
@@ -266,8 +266,8 @@ impl<C> Room<C> {
     fn own(&self, origin: Origin, is_such: impl Fn(SeatState) -> bool) -> Option<SeatId> {
         let own =
             self.seats.iter().filter(|seat| seat.origin == Origin::Own && origin == seat.origin);
-        let own = own.filter(|seat| is_such(seat.stage) && self.may_give_way(seat));
-        own.min_by_key(|seat| (seat.stage, seat.since)).map(|seat| seat.id)
+        let own = own.filter(|seat| is_such(seat.state) && self.may_give_way(seat));
+        own.min_by_key(|seat| (seat.state, seat.since)).map(|seat| seat.id)
     }
 
     /// Returns the connection of another client to evict, among those in this state.
@@ -283,7 +283,7 @@ impl<C> Room<C> {
             };
             let may = of != Origin::Own && (of == origin || fair && !only_itself);
             let waiting =
-                seats.iter().filter(|seat| seat.stage == stage && self.may_give_way(seat));
+                seats.iter().filter(|seat| seat.state == stage && self.may_give_way(seat));
             if let Some(oldest) = waiting.min_by_key(|seat| seat.since).filter(|_| may) {
                 let rank = (seats.len(), std::cmp::Reverse(oldest.since));
                 if best.is_none_or(|(other, _)| rank > other) {

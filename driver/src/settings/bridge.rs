@@ -16,29 +16,11 @@ pub struct BridgeSettings {
     pub on_unexpected_message: OnUnexpectedMessage,
     /// The time that checks must fail before a process with a live link is declared stopped.
     pub silence: Duration,
-<<<<<<< /tmp/ra/m.o
-    /// How often the leader records the free and used space; zero is never.
-||||||| /tmp/ra/m.b
-    /// How often the leader takes down how much space there is; zero is never.
-=======
     /// The interval of the leader's records of the filesystem's space; zero means never.
->>>>>>> /tmp/ra/m.t
     pub filesystem_stats: Duration,
-<<<<<<< /tmp/ra/m.o
-    /// How often the leader records the bytes of each user; zero is never.
-||||||| /tmp/ra/m.b
-    /// How often it takes down who has how many bytes; zero is never.
-=======
     /// The interval of its records of byte counts; zero means never.
->>>>>>> /tmp/ra/m.t
     pub byte_counts: Duration,
-<<<<<<< /tmp/ra/m.o
-    /// How long a stop may take to finish the work in progress.
-||||||| /tmp/ra/m.b
-    /// How long a stop may take to finish what was begun.
-=======
     /// The time limit of a stop to complete pending work.
->>>>>>> /tmp/ra/m.t
     pub drain: Duration,
 }
 

@@ -23,13 +23,7 @@ pub struct MotrSettings {
     pub connections_max: usize,
     /// Whether processes are served that are not in the configuration.
     pub any_process: bool,
-<<<<<<< /tmp/ra/m.o
-    /// How long pending notes are kept for a process that is away.
-||||||| /tmp/ra/m.b
-    /// How long what a process that went away is owed is kept.
-=======
     /// The time for which undelivered messages of a process that went away are kept.
->>>>>>> /tmp/ra/m.t
     pub link_grace: Duration,
 }
 

@@ -64,7 +64,7 @@ async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow
         ..Flags::default()
     };
     let settings = Settings::load(None, flags, |_| None)?;
-    let (stop, signals) = Signals::by_hand();
+    let (stop, signals) = Signals::channel();
     let mut hax = std::pin::pin!(daemon::run::<Tokio>(&settings, &signals));
     let (stage, lines) = cast::stage();
     let mut show = Show::new(clock, lines, setting.roles.clone());
