@@ -20,11 +20,13 @@
 //!   next tick. A late tick is harmless. Due timers fire in every call, so a full inbox cannot starve them.
 //! - **[`Stop`](machine::Input::Stop) once**, when the machine is to end. The machine finishes the work in
 //!   progress and returns [`Exit`](base::time::Next::Exit). The outputs of that call are the last ones; the
-//!   host executes them too. The machine gets no input after that.
+//!   host executes them too. The host need not deliver inputs after that; the machine ignores them.
 //!
 //! # The machine's guarantees
 //!
 //! - `handle` never blocks, never fails, and does not panic on any input from the network.
+//! - A returned deadline is later than the call. After [`Exit`](base::time::Next::Exit) every call returns
+//!   `Exit` and appends nothing.
 //! - **Exactly one [`Response`](http::port::Response)** to each HTTP request and [one](fifo::Response) to
 //!   each request over named pipes, at the latest at the exit. Requests that arrive too late for the exit get
 //!   none. A response that stays open has one [`Begin`](http::stream::Begin) instead. Commands for it after
@@ -33,12 +35,24 @@
 //! - The same inputs and clocks produce the same outputs: randomness comes from a seed in the configuration.
 //! - The memory in use is bounded by the limits in the configuration.
 //!
+//! # The shape of a machine
+//!
+//! A machine keeps its calls, timers and limits in a [`Kept`](machine::Kept) and gets a
+//! [`Cx`](machine::Cx) from it in each call of `handle`. A reply of Consul is matched with the
+//! continuation of its call ([`Cx::take`](machine::Cx::take), [`Cx::outcome`](machine::Cx::outcome))
+//! and handled; the other inputs are dispatched by their kind. Then the due timers are handled one by one
+//! ([`Cx::next_due`](machine::Cx::next_due)), and the result is [`Kept::next`](machine::Kept::next).
+//! Beside `handle` the host asks for the machine's gauges and status after each call, for its number of
+//! blocking queries at the start, and for the reason of its exit. The shortest machine, with a lease, one
+//! HTTP route and its test in the simulator, is `sim/tests/small.rs`.
+//!
 //! # Who assigns ids
 //!
 //! Ids are counters and are never reused within one run ([`base::id`]). The host assigns the ids of events
 //! from outside: requests and accepted connections. The machine assigns the ids of its own requests: calls,
 //! outgoing connections, helper programs, files. A call's id contains the id of its machine, so two machines
-//! behind one host cannot take each other's replies.
+//! behind one host cannot take each other's replies from Consul. The other ids do not: of two machines behind
+//! one host, one has the sockets, the programs and the files.
 //!
 //! # Example
 //!
