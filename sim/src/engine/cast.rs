@@ -3,13 +3,13 @@
 
 use std::fmt;
 
-use hax_core::base::id::{CallId, ExecId};
+use hax_core::base::id::{CallId, ExecId, HttpId};
 use hax_core::base::time::{Next, Now};
-use hax_core::exec;
 use hax_core::ha::spiel;
 use hax_core::http::port as http;
 use hax_core::machine::{Input, Machine, Output};
 use hax_core::net as tcp;
+use hax_core::{exec, fifo};
 
 use super::choice::Choice;
 use super::event::{S, Who};
@@ -18,6 +18,8 @@ use super::swarm::Odds;
 use super::{Violation, World};
 use crate::consul::Consul;
 use crate::exec::Program;
+use crate::fifo::{ClientId, PipeOutcome};
+use crate::stream::StreamEvent;
 
 /// How long the parts of a run last, in µs of the world's time.
 #[derive(Clone, Copy, Debug)]
@@ -262,6 +264,36 @@ pub trait Cast: Sized {
     /// A machine answers a request that no watch has made.
     fn on_response(world: &mut World<'_, Self>, node: usize, response: &http::Response) {
         let _ = (world, node, response);
+    }
+
+    /// A client hears something of an answer that stays open.
+    fn on_stream_event(
+        world: &mut World<'_, Self>,
+        node: usize,
+        answer: HttpId,
+        heard: &StreamEvent,
+    ) {
+        let _ = (world, node, answer, heard);
+    }
+
+    /// A client's request is about to reach a machine over named pipes.
+    fn on_asked(
+        world: &mut World<'_, Self>,
+        node: usize,
+        client: ClientId,
+        request: &fifo::Request,
+    ) {
+        let _ = (world, node, client, request);
+    }
+
+    /// This is what a client over named pipes comes to.
+    fn on_pipe_outcome(
+        world: &mut World<'_, Self>,
+        node: usize,
+        client: ClientId,
+        outcome: &PipeOutcome,
+    ) {
+        let _ = (world, node, client, outcome);
     }
 
     /// How often each of those who listen was told something: at rest it stays as it is.

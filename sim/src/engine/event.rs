@@ -49,6 +49,10 @@ pub(super) enum Ev<E> {
     Helpers(usize),
     /// The disk of a host does something.
     Disk(usize),
+    /// A client of an answer that stays open does something.
+    Streams(usize),
+    /// A client over named pipes does something.
+    Pipes(usize),
     /// A connection arrives where it was sent.
     Accept(SocketId),
     Connected(SocketId),

@@ -14,7 +14,11 @@ use super::calls::Flight;
 use super::cast::{Cast, OutputOf};
 use super::disks::Disked;
 use super::event::{Ev, S, Who};
+use super::fifos::Piping;
 use super::helpers::Helping;
+use super::owed::Owed;
+use super::streams::Streaming;
+use super::swarm::Odds;
 use super::{World, rules};
 
 /// One machine under test and what its host knows of it.
@@ -28,10 +32,14 @@ pub(crate) struct Host<M> {
     /// Calls that were given up, whose reply comes all the same.
     pub(super) late: BTreeSet<CallId>,
     /// HTTP requests without a response, and the watch that waits for it.
-    https: BTreeMap<HttpId, Option<u64>>,
-    next_http: HttpId,
+    pub(super) https: BTreeMap<HttpId, Option<u64>>,
+    pub(super) next_http: HttpId,
     pub(super) helping: Helping,
     pub(super) disked: Disked,
+    pub(super) streaming: Streaming,
+    pub(super) piping: Piping,
+    /// What its machine owes those who ask it.
+    owed: Owed,
     /// It dies after so many more outputs.
     dies_after: Option<u64>,
     /// It takes nothing before then.
@@ -43,8 +51,8 @@ pub(crate) struct Host<M> {
     pub(super) journal: Vec<u8>,
 }
 
-impl<M> Default for Host<M> {
-    fn default() -> Self {
+impl<M> Host<M> {
+    pub(super) fn new(odds: &Odds) -> Self {
         Self {
             machine: None,
             life: 0,
@@ -55,6 +63,9 @@ impl<M> Default for Host<M> {
             next_http: HttpId(1),
             helping: Helping::default(),
             disked: Disked::default(),
+            streaming: Streaming::new(odds.streams),
+            piping: Piping::new(odds.clients),
+            owed: Owed::default(),
             dies_after: None,
             frozen_until: 0,
             stopping: false,
@@ -62,9 +73,7 @@ impl<M> Default for Host<M> {
             journal: Vec::new(),
         }
     }
-}
 
-impl<M> Host<M> {
     /// The machine, unless it is down.
     pub(crate) fn machine(&self) -> Option<&M> {
         self.machine.as_deref()
@@ -135,6 +144,7 @@ impl<C: Cast> World<'_, C> {
         host.wake = u64::MAX;
         host.stopping = false;
         host.dies_after = None;
+        host.piping.serve();
         self.sim.say(|| format!("{} {i} starts", C::NODE));
         self.feed(i, Input::Tick);
     }
@@ -153,6 +163,7 @@ impl<C: Cast> World<'_, C> {
         host.late.clear();
         host.helping.die();
         host.disked.daemon_killed();
+        host.owed = Owed::default();
         let calls = std::mem::take(&mut host.calls);
         let watches: Vec<u64> = std::mem::take(&mut host.https).into_values().flatten().collect();
         for flight in calls.into_values() {
@@ -162,6 +173,8 @@ impl<C: Cast> World<'_, C> {
             self.sim.push(self.sim.now(), Ev::Posted(watch));
         }
         C::died(self, i);
+        self.break_streams(i);
+        self.break_pipes(i);
     }
 
     /// A machine is told to stop.
@@ -213,6 +226,7 @@ impl<C: Cast> World<'_, C> {
         let Some(mut machine) = self.hosts[i].machine.take() else { return };
         self.sim.trace.input(now.mono.as_micros(), C::NODE, i, &input);
         C::on_input(self, i, &input);
+        self.sim.check(self.hosts[i].owed.takes(&input));
         if self.keep_journals {
             C::record(&mut self.hosts[i].journal, now, &input);
         }
@@ -222,6 +236,7 @@ impl<C: Cast> World<'_, C> {
             next = C::mutate(self, mutant, &mut out, next);
         }
         self.sim.check(rules::deadline_is_later(now.mono.as_micros(), next));
+        self.sim.check(self.hosts[i].owed.gave(&out));
         C::on_step(self, i, &out, &machine);
         self.hosts[i].machine = Some(machine);
         for output in out.drain(..) {
@@ -260,12 +275,10 @@ impl<C: Cast> World<'_, C> {
                 C::on_fact(self, i, &fact);
             }
             Output::Spiel(call) => C::spiel(self, i, call),
-            Output::HttpStream(command) => {
-                unreachable!("{command:?} of a cast that leaves none open")
-            }
+            Output::HttpStream(command) => self.on_stream(i, command),
             Output::Exec(command) => self.on_exec(i, command),
             Output::File(command) => self.on_file(i, command),
-            Output::Fifo(response) => unreachable!("{response:?} of a cast without pipes"),
+            Output::Fifo(response) => self.on_fifo(i, &response),
         }
     }
 
@@ -300,6 +313,9 @@ impl<C: Cast> World<'_, C> {
             self.sim.check(rules::nothing_follows_exit(again, &out));
         }
         self.sim.say(|| format!("{} {i} has exited", C::NODE));
+        self.sim.check(self.hosts[i].owed.exits());
+        self.finish_streams(i);
+        self.finish_pipes(i);
         self.kill(i);
         if !self.hosts[i].retired {
             self.start_after(i, 3 * S);

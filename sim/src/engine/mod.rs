@@ -12,18 +12,21 @@ pub mod choice;
 mod disks;
 mod event;
 mod fault;
+mod fifos;
 pub mod findings;
 mod helpers;
 mod host;
 pub mod hunt;
 mod net;
 mod open;
+mod owed;
 mod phases;
 mod queue;
 pub mod replay;
 pub(crate) mod rules;
 mod servers;
 mod sim;
+mod streams;
 pub(crate) mod swarm;
 pub mod trace;
 
@@ -129,6 +132,8 @@ pub struct World<'c, C: Cast> {
     keep_journals: bool,
     /// Payloads of watches on their way.
     posts: usize,
+    /// Clients over named pipes that have come.
+    clients: u64,
     facts: Vec<u64>,
     out: Vec<OutputOf<C>>,
 }
@@ -173,12 +178,13 @@ impl<'c, C: Cast> World<'c, C> {
             sim: Sim::new(choice, wanted.lines),
             net: Net::default(),
             consul: Side::new(consul),
-            hosts: (0..nodes).map(|_| Host::default()).collect(),
+            hosts: (0..nodes).map(|_| Host::new(&odds)).collect(),
             cast,
             odds,
             mutant: wanted.mutant,
             keep_journals: wanted.lines > 0,
             posts: 0,
+            clients: 0,
             facts: vec![0; FactOf::<C>::KINDS.len()],
             out: Vec::new(),
         }
@@ -193,6 +199,8 @@ impl<'c, C: Cast> World<'c, C> {
             Ev::Start(node) => self.start(node),
             Ev::Helpers(node) => self.tick_helpers(node),
             Ev::Disk(node) => self.tick_disk(node),
+            Ev::Streams(node) => self.tick_streams(node),
+            Ev::Pipes(node) => self.tick_pipes(node),
             Ev::Accept(id) => self.on_accept(id),
             Ev::Connected(id) => self.on_connected(id),
             Ev::Data(id, bytes) => self.on_data(id, bytes),

@@ -2,12 +2,14 @@
 //! its own in mind.
 
 use bytes::Bytes;
+use hax_core::base::id::HttpId;
 use hax_core::base::time::Now;
 
 use super::World;
 use super::cast::Cast;
 use super::event::{MS, S};
 use super::host::Client;
+use crate::stream::Reader;
 
 impl<C: Cast> World<'_, C> {
     /// The cast itself.
@@ -48,6 +50,24 @@ impl<C: Cast> World<'_, C> {
     /// A client asks a machine something.
     pub fn client(&mut self, node: usize, method: &str, target: &str, body: impl Into<Bytes>) {
         self.request(node, method, target, body.into(), Client::Stranger);
+    }
+
+    /// A client asks for an answer that stays open, and reads it like this. Gives its name, unless nobody is there
+    /// to ask.
+    pub(crate) fn listen(&mut self, i: usize, target: &str, reader: Reader) -> Option<HttpId> {
+        if !self.hosts[i].is_up() {
+            return None;
+        }
+        let id = self.hosts[i].next_http;
+        self.hosts[i].streaming.expect(id, reader);
+        self.request(i, "GET", target, Bytes::new(), Client::Stranger);
+        Some(id)
+    }
+
+    /// A client asks a machine for an answer that stays open. How it reads is drawn.
+    pub fn listener(&mut self, node: usize, target: &str) {
+        let reader = Reader::drawn(|n| self.sim.choose(n));
+        self.listen(node, target, reader);
     }
 
     /// Does one of the things that may befall any machine, or nothing. Gives how long nothing else is done, in

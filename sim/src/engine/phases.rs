@@ -57,6 +57,8 @@ impl<C: Cast> World<'_, C> {
         self.break_calls();
         for i in 0..self.hosts.len() {
             self.hosts[i].live_on();
+            self.read_quickly(i);
+            self.behave_at_pipes(i);
             if !self.hosts[i].is_up() {
                 self.start_after(i, 0);
             }
@@ -102,6 +104,11 @@ impl<C: Cast> World<'_, C> {
         let frozen = (0..self.hosts.len()).find(|i| self.is_frozen(*i));
         if let Some(i) = frozen {
             return Some(format!("{} {i} stands still", C::NODE));
+        }
+        let mut waiting = self.hosts.iter().enumerate();
+        let waiting = waiting.find_map(|(i, host)| Some((i, host.piping.waiting()?)));
+        if let Some((i, client)) = waiting {
+            return Some(format!("{client:?} waits for {} {i}", C::NODE));
         }
         C::unrest(self)
     }

@@ -4,6 +4,7 @@ use hax_core::base::time::{Next, Now};
 pub use hax_core::journal::JournalError;
 use hax_core::machine::{Input, Machine, Output};
 
+use super::owed::Owed;
 use super::trace::{Hash, Trace};
 use super::{Violation, rules};
 
@@ -52,7 +53,7 @@ pub struct Replayed {
 pub(super) fn replay<M: Machine>(opened: Opened<'_, M>, name: &str, mut trace: Trace) -> Replayed {
     let Opened { mut machine, mut alone, records } = opened;
     let mut replayed = Replayed::default();
-    let mut out = Vec::new();
+    let (mut out, mut owed) = (Vec::new(), Owed::default());
     for record in records {
         let (now, input) = match record {
             Ok(record) => record,
@@ -64,10 +65,13 @@ pub(super) fn replay<M: Machine>(opened: Opened<'_, M>, name: &str, mut trace: T
         let at = now.mono.as_micros();
         trace.input(at, name, 0, &input);
         alone.takes(&input);
+        let result = owed.takes(&input);
         let next = machine.handle(now, input, &mut out);
         replayed.inputs += 1;
-        let result =
-            rules::deadline_is_later(at, next).and_then(|()| alone.gave(at, &out, &machine));
+        let result = result
+            .and_then(|()| rules::deadline_is_later(at, next))
+            .and_then(|()| owed.gave(&out))
+            .and_then(|()| alone.gave(at, &out, &machine));
         out.drain(..).for_each(|output| trace.output(at, name, 0, &output));
         replayed.violation = result.err();
         if replayed.violation.is_some() || next == Next::Exit {

@@ -6,6 +6,8 @@ use std::fmt;
 
 use super::choice::Choice;
 use super::fault::Fault;
+use crate::fifo::CLIENTS_MAX;
+use crate::stream::Limits;
 
 /// How likely what goes wrong that can in every world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,10 @@ pub struct Odds {
     pub disks: u64,
     /// All of Consul's servers but one are behind by so many ms.
     pub late_ms: u64,
+    /// How much room hosts have for HTTP answers that stay open.
+    pub streams: Limits,
+    /// How many clients over named pipes a host serves at a time.
+    pub clients: usize,
 }
 
 impl Odds {
@@ -44,6 +50,8 @@ impl Odds {
             helpers: 0,
             disks: 0,
             late_ms: 0,
+            streams: Limits::WIDE,
+            clients: CLIENTS_MAX,
         }
     }
 

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use hax_core::consul::{op, url};
 
-use super::machine::{COUNT, HOLDER, counting};
+use super::machine::{COUNT, HOLDER, LISTEN, counting};
 use super::swarm::Act;
 use super::{Ev, Toy};
 use crate::engine::{Client, MS, World, swarm};
+use crate::fifo::Behavior;
+use crate::stream::Reader;
 
 /// What a token may not be allowed to read.
 const HIDDEN: [&str; 3] = ["/v1/kv/count", "/v1/kv/names", "/v1/kv/holder"];
@@ -31,6 +33,13 @@ impl World<'_, Toy> {
             Act::Crowd => {
                 for _ in 0..12 {
                     self.increment(i);
+                }
+            }
+            Act::Listen => self.listen_to(i),
+            Act::Inquire => self.inquire(i),
+            Act::InquireAll => {
+                for _ in 0..20 {
+                    self.inquire(i);
                 }
             }
             Act::Stray => {
@@ -89,6 +98,34 @@ impl World<'_, Toy> {
     pub(super) fn revive(&mut self, agent: usize) {
         self.mend_agent(agent);
         self.at_consul(|double, now, out| double.set_alive(now, agent, true, out));
+    }
+
+    /// A client listens to a machine's tally.
+    pub(super) fn listen_to(&mut self, node: usize) {
+        let reader = Reader::drawn(|n| self.sim.choose(n));
+        self.listen(node, LISTEN, reader);
+    }
+
+    /// One who listened may come back, to another machine perhaps.
+    pub(super) fn may_come_back(&mut self) {
+        if self.sim.choose(2) == 1 {
+            let at = self.sim.now() + self.sim.choose(3_000) * MS;
+            let node = self.sim.index(self.hosts.len());
+            self.sim.later(at, Ev::Listen(node));
+        }
+    }
+
+    /// A client asks over named pipes: a word, what is more than a pipe holds, or nothing that makes sense.
+    fn inquire(&mut self, node: usize) {
+        let kind = self.sim.index(4);
+        let body = vec![b'x'; [5, 0, 100_000, 9][kind]];
+        let behavior = Behavior::drawn(body.len(), |n| self.sim.choose(n));
+        if kind == 3 {
+            self.write_to_pipes(node, body.into(), behavior);
+        } else {
+            let client = self.ask_over_pipes(node, &body, behavior);
+            self.cast.hearing.asked(client, body.len());
+        }
     }
 
     /// A client asks for a new increment.

@@ -25,4 +25,14 @@ pub enum Bug {
     AcknowledgedUnwritten,
     /// A number that could not be written is taken for written.
     FailureIgnored,
+    /// Of the numbers that listeners are told one is left out now and then.
+    NumberLeftOut,
+    /// Listeners are told a number that is being written.
+    NumberEarly,
+    /// Who has gone is told more all the same.
+    ListenerKept,
+    /// Who asks over pipes while an increment is worked is not answered.
+    PipeForgotten,
+    /// Who asks over pipes is told of a number that is being written.
+    PipeEarly,
 }

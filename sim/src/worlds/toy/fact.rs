@@ -40,6 +40,20 @@ hax_core::facts! {
     Debug StepVoid {} "a step counts no more, as the lease was lost meanwhile";
     /// The tally cannot be read or written.
     Debug TallyFailed {} "the tally cannot be read or written";
+    /// Somebody listens to the tally.
+    Debug Listened {} "somebody listens to the tally";
+    /// Somebody asks over named pipes.
+    Debug Inquired {} "somebody asks over named pipes";
+    /// There are too many who listen.
+    Debug Crowded {} "too many listen";
+    /// Somebody has heard as much as one may.
+    Debug ListenerDone {} "somebody has heard as much as one may";
+    /// Somebody who listened has gone.
+    Debug ListenerGone {} "somebody who listened has gone";
+    /// Somebody who listened was too slow.
+    Debug ListenerSlow {} "somebody who listened was too slow";
+    /// The host has no room for somebody who wants to listen.
+    Debug ListenerRefused {} "the host has no room for a listener";
     /// A stop has begun.
     Debug Stopping {} "a stop has begun";
     /// A stop leaves increments undone.

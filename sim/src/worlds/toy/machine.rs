@@ -1,6 +1,7 @@
 //! A counter that several machines keep in Consul together: each increment has a name, and counts once
 //! however often it is asked for. One of them holds a lease.
-//! Whoever holds it takes steps (`step.rs`). What is acknowledged is numbered (`tally.rs`).
+//! Whoever holds it takes steps (`step.rs`). What is acknowledged is numbered (`tally.rs`), and whoever listens is
+//! told the numbers (`listeners.rs`).
 //!
 //! One transaction writes the count and the increment's name, so a write of which nobody knows whether it
 //! was done is looked up by that name. One increment is worked at a time.
@@ -15,17 +16,18 @@ use hax_core::consul::json::{self, KvEntry};
 use hax_core::consul::op::Op;
 use hax_core::consul::port::{Answer, Reply};
 use hax_core::consul::url;
-use hax_core::file;
 use hax_core::http::answer;
 use hax_core::http::port::Request;
 use hax_core::http::router::{self, Route, get, post};
 use hax_core::machine::{ExitReason, Input, Kept, Limits, Machine, Output, Status};
 use hax_core::store::lease::{self, Change, Lease};
 use hax_core::store::txn::{self, Outcome};
+use hax_core::{fifo, file};
 
 use super::bug::Bug;
 use super::context::{CounterKinds, Cx, Job, Timer};
 use super::fact::Fact;
+use super::listeners::Listeners;
 use super::step::Steps;
 use super::tally::{self, Tally};
 
@@ -41,6 +43,8 @@ pub(super) const COUNT: &str = "count";
 pub(super) const NAMES: &str = "names/";
 /// The key of the lease.
 pub(super) const HOLDER: &str = "holder";
+/// Where the numbers of the tally are told as they come.
+pub(super) const LISTEN: &str = "/tally/stream";
 
 /// The machine.
 #[derive(Debug)]
@@ -60,13 +64,17 @@ struct State {
     lease: Lease,
     steps: Steps,
     tally: Tally,
+    listeners: Listeners,
     bug: Option<Bug>,
 }
 
 type Handler = fn(&mut State, &mut Cx<'_>, &Request);
 
-const ROUTES: [Route<Handler>; 2] =
-    [post("/increment", State::on_increment), get("/lease", State::on_question)];
+const ROUTES: [Route<Handler>; 3] = [
+    post("/increment", State::on_increment),
+    get("/lease", State::on_question),
+    get(LISTEN, State::on_listener),
+];
 
 impl Counter {
     /// A counter on this node that knows nothing; the seed is its jitter's.
@@ -89,6 +97,7 @@ impl Counter {
             lease,
             steps: Steps::new(bug),
             tally: Tally::new(bug),
+            listeners: Listeners::new(bug),
             bug,
         };
         Self { kept: Kept::new(CallId::first(0), seed, limits, ()), state }
@@ -98,6 +107,12 @@ impl Counter {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.state.waiting.len()
+    }
+
+    /// Who listens.
+    #[must_use]
+    pub fn listening(&self) -> usize {
+        self.state.listeners.len()
     }
 
     /// The term in which it holds the lease, if it believes that it does now.
@@ -144,10 +159,33 @@ impl State {
         cx.http(request.id, answer::Answer::new(if holds { 200 } else { 409 }, ""));
     }
 
+    fn on_listener(&mut self, cx: &mut Cx<'_>, request: &Request) {
+        match self.tally.number().filter(|_| !self.stopping) {
+            Some(number) => self.listeners.begin(cx, request.id, number),
+            None => cx.http(request.id, answer::Answer::say(503, "")),
+        }
+    }
+
+    /// Who asks over pipes is told how many bytes that were, and the number of the tally if it is known.
+    fn on_inquiry(&self, cx: &mut Cx<'_>, request: &fifo::Request) {
+        cx.emit(Output::Fact(Fact::Inquired {}));
+        if self.bug == Some(Bug::PipeForgotten) && !self.waiting.is_empty() {
+            return;
+        }
+        let early = self.bug == Some(Bug::PipeEarly) && !self.tally.is_ready();
+        let number = self.tally.number().map(|number| number + u64::from(early));
+        let number = number.map_or_else(String::new, |number| format!(" {number}"));
+        let body = format!("{}{number}", request.body.len()).into();
+        cx.emit(fifo::Response { id: request.id, body });
+    }
+
     /// Consul holds the increment at the front: it gets its number, and is acknowledged once that is written.
     fn finish(&mut self, cx: &mut Cx<'_>, fact: Fact) {
         cx.emit(Output::Fact(fact));
         self.backoff.reset();
+        if let (Some(Bug::NumberEarly), Some(number)) = (self.bug, self.tally.number()) {
+            self.listeners.tell(cx, number + 1);
+        }
         if let Some(number) = self.tally.add(cx) {
             self.acknowledge(cx, number);
         }
@@ -164,7 +202,13 @@ impl State {
     // ---- the file ---------------------------------------------------------------------------------
 
     fn on_file(&mut self, cx: &mut Cx<'_>, event: &file::Event) {
-        match self.tally.on_event(cx, event) {
+        let change = self.tally.on_event(cx, event);
+        if let Some(tally::Change::Written(number)) = change
+            && self.bug != Some(Bug::NumberEarly)
+        {
+            self.listeners.tell(cx, number);
+        }
+        match change {
             None => return,
             Some(tally::Change::Read) => {}
             Some(tally::Change::Written(_)) if self.bug == Some(Bug::AcknowledgedUnwritten) => {}
@@ -256,6 +300,7 @@ impl State {
             cx.emit(Output::Fact(Fact::Lost {}));
         }
         self.lease.resign(cx);
+        self.listeners.end(cx);
     }
 }
 
@@ -281,11 +326,9 @@ impl Machine for Counter {
             Input::Stop => state.stop(&mut cx),
             Input::Exec(event) => state.steps.on_event(&mut cx, &state.lease, &event),
             Input::File(event) => state.on_file(&mut cx, &event),
-            Input::Tick
-            | Input::Net(_)
-            | Input::Spiel(_)
-            | Input::HttpStream(_)
-            | Input::Fifo(_) => {}
+            Input::HttpStream(closed) => state.listeners.on_closed(&mut cx, closed),
+            Input::Fifo(request) => state.on_inquiry(&mut cx, &request),
+            Input::Tick | Input::Net(_) | Input::Spiel(_) => {}
         }
         while let Some(timer) = cx.next_due() {
             state.on_timer(&mut cx, timer);

@@ -5,7 +5,9 @@ mod act;
 mod bug;
 mod context;
 mod fact;
+mod hearing;
 mod helper;
+mod listeners;
 mod machine;
 mod oracle;
 mod step;
@@ -13,11 +15,12 @@ mod swarm;
 mod tally;
 
 use hax_core::base::fid::Fid;
-use hax_core::base::id::ExecId;
+use hax_core::base::id::{ExecId, HttpId};
 use hax_core::base::time::{Next, Now};
 use hax_core::bridge::config;
 use hax_core::exec;
 use hax_core::http::port::{Request, Response};
+use hax_core::http::stream;
 use hax_core::journal;
 use hax_core::machine::{Input, Output};
 use hax_core::{node, wire};
@@ -27,8 +30,11 @@ use crate::engine::choice::Choice;
 use crate::engine::replay::{Alone, JournalError, Opened};
 use crate::engine::{Built, Cast, Host, Odds, Times, Violation, World};
 use crate::exec::Program;
+use crate::fifo::{ClientId, PipeOutcome};
+use crate::stream::StreamEvent;
 pub use bug::Bug;
 pub use fact::Fact;
+use hearing::Hearing;
 use helper::Helpers;
 pub use machine::Counter;
 use oracle::Oracle;
@@ -48,6 +54,7 @@ pub struct Toy {
     seeds: [u64; NODES],
     oracle: Oracle,
     helpers: Helpers,
+    hearing: Hearing,
 }
 
 /// What happens besides what happens in every world.
@@ -55,6 +62,8 @@ pub struct Toy {
 pub enum Ev {
     /// A node's agent is found alive again.
     Agent(usize),
+    /// Somebody listens to the tally of a machine again.
+    Listen(usize),
 }
 
 /// A planted bug.
@@ -64,6 +73,8 @@ pub enum Mutant {
     Inside(Bug),
     /// A request has two responses.
     ResponseTwice,
+    /// A request over named pipes has two.
+    PipeTwice,
     /// After its exit a counter asks for more.
     SpeaksAfterExit,
 }
@@ -90,7 +101,8 @@ impl Cast for Toy {
 
     fn build((): &mut (), swarm: &Swarm) -> Built<Self> {
         let (swarm, oracle, helpers) = (swarm.clone(), Oracle::default(), Helpers::default());
-        let cast = Self { swarm, names: 0, seeds: [0; NODES], oracle, helpers };
+        let hearing = Hearing::default();
+        let cast = Self { swarm, names: 0, seeds: [0; NODES], oracle, helpers, hearing };
         Built { consul: Consul::cluster(&NAMES), nodes: NODES, cast }
     }
 
@@ -168,6 +180,7 @@ impl Cast for Toy {
     fn on_event(world: &mut World<'_, Self>, event: Ev) {
         match event {
             Ev::Agent(agent) => world.revive(agent),
+            Ev::Listen(node) => world.listen_to(node),
         }
     }
 
@@ -233,7 +246,28 @@ impl Cast for Toy {
             .filter_map(|(i, life, machine)| machine?.term(now).map(|term| ((i, life), term)));
         let holders: Vec<_> = holders.collect();
         world.sim.check(world.cast.oracle.one_holds(now, &holders));
-        world.sim.check(Oracle::keeps_its_limits(counter.waiting()));
+        world.sim.check(Oracle::keeps_its_limits(counter));
+        for output in out {
+            if let Output::HttpStream(stream::Command::Begin(begin)) = output {
+                world.cast.oracle.begun(node, begin.id);
+            }
+        }
+    }
+
+    fn on_stream_event(
+        world: &mut World<'_, Self>,
+        node: usize,
+        answer: HttpId,
+        heard: &StreamEvent,
+    ) {
+        world.sim.check(world.cast.hearing.heard(node, answer, heard));
+        world.check_tally(node);
+        match heard {
+            StreamEvent::Said(_) => {}
+            StreamEvent::Ended | StreamEvent::Refused | StreamEvent::Broken | StreamEvent::Left => {
+                world.may_come_back()
+            }
+        }
     }
 
     fn on_consul_write(world: &mut World<'_, Self>, _: Option<usize>, _: &[u8]) {
@@ -248,6 +282,16 @@ impl Cast for Toy {
     fn on_response(world: &mut World<'_, Self>, node: usize, response: &Response) {
         let consul = &world.consul.double;
         world.sim.check(world.cast.oracle.answered(consul, node, response));
+        world.check_tally(node);
+    }
+
+    fn on_pipe_outcome(
+        world: &mut World<'_, Self>,
+        node: usize,
+        client: ClientId,
+        outcome: &PipeOutcome,
+    ) {
+        world.sim.check(world.cast.hearing.comes_to(node, client, outcome));
         world.check_tally(node);
     }
 
@@ -268,6 +312,10 @@ impl Cast for Toy {
     }
 
     fn at_rest(world: &World<'_, Self>) -> Result<(), Violation> {
+        for node in 0..NODES {
+            let found = world.file(node, tally::FILE).and_then(|content| tally::number_in(content));
+            world.cast.hearing.at_rest(node, found)?;
+        }
         world.cast.oracle.at_rest(&world.consul.double)
     }
 
@@ -286,8 +334,13 @@ impl Cast for Toy {
             Bug::StepTakenLate,
             Bug::AcknowledgedUnwritten,
             Bug::FailureIgnored,
+            Bug::NumberLeftOut,
+            Bug::NumberEarly,
+            Bug::ListenerKept,
+            Bug::PipeForgotten,
+            Bug::PipeEarly,
         ];
-        let outside = [Mutant::ResponseTwice, Mutant::SpeaksAfterExit];
+        let outside = [Mutant::ResponseTwice, Mutant::PipeTwice, Mutant::SpeaksAfterExit];
         inside.map(Mutant::Inside).into_iter().chain(outside).collect()
     }
 
@@ -297,8 +350,12 @@ impl Cast for Toy {
         out: &mut Vec<Output<Fact>>,
         next: Next,
     ) -> Next {
-        let response = out.iter().find(|output| matches!(output, Output::Http(_))).cloned();
-        if let (Mutant::ResponseTwice, Some(response)) = (mutant, response)
+        let doubled = |output: &&Output<Fact>| match mutant {
+            Mutant::ResponseTwice => matches!(output, Output::Http(_)),
+            Mutant::PipeTwice => matches!(output, Output::Fifo(_)),
+            Mutant::Inside(_) | Mutant::SpeaksAfterExit => false,
+        };
+        if let Some(response) = out.iter().find(doubled).cloned()
             && world.sim.is_turn(3)
         {
             out.push(response);
@@ -316,6 +373,7 @@ impl World<'_, Toy> {
     fn check_tally(&mut self, node: usize) {
         let found = self.file(node, tally::FILE).and_then(|content| tally::number_in(content));
         self.sim.check(self.cast.oracle.is_in_file(node, found));
+        self.sim.check(self.cast.hearing.is_in_file(node, found));
     }
 }
 
@@ -326,6 +384,6 @@ impl Alone<Counter> for Limits {
     fn takes(&mut self, _: &Input) {}
 
     fn gave(&mut self, _: u64, _: &[Output<Fact>], counter: &Counter) -> Result<(), Violation> {
-        Oracle::keeps_its_limits(counter.waiting())
+        Oracle::keeps_its_limits(counter)
     }
 }

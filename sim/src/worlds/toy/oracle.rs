@@ -6,7 +6,8 @@ use hax_core::base::id::HttpId;
 use hax_core::base::time::Instant;
 use hax_core::http::port::Response;
 
-use super::machine::{BELIEF, COUNT, NAMES, WAITING};
+use super::listeners::LISTENERS;
+use super::machine::{BELIEF, COUNT, Counter, NAMES, WAITING};
 use super::tally::number_in;
 use crate::consul::Consul;
 use crate::engine::Violation;
@@ -32,6 +33,11 @@ pub(super) struct Oracle {
 impl Oracle {
     pub(super) fn asked(&mut self, node: usize, request: HttpId, name: String) {
         self.owed.insert((node, request), name);
+    }
+
+    /// A request has an answer that stays open.
+    pub(super) fn begun(&mut self, node: usize, request: HttpId) {
+        self.owed.remove(&(node, request));
     }
 
     /// What a dead machine owed, nobody does.
@@ -102,11 +108,13 @@ impl Oracle {
         Violation::of("each increment counts once", format!("{count}, of {names} increments"))
     }
 
-    pub(super) fn keeps_its_limits(waiting: usize) -> Result<(), Violation> {
-        if waiting <= WAITING {
+    pub(super) fn keeps_its_limits(counter: &Counter) -> Result<(), Violation> {
+        let (waiting, listening) = (counter.waiting(), counter.listening());
+        if waiting <= WAITING && listening <= LISTENERS {
             return Ok(());
         }
-        Violation::of("a counter keeps its limits", format!("{waiting} increments wait"))
+        let text = format!("{waiting} increments wait, and {listening} listen");
+        Violation::of("a counter keeps its limits", text)
     }
 
     /// At most one machine believes that it holds the lease, and each one that does has a later term than

@@ -4,7 +4,9 @@ use std::fmt;
 
 use crate::engine::Odds;
 use crate::engine::choice::Choice;
-use crate::engine::swarm::draw_weights;
+use crate::engine::swarm::{draw_weights, pick};
+use crate::fifo::CLIENTS_MAX;
+use crate::stream::Limits;
 
 /// One thing that is done to the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,12 @@ pub enum Act {
     Again,
     /// Many clients ask at once.
     Crowd,
+    /// A client listens to the tally.
+    Listen,
+    /// A client asks over named pipes, and may die of it.
+    Inquire,
+    /// Many do at once.
+    InquireAll,
     /// A client asks for what there is not.
     Stray,
     /// A machine dies.
@@ -49,10 +57,13 @@ pub enum Act {
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Increment,
         Self::Again,
         Self::Crowd,
+        Self::Listen,
+        Self::Inquire,
+        Self::InquireAll,
         Self::Stray,
         Self::Kill,
         Self::LosePower,
@@ -83,7 +94,9 @@ pub struct Swarm {
 impl Swarm {
     /// Draws one.
     pub fn draw(choice: &mut dyn Choice) -> Self {
-        let odds = Odds::draw(choice);
+        let mut odds = Odds::draw(choice);
+        odds.streams = [Limits::WIDE, Limits::TIGHT][pick(choice, 2)];
+        odds.clients = [CLIENTS_MAX, 2][pick(choice, 2)];
         let mut acts = [0; Act::ALL.len()];
         draw_weights(choice, &mut acts);
         Self { odds, acts }
@@ -92,7 +105,8 @@ impl Swarm {
 
 impl fmt::Display for Swarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; acts:", self.odds)?;
+        let Odds { streams, clients, .. } = &self.odds;
+        write!(f, "{}; room for {} and {clients}; acts:", self.odds, streams.open)?;
         for (act, n) in Act::ALL.iter().zip(&self.acts).filter(|(_, n)| **n > 0) {
             write!(f, " {act:?}*{n}")?;
         }

@@ -48,6 +48,11 @@ impl Tally {
         self.number.is_some() && !self.writing
     }
 
+    /// What is in the file, if that is known.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.number
+    }
+
     /// Reads the file, unless that has begun.
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) {
         if self.next == FileId(0) {

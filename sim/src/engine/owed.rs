@@ -1,0 +1,105 @@
+//! What every machine owes those who ask it over named pipes, or for an answer that stays open.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hax_core::base::id::{FifoId, HttpId};
+use hax_core::http::stream::{Begin, Command};
+use hax_core::machine::{Input, Output};
+
+use super::Violation;
+
+/// What one life of a machine owes, and the rules for it.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// Requests without an answer.
+    asked: BTreeSet<HttpId>,
+    /// Answers that stay open, as far as the machine knows, and whether it has ended them.
+    open: BTreeMap<HttpId, bool>,
+    /// Requests over named pipes without an answer.
+    waiting: BTreeSet<FifoId>,
+}
+
+impl Owed {
+    /// The machine is about to take this.
+    pub(super) fn takes(&mut self, input: &Input) -> Result<(), Violation> {
+        match input {
+            Input::Http(request) => {
+                self.asked.insert(request.id);
+            }
+            Input::HttpStream(closed) => {
+                if self.open.remove(&closed.id).is_none() {
+                    return Violation::of("an answer is closed once", format!("{closed:?}"));
+                }
+            }
+            Input::Fifo(request) => {
+                self.waiting.insert(request.id);
+            }
+            Input::Tick
+            | Input::Net(_)
+            | Input::Consul(_)
+            | Input::Spiel(_)
+            | Input::Exec(_)
+            | Input::File(_)
+            | Input::Stop => {}
+        }
+        Ok(())
+    }
+
+    /// This came of it.
+    pub(super) fn gave<F>(&mut self, out: &[Output<F>]) -> Result<(), Violation> {
+        out.iter().try_for_each(|output| match output {
+            Output::Http(response) => {
+                self.asked.remove(&response.id);
+                if self.open.contains_key(&response.id) {
+                    let text = response.id.to_string();
+                    return Violation::of("an answer is given or begun, not both", text);
+                }
+                Ok(())
+            }
+            Output::HttpStream(command) => self.says(command),
+            Output::Fifo(response) if self.waiting.remove(&response.id) => Ok(()),
+            Output::Fifo(response) => {
+                let text = response.id.to_string();
+                Violation::of("each request over pipes has one answer", text)
+            }
+            Output::Net(_)
+            | Output::Consul(_)
+            | Output::Spiel(_)
+            | Output::Exec(_)
+            | Output::File(_)
+            | Output::Fact(_) => Ok(()),
+        })
+    }
+
+    /// It has exited, and owes nothing any more.
+    pub(super) fn exits(&self) -> Result<(), Violation> {
+        match self.waiting.first() {
+            None => Ok(()),
+            Some(id) => Violation::of("what was asked is answered before an exit", id.to_string()),
+        }
+    }
+
+    /// It says nothing before it has begun, nor after it has ended, nor once it was told that nobody is there.
+    fn says(&mut self, command: &Command) -> Result<(), Violation> {
+        let may = match command {
+            Command::Begin(Begin { id, .. }) => {
+                self.open.insert(*id, false);
+                self.asked.remove(id)
+            }
+            Command::Chunk { id, .. } => self.open.get(id) == Some(&false),
+            Command::End { id } => match self.open.get_mut(id) {
+                Some(ended) => !std::mem::replace(ended, true),
+                None => false,
+            },
+        };
+        if may {
+            return Ok(());
+        }
+        let name = command.id();
+        let text = match command {
+            Command::Begin(_) => format!("{name} is begun and does not wait"),
+            Command::Chunk { .. } | Command::End { .. } => format!("{name} is not open"),
+        };
+        Violation::of("an answer is begun once and said nothing of after its end", text)
+    }
+}

@@ -1,0 +1,440 @@
+//! The double of the port for named pipes ([`hax_core::fifo`]): a server's folder, and clients that behave as data
+//! says.
+//!
+//! It keeps the port's promises (one request of a client, handed on when it is complete; an answer that is read, or
+//! the end), and clients may die at any byte, dawdle, and write anything: [`Behavior::drawn`] draws how.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hax_core::base::id::FifoId;
+use hax_core::base::time::Instant;
+use hax_core::fifo::{Announcements, LENGTH, Progress, Request, Response, Token, frame, progress};
+
+/// How long a client may take for its request, and for reading its answer.
+const WITHIN: Duration = Duration::from_secs(2);
+/// From one end to the other.
+const LATENCY: Duration = Duration::from_millis(1);
+/// What fits into a pipe (pipe(7)).
+const PIPE: usize = 64 << 10;
+
+/// How many clients a host with much room serves at a time.
+pub const CLIENTS_MAX: usize = 256;
+
+/// Names a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+impl ClientId {
+    /// What it calls itself.
+    fn token(self) -> Option<Token> {
+        Token::new(&format!("client-{}", self.0))
+    }
+}
+
+/// How a client behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behavior {
+    /// What somebody else has left in the pipe for announcements.
+    pub before: Bytes,
+    /// How often it announces itself.
+    pub announces: u8,
+    /// How much of its request it writes at once, in bytes, at least one; and when the next part follows.
+    pub part: usize,
+    /// See there.
+    pub pause: Duration,
+    /// It dies when it has written so many bytes, if ever.
+    pub dies_at: Option<usize>,
+    /// It dies so long after its announcement, if ever.
+    pub dies_after: Option<Duration>,
+    /// How long after an answer is there it is read.
+    pub reads_after: Duration,
+}
+
+impl Behavior {
+    /// It does all at once, and waits for its answer.
+    pub const GOOD: Self = Self {
+        before: Bytes::new(),
+        announces: 1,
+        part: usize::MAX,
+        pause: LATENCY,
+        dies_at: None,
+        dies_after: None,
+        reads_after: LATENCY,
+    };
+
+    /// Some client with a request of so many bytes: `choose` gives a number below its argument, 0 is the harmless
+    /// one.
+    #[must_use]
+    pub fn drawn(bytes: usize, mut choose: impl FnMut(u64) -> u64) -> Self {
+        let mut behavior = Self::GOOD;
+        let fate = choose(8);
+        let mut some = |most: usize| usize::try_from(choose(most as u64)).unwrap_or(0);
+        let ms = |n: usize| Duration::from_millis(n as u64);
+        match fate {
+            1 => behavior.dies_at = Some(some(bytes + 1)),
+            2 => behavior.dies_after = Some(ms(some(3_000))),
+            3 => {
+                behavior.part = 1 + bytes / (1 + some(8));
+                behavior.pause = ms(1 + some(1_000));
+            }
+            4 => behavior.reads_after = LATENCY + ms(some(5_000)),
+            5 => {
+                behavior.before = match some(4) {
+                    0 => Bytes::from_static(b"H1 half"),
+                    1 => Bytes::from_static(b"\nH1 nobody\nH1 no-body"),
+                    2 => Bytes::from(vec![0xff; some(5_000)]),
+                    _ => Bytes::from_static(b"\0\n\n\nH2 x\nH1 a/../b"),
+                };
+            }
+            6 => behavior.announces = 2,
+            7 => {
+                behavior.announces = 0;
+                behavior.dies_after = Some(ms(some(100)));
+            }
+            _ => {}
+        }
+        behavior
+    }
+
+    /// Whether the answer to its request of so many bytes is owed to it.
+    #[must_use]
+    pub fn is_in_time(&self, bytes: usize) -> bool {
+        let parts = u32::try_from(bytes.div_ceil(self.part)).unwrap_or(u32::MAX);
+        let writes = self.pause.saturating_mul(parts);
+        let lives = self.dies_at.is_none() && self.dies_after.is_none();
+        lives && self.announces > 0 && writes < WITHIN && self.reads_after < WITHIN
+    }
+}
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A client's request is complete: the machine is told.
+    Asked(ClientId, Request),
+    /// A client has its answer.
+    Answered(ClientId, Bytes),
+    /// A client sees that nobody will answer it.
+    Ended(ClientId),
+    /// A client is dead.
+    Died(ClientId),
+}
+
+/// What a client comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PipeOutcome {
+    /// It is answered.
+    Answered(Bytes),
+    /// It sees that it will not be answered: its server is gone, or has given it up.
+    Ended,
+    /// It dies itself.
+    Died,
+}
+
+#[derive(Debug)]
+struct Client {
+    behavior: Behavior,
+    /// What it will write.
+    unwritten: Bytes,
+    written: usize,
+    /// What it has written and the server has not read.
+    pipe: Vec<u8>,
+    has_announced: bool,
+    state: State,
+}
+
+/// How far the server is with a client.
+#[derive(Debug)]
+enum State {
+    /// It knows nothing of it.
+    Unknown,
+    Reading(FifoId, Vec<u8>),
+    /// The machine is to answer.
+    Waiting(FifoId),
+    /// The answer is more than a pipe holds, and is being read.
+    Writing(Bytes),
+    /// Nothing more is done for it.
+    Over,
+}
+
+impl State {
+    fn is_served(&self) -> bool {
+        matches!(self, Self::Reading(..) | Self::Waiting(_) | Self::Writing(_))
+    }
+}
+
+#[derive(Debug)]
+enum Due {
+    Announce,
+    Write,
+    Die,
+    /// The server waits no longer for a request.
+    Expire,
+    /// It waits no longer for its answer to be read.
+    GiveUp,
+    /// The client reads its answer, which is all there.
+    Read(Bytes),
+    /// The client sees the end.
+    End,
+    Ask(Request),
+}
+
+/// A server's folder.
+#[derive(Debug)]
+pub struct Pipes {
+    /// How many clients are served at a time; who comes then waits.
+    clients_max: usize,
+    is_served: bool,
+    announcements: Announcements,
+    /// Announcements that are not read yet.
+    unread: Vec<u8>,
+    clients: BTreeMap<ClientId, Client>,
+    next_id: FifoId,
+    /// By time; at the same time, in the order in which it was said.
+    due: BTreeMap<(Instant, u64), (ClientId, Due)>,
+    seq: u64,
+}
+
+impl Pipes {
+    /// Nobody is served yet.
+    #[must_use]
+    pub fn new(clients_max: usize) -> Self {
+        Self {
+            clients_max,
+            is_served: false,
+            announcements: Announcements::default(),
+            unread: Vec::new(),
+            clients: BTreeMap::new(),
+            next_id: FifoId(1),
+            due: BTreeMap::new(),
+            seq: 0,
+        }
+    }
+
+    /// A daemon serves from now on.
+    pub fn serve(&mut self) {
+        self.is_served = true;
+        self.next_id = FifoId(1);
+    }
+
+    /// A client comes that writes this to its pipe.
+    pub fn come(&mut self, now: Instant, id: ClientId, writes: Bytes, behavior: Behavior) {
+        let announces = u32::from(behavior.announces);
+        (1..=announces).for_each(|nth| self.push(now.after(nth * LATENCY), id, Due::Announce));
+        if let Some(after) = behavior.dies_after {
+            self.push(now.after(after), id, Due::Die);
+        }
+        self.push(now, id, Due::Write);
+        let client = Client {
+            behavior,
+            unwritten: writes,
+            written: 0,
+            pipe: Vec::new(),
+            has_announced: false,
+            state: State::Unknown,
+        };
+        self.clients.insert(id, client);
+    }
+
+    fn push(&mut self, at: Instant, id: ClientId, due: Due) {
+        self.seq += 1;
+        self.due.insert((at, self.seq), (id, due));
+    }
+
+    /// The machine answers a request.
+    pub fn respond(&mut self, now: Instant, response: &Response) {
+        let waits =
+            |client: &Client| matches!(client.state, State::Waiting(id) if id == response.id);
+        let found = self.clients.iter_mut().find(|(_, client)| waits(client));
+        // Its client may be dead.
+        let Some((id, client)) = found else { return };
+        let (id, reads_after) = (*id, client.behavior.reads_after);
+        let whole = frame(&response.body);
+        if whole.len() <= PIPE || reads_after < WITHIN {
+            let is_long = whole.len() > PIPE;
+            let body = Bytes::from(whole).slice(LENGTH..);
+            client.state = if is_long { State::Writing(body.clone()) } else { State::Over };
+            self.push(now.after(reads_after), id, Due::Read(body));
+        } else {
+            client.state = State::Writing(response.body.clone());
+            self.push(now.after(WITHIN), id, Due::GiveUp);
+        }
+        self.read_announcements(now);
+    }
+
+    /// When something happens next.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Instant> {
+        self.due.keys().next().map(|(at, _)| *at)
+    }
+
+    /// The clients that live and have not heard what became of their request.
+    pub fn waiting(&self) -> impl Iterator<Item = ClientId> {
+        self.clients.keys().copied()
+    }
+
+    /// The next thing that has happened by now, if there is one.
+    pub fn pop(&mut self, now: Instant) -> Option<Happening> {
+        while self.next_at().is_some_and(|at| at <= now) {
+            let ((at, _), (id, due)) = self.due.pop_first()?;
+            if let Some(happening) = self.happen(at, id, due) {
+                return Some(happening);
+            }
+        }
+        None
+    }
+
+    fn happen(&mut self, now: Instant, id: ClientId, due: Due) -> Option<Happening> {
+        if let Due::Ask(request) = due {
+            return Some(Happening::Asked(id, request));
+        }
+        let client = self.clients.get_mut(&id)?;
+        match due {
+            Due::Ask(_) => None,
+            Due::Announce if !self.is_served => self.leave(now, id, Happening::Ended(id)),
+            Due::Announce => {
+                client.has_announced = true;
+                self.unread.extend_from_slice(&client.behavior.before);
+                let announcement = id.token().map(|token| token.announcement());
+                self.unread.extend(announcement.unwrap_or_default().bytes());
+                self.read_announcements(now);
+                None
+            }
+            Due::Write => self.write(now, id),
+            Due::Die => self.leave(now, id, Happening::Died(id)),
+            Due::Expire if !matches!(client.state, State::Reading(..)) => None,
+            Due::Expire | Due::GiveUp | Due::End => self.leave(now, id, Happening::Ended(id)),
+            Due::Read(body) => self.leave(now, id, Happening::Answered(id, body)),
+        }
+    }
+
+    /// A client has gone, one way or another: there is room for the next one.
+    fn leave(&mut self, now: Instant, id: ClientId, how: Happening) -> Option<Happening> {
+        self.clients.remove(&id);
+        self.read_announcements(now);
+        Some(how)
+    }
+
+    fn write(&mut self, now: Instant, id: ClientId) -> Option<Happening> {
+        let client = self.clients.get_mut(&id)?;
+        let Behavior { part, pause, dies_at, .. } = client.behavior;
+        let left = dies_at.map_or(usize::MAX, |at| at - client.written);
+        let part = part.min(left).min(client.unwritten.len());
+        client.pipe.extend_from_slice(&client.unwritten.split_to(part));
+        client.written += part;
+        if part == left {
+            // What it has written may be taken before the server sees that it is gone.
+            self.push(now.after(2 * LATENCY), id, Due::Die);
+        } else if !client.unwritten.is_empty() {
+            self.push(now.after(pause), id, Due::Write);
+        }
+        self.read(now, id);
+        None
+    }
+
+    fn read_announcements(&mut self, now: Instant) {
+        while self.is_served && !self.unread.is_empty() {
+            let serving = self.clients.values().filter(|client| client.state.is_served()).count();
+            if serving >= self.clients_max {
+                return;
+            }
+            // A server reads them all, and has then perhaps a few clients more.
+            let bytes = std::mem::take(&mut self.unread);
+            for token in self.announcements.push(&bytes) {
+                self.take(now, &token);
+            }
+        }
+    }
+
+    fn take(&mut self, now: Instant, token: &Token) {
+        let is_it = |id: &ClientId| id.token().as_ref() == Some(token);
+        let found = self.clients.iter_mut().find(|(id, _)| is_it(id));
+        let Some((id, client)) = found else { return };
+        if !matches!(client.state, State::Unknown) {
+            return;
+        }
+        client.state = State::Reading(self.next_id.mint(), Vec::new());
+        let id = *id;
+        self.push(now.after(WITHIN), id, Due::Expire);
+        self.read(now, id);
+    }
+
+    /// The server reads what a client has written, as far as it makes a request.
+    fn read(&mut self, now: Instant, id: ClientId) {
+        let Some(Client { pipe, state, .. }) = self.clients.get_mut(&id) else { return };
+        let State::Reading(name, read) = state else { return };
+        while let Progress::Lacks(lacks) = progress(read)
+            && !pipe.is_empty()
+        {
+            read.extend(pipe.drain(..lacks.min(pipe.len())));
+        }
+        match progress(read) {
+            Progress::Lacks(_) => {}
+            Progress::Malformed => {
+                *state = State::Over;
+                self.push(now.after(LATENCY), id, Due::End);
+            }
+            Progress::Complete => {
+                let body = Bytes::from(std::mem::take(read)).slice(LENGTH..);
+                let request = Request { id: *name, body };
+                *state = State::Waiting(request.id);
+                self.push(now.after(LATENCY), id, Due::Ask(request));
+            }
+        }
+    }
+
+    /// Nobody dies or dawdles any more, but who waits for nothing.
+    pub fn behave(&mut self, now: Instant) {
+        self.due.retain(|_, (_, due)| !matches!(due, Due::Die));
+        let mut idle = Vec::new();
+        for (id, client) in &mut self.clients {
+            client.behavior = Behavior { announces: client.behavior.announces, ..Behavior::GOOD };
+            if client.behavior.announces == 0 {
+                idle.push(*id);
+            }
+        }
+        idle.into_iter().for_each(|id| self.push(now, id, Due::Die));
+    }
+
+    /// The daemon is gone. What is in pipes is read; who has no answer sees that it gets none.
+    pub fn daemon_gone(&mut self, now: Instant) {
+        self.is_served = false;
+        self.unread.clear();
+        self.announcements = Announcements::default();
+        self.due.retain(|_, (_, due)| !matches!(due, Due::Ask(_)));
+        let waits = |client: &Client| match client.state {
+            State::Unknown => client.has_announced,
+            State::Reading(..) | State::Waiting(_) | State::Writing(_) => true,
+            State::Over => false,
+        };
+        let ids: Vec<ClientId> =
+            self.clients.iter().filter(|(_, client)| waits(client)).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.settle(now.after(LATENCY), id, Due::End));
+    }
+
+    /// Nothing more happens to a client but this, unless it dies before.
+    fn settle(&mut self, at: Instant, id: ClientId, due: Due) {
+        self.due.retain(|_, (of, due)| *of != id || matches!(due, Due::Die));
+        self.push(at, id, due);
+    }
+
+    /// The machine has exited: those whose answer is being written have it first.
+    pub fn machine_exited(&mut self, now: Instant) {
+        let ids: Vec<ClientId> = self.clients.keys().copied().collect();
+        for id in ids {
+            let Some(client) = self.clients.get_mut(&id) else { continue };
+            if let State::Writing(body) = &client.state
+                && client.behavior.reads_after < WITHIN
+            {
+                let body = body.clone();
+                client.state = State::Over;
+                self.settle(now, id, Due::Read(body));
+            }
+        }
+        self.daemon_gone(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,489 @@
+//! The double of the port for HTTP answers that stay open ([`hax_core::http::stream`]): clients that read as
+//! data says, and what is held for them.
+//!
+//! It keeps the port's promises (what is said is heard in order, one [`Closed`] for each answer, the bounds),
+//! and a client may read slowly, or not at all, and go away at any time: [`Reader::drawn`] draws how.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hax_core::base::id::HttpId;
+use hax_core::base::time::Instant;
+use hax_core::http::stream::{Begin, CHUNK_COST, Closed, Command, HELD_MAX, Why};
+
+/// How long a client may take nothing of what is there for it.
+const TAKE_WITHIN: Duration = Duration::from_secs(10);
+/// From one end to the other.
+const LATENCY: Duration = Duration::from_millis(1);
+
+/// What a host has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many answers may stay open at a time.
+    pub open: usize,
+    /// What is held for one client, in bytes, each chunk with [`CHUNK_COST`] more.
+    pub held: usize,
+    /// The same for all together: beyond it whoever has most is too slow.
+    pub together: usize,
+}
+
+impl Limits {
+    /// Those of a host with much room.
+    pub const WIDE: Self = Self { open: 1024, held: HELD_MAX, together: 16 << 20 };
+    /// Those of a host that is full soon.
+    pub const TIGHT: Self = Self { open: 3, held: 300, together: 500 };
+}
+
+/// How a client reads an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// From there being something to read until it reads, each time.
+    pub pause: Duration,
+    /// So many bytes at a time, at least one.
+    pub bytes: usize,
+    /// It goes away so long after its answer began, if ever.
+    pub leaves_after: Option<Duration>,
+    /// So much later the host finds out.
+    pub missed_after: Duration,
+}
+
+impl Reader {
+    /// It takes what there is at once, and stays.
+    pub const QUICK: Self =
+        Self { pause: LATENCY, bytes: usize::MAX, leaves_after: None, missed_after: LATENCY };
+
+    /// Some client: `choose` gives a number below its argument, 0 is the harmless one.
+    #[must_use]
+    pub fn drawn(mut choose: impl FnMut(u64) -> u64) -> Self {
+        let fate = choose(6);
+        let mut ms = |most: u64| Duration::from_millis(choose(most));
+        let mut reader = Self::QUICK;
+        if matches!(fate, 1 | 3 | 5) {
+            reader.leaves_after = Some(ms(20_000));
+            reader.missed_after = LATENCY + ms(5_000);
+        }
+        match fate {
+            2 | 3 => reader.pause += ms(3_000),
+            4 | 5 => reader.pause = 2 * TAKE_WITHIN,
+            _ => {}
+        }
+        if reader.pause > LATENCY {
+            reader.bytes = 1 + usize::try_from(choose(200)).unwrap_or(0);
+        }
+        reader
+    }
+}
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A client has taken this.
+    Said(HttpId, Bytes),
+    /// A client has gone, which the host does not know yet.
+    Left(HttpId),
+    /// An answer is over: the machine is told, and its client hears it unless it has gone.
+    Closed(Closed),
+}
+
+/// What a client hears of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// More of it. The borders of what was said mean nothing.
+    Said(Bytes),
+    /// It is over, and this was all of it.
+    Ended,
+    /// There is no room for it.
+    Refused,
+    /// It breaks off: the client was too slow, or its server has died.
+    Broken,
+    /// The client itself has gone.
+    Left,
+}
+
+impl StreamEvent {
+    /// What a client hears of the end of its answer; nothing if it has gone.
+    #[must_use]
+    pub fn end(why: Why) -> Option<Self> {
+        match why {
+            Why::Ended => Some(Self::Ended),
+            Why::Slow => Some(Self::Broken),
+            Why::TooMany => Some(Self::Refused),
+            Why::Client => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    chunks: VecDeque<Bytes>,
+    /// What they cost.
+    held: usize,
+    /// How much of the first one has been taken.
+    taken: usize,
+    reader: Reader,
+    state: State,
+    /// It is said already when its client reads next.
+    is_reading: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The machine has ended it.
+    Ended,
+    /// It is over, and the machine will be told why.
+    Over(Why),
+}
+
+impl State {
+    fn is_over(self) -> bool {
+        matches!(self, Self::Over(_))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Read,
+    Leave,
+    Close(Why),
+}
+
+/// All answers of one host that stay open.
+#[derive(Debug)]
+pub struct Streams {
+    limits: Limits,
+    answers: BTreeMap<HttpId, Answer>,
+    /// What is held for all clients.
+    held: usize,
+    /// By time; at the same time, in the order in which it was said.
+    due: BTreeMap<(Instant, u64), (HttpId, Due)>,
+    seq: u64,
+}
+
+impl Streams {
+    /// None yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, answers: BTreeMap::new(), held: 0, due: BTreeMap::new(), seq: 0 }
+    }
+
+    /// Takes a command. `reader` says how the client of an answer reads that is begun.
+    pub fn execute(&mut self, now: Instant, command: Command, reader: impl FnOnce() -> Reader) {
+        match command {
+            Command::Begin(begin) => self.begin(now, begin, reader()),
+            Command::Chunk { id, bytes } => self.chunk(now, id, bytes),
+            Command::End { id } => {
+                let Some(answer) = self.answers.get_mut(&id) else { return };
+                if answer.state == State::Open {
+                    answer.state = State::Ended;
+                    if answer.chunks.is_empty() {
+                        self.close(now, id, Why::Ended, LATENCY);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Instant, Begin { id, .. }: Begin, reader: Reader) {
+        let open = self.answers.values().filter(|answer| !answer.state.is_over()).count();
+        let (chunks, state) = (VecDeque::new(), State::Open);
+        let answer = Answer { chunks, held: 0, taken: 0, reader, state, is_reading: false };
+        self.answers.insert(id, answer);
+        if open >= self.limits.open {
+            return self.close(now, id, Why::TooMany, LATENCY);
+        }
+        if let Some(after) = reader.leaves_after {
+            self.push(now.after(after), id, Due::Leave);
+        }
+    }
+
+    fn chunk(&mut self, now: Instant, id: HttpId, bytes: Bytes) {
+        let cost = bytes.len().saturating_add(CHUNK_COST);
+        let open = self.answers.get_mut(&id).filter(|answer| answer.state == State::Open);
+        let Some(answer) = open.filter(|_| !bytes.is_empty()) else { return };
+        if cost > self.limits.held.saturating_sub(answer.held) {
+            return self.close(now, id, Why::Slow, LATENCY);
+        }
+        answer.chunks.push_back(bytes);
+        answer.held += cost;
+        self.held += cost;
+        self.read_later(now, id);
+        if self.held > self.limits.together {
+            let most = self.answers.iter().max_by_key(|(_, answer)| answer.held);
+            if let Some(id) = most.map(|(id, _)| *id) {
+                self.close(now, id, Why::Slow, LATENCY);
+            }
+        }
+    }
+
+    /// An answer is over, which the machine hears so much later. What is held of it is dropped.
+    fn close(&mut self, now: Instant, id: HttpId, why: Why, after: Duration) {
+        let Some(answer) = self.answers.get_mut(&id) else { return };
+        answer.state = State::Over(why);
+        answer.chunks.clear();
+        self.held -= std::mem::take(&mut answer.held);
+        self.push(now.after(after), id, Due::Close(why));
+    }
+
+    fn read_later(&mut self, now: Instant, id: HttpId) {
+        let Some(answer) = self.answers.get_mut(&id) else { return };
+        if std::mem::replace(&mut answer.is_reading, true) {
+            return;
+        }
+        let pause = answer.reader.pause.min(TAKE_WITHIN);
+        self.push(now.after(pause), id, Due::Read);
+    }
+
+    fn push(&mut self, at: Instant, id: HttpId, due: Due) {
+        self.seq += 1;
+        self.due.insert((at, self.seq), (id, due));
+    }
+
+    /// When something happens next.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Instant> {
+        self.due.keys().next().map(|(at, _)| *at)
+    }
+
+    /// What is held for all clients.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The next thing that has happened by now, if there is one.
+    pub fn pop(&mut self, now: Instant) -> Option<Happening> {
+        while self.next_at().is_some_and(|at| at <= now) {
+            let ((at, _), (id, due)) = self.due.pop_first()?;
+            let happening = match due {
+                Due::Read => self.read(at, id),
+                Due::Leave => self.leave(at, id),
+                Due::Close(why) => {
+                    self.answers.remove(&id).map(|_| Happening::Closed(Closed { id, why }))
+                }
+            };
+            if happening.is_some() {
+                return happening;
+            }
+        }
+        None
+    }
+
+    fn read(&mut self, now: Instant, id: HttpId) -> Option<Happening> {
+        let answer = self.answers.get_mut(&id).filter(|answer| !answer.state.is_over())?;
+        answer.is_reading = false;
+        if answer.reader.pause > TAKE_WITHIN {
+            self.close(now, id, Why::Slow, LATENCY);
+            return None;
+        }
+        if answer.chunks.is_empty() {
+            return None;
+        }
+        let (said, cost) = answer.take(answer.reader.bytes);
+        self.held -= cost;
+        let (is_empty, state) = (answer.chunks.is_empty(), answer.state);
+        if !is_empty {
+            self.read_later(now, id);
+        } else if state == State::Ended {
+            self.close(now, id, Why::Ended, LATENCY);
+        }
+        Some(Happening::Said(id, said))
+    }
+
+    fn leave(&mut self, now: Instant, id: HttpId) -> Option<Happening> {
+        let answer = self.answers.get(&id).filter(|answer| !answer.state.is_over())?;
+        let after = answer.reader.missed_after;
+        self.close(now, id, Why::Client, after);
+        Some(Happening::Left(id))
+    }
+
+    /// Clients read at once from now on, and nobody goes away any more.
+    pub fn read_quickly(&mut self, now: Instant) {
+        self.due.retain(|_, (_, due)| !matches!(due, Due::Leave));
+        let ids: Vec<HttpId> = self.answers.keys().copied().collect();
+        for id in ids {
+            if let Some(answer) = self.answers.get_mut(&id) {
+                answer.reader = Reader::QUICK;
+                answer.is_reading = false;
+                if !answer.chunks.is_empty() {
+                    self.read_later(now, id);
+                }
+            }
+        }
+    }
+
+    /// The machine has exited: what it said is heard to its end, and for each client that has not gone why that is
+    /// the end. The machine is told nothing any more.
+    pub fn machine_exited(&mut self) -> Vec<(HttpId, Bytes, Why)> {
+        let heard = self.answers.iter_mut().map(|(id, answer)| match answer.state {
+            State::Over(why) => (*id, Bytes::new(), why),
+            State::Open | State::Ended => (*id, answer.take(usize::MAX).0, Why::Ended),
+        });
+        let heard = heard.filter(|(_, _, why)| *why != Why::Client).collect();
+        self.daemon_killed();
+        heard
+    }
+
+    /// The daemon is killed, and with it all connections: the answers that break.
+    pub fn daemon_killed(&mut self) -> Vec<HttpId> {
+        self.due.clear();
+        self.held = 0;
+        let has_gone = |answer: &Answer| answer.state == State::Over(Why::Client);
+        let answers = std::mem::take(&mut self.answers).into_iter();
+        answers.filter(|(_, answer)| !has_gone(answer)).map(|(id, _)| id).collect()
+    }
+}
+
+impl Answer {
+    /// Takes so many bytes, and what is held no more.
+    fn take(&mut self, most: usize) -> (Bytes, usize) {
+        let (mut said, mut cost) = (Vec::new(), 0);
+        while let Some(first) = self.chunks.front()
+            && said.len() < most
+        {
+            let rest = &first[self.taken..];
+            let some = rest.len().min(most - said.len());
+            said.extend_from_slice(&rest[..some]);
+            self.taken += some;
+            if self.taken == first.len() {
+                cost += first.len() + CHUNK_COST;
+                self.chunks.pop_front();
+                self.taken = 0;
+            }
+        }
+        self.held -= cost;
+        (said.into(), cost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hax_core::http::stream::EVENTS;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn begin(id: u64) -> Command {
+        Command::Begin(Begin { id: HttpId(id), status: 200, content_type: EVENTS })
+    }
+
+    fn chunk(id: u64, text: &'static str) -> Command {
+        Command::Chunk { id: HttpId(id), bytes: Bytes::from_static(text.as_bytes()) }
+    }
+
+    fn at(ms: u32) -> Instant {
+        Instant::default().after(ms * MS)
+    }
+
+    /// All that happens, with its time in milliseconds.
+    fn all(streams: &mut Streams) -> Vec<(u64, Happening)> {
+        let mut seen = Vec::new();
+        while let Some(at) = streams.next_at() {
+            let happened = std::iter::from_fn(|| streams.pop(at));
+            seen.extend(happened.map(|happening| (at.as_micros() / 1000, happening)));
+        }
+        assert_eq!(streams.held(), 0);
+        seen
+    }
+
+    fn said(id: u64, text: &'static str) -> Happening {
+        Happening::Said(HttpId(id), Bytes::from_static(text.as_bytes()))
+    }
+
+    fn closed(id: u64, why: Why) -> Happening {
+        Happening::Closed(Closed { id: HttpId(id), why })
+    }
+
+    #[test]
+    fn what_is_said_is_heard_in_order_to_its_end() {
+        let slow = Reader { pause: 5 * MS, bytes: 4, ..Reader::QUICK };
+        for (reader, expected) in [
+            (Reader::QUICK, vec![(1, said(1, "onetwo")), (2, closed(1, Why::Ended))]),
+            (slow, vec![(5, said(1, "onet")), (10, said(1, "wo")), (11, closed(1, Why::Ended))]),
+        ] {
+            let mut streams = Streams::new(Limits::WIDE);
+            let ended = Command::End { id: HttpId(1) };
+            for command in
+                [begin(1), chunk(1, "one"), chunk(1, ""), chunk(1, "two"), ended, chunk(1, "x")]
+            {
+                streams.execute(at(0), command, || reader);
+            }
+            assert_eq!(all(&mut streams), expected);
+        }
+    }
+
+    #[test]
+    fn who_does_not_read_is_cut_off_by_time_or_by_what_is_held() {
+        let hangs = Reader { pause: 2 * TAKE_WITHIN, ..Reader::QUICK };
+        let mut streams = Streams::new(Limits { held: 2 * (3 + CHUNK_COST), ..Limits::WIDE });
+        for id in 1..=2 {
+            streams.execute(at(0), begin(id), || hangs);
+            streams.execute(at(0), chunk(id, "one"), || hangs);
+        }
+        streams.execute(at(0), chunk(1, "two"), || hangs);
+        assert_eq!(streams.held(), 3 * (3 + CHUNK_COST));
+        streams.execute(at(0), chunk(1, "x"), || hangs);
+        assert_eq!(streams.held(), 3 + CHUNK_COST);
+        let expected = [(1, closed(1, Why::Slow)), (10_001, closed(2, Why::Slow))];
+        assert_eq!(all(&mut streams), expected);
+    }
+
+    #[test]
+    fn of_all_together_who_has_most_is_cut_off() {
+        let hangs = Reader { pause: 2 * TAKE_WITHIN, ..Reader::QUICK };
+        let mut streams = Streams::new(Limits { together: 200, ..Limits::WIDE });
+        for id in [1, 2] {
+            streams.execute(at(0), begin(id), || hangs);
+        }
+        for id in [2, 2, 1] {
+            streams.execute(at(0), chunk(id, "a"), || hangs);
+        }
+        assert_eq!(streams.held(), 195);
+        streams.execute(at(0), chunk(1, "0123456789"), || Reader::QUICK);
+        assert!(streams.held() <= 200, "{}", streams.held());
+        let ends = all(&mut streams);
+        assert_eq!(ends[0].1, closed(1, Why::Slow), "{ends:?}");
+    }
+
+    #[test]
+    fn who_goes_away_is_missed_later_and_who_comes_too_many_is_told() {
+        let (leaves_after, missed_after) = (Some(10 * MS), 30 * MS);
+        let leaves = Reader { leaves_after, missed_after, ..Reader::QUICK };
+        let mut streams = Streams::new(Limits { open: 1, ..Limits::WIDE });
+        streams.execute(at(0), begin(1), || leaves);
+        streams.execute(at(0), begin(2), || leaves);
+        assert_eq!(streams.pop(at(5)), Some(closed(2, Why::TooMany)));
+        assert_eq!(streams.pop(at(10)), Some(Happening::Left(HttpId(1))));
+        streams.execute(at(20), chunk(1, "into the void"), || leaves);
+        // Who has gone takes no place.
+        streams.execute(at(20), begin(3), || Reader::QUICK);
+        assert_eq!(all(&mut streams), [(40, closed(1, Why::Client))]);
+        assert_eq!(streams.daemon_killed(), [HttpId(3)]);
+    }
+
+    #[test]
+    fn what_a_machine_said_before_its_exit_is_heard() {
+        let slow = Reader { pause: 5 * MS, ..Reader::QUICK };
+        let mut streams = Streams::new(Limits::WIDE);
+        streams.execute(at(0), begin(1), || slow);
+        streams.execute(at(0), chunk(1, "last"), || slow);
+        let last = (HttpId(1), Bytes::from_static(b"last"), Why::Ended);
+        assert_eq!(streams.machine_exited(), [last]);
+        assert_eq!((streams.next_at(), streams.held()), (None, 0));
+    }
+
+    #[test]
+    fn a_client_that_is_drawn_may_be_any_and_is_harmless_by_itself() {
+        assert_eq!(Reader::drawn(|_| 0), Reader::QUICK);
+        let drawn = (0..6).map(|fate| {
+            let mut first = Some(fate);
+            Reader::drawn(|n| first.take().unwrap_or(7).min(n - 1))
+        });
+        let kinds: std::collections::BTreeSet<_> = drawn
+            .map(|one| (one.pause > LATENCY, one.pause > TAKE_WITHIN, one.leaves_after.is_some()))
+            .collect();
+        assert_eq!(kinds.len(), 6, "{kinds:?}");
+    }
+}

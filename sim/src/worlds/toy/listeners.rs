@@ -1,0 +1,90 @@
+//! Who listens to the tally: each is told the number that it has and every one that follows, a line each, and hears
+//! no more than a few of them in one answer.
+
+use std::collections::BTreeMap;
+
+use hax_core::base::id::HttpId;
+use hax_core::http::answer::Answer;
+use hax_core::http::stream::{Begin, Closed, Command, Why};
+use hax_core::machine::Output;
+
+use super::bug::Bug;
+use super::context::Cx;
+use super::fact::Fact;
+
+/// How many may listen.
+pub(super) const LISTENERS: usize = 4;
+/// How many numbers one answer has.
+const NUMBERS: u32 = 8;
+
+/// All who listen, with how many numbers each was told.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    open: BTreeMap<HttpId, u32>,
+    bug: Option<Bug>,
+}
+
+impl Listeners {
+    pub(super) fn new(bug: Option<Bug>) -> Self {
+        Self { open: BTreeMap::new(), bug }
+    }
+
+    /// How many listen.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Somebody wants to listen from this number on.
+    pub(super) fn begin(&mut self, cx: &mut Cx<'_>, id: HttpId, number: u64) {
+        if self.open.len() == LISTENERS {
+            cx.emit(Output::Fact(Fact::Crowded {}));
+            return cx.http(id, Answer::say(503, ""));
+        }
+        cx.emit(Output::Fact(Fact::Listened {}));
+        let begin = Begin { id, status: 200, content_type: "text/plain" };
+        cx.emit(Command::Begin(begin));
+        self.open.insert(id, 0);
+        self.tell_one(cx, id, number);
+    }
+
+    /// The tally has this number now.
+    pub(super) fn tell(&mut self, cx: &mut Cx<'_>, number: u64) {
+        if self.bug == Some(Bug::NumberLeftOut) && number.is_multiple_of(3) {
+            return;
+        }
+        let ids: Vec<HttpId> = self.open.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.tell_one(cx, id, number));
+    }
+
+    fn tell_one(&mut self, cx: &mut Cx<'_>, id: HttpId, number: u64) {
+        let Some(told) = self.open.get_mut(&id).filter(|told| **told < NUMBERS) else { return };
+        *told += 1;
+        cx.emit(Command::Chunk { id, bytes: format!("{number}\n").into() });
+        if *told == NUMBERS {
+            cx.emit(Command::End { id });
+        }
+    }
+
+    /// Somebody listens no more. Whoever is told all that there is to be told is not forgotten before that.
+    pub(super) fn on_closed(&mut self, cx: &mut Cx<'_>, closed: Closed) {
+        if self.bug != Some(Bug::ListenerKept) {
+            self.open.remove(&closed.id);
+        }
+        cx.emit(Output::Fact(match closed.why {
+            Why::Ended => Fact::ListenerDone {},
+            Why::Client => Fact::ListenerGone {},
+            Why::Slow => Fact::ListenerSlow {},
+            Why::TooMany => Fact::ListenerRefused {},
+        }));
+    }
+
+    /// Nobody is told anything any more.
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
+        for (id, told) in &mut self.open {
+            if *told < NUMBERS {
+                *told = NUMBERS;
+                cx.emit(Command::End { id: *id });
+            }
+        }
+    }
+}
