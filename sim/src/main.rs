@@ -12,12 +12,13 @@ use hax_core::journal::JournalError;
 use hax_sim::engine::replay::Replayed;
 use hax_sim::engine::{Cast, Hunt, Outcome, Violation, Wanted, findings, hunt};
 use hax_sim::worlds::bridge::Bridge;
+use hax_sim::worlds::route::Route;
 use hax_sim::worlds::toy::Toy;
 
 const USAGE: &str = "\
 usage: hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FILE | --mutants
 
-  --cast NAME    who plays: bridge, or toy; a file that is replayed tells it
+  --cast NAME    who plays: bridge, route, or toy; a file that is replayed tells it
   --seed N       runs one seed; the last line is its trace's hash
   --seeds A..B   runs the seeds from A to B - 1
   --minutes M    runs new seeds for so long
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
 fn with(cast: &str, args: &[&str]) -> Told {
     match cast {
         Bridge::NAME => run::<Bridge>(args),
+        Route::NAME => run::<Route>(args),
         Toy::NAME => run::<Toy>(args),
         _ => None,
     }

@@ -68,6 +68,11 @@ impl<C: Cast> World<'_, C> {
         C::power_lost(self, i);
     }
 
+    /// Somebody else than its machine writes a file of a host, or removes it.
+    pub(crate) fn put_file(&mut self, i: usize, path: &str, content: Option<bytes::Bytes>) {
+        self.hosts[i].disked.double.put(path, content);
+    }
+
     /// What is in a file of a host, as everybody there sees it.
     pub(crate) fn file(&self, i: usize, path: &str) -> Option<&bytes::Bytes> {
         self.hosts[i].disked.double.content(path)

@@ -1,4 +1,5 @@
 //! The casts that play in the [engine](crate::engine).
 
 pub mod bridge;
+pub mod route;
 pub mod toy;

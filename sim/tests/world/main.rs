@@ -2,6 +2,7 @@
 
 mod journals;
 mod mutants;
+mod route;
 mod seeds;
 mod tapes;
 mod toy;

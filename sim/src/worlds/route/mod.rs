@@ -1,0 +1,277 @@
+//! Two routers, each with a server of redundancy nodes, a disk, event handlers, and clients over named pipes. What a
+//! client was told is held against the file, what it is told of an event against what the handler said.
+
+mod act;
+mod ask;
+mod handler;
+mod model;
+mod oracle;
+mod provider;
+mod server;
+mod swarm;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hax_core::base::fid::Fid;
+use hax_core::base::id::HttpId;
+use hax_core::base::time::{Next, Now};
+use hax_core::bridge::config;
+use hax_core::http::port::{Request, Response};
+use hax_core::machine::{Input, Output};
+use hax_core::route::Config;
+use hax_core::route::fact::Fact;
+use hax_core::route::provider::Provider;
+use hax_core::{exec, fifo, journal, node, wire};
+
+use crate::consul::Consul;
+use crate::engine::choice::Choice;
+use crate::engine::replay::{Alone, Bad, Opened};
+use crate::engine::{Built, Cast, Odds, S, Times, Violation, World};
+use crate::exec::Program;
+use crate::fifo::{ClientId, PipeOutcome};
+use ask::Ask;
+use oracle::{FILE, Handlers, Router};
+use provider::Kind;
+pub use server::{Bug, Subject};
+pub use swarm::{Act, Swarm};
+
+/// How many routers there are.
+const NODES: usize = NAMES.len();
+/// What they are called.
+const NAMES: [&str; 2] = ["router1", "router2"];
+/// The servers' folder, and the event handler's program.
+const FOLDER: &str = "/var/lib/hax/route";
+const PROGRAM: &str = "/usr/bin/hax";
+/// How long a stop waits for event handlers, and how long they may go on after it.
+const DRAIN: Duration = Duration::from_millis(5_200);
+
+/// All who play, and their rules.
+pub struct Route {
+    swarm: Swarm,
+    /// The seed of each server's last life.
+    seeds: [u64; NODES],
+    routers: [Router; NODES],
+    /// What clients ask for whose request has not come to the server.
+    asks: BTreeMap<ClientId, Ask>,
+    /// Who asks over HTTP for all there is.
+    readers: BTreeSet<(usize, HttpId)>,
+    /// Event handlers that were started.
+    started: u64,
+}
+
+/// What happens besides what happens in every world.
+#[derive(Clone, Copy, Debug)]
+pub enum Ev {
+    /// A file that was spoiled is put right.
+    Mend(usize),
+}
+
+/// A server in a new life. The second one has a default provider.
+fn server(node: usize, seed: u64, bug: Option<Bug>) -> Subject {
+    let default_provider = default_of(node).map(|_| Provider::Linux);
+    let (dir, program) = (FOLDER.into(), PROGRAM.into());
+    Subject::new(Config { dir, program, default_provider, seed }, bug)
+}
+
+fn default_of(node: usize) -> Option<Kind> {
+    (node == 1).then_some(Kind::Linux)
+}
+
+impl Cast for Route {
+    const NAME: &'static str = "route";
+    const NODE: &'static str = "router";
+    // A handler of a cloud may take three minutes.
+    const TIMES: Times = Times { rest_within: 400 * S, ..Times::SHORT };
+    const UNREACHED: &'static [(&'static str, &'static str)] =
+        &[("ConsulFailed", "nothing is asked of Consul")];
+
+    type Stage = ();
+    type Swarm = Swarm;
+    type Machine = Subject;
+    type Event = Ev;
+    type Mutant = Bug;
+
+    fn draw(choice: &mut dyn Choice) -> Swarm {
+        Swarm::draw(choice)
+    }
+
+    fn odds(swarm: &Swarm) -> Odds {
+        swarm.odds.clone()
+    }
+
+    fn build((): &mut (), swarm: &Swarm) -> Built<Self> {
+        let cast = Self {
+            swarm: swarm.clone(),
+            seeds: [0; NODES],
+            routers: [0, 1].map(|node| Router::new(default_of(node))),
+            asks: BTreeMap::new(),
+            readers: BTreeSet::new(),
+            started: 0,
+        };
+        Built { consul: Consul::cluster(&NAMES), nodes: NODES, cast }
+    }
+
+    // ---- servers ----------------------------------------------------------------------------------
+
+    fn start(world: &mut World<'_, Self>, node: usize) -> Subject {
+        let seed = world.sim.clocks().wall.0.wrapping_add(node as u64);
+        world.cast.seeds[node] = seed;
+        server(node, seed, world.mutant())
+    }
+
+    fn died(world: &mut World<'_, Self>, node: usize) {
+        world.cast.routers[node].died();
+        world.cast.readers.retain(|(of, _)| *of != node);
+        world.check_file(node);
+    }
+
+    fn on_fact(world: &mut World<'_, Self>, node: usize, fact: &Fact) {
+        if let Fact::Stopping {} | Fact::Erased { .. } | Fact::Unusable { .. } = fact {
+            world.hosts[node].stops();
+        }
+    }
+
+    fn program(world: &mut World<'_, Self>, _: usize, spawn: &exec::Spawn) -> Program {
+        match &*spawn.argv {
+            [program, verb] if **program == *PROGRAM && **verb == *"event-handler" => {
+                world.cast.started += 1;
+                let n = world.cast.started;
+                handler::program(n, |n| world.sim.choose(n))
+            }
+            _ => Program::missing(),
+        }
+    }
+
+    fn drain(_: &World<'_, Self>) -> u64 {
+        u64::try_from(DRAIN.as_micros()).unwrap_or(0)
+    }
+
+    // ---- journals ---------------------------------------------------------------------------------
+
+    fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
+        // Of a node's configuration a server needs its router's name and the seed.
+        let seed = world.cast.seeds[node];
+        let addr = ([127, 0, 0, 1], 1).into();
+        journal::begin(&node::Config {
+            bridge: config::Config::new(Fid::default(), NAMES[node], seed),
+            wire: wire::Config::new(addr, seed, seed),
+        })
+    }
+
+    fn record(journal: &mut Vec<u8>, now: Now, input: &Input) {
+        journal::put(journal, now, input);
+    }
+
+    fn open(journal: &[u8]) -> Result<Opened<'_, Subject>, Bad> {
+        let (config, records) = journal::open(journal)?;
+        let node = NAMES.iter().position(|name| **name == *config.bridge.node);
+        Ok(Opened {
+            machine: server(node.ok_or(Bad::Field("a router"))?, config.wire.seed, None),
+            alone: Box::new(Handlers::default()),
+            records: Box::new(records),
+        })
+    }
+
+    // ---- what happens -----------------------------------------------------------------------------
+
+    fn on_event(world: &mut World<'_, Self>, event: Ev) {
+        match event {
+            Ev::Mend(node) => world.mend(node),
+        }
+    }
+
+    fn act(world: &mut World<'_, Self>) -> u64 {
+        world.act_once()
+    }
+
+    fn put_right(world: &mut World<'_, Self>) {
+        (0..NODES).for_each(|node| world.mend(node));
+    }
+
+    // ---- the rules --------------------------------------------------------------------------------
+
+    fn power_lost(world: &mut World<'_, Self>, node: usize) {
+        world.check_file(node);
+    }
+
+    fn on_asked(
+        world: &mut World<'_, Self>,
+        node: usize,
+        client: ClientId,
+        request: &fifo::Request,
+    ) {
+        if let Some(ask) = world.cast.asks.remove(&client) {
+            world.cast.routers[node].arrives(request.id, ask);
+        }
+    }
+
+    fn on_pipe_outcome(world: &mut World<'_, Self>, _: usize, client: ClientId, _: &PipeOutcome) {
+        world.cast.asks.remove(&client);
+    }
+
+    fn on_input(world: &mut World<'_, Self>, node: usize, input: &Input) {
+        world.cast.routers[node].takes(input);
+    }
+
+    fn on_step(world: &mut World<'_, Self>, node: usize, out: &[Output<Fact>], server: &Subject) {
+        let file = world.file(node, FILE).cloned();
+        let result = world.cast.routers[node].gives(out, server, file.as_ref());
+        world.sim.check(result);
+    }
+
+    fn on_request(world: &mut World<'_, Self>, node: usize, request: &Request) {
+        if &*request.target == "/v1/route" {
+            world.cast.readers.insert((node, request.id));
+        }
+    }
+
+    fn on_response(world: &mut World<'_, Self>, node: usize, response: &Response) {
+        if world.cast.readers.remove(&(node, response.id)) {
+            let result = world.cast.routers[node].answers_http(&response.body);
+            world.sim.check(result);
+        }
+    }
+
+    fn unrest(world: &World<'_, Self>) -> Option<String> {
+        let down = world.hosts.iter().position(|host| !host.is_up() || host.is_stopping());
+        let down = down.map(|i| format!("router {i} is down, or stops"));
+        down.or_else(|| world.cast.routers.iter().find_map(Router::unrest))
+    }
+
+    // ---- planted bugs -----------------------------------------------------------------------------
+
+    fn mutants() -> Vec<Bug> {
+        Bug::ALL.into()
+    }
+
+    fn mutate_exit(mutant: Bug, next: Next) -> Next {
+        if mutant == Bug::SpeaksAfterExit { Next::Wait } else { next }
+    }
+}
+
+impl World<'_, Route> {
+    /// The file is as it is to be, whatever has befallen it.
+    fn check_file(&mut self, node: usize) {
+        let file = self.file(node, FILE).cloned();
+        let result = self.cast.routers[node].file(file.as_ref());
+        self.sim.check(result);
+    }
+}
+
+/// What holds for a server alone.
+impl Alone<Subject> for Handlers {
+    fn takes(&mut self, input: &Input) {
+        self.begin_input();
+        if let Input::Exec(event) = input {
+            self.hears(event);
+        }
+    }
+
+    fn gave(&mut self, _: u64, out: &[Output<Fact>], _: &Subject) -> Result<(), Violation> {
+        out.iter().try_for_each(|output| match output {
+            Output::Exec(command) => self.gives(command, None),
+            _ => Ok(()),
+        })
+    }
+}
