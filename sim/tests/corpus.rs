@@ -59,6 +59,26 @@ fn world() {
 }
 
 #[test]
+fn stored() {
+    holds("stored");
+}
+
+#[test]
+fn fifo() {
+    holds("fifo");
+}
+
+#[test]
+fn requests() {
+    holds("requests");
+}
+
+#[test]
+fn route() {
+    holds("route");
+}
+
+#[test]
 fn every_target_has_a_fuzzer_a_dictionary_and_a_corpus() {
     let names = |folder: &str| -> BTreeSet<String> {
         let name =

@@ -9,6 +9,7 @@ mod consul;
 mod http;
 mod node;
 mod pair;
+mod route;
 mod script;
 mod tcp;
 mod world;
@@ -17,17 +18,22 @@ pub use codec::codec;
 pub use consul::consul;
 pub use http::http;
 pub use pair::{hax, process};
+pub use route::{fifo, requests, route, stored};
 pub use world::world;
 
 /// What a fuzzer calls: it panics if anything does not hold.
 pub type Target = fn(&[u8]);
 
 /// The targets by their names, which are those of their folders in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("codec", codec),
     ("hax", hax),
     ("process", process),
     ("http", http),
     ("consul", consul),
     ("world", world),
+    ("stored", stored),
+    ("fifo", fifo),
+    ("requests", requests),
+    ("route", route),
 ];

@@ -1,0 +1,247 @@
+//! What comes to `hax route serve` from outside: its file, its pipes, its requests; and whole worlds of routers.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use hax_core::base::id::{ExecId, FifoId};
+use hax_core::base::time::{Instant, Next, Now};
+use hax_core::exec::{self, Refusal};
+use hax_core::fifo::{
+    Announcements, BODY_MAX, LENGTH, Progress, Request, Response, Token, frame, progress,
+};
+use hax_core::file::{self, Failure};
+use hax_core::machine::{Input, Machine as _, Output};
+use hax_core::route::node::Index;
+use hax_core::route::provider::Provider;
+use hax_core::route::request::Answer;
+use hax_core::route::{Config, Server, fact::Fact, stored};
+
+use super::script::Script;
+use crate::engine::{Hunt, Wanted};
+use crate::worlds::route::Route;
+
+/// The most requests of one run.
+const REQUESTS: usize = 40;
+
+thread_local! {
+    static HUNT: RefCell<Hunt<Route>> = RefCell::default();
+}
+
+/// The bytes are a tape: all that happens to two routers is read from them, and all rules hold.
+///
+/// # Panics
+///
+/// If one does not. `hax-sim --cast route --replay` tells the story of a tape.
+pub fn route(data: &[u8]) {
+    let outcome = HUNT.with_borrow_mut(|hunt| hunt.tape(data, Wanted::default()));
+    if let Some(violation) = outcome.violation {
+        panic!("{}: {}", violation.rule, violation.what);
+    }
+}
+
+// ---- the file -----------------------------------------------------------------------------------------
+
+/// The bytes are a file of redundancy nodes, or its lines without a header. What is read is written and read again
+/// the same.
+///
+/// # Panics
+///
+/// If that does not hold.
+pub fn stored(data: &[u8]) {
+    again(data);
+    let lines = data.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    let header = format!("{{\"hax_route\":1,\"nodes\":{lines},\"crc32\":{}}}\n", crc32(data));
+    again(&[header.as_bytes(), data].concat());
+}
+
+fn again(file: &[u8]) {
+    let Ok(table) = stored::read(file) else { return };
+    let written = stored::write(&table);
+    assert_eq!(stored::read(&written).as_ref(), Ok(&table), "what is written is read again");
+    assert_eq!(stored::write(&table), written, "the same nodes are the same file");
+    assert!(table.len() <= usize::from(Index::MAX), "{} nodes", table.len());
+}
+
+/// CRC-32 as in IEEE 802.3, reflected: no fuzzer guesses it.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+// ---- the pipes ----------------------------------------------------------------------------------------
+
+/// The bytes are what clients write to the pipe for announcements, and what one writes to its own. However they are
+/// cut, they say the same.
+///
+/// # Panics
+///
+/// If that does not hold.
+pub fn fifo(data: &[u8]) {
+    let tokens = Announcements::default().push(data);
+    for size in [1, 3, 64] {
+        let mut reader = Announcements::default();
+        let found: Vec<Token> = data.chunks(size).flat_map(|part| reader.push(part)).collect();
+        assert_eq!(found, tokens, "in parts of {size}");
+    }
+    for token in &tokens {
+        assert_eq!(Token::of_pipe(&token.request_pipe()).as_ref(), Some(token));
+        assert_eq!(Token::of_pipe(&token.answer_pipe()).as_ref(), Some(token));
+        let mut announced = data.to_vec();
+        announced.extend(token.announcement().bytes());
+        let found = Announcements::default().push(&announced);
+        assert_eq!(found.last(), Some(token), "it is found whatever stands before it");
+    }
+    let mut read = 0;
+    while let Progress::Lacks(lacks) = progress(&data[..read]) {
+        assert!((1..=BODY_MAX + LENGTH).contains(&lacks), "{lacks} bytes are missing");
+        if lacks > data.len() - read {
+            break;
+        }
+        read += lacks;
+    }
+    if progress(&data[..read]) == Progress::Complete {
+        assert_eq!(frame(&data[LENGTH..read]), &data[..read]);
+    }
+    assert_eq!(progress(&frame(data)), Progress::Complete);
+}
+
+// ---- requests -----------------------------------------------------------------------------------------
+
+/// Each part of the bytes, up to a byte 255, is a request; one that begins with a byte below 32 tells how the disk
+/// and the next event handlers do instead. Each request has one answer, and a stop ends.
+///
+/// # Panics
+///
+/// If that does not hold, or the file cannot be read by the next server.
+pub fn requests(data: &[u8]) {
+    let mut bench = Bench::new();
+    let mut script = Script(data);
+    for _ in 0..REQUESTS {
+        if script.is_over() || bench.next == Next::Exit {
+            break;
+        }
+        match script.until(0xff) {
+            [fate @ 0..32, ..] => bench.fate = *fate,
+            body => bench.ask(body),
+        }
+    }
+    bench.stop();
+}
+
+/// A server, with a host that is data.
+struct Bench {
+    server: Server,
+    now: u64,
+    next: Next,
+    files: BTreeMap<Box<str>, Bytes>,
+    waiting: BTreeSet<FifoId>,
+    asked: u64,
+    fate: u8,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let server = Server::new(Config {
+            dir: "/dir".into(),
+            program: "/bin/hax".into(),
+            default_provider: Some(Provider::Linux),
+            seed: 1,
+        });
+        let (files, waiting) = (BTreeMap::new(), BTreeSet::new());
+        let mut bench =
+            Self { server, now: 0, next: Next::Wait, files, waiting, asked: 0, fate: 0 };
+        bench.hand(Input::Tick);
+        bench
+    }
+
+    fn ask(&mut self, body: &[u8]) {
+        self.asked += 1;
+        let id = FifoId(self.asked);
+        self.waiting.insert(id);
+        let body = Bytes::copy_from_slice(body);
+        self.hand(Input::Fifo(Request { id, body }));
+    }
+
+    /// Hands it an input, and does what it wants until it wants nothing.
+    fn hand(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while self.next != Next::Exit
+            && let Some(input) = inputs.pop_front()
+        {
+            self.now += 1_000;
+            let now = Now { mono: Instant::from_micros(self.now), ..Now::default() };
+            let mut out = Vec::new();
+            self.next = self.server.handle(now, input, &mut out);
+            inputs.extend(out.into_iter().flat_map(|output| self.execute(output)));
+        }
+    }
+
+    fn execute(&mut self, output: Output<Fact>) -> Vec<Input> {
+        match output {
+            Output::Fifo(Response { id, body }) => {
+                assert!(self.waiting.remove(&id), "{id} has one answer");
+                let _: Answer = serde_json::from_slice(&body).expect("an answer");
+                Vec::new()
+            }
+            Output::File(command) => vec![Input::File(self.disk(command))],
+            Output::Exec(exec::Command::Spawn(spawn)) => self.run(spawn.id),
+            Output::Exec(exec::Command::Kill { .. }) | Output::Fact(_) => Vec::new(),
+            Output::Net(_)
+            | Output::Consul(_)
+            | Output::Spiel(_)
+            | Output::Http(_)
+            | Output::HttpStream(_) => panic!("{output:?}"),
+        }
+    }
+
+    fn disk(&mut self, command: file::Command) -> file::Event {
+        let id = command.id();
+        if self.fate & 1 == 1 && self.asked > 0 {
+            return file::Event::Failed { id, why: Failure::NoFile };
+        }
+        match command {
+            file::Command::Write(write) => {
+                let nodes = stored::read(&write.content);
+                assert!(nodes.is_ok(), "{nodes:?}");
+                self.files.insert(write.path, write.content);
+                file::Event::Done { id }
+            }
+            file::Command::Read { path, .. } => match self.files.get(&path) {
+                Some(content) => file::Event::Content { id, content: content.clone() },
+                None => file::Event::Missing { id },
+            },
+            file::Command::Remove { path, .. } => {
+                self.files.remove(&path);
+                file::Event::Done { id }
+            }
+        }
+    }
+
+    fn run(&self, id: ExecId) -> Vec<Input> {
+        let said = match self.fate >> 1 {
+            0 => r#"{"outcome": "updated", "detail": "it leads here now"}"#,
+            1 => r#"{"outcome": "failed", "detail": "no"}"#,
+            2 => "garbage",
+            _ => return vec![Input::Exec(exec::Event::Refused { id, why: Refusal::Missing })],
+        };
+        let (stream, bytes) = (exec::Stream::Stdout, Bytes::from_static(said.as_bytes()));
+        let (status, cause) = (exec::Status::Code(0), exec::Cause::Itself);
+        let unheard = exec::Unheard::default();
+        let events = [
+            exec::Event::Started { id },
+            exec::Event::Output { id, stream, bytes },
+            exec::Event::Exited { id, status, cause, unheard },
+        ];
+        events.map(Input::Exec).into()
+    }
+
+    fn stop(mut self) {
+        self.fate = 0;
+        if self.next != Next::Exit {
+            self.hand(Input::Stop);
+        }
+        assert_eq!(self.next, Next::Exit, "a stop ends");
+        assert!(self.waiting.is_empty(), "{:?} have no answer", self.waiting);
+    }
+}
