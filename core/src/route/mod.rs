@@ -73,6 +73,8 @@ struct State {
     nodes: NodeManager,
     events: EventManager,
     phase: Phase,
+    /// The host has told it to end.
+    is_told_to_stop: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,7 @@ impl Server {
             nodes: NodeManager::new(&config.dir),
             events: EventManager::new(config.program),
             phase: Phase::New,
+            is_told_to_stop: false,
         };
         Self { kept: Kept::new(CallId::first(0), config.seed, limits, ()), state }
     }
@@ -231,6 +234,9 @@ impl State {
             (Progress::NotErased(why), Phase::Erasing(clients)) => {
                 let answer = Answer::failed(exit::SERVER, format!("not stopped: {why}"));
                 clients.into_iter().for_each(|client| cx.answer(client, &answer));
+                if self.is_told_to_stop {
+                    self.phase = Phase::Stopping;
+                }
             }
             (_, phase) => self.phase = phase,
         }
@@ -246,6 +252,7 @@ impl State {
     }
 
     fn stop(&mut self, cx: &mut Cx<'_>) {
+        self.is_told_to_stop = true;
         match core::mem::replace(&mut self.phase, Phase::Stopping) {
             Phase::Loading(early) => {
                 let answer = Answer::failed(exit::SERVER, "the server stops");

@@ -136,6 +136,22 @@ fn r17_a_stop_that_cannot_delete_says_so_and_goes_on() {
     assert_eq!(bench.run("show_node -i 7").0, 0);
 }
 
+/// Found by the World: the signal was forgotten, and the server served on.
+#[test]
+fn r17_a_signal_ends_a_server_that_cannot_delete_its_state() {
+    let mut bench = Bench::new();
+    bench.linux(1, "");
+    let stop = bench.ask("ha_api -c stop");
+    bench.hand(Input::Stop);
+    bench.disk_once(Some(Errno::EAGAIN));
+    assert_eq!(bench.answer(stop).0, 4);
+    assert_eq!(bench.server.status().words, "Stopping");
+    bench.disk();
+    assert_eq!(bench.next, Next::Exit);
+    let mut bench = bench.restart();
+    assert_eq!(bench.run("show_node -i 1").0, 0);
+}
+
 #[test]
 fn a_stop_by_a_signal_keeps_everything_and_finishes_what_was_begun() {
     let mut bench = Bench::new();
