@@ -1,6 +1,8 @@
-//! Checks of each runtime's host for machines with helper programs, files and open HTTP responses. No command
-//! of the program shows these ports from outside.
+//! Checks of each runtime's host for machines with helper programs, files, open HTTP responses and named pipes.
+//! No command of both programs shows these ports from outside.
 
+#[path = "pipes.rs"]
+mod pipes;
 #[path = "streams.rs"]
 mod streams;
 
@@ -17,6 +19,7 @@ use hax_core::exec::{self, Cause, Origin, Refusal, Spawn, Status, Stream, Unhear
 use hax_core::file::{self, Failure, PRIVATE, Write};
 use hax_core::ha::fact::Fact;
 use hax_core::machine::{ExitReason, Input, Machine, Output};
+use hax_driver::fifo::Folder;
 use hax_driver::host::clock::Clock;
 use hax_driver::host::drive::{HostContext, drive};
 use hax_driver::host::platform::{Client as _, Platform};
@@ -67,12 +70,18 @@ fn context(limits: Limits) -> HostContext<<Runtime as Platform>::Client> {
 
 /// Drives a machine on this runtime to its end.
 fn run(machine: impl FnMut(Input, &mut Vec<Output>) -> Next) {
+    run_in(None, machine);
+}
+
+/// The same, with clients over the pipes of a folder.
+fn run_in(folder: Option<Folder>, machine: impl FnMut(Input, &mut Vec<Output>) -> Next) {
     let (connections_max, streams_max, body_within) = (1, 1, LIMIT);
     let limits = Limits { body_max: 1, bodies_max: 1, connections_max, streams_max, body_within };
     let (_stop, signals) = Signals::channel();
     let mut machine = Scripted(machine);
     let driven = async {
-        let driven = drive::<Runtime, _>(context(limits), &signals, None, &mut machine);
+        let context = HostContext { folder, ..context(limits) };
+        let driven = drive::<Runtime, _>(context, &signals, None, &mut machine);
         within::<Runtime, _>(LIMIT, driven).await.expect("an end in time");
     };
     Runtime::block_on(driven).unwrap();
