@@ -29,7 +29,7 @@ use crate::engine::choice::Choice;
 use crate::engine::replay::{Alone, Bad, Opened};
 use crate::engine::{Built, Cast, Odds, S, Times, Violation, World};
 use crate::exec::Program;
-use crate::fifo::{ClientId, PipeOutcome};
+use crate::fifo::ClientId;
 use ask::Ask;
 use oracle::{FILE, Handlers, Router};
 use provider::Kind;
@@ -52,7 +52,7 @@ pub struct Route {
     /// The seed of each server's last life.
     seeds: [u64; NODES],
     routers: [Router; NODES],
-    /// What clients ask for whose request has not come to the server.
+    /// What clients ask for whose request has not come to the server. It may come when its client is dead.
     asks: BTreeMap<ClientId, Ask>,
     /// Who asks over HTTP for all there is.
     readers: BTreeSet<(usize, HttpId)>,
@@ -204,10 +204,6 @@ impl Cast for Route {
         if let Some(ask) = world.cast.asks.remove(&client) {
             world.cast.routers[node].arrives(request.id, ask);
         }
-    }
-
-    fn on_pipe_outcome(world: &mut World<'_, Self>, _: usize, client: ClientId, _: &PipeOutcome) {
-        world.cast.asks.remove(&client);
     }
 
     fn on_input(world: &mut World<'_, Self>, node: usize, input: &Input) {
