@@ -145,7 +145,7 @@ fn r17_a_signal_ends_a_server_that_cannot_delete_its_state() {
     bench.hand(Input::Stop);
     bench.disk_once(Some(Errno::EAGAIN));
     assert_eq!(bench.answer(stop).0, 4);
-    assert_eq!(bench.server.status().words, "Stopping");
+    assert_eq!(bench.server.status().text, "Stopping");
     bench.disk();
     assert_eq!(bench.next, Next::Exit);
     let mut bench = bench.restart();

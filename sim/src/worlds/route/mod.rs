@@ -26,7 +26,7 @@ use hax_core::{exec, fifo, journal, node, wire};
 
 use crate::consul::Consul;
 use crate::engine::choice::Choice;
-use crate::engine::replay::{Alone, Bad, Opened};
+use crate::engine::replay::{Alone, JournalError, Opened};
 use crate::engine::{Built, Cast, Odds, S, Times, Violation, World};
 use crate::exec::Program;
 use crate::fifo::ClientId;
@@ -163,11 +163,11 @@ impl Cast for Route {
         journal::put(journal, now, input);
     }
 
-    fn open(journal: &[u8]) -> Result<Opened<'_, Subject>, Bad> {
+    fn open(journal: &[u8]) -> Result<Opened<'_, Subject>, JournalError> {
         let (config, records) = journal::open(journal)?;
         let node = NAMES.iter().position(|name| **name == *config.bridge.node);
         Ok(Opened {
-            machine: server(node.ok_or(Bad::Field("a router"))?, config.wire.seed, None),
+            machine: server(node.ok_or(JournalError::Field("a router"))?, config.wire.seed, None),
             alone: Box::new(Handlers::default()),
             records: Box::new(records),
         })

@@ -38,7 +38,7 @@ impl Listeners {
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>, id: HttpId, number: u64) {
         if self.open.len() == LISTENERS {
             cx.emit(Output::Fact(Fact::Crowded {}));
-            return cx.http(id, Answer::say(503, ""));
+            return cx.http(id, Answer::new(503, ""));
         }
         cx.emit(Output::Fact(Fact::Listened {}));
         let begin = Begin { id, status: 200, content_type: "text/plain" };

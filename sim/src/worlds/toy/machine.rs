@@ -162,7 +162,7 @@ impl State {
     fn on_listener(&mut self, cx: &mut Cx<'_>, request: &Request) {
         match self.tally.number().filter(|_| !self.stopping) {
             Some(number) => self.listeners.begin(cx, request.id, number),
-            None => cx.http(request.id, answer::Answer::say(503, "")),
+            None => cx.http(request.id, answer::Answer::new(503, "")),
         }
     }
 
