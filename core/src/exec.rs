@@ -9,6 +9,7 @@ use core::fmt;
 use core::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::base::errno::Errno;
 use crate::base::id::ExecId;
@@ -145,7 +146,8 @@ pub enum Stream {
 }
 
 /// The exit status of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     /// The process ended by itself with this exit code.
     Code(i32),

@@ -96,6 +96,7 @@ pub mod wire;
 
 pub mod cluster;
 
+pub mod keeper;
 pub mod route;
 
 pub mod store;

@@ -1,0 +1,308 @@
+//! What outlives the keeper: a folder for each instance, in which each of these files is written whole or not at all.
+//!
+//! | file | written | what |
+//! |---|---|---|
+//! | `intent` | before the start | [`Intent`] |
+//! | `process` | by the instance itself, before its program begins | its `/proc/self/stat` |
+//! | `deadline` | at each renewal of a counted one | microseconds of `CLOCK_BOOTTIME`, as text |
+//! | `stop` | before it is told to end | [`StopRecord`] |
+//! | `ended` | once it has ended | [`EndRecord`] |
+//!
+//! No program runs without its process having said who it is: so whoever reads these files after the keeper was
+//! killed, at any moment, finds all that runs.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::answer::Cause;
+use super::process::{Process, Stat};
+use super::request::{Start, VERSION};
+use crate::exec::Status;
+
+/// A file of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordFile {
+    /// That it is to be started, and how.
+    Intent,
+    /// Which process it is.
+    Process,
+    /// Its deadline.
+    Deadline,
+    /// That it is being ended.
+    Stop,
+    /// How it has ended.
+    Ended,
+}
+
+impl RecordFile {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Intent, Self::Process, Self::Deadline, Self::Stop, Self::Ended];
+
+    /// Its name in the instance's folder.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Process => "process",
+            Self::Deadline => "deadline",
+            Self::Stop => "stop",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// That an instance is to be started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// The version of these files.
+    pub v: u32,
+    /// The boot of the node.
+    pub boot: Box<str>,
+    /// The life of the keeper.
+    pub generation: u64,
+    /// Who has asked for it.
+    pub asked_by: u32,
+    /// What is started.
+    pub start: Box<Start>,
+}
+
+/// That an instance is being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRecord {
+    /// Who ends it.
+    pub cause: Cause,
+    /// When it is killed, in microseconds of `CLOCK_BOOTTIME`.
+    pub kill_at_us: u64,
+}
+
+/// How an instance has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndRecord {
+    /// How its main process has ended.
+    pub status: Status,
+    /// Who has ended it.
+    pub cause: Cause,
+    /// Something of it is there still.
+    pub left: bool,
+    /// How much of its output was lost, in bytes.
+    pub dropped: u64,
+}
+
+/// A file's content.
+pub(super) fn encode(record: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(record).expect("plain data")
+}
+
+/// What was found of an instance when the keeper started: the contents of its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The folder, for the log.
+    pub path: Box<str>,
+    /// `intent`. Without it nothing was started.
+    pub intent: Vec<u8>,
+    /// `process`.
+    pub process: Option<Vec<u8>>,
+    /// `deadline`.
+    pub deadline: Option<Vec<u8>>,
+    /// `stop`.
+    pub stop: Option<Vec<u8>>,
+    /// `ended`.
+    pub ended: Option<Vec<u8>>,
+    /// What `/proc` says now of the process of that number.
+    pub now: Option<Stat>,
+    /// Something besides the main process is there.
+    pub left: bool,
+}
+
+impl Found {
+    /// Which process the instance said it is.
+    #[must_use]
+    pub fn process(&self) -> Option<Process> {
+        self.process.as_deref().and_then(Stat::parse).map(|stat| stat.process)
+    }
+
+    /// Reads it.
+    pub(super) fn read(&self, boot: &str) -> Result<Recovered, String> {
+        let intent: Intent = whole("intent", &self.intent)?;
+        if intent.v != VERSION {
+            return Err(format!("version {}; this keeper knows version {VERSION}", intent.v));
+        }
+        let ended: Option<EndRecord> =
+            self.ended.as_ref().map(|bytes| whole("ended", bytes)).transpose()?;
+        let stop = self.stop.as_ref().map(|bytes| whole("stop", bytes)).transpose()?;
+        let process = self.process();
+        let alive = process.filter(|process| self.now.is_some_and(|now| now.is_alive(*process)));
+        let over = |cause| {
+            let end = EndRecord { status: Status::Unknown, cause, left: false, dropped: 0 };
+            Life::Over { end, process, is_new: true }
+        };
+        let life = if let Some(end) = ended {
+            Life::Over { end, process, is_new: false }
+        } else if *intent.boot != *boot {
+            over(Cause::Reboot)
+        } else if let Some(process) = alive {
+            Life::Alive(process)
+        } else if self.left {
+            Life::MainGone(process)
+        } else if process.is_none() {
+            over(Cause::NotBegun)
+        } else {
+            over(stop.map_or(Cause::Itself, |stop: StopRecord| stop.cause))
+        };
+        Ok(Recovered { intent, life, stop, until_us: self.until_us() })
+    }
+
+    /// A deadline that cannot be read counts as that of the start, which is sooner.
+    fn until_us(&self) -> Option<u64> {
+        let text = str::from_utf8(self.deadline.as_deref()?).ok()?;
+        text.trim().parse().ok()
+    }
+}
+
+fn whole<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|why| format!("{file}: {why}"))
+}
+
+/// An instance of an earlier life of the keeper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recovered {
+    pub(super) intent: Intent,
+    pub(super) life: Life,
+    /// It was being ended.
+    pub(super) stop: Option<StopRecord>,
+    /// Its last deadline, if it was renewed.
+    pub(super) until_us: Option<u64>,
+}
+
+/// What has become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Alive(Process),
+    /// Its main process has ended, and something else of it is there.
+    MainGone(Option<Process>),
+    Over {
+        end: EndRecord,
+        process: Option<Process>,
+        /// It was not known before.
+        is_new: bool,
+    },
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::keeper::request::tests::start;
+
+    pub(in crate::keeper) fn intent(boot: &str) -> Intent {
+        let start = Box::new(start("i", "n"));
+        Intent { v: VERSION, boot: boot.into(), generation: 2, asked_by: 5, start }
+    }
+
+    pub(in crate::keeper) fn stat(state: char, started: u64) -> String {
+        let zeros = "0 ".repeat(17);
+        format!("44 (sh) {state} 1 {zeros}{started} 1 2 3\n")
+    }
+
+    /// As an instance leaves it that was started and of which nothing else has been heard.
+    pub(in crate::keeper) fn found() -> Found {
+        Found {
+            path: "/k/i".into(),
+            intent: encode(&intent("b1")),
+            process: Some(stat('R', 900).into_bytes()),
+            ..Found::default()
+        }
+    }
+
+    fn now(state: char, started: u64) -> Option<Stat> {
+        Stat::parse(stat(state, started).as_bytes())
+    }
+
+    fn life(found: &Found) -> Life {
+        found.read("b1").unwrap().life
+    }
+
+    const MAIN: Process = Process { pid: 44, started: 900 };
+
+    fn unseen(cause: Cause, process: Option<Process>) -> Life {
+        let end = EndRecord { status: Status::Unknown, cause, left: false, dropped: 0 };
+        Life::Over { end, process, is_new: true }
+    }
+
+    #[test]
+    fn who_lives_is_known_by_its_start_and_not_by_its_number() {
+        assert_eq!(life(&Found { now: now('S', 900), ..found() }), Life::Alive(MAIN));
+        // A stopped one lives, a zombie does not, and a later process of that number is another one.
+        assert_eq!(life(&Found { now: now('T', 900), ..found() }), Life::Alive(MAIN));
+        let gone = unseen(Cause::Itself, Some(MAIN));
+        for now in [now('Z', 900), now('S', 901), None] {
+            assert_eq!(life(&Found { now, ..found() }), gone);
+            let left = Found { now, left: true, ..found() };
+            assert_eq!(life(&left), Life::MainGone(Some(MAIN)));
+        }
+    }
+
+    #[test]
+    fn nothing_of_another_boot_lives() {
+        let found = Found { now: now('S', 900), left: true, ..found() };
+        assert_eq!(found.read("b2").unwrap().life, unseen(Cause::Reboot, Some(MAIN)));
+    }
+
+    #[test]
+    fn an_intent_without_a_process_has_not_begun() {
+        let found = Found { process: None, ..found() };
+        assert_eq!(life(&found), unseen(Cause::NotBegun, None));
+        // Half a line was not written by a program that runs: it says who it is before it begins.
+        let found = Found { process: Some(b"44 (s".to_vec()), ..found };
+        assert_eq!(life(&found), unseen(Cause::NotBegun, None));
+    }
+
+    #[test]
+    fn an_end_that_was_seen_is_kept_as_it_was() {
+        let end =
+            EndRecord { status: Status::Code(3), cause: Cause::Itself, left: false, dropped: 9 };
+        let found = Found { ended: Some(encode(&end)), now: now('S', 900), ..found() };
+        let over = Life::Over { end, process: Some(MAIN), is_new: false };
+        assert_eq!(life(&found), over);
+        // In whichever boot.
+        assert_eq!(found.read("b2").unwrap().life, over);
+    }
+
+    #[test]
+    fn one_that_was_being_stopped_has_ended_by_that() {
+        let stop = StopRecord { cause: Cause::Deadline, kill_at_us: 7 };
+        let found = Found { stop: Some(encode(&stop)), ..found() };
+        assert_eq!(life(&found), unseen(Cause::Deadline, Some(MAIN)));
+        assert_eq!(found.read("b1").unwrap().stop, Some(stop));
+    }
+
+    #[test]
+    fn a_deadline_is_the_last_that_was_written() {
+        let until = |text: &str| Found { deadline: Some(text.into()), ..found() }.until_us();
+        assert_eq!(until("17\n"), Some(17));
+        assert_eq!(until("00000000000000000017"), Some(17));
+        assert_eq!(until(""), None);
+        assert_eq!(until("x"), None);
+    }
+
+    #[test]
+    fn a_damaged_record_is_told_and_nothing_is_made_of_it() {
+        for bad in [&b""[..], b"{", b"null", b"\xff"] {
+            let why = Found { intent: bad.to_vec(), ..found() }.read("b1").unwrap_err();
+            assert!(why.starts_with("intent: "), "{why}");
+            let why = Found { ended: Some(bad.to_vec()), ..found() }.read("b1").unwrap_err();
+            assert!(why.starts_with("ended: "), "{why}");
+        }
+        let newer = Intent { v: 2, ..intent("b1") };
+        let why = Found { intent: encode(&newer), ..found() }.read("b1").unwrap_err();
+        assert_eq!(why, "version 2; this keeper knows version 1");
+    }
+}

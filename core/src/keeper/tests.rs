@@ -1,0 +1,5 @@
+//! The keeper's table against a host of the tests' own.
+
+mod host;
+mod rules;
+mod scenes;
