@@ -15,9 +15,13 @@ pub mod exit;
 pub mod fifo;
 #[cfg(feature = "workers")]
 pub mod file;
+#[cfg(feature = "workers")]
+pub mod folder;
 pub mod ham;
 pub mod host;
 pub mod http;
+#[cfg(feature = "services")]
+pub mod keeper;
 #[cfg(feature = "libmotr")]
 pub mod libmotr;
 pub mod net;

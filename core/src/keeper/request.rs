@@ -243,18 +243,18 @@ pub fn decode(body: &[u8]) -> Result<Request, Malformed> {
 /// The longest time that a frame may ask for: a week.
 const LONGEST_MS: u64 = 7 * 24 * 3600 * 1000;
 
-/// The highest signal of Linux.
-pub const SIGNAL_MAX: i32 = 64;
+/// The highest signal that has a name: those above are real-time signals.
+pub const SIGNAL_MAX: i32 = 31;
 
 /// Variables that the keeper sets.
-const RESERVED: [&str; 3] = ["HAX_INSTANCE", "HAX_SOCKET", "HAX_FENCE"];
+const RESERVED: [&str; 4] = ["HAX_INSTANCE", "HAX_KEEPER", "HAX_SOCKET", "HAX_FENCE"];
 
 impl Ask {
     fn check(&self) -> Result<(), &'static str> {
         match self {
             Self::Start(start) => start.check(),
             Self::Signal { signal, .. } if !(1..=SIGNAL_MAX).contains(signal) => {
-                Err("signal: 1 to 64")
+                Err("signal: 1 to 31")
             }
             Self::Stop { .. }
             | Self::Kill { .. }
@@ -294,12 +294,12 @@ impl Start {
             (self.env.keys().all(|name| is_name(name)), "env: a name is empty or has '='"),
             (
                 !self.env.keys().any(|name| RESERVED.contains(&&**name)),
-                "env: HAX_INSTANCE, HAX_SOCKET and HAX_FENCE are set by the keeper",
+                "env: HAX_INSTANCE, HAX_KEEPER, HAX_SOCKET and HAX_FENCE are set by the keeper",
             ),
             (self.dir.starts_with('/'), "dir: an absolute path is expected"),
             ((-1000..=1000).contains(&self.oom_score_adj), "oom_score_adj: -1000 to 1000"),
             (self.umask <= 0o777, "umask: 0 to 0777 (511)"),
-            ((1..=SIGNAL_MAX).contains(&self.stop.signal), "stop.signal: 1 to 64"),
+            ((1..=SIGNAL_MAX).contains(&self.stop.signal), "stop.signal: 1 to 31"),
             (fits(self.stop.kill_after_ms) && fits(grace), "a time is longer than a week"),
         ];
         rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err(why))
@@ -358,7 +358,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_not_understood_is_named() {
         for (ask, part) in [
-            (r#"{"signal":{"instance":"a","signal":0}}"#, "signal: 1 to 64"),
+            (r#"{"signal":{"instance":"a","signal":0}}"#, "signal: 1 to 31"),
             (r#""sing""#, "unknown variant `sing`"),
             (r#"{"stop":{"instance":"a/b"}}"#, "is no name"),
             (r#"{"stop":{"instance":"a","x":1}}"#, "unknown field `x`"),
@@ -375,7 +375,7 @@ pub(super) mod tests {
                 "set by the keeper",
             ),
             (
-                r#"{"start":{"instance":"a","name":"b","argv":["/b"],"stop":{"signal":65}}}"#,
+                r#"{"start":{"instance":"a","name":"b","argv":["/b"],"stop":{"signal":32}}}"#,
                 "stop.signal",
             ),
             (

@@ -40,6 +40,10 @@ pub enum Command {
     /// Fail over the routes of a pair of routers.
     #[cfg(feature = "route")]
     Route(super::route::RouteArgs),
+    /// Keep service instances running across restarts of hax.
+    #[cfg(feature = "services")]
+    #[command(long_about = super::keeper::ABOUT, after_long_help = super::keeper::EXITS)]
+    Keeper(Box<super::keeper::KeeperArgs>),
     /// Do the work of one event: the job is on standard input.
     #[cfg(feature = "route")]
     #[command(hide = true)]

@@ -3,6 +3,8 @@
 mod check;
 pub mod cli;
 mod ham;
+#[cfg(feature = "services")]
+pub mod keeper;
 mod output;
 mod remote;
 #[cfg(feature = "route")]
@@ -47,6 +49,8 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
         Command::Route(args) => route::run::<P>(args),
         #[cfg(feature = "route")]
         Command::EventHandler => route::handle(),
+        #[cfg(feature = "services")]
+        Command::Keeper(args) => keeper::run(*args),
         Command::Demo(args) => match program.demo {
             Some(demo) => demo(&args),
             None => Err(CommandError(Exit::Usage, anyhow::anyhow!("{}", no_demo(program)))),
@@ -73,6 +77,8 @@ fn logs_its_end(command: &Command) -> bool {
         Command::Run(args) => !args.check,
         #[cfg(feature = "route")]
         Command::Route(args) => matches!(args.command, route::RouteCommand::Serve(_)),
+        #[cfg(feature = "services")]
+        Command::Keeper(args) => args.command.is_none(),
         _ => false,
     }
 }

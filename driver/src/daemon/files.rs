@@ -9,18 +9,23 @@ use crate::settings::Settings;
 /// connections that are being closed or were not looked at yet, listeners, the log, and a journal.
 const OTHERS: u64 = 1024;
 
-/// Raises the soft limit of this program to the hard limit (getrlimit(2)), and returns the number of
-/// connections of Motr's processes that fit. It is logged if this number is below the settings.
-pub(super) fn make_room(settings: &Settings) -> usize {
+/// Raises the soft limit of this program to the hard limit (getrlimit(2)). Returns the limit; `None` is no limit.
+pub(crate) fn raise() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
-    let limit = match setrlimit(Resource::Nofile, raised) {
+    match setrlimit(Resource::Nofile, raised) {
         Ok(()) => raised.current,
         Err(why) => {
             tracing::debug!(target: "hax", %why, "the limit of open files stays as it is");
             limit.current
         }
-    };
+    }
+}
+
+/// Raises the limit, and says how many connections of Motr's processes fit; in the log, too, if these are fewer
+/// than the settings allow.
+pub(super) fn make_room(settings: &Settings) -> usize {
+    let limit = raise();
     let wanted = settings.motr.connections_max;
     let fit = fitting(limit, wanted, settings.http.connections_max);
     if fit < wanted {

@@ -32,7 +32,7 @@ use identify::identify;
 use identify::services;
 use transport::Transport;
 
-mod files;
+pub(crate) mod files;
 pub(crate) mod identify;
 #[cfg(feature = "libmotr")]
 mod library;

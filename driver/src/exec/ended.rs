@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 const STACK: usize = 64 << 10;
 
 /// Becomes readable, or hangs up, when this child of ours has ended.
-pub(super) fn watch(pid: Pid) -> io::Result<OwnedFd> {
+pub(crate) fn watch(pid: Pid) -> io::Result<OwnedFd> {
     match pidfd_open(pid, PidfdFlags::empty()) {
         // Linux before 5.3, or a sandbox that was written before it.
         Err(Errno::NOSYS | Errno::PERM) => by_thread(pid),
@@ -35,7 +35,7 @@ pub(super) fn by_thread(pid: Pid) -> io::Result<OwnedFd> {
 
 /// Whether this child has ended and its exit code is still ours to take. It is not if somebody in this process
 /// waits for any child, or if SIGCHLD is ignored; its number may then be a stranger's.
-pub(super) fn is_ours(pid: Pid) -> bool {
+pub(crate) fn is_ours(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     waitid(WaitId::Pid(pid), options).is_ok()
 }

@@ -14,8 +14,8 @@
 //! Deadlines hold all the same.
 
 mod bell;
-mod child;
-mod ended;
+pub(crate) mod child;
+pub(crate) mod ended;
 mod helper;
 mod outbox;
 mod pipes;

@@ -1,19 +1,17 @@
-//! The server's folder: whose it is, that one server has it, and the pipes in it.
+//! The server's folder, and the pipes in it.
 
-use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hax_core::fifo::{REQUESTS, Token};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, fchmod, fchown, flock,
-    fstat, mkfifoat, openat, statat, unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, fchmod, fchown, fstat, mkfifoat, openat,
+    statat, unlinkat,
 };
-use rustix::process::geteuid;
 
+use crate::folder::{self, FolderError};
 use crate::host::clock;
 
 /// The folder and the pipes in it are for the server's user and its group. New files get the folder's group.
@@ -30,26 +28,6 @@ pub(super) const ABANDONED: Duration = Duration::from_secs(60);
 /// How pipes are opened: none is waited for, and links are not followed.
 pub(super) const SAFE: OFlags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Why a folder cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum FolderError {
-    /// Another server has it.
-    #[error("{0:?} is served by another hax route already")]
-    Served(PathBuf),
-    /// Somebody else could put pipes and files into it.
-    #[error("{0:?} belongs to user {1}, not to the user who runs this")]
-    Owner(PathBuf, u32),
-    /// The same.
-    #[error("{0:?} can be written to by everybody (chmod o-w)")]
-    Writable(PathBuf),
-    /// Something else is in the way.
-    #[error("{0:?} is no pipe; remove it")]
-    NoPipe(PathBuf),
-    /// The system cannot do it.
-    #[error("{0:?}: {1}")]
-    System(PathBuf, io::Error),
-}
-
 /// A folder that is served, and its pipe for announcements. The next server can have it when this is dropped.
 #[derive(Debug)]
 pub struct Folder {
@@ -64,12 +42,7 @@ impl Folder {
     ///
     /// The system cannot do it.
     pub fn make(path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        DirBuilder::new().recursive(true).mode(0o750).create(path)?;
-        // The umask would take something from it.
-        fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
+        folder::make(path, FOLDER_MODE)
     }
 
     /// Makes the folder, if there is none, and takes it for this server.
@@ -78,23 +51,7 @@ impl Folder {
     ///
     /// See [`FolderError`].
     pub fn serve(path: &Path) -> Result<Self, FolderError> {
-        let system = |why: io::Error| FolderError::System(path.to_owned(), why);
-        Self::make(path).map_err(system)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(CWD, path, flags, Mode::empty()).map_err(|why| system(why.into()))?;
-        let found = fstat(&folder).map_err(|why| system(why.into()))?;
-        if found.st_uid != geteuid().as_raw() {
-            return Err(FolderError::Owner(path.to_owned(), found.st_uid));
-        }
-        if found.st_mode & WRITABLE != 0 {
-            return Err(FolderError::Writable(path.to_owned()));
-        }
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(FolderError::Served(path.to_owned()));
-            }
-            locked => locked.map_err(|why| system(why.into()))?,
-        }
+        let folder = folder::take(path, FOLDER_MODE, WRITABLE)?;
         let system = |why: rustix::io::Errno| FolderError::System(path.join(REQUESTS), why.into());
         // A new pipe each time: who announced himself to the last server sees that it is gone.
         match statat(&folder, REQUESTS, AtFlags::SYMLINK_NOFOLLOW) {

@@ -20,8 +20,9 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use hax_core::fifo::{Request, Response};
 
+pub use crate::folder::FolderError;
 pub use ask::{AskError, ask};
-pub use folder::{Folder, FolderError};
+pub use folder::Folder;
 
 use reactor::{Queue, Reactor, Word};
 

@@ -6,7 +6,7 @@
 
 #[cfg(test)]
 mod tests;
-mod whole;
+pub(crate) mod whole;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

@@ -31,7 +31,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A completed step of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Created,
     Written,
     Synced,
@@ -40,13 +40,13 @@ pub(super) enum Step {
 }
 
 /// The location of a file: its opened directory, and its name in it.
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     folder: OwnedFd,
     name: &'a str,
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn open(path: &'a str) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &'a str) -> Result<Self, Failure> {
         let (folder, name) = path.rsplit_once('/').ok_or(Failure::Malformed)?;
         let is_name = !matches!(name, "" | "." | "..");
         if !path.starts_with('/') || path.contains('\0') || !is_name {
@@ -59,7 +59,7 @@ impl<'a> Target<'a> {
     }
 
     /// Replaces the file by one with `content`; calls `done` after each step.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         mode: u32,
         content: &[u8],
@@ -122,7 +122,7 @@ impl<'a> Target<'a> {
     ///
     /// The directory is synced before the content is returned. The file may stem from a run that was killed
     /// before it had synced the directory, and content that was read once must not be lost later.
-    pub(super) fn read(&self, max: usize) -> Result<Option<Bytes>, Failure> {
+    pub(crate) fn read(&self, max: usize) -> Result<Option<Bytes>, Failure> {
         // Without NONBLOCK, opening a pipe would wait for a writer.
         let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(&self.folder, self.name, OFlags::RDONLY | safe, Mode::empty()) {

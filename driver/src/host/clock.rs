@@ -41,6 +41,15 @@ impl Clock {
     }
 }
 
+/// Returns `CLOCK_BOOTTIME`, which goes on while the machine is suspended and is the same in every process.
+#[cfg(feature = "services")]
+#[must_use]
+pub fn boottime() -> Instant {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (secs, ns) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    Instant::from_micros(secs.saturating_mul(1_000_000).saturating_add(ns / 1_000))
+}
+
 /// Returns the wall clock; a time before 1970 becomes 1970.
 #[must_use]
 pub fn wall() -> WallClock {

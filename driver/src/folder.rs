@@ -1,0 +1,60 @@
+//! A daemon's folder: whose it is, and that one daemon at a time has it.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::process::geteuid;
+
+/// Why a folder cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another daemon has it.
+    #[error("{0:?} is served by another hax already")]
+    Served(PathBuf),
+    /// Somebody else could put pipes and files into it.
+    #[error("{0:?} belongs to user {1}, not to the user who runs this")]
+    Owner(PathBuf, u32),
+    /// The same.
+    #[error("{0:?} can be written to by others (chmod go-w, or o-w where a group is meant to)")]
+    Writable(PathBuf),
+    /// Something else is in the way.
+    #[error("{0:?} is no pipe; remove it")]
+    NoPipe(PathBuf),
+    /// The system cannot do it.
+    #[error("{0:?}: {1}")]
+    System(PathBuf, io::Error),
+}
+
+/// Makes the folder with these permission bits, if there is none.
+pub(crate) fn make(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o750).create(path)?;
+    // The umask would take something from it.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Makes the folder, if there is none, and takes it for this daemon: the next one can have it when what is
+/// returned is closed. It is ours, and has none of the bits `forbidden`.
+pub(crate) fn take(path: &Path, mode: u32, forbidden: u32) -> Result<OwnedFd, FolderError> {
+    let system = |why: io::Error| FolderError::System(path.to_owned(), why);
+    make(path, mode).map_err(system)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(CWD, path, flags, Mode::empty()).map_err(|why| system(why.into()))?;
+    let found = fstat(&folder).map_err(|why| system(why.into()))?;
+    if found.st_uid != geteuid().as_raw() {
+        return Err(FolderError::Owner(path.to_owned(), found.st_uid));
+    }
+    if found.st_mode & forbidden != 0 {
+        return Err(FolderError::Writable(path.to_owned()));
+    }
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(FolderError::Served(path.to_owned())),
+        locked => locked.map(|()| folder).map_err(|why| system(why.into())),
+    }
+}

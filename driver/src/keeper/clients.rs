@@ -1,0 +1,240 @@
+//! Clients of the socket: none is waited for, and none can fill the memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use hax_core::base::time::Instant;
+use hax_core::keeper::ClientId;
+use hax_core::keeper::answer::{Code, Error, Message};
+use hax_core::keeper::frame::{BODY_MAX, Frames, encode};
+use rustix::event::PollFlags;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
+
+/// The socket's name in the keeper's folder.
+pub const SOCKET: &str = "socket";
+
+/// How many clients there are at a time. One more takes the place of the one that was silent for longest.
+const CLIENTS_MAX: usize = 64;
+
+/// What waits for a client to read it, in bytes: beyond this none of its requests is read, ...
+const WAITING: usize = 1 << 20;
+
+/// ... and beyond this it is cut off. The events of 4,096 instances fit in between.
+const WAITING_MAX: usize = 8 << 20;
+
+/// How much is read in a turn, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// The socket, and who is connected.
+pub(super) struct Clients {
+    listener: UnixListener,
+    path: PathBuf,
+    shared: bool,
+    clients: BTreeMap<ClientId, Client>,
+    next: u64,
+}
+
+struct Client {
+    stream: UnixStream,
+    /// As which user, as the kernel says.
+    user: u32,
+    frames: Frames,
+    waiting: VecDeque<u8>,
+    /// When something was read from it, or sent.
+    heard: Instant,
+    /// What waits is sent, and then it is over.
+    is_ending: bool,
+}
+
+/// What a client has come to.
+pub(super) enum Heard {
+    /// A frame.
+    Body { user: u32, body: Vec<u8> },
+    /// For now nothing more.
+    Nothing,
+    /// It is gone.
+    Gone,
+}
+
+impl Clients {
+    /// Listens in this folder. With a group its members may connect.
+    pub(super) fn listen(folder: &Path, group: Option<u32>) -> io::Result<Self> {
+        let path = folder.join(SOCKET);
+        match fs::remove_file(&path) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+            _ => {}
+        }
+        // Nobody else can reach it before its bits are set: the folder is closed to them.
+        let listener = UnixListener::bind(&path)?;
+        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        if group.is_some() {
+            for path in [folder, &path] {
+                std::os::unix::fs::chown(path, None, group)?;
+            }
+        }
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        listener.set_nonblocking(true)?;
+        let shared = group.is_some();
+        Ok(Self { listener, path, shared, clients: BTreeMap::new(), next: 1 })
+    }
+
+    pub(super) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// For what each is waited.
+    pub(super) fn waits(&self) -> impl Iterator<Item = (ClientId, BorrowedFd<'_>, PollFlags)> {
+        self.clients.iter().map(|(id, client)| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, client.may_ask());
+            flags.set(PollFlags::OUT, !client.waiting.is_empty());
+            (*id, client.stream.as_fd(), flags)
+        })
+    }
+
+    /// Takes in whoever waits. Who had to go for it.
+    pub(super) fn accept(&mut self, now: Instant) -> Vec<ClientId> {
+        let mut gone = Vec::new();
+        // What fails is gone before it was taken in, or there is no file for it; it is tried again.
+        while let Ok((stream, _)) = self.listener.accept() {
+            let Ok(peer) = socket_peercred(&stream) else { continue };
+            let user = peer.uid.as_raw();
+            let is_known = user == 0 || user == geteuid().as_raw() || self.shared;
+            if !is_known || stream.set_nonblocking(true).is_err() {
+                tracing::warn!(target: "hax", user, "a client is refused");
+                continue;
+            }
+            if self.clients.len() >= CLIENTS_MAX {
+                let longest = self.clients.iter().min_by_key(|(_, client)| client.heard);
+                if let Some((id, _)) = longest {
+                    gone.push(*id);
+                    self.clients.remove(&gone[gone.len() - 1]);
+                }
+            }
+            let id = ClientId(self.next);
+            self.next += 1;
+            self.clients.insert(id, Client::new(stream, user, now));
+        }
+        gone
+    }
+
+    /// Reads what has come. Whoever has hung up gets no answers any more.
+    pub(super) fn read(&mut self, id: ClientId, has_hung_up: bool, now: Instant) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            if has_hung_up {
+                client.waiting.clear();
+            }
+            client.read(now);
+        }
+    }
+
+    /// The next of what a client has said. One that does not read its answers is not heard any more.
+    pub(super) fn next(&mut self, id: ClientId) -> Heard {
+        let Some(client) = self.clients.get_mut(&id) else { return Heard::Nothing };
+        let heard = client.next();
+        if matches!(heard, Heard::Gone) {
+            self.clients.remove(&id);
+        }
+        heard
+    }
+
+    /// Sends a message, or as much as there is room for. Whether the client is gone by that.
+    pub(super) fn send(&mut self, id: ClientId, message: &Message, now: Instant) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else { return false };
+        client.heard = now;
+        client.waiting.extend(encode(&message.encode()));
+        let is_slow = client.waiting.len() > WAITING_MAX;
+        if is_slow {
+            tracing::warn!(target: "hax", user = client.user, "a client that does not read is cut off");
+        }
+        let is_gone = is_slow || !client.write();
+        if is_gone {
+            self.clients.remove(&id);
+        }
+        is_gone
+    }
+
+    /// Sends what waits. Whether the client is gone by that.
+    pub(super) fn write(&mut self, id: ClientId) -> bool {
+        let is_gone = self.clients.get_mut(&id).is_some_and(|client| !client.write());
+        if is_gone {
+            self.clients.remove(&id);
+        }
+        is_gone
+    }
+
+    /// Nobody can connect any more.
+    pub(super) fn leave(&self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Client {
+    fn new(stream: UnixStream, user: u32, heard: Instant) -> Self {
+        let frames = Frames::new(BODY_MAX);
+        Self { stream, user, frames, waiting: VecDeque::new(), heard, is_ending: false }
+    }
+
+    fn may_ask(&self) -> bool {
+        self.waiting.len() < WAITING && !self.is_ending
+    }
+
+    fn read(&mut self, now: Instant) {
+        let mut piece = [0; PIECE];
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(n @ 1..) => {
+                    self.heard = now;
+                    return self.frames.push(&piece[..n]);
+                }
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(0) | Err(_) => {
+                    // What it has asked for is done all the same.
+                    self.is_ending = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn next(&mut self) -> Heard {
+        if self.waiting.len() >= WAITING {
+            return Heard::Nothing;
+        }
+        match self.frames.next_body() {
+            Ok(Some(body)) => Heard::Body { user: self.user, body },
+            Ok(None) if self.is_ending && self.waiting.is_empty() => Heard::Gone,
+            Ok(None) => Heard::Nothing,
+            Err(why) => {
+                let error = Error { code: Code::Malformed, text: why.to_string(), holder: None };
+                self.waiting.extend(encode(&Message::error(None, error).encode()));
+                self.is_ending = true;
+                self.frames = Frames::new(0);
+                let has_more = self.write() && !self.waiting.is_empty();
+                if has_more { Heard::Nothing } else { Heard::Gone }
+            }
+        }
+    }
+
+    /// Whether there is still somebody.
+    fn write(&mut self) -> bool {
+        while !self.waiting.is_empty() {
+            let (first, _) = self.waiting.as_slices();
+            match self.stream.write(first) {
+                Ok(n @ 1..) => drop(self.waiting.drain(..n)),
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return true,
+                Ok(0) | Err(_) => return false,
+            }
+        }
+        self.waiting.shrink_to(0);
+        true
+    }
+}

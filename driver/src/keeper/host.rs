@@ -1,0 +1,285 @@
+//! The loop: one thread, one poll(2), no runtime.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use hax_core::base::time::{Instant, Next, Now};
+use hax_core::keeper::name::InstanceId;
+use hax_core::keeper::record::RecordFile;
+use hax_core::keeper::{ClientId, Input, Keeper, Output};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::clients::{Clients, Heard};
+use super::folder::Folder;
+use super::group::{Group, Groups};
+use super::held::{Held, status_of};
+use super::output::{Logs, Step};
+use super::processes;
+use super::start::Starter;
+use super::wake::{Alarm, SignalPipe};
+use crate::host::clock;
+use crate::observe::facts;
+use crate::observe::notify::Watchdog;
+
+/// How often lost output is told, and processes are looked at that cannot be watched.
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The keeper with all that it has of the system.
+pub(super) struct Host {
+    pub(super) keeper: Keeper,
+    pub(super) folder: Folder,
+    pub(super) groups: Groups,
+    pub(super) starter: Starter,
+    pub(super) logs: Logs,
+    pub(super) clients: Clients,
+    pub(super) children: SignalPipe,
+    pub(super) end: SignalPipe,
+    pub(super) alarm: Alarm,
+    pub(super) watchdog: Watchdog,
+    pub(super) held: BTreeMap<InstanceId, Held>,
+    /// The groups of what earlier lives have left, until the table says what becomes of it.
+    pub(super) found: BTreeMap<InstanceId, Group>,
+    /// What has happened and the table has not been told yet.
+    pub(super) inputs: VecDeque<Input>,
+    pub(super) next: Next,
+}
+
+/// What has become ready.
+#[derive(Clone, Debug)]
+enum Ready {
+    Children,
+    End,
+    Alarm,
+    Listener,
+    Client(ClientId, PollFlags),
+    Main(InstanceId),
+    Output(InstanceId),
+}
+
+impl Host {
+    /// Until a signal ends it. Its instances go on.
+    pub(super) fn run(&mut self) {
+        loop {
+            self.settle();
+            let now = clock::boottime();
+            for ready in self.wait(now) {
+                let now = clock::boottime();
+                match ready {
+                    Ready::Children => self.on_children(),
+                    Ready::End => return,
+                    Ready::Alarm => self.inputs.push_back(Input::Tick),
+                    Ready::Listener => {
+                        let gone = self.clients.accept(now);
+                        self.inputs.extend(gone.into_iter().map(|client| Input::Closed { client }));
+                    }
+                    Ready::Client(client, flags) => self.on_client(client, flags, now),
+                    Ready::Main(id) => self.on_main(&id),
+                    Ready::Output(id) => self.on_output(&id, now),
+                }
+                self.settle();
+            }
+            self.tend(clock::boottime());
+        }
+    }
+
+    /// Tells the table all that has happened, and does what follows, until nothing does.
+    pub(super) fn settle(&mut self) {
+        let mut out = Vec::new();
+        while let Some(input) = self.inputs.pop_front() {
+            let now = clock::boottime();
+            let next = self.keeper.handle(now, input, &mut out);
+            self.next = next;
+            for output in out.drain(..) {
+                self.execute(output, now);
+            }
+        }
+    }
+
+    fn execute(&mut self, output: Output, now: Instant) {
+        match output {
+            Output::Send { client, message } => {
+                if self.clients.send(client, &message, now) {
+                    self.inputs.push_back(Input::Closed { client });
+                }
+            }
+            Output::Write { instance, file, body } => self.write(instance, file, &body),
+            Output::Spawn { start } => self.spawn(start),
+            Output::Adopt { start, process } => self.adopt(start, process),
+            Output::Follow { instance } => self.follow(instance),
+            Output::Signal { instance, signal, all } => self.signal(&instance, signal, all),
+            Output::RunStop { instance } => self.run_stop(&instance),
+            Output::Kill { instance } => {
+                if let Some(held) = self.held.get(&instance) {
+                    held.group.kill(held.leader());
+                }
+            }
+            Output::Look { instance } => {
+                let left = self.held.get(&instance).is_some_and(Held::is_left);
+                self.inputs.push_back(Input::Looked { instance, left });
+            }
+            Output::Release { instance } => self.release(&instance),
+            Output::Remove { instance } => {
+                self.groups.remove(&instance);
+                self.folder.remove(&instance);
+            }
+            Output::Fact(fact) => facts::log(&fact),
+        }
+    }
+
+    fn write(&mut self, instance: InstanceId, file: RecordFile, body: &[u8]) {
+        match self.folder.write(&instance, file, body) {
+            Ok(()) if file == RecordFile::Intent => {
+                self.inputs.push_back(Input::Stored { instance });
+            }
+            Ok(()) => {}
+            Err(why) => self.inputs.push_back(Input::NotStored { instance, file, why }),
+        }
+    }
+
+    /// Waits until something is to be done. What has become ready.
+    fn wait(&mut self, now: Instant) -> Vec<Ready> {
+        let mut ready = vec![Ready::Children, Ready::End, Ready::Alarm, Ready::Listener];
+        let mut files = Vec::with_capacity(4 + 2 * self.held.len());
+        let fixed =
+            [self.children.file(), self.end.file(), self.alarm.file(), self.clients.listener()];
+        files.extend(fixed.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)));
+        for (client, file, flags) in self.clients.waits() {
+            ready.push(Ready::Client(client, flags));
+            files.push(PollFd::from_borrowed_fd(file, flags));
+        }
+        let mut next = None;
+        let mut sooner = |at: Instant| next = next.map_or(Some(at), |next| Some(at.min(next)));
+        for (id, held) in &self.held {
+            if let Some(main) = &held.main {
+                if let Some(file) = main.watch() {
+                    ready.push(Ready::Main(id.clone()));
+                    files.push(PollFd::from_borrowed_fd(file, PollFlags::IN));
+                } else if main.is_unwatched() {
+                    sooner(now.after(SECOND));
+                }
+            }
+            if let Some(output) = &held.output {
+                if let Some(at) = output.rests(now) {
+                    sooner(at);
+                } else {
+                    ready.push(Ready::Output(id.clone()));
+                    files.push(PollFd::new(output, PollFlags::IN));
+                }
+            }
+            if let (1.., at) = held.dropped {
+                sooner(at);
+            }
+        }
+        let pass = Now { mono: now, ..Now::default() };
+        if let Next::WaitUntil { at, .. } = self.watchdog.pass(pass, self.next) {
+            sooner(at);
+        }
+        self.alarm.set(next);
+        // It is interrupted, or there is no memory left for it: the next turn tries again.
+        if poll(&mut files, None).is_err() {
+            return Vec::new();
+        }
+        let flags: Vec<PollFlags> = files.iter().map(PollFd::revents).collect();
+        let is_ready = |(_, flags): &(Ready, PollFlags)| !flags.is_empty();
+        let with_flags = |(ready, flags)| match ready {
+            Ready::Client(client, _) => Ready::Client(client, flags),
+            other => other,
+        };
+        ready.into_iter().zip(flags).filter(is_ready).map(with_flags).collect()
+    }
+
+    fn on_client(&mut self, client: ClientId, flags: PollFlags, now: Instant) {
+        let has_hung_up = flags.intersects(PollFlags::HUP | PollFlags::ERR);
+        if flags.contains(PollFlags::OUT) && !has_hung_up && self.clients.write(client) {
+            return self.inputs.push_back(Input::Closed { client });
+        }
+        if flags.contains(PollFlags::IN) || has_hung_up {
+            self.clients.read(client, has_hung_up, now);
+        }
+        loop {
+            match self.clients.next(client) {
+                Heard::Body { user, body } => {
+                    self.inputs.push_back(Input::Frame { client, user, body });
+                    // What it has asked for is done before the next is read.
+                    self.settle();
+                }
+                Heard::Nothing => return,
+                Heard::Gone => return self.inputs.push_back(Input::Closed { client }),
+            }
+        }
+    }
+
+    /// A child has ended: the main process of an instance that cannot be watched, a stop command, or an orphan of
+    /// which nobody else takes the exit code. Main processes keep theirs until their instance has ended.
+    fn on_children(&mut self) {
+        self.children.take();
+        let unwatched = |(id, held): (&InstanceId, &Held)| {
+            held.main.as_ref().is_some_and(|main| main.is_unwatched()).then(|| id.clone())
+        };
+        let unwatched: Vec<_> = self.held.iter().filter_map(unwatched).collect();
+        unwatched.iter().for_each(|id| self.on_main(id));
+        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        if !matches!(waitid(WaitId::All, peek), Ok(Some(_))) {
+            return;
+        }
+        let mains = self.held.values().filter_map(|held| held.main.as_ref());
+        let mains: BTreeSet<u32> = mains.map(|main| main.process.pid).collect();
+        for pid in processes::children() {
+            if !mains.contains(&pid) && status_of(pid, WaitIdOptions::empty()).is_some() {
+                self.on_orphan(pid);
+            }
+        }
+    }
+
+    fn on_orphan(&mut self, pid: u32) {
+        let runs = |held: &Held| held.stop_command.is_some_and(|process| process.pid == pid);
+        let found = self.held.iter_mut().find(|(_, held)| runs(held));
+        if let Some((instance, held)) = found {
+            held.stop_command = None;
+            if let Some(status) = held.ended.take() {
+                let (instance, left) = (instance.clone(), held.is_left());
+                self.inputs.push_back(Input::Ended { instance, status, left });
+            }
+        }
+    }
+
+    fn on_main(&mut self, id: &InstanceId) {
+        let Some(held) = self.held.get_mut(id) else { return };
+        let Some(main) = &mut held.main else { return };
+        let Some(status) = main.ended() else { return };
+        if held.stop_command.is_some() {
+            // To many a script a zombie runs (`kill -0`), and this one may wait for its end.
+            main.reap();
+            held.ended = Some(status);
+            return;
+        }
+        let (instance, left) = (id.clone(), held.is_left());
+        self.inputs.push_back(Input::Ended { instance, status, left });
+    }
+
+    fn on_output(&mut self, id: &InstanceId, now: Instant) {
+        let Some(held) = self.held.get_mut(id) else { return };
+        let Some(output) = &mut held.output else { return };
+        let step = output.on_ready(now);
+        held.dropped.0 += output.take_dropped();
+        if step == Step::Over {
+            held.output = None;
+        }
+    }
+
+    /// Does what time has brought: lost output is told, and what cannot be watched is looked at.
+    fn tend(&mut self, now: Instant) {
+        let mut unwatched = Vec::new();
+        for (id, held) in &mut self.held {
+            let (bytes, at) = held.dropped;
+            if bytes > 0 && at <= now {
+                held.dropped = (0, now.after(SECOND));
+                self.inputs.push_back(Input::Dropped { instance: id.clone(), bytes });
+            }
+            if held.main.as_ref().is_some_and(|main| main.is_unwatched()) {
+                unwatched.push(id.clone());
+            }
+        }
+        unwatched.iter().for_each(|id| self.on_main(id));
+    }
+}

@@ -1,0 +1,163 @@
+//! `hax keeper`: runs service instances as its children, so that a restart of hax restarts none.
+//!
+//! It is the smallest program that can be trusted: one thread, one poll(2), no runtime, no Consul. What it decides is
+//! [`hax_core::keeper`]; here is what it has of the system. [`Client`] is the other side of its socket.
+
+mod client;
+mod clients;
+mod folder;
+mod group;
+mod held;
+mod host;
+mod life;
+mod output;
+mod processes;
+mod start;
+mod users;
+mod wake;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use hax_core::base::time::Next;
+use hax_core::keeper::{Config, Keeper};
+use rustix::process::{Signal, getpid, set_child_subreaper};
+
+pub use client::{Client, ClientError};
+pub use clients::SOCKET;
+
+use crate::daemon::files;
+use crate::exit::{CommandError, Exit};
+use crate::observe::notify::{self, Watchdog};
+use clients::Clients;
+use folder::Folder;
+use group::Groups;
+use host::Host;
+use output::Logs;
+use start::Starter;
+use users::Users;
+use wake::{Alarm, SignalPipe};
+
+/// How a keeper is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// The group whose members may use it, besides root and its own user.
+    pub group: Option<String>,
+    /// Where the output of instances is written.
+    pub log_dir: PathBuf,
+    /// How long a file of output may get, in bytes.
+    pub log_max: u64,
+    /// How many older files of each are kept.
+    pub log_keep: u32,
+    /// Folders and programs that may be run, besides those of hax.
+    pub allow_exec: Vec<PathBuf>,
+    /// How many instances it keeps.
+    pub instances_max: usize,
+    /// Whether it makes cgroups where it can.
+    pub cgroups: bool,
+    /// The file with the boot's name.
+    pub boot_id: PathBuf,
+    /// Where journald listens for output.
+    pub journal: PathBuf,
+}
+
+/// Serves until a signal ends it; the instances go on.
+///
+/// # Errors
+///
+/// The folder is served already or cannot be used, or the system refuses what a keeper needs.
+pub fn run(settings: &Settings) -> Result<Exit, CommandError> {
+    let listen = |why: anyhow::Error| CommandError(Exit::Listen, why);
+    let folder =
+        Folder::take(&settings.dir, settings.group.is_some()).map_err(|why| listen(why.into()))?;
+    // Signals that come from here on are heard in the end.
+    let children = SignalPipe::new(&[Signal::CHILD]).context("SIGCHLD")?;
+    let end = SignalPipe::new(&[Signal::TERM, Signal::INT]).context("SIGTERM")?;
+    set_child_subreaper(Some(getpid())).context("PR_SET_CHILD_SUBREAPER")?;
+    let files_max = files::raise();
+    let groups = groups(settings, folder.path());
+    let config = config(settings, &folder, &groups)?;
+    let (generation, held) = (config.generation, config.held);
+    let group = settings.group.as_ref().map(|name| Users::read(Path::new("/etc")).group(name));
+    let group = group
+        .transpose()
+        .map_err(|why| CommandError(Exit::Usage, anyhow::anyhow!("--group: {why}")))?;
+    let clients = Clients::listen(folder.path(), group);
+    let clients = clients.with_context(|| format!("{}/{SOCKET}", folder.path().display()));
+    let left = folder.left().with_context(|| folder.path().display().to_string())?;
+    let mut host = Host {
+        keeper: Keeper::new(config),
+        starter: Starter::new(
+            &settings.allow_exec,
+            folder.path().to_owned(),
+            settings.journal.clone(),
+        ),
+        logs: logs(settings),
+        clients: clients.map_err(listen)?,
+        folder,
+        groups,
+        children,
+        end,
+        alarm: Alarm::new().context("timerfd")?,
+        watchdog: Watchdog::new(|name| std::env::var(name).ok()),
+        held: BTreeMap::new(),
+        found: BTreeMap::new(),
+        inputs: VecDeque::new(),
+        next: Next::Wait,
+    };
+    host.find_left(left);
+    let (dir, instances) = (host.folder.path().display().to_string(), host.keeper.living());
+    let files = files_max.unwrap_or(u64::MAX);
+    tracing::info!(target: "hax", dir, generation, instances, ?held, files, "hax keeper serves");
+    notify::ready();
+    host.run();
+    notify::stopping();
+    host.clients.leave();
+    host.groups.leave();
+    let instances = host.keeper.living();
+    tracing::info!(target: "hax", instances, "hax keeper ends; its instances go on");
+    Ok(Exit::Clean)
+}
+
+fn groups(settings: &Settings, folder: &Path) -> Groups {
+    if !settings.cgroups {
+        return Groups::none(folder);
+    }
+    Groups::find(folder).unwrap_or_else(|why| {
+        tracing::warn!(
+            target: "hax", %why,
+            "no cgroups can be made: instances are held by their process groups and HAX_INSTANCE"
+        );
+        Groups::none(folder)
+    })
+}
+
+fn config(settings: &Settings, folder: &Folder, groups: &Groups) -> anyhow::Result<Config> {
+    let boot = processes::boot(&settings.boot_id);
+    Ok(Config {
+        pid: processes::own(),
+        boot: boot.with_context(|| settings.boot_id.display().to_string())?,
+        generation: folder.next_generation()?,
+        held: groups.held(),
+        instances_max: settings.instances_max,
+    })
+}
+
+fn logs(settings: &Settings) -> Logs {
+    let folder = settings.log_dir.clone();
+    if let Err(why) = make(&folder) {
+        let folder = folder.display();
+        tracing::warn!(target: "hax", %folder, %why, "output of instances cannot be written");
+    }
+    Logs { folder, max: settings.log_max, keep: settings.log_keep }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)
+}
