@@ -1,4 +1,5 @@
-//! The files in `contrib/` for other programs: the alerts, the unit.
+//! The files in `contrib/` for other programs: the alerts, the units.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "common/hax.rs"]
 mod hax;
@@ -101,23 +102,46 @@ fn f42_what_the_alerts_look_at_is_in_the_first_scrape() {
     assert!(seen >= 10, "{seen}");
 }
 
-/// systemd knows the settings of the unit, and they restrict a compromised hax.
-#[test]
-fn f46_the_unit_is_one_and_gives_little_away() {
+/// Returns a unit with this build's program, verified by systemd. None without systemd.
+fn verified(name: &str) -> Option<(PathBuf, String)> {
     // The unit is valid only if a program of this name exists.
     let dir =
         PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("unit-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
-    let unit = dir.join("hax.service");
-    let text = std::fs::read_to_string(contrib("hax.service")).unwrap();
+    let unit = dir.join(name);
+    let text = std::fs::read_to_string(contrib(name)).unwrap();
     std::fs::write(&unit, text.replace("/usr/bin/hax", hax::HAX)).unwrap();
-    let unit = unit.to_str().unwrap();
-    let Some(output) = tool("systemd-analyze", &["verify", "--man=no", unit]) else { return };
+    let output = tool("systemd-analyze", &["verify", "--man=no", unit.to_str().unwrap()])?;
     let lines = said(&output);
     // Messages about other units and about services that this machine does not have are ignored.
-    let ours: Vec<_> = lines.lines().filter(|line| line.contains("hax.service")).collect();
+    let ours: Vec<_> = lines.lines().filter(|line| line.contains(name)).collect();
     let of_settings = |line: &&&str| line.contains("Unknown") || line.contains("Failed to parse");
     assert_eq!(ours.iter().filter(of_settings).count(), 0, "{ours:#?}");
+    Some((unit, text))
+}
+
+/// The keeper's unit ends the keeper alone, keeps its folder over restarts, and lets it make cgroups.
+#[test]
+fn the_unit_of_the_keeper_ends_no_instance() {
+    let Some((_, text)) = verified("hax-keeper.service") else { return };
+    for setting in [
+        "KillMode=process",
+        "Delegate=yes",
+        "RuntimeDirectory=hax/keeper",
+        "RuntimeDirectoryPreserve=yes",
+        "Restart=always",
+        "WatchdogSignal=SIGKILL",
+        "Type=notify",
+    ] {
+        assert!(text.lines().any(|line| line == setting), "{setting}");
+    }
+}
+
+/// The unit's settings are known to systemd, and leave little that a hax taken over could do.
+#[test]
+fn f46_the_unit_is_one_and_gives_little_away() {
+    let Some((unit, text)) = verified("hax.service") else { return };
+    let unit = unit.to_str().unwrap();
     let args = ["security", "--offline=true", "--threshold=20", unit];
     let output = tool("systemd-analyze", &args).unwrap();
     assert!(output.status.success(), "{}", said(&output));

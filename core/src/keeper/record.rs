@@ -136,9 +136,11 @@ impl Found {
         if intent.v != VERSION {
             return Err(format!("version {}; this keeper knows version {VERSION}", intent.v));
         }
-        let ended: Option<EndRecord> =
-            self.ended.as_ref().map(|bytes| whole("ended", bytes)).transpose()?;
-        let stop = self.stop.as_ref().map(|bytes| whole("stop", bytes)).transpose()?;
+        let is_now = *intent.boot == *boot;
+        let (ended, stop) = (optional("ended", &self.ended), optional("stop", &self.stop));
+        // Only the intent waits for the disk: of another boot the others may be cut off by a loss of power.
+        let (ended, stop) =
+            if is_now { (ended?, stop?) } else { (ended.unwrap_or(None), stop.unwrap_or(None)) };
         let process = self.process();
         let alive = process.filter(|process| self.now.is_some_and(|now| now.is_alive(*process)));
         let over = |cause| {
@@ -147,7 +149,7 @@ impl Found {
         };
         let life = if let Some(end) = ended {
             Life::Over { end, process, is_new: false }
-        } else if *intent.boot != *boot {
+        } else if !is_now {
             over(Cause::Reboot)
         } else if let Some(process) = alive {
             Life::Alive(process)
@@ -166,6 +168,10 @@ impl Found {
         let text = str::from_utf8(self.deadline.as_deref()?).ok()?;
         text.trim().parse().ok()
     }
+}
+
+fn optional<T: DeserializeOwned>(file: &str, bytes: &Option<Vec<u8>>) -> Result<Option<T>, String> {
+    bytes.as_ref().map(|bytes| whole(file, bytes)).transpose()
 }
 
 fn whole<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, String> {
@@ -301,6 +307,8 @@ pub(super) mod tests {
             let why = Found { ended: Some(bad.to_vec()), ..found() }.read("b1").unwrap_err();
             assert!(why.starts_with("ended: "), "{why}");
         }
+        let cut = Found { ended: Some(Vec::new()), stop: Some(Vec::new()), ..found() };
+        assert_eq!(cut.read("b2").unwrap().life, unseen(Cause::Reboot, Some(MAIN)));
         let newer = Intent { v: 2, ..intent("b1") };
         let why = Found { intent: encode(&newer), ..found() }.read("b1").unwrap_err();
         assert_eq!(why, "version 2; this keeper knows version 1");

@@ -84,7 +84,7 @@ impl Folder {
         self.path.join(INSTANCES).join(instance.as_str())
     }
 
-    /// Writes a file of an instance; all that is written before its start is on the disk then.
+    /// Writes a file of an instance. An intent is on the disk then.
     pub(super) fn write(
         &self,
         instance: &InstanceId,
@@ -99,7 +99,9 @@ impl Folder {
                 synced.map_err(|why| Errno(why.raw_os_error().unwrap_or_default()))?;
             }
             RecordFile::Deadline => return write_deadline(&folder.join(file.name()), body),
-            RecordFile::Process | RecordFile::Stop | RecordFile::Ended => {}
+            RecordFile::Process | RecordFile::Stop | RecordFile::Ended => {
+                return replace(&folder, file, body);
+            }
         }
         write(&folder.join(file.name()), body)
     }
@@ -190,6 +192,17 @@ fn write(path: &Path, body: &[u8]) -> Result<(), Errno> {
         // EINVAL.
         Failure::Malformed | Failure::NoFile | Failure::TooLong => Errno(22),
     })
+}
+
+/// What is written after the start outlives the keeper, but need not outlive this boot: nothing that it speaks of
+/// does. So it does not wait for the disk.
+fn replace(folder: &Path, file: RecordFile, body: &[u8]) -> Result<(), Errno> {
+    let (path, new) = (folder.join(file.name()), folder.join(format!(".{}.new", file.name())));
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(&new);
+    let written = opened.and_then(|mut file| file.write_all(body));
+    let renamed = written.and_then(|()| fs::rename(new, path));
+    renamed.map_err(|why| Errno(why.raw_os_error().unwrap_or_default()))
 }
 
 /// A deadline is of use only as long as this boot lasts, so it does not wait for the disk. It is written at once,
