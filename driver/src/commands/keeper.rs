@@ -98,7 +98,7 @@ pub struct ServeArgs {
     pub allow_exec: Vec<PathBuf>,
     /// How many instances are kept, those included that have ended and are not forgotten.
     #[arg(long, env = "HAX_KEEPER_INSTANCES_MAX", value_name = "N", default_value = "4096",
-        value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub instances_max: u32,
     /// Whether instances get cgroups where they can be made.
     #[arg(long, env = "HAX_KEEPER_CGROUPS", value_name = "on|off", default_value = "on")]

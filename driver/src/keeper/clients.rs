@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hax_core::base::time::Instant;
 use hax_core::keeper::ClientId;
@@ -19,13 +20,16 @@ use rustix::process::geteuid;
 /// The socket's name in the keeper's folder.
 pub const SOCKET: &str = "socket";
 
-/// How many clients there are at a time. One more takes the place of the one that was silent for longest.
-const CLIENTS_MAX: usize = 64;
+/// How many clients there are at a time. One more waits, or takes the place of the one that is silent for longest.
+const CLIENTS_MAX: usize = 32;
+
+/// For how long a client has to be silent to lose its place.
+const SILENT: Duration = Duration::from_millis(500);
 
 /// What waits for a client to read it, in bytes: beyond this none of its requests is read, ...
 const WAITING: usize = 1 << 20;
 
-/// ... and beyond this it is cut off. The events of 4,096 instances fit in between.
+/// ... and beyond this it is cut off. What is said of 8,192 instances at once fits in between.
 const WAITING_MAX: usize = 8 << 20;
 
 /// How much is read in a turn, in bytes.
@@ -98,11 +102,21 @@ impl Clients {
         })
     }
 
+    /// When the next client can be taken in, if that is not now.
+    pub(super) fn full_until(&self, now: Instant) -> Option<Instant> {
+        if self.clients.len() < CLIENTS_MAX {
+            return None;
+        }
+        let longest = self.clients.values().map(|client| client.heard).min()?;
+        Some(longest.after(SILENT)).filter(|at| *at > now)
+    }
+
     /// Takes in whoever waits. Who had to go for it.
     pub(super) fn accept(&mut self, now: Instant) -> Vec<ClientId> {
         let mut gone = Vec::new();
         // What fails is gone before it was taken in, or there is no file for it; it is tried again.
-        while let Ok((stream, _)) = self.listener.accept() {
+        while self.full_until(now).is_none() {
+            let Ok((stream, _)) = self.listener.accept() else { break };
             let Ok(peer) = socket_peercred(&stream) else { continue };
             let user = peer.uid.as_raw();
             let is_known = user == 0 || user == geteuid().as_raw() || self.shared;

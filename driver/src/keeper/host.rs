@@ -140,14 +140,16 @@ impl Host {
     fn wait(&mut self, now: Instant) -> Vec<Ready> {
         let mut ready = vec![Ready::Children, Ready::End, Ready::Alarm, Ready::Listener];
         let mut files = Vec::with_capacity(4 + 2 * self.held.len());
-        let fixed =
-            [self.children.file(), self.end.file(), self.alarm.file(), self.clients.listener()];
-        files.extend(fixed.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)));
+        let always = [self.children.file(), self.end.file(), self.alarm.file()];
+        files.extend(always.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)));
+        let full_until = self.clients.full_until(now);
+        let listens = if full_until.is_some() { PollFlags::empty() } else { PollFlags::IN };
+        files.push(PollFd::from_borrowed_fd(self.clients.listener(), listens));
         for (client, file, flags) in self.clients.waits() {
             ready.push(Ready::Client(client, flags));
             files.push(PollFd::from_borrowed_fd(file, flags));
         }
-        let mut next = None;
+        let mut next = full_until;
         let mut sooner = |at: Instant| next = next.map_or(Some(at), |next| Some(at.min(next)));
         for (id, held) in &self.held {
             if let Some(main) = &held.main {

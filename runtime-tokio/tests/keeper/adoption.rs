@@ -198,8 +198,14 @@ fn marked(mark: &str) -> Vec<u32> {
 /// The keeper is killed at many moments while instances are being started.
 #[test]
 fn whenever_the_keeper_is_killed_nothing_runs_that_the_next_one_does_not_know() {
-    let mut world = World::in_memory();
-    let prefix = format!("k{}", std::process::id());
+    for way in ["on", "off"] {
+        kill_while_it_starts(way);
+    }
+}
+
+fn kill_while_it_starts(way: &str) {
+    let mut world = World::in_memory(&[&format!("--cgroups={way}")]);
+    let prefix = format!("k{}{way}", std::process::id());
     let mut answered = Vec::new();
     for round in 0..15_u64 {
         let mut client = Client::connect(&world.folder(), Duration::from_secs(5)).unwrap();

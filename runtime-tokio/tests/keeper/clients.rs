@@ -93,7 +93,7 @@ fn more_clients_than_there_is_room_for_push_out_the_silent() {
         let read = (&mut &**stream).read(&mut [0]);
         read.is_err_and(|why| why.kind() == std::io::ErrorKind::WouldBlock)
     });
-    assert!(open.count() < 64);
+    assert!(open.count() < 32);
 }
 
 fn resident_kib(pid: u32) -> u64 {

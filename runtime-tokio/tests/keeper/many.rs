@@ -11,7 +11,7 @@ const MANY: usize = 1000;
 
 #[test]
 fn h28_a_thousand_instances_are_started_adopted_and_stopped() {
-    let mut world = World::in_memory();
+    let mut world = World::in_memory(&[]);
     let mut client = world.client();
     for n in 0..MANY {
         let start = start(&format!("a{n}"), &["/bin/sleep", "1000"], &json!({}));

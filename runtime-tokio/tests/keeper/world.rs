@@ -40,12 +40,12 @@ impl World {
     }
 
     /// In memory, as `/run` is, where this machine has that.
-    pub(crate) fn in_memory() -> Self {
+    pub(crate) fn in_memory(args: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/dev/shm/hax-keeper-{}-{n}", std::process::id()));
         let made = fs::create_dir(&dir);
-        Self::at(if made.is_ok() { dir } else { directory() }, &[])
+        Self::at(if made.is_ok() { dir } else { directory() }, args)
     }
 
     fn at(dir: PathBuf, args: &[&str]) -> Self {
