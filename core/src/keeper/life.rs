@@ -244,10 +244,11 @@ impl Keeper {
         self.release(&instance);
         let view = Box::new(instance.view());
         self.instances.insert(id.clone(), instance);
-        cx.out.push(Output::Release { instance: id.clone() });
         cx.out.push(Output::Write { instance: id.clone(), file: RecordFile::Ended, body });
         cx.say(Fact::Exited { instance: id.clone(), status, cause: cause.words() });
         self.tell(&Event::Exited(view), cx);
+        // Nobody waits for that: to remove a cgroup takes the kernel a while.
+        cx.out.push(Output::Release { instance: id.clone() });
     }
 
     pub(super) fn on_dropped(&mut self, id: InstanceId, bytes: u64, cx: &mut Cx<'_>) {

@@ -38,7 +38,8 @@ impl Groups {
         let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
         let own = own.ok_or_else(|| missing("this process is in no cgroup of version 2"))?;
         let own = root.join(own);
-        let base = own.join(format!("hax-keeper-{}", fs::metadata(keeper)?.ino()));
+        let folder = fs::metadata(keeper)?;
+        let base = own.join(format!("hax-keeper-{}-{}", folder.dev(), folder.ino()));
         make(&base)?;
         // Whoever may make one may still not move processes into it, which takes both (cgroups(7)).
         for cgroup in [&own, &base] {

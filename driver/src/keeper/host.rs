@@ -44,8 +44,33 @@ pub(super) struct Host {
     pub(super) next: Next,
 }
 
+/// For what is waited. There may be thousands, of which few become ready.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Children,
+    End,
+    Alarm,
+    Listener,
+    Client(ClientId),
+    Main(&'a InstanceId),
+    Output(&'a InstanceId),
+}
+
+impl Source<'_> {
+    fn ready(self, flags: PollFlags) -> Ready {
+        match self {
+            Self::Children => Ready::Children,
+            Self::End => Ready::End,
+            Self::Alarm => Ready::Alarm,
+            Self::Listener => Ready::Listener,
+            Self::Client(client) => Ready::Client(client, flags),
+            Self::Main(id) => Ready::Main(id.clone()),
+            Self::Output(id) => Ready::Output(id.clone()),
+        }
+    }
+}
+
 /// What has become ready.
-#[derive(Clone, Debug)]
 enum Ready {
     Children,
     End,
@@ -138,7 +163,12 @@ impl Host {
 
     /// Waits until something is to be done. What has become ready.
     fn wait(&mut self, now: Instant) -> Vec<Ready> {
-        let mut ready = vec![Ready::Children, Ready::End, Ready::Alarm, Ready::Listener];
+        let pass = Now { mono: now, ..Now::default() };
+        let timer = match self.watchdog.pass(pass, self.next) {
+            Next::WaitUntil { at, .. } => Some(at),
+            Next::Wait | Next::Exit => None,
+        };
+        let mut sources = vec![Source::Children, Source::End, Source::Alarm, Source::Listener];
         let mut files = Vec::with_capacity(4 + 2 * self.held.len());
         let always = [self.children.file(), self.end.file(), self.alarm.file()];
         files.extend(always.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)));
@@ -146,15 +176,15 @@ impl Host {
         let listens = if full_until.is_some() { PollFlags::empty() } else { PollFlags::IN };
         files.push(PollFd::from_borrowed_fd(self.clients.listener(), listens));
         for (client, file, flags) in self.clients.waits() {
-            ready.push(Ready::Client(client, flags));
+            sources.push(Source::Client(client));
             files.push(PollFd::from_borrowed_fd(file, flags));
         }
-        let mut next = full_until;
+        let mut next = [timer, full_until].into_iter().flatten().min();
         let mut sooner = |at: Instant| next = next.map_or(Some(at), |next| Some(at.min(next)));
         for (id, held) in &self.held {
             if let Some(main) = &held.main {
                 if let Some(file) = main.watch() {
-                    ready.push(Ready::Main(id.clone()));
+                    sources.push(Source::Main(id));
                     files.push(PollFd::from_borrowed_fd(file, PollFlags::IN));
                 } else if main.is_unwatched() {
                     sooner(now.after(SECOND));
@@ -164,7 +194,7 @@ impl Host {
                 if let Some(at) = output.rests(now) {
                     sooner(at);
                 } else {
-                    ready.push(Ready::Output(id.clone()));
+                    sources.push(Source::Output(id));
                     files.push(PollFd::new(output, PollFlags::IN));
                 }
             }
@@ -172,22 +202,14 @@ impl Host {
                 sooner(at);
             }
         }
-        let pass = Now { mono: now, ..Now::default() };
-        if let Next::WaitUntil { at, .. } = self.watchdog.pass(pass, self.next) {
-            sooner(at);
-        }
         self.alarm.set(next);
         // It is interrupted, or there is no memory left for it: the next turn tries again.
         if poll(&mut files, None).is_err() {
             return Vec::new();
         }
-        let flags: Vec<PollFlags> = files.iter().map(PollFd::revents).collect();
-        let is_ready = |(_, flags): &(Ready, PollFlags)| !flags.is_empty();
-        let with_flags = |(ready, flags)| match ready {
-            Ready::Client(client, _) => Ready::Client(client, flags),
-            other => other,
-        };
-        ready.into_iter().zip(flags).filter(is_ready).map(with_flags).collect()
+        let flags = files.iter().map(PollFd::revents);
+        let ready = sources.iter().zip(flags).filter(|(_, flags)| !flags.is_empty());
+        ready.map(|(source, flags)| source.ready(flags)).collect()
     }
 
     fn on_client(&mut self, client: ClientId, flags: PollFlags, now: Instant) {
