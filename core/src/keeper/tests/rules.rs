@@ -100,7 +100,6 @@ fn play(tape: &[(u8, u8)]) {
     for (what, which) in tape {
         act(&mut host, *what, *which);
         if host.keeper.is_none() {
-            host.start_keeper();
             // It may be killed while it starts, too, but comes up in the end.
             while host.keeper.is_none() {
                 host.start_keeper();
@@ -117,6 +116,9 @@ fn play(tape: &[(u8, u8)]) {
 /// Whatever was begun ends, once nothing is in the way.
 fn come_to_rest(host: &mut Host) {
     (host.is_full, host.killed_after) = (false, None);
+    if host.keeper.is_none() {
+        host.start_keeper();
+    }
     let names: Vec<_> = host.views().into_iter().map(|view| view.instance).collect();
     for instance in &names {
         host.ask(Ask::Stop { instance: instance.clone() });
