@@ -195,3 +195,32 @@ fn a_folder_has_one_keeper_and_is_nobody_elses() {
     fs::set_permissions(world.folder(), fs::Permissions::from_mode(0o700)).unwrap();
     world.start();
 }
+
+#[test]
+fn systemd_is_told_of_the_keepers_life_and_by_no_instance() {
+    let mut world = World::new();
+    world.kill();
+    let socket = world.dir.join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(crate::world::WITHIN)).unwrap();
+    let hears = |text: &str| {
+        let mut bytes = [0; 1000];
+        let mut next = || {
+            let n = manager.recv(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..n]).into_owned()
+        };
+        while !next().contains(text) {}
+    };
+    let mut command = world.command();
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "200000");
+    let mut keeper = crate::common::program::Program::start(command);
+    hears("READY=1");
+    // Nothing happens, and still it is fed.
+    (0..3).for_each(|_| hears("WATCHDOG=1"));
+    world.begin(sh("a", "env; echo end"));
+    assert!(!world.log("a", "end").contains("NOTIFY_SOCKET"));
+    keeper.signal("TERM");
+    hears("STOPPING=1");
+    assert_eq!(keeper.code(), 0);
+    world.start();
+}

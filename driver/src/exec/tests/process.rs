@@ -111,6 +111,22 @@ fn a_helper_has_no_file_but_its_own_three() {
     }
 }
 
+/// The daemon may have more files open than a helper may have.
+#[test]
+fn a_helper_of_a_daemon_with_many_files_has_none_of_them_either() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|max| max < 4096) {
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let many: Vec<_> = (0..1100).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+    let careless = many.last().unwrap();
+    rustix::io::fcntl_setfd(careless, rustix::io::FdFlags::empty()).unwrap();
+    let ran = Rig::new().ran(run(1, &["/bin/ls", "/proc/self/fd"]));
+    assert_eq!(&*ran.stdout, "0\n1\n2\n3\n");
+}
+
 #[test]
 fn no_more_run_than_may() {
     let settings = Settings { running_max: 8, ..Settings::default() };
