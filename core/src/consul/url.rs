@@ -61,6 +61,12 @@ pub fn passing(service: &str) -> String {
     below("/v1/health/service/", service, false) + "?passing"
 }
 
+/// Returns the path for reading all instances of a service with their checks.
+#[must_use]
+pub fn health(service: &str) -> String {
+    below("/v1/health/service/", service, false)
+}
+
 /// Returns the path for setting a check of ours to passing.
 #[must_use]
 pub fn pass(check: &str) -> String {

@@ -159,6 +159,15 @@ impl<K: Kinds> Cx<'_, K> {
         self.out.push(output.into());
     }
 
+    /// The context of a machine within this one, in the same call. It has names of calls of its own.
+    pub fn within<'b, I: Kinds<Output = K::Output>>(
+        &'b mut self,
+        kept: &'b mut Kept<I>,
+    ) -> Cx<'b, I> {
+        kept.call_seq.0 += 1;
+        Cx { now: self.now, out: self.out, kept }
+    }
+
     // ---- timers ----
 
     /// Arms a timer; replaces its earlier deadline.

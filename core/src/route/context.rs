@@ -10,7 +10,7 @@ use crate::fifo::Response;
 use crate::file::{Command, PRIVATE, Write};
 use crate::machine::{self, Kinds, Named, Output};
 
-/// What a call to Consul is for: none is made yet.
+/// What a call to Consul is for: groups and the peer's watch make their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {}
 
@@ -27,6 +27,12 @@ pub(super) enum Timer {
     Rewrite,
     /// A stop waits no longer.
     Drain,
+    /// A stop waits no longer for Consul.
+    Leave,
+    /// What may not act yet may by now, or never.
+    Parked,
+    /// It is seen whether routes lead where they should.
+    Sweep,
 }
 
 impl Named for Timer {
@@ -34,6 +40,9 @@ impl Named for Timer {
         match self {
             Self::Rewrite => "rewrite",
             Self::Drain => "drain",
+            Self::Leave => "leave",
+            Self::Parked => "parked",
+            Self::Sweep => "sweep",
         }
     }
 }

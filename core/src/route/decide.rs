@@ -38,6 +38,19 @@ impl Event {
     }
 }
 
+/// What has brought an event about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A client has told of it.
+    Client,
+    /// Consul says so of the other router's service, or this one has been well again for a while.
+    Peer,
+    /// This router holds the lease of the node's group from now on.
+    Lease,
+    /// It is time to see whether the route still leads where it should.
+    Sweep,
+}
+
 /// What is done about an event: the four responses of the specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,6 +95,27 @@ pub const fn decide(event: Event, mode: Mode, provider: Provider, scope: Scope) 
         | (Event::Revert, _, Provider::Gcp, _)
         | (Event::Revert, Mode::Primary, _, _) => Response::UpdateIfDifferent,
         (Event::Revert, Mode::Secondary, _, _) => Response::Nothing,
+    }
+}
+
+/// The event by which a router that is to be the active one makes itself so.
+#[must_use]
+pub const fn taking(mode: Mode) -> Event {
+    match mode {
+        Mode::Primary => Event::Revert,
+        Mode::Secondary => Event::PeerFail,
+    }
+}
+
+/// How a `peerFail` is responded to by a router that is the active one and sees to it that it is so still: nothing
+/// is written without having been read, but for Google's peer route, which is taken away if it is there.
+#[must_use]
+pub const fn mend(provider: Provider) -> Response {
+    match provider {
+        Provider::Gcp => Response::Update,
+        Provider::Linux | Provider::Consul | Provider::Aws | Provider::Azure(_) => {
+            Response::UpdateIfDifferent
+        }
     }
 }
 

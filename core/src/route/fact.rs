@@ -25,6 +25,35 @@ crate::facts! {
         "node {index}: {event}: {detail} ({ms} ms)", ms = us / 1_000;
     /// An event handler has failed.
     Warn Failed { index: Index, event: &'static str, why: Box<str> } "node {index}: {event} failed: {why}";
+    /// A route leads where it should.
+    Debug Confirmed { index: Index, detail: Box<str> } "node {index}: {detail}";
+    /// Somebody else had changed a route.
+    Warn Mended { index: Index, detail: Box<str> } "node {index}: somebody else had changed it: {detail}";
+    /// Somebody else changes a route again and again.
+    Warn Contested { index: Index }
+        "node {index}: somebody else changes it again and again; it is left to them until the next event";
+    /// The lease of a group is held.
+    Info Gained { group: Box<str>, term: u64 } "group {group}: this router acts, in term {term}";
+    /// The lease of a group is another's, or nobody's.
+    Warn Lost { group: Box<str>, why: Box<str> } "group {group}: this router acts no more: {why}";
+    /// The lease of a group could not be proved.
+    Warn Lapsed { group: Box<str> } "group {group}: this router stops acting: Consul does not say that it may";
+    /// The lease of a group is proved again.
+    Info Proved { group: Box<str> } "group {group}: this router acts again";
+    /// The holder of a lease is asked for it.
+    Info Asks { group: Box<str>, holder: Box<str>, term: u64 } "group {group}: asks {holder} (term {term}) to hand over";
+    /// Another router asks for the lease.
+    Info Asked { group: Box<str>, by: Box<str> } "group {group}: {by} asks to take over";
+    /// The lease is given up to who has asked for it.
+    Info HandedOver { group: Box<str>, to: Box<str> } "group {group}: handed over to {to}";
+    /// The other router's service is critical.
+    Warn PeerFailed { service: Box<str> } "{service} fails: peerFail on all nodes";
+    /// The other router's service is well.
+    Info PeerWell { service: Box<str> } "{service} is well";
+    /// The other router's service is not in Consul's catalog.
+    Warn PeerUnknown { service: Box<str> } "{service} is not in Consul's catalog: its failure would not be seen";
+    /// This router has been well for a while.
+    Info Returned {} "well again for a while: revert on all primaries";
     /// All state is deleted.
     Warn Erased { nodes: usize } "stopped by ha_api: {nodes} redundancy nodes are deleted";
     /// A stop has begun.

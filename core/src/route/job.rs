@@ -24,15 +24,29 @@ pub struct Job {
     pub mode: Mode,
     /// The redundancy node's parameters, by the names under which they are stored.
     pub parameters: BTreeMap<Box<str>, Box<str>>,
+    /// Under which lease, where its node has a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
+}
+
+/// What keeps out a router that has lost its lease, where the route table can compare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The lease's key.
+    pub key: Box<str>,
+    /// The session that holds it.
+    pub session: Box<str>,
+    /// Its term: a route that was written in a later one is not written.
+    pub term: u64,
 }
 
 impl Job {
     /// The work of an event on a redundancy node.
     #[must_use]
-    pub fn new(event: Event, response: Response, node: &Node) -> Self {
+    pub fn new(event: Event, response: Response, node: &Node, fence: Option<Fence>) -> Self {
         let own = node.parameters.iter().map(|(name, value)| ((*name).into(), value.clone()));
         let (provider, mode) = (node.provider, node.mode());
-        Self { event, response, provider, mode, parameters: own.collect() }
+        Self { event, response, provider, mode, parameters: own.collect(), fence }
     }
 }
 
@@ -43,6 +57,17 @@ pub struct Done {
     pub outcome: Outcome,
     /// What was found and done, in words.
     pub detail: String,
+    /// The later term in which the route has been written, where that is in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
+}
+
+impl Done {
+    /// That it ended so.
+    #[must_use]
+    pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self { outcome, detail: detail.into(), term: None }
+    }
 }
 
 /// How the work of an event handler ended. Nothing counts as written that was not read back.

@@ -8,10 +8,14 @@ mod context;
 pub mod decide;
 mod events;
 pub mod fact;
+mod group;
+mod groups;
 pub mod job;
+pub mod kv;
 pub mod node;
 mod nodes;
 pub mod parameters;
+mod peer;
 pub mod provider;
 pub mod request;
 pub mod scripts;
@@ -28,21 +32,31 @@ use core::time::Duration;
 use crate::base::fact::Metric;
 use crate::base::id::{CallId, FifoId};
 use crate::base::time::{Next, Now};
+use crate::consul::port::Reply;
 use crate::fifo;
 use crate::http::answer;
 use crate::http::port;
 use crate::http::router::{self, Route, get};
 use crate::machine::{ExitReason, Input, Kept, Limits, Machine, Output, Status};
 use context::{Cx, RouteKinds, Timer};
+use decide::{Event, Trigger, taking};
 use events::EventManager;
 use fact::Fact;
-use node::Index;
+use groups::Groups;
+use node::{Index, Mode};
 use nodes::{NodeManager, Progress};
+use peer::Peer;
 use provider::Provider;
 use request::{Answer, Request, exit};
 
+pub use group::Config as ConsulConfig;
+pub use groups::{GROUPS_MAX, Rules, WithoutConsul};
+
 /// How long a stop waits for the event handlers that run.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long it waits, once all is done, for Consul to take back the leases.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// How many requests may come before the file is read.
 const EARLY_MAX: usize = 1024;
@@ -54,8 +68,16 @@ pub struct Config {
     pub dir: Box<str>,
     /// The program that is run as event handler: an absolute path.
     pub program: Box<str>,
+    /// Variables that event handlers have.
+    pub env: Box<[(Box<str>, Box<str>)]>,
     /// Whose a redundancy node is that is created without a provider.
     pub default_provider: Option<Provider>,
+    /// How it works with Consul; nothing is asked of that without this.
+    pub consul: Option<ConsulConfig>,
+    /// What it does without.
+    pub rules: Rules,
+    /// How often it sees to it that routes lead where they should; zero: never.
+    pub sweep: Duration,
     /// For jitter.
     pub seed: u64,
 }
@@ -72,6 +94,9 @@ struct State {
     default_provider: Option<Provider>,
     nodes: NodeManager,
     events: EventManager,
+    groups: Groups,
+    peer: Option<Peer>,
+    sweep: Duration,
     phase: Phase,
     /// The host has told it to end.
     is_told_to_stop: bool,
@@ -88,6 +113,8 @@ enum Phase {
     Erasing(Vec<FifoId>),
     /// What was begun is finished.
     Stopping,
+    /// The leases are given up.
+    Leaving,
     /// The file cannot be used.
     Unusable,
     /// All is done.
@@ -98,7 +125,7 @@ type Handler = fn(&State) -> answer::Answer;
 
 const ROUTES: [Route<Handler>; 3] = [
     get("/v1/route", |state| {
-        answer::Answer::new(200, view::all(state.nodes.held(), &state.events))
+        answer::Answer::new(200, view::all(state.nodes.held(), &state.events, &state.groups))
     }),
     get("/healthz", |_| answer::Answer::new(200, r#"{"alive": true}"#)),
     get("/readyz", |state| {
@@ -113,14 +140,22 @@ impl Server {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let limits = Limits { call: Duration::from_secs(5), answer_bytes: 1 << 20 };
+        let Config { seed, sweep, .. } = config;
+        let peer = config.consul.as_ref().and_then(|consul| {
+            let service = consul.peer.as_deref()?;
+            Some(Peer::new(service, consul.revert_after, seed))
+        });
         let state = State {
             default_provider: config.default_provider,
             nodes: NodeManager::new(&config.dir),
-            events: EventManager::new(config.program),
+            events: EventManager::new(config.program, config.env, sweep),
+            groups: Groups::new(config.consul, config.rules, seed),
+            peer,
+            sweep,
             phase: Phase::New,
             is_told_to_stop: false,
         };
-        Self { kept: Kept::new(CallId::first(0), config.seed, limits, ()), state }
+        Self { kept: Kept::new(CallId::first(0), seed, limits, ()), state }
     }
 
     /// Whether it has ended because its file cannot be used.
@@ -143,6 +178,7 @@ impl State {
             | Phase::Loading(_)
             | Phase::Erasing(_)
             | Phase::Stopping
+            | Phase::Leaving
             | Phase::Unusable
             | Phase::Over => {
                 let parsed = serde_json::from_slice(&request.body);
@@ -185,7 +221,7 @@ impl State {
             }
             Request::Ping => cx.answer(client, &Answer::ok("the server answers")),
             Request::Status => {
-                let text = view::all(nodes.held(), events);
+                let text = view::all(nodes.held(), events, &self.groups);
                 cx.answer(client, &Answer::ok(text));
             }
             Request::Stop => {
@@ -217,6 +253,7 @@ impl State {
         let phase = core::mem::replace(&mut self.phase, Phase::Serving);
         match (progress, phase) {
             (Progress::Loaded, Phase::Loading(early)) => {
+                self.begin(cx);
                 early.into_iter().for_each(|request| self.on_request(cx, request));
             }
             (Progress::Unusable, phase) => {
@@ -242,13 +279,99 @@ impl State {
         }
     }
 
+    /// The redundancy nodes are there: what is done with them unasked begins.
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        if let Some(peer) = &mut self.peer {
+            peer.begin(cx);
+        }
+        if !self.sweep.is_zero() {
+            cx.arm(Timer::Sweep, self.sweep);
+        }
+    }
+
+    // ---- Consul -----------------------------------------------------------------------------------
+
+    fn on_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+        if let Some((group, change)) = self.groups.on_reply(cx, reply) {
+            return self.on_group(cx, &group, change);
+        }
+        let change = self.peer.as_mut().and_then(|peer| peer.on_reply(cx, reply));
+        self.on_peer(cx, change);
+    }
+
+    /// Something of a group has changed.
+    fn on_group(&mut self, cx: &mut Cx<'_>, group: &str, change: group::Change) {
+        let trigger = match change {
+            group::Change::Gained => Trigger::Lease,
+            group::Change::ReadBack => Trigger::Sweep,
+            group::Change::Gone => {
+                self.events.end_group(cx, group);
+                return self.events.unpark();
+            }
+            group::Change::Seen => return self.events.unpark(),
+        };
+        self.events.unpark();
+        for (index, node) in
+            self.nodes.held().iter().filter(|(_, node)| node.group() == Some(group))
+        {
+            self.events.occur(cx, index, taking(node.mode()), trigger);
+        }
+    }
+
+    fn on_peer(&mut self, cx: &mut Cx<'_>, change: Option<peer::Change>) {
+        let Some(change) = change else { return };
+        for (index, node) in self.nodes.held().iter() {
+            let event = match (change, node.mode()) {
+                (peer::Change::Failed, _) => Event::PeerFail,
+                // The lease brings the others back.
+                (peer::Change::Returned, Mode::Primary) if node.group().is_none() => Event::Revert,
+                (peer::Change::Returned, _) => continue,
+            };
+            self.events.occur(cx, index, event, Trigger::Peer);
+        }
+    }
+
     // ---- time, and the end ------------------------------------------------------------------------
 
     fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
             Timer::Rewrite => self.nodes.go_on(cx),
             Timer::Drain => self.events.end(cx),
+            Timer::Leave => self.phase = Phase::Over,
+            Timer::Parked => self.events.unpark(),
+            Timer::Sweep => {
+                cx.arm(Timer::Sweep, self.sweep);
+                self.look_over(cx);
+            }
         }
+    }
+
+    /// Sees to it that all routes lead where they should, whatever was missed.
+    fn look_over(&mut self, cx: &mut Cx<'_>) {
+        for (index, node) in self.nodes.held().iter() {
+            let event = match (node.group(), node.mode()) {
+                (Some(_), mode) => taking(mode),
+                (None, Mode::Primary) => Event::Revert,
+                (None, Mode::Secondary) => continue,
+            };
+            self.events.occur(cx, index, event, Trigger::Sweep);
+        }
+    }
+
+    /// Works what is due, and what follows from all that has happened in this call.
+    fn go_on(&mut self, cx: &mut Cx<'_>) {
+        while let Some(timer) = cx.next_due() {
+            self.on_timer(cx, timer);
+        }
+        while let Some((group, change)) = self.groups.on_due(cx) {
+            change.into_iter().for_each(|change| self.on_group(cx, &group, change));
+        }
+        while let Some(change) = self.peer.as_mut().and_then(|peer| peer.on_due(cx)) {
+            self.on_peer(cx, change);
+        }
+        self.events.go_on(cx, self.nodes.held(), &mut self.groups);
+        let events = &self.events;
+        self.groups.settle(cx, |group| events.is_idle(group));
     }
 
     fn stop(&mut self, cx: &mut Cx<'_>) {
@@ -261,19 +384,34 @@ impl State {
             // What was asked for first is done.
             erasing @ Phase::Erasing(_) => self.phase = erasing,
             unusable @ Phase::Unusable => self.phase = unusable,
-            Phase::New | Phase::Serving | Phase::Stopping | Phase::Over => {}
+            Phase::New | Phase::Serving | Phase::Stopping | Phase::Leaving | Phase::Over => {}
         }
         cx.emit(Fact::Stopping {});
         cx.arm(Timer::Drain, DRAIN);
     }
 
-    /// Whether nothing is left to be done of a stop.
-    fn is_over(&self) -> bool {
-        match self.phase {
-            Phase::Stopping => self.nodes.is_settled() && self.events.is_settled(),
-            Phase::Unusable | Phase::Over => true,
-            Phase::New | Phase::Loading(_) | Phase::Serving | Phase::Erasing(_) => false,
+    /// Whether nothing is left to be done of a stop. What was begun is finished first, then the leases are given
+    /// up, so that the other router need not wait.
+    fn is_over(&mut self, cx: &mut Cx<'_>) -> bool {
+        if let Phase::Stopping = self.phase
+            && self.nodes.is_settled()
+            && self.events.is_settled()
+        {
+            cx.disarm(Timer::Sweep);
+            self.groups.resign(cx);
+            self.peer.iter_mut().for_each(|peer| peer.end(cx));
+            cx.arm(Timer::Leave, LEAVE);
+            self.phase = Phase::Leaving;
         }
+        if let Phase::Leaving = self.phase
+            && !self.groups.has_calls()
+        {
+            self.phase = Phase::Over;
+        }
+        if let Phase::Over = self.phase {
+            cx.emit(Fact::Stopped {});
+        }
+        matches!(self.phase, Phase::Unusable | Phase::Over)
     }
 }
 
@@ -304,30 +442,25 @@ impl Machine for Server {
                 if let Some(progress) = state.nodes.on_file(&mut cx, event) {
                     state.on_progress(&mut cx, progress);
                 }
+                if let Phase::Serving = state.phase {
+                    state.groups.follow(&mut cx, state.nodes.held());
+                }
             }
-            Input::Exec(event) => state.events.on_exec(&mut cx, state.nodes.held(), event),
+            Input::Exec(event) => state.events.on_exec(&mut cx, &mut state.groups, event),
+            Input::Consul(reply) => state.on_reply(&mut cx, &reply),
             Input::Stop => state.stop(&mut cx),
-            Input::Tick
-            | Input::Net(_)
-            | Input::Consul(_)
-            | Input::Spiel(_)
-            | Input::HttpStream(_) => {}
+            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::HttpStream(_) => {}
         }
-        while let Some(timer) = cx.next_due() {
-            state.on_timer(&mut cx, timer);
-        }
-        if state.is_over() {
-            if let Phase::Stopping = state.phase {
-                cx.emit(Fact::Stopped {});
-                state.phase = Phase::Over;
-            }
+        state.go_on(&mut cx);
+        if state.is_over(&mut cx) {
             return Next::Exit;
         }
-        kept.next()
+        let peer = state.peer.as_ref().map_or(Next::Wait, Peer::next);
+        kept.next().earlier(state.groups.next()).earlier(peer)
     }
 
     fn blocking_queries(&self) -> usize {
-        0
+        self.state.groups.blocking_queries() + usize::from(self.state.peer.is_some())
     }
 
     fn gauges(&self) -> impl Iterator<Item = u64> {
@@ -339,7 +472,9 @@ impl Machine for Server {
         let (words, stopping) = match self.state.phase {
             Phase::New | Phase::Loading(_) => ("Reading the redundancy nodes", false),
             Phase::Serving => ("Serving", false),
-            Phase::Erasing(_) | Phase::Stopping | Phase::Over => ("Stopping", true),
+            Phase::Erasing(_) | Phase::Stopping | Phase::Leaving | Phase::Over => {
+                ("Stopping", true)
+            }
             Phase::Unusable => ("The file of the redundancy nodes cannot be used", true),
         };
         Status { text: words, stopping }

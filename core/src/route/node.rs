@@ -140,6 +140,12 @@ impl Node {
         self.mode.unwrap_or(Mode::Secondary)
     }
 
+    /// The group under whose lease it is acted on.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.parameters.get("group").map(|name| &**name)
+    }
+
     /// Which routes it stands for. Where a provider's nodes stand for all, that is said by leaving out the route.
     #[must_use]
     pub fn scope(&self) -> Scope {

@@ -42,28 +42,40 @@ const fn optional(
     Parameter { flag, name, required: false, help, check }
 }
 
-const LINUX: [Parameter; 5] = [
+/// Every provider's.
+const GROUP: Parameter = optional(
+    "-group",
+    "group",
+    group,
+    "the group under whose lease at Consul the node is acted on, as both routers call it",
+);
+
+const LINUX: [Parameter; 6] = [
     required("-t", "table", kernel_table, "the kernel's route table: a number from 1, or main"),
     required("-r", "route", cidr, "the route: its destination, as 192.0.2.0/24 or 2001:db8::/32"),
     required("-n", "nextHop", address, "this router's address, of the same family"),
     optional("-dev", "device", device, "the interface through which the next hop is reached"),
     optional("-ns", "namespace", namespace, "the network namespace (ip netns) that has the table"),
+    GROUP,
 ];
 
-const CONSUL: [Parameter; 3] = [
+const CONSUL: [Parameter; 5] = [
     required("-t", "table", text, "the name of the route table"),
     required("-r", "route", cidr, "the route: its destination, as 192.0.2.0/24 or 2001:db8::/32"),
     required("-n", "nextHop", address, "this router's address"),
+    optional("-prefix", "prefix", prefix, "where the tables are in Consul's KV store; routes"),
+    GROUP,
 ];
 
-const AWS: [Parameter; 4] = [
+const AWS: [Parameter; 5] = [
     required("-t", "routeTableId", aws_table, "the route table: rtb- and hexadecimal digits"),
     required("-rg", "region", text, "the region, as us-east-1"),
     required("-n", "eniId", aws_interface, "this router's interface: eni- and hexadecimal digits"),
     optional("-r", "route", cidr, "the route: its destination; without one, all of the table"),
+    GROUP,
 ];
 
-const AZURE: [Parameter; 8] = [
+const AZURE: [Parameter; 9] = [
     required("-t", "routeTableName", text, "the name of the route table"),
     required("-n", "nextHop", address, "this router's address"),
     optional("-s", "subscriptionId", text, "the subscription; else that of this machine"),
@@ -77,9 +89,10 @@ const AZURE: [Parameter; 8] = [
         secret,
         "where its key is, with an application: file:PATH or env:NAME",
     ),
+    GROUP,
 ];
 
-const GCP: [Parameter; 7] = [
+const GCP: [Parameter; 8] = [
     required("-g", "project", text, "the project"),
     required("-a", "routeName", gcp_name, "the name of this router's route"),
     required("-b", "peerRouteName", gcp_name, "the name of the other router's route"),
@@ -87,6 +100,7 @@ const GCP: [Parameter; 7] = [
     required("-o", "hopPriority", priority, "the priority of this router's route: 1 to 65534"),
     required("-r", "route", cidr, "the route: its destination"),
     required("-v", "vpc", gcp_name, "the network"),
+    GROUP,
 ];
 
 /// The parameters that a provider knows.
@@ -233,6 +247,15 @@ fn text(value: &str) -> Result<(), String> {
     if value.chars().any(char::is_control) { Err("has control characters".into()) } else { Ok(()) }
 }
 
+/// What the daemons of the cluster keep below `ha/` is not for routes.
+fn prefix(value: &str) -> Result<(), String> {
+    let is_odd = value.starts_with('/') || value.ends_with('/');
+    if is_odd || value == "ha" || value.starts_with("ha/") {
+        return Err("a prefix neither begins nor ends with a slash, and is not ha".into());
+    }
+    text(value)
+}
+
 fn aws_table(value: &str) -> Result<(), String> {
     aws_id("rtb-", value)
 }
@@ -247,6 +270,15 @@ fn aws_id(prefix: &str, value: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("expected {prefix} and at least 8 hexadecimal digits"))
+}
+
+/// A part of a key at Consul, and of the name of a check.
+fn group(value: &str) -> Result<(), String> {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if value.len() <= 64 && value.bytes().all(inner) {
+        return Ok(());
+    }
+    Err("a group is 1 to 64 letters, digits, hyphens, dots and underscores".into())
 }
 
 /// RFC 1035, as Compute Engine names its resources.

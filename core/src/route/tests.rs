@@ -67,8 +67,16 @@ impl Bench {
     }
 
     fn server(default_provider: Option<Provider>) -> Server {
-        let (dir, program) = ("/dir".into(), "/usr/bin/hax".into());
-        Server::new(Config { dir, program, default_provider, seed: 1 })
+        Server::new(Config {
+            dir: "/dir".into(),
+            program: "/usr/bin/hax".into(),
+            env: Box::default(),
+            default_provider,
+            consul: None,
+            rules: Rules::default(),
+            sweep: Duration::from_secs(300),
+            seed: 1,
+        })
     }
 
     /// The same files under a new server, as after a kill.

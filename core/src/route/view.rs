@@ -5,12 +5,14 @@ use alloc::string::String;
 use serde_json::{Value, json};
 
 use super::events::{EventManager, Report, Standing};
+use super::group::Group;
+use super::groups::Groups;
 use super::node::{Index, Node};
 use super::table::Table;
 
 /// One redundancy node with how its events stand.
 fn node(index: Index, node: &Node, events: &EventManager) -> Value {
-    let Standing { is_running, waiting, last } = events.standing(index);
+    let Standing { is_running, waiting, is_contested, last } = events.standing(index);
     json!({
         "index": index.number(),
         "provider": node.provider.name(),
@@ -18,6 +20,7 @@ fn node(index: Index, node: &Node, events: &EventManager) -> Value {
         "parameters": node.parameters,
         "running": is_running,
         "waiting": waiting,
+        "contested": is_contested,
         "last_event": last.map(report),
     })
 }
@@ -35,10 +38,18 @@ fn report(report: &Report) -> Value {
     })
 }
 
+/// A group and who holds its lease.
+fn group(name: &str, group: &Group) -> Value {
+    let holder = group.other().map(|other| json!({ "name": other.name, "term": other.term }));
+    json!({ "group": name, "key": group.key(), "held_in_term": group.term(), "other": holder })
+}
+
 /// All of them, as `GET /v1/route` and `hax route status --json` show them.
-pub(super) fn all(table: &Table, events: &EventManager) -> String {
+pub(super) fn all(table: &Table, events: &EventManager, groups: &Groups) -> String {
     let nodes: Value = table.iter().map(|(index, of)| node(index, of, events)).collect();
-    alloc::format!("{}", json!({ "nodes": nodes, "handlers_running": events.running() }))
+    let groups: Value = groups.iter().map(|(name, of)| group(name, of)).collect();
+    let running = events.running();
+    alloc::format!("{}", json!({ "nodes": nodes, "groups": groups, "handlers_running": running }))
 }
 
 /// One or all of them, each a line.

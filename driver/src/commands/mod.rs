@@ -48,7 +48,7 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
         #[cfg(feature = "route")]
         Command::Route(args) => route::run::<P>(args),
         #[cfg(feature = "route")]
-        Command::EventHandler => route::handle(),
+        Command::EventHandler => route::handle::<P>(),
         #[cfg(feature = "services")]
         Command::Keeper(args) => keeper::run(*args),
         Command::Demo(args) => match program.demo {

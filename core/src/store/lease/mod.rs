@@ -65,6 +65,15 @@ pub struct Config {
     pub watch: Duration,
 }
 
+/// Who has the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// What it calls itself; empty where the key's value is none of a lease.
+    pub name: Box<str>,
+    /// Its term.
+    pub term: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// There is no session.
@@ -99,6 +108,8 @@ pub struct Lease {
     /// The sending time of the read in flight.
     reading: Option<Instant>,
     watching: bool,
+    /// The holder as of the last reading of the key.
+    holder: Option<Holder>,
     /// The highest known term; later terms are higher.
     least: u64,
     /// The end of the waiting time after the term went backwards because of a restored snapshot. The former
@@ -123,6 +134,7 @@ impl Lease {
             state: State::None,
             reading: None,
             watching: false,
+            holder: None,
             least: 0,
             restored: None,
             conflicts: 0,
@@ -152,6 +164,30 @@ impl Lease {
     pub fn believes(&self, now: Instant) -> Option<u64> {
         let State::Holding { term, proved, .. } = self.state else { return None };
         (now < proved.after(self.config.belief)).then_some(term)
+    }
+
+    /// Until when nobody else can have the lease, unless it is proved again before.
+    #[must_use]
+    pub fn believed_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Holding { proved, .. } => Some(proved.after(self.config.belief)),
+            State::None | State::Creating | State::Waiting { .. } | State::Acquiring { .. } => None,
+        }
+    }
+
+    /// The session, while the lease is ours as far as is known.
+    #[must_use]
+    pub fn session(&self) -> Option<&str> {
+        match &self.state {
+            State::Holding { session, .. } => Some(session),
+            State::None | State::Creating | State::Waiting { .. } | State::Acquiring { .. } => None,
+        }
+    }
+
+    /// Who had the key when it was read last; nothing where nobody had, or it was not read yet.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        self.holder.as_ref()
     }
 
     /// Raises the known term to one known to the protected resource: the next term will be higher.
@@ -287,6 +323,8 @@ impl Lease {
             cx.retry(Timer::Read.into(), &mut self.backoff);
             return None;
         };
+        let (name, term) = (seen.holder.clone(), seen.term);
+        self.holder = seen.session.is_some().then_some(Holder { name, term });
         let back = seen.term < self.least;
         let over = cx.now().mono.after(self.config.belief);
         self.restored = back.then(|| self.restored.unwrap_or(over));

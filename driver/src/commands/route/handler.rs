@@ -7,19 +7,19 @@ use anyhow::{Context as _, bail};
 use hax_core::route::job::{Done, Job, Outcome};
 use hax_core::route::provider::Provider;
 
-use super::linux;
+use super::{consul, linux};
 use crate::commands::output::Output;
 use crate::exit::{CommandError, Exit};
+use crate::host::platform::Platform;
 
 /// The longest job that is read.
 const JOB_MAX: u64 = 8 << 20;
 
 /// Does the work that standard input says.
-pub(in crate::commands) fn handle() -> Result<Exit, CommandError> {
-    let worked = read().and_then(|job| work(&job));
-    let exit = if worked.is_ok() { Exit::Clean } else { Exit::Failure };
-    let done =
-        worked.unwrap_or_else(|why| Done { outcome: Outcome::Failed, detail: format!("{why:#}") });
+pub(in crate::commands) fn handle<P: Platform>() -> Result<Exit, CommandError> {
+    let worked = read().and_then(|job| work::<P>(&job));
+    let done = worked.unwrap_or_else(|why| Done::new(Outcome::Failed, format!("{why:#}")));
+    let exit = if done.outcome == Outcome::Failed { Exit::Failure } else { Exit::Clean };
     let mut line = serde_json::to_vec(&done).map_err(anyhow::Error::from)?;
     line.push(b'\n');
     Output::new().write_all(&line).map_err(anyhow::Error::from)?;
@@ -32,10 +32,11 @@ fn read() -> anyhow::Result<Job> {
     serde_json::from_slice(&text).context("standard input has no job")
 }
 
-fn work(job: &Job) -> anyhow::Result<Done> {
+fn work<P: Platform>(job: &Job) -> anyhow::Result<Done> {
     match job.provider {
         Provider::Linux => linux::work(job),
-        other @ (Provider::Consul | Provider::Aws | Provider::Azure(_) | Provider::Gcp) => {
+        Provider::Consul => consul::work::<P>(job),
+        other @ (Provider::Aws | Provider::Azure(_) | Provider::Gcp) => {
             bail!("this build of hax has no event handler for {}", other.name())
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn work(job: &Job) -> anyhow::Result<Done> {
         (Response::Nothing, _) => bail!("there is nothing to be done"),
         (Response::UpdateIfDifferent, Some(route)) if route.is_by(hop) => {
             let detail = format!("the route leads to {} already", hop.gateway);
-            return Ok(Done { outcome: Outcome::Unchanged, detail });
+            return Ok(Done::new(Outcome::Unchanged, detail));
         }
         (Response::Update | Response::UpdateIfDifferent, before) => {
             let detail = format!("the route led to {led} and leads to {} now", hop.gateway);
@@ -62,7 +62,7 @@ pub(super) fn work(job: &Job) -> anyhow::Result<Done> {
         let leads = after.first().map_or_else(|| "nowhere".into(), Route::describe);
         bail!("the route was written, and leads to {leads} when it is read back");
     }
-    Ok(Done { outcome, detail })
+    Ok(Done::new(outcome, detail))
 }
 
 /// Which route, and to whom it is to lead.

@@ -1,20 +1,23 @@
 //! `hax route`, the seven scripts, and the event handler.
 
+mod consul;
 mod handler;
 mod linux;
 mod netlink;
 mod scripts;
 mod serve;
+mod settings;
 mod status;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use hax_core::route::provider::Provider;
 
 use crate::exit::{CommandError, Exit};
 use crate::host::platform::Platform;
-use crate::settings::values::{HostPort, LogFormat, LogLevel};
+use crate::settings::values::{HostPort, LogFormat, LogLevel, Span};
+use settings::ConsulArgs;
 
 pub(super) use handler::handle;
 pub(super) use scripts::script;
@@ -38,7 +41,7 @@ pub struct RouteArgs {
 pub enum RouteCommand {
     /// Run the server: keep the redundancy nodes and work their events.
     #[command(long_about = SERVE, after_long_help = SERVE_EXITS, args_override_self = true)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show the redundancy nodes and what became of their last events.
     #[command(after_long_help = STATUS_EXITS, args_override_self = true)]
     Status(StatusArgs),
@@ -56,6 +59,15 @@ server's folder. The redundancy nodes lie in the file nodes.json there, and outl
 the server; only `ha_api -c stop` deletes them. Each event is worked by a process of
 its own. Log lines go to standard error. SIGTERM or SIGINT finish what was begun and
 stop.";
+
+/// What is done where there is no Consul.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WithoutConsul {
+    /// Events are worked.
+    Act,
+    /// Events fail.
+    Hold,
+}
 
 const SERVE_EXITS: &str = "\
 Exit codes:
@@ -89,6 +101,18 @@ pub struct ServeArgs {
     /// Serve HTTP here: /v1/route, /metrics, /healthz and /readyz, which change nothing.
     #[arg(long, env = "HAX_ROUTE_HTTP", value_name = "ADDRESS:PORT")]
     pub http: Option<HostPort>,
+    /// How often it is seen whether routes still lead where they should, and mended if not; 0s: never.
+    #[arg(long, env = "HAX_ROUTE_SWEEP", value_name = "TIME", default_value = "300s")]
+    pub sweep: Span,
+    /// What nodes without a group do where no Consul is given.
+    #[arg(long, env = "HAX_ROUTE_UNGROUPED", value_name = "HOW", default_value = "act")]
+    pub ungrouped: WithoutConsul,
+    /// What nodes with a group do where no Consul is given or it does not answer.
+    #[arg(long, env = "HAX_ROUTE_GROUPED", value_name = "HOW", default_value = "hold")]
+    pub grouped: WithoutConsul,
+    /// Consul, if there is one.
+    #[command(flatten)]
+    pub consul: ConsulArgs,
     /// How log lines look.
     #[arg(long, env = "HAX_LOG", value_name = "FORMAT")]
     pub log: Option<LogFormat>,

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use futures_lite::future::or;
 use hax_core::machine::Machine as _;
-use hax_core::route::{Config, Server};
+use hax_core::route::{Config, Rules, Server, WithoutConsul};
 
 use super::ServeArgs;
 use crate::commands::block_on;
@@ -21,8 +21,6 @@ use crate::http::{HttpAccess, Limits};
 use crate::net::listen;
 use crate::observe::metrics::Metrics;
 use crate::observe::{logs, notify};
-use crate::settings::Settings;
-use crate::settings::flags::Flags;
 use crate::settings::values::HostPort;
 
 /// How long the body of an HTTP request may take. None that is answered has one.
@@ -53,7 +51,7 @@ async fn run<P: Platform>(args: &ServeArgs, signals: &Signals) -> Result<Exit, C
     let dir = args.dir.display();
     tracing::info!(target: "hax", %dir, http = http.unwrap_or_default(), "hax route serves");
     notify::ready();
-    let context = context::<P>(folder)?;
+    let context = context::<P>(args, folder)?;
     drive::<P, _>(context, signals, sockets, &mut server).await;
     // It may not have been driven to its end, which a line of the log has told.
     let has_served = server.status().stopping && !server.is_unusable();
@@ -67,10 +65,18 @@ fn config(args: &ServeArgs) -> anyhow::Result<Config> {
         Ok(text.into())
     };
     let program = std::env::current_exe().context("the path of this program")?;
+    let rule = |rule| match rule {
+        super::WithoutConsul::Act => WithoutConsul::Act,
+        super::WithoutConsul::Hold => WithoutConsul::Hold,
+    };
     Ok(Config {
         dir: text(&args.dir)?,
         program: text(&program)?,
+        env: args.consul.env(),
         default_provider: args.provider,
+        consul: args.consul.config()?,
+        rules: Rules { ungrouped: rule(args.ungrouped), grouped: rule(args.grouped) },
+        sweep: args.sweep.0,
         seed: clock::wall().0,
     })
 }
@@ -85,9 +91,11 @@ async fn sockets<P: Platform>(at: &HostPort) -> anyhow::Result<Sockets<P::Listen
     Ok(Sockets { motr: None, motr_connections_max: 0, http, access })
 }
 
-fn context<P: Platform>(folder: Folder) -> anyhow::Result<HostContext<P::Client>> {
-    let settings = Settings::load(None, Flags::default(), |name| std::env::var(name).ok());
-    let settings = settings.map_err(|why| anyhow!(why))?;
+fn context<P: Platform>(
+    args: &ServeArgs,
+    folder: Folder,
+) -> anyhow::Result<HostContext<P::Client>> {
+    let settings = args.consul.settings()?;
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::of::<Server>(clock));
     let client = Arc::new(P::Client::new(&settings.consul)?);

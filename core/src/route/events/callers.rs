@@ -1,0 +1,67 @@
+//! The clients that wait until events have been worked.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use super::super::context::Cx;
+use super::super::node::Index;
+use super::super::request::{Answer, exit};
+use crate::base::id::FifoId;
+
+/// One who waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CallerId(u64);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Callers {
+    calls: BTreeMap<CallerId, Caller>,
+    next: CallerId,
+}
+
+/// One who waits for events of one or more redundancy nodes.
+#[derive(Debug)]
+struct Caller {
+    client: FifoId,
+    left: usize,
+    has_failed: bool,
+    text: String,
+}
+
+impl Callers {
+    /// A client waits for so many events.
+    pub(super) fn add(&mut self, client: FifoId, left: usize) -> CallerId {
+        let id = self.next;
+        self.next.0 += 1;
+        self.calls.insert(id, Caller { client, left, has_failed: false, text: String::new() });
+        id
+    }
+
+    /// An event has come to its end: whoever waits for no other is answered.
+    pub(super) fn tell(
+        &mut self,
+        cx: &mut Cx<'_>,
+        callers: &[CallerId],
+        (index, name): (Index, &str),
+        result: &Result<String, String>,
+    ) {
+        for id in callers {
+            let Some(caller) = self.calls.get_mut(id) else { continue };
+            caller.left -= 1;
+            caller.has_failed |= result.is_err();
+            let line = match &result {
+                Ok(detail) => format!("node {index}: {name}: {detail}\n"),
+                Err(why) => format!("node {index}: {name} failed: {why}\n"),
+            };
+            caller.text.push_str(&line);
+            if caller.left > 0 {
+                continue;
+            }
+            if let Some(Caller { client, has_failed, text, .. }) = self.calls.remove(id) {
+                let exit = if has_failed { exit::EVENT } else { exit::OK };
+                cx.answer(client, &Answer { exit, text: text.trim_end().into() });
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! One event handler, from its start to its end.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::super::context::Cx;
+use super::super::decide::Response;
+use super::super::job::{Done, Fence, Job};
+use super::super::node::{Index, Node};
+use super::{EventManager, Work};
+use crate::base::id::ExecId;
+use crate::base::time::Instant;
+use crate::exec::{Cause, Command, Event, Origin, Spawn, Status, Stream};
+
+/// How long a handler may go on after it was told to end.
+pub(in super::super) const GRACE: Duration = Duration::from_millis(200);
+
+/// How much a handler may say.
+const OUTPUT_MAX: usize = 16 << 10;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) index: Index,
+    pub(super) work: Work,
+    pub(super) began: Instant,
+    pub(super) fence: Option<Fence>,
+    pub(super) group: Option<Box<str>>,
+    output: Vec<u8>,
+    complaint: Vec<u8>,
+    /// Why it was told to end.
+    ended: Option<&'static str>,
+}
+
+impl EventManager {
+    pub(super) fn spawn(
+        &mut self,
+        cx: &mut Cx<'_>,
+        (index, work): (Index, Work),
+        (node, response): (&Node, Response),
+        (within, fence): (Duration, Option<Fence>),
+    ) {
+        let id = self.next_exec.mint();
+        let job = Job::new(work.event, response, node, fence.clone());
+        // Nothing in it is other than texts.
+        let job = serde_json::to_vec(&job).unwrap_or_default();
+        cx.emit(Command::Spawn(Box::new(Spawn {
+            id,
+            origin: Origin::Own,
+            argv: [self.program.clone(), "event-handler".into()].into(),
+            env: self.env.clone(),
+            stdin: job.into(),
+            deadline: within,
+            grace: GRACE,
+            output_max: OUTPUT_MAX,
+        })));
+        let began = cx.now().mono;
+        let group = fence.as_ref().and_then(|_| node.group()).map(Into::into);
+        let (output, complaint) = (Vec::new(), Vec::new());
+        let running = Running { index, work, began, fence, group, output, complaint, ended: None };
+        self.running.insert(id, running);
+    }
+
+    /// Takes what happened to a handler; gives what came of it if it has come to its end.
+    pub(super) fn heard(&mut self, event: Event) -> Option<(ExecId, Result<Done, String>)> {
+        match event {
+            Event::Started { .. } => None,
+            Event::Output { id, stream, bytes } => {
+                let running = self.running.get_mut(&id)?;
+                match stream {
+                    Stream::Stdout => running.output.extend_from_slice(&bytes),
+                    Stream::Stderr => running.complaint.extend_from_slice(&bytes),
+                }
+                None
+            }
+            Event::Refused { id, why } => {
+                Some((id, Err(format!("the event handler is not started: {why}"))))
+            }
+            Event::Exited { id, status, cause, .. } => {
+                Some((id, self.running.get(&id)?.result(status, cause)))
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Whether it writes under the lease of this group.
+    pub(super) fn is_of(&self, group: &str) -> bool {
+        self.group.as_deref() == Some(group)
+    }
+
+    /// Tells it to end.
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, id: ExecId, why: &'static str) {
+        if self.ended.replace(why).is_none() {
+            cx.emit(Command::Kill { id });
+        }
+    }
+
+    /// What came of a handler that has ended.
+    fn result(&self, status: Status, cause: Cause) -> Result<Done, String> {
+        match cause {
+            Cause::Deadline => return Err("the event handler took too long and was killed".into()),
+            Cause::Killed => return Err(self.ended.unwrap_or("it was killed").into()),
+            Cause::Itself => {}
+        }
+        let done: Done = match serde_json::from_slice(&self.output) {
+            Ok(done) => done,
+            Err(_) => {
+                let said = String::from_utf8_lossy(&self.complaint);
+                let said: String = said.trim().chars().take(200).collect();
+                return Err(format!("the event handler ended with {status}: {said}"));
+            }
+        };
+        match (done.outcome, status) {
+            (super::Outcome::Failed, _) | (_, Status::Code(0)) => Ok(done),
+            _ => Err(format!("the event handler ended with {status}: {}", done.detail)),
+        }
+    }
+}

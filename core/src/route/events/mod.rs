@@ -1,0 +1,418 @@
+//! The event manager: what events there are on redundancy nodes, and the handlers that work them.
+//!
+//! Events of one redundancy node are worked one after another, in their order; those of others do not wait for
+//! them. A handler is a process of its own, with a deadline; the server waits for none. One that may not act yet
+//! is parked, and holds up the later ones of its node alone.
+
+mod callers;
+mod contest;
+mod handler;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::context::{Cx, Timer};
+use super::decide::{Event, Response, Trigger, decide, mend};
+use super::fact::Fact;
+use super::groups::{Groups, Permit};
+use super::job::{Done, Outcome};
+use super::node::{Index, Node};
+use super::parameters;
+use super::request::{Answer, Nodes, exit};
+use super::table::Table;
+use crate::base::id::{ExecId, FifoId};
+use crate::base::time::{Instant, WallClock};
+use crate::exec;
+use callers::{CallerId, Callers};
+use contest::Contest;
+use handler::Running;
+
+pub(super) use handler::GRACE;
+
+/// How many handlers run at a time. All events of a peer's failure may come at once, and the host has room for
+/// 128 programs.
+const RUNNING_MAX: usize = 64;
+
+/// How many events of one redundancy node may wait.
+const WAITING_MAX: usize = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct EventManager {
+    /// The program that is run as event handler.
+    program: Box<str>,
+    /// What handlers have of the server's environment.
+    env: Box<[(Box<str>, Box<str>)]>,
+    /// How often it is seen whether routes lead where they should.
+    sweep: Duration,
+    lanes: BTreeMap<Index, Lane>,
+    /// Redundancy nodes whose next event can begin.
+    ready: VecDeque<Index>,
+    /// Those whose next event may not begin yet.
+    parked: BTreeSet<Index>,
+    running: BTreeMap<ExecId, Running>,
+    callers: Callers,
+    next_exec: ExecId,
+}
+
+/// The events of one redundancy node.
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<Work>,
+    is_running: bool,
+    last: Option<Report>,
+    contest: Contest,
+}
+
+/// An event on one redundancy node that is not worked yet.
+#[derive(Debug)]
+struct Work {
+    event: Event,
+    trigger: Trigger,
+    callers: Vec<CallerId>,
+    /// Since when it could be worked if it might.
+    since: Option<Instant>,
+}
+
+/// What came of the last event of a redundancy node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) event: Event,
+    pub(super) at: WallClock,
+    pub(super) result: Result<Box<str>, Box<str>>,
+}
+
+/// How the events of a redundancy node stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing<'a> {
+    pub(super) is_running: bool,
+    pub(super) waiting: usize,
+    pub(super) is_contested: bool,
+    pub(super) last: Option<&'a Report>,
+}
+
+impl EventManager {
+    pub(super) fn new(
+        program: Box<str>,
+        env: Box<[(Box<str>, Box<str>)]>,
+        sweep: Duration,
+    ) -> Self {
+        Self {
+            program,
+            env,
+            sweep,
+            lanes: BTreeMap::new(),
+            ready: VecDeque::new(),
+            parked: BTreeSet::new(),
+            running: BTreeMap::new(),
+            callers: Callers::default(),
+            next_exec: ExecId(1),
+        }
+    }
+
+    /// How many handlers run.
+    pub(super) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Whether no event waits and no handler runs.
+    pub(super) fn is_settled(&self) -> bool {
+        self.running.is_empty() && self.ready.is_empty() && self.parked.is_empty()
+    }
+
+    /// Whether no handler of a group runs.
+    pub(super) fn is_idle(&self, group: &str) -> bool {
+        !self.running.values().any(|running| running.is_of(group))
+    }
+
+    /// How the events of a redundancy node stand.
+    pub(super) fn standing(&self, index: Index) -> Standing<'_> {
+        let lane = self.lanes.get(&index);
+        Standing {
+            is_running: lane.is_some_and(|lane| lane.is_running),
+            waiting: lane.map_or(0, |lane| lane.waiting.len()),
+            is_contested: lane.is_some_and(|lane| lane.contest.is_given_up()),
+            last: lane.and_then(|lane| lane.last.as_ref()),
+        }
+    }
+
+    /// A redundancy node was taken away: what was known of its events goes too.
+    pub(super) fn forget(&mut self, index: Index) {
+        if let Some(lane) = self.lanes.get_mut(&index) {
+            lane.last = None;
+            lane.contest = Contest::default();
+        }
+        self.lanes.retain(|_, lane| !lane.is_empty());
+    }
+
+    // ---- what occurs ------------------------------------------------------------------------------
+
+    /// An event has occurred. The client is answered when it has been worked, or at once.
+    pub(super) fn on_event(
+        &mut self,
+        cx: &mut Cx<'_>,
+        table: &Table,
+        (client, wait): (FifoId, bool),
+        (nodes, event): (Nodes, Event),
+    ) {
+        let is_meant = |index: Index| match nodes {
+            Nodes::One(one) => index == one,
+            Nodes::Range(first, last) => (first..=last).contains(&index),
+            Nodes::All => true,
+        };
+        let meant: Vec<Index> =
+            table.iter().map(|(index, _)| index).filter(|index| is_meant(*index)).collect();
+        if meant.is_empty() {
+            let answer = match nodes {
+                Nodes::One(index) => {
+                    Answer::failed(exit::EVENT, format!("there is no node {index}"))
+                }
+                Nodes::Range(..) | Nodes::All => Answer::ok("there are no nodes"),
+            };
+            return cx.answer(client, &answer);
+        }
+        let callers = if wait {
+            Vec::from([self.callers.add(client, meant.len())])
+        } else {
+            cx.answer(client, &Answer::ok(format!("{} is taken on", event.name())));
+            Vec::new()
+        };
+        for index in meant {
+            if let Some(lane) = self.lanes.get_mut(&index) {
+                lane.contest = Contest::default();
+            }
+            let callers = callers.clone();
+            let work = Work { event, trigger: Trigger::Client, callers, since: None };
+            self.queue(cx, index, work);
+        }
+    }
+
+    /// The server itself has found that an event has occurred.
+    pub(super) fn occur(&mut self, cx: &mut Cx<'_>, index: Index, event: Event, trigger: Trigger) {
+        let lane = self.lanes.entry(index).or_default();
+        match trigger {
+            Trigger::Client | Trigger::Peer => {}
+            Trigger::Lease => lane.contest = Contest::default(),
+            Trigger::Sweep if lane.contest.is_given_up() => return,
+            // What waits or runs is followed by the next sweep.
+            Trigger::Sweep if lane.is_running || !lane.waiting.is_empty() => return,
+            Trigger::Sweep => {}
+        }
+        self.queue(cx, index, Work { event, trigger, callers: Vec::new(), since: None });
+    }
+
+    /// Puts an event behind those that its redundancy node has. One like the last of them is that one.
+    fn queue(&mut self, cx: &mut Cx<'_>, index: Index, mut work: Work) {
+        let lane = self.lanes.entry(index).or_default();
+        let like = |last: &&mut Work| last.event == work.event && last.trigger == work.trigger;
+        if let Some(last) = lane.waiting.back_mut().filter(like) {
+            last.callers.append(&mut work.callers);
+        } else if lane.waiting.len() == WAITING_MAX {
+            let why = format!("{WAITING_MAX} events wait already");
+            self.finish(cx, index, work, Err(why), None);
+        } else {
+            lane.waiting.push_back(work);
+            if lane.waiting.len() == 1 && !lane.is_running {
+                self.ready.push_back(index);
+            }
+        }
+    }
+
+    // ---- what is begun ----------------------------------------------------------------------------
+
+    /// Whether parked events may begin now is to be found out.
+    pub(super) fn unpark(&mut self) {
+        self.ready.extend(core::mem::take(&mut self.parked));
+    }
+
+    /// Begins with what can begin.
+    pub(super) fn go_on(&mut self, cx: &mut Cx<'_>, table: &Table, groups: &mut Groups) {
+        while self.running.len() < RUNNING_MAX
+            && let Some(index) = self.ready.pop_front()
+        {
+            let lane = self.lanes.entry(index).or_default();
+            let Some(mut work) = lane.waiting.pop_front() else { continue };
+            lane.is_running = true;
+            let now = cx.now().mono;
+            let since = *work.since.get_or_insert(now);
+            let (node, response) = match judge(&work, table.find(index)) {
+                Ok(judged) => judged,
+                Err(why) => {
+                    self.finish(cx, index, work, Err(why), None);
+                    self.on_lane_free(index);
+                    continue;
+                }
+            };
+            let permit = if response == Response::Nothing {
+                let mode = node.mode().name();
+                Permit::Leave(format!("nothing is to be done by the {mode}"))
+            } else {
+                groups.permit(cx, node, (work.event, work.trigger), since)
+            };
+            match permit {
+                Permit::Act { within, fence } => {
+                    self.say_that_it_occurred(cx, index, &work, response);
+                    self.spawn(cx, (index, work), (node, response), (within, fence));
+                }
+                Permit::Wait(until) => {
+                    let lane = self.lanes.entry(index).or_default();
+                    lane.waiting.push_front(work);
+                    lane.is_running = false;
+                    self.parked.insert(index);
+                    cx.arm_no_later(Timer::Parked, until);
+                }
+                Permit::Leave(why) => {
+                    self.say_that_it_occurred(cx, index, &work, Response::Nothing);
+                    let done = Done::new(Outcome::Unchanged, why);
+                    self.finish(cx, index, work, Ok(done), None);
+                    self.on_lane_free(index);
+                }
+                Permit::Refused(why) => {
+                    self.finish(cx, index, work, Err(why), None);
+                    self.on_lane_free(index);
+                }
+            }
+        }
+    }
+
+    fn say_that_it_occurred(&self, cx: &mut Cx<'_>, index: Index, work: &Work, response: Response) {
+        if work.trigger != Trigger::Sweep {
+            let (event, response) = (work.event.name(), response.name());
+            cx.emit(Fact::Occurred { index, event, response });
+        }
+    }
+
+    fn on_lane_free(&mut self, index: Index) {
+        let Some(lane) = self.lanes.get_mut(&index) else { return };
+        lane.is_running = false;
+        if !lane.waiting.is_empty() {
+            self.ready.push_back(index);
+        }
+    }
+
+    // ---- what came of it --------------------------------------------------------------------------
+
+    /// Something happened to a handler.
+    pub(super) fn on_exec(&mut self, cx: &mut Cx<'_>, groups: &mut Groups, event: exec::Event) {
+        let Some((id, mut result)) = self.heard(event) else { return };
+        let Some(Running { index, work, began, fence, group, .. }) = self.running.remove(&id)
+        else {
+            return;
+        };
+        if let Some((fence, group)) = fence.zip(group) {
+            match &result {
+                Ok(Done { term: Some(term), .. }) => groups.raise(cx, &group, *term),
+                Ok(Done { outcome: Outcome::Failed, .. }) | Err(_) => {}
+                Ok(_) if groups.is_held(cx.now().mono, &group, fence.term) => {}
+                Ok(_) => {
+                    result = Err(format!("it was done, and {} was lost meanwhile", fence.key));
+                }
+            }
+        }
+        let result = result.and_then(|done| match done.outcome {
+            Outcome::Failed => Err(done.detail),
+            Outcome::Updated | Outcome::Unchanged | Outcome::WrittenBack => Ok(done),
+        });
+        self.finish(cx, index, work, result, Some(began));
+        self.on_lane_free(index);
+    }
+
+    /// An event has come to its end: whoever waits for it is told.
+    fn finish(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: Index,
+        work: Work,
+        result: Result<Done, String>,
+        began: Option<Instant>,
+    ) {
+        let Work { event, trigger, callers, .. } = work;
+        let (name, now) = (event.name(), cx.now());
+        let lane = self.lanes.entry(index).or_default();
+        if let (Ok(done), Some(began)) = (&result, began) {
+            let us = now.mono.micros_since(began);
+            let detail = done.detail.as_str().into();
+            let sweep = self.sweep;
+            match lane.contest.on_done(trigger, done.outcome, now.mono, sweep) {
+                contest::Verdict::Quiet => cx.emit(Fact::Confirmed { index, detail }),
+                contest::Verdict::Ours => {
+                    cx.emit(Fact::Worked { index, event: name, detail, us });
+                }
+                contest::Verdict::Mended => cx.emit(Fact::Mended { index, detail }),
+                contest::Verdict::GivenUp => {
+                    cx.emit(Fact::Mended { index, detail });
+                    cx.emit(Fact::Contested { index });
+                }
+            }
+        }
+        if let Err(why) = &result {
+            cx.emit(Fact::Failed { index, event: name, why: why.as_str().into() });
+        }
+        let is_quiet = matches!(&result, Ok(done) if done.outcome == Outcome::Unchanged);
+        let result = result.map(|done| done.detail);
+        self.callers.tell(cx, &callers, (index, name), &result);
+        // A look that found nothing leaves the last event to be seen.
+        if trigger != Trigger::Sweep || !is_quiet {
+            let result = result.map(Into::into).map_err(Into::into);
+            lane.last = Some(Report { event, at: now.wall, result });
+        }
+    }
+
+    // ---- what is ended ----------------------------------------------------------------------------
+
+    /// The lease of a group may be another's: its handlers are ended.
+    pub(super) fn end_group(&mut self, cx: &mut Cx<'_>, group: &str) {
+        for (id, running) in &mut self.running {
+            if running.is_of(group) {
+                running.end(cx, *id, "the lease of its group was lost meanwhile");
+            }
+        }
+    }
+
+    /// Nothing waits any more, and handlers are ended: whoever waits is told that the server stops.
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
+        self.unpark();
+        for index in core::mem::take(&mut self.ready) {
+            self.fail_waiting(cx, index);
+        }
+        let busy: Vec<Index> = self.running.values().map(|running| running.index).collect();
+        busy.into_iter().for_each(|index| self.fail_waiting(cx, index));
+        for (id, running) in &mut self.running {
+            running.end(cx, *id, "the server stops");
+        }
+    }
+
+    fn fail_waiting(&mut self, cx: &mut Cx<'_>, index: Index) {
+        let waiting = self.lanes.get_mut(&index).map(|lane| core::mem::take(&mut lane.waiting));
+        for work in waiting.unwrap_or_default() {
+            self.finish(cx, index, work, Err("the server stops".into()), None);
+        }
+    }
+}
+
+impl Lane {
+    fn is_empty(&self) -> bool {
+        !self.is_running && self.waiting.is_empty() && self.last.is_none()
+    }
+}
+
+/// How an event on a redundancy node is responded to.
+fn judge<'n>(work: &Work, node: Option<&'n Node>) -> Result<(&'n Node, Response), String> {
+    let node = node.ok_or_else(|| "the node is deleted".to_string())?;
+    let response = match (work.trigger, work.event) {
+        (Trigger::Sweep, Event::PeerFail) => mend(node.provider),
+        (Trigger::Sweep, event @ (Event::Revert | Event::Verify))
+        | (Trigger::Client | Trigger::Peer | Trigger::Lease, event) => {
+            decide(event, node.mode(), node.provider, node.scope())
+        }
+    };
+    let lacks: Vec<&str> = parameters::missing(node).map(|parameter| parameter.flag).collect();
+    if response != Response::Nothing && !lacks.is_empty() {
+        return Err(format!("the node lacks {}: see set_params", lacks.join(", ")));
+    }
+    Ok((node, response))
+}

@@ -1,0 +1,457 @@
+//! A group: redundancy nodes that two routers have in common, and that only one of them acts on at a time, the
+//! one that holds the lease `ha/route/GROUP`.
+//!
+//! A new holder writes its routes and reads them back three times: a write that the last holder began may come
+//! late where the route table cannot refuse it. A primary that has been well for a while asks for the lease; the
+//! holder finishes what it has begun and gives it up, without the delay that follows a holder's death.
+
+mod calls;
+
+use alloc::boxed::Box;
+use alloc::format;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::context::Cx;
+use super::fact::Fact;
+use crate::base::id::CallId;
+use crate::base::time::{Instant, Next};
+use crate::consul::json::{self, KvEntry};
+use crate::consul::op::Op;
+use crate::consul::port::{Answer, Reply};
+use crate::consul::url;
+use crate::machine::{Kept, Limits};
+use crate::store::lease::{self, Holder, Lease};
+use crate::store::txn;
+use crate::store::watch::Watch;
+use calls::{Call, GroupCx, GroupKinds, ReadBack, Timer};
+
+/// How long Consul believes in a router that does not beat: the shortest that it keeps.
+pub(super) const TTL: Duration = Duration::from_secs(1);
+
+/// How long a blocking query waits.
+const WATCH: Duration = Duration::from_secs(60);
+
+/// When a new holder reads back for the first and the second time.
+const READ_BACK: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// How long after the last handler of the last holder may have ended it reads back for the third.
+const READ_BACK_LAST: Duration = Duration::from_secs(5);
+
+/// How long a holder has to give the lease up before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How soon it is looked again whether there is somebody to ask.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// The form of what is asked.
+const FORM: u32 = 1;
+
+/// How the server works with Consul.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What this router is called: no other of its groups is.
+    pub name: Box<str>,
+    /// How long a holder may act without a new proof, and Consul keeps a lease from others that was lost: 1 to
+    /// 60 s.
+    pub hold: Duration,
+    /// How long a primary has to be well until it takes its routes back.
+    pub revert_after: Duration,
+    /// Whether a primary that is well asks for the lease at all.
+    pub preempt: bool,
+    /// The service of the other router: its failure is a `peerFail` here.
+    pub peer: Option<Box<str>>,
+}
+
+/// What the redundancy nodes of a group say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Members {
+    /// All of them have this router as their primary.
+    pub(super) is_primary: bool,
+    /// How long a handler of one of them may take.
+    pub(super) deadline: Duration,
+}
+
+/// What the server has to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The lease is ours, and the routes are to lead here.
+    Gained,
+    /// It is time to see whether they do.
+    ReadBack,
+    /// Nothing may be written any more.
+    Gone,
+    /// Something else is known of the lease.
+    Seen,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Group {
+    kept: Kept<GroupKinds>,
+    state: State,
+}
+
+#[derive(Debug)]
+struct State {
+    name: Box<str>,
+    config: Config,
+    lease: Lease,
+    /// What its nodes say; nothing where there are none.
+    members: Option<Members>,
+    asks: Watch,
+    /// Who is to have the lease once no handler runs.
+    heir: Option<Box<str>>,
+    /// Since when Consul has answered whatever was asked.
+    well_since: Option<Instant>,
+    /// When it answered last.
+    heard: Option<Instant>,
+    /// A client wants the lease here, until then.
+    demanded_until: Option<Instant>,
+}
+
+/// What is asked of the holder of a lease.
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    v: u32,
+    by: Box<str>,
+    /// Of which term the holder is asked: what is older is void.
+    term: u64,
+}
+
+impl Group {
+    pub(super) fn new(name: &str, config: Config, first: CallId, seed: u64) -> Self {
+        let limits = Limits { call: Duration::from_secs(5), answer_bytes: 64 << 10 };
+        let lease = Lease::new(lease::Config {
+            key: key(name).into(),
+            holder: config.name.clone(),
+            check: format!("hax-route-{name}-{}", config.name).into(),
+            ttl: TTL,
+            belief: config.hold,
+            watch: WATCH,
+        });
+        let state = State {
+            name: name.into(),
+            config,
+            lease,
+            members: None,
+            asks: Watch::new(url::key(&ask_key(name))),
+            heir: None,
+            well_since: None,
+            heard: None,
+            demanded_until: None,
+        };
+        Self { kept: Kept::new(first, seed, limits, ()), state }
+    }
+
+    // ---- what is known ----------------------------------------------------------------------------
+
+    /// The key of its lease.
+    pub(super) fn key(&self) -> Box<str> {
+        key(&self.state.name).into()
+    }
+
+    /// The session of the lease and its term, and until when this router may act, if it may.
+    pub(super) fn held(&self, now: Instant) -> Option<Held<'_>> {
+        let State { lease, heir, .. } = &self.state;
+        if heir.is_some() {
+            return None;
+        }
+        let term = lease.believes(now)?;
+        Some(Held { session: lease.session()?, term, until: lease.believed_until()? })
+    }
+
+    /// Who holds it, if that is another router.
+    pub(super) fn other(&self) -> Option<&Holder> {
+        let State { lease, config, .. } = &self.state;
+        lease.holder().filter(|holder| lease.term().is_none() && holder.name != config.name)
+    }
+
+    /// The term, while the lease is ours as far as is known.
+    pub(super) fn term(&self) -> Option<u64> {
+        self.state.lease.term()
+    }
+
+    /// Whether Consul has not answered for so long that nobody can act under the lease.
+    pub(super) fn is_away(&self, now: Instant) -> bool {
+        let State { heard, config, .. } = &self.state;
+        heard.is_none_or(|heard| now >= heard.after(2 * config.hold + TTL))
+    }
+
+    /// Whether it has redundancy nodes.
+    pub(super) fn is_used(&self) -> bool {
+        self.state.members.is_some()
+    }
+
+    /// Whether it is to be given up once no handler of it runs.
+    pub(super) fn is_to_be_released(&self) -> bool {
+        self.state.heir.is_some()
+    }
+
+    /// Whether Consul owes it an answer.
+    pub(super) fn has_calls(&self) -> bool {
+        self.kept.in_flight() > 0
+    }
+
+    pub(super) fn next(&self) -> Next {
+        self.kept.next()
+    }
+
+    // ---- what is wanted ---------------------------------------------------------------------------
+
+    /// The redundancy nodes of the group are these now.
+    pub(super) fn follow(&mut self, cx: &mut Cx<'_>, members: Option<Members>) {
+        let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
+        match (state.members, members) {
+            (None, Some(_)) => state.lease.stand(cx),
+            (Some(_), None) => state.give_up(cx),
+            (Some(before), Some(after)) if before.is_primary != after.is_primary => {
+                state.members = members;
+                state.plan_to_ask(cx);
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        state.members = members;
+    }
+
+    /// A client wants the lease here: it is asked for at once.
+    pub(super) fn demand(&mut self, cx: &mut Cx<'_>, until: Instant) {
+        let cx = &mut cx.within(&mut self.kept);
+        if self.state.demanded_until.replace(until).is_none_or(|until| until <= cx.now().mono) {
+            cx.arm(Timer::Ask, Duration::ZERO);
+        }
+    }
+
+    /// No handler of the group runs: the lease is given up to who has asked for it.
+    pub(super) fn release(&mut self, cx: &mut Cx<'_>) {
+        let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
+        let Some(to) = state.heir.take() else { return };
+        cx.emit(Fact::HandedOver { group: state.name.clone(), to });
+        state.give_up(cx);
+        // Who has asked for it gets it first.
+        cx.arm(Timer::Stand, state.config.hold + TTL);
+    }
+
+    /// The route itself has been written in this term: ours has to be higher.
+    pub(super) fn raise(&mut self, cx: &mut Cx<'_>, term: u64) {
+        let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
+        state.lease.raise(term);
+        state.give_up(cx);
+        cx.arm(Timer::Stand, LOOK_AGAIN);
+    }
+
+    /// The server ends.
+    pub(super) fn resign(&mut self, cx: &mut Cx<'_>) {
+        let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
+        state.members = None;
+        state.give_up(cx);
+        for timer in [Timer::Ask, Timer::Stand] {
+            cx.disarm(timer);
+        }
+    }
+
+    // ---- what happens -----------------------------------------------------------------------------
+
+    /// Consul has answered a call, which may be another's.
+    pub(super) fn on_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) -> Option<Change> {
+        let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
+        let call = cx.take(reply.id)?;
+        let outcome = cx.outcome(call, reply);
+        state.on_answer(cx, call, outcome.answer())
+    }
+
+    /// Works the next timer that is due.
+    pub(super) fn on_due(&mut self, cx: &mut Cx<'_>) -> Option<Option<Change>> {
+        let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
+        let timer = cx.next_due()?;
+        Some(state.on_timer(cx, timer))
+    }
+}
+
+/// That the lease is held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held<'a> {
+    pub(super) session: &'a str,
+    pub(super) term: u64,
+    pub(super) until: Instant,
+}
+
+impl State {
+    fn on_answer(
+        &mut self,
+        cx: &mut GroupCx<'_>,
+        call: Call,
+        answer: Option<&Answer>,
+    ) -> Option<Change> {
+        let now = cx.now().mono;
+        if answer.is_some() {
+            self.heard = Some(now);
+            if self.well_since.is_none() {
+                self.well_since = Some(now);
+                self.plan_to_ask(cx);
+            }
+        } else {
+            self.well_since = None;
+        }
+        match call {
+            Call::Lease(call) => {
+                let change = self.lease.on_answer(cx, call, answer);
+                Some(self.on_lease(cx, change).unwrap_or(Change::Seen))
+            }
+            Call::WatchAsk => self.on_asked(cx, answer),
+            Call::Ask => None,
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut GroupCx<'_>, timer: Timer) -> Option<Change> {
+        match timer {
+            Timer::Lease(timer) => {
+                let change = self.lease.on_timer(cx, timer);
+                self.on_lease(cx, change)
+            }
+            Timer::WatchAsk => {
+                self.watch_asks(cx);
+                None
+            }
+            Timer::Ask => {
+                self.ask(cx);
+                None
+            }
+            Timer::Stand => {
+                if self.members.is_some() {
+                    self.lease.stand(cx);
+                }
+                None
+            }
+            Timer::ReadBack(_) => Some(Change::ReadBack),
+        }
+    }
+
+    fn on_lease(&mut self, cx: &mut GroupCx<'_>, change: Option<lease::Change>) -> Option<Change> {
+        let group = self.name.clone();
+        match change? {
+            lease::Change::Gained(term) => {
+                cx.emit(Fact::Gained { group, term });
+                cx.disarm(Timer::Ask);
+                self.demanded_until = None;
+                let deadline = self.members.map_or(Duration::ZERO, |members| members.deadline);
+                let [first, second] = READ_BACK;
+                let last = deadline.min(self.config.hold) + READ_BACK_LAST;
+                cx.arm(Timer::ReadBack(ReadBack::First), first);
+                cx.arm(Timer::ReadBack(ReadBack::Second), second);
+                cx.arm(Timer::ReadBack(ReadBack::Last), last);
+                self.watch_asks(cx);
+                Some(Change::Gained)
+            }
+            lease::Change::Lost(why) => {
+                cx.emit(Fact::Lost { group, why: why.into() });
+                self.on_gone(cx);
+                Some(Change::Gone)
+            }
+            lease::Change::Lapsed => {
+                cx.emit(Fact::Lapsed { group });
+                Some(Change::Gone)
+            }
+            // What was ended at the lapse is begun again.
+            lease::Change::Proved => {
+                cx.emit(Fact::Proved { group });
+                Some(Change::Gained)
+            }
+        }
+    }
+
+    fn on_gone(&mut self, cx: &mut GroupCx<'_>) {
+        self.heir = None;
+        for nth in [ReadBack::First, ReadBack::Second, ReadBack::Last] {
+            cx.disarm(Timer::ReadBack(nth));
+        }
+        cx.disarm(Timer::WatchAsk);
+        cx.cancel_where(|call| call == Call::WatchAsk);
+        self.asks.cancelled();
+        self.well_since = Some(cx.now().mono);
+        self.plan_to_ask(cx);
+    }
+
+    fn give_up(&mut self, cx: &mut GroupCx<'_>) {
+        self.lease.resign(cx);
+        self.on_gone(cx);
+    }
+
+    // ---- who asks ---------------------------------------------------------------------------------
+
+    /// Whoever asks is watched for while the lease is ours.
+    fn watch_asks(&mut self, cx: &mut GroupCx<'_>) {
+        if self.lease.term().is_some() && self.heir.is_none() {
+            self.asks.send(cx, Call::WatchAsk, WATCH);
+        }
+    }
+
+    fn on_asked(&mut self, cx: &mut GroupCx<'_>, answer: Option<&Answer>) -> Option<Change> {
+        let answer = self.asks.on_answer(cx, Timer::WatchAsk, answer)?;
+        let asked = asked(answer).filter(|ask| ask.v == FORM);
+        let term = self.lease.term()?;
+        match asked.filter(|ask| ask.term == term && ask.by != self.config.name) {
+            Some(Ask { by, .. }) => {
+                cx.emit(Fact::Asked { group: self.name.clone(), by: by.clone() });
+                self.heir = Some(by);
+                // Nothing is begun any more; what was begun is finished.
+                Some(Change::Seen)
+            }
+            None => {
+                self.watch_asks(cx);
+                None
+            }
+        }
+    }
+
+    /// Whether this router is to have the lease while all is well.
+    fn wants_it_back(&self) -> bool {
+        self.config.preempt && self.members.is_some_and(|members| members.is_primary)
+    }
+
+    fn plan_to_ask(&self, cx: &mut GroupCx<'_>) {
+        if let Some(since) = self.well_since.filter(|_| self.wants_it_back()) {
+            cx.arm_no_later(Timer::Ask, since.after(self.config.revert_after));
+        }
+    }
+
+    /// Asks the holder for the lease, if this router is to have it.
+    fn ask(&self, cx: &mut GroupCx<'_>) {
+        let now = cx.now().mono;
+        let is_well = |since: Instant| now >= since.after(self.config.revert_after);
+        let is_demanded = self.demanded_until.is_some_and(|until| now < until);
+        let is_time = self.wants_it_back() && self.well_since.is_some_and(is_well);
+        if self.members.is_none() || self.lease.term().is_some() {
+            return;
+        }
+        if !is_time && !is_demanded {
+            // It was not well all the time.
+            return self.plan_to_ask(cx);
+        }
+        let holder = self.lease.holder().filter(|holder| holder.name != self.config.name);
+        let Some(Holder { name, term }) = holder.cloned() else {
+            return cx.arm(Timer::Ask, LOOK_AGAIN);
+        };
+        let ask = Ask { v: FORM, by: self.config.name.clone(), term };
+        // Nothing in it is other than texts and numbers.
+        let value = serde_json::to_vec(&ask).unwrap_or_default();
+        txn::send(cx, Call::Ask, &[Op::set(&ask_key(&self.name), &value)]);
+        cx.emit(Fact::Asks { group: self.name.clone(), holder: name, term });
+        cx.arm(Timer::Ask, ASK_AGAIN);
+    }
+}
+
+/// What the key of asking holds.
+fn asked(answer: &Answer) -> Option<Ask> {
+    let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
+    serde_json::from_slice(&entry.bytes()?).ok()
+}
+
+fn key(group: &str) -> alloc::string::String {
+    format!("ha/route/{group}")
+}
+
+fn ask_key(group: &str) -> alloc::string::String {
+    format!("ha/route/{group}/ask")
+}

@@ -1,0 +1,6 @@
+//! Two routers with one group, the Consul double and a route table, without a network: who acts, and when.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod groups;
+mod pair;
+mod peer;
