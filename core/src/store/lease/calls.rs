@@ -14,6 +14,8 @@ pub enum Call {
     Watch,
     /// An acquisition of the key.
     Acquire,
+    /// The key is given back.
+    Release,
 }
 
 impl Call {
@@ -38,6 +40,7 @@ impl Named for Call {
             Self::Read => "reading a lease",
             Self::Watch => "watching a lease",
             Self::Acquire => "taking a lease",
+            Self::Release => "giving a lease back",
         }
     }
 }

@@ -110,6 +110,8 @@ pub struct Lease {
     watching: bool,
     /// The holder as of the last reading of the key.
     holder: Option<Holder>,
+    /// The session whose key is being released.
+    released: Option<Box<str>>,
     /// The highest known term; later terms are higher.
     least: u64,
     /// The end of the waiting time after the term went backwards because of a restored snapshot. The former
@@ -135,6 +137,7 @@ impl Lease {
             reading: None,
             watching: false,
             holder: None,
+            released: None,
             least: 0,
             restored: None,
             conflicts: 0,
@@ -202,7 +205,8 @@ impl Lease {
         }
     }
 
-    /// Releases the lease and stops contending for it.
+    /// Releases the lease and stops contending for it. A machine that exits after this waits for the replies to
+    /// its calls: the session is ended once Consul has released the key, and not before.
     pub fn resign<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
         if !core::mem::replace(&mut self.stands, false) {
             return;
@@ -213,17 +217,31 @@ impl Lease {
         cx.cancel_where(|job| Call::OWN.into_iter().any(|call| job == call.into()));
         (self.reading, self.watching) = (None, false);
         match core::mem::replace(&mut self.state, State::None) {
-            State::None | State::Creating => {}
-            State::Waiting { session } | State::Acquiring { session, .. } => destroy(cx, &session),
+            State::None | State::Creating => self.session.leave(cx, of),
+            State::Waiting { session } | State::Acquiring { session, .. } => {
+                destroy(cx, &session);
+                self.session.leave(cx, of);
+            }
             State::Holding { session, term, .. } => {
                 // A release writes the key, so the term must be included. Unlike the end of a session, a
-                // release causes no delay for the next holder.
+                // release causes no delay for the next holder, so the end has to follow the release: calls may
+                // overtake each other.
                 let target = url::release(&self.config.key, &session);
-                cx.put(LEAVE.into(), target, self.value(term).into());
-                destroy(cx, &session);
+                cx.put(Call::Release.into(), target, self.value(term).into());
+                self.released = Some(session);
             }
         }
-        self.session.leave(cx, of);
+    }
+
+    /// Handles the reply to the release, successful or not.
+    fn on_released<K: Leases>(&mut self, cx: &mut Cx<'_, K>) {
+        if let Some(session) = self.released.take() {
+            destroy(cx, &session);
+        }
+        // A contender that has joined again meanwhile uses the same check.
+        if !self.stands {
+            self.session.leave(cx, of);
+        }
     }
 
     /// Handles a due timer of the lease.
@@ -264,6 +282,10 @@ impl Lease {
             }
             Call::Read => self.on_read(cx, answer),
             Call::Acquire => self.on_acquired(cx, answer),
+            Call::Release => {
+                self.on_released(cx);
+                None
+            }
         }
     }
 

@@ -136,3 +136,34 @@ fn a_lease_that_is_free_is_taken_at_once() {
     rig.answer(Call::Watch, "");
     assert_eq!(rig.read(None, 5).calls, [url::TXN]);
 }
+
+/// What ends the session first makes the next one wait for the lock's delay.
+#[test]
+fn the_session_ends_once_the_key_is_given_back() {
+    let mut rig = Rig::new();
+    rig.read(None, 5);
+    rig.answer(Call::Acquire, r#"{"Results":[]}"#);
+    assert_eq!(rig.lease.term(), Some(6));
+    let came = rig.step(|lease, cx| {
+        lease.resign(cx);
+        None
+    });
+    assert_eq!(came.calls, [url::release("key", "ours")]);
+    let came = rig.answer(Call::Release, "true");
+    assert_eq!(came.calls, ["/v1/session/destroy/ours", "/v1/agent/service/deregister/check"]);
+}
+
+#[test]
+fn a_lease_that_is_wanted_again_keeps_its_check() {
+    let mut rig = Rig::new();
+    rig.read(None, 5);
+    rig.answer(Call::Acquire, r#"{"Results":[]}"#);
+    rig.step(|lease, cx| {
+        lease.resign(cx);
+        lease.stand(cx);
+        None
+    });
+    let came = rig.answer(Call::Release, "true");
+    assert_eq!(came.calls, ["/v1/session/destroy/ours"]);
+    assert_eq!(rig.answer(Call::Session(session::Call::Beat), "").calls, [url::CREATE_SESSION]);
+}
