@@ -97,7 +97,7 @@ impl Reactor {
             for source in self.wait(now) {
                 match source {
                     Source::Bell => self.queue.bell.silence(),
-                    Source::Requests => self.on_announcements(now),
+                    Source::Requests => self.on_announcements(),
                     Source::Client(id) => self.on_client(id, &ask),
                 }
             }
@@ -141,7 +141,9 @@ impl Reactor {
         sources.into_iter().zip(&fds).filter(|(_, fd)| is_ready(fd)).map(|(of, _)| of).collect()
     }
 
-    fn on_announcements(&mut self, now: Instant) {
+    fn on_announcements(&mut self) {
+        // It may have been waited for long: a client has its time from here on.
+        let now = self.clock.now().mono;
         let mut part = [0; PART];
         let Ok(read) = rustix::io::read(self.folder.requests(), &mut part) else { return };
         for token in self.announcements.push(&part[..read]) {

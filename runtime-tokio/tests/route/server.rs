@@ -18,6 +18,16 @@ fn r04_clients_and_server_talk_over_pipes() {
     assert!(found.file_type().is_fifo());
 }
 
+/// A client has 2 s for its request, and they begin with it.
+#[test]
+fn r04_a_server_that_nobody_has_asked_for_long_answers() {
+    let router = Router::serving("idle");
+    router.ok("ha_api -c ping");
+    let (_keep, never) = std::sync::mpsc::channel::<()>();
+    let _ = never.recv_timeout(Duration::from_millis(2_500));
+    router.ok("ha_api -c ping");
+}
+
 #[test]
 fn r19_what_was_acknowledged_outlives_kill_9() {
     let mut router = Router::serving("kill");
