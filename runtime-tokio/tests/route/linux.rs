@@ -5,10 +5,10 @@ use std::process::Command;
 use crate::router::{Router, said};
 
 /// A network namespace with an interface, two routers' addresses behind it, and a route to the first.
-struct Namespace(String);
+pub(crate) struct Namespace(String);
 
 impl Namespace {
-    fn new(name: &str) -> Option<Self> {
+    pub(crate) fn new(name: &str) -> Option<Self> {
         let name = format!("hax-{name}-{}", std::process::id());
         let (code, text) = said(Command::new("ip").args(["netns", "add", &name]));
         if code != 0 {
@@ -34,12 +34,16 @@ impl Namespace {
         Some(namespace)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
     fn ip(&self, line: &str) -> (i32, String) {
         said(Command::new("ip").args(["-n", &self.0]).args(line.split(' ')))
     }
 
     /// Where `ip` says that a route leads.
-    fn gateways(&self, route: &str, table: u32) -> Vec<String> {
+    pub(crate) fn gateways(&self, route: &str, table: u32) -> Vec<String> {
         let family = if route.contains(':') { "-6" } else { "-4" };
         let (_, text) = self.ip(&format!("-j {family} route show table {table} exact {route}"));
         let routes: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();

@@ -2,9 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
+mod consul;
+mod contrib;
+mod faults;
 #[path = "../common/hax.rs"]
 mod hax;
 mod linux;
+mod pair;
 mod router;
 mod scripts;
 mod server;

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -14,6 +15,7 @@ use crate::hax::HAX;
 pub(crate) struct Router {
     folder: PathBuf,
     server: Option<Child>,
+    said: Arc<Mutex<String>>,
 }
 
 impl Router {
@@ -26,7 +28,7 @@ impl Router {
         fs::create_dir(&bin).unwrap();
         let installed = Command::new(HAX).args(["route", "install-scripts"]).arg(&bin).output();
         assert!(installed.unwrap().status.success());
-        Self { folder, server: None }
+        Self { folder, server: None, said: Arc::default() }
     }
 
     /// With a server.
@@ -41,12 +43,40 @@ impl Router {
     }
 
     pub(crate) fn serve(&mut self) {
-        let mut server = self.command(HAX, "route serve").stderr(Stdio::piped()).spawn().unwrap();
+        let command = self.command(HAX, "route serve");
+        self.serve_by(command);
+    }
+
+    /// With a server that is started so.
+    pub(crate) fn serving_with(name: &str, args: &str) -> Self {
+        let mut router = Self::new(name);
+        let command = router.command(HAX, &format!("route serve {args}"));
+        router.serve_by(command);
+        router
+    }
+
+    pub(crate) fn serve_by(&mut self, mut command: Command) {
+        let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
-        let serves = lines.any(|line| line.unwrap().contains("redundancy nodes"));
-        assert!(serves, "it says that it serves");
-        std::thread::spawn(move || lines.for_each(drop));
+        let said = Arc::clone(&self.said);
+        let hear = move |line: std::io::Result<String>| {
+            let line = line.unwrap();
+            said.lock().unwrap().push_str(&format!("{line}\n"));
+            line
+        };
+        let serves = lines.any(|line| hear(line).contains("redundancy nodes"));
+        assert!(serves, "it says that it serves: {}", self.said());
+        std::thread::spawn(move || lines.for_each(|line| drop(hear(line))));
         self.server = Some(server);
+    }
+
+    /// All that servers of it have said.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Ends the server; its exit code.
@@ -89,7 +119,7 @@ impl Router {
     /// Runs a script that has to succeed.
     pub(crate) fn ok(&self, line: &str) -> String {
         let (code, text) = self.run(line);
-        assert_eq!(code, 0, "{line}: {text}");
+        assert_eq!(code, 0, "{line}: {text}\n{}", self.said());
         text
     }
 }
