@@ -12,7 +12,7 @@ use core::time::Duration;
 use super::context::Cx;
 use super::decide::{Event, Trigger};
 use super::group::{Change, Config, Group, Held, Members, TTL};
-use super::job::Fence;
+use super::job::{Fence, GRACE};
 use super::node::{Mode, Node};
 use super::provider::Provider;
 use super::table::Table;
@@ -223,7 +223,7 @@ impl Groups {
 /// The lease is ours: the handler has to end while that is certain.
 fn under_lease(now: Instant, provider: Provider, key: Box<str>, held: Held<'_>) -> Permit {
     let Held { session, term, until } = held;
-    let left = until.since(now).saturating_sub(STARTS + super::events::GRACE);
+    let left = until.since(now).saturating_sub(STARTS + GRACE);
     if left < USEFUL {
         return Permit::Wait(now.after(LOOK_AGAIN));
     }

@@ -4,12 +4,16 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Event, Response};
 use super::node::{Mode, Node};
 use super::provider::Provider;
+
+/// How long a handler may go on after it was told to end.
+pub const GRACE: Duration = Duration::from_millis(200);
 
 /// The work of one event handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

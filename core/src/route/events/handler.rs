@@ -8,15 +8,12 @@ use core::time::Duration;
 
 use super::super::context::Cx;
 use super::super::decide::Response;
-use super::super::job::{Done, Fence, Job};
+use super::super::job::{Done, Fence, GRACE, Job};
 use super::super::node::{Index, Node};
 use super::{EventManager, Work};
 use crate::base::id::ExecId;
 use crate::base::time::Instant;
 use crate::exec::{Cause, Command, Event, Origin, Spawn, Status, Stream};
-
-/// How long a handler may go on after it was told to end.
-pub(in super::super) const GRACE: Duration = Duration::from_millis(200);
 
 /// How much a handler may say.
 const OUTPUT_MAX: usize = 16 << 10;

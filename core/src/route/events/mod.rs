@@ -31,8 +31,6 @@ use callers::{CallerId, Callers};
 use contest::Contest;
 use handler::Running;
 
-pub(super) use handler::GRACE;
-
 /// How many handlers run at a time. All events of a peer's failure may come at once, and the host has room for
 /// 128 programs.
 const RUNNING_MAX: usize = 64;

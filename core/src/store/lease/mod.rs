@@ -16,6 +16,7 @@
 //! the term. It may believe at the same time as the last holder until that holder's proof is too old.
 
 mod calls;
+mod key_entry;
 #[cfg(test)]
 mod tests;
 
@@ -25,11 +26,9 @@ use alloc::string::String;
 use core::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
 
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
-use crate::consul::json::{self, KvEntry};
 use crate::consul::op::{Op, quoted};
 use crate::consul::port::{Answer, Method};
 use crate::consul::url;
@@ -38,7 +37,10 @@ use crate::store::session::{self, Session};
 use crate::store::txn::{self, Outcome};
 use crate::store::watch;
 
+use key_entry::KeyEntry;
+
 pub use calls::{Call, Change, Leases, Timer};
+pub use key_entry::Holder;
 
 /// The version of the key's value. A contender that reads a newer version does not take the lease.
 const FORM: u32 = 1;
@@ -63,15 +65,6 @@ pub struct Config {
     pub belief: Duration,
     /// The time limit of a blocking query.
     pub watch: Duration,
-}
-
-/// Who has the key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// What it calls itself; empty where the key's value is none of a lease.
-    pub name: Box<str>,
-    /// Its term.
-    pub term: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -492,35 +485,4 @@ fn of<C: From<Call>>(call: session::Call) -> C {
 
 fn destroy<K: Leases>(cx: &mut Cx<'_, K>, session: &str) {
     session::destroy(cx, LEAVE.into(), session);
-}
-
-/// The content of the key in a read.
-#[derive(Debug, PartialEq, Eq)]
-struct KeyEntry {
-    session: Option<Box<str>>,
-    holder: Box<str>,
-    term: u64,
-    form: u32,
-    /// The key's `ModifyIndex`; 0 if the key does not exist.
-    index: u64,
-}
-
-impl KeyEntry {
-    fn of(answer: &Answer) -> Option<Self> {
-        #[derive(Default, Deserialize)]
-        struct Value {
-            v: u32,
-            holder: Box<str>,
-            term: u64,
-        }
-        if answer.status == 404 {
-            let (session, holder) = (None, "".into());
-            return Some(Self { session, holder, term: 0, form: 0, index: 0 });
-        }
-        let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
-        // A value in another format has no term; Consul's lock counts nevertheless.
-        let Value { v, holder, term } = json::parse(&entry.bytes()?).unwrap_or_default();
-        let session = entry.session.filter(|session| !session.is_empty()).map(Into::into);
-        Some(Self { session, holder, term, form: v, index: entry.modify_index })
-    }
 }
