@@ -188,6 +188,9 @@ impl Work {
     ///
     /// Why the route is not written.
     pub fn on_written(&mut self, answer: &Answer) -> Result<Step, String> {
+        if answer.is_refusal() {
+            return Err(format!("writing the route: status {}: {}", answer.status, said(answer)));
+        }
         match txn::Outcome::of(Some(answer)) {
             txn::Outcome::Applied(_) => Ok(self.begin()),
             txn::Outcome::Conflict(places) if self.fence.is_some() && places.contains(&0) => {
@@ -219,11 +222,13 @@ fn value(answer: &Answer) -> Result<Option<(Vec<u8>, u64)>, String> {
             let bytes = entry.bytes().ok_or("the key's value is no base64")?;
             Ok(Some((bytes, entry.modify_index)))
         }
-        status => {
-            let said = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]);
-            Err(format!("reading the route: status {status}: {}", said.trim()))
-        }
+        status => Err(format!("reading the route: status {status}: {}", said(answer))),
     }
+}
+
+/// What Consul says of an error.
+fn said(answer: &Answer) -> String {
+    String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).trim().into()
 }
 
 fn record(value: &[u8]) -> Result<Record<'_>, String> {
@@ -352,6 +357,15 @@ mod tests {
         let _ = read(&mut work, r#"{"v":1,"nextHop":"x"}"#);
         let why = work.on_written(&conflict(0)).unwrap_err();
         assert!(why.contains("lease was lost"), "{why}");
+    }
+
+    #[test]
+    fn r15_a_write_that_consul_denies_is_told_in_its_words() {
+        let mut work = work(Response::WriteBack, None);
+        let _ = read(&mut work, r#"{"v":1,"nextHop":"x"}"#);
+        let denied = Answer { status: 403, index: 0, body: "Permission denied\n".into() };
+        let why = work.on_written(&denied).unwrap_err();
+        assert_eq!(why, "writing the route: status 403: Permission denied");
     }
 
     #[test]
