@@ -14,6 +14,22 @@ fn the_show_meets_all_expectations() {
     }
 }
 
+#[test]
+fn r01_the_show_of_routers_meets_all_expectations() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hax")).args(["demo", "route"]).output().unwrap();
+    let (out, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{error}");
+    for part in [
+        "goes by router-b",
+        "goes by router-a again: 0 packets lost",
+        "denied",
+        "exit code Some(7)",
+    ] {
+        assert!(out.contains(part), "{part}: {out}\n{error}");
+    }
+}
+
 /// The demo prints an example of ham, which works as printed.
 #[test]
 fn f47_the_example_of_ham_works_as_it_is_printed() {

@@ -48,7 +48,7 @@ pub enum Command {
     #[cfg(feature = "route")]
     #[command(hide = true)]
     EventHandler,
-    /// Show hax at work with three Motr processes and a Consul: nothing to install, no root.
+    /// Show hax at work, with all that surrounds it: nothing to install, no root.
     #[command(after_long_help = exit::HELP)]
     Demo(DemoArgs),
 }
@@ -149,6 +149,9 @@ pub struct HamArgs {
 /// `hax demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
+    /// What is shown.
+    #[arg(value_enum, value_name = "SHOW", default_value = "bridge")]
+    pub show: DemoShow,
     /// Keep all up for this long before they stop, to look at it and to try things with curl.
     #[arg(long = "for", env = "HAX_DEMO_FOR", value_name = "TIME")]
     pub keep: Option<Span>,
@@ -161,6 +164,16 @@ pub struct DemoArgs {
     /// Also show hax's own log lines of this level.
     #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", default_value = "error")]
     pub log_level: LogLevel,
+}
+
+/// A demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DemoShow {
+    /// The bridge with three Motr processes and a Consul.
+    Bridge,
+    /// Two routers with one route, and a client that counts lost packets.
+    #[cfg(feature = "route")]
+    Route,
 }
 
 /// The settings that the help of `status` and `check` shows; both commands accept all.

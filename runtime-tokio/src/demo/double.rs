@@ -16,6 +16,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
+/// Who shows this token may read and not write, as Consul's rules have it.
+pub const READER: &str = "reader";
+
 struct Double {
     state: Mutex<State>,
     /// Signals that the next deadline may have changed.
@@ -62,6 +65,12 @@ impl Double {
     async fn answer(&self, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
         let method = request.method().as_str().to_owned();
         let target = request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned();
+        let token = request.headers().get("x-consul-token");
+        if method != "GET" && token.is_some_and(|token| token == READER) {
+            let refusal = Full::new(Bytes::from_static(b"Permission denied"));
+            let refusal = hyper::Response::builder().status(403).body(refusal);
+            return refusal.expect("a status and a body");
+        }
         let Ok(body) = request.into_body().collect().await else {
             return hyper::Response::default();
         };

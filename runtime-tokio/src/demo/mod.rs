@@ -1,15 +1,18 @@
-//! The demo: three Motr processes, one hax and a Consul, over real sockets, within some seconds.
+//! The demos: three Motr processes, one hax and a Consul, or two routers and a client, over real sockets, in some
+//! seconds.
 
 pub mod api;
 pub mod cast;
 pub mod double;
 mod plot;
+#[cfg(feature = "route")]
+mod route;
 pub mod setting;
 mod show;
 
 use anyhow::Context as _;
 use futures_lite::future::or;
-use hax_driver::commands::cli::DemoArgs;
+use hax_driver::commands::cli::{DemoArgs, DemoShow};
 use hax_driver::daemon;
 use hax_driver::exit::Exit;
 use hax_driver::host::clock::Clock;
@@ -52,7 +55,26 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         }
         play(args, clock, consul, "yours").await
     };
-    or(interrupted, show).await
+    match args.show {
+        DemoShow::Bridge => or(interrupted, show).await,
+        #[cfg(feature = "route")]
+        DemoShow::Route => or(interrupted, run_route(args, clock)).await,
+    }
+}
+
+/// Two routers and a route table, in a Consul of their own.
+#[cfg(feature = "route")]
+async fn run_route(args: &DemoArgs, clock: Clock) -> anyhow::Result<Exit> {
+    if args.consul.is_some() || args.keep.is_some() {
+        anyhow::bail!("--consul and --for are of use with the show bridge only");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let consul = Api::new(format!("http://{}", listener.local_addr()?));
+    let double = async {
+        double::serve(listener, "node", clock).await;
+        anyhow::bail!("the built-in Consul ended")
+    };
+    or(route::play(&consul, clock), double).await
 }
 
 async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow::Result<Exit> {
