@@ -112,6 +112,8 @@ fn r01_of_two_routers_with_a_group_one_acts_and_the_other_follows_it() {
     let (code, text) = second.run("node_event -i 1 -e peerFail");
     assert!(code == 7 && text.contains("router-1 holds ha/route/edge in term 1"), "{text}");
     assert_eq!(leads(&consul), "10.0.0.1");
+    let shown = said(&mut second.command(HAX, "route status")).1;
+    assert!(shown.contains("group edge: router-1 acts, in term 1"), "{shown}");
     first.end(Signal::KILL);
     let took = until("the second one acts", || leads(&consul) == "10.0.0.2");
     println!("followed after {took:?}");

@@ -205,6 +205,18 @@ fn a_consul_that_is_away_is_as_none_where_that_is_set() {
 }
 
 #[test]
+fn a_consul_that_was_only_just_asked_is_not_away() {
+    let mut pair = Pair::with(|config| config.rules.grouped = WithoutConsul::Act);
+    pair.routers[0].is_cut = true;
+    pair.create(0, "-m primary -group edge");
+    let client = pair.ask(0, "node_event -i 7 -e peerFail");
+    pair.run(5_000);
+    assert_eq!((pair.leads(), pair.answer(0, client)), (None, None));
+    pair.run(5_000);
+    assert_eq!((pair.leads(), pair.answer(0, client).unwrap().exit), (Some(HOPS[0]), 0));
+}
+
+#[test]
 fn a_group_that_has_no_nodes_any_more_gives_its_lease_up() {
     let mut pair = Pair::group(|_| {});
     assert_eq!(pair.ask_and_wait(0, "delete_node -i 7", 1_000).unwrap().exit, 0);

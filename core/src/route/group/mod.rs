@@ -105,7 +105,7 @@ struct State {
     heir: Option<Box<str>>,
     /// Since when Consul has answered whatever was asked.
     well_since: Option<Instant>,
-    /// When it answered last.
+    /// When it answered last, or was asked first.
     heard: Option<Instant>,
     /// A client wants the lease here, until then.
     demanded_until: Option<Instant>,
@@ -204,7 +204,11 @@ impl Group {
     pub(super) fn follow(&mut self, cx: &mut Cx<'_>, members: Option<Members>) {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         match (state.members, members) {
-            (None, Some(_)) => state.lease.stand(cx),
+            (None, Some(_)) => {
+                // Consul has its time to answer.
+                state.heard = Some(cx.now().mono);
+                state.lease.stand(cx);
+            }
             (Some(_), None) => state.give_up(cx),
             (Some(before), Some(after)) if before.is_primary != after.is_primary => {
                 state.members = members;

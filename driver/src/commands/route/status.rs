@@ -18,6 +18,20 @@ const WITHIN: Duration = Duration::from_secs(5);
 #[derive(Deserialize)]
 struct Shown {
     nodes: Vec<Node>,
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    group: String,
+    held_in_term: Option<u64>,
+    other: Option<Holder>,
+}
+
+#[derive(Deserialize)]
+struct Holder {
+    name: String,
+    term: u64,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +41,7 @@ struct Node {
     mode: String,
     running: bool,
     waiting: usize,
+    contested: bool,
     last_event: Option<Event>,
 }
 
@@ -56,13 +71,26 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     for node in shown.nodes {
         text.push_str(&line(&node));
     }
+    for group in shown.groups {
+        text.push_str(&line_of_group(&group));
+    }
     out.write_all(text.as_bytes()).map_err(anyhow::Error::from)?;
     Ok(Exit::Clean)
 }
 
+fn line_of_group(Group { group, held_in_term, other }: &Group) -> String {
+    let who = match (held_in_term, other) {
+        (Some(term), _) => format!("this router acts, in term {term}"),
+        (None, Some(Holder { name, term })) => format!("{name} acts, in term {term}"),
+        (None, None) => "nobody acts, as far as is known".into(),
+    };
+    format!("group {group}: {who}\n")
+}
+
 fn line(node: &Node) -> String {
-    let Node { index, provider, mode, running, waiting, last_event } = node;
+    let Node { index, provider, mode, running, waiting, contested, last_event } = node;
     let state = match (running, waiting) {
+        (false, 0) if *contested => "left to who else changes it".into(),
         (false, 0) => "idle".into(),
         (_, 0) => "an event is worked".into(),
         (_, waiting) => format!("an event is worked, {waiting} wait"),
