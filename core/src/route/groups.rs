@@ -176,8 +176,7 @@ impl Groups {
 
     /// Whether the lease of a group is held in this term.
     pub(super) fn is_held(&self, now: Instant, name: &str, term: u64) -> bool {
-        let held = self.groups.get(name).and_then(|group| group.held(now));
-        held.is_some_and(|held| held.term == term)
+        self.groups.get(name).is_some_and(|group| group.believes(now, term))
     }
 
     /// Consul has answered; what has changed of which group.

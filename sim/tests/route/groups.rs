@@ -86,6 +86,26 @@ fn a_revert_of_the_primary_is_handed_over_within_a_moment() {
 }
 
 #[test]
+fn what_was_begun_is_finished_and_succeeds_before_a_lease_is_handed_over() {
+    let mut pair = Pair::group(|_| {});
+    pair.kill(0);
+    pair.until(10_000, |pair| pair.leads() == Some(HOPS[1]));
+    pair.start(0);
+    pair.run(3_000);
+    pair.routers[1].slow = Duration::from_millis(500);
+    let begun = pair.ask(1, "node_event -i 7 -e peerFail");
+    pair.run(1);
+    let asked = pair.ask(0, "node_event -i 7 -e revert");
+    pair.run(400);
+    assert_eq!((pair.holder(), pair.saw(1, FactKind::Asked)), (Some(1), 1));
+    assert_eq!(pair.answer(1, begun), None);
+    pair.run(200);
+    assert_eq!(pair.answer(1, begun).unwrap().exit, 0);
+    assert_eq!(pair.answer(0, asked).unwrap().exit, 0);
+    assert_eq!((pair.holder(), pair.leads()), (Some(0), Some(HOPS[0])));
+}
+
+#[test]
 fn a_stop_gives_the_lease_up_without_a_delay() {
     let mut pair = Pair::group(|_| {});
     pair.stop(0);

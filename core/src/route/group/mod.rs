@@ -162,6 +162,11 @@ impl Group {
         Some(Held { session: lease.session()?, term, until: lease.believed_until()? })
     }
 
+    /// Whether what was begun in this term counts: nobody else can have the lease.
+    pub(super) fn believes(&self, now: Instant, term: u64) -> bool {
+        self.state.lease.believes(now) == Some(term)
+    }
+
     /// Who holds it, if that is another router.
     pub(super) fn other(&self) -> Option<&Holder> {
         let State { lease, config, .. } = &self.state;
