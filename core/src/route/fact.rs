@@ -57,7 +57,7 @@ crate::facts! {
     /// All state is deleted.
     Warn Erased { nodes: usize } "stopped by ha_api: {nodes} redundancy nodes are deleted";
     /// A stop has begun.
-    Info Stopping {} "stopping: what was begun is finished first";
+    Info Stopping {} "stopping: the work in progress is finished first";
     /// All is settled.
     Info Stopped {} "stopped; the redundancy nodes are kept";
     /// Consul did not answer.

@@ -1,5 +1,7 @@
 //! What comes to `hax route serve` from outside: its file, its pipes, its requests; and whole worlds of routers.
 
+use std::time::Duration;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,7 +17,7 @@ use hax_core::machine::{Input, Machine as _, Output};
 use hax_core::route::node::Index;
 use hax_core::route::provider::Provider;
 use hax_core::route::request::Answer;
-use hax_core::route::{Config, Server, fact::Fact, stored};
+use hax_core::route::{Config, Rules, Server, fact::Fact, stored};
 
 use super::script::Script;
 use crate::engine::{Hunt, Wanted};
@@ -145,7 +147,11 @@ impl Bench {
         let server = Server::new(Config {
             dir: "/dir".into(),
             program: "/bin/hax".into(),
+            env: Box::default(),
             default_provider: Some(Provider::Linux),
+            consul: None,
+            rules: Rules::default(),
+            sweep: Duration::ZERO,
             seed: 1,
         });
         let (files, waiting) = (BTreeMap::new(), BTreeSet::new());

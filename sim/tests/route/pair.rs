@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hax_core::base::id::{CallId, ExecId, FifoId};
-use hax_core::base::time::{Instant, Next, Now, Wall};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::consul::port::{self, Answer, Method, Reply, Unanswered};
 use hax_core::exec::{self, Cause, Status, Stream, Unheard};
 use hax_core::fifo;
@@ -215,7 +215,7 @@ impl Pair {
     // ---- how it goes ------------------------------------------------------------------------------
 
     fn clocks(&self) -> Now {
-        let wall = Wall(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
+        let wall = WallClock(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
         Now { mono: self.now, wall }
     }
 

@@ -19,9 +19,9 @@ use hax_core::base::time::{Next, Now};
 use hax_core::bridge::config;
 use hax_core::http::port::{Request, Response};
 use hax_core::machine::{Input, Output};
-use hax_core::route::Config;
 use hax_core::route::fact::Fact;
 use hax_core::route::provider::Provider;
+use hax_core::route::{Config, Rules};
 use hax_core::{exec, fifo, journal, node, wire};
 
 use crate::consul::Consul;
@@ -67,11 +67,20 @@ pub enum Ev {
     Mend(usize),
 }
 
+/// Why facts of groups and of the other router's service are not reached.
+const GROUPS: &str = "no server asks Consul; `sim/tests/route/` has pairs of routers with groups";
+
+/// Why facts of sweeps are not reached.
+const SWEEP: &str = "no server sweeps; `sim/tests/route/` has servers that do";
+
 /// A server in a new life. The second one has a default provider.
 fn server(node: usize, seed: u64, bug: Option<Bug>) -> Subject {
     let default_provider = default_of(node).map(|_| Provider::Linux);
     let (dir, program) = (FOLDER.into(), PROGRAM.into());
-    Subject::new(Config { dir, program, default_provider, seed }, bug)
+    // No node is of a group, and no sweep wakes a server that rests.
+    let (env, consul, rules, sweep) = (Box::default(), None, Rules::default(), Duration::ZERO);
+    let config = Config { dir, program, env, default_provider, consul, rules, sweep, seed };
+    Subject::new(config, bug)
 }
 
 fn default_of(node: usize) -> Option<Kind> {
@@ -83,8 +92,23 @@ impl Cast for Route {
     const NODE: &'static str = "router";
     // A handler of a cloud may take three minutes.
     const TIMES: Times = Times { rest_within: 400 * S, ..Times::SHORT };
-    const UNREACHED: &'static [(&'static str, &'static str)] =
-        &[("ConsulFailed", "nothing is asked of Consul")];
+    const UNREACHED: &'static [(&'static str, &'static str)] = &[
+        ("Asked", GROUPS),
+        ("Asks", GROUPS),
+        ("Confirmed", SWEEP),
+        ("ConsulFailed", GROUPS),
+        ("Contested", SWEEP),
+        ("Gained", GROUPS),
+        ("HandedOver", GROUPS),
+        ("Lapsed", GROUPS),
+        ("Lost", GROUPS),
+        ("Mended", SWEEP),
+        ("PeerFailed", GROUPS),
+        ("PeerUnknown", GROUPS),
+        ("PeerWell", GROUPS),
+        ("Proved", GROUPS),
+        ("Returned", GROUPS),
+    ];
 
     type Stage = ();
     type Swarm = Swarm;
