@@ -196,8 +196,8 @@ fn f45_a_reload_takes_what_is_good_and_names_all_that_is_not() {
     std::fs::write(&consul, "two words").unwrap();
     std::fs::remove_file(&auth).unwrap();
     fixture.hax.signal("HUP");
-    until("it is said", || !lines(&fixture, "not read again").is_empty());
-    let line = lines(&fixture, "not read again");
+    until("it is said", || !lines(&fixture, "not reloaded").is_empty());
+    let line = lines(&fixture, "not reloaded");
     assert!(line[0].contains(consul_flag) && line[0].contains(auth_flag), "{line:?}");
     assert!(!line[0].contains(http_flag), "{line:?}");
     let post = |token: &str| {
@@ -211,7 +211,7 @@ fn f45_a_reload_takes_what_is_good_and_names_all_that_is_not() {
     std::fs::write(&consul, "new").unwrap();
     std::fs::write(&auth, "user:pass").unwrap();
     fixture.hax.signal("HUP");
-    until("it is said", || lines(&fixture, "not read again").len() == 2);
+    until("it is said", || lines(&fixture, "not reloaded").len() == 2);
     assert!(post("two").contains(" 200 "));
     fixture.script.asked();
     let new = ("x-consul-token".to_owned(), "new".to_owned());

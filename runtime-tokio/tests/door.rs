@@ -143,7 +143,7 @@ fn d34_only_the_token_opens_all_but_the_probes_and_both_can_be_changed() {
         std::fs::write(&key, "nonsense").unwrap();
         std::fs::write(&token, "three").unwrap();
         hax.signal("HUP");
-        hax.says(&["WARN", "not read again", &text(&key)]);
+        hax.says(&["WARN", "not reloaded", &text(&key)]);
         assert_eq!(client.status(Some("two"), Method::POST, "/").await, 401);
         assert_eq!(client.status(Some("three"), Method::POST, "/").await, 200);
     });

@@ -411,6 +411,10 @@ impl State {
         if let Phase::Over = self.phase {
             cx.emit(Fact::Stopped {});
         }
+        self.has_exited()
+    }
+
+    fn has_exited(&self) -> bool {
         matches!(self.phase, Phase::Unusable | Phase::Over)
     }
 }
@@ -430,6 +434,9 @@ impl Machine for Server {
 
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Fact>>) -> Next {
         let Self { kept, state } = self;
+        if state.has_exited() {
+            return Next::Exit;
+        }
         let mut cx = kept.cx(now, out);
         if let Phase::New = state.phase {
             state.phase = Phase::Loading(VecDeque::new());

@@ -212,7 +212,7 @@ Lanes
             (
                 json!({ "elects": true, "stands": true, "gives_way": true, "node": "" }),
                 "NONE; processes wait for their entrypoints; this hax leaves it to others: its confd \
-                 is not well, and another one is",
+                 does not pass its checks, and another node's does",
             ),
             (json!({ "elects": false, "node": "b" }), "b; another program elects (no_elect)"),
             (
