@@ -16,15 +16,23 @@ use crate::router::{Router, said};
 
 const NODE: &str = "-p linux -t 100 -r 192.0.2.0/24 -n 10.0.0.2";
 
+/// Copies a program by another process. A process that another test starts meanwhile would inherit a file open for
+/// writing, and a program with one cannot be executed (ETXTBSY).
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
 /// A server whose program is this shell script by the time that a handler is started.
 fn with_handler(name: &str, script: &str) -> Router {
     let mut router = Router::new(name);
     let program = router.folder().join("hax");
-    fs::copy(HAX, &program).unwrap();
+    copy(HAX.as_ref(), &program);
     let command = router.command(&program, "route serve");
     router.serve_by(command);
-    let other = router.folder().join("other");
-    fs::write(&other, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let (text, other) = (router.folder().join("text"), router.folder().join("other"));
+    fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+    copy(&text, &other);
     fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(other, program).unwrap();
     router.ok(&format!("create_node -i 7 {NODE}"));
