@@ -1,5 +1,5 @@
-//! What every runtime's host does for a machine that is asked over named pipes: a real folder, clients that wait for
-//! their answer, and some that do not.
+//! Checks of each runtime's host for a machine with named pipes. The folder is real. Some clients wait for
+//! their reply, and some do not.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -14,10 +14,10 @@ use hax_driver::fifo::{AskError, Folder, ask};
 
 use super::{LIMIT, run_in};
 
-/// How many clients ask, one with more than a pipe holds.
+/// The number of requests. One request is larger than the capacity of a pipe.
 const CLIENTS: usize = 30;
 
-/// A folder of this test's own.
+/// A temporary folder of this test.
 struct Place(PathBuf);
 
 impl Drop for Place {
@@ -33,7 +33,7 @@ fn place(name: &str) -> (Arc<Place>, Folder) {
     (Arc::new(Place(path)), folder)
 }
 
-/// A client that asks from a thread of its own.
+/// Sends a request from a thread of its own.
 fn client(place: &Arc<Place>, body: Vec<u8>) -> JoinHandle<Result<Vec<u8>, AskError>> {
     let place = Arc::clone(place);
     thread::spawn(move || ask(&place.0, &body, LIMIT))
@@ -42,7 +42,7 @@ fn client(place: &Arc<Place>, body: Vec<u8>) -> JoinHandle<Result<Vec<u8>, AskEr
 #[test]
 fn clients_over_named_pipes_are_answered_each_with_its_own() {
     let (place, folder) = place("answers");
-    // Somebody writes what is no announcement, and somebody announces who is not there.
+    // These bytes are invalid announcements, and an announcement of a client that does not exist.
     let pipe = OpenOptions::new().write(true).open(place.0.join(REQUESTS));
     pipe.unwrap().write_all(b"garbage\xff\nH1 nobody\nH1 half").unwrap();
     let bodies: Vec<Vec<u8>> = (0..CLIENTS)
@@ -57,7 +57,8 @@ fn clients_over_named_pipes_are_answered_each_with_its_own() {
         if waiting.len() < CLIENTS {
             return Next::Wait;
         }
-        // All at once, the last first; they are handed over although this is the end.
+        // All replies are given at once and in reverse order. They are delivered although the machine exits
+        // now.
         for request in waiting.drain(..).rev() {
             out.push(Output::Fifo(Response { id: request.id, body: request.body }));
         }

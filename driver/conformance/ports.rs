@@ -1,5 +1,5 @@
-//! Checks of each runtime's host for machines with helper programs, files, open HTTP responses and named pipes.
-//! No command of both programs shows these ports from outside.
+//! Checks of each runtime's host for machines with helper programs, files, open HTTP responses and named
+//! pipes. No command of both programs shows these ports from outside.
 
 #[path = "pipes.rs"]
 mod pipes;
@@ -35,7 +35,7 @@ use crate::Runtime;
 /// A time limit longer than any step takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A machine with the behaviour that a test gives it.
+/// A machine with behaviour defined by the test.
 struct Scripted<S>(S);
 
 impl<S: FnMut(Input, &mut Vec<Output>) -> Next> Machine for Scripted<S> {
@@ -73,7 +73,7 @@ fn run(machine: impl FnMut(Input, &mut Vec<Output>) -> Next) {
     run_in(None, machine);
 }
 
-/// The same, with clients over the pipes of a folder.
+/// Does the same as [`run`], with clients over the pipes of a folder.
 fn run_in(folder: Option<Folder>, machine: impl FnMut(Input, &mut Vec<Output>) -> Next) {
     let (connections_max, streams_max, body_within) = (1, 1, LIMIT);
     let limits = Limits { body_max: 1, bodies_max: 1, connections_max, streams_max, body_within };
@@ -106,7 +106,7 @@ fn write(id: u64, path: &str, content: &'static str) -> Output {
     Output::File(file::Command::Write(Box::new(write)))
 }
 
-/// Returns the path of a file of this test that does not exist.
+/// Returns the path of a file of this test. The file does not exist.
 fn path(name: &str) -> (PathBuf, Box<str>) {
     let path = std::env::temp_dir().join(format!("hax-ports-{name}-{}", std::process::id()));
     let _ = fs::remove_file(&path);

@@ -1,5 +1,5 @@
-//! Checks of each runtime's host for a machine with streaming HTTP responses: real sockets, and a machine
-//! that sends the texts that its clients post.
+//! Checks of each runtime's host for a machine with streaming HTTP responses. The sockets are real, and the
+//! machine sends the texts that its clients post.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -25,12 +25,12 @@ use crate::Runtime;
 /// The maximum number of streams in these tests.
 const STREAMS: usize = 300;
 
-/// A machine that sends each post to all its streams.
+/// A machine for the tests. It sends each post to all its streams.
 #[derive(Default)]
 struct Speaker {
     open: Vec<HttpId>,
     closed: Vec<Closed>,
-    /// The request that waits until this number of streams is closed.
+    /// A pending request and its count: the request waits until this number of streams is closed.
     waits: Option<(HttpId, usize)>,
 }
 
@@ -152,7 +152,7 @@ fn post(at: SocketAddr, path: &str, body: &str) -> String {
     body.to_owned()
 }
 
-/// Returns the reasons why this number of streams was closed, as the machine was told.
+/// Waits until this number of streams is closed, and returns the reasons given to the machine.
 fn closed(at: SocketAddr, count: usize) -> String {
     post(at, &format!("/closed/{count}"), "")
 }
@@ -213,7 +213,7 @@ fn a_stream_is_live_and_in_order() {
         post(at, "/end", "");
         assert_eq!(listener.rest(), "0\r\n\r\n");
         assert_eq!(closed(at, 1), "Ended");
-        // Later posts have no stream.
+        // No stream is open during the next post.
         post(at, "/say", "nothing");
         post(at, "/end", "");
         let other = Client::listens(at);
@@ -238,7 +238,7 @@ fn who_hangs_up_is_told_of_once() {
         let mut talks = Client::listens(at);
         let _ = talks.stream.write_all(&[b'x'; 1 << 20]);
         assert_eq!(closed(at, 3), "Client Client Client");
-        // The machine is also told of a client that has gone before its stream has a head.
+        // The machine is also notified of a client that has gone before its stream has a head.
         drop(Client::gets(at, "/events"));
         assert_eq!(closed(at, 4), "Client Client Client Client");
         post(at, "/say", "still here");

@@ -1,4 +1,5 @@
-//! A daemon's folder: whose it is, and that one daemon at a time has it.
+//! The folder of a daemon: the check of its owner, and its lock. The lock gives the folder to one daemon at a
+//! time.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -9,38 +10,39 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::process::geteuid;
 
-/// Why a folder cannot be served.
+/// A reason why a folder cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// Another daemon has it.
+    /// Another daemon serves the folder.
     #[error("{0:?} is served by another hax already")]
     Served(PathBuf),
-    /// Somebody else could put pipes and files into it.
+    /// Another user owns the folder, and could put pipes and files into it.
     #[error("{0:?} belongs to user {1}, not to the user who runs this")]
     Owner(PathBuf, u32),
-    /// The same.
+    /// Other users can write to the folder, and could put pipes and files into it.
     #[error("{0:?} can be written to by others (chmod go-w, or o-w where a group is meant to)")]
     Writable(PathBuf),
-    /// Something else is in the way.
+    /// The name of the pipe belongs to a file of another type.
     #[error("{0:?} is no pipe; remove it")]
     NoPipe(PathBuf),
-    /// The system cannot do it.
+    /// A system call has failed.
     #[error("{0:?}: {1}")]
     System(PathBuf, io::Error),
 }
 
-/// Makes the folder with these permission bits, if there is none.
+/// Creates the folder with these permission bits if it does not exist.
 pub(crate) fn make(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o750).create(path)?;
-    // The umask would take something from it.
+    // The umask may have cleared some of the bits.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Makes the folder, if there is none, and takes it for this daemon: the next one can have it when what is
-/// returned is closed. It is ours, and has none of the bits `forbidden`.
+/// Creates the folder if it does not exist, and takes it for this daemon. The next daemon can take it when
+/// the returned descriptor is closed. The folder must belong to the daemon's user and have none of the bits
+/// in `forbidden`.
 pub(crate) fn take(path: &Path, mode: u32, forbidden: u32) -> Result<OwnedFd, FolderError> {
     let system = |why: io::Error| FolderError::System(path.to_owned(), why);
     make(path, mode).map_err(system)?;

@@ -1,7 +1,8 @@
-//! The double of the port for helper programs ([`hax_core::exec`]): what they do is data, and time is given.
+//! The double of the port for helper programs ([`hax_core::exec`]). The behavior of a helper is data, and the
+//! caller supplies the time.
 //!
-//! It keeps the port's promises (the order of events, one end for each start, deadlines, limits) and everything
-//! else may go wrong: [`Program::disturbed`] draws how.
+//! The double keeps the port's promises (the order of events, one end for each start, deadlines, limits).
+//! Everything else may fail: [`Program::disturbed`] draws the faults.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,45 +17,46 @@ const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 const SIGTERM: i32 = 15;
 
-/// What a helper does once it runs.
+/// The behavior of a helper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// It cannot be started.
+    /// The reason why it cannot be started, if any.
     pub refused: Option<Refusal>,
-    /// How long it takes to be started, or refused.
+    /// The time until it is started or refused.
     pub starts_after: Duration,
-    /// What it does, each so long after what was before.
+    /// The steps of the helper, each with its delay after the previous one.
     pub steps: Vec<(Duration, Step)>,
-    /// What it does on a SIGTERM.
+    /// The reaction to a SIGTERM.
     pub on_term: OnTerm,
-    /// Whether something that it leaves behind keeps its outputs open.
+    /// Whether the helper leaves a process behind with its outputs open.
     pub leaves_open: bool,
 }
 
-/// One thing that a helper does.
+/// A step of a helper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It changes something outside; what that is, the world knows.
+    /// The helper changes something outside. The world knows the meaning of the number.
     Act(u32),
-    /// It says something.
+    /// The helper writes to an output.
     Say(Stream, Bytes),
-    /// It ends. A helper whose steps are over without an end never ends by itself.
+    /// The helper ends. A helper without this step never ends by itself.
     End(Status),
 }
 
-/// What a helper does when it is told to end.
+/// The reaction of a helper to a SIGTERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTerm {
-    /// It is ended by the signal.
+    /// The signal ends the helper.
     Dies,
-    /// It ends by itself, so much later.
+    /// The helper ends by itself after this time.
     Ends(Duration, Status),
-    /// It goes on.
+    /// The helper continues.
     Ignores,
 }
 
 impl Program {
-    /// Does these things at once, each a millisecond after the one before, and ends with exit code 0.
+    /// Creates a program with these steps at once, each a millisecond after the previous one, and ends with
+    /// exit code 0.
     #[must_use]
     pub fn doing(steps: impl IntoIterator<Item = Step>) -> Self {
         let steps = steps.into_iter().chain([Step::End(Status::Code(0))]);
@@ -67,14 +69,14 @@ impl Program {
         }
     }
 
-    /// There is no such program.
+    /// Creates a missing program: its start is refused.
     #[must_use]
     pub fn missing() -> Self {
         Self { refused: Some(Refusal::Missing), ..Self::doing([]) }
     }
 
-    /// The same, with something going wrong or not: `choose` gives a number below its argument, 0 is the
-    /// harmless one.
+    /// Adds a drawn fault to the program, or none. `choose` returns a number below its argument; 0 is the
+    /// harmless choice.
     #[must_use]
     pub fn disturbed(mut self, mut choose: impl FnMut(u64) -> u64) -> Self {
         match choose(12) {
@@ -101,14 +103,14 @@ impl Program {
         self
     }
 
-    /// Lets time pass before one of its last steps.
+    /// Adds a delay before one of the last steps.
     fn slow_down(&mut self, by: Duration) {
         if let Some((after, _)) = self.steps.last_mut() {
             *after += by;
         }
     }
 
-    /// It ends before one of its steps.
+    /// Makes the helper end before one of its steps.
     fn end_early(&mut self, status: Status, choose: &mut impl FnMut(u64) -> u64) {
         let at = usize::try_from(choose(self.steps.len() as u64)).unwrap_or(0);
         self.steps.truncate(at);
@@ -116,41 +118,41 @@ impl Program {
     }
 }
 
-/// What has happened.
+/// An event of the double.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// The machine is told.
+    /// The machine receives an event.
     Event(Event),
-    /// A helper has done a [`Step::Act`].
+    /// A helper has performed a [`Step::Act`].
     Act {
-        /// Which helper.
+        /// The helper.
         id: ExecId,
-        /// What.
+        /// The number of the act.
         act: u32,
     },
 }
 
-/// What is to happen to a helper.
+/// A future event of a helper.
 #[derive(Debug)]
 enum Due {
     Refuse(Refusal),
     Start,
-    /// Its next step.
+    /// The next step of the helper.
     Step,
     Term(Cause),
     End(Status),
 }
 
-/// A helper that has been asked for and has not ended.
+/// A requested helper before its end.
 #[derive(Debug)]
 struct Helper {
     spawn: Spawn,
-    /// What it still does, the last first.
+    /// The remaining steps, the last one first.
     steps: Vec<(Duration, Step)>,
     on_term: OnTerm,
     is_up: bool,
     cause: Cause,
-    /// How much more of each output is passed on.
+    /// The remaining number of bytes to pass on, for each output.
     left: [usize; 2],
     unheard: Unheard,
 }
@@ -160,23 +162,23 @@ struct Helper {
 pub struct Helpers {
     running_max: usize,
     helpers: BTreeMap<ExecId, Helper>,
-    /// By time; at the same time, in the order in which it was said.
+    /// The future events by time. Events of the same time keep the order in which they were queued.
     due: BTreeMap<(Instant, u64), (ExecId, Due)>,
     seq: u64,
 }
 
 impl Helpers {
-    /// None yet; so many may run at a time.
+    /// Creates a double without helpers. At most `running_max` may run at a time.
     #[must_use]
     pub fn new(running_max: usize) -> Self {
         Self { running_max, helpers: BTreeMap::new(), due: BTreeMap::new(), seq: 0 }
     }
 
-    /// Takes a command. `program` says what a helper does that is started.
+    /// Executes a command. `program` returns the behavior of a helper that is started.
     ///
     /// # Panics
     ///
-    /// If a name is used twice.
+    /// If an identifier is used twice.
     pub fn execute(
         &mut self,
         now: Instant,
@@ -211,18 +213,18 @@ impl Helpers {
         self.due.insert((at, self.seq), (id, due));
     }
 
-    /// When something happens next.
+    /// Returns the time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         self.due.keys().next().map(|(at, _)| *at)
     }
 
-    /// The helpers that run or are being started.
+    /// Returns the running and the starting helpers.
     pub fn running(&self) -> impl Iterator<Item = &Spawn> {
         self.helpers.values().map(|helper| &helper.spawn)
     }
 
-    /// The next thing that has happened by now, if there is one.
+    /// Takes the next due event, if any.
     pub fn pop(&mut self, now: Instant) -> Option<Happening> {
         while self.next_at().is_some_and(|at| at <= now) {
             let ((at, _), (id, due)) = self.due.pop_first()?;
@@ -237,14 +239,14 @@ impl Helpers {
         if let Due::Refuse(why) = due {
             return Some(Happening::Event(Event::Refused { id, why }));
         }
-        // What was to happen to one that has ended does not.
+        // The future events of a helper that has ended are dropped.
         let helper = self.helpers.get_mut(&id)?;
         match due {
             Due::Refuse(_) => None,
             Due::Start => {
                 helper.is_up = true;
                 let deadline = at.after(helper.spawn.deadline);
-                // It may have been killed before it was up.
+                // The helper may have been killed before its start was complete.
                 let killed = helper.cause == Cause::Killed;
                 self.step_later(at, id);
                 self.push(deadline, id, Due::Term(Cause::Deadline));
@@ -283,7 +285,7 @@ impl Helpers {
         }
     }
 
-    /// It gets a SIGTERM, and a SIGKILL once its grace is over.
+    /// Sends a SIGTERM to a helper, and a SIGKILL after its grace period.
     fn term(&mut self, at: Instant, id: ExecId) {
         let Some(helper) = self.helpers.get(&id) else { return };
         let kill_at = at.after(helper.spawn.grace);
@@ -300,7 +302,7 @@ impl Helpers {
         Some(Happening::Event(Event::Exited { id, status, cause, unheard }))
     }
 
-    /// The daemon is killed, or stops: its helpers are gone at once, and nobody hears of it.
+    /// Handles the death or stop of the daemon: its helpers are gone at once, without events.
     pub fn die(&mut self) {
         self.helpers.clear();
         self.due.clear();
@@ -344,7 +346,7 @@ mod tests {
         Step::Say(Stream::Stdout, Bytes::from_static(text.as_bytes()))
     }
 
-    /// All that happens, with its time in milliseconds.
+    /// Takes all events, each with its time in milliseconds.
     fn all(helpers: &mut Helpers) -> Vec<(u64, Happening)> {
         let mut seen = Vec::new();
         while let Some(at) = helpers.next_at() {
@@ -356,7 +358,7 @@ mod tests {
         seen
     }
 
-    /// How the helper ended that was alone, and when.
+    /// Runs a single helper. Returns the time, status and cause of its end.
     fn end(program: Program, kill_at: Option<Duration>) -> (u64, Status, Cause) {
         let mut helpers = Helpers::new(1);
         let at = Instant::default();
@@ -415,9 +417,9 @@ mod tests {
         let late = with(OnTerm::Ends(60 * MS, Status::Code(3)));
         assert_eq!(end(late, None), (151, Status::Signal(9), Cause::Deadline));
         assert_eq!(end(endless(), Some(10 * MS)), (10, Status::Signal(15), Cause::Killed));
-        // Before it was up.
+        // The kill comes before the start is complete.
         assert_eq!(end(endless(), Some(MS / 2)), (1, Status::Signal(15), Cause::Killed));
-        // After its end.
+        // The kill comes after the end.
         let done = (2, Status::Code(0), Cause::Itself);
         assert_eq!(end(Program::doing([]), Some(10 * MS)), done);
     }
@@ -445,7 +447,7 @@ mod tests {
         assert_eq!(helpers.pop(Instant::MAX), None);
     }
 
-    /// Whatever goes wrong: a refusal and nothing else, or a start, and one end after it.
+    /// Whatever fails, there is either a single refusal, or a start and one end after it.
     #[test]
     fn each_start_has_one_end() {
         let mut fates = std::collections::BTreeSet::new();

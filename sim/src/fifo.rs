@@ -1,8 +1,9 @@
-//! The double of the port for named pipes ([`hax_core::fifo`]): a server's folder, and clients that behave as data
-//! says.
+//! The double of the port for named pipes ([`hax_core::fifo`]): a server's directory, and clients with
+//! behavior as data.
 //!
-//! It keeps the port's promises (one request of a client, handed on when it is complete; an answer that is read, or
-//! the end), and clients may die at any byte, dawdle, and write anything: [`Behavior::drawn`] draws how.
+//! The double keeps the port's promises (one request of a client, handed on when it is complete; an answer
+//! that is read, or the end). Clients may die at any byte, be slow, and write anything: [`Behavior::drawn`]
+//! draws their behavior.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,48 +13,48 @@ use hax_core::base::id::FifoId;
 use hax_core::base::time::Instant;
 use hax_core::fifo::{Announcements, LENGTH, Progress, Request, Response, Token, frame, progress};
 
-/// How long a client may take for its request, and for reading its answer.
+/// The time limit of a client for its request, and for reading its answer.
 const WITHIN: Duration = Duration::from_secs(2);
-/// From one end to the other.
+/// The latency from one end to the other.
 const LATENCY: Duration = Duration::from_millis(1);
-/// What fits into a pipe (pipe(7)).
+/// The capacity of a pipe (pipe(7)).
 const PIPE: usize = 64 << 10;
 
-/// How many clients a host with much room serves at a time.
+/// The number of simultaneous clients of a host with large limits.
 pub const CLIENTS_MAX: usize = 256;
 
-/// Names a client.
+/// The identifier of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
 impl ClientId {
-    /// What it calls itself.
+    /// Returns the token of the client's announcement.
     fn token(self) -> Option<Token> {
         Token::new(&format!("client-{}", self.0))
     }
 }
 
-/// How a client behaves.
+/// The behavior of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Behavior {
-    /// What somebody else has left in the pipe for announcements.
+    /// The bytes of another process in the pipe for announcements.
     pub before: Bytes,
-    /// How often it announces itself.
+    /// The number of announcements of the client.
     pub announces: u8,
-    /// How much of its request it writes at once, in bytes, at least one; and when the next part follows.
+    /// The size of one write of its request in bytes, at least 1.
     pub part: usize,
-    /// See there.
+    /// The pause between two of these writes.
     pub pause: Duration,
-    /// It dies when it has written so many bytes, if ever.
+    /// The number of written bytes before the client's death, if any.
     pub dies_at: Option<usize>,
-    /// It dies so long after its announcement, if ever.
+    /// The time after its announcement when the client dies, if ever.
     pub dies_after: Option<Duration>,
-    /// How long after an answer is there it is read.
+    /// The time between the arrival of an answer and its reading.
     pub reads_after: Duration,
 }
 
 impl Behavior {
-    /// It does all at once, and waits for its answer.
+    /// A client without delays. It waits for its answer.
     pub const GOOD: Self = Self {
         before: Bytes::new(),
         announces: 1,
@@ -64,8 +65,8 @@ impl Behavior {
         reads_after: LATENCY,
     };
 
-    /// Some client with a request of so many bytes: `choose` gives a number below its argument, 0 is the harmless
-    /// one.
+    /// Draws the behavior of a client with a request of `bytes` bytes. `choose` returns a number below its
+    /// argument; 0 is the harmless choice.
     #[must_use]
     pub fn drawn(bytes: usize, mut choose: impl FnMut(u64) -> u64) -> Self {
         let mut behavior = Self::GOOD;
@@ -98,7 +99,7 @@ impl Behavior {
         behavior
     }
 
-    /// Whether the answer to its request of so many bytes is owed to it.
+    /// Returns whether the client must receive an answer to its request of `bytes` bytes.
     #[must_use]
     pub fn is_in_time(&self, bytes: usize) -> bool {
         let parts = u32::try_from(bytes.div_ceil(self.part)).unwrap_or(u32::MAX);
@@ -108,53 +109,53 @@ impl Behavior {
     }
 }
 
-/// What has happened.
+/// An event of the double.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// A client's request is complete: the machine is told.
+    /// A client's request is complete, and the machine receives it.
     Asked(ClientId, Request),
-    /// A client has its answer.
+    /// A client has received its answer.
     Answered(ClientId, Bytes),
-    /// A client sees that nobody will answer it.
+    /// A client sees the end without an answer.
     Ended(ClientId),
     /// A client is dead.
     Died(ClientId),
 }
 
-/// What a client comes to.
+/// The outcome of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipeOutcome {
-    /// It is answered.
+    /// The client has received its answer.
     Answered(Bytes),
-    /// It sees that it will not be answered: its server is gone, or has given it up.
+    /// The client sees the end without an answer: its server is gone, or has given it up.
     Ended,
-    /// It dies itself.
+    /// The client itself has died.
     Died,
 }
 
 #[derive(Debug)]
 struct Client {
     behavior: Behavior,
-    /// What it will write.
+    /// The remaining bytes of the client's request.
     unwritten: Bytes,
     written: usize,
-    /// What it has written and the server has not read.
+    /// The client's written bytes, unread by the server.
     pipe: Vec<u8>,
     has_announced: bool,
     state: State,
 }
 
-/// How far the server is with a client.
+/// The server's state of a client.
 #[derive(Debug)]
 enum State {
-    /// It knows nothing of it.
+    /// The server does not know the client.
     Unknown,
     Reading(FifoId, Vec<u8>),
-    /// The machine is to answer.
+    /// The machine has to answer.
     Waiting(FifoId),
-    /// The answer is more than a pipe holds, and is being read.
+    /// The answer exceeds the capacity of the pipe, and the client is reading it.
     Writing(Bytes),
-    /// Nothing more is done for it.
+    /// The server is done with the client.
     Over,
 }
 
@@ -169,35 +170,35 @@ enum Due {
     Announce,
     Write,
     Die,
-    /// The server waits no longer for a request.
+    /// The server stops waiting for a request.
     Expire,
-    /// It waits no longer for its answer to be read.
+    /// The server stops waiting for the client to read its answer.
     GiveUp,
-    /// The client reads its answer, which is all there.
+    /// The client reads its complete answer.
     Read(Bytes),
     /// The client sees the end.
     End,
     Ask(Request),
 }
 
-/// A server's folder.
+/// A server's directory.
 #[derive(Debug)]
 pub struct Pipes {
-    /// How many clients are served at a time; who comes then waits.
+    /// The maximum number of simultaneous clients. Further clients wait.
     clients_max: usize,
     is_served: bool,
     announcements: Announcements,
-    /// Announcements that are not read yet.
+    /// The unread announcements.
     unread: Vec<u8>,
     clients: BTreeMap<ClientId, Client>,
     next_id: FifoId,
-    /// By time; at the same time, in the order in which it was said.
+    /// The future events by time. Events of the same time keep the order in which they were queued.
     due: BTreeMap<(Instant, u64), (ClientId, Due)>,
     seq: u64,
 }
 
 impl Pipes {
-    /// Nobody is served yet.
+    /// Creates a directory without a server.
     #[must_use]
     pub fn new(clients_max: usize) -> Self {
         Self {
@@ -212,13 +213,13 @@ impl Pipes {
         }
     }
 
-    /// A daemon serves from now on.
+    /// Makes a daemon serve from now on.
     pub fn serve(&mut self) {
         self.is_served = true;
         self.next_id = FifoId(1);
     }
 
-    /// A client comes that writes this to its pipe.
+    /// Adds a client. It writes these bytes to its pipe.
     pub fn come(&mut self, now: Instant, id: ClientId, writes: Bytes, behavior: Behavior) {
         let announces = u32::from(behavior.announces);
         (1..=announces).for_each(|nth| self.push(now.after(nth * LATENCY), id, Due::Announce));
@@ -242,12 +243,12 @@ impl Pipes {
         self.due.insert((at, self.seq), (id, due));
     }
 
-    /// The machine answers a request.
+    /// Delivers the machine's answer to a request.
     pub fn respond(&mut self, now: Instant, response: &Response) {
         let waits =
             |client: &Client| matches!(client.state, State::Waiting(id) if id == response.id);
         let found = self.clients.iter_mut().find(|(_, client)| waits(client));
-        // Its client may be dead.
+        // The client may be dead.
         let Some((id, client)) = found else { return };
         let (id, reads_after) = (*id, client.behavior.reads_after);
         let whole = frame(&response.body);
@@ -263,18 +264,18 @@ impl Pipes {
         self.read_announcements(now);
     }
 
-    /// When something happens next.
+    /// Returns the time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         self.due.keys().next().map(|(at, _)| *at)
     }
 
-    /// The clients that live and have not heard what became of their request.
+    /// Returns the living clients without an outcome.
     pub fn waiting(&self) -> impl Iterator<Item = ClientId> {
         self.clients.keys().copied()
     }
 
-    /// The next thing that has happened by now, if there is one.
+    /// Takes the next due event, if any.
     pub fn pop(&mut self, now: Instant) -> Option<Happening> {
         while self.next_at().is_some_and(|at| at <= now) {
             let ((at, _), (id, due)) = self.due.pop_first()?;
@@ -309,7 +310,7 @@ impl Pipes {
         }
     }
 
-    /// A client has gone, one way or another: there is room for the next one.
+    /// Removes a client after its end of any kind, and makes room for the next one.
     fn leave(&mut self, now: Instant, id: ClientId, how: Happening) -> Option<Happening> {
         self.clients.remove(&id);
         self.read_announcements(now);
@@ -324,7 +325,7 @@ impl Pipes {
         client.pipe.extend_from_slice(&client.unwritten.split_to(part));
         client.written += part;
         if part == left {
-            // What it has written may be taken before the server sees that it is gone.
+            // The server may take the client's bytes before it sees that the client is gone.
             self.push(now.after(2 * LATENCY), id, Due::Die);
         } else if !client.unwritten.is_empty() {
             self.push(now.after(pause), id, Due::Write);
@@ -339,7 +340,7 @@ impl Pipes {
             if serving >= self.clients_max {
                 return;
             }
-            // A server reads them all, and has then perhaps a few clients more.
+            // A server reads all announcements. It may then exceed the limit by a few clients.
             let bytes = std::mem::take(&mut self.unread);
             for token in self.announcements.push(&bytes) {
                 self.take(now, &token);
@@ -360,7 +361,7 @@ impl Pipes {
         self.read(now, id);
     }
 
-    /// The server reads what a client has written, as far as it makes a request.
+    /// Reads the bytes of a client as far as they make a request.
     fn read(&mut self, now: Instant, id: ClientId) {
         let Some(Client { pipe, state, .. }) = self.clients.get_mut(&id) else { return };
         let State::Reading(name, read) = state else { return };
@@ -384,7 +385,7 @@ impl Pipes {
         }
     }
 
-    /// Nobody dies or dawdles any more, but who waits for nothing.
+    /// Cancels all deaths and delays of clients. A client without an announcement dies now.
     pub fn behave(&mut self, now: Instant) {
         self.due.retain(|_, (_, due)| !matches!(due, Due::Die));
         let mut idle = Vec::new();
@@ -397,7 +398,8 @@ impl Pipes {
         idle.into_iter().for_each(|id| self.push(now, id, Due::Die));
     }
 
-    /// The daemon is gone. What is in pipes is read; who has no answer sees that it gets none.
+    /// Handles the death of the daemon. Answers in pipes are still read. A client without an answer sees the
+    /// end.
     pub fn daemon_gone(&mut self, now: Instant) {
         self.is_served = false;
         self.unread.clear();
@@ -413,13 +415,13 @@ impl Pipes {
         ids.into_iter().for_each(|id| self.settle(now.after(LATENCY), id, Due::End));
     }
 
-    /// Nothing more happens to a client but this, unless it dies before.
+    /// Replaces all future events of a client with this one, except for its death.
     fn settle(&mut self, at: Instant, id: ClientId, due: Due) {
         self.due.retain(|_, (of, due)| *of != id || matches!(due, Due::Die));
         self.push(at, id, due);
     }
 
-    /// The machine has exited: those whose answer is being written have it first.
+    /// Handles the exit of the machine: first the clients receive the answers in progress.
     pub fn machine_exited(&mut self, now: Instant) {
         let ids: Vec<ClientId> = self.clients.keys().copied().collect();
         for id in ids {

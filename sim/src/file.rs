@@ -1,8 +1,9 @@
-//! The double of the port for files ([`hax_core::file`]): a disk that forgets.
+//! The double of the port for files ([`hax_core::file`]): a simulated disk. It loses unsynced data at a loss
+//! of power.
 //!
-//! A file's content is on the disk before its name is, as the port promises; the name is there for certain only
-//! once the folder has been taken to the disk, too. What was not is lost at a loss of power, or kept, each for
-//! itself and so in any order. What a killed daemon has done stays to be seen.
+//! As the port promises, a file's content is on the disk before its name. The name is certain only after the
+//! directory has been synced, too. At a loss of power each unsynced change is lost or kept independently, and
+//! so in any order. All completed changes of a killed daemon stay visible.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,40 +13,40 @@ use hax_core::base::errno::Errno;
 use hax_core::base::time::Instant;
 use hax_core::file::{Command, Event, Failure, Write};
 
-/// No room (ENOSPC).
+/// No space is left on the disk (ENOSPC).
 const FULL: Errno = Errno(28);
 
-/// A disk that does not do it (EIO).
+/// The disk fails (EIO).
 const BROKEN: Errno = Errno(5);
 
-/// How long one command takes, and what goes wrong with it.
+/// The duration of one command, and its fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Until a new file has its name, or an old one is read.
+    /// The time until a new file has its name, or an old file is read.
     pub work: Duration,
-    /// Until its folder is on the disk, too.
+    /// The additional time until its directory is synced.
     pub sync: Duration,
-    /// What fails.
+    /// The fault of the command.
     pub fault: Fault,
 }
 
-/// What fails of a command.
+/// A fault of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     None,
     /// Nothing is changed or read.
     Work(Errno),
-    /// The change is made and not taken to the disk.
+    /// The change is made, but not synced.
     Sync(Errno),
 }
 
 impl Pace {
-    /// Two milliseconds, and nothing fails.
+    /// Two milliseconds without a fault.
     pub const QUICK: Self =
         Self { work: Duration::from_millis(1), sync: Duration::from_millis(1), fault: Fault::None };
 
-    /// The pace of some disk: `choose` gives a number below its argument, 0 is the harmless one.
+    /// Draws a pace. `choose` returns a number below its argument; 0 is the harmless choice.
     #[must_use]
     pub fn drawn(mut choose: impl FnMut(u64) -> u64) -> Self {
         let fate = choose(8);
@@ -61,30 +62,30 @@ impl Pace {
     }
 }
 
-/// A command that is being carried out.
+/// The command in progress.
 #[derive(Debug)]
 enum Current {
-    /// Its work is done then.
+    /// The change or the read is complete at this time.
     Working { at: Instant, command: Command, pace: Pace },
-    /// Its folder, if any, is on the disk then, and the machine is told.
+    /// At this time the directory, if any, is synced, and the machine receives the event.
     Syncing { at: Instant, folder: Option<Box<str>>, event: Event },
 }
 
-/// The disk of one node, with what its daemon wants of it.
+/// The disk of one node, with the pending commands of its daemon.
 #[derive(Debug, Default)]
 pub struct Disk {
-    /// What everybody sees.
+    /// The files in the view of all programs.
     seen: BTreeMap<Box<str>, Bytes>,
-    /// What is there after a loss of power, whatever else is.
+    /// The synced files. They survive a loss of power in any case.
     kept: BTreeMap<Box<str>, Bytes>,
-    /// What has changed since: files with their new content, or none.
+    /// The unsynced changes: files with their new content, or none for a removed file.
     unsynced: Vec<(Box<str>, Option<Bytes>)>,
     current: Option<Current>,
     queue: VecDeque<(Command, Pace)>,
 }
 
 impl Disk {
-    /// Takes a command. What was given before is done before.
+    /// Queues a command. Commands are carried out in the order in which they were queued.
     pub fn execute(&mut self, now: Instant, command: Command, pace: Pace) {
         self.queue.push_back((command, pace));
         if self.current.is_none() {
@@ -100,7 +101,7 @@ impl Disk {
         });
     }
 
-    /// When something happens next.
+    /// Returns the time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         self.current.as_ref().map(|current| match current {
@@ -108,7 +109,7 @@ impl Disk {
         })
     }
 
-    /// The next thing of which the machine is told by now, if there is one.
+    /// Takes the next due event for the machine, if any.
     pub fn pop(&mut self, now: Instant) -> Option<Event> {
         while self.next_at().is_some_and(|at| at <= now) {
             match self.current.take()? {
@@ -129,7 +130,7 @@ impl Disk {
         None
     }
 
-    /// Changes or reads a file: the folder that is to be taken to the disk next, and what is said then.
+    /// Changes or reads a file. Returns the directory to be synced next, and the event that follows.
     fn work(&mut self, command: Command, fault: Fault) -> (Option<Box<str>>, Event) {
         let id = command.id();
         let failed = |errno| (None, Event::Failed { id, why: Failure::System(errno) });
@@ -179,14 +180,15 @@ impl Disk {
         });
     }
 
-    /// The daemon is killed. What it had asked for and not got is not done; what is done stays to be seen.
+    /// Handles the death of the daemon. Its pending commands are not carried out. Its completed changes stay
+    /// visible.
     pub fn daemon_killed(&mut self) {
         self.queue.clear();
         self.current = None;
     }
 
-    /// The node loses its power: of what was not taken to the disk each thing is kept or lost, as `choose` (a
-    /// number below its argument, 0 is the harmless one) says.
+    /// Takes the power from the node. Each unsynced change is kept or lost, as `choose` decides. `choose`
+    /// returns a number below its argument; 0 is the harmless choice.
     pub fn power_lost(&mut self, mut choose: impl FnMut(u64) -> u64) {
         self.daemon_killed();
         for (path, content) in self.unsynced.drain(..) {
@@ -197,13 +199,13 @@ impl Disk {
         self.seen.clone_from(&self.kept);
     }
 
-    /// What is in a file, as everybody sees it.
+    /// Returns the content of a file, as all programs see it.
     #[must_use]
     pub fn content(&self, path: &str) -> Option<&Bytes> {
         self.seen.get(path)
     }
 
-    /// Somebody else than the daemon writes a file, well and truly, or removes it.
+    /// Writes or removes a file as another program than the daemon. The change is synced.
     pub fn put(&mut self, path: &str, content: Option<Bytes>) {
         self.change(path.into(), content);
         self.sync(&Box::from(folder(path)));
@@ -246,7 +248,7 @@ mod tests {
         Instant::from_micros(ms * 1000)
     }
 
-    /// Carries out all commands, and what the machine is told of them.
+    /// Carries out all commands. Returns the events that the machine receives.
     fn all(disk: &mut Disk) -> Vec<(u64, Event)> {
         let mut told = Vec::new();
         while let Some(at) = disk.next_at() {
@@ -297,7 +299,8 @@ mod tests {
     #[test]
     fn what_is_done_survives_and_what_is_not_may() {
         for (lost_at, lost, found) in [
-            // Before the file has its name; between that and the folder; after.
+            // The loss comes before the file has its name, then before the sync of the directory, then after
+            // it.
             (0, 0, "old"),
             (1, 0, "new"),
             (1, 1, "old"),
@@ -331,7 +334,7 @@ mod tests {
         }
     }
 
-    /// Any subset of what was not taken to the disk, so also the later without the earlier.
+    /// Any subset of the unsynced changes can be lost, so a later change can survive an earlier one.
     #[test]
     fn what_was_not_taken_to_the_disk_is_lost_in_any_order() {
         let mut found = BTreeSet::new();
@@ -351,7 +354,7 @@ mod tests {
             let content = |path| text(&disk, path).map(str::to_owned);
             found.insert((content("/d/a"), content("/d/b")));
         }
-        // Nothing, the first, or the last of one file, each with the other file or without.
+        // For one file: no change, the first one, or the last one; each with or without the other file.
         assert_eq!(found.len(), 6, "{found:?}");
     }
 

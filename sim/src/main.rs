@@ -1,6 +1,7 @@
 //! Runs worlds: `hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FILE | --mutants`.
 //!
-//! Exits with 0 only if all rules held; for `--mutants`, only if all planted bugs were caught.
+//! The program exits with 0 only if all rules held. With `--mutants` it exits with 0 only if all planted bugs
+//! were caught.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's output")]
 
 use std::fs;
@@ -28,12 +29,12 @@ usage: hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FI
   --mutants      plants bugs and looks whether they are caught (those in the core need
                  --features mutants)";
 
-/// Where what is found is written.
+/// The folder for the findings.
 const FINDINGS: &str = "target/hax-sim";
-/// How long a planted bug may live.
+/// The time limit for catching a planted bug.
 const CATCH_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the program was told to do; nothing if it was told nothing that it knows.
+/// Whether the command succeeded, or none if the arguments contain no known command.
 type Told = Option<bool>;
 
 fn main() -> ExitCode {
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what it is told with the cast of this name.
+/// Executes the arguments with the cast of this name.
 fn with(cast: &str, args: &[&str]) -> Told {
     match cast {
         Bridge::NAME => run::<Bridge>(args),
@@ -64,7 +65,7 @@ fn with(cast: &str, args: &[&str]) -> Told {
     }
 }
 
-/// Which cast a file is of; the first one if it does not tell.
+/// Returns the cast of a file, or the original cast if the file names none.
 fn cast_of(file: &Path) -> String {
     let bytes = fs::read(file).unwrap_or_default();
     findings::cast(&bytes).0.to_owned()
@@ -95,7 +96,7 @@ fn clock() -> Instant {
     Instant::now()
 }
 
-/// Seeds that nobody has run yet.
+/// Returns the beginning of a range of seeds that have most likely not been run yet.
 #[expect(clippy::disallowed_methods, reason = "the program's own clock, not the world's")]
 fn new_seed() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -143,12 +144,12 @@ fn many<C: Cast>(from: u64, more: impl Fn(u64, Duration) -> bool) -> bool {
     broken == 0
 }
 
-/// Where panics abort, this is the last that is said.
+/// Makes a panic print its seed. Where panics abort, this is the last output.
 fn name_when_panicking(seed: u64) {
     std::panic::set_hook(Box::new(move |panic| eprintln!("seed {seed}: {panic}")));
 }
 
-/// All that is to be known of a violation: what, how, and a small tape.
+/// Prints all details of a violation: the rule, the trace, and a small tape.
 fn tell<C: Cast>(hunt: &mut Hunt<C>, seed: u64, violation: &Violation) {
     println!("seed {seed}: {}: {}", violation.rule, violation.what);
     let whole = hunt.tape_of(seed, Wanted::default());

@@ -1,8 +1,9 @@
-//! The double of the port for HTTP answers that stay open ([`hax_core::http::stream`]): clients that read as
-//! data says, and what is held for them.
+//! The double of the port for streaming HTTP responses ([`hax_core::http::stream`]): clients whose reading
+//! behavior is data, and the buffers of the host.
 //!
-//! It keeps the port's promises (what is said is heard in order, one [`Closed`] for each answer, the bounds),
-//! and a client may read slowly, or not at all, and go away at any time: [`Reader::drawn`] draws how.
+//! The double keeps the port's promises (chunks arrive in order, one [`Closed`] for each response, the
+//! limits). A client may read slowly, or not at all, and may disconnect at any time: [`Reader::drawn`] draws
+//! its behavior.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,48 +13,48 @@ use hax_core::base::id::HttpId;
 use hax_core::base::time::Instant;
 use hax_core::http::stream::{Begin, CHUNK_COST, Closed, Command, HELD_MAX, Why};
 
-/// How long a client may take nothing of what is there for it.
+/// The time limit for a client without a read of its waiting data.
 const TAKE_WITHIN: Duration = Duration::from_secs(10);
-/// From one end to the other.
+/// The latency from one end to the other.
 const LATENCY: Duration = Duration::from_millis(1);
 
-/// What a host has room for.
+/// The limits of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many answers may stay open at a time.
+    /// The maximum number of open responses.
     pub open: usize,
-    /// What is held for one client, in bytes, each chunk with [`CHUNK_COST`] more.
+    /// The buffer for one client in bytes. Each chunk costs [`CHUNK_COST`] more.
     pub held: usize,
-    /// The same for all together: beyond it whoever has most is too slow.
+    /// The same for all clients together. Beyond this limit the client with the largest buffer is too slow.
     pub together: usize,
 }
 
 impl Limits {
-    /// Those of a host with much room.
+    /// The limits of a host with large buffers.
     pub const WIDE: Self = Self { open: 1024, held: HELD_MAX, together: 16 << 20 };
-    /// Those of a host that is full soon.
+    /// The limits of a host with small buffers.
     pub const TIGHT: Self = Self { open: 3, held: 300, together: 500 };
 }
 
-/// How a client reads an answer.
+/// The reading behavior of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reader {
-    /// From there being something to read until it reads, each time.
+    /// The pause between the arrival of data and each read.
     pub pause: Duration,
-    /// So many bytes at a time, at least one.
+    /// The number of bytes in each read, at least 1.
     pub bytes: usize,
-    /// It goes away so long after its answer began, if ever.
+    /// The time after the beginning of its response when the client disconnects, if ever.
     pub leaves_after: Option<Duration>,
-    /// So much later the host finds out.
+    /// The delay until the host notices the disconnection.
     pub missed_after: Duration,
 }
 
 impl Reader {
-    /// It takes what there is at once, and stays.
+    /// A client with immediate reads and without a disconnection.
     pub const QUICK: Self =
         Self { pause: LATENCY, bytes: usize::MAX, leaves_after: None, missed_after: LATENCY };
 
-    /// Some client: `choose` gives a number below its argument, 0 is the harmless one.
+    /// Draws a reading behavior. `choose` returns a number below its argument; 0 is the harmless choice.
     #[must_use]
     pub fn drawn(mut choose: impl FnMut(u64) -> u64) -> Self {
         let fate = choose(6);
@@ -75,34 +76,34 @@ impl Reader {
     }
 }
 
-/// What has happened.
+/// An event of the double.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// A client has taken this.
+    /// A client has read these bytes.
     Said(HttpId, Bytes),
-    /// A client has gone, which the host does not know yet.
+    /// A client has disconnected, and the host does not know it yet.
     Left(HttpId),
-    /// An answer is over: the machine is told, and its client hears it unless it has gone.
+    /// A response is over. The machine is notified, and the client sees the end unless it has disconnected.
     Closed(Closed),
 }
 
-/// What a client hears of an answer.
+/// An event of a response, as its client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// More of it. The borders of what was said mean nothing.
+    /// More data. The boundaries of chunks have no meaning.
     Said(Bytes),
-    /// It is over, and this was all of it.
+    /// The response is complete.
     Ended,
-    /// There is no room for it.
+    /// The host has no room for the response.
     Refused,
-    /// It breaks off: the client was too slow, or its server has died.
+    /// The response breaks off: the client was too slow, or its server has died.
     Broken,
-    /// The client itself has gone.
+    /// The client itself has disconnected.
     Left,
 }
 
 impl StreamEvent {
-    /// What a client hears of the end of its answer; nothing if it has gone.
+    /// Returns the client's event for the end of its response, or none if the client has disconnected.
     #[must_use]
     pub fn end(why: Why) -> Option<Self> {
         match why {
@@ -117,22 +118,22 @@ impl StreamEvent {
 #[derive(Debug)]
 struct Answer {
     chunks: VecDeque<Bytes>,
-    /// What they cost.
+    /// The cost of the buffered chunks.
     held: usize,
-    /// How much of the first one has been taken.
+    /// The number of read bytes of the first chunk.
     taken: usize,
     reader: Reader,
     state: State,
-    /// It is said already when its client reads next.
+    /// The next read of the client is already queued.
     is_reading: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// The machine has ended it.
+    /// The machine has ended the response.
     Ended,
-    /// It is over, and the machine will be told why.
+    /// The response is over, and the machine will be notified of the reason.
     Over(Why),
 }
 
@@ -149,26 +150,26 @@ enum Due {
     Close(Why),
 }
 
-/// All answers of one host that stay open.
+/// All streaming responses of one host.
 #[derive(Debug)]
 pub struct Streams {
     limits: Limits,
     answers: BTreeMap<HttpId, Answer>,
-    /// What is held for all clients.
+    /// The cost of the buffers of all clients.
     held: usize,
-    /// By time; at the same time, in the order in which it was said.
+    /// The future events by time. Events of the same time keep the order in which they were queued.
     due: BTreeMap<(Instant, u64), (HttpId, Due)>,
     seq: u64,
 }
 
 impl Streams {
-    /// None yet.
+    /// Creates a host without responses.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self { limits, answers: BTreeMap::new(), held: 0, due: BTreeMap::new(), seq: 0 }
     }
 
-    /// Takes a command. `reader` says how the client of an answer reads that is begun.
+    /// Executes a command. `reader` returns the reading behavior for a response that begins.
     pub fn execute(&mut self, now: Instant, command: Command, reader: impl FnOnce() -> Reader) {
         match command {
             Command::Begin(begin) => self.begin(now, begin, reader()),
@@ -217,7 +218,7 @@ impl Streams {
         }
     }
 
-    /// An answer is over, which the machine hears so much later. What is held of it is dropped.
+    /// Closes a response. The machine is notified after this delay. The buffer of the response is dropped.
     fn close(&mut self, now: Instant, id: HttpId, why: Why, after: Duration) {
         let Some(answer) = self.answers.get_mut(&id) else { return };
         answer.state = State::Over(why);
@@ -240,19 +241,19 @@ impl Streams {
         self.due.insert((at, self.seq), (id, due));
     }
 
-    /// When something happens next.
+    /// Returns the time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         self.due.keys().next().map(|(at, _)| *at)
     }
 
-    /// What is held for all clients.
+    /// Returns the cost of the buffers of all clients.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// The next thing that has happened by now, if there is one.
+    /// Takes the next due event, if any.
     pub fn pop(&mut self, now: Instant) -> Option<Happening> {
         while self.next_at().is_some_and(|at| at <= now) {
             let ((at, _), (id, due)) = self.due.pop_first()?;
@@ -298,7 +299,7 @@ impl Streams {
         Some(Happening::Left(id))
     }
 
-    /// Clients read at once from now on, and nobody goes away any more.
+    /// Makes all clients read at once from now on. No client disconnects any more.
     pub fn read_quickly(&mut self, now: Instant) {
         self.due.retain(|_, (_, due)| !matches!(due, Due::Leave));
         let ids: Vec<HttpId> = self.answers.keys().copied().collect();
@@ -313,8 +314,8 @@ impl Streams {
         }
     }
 
-    /// The machine has exited: what it said is heard to its end, and for each client that has not gone why that is
-    /// the end. The machine is told nothing any more.
+    /// Handles the exit of the machine. Returns, for each client that has not disconnected, the rest of its
+    /// data and the reason of the end. The machine receives no more events.
     pub fn machine_exited(&mut self) -> Vec<(HttpId, Bytes, Why)> {
         let heard = self.answers.iter_mut().map(|(id, answer)| match answer.state {
             State::Over(why) => (*id, Bytes::new(), why),
@@ -325,7 +326,7 @@ impl Streams {
         heard
     }
 
-    /// The daemon is killed, and with it all connections: the answers that break.
+    /// Handles the death of the daemon: all its connections break. Returns the broken responses.
     pub fn daemon_killed(&mut self) -> Vec<HttpId> {
         self.due.clear();
         self.held = 0;
@@ -336,7 +337,7 @@ impl Streams {
 }
 
 impl Answer {
-    /// Takes so many bytes, and what is held no more.
+    /// Takes up to `most` bytes from the buffer. Returns them with the freed cost.
     fn take(&mut self, most: usize) -> (Bytes, usize) {
         let (mut said, mut cost) = (Vec::new(), 0);
         while let Some(first) = self.chunks.front()
@@ -377,7 +378,7 @@ mod tests {
         Instant::default().after(ms * MS)
     }
 
-    /// All that happens, with its time in milliseconds.
+    /// Takes all events, each with its time in milliseconds.
     fn all(streams: &mut Streams) -> Vec<(u64, Happening)> {
         let mut seen = Vec::new();
         while let Some(at) = streams.next_at() {
@@ -457,7 +458,7 @@ mod tests {
         assert_eq!(streams.pop(at(5)), Some(closed(2, Why::TooMany)));
         assert_eq!(streams.pop(at(10)), Some(Happening::Left(HttpId(1))));
         streams.execute(at(20), chunk(1, "into the void"), || leaves);
-        // Who has gone takes no place.
+        // A client that has disconnected occupies no place.
         streams.execute(at(20), begin(3), || Reader::QUICK);
         assert_eq!(all(&mut streams), [(40, closed(1, Why::Client))]);
         assert_eq!(streams.daemon_killed(), [HttpId(3)]);

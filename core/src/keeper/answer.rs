@@ -1,4 +1,4 @@
-//! What the keeper says to its clients: answers, and events to those who watch.
+//! The messages that the keeper sends to its clients: replies, and events for clients that watch.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -15,203 +15,204 @@ use crate::exec::Status;
 pub struct Message {
     /// The version: [`VERSION`].
     pub v: u32,
-    /// The number of the request that is answered; none in an event, nor in the answer to what has no number.
+    /// The id of the request. Events have none, and neither do replies to a frame without an id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
-    /// What it says.
+    /// The content of the message.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// What was asked for is done, or has begun.
+    /// The request has been carried out, or its execution has begun.
     Answer(Answer),
-    /// It is not, and nothing has changed.
+    /// The request has failed and nothing has changed.
     Error(Error),
-    /// Something has happened.
+    /// An event.
     Event(Event),
 }
 
 impl Message {
-    /// The answer to a request.
+    /// Creates the reply to a request.
     #[must_use]
     pub const fn answer(id: u64, answer: Answer) -> Self {
         Self { v: VERSION, id: Some(id), what: What::Answer(answer) }
     }
 
-    /// The refusal of a request.
+    /// Creates the error reply to a request.
     #[must_use]
     pub const fn error(id: Option<u64>, error: Error) -> Self {
         Self { v: VERSION, id, what: What::Error(error) }
     }
 
-    /// An event.
+    /// Creates an event message.
     #[must_use]
     pub const fn event(event: Event) -> Self {
         Self { v: VERSION, id: None, what: What::Event(event) }
     }
 
-    /// Its JSON.
+    /// Returns the message as JSON.
     ///
     /// # Panics
     ///
-    /// Never: all of it can be written.
+    /// Never: every message can be serialized.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("plain data")
     }
 }
 
-/// What was asked for.
+/// The reply to a successful request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The instance runs.
     Started {
-        /// As it is now.
+        /// The current state of the instance.
         instance: Box<View>,
-        /// It did before, too.
+        /// Whether the instance was running before the request.
         already: bool,
     },
-    /// It is done, or has begun.
+    /// The request has been carried out, or its execution has begun.
     Done,
-    /// These deadlines have not been moved: their instances are not counted, or are ending.
+    /// The deadlines have been renewed, except for the refused instances.
     Renewed {
-        /// Which.
+        /// The instances whose deadlines were not moved: they are not counted, or they are ending.
         refused: Vec<InstanceId>,
     },
-    /// A page of the instances. More follow with the same number unless this is the last.
+    /// A page of the list of instances. Pages with the same request id follow unless this is the last one.
     Instances {
-        /// Whose they are.
+        /// The keeper that runs them.
         keeper: Box<KeeperView>,
-        /// In the order of their names.
+        /// The instances, ordered by id.
         instances: Vec<View>,
-        /// More follow.
+        /// Whether more pages follow.
         more: bool,
     },
 }
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
-    /// What kind it is, for programs.
+    /// The kind of the error, for programs.
     pub code: Code,
-    /// What it is, for people.
+    /// The description, for people.
     pub text: String,
-    /// Who has what was asked for.
+    /// The instance that holds the requested service name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<InstanceId>,
 }
 
-/// The kinds of refusals.
+/// The kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// The request is of another version.
+    /// The request has another protocol version.
     Version,
-    /// The request cannot be understood; after a frame that is too long the connection ends.
+    /// The request cannot be parsed. After a frame that is too long the keeper closes the connection.
     Malformed,
-    /// No such instance.
+    /// The instance does not exist.
     Unknown,
-    /// There was another start of this instance, or it has ended: a name is used once.
+    /// The instance id belongs to another start, or the instance has ended. An id is used only once.
     Used,
     /// Another instance holds the service name.
     NameHeld,
-    /// There are as many instances as the keeper holds.
+    /// The keeper already has the maximum number of instances.
     TooMany,
-    /// It lives still.
+    /// The instance has not ended.
     Lives,
-    /// It does not run.
+    /// The instance does not run.
     NotRunning,
-    /// The intent to start it could not be written; nothing was started.
+    /// The intent could not be written, so the instance was not started.
     NotStored,
     /// The program may not be run, or the system cannot start it.
     NotStarted,
-    /// Its deadline is over already.
+    /// The deadline of the instance has passed already.
     Late,
 }
 
-/// What has happened.
+/// An event that watching clients receive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// An instance runs.
+    /// An instance has been started and runs.
     Started(Box<View>),
-    /// It is being ended.
+    /// An instance is being stopped.
     Stopping(Box<View>),
-    /// It has ended, with all its processes.
+    /// An instance has ended, with all its processes.
     Exited(Box<View>),
-    /// It has said more than is kept, and this much of it is lost.
+    /// An instance has written more output than is kept, and part of the output is lost.
     OutputDropped {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// How much, in bytes, since the last time.
+        /// The number of bytes lost since the last such event.
         bytes: u64,
     },
-    /// It is kept no longer.
+    /// An instance has been removed from the table.
     Forgotten {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
 }
 
-/// The keeper itself.
+/// The description of the keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeeperView {
-    /// Its process.
+    /// The keeper's process id.
     pub pid: u32,
-    /// The boot of this node that it belongs to (`/proc/sys/kernel/random/boot_id`).
+    /// The id of the boot that the keeper belongs to (`/proc/sys/kernel/random/boot_id`).
     pub boot: Box<str>,
-    /// The number of its life: one more at each start of the keeper in its folder.
+    /// The keeper's generation: it increases by one at each start of the keeper in its folder.
     pub generation: u64,
-    /// How it holds the processes of an instance together.
+    /// The way in which the keeper groups an instance's processes.
     pub held: Held,
 }
 
-/// How the processes of an instance are held together.
+/// The mechanism that groups the processes of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Held {
-    /// By a cgroup: none can leave.
+    /// A cgroup. No process can leave it.
     Cgroup,
-    /// By their process group and by `HAX_INSTANCE` in their environment: one that changes both is lost.
+    /// The process group, and `HAX_INSTANCE` in the environment. The keeper loses a process that changes
+    /// both.
     Group,
 }
 
-/// An instance, as clients see it.
+/// The description of an instance for clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// Which.
+    /// The id of the instance.
     pub instance: InstanceId,
-    /// The service name that it holds, or held.
+    /// The service name that the instance holds or held.
     pub name: ServiceName,
-    /// Where it is in its life.
+    /// The state of the instance.
     pub state: State,
-    /// Its main process.
+    /// The process id of the main process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// The life of the keeper that has started it.
+    /// The generation of the keeper that started the instance.
     pub generation: u64,
-    /// An earlier life of the keeper has started it: its exit code may not be known.
+    /// Whether an earlier keeper process started the instance. If so, its exit code may be unknown.
     pub adopted: bool,
-    /// Who has asked for it, as a user's number.
+    /// The user id of the client that requested the start.
     pub asked_by: u32,
-    /// The deadline of a counted one, in microseconds of `CLOCK_BOOTTIME`.
+    /// The deadline of a counted instance, in microseconds of `CLOCK_BOOTTIME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_us: Option<u64>,
-    /// How its main process has ended.
+    /// The exit status of the main process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// Who has ended it, or is ending it.
+    /// The cause of the end, once the instance ends or has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// Something of it could not be killed and is there still.
+    /// Whether processes of the instance could not be killed and still exist.
     #[serde(default, skip_serializing_if = "is_false")]
     pub left: bool,
-    /// How much of its output is lost, in bytes.
+    /// The number of bytes of output that are lost.
     #[serde(default)]
     pub dropped: u64,
 }
@@ -221,35 +222,35 @@ const fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// Where an instance is in its life.
+/// The state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It is being started.
+    /// The instance is being started.
     Starting,
-    /// It runs.
+    /// The instance runs.
     Running,
-    /// It is being ended.
+    /// The instance is being stopped.
     Stopping,
-    /// It has ended.
+    /// The instance has ended.
     Ended,
 }
 
-/// Who has ended an instance.
+/// The cause of an instance's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// It ended by itself, or was killed from outside.
+    /// The instance ended by itself, or something other than the keeper killed it.
     Itself,
-    /// It was stopped.
+    /// A client stopped the instance.
     Stop,
-    /// It was killed through the keeper.
+    /// A client killed the instance through the keeper.
     Kill,
-    /// It is counted and was not renewed in time.
+    /// The instance is counted and was not renewed in time.
     Deadline,
     /// The node was restarted.
     Reboot,
-    /// The keeper was killed before the program had begun.
+    /// The keeper was killed before the program began.
     NotBegun,
 }
 

@@ -1,4 +1,4 @@
-//! What clients ask, and what they are answered.
+//! The requests of clients and their replies.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -15,7 +15,7 @@ use super::request::{self, Ask, Request, Start, VERSION};
 use super::{ClientId, Cx, Keeper, Output, PAGE, Timer};
 use crate::base::time::Instant;
 
-/// What a request came to; none if it is answered later.
+/// The result of a request. It is none if the reply is sent later.
 type Answered = Result<Option<Answer>, Error>;
 
 fn refused(code: Code, text: String) -> Error {
@@ -112,7 +112,7 @@ impl Keeper {
         Ok(None)
     }
 
-    /// Puts an instance into the table that has not ended.
+    /// Adds an instance to the table. If it has not ended, it also holds its name and has its deadline armed.
     pub(super) fn keep(&mut self, instance: Instance) {
         let (key, start) = (instance.key, &instance.start);
         self.next_key.0 = key.0 + 1;
@@ -197,7 +197,7 @@ impl Keeper {
         Ok(Some(Answer::Done))
     }
 
-    /// Takes an instance out of the table, and its files away.
+    /// Removes an instance from the table, and removes its files.
     pub(super) fn drop_instance(&mut self, id: &InstanceId, cx: &mut Cx<'_>) {
         if let Some(instance) = self.instances.remove(id) {
             self.release(&instance);
@@ -206,7 +206,7 @@ impl Keeper {
         }
     }
 
-    /// It has ended: nothing is held or waited for any more.
+    /// Frees the service name of an instance that has ended, and disarms its timers.
     pub(super) fn release(&mut self, instance: &Instance) {
         let Instance { key, start, .. } = instance;
         if self.holders.get(&start.name) == Some(&start.instance) {

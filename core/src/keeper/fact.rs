@@ -1,4 +1,4 @@
-//! What the keeper reports that it did or saw.
+//! The facts that the keeper reports about its actions and observations.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -11,18 +11,18 @@ use crate::base::fact::{Kind, Metric, Report};
 use crate::exec::Status;
 
 crate::facts! {
-    /// An instance runs.
+    /// An instance has been started and runs.
     Info Started { instance: InstanceId, process: Process, asked_by: u32 }
         "{instance} runs: {process}, asked for by user {asked_by}";
-    /// An instance of an earlier life of the keeper runs still.
+    /// An instance of an earlier keeper process still runs.
     Info Adopted { instance: InstanceId, process: Process } "{instance} is adopted: {process}";
-    /// What a forking instance has started goes on by itself.
+    /// A process that a forking instance started continues the instance.
     Info Followed { instance: InstanceId, process: Process } "{instance} goes on as {process}";
-    /// An instance is being ended.
+    /// An instance is being stopped.
     Info Stopping { instance: InstanceId, cause: &'static str } "{instance} is ended: {cause}";
     /// A counted instance was not renewed in time.
     Warn DeadlineOver { instance: InstanceId } "{instance} was not renewed in time and is stopped";
-    /// The time of a stop is over.
+    /// The time limit of a stop has passed.
     Warn Killed { instance: InstanceId } "{instance} did not stop in time and is killed";
     /// An instance has been killed and has not ended.
     Warn Unkillable { instance: InstanceId }
@@ -32,16 +32,16 @@ crate::facts! {
         "{instance} has ended: {status}, {cause}";
     /// An instance could not be started.
     Warn NotStarted { instance: InstanceId, why: Box<str> } "{instance} is not started: {why}";
-    /// The folder cannot be written to.
+    /// The keeper's folder cannot be written to.
     Warn NotStored { instance: InstanceId, why: Errno }
         "{instance}: the keeper's folder cannot be written to: {why}";
     /// A record cannot be read.
     Warn Unreadable { path: Box<str>, why: Box<str> }
         "{path} is no record of an instance and stays as it is: {why}";
-    /// Output of an instance is lost.
+    /// Output of an instance has been lost.
     Warn OutputDropped { instance: InstanceId, bytes: u64 }
         "{instance}: {bytes} bytes of its output are lost";
-    /// A client has sent what cannot be understood.
+    /// A client has sent a request that cannot be parsed.
     Info Misunderstood { why: Box<Malformed> } "a client was not understood: {said}", said = why.why;
 }
 

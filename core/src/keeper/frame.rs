@@ -1,25 +1,29 @@
-//! Frames of the keeper's socket: a length of four bytes, the highest first, and so many bytes of JSON.
+//! The frames of the keeper's socket: a big-endian length of four bytes, followed by a JSON body of that
+//! length.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::request::{self, Malformed, Request};
 
-/// The bytes of a length.
+/// The number of bytes of the length field.
 pub const LENGTH: usize = 4;
 
-/// The longest body that the keeper accepts, in bytes. Linux passes no more than 128 KiB in one word to a program.
+/// The maximum length of a body that the keeper accepts, in bytes. Linux passes at most 128 KiB in one
+/// argument to a program.
 pub const BODY_MAX: usize = 256 << 10;
 
-/// The longest body that the keeper sends, in bytes: a page of [`PAGE`](super::PAGE) instances fits well.
+/// The maximum length of a body that the keeper sends, in bytes. A page of [`PAGE`](super::PAGE) instances is
+/// well below it.
 pub const ANSWER_MAX: usize = 1 << 20;
 
-/// A frame announces more than is accepted. Where the next one begins is not known.
+/// The error of a frame whose announced length exceeds the maximum. The position of the next frame is
+/// unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong {
-    /// What it announces, in bytes.
+    /// The announced length, in bytes.
     pub length: u32,
-    /// What is accepted, in bytes.
+    /// The maximum length, in bytes.
     pub max: usize,
 }
 
@@ -29,43 +33,44 @@ impl fmt::Display for TooLong {
     }
 }
 
-/// A body with its length before it.
+/// Returns the body with its length in front.
 ///
 /// # Panics
 ///
-/// The body is longer than 4 GiB.
+/// Panics if the body is longer than 4 GiB.
 #[must_use]
 pub fn encode(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("bodies are far shorter");
     [&length.to_be_bytes()[..], body].concat()
 }
 
-/// Takes a stream of bytes apart into bodies.
+/// A parser that splits a stream of bytes into bodies.
 #[derive(Debug)]
 pub struct Frames {
-    /// The beginning of a frame, and what was received together with it.
+    /// The bytes of an incomplete frame, and the bytes received together with it.
     buffer: Vec<u8>,
     max: usize,
 }
 
 impl Frames {
-    /// Of a stream whose bodies are no longer than `max`.
+    /// Creates a parser for a stream whose bodies have at most `max` bytes.
     #[must_use]
     pub const fn new(max: usize) -> Self {
         Self { buffer: Vec::new(), max }
     }
 
-    /// Takes what was received. [`next_body`](Self::next_body) is called until there is none, so no more is kept
-    /// than one frame and one such piece.
+    /// Appends received bytes. The caller calls [`next_body`](Self::next_body) until it returns none, so the
+    /// buffer holds at most one frame and one received piece.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next complete body. A length that is too long is refused before room is made for it.
+    /// Returns the next complete body. A length above the maximum is refused before memory is allocated for
+    /// it.
     ///
     /// # Errors
     ///
-    /// A frame is too long: the stream is of no use any more.
+    /// A frame is too long. The stream cannot be used any more.
     pub fn next_body(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         let Some((length, rest)) = self.buffer.split_first_chunk::<LENGTH>() else {
             return Ok(None);
@@ -76,15 +81,16 @@ impl Frames {
         let Some(body) = rest.get(..size).map(<[u8]>::to_vec) else { return Ok(None) };
         self.buffer.drain(..LENGTH + size);
         if self.buffer.is_empty() {
-            // Clients are silent for long: none keeps the room of its longest request.
+            // Clients send nothing for long periods. So no client's buffer keeps the size of its longest
+            // request.
             self.buffer = Vec::new();
         }
         Ok(Some(body))
     }
 }
 
-/// All requests in these bytes, up to a frame that is too long: what a client could make of the keeper's reading,
-/// in one function.
+/// Returns all requests in these bytes, up to a frame that is too long. It covers in one function all input
+/// handling of the keeper that a client can reach.
 #[must_use]
 pub fn requests(bytes: &[u8]) -> Vec<Result<Request, Malformed>> {
     let mut frames = Frames::new(BODY_MAX);
@@ -128,7 +134,7 @@ mod tests {
         let mut frames = Frames::new(10);
         frames.push(&11_u32.to_be_bytes());
         assert_eq!(frames.next_body(), Err(TooLong { length: 11, max: 10 }));
-        // And stays so.
+        // The error is permanent.
         frames.push(b"more");
         assert!(frames.next_body().is_err());
         let mut frames = Frames::new(BODY_MAX);

@@ -1,4 +1,4 @@
-//! One instance, from the wish to start it to its end.
+//! One instance, from the request to start it to its end.
 //!
 //! ```text
 //! Storing ─▶ Starting ─▶ Running ─▶ Stopping ─┐
@@ -17,7 +17,7 @@ use super::{ClientId, Key};
 use crate::base::time::Instant;
 use crate::exec::Status;
 
-/// An instance.
+/// An instance in the keeper's table.
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) key: Key,
@@ -27,39 +27,39 @@ pub(super) struct Instance {
     pub(super) adopted: bool,
     pub(super) stage: Stage,
     pub(super) process: Option<Process>,
-    /// The deadline of a counted one.
+    /// The deadline of a counted instance.
     pub(super) until: Option<Instant>,
-    /// Who ends it.
+    /// The cause of the end.
     pub(super) cause: Option<Cause>,
-    /// How its main process has ended, once it has.
+    /// The exit status of the main process, once it has ended.
     pub(super) status: Option<Status>,
     pub(super) left: bool,
-    /// How much of its output is lost, in bytes.
+    /// The number of bytes of output that are lost.
     pub(super) dropped: u64,
-    /// Who has asked to start it and is not answered yet.
+    /// The clients and ids of start requests that have no reply yet.
     pub(super) waiting: Vec<(ClientId, u64)>,
 }
 
-/// Where it is.
+/// The stage of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The intent is being written.
     Storing,
-    /// It is being started.
+    /// The instance is being started.
     Starting,
     Running,
-    /// It has been told to end, and is killed at a moment.
+    /// The instance has been asked to stop. It is killed at the time limit.
     Stopping {
-        /// It has been killed so often.
+        /// The number of kills so far.
         kills: u32,
     },
-    /// Its program has ended, and what goes on of it is being looked for.
+    /// The main process has ended, and the keeper looks for the process that continues the instance.
     Following,
-    /// Its main process has ended, and what is left is killed.
+    /// The main process has ended, and the remaining processes are being killed.
     Clearing {
-        /// After that it counts as ended, whatever is left.
+        /// The end of the attempts. After it the instance counts as ended, even if processes remain.
         until: Instant,
-        /// How long until it is looked at again.
+        /// The delay until the next check for remaining processes.
         delay: Duration,
     },
     Ended,
@@ -94,9 +94,11 @@ impl Instance {
         }
     }
 
-    /// What a program that has ended with `status` and left something behind means.
+    /// Returns whether the instance continues when its program ended with `status` and other processes
+    /// remain.
     pub(super) fn goes_on(&self, status: Status) -> bool {
-        // A program that failed has started nothing worth to be kept; a daemon may end as it likes while others live.
+        // A failed program leaves no processes worth keeping. A daemon may end with any status while others
+        // live.
         self.start.forks && (status == Status::Code(0) || self.status.is_some())
     }
 
@@ -119,7 +121,7 @@ impl Instance {
 }
 
 impl Cause {
-    /// The same in words, for the log.
+    /// Returns the cause as text for the log.
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::Itself => "by itself",

@@ -1,4 +1,4 @@
-//! What happens to instances, and what follows.
+//! The handlers of an instance's events from its start to its end.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -14,13 +14,14 @@ use crate::base::errno::Errno;
 use crate::base::time::Instant;
 use crate::exec::Status;
 
-/// A process that has been killed and is there still hangs in a system call: it is killed again after this time.
+/// The time after which a kill is repeated. A killed process that still exists hangs in a system call.
 const KILLED_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long what is left of an instance is killed and looked at.
+/// The maximum time for killing remaining processes and checking for them.
 const CLEARED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long after a kill what is left is looked at first; each time twice as long, up to the second.
+/// The first and the longest delay between a kill and the check for remaining processes. The delay doubles at
+/// each check.
 const LOOKS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(100)];
 
 impl Keeper {
@@ -55,7 +56,7 @@ impl Keeper {
         cx.say(Fact::NotStarted { instance: id.clone(), why });
     }
 
-    /// Nothing has been started: nothing of it is kept, and its name may be used again.
+    /// Refuses a start of which no process exists. The instance is removed, and its id may be used again.
     fn refuse_start(&mut self, id: &InstanceId, code: Code, text: &str, cx: &mut Cx<'_>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         if !matches!(instance.stage, Stage::Storing | Stage::Starting) {
@@ -89,11 +90,11 @@ impl Keeper {
         }
     }
 
-    /// Begins to end an instance, or ends it faster.
+    /// Begins to stop an instance, or stops it sooner.
     pub(super) fn begin_end(&mut self, id: &InstanceId, cause: Cause, cx: &mut Cx<'_>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         match instance.stage {
-            // It is ended as soon as it has a main process.
+            // The instance is stopped as soon as it has a main process.
             Stage::Storing | Stage::Starting | Stage::Following => {
                 instance.cause = instance.cause.filter(|_| cause != Cause::Kill).or(Some(cause));
             }
@@ -109,7 +110,7 @@ impl Keeper {
                 self.timers.arm(Timer::Kill(instance.key), cx.now);
             }
             Stage::Stopping { .. } => {
-                // A deadline may leave less time than the stop that is under way.
+                // A deadline may leave less time than the stop in progress.
                 let kill_at = instance.kill_at(cause, cx.now);
                 if cause == Cause::Deadline {
                     self.timers.arm_no_later(Timer::Kill(instance.key), kill_at);
@@ -119,7 +120,7 @@ impl Keeper {
         }
     }
 
-    /// Ends one that runs; what was said about that is on the disk.
+    /// Stops a running instance. The stop record has been output for writing before this call.
     fn end_by(&mut self, id: &InstanceId, cause: Cause, kill_at: Instant, cx: &mut Cx<'_>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.cause = Some(cause);
@@ -173,7 +174,7 @@ impl Keeper {
         let goes_on = left && instance.goes_on(status);
         instance.status = Some(status);
         if goes_on {
-            // What is being stopped has its time for it.
+            // An instance that is being stopped keeps its time limit.
             if instance.stage == Stage::Running {
                 instance.stage = Stage::Following;
             }
@@ -206,7 +207,7 @@ impl Keeper {
         }
     }
 
-    /// Kills what is left of an instance whose main process has ended.
+    /// Kills the remaining processes of an instance whose main process has ended.
     fn clear(&mut self, id: &InstanceId, cx: &mut Cx<'_>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let [delay, _] = LOOKS;
@@ -229,11 +230,11 @@ impl Keeper {
         }
         *delay = (*delay * 2).min(LOOKS[1]);
         self.timers.arm(Timer::Look(instance.key), cx.now.after(*delay));
-        // What it starts while it is killed is killed, too.
+        // The kill is repeated, since the processes may have started others in the meantime.
         cx.out.push(Output::Kill { instance: id.clone() });
     }
 
-    /// It has ended: that is written, and then told.
+    /// Ends an instance: the end is written first, and then reported.
     fn finish(&mut self, id: &InstanceId, cx: &mut Cx<'_>) {
         let Some(mut instance) = self.instances.remove(id) else { return };
         let status = *instance.status.get_or_insert(Status::Unknown);
@@ -247,7 +248,8 @@ impl Keeper {
         cx.out.push(Output::Write { instance: id.clone(), file: RecordFile::Ended, body });
         cx.say(Fact::Exited { instance: id.clone(), status, cause: cause.words() });
         self.tell(&Event::Exited(view), cx);
-        // Nobody waits for that: to remove a cgroup takes the kernel a while.
+        // The release comes last because the kernel needs some time to remove a cgroup. No client has to wait
+        // for it.
         cx.out.push(Output::Release { instance: id.clone() });
     }
 
@@ -271,7 +273,7 @@ impl Keeper {
         let mut instance =
             Instance::new(self.next_key, intent.start, intent.asked_by, intent.generation);
         instance.adopted = true;
-        // One that is not counted has none, whatever was written.
+        // An instance that is not counted has no deadline, whatever its files contain.
         instance.until = instance
             .until
             .max(until_us.map(Instant::from_micros).filter(|_| instance.until.is_some()));
@@ -315,11 +317,12 @@ impl Keeper {
         }
     }
 
-    /// The main process of an adopted instance has ended unseen, and something of it is there.
+    /// Handles the unobserved end of an adopted instance's main process while other processes remain.
     fn on_lost_main(&mut self, id: &InstanceId, cx: &mut Cx<'_>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.status = Some(Status::Unknown);
-        // Whether its program was done or has failed nobody knows: what it has started has been seen to go on.
+        // It is unknown whether the main process succeeded or failed. But the processes that it started were
+        // found alive.
         if instance.start.forks && instance.cause.is_none() {
             instance.stage = Stage::Following;
             cx.out.push(Output::Follow { instance: id.clone() });
@@ -330,12 +333,12 @@ impl Keeper {
 }
 
 impl Instance {
-    /// When an end that begins now, for this reason, has to be over.
+    /// Returns the time at which a stop that begins now, for this cause, must have ended.
     fn kill_at(&self, cause: Cause, now: Instant) -> Instant {
         let grace = self.start.counted.map_or(0, |counted| counted.grace_ms);
         match cause {
             Cause::Kill => now,
-            // It counts from the deadline, whenever the keeper comes to it.
+            // The time limit counts from the deadline, even if the keeper handles the deadline late.
             Cause::Deadline => {
                 self.until.unwrap_or(now).after(Duration::from_millis(grace)).max(now)
             }
@@ -345,7 +348,8 @@ impl Instance {
         }
     }
 
-    /// Whether its deadline may be moved: it is counted, runs, and is not late.
+    /// Returns whether the deadline may be moved: the instance is counted, runs, and its deadline has not
+    /// passed.
     pub(super) fn is_renewable(&self, now: Instant) -> bool {
         let lives = match self.stage {
             Stage::Storing | Stage::Starting | Stage::Running | Stage::Following => true,

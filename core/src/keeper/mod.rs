@@ -1,11 +1,14 @@
-//! The keeper of service instances: it runs them as its children, so that a restart of hax restarts no service.
+//! The keeper of service instances. It runs the instances as its child processes, so a restart of hax
+//! restarts no service.
 //!
-//! [`Keeper`] is its table as a machine of its own, since its host is a small one: a loop over poll(2) that carries
-//! out all outputs of a call, in their order, and feeds back what came of them before it waits. Its clock is `CLOCK_BOOTTIME`, which
-//! clients on the same node read, too, and which goes on while the node is suspended: deadlines are moments of it.
+//! [`Keeper`] is a separate state machine with a small host: a loop over poll(2). The host carries out all
+//! outputs of a call in their order, and passes their results in as inputs before it waits again. The clock
+//! is `CLOCK_BOOTTIME`: clients on the same node can read it, and it continues while the node is suspended.
+//! Deadlines are times of this clock.
 //!
-//! What is promised: no two living instances hold one service name; an intent is written before a start; what is
-//! answered holds after a kill of the keeper; the end of an instance is told once and kept until it is forgotten.
+//! The keeper guarantees: Two living instances never hold the same service name. The intent is written before
+//! the start. A reply still holds after the keeper is killed. The end of an instance is reported once, and
+//! kept until a client asks to forget the instance.
 
 pub mod answer;
 mod ask;
@@ -36,213 +39,216 @@ use process::Process;
 use record::{Found, RecordFile};
 use request::Start;
 
-/// How many instances an answer shows at once.
+/// The maximum number of instances in one reply.
 pub const PAGE: usize = 256;
 
-/// What the keeper is told once.
+/// The keeper's configuration, passed in once at the start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its process.
+    /// The keeper's process id.
     pub pid: u32,
-    /// The boot of this node.
+    /// The boot id of this node.
     pub boot: Box<str>,
-    /// The number of its life.
+    /// The generation of the keeper, which counts its starts.
     pub generation: u64,
-    /// How the host holds processes together.
+    /// The way in which the host groups an instance's processes.
     pub held: Held,
-    /// How many instances it keeps, those included that have ended and are not forgotten.
+    /// The maximum number of instances in the table, including ended instances that are not forgotten yet.
     pub instances_max: usize,
 }
 
-/// One connection of a client. The host mints it.
+/// One connection of a client. The host assigns the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
-/// An instance in timers.
+/// The key of an instance in timers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Key(u64);
 
-/// What happened.
+/// An input of the keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The deadline that was returned last is reached.
+    /// The deadline that was returned last has been reached.
     Tick,
     /// A client has sent a frame.
     Frame {
-        /// Who.
+        /// The client.
         client: ClientId,
-        /// As which user, as the kernel says.
+        /// The client's user id, as the kernel reports it.
         user: u32,
         /// The frame's body.
         body: Vec<u8>,
     },
-    /// A client is gone.
+    /// A client's connection is closed.
     Closed {
-        /// Who.
+        /// The client.
         client: ClientId,
     },
-    /// At the start: what an earlier life has left of an instance.
+    /// The files that an earlier keeper process left of an instance. Occurs at the start only.
     Found(Box<Found>),
-    /// The intent is on the disk.
+    /// The intent has been written to the disk.
     Stored {
-        /// Of whom.
+        /// The instance.
         instance: InstanceId,
     },
     /// A file could not be written.
     NotStored {
-        /// Of whom.
+        /// The instance.
         instance: InstanceId,
-        /// Which.
+        /// The file.
         file: RecordFile,
-        /// Why.
+        /// The error.
         why: Errno,
     },
-    /// An instance runs.
+    /// An instance has been started and runs.
     Started {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
         /// Its main process.
         process: Process,
     },
-    /// An instance could not be started; nothing of it is there.
+    /// An instance could not be started. None of its processes exists.
     NotStarted {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Why, in words.
+        /// The reason, as text.
         why: Box<str>,
     },
     /// The main process of an instance has ended.
     Ended {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// How.
+        /// The exit status.
         status: Status,
-        /// Something else of it is there.
+        /// Whether other processes of the instance exist.
         left: bool,
     },
-    /// What goes on of a forking instance, if anything does.
+    /// The result of [`Output::Follow`]: the process that continues a forking instance, if there is one.
     Followed {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Its main process from now on.
+        /// The main process from now on.
         process: Option<Process>,
     },
-    /// Whether something of an instance is there.
+    /// The result of [`Output::Look`].
     Looked {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Something is.
+        /// Whether processes of the instance exist.
         left: bool,
     },
-    /// Output of an instance is lost.
+    /// Output of an instance has been lost.
     Dropped {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// How much, in bytes.
+        /// The number of lost bytes.
         bytes: u64,
     },
 }
 
-/// What is to be done.
+/// An output of the keeper, which the host carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send a message. A client that is gone is none the wiser.
+    /// Sends a message. The host ignores it if the client is gone.
     Send {
-        /// To whom.
+        /// The client.
         client: ClientId,
-        /// What.
+        /// The message.
         message: Box<Message>,
     },
-    /// Write a file of an instance. Owed: [`Input::NotStored`] if it cannot be, and [`Input::Stored`] for an intent.
+    /// Writes a file of an instance. The host responds with [`Input::NotStored`] if the write fails. If an
+    /// intent has been written, it responds with [`Input::Stored`].
     Write {
-        /// Of whom.
+        /// The instance.
         instance: InstanceId,
-        /// Which.
+        /// The file.
         file: RecordFile,
-        /// All that is in it.
+        /// The whole content of the file.
         body: Vec<u8>,
     },
-    /// Start an instance. Owed: [`Input::NotStarted`], or [`Input::Started`] and exactly one [`Input::Ended`].
+    /// Starts an instance. The host responds with [`Input::NotStarted`], or with [`Input::Started`] and
+    /// exactly one [`Input::Ended`].
     Spawn {
-        /// What.
+        /// The start's parameters.
         start: Box<Start>,
     },
-    /// Hold an instance that an earlier life has started. Owed: exactly one [`Input::Ended`] if `process` is some.
+    /// Takes over an instance that an earlier keeper process started. The host responds with exactly one
+    /// [`Input::Ended`] if `process` is some.
     Adopt {
-        /// What.
+        /// The start's parameters.
         start: Box<Start>,
-        /// Its main process, if that lives.
+        /// The main process, if it is alive.
         process: Option<Process>,
     },
-    /// Find out what goes on of a forking instance. Owed: [`Input::Followed`], and exactly one [`Input::Ended`] if
-    /// that has a process.
+    /// Finds the process that continues a forking instance. The host responds with [`Input::Followed`], and
+    /// with exactly one [`Input::Ended`] if that has a process.
     Follow {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Send a signal.
+    /// Sends a signal.
     Signal {
-        /// To whom.
+        /// The instance.
         instance: InstanceId,
-        /// Which.
+        /// The signal's number.
         signal: i32,
-        /// To all its processes, not to the main one alone.
+        /// Whether all processes of the instance get the signal, or the main process alone.
         all: bool,
     },
-    /// Run the command by which an instance is stopped.
+    /// Runs the stop command of an instance.
     RunStop {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Kill all of an instance.
+    /// Kills all processes of an instance.
     Kill {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Find out whether something of an instance is there. Owed: [`Input::Looked`].
+    /// Checks whether processes of an instance exist. The host responds with [`Input::Looked`].
     Look {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// An instance has ended: what the host holds of it is given up, but for its files.
+    /// Frees the host's resources for an instance that has ended. Its files stay.
     Release {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Remove the files of an instance.
+    /// Removes the files of an instance.
     Remove {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Log and count.
+    /// Logs and counts a fact.
     Fact(Fact),
 }
 
-/// What an instance is waited for.
+/// The timers of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// The time of its stop is over.
+    /// The time limit of the stop.
     Kill(Key),
-    /// It is counted and has to be renewed until then.
+    /// The deadline of a counted instance. A renewal moves it.
     Deadline(Key),
-    /// What is left of it is looked at again.
+    /// The next check for remaining processes.
     Look(Key),
 }
 
-/// See the module.
+/// The keeper's state machine. See the module.
 #[derive(Debug)]
 pub struct Keeper {
     config: Config,
     instances: BTreeMap<InstanceId, Instance>,
     by_key: BTreeMap<Key, InstanceId>,
-    /// Who holds which service name: instances that have not ended.
+    /// The instance that holds each service name. Ended instances hold no name.
     holders: BTreeMap<ServiceName, InstanceId>,
     next_key: Key,
     timers: Timers<Timer>,
     watchers: BTreeSet<ClientId>,
 }
 
-/// The moment, and what follows.
+/// The context of one call: the current time and the outputs.
 struct Cx<'a> {
     now: Instant,
     out: &'a mut Vec<Output>,
@@ -259,7 +265,7 @@ impl Cx<'_> {
 }
 
 impl Keeper {
-    /// A keeper with no instances.
+    /// Creates a keeper without instances.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
@@ -273,7 +279,8 @@ impl Keeper {
         }
     }
 
-    /// Takes one input and appends, in order, all that follows from it. What is due fires in the same call.
+    /// Handles one input and appends all resulting outputs in order. Timers that are due fire in the same
+    /// call.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) -> Next {
         let mut cx = Cx { now, out };
         match input {
@@ -309,13 +316,13 @@ impl Keeper {
             .map_or(Next::Wait, |(at, timer)| Next::WaitUntil { at, why: why(timer) })
     }
 
-    /// How many instances have not ended.
+    /// Returns the number of instances that have not ended.
     #[must_use]
     pub fn living(&self) -> usize {
         self.holders.len()
     }
 
-    /// How many instances there are.
+    /// Returns the number of all instances in the table.
     #[must_use]
     pub fn kept(&self) -> usize {
         self.instances.len()

@@ -1,4 +1,4 @@
-//! How instances and services are called.
+//! The names of instances and services.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -7,10 +7,12 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name, in bytes: file names with something added stay below what Linux allows.
+/// The maximum length of a name, in bytes. A file name made of it and a suffix stays below the limit of
+/// Linux.
 const MAX: usize = 128;
 
-/// 1 to [`MAX`] letters, digits, `.`, `_` and `-`, of which `.` is not the first: a file's name anywhere.
+/// Returns whether the text has 1 to [`MAX`] letters, digits, `.`, `_` and `-`, and does not begin with `.`.
+/// Such a text is a valid file name on any system.
 fn is_plain(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(allowed)
@@ -24,13 +26,13 @@ macro_rules! names {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The one of this text, if it can be one.
+            /// Creates the name from a text. Returns none if the text is not a valid name.
             #[must_use]
             pub fn new(text: &str) -> Option<Self> {
                 is_plain(text).then(|| Self(text.into()))
             }
 
-            /// Its text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -56,9 +58,11 @@ macro_rules! names {
 }
 
 names! {
-    /// Names one life of a service on this node. Whoever starts it chooses it; never used for another one.
+    /// The id of one life of a service on this node. The client that starts it chooses the id, and never uses
+    /// it again for another life.
     InstanceId;
-    /// Names a service: an exclusive right on this node, which one living instance has at a time.
+    /// The name of a service. It is an exclusive right on this node: at most one living instance holds it at
+    /// a time.
     ServiceName;
 }
 

@@ -1,4 +1,4 @@
-//! Who a process is: its number alone says nothing, since numbers are used again.
+//! The identity of a process. The process id alone is not enough, since the kernel reuses ids.
 
 use core::fmt;
 
@@ -7,25 +7,27 @@ use serde::{Deserialize, Serialize};
 /// One process of this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Its number.
+    /// The process id.
     pub pid: u32,
-    /// When it was started, in clock ticks since the boot: no later process of this number has the same.
+    /// The start time, in clock ticks since the boot. No later process with the same id has the same start
+    /// time.
     pub started: u64,
 }
 
-/// What `/proc/PID/stat` says of a process.
+/// The fields of `/proc/PID/stat` that the keeper uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// Who it is.
+    /// The identity of the process.
     pub process: Process,
-    /// Who takes its exit code.
+    /// The parent's process id. The parent receives the exit code.
     pub parent: u32,
-    /// It has ended, and its exit code has not been taken yet.
+    /// Whether the process has ended and its parent has not received the exit code yet.
     pub is_zombie: bool,
 }
 
 impl Stat {
-    /// Reads it (proc(5)). The second field is the program's name, in parentheses, and may contain anything.
+    /// Parses the file (proc(5)). The second field is the program's name in parentheses, and may contain any
+    /// character.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let name = text.iter().position(|byte| *byte == b'(')?;
@@ -33,7 +35,7 @@ impl Stat {
         let word = |bytes| str::from_utf8(bytes).ok().map(str::trim);
         let pid = word(text.get(..name)?)?.parse().ok()?;
         let mut fields = word(text.get(end + 1..)?)?.split_ascii_whitespace();
-        // The third field is the state, the fourth the parent, the 22nd the start.
+        // The third field is the state, the fourth the parent, and the 22nd the start time.
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
         let started = fields.nth(17)?.parse().ok()?;
@@ -41,7 +43,7 @@ impl Stat {
         Some(Self { process: Process { pid, started }, parent, is_zombie })
     }
 
-    /// Whether this is that process and it has not ended.
+    /// Returns whether this is the given process and it has not ended.
     #[must_use]
     pub fn is_alive(&self, process: Process) -> bool {
         self.process == process && !self.is_zombie

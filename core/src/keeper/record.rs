@@ -1,15 +1,16 @@
-//! What outlives the keeper: a folder for each instance, in which each of these files is written whole or not at all.
+//! The keeper's files on the disk. Each instance has a folder, in which each of these files is written
+//! completely or not at all.
 //!
 //! | file | written | what |
 //! |---|---|---|
 //! | `intent` | before the start | [`Intent`] |
 //! | `process` | by the instance itself, before its program begins | its `/proc/self/stat` |
-//! | `deadline` | at each renewal of a counted one | microseconds of `CLOCK_BOOTTIME`, as text |
-//! | `stop` | before it is told to end | [`StopRecord`] |
-//! | `ended` | once it has ended | [`EndRecord`] |
+//! | `deadline` | at each renewal of a counted instance | microseconds of `CLOCK_BOOTTIME`, as text |
+//! | `stop` | before the instance is asked to stop | [`StopRecord`] |
+//! | `ended` | once the instance has ended | [`EndRecord`] |
 //!
-//! No program runs without its process having said who it is: so whoever reads these files after the keeper was
-//! killed, at any moment, finds all that runs.
+//! No program begins before its process has written its identity. So a reader of these files finds every
+//! running process, at whatever moment the keeper was killed.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -27,24 +28,24 @@ use crate::exec::Status;
 /// A file of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RecordFile {
-    /// That it is to be started, and how.
+    /// The intent to start the instance, with the start's parameters.
     Intent,
-    /// Which process it is.
+    /// The identity of its main process.
     Process,
-    /// Its deadline.
+    /// The deadline of a counted instance.
     Deadline,
-    /// That it is being ended.
+    /// The record of a stop in progress.
     Stop,
-    /// How it has ended.
+    /// The record of the end.
     Ended,
 }
 
 impl RecordFile {
-    /// All of them.
+    /// All files of an instance.
     pub const ALL: [Self; 5] =
         [Self::Intent, Self::Process, Self::Deadline, Self::Stop, Self::Ended];
 
-    /// Its name in the instance's folder.
+    /// Returns the file's name in the instance's folder.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,80 +58,80 @@ impl RecordFile {
     }
 }
 
-/// That an instance is to be started.
+/// The intent to start an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
     /// The version of these files.
     pub v: u32,
-    /// The boot of the node.
+    /// The boot id of the node.
     pub boot: Box<str>,
-    /// The life of the keeper.
+    /// The generation of the keeper.
     pub generation: u64,
-    /// Who has asked for it.
+    /// The user id of the client that requested the start.
     pub asked_by: u32,
-    /// What is started.
+    /// The start's parameters.
     pub start: Box<Start>,
 }
 
-/// That an instance is being ended.
+/// The record of a stop in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StopRecord {
-    /// Who ends it.
+    /// The cause of the stop.
     pub cause: Cause,
-    /// When it is killed, in microseconds of `CLOCK_BOOTTIME`.
+    /// The time of the kill, in microseconds of `CLOCK_BOOTTIME`.
     pub kill_at_us: u64,
 }
 
-/// How an instance has ended.
+/// The record of an instance's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndRecord {
-    /// How its main process has ended.
+    /// The exit status of the main process.
     pub status: Status,
-    /// Who has ended it.
+    /// The cause of the end.
     pub cause: Cause,
-    /// Something of it is there still.
+    /// Whether processes of the instance still exist.
     pub left: bool,
-    /// How much of its output was lost, in bytes.
+    /// The number of bytes of output that are lost.
     pub dropped: u64,
 }
 
-/// A file's content.
+/// Returns the content of a record's file.
 pub(super) fn encode(record: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(record).expect("plain data")
 }
 
-/// What was found of an instance when the keeper started: the contents of its files.
+/// The contents of an instance's files that a keeper found at its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The folder, for the log.
     pub path: Box<str>,
-    /// `intent`. Without it nothing was started.
+    /// The content of `intent`. Without an intent, nothing was started.
     pub intent: Vec<u8>,
-    /// `process`.
+    /// The content of `process`.
     pub process: Option<Vec<u8>>,
-    /// `deadline`.
+    /// The content of `deadline`.
     pub deadline: Option<Vec<u8>>,
-    /// `stop`.
+    /// The content of `stop`.
     pub stop: Option<Vec<u8>>,
-    /// `ended`.
+    /// The content of `ended`.
     pub ended: Option<Vec<u8>>,
-    /// What `/proc` says now of the process of that number.
+    /// The current `/proc` entry for the process id in `process`.
     pub now: Option<Stat>,
-    /// Something besides the main process is there.
+    /// Whether the instance has processes besides the main process.
     pub left: bool,
 }
 
 impl Found {
-    /// Which process the instance said it is.
+    /// Returns the process named in the instance's own `process` file.
     #[must_use]
     pub fn process(&self) -> Option<Process> {
         self.process.as_deref().and_then(Stat::parse).map(|stat| stat.process)
     }
 
-    /// Reads it.
+    /// Parses the files.
     pub(super) fn read(&self, boot: &str) -> Result<Recovered, String> {
         let intent: Intent = whole("intent", &self.intent)?;
         if intent.v != VERSION {
@@ -138,7 +139,8 @@ impl Found {
         }
         let is_now = *intent.boot == *boot;
         let (ended, stop) = (optional("ended", &self.ended), optional("stop", &self.stop));
-        // Only the intent waits for the disk: of another boot the others may be cut off by a loss of power.
+        // The keeper waits only for the intent to reach the disk. After a reboot the other files may be
+        // truncated by a loss of power.
         let (ended, stop) =
             if is_now { (ended?, stop?) } else { (ended.unwrap_or(None), stop.unwrap_or(None)) };
         let process = self.process();
@@ -163,7 +165,8 @@ impl Found {
         Ok(Recovered { intent, life, stop, until_us: self.until_us() })
     }
 
-    /// A deadline that cannot be read counts as that of the start, which is sooner.
+    /// Returns the renewed deadline. If the file cannot be parsed, the deadline of the start applies, which
+    /// is earlier.
     fn until_us(&self) -> Option<u64> {
         let text = str::from_utf8(self.deadline.as_deref()?).ok()?;
         text.trim().parse().ok()
@@ -178,27 +181,27 @@ fn whole<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|why| format!("{file}: {why}"))
 }
 
-/// An instance of an earlier life of the keeper.
+/// An instance that an earlier keeper process started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Recovered {
     pub(super) intent: Intent,
     pub(super) life: Life,
-    /// It was being ended.
+    /// The record of the stop, if a stop was in progress.
     pub(super) stop: Option<StopRecord>,
-    /// Its last deadline, if it was renewed.
+    /// The last deadline, if it was renewed.
     pub(super) until_us: Option<u64>,
 }
 
-/// What has become of it.
+/// The current state of a recovered instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Alive(Process),
-    /// Its main process has ended, and something else of it is there.
+    /// The main process has ended, and other processes of the instance exist.
     MainGone(Option<Process>),
     Over {
         end: EndRecord,
         process: Option<Process>,
-        /// It was not known before.
+        /// Whether the end was not recorded before.
         is_new: bool,
     },
 }
@@ -218,7 +221,7 @@ pub(super) mod tests {
         format!("44 (sh) {state} 1 {zeros}{started} 1 2 3\n")
     }
 
-    /// As an instance leaves it that was started and of which nothing else has been heard.
+    /// Returns the files of an instance that has been started and has written nothing since.
     pub(in crate::keeper) fn found() -> Found {
         Found {
             path: "/k/i".into(),
@@ -246,7 +249,7 @@ pub(super) mod tests {
     #[test]
     fn who_lives_is_known_by_its_start_and_not_by_its_number() {
         assert_eq!(life(&Found { now: now('S', 900), ..found() }), Life::Alive(MAIN));
-        // A stopped one lives, a zombie does not, and a later process of that number is another one.
+        // A stopped process is alive. A zombie is not. A later process with the same id is another process.
         assert_eq!(life(&Found { now: now('T', 900), ..found() }), Life::Alive(MAIN));
         let gone = unseen(Cause::Itself, Some(MAIN));
         for now in [now('Z', 900), now('S', 901), None] {
@@ -266,7 +269,8 @@ pub(super) mod tests {
     fn an_intent_without_a_process_has_not_begun() {
         let found = Found { process: None, ..found() };
         assert_eq!(life(&found), unseen(Cause::NotBegun, None));
-        // Half a line was not written by a program that runs: it says who it is before it begins.
+        // An incomplete line comes from a program that never ran, since a process writes its identity before
+        // that.
         let found = Found { process: Some(b"44 (s".to_vec()), ..found };
         assert_eq!(life(&found), unseen(Cause::NotBegun, None));
     }
@@ -278,7 +282,7 @@ pub(super) mod tests {
         let found = Found { ended: Some(encode(&end)), now: now('S', 900), ..found() };
         let over = Life::Over { end, process: Some(MAIN), is_new: false };
         assert_eq!(life(&found), over);
-        // In whichever boot.
+        // This holds for any boot.
         assert_eq!(found.read("b2").unwrap().life, over);
     }
 

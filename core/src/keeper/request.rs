@@ -1,4 +1,4 @@
-//! What clients ask of the keeper: the bodies of their frames.
+//! The requests of clients to the keeper: the bodies of their frames.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -10,108 +10,112 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{InstanceId, ServiceName};
 
-/// The version of the protocol. A client that speaks another one is told so.
+/// The version of the protocol. A client with another version gets an error reply.
 pub const VERSION: u32 = 1;
 
-/// A request.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// The version: [`VERSION`].
     pub v: u32,
-    /// The client's own number for it, which the answer bears.
+    /// The request's id, chosen by the client. The reply has the same id.
     pub id: u64,
-    /// What is asked.
+    /// The requested operation.
     pub ask: Ask,
 }
 
-/// What is asked.
+/// The operation of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Ask {
-    /// Start an instance; answered once it runs. One that runs already with the same start is answered alike.
+    /// Starts an instance. The reply follows once it runs. If the same start runs already, the reply is the
+    /// same.
     Start(Box<Start>),
-    /// Stop an instance in its own way; answered once that has begun.
+    /// Stops an instance with its own stop method. The reply follows once the stop has begun.
     Stop {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Kill all of an instance at once.
+    /// Kills all processes of an instance at once.
     Kill {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Send a signal to the main process of an instance.
+    /// Sends a signal to the main process of an instance.
     Signal {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
         /// The signal's number.
         signal: i32,
     },
-    /// Move the deadlines of counted instances; one never moves back.
+    /// Moves the deadlines of counted instances. A deadline never moves back.
     Renew {
-        /// Their deadlines, in microseconds of `CLOCK_BOOTTIME`.
+        /// The new deadlines, in microseconds of `CLOCK_BOOTTIME`.
         deadlines: BTreeMap<InstanceId, u64>,
     },
-    /// Show all instances.
+    /// Lists all instances.
     List,
-    /// The same, and tell whatever happens from then on.
+    /// Lists all instances, and subscribes to all later events.
     Watch,
-    /// Keep an instance that has ended no longer. One that is not known is forgotten already.
+    /// Removes an ended instance from the table. For an unknown instance the request succeeds.
     Forget {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
 }
 
-/// An instance that is to be started.
+/// The parameters of an instance's start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// Names it.
+    /// The id of the instance.
     pub instance: InstanceId,
-    /// The service name that it holds while it lives.
+    /// The service name that the instance holds while it lives.
     pub name: ServiceName,
     /// The program, as an absolute path, and its arguments.
     pub argv: Box<[Box<str>]>,
-    /// Added to the few variables that every instance has. Nothing is inherited from the keeper.
+    /// Environment variables in addition to the few that every instance has. No variable is inherited from
+    /// the keeper.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<Box<str>, Box<str>>,
-    /// The user who runs it, by name or number: the keeper's own unless given.
+    /// The user that runs the program, by name or number. The default is the keeper's own user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Box<str>>,
-    /// Its group: the user's unless given.
+    /// The group, by name or number. The default is the user's group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Box<str>>,
-    /// The folder that it runs in.
+    /// The working directory.
     #[serde(default = "root")]
     pub dir: Box<str>,
-    /// Limits of each of its processes (setrlimit(2)), soft and hard alike; none is no limit.
+    /// The limits of each process (setrlimit(2)). The soft and the hard limit are equal. None means no limit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<Resource, Option<u64>>,
-    /// How gladly the kernel ends it for want of memory, -1000 to 1000.
+    /// The kernel's preference to kill the instance when memory runs out, -1000 to 1000.
     #[serde(default)]
     pub oom_score_adj: i16,
-    /// Permission bits that its files do not get.
+    /// The permission bits that are removed from files the instance creates.
     #[serde(default = "umask")]
     pub umask: u32,
-    /// Where its output goes.
+    /// The target of the instance's output.
     #[serde(default)]
     pub output: OutputTarget,
-    /// How it is stopped.
+    /// The stop method.
     #[serde(default)]
     pub stop: Stop,
-    /// Its program ends when what it has started runs by itself. Else what is left of an instance whose main
-    /// process has ended is killed.
+    /// Whether the program ends while processes that it started continue. Otherwise the keeper kills the
+    /// remaining processes of an instance whose main process has ended.
     #[serde(default)]
     pub forks: bool,
-    /// It runs as one of a number in the cluster: only while it is renewed.
+    /// The parameters of a counted instance. It is one of a limited number in the cluster, and runs only
+    /// while it is renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,
-    /// The socket over which it speaks: `HAX_SOCKET`.
+    /// The path of the instance's socket, in `HAX_SOCKET`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Box<str>>,
-    /// What it shows there, besides its name: the second part of `HAX_INSTANCE`.
+    /// The credential that the instance presents on the socket besides its name: the second part of
+    /// `HAX_INSTANCE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<Box<str>>,
 }
@@ -124,53 +128,54 @@ const fn umask() -> u32 {
     0o022
 }
 
-/// A limit of setrlimit(2).
+/// A limited resource of setrlimit(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
-    /// Address space, in bytes.
+    /// The address space, in bytes.
     As,
-    /// Core dumps, in bytes.
+    /// The size of core dumps, in bytes.
     Core,
-    /// Processor time, in seconds.
+    /// The processor time, in seconds.
     Cpu,
-    /// Data, in bytes.
+    /// The data segment, in bytes.
     Data,
-    /// Files, in bytes.
+    /// The size of files, in bytes.
     Fsize,
     /// Locked memory, in bytes.
     Memlock,
-    /// Open files.
+    /// The number of open files.
     Nofile,
-    /// Processes of the user.
+    /// The number of processes of the user.
     Nproc,
     /// The stack, in bytes.
     Stack,
 }
 
-/// Where the output of an instance goes.
+/// The target of an instance's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputTarget {
-    /// To a file in the keeper's folder for logs, named after the service name, rotated by size.
+    /// A file in the keeper's folder for logs. It is named after the service name and rotated by size.
     #[default]
     File,
-    /// To journald.
+    /// The journal of journald.
     Journal,
-    /// Nowhere.
+    /// No target: the output is discarded.
     Null,
 }
 
-/// How an instance is stopped.
+/// The method by which an instance is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {
-    /// The signal that all its processes get; SIGTERM unless given.
+    /// The signal for all processes of the instance. The default is SIGTERM.
     pub signal: i32,
-    /// A program that is run instead, with its arguments; it has the main process's number as `MAINPID`.
+    /// A program with its arguments, run instead of sending the signal. Its variable `MAINPID` contains the
+    /// main process id.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub command: Box<[Box<str>]>,
-    /// How long a stop may take, in milliseconds. Then all of it gets SIGKILL.
+    /// The time limit of a stop, in milliseconds. After it all processes of the instance get SIGKILL.
     pub kill_after_ms: u64,
 }
 
@@ -181,43 +186,44 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// How long a stop may take.
+    /// Returns the time limit of a stop.
     #[must_use]
     pub const fn kill_after(&self) -> Duration {
         Duration::from_millis(self.kill_after_ms)
     }
 }
 
-/// The dead man's handle of a counted instance.
+/// The dead man's handle of a counted instance: the instance is stopped unless a client renews it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counted {
-    /// When it is stopped unless it is renewed, in microseconds of `CLOCK_BOOTTIME`.
+    /// The deadline, in microseconds of `CLOCK_BOOTTIME`. The keeper stops the instance at the deadline
+    /// unless it is renewed.
     pub until_us: u64,
-    /// How long that stop may take, in milliseconds. Then all of it gets SIGKILL.
+    /// The time limit of that stop, in milliseconds. After it all processes of the instance get SIGKILL.
     pub grace_ms: u64,
-    /// The term under which it runs: `HAX_FENCE`.
+    /// The term under which the instance runs, in `HAX_FENCE`.
     pub fence: u64,
 }
 
-/// A request that cannot be understood.
+/// The error of a request that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// Its number, as far as it has one.
+    /// The request's id, if it could be read.
     pub id: Option<u64>,
-    /// It is of another version.
+    /// Whether the request has another protocol version.
     pub is_version: bool,
-    /// What is wrong, in words.
+    /// The error, as text.
     pub why: String,
 }
 
-/// Reads the body of a frame.
+/// Parses the body of a frame.
 ///
 /// # Errors
 ///
-/// It is of another version, or cannot be understood.
+/// The request has another protocol version, or cannot be parsed.
 pub fn decode(body: &[u8]) -> Result<Request, Malformed> {
-    /// What every version has.
+    /// The fields that every version has.
     #[derive(Deserialize)]
     struct Head {
         v: u32,
@@ -240,13 +246,13 @@ pub fn decode(body: &[u8]) -> Result<Request, Malformed> {
     Ok(request)
 }
 
-/// The longest time that a frame may ask for: a week.
+/// The maximum duration in a request: a week.
 const LONGEST_MS: u64 = 7 * 24 * 3600 * 1000;
 
-/// The highest signal that has a name: those above are real-time signals.
+/// The highest signal that has a name. Higher numbers are real-time signals.
 pub const SIGNAL_MAX: i32 = 31;
 
-/// Variables that the keeper sets.
+/// The environment variables that the keeper sets.
 const RESERVED: [&str; 4] = ["HAX_INSTANCE", "HAX_KEEPER", "HAX_SOCKET", "HAX_FENCE"];
 
 impl Ask {
@@ -268,11 +274,11 @@ impl Ask {
 }
 
 impl Start {
-    /// Whether it can be started at all, as far as its words say.
+    /// Checks whether the parameters are valid.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The first invalid parameter, as text.
     pub fn check(&self) -> Result<(), &'static str> {
         let is_text = |text: &str| !text.contains('\0');
         let is_program = |argv: &[Box<str>]| argv.first().is_some_and(|name| name.starts_with('/'));
@@ -310,7 +316,7 @@ impl Start {
 pub(super) mod tests {
     use super::*;
 
-    /// The least that a start has.
+    /// Returns a start with the required fields only.
     pub(in crate::keeper) fn start(instance: &str, name: &str) -> Start {
         let text = format!(r#"{{"instance":"{instance}","name":"{name}","argv":["/bin/true"]}}"#);
         serde_json::from_str(&text).unwrap()

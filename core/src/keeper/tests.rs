@@ -1,4 +1,4 @@
-//! The keeper's table against a host of the tests' own.
+//! Tests of the keeper's table with a host in memory.
 
 mod host;
 mod rules;

@@ -1,4 +1,4 @@
-//! What a handler of the server may do.
+//! The context of the server's handlers, and the actions it offers.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,7 +10,8 @@ use crate::fifo::Response;
 use crate::file::{Command, PRIVATE, Write};
 use crate::machine::{self, Kinds, Named, Output};
 
-/// What a call to Consul is for: groups and the peer's watch make their own.
+/// The calls to Consul of the server itself: none. Groups and the watch of the other router have their own
+/// calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {}
 
@@ -23,15 +24,15 @@ impl Named for Call {
 /// The server's timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// The file could not be written.
+    /// Retries a failed write of the file.
     Rewrite,
-    /// A stop waits no longer.
+    /// Ends the wait of a stop for running event handlers.
     Drain,
-    /// A stop waits no longer for Consul.
+    /// Ends the wait of a stop for Consul.
     Leave,
-    /// What may not act yet may by now, or never.
+    /// Checks parked events again: whether they may be handled now, or are to be refused.
     Parked,
-    /// It is seen whether routes lead where they should.
+    /// Begins the next sweep, which checks whether the routes lead to the right router.
     Sweep,
 }
 
@@ -60,7 +61,7 @@ impl Kinds for RouteKinds {
 pub(super) type Cx<'a> = machine::Cx<'a, RouteKinds>;
 
 impl machine::Cx<'_, RouteKinds> {
-    /// Answers a client.
+    /// Sends the reply to a client.
     pub(super) fn answer(&mut self, client: FifoId, answer: &Answer) {
         if answer.exit != 0 {
             self.emit(Fact::Refused { why: answer.text.as_str().into() });

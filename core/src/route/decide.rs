@@ -1,4 +1,4 @@
-//! How an event on a redundancy node is responded to.
+//! The response to an event on a redundancy node.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,17 +11,17 @@ use super::provider::Provider;
 pub enum Event {
     /// The other router has failed.
     PeerFail,
-    /// This router has recovered and wants to be the active one again.
+    /// This router has recovered and is to become the active one again.
     Revert,
-    /// Test whether the route can be updated.
+    /// A test whether the route can be updated.
     Verify,
 }
 
 impl Event {
-    /// All of them.
+    /// All events.
     pub const ALL: [Self; 3] = [Self::PeerFail, Self::Revert, Self::Verify];
 
-    /// As `-e` has it.
+    /// Returns the event's name for `-e`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -31,27 +31,28 @@ impl Event {
         }
     }
 
-    /// The event of this name.
+    /// Returns the event with this name.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.name() == name)
     }
 }
 
-/// What has brought an event about.
+/// The cause of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// A client has told of it.
+    /// A client has reported the event.
     Client,
-    /// Consul says so of the other router's service, or this one has been well again for a while.
+    /// The watch of the other router's service has caused the event: that service has failed in Consul, or
+    /// this router has been well again for a while.
     Peer,
-    /// This router holds the lease of the node's group from now on.
+    /// This router has acquired the lease of the node's group.
     Lease,
-    /// It is time to see whether the route still leads where it should.
+    /// A sweep checks whether the route still leads to the right router.
     Sweep,
 }
 
-/// What is done about an event: the four responses of the specification.
+/// The response to an event: one of the four responses of the specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
@@ -61,12 +62,12 @@ pub enum Response {
     UpdateIfDifferent,
     /// (c) The route is read and written back unchanged.
     WriteBack,
-    /// (d) Nothing.
+    /// (d) No action.
     Nothing,
 }
 
 impl Response {
-    /// Its name, for logs.
+    /// Returns the response's name for logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,12 +79,13 @@ impl Response {
     }
 }
 
-/// How to respond to an event on a redundancy node of this mode, provider and scope.
+/// Returns the response to an event on a redundancy node of this mode, provider and scope.
 ///
-/// Azure's `peerFail` writes without reading one route first, and all routes of a table in one write; all others
-/// read first. Google's two routers are active together, told apart by the priority of their routes: at a
-/// `peerFail` the secondary takes the peer's route away, and the primary, whose route comes first anyhow, has
-/// nothing to do; at a `revert` either puts its own route back if it is missing.
+/// For Azure, `peerFail` writes a single route without a read, and all routes of a table in one write. All
+/// other responses read first. For Google, both routers are active at the same time, and the priority of
+/// their routes distinguishes them. At a `peerFail` the secondary removes the peer's route. The primary does
+/// nothing, since its route has precedence. At a `revert` each router restores its own route if it is
+/// missing.
 #[must_use]
 pub const fn decide(event: Event, mode: Mode, provider: Provider, scope: Scope) -> Response {
     match (event, mode, provider, scope) {
@@ -98,7 +100,7 @@ pub const fn decide(event: Event, mode: Mode, provider: Provider, scope: Scope) 
     }
 }
 
-/// The event by which a router that is to be the active one makes itself so.
+/// Returns the event by which a router makes itself the active one.
 #[must_use]
 pub const fn taking(mode: Mode) -> Event {
     match mode {
@@ -107,8 +109,8 @@ pub const fn taking(mode: Mode) -> Event {
     }
 }
 
-/// How a `peerFail` is responded to by a router that is the active one and sees to it that it is so still: nothing
-/// is written without having been read, but for Google's peer route, which is taken away if it is there.
+/// Returns the response to a `peerFail` of a router that checks whether it is still the active one. It writes
+/// nothing without a read. The exception is Google's peer route, which is removed if it exists.
 #[must_use]
 pub const fn mend(provider: Provider) -> Response {
     match provider {
@@ -128,7 +130,7 @@ mod tests {
     use Response::{Nothing, Update, UpdateIfDifferent, WriteBack};
     use Scope::{All, One};
 
-    /// The specification's letters, provider by provider: `peerFail`, `revert`, `verify`, first those of a
+    /// The letters of the specification for each provider: `peerFail`, `revert`, `verify`, first those of a
     /// primary, then those of a secondary.
     fn table(provider: Provider, scope: Scope) -> [[Response; 3]; 2] {
         let (a, b, c, d) = (Update, UpdateIfDifferent, WriteBack, Nothing);

@@ -1,7 +1,8 @@
-//! Who acts: whether this router may write a redundancy node's route now.
+//! The permission to act: whether this router may write a redundancy node's route now.
 //!
-//! A node without a group is acted on by whoever is told to. One with a group is only under the group's lease,
-//! and its handler ends while nobody else can have that. Without Consul both are as the settings say.
+//! Every router may act on a node without a group. A router acts on a node with a group only under the
+//! group's lease, and the handler ends before another router can acquire the lease. Without Consul, the
+//! settings decide in both cases.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -20,43 +21,45 @@ use crate::base::id::CallId;
 use crate::base::time::{Instant, Next};
 use crate::consul::port::Reply;
 
-/// How many groups a server knows in its life. Each has a blocking query at Consul.
+/// The maximum number of groups in the life of a server. Each group has a blocking query at Consul.
 pub const GROUPS_MAX: usize = 64;
 
-/// Within this a handler is started, or its host is not well.
+/// The maximum time for the start of a handler on a healthy host.
 const STARTS: Duration = Duration::from_millis(300);
 
-/// A handler that has less than this is not started: the lease is proved anew first.
+/// The minimum time for a handler. With less time left it is not started before the lease is proved again.
 const USEFUL: Duration = Duration::from_millis(300);
 
-/// How soon it is looked again whether the lease is proved.
+/// The delay before the next check whether the lease is proved.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Within this a router that is gone has lost its session: its check is critical once its TTL is over.
+/// The maximum time until a dead router loses its session. Its check becomes critical when its TTL has
+/// passed.
 const DEAD_WITHIN: Duration = TTL.saturating_add(Duration::from_millis(500));
 
-/// How much longer than Consul keeps the lease back an event waits for it.
+/// The additional time for which an event waits for a lease, beyond the time for which Consul withholds the
+/// lease.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a holder has to give the lease up to a client's revert.
+/// The time for which a client's revert waits for the holder to give the lease up.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(10);
 
-/// What nodes do that are not acted on under a lease, as there is no Consul.
+/// The behaviour of nodes that have no lease because there is no Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WithoutConsul {
-    /// Their events are worked.
+    /// The events of the nodes are handled.
     Act,
-    /// Their events fail.
+    /// The events of the nodes fail.
     Hold,
 }
 
-/// What is done where there is no Consul.
+/// The behaviour without Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// By nodes without a group, where no Consul is configured.
+    /// The rule for nodes without a group, if no Consul is configured.
     pub ungrouped: WithoutConsul,
-    /// By nodes with a group, where no Consul is configured, or it has not answered for twice the hold and the
-    /// TTL.
+    /// The rule for nodes with a group. It applies if no Consul is configured, or if Consul has not responded
+    /// for twice the hold plus the TTL.
     pub grouped: WithoutConsul,
 }
 
@@ -66,17 +69,17 @@ impl Default for Rules {
     }
 }
 
-/// Whether a handler may be started.
+/// The decision whether a handler may be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Permit {
-    /// It may, for so long.
+    /// The handler may run for the time `within`.
     Act {
         within: Duration,
         fence: Option<Fence>,
     },
-    /// Not yet; it is to be asked again by then.
+    /// The handler may not start yet. The caller asks again at this time at the latest.
     Wait(Instant),
-    /// It may not, and this is no failure.
+    /// The handler may not start, and this is no failure.
     Leave(String),
     Refused(String),
 }
@@ -95,17 +98,17 @@ impl Groups {
         Self { config, rules, seed, groups: BTreeMap::new() }
     }
 
-    /// How many blocking queries there may be.
+    /// Returns the maximum number of blocking queries.
     pub(super) fn blocking_queries(&self) -> usize {
         if self.config.is_some() { GROUPS_MAX } else { 0 }
     }
 
-    /// All of them, by name.
+    /// Returns all groups that have redundancy nodes, by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups.iter().filter(|(_, group)| group.is_used()).map(|(name, of)| (&**name, of))
     }
 
-    /// The redundancy nodes are these now.
+    /// Updates the groups from the current redundancy nodes.
     pub(super) fn follow(&mut self, cx: &mut Cx<'_>, table: &Table) {
         let Some(config) = &self.config else { return };
         let mut members: BTreeMap<&str, Members> = BTreeMap::new();
@@ -128,7 +131,8 @@ impl Groups {
         }
     }
 
-    /// Whether an event on a node may be worked now; it has been wanted since then.
+    /// Returns whether an event on a node may be handled now. The event has been ready since the time
+    /// `since`.
     pub(super) fn permit(
         &mut self,
         cx: &mut Cx<'_>,
@@ -167,19 +171,20 @@ impl Groups {
         }
     }
 
-    /// The route of a node has been written in a later term than this router's.
+    /// Raises the minimum term of a group, because a node's route has been written in a later term than this
+    /// router's.
     pub(super) fn raise(&mut self, cx: &mut Cx<'_>, name: &str, term: u64) {
         if let Some(group) = self.groups.get_mut(name) {
             group.raise(cx, term);
         }
     }
 
-    /// Whether the lease of a group is held in this term.
+    /// Returns whether this router holds the lease of a group in this term.
     pub(super) fn is_held(&self, now: Instant, name: &str, term: u64) -> bool {
         self.groups.get(name).is_some_and(|group| group.believes(now, term))
     }
 
-    /// Consul has answered; what has changed of which group.
+    /// Handles Consul's reply. Returns the group that it belongs to, and the change of that group.
     pub(super) fn on_reply(
         &mut self,
         cx: &mut Cx<'_>,
@@ -189,13 +194,13 @@ impl Groups {
         groups.find_map(|(name, group)| Some((name.clone(), group.on_reply(cx, reply)?)))
     }
 
-    /// Works the next timer that is due, if one is; what has changed of which group.
+    /// Handles the next timer that is due, if there is one. Returns its group, and the change of that group.
     pub(super) fn on_due(&mut self, cx: &mut Cx<'_>) -> Option<(Box<str>, Option<Change>)> {
         let mut groups = self.groups.iter_mut();
         groups.find_map(|(name, group)| Some((name.clone(), group.on_due(cx)?)))
     }
 
-    /// Gives up what is asked for, where no handler runs.
+    /// Gives up the leases that other routers have asked for, in groups without a running handler.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>, is_idle: impl Fn(&str) -> bool) {
         for (name, group) in &mut self.groups {
             if group.is_to_be_released() && is_idle(name) {
@@ -204,12 +209,12 @@ impl Groups {
         }
     }
 
-    /// Gives everything up.
+    /// Gives up all leases.
     pub(super) fn resign(&mut self, cx: &mut Cx<'_>) {
         self.groups.values_mut().for_each(|group| group.resign(cx));
     }
 
-    /// Whether Consul owes an answer.
+    /// Returns whether a call to Consul is in flight.
     pub(super) fn has_calls(&self) -> bool {
         self.groups.values().any(Group::has_calls)
     }
@@ -219,7 +224,7 @@ impl Groups {
     }
 }
 
-/// The lease is ours: the handler has to end while that is certain.
+/// Decides for a router that holds the lease. The handler has to end while the hold is certain.
 fn under_lease(now: Instant, provider: Provider, key: Box<str>, held: Held<'_>) -> Permit {
     let Held { session, term, until } = held;
     let left = until.since(now).saturating_sub(STARTS + GRACE);
@@ -230,7 +235,7 @@ fn under_lease(now: Instant, provider: Provider, key: Box<str>, held: Held<'_>) 
     Permit::Act { within: provider.deadline().min(left), fence: Some(fence) }
 }
 
-/// The lease is not ours: it may become so.
+/// Decides for a router that does not hold the lease but may acquire it.
 fn without_lease(
     cx: &mut Cx<'_>,
     group: &mut Group,
@@ -251,7 +256,7 @@ fn without_lease(
         None => format!("{key} is not to be had: nobody holds it, as far as Consul says"),
     };
     match event {
-        // A route that is written back as it is found harms nobody where its provider compares.
+        // An unchanged write-back is harmless if the provider compares before it writes.
         Event::Verify if node.provider == Provider::Consul => {
             Permit::Act { within: node.provider.deadline(), fence: None }
         }

@@ -1,5 +1,4 @@
-//! What an event handler is given on its standard input, and what it says on its standard output: one line of JSON
-//! each.
+//! The standard input and the standard output of an event handler: one line of JSON each.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -12,40 +11,40 @@ use super::decide::{Event, Response};
 use super::node::{Mode, Node};
 use super::provider::Provider;
 
-/// How long a handler may go on after it was told to end.
+/// The maximum time for which a handler may continue after it was asked to terminate.
 pub const GRACE: Duration = Duration::from_millis(200);
 
-/// The work of one event handler.
+/// The job of one event handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// What has occurred.
+    /// The event.
     pub event: Event,
-    /// How it is responded to.
+    /// The response to the event.
     pub response: Response,
-    /// Who has the route table.
+    /// The provider of the route table.
     pub provider: Provider,
-    /// Which router this is.
+    /// The mode of this router.
     pub mode: Mode,
     /// The redundancy node's parameters, by the names under which they are stored.
     pub parameters: BTreeMap<Box<str>, Box<str>>,
-    /// Under which lease, where its node has a group.
+    /// The lease under which the route is written, if the node has a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
 }
 
-/// What keeps out a router that has lost its lease, where the route table can compare.
+/// The data by which a route table that can compare refuses a router that has lost its lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// The lease's key.
     pub key: Box<str>,
-    /// The session that holds it.
+    /// The session that holds the lease.
     pub session: Box<str>,
-    /// Its term: a route that was written in a later one is not written.
+    /// The term of the lease. A route that was written in a later term is not written.
     pub term: u64,
 }
 
 impl Job {
-    /// The work of an event on a redundancy node.
+    /// Creates the job of an event on a redundancy node.
     #[must_use]
     pub fn new(event: Event, response: Response, node: &Node, fence: Option<Fence>) -> Self {
         let own = node.parameters.iter().map(|(name, value)| ((*name).into(), value.clone()));
@@ -54,36 +53,36 @@ impl Job {
     }
 }
 
-/// What came of it.
+/// The result of an event handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What was found and done, in words.
+    /// A description of the findings and actions, as text.
     pub detail: String,
-    /// The later term in which the route has been written, where that is in the way.
+    /// The later term in which the route has been written, if that prevented the write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
 }
 
 impl Done {
-    /// That it ended so.
+    /// Creates a result without a term.
     #[must_use]
     pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
         Self { outcome, detail: detail.into(), term: None }
     }
 }
 
-/// How the work of an event handler ended. Nothing counts as written that was not read back.
+/// The outcome of an event handler. A write counts only after it has been read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The route leads to this router now.
+    /// The route has been changed and leads to this router.
     Updated,
-    /// It did already.
+    /// The route led to this router already.
     Unchanged,
-    /// It was read and written back.
+    /// The route was read and written back.
     WrittenBack,
-    /// Something is in the way.
+    /// The response could not be carried out.
     Failed,
 }

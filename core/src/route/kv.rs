@@ -1,8 +1,9 @@
-//! The provider `consul`: routes as keys `PREFIX/TABLE/DESTINATION`.
+//! The provider `consul`: routes are keys `PREFIX/TABLE/DESTINATION`.
 //!
-//! A key holds its next hop, and where a group's lease was held that lease and its term. What is written is
-//! compared with what was read, and carries the lease's session: Consul refuses a router that has lost the lease,
-//! and the term refuses one whose lease a restored snapshot has taken back.
+//! The value of a key holds the next hop. If it was written under a group's lease, it also holds the lease's
+//! key and term. A write is compared with the previous read, and carries the lease's session. So Consul
+//! refuses a router that has lost the lease. The term refuses a router whose lease was revoked by a restored
+//! snapshot.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -20,29 +21,29 @@ use crate::consul::port::Answer;
 use crate::consul::url;
 use crate::store::txn;
 
-/// The prefix of nodes that have no other.
+/// The default prefix of a node's keys.
 const PREFIX: &str = "routes";
 
-/// The form of a record.
+/// The format version of a record.
 const FORM: u32 = 1;
 
-/// How often a write is tried that another's comes before.
+/// The maximum number of attempts of a write when other writers write first.
 const TRIES: u32 = 4;
 
-/// What a key holds.
+/// The value of a route's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record<'a> {
     v: u32,
     #[serde(borrow, rename = "nextHop")]
     next_hop: Cow<'a, str>,
-    /// The key of the lease under which it was written, and the term.
+    /// The key of the lease under which the record was written. The next field is its term.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     lease: Option<Cow<'a, str>>,
     #[serde(default)]
     term: u64,
 }
 
-/// One event's work on one route.
+/// The work of one event on one route.
 #[derive(Debug)]
 pub struct Work {
     key: String,
@@ -50,22 +51,22 @@ pub struct Work {
     fence: Option<Fence>,
     response: Response,
     tries: u32,
-    /// What was written, and what is said of it once it is read back.
+    /// The written value, and its outcome and description for the result once the value has been read back.
     written: Option<(Vec<u8>, Outcome, String)>,
 }
 
-/// What is to be done next.
+/// The next step of the work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Ask for this target; the answer goes to [`Work::on_read`].
+    /// Reads this target. The response is passed to [`Work::on_read`].
     Read(String),
-    /// Send this body as a transaction; the answer goes to [`Work::on_written`].
+    /// Sends this body as a transaction. The response is passed to [`Work::on_written`].
     Write(String),
-    /// It is over.
+    /// The work has ended.
     Over(Done),
 }
 
-/// What a reading shows.
+/// The result of a read.
 struct Found<'a> {
     value: &'a [u8],
     index: u64,
@@ -73,11 +74,11 @@ struct Found<'a> {
 }
 
 impl Work {
-    /// The work of a job.
+    /// Creates the work of a job.
     ///
     /// # Errors
     ///
-    /// The job has not what it takes.
+    /// The job lacks a required parameter.
     pub fn new(job: &Job) -> Result<Self, String> {
         let of = |name: &str| job.parameters.get(name).map(|value| &**value);
         let prefix = of("prefix").unwrap_or(PREFIX);
@@ -93,17 +94,17 @@ impl Work {
         })
     }
 
-    /// How it begins.
+    /// Returns the first step.
     #[must_use]
     pub fn begin(&self) -> Step {
         Step::Read(url::read(&self.key))
     }
 
-    /// The key was read.
+    /// Handles the response to a read of the key.
     ///
     /// # Errors
     ///
-    /// Why the work cannot be done.
+    /// The reason why the work cannot be done.
     pub fn on_read(&mut self, answer: &Answer) -> Result<Step, String> {
         let bytes = value(answer)?;
         let found = match &bytes {
@@ -127,7 +128,7 @@ impl Work {
         self.judge(found.as_ref())
     }
 
-    /// Whether the route was written by one who comes after this router.
+    /// Returns a failure if a later holder, or a holder of another lease, has written the route.
     fn is_later(&self, record: &Record<'_>) -> Option<Done> {
         let lease = record.lease.as_deref()?;
         let refused = |detail| Done::new(Outcome::Failed, detail);
@@ -139,7 +140,7 @@ impl Work {
                     record.term, fence.term
                 ))
             }),
-            // Who only looks changes nothing.
+            // A write-back changes nothing, so it is allowed.
             None if self.response == Response::WriteBack => None,
             Some(_) | None => Some(refused(format!(
                 "the route is written under the lease {lease}, which is not this node's"
@@ -167,7 +168,7 @@ impl Work {
             (Response::Update | Response::UpdateIfDifferent, _) => {
                 let lease = self.fence.as_ref().map(|fence| Cow::Borrowed(&*fence.key));
                 let record = Record { v: FORM, next_hop: Cow::Borrowed(hop), lease, term };
-                // Nothing in it is other than texts and numbers.
+                // The record contains only text and numbers, so it can always be serialized.
                 let value = serde_json::to_vec(&record).unwrap_or_default();
                 let detail = format!("the route led to {led} and leads to {hop} now");
                 let outcome = if *led == **hop { Outcome::Unchanged } else { Outcome::Updated };
@@ -182,11 +183,11 @@ impl Work {
         Ok(Step::Write(op::body(&ops)))
     }
 
-    /// The transaction was answered.
+    /// Handles the response to the transaction.
     ///
     /// # Errors
     ///
-    /// Why the route is not written.
+    /// The reason why the route is not written.
     pub fn on_written(&mut self, answer: &Answer) -> Result<Step, String> {
         if answer.is_refusal() {
             return Err(format!("writing the route: status {}: {}", answer.status, said(answer)));
@@ -213,7 +214,7 @@ impl Work {
     }
 }
 
-/// The value of a key and its index.
+/// Returns the value of a key and its index.
 fn value(answer: &Answer) -> Result<Option<(Vec<u8>, u64)>, String> {
     match answer.status {
         404 => Ok(None),
@@ -226,7 +227,7 @@ fn value(answer: &Answer) -> Result<Option<(Vec<u8>, u64)>, String> {
     }
 }
 
-/// What Consul says of an error.
+/// Returns the text of Consul's error response.
 fn said(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).trim().into()
 }

@@ -1,8 +1,8 @@
 //! Redundancy nodes and their events: which router of a pair is the next hop of a route.
 //!
-//! The [`Server`] is a machine. Its *node manager* keeps the redundancy nodes and their file, its *event manager*
-//! responds to events on them with event handlers. Clients are the scripts, over named pipes, and whoever reads
-//! its state over HTTP.
+//! The [`Server`] is a state machine. Its *node manager* keeps the redundancy nodes and their file. Its
+//! *event manager* responds to events on them with event handlers. The clients are the scripts, over named
+//! pipes, and the readers of its state over HTTP.
 
 mod context;
 pub mod decide;
@@ -52,37 +52,37 @@ use request::{Answer, Request, exit};
 pub use group::Config as ConsulConfig;
 pub use groups::{GROUPS_MAX, Rules, WithoutConsul};
 
-/// How long a stop waits for the event handlers that run.
+/// The time for which a stop waits for running event handlers.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How long it waits, once all is done, for Consul to take back the leases.
+/// The time for which a stop then waits for Consul to release the leases.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// How many requests may come before the file is read.
+/// The maximum number of requests that wait while the file is read.
 const EARLY_MAX: usize = 1024;
 
-/// What the server is told once.
+/// The server's configuration, passed in once at the start.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The server's folder: an absolute path.
     pub dir: Box<str>,
-    /// The program that is run as event handler: an absolute path.
+    /// The program of event handlers: an absolute path.
     pub program: Box<str>,
-    /// Variables that event handlers have.
+    /// The environment variables of event handlers.
     pub env: Box<[(Box<str>, Box<str>)]>,
-    /// Whose a redundancy node is that is created without a provider.
+    /// The provider of a redundancy node that is created without one.
     pub default_provider: Option<Provider>,
-    /// How it works with Consul; nothing is asked of that without this.
+    /// The configuration of the work with Consul. Without it the server sends no requests to Consul.
     pub consul: Option<ConsulConfig>,
-    /// What it does without.
+    /// The behaviour without Consul.
     pub rules: Rules,
-    /// How often it sees to it that routes lead where they should; zero: never.
+    /// The period of sweeps, which check whether routes lead to the right router. Zero means no sweeps.
     pub sweep: Duration,
-    /// For jitter.
+    /// The seed for jitter.
     pub seed: u64,
 }
 
-/// The machine.
+/// The server's state machine.
 #[derive(Debug)]
 pub struct Server {
     kept: Kept<RouteKinds>,
@@ -98,26 +98,27 @@ struct State {
     peer: Option<Peer>,
     sweep: Duration,
     phase: Phase,
-    /// The host has told it to end.
+    /// Whether the host has asked the server to end.
     is_told_to_stop: bool,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Nothing has been done.
+    /// No input has been handled yet.
     New,
-    /// The file is being read; who comes meanwhile waits.
+    /// The file is being read. Requests wait in the meantime.
     Loading(VecDeque<fifo::Request>),
     Serving,
-    /// A client has asked to delete all state; all who did are answered then.
+    /// All state is being deleted at a client's request. All clients that sent the request get the reply at
+    /// the end.
     Erasing(Vec<FifoId>),
-    /// What was begun is finished.
+    /// The server finishes the work in progress before it stops.
     Stopping,
-    /// The leases are given up.
+    /// The server gives up its leases.
     Leaving,
     /// The file cannot be used.
     Unusable,
-    /// All is done.
+    /// The server has stopped.
     Over,
 }
 
@@ -136,7 +137,7 @@ const ROUTES: [Route<Handler>; 3] = [
 ];
 
 impl Server {
-    /// A server that has read nothing yet.
+    /// Creates a server that has not read its file yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let limits = Limits { call: Duration::from_secs(5), answer_bytes: 1 << 20 };
@@ -158,7 +159,7 @@ impl Server {
         Self { kept: Kept::new(CallId::first(0), seed, limits, ()), state }
     }
 
-    /// Whether it has ended because its file cannot be used.
+    /// Returns whether the server has ended because its file cannot be used.
     #[must_use]
     pub fn is_unusable(&self) -> bool {
         matches!(self.state.phase, Phase::Unusable)
@@ -279,7 +280,7 @@ impl State {
         }
     }
 
-    /// The redundancy nodes are there: what is done with them unasked begins.
+    /// Begins the server's own work once the redundancy nodes are loaded.
     fn begin(&mut self, cx: &mut Cx<'_>) {
         if let Some(peer) = &mut self.peer {
             peer.begin(cx);
@@ -299,7 +300,7 @@ impl State {
         self.on_peer(cx, change);
     }
 
-    /// Something of a group has changed.
+    /// Handles a change of a group.
     fn on_group(&mut self, cx: &mut Cx<'_>, group: &str, change: group::Change) {
         let trigger = match change {
             group::Change::Gained => Trigger::Lease,
@@ -323,7 +324,7 @@ impl State {
         for (index, node) in self.nodes.held().iter() {
             let event = match (change, node.mode()) {
                 (peer::Change::Failed, _) => Event::PeerFail,
-                // The lease brings the others back.
+                // Nodes with a group are taken back by the lease instead.
                 (peer::Change::Returned, Mode::Primary) if node.group().is_none() => Event::Revert,
                 (peer::Change::Returned, _) => continue,
             };
@@ -331,7 +332,7 @@ impl State {
         }
     }
 
-    // ---- time, and the end ------------------------------------------------------------------------
+    // ---- time and stop ----------------------------------------------------------------------------
 
     fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
         match timer {
@@ -346,7 +347,8 @@ impl State {
         }
     }
 
-    /// Sees to it that all routes lead where they should, whatever was missed.
+    /// Begins a sweep: checks for all routes whether they lead to the right router, in case an event was
+    /// missed.
     fn look_over(&mut self, cx: &mut Cx<'_>) {
         for (index, node) in self.nodes.held().iter() {
             let event = match (node.group(), node.mode()) {
@@ -358,7 +360,7 @@ impl State {
         }
     }
 
-    /// Works what is due, and what follows from all that has happened in this call.
+    /// Handles the timers that are due, and begins all work that follows from this call's inputs.
     fn go_on(&mut self, cx: &mut Cx<'_>) {
         while let Some(timer) = cx.next_due() {
             self.on_timer(cx, timer);
@@ -381,7 +383,7 @@ impl State {
                 let answer = Answer::failed(exit::SERVER, "the server stops");
                 early.iter().for_each(|request| cx.answer(request.id, &answer));
             }
-            // What was asked for first is done.
+            // The deletion that was requested first is completed.
             erasing @ Phase::Erasing(_) => self.phase = erasing,
             unusable @ Phase::Unusable => self.phase = unusable,
             Phase::New | Phase::Serving | Phase::Stopping | Phase::Leaving | Phase::Over => {}
@@ -390,8 +392,8 @@ impl State {
         cx.arm(Timer::Drain, DRAIN);
     }
 
-    /// Whether nothing is left to be done of a stop. What was begun is finished first, then the leases are given
-    /// up, so that the other router need not wait.
+    /// Returns whether the stop is complete. The work in progress is finished first. Then the leases are
+    /// given up, so that the other router need not wait.
     fn is_over(&mut self, cx: &mut Cx<'_>) -> bool {
         if let Phase::Stopping = self.phase
             && self.nodes.is_settled()
@@ -419,7 +421,7 @@ impl State {
     }
 }
 
-/// Whether a request is that of a stop.
+/// Returns whether a request is a stop request.
 fn is_stop(request: &fifo::Request) -> bool {
     matches!(serde_json::from_slice(&request.body), Ok(Request::Stop))
 }

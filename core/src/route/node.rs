@@ -1,4 +1,5 @@
-//! A redundancy node: one route, or all routes, of one route table, and what decides whether an event acts on it.
+//! A redundancy node: one route or all routes of one route table, and the properties that decide whether an
+//! event acts on it.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -18,19 +19,19 @@ impl Index {
     /// The highest index.
     pub const MAX: u16 = 1023;
 
-    /// The index with this number, if it is one.
+    /// Returns the index with this number, if the number is valid.
     #[must_use]
     pub const fn new(number: u16) -> Option<Self> {
         if number >= 1 && number <= Self::MAX { Some(Self(number)) } else { None }
     }
 
-    /// Its number.
+    /// Returns the index as a number.
     #[must_use]
     pub const fn number(self) -> u16 {
         self.0
     }
 
-    /// From this index to that one, both included.
+    /// Returns the indexes from this one to `last`, inclusive.
     pub fn to(self, last: Self) -> impl Iterator<Item = Self> {
         (self.0..=last.0).map(Self)
     }
@@ -56,7 +57,7 @@ impl fmt::Display for Index {
     }
 }
 
-/// What is no index of a redundancy node.
+/// The error of a text or number that is not an index of a redundancy node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnIndex;
 
@@ -69,7 +70,7 @@ impl fmt::Display for NotAnIndex {
 impl FromStr for Index {
     type Err = NotAnIndex;
 
-    /// `01` is refused: it could be taken for another node than `1`.
+    /// Refuses `01`, since it could be mistaken for another node than `1`.
     fn from_str(text: &str) -> Result<Self, NotAnIndex> {
         let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
         let number = if is_plain { text.parse().ok() } else { None };
@@ -77,18 +78,18 @@ impl FromStr for Index {
     }
 }
 
-/// Which of the two routers this one is, for one redundancy node.
+/// The mode of this router for one redundancy node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The route leads here while all is well.
+    /// The route leads to this router while all is well.
     Primary,
-    /// The route leads here while the other router is away.
+    /// The route leads to this router while the other router is down.
     Secondary,
 }
 
 impl Mode {
-    /// As it is written.
+    /// Returns the mode's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -97,19 +98,19 @@ impl Mode {
         }
     }
 
-    /// The mode of this name.
+    /// Returns the mode with this name.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         [Self::Primary, Self::Secondary].into_iter().find(|mode| mode.name() == name)
     }
 }
 
-/// Which routes of its table a redundancy node stands for.
+/// The routes of a table that a redundancy node covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The one that its parameter `route` names.
+    /// The route in the parameter `route`.
     One,
-    /// All of them.
+    /// All routes of the table.
     All,
 }
 
@@ -119,34 +120,35 @@ pub type Parameters = BTreeMap<&'static str, Box<str>>;
 /// A redundancy node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Who has the route table.
+    /// The provider of the route table.
     pub provider: Provider,
-    /// Which router this is; one that was not told is the secondary.
+    /// The mode of this router. None means secondary.
     pub mode: Option<Mode>,
-    /// The parameters that its provider knows.
+    /// The parameters, all of them parameters of the provider.
     pub parameters: Parameters,
 }
 
 impl Node {
-    /// Without parameters.
+    /// Creates a redundancy node without parameters.
     #[must_use]
     pub const fn new(provider: Provider) -> Self {
         Self { provider, mode: None, parameters: BTreeMap::new() }
     }
 
-    /// Which router this is.
+    /// Returns the mode of this router.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode.unwrap_or(Mode::Secondary)
     }
 
-    /// The group under whose lease it is acted on.
+    /// Returns the group whose lease is required to act on this node.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         self.parameters.get("group").map(|name| &**name)
     }
 
-    /// Which routes it stands for. Where a provider's nodes stand for all, that is said by leaving out the route.
+    /// Returns the routes that the node covers. If the provider's nodes may cover all routes, a node without
+    /// a route covers all.
     #[must_use]
     pub fn scope(&self) -> Scope {
         let may_be_all = matches!(self.provider, Provider::Aws | Provider::Azure(_));

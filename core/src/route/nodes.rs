@@ -1,8 +1,8 @@
 //! The node manager: the redundancy nodes, and the file that outlives the server.
 //!
-//! What was asked for is answered once the file has it. While the file is written further changes gather, and the
-//! next write has them all. A write that fails takes back what it was for, and the file is written again until it
-//! holds what the server holds.
+//! The reply to a change is sent once the file contains the change. Changes that arrive during a write are
+//! collected, and the next write includes all of them. A failed write revokes its changes. Then the file is
+//! written again until it agrees with the server's state.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -19,21 +19,21 @@ use crate::base::id::{FifoId, FileId};
 use crate::base::retry::Backoff;
 use crate::file::{Command, Event};
 
-/// See the module.
+/// The node manager's state. See the module.
 #[derive(Debug)]
 pub(super) struct NodeManager {
     path: Box<str>,
-    /// What the file holds, as far as anybody was told.
+    /// The table of the last successful write. Every change in it has been acknowledged.
     held: Table,
-    /// The same with what is being written and what waits to be.
+    /// The same table with the changes that are being written or wait for the next write.
     wanted: Table,
-    /// What is under way with the file.
+    /// The file operation in progress.
     under_way: Option<(FileId, Step)>,
-    /// Who waits for the next write.
+    /// The clients whose changes wait for the next write.
     waiting: Vec<Waiter>,
-    /// The file may hold something else.
+    /// Whether the file may differ from the table.
     is_dirty: bool,
-    /// All state is to be deleted.
+    /// Whether all state is to be deleted.
     is_erasing: bool,
     next_id: FileId,
     backoff: Backoff,
@@ -47,26 +47,26 @@ enum Step {
     Remove,
 }
 
-/// A client whose change is not written yet.
+/// A client whose change has not been written yet.
 #[derive(Debug)]
 struct Waiter {
     client: FifoId,
     index: Index,
     how: &'static str,
-    /// With what its client ends if it cannot be.
+    /// The exit code of the client if the write fails.
     failure: u8,
 }
 
-/// What the server has to know of.
+/// A result of the node manager that the server handles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// The redundancy nodes are there.
+    /// The redundancy nodes have been loaded.
     Loaded,
-    /// They cannot be had.
+    /// The redundancy nodes could not be loaded.
     Unusable,
-    /// All state is deleted.
+    /// All state has been deleted.
     Erased,
-    /// It could not be, and stays.
+    /// The state could not be deleted, and stays.
     NotErased(Box<str>),
 }
 
@@ -85,12 +85,12 @@ impl NodeManager {
         }
     }
 
-    /// The redundancy nodes as the file holds them.
+    /// Returns the redundancy nodes of the last successful write.
     pub(super) fn held(&self) -> &Table {
         &self.held
     }
 
-    /// Whether nothing is under way and nothing waits.
+    /// Returns whether no file operation is in progress and no change waits.
     pub(super) fn is_settled(&self) -> bool {
         self.under_way.is_none() && self.waiting.is_empty()
     }
@@ -102,7 +102,7 @@ impl NodeManager {
         cx.emit(Command::Read { id, path: self.path.clone(), max: stored::MAX });
     }
 
-    /// Changes the redundancy nodes for a client, who is answered when the file has it.
+    /// Changes the redundancy nodes for a client. The reply is sent once the file contains the change.
     pub(super) fn change(
         &mut self,
         cx: &mut Cx<'_>,
@@ -113,7 +113,8 @@ impl NodeManager {
             Ok(Change::Unchanged) if self.is_settled() && !self.is_dirty => {
                 Answer::ok(format!("node {index}: is so already"))
             }
-            // What it finds as it wants it may not be written yet.
+            // A change without effect may depend on another change that has not been written yet. So it
+            // waits, too.
             Ok(change) => {
                 let how = change.words();
                 self.waiting.push(Waiter { client, index, how, failure });
@@ -124,13 +125,13 @@ impl NodeManager {
         cx.answer(client, &answer);
     }
 
-    /// Deletes all state. One copy of the file stays beside it, which nothing reads.
+    /// Deletes all state. One backup of the file remains beside it and is never read.
     pub(super) fn erase(&mut self, cx: &mut Cx<'_>) {
         self.is_erasing = true;
         self.go_on(cx);
     }
 
-    /// Begins with the next thing to do with the file.
+    /// Begins the next file operation.
     pub(super) fn go_on(&mut self, cx: &mut Cx<'_>) {
         if self.under_way.is_some() {
             return;
@@ -148,7 +149,7 @@ impl NodeManager {
         }
     }
 
-    /// Something came of what is under way with the file.
+    /// Handles the result of the file operation in progress.
     pub(super) fn on_file(&mut self, cx: &mut Cx<'_>, event: Event) -> Option<Progress> {
         let (id, event) = match event {
             Event::Done { id } => (id, Ok(None)),
@@ -220,10 +221,11 @@ impl NodeManager {
         }
     }
 
-    /// Whether the file is as it was or as it was to be is not known, so it is written again.
+    /// Handles a failed write. It is unknown whether the file has the old or the new content, so it is
+    /// written again.
     fn on_not_written(&mut self, cx: &mut Cx<'_>, mut waiters: Vec<Waiter>, why: &str) {
         cx.emit(Fact::NotWritten { path: self.path.clone(), why: why.into() });
-        // What came meanwhile stands on what is taken back.
+        // Changes that arrived during the write are based on the revoked changes.
         waiters.append(&mut self.waiting);
         for Waiter { client, index, failure, .. } in waiters {
             let text = format!("node {index}: not done: cannot write {}: {why}", self.path);
@@ -235,7 +237,7 @@ impl NodeManager {
 }
 
 impl Change {
-    /// In words.
+    /// Returns the change as text.
     fn words(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -247,7 +249,7 @@ impl Change {
 }
 
 impl Refusal {
-    /// What the client is answered.
+    /// Returns the reply to the client.
     fn answer(self, index: Index, failure: u8) -> Answer {
         use super::request::exit::USAGE;
         match self {

@@ -1,6 +1,6 @@
-//! The parameters of redundancy nodes: which each provider knows, and what may be in them.
+//! The parameters of redundancy nodes: the parameters of each provider, and their valid values.
 //!
-//! The flags and the names under which values are stored are those that the field's scripts have.
+//! The flags and the stored names are those of the scripts that are used in the field.
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;
@@ -13,13 +13,13 @@ use super::provider::Provider;
 /// One parameter of a provider.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter {
-    /// As it is given to a script.
+    /// The flag of a script.
     pub flag: &'static str,
-    /// As it is stored.
+    /// The name under which the value is stored.
     pub name: &'static str,
-    /// Whether an event needs it.
+    /// Whether an event requires the parameter.
     pub required: bool,
-    /// What it is, for `-h`.
+    /// The description, for `-h`.
     pub help: &'static str,
     check: fn(&str) -> Result<(), String>,
 }
@@ -42,7 +42,7 @@ const fn optional(
     Parameter { flag, name, required: false, help, check }
 }
 
-/// Every provider's.
+/// The parameter `group`, which every provider has.
 const GROUP: Parameter = optional(
     "-group",
     "group",
@@ -103,7 +103,7 @@ const GCP: [Parameter; 8] = [
     GROUP,
 ];
 
-/// The parameters that a provider knows.
+/// Returns the parameters of a provider.
 #[must_use]
 pub const fn of(provider: Provider) -> &'static [Parameter] {
     match provider {
@@ -115,37 +115,37 @@ pub const fn of(provider: Provider) -> &'static [Parameter] {
     }
 }
 
-/// Whether any provider has a parameter with this flag.
+/// Returns whether any provider has a parameter with this flag.
 #[must_use]
 pub fn is_flag(flag: &str) -> bool {
     Provider::ALL.into_iter().any(|provider| of(provider).iter().any(|p| p.flag == flag))
 }
 
-/// The parameter of a provider that has this flag.
+/// Returns the provider's parameter with this flag.
 ///
 /// # Errors
 ///
-/// There is none.
+/// The provider has no such parameter.
 pub fn find(provider: Provider, flag: &str) -> Result<&'static Parameter, String> {
     let found = of(provider).iter().find(|parameter| parameter.flag == flag);
     found.ok_or_else(|| format!("{flag}: {} has no such parameter", provider.name()))
 }
 
-/// The parameter of a provider that is stored under this name.
+/// Returns the provider's parameter with this stored name.
 #[must_use]
 pub fn named(provider: Provider, name: &str) -> Option<&'static Parameter> {
     of(provider).iter().find(|parameter| parameter.name == name)
 }
 
 impl Parameter {
-    /// Takes a value.
+    /// Checks a value and stores it.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The reason why the value is invalid.
     pub fn set(&self, parameters: &mut Parameters, value: &str) -> Result<(), String> {
         (self.check)(value).map_err(|why| {
-            // A secret that was given by itself is not repeated.
+            // The message does not repeat a secret that was passed as the value.
             let shown = if self.flag == "-k" { "…".into() } else { format!("{value:?}") };
             format!("{} {shown}: {why}", self.flag)
         })?;
@@ -154,17 +154,17 @@ impl Parameter {
     }
 }
 
-/// What an event on this node would lack: the flags of parameters.
+/// Returns the required parameters that the node lacks. An event on the node needs them.
 pub fn missing(node: &Node) -> impl Iterator<Item = &'static Parameter> {
     let lacks = |p: &&Parameter| p.required && !node.parameters.contains_key(p.name);
     of(node.provider).iter().filter(lacks)
 }
 
-/// Whether parameters that were each accepted can stand together.
+/// Checks whether parameters that are valid individually are consistent.
 ///
 /// # Errors
 ///
-/// What contradicts what.
+/// The contradiction, as text.
 pub fn check_together(node: &Node) -> Result<(), String> {
     let of = |name| node.parameters.get(name);
     if let Some((route, hop)) = of("route").zip(of("nextHop")) {
@@ -181,7 +181,7 @@ pub fn check_together(node: &Node) -> Result<(), String> {
     Ok(())
 }
 
-/// Address and prefix length of a CIDR.
+/// Returns the address and the prefix length of a CIDR.
 #[must_use]
 pub fn split_cidr(text: &str) -> Option<(IpAddr, u8)> {
     let (ip, length) = text.split_once('/')?;
@@ -192,7 +192,7 @@ pub fn split_cidr(text: &str) -> Option<(IpAddr, u8)> {
     (length <= bits).then_some((ip, length))
 }
 
-// ---- what may be in a value ---------------------------------------------------------------------------
+// ---- valid values -------------------------------------------------------------------------------------
 
 fn cidr(value: &str) -> Result<(), String> {
     let Some((ip, length)) = split_cidr(value) else {
@@ -226,7 +226,7 @@ fn kernel_table(value: &str) -> Result<(), String> {
     Err("a table is a number from 1 to 4294967295, or main".into())
 }
 
-/// `dev_valid_name` of the kernel.
+/// Checks a device name by the rule of the kernel's `dev_valid_name`.
 fn device(value: &str) -> Result<(), String> {
     let is_odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
     if value.len() < 16 && !matches!(value, "." | "..") && !value.contains(is_odd) {
@@ -247,7 +247,7 @@ fn text(value: &str) -> Result<(), String> {
     if value.chars().any(char::is_control) { Err("has control characters".into()) } else { Ok(()) }
 }
 
-/// What the daemons of the cluster keep below `ha/` is not for routes.
+/// Checks a key prefix. Routes may not be stored below `ha/`, since the daemons of the cluster use it.
 fn prefix(value: &str) -> Result<(), String> {
     let is_odd = value.starts_with('/') || value.ends_with('/');
     if is_odd || value == "ha" || value.starts_with("ha/") {
@@ -272,7 +272,7 @@ fn aws_id(prefix: &str, value: &str) -> Result<(), String> {
     Err(format!("expected {prefix} and at least 8 hexadecimal digits"))
 }
 
-/// A part of a key at Consul, and of the name of a check.
+/// Checks the name of a group, which is a part of a key in Consul and of a check's name.
 fn group(value: &str) -> Result<(), String> {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if value.len() <= 64 && value.bytes().all(inner) {
@@ -281,7 +281,7 @@ fn group(value: &str) -> Result<(), String> {
     Err("a group is 1 to 64 letters, digits, hyphens, dots and underscores".into())
 }
 
-/// RFC 1035, as Compute Engine names its resources.
+/// Checks a resource name of Compute Engine (RFC 1035).
 fn gcp_name(value: &str) -> Result<(), String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let starts = value.starts_with(|c: char| c.is_ascii_lowercase());
@@ -300,8 +300,8 @@ fn priority(value: &str) -> Result<(), String> {
     Err("a priority is a number from 1 to 65534".into())
 }
 
-/// Where a secret is. The secret itself would stand in the file of the redundancy nodes and in the list of
-/// processes.
+/// Checks the reference to a secret. The secret itself is not accepted: it would be visible in the file of
+/// redundancy nodes and in the list of processes.
 fn secret(value: &str) -> Result<(), String> {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -1,8 +1,8 @@
-//! The other router's service, as Consul's checks see it, and this router's own return.
+//! The watch of the other router's service by Consul's checks, and the recovery of this router.
 //!
-//! The other router has failed where its service has instances and each has a critical check, its node's among
-//! them. One that is not in the catalog says nothing: an agent that leaves takes its services along, and its
-//! router may forward still.
+//! The other router has failed if its service has instances and each of them has a critical check. The checks
+//! of its node count, too. A service that is not in the catalog is no evidence of a failure. An agent that
+//! leaves removes its services, while its router may still forward traffic.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -21,22 +21,22 @@ use crate::consul::url;
 use crate::machine::{self, Kept, Kinds, Limits, Named, Output};
 use crate::store::watch::Watch;
 
-/// How long a blocking query waits.
+/// The duration of a blocking query.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// The number of its calls: behind those of all groups.
+/// The machine number of the peer's calls. It follows those of all groups.
 const MACHINE: u8 = u8::MAX;
 
-/// What the server has to know of.
+/// A change that the server handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// The other router has failed.
     Failed,
-    /// This one has been well for a while.
+    /// This router has been well for a while.
     Returned,
 }
 
-/// See the module.
+/// The watch of the other router. See the module.
 #[derive(Debug)]
 pub(super) struct Peer {
     kept: Kept<PeerKinds>,
@@ -52,7 +52,7 @@ struct State {
     is_well: bool,
 }
 
-/// What a look at the service shows.
+/// The state of the service in one response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Well,
@@ -60,7 +60,7 @@ enum Seen {
     Unknown,
 }
 
-/// A blocking query on the service's health.
+/// The blocking query of the service's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Health;
 
@@ -110,13 +110,13 @@ impl Peer {
         Self { kept: Kept::new(CallId::first(MACHINE), seed, limits, ()), state }
     }
 
-    /// Watches it from now on.
+    /// Begins the watch.
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) {
         let cx = &mut cx.within(&mut self.kept);
         self.state.watch.send(cx, Health, WAIT);
     }
 
-    /// The server ends.
+    /// Ends the watch because the server ends.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
         let cx = &mut cx.within(&mut self.kept);
         cx.cancel_where(|_| true);
@@ -128,7 +128,7 @@ impl Peer {
         self.kept.next()
     }
 
-    /// Consul has answered a call, which may be another's.
+    /// Handles Consul's reply to a call. The call may belong to another part of the server.
     pub(super) fn on_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) -> Option<Change> {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         let call = cx.take(reply.id)?;
@@ -136,7 +136,7 @@ impl Peer {
         state.on_health(cx, outcome.answer())
     }
 
-    /// Works the next timer that is due, if one is.
+    /// Handles the next timer that is due, if there is one.
     pub(super) fn on_due(&mut self, cx: &mut Cx<'_>) -> Option<Option<Change>> {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         Some(match cx.next_due()? {
@@ -155,7 +155,7 @@ impl Peer {
 impl State {
     fn on_health(&mut self, cx: &mut PeerCx<'_>, answer: Option<&Answer>) -> Option<Change> {
         let Some(answer) = self.watch.on_answer(cx, Timer::Watch, answer) else {
-            // Whoever cannot reach Consul is not well.
+            // A router that cannot reach Consul is not well.
             self.is_well = false;
             cx.disarm(Timer::Return);
             return None;

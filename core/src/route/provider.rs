@@ -1,4 +1,4 @@
-//! Who has a route table.
+//! The providers of route tables.
 
 use alloc::string::String;
 use core::time::Duration;
@@ -13,27 +13,27 @@ pub enum Provider {
     Linux,
     /// Consul's KV store.
     Consul,
-    /// Amazon's EC2.
+    /// Amazon EC2.
     Aws,
-    /// One of Microsoft's clouds.
+    /// A cloud of Microsoft.
     Azure(Cloud),
-    /// Google's Compute Engine.
+    /// Google Compute Engine.
     Gcp,
 }
 
-/// One of Microsoft's clouds.
+/// A cloud of Microsoft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cloud {
-    /// Everybody's.
+    /// The public cloud.
     Public,
-    /// The United States government's.
+    /// The cloud of the United States government.
     Government,
-    /// China's.
+    /// The cloud for China.
     China,
 }
 
 impl Provider {
-    /// All of them.
+    /// All providers.
     pub const ALL: [Self; 7] = [
         Self::Linux,
         Self::Consul,
@@ -44,7 +44,7 @@ impl Provider {
         Self::Gcp,
     ];
 
-    /// As `-p` has it.
+    /// Returns the provider's name for `-p`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,13 +58,13 @@ impl Provider {
         }
     }
 
-    /// The provider of this name.
+    /// Returns the provider with this name.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|provider| provider.name() == name)
     }
 
-    /// How long an event handler may take.
+    /// Returns the maximum duration of an event handler.
     #[must_use]
     pub const fn deadline(self) -> Duration {
         Duration::from_secs(match self {

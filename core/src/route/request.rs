@@ -1,5 +1,4 @@
-//! What clients ask of the server, and what they are answered: the two texts that go through a client's pipes,
-//! JSON both.
+//! The requests of clients and the replies to them. Both are JSON texts that pass through a client's pipes.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -11,55 +10,55 @@ use super::decide::Event;
 use super::node::{Index, Mode};
 use super::provider::Provider;
 
-/// A request.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Add a redundancy node; change what is given of one that exists.
+    /// Adds a redundancy node. If it exists, the given properties are changed.
     CreateNode {
-        /// Which.
+        /// The index.
         index: Index,
-        /// Its parameters.
+        /// The provider, mode and parameters.
         set: Set,
     },
-    /// Change what is given of a redundancy node.
+    /// Changes the given properties of a redundancy node.
     SetParams {
-        /// Which.
+        /// The index.
         index: Index,
         /// The parameters to change.
         set: Set,
     },
-    /// Take parameters away from a redundancy node.
+    /// Removes parameters from a redundancy node.
     ClearParams {
-        /// Which.
+        /// The index.
         index: Index,
-        /// The parameters.
+        /// The parameters to remove.
         clear: Clear,
     },
-    /// Show one redundancy node, or all of them.
+    /// Shows one redundancy node or all of them.
     ShowNode {
-        /// Which, if not all.
+        /// The index. None means all.
         index: Option<Index>,
     },
-    /// Take a redundancy node away; it need not be there.
+    /// Deletes a redundancy node. It need not exist.
     DeleteNode {
-        /// Which.
+        /// The index.
         index: Index,
     },
-    /// An event has occurred.
+    /// Reports an event.
     NodeEvent {
-        /// On which redundancy nodes.
+        /// The redundancy nodes of the event.
         nodes: Nodes,
-        /// What.
+        /// The event.
         event: Event,
-        /// Whether the answer comes when the event has been worked; else at once.
+        /// Whether the reply is sent when the event has been handled, or at once.
         wait: bool,
     },
-    /// Answer, if you serve.
+    /// Checks whether a server responds.
     Ping,
-    /// Delete all state and end.
+    /// Deletes all state and ends the server.
     Stop,
-    /// What the server holds and does.
+    /// Shows the server's state and its work in progress.
     Status,
 }
 
@@ -67,61 +66,61 @@ pub enum Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Nodes {
-    /// One, which has to be there.
+    /// One node, which has to exist.
     One(Index),
-    /// Those that there are from one index to another, both included.
+    /// All existing nodes from one index to another, inclusive.
     Range(Index, Index),
-    /// All that there are.
+    /// All existing nodes.
     All,
 }
 
-/// What is given of a redundancy node; of which provider the parameters are, the node decides.
+/// The given properties of a redundancy node. The node's provider determines the parameters that are valid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Set {
-    /// Its provider.
+    /// The provider.
     pub provider: Option<Provider>,
-    /// Which of the two routers this is.
+    /// The mode of this router.
     pub mode: Option<Mode>,
-    /// Values by their flags.
+    /// The values of parameters, by flag.
     pub parameters: BTreeMap<Box<str>, Box<str>>,
 }
 
-/// What is to be taken away from a redundancy node.
+/// The properties to remove from a redundancy node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clear {
-    /// The mode.
+    /// Whether the mode is removed.
     pub mode: bool,
-    /// Parameters by their flags.
+    /// The flags of the parameters to remove.
     pub parameters: BTreeSet<Box<str>>,
 }
 
-/// An answer.
+/// The reply to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// With what the client ends: [`exit`].
+    /// The exit code of the client, from [`exit`].
     pub exit: u8,
-    /// What it says, on standard error unless all is well.
+    /// The text that the client prints. It goes to standard error unless the exit code is 0.
     pub text: String,
 }
 
 /// The exit codes of the scripts.
 pub mod exit {
-    /// All is well.
+    /// Success.
     pub const OK: u8 = 0;
-    /// The command line is wrong.
+    /// The command line is invalid.
     pub const USAGE: u8 = 2;
     /// `create_node`, `set_params`, `clear_params` or `show_node` failed.
     pub const NODE: u8 = 3;
-    /// `delete_node` or `ha_api` failed, or no server answers.
+    /// `delete_node` or `ha_api` failed, or no server responds.
     pub const SERVER: u8 = 4;
     /// `node_event` failed.
     pub const EVENT: u8 = 7;
 }
 
 impl Request {
-    /// With what its client ends if it fails.
+    /// Returns the exit code of the client if the request fails.
     #[must_use]
     pub const fn failure(&self) -> u8 {
         match self {
@@ -134,28 +133,28 @@ impl Request {
         }
     }
 
-    /// As it is sent.
+    /// Returns the request as JSON.
     #[must_use]
     pub fn encode(&self) -> String {
-        // Nothing in it is other than texts and numbers.
+        // The request contains only text and numbers, so it can always be serialized.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
 impl Answer {
-    /// All is well.
+    /// Creates a reply of success.
     #[must_use]
     pub fn ok(text: impl Into<String>) -> Self {
         Self { exit: exit::OK, text: text.into() }
     }
 
-    /// It failed.
+    /// Creates a reply of failure.
     #[must_use]
     pub fn failed(exit: u8, text: impl Into<String>) -> Self {
         Self { exit, text: text.into() }
     }
 
-    /// As it is sent.
+    /// Returns the reply as JSON.
     #[must_use]
     pub fn encode(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The seven scripts: their command lines, and what `-h` says.
+//! The seven scripts: their command lines, and the help texts of `-h`.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -11,38 +11,38 @@ use super::parameters;
 use super::provider::Provider;
 use super::request::{Clear, Nodes, Request, Set};
 
-/// One of the scripts.
+/// A script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Script {
     /// Adds a redundancy node.
     CreateNode,
     /// Changes parameters.
     SetParams,
-    /// Takes parameters away.
+    /// Removes parameters.
     ClearParams,
     /// Shows a redundancy node.
     ShowNode,
-    /// Takes a redundancy node away.
+    /// Deletes a redundancy node.
     DeleteNode,
-    /// Tells of an event.
+    /// Reports an event.
     NodeEvent,
     /// Controls the server.
     HaApi,
 }
 
-/// What a script is to do.
+/// The action of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Print this.
+    /// Prints the help text.
     Help(String),
-    /// Ask the server.
+    /// Sends a request to the server.
     Ask(Request),
-    /// Start a server unless one answers.
+    /// Starts a server unless one responds.
     Start,
 }
 
 impl Script {
-    /// All of them.
+    /// All scripts.
     pub const ALL: [Self; 7] = [
         Self::CreateNode,
         Self::SetParams,
@@ -53,7 +53,7 @@ impl Script {
         Self::HaApi,
     ];
 
-    /// What it is called.
+    /// Returns the script's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,17 +67,17 @@ impl Script {
         }
     }
 
-    /// The script of this name.
+    /// Returns the script with this name.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|script| script.name() == name)
     }
 
-    /// Reads the arguments of a command line.
+    /// Parses the arguments of a command line.
     ///
     /// # Errors
     ///
-    /// All that is wrong with it, in a line.
+    /// All errors of the command line, in one line.
     pub fn parse(self, args: &[String]) -> Result<Action, String> {
         if args.iter().any(|arg| arg == "-h" || arg == "--help") {
             return Ok(Action::Help(self.help(args)));
@@ -114,7 +114,7 @@ impl Script {
         }
     }
 
-    /// Whether a flag of this script has a value.
+    /// Returns whether a flag of this script has a value. Returns none if the script does not have the flag.
     fn has_value(self, flag: &str) -> Option<bool> {
         let is_parameter = parameters::is_flag(flag) || flag == "-m";
         match self {
@@ -128,7 +128,7 @@ impl Script {
         }
     }
 
-    /// Its usage, with the parameters of the provider that `-p` names, or of all.
+    /// Returns the help text, with the parameters of the provider in `-p`, or of all providers.
     fn help(self, args: &[String]) -> String {
         let index = "  -i INDEX    the redundancy node: a number from 1 to 1023";
         let (usage, about, lines) = match self {
@@ -271,7 +271,7 @@ impl<'a> Args<'a> {
         text.parse().map_err(|why| format!("-i {text:?}: {why}"))
     }
 
-    /// All that is left is a parameter.
+    /// Takes all remaining arguments as parameters.
     fn parameters(&mut self) -> Result<Set, String> {
         let provider = match self.take("-p") {
             Some(name) => {
@@ -289,7 +289,7 @@ impl<'a> Args<'a> {
         let parameters = self.given.drain(..).map(|(flag, value)| (flag.into(), value.into()));
         let set = Set { provider, mode, parameters: parameters.collect() };
         if let Some(provider) = provider {
-            // What can be said without a server is.
+            // The script reports every error that can be detected without the server.
             let mut checked = super::node::Parameters::new();
             for (flag, value) in &set.parameters {
                 parameters::find(provider, flag)?.set(&mut checked, value)?;
@@ -337,13 +337,13 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Whether the name of a program is that of a script, with a folder before it or not.
+/// Returns the script of a program's name, with or without a folder in front.
 #[must_use]
 pub fn named(program: &str) -> Option<Script> {
     Script::of(program.rsplit('/').next().unwrap_or_default())
 }
 
-/// The names of all scripts.
+/// Returns the names of all scripts.
 #[must_use]
 pub fn names() -> Box<[&'static str]> {
     Script::ALL.iter().map(|script| script.name()).collect()

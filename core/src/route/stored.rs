@@ -1,8 +1,8 @@
-//! The file of the redundancy nodes: a header, then a node a line, all JSON.
+//! The file of the redundancy nodes: a header line, and then one line for each node, all in JSON.
 //!
-//! The header has the version of the form, how many lines follow, and the CRC-32 of all that follows it. A file
-//! of another version, or one that is damaged, is refused and stays as it is: what is half known must not move
-//! routes.
+//! The header contains the format version, the number of lines that follow, and the CRC-32 of everything
+//! after the header. A file that has another version or is damaged is refused and stays unchanged: incomplete
+//! knowledge must not move routes.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -19,10 +19,10 @@ use super::parameters;
 use super::provider::Provider;
 use super::table::Table;
 
-/// The version of the form.
+/// The format version.
 const VERSION: u32 = 1;
 
-/// The longest file that is read, in bytes.
+/// The maximum size of a file that is read, in bytes.
 pub const MAX: usize = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -32,7 +32,7 @@ struct Header {
     crc32: u32,
 }
 
-/// What every version's header has.
+/// The header fields that every version has.
 #[derive(Deserialize)]
 struct AnyHeader {
     hax_route: u32,
@@ -50,12 +50,12 @@ struct Line<'a> {
     parameters: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
-/// Why a file is refused.
+/// The reason why a file is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is of another version of the form.
+    /// The file has another format version.
     Version(u32),
-    /// It is no such file, or is damaged.
+    /// The file is damaged, or is not a file of redundancy nodes.
     Damaged(Box<str>),
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// One node as a line of JSON.
+/// Returns one node as a line of JSON.
 #[must_use]
 pub fn line(index: Index, node: &Node) -> String {
     let line = Line {
@@ -79,11 +79,11 @@ pub fn line(index: Index, node: &Node) -> String {
         mode: node.mode,
         parameters: node.parameters.iter().map(|(n, v)| ((*n).into(), (&**v).into())).collect(),
     };
-    // Nothing in it is other than text and numbers.
+    // The line contains only text and numbers, so it can always be serialized.
     serde_json::to_string(&line).unwrap_or_default()
 }
 
-/// The whole file.
+/// Returns the content of the whole file.
 #[must_use]
 pub fn write(table: &Table) -> Vec<u8> {
     let mut lines = String::new();
@@ -96,11 +96,11 @@ pub fn write(table: &Table) -> Vec<u8> {
     format!("{header}\n{lines}").into_bytes()
 }
 
-/// The redundancy nodes of a file.
+/// Parses the content of a file.
 ///
 /// # Errors
 ///
-/// It is not one that [`write()`] of this version has written.
+/// The content was not written by [`write()`] of this version.
 pub fn read(file: &[u8]) -> Result<Table, Refusal> {
     let damaged = |why: &str| Refusal::Damaged(why.into());
     let end = file.iter().position(|byte| *byte == b'\n');
@@ -141,7 +141,7 @@ fn read_line(text: &[u8]) -> Result<(Index, Node), String> {
     Ok((line.index, node))
 }
 
-/// CRC-32 as in IEEE 802.3, reflected.
+/// Returns the CRC-32 of IEEE 802.3, reflected.
 fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
@@ -193,7 +193,7 @@ mod tests {
         for at in 0..file.len() {
             let mut file = file.clone();
             file[at] ^= 0x20;
-            // The header's own spelling is all that may change without a difference.
+            // Only a change in the header's spelling can leave the content the same.
             if let Ok(table) = read(&file) {
                 assert_eq!(table, sample(), "byte {at}");
             }

@@ -1,4 +1,4 @@
-//! The redundancy nodes: added, modified, deleted, found by index, and walked in order.
+//! The table of redundancy nodes, with operations to add, modify, delete, find by index and iterate in order.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,50 +15,50 @@ use super::request::{Clear, Set};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table(BTreeMap<Index, Node>);
 
-/// What a change was, for its answer.
+/// The kind of a change, for the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A node was added.
     Created,
     /// A node's parameters were changed.
     Modified,
-    /// A node was taken away.
+    /// A node was deleted.
     Deleted,
-    /// All is as it was.
+    /// Nothing was changed.
     Unchanged,
 }
 
-/// Why a change is refused.
+/// The reason why a change is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such node.
+    /// The node does not exist.
     Unknown,
-    /// What was asked for is malformed or does not belong to the node's provider.
+    /// A given value is malformed, or its parameter does not belong to the node's provider.
     Usage(String),
-    /// The node as it would be could not stand.
+    /// The changed node would be inconsistent.
     Contradiction(String),
 }
 
 impl Table {
-    /// How many there are.
+    /// Returns the number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The node of this index.
+    /// Returns the node with this index.
     #[must_use]
     pub fn find(&self, index: Index) -> Option<&Node> {
         self.0.get(&index)
     }
 
-    /// The next node after an index, or the first one.
+    /// Returns the next node after an index, or the first node.
     #[must_use]
     pub fn next(&self, after: Option<Index>) -> Option<(Index, &Node)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -66,22 +66,22 @@ impl Table {
         Some((*index, node))
     }
 
-    /// All nodes, in order.
+    /// Returns all nodes in the order of their indexes.
     pub fn iter(&self) -> impl Iterator<Item = (Index, &Node)> {
         self.0.iter().map(|(index, node)| (*index, node))
     }
 
-    /// Puts a node in its place.
+    /// Inserts or replaces a node.
     pub fn put(&mut self, index: Index, node: Node) {
         self.0.insert(index, node);
     }
 
-    /// Adds a node, which has to have all that its provider requires. One that exists is changed: scripts at a
-    /// start run again.
+    /// Adds a node, which needs all required parameters of its provider. An existing node is changed, since
+    /// scripts at a start may run again.
     ///
     /// # Errors
     ///
-    /// What is wrong with what is given.
+    /// The reason why the given properties are invalid.
     pub fn create(
         &mut self,
         index: Index,
@@ -103,22 +103,22 @@ impl Table {
         Ok(self.replace(index, node))
     }
 
-    /// Changes what is given of a node that exists.
+    /// Changes the given properties of an existing node.
     ///
     /// # Errors
     ///
-    /// There is no such node, or something is wrong with what is given.
+    /// The node does not exist, or the given properties are invalid.
     pub fn set(&mut self, index: Index, given: &Set) -> Result<Change, Refusal> {
         let node = self.0.get(&index).ok_or(Refusal::Unknown)?;
         let node = changed(node.clone(), given)?;
         Ok(self.replace(index, node))
     }
 
-    /// Takes parameters away from a node.
+    /// Removes parameters from a node.
     ///
     /// # Errors
     ///
-    /// There is no such node, or its provider has no such parameter.
+    /// The node does not exist, or its provider has no such parameter.
     pub fn clear(&mut self, index: Index, given: &Clear) -> Result<Change, Refusal> {
         let mut node = self.0.get(&index).ok_or(Refusal::Unknown)?.clone();
         for flag in &given.parameters {
@@ -132,7 +132,7 @@ impl Table {
         Ok(self.replace(index, node))
     }
 
-    /// Takes a node away, if there is one.
+    /// Deletes a node if it exists.
     pub fn delete(&mut self, index: Index) -> Change {
         if self.0.remove(&index).is_some() { Change::Deleted } else { Change::Unchanged }
     }
@@ -146,7 +146,7 @@ impl Table {
     }
 }
 
-/// A node with what is given.
+/// Returns a node with the given properties changed.
 fn changed(mut node: Node, given: &Set) -> Result<Node, Refusal> {
     let provider = node.provider;
     if given.provider.is_some_and(|given| given != provider) {

@@ -1,4 +1,4 @@
-//! The server with a host in its place: a file, event handlers and clients that are data.
+//! Tests of the server with a host in memory: its files, event handlers and clients are data.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
@@ -20,14 +20,14 @@ mod nodes;
 
 const FILE: &str = "/dir/nodes.json";
 
-/// A server and all that is around it.
+/// A server and its environment.
 struct Bench {
     server: Server,
     at: u64,
     files: BTreeMap<Box<str>, Bytes>,
-    /// Commands about files that are not carried out yet, oldest first.
+    /// The file commands that have not been carried out yet, oldest first.
     pending: VecDeque<file::Command>,
-    /// Handlers that run.
+    /// The running handlers.
     handlers: BTreeMap<ExecId, Job>,
     killed: Vec<ExecId>,
     answers: BTreeMap<FifoId, Answer>,
@@ -39,14 +39,14 @@ struct Bench {
 }
 
 impl Bench {
-    /// A server that serves.
+    /// Creates a server that has loaded its file.
     fn new() -> Self {
         let mut bench = Self::on(BTreeMap::new());
         bench.disk();
         bench
     }
 
-    /// A server that has been told to begin.
+    /// Creates a server that has been asked to begin.
     fn on(files: BTreeMap<Box<str>, Bytes>) -> Self {
         let mut bench = Self {
             server: Self::server(None),
@@ -79,7 +79,7 @@ impl Bench {
         })
     }
 
-    /// The same files under a new server, as after a kill.
+    /// Starts a new server on the same files, as after a kill.
     fn restart(self) -> Self {
         let mut bench = Self::on(self.files);
         bench.disk();
@@ -115,12 +115,12 @@ impl Bench {
         }
     }
 
-    /// Carries out what is to be done with files, and what follows from that.
+    /// Carries out all file commands, and those that follow from them.
     fn disk(&mut self) {
         while self.disk_once(None) {}
     }
 
-    /// Carries out one command about a file, or fails it.
+    /// Carries out one file command, or lets it fail.
     fn disk_once(&mut self, failure: Option<Errno>) -> bool {
         let Some(command) = self.pending.pop_front() else { return false };
         let id = command.id();
@@ -143,7 +143,7 @@ impl Bench {
         true
     }
 
-    /// A client's request, as its script's command line.
+    /// Sends a client's request, given as its script's command line.
     fn ask(&mut self, line: &str) -> FifoId {
         let mut words = line.split(' ').map(String::from);
         let script = scripts::named(&words.next().unwrap()).unwrap();
@@ -160,7 +160,7 @@ impl Bench {
         id
     }
 
-    /// The same, with a disk that works; exit code and text.
+    /// Sends a request with a disk that works. Returns the exit code and the text.
     fn run(&mut self, line: &str) -> (u8, String) {
         let client = self.ask(line);
         self.disk();
@@ -178,7 +178,7 @@ impl Bench {
         assert_eq!(self.run(&line).0, 0);
     }
 
-    /// A handler says this and ends.
+    /// Lets a handler write this output and end.
     fn end(&mut self, id: ExecId, said: &str, status: Ended) {
         self.handlers.remove(&id).unwrap();
         let bytes: Bytes = String::from(said).into();

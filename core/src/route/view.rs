@@ -1,4 +1,4 @@
-//! What the server shows of its redundancy nodes and their events.
+//! The representation of the redundancy nodes and their events that the server shows.
 
 use alloc::string::String;
 
@@ -10,7 +10,7 @@ use super::groups::Groups;
 use super::node::{Index, Node};
 use super::table::Table;
 
-/// One redundancy node with how its events stand.
+/// Returns one redundancy node with the state of its events.
 fn node(index: Index, node: &Node, events: &EventManager) -> Value {
     let Standing { is_running, waiting, is_contested, last } = events.standing(index);
     json!({
@@ -38,13 +38,13 @@ fn report(report: &Report) -> Value {
     })
 }
 
-/// A group and who holds its lease.
+/// Returns a group and the holder of its lease.
 fn group(name: &str, group: &Group) -> Value {
     let holder = group.other().map(|other| json!({ "name": other.name, "term": other.term }));
     json!({ "group": name, "key": group.key(), "held_in_term": group.term(), "other": holder })
 }
 
-/// All of them, as `GET /v1/route` and `hax route status --json` show them.
+/// Returns all nodes and groups, as `GET /v1/route` and `hax route status --json` show them.
 pub(super) fn all(table: &Table, events: &EventManager, groups: &Groups) -> String {
     let nodes: Value = table.iter().map(|(index, of)| node(index, of, events)).collect();
     let groups: Value = groups.iter().map(|(name, of)| group(name, of)).collect();
@@ -52,7 +52,7 @@ pub(super) fn all(table: &Table, events: &EventManager, groups: &Groups) -> Stri
     alloc::format!("{}", json!({ "nodes": nodes, "groups": groups, "handlers_running": running }))
 }
 
-/// One or all of them, each a line.
+/// Returns one node or all nodes, one line for each.
 pub(super) fn lines(table: &Table, index: Option<Index>, events: &EventManager) -> Option<String> {
     let line = |(index, of)| alloc::format!("{}\n", node(index, of, events));
     let text: String = match index {

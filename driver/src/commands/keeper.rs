@@ -15,10 +15,10 @@ use crate::keeper::{self, Client, ClientError, Settings};
 use crate::observe::logs;
 use crate::settings::values::{LogFormat, LogLevel, Size, Switch};
 
-/// Where the keeper's folder is, if nothing else is said.
+/// The default folder of the keeper.
 const DIR: &str = "/run/hax/keeper";
 
-/// How long a keeper may take to answer.
+/// The time limit for a reply of the keeper.
 const WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) const ABOUT: &str = "\

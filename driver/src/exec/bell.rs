@@ -1,4 +1,4 @@
-//! How others wake the thread that waits for helpers.
+//! A wake-up by eventfd, from other threads to the thread of the helpers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::task::Wake;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Readable while it rings.
+/// An eventfd. It is readable while a wake-up is pending.
 #[derive(Debug)]
 pub(crate) struct Bell(OwnedFd);
 
@@ -17,13 +17,13 @@ impl Bell {
     }
 
     pub(crate) fn ring(&self) {
-        // It can only fail because it has been rung 2^64 times unheard.
+        // The write can only fail if the counter is full, after 2^64 unread wake-ups.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
-    /// Takes what was rung.
+    /// Clears the pending wake-up.
     pub(crate) fn silence(&self) {
-        // It did not ring: nothing to take.
+        // The read fails if no wake-up is pending. Then there is nothing to clear.
         let _ = rustix::io::read(&self.0, &mut [0_u8; 8]);
     }
 }

@@ -1,4 +1,4 @@
-//! A child, as it is made: what it has of the daemon, and what not.
+//! The creation of a child process: its attributes, and what it inherits from the daemon.
 #![expect(unsafe_code, reason = "what a child does before its program begins is its own affair")]
 
 use std::ffi::CString;
@@ -17,51 +17,53 @@ use rustix::process::{
     set_parent_process_death_signal, setrlimit,
 };
 
-/// What every child's environment has.
+/// The environment variables of every child.
 pub(crate) const ENVIRONMENT: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
 
-/// How many files a child may have open unless it asks for more: what Linux gives to everybody. The daemon
-/// has raised its own limit, and a program that uses select(2) fails beyond this one.
+/// The default limit of open files of a child, equal to the default of Linux. The daemon has raised its own
+/// limit, and a program that uses select(2) fails beyond this one.
 const FILES: u64 = 1024;
 
-/// What a child does between fork and exec, in this order. It is data, so that nothing but system calls is made
-/// there.
+/// The steps of a child between fork and exec, in this order. They are prepared as data, so that only system
+/// calls are made between fork and exec.
 pub(crate) struct Before {
-    /// Whose child it is: until its program begins it ends with the thread that made it (`PR_SET_PDEATHSIG` of
-    /// prctl(2)).
+    /// The parent process. Until the child's program begins, the child ends with the thread that created it
+    /// (`PR_SET_PDEATHSIG` of prctl(2)).
     daemon: Pid,
-    /// The same goes for its program.
+    /// Whether the child's program ends with its creating thread, too.
     pub(crate) dies_with_daemon: bool,
-    /// It leads a session of its own.
+    /// Whether the child leads a session of its own.
     pub(crate) leads_session: bool,
-    /// It joins the cgroup of this `cgroup.procs`.
+    /// The `cgroup.procs` file of the child's cgroup.
     pub(crate) cgroup: Option<OwnedFd>,
-    /// Its `/proc/self/oom_score_adj`, if it is to be another than the daemon's.
+    /// The child's `/proc/self/oom_score_adj`, if it differs from the daemon's.
     pub(crate) oom_score_adj: Option<Vec<u8>>,
-    /// Its file mode creation mask, if it is to be another than the daemon's.
+    /// The child's file mode creation mask, if it differs from the daemon's.
     pub(crate) umask: Option<Mode>,
-    /// Where its `/proc/self/stat` is copied to. From then on it may outlive the daemon.
+    /// The file for a copy of the child's `/proc/self/stat`. After writing it the child may outlive the
+    /// daemon.
     pub(crate) record: Option<OwnedFd>,
-    /// Its limits.
+    /// The child's resource limits.
     pub(crate) limits: Vec<(Resource, Rlimit)>,
-    /// As whom it runs, if not as the daemon.
+    /// The user and groups of the child, if they differ from the daemon's.
     pub(crate) credentials: Option<Credentials>,
-    /// The folder that it runs in.
+    /// The working directory of the child.
     pub(crate) dir: CString,
 }
 
-/// As whom a child runs.
+/// The user and the groups of a child process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
-    /// Its other groups.
+    /// The supplementary groups.
     pub(crate) groups: Vec<Gid>,
 }
 
 impl Before {
-    /// As the daemon, but for the number of open files, in the root folder.
+    /// Returns the daemon's attributes, with the default limit of open files and the root directory as the
+    /// working directory.
     pub(crate) fn new() -> Self {
         let limit = getrlimit(Resource::Nofile);
         let files = limit.maximum.map_or(FILES, |max| max.min(FILES));
@@ -79,7 +81,7 @@ impl Before {
         }
     }
 
-    /// Has the children of `command` do it.
+    /// Makes the children of `command` run these steps.
     pub(crate) fn apply(self, command: &mut Command) {
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe { command.pre_exec(move || Ok(self.run()?)) };
@@ -87,7 +89,7 @@ impl Before {
 
     fn run(&self) -> Result<(), Errno> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // It may have died before it could be told.
+        // The daemon may have died before the child had set its death signal.
         if getppid() != Some(self.daemon) {
             return Err(Errno::NOENT);
         }
@@ -107,7 +109,8 @@ impl Before {
             say_who_it_is(record)?;
         }
         close_the_rest();
-        // Nothing is opened from here on: of the daemon's files, which are open still, there may be more already.
+        // The child opens no file after this point: the daemon's files are still open in it, and they may
+        // already exceed the limit.
         for (resource, limit) in &self.limits {
             setrlimit(*resource, *limit)?;
         }
@@ -137,12 +140,12 @@ fn say_who_it_is(record: &OwnedFd) -> Result<(), Errno> {
     if written == n { Ok(()) } else { Err(Errno::NOSPC) }
 }
 
-/// Starts `program`, the file that the first word of `spawn.argv` leads to, in a process group of its own, in
-/// the root folder.
+/// Starts `program` in a process group of its own and in the root directory. `program` is the file that the
+/// first argument of `spawn.argv` resolves to.
 ///
-/// The helper gets a SIGKILL when the *thread* that called this ends: so it is called on one that lives as long
-/// as the daemon. The standard library empties the signal mask and sets SIGPIPE to its default; handlers end
-/// with exec.
+/// The helper gets a SIGKILL when the *thread* that called this function ends. So it is called on a thread
+/// that lives as long as the daemon. The standard library empties the signal mask and sets SIGPIPE to its
+/// default; exec resets the handlers.
 pub(super) fn spawn(program: &Path, spawn: &Spawn) -> io::Result<Child> {
     let [name, arguments @ ..] = &*spawn.argv else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -157,8 +160,9 @@ pub(super) fn spawn(program: &Path, spawn: &Spawn) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Has all files but the first three closed when the program begins. Ours are opened with `O_CLOEXEC`; what the
-/// daemon was started with may not be, nor what Motr's library opens. Where there is no `/proc` they stay.
+/// Marks all descriptors but the first three as close-on-exec. The daemon opens its own with `O_CLOEXEC`, but
+/// the descriptors that it inherited and those that Motr's library opens may lack the flag. Without `/proc`
+/// they stay open.
 fn close_the_rest() {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(folder) = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty()) else { return };
@@ -167,7 +171,8 @@ fn close_the_rest() {
     while let Some(Ok(entry)) = entries.next() {
         let number = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
         if let Some(number @ 3..) = number {
-            // SAFETY: nothing is closed before exec, and no other thread is left that could.
+            // SAFETY: nothing is closed before exec, and the child has no other thread that could close a
+            // descriptor.
             let file = unsafe { BorrowedFd::borrow_raw(number) };
             let _ = fcntl_setfd(file, FdFlags::CLOEXEC);
         }

@@ -1,11 +1,12 @@
-//! One helper: from its start to its exit code.
+//! One helper, from its start to its exit code.
 //!
 //! ```text
 //! Running ──its deadline, Kill──▶ Ending (SIGTERM) ──its grace──▶ Ending (SIGKILL)
 //!    └──────────── it has ended ──────┴──▶ Over ── its outputs are at their end, or DRAIN ──▶ Exited
 //! ```
 //!
-//! Its exit code is taken last: until then its number, which is its process group's, belongs to nobody else.
+//! The exit status is collected last. Until then the pid, which is also the id of the process group, is not
+//! reused.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -22,11 +23,11 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::pipes::{Input, Output};
 use super::{child, ended};
 
-/// How long the outputs of a helper that has ended are listened to, where something that it left behind has
-/// them.
+/// The maximum time for reading the outputs of an ended helper, if a process that it left behind keeps them
+/// open.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// What a helper has that may become ready.
+/// An event source of a helper.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
     Ended,
@@ -34,23 +35,23 @@ pub(super) enum Source {
     Output(usize),
 }
 
-/// Where it is on its way.
+/// The state of a helper.
 #[derive(Clone, Copy, Debug)]
 enum HelperState {
     Running {
         until: Instant,
     },
-    /// It has been told to end; `kill_at` is none once it has been killed.
+    /// The helper has been signalled to end. `kill_at` is `None` once it has been killed.
     Ending {
         kill_at: Option<Instant>,
     },
-    /// It has ended; its outputs are listened to.
+    /// The helper has ended, and its outputs are still read.
     Over {
         until: Instant,
     },
 }
 
-/// See the module.
+/// A running helper; see the module.
 pub(super) struct Helper {
     id: ExecId,
     child: Child,
@@ -64,7 +65,7 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    /// Starts it. `program` is the file that its name leads to.
+    /// Starts a helper. `program` is the file that its name resolves to.
     pub(super) fn spawn(
         program: &Path,
         spawn: Spawn,
@@ -80,7 +81,7 @@ impl Helper {
                 Ok(Self { id, child, pid, ended, stdin, outputs, stage, cause, grace })
             }
             Err(why) => {
-                // It has done something already perhaps, but nobody could hear of its end.
+                // The helper may have done something already, but its end could not be observed.
                 let _ = kill_process_group(pid, Signal::KILL);
                 let _ = child.wait();
                 Err(why)
@@ -105,7 +106,7 @@ impl Helper {
         Ok((watch(pid)?, stdin.transpose()?, outputs))
     }
 
-    /// All that it waits for.
+    /// Returns all descriptors to poll for this helper.
     pub(super) fn sources(
         &self,
         now: Instant,
@@ -120,7 +121,7 @@ impl Helper {
         ended.into_iter().chain(stdin).chain(outputs)
     }
 
-    /// When it has to be [tended](Self::tend) at the latest.
+    /// Returns the latest time for the next call of [`tend`](Self::tend).
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
         let stage = match self.stage {
             HelperState::Running { until } | HelperState::Over { until } => Some(until),
@@ -129,13 +130,13 @@ impl Helper {
         self.outputs.iter().filter_map(|output| output.next_at(now)).chain(stage).min()
     }
 
-    /// Something that it waits for is there.
+    /// Handles a ready descriptor.
     pub(super) fn on_ready(&mut self, source: Source, now: Instant, events: &mut Vec<Event>) {
         match source {
             Source::Ended => {
                 let drained = now.after(DRAIN);
                 let until = match self.stage {
-                    // What it began may still be ending, too.
+                    // The other processes of its group may still be ending, too.
                     HelperState::Ending { kill_at: Some(at) } => drained.max(at),
                     HelperState::Running { .. }
                     | HelperState::Ending { .. }
@@ -153,7 +154,7 @@ impl Helper {
         }
     }
 
-    /// Does what is due. Whether this was its end: the last event is its exit then.
+    /// Carries out the due steps. Returns whether the helper is finished; the last event is its exit then.
     pub(super) fn tend(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
         match self.stage {
             HelperState::Running { until } if until <= now => {
@@ -174,12 +175,12 @@ impl Helper {
         false
     }
 
-    /// [`Command::Kill`](hax_core::exec::Command::Kill).
+    /// Handles [`Command::Kill`](hax_core::exec::Command::Kill).
     pub(super) fn kill(&mut self, now: Instant) {
         self.end(Cause::Killed, self.grace, now);
     }
 
-    /// The daemon stops, and waits for `within` at most.
+    /// Ends the helper for the shutdown of the daemon, within the time `within` at most.
     pub(super) fn hurry(&mut self, within: Duration, now: Instant) {
         let grace = self.grace.min(within);
         self.end(Cause::Killed, grace, now);
@@ -195,14 +196,14 @@ impl Helper {
     fn end(&mut self, cause: Cause, grace: Duration, now: Instant) {
         if matches!(self.stage, HelperState::Running { .. }) {
             self.signal(Signal::TERM);
-            // One that is stopped hears nothing before it goes on.
+            // A stopped process handles no SIGTERM before it continues.
             self.signal(Signal::CONT);
             self.cause = cause;
             self.stage = HelperState::Ending { kill_at: Some(now.after(grace)) };
         }
     }
 
-    /// To its process group; to itself where it has left that.
+    /// Signals the helper's process group, or only the helper if it has left the group.
     fn signal(&self, signal: Signal) {
         if kill_process_group(self.pid, signal).is_err() {
             let _ = kill_process(self.pid, signal);
@@ -226,7 +227,7 @@ impl Helper {
     }
 }
 
-/// Makes events of what helper `id` says.
+/// Returns a function for converting the output of helper `id` into events.
 fn saying(id: ExecId, events: &mut Vec<Event>) -> impl FnMut(Stream, Bytes) {
     move |stream, bytes| events.push(Event::Output { id, stream, bytes })
 }

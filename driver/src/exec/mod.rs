@@ -1,17 +1,18 @@
-//! Short programs that a machine has run for it: the port of [`hax_core::exec`], one code for every runtime.
+//! Short programs that are run for a machine: the port of [`hax_core::exec`], with one implementation for
+//! every runtime.
 //!
-//! One thread starts them all and waits for them all. It lives as long as the daemon, because the kernel ends a
-//! helper with the thread that made it; and it waits for each by its number, because whoever waits for "any
-//! child" takes the exit codes of others in the same process. Nothing here needs a runtime or a handler of
-//! SIGCHLD.
+//! One thread starts all helpers and waits for all of them. The thread lives as long as the daemon, because
+//! the kernel ends a helper with the thread that created it. It waits for each helper by its pid, because
+//! waiting for "any child" would collect the exit codes of other children of the same process. Neither a
+//! runtime nor a handler of SIGCHLD is needed.
 //!
-//! What ends with a helper, and what not: when its program has ended, what is left of its process group is
-//! killed. What is to live on has to leave the group (`setsid`, `systemd-run`). If the daemon is killed, the
-//! kernel kills the program of each helper; what that had started is for the daemon's own unit to end
+//! When the program of a helper has ended, the rest of its process group is killed. A process that should
+//! live on has to leave the group (`setsid`, `systemd-run`). If the daemon is killed, the kernel kills the
+//! program of each helper. The processes that the program had started are then ended by the daemon's own unit
 //! (systemd's `KillMode=control-group`).
 //!
-//! Who reads slowly is waited for: while the machine's inbox is full no output is read, and nothing is lost.
-//! Deadlines hold all the same.
+//! A slow machine exerts back pressure: while its inbox is full no output is read, and nothing is lost.
+//! Deadlines hold nevertheless.
 
 mod bell;
 pub(crate) mod child;
@@ -44,16 +45,17 @@ use crate::host::clock::Clock;
 use outbox::Outbox;
 use reactor::{Queue, Reactor, Word};
 
-/// What the thread needs, with what is on it when a process is made.
+/// The stack size of the thread, in bytes. It includes what the creation of a process needs.
 const STACK: usize = 256 << 10;
 
-/// How helpers are run.
+/// The settings for running helpers.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which programs may be run.
+    /// The permitted programs.
     pub programs: Programs,
-    /// How many helpers run at a time. Beyond that a machine is refused, and waits or gives up as it sees fit:
-    /// only it knows who goes first. Each takes up to four files of the daemon's.
+    /// The maximum number of running helpers. Beyond that the machine's command is refused, and the machine
+    /// waits or gives up: only the machine knows which helper is more important. Each helper takes up to four
+    /// descriptors of the daemon.
     pub running_max: usize,
 }
 
@@ -71,11 +73,11 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Starts the thread. What happens is put in `inbox`, as `wrap` makes it an input.
+    /// Starts the thread. `wrap` converts the events into the machine's inputs, which are put in `inbox`.
     ///
     /// # Errors
     ///
-    /// The system has no thread or no file left.
+    /// If the system cannot start a thread or open a descriptor.
     pub fn start<I: Send + 'static>(
         settings: Settings,
         inbox: Sender<I>,
@@ -107,21 +109,21 @@ impl Exec {
         Ok(Self { queue, ended })
     }
 
-    /// Starts what the machine asks for and returns at once.
+    /// Queues the machine's command and returns at once.
     pub fn execute(&self, command: Command) {
         self.queue.say(Word::Do(command));
     }
 
-    /// Ends all helpers: a SIGTERM at once, a SIGKILL when the grace of each or `within` is over. Completes
-    /// when none is left, and half a second after `within` at the latest.
+    /// Ends all helpers: a SIGTERM at once, and a SIGKILL when the grace of the helper or `within` is over.
+    /// It completes when no helper is left, and half a second after `within` at the latest.
     pub async fn shut_down(&self, within: Duration) {
         self.queue.say(Word::Stop(within));
-        // Nothing is ever sent.
+        // Nothing is ever sent on this channel; it only closes.
         let _ = self.ended.recv().await;
     }
 }
 
-/// Kills what still runs.
+/// Kills the running helpers.
 impl Drop for Exec {
     fn drop(&mut self) {
         self.queue.say(Word::Stop(Duration::ZERO));

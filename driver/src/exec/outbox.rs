@@ -1,5 +1,5 @@
-//! Events on their way to the machine. Its inbox may be full: then they wait here, in order, and the outputs
-//! of helpers are not read meanwhile.
+//! The events on their way to the machine. While its inbox is full they wait here, in order, and the outputs
+//! of helpers are not read.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Waker};
 use async_channel::Sender;
 use hax_core::exec::Event;
 
-/// An event that waits for room. Nobody is left to hear it, or it has been put in the inbox: both is its end.
+/// The delivery of an event to the inbox. It completes when the event is in the inbox or the inbox is closed.
 type Delivery = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// See the module.
+/// A queue of events; see the module.
 pub(super) struct Outbox {
     deliver: Box<dyn Fn(Event) -> Delivery + Send>,
     waker: Waker,
@@ -20,7 +20,8 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Events go into `inbox`, as `wrap` makes them inputs; `waker` is woken when there is room again.
+    /// Creates an empty queue. `wrap` converts the events into inputs, which are put in `inbox`. `waker` is
+    /// woken when the inbox has room again.
     pub(super) fn new<I: Send + 'static>(
         inbox: Sender<I>,
         wrap: fn(Event) -> I,
@@ -28,7 +29,7 @@ impl Outbox {
     ) -> Self {
         let deliver = move |event| {
             let (inbox, input) = (inbox.clone(), wrap(event));
-            // Who has closed the inbox wants no more.
+            // If the inbox is closed, the machine needs no more events.
             let delivery: Delivery = Box::pin(async move { drop(inbox.send(input).await) });
             delivery
         };
@@ -41,7 +42,7 @@ impl Outbox {
         self.flush();
     }
 
-    /// Delivers what there is room for.
+    /// Delivers as many events as the inbox has room for.
     pub(super) fn flush(&mut self) {
         let mut cx = Context::from_waker(&self.waker);
         loop {
@@ -56,7 +57,7 @@ impl Outbox {
         }
     }
 
-    /// Whether the inbox is full.
+    /// Returns whether the inbox is full.
     pub(super) fn is_blocked(&self) -> bool {
         self.under_way.is_some()
     }

@@ -1,4 +1,4 @@
-//! What a helper is told and what it says: its three pipes, none of which is ever waited for.
+//! The three pipes of a helper: its input and its two outputs. No operation on them blocks.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,20 +9,21 @@ use bytes::{Buf as _, Bytes};
 use hax_core::base::time::Instant;
 use hax_core::exec::Stream;
 
-/// The largest piece of output, in bytes.
+/// The maximum size of one piece of output, in bytes.
 pub(super) const PIECE: usize = 16 << 10;
 
-/// Pieces of one output in a turn, so that a helper that says much leaves the others their turn.
+/// The maximum number of pieces of one output in a turn. It prevents a helper with much output from starving
+/// the others.
 const PIECES: usize = 4;
 
-/// Beyond what is passed on, as much is read in a turn, in bytes, and then nothing for a while: a helper that
-/// says things without end would keep a whole processor busy.
+/// The maximum number of bytes to read and drop in a turn, once the limit of the output is reached. After
+/// them nothing is read for a while: a helper with endless output would keep a whole processor busy.
 const DROPPED: usize = 1 << 20;
 
-/// See [`DROPPED`].
+/// The pause after a turn of dropped output; see [`DROPPED`].
 const REST: Duration = Duration::from_millis(10);
 
-/// What is still to be written to a helper.
+/// The rest of the input of a helper, not yet written.
 pub(super) struct Input {
     pipe: ChildStdin,
     left: Bytes,
@@ -34,8 +35,8 @@ impl Input {
         Ok(Self { pipe, left })
     }
 
-    /// Writes what there is room for; false once there is nothing left to do, because all is written or
-    /// because the helper has closed its end.
+    /// Writes as much as the pipe has room for. Returns false once nothing is left to do, because everything
+    /// is written or because the helper has closed its end.
     pub(super) fn write(&mut self) -> bool {
         while !self.left.is_empty() {
             match self.pipe.write(&self.left) {
@@ -57,13 +58,13 @@ impl AsFd for Input {
 /// One output of a helper.
 pub(super) struct Output {
     stream: Stream,
-    /// None once it is at its end or no longer listened to.
+    /// The pipe; `None` once it is at its end or no longer read.
     pipe: Option<io::PipeReader>,
-    /// How much more is passed on, in bytes.
+    /// The number of bytes left to pass on.
     left: usize,
-    /// How much was not.
+    /// The number of dropped bytes.
     dropped: u64,
-    /// When there may be more to drop.
+    /// The end of the pause after dropped output.
     rests_until: Instant,
 }
 
@@ -82,19 +83,19 @@ impl Output {
         self.dropped
     }
 
-    /// The pipe, if it is to be looked at: not while the inbox is full or while it rests.
+    /// Returns the pipe if it should be polled: not while the inbox is full, and not during a pause.
     pub(super) fn wanted(&self, now: Instant, blocked: bool) -> Option<BorrowedFd<'_>> {
         let waits = if self.left > 0 { blocked } else { now < self.rests_until };
         self.pipe.as_ref().filter(|_| !waits).map(AsFd::as_fd)
     }
 
-    /// When a pipe that rests is to be looked at again.
+    /// Returns when the pause of the pipe is over, if there is one.
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
         let rests = self.is_open() && self.left == 0 && now < self.rests_until;
         rests.then_some(self.rests_until)
     }
 
-    /// Reads what is there, as far as a turn goes.
+    /// Reads the available output, up to the maximum of a turn.
     pub(super) fn read(&mut self, now: Instant, said: &mut impl FnMut(Stream, Bytes)) {
         let mut piece = [0; PIECE];
         for _ in 0..PIECES {
@@ -123,7 +124,8 @@ impl Output {
         self.rests_until = now.after(REST);
     }
 
-    /// Reads once. 0: nothing is there, or nothing will come any more, and the pipe is closed then.
+    /// Reads once. Returns 0 if nothing is available, or if the pipe is at its end; in the latter case it is
+    /// closed.
     fn take(&mut self, piece: &mut [u8; PIECE]) -> usize {
         loop {
             let Some(pipe) = &mut self.pipe else { return 0 };
@@ -136,9 +138,10 @@ impl Output {
         }
     }
 
-    /// Reads what is there for the last time and closes the pipe. Whether it was at its end.
+    /// Reads the available output for the last time and closes the pipe. Returns whether the pipe was at its
+    /// end.
     pub(super) fn finish(&mut self, now: Instant, said: &mut impl FnMut(Stream, Bytes)) -> bool {
-        // More than Linux lets a pipe hold without being asked for it (pipe(7)).
+        // Two turns read more than the default capacity of a Linux pipe (pipe(7)).
         for _ in 0..2 {
             self.read(now, said);
         }

@@ -1,6 +1,6 @@
-//! Which programs may be run. Whoever can write to Consul or reach an HTTP port must not become root: so a
-//! program that they can name lies in a folder that the administrator has given for that, and nobody else can
-//! put one there or change one.
+//! The check of programs before they are run. Access to Consul or to an HTTP port must not give root's
+//! rights. So a program that records or requests can name must lie in a folder that the administrator has
+//! permitted, and no other user may be able to add or change a program there.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -12,43 +12,43 @@ use hax_core::base::errno::Errno;
 use hax_core::exec::{Origin, Refusal};
 use rustix::process::geteuid;
 
-/// Where programs lie that records, requests and settings may name.
+/// The folders for programs named by records, requests and settings.
 const FOLDERS: [&str; 2] = ["/usr/lib/hax", "/etc/hax"];
 
-/// As many links as Linux itself follows.
+/// The maximum number of symbolic links in a path, as in Linux itself.
 const LINKS: u32 = 40;
 
-/// Others may write.
+/// The permission bits for writing by the group and by others.
 const WRITABLE: u32 = 0o022;
 
-/// Only the owner of an entry may rename or remove it (`/tmp`).
+/// The sticky bit: only the owner of an entry may rename or remove it (as in `/tmp`).
 const STICKY: u32 = 0o1000;
 
-/// Why a program is not run.
+/// A reason why a program is not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Distrust {
-    /// It has no absolute path.
+    /// The program has no absolute path.
     #[error("{0:?} is not the absolute path of a program")]
     Malformed(PathBuf),
-    /// It is not where such programs have to be.
+    /// The program is in none of the permitted folders.
     #[error("{0:?} is in none of the folders for programs; --allow-exec adds one")]
     Elsewhere(PathBuf),
-    /// Somebody else owns something on the way to it.
+    /// Another user owns a part of the path.
     #[error("{0:?} belongs to user {1}, who could change what is run")]
     Owner(PathBuf, u32),
-    /// Somebody else can write to something on the way to it.
+    /// Another user can write to a part of the path.
     #[error("{0:?} can be written to by others, who could change what is run (chmod go-w)")]
     Writable(PathBuf),
-    /// It is no file.
+    /// The path leads to something other than a regular file.
     #[error("{0:?} is no file")]
     NoFile(PathBuf),
-    /// It cannot be looked at.
+    /// A part of the path cannot be examined.
     #[error("{0:?}: {1}")]
     System(PathBuf, io::Error),
 }
 
 impl Distrust {
-    /// The same for a machine.
+    /// Converts the reason into a refusal for the machine.
     pub(super) fn refusal(&self) -> Refusal {
         match self {
             Self::Malformed(_) => Refusal::Malformed,
@@ -60,7 +60,7 @@ impl Distrust {
     }
 }
 
-/// Why a system call has failed, for a machine.
+/// Converts the error of a system call into a refusal for the machine.
 pub(super) fn refusal(why: &io::Error) -> Refusal {
     match why.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Refusal::Missing,
@@ -70,32 +70,34 @@ pub(super) fn refusal(why: &io::Error) -> Refusal {
     }
 }
 
-/// See the module.
+/// The permitted programs; see the module.
 #[derive(Clone, Debug)]
 pub struct Programs {
     folders: Vec<PathBuf>,
-    /// Whose files are trusted: root's, and those of the user who runs the daemon.
+    /// The trusted owners of files: root and the daemon's own user.
     owners: [u32; 2],
 }
 
 impl Programs {
-    /// Those of hax's own folders and of `allowed`, each a folder or one program.
+    /// Permits hax's own folders and the paths in `allowed`. Each path is a folder or one program.
     #[must_use]
     pub fn new(allowed: impl IntoIterator<Item = PathBuf>) -> Self {
         let folders = FOLDERS.map(PathBuf::from).into_iter().chain(allowed).collect();
         Self { folders, owners: [0, geteuid().as_raw()] }
     }
 
-    /// The file that `path` leads to, if it may be run: root, or the user who runs the daemon, owns it and
-    /// every folder and link's target on the way to it, and nobody else may write to any of them. What
-    /// `origin` says is configured has to lie in one of the folders, too, by the name by which it is called: a
-    /// link that lies there may lead elsewhere.
+    /// Resolves `path` and returns the file if it may be run.
     ///
-    /// What is found stays so as long as nobody who is trusted changes it: there is no race with others.
+    /// Root, or the user who runs the daemon, must own the file and every folder and link target on the way
+    /// to it, and no other user may be able to write to any of them. If `origin` says that the path is
+    /// configured, the program must also lie in one of the permitted folders by the path with which it is
+    /// called. A link in such a folder may lead elsewhere.
+    ///
+    /// The result stays valid as long as no trusted user changes it: there is no race with other users.
     ///
     /// # Errors
     ///
-    /// What is in the way.
+    /// The reason why the program may not be run.
     pub fn find(&self, origin: Origin, path: &Path) -> Result<PathBuf, Distrust> {
         let malformed = || Distrust::Malformed(path.to_owned());
         let (Some(name), Some(folder)) = (path.file_name(), path.parent()) else {
@@ -117,7 +119,7 @@ impl Programs {
         if found.is_file() { Ok(program) } else { Err(Distrust::NoFile(program)) }
     }
 
-    /// Follows an absolute path as the kernel does, and looks at everything on its way.
+    /// Follows an absolute path as the kernel does, and checks each part of it.
     fn walk(&self, path: &Path) -> Result<(PathBuf, Metadata), Distrust> {
         let mut at = PathBuf::from("/");
         let mut found = self.look(&at)?;
@@ -131,7 +133,8 @@ impl Programs {
             }
             let next = at.join(part);
             let entry = self.look(&next)?;
-            // Others may add entries here, hard links to files of root's among them, but no folders of his.
+            // Other users may add entries here. These may be hard links to root's files, but not to root's
+            // folders.
             if found.mode() & WRITABLE != 0 && !entry.is_dir() {
                 return Err(Distrust::Writable(at));
             }
@@ -155,18 +158,19 @@ impl Programs {
         Ok((at, found))
     }
 
-    /// What is there, if others can neither change it nor put something else in its place.
+    /// Returns the metadata of a path, if no other user can change the file or replace it.
     fn look(&self, path: &Path) -> Result<Metadata, Distrust> {
         let found = fs::symlink_metadata(path);
         let found = found.map_err(|why| Distrust::System(path.to_owned(), why))?;
-        // Who owns a link can do nothing with it: its folder counts.
+        // The owner of a link cannot change where it leads. Only the permissions of its folder matter.
         if found.is_symlink() {
             return Ok(found);
         }
         if !self.owners.contains(&found.uid()) {
             return Err(Distrust::Owner(path.to_owned(), found.uid()));
         }
-        // Where there are access lists, what they give to others shows in the group's bits (acl(5)).
+        // If the file has an access control list, the group bits show the rights that it gives to others
+        // (acl(5)).
         let sticky = found.is_dir() && found.mode() & STICKY != 0;
         if found.mode() & WRITABLE != 0 && !sticky {
             return Err(Distrust::Writable(path.to_owned()));
@@ -175,7 +179,7 @@ impl Programs {
     }
 }
 
-/// The names in a path and the steps up, the last one first.
+/// Returns the components of a path, names and `..` steps, in reverse order.
 fn parts(path: &Path) -> Vec<OsString> {
     let part = |component: Component<'_>| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -191,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder of the test's own, with what is asked for in it.
+    /// A temporary folder of one test and its files.
     struct Place(PathBuf);
 
     impl Place {
@@ -221,7 +225,7 @@ mod tests {
             fs::set_permissions(self.at(name), fs::Permissions::from_mode(mode)).unwrap();
         }
 
-        /// What comes of the program `name` where the folder `allowed` is given.
+        /// Looks up the program `name` with `allowed` as the permitted folder.
         fn find(&self, allowed: &str, name: &str) -> Result<PathBuf, Refusal> {
             let programs = Programs::new([self.at(allowed)]);
             programs.find(Origin::Configured, &self.at(name)).map_err(|why| why.refusal())
@@ -242,7 +246,7 @@ mod tests {
         let found = fs::canonicalize(place.at("ok/below/p")).unwrap();
         assert_eq!(place.find("ok", "ok/below/p"), Ok(found.clone()));
         assert_eq!(place.find("ok", "ok/./below/../below/p"), Ok(found.clone()));
-        // One program may be allowed by itself.
+        // A single program may be permitted by its own path.
         assert_eq!(place.find("ok/below/p", "ok/below/p"), Ok(found));
     }
 
@@ -272,7 +276,7 @@ mod tests {
         let found = fs::canonicalize(place.at("out/p")).unwrap();
         assert_eq!(place.find("ok", "ok/link"), Ok(found.clone()));
         assert_eq!(place.find("ok", "ok/absolute"), Ok(found));
-        // A folder that is reached by a link is where the link leads to.
+        // A folder that is reached through a link counts as the folder that the link leads to.
         symlink("../out", place.at("ok/folder")).unwrap();
         assert_eq!(place.find("ok", "ok/folder/p"), Err(Refusal::Elsewhere));
         symlink("loop", place.at("ok/loop")).unwrap();
@@ -293,7 +297,7 @@ mod tests {
                 place.mode(name, was);
             }
         }
-        // A link's way is looked at, too.
+        // The target path of a link is checked, too.
         place.folder("open");
         symlink("../ok/mid/low/p", place.at("open/link")).unwrap();
         symlink("../open/link", place.at("ok/link")).unwrap();
@@ -310,7 +314,7 @@ mod tests {
         place.program("tmp/p");
         place.mode("tmp", 0o1777);
         assert!(place.find("tmp/mine", "tmp/mine/p").is_ok());
-        // It may be a hard link that somebody else has made, to any program of root's.
+        // The file may be a hard link that another user has made, to any program of root's.
         assert_eq!(place.find("tmp", "tmp/p"), Err(Refusal::Untrusted));
     }
 

@@ -1,4 +1,4 @@
-//! The thread that starts helpers and waits for them, all at once.
+//! The thread that starts all helpers and waits for all of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -22,11 +22,11 @@ use super::outbox::Outbox;
 use super::programs::refusal;
 use crate::host::clock::Clock;
 
-/// How long after the last SIGKILL the thread waits for what the kernel does not end: a process that hangs in
-/// a system call.
+/// The wait after the last SIGKILL for processes that hang in a system call. The kernel does not end such a
+/// process.
 const UNKILLABLE: Duration = Duration::from_millis(500);
 
-/// What the thread is told.
+/// A message to the thread.
 #[derive(Debug)]
 pub(super) enum Word {
     Do(Command),
@@ -34,8 +34,8 @@ pub(super) enum Word {
     Stop(Duration),
 }
 
-/// What it has been told and has not done yet. It holds no more than the machine has asked for and heard
-/// nothing of, and machines are bounded in that.
+/// The queue of messages to the thread. They are at most the machine's commands without an event, and
+/// machines bound the number of those.
 #[derive(Debug)]
 pub(super) struct Queue {
     words: Mutex<VecDeque<Word>>,
@@ -61,29 +61,30 @@ impl Queue {
     }
 }
 
-/// See the module.
+/// The state of the thread; see the module.
 pub(super) struct Reactor {
     pub(super) settings: Settings,
-    /// How the end of a child is waited for.
+    /// The function that watches for the end of a child.
     pub(super) watch: fn(Pid) -> io::Result<OwnedFd>,
     pub(super) queue: Arc<Queue>,
     pub(super) outbox: Outbox,
-    /// Closed when the thread ends.
+    /// A channel that closes when the thread ends.
     pub(super) ended: Sender<Infallible>,
     pub(super) clock: Clock,
     pub(super) helpers: BTreeMap<ExecId, Helper>,
-    /// Once it stops: when it ends, whatever still runs.
+    /// The time of the thread's end, even if helpers still run; set once the thread has been told to stop.
     pub(super) stops_at: Option<Instant>,
 }
 
 impl Reactor {
-    /// Until it is told to stop.
+    /// Runs until the thread is told to stop.
     pub(super) fn run(mut self) {
         let mut events = Vec::new();
         loop {
             self.outbox.flush();
             let now = self.clock.now().mono;
-            // One at a time: a process takes a while to make, and the others go on meanwhile.
+            // One message is handled per turn: the creation of a process takes a while, and the other helpers
+            // go on meanwhile.
             if let Some(word) = self.queue.next() {
                 self.obey(word, now, &mut events);
             }
@@ -148,7 +149,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Waits until something is to be done. What became ready of whom.
+    /// Waits until there is something to do. Returns the sources that have become ready, with their helpers.
     fn wait(&self) -> Vec<(ExecId, Source)> {
         let now = self.clock.now().mono;
         let blocked = self.outbox.is_blocked();
@@ -167,7 +168,7 @@ impl Reactor {
         let next = self.helpers.values().filter_map(|helper| helper.next_at(now));
         let next = if self.queue.is_empty() { next.chain(self.stops_at).min() } else { Some(now) };
         let timeout = next.map(|at| timespec(at.since(now)));
-        // What fails is interrupted, or has no memory left for it: the next turn tries again.
+        // The call fails if it is interrupted or lacks memory. The next turn tries again.
         if poll(&mut files, timeout.as_ref()).is_err() {
             return Vec::new();
         }
@@ -183,7 +184,7 @@ impl Reactor {
     }
 }
 
-/// Nothing that cannot be passed to a program.
+/// Returns whether all strings can be passed to a program.
 fn is_well_formed(spawn: &Spawn) -> bool {
     let is_text = |text: &str| !text.contains('\0');
     let is_name = |name: &str| !name.is_empty() && is_text(name) && !name.contains('=');

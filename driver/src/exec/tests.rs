@@ -1,4 +1,4 @@
-//! Helpers as they are: programs that end, do not end, say too much, hear nothing, leave things behind.
+//! Tests with real programs: they end, do not end, write too much, get no input, or leave processes behind.
 #![expect(clippy::disallowed_methods, reason = "real programs take real time")]
 
 use std::fs;
@@ -21,13 +21,13 @@ mod ends;
 mod outputs;
 mod process;
 
-/// Longer than anything here takes on a busy machine.
+/// A time limit longer than any step here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How the end of a child may be waited for: each test of it is done with both.
+/// The two ways to watch for the end of a child. Each test of a child's end is run with both.
 const WATCHES: [fn(Pid) -> io::Result<OwnedFd>; 2] = [ended::watch, ended::by_thread];
 
-/// Waits for what happens at its own time.
+/// Waits for a condition to be met by another process or thread.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -36,20 +36,20 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process runs: one that nobody has taken the exit code of does not.
+/// Returns whether a process runs. A zombie, which is a process with an uncollected exit code, does not run.
 fn lives(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
-/// A name for a file of this test's own that is not there.
+/// Returns the path of a file of one test. The file does not exist yet.
 fn flag(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("hax-exec-{name}-{}", std::process::id()));
     let _ = fs::remove_file(&path);
     path
 }
 
-/// A shell with this to do, with time enough.
+/// Returns the command to run a shell script, with a long deadline.
 fn sh(id: u64, script: &str) -> Spawn {
     run(id, &["/bin/sh", "-c", script])
 }
@@ -67,7 +67,7 @@ fn run(id: u64, argv: &[&str]) -> Spawn {
     }
 }
 
-/// What became of a helper.
+/// The result of a helper.
 #[derive(Debug)]
 struct Ran {
     stdout: String,
@@ -111,7 +111,7 @@ impl Rig {
         self.events.recv_timeout(LIMIT).expect("an event in time")
     }
 
-    /// Starts a helper and waits for its first words.
+    /// Starts a helper and waits for its first output.
     fn hears(&self, spawn: Spawn) -> String {
         let id = spawn.id;
         self.spawn(spawn);
@@ -126,7 +126,7 @@ impl Rig {
         }
     }
 
-    /// Runs the only helper there is to its end.
+    /// Runs a helper to its end. No other helper may be running.
     fn ran(&self, spawn: Spawn) -> Ran {
         let id = spawn.id;
         self.spawn(spawn);

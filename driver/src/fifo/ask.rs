@@ -1,4 +1,4 @@
-//! The clients' side: one request, one answer.
+//! The client side: one request and one reply.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,31 +14,31 @@ use rustix::io::Errno;
 use super::folder::{SAFE, is_pipe, share};
 use crate::host::clock::{self, Clock};
 
-/// Why there is no answer.
+/// A reason why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// There is no server.
+    /// No server runs.
     #[error("no server answers: hax route serve does not run, or not in {0}")]
     NobodyServes(String),
     /// The request is too long.
     #[error("the request is longer than {BODY_MAX} bytes")]
     TooLong,
-    /// The server ended, or gave this client up, before it answered.
+    /// The server ended, or dropped this client, before it replied.
     #[error("the server ended before it answered: whether it was done is not known")]
     Ended,
-    /// Time is up.
+    /// The time limit has passed.
     #[error("no answer in time: whether it was done is not known")]
     TimedOut,
-    /// The system cannot do it.
+    /// A system call has failed.
     #[error("{0}: {1}")]
     System(String, io::Error),
 }
 
-/// Asks the server of a folder; the answer.
+/// Sends a request to the server of a folder and returns the reply.
 ///
 /// # Errors
 ///
-/// There is none.
+/// If there is no reply.
 pub fn ask(folder: &Path, request: &[u8], within: Duration) -> Result<Vec<u8>, AskError> {
     if request.len() > BODY_MAX {
         return Err(AskError::TooLong);
@@ -69,7 +69,7 @@ pub fn ask(folder: &Path, request: &[u8], within: Duration) -> Result<Vec<u8>, A
     exchange.run(&own)
 }
 
-/// A client's own pipes. What the server has not taken is removed again.
+/// The two pipes of a client. Pipes that the server has not taken are removed on drop.
 struct Own<'a> {
     folder: &'a OwnedFd,
     token: Token,
@@ -81,7 +81,7 @@ impl<'a> Own<'a> {
     fn make(folder: &'a OwnedFd) -> Result<Self, Errno> {
         for nth in 0_u32.. {
             let name = format!("{}-{}-{nth}", std::process::id(), clock::wall().0);
-            // It is letters, digits and hyphens.
+            // The name consists of letters, digits and hyphens.
             let token = Token::new(&name).ok_or(Errno::INVAL)?;
             match mkfifoat(folder, token.request_pipe(), Mode::RUSR | Mode::WUSR) {
                 Err(Errno::EXIST) => continue,
@@ -99,7 +99,7 @@ impl<'a> Own<'a> {
     fn open(folder: &'a OwnedFd, token: &Token) -> Result<Self, Errno> {
         let open = |name: String, flags| openat(folder, name, flags | SAFE, Mode::empty());
         mkfifoat(folder, token.answer_pipe(), Mode::RUSR | Mode::WUSR)?;
-        // Whoever opens a pipe for both need not wait for another end.
+        // Opening a pipe for both reading and writing does not wait for another end.
         let request = open(token.request_pipe(), OFlags::RDWR)?;
         let answer = open(token.answer_pipe(), OFlags::RDONLY)?;
         share(&request, folder)?;
@@ -139,7 +139,7 @@ impl Exchange {
                     Err(why) => return Err(system(why)),
                 }
             } else if announces && !answered {
-                // Its end is closed: the server is gone.
+                // The other end is closed: the server is gone.
                 return Err(AskError::Ended);
             }
             if sends {
@@ -158,7 +158,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the server's pipe, the own answer and the own request are ready.
+    /// Waits, and returns whether the server's pipe, the reply pipe and the request pipe are ready.
     fn wait(&self, own: &Own<'_>) -> Result<(bool, bool, bool), AskError> {
         let announces =
             if self.unannounced.is_some() { PollFlags::OUT } else { PollFlags::empty() };
@@ -181,7 +181,7 @@ impl Exchange {
         Ok((server, answer, request && self.sent < self.request.len()))
     }
 
-    /// Reads of the answer what there is; whether that is all.
+    /// Reads the available part of the reply. Returns whether the reply is complete.
     fn read(&mut self, own: &Own<'_>) -> Result<bool, Errno> {
         let Progress::Lacks(lacks) = progress(&self.answer) else { return Ok(true) };
         let before = self.answer.len();

@@ -1,4 +1,4 @@
-//! One client: its request is read, its answer written.
+//! The conversation with one client: its request is read, and its reply is written.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use hax_core::fifo::{LENGTH, Progress, frame, progress};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-/// How long a client may take for its request, and for reading its answer.
+/// The time limit of a client for writing its request, and for reading its reply.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// How much is read at once.
+/// The maximum number of bytes of one read.
 const PART: usize = 16 << 10;
 
-/// See the module.
+/// A conversation; see the module.
 #[derive(Debug)]
 pub(super) struct Conversation {
     answer: OwnedFd,
@@ -29,13 +29,13 @@ enum State {
     Writing { left: Bytes, until: Instant },
 }
 
-/// What became of a conversation.
+/// The result of a step in a conversation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     GoesOn,
-    /// The request is there.
+    /// The request is complete.
     Asked(Bytes),
-    /// It is over.
+    /// The conversation is over.
     Over,
 }
 
@@ -45,7 +45,8 @@ impl Conversation {
         Self { answer, state }
     }
 
-    /// For what it waits. The end of an answer's reader is told unasked (poll(2), POLLERR).
+    /// Returns the descriptor and the events to poll. poll(2) reports the end of a reply's reader without
+    /// being asked for it (POLLERR).
     pub(super) fn waits_for(&self) -> (BorrowedFd<'_>, PollFlags) {
         match &self.state {
             State::Reading { request, .. } => (request.as_fd(), PollFlags::IN),
@@ -54,7 +55,7 @@ impl Conversation {
         }
     }
 
-    /// Until when its client has time.
+    /// Returns the deadline of the client, if it has one now.
     pub(super) fn until(&self) -> Option<Instant> {
         match &self.state {
             State::Reading { until, .. } | State::Writing { until, .. } => Some(*until),
@@ -62,19 +63,19 @@ impl Conversation {
         }
     }
 
-    /// It is answered.
+    /// Begins to write the machine's reply.
     pub(super) fn respond(&mut self, body: &[u8], now: Instant) -> Step {
         let State::Waiting = self.state else { return Step::GoesOn };
         self.state = State::Writing { left: frame(body).into(), until: now.after(WITHIN) };
         self.write()
     }
 
-    /// Whether the machine is to answer it yet.
+    /// Returns whether the reply is being written. If so, the machine has replied.
     pub(super) fn is_writing(&self) -> bool {
         matches!(self.state, State::Writing { .. })
     }
 
-    /// What it waits for is there.
+    /// Handles the readiness of the descriptor.
     pub(super) fn on_ready(&mut self) -> Step {
         match self.state {
             State::Reading { .. } => self.read(),

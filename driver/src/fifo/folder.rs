@@ -1,4 +1,4 @@
-//! The server's folder, and the pipes in it.
+//! The server's folder and the pipes in it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,21 +14,22 @@ use rustix::fs::{
 use crate::folder::{self, FolderError};
 use crate::host::clock;
 
-/// The folder and the pipes in it are for the server's user and its group. New files get the folder's group.
+/// The permission bits of the folder. The folder and its pipes are for the server's user and its group. New
+/// files get the folder's group.
 const FOLDER_MODE: u32 = 0o2770;
 const PIPE_MODE: u32 = 0o660;
 
-/// Others may write.
+/// The permission bit for writing by others.
 const WRITABLE: u32 = 0o002;
 
-/// A client's pipes that are older than this are a dead client's; those of a living one are taken at once. So often
-/// are they looked for while clients come.
+/// The minimum age of abandoned pipes, left by dead clients. The pipes of a living client are taken at once.
+/// While clients come, the folder is searched for abandoned pipes with this period.
 pub(super) const ABANDONED: Duration = Duration::from_secs(60);
 
-/// How pipes are opened: none is waited for, and links are not followed.
+/// The flags for opening pipes: no open blocks, and no link is followed.
 pub(super) const SAFE: OFlags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A folder that is served, and its pipe for announcements. The next server can have it when this is dropped.
+/// A served folder, with its pipe for announcements. The next server can take it when this value is dropped.
 #[derive(Debug)]
 pub struct Folder {
     folder: OwnedFd,
@@ -36,16 +37,16 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder, if there is none.
+    /// Creates the folder if it does not exist.
     ///
     /// # Errors
     ///
-    /// The system cannot do it.
+    /// If a system call fails.
     pub fn make(path: &Path) -> io::Result<()> {
         folder::make(path, FOLDER_MODE)
     }
 
-    /// Makes the folder, if there is none, and takes it for this server.
+    /// Creates the folder if it does not exist, and takes it for this server.
     ///
     /// # Errors
     ///
@@ -53,7 +54,8 @@ impl Folder {
     pub fn serve(path: &Path) -> Result<Self, FolderError> {
         let folder = folder::take(path, FOLDER_MODE, WRITABLE)?;
         let system = |why: rustix::io::Errno| FolderError::System(path.join(REQUESTS), why.into());
-        // A new pipe each time: who announced himself to the last server sees that it is gone.
+        // The pipe is created anew each time, so that a client which announced itself to the last server sees
+        // that this server is gone.
         match statat(&folder, REQUESTS, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) if !is_pipe(&found) => return Err(FolderError::NoPipe(path.join(REQUESTS))),
             Ok(_) => unlinkat(&folder, REQUESTS, AtFlags::empty()).map_err(system)?,
@@ -61,7 +63,8 @@ impl Folder {
             Err(why) => return Err(system(why)),
         }
         mkfifoat(&folder, REQUESTS, Mode::from_raw_mode(PIPE_MODE)).map_err(system)?;
-        // Open for writing too, it does not end when the last client has closed it.
+        // The server opens the pipe for writing, too. So the pipe does not reach its end when the last client
+        // closes it.
         let requests =
             openat(&folder, REQUESTS, OFlags::RDWR | SAFE, Mode::empty()).map_err(system)?;
         share(&requests, &folder).map_err(system)?;
@@ -70,13 +73,13 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Where clients announce themselves.
+    /// Returns the pipe for the announcements of clients.
     pub(super) fn requests(&self) -> BorrowedFd<'_> {
         self.requests.as_fd()
     }
 
-    /// The two pipes of a client: its request and its answer. They have no names any more. None if they are not
-    /// what a living client makes.
+    /// Opens the two pipes of a client, for its request and for its reply, and removes their names. Returns
+    /// `None` if they are not the pipes of a living client.
     pub(super) fn take(&self, token: &Token) -> Option<(OwnedFd, OwnedFd)> {
         let open = |name: &str, flags| openat(&self.folder, name, flags | SAFE, Mode::empty());
         let (request_pipe, answer_pipe) = (token.request_pipe(), token.answer_pipe());
@@ -91,12 +94,12 @@ impl Folder {
         }
         let (request, answer) = request.zip(answer)?;
         let (a, b) = (fstat(&request).ok()?, fstat(&answer).ok()?);
-        // One that has still a name has been linked here from somewhere else.
+        // A pipe that still has a name has been linked here from elsewhere.
         let is_own = |found: &Stat| is_pipe(found) && found.st_nlink == 0;
         (is_own(&a) && is_own(&b) && a.st_uid == b.st_uid).then_some((request, answer))
     }
 
-    /// Removes what dead clients have left: clients' pipes of this age that nobody has announced.
+    /// Removes the pipes of dead clients, which are unannounced pipes older than `age`.
     pub(super) fn sweep(&self, age: Duration) {
         let Ok(entries) = Dir::read_from(&self.folder) else { return };
         let now = clock::wall().0 / 1_000_000_000;
@@ -113,18 +116,18 @@ impl Folder {
         }
     }
 
-    /// Removes the pipe for announcements: nobody serves any more.
+    /// Removes the pipe for announcements, since the server stops.
     pub(super) fn leave(&self) {
         let _ = unlinkat(&self.folder, REQUESTS, AtFlags::empty());
         self.sweep(ABANDONED);
     }
 }
 
-/// Gives a pipe to the folder's group, whatever the umask is.
+/// Gives a pipe to the folder's group, regardless of the umask.
 pub(super) fn share(pipe: impl AsFd, folder: impl AsFd) -> rustix::io::Result<()> {
     let group = fstat(folder)?.st_gid;
     if fstat(&pipe)?.st_gid != group {
-        // Only a member may; for others it stays as it is.
+        // Only a member of the group may do this. For other users the group stays unchanged.
         let _ = fchown(&pipe, None, Some(Gid::from_raw(group)));
     }
     fchmod(&pipe, Mode::from_raw_mode(PIPE_MODE))

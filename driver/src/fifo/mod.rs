@@ -1,8 +1,8 @@
-//! Named pipes over which clients ask a machine: the port of [`hax_core::fifo`], one code for every runtime, and
-//! the clients' side of it.
+//! Named pipes for requests of clients to a machine: the port of [`hax_core::fifo`], with one implementation
+//! for every runtime, and the client side of it.
 //!
-//! One thread reads what clients announce and serves them all; it waits for none. A client that dies at any byte
-//! leaves a pipe that ends, or two files that are swept away.
+//! One thread reads the announcements of the clients and serves all of them. It never blocks on a client. A
+//! client that dies at any byte leaves a pipe that ends, or two files that are removed later.
 
 mod ask;
 mod conversation;
@@ -26,7 +26,7 @@ pub use folder::Folder;
 
 use reactor::{Queue, Reactor, Word};
 
-/// What the thread needs.
+/// The stack size of the thread, in bytes.
 const STACK: usize = 128 << 10;
 
 /// The clients of one machine.
@@ -37,11 +37,11 @@ pub struct Fifo {
 }
 
 impl Fifo {
-    /// Starts the thread. Requests are put in `inbox`, as `wrap` makes them inputs.
+    /// Starts the thread. `wrap` converts the requests into inputs, which are put in `inbox`.
     ///
     /// # Errors
     ///
-    /// The system has no thread or no file left.
+    /// If the system cannot start a thread or open a descriptor.
     pub fn start<I: Send + 'static>(
         folder: Folder,
         inbox: Sender<I>,
@@ -51,7 +51,7 @@ impl Fifo {
         let (end, ended) = async_channel::bounded(1);
         let reactor = Reactor::new(folder, Arc::clone(&queue));
         let run = move || {
-            // A full inbox is waited for: the machine never waits for this thread.
+            // The thread waits while the inbox is full. The machine never waits for this thread.
             reactor.run(|request| drop(inbox.send_blocking(wrap(request))));
             end.close();
         };
@@ -59,20 +59,20 @@ impl Fifo {
         Ok(Self { queue, ended })
     }
 
-    /// Answers a request and returns at once; nothing if its client is gone.
+    /// Queues the reply to a request and returns at once. The reply is dropped if its client is gone.
     pub fn respond(&self, response: Response) {
         self.queue.say(Word::Respond(response));
     }
 
-    /// Takes no more requests, hands over the answers that there are, within this time, and removes the pipe.
+    /// Stops accepting requests, writes the pending replies within this time, and removes the pipe.
     pub async fn shut_down(&self, within: Duration) {
         self.queue.say(Word::Stop(within));
-        // Nothing is ever sent.
+        // Nothing is ever sent on this channel; it only closes.
         let _ = self.ended.recv().await;
     }
 }
 
-/// Serves nobody any more.
+/// Stops the server.
 impl Drop for Fifo {
     fn drop(&mut self) {
         self.queue.say(Word::Stop(Duration::ZERO));

@@ -1,4 +1,4 @@
-//! The thread that serves clients, all at once.
+//! The server thread for all clients.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -16,21 +16,22 @@ use super::folder::{ABANDONED, Folder};
 use crate::exec::Bell;
 use crate::host::clock::Clock;
 
-/// How many clients are served at a time; who comes then waits in the pipe. Each takes two files.
+/// The maximum number of clients at a time. Further clients wait in the pipe. Each client takes two
+/// descriptors.
 const CLIENTS_MAX: usize = 256;
 
-/// How much of announcements is read at once.
+/// The maximum number of bytes of announcements in one read.
 const PART: usize = 4096;
 
-/// What the thread is told.
+/// A message to the thread.
 #[derive(Debug)]
 pub(super) enum Word {
     Respond(Response),
-    /// Hands over what answers there are, within this time, and ends.
+    /// Writes the pending replies within this time, and ends the thread.
     Stop(Duration),
 }
 
-/// What it has been told and has not done yet. No more is in it than there are clients.
+/// The queue of messages to the thread. There are never more messages than clients.
 #[derive(Debug)]
 pub(super) struct Queue {
     words: Mutex<VecDeque<Word>>,
@@ -52,7 +53,7 @@ impl Queue {
     }
 }
 
-/// See the module.
+/// The state of the thread; see the module.
 pub(super) struct Reactor {
     folder: Folder,
     queue: Arc<Queue>,
@@ -64,7 +65,7 @@ pub(super) struct Reactor {
     stops_at: Option<Instant>,
 }
 
-/// For what the thread waits.
+/// An event source to poll.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Bell,
@@ -80,7 +81,7 @@ impl Reactor {
         Self { folder, queue, clock, announcements, clients, next_id, swept, stops_at: None }
     }
 
-    /// Until it is told to stop. Requests are handed to `ask`.
+    /// Runs until the thread is told to stop. Requests are passed to `ask`.
     pub(super) fn run(mut self, ask: impl Fn(Request)) {
         loop {
             while let Some(word) = self.queue.next() {
@@ -117,7 +118,7 @@ impl Reactor {
         }
     }
 
-    /// What is there.
+    /// Waits for ready sources and returns them.
     fn wait(&self, now: Instant) -> Vec<Source> {
         let mut sources = vec![Source::Bell];
         let mut fds = vec![PollFd::from_borrowed_fd(self.queue.bell.as_fd(), PollFlags::IN)];
@@ -133,7 +134,7 @@ impl Reactor {
         let until = self.clients.values().filter_map(Conversation::until).chain(self.stops_at);
         let time = until.min().map(|at| at.since(now));
         let time = time.and_then(|time| Timespec::try_from(time).ok());
-        // It fails by a signal, or for want of memory: then all is looked at again.
+        // The call fails if it is interrupted or lacks memory. The next turn polls everything again.
         if poll(&mut fds, time.as_ref()).is_err() {
             return Vec::new();
         }
@@ -142,7 +143,7 @@ impl Reactor {
     }
 
     fn on_announcements(&mut self) {
-        // It may have been waited for long: a client has its time from here on.
+        // The poll may have taken long. The time limit of a client counts from here.
         let now = self.clock.now().mono;
         let mut part = [0; PART];
         let Ok(read) = rustix::io::read(self.folder.requests(), &mut part) else { return };

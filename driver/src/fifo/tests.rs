@@ -1,4 +1,4 @@
-//! Pipes of a real folder: clients that behave, clients that do not, and servers that end.
+//! Tests with pipes in a real folder: correct clients, faulty clients, and servers that end.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// A folder of the test's own.
+/// A temporary folder of one test.
 struct Place(PathBuf);
 
 impl Place {
@@ -29,14 +29,14 @@ impl Place {
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// A client's pipes, as a client makes them.
+    /// Creates the pipes of a client, as a client does.
     fn pipes(&self, token: &Token) {
         for name in [token.request_pipe(), token.answer_pipe()] {
             mkfifoat(CWD, self.0.join(name), Mode::RUSR | Mode::WUSR).unwrap();
         }
     }
 
-    /// Writes to the server's pipe; waits while it is full.
+    /// Writes to the server's pipe and waits while the pipe is full.
     fn announce(&self, bytes: &[u8]) {
         let pipe = OpenOptions::new().write(true).open(self.0.join(REQUESTS));
         pipe.unwrap().write_all(bytes).unwrap();
@@ -49,7 +49,7 @@ impl Drop for Place {
     }
 }
 
-/// A server that answers with what it is asked, until it is asked to stop.
+/// Starts an echo server, which runs until a request tells it to stop.
 fn echo(place: &Place) -> JoinHandle<()> {
     let folder = Folder::serve(&place.0).unwrap();
     thread::spawn(move || {
@@ -97,7 +97,7 @@ fn r04_a_hundred_clients_are_answered_beside_garbage_and_a_hundred_that_die() {
                 }
             });
             scope.spawn(move || {
-                // One dies at each byte of its request, or before it has announced itself whole.
+                // One client dies at each byte of its request, or before its announcement is complete.
                 let token = Token::new(&format!("dead-{client}")).unwrap();
                 place.pipes(&token);
                 let open = |name: String| {
@@ -158,7 +158,7 @@ fn a_folder_has_one_server() {
     let first = Folder::serve(&place.0).unwrap();
     assert!(matches!(Folder::serve(&place.0), Err(FolderError::Served(_))));
     drop(first);
-    // The pipe that it left is in nobody's way.
+    // The pipe that the server left does not hinder the next server.
     drop(Folder::serve(&place.0).unwrap());
 }
 

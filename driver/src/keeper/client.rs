@@ -1,4 +1,4 @@
-//! A client of the keeper that waits for its answers.
+//! A blocking client of the keeper.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -12,37 +12,37 @@ use hax_core::keeper::request::{Ask, Request, VERSION};
 
 use super::clients::SOCKET;
 
-/// Why there is no answer.
+/// A reason why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No keeper answers there.
+    /// No keeper replies at this socket.
     #[error("no keeper answers at {0:?}: {1}")]
     System(PathBuf, io::Error),
-    /// What it says is not understood.
+    /// A message of the keeper cannot be decoded.
     #[error("the keeper says what is not understood: {0}")]
     Malformed(String),
-    /// It refuses what was asked for.
+    /// The keeper refuses the request.
     #[error("{}", .0.text)]
     Refused(Error),
 }
 
-/// See the module.
+/// A connection to the keeper; see the module.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
     stream: UnixStream,
     frames: Frames,
     next: u64,
-    /// Events that came between answers.
+    /// The events received while waiting for a reply.
     events: VecDeque<Event>,
 }
 
 impl Client {
-    /// Connects to the keeper of this folder. No answer is waited for longer than `within`.
+    /// Connects to the keeper of this folder. Every later reply is awaited for `within` at most.
     ///
     /// # Errors
     ///
-    /// None answers there.
+    /// If no keeper replies there.
     pub fn connect(folder: &Path, within: Duration) -> Result<Self, ClientError> {
         let path = folder.join(SOCKET);
         let connected = UnixStream::connect(&path).and_then(|stream| {
@@ -59,17 +59,17 @@ impl Client {
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for the reply.
     ///
     /// # Errors
     ///
-    /// It is refused, or there is no answer.
+    /// If the request is refused, or if there is no reply.
     pub fn ask(&mut self, ask: Ask) -> Result<Answer, ClientError> {
         let id = self.send(ask)?;
         self.answer(id)
     }
 
-    /// All instances, and the keeper itself.
+    /// Returns the state of the keeper and all its instances.
     ///
     /// # Errors
     ///
@@ -79,7 +79,8 @@ impl Client {
         self.pages(id)
     }
 
-    /// The same, and from then on [`next_event`](Self::next_event) tells what happens.
+    /// Returns the same as [`list`](Self::list) and subscribes to events. [`next_event`](Self::next_event)
+    /// returns them.
     ///
     /// # Errors
     ///
@@ -89,11 +90,11 @@ impl Client {
         self.pages(id)
     }
 
-    /// The next event, once there is one.
+    /// Waits for the next event and returns it.
     ///
     /// # Errors
     ///
-    /// None comes in time.
+    /// If no event arrives in time.
     pub fn next_event(&mut self) -> Result<Event, ClientError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -142,7 +143,7 @@ impl Client {
                     return Err(ClientError::Refused(error));
                 }
                 What::Event(event) => self.events.push_back(event),
-                // To what nobody waits for any more.
+                // The message replies to a request that is no longer awaited.
                 What::Answer(_) | What::Error(_) => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Clients of the socket: none is waited for, and none can fill the memory.
+//! The clients of the socket. No operation blocks on a client, and the memory for each client is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, Permissions};
@@ -20,22 +20,23 @@ use rustix::process::geteuid;
 /// The socket's name in the keeper's folder.
 pub const SOCKET: &str = "socket";
 
-/// How many clients there are at a time. One more waits, or takes the place of the one that is silent for longest.
+/// The maximum number of clients. A further client waits, or replaces the client with the longest silence.
 const CLIENTS_MAX: usize = 32;
 
-/// For how long a client has to be silent to lose its place.
+/// The minimum silence of a client before another client can replace it.
 const SILENT: Duration = Duration::from_millis(500);
 
-/// What waits for a client to read it, in bytes: beyond this none of its requests is read, ...
+/// The limit of unsent bytes for reading a client's requests. From this number on its requests are not read.
 const WAITING: usize = 1 << 20;
 
-/// ... and beyond this it is cut off. What is said of 8,192 instances at once fits in between.
+/// The limit of unsent bytes for a connection. From this number on the client is disconnected. The events of
+/// 8,192 instances at once fit between [`WAITING`] and this limit.
 const WAITING_MAX: usize = 8 << 20;
 
-/// How much is read in a turn, in bytes.
+/// The maximum number of bytes to read in a turn.
 const PIECE: usize = 64 << 10;
 
-/// The socket, and who is connected.
+/// The socket and the connected clients.
 pub(super) struct Clients {
     listener: UnixListener,
     path: PathBuf,
@@ -46,35 +47,35 @@ pub(super) struct Clients {
 
 struct Client {
     stream: UnixStream,
-    /// As which user, as the kernel says.
+    /// The user id of the client, as the kernel reports it.
     user: u32,
     frames: Frames,
     waiting: VecDeque<u8>,
-    /// When something was read from it, or sent.
+    /// The time of the last transfer from the client or to it.
     heard: Instant,
-    /// What waits is sent, and then it is over.
+    /// Whether the connection ends once the unsent messages are sent.
     is_ending: bool,
 }
 
-/// What a client has come to.
+/// The result of looking for a client's next request.
 pub(super) enum Heard {
-    /// A frame.
+    /// The body of a frame.
     Body { user: u32, body: Vec<u8> },
-    /// For now nothing more.
+    /// Nothing is available for now.
     Nothing,
-    /// It is gone.
+    /// The client is gone.
     Gone,
 }
 
 impl Clients {
-    /// Listens in this folder. With a group its members may connect.
+    /// Listens in this folder. If a group is given, its members may connect.
     pub(super) fn listen(folder: &Path, group: Option<u32>) -> io::Result<Self> {
         let path = folder.join(SOCKET);
         match fs::remove_file(&path) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
             _ => {}
         }
-        // Nobody else can reach it before its bits are set: the folder is closed to them.
+        // No other user can reach the socket before its mode is set, since the folder is closed to them.
         let listener = UnixListener::bind(&path)?;
         let mode = if group.is_some() { 0o660 } else { 0o600 };
         if group.is_some() {
@@ -92,7 +93,7 @@ impl Clients {
         self.listener.as_fd()
     }
 
-    /// For what each is waited.
+    /// Returns the descriptors of the clients, with the events to poll.
     pub(super) fn waits(&self) -> impl Iterator<Item = (ClientId, BorrowedFd<'_>, PollFlags)> {
         self.clients.iter().map(|(id, client)| {
             let mut flags = PollFlags::empty();
@@ -102,7 +103,7 @@ impl Clients {
         })
     }
 
-    /// When the next client can be taken in, if that is not now.
+    /// Returns the time of the next possible accept, if that is not now.
     pub(super) fn full_until(&self, now: Instant) -> Option<Instant> {
         if self.clients.len() < CLIENTS_MAX {
             return None;
@@ -111,10 +112,11 @@ impl Clients {
         Some(longest.after(SILENT)).filter(|at| *at > now)
     }
 
-    /// Takes in whoever waits. Who had to go for it.
+    /// Accepts the waiting clients. Returns the clients that were disconnected to make room.
     pub(super) fn accept(&mut self, now: Instant) -> Vec<ClientId> {
         let mut gone = Vec::new();
-        // What fails is gone before it was taken in, or there is no file for it; it is tried again.
+        // A failed client is gone before it was accepted, or the process has no descriptor left. The next
+        // turn tries again.
         while self.full_until(now).is_none() {
             let Ok((stream, _)) = self.listener.accept() else { break };
             let Ok(peer) = socket_peercred(&stream) else { continue };
@@ -138,7 +140,7 @@ impl Clients {
         gone
     }
 
-    /// Reads what has come. Whoever has hung up gets no answers any more.
+    /// Reads the available bytes. A client that has hung up gets no more replies.
     pub(super) fn read(&mut self, id: ClientId, has_hung_up: bool, now: Instant) {
         if let Some(client) = self.clients.get_mut(&id) {
             if has_hung_up {
@@ -148,7 +150,8 @@ impl Clients {
         }
     }
 
-    /// The next of what a client has said. One that does not read its answers is not heard any more.
+    /// Returns the next request of a client. The requests of a client that does not read its replies are not
+    /// read either.
     pub(super) fn next(&mut self, id: ClientId) -> Heard {
         let Some(client) = self.clients.get_mut(&id) else { return Heard::Nothing };
         let heard = client.next();
@@ -158,7 +161,8 @@ impl Clients {
         heard
     }
 
-    /// Sends a message, or as much as there is room for. Whether the client is gone by that.
+    /// Sends a message, or as much of it as the socket has room for. Returns whether the client is gone after
+    /// that.
     pub(super) fn send(&mut self, id: ClientId, message: &Message, now: Instant) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
         client.heard = now;
@@ -174,7 +178,7 @@ impl Clients {
         is_gone
     }
 
-    /// Sends what waits. Whether the client is gone by that.
+    /// Sends the unsent messages. Returns whether the client is gone after that.
     pub(super) fn write(&mut self, id: ClientId) -> bool {
         let is_gone = self.clients.get_mut(&id).is_some_and(|client| !client.write());
         if is_gone {
@@ -183,7 +187,7 @@ impl Clients {
         is_gone
     }
 
-    /// Nobody can connect any more.
+    /// Removes the socket. No client can connect after that.
     pub(super) fn leave(&self) {
         let _ = fs::remove_file(&self.path);
     }
@@ -210,7 +214,7 @@ impl Client {
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(0) | Err(_) => {
-                    // What it has asked for is done all the same.
+                    // The requests that the client has sent are carried out nevertheless.
                     self.is_ending = true;
                     return;
                 }
@@ -237,7 +241,7 @@ impl Client {
         }
     }
 
-    /// Whether there is still somebody.
+    /// Sends the unsent messages. Returns whether the connection continues.
     fn write(&mut self) -> bool {
         while !self.waiting.is_empty() {
             let (first, _) = self.waiting.as_slices();

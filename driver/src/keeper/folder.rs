@@ -1,4 +1,4 @@
-//! The keeper's folder: which life this is, and a folder of files for each instance.
+//! The keeper's folder: the number of the keeper's run, and one folder of files for each instance.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -16,33 +16,34 @@ use super::processes;
 use crate::file::whole::Target;
 use crate::folder::{self, FolderError};
 
-/// The folder in which the instances have theirs.
+/// The name of the folder for the folders of the instances.
 const INSTANCES: &str = "instances";
 
-/// The file with the number of the keeper's life.
+/// The name of the file with the number of the keeper's run.
 const GENERATION: &str = "generation";
 
-/// The file of an instance that says which cgroup it is in. It is the host's own.
+/// The name of an instance's file with the path of its cgroup. Only the host reads and writes it.
 const CGROUP: &str = "cgroup";
 
-/// Others may write: neither everybody nor the group.
+/// The permission bits for writing by the group and by others.
 const WRITABLE: u32 = 0o022;
 
-/// How often, and after which pauses, a folder is tried that is served: for half a second.
+/// The number of attempts to lock a served folder, and the pause between them: half a second in all.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// A record is shorter than the frame that it was made of, with what is added.
+/// The maximum size of a record, in bytes. A record is shorter than the frame that it was made from together
+/// with what is added to it.
 const RECORD_MAX: usize = 1 << 20;
 
-/// See the module. The next keeper can have it when this is dropped.
+/// A locked folder; see the module. The next keeper can lock it when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     _lock: OwnedFd,
 }
 
-/// An instance that an earlier life has left.
+/// An instance left behind by earlier runs of the keeper.
 pub(super) struct Left {
     pub(super) instance: InstanceId,
     pub(super) found: Found,
@@ -50,7 +51,7 @@ pub(super) struct Left {
 }
 
 impl Folder {
-    /// Takes it. With `shared` its group may enter.
+    /// Locks the folder. With `shared`, the folder's group may enter it.
     pub(super) fn take(path: &Path, shared: bool) -> Result<Self, FolderError> {
         let mode = if shared { 0o750 } else { 0o700 };
         let lock = take(path, mode)?;
@@ -64,7 +65,7 @@ impl Folder {
         &self.path
     }
 
-    /// The number of this life, one more than the last one's.
+    /// Writes and returns the number of this run. It is one more than the number of the last run.
     pub(super) fn next_generation(&self) -> io::Result<u64> {
         let path = self.path.join(GENERATION);
         let last = match fs::read_to_string(&path) {
@@ -79,12 +80,12 @@ impl Folder {
         Ok(next)
     }
 
-    /// The folder of an instance.
+    /// Returns the folder of an instance.
     pub(super) fn of(&self, instance: &InstanceId) -> PathBuf {
         self.path.join(INSTANCES).join(instance.as_str())
     }
 
-    /// Writes a file of an instance. An intent is on the disk then.
+    /// Writes a file of an instance. An intent is synced to the disk before this function returns.
     pub(super) fn write(
         &self,
         instance: &InstanceId,
@@ -106,19 +107,20 @@ impl Folder {
         write(&folder.join(file.name()), body)
     }
 
-    /// The file in which an instance says which process it is.
+    /// Creates the file for the identity of an instance's process. The instance itself writes it.
     pub(super) fn process_file(&self, instance: &InstanceId) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         options.open(self.of(instance).join(RecordFile::Process.name()))
     }
 
-    /// Says which cgroup an instance is in.
+    /// Records the path of an instance's cgroup.
     pub(super) fn write_cgroup(&self, instance: &InstanceId, path: &Path) -> io::Result<()> {
         fs::write(self.of(instance).join(CGROUP), path.as_os_str().as_encoded_bytes())
     }
 
-    /// Removes all of an instance, the intent first: what has none is removed by the next life, too.
+    /// Removes all files of an instance, the intent first. If this is interrupted, the next run removes the
+    /// rest, since it removes every instance without an intent.
     pub(super) fn remove(&self, instance: &InstanceId) {
         let folder = self.of(instance);
         let _ = fs::remove_file(folder.join(RecordFile::Intent.name()));
@@ -130,7 +132,8 @@ impl Folder {
         }
     }
 
-    /// All that earlier lives have left. What has no intent has not been started, and goes.
+    /// Returns all instances left behind by earlier runs. An instance without an intent was never started,
+    /// and is removed.
     pub(super) fn left(&self) -> io::Result<Vec<Left>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(self.path.join(INSTANCES))? {
@@ -166,7 +169,8 @@ impl Folder {
     }
 }
 
-/// A child that a killed keeper was about to start has its lock for a moment longer.
+/// Locks the folder, with several attempts. A child that a killed keeper was about to start holds the
+/// keeper's lock for a moment longer.
 fn take(path: &Path, mode: u32) -> Result<OwnedFd, FolderError> {
     for _ in 0..LOCK_TRIES {
         match folder::take(path, mode, WRITABLE) {
@@ -194,8 +198,8 @@ fn write(path: &Path, body: &[u8]) -> Result<(), Errno> {
     })
 }
 
-/// What is written after the start outlives the keeper, but need not outlive this boot: nothing that it speaks of
-/// does. So it does not wait for the disk.
+/// Replaces a file without a sync to the disk. A file that is written after the start has to outlive the
+/// keeper, but not this boot: the processes that it describes do not outlive the boot either.
 fn replace(folder: &Path, file: RecordFile, body: &[u8]) -> Result<(), Errno> {
     let (path, new) = (folder.join(file.name()), folder.join(format!(".{}.new", file.name())));
     let mut options = OpenOptions::new();
@@ -205,8 +209,8 @@ fn replace(folder: &Path, file: RecordFile, body: &[u8]) -> Result<(), Errno> {
     renamed.map_err(|why| Errno(why.raw_os_error().unwrap_or_default()))
 }
 
-/// A deadline is of use only as long as this boot lasts, so it does not wait for the disk. It is written at once,
-/// over the one before, and each is as long: no reader sees half of one.
+/// Writes a deadline without a sync to the disk, since it is of use only during this boot. It overwrites the
+/// last deadline in one write, and all deadlines have the same length. So no reader sees half of a deadline.
 fn write_deadline(path: &Path, body: &[u8]) -> Result<(), Errno> {
     let text = format!("{:0>20}\n", String::from_utf8_lossy(body));
     let mut options = OpenOptions::new();

@@ -1,5 +1,6 @@
-//! What holds the processes of an instance together: a cgroup below the keeper's own, which none can leave; or,
-//! where there is none, their process group and their mark in the environment.
+//! The grouping of an instance's processes. The group is a cgroup below the keeper's own, which no process
+//! can leave. Without cgroups, the processes are found by their process group and a variable in their
+//! environment.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,22 +15,23 @@ use rustix::process::{Signal, kill_process_group};
 
 use super::processes;
 
-/// Where the keeper makes cgroups, if it can.
+/// The parent of the keeper's cgroups, if the keeper can create any.
 #[derive(Clone, Debug)]
 pub(super) struct Groups {
     /// The keeper's folder.
     keeper: PathBuf,
-    /// The cgroup in which it makes others.
+    /// The parent cgroup.
     base: Option<PathBuf>,
 }
 
 impl Groups {
-    /// None: processes of the keeper of this folder are held by their process groups.
+    /// Uses no cgroups: the processes of the keeper of this folder are grouped by process groups.
     pub(super) fn none(keeper: &Path) -> Self {
         Self { keeper: keeper.to_owned(), base: None }
     }
 
-    /// Below the cgroup of this process, in one for the keeper of this folder. The error says why there is none.
+    /// Creates a cgroup for the keeper of this folder, below the cgroup of this process. The error is the
+    /// reason why that is impossible.
     pub(super) fn find(keeper: &Path) -> io::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
@@ -41,7 +43,8 @@ impl Groups {
         let folder = fs::metadata(keeper)?;
         let base = own.join(format!("hax-keeper-{}-{}", folder.dev(), folder.ino()));
         make(&base)?;
-        // Whoever may make one may still not move processes into it, which takes both (cgroups(7)).
+        // A process that may create a cgroup may still be unable to move processes into it: that takes write
+        // access to both files (cgroups(7)).
         for cgroup in [&own, &base] {
             OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
         }
@@ -52,7 +55,8 @@ impl Groups {
         if self.base.is_some() { Held::Cgroup } else { Held::Group }
     }
 
-    /// Makes the group of an instance. What is in it from earlier is the instance's, too.
+    /// Creates the group of an instance. Processes that are already in the cgroup count as the instance's,
+    /// too.
     pub(super) fn create(&self, instance: &InstanceId) -> io::Result<Group> {
         let path = self.base.as_ref().map(|base| base.join(instance.as_str()));
         if let Some(path) = &path {
@@ -61,19 +65,20 @@ impl Groups {
         Ok(self.adopt(instance.clone(), path))
     }
 
-    /// The group of an instance that an earlier keeper has started: in this cgroup, if in any.
+    /// Returns the group of an adopted instance, with its cgroup if it has one. An earlier keeper started the
+    /// instance.
     pub(super) fn adopt(&self, instance: InstanceId, path: Option<PathBuf>) -> Group {
         Group { keeper: self.keeper.clone(), instance, path }
     }
 
-    /// The keeper ends: its cgroup goes, unless instances are in it.
+    /// Removes the keeper's cgroup when the keeper ends, unless instances are in it.
     pub(super) fn leave(&self) {
         if let Some(base) = &self.base {
             let _ = fs::remove_dir(base);
         }
     }
 
-    /// Removes the cgroup of an instance that has ended, if it is there still.
+    /// Removes the cgroup of an ended instance, if it still exists.
     pub(super) fn remove(&self, instance: &InstanceId) {
         if let Some(base) = &self.base {
             remove_below(&base.join(instance.as_str()));
@@ -88,7 +93,7 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Where cgroups of version 2 are mounted. Spaces in the path are written as `\040` (proc(5)).
+/// Returns the mount point of cgroups version 2. Spaces in the path are written as `\040` (proc(5)).
 fn mount_point(mounts: &str) -> Option<PathBuf> {
     let mut found = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(1);
@@ -103,7 +108,7 @@ fn mount_point(mounts: &str) -> Option<PathBuf> {
 pub(super) struct Group {
     keeper: PathBuf,
     instance: InstanceId,
-    /// Its cgroup.
+    /// The path of the instance's cgroup.
     path: Option<PathBuf>,
 }
 
@@ -112,14 +117,14 @@ impl Group {
         self.path.as_deref()
     }
 
-    /// What a child writes to in order to join.
+    /// Opens the file to which a child writes to join the cgroup.
     pub(super) fn join(&self) -> io::Result<Option<OwnedFd>> {
         let Some(path) = &self.path else { return Ok(None) };
         let file = OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
         Ok(Some(file.into()))
     }
 
-    /// All its processes that live.
+    /// Returns all living processes of the group.
     pub(super) fn members(&self) -> Vec<Process> {
         let Some(path) = &self.path else {
             return processes::marked(&self.keeper, &self.instance);
@@ -130,18 +135,19 @@ impl Group {
         stats.filter(|stat| !stat.is_zombie).map(|stat| stat.process).collect()
     }
 
-    /// Sends a signal to all of them. What they start meanwhile may miss it.
+    /// Sends a signal to all processes of the group. Processes that start meanwhile may miss it.
     pub(super) fn signal(&self, signal: Signal) {
         for member in self.members() {
             processes::signal(member, signal);
             if signal == Signal::TERM {
-                // One that is stopped hears nothing before it goes on.
+                // A stopped process handles no signal before it continues.
                 processes::signal(member, Signal::CONT);
             }
         }
     }
 
-    /// Kills all of them. `leader` is the main process, if its number is still its own.
+    /// Kills all processes of the group. `leader` is the pid of the main process, if that pid cannot have
+    /// been reused.
     pub(super) fn kill(&self, leader: Option<u32>) {
         if let Some(path) = &self.path {
             let killed = OpenOptions::new().write(true).open(path.join("cgroup.kill"));
@@ -152,7 +158,7 @@ impl Group {
                 }
             }
         } else if let Some(leader) = leader.and_then(processes::pid) {
-            // It is gone if it has been the last one.
+            // The process group no longer exists if the leader was its last process.
             let _ = kill_process_group(leader, Signal::KILL);
         }
         for member in self.members() {
@@ -160,7 +166,7 @@ impl Group {
         }
     }
 
-    /// Nothing is in it any more. What cannot be removed now is when its instance is forgotten.
+    /// Removes the empty cgroup. If that is not possible now, it is removed when its instance is forgotten.
     pub(super) fn remove(&self) {
         if let Some(path) = &self.path {
             remove_below(path);
@@ -168,7 +174,7 @@ impl Group {
     }
 }
 
-/// The processes of a cgroup and of those below it.
+/// Collects the processes of a cgroup and of the cgroups below it.
 fn below(path: &Path, pids: &mut Vec<u32>) {
     let procs = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     pids.extend(procs.lines().filter_map(|pid| pid.parse::<u32>().ok()));

@@ -1,4 +1,4 @@
-//! What the keeper's host has of an instance that has not ended.
+//! The host's resources for an instance that has not ended.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -13,19 +13,20 @@ use super::group::Group;
 use super::output::Output;
 use super::processes;
 
-/// See the module.
+/// The resources of one instance; see the module.
 pub(super) struct Held {
     pub(super) start: Box<Start>,
     pub(super) group: Group,
-    /// Its main process. None where an earlier keeper had it and it is gone.
+    /// The main process. `None` if an earlier keeper started it and it is gone.
     pub(super) main: Option<Main>,
-    /// Its output, if that is a file's, until nobody says anything more.
+    /// The reader of the instance's output, if that goes to a file. `None` once no process has the pipe open.
     pub(super) output: Option<Output>,
-    /// Its stop command, while that runs: nothing is made of the end of the main process before.
+    /// The stop command, while it runs. The end of the main process is not reported before the stop command
+    /// has ended.
     pub(super) stop_command: Option<Process>,
-    /// How the main process has ended, meanwhile.
+    /// The exit status of an ended main process, kept while the stop command still runs.
     pub(super) ended: Option<Status>,
-    /// How much of its output is lost and not told yet, and when that may be told.
+    /// The number of lost and unreported bytes of output, and the earliest time of the next report.
     pub(super) dropped: (u64, Instant),
 }
 
@@ -40,13 +41,13 @@ impl Held {
         Self { start, group, main, output, stop_command: None, ended: None, dropped }
     }
 
-    /// Whether something besides its main process is there.
+    /// Returns whether a process besides the main process is left.
     pub(super) fn is_left(&self) -> bool {
         let main = self.main.as_ref().map(|main| main.process);
         self.group.members().into_iter().any(|member| Some(member) != main)
     }
 
-    /// The number of its main process, if it cannot be another's by now.
+    /// Returns the pid of the main process, if it cannot have been reused.
     pub(super) fn leader(&self) -> Option<u32> {
         let main = self.main.as_ref()?;
         let is_it = main.is_child || !main.has_ended;
@@ -57,9 +58,10 @@ impl Held {
 /// The main process of an instance.
 pub(super) struct Main {
     pub(super) process: Process,
-    /// Readable once it has ended; none where the kernel has no such thing.
+    /// A descriptor that is readable once the process has ended. `None` if the kernel does not support it.
     watch: Option<OwnedFd>,
-    /// Its exit code is ours. It is taken last: until then its number belongs to nobody else.
+    /// Whether the process is a child of the keeper. If so, the keeper collects its exit status. It does so
+    /// last: until then the pid is not reused.
     pub(super) is_child: bool,
     pub(super) has_ended: bool,
 }
@@ -69,7 +71,7 @@ impl Main {
     ///
     /// # Errors
     ///
-    /// It has ended.
+    /// If the process has ended.
     pub(super) fn new(process: Process) -> io::Result<Self> {
         let watch = processes::watch(process)?;
         let stat = processes::stat(process.pid);
@@ -77,17 +79,17 @@ impl Main {
         Ok(Self { process, watch, is_child, has_ended: false })
     }
 
-    /// What becomes readable when it ends.
+    /// Returns the descriptor for the end of the process. It is readable after the end.
     pub(super) fn watch(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().filter(|_| !self.has_ended).map(|watch| watch.as_fd())
     }
 
-    /// It has to be looked at by itself.
+    /// Returns whether the process has no descriptor and has to be checked periodically.
     pub(super) fn is_unwatched(&self) -> bool {
         self.watch.is_none() && !self.has_ended
     }
 
-    /// How it has ended, if it has; told once.
+    /// Returns the exit status if the process has ended. It is returned only once.
     pub(super) fn ended(&mut self) -> Option<Status> {
         if self.has_ended {
             return None;
@@ -103,7 +105,7 @@ impl Main {
         status
     }
 
-    /// Gives its number back.
+    /// Collects the exit status of an ended child. This frees its pid.
     pub(super) fn reap(&mut self) {
         if self.is_child && self.has_ended {
             status_of(self.process.pid, WaitIdOptions::empty());
@@ -112,7 +114,7 @@ impl Main {
     }
 }
 
-/// How a child has ended, if it has.
+/// Returns the exit status of a child, if it has ended.
 pub(super) fn status_of(pid: u32, options: WaitIdOptions) -> Option<Status> {
     let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     match waitid(WaitId::Pid(processes::pid(pid)?), options) {
@@ -122,7 +124,7 @@ pub(super) fn status_of(pid: u32, options: WaitIdOptions) -> Option<Status> {
             (None, None) => Status::Unknown,
         }),
         Ok(None) => None,
-        // It is no child of ours, or nobody's any more.
+        // The process is not a child of the keeper, or its status has been collected already.
         Err(_) => Some(Status::Unknown),
     }
 }

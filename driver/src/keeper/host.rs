@@ -1,4 +1,4 @@
-//! The loop: one thread, one poll(2), no runtime.
+//! The main loop: one thread, one poll(2), no runtime.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -21,10 +21,10 @@ use crate::host::clock;
 use crate::observe::facts;
 use crate::observe::notify::Watchdog;
 
-/// How often lost output is told, and processes are looked at that cannot be watched.
+/// The interval of the reports of lost output, and of the checks of processes without a descriptor.
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The keeper with all that it has of the system.
+/// The keeper's state machine with all its system resources.
 pub(super) struct Host {
     pub(super) keeper: Keeper,
     pub(super) folder: Folder,
@@ -37,14 +37,14 @@ pub(super) struct Host {
     pub(super) alarm: Alarm,
     pub(super) watchdog: Watchdog,
     pub(super) held: BTreeMap<InstanceId, Held>,
-    /// The groups of what earlier lives have left, until the table says what becomes of it.
+    /// The groups of instances from earlier runs, until the state machine decides about them.
     pub(super) found: BTreeMap<InstanceId, Group>,
-    /// What has happened and the table has not been told yet.
+    /// The pending inputs of the state machine.
     pub(super) inputs: VecDeque<Input>,
     pub(super) next: Next,
 }
 
-/// For what is waited. There may be thousands, of which few become ready.
+/// An event source to poll. There may be thousands of them, and few become ready at a time.
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Children,
@@ -70,7 +70,7 @@ impl Source<'_> {
     }
 }
 
-/// What has become ready.
+/// A ready event source.
 enum Ready {
     Children,
     End,
@@ -82,7 +82,7 @@ enum Ready {
 }
 
 impl Host {
-    /// Until a signal ends it. Its instances go on.
+    /// Runs until a signal ends the loop. The instances continue to run.
     pub(super) fn run(&mut self) {
         loop {
             self.settle();
@@ -107,7 +107,8 @@ impl Host {
         }
     }
 
-    /// Tells the table all that has happened, and does what follows, until nothing does.
+    /// Passes the pending inputs to the state machine and carries out its outputs, until there are no more
+    /// inputs.
     pub(super) fn settle(&mut self) {
         let mut out = Vec::new();
         while let Some(input) = self.inputs.pop_front() {
@@ -161,7 +162,7 @@ impl Host {
         }
     }
 
-    /// Waits until something is to be done. What has become ready.
+    /// Waits until there is something to do. Returns the sources that have become ready.
     fn wait(&mut self, now: Instant) -> Vec<Ready> {
         let pass = Now { mono: now, ..Now::default() };
         let timer = match self.watchdog.pass(pass, self.next) {
@@ -203,7 +204,7 @@ impl Host {
             }
         }
         self.alarm.set(next);
-        // It is interrupted, or there is no memory left for it: the next turn tries again.
+        // The call fails if it is interrupted or lacks memory. The next turn tries again.
         if poll(&mut files, None).is_err() {
             return Vec::new();
         }
@@ -224,7 +225,7 @@ impl Host {
             match self.clients.next(client) {
                 Heard::Body { user, body } => {
                     self.inputs.push_back(Input::Frame { client, user, body });
-                    // What it has asked for is done before the next is read.
+                    // A request is carried out before the next one is read.
                     self.settle();
                 }
                 Heard::Nothing => return,
@@ -233,8 +234,9 @@ impl Host {
         }
     }
 
-    /// A child has ended: the main process of an instance that cannot be watched, a stop command, or an orphan of
-    /// which nobody else takes the exit code. Main processes keep theirs until their instance has ended.
+    /// Handles the end of a child. The child is the main process of an instance, if it has no descriptor, or
+    /// a stop command, or an orphan whose exit status no other process collects. The status of a main process
+    /// is not collected before its instance has ended.
     fn on_children(&mut self) {
         self.children.take();
         let unwatched = |(id, held): (&InstanceId, &Held)| {
@@ -272,7 +274,8 @@ impl Host {
         let Some(main) = &mut held.main else { return };
         let Some(status) = main.ended() else { return };
         if held.stop_command.is_some() {
-            // To many a script a zombie runs (`kill -0`), and this one may wait for its end.
+            // Many stop scripts wait for the end of this process and take a zombie for a running process
+            // (`kill -0`).
             main.reap();
             held.ended = Some(status);
             return;
@@ -291,7 +294,7 @@ impl Host {
         }
     }
 
-    /// Does what time has brought: lost output is told, and what cannot be watched is looked at.
+    /// Does the periodic work: reports lost output, and checks the processes without a descriptor.
     fn tend(&mut self, now: Instant) {
         let mut unwatched = Vec::new();
         for (id, held) in &mut self.held {

@@ -1,4 +1,4 @@
-//! What the host does with instances: starting, adopting, following, ending.
+//! The host's operations on instances: start, adopt, follow and end.
 
 use hax_core::exec::Status;
 use hax_core::keeper::Input;
@@ -16,19 +16,19 @@ use super::output::Output;
 use super::processes;
 
 impl Host {
-    /// Tells the table what earlier lives have left.
+    /// Passes the instances from earlier runs to the state machine.
     pub(super) fn find_left(&mut self, left: Vec<Left>) {
         for Left { instance, mut found, cgroup } in left {
             let group = self.groups.adopt(instance.clone(), cgroup);
             let lives =
                 found.process().filter(|main| found.now.is_some_and(|now| now.is_alive(*main)));
-            // What else is there counts only where the main process does not live.
+            // Other processes count only if the main process does not live.
             found.left = found.ended.is_none() && lives.is_none() && !group.members().is_empty();
             self.found.insert(instance, group);
             self.inputs.push_back(Input::Found(Box::new(found)));
             self.settle();
         }
-        // Nothing lives in those of which the table makes nothing.
+        // The state machine has no use for the remaining groups, and no process lives in them.
         std::mem::take(&mut self.found).values().for_each(Group::remove);
     }
 
@@ -82,7 +82,8 @@ impl Host {
         self.held.insert(instance, held);
     }
 
-    /// What goes on of an instance: the process that the keeper has inherited, else the oldest.
+    /// Chooses the process to follow for an instance: the process that the keeper has inherited, otherwise
+    /// the oldest one.
     pub(super) fn follow(&mut self, instance: InstanceId) {
         let own = processes::own();
         let Some(held) = self.held.get_mut(&instance) else { return };
@@ -118,7 +119,7 @@ impl Host {
         }
     }
 
-    /// Runs the stop command of an instance; without one that can be run, SIGTERM does.
+    /// Runs the stop command of an instance. If there is none that can be run, SIGTERM is sent instead.
     pub(super) fn run_stop(&mut self, id: &InstanceId) {
         let Some(held) = self.held.get_mut(id) else { return };
         let main = held.main.as_ref().map(|main| main.process);

@@ -1,7 +1,8 @@
-//! `hax keeper`: runs service instances as its children, so that a restart of hax restarts none.
+//! `hax keeper`: runs service instances as its children. So a restart of hax restarts no instance.
 //!
-//! It is the smallest program that can be trusted: one thread, one poll(2), no runtime, no Consul. What it decides is
-//! [`hax_core::keeper`]; here is what it has of the system. [`Client`] is the other side of its socket.
+//! The keeper is kept as small as possible so that it can be trusted: one thread, one poll(2), no runtime, no
+//! Consul. Its decisions are made in [`hax_core::keeper`]; this module makes its system calls. [`Client`] is
+//! the client side of its socket.
 
 mod client;
 mod clients;
@@ -41,41 +42,42 @@ use start::Starter;
 use users::Users;
 use wake::{Alarm, SignalPipe};
 
-/// How a keeper is run.
+/// The settings of a keeper.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Its folder.
+    /// The keeper's folder.
     pub dir: PathBuf,
-    /// The group whose members may use it, besides root and its own user.
+    /// The group of the permitted users, besides root and the keeper's own user.
     pub group: Option<String>,
-    /// Where the output of instances is written.
+    /// The folder for the output of instances.
     pub log_dir: PathBuf,
-    /// How long a file of output may get, in bytes.
+    /// The maximum length of an output file, in bytes.
     pub log_max: u64,
-    /// How many older files of each are kept.
+    /// The number of older files to keep of each output file.
     pub log_keep: u32,
-    /// Folders and programs that may be run, besides those of hax.
+    /// The permitted folders and programs, besides those of hax.
     pub allow_exec: Vec<PathBuf>,
-    /// How many instances it keeps.
+    /// The maximum number of instances.
     pub instances_max: usize,
-    /// Whether it makes cgroups where it can.
+    /// Whether the keeper creates cgroups if it can.
     pub cgroups: bool,
-    /// The file with the boot's name.
+    /// The path of the file with the boot id.
     pub boot_id: PathBuf,
-    /// Where journald listens for output.
+    /// The path of journald's socket for output.
     pub journal: PathBuf,
 }
 
-/// Serves until a signal ends it; the instances go on.
+/// Runs a keeper until a signal ends it. The instances continue to run.
 ///
 /// # Errors
 ///
-/// The folder is served already or cannot be used, or the system refuses what a keeper needs.
+/// If the folder is already served or cannot be used, or if the system refuses a resource that a keeper
+/// needs.
 pub fn run(settings: &Settings) -> Result<Exit, CommandError> {
     let listen = |why: anyhow::Error| CommandError(Exit::Listen, why);
     let folder =
         Folder::take(&settings.dir, settings.group.is_some()).map_err(|why| listen(why.into()))?;
-    // Signals that come from here on are heard in the end.
+    // Signals that arrive from here on are handled once the loop runs.
     let children = SignalPipe::new(&[Signal::CHILD]).context("SIGCHLD")?;
     let end = SignalPipe::new(&[Signal::TERM, Signal::INT]).context("SIGTERM")?;
     set_child_subreaper(Some(getpid())).context("PR_SET_CHILD_SUBREAPER")?;

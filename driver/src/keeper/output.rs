@@ -1,8 +1,9 @@
-//! What an instance says, on its way to a file.
+//! The output of an instance, on its way to a file.
 //!
-//! Its standard output and error are one named pipe, which it has open for reading, too: so a keeper that is killed
-//! breaks no pipe, and the next one reads on. While no keeper reads, an instance waits once the pipe is full (64
-//! KiB); so does one that says more than the keeper takes. What is kept is bounded, and the memory it takes is none.
+//! The standard output and error of an instance are one named pipe, which the instance has open for reading,
+//! too. So the pipe does not break if the keeper is killed, and the next keeper continues to read it. While
+//! no keeper reads, the instance blocks once the pipe is full (64 KiB). An instance that writes faster than
+//! the keeper reads blocks, too. The size of the kept output is bounded, and no output is buffered in memory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -22,25 +23,26 @@ use crate::exec::child::Credentials;
 /// The name of the pipe in an instance's folder.
 pub(super) const PIPE: &str = "output";
 
-/// How much is taken in a turn, in bytes, before the pipe is left alone for a while.
+/// The maximum number of bytes to read in a turn. A pause follows a full turn.
 const TURN: usize = 256 << 10;
 
-/// See [`TURN`]: together 25 MB a second.
+/// The pause after a full turn; see [`TURN`]. Together they allow 25 MB a second.
 const REST: Duration = Duration::from_millis(10);
 
 const PIECE: usize = 64 << 10;
 
-/// Where logs are written, and how much of each is kept.
+/// The folder of the log files, and the limits of each log.
 #[derive(Clone, Debug)]
 pub(super) struct Logs {
     pub(super) folder: PathBuf,
-    /// How long a file may get, in bytes.
+    /// The maximum length of a file, in bytes.
     pub(super) max: u64,
-    /// How many older ones are kept beside it.
+    /// The number of older files to keep beside it.
     pub(super) keep: u32,
 }
 
-/// Makes the pipe of an instance; one that is there already is another's. What it says is its user's.
+/// Creates the pipe of an instance and gives it to the instance's user. An existing pipe belongs to another
+/// instance and is removed first.
 pub(super) fn make_pipe(folder: &Path, owner: Option<&Credentials>) -> io::Result<OwnedFd> {
     let path = folder.join(PIPE);
     match fs::remove_file(&path) {
@@ -50,28 +52,29 @@ pub(super) fn make_pipe(folder: &Path, owner: Option<&Credentials>) -> io::Resul
     mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR)?;
     let pipe = openat(CWD, &path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     if let Some(Credentials { uid, gid, .. }) = owner {
-        // For programs that open /dev/stderr.
+        // Programs that open /dev/stderr need to own the pipe.
         fchown(&pipe, Some(*uid), Some(*gid))?;
     }
     Ok(pipe)
 }
 
-/// The end of an instance's pipe that the instance has, once more: for its stop command.
+/// Opens the instance's end of its pipe once more, for the stop command.
 pub(super) fn open_pipe(folder: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(CWD, folder.join(PIPE), flags, Mode::empty())?)
 }
 
-/// A stream to journald, as systemd gives to its services (`man 8 systemd-journald.service`, "stdout").
+/// Opens a stream to journald, as systemd does for its services (`man 8 systemd-journald.service`, "stdout").
 pub(super) fn journal(socket: &Path, name: &ServiceName) -> io::Result<OwnedFd> {
     let mut stream = UnixStream::connect(socket)?;
-    // Identifier, unit, priority, prefix of levels, and three ways to forward.
+    // The lines are the identifier, the unit, the priority, whether lines have a level prefix, and three
+    // forwarding options.
     stream.write_all(format!("{name}\n\n6\n1\n0\n0\n0\n").as_bytes())?;
     shutdown(&stream, Shutdown::Read)?;
     Ok(stream.into())
 }
 
-/// See the module.
+/// A reader of an instance's pipe; see the module.
 #[derive(Debug)]
 pub(super) struct Output {
     pipe: File,
@@ -80,16 +83,16 @@ pub(super) struct Output {
     taken: usize,
 }
 
-/// What is known after a turn.
+/// The result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     GoesOn,
-    /// Nobody has the pipe any more: nothing will come.
+    /// No process has the pipe open any more, so no output will follow.
     Over,
 }
 
 impl Output {
-    /// Reads the pipe in an instance's folder.
+    /// Opens the pipe in an instance's folder for reading.
     pub(super) fn open(folder: &Path, name: &ServiceName, logs: &Logs) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let pipe = openat(CWD, folder.join(PIPE), flags, Mode::empty())?;
@@ -97,12 +100,12 @@ impl Output {
         Ok(Self { pipe: File::from(pipe), log, rests_until: Instant::default(), taken: 0 })
     }
 
-    /// When it is to be looked at again, if it is not now.
+    /// Returns the end of the pause, if there is a pause now.
     pub(super) fn rests(&self, now: Instant) -> Option<Instant> {
         (now < self.rests_until).then_some(self.rests_until)
     }
 
-    /// Takes what is there, as far as a turn goes.
+    /// Reads the available output, up to the maximum of a turn.
     pub(super) fn on_ready(&mut self, now: Instant) -> Step {
         let mut piece = [0; PIECE];
         loop {
@@ -127,13 +130,14 @@ impl Output {
         }
     }
 
-    /// The instance has ended: takes what the pipe still holds. It holds no more than it was made for.
+    /// Reads the rest of the output after the instance has ended. The rest is bounded by the capacity of the
+    /// pipe.
     pub(super) fn finish(&mut self) {
         self.taken = 0;
         let _ = self.on_ready(Instant::default());
     }
 
-    /// How many bytes could not be written since the last time.
+    /// Returns the number of bytes lost since the last call, because a write failed.
     pub(super) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.log.dropped)
     }
@@ -145,12 +149,12 @@ impl AsFd for Output {
     }
 }
 
-/// A file that is rotated.
+/// A log file with rotation.
 #[derive(Debug)]
 struct Log {
     logs: Logs,
     path: PathBuf,
-    /// With its length. None before the first write, and after one that failed.
+    /// The open file and its length. `None` before the first write, and after a failed write.
     file: Option<(File, u64)>,
     dropped: u64,
 }
@@ -258,7 +262,7 @@ mod tests {
         fs::create_dir(&place).unwrap();
         log.write(b"kept");
         assert_eq!(fs::read(place.join("web.log")).unwrap(), b"kept");
-        // A link leads nowhere else.
+        // A link in the place of the file is not followed.
         fs::remove_file(place.join("web.log")).unwrap();
         std::os::unix::fs::symlink("elsewhere", place.join("web.log")).unwrap();
         let mut log = Log::new(&logs(&place), &name());
@@ -275,7 +279,7 @@ mod tests {
         writer.write_all(b"one\n").unwrap();
         assert_eq!(output.on_ready(Instant::default()), Step::GoesOn);
         drop(output);
-        // Nobody reads, and nothing is broken.
+        // The pipe has no other reader, and the write succeeds nevertheless.
         writer.write_all(b"two\n").unwrap();
         let mut output = Output::open(&place, &name(), &logs(&place)).unwrap();
         drop(writer);

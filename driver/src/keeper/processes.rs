@@ -1,4 +1,5 @@
-//! What `/proc` says of processes, and signals to one of them that cannot reach another of the same number.
+//! Information about processes from `/proc`, and signals to one process. A signal cannot reach another
+//! process with a reused pid.
 
 use std::fs;
 use std::io;
@@ -11,34 +12,35 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
 };
 
-/// The variables by which processes of an instance are known where there are no cgroups: its name, and its keeper's
-/// folder, since keepers of several folders may have instances of one name.
+/// The environment variables for finding an instance's processes without cgroups: the instance's name, and
+/// the keeper's folder. The folder is needed because keepers of several folders may have instances with the
+/// same name.
 pub(super) const INSTANCE: &str = "HAX_INSTANCE";
 pub(super) const KEEPER: &str = "HAX_KEEPER";
 
-/// How much of a process's environment is looked at, in bytes.
+/// The maximum number of bytes to read of a process's environment.
 const ENVIRON_MAX: u64 = 1 << 20;
 
 pub(super) fn pid(number: u32) -> Option<Pid> {
     Pid::from_raw(i32::try_from(number).ok()?)
 }
 
-/// The keeper's own number.
+/// Returns the keeper's own pid.
 pub(super) fn own() -> u32 {
     getpid().as_raw_nonzero().get().unsigned_abs()
 }
 
-/// What is said of a process now.
+/// Reads the current state of a process.
 pub(super) fn stat(pid: u32) -> Option<Stat> {
     Stat::parse(&stat_line(pid)?)
 }
 
-/// The same as the kernel writes it.
+/// Reads the `stat` line of a process as the kernel writes it.
 pub(super) fn stat_line(pid: u32) -> Option<Vec<u8>> {
     fs::read(format!("/proc/{pid}/stat")).ok()
 }
 
-/// The boot of this node.
+/// Reads the boot id of this node.
 pub(super) fn boot(path: &Path) -> io::Result<Box<str>> {
     let text = fs::read_to_string(path)?;
     match text.trim() {
@@ -47,14 +49,14 @@ pub(super) fn boot(path: &Path) -> io::Result<Box<str>> {
     }
 }
 
-/// All processes.
+/// Returns the pids of all processes.
 fn all() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The children of the keeper, those included that have ended and whose exit code is not taken. The main thread has
-/// them all: it starts them, and the kernel gives it the orphans.
+/// Returns the children of the keeper, with the zombies among them. All are children of the main thread,
+/// since it starts them, and since the kernel gives the orphans to it.
 pub(super) fn children() -> Vec<u32> {
     let own = own();
     match fs::read_to_string(format!("/proc/self/task/{own}/children")) {
@@ -64,7 +66,7 @@ pub(super) fn children() -> Vec<u32> {
     }
 }
 
-/// All processes that live and have the marks of this keeper's instance.
+/// Returns all living processes with the variables of this keeper's instance.
 pub(super) fn marked(keeper: &Path, instance: &InstanceId) -> Vec<Process> {
     let mark = format!("{INSTANCE}={instance}");
     let of_keeper = [KEEPER.as_bytes(), b"=", keeper.as_os_str().as_encoded_bytes()].concat();
@@ -82,31 +84,34 @@ pub(super) fn marked(keeper: &Path, instance: &InstanceId) -> Vec<Process> {
     all().filter(|pid| *pid != own && is_marked(*pid)).filter_map(alive).collect()
 }
 
-/// `HAX_INSTANCE` is the instance's name, and a colon and its capability if it has one.
+/// Returns whether a variable names this instance. `HAX_INSTANCE` is the instance's name, followed by a colon
+/// and the capability if the instance has one.
 fn is_mark(word: &[u8], mark: &[u8]) -> bool {
     word.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with(b":"))
 }
 
-/// Becomes readable when this process has ended. None where the kernel has no such thing.
+/// Returns a descriptor for the end of this process. It becomes readable when the process has ended. `None`
+/// if the kernel does not support it.
 ///
 /// # Errors
 ///
-/// It has ended, and its number may be another's.
+/// If the process has ended. Its pid may belong to another process then.
 pub(super) fn watch(process: Process) -> io::Result<Option<OwnedFd>> {
     let gone = || io::Error::from(rustix::io::Errno::SRCH);
     let number = pid(process.pid).ok_or_else(gone)?;
     let file = match pidfd_open(number, PidfdFlags::empty()) {
         Ok(file) => Some(file),
-        // Linux before 5.3, or a sandbox that was written before it.
+        // The kernel is older than Linux 5.3, or the keeper runs in a sandbox that does not know the system
+        // call.
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => None,
         Err(why) => return Err(why.into()),
     };
-    // It may have ended, and its number be used again, before it was opened.
+    // The process may have ended before its pid was opened, and the pid may have been reused.
     let is_it = stat(process.pid).is_some_and(|stat| stat.process == process);
     if is_it { Ok(file) } else { Err(gone()) }
 }
 
-/// Sends a signal to this process and to no later one of its number.
+/// Sends a signal to this process, and to no later process with the same pid.
 pub(super) fn signal(process: Process, signal: Signal) {
     let Ok(watch) = watch(process) else { return };
     let sent = match (watch, pid(process.pid)) {

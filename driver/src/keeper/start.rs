@@ -1,4 +1,4 @@
-//! How an instance is started: what its processes have, and what not.
+//! The start of an instance: the attributes of its processes, and what they inherit from the keeper.
 
 use std::ffi::CString;
 use std::fs;
@@ -22,23 +22,23 @@ use super::users::{User, Users};
 use crate::exec::Programs;
 use crate::exec::child::{Before, ENVIRONMENT};
 
-/// What starts are made with.
+/// The common settings of all starts.
 pub(super) struct Starter {
     programs: Programs,
     /// The keeper's folder.
     keeper: PathBuf,
-    /// Where journald listens.
+    /// The path of journald's socket.
     pub(super) journal: PathBuf,
 }
 
 impl Starter {
-    /// Runs programs of hax's own folders and of `allowed`; any, where the keeper is not root: then nobody becomes
-    /// more by it.
+    /// Permits the programs of hax's own folders and of `allowed`. A keeper that is not root runs any
+    /// program, since nobody gains rights by that.
     pub(super) fn new(allowed: &[PathBuf], keeper: PathBuf, journal: PathBuf) -> Self {
         Self { programs: Programs::new(allowed.iter().cloned()), keeper, journal }
     }
 
-    /// Starts an instance. The error says why, in words.
+    /// Starts an instance. The error is the reason as text.
     pub(super) fn start(
         &self,
         start: &Start,
@@ -52,7 +52,8 @@ impl Starter {
         let mut before = before(start, group, user.as_ref()).map_err(said("its limits"))?;
         before.record = Some(record.map_err(said("the keeper's folder"))?.into());
         let pipe = self.output(start, user.as_ref(), folder)?;
-        // It is read before the program can have ended: the pipe's content goes with the last who has it open.
+        // The pipe is opened for reading before the program can end: its content is lost when the last
+        // process closes it.
         let output = match start.output {
             OutputTarget::File => {
                 let output = Output::open(&folder.of(&start.instance), &start.name, logs);
@@ -66,7 +67,7 @@ impl Starter {
         Ok((process, output))
     }
 
-    /// Starts the stop command of an instance, whose main process is `main`.
+    /// Starts the stop command of an instance. `main` is the instance's main process.
     pub(super) fn stop(
         &self,
         start: &Start,
@@ -90,7 +91,7 @@ impl Starter {
         spawn(command, before, pipe).map_err(|why| format!("{}: {why}", program.display()))
     }
 
-    /// A program with the environment of its instance.
+    /// Creates the command for a program, with the environment of its instance.
     fn command(
         &self,
         program: &Path,
@@ -150,7 +151,7 @@ fn said(what: &'static str) -> impl Fn(io::Error) -> String {
     move |why| format!("{what}: {why}")
 }
 
-/// As whom it runs, if not as the keeper.
+/// Looks up the user of an instance, if it differs from the keeper's user.
 fn user(start: &Start) -> Result<Option<User>, String> {
     let own = geteuid();
     let name = match (&start.user, &start.group) {
@@ -184,7 +185,8 @@ fn before(start: &Start, group: &Group, user: Option<&User>) -> io::Result<Befor
     Ok(before)
 }
 
-/// What is to be written, if it is not so already: to make it less takes a right that few have.
+/// Returns the bytes to write to `oom_score_adj`, if the value differs from the current one. An unneeded
+/// write is avoided because only privileged processes may lower the value.
 fn oom_score_adj(wanted: i16) -> Option<Vec<u8>> {
     let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     (own.trim().parse() != Ok(wanted)).then(|| wanted.to_string().into_bytes())
@@ -213,7 +215,7 @@ fn spawn(mut command: Command, before: Before, output: Option<OwnedFd>) -> io::R
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     before.apply(&mut command);
     let pid = command.spawn()?.id();
-    // It is there, dead or alive, until its exit code is taken.
+    // The process exists, dead or alive, until its exit status is collected.
     let stat = processes::stat(pid).ok_or_else(|| io::Error::from(rustix::io::Errno::SRCH))?;
     Ok(stat.process)
 }

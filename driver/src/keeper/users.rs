@@ -1,5 +1,6 @@
-//! Users and groups by their names, as `/etc/passwd` and `/etc/group` have them. Names that only a directory service
-//! knows are given as numbers: the keeper asks nobody who might not answer.
+//! The lookup of users and groups by name, in `/etc/passwd` and `/etc/group`. Users and groups that only a
+//! directory service knows have to be given as numbers: the keeper sends no query to a service that may not
+//! reply.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +9,13 @@ use rustix::process::{Gid, Uid};
 
 use crate::exec::child::Credentials;
 
-/// As whom an instance runs, and what its environment says of that.
+/// The user of an instance, and the related environment variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct User {
     pub(super) credentials: Credentials,
-    /// `USER` and `LOGNAME`.
+    /// The value of `USER` and `LOGNAME`.
     pub(super) name: Option<String>,
-    /// `HOME`.
+    /// The value of `HOME`.
     pub(super) home: Option<String>,
 }
 
@@ -26,14 +27,14 @@ struct Entry<'a> {
     home: &'a str,
 }
 
-/// The two files.
+/// The contents of the two files.
 pub(super) struct Users {
     passwd: String,
     group: String,
 }
 
 impl Users {
-    /// Reads both. What cannot be read has no names.
+    /// Reads both files. A file that cannot be read counts as empty.
     pub(super) fn read(folder: &Path) -> Self {
         let text = |name| {
             let bytes = fs::read(folder.join(name)).unwrap_or_default();
@@ -42,7 +43,7 @@ impl Users {
         Self { passwd: text("passwd"), group: text("group") }
     }
 
-    /// Finds a user, and a group instead of the user's own.
+    /// Finds a user. `group` replaces the user's own group.
     pub(super) fn find(&self, user: &str, group: Option<&str>) -> Result<User, String> {
         let entry = self.entry(user);
         let number = user.parse().ok();
@@ -68,7 +69,7 @@ impl Users {
         Ok(User { credentials, name, home: entry.map(|entry| entry.home.to_owned()) })
     }
 
-    /// The number of a group.
+    /// Returns the id of a group.
     pub(super) fn group(&self, group: &str) -> Result<u32, String> {
         let known = rows(&self.group).find(|row| row.first() == Some(&group));
         let known = known.and_then(|row| row.get(2)?.parse().ok());

@@ -1,4 +1,4 @@
-//! What wakes the keeper besides its clients and children: signals, and a moment.
+//! The event sources of the keeper besides its clients and children: signals and a timer.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -12,12 +12,12 @@ use rustix::time::{
 };
 use signal_hook::low_level::pipe;
 
-/// A signal as a readable end of a socket.
+/// A socket for signals. It becomes readable when a signal arrives.
 #[derive(Debug)]
 pub(super) struct SignalPipe(UnixStream);
 
 impl SignalPipe {
-    /// Hears these signals from now on.
+    /// Handles these signals from now on.
     pub(super) fn new(signals: &[Signal]) -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
@@ -31,14 +31,15 @@ impl SignalPipe {
         self.0.as_fd()
     }
 
-    /// Takes what has come: one that came several times stands for all.
+    /// Clears the pending signals. Several signals of the same kind count as one.
     pub(super) fn take(&self) {
         let mut bytes = [0; 1024];
         while (&self.0).read(&mut bytes).is_ok_and(|n| n == bytes.len()) {}
     }
 }
 
-/// Readable once a moment of `CLOCK_BOOTTIME` has come, in which poll(2) has no timeouts.
+/// A timer of `CLOCK_BOOTTIME`. It is readable once its time has come. The timeout of poll(2) does not use
+/// this clock.
 #[derive(Debug)]
 pub(super) struct Alarm(OwnedFd);
 
@@ -48,11 +49,11 @@ impl Alarm {
         Ok(Self(timerfd_create(TimerfdClockId::Boottime, flags)?))
     }
 
-    /// For this moment, or for none. It is not readable before.
+    /// Sets the timer to a time, or disarms it. The timer is not readable before that time.
     pub(super) fn set(&self, at: Option<Instant>) {
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = at.map_or(zero, |at| {
-            // All zero would be none.
+            // An all-zero value would disarm the timer.
             let us = at.as_micros().max(1);
             Timespec {
                 tv_sec: i64::try_from(us / 1_000_000).unwrap_or(i64::MAX),

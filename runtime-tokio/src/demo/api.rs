@@ -1,4 +1,4 @@
-//! A small HTTP client for the show: Consul's API and hax's own routes.
+//! A small HTTP client for the demo: Consul's API and hax's own routes.
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -77,8 +77,8 @@ impl Api {
     }
 }
 
-/// Plays a watch of an agent's configuration: watches the service's health in Consul and posts it to hax, for
-/// ever.
+/// Imitates a watch of an agent's configuration: watches the service's health in Consul and posts it to hax,
+/// without end.
 pub async fn watch(consul: Api, hax: Api, service: &str) {
     let mut index = 0;
     loop {

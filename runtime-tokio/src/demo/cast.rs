@@ -1,4 +1,4 @@
-//! The Motr processes of the show, each one a `hax ham`.
+//! The Motr processes of the demo. Each one is a `hax ham`.
 
 use std::process::Stdio;
 
@@ -16,7 +16,7 @@ pub struct Role {
     pub name: &'static str,
     /// Its fid.
     pub fid: Fid,
-    /// The endpoint at which it listens.
+    /// The process's own endpoint.
     pub endpoint: String,
     /// The kind of process, as in `ham`'s `process` command.
     pub kind: &'static str,
@@ -24,12 +24,12 @@ pub struct Role {
     pub check: String,
 }
 
-/// One line of a process.
+/// One output line of a process.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// The name of the process.
     pub who: &'static str,
-    /// The line, as `ham` prints it.
+    /// The content of the line, as `ham` prints it.
     pub said: Value,
 }
 
@@ -45,7 +45,7 @@ pub fn stage() -> (Sender<Line>, Receiver<Line>) {
 }
 
 impl Player {
-    /// Starts the process of `role`, which connects to hax at `hax`.
+    /// Starts the process of `role` and connects it to hax at `hax`.
     pub fn start(role: &Role, hax: &str, stage: Sender<Line>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("the own program")?;
         let mut command = Command::new(program);

@@ -16,12 +16,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
-/// Who shows this token may read and not write, as Consul's rules have it.
+/// A token with read access but no write access, as an ACL token in Consul.
 pub const READER: &str = "reader";
 
 struct Double {
     state: Mutex<State>,
-    /// Signals that the next deadline may have changed.
+    /// A signal for a possible change of the next deadline.
     changed: Notify,
     clock: Clock,
 }
@@ -128,7 +128,7 @@ impl State {
     }
 }
 
-/// Cancels the blocking query of a client that goes away.
+/// A guard for the blocking query of a client. It cancels the query if the client goes away.
 struct Forget<'a>(&'a Double, RequestId);
 
 impl Drop for Forget<'_> {

@@ -1,5 +1,5 @@
-//! The demos: three Motr processes, one hax and a Consul, or two routers and a client, over real sockets, in some
-//! seconds.
+//! The demos, over real sockets. One has three Motr processes, one hax and a Consul; the other has two
+//! routers and a client. Each takes some seconds.
 
 pub mod api;
 pub mod cast;
@@ -28,7 +28,7 @@ use api::Api;
 use setting::Setting;
 use show::Show;
 
-/// Runs the show. It succeeds if all expectations are met.
+/// Runs the demo. It succeeds if all expectations are met.
 pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let clock = Clock::new();
     let signals = signals::install(false)?;
@@ -62,7 +62,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Two routers and a route table, in a Consul of their own.
+/// Runs the demo of two routers and a route table, with a Consul of its own.
 #[cfg(feature = "route")]
 async fn run_route(args: &DemoArgs, clock: Clock) -> anyhow::Result<Exit> {
     if args.consul.is_some() || args.keep.is_some() {
@@ -99,7 +99,7 @@ async fn play(args: &DemoArgs, clock: Clock, consul: Api, whose: &str) -> anyhow
         Err(ended) => anyhow::bail!("hax has ended in the middle of the show: {:?}", ended?),
         Ok(played) => played?,
     }
-    // The hax of the show stops like any other.
+    // The hax of the demo stops like any other.
     stop.end();
     let stopped = hax.await?;
     show.check(stopped == Exit::Clean, "hax stops cleanly")?;

@@ -1,4 +1,4 @@
-//! The steps of the show and their expectations.
+//! The steps of the demo and their expectations.
 
 use std::time::Duration;
 

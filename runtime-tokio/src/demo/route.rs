@@ -1,7 +1,8 @@
-//! `hax demo route`: two routers, a route table in the built-in Consul, and a client that counts lost packets.
+//! `hax demo route`: two routers, a route table in the built-in Consul, and a client that counts lost
+//! packets.
 //!
-//! The routers' servers are real ones, processes of this program. What they forward is played: each has a socket
-//! that echoes, and the client sends to the one that the route names.
+//! The routers' servers are real processes of this program. Their packet forwarding is simulated: each router
+//! has an echo socket, and the client sends to the socket of the router that the route names.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
@@ -25,29 +26,29 @@ use super::api::Api;
 use super::double::READER;
 use super::show::Show;
 
-/// The routers, and the addresses that the route names them by.
+/// The names of the routers, and their addresses as next hops of the route.
 const NAMES: [&str; 2] = ["router-a", "router-b"];
 const HOPS: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
 /// The key of the route.
 const ROUTE: &str = "/v1/kv/routes/demo/192.0.2.0/24";
 
-/// Nobody is the next hop.
+/// The index for a route without a next hop.
 const NOBODY: usize = usize::MAX;
 
-/// The length of a packet: its number, and by which router it goes.
+/// The length of a packet in bytes: its number and the index of its router.
 const PACKET: usize = 16;
 
-/// How often the client sends a packet.
+/// The interval between two packets of the client.
 const EVERY: Duration = Duration::from_millis(10);
 
-/// How long a packet may be on its way.
+/// The maximum round-trip time of a packet.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 
-/// How long something may take that is expected.
+/// The timeout of an expectation.
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// Plays it.
+/// Runs the demo.
 pub(super) async fn play(consul: &Api, clock: Clock) -> anyhow::Result<Exit> {
     let (_none, lines) = async_channel::bounded(1);
     let mut show = Show::new(clock, lines, Vec::new());
@@ -103,7 +104,7 @@ pub(super) async fn play(consul: &Api, clock: Clock) -> anyhow::Result<Exit> {
     Ok(Exit::Clean)
 }
 
-/// Where the servers are; it goes with the show.
+/// The servers' temporary folder and the command to start them. The folder is removed on drop.
 struct Stage {
     folder: PathBuf,
     program: PathBuf,
@@ -123,7 +124,7 @@ impl Stage {
         self.folder.join(name)
     }
 
-    /// A server that answers.
+    /// Starts a server and waits until it replies.
     async fn router(&self, name: &str, token: Option<&str>) -> anyhow::Result<Child> {
         let mut command = self.command(&self.program, name);
         command.args(["route", "serve", "--consul", &self.consul, "--name", name]);
@@ -149,7 +150,7 @@ impl Stage {
         command
     }
 
-    /// Runs a script of a router's.
+    /// Runs a script of a router.
     async fn script(&self, name: &str, line: &str) -> anyhow::Result<Output> {
         let mut words = line.split(' ');
         let mut command = self.command(&self.program, name);
@@ -157,7 +158,7 @@ impl Stage {
         Ok(command.output().await?)
     }
 
-    /// The same, of one that has to succeed.
+    /// Runs a script and requires its success.
     async fn run(&self, name: &str, line: &str) -> anyhow::Result<()> {
         let output = self.script(name, line).await?;
         if !output.status.success() {
@@ -169,12 +170,12 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // What is left is in a folder for such.
+        // If this fails, the rest stays in the folder for temporary files.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-/// What a router forwards: the network behind it answers.
+/// The simulated forwarding of a router: an echo socket stands for the network behind it.
 struct Echo {
     port: usize,
     task: JoinHandle<()>,
@@ -200,14 +201,14 @@ impl Drop for Echo {
     }
 }
 
-/// The packets that have not come back, by number.
+/// The numbers of the packets without a reply.
 #[derive(Default)]
 struct Missing {
     sent: u64,
     numbers: BTreeSet<u64>,
 }
 
-/// The client: it follows the route, sends, and counts what comes back.
+/// The client. It follows the route, sends packets, and counts the replies.
 struct Client {
     hop: Arc<AtomicUsize>,
     ports: [Arc<AtomicUsize>; 2],
@@ -236,14 +237,14 @@ impl Client {
         Ok(Self { hop, ports, missing, heard, tasks })
     }
 
-    /// How many of the packets that were sent by now do not come back.
+    /// Returns how many of the packets sent so far are lost.
     async fn lost(&self) -> usize {
         let sent = lock(&self.missing).sent;
         tokio::time::sleep(ROUND_TRIP).await;
         lock(&self.missing).numbers.range(..sent).count()
     }
 
-    /// Whether packets come back by this router in time.
+    /// Returns whether packets return through this router in time.
     async fn reaches(&self, nth: usize) -> bool {
         let before = self.heard[nth].load(Ordering::Relaxed);
         let reaches = async {
@@ -263,7 +264,7 @@ impl Drop for Client {
     }
 }
 
-/// Keeps the next hop as the route table has it.
+/// Keeps `hop` equal to the next hop in the route table.
 async fn follow(consul: Api, hop: Arc<AtomicUsize>) {
     let mut index = 0;
     loop {
@@ -303,7 +304,7 @@ async fn send(
             number
         };
         let packet = [number, nth as u64].map(u64::to_be_bytes).concat();
-        // One that cannot be sent is lost.
+        // A packet that cannot be sent counts as lost.
         let _ = socket.send_to(&packet, to).await;
     }
 }
@@ -311,7 +312,7 @@ async fn send(
 async fn hear(socket: Arc<UdpSocket>, heard: [Arc<AtomicUsize>; 2], missing: Arc<Mutex<Missing>>) {
     let mut room = [0; PACKET];
     loop {
-        // A port that nobody has is told as an error of the next call.
+        // An unreachable port is reported as an error of the next call.
         let Ok((PACKET, _)) = socket.recv_from(&mut room).await else { continue };
         let [number, nth] =
             [0, 8].map(|at| room[at..].first_chunk().copied().map_or(0, u64::from_be_bytes));
@@ -326,7 +327,7 @@ fn lock(missing: &Mutex<Missing>) -> MutexGuard<'_, Missing> {
     missing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until the route leads somewhere.
+/// Waits until the route has this next hop.
 async fn until_kv(consul: &Api, hop: &str) -> anyhow::Result<()> {
     let leads = async {
         loop {

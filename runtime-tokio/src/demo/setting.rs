@@ -1,4 +1,4 @@
-//! The contents of Consul for the show: hare's configuration of three nodes, all on this host.
+//! The contents of Consul for the demo: hare's configuration of three nodes, all on this host.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::api::Api;
 use super::cast::Role;
 
-/// The addresses and processes of the show.
+/// The addresses and processes of the demo.
 pub struct Setting {
-    /// The host name of the node whose hax is in the show.
+    /// The host name of the demo's node.
     pub node: String,
     /// hax's endpoint for Motr.
     pub hax: String,
@@ -23,13 +23,13 @@ pub struct Setting {
     pub hax_http: String,
     /// The Motr processes of the node.
     pub roles: Vec<Role>,
-    /// One more process of the node, which is not in the show: the user may play it.
+    /// A further process of the node. It is not part of the demo, and the user may run it.
     pub spare: Option<Role>,
     /// The configuration in a few words.
     pub summary: String,
 }
 
-/// Refuses a Consul that is in use.
+/// Fails if Consul is in use.
 pub async fn refuse_used(consul: &Api) -> anyhow::Result<()> {
     let used = consul.send(Method::GET, "/v1/kv/m0conf/?keys&separator=/", Bytes::new()).await?;
     if used.status != 404 {
@@ -64,7 +64,7 @@ impl Setting {
                 id.clone_into(&mut session);
             }
         }
-        // No process has started yet, so the records of an earlier show are deleted.
+        // No process has started yet, so the records of an earlier demo are deleted.
         consul.done(Method::DELETE, "/v1/kv/processes/?recurse", Bytes::new()).await?;
         let node = &cluster.catalog[0];
         let (mut roles, mut spare) = (Vec::new(), None);
@@ -100,8 +100,8 @@ impl Setting {
     }
 }
 
-/// Returns ports that are free now. They may be taken before their use, which is reported then. To make this
-/// rare, they are below the range for outgoing connections.
+/// Returns currently free ports. Another process may take them before their use, which is reported then. To
+/// make this rare, they are below the range for outgoing connections.
 fn free_ports(n: usize) -> anyhow::Result<Vec<u16>> {
     const LOWEST: u16 = 21_000;
     const COUNT: u32 = 11_000;

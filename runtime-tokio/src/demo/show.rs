@@ -14,10 +14,10 @@ use super::cast::{Line, Role};
 /// The timeout of an expectation.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// The time for the last lines of an act.
+/// The time for the last lines of a step.
 const BETWEEN_ACTS: Duration = Duration::from_millis(500);
 
-/// The state of the show.
+/// The state of the demo.
 pub(super) struct Show {
     clock: Clock,
     began: Instant,
@@ -36,7 +36,7 @@ impl Show {
     /// Prints a line of the timeline.
     pub(super) fn tell(&self, who: &str, what: impl Display) {
         let at = self.clock.now().mono.since(self.began).as_secs_f64();
-        // A reader may close the pipe early; the show goes on to its exit code.
+        // A reader may close the pipe early. The demo continues up to its exit code.
         let _ = writeln!(std::io::stdout(), "{at:7.3}s  {who:<7} {what}");
     }
 
@@ -50,7 +50,7 @@ impl Show {
         self.heard.len()
     }
 
-    /// Waits until `who` has printed a matching line since `mark`. The show ends if there is none in time.
+    /// Waits until `who` has printed a matching line since `mark`. The demo ends if there is none in time.
     pub(super) async fn expect(
         &mut self,
         mark: usize,
@@ -76,13 +76,13 @@ impl Show {
         self.check(is_so, format_args!("{who} {what}"))
     }
 
-    /// Begins a new act, after the lines of the last one.
+    /// Begins a new step, after the lines of the last one.
     pub(super) async fn act(&mut self, what: &str) {
         self.linger(BETWEEN_ACTS).await;
         self.print(format_args!("\n{what}\n"));
     }
 
-    /// Prints the lines that arrive during this time.
+    /// Prints the lines during this time.
     pub(super) async fn linger(&mut self, time: Duration) {
         let rest = async {
             while let Ok(line) = self.lines.recv().await {
@@ -93,7 +93,7 @@ impl Show {
         let _ = tokio::time::timeout(time, rest).await;
     }
 
-    /// Counts a checked fact. The show ends if it is false.
+    /// Counts a checked fact. The demo ends if it is false.
     pub(super) fn check(&mut self, is_so: bool, what: impl Display) -> anyhow::Result<()> {
         if !is_so {
             self.tell("MISSED", format_args!("{what} (within {WITHIN:?})"));
@@ -103,7 +103,7 @@ impl Show {
         Ok(())
     }
 
-    /// Ends the show with success.
+    /// Ends the demo with success.
     pub(super) fn end(&self) {
         let took = self.clock.now().mono.since(self.began).as_secs_f64();
         self.print(format_args!("\nall {} expectations met in {took:.1} s", self.met));
@@ -132,7 +132,7 @@ impl Show {
         self.tell(who, what);
     }
 
-    /// Describes notes: names the processes of the show, and counts the other objects.
+    /// Describes notes: names the processes of the demo, and counts the other objects.
     fn notes(&self, said: &Value) -> Option<String> {
         let notes = said["notes"].as_array()?;
         let mut named = Vec::new();

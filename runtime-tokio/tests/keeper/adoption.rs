@@ -1,4 +1,4 @@
-//! The keeper is killed, frozen, stopped, and its node restarted, while instances run.
+//! Tests of a killed, frozen or stopped keeper, and of a restarted node, while instances run.
 
 use std::fs;
 use std::thread;
@@ -31,13 +31,13 @@ fn a_killed_keeper_comes_back_and_no_service_is_restarted() {
             assert_eq!((now.pid, now.state, now.adopted), (view.pid, State::Running, true));
             assert_eq!(now.generation, view.generation, "the life that has started it");
         }
-        // It has said things meanwhile, and none is lost.
+        // The instance has written output meanwhile, and no line is lost.
         let log = world.log("a", "line 100\n");
         for (n, line) in log.lines().enumerate() {
             assert_eq!(line, format!("line {}", n + 1));
         }
         world.stop("a");
-        // Whoever is not the keeper's child ends with a code that it may not learn.
+        // The process is not a child of this keeper, so the keeper may be unable to learn its exit code.
         let ended = world.ended("a");
         assert_eq!(ended.cause, Some(Cause::Stop), "{way}");
         assert!([Some(Status::Unknown), Some(Status::Signal(15))].contains(&ended.status));
@@ -63,7 +63,7 @@ fn what_ended_without_a_keeper_is_known_to_have_ended() {
         (State::Ended, Some(Status::Unknown), Some(Cause::Itself))
     );
     assert_eq!(world.view("b").status, Some(Status::Code(4)), "what was known is known still");
-    // Once it is known, it stays as it is.
+    // Once the end is known, it does not change.
     world.restart();
     assert_eq!(world.view("a"), a);
 }
@@ -171,7 +171,7 @@ fn after_a_reboot_nothing_is_taken_for_what_it_was() {
     world.start();
     let now = world.view("a");
     assert_eq!((now.state, now.cause), (State::Ended, Some(Cause::Reboot)));
-    // In truth it lives, and so it is seen that no number of another boot is trusted.
+    // The process in fact still lives. This shows that the keeper trusts no pid of another boot.
     let pid = view.pid.unwrap();
     assert!(lives(pid));
     let number = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
@@ -185,7 +185,7 @@ fn after_a_reboot_nothing_is_taken_for_what_it_was() {
     world.start();
 }
 
-/// Processes of this world's instances, by their mark.
+/// Returns the processes of this world's instances. They are found by their mark.
 fn marked(mark: &str) -> Vec<u32> {
     let is_it = |pid: &u32| {
         fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
@@ -195,7 +195,7 @@ fn marked(mark: &str) -> Vec<u32> {
     all().filter(|stat| !stat.is_zombie).map(|stat| stat.process.pid).filter(is_it).collect()
 }
 
-/// The keeper is killed at many moments while instances are being started.
+/// The test kills the keeper at many moments while instances are being started.
 #[test]
 fn whenever_the_keeper_is_killed_nothing_runs_that_the_next_one_does_not_know() {
     for way in ["on", "off"] {

@@ -1,4 +1,4 @@
-//! Clients that say what they should not, die at any moment, or never read.
+//! Tests of clients with invalid messages, of clients without reads, and of their deaths at any moment.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -22,7 +22,7 @@ fn request(id: u64, ask: Ask) -> Vec<u8> {
     encode(&serde_json::to_vec(&Request { v: 1, id, ask }).unwrap())
 }
 
-/// All messages until the keeper ends the connection.
+/// Reads all messages until the keeper ends the connection.
 fn rest(stream: &mut UnixStream) -> Vec<Message> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
@@ -40,7 +40,7 @@ fn a_client_that_dies_at_any_byte_has_asked_for_nothing() {
         connect(&world).write_all(&frame[..end]).unwrap();
     }
     assert!(world.views().is_empty());
-    // A whole one counts, though nobody waits for the answer.
+    // A complete request is carried out, although no client waits for the answer.
     connect(&world).write_all(&frame).unwrap();
     assert!(holds(|| world.views().get("a").is_some_and(|view| view.state == State::Running)));
     let before = world.leaks().0;
@@ -112,7 +112,7 @@ fn a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() {
     let streams: Vec<_> = (0..10).map(|_| connect(&world)).collect();
     for mut stream in &streams {
         stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-        // Each answer is more than a hundred times as long as its question.
+        // Each answer is more than a hundred times as long as its request.
         while stream.write_all(&frame.repeat(100)).is_ok() {}
     }
     assert_eq!(Client::connect(&world.folder(), WITHIN).unwrap().list().unwrap().1.len(), 50);

@@ -1,4 +1,4 @@
-//! How instances end, by themselves and when they are told to.
+//! Tests of the ends of instances, by themselves and by a stop.
 
 use std::fs;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::common::program::holds;
 use crate::world::{KILLED, World, id, lives, number, sh, sh_with};
 
-/// With cgroups where this machine has them, and without.
+/// With cgroups, if this machine has them, and without.
 const WAYS: [&str; 2] = ["--cgroups=on", "--cgroups=off"];
 
 #[test]
@@ -45,7 +45,7 @@ fn h25_an_end_is_told_with_its_code_or_signal_exactly_once() {
             told += 1;
         }
     }
-    // Nothing more comes of it.
+    // No further event follows.
     world.begin(sh("d", "exit 0"));
     let next = std::iter::from_fn(|| watcher.next_event().ok())
         .find(|event| matches!(event, Event::Exited(_)));
@@ -57,7 +57,7 @@ fn one_that_ignores_sigterm_is_killed_with_all_that_it_has_started() {
     for way in WAYS {
         let world = World::with(&[way]);
         let other = world.dir.join("other");
-        // The shell does not wait for `sleep` with exec: its trap is inherited as ignored.
+        // The shell waits for `sleep` and does not `exec` it. The `sleep` inherits the ignored signal.
         let script =
             format!("trap '' TERM; (sleep 1000 & echo $! > {}; wait) & wait", other.display());
         let view = world.begin(sh_with("a", &script, &json!({ "stop": { "kill_after_ms": 300 } })));
@@ -98,7 +98,7 @@ fn a_daemon_is_followed_and_its_exit_code_is_known() {
     for way in WAYS {
         let world = World::with(&[way]);
         let (daemon, go) = (world.dir.join("daemon"), world.dir.join("go"));
-        // Twice forked, in a session of its own, its parent gone: as daemon(3) does it.
+        // The daemon has forked twice, has its own session, and its parent is gone, as after daemon(3).
         let script = format!(
             "setsid sh -c '(echo $$ >/dev/null; sh -c \"echo \\$\\$ > {0}; while ! [ -e {1} ]; do sleep 0.02; done; exit 7\") & exit 0' & \
             while ! [ -s {0} ]; do sleep 0.01; done; exit 0",
@@ -122,7 +122,7 @@ fn a_stop_command_is_run_to_its_end_and_its_instance_ends_after_it() {
     for way in WAYS {
         let world = World::with(&[way]);
         let done = world.dir.join("done");
-        // To `kill -0` a zombie runs: whoever keeps it makes such a script wait for ever.
+        // `kill -0` succeeds for a zombie. If the keeper did not reap it, such a script would wait forever.
         let stop = format!(
             "kill $MAINPID; while kill -0 $MAINPID; do sleep 0.01; done; sleep 0.1; echo $HAX_INSTANCE > {}",
             done.display()
@@ -187,7 +187,7 @@ fn a_counted_one_lives_while_it_is_renewed_and_dies_when_nobody_is_left_to_do_it
         pause(Duration::from_millis(50));
     }
     assert_eq!(world.view("a").state, State::Running);
-    // Its hax is gone.
+    // The instance's hax is gone.
     drop(client);
     assert!(holds(|| !lives(view.pid.unwrap())));
     let late = boottime_us() - until;
@@ -196,7 +196,7 @@ fn a_counted_one_lives_while_it_is_renewed_and_dies_when_nobody_is_left_to_do_it
     assert!((100_000..3_000_000).contains(&late), "{late} us after its deadline");
 }
 
-/// Lets time pass, which is what the test is about.
+/// Lets time pass, because the test is about its passing.
 #[expect(clippy::disallowed_methods, reason = "a test of real programs waits in real time")]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);

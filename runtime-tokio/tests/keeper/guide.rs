@@ -1,4 +1,4 @@
-//! The guide is held against the program: facts, exit codes, flags.
+//! Tests of the agreement between the guide and the program: facts, exit codes, flags.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::world::World;
 
 const GUIDE: &str = include_str!("../../../docs/SERVICES.md");
 
-/// The cells of each table row under a heading of the guide.
+/// Returns the cells of each table row under a heading of the guide.
 fn rows(heading: &str) -> Vec<Vec<&'static str>> {
     let (_, rest) = GUIDE.split_once(&format!("\n### {heading}\n")).unwrap();
     let section = rest.split("\n### ").next().unwrap();

@@ -1,5 +1,5 @@
-//! `hax keeper` with real processes: they fork, daemonize, ignore signals, close and flood their output, run as other
-//! users; and the keeper is killed and frozen among them.
+//! Tests of `hax keeper` with real processes. The processes fork, daemonize, ignore signals, close and flood
+//! their output, and run as other users. The keeper is killed and frozen while they run.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../common/mod.rs"]

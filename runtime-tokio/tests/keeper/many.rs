@@ -1,4 +1,4 @@
-//! A thousand at once.
+//! A test with a thousand instances at once.
 
 use hax_core::keeper::answer::{Answer, State};
 use hax_core::keeper::request::Ask;

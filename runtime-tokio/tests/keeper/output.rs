@@ -1,4 +1,4 @@
-//! What instances say: little, at the last moment, nothing any more, without end.
+//! Tests of the output of instances: short output, output at the last moment, closed output, endless output.
 
 use std::fs;
 use std::io::Read as _;
@@ -24,7 +24,7 @@ fn the_last_words_of_a_short_life_are_kept() {
     }
 }
 
-/// How much processor time the keeper has used, in clock ticks.
+/// Returns the processor time of the keeper so far, in clock ticks.
 fn ticks(world: &World) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", world.pid())).unwrap();
     let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
@@ -62,7 +62,7 @@ fn a_flood_is_kept_within_its_files_and_holds_up_nobody() {
         let begun = Instant::now();
         client.list().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(2));
-        // Each file may exceed its limit by what is read at once.
+        // Each file may exceed its limit by the size of one read.
         assert!(size() < 3 * (164 << 10), "{}", size());
     }
     world.stop("flood");

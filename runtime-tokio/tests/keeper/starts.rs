@@ -1,4 +1,4 @@
-//! How instances are started: one of a name, with what they are given and nothing else.
+//! Tests of the starts of instances: one instance of a name, with its given parameters and nothing else.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -97,7 +97,7 @@ fn a_root_keeper_runs_instances_as_other_users() {
     let log = world.log("a", "end\n");
     assert!(log.starts_with("65534 1 1 nobody /nonexistent CapEff: 0000000000000000\n"), "{log}");
     assert!(log.contains("again\n"), "{log}");
-    // By number, without an entry.
+    // The user is given by number and has no entry in the user database.
     world.begin(sh_with(
         "b",
         "echo $(id -u) $(id -g)",
@@ -128,7 +128,8 @@ fn h23_what_may_not_or_cannot_be_run_is_refused_and_leaves_nothing() {
         let (code, text) = world.refused(start("a", &[program], &json!({})));
         assert_eq!(code, Code::NotStarted);
         assert!(text.contains("--allow-exec adds one"), "{text}");
-        // A stop command lies in these folders, too, or the instance could never be stopped by it.
+        // A stop command must be in these directories, too. Otherwise the instance could never be stopped by
+        // it.
     }
     fs::set_permissions(program, fs::Permissions::from_mode(0o777)).unwrap();
     let writable = World::with(&["--allow-exec", own.to_str().unwrap()]);
@@ -215,7 +216,7 @@ fn systemd_is_told_of_the_keepers_life_and_by_no_instance() {
     command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "200000");
     let mut keeper = crate::common::program::Program::start(command);
     hears("READY=1");
-    // Nothing happens, and still it is fed.
+    // Without any event the watchdog is still fed.
     (0..3).for_each(|_| hears("WATCHDOG=1"));
     world.begin(sh("a", "env; echo end"));
     assert!(!world.log("a", "end").contains("NOTIFY_SOCKET"));

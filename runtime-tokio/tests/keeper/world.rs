@@ -1,4 +1,4 @@
-//! A keeper of a test, and how it is asked.
+//! The keeper of a test, and the requests to it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use crate::common::certs::directory;
 use crate::common::program::{Program, command, holds};
 
-/// A folder of programs that everybody has.
+/// A directory of programs. Every machine has it.
 const PROGRAMS: &str = "/bin";
 
 pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 
-/// A keeper; it and all its instances are killed when it is dropped.
+/// A keeper. It is killed with all its instances when it is dropped.
 pub(crate) struct World {
     pub(crate) dir: PathBuf,
     args: Vec<String>,
@@ -39,7 +39,7 @@ impl World {
         Self::at(directory(), args)
     }
 
-    /// In memory, as `/run` is, where this machine has that.
+    /// Creates a keeper with a directory in memory like `/run`, if this machine has such a file system.
     pub(crate) fn in_memory(args: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl World {
         self.keeper.as_ref().expect("a keeper runs").child.id()
     }
 
-    /// Kills the keeper, with a SIGKILL.
+    /// Kills the keeper with a SIGKILL.
     pub(crate) fn kill(&mut self) {
         drop(self.keeper.take());
     }
@@ -107,7 +107,7 @@ impl World {
         *instance
     }
 
-    /// Why a start is refused.
+    /// Returns the reason why a start is refused.
     pub(crate) fn refused(&self, start: Start) -> (Code, String) {
         match self.client().ask(Ask::Start(Box::new(start))) {
             Err(ClientError::Refused(error)) => (error.code, error.text),
@@ -124,7 +124,7 @@ impl World {
         self.views().remove(name).unwrap_or_else(|| panic!("no {name}"))
     }
 
-    /// What an instance is, once it has ended.
+    /// Returns the state of an instance, once it has ended.
     pub(crate) fn ended(&self, name: &str) -> View {
         assert!(holds(|| self.view(name).state == State::Ended), "{:?}", self.view(name));
         self.view(name)
@@ -134,7 +134,7 @@ impl World {
         assert_eq!(self.ask(Ask::Stop { instance: id(name) }), Ok(Answer::Done));
     }
 
-    /// The log of a service, once it has this.
+    /// Returns the log of a service, once it contains this part.
     pub(crate) fn log(&self, name: &str, part: &str) -> String {
         let path = self.dir.join("logs").join(format!("{name}.log"));
         let read = || fs::read_to_string(&path).unwrap_or_default();
@@ -142,7 +142,7 @@ impl World {
         read()
     }
 
-    /// How many files the keeper has open, and how many of its children are zombies.
+    /// Returns the number of the keeper's open files, and the number of its zombie children.
     pub(crate) fn leaks(&self) -> (usize, usize) {
         let pid = self.pid();
         let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
@@ -171,7 +171,7 @@ impl Drop for World {
         };
         holds(|| is_over(&mut client));
         if let Some(keeper) = &mut self.keeper {
-            // It takes its cgroup along.
+            // The keeper removes its cgroup when it ends.
             keeper.signal("TERM");
             holds(|| keeper.child.try_wait().is_ok_and(|ended| ended.is_some()));
         }
@@ -192,7 +192,7 @@ pub(crate) fn id(name: &str) -> InstanceId {
     InstanceId::new(name).unwrap()
 }
 
-/// A start of a program, with what else is given.
+/// Builds the start of a program, with these additional parameters.
 pub(crate) fn start(name: &str, argv: &[&str], more: &Value) -> Start {
     let mut start = json!({ "instance": name, "name": name, "argv": argv });
     for (key, value) in more.as_object().unwrap() {
@@ -201,7 +201,7 @@ pub(crate) fn start(name: &str, argv: &[&str], more: &Value) -> Start {
     serde_json::from_value(start).unwrap()
 }
 
-/// A start of a shell's script.
+/// Builds the start of a shell script.
 pub(crate) fn sh(name: &str, script: &str) -> Start {
     start(name, &["/bin/sh", "-c", script], &json!({}))
 }
@@ -210,7 +210,7 @@ pub(crate) fn sh_with(name: &str, script: &str, more: &Value) -> Start {
     start(name, &["/bin/sh", "-c", script], more)
 }
 
-/// All processes of this machine.
+/// Returns all processes of this machine.
 pub(crate) fn all() -> impl Iterator<Item = Stat> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -222,7 +222,7 @@ pub(crate) fn lives(pid: u32) -> bool {
     stat.and_then(|line| Stat::parse(&line)).is_some_and(|stat| !stat.is_zombie)
 }
 
-/// A number that a script has written to a file, once it is there.
+/// Waits for a number in a file, written by a script, and returns it.
 pub(crate) fn number(path: &Path) -> u32 {
     let mut found = None;
     assert!(holds(|| {

@@ -1,4 +1,4 @@
-//! Routes that are keys of a real Consul, and a pair of routers with a group there.
+//! Tests of routes as keys of a real Consul, and of a pair of routers with a group there.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn consul() -> Option<RealConsul> {
     available().then(|| RealConsul::start(Options::new("router")).unwrap())
 }
 
-/// Where the route leads, by whoever asks Consul.
+/// Returns the next hop of the route, as a client reads it from Consul.
 fn leads(consul: &RealConsul) -> String {
     let reply = consul.request("GET", &format!("{KEY}?raw"), b"").unwrap();
     let record: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
@@ -86,7 +86,8 @@ fn r15_a_verify_fails_where_consul_s_rules_deny_the_write() {
     assert_eq!(leads(&consul), "10.0.0.1");
 }
 
-/// Two routers of one Consul, each with a node of one group; the first is the primary and holds.
+/// Creates two routers of one Consul, each with a node of one group. The first one is the primary and the
+/// holder.
 fn pair(consul: &RealConsul, name: &str) -> [Router; 2] {
     let router = |nth: u8, mode: &str| {
         let at = consul.address();
@@ -105,7 +106,7 @@ fn pair(consul: &RealConsul, name: &str) -> [Router; 2] {
 fn r01_of_two_routers_with_a_group_one_acts_and_the_other_follows_it() {
     let Some(consul) = consul() else { return };
     let [mut first, second] = pair(&consul, "pair");
-    // The holder is known once it is read.
+    // The name of the holder is known after it was read from Consul.
     let names = || said(&mut second.command(HAX, "route status --json")).1;
     let is_named = || names().contains("\"name\":\"router-1\"");
     until("it is named", is_named);
@@ -117,16 +118,16 @@ fn r01_of_two_routers_with_a_group_one_acts_and_the_other_follows_it() {
     first.end(Signal::KILL);
     let took = until("the second one acts", || leads(&consul) == "10.0.0.2");
     println!("followed after {took:?}");
-    // The check's TTL, the lock's delay and a moment for the tries.
+    // The check's TTL, the lock's delay, and a margin for the retries.
     assert!(took < Duration::from_secs(5), "{took:?}");
-    // The primary comes back, is well for its while, and asks.
+    // The primary comes back, is healthy for the required time, and requests the lease.
     let args =
         format!("--consul http://{} --name router-1 --hold 1s --revert-after 2s", consul.address());
     let command = first.command(HAX, &format!("route serve {args}"));
     first.serve_by(command);
     until("the first one acts again", || leads(&consul) == "10.0.0.1");
     assert!(second.said().contains("handed over to router-1"), "{}", second.said());
-    // It is ended well, and nobody waits who stands for the lease again.
+    // The first router ends in order, so no candidate for the lease has to wait.
     until("it is named again", is_named);
     first.end(Signal::TERM);
     let took = until("the second one acts again", || leads(&consul) == "10.0.0.2");

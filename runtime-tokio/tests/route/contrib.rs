@@ -1,4 +1,4 @@
-//! What stands in `contrib/` for routers: the unit, and hooks of programs that detect failures.
+//! Tests of the files in `contrib/` for routers: the unit, and the hooks for failure detection programs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ fn contrib(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib").join(name)
 }
 
-/// A folder with programs that hooks run; it goes with the test.
+/// A directory with programs for the hooks. It is removed with the test.
 struct Programs(PathBuf);
 
 impl Programs {
@@ -78,7 +78,8 @@ fn keepalived_s_notify_tells_of_a_peer_s_failure_and_of_nothing_else() {
 #[test]
 fn frr_s_hook_tells_once_that_a_session_went_down() {
     let programs = Programs::new("frr");
-    // What is said each time it is asked: down before it ever was up, up, down, nothing, down, up, down.
+    // The answers to the successive queries: down before the first up, then up, down, no answer, down, up,
+    // down.
     let said = "down up down none down up down";
     programs.add(
         "vtysh",
@@ -116,7 +117,7 @@ fn the_unit_is_one_and_its_settings_are_the_server_s() {
         return;
     };
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    // Of other units it may say what it likes.
+    // Lines about other units are not checked.
     let wrong: Vec<_> = text.lines().filter(|line| line.contains("hax-route.service")).collect();
     let of_settings = |line: &&&str| line.contains("Unknown") || line.contains("Failed to parse");
     assert_eq!(wrong.iter().filter(of_settings).count(), 0, "{wrong:#?}");

@@ -1,5 +1,5 @@
-//! What is broken around the server: its handlers, its disk, its rights. Each test says what happens, and the
-//! server answers meanwhile.
+//! Tests of faults around the server: its handlers, its disk, its permissions. The name of each test states
+//! the effect. The server responds meanwhile.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,14 +16,14 @@ use crate::router::{Router, said};
 
 const NODE: &str = "-p linux -t 100 -r 192.0.2.0/24 -n 10.0.0.2";
 
-/// Copies a program by another process. A process that another test starts meanwhile would inherit a file open for
-/// writing, and a program with one cannot be executed (ETXTBSY).
+/// Copies a program by another process. A process that another test starts meanwhile would inherit a file
+/// open for writing, and a program with one cannot be executed (ETXTBSY).
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").args([from, to]).status().unwrap();
     assert!(copied.success());
 }
 
-/// A server whose program is this shell script by the time that a handler is started.
+/// Creates a server and then replaces its program with this shell script, for the next handler.
 fn with_handler(name: &str, script: &str) -> Router {
     let mut router = Router::new(name);
     let program = router.folder().join("hax");
@@ -58,7 +58,7 @@ fn r21_a_handler_that_hangs_is_killed_and_the_server_answers_meanwhile() {
     let code = event.wait_with_output().unwrap().status.code();
     let took = clock.now().mono.since(began);
     assert_eq!(code, Some(7));
-    // Its deadline, its grace, and a busy machine.
+    // The handler's deadline, its grace period, and a margin for a busy machine.
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "{took:?}");
     assert!(router.said().contains("took too long"), "{}", router.said());
 }
@@ -103,7 +103,7 @@ fn r21_handlers_are_processes_and_end_with_their_server() {
 
 // ---- the disk -----------------------------------------------------------------------------------------
 
-/// A file system of its own in the place of a router's folder.
+/// A file system of its own, mounted at a router's directory.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -154,7 +154,7 @@ fn r19_a_full_disk_refuses_the_change_and_keeps_what_was_acknowledged() {
     assert!(code == 3 && text.contains("cannot write"), "{code} {text}");
     router.ok("ha_api -c ping");
     assert_eq!(router.ok("show_node").lines().count(), usize::from(kept));
-    // What makes room is done.
+    // A deletion makes room, so it is carried out.
     router.ok("delete_node -i 1");
     router.end(rustix::process::Signal::KILL);
     router.serve();
@@ -178,7 +178,7 @@ fn r19_a_read_only_folder_is_told() {
     router.ok("show_node -i 7");
 }
 
-// ---- rights and secrets -------------------------------------------------------------------------------
+// ---- permissions and secrets --------------------------------------------------------------------------
 
 #[test]
 fn r15_a_verify_fails_where_writing_is_denied() {

@@ -1,10 +1,12 @@
-//! Routes of a real kernel, in network namespaces, read back by `ip`: for root, where the machine permits it.
+//! Tests with the routes of a real kernel, in network namespaces. `ip` reads them back. The tests need root
+//! and a machine that permits namespaces.
 
 use std::process::Command;
 
 use crate::router::{Router, said};
 
-/// A network namespace with an interface, two routers' addresses behind it, and a route to the first.
+/// A network namespace with an interface, the addresses of two routers behind it, and a route to the first
+/// one.
 pub(crate) struct Namespace(String);
 
 impl Namespace {
@@ -42,7 +44,7 @@ impl Namespace {
         said(Command::new("ip").args(["-n", &self.0]).args(line.split(' ')))
     }
 
-    /// Where `ip` says that a route leads.
+    /// Returns the gateways of a route according to `ip`.
     pub(crate) fn gateways(&self, route: &str, table: u32) -> Vec<String> {
         let family = if route.contains(':') { "-6" } else { "-4" };
         let (_, text) = self.ip(&format!("-j {family} route show table {table} exact {route}"));

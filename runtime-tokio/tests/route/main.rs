@@ -1,4 +1,5 @@
-//! `hax route` from outside: the real program under its eight names, real pipes, real files, real routes.
+//! Tests of `hax route` from outside: the real program under its eight names, real pipes, real files, real
+//! routes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 

@@ -1,11 +1,11 @@
-//! R01 as its users see it: a client, two routers and what lies behind them, each in a network namespace of its
-//! own; the client's kernel has the route table.
+//! Requirement R01 as its users see it: a client, two routers and the servers behind them, each in a network
+//! namespace of its own. The client's kernel has the route table.
 
 use std::process::Command;
 
 use crate::router::{Router, said};
 
-/// All namespaces of one test; they go with it.
+/// All namespaces of one test. They are removed with it.
 struct Network(String);
 
 impl Network {
@@ -18,7 +18,7 @@ impl Network {
                 return None;
             }
         }
-        // A bridge in the client's namespace, and the network behind the routers on both.
+        // A bridge in the client's namespace, and the network behind the routers on both of them.
         for (of, line) in [
             ("client", "link add lan type bridge"),
             ("client", "addr add 10.0.0.100/24 dev lan"),
@@ -56,7 +56,7 @@ impl Network {
         said(Command::new("ip").args(["-n", &self.name(of)]).args(line.split(' ')))
     }
 
-    /// Serves a word behind a router.
+    /// Starts a server behind a router. It responds with the router's name.
     fn serve(&self, of: &str) -> Served {
         let program = format!(
             "import socket\ns = socket.create_server(('192.0.2.1', 80))\nprint('up', flush=True)\n\
@@ -72,7 +72,7 @@ impl Network {
         Served(child)
     }
 
-    /// Who answers the client.
+    /// Returns the name of the server in the response to the client.
     fn reached(&self) -> Option<String> {
         let program =
             "import socket\nprint(socket.create_connection(('192.0.2.1', 80), 1).recv(9).decode())";
@@ -83,7 +83,7 @@ impl Network {
     }
 }
 
-/// What serves behind a router, until the test ends.
+/// A server behind a router. It runs until the test ends.
 struct Served(std::process::Child);
 
 impl Drop for Served {

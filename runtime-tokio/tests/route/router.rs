@@ -1,4 +1,4 @@
-//! A router with a server in a folder of its own.
+//! A router with a server in a directory of its own.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::hax::HAX;
 
-/// See the module.
+/// A router with its directory and its server.
 pub(crate) struct Router {
     folder: PathBuf,
     server: Option<Child>,
@@ -19,7 +19,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// With the scripts, and no server.
+    /// Creates a router with the scripts and without a server.
     pub(crate) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("hax-route-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
@@ -31,7 +31,7 @@ impl Router {
         Self { folder, server: None, said: Arc::default() }
     }
 
-    /// With a server.
+    /// Creates a router with a server.
     pub(crate) fn serving(name: &str) -> Self {
         let mut router = Self::new(name);
         router.serve();
@@ -47,7 +47,7 @@ impl Router {
         self.serve_by(command);
     }
 
-    /// With a server that is started so.
+    /// Creates a router with a server, started with these arguments.
     pub(crate) fn serving_with(name: &str, args: &str) -> Self {
         let mut router = Self::new(name);
         let command = router.command(HAX, &format!("route serve {args}"));
@@ -70,7 +70,7 @@ impl Router {
         self.server = Some(server);
     }
 
-    /// All that servers of it have said.
+    /// Returns the output of all its servers.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
@@ -79,14 +79,14 @@ impl Router {
         &self.folder
     }
 
-    /// Ends the server; its exit code.
+    /// Ends the server. Returns its exit code.
     pub(crate) fn end(&mut self, signal: Signal) -> Option<i32> {
         let mut server = self.server.take().unwrap();
         kill_process(Pid::from_child(&server), signal).unwrap();
         server.wait().unwrap().code()
     }
 
-    /// Waits for the server's own end; its exit code.
+    /// Waits until the server ends by itself. Returns its exit code.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         self.server.take().unwrap().wait().unwrap().code()
     }
@@ -95,7 +95,7 @@ impl Router {
         self.server.as_ref().unwrap().id()
     }
 
-    /// A command line, words by spaces.
+    /// Builds a command line. Spaces separate the words.
     pub(crate) fn command(&self, program: impl AsRef<Path>, words: &str) -> Command {
         let mut command = Command::new(program.as_ref());
         command.args(words.split(' ').filter(|word| !word.is_empty()));
@@ -103,7 +103,7 @@ impl Router {
         command
     }
 
-    /// A script with these words.
+    /// Builds the command line of a script with these words.
     pub(crate) fn script(&self, line: &str) -> Command {
         let (name, words) = line.split_once(' ').unwrap_or((line, ""));
         let mut command = self.command(self.folder.join("bin").join(name), words);
@@ -111,12 +111,12 @@ impl Router {
         command
     }
 
-    /// Runs a script; its exit code and what it says.
+    /// Runs a script. Returns its exit code and its output.
     pub(crate) fn run(&self, line: &str) -> (i32, String) {
         said(&mut self.script(line))
     }
 
-    /// Runs a script that has to succeed.
+    /// Runs a script. The script must succeed.
     pub(crate) fn ok(&self, line: &str) -> String {
         let (code, text) = self.run(line);
         assert_eq!(code, 0, "{line}: {text}\n{}", self.said());
@@ -124,7 +124,7 @@ impl Router {
     }
 }
 
-/// Runs a command; its exit code and what it says.
+/// Runs a command. Returns its exit code and its output.
 pub(crate) fn said(command: &mut Command) -> (i32, String) {
     let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].concat();

@@ -1,4 +1,4 @@
-//! The scripts and their exit codes.
+//! Tests of the scripts and their exit codes.
 
 use std::thread;
 
@@ -80,7 +80,7 @@ fn an_event_for_which_there_is_no_handler_says_so() {
     router.ok("create_node -i 1 -p aws -t rtb-12345678 -rg us-east-1 -n eni-12345678");
     let (code, text) = router.run("node_event -i 1 -e verify");
     assert!(code == 7 && text.contains("no event handler for aws"), "{text}");
-    // Nothing is to be done by a secondary, whoever has the table.
+    // A secondary has nothing to do, whichever router is in the table.
     router.ok("node_event -i 1 -e revert");
 }
 

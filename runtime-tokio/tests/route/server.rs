@@ -1,4 +1,4 @@
-//! The server: its file, its life and its end.
+//! Tests of the server: its file, its life and its end.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
@@ -18,7 +18,7 @@ fn r04_clients_and_server_talk_over_pipes() {
     assert!(found.file_type().is_fifo());
 }
 
-/// A client has 2 s for its request, and they begin with it.
+/// A client has 2 s for its request. The time begins with the client, not with the server.
 #[test]
 fn r04_a_server_that_nobody_has_asked_for_long_answers() {
     let router = Router::serving("idle");
@@ -32,7 +32,7 @@ fn r04_a_server_that_nobody_has_asked_for_long_answers() {
 fn r19_what_was_acknowledged_outlives_kill_9() {
     let mut router = Router::serving("kill");
     for round in 0..5_u16 {
-        // Scripts run until the server is killed under them.
+        // Scripts run until the server is killed during their requests.
         let acknowledged: Vec<u16> = std::thread::scope(|scope| {
             let running = scope.spawn(|| {
                 let indexes = round * 100 + 1..=round * 100 + 100;
@@ -74,7 +74,7 @@ fn r16_r17_ha_api_starts_pings_and_stops() {
     router.ok("ha_api -c ping");
     router.ok(&format!("create_node -i 7 {NODE}"));
     router.ok("ha_api -c stop");
-    // It has answered, and goes.
+    // The server has answered and is ending.
     while router.dir().join("requests").exists() {
         std::thread::yield_now();
     }
@@ -120,7 +120,7 @@ fn a_file_in_the_pipe_s_place_is_told() {
 #[test]
 fn r21_the_server_answers_while_a_request_hangs() {
     let router = Router::serving("hangs");
-    // A client that has announced itself and says nothing.
+    // A client that has announced itself and writes no request.
     let token = hax_core::fifo::Token::new("hangs").unwrap();
     for name in [token.request_pipe(), token.answer_pipe()] {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;

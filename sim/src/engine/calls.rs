@@ -1,4 +1,4 @@
-//! Between the machines under test and Consul: what is carried, and what becomes of it on the way.
+//! The path between the machines under test and Consul: the calls in transit and their faults.
 
 use std::collections::BTreeMap;
 
@@ -16,20 +16,20 @@ use super::sim::EvOf;
 use super::swarm;
 use crate::consul::{Consul, Output, Request, RequestId, Response, Snapshot, Token, Watch};
 
-/// What a call takes from end to end, in µs.
+/// The latency of a call from end to end, in µs.
 const LATENCY: u64 = 300;
-/// How long a watch waits for a response to its post.
+/// The time limit of a watch for the response to its post.
 const POST_FOR: u64 = 10 * S;
 
 /// A call without a reply.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) request: RequestId,
-    /// The reply is on its way.
+    /// The reply is in transit.
     answered: bool,
 }
 
-/// Whose a response is.
+/// The origin of a request in Consul's double.
 #[derive(Debug)]
 struct Asker {
     node: usize,
@@ -39,24 +39,24 @@ struct Asker {
     fault: Option<Fault>,
 }
 
-/// Consul and what is on its way to and from it.
+/// Consul's double and all messages in transit to and from it.
 pub(crate) struct Side {
     pub(crate) double: Consul,
     askers: BTreeMap<RequestId, Asker>,
     last: RequestId,
     wake: u64,
     out: Vec<Output>,
-    /// As it was some time ago.
+    /// An earlier state of the double.
     pub(crate) old: Option<Box<Consul>>,
-    /// Until then every call is refused.
+    /// Until this time every call is refused.
     pub(crate) down_until: u64,
-    /// Until then there is no leader.
+    /// Until this time there is no leader.
     pub(super) headless_until: u64,
-    /// What each node may do.
+    /// The permissions of each node's token.
     tokens: Vec<Token>,
-    /// What was saved, to be restored.
+    /// The snapshot for a later restore.
     pub(super) saved: Option<Snapshot>,
-    /// Until then a write that was given up may still be done.
+    /// Until this time Consul may still carry out an abandoned write.
     late_until: u64,
 }
 
@@ -79,7 +79,7 @@ impl Side {
 }
 
 impl<C: Cast> World<'_, C> {
-    /// An agent has this watch, which posts to its machine.
+    /// Adds a watch to an agent. The watch posts to the agent's machine.
     pub(crate) fn add_watch(&mut self, node: usize, watch: &Watch, path: &str) {
         let now = self.sim.clocks();
         let mut out = std::mem::take(&mut self.consul.out);
@@ -143,7 +143,7 @@ impl<C: Cast> World<'_, C> {
             Some(Fault::DoneLate) => within + self.sim.choose(10_000) * MS,
             _ => LATENCY,
         };
-        // A beat is followed by the next one, and changes nothing that anybody waits for.
+        // A TTL update is followed by the next one, and it changes nothing that another call waits for.
         let is_beat = request.target.starts_with("/v1/agent/check/pass/");
         if request.method != "GET" && !is_beat {
             self.consul.late_until = self.consul.late_until.max(self.sim.now() + delay);
@@ -152,7 +152,7 @@ impl<C: Cast> World<'_, C> {
         self.sim.push(self.sim.now() + delay, Ev::Call(Box::new(sent)));
     }
 
-    /// What a node may do.
+    /// Returns the permissions of a node's token.
     pub(crate) fn token(&mut self, node: usize) -> &mut Token {
         let tokens = &mut self.consul.tokens;
         tokens.resize_with(tokens.len().max(node + 1), Token::default);
@@ -169,7 +169,7 @@ impl<C: Cast> World<'_, C> {
         swarm::weighted(&weights, at).map(|place| Fault::ALL[place])
     }
 
-    /// A call reaches Consul. Its caller may have given it up: that does not stop it.
+    /// Delivers a call to Consul. The call is carried out even if its caller has abandoned it.
     pub(super) fn on_call_arrived(&mut self, sent: Sent) {
         let Sent { node, life, call, request, fault } = sent;
         if fault == Some(Fault::OtherWriter) {
@@ -190,19 +190,19 @@ impl<C: Cast> World<'_, C> {
         self.consul.askers.insert(id, Asker { node, life, call, target, fault });
         self.hand_in(Some(node), request);
         if !waits {
-            // The connection is closed: nobody is there any more.
+            // The connection is closed, so no reply can be delivered.
             self.consul.double.forget(id);
         }
     }
 
-    /// Answers from an older state, if there is one and it need not wait.
+    /// Replies from an older state, if there is one and the reply need not wait.
     fn stale(&mut self, node: usize, life: u32, call: CallId, request: &Request) -> bool {
         if request.target.contains("consistent") {
             return false;
         }
         let (now, mut out) = (self.sim.clocks(), Vec::new());
         let Some(old) = self.consul.old.as_deref_mut() else { return false };
-        // A blocking query of a server that is behind is one that does not block.
+        // A blocking query to a server that lags behind does not block.
         let target = request.target.split("&index").next().unwrap_or_default();
         let mut asked = Request::new(request.id, &request.method, target, Bytes::new());
         asked.agent = request.agent;
@@ -243,7 +243,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// Consul works a request.
+    /// Hands a request to Consul for execution.
     fn hand_in(&mut self, node: Option<usize>, request: Request) {
         let write = (request.method != "GET").then(|| request.body.clone());
         let now = self.sim.clocks();
@@ -251,7 +251,7 @@ impl<C: Cast> World<'_, C> {
         let before = self.consul.double.index();
         let next = self.consul.double.handle(now, request, &mut out);
         if let Some(body) = write {
-            // One that was refused has written nothing, whoever wrote last.
+            // A refused request has written nothing, so it is not the last writer.
             let by = node.filter(|_| self.consul.double.index() != before);
             C::on_consul_write(self, by, &body);
         }
@@ -278,7 +278,7 @@ impl<C: Cast> World<'_, C> {
             Some(Fault::Broken) => Err(Unanswered::Broken),
             Some(Fault::TooLarge) => Err(Unanswered::TooLarge),
             Some(Fault::Truncated) => {
-                // Something of it arrives: a host tells an empty answer from a broken one.
+                // A part of the body arrives: a host distinguishes an empty answer from a broken one.
                 let keep = 1 + self.sim.index(answer.body.len().saturating_sub(1));
                 answer.body.truncate(keep);
                 Ok(answer)
@@ -338,7 +338,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// Connections that wait for what is lost break.
+    /// Breaks the connections of calls with a lost message.
     pub(super) fn break_calls(&mut self) {
         for node in 0..self.hosts.len() {
             self.break_calls_of(node);
@@ -355,7 +355,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// Consul can be reached, has a leader, and shows what is so.
+    /// Makes Consul reachable, with a leader and with current answers.
     pub(super) fn heal_consul(&mut self) {
         self.consul.old = None;
         self.consul.down_until = 0;
@@ -363,7 +363,7 @@ impl<C: Cast> World<'_, C> {
         self.at_consul(|double, now, out| double.set_leader(now, true, out));
     }
 
-    /// Whether a write that was given up may still be done.
+    /// Returns whether an abandoned write may still be carried out.
     pub(super) fn writes_are_late(&self) -> bool {
         self.sim.now() < self.consul.late_until
     }
@@ -374,7 +374,7 @@ impl<C: Cast> World<'_, C> {
         let late = match self.post_goes_wrong() {
             0 => 0,
             1 => {
-                // Twice: the second one is waited for by nobody.
+                // The post is sent twice. No watch waits for the response to the second one.
                 let later = self.sim.now() + 2 * LATENCY + self.sim.choose(5_000) * MS;
                 self.post_at(
                     later,
@@ -383,7 +383,8 @@ impl<C: Cast> World<'_, C> {
                 0
             }
             2 => {
-                // So late that the watch has given up before, and what it posts next overtakes it.
+                // The post is so late that the watch has given up before. The next post of the watch
+                // overtakes it.
                 let late = self.sim.now() + POST_FOR + self.sim.choose(5_000) * MS;
                 self.post_at(late, Ev::Post { node, path, watch: None, body });
                 return self.sim.push(self.sim.now() + POST_FOR, Ev::Posted(watch));
@@ -396,7 +397,7 @@ impl<C: Cast> World<'_, C> {
         );
     }
 
-    /// How a post of a watch goes wrong: 0 if it does not.
+    /// Draws the fault of a watch's post; 0 means no fault.
     fn post_goes_wrong(&mut self) -> u64 {
         let posts = self.odds.posts;
         if posts == 0 || !self.sim.chance(posts) { 0 } else { self.sim.choose(4) }
@@ -414,9 +415,9 @@ impl<C: Cast> World<'_, C> {
         self.after_consul(out, next);
     }
 
-    // ---- what happens at Consul -------------------------------------------------------------------
+    // ---- events at Consul -------------------------------------------------------------------------
 
-    /// A request of somebody else than a node, whose response nobody reads.
+    /// Sends a request from a writer other than the nodes. Its response is discarded.
     pub(crate) fn tell_consul(
         &mut self,
         agent: usize,
@@ -443,7 +444,7 @@ impl<C: Cast> World<'_, C> {
         body
     }
 
-    /// Does something to the double itself.
+    /// Applies an operation to the double itself.
     pub(crate) fn at_consul(
         &mut self,
         change: impl FnOnce(&mut Consul, hax_core::base::time::Now, &mut Vec<Output>) -> Next,

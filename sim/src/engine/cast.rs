@@ -1,5 +1,5 @@
-//! What plays in a world: the machines under test, whoever surrounds them, what may befall them, and what
-//! must hold whatever does.
+//! The interface of a cast: the machines under test, the parties around them, the faults that can occur, and
+//! the rules that must hold in spite of them.
 
 use std::fmt;
 
@@ -21,23 +21,23 @@ use crate::exec::Program;
 use crate::fifo::{ClientId, PipeOutcome};
 use crate::stream::StreamEvent;
 
-/// How long the parts of a run last, in µs of the world's time.
+/// The durations of the parts of a run, in µs of virtual time.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// The longest that faults last.
+    /// The maximum duration of the faults.
     pub faults: u64,
-    /// Within this everything rests once nothing goes wrong any more.
+    /// The time limit for reaching rest after the last fault.
     pub rest_within: u64,
-    /// How often it is looked whether it is a rest: later than the longest pause between two tries.
+    /// The interval between two checks for rest. It is longer than the longest pause between two retries.
     pub look_every: u64,
-    /// How long a rest is watched for its quiet.
+    /// The observation time of a rest. The world must stay quiet for it.
     pub quiet: u64,
-    /// What a stop takes beyond the time that a machine has for what it began.
+    /// The additional time for a stop, beyond the machine's time for its pending work.
     pub leave: u64,
 }
 
 impl Times {
-    /// What suits machines that try again within seconds.
+    /// The durations for machines with retries within seconds.
     pub const SHORT: Self = Self {
         faults: 120 * S,
         rest_within: 60 * S,
@@ -47,86 +47,88 @@ impl Times {
     };
 }
 
-/// What a cast's machine reports and puts out.
+/// The facts and outputs of a cast's machine.
 pub(super) type FactOf<C> = <<C as Cast>::Machine as Machine>::Fact;
 pub(super) type OutputOf<C> = Output<FactOf<C>>;
 
-/// What a world begins with.
+/// The initial state of a world.
 pub struct Built<C> {
-    /// Consul, loaded. Each machine under test has the agent of the same number.
+    /// Consul with its data. Each machine under test has the agent of the same number.
     pub consul: Consul,
-    /// How many machines are tested.
+    /// The number of machines under test.
     pub nodes: usize,
-    /// Everything else.
+    /// The cast itself.
     pub cast: C,
 }
 
-/// One cast. What it does to the world it does through the [`World`] that it is handed: its own part is
+/// A cast of a world. It acts on the world through the [`World`] that it receives; its own state is
 /// `world.cast`.
 pub trait Cast: Sized {
-    /// Its name on the command line.
+    /// The name of the cast on the command line.
     const NAME: &'static str;
-    /// What one of its machines is called in a trace.
+    /// The name of one of its machines in a trace.
     const NODE: &'static str = Self::NAME;
-    /// How long the parts of a run last.
+    /// The durations of the parts of a run.
     const TIMES: Times = Times::SHORT;
-    /// Facts that no seed can bring about, by their names, and why. All others must be reached.
+    /// The names of the facts beyond the reach of any seed, each with the reason. All other facts must be
+    /// reached.
     const UNREACHED: &'static [(&'static str, &'static str)] = &[];
 
-    /// What many worlds may share: what takes long to make.
+    /// The shared state of many worlds. It takes long to build.
     type Stage: Default;
-    /// What is drawn before a world begins.
+    /// The drawn configuration of a world.
     type Swarm: Clone + fmt::Display;
     /// The machine under test.
     type Machine: Machine;
-    /// What happens besides what happens in every world.
+    /// The events of this cast, in addition to the events of every world.
     type Event;
     /// A planted bug.
     type Mutant: Copy + fmt::Debug + PartialEq;
 
-    // ---- before it begins -------------------------------------------------------------------------
+    // ---- before the beginning ---------------------------------------------------------------------
 
     /// Draws a swarm.
     fn draw(choice: &mut dyn Choice) -> Self::Swarm;
 
-    /// What of it the engine needs.
+    /// Returns the engine's part of the swarm.
     fn odds(swarm: &Self::Swarm) -> Odds;
 
-    /// Builds what a world of this swarm begins with.
+    /// Builds the initial state of a world of this swarm.
     fn build(stage: &mut Self::Stage, swarm: &Self::Swarm) -> Built<Self>;
 
-    /// The world begins: machines are started, and whoever surrounds them.
+    /// Begins the world: starts the machines and the parties around them.
     fn begin(world: &mut World<'_, Self>) {
         world.start_all();
     }
 
     // ---- the machines under test ------------------------------------------------------------------
 
-    /// Makes a machine for a new life, and says where it listens.
+    /// Creates a machine for a new life and registers its listening address.
     fn start(world: &mut World<'_, Self>, node: usize) -> Self::Machine;
 
-    /// A machine has died.
+    /// Handles the death of a machine.
     fn died(world: &mut World<'_, Self>, node: usize) {
         let _ = (world, node);
     }
 
-    /// A machine asks Motr's library: there is none, unless the cast plays it.
+    /// Handles a machine's call to Motr's library. There is no such library, unless the cast simulates it.
     fn spiel(world: &mut World<'_, Self>, node: usize, call: spiel::Call) {
         let _ = (world, node, call);
     }
 
-    /// What a helper does that a machine starts: there is no such program, unless the cast knows it.
+    /// Returns the behavior of a helper at its start by a machine. There is no such program, unless the cast
+    /// knows it.
     fn program(world: &mut World<'_, Self>, node: usize, spawn: &exec::Spawn) -> Program {
         let _ = (world, node, spawn);
         Program::missing()
     }
 
-    /// A machine reports a fact.
+    /// Observes a reported fact of a machine.
     fn on_fact(world: &mut World<'_, Self>, node: usize, fact: &FactOf<Self>) {
         let _ = (world, node, fact);
     }
 
-    /// So long a machine may take over its stop, in µs.
+    /// Returns a machine's time limit for its stop, in µs.
     fn drain(world: &World<'_, Self>) -> u64 {
         let _ = world;
         0
@@ -134,8 +136,8 @@ pub trait Cast: Sized {
 
     // ---- journals ---------------------------------------------------------------------------------
 
-    /// The beginning of the journal of a machine that starts. A cast keeps none unless it has all three of
-    /// these.
+    /// Returns the beginning of the journal of a starting machine. A cast without all three of these
+    /// functions keeps no journal.
     fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
         let _ = (world, node);
         Vec::new()
@@ -150,83 +152,83 @@ pub trait Cast: Sized {
     ///
     /// # Errors
     ///
-    /// If it is no journal of this cast.
+    /// If it is not a journal of this cast.
     fn open(journal: &[u8]) -> Result<Opened<'_, Self::Machine>, JournalError> {
         let _ = journal;
         Err(JournalError::NotAJournal)
     }
 
-    // ---- what happens -----------------------------------------------------------------------------
+    // ---- events -----------------------------------------------------------------------------------
 
-    /// Something of the cast's own happens.
+    /// Handles an event of the cast.
     fn on_event(world: &mut World<'_, Self>, event: Self::Event) {
         let _ = (world, event);
     }
 
-    /// Something comes to a peer's connection.
+    /// Handles an event of a peer's connection.
     fn on_net(world: &mut World<'_, Self>, peer: usize, event: tcp::Event) {
         let _ = (world, peer, event);
     }
 
-    /// Does one thing to the world, here one that may befall any machine. Gives how long nothing else is done
-    /// to it, in ms.
+    /// Performs one act on the world. The default is an act that fits any machine. Returns the pause until
+    /// the next act, in ms.
     fn act(world: &mut World<'_, Self>) -> u64 {
         world.befall()
     }
 
-    /// Something happens to a helper. Its machine hears of it now, or once it goes on.
+    /// Observes an event of a helper. Its machine receives the event now, or once it is no longer frozen.
     fn on_helper(world: &mut World<'_, Self>, node: usize, event: &exec::Event) {
         let _ = (world, node, event);
     }
 
-    /// A helper does what its [`program`](Self::program) calls an act.
+    /// Handles an act of a helper, as listed in its [`program`](Self::program).
     fn on_helper_act(world: &mut World<'_, Self>, node: usize, helper: ExecId, act: u32) {
         let _ = (world, node, helper, act);
     }
 
-    /// A node has lost its power, and its disk what was not taken to it.
+    /// Handles a loss of power of a node. Its disk has lost data that was not synced.
     fn power_lost(world: &mut World<'_, Self>, node: usize) {
         let _ = (world, node);
     }
 
-    /// Another writer comes just before a write of a machine under test.
+    /// Makes another writer write just before a write of a machine under test.
     fn write_beside(world: &mut World<'_, Self>) {
         let _ = world;
     }
 
-    /// Consul is about to hold again what it held once.
+    /// Prepares for the restore of an earlier state of Consul.
     fn on_restore(world: &mut World<'_, Self>) {
         let _ = world;
     }
 
-    /// What was broken is put right, so that everything can come to rest.
+    /// Repairs all damage, so that the world can come to rest.
     fn put_right(world: &mut World<'_, Self>) {
         world.mend_agents();
     }
 
-    /// All of the cast who are to be there come back.
+    /// Brings back all required members of the cast.
     fn heal(world: &mut World<'_, Self>) {
         let _ = world;
     }
 
-    /// Everything is healed, and it is time to look again whether it rests.
+    /// Acts before each check for rest, after everything is healed.
     fn nudge(world: &mut World<'_, Self>) {
         let _ = world;
     }
 
-    /// A few words for what passes over a connection.
+    /// Describes bytes on a connection in a few words.
     fn describe(bytes: &bytes::Bytes) -> String {
         format!("{} bytes", bytes.len())
     }
 
     // ---- the rules --------------------------------------------------------------------------------
 
-    /// A machine takes an input.
+    /// Observes an input of a machine.
     fn on_input(world: &mut World<'_, Self>, node: usize, input: &Input) {
         let _ = (world, node, input);
     }
 
-    /// A machine took an input: this comes of it.
+    /// Observes the result of a machine's input.
     fn on_step(
         world: &mut World<'_, Self>,
         node: usize,
@@ -236,37 +238,37 @@ pub trait Cast: Sized {
         let _ = (world, node, out, machine);
     }
 
-    /// A machine or a peer writes to a connection.
+    /// Observes a write of a machine or a peer to a connection.
     fn on_write(world: &mut World<'_, Self>, who: Who, bytes: &bytes::Bytes) {
         let _ = (world, who, bytes);
     }
 
-    /// Consul has worked a write: of a machine under test, or of somebody else.
+    /// Observes a completed write at Consul. `by` is the machine under test, or none for another writer.
     fn on_consul_write(world: &mut World<'_, Self>, by: Option<usize>, body: &[u8]) {
         let _ = (world, by, body);
     }
 
-    /// A call of a machine has its reply.
+    /// Observes the reply to a machine's call.
     fn on_reply(world: &mut World<'_, Self>, node: usize, call: CallId) {
         let _ = (world, node, call);
     }
 
-    /// A watch's post reaches a machine.
+    /// Observes the arrival of a watch's post at a machine.
     fn on_post(world: &mut World<'_, Self>, node: usize, path: &str) {
         let _ = (world, node, path);
     }
 
-    /// A request reaches the host of a machine.
+    /// Observes the arrival of a request at the host of a machine.
     fn on_request(world: &mut World<'_, Self>, node: usize, request: &http::Request) {
         let _ = (world, node, request);
     }
 
-    /// A machine answers a request that no watch has made.
+    /// Observes a machine's response to a client. Responses to watches are excluded.
     fn on_response(world: &mut World<'_, Self>, node: usize, response: &http::Response) {
         let _ = (world, node, response);
     }
 
-    /// A client hears something of an answer that stays open.
+    /// Observes an event of a streaming response at its client.
     fn on_stream_event(
         world: &mut World<'_, Self>,
         node: usize,
@@ -276,7 +278,7 @@ pub trait Cast: Sized {
         let _ = (world, node, answer, heard);
     }
 
-    /// A client's request is about to reach a machine over named pipes.
+    /// Observes a client's request just before it reaches a machine over named pipes.
     fn on_asked(
         world: &mut World<'_, Self>,
         node: usize,
@@ -286,7 +288,7 @@ pub trait Cast: Sized {
         let _ = (world, node, client, request);
     }
 
-    /// This is what a client over named pipes comes to.
+    /// Observes the outcome of a client over named pipes.
     fn on_pipe_outcome(
         world: &mut World<'_, Self>,
         node: usize,
@@ -296,23 +298,23 @@ pub trait Cast: Sized {
         let _ = (world, node, client, outcome);
     }
 
-    /// How often each of those who listen was told something: at rest it stays as it is.
+    /// Returns the number of notifications of each listener. At rest the numbers stay the same.
     fn heard(world: &World<'_, Self>) -> Vec<u64> {
         let _ = world;
         Vec::new()
     }
 
-    /// Why it is not a rest yet.
+    /// Returns the reason why the world is not at rest yet.
     fn unrest(world: &World<'_, Self>) -> Option<String> {
         let _ = world;
         None
     }
 
-    /// What must hold at rest.
+    /// Checks the rules for a world at rest.
     ///
     /// # Errors
     ///
-    /// If it does not.
+    /// If a rule does not hold.
     fn at_rest(world: &World<'_, Self>) -> Result<(), Violation> {
         let _ = world;
         Ok(())
@@ -320,17 +322,17 @@ pub trait Cast: Sized {
 
     // ---- planted bugs -----------------------------------------------------------------------------
 
-    /// All bugs that can be planted.
+    /// Returns all plantable bugs.
     fn mutants() -> Vec<Self::Mutant> {
         Vec::new()
     }
 
-    /// Plants a bug where it is not in the host's way, or none.
+    /// Plants a bug inside the machine, or none. Bugs between the machine and its host are planted elsewhere.
     fn plant(mutant: Option<Self::Mutant>) {
         let _ = mutant;
     }
 
-    /// What a machine with a bug puts out instead.
+    /// Replaces the outputs of a machine with a bug.
     fn mutate(
         world: &mut World<'_, Self>,
         mutant: Self::Mutant,
@@ -341,7 +343,7 @@ pub trait Cast: Sized {
         next
     }
 
-    /// What a machine with a bug gives after its exit instead.
+    /// Replaces the result of a machine with a bug after its exit.
     fn mutate_exit(mutant: Self::Mutant, next: Next) -> Next {
         let _ = mutant;
         next

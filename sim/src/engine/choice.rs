@@ -1,21 +1,20 @@
-//! Where a world's decisions come from: a seed, a tape of bytes, or all there are.
+//! The sources of a world's decisions: a seed, a tape of bytes, or all sequences of decisions.
 //!
-//! 0 is always the harmless answer (deliver, do not delay, break nothing), and what is spent answers
-//! nothing but 0. So a shorter tape, and one with more zeros, is a quieter world: that is how failures
-//! shrink.
+//! 0 is always the harmless answer (deliver, do not delay, break nothing), and a spent source returns only 0.
+//! So a shorter tape, or a tape with more zeros, makes a quieter world. Failures are shrunk in this way.
 
 use hax_core::base::retry::Rng;
 
 /// A source of decisions.
 pub trait Choice {
-    /// A number below `n`; 0 if `n` is 0 or 1.
+    /// Returns a number below `n`, or 0 if `n` is 0 or 1.
     fn below(&mut self, n: u64) -> u64;
 
-    /// Whether all that follows is 0.
+    /// Returns whether all further decisions are 0.
     fn spent(&self) -> bool;
 }
 
-/// So many pseudo-random decisions, then zeros.
+/// A fixed number of pseudo-random decisions, then zeros.
 #[derive(Clone, Debug)]
 pub struct Seed {
     numbers: Rng,
@@ -23,7 +22,7 @@ pub struct Seed {
 }
 
 impl Seed {
-    /// The decisions of `seed`.
+    /// Creates the source of `decisions` decisions from `seed`.
     #[must_use]
     pub fn new(seed: u64, decisions: u32) -> Self {
         Self { numbers: Rng::new(seed), left: decisions }
@@ -44,21 +43,21 @@ impl Choice for Seed {
     }
 }
 
-/// Decisions read from bytes: one for a choice among up to 256, more for wider ones.
+/// Decisions from the bytes of a tape: one byte for a choice among up to 256, more bytes for wider ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Tape<'a> {
     left: &'a [u8],
 }
 
 impl<'a> Tape<'a> {
-    /// Reads this tape.
+    /// Creates a reader of this tape.
     #[must_use]
     pub fn new(tape: &'a [u8]) -> Self {
         Self { left: tape }
     }
 }
 
-/// The bytes that a choice among `n` takes on a tape.
+/// Returns the number of bytes on a tape for a choice among `n`.
 fn width(n: u64) -> usize {
     match n {
         0 | 1 => 0,
@@ -82,7 +81,7 @@ impl Choice for Tape<'_> {
     }
 }
 
-/// Writes down on a tape what another source decides.
+/// Records the decisions of another source on a tape.
 #[derive(Clone, Debug)]
 pub struct Recorder<C> {
     source: C,
@@ -90,12 +89,12 @@ pub struct Recorder<C> {
 }
 
 impl<C: Choice> Recorder<C> {
-    /// Records `source`.
+    /// Creates a recorder of `source`.
     pub fn new(source: C) -> Self {
         Self { source, tape: Vec::new() }
     }
 
-    /// What was decided. A tape of a source that has more to say is not spent either.
+    /// Returns the recorded decisions. If the source is not spent, the tape is not spent either.
     pub fn into_tape(mut self) -> Vec<u8> {
         if !self.source.spent() {
             self.tape.push(0);
@@ -119,11 +118,11 @@ impl<C: Choice> Choice for Recorder<C> {
     }
 }
 
-/// All sequences of the first `depth` decisions, one after another; what comes later is 0.
+/// All sequences of the first `depth` decisions, one after another. Later decisions are 0.
 #[derive(Clone, Debug)]
 pub struct Exhaustive {
     depth: usize,
-    /// The decisions of this sequence and how many ways each could have gone.
+    /// The decisions of this sequence, each with the number of its alternatives.
     path: Vec<(u64, u64)>,
     at: usize,
 }
@@ -135,7 +134,7 @@ impl Exhaustive {
         Self { depth, path: Vec::new(), at: 0 }
     }
 
-    /// Goes on to the next sequence; false if that was the last.
+    /// Advances to the next sequence. Returns false if the last one was the end.
     pub fn advance(&mut self) -> bool {
         self.path.truncate(self.at);
         self.at = 0;
@@ -189,7 +188,7 @@ mod tests {
         loop {
             let mut choice = &mut all;
             let first = choice.below(2);
-            // The second question depends on the first answer.
+            // The second choice depends on the first answer.
             let second = choice.below(if first == 0 { 1 } else { 3 });
             assert!(seen.insert((first, second, choice.below(2))));
             if !all.advance() {

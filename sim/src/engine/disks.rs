@@ -1,5 +1,5 @@
-//! The disks of the hosts of the machines under test: they outlive their daemon, and forget what was not taken
-//! to them when the power goes.
+//! The disks of the hosts of the machines under test. A disk outlives its daemon, and it loses unsynced data
+//! at a loss of power.
 
 use hax_core::file::Command;
 use hax_core::machine::Input;
@@ -23,7 +23,7 @@ impl Default for Disked {
 }
 
 impl Disked {
-    /// The daemon is gone: what it had asked for and not got is not done.
+    /// Handles the death of the daemon: its pending commands are not carried out.
     pub(super) fn daemon_killed(&mut self) {
         self.double.daemon_killed();
     }
@@ -49,7 +49,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// What a host's disk has done by now.
+    /// Processes all due events of a host's disk.
     pub(super) fn tick_disk(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
         self.hosts[i].disked.wake = u64::MAX;
@@ -59,7 +59,7 @@ impl<C: Cast> World<'_, C> {
         self.wake_for_disk(i);
     }
 
-    /// A node loses its power: its machine dies, and its disk forgets what was not taken to it, or some of it.
+    /// Takes the power from a node. Its machine dies, and its disk loses some or all of its unsynced data.
     pub(crate) fn lose_power(&mut self, i: usize) {
         self.sim.say(|| format!("node {i} loses its power"));
         self.kill(i);
@@ -68,12 +68,12 @@ impl<C: Cast> World<'_, C> {
         C::power_lost(self, i);
     }
 
-    /// Somebody else than its machine writes a file of a host, or removes it.
+    /// Writes or removes a file of a host, as another program than its machine.
     pub(crate) fn put_file(&mut self, i: usize, path: &str, content: Option<bytes::Bytes>) {
         self.hosts[i].disked.double.put(path, content);
     }
 
-    /// What is in a file of a host, as everybody there sees it.
+    /// Returns the content of a file of a host, as the programs there see it.
     pub(crate) fn file(&self, i: usize, path: &str) -> Option<&bytes::Bytes> {
         self.hosts[i].disked.double.content(path)
     }

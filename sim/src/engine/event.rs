@@ -1,4 +1,4 @@
-//! What happens in a world: to machines under test, to connections, to calls; and what the cast has added.
+//! The events of a world: events of the machines under test, of connections, of calls, and of the cast.
 
 use bytes::Bytes;
 use hax_core::base::id::CallId;
@@ -8,26 +8,26 @@ use hax_core::machine::Input;
 use super::fault::Fault;
 use crate::consul::Request;
 
-/// A millisecond and a second of the world's time.
+/// A millisecond and a second of virtual time, in µs.
 pub(crate) const MS: u64 = 1_000;
 pub(crate) const S: u64 = 1_000_000;
 
-/// Who is at one end of a connection: a machine under test, one of the cast that plays beside them, or a
-/// stranger to whom nobody listens.
+/// The party at one end of a connection: a machine under test, another member of the cast, or a stranger
+/// without a listening address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// A machine under test, by its number.
     Node(usize),
-    /// Another one of the cast, by its number.
+    /// Another member of the cast, by its number.
     Peer(usize),
-    /// Nobody in particular.
+    /// An unknown party.
     Stranger,
 }
 
-/// Names a connection.
+/// The identifier of a connection.
 pub(super) type SocketId = usize;
 
-/// A call to Consul on its way.
+/// A call to Consul in transit.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) node: usize,
@@ -37,49 +37,48 @@ pub(super) struct Sent {
     pub(super) fault: Option<Fault>,
 }
 
-/// What happens. What concerns one life of a machine names that life. `E` is what the cast
-/// has added.
+/// An event. An event for one life of a machine names that life. `E` is the event type of the cast.
 pub(super) enum Ev<E> {
     /// The deadline of a machine under test is reached.
     Tick(usize),
-    /// A frozen machine takes what came to it meanwhile.
+    /// A frozen machine takes a delayed input.
     Thaw(usize, u32, Box<Input>),
     Start(usize),
-    /// Something happens to the helpers of a host.
+    /// An event of a host's helpers is due.
     Helpers(usize),
-    /// The disk of a host does something.
+    /// An event of a host's disk is due.
     Disk(usize),
-    /// A client of an answer that stays open does something.
+    /// An event of a streaming response is due.
     Streams(usize),
-    /// A client over named pipes does something.
+    /// An event of the clients over named pipes is due.
     Pipes(usize),
-    /// A connection arrives where it was sent.
+    /// A connection arrives at its destination.
     Accept(SocketId),
     Connected(SocketId),
     Data(SocketId, Bytes),
-    /// This end of a connection sees that it is over.
+    /// This end of a connection sees its end.
     Fin(SocketId, usize),
     Written(SocketId, u32),
     /// A call reaches Consul.
     Call(Box<Sent>),
-    /// What came of a call reaches its caller.
+    /// The result of a call reaches its caller.
     Reply(usize, u32, Box<port::Reply>),
-    /// A call has taken too long.
+    /// A call exceeds its time limit.
     Overdue(usize, u32, CallId),
     Consul,
     /// Consul has a leader again.
     Head,
-    /// A watch's payload reaches a machine. Whether the watch waits for the response.
+    /// A watch's payload reaches a machine. It names the watch, if the watch waits for the response.
     Post {
         node: usize,
         path: String,
         watch: Option<u64>,
         body: Bytes,
     },
-    /// A watch gives up waiting for a response.
+    /// A watch stops waiting for a response.
     Posted(u64),
-    /// Something is done to the world.
+    /// An act on the world is due.
     Act,
-    /// What the cast has added.
+    /// An event of the cast.
     Own(E),
 }

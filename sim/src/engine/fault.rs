@@ -1,51 +1,52 @@
-//! How calls to Consul go wrong.
+//! The faults of calls to Consul.
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What becomes of a call to Consul.
+        /// A fault of a call to Consul.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Fault {
             $($(#[$doc])* $name,)*
         }
 
         impl Fault {
-            /// All of them.
+            /// All faults.
             pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
         }
     };
 }
 
 faults! {
-    /// It takes long.
+    /// The call takes long.
     Slow,
-    /// No connection.
+    /// The connection is refused.
     Refused,
-    /// "No cluster leader".
+    /// Consul replies "No cluster leader".
     NoLeader,
-    /// Too many requests.
+    /// Consul replies "too many requests".
     TooMany,
-    /// It is lost on the way.
+    /// The call is lost in transit.
     Lost,
-    /// It is done, and the answer is lost.
+    /// The call is carried out, and the answer is lost.
     AnswerLost,
-    /// It is done after its time limit.
+    /// The call is carried out after its time limit.
     DoneLate,
-    /// It is done, and the connection breaks.
+    /// The call is carried out, and the connection breaks.
     Broken,
     /// The answer ends in the middle.
     Truncated,
     /// The answer is not JSON.
     Junk,
-    /// The answer is longer than is accepted.
+    /// The answer exceeds the maximum length.
     TooLarge,
     /// The answer's index is 0.
     IndexZero,
     /// The answer's index is an earlier one.
     IndexBack,
-    /// The answer is an old one, index and all.
+    /// The answer is from an older state, including its index.
     Stale,
-    /// Another writer comes just before.
+    /// Another writer writes just before the call.
     OtherWriter,
-    /// The servers' leader loses its place in the middle: it is done, and said to have failed.
+    /// The leader of the servers loses its leadership during the call: the call is carried out and reported
+    /// as failed.
     LeadLost,
 }

@@ -1,4 +1,4 @@
-//! The clients of the machines under test that ask over named pipes.
+//! The machines' clients over named pipes.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::fifo::{Behavior, ClientId, Happening, PipeOutcome, Pipes};
 #[derive(Debug)]
 pub(super) struct Piping {
     double: Pipes,
-    /// Those to whom an answer is owed as long as their server lives.
+    /// The clients with a right to an answer as long as their server lives.
     owed: BTreeSet<ClientId>,
     wake: u64,
 }
@@ -25,19 +25,19 @@ impl Piping {
         Self { double: Pipes::new(clients_max), owed: BTreeSet::new(), wake: u64::MAX }
     }
 
-    /// A daemon serves from now on.
+    /// Makes a daemon serve from now on.
     pub(super) fn serve(&mut self) {
         self.double.serve();
     }
 
-    /// A client that waits.
+    /// Returns a waiting client.
     pub(super) fn waiting(&self) -> Option<ClientId> {
         self.double.waiting().next()
     }
 }
 
 impl<C: Cast> World<'_, C> {
-    /// A client asks a machine this over named pipes.
+    /// Sends a client's request to a machine over named pipes.
     pub(crate) fn ask_over_pipes(&mut self, i: usize, body: &[u8], behavior: Behavior) -> ClientId {
         let is_owed = self.hosts[i].is_up() && behavior.is_in_time(body.len() + fifo::LENGTH);
         let id = self.write_to_pipes(i, fifo::frame(body).into(), behavior);
@@ -47,7 +47,7 @@ impl<C: Cast> World<'_, C> {
         id
     }
 
-    /// A client writes whatever it likes.
+    /// Makes a client write arbitrary bytes.
     pub(crate) fn write_to_pipes(
         &mut self,
         i: usize,
@@ -78,7 +78,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// What has happened to a host's clients by now.
+    /// Processes all due events of a host's clients.
     pub(super) fn tick_pipes(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
         self.hosts[i].piping.wake = u64::MAX;
@@ -108,20 +108,20 @@ impl<C: Cast> World<'_, C> {
         C::on_pipe_outcome(self, i, client, outcome);
     }
 
-    /// Whoever dawdles makes haste.
+    /// Makes slow clients fast.
     pub(super) fn behave_at_pipes(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
         self.hosts[i].piping.double.behave(now);
         self.wake_for_pipes(i);
     }
 
-    /// A machine has exited: what it has answered is read.
+    /// Handles the exit of a machine: the clients read its answers.
     pub(super) fn finish_pipes(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
         self.hosts[i].piping.double.machine_exited(now);
     }
 
-    /// A machine has died, and its clients see that.
+    /// Handles the death of a machine: its clients see the end.
     pub(super) fn break_pipes(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
         let piping = &mut self.hosts[i].piping;

@@ -1,25 +1,25 @@
-//! What is found, as files: tapes and journals. What is not of the first cast there was begins with a line that
-//! names its cast.
+//! The findings as files: tapes and journals. The file begins with a line that names its cast, unless it
+//! belongs to the original cast.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How a tape begins.
+/// The beginning of a tape.
 const TAPE: &[u8] = b"haxtape\n";
-/// How the line begins that names a cast.
+/// The beginning of the line with the name of a cast.
 const CAST: &[u8] = b"haxcast ";
-/// The cast of the files that name none.
+/// The cast of the files without such a line.
 pub const FIRST: &str = "bridge";
 
-/// A file of this cast with this content.
+/// Builds a file of this cast with this content.
 #[must_use]
 pub fn of(cast: &str, content: &[u8]) -> Vec<u8> {
     let line = if cast == FIRST { Vec::new() } else { [CAST, cast.as_bytes(), b"\n"].concat() };
     [&line, content].concat()
 }
 
-/// The cast of a file, and its content.
+/// Splits a file into its cast and its content.
 #[must_use]
 pub fn cast(file: &[u8]) -> (&str, &[u8]) {
     let named = file.strip_prefix(CAST).and_then(|rest| {
@@ -29,19 +29,19 @@ pub fn cast(file: &[u8]) -> (&str, &[u8]) {
     named.unwrap_or((FIRST, file))
 }
 
-/// The content of a file with these decisions.
+/// Builds the content of a file with these decisions.
 #[must_use]
 pub fn tape(decisions: &[u8]) -> Vec<u8> {
     [TAPE, decisions].concat()
 }
 
-/// The decisions in the content of a file; nothing if it is no tape.
+/// Returns the decisions in the content of a file, or none if it is not a tape.
 #[must_use]
 pub fn decisions(content: &[u8]) -> Option<&[u8]> {
     content.strip_prefix(TAPE)
 }
 
-/// The files that tell of one seed: its tape, and the journal of each machine.
+/// Builds the files of one seed: its tape, and the journal of each machine.
 #[must_use]
 pub fn files(
     name: &str,
@@ -55,7 +55,7 @@ pub fn files(
     std::iter::once(tape).chain(journals).collect()
 }
 
-/// Writes a file below `folder`. Gives its path.
+/// Writes a file below `folder`. Returns its path.
 ///
 /// # Errors
 ///

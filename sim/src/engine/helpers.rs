@@ -1,5 +1,5 @@
-//! The helper programs of the machines under test: started and ended as a machine wants, told of when it is
-//! time, gone with their daemon.
+//! The helper programs of the machines under test. A machine starts and ends them, receives their events when
+//! these are due, and takes them with it when its daemon dies.
 
 use hax_core::exec::Command;
 use hax_core::machine::Input;
@@ -9,7 +9,7 @@ use super::cast::Cast;
 use super::event::Ev;
 use crate::exec::{Happening, Helpers, Program};
 
-/// Helpers that may run on a host at a time.
+/// The maximum number of running helpers on a host.
 const RUNNING_MAX: usize = 8;
 
 /// The helpers of one host.
@@ -26,7 +26,7 @@ impl Default for Helping {
 }
 
 impl Helping {
-    /// The daemon is gone: so are they.
+    /// Handles the death of the daemon: its helpers die, too.
     pub(super) fn die(&mut self) {
         self.double.die();
     }
@@ -64,7 +64,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// What has happened to a host's helpers by now.
+    /// Processes all due events of a host's helpers.
     pub(super) fn tick_helpers(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
         self.hosts[i].helping.wake = u64::MAX;

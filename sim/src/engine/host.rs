@@ -1,5 +1,5 @@
-//! The hosts of the machines under test: each feeds its machine, does what it wants, and may die or stand
-//! still at any step.
+//! The hosts of the machines under test. Each host feeds its machine and carries out its outputs. It may die
+//! or freeze at any step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,32 +21,32 @@ use super::streams::Streaming;
 use super::swarm::Odds;
 use super::{World, rules};
 
-/// One machine under test and what its host knows of it.
+/// A machine under test and the state of its host.
 pub(crate) struct Host<M> {
-    /// Nothing while it is down.
+    /// The machine, or none while it is down.
     machine: Option<Box<M>>,
     pub(super) life: u32,
     wake: u64,
-    /// Calls to Consul without a reply.
+    /// The calls to Consul without a reply.
     pub(super) calls: BTreeMap<CallId, Flight>,
-    /// Calls that were given up, whose reply comes all the same.
+    /// The abandoned calls. Their replies still arrive.
     pub(super) late: BTreeSet<CallId>,
-    /// HTTP requests without a response, and the watch that waits for it.
+    /// The HTTP requests without a response, each with its waiting watch.
     pub(super) https: BTreeMap<HttpId, Option<u64>>,
     pub(super) next_http: HttpId,
     pub(super) helping: Helping,
     pub(super) disked: Disked,
     pub(super) streaming: Streaming,
     pub(super) piping: Piping,
-    /// What its machine owes those who ask it.
+    /// The pending answers of the machine.
     owed: Owed,
-    /// It dies after so many more outputs.
+    /// The number of further outputs before the machine's death.
     dies_after: Option<u64>,
-    /// It takes nothing before then.
+    /// The end of the machine's freeze. It takes no input before.
     frozen_until: u64,
-    /// It was told to stop.
+    /// The machine was told to stop.
     stopping: bool,
-    /// It is not started again.
+    /// The machine is not started again.
     pub(super) retired: bool,
     pub(super) journal: Vec<u8>,
 }
@@ -74,7 +74,7 @@ impl<M> Host<M> {
         }
     }
 
-    /// The machine, unless it is down.
+    /// Returns the machine, unless it is down.
     pub(crate) fn machine(&self) -> Option<&M> {
         self.machine.as_deref()
     }
@@ -87,12 +87,12 @@ impl<M> Host<M> {
         self.stopping
     }
 
-    /// Which life it is.
+    /// Returns the number of the current life.
     pub(crate) fn life(&self) -> u32 {
         self.life
     }
 
-    /// It dies after so many more outputs.
+    /// Makes the machine die after this number of further outputs.
     pub(crate) fn die_after(&mut self, outputs: u64) {
         self.dies_after = Some(outputs);
     }
@@ -101,32 +101,32 @@ impl<M> Host<M> {
         self.dies_after = None;
     }
 
-    /// It stops, of itself or because it was told to.
+    /// Marks the machine as stopping, by itself or by a command.
     pub(crate) fn stops(&mut self) {
         self.stopping = true;
     }
 }
 
-/// Who makes an HTTP request.
+/// The client of an HTTP request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Client {
-    /// A watch of the node's own agent, by its number while it waits for the response.
+    /// A watch of the node's own agent, with its number while it waits for the response.
     Watch(Option<u64>),
-    /// Anybody.
+    /// Any other client.
     Stranger,
 }
 
 impl<C: Cast> World<'_, C> {
     // ---- life -------------------------------------------------------------------------------------
 
-    /// All machines under test start now.
+    /// Starts all machines under test now.
     pub(crate) fn start_all(&mut self) {
         for node in 0..self.hosts.len() {
             self.start_after(node, 0);
         }
     }
 
-    /// A machine starts so many µs later.
+    /// Starts a machine after `delay` µs.
     pub(crate) fn start_after(&mut self, node: usize, delay: u64) {
         self.sim.push(self.sim.now() + delay, Ev::Start(node));
     }
@@ -149,7 +149,7 @@ impl<C: Cast> World<'_, C> {
         self.feed(i, Input::Tick);
     }
 
-    /// A machine dies: nothing of what it was about to do is done.
+    /// Kills a machine. None of its pending actions are carried out.
     pub(crate) fn kill(&mut self, i: usize) {
         if self.hosts[i].machine.take().is_none() {
             return;
@@ -177,7 +177,7 @@ impl<C: Cast> World<'_, C> {
         self.break_pipes(i);
     }
 
-    /// A machine is told to stop.
+    /// Tells a machine to stop.
     pub(crate) fn stop(&mut self, i: usize) {
         let host = &mut self.hosts[i];
         if host.machine.is_some() && !host.stopping {
@@ -186,16 +186,16 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// A machine stands still: what comes to it waits for so many µs.
+    /// Freezes a machine: its inputs wait for `lasts` µs.
     pub(crate) fn freeze(&mut self, i: usize, lasts: u64) {
-        // One that stands still already goes on in time: else what comes later would overtake what waits.
+        // A frozen machine is not frozen again. Otherwise later inputs would overtake the waiting ones.
         if self.hosts[i].is_up() && !self.is_frozen(i) {
             self.sim.say(|| format!("{} {i} stands still", C::NODE));
             self.hosts[i].frozen_until = self.sim.now() + lasts;
         }
     }
 
-    /// Whether a machine stands still.
+    /// Returns whether a machine is frozen.
     pub(crate) fn is_frozen(&self, i: usize) -> bool {
         self.sim.now() < self.hosts[i].frozen_until
     }
@@ -209,14 +209,14 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// A frozen machine takes what came to it meanwhile.
+    /// Feeds a delayed input to a frozen machine.
     pub(super) fn thaw(&mut self, i: usize, life: u32, input: Input) {
         if self.hosts[i].life == life {
             self.feed(i, input);
         }
     }
 
-    /// Gives one input to a machine and does what follows.
+    /// Feeds one input to a machine and carries out its outputs.
     pub(crate) fn feed(&mut self, i: usize, input: Input) {
         let Host { frozen_until, life, .. } = self.hosts[i];
         if self.sim.now() < frozen_until {
@@ -300,7 +300,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// Nothing more is to come from it, whatever it is given.
+    /// Checks that an exited machine gives no more outputs, whatever input it takes.
     fn exited(&mut self, i: usize) {
         let now = self.sim.clocks();
         let host = &mut self.hosts[i];
@@ -324,7 +324,7 @@ impl<C: Cast> World<'_, C> {
 
     // ---- HTTP -------------------------------------------------------------------------------------
 
-    /// An HTTP request reaches a machine, or nobody.
+    /// Delivers an HTTP request to a machine, if one is up.
     pub(crate) fn request(
         &mut self,
         i: usize,

@@ -1,4 +1,4 @@
-//! Looking for violations: seeds, what is to be known of one that is found, and how it shrinks.
+//! The search for violations: it runs seeds, reports the details of a violation, and shrinks its tape.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,11 +10,11 @@ use super::replay::{self, JournalError, Replayed};
 use super::trace::Trace;
 use super::{Outcome, Violation, Wanted, run};
 
-/// The decisions of one seed; a run goes on until they are spent.
+/// The number of decisions of one seed. A run continues until they are spent.
 pub const DECISIONS: u32 = 1_500;
-/// The lines that are kept of a run that went wrong.
+/// The number of kept lines of a failed run.
 pub const LINES: usize = 200;
-/// Runs that shrinking may take.
+/// The maximum number of runs for shrinking.
 const TRIES: usize = 400;
 
 /// Runs worlds of one cast, one after another.
@@ -29,7 +29,7 @@ impl<C: Cast> Default for Hunt<C> {
 }
 
 impl<C: Cast> Hunt<C> {
-    /// How many kinds of facts there are.
+    /// The number of kinds of facts.
     pub const KINDS: usize = FactOf::<C>::KINDS.len();
 
     /// Runs one seed.
@@ -37,12 +37,12 @@ impl<C: Cast> Hunt<C> {
         self.guarded(&mut Seed::new(seed, DECISIONS), wanted)
     }
 
-    /// Runs what a tape says.
+    /// Runs a tape.
     pub fn tape(&mut self, tape: &[u8], wanted: Wanted<C>) -> Outcome {
         self.guarded(&mut Tape::new(tape), wanted)
     }
 
-    /// The tape of a seed's decisions.
+    /// Records the decisions of a seed as a tape.
     pub fn tape_of(&mut self, seed: u64, wanted: Wanted<C>) -> Vec<u8> {
         let mut recorder = Recorder::new(Seed::new(seed, DECISIONS));
         self.guarded(&mut recorder, wanted);
@@ -59,17 +59,17 @@ impl<C: Cast> Hunt<C> {
         run(&mut self.stage, swarm, choice, wanted)
     }
 
-    /// Replays the journal of one machine and keeps so many of the last lines.
+    /// Replays the journal of one machine and keeps the last `lines` lines.
     ///
     /// # Errors
     ///
-    /// If it is no journal of this cast.
+    /// If it is not a journal of this cast.
     pub fn replay(journal: &[u8], lines: usize) -> Result<Replayed, JournalError> {
         let trace = Trace::keeping(lines, C::describe);
         Ok(replay::replay(C::open(journal)?, C::NODE, trace))
     }
 
-    /// A panic is a violation, too. It ends the program where panics abort.
+    /// Runs a world and reports a panic as a violation. Where panics abort, a panic ends the program.
     fn guarded(&mut self, choice: &mut dyn Choice, wanted: Wanted<C>) -> Outcome {
         let run = catch_unwind(AssertUnwindSafe(|| {
             let swarm = C::draw(choice);
@@ -84,8 +84,8 @@ impl<C: Cast> Hunt<C> {
         })
     }
 
-    /// The first seed, from 1 on, that holds without a planted bug and does not with it; none if there is
-    /// none before `give_up`.
+    /// Finds the first seed from 1 on that holds without a planted bug and fails with it. Returns none if
+    /// there is no such seed before `give_up`.
     pub fn catch(
         &mut self,
         mutant: C::Mutant,
@@ -98,7 +98,7 @@ impl<C: Cast> Hunt<C> {
         })
     }
 
-    /// A shorter and quieter tape that breaks the same rule.
+    /// Finds a shorter and quieter tape with the same violation.
     pub fn shrink(&mut self, from: Vec<u8>, rule: &str, mutant: Option<C::Mutant>) -> Vec<u8> {
         let wanted = Wanted { mutant, lines: 0 };
         let mut best = from;
@@ -108,7 +108,7 @@ impl<C: Cast> Hunt<C> {
             let mut at = 0;
             while at < best.len() && left > 0 {
                 let end = (at + chunk).min(best.len());
-                // Without this part; failing that, with zeros in its place.
+                // It tries the tape without this part, and then with zeros in its place.
                 let without = [&best[..at], &best[end..]].concat();
                 let mut zeroed = best.clone();
                 zeroed[at..end].fill(0);
@@ -132,7 +132,7 @@ impl<C: Cast> Hunt<C> {
         best
     }
 
-    /// The names of the facts that were not reported, of those that can be.
+    /// Returns the names of the reachable facts without a report.
     #[must_use]
     pub fn missing(facts: &[u64]) -> Vec<&'static str> {
         let names = FactOf::<C>::KINDS.iter().map(|kind| kind.name);
@@ -140,7 +140,7 @@ impl<C: Cast> Hunt<C> {
         unseen.filter(|name| !C::UNREACHED.iter().any(|(other, _)| other == name)).collect()
     }
 
-    /// The names of the facts that were reported, though no seed should be able to bring them about.
+    /// Returns the names of the facts with a report although no seed should reach them.
     #[must_use]
     pub fn unexpected(facts: &[u64]) -> Vec<&'static str> {
         let names = FactOf::<C>::KINDS.iter().map(|kind| kind.name);

@@ -1,10 +1,12 @@
-//! The engine of the worlds: it runs a [`Cast`] in one process and virtual time, driven by choices.
+//! The engine of the worlds: it runs a [`Cast`] in one process and in virtual time. Choices drive it.
 //!
-//! It knows no machine of its own. It has the hosts of the machines under test, with their helper programs and
-//! disks, the network, and the way to Consul and back; what happens next, by time; the decisions, from a seed
-//! or from a tape; the trace. While the choices last, things go wrong as the cast's swarm weighs them; then
-//! everything heals and must come to rest; then every machine is stopped and must exit in time. After every
-//! step the cast's rules must hold.
+//! The engine has no machine of its own. It has the hosts of the machines under test with their helper
+//! programs and disks, the network, and the path to Consul and back. It has the queue of events by time, the
+//! decisions from a seed or a tape, and the trace.
+//!
+//! While the choices last, faults occur with the weights of the cast's swarm. Then everything heals and must
+//! come to rest. Then every machine is stopped and must exit in time. After every step the cast's rules must
+//! hold.
 
 mod calls;
 mod cast;
@@ -46,38 +48,38 @@ use hax_core::base::fact::Report as _;
 use net::Net;
 use sim::Sim;
 
-/// A rule that does not hold.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The rule.
+    /// The name of the rule.
     pub rule: &'static str,
-    /// What was seen.
+    /// The observation.
     pub what: String,
 }
 
 impl Violation {
-    /// This rule does not hold.
+    /// Returns a violation of this rule as an error.
     pub(crate) fn of(rule: &'static str, what: impl Into<String>) -> Result<(), Self> {
         Err(Self { rule, what: what.into() })
     }
 }
 
-/// What a run is asked for besides its choices.
+/// The options of a run, besides its choices.
 pub struct Wanted<C: Cast> {
-    /// The bug that is planted.
+    /// The planted bug.
     pub mutant: Option<C::Mutant>,
-    /// So many of the last lines, and the journals.
+    /// The number of last lines to keep. The journals are kept as well, if it is not 0.
     pub lines: usize,
 }
 
 impl<C: Cast> Wanted<C> {
-    /// With a bug in it.
+    /// Creates options with a planted bug.
     #[must_use]
     pub fn with(mutant: C::Mutant) -> Self {
         Self { mutant: Some(mutant), lines: 0 }
     }
 
-    /// The same, with so many of the last lines, and the journals.
+    /// Requests the last `lines` lines and the journals.
     #[must_use]
     pub fn lines(self, lines: usize) -> Self {
         Self { lines, ..self }
@@ -98,41 +100,41 @@ impl<C: Cast> Clone for Wanted<C> {
 
 impl<C: Cast> Copy for Wanted<C> {}
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// The rule that was broken, if one was.
+    /// The broken rule, if any.
     pub violation: Option<Violation>,
-    /// What was drawn, in words.
+    /// A description of the drawn swarm.
     pub swarm: String,
-    /// All inputs and outputs of all machines under test, as one number.
+    /// The hash of all inputs and outputs of all machines under test.
     pub hash: trace::Hash,
-    /// Events that were worked.
+    /// The number of processed events.
     pub steps: u64,
-    /// Virtual time that passed, in µs.
+    /// The duration of the run in virtual time, in µs.
     pub time: u64,
-    /// How often each kind of fact was reported, by its place among all kinds.
+    /// The number of reports of each kind of fact, in the order of the kinds.
     pub facts: Vec<u64>,
-    /// The last lines, if they were wanted.
+    /// The last lines, if they were requested.
     pub lines: Vec<String>,
-    /// The journal of the last life of each machine, if they were wanted.
+    /// The journal of the last life of each machine, if the journals were requested.
     pub journals: Vec<Vec<u8>>,
 }
 
-/// A world, and who plays in it.
+/// A world and its cast.
 pub struct World<'c, C: Cast> {
     pub(crate) sim: Sim<'c, C>,
     pub(crate) net: Net,
     pub(crate) consul: Side,
     pub(crate) hosts: Vec<Host<C::Machine>>,
-    /// Everybody else, and the rules.
+    /// The parties around the machines, and the rules.
     pub(crate) cast: C,
     odds: Odds,
     mutant: Option<C::Mutant>,
     keep_journals: bool,
-    /// Payloads of watches on their way.
+    /// The number of watch payloads in transit.
     posts: usize,
-    /// Clients over named pipes that have come.
+    /// The number of clients over named pipes so far.
     clients: u64,
     facts: Vec<u64>,
     out: Vec<OutputOf<C>>,
@@ -190,7 +192,8 @@ impl<'c, C: Cast> World<'c, C> {
         }
     }
 
-    /// The next thing that happens, if it is due by `end`. False if nothing is, or if a rule is broken.
+    /// Processes the next event, if it is due by `end`. Returns false if there is none, or if a rule is
+    /// broken.
     fn step(&mut self, end: u64) -> bool {
         let Some(ev) = self.sim.next(end) else { return false };
         match ev {
@@ -223,18 +226,18 @@ impl<'c, C: Cast> World<'c, C> {
         true
     }
 
-    /// Lets time pass, as far as the rules hold.
+    /// Lets time pass, as long as the rules hold.
     fn run_to(&mut self, end: u64) {
         while self.step(end) {}
         self.sim.pass_to(end);
     }
 
-    /// The bug that is planted.
+    /// Returns the planted bug.
     pub(crate) fn mutant(&self) -> Option<C::Mutant> {
         self.mutant
     }
 
-    /// Payloads of watches that are on their way.
+    /// Returns the number of watch payloads in transit.
     pub(crate) fn posts(&self) -> usize {
         self.posts
     }

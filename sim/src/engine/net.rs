@@ -1,5 +1,5 @@
-//! TCP: connections, and what befalls them. Nothing is reordered within a connection; between two,
-//! anything may be.
+//! TCP connections and their faults. Data is not reordered within a connection. Between two connections any
+//! order is possible.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use super::World;
 use super::cast::Cast;
 use super::event::{Ev, MS, S, SocketId, Who};
 
-/// What a connection takes at least from end to end, in µs.
+/// The minimum latency of a connection from end to end, in µs.
 const LATENCY: u64 = 200;
 
-/// One end.
+/// One end of a connection.
 #[derive(Clone, Copy, Debug)]
 struct End {
     who: Who,
@@ -24,32 +24,32 @@ struct End {
     conn: ConnId,
 }
 
-/// One connection. The first end opened it.
+/// A connection. The first end opened it.
 #[derive(Debug)]
 struct Socket {
-    /// Until it has been hung up at that end.
+    /// The two ends. An end is removed when it hangs up.
     ends: [Option<End>; 2],
-    /// Who writes, in which life.
+    /// The writing party, and its life.
     from: (Who, u32),
     to: SocketAddr,
     lag: u64,
-    /// Nothing written arrives before this.
+    /// The earliest arrival time of written data.
     busy: u64,
-    /// What is written any more is lost: the other end has vanished.
+    /// The other end has vanished, so all further writes are lost.
     dead: bool,
 }
 
-/// All connections, and who listens where.
+/// All connections, and the listening parties.
 #[derive(Debug, Default)]
 pub(crate) struct Net {
     sockets: Vec<Socket>,
     by_conn: BTreeMap<(Who, ConnId), SocketId>,
     listening: BTreeMap<SocketAddr, Who>,
-    /// Where each of those who ever listened did so last.
+    /// The last listening address of each party.
     addresses: BTreeMap<Who, SocketAddr>,
-    /// How often each of them was hung up on: it is another one each time.
+    /// The number of hang-ups of each party. The party has a new life after each.
     lives: BTreeMap<Who, u32>,
-    /// Until then nothing that the one writes arrives at the other.
+    /// The end of each stall. No data of the first party arrives at the second one before.
     stalls: BTreeMap<(Who, Who), u64>,
     accepted: u64,
     ports: u16,
@@ -67,13 +67,13 @@ impl Net {
         (a, b.or_else(|| self.listening.get(&socket.to).copied()))
     }
 
-    /// Somebody listens here from now on.
+    /// Makes a party listen at this address from now on.
     pub(crate) fn listen(&mut self, who: Who, addr: SocketAddr) {
         self.listening.insert(addr, who);
         self.addresses.insert(who, addr);
     }
 
-    /// Somebody listens no more.
+    /// Makes a party stop listening.
     pub(crate) fn deafen(&mut self, who: Who) {
         if let Some(addr) = self.addresses.get(&who) {
             self.listening.remove(addr);
@@ -84,7 +84,7 @@ impl Net {
         self.lives.get(&who).copied().unwrap_or(0)
     }
 
-    /// Nothing that the one writes arrives at the other before then.
+    /// Delays all data from one party to the other until this time.
     pub(crate) fn stall(&mut self, from: Who, to: Who, until: u64) {
         self.stalls.insert((from, to), until);
     }
@@ -93,7 +93,7 @@ impl Net {
         self.stalls.clear();
     }
 
-    /// The connections whose both ends live.
+    /// Returns the connections between two parties with both ends alive.
     fn whole(&self, a: Who, b: Who) -> Vec<SocketId> {
         let is_whole = |socket: &Socket| {
             let ends = socket.ends.map(|end| end.map(|end| end.who));
@@ -104,7 +104,7 @@ impl Net {
 }
 
 impl<C: Cast> World<'_, C> {
-    /// When what is written now arrives at the other end.
+    /// Returns the arrival time at the other end for data written now.
     fn arrival(&mut self, id: SocketId) -> u64 {
         let (a, b) = self.net.between(id);
         let stalled = self.net.stalled(a, b);
@@ -140,13 +140,13 @@ impl<C: Cast> World<'_, C> {
                 C::on_write(self, who, &bytes);
                 let Some(id) = self.net.by_conn.get(&(who, conn)).copied() else { return };
                 let at = self.arrival(id);
-                // A peer that does not read lets the writer's buffers fill.
+                // If a peer does not read, the writer's buffers fill.
                 let slow = at > self.sim.now() + S;
                 self.sim.push(if slow { at } else { self.sim.now() }, Ev::Written(id, len));
                 if self.net.sockets[id].dead {
                     return;
                 }
-                // In pieces, as TCP may have it.
+                // The data arrives in pieces, as TCP may deliver it.
                 let head = if self.odds.lag_ms > 0 { bytes.len() / 3 } else { 0 };
                 for piece in [bytes.slice(..head), bytes.slice(head..)] {
                     if !piece.is_empty() {
@@ -161,7 +161,7 @@ impl<C: Cast> World<'_, C> {
                 let at = self.arrival(id);
                 self.sim.push(at, Ev::Fin(id, 1 - end));
             }
-            // Nobody here takes longer than that over a close.
+            // No party here takes longer than that to close.
             Command::Cut { .. } => {}
         }
     }
@@ -183,7 +183,8 @@ impl<C: Cast> World<'_, C> {
         self.feed_net(who, Event::Accepted { conn, peer });
     }
 
-    /// An address as the accepting end sees it: the host is known, the port is any.
+    /// Draws the address of the opening end for the accepting end. The host is known, and the port is
+    /// arbitrary.
     fn address(&mut self, who: Who, to: SocketAddr) -> SocketAddr {
         let ip = self.net.addresses.get(&who).map_or_else(|| to.ip(), SocketAddr::ip);
         self.net.ports = self.net.ports.wrapping_add(1) | 0x8000;
@@ -198,7 +199,7 @@ impl<C: Cast> World<'_, C> {
 
     pub(super) fn on_data(&mut self, id: SocketId, bytes: Bytes) {
         let Socket { ends, from, dead, .. } = &self.net.sockets[id];
-        // What the dead wrote last may arrive in reality. A process that is reconnecting at that
+        // In reality the last writes of a dead process may arrive. A process that is reconnecting at that
         // moment then aborts, whatever its new server does.
         if self.net.life(from.0) != from.1 {
             return;
@@ -223,7 +224,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// A machine ends without a word; its kernel closes its connections.
+    /// Ends a machine without a message. Its kernel closes its connections.
     pub(crate) fn hang_up(&mut self, who: Who) {
         *self.net.lives.entry(who).or_default() += 1;
         let of_it = (who, ConnId(0))..=(who, ConnId(u64::MAX));
@@ -252,20 +253,20 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// All connections between two machines break, and what was on its way is lost. `half`: only one end
+    /// Breaks all connections between two machines. Data in transit is lost. With `half`, only one end
     /// notices before it writes.
     pub(crate) fn cut(&mut self, a: Who, b: Who, half: bool) {
         for id in self.net.whole(a, b) {
             self.net.sockets[id].dead = true;
             let at = self.sim.now() + LATENCY;
             self.sim.push(at, Ev::Fin(id, 0));
-            // The end that only reads finds out when its system's keep-alive does.
+            // The end that only reads notices the break by the keep-alive of its system.
             let late = if half { 30 * S } else { 0 };
             self.sim.push(at + late, Ev::Fin(id, 1));
         }
     }
 
-    /// A stranger connects to a machine under test and says this.
+    /// Connects a stranger to a machine under test and sends these bytes.
     pub(crate) fn intrude(&mut self, node: usize, from: SocketAddr, bytes: Bytes) {
         let host = Who::Node(node);
         let Some(to) = self.net.addresses.get(&host).copied() else { return };

@@ -1,5 +1,5 @@
-//! What a cast outside of this crate does with its world, and what is done to a world whose cast has nothing of
-//! its own in mind.
+//! The operations on a world for casts outside of this crate, and the default acts for a cast without acts of
+//! its own.
 
 use bytes::Bytes;
 use hax_core::base::id::HttpId;
@@ -12,48 +12,48 @@ use super::host::Client;
 use crate::stream::Reader;
 
 impl<C: Cast> World<'_, C> {
-    /// The cast itself.
+    /// Returns the cast.
     #[must_use]
     pub fn cast(&self) -> &C {
         &self.cast
     }
 
-    /// The cast itself, to be changed.
+    /// Returns the cast for modification.
     pub fn cast_mut(&mut self) -> &mut C {
         &mut self.cast
     }
 
-    /// Both clocks, as machines see them.
+    /// Returns both clocks as the machines see them.
     #[must_use]
     pub fn now(&self) -> Now {
         self.sim.clocks()
     }
 
-    /// A machine, unless it is down.
+    /// Returns a machine, unless it is down.
     #[must_use]
     pub fn machine(&self, node: usize) -> Option<&C::Machine> {
         self.hosts[node].machine()
     }
 
-    /// A number below `n`; 0, the harmless one, while nothing may go wrong.
+    /// Draws a number below `n`. While faults are off it returns 0, the harmless choice.
     pub fn draw(&mut self, n: u64) -> u64 {
         self.sim.choose(n)
     }
 
-    /// This rule holds, or is broken, and this is what was seen.
+    /// Checks a rule. `seen` is the observation that is reported if the rule is broken.
     pub fn must(&mut self, holds: bool, rule: &'static str, seen: impl Into<String>) {
         if !holds {
             self.sim.fail(rule, seen.into());
         }
     }
 
-    /// A client asks a machine something.
+    /// Sends a client's request to a machine.
     pub fn client(&mut self, node: usize, method: &str, target: &str, body: impl Into<Bytes>) {
         self.request(node, method, target, body.into(), Client::Stranger);
     }
 
-    /// A client asks for an answer that stays open, and reads it like this. Gives its name, unless nobody is there
-    /// to ask.
+    /// Sends a client's request for a streaming response. The client reads as `reader` specifies. Returns the
+    /// request's identifier, unless the machine is down.
     pub(crate) fn listen(&mut self, i: usize, target: &str, reader: Reader) -> Option<HttpId> {
         if !self.hosts[i].is_up() {
             return None;
@@ -64,14 +64,13 @@ impl<C: Cast> World<'_, C> {
         Some(id)
     }
 
-    /// A client asks a machine for an answer that stays open. How it reads is drawn.
+    /// Sends a client's request for a streaming response. The reading behavior is drawn.
     pub fn listener(&mut self, node: usize, target: &str) {
         let reader = Reader::drawn(|n| self.sim.choose(n));
         self.listen(node, target, reader);
     }
 
-    /// Does one of the things that may befall any machine, or nothing. Gives how long nothing else is done, in
-    /// ms.
+    /// Performs one of the acts for any machine, or none. Returns the pause until the next act, in ms.
     pub fn befall(&mut self) -> u64 {
         let node = self.sim.index(self.hosts.len());
         match self.sim.choose(12) {
@@ -107,7 +106,7 @@ impl<C: Cast> World<'_, C> {
         self.start_after(node, down * MS);
     }
 
-    /// All agents and servers find each other.
+    /// Reconnects all agents and servers.
     pub(super) fn mend_agents(&mut self) {
         (0..self.hosts.len()).for_each(|agent| self.mend_agent(agent));
     }

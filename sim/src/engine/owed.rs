@@ -1,4 +1,5 @@
-//! What every machine owes those who ask it over named pipes, or for an answer that stays open.
+//! The pending answers of every machine: to requests over named pipes, and to requests for a streaming
+//! response.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +9,19 @@ use hax_core::machine::{Input, Output};
 
 use super::Violation;
 
-/// What one life of a machine owes, and the rules for it.
+/// The pending answers of one life of a machine, and the rules for them.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
-    /// Requests without an answer.
+    /// The requests without an answer.
     asked: BTreeSet<HttpId>,
-    /// Answers that stay open, as far as the machine knows, and whether it has ended them.
+    /// The open streaming responses in the machine's view, and whether it has ended them.
     open: BTreeMap<HttpId, bool>,
-    /// Requests over named pipes without an answer.
+    /// The requests over named pipes without an answer.
     waiting: BTreeSet<FifoId>,
 }
 
 impl Owed {
-    /// The machine is about to take this.
+    /// Observes an input before the machine takes it.
     pub(super) fn takes(&mut self, input: &Input) -> Result<(), Violation> {
         match input {
             Input::Http(request) => {
@@ -45,7 +46,7 @@ impl Owed {
         Ok(())
     }
 
-    /// This came of it.
+    /// Checks the outputs of the last input.
     pub(super) fn gave<F>(&mut self, out: &[Output<F>]) -> Result<(), Violation> {
         out.iter().try_for_each(|output| match output {
             Output::Http(response) => {
@@ -71,7 +72,7 @@ impl Owed {
         })
     }
 
-    /// It has exited, and owes nothing any more.
+    /// Checks that no answer is pending when the machine exits.
     pub(super) fn exits(&self) -> Result<(), Violation> {
         match self.waiting.first() {
             None => Ok(()),
@@ -79,7 +80,8 @@ impl Owed {
         }
     }
 
-    /// It says nothing before it has begun, nor after it has ended, nor once it was told that nobody is there.
+    /// Checks a command for a streaming response. The machine sends data only after the beginning and before
+    /// the end of the response, and not after it was informed that the client has gone.
     fn says(&mut self, command: &Command) -> Result<(), Violation> {
         let may = match command {
             Command::Begin(Begin { id, .. }) => {

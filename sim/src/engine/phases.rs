@@ -1,4 +1,4 @@
-//! What a run consists of: faults, then health until everything rests, some times over; then the stop.
+//! The phases of a run: faults, then health until everything rests, repeated for some rounds; then the stop.
 
 use super::World;
 use super::cast::{Cast, Times};
@@ -7,7 +7,7 @@ use super::event::{Ev, MS, S};
 impl<C: Cast> World<'_, C> {
     const TIMES: Times = C::TIMES;
 
-    /// The whole run.
+    /// Runs all phases.
     pub(super) fn play(&mut self) {
         C::begin(self);
         for round in 1..=self.odds.rounds {
@@ -21,7 +21,7 @@ impl<C: Cast> World<'_, C> {
         self.stop_all();
     }
 
-    /// Things go wrong until the choices are spent, or it is time for a rest.
+    /// Lets faults occur until the choices are spent, or until it is time for a rest.
     fn faults(&mut self, round: u8) {
         self.sim.push(self.sim.now() + 2 * S, Ev::Act);
         let last = round == self.odds.rounds;
@@ -30,7 +30,7 @@ impl<C: Cast> World<'_, C> {
         while !self.sim.is_spent() && self.step(end) {}
     }
 
-    /// Does one act and decides when the next one is due.
+    /// Performs one act and queues the next one.
     pub(super) fn act(&mut self) {
         if self.sim.is_calm() || self.sim.is_spent() {
             return;
@@ -39,12 +39,12 @@ impl<C: Cast> World<'_, C> {
         self.sim.push(self.sim.now() + pause * MS, Ev::Act);
     }
 
-    /// How long until the next act, in ms.
+    /// Draws the pause until the next act, in ms.
     pub(crate) fn pause(&mut self) -> u64 {
         1 + self.sim.choose(2 * self.odds.pace_ms)
     }
 
-    /// Nothing goes wrong any more, and everybody comes back but who is to be absent.
+    /// Ends all faults and brings back all parties, except for the absent ones of the cast.
     fn heal(&mut self) {
         if self.sim.is_broken() {
             return;
@@ -66,7 +66,8 @@ impl<C: Cast> World<'_, C> {
         C::heal(self);
     }
 
-    /// Everything comes to rest, and then it is quiet and everybody knows what is so.
+    /// Waits until everything is at rest, then checks that it stays quiet and that all parties know the
+    /// current state.
     fn rest(&mut self) {
         let end = self.sim.now() + Self::TIMES.rest_within;
         let mut why = Some(String::new());
@@ -74,7 +75,7 @@ impl<C: Cast> World<'_, C> {
             C::nudge(self);
             let heard = C::heard(self);
             self.run_to(self.sim.now() + Self::TIMES.look_every);
-            // What happened twice and came to the same in the end is still news to those who look late.
+            // A state that changes twice and is the same in the end is still a change for a late observer.
             let news = || (C::heard(self) != heard).then(|| "there is news".to_owned());
             why = self.unrest().or_else(news);
         }
@@ -96,7 +97,7 @@ impl<C: Cast> World<'_, C> {
         self.sim.set_calm(false);
     }
 
-    /// Why it is not a rest yet.
+    /// Returns the reason why the world is not at rest yet.
     fn unrest(&self) -> Option<String> {
         if self.writes_are_late() {
             return Some("a write is on its way to Consul".into());
@@ -113,7 +114,7 @@ impl<C: Cast> World<'_, C> {
         C::unrest(self)
     }
 
-    /// Every machine is told to stop, and exits.
+    /// Tells every machine to stop and waits for its exit.
     fn stop_all(&mut self) {
         if self.sim.is_broken() {
             return;

@@ -1,4 +1,5 @@
-//! What is to happen, by time; at the same time, in the order in which it was said.
+//! The queue of future events, ordered by time. Events of the same time keep the order in which they were
+//! queued.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -23,14 +24,14 @@ impl<E> PartialOrd for Entry<E> {
     }
 }
 
-/// The heap gives its greatest: the earliest.
+/// The heap returns its greatest entry, so the order is reversed: the earliest entry is the greatest.
 impl<E> Ord for Entry<E> {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.seq).cmp(&(self.at, self.seq))
     }
 }
 
-/// All that is to happen.
+/// All future events.
 pub(super) struct Queue<E> {
     heap: BinaryHeap<Entry<E>>,
     seq: u64,

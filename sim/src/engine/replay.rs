@@ -1,4 +1,5 @@
-//! A journal once more: one machine, fed what it was fed, and the rules that hold for one alone.
+//! The replay of a journal: one machine receives the recorded inputs, under the rules that apply to a single
+//! machine.
 
 use hax_core::base::time::{Next, Now};
 pub use hax_core::journal::JournalError;
@@ -8,12 +9,12 @@ use super::owed::Owed;
 use super::trace::{Hash, Trace};
 use super::{Violation, rules};
 
-/// The rules that hold for one life of one machine, whatever surrounds it.
+/// The rules for one life of one machine, independent of its surroundings.
 pub trait Alone<M: Machine> {
-    /// It is about to take an input.
+    /// Observes an input before the machine takes it.
     fn takes(&mut self, input: &Input);
 
-    /// This came of it.
+    /// Checks the outputs of the last input.
     ///
     /// # Errors
     ///
@@ -21,35 +22,35 @@ pub trait Alone<M: Machine> {
     fn gave(&mut self, now: u64, out: &[Output<M::Fact>], machine: &M) -> Result<(), Violation>;
 }
 
-/// What a machine was fed, one record after another.
+/// The recorded inputs of a machine, one record after another.
 pub type Records<'a> = Box<dyn Iterator<Item = Result<(Now, Input), JournalError>> + 'a>;
 
-/// A journal that was opened.
+/// An opened journal.
 pub struct Opened<'a, M: Machine> {
-    /// The machine as it was at the beginning.
+    /// The machine in its initial state.
     pub machine: M,
-    /// The rules that hold for it.
+    /// The rules for it.
     pub alone: Box<dyn Alone<M>>,
-    /// What it was fed.
+    /// The recorded inputs.
     pub records: Records<'a>,
 }
 
-/// What came of a journal.
+/// The result of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct Replayed {
-    /// The rule that was broken, if one was.
+    /// The broken rule, if any.
     pub violation: Option<Violation>,
-    /// All inputs and outputs, as one number.
+    /// The hash of all inputs and outputs.
     pub hash: Hash,
-    /// Inputs that were fed.
+    /// The number of the machine's inputs.
     pub inputs: u64,
-    /// Why the journal could not be read further, if so.
+    /// The error at the end of the reading, if any.
     pub bad: Option<JournalError>,
-    /// The last lines.
+    /// The last lines of the trace.
     pub lines: Vec<String>,
 }
 
-/// Replays a journal into a trace, in which the machine has this name.
+/// Replays a journal into a trace. The machine appears in the trace under `name`.
 pub(super) fn replay<M: Machine>(opened: Opened<'_, M>, name: &str, mut trace: Trace) -> Replayed {
     let Opened { mut machine, mut alone, records } = opened;
     let mut replayed = Replayed::default();

@@ -1,4 +1,4 @@
-//! Rules that hold for every machine.
+//! Rules for every machine.
 
 use hax_core::base::time::Next;
 

@@ -1,4 +1,4 @@
-//! What befalls Consul's servers and their agents in any world.
+//! Faults of Consul's servers and their agents in any world.
 
 use super::World;
 use super::cast::Cast;
@@ -6,7 +6,7 @@ use super::event::Ev;
 use crate::consul::ELECTION;
 
 impl<C: Cast> World<'_, C> {
-    /// Consul has no leader for so many µs.
+    /// Takes the leader from Consul for `lasts` µs.
     pub(crate) fn behead(&mut self, lasts: u64) {
         let until = self.sim.now() + lasts;
         self.consul.headless_until = until;
@@ -14,27 +14,27 @@ impl<C: Cast> World<'_, C> {
         self.sim.push(until, Ev::Head);
     }
 
-    /// Consul has a leader again, unless it has lost it for longer.
+    /// Gives Consul a leader again, unless it is to have none for longer.
     pub(super) fn head(&mut self) {
         if self.consul.headless_until <= self.sim.now() {
             self.at_consul(|double, now, out| double.set_leader(now, true, out));
         }
     }
 
-    /// The servers elect another leader, unless they have none anyway.
+    /// Makes the servers elect another leader, unless they have no leader at all.
     pub(crate) fn servers_elect(&mut self) {
         if self.consul.double.has_leader() {
             self.at_consul(|double, now, out| double.elect(now, ELECTION, out));
         }
     }
 
-    /// Nothing passes between an agent and the servers any more.
+    /// Cuts the connection between an agent and the servers.
     pub(crate) fn cut_agent(&mut self, agent: usize) {
         self.sim.say(|| format!("the agent of node {agent} is cut off"));
         self.at_consul(|double, now, out| double.cut(now, agent, out));
     }
 
-    /// An agent that was cut off finds the servers.
+    /// Reconnects an agent to the servers if it was cut off.
     pub(crate) fn mend_agent(&mut self, agent: usize) {
         if self.consul.double.is_cut(agent) {
             self.sim.say(|| format!("the agent of node {agent} finds the servers"));
@@ -42,7 +42,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// An agent leaves the cluster.
+    /// Makes an agent leave the cluster.
     pub(crate) fn leave_cluster(&mut self, agent: usize) {
         self.sim.say(|| format!("the agent of node {agent} leaves the cluster"));
         self.at_consul(|double, now, out| double.leave(now, agent, out));
@@ -50,7 +50,8 @@ impl<C: Cast> World<'_, C> {
         self.break_calls_of(agent);
     }
 
-    /// An agent starts anew under another name. The old one lingers. False if there is nobody to tell.
+    /// Restarts an agent under another name. The old name remains in the catalog. Returns false if the agent
+    /// cannot reach a leader.
     pub(crate) fn rename_agent(&mut self, agent: usize, name: &str) -> bool {
         let away = self.consul.double.is_cut(agent) || self.consul.double.has_left(agent);
         if away || !self.consul.double.has_leader() {
@@ -63,8 +64,7 @@ impl<C: Cast> World<'_, C> {
         true
     }
 
-    /// What Consul holds is written down, or is again what was written down before. The cast is told just
-    /// before that.
+    /// Takes a snapshot of Consul, or restores the last snapshot. The cast is notified just before a restore.
     pub(crate) fn restore(&mut self) {
         let Some(saved) = self.consul.saved.take() else {
             self.consul.saved = Some(self.consul.double.snapshot());
@@ -78,8 +78,8 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// The token of a node may do all, or is not known any more, or may not read what is below one of three
-    /// paths of the API.
+    /// Changes a node's token. The token permits everything, or it is unknown, or it may not read below one
+    /// of three API paths.
     pub(crate) fn change_token(&mut self, hidden: [&str; 3]) {
         let node = self.sim.index(self.hosts.len());
         match self.sim.index(2 + hidden.len()) {

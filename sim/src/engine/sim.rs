@@ -1,5 +1,5 @@
-//! The course of a world: its clock, what happens next, the decisions, the trace, and the first rule that
-//! was broken.
+//! The state of a running world: its clock, its queue of events, the decisions, the trace, and the first rule
+//! violation.
 
 use hax_core::base::time::{Instant, Now, WallClock};
 
@@ -10,33 +10,33 @@ use super::event::{Ev, S};
 use super::queue::Queue;
 use super::trace::Trace;
 
-/// UNIX time at which all worlds begin, in ns.
+/// The UNIX time of the beginning of all worlds, in ns.
 const EPOCH: u64 = 1_700_000_000_000_000_000;
-/// The wall clock is never further off than this, so that no two lives of a machine share a nanosecond by
-/// its start.
+/// The maximum offset of the wall clock, in ns. It is limited so that no two lives of a machine start in the
+/// same nanosecond.
 const SKEW_MAX: i64 = 86_400 * 1_000_000_000;
 
-/// What happens in the world of a cast.
+/// The events in the world of a cast.
 pub(super) type EvOf<C> = Ev<<C as Cast>::Event>;
 
-/// The course of a world. All times are in µs since some moment before it began.
+/// The state of a running world. All times are in µs since a moment before its beginning.
 pub(crate) struct Sim<'c, C: Cast> {
     now: u64,
-    /// What the wall clock is off by, in ns.
+    /// The offset of the wall clock, in ns.
     skew: i64,
     choice: &'c mut dyn Choice,
-    /// Nothing goes wrong.
+    /// While this is set, no faults occur.
     calm: bool,
     queue: Queue<EvOf<C>>,
     pub(super) trace: Trace,
     violation: Option<Violation>,
     steps: u64,
-    /// Turns that a planted bug had.
+    /// The number of a planted bug's opportunities so far.
     turns: u64,
 }
 
 impl<'c, C: Cast> Sim<'c, C> {
-    /// A course that begins. So many of the last lines are kept.
+    /// Creates the state of a new world. The trace keeps the last `lines` lines.
     pub(super) fn new(choice: &'c mut dyn Choice, lines: usize) -> Self {
         Self {
             now: S,
@@ -53,28 +53,28 @@ impl<'c, C: Cast> Sim<'c, C> {
 
     // ---- time -------------------------------------------------------------------------------------
 
-    /// The monotonic clock, in µs.
+    /// Returns the monotonic clock, in µs.
     pub(crate) fn now(&self) -> u64 {
         self.now
     }
 
-    /// Both clocks, as machines see them.
+    /// Returns both clocks as the machines see them.
     pub(crate) fn clocks(&self) -> Now {
         let wall = (EPOCH + self.now * 1_000).saturating_add_signed(self.skew);
         Now { mono: Instant::from_micros(self.now), wall: WallClock(wall) }
     }
 
-    /// The wall clock jumps by so many ns.
+    /// Moves the wall clock by this number of ns.
     pub(crate) fn jump(&mut self, by: i64) {
         self.skew = (self.skew + by).clamp(-SKEW_MAX, SKEW_MAX);
     }
 
-    /// How much has happened.
+    /// Returns the number of events so far.
     pub(crate) fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// The next thing that happens, if it is due by `end` and no rule is broken.
+    /// Takes the next event, if it is due by `end` and no rule is broken.
     pub(super) fn next(&mut self, end: u64) -> Option<EvOf<C>> {
         if self.violation.is_some() || self.queue.next_at().is_none_or(|at| at > end) {
             return None;
@@ -85,7 +85,7 @@ impl<'c, C: Cast> Sim<'c, C> {
         Some(ev)
     }
 
-    /// Nothing more happens before `end`.
+    /// Advances the clock to `end`. No more events are due before `end`.
     pub(super) fn pass_to(&mut self, end: u64) {
         if self.violation.is_none() {
             self.now = self.now.max(end);
@@ -96,34 +96,34 @@ impl<'c, C: Cast> Sim<'c, C> {
         self.queue.push(at, ev);
     }
 
-    /// Something of the cast's own happens then.
+    /// Queues an event of the cast for this time.
     pub(crate) fn later(&mut self, at: u64, event: C::Event) {
         self.queue.push(at, Ev::Own(event));
     }
 
     // ---- decisions --------------------------------------------------------------------------------
 
-    /// A number below `n`; 0, the harmless one, while nothing may go wrong.
+    /// Draws a number below `n`. While faults are off it returns 0, the harmless choice.
     pub(crate) fn choose(&mut self, n: u64) -> u64 {
         if self.calm { 0 } else { self.choice.below(n) }
     }
 
-    /// An index into a list of `n`.
+    /// Draws an index into a list of length `n`.
     pub(crate) fn index(&mut self, n: usize) -> usize {
         usize::try_from(self.choose(n as u64)).unwrap_or(0)
     }
 
-    /// Whether something happens that does so this often in a thousand times.
+    /// Draws whether an event with this probability in thousandths occurs.
     pub(super) fn chance(&mut self, permille: u64) -> bool {
         !self.calm && (permille >= 1000 || self.choice.below(1000) >= 1000 - permille)
     }
 
-    /// Whether nothing more will go wrong.
+    /// Returns whether no more faults will occur.
     pub(super) fn is_spent(&self) -> bool {
         self.choice.spent()
     }
 
-    /// Whether nothing may go wrong now.
+    /// Returns whether faults are off.
     pub(crate) fn is_calm(&self) -> bool {
         self.calm
     }
@@ -132,37 +132,37 @@ impl<'c, C: Cast> Sim<'c, C> {
         self.calm = calm;
     }
 
-    /// Whether it is the planted bug's turn, which it is every so many times.
+    /// Returns whether the planted bug acts this time. It acts once in `every` opportunities.
     pub(crate) fn is_turn(&mut self, every: u64) -> bool {
         self.turns += 1;
         self.turns.is_multiple_of(every)
     }
 
-    // ---- what is seen -----------------------------------------------------------------------------
+    // ---- the trace --------------------------------------------------------------------------------
 
-    /// A line for whoever reads the story.
+    /// Adds a line for the reader of the trace.
     pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
         self.trace.say(self.now, line);
     }
 
-    /// A rule is broken. The first one counts.
+    /// Records a broken rule. Only the first one is kept.
     pub(crate) fn fail(&mut self, rule: &'static str, what: String) {
         self.violation.get_or_insert(Violation { rule, what });
     }
 
-    /// A rule holds, or is broken.
+    /// Records the violation, if a rule does not hold.
     pub(crate) fn check(&mut self, result: Result<(), Violation>) {
         if let Err(violation) = result {
             self.violation.get_or_insert(violation);
         }
     }
 
-    /// Whether a rule is broken.
+    /// Returns whether a rule is broken.
     pub(crate) fn is_broken(&self) -> bool {
         self.violation.is_some()
     }
 
-    /// What came of it: the violation, the steps, the time, and what was seen.
+    /// Returns the results of the run: the violation, the number of steps, the time, and the trace.
     pub(super) fn end(self) -> (Option<Violation>, u64, u64, Trace) {
         (self.violation, self.steps, self.now, self.trace)
     }

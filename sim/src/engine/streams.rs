@@ -1,5 +1,5 @@
-//! The clients of the machines under test whose answers stay open: they read as they please and go away when they
-//! please.
+//! The clients of the machines under test with streaming HTTP responses: they read at their own pace and
+//! disconnect at any time.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use super::cast::Cast;
 use super::event::Ev;
 use crate::stream::{Happening, Limits, Reader, StreamEvent, Streams};
 
-/// The answers of one host.
+/// The streaming responses of one host.
 #[derive(Debug)]
 pub(super) struct Streaming {
     double: Streams,
-    /// How clients read whose requests are not answered yet.
+    /// The reading behavior of the clients without a response yet.
     readers: BTreeMap<HttpId, Reader>,
     wake: u64,
 }
@@ -26,7 +26,7 @@ impl Streaming {
         Self { double: Streams::new(limits), readers: BTreeMap::new(), wake: u64::MAX }
     }
 
-    /// The client of this request reads like this.
+    /// Sets the reading behavior of this request's client.
     pub(super) fn expect(&mut self, request: HttpId, reader: Reader) {
         self.readers.insert(request, reader);
     }
@@ -39,7 +39,7 @@ impl<C: Cast> World<'_, C> {
         if let Command::Begin(begin) = &command
             && let Some(Some(watch)) = host.https.remove(&begin.id)
         {
-            // A watch does not read what stays open.
+            // A watch does not read a streaming response.
             self.sim.push(self.sim.now(), Ev::Posted(watch));
         }
         let Streaming { double, readers, .. } = &mut host.streaming;
@@ -58,7 +58,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// What has happened to a host's answers by now.
+    /// Processes all due events of a host's streaming responses.
     pub(super) fn tick_streams(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
         self.hosts[i].streaming.wake = u64::MAX;
@@ -67,7 +67,7 @@ impl<C: Cast> World<'_, C> {
                 Happening::Said(id, bytes) => self.heard(i, id, &StreamEvent::Said(bytes)),
                 Happening::Left(id) => self.heard(i, id, &StreamEvent::Left),
                 Happening::Closed(Closed { id, why }) => {
-                    // One that has gone heard that when it left.
+                    // A client that has disconnected was informed of the end when it left.
                     if let Some(end) = StreamEvent::end(why) {
                         self.heard(i, id, &end);
                     }
@@ -83,7 +83,7 @@ impl<C: Cast> World<'_, C> {
         C::on_stream_event(self, i, id, heard);
     }
 
-    /// Whoever reads slowly makes haste.
+    /// Makes slow readers read quickly.
     pub(super) fn read_quickly(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
         let Streaming { double, readers, .. } = &mut self.hosts[i].streaming;
@@ -92,7 +92,7 @@ impl<C: Cast> World<'_, C> {
         self.wake_for_streams(i);
     }
 
-    /// A machine has exited: what it said is heard.
+    /// Delivers the remaining output of an exited machine.
     pub(super) fn finish_streams(&mut self, i: usize) {
         for (id, said, why) in self.hosts[i].streaming.double.machine_exited() {
             if !said.is_empty() {
@@ -104,7 +104,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// A machine has died, and its connections with it.
+    /// Breaks the connections of a dead machine.
     pub(super) fn break_streams(&mut self, i: usize) {
         self.hosts[i].streaming.readers.clear();
         for id in self.hosts[i].streaming.double.daemon_killed() {

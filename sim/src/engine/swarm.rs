@@ -1,6 +1,6 @@
-//! What is drawn before a world begins, as far as every world has it.
+//! The drawn configuration of a world, in the part shared by all worlds.
 //!
-//! Every world lacks most faults, so that in some of them each fault is alone with its consequences.
+//! Every world lacks most faults, so that in some worlds each fault occurs without the others.
 
 use std::fmt;
 
@@ -9,35 +9,35 @@ use super::fault::Fault;
 use crate::fifo::CLIENTS_MAX;
 use crate::stream::Limits;
 
-/// How likely what goes wrong that can in every world.
+/// The probabilities of the faults of every world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Odds {
-    /// Times that faults are followed by a rest.
+    /// The number of rounds. In each round, faults are followed by a rest.
     pub rounds: u8,
     /// The mean pause between two acts, in ms.
     pub pace_ms: u64,
-    /// How likely a call to Consul goes wrong, in thousandths.
+    /// The probability of a fault in a call to Consul, in thousandths.
     pub consul: u64,
-    /// How: the weight of each fault.
+    /// The weight of each fault in a call to Consul.
     pub consul_faults: [u8; Fault::ALL.len()],
-    /// How likely a watch's post goes wrong, in thousandths.
+    /// The probability of a fault in a watch's post, in thousandths.
     pub posts: u64,
-    /// New connections are slow by up to so many ms.
+    /// The maximum delay of new connections, in ms.
     pub lag_ms: u64,
-    /// How likely a helper program does not do as it should, in thousandths.
+    /// The probability of a fault of a helper program, in thousandths.
     pub helpers: u64,
-    /// How likely a disk is slow or fails over a command, in thousandths.
+    /// The probability of a slow or failed disk command, in thousandths.
     pub disks: u64,
-    /// All of Consul's servers but one are behind by so many ms.
+    /// The lag of all of Consul's servers but one, in ms.
     pub late_ms: u64,
-    /// How much room hosts have for HTTP answers that stay open.
+    /// The limits of hosts for streaming HTTP responses.
     pub streams: Limits,
-    /// How many clients over named pipes a host serves at a time.
+    /// The maximum number of a host's simultaneous clients over named pipes.
     pub clients: usize,
 }
 
 impl Odds {
-    /// Nothing goes wrong.
+    /// Returns the odds of a world without faults.
     #[must_use]
     pub fn faults_off() -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Odds {
         }
     }
 
-    /// Draws them for a world of small machines.
+    /// Draws the odds for a world of small machines.
     pub fn draw(choice: &mut dyn Choice) -> Self {
         let mut odds = Self::faults_off();
         odds.rounds = [1, 2][pick(choice, 2)];
@@ -67,13 +67,13 @@ impl Odds {
         odds
     }
 
-    /// Whether Consul's indexes lie.
+    /// Returns whether Consul may give wrong indexes.
     pub(crate) fn has_index_faults(&self) -> bool {
         let weight = |fault: Fault| self.consul_faults[fault as usize];
         self.consul > 0 && weight(Fault::IndexZero) + weight(Fault::IndexBack) > 0
     }
 
-    /// Whether answers are of another time.
+    /// Returns whether Consul may give answers from another time.
     pub(crate) fn has_lies(&self) -> bool {
         self.has_index_faults() || self.consul > 0 && self.consul_faults[Fault::Stale as usize] > 0
     }
@@ -94,7 +94,7 @@ impl fmt::Display for Odds {
     }
 }
 
-/// Draws weights: half of them nothing.
+/// Draws weights. Half of them are 0.
 pub(crate) fn draw_weights<'a>(
     choice: &mut dyn Choice,
     weights: impl IntoIterator<Item = &'a mut u8>,
@@ -104,12 +104,12 @@ pub(crate) fn draw_weights<'a>(
     }
 }
 
-/// The sum of weights.
+/// Returns the sum of weights.
 pub(crate) fn sum(weights: &[u8]) -> u64 {
     weights.iter().map(|weight| u64::from(*weight)).sum()
 }
 
-/// Which of the weighted has its share at this place.
+/// Returns the index of the weight at this position of the sum.
 pub(crate) fn weighted(weights: &[u8], mut at: u64) -> Option<usize> {
     weights.iter().position(|weight| {
         let here = at < u64::from(*weight);
@@ -118,7 +118,7 @@ pub(crate) fn weighted(weights: &[u8], mut at: u64) -> Option<usize> {
     })
 }
 
-/// An index into a list of `n`.
+/// Draws an index into a list of length `n`.
 pub(crate) fn pick(choice: &mut dyn Choice, n: usize) -> usize {
     usize::try_from(choice.below(n as u64)).unwrap_or(0)
 }

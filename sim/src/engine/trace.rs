@@ -1,7 +1,7 @@
-//! What happened, as one number and, when it is asked for, as lines.
+//! The trace of a run, as one hash and, on request, as lines.
 //!
-//! A run keeps the number only. Whoever wants the lines runs the same tape once more: the number says
-//! whether it was the same run.
+//! A run keeps only the hash. For the lines, the same tape is run once more, and the hash shows whether it
+//! was the same run.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use hax_core::http::port as http;
 use hax_core::machine::{Input, Output};
 use hax_core::net;
 
-/// A number that depends on all that was put in and on its order.
+/// A hash of all values fed to it, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(u64);
 
@@ -23,23 +23,23 @@ impl Default for Hash {
 }
 
 impl Hash {
-    /// The number.
+    /// Returns the hash as a number.
     #[must_use]
     pub fn value(self) -> u64 {
         self.0
     }
 
-    /// Puts a number in.
+    /// Adds a number.
     fn word(&mut self, word: u64) {
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
-    /// Puts numbers in.
+    /// Adds numbers.
     fn words(&mut self, words: &[u64]) {
         words.iter().for_each(|word| self.word(*word));
     }
 
-    /// Puts a text in.
+    /// Adds bytes.
     fn bytes(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         self.word(bytes.len() as u64);
@@ -48,24 +48,24 @@ impl Hash {
     }
 }
 
-/// What happened.
+/// The trace of a run.
 pub(crate) struct Trace {
     pub(crate) hash: Hash,
-    /// The last ones, if they are wanted.
+    /// The last lines, if lines are kept.
     pub(crate) lines: VecDeque<String>,
-    /// How many.
+    /// The maximum number of lines to keep.
     keep: usize,
-    /// A few words for what passes over a connection.
+    /// The function for a short description of bytes on a connection.
     describe: fn(&Bytes) -> String,
 }
 
 impl Trace {
-    /// Keeps so many of the last lines, and describes with this what passes over a connection.
+    /// Creates a trace with room for the last `lines` lines. `describe` describes the bytes on a connection.
     pub(crate) fn keeping(lines: usize, describe: fn(&Bytes) -> String) -> Self {
         Self { hash: Hash::default(), lines: VecDeque::new(), keep: lines, describe }
     }
 
-    /// A line for whoever reads the story.
+    /// Adds a line for the reader of the trace.
     pub(crate) fn say(&mut self, now: u64, line: impl FnOnce() -> String) {
         if self.keep == 0 {
             return;
@@ -76,7 +76,7 @@ impl Trace {
         self.lines.push_back(format!("{:>6}.{:06} {}", now / 1_000_000, now % 1_000_000, line()));
     }
 
-    /// A machine took this.
+    /// Records an input of a machine.
     pub(crate) fn input(&mut self, now: u64, name: &str, node: usize, input: &Input) {
         self.hash.words(&[now, node as u64]);
         self.hash.input(input);
@@ -84,7 +84,7 @@ impl Trace {
         self.say(now, || format!("{name} {node} <- {}", input_line(input, describe)));
     }
 
-    /// A machine gave this.
+    /// Records an output of a machine.
     pub(crate) fn output<F: Report>(&mut self, now: u64, name: &str, node: usize, out: &Output<F>) {
         self.hash.output(out);
         let describe = self.describe;
@@ -155,7 +155,7 @@ impl Hash {
     }
 }
 
-/// One line for an input.
+/// Formats an input as one line.
 fn input_line(input: &Input, describe: fn(&Bytes) -> String) -> String {
     match input {
         Input::Tick => "tick".into(),
@@ -180,7 +180,7 @@ fn input_line(input: &Input, describe: fn(&Bytes) -> String) -> String {
     }
 }
 
-/// One line for an output.
+/// Formats an output as one line.
 fn output_line<F: Report>(output: &Output<F>, describe: fn(&Bytes) -> String) -> String {
     match output {
         Output::Net(net::Command::Write { conn, segments }) => {

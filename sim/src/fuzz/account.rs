@@ -1,5 +1,5 @@
-//! What the server's port promises: each request one reply, each message one outcome, nothing beyond
-//! the limits.
+//! The promises of the server's port: one reply for each request, one outcome for each message, and no excess
+//! of the limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use hax_core::base::id::{EntryId, LinkId, MsgId, SendId};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::wire::Config;
 
-/// What is open between the server and its bridge.
+/// The open requests and messages between the server and its bridge.
 #[derive(Default)]
 pub(super) struct Account {
     pub(super) entries: BTreeSet<EntryId>,
-    /// Each link and what was sent over it.
+    /// The links, each with its sent messages.
     pub(super) links: BTreeMap<LinkId, BTreeSet<SendId>>,
     pub(super) received: BTreeSet<(LinkId, MsgId)>,
     last_entry: EntryId,
@@ -20,7 +20,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The bridge wants something.
+    /// Observes a command of the bridge.
     pub(super) fn command(&mut self, command: &Command) {
         match command {
             Command::Reply { entry, .. } => {
@@ -36,13 +36,13 @@ impl Account {
             Command::Ack { link, msg } => {
                 self.received.remove(&(*link, *msg));
             }
-            // What waits for a reply gets none any more.
+            // After a stop the pending requests get no reply.
             Command::Stop => self.entries.clear(),
             Command::Disconnect { .. } | Command::Peers(_) => {}
         }
     }
 
-    /// The server tells the bridge something.
+    /// Checks an event from the server to the bridge.
     pub(super) fn event(&mut self, config: &Config, event: &Event) {
         match event {
             Event::Asked(request) => {

@@ -1,4 +1,4 @@
-//! The wire's codec.
+//! Fuzzing of the wire's codec.
 
 use std::net::SocketAddr;
 
@@ -10,16 +10,17 @@ use hax_core::wire::codec::packet::{self, Item};
 
 use super::script::Script;
 
-/// Reads a stream of frames, then the bytes as a packet and as an item by themselves, for which no
-/// checksum must be guessed. What is understood is written, and is read again the same.
+/// Reads the bytes as a stream of frames, then as a single packet and as a single item. These two have no
+/// checksum that the fuzzer would have to guess. A parsed value must be the same after it is written and read
+/// again.
 ///
 /// # Panics
 ///
-/// If that does not hold.
+/// If it is not the same.
 pub fn codec(data: &[u8]) {
     let mut frames = Frames::default();
     let mut used = 0;
-    // In two pieces, as TCP may have it.
+    // The stream arrives in two pieces, as TCP may deliver it.
     for piece in [&data[..data.len() / 3], &data[data.len() / 3..]] {
         frames.feed(Bytes::copy_from_slice(piece));
         let whole = loop {
@@ -56,7 +57,7 @@ fn header_again(header: Header) {
 fn packet(payload: &[u8]) {
     let Ok(items) = packet::decode(payload) else { return };
     let items: Result<Vec<Item>, _> = items.collect();
-    // One that grows when it is written canonically may not fit any more.
+    // An item that grows in its canonical form may exceed the limit.
     if let Ok(items) = items
         && payload.len() <= PAYLOAD_MAX / 2
     {
@@ -75,7 +76,8 @@ fn again(items: &[Item]) {
     assert!(packet::encode(end(1), end(2), &read) == frame, "and are written the same");
 }
 
-/// Of an unknown operation, and of a message that is none, only the name is kept.
+/// Returns whether all of the item is kept. For an unknown operation or an invalid message only the name is
+/// kept.
 fn is_kept_whole(item: &Item) -> bool {
     match &item.fop {
         Fop::Unknown { .. } => false,

@@ -1,4 +1,4 @@
-//! What Consul answers a node.
+//! Fuzzing of Consul's answers to a node.
 
 use bytes::Bytes;
 use hax_core::consul::port::{Answer, Unanswered};
@@ -6,10 +6,10 @@ use hax_core::consul::port::{Answer, Unanswered};
 use super::node::Host;
 use super::script::Script;
 
-/// The most things that happen in one run.
+/// The maximum number of steps in one run.
 const STEPS: usize = 200;
 const STATUSES: [u16; 6] = [200, 200, 404, 409, 429, 500];
-/// What somebody else may write.
+/// The keys for writes of another writer.
 const KEYS: [&str; 8] = [
     "leader",
     "processes/0x7200000000000001:0x1",
@@ -29,7 +29,7 @@ const TARGETS: [&str; 6] = [
     "/v1/events/subscribe",
 ];
 
-/// Consul answers whatever it likes, sometimes the truth, sometimes nearly.
+/// Gives a node arbitrary answers of Consul: sometimes the true answer, sometimes nearly the true one.
 ///
 /// # Panics
 ///
@@ -87,8 +87,8 @@ fn lie(script: &mut Script<'_>) -> Answer {
     Answer { status, index, body: Bytes::copy_from_slice(script.until(0xff)) }
 }
 
-/// The truth with a few of its bytes changed, cut short, with something in its middle, or with another
-/// index.
+/// Changes the true answer: some bytes differ, or it is truncated, or bytes are inserted in its middle, or it
+/// has another index.
 fn nearly(script: &mut Script<'_>, answer: Answer) -> Answer {
     let mut body = answer.body.to_vec();
     let mut index = answer.index;

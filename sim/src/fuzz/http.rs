@@ -1,18 +1,21 @@
-//! What is posted to a node.
+//! Fuzzing of the requests to a node.
 
 use super::node::Host;
 use super::script::Script;
 
-/// The most requests of one run.
+/// The maximum number of requests in one run.
 const REQUESTS: usize = 30;
 
-/// Somebody asks whatever he likes, while Consul tells the truth. Each part of the bytes, up to a byte
-/// 255, begins with a line that says what it is: `POST /watcher/bq` and any other method with its target,
-/// the rest being the body; `WAIT` so many ms; or `KEY` and a key of Consul that somebody else writes.
+/// Sends arbitrary requests, while Consul gives true answers.
+///
+/// A byte 255 ends each part of the bytes. The first line of a part names its kind. It is `POST /watcher/bq`
+/// or any other method with its target, and the rest of the part is the body; or `WAIT` with a number of ms;
+/// or `KEY` with a key of Consul that another writer writes.
 ///
 /// # Panics
 ///
-/// If a request has not one response, one that is refused changes anything, or a rule for a node is broken.
+/// If a request has not exactly one response, a refused request changes anything, or a rule for a node is
+/// broken.
 pub fn http(data: &[u8]) {
     let mut host = Host::new();
     host.settle();

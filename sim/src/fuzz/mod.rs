@@ -1,7 +1,8 @@
-//! What the fuzzers do with bytes, as plain functions: `fuzz/` hands them what libFuzzer invents, a test
-//! hands them what was found worth keeping (`fuzz/corpus`). Whatever the bytes are, nothing may panic,
-//! nothing may be emitted that a peer could not bear, what is kept is bounded, and what is read is
-//! written back the same.
+//! The fuzz targets as plain functions of bytes. `fuzz/` calls them with the inputs of libFuzzer. A test
+//! calls them with the saved inputs (`fuzz/corpus`).
+//!
+//! For any bytes, nothing may panic, no output may violate the limits of a peer, the stored state is bounded,
+//! and a value that was read is the same after it is written and read again.
 
 mod account;
 mod codec;
@@ -21,10 +22,10 @@ pub use pair::{hax, process};
 pub use route::{fifo, requests, route, stored};
 pub use world::world;
 
-/// What a fuzzer calls: it panics if anything does not hold.
+/// A fuzz target. It panics if a property does not hold.
 pub type Target = fn(&[u8]);
 
-/// The targets by their names, which are those of their folders in `fuzz/corpus`.
+/// The targets by name. Each name is that of the target's folder in `fuzz/corpus`.
 pub const TARGETS: [(&str, Target); 10] = [
     ("codec", codec),
     ("hax", hax),

@@ -1,4 +1,4 @@
-//! A node beside the Consul double: what it asks, what it is answered, and the rules that hold for it.
+//! A node with the Consul double: its calls, their answers, and the rules for it.
 
 use std::collections::BTreeMap;
 
@@ -21,11 +21,11 @@ use crate::consul::{self, Consul};
 use crate::engine::rules;
 use crate::worlds::bridge::oracle::Alone;
 
-/// What a stop takes at most: the drain, and leave is taken.
+/// The maximum duration of a stop: the drain, and the leave.
 const STOP_WITHIN: u64 = 16_000_000;
 
 thread_local! {
-    /// Loading takes longer than many runs.
+    /// The loaded state is shared, because loading takes longer than many runs.
     static LOADED: Consul = load();
 }
 
@@ -41,9 +41,9 @@ struct Flight {
     method: &'static str,
     target: String,
     body: Bytes,
-    /// When its time is over.
+    /// The deadline of the call.
     due: u64,
-    /// Consul has it, and lets it wait.
+    /// Consul has received the call and delays its answer.
     parked: bool,
 }
 
@@ -133,8 +133,8 @@ impl Host {
         out
     }
 
-    /// A client sends a request. A refused one changes nothing; a refused post of the broadcast queue may have
-    /// the queue read.
+    /// Sends a client's request. A refused request changes nothing. But a refused post to the broadcast queue
+    /// may cause a read of the queue.
     pub(super) fn request(&mut self, method: &str, target: &str, body: &[u8]) {
         self.requests += 1;
         let is_hint = target.starts_with("/watcher/bq");
@@ -157,12 +157,12 @@ impl Host {
 
     // ---- Consul ---------------------------------------------------------------------------------------
 
-    /// The calls that Consul does not have yet.
+    /// Returns the calls before their arrival at Consul.
     pub(super) fn calls(&self) -> Vec<CallId> {
         self.calls.iter().filter(|(_, flight)| !flight.parked).map(|(id, _)| *id).collect()
     }
 
-    /// What Consul says to a call now; nothing if it waits.
+    /// Returns Consul's true answer to a call, or none if the call waits.
     pub(super) fn truth(&mut self, id: CallId) -> Option<Answer> {
         let flight = self.calls.get_mut(&id)?;
         flight.parked = true;
@@ -181,7 +181,7 @@ impl Host {
         own
     }
 
-    /// A call is answered.
+    /// Delivers the answer to a call.
     pub(super) fn reply(&mut self, id: CallId, result: Result<Answer, Unanswered>) {
         if self.calls.remove(&id).is_some() {
             self.consul.forget(id.0);
@@ -189,7 +189,7 @@ impl Host {
         }
     }
 
-    /// Consul has all calls, and says what it has to say.
+    /// Delivers all calls to Consul and all of Consul's answers.
     pub(super) fn settle(&mut self) {
         for _ in 0..100 {
             let calls = self.calls();
@@ -204,9 +204,9 @@ impl Host {
         }
     }
 
-    /// Somebody else writes a key.
+    /// Writes a key as another writer.
     pub(super) fn write(&mut self, key: &str, value: &[u8]) {
-        // A request of nobody who waits for it.
+        // No party waits for the answer to this request.
         let target = format!("/v1/kv/{key}");
         let body = Bytes::copy_from_slice(value);
         let request = consul::Request::new(u64::MAX, "PUT", &target, body);
@@ -223,7 +223,7 @@ impl Host {
 
     // ---- time -----------------------------------------------------------------------------------------
 
-    /// Time passes, and what is due in it happens.
+    /// Lets time pass, and processes all due events.
     pub(super) fn pass(&mut self, us: u64) {
         let end = self.clock.0 + us;
         while !self.has_exited() {
@@ -252,7 +252,8 @@ impl Host {
         self.clock.0 = end;
     }
 
-    /// A stop ends in time, whatever Consul does, and nobody is left without a response.
+    /// Stops the node. The stop must end in time, whatever Consul does, and every request must have a
+    /// response.
     pub(super) fn stop(mut self) {
         self.give(Input::Stop);
         self.pass(STOP_WITHIN);
@@ -276,7 +277,7 @@ fn answers(out: Vec<consul::Output>) -> Vec<(CallId, Answer)> {
     out.into_iter().filter_map(answer).collect()
 }
 
-/// A response has a status that is documented; an error is JSON in the old daemon's shape.
+/// Checks that a response has a documented status, and that an error is JSON in the old daemon's format.
 fn is_http(response: &Response) {
     let Response { status, content_type, body, .. } = response;
     assert!([200, 400, 404, 405, 413, 501, 503].contains(status), "{response:?}");

@@ -1,5 +1,5 @@
-//! A server of entrypoints and a process under one clock, and whoever interferes with what one of them
-//! hears.
+//! A server of entrypoints and a process under one clock, with interference in the bytes that one of them
+//! receives.
 
 use std::net::SocketAddr;
 
@@ -19,30 +19,30 @@ use super::tcp::{Tcp, Who};
 use crate::engine::rules;
 use crate::worlds::bridge::oracle;
 
-/// The most things that happen in one run.
+/// The maximum number of steps in one run.
 const STEPS: usize = 300;
-/// What follows from one of them, at most.
+/// The maximum number of events after one step.
 const FOLLOW: usize = 5_000;
-/// A stop takes 5 s at most, whatever its peers do.
+/// The time limit of a stop, in µs. A stop takes 5 s at most, whatever its peers do.
 const STOP_WITHIN: u64 = 5_500_000;
 
-/// A peer says whatever it likes to hax.
+/// Sends arbitrary bytes of a peer to hax.
 ///
 /// # Panics
 ///
-/// If hax does, keeps more than its limits, breaks its port's promises, writes what no process could
-/// bear, or does not stop.
+/// If hax panics, exceeds its limits, breaks its port's promises, writes data that is invalid for a process,
+/// or does not stop.
 pub fn hax(data: &[u8]) {
     let mut pair = Pair::new(data, Who::Server);
     pair.play();
     pair.stop();
 }
 
-/// A server says whatever it likes to a process: `hax ham` must bear it too.
+/// Sends arbitrary bytes of a server to a process. `hax ham` must handle them, too.
 ///
 /// # Panics
 ///
-/// If the process does, or says anything after its end.
+/// If the process panics, or has outputs after its end.
 pub fn process(data: &[u8]) {
     Pair::new(data, Who::Process).play();
 }
@@ -50,9 +50,9 @@ pub fn process(data: &[u8]) {
 struct Pair<'a> {
     script: Script<'a>,
     clock: Clock,
-    /// Whom the interference is for.
+    /// The receiver of the edited frames.
     victim: Who,
-    /// So many of the frames that it is sent are edited.
+    /// The number of edited frames among its next ones.
     edits: u8,
     config: Config,
     server: Endpoint,
@@ -60,7 +60,7 @@ struct Pair<'a> {
     account: Account,
     process: Process,
     process_next: Next,
-    /// What it has received, what it has sent, and whether it is over.
+    /// The received and the sent messages of the process, and whether the process is over.
     received: Vec<MsgId>,
     sent: Vec<SendId>,
     over: bool,
@@ -165,7 +165,7 @@ impl<'a> Pair<'a> {
         if self.victim == Who::Server { Who::Process } else { Who::Server }
     }
 
-    /// Whoever is connected says an item of his own.
+    /// Sends an item of the script's choice on a connection.
     fn item(&mut self) {
         let wire = self.script.below(self.tcp.len());
         let from = [self.other(), Who::Stranger][self.script.below(2)];
@@ -214,7 +214,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// The process dies, and another one begins in its place.
+    /// Kills the process and starts another one in its place.
     fn restart(&mut self) {
         self.tcp.hang_up(Who::Process);
         self.lives += 1;
@@ -284,7 +284,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// What is written arrives, unless it is edited.
+    /// Delivers the written bytes, and edits them if they are due for an edit.
     fn carry(&mut self, to: Who, wire: usize, frame: Bytes) {
         if to != self.victim || self.edits == 0 {
             return self.tcp.say(wire, frame);
@@ -310,7 +310,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// All that follows at this moment.
+    /// Processes all events of this moment.
     fn follow(&mut self) {
         for n in 0.. {
             let Some((who, event)) = self.tcp.events.pop_front() else { break };
@@ -325,7 +325,7 @@ impl<'a> Pair<'a> {
         holds(oracle::wire_is_within(&self.config, &self.server.view()));
     }
 
-    /// Time passes, and what is due in it happens.
+    /// Lets time pass, and processes all due events.
     fn pass(&mut self, us: u64) {
         let end = self.clock.0 + us;
         loop {
@@ -348,7 +348,7 @@ impl<'a> Pair<'a> {
         self.clock.0 = end;
     }
 
-    /// A stop ends in time, and nothing is owed after it.
+    /// Stops the server. The stop must end in time, and all links must have ended after it.
     fn stop(&mut self) {
         self.tcp.flow();
         self.tell_server(motr::Command::Stop);
@@ -382,7 +382,7 @@ fn end(addr: SocketAddr, cookie: u64) -> End {
     End { addr, cookie: (cookie, 0) }
 }
 
-/// A byte or a word of a packet becomes another.
+/// Changes a byte or a word of a packet.
 fn edit(script: &mut Script<'_>, packet: &mut [u8]) {
     let at = script.u16() % packet.len();
     if script.byte().is_multiple_of(2) {
@@ -392,6 +392,8 @@ fn edit(script: &mut Script<'_>, packet: &mut [u8]) {
     }
 }
 
+/// Checks the result of a rule.
+///
 /// # Panics
 ///
 /// If a rule does not hold.

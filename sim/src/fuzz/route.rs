@@ -1,4 +1,5 @@
-//! What comes to `hax route serve` from outside: its file, its pipes, its requests; and whole worlds of routers.
+//! Fuzzing of the inputs of `hax route serve`: its file, its pipes, its requests; and of whole worlds of
+//! routers.
 
 use std::time::Duration;
 
@@ -23,18 +24,19 @@ use super::script::Script;
 use crate::engine::{Hunt, Wanted};
 use crate::worlds::route::Route;
 
-/// The most requests of one run.
+/// The maximum number of requests in one run.
 const REQUESTS: usize = 40;
 
 thread_local! {
     static HUNT: RefCell<Hunt<Route>> = RefCell::default();
 }
 
-/// The bytes are a tape: all that happens to two routers is read from them, and all rules hold.
+/// Runs a world of two routers with the bytes as its tape. All decisions are read from the tape, and all
+/// rules must hold.
 ///
 /// # Panics
 ///
-/// If one does not. `hax-sim --cast route --replay` tells the story of a tape.
+/// If a rule does not hold. `hax-sim --cast route --replay` prints the trace of a tape.
 pub fn route(data: &[u8]) {
     let outcome = HUNT.with_borrow_mut(|hunt| hunt.tape(data, Wanted::default()));
     if let Some(violation) = outcome.violation {
@@ -44,12 +46,12 @@ pub fn route(data: &[u8]) {
 
 // ---- the file -----------------------------------------------------------------------------------------
 
-/// The bytes are a file of redundancy nodes, or its lines without a header. What is read is written and read again
-/// the same.
+/// Reads the bytes as a file of redundancy nodes, and as its lines without a header. A parsed value must be
+/// the same after it is written and read again.
 ///
 /// # Panics
 ///
-/// If that does not hold.
+/// If it is not the same.
 pub fn stored(data: &[u8]) {
     again(data);
     let lines = data.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
@@ -65,7 +67,7 @@ fn again(file: &[u8]) {
     assert!(table.len() <= usize::from(Index::MAX), "{} nodes", table.len());
 }
 
-/// CRC-32 as in IEEE 802.3, reflected: no fuzzer guesses it.
+/// Computes the CRC-32 of IEEE 802.3, reflected. No fuzzer guesses it.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
     !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
@@ -73,12 +75,12 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 // ---- the pipes ----------------------------------------------------------------------------------------
 
-/// The bytes are what clients write to the pipe for announcements, and what one writes to its own. However they are
-/// cut, they say the same.
+/// Reads the bytes as the clients' writes to the pipe for announcements, and as a client's writes to its own
+/// pipe. The result must not depend on the boundaries of the pieces.
 ///
 /// # Panics
 ///
-/// If that does not hold.
+/// If it depends on them.
 pub fn fifo(data: &[u8]) {
     let tokens = Announcements::default().push(data);
     for size in [1, 3, 64] {
@@ -110,12 +112,13 @@ pub fn fifo(data: &[u8]) {
 
 // ---- requests -----------------------------------------------------------------------------------------
 
-/// Each part of the bytes, up to a byte 255, is a request; one that begins with a byte below 32 tells how the disk
-/// and the next event handlers do instead. Each request has one answer, and a stop ends.
+/// Sends requests to a server. A byte 255 ends each part of the bytes, and each part is a request. But a part
+/// that begins with a byte below 32 sets the behavior of the disk and of the next event handlers. Each
+/// request must have one answer, and a stop must end.
 ///
 /// # Panics
 ///
-/// If that does not hold, or the file cannot be read by the next server.
+/// If a rule does not hold, or the next server cannot read the file.
 pub fn requests(data: &[u8]) {
     let mut bench = Bench::new();
     let mut script = Script(data);
@@ -131,7 +134,7 @@ pub fn requests(data: &[u8]) {
     bench.stop();
 }
 
-/// A server, with a host that is data.
+/// A server with a simulated host.
 struct Bench {
     server: Server,
     now: u64,
@@ -169,7 +172,7 @@ impl Bench {
         self.hand(Input::Fifo(Request { id, body }));
     }
 
-    /// Hands it an input, and does what it wants until it wants nothing.
+    /// Feeds an input to the server, and carries out its outputs until there are no more.
     fn hand(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while self.next != Next::Exit

@@ -1,4 +1,4 @@
-//! Bytes as a script: what happens next is read from their front.
+//! The fuzzer's bytes as a script: each next step is read from their front.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use hax_core::wire::codec::item::ItemHeader;
 use hax_core::wire::codec::packet::Item;
 use hax_core::wire::codec::params::Uint128;
 
-/// What items are: the requests and replies that the wire knows, and one that it does not.
+/// The opcodes of items: the wire's requests and replies, and an unknown opcode.
 const OPCODES: [u32; 13] = [32, 33, 34, 35, 36, 37, 38, 39, 117, 118, 207, 208, 99];
 
-/// Bytes that are read from the front; 0 when there are no more.
+/// A reader of bytes from their front. After the last byte, 0 is read.
 #[derive(Clone, Copy)]
 pub(super) struct Script<'a>(pub(super) &'a [u8]);
 
@@ -40,7 +40,7 @@ impl<'a> Script<'a> {
         u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
     }
 
-    /// A number that is likely to mean something: small, near the end, or anything.
+    /// Reads a number with a likely meaning: small, near the maximum, or any number.
     pub(super) fn number(&mut self) -> u64 {
         match self.byte() {
             n @ 0..=199 => u64::from(n % 16),
@@ -49,14 +49,14 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// The next bytes, as many as are left of so many.
+    /// Takes the next `n` bytes, or all remaining ones.
     pub(super) fn take(&mut self, n: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(n.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// What stands before the next `end`, which is passed over.
+    /// Takes the bytes before the next `end`, and skips the `end`.
     pub(super) fn until(&mut self, end: u8) -> &'a [u8] {
         let n = self.0.iter().position(|byte| *byte == end);
         let taken = self.take(n.unwrap_or(self.0.len()));
@@ -68,7 +68,7 @@ impl<'a> Script<'a> {
         self.0.is_empty()
     }
 
-    /// An item that a peer may send: its payload is as invented, all around it is right.
+    /// Builds a possible item of a peer. Its payload is arbitrary, and everything around it is valid.
     pub(super) fn item(&mut self) -> Option<Item> {
         let opcode = OPCODES[self.below(OPCODES.len())];
         let header = ItemHeader {
@@ -87,7 +87,7 @@ impl<'a> Script<'a> {
         Some(Item { header, fop })
     }
 
-    /// A message of a process.
+    /// Builds a message of a process.
     pub(super) fn message(&mut self, from: Fid) -> Message {
         let body = match self.byte() % 8 {
             0..=3 => Body::Process(ProcessEvent {
@@ -103,7 +103,7 @@ impl<'a> Script<'a> {
         Message { fid: from, ..Message::new(WallClock(self.number()), body) }
     }
 
-    /// A message of hax, one that a process can bear.
+    /// Builds a valid message of hax for a process.
     pub(super) fn news(&mut self) -> Message {
         let body = match self.byte() % 4 {
             0..=1 => self.states(NvecKind::Set),
@@ -131,7 +131,7 @@ impl<'a> Script<'a> {
         Fid::typed(KINDS[self.below(KINDS.len())], 1, self.number())
     }
 
-    /// What a bridge replies to a request for the entrypoint.
+    /// Builds a bridge's reply to a request for the entrypoint.
     pub(super) fn entrypoint(&mut self) -> Result<Arc<Entrypoint>, Errno> {
         match self.byte() % 4 {
             0 => Err(Errno::EAGAIN),
@@ -147,7 +147,7 @@ impl<'a> Script<'a> {
     }
 }
 
-/// A clock that goes on as it is told.
+/// A clock. Its owner advances it.
 #[derive(Default)]
 pub(super) struct Clock(pub(super) u64);
 

@@ -1,4 +1,4 @@
-//! The connections between a server, a process and strangers, and what a machine may do with them.
+//! The connections between a server, a process and strangers, and the permitted operations on them.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hax_core::base::id::ConnId;
 use hax_core::net::{Command, Event};
 
-/// Who is at an end.
+/// The party at one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Server,
@@ -16,7 +16,7 @@ pub(super) enum Who {
 }
 
 impl Who {
-    /// Where each listens.
+    /// Returns the listening address of the party.
     pub(super) fn addr(self) -> SocketAddr {
         let host = match self {
             Self::Server => 1,
@@ -27,11 +27,11 @@ impl Who {
     }
 }
 
-/// A connection: who opened it, and who took it.
+/// A connection: the opening end and the accepting end.
 struct Wire {
     ends: [Option<(Who, ConnId)>; 2],
     up: bool,
-    /// What was written and is not reported as written.
+    /// The number of written bytes without a report yet.
     unwritten: usize,
 }
 
@@ -40,17 +40,17 @@ struct Wire {
 pub(super) struct Tcp {
     wires: Vec<Wire>,
     accepted: u64,
-    /// What is still to be told to whom.
+    /// The pending events, each with its receiver.
     pub(super) events: VecDeque<(Who, Event)>,
-    /// Nobody reads.
+    /// No party reads.
     pub(super) stalled: bool,
 }
 
-/// The most connections that strangers and a peer have with a machine at a time.
+/// The maximum number of connections of strangers and a peer with a machine at a time.
 const WIRES: usize = 40;
 
 impl Tcp {
-    /// A stranger connects to `to`, from an address that may be another's.
+    /// Connects a stranger to `to`. Its address may belong to another party.
     pub(super) fn intrude(&mut self, to: Who, from: Who) {
         if self.wires.len() < WIRES {
             let conn = self.accept(to, from.addr());
@@ -66,7 +66,7 @@ impl Tcp {
         conn
     }
 
-    /// Something is said on the connection of this number.
+    /// Delivers bytes on the connection of this number.
     pub(super) fn say(&mut self, wire: usize, bytes: Bytes) {
         let reader = self.wires.get(wire).and_then(|wire| wire.ends[1]);
         if let Some((who, conn)) = reader.filter(|_| !bytes.is_empty()) {
@@ -78,7 +78,7 @@ impl Tcp {
         self.wires.len()
     }
 
-    /// The connection of this number breaks.
+    /// Breaks the connection of this number.
     pub(super) fn cut(&mut self, wire: usize) {
         if wire < self.wires.len() {
             let Wire { ends, .. } = self.wires.remove(wire);
@@ -88,7 +88,7 @@ impl Tcp {
         }
     }
 
-    /// Whoever was `who` is gone without a word.
+    /// Closes all connections of `who` after its end without a message.
     pub(super) fn hang_up(&mut self, who: Who) {
         self.events.retain(|(to, _)| *to != who);
         while let Some(wire) = self
@@ -104,7 +104,7 @@ impl Tcp {
         }
     }
 
-    /// What is written is taken over again.
+    /// Ends the stall: written bytes are accepted again.
     pub(super) fn flow(&mut self) {
         self.stalled = false;
         for wire in &mut self.wires {
@@ -120,7 +120,8 @@ impl Tcp {
         self.wires.iter().position(|wire| wire.ends[0] == Some((who, conn)))
     }
 
-    /// A machine does something with its connections. What it writes is returned, with where it goes.
+    /// Executes a machine's command for its connections. Returns the written bytes, with the connection that
+    /// they are for.
     pub(super) fn command(
         &mut self,
         who: Who,
@@ -152,7 +153,7 @@ impl Tcp {
                 None
             }
             Command::Write { conn, segments } => {
-                // It may have been closed by the other end meanwhile.
+                // The other end may have closed the connection meanwhile.
                 let wire = self.opened_by(who, conn)?;
                 let bytes = Bytes::from(segments.concat());
                 let Wire { up, unwritten, .. } = &mut self.wires[wire];
@@ -176,12 +177,13 @@ impl Tcp {
                 }
                 None
             }
-            // Whoever closes is done at once.
+            // A close is complete at once.
             Command::Cut { .. } => None,
         }
     }
 
-    /// A connection is up from the moment that its opener is told.
+    /// Observes an event at its receiver. A connection is up from the moment that its opener receives the
+    /// event.
     pub(super) fn told(&mut self, who: Who, event: &Event) {
         if let Event::Connected { conn } = event
             && let Some(wire) = self.opened_by(who, *conn)

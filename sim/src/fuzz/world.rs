@@ -1,4 +1,4 @@
-//! Whole worlds.
+//! Fuzzing of whole worlds.
 
 use std::cell::RefCell;
 
@@ -9,11 +9,11 @@ thread_local! {
     static HUNT: RefCell<Hunt<Bridge>> = RefCell::default();
 }
 
-/// The bytes are a tape: all that happens is read from them, and all rules hold.
+/// Runs a world with the bytes as its tape. All decisions are read from the tape, and all rules must hold.
 ///
 /// # Panics
 ///
-/// If one does not. `hax-sim --replay` tells the story of a tape.
+/// If a rule does not hold. `hax-sim --replay` prints the trace of a tape.
 pub fn world(data: &[u8]) {
     let outcome = HUNT.with_borrow_mut(|hunt| hunt.tape(data, Wanted::default()));
     if let Some(violation) = outcome.violation {

@@ -1,4 +1,4 @@
-//! Groups: one of two acts at a time.
+//! Tests of groups: only one of the two routers acts at a time.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn r01_a_dead_holder_is_followed_by_the_other_router() {
     let mut pair = Pair::group(|_| {});
     pair.kill(0);
     let took = pair.until(10_000, |pair| pair.leads() == Some(HOPS[1]));
-    // The check's TTL and the lock's delay, and a moment for the tries between.
+    // The check's TTL, the lock's delay, and a margin for the retries between them.
     assert!(took <= Duration::from_millis(1_000 + 3_000 + 1_000), "{took:?}");
     assert_eq!(pair.holder(), Some(1));
 }
@@ -27,7 +27,7 @@ fn a_primary_that_was_well_for_long_enough_takes_its_routes_back() {
     assert_eq!((pair.holder(), pair.saw(0, FactKind::Asks)), (Some(1), 0));
     let took = pair.until(5_000, |pair| pair.leads() == Some(HOPS[0]));
     assert_eq!(pair.saw(1, FactKind::HandedOver), 1);
-    // It is asked for after a minute, and there is no delay then.
+    // The primary requests the lease after a minute, and the handover has no lock delay.
     assert!(took < Duration::from_secs(3), "{took:?}");
     pair.run(60_000);
     assert_eq!(pair.holder(), Some(0), "and it keeps them");
@@ -115,7 +115,7 @@ fn a_stop_gives_the_lease_up_without_a_delay() {
     assert!(!pair.is_up(0));
 }
 
-/// Whoever cannot prove that it holds the lease does not write, also where its agent goes on taking beats.
+/// A holder that cannot prove its lease does not write, even if its agent still accepts its TTL updates.
 #[test]
 fn a_holder_that_is_cut_off_stops_before_the_other_begins() {
     for slow in [0, 2_500, 20_000] {
@@ -128,7 +128,7 @@ fn a_holder_that_is_cut_off_stops_before_the_other_begins() {
             } else {
                 pair.routers[0].is_cut = true;
             }
-            // Somebody changes the route all the time, so that whoever may write does.
+            // Another writer changes the route all the time, so that every router that may write does so.
             pair.writes.clear();
             for _ in 0..400 {
                 pair.table.clear();
@@ -161,14 +161,14 @@ fn a_new_holder_reads_back_and_mends_what_comes_late() {
     pair.kill(0);
     pair.until(10_000, |pair| pair.leads() == Some(HOPS[1]));
     pair.run(10);
-    // A write of the last holder's that was on its way.
+    // A write of the previous holder that was in transit.
     pair.table.insert("192.0.2.0/24".into(), HOPS[0].into());
     let took = pair.until(2_000, |pair| pair.leads() == Some(HOPS[1]));
     assert!(took <= Duration::from_millis(1_100), "{took:?}");
     pair.run(10);
     assert_eq!((pair.saw(1, FactKind::Mended), pair.saw(1, FactKind::Contested)), (1, 0));
     pair.run(20_000);
-    // At 1 s, at 5 s, and at the deadline (within the hold of 3 s) and 5 s.
+    // The times are 1 s, 5 s, the deadline (within the hold of 3 s), and 5 s.
     assert_eq!(pair.saw(1, FactKind::Confirmed), 2);
 }
 
@@ -246,7 +246,7 @@ fn a_group_that_has_no_nodes_any_more_gives_its_lease_up() {
     assert_eq!((pair.holder(), pair.leads()), (Some(0), Some(HOPS[0])));
 }
 
-/// The primary's own sweep, for nodes without a group.
+/// The primary's own sweep restores routes of nodes without a group.
 #[test]
 fn r14_a_sweep_brings_an_ungrouped_primary_s_route_back() {
     let mut pair = Pair::with(|config| config.consul = None);

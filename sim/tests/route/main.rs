@@ -1,4 +1,5 @@
-//! Two routers with one group, the Consul double and a route table, without a network: who acts, and when.
+//! Two routers with one group, the Consul double and a route table, without a network. The tests check which
+//! router acts, and when.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod groups;

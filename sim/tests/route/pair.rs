@@ -1,4 +1,4 @@
-//! A pair of routers: each has an agent of its own, and both write one route table.
+//! A pair of routers. Each has an agent of its own, and both write one route table.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,27 +19,27 @@ use hax_core::route::scripts::{self, Action};
 use hax_core::route::{Config, ConsulConfig, Rules, Server};
 use hax_sim::consul::{self, Consul};
 
-/// What the routers are called.
+/// The names of the routers.
 pub(crate) const NAMES: [&str; 2] = ["router-a", "router-b"];
 
-/// The addresses that lead to them.
+/// The next hops: the addresses of the routers.
 pub(crate) const HOPS: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
-/// How long an answer of Consul is on its way.
+/// The latency of an answer of Consul.
 const LAG: Duration = Duration::from_micros(500);
 
-/// How long a handler takes to start, to write, and to end.
+/// The duration of each phase of a handler: its start, its write, and its end.
 const STEP: Duration = Duration::from_millis(2);
 
-/// See the module.
+/// A pair of routers with their surroundings.
 pub(crate) struct Pair {
     pub(crate) now: Instant,
     pub(crate) consul: Consul,
     consul_next: Next,
     pub(crate) routers: [Router; 2],
-    /// Where each route leads.
+    /// The next hop of each route.
     pub(crate) table: BTreeMap<Box<str>, Box<str>>,
-    /// Who has written it, and when.
+    /// The writes to the table: the time and the router.
     pub(crate) writes: Vec<(Instant, usize)>,
     asked: BTreeMap<u64, (usize, u32, CallId)>,
     requests: u64,
@@ -50,7 +50,7 @@ pub(crate) struct Pair {
 pub(crate) struct Router {
     config: Config,
     server: Option<Server>,
-    /// Which life it is.
+    /// The number of its life.
     life: u32,
     next: Next,
     files: BTreeMap<Box<str>, Bytes>,
@@ -58,17 +58,17 @@ pub(crate) struct Router {
     answers: BTreeMap<FifoId, request::Answer>,
     clients: u64,
     jobs: BTreeMap<ExecId, Job>,
-    /// Nothing happens in it.
+    /// The router is frozen.
     pub(crate) is_frozen: bool,
-    /// It gets no answer from its agent.
+    /// The router gets no answer from its agent.
     pub(crate) is_cut: bool,
-    /// Its handlers take so much longer to write.
+    /// The additional time until its handlers write.
     pub(crate) slow: Duration,
-    /// Calls to Consul that it has made.
+    /// The number of its calls to Consul.
     pub(crate) calls: usize,
 }
 
-/// What comes later.
+/// A future event.
 enum Due {
     Input(Input),
     Write(ExecId),
@@ -76,7 +76,7 @@ enum Due {
 }
 
 impl Pair {
-    /// Two routers that serve, with these changes of their settings.
+    /// Creates two serving routers, with these changes of their settings.
     pub(crate) fn with(change: impl Fn(&mut Config)) -> Self {
         let router = |nth: usize| {
             let mut config = Config {
@@ -113,7 +113,7 @@ impl Pair {
         pair
     }
 
-    /// The same with one redundancy node of a group on each, and the primary as the holder.
+    /// The same with one redundancy node of a group on each router. The primary is the holder.
     pub(crate) fn group(change: impl Fn(&mut Config)) -> Self {
         let mut pair = Self::with(change);
         pair.create(0, "-m primary -group edge");
@@ -124,7 +124,7 @@ impl Pair {
         pair
     }
 
-    /// A redundancy node of one route, as each router has it.
+    /// Creates a redundancy node of the same route on a router.
     pub(crate) fn create(&mut self, nth: usize, more: &str) {
         let hop = HOPS[nth];
         let line = format!("create_node -i 7 -p linux -t 100 -r 192.0.2.0/24 -n {hop} {more}");
@@ -139,7 +139,7 @@ impl Pair {
         self.hand(nth, Input::Tick);
     }
 
-    /// It is gone, and what it had begun with it. Its agent lives.
+    /// Kills a router with all its pending actions. Its agent lives.
     pub(crate) fn kill(&mut self, nth: usize) {
         let router = &mut self.routers[nth];
         (router.server, router.next) = (None, Next::Wait);
@@ -157,19 +157,19 @@ impl Pair {
         self.hand(nth, Input::Stop);
     }
 
-    /// Whether it serves still.
+    /// Returns whether a router still serves.
     pub(crate) fn is_up(&self, nth: usize) -> bool {
         self.routers[nth].server.is_some()
     }
 
-    // ---- what is seen -----------------------------------------------------------------------------
+    // ---- observations -----------------------------------------------------------------------------
 
-    /// Where the route leads.
+    /// Returns the next hop of the route.
     pub(crate) fn leads(&self) -> Option<&str> {
         self.table.get("192.0.2.0/24").map(|hop| &**hop)
     }
 
-    /// Who holds the lease, as Consul has it.
+    /// Returns the holder of the lease according to Consul.
     pub(crate) fn holder(&self) -> Option<usize> {
         let held = self.consul.holds("ha/route/edge").filter(|held| !held.session.is_empty())?;
         let value = String::from_utf8_lossy(held.value);
@@ -200,7 +200,7 @@ impl Pair {
         self.routers[nth].answers.get(&client)
     }
 
-    /// Asks, and lets so much time pass, in ms; the answer if there is one by then.
+    /// Sends a request and lets `ms` milliseconds pass. Returns the answer, if there is one by then.
     pub(crate) fn ask_and_wait(
         &mut self,
         nth: usize,
@@ -212,7 +212,7 @@ impl Pair {
         self.answer(nth, client).cloned()
     }
 
-    // ---- how it goes ------------------------------------------------------------------------------
+    // ---- the course of events ---------------------------------------------------------------------
 
     fn clocks(&self) -> Now {
         let wall = WallClock(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
@@ -294,7 +294,7 @@ impl Pair {
         }
     }
 
-    /// A handler does what it is for.
+    /// Performs the write of a handler.
     fn write(&mut self, nth: usize, id: ExecId) {
         let Some(job) = self.routers[nth].jobs.get(&id) else { return };
         let (route, hop) = (job.parameters["route"].clone(), job.parameters["nextHop"].clone());
@@ -345,7 +345,7 @@ impl Pair {
         }
     }
 
-    /// Does something with Consul, and hands on what comes of it.
+    /// Applies an operation to Consul, and delivers its results.
     pub(crate) fn at_consul(
         &mut self,
         work: impl FnOnce(&mut Consul, Now, &mut Vec<consul::Output>) -> Next,
@@ -376,7 +376,7 @@ impl Pair {
         self.later(nth, LAG, Due::Input(Input::Consul(Reply { id, result: Ok(answer) })));
     }
 
-    /// Somebody asks Consul for something.
+    /// Sends a request of another writer to Consul.
     pub(crate) fn tell_consul(&mut self, method: &str, target: &str, body: &str) {
         self.requests += 1;
         let request = consul::Request::new(self.requests, method, target, body.to_owned());
@@ -385,14 +385,15 @@ impl Pair {
 
     // ---- time -------------------------------------------------------------------------------------
 
-    /// Lets so many milliseconds pass.
+    /// Lets `ms` milliseconds pass.
     pub(crate) fn run(&mut self, ms: u64) {
         let end = self.now.after(Duration::from_millis(ms));
         while self.step(end) {}
         self.now = end;
     }
 
-    /// Lets time pass until something is so, for so many milliseconds at most; how long it took.
+    /// Lets time pass until a condition holds, but at most `ms` milliseconds. Returns the time that has
+    /// passed.
     pub(crate) fn until(&mut self, ms: u64, is_so: impl Fn(&Self) -> bool) -> Duration {
         let (began, end) = (self.now, self.now.after(Duration::from_millis(ms)));
         while !is_so(self) {
@@ -431,7 +432,7 @@ impl Pair {
 
     fn happen(&mut self, nth: usize, due: Due) {
         match due {
-            // Whatever has ended does not end again.
+            // A handler that has ended does not end again.
             Due::Input(Input::Exec(event @ exec::Event::Exited { id, .. })) => {
                 self.routers[nth].jobs.remove(&id);
                 self.due.retain(|(_, of, _, due)| *of != nth || !due.is_of(id));

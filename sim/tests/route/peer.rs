@@ -1,4 +1,4 @@
-//! `--watch-peer`: Consul's checks of the other router, and this router's own return.
+//! Tests of `--watch-peer`: Consul's checks of the other router, and the return of this router.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use hax_core::route::fact::FactKind;
 
 use crate::pair::{HOPS, Pair};
 
-/// The second router watches the first one's service.
+/// Creates a pair. Its second router watches the first one's service.
 fn watching() -> Pair {
     let mut pair = Pair::with(|config| {
         let consul = config.consul.as_mut().unwrap();

@@ -1,4 +1,5 @@
-//! The journal of a world's hax is what a daemon would have written: it replays alone.
+//! Tests of journals: the journal of hax in a world is equal to that of a daemon, and it can be replayed
+//! alone.
 
 use hax_core::journal::JournalError;
 use hax_sim::engine::{Hunt, Wanted};
@@ -17,7 +18,7 @@ fn a_journal_replays_as_it_was() {
             assert!(first.inputs > 100, "{} inputs", first.inputs);
             let again = Hunt::<Bridge>::replay(&journal, 0).expect("a journal");
             assert_eq!(first.hash, again.hash);
-            // Ended in the middle, as by a crash.
+            // The journal ends in the middle of a record, as after a crash.
             let cut = Hunt::<Bridge>::replay(&journal[..journal.len() - 3], 5).expect("a journal");
             assert_eq!(cut.violation, None);
             assert!(cut.inputs + 1 >= first.inputs || cut.bad == Some(JournalError::CutOff));

@@ -1,4 +1,5 @@
-//! The worlds: seeds hold, the same seed is the same run, planted bugs are caught, every fact is hit.
+//! Tests of the worlds: all rules hold for seeds, the same seed makes the same run, planted bugs are caught,
+//! and every fact is reached.
 
 mod journals;
 mod mutants;

@@ -1,9 +1,9 @@
-//! A simulator that does not find planted bugs is none.
+//! Tests of the search for planted bugs.
 
 use hax_sim::engine::{Hunt, Wanted, hunt};
 use hax_sim::worlds::bridge::{Bridge, Mutant};
 
-/// Seeds that a bug may survive; 10 s is more than they take.
+/// The maximum number of seeds before a bug is found. They take less than 10 s.
 const SEEDS: usize = 150;
 
 fn all_are_caught(mutants: impl Iterator<Item = Mutant>) {

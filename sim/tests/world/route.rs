@@ -1,4 +1,4 @@
-//! The routers' cast: redundancy nodes, their file, their events.
+//! Tests of the routers' cast: redundancy nodes, their file, their events.
 
 use hax_sim::engine::{Cast as _, Hunt, Wanted, findings, hunt};
 use hax_sim::worlds::route::{Bug, Route};

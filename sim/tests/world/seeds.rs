@@ -1,4 +1,4 @@
-//! Seeds.
+//! Tests of seeds.
 
 use hax_sim::engine::{Hunt, Outcome, Wanted};
 use hax_sim::worlds::bridge::Bridge;
@@ -39,7 +39,7 @@ fn the_same_seed_is_the_same_run() {
     let mut hashes = Vec::new();
     for seed in [1, 2, 3, 4] {
         let first = hunt.seed(seed, Wanted::default());
-        // Lines and a stage of its own change nothing.
+        // The lines and a stage of its own do not change the run.
         let wanted = Wanted::default().lines(10);
         let second = Hunt::<Bridge>::default().seed(seed, wanted);
         assert_eq!(first.hash, second.hash, "seed {seed}");
@@ -53,5 +53,5 @@ fn the_same_seed_is_the_same_run() {
     assert_eq!(hashes.len(), 4, "and another seed is another run");
 }
 
-/// As many as it takes to hit every fact.
+/// The seeds of the test. Together they reach every fact.
 const SEEDS: std::ops::RangeInclusive<u64> = 1141..=1380;

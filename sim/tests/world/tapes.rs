@@ -1,4 +1,4 @@
-//! Worlds from quickcheck's bytes, and small ones exhaustively.
+//! Worlds from quickcheck's bytes, and an exhaustive search of small worlds.
 
 use std::cell::RefCell;
 
@@ -19,8 +19,7 @@ fn tapes_hold() {
     QuickCheck::new().rng(Gen::new(600)).tests(30).quickcheck(holds as fn(Vec<u8>) -> bool);
 }
 
-/// One node that starts while every call may go wrong in one of a few ways: all sequences of the first
-/// decisions.
+/// Starts one node while every call may fail in one of a few ways, with all sequences of the first decisions.
 #[test]
 fn a_start_holds_whatever_happens_to_its_first_calls() {
     let mut odds = Odds { pace_ms: 1, consul: 1000, ..Odds::faults_off() };
@@ -30,7 +29,7 @@ fn a_start_holds_whatever_happens_to_its_first_calls() {
     }
     let swarm = Swarm { odds, clients: 0, elects: false, bq: false, ..Swarm::faults_off() };
     let mut hunt = Hunt::<Bridge>::default();
-    // When each of the two processes starts, then a fault for each call.
+    // The decisions are the start times of the two processes, then a fault for each call.
     let mut all = Exhaustive::new(4);
     let mut runs = 0;
     loop {

@@ -1,4 +1,4 @@
-//! The small cast: that the engine drives any machine, with all that it has.
+//! Tests of the small cast: the engine drives any machine, with all its features.
 
 use hax_sim::engine::{Cast as _, Hunt, Wanted, findings, hunt};
 use hax_sim::worlds::toy::{Bug, Mutant, Toy};

@@ -1,4 +1,4 @@
-//! A host in memory: its files and processes outlive the keeper, which may be killed before any output.
+//! A host in memory. Its files and processes outlive the keeper, which a test may kill before any output.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,13 +20,13 @@ use crate::keeper::{ClientId, Config, Input, Keeper, Output};
 /// The processes of one instance.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// Its main process, while that lives.
+    /// The main process, while it is alive.
     pub(super) main: Option<Process>,
-    /// Another one that it has started.
+    /// Another process that the main process started.
     pub(super) other: Option<Process>,
-    /// Its processes do not end by the signal of a stop.
+    /// Whether the processes ignore the signal of a stop.
     pub(super) is_deaf: bool,
-    /// Nor by SIGKILL: they hang in a system call.
+    /// Whether the processes also ignore SIGKILL, because they hang in a system call.
     pub(super) hangs: bool,
 }
 
@@ -44,18 +44,18 @@ pub(super) struct Host {
     pub(super) files: BTreeMap<InstanceId, BTreeMap<RecordFile, Vec<u8>>>,
     pub(super) groups: BTreeMap<InstanceId, Group>,
     next_pid: u32,
-    /// What was sent to whom.
+    /// All messages sent, with their clients.
     pub(super) sent: Vec<(ClientId, Message)>,
-    /// All outputs, in words.
+    /// All outputs, as text.
     pub(super) trace: Vec<String>,
     pub(super) next: Next,
     inputs: VecDeque<Input>,
     is_busy: bool,
-    /// The keeper is killed once it has carried out so many outputs.
+    /// The number of outputs after which the keeper is killed.
     pub(super) killed_after: Option<u32>,
-    /// The folder cannot be written to.
+    /// Whether the keeper's folder cannot be written to.
     pub(super) is_full: bool,
-    /// Programs that cannot be started.
+    /// The instances whose programs cannot be started.
     pub(super) broken: BTreeSet<InstanceId>,
 }
 
@@ -89,7 +89,7 @@ impl Host {
         host
     }
 
-    /// Starts a keeper that finds what the last one has left.
+    /// Starts a keeper that finds the files and processes of the previous one.
     pub(super) fn start_keeper(&mut self) {
         self.generation += 1;
         self.keeper = Some(Keeper::new(Config {
@@ -125,7 +125,7 @@ impl Host {
         self.inputs.clear();
     }
 
-    /// The node is restarted: nothing lives.
+    /// Restarts the node: no process survives.
     pub(super) fn reboot(&mut self) {
         self.kill_keeper();
         self.groups.clear();
@@ -138,7 +138,7 @@ impl Host {
         Process { pid: self.next_pid, started: u64::from(self.next_pid) * 10 }
     }
 
-    /// Hands an input over and carries out what follows, and then what comes of that.
+    /// Handles an input, carries out the outputs, and then handles their results.
     pub(super) fn input(&mut self, input: Input) {
         self.inputs.push_back(input);
         if core::mem::replace(&mut self.is_busy, true) {
@@ -265,7 +265,7 @@ impl Host {
         }
     }
 
-    /// The main process of an instance has ended.
+    /// Ends the main process of an instance.
     pub(super) fn ended(&mut self, instance: &InstanceId, status: Status) {
         let group = self.groups.entry(instance.clone()).or_default();
         group.main = None;
@@ -273,7 +273,7 @@ impl Host {
         self.input(Input::Ended { instance: instance.clone(), status, left });
     }
 
-    /// It starts another process.
+    /// Starts another process of the instance.
     pub(super) fn forks(&mut self, instance: &InstanceId) {
         let process = self.mint();
         if let Some(group) = self.groups.get_mut(instance).filter(|group| group.main.is_some()) {
@@ -281,7 +281,7 @@ impl Host {
         }
     }
 
-    /// Lets time pass, and the timers that are due with it.
+    /// Advances the clock and fires the timers that are due.
     pub(super) fn pass(&mut self, us: u64) {
         let end = Instant::from_micros(self.now.as_micros() + us);
         while let Next::WaitUntil { at, .. } = self.next {
@@ -294,7 +294,7 @@ impl Host {
         self.now = end;
     }
 
-    /// What comes of a request at once: the last answer to it.
+    /// Sends a request and returns the last reply that arrives at once.
     pub(super) fn ask(&mut self, ask: Ask) -> Option<Result<Answer, Error>> {
         let before = self.sent.len();
         self.ask_as(CLIENT, ask);
@@ -314,7 +314,7 @@ impl Host {
         self.input(Input::Frame { client, user: 5, body });
     }
 
-    /// What the watcher was told, in words.
+    /// Returns the events that the watcher received, as text.
     pub(super) fn events(&self) -> Vec<String> {
         let told = self.sent.iter().filter(|(client, _)| *client == WATCHER);
         let words = |event: &Event| match event {
@@ -333,7 +333,7 @@ impl Host {
         .collect()
     }
 
-    /// All instances, as a client sees them.
+    /// Returns all instances as a client sees them.
     pub(super) fn views(&mut self) -> Vec<View> {
         let before = self.sent.len();
         self.ask_as(ClientId(3), Ask::List);

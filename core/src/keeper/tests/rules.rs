@@ -1,4 +1,5 @@
-//! All at once, by tapes: what holds whatever is asked, whatever dies, and whenever the keeper is killed.
+//! Properties checked on generated tapes: they hold for all requests, for all ends of processes, and for a
+//! kill of the keeper at any time.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -13,7 +14,7 @@ use crate::keeper::answer::{Answer, State};
 use crate::keeper::request::tests::start;
 use crate::keeper::request::{Ask, Counted, Start};
 
-/// One act of a tape.
+/// Performs one action of a tape.
 fn act(host: &mut Host, what: u8, which: u8) {
     let (n, m) = (which % 4, which / 4 % 2);
     let name = id(&format!("i{n}"));
@@ -58,7 +59,7 @@ fn act(host: &mut Host, what: u8, which: u8) {
     }
 }
 
-/// Starts it, and holds that what is answered is there.
+/// Starts an instance, and checks that the instance in the reply exists.
 fn begin(host: &mut Host, start: Start) {
     let name = start.instance.clone();
     if let Some(Ok(Answer::Started { instance, .. })) = host.ask(Ask::Start(Box::new(start))) {
@@ -67,7 +68,7 @@ fn begin(host: &mut Host, start: Start) {
     }
 }
 
-/// What has to hold while a keeper runs.
+/// Checks the properties that hold while a keeper runs.
 fn check(host: &mut Host) {
     let mut holders = BTreeMap::new();
     let views: BTreeMap<_, _> =
@@ -86,21 +87,21 @@ fn check(host: &mut Host) {
     }
     for view in views.values() {
         let is_there = host.groups.get(&view.instance).is_some_and(Group::is_there);
-        // One that has just been killed is looked at again in a moment.
+        // The keeper checks an instance whose processes have just been killed again a moment later.
         let is_over = matches!(view.state, State::Ended | State::Stopping);
         assert!(is_there || is_over, "{view:?} is gone");
         assert_eq!(view.state == State::Ended, view.status.is_some());
     }
 }
 
-/// Plays a tape; each keeper that was killed is followed by another.
+/// Plays a tape. A new keeper follows each keeper that was killed.
 fn play(tape: &[(u8, u8)]) {
     let mut host = Host::new();
     host.ask_as(WATCHER, Ask::Watch);
     for (what, which) in tape {
         act(&mut host, *what, *which);
         if host.keeper.is_none() {
-            // It may be killed while it starts, too, but comes up in the end.
+            // The keeper may also be killed during its start. A later start succeeds.
             while host.keeper.is_none() {
                 host.start_keeper();
             }
@@ -113,7 +114,7 @@ fn play(tape: &[(u8, u8)]) {
     come_to_rest(&mut host);
 }
 
-/// Whatever was begun ends, once nothing is in the way.
+/// Checks that every instance can be stopped and forgotten once there are no more failures.
 fn come_to_rest(host: &mut Host) {
     (host.is_full, host.killed_after) = (false, None);
     if host.keeper.is_none() {
@@ -141,7 +142,7 @@ quickcheck! {
     }
 }
 
-/// The keeper is killed before each output of a story in turn.
+/// Kills the keeper before each output of a sequence in turn.
 #[test]
 fn a_keeper_killed_at_any_moment_is_followed_by_one_that_knows_all() {
     let story = [(0, 0), (8, 0), (0, 5), (9, 0), (4, 0), (0, 3), (7, 3), (11, 255), (6, 3), (5, 5)];

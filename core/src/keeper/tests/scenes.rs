@@ -1,4 +1,4 @@
-//! One thing at a time.
+//! Tests of single behaviours.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -28,7 +28,7 @@ fn counted(host: &Host, name: &str, seconds: u64) -> Start {
     Start { counted: Some(Counted { until_us, grace_ms: 500, fence: 3 }), ..start(name, name) }
 }
 
-/// A host with one instance that runs, and a watcher.
+/// Returns a host with one running instance and a watcher.
 fn running(start: Start) -> Host {
     let mut host = Host::new();
     host.ask_as(WATCHER, Ask::Watch);
@@ -57,7 +57,7 @@ fn h04_of_many_starts_of_one_service_one_runs_and_the_others_are_told_which() {
         let error = answer.unwrap().unwrap_err();
         assert_eq!((error.code, error.holder), (Code::NameHeld, Some(id("a0"))));
     }
-    // The same start once more is the same instance.
+    // A repeated start with the same parameters refers to the same instance.
     let Ok(Answer::Started { instance, already: true }) = begin(&mut host, start("a0", "n")) else {
         panic!()
     };
@@ -190,7 +190,7 @@ fn h05_what_a_main_process_leaves_behind_is_killed_unless_it_forks() {
         }
         let view = host.view("a");
         assert_eq!((view.state, view.pid), (State::Running, other.map(|other| other.pid)));
-        // It ends with the last of them.
+        // The instance ends with its last process.
         host.ended(&id("a"), Status::Code(4));
         assert_eq!(host.view("a").status, Some(Status::Code(4)));
     }
@@ -249,7 +249,7 @@ fn a_renewed_one_lives_and_a_deadline_never_moves_back() {
     }
     host.pass(2 * SECOND);
     assert_eq!(host.view("a").state, State::Running);
-    // A renewal that comes too late changes nothing.
+    // A renewal after the deadline changes nothing.
     host.pass(SECOND);
     let deadlines = [(id("a"), until + 9 * SECOND)].into();
     let answer = host.ask(Ask::Renew { deadlines });
@@ -267,7 +267,7 @@ fn a_keeper_that_was_frozen_beyond_a_deadline_kills_at_once() {
     let start = counted(&host, "a", 2);
     begin(&mut host, start).unwrap();
     host.groups.get_mut(&id("a")).unwrap().is_deaf = true;
-    // It does not run meanwhile.
+    // The keeper does not run during this time.
     host.now = host.now.after(core::time::Duration::from_secs(10));
     host.input(Input::Tick);
     assert_eq!(host.view("a").state, State::Ended);

@@ -1,4 +1,4 @@
-//! The clients that wait until events have been worked.
+//! The clients that wait for the end of events.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -9,18 +9,18 @@ use super::super::node::Index;
 use super::super::request::{Answer, exit};
 use crate::base::id::FifoId;
 
-/// One who waits.
+/// The id of a waiting client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CallerId(u64);
 
-/// See the module.
+/// The table of waiting clients. See the module.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
     calls: BTreeMap<CallerId, Caller>,
     next: CallerId,
 }
 
-/// One who waits for events of one or more redundancy nodes.
+/// A client that waits for the events of one or more redundancy nodes.
 #[derive(Debug)]
 struct Caller {
     client: FifoId,
@@ -30,7 +30,7 @@ struct Caller {
 }
 
 impl Callers {
-    /// A client waits for so many events.
+    /// Adds a client that waits for `left` events.
     pub(super) fn add(&mut self, client: FifoId, left: usize) -> CallerId {
         let id = self.next;
         self.next.0 += 1;
@@ -38,7 +38,7 @@ impl Callers {
         id
     }
 
-    /// An event has come to its end: whoever waits for no other is answered.
+    /// Records the end of an event. The reply is sent to a client that waits for no further event.
     pub(super) fn tell(
         &mut self,
         cx: &mut Cx<'_>,

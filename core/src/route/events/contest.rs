@@ -1,8 +1,8 @@
-//! Whether somebody else changes a route that this router has made its own.
+//! The detection of another writer that changes a route of this router.
 //!
-//! One change may be a late write of the last holder, or an operator's; it is mended. Two within two sweeps are
-//! another writer's, and two that mend against each other would move the route for ever: this one stops, and says
-//! so.
+//! A single change may be a late write of the last holder, or an operator's change. It is corrected. Two
+//! changes within two sweeps come from another permanent writer. Two writers that correct each other would
+//! move the route forever. So this router stops correcting the route, and reports it.
 
 use core::time::Duration;
 
@@ -10,36 +10,36 @@ use super::super::decide::Trigger;
 use super::super::job::Outcome;
 use crate::base::time::Instant;
 
-/// See the module.
+/// The state of the detection. See the module.
 #[derive(Debug, Default)]
 pub(super) struct Contest {
-    /// The route led here when it was seen last.
+    /// Whether the route led to this router at the last check.
     is_ours: bool,
-    /// When somebody else's change was found last.
+    /// The time at which another writer's change was found last.
     changed: Option<Instant>,
     is_given_up: bool,
 }
 
-/// What an event's success says.
+/// The meaning of an event's success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing was looked for but whether all is as it was, and it is.
+    /// A sweep found the route unchanged.
     Quiet,
-    /// What was to be done is done.
+    /// The response has been carried out, and no other writer's change was found.
     Ours,
-    /// Somebody else had changed it.
+    /// Another writer's change was found and corrected.
     Mended,
-    /// The same, once too often: it is not mended any more.
+    /// Another writer's change was found again too soon. It was corrected, but later ones will not be.
     GivenUp,
 }
 
 impl Contest {
-    /// Whether the route is left to whoever else writes it.
+    /// Returns whether the route is left to the other writer.
     pub(super) fn is_given_up(&self) -> bool {
         self.is_given_up
     }
 
-    /// An event has been worked; sweeps come so often.
+    /// Records the success of an event. `sweep` is the period of sweeps.
     pub(super) fn on_done(
         &mut self,
         trigger: Trigger,
@@ -47,7 +47,7 @@ impl Contest {
         now: Instant,
         sweep: Duration,
     ) -> Verdict {
-        // Whoever writes back does not say where the route leads.
+        // A write-back does not tell where the route leads.
         if outcome == Outcome::WrittenBack {
             return Verdict::Ours;
         }
@@ -82,7 +82,7 @@ mod tests {
             let verdict = contest.on_done(Trigger::Sweep, outcome, at(seconds), SWEEP);
             (verdict, contest.is_given_up())
         };
-        // Whose it was before is not known.
+        // The previous next hop is unknown.
         assert_eq!(sweep(0, Outcome::Updated), (Verdict::Ours, false));
         assert_eq!(sweep(300, Outcome::Updated), (Verdict::Mended, false));
         assert_eq!(sweep(600, Outcome::Unchanged), (Verdict::Quiet, false));

@@ -1,4 +1,4 @@
-//! One event handler, from its start to its end.
+//! One event handler process, from its start to its end.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -15,10 +15,10 @@ use crate::base::id::ExecId;
 use crate::base::time::Instant;
 use crate::exec::{Cause, Command, Event, Origin, Spawn, Status, Stream};
 
-/// How much a handler may say.
+/// The maximum number of bytes of a handler's output.
 const OUTPUT_MAX: usize = 16 << 10;
 
-/// See the module.
+/// A running event handler. See the module.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) index: Index,
@@ -28,7 +28,7 @@ pub(super) struct Running {
     pub(super) group: Option<Box<str>>,
     output: Vec<u8>,
     complaint: Vec<u8>,
-    /// Why it was told to end.
+    /// The reason why the server asked the handler to terminate, if it did.
     ended: Option<&'static str>,
 }
 
@@ -42,7 +42,7 @@ impl EventManager {
     ) {
         let id = self.next_exec.mint();
         let job = Job::new(work.event, response, node, fence.clone());
-        // Nothing in it is other than texts.
+        // The job contains only text, numbers and maps, so it can always be serialized.
         let job = serde_json::to_vec(&job).unwrap_or_default();
         cx.emit(Command::Spawn(Box::new(Spawn {
             id,
@@ -61,7 +61,7 @@ impl EventManager {
         self.running.insert(id, running);
     }
 
-    /// Takes what happened to a handler; gives what came of it if it has come to its end.
+    /// Handles an event of the handler process. Returns the result once the process has ended.
     pub(super) fn heard(&mut self, event: Event) -> Option<(ExecId, Result<Done, String>)> {
         match event {
             Event::Started { .. } => None,
@@ -84,19 +84,19 @@ impl EventManager {
 }
 
 impl Running {
-    /// Whether it writes under the lease of this group.
+    /// Returns whether the handler writes under the lease of this group.
     pub(super) fn is_of(&self, group: &str) -> bool {
         self.group.as_deref() == Some(group)
     }
 
-    /// Tells it to end.
+    /// Asks the handler to terminate.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>, id: ExecId, why: &'static str) {
         if self.ended.replace(why).is_none() {
             cx.emit(Command::Kill { id });
         }
     }
 
-    /// What came of a handler that has ended.
+    /// Returns the result of a handler that has ended.
     fn result(&self, status: Status, cause: Cause) -> Result<Done, String> {
         match cause {
             Cause::Deadline => return Err("the event handler took too long and was killed".into()),

@@ -1,8 +1,8 @@
-//! The event manager: what events there are on redundancy nodes, and the handlers that work them.
+//! The event manager: the events on redundancy nodes, and the handlers that carry out the responses.
 //!
-//! Events of one redundancy node are worked one after another, in their order; those of others do not wait for
-//! them. A handler is a process of its own, with a deadline; the server waits for none. One that may not act yet
-//! is parked, and holds up the later ones of its node alone.
+//! The events of one redundancy node are handled in order, one at a time. They do not delay the events of
+//! other nodes. An event handler is a separate process with a deadline, and the server never blocks on it. An
+//! event that may not be handled yet is parked. It delays only the later events of its own node.
 
 mod callers;
 mod contest;
@@ -31,26 +31,26 @@ use callers::{CallerId, Callers};
 use contest::Contest;
 use handler::Running;
 
-/// How many handlers run at a time. All events of a peer's failure may come at once, and the host has room for
-/// 128 programs.
+/// The maximum number of handlers that run at the same time. When the peer fails, all its events may occur at
+/// once, and the host can run 128 programs.
 const RUNNING_MAX: usize = 64;
 
-/// How many events of one redundancy node may wait.
+/// The maximum number of waiting events of one redundancy node.
 const WAITING_MAX: usize = 8;
 
-/// See the module.
+/// The event manager's state. See the module.
 #[derive(Debug)]
 pub(super) struct EventManager {
-    /// The program that is run as event handler.
+    /// The program of event handlers.
     program: Box<str>,
-    /// What handlers have of the server's environment.
+    /// The variables of the server's environment that handlers get.
     env: Box<[(Box<str>, Box<str>)]>,
-    /// How often it is seen whether routes lead where they should.
+    /// The period of sweeps, which check whether routes lead to the right router.
     sweep: Duration,
     lanes: BTreeMap<Index, Lane>,
-    /// Redundancy nodes whose next event can begin.
+    /// The redundancy nodes whose next event can begin.
     ready: VecDeque<Index>,
-    /// Those whose next event may not begin yet.
+    /// The redundancy nodes whose next event may not begin yet.
     parked: BTreeSet<Index>,
     running: BTreeMap<ExecId, Running>,
     callers: Callers,
@@ -66,17 +66,17 @@ struct Lane {
     contest: Contest,
 }
 
-/// An event on one redundancy node that is not worked yet.
+/// A pending event on one redundancy node.
 #[derive(Debug)]
 struct Work {
     event: Event,
     trigger: Trigger,
     callers: Vec<CallerId>,
-    /// Since when it could be worked if it might.
+    /// The time at which the event was first ready to be handled, if it was.
     since: Option<Instant>,
 }
 
-/// What came of the last event of a redundancy node.
+/// The result of the last event of a redundancy node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) event: Event,
@@ -84,7 +84,7 @@ pub(super) struct Report {
     pub(super) result: Result<Box<str>, Box<str>>,
 }
 
-/// How the events of a redundancy node stand.
+/// The state of a redundancy node's events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing<'a> {
     pub(super) is_running: bool,
@@ -112,22 +112,22 @@ impl EventManager {
         }
     }
 
-    /// How many handlers run.
+    /// Returns the number of running handlers.
     pub(super) fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// Whether no event waits and no handler runs.
+    /// Returns whether no event waits and no handler runs.
     pub(super) fn is_settled(&self) -> bool {
         self.running.is_empty() && self.ready.is_empty() && self.parked.is_empty()
     }
 
-    /// Whether no handler of a group runs.
+    /// Returns whether no handler of a group runs.
     pub(super) fn is_idle(&self, group: &str) -> bool {
         !self.running.values().any(|running| running.is_of(group))
     }
 
-    /// How the events of a redundancy node stand.
+    /// Returns the state of a redundancy node's events.
     pub(super) fn standing(&self, index: Index) -> Standing<'_> {
         let lane = self.lanes.get(&index);
         Standing {
@@ -138,7 +138,7 @@ impl EventManager {
         }
     }
 
-    /// A redundancy node was taken away: what was known of its events goes too.
+    /// Removes the record of a deleted redundancy node's events.
     pub(super) fn forget(&mut self, index: Index) {
         if let Some(lane) = self.lanes.get_mut(&index) {
             lane.last = None;
@@ -147,9 +147,10 @@ impl EventManager {
         self.lanes.retain(|_, lane| !lane.is_empty());
     }
 
-    // ---- what occurs ------------------------------------------------------------------------------
+    // ---- occurrence of events ---------------------------------------------------------------------
 
-    /// An event has occurred. The client is answered when it has been worked, or at once.
+    /// Queues an event that a client reports. The client gets the reply at once or, if it waits, when the
+    /// event has been handled.
     pub(super) fn on_event(
         &mut self,
         cx: &mut Cx<'_>,
@@ -189,21 +190,22 @@ impl EventManager {
         }
     }
 
-    /// The server itself has found that an event has occurred.
+    /// Queues an event that the server itself has detected.
     pub(super) fn occur(&mut self, cx: &mut Cx<'_>, index: Index, event: Event, trigger: Trigger) {
         let lane = self.lanes.entry(index).or_default();
         match trigger {
             Trigger::Client | Trigger::Peer => {}
             Trigger::Lease => lane.contest = Contest::default(),
             Trigger::Sweep if lane.contest.is_given_up() => return,
-            // What waits or runs is followed by the next sweep.
+            // A sweep is not needed while an event waits or runs. The next sweep checks the route.
             Trigger::Sweep if lane.is_running || !lane.waiting.is_empty() => return,
             Trigger::Sweep => {}
         }
         self.queue(cx, index, Work { event, trigger, callers: Vec::new(), since: None });
     }
 
-    /// Puts an event behind those that its redundancy node has. One like the last of them is that one.
+    /// Appends an event to the queue of its redundancy node. An event equal to the last one in the queue is
+    /// merged with it.
     fn queue(&mut self, cx: &mut Cx<'_>, index: Index, mut work: Work) {
         let lane = self.lanes.entry(index).or_default();
         let like = |last: &&mut Work| last.event == work.event && last.trigger == work.trigger;
@@ -220,14 +222,14 @@ impl EventManager {
         }
     }
 
-    // ---- what is begun ----------------------------------------------------------------------------
+    // ---- start of handlers ------------------------------------------------------------------------
 
-    /// Whether parked events may begin now is to be found out.
+    /// Makes parked events ready, so that the next pass checks them again.
     pub(super) fn unpark(&mut self) {
         self.ready.extend(core::mem::take(&mut self.parked));
     }
 
-    /// Begins with what can begin.
+    /// Begins all events that are ready, up to the maximum number of handlers.
     pub(super) fn go_on(&mut self, cx: &mut Cx<'_>, table: &Table, groups: &mut Groups) {
         while self.running.len() < RUNNING_MAX
             && let Some(index) = self.ready.pop_front()
@@ -292,9 +294,9 @@ impl EventManager {
         }
     }
 
-    // ---- what came of it --------------------------------------------------------------------------
+    // ---- results ----------------------------------------------------------------------------------
 
-    /// Something happened to a handler.
+    /// Handles an event of a handler process.
     pub(super) fn on_exec(&mut self, cx: &mut Cx<'_>, groups: &mut Groups, event: exec::Event) {
         let Some((id, mut result)) = self.heard(event) else { return };
         let Some(Running { index, work, began, fence, group, .. }) = self.running.remove(&id)
@@ -319,7 +321,7 @@ impl EventManager {
         self.on_lane_free(index);
     }
 
-    /// An event has come to its end: whoever waits for it is told.
+    /// Ends an event and informs the clients that wait for it.
     fn finish(
         &mut self,
         cx: &mut Cx<'_>,
@@ -353,16 +355,16 @@ impl EventManager {
         let is_quiet = matches!(&result, Ok(done) if done.outcome == Outcome::Unchanged);
         let result = result.map(|done| done.detail);
         self.callers.tell(cx, &callers, (index, name), &result);
-        // A look that found nothing leaves the last event to be seen.
+        // A sweep without a finding does not replace the report of the last event.
         if trigger != Trigger::Sweep || !is_quiet {
             let result = result.map(Into::into).map_err(Into::into);
             lane.last = Some(Report { event, at: now.wall, result });
         }
     }
 
-    // ---- what is ended ----------------------------------------------------------------------------
+    // ---- cancellation -----------------------------------------------------------------------------
 
-    /// The lease of a group may be another's: its handlers are ended.
+    /// Terminates the handlers of a group, since another router may hold the lease.
     pub(super) fn end_group(&mut self, cx: &mut Cx<'_>, group: &str) {
         for (id, running) in &mut self.running {
             if running.is_of(group) {
@@ -371,7 +373,8 @@ impl EventManager {
         }
     }
 
-    /// Nothing waits any more, and handlers are ended: whoever waits is told that the server stops.
+    /// Removes all waiting events and terminates the handlers. Waiting clients are informed that the server
+    /// stops.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
         self.unpark();
         for index in core::mem::take(&mut self.ready) {
@@ -398,7 +401,7 @@ impl Lane {
     }
 }
 
-/// How an event on a redundancy node is responded to.
+/// Returns the redundancy node of an event and the response to the event.
 fn judge<'n>(work: &Work, node: Option<&'n Node>) -> Result<(&'n Node, Response), String> {
     let node = node.ok_or_else(|| "the node is deleted".to_string())?;
     let response = match (work.trigger, work.event) {

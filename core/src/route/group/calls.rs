@@ -1,16 +1,16 @@
-//! What a group's calls and timers are for.
+//! The purposes of a group's calls and timers.
 
 use super::super::fact::Fact;
 use crate::machine::{self, Kinds, Named, Output};
 use crate::store::lease;
 
-/// What a call to Consul is for.
+/// The purpose of a call to Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Lease(lease::Call),
-    /// Whether somebody asks for the lease that we hold.
+    /// Watches for another router's request for the lease that this router holds.
     WatchAsk,
-    /// The holder is asked for the lease.
+    /// Asks the holder for the lease.
     Ask,
 }
 
@@ -30,19 +30,20 @@ impl From<lease::Call> for Call {
     }
 }
 
-/// A group's timers.
+/// The timers of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Lease(lease::Timer),
     WatchAsk,
     Ask,
-    /// A lease that was given up is wanted again.
+    /// Ends the delay after this router gave up a lease. Then it is a candidate again.
     Stand,
-    /// What was written as a new holder is read back.
+    /// Begins a read-back of the routes that a new holder has written.
     ReadBack(ReadBack),
 }
 
-/// A new holder reads back so often: a write of the last one may still be on its way.
+/// The number of a read-back by a new holder. There are several because a write of the last holder may still
+/// arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ReadBack {
     First,

@@ -1,9 +1,10 @@
-//! A group: redundancy nodes that two routers have in common, and that only one of them acts on at a time, the
-//! one that holds the lease `ha/route/GROUP`.
+//! A group: redundancy nodes that two routers share. Only one router at a time acts on them: the holder of
+//! the lease `ha/route/GROUP`.
 //!
-//! A new holder writes its routes and reads them back three times: a write that the last holder began may come
-//! late where the route table cannot refuse it. A primary that has been well for a while asks for the lease; the
-//! holder finishes what it has begun and gives it up, without the delay that follows a holder's death.
+//! A new holder writes its routes and reads them back three times. Where the route table cannot refuse a
+//! stale write, a write that the last holder began may arrive late. A primary that has been well for a while
+//! asks for the lease. The holder then finishes the running handlers and gives the lease up. This avoids the
+//! delay that follows a holder's death.
 
 mod calls;
 
@@ -27,66 +28,66 @@ use crate::store::txn;
 use crate::store::watch::Watch;
 use calls::{Call, GroupCx, GroupKinds, ReadBack, Timer};
 
-/// How long Consul believes in a router that does not beat: the shortest that it keeps.
+/// The TTL of a router's check in Consul: the shortest that Consul supports.
 pub(super) const TTL: Duration = Duration::from_secs(1);
 
-/// How long a blocking query waits.
+/// The duration of a blocking query.
 const WATCH: Duration = Duration::from_secs(60);
 
-/// When a new holder reads back for the first and the second time.
+/// The times of a new holder's first and second read-back.
 const READ_BACK: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
-/// How long after the last handler of the last holder may have ended it reads back for the third.
+/// The delay of the third read-back, counted from the latest possible end of the last holder's handlers.
 const READ_BACK_LAST: Duration = Duration::from_secs(5);
 
-/// How long a holder has to give the lease up before it is asked again.
+/// The time that a holder has to give the lease up, before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// How soon it is looked again whether there is somebody to ask.
+/// The delay before the next check whether there is a holder to ask.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// The form of what is asked.
+/// The format version of a request for the lease.
 const FORM: u32 = 1;
 
-/// How the server works with Consul.
+/// The configuration of the server's work with Consul.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What this router is called: no other of its groups is.
+    /// The name of this router. It is unique among the routers of its groups.
     pub name: Box<str>,
-    /// How long a holder may act without a new proof, and Consul keeps a lease from others that was lost: 1 to
-    /// 60 s.
+    /// The time for which a holder may act without a new proof, and for which Consul withholds a lost lease
+    /// from other routers: 1 to 60 s.
     pub hold: Duration,
-    /// How long a primary has to be well until it takes its routes back.
+    /// The time for which a primary has to be well before it takes its routes back.
     pub revert_after: Duration,
     /// Whether a primary that is well asks for the lease at all.
     pub preempt: bool,
-    /// The service of the other router: its failure is a `peerFail` here.
+    /// The service of the other router. Its failure is a `peerFail` event on this router.
     pub peer: Option<Box<str>>,
 }
 
-/// What the redundancy nodes of a group say of it.
+/// The properties of a group that follow from its redundancy nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Members {
-    /// All of them have this router as their primary.
+    /// Whether this router is the primary of all of them.
     pub(super) is_primary: bool,
-    /// How long a handler of one of them may take.
+    /// The maximum duration of a handler of one of them.
     pub(super) deadline: Duration,
 }
 
-/// What the server has to know of.
+/// A change of a group that the server handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The lease is ours, and the routes are to lead here.
+    /// This router has acquired the lease, so the routes must lead to it.
     Gained,
-    /// It is time to see whether they do.
+    /// A read-back of the routes is due.
     ReadBack,
-    /// Nothing may be written any more.
+    /// The lease is lost, so nothing may be written any more.
     Gone,
-    /// Something else is known of the lease.
+    /// Another fact about the lease has changed.
     Seen,
 }
 
-/// See the module.
+/// The state machine of one group. See the module.
 #[derive(Debug)]
 pub(super) struct Group {
     kept: Kept<GroupKinds>,
@@ -98,25 +99,25 @@ struct State {
     name: Box<str>,
     config: Config,
     lease: Lease,
-    /// What its nodes say; nothing where there are none.
+    /// The properties that follow from the redundancy nodes. None if there are no nodes.
     members: Option<Members>,
     asks: Watch,
-    /// Who is to have the lease once no handler runs.
+    /// The router to which the lease is handed over once no handler runs.
     heir: Option<Box<str>>,
-    /// Since when Consul has answered whatever was asked.
+    /// The time since which every call to Consul has succeeded.
     well_since: Option<Instant>,
-    /// When it answered last, or was asked first.
+    /// The time of Consul's last response or, before that, of the first call.
     heard: Option<Instant>,
-    /// A client wants the lease here, until then.
+    /// The end of a client's demand that this router acquires the lease.
     demanded_until: Option<Instant>,
 }
 
-/// What is asked of the holder of a lease.
+/// The request to the holder of a lease to give it up.
 #[derive(Serialize, Deserialize)]
 struct Ask {
     v: u32,
     by: Box<str>,
-    /// Of which term the holder is asked: what is older is void.
+    /// The term of the holder that is asked. A request of an earlier term is void.
     term: u64,
 }
 
@@ -145,14 +146,15 @@ impl Group {
         Self { kept: Kept::new(first, seed, limits, ()), state }
     }
 
-    // ---- what is known ----------------------------------------------------------------------------
+    // ---- queries ----------------------------------------------------------------------------------
 
-    /// The key of its lease.
+    /// Returns the key of the group's lease.
     pub(super) fn key(&self) -> Box<str> {
         key(&self.state.name).into()
     }
 
-    /// The session of the lease and its term, and until when this router may act, if it may.
+    /// Returns the lease's session and term, and the time until which this router may act. Returns none if it
+    /// may not act.
     pub(super) fn held(&self, now: Instant) -> Option<Held<'_>> {
         let State { lease, heir, .. } = &self.state;
         if heir.is_some() {
@@ -162,39 +164,39 @@ impl Group {
         Some(Held { session: lease.session()?, term, until: lease.believed_until()? })
     }
 
-    /// Whether what was begun in this term counts: nobody else can have the lease.
+    /// Returns whether work begun in this term is still valid, because no other router can hold the lease.
     pub(super) fn believes(&self, now: Instant, term: u64) -> bool {
         self.state.lease.believes(now) == Some(term)
     }
 
-    /// Who holds it, if that is another router.
+    /// Returns the holder, if it is another router.
     pub(super) fn other(&self) -> Option<&Holder> {
         let State { lease, config, .. } = &self.state;
         lease.holder().filter(|holder| lease.term().is_none() && holder.name != config.name)
     }
 
-    /// The term, while the lease is ours as far as is known.
+    /// Returns the term while this router holds the lease, as far as it knows.
     pub(super) fn term(&self) -> Option<u64> {
         self.state.lease.term()
     }
 
-    /// Whether Consul has not answered for so long that nobody can act under the lease.
+    /// Returns whether Consul has not responded for so long that no router can act under the lease.
     pub(super) fn is_away(&self, now: Instant) -> bool {
         let State { heard, config, .. } = &self.state;
         heard.is_none_or(|heard| now >= heard.after(2 * config.hold + TTL))
     }
 
-    /// Whether it has redundancy nodes.
+    /// Returns whether the group has redundancy nodes.
     pub(super) fn is_used(&self) -> bool {
         self.state.members.is_some()
     }
 
-    /// Whether it is to be given up once no handler of it runs.
+    /// Returns whether the lease is to be given up once no handler of the group runs.
     pub(super) fn is_to_be_released(&self) -> bool {
         self.state.heir.is_some()
     }
 
-    /// Whether Consul owes it an answer.
+    /// Returns whether a call to Consul is in flight.
     pub(super) fn has_calls(&self) -> bool {
         self.kept.in_flight() > 0
     }
@@ -203,14 +205,14 @@ impl Group {
         self.kept.next()
     }
 
-    // ---- what is wanted ---------------------------------------------------------------------------
+    // ---- requests ---------------------------------------------------------------------------------
 
-    /// The redundancy nodes of the group are these now.
+    /// Updates the properties that follow from the group's redundancy nodes.
     pub(super) fn follow(&mut self, cx: &mut Cx<'_>, members: Option<Members>) {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         match (state.members, members) {
             (None, Some(_)) => {
-                // Consul has its time to answer.
+                // The time without Consul counts from here, so Consul gets its full time to respond.
                 state.heard = Some(cx.now().mono);
                 state.lease.stand(cx);
             }
@@ -224,7 +226,7 @@ impl Group {
         state.members = members;
     }
 
-    /// A client wants the lease here: it is asked for at once.
+    /// Records a client's demand for the lease, and asks for the lease at once.
     pub(super) fn demand(&mut self, cx: &mut Cx<'_>, until: Instant) {
         let cx = &mut cx.within(&mut self.kept);
         if self.state.demanded_until.replace(until).is_none_or(|until| until <= cx.now().mono) {
@@ -232,17 +234,17 @@ impl Group {
         }
     }
 
-    /// No handler of the group runs: the lease is given up to who has asked for it.
+    /// Gives the lease up to the router that asked for it. It is called when no handler of the group runs.
     pub(super) fn release(&mut self, cx: &mut Cx<'_>) {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         let Some(to) = state.heir.take() else { return };
         cx.emit(Fact::HandedOver { group: state.name.clone(), to });
         state.give_up(cx);
-        // Who has asked for it gets it first.
+        // The router that asked for the lease gets the first chance to acquire it.
         cx.arm(Timer::Stand, state.config.hold + TTL);
     }
 
-    /// The route itself has been written in this term: ours has to be higher.
+    /// Raises the minimum term. The route has been written in `term`, so this router's term has to be higher.
     pub(super) fn raise(&mut self, cx: &mut Cx<'_>, term: u64) {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         state.lease.raise(term);
@@ -250,7 +252,7 @@ impl Group {
         cx.arm(Timer::Stand, LOOK_AGAIN);
     }
 
-    /// The server ends.
+    /// Gives the lease up because the server ends.
     pub(super) fn resign(&mut self, cx: &mut Cx<'_>) {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         state.members = None;
@@ -260,9 +262,9 @@ impl Group {
         }
     }
 
-    // ---- what happens -----------------------------------------------------------------------------
+    // ---- events -----------------------------------------------------------------------------------
 
-    /// Consul has answered a call, which may be another's.
+    /// Handles Consul's reply to a call. The call may belong to another part of the server.
     pub(super) fn on_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) -> Option<Change> {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         let call = cx.take(reply.id)?;
@@ -270,7 +272,7 @@ impl Group {
         state.on_answer(cx, call, outcome.answer())
     }
 
-    /// Works the next timer that is due.
+    /// Handles the next timer that is due.
     pub(super) fn on_due(&mut self, cx: &mut Cx<'_>) -> Option<Option<Change>> {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         let timer = cx.next_due()?;
@@ -278,7 +280,7 @@ impl Group {
     }
 }
 
-/// That the lease is held.
+/// A held lease.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held<'a> {
     pub(super) session: &'a str,
@@ -362,7 +364,7 @@ impl State {
                 cx.emit(Fact::Lapsed { group });
                 Some(Change::Gone)
             }
-            // What was ended at the lapse is begun again.
+            // The events whose handlers were terminated at the lapse are handled again.
             lease::Change::Proved => {
                 cx.emit(Fact::Proved { group });
                 Some(Change::Gained)
@@ -387,9 +389,9 @@ impl State {
         self.on_gone(cx);
     }
 
-    // ---- who asks ---------------------------------------------------------------------------------
+    // ---- handover ---------------------------------------------------------------------------------
 
-    /// Whoever asks is watched for while the lease is ours.
+    /// Watches for a request of the lease while this router holds it.
     fn watch_asks(&mut self, cx: &mut GroupCx<'_>) {
         if self.lease.term().is_some() && self.heir.is_none() {
             self.asks.send(cx, Call::WatchAsk, WATCH);
@@ -404,7 +406,7 @@ impl State {
             Some(Ask { by, .. }) => {
                 cx.emit(Fact::Asked { group: self.name.clone(), by: by.clone() });
                 self.heir = Some(by);
-                // Nothing is begun any more; what was begun is finished.
+                // No new handler is started. The running ones finish.
                 Some(Change::Seen)
             }
             None => {
@@ -414,7 +416,7 @@ impl State {
         }
     }
 
-    /// Whether this router is to have the lease while all is well.
+    /// Returns whether this router is to hold the lease while all is well.
     fn wants_it_back(&self) -> bool {
         self.config.preempt && self.members.is_some_and(|members| members.is_primary)
     }
@@ -425,7 +427,7 @@ impl State {
         }
     }
 
-    /// Asks the holder for the lease, if this router is to have it.
+    /// Asks the holder for the lease, if this router is to hold it.
     fn ask(&self, cx: &mut GroupCx<'_>) {
         let now = cx.now().mono;
         let is_well = |since: Instant| now >= since.after(self.config.revert_after);
@@ -435,7 +437,7 @@ impl State {
             return;
         }
         if !is_time && !is_demanded {
-            // It was not well all the time.
+            // Consul was unreachable for some of the time.
             return self.plan_to_ask(cx);
         }
         let holder = self.lease.holder().filter(|holder| holder.name != self.config.name);
@@ -443,7 +445,7 @@ impl State {
             return cx.arm(Timer::Ask, LOOK_AGAIN);
         };
         let ask = Ask { v: FORM, by: self.config.name.clone(), term };
-        // Nothing in it is other than texts and numbers.
+        // The request contains only text and numbers, so it can always be serialized.
         let value = serde_json::to_vec(&ask).unwrap_or_default();
         txn::send(cx, Call::Ask, &[Op::set(&ask_key(&self.name), &value)]);
         cx.emit(Fact::Asks { group: self.name.clone(), holder: name, term });
@@ -451,7 +453,7 @@ impl State {
     }
 }
 
-/// What the key of asking holds.
+/// Returns the request in the response to a read of the request key.
 fn asked(answer: &Answer) -> Option<Ask> {
     let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
     serde_json::from_slice(&entry.bytes()?).ok()

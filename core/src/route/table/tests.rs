@@ -32,7 +32,7 @@ fn r08_a_node_that_exists_is_changed_by_create() {
     let mut table = Table::default();
     table.create(index(7), &linux(), None).unwrap();
     assert_eq!(table.create(index(7), &linux(), None), Ok(Change::Unchanged));
-    // Neither the provider nor what is required is given again.
+    // An existing node needs neither the provider nor the required parameters again.
     assert_eq!(table.create(index(7), &given(&[("-n", "10.0.0.3")]), None), Ok(Change::Modified));
     assert_eq!(table.find(index(7)).unwrap().parameters["table"], "100".into());
     let other = Set { provider: Some(Provider::Aws), ..Set::default() };
@@ -112,7 +112,7 @@ fn r18_the_nodes_are_walked_in_order_across_deleted_ones() {
     }
     let expected: Vec<u16> = (1..=Index::MAX).filter(|n| !deleted(*n)).collect();
     assert_eq!(walked, expected);
-    // From where there is no node, too.
+    // The iteration may also start at an index without a node.
     assert_eq!(table.next(Some(index(3))).unwrap().0, index(4));
 }
 

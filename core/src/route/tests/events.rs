@@ -101,7 +101,7 @@ fn r21_events_of_one_node_are_worked_one_after_another() {
     bench.work(1);
     assert_eq!(running(&bench), ["peerFail", "revert"]);
     bench.work(3);
-    // Two that were the same and waited were one.
+    // Two equal waiting events were merged.
     assert_eq!(running(&bench), ["peerFail"]);
     bench.work(2);
     clients.into_iter().for_each(|client| assert_eq!(bench.answer(client).0, 0));
@@ -117,7 +117,8 @@ fn events_that_wait_are_bounded() {
         clients.push(bench.ask("node_event -i 7 -e peerFail"));
     }
     let refused = clients.iter().filter(|client| bench.answers.contains_key(client)).count();
-    // One runs and eight wait, the last a verify. Of the rest each verify joins it, and each peerFail is refused.
+    // One event runs and eight wait, the last of them a verify. Of the others, each verify is merged with it,
+    // and each peerFail is refused.
     assert_eq!(refused, 6);
 }
 

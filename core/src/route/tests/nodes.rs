@@ -35,7 +35,7 @@ fn r09_r10_what_cannot_be_changed_has_its_exit_code() {
     assert_eq!(bench.run("set_params -i 7 -n 10.0.0.2").0, 3);
     assert_eq!(bench.run("clear_params -i 7 -m").0, 3);
     bench.linux(7, "");
-    // The flag is another provider's, which only the server can know.
+    // The flag belongs to another provider. Only the server can detect this.
     assert_eq!(bench.run("set_params -i 7 -rg us-east-1").0, 2);
     assert_eq!(bench.run("set_params -i 7 -n nowhere").0, 2);
     assert_eq!(bench.run("set_params -i 7 -p aws").0, 3);
@@ -49,7 +49,7 @@ fn r19_what_was_acknowledged_outlives_a_kill() {
     bench.linux(8, "");
     bench.run("delete_node -i 7");
     bench.run("set_params -i 8 -n 10.0.0.9");
-    // This one is not acknowledged.
+    // This request is not acknowledged.
     bench.ask("delete_node -i 8");
     let mut bench = bench.restart();
     assert_eq!(bench.run("show_node -i 7").0, 3);
@@ -62,7 +62,7 @@ fn r19_a_write_that_fails_takes_back_what_it_was_for_and_is_mended() {
     bench.linux(7, "");
     let first = bench.ask("delete_node -i 7");
     let second = bench.ask("create_node -i 8 -p linux -t 1 -r 10.0.0.0/8 -n 10.0.0.2");
-    // The disk has the new content, and says that it has not.
+    // The disk has the new content, but reports a failure.
     let Some(file::Command::Write(write)) = bench.pending.front() else { panic!() };
     let (path, content) = (write.path.clone(), write.content.clone());
     bench.files.insert(path, content);
@@ -136,7 +136,7 @@ fn r17_a_stop_that_cannot_delete_says_so_and_goes_on() {
     assert_eq!(bench.run("show_node -i 7").0, 0);
 }
 
-/// Found by the World: the signal was forgotten, and the server served on.
+/// A bug that the World found: the signal was lost, and the server continued to run.
 #[test]
 fn r17_a_signal_ends_a_server_that_cannot_delete_its_state() {
     let mut bench = Bench::new();

@@ -1,4 +1,4 @@
-//! The event handler of routes that are keys of Consul's.
+//! The event handler for routes in Consul's key-value store.
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use hax_core::route::kv::{Step, Work};
 use super::settings::ConsulArgs;
 use crate::host::platform::{Client as _, Platform};
 
-/// The longest answer that is read.
+/// The maximum length of a response, in bytes.
 const ANSWER_MAX: usize = 1 << 20;
 
-/// Does what a job says. Nothing counts as written that was not read back.
+/// Carries out a job. A write counts as done only after the value has been read back.
 pub(super) fn work<P: Platform>(job: &Job) -> anyhow::Result<Done> {
     let args = ConsulArgs::of_environment()?;
     if args.consul.is_none() {

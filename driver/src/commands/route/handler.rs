@@ -1,5 +1,5 @@
-//! `hax event-handler`: one event's work, in a process of its own. The job comes on standard input, the result goes
-//! to standard output.
+//! `hax event-handler`: handles one event, in a process of its own. It reads the job from standard input and
+//! writes the result to standard output.
 
 use std::io::{Read as _, Write as _};
 
@@ -12,10 +12,10 @@ use crate::commands::output::Output;
 use crate::exit::{CommandError, Exit};
 use crate::host::platform::Platform;
 
-/// The longest job that is read.
+/// The maximum length of a job, in bytes.
 const JOB_MAX: u64 = 8 << 20;
 
-/// Does the work that standard input says.
+/// Carries out the job on standard input.
 pub(in crate::commands) fn handle<P: Platform>() -> Result<Exit, CommandError> {
     let worked = read().and_then(|job| work::<P>(&job));
     let done = worked.unwrap_or_else(|why| Done::new(Outcome::Failed, format!("{why:#}")));

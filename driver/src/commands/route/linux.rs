@@ -1,4 +1,4 @@
-//! The event handler of the kernel's route tables.
+//! The event handler for the kernel's routing tables.
 
 use std::fs::File;
 use std::io;
@@ -15,13 +15,13 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::netlink::{Hop, Netlink, Place, Route};
 
-/// Where `ip netns` keeps the names of network namespaces.
+/// The folder with the names of network namespaces, as `ip netns` keeps them.
 const NAMESPACES: &str = "/run/netns";
 
 /// `RT_TABLE_MAIN` (linux/rtnetlink.h).
 const MAIN: u32 = 254;
 
-/// Does what a job says. Nothing counts as written that was not read back.
+/// Carries out a job. A write counts as done only after the route has been read back.
 pub(super) fn work(job: &Job) -> anyhow::Result<Done> {
     if let Some(name) = job.parameters.get("namespace") {
         enter(name).with_context(|| format!("network namespace {name}"))?;
@@ -55,7 +55,7 @@ pub(super) fn work(job: &Job) -> anyhow::Result<Done> {
         Outcome::Updated => after.is_by(hop),
         Outcome::Unchanged | Outcome::WrittenBack | Outcome::Failed => after.describe() == led,
     };
-    // None of the routes that count may lead elsewhere.
+    // All routes with the lowest metric are in use, and none of them may lead elsewhere.
     let metric = after.first().map(Route::metric);
     let counts = |route: &&Route| Some(route.metric()) == metric;
     if after.is_empty() || !after.iter().filter(counts).all(is_so) {
@@ -65,7 +65,7 @@ pub(super) fn work(job: &Job) -> anyhow::Result<Done> {
     Ok(Done::new(outcome, detail))
 }
 
-/// Which route, and to whom it is to lead.
+/// Returns the destination of the route and its intended next hop.
 fn target(job: &Job) -> anyhow::Result<(Place, Hop)> {
     let of = |name: &str| job.parameters.get(name).map(|value| &**value);
     let table = match of("table").context("no table")? {
@@ -81,7 +81,7 @@ fn target(job: &Job) -> anyhow::Result<(Place, Hop)> {
     Ok((Place { table, ip, prefix }, Hop { gateway, device }))
 }
 
-/// The handler goes on in this network namespace; it has one thread.
+/// Moves the handler into this network namespace. The handler has only one thread.
 fn enter(name: &str) -> io::Result<()> {
     let namespace = File::open(format!("{NAMESPACES}/{name}"))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;

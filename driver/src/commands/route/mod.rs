@@ -22,10 +22,10 @@ use settings::ConsulArgs;
 pub(super) use handler::handle;
 pub(super) use scripts::script;
 
-/// Where the server's folder is, if nothing else is said.
+/// The default folder of the server.
 const DIR: &str = "/var/lib/hax/route";
 
-/// The variable that says it; the scripts have no flag for it.
+/// The environment variable with the server's folder. The scripts have no flag for it.
 const DIR_VARIABLE: &str = "HAX_ROUTE_DIR";
 
 /// `hax route`.
@@ -153,7 +153,7 @@ pub(super) fn run<P: Platform>(args: RouteArgs) -> Result<Exit, CommandError> {
     }
 }
 
-/// The folder of the server that a script asks.
+/// Returns the folder of the server for a script's request.
 fn dir() -> PathBuf {
     let set = std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty());
     set.map_or_else(|| Path::new(DIR).to_owned(), PathBuf::from)

@@ -1,7 +1,7 @@
-//! Routes of the kernel, by rtnetlink(7): as much of it as reading and replacing one route takes.
+//! The kernel's routes, by rtnetlink(7). It covers only what reading and replacing one route takes.
 //!
-//! The handler is a process with one or three requests, so this is written out: a library for all of rtnetlink is
-//! fifty thousand lines.
+//! The handler is a process with one to three requests, so the messages are written out here: a library for
+//! all of rtnetlink has fifty thousand lines.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
 
-/// `linux/netlink.h`: kinds and flags of messages.
+/// Message types and flags of `linux/netlink.h`.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const REQUEST: u16 = 0x1;
@@ -21,11 +21,11 @@ const REPLACE: u16 = 0x100;
 const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 
-/// `linux/rtnetlink.h`: kinds of messages, of routes and of attributes.
+/// Message types, route types and attribute types of `linux/rtnetlink.h`.
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
 const UNICAST: u8 = 1;
-/// Local, broadcast, anycast and multicast: the kernel's own.
+/// The kernel's own route types: local, broadcast, anycast and multicast.
 const OWN_KINDS: std::ops::RangeInclusive<u8> = 2..=5;
 const PROTOCOL_STATIC: u8 = 4;
 const FLAG_ONLINK: u32 = 4;
@@ -45,10 +45,12 @@ const HEADER: usize = 16;
 const ROUTE: usize = 12;
 const ATTRIBUTE: usize = 4;
 
-/// More than the kernel puts into one datagram (`NLMSG_GOODSIZE`, or as much as the reader's buffer takes).
+/// The size of the receive buffer, in bytes. It exceeds the kernel's largest datagram (`NLMSG_GOODSIZE`, or
+/// as much as the reader's buffer takes).
 const DATAGRAM: usize = 64 << 10;
 
-/// How often a reading that the kernel calls interrupted is begun again.
+/// The maximum number of attempts to read the routes. The kernel reports a read as interrupted if the table
+/// changed meanwhile.
 const READS: u32 = 10;
 
 /// A destination in a table.
@@ -67,14 +69,14 @@ pub(super) struct Hop {
     pub(super) device: Option<u32>,
 }
 
-/// One route, as the kernel tells it.
+/// One route, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     header: [u8; ROUTE],
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
-/// A conversation with the kernel.
+/// A netlink socket.
 #[derive(Debug)]
 pub(super) struct Netlink {
     socket: OwnedFd,
@@ -88,7 +90,7 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// The routes to a destination in a table, those that count first.
+    /// Returns the routes to a destination in a table, in the order of their metric.
     pub(super) fn routes(&mut self, place: Place) -> io::Result<Vec<Route>> {
         for _ in 0..READS {
             let body = [family(place.ip), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -101,7 +103,7 @@ impl Netlink {
         Err(io::Error::other("the kernel's routes change faster than they can be read"))
     }
 
-    /// Nothing if the table changed meanwhile.
+    /// Reads the routes once. Returns `None` if the table changed meanwhile.
     fn dump(&self, place: Place) -> io::Result<Option<Vec<Route>>> {
         let (mut routes, mut whole) = (Vec::new(), true);
         loop {
@@ -119,7 +121,7 @@ impl Netlink {
         }
     }
 
-    /// Puts a route in the place of the one with its destination, table and metric, or adds it.
+    /// Replaces the route with the same destination, table and metric, or adds the route.
     pub(super) fn replace(&mut self, route: &Route) -> io::Result<()> {
         self.send(NEW_ROUTE, REQUEST | ACK | CREATE | REPLACE, &route.write())?;
         loop {
@@ -145,7 +147,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// The next messages that answer the last request.
+    /// Receives the next messages in reply to the last request.
     fn receive(&self) -> io::Result<Vec<Message>> {
         let mut datagram = vec![0; DATAGRAM];
         let (_, length) = recv(&self.socket, &mut datagram[..], RecvFlags::TRUNC)?;
@@ -177,7 +179,7 @@ impl Message {
         Some((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
     }
 
-    /// What an `ERROR` says: 0 is an acknowledgement.
+    /// Returns the result in an `ERROR` message: 0 is an acknowledgement.
     fn result(&self) -> io::Result<()> {
         match u32_at(&self.body, 0).map_or(0, u32::cast_signed) {
             0 => Ok(()),
@@ -187,7 +189,7 @@ impl Message {
 }
 
 impl Route {
-    /// A route by this next hop, and otherwise as `before`, if there was one.
+    /// Creates a route with this next hop. The other attributes are taken from `before`, if it is given.
     pub(super) fn new(place: Place, hop: Hop, before: Option<&Self>) -> Self {
         let mut header = before.map_or([0; ROUTE], |route| route.header);
         let is_unicast = header[7] == UNICAST;
@@ -197,7 +199,7 @@ impl Route {
         if !is_unicast {
             header[5] = PROTOCOL_STATIC;
         }
-        // The scope is the universe: it leads through a router.
+        // The scope is `RT_SCOPE_UNIVERSE`, since the route leads through a router.
         header[6] = 0;
         header[7] = UNICAST;
         header[8..].fill(0);
@@ -211,7 +213,7 @@ impl Route {
         Self { header, attributes }
     }
 
-    /// Whether it leads by this next hop, and by no other.
+    /// Returns whether the route leads to this next hop and to no other.
     pub(super) fn is_by(&self, hop: Hop) -> bool {
         self.header[7] == UNICAST
             && self.gateway() == Some(hop.gateway)
@@ -219,7 +221,7 @@ impl Route {
             && hop.device.is_none_or(|device| self.device() == Some(device))
     }
 
-    /// Where it leads, in words.
+    /// Describes the next hop as text.
     pub(super) fn describe(&self) -> String {
         match self.gateway() {
             Some(gateway) => gateway.to_string(),
@@ -228,7 +230,7 @@ impl Route {
         }
     }
 
-    /// Of two routes the one with the lower metric counts.
+    /// Returns the metric. Of two routes the kernel uses the one with the lower metric.
     pub(super) fn metric(&self) -> u32 {
         self.attribute(PRIORITY).and_then(|metric| u32_at(metric, 0)).unwrap_or_default()
     }
@@ -277,7 +279,7 @@ impl Route {
         Some(Self { header: *header, attributes })
     }
 
-    /// As it is sent: what only the kernel says of a route is left out.
+    /// Encodes the route for a request. Values that only the kernel sets are left out.
     fn write(&self) -> Vec<u8> {
         let mut header = self.header;
         header[8..].copy_from_slice(&(self.flags() & FLAG_ONLINK).to_ne_bytes());
@@ -293,7 +295,7 @@ impl Route {
     }
 }
 
-/// `AF_INET` or `AF_INET6`.
+/// Returns `AF_INET` or `AF_INET6`.
 fn family(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 2 } else { 10 }
 }

@@ -1,4 +1,4 @@
-//! The seven scripts: this program under another name.
+//! The seven scripts. Each script is this program under another name.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -19,22 +19,23 @@ use crate::exit::{CommandError, Exit};
 use crate::fifo::{self, AskError, Folder};
 use crate::host::clock::Clock;
 
-/// How long a server may take for what it can do at once.
+/// The time limit for a request without an event, to which the server replies at once.
 const SOON: Duration = Duration::from_secs(5);
 
-/// How long it may take for an event: a table at a cloud may take minutes, and several events may wait.
+/// The time limit for an event: an update of a cloud's route table may take minutes, and several events may
+/// wait.
 const EVENT: Duration = Duration::from_secs(600);
 
-/// How long a server may take to start.
+/// The time limit for the start of a server.
 const START: Duration = Duration::from_secs(10);
 
-/// How long is waited between two looks whether it serves.
+/// The interval between two checks of the server's start.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// The unit that runs the server.
+/// The systemd unit of the server.
 const UNIT: &str = "hax-route.service";
 
-/// Runs the script whose name this program was called by, if it was one's.
+/// Runs a script, if this program was called by the name of one.
 pub(in crate::commands) fn script(args: &[OsString]) -> Option<ExitCode> {
     let (program, args) = args.split_first()?;
     let script = named(program.to_str()?)?;
@@ -63,13 +64,13 @@ fn tell(script: Script, answer: &Answer) -> ExitCode {
             return tell(script, &Answer::failed(exit::SERVER, why.to_string()));
         }
     } else {
-        // There is nobody left to tell if this fails.
+        // There is no other place to report a failure of this write.
         let _ = writeln!(io::stderr(), "{}: {text}", script.name());
     }
     answer.exit.into()
 }
 
-/// Asks the server.
+/// Sends a request to the server and returns its reply.
 fn ask(request: &Request) -> Answer {
     let within = if matches!(request, Request::NodeEvent { .. }) { EVENT } else { SOON };
     let asked = fifo::ask(&super::dir(), request.encode().as_bytes(), within);
@@ -90,7 +91,8 @@ fn ask(request: &Request) -> Answer {
 
 // ---- ha_api -c start ----------------------------------------------------------------------------------
 
-/// Starts a server unless one answers: by systemd where there is the unit, else as a process of its own.
+/// Starts a server unless one replies already. If the unit exists, systemd starts it; otherwise it is started
+/// as a process of its own.
 fn start() -> Answer {
     if serves() {
         return Answer::ok("the server answers already");
@@ -125,7 +127,8 @@ fn start_server() -> anyhow::Result<&'static str> {
     Ok("beside this script")
 }
 
-/// A server that outlives this script. What it says goes to a file in its folder; that of the last one is kept.
+/// Starts a server as a process of its own, which outlives this script. Its standard error goes to a file in
+/// its folder, and the file of the last server is kept.
 fn spawn() -> anyhow::Result<Child> {
     let dir = super::dir();
     let program = std::env::current_exe().context("the path of this program")?;
@@ -133,7 +136,8 @@ fn spawn() -> anyhow::Result<Child> {
     command.args(["route", "serve", "--dir"]).arg(&dir);
     let log = dir.join("log");
     Folder::make(&dir).with_context(|| dir.display().to_string())?;
-    // There is none yet, or it is not the last one's any more.
+    // The rename fails if there is no file yet. A server that has ended does not write to the old file any
+    // more.
     let _ = fs::rename(&log, dir.join("log.old"));
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o640);
@@ -142,7 +146,7 @@ fn spawn() -> anyhow::Result<Child> {
     command.spawn().context("this program")
 }
 
-/// Until the server answers, or `ended` says why it will not.
+/// Waits until the server replies. Fails if `ended` returns the server's exit status.
 fn wait(mut ended: impl FnMut() -> io::Result<Option<String>>) -> anyhow::Result<()> {
     let clock = Clock::new();
     let until = clock.now().mono.after(START);
@@ -154,7 +158,7 @@ fn wait(mut ended: impl FnMut() -> io::Result<Option<String>>) -> anyhow::Result
             bail!("it does not answer within {START:?}");
         }
         let pause = Timespec::try_from(LOOK_EVERY).context("a pause")?;
-        // Nothing is waited for but the time.
+        // The call has no descriptors; it only sleeps.
         let _ = poll(&mut [], Some(&pause));
     }
     Ok(())
@@ -162,7 +166,7 @@ fn wait(mut ended: impl FnMut() -> io::Result<Option<String>>) -> anyhow::Result
 
 // ---- hax route install-scripts ------------------------------------------------------------------------
 
-/// Puts the scripts into a folder, as links to this program.
+/// Creates the scripts in a folder, as links to this program.
 pub(super) fn install(folder: &Path) -> Result<Exit, CommandError> {
     let program = std::env::current_exe().context("the path of this program")?;
     for script in Script::ALL {
@@ -173,7 +177,7 @@ pub(super) fn install(folder: &Path) -> Result<Exit, CommandError> {
     Ok(Exit::Clean)
 }
 
-/// Makes a link, in the place of one that is there.
+/// Creates a link, and replaces an existing one.
 fn link(program: &Path, path: &Path) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_symlink() => bail!("something else has this name; remove it"),

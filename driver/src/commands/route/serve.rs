@@ -23,10 +23,10 @@ use crate::observe::metrics::Metrics;
 use crate::observe::{logs, notify};
 use crate::settings::values::HostPort;
 
-/// How long the body of an HTTP request may take. None that is answered has one.
+/// The time limit for the body of an HTTP request. No request that the server handles has a body.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves until it is stopped.
+/// Runs the server until it is stopped.
 pub(super) fn serve<P: Platform>(args: &ServeArgs) -> Result<Exit, CommandError> {
     logs::init(args.log.unwrap_or_default(), args.log_level.unwrap_or_default());
     block_on::<P>(async {
@@ -53,7 +53,7 @@ async fn run<P: Platform>(args: &ServeArgs, signals: &Signals) -> Result<Exit, C
     notify::ready();
     let context = context::<P>(args, folder)?;
     drive::<P, _>(context, signals, sockets, &mut server).await;
-    // It may not have been driven to its end, which a line of the log has told.
+    // The server may have ended before its orderly shutdown. The log has the reason.
     let has_served = server.status().stopping && !server.is_unusable();
     Ok(if has_served { Exit::Clean } else { Exit::Failure })
 }
@@ -85,7 +85,7 @@ async fn sockets<P: Platform>(at: &HostPort) -> anyhow::Result<Sockets<P::Listen
     let found = P::lookup(&at.host, at.port).await;
     let listener = P::listener(listen::http(&at.host, at.port, found)?)?;
     let (later, http) = async_channel::unbounded();
-    // There is room, and a receiver.
+    // The channel has room and a receiver, so the send succeeds.
     let _ = later.try_send(listener);
     let access = Arc::new(HttpAccess::open());
     Ok(Sockets { motr: None, motr_connections_max: 0, http, access })
@@ -104,7 +104,7 @@ fn context<P: Platform>(
         body_max,
         bodies_max: body_max.saturating_mul(2),
         connections_max: settings.http.connections_max,
-        // The server leaves no answer open.
+        // The server has no streaming responses.
         streams_max: 0,
         body_within: BODY_WITHIN,
     };

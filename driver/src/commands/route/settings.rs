@@ -1,4 +1,4 @@
-//! How `hax route serve` and its event handlers find Consul.
+//! The Consul settings of `hax route serve` and its event handlers.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,8 @@ use crate::settings::flags::Flags;
 use crate::settings::url::ConsulUrl;
 use crate::settings::values::{Span, Switch};
 
-/// Which variables of the server an event handler has too: where Consul is and clouds are, and how they let us in.
+/// The prefixes of the environment variables for event handlers. The server passes on the addresses of Consul
+/// and of clouds, and the credentials for them.
 const PASSED_ON: [&str; 3] = ["HAX_CONSUL", "CONSUL_", "AWS_"];
 
 /// Consul, as the flags have it.
@@ -81,12 +82,12 @@ struct OfEnvironment {
 }
 
 impl ConsulArgs {
-    /// As the variables of this process have it.
+    /// Parses the settings from the environment variables of this process.
     pub(super) fn of_environment() -> anyhow::Result<Self> {
         Ok(OfEnvironment::try_parse_from(["hax"])?.consul)
     }
 
-    /// All settings, with these; those of Consul's own tools stand behind them.
+    /// Loads all settings. These flags take precedence over the environment variables of Consul's own tools.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         let flags = Flags {
             consul: self.consul.clone(),
@@ -100,7 +101,7 @@ impl ConsulArgs {
         settings.map_err(|why| anyhow!(why))
     }
 
-    /// What event handlers have of the environment, with what the flags say in its place.
+    /// Returns the environment for event handlers. The flags take precedence over the server's own variables.
     pub(super) fn env(&self) -> Box<[(Box<str>, Box<str>)]> {
         let is_passed_on = |name: &str| PASSED_ON.iter().any(|prefix| name.starts_with(prefix));
         let mut env: Vec<(String, String)> =
@@ -121,7 +122,7 @@ impl ConsulArgs {
         env.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
-    /// How the server works with Consul, if one is given.
+    /// Returns the configuration of the server for Consul, if one is given.
     pub(super) fn config(&self) -> anyhow::Result<Option<ConsulConfig>> {
         if self.consul.is_none() {
             if self.watch_peer.is_some() {

@@ -12,7 +12,7 @@ use crate::commands::output::Output;
 use crate::exit::{CommandError, Exit};
 use crate::fifo;
 
-/// How long the server may take.
+/// The time limit for the server's reply.
 const WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ struct Event {
     detail: String,
 }
 
-/// Asks the server what it holds, and prints it.
+/// Requests the state of the server and prints it.
 pub(super) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     let asked = fifo::ask(&args.dir, Request::Status.encode().as_bytes(), WITHIN);
     let answer = asked.map_err(|why| CommandError(Exit::Unexpected, why.into()))?;

@@ -1,4 +1,4 @@
-//! The end of the daemon is the end of its helpers.
+//! Tests that helpers end with the daemon.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -53,7 +53,8 @@ fn whoever_drops_the_port_ends_its_helpers() {
     until("it is gone", || !lives(&pid));
 }
 
-/// The kernel ends a helper with the thread that made it, which is not the one that asked for it.
+/// The kernel ends a helper with the thread that created it. This thread is not the one that asked for the
+/// helper.
 #[test]
 fn a_helper_outlives_the_thread_that_asked_for_it() {
     let rig = Rig::new();
@@ -74,7 +75,7 @@ fn a_helper_dies_with_a_daemon_that_is_killed() {
     if std::env::var_os(CHILD).is_some() {
         let rig = Rig::new();
         println!("helper {}", rig.hears(sh(1, "echo $$; exec sleep 1000")));
-        // Until it is killed.
+        // The child process waits here until it is killed.
         rig.next();
         return;
     }

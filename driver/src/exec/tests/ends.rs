@@ -1,4 +1,4 @@
-//! How helpers end that do not end by themselves.
+//! Tests of helpers that do not end by themselves.
 
 use super::*;
 
@@ -32,11 +32,11 @@ fn who_hears_it_has_time_for_a_last_word() {
     let script = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
     assert_eq!(rig.hears(sh(1, script)), "ready");
     rig.kill(1);
-    // Once is enough, and nobody is killed twice.
+    // The second kill changes nothing: no helper is signalled twice.
     rig.kill(1);
     let ran = rig.ends();
     assert_eq!((&*ran.stdout, ran.status, ran.cause), ("bye\n", Status::Code(7), Cause::Killed));
-    // It is no more, and another was never there.
+    // The first helper has ended already, and the other one never existed.
     rig.kill(1);
     rig.kill(99);
     assert_eq!(rig.ran(sh(2, "exit 4")).status, Status::Code(4));
@@ -60,7 +60,7 @@ fn who_closes_its_outputs_is_not_over() {
         go.display()
     );
     assert_eq!(rig.hears(sh(1, &script)), "closing");
-    // Another is begun and ended meanwhile, and this one says nothing.
+    // Another helper starts and ends meanwhile, and the first one has no event.
     assert_eq!(rig.ran(sh(2, ":")).status, Status::Code(0));
     fs::write(&go, "").unwrap();
     assert_eq!(rig.ends().status, Status::Code(5));
@@ -70,13 +70,13 @@ fn who_closes_its_outputs_is_not_over() {
 #[test]
 fn what_a_helper_leaves_behind_in_its_group_ends_with_it() {
     let rig = Rig::new();
-    // It has the outputs.
+    // The process that is left behind has the outputs open.
     let pid = rig.hears(sh(1, "sleep 1000 & echo $!; exit 3"));
     let ran = rig.ends();
     assert_eq!((ran.status, ran.cause), (Status::Code(3), Cause::Itself));
     assert!(ran.unheard.open);
     until("it is gone", || !lives(&pid));
-    // It has none of them.
+    // The process that is left behind has no output open.
     let ran = rig.ran(sh(2, "sleep 1000 < /dev/null > /dev/null 2>&1 & echo $!"));
     assert!(!ran.unheard.open);
     until("it is gone", || !lives(ran.stdout.trim_end()));

@@ -1,4 +1,4 @@
-//! What helpers say and are told: too much of it, too slowly, or nothing.
+//! Tests of the inputs and outputs of helpers: too much, too slow, or none.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn who_writes_without_end_is_read_until_it_is_ended() {
     rig.spawn(Spawn { output_max: 4, ..sh(1, "exec yes abc") });
     assert_eq!(rig.next(), Event::Started { id: ExecId(1) });
     assert_eq!(rig.line(), "abc");
-    // Others are heard meanwhile.
+    // The output of other helpers is read meanwhile.
     assert_eq!(rig.ran(sh(2, "echo well")).stdout, "well\n");
     rig.kill(1);
     let ran = rig.ends();
@@ -36,7 +36,7 @@ fn a_helper_reads_all_that_it_is_told_or_what_it_likes() {
     assert_eq!(with(3, "exit 6").status, Status::Code(6));
     let ran = with(4, "exec <&-; echo deaf");
     assert_eq!((&*ran.stdout, ran.status), ("deaf\n", Status::Code(0)));
-    // What it is told is over at its end.
+    // The helper's input ends after the given bytes.
     assert_eq!(
         rig.ran(Spawn { stdin: Bytes::from("a\nb"), ..sh(5, "cat; echo .") }).stdout,
         "a\nb.\n"

@@ -1,4 +1,4 @@
-//! What is started, and what it has of the daemon.
+//! Tests of the created process, and of what it inherits from the daemon.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn what_cannot_be_run_is_refused() {
     assert_eq!(with(&["/bin/no-such-program"]), Refusal::Missing);
     assert_eq!(with(&["/etc/passwd"]), Refusal::Denied);
     assert_eq!(with(&["/etc"]), Refusal::Denied);
-    // E2BIG: a word is 128 KiB at most.
+    // E2BIG: one argument may have 128 KiB at most.
     let long = "x".repeat(1 << 20);
     assert_eq!(with(&["/bin/sh", "-c", ":", &long]), Refusal::Failed(Errno(7)));
     for name in ["", "A=B", "A\0"] {
@@ -34,7 +34,7 @@ fn what_cannot_be_run_is_refused() {
     }
     let configured = Spawn { origin: Origin::Configured, ..sh(1, ":") };
     assert_eq!(rig.refused(configured), Refusal::Elsewhere);
-    // None of these keeps the next from being run.
+    // None of these failures prevents the next helper from being run.
     assert_eq!(rig.ran(sh(2, ":")).status, Status::Code(0));
 }
 
@@ -64,7 +64,7 @@ fn a_helper_leads_a_process_group_of_its_own() {
     assert!(!lives(pid), "no zombie is left");
 }
 
-/// Rust's own programs ignore SIGPIPE: a helper that did would go on writing to nobody.
+/// Rust programs ignore SIGPIPE. A helper that ignored it would continue to write to a closed pipe.
 #[test]
 fn a_helper_has_no_signal_blocked_and_minds_a_broken_pipe() {
     let masks = |status: &str| -> [u64; 2] {
@@ -81,8 +81,8 @@ fn a_helper_has_no_signal_blocked_and_minds_a_broken_pipe() {
     assert_eq!((blocked, ignored & SIGPIPE), (0, 0));
 }
 
-/// Neither what was opened without `O_CLOEXEC`, nor the pipes of others that are started meanwhile: a pipe's
-/// end in a stranger's hand is a pipe that never ends.
+/// A helper inherits neither descriptors that were opened without `O_CLOEXEC` nor the pipes of helpers that
+/// are started at the same time. A pipe whose other end an unrelated process has open never reaches its end.
 #[test]
 fn a_helper_has_no_file_but_its_own_three() {
     let careless = fs::File::open("/dev/null").unwrap();
@@ -106,12 +106,12 @@ fn a_helper_has_no_file_but_its_own_three() {
     }
     drop(careless);
     for files in said.values() {
-        // The last is the folder that is read.
+        // The last descriptor is that of the folder that is read.
         assert_eq!(files, "0\n1\n2\n3\n");
     }
 }
 
-/// The daemon may have more files open than a helper may have.
+/// The daemon may have more open files than the limit of a helper permits.
 #[test]
 fn a_helper_of_a_daemon_with_many_files_has_none_of_them_either() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -152,7 +152,7 @@ fn no_more_run_than_may() {
     assert!(started >= 8, "{started}");
 }
 
-/// Nobody waits for any child: neither do these take ours, nor do ours take these.
+/// No code waits for any child. So these children do not take the exit codes of the helpers, nor the reverse.
 #[test]
 fn exit_codes_go_to_whom_they_belong() {
     for watch in WATCHES {

@@ -1,4 +1,4 @@
-//! What is done to a world of routers, and by whom.
+//! The acts on a world of routers, and their clients.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use super::{Ev, Route};
 use crate::engine::{Client, MS, World, swarm};
 use crate::fifo::Behavior;
 
-/// What is no request.
+/// Invalid requests.
 const MALFORMED: [&[u8]; 6] = [
     b"",
     b"{",
@@ -20,14 +20,14 @@ const MALFORMED: [&[u8]; 6] = [
     br#"{"request": "node_event", "nodes": {"one": 1024}, "event": "verify", "wait": true}"#,
 ];
 
-/// What is no file of redundancy nodes.
+/// Contents of invalid files of redundancy nodes.
 const JUNK: [&[u8]; 3] = [b"", b"{\"hax_route\":9,\"nodes\":0,\"crc32\":0}\n", b"junk\n"];
 
 impl World<'_, Route> {
-    /// Does one act and decides when the next one is due, in ms.
+    /// Performs one act and draws the pause until the next one, in ms.
     pub(super) fn act_once(&mut self) -> u64 {
         let weights = self.cast.swarm.acts;
-        // Half the time there are new redundancy nodes, and events.
+        // Half of the acts are new redundancy nodes and events.
         let at = self.sim.choose(2 * swarm::sum(&weights) + 1);
         let often = [Act::Create, Act::Event][self.sim.index(2)];
         let chosen = swarm::weighted(&weights, at).map_or(often, |place| Act::ALL[place]);
@@ -76,7 +76,7 @@ impl World<'_, Route> {
         }
     }
 
-    /// Many clients at once: scripts that run at a start, and hooks.
+    /// Sends requests of many clients at once, such as scripts at a start, and hooks.
     fn crowd(&mut self, node: usize) {
         let often = [Act::Create, Act::Event, Act::Set, Act::Show, Act::Delete, Act::Clear];
         for _ in 0..[20, 100][self.sim.index(2)] {
@@ -86,14 +86,14 @@ impl World<'_, Route> {
         }
     }
 
-    /// What a client asks for.
+    /// Draws a client's request for this act.
     fn drawn(&mut self, act: Act) -> Ask {
         let index = 1 + u16::try_from(self.sim.choose(INDEXES.into())).unwrap_or(0);
         match act {
             Act::Set => Ask::Set { index, given: self.some(index) },
             Act::Clear => {
                 let parameters = of_index(index).parameters();
-                // The one that tells the index stays.
+                // The parameter that identifies the index stays.
                 let at = 1 + self.sim.index(parameters.len() - 1);
                 let mode = self.sim.choose(2) == 1;
                 Ask::Clear { index, mode, flags: vec![parameters[at].flag] }
@@ -127,13 +127,13 @@ impl World<'_, Route> {
         let (mode, n) = (self.mode(), self.sim.choose(16));
         let mut given = Given::all(index, mode, n);
         if self.sim.choose(8) == 7 {
-            // The last one lacks.
+            // The last parameter is missing.
             given.parameters.pop_last();
         }
         Ask::Create { index, names_provider: self.sim.choose(4) < 3, given }
     }
 
-    /// Some parameters for a redundancy node.
+    /// Draws some parameters for a redundancy node.
     fn some(&mut self, index: u16) -> Given {
         let parameters = of_index(index).parameters();
         let parameter = &parameters[1 + self.sim.index(parameters.len() - 1)];
@@ -158,7 +158,7 @@ impl World<'_, Route> {
         Ask::Event { on, event, wait: self.sim.choose(4) < 3 }
     }
 
-    /// A client's script runs. The client may die at any byte.
+    /// Runs a client's script. The client may die at any byte.
     fn send(&mut self, node: usize, ask: Ask) {
         let body = ask.body();
         let odd = self.cast.swarm.clients;
@@ -172,7 +172,7 @@ impl World<'_, Route> {
         self.cast.asks.insert(client, ask);
     }
 
-    /// Somebody spoils the file while the server is down, and it is put right later.
+    /// Damages the file while the server is down. It is repaired later.
     fn damage(&mut self, node: usize) {
         if self.cast.routers[node].is_damaged() {
             return;
@@ -180,7 +180,7 @@ impl World<'_, Route> {
         self.kill(node);
         let before = self.file(node, FILE).cloned();
         let junk = match (&before, self.sim.index(JUNK.len() + 1)) {
-            // The beginning of the file.
+            // The file is truncated.
             (Some(before), 0) => before.slice(..self.sim.index(before.len())),
             (_, at) => Bytes::from_static(JUNK[at.saturating_sub(1)]),
         };
@@ -191,7 +191,7 @@ impl World<'_, Route> {
         self.sim.later(self.sim.now() + lasts, Ev::Mend(node));
     }
 
-    /// An operator puts back what was in the file.
+    /// Restores the content of the file, as an operator does.
     pub(super) fn mend(&mut self, node: usize) {
         if let Some(before) = self.cast.routers[node].mend() {
             self.put_file(node, FILE, before);

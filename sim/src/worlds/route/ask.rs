@@ -1,4 +1,4 @@
-//! What clients ask for, and the command lines that say it.
+//! The requests of clients, and their command lines.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use hax_core::route::scripts::{self, Action};
 
 use super::provider::{Kind, of_index};
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     Create {
@@ -38,7 +38,7 @@ pub(super) enum Ask {
     Ping,
     /// Delete all state and end.
     Erase,
-    /// What is no request.
+    /// Bytes of an invalid request.
     Malformed(Bytes),
 }
 
@@ -50,27 +50,27 @@ pub(super) enum On {
     All,
 }
 
-/// What is given of a redundancy node.
+/// The given properties of a redundancy node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Given {
     pub(super) mode: Option<&'static str>,
-    /// By their flags.
+    /// The parameters, by their flags.
     pub(super) parameters: BTreeMap<&'static str, String>,
-    /// A value is wrong, or a flag of another provider.
+    /// A value is wrong, or a flag belongs to another provider.
     pub(super) is_bad: bool,
 }
 
 pub(super) const EVENTS: [&str; 3] = ["peerFail", "revert", "verify"];
 
 impl Given {
-    /// All that the redundancy node of this index can have.
+    /// Returns all possible properties of the redundancy node of this index.
     pub(super) fn all(index: u16, mode: Option<&'static str>, n: u64) -> Self {
         let parameters = of_index(index).parameters().iter();
         let parameters = parameters.map(|p| (p.flag, p.value(index, n))).collect();
         Self { mode, parameters, is_bad: false }
     }
 
-    /// What no redundancy node of this index can have.
+    /// Returns impossible properties for a redundancy node of this index.
     pub(super) fn bad(index: u16) -> Self {
         let (flag, value) = match of_index(index) {
             Kind::Linux => ("-rg", "us-east-1"),
@@ -90,7 +90,7 @@ impl Given {
 }
 
 impl Ask {
-    /// Which redundancy node a change is of.
+    /// Returns the index of the changed redundancy node.
     pub(super) fn index(&self) -> Option<u16> {
         match self {
             Self::Create { index, .. }
@@ -105,7 +105,7 @@ impl Ask {
         }
     }
 
-    /// With what its script ends if it fails.
+    /// Returns the exit code of its script after a failure.
     pub(super) fn failure(&self) -> u64 {
         match self {
             Self::Create { .. } | Self::Set { .. } | Self::Clear { .. } | Self::Show { .. } => 3,
@@ -115,7 +115,7 @@ impl Ask {
         }
     }
 
-    /// What its client writes.
+    /// Returns the bytes of its client's request.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! The event handler: what it does, and what the server makes of it.
+//! The behavior of the event handler, and the server's interpretation of its result.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::exec::{Program, Step};
 
-/// The handler with this number. Its job is done, or cannot be; or it is no handler at all.
+/// Returns the behavior of the handler with this number. It completes its job, or fails, or is not a handler
+/// at all.
 pub(super) fn program(n: u64, mut choose: impl FnMut(u64) -> u64) -> Program {
     let outcomes = ["updated", "unchanged", "written_back", "failed"];
     let fate = choose(8);
@@ -31,7 +32,8 @@ pub(super) fn program(n: u64, mut choose: impl FnMut(u64) -> u64) -> Program {
     program
 }
 
-/// What came of a handler that said this and ended so: what it found, or `None` if it has failed.
+/// Interprets the output and the end of a handler. Returns its finding, or the reason of its failure if it
+/// gave one.
 pub(super) fn result(said: &[u8], status: Status, cause: Cause) -> Result<String, Option<String>> {
     let done: Option<Value> = serde_json::from_slice(said).ok();
     let outcome = done.as_ref().and_then(|done| done["outcome"].as_str());

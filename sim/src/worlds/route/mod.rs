@@ -1,5 +1,6 @@
-//! Two routers, each with a server of redundancy nodes, a disk, event handlers, and clients over named pipes. What a
-//! client was told is held against the file, what it is told of an event against what the handler said.
+//! Two routers, each with a server of redundancy nodes, a disk, event handlers, and clients over named pipes.
+//! The rules compare the answers to clients with the file, and the answers to events with the output of the
+//! handlers.
 
 mod act;
 mod ask;
@@ -36,48 +37,49 @@ use provider::Kind;
 pub use server::{Bug, Subject};
 pub use swarm::{Act, Swarm};
 
-/// How many routers there are.
+/// The number of routers.
 const NODES: usize = NAMES.len();
-/// What they are called.
+/// The names of the routers.
 const NAMES: [&str; 2] = ["router1", "router2"];
-/// The servers' folder, and the event handler's program.
+/// The servers' directory, and the event handler's program.
 const FOLDER: &str = "/var/lib/hax/route";
 const PROGRAM: &str = "/usr/bin/hax";
-/// How long a stop waits for event handlers, and how long they may go on after it.
+/// The wait of a stop for event handlers, plus their grace period.
 const DRAIN: Duration = Duration::from_millis(5_200);
 
-/// All who play, and their rules.
+/// The cast: the state of its parties, and their rules.
 pub struct Route {
     swarm: Swarm,
     /// The seed of each server's last life.
     seeds: [u64; NODES],
     routers: [Router; NODES],
-    /// What clients ask for whose request has not come to the server. It may come when its client is dead.
+    /// The clients' requests before their arrival at the server. A request may arrive after its client has
+    /// died.
     asks: BTreeMap<ClientId, Ask>,
-    /// Who asks over HTTP for all there is.
+    /// The HTTP requests for all redundancy nodes.
     readers: BTreeSet<(usize, HttpId)>,
-    /// Event handlers that were started.
+    /// The number of started event handlers.
     started: u64,
 }
 
-/// What happens besides what happens in every world.
+/// The events of this cast, in addition to the events of every world.
 #[derive(Clone, Copy, Debug)]
 pub enum Ev {
-    /// A file that was spoiled is put right.
+    /// A damaged file is repaired.
     Mend(usize),
 }
 
-/// Why facts of groups and of the other router's service are not reached.
+/// The reason why facts of groups and of the other router's service are not reached.
 const GROUPS: &str = "no server asks Consul; `sim/tests/route/` has pairs of routers with groups";
 
-/// Why facts of sweeps are not reached.
+/// The reason why facts of sweeps are not reached.
 const SWEEP: &str = "no server sweeps; `sim/tests/route/` has servers that do";
 
-/// A server in a new life. The second one has a default provider.
+/// Creates a server for a new life. The second server has a default provider.
 fn server(node: usize, seed: u64, bug: Option<Bug>) -> Subject {
     let default_provider = default_of(node).map(|_| Provider::Linux);
     let (dir, program) = (FOLDER.into(), PROGRAM.into());
-    // No node is of a group, and no sweep wakes a server that rests.
+    // No node belongs to a group, and no sweep wakes a server at rest.
     let (env, consul, rules, sweep) = (Box::default(), None, Rules::default(), Duration::ZERO);
     let config = Config { dir, program, env, default_provider, consul, rules, sweep, seed };
     Subject::new(config, bug)
@@ -174,7 +176,7 @@ impl Cast for Route {
     // ---- journals ---------------------------------------------------------------------------------
 
     fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
-        // Of a node's configuration a server needs its router's name and the seed.
+        // A server needs its router's name and the seed from a node's configuration.
         let seed = world.cast.seeds[node];
         let addr = ([127, 0, 0, 1], 1).into();
         journal::begin(&node::Config {
@@ -197,7 +199,7 @@ impl Cast for Route {
         })
     }
 
-    // ---- what happens -----------------------------------------------------------------------------
+    // ---- events -----------------------------------------------------------------------------------
 
     fn on_event(world: &mut World<'_, Self>, event: Ev) {
         match event {
@@ -271,7 +273,7 @@ impl Cast for Route {
 }
 
 impl World<'_, Route> {
-    /// The file is as it is to be, whatever has befallen it.
+    /// Checks the content of the file, whatever faults have occurred.
     fn check_file(&mut self, node: usize) {
         let file = self.file(node, FILE).cloned();
         let result = self.cast.routers[node].file(file.as_ref());
@@ -279,7 +281,7 @@ impl World<'_, Route> {
     }
 }
 
-/// What holds for a server alone.
+/// The rules for a single server.
 impl Alone<Subject> for Handlers {
     fn takes(&mut self, input: &Input) {
         self.begin_input();

@@ -1,5 +1,5 @@
-//! Redundancy nodes as the specification has them: what a change makes of them, what a file says of them, and how
-//! an event on one is responded to. Written without the server's code.
+//! The model of redundancy nodes after the specification: the effect of a change, the content of a file, and
+//! the response to an event. It is written without the server's code.
 
 use std::collections::BTreeMap;
 
@@ -16,23 +16,23 @@ pub(super) type Nodes = BTreeMap<u16, Node>;
 pub(super) struct Node {
     pub(super) provider: String,
     pub(super) mode: Option<String>,
-    /// By the names under which they are stored.
+    /// The parameters, by their stored names.
     pub(super) parameters: BTreeMap<String, String>,
 }
 
 impl Node {
-    /// Which router this is.
+    /// Returns the role of this router.
     pub(super) fn mode(&self) -> &str {
         self.mode.as_deref().unwrap_or("secondary")
     }
 
-    /// A next hop is of the family of its route.
+    /// Checks that a next hop is of the same address family as its route.
     fn can_stand(&self) -> bool {
         let is_v6 = |name: &str| self.parameters.get(name).map(|value| value.contains(':'));
         is_v6("route").zip(is_v6("nextHop")).is_none_or(|(route, hop)| route == hop)
     }
 
-    /// Whether it has all that an event needs.
+    /// Returns whether the node has all parameters that an event needs.
     pub(super) fn is_complete(&self) -> bool {
         let has = |name: &str| self.parameters.contains_key(name);
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == self.provider);
@@ -49,7 +49,7 @@ impl Node {
     }
 }
 
-/// Does what a client asks for, if it may be done; whether it may.
+/// Applies a client's change, if it is permitted. Returns whether it is.
 pub(super) fn apply(nodes: &mut Nodes, ask: &Ask, default: Option<Kind>) -> bool {
     let changed = match ask {
         Ask::Create { index, names_provider, given } => {
@@ -87,7 +87,7 @@ pub(super) fn apply(nodes: &mut Nodes, ask: &Ask, default: Option<Kind>) -> bool
     may
 }
 
-/// The redundancy nodes of a file; one that is not there has none.
+/// Parses the redundancy nodes of a file. A missing file has no nodes.
 pub(super) fn read(file: Option<&[u8]>) -> Result<Nodes, String> {
     let Some(file) = file else { return Ok(Nodes::new()) };
     let text = std::str::from_utf8(file).map_err(|why| why.to_string())?;
@@ -105,7 +105,7 @@ pub(super) fn read(file: Option<&[u8]>) -> Result<Nodes, String> {
     Err(format!("{} of {} nodes", nodes.len(), header["nodes"]))
 }
 
-/// A redundancy node as JSON has it, in the file or where it is shown.
+/// Parses a redundancy node from its JSON form, as the file and the answers have it.
 pub(super) fn shown(value: &Value) -> Option<(u16, Node)> {
     let index = u16::try_from(value["index"].as_u64()?).ok()?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -116,7 +116,7 @@ pub(super) fn shown(value: &Value) -> Option<(u16, Node)> {
     Some((index, Node { provider, mode, parameters: parameters? }))
 }
 
-/// How an event on a redundancy node is responded to: the tables of the specification.
+/// Returns the response to an event of a redundancy node, after the tables of the specification.
 pub(super) fn response(event: &str, node: &Node) -> &'static str {
     match (event, node.mode(), &*node.provider) {
         ("verify", _, _) => "write_back",

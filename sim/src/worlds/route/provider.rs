@@ -1,4 +1,5 @@
-//! The providers of the redundancy nodes of this cast. Each index has its own, and a parameter that tells it.
+//! The providers of the redundancy nodes of this cast. Each index has its own provider, and a parameter that
+//! identifies the index.
 
 /// A provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(super) struct Parameter {
     pub(super) flag: &'static str,
     pub(super) name: &'static str,
     pub(super) required: bool,
-    /// A value that is right for the redundancy node of this index: one of several.
+    /// Returns a valid value for the redundancy node of this index, one of several.
     value: fn(u16, u64) -> String,
 }
 
@@ -44,7 +45,7 @@ const AWS: [Parameter; 4] = [
 const AZURE: [Parameter; 3] = [
     parameter("-t", "routeTableName", true, |index, _| format!("table {index}")),
     parameter("-n", "nextHop", true, |index, n| format!("10.1.{n}.{index}")),
-    // More than a pipe holds, now and then.
+    // Now and then the value exceeds the capacity of a pipe.
     parameter("-g", "resourceGroup", false, |_, n| match n {
         15 => "group ".repeat(20_000),
         n => format!("\"group\" {n}"),
@@ -73,7 +74,7 @@ impl Kind {
         }
     }
 
-    /// Its parameters, the one that tells the index first.
+    /// Returns its parameters. The first one identifies the index.
     pub(super) const fn parameters(self) -> &'static [Parameter] {
         match self {
             Self::Linux => &LINUX,
@@ -85,21 +86,21 @@ impl Kind {
 }
 
 impl Parameter {
-    /// A value that is right for the redundancy node of this index.
+    /// Returns a valid value for the redundancy node of this index.
     pub(super) fn value(&self, index: u16, n: u64) -> String {
         (self.value)(index, n)
     }
 }
 
-/// The indexes that are used.
+/// The number of indexes in use.
 pub(super) const INDEXES: u16 = 10;
 
-/// The provider of the redundancy node of this index.
+/// Returns the provider of the redundancy node of this index.
 pub(super) fn of_index(index: u16) -> Kind {
     Kind::ALL[usize::from(index) % Kind::ALL.len()]
 }
 
-/// The index that a provider's first parameter tells.
+/// Returns the index from a provider's first parameter.
 pub(super) fn index_of(provider: &str, parameter: impl Fn(&str) -> Option<String>) -> Option<u16> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.name() == provider)?;
     let [first, ..] = kind.parameters() else { return None };

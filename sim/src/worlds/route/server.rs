@@ -1,4 +1,4 @@
-//! The server under test, and the bugs that it can be made with.
+//! The server under test, and its plantable bugs.
 
 use bytes::Bytes;
 use hax_core::base::id::{ExecId, FifoId, FileId};
@@ -16,36 +16,36 @@ use serde_json::Value;
 pub enum Bug {
     /// A change is acknowledged while it is being written.
     AcknowledgedEarly,
-    /// A change that could not be written is taken for written.
+    /// A change is treated as written although its write has failed.
     FailureIgnored,
-    /// A change is not written now and then.
+    /// Now and then a change is not written.
     WriteSkipped,
-    /// A file that is damaged is taken for one that is not there.
+    /// A damaged file is treated as a missing file.
     DamageForgiven,
-    /// Two handlers work one event.
+    /// Two handlers process one event.
     HandlerTwice,
-    /// A handler has the job of the last one.
+    /// A handler receives the job of the previous handler.
     JobStale,
-    /// What a handler said of an event is told to whoever asks next.
+    /// The result of a handler for one event is reported to the next client.
     ResultMixedUp,
-    /// A failure is told as a success.
+    /// A failure is reported as a success.
     FailureHidden,
-    /// Two answers go to each other's clients.
+    /// Two answers are sent to each other's clients.
     AnswersSwapped,
-    /// An answer is not given now and then.
+    /// Now and then an answer is not sent.
     AnswerLost,
-    /// An answer is given twice now and then.
+    /// Now and then an answer is sent twice.
     AnswerTwice,
     /// A stop deletes all state.
     StopErases,
-    /// State that was to be deleted stays.
+    /// A deletion of all state does not delete it.
     EraseKeeps,
-    /// After its exit the server asks for more.
+    /// After its exit the server requests more.
     SpeaksAfterExit,
 }
 
 impl Bug {
-    /// All of them.
+    /// All bugs.
     pub const ALL: [Self; 14] = [
         Self::AcknowledgedEarly,
         Self::FailureIgnored,
@@ -64,19 +64,19 @@ impl Bug {
     ];
 }
 
-/// Names that a bug mints.
+/// The first identifier of a bug's own commands.
 const OWN: u64 = 1 << 40;
 
-/// The server, with a bug between it and its host if one is planted.
+/// The server. A planted bug sits between the server and its host.
 #[derive(Debug)]
 pub struct Subject {
     server: Server,
     bug: Option<Bug>,
-    /// How often something of the bug's kind has happened.
+    /// The number of the bug's opportunities so far.
     turns: u64,
-    /// Clients that have been answered too early.
+    /// The clients with a premature answer.
     answered: Vec<FifoId>,
-    /// Commands that write.
+    /// The write commands.
     writes: Vec<FileId>,
     /// The last text of an answer to an event, and the last job.
     last_text: Option<String>,
@@ -84,7 +84,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A server that has read nothing yet.
+    /// Creates a server before its read of the file.
     #[must_use]
     pub fn new(config: Config, bug: Option<Bug>) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Subject {
         self.turns.is_multiple_of(every)
     }
 
-    /// What the server takes instead; nothing if it is not to know.
+    /// Replaces an input of the server. Returns none if the input is to be dropped.
     fn takes(&self, bug: Bug, input: Input) -> Option<Input> {
         Some(match (bug, input) {
             (Bug::FailureIgnored, Input::File(file::Event::Failed { id, .. }))
@@ -133,7 +133,7 @@ impl Subject {
         })
     }
 
-    /// What the host is given instead.
+    /// Replaces the outputs to the host.
     fn gives(
         &mut self,
         bug: Bug,
@@ -221,7 +221,7 @@ impl Subject {
         all.map(|spawn| Output::Exec(exec::Command::Spawn(Box::new(spawn)))).collect()
     }
 
-    /// The command about a file that is not to be carried out, if there is one.
+    /// Removes the file command to be skipped. Returns it, if there is one.
     fn skipped(&mut self, bug: Bug, out: &mut Vec<Output<Fact>>) -> Option<FileId> {
         let is_its = |output: &Output<Fact>| match output {
             Output::File(file::Command::Write(_)) => bug == Bug::WriteSkipped,

@@ -1,4 +1,4 @@
-//! What is drawn before a world of routers begins, and what is done to it.
+//! The drawn configuration of a world of routers, and the acts on the world.
 
 use std::fmt;
 
@@ -7,47 +7,47 @@ use crate::engine::choice::Choice;
 use crate::engine::swarm::{draw_weights, pick};
 use crate::fifo::CLIENTS_MAX;
 
-/// One thing that is done to the world.
+/// An act on the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// A client creates a redundancy node.
     Create,
-    /// A client changes one.
+    /// A client changes a redundancy node.
     Set,
-    /// A client takes parameters away.
+    /// A client removes parameters.
     Clear,
-    /// A client deletes one.
+    /// A client deletes a redundancy node.
     Delete,
-    /// A client asks for one, or for all.
+    /// A client requests one redundancy node, or all.
     Show,
-    /// A client tells of an event.
+    /// A client reports an event.
     Event,
-    /// Somebody asks over HTTP.
+    /// A client sends a request over HTTP.
     Http,
-    /// Many clients ask at once.
+    /// Many clients send requests at once.
     Crowd,
-    /// A client asks for what is wrong, or writes what is no request.
+    /// A client sends a request with wrong parameters, or an invalid request.
     Wrong,
-    /// A client asks whether the server answers.
+    /// A client checks whether the server answers.
     Ping,
-    /// A client has all state deleted.
+    /// A client requests the deletion of all state.
     Erase,
     /// A server dies.
     Kill,
     /// A router loses its power.
     LosePower,
-    /// A server dies while it does something.
+    /// A server dies after some of its next outputs.
     KillSoon,
-    /// A server stands still for a while.
+    /// A server is frozen for a while.
     Freeze,
     /// A server is stopped and starts again.
     Stop,
-    /// Somebody spoils the file while the server is down.
+    /// The file is damaged while the server is down.
     Damage,
 }
 
 impl Act {
-    /// All of them.
+    /// All acts.
     pub const ALL: [Self; 17] = [
         Self::Create,
         Self::Set,
@@ -69,19 +69,19 @@ impl Act {
     ];
 }
 
-/// One draw.
+/// A drawn configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swarm {
-    /// What goes wrong that can in every world.
+    /// The probabilities of the faults of every world.
     pub odds: Odds,
-    /// How often a client does not do as it should, in thousandths.
+    /// The probability of a faulty client, in thousandths.
     pub clients: u64,
     /// The weight of each act.
     pub acts: [u8; Act::ALL.len()],
 }
 
 impl Swarm {
-    /// Draws one.
+    /// Draws a configuration.
     pub fn draw(choice: &mut dyn Choice) -> Self {
         let mut odds = Odds::draw(choice);
         odds.clients = [CLIENTS_MAX, 3][pick(choice, 2)];

@@ -1,4 +1,4 @@
-//! What is done to a world of counters, and by whom.
+//! The acts on a world of counters, and their clients.
 
 use bytes::Bytes;
 use hax_core::consul::{op, url};
@@ -10,14 +10,14 @@ use crate::engine::{Client, MS, World, swarm};
 use crate::fifo::Behavior;
 use crate::stream::Reader;
 
-/// What a token may not be allowed to read.
+/// The API paths for tokens without the read permission.
 const HIDDEN: [&str; 3] = ["/v1/kv/count", "/v1/kv/names", "/v1/kv/holder"];
 
 impl World<'_, Toy> {
-    /// Does one act and decides when the next one is due, in ms.
+    /// Performs one act and draws the pause until the next one, in ms.
     pub(super) fn act_once(&mut self) -> u64 {
         let weights = self.cast.swarm.acts;
-        // Half the time somebody counts.
+        // Half of the acts are increments.
         let at = self.sim.choose(2 * swarm::sum(&weights) + 1);
         let chosen = swarm::weighted(&weights, at).map_or(Act::Increment, |place| Act::ALL[place]);
         self.sim.say(|| format!("act: {chosen:?}"));
@@ -86,7 +86,7 @@ impl World<'_, Toy> {
         }
     }
 
-    /// The session of the lease is destroyed, by an operator.
+    /// Destroys the session of the lease, as an operator does.
     fn unseat(&mut self) {
         let held = self.consul.double.holds(HOLDER).map(|held| held.session.to_owned());
         if let Some(session) = held.filter(|session| !session.is_empty()) {
@@ -94,19 +94,19 @@ impl World<'_, Toy> {
         }
     }
 
-    /// A node's agent is found alive, and one of the cluster.
+    /// Makes a node's agent healthy and a member of the cluster again.
     pub(super) fn revive(&mut self, agent: usize) {
         self.mend_agent(agent);
         self.at_consul(|double, now, out| double.set_alive(now, agent, true, out));
     }
 
-    /// A client listens to a machine's tally.
+    /// Makes a client listen to a machine's tally.
     pub(super) fn listen_to(&mut self, node: usize) {
         let reader = Reader::drawn(|n| self.sim.choose(n));
         self.listen(node, LISTEN, reader);
     }
 
-    /// One who listened may come back, to another machine perhaps.
+    /// Draws whether a former listener comes back, perhaps to another machine.
     pub(super) fn may_come_back(&mut self) {
         if self.sim.choose(2) == 1 {
             let at = self.sim.now() + self.sim.choose(3_000) * MS;
@@ -115,7 +115,8 @@ impl World<'_, Toy> {
         }
     }
 
-    /// A client asks over named pipes: a word, what is more than a pipe holds, or nothing that makes sense.
+    /// Sends a client's request over named pipes: a short one, one above the capacity of a pipe, or an
+    /// invalid one.
     fn inquire(&mut self, node: usize) {
         let kind = self.sim.index(4);
         let body = vec![b'x'; [5, 0, 100_000, 9][kind]];
@@ -128,14 +129,14 @@ impl World<'_, Toy> {
         }
     }
 
-    /// A client asks for a new increment.
+    /// Sends a client's request for a new increment.
     fn increment(&mut self, node: usize) {
         self.cast.names += 1;
         let name = format!("n{}", self.cast.names);
         self.ask(node, name);
     }
 
-    /// A client asks for an increment that was asked for before.
+    /// Sends a client's repeated request for an earlier increment.
     fn again(&mut self, node: usize) {
         let n = self.sim.choose(self.cast.names.min(8));
         let name = format!("n{}", self.cast.names - n);
@@ -146,7 +147,7 @@ impl World<'_, Toy> {
         self.request(node, "POST", "/increment", Bytes::from(name), Client::Stranger);
     }
 
-    /// Somebody else counts, too, and well.
+    /// Increments the count as another writer, correctly.
     pub(super) fn count_beside(&mut self) {
         let held = self.consul.double.holds(COUNT);
         let held = held.map(|held| (String::from_utf8_lossy(held.value).into_owned(), held.index));

@@ -1,38 +1,38 @@
-//! Bugs that a counter can be made with, for the oracle to find.
+//! Bugs of a counter, for the oracle to find.
 
 /// A bug in a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// The count is written whatever it is by now.
+    /// The count is written without a check of its current index.
     CountSet,
-    /// An increment is acknowledged when it is asked for.
+    /// An increment is acknowledged when it is requested.
     AcknowledgedEarly,
-    /// The name of an increment is not written down.
+    /// The name of an increment is not written.
     NameLost,
-    /// What failed is not tried again.
+    /// A failed operation is not retried.
     RetryLost,
-    /// The lease is believed in whatever is read.
+    /// The counter believes in its lease, whatever it reads.
     LeaseKept,
     /// The lease has the same term each time.
     TermLost,
-    /// A helper is not ended when the lease may be held no more.
+    /// A helper is not ended when the lease may be lost.
     StepKept,
-    /// A helper may run longer than the lease is certain.
+    /// The deadline of a helper exceeds the certain validity of the lease.
     StepLong,
-    /// What a helper says is taken after the lease was lost.
+    /// The output of a helper is accepted after the lease was lost.
     StepTakenLate,
     /// An increment is acknowledged while its number is being written.
     AcknowledgedUnwritten,
-    /// A number that could not be written is taken for written.
+    /// A number is treated as written although its write has failed.
     FailureIgnored,
-    /// Of the numbers that listeners are told one is left out now and then.
+    /// Now and then the listeners do not receive one of the numbers.
     NumberLeftOut,
-    /// Listeners are told a number that is being written.
+    /// The listeners receive a number before it is written.
     NumberEarly,
-    /// Who has gone is told more all the same.
+    /// A disconnected listener is still sent numbers.
     ListenerKept,
-    /// Who asks over pipes while an increment is worked is not answered.
+    /// A client over named pipes gets no answer if an increment is in progress.
     PipeForgotten,
-    /// Who asks over pipes is told of a number that is being written.
+    /// A client over named pipes receives a number before it is written.
     PipeEarly,
 }

@@ -1,16 +1,16 @@
-//! What a counter's calls and timers are for, and the context of its handlers.
+//! The purposes of a counter's calls and timers, and the context of its handlers.
 
 use hax_core::machine::{self, Kinds, Named, Output};
 use hax_core::store::lease;
 
 use super::fact::Fact;
 
-/// What a call is for.
+/// The purpose of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// Whether the name of the increment at the front is written down.
+    /// The check whether the name of the increment at the front is written.
     Look,
-    /// The count.
+    /// The read of the count.
     Read,
     /// The write.
     Write,
@@ -37,7 +37,7 @@ pub(super) enum Timer {
     Retry,
     /// The next step.
     Step,
-    /// The tally is read or written again.
+    /// The next attempt to read or write the tally.
     Tally,
     Drain,
     Lease(lease::Timer),

@@ -1,4 +1,4 @@
-//! What must hold for those who listen to a counter's tally, or ask for it over named pipes.
+//! Rules for the listeners of a counter's tally, and for its clients over named pipes.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use crate::engine::Violation;
 use crate::fifo::{ClientId, PipeOutcome};
 use crate::stream::StreamEvent;
 
-/// What each of them has heard.
+/// The received numbers of each client.
 #[derive(Debug, Default)]
 pub(super) struct Hearing {
     open: BTreeMap<(usize, HttpId), Listener>,
-    /// The highest number that was heard of each machine.
+    /// The highest received number of each machine.
     highest: BTreeMap<usize, u64>,
-    /// How long the request of each client over pipes is.
+    /// The length of the request of each client over named pipes.
     asked: BTreeMap<ClientId, usize>,
 }
 
 #[derive(Debug, Default)]
 struct Listener {
     last: Option<u64>,
-    /// The beginning of a line.
+    /// The beginning of an incomplete line.
     line: String,
 }
 
 impl Hearing {
-    /// The numbers follow one another, and nothing is left out.
+    /// Checks that the numbers follow one another without a gap.
     pub(super) fn heard(
         &mut self,
         node: usize,
@@ -54,12 +54,12 @@ impl Hearing {
         Ok(())
     }
 
-    /// A client asks over pipes.
+    /// Observes a client's request over named pipes.
     pub(super) fn asked(&mut self, client: ClientId, bytes: usize) {
         self.asked.insert(client, bytes);
     }
 
-    /// Its answer is its own.
+    /// Checks that the client's answer belongs to its own request.
     pub(super) fn comes_to(
         &mut self,
         node: usize,
@@ -80,7 +80,7 @@ impl Hearing {
         Ok(())
     }
 
-    /// What was heard is in the file.
+    /// Checks that the highest received number is in the file.
     pub(super) fn is_in_file(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
         let highest = self.highest.get(&node).copied().filter(|number| *number > 0);
         if found >= highest {
@@ -90,7 +90,7 @@ impl Hearing {
         Violation::of("what is heard is in the file", text)
     }
 
-    /// Whoever listens has heard all that there is.
+    /// Checks that every listener has received all numbers.
     pub(super) fn at_rest(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
         let of_it = self.open.iter().filter(|((of, _), _)| *of == node);
         for ((_, name), Listener { last, .. }) in of_it {

@@ -1,4 +1,4 @@
-//! The helper program of a step: what it does, and what must hold of those that run it.
+//! The helper program of a step, and the rules for its machines.
 
 use std::collections::BTreeMap;
 
@@ -13,37 +13,37 @@ use super::{Counter, Fact};
 use crate::engine::Violation;
 use crate::exec::{Program, Step};
 
-/// A helper that a machine has asked for and not heard the end of.
+/// A requested helper. Its machine does not know its end yet.
 #[derive(Debug)]
 struct Asked {
     id: ExecId,
     term: u64,
     at: Instant,
-    /// It was started so late that nothing could be known of the lease any more.
+    /// The helper was started too late: the lease may have been lost by then.
     late: bool,
-    /// Its machine has heard that it runs.
+    /// The machine knows of the helper's start.
     started: bool,
-    /// Its machine has told it to end.
+    /// The machine has told the helper to end.
     ending: bool,
 }
 
-/// The rules.
+/// The state of the rules.
 #[derive(Debug, Default)]
 pub(super) struct Helpers {
     asked: BTreeMap<usize, Asked>,
-    /// In which term the helper ran that each machine has heard the end of last.
+    /// The term of each machine's last helper with a known end.
     ended: BTreeMap<usize, u64>,
     stepped: Option<Instant>,
     healed: Instant,
 }
 
-/// What the helper of a step does.
+/// Returns the behavior of a step's helper.
 pub(super) fn program() -> Program {
     Program::doing([Step::Act(0), Step::Say(Stream::Stdout, Bytes::from_static(b"300\n"))])
 }
 
 impl Helpers {
-    /// Helpers end with their daemon.
+    /// Handles the death of a daemon: its helpers end, too.
     pub(super) fn died(&mut self, node: usize) {
         self.asked.remove(&node);
     }
@@ -52,13 +52,13 @@ impl Helpers {
         self.healed = now;
     }
 
-    /// Whether a step was taken since everything healed.
+    /// Returns whether a step was performed since everything healed.
     pub(super) fn has_stepped(&self) -> bool {
         self.stepped.is_some_and(|at| at > self.healed)
     }
 
-    /// A machine has begun a helper or ended one: it begins only what is over in time, and ends what may run
-    /// no more.
+    /// Checks a machine's command for a helper. It may start only a helper that ends in time, and it must end
+    /// a helper that may no longer run.
     pub(super) fn gave(
         &mut self,
         node: usize,
@@ -107,21 +107,21 @@ impl Helpers {
         }
     }
 
-    /// Something has happened to a helper.
+    /// Observes an event of a helper.
     pub(super) fn happened(&mut self, node: usize, now: Instant, event: &Event) {
         if let (Event::Started { .. }, Some(asked)) = (event, self.asked.get_mut(&node)) {
             asked.late = now > asked.at.after(STARTS);
         }
     }
 
-    /// A helper does what it is for, while another machine may believe that it holds the lease.
+    /// Checks an act of a helper. No other machine may believe at this time that it holds the lease.
     pub(super) fn acted(
         &self,
         node: usize,
         id: ExecId,
         other: Option<u64>,
     ) -> Result<(), Violation> {
-        // A machine that stands still cannot end what was started late.
+        // A frozen machine cannot end a helper that was started late.
         let asked = self.asked.get(&node).filter(|asked| asked.id == id && !asked.late);
         match (asked, other) {
             (Some(asked), Some(term)) => {
@@ -132,7 +132,7 @@ impl Helpers {
         }
     }
 
-    /// A machine hears of a helper: that it runs once at most, then what it says, then its end.
+    /// Checks an event of a helper at its machine: at most one start, then the output, then the end.
     pub(super) fn heard_of(&mut self, node: usize, event: &Event) -> Result<(), Violation> {
         let asked = self.asked.get_mut(&node);
         let in_order = match (event, asked) {
@@ -157,7 +157,7 @@ impl Helpers {
         Ok(())
     }
 
-    /// A machine takes what a helper has said, in this term of its.
+    /// Checks a machine's acceptance of a helper's output in this term.
     pub(super) fn stepped(
         &mut self,
         node: usize,

@@ -1,5 +1,5 @@
-//! Who listens to the tally: each is told the number that it has and every one that follows, a line each, and hears
-//! no more than a few of them in one answer.
+//! The listeners of the tally. Each receives its current number and all later ones, one a line, and at most a
+//! few numbers in one response.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use super::bug::Bug;
 use super::context::Cx;
 use super::fact::Fact;
 
-/// How many may listen.
+/// The maximum number of listeners.
 pub(super) const LISTENERS: usize = 4;
-/// How many numbers one answer has.
+/// The number of numbers in one response.
 const NUMBERS: u32 = 8;
 
-/// All who listen, with how many numbers each was told.
+/// All listeners, each with the count of its numbers so far.
 #[derive(Debug)]
 pub(super) struct Listeners {
     open: BTreeMap<HttpId, u32>,
@@ -29,12 +29,12 @@ impl Listeners {
         Self { open: BTreeMap::new(), bug }
     }
 
-    /// How many listen.
+    /// Returns the number of listeners.
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Somebody wants to listen from this number on.
+    /// Adds a listener. Its first number is this one.
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>, id: HttpId, number: u64) {
         if self.open.len() == LISTENERS {
             cx.emit(Output::Fact(Fact::Crowded {}));
@@ -47,7 +47,7 @@ impl Listeners {
         self.tell_one(cx, id, number);
     }
 
-    /// The tally has this number now.
+    /// Sends the new number of the tally to all listeners.
     pub(super) fn tell(&mut self, cx: &mut Cx<'_>, number: u64) {
         if self.bug == Some(Bug::NumberLeftOut) && number.is_multiple_of(3) {
             return;
@@ -65,7 +65,7 @@ impl Listeners {
         }
     }
 
-    /// Somebody listens no more. Whoever is told all that there is to be told is not forgotten before that.
+    /// Removes a listener after its response is closed. A listener with all its numbers stays until then.
     pub(super) fn on_closed(&mut self, cx: &mut Cx<'_>, closed: Closed) {
         if self.bug != Some(Bug::ListenerKept) {
             self.open.remove(&closed.id);
@@ -78,7 +78,7 @@ impl Listeners {
         }));
     }
 
-    /// Nobody is told anything any more.
+    /// Ends the responses of all listeners.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
         for (id, told) in &mut self.open {
             if *told < NUMBERS {

@@ -1,10 +1,11 @@
-//! A counter that several machines keep in Consul together: each increment has a name, and counts once
-//! however often it is asked for. One of them holds a lease.
-//! Whoever holds it takes steps (`step.rs`). What is acknowledged is numbered (`tally.rs`), and whoever listens is
-//! told the numbers (`listeners.rs`).
+//! A counter in Consul, shared by several machines. Each increment has a name, and it counts once however
+//! often it is requested.
 //!
-//! One transaction writes the count and the increment's name, so a write of which nobody knows whether it
-//! was done is looked up by that name. One increment is worked at a time.
+//! One of the machines holds a lease, and it performs steps (`step.rs`). Acknowledged increments are numbered
+//! (`tally.rs`), and listeners receive the numbers (`listeners.rs`).
+//!
+//! One transaction writes the count and the increment's name. So the result of an uncertain write is looked
+//! up by that name. Increments are processed one at a time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,19 +32,19 @@ use super::listeners::Listeners;
 use super::step::Steps;
 use super::tally::{self, Tally};
 
-/// Increments that may wait.
+/// The maximum number of waiting increments.
 pub(super) const WAITING: usize = 8;
-/// How long a stop may take over what was begun.
+/// The time limit of a stop for pending work.
 pub(super) const DRAIN: Duration = Duration::from_secs(5);
-/// How long a proof of the lease holds.
+/// The validity of a proof of the lease.
 pub(super) const BELIEF: Duration = Duration::from_secs(3);
 /// The key of the count.
 pub(super) const COUNT: &str = "count";
-/// Where increments are written down by their names.
+/// The prefix of the keys for the names of increments.
 pub(super) const NAMES: &str = "names/";
 /// The key of the lease.
 pub(super) const HOLDER: &str = "holder";
-/// Where the numbers of the tally are told as they come.
+/// The route for a stream of the tally's numbers.
 pub(super) const LISTEN: &str = "/tally/stream";
 
 /// The machine.
@@ -56,10 +57,10 @@ pub struct Counter {
 #[derive(Debug)]
 struct State {
     backoff: Backoff,
-    /// Increments that were asked for, with their names.
+    /// The requested increments, with their names.
     waiting: VecDeque<(HttpId, Box<str>)>,
     stopping: bool,
-    /// What a stop may take is over.
+    /// The time of a stop is over.
     drained: bool,
     lease: Lease,
     steps: Steps,
@@ -77,7 +78,7 @@ const ROUTES: [Route<Handler>; 3] = [
 ];
 
 impl Counter {
-    /// A counter on this node that knows nothing; the seed is its jitter's.
+    /// Creates a counter on this node without any state. `seed` is the seed of its jitter.
     #[must_use]
     pub fn new(node: &str, seed: u64, bug: Option<Bug>) -> Self {
         let limits = Limits { call: Duration::from_secs(2), answer_bytes: 64 * 1024 };
@@ -103,19 +104,19 @@ impl Counter {
         Self { kept: Kept::new(CallId::first(0), seed, limits, ()), state }
     }
 
-    /// Increments that wait.
+    /// Returns the number of waiting increments.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.state.waiting.len()
     }
 
-    /// Who listens.
+    /// Returns the number of listeners.
     #[must_use]
     pub fn listening(&self) -> usize {
         self.state.listeners.len()
     }
 
-    /// The term in which it holds the lease, if it believes that it does now.
+    /// Returns the term of its lease, if it believes at this time that it holds the lease.
     #[must_use]
     pub fn term(&self, now: Instant) -> Option<u64> {
         self.state.term(now)
@@ -166,7 +167,8 @@ impl State {
         }
     }
 
-    /// Who asks over pipes is told how many bytes that were, and the number of the tally if it is known.
+    /// Answers a request over named pipes with the length of the request, and with the number of the tally if
+    /// it is known.
     fn on_inquiry(&self, cx: &mut Cx<'_>, request: &fifo::Request) {
         cx.emit(Output::Fact(Fact::Inquired {}));
         if self.bug == Some(Bug::PipeForgotten) && !self.waiting.is_empty() {
@@ -179,7 +181,8 @@ impl State {
         cx.emit(fifo::Response { id: request.id, body });
     }
 
-    /// Consul holds the increment at the front: it gets its number, and is acknowledged once that is written.
+    /// Completes the increment at the front after its write to Consul. It gets its number, and it is
+    /// acknowledged once the number is written.
     fn finish(&mut self, cx: &mut Cx<'_>, fact: Fact) {
         cx.emit(Output::Fact(fact));
         self.backoff.reset();
@@ -219,7 +222,7 @@ impl State {
 
     // ---- Consul -----------------------------------------------------------------------------------
 
-    /// Begins with the increment at the front.
+    /// Begins to process the increment at the front.
     fn look(&self, cx: &mut Cx<'_>) {
         if let Some((_, name)) = self.waiting.front() {
             cx.get(Job::Look, url::read(&format!("{NAMES}{name}")));
@@ -261,7 +264,7 @@ impl State {
         }
     }
 
-    /// Begins with the increment at the front again in a while: whether it was written is not known.
+    /// Retries the increment at the front after a pause, because the result of its write is unknown.
     fn retry(&mut self, cx: &mut Cx<'_>) {
         cx.emit(Output::Fact(Fact::Retried {}));
         if self.bug != Some(Bug::RetryLost) {
@@ -275,7 +278,7 @@ impl State {
         match timer {
             Timer::Retry => self.look(cx),
             Timer::Tally => self.tally.work(cx),
-            // The steps are kept up after all that happens.
+            // The steps are updated after every input.
             Timer::Step => {}
             Timer::Lease(timer) => {
                 let change = self.lease.on_timer(cx, timer);
@@ -351,7 +354,7 @@ impl Machine for Counter {
     }
 }
 
-/// What writes a count and an increment's name, if the count has still this index.
+/// Builds the transaction for a count and an increment's name. It requires that the count has this index.
 pub(super) fn counting(name: &str, count: u64, index: u64, bug: Option<Bug>) -> Vec<Op> {
     let value = count.to_string();
     let count = match bug {
@@ -362,7 +365,7 @@ pub(super) fn counting(name: &str, count: u64, index: u64, bug: Option<Bug>) -> 
     [count].into_iter().chain(name).collect()
 }
 
-/// The count that Consul shows, and its index.
+/// Returns the count in Consul's answer, and its index.
 fn count_in(answer: &Answer) -> Option<(u64, u64)> {
     if answer.status == 404 {
         return Some((0, 0));

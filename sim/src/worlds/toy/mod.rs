@@ -1,5 +1,6 @@
-//! A small cast: three counters that share one count and one lease in Consul, each with a file of its own and a
-//! helper program, and clients. It shows what a cast needs, and that the engine drives any machine.
+//! A small cast: three counters that share one count and one lease in Consul, each with a file of its own and
+//! a helper program, and their clients. It shows the requirements of a cast, and that the engine drives any
+//! machine.
 
 mod act;
 mod bug;
@@ -40,15 +41,15 @@ pub use machine::Counter;
 use oracle::Oracle;
 pub use swarm::{Act, Swarm};
 
-/// How many counters there are.
+/// The number of counters.
 const NODES: usize = NAMES.len();
-/// What they are called.
+/// The names of the counters.
 const NAMES: [&str; 3] = ["toy1", "toy2", "toy3"];
 
-/// All who play, and their rules.
+/// The cast: the state of its parties, and their rules.
 pub struct Toy {
     swarm: Swarm,
-    /// Increments that have a name.
+    /// The number of increments with a name.
     names: u64,
     /// The seed of each machine's last life.
     seeds: [u64; NODES],
@@ -57,25 +58,25 @@ pub struct Toy {
     hearing: Hearing,
 }
 
-/// What happens besides what happens in every world.
+/// The events of this cast, in addition to the events of every world.
 #[derive(Clone, Copy, Debug)]
 pub enum Ev {
-    /// A node's agent is found alive again.
+    /// A node's agent becomes healthy again.
     Agent(usize),
-    /// Somebody listens to the tally of a machine again.
+    /// A client listens to the tally of a machine again.
     Listen(usize),
 }
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// In the machine.
+    /// A bug in the machine.
     Inside(Bug),
-    /// A request has two responses.
+    /// A request gets two responses.
     ResponseTwice,
-    /// A request over named pipes has two.
+    /// A request over named pipes gets two responses.
     PipeTwice,
-    /// After its exit a counter asks for more.
+    /// After its exit a counter requests more.
     SpeaksAfterExit,
 }
 
@@ -153,7 +154,7 @@ impl Cast for Toy {
     // ---- journals ---------------------------------------------------------------------------------
 
     fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
-        // Of a node's configuration a counter needs its name and the seed.
+        // A counter needs its name and the seed from a node's configuration.
         let seed = world.cast.seeds[node];
         let addr = ([127, 0, 0, 1], 1).into();
         journal::begin(&node::Config {
@@ -175,7 +176,7 @@ impl Cast for Toy {
         })
     }
 
-    // ---- what happens -----------------------------------------------------------------------------
+    // ---- events -----------------------------------------------------------------------------------
 
     fn on_event(world: &mut World<'_, Self>, event: Ev) {
         match event {
@@ -369,7 +370,7 @@ impl Cast for Toy {
 }
 
 impl World<'_, Toy> {
-    /// What was acknowledged is in the file, whatever has befallen it.
+    /// Checks that the acknowledged numbers are in the file, whatever faults have occurred.
     fn check_tally(&mut self, node: usize) {
         let found = self.file(node, tally::FILE).and_then(|content| tally::number_in(content));
         self.sim.check(self.cast.oracle.is_in_file(node, found));
@@ -377,7 +378,7 @@ impl World<'_, Toy> {
     }
 }
 
-/// What holds for a counter alone.
+/// The rules for a single counter.
 struct Limits;
 
 impl Alone<Counter> for Limits {

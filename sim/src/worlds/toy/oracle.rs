@@ -1,4 +1,4 @@
-//! What must hold of counters, whatever befalls them.
+//! Rules for counters. They must hold whatever faults occur.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,21 +12,21 @@ use super::tally::number_in;
 use crate::consul::Consul;
 use crate::engine::Violation;
 
-/// All rules.
+/// The state of all rules.
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
-    /// What each machine was asked for and has not answered, with the increment's name.
+    /// The unanswered requests of each machine, with the increment's name.
     owed: BTreeMap<(usize, HttpId), String>,
     acknowledged: BTreeSet<String>,
-    /// What Consul held before it was restored: it may be gone, whoever was told of it.
+    /// The increments in Consul before a restore. They may be lost, even if they were acknowledged.
     taken: BTreeSet<String>,
-    /// Who held the lease last, in which life, and since which term.
+    /// The last holder of the lease with its life, and the first term of its holding.
     holder: Option<((usize, u32), u64)>,
-    /// The latest term of each life that held it.
+    /// The latest term of each life with the lease.
     terms: BTreeMap<(usize, u32), u64>,
-    /// Until then those who held the lease before a restore may believe that they do.
+    /// The time until which the holders from before a restore may believe that they hold the lease.
     restored_until: Instant,
-    /// The highest number that each machine has acknowledged an increment with.
+    /// The highest number with which each machine has acknowledged an increment.
     numbers: BTreeMap<usize, u64>,
 }
 
@@ -35,17 +35,18 @@ impl Oracle {
         self.owed.insert((node, request), name);
     }
 
-    /// A request has an answer that stays open.
+    /// Observes the beginning of a streaming response to a request.
     pub(super) fn begun(&mut self, node: usize, request: HttpId) {
         self.owed.remove(&(node, request));
     }
 
-    /// What a dead machine owed, nobody does.
+    /// Drops the unanswered requests of a dead machine.
     pub(super) fn died(&mut self, node: usize) {
         self.owed.retain(|(of, _), _| *of != node);
     }
 
-    /// Each request has one response, and what is acknowledged is written, and has a number of its own.
+    /// Checks a response. Each request has one response, and an acknowledged increment is written and has a
+    /// number of its own.
     pub(super) fn answered(
         &mut self,
         consul: &Consul,
@@ -71,14 +72,14 @@ impl Oracle {
         Ok(())
     }
 
-    /// Consul is about to hold again what it held once.
+    /// Prepares for the restore of an earlier state of Consul.
     pub(super) fn restored(&mut self, now: Instant, consul: &Consul) {
         self.restored_until = now.after(BELIEF);
         self.holder = None;
         self.taken.extend(consul.held(NAMES).map(|held| held.key[NAMES.len()..].to_owned()));
     }
 
-    /// Whether it was so lately that there may be two who believe that they hold the lease.
+    /// Returns whether a restore is so recent that two machines may believe that they hold the lease.
     pub(super) fn was_restored(&self, now: Instant) -> bool {
         now < self.restored_until
     }
@@ -87,7 +88,7 @@ impl Oracle {
         consul.holds(&format!("{NAMES}{name}")).is_none() && !self.taken.contains(name)
     }
 
-    /// What was acknowledged last is in the file.
+    /// Checks that the last acknowledged number is in the file.
     pub(super) fn is_in_file(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
         let last = self.numbers.get(&node).copied();
         if found >= last {
@@ -97,7 +98,7 @@ impl Oracle {
         Violation::of("what is acknowledged is in the file", text)
     }
 
-    /// The count is how many increments have a name.
+    /// Checks that the count equals the number of increments with a name.
     pub(super) fn counts_once(&self, consul: &Consul) -> Result<(), Violation> {
         let count =
             consul.holds(COUNT).map(|held| String::from_utf8_lossy(held.value).into_owned());
@@ -117,9 +118,9 @@ impl Oracle {
         Violation::of("a counter keeps its limits", text)
     }
 
-    /// At most one machine believes that it holds the lease, and each one that does has a later term than
-    /// the one before. A restore takes the lock from its holder without a delay for the next one, and the term
-    /// with it; but nobody goes back behind a term of its own.
+    /// Checks that at most one machine believes that it holds the lease, and that each holder has a later
+    /// term than the previous one. A restore takes the lock from its holder without a delay for the next one,
+    /// and it takes the term with it. But no machine goes back to an earlier term of its own.
     pub(super) fn one_holds(
         &mut self,
         now: Instant,
@@ -152,12 +153,12 @@ impl Oracle {
         Ok(())
     }
 
-    /// What is owed.
+    /// Returns an unanswered request, if any.
     pub(super) fn owed(&self) -> Option<String> {
         self.owed.keys().next().map(|(node, id)| format!("toy {node}: {id} has no response"))
     }
 
-    /// No increment that was acknowledged is lost.
+    /// Checks that no acknowledged increment is lost.
     pub(super) fn at_rest(&self, consul: &Consul) -> Result<(), Violation> {
         match self.acknowledged.iter().find(|name| self.is_missing(consul, name)) {
             Some(name) => Violation::of("no acknowledged increment is lost", name.clone()),

@@ -1,8 +1,9 @@
-//! The step that whoever holds the lease takes again and again: it runs a helper program, which does something
-//! outside Consul and says in how many milliseconds it is to be run next.
+//! The repeated step of the lease's holder. It runs a helper program, which changes something outside Consul
+//! and prints the time in milliseconds until the next step.
 //!
-//! Consul cannot refuse what a helper does. So one is started only if all of it is over while nobody else can
-//! have the lease; it is ended once the lease may be held no more; and what it says counts in its own term only.
+//! Consul cannot refuse the effects of a helper. So a helper is started only if it ends in any case while no
+//! other machine can hold the lease. It is ended once the lease may be lost. Its output is accepted in its
+//! own term only.
 
 use std::time::Duration;
 
@@ -19,26 +20,26 @@ use super::fact::Fact;
 
 /// The program. Its argument is the term.
 pub(super) const PROGRAM: &str = "/usr/lib/hax/toy/step";
-/// How long it may run.
+/// The time limit of a helper.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// How long it may go on once it was told to end.
+/// The grace period of a helper after it was told to end.
 const GRACE: Duration = Duration::from_millis(200);
-/// Within this a helper is started, or its host is not well.
+/// The time limit for the start of a helper. A host that takes longer is not healthy.
 pub(super) const STARTS: Duration = Duration::from_millis(300);
-/// How long after it was asked for a helper is over at the latest.
+/// The maximum time between the request for a helper and its end.
 const OVER: Duration = STARTS.saturating_add(DEADLINE).saturating_add(GRACE);
-/// More than a number of milliseconds takes.
+/// The output limit, more than a number of milliseconds takes.
 const OUTPUT_MAX: usize = 16;
 /// The longest pause between two steps.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// A helper that was asked for and has not ended.
+/// A requested helper before its end.
 #[derive(Debug)]
 struct Running {
     id: ExecId,
     term: u64,
     said: Vec<u8>,
-    /// It was told to end.
+    /// The helper was told to end.
     ending: bool,
 }
 
@@ -56,12 +57,12 @@ impl Steps {
         Self { running: None, next: ExecId(1), backoff: Backoff::default(), bug }
     }
 
-    /// Whether no helper runs.
+    /// Returns whether no helper runs.
     pub(super) fn rests(&self) -> bool {
         self.running.is_none()
     }
 
-    /// Starts what is to run now and ends what may run no more. Called after all that happens.
+    /// Starts a due helper, and ends a helper without a lease. It is called after every input.
     pub(super) fn keep_up(&mut self, cx: &mut Cx<'_>, lease: &Lease) {
         let held = lease.believes(cx.now().mono);
         match &mut self.running {
@@ -80,7 +81,7 @@ impl Steps {
     fn start(&mut self, cx: &mut Cx<'_>, lease: &Lease) {
         let ahead = if self.bug == Some(Bug::StepLong) { Duration::ZERO } else { OVER };
         let Some(term) = lease.believes(cx.now().mono.after(ahead)) else {
-            // The next proof is due.
+            // The timer waits for the next proof of the lease.
             return cx.arm(Timer::Step, Backoff::FIRST);
         };
         let id = self.next.mint();
@@ -134,7 +135,7 @@ impl Steps {
     }
 }
 
-/// The pause that a helper asks for.
+/// Parses the requested pause of a helper.
 fn pause_in(said: &[u8]) -> Option<Duration> {
     let ms = std::str::from_utf8(said).ok()?.trim_end().parse().ok()?;
     Some(Duration::from_millis(ms)).filter(|pause| *pause <= PAUSE_MAX)

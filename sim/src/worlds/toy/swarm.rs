@@ -1,4 +1,4 @@
-//! What is drawn before a world of counters begins, and what is done to it.
+//! The drawn configuration of a world of counters, and the acts on the world.
 
 use std::fmt;
 
@@ -8,30 +8,30 @@ use crate::engine::swarm::{draw_weights, pick};
 use crate::fifo::CLIENTS_MAX;
 use crate::stream::Limits;
 
-/// One thing that is done to the world.
+/// An act on the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// A client asks for a new increment.
+    /// A client requests a new increment.
     Increment,
-    /// A client that has heard nothing asks for one again, perhaps another machine.
+    /// A client without an answer requests an increment again, perhaps from another machine.
     Again,
-    /// Many clients ask at once.
+    /// Many clients send requests at once.
     Crowd,
     /// A client listens to the tally.
     Listen,
-    /// A client asks over named pipes, and may die of it.
+    /// A client sends a request over named pipes, and may die during it.
     Inquire,
-    /// Many do at once.
+    /// Many clients send requests over named pipes at once.
     InquireAll,
-    /// A client asks for what there is not.
+    /// A client requests a missing route.
     Stray,
     /// A machine dies.
     Kill,
     /// A node loses its power.
     LosePower,
-    /// A machine dies while it does something.
+    /// A machine dies after some of its next outputs.
     KillSoon,
-    /// A machine stands still for a while.
+    /// A machine is frozen for a while.
     Freeze,
     /// A machine is stopped and starts again.
     Stop,
@@ -43,7 +43,7 @@ pub enum Act {
     Unseat,
     /// A node's agent is found dead.
     Agent,
-    /// Nothing passes between an agent and the servers for a while.
+    /// The connection between an agent and the servers is cut for a while.
     CutAgent,
     /// An agent leaves the cluster for a while.
     LeaveCluster,
@@ -51,12 +51,12 @@ pub enum Act {
     Election,
     /// A snapshot of Consul is taken, or the last one is restored.
     Restore,
-    /// A token may do less, or all again.
+    /// A token loses permissions, or it regains all of them.
     Token,
 }
 
 impl Act {
-    /// All of them.
+    /// All acts.
     pub const ALL: [Self; 21] = [
         Self::Increment,
         Self::Again,
@@ -82,17 +82,17 @@ impl Act {
     ];
 }
 
-/// One draw.
+/// A drawn configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swarm {
-    /// What goes wrong that can in every world.
+    /// The probabilities of the faults of every world.
     pub odds: Odds,
     /// The weight of each act.
     pub acts: [u8; Act::ALL.len()],
 }
 
 impl Swarm {
-    /// Draws one.
+    /// Draws a configuration.
     pub fn draw(choice: &mut dyn Choice) -> Self {
         let mut odds = Odds::draw(choice);
         odds.streams = [Limits::WIDE, Limits::TIGHT][pick(choice, 2)];

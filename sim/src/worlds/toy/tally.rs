@@ -1,5 +1,5 @@
-//! How many increments a counter has acknowledged, in a file that outlives it. Each acknowledgement has its
-//! number, and no number is given twice, not even after a loss of power.
+//! The number of a counter's acknowledged increments, in a file. The file outlives the counter. Each
+//! acknowledgement has its number, and no number is used twice, not even after a loss of power.
 
 use bytes::Bytes;
 use hax_core::base::id::FileId;
@@ -11,26 +11,26 @@ use super::bug::Bug;
 use super::context::{Cx, Timer};
 use super::fact::Fact;
 
-/// The file.
+/// The path of the file.
 pub(super) const FILE: &str = "/var/lib/hax/toy/tally";
-/// More than a number takes.
+/// The limit of the file's length, more than a number takes.
 const LENGTH_MAX: usize = 32;
 
-/// What has changed.
+/// A change of the tally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is known how many there were before.
+    /// The number of earlier acknowledgements is known.
     Read,
-    /// So many are acknowledged, this one with them.
+    /// This number of acknowledgements is written, including the pending one.
     Written(u64),
 }
 
 /// The tally of one counter.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// What is in the file; nothing before it was read.
+    /// The number in the file, or none before the file was read.
     number: Option<u64>,
-    /// The file is to be written.
+    /// The file has to be written.
     writing: bool,
     next: FileId,
     backoff: Backoff,
@@ -43,24 +43,25 @@ impl Tally {
         Self { number: None, writing: false, next: FileId(0), backoff, bug }
     }
 
-    /// Whether one can be added.
+    /// Returns whether an acknowledgement can be added.
     pub(super) fn is_ready(&self) -> bool {
         self.number.is_some() && !self.writing
     }
 
-    /// What is in the file, if that is known.
+    /// Returns the number in the file, if it is known.
     pub(super) fn number(&self) -> Option<u64> {
         self.number
     }
 
-    /// Reads the file, unless that has begun.
+    /// Reads the file, unless the read has begun before.
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) {
         if self.next == FileId(0) {
             self.work(cx);
         }
     }
 
-    /// One more is to be acknowledged. Gives its number if that may be done at once, which only a bug does.
+    /// Adds one acknowledgement. Returns its number if the increment may be acknowledged at once, which
+    /// happens only with a bug.
     pub(super) fn add(&mut self, cx: &mut Cx<'_>) -> Option<u64> {
         self.writing = true;
         self.work(cx);
@@ -108,7 +109,7 @@ impl Tally {
         Some(Change::Written(number + 1))
     }
 
-    /// What is in the file now is not known: it is read, or written, once more.
+    /// Handles a failed command. The content of the file is unknown now, so the read or the write is retried.
     fn failed(&mut self, cx: &mut Cx<'_>) -> Option<Change> {
         cx.emit(Output::Fact(Fact::TallyFailed {}));
         cx.retry(Timer::Tally, &mut self.backoff);
@@ -116,7 +117,7 @@ impl Tally {
     }
 }
 
-/// The number in a file.
+/// Parses the number in a file.
 pub(super) fn number_in(content: &[u8]) -> Option<u64> {
     std::str::from_utf8(content).ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Rules for event handlers and for what clients are told of events.
+//! Rules for event handlers, and for the answers to reported events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +19,12 @@ type Occurrence = (u16, String);
 #[derive(Debug)]
 struct Handler {
     of: Occurrence,
-    /// When it was started, in inputs of this life.
+    /// The time of its start, as a number of inputs in this life.
     began: u64,
     said: Vec<u8>,
 }
 
-/// What came of one.
+/// The result of a handler.
 #[derive(Debug)]
 struct Ended {
     of: Occurrence,
@@ -32,45 +32,45 @@ struct Ended {
     result: Result<String, Option<String>>,
 }
 
-/// An event that a client has told of.
+/// A reported event of a client.
 #[derive(Debug)]
 struct Told {
     event: &'static str,
-    /// The redundancy nodes that it is about.
+    /// The redundancy nodes of the event.
     on: BTreeSet<u16>,
-    /// About one that there has to be.
+    /// The one redundancy node of the event. It must exist.
     one: Option<u16>,
     at: u64,
     waits: bool,
 }
 
-/// What is known of one life of a server.
+/// The state of the rules for one life of a server.
 #[derive(Debug, Default)]
 pub(in super::super) struct Handlers {
     inputs: u64,
     running: BTreeMap<ExecId, Handler>,
     ended: Vec<Ended>,
     told: BTreeMap<FifoId, Told>,
-    /// How often each event has occurred, and how often a handler was started for it.
+    /// For each event, the number of occurrences and the number of its started handlers.
     counts: BTreeMap<Occurrence, [u64; 2]>,
-    /// When a redundancy node lacked something last.
+    /// The last time when a redundancy node was incomplete.
     lacked: BTreeMap<u16, u64>,
-    /// When nothing was to be done about an event last.
+    /// The last time when an event needed no handler.
     idle: BTreeMap<Occurrence, u64>,
 }
 
 impl Handlers {
-    /// The server takes another input.
+    /// Observes another input of the server.
     pub(in super::super) fn begin_input(&mut self) {
         self.inputs += 1;
     }
 
-    /// Whether no handler runs.
+    /// Returns whether no handler runs.
     pub(in super::super) fn rest(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// This is what the redundancy nodes are by now.
+    /// Observes the current redundancy nodes.
     pub(super) fn look(&mut self, nodes: &Nodes) {
         let lacking = nodes.iter().filter(|(_, node)| !node.is_complete());
         self.lacked.extend(lacking.map(|(index, _)| (*index, self.inputs)));
@@ -80,7 +80,7 @@ impl Handlers {
         }
     }
 
-    /// A client tells of an event, while there are these redundancy nodes.
+    /// Observes a client's report of an event, with the current redundancy nodes.
     pub(super) fn told(
         &mut self,
         client: FifoId,
@@ -102,8 +102,8 @@ impl Handlers {
         self.told.insert(client, Told { event, on, one, at: self.inputs, waits });
     }
 
-    /// The server starts a handler or ends one. What the redundancy nodes are is not looked at where it is not
-    /// known.
+    /// Checks the start or end of a handler by a command. The check skips the redundancy nodes if they are
+    /// not known.
     pub(in super::super) fn gives(
         &mut self,
         command: &Command,
@@ -153,7 +153,7 @@ impl Handlers {
         Ok(())
     }
 
-    /// The server hears of a handler.
+    /// Observes an event of a handler at the server.
     pub(in super::super) fn hears(&mut self, event: &Event) {
         match event {
             Event::Started { .. } | Event::Output { stream: Stream::Stderr, .. } => {}
@@ -175,7 +175,7 @@ impl Handlers {
         }
     }
 
-    /// A client that has told of an event is answered.
+    /// Checks the answer to a reported event.
     pub(super) fn answered(
         &mut self,
         client: FifoId,
@@ -210,7 +210,7 @@ impl Handlers {
         self.must(left.is_empty() && (exit != 0) == has_failed, &told, exit, text)
     }
 
-    /// What came of handlers that were started for an event since a client has told of it.
+    /// Returns the results of an event's handlers since a client reported the event.
     fn results(
         &self,
         told: &Told,
@@ -247,7 +247,7 @@ impl Handlers {
     }
 }
 
-/// Whether an event can fail for this without a handler.
+/// Returns whether an event can fail for this reason without a handler.
 fn is_own(why: &str, has_lacked: bool) -> bool {
     let is_there = ["events wait already", "the node is deleted", "the server stops"];
     is_there.iter().any(|text| why.contains(text)) || has_lacked && why.contains("the node lacks")

@@ -1,4 +1,4 @@
-//! What must hold for each router's server, whatever befalls it.
+//! Rules for each router's server. They must hold whatever faults occur.
 
 mod handlers;
 mod table;
@@ -21,24 +21,24 @@ pub(super) use handlers::Handlers;
 pub(super) use table::FILE;
 use table::Held;
 
-/// One router, as its clients know it.
+/// The state of one router, as its clients know it.
 #[derive(Debug, Default)]
 pub(super) struct Router {
-    /// Whose a redundancy node is that is created without a provider.
+    /// The default provider of a new redundancy node.
     default: Option<Kind>,
     held: Held,
     handlers: Handlers,
-    /// Requests on their way to the server.
+    /// The requests in transit to the server.
     arriving: BTreeMap<FifoId, Ask>,
-    /// Requests that came before the file was read.
+    /// The early requests, from before the read of the file.
     early: Vec<(FifoId, Ask)>,
-    /// Requests without an answer, and whether what they ask for can be done.
+    /// The requests without an answer, and whether their changes are permitted.
     waiting: BTreeMap<FifoId, (Ask, bool)>,
-    /// What is in the file instead of what is to be there, and that.
+    /// The damaged content of the file, and the content from before the damage.
     damaged: Option<(Bytes, Option<Bytes>)>,
 }
 
-/// What an answer is held against.
+/// The state for the check of an answer.
 #[derive(Clone, Copy, Debug)]
 struct Scene<'a> {
     file: Option<&'a Bytes>,
@@ -50,12 +50,12 @@ impl Router {
         Self { default, ..Self::default() }
     }
 
-    /// The redundancy nodes that clients know of, once the server has read them.
+    /// Returns the redundancy nodes in the clients' view, once the server has read the file.
     pub(super) fn nodes(&self) -> Option<&Nodes> {
         self.held.is_loaded.then(|| self.held.nodes())
     }
 
-    /// Somebody has put this in the place of the file.
+    /// Observes the replacement of the file with this content.
     pub(super) fn damage(&mut self, junk: Bytes, before: Option<Bytes>) {
         self.damaged = Some((junk, before));
     }
@@ -64,7 +64,7 @@ impl Router {
         self.damaged.is_some()
     }
 
-    /// What was there before, to be put back.
+    /// Ends the damage. Returns the earlier content, which has to be restored.
     pub(super) fn mend(&mut self) -> Option<Option<Bytes>> {
         self.damaged.take().map(|(_, before)| before)
     }
@@ -77,12 +77,12 @@ impl Router {
         self.waiting.clear();
     }
 
-    /// A request is about to reach the server.
+    /// Observes a request just before it reaches the server.
     pub(super) fn arrives(&mut self, request: FifoId, ask: Ask) {
         self.arriving.insert(request, ask);
     }
 
-    /// The server takes something.
+    /// Observes an input before the server takes it.
     pub(super) fn takes(&mut self, input: &Input) {
         self.handlers.begin_input();
         match input {
@@ -107,7 +107,7 @@ impl Router {
         }
     }
 
-    /// It is this request's turn.
+    /// Observes the server's processing of this request.
     fn served(&mut self, client: FifoId, ask: Ask) {
         let can_be = match &ask {
             Ask::Create { .. } | Ask::Set { .. } | Ask::Clear { .. } | Ask::Delete { .. } => {
@@ -127,7 +127,7 @@ impl Router {
         self.waiting.insert(client, (ask, can_be));
     }
 
-    /// This came of it.
+    /// Checks the outputs of the last input.
     pub(super) fn gives(
         &mut self,
         out: &[Output<Fact>],
@@ -164,7 +164,7 @@ impl Router {
         self.file(file)
     }
 
-    /// The file is as it is to be.
+    /// Checks the content of the file.
     pub(super) fn file(&mut self, file: Option<&Bytes>) -> Result<(), Violation> {
         match &self.damaged {
             Some((junk, _)) if file == Some(junk) => Ok(()),
@@ -224,7 +224,7 @@ impl Router {
         must(holds, "an answer says what is so", format!("{ask:?}: {exit}: {text}"))
     }
 
-    /// What is shown of one redundancy node or of all is what clients know of.
+    /// Returns whether the shown redundancy nodes, one or all, are those that clients know.
     fn shows(&self, index: Option<u16>, exit: u64, text: &str) -> bool {
         let nodes = self.held.nodes();
         let lines = text.lines().map(|line| serde_json::from_str(line).ok());
@@ -241,7 +241,7 @@ impl Router {
         exit == 0 && found.is_some_and(|found| is_same(&found, &expected))
     }
 
-    /// What `GET /v1/route` answers is what clients know of.
+    /// Checks that the answer to `GET /v1/route` has the redundancy nodes that clients know.
     pub(super) fn answers_http(&self, body: &[u8]) -> Result<(), Violation> {
         let Some(nodes) = self.nodes() else { return Ok(()) };
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -251,7 +251,7 @@ impl Router {
         must(holds, "scripts and HTTP see the same", String::from_utf8_lossy(body))
     }
 
-    /// Why it is not a rest yet.
+    /// Returns the reason why the router is not at rest yet.
     pub(super) fn unrest(&self) -> Option<String> {
         let waits = self.waiting.keys().next().map(|id| format!("{id} has no answer"));
         waits
@@ -262,7 +262,7 @@ impl Router {
     }
 }
 
-/// The same nodes, a mode that is not given being the secondary's.
+/// Compares two sets of nodes. A missing mode is equal to the secondary's.
 fn is_same(found: &Nodes, nodes: &Nodes) -> bool {
     found.len() == nodes.len()
         && found.iter().zip(nodes).all(|((i, a), (j, b))| {

@@ -8,38 +8,38 @@ use super::super::model::{Nodes, apply, read};
 use super::super::provider::Kind;
 use crate::engine::Violation;
 
-/// The file.
+/// The path of the file.
 pub(in super::super) const FILE: &str = "/var/lib/hax/route/nodes.json";
-/// What is left of it after the end of all state.
+/// The path of the backup after the deletion of all state.
 const BACKUP: &str = "/var/lib/hax/route/nodes.json.bak";
 
-/// What one router holds.
+/// The redundancy nodes of one router.
 #[derive(Debug, Default)]
 pub(in super::super) struct Held {
-    /// What clients were told that there is.
+    /// The acknowledged nodes, as clients know them.
     acknowledged: Nodes,
-    /// What may be in the file as well: what was to be written since.
+    /// The other possible contents of the file: the writes since the last acknowledgement.
     attempts: Vec<(FileId, Nodes)>,
-    /// What the server has read the file, this far.
+    /// The server has read the file in this life.
     pub(super) is_loaded: bool,
-    /// Changes that were asked for and can be made, with no answer yet.
+    /// The permitted changes without an answer.
     pending: Vec<(FifoId, Ask)>,
-    /// A command about the file that is done, and whether one has failed.
+    /// The last completed file command, and whether a command has failed.
     done: Option<FileId>,
     pub(super) has_failed: bool,
-    /// A client has asked to delete all state.
+    /// A client has requested the deletion of all state.
     pub(super) erases: bool,
-    /// What the file was found to have last.
+    /// The content of the file at the last check.
     seen: Option<(bytes::Bytes, Nodes)>,
 }
 
 impl Held {
-    /// What clients were told that there is.
+    /// Returns the acknowledged nodes, as clients know them.
     pub(super) fn nodes(&self) -> &Nodes {
         &self.acknowledged
     }
 
-    /// The server is dead: what was not answered may be done or not.
+    /// Handles the death of the server: the unanswered changes may be written or not.
     pub(super) fn died(&mut self) {
         self.is_loaded = false;
         self.pending.clear();
@@ -47,7 +47,7 @@ impl Held {
         self.erases = false;
     }
 
-    /// Something came of a command about the file.
+    /// Observes the result of a file command.
     pub(super) fn takes(&mut self, event: &Event) {
         match event {
             Event::Done { id } => self.done = Some(*id),
@@ -56,7 +56,7 @@ impl Held {
         }
     }
 
-    /// A change is asked for; whether it can be made.
+    /// Observes a requested change. Returns whether it is permitted.
     pub(super) fn asked(&mut self, client: FifoId, ask: &Ask, default: Option<Kind>) -> bool {
         let mut nodes = self.wanted(self.pending.len());
         let may = apply(&mut nodes, ask, default);
@@ -66,17 +66,18 @@ impl Held {
         may
     }
 
-    /// What there is with the first so many changes.
+    /// Returns the nodes after the first `changes` pending changes.
     fn wanted(&self, changes: usize) -> Nodes {
         let mut nodes = self.acknowledged.clone();
         for (_, ask) in &self.pending[..changes] {
-            // A default is not needed where it has been looked at.
+            // No default provider is needed here, because it has been filled in before.
             apply(&mut nodes, &with_provider(ask), None);
         }
         nodes
     }
 
-    /// A change that can be made is answered: it is, or is not. The first of them is answered first.
+    /// Observes the answer to a permitted change: success or failure. Returns whether the answers keep the
+    /// order of the requests.
     pub(super) fn answered(&mut self, client: FifoId, is_done: bool) -> bool {
         let Some(at) = self.pending.iter().position(|(of, _)| *of == client) else { return false };
         if is_done {
@@ -88,7 +89,7 @@ impl Held {
         true
     }
 
-    /// The server has something done with a file.
+    /// Checks a file command of the server.
     pub(super) fn gives(&mut self, command: &Command) -> Result<(), Violation> {
         match command {
             Command::Read { .. } => Ok(()),
@@ -118,7 +119,7 @@ impl Held {
         }
     }
 
-    /// What the server has read.
+    /// Observes the content of the file at the server's read.
     pub(super) fn loaded(&mut self, file: Option<&bytes::Bytes>) -> Result<(), Violation> {
         self.acknowledged = parsed(file.map(|file| &**file))?;
         self.attempts.clear();
@@ -126,7 +127,7 @@ impl Held {
         Ok(())
     }
 
-    /// All that came of an input is known.
+    /// Checks the state after all outputs of an input.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
         self.has_failed = false;
         let Some(done) = self.done.take() else { return Ok(()) };
@@ -142,7 +143,7 @@ impl Held {
         Violation::of("what is written is answered", text)
     }
 
-    /// The file has what clients know of, or what is on its way to it.
+    /// Checks that the file has the acknowledged nodes, or the content of a pending write.
     pub(super) fn file(&mut self, file: Option<&bytes::Bytes>) -> Result<(), Violation> {
         let content = file.cloned().unwrap_or_default();
         let is_seen = self.seen.as_ref().is_some_and(|(seen, _)| *seen == content);
@@ -158,14 +159,14 @@ impl Held {
         Violation::of("no acknowledged change is lost", text)
     }
 
-    /// Whether the file has what clients know of, and nothing else is on its way.
+    /// Returns whether the file has the acknowledged nodes and no write is pending.
     pub(super) fn rests(&self) -> bool {
         let found = self.seen.as_ref().map(|(_, nodes)| nodes);
         self.pending.is_empty() && found == Some(&self.acknowledged)
     }
 }
 
-/// The same, with its provider named.
+/// Returns the same change with its provider filled in.
 fn with_provider(ask: &Ask) -> Ask {
     match ask {
         Ask::Create { index, given, .. } => {
@@ -175,7 +176,7 @@ fn with_provider(ask: &Ask) -> Ask {
     }
 }
 
-/// What is in a file, which has to be one that the server can read as well.
+/// Parses the content of a file. The server must be able to read it as well.
 fn parsed(file: Option<&[u8]>) -> Result<Nodes, Violation> {
     let is_read = file.is_none_or(|file| hax_core::route::stored::read(file).is_ok());
     match read(file) {
