@@ -92,9 +92,7 @@ shift $((n - 1)); echo "{{\"status\":\"$1\"}}""#
     let mut hook = programs.hook("frr-bfd-hook.sh");
     hook.arg("10.0.0.1").env("HAX_EVERY", "0.01").stdout(Stdio::null());
     let mut hook = hook.spawn().unwrap();
-    while fs::read_to_string(programs.0.join("n")).is_ok_and(|n| n.trim() != "10")
-        || !programs.0.join("n").exists()
-    {
+    while !fs::read_to_string(programs.0.join("n")).is_ok_and(|n| n.trim() == "10") {
         std::thread::yield_now();
     }
     hook.kill().unwrap();

@@ -60,7 +60,7 @@ fn r21_a_handler_that_hangs_is_killed_and_the_server_answers_meanwhile() {
     assert_eq!(code, Some(7));
     // The handler's deadline, its grace period, and a margin for a busy machine.
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "{took:?}");
-    assert!(router.said().contains("took too long"), "{}", router.said());
+    router.logs("took too long");
 }
 
 #[test]

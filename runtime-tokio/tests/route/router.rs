@@ -6,7 +6,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use hax_driver::host::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::hax::HAX;
@@ -68,6 +70,16 @@ impl Router {
         assert!(serves, "it says that it serves: {}", self.said());
         std::thread::spawn(move || lines.for_each(|line| drop(hear(line))));
         self.server = Some(server);
+    }
+
+    /// Waits until its log has this text. The log is read by a thread, so a line may come after an answer.
+    pub(crate) fn logs(&self, text: &str) {
+        let clock = Clock::new();
+        let end = clock.now().mono.after(Duration::from_secs(10));
+        while !self.said().contains(text) {
+            assert!(clock.now().mono < end, "it never logs {text:?}: {}", self.said());
+            std::thread::yield_now();
+        }
     }
 
     /// Returns the output of all its servers.
