@@ -33,6 +33,8 @@ usage: hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FI
 const FINDINGS: &str = "target/hax-sim";
 /// The time limit for catching a planted bug.
 const CATCH_WITHIN: Duration = Duration::from_secs(10);
+/// The interval between two lines of progress, on standard error.
+const PROGRESS: Duration = Duration::from_secs(60);
 
 /// Whether the command succeeded, or none if the arguments contain no known command.
 type Told = Option<bool>;
@@ -120,6 +122,7 @@ fn many<C: Cast>(from: u64, more: impl Fn(u64, Duration) -> bool) -> bool {
     let (mut steps, mut broken) = (0, 0);
     let mut facts = vec![0; Hunt::<C>::KINDS];
     let mut seed = from;
+    let mut progress = PROGRESS;
     while more(seed, begun.elapsed()) {
         name_when_panicking(seed);
         let Outcome { violation, steps: more, facts: seen, .. } =
@@ -131,6 +134,10 @@ fn many<C: Cast>(from: u64, more: impl Fn(u64, Duration) -> bool) -> bool {
             broken += 1;
         }
         seed += 1;
+        if begun.elapsed() >= progress {
+            progress += PROGRESS;
+            eprintln!("{} seeds so far, from {from}: {broken} broke a rule", seed - from);
+        }
     }
     for name in Hunt::<C>::missing(&facts) {
         println!("never seen: {}", name);

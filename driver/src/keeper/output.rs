@@ -218,6 +218,8 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use rustix::event::{PollFd, PollFlags, poll};
+
     use super::*;
 
     fn place(name: &str) -> PathBuf {
@@ -283,6 +285,8 @@ mod tests {
         writer.write_all(b"two\n").unwrap();
         let mut output = Output::open(&place, &name(), &logs(&place)).unwrap();
         drop(writer);
+        // Another test may have forked: its child holds the writer until it executes its program.
+        poll(&mut [PollFd::new(&output, PollFlags::empty())], None).unwrap();
         output.finish();
         assert_eq!(output.on_ready(Instant::default()), Step::Over);
         assert_eq!(fs::read_to_string(place.join("web.log")).unwrap(), "one\ntwo\n");
