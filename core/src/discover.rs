@@ -428,7 +428,8 @@ impl Machine for Discovery {
             | Input::HttpStream(_)
             | Input::Exec(_)
             | Input::File(_)
-            | Input::Fifo(_) => {}
+            | Input::Fifo(_)
+            | Input::Keeper(_) => {}
         }
         while cx.next_due().is_some() {}
         if search.stopped || search.complete() {

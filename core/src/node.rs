@@ -137,8 +137,13 @@ impl Machine for Node {
             Input::Consul(reply) => to_bridge.push_back(io::Input::Consul(reply)),
             Input::Spiel(reply) => to_bridge.push_back(io::Input::Spiel(reply)),
             Input::Http(request) => to_bridge.push_back(io::Input::Http(request)),
-            // A node runs no programs, keeps no files, has no pipes and leaves no response open.
-            Input::Exec(_) | Input::File(_) | Input::Fifo(_) | Input::HttpStream(_) => {}
+            // A node runs no programs and no services, keeps no files, has no pipes and leaves no response
+            // open.
+            Input::Exec(_)
+            | Input::File(_)
+            | Input::Fifo(_)
+            | Input::Keeper(_)
+            | Input::HttpStream(_) => {}
             Input::Stop => to_bridge.push_back(io::Input::Stop),
         }
         loop {

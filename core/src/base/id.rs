@@ -50,6 +50,10 @@ ids! {
     FileId "file-";
     /// One request over named pipes, waiting for its response.
     FifoId "fifo-";
+    /// One request to the keeper.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(transparent)]
+    AskId "ask-";
     /// One TCP connection; see [`ConnId::accepted`] and [`ConnId::opened`].
     ConnId;
 }

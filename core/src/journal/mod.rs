@@ -19,12 +19,15 @@ mod spiel;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use crate::base::id::{CallId, ConnId, FifoId, HttpId};
 use crate::base::time::{Instant, Now, WallClock};
 use crate::consul::port::{Answer, Reply, Unanswered};
 use crate::fifo;
 use crate::http::port::Request;
 use crate::http::stream::{Closed, Why};
+use crate::keeper::port as keeper;
 use crate::net::Event;
 use crate::node::{Config, Input};
 use field::{Cursor, Field};
@@ -176,6 +179,10 @@ impl Field for Input {
                 request.id.0.put(out);
                 request.body.put(out);
             }
+            Self::Keeper(event) => {
+                10_u8.put(out);
+                event.put(out);
+            }
         }
     }
 
@@ -200,8 +207,21 @@ impl Field for Input {
                 id: FifoId(Field::take(from)?),
                 body: Field::take(from)?,
             }),
+            10 => Self::Keeper(Field::take(from)?),
             _ => return Err(JournalError::Field("an input's kind")),
         })
+    }
+}
+
+/// The events of the keeper are JSON, as they are on its socket.
+impl Field for keeper::Event {
+    fn put(&self, out: &mut Vec<u8>) {
+        Bytes::from(serde_json::to_vec(self).expect("plain data")).put(out);
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
+        let text = Bytes::take(from)?;
+        serde_json::from_slice(&text).map_err(|_| JournalError::Field("an event of the keeper"))
     }
 }
 

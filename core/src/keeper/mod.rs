@@ -17,6 +17,7 @@ pub mod frame;
 mod instance;
 mod life;
 pub mod name;
+pub mod port;
 pub mod process;
 pub mod record;
 pub mod request;

@@ -10,7 +10,7 @@ use crate::base::fact::{Metric, Report};
 use crate::base::time::{Next, Now};
 use crate::ha::fact::Fact;
 use crate::ha::spiel;
-use crate::{consul, exec, fifo, file, http, net};
+use crate::{consul, exec, fifo, file, http, keeper, net};
 
 pub use cx::{Cx, Failure, FailureKind, Kept, Kinds, Limits, Named, Outcome};
 pub use pending::Pending;
@@ -36,6 +36,8 @@ pub enum Input {
     File(file::Event),
     /// A request arrived over named pipes.
     Fifo(fifo::Request),
+    /// The node's keeper answered or reported an event, or it can no longer be reached.
+    Keeper(keeper::port::Event),
     /// The machine is to finish the work in progress and exit.
     Stop,
 }
@@ -59,6 +61,8 @@ pub enum Output<F = Fact> {
     File(file::Command),
     /// The response to a request over named pipes.
     Fifo(fifo::Response),
+    /// A request to the node's keeper.
+    Keeper(Box<keeper::port::Command>),
     /// A fact to log and count.
     Fact(F),
 }
@@ -96,6 +100,12 @@ impl<F> From<file::Command> for Output<F> {
 impl<F> From<fifo::Response> for Output<F> {
     fn from(response: fifo::Response) -> Self {
         Self::Fifo(response)
+    }
+}
+
+impl<F> From<keeper::port::Command> for Output<F> {
+    fn from(command: keeper::port::Command) -> Self {
+        Self::Keeper(Box::new(command))
     }
 }
 

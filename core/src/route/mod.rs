@@ -458,7 +458,11 @@ impl Machine for Server {
             Input::Exec(event) => state.events.on_exec(&mut cx, &mut state.groups, event),
             Input::Consul(reply) => state.on_reply(&mut cx, &reply),
             Input::Stop => state.stop(&mut cx),
-            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::HttpStream(_) => {}
+            Input::Tick
+            | Input::Net(_)
+            | Input::Spiel(_)
+            | Input::HttpStream(_)
+            | Input::Keeper(_) => {}
         }
         state.go_on(&mut cx);
         if state.is_over(&mut cx) {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use hax_core::machine::{Input, Machine, Output, Status};
 use super::clock::Clock;
 use super::consul::Consul;
 use super::http::Http;
+use super::keeper::Keeper;
 use super::net::Net;
 use super::platform::{Client as _, Platform, Task as _};
 use super::run::{self, Runtime, Tick as _};
@@ -57,6 +59,8 @@ pub struct HostContext<C> {
     pub exec: workers::Settings,
     /// The folder of clients' pipes, for a machine that serves them.
     pub folder: Option<workers::Folder>,
+    /// The keeper's folder, for a machine with services.
+    pub keeper: Option<PathBuf>,
     /// The inbox of the machine's inputs, with its sender and its receiver; bounded.
     pub inbox: (Sender<Input>, Receiver<Input>),
 }
@@ -66,7 +70,7 @@ impl<C> HostContext<C> {
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
         let (exec, inbox) = (Default::default(), run::inbox(INBOX));
-        Self { clock, metrics, client, limits, exec, folder: None, inbox }
+        Self { clock, metrics, client, limits, exec, folder: None, keeper: None, inbox }
     }
 
     /// Returns a function that wakes the machine, from any thread. A full inbox wakes it anyway.
@@ -124,7 +128,7 @@ async fn host<P: Platform, F: Report + 'static>(
     sockets: Option<Sockets<P::Listener>>,
     step: Step<'_, F>,
 ) {
-    let HostContext { clock, metrics, client, limits, exec, folder, inbox } = context;
+    let HostContext { clock, metrics, client, limits, exec, folder, keeper, inbox } = context;
     let (sender, inbox) = inbox;
     let net = Arc::new(Net::<P, _>::new(sender.clone(), Input::Net));
     let http = Http::<P, _>::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics));
@@ -154,8 +158,12 @@ async fn host<P: Platform, F: Report + 'static>(
         Ok(workers) => workers,
         Err(why) => return tracing::error!(target: "hax", %why, "no thread for pipes"),
     };
+    let keeper = match Keeper::new(keeper, sender.clone()) {
+        Ok(keeper) => keeper,
+        Err(why) => return tracing::error!(target: "hax", %why, "no thread for the keeper"),
+    };
     let (net, http, sender, fact) = (&net, &http, &sender, PhantomData);
-    let mut host = Host { clock, metrics, net, consul, http, workers, sender, fact };
+    let mut host = Host { clock, metrics, net, consul, http, workers, keeper, sender, fact };
     or(run::run(&mut host, &inbox, step), or(stop, closed)).await;
     // The machine handles no more inputs; their senders must not wait.
     inbox.close();
@@ -173,7 +181,7 @@ async fn host<P: Platform, F: Report + 'static>(
             within::<P, _>(RESPOND_WITHIN, served).await;
         }
     };
-    let worked = host.workers.shut_down(WORKERS_WITHIN);
+    let worked = zip(host.workers.shut_down(WORKERS_WITHIN), host.keeper.shut_down());
     zip(worked, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
 }
 
@@ -205,6 +213,7 @@ struct Host<'a, P: Platform, F> {
     consul: Consul<P, Input>,
     http: &'a Http<P, Input>,
     workers: Workers,
+    keeper: Keeper,
     sender: &'a Sender<Input>,
     fact: PhantomData<F>,
 }
@@ -253,6 +262,10 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
                 self.say(failed);
             }
             Output::Fifo(response) => self.workers.fifo(response),
+            Output::Keeper(command) => {
+                let refused = self.keeper.execute(*command);
+                self.say(refused);
+            }
             Output::Http(response) => self.http.execute(*response),
             Output::HttpStream(command) => self.http.stream(command),
             Output::Fact(fact) => self.metrics.record(&fact),

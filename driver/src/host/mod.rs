@@ -4,6 +4,8 @@ pub mod clock;
 pub mod consul;
 pub mod drive;
 pub mod http;
+#[cfg_attr(not(feature = "services"), path = "no_keeper.rs")]
+pub mod keeper;
 pub mod net;
 pub mod platform;
 pub mod run;

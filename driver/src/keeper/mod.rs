@@ -6,6 +6,7 @@
 
 mod client;
 mod clients;
+mod connection;
 mod folder;
 mod group;
 mod held;
@@ -29,6 +30,7 @@ use rustix::process::{Signal, getpid, set_child_subreaper};
 
 pub use client::{Client, ClientError};
 pub use clients::SOCKET;
+pub use connection::Connection;
 
 use crate::daemon::files;
 use crate::exit::{CommandError, Exit};

@@ -55,6 +55,7 @@ impl Machine for LibraryNode {
             | Input::Exec(_)
             | Input::File(_)
             | Input::Fifo(_)
+            | Input::Keeper(_)
             | Input::HttpStream(_) => io::Input::Tick,
             Input::Consul(reply) => io::Input::Consul(reply),
             Input::Spiel(reply) => io::Input::Spiel(reply),

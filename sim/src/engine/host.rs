@@ -8,6 +8,7 @@ use hax_core::base::fact::Report as _;
 use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::time::Next;
 use hax_core::http;
+use hax_core::keeper::port::{Event, Unanswered};
 use hax_core::machine::{Input, Machine as _, Output};
 
 use super::calls::Flight;
@@ -279,6 +280,12 @@ impl<C: Cast> World<'_, C> {
             Output::Exec(command) => self.on_exec(i, command),
             Output::File(command) => self.on_file(i, command),
             Output::Fifo(response) => self.on_fifo(i, &response),
+            Output::Keeper(command) => {
+                // No node of a World has a keeper.
+                let answered = Event::Answered { id: command.id, result: Err(Unanswered::NotSent) };
+                let input = Box::new(Input::Keeper(answered));
+                self.sim.push(self.sim.now(), Ev::Thaw(i, self.hosts[i].life, input));
+            }
         }
     }
 

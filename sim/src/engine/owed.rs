@@ -41,6 +41,7 @@ impl Owed {
             | Input::Spiel(_)
             | Input::Exec(_)
             | Input::File(_)
+            | Input::Keeper(_)
             | Input::Stop => {}
         }
         Ok(())
@@ -68,6 +69,7 @@ impl Owed {
             | Output::Spiel(_)
             | Output::Exec(_)
             | Output::File(_)
+            | Output::Keeper(_)
             | Output::Fact(_) => Ok(()),
         })
     }

@@ -116,6 +116,7 @@ impl Hash {
             Input::HttpStream(closed) => self.bytes(format!("{closed:?}").as_bytes()),
             Input::File(event) => self.bytes(format!("{event:?}").as_bytes()),
             Input::Fifo(request) => self.bytes(format!("{request:?}").as_bytes()),
+            Input::Keeper(event) => self.bytes(format!("{event:?}").as_bytes()),
             Input::Http(request) => {
                 self.words(&[4, request.id.0]);
                 self.bytes(&request.body);
@@ -146,6 +147,7 @@ impl Hash {
             Output::HttpStream(command) => self.bytes(format!("{command:?}").as_bytes()),
             Output::File(command) => self.bytes(format!("{command:?}").as_bytes()),
             Output::Fifo(response) => self.bytes(format!("{response:?}").as_bytes()),
+            Output::Keeper(command) => self.bytes(format!("{command:?}").as_bytes()),
             Output::Http(response) => {
                 self.words(&[11, response.id.0, response.status.into()]);
                 self.bytes(&response.body);
@@ -172,6 +174,7 @@ fn input_line(input: &Input, describe: fn(&Bytes) -> String) -> String {
         Input::HttpStream(closed) => format!("{closed:?}"),
         Input::File(event) => format!("{event:?}"),
         Input::Fifo(request) => format!("{request:?}"),
+        Input::Keeper(event) => format!("{event:?}"),
         Input::Http(request) => {
             let http::Request { id, method, target, body, .. } = &**request;
             format!("{id}: {method} {target} {}", start_of(body))
@@ -196,6 +199,7 @@ fn output_line<F: Report>(output: &Output<F>, describe: fn(&Bytes) -> String) ->
         Output::HttpStream(command) => format!("{command:?}"),
         Output::File(command) => format!("{command:?}"),
         Output::Fifo(response) => format!("{response:?}"),
+        Output::Keeper(command) => format!("{command:?}"),
         Output::Http(response) => {
             format!("{}: {} {}", response.id, response.status, start_of(&response.body))
         }

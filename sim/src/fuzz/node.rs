@@ -127,7 +127,8 @@ impl Host {
                 | Output::HttpStream(_)
                 | Output::Exec(_)
                 | Output::File(_)
-                | Output::Fifo(_) => {}
+                | Output::Fifo(_)
+                | Output::Keeper(_) => {}
             }
         }
         out

@@ -197,6 +197,7 @@ impl Bench {
             Output::Exec(exec::Command::Spawn(spawn)) => self.run(spawn.id),
             Output::Exec(exec::Command::Kill { .. }) | Output::Fact(_) => Vec::new(),
             Output::Net(_)
+            | Output::Keeper(_)
             | Output::Consul(_)
             | Output::Spiel(_)
             | Output::Http(_)

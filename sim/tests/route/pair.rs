@@ -243,9 +243,11 @@ impl Pair {
                     self.routers[nth].answers.insert(id, answer);
                 }
                 Output::Fact(fact) => self.routers[nth].facts.push((self.now, fact)),
-                Output::Net(_) | Output::Spiel(_) | Output::Http(_) | Output::HttpStream(_) => {
-                    panic!("{output:?}")
-                }
+                Output::Net(_)
+                | Output::Spiel(_)
+                | Output::Http(_)
+                | Output::HttpStream(_)
+                | Output::Keeper(_) => panic!("{output:?}"),
             }
         }
     }

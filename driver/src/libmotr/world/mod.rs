@@ -99,7 +99,8 @@ impl World {
                     | Output::HttpStream(_)
                     | Output::Exec(_)
                     | Output::File(_)
-                    | Output::Fifo(_) => {
+                    | Output::Fifo(_)
+                    | Output::Keeper(_) => {
                         unreachable!("nobody asked")
                     }
                 }

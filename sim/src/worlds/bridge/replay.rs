@@ -30,6 +30,7 @@ impl replay::Alone<Node> for Alone {
             | Input::Exec(_)
             | Input::File(_)
             | Input::Fifo(_)
+            | Input::Keeper(_)
             | Input::Stop => {}
         }
     }

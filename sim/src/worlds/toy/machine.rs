@@ -331,7 +331,7 @@ impl Machine for Counter {
             Input::File(event) => state.on_file(&mut cx, &event),
             Input::HttpStream(closed) => state.listeners.on_closed(&mut cx, closed),
             Input::Fifo(request) => state.on_inquiry(&mut cx, &request),
-            Input::Tick | Input::Net(_) | Input::Spiel(_) => {}
+            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::Keeper(_) => {}
         }
         while let Some(timer) = cx.next_due() {
             state.on_timer(&mut cx, timer);

@@ -88,6 +88,7 @@ impl Alone {
                 | Output::Exec(_)
                 | Output::File(_)
                 | Output::Fifo(_)
+                | Output::Keeper(_)
                 | Output::Fact(_) => {}
             }
         }

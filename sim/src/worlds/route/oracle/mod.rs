@@ -99,6 +99,7 @@ impl Router {
             Input::Exec(event) => self.handlers.hears(event),
             Input::Tick
             | Input::Net(_)
+            | Input::Keeper(_)
             | Input::Consul(_)
             | Input::Spiel(_)
             | Input::Http(_)
@@ -153,6 +154,7 @@ impl Router {
                 Output::Fifo(response) => self.answered(response, scene)?,
                 Output::Fact(_)
                 | Output::Net(_)
+                | Output::Keeper(_)
                 | Output::Consul(_)
                 | Output::Spiel(_)
                 | Output::Http(_)
