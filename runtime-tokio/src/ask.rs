@@ -1,25 +1,19 @@
 //! One HTTP request on a connection of its own.
 
 use bytes::Bytes;
-use hax_driver::settings::secret::Secret;
+use hax_driver::host::platform::Request;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
-use hyper::{Method, Request};
 
 use crate::connect::Connector;
 
 /// Sends a request; returns the status and the body of the response.
-pub async fn ask(
-    connector: &Connector,
-    authority: &str,
-    token: Option<&Secret>,
-    (method, target, body): (Method, &str, Bytes),
-    answer_max: usize,
-) -> anyhow::Result<(u16, Bytes)> {
+pub async fn ask(connector: &Connector, request: Request<'_>) -> anyhow::Result<(u16, Bytes)> {
     let (mut sender, connection) = http1::handshake(connector.connect().await?).await?;
     let connection = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(target).header(HOST, authority);
+    let Request { authority, method, target, body, token, answer_max } = request;
+    let mut request = hyper::Request::builder().method(method).uri(target).header(HOST, authority);
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
     }

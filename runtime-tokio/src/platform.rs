@@ -100,10 +100,7 @@ impl Platform for Tokio {
         tls: Option<Arc<ClientConfig>>,
         request: Request<'_>,
     ) -> anyhow::Result<(u16, Bytes)> {
-        let Request { authority, target, token, answer_max } = request;
-        let connector = Connector::new(address.clone(), tls);
-        let request = (hyper::Method::GET, target, Bytes::new());
-        ask::ask(&connector, authority, token, request, answer_max).await
+        ask::ask(&Connector::new(address.clone(), tls), request).await
     }
 }
 

@@ -11,6 +11,7 @@ use common::cluster::consul;
 use common::program::{Program, command, holds};
 use common::run;
 use hax_driver::consul::Address;
+use hax_driver::host::platform::Request;
 use hax_driver::settings::secret::Secret;
 use hax_driver::tls;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
@@ -45,8 +46,10 @@ impl Client {
         target: &str,
     ) -> Option<(u16, Bytes)> {
         let token = token.map(|token| Secret::new(token).unwrap());
-        let request = (method, target, Bytes::from_static(b"[]"));
-        ask(&self.connector, &self.authority, token.as_ref(), request, 1 << 20).await.ok()
+        let (authority, token, body) =
+            (&*self.authority, token.as_ref(), Bytes::from_static(b"[]"));
+        let request = Request { authority, method, target, body, token, answer_max: 1 << 20 };
+        ask(&self.connector, request).await.ok()
     }
 
     async fn status(&self, token: Option<&str>, method: Method, target: &str) -> u16 {

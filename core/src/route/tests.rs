@@ -108,9 +108,11 @@ impl Bench {
                 }
                 Output::Http(response) => self.http.push(*response),
                 Output::Fact(fact) => self.facts.push(fact),
-                Output::Net(_) | Output::Consul(_) | Output::Spiel(_) | Output::HttpStream(_) => {
-                    panic!("{output:?}")
-                }
+                Output::Net(_)
+                | Output::Consul(_)
+                | Output::Spiel(_)
+                | Output::HttpStream(_)
+                | Output::Keeper(_) => panic!("{output:?}"),
             }
         }
     }

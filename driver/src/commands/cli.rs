@@ -44,6 +44,10 @@ pub enum Command {
     #[cfg(feature = "services")]
     #[command(long_about = super::keeper::ABOUT, after_long_help = super::keeper::EXITS)]
     Keeper(Box<super::keeper::KeeperArgs>),
+    /// Probe a service once: exit with 0 if it is well, and else with 1 and the reason.
+    #[cfg(feature = "services")]
+    #[command(hide = true)]
+    Probe(super::probe::ProbeArgs),
     /// Do the work of one event: the job is on standard input.
     #[cfg(feature = "route")]
     #[command(hide = true)]

@@ -6,6 +6,8 @@ mod ham;
 #[cfg(feature = "services")]
 pub mod keeper;
 mod output;
+#[cfg(feature = "services")]
+pub mod probe;
 mod remote;
 #[cfg(feature = "route")]
 pub mod route;
@@ -51,6 +53,8 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
         Command::EventHandler => route::handle::<P>(),
         #[cfg(feature = "services")]
         Command::Keeper(args) => keeper::run(*args),
+        #[cfg(feature = "services")]
+        Command::Probe(args) => probe::run(&args),
         Command::Demo(args) => match program.demo {
             Some(demo) => demo(&args),
             None => Err(CommandError(Exit::Usage, anyhow::anyhow!("{}", no_demo(program)))),

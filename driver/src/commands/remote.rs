@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use hax_core::discover::Identity;
 use hax_core::ha::fact::Fact;
+use http::Method;
 use rustls::ClientConfig;
 
 use crate::consul::Address;
@@ -120,10 +121,11 @@ impl Remote {
         Ok(Address::Tls(at, name))
     }
 
-    /// Sends a request for `target`; returns the status and the body of the response.
+    /// Sends a GET request for `target`; returns the status and the body of the response.
     pub(super) async fn get<P: Platform>(&self, target: &str) -> anyhow::Result<(u16, Bytes)> {
         let (authority, token) = (&*self.authority, self.token.as_ref());
-        let request = Request { authority, target, token, answer_max: ANSWER_MAX };
+        let (method, body) = (Method::GET, Bytes::new());
+        let request = Request { authority, method, target, body, token, answer_max: ANSWER_MAX };
         let address = self.address()?;
         let answer = within::<P, _>(WITHIN, P::ask(&address, self.tls.clone(), request)).await;
         answer.unwrap_or_else(|| Err(anyhow::anyhow!("no answer in {} s", WITHIN.as_secs())))

@@ -104,13 +104,17 @@ pub trait Client: Sized + 'static {
     ) -> impl Future<Output = Result<Answer, Unanswered>>;
 }
 
-/// One HTTP request without a body.
-#[derive(Clone, Copy, Debug)]
+/// One HTTP request.
+#[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// The value of `Host`.
     pub authority: &'a str,
+    /// The method.
+    pub method: http::Method,
     /// A path and a query.
     pub target: &'a str,
+    /// The body.
+    pub body: Bytes,
     /// The token to send.
     pub token: Option<&'a Secret>,
     /// The maximum length of the response's body.

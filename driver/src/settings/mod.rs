@@ -8,6 +8,7 @@ mod fuzz;
 pub mod http;
 pub mod log;
 pub mod motr;
+pub(crate) mod recover;
 pub mod secret;
 mod show;
 pub mod url;

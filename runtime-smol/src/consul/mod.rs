@@ -32,16 +32,23 @@ pub(crate) async fn ask(
     request: Request<'_>,
 ) -> anyhow::Result<(u16, Bytes)> {
     let agent = transport::agent(transport::Connector::new(address.clone(), tls));
-    let Request { authority, target, token, answer_max } = request;
-    let mut request = http::Request::builder().uri(format!("http://{authority}{target}"));
+    let Request { authority, method, target, body, token, answer_max } = request;
+    let uri = format!("http://{authority}{target}");
+    let mut request = http::Request::builder().method(method).uri(uri);
     request = request.header(http::header::HOST, authority);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {}", token.expose()));
     }
-    let request = request.body(())?;
+    let request = request.body(body)?;
     alone(move || {
-        let mut response =
-            agent.run(request).map_err(|why| anyhow::anyhow!(transport::cause(why)))?;
+        let (head, body) = request.into_parts();
+        // ureq refuses a body of a GET request, even an empty one.
+        let done = if body.is_empty() {
+            agent.run(http::Request::from_parts(head, ()))
+        } else {
+            agent.run(http::Request::from_parts(head, &*body))
+        };
+        let mut response = done.map_err(|why| anyhow::anyhow!(transport::cause(why)))?;
         let status = response.status().as_u16();
         let body = transport::read(response.body_mut(), answer_max);
         Ok((status, body.map_err(|why| anyhow::anyhow!(why.why()))?))
