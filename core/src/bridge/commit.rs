@@ -33,7 +33,7 @@ impl State {
             let changed = self.cluster.recompute(!self.ready, &mut news);
             if !self.ready {
                 self.ready = true;
-                self.starting.retain(|process, _| self.cluster.is_local(*process));
+                self.starting.retain(|process| self.cluster.is_local(process));
                 cx.fact(Fact::Ready {});
                 self.own_event(cx, ProcessEventKind::Started);
             }

@@ -55,9 +55,9 @@ pub struct Times {
     /// The maximum delay of a restarted process's entrypoint until the other processes have been notified of
     /// the end of its last life.
     pub deliveries: Duration,
-    /// The minimum duration of failing checks before a process with a live link is declared dead. A process
+    /// The minimum time for which checks must fail before a process with a live link is declared dead. A process
     /// whose link is down is declared dead at once. All checks fail for a moment when an agent restarts.
-    pub failing_grace: Duration,
+    pub silence: Duration,
     /// The maximum wait of an entrypoint request for writes about its own process. It is answered with EAGAIN
     /// after that.
     pub held_max: Duration,
@@ -136,7 +136,7 @@ impl Default for Times {
             watch_interval_min: Duration::from_millis(250),
             link_grace: Duration::from_secs(60),
             deliveries: Duration::from_secs(1),
-            failing_grace: Duration::from_secs(5),
+            silence: Duration::from_secs(5),
             held_max: Duration::from_millis(2500),
             purge: Duration::from_secs(60),
             sns: Duration::from_secs(30),

@@ -20,7 +20,7 @@ mod spiel;
 mod view;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -55,11 +55,13 @@ use process::deliveries::Deliveries;
 use process::lane_cx::LaneCx;
 use process::lanes::Lanes;
 use process::restarts::Restarts;
+use process::starting::{FirstRequest, Starting};
 use process::verdicts::Verdicts;
 use process::work::{Operation, WorkItem};
 use replicas::Tables;
 use spiel::Spiel;
 
+pub use api::{BQ_WATCH_PATH, PROCESS_WATCH_PATH};
 pub use view::View;
 
 /// The whole bridge as a value.
@@ -86,8 +88,7 @@ struct State {
     subscriptions: Subscriptions,
     spiel: Spiel,
     questions: VecDeque<Question>,
-    /// The started processes without a link yet, with their pids.
-    starting: BTreeMap<Fid, u64>,
+    starting: Starting,
     verdicts: Verdicts,
     /// The processes' endpoints, as sent to the wire.
     peers: Arc<[(Fid, Box<str>)]>,
@@ -150,7 +151,7 @@ impl Bridge {
             subscriptions: Subscriptions::default(),
             spiel,
             questions: VecDeque::new(),
-            starting: BTreeMap::new(),
+            starting: Starting::default(),
             peers: Arc::new([]),
             verdicts: Verdicts::default(),
             life: Life::New,
@@ -295,7 +296,7 @@ impl State {
                 self.entrypoints.on_request(cx, &request, held, stopping);
             }
             motr::Event::LinkUp { link, process, reconnected, .. } => {
-                self.starting.remove(&process);
+                self.starting.on_link_up(process);
                 self.links.on_up(cx, link, process, reconnected);
                 self.verdicts.liveness_dirty = true;
             }
@@ -335,13 +336,14 @@ impl State {
         // The process's node is known only once the configuration is loaded.
         let known = !self.ready || self.cluster.is_local(process);
         let known = known && process != cx.config().process;
-        if first && known && !self.stopping() && self.starting.get(&process) != Some(&pid) {
-            let is_new = !self.starting.contains_key(&process);
-            if !self.ready && is_new && self.starting.len() >= cx.config().limit.starts {
-                return None;
+        if first && known && !self.stopping() {
+            // Once the configuration is loaded, only its processes are known.
+            let max = if self.ready { usize::MAX } else { cx.config().limit.starts };
+            match self.starting.on_first_request(process, pid, max) {
+                FirstRequest::NewLife => self.lanes.queue_start(process, cx.now().mono),
+                FirstRequest::Repeated => {}
+                FirstRequest::TooMany => return None,
             }
-            self.starting.insert(process, pid);
-            self.lanes.queue_start(process, cx.now().mono);
         }
         Some(self.is_held(process))
     }

@@ -32,7 +32,7 @@ impl OwnNode {
             return;
         }
         let since = *self.missing_since.get_or_insert_with(|| cx.now().mono);
-        let until = since.after(cx.config().time.failing_grace);
+        let until = since.after(cx.config().time.silence);
         if cx.now().mono < until {
             cx.arm_no_later(Timer::Liveness, until);
         } else if !core::mem::replace(&mut self.missing, true) {

@@ -37,7 +37,7 @@ in_order!(Times {
     link_grace,
     deliveries,
     held_max,
-    failing_grace,
+    silence,
     purge,
     sns,
     filesystem,

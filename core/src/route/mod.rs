@@ -40,11 +40,11 @@ use crate::http::router::{self, Route, get};
 use crate::machine::{ExitReason, Input, Kept, Limits, Machine, Output, Status};
 use context::{Cx, RouteKinds, Timer};
 use decide::{Event, Trigger, taking};
-use events::EventManager;
+use events::{EventManager, EventReport};
 use fact::Fact;
 use groups::Groups;
 use node::{Index, Mode};
-use nodes::{NodeManager, Progress};
+use nodes::{ChangeRequest, NodeManager, Progress};
 use peer::Peer;
 use provider::Provider;
 use request::{Answer, Request, exit};
@@ -199,26 +199,28 @@ impl State {
             }
         };
         let failure = request.failure();
+        let change = |index| ChangeRequest { client, index, failure };
         let (nodes, events) = (&mut self.nodes, &mut self.events);
         match request {
             Request::CreateNode { index, set } => {
                 let default = self.default_provider;
                 let create = |table: &mut table::Table| table.create(index, &set, default);
-                nodes.change(cx, (client, index, failure), create);
+                nodes.change(cx, change(index), create);
             }
             Request::SetParams { index, set } => {
-                nodes.change(cx, (client, index, failure), |table| table.set(index, &set));
+                nodes.change(cx, change(index), |table| table.set(index, &set));
             }
             Request::ClearParams { index, clear } => {
-                nodes.change(cx, (client, index, failure), |table| table.clear(index, &clear));
+                nodes.change(cx, change(index), |table| table.clear(index, &clear));
             }
             Request::DeleteNode { index } => {
                 events.forget(index);
-                nodes.change(cx, (client, index, failure), |table| Ok(table.delete(index)));
+                nodes.change(cx, change(index), |table| Ok(table.delete(index)));
             }
             Request::ShowNode { index } => cx.answer(client, &self.show(index)),
             Request::NodeEvent { nodes: meant, event, wait } => {
-                events.on_event(cx, nodes.held(), (client, wait), (meant, event));
+                let report = EventReport { client, nodes: meant, event, wait };
+                events.on_event(cx, nodes.held(), report);
             }
             Request::Ping => cx.answer(client, &Answer::ok("the server answers")),
             Request::Status => {

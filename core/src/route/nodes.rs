@@ -47,14 +47,20 @@ enum Step {
     Remove,
 }
 
+/// A client's request for a change of one redundancy node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChangeRequest {
+    pub(super) client: FifoId,
+    pub(super) index: Index,
+    /// The exit code of the client if the change fails.
+    pub(super) failure: u8,
+}
+
 /// A client whose change has not been written yet.
 #[derive(Debug)]
 struct Waiter {
-    client: FifoId,
-    index: Index,
+    request: ChangeRequest,
     how: &'static str,
-    /// The exit code of the client if the write fails.
-    failure: u8,
 }
 
 /// A result of the node manager that the server handles.
@@ -106,9 +112,10 @@ impl NodeManager {
     pub(super) fn change(
         &mut self,
         cx: &mut Cx<'_>,
-        (client, index, failure): (FifoId, Index, u8),
+        request: ChangeRequest,
         change: impl FnOnce(&mut Table) -> Result<Change, Refusal>,
     ) {
+        let ChangeRequest { client, index, failure } = request;
         let answer = match change(&mut self.wanted) {
             Ok(Change::Unchanged) if self.is_settled() && !self.is_dirty => {
                 Answer::ok(format!("node {index}: is so already"))
@@ -117,7 +124,7 @@ impl NodeManager {
             // waits, too.
             Ok(change) => {
                 let how = change.words();
-                self.waiting.push(Waiter { client, index, how, failure });
+                self.waiting.push(Waiter { request, how });
                 return self.go_on(cx);
             }
             Err(refusal) => refusal.answer(index, failure),
@@ -215,7 +222,8 @@ impl NodeManager {
         self.is_dirty = false;
         self.backoff.reset();
         cx.disarm(Timer::Rewrite);
-        for Waiter { client, index, how, .. } in waiters {
+        for Waiter { request, how } in waiters {
+            let ChangeRequest { client, index, .. } = request;
             cx.emit(Fact::Changed { index, how });
             cx.answer(client, &Answer::ok(format!("node {index}: {how}")));
         }
@@ -227,7 +235,8 @@ impl NodeManager {
         cx.emit(Fact::NotWritten { path: self.path.clone(), why: why.into() });
         // Changes that arrived during the write are based on the revoked changes.
         waiters.append(&mut self.waiting);
-        for Waiter { client, index, failure, .. } in waiters {
+        for Waiter { request, .. } in waiters {
+            let ChangeRequest { client, index, failure } = request;
             let text = format!("node {index}: not done: cannot write {}: {why}", self.path);
             cx.answer(client, &Answer::failed(failure, text));
         }

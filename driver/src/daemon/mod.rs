@@ -311,7 +311,7 @@ impl<P: Platform> Daemon<'_, P> {
         config.elect = settings.bridge.elect;
         config.time.call = settings.consul.timeout;
         config.time.link_grace = settings.motr.link_grace;
-        config.time.failing_grace = settings.bridge.silence;
+        config.time.silence = settings.bridge.silence;
         config.bq = settings.bridge.bq == Switch::On;
         config.time.filesystem = settings.bridge.filesystem_stats;
         config.time.bytecount = settings.bridge.byte_counts;

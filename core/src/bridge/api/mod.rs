@@ -41,15 +41,17 @@ enum Handler {
     Change(fn(&mut State, &mut Cx<'_>, &Request) -> Handled),
 }
 
-/// The path for posts of the broadcast queue's watch.
-const QUEUE_WATCH: &str = "/watcher/bq";
+/// The path for posts of the watch of the broadcast queue.
+pub const BQ_WATCH_PATH: &str = "/watcher/bq";
+/// The path for posts of the watch of processes.
+pub const PROCESS_WATCH_PATH: &str = "/watcher/processes";
 
 const ROUTES: [Route<Handler>; 12] = [
     // The old daemon's response: a plain text with the content type of JSON.
     get("/", Handler::Answer(|_, _| Answer::new(200, "I'm alive! Sincerely, HaX"))),
     post("/", Handler::Change(service_health)),
-    post(QUEUE_WATCH, Handler::Change(queue)),
-    post("/watcher/processes", Handler::Change(process)),
+    post(BQ_WATCH_PATH, Handler::Change(queue)),
+    post(PROCESS_WATCH_PATH, Handler::Change(process)),
     post("/v1/events/subscribe", Handler::Change(subscribe)),
     post("/v1/events/unsubscribe", Handler::Change(unsubscribe)),
     get("/healthz", Handler::Answer(|_, _| Answer::new(200, r#"{"alive": true}"#))),
@@ -129,7 +131,7 @@ fn change(
         return Some(Answer::stopping());
     }
     if request.body.len() > cx.config().limit.body_bytes {
-        if router::path(&request.target) == QUEUE_WATCH && cx.config().bq {
+        if router::path(&request.target) == BQ_WATCH_PATH && cx.config().bq {
             state.bq_receiver.on_hint();
         }
         return Some(Answer::refuse(413, "HTTPRequestEntityTooLarge", "", "The body is too large"));

@@ -6,5 +6,6 @@ pub(crate) mod lane_cx;
 pub(crate) mod lanes;
 pub(crate) mod ops;
 pub(crate) mod restarts;
+pub(crate) mod starting;
 pub(crate) mod verdicts;
 pub(crate) mod work;

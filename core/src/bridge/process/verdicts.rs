@@ -52,7 +52,7 @@ impl State {
     pub(crate) fn prove_deaths(&mut self) {
         let tables = &self.tables;
         let is_proved =
-            |silence: &FailingSince| silence.asked.is_some_and(|at| tables.is_health_fresh(at));
+            |failing: &FailingSince| failing.asked.is_some_and(|at| tables.is_health_fresh(at));
         self.verdicts.liveness_dirty |= self.verdicts.failing_since.values().any(is_proved);
         if self.verdicts.deaths_unproved.is_some_and(|asked| tables.is_health_fresh(asked)) {
             self.verdicts.deaths_unproved = None;
@@ -73,16 +73,15 @@ impl State {
     /// It covers the processes of our own node and, if this node leads, the processes of nodes that are dead
     /// themselves.
     ///
-    /// A failure must last for the grace period. A local process whose link is up may only be slow to
+    /// A failure must last for the time `silence`. A local process whose link is up may only be slow to
     /// respond. A remote node may only have restarted its agent, which leaves the catalog and joins again
-    /// while hax and the processes live. A leader counts the period from its own first observation.
+    /// while hax and the processes live. A leader counts that time from its own first observation.
     ///
     /// A process that dies before its check has passed once leaves a check that has failed since before its
-    /// last record. In this case the process is declared dead once its link has been down for the grace
-    /// period.
+    /// last record. In this case the process is declared dead once its link has been down for that time.
     ///
     /// While Consul is away the copy of health grows old, and a process may have come back. So no process is
-    /// declared dead before health is proved after the grace period.
+    /// declared dead before health is proved after that time.
     pub(crate) fn declare_dead(&mut self, cx: &mut Cx<'_>) {
         let linkless = self.links.iter().filter(|(_, link)| !link.up).map(|(_, link)| link.process);
         let linkless = linkless.filter(|process| {
@@ -102,10 +101,10 @@ impl State {
                 .failing_since
                 .entry(process)
                 .or_insert_with(|| FailingSince::since(cx.now().mono));
-            let until = failing.since.after(cx.config().time.failing_grace);
-            let needs_grace =
+            let until = failing.since.after(cx.config().time.silence);
+            let has_to_wait =
                 linkless || as_leader || self.links.is_link_up(process) != Some(false);
-            if needs_grace && cx.now().mono < until {
+            if has_to_wait && cx.now().mono < until {
                 cx.arm_no_later(Timer::Liveness, until);
             } else if failing.asked.is_none_or(|asked| !self.tables.is_health_fresh(asked)) {
                 failing.asked.get_or_insert_with(|| cx.call_seq());

@@ -20,6 +20,14 @@ pub(super) struct Callers {
     next: CallerId,
 }
 
+/// An event that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended<'a> {
+    pub(super) index: Index,
+    pub(super) event: &'static str,
+    pub(super) result: &'a Result<String, String>,
+}
+
 /// A client that waits for the events of one or more redundancy nodes.
 #[derive(Debug)]
 struct Caller {
@@ -39,20 +47,15 @@ impl Callers {
     }
 
     /// Records the end of an event. The reply is sent to a client that waits for no further event.
-    pub(super) fn tell(
-        &mut self,
-        cx: &mut Cx<'_>,
-        callers: &[CallerId],
-        (index, name): (Index, &str),
-        result: &Result<String, String>,
-    ) {
+    pub(super) fn on_ended(&mut self, cx: &mut Cx<'_>, callers: &[CallerId], ended: Ended<'_>) {
+        let Ended { index, event, result } = ended;
         for id in callers {
             let Some(caller) = self.calls.get_mut(id) else { continue };
             caller.left -= 1;
             caller.has_failed |= result.is_err();
-            let line = match &result {
-                Ok(detail) => format!("node {index}: {name}: {detail}\n"),
-                Err(why) => format!("node {index}: {name} failed: {why}\n"),
+            let line = match result {
+                Ok(detail) => format!("node {index}: {event}: {detail}\n"),
+                Err(why) => format!("node {index}: {event} failed: {why}\n"),
             };
             caller.text.push_str(&line);
             if caller.left > 0 {

@@ -32,14 +32,22 @@ pub(super) struct Running {
     ended: Option<&'static str>,
 }
 
+/// An event whose handler may start now.
+#[derive(Debug)]
+pub(super) struct Start<'a> {
+    pub(super) index: Index,
+    pub(super) work: Work,
+    pub(super) node: &'a Node,
+    pub(super) response: Response,
+    /// The time limit of the handler.
+    pub(super) within: Duration,
+    pub(super) fence: Option<Fence>,
+}
+
 impl EventManager {
-    pub(super) fn spawn(
-        &mut self,
-        cx: &mut Cx<'_>,
-        (index, work): (Index, Work),
-        (node, response): (&Node, Response),
-        (within, fence): (Duration, Option<Fence>),
-    ) {
+    /// Starts an event handler.
+    pub(super) fn spawn(&mut self, cx: &mut Cx<'_>, start: Start<'_>) {
+        let Start { index, work, node, response, within, fence } = start;
         let id = self.next_exec.mint();
         let job = Job::new(work.event, response, node, fence.clone());
         // The job contains only text, numbers and maps, so it can always be serialized.

@@ -27,9 +27,9 @@ use super::table::Table;
 use crate::base::id::{ExecId, FifoId};
 use crate::base::time::{Instant, WallClock};
 use crate::exec;
-use callers::{CallerId, Callers};
+use callers::{CallerId, Callers, Ended};
 use contest::Contest;
-use handler::Running;
+use handler::{Running, Start};
 
 /// The maximum number of handlers that run at the same time. When the peer fails, all its events may occur at
 /// once, and the host can run 128 programs.
@@ -74,6 +74,17 @@ struct Work {
     callers: Vec<CallerId>,
     /// The time at which the event was first ready to be handled, if it was.
     since: Option<Instant>,
+}
+
+/// A client's report of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EventReport {
+    pub(super) client: FifoId,
+    /// The redundancy nodes of the event.
+    pub(super) nodes: Nodes,
+    pub(super) event: Event,
+    /// Whether the client waits until the event has been handled.
+    pub(super) wait: bool,
 }
 
 /// The result of the last event of a redundancy node.
@@ -151,13 +162,8 @@ impl EventManager {
 
     /// Queues an event that a client reports. The client gets the reply at once or, if it waits, when the
     /// event has been handled.
-    pub(super) fn on_event(
-        &mut self,
-        cx: &mut Cx<'_>,
-        table: &Table,
-        (client, wait): (FifoId, bool),
-        (nodes, event): (Nodes, Event),
-    ) {
+    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, table: &Table, report: EventReport) {
+        let EventReport { client, nodes, event, wait } = report;
         let is_meant = |index: Index| match nodes {
             Nodes::One(one) => index == one,
             Nodes::Range(first, last) => (first..=last).contains(&index),
@@ -256,7 +262,7 @@ impl EventManager {
             match permit {
                 Permit::Act { within, fence } => {
                     self.say_that_it_occurred(cx, index, &work, response);
-                    self.spawn(cx, (index, work), (node, response), (within, fence));
+                    self.spawn(cx, Start { index, work, node, response, within, fence });
                 }
                 Permit::Wait(until) => {
                     let lane = self.lanes.entry(index).or_default();
@@ -354,7 +360,7 @@ impl EventManager {
         }
         let is_quiet = matches!(&result, Ok(done) if done.outcome == Outcome::Unchanged);
         let result = result.map(|done| done.detail);
-        self.callers.tell(cx, &callers, (index, name), &result);
+        self.callers.on_ended(cx, &callers, Ended { index, event: name, result: &result });
         // A sweep without a finding does not replace the report of the last event.
         if trigger != Trigger::Sweep || !is_quiet {
             let result = result.map(Into::into).map_err(Into::into);

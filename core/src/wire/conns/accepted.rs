@@ -75,7 +75,7 @@ struct Linked {
 pub(crate) struct Accepted {
     me: SocketAddr,
     conns_max: usize,
-    /// Whether anybody may connect without being asked. Such peers have time limits.
+    /// Whether peers have time limits for their first byte and for a frame.
     limits_peers: bool,
     conns: BTreeMap<ConnId, Inbound>,
     quota: Quota,
@@ -86,11 +86,11 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    pub(crate) fn new(me: SocketAddr, conns_max: usize, hurries: bool) -> Self {
+    pub(crate) fn new(me: SocketAddr, conns_max: usize, limits_peers: bool) -> Self {
         Self {
             me,
             conns_max: conns_max.max(1),
-            limits_peers: hurries,
+            limits_peers,
             conns: BTreeMap::new(),
             // A quarter of the limit, so that peers of other nodes find room too.
             quota: Quota::new(me.ip(), conns_max / 4),

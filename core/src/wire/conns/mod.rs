@@ -53,7 +53,8 @@ pub(crate) struct Limits {
     pub(crate) conns_max: usize,
     /// The maximum of unread bytes of one peer.
     pub(crate) backlog_bytes_max: usize,
-    /// Whether anybody may connect without being asked. Such peers have time limits.
+    /// Whether peers have time limits for their first byte and for a frame. A server needs them, since anybody
+    /// may connect to it.
     pub(crate) limits_peers: bool,
 }
 

@@ -24,7 +24,7 @@ use crate::ha::fact::Fact;
 use crate::ha::motr;
 use crate::wire::codec::fop::Fop;
 use crate::wire::codec::params::{Cookie, LinkIds};
-use crate::wire::conns::Out;
+use crate::wire::conns::{Limits, Out};
 use crate::wire::endpoint::entry::Entry;
 use crate::wire::endpoint::io::{Stop, Timer};
 use crate::wire::endpoint::link_table::LinkTable;
@@ -76,8 +76,11 @@ impl Endpoint {
         let settings = Settings {
             me: config.listen,
             generation: config.generation,
-            conns_max: config.conns_max,
-            backlog_bytes_max: config.backlog_bytes_max,
+            conns: Limits {
+                conns_max: config.conns_max,
+                backlog_bytes_max: config.backlog_bytes_max,
+                limits_peers: true,
+            },
             rpc_conns_max: config.rpc_conns_max,
             reply_bytes_max: config.reply_bytes_max,
             answers_unknown: true,

@@ -26,7 +26,7 @@ use crate::net;
 use crate::wire::codec::fop::{EntrypointRep, Fop, LinkMsg};
 use crate::wire::codec::message;
 use crate::wire::codec::params::{Cookie, LinkParams};
-use crate::wire::conns::Out;
+use crate::wire::conns::{Limits, Out};
 use crate::wire::link::{Link, ReplyOutcome, State, refusal};
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::{RequestOrigin, RpcEvent};
@@ -211,8 +211,7 @@ impl Process {
         let settings = Settings {
             me: config.listen,
             generation: config.generation,
-            conns_max: 64,
-            backlog_bytes_max: 4 << 20,
+            conns: Limits { conns_max: 64, backlog_bytes_max: 4 << 20, limits_peers: false },
             rpc_conns_max: 64,
             reply_bytes_max: 1 << 20,
             answers_unknown: false,

@@ -42,8 +42,7 @@ enum Arrived {
 pub(crate) struct Settings {
     pub(crate) me: SocketAddr,
     pub(crate) generation: u64,
-    pub(crate) conns_max: usize,
-    pub(crate) backlog_bytes_max: usize,
+    pub(crate) conns: Limits,
     pub(crate) rpc_conns_max: usize,
     pub(crate) reply_bytes_max: usize,
     /// Whether requests on unknown sessions are answered. Motr's library drops them silently, so that a
@@ -74,10 +73,9 @@ pub(crate) struct Rpc {
 
 impl Rpc {
     pub(crate) fn new(settings: Settings) -> Self {
-        let Settings { me, conns_max, backlog_bytes_max, answers_unknown: hurries, .. } = settings;
         Self {
             settings,
-            conns: Conns::new(me, Limits { conns_max, backlog_bytes_max, limits_peers: hurries }),
+            conns: Conns::new(settings.me, settings.conns),
             server: RpcServer::new(settings.rpc_conns_max, settings.reply_bytes_max),
             clients: BTreeMap::new(),
             next_client: 0,
