@@ -15,8 +15,8 @@ use hax_core::base::fact::Level;
 use hax_core::ha::fact::FactKind;
 use hax_core::journal::JournalError;
 use hax_sim::cluster::{Cluster, Endpoints, Shape};
-use hax_sim::engine::hunt::Hunt;
 use hax_sim::engine::replay::Replayed;
+use hax_sim::engine::search::Search;
 use hax_sim::real::client;
 use hax_sim::real::{Options, RealConsul, available};
 use hax_sim::worlds::bridge::Bridge;
@@ -90,7 +90,7 @@ fn logged(hax: &Hax) -> Vec<String> {
 }
 
 fn replayed(journal: &Path) -> Replayed {
-    let replayed = Hunt::<Bridge>::replay(&std::fs::read(journal).unwrap(), usize::MAX).unwrap();
+    let replayed = Search::<Bridge>::replay(&std::fs::read(journal).unwrap(), usize::MAX).unwrap();
     assert_eq!(replayed.violation, None);
     replayed
 }
@@ -118,7 +118,7 @@ fn a_life_that_was_stopped_replays_to_its_end() {
     assert_eq!(hax.stop(), Some(0));
     drop(ham);
     let whole = replayed(&fixture.journal);
-    assert_eq!(whole.bad, None);
+    assert_eq!(whole.error, None);
     let facts = facts(&whole);
     for kind in ["LinkUp", "ProcessCommitted", "HttpRefused", "LeaderStands", "Stopped"] {
         assert!(contains(&facts, kind), "{kind}: {facts:#?}");
@@ -143,7 +143,7 @@ fn a_life_that_was_killed_replays_as_far_as_it_was_written() {
     hax.kill();
     drop(ham);
     let cut = replayed(&fixture.journal);
-    assert!(matches!(cut.bad, None | Some(JournalError::CutOff)), "{:?}", cut.bad);
+    assert!(matches!(cut.error, None | Some(JournalError::CutOff)), "{:?}", cut.error);
     let (facts, logged) = (facts(&cut), logged(&hax));
     assert!(contains(&facts, "ProcessCommitted") && contains(&facts, "HttpRefused"), "{facts:#?}");
     // Either side may lack the last facts.

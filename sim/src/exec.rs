@@ -2,7 +2,7 @@
 //! caller supplies the time.
 //!
 //! The double keeps the port's promises (the order of events, one end for each start, deadlines, limits).
-//! Everything else may fail: [`Program::disturbed`] draws the faults.
+//! Everything else may fail: [`Program::with_drawn_fault`] draws the faults.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use hax_core::base::errno::Errno;
 use hax_core::base::id::ExecId;
 use hax_core::base::time::Instant;
 use hax_core::exec::{Cause, Command, Event, Refusal, Spawn, Status, Stream, Unheard};
+
+use crate::due::DueQueue;
 
 const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
@@ -38,7 +40,7 @@ pub enum Step {
     /// The helper changes something outside. The world knows the meaning of the number.
     Act(u32),
     /// The helper writes to an output.
-    Say(Stream, Bytes),
+    Write(Stream, Bytes),
     /// The helper ends. A helper without this step never ends by itself.
     End(Status),
 }
@@ -78,7 +80,7 @@ impl Program {
     /// Adds a drawn fault to the program, or none. `choose` returns a number below its argument; 0 is the
     /// harmless choice.
     #[must_use]
-    pub fn disturbed(mut self, mut choose: impl FnMut(u64) -> u64) -> Self {
+    pub fn with_drawn_fault(mut self, mut choose: impl FnMut(u64) -> u64) -> Self {
         match choose(12) {
             1 => self.refused = Some(Refusal::Failed(Errno::EAGAIN)),
             2 => self.refused = Some(Refusal::Missing),
@@ -120,7 +122,7 @@ impl Program {
 
 /// An event of the double.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum SimEvent {
     /// The machine receives an event.
     Event(Event),
     /// A helper has performed a [`Step::Act`].
@@ -162,16 +164,14 @@ struct Helper {
 pub struct Helpers {
     running_max: usize,
     helpers: BTreeMap<ExecId, Helper>,
-    /// The future events by time. Events of the same time keep the order in which they were queued.
-    due: BTreeMap<(Instant, u64), (ExecId, Due)>,
-    seq: u64,
+    due: DueQueue<ExecId, Due>,
 }
 
 impl Helpers {
     /// Creates a double without helpers. At most `running_max` may run at a time.
     #[must_use]
     pub fn new(running_max: usize) -> Self {
-        Self { running_max, helpers: BTreeMap::new(), due: BTreeMap::new(), seq: 0 }
+        Self { running_max, helpers: BTreeMap::new(), due: DueQueue::default() }
     }
 
     /// Executes a command. `program` returns the behavior of a helper that is started.
@@ -187,7 +187,7 @@ impl Helpers {
     ) {
         match command {
             Command::Spawn(spawn) => self.spawn(now, *spawn, program),
-            Command::Kill { id } => self.push(now, id, Due::Term(Cause::Killed)),
+            Command::Kill { id } => self.due.push(now, id, Due::Term(Cause::Killed)),
         }
     }
 
@@ -198,25 +198,20 @@ impl Helpers {
         let too_many = self.helpers.len() >= self.running_max;
         let refused = if too_many { Some(Refusal::TooMany) } else { refused };
         if let Some(why) = refused {
-            return self.push(now.after(starts_after), id, Due::Refuse(why));
+            return self.due.push(now.after(starts_after), id, Due::Refuse(why));
         }
         steps.reverse();
         let (cause, left) = (Cause::Itself, [spawn.output_max; 2]);
         let unheard = Unheard { dropped: 0, open: leaves_open };
         let helper = Helper { spawn, steps, on_term, is_up: false, cause, left, unheard };
         self.helpers.insert(id, helper);
-        self.push(now.after(starts_after), id, Due::Start);
-    }
-
-    fn push(&mut self, at: Instant, id: ExecId, due: Due) {
-        self.seq += 1;
-        self.due.insert((at, self.seq), (id, due));
+        self.due.push(now.after(starts_after), id, Due::Start);
     }
 
     /// Returns the time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
-        self.due.keys().next().map(|(at, _)| *at)
+        self.due.next_at()
     }
 
     /// Returns the running and the starting helpers.
@@ -225,19 +220,18 @@ impl Helpers {
     }
 
     /// Takes the next due event, if any.
-    pub fn pop(&mut self, now: Instant) -> Option<Happening> {
-        while self.next_at().is_some_and(|at| at <= now) {
-            let ((at, _), (id, due)) = self.due.pop_first()?;
-            if let Some(happening) = self.happen(at, id, due) {
+    pub fn pop(&mut self, now: Instant) -> Option<SimEvent> {
+        loop {
+            let (at, id, due) = self.due.pop(now)?;
+            if let Some(happening) = self.on_due(at, id, due) {
                 return Some(happening);
             }
         }
-        None
     }
 
-    fn happen(&mut self, at: Instant, id: ExecId, due: Due) -> Option<Happening> {
+    fn on_due(&mut self, at: Instant, id: ExecId, due: Due) -> Option<SimEvent> {
         if let Due::Refuse(why) = due {
-            return Some(Happening::Event(Event::Refused { id, why }));
+            return Some(SimEvent::Event(Event::Refused { id, why }));
         }
         // The future events of a helper that has ended are dropped.
         let helper = self.helpers.get_mut(&id)?;
@@ -249,17 +243,17 @@ impl Helpers {
                 // The helper may have been killed before its start was complete.
                 let killed = helper.cause == Cause::Killed;
                 self.step_later(at, id);
-                self.push(deadline, id, Due::Term(Cause::Deadline));
+                self.due.push(deadline, id, Due::Term(Cause::Deadline));
                 if killed {
                     self.term(at, id);
                 }
-                Some(Happening::Event(Event::Started { id }))
+                Some(SimEvent::Event(Event::Started { id }))
             }
             Due::Step => {
                 let (_, step) = helper.steps.pop()?;
                 let happening = match step {
-                    Step::Act(act) => Some(Happening::Act { id, act }),
-                    Step::Say(stream, bytes) => helper.say(stream, bytes),
+                    Step::Act(act) => Some(SimEvent::Act { id, act }),
+                    Step::Write(stream, bytes) => helper.say(stream, bytes),
                     Step::End(status) => return self.end(id, status),
                 };
                 self.step_later(at, id);
@@ -281,7 +275,7 @@ impl Helpers {
     fn step_later(&mut self, at: Instant, id: ExecId) {
         let steps = self.helpers.get(&id).map(|helper| helper.steps.last());
         if let Some(Some((after, _))) = steps {
-            self.push(at.after(*after), id, Due::Step);
+            self.due.push(at.after(*after), id, Due::Step);
         }
     }
 
@@ -290,34 +284,34 @@ impl Helpers {
         let Some(helper) = self.helpers.get(&id) else { return };
         let kill_at = at.after(helper.spawn.grace);
         match helper.on_term {
-            OnTerm::Dies => self.push(at, id, Due::End(Status::Signal(SIGTERM))),
-            OnTerm::Ends(after, status) => self.push(at.after(after), id, Due::End(status)),
+            OnTerm::Dies => self.due.push(at, id, Due::End(Status::Signal(SIGTERM))),
+            OnTerm::Ends(after, status) => self.due.push(at.after(after), id, Due::End(status)),
             OnTerm::Ignores => {}
         }
-        self.push(kill_at, id, Due::End(Status::Signal(SIGKILL)));
+        self.due.push(kill_at, id, Due::End(Status::Signal(SIGKILL)));
     }
 
-    fn end(&mut self, id: ExecId, status: Status) -> Option<Happening> {
+    fn end(&mut self, id: ExecId, status: Status) -> Option<SimEvent> {
         let Helper { cause, unheard, .. } = self.helpers.remove(&id)?;
-        Some(Happening::Event(Event::Exited { id, status, cause, unheard }))
+        Some(SimEvent::Event(Event::Exited { id, status, cause, unheard }))
     }
 
     /// Handles the death or stop of the daemon: its helpers are gone at once, without events.
-    pub fn die(&mut self) {
+    pub fn daemon_killed(&mut self) {
         self.helpers.clear();
         self.due.clear();
     }
 }
 
 impl Helper {
-    fn say(&mut self, stream: Stream, mut bytes: Bytes) -> Option<Happening> {
+    fn say(&mut self, stream: Stream, mut bytes: Bytes) -> Option<SimEvent> {
         let left = &mut self.left[usize::from(stream == Stream::Stderr)];
         let dropped = bytes.split_off(bytes.len().min(*left));
         *left -= bytes.len();
         self.unheard.dropped += dropped.len() as u64;
         let event = Event::Output { id: self.spawn.id, stream, bytes };
         matches!(&event, Event::Output { bytes, .. } if !bytes.is_empty())
-            .then_some(Happening::Event(event))
+            .then_some(SimEvent::Event(event))
     }
 }
 
@@ -343,11 +337,11 @@ mod tests {
     }
 
     fn say(text: &'static str) -> Step {
-        Step::Say(Stream::Stdout, Bytes::from_static(text.as_bytes()))
+        Step::Write(Stream::Stdout, Bytes::from_static(text.as_bytes()))
     }
 
     /// Takes all events, each with its time in milliseconds.
-    fn all(helpers: &mut Helpers) -> Vec<(u64, Happening)> {
+    fn all(helpers: &mut Helpers) -> Vec<(u64, SimEvent)> {
         let mut seen = Vec::new();
         while let Some(at) = helpers.next_at() {
             while let Some(happening) = helpers.pop(at) {
@@ -371,14 +365,14 @@ mod tests {
         let ends: Vec<_> = seen
             .iter()
             .filter_map(|(at, happening)| match happening {
-                Happening::Event(Event::Exited { status, cause, .. }) => {
+                SimEvent::Event(Event::Exited { status, cause, .. }) => {
                     Some((*at, *status, *cause))
                 }
                 _ => None,
             })
             .collect();
         assert_eq!(ends.len(), 1, "{seen:?}");
-        assert!(matches!(seen.last(), Some((_, Happening::Event(Event::Exited { .. })))));
+        assert!(matches!(seen.last(), Some((_, SimEvent::Event(Event::Exited { .. })))));
         ends[0]
     }
 
@@ -391,16 +385,16 @@ mod tests {
         let id = ExecId(1);
         let output = |text: &'static str| {
             let (stream, bytes) = (Stream::Stdout, Bytes::from_static(text.as_bytes()));
-            Happening::Event(Event::Output { id, stream, bytes })
+            SimEvent::Event(Event::Output { id, stream, bytes })
         };
         let (status, cause) = (Status::Code(0), Cause::Itself);
         let unheard = Unheard { dropped: 5, open: false };
         let expected = [
-            (1, Happening::Event(Event::Started { id })),
-            (2, Happening::Act { id, act: 7 }),
+            (1, SimEvent::Event(Event::Started { id })),
+            (2, SimEvent::Act { id, act: 7 }),
             (3, output("abc")),
             (4, output("d")),
-            (6, Happening::Event(Event::Exited { id, status, cause, unheard })),
+            (6, SimEvent::Event(Event::Exited { id, status, cause, unheard })),
         ];
         assert_eq!(all(&mut helpers), expected);
     }
@@ -433,7 +427,7 @@ mod tests {
         }
         let refused = Event::Refused { id: ExecId(3), why: Refusal::TooMany };
         let seen = all(&mut helpers);
-        assert!(seen.contains(&(1, Happening::Event(refused))), "{seen:?}");
+        assert!(seen.contains(&(1, SimEvent::Event(refused))), "{seen:?}");
         assert_eq!(seen.len(), 5);
     }
 
@@ -443,7 +437,7 @@ mod tests {
         let spawn = Command::Spawn(Box::new(spawn(1)));
         helpers.execute(Instant::default(), spawn, |_| Program::doing([Step::Act(1)]));
         assert!(helpers.pop(Instant::default().after(MS)).is_some());
-        helpers.die();
+        helpers.daemon_killed();
         assert_eq!(helpers.pop(Instant::MAX), None);
     }
 
@@ -455,15 +449,15 @@ mod tests {
             for more in [0, 1, 3, 1_999, 19_999] {
                 let mut first = Some(fate);
                 let program = Program::doing([say("a"), Step::Act(1)])
-                    .disturbed(|n| first.take().unwrap_or(more).min(n - 1));
+                    .with_drawn_fault(|n| first.take().unwrap_or(more).min(n - 1));
                 let mut helpers = Helpers::new(1);
                 let command = Command::Spawn(Box::new(spawn(1)));
                 helpers.execute(Instant::default(), command, |_| program.clone());
                 let seen = all(&mut helpers);
                 let is = |what: fn(&Event) -> bool| {
-                    let event = |happening: &Happening| match happening {
-                        Happening::Event(event) => what(event),
-                        Happening::Act { .. } => false,
+                    let event = |happening: &SimEvent| match happening {
+                        SimEvent::Event(event) => what(event),
+                        SimEvent::Act { .. } => false,
                     };
                     seen.iter().filter(|(_, happening)| event(happening)).count()
                 };

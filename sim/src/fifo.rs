@@ -13,6 +13,8 @@ use hax_core::base::id::FifoId;
 use hax_core::base::time::Instant;
 use hax_core::fifo::{Announcements, LENGTH, Progress, Request, Response, Token, frame, progress};
 
+use crate::due::DueQueue;
+
 /// The time limit of a client for its request, and for reading its answer.
 const WITHIN: Duration = Duration::from_secs(2);
 /// The latency from one end to the other.
@@ -55,7 +57,7 @@ pub struct Behavior {
 
 impl Behavior {
     /// A client without delays. It waits for its answer.
-    pub const GOOD: Self = Self {
+    pub const PROMPT: Self = Self {
         before: Bytes::new(),
         announces: 1,
         part: usize::MAX,
@@ -69,7 +71,7 @@ impl Behavior {
     /// argument; 0 is the harmless choice.
     #[must_use]
     pub fn drawn(bytes: usize, mut choose: impl FnMut(u64) -> u64) -> Self {
-        let mut behavior = Self::GOOD;
+        let mut behavior = Self::PROMPT;
         let fate = choose(8);
         let mut some = |most: usize| usize::try_from(choose(most as u64)).unwrap_or(0);
         let ms = |n: usize| Duration::from_millis(n as u64);
@@ -111,7 +113,7 @@ impl Behavior {
 
 /// An event of the double.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum SimEvent {
     /// A client's request is complete, and the machine receives it.
     Asked(ClientId, Request),
     /// A client has received its answer.
@@ -192,9 +194,7 @@ pub struct Pipes {
     unread: Vec<u8>,
     clients: BTreeMap<ClientId, Client>,
     next_id: FifoId,
-    /// The future events by time. Events of the same time keep the order in which they were queued.
-    due: BTreeMap<(Instant, u64), (ClientId, Due)>,
-    seq: u64,
+    due: DueQueue<ClientId, Due>,
 }
 
 impl Pipes {
@@ -208,8 +208,7 @@ impl Pipes {
             unread: Vec::new(),
             clients: BTreeMap::new(),
             next_id: FifoId(1),
-            due: BTreeMap::new(),
-            seq: 0,
+            due: DueQueue::default(),
         }
     }
 
@@ -220,13 +219,13 @@ impl Pipes {
     }
 
     /// Adds a client. It writes these bytes to its pipe.
-    pub fn come(&mut self, now: Instant, id: ClientId, writes: Bytes, behavior: Behavior) {
+    pub fn add_client(&mut self, now: Instant, id: ClientId, writes: Bytes, behavior: Behavior) {
         let announces = u32::from(behavior.announces);
-        (1..=announces).for_each(|nth| self.push(now.after(nth * LATENCY), id, Due::Announce));
+        (1..=announces).for_each(|nth| self.due.push(now.after(nth * LATENCY), id, Due::Announce));
         if let Some(after) = behavior.dies_after {
-            self.push(now.after(after), id, Due::Die);
+            self.due.push(now.after(after), id, Due::Die);
         }
-        self.push(now, id, Due::Write);
+        self.due.push(now, id, Due::Write);
         let client = Client {
             behavior,
             unwritten: writes,
@@ -236,11 +235,6 @@ impl Pipes {
             state: State::Unknown,
         };
         self.clients.insert(id, client);
-    }
-
-    fn push(&mut self, at: Instant, id: ClientId, due: Due) {
-        self.seq += 1;
-        self.due.insert((at, self.seq), (id, due));
     }
 
     /// Delivers the machine's answer to a request.
@@ -256,10 +250,10 @@ impl Pipes {
             let is_long = whole.len() > PIPE;
             let body = Bytes::from(whole).slice(LENGTH..);
             client.state = if is_long { State::Writing(body.clone()) } else { State::Over };
-            self.push(now.after(reads_after), id, Due::Read(body));
+            self.due.push(now.after(reads_after), id, Due::Read(body));
         } else {
             client.state = State::Writing(response.body.clone());
-            self.push(now.after(WITHIN), id, Due::GiveUp);
+            self.due.push(now.after(WITHIN), id, Due::GiveUp);
         }
         self.read_announcements(now);
     }
@@ -267,7 +261,7 @@ impl Pipes {
     /// Returns the time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
-        self.due.keys().next().map(|(at, _)| *at)
+        self.due.next_at()
     }
 
     /// Returns the living clients without an outcome.
@@ -276,24 +270,23 @@ impl Pipes {
     }
 
     /// Takes the next due event, if any.
-    pub fn pop(&mut self, now: Instant) -> Option<Happening> {
-        while self.next_at().is_some_and(|at| at <= now) {
-            let ((at, _), (id, due)) = self.due.pop_first()?;
-            if let Some(happening) = self.happen(at, id, due) {
+    pub fn pop(&mut self, now: Instant) -> Option<SimEvent> {
+        loop {
+            let (at, id, due) = self.due.pop(now)?;
+            if let Some(happening) = self.on_due(at, id, due) {
                 return Some(happening);
             }
         }
-        None
     }
 
-    fn happen(&mut self, now: Instant, id: ClientId, due: Due) -> Option<Happening> {
+    fn on_due(&mut self, now: Instant, id: ClientId, due: Due) -> Option<SimEvent> {
         if let Due::Ask(request) = due {
-            return Some(Happening::Asked(id, request));
+            return Some(SimEvent::Asked(id, request));
         }
         let client = self.clients.get_mut(&id)?;
         match due {
             Due::Ask(_) => None,
-            Due::Announce if !self.is_served => self.leave(now, id, Happening::Ended(id)),
+            Due::Announce if !self.is_served => self.leave(now, id, SimEvent::Ended(id)),
             Due::Announce => {
                 client.has_announced = true;
                 self.unread.extend_from_slice(&client.behavior.before);
@@ -303,21 +296,21 @@ impl Pipes {
                 None
             }
             Due::Write => self.write(now, id),
-            Due::Die => self.leave(now, id, Happening::Died(id)),
+            Due::Die => self.leave(now, id, SimEvent::Died(id)),
             Due::Expire if !matches!(client.state, State::Reading(..)) => None,
-            Due::Expire | Due::GiveUp | Due::End => self.leave(now, id, Happening::Ended(id)),
-            Due::Read(body) => self.leave(now, id, Happening::Answered(id, body)),
+            Due::Expire | Due::GiveUp | Due::End => self.leave(now, id, SimEvent::Ended(id)),
+            Due::Read(body) => self.leave(now, id, SimEvent::Answered(id, body)),
         }
     }
 
     /// Removes a client after its end of any kind, and makes room for the next one.
-    fn leave(&mut self, now: Instant, id: ClientId, how: Happening) -> Option<Happening> {
+    fn leave(&mut self, now: Instant, id: ClientId, how: SimEvent) -> Option<SimEvent> {
         self.clients.remove(&id);
         self.read_announcements(now);
         Some(how)
     }
 
-    fn write(&mut self, now: Instant, id: ClientId) -> Option<Happening> {
+    fn write(&mut self, now: Instant, id: ClientId) -> Option<SimEvent> {
         let client = self.clients.get_mut(&id)?;
         let Behavior { part, pause, dies_at, .. } = client.behavior;
         let left = dies_at.map_or(usize::MAX, |at| at - client.written);
@@ -326,9 +319,9 @@ impl Pipes {
         client.written += part;
         if part == left {
             // The server may take the client's bytes before it sees that the client is gone.
-            self.push(now.after(2 * LATENCY), id, Due::Die);
+            self.due.push(now.after(2 * LATENCY), id, Due::Die);
         } else if !client.unwritten.is_empty() {
-            self.push(now.after(pause), id, Due::Write);
+            self.due.push(now.after(pause), id, Due::Write);
         }
         self.read(now, id);
         None
@@ -357,7 +350,7 @@ impl Pipes {
         }
         client.state = State::Reading(self.next_id.mint(), Vec::new());
         let id = *id;
-        self.push(now.after(WITHIN), id, Due::Expire);
+        self.due.push(now.after(WITHIN), id, Due::Expire);
         self.read(now, id);
     }
 
@@ -374,37 +367,37 @@ impl Pipes {
             Progress::Lacks(_) => {}
             Progress::Malformed => {
                 *state = State::Over;
-                self.push(now.after(LATENCY), id, Due::End);
+                self.due.push(now.after(LATENCY), id, Due::End);
             }
             Progress::Complete => {
                 let body = Bytes::from(std::mem::take(read)).slice(LENGTH..);
                 let request = Request { id: *name, body };
                 *state = State::Waiting(request.id);
-                self.push(now.after(LATENCY), id, Due::Ask(request));
+                self.due.push(now.after(LATENCY), id, Due::Ask(request));
             }
         }
     }
 
     /// Cancels all deaths and delays of clients. A client without an announcement dies now.
-    pub fn behave(&mut self, now: Instant) {
-        self.due.retain(|_, (_, due)| !matches!(due, Due::Die));
+    pub fn end_faults(&mut self, now: Instant) {
+        self.due.retain(|_, due| !matches!(due, Due::Die));
         let mut idle = Vec::new();
         for (id, client) in &mut self.clients {
-            client.behavior = Behavior { announces: client.behavior.announces, ..Behavior::GOOD };
+            client.behavior = Behavior { announces: client.behavior.announces, ..Behavior::PROMPT };
             if client.behavior.announces == 0 {
                 idle.push(*id);
             }
         }
-        idle.into_iter().for_each(|id| self.push(now, id, Due::Die));
+        idle.into_iter().for_each(|id| self.due.push(now, id, Due::Die));
     }
 
     /// Handles the death of the daemon. Answers in pipes are still read. A client without an answer sees the
     /// end.
-    pub fn daemon_gone(&mut self, now: Instant) {
+    pub fn daemon_killed(&mut self, now: Instant) {
         self.is_served = false;
         self.unread.clear();
         self.announcements = Announcements::default();
-        self.due.retain(|_, (_, due)| !matches!(due, Due::Ask(_)));
+        self.due.retain(|_, due| !matches!(due, Due::Ask(_)));
         let waits = |client: &Client| match client.state {
             State::Unknown => client.has_announced,
             State::Reading(..) | State::Waiting(_) | State::Writing(_) => true,
@@ -417,8 +410,8 @@ impl Pipes {
 
     /// Replaces all future events of a client with this one, except for its death.
     fn settle(&mut self, at: Instant, id: ClientId, due: Due) {
-        self.due.retain(|_, (of, due)| *of != id || matches!(due, Due::Die));
-        self.push(at, id, due);
+        self.due.retain(|of, due| *of != id || matches!(due, Due::Die));
+        self.due.push(at, id, due);
     }
 
     /// Handles the exit of the machine: first the clients receive the answers in progress.
@@ -434,7 +427,7 @@ impl Pipes {
                 self.settle(now, id, Due::Read(body));
             }
         }
-        self.daemon_gone(now);
+        self.daemon_killed(now);
     }
 }
 

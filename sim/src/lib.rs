@@ -11,6 +11,7 @@
 
 pub mod cluster;
 pub mod consul;
+mod due;
 pub mod engine;
 pub mod exec;
 pub mod fifo;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hax_core::journal::JournalError;
 use hax_sim::engine::replay::Replayed;
-use hax_sim::engine::{Cast, Hunt, Outcome, Violation, Wanted, findings, hunt};
+use hax_sim::engine::{Cast, Outcome, RunOptions, Search, Violation, findings, search};
 use hax_sim::worlds::bridge::Bridge;
 use hax_sim::worlds::route::Route;
 use hax_sim::worlds::toy::Toy;
@@ -84,7 +84,7 @@ fn run<C: Cast>(args: &[&str]) -> Told {
             let end = Duration::from_secs(60 * minutes);
             many::<C>(new_seed(), |_, passed| passed < end)
         }),
-        ["--replay", file] => Some(again::<C>(Path::new(file), hunt::LINES)),
+        ["--replay", file] => Some(again::<C>(Path::new(file), search::LINES)),
         ["--replay", file, "--lines", n] => {
             n.parse().ok().map(|lines| again::<C>(Path::new(file), lines))
         }
@@ -106,31 +106,31 @@ fn new_seed() -> u64 {
 }
 
 fn one<C: Cast>(seed: u64) -> bool {
-    let mut hunt = Hunt::<C>::default();
+    let mut search = Search::<C>::default();
     name_when_panicking(seed);
-    let outcome = hunt.seed(seed, Wanted::default());
+    let outcome = search.seed(seed, RunOptions::default());
     if let Some(violation) = &outcome.violation {
-        tell(&mut hunt, seed, violation);
+        tell(&mut search, seed, violation);
     }
     println!("trace {:016x}", outcome.hash.value());
     outcome.violation.is_none()
 }
 
 fn many<C: Cast>(from: u64, more: impl Fn(u64, Duration) -> bool) -> bool {
-    let mut hunt = Hunt::<C>::default();
+    let mut search = Search::<C>::default();
     let begun = clock();
     let (mut steps, mut broken) = (0, 0);
-    let mut facts = vec![0; Hunt::<C>::KINDS];
+    let mut facts = vec![0; Search::<C>::KINDS];
     let mut seed = from;
     let mut progress = PROGRESS;
     while more(seed, begun.elapsed()) {
         name_when_panicking(seed);
         let Outcome { violation, steps: more, facts: seen, .. } =
-            hunt.seed(seed, Wanted::default());
+            search.seed(seed, RunOptions::default());
         steps += more;
         facts.iter_mut().zip(&seen).for_each(|(sum, n)| *sum += n);
         if let Some(violation) = violation {
-            tell(&mut hunt, seed, &violation);
+            tell(&mut search, seed, &violation);
             broken += 1;
         }
         seed += 1;
@@ -139,7 +139,7 @@ fn many<C: Cast>(from: u64, more: impl Fn(u64, Duration) -> bool) -> bool {
             eprintln!("{} seeds so far, from {from}: {broken} broke a rule", seed - from);
         }
     }
-    for name in Hunt::<C>::missing(&facts) {
+    for name in Search::<C>::missing(&facts) {
         println!("never seen: {}", name);
     }
     let (seeds, seconds) = (seed - from, begun.elapsed().as_secs_f64());
@@ -157,11 +157,11 @@ fn name_when_panicking(seed: u64) {
 }
 
 /// Prints all details of a violation: the rule, the trace, and a small tape.
-fn tell<C: Cast>(hunt: &mut Hunt<C>, seed: u64, violation: &Violation) {
+fn tell<C: Cast>(search: &mut Search<C>, seed: u64, violation: &Violation) {
     println!("seed {seed}: {}: {}", violation.rule, violation.what);
-    let whole = hunt.tape_of(seed, Wanted::default());
-    let tape = hunt.shrink(whole, violation.rule, None);
-    let small = hunt.tape(&tape, Wanted::default().lines(hunt::LINES));
+    let whole = search.tape_of(seed, RunOptions::default());
+    let tape = search.shrink(whole, violation.rule, None);
+    let small = search.tape(&tape, RunOptions::default().lines(search::LINES));
     show(&small);
     for (name, bytes) in findings::files(C::NAME, seed, &tape, small.journals) {
         match findings::write(Path::new(FINDINGS), &name, &bytes) {
@@ -195,18 +195,18 @@ fn again<C: Cast>(file: &Path, lines: usize) -> bool {
         return false;
     }
     if let Some(tape) = findings::decisions(content) {
-        let outcome = Hunt::<C>::default().tape(tape, Wanted::default().lines(lines));
+        let outcome = Search::<C>::default().tape(tape, RunOptions::default().lines(lines));
         show(&outcome);
         println!("trace {:016x}", outcome.hash.value());
         return outcome.violation.is_none();
     }
-    match Hunt::<C>::replay(content, lines) {
-        Ok(Replayed { violation, hash, inputs, bad, lines }) => {
+    match Search::<C>::replay(content, lines) {
+        Ok(Replayed { violation, hash, inputs, error, lines }) => {
             lines.iter().for_each(|line| println!("{line}"));
-            if let Some(JournalError::CutOff) = bad {
+            if let Some(JournalError::CutOff) = error {
                 println!("the journal ends in the middle of a record");
-            } else if let Some(bad) = bad {
-                println!("the journal cannot be read on: {bad:?}");
+            } else if let Some(error) = error {
+                println!("the journal cannot be read on: {error:?}");
             }
             if let Some(violation) = &violation {
                 println!("broken: {}: {}", violation.rule, violation.what);
@@ -214,8 +214,8 @@ fn again<C: Cast>(file: &Path, lines: usize) -> bool {
             println!("{inputs} inputs, trace {:016x}", hash.value());
             violation.is_none()
         }
-        Err(bad) => {
-            eprintln!("{}: neither a tape nor a journal: {bad:?}", file.display());
+        Err(error) => {
+            eprintln!("{}: neither a tape nor a journal: {error:?}", file.display());
             false
         }
     }
@@ -225,9 +225,9 @@ fn mutants<C: Cast>() -> bool {
     let (mut caught, mut planted) = (0, 0);
     for mutant in C::mutants() {
         planted += 1;
-        let mut hunt = Hunt::<C>::default();
+        let mut search = Search::<C>::default();
         let begun = clock();
-        let found = hunt.catch(mutant, || begun.elapsed() >= CATCH_WITHIN);
+        let found = search.catch(mutant, || begun.elapsed() >= CATCH_WITHIN);
         let seconds = begun.elapsed().as_secs_f64();
         match found {
             Some((seed, violation)) => {

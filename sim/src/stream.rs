@@ -13,6 +13,8 @@ use hax_core::base::id::HttpId;
 use hax_core::base::time::Instant;
 use hax_core::http::stream::{Begin, CHUNK_COST, Closed, Command, HELD_MAX, Why};
 
+use crate::due::DueQueue;
+
 /// The time limit for a client without a read of its waiting data.
 const TAKE_WITHIN: Duration = Duration::from_secs(10);
 /// The latency from one end to the other.
@@ -78,11 +80,11 @@ impl Reader {
 
 /// An event of the double.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum SimEvent {
     /// A client has read these bytes.
-    Said(HttpId, Bytes),
+    Read(HttpId, Bytes),
     /// A client has disconnected, and the host does not know it yet.
-    Left(HttpId),
+    Disconnected(HttpId),
     /// A response is over. The machine is notified, and the client sees the end unless it has disconnected.
     Closed(Closed),
 }
@@ -91,7 +93,7 @@ pub enum Happening {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
     /// More data. The boundaries of chunks have no meaning.
-    Said(Bytes),
+    Data(Bytes),
     /// The response is complete.
     Ended,
     /// The host has no room for the response.
@@ -99,7 +101,7 @@ pub enum StreamEvent {
     /// The response breaks off: the client was too slow, or its server has died.
     Broken,
     /// The client itself has disconnected.
-    Left,
+    Disconnected,
 }
 
 impl StreamEvent {
@@ -157,16 +159,14 @@ pub struct Streams {
     answers: BTreeMap<HttpId, Answer>,
     /// The cost of the buffers of all clients.
     held: usize,
-    /// The future events by time. Events of the same time keep the order in which they were queued.
-    due: BTreeMap<(Instant, u64), (HttpId, Due)>,
-    seq: u64,
+    due: DueQueue<HttpId, Due>,
 }
 
 impl Streams {
     /// Creates a host without responses.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, answers: BTreeMap::new(), held: 0, due: BTreeMap::new(), seq: 0 }
+        Self { limits, answers: BTreeMap::new(), held: 0, due: DueQueue::default() }
     }
 
     /// Executes a command. `reader` returns the reading behavior for a response that begins.
@@ -195,7 +195,7 @@ impl Streams {
             return self.close(now, id, Why::TooMany, LATENCY);
         }
         if let Some(after) = reader.leaves_after {
-            self.push(now.after(after), id, Due::Leave);
+            self.due.push(now.after(after), id, Due::Leave);
         }
     }
 
@@ -224,7 +224,7 @@ impl Streams {
         answer.state = State::Over(why);
         answer.chunks.clear();
         self.held -= std::mem::take(&mut answer.held);
-        self.push(now.after(after), id, Due::Close(why));
+        self.due.push(now.after(after), id, Due::Close(why));
     }
 
     fn read_later(&mut self, now: Instant, id: HttpId) {
@@ -233,18 +233,13 @@ impl Streams {
             return;
         }
         let pause = answer.reader.pause.min(TAKE_WITHIN);
-        self.push(now.after(pause), id, Due::Read);
-    }
-
-    fn push(&mut self, at: Instant, id: HttpId, due: Due) {
-        self.seq += 1;
-        self.due.insert((at, self.seq), (id, due));
+        self.due.push(now.after(pause), id, Due::Read);
     }
 
     /// Returns the time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
-        self.due.keys().next().map(|(at, _)| *at)
+        self.due.next_at()
     }
 
     /// Returns the cost of the buffers of all clients.
@@ -254,24 +249,23 @@ impl Streams {
     }
 
     /// Takes the next due event, if any.
-    pub fn pop(&mut self, now: Instant) -> Option<Happening> {
-        while self.next_at().is_some_and(|at| at <= now) {
-            let ((at, _), (id, due)) = self.due.pop_first()?;
+    pub fn pop(&mut self, now: Instant) -> Option<SimEvent> {
+        loop {
+            let (at, id, due) = self.due.pop(now)?;
             let happening = match due {
                 Due::Read => self.read(at, id),
                 Due::Leave => self.leave(at, id),
                 Due::Close(why) => {
-                    self.answers.remove(&id).map(|_| Happening::Closed(Closed { id, why }))
+                    self.answers.remove(&id).map(|_| SimEvent::Closed(Closed { id, why }))
                 }
             };
             if happening.is_some() {
                 return happening;
             }
         }
-        None
     }
 
-    fn read(&mut self, now: Instant, id: HttpId) -> Option<Happening> {
+    fn read(&mut self, now: Instant, id: HttpId) -> Option<SimEvent> {
         let answer = self.answers.get_mut(&id).filter(|answer| !answer.state.is_over())?;
         answer.is_reading = false;
         if answer.reader.pause > TAKE_WITHIN {
@@ -289,19 +283,19 @@ impl Streams {
         } else if state == State::Ended {
             self.close(now, id, Why::Ended, LATENCY);
         }
-        Some(Happening::Said(id, said))
+        Some(SimEvent::Read(id, said))
     }
 
-    fn leave(&mut self, now: Instant, id: HttpId) -> Option<Happening> {
+    fn leave(&mut self, now: Instant, id: HttpId) -> Option<SimEvent> {
         let answer = self.answers.get(&id).filter(|answer| !answer.state.is_over())?;
         let after = answer.reader.missed_after;
         self.close(now, id, Why::Client, after);
-        Some(Happening::Left(id))
+        Some(SimEvent::Disconnected(id))
     }
 
     /// Makes all clients read at once from now on. No client disconnects any more.
     pub fn read_quickly(&mut self, now: Instant) {
-        self.due.retain(|_, (_, due)| !matches!(due, Due::Leave));
+        self.due.retain(|_, due| !matches!(due, Due::Leave));
         let ids: Vec<HttpId> = self.answers.keys().copied().collect();
         for id in ids {
             if let Some(answer) = self.answers.get_mut(&id) {
@@ -379,7 +373,7 @@ mod tests {
     }
 
     /// Takes all events, each with its time in milliseconds.
-    fn all(streams: &mut Streams) -> Vec<(u64, Happening)> {
+    fn all(streams: &mut Streams) -> Vec<(u64, SimEvent)> {
         let mut seen = Vec::new();
         while let Some(at) = streams.next_at() {
             let happened = std::iter::from_fn(|| streams.pop(at));
@@ -389,12 +383,12 @@ mod tests {
         seen
     }
 
-    fn said(id: u64, text: &'static str) -> Happening {
-        Happening::Said(HttpId(id), Bytes::from_static(text.as_bytes()))
+    fn said(id: u64, text: &'static str) -> SimEvent {
+        SimEvent::Read(HttpId(id), Bytes::from_static(text.as_bytes()))
     }
 
-    fn closed(id: u64, why: Why) -> Happening {
-        Happening::Closed(Closed { id: HttpId(id), why })
+    fn closed(id: u64, why: Why) -> SimEvent {
+        SimEvent::Closed(Closed { id: HttpId(id), why })
     }
 
     #[test]
@@ -456,7 +450,7 @@ mod tests {
         streams.execute(at(0), begin(1), || leaves);
         streams.execute(at(0), begin(2), || leaves);
         assert_eq!(streams.pop(at(5)), Some(closed(2, Why::TooMany)));
-        assert_eq!(streams.pop(at(10)), Some(Happening::Left(HttpId(1))));
+        assert_eq!(streams.pop(at(10)), Some(SimEvent::Disconnected(HttpId(1))));
         streams.execute(at(20), chunk(1, "into the void"), || leaves);
         // A client that has disconnected occupies no place.
         streams.execute(at(20), begin(3), || Reader::QUICK);

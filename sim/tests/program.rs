@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hax_sim::engine::{Cast as _, Hunt, Wanted, findings};
+use hax_sim::engine::{Cast as _, RunOptions, Search, findings};
 use hax_sim::worlds::bridge::{Bridge, Mutant};
 use hax_sim::worlds::toy::Toy;
 
@@ -66,10 +66,10 @@ fn seeds_are_counted_and_timed() {
 #[test]
 fn a_tape_and_a_journal_are_replayed() {
     let folder = folder("replay");
-    let mut hunt = Hunt::<Bridge>::default();
-    let wanted = Wanted::default().lines(5);
-    let tape = hunt.tape_of(7, wanted);
-    let outcome = hunt.tape(&tape, wanted);
+    let mut search = Search::<Bridge>::default();
+    let options = RunOptions::default().lines(5);
+    let tape = search.tape_of(7, options);
+    let outcome = search.tape(&tape, options);
     fs::write(folder.join("good.tape"), [b"haxtape\n".as_slice(), &tape].concat()).expect("a file");
     fs::write(folder.join("good.journal"), &outcome.journals[0]).expect("a file");
     fs::write(folder.join("junk"), "junk").expect("a file");
@@ -89,9 +89,9 @@ fn another_cast_is_named_or_told_by_its_files() {
     let folder = folder("cast");
     let output = run(&folder, &["--cast", "toy", "--seeds", "1..6"]);
     assert!(output.status.success(), "{}", text(&output));
-    let mut hunt = Hunt::<Toy>::default();
-    let tape = hunt.tape_of(7, Wanted::default());
-    let outcome = hunt.tape(&tape, Wanted::default().lines(5));
+    let mut search = Search::<Toy>::default();
+    let tape = search.tape_of(7, RunOptions::default());
+    let outcome = search.tape(&tape, RunOptions::default().lines(5));
     for (name, file) in findings::files(Toy::NAME, 7, &tape, outcome.journals) {
         fs::write(folder.join(&name), file).expect("a file");
         let output = run(&folder, &["--replay", &name]);

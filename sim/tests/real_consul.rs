@@ -81,7 +81,7 @@ fn watches_post_what_the_double_posts() {
         let both = |out: &mut Vec<Output>, why: &str| {
             let ours = out.drain(..).find_map(|output| match output {
                 Output::Post(post) => Some(post.body),
-                Output::Response(_) | Output::Again(_) => None,
+                Output::Response(_) | Output::Retry(_) => None,
             });
             let ours = ours.unwrap_or_else(|| panic!("no post of {watch:?} after {why}"));
             let theirs = bodies.recv_timeout(SOON).expect(why);
@@ -111,7 +111,7 @@ fn watches_post_what_the_double_posts() {
         for (method, target, body) in steps {
             let target = format!("/v1/{target}");
             // The real Consul reads again when its post is answered. Both start from there.
-            let _ = double.posted(Now::default(), id, &mut out);
+            let _ = double.on_post_done(Now::default(), id, &mut out);
             let request = Request::new(1, method, &target, *body);
             let _ = double.handle(Now::default(), request, &mut out);
             assert_eq!(real.request(method, &target, body.as_bytes()).unwrap().status, 200);

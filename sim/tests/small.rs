@@ -12,7 +12,7 @@ use hax_core::http::answer::Answer;
 use hax_core::machine::{Cx, ExitReason, Input, Kept, Kinds, Limits, Machine, Output, Status};
 use hax_core::store::lease::{self, Lease};
 use hax_sim::consul::Consul;
-use hax_sim::engine::{Built, Cast, Hunt, Odds, Wanted, World, choice::Choice};
+use hax_sim::engine::{Built, Cast, Odds, RunOptions, Search, World, choice::Choice};
 
 /// The continuations and timers of the machine: those of the lease.
 struct OnlyLease;
@@ -100,7 +100,7 @@ const NAMES: [&str; 3] = ["node0", "node1", "node2"];
 
 impl Cast for Election {
     const NAME: &'static str = "election";
-    type Stage = ();
+    type Cache = ();
     type Swarm = Odds;
     type Machine = Candidate;
     type Event = ();
@@ -123,16 +123,16 @@ impl Cast for Election {
     }
 
     fn act(world: &mut World<'_, Self>) -> u64 {
-        world.client(0, "GET", "/leader", "");
-        world.befall()
+        world.send_request(0, "GET", "/leader", "");
+        world.default_act()
     }
 
     fn on_step(world: &mut World<'_, Self>, node: usize, _: &[Output], candidate: &Candidate) {
         let alone = !candidate.leads(world.now()) || !one_leads(world);
-        world.must(alone, "one leads at most", format!("{node} is not the only one"));
+        world.require(alone, "one leads at most", format!("{node} is not the only one"));
     }
 
-    fn unrest(world: &World<'_, Self>) -> Option<String> {
+    fn busy_reason(world: &World<'_, Self>) -> Option<String> {
         (!one_leads(world)).then(|| "nobody leads".into())
     }
 }
@@ -144,7 +144,7 @@ fn one_leads(world: &World<'_, Election>) -> bool {
 #[test]
 fn one_leads_at_most_whatever_befalls_them_and_in_the_end_one_does() {
     for seed in 0..100 {
-        let outcome = Hunt::<Election>::default().seed(seed, Wanted::default());
+        let outcome = Search::<Election>::default().seed(seed, RunOptions::default());
         assert_eq!(outcome.violation, None, "seed {seed}");
     }
 }

@@ -135,7 +135,7 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         if state.waiting.remove(&self.1).is_some() {
-            state.consul.forget(self.1);
+            state.consul.cancel(self.1);
         }
     }
 }

@@ -37,10 +37,10 @@ pub(super) enum Presence {
 
 /// The state of an agent that is cut off: no message passes between it and the others.
 #[derive(Clone, Debug)]
-pub(super) struct Cut {
+pub(super) struct Disconnection {
     pub(super) since: Instant,
     /// Gossip has detected the cut, on both sides.
-    pub(super) found: bool,
+    pub(super) detected: bool,
     /// The server's own copy of the state, from before the cut.
     pub(super) copy: Option<Box<Store>>,
 }
@@ -55,14 +55,14 @@ pub(super) struct Agent {
     /// The agent's server leads the servers.
     pub(super) leads: bool,
     pub(super) presence: Presence,
-    pub(super) cut: Option<Cut>,
+    pub(super) disconnection: Option<Disconnection>,
     pub(super) services: BTreeMap<String, (Service, bool)>,
     pub(super) checks: BTreeMap<String, LocalCheck>,
     /// The services in the agent's configuration, if the test has set them. The other services are lost with
     /// the agent's directory.
     configured: Option<BTreeSet<String>>,
-    gone_services: BTreeSet<String>,
-    gone_checks: BTreeSet<String>,
+    deregistered_services: BTreeSet<String>,
+    deregistered_checks: BTreeSet<String>,
 }
 
 /// The body of `agent/check/update`.
@@ -86,12 +86,12 @@ impl Agent {
             server: false,
             leads: false,
             presence: Presence::Alive,
-            cut: None,
+            disconnection: None,
             services: BTreeMap::new(),
             checks: BTreeMap::new(),
             configured: None,
-            gone_services: BTreeSet::new(),
-            gone_checks: BTreeSet::new(),
+            deregistered_services: BTreeSet::new(),
+            deregistered_checks: BTreeSet::new(),
         }
     }
 
@@ -108,11 +108,11 @@ impl Agent {
 
     /// Starts the agent again, under another name and with the services of its configuration. Returns the old
     /// name.
-    pub(super) fn start_as(&mut self, node: &str, id: String) -> String {
+    pub(super) fn restart_as(&mut self, node: &str, id: String) -> String {
         self.id = id;
         self.presence = Presence::Alive;
-        self.gone_services.clear();
-        self.gone_checks.clear();
+        self.deregistered_services.clear();
+        self.deregistered_checks.clear();
         if let Some(configured) = &self.configured {
             self.services.retain(|id, _| configured.contains(id));
             self.checks.retain(|_, local| configured.contains(&local.check.service_id));
@@ -128,17 +128,17 @@ impl Agent {
     }
 
     /// Marks the differences between the agent's services and checks and the node's rows in the catalog.
-    pub(super) fn compare(&mut self, store: &Store) {
+    pub(super) fn mark_differences(&mut self, store: &Store) {
         let services = store.services_of(&self.node).map(|service| &service.id);
         let strange = services.filter(|id| *id != "consul" && !self.services.contains_key(*id));
-        self.gone_services.extend(strange.cloned());
+        self.deregistered_services.extend(strange.cloned());
         let checks = store.checks_of(&self.node);
         let strange = checks.filter(|check| {
             check.id != "serfHealth"
                 && !self.checks.contains_key(&check.id)
-                && !self.gone_services.contains(&check.service_id)
+                && !self.deregistered_services.contains(&check.service_id)
         });
-        self.gone_checks.extend(strange.map(|check| check.id.clone()));
+        self.deregistered_checks.extend(strange.map(|check| check.id.clone()));
         for (id, (service, in_sync)) in &mut self.services {
             let held = store.services.get(&(self.node.clone(), id.clone()));
             let same =
@@ -208,7 +208,7 @@ impl Consul {
         } else if let Some(id) = id_after("service/deregister/") {
             self.service_deregister(agent, id)
         } else if let Some(id) = id_after("check/deregister/") {
-            self.forget_check(agent, id);
+            self.remove_check(agent, id);
             Ok(())
         } else if let Some(id) = id_after("check/pass/") {
             self.update_ttl(agent, id, "passing", note)
@@ -241,7 +241,7 @@ impl Consul {
         }
         let id = service.id.clone();
         let local = &mut self.agents[agent];
-        local.gone_services.remove(&id);
+        local.deregistered_services.remove(&id);
         // Consul registers a service again even if its definition has not changed.
         local.services.insert(id, (service, false));
         for check in checks {
@@ -299,7 +299,7 @@ impl Consul {
             ..Check::default()
         };
         let serial = old.map_or(fresh, |old| old.serial);
-        local.gone_checks.remove(&ask.id);
+        local.deregistered_checks.remove(&ask.id);
         local.checks.insert(ask.id.clone(), LocalCheck { serial, check, source, in_sync: false });
         self.timers.disarm(Timer::Output(agent, serial));
         self.arm_ttl(agent, &ask.id);
@@ -332,22 +332,22 @@ impl Consul {
         if local.services.remove(id).is_none() {
             return Ok(());
         }
-        local.gone_services.insert(id.to_owned());
+        local.deregistered_services.insert(id.to_owned());
         let checks = local.checks.values().filter(|local| local.check.service_id == id);
         let checks: Vec<String> = checks.map(|local| local.check.id.clone()).collect();
         for check in checks {
-            self.forget_check(agent, &check);
+            self.remove_check(agent, &check);
             // The check leaves the catalog with its service.
-            self.agents[agent].gone_checks.remove(&check);
+            self.agents[agent].deregistered_checks.remove(&check);
         }
         Ok(())
     }
 
-    fn forget_check(&mut self, agent: AgentId, id: &str) {
+    fn remove_check(&mut self, agent: AgentId, id: &str) {
         if let Some(local) = self.agents[agent].checks.remove(id) {
             self.timers.disarm(Timer::Ttl(agent, local.serial));
             self.timers.disarm(Timer::Output(agent, local.serial));
-            self.agents[agent].gone_checks.insert(id.to_owned());
+            self.agents[agent].deregistered_checks.insert(id.to_owned());
         }
     }
 
@@ -438,14 +438,14 @@ impl Consul {
     /// Syncs the agent's services and checks to the catalog, if the agent can reach a leader.
     pub(super) fn sync(&mut self, agent: AgentId) {
         let local = &mut self.agents[agent];
-        if !self.leader || local.presence != Presence::Alive || local.cut.is_some() {
+        if !self.leader || local.presence != Presence::Alive || local.disconnection.is_some() {
             return;
         }
-        for id in std::mem::take(&mut local.gone_services) {
+        for id in std::mem::take(&mut local.deregistered_services) {
             let index = self.store.next_index();
             self.store.delete_service(index, &local.node, &id);
         }
-        for id in std::mem::take(&mut local.gone_checks) {
+        for id in std::mem::take(&mut local.deregistered_checks) {
             let index = self.store.next_index();
             self.store.delete_check(index, &local.node, &id);
         }

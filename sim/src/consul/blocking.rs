@@ -23,7 +23,7 @@ pub(super) struct Query {
 
 /// A waiting blocking query.
 #[derive(Clone, Debug)]
-pub(super) struct Parked {
+pub(super) struct BlockedQuery {
     pub(super) request: Request,
     pub(super) query: Query,
     /// The log's index at the last evaluation of the query.
@@ -64,29 +64,29 @@ impl Query {
 
 impl Consul {
     /// Answers a query, or parks it.
-    pub(super) fn ask(&mut self, request: &Request, query: Query) -> Option<Answer> {
-        if let Some(turned) = self.turned_away(request, query.is_stale()) {
+    pub(super) fn query(&mut self, request: &Request, query: Query) -> Option<Answer> {
+        if let Some(turned) = self.check_access(request, query.is_stale()) {
             return turned;
         }
-        let store = self.seen_by(request.agent, query.is_stale());
+        let store = self.store_seen_by(request.agent, query.is_stale());
         if query.min > 0 && query.read.index(store) <= query.min {
             let (at, seen) = (self.store.now.after(query.wait), store.index);
             self.timers.arm(Timer::Wait(request.id), at);
-            self.parked.insert(request.id, Parked { request: request.clone(), query, seen });
+            self.blocked.insert(request.id, BlockedQuery { request: request.clone(), query, seen });
             return None;
         }
         Some(self.result(request.agent, &query))
     }
 
     fn result(&self, agent: AgentId, query: &Query) -> Answer {
-        let store = self.seen_by(agent, query.is_stale());
+        let store = self.store_seen_by(agent, query.is_stale());
         let answer = query.read.answer(store, query.pretty);
         let answer = if query.read.tells_consistency() {
             answer.with("X-Consul-Effective-Consistency", query.consistency)
         } else {
             answer
         };
-        let (known, contact) = self.word_of_leader(agent);
+        let (known, contact) = self.last_contact(agent);
         answer
             .with("X-Consul-Index", query.read.index(store).to_string())
             .with("X-Consul-Knownleader", known.to_string())
@@ -94,29 +94,29 @@ impl Consul {
     }
 
     /// Answers the blocking queries whose index has been passed.
-    pub(super) fn release_parked(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn release_blocked(&mut self, out: &mut Vec<Output>) {
         let mut ready: Vec<RequestId> = Vec::new();
-        let mut all = std::mem::take(&mut self.parked);
-        for (id, parked) in &mut all {
-            let query = &parked.query;
-            let store = self.seen_by(parked.request.agent, query.is_stale());
-            let touched = query.read.touched(store, parked.seen);
-            parked.seen = store.index;
+        let mut all = std::mem::take(&mut self.blocked);
+        for (id, blocked) in &mut all {
+            let query = &blocked.query;
+            let store = self.store_seen_by(blocked.request.agent, query.is_stale());
+            let touched = query.read.touched(store, blocked.seen);
+            blocked.seen = store.index;
             if touched && query.read.index(store) > query.min {
                 ready.push(*id);
             }
         }
-        self.parked = all;
+        self.blocked = all;
         for id in ready {
             self.timers.disarm(Timer::Wait(id));
-            self.give_up(id, out);
+            self.answer_blocked(id, out);
         }
     }
 
     /// Answers a parked query with the present state, as its wait has expired.
-    pub(super) fn give_up(&mut self, id: RequestId, out: &mut Vec<Output>) {
-        if let Some(parked) = self.parked.remove(&id) {
-            out.push(Output::Response(self.result(parked.request.agent, &parked.query).to(id)));
+    pub(super) fn answer_blocked(&mut self, id: RequestId, out: &mut Vec<Output>) {
+        if let Some(blocked) = self.blocked.remove(&id) {
+            out.push(Output::Response(self.result(blocked.request.agent, &blocked.query).to(id)));
         }
     }
 
@@ -127,7 +127,7 @@ impl Consul {
             Err(refusal) => return Some(Some(refusal)),
         };
         Some(match Query::parse(read, target, self.pretty) {
-            Ok(query) => self.ask(request, query),
+            Ok(query) => self.query(request, query),
             Err(refusal) => Some(refusal),
         })
     }

@@ -231,7 +231,7 @@ impl Store {
             }
         }
         if check.status == "critical" {
-            self.lose_check(index, &check.node, &check.id);
+            self.invalidate_sessions_of_check(index, &check.node, &check.id);
         }
         // The table's index moves even if the check has not changed.
         self.tables.checks = index;
@@ -263,7 +263,7 @@ impl Store {
         }
         self.nodes.remove(node);
         self.tables.nodes = index;
-        self.lose_node(index, node);
+        self.invalidate_sessions_of_node(index, node);
     }
 
     pub(super) fn delete_service(&mut self, index: u64, node: &str, id: &str) {
@@ -298,7 +298,7 @@ impl Store {
         }
         self.tables.checks = index;
         self.tables.check_rows = index;
-        self.lose_check(index, node, id);
+        self.invalidate_sessions_of_check(index, node, id);
     }
 
     /// Returns the index of a read of one service.
@@ -338,7 +338,7 @@ impl Consul {
         ask.normalise().map_err(failed)?;
         let node = ask.node.clone();
         self.store.register(ask).map_err(failed)?;
-        self.written_about(&node);
+        self.on_catalog_write(&node);
         Ok(Answer::json(&true, self.pretty))
     }
 
@@ -356,7 +356,7 @@ impl Consul {
         } else {
             self.store.delete_node(index, &ask.node);
         }
-        self.written_about(&ask.node);
+        self.on_catalog_write(&ask.node);
         Ok(Answer::json(&true, self.pretty))
     }
 }

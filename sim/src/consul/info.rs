@@ -48,7 +48,7 @@ impl Consul {
                 let checks = local.checks.iter().map(|(id, local)| (id, &local.check));
                 Answer::json(&checks.collect::<BTreeMap<_, _>>(), pretty)
             }
-            "/v1/status/leader" if self.word_of_leader(agent).0 => Answer::json(&server, pretty),
+            "/v1/status/leader" if self.last_contact(agent).0 => Answer::json(&server, pretty),
             "/v1/status/leader" => Answer::json(&"", pretty),
             "/v1/status/peers" => Answer::json(&[server], pretty),
             "/v1/catalog/datacenters" => Answer::json(&["dc1"], pretty),

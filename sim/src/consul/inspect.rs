@@ -5,7 +5,7 @@ use super::{AgentId, Consul};
 
 /// One key of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held<'a> {
+pub struct KvView<'a> {
     /// The whole key.
     pub key: &'a str,
     /// Its value.
@@ -33,8 +33,8 @@ pub struct CheckView<'a> {
 
 impl Consul {
     /// Returns the keys at and below a prefix.
-    pub fn held<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Held<'a>> {
-        self.store.below(prefix).map(|entry| Held {
+    pub fn entries<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = KvView<'a>> {
+        self.store.below(prefix).map(|entry| KvView {
             key: &entry.key,
             value: entry.value.as_deref().unwrap_or_default(),
             session: &entry.session,
@@ -44,8 +44,8 @@ impl Consul {
 
     /// Returns one key, if it exists.
     #[must_use]
-    pub fn holds<'a>(&'a self, key: &'a str) -> Option<Held<'a>> {
-        self.held(key).next().filter(|held| held.key == key)
+    pub fn entry<'a>(&'a self, key: &'a str) -> Option<KvView<'a>> {
+        self.entries(key).next().filter(|held| held.key == key)
     }
 
     /// Returns all checks.

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use hax_core::base::time::Instant;
 
-use super::rows::{Behavior, Entry, Grave, Session, SessionId};
+use super::rows::{Behavior, Entry, Session, SessionId, Tombstone};
 use super::store::{Store, Tables};
 
-/// The lifetime of a tombstone. Its end is rounded up to a multiple of `GRAVE_GRAIN`.
-pub(super) const GRAVE_TTL: Duration = Duration::from_secs(15 * 60);
+/// The lifetime of a tombstone. Its end is rounded up to a multiple of `TOMBSTONE_GRANULARITY`.
+pub(super) const TOMBSTONE_TTL: Duration = Duration::from_secs(15 * 60);
 /// The maximum lock delay. Consul accepts a longer one but applies this one.
 const MAX_LOCK_DELAY: Duration = Duration::from_secs(60);
-const GRAVE_GRAIN: u64 = 30_000_000;
+const TOMBSTONE_GRANULARITY: u64 = 30_000_000;
 
 /// The changes of a transaction, for the rollback of a failed one.
 #[derive(Debug, Default)]
 pub(super) struct Undo {
     tables: Tables,
     entries: Vec<(String, Option<Entry>)>,
-    graves: Vec<(String, Option<Grave>)>,
+    tombstones: Vec<(String, Option<Tombstone>)>,
 }
 
 impl Undo {
@@ -35,10 +35,10 @@ impl Undo {
                 None => store.kv.remove(&key),
             };
         }
-        for (key, grave) in self.graves.into_iter().rev() {
+        for (key, grave) in self.tombstones.into_iter().rev() {
             match grave {
-                Some(grave) => store.graves.insert(key, grave),
-                None => store.graves.remove(&key),
+                Some(grave) => store.tombstones.insert(key, grave),
+                None => store.tombstones.remove(&key),
             };
         }
     }
@@ -72,9 +72,9 @@ impl Store {
         }
         let live = self.below(prefix).map(|entry| entry.modify_index).max().unwrap_or(0);
         let from = (Bound::Included(prefix), Bound::Unbounded);
-        let graves = self.graves.range::<str, _>(from);
-        let graves = graves.take_while(|(key, _)| key.starts_with(prefix));
-        let dead = graves.map(|(_, grave)| grave.index).max().unwrap_or(0);
+        let tombstones = self.tombstones.range::<str, _>(from);
+        let tombstones = tombstones.take_while(|(key, _)| key.starts_with(prefix));
+        let dead = tombstones.map(|(_, grave)| grave.index).max().unwrap_or(0);
         match live.max(dead) {
             0 => self.kv_index(),
             index => index,
@@ -160,7 +160,7 @@ impl Store {
     pub(super) fn delete(&mut self, index: u64, key: &str, undo: &mut Undo) {
         if let Some(old) = self.kv.remove(key) {
             undo.entries.push((key.to_owned(), Some(old)));
-            self.bury(index, key, undo);
+            self.add_tombstone(index, key, undo);
             self.tables.kvs = index;
         }
     }
@@ -191,31 +191,33 @@ impl Store {
             undo.entries.push((key, old));
         }
         if !prefix.is_empty() {
-            self.bury(index, prefix, undo);
+            self.add_tombstone(index, prefix, undo);
         }
         self.tables.kvs = index;
     }
 
-    fn bury(&mut self, index: u64, key: &str, undo: &mut Undo) {
-        let end = self.now.after(GRAVE_TTL).as_micros();
-        let reaped_at = Instant::from_micros(end.div_ceil(GRAVE_GRAIN).saturating_mul(GRAVE_GRAIN));
-        let old = self.graves.insert(key.to_owned(), Grave { index, reaped_at });
-        undo.graves.push((key.to_owned(), old));
+    fn add_tombstone(&mut self, index: u64, key: &str, undo: &mut Undo) {
+        let end = self.now.after(TOMBSTONE_TTL).as_micros();
+        let reaped_at = Instant::from_micros(
+            end.div_ceil(TOMBSTONE_GRANULARITY).saturating_mul(TOMBSTONE_GRANULARITY),
+        );
+        let old = self.tombstones.insert(key.to_owned(), Tombstone { index, reaped_at });
+        undo.tombstones.push((key.to_owned(), old));
         self.tables.tombstones = index;
     }
 
     /// Removes the expired tombstones. No index of a table moves, but the index of a prefix may fall.
     pub(super) fn reap(&mut self) {
         let now = self.now;
-        if self.graves.values().any(|grave| grave.reaped_at <= now) {
+        if self.tombstones.values().any(|grave| grave.reaped_at <= now) {
             self.next_index();
-            self.graves.retain(|_, grave| grave.reaped_at > now);
+            self.tombstones.retain(|_, grave| grave.reaped_at > now);
         }
     }
 
     /// Returns the time at which the next tombstone expires.
     pub(super) fn next_reap(&self) -> Option<Instant> {
-        self.graves.values().map(|grave| grave.reaped_at).min()
+        self.tombstones.values().map(|grave| grave.reaped_at).min()
     }
 
     /// Returns whether a lock delay applies to the key because the session that held it was lost.

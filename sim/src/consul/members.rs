@@ -10,19 +10,19 @@ use hax_core::base::time::{Next, Now};
 
 use super::agent::{Agent, Presence};
 use super::catalog::{Register, RegisterCheck, RegisterService};
-use super::delays::FOUND_AFTER;
+use super::delays::GOSSIP_DELAY;
 use super::http::AgentId;
 use super::{Consul, Output, Timer, info, mix};
 
 /// The minimum time between two full comparisons of an agent with the catalog. The maximum is twice as long.
-const COMPARE_EVERY: Duration = Duration::from_secs(60);
+const FULL_SYNC_EVERY: Duration = Duration::from_secs(60);
 
 /// The former name of an agent that has returned under another name.
 #[derive(Clone, Debug)]
-pub(super) struct Former {
+pub(super) struct FormerName {
     node: String,
     /// Gossip has detected that no agent uses the name.
-    found: bool,
+    detected: bool,
 }
 
 impl Consul {
@@ -82,7 +82,7 @@ impl Consul {
         self.agents[agent].presence = presence;
         self.reconcile(agent);
         self.sync(agent);
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Removes a failed agent with all its registrations, as autopilot's `CleanupDeadServers` and the reaping
@@ -95,7 +95,7 @@ impl Consul {
         if self.agents[agent].presence == Presence::Failed {
             self.unregister(agent);
         }
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Makes an agent leave the cluster gracefully, as at the end of its service.
@@ -106,10 +106,10 @@ impl Consul {
     /// everything anew.
     pub fn leave(&mut self, now: Now, agent: AgentId, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
-        self.hang_up(agent);
+        self.drop_requests(agent);
         self.agents[agent].presence = Presence::Left;
         self.unregister(agent);
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Makes the present services of all agents, with their checks, their configuration.
@@ -131,11 +131,12 @@ impl Consul {
     /// get none. The name must not have been used before.
     pub fn rename(&mut self, now: Now, agent: AgentId, node: &str, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
-        self.hang_up(agent);
+        self.drop_requests(agent);
         let id = self.mint_uuid();
-        let old = self.agents[agent].start_as(node, id);
-        self.timers.arm(Timer::Former(self.former.len()), self.store.now.after(FOUND_AFTER));
-        self.former.push(Former { node: old, found: false });
+        let old = self.agents[agent].restart_as(node, id);
+        self.timers
+            .arm(Timer::FormerName(self.former_names.len()), self.store.now.after(GOSSIP_DELAY));
+        self.former_names.push(FormerName { node: old, detected: false });
         let checks = Some(vec![serf_health(node, true)]);
         let ask = Register { checks, ..self.agents[agent].node() };
         self.store.register(ask).expect("a new node is consistent");
@@ -143,20 +144,20 @@ impl Consul {
         self.store.register(ask).expect("a node alone is consistent");
         self.start_checks(agent);
         self.sync(agent);
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Records that gossip has detected that no agent uses a former name.
-    pub(super) fn miss(&mut self, former: usize) {
-        self.former[former].found = true;
-        self.miss_former();
+    pub(super) fn on_former_name_detected(&mut self, former: usize) {
+        self.former_names[former].detected = true;
+        self.fail_former_names();
     }
 
     /// Sets `serfHealth` of the former names that no agent uses to critical.
     ///
     /// Somebody may have removed some of these nodes from the catalog.
-    pub(super) fn miss_former(&mut self) {
-        let found = self.former.iter().filter(|former| former.found && self.leader);
+    pub(super) fn fail_former_names(&mut self) {
+        let found = self.former_names.iter().filter(|former| former.detected && self.leader);
         let found: Vec<String> = found.map(|former| former.node.clone()).collect();
         for node in found {
             let Some(known) = self.store.nodes.get(&node) else { continue };
@@ -165,21 +166,21 @@ impl Consul {
                 address: known.address.clone(),
                 ..Register::default()
             };
-            self.tell_health(Register { node, ..ask }, false);
+            self.write_health(Register { node, ..ask }, false);
         }
     }
 
     /// Updates an agent's `serfHealth` in the catalog according to gossip.
     pub(super) fn reconcile(&mut self, agent: AgentId) {
-        let (local, well) = (&self.agents[agent], self.is_well(agent));
+        let (local, well) = (&self.agents[agent], self.is_healthy(agent));
         let known = self.store.nodes.contains_key(&local.node);
         // A failed node that is not in the catalog is not added to it.
         if self.leader && local.presence != Presence::Left && (well || known) {
-            self.tell_health(local.node(), well);
+            self.write_health(local.node(), well);
         }
     }
 
-    fn tell_health(&mut self, ask: Register, well: bool) {
+    fn write_health(&mut self, ask: Register, well: bool) {
         let check = serf_health(&ask.node, well);
         let held = self.store.checks.get(&(ask.node.clone(), check.id.clone()));
         if held.is_none_or(|held| held.status != check.status) {
@@ -189,28 +190,28 @@ impl Consul {
     }
 
     /// Schedules a full comparison of an agent with the catalog in one to two minutes.
-    pub(super) fn compare_later(&mut self, agent: AgentId) {
+    pub(super) fn full_sync_later(&mut self, agent: AgentId) {
         self.serial += 1;
         let part = Duration::from_millis(mix(self.serial) % 60_000);
-        let at = self.store.now.after(COMPARE_EVERY + part);
-        self.timers.arm_no_later(Timer::Compare(agent), at);
+        let at = self.store.now.after(FULL_SYNC_EVERY + part);
+        self.timers.arm_no_later(Timer::FullSync(agent), at);
     }
 
     /// Schedules a comparison for the agent of a node that a client has written about.
-    pub(super) fn written_about(&mut self, node: &str) {
+    pub(super) fn on_catalog_write(&mut self, node: &str) {
         if let Some(agent) = self.agents.iter().position(|agent| agent.node == node) {
-            self.compare_later(agent);
+            self.full_sync_later(agent);
         }
     }
 
     /// Compares an agent with the node's rows in the catalog, and syncs the differences: anti-entropy. Rows
     /// that others have registered there are removed.
-    pub(super) fn compare_all(&mut self, agent: AgentId) {
+    pub(super) fn full_sync(&mut self, agent: AgentId) {
         let local = &self.agents[agent];
-        if !self.leader || local.presence != Presence::Alive || local.cut.is_some() {
-            return self.compare_later(agent);
+        if !self.leader || local.presence != Presence::Alive || local.disconnection.is_some() {
+            return self.full_sync_later(agent);
         }
-        self.timers.disarm(Timer::Compare(agent));
+        self.timers.disarm(Timer::FullSync(agent));
         let ask = local.node_itself();
         let known = self.store.nodes.get(&local.node);
         if known.is_none_or(|known| {
@@ -218,7 +219,7 @@ impl Consul {
         }) {
             self.store.register(ask).expect("a node alone is consistent");
         }
-        self.agents[agent].compare(&self.store);
+        self.agents[agent].mark_differences(&self.store);
         self.sync(agent);
     }
 }

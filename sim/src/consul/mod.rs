@@ -38,9 +38,9 @@ mod http;
 mod info;
 mod inspect;
 mod kv;
+mod leader_access;
 mod members;
 mod read;
-mod road;
 mod rows;
 mod servers;
 mod session;
@@ -61,13 +61,13 @@ use hax_core::base::time::{Instant, Next, Now};
 use hax_core::base::timers::Timers;
 
 use agent::Agent;
-use blocking::Parked;
+use blocking::BlockedQuery;
 pub use delays::ELECTION;
 pub use http::{AgentId, Request, RequestId, Response};
 use http::{Answer, Target};
-pub use inspect::{CheckView, Held};
-use members::Former;
-use road::Held as OnTheRoad;
+pub use inspect::{CheckView, KvView};
+use leader_access::WaitingRequest;
+use members::FormerName;
 pub use servers::Snapshot;
 use store::Store;
 pub use token::Token;
@@ -89,8 +89,8 @@ pub enum Output {
     ///
     /// The host has to pass it to [`Consul::handle`] again, at once. Its response comes from that call,
     /// unless its client has gone.
-    Again(Request),
-    /// A watch fired. The host has to post this, and then to call [`Consul::posted`].
+    Retry(Request),
+    /// A watch fired. The host has to post this, and then to call [`Consul::on_post_done`].
     Post(Post),
 }
 
@@ -109,17 +109,17 @@ enum Timer {
     /// Tombstones have expired.
     Reap,
     /// Gossip detects that no agent uses a former name.
-    Former(usize),
+    FormerName(usize),
     /// Gossip detects that an agent is cut off.
-    Cut(AgentId),
+    Disconnection(AgentId),
     /// A request has waited long enough for a reachable leader.
-    Held(u64),
+    LeaderWait(u64),
     /// The servers have elected a leader.
     Elected,
     /// The followers apply the latest log entries.
-    CatchUp,
+    Replicate,
     /// An agent compares itself with the catalog.
-    Compare(AgentId),
+    FullSync(AgentId),
 }
 
 impl Timer {
@@ -131,11 +131,11 @@ impl Timer {
             Self::Output(..) => "check output",
             Self::Watch(_) => "watch",
             Self::Reap => "tombstones",
-            Self::Former(_) | Self::Cut(_) => "gossip",
-            Self::Held(_) => "road to the leader",
+            Self::FormerName(_) | Self::Disconnection(_) => "gossip",
+            Self::LeaderWait(_) => "wait for the leader",
             Self::Elected => "election",
-            Self::CatchUp => "followers",
-            Self::Compare(_) => "anti-entropy",
+            Self::Replicate => "followers",
+            Self::FullSync(_) => "anti-entropy",
         }
     }
 }
@@ -151,21 +151,21 @@ struct Write<'a> {
 pub struct Consul {
     store: Store,
     agents: Vec<Agent>,
-    former: Vec<Former>,
+    former_names: Vec<FormerName>,
     timers: Timers<Timer>,
-    parked: BTreeMap<RequestId, Parked>,
+    blocked: BTreeMap<RequestId, BlockedQuery>,
     watches: BTreeMap<WatchId, Watcher>,
     /// The requests that wait until the leader is reachable, in order of arrival.
-    held: BTreeMap<u64, OnTheRoad>,
+    waiting: BTreeMap<u64, WaitingRequest>,
     /// The state of the followers, where it may differ from the state of the leader.
-    behind: Option<Box<Store>>,
+    follower_store: Option<Box<Store>>,
     lag: Duration,
     /// The ids of sessions by the number that identifies their timers.
     session_serials: BTreeMap<u64, String>,
     serial: u64,
     uuids: u64,
     leader: bool,
-    headless_since: Instant,
+    leaderless_since: Instant,
     pretty: bool,
 }
 
@@ -177,22 +177,22 @@ impl Consul {
             // A real log begins with elections, configurations and similar entries, too.
             store: Store { index: 10, ..Store::default() },
             agents: Vec::new(),
-            former: Vec::new(),
+            former_names: Vec::new(),
             timers: Timers::default(),
-            parked: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             watches: BTreeMap::new(),
-            held: BTreeMap::new(),
-            behind: None,
+            waiting: BTreeMap::new(),
+            follower_store: None,
             lag: Duration::ZERO,
             session_serials: BTreeMap::new(),
             serial: 0,
             uuids: 0,
             leader: true,
-            headless_since: Instant::default(),
+            leaderless_since: Instant::default(),
             pretty: false,
         };
         let first = consul.join(node, "127.0.0.1", true);
-        consul.seat_leader(Some(first));
+        consul.make_leader(Some(first));
         consul
     }
 
@@ -219,21 +219,21 @@ impl Consul {
         if let Some(answer) = self.answer(&request) {
             out.push(Output::Response(answer.to(request.id)));
         }
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Fires the timers that are due by `now`.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Forgets the client of a request: it gets no response.
     ///
     /// A write that waits, for instance for a reachable leader, may be executed nevertheless.
-    pub fn forget(&mut self, id: RequestId) {
-        self.forget_held(id);
-        self.parked.remove(&id);
+    pub fn cancel(&mut self, id: RequestId) {
+        self.cancel_waiting(id);
+        self.blocked.remove(&id);
         self.timers.disarm(Timer::Wait(id));
     }
 
@@ -253,16 +253,16 @@ impl Consul {
         self.watches.insert(id, Watcher::new(watch, url));
         self.timers.arm(Timer::Watch(id), now.mono);
         self.advance(now, out);
-        (id, self.settle(out))
+        (id, self.finish(out))
     }
 
     /// Reports that a post of a watch was answered or has failed. Before that the watch does not read again.
-    pub fn posted(&mut self, now: Now, id: WatchId, out: &mut Vec<Output>) -> Next {
+    pub fn on_post_done(&mut self, now: Now, id: WatchId, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.busy = false;
         }
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Sets the result of a check that the agent runs itself (a script, a connection).
@@ -278,7 +278,7 @@ impl Consul {
         self.advance(now, out);
         self.set_local(agent, id, status, output);
         self.sync(agent);
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Returns the index of the last write.
@@ -290,7 +290,7 @@ impl Consul {
     /// Returns the number of waiting blocking queries.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.parked.len()
+        self.blocked.len()
     }
 
     fn advance(&mut self, now: Now, out: &mut Vec<Output>) {
@@ -306,24 +306,24 @@ impl Consul {
 
     fn fire(&mut self, timer: Timer, out: &mut Vec<Output>) {
         match timer {
-            Timer::Wait(id) => self.give_up(id, out),
+            Timer::Wait(id) => self.answer_blocked(id, out),
             Timer::Session(serial) => self.expire_session(serial),
             Timer::Ttl(agent, serial) => self.expire_check(agent, serial),
             Timer::Output(agent, serial) => self.flush_output(agent, serial),
             Timer::Watch(id) => self.poll_watch(id, out),
             Timer::Reap => self.store.reap(),
-            Timer::Former(former) => self.miss(former),
-            Timer::Cut(agent) => self.find_cut(agent),
-            Timer::Held(serial) => self.refuse_held(serial, out),
-            Timer::Elected => self.elected(out),
-            Timer::CatchUp => self.catch_up(),
-            Timer::Compare(agent) => self.compare_all(agent),
+            Timer::FormerName(former) => self.on_former_name_detected(former),
+            Timer::Disconnection(agent) => self.on_disconnection_detected(agent),
+            Timer::LeaderWait(serial) => self.refuse_waiting(serial, out),
+            Timer::Elected => self.on_elected(out),
+            Timer::Replicate => self.replicate(),
+            Timer::FullSync(agent) => self.full_sync(agent),
         }
     }
 
-    fn settle(&mut self, out: &mut Vec<Output>) -> Next {
+    fn finish(&mut self, out: &mut Vec<Output>) -> Next {
         self.release(out);
-        self.follow();
+        self.schedule_replication();
         if let Some(at) = self.store.next_reap() {
             self.timers.arm(Timer::Reap, at);
         }
@@ -334,13 +334,13 @@ impl Consul {
 
     /// Appends the outputs that follow from the last change of the state.
     fn release(&mut self, out: &mut Vec<Output>) {
-        self.follow_sessions();
-        self.release_parked(out);
+        self.update_session_timers();
+        self.release_blocked(out);
         self.fire_watches(out);
     }
 
     /// Arms and disarms the timers of sessions according to the sessions.
-    fn follow_sessions(&mut self) {
+    fn update_session_timers(&mut self) {
         for (id, alive) in std::mem::take(&mut self.store.session_changes) {
             if alive {
                 self.serial += 1;

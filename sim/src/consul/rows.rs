@@ -64,7 +64,7 @@ impl Entry {
 /// The tombstone of a deleted key or a deleted tree. It keeps the index of a prefix from falling when a key
 /// below it is deleted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Grave {
+pub(super) struct Tombstone {
     pub(super) index: u64,
     pub(super) reaped_at: Instant,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hax_core::base::time::{Next, Now};
 
 use super::http::AgentId;
-use super::road::refusal;
+use super::leader_access::refusal;
 use super::store::Store;
 use super::{Consul, Output, RequestId, Timer};
 
@@ -24,11 +24,11 @@ impl Consul {
         self.advance(now, out);
         self.timers.disarm(Timer::Elected);
         if leader {
-            self.take_the_lead(out);
+            self.gain_leadership(out);
         } else {
-            self.lose_the_lead();
+            self.drop_leadership();
         }
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Makes the servers' leader die and the others elect another one, which takes `lasts`.
@@ -38,14 +38,14 @@ impl Consul {
     pub fn elect(&mut self, now: Now, lasts: Duration, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
         self.begin_election(lasts, out);
-        self.settle(out)
+        self.finish(out)
     }
 
     /// Makes the server of this agent the leader, or with `None` a server without an agent here. Nothing else
     /// changes.
     ///
     /// Initially the server of the first agent leads.
-    pub fn seat_leader(&mut self, leading: Option<AgentId>) {
+    pub fn make_leader(&mut self, leading: Option<AgentId>) {
         for (id, agent) in self.agents.iter_mut().enumerate() {
             agent.leads = agent.server && leading == Some(id);
         }
@@ -58,7 +58,7 @@ impl Consul {
     /// agents, which send their reads to any server.
     pub fn set_lag(&mut self, lag: Duration) {
         self.lag = lag;
-        self.behind = (!lag.is_zero()).then(|| Box::new(self.store.clone()));
+        self.follower_store = (!lag.is_zero()).then(|| Box::new(self.store.clone()));
     }
 
     /// Returns the state of the servers.
@@ -76,12 +76,12 @@ impl Consul {
     /// the catalog, one to two minutes later.
     pub fn restore(&mut self, now: Now, snapshot: &Snapshot, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
-        let waiting = self.parked.iter();
-        let waiting = waiting.filter(|(_, parked)| !self.is_cut(parked.request.agent));
+        let waiting = self.blocked.iter();
+        let waiting = waiting.filter(|(_, blocked)| !self.is_disconnected(blocked.request.agent));
         let waiting: Vec<RequestId> = waiting.map(|(id, _)| *id).collect();
         for id in waiting {
             self.timers.disarm(Timer::Wait(id));
-            self.give_up(id, out);
+            self.answer_blocked(id, out);
         }
         let Snapshot(store) = snapshot.clone();
         let old = std::mem::replace(&mut self.store, store);
@@ -94,84 +94,87 @@ impl Consul {
         self.store.session_changes = gone.chain(back).collect();
         for agent in 0..self.agents.len() {
             self.reconcile(agent);
-            self.compare_later(agent);
+            self.full_sync_later(agent);
         }
-        self.miss_former();
-        self.settle(out)
+        self.fail_former_names();
+        self.finish(out)
     }
 
     /// Makes each agent compare itself with the catalog, as each does every one to two minutes.
     ///
     /// An agent removes the rows of its node that it does not know, whoever registered them.
-    pub fn compare_agents(&mut self, now: Now, out: &mut Vec<Output>) -> Next {
+    pub fn full_sync_agents(&mut self, now: Now, out: &mut Vec<Output>) -> Next {
         self.advance(now, out);
-        (0..self.agents.len()).for_each(|agent| self.compare_all(agent));
-        self.settle(out)
+        (0..self.agents.len()).for_each(|agent| self.full_sync(agent));
+        self.finish(out)
     }
 
     /// Removes the leader.
-    fn lose_the_lead(&mut self) {
+    fn drop_leadership(&mut self) {
         if self.leader {
             self.leader = false;
-            self.headless_since = self.store.now;
+            self.leaderless_since = self.store.now;
         }
     }
 
     pub(super) fn begin_election(&mut self, lasts: Duration, out: &mut Vec<Output>) {
-        self.lose_the_lead();
+        self.drop_leadership();
         self.timers.arm(Timer::Elected, self.store.now.after(lasts));
-        let broken = self.parked.iter().filter(|(_, parked)| {
-            let local = &self.agents[parked.request.agent];
-            !parked.query.is_stale() && !local.leads && local.cut.is_none()
+        let broken = self.blocked.iter().filter(|(_, blocked)| {
+            let local = &self.agents[blocked.request.agent];
+            !blocked.query.is_stale() && !local.leads && local.disconnection.is_none()
         });
         let broken: Vec<RequestId> = broken.map(|(id, _)| *id).collect();
         for id in broken {
             self.timers.disarm(Timer::Wait(id));
-            if let Some(parked) = self.parked.remove(&id) {
-                let answer = refusal(&parked.request, "rpc error making call: EOF");
+            if let Some(blocked) = self.blocked.remove(&id) {
+                let answer = refusal(&blocked.request, "rpc error making call: EOF");
                 out.push(Output::Response(answer.to(id)));
             }
         }
     }
 
     /// Makes another server the leader.
-    pub(super) fn elected(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn on_elected(&mut self, out: &mut Vec<Output>) {
         let able = |id: &AgentId| {
             let local = &self.agents[*id];
-            local.server && local.cut.is_none() && self.is_well(*id)
+            local.server && local.disconnection.is_none() && self.is_healthy(*id)
         };
         let old = self.agents.iter().position(|agent| agent.leads);
         let able: Vec<AgentId> = (0..self.agents.len()).filter(able).collect();
         let next = able.iter().find(|id| Some(**id) > old).or_else(|| able.first());
-        self.seat_leader(next.copied());
-        self.take_the_lead(out);
+        self.make_leader(next.copied());
+        self.gain_leadership(out);
     }
 
-    fn take_the_lead(&mut self, out: &mut Vec<Output>) {
+    fn gain_leadership(&mut self, out: &mut Vec<Output>) {
         let new = !self.leader;
         self.leader = true;
         if new {
             let sessions: Vec<String> = self.store.sessions.keys().cloned().collect();
             sessions.iter().for_each(|id| self.arm_session(id));
             (0..self.agents.len()).for_each(|agent| self.reconcile(agent));
-            self.miss_former();
-            self.try_again(out);
+            self.fail_former_names();
+            self.retry_waiting(out);
         }
         (0..self.agents.len()).for_each(|agent| self.sync(agent));
     }
 
     /// Copies the leader's state to the followers.
-    pub(super) fn catch_up(&mut self) {
-        if self.behind.is_some() {
-            self.behind = Some(Box::new(self.store.clone()));
+    pub(super) fn replicate(&mut self) {
+        if self.follower_store.is_some() {
+            self.follower_store = Some(Box::new(self.store.clone()));
         }
     }
 
     /// Schedules the copy of the leader's state to the followers.
-    pub(super) fn follow(&mut self) {
-        let late = self.behind.as_ref().is_some_and(|behind| behind.index != self.store.index);
-        if late && !self.timers.is_armed(Timer::CatchUp) {
-            self.timers.arm(Timer::CatchUp, self.store.now.after(self.lag));
+    pub(super) fn schedule_replication(&mut self) {
+        let late = self
+            .follower_store
+            .as_ref()
+            .is_some_and(|follower_store| follower_store.index != self.store.index);
+        if late && !self.timers.is_armed(Timer::Replicate) {
+            self.timers.arm(Timer::Replicate, self.store.now.after(self.lag));
         }
     }
 }

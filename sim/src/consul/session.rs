@@ -98,16 +98,18 @@ impl Store {
     }
 
     /// Ends the sessions that are bound to a check of a node.
-    pub(super) fn lose_check(&mut self, index: u64, node: &str, check: &str) {
-        self.lose_sessions(index, |session| session.node == node && session.is_bound_to(check));
+    pub(super) fn invalidate_sessions_of_check(&mut self, index: u64, node: &str, check: &str) {
+        self.invalidate_sessions(index, |session| {
+            session.node == node && session.is_bound_to(check)
+        });
     }
 
     /// Ends the sessions of a node.
-    pub(super) fn lose_node(&mut self, index: u64, node: &str) {
-        self.lose_sessions(index, |session| session.node == node);
+    pub(super) fn invalidate_sessions_of_node(&mut self, index: u64, node: &str) {
+        self.invalidate_sessions(index, |session| session.node == node);
     }
 
-    fn lose_sessions(&mut self, index: u64, lost: impl Fn(&Session) -> bool) {
+    fn invalidate_sessions(&mut self, index: u64, lost: impl Fn(&Session) -> bool) {
         let lost = self.sessions.values().filter(|session| lost(session));
         let lost: Vec<SessionId> = lost.map(|session| session.id.clone()).collect();
         for id in lost {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hax_core::base::time::Instant;
 
-use super::rows::{Check, Entry, Grave, Node, Service, Session, SessionId};
+use super::rows::{Check, Entry, Node, Service, Session, SessionId, Tombstone};
 
 /// The index of the last change of each table, as the servers keep it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +35,7 @@ pub(super) struct Store {
     /// The index of each service that has instances. Changes of its checks and nodes move it too.
     pub(super) service_index: BTreeMap<String, u64>,
     pub(super) kv: BTreeMap<String, Entry>,
-    pub(super) graves: BTreeMap<String, Grave>,
+    pub(super) tombstones: BTreeMap<String, Tombstone>,
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) services: BTreeMap<Row, Service>,
     pub(super) checks: BTreeMap<Row, Check>,

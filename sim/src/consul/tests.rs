@@ -41,7 +41,7 @@ impl Fixture {
         let found = self.out.iter().position(|o| matches!(o, Output::Response(r) if r.id == id))?;
         match self.out.remove(found) {
             Output::Response(response) => Some(response),
-            Output::Post(_) | Output::Again(_) => None,
+            Output::Post(_) | Output::Retry(_) => None,
         }
     }
 
@@ -49,7 +49,7 @@ impl Fixture {
         let found = self.out.iter().position(|o| matches!(o, Output::Post(_)))?;
         match self.out.remove(found) {
             Output::Post(post) => Some(post),
-            Output::Response(_) | Output::Again(_) => None,
+            Output::Response(_) | Output::Retry(_) => None,
         }
     }
 
@@ -135,7 +135,7 @@ fn a_blocking_query_is_answered_by_news_or_by_time() {
     let target = format!("kv/p/?recurse&index={index}&wait=1m");
     let news = fixture.send("GET", &target, "");
     let hung_up = fixture.send("GET", &target, "");
-    fixture.consul.forget(hung_up);
+    fixture.consul.cancel(hung_up);
     fixture.put("kv/q", "1");
     fixture.put("kv/p/a", "1");
     assert_eq!(fixture.response(news), None);
@@ -203,7 +203,7 @@ fn a_watch_posts_what_there_is_and_then_what_changes_but_one_at_a_time() {
     fixture.put("kv/bq/1?flags=3", "x");
     assert_eq!(fixture.post(), None, "the first post is not done");
     fixture.put("kv/bq/2", "y");
-    fixture.next = fixture.consul.posted(now, prefix, &mut fixture.out);
+    fixture.next = fixture.consul.on_post_done(now, prefix, &mut fixture.out);
     let post = fixture.post().unwrap();
     let entries: Value = serde_json::from_slice(&post.body).unwrap();
     assert_eq!((post.url.as_str(), entries.as_array().unwrap().len()), ("http://h/bq", 2));
@@ -211,7 +211,7 @@ fn a_watch_posts_what_there_is_and_then_what_changes_but_one_at_a_time() {
         entries[0].to_string().len(),
         r#"{"Key":"bq/1","CreateIndex":13,"ModifyIndex":13,"LockIndex":0,"Flags":3,"Value":"eA==","Session":""}"#.len()
     );
-    fixture.next = fixture.consul.posted(now, prefix, &mut fixture.out);
+    fixture.next = fixture.consul.on_post_done(now, prefix, &mut fixture.out);
     fixture.put("kv/bq/2", "y");
     fixture.put("kv/other", "y");
     assert_eq!(fixture.post(), None);
@@ -222,7 +222,7 @@ fn a_watch_posts_what_there_is_and_then_what_changes_but_one_at_a_time() {
     let _ = fixture.consul.add_watch(now, &service, "http://h/", &mut fixture.out);
     let post = fixture.post().unwrap();
     assert_eq!(post.body, "[]\n");
-    fixture.next = fixture.consul.posted(now, post.watch, &mut fixture.out);
+    fixture.next = fixture.consul.on_post_done(now, post.watch, &mut fixture.out);
     fixture.put("agent/service/register", r#"{"ID":"2","Name":"ios","Check":{"TTL":"1h"}}"#);
     let post: Value = serde_json::from_slice(&fixture.post().unwrap().body).unwrap();
     assert_eq!(post[0]["Checks"][1]["Definition"]["Interval"], "0s");

@@ -27,7 +27,7 @@ impl Token {
     }
 
     /// Gives the token all rights again.
-    pub fn mend(&mut self) {
+    pub fn restore(&mut self) {
         *self = Self::default();
     }
 
@@ -37,7 +37,7 @@ impl Token {
 
     /// Returns the status and the text of the refusal of a request, if it is refused.
     #[must_use]
-    pub fn refuses(&self, method: &str, target: &str) -> Option<(u16, &'static str)> {
+    pub fn refusal(&self, method: &str, target: &str) -> Option<(u16, &'static str)> {
         let query = target.split_once('?').map_or("", |(_, query)| query);
         let list = query.split('&').any(|part| matches!(part, "recurse" | "keys"));
         let one = target.starts_with("/v1/kv/") && !list;
@@ -52,7 +52,7 @@ impl Token {
 
     /// Returns the part of a response that the token may see.
     #[must_use]
-    pub fn shown(&self, target: &str, response: Response) -> Response {
+    pub fn filter(&self, target: &str, response: Response) -> Response {
         if !self.hides(target) || response.status != 200 {
             return response;
         }

@@ -30,7 +30,7 @@ pub enum Watch {
 /// A post for the host to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Post {
-    /// The watch, for [`Consul::posted`] after the post.
+    /// The watch, for [`Consul::on_post_done`] after the post.
     pub watch: WatchId,
     /// The URL of the receiver.
     pub url: String,

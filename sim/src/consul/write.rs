@@ -71,7 +71,7 @@ impl Consul {
             if let Some(answer) = self.read(request, &target) {
                 return answer;
             }
-            if let Some(turned) = self.info_turned_away(request, &target) {
+            if let Some(turned) = self.check_info_access(request, &target) {
                 return turned;
             }
             return Some(self.info(request.agent, &target));
@@ -81,7 +81,7 @@ impl Consul {
         if let Some(answer) = self.agent_write(request.agent, &write) {
             return Some(answer);
         }
-        if let Some(turned) = self.turned_away(request, false) {
+        if let Some(turned) = self.check_access(request, false) {
             return turned;
         }
         Some(self.write(request, &write))

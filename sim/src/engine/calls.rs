@@ -10,7 +10,7 @@ use hax_core::machine::Input;
 
 use super::World;
 use super::cast::Cast;
-use super::event::{Ev, MS, S, Sent};
+use super::event::{Ev, MS, S, SentCall};
 use super::fault::Fault;
 use super::sim::EvOf;
 use super::swarm;
@@ -19,11 +19,11 @@ use crate::consul::{Consul, Output, Request, RequestId, Response, Snapshot, Toke
 /// The latency of a call from end to end, in µs.
 const LATENCY: u64 = 300;
 /// The time limit of a watch for the response to its post.
-const POST_FOR: u64 = 10 * S;
+const POST_TIMEOUT: u64 = 10 * S;
 
 /// A call without a reply.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct PendingCall {
     pub(super) request: RequestId,
     /// The reply is in transit.
     answered: bool,
@@ -31,7 +31,7 @@ pub(super) struct Flight {
 
 /// The origin of a request in Consul's double.
 #[derive(Debug)]
-struct Asker {
+struct RequestOrigin {
     node: usize,
     life: u32,
     call: CallId,
@@ -40,40 +40,40 @@ struct Asker {
 }
 
 /// Consul's double and all messages in transit to and from it.
-pub(crate) struct Side {
+pub(crate) struct ConsulHost {
     pub(crate) double: Consul,
-    askers: BTreeMap<RequestId, Asker>,
-    last: RequestId,
+    origins: BTreeMap<RequestId, RequestOrigin>,
+    last_request: RequestId,
     wake: u64,
     out: Vec<Output>,
     /// An earlier state of the double.
-    pub(crate) old: Option<Box<Consul>>,
+    pub(crate) stale_copy: Option<Box<Consul>>,
     /// Until this time every call is refused.
     pub(crate) down_until: u64,
     /// Until this time there is no leader.
-    pub(super) headless_until: u64,
+    pub(super) leaderless_until: u64,
     /// The permissions of each node's token.
     tokens: Vec<Token>,
     /// The snapshot for a later restore.
-    pub(super) saved: Option<Snapshot>,
+    pub(super) snapshot: Option<Snapshot>,
     /// Until this time Consul may still carry out an abandoned write.
-    late_until: u64,
+    late_writes_until: u64,
 }
 
-impl Side {
+impl ConsulHost {
     pub(super) fn new(double: Consul) -> Self {
         Self {
             double,
-            askers: BTreeMap::new(),
-            last: 0,
+            origins: BTreeMap::new(),
+            last_request: 0,
             wake: u64::MAX,
             out: Vec::new(),
-            old: None,
+            stale_copy: None,
             down_until: 0,
-            headless_until: 0,
+            leaderless_until: 0,
             tokens: Vec::new(),
-            saved: None,
-            late_until: 0,
+            snapshot: None,
+            late_writes_until: 0,
         }
     }
 }
@@ -95,33 +95,33 @@ impl<C: Cast> World<'_, C> {
             Command::Call(call) => self.on_call(node, *call),
             Command::Cancel(call) => {
                 let Some(flight) = self.hosts[node].calls.remove(&call) else { return };
-                self.consul.double.forget(flight.request);
+                self.consul.double.cancel(flight.request);
                 if flight.answered && self.odds.consul > 0 && self.sim.choose(2) == 1 {
-                    self.hosts[node].late.insert(call);
+                    self.hosts[node].abandoned_calls.insert(call);
                 }
             }
         }
     }
 
     fn on_call(&mut self, node: usize, call: port::Call) {
-        self.consul.last += 1;
+        self.consul.last_request += 1;
         let port::Call { id, method, target, body, within, .. } = call;
         let method = match method {
             Method::Get => "GET",
             Method::Put => "PUT",
             Method::Delete => "DELETE",
         };
-        let mut request = Request::new(self.consul.last, method, &target, body);
+        let mut request = Request::new(self.consul.last_request, method, &target, body);
         request.agent = node;
         let life = self.hosts[node].life;
-        self.hosts[node].calls.insert(id, Flight { request: request.id, answered: false });
+        self.hosts[node].calls.insert(id, PendingCall { request: request.id, answered: false });
         let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX / 4);
-        self.sim.push(self.sim.now() + within, Ev::Overdue(node, life, id));
+        self.sim.push(self.sim.now() + within, Ev::CallTimeout(node, life, id));
         let mut fault = self.draw_fault();
         if self.sim.now() < self.consul.down_until || self.consul.double.has_left(node) {
             fault = Some(Fault::Refused);
         }
-        if let Some((status, text)) = self.token(node).refuses(&request.method, &request.target) {
+        if let Some((status, text)) = self.token(node).refusal(&request.method, &request.target) {
             let answer = answer_with(status, 0, Bytes::from_static(text.as_bytes()));
             return self.reply_after(LATENCY, node, life, id, Ok(answer));
         }
@@ -144,11 +144,12 @@ impl<C: Cast> World<'_, C> {
             _ => LATENCY,
         };
         // A TTL update is followed by the next one, and it changes nothing that another call waits for.
-        let is_beat = request.target.starts_with("/v1/agent/check/pass/");
-        if request.method != "GET" && !is_beat {
-            self.consul.late_until = self.consul.late_until.max(self.sim.now() + delay);
+        let is_heartbeat = request.target.starts_with("/v1/agent/check/pass/");
+        if request.method != "GET" && !is_heartbeat {
+            self.consul.late_writes_until =
+                self.consul.late_writes_until.max(self.sim.now() + delay);
         }
-        let sent = Sent { node, life, call: id, request, fault };
+        let sent = SentCall { node, life, call: id, request, fault };
         self.sim.push(self.sim.now() + delay, Ev::Call(Box::new(sent)));
     }
 
@@ -170,14 +171,14 @@ impl<C: Cast> World<'_, C> {
     }
 
     /// Delivers a call to Consul. The call is carried out even if its caller has abandoned it.
-    pub(super) fn on_call_arrived(&mut self, sent: Sent) {
-        let Sent { node, life, call, request, fault } = sent;
+    pub(super) fn on_call_arrived(&mut self, sent: SentCall) {
+        let SentCall { node, life, call, request, fault } = sent;
         if fault == Some(Fault::OtherWriter) {
-            C::write_beside(self);
+            C::write_concurrently(self);
         }
         if fault == Some(Fault::Stale)
             && request.method == "GET"
-            && self.stale(node, life, call, &request)
+            && self.reply_from_stale_copy(node, life, call, &request)
         {
             return;
         }
@@ -187,21 +188,27 @@ impl<C: Cast> World<'_, C> {
         let id = request.id;
         let waits = self.hosts[node].life == life && self.hosts[node].calls.contains_key(&call);
         let target = request.target.clone();
-        self.consul.askers.insert(id, Asker { node, life, call, target, fault });
-        self.hand_in(Some(node), request);
+        self.consul.origins.insert(id, RequestOrigin { node, life, call, target, fault });
+        self.submit(Some(node), request);
         if !waits {
             // The connection is closed, so no reply can be delivered.
-            self.consul.double.forget(id);
+            self.consul.double.cancel(id);
         }
     }
 
     /// Replies from an older state, if there is one and the reply need not wait.
-    fn stale(&mut self, node: usize, life: u32, call: CallId, request: &Request) -> bool {
+    fn reply_from_stale_copy(
+        &mut self,
+        node: usize,
+        life: u32,
+        call: CallId,
+        request: &Request,
+    ) -> bool {
         if request.target.contains("consistent") {
             return false;
         }
         let (now, mut out) = (self.sim.clocks(), Vec::new());
-        let Some(old) = self.consul.old.as_deref_mut() else { return false };
+        let Some(old) = self.consul.stale_copy.as_deref_mut() else { return false };
         // A blocking query to a server that lags behind does not block.
         let target = request.target.split("&index").next().unwrap_or_default();
         let mut asked = Request::new(request.id, &request.method, target, Bytes::new());
@@ -221,7 +228,7 @@ impl<C: Cast> World<'_, C> {
         for output in out.drain(..) {
             match output {
                 Output::Response(response) => self.on_response(response),
-                Output::Again(request) => again.push(request),
+                Output::Retry(request) => again.push(request),
                 Output::Post(post) => {
                     let (node, path) = post.url.split_once('/').unwrap_or_default();
                     let node = node.parse().unwrap_or(0);
@@ -234,17 +241,17 @@ impl<C: Cast> World<'_, C> {
             let at = at.as_micros();
             if at < self.consul.wake || self.consul.wake <= self.sim.now() {
                 self.consul.wake = at;
-                self.sim.push(at.max(self.sim.now()), Ev::Consul);
+                self.sim.push(at.max(self.sim.now()), Ev::ConsulTick);
             }
         }
         for request in again {
-            let node = self.consul.askers.get(&request.id).map(|asker| asker.node);
-            self.hand_in(node, request);
+            let node = self.consul.origins.get(&request.id).map(|origin| origin.node);
+            self.submit(node, request);
         }
     }
 
     /// Hands a request to Consul for execution.
-    fn hand_in(&mut self, node: Option<usize>, request: Request) {
+    fn submit(&mut self, node: Option<usize>, request: Request) {
         let write = (request.method != "GET").then(|| request.body.clone());
         let now = self.sim.clocks();
         let mut out = std::mem::take(&mut self.consul.out);
@@ -270,9 +277,9 @@ impl<C: Cast> World<'_, C> {
     }
 
     fn on_response(&mut self, response: Response) {
-        let Some(asker) = self.consul.askers.remove(&response.id) else { return };
-        let Asker { node, life, call, target, fault } = asker;
-        let mut answer = answer_of(&self.token(node).shown(&target, response));
+        let Some(origin) = self.consul.origins.remove(&response.id) else { return };
+        let RequestOrigin { node, life, call, target, fault } = origin;
+        let mut answer = answer_of(&self.token(node).filter(&target, response));
         let result = match fault {
             Some(Fault::AnswerLost) => return,
             Some(Fault::Broken) => Err(Unanswered::Broken),
@@ -320,18 +327,18 @@ impl<C: Cast> World<'_, C> {
             return;
         }
         let waits = self.hosts[node].calls.remove(&reply.id).is_some();
-        if waits || self.hosts[node].late.remove(&reply.id) {
+        if waits || self.hosts[node].abandoned_calls.remove(&reply.id) {
             C::on_reply(self, node, reply.id);
             self.feed(node, Input::Consul(reply));
         }
     }
 
-    pub(super) fn on_overdue(&mut self, node: usize, life: u32, id: CallId) {
+    pub(super) fn on_call_timeout(&mut self, node: usize, life: u32, id: CallId) {
         if self.hosts[node].life != life {
             return;
         }
         if let Some(flight) = self.hosts[node].calls.remove(&id) {
-            self.consul.double.forget(flight.request);
+            self.consul.double.cancel(flight.request);
             C::on_reply(self, node, id);
             let result = Err(Unanswered::TimedOut);
             self.feed(node, Input::Consul(port::Reply { id, result }));
@@ -350,28 +357,28 @@ impl<C: Cast> World<'_, C> {
         let lost = calls.iter().filter(|(_, flight)| !flight.answered);
         let lost: Vec<_> = lost.map(|(id, flight)| (*id, flight.request)).collect();
         for (id, request) in lost {
-            self.consul.double.forget(request);
+            self.consul.double.cancel(request);
             self.reply_after(LATENCY, node, life, id, Err(Unanswered::Broken));
         }
     }
 
     /// Makes Consul reachable, with a leader and with current answers.
     pub(super) fn heal_consul(&mut self) {
-        self.consul.old = None;
+        self.consul.stale_copy = None;
         self.consul.down_until = 0;
-        self.consul.headless_until = 0;
-        self.at_consul(|double, now, out| double.set_leader(now, true, out));
+        self.consul.leaderless_until = 0;
+        self.with_consul(|double, now, out| double.set_leader(now, true, out));
     }
 
     /// Returns whether an abandoned write may still be carried out.
-    pub(super) fn writes_are_late(&self) -> bool {
-        self.sim.now() < self.consul.late_until
+    pub(super) fn has_late_writes(&self) -> bool {
+        self.sim.now() < self.consul.late_writes_until
     }
 
     // ---- watches ----------------------------------------------------------------------------------
 
     fn post_later(&mut self, node: usize, path: String, watch: u64, body: Bytes) {
-        let late = match self.post_goes_wrong() {
+        let late = match self.draw_post_fault() {
             0 => 0,
             1 => {
                 // The post is sent twice. No watch waits for the response to the second one.
@@ -385,9 +392,9 @@ impl<C: Cast> World<'_, C> {
             2 => {
                 // The post is so late that the watch has given up before. The next post of the watch
                 // overtakes it.
-                let late = self.sim.now() + POST_FOR + self.sim.choose(5_000) * MS;
+                let late = self.sim.now() + POST_TIMEOUT + self.sim.choose(5_000) * MS;
                 self.post_at(late, Ev::Post { node, path, watch: None, body });
-                return self.sim.push(self.sim.now() + POST_FOR, Ev::Posted(watch));
+                return self.sim.push(self.sim.now() + POST_TIMEOUT, Ev::PostDone(watch));
             }
             _ => self.sim.choose(5_000) * MS,
         };
@@ -398,7 +405,7 @@ impl<C: Cast> World<'_, C> {
     }
 
     /// Draws the fault of a watch's post; 0 means no fault.
-    fn post_goes_wrong(&mut self) -> u64 {
+    fn draw_post_fault(&mut self) -> u64 {
         let posts = self.odds.posts;
         if posts == 0 || !self.sim.chance(posts) { 0 } else { self.sim.choose(4) }
     }
@@ -408,25 +415,25 @@ impl<C: Cast> World<'_, C> {
         self.sim.push(at, post);
     }
 
-    pub(super) fn on_posted(&mut self, watch: u64) {
+    pub(super) fn on_post_done(&mut self, watch: u64) {
         let now = self.sim.clocks();
         let mut out = std::mem::take(&mut self.consul.out);
-        let next = self.consul.double.posted(now, watch, &mut out);
+        let next = self.consul.double.on_post_done(now, watch, &mut out);
         self.after_consul(out, next);
     }
 
     // ---- events at Consul -------------------------------------------------------------------------
 
     /// Sends a request from a writer other than the nodes. Its response is discarded.
-    pub(crate) fn tell_consul(
+    pub(crate) fn request_as_other(
         &mut self,
         agent: usize,
         method: &str,
         target: &str,
         body: impl Into<Bytes>,
     ) -> Bytes {
-        self.consul.last += 1;
-        let mut request = Request::new(self.consul.last, method, target, body);
+        self.consul.last_request += 1;
+        let mut request = Request::new(self.consul.last_request, method, target, body);
         request.agent = agent;
         let id = request.id;
         let (now, mut out) = (self.sim.clocks(), Vec::new());
@@ -445,7 +452,7 @@ impl<C: Cast> World<'_, C> {
     }
 
     /// Applies an operation to the double itself.
-    pub(crate) fn at_consul(
+    pub(crate) fn with_consul(
         &mut self,
         change: impl FnOnce(&mut Consul, hax_core::base::time::Now, &mut Vec<Output>) -> Next,
     ) {

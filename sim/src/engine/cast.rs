@@ -4,7 +4,7 @@
 use std::fmt;
 
 use hax_core::base::id::{CallId, ExecId, HttpId};
-use hax_core::base::time::{Next, Now};
+use hax_core::base::time::Next;
 use hax_core::ha::spiel;
 use hax_core::http::port as http;
 use hax_core::machine::{Input, Machine, Output};
@@ -12,7 +12,7 @@ use hax_core::net as tcp;
 use hax_core::{exec, fifo};
 
 use super::choice::Choice;
-use super::event::{S, Who};
+use super::event::{Party, S};
 use super::replay::{JournalError, Opened};
 use super::swarm::Odds;
 use super::{Violation, World};
@@ -27,23 +27,23 @@ pub struct Times {
     /// The maximum duration of the faults.
     pub faults: u64,
     /// The time limit for reaching rest after the last fault.
-    pub rest_within: u64,
+    pub rest_timeout: u64,
     /// The interval between two checks for rest. It is longer than the longest pause between two retries.
-    pub look_every: u64,
+    pub check_interval: u64,
     /// The observation time of a rest. The world must stay quiet for it.
     pub quiet: u64,
     /// The additional time for a stop, beyond the machine's time for its pending work.
-    pub leave: u64,
+    pub stop_margin: u64,
 }
 
 impl Times {
     /// The durations for machines with retries within seconds.
     pub const SHORT: Self = Self {
         faults: 120 * S,
-        rest_within: 60 * S,
-        look_every: 5 * S,
+        rest_timeout: 60 * S,
+        check_interval: 5 * S,
         quiet: 5 * S,
-        leave: 2 * S,
+        stop_margin: 2 * S,
     };
 }
 
@@ -75,7 +75,7 @@ pub trait Cast: Sized {
     const UNREACHED: &'static [(&'static str, &'static str)] = &[];
 
     /// The shared state of many worlds. It takes long to build.
-    type Stage: Default;
+    type Cache: Default;
     /// The drawn configuration of a world.
     type Swarm: Clone + fmt::Display;
     /// The machine under test.
@@ -94,7 +94,7 @@ pub trait Cast: Sized {
     fn odds(swarm: &Self::Swarm) -> Odds;
 
     /// Builds the initial state of a world of this swarm.
-    fn build(stage: &mut Self::Stage, swarm: &Self::Swarm) -> Built<Self>;
+    fn build(cache: &mut Self::Cache, swarm: &Self::Swarm) -> Built<Self>;
 
     /// Begins the world: starts the machines and the parties around them.
     fn begin(world: &mut World<'_, Self>) {
@@ -107,12 +107,12 @@ pub trait Cast: Sized {
     fn start(world: &mut World<'_, Self>, node: usize) -> Self::Machine;
 
     /// Handles the death of a machine.
-    fn died(world: &mut World<'_, Self>, node: usize) {
+    fn on_death(world: &mut World<'_, Self>, node: usize) {
         let _ = (world, node);
     }
 
     /// Handles a machine's call to Motr's library. There is no such library, unless the cast simulates it.
-    fn spiel(world: &mut World<'_, Self>, node: usize, call: spiel::Call) {
+    fn on_spiel_call(world: &mut World<'_, Self>, node: usize, call: spiel::Call) {
         let _ = (world, node, call);
     }
 
@@ -129,23 +129,17 @@ pub trait Cast: Sized {
     }
 
     /// Returns a machine's time limit for its stop, in µs.
-    fn drain(world: &World<'_, Self>) -> u64 {
+    fn drain_time(world: &World<'_, Self>) -> u64 {
         let _ = world;
         0
     }
 
     // ---- journals ---------------------------------------------------------------------------------
 
-    /// Returns the beginning of the journal of a starting machine. A cast without all three of these
-    /// functions keeps no journal.
-    fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
+    /// Returns the beginning of the journal of a starting machine. A cast without this keeps no journals.
+    fn begin_journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
         let _ = (world, node);
         Vec::new()
-    }
-
-    /// Appends one input to a journal.
-    fn record(journal: &mut Vec<u8>, now: Now, input: &Input) {
-        let _ = (journal, now, input);
     }
 
     /// Opens a journal.
@@ -153,7 +147,7 @@ pub trait Cast: Sized {
     /// # Errors
     ///
     /// If it is not a journal of this cast.
-    fn open(journal: &[u8]) -> Result<Opened<'_, Self::Machine>, JournalError> {
+    fn open_journal(journal: &[u8]) -> Result<Opened<'_, Self::Machine>, JournalError> {
         let _ = journal;
         Err(JournalError::NotAJournal)
     }
@@ -173,7 +167,7 @@ pub trait Cast: Sized {
     /// Performs one act on the world. The default is an act that fits any machine. Returns the pause until
     /// the next act, in ms.
     fn act(world: &mut World<'_, Self>) -> u64 {
-        world.befall()
+        world.default_act()
     }
 
     /// Observes an event of a helper. Its machine receives the event now, or once it is no longer frozen.
@@ -187,12 +181,12 @@ pub trait Cast: Sized {
     }
 
     /// Handles a loss of power of a node. Its disk has lost data that was not synced.
-    fn power_lost(world: &mut World<'_, Self>, node: usize) {
+    fn on_power_loss(world: &mut World<'_, Self>, node: usize) {
         let _ = (world, node);
     }
 
     /// Makes another writer write just before a write of a machine under test.
-    fn write_beside(world: &mut World<'_, Self>) {
+    fn write_concurrently(world: &mut World<'_, Self>) {
         let _ = world;
     }
 
@@ -202,8 +196,8 @@ pub trait Cast: Sized {
     }
 
     /// Repairs all damage, so that the world can come to rest.
-    fn put_right(world: &mut World<'_, Self>) {
-        world.mend_agents();
+    fn repair(world: &mut World<'_, Self>) {
+        world.reconnect_agents();
     }
 
     /// Brings back all required members of the cast.
@@ -239,7 +233,7 @@ pub trait Cast: Sized {
     }
 
     /// Observes a write of a machine or a peer to a connection.
-    fn on_write(world: &mut World<'_, Self>, who: Who, bytes: &bytes::Bytes) {
+    fn on_write(world: &mut World<'_, Self>, who: Party, bytes: &bytes::Bytes) {
         let _ = (world, who, bytes);
     }
 
@@ -279,7 +273,7 @@ pub trait Cast: Sized {
     }
 
     /// Observes a client's request just before it reaches a machine over named pipes.
-    fn on_asked(
+    fn on_pipe_request(
         world: &mut World<'_, Self>,
         node: usize,
         client: ClientId,
@@ -299,13 +293,13 @@ pub trait Cast: Sized {
     }
 
     /// Returns the number of notifications of each listener. At rest the numbers stay the same.
-    fn heard(world: &World<'_, Self>) -> Vec<u64> {
+    fn notification_counts(world: &World<'_, Self>) -> Vec<u64> {
         let _ = world;
         Vec::new()
     }
 
     /// Returns the reason why the world is not at rest yet.
-    fn unrest(world: &World<'_, Self>) -> Option<String> {
+    fn busy_reason(world: &World<'_, Self>) -> Option<String> {
         let _ = world;
         None
     }

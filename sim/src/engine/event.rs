@@ -15,21 +15,21 @@ pub(crate) const S: u64 = 1_000_000;
 /// The party at one end of a connection: a machine under test, another member of the cast, or a stranger
 /// without a listening address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Who {
+pub enum Party {
     /// A machine under test, by its number.
     Node(usize),
     /// Another member of the cast, by its number.
     Peer(usize),
     /// An unknown party.
-    Stranger,
+    RawClient,
 }
 
 /// The identifier of a connection.
-pub(super) type SocketId = usize;
+pub(super) type ConnectionId = usize;
 
 /// A call to Consul in transit.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(super) struct SentCall {
     pub(super) node: usize,
     pub(super) life: u32,
     pub(super) call: CallId,
@@ -53,21 +53,21 @@ pub(super) enum Ev<E> {
     /// An event of the clients over named pipes is due.
     Pipes(usize),
     /// A connection arrives at its destination.
-    Accept(SocketId),
-    Connected(SocketId),
-    Data(SocketId, Bytes),
+    Accept(ConnectionId),
+    Connected(ConnectionId),
+    Data(ConnectionId, Bytes),
     /// This end of a connection sees its end.
-    Fin(SocketId, usize),
-    Written(SocketId, u32),
+    Fin(ConnectionId, usize),
+    Written(ConnectionId, u32),
     /// A call reaches Consul.
-    Call(Box<Sent>),
+    Call(Box<SentCall>),
     /// The result of a call reaches its caller.
     Reply(usize, u32, Box<port::Reply>),
     /// A call exceeds its time limit.
-    Overdue(usize, u32, CallId),
-    Consul,
+    CallTimeout(usize, u32, CallId),
+    ConsulTick,
     /// Consul has a leader again.
-    Head,
+    RestoreLeader,
     /// A watch's payload reaches a machine. It names the watch, if the watch waits for the response.
     Post {
         node: usize,
@@ -76,9 +76,9 @@ pub(super) enum Ev<E> {
         body: Bytes,
     },
     /// A watch stops waiting for a response.
-    Posted(u64),
+    PostDone(u64),
     /// An act on the world is due.
     Act,
     /// An event of the cast.
-    Own(E),
+    Cast(E),
 }

@@ -9,20 +9,20 @@ use hax_core::machine::Input;
 use super::cast::Cast;
 use super::event::Ev;
 use super::{Violation, World};
-use crate::fifo::{Behavior, ClientId, Happening, PipeOutcome, Pipes};
+use crate::fifo::{Behavior, ClientId, PipeOutcome, Pipes, SimEvent};
 
 /// The clients of one host.
 #[derive(Debug)]
-pub(super) struct Piping {
+pub(super) struct PipeHost {
     double: Pipes,
     /// The clients with a right to an answer as long as their server lives.
-    owed: BTreeSet<ClientId>,
+    pending: BTreeSet<ClientId>,
     wake: u64,
 }
 
-impl Piping {
+impl PipeHost {
     pub(super) fn new(clients_max: usize) -> Self {
-        Self { double: Pipes::new(clients_max), owed: BTreeSet::new(), wake: u64::MAX }
+        Self { double: Pipes::new(clients_max), pending: BTreeSet::new(), wake: u64::MAX }
     }
 
     /// Makes a daemon serve from now on.
@@ -38,11 +38,16 @@ impl Piping {
 
 impl<C: Cast> World<'_, C> {
     /// Sends a client's request to a machine over named pipes.
-    pub(crate) fn ask_over_pipes(&mut self, i: usize, body: &[u8], behavior: Behavior) -> ClientId {
+    pub(crate) fn request_over_pipes(
+        &mut self,
+        i: usize,
+        body: &[u8],
+        behavior: Behavior,
+    ) -> ClientId {
         let is_owed = self.hosts[i].is_up() && behavior.is_in_time(body.len() + fifo::LENGTH);
         let id = self.write_to_pipes(i, fifo::frame(body).into(), behavior);
         if is_owed {
-            self.hosts[i].piping.owed.insert(id);
+            self.hosts[i].pipe_host.pending.insert(id);
         }
         id
     }
@@ -56,24 +61,24 @@ impl<C: Cast> World<'_, C> {
     ) -> ClientId {
         self.clients += 1;
         let (id, now) = (ClientId(self.clients), self.sim.clocks().mono);
-        self.sim.say(|| format!("{id:?} of {} {i}: {} bytes, {behavior:?}", C::NODE, bytes.len()));
-        self.hosts[i].piping.double.come(now, id, bytes, behavior);
+        self.sim.log(|| format!("{id:?} of {} {i}: {} bytes, {behavior:?}", C::NODE, bytes.len()));
+        self.hosts[i].pipe_host.double.add_client(now, id, bytes, behavior);
         self.wake_for_pipes(i);
         id
     }
 
     pub(super) fn on_fifo(&mut self, i: usize, response: &Response) {
         let now = self.sim.clocks().mono;
-        self.hosts[i].piping.double.respond(now, response);
+        self.hosts[i].pipe_host.double.respond(now, response);
         self.wake_for_pipes(i);
     }
 
     fn wake_for_pipes(&mut self, i: usize) {
-        let piping = &mut self.hosts[i].piping;
-        let Some(at) = piping.double.next_at() else { return };
+        let pipe_host = &mut self.hosts[i].pipe_host;
+        let Some(at) = pipe_host.double.next_at() else { return };
         let at = at.as_micros().max(self.sim.now());
-        if at != piping.wake {
-            piping.wake = at;
+        if at != pipe_host.wake {
+            pipe_host.wake = at;
             self.sim.push(at, Ev::Pipes(i));
         }
     }
@@ -81,26 +86,26 @@ impl<C: Cast> World<'_, C> {
     /// Processes all due events of a host's clients.
     pub(super) fn tick_pipes(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
-        self.hosts[i].piping.wake = u64::MAX;
-        while let Some(happening) = self.hosts[i].piping.double.pop(now) {
+        self.hosts[i].pipe_host.wake = u64::MAX;
+        while let Some(happening) = self.hosts[i].pipe_host.double.pop(now) {
             match happening {
-                Happening::Asked(client, request) => {
-                    C::on_asked(self, i, client, &request);
+                SimEvent::Asked(client, request) => {
+                    C::on_pipe_request(self, i, client, &request);
                     self.feed(i, Input::Fifo(request));
                 }
-                Happening::Answered(client, body) => {
-                    self.come_to(i, client, &PipeOutcome::Answered(body));
+                SimEvent::Answered(client, body) => {
+                    self.on_client_outcome(i, client, &PipeOutcome::Answered(body));
                 }
-                Happening::Ended(client) => self.come_to(i, client, &PipeOutcome::Ended),
-                Happening::Died(client) => self.come_to(i, client, &PipeOutcome::Died),
+                SimEvent::Ended(client) => self.on_client_outcome(i, client, &PipeOutcome::Ended),
+                SimEvent::Died(client) => self.on_client_outcome(i, client, &PipeOutcome::Died),
             }
         }
         self.wake_for_pipes(i);
     }
 
-    fn come_to(&mut self, i: usize, client: ClientId, outcome: &PipeOutcome) {
-        self.sim.say(|| format!("{client:?} of {} {i}: {outcome:?}", C::NODE));
-        let is_owed = self.hosts[i].piping.owed.remove(&client);
+    fn on_client_outcome(&mut self, i: usize, client: ClientId, outcome: &PipeOutcome) {
+        self.sim.log(|| format!("{client:?} of {} {i}: {outcome:?}", C::NODE));
+        let is_owed = self.hosts[i].pipe_host.pending.remove(&client);
         if is_owed && !matches!(outcome, PipeOutcome::Answered(_)) {
             let rule = "a client over pipes is answered while its server lives";
             self.sim.check(Violation::of(rule, format!("{} {i}: {client:?}", C::NODE)));
@@ -109,24 +114,24 @@ impl<C: Cast> World<'_, C> {
     }
 
     /// Makes slow clients fast.
-    pub(super) fn behave_at_pipes(&mut self, i: usize) {
+    pub(super) fn end_pipe_faults(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
-        self.hosts[i].piping.double.behave(now);
+        self.hosts[i].pipe_host.double.end_faults(now);
         self.wake_for_pipes(i);
     }
 
     /// Handles the exit of a machine: the clients read its answers.
     pub(super) fn finish_pipes(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
-        self.hosts[i].piping.double.machine_exited(now);
+        self.hosts[i].pipe_host.double.machine_exited(now);
     }
 
     /// Handles the death of a machine: its clients see the end.
     pub(super) fn break_pipes(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
-        let piping = &mut self.hosts[i].piping;
-        piping.owed.clear();
-        piping.double.daemon_gone(now);
+        let pipe_host = &mut self.hosts[i].pipe_host;
+        pipe_host.pending.clear();
+        pipe_host.double.daemon_killed(now);
         self.wake_for_pipes(i);
     }
 }

@@ -7,28 +7,28 @@ use hax_core::machine::Input;
 use super::World;
 use super::cast::Cast;
 use super::event::Ev;
-use crate::exec::{Happening, Helpers, Program};
+use crate::exec::{Helpers, Program, SimEvent};
 
 /// The maximum number of running helpers on a host.
 const RUNNING_MAX: usize = 8;
 
 /// The helpers of one host.
 #[derive(Debug)]
-pub(super) struct Helping {
+pub(super) struct HelperHost {
     double: Helpers,
     wake: u64,
 }
 
-impl Default for Helping {
+impl Default for HelperHost {
     fn default() -> Self {
         Self { double: Helpers::new(RUNNING_MAX), wake: u64::MAX }
     }
 }
 
-impl Helping {
+impl HelperHost {
     /// Handles the death of the daemon: its helpers die, too.
-    pub(super) fn die(&mut self) {
-        self.double.die();
+    pub(super) fn daemon_killed(&mut self) {
+        self.double.daemon_killed();
     }
 }
 
@@ -37,29 +37,29 @@ impl<C: Cast> World<'_, C> {
         let program = match &command {
             Command::Spawn(spawn) => {
                 let program = C::program(self, i, spawn);
-                self.disturb(program)
+                self.draw_helper_fault(program)
             }
             Command::Kill { .. } => Program::missing(),
         };
         let now = self.sim.clocks().mono;
-        self.hosts[i].helping.double.execute(now, command, |_| program);
+        self.hosts[i].helper_host.double.execute(now, command, |_| program);
         self.wake_for_helpers(i);
     }
 
-    fn disturb(&mut self, program: Program) -> Program {
+    fn draw_helper_fault(&mut self, program: Program) -> Program {
         let odds = self.odds.helpers;
         if odds == 0 || !self.sim.chance(odds) {
             return program;
         }
-        program.disturbed(|n| self.sim.choose(n))
+        program.with_drawn_fault(|n| self.sim.choose(n))
     }
 
     fn wake_for_helpers(&mut self, i: usize) {
-        let helping = &mut self.hosts[i].helping;
-        let Some(at) = helping.double.next_at() else { return };
+        let helper_host = &mut self.hosts[i].helper_host;
+        let Some(at) = helper_host.double.next_at() else { return };
         let at = at.as_micros();
-        if at != helping.wake {
-            helping.wake = at;
+        if at != helper_host.wake {
+            helper_host.wake = at;
             self.sim.push(at, Ev::Helpers(i));
         }
     }
@@ -67,14 +67,14 @@ impl<C: Cast> World<'_, C> {
     /// Processes all due events of a host's helpers.
     pub(super) fn tick_helpers(&mut self, i: usize) {
         let now = self.sim.clocks().mono;
-        self.hosts[i].helping.wake = u64::MAX;
-        while let Some(happening) = self.hosts[i].helping.double.pop(now) {
+        self.hosts[i].helper_host.wake = u64::MAX;
+        while let Some(happening) = self.hosts[i].helper_host.double.pop(now) {
             match happening {
-                Happening::Event(event) => {
+                SimEvent::Event(event) => {
                     C::on_helper(self, i, &event);
                     self.feed(i, Input::Exec(event));
                 }
-                Happening::Act { id, act } => C::on_helper_act(self, i, id, act),
+                SimEvent::Act { id, act } => C::on_helper_act(self, i, id, act),
             }
         }
         self.wake_for_helpers(i);

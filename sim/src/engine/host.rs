@@ -8,17 +8,18 @@ use hax_core::base::fact::Report as _;
 use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::time::Next;
 use hax_core::http;
+use hax_core::journal;
 use hax_core::keeper::port::{Event, Unanswered};
 use hax_core::machine::{Input, Machine as _, Output};
 
-use super::calls::Flight;
+use super::calls::PendingCall;
 use super::cast::{Cast, OutputOf};
-use super::disks::Disked;
-use super::event::{Ev, S, Who};
-use super::fifos::Piping;
-use super::helpers::Helping;
-use super::owed::Owed;
-use super::streams::Streaming;
+use super::disks::DiskHost;
+use super::event::{Ev, Party, S};
+use super::fifos::PipeHost;
+use super::helpers::HelperHost;
+use super::pending::PendingAnswers;
+use super::streams::StreamHost;
 use super::swarm::Odds;
 use super::{World, rules};
 
@@ -29,18 +30,18 @@ pub(crate) struct Host<M> {
     pub(super) life: u32,
     wake: u64,
     /// The calls to Consul without a reply.
-    pub(super) calls: BTreeMap<CallId, Flight>,
+    pub(super) calls: BTreeMap<CallId, PendingCall>,
     /// The abandoned calls. Their replies still arrive.
-    pub(super) late: BTreeSet<CallId>,
+    pub(super) abandoned_calls: BTreeSet<CallId>,
     /// The HTTP requests without a response, each with its waiting watch.
-    pub(super) https: BTreeMap<HttpId, Option<u64>>,
+    pub(super) http_requests: BTreeMap<HttpId, Option<u64>>,
     pub(super) next_http: HttpId,
-    pub(super) helping: Helping,
-    pub(super) disked: Disked,
-    pub(super) streaming: Streaming,
-    pub(super) piping: Piping,
+    pub(super) helper_host: HelperHost,
+    pub(super) disk_host: DiskHost,
+    pub(super) stream_host: StreamHost,
+    pub(super) pipe_host: PipeHost,
     /// The pending answers of the machine.
-    owed: Owed,
+    pending: PendingAnswers,
     /// The number of further outputs before the machine's death.
     dies_after: Option<u64>,
     /// The end of the machine's freeze. It takes no input before.
@@ -59,14 +60,14 @@ impl<M> Host<M> {
             life: 0,
             wake: u64::MAX,
             calls: BTreeMap::new(),
-            late: BTreeSet::new(),
-            https: BTreeMap::new(),
+            abandoned_calls: BTreeSet::new(),
+            http_requests: BTreeMap::new(),
             next_http: HttpId(1),
-            helping: Helping::default(),
-            disked: Disked::default(),
-            streaming: Streaming::new(odds.streams),
-            piping: Piping::new(odds.clients),
-            owed: Owed::default(),
+            helper_host: HelperHost::default(),
+            disk_host: DiskHost::default(),
+            stream_host: StreamHost::new(odds.streams),
+            pipe_host: PipeHost::new(odds.clients),
+            pending: PendingAnswers::default(),
             dies_after: None,
             frozen_until: 0,
             stopping: false,
@@ -98,12 +99,12 @@ impl<M> Host<M> {
         self.dies_after = Some(outputs);
     }
 
-    pub(super) fn live_on(&mut self) {
+    pub(super) fn cancel_death(&mut self) {
         self.dies_after = None;
     }
 
     /// Marks the machine as stopping, by itself or by a command.
-    pub(crate) fn stops(&mut self) {
+    pub(crate) fn mark_stopping(&mut self) {
         self.stopping = true;
     }
 }
@@ -114,7 +115,7 @@ pub(crate) enum Client {
     /// A watch of the node's own agent, with its number while it waits for the response.
     Watch(Option<u64>),
     /// Any other client.
-    Stranger,
+    Other,
 }
 
 impl<C: Cast> World<'_, C> {
@@ -138,15 +139,15 @@ impl<C: Cast> World<'_, C> {
         }
         let machine = C::start(self, i);
         if self.keep_journals {
-            self.hosts[i].journal = C::journal(self, i);
+            self.hosts[i].journal = C::begin_journal(self, i);
         }
         let host = &mut self.hosts[i];
         host.machine = Some(Box::new(machine));
         host.wake = u64::MAX;
         host.stopping = false;
         host.dies_after = None;
-        host.piping.serve();
-        self.sim.say(|| format!("{} {i} starts", C::NODE));
+        host.pipe_host.serve();
+        self.sim.log(|| format!("{} {i} starts", C::NODE));
         self.feed(i, Input::Tick);
     }
 
@@ -155,25 +156,26 @@ impl<C: Cast> World<'_, C> {
         if self.hosts[i].machine.take().is_none() {
             return;
         }
-        self.sim.say(|| format!("{} {i} is dead", C::NODE));
-        self.net.deafen(Who::Node(i));
+        self.sim.log(|| format!("{} {i} is dead", C::NODE));
+        self.net.stop_listening(Party::Node(i));
         self.hosts[i].life += 1;
         self.hosts[i].frozen_until = 0;
-        self.hang_up(Who::Node(i));
+        self.close_connections(Party::Node(i));
         let host = &mut self.hosts[i];
-        host.late.clear();
-        host.helping.die();
-        host.disked.daemon_killed();
-        host.owed = Owed::default();
+        host.abandoned_calls.clear();
+        host.helper_host.daemon_killed();
+        host.disk_host.daemon_killed();
+        host.pending = PendingAnswers::default();
         let calls = std::mem::take(&mut host.calls);
-        let watches: Vec<u64> = std::mem::take(&mut host.https).into_values().flatten().collect();
+        let watches: Vec<u64> =
+            std::mem::take(&mut host.http_requests).into_values().flatten().collect();
         for flight in calls.into_values() {
-            self.consul.double.forget(flight.request);
+            self.consul.double.cancel(flight.request);
         }
         for watch in watches {
-            self.sim.push(self.sim.now(), Ev::Posted(watch));
+            self.sim.push(self.sim.now(), Ev::PostDone(watch));
         }
-        C::died(self, i);
+        C::on_death(self, i);
         self.break_streams(i);
         self.break_pipes(i);
     }
@@ -182,7 +184,7 @@ impl<C: Cast> World<'_, C> {
     pub(crate) fn stop(&mut self, i: usize) {
         let host = &mut self.hosts[i];
         if host.machine.is_some() && !host.stopping {
-            host.stops();
+            host.mark_stopping();
             self.feed(i, Input::Stop);
         }
     }
@@ -191,7 +193,7 @@ impl<C: Cast> World<'_, C> {
     pub(crate) fn freeze(&mut self, i: usize, lasts: u64) {
         // A frozen machine is not frozen again. Otherwise later inputs would overtake the waiting ones.
         if self.hosts[i].is_up() && !self.is_frozen(i) {
-            self.sim.say(|| format!("{} {i} stands still", C::NODE));
+            self.sim.log(|| format!("{} {i} stands still", C::NODE));
             self.hosts[i].frozen_until = self.sim.now() + lasts;
         }
     }
@@ -227,9 +229,9 @@ impl<C: Cast> World<'_, C> {
         let Some(mut machine) = self.hosts[i].machine.take() else { return };
         self.sim.trace.input(now.mono.as_micros(), C::NODE, i, &input);
         C::on_input(self, i, &input);
-        self.sim.check(self.hosts[i].owed.takes(&input));
-        if self.keep_journals {
-            C::record(&mut self.hosts[i].journal, now, &input);
+        self.sim.check(self.hosts[i].pending.on_input(&input));
+        if !self.hosts[i].journal.is_empty() {
+            journal::put(&mut self.hosts[i].journal, now, &input);
         }
         let mut out = std::mem::take(&mut self.out);
         let mut next = machine.handle(now, input, &mut out);
@@ -237,17 +239,17 @@ impl<C: Cast> World<'_, C> {
             next = C::mutate(self, mutant, &mut out, next);
         }
         self.sim.check(rules::deadline_is_later(now.mono.as_micros(), next));
-        self.sim.check(self.hosts[i].owed.gave(&out));
+        self.sim.check(self.hosts[i].pending.on_outputs(&out));
         C::on_step(self, i, &out, &machine);
         self.hosts[i].machine = Some(machine);
         for output in out.drain(..) {
-            self.do_output(i, output);
+            self.carry_out(i, output);
         }
         self.out = out;
         self.rearm(i, next);
     }
 
-    fn do_output(&mut self, i: usize, output: OutputOf<C>) {
+    fn carry_out(&mut self, i: usize, output: OutputOf<C>) {
         if self.hosts[i].machine.is_none() {
             return;
         }
@@ -265,17 +267,17 @@ impl<C: Cast> World<'_, C> {
 
     fn execute(&mut self, i: usize, output: OutputOf<C>) {
         match output {
-            Output::Net(command) => self.on_net(Who::Node(i), command),
+            Output::Net(command) => self.on_net(Party::Node(i), command),
             Output::Consul(command) => self.on_consul(i, command),
-            Output::Http(response) => match self.hosts[i].https.remove(&response.id) {
-                Some(Some(watch)) => self.sim.push(self.sim.now(), Ev::Posted(watch)),
+            Output::Http(response) => match self.hosts[i].http_requests.remove(&response.id) {
+                Some(Some(watch)) => self.sim.push(self.sim.now(), Ev::PostDone(watch)),
                 Some(None) | None => C::on_response(self, i, &response),
             },
             Output::Fact(fact) => {
                 self.facts[fact.nth()] += 1;
                 C::on_fact(self, i, &fact);
             }
-            Output::Spiel(call) => C::spiel(self, i, call),
+            Output::Spiel(call) => C::on_spiel_call(self, i, call),
             Output::HttpStream(command) => self.on_stream(i, command),
             Output::Exec(command) => self.on_exec(i, command),
             Output::File(command) => self.on_file(i, command),
@@ -303,12 +305,12 @@ impl<C: Cast> World<'_, C> {
                     self.sim.push(at.max(self.sim.now()), Ev::Tick(i));
                 }
             }
-            Next::Exit => self.exited(i),
+            Next::Exit => self.on_exit(i),
         }
     }
 
     /// Checks that an exited machine gives no more outputs, whatever input it takes.
-    fn exited(&mut self, i: usize) {
+    fn on_exit(&mut self, i: usize) {
         let now = self.sim.clocks();
         let host = &mut self.hosts[i];
         if let Some(machine) = &mut host.machine {
@@ -319,8 +321,8 @@ impl<C: Cast> World<'_, C> {
             }
             self.sim.check(rules::nothing_follows_exit(again, &out));
         }
-        self.sim.say(|| format!("{} {i} has exited", C::NODE));
-        self.sim.check(self.hosts[i].owed.exits());
+        self.sim.log(|| format!("{} {i} has exited", C::NODE));
+        self.sim.check(self.hosts[i].pending.on_exit());
         self.finish_streams(i);
         self.finish_pipes(i);
         self.kill(i);
@@ -342,16 +344,16 @@ impl<C: Cast> World<'_, C> {
     ) {
         let (watch, trusted) = match client {
             Client::Watch(watch) => (watch, true),
-            Client::Stranger => (None, false),
+            Client::Other => (None, false),
         };
         if self.hosts[i].machine.is_none() {
             if let Some(watch) = watch {
-                self.sim.push(self.sim.now(), Ev::Posted(watch));
+                self.sim.push(self.sim.now(), Ev::PostDone(watch));
             }
             return;
         }
         let id = self.hosts[i].next_http.mint();
-        self.hosts[i].https.insert(id, watch);
+        self.hosts[i].http_requests.insert(id, watch);
         let (method, target) = (method.into(), target.into());
         let request = http::port::Request { id, method, target, body, trusted };
         C::on_request(self, i, &request);

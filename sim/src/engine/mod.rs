@@ -8,6 +8,7 @@
 //! come to rest. Then every machine is stopped and must exit in time. After every step the cast's rules must
 //! hold.
 
+mod api;
 mod calls;
 mod cast;
 pub mod choice;
@@ -18,14 +19,13 @@ mod fifos;
 pub mod findings;
 mod helpers;
 mod host;
-pub mod hunt;
 mod net;
-mod open;
-mod owed;
+mod pending;
 mod phases;
 mod queue;
 pub mod replay;
 pub(crate) mod rules;
+pub mod search;
 mod servers;
 mod sim;
 mod streams;
@@ -34,14 +34,14 @@ pub mod trace;
 
 pub use cast::{Built, Cast, Times};
 use choice::Choice;
-pub use event::Who;
+pub use event::Party;
 pub(crate) use event::{MS, S};
 pub use fault::Fault;
 pub(crate) use host::{Client, Host};
-pub use hunt::Hunt;
+pub use search::Search;
 pub use swarm::Odds;
 
-use calls::Side;
+use calls::ConsulHost;
 use cast::{FactOf, OutputOf};
 use event::Ev;
 use hax_core::base::fact::Report as _;
@@ -65,17 +65,17 @@ impl Violation {
 }
 
 /// The options of a run, besides its choices.
-pub struct Wanted<C: Cast> {
+pub struct RunOptions<C: Cast> {
     /// The planted bug.
     pub mutant: Option<C::Mutant>,
     /// The number of last lines to keep. The journals are kept as well, if it is not 0.
     pub lines: usize,
 }
 
-impl<C: Cast> Wanted<C> {
+impl<C: Cast> RunOptions<C> {
     /// Creates options with a planted bug.
     #[must_use]
-    pub fn with(mutant: C::Mutant) -> Self {
+    pub fn with_mutant(mutant: C::Mutant) -> Self {
         Self { mutant: Some(mutant), lines: 0 }
     }
 
@@ -86,19 +86,19 @@ impl<C: Cast> Wanted<C> {
     }
 }
 
-impl<C: Cast> Default for Wanted<C> {
+impl<C: Cast> Default for RunOptions<C> {
     fn default() -> Self {
         Self { mutant: None, lines: 0 }
     }
 }
 
-impl<C: Cast> Clone for Wanted<C> {
+impl<C: Cast> Clone for RunOptions<C> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<C: Cast> Copy for Wanted<C> {}
+impl<C: Cast> Copy for RunOptions<C> {}
 
 /// The outcome of a run.
 #[derive(Clone, Debug, Default)]
@@ -125,7 +125,7 @@ pub struct Outcome {
 pub struct World<'c, C: Cast> {
     pub(crate) sim: Sim<'c, C>,
     pub(crate) net: Net,
-    pub(crate) consul: Side,
+    pub(crate) consul: ConsulHost,
     pub(crate) hosts: Vec<Host<C::Machine>>,
     /// The parties around the machines, and the rules.
     pub(crate) cast: C,
@@ -142,18 +142,18 @@ pub struct World<'c, C: Cast> {
 
 /// Runs a world with this swarm.
 pub fn run<C: Cast>(
-    stage: &mut C::Stage,
+    cache: &mut C::Cache,
     swarm: &C::Swarm,
     choice: &mut dyn Choice,
-    wanted: Wanted<C>,
+    options: RunOptions<C>,
 ) -> Outcome {
-    let mut world = World::<C>::new(stage, swarm, choice, wanted);
-    C::plant(wanted.mutant);
-    world.sim.say(|| swarm.to_string());
-    world.play();
+    let mut world = World::<C>::new(cache, swarm, choice, options);
+    C::plant(options.mutant);
+    world.sim.log(|| swarm.to_string());
+    world.run_phases();
     C::plant(None);
     let World { sim, hosts, facts, .. } = world;
-    let (violation, steps, time, trace) = sim.end();
+    let (violation, steps, time, trace) = sim.finish();
     Outcome {
         violation,
         swarm: swarm.to_string(),
@@ -168,23 +168,23 @@ pub fn run<C: Cast>(
 
 impl<'c, C: Cast> World<'c, C> {
     fn new(
-        stage: &mut C::Stage,
+        cache: &mut C::Cache,
         swarm: &C::Swarm,
         choice: &'c mut dyn Choice,
-        wanted: Wanted<C>,
+        options: RunOptions<C>,
     ) -> Self {
-        let Built { mut consul, nodes, cast } = C::build(stage, swarm);
+        let Built { mut consul, nodes, cast } = C::build(cache, swarm);
         let odds = C::odds(swarm);
-        consul.set_lag(std::time::Duration::from_millis(odds.late_ms));
+        consul.set_lag(std::time::Duration::from_millis(odds.server_lag_ms));
         Self {
-            sim: Sim::new(choice, wanted.lines),
+            sim: Sim::new(choice, options.lines),
             net: Net::default(),
-            consul: Side::new(consul),
+            consul: ConsulHost::new(consul),
             hosts: (0..nodes).map(|_| Host::new(&odds)).collect(),
             cast,
             odds,
-            mutant: wanted.mutant,
-            keep_journals: wanted.lines > 0,
+            mutant: options.mutant,
+            keep_journals: options.lines > 0,
             posts: 0,
             clients: 0,
             facts: vec![0; FactOf::<C>::KINDS.len()],
@@ -211,17 +211,17 @@ impl<'c, C: Cast> World<'c, C> {
             Ev::Written(id, bytes) => self.on_written(id, bytes),
             Ev::Call(sent) => self.on_call_arrived(*sent),
             Ev::Reply(node, life, reply) => self.on_reply(node, life, *reply),
-            Ev::Overdue(node, life, call) => self.on_overdue(node, life, call),
-            Ev::Consul => self.tick_consul(),
-            Ev::Head => self.head(),
+            Ev::CallTimeout(node, life, call) => self.on_call_timeout(node, life, call),
+            Ev::ConsulTick => self.tick_consul(),
+            Ev::RestoreLeader => self.restore_leader(),
             Ev::Post { node, path, watch, body } => {
                 self.posts -= 1;
                 C::on_post(self, node, &path);
                 self.request(node, "POST", &path, body, Client::Watch(watch));
             }
-            Ev::Posted(watch) => self.on_posted(watch),
+            Ev::PostDone(watch) => self.on_post_done(watch),
             Ev::Act => self.act(),
-            Ev::Own(event) => C::on_event(self, event),
+            Ev::Cast(event) => C::on_event(self, event),
         }
         true
     }
@@ -229,7 +229,7 @@ impl<'c, C: Cast> World<'c, C> {
     /// Lets time pass, as long as the rules hold.
     fn run_to(&mut self, end: u64) {
         while self.step(end) {}
-        self.sim.pass_to(end);
+        self.sim.advance_to(end);
     }
 
     /// Returns the planted bug.

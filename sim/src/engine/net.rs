@@ -11,7 +11,7 @@ use hax_core::net::{Command, Event};
 
 use super::World;
 use super::cast::Cast;
-use super::event::{Ev, MS, S, SocketId, Who};
+use super::event::{ConnectionId, Ev, MS, Party, S};
 
 /// The minimum latency of a connection from end to end, in µs.
 const LATENCY: u64 = 200;
@@ -19,22 +19,22 @@ const LATENCY: u64 = 200;
 /// One end of a connection.
 #[derive(Clone, Copy, Debug)]
 struct End {
-    who: Who,
+    who: Party,
     life: u32,
     conn: ConnId,
 }
 
 /// A connection. The first end opened it.
 #[derive(Debug)]
-struct Socket {
+struct Connection {
     /// The two ends. An end is removed when it hangs up.
     ends: [Option<End>; 2],
     /// The writing party, and its life.
-    from: (Who, u32),
+    from: (Party, u32),
     to: SocketAddr,
     lag: u64,
     /// The earliest arrival time of written data.
-    busy: u64,
+    next_arrival: u64,
     /// The other end has vanished, so all further writes are lost.
     dead: bool,
 }
@@ -42,50 +42,50 @@ struct Socket {
 /// All connections, and the listening parties.
 #[derive(Debug, Default)]
 pub(crate) struct Net {
-    sockets: Vec<Socket>,
-    by_conn: BTreeMap<(Who, ConnId), SocketId>,
-    listening: BTreeMap<SocketAddr, Who>,
+    connections: Vec<Connection>,
+    by_conn: BTreeMap<(Party, ConnId), ConnectionId>,
+    listening: BTreeMap<SocketAddr, Party>,
     /// The last listening address of each party.
-    addresses: BTreeMap<Who, SocketAddr>,
+    addresses: BTreeMap<Party, SocketAddr>,
     /// The number of hang-ups of each party. The party has a new life after each.
-    lives: BTreeMap<Who, u32>,
+    lives: BTreeMap<Party, u32>,
     /// The end of each stall. No data of the first party arrives at the second one before.
-    stalls: BTreeMap<(Who, Who), u64>,
+    stalls: BTreeMap<(Party, Party), u64>,
     accepted: u64,
     ports: u16,
 }
 
 impl Net {
-    fn stalled(&self, from: Option<Who>, to: Option<Who>) -> u64 {
+    fn stalled(&self, from: Option<Party>, to: Option<Party>) -> u64 {
         let until = from.zip(to).and_then(|pair| self.stalls.get(&pair));
         until.copied().unwrap_or(0)
     }
 
-    fn between(&self, id: SocketId) -> (Option<Who>, Option<Who>) {
-        let socket = &self.sockets[id];
-        let [a, b] = socket.ends.map(|end| end.map(|end| end.who));
-        (a, b.or_else(|| self.listening.get(&socket.to).copied()))
+    fn parties_of(&self, id: ConnectionId) -> (Option<Party>, Option<Party>) {
+        let connection = &self.connections[id];
+        let [a, b] = connection.ends.map(|end| end.map(|end| end.who));
+        (a, b.or_else(|| self.listening.get(&connection.to).copied()))
     }
 
     /// Makes a party listen at this address from now on.
-    pub(crate) fn listen(&mut self, who: Who, addr: SocketAddr) {
+    pub(crate) fn listen(&mut self, who: Party, addr: SocketAddr) {
         self.listening.insert(addr, who);
         self.addresses.insert(who, addr);
     }
 
     /// Makes a party stop listening.
-    pub(crate) fn deafen(&mut self, who: Who) {
+    pub(crate) fn stop_listening(&mut self, who: Party) {
         if let Some(addr) = self.addresses.get(&who) {
             self.listening.remove(addr);
         }
     }
 
-    fn life(&self, who: Who) -> u32 {
+    fn life(&self, who: Party) -> u32 {
         self.lives.get(&who).copied().unwrap_or(0)
     }
 
     /// Delays all data from one party to the other until this time.
-    pub(crate) fn stall(&mut self, from: Who, to: Who, until: u64) {
+    pub(crate) fn stall(&mut self, from: Party, to: Party, until: u64) {
         self.stalls.insert((from, to), until);
     }
 
@@ -94,37 +94,38 @@ impl Net {
     }
 
     /// Returns the connections between two parties with both ends alive.
-    fn whole(&self, a: Who, b: Who) -> Vec<SocketId> {
-        let is_whole = |socket: &Socket| {
-            let ends = socket.ends.map(|end| end.map(|end| end.who));
-            !socket.dead && (ends == [Some(a), Some(b)] || ends == [Some(b), Some(a)])
+    fn intact_between(&self, a: Party, b: Party) -> Vec<ConnectionId> {
+        let is_intact = |connection: &Connection| {
+            let ends = connection.ends.map(|end| end.map(|end| end.who));
+            !connection.dead && (ends == [Some(a), Some(b)] || ends == [Some(b), Some(a)])
         };
-        (0..self.sockets.len()).filter(|id| is_whole(&self.sockets[*id])).collect()
+        (0..self.connections.len()).filter(|id| is_intact(&self.connections[*id])).collect()
     }
 }
 
 impl<C: Cast> World<'_, C> {
     /// Returns the arrival time at the other end for data written now.
-    fn arrival(&mut self, id: SocketId) -> u64 {
-        let (a, b) = self.net.between(id);
+    fn arrival(&mut self, id: ConnectionId) -> u64 {
+        let (a, b) = self.net.parties_of(id);
         let stalled = self.net.stalled(a, b);
-        let socket = &mut self.net.sockets[id];
-        socket.busy = socket.busy.max(self.sim.now() + socket.lag).max(stalled);
-        socket.busy
+        let connection = &mut self.net.connections[id];
+        connection.next_arrival =
+            connection.next_arrival.max(self.sim.now() + connection.lag).max(stalled);
+        connection.next_arrival
     }
 
-    pub(crate) fn on_net(&mut self, who: Who, command: Command) {
+    pub(crate) fn on_net(&mut self, who: Party, command: Command) {
         match command {
             Command::Connect { conn, to, .. } => {
                 let lag = LATENCY + self.sim.choose(self.odds.lag_ms) * 1_000;
                 let end = End { who, life: self.net.life(who), conn };
-                let id = self.net.sockets.len();
-                self.net.sockets.push(Socket {
+                let id = self.net.connections.len();
+                self.net.connections.push(Connection {
                     ends: [Some(end), None],
                     from: (who, end.life),
                     to,
                     lag,
-                    busy: 0,
+                    next_arrival: 0,
                     dead: false,
                 });
                 self.net.by_conn.insert((who, conn), id);
@@ -143,7 +144,7 @@ impl<C: Cast> World<'_, C> {
                 // If a peer does not read, the writer's buffers fill.
                 let slow = at > self.sim.now() + S;
                 self.sim.push(if slow { at } else { self.sim.now() }, Ev::Written(id, len));
-                if self.net.sockets[id].dead {
+                if self.net.connections[id].dead {
                     return;
                 }
                 // The data arrives in pieces, as TCP may deliver it.
@@ -166,9 +167,9 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    pub(super) fn on_accept(&mut self, id: SocketId) {
-        let Some(opener) = self.net.sockets[id].ends[0] else { return };
-        let to = self.net.sockets[id].to;
+    pub(super) fn on_accept(&mut self, id: ConnectionId) {
+        let Some(opener) = self.net.connections[id].ends[0] else { return };
+        let to = self.net.connections[id].to;
         let at = self.arrival(id);
         let Some(who) = self.net.listening.get(&to).copied() else {
             return self.sim.push(at, Ev::Fin(id, 0));
@@ -176,7 +177,7 @@ impl<C: Cast> World<'_, C> {
         self.net.accepted += 1;
         let conn = ConnId::accepted(self.net.accepted);
         let life = self.net.life(who);
-        self.net.sockets[id].ends[1] = Some(End { who, life, conn });
+        self.net.connections[id].ends[1] = Some(End { who, life, conn });
         self.net.by_conn.insert((who, conn), id);
         self.sim.push(at, Ev::Connected(id));
         let peer = self.address(opener.who, to);
@@ -185,20 +186,20 @@ impl<C: Cast> World<'_, C> {
 
     /// Draws the address of the opening end for the accepting end. The host is known, and the port is
     /// arbitrary.
-    fn address(&mut self, who: Who, to: SocketAddr) -> SocketAddr {
+    fn address(&mut self, who: Party, to: SocketAddr) -> SocketAddr {
         let ip = self.net.addresses.get(&who).map_or_else(|| to.ip(), SocketAddr::ip);
         self.net.ports = self.net.ports.wrapping_add(1) | 0x8000;
         SocketAddr::new(ip, self.net.ports)
     }
 
-    pub(super) fn on_connected(&mut self, id: SocketId) {
-        if let Some(End { who, conn, .. }) = self.net.sockets[id].ends[0] {
+    pub(super) fn on_connected(&mut self, id: ConnectionId) {
+        if let Some(End { who, conn, .. }) = self.net.connections[id].ends[0] {
             self.feed_net(who, Event::Connected { conn });
         }
     }
 
-    pub(super) fn on_data(&mut self, id: SocketId, bytes: Bytes) {
-        let Socket { ends, from, dead, .. } = &self.net.sockets[id];
+    pub(super) fn on_data(&mut self, id: ConnectionId, bytes: Bytes) {
+        let Connection { ends, from, dead, .. } = &self.net.connections[id];
         // In reality the last writes of a dead process may arrive. A process that is reconnecting at that
         // moment then aborts, whatever its new server does.
         if self.net.life(from.0) != from.1 {
@@ -209,14 +210,14 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    pub(super) fn on_written(&mut self, id: SocketId, bytes: u32) {
-        if let Some(End { who, conn, .. }) = self.net.sockets[id].ends[0] {
+    pub(super) fn on_written(&mut self, id: ConnectionId, bytes: u32) {
+        if let Some(End { who, conn, .. }) = self.net.connections[id].ends[0] {
             self.feed_net(who, Event::Written { conn, bytes });
         }
     }
 
-    pub(super) fn on_fin(&mut self, id: SocketId, end: usize) {
-        if let Some(End { who, conn, life }) = self.net.sockets[id].ends[end].take() {
+    pub(super) fn on_fin(&mut self, id: ConnectionId, end: usize) {
+        if let Some(End { who, conn, life }) = self.net.connections[id].ends[end].take() {
             self.net.by_conn.remove(&(who, conn));
             if self.net.life(who) == life {
                 self.feed_net(who, Event::Closed { conn });
@@ -225,17 +226,17 @@ impl<C: Cast> World<'_, C> {
     }
 
     /// Ends a machine without a message. Its kernel closes its connections.
-    pub(crate) fn hang_up(&mut self, who: Who) {
+    pub(crate) fn close_connections(&mut self, who: Party) {
         *self.net.lives.entry(who).or_default() += 1;
         let of_it = (who, ConnId(0))..=(who, ConnId(u64::MAX));
-        let ids: Vec<SocketId> = self.net.by_conn.range(of_it).map(|(_, id)| *id).collect();
+        let ids: Vec<ConnectionId> = self.net.by_conn.range(of_it).map(|(_, id)| *id).collect();
         for id in ids {
             let at = self.arrival(id);
-            self.net.sockets[id].dead = true;
+            self.net.connections[id].dead = true;
             for end in 0..2 {
-                match self.net.sockets[id].ends[end] {
+                match self.net.connections[id].ends[end] {
                     Some(e) if e.who == who => {
-                        self.net.sockets[id].ends[end] = None;
+                        self.net.connections[id].ends[end] = None;
                         self.net.by_conn.remove(&(e.who, e.conn));
                     }
                     Some(_) => self.sim.push(at, Ev::Fin(id, end)),
@@ -245,19 +246,19 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    fn feed_net(&mut self, who: Who, event: Event) {
+    fn feed_net(&mut self, who: Party, event: Event) {
         match who {
-            Who::Node(i) => self.feed(i, Input::Net(event)),
-            Who::Peer(i) => C::on_net(self, i, event),
-            Who::Stranger => {}
+            Party::Node(i) => self.feed(i, Input::Net(event)),
+            Party::Peer(i) => C::on_net(self, i, event),
+            Party::RawClient => {}
         }
     }
 
     /// Breaks all connections between two machines. Data in transit is lost. With `half`, only one end
     /// notices before it writes.
-    pub(crate) fn cut(&mut self, a: Who, b: Who, half: bool) {
-        for id in self.net.whole(a, b) {
-            self.net.sockets[id].dead = true;
+    pub(crate) fn break_connections(&mut self, a: Party, b: Party, half: bool) {
+        for id in self.net.intact_between(a, b) {
+            self.net.connections[id].dead = true;
             let at = self.sim.now() + LATENCY;
             self.sim.push(at, Ev::Fin(id, 0));
             // The end that only reads notices the break by the keep-alive of its system.
@@ -267,8 +268,8 @@ impl<C: Cast> World<'_, C> {
     }
 
     /// Connects a stranger to a machine under test and sends these bytes.
-    pub(crate) fn intrude(&mut self, node: usize, from: SocketAddr, bytes: Bytes) {
-        let host = Who::Node(node);
+    pub(crate) fn connect_raw_client(&mut self, node: usize, from: SocketAddr, bytes: Bytes) {
+        let host = Party::Node(node);
         let Some(to) = self.net.addresses.get(&host).copied() else { return };
         if !self.hosts[node].is_up() {
             return;
@@ -276,22 +277,22 @@ impl<C: Cast> World<'_, C> {
         self.net.accepted += 1;
         let conn = ConnId::accepted(self.net.accepted);
         let opened = ConnId::opened(self.net.accepted);
-        let id = self.net.sockets.len();
+        let id = self.net.connections.len();
         let life = self.net.life(host);
         let ends = [
-            Some(End { who: Who::Stranger, life: 0, conn: opened }),
+            Some(End { who: Party::RawClient, life: 0, conn: opened }),
             Some(End { who: host, life, conn }),
         ];
-        let writer = (Who::Stranger, 0);
-        self.net.sockets.push(Socket {
+        let writer = (Party::RawClient, 0);
+        self.net.connections.push(Connection {
             ends,
             from: writer,
             to,
             lag: LATENCY,
-            busy: 0,
+            next_arrival: 0,
             dead: false,
         });
-        self.net.by_conn.insert((Who::Stranger, opened), id);
+        self.net.by_conn.insert((Party::RawClient, opened), id);
         self.net.by_conn.insert((host, conn), id);
         self.feed_net(host, Event::Accepted { conn, peer: from });
         let at = self.arrival(id);

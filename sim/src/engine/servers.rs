@@ -7,45 +7,45 @@ use crate::consul::ELECTION;
 
 impl<C: Cast> World<'_, C> {
     /// Takes the leader from Consul for `lasts` µs.
-    pub(crate) fn behead(&mut self, lasts: u64) {
+    pub(crate) fn drop_leader(&mut self, lasts: u64) {
         let until = self.sim.now() + lasts;
-        self.consul.headless_until = until;
-        self.at_consul(|double, now, out| double.set_leader(now, false, out));
-        self.sim.push(until, Ev::Head);
+        self.consul.leaderless_until = until;
+        self.with_consul(|double, now, out| double.set_leader(now, false, out));
+        self.sim.push(until, Ev::RestoreLeader);
     }
 
     /// Gives Consul a leader again, unless it is to have none for longer.
-    pub(super) fn head(&mut self) {
-        if self.consul.headless_until <= self.sim.now() {
-            self.at_consul(|double, now, out| double.set_leader(now, true, out));
+    pub(super) fn restore_leader(&mut self) {
+        if self.consul.leaderless_until <= self.sim.now() {
+            self.with_consul(|double, now, out| double.set_leader(now, true, out));
         }
     }
 
     /// Makes the servers elect another leader, unless they have no leader at all.
-    pub(crate) fn servers_elect(&mut self) {
+    pub(crate) fn elect_server(&mut self) {
         if self.consul.double.has_leader() {
-            self.at_consul(|double, now, out| double.elect(now, ELECTION, out));
+            self.with_consul(|double, now, out| double.elect(now, ELECTION, out));
         }
     }
 
     /// Cuts the connection between an agent and the servers.
-    pub(crate) fn cut_agent(&mut self, agent: usize) {
-        self.sim.say(|| format!("the agent of node {agent} is cut off"));
-        self.at_consul(|double, now, out| double.cut(now, agent, out));
+    pub(crate) fn disconnect_agent(&mut self, agent: usize) {
+        self.sim.log(|| format!("the agent of node {agent} is cut off"));
+        self.with_consul(|double, now, out| double.disconnect(now, agent, out));
     }
 
     /// Reconnects an agent to the servers if it was cut off.
-    pub(crate) fn mend_agent(&mut self, agent: usize) {
-        if self.consul.double.is_cut(agent) {
-            self.sim.say(|| format!("the agent of node {agent} finds the servers"));
-            self.at_consul(|double, now, out| double.mend(now, agent, out));
+    pub(crate) fn reconnect_agent(&mut self, agent: usize) {
+        if self.consul.double.is_disconnected(agent) {
+            self.sim.log(|| format!("the agent of node {agent} finds the servers"));
+            self.with_consul(|double, now, out| double.reconnect(now, agent, out));
         }
     }
 
     /// Makes an agent leave the cluster.
     pub(crate) fn leave_cluster(&mut self, agent: usize) {
-        self.sim.say(|| format!("the agent of node {agent} leaves the cluster"));
-        self.at_consul(|double, now, out| double.leave(now, agent, out));
+        self.sim.log(|| format!("the agent of node {agent} leaves the cluster"));
+        self.with_consul(|double, now, out| double.leave(now, agent, out));
         C::on_consul_write(self, None, &[]);
         self.break_calls_of(agent);
     }
@@ -53,27 +53,27 @@ impl<C: Cast> World<'_, C> {
     /// Restarts an agent under another name. The old name remains in the catalog. Returns false if the agent
     /// cannot reach a leader.
     pub(crate) fn rename_agent(&mut self, agent: usize, name: &str) -> bool {
-        let away = self.consul.double.is_cut(agent) || self.consul.double.has_left(agent);
+        let away = self.consul.double.is_disconnected(agent) || self.consul.double.has_left(agent);
         if away || !self.consul.double.has_leader() {
             return false;
         }
-        self.sim.say(|| format!("the agent of node {agent} is called {name}"));
-        self.at_consul(|double, now, out| double.rename(now, agent, name, out));
+        self.sim.log(|| format!("the agent of node {agent} is called {name}"));
+        self.with_consul(|double, now, out| double.rename(now, agent, name, out));
         C::on_consul_write(self, None, &[]);
         self.break_calls_of(agent);
         true
     }
 
     /// Takes a snapshot of Consul, or restores the last snapshot. The cast is notified just before a restore.
-    pub(crate) fn restore(&mut self) {
-        let Some(saved) = self.consul.saved.take() else {
-            self.consul.saved = Some(self.consul.double.snapshot());
+    pub(crate) fn snapshot_or_restore(&mut self) {
+        let Some(snapshot) = self.consul.snapshot.take() else {
+            self.consul.snapshot = Some(self.consul.double.snapshot());
             return;
         };
         if self.consul.double.has_leader() {
-            self.sim.say(|| "a snapshot is restored".into());
+            self.sim.log(|| "a snapshot is restored".into());
             C::on_restore(self);
-            self.at_consul(|double, now, out| double.restore(now, &saved, out));
+            self.with_consul(|double, now, out| double.restore(now, &snapshot, out));
             C::on_consul_write(self, None, &[]);
         }
     }
@@ -83,14 +83,14 @@ impl<C: Cast> World<'_, C> {
     pub(crate) fn change_token(&mut self, hidden: [&str; 3]) {
         let node = self.sim.index(self.hosts.len());
         match self.sim.index(2 + hidden.len()) {
-            0 => self.token(node).mend(),
+            0 => self.token(node).restore(),
             1 => {
-                self.sim.say(|| format!("the token of {} {node} is revoked", C::NODE));
+                self.sim.log(|| format!("the token of {} {node} is revoked", C::NODE));
                 self.token(node).revoke();
             }
             n => {
                 let path = hidden[n - 2];
-                self.sim.say(|| {
+                self.sim.log(|| {
                     format!("the token of {} {node} may not read {path} any more", C::NODE)
                 });
                 self.token(node).hide(path);

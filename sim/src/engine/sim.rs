@@ -26,13 +26,13 @@ pub(crate) struct Sim<'c, C: Cast> {
     skew: i64,
     choice: &'c mut dyn Choice,
     /// While this is set, no faults occur.
-    calm: bool,
+    faults_off: bool,
     queue: Queue<EvOf<C>>,
     pub(super) trace: Trace,
     violation: Option<Violation>,
     steps: u64,
     /// The number of a planted bug's opportunities so far.
-    turns: u64,
+    opportunities: u64,
 }
 
 impl<'c, C: Cast> Sim<'c, C> {
@@ -42,12 +42,12 @@ impl<'c, C: Cast> Sim<'c, C> {
             now: S,
             skew: 0,
             choice,
-            calm: false,
+            faults_off: false,
             queue: Queue::default(),
-            trace: Trace::keeping(lines, C::describe),
+            trace: Trace::with_lines(lines, C::describe),
             violation: None,
             steps: 0,
-            turns: 0,
+            opportunities: 0,
         }
     }
 
@@ -65,7 +65,7 @@ impl<'c, C: Cast> Sim<'c, C> {
     }
 
     /// Moves the wall clock by this number of ns.
-    pub(crate) fn jump(&mut self, by: i64) {
+    pub(crate) fn shift_wall_clock(&mut self, by: i64) {
         self.skew = (self.skew + by).clamp(-SKEW_MAX, SKEW_MAX);
     }
 
@@ -86,7 +86,7 @@ impl<'c, C: Cast> Sim<'c, C> {
     }
 
     /// Advances the clock to `end`. No more events are due before `end`.
-    pub(super) fn pass_to(&mut self, end: u64) {
+    pub(super) fn advance_to(&mut self, end: u64) {
         if self.violation.is_none() {
             self.now = self.now.max(end);
         }
@@ -97,15 +97,15 @@ impl<'c, C: Cast> Sim<'c, C> {
     }
 
     /// Queues an event of the cast for this time.
-    pub(crate) fn later(&mut self, at: u64, event: C::Event) {
-        self.queue.push(at, Ev::Own(event));
+    pub(crate) fn schedule(&mut self, at: u64, event: C::Event) {
+        self.queue.push(at, Ev::Cast(event));
     }
 
     // ---- decisions --------------------------------------------------------------------------------
 
     /// Draws a number below `n`. While faults are off it returns 0, the harmless choice.
     pub(crate) fn choose(&mut self, n: u64) -> u64 {
-        if self.calm { 0 } else { self.choice.below(n) }
+        if self.faults_off { 0 } else { self.choice.below(n) }
     }
 
     /// Draws an index into a list of length `n`.
@@ -115,7 +115,7 @@ impl<'c, C: Cast> Sim<'c, C> {
 
     /// Draws whether an event with this probability in thousandths occurs.
     pub(super) fn chance(&mut self, permille: u64) -> bool {
-        !self.calm && (permille >= 1000 || self.choice.below(1000) >= 1000 - permille)
+        !self.faults_off && (permille >= 1000 || self.choice.below(1000) >= 1000 - permille)
     }
 
     /// Returns whether no more faults will occur.
@@ -124,25 +124,25 @@ impl<'c, C: Cast> Sim<'c, C> {
     }
 
     /// Returns whether faults are off.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.calm
+    pub(crate) fn are_faults_off(&self) -> bool {
+        self.faults_off
     }
 
-    pub(super) fn set_calm(&mut self, calm: bool) {
-        self.calm = calm;
+    pub(super) fn set_faults_off(&mut self, faults_off: bool) {
+        self.faults_off = faults_off;
     }
 
     /// Returns whether the planted bug acts this time. It acts once in `every` opportunities.
-    pub(crate) fn is_turn(&mut self, every: u64) -> bool {
-        self.turns += 1;
-        self.turns.is_multiple_of(every)
+    pub(crate) fn mutant_acts(&mut self, every: u64) -> bool {
+        self.opportunities += 1;
+        self.opportunities.is_multiple_of(every)
     }
 
     // ---- the trace --------------------------------------------------------------------------------
 
     /// Adds a line for the reader of the trace.
-    pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
-        self.trace.say(self.now, line);
+    pub(crate) fn log(&mut self, line: impl FnOnce() -> String) {
+        self.trace.log(self.now, line);
     }
 
     /// Records a broken rule. Only the first one is kept.
@@ -163,7 +163,7 @@ impl<'c, C: Cast> Sim<'c, C> {
     }
 
     /// Returns the results of the run: the violation, the number of steps, the time, and the trace.
-    pub(super) fn end(self) -> (Option<Violation>, u64, u64, Trace) {
+    pub(super) fn finish(self) -> (Option<Violation>, u64, u64, Trace) {
         (self.violation, self.steps, self.now, self.trace)
     }
 }

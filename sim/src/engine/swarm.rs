@@ -29,7 +29,7 @@ pub struct Odds {
     /// The probability of a slow or failed disk command, in thousandths.
     pub disks: u64,
     /// The lag of all of Consul's servers but one, in ms.
-    pub late_ms: u64,
+    pub server_lag_ms: u64,
     /// The limits of hosts for streaming HTTP responses.
     pub streams: Limits,
     /// The maximum number of a host's simultaneous clients over named pipes.
@@ -49,7 +49,7 @@ impl Odds {
             lag_ms: 0,
             helpers: 0,
             disks: 0,
-            late_ms: 0,
+            server_lag_ms: 0,
             streams: Limits::WIDE,
             clients: CLIENTS_MAX,
         }

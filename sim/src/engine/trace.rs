@@ -30,21 +30,21 @@ impl Hash {
     }
 
     /// Adds a number.
-    fn word(&mut self, word: u64) {
+    fn add(&mut self, word: u64) {
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
     /// Adds numbers.
-    fn words(&mut self, words: &[u64]) {
-        words.iter().for_each(|word| self.word(*word));
+    fn add_all(&mut self, words: &[u64]) {
+        words.iter().for_each(|word| self.add(*word));
     }
 
     /// Adds bytes.
-    fn bytes(&mut self, bytes: &[u8]) {
+    fn add_bytes(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
-        self.word(bytes.len() as u64);
-        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
-        rest.iter().for_each(|byte| self.word(u64::from(*byte)));
+        self.add(bytes.len() as u64);
+        words.iter().for_each(|word| self.add(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|byte| self.add(u64::from(*byte)));
     }
 }
 
@@ -61,12 +61,12 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Creates a trace with room for the last `lines` lines. `describe` describes the bytes on a connection.
-    pub(crate) fn keeping(lines: usize, describe: fn(&Bytes) -> String) -> Self {
+    pub(crate) fn with_lines(lines: usize, describe: fn(&Bytes) -> String) -> Self {
         Self { hash: Hash::default(), lines: VecDeque::new(), keep: lines, describe }
     }
 
     /// Adds a line for the reader of the trace.
-    pub(crate) fn say(&mut self, now: u64, line: impl FnOnce() -> String) {
+    pub(crate) fn log(&mut self, now: u64, line: impl FnOnce() -> String) {
         if self.keep == 0 {
             return;
         }
@@ -78,81 +78,81 @@ impl Trace {
 
     /// Records an input of a machine.
     pub(crate) fn input(&mut self, now: u64, name: &str, node: usize, input: &Input) {
-        self.hash.words(&[now, node as u64]);
+        self.hash.add_all(&[now, node as u64]);
         self.hash.input(input);
         let describe = self.describe;
-        self.say(now, || format!("{name} {node} <- {}", input_line(input, describe)));
+        self.log(now, || format!("{name} {node} <- {}", input_line(input, describe)));
     }
 
     /// Records an output of a machine.
     pub(crate) fn output<F: Report>(&mut self, now: u64, name: &str, node: usize, out: &Output<F>) {
         self.hash.output(out);
         let describe = self.describe;
-        self.say(now, || format!("{name} {node} -> {}", output_line(out, describe)));
+        self.log(now, || format!("{name} {node} -> {}", output_line(out, describe)));
     }
 }
 
 impl Hash {
     fn input(&mut self, input: &Input) {
         match input {
-            Input::Tick => self.word(1),
+            Input::Tick => self.add(1),
             Input::Net(net::Event::Received { conn, bytes }) => {
-                self.words(&[2, conn.0]);
-                self.bytes(bytes);
+                self.add_all(&[2, conn.0]);
+                self.add_bytes(bytes);
             }
-            Input::Net(event) => self.bytes(format!("{event:?}").as_bytes()),
+            Input::Net(event) => self.add_bytes(format!("{event:?}").as_bytes()),
             Input::Consul(consul::Reply { id, result }) => {
-                self.words(&[3, id.0]);
+                self.add_all(&[3, id.0]);
                 match result {
                     Ok(answer) => {
-                        self.words(&[answer.status.into(), answer.index]);
-                        self.bytes(&answer.body);
+                        self.add_all(&[answer.status.into(), answer.index]);
+                        self.add_bytes(&answer.body);
                     }
-                    Err(why) => self.word(*why as u64),
+                    Err(why) => self.add(*why as u64),
                 }
             }
-            Input::Spiel(reply) => self.bytes(format!("{reply:?}").as_bytes()),
-            Input::Exec(event) => self.bytes(format!("{event:?}").as_bytes()),
-            Input::HttpStream(closed) => self.bytes(format!("{closed:?}").as_bytes()),
-            Input::File(event) => self.bytes(format!("{event:?}").as_bytes()),
-            Input::Fifo(request) => self.bytes(format!("{request:?}").as_bytes()),
-            Input::Keeper(event) => self.bytes(format!("{event:?}").as_bytes()),
+            Input::Spiel(reply) => self.add_bytes(format!("{reply:?}").as_bytes()),
+            Input::Exec(event) => self.add_bytes(format!("{event:?}").as_bytes()),
+            Input::HttpStream(closed) => self.add_bytes(format!("{closed:?}").as_bytes()),
+            Input::File(event) => self.add_bytes(format!("{event:?}").as_bytes()),
+            Input::Fifo(request) => self.add_bytes(format!("{request:?}").as_bytes()),
+            Input::Keeper(event) => self.add_bytes(format!("{event:?}").as_bytes()),
             Input::Http(request) => {
-                self.words(&[4, request.id.0]);
-                self.bytes(&request.body);
+                self.add_all(&[4, request.id.0]);
+                self.add_bytes(&request.body);
             }
-            Input::Stop => self.word(5),
+            Input::Stop => self.add(5),
         }
     }
 
     fn output<F: Report>(&mut self, output: &Output<F>) {
         match output {
             Output::Net(net::Command::Write { conn, segments }) => {
-                self.words(&[6, conn.0]);
-                segments.iter().for_each(|segment| self.bytes(segment));
+                self.add_all(&[6, conn.0]);
+                segments.iter().for_each(|segment| self.add_bytes(segment));
             }
             Output::Net(net::Command::Connect { conn, to, .. }) => {
-                self.words(&[7, conn.0, to.port().into()]);
+                self.add_all(&[7, conn.0, to.port().into()]);
             }
-            Output::Net(net::Command::Close { conn }) => self.words(&[8, conn.0]),
-            Output::Net(net::Command::Cut { conn }) => self.words(&[18, conn.0]),
+            Output::Net(net::Command::Close { conn }) => self.add_all(&[8, conn.0]),
+            Output::Net(net::Command::Cut { conn }) => self.add_all(&[18, conn.0]),
             Output::Consul(consul::Command::Call(call)) => {
-                self.words(&[9, call.id.0]);
-                self.bytes(call.target.as_bytes());
-                self.bytes(&call.body);
+                self.add_all(&[9, call.id.0]);
+                self.add_bytes(call.target.as_bytes());
+                self.add_bytes(&call.body);
             }
-            Output::Consul(consul::Command::Cancel(call)) => self.words(&[10, call.0]),
-            Output::Spiel(call) => self.bytes(format!("{call:?}").as_bytes()),
-            Output::Exec(command) => self.bytes(format!("{command:?}").as_bytes()),
-            Output::HttpStream(command) => self.bytes(format!("{command:?}").as_bytes()),
-            Output::File(command) => self.bytes(format!("{command:?}").as_bytes()),
-            Output::Fifo(response) => self.bytes(format!("{response:?}").as_bytes()),
-            Output::Keeper(command) => self.bytes(format!("{command:?}").as_bytes()),
+            Output::Consul(consul::Command::Cancel(call)) => self.add_all(&[10, call.0]),
+            Output::Spiel(call) => self.add_bytes(format!("{call:?}").as_bytes()),
+            Output::Exec(command) => self.add_bytes(format!("{command:?}").as_bytes()),
+            Output::HttpStream(command) => self.add_bytes(format!("{command:?}").as_bytes()),
+            Output::File(command) => self.add_bytes(format!("{command:?}").as_bytes()),
+            Output::Fifo(response) => self.add_bytes(format!("{response:?}").as_bytes()),
+            Output::Keeper(command) => self.add_bytes(format!("{command:?}").as_bytes()),
             Output::Http(response) => {
-                self.words(&[11, response.id.0, response.status.into()]);
-                self.bytes(&response.body);
+                self.add_all(&[11, response.id.0, response.status.into()]);
+                self.add_bytes(&response.body);
             }
-            Output::Fact(fact) => self.words(&[12, fact.nth() as u64]),
+            Output::Fact(fact) => self.add_all(&[12, fact.nth() as u64]),
         }
     }
 }

@@ -49,7 +49,7 @@ pub fn consul(data: &[u8]) {
 fn step(host: &mut Host, script: &mut Script<'_>) {
     let kind = script.byte() % 8;
     match kind {
-        0 => host.pass(1_000 << (script.byte() % 16)),
+        0 => host.advance(1_000 << (script.byte() % 16)),
         1 => host.settle(),
         2 => {
             let key = KEYS[script.below(KEYS.len())];

@@ -29,12 +29,14 @@ pub fn http(data: &[u8]) {
         let body = part.get(end + 1..).unwrap_or_default();
         let line = String::from_utf8_lossy(&part[..end]);
         match line.split_once(' ').unwrap_or((&line, "/")) {
-            ("WAIT", ms) => host.pass(ms.parse::<u16>().map_or(1_000, |ms| u64::from(ms) * 1_000)),
+            ("WAIT", ms) => {
+                host.advance(ms.parse::<u16>().map_or(1_000, |ms| u64::from(ms) * 1_000))
+            }
             ("KEY", key) => host.write(key, body),
             (method, target) => host.request(method, target, body),
         }
         host.settle();
-        host.pass(10_000);
+        host.advance(10_000);
         host.settle();
     }
     host.stop();

@@ -15,11 +15,11 @@ use hax_core::wire;
 
 use super::pair::holds;
 use super::script::Clock;
-use super::tcp::Who;
+use super::tcp::Party;
 use crate::cluster::{Agents, Cluster, Shape};
 use crate::consul::{self, Consul};
 use crate::engine::rules;
-use crate::worlds::bridge::oracle::Alone;
+use crate::worlds::bridge::oracle::NodeRules;
 
 /// The maximum duration of a stop: the drain, and the leave.
 const STOP_WITHIN: u64 = 16_000_000;
@@ -37,7 +37,7 @@ fn load() -> Consul {
 }
 
 /// A call in flight.
-struct Flight {
+struct PendingCall {
     method: &'static str,
     target: String,
     body: Bytes,
@@ -51,11 +51,11 @@ struct Flight {
 pub(super) struct Host {
     node: Node,
     next: Next,
-    alone: Alone,
+    rules: NodeRules,
     pub(super) consul: Consul,
     consul_next: Next,
     clock: Clock,
-    calls: BTreeMap<CallId, Flight>,
+    calls: BTreeMap<CallId, PendingCall>,
     requests: u64,
     responses: u64,
 }
@@ -64,11 +64,11 @@ impl Host {
     pub(super) fn new() -> Self {
         let mut config = node::Config {
             bridge: config::Config::new(Fid::process(0), "ssu1", 3),
-            wire: wire::Config::new(Who::Server.addr(), 7, 7),
+            wire: wire::Config::new(Party::Server.addr(), 7, 7),
         };
         config.bridge.limit.body_bytes = 20_000;
         let mut host = Self {
-            alone: Alone::new(&config),
+            rules: NodeRules::new(&config),
             node: Node::new(config),
             next: Next::Wait,
             consul: LOADED.with(Clone::clone),
@@ -78,7 +78,7 @@ impl Host {
             requests: 0,
             responses: 0,
         };
-        host.give(Input::Tick);
+        host.feed(Input::Tick);
         host
     }
 
@@ -86,19 +86,19 @@ impl Host {
         self.next == Next::Exit
     }
 
-    fn give(&mut self, input: Input) -> Vec<Output> {
+    fn feed(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         if self.has_exited() {
             return out;
         }
         match &input {
-            Input::Http(request) => self.alone.asked(request.id),
-            Input::Consul(Reply { id, .. }) => self.alone.replied(*id),
+            Input::Http(request) => self.rules.on_request(request.id),
+            Input::Consul(Reply { id, .. }) => self.rules.on_reply(*id),
             _ => {}
         }
         self.next = self.node.handle(self.clock.now(), input, &mut out);
         holds(rules::deadline_is_later(self.clock.0, self.next));
-        holds(self.alone.step(&out, &self.node));
+        holds(self.rules.on_step(&out, &self.node));
         for output in &out {
             match output {
                 Output::Consul(Command::Call(call)) => {
@@ -110,18 +110,18 @@ impl Host {
                     let within = u64::try_from(call.within.as_micros()).expect("it is short");
                     let (target, body) = (call.target.clone(), call.body.clone());
                     let due = self.clock.0 + within;
-                    let flight = Flight { method, target, body, due, parked: false };
+                    let flight = PendingCall { method, target, body, due, parked: false };
                     self.calls.insert(call.id, flight);
                 }
                 Output::Consul(Command::Cancel(id)) => {
                     self.calls.remove(id);
-                    self.consul.forget(id.0);
+                    self.consul.cancel(id.0);
                 }
                 Output::Http(response) => {
                     is_http(response);
                     self.responses += 1;
                 }
-                Output::Fact(fact) => holds(self.alone.fact(self.clock.0, fact)),
+                Output::Fact(fact) => holds(self.rules.on_fact(self.clock.0, fact)),
                 Output::Net(_)
                 | Output::Spiel(_)
                 | Output::HttpStream(_)
@@ -143,7 +143,7 @@ impl Host {
         let body = Bytes::copy_from_slice(body);
         let id = HttpId(self.requests);
         let request = Request { id, method, target, body, trusted: true };
-        let out = self.give(Input::Http(Box::new(request)));
+        let out = self.feed(Input::Http(Box::new(request)));
         let refused = out.iter().any(|output| match output {
             Output::Http(response) => response.id == id && (400..500).contains(&response.status),
             _ => false,
@@ -185,8 +185,8 @@ impl Host {
     /// Delivers the answer to a call.
     pub(super) fn reply(&mut self, id: CallId, result: Result<Answer, Unanswered>) {
         if self.calls.remove(&id).is_some() {
-            self.consul.forget(id.0);
-            self.give(Input::Consul(Reply { id, result }));
+            self.consul.cancel(id.0);
+            self.feed(Input::Consul(Reply { id, result }));
         }
     }
 
@@ -213,10 +213,10 @@ impl Host {
         let request = consul::Request::new(u64::MAX, "PUT", &target, body);
         let mut out = Vec::new();
         self.consul_next = self.consul.handle(self.clock.now(), request, &mut out);
-        self.told(out);
+        self.on_outputs(out);
     }
 
-    fn told(&mut self, out: Vec<consul::Output>) {
+    fn on_outputs(&mut self, out: Vec<consul::Output>) {
         for (id, answer) in answers(out) {
             self.reply(id, Ok(answer));
         }
@@ -225,7 +225,7 @@ impl Host {
     // ---- time -----------------------------------------------------------------------------------------
 
     /// Lets time pass, and processes all due events.
-    pub(super) fn pass(&mut self, us: u64) {
+    pub(super) fn advance(&mut self, us: u64) {
         let end = self.clock.0 + us;
         while !self.has_exited() {
             let at = |next| match next {
@@ -241,11 +241,11 @@ impl Host {
             }
             self.clock.0 = self.clock.0.max(first);
             if own == first {
-                self.give(Input::Tick);
+                self.feed(Input::Tick);
             } else if consul == first {
                 let mut out = Vec::new();
                 self.consul_next = self.consul.tick(self.clock.now(), &mut out);
-                self.told(out);
+                self.on_outputs(out);
             } else if let Some((_, id)) = overdue {
                 self.reply(id, Err(Unanswered::TimedOut));
             }
@@ -256,8 +256,8 @@ impl Host {
     /// Stops the node. The stop must end in time, whatever Consul does, and every request must have a
     /// response.
     pub(super) fn stop(mut self) {
-        self.give(Input::Stop);
-        self.pass(STOP_WITHIN);
+        self.feed(Input::Stop);
+        self.advance(STOP_WITHIN);
         assert!(self.has_exited(), "a stop ends in time");
         assert_eq!(self.responses, self.requests, "each request has a response");
         let mut out = Vec::new();
@@ -273,7 +273,7 @@ fn answers(out: Vec<consul::Output>) -> Vec<(CallId, Answer)> {
             let answer = Answer { status: response.status, index, body: response.body };
             Some((CallId(response.id), answer))
         }
-        consul::Output::Post(_) | consul::Output::Again(_) => None,
+        consul::Output::Post(_) | consul::Output::Retry(_) => None,
     };
     out.into_iter().filter_map(answer).collect()
 }

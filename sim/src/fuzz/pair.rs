@@ -15,7 +15,7 @@ use hax_core::wire::{Config, Endpoint, endpoint};
 
 use super::account::Account;
 use super::script::{Clock, Script};
-use super::tcp::{Tcp, Who};
+use super::tcp::{Party, Tcp};
 use crate::engine::rules;
 use crate::worlds::bridge::oracle;
 
@@ -33,8 +33,8 @@ const STOP_WITHIN: u64 = 5_500_000;
 /// If hax panics, exceeds its limits, breaks its port's promises, writes data that is invalid for a process,
 /// or does not stop.
 pub fn hax(data: &[u8]) {
-    let mut pair = Pair::new(data, Who::Server);
-    pair.play();
+    let mut pair = Pair::new(data, Party::Server);
+    pair.run();
     pair.stop();
 }
 
@@ -44,14 +44,14 @@ pub fn hax(data: &[u8]) {
 ///
 /// If the process panics, or has outputs after its end.
 pub fn process(data: &[u8]) {
-    Pair::new(data, Who::Process).play();
+    Pair::new(data, Party::Process).run();
 }
 
 struct Pair<'a> {
     script: Script<'a>,
     clock: Clock,
     /// The receiver of the edited frames.
-    victim: Who,
+    victim: Party,
     /// The number of edited frames among its next ones.
     edits: u8,
     config: Config,
@@ -70,9 +70,9 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    fn new(data: &'a [u8], victim: Who) -> Self {
+    fn new(data: &'a [u8], victim: Party) -> Self {
         let mut script = Script(data);
-        let mut config = Config::new(Who::Server.addr(), 7, 7);
+        let mut config = Config::new(Party::Server.addr(), 7, 7);
         let how = script.byte();
         config.known_only = how & 1 == 1;
         if how & 2 == 2 {
@@ -100,14 +100,14 @@ impl<'a> Pair<'a> {
         }
     }
 
-    fn play(&mut self) {
+    fn run(&mut self) {
         self.tell_process(process::Input::Command(Command::Ask));
         for _ in 0..STEPS {
             if self.script.is_over() {
                 break;
             }
             self.step();
-            self.follow();
+            self.deliver_events();
         }
     }
 
@@ -115,7 +115,7 @@ impl<'a> Pair<'a> {
         match self.script.byte() % 16 {
             0 | 1 => {
                 let us = 1_000 << (self.script.byte() % 18);
-                self.pass(us);
+                self.advance(us);
             }
             2 => self.tell_process(process::Input::Command(Command::Ask)),
             3 => self.process_sends(),
@@ -138,19 +138,19 @@ impl<'a> Pair<'a> {
             9 => self.bridge_decides(),
             10 => {
                 let wire = self.script.below(self.tcp.len());
-                self.tcp.cut(wire);
+                self.tcp.break_wire(wire);
             }
             11 if self.tcp.stalled => self.tcp.flow(),
             11 => self.tcp.stalled = true,
             12 => {
-                let from = [Who::Stranger, self.other()][self.script.below(2)];
-                self.tcp.intrude(self.victim, from);
+                let from = [Party::RawClient, self.other()][self.script.below(2)];
+                self.tcp.connect_raw_client(self.victim, from);
             }
             13 => {
                 let wire = self.script.below(self.tcp.len());
                 let n = self.script.u16() % 4_096;
                 let bytes = Bytes::copy_from_slice(self.script.take(n));
-                self.tcp.say(wire, bytes);
+                self.tcp.write(wire, bytes);
             }
             14 => self.item(),
             _ => match self.script.byte() {
@@ -161,17 +161,17 @@ impl<'a> Pair<'a> {
         }
     }
 
-    fn other(&self) -> Who {
-        if self.victim == Who::Server { Who::Process } else { Who::Server }
+    fn other(&self) -> Party {
+        if self.victim == Party::Server { Party::Process } else { Party::Server }
     }
 
     /// Sends an item of the script's choice on a connection.
     fn item(&mut self) {
         let wire = self.script.below(self.tcp.len());
-        let from = [self.other(), Who::Stranger][self.script.below(2)];
+        let from = [self.other(), Party::RawClient][self.script.below(2)];
         if let Some(item) = self.script.item() {
             let bytes = packet::encode(end(from.addr(), 1), end(self.victim.addr(), 0), &[item]);
-            self.tcp.say(wire, bytes.into());
+            self.tcp.write(wire, bytes.into());
         }
     }
 
@@ -208,7 +208,7 @@ impl<'a> Pair<'a> {
             }
             1 => self.tell_server(motr::Command::Peers([].into())),
             _ => {
-                let name: Box<str> = endpoint_name(Who::Process.addr());
+                let name: Box<str> = endpoint_name(Party::Process.addr());
                 self.tell_server(motr::Command::Peers([(Fid::process(2), name)].into()));
             }
         }
@@ -216,7 +216,7 @@ impl<'a> Pair<'a> {
 
     /// Kills the process and starts another one in its place.
     fn restart(&mut self) {
-        self.tcp.hang_up(Who::Process);
+        self.tcp.close_wires(Party::Process);
         self.lives += 1;
         self.process = Process::new(life(self.lives));
         self.process_next = Next::Wait;
@@ -240,9 +240,9 @@ impl<'a> Pair<'a> {
                 endpoint::Output::Motr(event) => self.account.event(&self.config, &event),
                 endpoint::Output::Net(command) => {
                     let backlog = self.config.backlog_bytes_max;
-                    if let Some((wire, frame)) = self.tcp.command(Who::Server, command, backlog) {
-                        holds(oracle::is_bearable(&frame));
-                        self.carry(Who::Process, wire, frame);
+                    if let Some((wire, frame)) = self.tcp.command(Party::Server, command, backlog) {
+                        holds(oracle::check_hax_frame(&frame));
+                        self.deliver(Party::Process, wire, frame);
                     }
                 }
                 endpoint::Output::Fact(_) => {}
@@ -259,9 +259,10 @@ impl<'a> Pair<'a> {
             match output {
                 process::Output::Event(event) => self.on_process(event),
                 process::Output::Net(command) => {
-                    if let Some((wire, frame)) = self.tcp.command(Who::Process, command, 4 << 20) {
-                        holds(oracle::is_a_frame(&frame));
-                        self.carry(Who::Server, wire, frame);
+                    if let Some((wire, frame)) = self.tcp.command(Party::Process, command, 4 << 20)
+                    {
+                        holds(oracle::check_frame(&frame));
+                        self.deliver(Party::Server, wire, frame);
                     }
                 }
                 process::Output::Fact(_) => {}
@@ -285,48 +286,48 @@ impl<'a> Pair<'a> {
     }
 
     /// Delivers the written bytes, and edits them if they are due for an edit.
-    fn carry(&mut self, to: Who, wire: usize, frame: Bytes) {
+    fn deliver(&mut self, to: Party, wire: usize, frame: Bytes) {
         if to != self.victim || self.edits == 0 {
-            return self.tcp.say(wire, frame);
+            return self.tcp.write(wire, frame);
         }
         self.edits -= 1;
         match self.script.byte() % 8 {
             0 => {}
             1 => {
-                self.tcp.say(wire, frame.clone());
-                self.tcp.say(wire, frame);
+                self.tcp.write(wire, frame.clone());
+                self.tcp.write(wire, frame);
             }
             2 => {
                 let n = self.script.u16() % frame.len();
-                self.tcp.say(wire, frame.slice(..n));
+                self.tcp.write(wire, frame.slice(..n));
             }
             _ => {
                 let mut bytes = frame.to_vec();
                 for _ in 0..=self.script.byte() % 4 {
                     edit(&mut self.script, &mut bytes[HEADER..]);
                 }
-                self.tcp.say(wire, bytes.into());
+                self.tcp.write(wire, bytes.into());
             }
         }
     }
 
     /// Processes all events of this moment.
-    fn follow(&mut self) {
+    fn deliver_events(&mut self) {
         for n in 0.. {
             let Some((who, event)) = self.tcp.events.pop_front() else { break };
             assert!(n < FOLLOW, "they never come to rest");
-            self.tcp.told(who, &event);
+            self.tcp.on_event(who, &event);
             match who {
-                Who::Server => self.feed_server(endpoint::Input::Net(event)),
-                Who::Process => self.tell_process(process::Input::Net(event)),
-                Who::Stranger => {}
+                Party::Server => self.feed_server(endpoint::Input::Net(event)),
+                Party::Process => self.tell_process(process::Input::Net(event)),
+                Party::RawClient => {}
             }
         }
-        holds(oracle::wire_is_within(&self.config, &self.server.view()));
+        holds(oracle::check_wire_view(&self.config, &self.server.view()));
     }
 
     /// Lets time pass, and processes all due events.
-    fn pass(&mut self, us: u64) {
+    fn advance(&mut self, us: u64) {
         let end = self.clock.0 + us;
         loop {
             let at = |next| match next {
@@ -343,7 +344,7 @@ impl<'a> Pair<'a> {
             } else {
                 self.tell_process(process::Input::Tick);
             }
-            self.follow();
+            self.deliver_events();
         }
         self.clock.0 = end;
     }
@@ -352,10 +353,10 @@ impl<'a> Pair<'a> {
     fn stop(&mut self) {
         self.tcp.flow();
         self.tell_server(motr::Command::Stop);
-        self.follow();
+        self.deliver_events();
         let end = self.clock.0 + STOP_WITHIN;
         while self.server_next != Next::Exit && self.clock.0 < end {
-            self.pass(100_000);
+            self.advance(100_000);
         }
         assert_eq!(self.server_next, Next::Exit, "a stop ends in time");
         assert!(self.account.links.is_empty(), "all links have ended");
@@ -365,8 +366,8 @@ impl<'a> Pair<'a> {
 fn life(n: u64) -> process::Config {
     process::Config {
         fid: Fid::process(2),
-        listen: Who::Process.addr(),
-        connect: Who::Server.addr(),
+        listen: Party::Process.addr(),
+        connect: Party::Server.addr(),
         pid: n,
         git_rev: "".into(),
         generation: 5 + n,

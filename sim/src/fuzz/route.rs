@@ -21,14 +21,14 @@ use hax_core::route::request::Answer;
 use hax_core::route::{Config, Rules, Server, fact::Fact, stored};
 
 use super::script::Script;
-use crate::engine::{Hunt, Wanted};
+use crate::engine::{RunOptions, Search};
 use crate::worlds::route::Route;
 
 /// The maximum number of requests in one run.
 const REQUESTS: usize = 40;
 
 thread_local! {
-    static HUNT: RefCell<Hunt<Route>> = RefCell::default();
+    static SEARCH: RefCell<Search<Route>> = RefCell::default();
 }
 
 /// Runs a world of two routers with the bytes as its tape. All decisions are read from the tape, and all
@@ -38,7 +38,7 @@ thread_local! {
 ///
 /// If a rule does not hold. `hax-sim --cast route --replay` prints the trace of a tape.
 pub fn route(data: &[u8]) {
-    let outcome = HUNT.with_borrow_mut(|hunt| hunt.tape(data, Wanted::default()));
+    let outcome = SEARCH.with_borrow_mut(|search| search.tape(data, RunOptions::default()));
     if let Some(violation) = outcome.violation {
         panic!("{}: {}", violation.rule, violation.what);
     }
@@ -160,7 +160,7 @@ impl Bench {
         let (files, waiting) = (BTreeMap::new(), BTreeSet::new());
         let mut bench =
             Self { server, now: 0, next: Next::Wait, files, waiting, asked: 0, fate: 0 };
-        bench.hand(Input::Tick);
+        bench.feed(Input::Tick);
         bench
     }
 
@@ -169,11 +169,11 @@ impl Bench {
         let id = FifoId(self.asked);
         self.waiting.insert(id);
         let body = Bytes::copy_from_slice(body);
-        self.hand(Input::Fifo(Request { id, body }));
+        self.feed(Input::Fifo(Request { id, body }));
     }
 
     /// Feeds an input to the server, and carries out its outputs until there are no more.
-    fn hand(&mut self, input: Input) {
+    fn feed(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while self.next != Next::Exit
             && let Some(input) = inputs.pop_front()
@@ -249,7 +249,7 @@ impl Bench {
     fn stop(mut self) {
         self.fate = 0;
         if self.next != Next::Exit {
-            self.hand(Input::Stop);
+            self.feed(Input::Stop);
         }
         assert_eq!(self.next, Next::Exit, "a stop ends");
         assert!(self.waiting.is_empty(), "{:?} have no answer", self.waiting);

@@ -9,19 +9,19 @@ use hax_core::net::{Command, Event};
 
 /// The party at one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
+pub(super) enum Party {
     Server,
     Process,
-    Stranger,
+    RawClient,
 }
 
-impl Who {
+impl Party {
     /// Returns the listening address of the party.
     pub(super) fn addr(self) -> SocketAddr {
         let host = match self {
             Self::Server => 1,
             Self::Process => 2,
-            Self::Stranger => 3,
+            Self::RawClient => 3,
         };
         SocketAddr::from(([10, 0, 0, host], 22_000 + u16::from(host)))
     }
@@ -29,7 +29,7 @@ impl Who {
 
 /// A connection: the opening end and the accepting end.
 struct Wire {
-    ends: [Option<(Who, ConnId)>; 2],
+    ends: [Option<(Party, ConnId)>; 2],
     up: bool,
     /// The number of written bytes without a report yet.
     unwritten: usize,
@@ -41,7 +41,7 @@ pub(super) struct Tcp {
     wires: Vec<Wire>,
     accepted: u64,
     /// The pending events, each with its receiver.
-    pub(super) events: VecDeque<(Who, Event)>,
+    pub(super) events: VecDeque<(Party, Event)>,
     /// No party reads.
     pub(super) stalled: bool,
 }
@@ -51,14 +51,14 @@ const WIRES: usize = 40;
 
 impl Tcp {
     /// Connects a stranger to `to`. Its address may belong to another party.
-    pub(super) fn intrude(&mut self, to: Who, from: Who) {
+    pub(super) fn connect_raw_client(&mut self, to: Party, from: Party) {
         if self.wires.len() < WIRES {
             let conn = self.accept(to, from.addr());
             self.wires.push(Wire { ends: [None, Some((to, conn))], up: true, unwritten: 0 });
         }
     }
 
-    fn accept(&mut self, who: Who, from: SocketAddr) -> ConnId {
+    fn accept(&mut self, who: Party, from: SocketAddr) -> ConnId {
         self.accepted += 1;
         let conn = ConnId::accepted(self.accepted);
         self.events
@@ -67,7 +67,7 @@ impl Tcp {
     }
 
     /// Delivers bytes on the connection of this number.
-    pub(super) fn say(&mut self, wire: usize, bytes: Bytes) {
+    pub(super) fn write(&mut self, wire: usize, bytes: Bytes) {
         let reader = self.wires.get(wire).and_then(|wire| wire.ends[1]);
         if let Some((who, conn)) = reader.filter(|_| !bytes.is_empty()) {
             self.events.push_back((who, Event::Received { conn, bytes }));
@@ -79,7 +79,7 @@ impl Tcp {
     }
 
     /// Breaks the connection of this number.
-    pub(super) fn cut(&mut self, wire: usize) {
+    pub(super) fn break_wire(&mut self, wire: usize) {
         if wire < self.wires.len() {
             let Wire { ends, .. } = self.wires.remove(wire);
             for (who, conn) in ends.into_iter().flatten() {
@@ -89,7 +89,7 @@ impl Tcp {
     }
 
     /// Closes all connections of `who` after its end without a message.
-    pub(super) fn hang_up(&mut self, who: Who) {
+    pub(super) fn close_wires(&mut self, who: Party) {
         self.events.retain(|(to, _)| *to != who);
         while let Some(wire) = self
             .wires
@@ -100,7 +100,7 @@ impl Tcp {
             ends.iter_mut()
                 .filter(|end| end.is_some_and(|(end, _)| end == who))
                 .for_each(|end| *end = None);
-            self.cut(wire);
+            self.break_wire(wire);
         }
     }
 
@@ -116,7 +116,7 @@ impl Tcp {
         }
     }
 
-    fn opened_by(&self, who: Who, conn: ConnId) -> Option<usize> {
+    fn opened_by(&self, who: Party, conn: ConnId) -> Option<usize> {
         self.wires.iter().position(|wire| wire.ends[0] == Some((who, conn)))
     }
 
@@ -124,7 +124,7 @@ impl Tcp {
     /// they are for.
     pub(super) fn command(
         &mut self,
-        who: Who,
+        who: Party,
         command: Command,
         backlog: usize,
     ) -> Option<(usize, Bytes)> {
@@ -134,12 +134,12 @@ impl Tcp {
                     !conn.is_accepted() && self.opened_by(who, conn).is_none(),
                     "{conn} is new"
                 );
-                let other = [Who::Server, Who::Process, Who::Stranger]
+                let other = [Party::Server, Party::Process, Party::RawClient]
                     .into_iter()
                     .find(|other| other.addr() == to);
                 let mut wire = Wire { ends: [Some((who, conn)), None], up: false, unwritten: 0 };
                 match other {
-                    Some(Who::Stranger) => {}
+                    Some(Party::RawClient) => {}
                     Some(other) if other != who => {
                         wire.ends[1] = Some((other, self.accept(other, who.addr())));
                     }
@@ -169,7 +169,7 @@ impl Tcp {
                 let end = usize::from(conn.is_accepted());
                 let wire = self.wires.iter().position(|wire| wire.ends[end] == Some((who, conn)));
                 match wire {
-                    Some(wire) => self.cut(wire),
+                    Some(wire) => self.break_wire(wire),
                     None => {
                         let told = (who, Event::Closed { conn });
                         assert!(self.events.contains(&told), "only what is open is closed");
@@ -184,7 +184,7 @@ impl Tcp {
 
     /// Observes an event at its receiver. A connection is up from the moment that its opener receives the
     /// event.
-    pub(super) fn told(&mut self, who: Who, event: &Event) {
+    pub(super) fn on_event(&mut self, who: Party, event: &Event) {
         if let Event::Connected { conn } = event
             && let Some(wire) = self.opened_by(who, *conn)
         {

@@ -52,7 +52,7 @@ fn elapse(pair: &mut Pair, d: Duration, mut out: Vec<Output>) -> BTreeMap<u64, R
     while !out.is_empty() {
         for output in std::mem::take(&mut out) {
             match output {
-                Output::Again(request) => {
+                Output::Retry(request) => {
                     let now = pair.now();
                     let _ = pair.double.handle(now, request, &mut out);
                 }
@@ -141,7 +141,7 @@ fn a_client_without_servers_refuses_what_it_cannot_do_alone() {
         |pair: &Pair| text(pair.real(), "/v1/agent/members").matches("\"Status\":4").count();
     await_that("the client misses its servers", || failed(&pair) == CLIENT);
     let (now, mut out) = (pair.now(), Vec::new());
-    let _ = pair.double.cut(now, CLIENT, &mut out);
+    let _ = pair.double.disconnect(now, CLIENT, &mut out);
     pair.pass(Duration::from_secs(5));
     for (method, target, body) in NEEDS_SERVERS.iter().chain(ALONE) {
         pair.ask(&Ask(method, target, body));
@@ -159,7 +159,7 @@ fn a_client_without_servers_refuses_what_it_cannot_do_alone() {
         server.resume().expect("it goes on");
     }
     let now = pair.now();
-    let _ = pair.double.mend(now, CLIENT, &mut out);
+    let _ = pair.double.reconnect(now, CLIENT, &mut out);
     let real = pair.real();
     await_that("the client finds its servers", || text(real, "/v1/kv/a?raw") == "1");
     // The service was registered meanwhile, and its check failed meanwhile.
@@ -185,7 +185,7 @@ fn a_server_without_its_peers_shows_its_copy_and_looks_for_a_leader_for_seven_se
     let real = pair.real();
     await_that("it misses its leader", || text(real, "/v1/status/leader") == "\"\"");
     let (now, mut out) = (pair.now(), Vec::new());
-    let _ = pair.double.cut(now, 0, &mut out);
+    let _ = pair.double.disconnect(now, 0, &mut out);
     pair.pass(Duration::from_secs(6));
     let needs: Vec<_> =
         NEEDS_SERVERS.iter().map(|(m, t, b)| begin(&mut pair, &Ask(m, t, b))).collect();
@@ -210,7 +210,7 @@ fn a_server_without_its_peers_shows_its_copy_and_looks_for_a_leader_for_seven_se
         server.resume().expect("it goes on");
     }
     let now = pair.now();
-    let _ = pair.double.mend(now, 0, &mut out);
+    let _ = pair.double.reconnect(now, 0, &mut out);
     pair.pass(ELECTION);
     let real = pair.real();
     await_that("it finds its peers", || text(real, "/v1/kv/a?raw") == "1");
@@ -258,9 +258,9 @@ fn an_election_lets_everybody_wait_and_gives_sessions_their_whole_time() {
         "{lasted:?}"
     );
     elapse(&mut pair, Duration::from_millis(19_900), Vec::new());
-    assert!(pair.double.holds("lock").is_some_and(|held| !held.session.is_empty()));
+    assert!(pair.double.entry("lock").is_some_and(|held| !held.session.is_empty()));
     elapse(&mut pair, Duration::from_millis(200), Vec::new());
-    assert!(pair.double.holds("lock").is_some_and(|held| held.session.is_empty()));
+    assert!(pair.double.entry("lock").is_some_and(|held| held.session.is_empty()));
 }
 
 /// Reads that show the changes of a restored snapshot.

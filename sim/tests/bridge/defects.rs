@@ -64,7 +64,7 @@ fn d06_d08_d24_a_consul_that_hangs_holds_up_nothing_else() {
     cluster.event(0, ios, ProcessEventKind::Starting);
     let entry = cluster.ask(0, confd, false, 1);
     let cookie = (1, 2);
-    cluster.say(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 1), cookie });
+    cluster.send(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 1), cookie });
     let answered = cluster.nodes[0].sent.iter();
     let rep = |body: &Body| matches!(body, Body::FailureVecRep { .. });
     assert_eq!(answered.filter(|(to, _, body)| *to == other && rep(body)).count(), 1);
@@ -94,7 +94,7 @@ fn d09_a_device_that_nobody_knows_is_passed_over_and_the_next_message_worked() {
     let id = tell(&mut cluster, 0, &[(11, message("/dev/nothing")), (12, message(path))]);
     cluster.run(MS * 500);
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
-    assert_eq!(cluster.saw(0, FactKind::QueueSkipped), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::QueueSkipped), 1);
     assert_eq!(cluster.state_in(&sdev), "failed");
 }
 
@@ -159,7 +159,7 @@ fn d14_a_broadcast_of_many_notes_is_split_and_each_part_accounted_for() {
         _ => 0,
     };
     assert!(parts.iter().all(|(.., body)| notes(body) <= 1_024));
-    assert_eq!(cluster.word(ios), "STOPPED");
+    assert_eq!(cluster.record(ios), "STOPPED");
     for (link, send, _) in parts {
         cluster.input(0, Input::Motr(Event::Delivered { link, send }));
     }
@@ -178,7 +178,7 @@ fn d18_there_is_no_answer_without_a_resource_manager() {
     // Even without running I/O services there is no reply.
     for node in 0..3 {
         let ios = cluster.fid(node, "ios");
-        cluster.check(node, ios, "critical");
+        cluster.set_check(node, ios, "critical");
     }
     let entry = cluster.ask(0, ios, false, 1);
     cluster.run(MS * 3_000);
@@ -268,13 +268,13 @@ fn d30_messages_that_made_the_old_daemon_panic_are_counted() {
         Body::StobIoq(Box::new(ioq)),
         Body::Rpc { attempts: 1, state: 1 },
     ] {
-        let msg = cluster.say(0, confd, body);
+        let msg = cluster.send(0, confd, body);
         assert!(cluster.nodes[0].acks.contains(&msg));
     }
     assert!(!cluster.nodes[0].exited);
     // A message that the specification panics at is acknowledged first. Otherwise it would be sent again
     // after each restart.
-    let msg = cluster.say(0, confd, Body::KeepaliveReq((1, 2)));
+    let msg = cluster.send(0, confd, Body::KeepaliveReq((1, 2)));
     assert!(cluster.nodes[0].acks.contains(&msg));
     cluster.run(MS * 100);
     assert!(cluster.nodes[0].exited && cluster.view(0).unexpected);
@@ -297,7 +297,7 @@ fn d32_a_stop_finishes_what_was_begun() {
     cluster.run(MS * 5_000);
     assert!(cluster.nodes[0].exited);
     assert!(cluster.nodes[0].acks.contains(&msg));
-    assert_eq!((cluster.word(ios), cluster.word(hax)), ("STOPPED".into(), "STOPPED".into()));
+    assert_eq!((cluster.record(ios), cluster.record(hax)), ("STOPPED".into(), "STOPPED".into()));
 }
 
 #[test]
@@ -333,12 +333,12 @@ fn d36_checks_count_by_what_they_are_and_not_by_their_place() {
     // A node name with the same prefix belongs to another node.
     let stranger = check("ssu10", "serfHealth", String::new(), "critical", 26);
     cluster.post(0, "/", &format!(r#"[{{"Checks": [{stranger}, {service}]}}]"#));
-    assert_eq!(cluster.told(0, link, ios), None);
+    assert_eq!(cluster.last_state(0, link, ios), None);
     let maintenance = check("ssu1", "_node_maintenance", String::new(), "critical", 27);
     let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 28);
     for checks in [[&maintenance, &service], [&service, &maintenance]] {
         cluster.post(0, "/", &format!(r#"[{{"Checks": [{}, {}]}}]"#, checks[0], checks[1]));
-        assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
+        assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));
     }
 }
 
@@ -348,7 +348,7 @@ fn d38_a_failure_vector_is_answered_once() {
     let confd = cluster.fid(0, "confd");
     cluster.link(0, confd);
     let (pool, cookie) = (Fid::typed(b'o', 2, 9), (5, 6));
-    cluster.say(0, confd, Body::FailureVecRep { pool, cookie, notes: Vec::new() });
+    cluster.send(0, confd, Body::FailureVecRep { pool, cookie, notes: Vec::new() });
     cluster.run(MS * 1_000);
     let reps =
         cluster.nodes[0].sent.iter().filter(|(.., b)| matches!(b, Body::FailureVecRep { .. }));

@@ -68,9 +68,9 @@ fn d13_starts_are_counted_once_a_life_and_a_restart_is_declared_first() {
     cluster.nodes[0].delivers = false;
     let entry = cluster.ask(0, ios, true, 100);
     cluster.run(MS * 100);
-    assert_eq!(cluster.word(ios), "STOPPED");
+    assert_eq!(cluster.record(ios), "STOPPED");
     assert_eq!(cluster.kv(&key).as_deref(), Some("\"1\""));
-    assert_eq!(cluster.take_told(0, other, ios), [ObjectState::Failed]);
+    assert_eq!(cluster.take_sent(0, other, ios), [ObjectState::Failed]);
     assert_eq!(cluster.reply(0, entry), None, "the others have not heard it yet");
     let of_end = |(_, _, body): &&(_, _, Body)| match body {
         Body::Nvec(nvec) => {
@@ -82,7 +82,7 @@ fn d13_starts_are_counted_once_a_life_and_a_restart_is_declared_first() {
     let (link, send, _) = found.cloned().expect("it was sent");
     cluster.input(0, Input::Motr(Event::Delivered { link, send }));
     assert!(matches!(cluster.reply(0, entry), Some(Ok(_))));
-    assert_eq!(cluster.saw(0, FactKind::ProcessRestarted), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::ProcessRestarted), 1);
 
     // No message is delivered: the request waits for at most a second.
     cluster.event(0, ios, ProcessEventKind::Started);
@@ -106,18 +106,18 @@ fn d13_a_restart_is_declared_also_to_a_link_that_has_no_room_yet() {
         cluster.event(0, ios, ProcessEventKind::DtmRecovered);
     }
     cluster.run(MS * 1_000);
-    cluster.take_told(0, other, ios);
+    cluster.take_sent(0, other, ios);
     let entry = cluster.ask(0, ios, true, 100);
     cluster.run(MS * 500);
-    assert_eq!(cluster.word(ios), "STOPPED");
-    assert_eq!(cluster.take_told(0, other, ios), [], "there is no room");
+    assert_eq!(cluster.record(ios), "STOPPED");
+    assert_eq!(cluster.take_sent(0, other, ios), [], "there is no room");
     assert_eq!(cluster.reply(0, entry), None);
     // A delivery makes room for one more message.
     let sent = cluster.nodes[0].sent.iter().find(|(to, ..)| *to == other).cloned();
     let (link, send, _) = sent.expect("much is on its way");
     cluster.input(0, Input::Motr(Event::Delivered { link, send }));
     cluster.run(MS * 5);
-    assert_eq!(cluster.take_told(0, other, ios), [ObjectState::Failed]);
+    assert_eq!(cluster.take_sent(0, other, ios), [ObjectState::Failed]);
     assert!(matches!(cluster.reply(0, entry), Some(Ok(_))));
 }
 
@@ -137,7 +137,7 @@ fn a_debt_outlives_eagain_and_is_paid_once() {
         matches!(cluster.reply(0, again), Some(Ok(_)))
     });
     assert!(answered);
-    assert_eq!(cluster.word(ios), "STOPPED");
+    assert_eq!(cluster.record(ios), "STOPPED");
     let key = format!("ssu1/process_restarts/{ios}");
     assert_eq!(cluster.kv(&key).as_deref(), Some("\"1\""), "one life, one start");
 }
@@ -149,17 +149,17 @@ fn the_first_start_and_the_second_are_no_restarts() {
     let other = cluster.link(0, confd);
     cluster.consul("DELETE", &format!("/v1/kv/processes/{ios}"), "");
     cluster.run(MS * 500);
-    cluster.take_told(0, other, ios);
+    cluster.take_sent(0, other, ios);
     for pid in [10, 11] {
         let entry = cluster.ask(0, ios, true, pid);
         cluster.run(MS * 50);
         assert!(matches!(cluster.reply(0, entry), Some(Ok(_))));
-        assert_eq!(cluster.take_told(0, other, ios), [], "start {pid}");
+        assert_eq!(cluster.take_sent(0, other, ios), [], "start {pid}");
         cluster.nodes[0].links.remove(&ios);
     }
     cluster.ask(0, ios, true, 12);
     cluster.run(MS * 50);
-    assert_eq!(cluster.take_told(0, other, ios), [ObjectState::Failed], "the third is");
+    assert_eq!(cluster.take_sent(0, other, ios), [ObjectState::Failed], "the third is");
 }
 
 #[test]
@@ -174,5 +174,5 @@ fn an_event_after_the_restart_comes_after_it() {
     cluster.nodes[0].fault = None;
     cluster.run(MS * 3_000);
     assert_eq!(cluster.nodes[0].acks, [msg]);
-    assert_eq!(cluster.word(ios), "STARTING");
+    assert_eq!(cluster.record(ios), "STARTING");
 }

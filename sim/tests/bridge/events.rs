@@ -42,30 +42,30 @@ fn what_follows_from_a_stop_and_a_start_is_written_with_it() {
     assert!(cluster.nodes[0].acks.contains(&msg));
     let txns = cluster.nodes[0].targets[before..].iter().filter(|(_, t)| t == "/v1/txn").count();
     assert_eq!(txns, 1, "one transaction for all of it");
-    assert_eq!(cluster.word(ios), "STOPPED");
+    assert_eq!(cluster.record(ios), "STOPPED");
     assert_eq!(m0conf_state(&mut cluster, &at), "failed");
     for sdev in &sdevs {
         assert_eq!(cluster.state_in(sdev), "offline", "{sdev}");
     }
     // FAILED ends the sessions of the other processes. The process itself does not get it.
-    assert!(!cluster.take_told(0, from, ios).contains(&ObjectState::Failed));
-    assert_eq!(cluster.take_told(0, other, ios), [ObjectState::Transient, ObjectState::Failed]);
+    assert!(!cluster.take_sent(0, from, ios).contains(&ObjectState::Failed));
+    assert_eq!(cluster.take_sent(0, other, ios), [ObjectState::Transient, ObjectState::Failed]);
     cluster.run(MS * 600);
-    let heard = cluster.take_told(1, far, ios);
+    let heard = cluster.take_sent(1, far, ios);
     assert_eq!(heard.last(), Some(&ObjectState::Failed), "other nodes hear it too: {heard:?}");
 
     cluster.event(0, ios, ProcessEventKind::Starting);
     cluster.event(0, ios, ProcessEventKind::Started);
     assert_eq!(m0conf_state(&mut cluster, &at), "dtm_recovering");
-    assert_eq!(cluster.told(0, other, ios), Some(ObjectState::DtmRecovering));
+    assert_eq!(cluster.last_state(0, other, ios), Some(ObjectState::DtmRecovering));
     cluster.event(0, ios, ProcessEventKind::DtmRecovered);
     assert_eq!(m0conf_state(&mut cluster, &at), "online");
     for sdev in &sdevs {
         assert_eq!(cluster.state_in(sdev), "online", "{sdev}");
     }
-    assert_eq!(cluster.told(0, other, ios), Some(ObjectState::Online));
+    assert_eq!(cluster.last_state(0, other, ios), Some(ObjectState::Online));
     cluster.run(MS * 600);
-    assert_eq!(cluster.told(1, far, ios), Some(ObjectState::Online));
+    assert_eq!(cluster.last_state(1, far, ios), Some(ObjectState::Online));
 }
 
 #[test]
@@ -100,14 +100,14 @@ fn who_is_left_with_words_that_are_not_written_is_roused() {
     let (ios, hax) = (cluster.fid(0, "ios"), cluster.fid(0, "hax"));
     let link = cluster.link(0, ios);
     cluster.run(MS * 500);
-    let _known = cluster.take_told(0, link, hax);
+    let _known = cluster.take_sent(0, link, hax);
     cluster.nodes[0].fault = Some(Fault::Hangs);
     cluster.event(0, ios, ProcessEventKind::Stopping);
     cluster.input(0, Input::Stop);
     cluster.run(MS * 11_000);
     assert!(cluster.nodes[0].exited);
     assert_eq!(cluster.nodes[0].acks, []);
-    assert_eq!(cluster.take_told(0, link, hax), [ObjectState::Online]);
+    assert_eq!(cluster.take_sent(0, link, hax), [ObjectState::Online]);
 }
 
 /// A stop finishes the work in progress. After half a second it does not start work that the sender repeats
@@ -118,7 +118,7 @@ fn f09_a_stop_does_not_wait_for_processes_that_go_on_talking() {
     let (ios, hax) = (cluster.fid(0, "ios"), cluster.fid(0, "hax"));
     let link = cluster.link(0, ios);
     cluster.run(MS * 500);
-    let _known = cluster.take_told(0, link, hax);
+    let _known = cluster.take_sent(0, link, hax);
     cluster.nodes[0].fault = Some(Fault::Refuses);
     let first = cluster.event(0, ios, ProcessEventKind::Starting);
     cluster.input(0, Input::Stop);
@@ -130,7 +130,7 @@ fn f09_a_stop_does_not_wait_for_processes_that_go_on_talking() {
     assert!(cluster.nodes[0].exited);
     assert_eq!(cluster.nodes[0].acks, [first]);
     // The last note makes the process notice the end of hax, so that it repeats the other events.
-    assert_eq!(cluster.take_told(0, link, hax).last(), Some(&ObjectState::Failed));
+    assert_eq!(cluster.take_sent(0, link, hax).last(), Some(&ObjectState::Failed));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn d31_nothing_is_acknowledged_before_consul_holds_it() {
         ];
         cluster.run(MS * 700);
         assert_eq!(cluster.nodes[0].acks, [], "{fault:?}");
-        assert_eq!(cluster.take_told(0, other, ios), [], "{fault:?}");
+        assert_eq!(cluster.take_sent(0, other, ios), [], "{fault:?}");
         assert_eq!(cluster.view(0).lanes, 1);
         if fault == Fault::Hangs {
             // A hanging call ends by the time limit of the host, which this fixture does not have.
@@ -156,7 +156,7 @@ fn d31_nothing_is_acknowledged_before_consul_holds_it() {
         cluster.nodes[0].fault = None;
         cluster.run(MS * 6_000);
         assert_eq!(cluster.nodes[0].acks, msgs, "{fault:?}");
-        assert_eq!(cluster.word(ios), "STOPPED");
+        assert_eq!(cluster.record(ios), "STOPPED");
         assert_eq!(cluster.view(0).lanes, 0);
         // An old daemon gets each event once, however often the write was retried.
         let (_, queue) = cluster.consul("GET", "/v1/kv/bq/?keys", "");
@@ -201,7 +201,7 @@ fn d22_another_writer_is_met_and_its_write_replaced_in_order() {
     let msg = cluster.event(0, ios, ProcessEventKind::Started);
     cluster.run(MS * 500);
     assert_eq!(cluster.nodes[0].acks, [msg]);
-    assert_eq!(cluster.word(ios), "STARTED");
+    assert_eq!(cluster.record(ios), "STARTED");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn mkfs_is_nobody_elses_business() {
     let mut cluster = TestCluster::new(1);
     let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
     // The process does not run.
-    cluster.check(0, ios, "warning");
+    cluster.set_check(0, ios, "warning");
     cluster.link(0, ios);
     let other = cluster.link(0, confd);
     let at = format!("processes/{ios}");
@@ -218,13 +218,13 @@ fn mkfs_is_nobody_elses_business() {
     for event in [ProcessEventKind::Starting, ProcessEventKind::Started, ProcessEventKind::Stopped]
     {
         let kind = ProcessType::Mkfs;
-        cluster.say(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
+        cluster.send(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
     }
     cluster.run(MS * 500);
-    assert_eq!(cluster.word(ios), "STOPPED");
+    assert_eq!(cluster.record(ios), "STOPPED");
     assert_eq!(m0conf_state(&mut cluster, &at), before);
     assert_eq!(cluster.kv("epoch"), epoch);
-    assert_eq!(cluster.take_told(0, other, ios), []);
+    assert_eq!(cluster.take_sent(0, other, ios), []);
 }
 
 /// A server is killed and formatted at once. A replica with pauses between its reads shows the old life, and
@@ -242,14 +242,14 @@ fn f16_a_server_that_is_formatted_is_told_to_have_ended() {
         cluster.run(MS * 500);
     };
     write(&mut cluster, "DTM_RECOVERED", "M0D");
-    cluster.take_told(1, other, ios);
+    cluster.take_sent(1, other, ios);
     write(&mut cluster, "STARTED", "M0MKFS");
-    assert_eq!(cluster.take_told(1, other, ios), [ObjectState::Failed]);
+    assert_eq!(cluster.take_sent(1, other, ios), [ObjectState::Failed]);
     write(&mut cluster, "STOPPED", "M0MKFS");
     write(&mut cluster, "STARTING", "M0D");
-    assert_eq!(cluster.take_told(1, other, ios), [], "nothing new");
+    assert_eq!(cluster.take_sent(1, other, ios), [], "nothing new");
     write(&mut cluster, "DTM_RECOVERED", "M0D");
-    assert_eq!(cluster.take_told(1, other, ios), [ObjectState::Online]);
+    assert_eq!(cluster.take_sent(1, other, ios), [ObjectState::Online]);
 }
 
 /// A link that got ONLINE because of a passing check alone gets a note that the process is not online.
@@ -259,13 +259,13 @@ fn f16_a_server_that_is_formatted_first_is_told_not_to_be_there() {
     let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
     let other = cluster.link(0, confd);
     assert_eq!(cluster.states(0, confd, &[ios])[0].state, ObjectState::Online);
-    cluster.take_told(0, other, ios);
+    cluster.take_sent(0, other, ios);
     cluster.link(0, ios);
     let (event, kind) = (ProcessEventKind::Starting, ProcessType::Mkfs);
-    cluster.say(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
+    cluster.send(0, ios, Body::Process(ProcessEvent { event, kind, pid: 9 }));
     cluster.event(0, ios, ProcessEventKind::Starting);
     cluster.run(MS * 500);
-    assert_eq!(cluster.told(0, other, ios), Some(ObjectState::Transient));
+    assert_eq!(cluster.last_state(0, other, ios), Some(ObjectState::Transient));
 }
 
 #[test]
@@ -282,13 +282,13 @@ fn devices_keep_what_is_worse_than_their_process() {
     // Motr reports that its repair has failed: REPAIR becomes FAILED.
     let notes = vec![Note { fid, state: ObjectState::Repair }];
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
-    let msg = cluster.say(0, ios, Body::Nvec(Box::new(nvec)));
+    let msg = cluster.send(0, ios, Body::Nvec(Box::new(nvec)));
     assert!(cluster.nodes[0].acks.contains(&msg));
     assert_eq!(cluster.state_in(&sdev), "failed");
     cluster.event(0, ios, ProcessEventKind::Stopped);
     cluster.event(0, ios, ProcessEventKind::DtmRecovered);
     assert_eq!(cluster.state_in(&sdev), "failed");
-    assert_eq!(cluster.saw(0, FactKind::DevicesSet), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::DevicesSet), 1);
 }
 
 /// Returns the keys of the devices of a process.
@@ -311,7 +311,7 @@ fn write_state(cluster: &mut TestCluster, key: &str, state: &str) {
 /// Sends the notes of a process about these devices.
 fn set(cluster: &mut TestCluster, process: Fid, notes: Vec<Note>) -> MsgId {
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes };
-    cluster.say(0, process, Body::Nvec(Box::new(nvec)))
+    cluster.send(0, process, Body::Nvec(Box::new(nvec)))
 }
 
 /// The replica of the configuration lags behind, so that the states to be written seem to be there already.
@@ -353,7 +353,7 @@ fn two_notes_about_one_device_are_one_write() {
     cluster.run(MS * 50);
     assert!(cluster.nodes[0].acks.contains(&msg));
     assert_eq!(cluster.state_in(&sdevs[0]), "failed");
-    assert_eq!(cluster.saw(0, FactKind::WriteConflict), 0);
+    assert_eq!(cluster.count_facts(0, FactKind::WriteConflict), 0);
 }
 
 #[test]

@@ -67,17 +67,17 @@ fn f01_what_others_check_on_a_node_says_nothing_of_its_processes() {
     }
     cluster.run(MS * 8_000);
     assert_eq!(
-        (cluster.word(ios), cluster.word(far)),
+        (cluster.record(ios), cluster.record(far)),
         ("DTM_RECOVERED".into(), "DTM_RECOVERED".into())
     );
-    assert_eq!(cluster.take_told(0, link, ios), []);
-    assert_eq!(cluster.take_told(0, link, far), []);
+    assert_eq!(cluster.take_sent(0, link, ios), []);
+    assert_eq!(cluster.take_sent(0, link, far), []);
     // A post of the check has no effect either.
     let post = r#"[{"Node": {"Node": "ssu1"}, "Checks": [{"Node": "ssu1", "CheckID": "mem",
         "Status": "critical", "ServiceID": "", "ModifyIndex": 900}]}]"#;
     cluster.post(0, "/", post);
     cluster.run(MS * 100);
-    assert_eq!(cluster.take_told(0, link, ios), []);
+    assert_eq!(cluster.take_sent(0, link, ios), []);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn f01_a_node_in_maintenance_is_down_for_consul_s_own_check_of_it() {
         "Status": "critical"}"#;
     cluster.consul_at(2, "PUT", "/v1/agent/check/register", check);
     cluster.run(MS * 500);
-    assert_eq!(cluster.take_told(0, link, far), [ObjectState::Transient]);
+    assert_eq!(cluster.take_sent(0, link, far), [ObjectState::Transient]);
 }
 
 #[test]
@@ -111,15 +111,15 @@ fn f01_a_service_elsewhere_that_has_a_process_s_number_says_nothing() {
         assert_eq!(status, 200, "{text}");
     }
     cluster.run(MS * 8_000);
-    assert_eq!(cluster.word(ios), "DTM_RECOVERED");
-    assert_eq!(cluster.take_told(0, link, ios), []);
+    assert_eq!(cluster.record(ios), "DTM_RECOVERED");
+    assert_eq!(cluster.take_sent(0, link, ios), []);
     let post = format!(
         r#"[{{"Checks": [{{"Node": "ssu3", "CheckID": "service:web2", "Status": "critical",
             "ServiceID": "{id}", "ModifyIndex": 900}}]}}]"#
     );
     cluster.post(0, "/", &post);
     cluster.run(MS * 100);
-    assert_eq!(cluster.take_told(0, link, ios), []);
+    assert_eq!(cluster.take_sent(0, link, ios), []);
 }
 
 #[test]
@@ -130,24 +130,24 @@ fn f02_a_node_whose_agent_leaves_and_is_back_was_never_dead() {
     // The node leaves, as at a graceful restart: the catalog loses it and all its services.
     cluster.consul("PUT", "/v1/catalog/deregister", r#"{"Node": "ssu3"}"#);
     cluster.run(MS * 4_000);
-    assert_eq!(cluster.word(far), "DTM_RECOVERED");
-    cluster.alive(2, true);
+    assert_eq!(cluster.record(far), "DTM_RECOVERED");
+    cluster.set_alive(2, true);
     cluster.run(MS * 8_000);
-    assert_eq!(cluster.word(far), "DTM_RECOVERED");
-    assert_eq!(cluster.take_told(0, link, far), []);
+    assert_eq!(cluster.record(far), "DTM_RECOVERED");
+    assert_eq!(cluster.take_sent(0, link, far), []);
     // The node dies, and is started again.
-    cluster.alive(2, false);
+    cluster.set_alive(2, false);
     cluster.run(MS * 4_500);
-    cluster.alive(2, true);
+    cluster.set_alive(2, true);
     cluster.run(MS * 8_000);
-    assert_eq!(cluster.word(far), "DTM_RECOVERED");
-    assert_eq!(cluster.take_told(0, link, far), [ObjectState::Transient, ObjectState::Online]);
-    assert_eq!(cluster.saw(1, FactKind::ProcessDied), 0);
+    assert_eq!(cluster.record(far), "DTM_RECOVERED");
+    assert_eq!(cluster.take_sent(0, link, far), [ObjectState::Transient, ObjectState::Online]);
+    assert_eq!(cluster.count_facts(1, FactKind::ProcessDied), 0);
     // A node that stays away is dead.
-    cluster.alive(2, false);
+    cluster.set_alive(2, false);
     cluster.run(MS * 6_000);
-    assert_eq!(cluster.word(far), "STOPPED");
-    assert_eq!(cluster.take_told(0, link, far), [ObjectState::Transient, ObjectState::Failed]);
+    assert_eq!(cluster.record(far), "STOPPED");
+    assert_eq!(cluster.take_sent(0, link, far), [ObjectState::Transient, ObjectState::Failed]);
 }
 
 #[test]
@@ -155,12 +155,12 @@ fn f02_our_own_agent_s_absence_says_nothing_of_our_processes() {
     let mut cluster = TestCluster::new(1);
     let ios = cluster.fid(0, "ios");
     cluster.link(0, ios);
-    cluster.alive(0, false);
+    cluster.set_alive(0, false);
     cluster.run(MS * 8_000);
-    assert_eq!(cluster.word(ios), "DTM_RECOVERED");
+    assert_eq!(cluster.record(ios), "DTM_RECOVERED");
     cluster.consul("PUT", "/v1/catalog/deregister", r#"{"Node": "ssu1"}"#);
     cluster.run(MS * 8_000);
-    assert_eq!(cluster.word(ios), "DTM_RECOVERED");
+    assert_eq!(cluster.record(ios), "DTM_RECOVERED");
 }
 
 /// hare gives a node a new name at each start of its agent. The servers detect the death of the old one after
@@ -183,11 +183,11 @@ fn f03_of_two_nodes_of_a_host_the_living_one_counts_whichever_was_written_last()
     });
     cluster.consul("PUT", "/v1/catalog/register", &new.to_string());
     cluster.run(MS * 1_000);
-    cluster.alive(2, false);
+    cluster.set_alive(2, false);
     cluster.run(MS * 20_000);
     for process in [far, slow] {
-        assert_eq!(cluster.word(process), "DTM_RECOVERED", "{process}");
-        assert_eq!(cluster.take_told(0, link, process), [], "{process}");
+        assert_eq!(cluster.record(process), "DTM_RECOVERED", "{process}");
+        assert_eq!(cluster.take_sent(0, link, process), [], "{process}");
     }
     // The new node dies: no node of the host is left.
     let dead = json!({
@@ -196,7 +196,7 @@ fn f03_of_two_nodes_of_a_host_the_living_one_counts_whichever_was_written_last()
     });
     cluster.consul("PUT", "/v1/catalog/register", &dead.to_string());
     cluster.run(MS * 6_000);
-    assert_eq!(cluster.word(far), "STOPPED");
+    assert_eq!(cluster.record(far), "STOPPED");
 }
 
 #[test]
@@ -212,13 +212,13 @@ fn f04_a_second_node_of_a_host_hides_no_death() {
         r#"{"name": "ssu3", "state": "M0_NC_UNKNOWN"}"#,
     );
     cluster.run(MS * 1_000);
-    assert_eq!(cluster.saw(0, FactKind::ConfContradicts), 1);
-    cluster.alive(2, false);
+    assert_eq!(cluster.count_facts(0, FactKind::ConfContradicts), 1);
+    cluster.set_alive(2, false);
     cluster.run(MS * 6_500);
-    assert_eq!(cluster.word(far), "STOPPED");
-    assert_eq!(cluster.take_told(0, link, far), [ObjectState::Transient, ObjectState::Failed]);
+    assert_eq!(cluster.record(far), "STOPPED");
+    assert_eq!(cluster.take_sent(0, link, far), [ObjectState::Transient, ObjectState::Failed]);
     cluster.run(MS * 5_000);
-    assert_eq!(cluster.saw(0, FactKind::ConfContradicts), 1, "it is said once");
+    assert_eq!(cluster.count_facts(0, FactKind::ConfContradicts), 1, "it is said once");
 }
 
 #[test]
@@ -239,17 +239,17 @@ fn f04_a_process_below_a_second_node_stays_what_it_is() {
             cluster.consul("PUT", &format!("/v1/kv/{left}{key}"), value);
         }
         cluster.run(MS * 1_000);
-        assert_eq!(cluster.saw(0, FactKind::ConfContradicts), 1, "{node}");
-        assert_eq!(cluster.saw(0, FactKind::ProcessRetyped), 0, "{node}");
+        assert_eq!(cluster.count_facts(0, FactKind::ConfContradicts), 1, "{node}");
+        assert_eq!(cluster.count_facts(0, FactKind::ProcessRetyped), 0, "{node}");
         let node_key = hardware(&mut cluster, "ssu1")[0].clone();
         let sdev = key(&mut cluster, "/sdevs/0x6400000000000001:0x0");
         assert!(sdev.starts_with(&node_key) && sdev.contains(&ios.to_string()), "{sdev}");
-        cluster.check(0, ios, "critical");
+        cluster.set_check(0, ios, "critical");
         cluster.run(MS * 6_500);
-        assert_eq!(cluster.word(ios), "STOPPED", "{node}");
+        assert_eq!(cluster.record(ios), "STOPPED", "{node}");
         assert_eq!(cluster.state_in(&sdev), "offline", "{node}");
         assert_eq!(
-            cluster.told(0, link, Fid::typed(b'd', 1, 0)),
+            cluster.last_state(0, link, Fid::typed(b'd', 1, 0)),
             Some(ObjectState::Transient),
             "{node}"
         );
@@ -269,7 +269,7 @@ fn f04_a_process_that_becomes_another_kind_of_process_is_said_to() {
     let service = format!("/v1/kv/{place}/services/0x7300000000000001:0x901");
     cluster.consul("PUT", &service, r#"{"name": "ios", "state": "M0_NC_UNKNOWN"}"#);
     cluster.run(MS * 1_000);
-    assert_eq!(cluster.saw(0, FactKind::ProcessRetyped), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::ProcessRetyped), 1);
 }
 
 /// Every node of hare imports the configuration at its start, over the one that is in use.
@@ -280,7 +280,7 @@ fn f05_what_follows_is_worked_out_again_when_the_configuration_is_imported() {
     let link = cluster.link(0, confd);
     cluster.link(0, ios);
     cluster.event(0, ios, ProcessEventKind::DtmRecovered);
-    cluster.alive(2, false);
+    cluster.set_alive(2, false);
     cluster.run(MS * 7_000);
     let (near, far) = (hardware(&mut cluster, "ssu1"), hardware(&mut cluster, "ssu3"));
     let dead = cluster.fid(2, "ios");
@@ -300,7 +300,7 @@ fn f05_what_follows_is_worked_out_again_when_the_configuration_is_imported() {
     }
     let node: Fid = near[0].rsplit('/').next().expect("a fid").parse().expect("a fid");
     assert_eq!(cluster.states(0, confd, &[node]), [Note { fid: node, state: ObjectState::Online }]);
-    assert_eq!(cluster.told(0, link, node), Some(ObjectState::Online));
+    assert_eq!(cluster.last_state(0, link, node), Some(ObjectState::Online));
     // A state that another client has set for a device since then stays.
     let own = key(&mut cluster, &format!("/sdevs/{}", Fid::typed(b'd', 1, 0)));
     cluster.consul("PUT", &format!("/v1/kv/{own}"), r#"{"path": "/dev/x", "state": "offline"}"#);
@@ -362,29 +362,29 @@ fn f07_processes_with_a_link_live_though_their_node_is_not_in_the_catalog() {
     let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
     cluster.link(0, ios);
     cluster.nodes[0].fault = Some(Fault::Hangs);
-    cluster.alive(0, false);
+    cluster.set_alive(0, false);
     cluster.run(MS * 7_000);
-    assert_eq!((cluster.word(ios), cluster.word(confd)), ("STOPPED".into(), "STOPPED".into()));
+    assert_eq!((cluster.record(ios), cluster.record(confd)), ("STOPPED".into(), "STOPPED".into()));
     cluster.consul("PUT", "/v1/catalog/deregister", r#"{"Node": "ssu1"}"#);
     cluster.nodes[0].fault = None;
     cluster.restart(0, |_| {});
     cluster.run(MS * 1_000);
     cluster.link(0, ios);
     cluster.run(MS * 6_000);
-    assert_eq!(cluster.word(ios), "DTM_RECOVERED", "its link tells");
-    assert_eq!(cluster.word(confd), "STOPPED", "of this one nothing tells");
-    assert_eq!(cluster.saw(0, FactKind::NodeMissing), 1);
+    assert_eq!(cluster.record(ios), "DTM_RECOVERED", "its link tells");
+    assert_eq!(cluster.record(confd), "STOPPED", "of this one nothing tells");
+    assert_eq!(cluster.count_facts(0, FactKind::NodeMissing), 1);
     let status = |cluster: &mut TestCluster| {
         let id = cluster.http(0, "GET", "/status", "");
         let (_, status) = cluster.response(0, id).expect("a response");
         serde_json::from_str::<Value>(&status).expect("JSON")["in_catalog"].clone()
     };
     assert_eq!(status(&mut cluster), false);
-    cluster.alive(0, true);
+    cluster.set_alive(0, true);
     cluster.run(MS * 1_000);
-    assert_eq!(cluster.saw(0, FactKind::NodeBack), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::NodeBack), 1);
     assert_eq!(status(&mut cluster), true);
-    assert_eq!(cluster.word(ios), "DTM_RECOVERED");
+    assert_eq!(cluster.record(ios), "DTM_RECOVERED");
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn f14_drive_states_are_taken_as_the_help_of_hctl_spells_them() {
         });
         tell(&mut cluster, 0, &[(n, message.to_string())]);
         cluster.run(MS * 1_000);
-        assert_eq!(cluster.told(0, link, sdev), Some(state), "{word}");
+        assert_eq!(cluster.last_state(0, link, sdev), Some(state), "{word}");
     }
     let message = json!({
         "message_type": "M0_HA_MSG_NVEC",

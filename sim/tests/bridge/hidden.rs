@@ -53,13 +53,16 @@ fn f17_without_a_configuration_hax_is_not_ready() {
     cluster.run(MS * 3_000);
     let (status, text) = ready(&mut cluster);
     assert!(status == 503 && text.contains("\"waits_for\": [\"m0conf\"]"), "{status} {text}");
-    assert_eq!((cluster.saw(0, FactKind::TableEmpty), cluster.saw(0, FactKind::Ready)), (1, 0));
+    assert_eq!(
+        (cluster.count_facts(0, FactKind::TableEmpty), cluster.count_facts(0, FactKind::Ready)),
+        (1, 0)
+    );
     let word = cluster.kv(&format!("processes/{process}"));
     assert_eq!(word, None, "nothing is said of a process that is not configured");
     put_back(&mut cluster, &all);
     cluster.run(MS * 2_000);
     assert_eq!(ready(&mut cluster).0, 200);
-    assert_eq!(cluster.word(process), "DTM_RECOVERED");
+    assert_eq!(cluster.record(process), "DTM_RECOVERED");
 }
 
 #[test]
@@ -71,14 +74,17 @@ fn f17_a_configuration_without_our_process_is_waited_for() {
     let (status, text) = ready(&mut cluster);
     assert!(status == 503 && text.contains("\"waits_for\": [\"m0conf\"]"), "{status} {text}");
     assert!(text.contains("does not have the process"), "{text}");
-    assert_eq!((cluster.saw(0, FactKind::ProcessMissing), cluster.saw(0, FactKind::Ready)), (1, 0));
+    assert_eq!(
+        (cluster.count_facts(0, FactKind::ProcessMissing), cluster.count_facts(0, FactKind::Ready)),
+        (1, 0)
+    );
     let key = key_of(&mut cluster, known);
     let value = cluster.kv(&key).expect("a process of ours");
     let key = key.replace(&known.to_string(), &process.to_string());
     cluster.consul("PUT", &format!("/v1/kv/{key}"), &value);
     cluster.run(MS * 2_000);
-    assert_eq!((ready(&mut cluster).0, cluster.saw(0, FactKind::ProcessFound)), (200, 1));
-    assert_eq!(cluster.word(process), "DTM_RECOVERED");
+    assert_eq!((ready(&mut cluster).0, cluster.count_facts(0, FactKind::ProcessFound)), (200, 1));
+    assert_eq!(cluster.record(process), "DTM_RECOVERED");
 }
 
 #[test]
@@ -94,7 +100,7 @@ fn f17_a_configuration_that_empties_is_kept_loudly() {
     cluster.run(MS * 2_000);
     let (status, text) = ready_at(&mut cluster, 1);
     assert!(status == 503 && text.contains("\"waits_for\": [\"m0conf\"]"), "{status} {text}");
-    assert_eq!(cluster.saw(1, FactKind::TableEmpty), 1);
+    assert_eq!(cluster.count_facts(1, FactKind::TableEmpty), 1);
     assert!(cluster.view(1).leads, "the lead is not given up");
     let states = cluster.states(1, confd, &[ios]);
     assert_eq!(states.first().map(|note| note.state), Some(ObjectState::Online));
@@ -107,8 +113,8 @@ fn f17_words_that_were_deleted_are_gone() {
     let link = cluster.link(0, confd);
     cluster.consul("DELETE", "/v1/kv/processes/?recurse", "");
     cluster.run(MS * 2_000);
-    assert_eq!((ready(&mut cluster).0, cluster.saw(0, FactKind::TableEmpty)), (200, 0));
-    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
+    assert_eq!((ready(&mut cluster).0, cluster.count_facts(0, FactKind::TableEmpty)), (200, 0));
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));
 }
 
 #[test]
@@ -121,12 +127,12 @@ fn f17_what_a_token_may_read_again_is_read_though_no_index_moves() {
         cluster.run(MS * 61_000);
         let (status, text) = ready(&mut cluster);
         assert!(status == 503 && text.contains("may not read"), "{prefix}: {status} {text}");
-        assert_eq!(cluster.saw(0, FactKind::TableUnreadable), 1, "{prefix}: said once");
-        cluster.nodes[0].token.mend();
+        assert_eq!(cluster.count_facts(0, FactKind::TableUnreadable), 1, "{prefix}: said once");
+        cluster.nodes[0].token.restore();
         cluster.run(MS * 7_000);
         let (status, text) = ready(&mut cluster);
         assert_eq!(status, 200, "{prefix}: {text}");
-        assert_eq!(cluster.saw(0, FactKind::TableShown), 1, "{prefix}");
+        assert_eq!(cluster.count_facts(0, FactKind::TableShown), 1, "{prefix}");
         let states = cluster.states(0, confd, &[ios]);
         assert_eq!(states.first().map(|note| note.state), Some(ObjectState::Online), "{prefix}");
     }
@@ -140,8 +146,8 @@ fn f17_a_table_that_was_taken_for_empty_is_read_when_it_shows() {
     // Only the list of entries is hidden: the list of keys is readable.
     cluster.nodes[0].token.hide("/v1/kv/processes/?");
     cluster.run(MS * 62_000);
-    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
-    cluster.nodes[0].token.mend();
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));
+    cluster.nodes[0].token.restore();
     cluster.run(MS * 62_000);
     assert_eq!(ready(&mut cluster).0, 200);
     let states = cluster.states(0, confd, &[ios]);
@@ -156,10 +162,14 @@ fn f17_a_token_that_never_had_the_right_is_waited_for() {
         cluster.restart(0, |_| {});
         cluster.run(MS * 10_000);
         assert_eq!(ready(&mut cluster).0, 503, "{prefix}");
-        assert_eq!(cluster.saw(0, FactKind::Ready), 0, "{prefix}");
-        cluster.nodes[0].token.mend();
+        assert_eq!(cluster.count_facts(0, FactKind::Ready), 0, "{prefix}");
+        cluster.nodes[0].token.restore();
         cluster.run(MS * 2_000);
-        assert_eq!((ready(&mut cluster).0, cluster.saw(0, FactKind::Ready)), (200, 1), "{prefix}");
+        assert_eq!(
+            (ready(&mut cluster).0, cluster.count_facts(0, FactKind::Ready)),
+            (200, 1),
+            "{prefix}"
+        );
     }
 }
 
@@ -181,8 +191,8 @@ fn f19_a_refusal_is_no_answer_and_is_told() {
     let said: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     assert!(said["consul"]["contact_ms"].as_u64() >= Some(2_000), "{said}");
     assert!(said["why"].as_str().is_some_and(|why| why.contains("ACL not found")));
-    assert_eq!(cluster.saw(0, FactKind::ConsulFailed), 0, "the host says it, once");
-    cluster.nodes[0].token.mend();
+    assert_eq!(cluster.count_facts(0, FactKind::ConsulFailed), 0, "the host says it, once");
+    cluster.nodes[0].token.restore();
     cluster.run(MS * 10_000);
     assert_eq!(ready(&mut cluster).0, 200);
 }

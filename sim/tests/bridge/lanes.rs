@@ -50,7 +50,7 @@ impl Model {
                 Some(event) => event.name(),
                 None => continue,
             };
-            assert_eq!(cluster.word(*process), word, "{process}");
+            assert_eq!(cluster.record(*process), word, "{process}");
         }
     }
 }

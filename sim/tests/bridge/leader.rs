@@ -93,11 +93,11 @@ fn d39_a_leader_whose_confd_dies_leaves_the_lead_to_one_whose_confd_lives() {
     cluster.run(MS * 1_000);
     let first = leads(&cluster)[0];
     let confd = cluster.fid(first, "confd");
-    cluster.check(first, confd, "warning");
+    cluster.set_check(first, confd, "warning");
     cluster.run(MS * 1_500);
     assert_eq!(leads(&cluster), [1 - first]);
-    assert_eq!(cluster.saw(first, FactKind::LeaderLeft), 1);
-    cluster.check(first, confd, "passing");
+    assert_eq!(cluster.count_facts(first, FactKind::LeaderLeft), 1);
+    cluster.set_check(first, confd, "passing");
     cluster.run(MS * 1_500);
     assert_eq!(leads(&cluster), [1 - first], "and keeps it");
 }
@@ -112,12 +112,16 @@ fn d39_a_leader_without_a_confd_leaves_the_lead_to_whoever_stands_later() {
     let other = 1 - first;
     cluster.restart(other, |config| config.elect = false);
     let confd = cluster.fid(first, "confd");
-    cluster.check(first, confd, "warning");
+    cluster.set_check(first, confd, "warning");
     cluster.run(MS * 20_000);
     assert_eq!(leads(&cluster), [first], "it is better than none");
-    let left = cluster.saw(first, FactKind::LeaderLeft);
+    let left = cluster.count_facts(first, FactKind::LeaderLeft);
     cluster.run(MS * 60_000);
-    assert_eq!(cluster.saw(first, FactKind::LeaderLeft), left, "and is not given up for nobody");
+    assert_eq!(
+        cluster.count_facts(first, FactKind::LeaderLeft),
+        left,
+        "and is not given up for nobody"
+    );
     cluster.restart(other, elect);
     cluster.run(MS * 15_000);
     assert_eq!(leads(&cluster), [other]);
@@ -148,7 +152,7 @@ fn who_is_told_not_to_stand_does_not() {
     free(&mut cluster);
     cluster.run(MS * 3_000);
     assert!(leads(&cluster).is_empty());
-    assert_eq!(cluster.saw(0, FactKind::LeaderStands), 0);
+    assert_eq!(cluster.count_facts(0, FactKind::LeaderStands), 0);
 }
 
 #[test]
@@ -190,7 +194,7 @@ fn the_lock_that_the_old_daemon_of_this_node_holds_is_taken_over() {
     // The lock delay of that session is 2 s.
     cluster.run(MS * 4_000);
     assert_eq!(leads(&cluster).len(), 1);
-    assert_eq!(cluster.saw(0, FactKind::LeaderStale), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::LeaderStale), 1);
 }
 
 #[test]

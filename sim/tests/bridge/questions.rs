@@ -19,7 +19,7 @@ fn d04_every_object_has_a_state_and_none_is_unknown() {
     let mut cluster = TestCluster::new(1);
     let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
     cluster.link(0, confd);
-    cluster.check(0, ios, "warning");
+    cluster.set_check(0, ios, "warning");
     let profile = Fid::typed(b'p', 1, 1);
     let stranger = Fid::process(4_711);
     let junk = Fid::new(0x0100_0000_0000_0000, 1);
@@ -114,7 +114,7 @@ fn questions_that_come_one_after_another_do_not_wait_for_each_others_probes() {
     let before = cluster.nodes[0].targets.len();
     for _ in 0..9 {
         let question = cluster.question(&[far]);
-        cluster.say(0, confd, Body::Nvec(Box::new(question)));
+        cluster.send(0, confd, Body::Nvec(Box::new(question)));
     }
     let sent = &cluster.nodes[0].targets[before..];
     assert_eq!(sent.len(), 8, "four of each of two at most: {sent:?}");
@@ -127,7 +127,7 @@ fn d12_a_question_is_acknowledged_when_its_answer_is_delivered() {
     let link = cluster.link(0, confd);
     cluster.nodes[0].delivers = false;
     let cookie = (3, 4);
-    let msg = cluster.say(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 9), cookie });
+    let msg = cluster.send(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 9), cookie });
     let (_, send, body) = cluster.nodes[0].sent.last().cloned().expect("an answer");
     let pool = Fid::typed(b'o', 2, 9);
     assert_eq!(body, Body::FailureVecRep { pool, cookie, notes: Vec::new() });
@@ -135,7 +135,7 @@ fn d12_a_question_is_acknowledged_when_its_answer_is_delivered() {
     cluster.input(0, Input::Motr(Event::Delivered { link, send }));
     assert!(cluster.nodes[0].acks.contains(&msg));
     // If the response is not delivered, the request comes again: a process that lost it would wait forever.
-    let msg = cluster.say(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 9), cookie });
+    let msg = cluster.send(0, confd, Body::FailureVecReq { pool: Fid::typed(b'o', 1, 9), cookie });
     let (_, send, _) = cluster.nodes[0].sent.last().cloned().expect("an answer");
     cluster.input(0, Input::Motr(Event::Undelivered { link, send }));
     cluster.run(MS * 5_000);
@@ -148,7 +148,7 @@ fn questions_wait_for_consul_and_nothing_else_waits_for_them() {
     let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
     let link = cluster.link(0, confd);
     cluster.nodes[0].fault = Some(Fault::Hangs);
-    cluster.say(0, confd, Body::Nvec(Box::new(cluster.question(&[ios]))));
+    cluster.send(0, confd, Body::Nvec(Box::new(cluster.question(&[ios]))));
     cluster.run(MS * 100);
     assert_eq!(cluster.view(0).questions, 1);
     // The states in a watch's post are sent meanwhile.
@@ -158,7 +158,7 @@ fn questions_wait_for_consul_and_nothing_else_waits_for_them() {
         key = ios.key
     );
     cluster.post(0, "/", &body);
-    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));
     assert_eq!(cluster.view(0).questions, 1);
 }
 
@@ -180,7 +180,7 @@ fn d07_a_slow_link_is_owed_the_latest_of_each_object() {
     let (_, send, _) =
         cluster.nodes[0].sent.iter().find(|(to, ..)| *to == link).expect("one").clone();
     cluster.input(0, Input::Motr(Event::Delivered { link, send }));
-    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Online));
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Online));
 }
 
 /// A link acknowledges its messages in order.
@@ -194,8 +194,8 @@ fn f16_a_message_that_demands_a_stop_does_not_come_again_after_the_stop() {
     let link = cluster.link(0, confd);
     cluster.link(0, ios);
     cluster.nodes[0].delivers = false;
-    let question = cluster.say(0, confd, Body::Nvec(Box::new(cluster.question(&[ios]))));
-    let fatal = cluster.say(0, confd, Body::KeepaliveReq((1, 2)));
+    let question = cluster.send(0, confd, Body::Nvec(Box::new(cluster.question(&[ios]))));
+    let fatal = cluster.send(0, confd, Body::KeepaliveReq((1, 2)));
     cluster.run(MS * 10_000);
     let node = &cluster.nodes[0];
     assert!(node.acks.contains(&fatal) && !node.acks.contains(&question) && !node.exited);
@@ -220,8 +220,8 @@ fn f16_the_end_of_the_link_ends_the_wait_for_its_questions() {
     let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
     let link = cluster.link(0, confd);
     cluster.nodes[0].fault = Some(Fault::Hangs);
-    cluster.say(0, confd, Body::Nvec(Box::new(cluster.question(&[ios]))));
-    cluster.say(0, confd, Body::KeepaliveReq((1, 2)));
+    cluster.send(0, confd, Body::Nvec(Box::new(cluster.question(&[ios]))));
+    cluster.send(0, confd, Body::KeepaliveReq((1, 2)));
     cluster.run(MS * 100);
     assert!(!cluster.view(0).stopping);
     cluster.input(0, Input::Motr(Event::LinkClosed { link }));

@@ -109,10 +109,10 @@ fn d21_history_is_not_replayed_and_what_is_new_is_worked_once_and_in_order() {
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
     assert_eq!(cluster.state_in(&sdev), "repaired");
     assert_eq!(cluster.kv("bq-delivered/ssu1"), Some((epoch + 3).to_string()));
-    assert_eq!(cluster.saw(0, FactKind::QueueSkipped), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::QueueSkipped), 1);
     let fid = sdev.rsplit('/').next().expect("a fid").parse().expect("a fid");
     let link = cluster.nodes[0].links[&confd];
-    let told = cluster.take_told(0, link, fid);
+    let told = cluster.take_sent(0, link, fid);
     assert_eq!(told, [ObjectState::Repair, ObjectState::Repaired]);
 
     // The same queue again has no effect.
@@ -200,7 +200,7 @@ fn a_key_that_is_no_entry_of_the_queue_is_passed_over_and_told_once() {
         cluster.run(MS * 500);
         assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
         assert_eq!(cluster.kv("bq-delivered/ssu1"), Some((epoch + n).to_string()));
-        assert_eq!(cluster.saw(0, FactKind::EntrySkipped), 1);
+        assert_eq!(cluster.count_facts(0, FactKind::EntrySkipped), 1);
     }
     // A post of a watch of another prefix is refused.
     let other = posted(&[(1, "{}".into())]).replace("bq/", "eq/");
@@ -214,7 +214,7 @@ fn an_offset_that_is_no_number_is_told() {
     cluster.consul("PUT", "/v1/kv/bq-delivered/ssu1", "twelve");
     cluster.restart(0, |_| {});
     cluster.run(MS * 1_000);
-    let said = cluster.saw(0, FactKind::ConsulBadAnswer);
+    let said = cluster.count_facts(0, FactKind::ConsulBadAnswer);
     assert!((1..20).contains(&said), "{said}");
     cluster.consul("PUT", "/v1/kv/bq-delivered/ssu1", "12");
     cluster.run(MS * 10_000);
@@ -252,7 +252,7 @@ fn what_cannot_be_worked_is_taken_in_up_to_a_limit() {
     let id = tell(&mut cluster, 0, &messages);
     cluster.run(MS * 1_000);
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
-    assert_eq!(cluster.saw(0, FactKind::QueueSkipped), 8);
+    assert_eq!(cluster.count_facts(0, FactKind::QueueSkipped), 8);
     let reads = cluster.nodes[0].targets.iter().filter(|(_, target)| target.contains("kv/bq/?"));
     assert_eq!(reads.count(), 3, "three, three, two");
 }
@@ -273,14 +273,17 @@ fn f20_a_forged_entry_of_the_queue_is_not_worked() {
     let mut cluster = TestCluster::new(1);
     let (sdev, path) = a_device(&mut cluster);
     let (before, epoch) = (cluster.state_in(&sdev), end(&mut cluster));
-    let done = cluster.saw(0, FactKind::QueueWorked);
+    let done = cluster.count_facts(0, FactKind::QueueWorked);
     let forged = [(epoch + 1, device("ssu1", &path, "failed")), (1 << 40, "{}".into())];
     let body =
         posted(&forged).replace("\"ModifyIndex\": 1099511627776", "\"ModifyIndex\": 9999999");
     let id = cluster.post(0, "/watcher/bq", &body);
     cluster.run(MS * 1_000);
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
-    assert_eq!((cluster.state_in(&sdev), cluster.saw(0, FactKind::QueueWorked)), (before, done));
+    assert_eq!(
+        (cluster.state_in(&sdev), cluster.count_facts(0, FactKind::QueueWorked)),
+        (before, done)
+    );
     assert_eq!(cluster.kv("bq-delivered/ssu1"), Some(epoch.to_string()));
     // A later entry of the queue is still processed.
     let id = tell(&mut cluster, 0, &[(epoch + 1, device("ssu1", &path, "failed"))]);

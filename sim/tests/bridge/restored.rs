@@ -21,7 +21,7 @@ fn save_and_move_on(cluster: &mut TestCluster, stopped: Fid, failing: Fid) -> Sn
     let saved = cluster.consul.snapshot();
     let word = r#"{"state": "M0_CONF_HA_PROCESS_STOPPED", "type": "M0_CONF_HA_PROCESS_M0D"}"#;
     cluster.consul("PUT", &format!("/v1/kv/processes/{stopped}"), word);
-    cluster.check(0, failing, "warning");
+    cluster.set_check(0, failing, "warning");
     cluster.run(MS * 1_000);
     saved
 }
@@ -32,13 +32,13 @@ fn f18_what_a_restored_snapshot_brings_back_is_seen_at_once() {
     let (ios, far, confd) = (cluster.fid(0, "ios"), cluster.fid(1, "ios"), cluster.fid(0, "confd"));
     let link = cluster.link(0, confd);
     let saved = save_and_move_on(&mut cluster, far, ios);
-    assert_eq!(cluster.told(0, link, far), Some(ObjectState::Failed));
-    cluster.at_consul(|consul, now, out| consul.restore(now, &saved, out));
+    assert_eq!(cluster.last_state(0, link, far), Some(ObjectState::Failed));
+    cluster.with_consul(|consul, now, out| consul.restore(now, &saved, out));
     // There is no write and no request. The waiting queries have ended with the state from before the
     // restore.
     cluster.run(MS * 1_000);
-    assert_eq!(cluster.told(0, link, far), Some(ObjectState::Online));
-    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Online));
+    assert_eq!(cluster.last_state(0, link, far), Some(ObjectState::Online));
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Online));
 }
 
 #[test]
@@ -50,16 +50,16 @@ fn what_a_restored_snapshot_brings_back_is_believed_once_indexes_have_passed_wha
     let states = cluster.states(0, confd, &[far, ios]).into_iter().map(|note| note.state);
     assert_eq!(states.collect::<Vec<_>>(), [ObjectState::Transient; 2]);
     // The waiting queries get no response, since their end would reveal a change.
-    cluster.lose_what_waits(0);
-    cluster.at_consul(|consul, now, out| consul.restore(now, &saved, out));
+    cluster.drop_blocked_queries(0);
+    cluster.with_consul(|consul, now, out| consul.restore(now, &saved, out));
     // Before hax reads again, a write moves the indexes beyond those that it has seen.
     cluster.consul("PUT", "/v1/kv/processes/other", "x");
     let node = r#"{"Node":"apart","Address":"1.1.1.1","Check":{"CheckID":"c","Name":"c"}}"#;
     cluster.consul("PUT", "/v1/catalog/register", node);
     cluster.run(MS * 1_000);
-    assert_eq!(cluster.saw(0, FactKind::ReplicaReset), 0, "no index was seen to go back");
-    assert_eq!(cluster.told(0, link, far), Some(ObjectState::Online));
-    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Online));
+    assert_eq!(cluster.count_facts(0, FactKind::ReplicaReset), 0, "no index was seen to go back");
+    assert_eq!(cluster.last_state(0, link, far), Some(ObjectState::Online));
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Online));
     let states = cluster.states(0, confd, &[far, ios]).into_iter().map(|note| note.state);
     assert_eq!(states.collect::<Vec<_>>(), [ObjectState::Online; 2]);
 }
@@ -72,18 +72,18 @@ fn f23_what_was_written_after_a_snapshot_does_not_outlive_its_restoring() {
     cluster.link(0, ios);
     cluster.run(MS * 1_000);
     let saved = cluster.consul.snapshot();
-    let before = cluster.word(ios);
+    let before = cluster.record(ios);
     // The watches get no response: only the response to the write contains the record.
-    cluster.lose_what_waits(0);
+    cluster.drop_blocked_queries(0);
     cluster.event(0, ios, ProcessEventKind::Stopped);
     cluster.run(MS * 10);
-    assert_ne!(cluster.word(ios), before);
-    cluster.at_consul(|consul, now, out| consul.restore(now, &saved, out));
+    assert_ne!(cluster.record(ios), before);
+    cluster.with_consul(|consul, now, out| consul.restore(now, &saved, out));
     // The index of the replica equals the present index of Consul.
     cluster.states(0, confd, &[ios]);
     cluster.run(MS * 100);
     assert!(
-        cluster.saw(0, FactKind::ReplicaReset) > 0,
+        cluster.count_facts(0, FactKind::ReplicaReset) > 0,
         "what was written is taken for what there is"
     );
 }
@@ -100,20 +100,20 @@ fn f24_a_restored_snapshot_is_found_out_though_nobody_asks() {
     cluster.run(MS * 1_000);
     let saved = cluster.consul.snapshot();
     // The watch gets no response: only the response to the write contains the state.
-    let lost = cluster.lose_what_waits(0);
+    let lost = cluster.drop_blocked_queries(0);
     let repaired = Note { fid: sdev, state: ObjectState::Repaired };
     let set =
         Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 0, notes: [repaired].into() };
-    cluster.say(0, ios, Body::Nvec(Box::new(set)));
+    cluster.send(0, ios, Body::Nvec(Box::new(set)));
     cluster.run(MS * 10);
-    cluster.at_consul(|consul, now, out| consul.restore(now, &saved, out));
+    cluster.with_consul(|consul, now, out| consul.restore(now, &saved, out));
     for id in lost {
         cluster.input(0, Input::Consul(Reply { id, result: Err(Unanswered::TimedOut) }));
     }
     // A watch sent now never returns: its index equals the present index of Consul.
     cluster.run(MS * 1_000 * 200);
     assert!(
-        cluster.saw(0, FactKind::ReplicaReset) > 0,
+        cluster.count_facts(0, FactKind::ReplicaReset) > 0,
         "what was written is taken for what there is"
     );
 }

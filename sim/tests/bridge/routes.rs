@@ -86,13 +86,13 @@ fn a_watch_of_one_process_makes_its_key_be_read_and_says_nothing_by_itself() {
     let id = cluster.post(0, "/watcher/processes", &body("STOPPED", cluster.consul.index()).1);
     assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
     cluster.run(MS * 5);
-    assert_eq!(cluster.told(0, link, far), Some(ObjectState::Failed));
+    assert_eq!(cluster.last_state(0, link, far), Some(ObjectState::Failed));
     // A posted record that is not in Consul has no effect, whatever its index is.
-    cluster.take_told(0, link, far);
+    cluster.take_sent(0, link, far);
     for index in [30, 1 << 60] {
         cluster.post(0, "/watcher/processes", &body("STARTED", index).1);
         cluster.run(MS * 5);
-        assert_eq!(cluster.take_told(0, link, far), []);
+        assert_eq!(cluster.take_sent(0, link, far), []);
     }
     for bad in ["", "[]", "{}", &body("NONSENSE", 9).1, r#"{"Key": "x", "ModifyIndex": 1}"#] {
         let id = cluster.post(0, "/watcher/processes", bad);
@@ -204,14 +204,14 @@ fn what_is_posted_as_newer_than_consul_is_not_believed() {
     );
     cluster.post(0, "/", &check);
     cluster.run(MS * 10);
-    let told = cluster.take_told(0, link, ios);
+    let told = cluster.take_sent(0, link, ios);
     assert_eq!(told, [ObjectState::Transient, ObjectState::Online]);
-    assert_eq!(cluster.word(ios), "DTM_RECOVERED", "nobody is declared dead for it");
-    assert_eq!(cluster.saw(0, FactKind::PostDistrusted), 1);
+    assert_eq!(cluster.record(ios), "DTM_RECOVERED", "nobody is declared dead for it");
+    assert_eq!(cluster.count_facts(0, FactKind::PostDistrusted), 1);
     // A true status has an effect again.
-    cluster.check(0, ios, "critical");
+    cluster.set_check(0, ios, "critical");
     cluster.run(MS * 500);
-    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));
 }
 
 #[test]
@@ -226,20 +226,20 @@ fn f21_what_a_stranger_posts_tells_nobody() {
     );
     cluster.nodes[0].targets.clear();
     for _ in 0..200 {
-        let id = cluster.stranger_posts(0, "/", &post);
+        let id = cluster.post_untrusted(0, "/", &post);
         assert_eq!(cluster.response(0, id).map(|(status, _)| status), Some(200));
         cluster.run(MS * 10);
     }
-    assert_eq!(cluster.take_told(0, link, ios), []);
-    assert_eq!(cluster.saw(0, FactKind::PostDistrusted), 0);
+    assert_eq!(cluster.take_sent(0, link, ios), []);
+    assert_eq!(cluster.count_facts(0, FactKind::PostDistrusted), 0);
     let asked =
         cluster.nodes[0].targets.iter().filter(|(_, target)| target.contains("health/state"));
     assert!(asked.count() <= 10, "in 2 s");
     // A true status is sent, whoever posts it first.
-    cluster.check(0, ios, "critical");
-    cluster.stranger_posts(0, "/", &post);
+    cluster.set_check(0, ios, "critical");
+    cluster.post_untrusted(0, "/", &post);
     cluster.run(MS * 500);
-    assert_eq!(cluster.told(0, link, ios), Some(ObjectState::Transient));
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));
 }
 
 #[test]
@@ -280,9 +280,9 @@ fn a_consul_that_hangs_is_noticed_by_the_next_call() {
     assert_eq!((status, &body["waits_for"][0]), (503, &"consul".into()));
     assert_eq!(get(&mut cluster, "/status").1["consul"]["answers"], false);
     cluster.nodes[0].fault = None;
-    let backs = cluster.saw(0, FactKind::ConsulBack);
+    let backs = cluster.count_facts(0, FactKind::ConsulBack);
     cluster.ask(0, process, false, 1);
     cluster.run(MS * 100);
     assert_eq!(get(&mut cluster, "/readyz").0, 200);
-    assert_eq!(cluster.saw(0, FactKind::ConsulBack), backs + 1);
+    assert_eq!(cluster.count_facts(0, FactKind::ConsulBack), backs + 1);
 }

@@ -29,7 +29,7 @@ pub(crate) fn up(bridges: usize, configure: impl Fn(&mut Config)) -> TestCluster
     for node in 0..bridges {
         assert!(matches!(next(&cluster, node), Op::Begin { .. }));
         answer(&mut cluster, node, Ok(Answer::Done));
-        assert_eq!(cluster.saw(node, FactKind::SpielUp), 1);
+        assert_eq!(cluster.count_facts(node, FactKind::SpielUp), 1);
     }
     cluster
 }
@@ -92,8 +92,8 @@ fn d16_a_pool_has_one_operation_under_way() {
     let third = start(&mut cluster, "rebalance-start", POOL);
     answer(&mut cluster, 0, Ok(Answer::Done));
     assert_eq!(cluster.response(0, third).unwrap().0, 200);
-    assert_eq!(cluster.saw(0, FactKind::SnsBegun), 3);
-    assert_eq!(cluster.saw(0, FactKind::SnsEnded), 3);
+    assert_eq!(cluster.count_facts(0, FactKind::SnsBegun), 3);
+    assert_eq!(cluster.count_facts(0, FactKind::SnsEnded), 3);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn d35_an_operation_is_answered_by_its_outcome() {
         assert_eq!(status, code);
         assert!(why.contains(name), "{why}");
     }
-    assert_eq!(cluster.saw(0, FactKind::SnsRefused), 4);
+    assert_eq!(cluster.count_facts(0, FactKind::SnsRefused), 4);
     let pool = format!(r#"{{"fid": "{POOL}"}}"#);
     for (method, path, body, code) in [
         ("POST", "repair-start", r#"{"fid": "0x6f00000000000001:0x9"}"#, 404),
@@ -174,14 +174,14 @@ fn what_has_no_answer_in_time_stays_under_way() {
     assert_eq!(cluster.response(0, first), None);
     cluster.run(S * 2);
     assert_eq!(refusal(&cluster, first).0, 504);
-    assert_eq!(cluster.saw(0, FactKind::SnsLate), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::SnsLate), 1);
     let second = start(&mut cluster, "repair-stop", POOL);
     let (status, why) = refusal(&cluster, second);
     assert!(status == 409 && why.contains("31 s"), "{why}");
     cluster.run(S * 600);
     answer(&mut cluster, 0, Ok(Answer::Done));
     assert_eq!(cluster.nodes[0].responses.iter().filter(|r| r.id == first).count(), 1);
-    assert_eq!(cluster.saw(0, FactKind::SnsEnded), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::SnsEnded), 1);
     start(&mut cluster, "repair-stop", POOL);
     assert_eq!(next(&cluster, 0), sns("repair-stop"));
 }
@@ -217,7 +217,7 @@ fn the_library_reads_the_configuration_once_a_quorum_of_confds_is_online() {
     // These confds are on other nodes, so that this bridge does not declare them dead.
     let confds = [1, 2].map(|node| (node, cluster.fid(node, "confd")));
     for (node, confd) in confds {
-        cluster.check(node, confd, "critical");
+        cluster.set_check(node, confd, "critical");
     }
     cluster.run(S);
     // The calls from before the checks failed belong to the start of the cluster.
@@ -228,11 +228,11 @@ fn the_library_reads_the_configuration_once_a_quorum_of_confds_is_online() {
     let early = start(&mut cluster, "repair-start", POOL);
     assert_eq!(refusal(&cluster, early).0, 503);
     let (node, confd) = confds[0];
-    cluster.check(node, confd, "passing");
+    cluster.set_check(node, confd, "passing");
     cluster.run(S);
     assert_eq!(next(&cluster, 0), Op::Begin { profile: Fid::typed(b'p', 1, 0) });
     answer(&mut cluster, 0, Err(Errno::ETIMEDOUT));
-    assert_eq!(cluster.saw(0, FactKind::SpielFailed), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::SpielFailed), 1);
     let early = start(&mut cluster, "repair-start", POOL);
     let (status, why) = refusal(&cluster, early);
     assert!(status == 503 && why.contains("ETIMEDOUT"), "{why}");
@@ -268,10 +268,10 @@ fn what_a_repair_comes_to_is_no_reason_to_stop() {
         let mut cluster = TestCluster::with(1, |config| config.spiel = spiel);
         let ios = cluster.fid(0, "ios");
         cluster.link(0, ios);
-        let msg = cluster.say(0, ios, Body::SnsErr(SnsErr { errcode: 2, opcode: 1 }));
+        let msg = cluster.send(0, ios, Body::SnsErr(SnsErr { errcode: 2, opcode: 1 }));
         cluster.run(S * 2);
         assert!(cluster.nodes[0].acks.contains(&msg));
-        assert_eq!(cluster.saw(0, FactKind::SnsFailed), usize::from(spiel));
+        assert_eq!(cluster.count_facts(0, FactKind::SnsFailed), usize::from(spiel));
         assert_eq!(cluster.nodes[0].exited, !spiel, "the specification's panic is the wire's");
     }
 }
@@ -318,9 +318,9 @@ fn d21_an_operation_of_the_queue_is_the_leader_s() {
     assert_eq!((asked[leader], asked[1 - leader]), (1, 0));
     assert_eq!(next(&cluster, leader), sns("repair-start"));
     assert_eq!(
-        cluster.saw(leader, FactKind::QueueSkipped),
+        cluster.count_facts(leader, FactKind::QueueSkipped),
         3,
         "one is under way, no pool, no operation"
     );
-    assert_eq!(cluster.saw(1 - leader, FactKind::QueueSkipped), 1, "no operation");
+    assert_eq!(cluster.count_facts(1 - leader, FactKind::QueueSkipped), 1, "no operation");
 }

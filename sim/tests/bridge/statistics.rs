@@ -48,7 +48,7 @@ fn d28_statistics_go_on_after_what_fails() {
     let mut cluster = leader();
     assert_eq!(next(&cluster, 0), Op::Filesystem);
     answer(&mut cluster, 0, Err(Errno::EAGAIN));
-    assert_eq!(cluster.saw(0, FactKind::StatisticsFailed), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::StatisticsFailed), 1);
     assert_eq!(cluster.kv("stats/filesystem"), None);
     count(&mut cluster, |_| Err(Errno::ETIMEDOUT));
     cluster.run(S * 61);
@@ -117,7 +117,7 @@ fn bytes_are_counted_by_the_state_of_their_pool_version() {
     let held = cluster.kv(&key(ios, PVER));
     assert_eq!(held, Some(r#"{"bc": 6000, "object_cnt": 1}"#.into()));
     assert_eq!(cluster.kv(&before), Some(r#"{"bc": 600, "object_cnt": 2}"#.into()));
-    assert_eq!(cluster.saw(0, FactKind::StatisticsStored), 2);
+    assert_eq!(cluster.count_facts(0, FactKind::StatisticsStored), 2);
 }
 
 /// A partial sum would look like the whole.
@@ -132,7 +132,7 @@ fn what_is_not_known_of_a_pool_version_changes_no_sum() {
     answer(&mut cluster, 0, Err(Errno::EAGAIN));
     cluster.run(S);
     assert_eq!(cluster.kv("bytecount/healthy"), Some("5".into()));
-    assert_eq!(cluster.saw(0, FactKind::StatisticsFailed), 1);
+    assert_eq!(cluster.count_facts(0, FactKind::StatisticsFailed), 1);
 }
 
 #[test]
@@ -142,10 +142,10 @@ fn space_is_not_taken_down_while_some_do_not_tell_of_theirs() {
         config.time.bytecount = Duration::ZERO;
     });
     let ios = cluster.fid(2, "ios");
-    cluster.check(2, ios, "critical");
+    cluster.set_check(2, ios, "critical");
     cluster.run(S * 70);
     assert!(cluster.view(0).leads && cluster.nodes[0].calls.is_empty());
-    cluster.check(2, ios, "passing");
+    cluster.set_check(2, ios, "passing");
     cluster.run(S * 70);
     assert_eq!(next(&cluster, 0), Op::Filesystem);
 }
@@ -211,5 +211,9 @@ fn a_library_that_does_not_answer_is_asked_nothing_else() {
     assert_eq!(next(&cluster, 0), Op::Filesystem);
     cluster.run(S * 1_300);
     assert_eq!(cluster.nodes[0].calls.len(), 1);
-    assert_eq!(cluster.saw(0, FactKind::StatisticsFailed), 2, "said each time that it is due");
+    assert_eq!(
+        cluster.count_facts(0, FactKind::StatisticsFailed),
+        2,
+        "said each time that it is due"
+    );
 }

@@ -36,7 +36,7 @@ pub(crate) struct TestCluster {
     /// The inputs that the bridges have not received yet. The first one is being handled.
     pending: VecDeque<(usize, Input)>,
     /// The calls that wait for a response, by the id of their request.
-    asked: BTreeMap<u64, Asked>,
+    calls: BTreeMap<u64, Asked>,
     /// Delayed replies, with the times of their arrival.
     late: Vec<(Instant, usize, Reply)>,
 }
@@ -65,7 +65,7 @@ impl TestCluster {
             consul_next: Next::Wait,
             cluster,
             requests: 0,
-            asked: BTreeMap::new(),
+            calls: BTreeMap::new(),
             late: Vec::new(),
             pending: VecDeque::new(),
         };
@@ -92,7 +92,7 @@ impl TestCluster {
 
     /// Replaces a bridge by a new one, with the same Consul.
     pub(crate) fn restart(&mut self, node: usize, configure: impl Fn(&mut Config)) {
-        self.asked.retain(|_, asked| asked.node != node);
+        self.calls.retain(|_, asked| asked.node != node);
         let name = self.cluster.catalog[node].name.clone();
         let mut config = Config::new(self.fid(node, "hax"), &name, 100);
         config.elect = false;
@@ -114,12 +114,12 @@ impl TestCluster {
             return;
         }
         while let Some((node, input)) = self.pending.front().cloned() {
-            self.give(node, input);
+            self.feed(node, input);
             self.pending.pop_front();
         }
     }
 
-    fn give(&mut self, node: usize, input: Input) {
+    fn feed(&mut self, node: usize, input: Input) {
         let mut out = Vec::new();
         let now = self.at();
         let host = &mut self.nodes[node];
@@ -214,7 +214,7 @@ impl TestCluster {
             Method::Put => "PUT",
             Method::Delete => "DELETE",
         };
-        if let Some((status, text)) = host.token.refuses(method, &target) {
+        if let Some((status, text)) = host.token.refusal(method, &target) {
             let answer = Answer { status, index: 0, body: text.into() };
             return self.input(node, Input::Consul(Reply { id: call.id, result: Ok(answer) }));
         }
@@ -222,7 +222,7 @@ impl TestCluster {
         request.agent = node;
         if !loses {
             let asked = Asked { node, call: call.id, stale, target: target.clone() };
-            self.asked.insert(self.requests, asked);
+            self.calls.insert(self.requests, asked);
         }
         let mut out = Vec::new();
         self.consul_next = self.consul.handle(self.at(), request, &mut out);
@@ -237,18 +237,18 @@ impl TestCluster {
 
     fn cancel(&mut self, node: usize, call: CallId) {
         self.late.retain(|(_, other, reply)| (*other, reply.id) != (node, call));
-        let found = self.asked.iter().find(|(_, asked)| (asked.node, asked.call) == (node, call));
+        let found = self.calls.iter().find(|(_, asked)| (asked.node, asked.call) == (node, call));
         if let Some(request) = found.map(|(request, _)| *request) {
-            self.asked.remove(&request);
-            self.consul.forget(request);
+            self.calls.remove(&request);
+            self.consul.cancel(request);
         }
     }
 
     /// Drops the calls that wait for Consul's leader, and returns them.
-    pub(crate) fn lose_what_waits(&mut self, node: usize) -> Vec<CallId> {
-        let asked = core::mem::take(&mut self.asked).into_iter();
+    pub(crate) fn drop_blocked_queries(&mut self, node: usize) -> Vec<CallId> {
+        let asked = core::mem::take(&mut self.calls).into_iter();
         let (lost, kept) = asked.partition(|(_, asked)| asked.node == node && !asked.stale);
-        self.asked = kept;
+        self.calls = kept;
         let lost: BTreeMap<u64, Asked> = lost;
         lost.into_values().map(|asked| asked.call).collect()
     }
@@ -256,9 +256,9 @@ impl TestCluster {
     fn respond(&mut self, out: Vec<consul::Output>) {
         for output in out {
             let consul::Output::Response(response) = output else { continue };
-            let Some(asked) = self.asked.remove(&response.id) else { continue };
+            let Some(asked) = self.calls.remove(&response.id) else { continue };
             let Asked { node, call: id, stale, target } = asked;
-            let response = self.nodes[node].token.shown(&target, response);
+            let response = self.nodes[node].token.filter(&target, response);
             let fault = self.nodes[node].fault;
             let hidden = fault == Some(Fault::NoIndex);
             let index = response.index().filter(|_| !hidden).unwrap_or(0);
@@ -346,13 +346,13 @@ impl TestCluster {
     }
 
     /// Returns the state in `processes/<fid>`, without its prefix.
-    pub(crate) fn word(&mut self, process: Fid) -> String {
+    pub(crate) fn record(&mut self, process: Fid) -> String {
         let state = self.state_in(&format!("processes/{process}"));
         state.trim_start_matches("M0_CONF_HA_PROCESS_").to_owned()
     }
 
     /// Changes a process's check at its node's agent.
-    pub(crate) fn check(&mut self, node: usize, process: Fid, status: &str) {
+    pub(crate) fn set_check(&mut self, node: usize, process: Fid, status: &str) {
         let mut out = Vec::new();
         let id = format!("service:{}", process.key);
         self.consul_next = self.consul.set_check(self.at(), node, &id, status, "", &mut out);
@@ -360,7 +360,7 @@ impl TestCluster {
     }
 
     /// Makes a node die, or return.
-    pub(crate) fn alive(&mut self, node: usize, alive: bool) {
+    pub(crate) fn set_alive(&mut self, node: usize, alive: bool) {
         let mut out = Vec::new();
         self.consul_next = self.consul.set_alive(self.at(), node, alive, &mut out);
         self.respond(out);
@@ -375,7 +375,7 @@ impl TestCluster {
     }
 
     /// Changes the Consul double itself.
-    pub(crate) fn at_consul(
+    pub(crate) fn with_consul(
         &mut self,
         change: impl FnOnce(&mut Consul, Now, &mut Vec<consul::Output>) -> Next,
     ) {
@@ -410,7 +410,7 @@ impl TestCluster {
     }
 
     /// Sends a message of a process over its link.
-    pub(crate) fn say(&mut self, node: usize, process: Fid, body: Body) -> MsgId {
+    pub(crate) fn send(&mut self, node: usize, process: Fid, body: Body) -> MsgId {
         let now = self.at();
         let host = &mut self.nodes[node];
         let msg = MsgId(host.mint());
@@ -423,7 +423,7 @@ impl TestCluster {
 
     pub(crate) fn event(&mut self, node: usize, process: Fid, event: ProcessEventKind) -> MsgId {
         let kind = ProcessType::M0d;
-        self.say(node, process, Body::Process(ProcessEvent { event, kind, pid: 1 }))
+        self.send(node, process, Body::Process(ProcessEvent { event, kind, pid: 1 }))
     }
 
     /// Posts a body to a bridge.
@@ -432,7 +432,7 @@ impl TestCluster {
     }
 
     /// Posts a body from an untrusted address.
-    pub(crate) fn stranger_posts(&mut self, node: usize, target: &str, body: &str) -> HttpId {
+    pub(crate) fn post_untrusted(&mut self, node: usize, target: &str, body: &str) -> HttpId {
         self.request(node, ("POST", target, body), false)
     }
 
@@ -458,13 +458,13 @@ impl TestCluster {
     }
 
     /// Returns the last state of an object that was sent to a link.
-    pub(crate) fn told(&self, node: usize, link: LinkId, object: Fid) -> Option<ObjectState> {
+    pub(crate) fn last_state(&self, node: usize, link: LinkId, object: Fid) -> Option<ObjectState> {
         let told = self.nodes[node].told.get(&link)?;
         told.iter().rev().find(|note| note.fid == object).map(|note| note.state)
     }
 
     /// Takes the states of an object that were sent to a link, in order.
-    pub(crate) fn take_told(&mut self, node: usize, link: LinkId, object: Fid) -> Vec<ObjectState> {
+    pub(crate) fn take_sent(&mut self, node: usize, link: LinkId, object: Fid) -> Vec<ObjectState> {
         let told = self.nodes[node].told.entry(link).or_default();
         let states = told.iter().filter(|n| n.fid == object).map(|n| n.state).collect();
         told.retain(|note| note.fid != object);
@@ -481,7 +481,7 @@ impl TestCluster {
     /// Requests the states of objects for a process, and returns the response.
     pub(crate) fn states(&mut self, node: usize, process: Fid, objects: &[Fid]) -> Vec<Note> {
         let question = self.question(objects);
-        self.say(node, process, Body::Nvec(Box::new(question)));
+        self.send(node, process, Body::Nvec(Box::new(question)));
         self.run(Duration::from_millis(5));
         let answer = self.nodes[node].sent.iter().rev().find_map(|(_, _, body)| match body {
             Body::Nvec(nvec) if nvec.id_of_get == 77 => Some(nvec.notes.clone()),
@@ -490,7 +490,7 @@ impl TestCluster {
         answer.expect("a question has its answer")
     }
 
-    pub(crate) fn saw(&self, node: usize, kind: FactKind) -> usize {
+    pub(crate) fn count_facts(&self, node: usize, kind: FactKind) -> usize {
         self.nodes[node].facts.iter().filter(|fact| fact.kind() == kind).count()
     }
 

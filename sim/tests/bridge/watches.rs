@@ -42,18 +42,18 @@ impl Scene {
     /// Waits until the watches and the queries that detect their hanging are in flight.
     fn settles(&mut self) {
         self.cluster.run(MS * 1_000);
-        self.cluster.take_told(0, self.link, self.ios);
+        self.cluster.take_sent(0, self.link, self.ios);
     }
 
     /// Writes the state of the process. Returns the states that the link gets within this time.
-    fn told(&mut self, state: &str, within: Duration) -> Vec<ObjectState> {
+    fn last_state(&mut self, state: &str, within: Duration) -> Vec<ObjectState> {
         let key = format!("/v1/kv/processes/{}", self.ios);
         let value = format!(
             r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_M0D"}}"#
         );
         self.cluster.consul("PUT", &key, &value);
         self.cluster.run(within);
-        self.cluster.take_told(0, self.link, self.ios)
+        self.cluster.take_sent(0, self.link, self.ios)
     }
 
     /// Returns the calls since the last call of this function.
@@ -72,43 +72,43 @@ fn is_stale_watch(target: &str) -> bool {
 #[test]
 fn f15_a_change_is_told_before_the_next_heartbeat_of_consuls_leader() {
     let mut scene = Scene::behind_a_follower();
-    assert_eq!(scene.told("STOPPED", MS), [ObjectState::Failed]);
+    assert_eq!(scene.last_state("STOPPED", MS), [ObjectState::Failed]);
     scene.settles();
     let (ios, link) = (scene.ios, scene.link);
-    scene.told("DTM_RECOVERED", MS * 1_000);
+    scene.last_state("DTM_RECOVERED", MS * 1_000);
     // The same holds for the status of a check.
-    scene.cluster.check(1, ios, "critical");
+    scene.cluster.set_check(1, ios, "critical");
     scene.cluster.run(MS);
-    assert_eq!(scene.cluster.take_told(0, link, ios), [ObjectState::Transient]);
+    assert_eq!(scene.cluster.take_sent(0, link, ios), [ObjectState::Transient]);
     scene.settles();
     assert!(
         !scene.asked().iter().any(|target| is_stale_watch(target)),
         "nothing is wrong with its leader"
     );
-    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 0);
+    assert_eq!(scene.cluster.count_facts(0, FactKind::WatchHangs), 0);
 }
 
 #[test]
 fn f15_a_watch_that_hangs_without_a_leader_is_given_up_for_what_the_server_has() {
     let mut scene = Scene::behind_a_follower();
     scene.cluster.nodes[0].fault = Some(Fault::Leaderless);
-    assert!(scene.told("STOPPED", LAG + MS * 299).is_empty(), "the watch is given time");
+    assert!(scene.last_state("STOPPED", LAG + MS * 299).is_empty(), "the watch is given time");
     scene.cluster.run(LAG + MS * 2);
-    assert_eq!(scene.cluster.take_told(0, scene.link, scene.ios), [ObjectState::Failed]);
-    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
+    assert_eq!(scene.cluster.take_sent(0, scene.link, scene.ios), [ObjectState::Failed]);
+    assert_eq!(scene.cluster.count_facts(0, FactKind::WatchHangs), 1);
     // From here on a change takes no longer than the servers' heartbeat.
     scene.settles();
-    assert_eq!(scene.told("DTM_RECOVERED", LAG + MS), [ObjectState::Online]);
+    assert_eq!(scene.last_state("DTM_RECOVERED", LAG + MS), [ObjectState::Online]);
     // This state lasts as long as there is no leader, and is reported once.
     scene.cluster.run(MS * 60_000);
-    assert_eq!(scene.told("STOPPED", LAG + MS), [ObjectState::Failed]);
-    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
+    assert_eq!(scene.last_state("STOPPED", LAG + MS), [ObjectState::Failed]);
+    assert_eq!(scene.cluster.count_facts(0, FactKind::WatchHangs), 1);
     // There is a leader again.
     scene.cluster.nodes[0].fault = Some(Fault::Follows);
     scene.cluster.run(MS * 12_000);
     scene.settles();
     scene.asked();
-    assert_eq!(scene.told("DTM_RECOVERED", MS), [ObjectState::Online], "at once");
+    assert_eq!(scene.last_state("DTM_RECOVERED", MS), [ObjectState::Online], "at once");
     scene.settles();
     assert!(!scene.asked().iter().any(|target| is_stale_watch(target)));
 }
@@ -117,36 +117,36 @@ fn f15_a_watch_that_hangs_without_a_leader_is_given_up_for_what_the_server_has()
 fn f15_a_watch_that_is_with_a_leader_of_before_is_replaced() {
     let mut scene = Scene::behind_a_follower();
     // A call from here on gets a response.
-    assert!(!scene.cluster.lose_what_waits(0).is_empty());
+    assert!(!scene.cluster.drop_blocked_queries(0).is_empty());
     scene.asked();
-    assert_eq!(scene.told("STOPPED", LAG + MS * 301), [ObjectState::Failed]);
-    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
+    assert_eq!(scene.last_state("STOPPED", LAG + MS * 301), [ObjectState::Failed]);
+    assert_eq!(scene.cluster.count_facts(0, FactKind::WatchHangs), 1);
     scene.settles();
-    let online = scene.told("DTM_RECOVERED", MS);
+    let online = scene.last_state("DTM_RECOVERED", MS);
     assert_eq!(online, [ObjectState::Online], "the new one has no part in it");
     // The same holds for the other queries at the previous leader.
-    scene.cluster.check(1, scene.ios, "critical");
+    scene.cluster.set_check(1, scene.ios, "critical");
     scene.cluster.run(MS);
-    let told = scene.cluster.take_told(0, scene.link, scene.ios);
+    let told = scene.cluster.take_sent(0, scene.link, scene.ios);
     assert_eq!(told, [ObjectState::Transient]);
     let asked = scene.asked();
     assert!(asked.iter().any(|target| target.starts_with("/v1/kv/m0conf/?recurse&index=")));
-    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 1);
+    assert_eq!(scene.cluster.count_facts(0, FactKind::WatchHangs), 1);
 }
 
 #[test]
 fn f15_a_watch_that_fails_is_followed_by_one_of_the_server_alone() {
     let mut scene = Scene::behind_a_follower();
     scene.cluster.nodes[0].fault = Some(Fault::Headless);
-    for id in scene.cluster.lose_what_waits(0) {
+    for id in scene.cluster.drop_blocked_queries(0) {
         let answer = Answer { status: 500, index: 0, body: "No cluster leader".into() };
         scene.cluster.input(0, Input::Consul(Reply { id, result: Ok(answer) }));
     }
     scene.settles();
-    assert_eq!(scene.told("STOPPED", LAG + MS), [ObjectState::Failed]);
-    assert_eq!(scene.cluster.saw(0, FactKind::WatchHangs), 0, "it did not hang");
+    assert_eq!(scene.last_state("STOPPED", LAG + MS), [ObjectState::Failed]);
+    assert_eq!(scene.cluster.count_facts(0, FactKind::WatchHangs), 0, "it did not hang");
     scene.cluster.nodes[0].fault = Some(Fault::Follows);
     scene.cluster.run(MS * 12_000);
     scene.settles();
-    assert_eq!(scene.told("DTM_RECOVERED", MS), [ObjectState::Online]);
+    assert_eq!(scene.last_state("DTM_RECOVERED", MS), [ObjectState::Online]);
 }

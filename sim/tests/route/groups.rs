@@ -124,9 +124,9 @@ fn a_holder_that_is_cut_off_stops_before_the_other_begins() {
             pair.routers[0].slow = Duration::from_millis(slow);
             pair.run(1_000);
             if is_agent {
-                pair.at_consul(|consul, now, out| consul.cut(now, 0, out));
+                pair.at_consul(|consul, now, out| consul.disconnect(now, 0, out));
             } else {
-                pair.routers[0].is_cut = true;
+                pair.routers[0].is_disconnected = true;
             }
             // Another writer changes the route all the time, so that every router that may write does so.
             pair.writes.clear();
@@ -217,7 +217,7 @@ fn without_consul_nodes_without_a_group_act_and_the_others_hold() {
 #[test]
 fn a_consul_that_is_away_is_as_none_where_that_is_set() {
     let mut pair = Pair::group(|config| config.rules.grouped = WithoutConsul::Act);
-    pair.routers[1].is_cut = true;
+    pair.routers[1].is_disconnected = true;
     pair.run(6_000);
     let answer = pair.ask_and_wait(1, "node_event -i 7 -e peerFail", 2_000).unwrap();
     assert_eq!(answer.exit, 0, "{}", answer.text);
@@ -227,7 +227,7 @@ fn a_consul_that_is_away_is_as_none_where_that_is_set() {
 #[test]
 fn a_consul_that_was_only_just_asked_is_not_away() {
     let mut pair = Pair::with(|config| config.rules.grouped = WithoutConsul::Act);
-    pair.routers[0].is_cut = true;
+    pair.routers[0].is_disconnected = true;
     pair.create(0, "-m primary -group edge");
     let client = pair.ask(0, "node_event -i 7 -e peerFail");
     pair.run(5_000);

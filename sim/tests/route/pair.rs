@@ -61,7 +61,7 @@ pub(crate) struct Router {
     /// The router is frozen.
     pub(crate) is_frozen: bool,
     /// The router gets no answer from its agent.
-    pub(crate) is_cut: bool,
+    pub(crate) is_disconnected: bool,
     /// The additional time until its handlers write.
     pub(crate) slow: Duration,
     /// The number of its calls to Consul.
@@ -148,7 +148,7 @@ impl Pair {
             self.asked.iter().filter(|(_, (of, ..))| *of == nth).map(|(id, _)| *id).collect();
         for id in gone {
             self.asked.remove(&id);
-            self.consul.forget(id);
+            self.consul.cancel(id);
         }
         self.due.retain(|(_, of, ..)| *of != nth);
     }
@@ -171,7 +171,7 @@ impl Pair {
 
     /// Returns the holder of the lease according to Consul.
     pub(crate) fn holder(&self) -> Option<usize> {
-        let held = self.consul.holds("ha/route/edge").filter(|held| !held.session.is_empty())?;
+        let held = self.consul.entry("ha/route/edge").filter(|held| !held.session.is_empty())?;
         let value = String::from_utf8_lossy(held.value);
         NAMES.iter().position(|name| value.contains(name))
     }
@@ -324,7 +324,7 @@ impl Pair {
         self.routers[nth].calls += 1;
         let reply = Reply { id: call.id, result: Err(Unanswered::TimedOut) };
         self.later(nth, call.within, Due::Input(Input::Consul(reply)));
-        if self.routers[nth].is_cut {
+        if self.routers[nth].is_disconnected {
             return;
         }
         self.requests += 1;
@@ -343,7 +343,7 @@ impl Pair {
         let found = self.asked.iter().find(|(_, (of, _, id))| (*of, *id) == (nth, call));
         if let Some(id) = found.map(|(id, _)| *id) {
             self.asked.remove(&id);
-            self.consul.forget(id);
+            self.consul.cancel(id);
         }
     }
 
@@ -358,7 +358,7 @@ impl Pair {
         while let Some(output) = outputs.pop_front() {
             match output {
                 consul::Output::Response(response) => self.respond(response),
-                consul::Output::Again(request) => {
+                consul::Output::Retry(request) => {
                     let mut out = Vec::new();
                     self.consul_next = self.consul.handle(now, request, &mut out);
                     outputs.extend(out);
@@ -370,7 +370,7 @@ impl Pair {
 
     fn respond(&mut self, response: consul::Response) {
         let Some((nth, _, id)) = self.asked.remove(&response.id) else { return };
-        if self.routers[nth].is_cut {
+        if self.routers[nth].is_disconnected {
             return;
         }
         let index = response.index().unwrap_or(0);
@@ -489,7 +489,7 @@ impl Router {
             clients: 0,
             jobs: BTreeMap::new(),
             is_frozen: false,
-            is_cut: false,
+            is_disconnected: false,
             slow: Duration::ZERO,
             calls: 0,
         }

@@ -2,31 +2,32 @@
 //! alone.
 
 use hax_core::journal::JournalError;
-use hax_sim::engine::{Hunt, Wanted};
+use hax_sim::engine::{RunOptions, Search};
 use hax_sim::worlds::bridge::Bridge;
 
 #[test]
 fn a_journal_replays_as_it_was() {
-    let mut hunt = Hunt::<Bridge>::default();
-    let wanted = Wanted::default().lines(5);
+    let mut search = Search::<Bridge>::default();
+    let options = RunOptions::default().lines(5);
     for seed in [1, 2] {
-        let outcome = hunt.seed(seed, wanted);
+        let outcome = search.seed(seed, options);
         assert_eq!(outcome.violation, None);
         for journal in outcome.journals {
-            let first = Hunt::<Bridge>::replay(&journal, 5).expect("a journal");
-            assert_eq!((&first.violation, first.bad), (&None, None));
+            let first = Search::<Bridge>::replay(&journal, 5).expect("a journal");
+            assert_eq!((&first.violation, first.error), (&None, None));
             assert!(first.inputs > 100, "{} inputs", first.inputs);
-            let again = Hunt::<Bridge>::replay(&journal, 0).expect("a journal");
+            let again = Search::<Bridge>::replay(&journal, 0).expect("a journal");
             assert_eq!(first.hash, again.hash);
             // The journal ends in the middle of a record, as after a crash.
-            let cut = Hunt::<Bridge>::replay(&journal[..journal.len() - 3], 5).expect("a journal");
+            let cut =
+                Search::<Bridge>::replay(&journal[..journal.len() - 3], 5).expect("a journal");
             assert_eq!(cut.violation, None);
-            assert!(cut.inputs + 1 >= first.inputs || cut.bad == Some(JournalError::CutOff));
+            assert!(cut.inputs + 1 >= first.inputs || cut.error == Some(JournalError::CutOff));
         }
     }
 }
 
 #[test]
 fn what_is_no_journal_is_said_to_be_none() {
-    assert_eq!(Hunt::<Bridge>::replay(b"x", 0).err(), Some(JournalError::NotAJournal));
+    assert_eq!(Search::<Bridge>::replay(b"x", 0).err(), Some(JournalError::NotAJournal));
 }

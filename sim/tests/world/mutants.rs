@@ -1,18 +1,18 @@
 //! Tests of the search for planted bugs.
 
-use hax_sim::engine::{Hunt, Wanted, hunt};
+use hax_sim::engine::{RunOptions, Search, search};
 use hax_sim::worlds::bridge::{Bridge, Mutant};
 
 /// The maximum number of seeds before a bug is found. They take less than 10 s.
 const SEEDS: usize = 150;
 
 fn all_are_caught(mutants: impl Iterator<Item = Mutant>) {
-    let mut hunt = Hunt::<Bridge>::default();
+    let mut search = Search::<Bridge>::default();
     let mut alive = Vec::new();
     for mutant in mutants {
         let left = std::cell::Cell::new(SEEDS);
         let give_up = || left.replace(left.get().saturating_sub(1)) == 0;
-        if hunt.catch(mutant, give_up).is_none() {
+        if search.catch(mutant, give_up).is_none() {
             alive.push(mutant);
         }
     }
@@ -36,14 +36,14 @@ fn bugs_in_the_core_are_caught() {
 
 #[test]
 fn what_is_found_shrinks_and_still_breaks_the_same_rule() {
-    let mut hunt = Hunt::<Bridge>::default();
+    let mut search = Search::<Bridge>::default();
     let mutant = Mutant::NoteWrong;
-    let wanted = Wanted::with(mutant);
-    let violation = hunt.seed(1, wanted).violation.expect("a planted bug");
-    let whole = hunt.tape_of(1, wanted);
-    let small = hunt.shrink(whole.clone(), violation.rule, Some(mutant));
+    let options = RunOptions::with_mutant(mutant);
+    let violation = search.seed(1, options).violation.expect("a planted bug");
+    let whole = search.tape_of(1, options);
+    let small = search.shrink(whole.clone(), violation.rule, Some(mutant));
     assert!(small.len() < whole.len() / 4, "{} of {} bytes", small.len(), whole.len());
-    let again = hunt.tape(&small, wanted.lines(hunt::LINES));
+    let again = search.tape(&small, options.lines(search::LINES));
     assert_eq!(again.violation.map(|violation| violation.rule), Some(violation.rule));
-    assert!(!again.lines.is_empty() && again.lines.len() <= hunt::LINES);
+    assert!(!again.lines.is_empty() && again.lines.len() <= search::LINES);
 }

@@ -3,18 +3,19 @@
 use std::cell::RefCell;
 
 use hax_sim::engine::choice::Exhaustive;
-use hax_sim::engine::{Fault, Hunt, Odds, Wanted};
+use hax_sim::engine::{Fault, Odds, RunOptions, Search};
 use hax_sim::worlds::bridge::{Bridge, Swarm};
 use quickcheck::{Gen, QuickCheck};
 
 thread_local! {
-    static HUNT: RefCell<Hunt<Bridge>> = RefCell::default();
+    static SEARCH: RefCell<Search<Bridge>> = RefCell::default();
 }
 
 #[test]
 fn tapes_hold() {
     fn holds(tape: Vec<u8>) -> bool {
-        HUNT.with_borrow_mut(|hunt| hunt.tape(&tape, Wanted::default()).violation.is_none())
+        SEARCH
+            .with_borrow_mut(|search| search.tape(&tape, RunOptions::default()).violation.is_none())
     }
     QuickCheck::new().rng(Gen::new(600)).tests(30).quickcheck(holds as fn(Vec<u8>) -> bool);
 }
@@ -28,12 +29,12 @@ fn a_start_holds_whatever_happens_to_its_first_calls() {
         odds.consul_faults[place] = 1;
     }
     let swarm = Swarm { odds, clients: 0, elects: false, bq: false, ..Swarm::faults_off() };
-    let mut hunt = Hunt::<Bridge>::default();
+    let mut search = Search::<Bridge>::default();
     // The decisions are the start times of the two processes, then a fault for each call.
     let mut all = Exhaustive::new(4);
     let mut runs = 0;
     loop {
-        let outcome = hunt.swarm(&swarm, &mut &mut all, Wanted::default());
+        let outcome = search.swarm(&swarm, &mut &mut all, RunOptions::default());
         assert_eq!(outcome.violation, None, "{all:?}");
         runs += 1;
         if !all.advance() {

@@ -56,7 +56,7 @@ impl Place {
                 let found = self.asked.iter().find(|(_, asked)| **asked == id);
                 if let Some(request) = found.map(|(request, _)| *request) {
                     self.asked.remove(&request);
-                    self.double.forget(request);
+                    self.double.cancel(request);
                 }
                 Vec::new()
             }

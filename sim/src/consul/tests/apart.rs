@@ -8,8 +8,8 @@ use super::Fixture;
 impl Fixture {
     /// Passes the repeated requests of the double to it again.
     fn again(&mut self) {
-        while let Some(at) = self.out.iter().position(|o| matches!(o, Output::Again(_))) {
-            let Output::Again(request) = self.out.remove(at) else { unreachable!() };
+        while let Some(at) = self.out.iter().position(|o| matches!(o, Output::Retry(_))) {
+            let Output::Retry(request) = self.out.remove(at) else { unreachable!() };
             self.next = self.consul.handle(self.now(), request, &mut self.out);
         }
     }
@@ -43,7 +43,7 @@ fn without_a_leader_only_stale_reads_are_answered() {
     fixture.put("agent/service/register", r#"{"Name":"hax"}"#);
     let (read, write) = (fixture.send("GET", "kv/a?raw", ""), fixture.send("PUT", "kv/b", "2"));
     let given_up = fixture.send("PUT", "kv/c", "3");
-    fixture.consul.forget(given_up);
+    fixture.consul.cancel(given_up);
     let now = fixture.now();
     fixture.next = fixture.consul.set_leader(now, true, &mut fixture.out);
     fixture.again();
@@ -69,7 +69,7 @@ fn what_is_under_way_when_an_agent_is_cut_off_hangs() {
     };
     let waits = at_client(&mut fixture, "GET", "kv/a?stale&index=999");
     let now = fixture.now();
-    fixture.next = fixture.consul.cut(now, client, &mut fixture.out);
+    fixture.next = fixture.consul.disconnect(now, client, &mut fixture.out);
     let write = at_client(&mut fixture, "PUT", "kv/b");
     fixture.pass(4_999);
     assert_ne!(fixture.get(&format!("session/info/{session}")), serde_json::json!([]));
@@ -84,10 +84,10 @@ fn what_is_under_way_when_an_agent_is_cut_off_hangs() {
     assert_eq!(fixture.is(waits), failure("rpc error making call: EOF"));
     assert_eq!(fixture.is(write), failure("rpc error making call: EOF"));
     let now = fixture.now();
-    fixture.next = fixture.consul.mend(now, client, &mut fixture.out);
-    fixture.next = fixture.consul.cut(now, client, &mut fixture.out);
+    fixture.next = fixture.consul.reconnect(now, client, &mut fixture.out);
+    fixture.next = fixture.consul.disconnect(now, client, &mut fixture.out);
     let write = at_client(&mut fixture, "PUT", "kv/d");
-    fixture.next = fixture.consul.mend(now, client, &mut fixture.out);
+    fixture.next = fixture.consul.reconnect(now, client, &mut fixture.out);
     fixture.again();
     assert_eq!(fixture.is(write), Some((200, "true".to_owned())));
     assert_eq!(fixture.get("kv/?keys"), serde_json::json!(["a", "d"]));
@@ -96,7 +96,7 @@ fn what_is_under_way_when_an_agent_is_cut_off_hangs() {
 #[test]
 fn an_election_breaks_what_waits_for_the_leader() {
     let mut fixture = Fixture::new();
-    fixture.consul.seat_leader(None);
+    fixture.consul.make_leader(None);
     fixture.put("kv/a", "1");
     let waits = fixture.send("GET", "kv/a?index=999", "");
     let stale = fixture.send("GET", "kv/a?stale&index=999&wait=2s", "");
@@ -155,7 +155,7 @@ fn followers_wake_who_waits_when_they_hear_of_it() {
     fixture.consul.set_lag(Duration::from_millis(80));
     fixture.put("kv/a", "1");
     fixture.pass(80);
-    fixture.consul.seat_leader(None);
+    fixture.consul.make_leader(None);
     let index = fixture.ask("GET", "kv/a", "").index().unwrap();
     let default = fixture.send("GET", &format!("kv/a?raw&index={index}"), "");
     let stale = fixture.send("GET", &format!("kv/a?raw&stale&index={index}"), "");

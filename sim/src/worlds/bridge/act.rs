@@ -10,7 +10,7 @@ use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
 use super::event::Ev;
 use super::motr::ProcessState;
 use super::{Bridge, World};
-use crate::engine::{Client, MS, Who, swarm};
+use crate::engine::{Client, MS, Party, swarm};
 
 macro_rules! acts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -29,23 +29,23 @@ macro_rules! acts {
 
 acts! {
     /// A process sends a message without an effect, or a strange one.
-    Say,
+    SendMessage,
     /// A process requests states.
-    Ask,
+    RequestStates,
     /// A process reports an earlier event again.
-    Repeat,
+    RepeatEvent,
     /// A process stops cleanly.
-    Leave,
+    StopProcess,
     /// A process that is down starts.
-    Boot,
+    StartProcess,
     /// A process is formatted. If it is not down, it dies first.
     Format,
     /// A process dies.
-    Kill,
+    KillProcess,
     /// All processes die and start at the same moment.
-    Storm,
+    RestartAll,
     /// A process stops acknowledging messages, or resumes it.
-    Mute,
+    WithholdAcks,
     /// A hax dies.
     KillHax,
     /// A hax dies after some of its next outputs.
@@ -59,39 +59,39 @@ acts! {
     /// No bytes pass for a while, in one direction or in both.
     Stall,
     /// A client that is no Motr process connects.
-    Intrude,
+    RawClient,
     /// A check reports a wrong status.
     WrongCheck,
     /// A service leaves the catalog or comes back.
-    Register,
+    Deregister,
     /// A node's agent dies or comes back.
     Agent,
     /// The leader loses its lock.
-    Unseat,
+    EndLeaderSession,
     /// Consul cannot be reached.
     ConsulDown,
     /// Consul has no leader.
-    Headless,
+    NoLeader,
     /// Another writer writes the record of a process.
-    WriteBeside,
+    ConcurrentWrite,
     /// A client writes keys that hax cannot parse, or deletes keys.
-    Litter,
+    ForeignKeys,
     /// An old daemon or an operator's tool sends a message over the broadcast queue.
-    Queue,
+    AppendToQueue,
     /// The configuration changes.
     Reconfigure,
     /// Stale responses come from the state of this moment from now on.
-    Remember,
+    KeepStaleCopy,
     /// An HTTP client sends a request.
     Http,
     /// The wall clock jumps.
-    Jump,
+    ShiftWallClock,
     /// Nothing happens for a long time.
     Wait,
     /// Somebody sets a check of a node, or registers a service elsewhere with a process's id.
     ForeignCheck,
     /// Keys of an earlier configuration appear, or are deleted.
-    LeftOver,
+    OldConfiguration,
     /// The configuration is imported again.
     Import,
     /// Nothing passes between an agent and the servers for a while.
@@ -123,13 +123,13 @@ impl World<'_, Bridge> {
             // A world with Motr's library gets more HTTP requests about pools.
             0 if self.cast.swarm.spiel => Some(Act::Http),
             0 => None,
-            1 | 2 => Some(Act::Ask),
-            3 => Some(Act::Boot),
+            1 | 2 => Some(Act::RequestStates),
+            3 => Some(Act::StartProcess),
             at => swarm::weighted(&weights, at - 4).map(|place| Act::ALL[place]),
         };
-        let mut pause = self.pause();
+        let mut pause = self.draw_pause();
         if let Some(act) = chosen {
-            self.sim.say(|| format!("act: {act:?}"));
+            self.sim.log(|| format!("act: {act:?}"));
             self.perform(act, &mut pause);
         }
         pause
@@ -137,23 +137,23 @@ impl World<'_, Bridge> {
 
     fn perform(&mut self, act: Act, pause: &mut u64) {
         match act {
-            Act::Say
-            | Act::Ask
-            | Act::Repeat
-            | Act::Leave
-            | Act::Boot
+            Act::SendMessage
+            | Act::RequestStates
+            | Act::RepeatEvent
+            | Act::StopProcess
+            | Act::StartProcess
             | Act::Format
-            | Act::Kill
-            | Act::Storm
-            | Act::Mute => self.act_motr(act),
+            | Act::KillProcess
+            | Act::RestartAll
+            | Act::WithholdAcks => self.act_motr(act),
             Act::KillHax | Act::KillHaxSoon | Act::StopHax => self.act_hax(act),
-            Act::Cut | Act::HalfOpen | Act::Stall | Act::Intrude => self.act_net(act),
-            Act::Http => self.http_client(),
-            Act::Jump => {
+            Act::Cut | Act::HalfOpen | Act::Stall | Act::RawClient => self.act_net(act),
+            Act::Http => self.send_http_request(),
+            Act::ShiftWallClock => {
                 // The jump is forward or back by up to an hour.
                 let by = i64::try_from(self.sim.choose(7_200)).unwrap_or(0);
                 let by = if by == 0 { 0 } else { by - 3_600 };
-                self.sim.jump(by * 1_000_000_000);
+                self.sim.shift_wall_clock(by * 1_000_000_000);
             }
             Act::Wait => {
                 *pause += self.sim.choose(200) * 1_000;
@@ -165,16 +165,16 @@ impl World<'_, Bridge> {
     fn act_motr(&mut self, act: Act) {
         let i = self.sim.index(self.cast.motr.len());
         match act {
-            Act::Say => {
-                let (fid, body) = self.some_body(i);
-                self.say_about(i, fid, body);
+            Act::SendMessage => {
+                let (fid, body) = self.draw_body(i);
+                self.send_about(i, fid, body);
             }
-            Act::Ask => {
+            Act::RequestStates => {
                 let n = self.sim.choose(6);
-                let fids = (0..n).map(|_| self.some_object()).collect();
-                self.ask_states(i, fids);
+                let fids = (0..n).map(|_| self.draw_object()).collect();
+                self.request_states(i, fids);
             }
-            Act::Repeat if self.cast.motr[i].stage == ProcessState::Up => {
+            Act::RepeatEvent if self.cast.motr[i].state == ProcessState::Up => {
                 let all = [
                     ProcessEventKind::Started,
                     ProcessEventKind::DtmRecovered,
@@ -183,25 +183,25 @@ impl World<'_, Bridge> {
                 let event = all[self.sim.index(all.len())];
                 self.report(i, event);
             }
-            Act::Leave => self.leave(i),
-            Act::Boot => self.boot(i, false),
+            Act::StopProcess => self.stop_process(i),
+            Act::StartProcess => self.start_process(i, false),
             Act::Format => {
                 self.kill_process(i);
-                self.boot(i, true);
+                self.start_process(i, true);
             }
-            Act::Kill => {
+            Act::KillProcess => {
                 self.kill_process(i);
                 let down = self.sim.choose(10_000);
-                self.boot_later(i, down * MS);
+                self.start_process_later(i, down * MS);
             }
-            Act::Storm => {
+            Act::RestartAll => {
                 for i in 0..self.cast.motr.len() {
                     self.kill_process(i);
-                    self.boot_later(i, 10 * MS);
+                    self.start_process_later(i, 10 * MS);
                 }
             }
-            Act::Mute if self.cast.motr[i].mute => self.unmute(i),
-            Act::Mute => self.cast.motr[i].mute = true,
+            Act::WithholdAcks if self.cast.motr[i].withholds_acks => self.resume_acks(i),
+            Act::WithholdAcks => self.cast.motr[i].withholds_acks = true,
             _ => {}
         }
     }
@@ -223,12 +223,12 @@ impl World<'_, Bridge> {
         let motr = self.sim.index(self.cast.motr.len());
         let hax = self.cast.motr[motr].hax;
         match act {
-            Act::Cut => self.cut(Who::Node(hax), Who::Peer(motr), false),
-            Act::HalfOpen => self.cut(Who::Node(hax), Who::Peer(motr), true),
+            Act::Cut => self.break_connections(Party::Node(hax), Party::Peer(motr), false),
+            Act::HalfOpen => self.break_connections(Party::Node(hax), Party::Peer(motr), true),
             Act::Stall => {
                 let long = self.sim.choose(25_000);
                 let (until, hax, motr) =
-                    (self.sim.now() + long * MS, Who::Node(hax), Who::Peer(motr));
+                    (self.sim.now() + long * MS, Party::Node(hax), Party::Peer(motr));
                 if long % 3 != 1 {
                     self.net.stall(motr, hax, until);
                 }
@@ -236,7 +236,7 @@ impl World<'_, Bridge> {
                     self.net.stall(hax, motr, until);
                 }
             }
-            _ => self.stranger(hax, motr),
+            _ => self.raw_client(hax, motr),
         }
     }
 
@@ -248,7 +248,7 @@ impl World<'_, Bridge> {
                     self.set_check(i, passing);
                 }
             }
-            Act::Register => {
+            Act::Deregister => {
                 let i = self.sim.index(self.cast.motr.len());
                 self.register(i, !self.cast.motr[i].registered);
             }
@@ -259,40 +259,42 @@ impl World<'_, Bridge> {
                     self.reap(agent);
                 }
             }
-            Act::Unseat => self.unseat(),
+            Act::EndLeaderSession => self.end_leader_session(),
             Act::ConsulDown => {
                 self.consul.down_until = self.sim.now() + self.sim.choose(15_000) * MS
             }
-            Act::Headless => {
+            Act::NoLeader => {
                 let lasts = self.sim.choose(15_000) * MS;
-                self.behead(lasts);
+                self.drop_leader(lasts);
             }
-            Act::WriteBeside => self.write_beside(),
-            Act::Litter => self.litter(),
-            Act::Queue => self.append(),
+            Act::ConcurrentWrite => self.write_record(),
+            Act::ForeignKeys => self.write_foreign_keys(),
+            Act::AppendToQueue => self.append_to_queue(),
             Act::CutAgent | Act::LeaveCluster => {
                 let (agent, long) =
                     (self.sim.index(self.hosts.len()), self.sim.choose(40_000) * MS);
-                self.part(agent, act == Act::LeaveCluster);
-                self.sim.later(self.sim.now() + long, Ev::Reunite(agent));
+                self.separate_agent(agent, act == Act::LeaveCluster);
+                self.sim.schedule(self.sim.now() + long, Ev::RejoinAgent(agent));
             }
             Act::Rename => {
                 let agent = self.sim.index(self.hosts.len());
                 self.rename(agent);
             }
-            Act::Election => self.servers_elect(),
-            Act::Restore => self.restore(),
+            Act::Election => self.elect_server(),
+            Act::Restore => self.snapshot_or_restore(),
             Act::Reconfigure => self.reconfigure(),
             Act::ForeignCheck => self.foreign_check(),
-            Act::LeftOver => self.left_over(),
-            Act::Import => self.import(),
+            Act::OldConfiguration => self.change_old_configuration(),
+            Act::Import => self.import_again(),
             Act::Token => self.change_token(HIDDEN),
-            Act::Remember => self.consul.old = Some(Box::new(self.consul.double.clone())),
+            Act::KeepStaleCopy => {
+                self.consul.stale_copy = Some(Box::new(self.consul.double.clone()))
+            }
             _ => {}
         }
     }
 
-    fn some_object(&mut self) -> Fid {
+    fn draw_object(&mut self) -> Fid {
         match self.sim.choose(8) {
             0 => Fid::process(99),
             1 => Fid::typed(b'o', 1, 0),
@@ -304,9 +306,9 @@ impl World<'_, Bridge> {
         }
     }
 
-    fn some_body(&mut self, i: usize) -> (Fid, Body) {
+    fn draw_body(&mut self, i: usize) -> (Fid, Body) {
         let fid = self.cast.motr[i].fid;
-        let other = self.some_object();
+        let other = self.draw_object();
         let body = match self.sim.choose(12) {
             0 | 1 => Body::Rpc { attempts: 1, state: 3 },
             2 => Body::Service(ServiceEvent { event: 1, kind: 2, pid: 3 }),
@@ -344,10 +346,10 @@ impl World<'_, Bridge> {
         (fid, body)
     }
 
-    fn http_client(&mut self) {
+    fn send_http_request(&mut self) {
         let hax = self.sim.index(self.hosts.len());
         if self.cast.swarm.spiel && self.sim.choose(4) != 0 {
-            return self.operate(hax);
+            return self.request_operations(hax);
         }
         let (method, target, body): (_, _, &'static [u8]) = match self.sim.choose(12) {
             0 => ("GET", "/", b""),
@@ -359,10 +361,10 @@ impl World<'_, Bridge> {
             6 => ("DELETE", "/", b""),
             7 => ("PUT", "/readyz", b"x"),
             8 => ("GET", "/no/such/path?x=1", b""),
-            9 | 10 => return self.forge(hax),
+            9 | 10 => return self.post_false_watch(hax),
             _ => ("POST", "/", &LARGE),
         };
-        self.request(hax, method, target, Bytes::from_static(body), Client::Stranger);
+        self.request(hax, method, target, Bytes::from_static(body), Client::Other);
     }
 }
 

@@ -7,19 +7,19 @@ use hax_core::ha::spiel;
 #[derive(Debug)]
 pub enum Ev {
     /// The deadline of a process is reached.
-    Wake(usize),
+    ProcessTick(usize),
     /// Motr's library responds.
     Spiel(usize, u32, Box<spiel::Reply>),
     /// The external elector of leaders looks at the lock.
     Elect,
     /// A process starts.
-    Boot(usize),
+    StartProcess(usize),
     /// A process takes the next step of its script.
-    Cue(usize, u32),
+    NextStep(usize, u32),
     /// A process acknowledges a message.
     Ack(usize, u32, MsgId),
     /// Consul's agent checks a process.
     Check(usize),
     /// The cut between an agent and the servers ends.
-    Reunite(usize),
+    RejoinAgent(usize),
 }

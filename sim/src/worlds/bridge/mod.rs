@@ -4,21 +4,21 @@
 //! Each hax is the production [`Node`] with its wire. The `oracle` holds the rules.
 
 mod act;
+mod cache;
+mod environment;
 mod event;
-mod field;
+mod field_faults;
 mod hax;
-mod hears;
 mod model;
 mod motr;
 mod mutant;
 pub(crate) mod oracle;
-mod others;
+mod raw_client;
+mod receive;
 mod replay;
 mod rest;
 mod servers;
 mod spiel;
-mod stage;
-mod stranger;
 mod swarm;
 mod trace;
 
@@ -26,26 +26,26 @@ use std::rc::Rc;
 
 use hax_core::base::fid::Fid;
 use hax_core::base::id::CallId;
-use hax_core::base::time::{Next, Now};
+use hax_core::base::time::Next;
 use hax_core::ha::fact::Fact;
 use hax_core::ha::spiel as port;
 use hax_core::http::port::Request;
 use hax_core::journal;
-use hax_core::machine::{Input, Output};
+use hax_core::machine::Output;
 use hax_core::net as tcp;
 use hax_core::node::Node;
 use hax_core::wire::process;
 
 use crate::engine::choice::Choice;
 use crate::engine::replay::{JournalError, Opened};
-use crate::engine::{Built, Cast, Odds, S, Times, Violation, Who, World};
+use crate::engine::{Built, Cast, Odds, Party, S, Times, Violation, World};
 pub use act::Act;
+pub use cache::Cache;
 use event::Ev;
 use hax::Hax;
 use motr::SimProcess;
 pub use mutant::{Inside, Mutant};
 use oracle::Oracle;
-pub use stage::Stage;
 pub use swarm::Swarm;
 
 /// The machines of the world, and their rules.
@@ -68,11 +68,11 @@ impl Cast for Bridge {
         faults: 400 * S,
         // The longest chain is that of a process that has just begun to wait for a dead connection: 8 s, ten
         // sends, 5 s to connect, and all of it once more.
-        rest_within: 180 * S,
-        look_every: 7 * S,
+        rest_timeout: 180 * S,
+        check_interval: 7 * S,
         quiet: 10 * S,
         // A stopping hax disconnects its links.
-        leave: 6 * S,
+        stop_margin: 6 * S,
     };
 
     const UNREACHED: &'static [(&'static str, &'static str)] = &[
@@ -86,7 +86,7 @@ impl Cast for Bridge {
         ("ProcessRetyped", "nobody gives a process in its own place another service there"),
     ];
 
-    type Stage = Stage;
+    type Cache = Cache;
     type Swarm = Swarm;
     type Machine = Node;
     type Event = Ev;
@@ -100,8 +100,8 @@ impl Cast for Bridge {
         swarm.odds.clone()
     }
 
-    fn build(stage: &mut Stage, swarm: &Swarm) -> Built<Self> {
-        stage.set(swarm)
+    fn build(cache: &mut Cache, swarm: &Swarm) -> Built<Self> {
+        cache.build(swarm)
     }
 
     fn begin(world: &mut World<'_, Self>) {
@@ -114,11 +114,11 @@ impl Cast for Bridge {
         world.start_hax(hax)
     }
 
-    fn died(world: &mut World<'_, Self>, hax: usize) {
-        world.cast.oracle.died(hax);
+    fn on_death(world: &mut World<'_, Self>, hax: usize) {
+        world.cast.oracle.on_death(hax);
     }
 
-    fn spiel(world: &mut World<'_, Self>, hax: usize, call: port::Call) {
+    fn on_spiel_call(world: &mut World<'_, Self>, hax: usize, call: port::Call) {
         world.on_spiel(hax, &call);
     }
 
@@ -126,19 +126,15 @@ impl Cast for Bridge {
         world.on_hax_fact(hax, fact);
     }
 
-    fn drain(world: &World<'_, Self>) -> u64 {
-        world.drain()
+    fn drain_time(world: &World<'_, Self>) -> u64 {
+        world.max_drain_time()
     }
 
-    fn journal(world: &World<'_, Self>, hax: usize) -> Vec<u8> {
+    fn begin_journal(world: &World<'_, Self>, hax: usize) -> Vec<u8> {
         world.cast.hax[hax].config.as_ref().map(journal::begin).unwrap_or_default()
     }
 
-    fn record(journal: &mut Vec<u8>, now: Now, input: &Input) {
-        journal::put(journal, now, input);
-    }
-
-    fn open(journal: &[u8]) -> Result<Opened<'_, Node>, JournalError> {
+    fn open_journal(journal: &[u8]) -> Result<Opened<'_, Node>, JournalError> {
         replay::open(journal)
     }
 
@@ -146,14 +142,14 @@ impl Cast for Bridge {
 
     fn on_event(world: &mut World<'_, Self>, event: Ev) {
         match event {
-            Ev::Wake(i) => world.tick_process(i),
-            Ev::Spiel(hax, life, reply) => world.on_library_answer(hax, life, *reply),
+            Ev::ProcessTick(i) => world.tick_process(i),
+            Ev::Spiel(hax, life, reply) => world.on_library_reply(hax, life, *reply),
             Ev::Elect => world.elect(),
-            Ev::Boot(i) => world.boot(i, false),
-            Ev::Cue(i, life) => world.cue(i, life),
+            Ev::StartProcess(i) => world.start_process(i, false),
+            Ev::NextStep(i, life) => world.next_step(i, life),
             Ev::Ack(i, life, msg) => world.acknowledge(i, life, msg),
-            Ev::Check(i) => world.look_at(i),
-            Ev::Reunite(agent) => world.reunite(agent),
+            Ev::Check(i) => world.check_process(i),
+            Ev::RejoinAgent(agent) => world.rejoin_agent(agent),
         }
     }
 
@@ -165,20 +161,20 @@ impl Cast for Bridge {
         world.act_once()
     }
 
-    fn write_beside(world: &mut World<'_, Self>) {
-        world.write_beside();
+    fn write_concurrently(world: &mut World<'_, Self>) {
+        world.write_record();
     }
 
     fn on_restore(world: &mut World<'_, Self>) {
-        world.doubt(|_| true);
+        world.record_evidence(|_| true);
     }
 
-    fn put_right(world: &mut World<'_, Self>) {
-        world.put_right();
+    fn repair(world: &mut World<'_, Self>) {
+        world.repair_all();
     }
 
     fn heal(world: &mut World<'_, Self>) {
-        world.come_back();
+        world.restart_processes();
     }
 
     fn nudge(world: &mut World<'_, Self>) {
@@ -192,41 +188,41 @@ impl Cast for Bridge {
     // ---- the rules --------------------------------------------------------------------------------
 
     fn on_step(world: &mut World<'_, Self>, hax: usize, out: &[Output], node: &Node) {
-        world.sim.check(world.cast.oracle.step(hax, out, node));
+        world.sim.check(world.cast.oracle.on_step(hax, out, node));
     }
 
     fn on_request(world: &mut World<'_, Self>, hax: usize, request: &Request) {
-        world.cast.oracle.asked(hax, request.id);
+        world.cast.oracle.on_request(hax, request.id);
     }
 
-    fn on_write(world: &mut World<'_, Self>, who: Who, bytes: &bytes::Bytes) {
-        world.sim.check(world.cast.oracle.wrote(world.sim.now(), who, bytes));
+    fn on_write(world: &mut World<'_, Self>, who: Party, bytes: &bytes::Bytes) {
+        world.sim.check(world.cast.oracle.on_frame(world.sim.now(), who, bytes));
     }
 
     fn on_consul_write(world: &mut World<'_, Self>, by: Option<usize>, body: &[u8]) {
-        world.sim.check(world.cast.oracle.consul_wrote(by, body, &world.consul.double));
+        world.sim.check(world.cast.oracle.on_consul_write(by, body, &world.consul.double));
     }
 
     fn on_reply(world: &mut World<'_, Self>, hax: usize, call: CallId) {
-        world.cast.oracle.replied(hax, call);
+        world.cast.oracle.on_reply(hax, call);
     }
 
     fn on_post(world: &mut World<'_, Self>, hax: usize, path: &str) {
         if path == "/" {
-            world.cast.hax[hax].posted = Some(world.sim.now());
+            world.cast.hax[hax].last_post = Some(world.sim.now());
         }
     }
 
-    fn heard(world: &World<'_, Self>) -> Vec<u64> {
-        world.cast.motr.iter().map(|process| process.heard).collect()
+    fn notification_counts(world: &World<'_, Self>) -> Vec<u64> {
+        world.cast.motr.iter().map(|process| process.notifications).collect()
     }
 
-    fn unrest(world: &World<'_, Self>) -> Option<String> {
-        world.unrest_of_all()
+    fn busy_reason(world: &World<'_, Self>) -> Option<String> {
+        world.first_busy_reason()
     }
 
     fn at_rest(world: &World<'_, Self>) -> Result<(), Violation> {
-        world.cast.oracle.rest(&world.consul.double)
+        world.cast.oracle.check_rest(&world.consul.double)
     }
 
     // ---- planted bugs -----------------------------------------------------------------------------

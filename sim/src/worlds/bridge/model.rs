@@ -19,7 +19,7 @@ struct Process {
     /// The process is a confd or a hax, which has nothing to replay.
     settles: bool,
     /// The state and the type in `processes/<fid>`.
-    word: Option<(String, String)>,
+    record: Option<(String, String)>,
 }
 
 /// The correct states.
@@ -27,9 +27,9 @@ struct Process {
 pub(super) struct Model {
     states: BTreeMap<Fid, ObjectState>,
     /// The objects of processes without a known check.
-    unvouched: BTreeSet<Fid>,
+    without_check: BTreeSet<Fid>,
     /// The process of each service and of each process.
-    of: BTreeMap<Fid, Fid>,
+    process_of: BTreeMap<Fid, Fid>,
 }
 
 impl Model {
@@ -38,15 +38,15 @@ impl Model {
         let mut hosts: BTreeMap<Fid, String> = BTreeMap::new();
         let mut processes: BTreeMap<Fid, Process> = BTreeMap::new();
         let mut drives = Vec::new();
-        let places = places(consul);
-        for held in consul.held("m0conf/") {
+        let nodes_of_processes = nodes_of_processes(consul);
+        for held in consul.entries("m0conf/") {
             let parts: Vec<&str> = held.key.split('/').skip(1).collect();
             let Ok(value) = serde_json::from_slice::<Value>(held.value) else { continue };
             let text = value["state"].as_str();
             let fids: Vec<Option<Fid>> = parts.iter().map(|part| part.parse().ok()).collect();
             if let (["nodes", _, "processes", ..], [_, Some(node), _, Some(process), ..]) =
                 (&parts[..], &fids[..])
-                && places.get(process) != Some(node)
+                && nodes_of_processes.get(process) != Some(node)
             {
                 // An earlier configuration has left this key.
                 continue;
@@ -82,15 +82,15 @@ impl Model {
             model.states.insert(drive, state);
         }
         for (fid, process) in &mut processes {
-            let held = consul.holds(&format!("processes/{fid}")).map(|held| held.value.to_vec());
-            process.word = held.and_then(|value| word(&value));
+            let held = consul.entry(&format!("processes/{fid}")).map(|held| held.value.to_vec());
+            process.record = held.and_then(|value| record(&value));
             let verdict = verdict(consul, *fid, hosts.get(&process.node));
             let state = state_of(process, verdict);
             for object in process.services.iter().chain([fid]) {
                 model.states.insert(*object, state);
-                model.of.insert(*object, *fid);
+                model.process_of.insert(*object, *fid);
                 if verdict.is_none() {
-                    model.unvouched.insert(*object);
+                    model.without_check.insert(*object);
                 }
             }
         }
@@ -101,9 +101,9 @@ impl Model {
     ///
     /// The evidence is a failing check of the process or of its node, or the absence of the node from the
     /// catalog.
-    pub(super) fn speaks_against(consul: &Consul, process: Fid) -> bool {
-        let Some(node) = places(consul).get(&process).copied() else { return true };
-        let value = consul.holds(&format!("m0conf/nodes/{node}")).map(|held| held.value.to_vec());
+    pub(super) fn has_evidence_against(consul: &Consul, process: Fid) -> bool {
+        let Some(node) = nodes_of_processes(consul).get(&process).copied() else { return true };
+        let value = consul.entry(&format!("m0conf/nodes/{node}")).map(|held| held.value.to_vec());
         let value: Value = serde_json::from_slice(&value.unwrap_or_default()).unwrap_or_default();
         let host = value["name"].as_str().unwrap_or_default().to_owned();
         passes(consul, &host).is_none() || verdict(consul, process, Some(&host)) == Some(false)
@@ -130,8 +130,8 @@ impl Model {
     ///
     /// A posted check of such a process counts for a while, though Consul has removed it: there is no other
     /// information about that process.
-    pub(super) fn is_unvouched(&self, fid: Fid) -> bool {
-        self.unvouched.contains(&fid)
+    pub(super) fn has_no_check(&self, fid: Fid) -> bool {
+        self.without_check.contains(&fid)
     }
 
     /// Returns whether an object is a process itself or one of its services.
@@ -139,13 +139,13 @@ impl Model {
     /// All links but the process's own are notified of the end of its life. No link is notified additionally
     /// that the process is transient.
     pub(super) fn is_of(&self, process: Fid, object: Fid) -> bool {
-        self.of.get(&object) == Some(&process)
+        self.process_of.get(&object) == Some(&process)
     }
 
     /// Returns whether a link that has last received the state `told` needs no other note.
     ///
     /// A stopped process is sent as failed, and a transient state does not revoke that.
-    pub(super) fn is_known_by(&self, told: ObjectState, fid: Fid) -> bool {
+    pub(super) fn is_current(&self, told: ObjectState, fid: Fid) -> bool {
         let state = self.state(fid);
         told == state
             || matches!(fid.kind(), b'r' | b's')
@@ -155,7 +155,7 @@ impl Model {
 }
 
 /// Returns the state and the type in a value of `processes/`, without their common prefix.
-pub(super) fn word(value: &[u8]) -> Option<(String, String)> {
+pub(super) fn record(value: &[u8]) -> Option<(String, String)> {
     let value: Value = serde_json::from_slice(value).ok()?;
     let text =
         |name: &str| value[name].as_str()?.strip_prefix("M0_CONF_HA_PROCESS_").map(str::to_owned);
@@ -165,11 +165,11 @@ pub(super) fn word(value: &[u8]) -> Option<(String, String)> {
 /// Returns the node of each process: the node whose host has the process in the tree of names.
 ///
 /// If there are several such nodes, the node with more keys below the process wins.
-fn places(consul: &Consul) -> BTreeMap<Fid, Fid> {
+fn nodes_of_processes(consul: &Consul) -> BTreeMap<Fid, Fid> {
     let mut hosts: BTreeMap<String, Vec<Fid>> = BTreeMap::new();
     let mut by_fid: BTreeMap<(Fid, Fid), usize> = BTreeMap::new();
     let mut by_name: BTreeSet<(String, Fid)> = BTreeSet::new();
-    for held in consul.held("m0conf/nodes/") {
+    for held in consul.entries("m0conf/nodes/") {
         let parts: Vec<&str> = held.key.split('/').skip(2).collect();
         match (&parts[..], parts[0].parse::<Fid>()) {
             ([_], Ok(node)) => {
@@ -193,9 +193,9 @@ fn places(consul: &Consul) -> BTreeMap<Fid, Fid> {
     by_fid.retain(|(process, node), _| {
         host_of(node).is_some_and(|(host, _)| by_name.contains(&(host.clone(), *process)))
     });
-    let mut places: Vec<((Fid, Fid), usize)> = by_fid.into_iter().collect();
-    places.sort_by_key(|(_, below)| *below);
-    places.into_iter().map(|(place, _)| place).collect()
+    let mut nodes_of_processes: Vec<((Fid, Fid), usize)> = by_fid.into_iter().collect();
+    nodes_of_processes.sort_by_key(|(_, below)| *below);
+    nodes_of_processes.into_iter().map(|(place, _)| place).collect()
 }
 
 /// Returns whether the node of a host passes, by Consul's own checks of it. `None` if there is no such node.
@@ -234,7 +234,7 @@ fn verdict(consul: &Consul, process: Fid, host: Option<&String>) -> Option<bool>
 }
 
 fn state_of(process: &Process, verdict: Option<bool>) -> ObjectState {
-    let Some((state, kind)) = &process.word else { return ObjectState::Transient };
+    let Some((state, kind)) = &process.record else { return ObjectState::Transient };
     match (verdict, kind.as_str(), state.as_str()) {
         (Some(false), ..) | (_, "M0MKFS", _) => ObjectState::Transient,
         (_, _, "STARTED") if process.settles => ObjectState::Online,

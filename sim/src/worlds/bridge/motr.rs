@@ -16,7 +16,7 @@ use hax_core::wire::process::{self, Command, Event, Input, Output, Process};
 
 use super::event::Ev;
 use super::{Bridge, World, oracle};
-use crate::engine::{MS, S, Who};
+use crate::engine::{MS, Party, S};
 
 /// The maximum number of pending requests for states of one process.
 const QUESTIONS: usize = 4;
@@ -56,12 +56,12 @@ pub(super) struct SimProcess {
     pub(super) registration: String,
     pub(super) registered: bool,
     /// It is down and will start again by itself.
-    pub(super) returns: bool,
+    pub(super) restarts: bool,
     /// The machine. `None` while the process is down.
     pub(super) machine: Option<Box<Process>>,
     pub(super) life: u32,
     wake: u64,
-    pub(super) stage: ProcessState,
+    pub(super) state: ProcessState,
     kind: ProcessType,
     next_send: u64,
     /// The sent messages without a delivery.
@@ -70,20 +70,20 @@ pub(super) struct SimProcess {
     pub(super) questions: BTreeMap<u64, Question>,
     /// The requests with a response, and the number of the link of the response.
     pub(super) answered: BTreeMap<u64, u64>,
-    pub(super) wants_failures: bool,
+    pub(super) awaits_failures: bool,
     pub(super) failures_answered: Option<u64>,
     /// The number of links of this life. Each reconnect makes a new one.
     pub(super) links: u64,
     /// The last received state of each object.
-    pub(super) told: BTreeMap<Fid, ObjectState>,
+    pub(super) last_states: BTreeMap<Fid, ObjectState>,
     /// It does not acknowledge messages.
-    pub(super) mute: bool,
-    pub(super) held: Vec<MsgId>,
+    pub(super) withholds_acks: bool,
+    pub(super) withheld: Vec<MsgId>,
     pub(super) has_link: bool,
     /// The number of received state messages, for the rule that no messages are sent at rest.
-    pub(super) heard: u64,
+    pub(super) notifications: u64,
     /// The time of the last valid evidence against it.
-    pub(super) doubted: Option<u64>,
+    pub(super) last_evidence: Option<u64>,
 }
 
 impl SimProcess {
@@ -96,25 +96,25 @@ impl SimProcess {
             check: format!("service:{}", fid.key),
             registration: String::new(),
             registered: true,
-            returns: false,
+            restarts: false,
             machine: None,
             life: 0,
             wake: u64::MAX,
-            stage: ProcessState::Down,
+            state: ProcessState::Down,
             kind: ProcessType::M0d,
             next_send: 1,
             sent: BTreeSet::new(),
             questions: BTreeMap::new(),
             answered: BTreeMap::new(),
-            wants_failures: false,
+            awaits_failures: false,
             failures_answered: None,
             links: 0,
-            told: BTreeMap::new(),
-            mute: false,
-            held: Vec::new(),
+            last_states: BTreeMap::new(),
+            withholds_acks: false,
+            withheld: Vec::new(),
             has_link: false,
-            heard: 0,
-            doubted: None,
+            notifications: 0,
+            last_evidence: None,
         }
     }
 
@@ -123,8 +123,8 @@ impl SimProcess {
     }
 
     /// Returns whether the process is stopping and is not down yet.
-    pub(super) fn is_on_its_way_out(&self) -> bool {
-        matches!(self.stage, ProcessState::Stopping | ProcessState::Leaving)
+    pub(super) fn is_going_down(&self) -> bool {
+        matches!(self.state, ProcessState::Stopping | ProcessState::Leaving)
     }
 
     fn usual_kind(&self) -> ProcessType {
@@ -135,24 +135,24 @@ impl SimProcess {
 impl World<'_, Bridge> {
     // ---- life -------------------------------------------------------------------------------------
 
-    pub(super) fn boot_later(&mut self, i: usize, after: u64) {
-        self.cast.motr[i].returns = true;
-        self.sim.later(self.sim.now() + after, Ev::Boot(i));
+    pub(super) fn start_process_later(&mut self, i: usize, after: u64) {
+        self.cast.motr[i].restarts = true;
+        self.sim.schedule(self.sim.now() + after, Ev::StartProcess(i));
     }
 
     /// Starts a process. With `mkfs` it only formats, under the same fid.
-    pub(super) fn boot(&mut self, i: usize, mkfs: bool) {
+    pub(super) fn start_process(&mut self, i: usize, mkfs: bool) {
         if self.cast.motr[i].machine.is_some() {
-            if self.cast.motr[i].returns && self.cast.motr[i].is_on_its_way_out() {
-                self.boot_later(i, 500 * MS);
+            if self.cast.motr[i].restarts && self.cast.motr[i].is_going_down() {
+                self.start_process_later(i, 500 * MS);
             }
             return;
         }
         let generation = self.sim.clocks().wall.0;
         let connect = self.cast.hax[self.cast.motr[i].hax].addr;
         let process = &mut self.cast.motr[i];
-        process.returns = false;
-        process.doubted = Some(self.sim.now());
+        process.restarts = false;
+        process.last_evidence = Some(self.sim.now());
         process.kind = if mkfs { ProcessType::Mkfs } else { process.usual_kind() };
         let config = process::Config {
             fid: process.fid,
@@ -164,20 +164,20 @@ impl World<'_, Bridge> {
             seed: generation,
         };
         process.machine = Some(Box::new(Process::new(config)));
-        process.stage = ProcessState::Asking;
+        process.state = ProcessState::Asking;
         process.wake = u64::MAX;
-        (process.mute, process.has_link, process.wants_failures) = (false, false, false);
-        process.told.clear();
+        (process.withholds_acks, process.has_link, process.awaits_failures) = (false, false, false);
+        process.last_states.clear();
         (process.links, process.failures_answered) = (0, None);
         process.questions.clear();
         process.answered.clear();
         process.sent.clear();
-        process.held.clear();
+        process.withheld.clear();
         let addr = process.addr;
-        self.net.listen(Who::Peer(i), addr);
-        self.sim.say(|| format!("process {i} starts (mkfs: {mkfs})"));
+        self.net.listen(Party::Peer(i), addr);
+        self.sim.log(|| format!("process {i} starts (mkfs: {mkfs})"));
         self.command(i, Command::Ask);
-        self.look_later(i);
+        self.check_process_later(i);
     }
 
     pub(super) fn kill_process(&mut self, i: usize) {
@@ -186,46 +186,46 @@ impl World<'_, Bridge> {
             return;
         }
         process.life += 1;
-        process.doubted = Some(self.sim.now());
-        process.stage = ProcessState::Down;
-        self.net.deafen(Who::Peer(i));
-        self.hang_up(Who::Peer(i));
-        self.cast.oracle.process_died(i);
-        self.sim.say(|| format!("process {i} is dead"));
-        self.look_later(i);
+        process.last_evidence = Some(self.sim.now());
+        process.state = ProcessState::Down;
+        self.net.stop_listening(Party::Peer(i));
+        self.close_connections(Party::Peer(i));
+        self.cast.oracle.on_process_death(i);
+        self.sim.log(|| format!("process {i} is dead"));
+        self.check_process_later(i);
     }
 
     /// Makes the process report that it stops, and stop.
-    pub(super) fn leave(&mut self, i: usize) {
-        if self.cast.motr[i].machine.is_some() && self.cast.motr[i].stage == ProcessState::Up {
-            self.cast.motr[i].stage = ProcessState::Stopping;
+    pub(super) fn stop_process(&mut self, i: usize) {
+        if self.cast.motr[i].machine.is_some() && self.cast.motr[i].state == ProcessState::Up {
+            self.cast.motr[i].state = ProcessState::Stopping;
             self.report(i, ProcessEventKind::Stopping);
-            self.sim.later(self.sim.now() + 20 * MS, Ev::Cue(i, self.cast.motr[i].life));
+            self.sim.schedule(self.sim.now() + 20 * MS, Ev::NextStep(i, self.cast.motr[i].life));
         }
     }
 
     /// Takes the next step of the process's script.
-    pub(super) fn cue(&mut self, i: usize, life: u32) {
+    pub(super) fn next_step(&mut self, i: usize, life: u32) {
         let process = &self.cast.motr[i];
         if process.life != life || process.machine.is_none() {
             return;
         }
         let mkfs = process.kind == ProcessType::Mkfs;
-        match process.stage {
+        match process.state {
             ProcessState::Down | ProcessState::Asking => {}
             ProcessState::Starting => {
-                let answered = process.questions.is_empty() && !process.wants_failures;
+                let answered = process.questions.is_empty() && !process.awaits_failures;
                 if answered {
-                    self.cast.motr[i].stage = ProcessState::Recovering;
+                    self.cast.motr[i].state = ProcessState::Recovering;
                     self.report(i, ProcessEventKind::Started);
                     let later = self.sim.now() + 300 * MS;
-                    self.sim.later(later, Ev::Cue(i, life));
+                    self.sim.schedule(later, Ev::NextStep(i, life));
                 }
             }
             ProcessState::Recovering => {
-                self.cast.motr[i].stage = ProcessState::Up;
+                self.cast.motr[i].state = ProcessState::Up;
                 if mkfs {
-                    self.leave(i);
+                    self.stop_process(i);
                 } else if !self.cast.motr[i].is_confd() {
                     self.report(i, ProcessEventKind::DtmRecovered);
                 }
@@ -234,7 +234,7 @@ impl World<'_, Bridge> {
             ProcessState::Leaving => {}
             ProcessState::Stopping => {
                 self.report(i, ProcessEventKind::Stopped);
-                self.cast.motr[i].stage = ProcessState::Leaving;
+                self.cast.motr[i].state = ProcessState::Leaving;
                 self.command(i, Command::Stop);
             }
         }
@@ -249,9 +249,9 @@ impl World<'_, Bridge> {
     }
 
     /// Requests the states of these objects.
-    pub(super) fn ask_states(&mut self, i: usize, fids: Vec<Fid>) {
+    pub(super) fn request_states(&mut self, i: usize, fids: Vec<Fid>) {
         let process = &mut self.cast.motr[i];
-        let silent = process.machine.is_none() || process.stage == ProcessState::Leaving;
+        let silent = process.machine.is_none() || process.state == ProcessState::Leaving;
         if silent || process.questions.len() >= QUESTIONS {
             return;
         }
@@ -261,21 +261,21 @@ impl World<'_, Bridge> {
         let index = self.consul.double.index();
         process.questions.insert(id_of_get, Question { fids, index });
         let nvec = Nvec { kind: NvecKind::Get, id_of_get, ignore_same_state: 0, notes };
-        self.say_body(i, Body::Nvec(Box::new(nvec)));
+        self.send_body(i, Body::Nvec(Box::new(nvec)));
     }
 
-    pub(super) fn ask_failures(&mut self, i: usize) {
-        self.cast.motr[i].wants_failures = true;
+    pub(super) fn request_failures(&mut self, i: usize) {
+        self.cast.motr[i].awaits_failures = true;
         let pool = Fid::typed(b'o', 1, 0);
-        self.say_body(i, Body::FailureVecReq { pool, cookie: (i as u64, 5) });
+        self.send_body(i, Body::FailureVecReq { pool, cookie: (i as u64, 5) });
     }
 
-    pub(super) fn say_body(&mut self, i: usize, body: Body) {
+    pub(super) fn send_body(&mut self, i: usize, body: Body) {
         self.send(i, Message::new(self.sim.clocks().wall, body));
     }
 
     /// Sends a message with the fid of an object.
-    pub(super) fn say_about(&mut self, i: usize, fid: Fid, body: Body) {
+    pub(super) fn send_about(&mut self, i: usize, fid: Fid, body: Body) {
         self.send(i, Message { fid, ..Message::new(self.sim.clocks().wall, body) });
     }
 
@@ -283,19 +283,19 @@ impl World<'_, Bridge> {
     /// forgotten it.
     pub(super) fn nudge(&mut self, i: usize) {
         let process = &self.cast.motr[i];
-        if process.stage != ProcessState::Leaving || !process.sent.is_empty() {
+        if process.state != ProcessState::Leaving || !process.sent.is_empty() {
             let body = Body::Rpc { attempts: 1, state: 1 };
-            self.send_at_last(i, Message::new(self.sim.clocks().wall, body));
+            self.send_in_any_state(i, Message::new(self.sim.clocks().wall, body));
         }
     }
 
     fn send(&mut self, i: usize, message: Message) {
-        if self.cast.motr[i].stage != ProcessState::Leaving {
-            self.send_at_last(i, message);
+        if self.cast.motr[i].state != ProcessState::Leaving {
+            self.send_in_any_state(i, message);
         }
     }
 
-    fn send_at_last(&mut self, i: usize, message: Message) {
+    fn send_in_any_state(&mut self, i: usize, message: Message) {
         let process = &mut self.cast.motr[i];
         if process.machine.is_none() {
             return;
@@ -329,7 +329,7 @@ impl World<'_, Bridge> {
             let at = at.as_micros();
             if at != self.cast.motr[i].wake {
                 self.cast.motr[i].wake = at;
-                self.sim.later(at.max(self.sim.now()), Ev::Wake(i));
+                self.sim.schedule(at.max(self.sim.now()), Ev::ProcessTick(i));
             }
         } else {
             self.cast.motr[i].wake = u64::MAX;
@@ -337,7 +337,7 @@ impl World<'_, Bridge> {
         let mut events = Vec::new();
         for output in out.drain(..) {
             match output {
-                Output::Net(command) => self.on_net(Who::Peer(i), command),
+                Output::Net(command) => self.on_net(Party::Peer(i), command),
                 Output::Event(event) => events.push(event),
                 Output::Fact(_) => {}
             }
@@ -345,48 +345,52 @@ impl World<'_, Bridge> {
         self.cast.out = out;
         for event in events {
             if self.cast.motr[i].machine.is_some() {
-                self.on_process(i, event);
+                self.on_process_event(i, event);
             }
         }
     }
 
-    fn on_process(&mut self, i: usize, event: Event) {
+    fn on_process_event(&mut self, i: usize, event: Event) {
         match event {
             Event::Answered { control, entrypoint, .. } => {
-                self.sim.say(|| format!("process {i}: entrypoint, control {control}"));
+                self.sim.log(|| format!("process {i}: entrypoint, control {control}"));
                 let again = self.cast.motr[i].has_link;
-                self.sim.check(self.cast.oracle.entrypoint(i, (control, again), &entrypoint));
+                self.sim.check(self.cast.oracle.check_entrypoint(i, (control, again), &entrypoint));
                 // A process that has its configuration shuts itself down on an empty response.
                 if again && control == CONSUME && *entrypoint == Entrypoint::default() {
-                    self.leave(i);
+                    self.stop_process(i);
                 }
             }
             Event::LinkUp { reconnected } => {
                 self.cast.motr[i].has_link = true;
                 self.cast.motr[i].links += 1;
-                self.sim.say(|| format!("process {i}: link (reconnected: {reconnected})"));
-                if self.cast.motr[i].stage == ProcessState::Asking {
-                    self.cast.motr[i].stage = ProcessState::Starting;
+                self.sim.log(|| format!("process {i}: link (reconnected: {reconnected})"));
+                if self.cast.motr[i].state == ProcessState::Asking {
+                    self.cast.motr[i].state = ProcessState::Starting;
                     self.report(i, ProcessEventKind::Starting);
                     if self.cast.motr[i].kind == ProcessType::Mkfs {
-                        return self.sim.later(self.sim.now(), Ev::Cue(i, self.cast.motr[i].life));
+                        return self
+                            .sim
+                            .schedule(self.sim.now(), Ev::NextStep(i, self.cast.motr[i].life));
                     }
-                    self.ask_failures(i);
+                    self.request_failures(i);
                     let objects = self.cast.objects.clone();
-                    self.ask_states(i, objects);
+                    self.request_states(i, objects);
                 }
             }
-            Event::LinkFailed => self.sim.say(|| format!("process {i}: its link failed")),
+            Event::LinkFailed => self.sim.log(|| format!("process {i}: its link failed")),
             Event::Received { msg, message } => {
-                self.hear(i, &message);
-                if self.cast.motr[i].mute {
-                    self.cast.motr[i].held.push(msg);
+                self.on_message(i, &message);
+                if self.cast.motr[i].withholds_acks {
+                    self.cast.motr[i].withheld.push(msg);
                 } else {
                     // A slow process is slow at rest, too.
                     let slow = self.cast.swarm.slow_ms;
                     let after =
-                        if self.sim.is_calm() { slow / 2 } else { self.sim.choose(slow) } * MS;
-                    self.sim.later(self.sim.now() + after, Ev::Ack(i, self.cast.motr[i].life, msg));
+                        if self.sim.are_faults_off() { slow / 2 } else { self.sim.choose(slow) }
+                            * MS;
+                    self.sim
+                        .schedule(self.sim.now() + after, Ev::Ack(i, self.cast.motr[i].life, msg));
                 }
             }
             Event::Delivered { send } => {
@@ -396,15 +400,15 @@ impl World<'_, Bridge> {
             }
             Event::Aborted { why } => {
                 let fid = self.cast.motr[i].fid;
-                self.sim.check(oracle::aborted(i, why, &self.consul.double, fid));
+                self.sim.check(oracle::check_abort(i, why, &self.consul.double, fid));
                 self.kill_process(i);
-                self.boot_later(i, S);
+                self.start_process_later(i, S);
             }
             Event::Stopped => {
                 let mkfs = self.cast.motr[i].kind == ProcessType::Mkfs;
                 self.kill_process(i);
                 if mkfs {
-                    self.boot_later(i, S);
+                    self.start_process_later(i, S);
                 }
             }
         }
@@ -417,9 +421,9 @@ impl World<'_, Bridge> {
     }
 
     /// Makes a process resume acknowledging, beginning with the held messages.
-    pub(super) fn unmute(&mut self, i: usize) {
-        self.cast.motr[i].mute = false;
-        for msg in std::mem::take(&mut self.cast.motr[i].held) {
+    pub(super) fn resume_acks(&mut self, i: usize) {
+        self.cast.motr[i].withholds_acks = false;
+        for msg in std::mem::take(&mut self.cast.motr[i].withheld) {
             self.acknowledge(i, self.cast.motr[i].life, msg);
         }
     }

@@ -111,23 +111,26 @@ impl World<'_, Bridge> {
         }
         *out = altered;
         match (mutant, next) {
-            (Mutant::DeadlineNow, Next::WaitUntil { why, .. }) if self.sim.is_turn(50) => {
+            (Mutant::DeadlineNow, Next::WaitUntil { why, .. }) if self.sim.mutant_acts(50) => {
                 Next::WaitUntil { at: Instant::from_micros(self.sim.now()), why }
             }
-            (Mutant::DeadlineLost, Next::WaitUntil { .. }) if !self.sim.is_turn(4) => Next::Wait,
+            (Mutant::DeadlineLost, Next::WaitUntil { .. }) if !self.sim.mutant_acts(4) => {
+                Next::Wait
+            }
             (_, next) => next,
         }
     }
 
     fn alter(&mut self, mutant: Mutant, output: Output, out: &mut Vec<Output>) {
         match (mutant, output) {
-            (Mutant::ResponseLost, Output::Http(_)) if self.sim.is_turn(3) => {}
-            (Mutant::ResponseTwice, Output::Http(response)) if self.sim.is_turn(3) => {
+            (Mutant::ResponseLost, Output::Http(_)) if self.sim.mutant_acts(3) => {}
+            (Mutant::ResponseTwice, Output::Http(response)) if self.sim.mutant_acts(3) => {
                 out.extend([Output::Http(response.clone()), Output::Http(response)]);
             }
-            (Mutant::CallLost, Output::Consul(port::Command::Call(_))) if self.sim.is_turn(20) => {}
+            (Mutant::CallLost, Output::Consul(port::Command::Call(_)))
+                if self.sim.mutant_acts(20) => {}
             (Mutant::CallTwice, Output::Consul(port::Command::Call(call)))
-                if self.sim.is_turn(20) =>
+                if self.sim.mutant_acts(20) =>
             {
                 let call = || Output::Consul(port::Command::Call(call.clone()));
                 out.extend([call(), call()]);
@@ -161,17 +164,21 @@ impl World<'_, Bridge> {
         for Item { header, fop } in &mut items {
             match (mutant, fop) {
                 (Mutant::ReplyUnwritten, Fop::EntrypointRep(_)) => return Vec::new(),
-                (Mutant::FrameCut, _) if self.sim.is_turn(40) => {
+                (Mutant::FrameCut, _) if self.sim.mutant_acts(40) => {
                     return vec![frame.slice(..frame.len() / 2)];
                 }
                 (Mutant::FalseReconnect, Fop::EntrypointRep(rep)) => rep.do_reconnect = 1,
                 (Mutant::DeliveredTooMuch, Fop::LinkMsgRep { in_delivered, .. })
-                    if self.sim.is_turn(10) =>
+                    if self.sim.mutant_acts(10) =>
                 {
                     *in_delivered += 4;
                 }
-                (Mutant::XidMinZero, Fop::LinkMsg(_)) if self.sim.is_turn(5) => header.xid_min = 0,
-                (Mutant::TwoInFlight, Fop::LinkMsg(msg)) if msg.nr == 1 && self.sim.is_turn(5) => {
+                (Mutant::XidMinZero, Fop::LinkMsg(_)) if self.sim.mutant_acts(5) => {
+                    header.xid_min = 0
+                }
+                (Mutant::TwoInFlight, Fop::LinkMsg(msg))
+                    if msg.nr == 1 && self.sim.mutant_acts(5) =>
+                {
                     twice = true;
                 }
                 (_, Fop::LinkMsg(msg)) => {

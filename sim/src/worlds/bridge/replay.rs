@@ -5,25 +5,25 @@ use hax_core::journal;
 use hax_core::machine::{Input, Output};
 use hax_core::node::Node;
 
-use super::oracle::Alone;
+use super::oracle::NodeRules;
 use crate::engine::Violation;
 use crate::engine::replay::{self, JournalError, Opened};
 
 pub(super) fn open(journal: &[u8]) -> Result<Opened<'_, Node>, JournalError> {
     let (config, records) = journal::open(journal)?;
     Ok(Opened {
-        alone: Box::new(Alone::new(&config)),
+        rules: Box::new(NodeRules::new(&config)),
         machine: Node::new(config),
         records: Box::new(records),
     })
 }
 
-impl replay::Alone<Node> for Alone {
-    fn takes(&mut self, input: &Input) {
+impl replay::MachineRules<Node> for NodeRules {
+    fn on_input(&mut self, input: &Input) {
         match input {
-            Input::Http(request) => self.asked(request.id),
-            Input::Consul(port::Reply { id, .. }) => self.replied(*id),
-            Input::Spiel(reply) => self.library_answered(reply),
+            Input::Http(request) => self.on_request(request.id),
+            Input::Consul(port::Reply { id, .. }) => self.on_reply(*id),
+            Input::Spiel(reply) => self.on_library_reply(reply),
             Input::Tick
             | Input::Net(_)
             | Input::HttpStream(_)
@@ -35,10 +35,10 @@ impl replay::Alone<Node> for Alone {
         }
     }
 
-    fn gave(&mut self, now: u64, out: &[Output], node: &Node) -> Result<(), Violation> {
-        self.step(out, node)?;
+    fn on_outputs(&mut self, now: u64, out: &[Output], node: &Node) -> Result<(), Violation> {
+        self.on_step(out, node)?;
         out.iter().try_for_each(|output| match output {
-            Output::Fact(fact) => self.fact(now, fact),
+            Output::Fact(fact) => self.on_fact(now, fact),
             _ => Ok(()),
         })
     }

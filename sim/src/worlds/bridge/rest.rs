@@ -1,12 +1,13 @@
 //! The start of a world, the healing of its faults, and the conditions of rest.
 
 use hax_core::base::fid::Fid;
+use hax_core::bridge::BQ_WATCH_PATH;
 use hax_core::ha::note::ObjectState;
 
 use super::event::Ev;
 use super::model::Model;
 use super::motr::ProcessState;
-use super::{Bridge, World, field};
+use super::{Bridge, World, field_faults};
 use crate::consul::Watch;
 use crate::engine::{MS, S};
 
@@ -20,10 +21,10 @@ impl World<'_, Bridge> {
         self.start_all();
         for i in 0..self.cast.motr.len() {
             let later = self.sim.choose(4) * 500 * MS;
-            self.boot_later(i, S + later);
+            self.start_process_later(i, S + later);
         }
         if !self.cast.swarm.elects {
-            self.sim.later(self.sim.now() + S, Ev::Elect);
+            self.sim.schedule(self.sim.now() + S, Ev::Elect);
         }
     }
 
@@ -33,24 +34,24 @@ impl World<'_, Bridge> {
                 self.add_watch(hax, &Watch::Service(service.to_owned()), "/");
             }
             if self.cast.swarm.bq {
-                self.add_watch(hax, &Watch::KeyPrefix("bq/".to_owned()), "/watcher/bq");
+                self.add_watch(hax, &Watch::KeyPrefix("bq/".to_owned()), BQ_WATCH_PATH);
             }
         }
     }
 
     /// Starts all processes again, except the absent ones.
-    pub(super) fn come_back(&mut self) {
+    pub(super) fn restart_processes(&mut self) {
         for i in 0..self.cast.motr.len() {
-            self.unmute(i);
+            self.resume_acks(i);
             let process = &self.cast.motr[i];
             // Without a confd there is no leader, and without a leader no process gets an entrypoint.
             let absent = !process.is_confd() && self.cast.swarm.absent >> (i % 16) & 1 == 1;
             if absent {
-                self.leave(i);
-            } else if process.machine.is_none() || process.is_on_its_way_out() {
-                self.boot_later(i, 0);
+                self.stop_process(i);
+            } else if process.machine.is_none() || process.is_going_down() {
+                self.start_process_later(i, 0);
             }
-            self.sim.later(self.sim.now() + S, Ev::Check(i));
+            self.sim.schedule(self.sim.now() + S, Ev::Check(i));
         }
     }
 
@@ -58,12 +59,12 @@ impl World<'_, Bridge> {
     pub(super) fn nudge_all(&mut self) {
         for i in 0..self.cast.motr.len() {
             self.nudge(i);
-            self.sim.later(self.sim.now(), Ev::Check(i));
+            self.sim.schedule(self.sim.now(), Ev::Check(i));
         }
     }
 
     /// Returns the reason why the world is not at rest yet.
-    pub(super) fn unrest_of_all(&self) -> Option<String> {
+    pub(super) fn first_busy_reason(&self) -> Option<String> {
         for (i, host) in self.hosts.iter().enumerate() {
             let Some(node) = host.machine() else { return Some(format!("hax {i} is down")) };
             let view = node.view();
@@ -83,13 +84,13 @@ impl World<'_, Bridge> {
             return Some("a watch posts".into());
         }
         let busy = self.cast.motr.iter().enumerate().find_map(|(i, process)| {
-            let why = match process.stage {
-                ProcessState::Down if process.returns => "will start",
+            let why = match process.state {
+                ProcessState::Down if process.restarts => "will start",
                 ProcessState::Down => return None,
                 ProcessState::Up if !process.has_link => "has no link",
                 ProcessState::Up if !process.sent.is_empty() => "has sent what is not delivered",
                 ProcessState::Up if !process.questions.is_empty() => "has asked for states",
-                ProcessState::Up if process.wants_failures => "has asked for failures",
+                ProcessState::Up if process.awaits_failures => "has asked for failures",
                 ProcessState::Up => return None,
                 ProcessState::Asking => "asks for its entrypoint",
                 ProcessState::Starting | ProcessState::Recovering => "starts",
@@ -97,15 +98,15 @@ impl World<'_, Bridge> {
             };
             Some(format!("process {i} {why}"))
         });
-        busy.or_else(|| self.cast.oracle.owed())
-            .or_else(|| self.misjudged())
-            .or_else(|| self.unaware())
-            .or_else(|| self.hidden())
-            .or_else(|| field::underived(self))
+        busy.or_else(|| self.cast.oracle.unanswered())
+            .or_else(|| self.wrong_check())
+            .or_else(|| self.wrong_last_state())
+            .or_else(|| self.wrong_record())
+            .or_else(|| field_faults::wrong_derived_state(self))
     }
 
     /// Returns a process whose check is wrong: its agent has not checked it yet.
-    fn misjudged(&self) -> Option<String> {
+    fn wrong_check(&self) -> Option<String> {
         let dead = |node: &str| {
             let mut checks = self.consul.double.checks();
             checks.any(|check| check.node == node && check.id == "serfHealth" && !check.passing)
@@ -119,16 +120,16 @@ impl World<'_, Bridge> {
     }
 
     /// Returns a process that is down while its record says that it runs, if a hax wrote that record.
-    fn hidden(&self) -> Option<String> {
+    fn wrong_record(&self) -> Option<String> {
         self.cast.motr.iter().filter(|process| process.machine.is_none()).find_map(|process| {
-            let (state, _) = self.word_of(process.fid)?;
-            let hidden = state != "STOPPED" && self.cast.oracle.is_a_hax_s(process.fid);
+            let (state, _) = self.record_of(process.fid)?;
+            let hidden = state != "STOPPED" && self.cast.oracle.is_written_by_hax(process.fid);
             hidden.then(|| format!("{} is gone and its word is {state}", process.fid))
         })
     }
 
     /// Returns a process that has received a wrong state last.
-    fn unaware(&self) -> Option<String> {
+    fn wrong_last_state(&self) -> Option<String> {
         let model = Model::of(&self.consul.double);
         self.cast.motr.iter().enumerate().filter(|(_, process)| process.machine.is_some()).find_map(
             |(i, process)| {
@@ -136,8 +137,8 @@ impl World<'_, Bridge> {
                     model.is_of(process.fid, fid) && model.state(fid) == ObjectState::Transient
                 };
                 let wrong =
-                    |(fid, told): &(&Fid, &_)| !model.is_known_by(**told, **fid) && !itself(**fid);
-                let (fid, told) = process.told.iter().find(wrong)?;
+                    |(fid, told): &(&Fid, &_)| !model.is_current(**told, **fid) && !itself(**fid);
+                let (fid, told) = process.last_states.iter().find(wrong)?;
                 Some(format!(
                     "process {i} was told that {fid} is {told}, it is {}",
                     model.state(*fid)

@@ -6,19 +6,19 @@ use crate::engine::S;
 
 impl World<'_, Bridge> {
     /// Cuts an agent off from the servers, or makes it leave the cluster.
-    pub(super) fn part(&mut self, agent: usize, leaves: bool) {
-        self.doubt(|process| process.hax == agent);
+    pub(super) fn separate_agent(&mut self, agent: usize, leaves: bool) {
+        self.record_evidence(|process| process.hax == agent);
         if leaves {
             self.leave_cluster(agent);
         } else {
-            self.cut_agent(agent);
+            self.disconnect_agent(agent);
         }
     }
 
     /// Makes an agent a member of the cluster again.
-    pub(super) fn reunite(&mut self, agent: usize) {
-        self.doubt(|process| process.hax == agent);
-        self.mend_agent(agent);
+    pub(super) fn rejoin_agent(&mut self, agent: usize) {
+        self.record_evidence(|process| process.hax == agent);
+        self.reconnect_agent(agent);
         if self.consul.double.has_left(agent) {
             self.set_agent(agent, true);
         }
@@ -34,10 +34,10 @@ impl World<'_, Bridge> {
         }
         // No machine here runs the check of hax itself, so it is set to passing.
         let own = format!("service:{}", self.cast.hax[agent].fid.key);
-        self.at_consul(|double, now, out| double.set_check(now, agent, &own, "passing", "", out));
+        self.with_consul(|double, now, out| double.set_check(now, agent, &own, "passing", "", out));
         for i in 0..self.cast.motr.len() {
             if self.cast.motr[i].hax == agent {
-                self.sim.later(self.sim.now() + S, Ev::Check(i));
+                self.sim.schedule(self.sim.now() + S, Ev::Check(i));
             }
         }
     }

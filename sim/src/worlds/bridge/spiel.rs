@@ -23,14 +23,14 @@ impl World<'_, Bridge> {
                 let all = [Errno::EAGAIN, Errno::EBUSY, Errno::ENOENT, Errno(5)];
                 Err(all[self.sim.index(all.len())])
             }
-            _ => Ok(self.library_says(call.op)),
+            _ => Ok(self.library_answer(call.op)),
         };
         let reply = Box::new(Reply { id: call.id, result });
         let life = self.hosts[hax].life();
-        self.sim.later(self.sim.now() + LATENCY + late, Ev::Spiel(hax, life, reply));
+        self.sim.schedule(self.sim.now() + LATENCY + late, Ev::Spiel(hax, life, reply));
     }
 
-    fn library_says(&mut self, op: Op) -> Answer {
+    fn library_answer(&mut self, op: Op) -> Answer {
         match op {
             Op::Sns { op, .. } if op.is_status() => {
                 let status = |key| Status { fid: Fid::service(key), state: 2, progress: 50 };
@@ -55,44 +55,44 @@ impl World<'_, Bridge> {
         }
     }
 
-    pub(super) fn on_library_answer(&mut self, hax: usize, life: u32, reply: Reply) {
+    pub(super) fn on_library_reply(&mut self, hax: usize, life: u32, reply: Reply) {
         if self.hosts[hax].life() == life {
-            self.cast.oracle.library_answered(hax, &reply);
+            self.cast.oracle.on_library_reply(hax, &reply);
             self.feed(hax, Input::Spiel(reply));
         }
     }
 
     /// Returns an operation on a pool, or on an object that is no pool.
-    pub(super) fn some_operation(&mut self) -> (SnsOp, Fid) {
-        let pools = self.consul.double.held("m0conf/pools/");
+    pub(super) fn draw_operation(&mut self) -> (SnsOp, Fid) {
+        let pools = self.consul.double.entries("m0conf/pools/");
         let fids = pools.filter_map(|held| held.key.rsplit('/').next()?.parse().ok());
         let fids: Vec<Fid> = fids.chain([Fid::typed(b'o', 9, 9)]).collect();
         let pool = fids[self.sim.index(fids.len())];
-        (self.some_op(), pool)
+        (self.draw_op(), pool)
     }
 
-    fn some_op(&mut self) -> SnsOp {
+    fn draw_op(&mut self) -> SnsOp {
         let ops: Vec<SnsOp> = SnsOp::all().collect();
         ops[self.sim.index(ops.len())]
     }
 
     /// Requests an operation for an operator, and perhaps another one for another operator.
-    pub(super) fn operate(&mut self, hax: usize) {
-        let (op, pool) = self.some_operation();
-        self.operate_on(hax, op, pool);
+    pub(super) fn request_operations(&mut self, hax: usize) {
+        let (op, pool) = self.draw_operation();
+        self.request_operation(hax, op, pool);
         if self.sim.choose(2) == 1 {
-            let op = self.some_op();
-            self.operate_on(hax, op, pool);
+            let op = self.draw_op();
+            self.request_operation(hax, op, pool);
         }
     }
 
-    fn operate_on(&mut self, hax: usize, op: SnsOp, pool: Fid) {
+    fn request_operation(&mut self, hax: usize, op: SnsOp, pool: Fid) {
         let (name, body) = (op.name(), Bytes::from(format!(r#"{{"fid": "{pool}"}}"#)));
         let (method, target, body) = if op.is_status() {
             ("GET", format!("/api/v1/sns/{name}?pool_fid={pool}"), Bytes::new())
         } else {
             ("POST", format!("/api/v1/sns/{name}"), body)
         };
-        self.request(hax, method, &target, body, Client::Stranger);
+        self.request(hax, method, &target, body, Client::Other);
     }
 }

@@ -36,7 +36,7 @@ pub struct Swarm {
     /// Whether Motr's library is present beside each hax.
     pub spiel: bool,
     /// Whether faults between agents and servers may happen.
-    pub apart: bool,
+    pub agent_faults: bool,
     /// The processes that are not started again before a rest, one bit each.
     pub absent: u16,
     /// The maximum delay of a process's acknowledgement, in ms.
@@ -57,7 +57,7 @@ impl Swarm {
             bq: true,
             panics: false,
             spiel: false,
-            apart: false,
+            agent_faults: false,
             absent: 0,
             slow_ms: 0,
         }
@@ -90,19 +90,19 @@ impl Swarm {
         // One decision draws three rare options, so that the later bytes of existing tapes keep their
         // meaning.
         let rare = choice.below(4);
-        (swarm.panics, swarm.spiel, swarm.apart) = (rare == 3, rare == 2, rare == 1);
+        (swarm.panics, swarm.spiel, swarm.agent_faults) = (rare == 3, rare == 2, rare == 1);
         swarm.absent = [0, bits(choice) & bits(choice)][pick(choice, 2)];
         swarm.slow_ms = [0, 20, 3_000][pick(choice, 3)];
-        if swarm.apart {
+        if swarm.agent_faults {
             let acts = &mut swarm.acts[Act::OLD..];
             let faults = &mut swarm.odds.consul_faults[OLD_FAULTS..];
             draw_weights(choice, acts.iter_mut().chain(faults));
-            swarm.odds.late_ms = [0, 80][pick(choice, 2)];
+            swarm.odds.server_lag_ms = [0, 80][pick(choice, 2)];
         }
         swarm
     }
 
-    pub(super) fn tighten(&self, config: &mut node::Config) {
+    pub(super) fn apply_limits(&self, config: &mut node::Config) {
         let tight = |bit: u32| self.tight >> bit & 1 == 1;
         let node::Config { bridge, wire } = config;
         (bridge.elect, bridge.bq, bridge.spiel) = (self.elects, self.bq, self.spiel);
@@ -168,8 +168,8 @@ impl fmt::Display for Swarm {
             self.bq,
             self.panics,
             self.spiel,
-            self.apart,
-            self.odds.late_ms,
+            self.agent_faults,
+            self.odds.server_lag_ms,
             self.absent,
             self.odds.posts,
             self.odds.consul

@@ -31,9 +31,9 @@ impl World<'_, Route> {
         let at = self.sim.choose(2 * swarm::sum(&weights) + 1);
         let often = [Act::Create, Act::Event][self.sim.index(2)];
         let chosen = swarm::weighted(&weights, at).map_or(often, |place| Act::ALL[place]);
-        self.sim.say(|| format!("act: {chosen:?}"));
+        self.sim.log(|| format!("act: {chosen:?}"));
         self.perform(chosen);
-        self.pause()
+        self.draw_pause()
     }
 
     fn perform(&mut self, act: Act) {
@@ -54,23 +54,12 @@ impl World<'_, Route> {
             Act::Crowd => self.crowd(i),
             Act::Http => {
                 let target = ["/v1/route", "/readyz", "/healthz", "/v1/routes"][self.sim.index(4)];
-                self.request(i, "GET", target, Bytes::new(), Client::Stranger);
+                self.request(i, "GET", target, Bytes::new(), Client::Other);
             }
-            Act::Kill => {
-                self.kill(i);
-                let down = self.sim.choose(10_000);
-                self.start_after(i, down * MS);
-            }
-            Act::LosePower => {
-                self.lose_power(i);
-                let down = self.sim.choose(10_000);
-                self.start_after(i, down * MS);
-            }
-            Act::KillSoon => self.hosts[i].die_after(1 + self.sim.choose(8)),
-            Act::Freeze => {
-                let lasts = self.sim.choose(10_000) * MS;
-                self.freeze(i, lasts);
-            }
+            Act::Kill => self.kill_for_a_while(i),
+            Act::LosePower => self.lose_power_for_a_while(i),
+            Act::KillSoon => self.kill_soon(i),
+            Act::Freeze => self.freeze_for_a_while(i),
             Act::Stop => self.stop(i),
             Act::Damage => self.damage(i),
         }
@@ -165,10 +154,10 @@ impl World<'_, Route> {
         let behavior = if odd > 0 && self.sim.choose(1_000) >= 1_000 - odd {
             Behavior::drawn(body.len(), |n| self.sim.choose(n))
         } else {
-            Behavior::GOOD
+            Behavior::PROMPT
         };
-        self.sim.say(|| format!("{ask:?}"));
-        let client = self.ask_over_pipes(node, &body, behavior);
+        self.sim.log(|| format!("{ask:?}"));
+        let client = self.request_over_pipes(node, &body, behavior);
         self.cast.asks.insert(client, ask);
     }
 
@@ -188,7 +177,7 @@ impl World<'_, Route> {
         self.cast.routers[node].damage(junk, before);
         self.start_after(node, 0);
         let lasts = self.sim.choose(20_000) * MS;
-        self.sim.later(self.sim.now() + lasts, Ev::Mend(node));
+        self.sim.schedule(self.sim.now() + lasts, Ev::Mend(node));
     }
 
     /// Restores the content of the file, as an operator does.

@@ -21,11 +21,11 @@ pub(super) fn program(n: u64, mut choose: impl FnMut(u64) -> u64) -> Program {
         _ => said,
     };
     let (head, tail) = said.split_at(said.len() / 2);
-    let say = |text: &str| Step::Say(Stream::Stdout, Bytes::from(text.to_owned()));
+    let say = |text: &str| Step::Write(Stream::Stdout, Bytes::from(text.to_owned()));
     let mut program = Program::doing([Step::Act(0), say(head), say(tail)]);
     if fate == 7 {
         program.steps.pop();
-        let complains = Step::Say(Stream::Stderr, Bytes::from_static(b"out of memory\n"));
+        let complains = Step::Write(Stream::Stderr, Bytes::from_static(b"out of memory\n"));
         program.steps.push((Duration::from_millis(1), complains));
         program.steps.push((Duration::from_millis(1), Step::End(Status::Code(101))));
     }

@@ -14,20 +14,18 @@ mod swarm;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hax_core::base::fid::Fid;
 use hax_core::base::id::HttpId;
-use hax_core::base::time::{Next, Now};
-use hax_core::bridge::config;
+use hax_core::base::time::Next;
 use hax_core::http::port::{Request, Response};
 use hax_core::machine::{Input, Output};
 use hax_core::route::fact::Fact;
 use hax_core::route::provider::Provider;
 use hax_core::route::{Config, Rules};
-use hax_core::{exec, fifo, journal, node, wire};
+use hax_core::{exec, fifo};
 
 use crate::consul::Consul;
 use crate::engine::choice::Choice;
-use crate::engine::replay::{Alone, JournalError, Opened};
+use crate::engine::replay::{self, JournalError, MachineRules, Opened, Simple};
 use crate::engine::{Built, Cast, Odds, S, Times, Violation, World};
 use crate::exec::Program;
 use crate::fifo::ClientId;
@@ -93,7 +91,7 @@ impl Cast for Route {
     const NAME: &'static str = "route";
     const NODE: &'static str = "router";
     // A handler of a cloud may take three minutes.
-    const TIMES: Times = Times { rest_within: 400 * S, ..Times::SHORT };
+    const TIMES: Times = Times { rest_timeout: 400 * S, ..Times::SHORT };
     const UNREACHED: &'static [(&'static str, &'static str)] = &[
         ("Asked", GROUPS),
         ("Asks", GROUPS),
@@ -112,7 +110,7 @@ impl Cast for Route {
         ("Returned", GROUPS),
     ];
 
-    type Stage = ();
+    type Cache = ();
     type Swarm = Swarm;
     type Machine = Subject;
     type Event = Ev;
@@ -146,7 +144,7 @@ impl Cast for Route {
         server(node, seed, world.mutant())
     }
 
-    fn died(world: &mut World<'_, Self>, node: usize) {
+    fn on_death(world: &mut World<'_, Self>, node: usize) {
         world.cast.routers[node].died();
         world.cast.readers.retain(|(of, _)| *of != node);
         world.check_file(node);
@@ -154,7 +152,7 @@ impl Cast for Route {
 
     fn on_fact(world: &mut World<'_, Self>, node: usize, fact: &Fact) {
         if let Fact::Stopping {} | Fact::Erased { .. } | Fact::Unusable { .. } = fact {
-            world.hosts[node].stops();
+            world.hosts[node].mark_stopping();
         }
     }
 
@@ -169,34 +167,21 @@ impl Cast for Route {
         }
     }
 
-    fn drain(_: &World<'_, Self>) -> u64 {
+    fn drain_time(_: &World<'_, Self>) -> u64 {
         u64::try_from(DRAIN.as_micros()).unwrap_or(0)
     }
 
     // ---- journals ---------------------------------------------------------------------------------
 
-    fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
-        // A server needs its router's name and the seed from a node's configuration.
-        let seed = world.cast.seeds[node];
-        let addr = ([127, 0, 0, 1], 1).into();
-        journal::begin(&node::Config {
-            bridge: config::Config::new(Fid::default(), NAMES[node], seed),
-            wire: wire::Config::new(addr, seed, seed),
-        })
+    fn begin_journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
+        replay::begin_simple(NAMES[node], world.cast.seeds[node])
     }
 
-    fn record(journal: &mut Vec<u8>, now: Now, input: &Input) {
-        journal::put(journal, now, input);
-    }
-
-    fn open(journal: &[u8]) -> Result<Opened<'_, Subject>, JournalError> {
-        let (config, records) = journal::open(journal)?;
-        let node = NAMES.iter().position(|name| **name == *config.bridge.node);
-        Ok(Opened {
-            machine: server(node.ok_or(JournalError::Field("a router"))?, config.wire.seed, None),
-            alone: Box::new(Handlers::default()),
-            records: Box::new(records),
-        })
+    fn open_journal(journal: &[u8]) -> Result<Opened<'_, Subject>, JournalError> {
+        let Simple { name, seed, records } = replay::open_simple(journal)?;
+        let node = NAMES.iter().position(|of| **of == *name);
+        let machine = server(node.ok_or(JournalError::Field("a router"))?, seed, None);
+        Ok(Opened { machine, rules: Box::new(Handlers::default()), records })
     }
 
     // ---- events -----------------------------------------------------------------------------------
@@ -211,17 +196,17 @@ impl Cast for Route {
         world.act_once()
     }
 
-    fn put_right(world: &mut World<'_, Self>) {
+    fn repair(world: &mut World<'_, Self>) {
         (0..NODES).for_each(|node| world.mend(node));
     }
 
     // ---- the rules --------------------------------------------------------------------------------
 
-    fn power_lost(world: &mut World<'_, Self>, node: usize) {
+    fn on_power_loss(world: &mut World<'_, Self>, node: usize) {
         world.check_file(node);
     }
 
-    fn on_asked(
+    fn on_pipe_request(
         world: &mut World<'_, Self>,
         node: usize,
         client: ClientId,
@@ -255,10 +240,10 @@ impl Cast for Route {
         }
     }
 
-    fn unrest(world: &World<'_, Self>) -> Option<String> {
+    fn busy_reason(world: &World<'_, Self>) -> Option<String> {
         let down = world.hosts.iter().position(|host| !host.is_up() || host.is_stopping());
         let down = down.map(|i| format!("router {i} is down, or stops"));
-        down.or_else(|| world.cast.routers.iter().find_map(Router::unrest))
+        down.or_else(|| world.cast.routers.iter().find_map(Router::busy_reason))
     }
 
     // ---- planted bugs -----------------------------------------------------------------------------
@@ -282,15 +267,15 @@ impl World<'_, Route> {
 }
 
 /// The rules for a single server.
-impl Alone<Subject> for Handlers {
-    fn takes(&mut self, input: &Input) {
+impl MachineRules<Subject> for Handlers {
+    fn on_input(&mut self, input: &Input) {
         self.begin_input();
         if let Input::Exec(event) = input {
             self.hears(event);
         }
     }
 
-    fn gave(&mut self, _: u64, out: &[Output<Fact>], _: &Subject) -> Result<(), Violation> {
+    fn on_outputs(&mut self, _: u64, out: &[Output<Fact>], _: &Subject) -> Result<(), Violation> {
         out.iter().try_for_each(|output| match output {
             Output::Exec(command) => self.gives(command, None),
             _ => Ok(()),

@@ -7,9 +7,9 @@ use super::fact::Fact;
 
 /// The purpose of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Job {
+pub(super) enum CounterCall {
     /// The check whether the name of the increment at the front is written.
-    Look,
+    FindName,
     /// The read of the count.
     Read,
     /// The write.
@@ -17,16 +17,16 @@ pub(super) enum Job {
     Lease(lease::Call),
 }
 
-impl Named for Job {
+impl Named for CounterCall {
     fn name(&self) -> &'static str {
         match self {
-            Self::Look | Self::Read | Self::Write => "counting",
+            Self::FindName | Self::Read | Self::Write => "counting",
             Self::Lease(call) => call.name(),
         }
     }
 }
 
-impl From<lease::Call> for Job {
+impl From<lease::Call> for CounterCall {
     fn from(call: lease::Call) -> Self {
         Self::Lease(call)
     }
@@ -65,7 +65,7 @@ impl From<lease::Timer> for Timer {
 pub(super) struct CounterKinds;
 
 impl Kinds for CounterKinds {
-    type Continuation = Job;
+    type Continuation = CounterCall;
     type Timer = Timer;
     type Output = Output<Fact>;
     type Shared = ();

@@ -15,7 +15,7 @@ use crate::exec::{Program, Step};
 
 /// A requested helper. Its machine does not know its end yet.
 #[derive(Debug)]
-struct Asked {
+struct Requested {
     id: ExecId,
     term: u64,
     at: Instant,
@@ -30,7 +30,7 @@ struct Asked {
 /// The state of the rules.
 #[derive(Debug, Default)]
 pub(super) struct Helpers {
-    asked: BTreeMap<usize, Asked>,
+    requested: BTreeMap<usize, Requested>,
     /// The term of each machine's last helper with a known end.
     ended: BTreeMap<usize, u64>,
     stepped: Option<Instant>,
@@ -39,16 +39,16 @@ pub(super) struct Helpers {
 
 /// Returns the behavior of a step's helper.
 pub(super) fn program() -> Program {
-    Program::doing([Step::Act(0), Step::Say(Stream::Stdout, Bytes::from_static(b"300\n"))])
+    Program::doing([Step::Act(0), Step::Write(Stream::Stdout, Bytes::from_static(b"300\n"))])
 }
 
 impl Helpers {
     /// Handles the death of a daemon: its helpers end, too.
-    pub(super) fn died(&mut self, node: usize) {
-        self.asked.remove(&node);
+    pub(super) fn on_death(&mut self, node: usize) {
+        self.requested.remove(&node);
     }
 
-    pub(super) fn healed(&mut self, now: Instant) {
+    pub(super) fn on_healed(&mut self, now: Instant) {
         self.healed = now;
     }
 
@@ -59,7 +59,7 @@ impl Helpers {
 
     /// Checks a machine's command for a helper. It may start only a helper that ends in time, and it must end
     /// a helper that may no longer run.
-    pub(super) fn gave(
+    pub(super) fn on_outputs(
         &mut self,
         node: usize,
         now: Instant,
@@ -68,25 +68,27 @@ impl Helpers {
     ) -> Result<(), Violation> {
         for output in out {
             match output {
-                Output::Exec(Command::Spawn(spawn)) => self.begins(node, now, spawn, counter)?,
-                Output::Exec(Command::Kill { id }) => match self.asked.get_mut(&node) {
-                    Some(asked) if asked.id == *id => asked.ending = true,
+                Output::Exec(Command::Spawn(spawn)) => {
+                    self.check_spawn(node, now, spawn, counter)?
+                }
+                Output::Exec(Command::Kill { id }) => match self.requested.get_mut(&node) {
+                    Some(requested) if requested.id == *id => requested.ending = true,
                     _ => return Violation::of("what is ended runs", id.to_string()),
                 },
                 _ => {}
             }
         }
         let term = counter.term(now);
-        match self.asked.get(&node) {
-            Some(asked) if term != Some(asked.term) && !asked.ending => {
-                let text = format!("toy {node}: {asked:?}, and the term is {term:?}");
+        match self.requested.get(&node) {
+            Some(requested) if term != Some(requested.term) && !requested.ending => {
+                let text = format!("toy {node}: {requested:?}, and the term is {term:?}");
                 Violation::of("a helper is ended when the lease may be held no more", text)
             }
             _ => Ok(()),
         }
     }
 
-    fn begins(
+    fn check_spawn(
         &mut self,
         node: usize,
         now: Instant,
@@ -99,33 +101,35 @@ impl Helpers {
             let text = format!("toy {node}: {spawn:?}");
             return Violation::of("a helper is over while the lease is certain", text);
         };
-        let asked =
-            Asked { id: spawn.id, term, at: now, late: false, started: false, ending: false };
-        match self.asked.insert(node, asked) {
+        let requested =
+            Requested { id: spawn.id, term, at: now, late: false, started: false, ending: false };
+        match self.requested.insert(node, requested) {
             None => Ok(()),
             Some(other) => Violation::of("one helper runs at a time", format!("{other:?}")),
         }
     }
 
     /// Observes an event of a helper.
-    pub(super) fn happened(&mut self, node: usize, now: Instant, event: &Event) {
-        if let (Event::Started { .. }, Some(asked)) = (event, self.asked.get_mut(&node)) {
-            asked.late = now > asked.at.after(STARTS);
+    pub(super) fn on_event(&mut self, node: usize, now: Instant, event: &Event) {
+        if let (Event::Started { .. }, Some(requested)) = (event, self.requested.get_mut(&node)) {
+            requested.late = now > requested.at.after(STARTS);
         }
     }
 
     /// Checks an act of a helper. No other machine may believe at this time that it holds the lease.
-    pub(super) fn acted(
+    pub(super) fn check_act(
         &self,
         node: usize,
         id: ExecId,
         other: Option<u64>,
     ) -> Result<(), Violation> {
         // A frozen machine cannot end a helper that was started late.
-        let asked = self.asked.get(&node).filter(|asked| asked.id == id && !asked.late);
-        match (asked, other) {
-            (Some(asked), Some(term)) => {
-                let text = format!("toy {node}: {asked:?}, and another one has the term {term}");
+        let requested =
+            self.requested.get(&node).filter(|requested| requested.id == id && !requested.late);
+        match (requested, other) {
+            (Some(requested), Some(term)) => {
+                let text =
+                    format!("toy {node}: {requested:?}, and another one has the term {term}");
                 Violation::of("no helper acts while somebody else holds the lease", text)
             }
             _ => Ok(()),
@@ -133,32 +137,34 @@ impl Helpers {
     }
 
     /// Checks an event of a helper at its machine: at most one start, then the output, then the end.
-    pub(super) fn heard_of(&mut self, node: usize, event: &Event) -> Result<(), Violation> {
-        let asked = self.asked.get_mut(&node);
-        let in_order = match (event, asked) {
-            (Event::Started { id }, Some(asked)) => {
-                asked.id == *id && !std::mem::replace(&mut asked.started, true)
+    pub(super) fn on_machine_event(&mut self, node: usize, event: &Event) -> Result<(), Violation> {
+        let requested = self.requested.get_mut(&node);
+        let in_order = match (event, requested) {
+            (Event::Started { id }, Some(requested)) => {
+                requested.id == *id && !std::mem::replace(&mut requested.started, true)
             }
-            (Event::Refused { id, .. }, Some(asked)) => asked.id == *id && !asked.started,
-            (Event::Output { id, .. } | Event::Exited { id, .. }, Some(asked)) => {
-                asked.id == *id && asked.started
+            (Event::Refused { id, .. }, Some(requested)) => {
+                requested.id == *id && !requested.started
+            }
+            (Event::Output { id, .. } | Event::Exited { id, .. }, Some(requested)) => {
+                requested.id == *id && requested.started
             }
             (_, None) => false,
         };
         if !in_order {
-            let text = format!("toy {node}: {event:?}, and {:?}", self.asked.get(&node));
+            let text = format!("toy {node}: {event:?}, and {:?}", self.requested.get(&node));
             return Violation::of("a helper starts once, and then ends once", text);
         }
         if let Event::Refused { .. } | Event::Exited { .. } = event
-            && let Some(asked) = self.asked.remove(&node)
+            && let Some(requested) = self.requested.remove(&node)
         {
-            self.ended.insert(node, asked.term);
+            self.ended.insert(node, requested.term);
         }
         Ok(())
     }
 
     /// Checks a machine's acceptance of a helper's output in this term.
-    pub(super) fn stepped(
+    pub(super) fn on_step_done(
         &mut self,
         node: usize,
         now: Instant,

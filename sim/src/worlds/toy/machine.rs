@@ -26,7 +26,7 @@ use hax_core::store::txn::{self, Outcome};
 use hax_core::{fifo, file};
 
 use super::bug::Bug;
-use super::context::{CounterKinds, Cx, Job, Timer};
+use super::context::{CounterCall, CounterKinds, Cx, Timer};
 use super::fact::Fact;
 use super::listeners::Listeners;
 use super::step::Steps;
@@ -225,7 +225,7 @@ impl State {
     /// Begins to process the increment at the front.
     fn look(&self, cx: &mut Cx<'_>) {
         if let Some((_, name)) = self.waiting.front() {
-            cx.get(Job::Look, url::read(&format!("{NAMES}{name}")));
+            cx.get(CounterCall::FindName, url::read(&format!("{NAMES}{name}")));
         }
     }
 
@@ -234,19 +234,19 @@ impl State {
         let outcome = cx.outcome(job, reply);
         let answer = outcome.answer();
         match (job, answer.map(|answer| answer.status)) {
-            (Job::Lease(call), _) => {
+            (CounterCall::Lease(call), _) => {
                 let change = self.lease.on_answer(cx, call, answer);
                 report(cx, change);
             }
-            (Job::Look, Some(200)) => self.finish(cx, Fact::Found {}),
-            (Job::Look, Some(404)) => {
-                cx.get(Job::Read, url::read(COUNT));
+            (CounterCall::FindName, Some(200)) => self.finish(cx, Fact::Found {}),
+            (CounterCall::FindName, Some(404)) => {
+                cx.get(CounterCall::Read, url::read(COUNT));
             }
-            (Job::Read, Some(_)) => match answer.and_then(count_in) {
+            (CounterCall::Read, Some(_)) => match answer.and_then(count_in) {
                 Some((count, index)) => self.write(cx, count + 1, index),
                 None => self.retry(cx),
             },
-            (Job::Write, _) => match Outcome::of(answer) {
+            (CounterCall::Write, _) => match Outcome::of(answer) {
                 Outcome::Applied(_) => self.finish(cx, Fact::Committed {}),
                 Outcome::Conflict(_) => {
                     cx.emit(Output::Fact(Fact::Conflict {}));
@@ -254,13 +254,13 @@ impl State {
                 }
                 Outcome::Denied(_) | Outcome::Unknown(_) => self.retry(cx),
             },
-            (Job::Look | Job::Read, _) => self.retry(cx),
+            (CounterCall::FindName | CounterCall::Read, _) => self.retry(cx),
         }
     }
 
     fn write(&self, cx: &mut Cx<'_>, count: u64, index: u64) {
         if let Some((_, name)) = self.waiting.front() {
-            txn::send(cx, Job::Write, &counting(name, count, index, self.bug));
+            txn::send(cx, CounterCall::Write, &counting(name, count, index, self.bug));
         }
     }
 
@@ -287,7 +287,7 @@ impl State {
             Timer::Drain => {
                 self.drained = true;
                 cx.emit(Output::Fact(Fact::Left {}));
-                cx.cancel_where(|job| !matches!(job, Job::Lease(_)));
+                cx.cancel_where(|job| !matches!(job, CounterCall::Lease(_)));
                 for (id, _) in self.waiting.drain(..) {
                     cx.http(id, answer::Answer::stopping());
                 }

@@ -6,39 +6,35 @@ mod act;
 mod bug;
 mod context;
 mod fact;
-mod hearing;
 mod helper;
 mod listeners;
 mod machine;
 mod oracle;
+mod received;
 mod step;
 mod swarm;
 mod tally;
 
-use hax_core::base::fid::Fid;
 use hax_core::base::id::{ExecId, HttpId};
-use hax_core::base::time::{Next, Now};
-use hax_core::bridge::config;
+use hax_core::base::time::Next;
 use hax_core::exec;
 use hax_core::http::port::{Request, Response};
 use hax_core::http::stream;
-use hax_core::journal;
 use hax_core::machine::{Input, Output};
-use hax_core::{node, wire};
 
 use crate::consul::Consul;
 use crate::engine::choice::Choice;
-use crate::engine::replay::{Alone, JournalError, Opened};
+use crate::engine::replay::{self, JournalError, MachineRules, Opened, Simple};
 use crate::engine::{Built, Cast, Host, Odds, Times, Violation, World};
 use crate::exec::Program;
 use crate::fifo::{ClientId, PipeOutcome};
 use crate::stream::StreamEvent;
 pub use bug::Bug;
 pub use fact::Fact;
-use hearing::Hearing;
 use helper::Helpers;
 pub use machine::Counter;
 use oracle::Oracle;
+use received::Received;
 pub use swarm::{Act, Swarm};
 
 /// The number of counters.
@@ -50,12 +46,12 @@ const NAMES: [&str; 3] = ["toy1", "toy2", "toy3"];
 pub struct Toy {
     swarm: Swarm,
     /// The number of increments with a name.
-    names: u64,
+    increments: u64,
     /// The seed of each machine's last life.
     seeds: [u64; NODES],
     oracle: Oracle,
     helpers: Helpers,
-    hearing: Hearing,
+    received: Received,
 }
 
 /// The events of this cast, in addition to the events of every world.
@@ -86,7 +82,7 @@ impl Cast for Toy {
     const TIMES: Times = Times::SHORT;
     const UNREACHED: &'static [(&'static str, &'static str)] = &[];
 
-    type Stage = ();
+    type Cache = ();
     type Swarm = Swarm;
     type Machine = Counter;
     type Event = Ev;
@@ -102,8 +98,8 @@ impl Cast for Toy {
 
     fn build((): &mut (), swarm: &Swarm) -> Built<Self> {
         let (swarm, oracle, helpers) = (swarm.clone(), Oracle::default(), Helpers::default());
-        let hearing = Hearing::default();
-        let cast = Self { swarm, names: 0, seeds: [0; NODES], oracle, helpers, hearing };
+        let received = Received::default();
+        let cast = Self { swarm, increments: 0, seeds: [0; NODES], oracle, helpers, received };
         Built { consul: Consul::cluster(&NAMES), nodes: NODES, cast }
     }
 
@@ -123,18 +119,18 @@ impl Cast for Toy {
         Counter::new(NAMES[node], seed, bug)
     }
 
-    fn died(world: &mut World<'_, Self>, node: usize) {
-        world.cast.oracle.died(node);
-        world.cast.helpers.died(node);
+    fn on_death(world: &mut World<'_, Self>, node: usize) {
+        world.cast.oracle.on_death(node);
+        world.cast.helpers.on_death(node);
     }
 
     fn on_fact(world: &mut World<'_, Self>, node: usize, fact: &Fact) {
         match fact {
-            Fact::Stopping {} => world.hosts[node].stops(),
+            Fact::Stopping {} => world.hosts[node].mark_stopping(),
             Fact::Stepped {} => {
                 let now = world.sim.clocks().mono;
                 let term = world.hosts[node].machine().and_then(|counter| counter.term(now));
-                world.sim.check(world.cast.helpers.stepped(node, now, term));
+                world.sim.check(world.cast.helpers.on_step_done(node, now, term));
             }
             _ => {}
         }
@@ -147,33 +143,20 @@ impl Cast for Toy {
         }
     }
 
-    fn drain(_: &World<'_, Self>) -> u64 {
+    fn drain_time(_: &World<'_, Self>) -> u64 {
         u64::try_from(machine::DRAIN.as_micros()).unwrap_or(0)
     }
 
     // ---- journals ---------------------------------------------------------------------------------
 
-    fn journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
-        // A counter needs its name and the seed from a node's configuration.
-        let seed = world.cast.seeds[node];
-        let addr = ([127, 0, 0, 1], 1).into();
-        journal::begin(&node::Config {
-            bridge: config::Config::new(Fid::default(), NAMES[node], seed),
-            wire: wire::Config::new(addr, seed, seed),
-        })
+    fn begin_journal(world: &World<'_, Self>, node: usize) -> Vec<u8> {
+        replay::begin_simple(NAMES[node], world.cast.seeds[node])
     }
 
-    fn record(journal: &mut Vec<u8>, now: Now, input: &Input) {
-        journal::put(journal, now, input);
-    }
-
-    fn open(journal: &[u8]) -> Result<Opened<'_, Counter>, JournalError> {
-        let (config, records) = journal::open(journal)?;
-        Ok(Opened {
-            machine: Counter::new(&config.bridge.node, config.wire.seed, None),
-            alone: Box::new(Limits),
-            records: Box::new(records),
-        })
+    fn open_journal(journal: &[u8]) -> Result<Opened<'_, Counter>, JournalError> {
+        let Simple { name, seed, records } = replay::open_simple(journal)?;
+        let machine = Counter::new(&name, seed, None);
+        Ok(Opened { machine, rules: Box::new(Limits), records })
     }
 
     // ---- events -----------------------------------------------------------------------------------
@@ -181,7 +164,7 @@ impl Cast for Toy {
     fn on_event(world: &mut World<'_, Self>, event: Ev) {
         match event {
             Ev::Agent(agent) => world.revive(agent),
-            Ev::Listen(node) => world.listen_to(node),
+            Ev::Listen(node) => world.open_tally_stream(node),
         }
     }
 
@@ -189,32 +172,32 @@ impl Cast for Toy {
         world.act_once()
     }
 
-    fn write_beside(world: &mut World<'_, Self>) {
-        world.count_beside();
+    fn write_concurrently(world: &mut World<'_, Self>) {
+        world.increment_concurrently();
     }
 
     fn on_restore(world: &mut World<'_, Self>) {
         let now = world.sim.clocks().mono;
-        world.cast.oracle.restored(now, &world.consul.double);
+        world.cast.oracle.on_restore(now, &world.consul.double);
     }
 
-    fn put_right(world: &mut World<'_, Self>) {
+    fn repair(world: &mut World<'_, Self>) {
         for agent in 0..NODES {
-            world.token(agent).mend();
+            world.token(agent).restore();
             world.revive(agent);
         }
-        world.at_consul(|double, now, out| double.compare_agents(now, out));
+        world.with_consul(|double, now, out| double.full_sync_agents(now, out));
     }
 
     fn heal(world: &mut World<'_, Self>) {
-        world.cast.helpers.healed(world.sim.clocks().mono);
+        world.cast.helpers.on_healed(world.sim.clocks().mono);
     }
 
     // ---- the rules --------------------------------------------------------------------------------
 
     fn on_helper(world: &mut World<'_, Self>, node: usize, event: &exec::Event) {
         let now = world.sim.clocks().mono;
-        world.cast.helpers.happened(node, now, event);
+        world.cast.helpers.on_event(node, now, event);
     }
 
     fn on_helper_act(world: &mut World<'_, Self>, node: usize, helper: ExecId, _: u32) {
@@ -223,22 +206,22 @@ impl Cast for Toy {
         let holds = |(_, host): (_, &Host<Counter>)| host.machine()?.term(now);
         let restored = world.cast.oracle.was_restored(now);
         let other = others.clone().find_map(holds).filter(|_| !restored);
-        world.sim.check(world.cast.helpers.acted(node, helper, other));
+        world.sim.check(world.cast.helpers.check_act(node, helper, other));
     }
 
-    fn power_lost(world: &mut World<'_, Self>, node: usize) {
+    fn on_power_loss(world: &mut World<'_, Self>, node: usize) {
         world.check_tally(node);
     }
 
     fn on_input(world: &mut World<'_, Self>, node: usize, input: &Input) {
         if let Input::Exec(event) = input {
-            world.sim.check(world.cast.helpers.heard_of(node, event));
+            world.sim.check(world.cast.helpers.on_machine_event(node, event));
         }
     }
 
     fn on_step(world: &mut World<'_, Self>, node: usize, out: &[Output<Fact>], counter: &Counter) {
         let now = world.sim.clocks().mono;
-        world.sim.check(world.cast.helpers.gave(node, now, out, counter));
+        world.sim.check(world.cast.helpers.on_outputs(node, now, out, counter));
         let others = world.hosts.iter().enumerate();
         let others = others.map(|(i, host)| (i, host.life(), host.machine()));
         let this = (node, world.hosts[node].life(), Some(counter));
@@ -246,11 +229,11 @@ impl Cast for Toy {
             .chain([this])
             .filter_map(|(i, life, machine)| machine?.term(now).map(|term| ((i, life), term)));
         let holders: Vec<_> = holders.collect();
-        world.sim.check(world.cast.oracle.one_holds(now, &holders));
-        world.sim.check(Oracle::keeps_its_limits(counter));
+        world.sim.check(world.cast.oracle.check_holders(now, &holders));
+        world.sim.check(Oracle::check_limits(counter));
         for output in out {
             if let Output::HttpStream(stream::Command::Begin(begin)) = output {
-                world.cast.oracle.begun(node, begin.id);
+                world.cast.oracle.on_stream_begun(node, begin.id);
             }
         }
     }
@@ -261,28 +244,29 @@ impl Cast for Toy {
         answer: HttpId,
         heard: &StreamEvent,
     ) {
-        world.sim.check(world.cast.hearing.heard(node, answer, heard));
+        world.sim.check(world.cast.received.on_stream_event(node, answer, heard));
         world.check_tally(node);
         match heard {
-            StreamEvent::Said(_) => {}
-            StreamEvent::Ended | StreamEvent::Refused | StreamEvent::Broken | StreamEvent::Left => {
-                world.may_come_back()
-            }
+            StreamEvent::Data(_) => {}
+            StreamEvent::Ended
+            | StreamEvent::Refused
+            | StreamEvent::Broken
+            | StreamEvent::Disconnected => world.draw_listener_return(),
         }
     }
 
     fn on_consul_write(world: &mut World<'_, Self>, _: Option<usize>, _: &[u8]) {
-        world.sim.check(world.cast.oracle.counts_once(&world.consul.double));
+        world.sim.check(world.cast.oracle.check_count(&world.consul.double));
     }
 
     fn on_request(world: &mut World<'_, Self>, node: usize, request: &Request) {
         let name = String::from_utf8_lossy(&request.body).into_owned();
-        world.cast.oracle.asked(node, request.id, name);
+        world.cast.oracle.on_request(node, request.id, name);
     }
 
     fn on_response(world: &mut World<'_, Self>, node: usize, response: &Response) {
         let consul = &world.consul.double;
-        world.sim.check(world.cast.oracle.answered(consul, node, response));
+        world.sim.check(world.cast.oracle.on_response(consul, node, response));
         world.check_tally(node);
     }
 
@@ -292,22 +276,22 @@ impl Cast for Toy {
         client: ClientId,
         outcome: &PipeOutcome,
     ) {
-        world.sim.check(world.cast.hearing.comes_to(node, client, outcome));
+        world.sim.check(world.cast.received.on_outcome(node, client, outcome));
         world.check_tally(node);
     }
 
-    fn heard(_: &World<'_, Self>) -> Vec<u64> {
+    fn notification_counts(_: &World<'_, Self>) -> Vec<u64> {
         Vec::new()
     }
 
-    fn unrest(world: &World<'_, Self>) -> Option<String> {
+    fn busy_reason(world: &World<'_, Self>) -> Option<String> {
         let down = world.hosts.iter().position(|host| !host.is_up() || host.is_stopping());
         let down = down.map(|i| format!("toy {i} is down, or stops"));
         let now = world.sim.clocks().mono;
         let holds = |host: &Host<Counter>| host.machine().is_some_and(|m| m.term(now).is_some());
         let nobody = !world.hosts.iter().any(holds);
         let Self { oracle, helpers, .. } = &world.cast;
-        down.or_else(|| oracle.owed())
+        down.or_else(|| oracle.unanswered())
             .or_else(|| (!helpers.has_stepped()).then(|| "no step is taken".to_owned()))
             .or_else(|| nobody.then(|| "nobody holds the lease".to_owned()))
     }
@@ -315,9 +299,9 @@ impl Cast for Toy {
     fn at_rest(world: &World<'_, Self>) -> Result<(), Violation> {
         for node in 0..NODES {
             let found = world.file(node, tally::FILE).and_then(|content| tally::number_in(content));
-            world.cast.hearing.at_rest(node, found)?;
+            world.cast.received.check_rest(node, found)?;
         }
-        world.cast.oracle.at_rest(&world.consul.double)
+        world.cast.oracle.check_rest(&world.consul.double)
     }
 
     // ---- planted bugs -----------------------------------------------------------------------------
@@ -357,7 +341,7 @@ impl Cast for Toy {
             Mutant::Inside(_) | Mutant::SpeaksAfterExit => false,
         };
         if let Some(response) = out.iter().find(doubled).cloned()
-            && world.sim.is_turn(3)
+            && world.sim.mutant_acts(3)
         {
             out.push(response);
         }
@@ -373,18 +357,23 @@ impl World<'_, Toy> {
     /// Checks that the acknowledged numbers are in the file, whatever faults have occurred.
     fn check_tally(&mut self, node: usize) {
         let found = self.file(node, tally::FILE).and_then(|content| tally::number_in(content));
-        self.sim.check(self.cast.oracle.is_in_file(node, found));
-        self.sim.check(self.cast.hearing.is_in_file(node, found));
+        self.sim.check(self.cast.oracle.check_file(node, found));
+        self.sim.check(self.cast.received.check_file(node, found));
     }
 }
 
 /// The rules for a single counter.
 struct Limits;
 
-impl Alone<Counter> for Limits {
-    fn takes(&mut self, _: &Input) {}
+impl MachineRules<Counter> for Limits {
+    fn on_input(&mut self, _: &Input) {}
 
-    fn gave(&mut self, _: u64, _: &[Output<Fact>], counter: &Counter) -> Result<(), Violation> {
-        Oracle::keeps_its_limits(counter)
+    fn on_outputs(
+        &mut self,
+        _: u64,
+        _: &[Output<Fact>],
+        counter: &Counter,
+    ) -> Result<(), Violation> {
+        Oracle::check_limits(counter)
     }
 }

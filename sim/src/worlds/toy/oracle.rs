@@ -16,10 +16,10 @@ use crate::engine::Violation;
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     /// The unanswered requests of each machine, with the increment's name.
-    owed: BTreeMap<(usize, HttpId), String>,
+    unanswered: BTreeMap<(usize, HttpId), String>,
     acknowledged: BTreeSet<String>,
     /// The increments in Consul before a restore. They may be lost, even if they were acknowledged.
-    taken: BTreeSet<String>,
+    before_restore: BTreeSet<String>,
     /// The last holder of the lease with its life, and the first term of its holding.
     holder: Option<((usize, u32), u64)>,
     /// The latest term of each life with the lease.
@@ -31,29 +31,29 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn asked(&mut self, node: usize, request: HttpId, name: String) {
-        self.owed.insert((node, request), name);
+    pub(super) fn on_request(&mut self, node: usize, request: HttpId, name: String) {
+        self.unanswered.insert((node, request), name);
     }
 
     /// Observes the beginning of a streaming response to a request.
-    pub(super) fn begun(&mut self, node: usize, request: HttpId) {
-        self.owed.remove(&(node, request));
+    pub(super) fn on_stream_begun(&mut self, node: usize, request: HttpId) {
+        self.unanswered.remove(&(node, request));
     }
 
     /// Drops the unanswered requests of a dead machine.
-    pub(super) fn died(&mut self, node: usize) {
-        self.owed.retain(|(of, _), _| *of != node);
+    pub(super) fn on_death(&mut self, node: usize) {
+        self.unanswered.retain(|(of, _), _| *of != node);
     }
 
     /// Checks a response. Each request has one response, and an acknowledged increment is written and has a
     /// number of its own.
-    pub(super) fn answered(
+    pub(super) fn on_response(
         &mut self,
         consul: &Consul,
         node: usize,
         response: &Response,
     ) -> Result<(), Violation> {
-        let Some(name) = self.owed.remove(&(node, response.id)) else {
+        let Some(name) = self.unanswered.remove(&(node, response.id)) else {
             return Violation::of("each request has one response", response.id.to_string());
         };
         if response.status == 200 && !name.is_empty() {
@@ -73,10 +73,11 @@ impl Oracle {
     }
 
     /// Prepares for the restore of an earlier state of Consul.
-    pub(super) fn restored(&mut self, now: Instant, consul: &Consul) {
+    pub(super) fn on_restore(&mut self, now: Instant, consul: &Consul) {
         self.restored_until = now.after(BELIEF);
         self.holder = None;
-        self.taken.extend(consul.held(NAMES).map(|held| held.key[NAMES.len()..].to_owned()));
+        self.before_restore
+            .extend(consul.entries(NAMES).map(|held| held.key[NAMES.len()..].to_owned()));
     }
 
     /// Returns whether a restore is so recent that two machines may believe that they hold the lease.
@@ -85,11 +86,11 @@ impl Oracle {
     }
 
     fn is_missing(&self, consul: &Consul, name: &str) -> bool {
-        consul.holds(&format!("{NAMES}{name}")).is_none() && !self.taken.contains(name)
+        consul.entry(&format!("{NAMES}{name}")).is_none() && !self.before_restore.contains(name)
     }
 
     /// Checks that the last acknowledged number is in the file.
-    pub(super) fn is_in_file(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
+    pub(super) fn check_file(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
         let last = self.numbers.get(&node).copied();
         if found >= last {
             return Ok(());
@@ -99,17 +100,17 @@ impl Oracle {
     }
 
     /// Checks that the count equals the number of increments with a name.
-    pub(super) fn counts_once(&self, consul: &Consul) -> Result<(), Violation> {
+    pub(super) fn check_count(&self, consul: &Consul) -> Result<(), Violation> {
         let count =
-            consul.holds(COUNT).map(|held| String::from_utf8_lossy(held.value).into_owned());
-        let (count, names) = (count.unwrap_or_default(), consul.held(NAMES).count());
+            consul.entry(COUNT).map(|held| String::from_utf8_lossy(held.value).into_owned());
+        let (count, names) = (count.unwrap_or_default(), consul.entries(NAMES).count());
         if count.parse() == Ok(names) || count.is_empty() && names == 0 {
             return Ok(());
         }
         Violation::of("each increment counts once", format!("{count}, of {names} increments"))
     }
 
-    pub(super) fn keeps_its_limits(counter: &Counter) -> Result<(), Violation> {
+    pub(super) fn check_limits(counter: &Counter) -> Result<(), Violation> {
         let (waiting, listening) = (counter.waiting(), counter.listening());
         if waiting <= WAITING && listening <= LISTENERS {
             return Ok(());
@@ -121,7 +122,7 @@ impl Oracle {
     /// Checks that at most one machine believes that it holds the lease, and that each holder has a later
     /// term than the previous one. A restore takes the lock from its holder without a delay for the next one,
     /// and it takes the term with it. But no machine goes back to an earlier term of its own.
-    pub(super) fn one_holds(
+    pub(super) fn check_holders(
         &mut self,
         now: Instant,
         holders: &[((usize, u32), u64)],
@@ -154,15 +155,15 @@ impl Oracle {
     }
 
     /// Returns an unanswered request, if any.
-    pub(super) fn owed(&self) -> Option<String> {
-        self.owed.keys().next().map(|(node, id)| format!("toy {node}: {id} has no response"))
+    pub(super) fn unanswered(&self) -> Option<String> {
+        self.unanswered.keys().next().map(|(node, id)| format!("toy {node}: {id} has no response"))
     }
 
     /// Checks that no acknowledged increment is lost.
-    pub(super) fn at_rest(&self, consul: &Consul) -> Result<(), Violation> {
+    pub(super) fn check_rest(&self, consul: &Consul) -> Result<(), Violation> {
         match self.acknowledged.iter().find(|name| self.is_missing(consul, name)) {
             Some(name) => Violation::of("no acknowledged increment is lost", name.clone()),
-            None => self.counts_once(consul),
+            None => self.check_count(consul),
         }
     }
 }

@@ -14,17 +14,17 @@ pub enum Act {
     /// A client requests a new increment.
     Increment,
     /// A client without an answer requests an increment again, perhaps from another machine.
-    Again,
+    Repeat,
     /// Many clients send requests at once.
     Crowd,
     /// A client listens to the tally.
     Listen,
     /// A client sends a request over named pipes, and may die during it.
-    Inquire,
+    RequestOverPipes,
     /// Many clients send requests over named pipes at once.
-    InquireAll,
+    ManyOverPipes,
     /// A client requests a missing route.
-    Stray,
+    MissingRoute,
     /// A machine dies.
     Kill,
     /// A node loses its power.
@@ -38,9 +38,9 @@ pub enum Act {
     /// Consul cannot be reached.
     ConsulDown,
     /// Consul has no leader.
-    Headless,
+    NoLeader,
     /// The lease's session is destroyed.
-    Unseat,
+    DestroySession,
     /// A node's agent is found dead.
     Agent,
     /// The connection between an agent and the servers is cut for a while.
@@ -59,20 +59,20 @@ impl Act {
     /// All acts.
     pub const ALL: [Self; 21] = [
         Self::Increment,
-        Self::Again,
+        Self::Repeat,
         Self::Crowd,
         Self::Listen,
-        Self::Inquire,
-        Self::InquireAll,
-        Self::Stray,
+        Self::RequestOverPipes,
+        Self::ManyOverPipes,
+        Self::MissingRoute,
         Self::Kill,
         Self::LosePower,
         Self::KillSoon,
         Self::Freeze,
         Self::Stop,
         Self::ConsulDown,
-        Self::Headless,
-        Self::Unseat,
+        Self::NoLeader,
+        Self::DestroySession,
         Self::Agent,
         Self::CutAgent,
         Self::LeaveCluster,

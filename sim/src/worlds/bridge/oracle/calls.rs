@@ -14,7 +14,7 @@ use crate::engine::Violation;
 ///
 /// A round has four. Each of three tables has a watch, a probe and a read. The rest is for a leader's session
 /// and the queues.
-const OTHERS: usize = 32;
+const OTHER_CALLS: usize = 32;
 /// The transactions besides those for processes: the broadcast queue's offset, its purge, and statistics.
 const OTHER_WRITES: usize = 3;
 
@@ -22,13 +22,13 @@ const OTHER_WRITES: usize = 3;
 pub(super) struct Calls {
     last: u64,
     /// The calls in flight, with the processes whose records each one writes.
-    flying: BTreeMap<CallId, Vec<String>>,
+    in_flight: BTreeMap<CallId, Vec<String>>,
     transactions: BTreeSet<CallId>,
     requests: BTreeSet<HttpId>,
 }
 
 impl Calls {
-    pub(super) fn call(&mut self, config: &node::Config, call: &Call) -> Result<(), Violation> {
+    pub(super) fn on_call(&mut self, config: &node::Config, call: &Call) -> Result<(), Violation> {
         if call.id.0 <= self.last {
             return broken("each call has a name of its own", format!("{} again", call.id));
         }
@@ -42,11 +42,15 @@ impl Calls {
             processes = self.transaction(config, call)?;
             self.transactions.insert(call.id);
         }
-        self.flying.insert(call.id, processes);
-        let max = OTHERS + limit.transactions + limit.entries.min(64);
-        if self.flying.len() > max || self.transactions.len() > limit.transactions + OTHER_WRITES {
-            let text =
-                format!("{} calls, {} of them writes", self.flying.len(), self.transactions.len());
+        self.in_flight.insert(call.id, processes);
+        let max = OTHER_CALLS + limit.transactions + limit.entries.min(64);
+        if self.in_flight.len() > max || self.transactions.len() > limit.transactions + OTHER_WRITES
+        {
+            let text = format!(
+                "{} calls, {} of them writes",
+                self.in_flight.len(),
+                self.transactions.len()
+            );
             return broken("calls in flight are bounded", text);
         }
         Ok(())
@@ -75,7 +79,7 @@ impl Calls {
             }
             let process = process.to_owned();
             let twice = processes.contains(&process);
-            if twice || self.flying.values().flatten().any(|other| *other == process) {
+            if twice || self.in_flight.values().flatten().any(|other| *other == process) {
                 return broken("writes for one process do not overlap", process)
                     .map(|()| Vec::new());
             }
@@ -84,31 +88,31 @@ impl Calls {
         Ok(processes)
     }
 
-    pub(super) fn cancel(&mut self, id: CallId) -> Result<(), Violation> {
+    pub(super) fn on_cancel(&mut self, id: CallId) -> Result<(), Violation> {
         self.transactions.remove(&id);
-        match self.flying.remove(&id) {
+        match self.in_flight.remove(&id) {
             Some(_) => Ok(()),
             None => broken("only what is in flight is cancelled", format!("{id}")),
         }
     }
 
-    pub(super) fn replied(&mut self, id: CallId) {
-        self.flying.remove(&id);
+    pub(super) fn on_reply(&mut self, id: CallId) {
+        self.in_flight.remove(&id);
         self.transactions.remove(&id);
     }
 
-    pub(super) fn asked(&mut self, id: HttpId) {
+    pub(super) fn on_request(&mut self, id: HttpId) {
         self.requests.insert(id);
     }
 
-    pub(super) fn response(&mut self, id: HttpId) -> Result<(), Violation> {
+    pub(super) fn on_response(&mut self, id: HttpId) -> Result<(), Violation> {
         if self.requests.remove(&id) {
             return Ok(());
         }
         broken("each HTTP request has one response", format!("{id} has another"))
     }
 
-    pub(super) fn owed(&self) -> Option<String> {
+    pub(super) fn unanswered(&self) -> Option<String> {
         self.requests.first().map(|id| format!("{id} has no response"))
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    pub(super) fn fact(
+    pub(super) fn on_fact(
         &mut self,
         config: &node::Config,
         now: u64,
@@ -65,14 +65,14 @@ impl Entries {
         Ok(())
     }
 
-    pub(super) fn owed(&self) -> Option<String> {
+    pub(super) fn unanswered(&self) -> Option<String> {
         self.waiting.front().map(|(entry, _)| format!("{entry} has no reply"))
     }
 }
 
 /// Checks the rule that a process that asks `again` never gets an empty entrypoint: it would shut itself
 /// down.
-pub(super) fn ends_nobody(
+pub(super) fn check_not_empty(
     motr: usize,
     (control, again): (u32, bool),
     entrypoint: &Entrypoint,
@@ -88,7 +88,7 @@ pub(super) fn ends_nobody(
 /// confds, and include the leader's.
 ///
 /// A stopping hax sends an empty entrypoint.
-pub(super) fn says_where_confds_are(
+pub(super) fn check_confds(
     topology: &Topology,
     motr: usize,
     control: u32,

@@ -19,28 +19,28 @@ use hax_core::wire::codec::packet::{self, Item};
 use hax_core::wire::codec::params::{LinkIds, Uint128};
 
 use super::kv::Kv;
-use super::{Topology, Word, broken};
+use super::{Record, Topology, broken};
 use crate::engine::S;
 use crate::engine::Violation;
 
 /// The minimum time for which replies are kept (`rpc/item.h`): 100 s from the first sending. A request that
 /// is repeated in another item has its reply a second later, and both are dropped together.
-const KEPT: u64 = 98 * S;
+const REPLY_KEPT: u64 = 98 * S;
 
 /// A message of a process without an acknowledgement.
 #[derive(Debug)]
-struct Open {
+struct Unacked {
     /// The record that `processes/` must hold before the acknowledgement.
-    word: Option<Word>,
+    record: Option<Record>,
     /// The number of writes at the time of the message's first sending.
     number: u64,
 }
 
 /// One life of a process according to its frames.
 #[derive(Debug, Default)]
-struct Said {
+struct ProcessFrames {
     /// The open messages by tag.
-    open: BTreeMap<u64, Open>,
+    unacked: BTreeMap<u64, Unacked>,
     /// The number of writes at the time of each message's first sending. The acknowledgement of a message may
     /// get lost.
     numbers: BTreeMap<u64, u64>,
@@ -65,10 +65,10 @@ struct Request {
 #[derive(Debug, Default)]
 struct Hax {
     /// The message in flight on each link, and the time of its last sending.
-    flying: BTreeMap<Uint128, (Uint128, u64)>,
+    in_flight: BTreeMap<Uint128, (Uint128, u64)>,
     answered: BTreeSet<Uint128>,
     /// The local ends of the links over which something was sent to each process.
-    ends: BTreeMap<SocketAddr, BTreeSet<Uint128>>,
+    outcomes: BTreeMap<SocketAddr, BTreeSet<Uint128>>,
     closed: BTreeSet<Uint128>,
     linked: BTreeSet<Fid>,
 }
@@ -76,48 +76,48 @@ struct Hax {
 /// The frames of all machines.
 #[derive(Debug)]
 pub(super) struct Frames {
-    said: Vec<Said>,
+    processes: Vec<ProcessFrames>,
     hax: Vec<Hax>,
     /// The last acknowledged event of each process, and the number of writes at that time.
-    last: Vec<Option<(Word, u64)>>,
+    last: Vec<Option<(Record, u64)>>,
 }
 
 impl Frames {
     pub(super) fn new(cast: usize, haxes: usize) -> Self {
         Self {
-            said: (0..cast).map(|_| Said::default()).collect(),
+            processes: (0..cast).map(|_| ProcessFrames::default()).collect(),
             hax: (0..haxes).map(|_| Hax::default()).collect(),
             last: vec![None; cast],
         }
     }
 
-    pub(super) fn hax_is_new(&mut self, hax: usize) {
+    pub(super) fn on_hax_start(&mut self, hax: usize) {
         self.hax[hax] = Hax::default();
         // The replies of an earlier life of the hax do not count.
-        for request in self.said.iter_mut().flat_map(|said| said.requests.values_mut()) {
+        for request in self.processes.iter_mut().flat_map(|process| process.requests.values_mut()) {
             (request.replied, request.reply) = (0, None);
         }
     }
 
-    pub(super) fn process_is_new(&mut self, motr: usize) {
-        self.said[motr] = Said::default();
+    pub(super) fn on_process_start(&mut self, motr: usize) {
+        self.processes[motr] = ProcessFrames::default();
     }
 
     pub(super) fn link_of(&self, motr: usize) -> Option<LinkIds> {
-        self.said[motr].link
+        self.processes[motr].link
     }
 
     pub(super) fn was_linked(&self, hax: usize, fid: Fid) -> bool {
         self.hax[hax].linked.contains(&fid)
     }
 
-    pub(super) fn last_acknowledged(&self, motr: usize) -> Option<&(Word, u64)> {
+    pub(super) fn last_acknowledged(&self, motr: usize) -> Option<&(Record, u64)> {
         self.last[motr].as_ref()
     }
 
     /// Tracks links. A process has one link at a time: the ends that were used before a link closes are not
     /// used again.
-    pub(super) fn fact(&mut self, topology: &Topology, hax: usize, fact: &Fact) {
+    pub(super) fn on_fact(&mut self, topology: &Topology, hax: usize, fact: &Fact) {
         let hax = &mut self.hax[hax];
         match fact {
             Fact::LinkUp { process, .. } => {
@@ -125,7 +125,7 @@ impl Frames {
             }
             Fact::LinkClosed { process, .. } => {
                 let addr = topology.motr.iter().find(|(fid, ..)| fid == process);
-                let ends = addr.and_then(|(_, _, addr, _)| hax.ends.remove(addr));
+                let ends = addr.and_then(|(_, _, addr, _)| hax.outcomes.remove(addr));
                 hax.closed.extend(ends.unwrap_or_default());
             }
             _ => {}
@@ -134,7 +134,7 @@ impl Frames {
 
     // ---- frames of processes ----------------------------------------------------------------------
 
-    pub(super) fn process_wrote(
+    pub(super) fn on_process_frame(
         &mut self,
         topology: &Topology,
         kv: &Kv,
@@ -143,20 +143,20 @@ impl Frames {
     ) -> Result<(), Violation> {
         let (fid, hax, _, confd) = topology.motr[motr];
         for Item { header, fop } in items(bytes)?.1 {
-            let said = &mut self.said[motr];
+            let process = &mut self.processes[motr];
             match fop {
                 Fop::LinkMsg(msg) => {
-                    said.link = Some(msg.ids);
-                    said.messages.insert(header.cookie, msg.ids);
+                    process.link = Some(msg.ids);
+                    process.messages.insert(header.cookie, msg.ids);
                     if let Some(message) = &msg.message {
-                        let word = word_of(fid, confd, message);
-                        let number = *said.numbers.entry(msg.tag).or_insert_with(|| kv.number());
-                        said.open.entry(msg.tag).or_insert(Open { word, number });
-                        said.highest = said.highest.max(msg.tag);
+                        let record = record_after(fid, confd, message);
+                        let number = *process.numbers.entry(msg.tag).or_insert_with(|| kv.number());
+                        process.unacked.entry(msg.tag).or_insert(Unacked { record, number });
+                        process.highest = process.highest.max(msg.tag);
                     }
                 }
                 Fop::EntrypointReq(_) => {
-                    said.requests.entry(header.cookie).or_default().asked += 1;
+                    process.requests.entry(header.cookie).or_default().asked += 1;
                 }
                 Fop::LinkMsgRep { .. } => {
                     self.hax[hax].answered.insert(header.cookie);
@@ -169,7 +169,7 @@ impl Frames {
 
     // ---- frames of haxes --------------------------------------------------------------------------
 
-    pub(super) fn hax_wrote(
+    pub(super) fn on_hax_frame(
         &mut self,
         topology: &Topology,
         kv: &Kv,
@@ -181,30 +181,30 @@ impl Frames {
         let motr = topology.motr.iter().position(|(_, _, addr, _)| *addr == frame.dst.addr);
         for Item { header, fop } in items {
             if !fop.is_reply() {
-                request_has_xids(&header)?;
+                check_xids(&header)?;
             }
             match fop {
                 Fop::LinkMsg(msg) => {
-                    bearable(&msg)?;
-                    self.one_in_flight(now, hax, &header, &msg)?;
-                    let ends = self.hax[hax].ends.entry(frame.dst.addr).or_default();
+                    check_acceptable(&msg)?;
+                    self.check_in_flight(now, hax, &header, &msg)?;
+                    let ends = self.hax[hax].outcomes.entry(frame.dst.addr).or_default();
                     ends.insert(msg.ids.local);
                     if let Some(motr) = motr {
                         let ids = msg.ids.inverted();
-                        self.acknowledges(topology, kv, motr, ids, msg.in_delivered)?;
+                        self.check_ack(topology, kv, motr, ids, msg.in_delivered)?;
                     }
                 }
                 Fop::LinkMsgRep { rc: 0, in_delivered, .. } => {
                     let known = motr.and_then(|motr| {
-                        Some((motr, *self.said[motr].messages.get(&header.cookie)?))
+                        Some((motr, *self.processes[motr].messages.get(&header.cookie)?))
                     });
                     if let Some((motr, ids)) = known {
-                        self.acknowledges(topology, kv, motr, ids, in_delivered)?;
+                        self.check_ack(topology, kv, motr, ids, in_delivered)?;
                     }
                 }
                 Fop::EntrypointRep(_) => {
                     if let Some(motr) = motr {
-                        self.replies_once(now, motr, &header, bytes)?;
+                        self.check_reply(now, motr, &header, bytes)?;
                     }
                 }
                 _ => {}
@@ -215,7 +215,7 @@ impl Frames {
 
     /// Checks that an entrypoint request has one reply. A repeated request gets the same reply, for as long
     /// as replies are kept.
-    fn replies_once(
+    fn check_reply(
         &mut self,
         now: u64,
         motr: usize,
@@ -223,8 +223,10 @@ impl Frames {
         bytes: &Bytes,
     ) -> Result<(), Violation> {
         // The request belongs to a former life of the process, or to a raw client in its name.
-        let Some(request) = self.said[motr].requests.get_mut(&header.cookie) else { return Ok(()) };
-        if request.reply.is_some() && now - request.at >= KEPT {
+        let Some(request) = self.processes[motr].requests.get_mut(&header.cookie) else {
+            return Ok(());
+        };
+        if request.reply.is_some() && now - request.at >= REPLY_KEPT {
             request.reply = None;
         }
         request.replied += 1;
@@ -243,7 +245,7 @@ impl Frames {
 
     /// Checks that one message of a link is in flight. The receiver would process several out of order, and
     /// so lose some.
-    fn one_in_flight(
+    fn check_in_flight(
         &mut self,
         now: u64,
         hax: usize,
@@ -254,7 +256,7 @@ impl Frames {
         if hax.closed.contains(&msg.ids.local) {
             return broken("nothing is sent over a link that has closed", format!("{:?}", msg.ids));
         }
-        if let Some((cookie, at)) = hax.flying.insert(msg.ids.local, (header.cookie, now))
+        if let Some((cookie, at)) = hax.in_flight.insert(msg.ids.local, (header.cookie, now))
             && cookie != header.cookie
             && !hax.answered.remove(&cookie)
             && now - at < S
@@ -265,7 +267,7 @@ impl Frames {
     }
 
     /// Checks that an acknowledged message was sent, and that Consul holds its effect.
-    fn acknowledges(
+    fn check_ack(
         &mut self,
         topology: &Topology,
         kv: &Kv,
@@ -273,40 +275,40 @@ impl Frames {
         ids: LinkIds,
         in_delivered: u64,
     ) -> Result<(), Violation> {
-        let said = &mut self.said[motr];
+        let process = &mut self.processes[motr];
         // The link belongs to a former life, or the process has not sent over it yet.
-        if said.link != Some(ids) {
+        if process.link != Some(ids) {
             return Ok(());
         }
-        if in_delivered > said.highest + 2 || in_delivered % 2 == 1 {
-            let text = format!("process {motr}: {in_delivered}, wrote up to {}", said.highest);
+        if in_delivered > process.highest + 2 || in_delivered % 2 == 1 {
+            let text = format!("process {motr}: {in_delivered}, wrote up to {}", process.highest);
             return broken("nothing is acknowledged that was not sent", text);
         }
-        let still_open = said.open.split_off(&in_delivered);
-        let done = std::mem::replace(&mut said.open, still_open);
-        for (tag, Open { word, number }) in done {
-            let Some(word) = word else { continue };
-            let Some(written) = kv.held_since(topology.motr[motr].0, &word, number) else {
-                let text = format!("process {motr}: tag {tag}, {word:?}");
+        let still_open = process.unacked.split_off(&in_delivered);
+        let done = std::mem::replace(&mut process.unacked, still_open);
+        for (tag, Unacked { record, number }) in done {
+            let Some(record) = record else { continue };
+            let Some(written) = kv.held_since(topology.motr[motr].0, &record, number) else {
+                let text = format!("process {motr}: tag {tag}, {record:?}");
                 return broken("nothing is acknowledged before Consul holds its effect", text);
             };
-            self.last[motr] = Some((word, written));
+            self.last[motr] = Some((record, written));
         }
         Ok(())
     }
 }
 
 /// Checks a write of a machine: it is one frame, whose requests have valid xids.
-pub(crate) fn is_a_frame(bytes: &Bytes) -> Result<(), Violation> {
+pub(crate) fn check_frame(bytes: &Bytes) -> Result<(), Violation> {
     let requests = items(bytes)?.1.into_iter().filter(|item| !item.fop.is_reply());
-    requests.map(|item| item.header).try_for_each(|header| request_has_xids(&header))
+    requests.map(|item| item.header).try_for_each(|header| check_xids(&header))
 }
 
 /// Checks a write of a hax, whoever its receiver is.
-pub(crate) fn is_bearable(bytes: &Bytes) -> Result<(), Violation> {
-    is_a_frame(bytes)?;
+pub(crate) fn check_hax_frame(bytes: &Bytes) -> Result<(), Violation> {
+    check_frame(bytes)?;
     items(bytes)?.1.iter().try_for_each(|item| match &item.fop {
-        Fop::LinkMsg(msg) => bearable(msg),
+        Fop::LinkMsg(msg) => check_acceptable(msg),
         _ => Ok(()),
     })
 }
@@ -328,7 +330,7 @@ fn items(bytes: &Bytes) -> Result<(Header, Vec<Item>), Violation> {
 
 /// Checks the xids of a request. An `xid_min` of 0 or -1 panics the receiver, except if the xid is outside of
 /// any sequence.
-fn request_has_xids(header: &ItemHeader) -> Result<(), Violation> {
+fn check_xids(header: &ItemHeader) -> Result<(), Violation> {
     let ItemHeader { xid, xid_min, .. } = *header;
     if xid == item::NONE || xid_min != 0 && xid_min != item::NONE && xid_min <= xid {
         return Ok(());
@@ -337,7 +339,7 @@ fn request_has_xids(header: &ItemHeader) -> Result<(), Violation> {
 }
 
 /// Checks that a real process accepts a message of hax (`ha/note.c`, `ha/msg.h`).
-fn bearable(msg: &LinkMsg) -> Result<(), Violation> {
+fn check_acceptable(msg: &LinkMsg) -> Result<(), Violation> {
     let rule = "nothing is sent that makes its receiver abort";
     if msg.in_delivered % 2 == 1 || msg.nr > 1 || msg.nr == 1 && msg.tag.is_multiple_of(2) {
         return broken(rule, format!("tag {}, in_delivered {}", msg.tag, msg.in_delivered));
@@ -364,7 +366,7 @@ fn bearable(msg: &LinkMsg) -> Result<(), Violation> {
 /// Returns the record that `processes/` must hold before a message may be acknowledged.
 ///
 /// There is none unless the message is an event that a process reports about itself.
-fn word_of(fid: Fid, confd: bool, message: &Message) -> Option<Word> {
+fn record_after(fid: Fid, confd: bool, message: &Message) -> Option<Record> {
     let Body::Process(event) = &message.body else { return None };
     let undefined = matches!(event.event, ProcessEventKind::Undefined(_))
         || matches!(event.kind, ProcessType::Undefined(_) | ProcessType::Ha);

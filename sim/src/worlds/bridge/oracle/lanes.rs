@@ -11,11 +11,11 @@ use crate::engine::Violation;
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     /// The reported states of each process that Consul does not hold yet.
-    said: BTreeMap<Fid, VecDeque<&'static str>>,
+    reported: BTreeMap<Fid, VecDeque<&'static str>>,
 }
 
 impl Lanes {
-    pub(super) fn fact(
+    pub(super) fn on_fact(
         &mut self,
         own: Fid,
         topology: &Topology,
@@ -23,12 +23,12 @@ impl Lanes {
     ) -> Result<(), Violation> {
         match fact {
             Fact::ProcessEvent { process, state } => {
-                self.said.entry(*process).or_default().push_back(*state);
+                self.reported.entry(*process).or_default().push_back(*state);
                 Ok(())
             }
             Fact::ProcessCommitted { process, state, .. } if *process != own => {
                 let confd = topology.motr.iter().any(|(fid, _, _, confd)| fid == process && *confd);
-                let said = self.said.entry(*process).or_default();
+                let said = self.reported.entry(*process).or_default();
                 let front = said.front().copied();
                 // A confd has nothing to replay. The record of a formatting process is its report.
                 let same = front == Some(*state)

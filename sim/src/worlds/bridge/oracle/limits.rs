@@ -7,7 +7,7 @@ use hax_core::wire;
 use super::broken;
 use crate::engine::Violation;
 
-pub(super) fn view_is_within(config: &node::Config, view: View) -> Result<(), Violation> {
+pub(super) fn check_view(config: &node::Config, view: View) -> Result<(), Violation> {
     let node::Config { bridge, wire } = config;
     let View { links, entries, questions, lanes, .. } = view;
     // An unacknowledged message is a request or an item of a lane. The other items are found by the bridge
@@ -20,7 +20,7 @@ pub(super) fn view_is_within(config: &node::Config, view: View) -> Result<(), Vi
     if within { Ok(()) } else { broken("a bridge keeps to its limits", format!("{view:?}")) }
 }
 
-pub(crate) fn wire_is_within(limit: &wire::Config, view: &wire::View) -> Result<(), Violation> {
+pub(crate) fn check_wire_view(limit: &wire::Config, view: &wire::View) -> Result<(), Violation> {
     let link_is_within = |link: &wire::endpoint::LinkView| {
         link.queued <= limit.queue_max && link.unacked <= limit.unacked_max
     };

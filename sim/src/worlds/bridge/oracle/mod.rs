@@ -3,12 +3,12 @@
 //! Each file has one subject, and each function one rule. The first broken rule ends the run.
 
 mod calls;
-mod ends;
 mod entries;
 mod frames;
 mod kv;
 mod lanes;
 mod limits;
+mod outcomes;
 mod spiel;
 
 use std::net::SocketAddr;
@@ -24,15 +24,15 @@ use hax_core::node::{self, Node, Output};
 use hax_core::wire::codec::params::LinkIds;
 
 use crate::consul::Consul;
-use crate::engine::{Violation, Who};
+use crate::engine::{Party, Violation};
 use calls::Calls;
-use ends::Ends;
 use entries::Entries;
 use frames::Frames;
-pub(crate) use frames::{is_a_frame, is_bearable};
+pub(crate) use frames::{check_frame, check_hax_frame};
 use kv::Kv;
 use lanes::Lanes;
-pub(crate) use limits::wire_is_within;
+pub(crate) use limits::check_wire_view;
+use outcomes::Outcomes;
 use spiel::Library;
 
 /// The identities of the machines.
@@ -48,41 +48,41 @@ pub(super) struct Topology {
 
 /// The rules for one life of one hax that need no other machine.
 #[derive(Debug)]
-pub(crate) struct Alone {
+pub(crate) struct NodeRules {
     config: node::Config,
     calls: Calls,
     entries: Entries,
-    ends: Ends,
+    outcomes: Outcomes,
     library: Library,
     steps: u64,
 }
 
-impl Alone {
+impl NodeRules {
     pub(crate) fn new(config: &node::Config) -> Self {
         Self {
             config: config.clone(),
             calls: Calls::default(),
             entries: Entries::default(),
-            ends: Ends::default(),
+            outcomes: Outcomes::default(),
             library: Library::default(),
             steps: 0,
         }
     }
 
     /// Checks the outputs of one input.
-    pub(crate) fn step(&mut self, out: &[Output], machine: &Node) -> Result<(), Violation> {
+    pub(crate) fn on_step(&mut self, out: &[Output], machine: &Node) -> Result<(), Violation> {
         let Self { config, calls, library, .. } = self;
-        limits::view_is_within(config, machine.view())?;
+        limits::check_view(config, machine.view())?;
         self.steps += 1;
         if self.steps.is_multiple_of(64) {
-            wire_is_within(&config.wire, &machine.wire())?;
+            check_wire_view(&config.wire, &machine.wire())?;
         }
         for output in out {
             match output {
-                Output::Consul(port::Command::Call(call)) => calls.call(config, call)?,
-                Output::Consul(port::Command::Cancel(id)) => calls.cancel(*id)?,
-                Output::Spiel(call) => library.call(config, call)?,
-                Output::Http(response) => calls.response(response.id)?,
+                Output::Consul(port::Command::Call(call)) => calls.on_call(config, call)?,
+                Output::Consul(port::Command::Cancel(id)) => calls.on_cancel(*id)?,
+                Output::Spiel(call) => library.on_call(config, call)?,
+                Output::Http(response) => calls.on_response(response.id)?,
                 Output::Net(_)
                 | Output::HttpStream(_)
                 | Output::Exec(_)
@@ -95,37 +95,37 @@ impl Alone {
         Ok(())
     }
 
-    pub(crate) fn fact(&mut self, now: u64, fact: &Fact) -> Result<(), Violation> {
-        self.entries.fact(&self.config, now, fact)?;
-        self.ends.fact(fact)
+    pub(crate) fn on_fact(&mut self, now: u64, fact: &Fact) -> Result<(), Violation> {
+        self.entries.on_fact(&self.config, now, fact)?;
+        self.outcomes.on_fact(fact)
     }
 
     /// Records an HTTP request before the hax receives it.
-    pub(crate) fn asked(&mut self, request: HttpId) {
-        self.calls.asked(request);
+    pub(crate) fn on_request(&mut self, request: HttpId) {
+        self.calls.on_request(request);
     }
 
-    pub(crate) fn replied(&mut self, call: CallId) {
-        self.calls.replied(call);
+    pub(crate) fn on_reply(&mut self, call: CallId) {
+        self.calls.on_reply(call);
     }
 
     /// Records a response of Motr's library.
-    pub(crate) fn library_answered(&mut self, reply: &Reply) {
-        self.library.answered(reply);
+    pub(crate) fn on_library_reply(&mut self, reply: &Reply) {
+        self.library.on_reply(reply);
     }
 
-    fn owed(&self) -> Option<String> {
-        self.calls.owed().or_else(|| self.entries.owed())
+    fn unanswered(&self) -> Option<String> {
+        self.calls.unanswered().or_else(|| self.entries.unanswered())
     }
 }
 
 /// State and type in `processes/`, without their common prefix.
-type Word = (String, String);
+type Record = (String, String);
 
 /// The checked state of one hax in one life.
 #[derive(Debug, Default)]
 struct Life {
-    alone: Option<Alone>,
+    rules: Option<NodeRules>,
     lanes: Lanes,
 }
 
@@ -146,64 +146,72 @@ impl Oracle {
 
     // ---- lives ------------------------------------------------------------------------------------
 
-    pub(super) fn born(&mut self, hax: usize, config: &node::Config) {
-        self.lives[hax] = Life { alone: Some(Alone::new(config)), ..Life::default() };
-        self.frames.hax_is_new(hax);
+    pub(super) fn on_start(&mut self, hax: usize, config: &node::Config) {
+        self.lives[hax] = Life { rules: Some(NodeRules::new(config)), ..Life::default() };
+        self.frames.on_hax_start(hax);
     }
 
-    pub(super) fn died(&mut self, hax: usize) {
+    pub(super) fn on_death(&mut self, hax: usize) {
         self.lives[hax] = Life::default();
     }
 
-    pub(super) fn process_died(&mut self, motr: usize) {
-        self.frames.process_is_new(motr);
+    pub(super) fn on_process_death(&mut self, motr: usize) {
+        self.frames.on_process_start(motr);
     }
 
     // ---- steps ------------------------------------------------------------------------------------
 
     /// Checks the outputs of one input of a hax.
-    pub(super) fn step(
+    pub(super) fn on_step(
         &mut self,
         hax: usize,
         out: &[Output],
         machine: &Node,
     ) -> Result<(), Violation> {
-        let alone = self.lives[hax].alone.as_mut();
-        alone.map_or(Ok(()), |alone| alone.step(out, machine))
+        let rules = self.lives[hax].rules.as_mut();
+        rules.map_or(Ok(()), |rules| rules.on_step(out, machine))
     }
 
-    pub(super) fn asked(&mut self, hax: usize, request: HttpId) {
-        self.lives[hax].alone.iter_mut().for_each(|alone| alone.asked(request));
+    pub(super) fn on_request(&mut self, hax: usize, request: HttpId) {
+        self.lives[hax].rules.iter_mut().for_each(|rules| rules.on_request(request));
     }
 
-    pub(super) fn replied(&mut self, hax: usize, call: CallId) {
-        self.lives[hax].alone.iter_mut().for_each(|alone| alone.replied(call));
+    pub(super) fn on_reply(&mut self, hax: usize, call: CallId) {
+        self.lives[hax].rules.iter_mut().for_each(|rules| rules.on_reply(call));
     }
 
-    pub(super) fn library_answered(&mut self, hax: usize, reply: &Reply) {
-        self.lives[hax].alone.iter_mut().for_each(|alone| alone.library_answered(reply));
+    pub(super) fn on_library_reply(&mut self, hax: usize, reply: &Reply) {
+        self.lives[hax].rules.iter_mut().for_each(|rules| rules.on_library_reply(reply));
     }
 
     /// Checks a frame that a machine wrote.
-    pub(super) fn wrote(&mut self, now: u64, who: Who, bytes: &Bytes) -> Result<(), Violation> {
+    pub(super) fn on_frame(
+        &mut self,
+        now: u64,
+        who: Party,
+        bytes: &Bytes,
+    ) -> Result<(), Violation> {
         match who {
-            Who::Node(hax) => self.frames.hax_wrote(&self.topology, &self.kv, now, hax, bytes),
-            Who::Peer(motr) => self.frames.process_wrote(&self.topology, &self.kv, motr, bytes),
-            Who::Stranger => Ok(()),
+            Party::Node(hax) => self.frames.on_hax_frame(&self.topology, &self.kv, now, hax, bytes),
+            Party::Peer(motr) => {
+                self.frames.on_process_frame(&self.topology, &self.kv, motr, bytes)
+            }
+            Party::RawClient => Ok(()),
         }
     }
 
-    pub(super) fn fact(&mut self, now: u64, hax: usize, fact: &Fact) -> Result<(), Violation> {
+    pub(super) fn on_fact(&mut self, now: u64, hax: usize, fact: &Fact) -> Result<(), Violation> {
         let own = self.topology.haxes[hax].0;
-        let Life { alone, lanes } = &mut self.lives[hax];
-        let Some(alone) = alone else { return Ok(()) };
-        let result = alone.fact(now, fact).and_then(|()| lanes.fact(own, &self.topology, fact));
-        self.frames.fact(&self.topology, hax, fact);
+        let Life { rules, lanes } = &mut self.lives[hax];
+        let Some(rules) = rules else { return Ok(()) };
+        let result =
+            rules.on_fact(now, fact).and_then(|()| lanes.on_fact(own, &self.topology, fact));
+        self.frames.on_fact(&self.topology, hax, fact);
         result
     }
 
     /// Checks a possible write to Consul, by a hax or by another client.
-    pub(super) fn consul_wrote(
+    pub(super) fn on_consul_write(
         &mut self,
         by: Option<usize>,
         body: &[u8],
@@ -212,23 +220,23 @@ impl Oracle {
         let mut result = Ok(());
         if let Some(hax) = by {
             let linked = |fid: Fid| self.frames.was_linked(hax, fid);
-            result = kv::writes_for_its_own(&self.topology, hax, body, linked, consul)
-                .and_then(|()| kv::takes_statistics_down(&self.topology, hax, body, consul));
+            result = kv::check_writer(&self.topology, hax, body, linked, consul)
+                .and_then(|()| kv::check_statistics_writer(&self.topology, hax, body, consul));
         }
-        self.kv.look(by, body, consul);
+        self.kv.observe(by, body, consul);
         result
     }
 
     // ---- processes --------------------------------------------------------------------------------
 
-    pub(super) fn entrypoint(
+    pub(super) fn check_entrypoint(
         &self,
         motr: usize,
         (control, again): (u32, bool),
         entrypoint: &Entrypoint,
     ) -> Result<(), Violation> {
-        entries::ends_nobody(motr, (control, again), entrypoint)?;
-        entries::says_where_confds_are(&self.topology, motr, control, entrypoint)
+        entries::check_not_empty(motr, (control, again), entrypoint)?;
+        entries::check_confds(&self.topology, motr, control, entrypoint)
     }
 
     /// Returns the ids of a process's link, from the frames that it wrote.
@@ -239,35 +247,35 @@ impl Oracle {
     // ---- at rest ----------------------------------------------------------------------------------
 
     /// Returns a missing response or reply, once the faults have ended.
-    pub(super) fn owed(&self) -> Option<String> {
+    pub(super) fn unanswered(&self) -> Option<String> {
         self.lives.iter().enumerate().find_map(|(hax, life)| {
-            let owed = life.alone.as_ref().and_then(Alone::owed);
+            let owed = life.rules.as_ref().and_then(NodeRules::unanswered);
             owed.map(|what| format!("hax {hax}: {what}"))
         })
     }
 
     /// Returns whether a hax wrote the last record of a process.
-    pub(super) fn is_a_hax_s(&self, fid: Fid) -> bool {
+    pub(super) fn is_written_by_hax(&self, fid: Fid) -> bool {
         self.kv.last_writer(fid).is_some()
     }
 
     /// Checks the records in Consul at rest.
-    pub(super) fn rest(&self, consul: &Consul) -> Result<(), Violation> {
+    pub(super) fn check_rest(&self, consul: &Consul) -> Result<(), Violation> {
         let acknowledged = |motr| self.frames.last_acknowledged(motr);
-        self.kv.last_event_stands(&self.topology, acknowledged, consul)
+        self.kv.check_last_events(&self.topology, acknowledged, consul)
     }
 }
 
 /// Checks the reason of a process's abort: only a declaration of its death may cause one.
-pub(super) fn aborted(
+pub(super) fn check_abort(
     motr: usize,
     why: &'static str,
     consul: &Consul,
     fid: Fid,
 ) -> Result<(), Violation> {
     let key = format!("processes/{fid}");
-    let held = consul.holds(&key);
-    let word = held.and_then(|held| super::model::word(held.value));
+    let held = consul.entry(&key);
+    let word = held.and_then(|held| super::model::record(held.value));
     let dead = word.is_some_and(|(state, _)| state == "STOPPED");
     if dead && why == "taken for dead" {
         return Ok(());

@@ -14,11 +14,11 @@ pub(super) struct Library {
     last: u64,
     /// The library has read the configuration.
     up: bool,
-    asked: BTreeMap<SpielId, Op>,
+    in_progress: BTreeMap<SpielId, Op>,
 }
 
 impl Library {
-    pub(super) fn call(&mut self, config: &node::Config, call: &Call) -> Result<(), Violation> {
+    pub(super) fn on_call(&mut self, config: &node::Config, call: &Call) -> Result<(), Violation> {
         let Call { id, op } = call;
         if !config.bridge.spiel {
             return broken("only what is there is asked", format!("{id}: {op:?}"));
@@ -30,27 +30,30 @@ impl Library {
         if self.up == matches!(op, Op::Begin { .. }) {
             return broken("the library reads the configuration first", format!("{id}: {op:?}"));
         }
-        if let Some(other) = self.asked.values().find(|other| collide(**other, *op)) {
+        if let Some(other) =
+            self.in_progress.values().find(|other| exclude_each_other(**other, *op))
+        {
             let rule = "a pool has one operation under way, and the leader one question";
             return broken(rule, format!("{op:?} beside {other:?}"));
         }
-        self.asked.insert(*id, *op);
-        let operations = self.asked.values().filter(|op| matches!(op, Op::Sns { .. })).count();
+        self.in_progress.insert(*id, *op);
+        let operations =
+            self.in_progress.values().filter(|op| matches!(op, Op::Sns { .. })).count();
         if operations > config.bridge.limit.operations {
             return broken("operations under way are bounded", format!("{operations}"));
         }
         Ok(())
     }
 
-    pub(super) fn answered(&mut self, reply: &Reply) {
-        if let Some(Op::Begin { .. }) = self.asked.remove(&reply.id) {
+    pub(super) fn on_reply(&mut self, reply: &Reply) {
+        if let Some(Op::Begin { .. }) = self.in_progress.remove(&reply.id) {
             self.up = reply.result.is_ok();
         }
     }
 }
 
 /// Returns whether two calls must not be in progress together.
-fn collide(a: Op, b: Op) -> bool {
+fn exclude_each_other(a: Op, b: Op) -> bool {
     match (a, b) {
         (Op::Sns { pool, op }, Op::Sns { pool: of, op: other }) => {
             pool == of && (op == other || !(op.is_status() || other.is_status()))

@@ -254,7 +254,7 @@ impl Router {
     }
 
     /// Returns the reason why the router is not at rest yet.
-    pub(super) fn unrest(&self) -> Option<String> {
+    pub(super) fn busy_reason(&self) -> Option<String> {
         let waits = self.waiting.keys().next().map(|id| format!("{id} has no answer"));
         waits
             .or_else(|| self.is_damaged().then(|| "the file is damaged".to_owned()))

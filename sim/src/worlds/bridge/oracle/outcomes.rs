@@ -9,15 +9,15 @@ use super::broken;
 use crate::engine::Violation;
 
 #[derive(Debug, Default)]
-pub(super) struct Ends {
+pub(super) struct Outcomes {
     /// The sent messages that have their outcome.
     settled: BTreeSet<(LinkId, SendId)>,
     up: BTreeSet<LinkId>,
     ready: bool,
 }
 
-impl Ends {
-    pub(super) fn fact(&mut self, fact: &Fact) -> Result<(), Violation> {
+impl Outcomes {
+    pub(super) fn on_fact(&mut self, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::LinkUp { link, .. } if !self.up.insert(*link) => {
                 return broken("each link has a name of its own", format!("{link} again"));

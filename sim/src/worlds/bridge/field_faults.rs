@@ -4,6 +4,7 @@
 //! and a new import of the configuration in use.
 
 use hax_core::base::fid::Fid;
+use hax_core::bridge::BQ_WATCH_PATH;
 use hax_core::ha::fact::Fact;
 use serde_json::{Value, json};
 
@@ -13,9 +14,9 @@ use crate::engine::{Client, S};
 
 /// The time for which a hax may still act on evidence against a process after the evidence is gone. Calls are
 /// abandoned and executed late, and responses are slow.
-const LATE: u64 = 60 * S;
+const EVIDENCE_VALID: u64 = 60 * S;
 /// Nodes of an earlier configuration that nobody deleted: above and below those in use.
-const LEFT: [&str; 2] = ["0x6e00000000000001:0x168", "0x6e00000000000000:0x1"];
+const OLD_NODES: [&str; 2] = ["0x6e00000000000001:0x168", "0x6e00000000000000:0x1"];
 /// The maximum number of operations in one transaction.
 const TXN: usize = 64;
 
@@ -27,15 +28,15 @@ impl World<'_, Bridge> {
         let i = self.sim.index(self.cast.motr.len());
         let key = self.cast.motr[i].fid.key.to_string();
         if self.sim.choose(2) == 0 {
-            self.sim.say(|| format!("somebody's check of node {agent} is {status}"));
+            self.sim.log(|| format!("somebody's check of node {agent} is {status}"));
             let id = ["mem", "disk"][self.sim.index(2)];
             let check = json!({"ID": id, "Name": id, "TTL": "100h", "Status": status});
-            self.tell_consul(agent, "PUT", "/v1/agent/check/register", check.to_string());
+            self.request_as_other(agent, "PUT", "/v1/agent/check/register", check.to_string());
             let verb = ["pass", "warn", "fail"][self.sim.index(3)];
-            self.tell_consul(agent, "PUT", &format!("/v1/agent/check/{verb}/{id}"), "");
+            self.request_as_other(agent, "PUT", &format!("/v1/agent/check/{verb}/{id}"), "");
             return;
         }
-        self.sim.say(|| format!("a service elsewhere has the number {key} and is {status}"));
+        self.sim.log(|| format!("a service elsewhere has the number {key} and is {status}"));
         let node = "billing-host";
         let service = json!({
             "Node": node, "Address": "127.0.9.9",
@@ -43,49 +44,49 @@ impl World<'_, Bridge> {
             "Checks": [{"Node": node, "CheckID": format!("web:{key}"), "Name": "web alive",
                         "ServiceID": key, "Status": status}],
         });
-        self.tell_consul(agent, "PUT", "/v1/catalog/register", service.to_string());
+        self.request_as_other(agent, "PUT", "/v1/catalog/register", service.to_string());
     }
 
     /// Writes keys of an earlier configuration, or deletes them.
-    pub(super) fn left_over(&mut self) {
-        let left = LEFT[self.sim.index(2)];
+    pub(super) fn change_old_configuration(&mut self) {
+        let left = OLD_NODES[self.sim.index(2)];
         let at = format!("/v1/kv/m0conf/nodes/{left}");
         let (i, hax) = (self.sim.index(self.cast.motr.len()), self.sim.index(self.hosts.len()));
         match self.sim.choose(3) {
             0 => {
-                self.sim.say(|| format!("the node {left} is deleted"));
-                self.tell_consul(0, "DELETE", &format!("{at}?recurse"), "");
+                self.sim.log(|| format!("the node {left} is deleted"));
+                self.request_as_other(0, "DELETE", &format!("{at}?recurse"), "");
             }
             1 => {
                 let name = self.cast.hax[hax].name.clone();
-                self.sim.say(|| format!("the node {left} is called {name} too"));
+                self.sim.log(|| format!("the node {left} is called {name} too"));
                 let node = json!({"name": name, "state": "M0_NC_UNKNOWN"});
-                self.tell_consul(0, "PUT", &at, node.to_string());
+                self.request_as_other(0, "PUT", &at, node.to_string());
             }
             _ => {
                 let fid = self.cast.motr[i].fid;
-                self.sim.say(|| format!("{fid} is below the node {left}, too"));
+                self.sim.log(|| format!("{fid} is below the node {left}, too"));
                 let process = format!("{at}/processes/{fid}");
                 let service = format!("{process}/services/0x7300000000000001:0x900");
                 let entry =
                     |name: &str| json!({"name": name, "state": "M0_NC_UNKNOWN"}).to_string();
-                self.tell_consul(0, "PUT", &at, entry("old-name"));
-                self.tell_consul(0, "PUT", &process, entry("hax"));
-                self.tell_consul(0, "PUT", &service, entry("ha"));
+                self.request_as_other(0, "PUT", &at, entry("old-name"));
+                self.request_as_other(0, "PUT", &process, entry("hax"));
+                self.request_as_other(0, "PUT", &service, entry("ha"));
             }
         }
     }
 
     /// Imports the configuration again, as every node of hare does at its start.
-    pub(super) fn import(&mut self) {
-        self.sim.say(|| "the configuration is imported again".into());
+    pub(super) fn import_again(&mut self) {
+        self.sim.log(|| "the configuration is imported again".into());
         for body in self.cast.import.clone().iter() {
-            self.tell_consul(0, "PUT", "/v1/txn", body.clone());
+            self.request_as_other(0, "PUT", "/v1/txn", body.clone());
         }
     }
 
     /// Posts wrong data to a hax in the format of a watch.
-    pub(super) fn forge(&mut self, hax: usize) {
+    pub(super) fn post_false_watch(&mut self, hax: usize) {
         let (n, i) = (self.sim.choose(1 << 20), self.sim.index(self.cast.motr.len()));
         let index = [1, self.consul.double.index() + 1, 1 << 40][self.sim.index(3)];
         if self.sim.choose(2) == 0 {
@@ -98,7 +99,7 @@ impl World<'_, Bridge> {
             let value = base64::engine::general_purpose::STANDARD.encode(message.to_string());
             let entry = json!({"Key": format!("bq/{n}"), "Value": value, "ModifyIndex": index});
             let body = json!([entry]).to_string();
-            return self.request(hax, "POST", "/watcher/bq", body.into(), Client::Stranger);
+            return self.request(hax, "POST", BQ_WATCH_PATH, body.into(), Client::Other);
         }
         let (node, key) =
             (&self.cast.hax[self.cast.motr[i].hax].name, self.cast.motr[i].fid.key.to_string());
@@ -107,13 +108,13 @@ impl World<'_, Bridge> {
             "ServiceID": key, "ServiceName": self.cast.motr[i].service, "ModifyIndex": index,
         });
         let body = json!([{"Node": {"Node": node}, "Checks": [check]}]).to_string();
-        self.request(hax, "POST", "/", body.into(), Client::Stranger);
+        self.request(hax, "POST", "/", body.into(), Client::Other);
     }
 
     /// Returns the state and the type in Consul's record of a process.
-    pub(super) fn word_of(&self, process: Fid) -> Option<(String, String)> {
+    pub(super) fn record_of(&self, process: Fid) -> Option<(String, String)> {
         let key = format!("processes/{process}");
-        super::model::word(self.consul.double.holds(&key)?.value)
+        super::model::record(self.consul.double.entry(&key)?.value)
     }
 
     /// Checks a hax's declaration of death: there must have been valid evidence against the process.
@@ -122,22 +123,22 @@ impl World<'_, Bridge> {
         let Some(process) = self.cast.motr.iter().find(|process| process.fid == *fid) else {
             return;
         };
-        let recent = process.doubted.is_some_and(|at| self.sim.now() < at + LATE);
+        let recent = process.last_evidence.is_some_and(|at| self.sim.now() < at + EVIDENCE_VALID);
         let lives = process.machine.is_some() && !recent && !self.cast.swarm.odds.has_lies();
-        if lives && !Model::speaks_against(&self.consul.double, *fid) {
+        if lives && !Model::has_evidence_against(&self.consul.double, *fid) {
             let rule = "no process is declared stopped that nothing speaks against";
             self.sim.fail(rule, format!("{fid}"));
         }
     }
 
     /// Records the present time as that of the last evidence against the selected processes.
-    pub(super) fn doubt(&mut self, concerned: impl Fn(&super::SimProcess) -> bool) {
+    pub(super) fn record_evidence(&mut self, concerned: impl Fn(&super::SimProcess) -> bool) {
         let now = self.sim.now();
         self.cast
             .motr
             .iter_mut()
             .filter(|process| concerned(process))
-            .for_each(|a| a.doubted = Some(now));
+            .for_each(|a| a.last_evidence = Some(now));
     }
 }
 
@@ -154,13 +155,13 @@ pub(super) fn import_of(kv: &[(String, String)]) -> Vec<String> {
 /// Returns a difference between a node and the last records of its I/O processes.
 ///
 /// The state of the node's entry and of its enclosure's has to follow from the records.
-pub(super) fn underived(world: &World<'_, Bridge>) -> Option<String> {
+pub(super) fn wrong_derived_state(world: &World<'_, Bridge>) -> Option<String> {
     let consul = &world.consul.double;
     for hax in 0..world.hosts.len() {
         let name = format!("\"{}\"", world.cast.hax[hax].name);
         let ios =
             world.cast.motr.iter().filter(|process| process.hax == hax && process.service == "ios");
-        let words: Vec<_> = ios.filter_map(|process| world.word_of(process.fid)).collect();
+        let words: Vec<_> = ios.filter_map(|process| world.record_of(process.fid)).collect();
         // No state follows from m0mkfs.
         if words.iter().any(|(_, kind)| kind == "M0MKFS") {
             continue;
@@ -174,8 +175,8 @@ pub(super) fn underived(world: &World<'_, Bridge>) -> Option<String> {
         } else {
             continue;
         };
-        let is_left = |key: &str| LEFT.iter().any(|left| key.contains(left));
-        let nodes = consul.held("m0conf/nodes/0x").filter(|held| {
+        let is_left = |key: &str| OLD_NODES.iter().any(|left| key.contains(left));
+        let nodes = consul.entries("m0conf/nodes/0x").filter(|held| {
             held.key.split('/').count() == 3
                 && !is_left(held.key)
                 && String::from_utf8_lossy(held.value).contains(&name)
@@ -183,7 +184,7 @@ pub(super) fn underived(world: &World<'_, Bridge>) -> Option<String> {
         for node in nodes {
             let fid: Option<Fid> = node.key.rsplit('/').next().and_then(|fid| fid.parse().ok());
             let encl = format!("\"{}\"", fid.unwrap_or_default());
-            let encls = consul.held("m0conf/sites/").filter(|held| {
+            let encls = consul.entries("m0conf/sites/").filter(|held| {
                 held.key.rsplit('/').nth(1) == Some("encls")
                     && String::from_utf8_lossy(held.value).contains(&encl)
             });

@@ -10,7 +10,7 @@ use crate::stream::StreamEvent;
 
 /// The received numbers of each client.
 #[derive(Debug, Default)]
-pub(super) struct Hearing {
+pub(super) struct Received {
     open: BTreeMap<(usize, HttpId), Listener>,
     /// The highest received number of each machine.
     highest: BTreeMap<usize, u64>,
@@ -25,15 +25,15 @@ struct Listener {
     line: String,
 }
 
-impl Hearing {
+impl Received {
     /// Checks that the numbers follow one another without a gap.
-    pub(super) fn heard(
+    pub(super) fn on_stream_event(
         &mut self,
         node: usize,
         of: HttpId,
         heard: &StreamEvent,
     ) -> Result<(), Violation> {
-        let StreamEvent::Said(bytes) = heard else {
+        let StreamEvent::Data(bytes) = heard else {
             self.open.remove(&(node, of));
             return Ok(());
         };
@@ -55,12 +55,12 @@ impl Hearing {
     }
 
     /// Observes a client's request over named pipes.
-    pub(super) fn asked(&mut self, client: ClientId, bytes: usize) {
+    pub(super) fn on_request(&mut self, client: ClientId, bytes: usize) {
         self.asked.insert(client, bytes);
     }
 
     /// Checks that the client's answer belongs to its own request.
-    pub(super) fn comes_to(
+    pub(super) fn on_outcome(
         &mut self,
         node: usize,
         client: ClientId,
@@ -81,7 +81,7 @@ impl Hearing {
     }
 
     /// Checks that the highest received number is in the file.
-    pub(super) fn is_in_file(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
+    pub(super) fn check_file(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
         let highest = self.highest.get(&node).copied().filter(|number| *number > 0);
         if found >= highest {
             return Ok(());
@@ -91,7 +91,7 @@ impl Hearing {
     }
 
     /// Checks that every listener has received all numbers.
-    pub(super) fn at_rest(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
+    pub(super) fn check_rest(&self, node: usize, found: Option<u64>) -> Result<(), Violation> {
         let of_it = self.open.iter().filter(|((of, _), _)| *of == node);
         for ((_, name), Listener { last, .. }) in of_it {
             if *last != Some(found.unwrap_or(0)) {

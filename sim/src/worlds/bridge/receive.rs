@@ -10,12 +10,12 @@ use super::{Bridge, World, trace};
 use crate::engine::MS;
 
 /// The time for which a posted check unknown to Consul may count, in µs: 5 s, and the read that ends it.
-const DOUBT: u64 = 6_000_000;
+const POSTED_CHECK_VALID: u64 = 6_000_000;
 
 impl World<'_, Bridge> {
     /// Handles a message of its hax at a process.
-    pub(super) fn hear(&mut self, i: usize, message: &Message) {
-        self.sim.say(|| format!("process {i} hears {}", trace::message(message)));
+    pub(super) fn on_message(&mut self, i: usize, message: &Message) {
+        self.sim.log(|| format!("process {i} hears {}", trace::message(message)));
         match &message.body {
             Body::Nvec(nvec) => {
                 let process = &mut self.cast.motr[i];
@@ -28,22 +28,22 @@ impl World<'_, Bridge> {
                     let asked = process.questions.remove(&nvec.id_of_get);
                     self.check_answer(i, asked, nvec);
                 } else {
-                    self.cast.motr[i].heard += 1;
+                    self.cast.motr[i].notifications += 1;
                 }
-                let told = &mut self.cast.motr[i].told;
+                let told = &mut self.cast.motr[i].last_states;
                 told.extend(nvec.notes.iter().map(|note| (note.fid, note.state)));
-                self.go_on(i);
+                self.continue_start(i);
             }
             Body::FailureVecRep { .. } => {
                 let process = &mut self.cast.motr[i];
                 // A process that was acknowledged too late asks again over its next link.
                 let again = process.failures_answered.replace(process.links) == Some(process.links);
-                if again && !process.wants_failures {
+                if again && !process.awaits_failures {
                     let text = format!("process {i}: a failure vector");
                     return self.sim.fail("a question has one answer", text);
                 }
-                process.wants_failures = false;
-                self.go_on(i);
+                process.awaits_failures = false;
+                self.continue_start(i);
             }
             other => {
                 let text = format!("process {i}: {}", other.name());
@@ -66,10 +66,10 @@ impl World<'_, Bridge> {
         }
         let model = Model::of(&self.consul.double);
         let doubted = self.cast.hax[self.cast.motr[i].hax]
-            .posted
-            .is_some_and(|at| self.sim.now() < at + DOUBT);
+            .last_post
+            .is_some_and(|at| self.sim.now() < at + POSTED_CHECK_VALID);
         let fits = |note: &&Note| {
-            note.state == model.state(note.fid) || doubted && model.is_unvouched(note.fid)
+            note.state == model.state(note.fid) || doubted && model.has_no_check(note.fid)
         };
         let wrong = nvec.notes.iter().find(|note| !fits(note));
         if let Some(note) = wrong {
@@ -80,10 +80,10 @@ impl World<'_, Bridge> {
     }
 
     /// Continues the start of a process that has its responses.
-    fn go_on(&mut self, i: usize) {
-        if self.cast.motr[i].stage == ProcessState::Starting {
+    fn continue_start(&mut self, i: usize) {
+        if self.cast.motr[i].state == ProcessState::Starting {
             let life = self.cast.motr[i].life;
-            self.sim.later(self.sim.now() + 10 * MS, Ev::Cue(i, life));
+            self.sim.schedule(self.sim.now() + 10 * MS, Ev::NextStep(i, life));
         }
     }
 }

@@ -8,7 +8,7 @@ use super::cast::{Cast, FactOf};
 use super::choice::{Choice, Recorder, Seed, Tape};
 use super::replay::{self, JournalError, Replayed};
 use super::trace::Trace;
-use super::{Outcome, Violation, Wanted, run};
+use super::{Outcome, RunOptions, Violation, run};
 
 /// The number of decisions of one seed. A run continues until they are spent.
 pub const DECISIONS: u32 = 1_500;
@@ -18,34 +18,34 @@ pub const LINES: usize = 200;
 const TRIES: usize = 400;
 
 /// Runs worlds of one cast, one after another.
-pub struct Hunt<C: Cast> {
-    stage: C::Stage,
+pub struct Search<C: Cast> {
+    cache: C::Cache,
 }
 
-impl<C: Cast> Default for Hunt<C> {
+impl<C: Cast> Default for Search<C> {
     fn default() -> Self {
-        Self { stage: C::Stage::default() }
+        Self { cache: C::Cache::default() }
     }
 }
 
-impl<C: Cast> Hunt<C> {
+impl<C: Cast> Search<C> {
     /// The number of kinds of facts.
     pub const KINDS: usize = FactOf::<C>::KINDS.len();
 
     /// Runs one seed.
-    pub fn seed(&mut self, seed: u64, wanted: Wanted<C>) -> Outcome {
-        self.guarded(&mut Seed::new(seed, DECISIONS), wanted)
+    pub fn seed(&mut self, seed: u64, options: RunOptions<C>) -> Outcome {
+        self.guarded(&mut Seed::new(seed, DECISIONS), options)
     }
 
     /// Runs a tape.
-    pub fn tape(&mut self, tape: &[u8], wanted: Wanted<C>) -> Outcome {
-        self.guarded(&mut Tape::new(tape), wanted)
+    pub fn tape(&mut self, tape: &[u8], options: RunOptions<C>) -> Outcome {
+        self.guarded(&mut Tape::new(tape), options)
     }
 
     /// Records the decisions of a seed as a tape.
-    pub fn tape_of(&mut self, seed: u64, wanted: Wanted<C>) -> Vec<u8> {
+    pub fn tape_of(&mut self, seed: u64, options: RunOptions<C>) -> Vec<u8> {
         let mut recorder = Recorder::new(Seed::new(seed, DECISIONS));
-        self.guarded(&mut recorder, wanted);
+        self.guarded(&mut recorder, options);
         recorder.into_tape()
     }
 
@@ -54,9 +54,9 @@ impl<C: Cast> Hunt<C> {
         &mut self,
         swarm: &C::Swarm,
         choice: &mut dyn Choice,
-        wanted: Wanted<C>,
+        options: RunOptions<C>,
     ) -> Outcome {
-        run(&mut self.stage, swarm, choice, wanted)
+        run(&mut self.cache, swarm, choice, options)
     }
 
     /// Replays the journal of one machine and keeps the last `lines` lines.
@@ -65,15 +65,15 @@ impl<C: Cast> Hunt<C> {
     ///
     /// If it is not a journal of this cast.
     pub fn replay(journal: &[u8], lines: usize) -> Result<Replayed, JournalError> {
-        let trace = Trace::keeping(lines, C::describe);
-        Ok(replay::replay(C::open(journal)?, C::NODE, trace))
+        let trace = Trace::with_lines(lines, C::describe);
+        Ok(replay::replay(C::open_journal(journal)?, C::NODE, trace))
     }
 
     /// Runs a world and reports a panic as a violation. Where panics abort, a panic ends the program.
-    fn guarded(&mut self, choice: &mut dyn Choice, wanted: Wanted<C>) -> Outcome {
+    fn guarded(&mut self, choice: &mut dyn Choice, options: RunOptions<C>) -> Outcome {
         let run = catch_unwind(AssertUnwindSafe(|| {
             let swarm = C::draw(choice);
-            run(&mut self.stage, &swarm, choice, wanted)
+            run(&mut self.cache, &swarm, choice, options)
         }));
         run.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -92,15 +92,15 @@ impl<C: Cast> Hunt<C> {
         give_up: impl Fn() -> bool,
     ) -> Option<(u64, Violation)> {
         (1..).take_while(|_| !give_up()).find_map(|n| {
-            let violation = self.seed(n, Wanted::with(mutant)).violation?;
-            let holds = self.seed(n, Wanted::default()).violation.is_none();
+            let violation = self.seed(n, RunOptions::with_mutant(mutant)).violation?;
+            let holds = self.seed(n, RunOptions::default()).violation.is_none();
             holds.then_some((n, violation))
         })
     }
 
     /// Finds a shorter and quieter tape with the same violation.
     pub fn shrink(&mut self, from: Vec<u8>, rule: &str, mutant: Option<C::Mutant>) -> Vec<u8> {
-        let wanted = Wanted { mutant, lines: 0 };
+        let options = RunOptions { mutant, lines: 0 };
         let mut best = from;
         let mut left = TRIES;
         let mut chunk = best.len() / 2;
@@ -115,7 +115,7 @@ impl<C: Cast> Hunt<C> {
                 let quieter = [without, zeroed].into_iter().filter(|other| *other != best);
                 let found = quieter.into_iter().find(|other| {
                     left = left.saturating_sub(1);
-                    let violation = self.tape(other, wanted).violation;
+                    let violation = self.tape(other, options).violation;
                     violation.is_some_and(|found| found.rule == rule)
                 });
                 match found {

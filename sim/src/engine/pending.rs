@@ -11,29 +11,29 @@ use super::Violation;
 
 /// The pending answers of one life of a machine, and the rules for them.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
+pub(super) struct PendingAnswers {
     /// The requests without an answer.
-    asked: BTreeSet<HttpId>,
+    http: BTreeSet<HttpId>,
     /// The open streaming responses in the machine's view, and whether it has ended them.
-    open: BTreeMap<HttpId, bool>,
+    streams: BTreeMap<HttpId, bool>,
     /// The requests over named pipes without an answer.
-    waiting: BTreeSet<FifoId>,
+    pipes: BTreeSet<FifoId>,
 }
 
-impl Owed {
+impl PendingAnswers {
     /// Observes an input before the machine takes it.
-    pub(super) fn takes(&mut self, input: &Input) -> Result<(), Violation> {
+    pub(super) fn on_input(&mut self, input: &Input) -> Result<(), Violation> {
         match input {
             Input::Http(request) => {
-                self.asked.insert(request.id);
+                self.http.insert(request.id);
             }
             Input::HttpStream(closed) => {
-                if self.open.remove(&closed.id).is_none() {
+                if self.streams.remove(&closed.id).is_none() {
                     return Violation::of("an answer is closed once", format!("{closed:?}"));
                 }
             }
             Input::Fifo(request) => {
-                self.waiting.insert(request.id);
+                self.pipes.insert(request.id);
             }
             Input::Tick
             | Input::Net(_)
@@ -48,18 +48,18 @@ impl Owed {
     }
 
     /// Checks the outputs of the last input.
-    pub(super) fn gave<F>(&mut self, out: &[Output<F>]) -> Result<(), Violation> {
+    pub(super) fn on_outputs<F>(&mut self, out: &[Output<F>]) -> Result<(), Violation> {
         out.iter().try_for_each(|output| match output {
             Output::Http(response) => {
-                self.asked.remove(&response.id);
-                if self.open.contains_key(&response.id) {
+                self.http.remove(&response.id);
+                if self.streams.contains_key(&response.id) {
                     let text = response.id.to_string();
                     return Violation::of("an answer is given or begun, not both", text);
                 }
                 Ok(())
             }
-            Output::HttpStream(command) => self.says(command),
-            Output::Fifo(response) if self.waiting.remove(&response.id) => Ok(()),
+            Output::HttpStream(command) => self.on_stream_command(command),
+            Output::Fifo(response) if self.pipes.remove(&response.id) => Ok(()),
             Output::Fifo(response) => {
                 let text = response.id.to_string();
                 Violation::of("each request over pipes has one answer", text)
@@ -75,8 +75,8 @@ impl Owed {
     }
 
     /// Checks that no answer is pending when the machine exits.
-    pub(super) fn exits(&self) -> Result<(), Violation> {
-        match self.waiting.first() {
+    pub(super) fn on_exit(&self) -> Result<(), Violation> {
+        match self.pipes.first() {
             None => Ok(()),
             Some(id) => Violation::of("what was asked is answered before an exit", id.to_string()),
         }
@@ -84,14 +84,14 @@ impl Owed {
 
     /// Checks a command for a streaming response. The machine sends data only after the beginning and before
     /// the end of the response, and not after it was informed that the client has gone.
-    fn says(&mut self, command: &Command) -> Result<(), Violation> {
+    fn on_stream_command(&mut self, command: &Command) -> Result<(), Violation> {
         let may = match command {
             Command::Begin(Begin { id, .. }) => {
-                self.open.insert(*id, false);
-                self.asked.remove(id)
+                self.streams.insert(*id, false);
+                self.http.remove(id)
             }
-            Command::Chunk { id, .. } => self.open.get(id) == Some(&false),
-            Command::End { id } => match self.open.get_mut(id) {
+            Command::Chunk { id, .. } => self.streams.get(id) == Some(&false),
+            Command::End { id } => match self.streams.get_mut(id) {
                 Some(ended) => !std::mem::replace(ended, true),
                 None => false,
             },

@@ -12,23 +12,23 @@ use super::model::Model;
 use super::motr::SimProcess;
 use super::oracle::{Oracle, Topology};
 use super::swarm::Swarm;
-use super::{Bridge, field};
+use super::{Bridge, field_faults};
 use crate::cluster::{Agents, Cluster, Endpoints, Shape};
 use crate::consul::{Consul, Output, Request};
 use crate::engine::Built;
 
 /// The loaded Consul for each size of a cluster. It is kept, since a load takes longer than many runs.
 #[derive(Default)]
-pub struct Stage {
+pub struct Cache {
     loaded: BTreeMap<(u8, u8), Loaded>,
 }
 
 /// The loaded Consul, its cluster, and the transactions that import the configuration again.
 type Loaded = (Consul, Cluster, Rc<[String]>);
 
-impl Stage {
+impl Cache {
     /// Returns the initial state of a world of this swarm.
-    pub(super) fn set(&mut self, swarm: &Swarm) -> Built<Bridge> {
+    pub(super) fn build(&mut self, swarm: &Swarm) -> Built<Bridge> {
         let size = (swarm.nodes, swarm.clients);
         let (consul, cluster, import) = self.loaded.entry(size).or_insert_with(|| load(swarm));
         let mut topology = Topology::default();
@@ -89,6 +89,6 @@ fn load(swarm: &Swarm) -> Loaded {
     let mut out: Vec<Output> = Vec::new();
     let _ = consul.handle(now, request, &mut out);
     consul.configure();
-    let import = field::import_of(&cluster.kv).into();
+    let import = field_faults::import_of(&cluster.kv).into();
     (consul, cluster, import)
 }

@@ -14,7 +14,7 @@ use super::{Bridge, World};
 
 impl World<'_, Bridge> {
     /// Makes a raw client send bytes to a hax. Some of them concern a process of the hax's node.
-    pub(super) fn stranger(&mut self, hax: usize, motr: usize) {
+    pub(super) fn raw_client(&mut self, hax: usize, motr: usize) {
         let own = SocketAddr::from(([127, 0, 9, 9], 30_000));
         let process = self.cast.motr[motr].addr;
         let (from, bytes) = match self.sim.choose(11) {
@@ -33,7 +33,7 @@ impl World<'_, Bridge> {
                 (own, bytes.slice(..1 + keep))
             }
             // A connection without any bytes.
-            3 => return self.intrude(hax, own, Bytes::new()),
+            3 => return self.connect_raw_client(hax, own, Bytes::new()),
             // A wrong address of the sender.
             4 => {
                 let elsewhere = SocketAddr::from(([10, 1, 2, 3], 4));
@@ -41,13 +41,13 @@ impl World<'_, Bridge> {
             }
             5 => (own, self.packet(hax, own, Fop::Unknown { opcode: 4_711 }, 1)),
             // An unconfigured process, or impossible tags.
-            6 | 9 | 10 => (own, self.some_request(hax, own)),
+            6 | 9 | 10 => (own, self.draw_request(hax, own)),
             // A wrong xid_min.
             7 => (own, self.packet(hax, own, Fop::SessionEstablish { sender: 5 }, 0)),
-            _ => (process, self.some_claim(hax, motr)),
+            _ => (process, self.draw_false_ack(hax, motr)),
         };
         let peer = SocketAddr::new(from.ip(), 40_000);
-        self.intrude(hax, peer, bytes);
+        self.connect_raw_client(hax, peer, bytes);
     }
 
     fn packet(&mut self, hax: usize, from: SocketAddr, fop: Fop, xid: u64) -> Bytes {
@@ -69,7 +69,7 @@ impl World<'_, Bridge> {
         Bytes::from(packet::encode(src, dst, &[Item { header, fop }]))
     }
 
-    fn some_request(&mut self, hax: usize, from: SocketAddr) -> Bytes {
+    fn draw_request(&mut self, hax: usize, from: SocketAddr) -> Bytes {
         let unsound = self.sim.choose(2) == 1;
         let wrong = Tags { confirmed: 9, delivered: 4, next: 3, assign: 1 };
         let tags_local = if unsound { wrong } else { Tags::default() };
@@ -87,7 +87,7 @@ impl World<'_, Bridge> {
     }
 
     /// Returns a message in the name of a process that acknowledges more than it can have received.
-    fn some_claim(&mut self, hax: usize, motr: usize) -> Bytes {
+    fn draw_false_ack(&mut self, hax: usize, motr: usize) -> Bytes {
         let ids = self.cast.oracle.link_of(motr).unwrap_or_default();
         let msg = LinkMsg {
             nr: 0,

@@ -8,26 +8,26 @@ use super::{Bridge, World};
 use crate::engine::MS;
 
 /// The period of the external elector.
-const LOOK: u64 = 500 * MS;
+const ELECTOR_PERIOD: u64 = 500 * MS;
 
 impl World<'_, Bridge> {
     /// Gives the lock to a node whose confd passes, if nobody holds it.
     pub(super) fn elect(&mut self) {
-        self.sim.later(self.sim.now() + LOOK, Ev::Elect);
-        let held = self.consul.double.holds("leader").map(|held| held.session.to_owned());
+        self.sim.schedule(self.sim.now() + ELECTOR_PERIOD, Ev::Elect);
+        let held = self.consul.double.entry("leader").map(|held| held.session.to_owned());
         if held.is_some_and(|session| !session.is_empty()) || !self.consul.double.has_leader() {
             return;
         }
         let first = self.sim.choose(self.hosts.len() as u64);
         for offset in 0..self.hosts.len() {
             let agent = (usize::try_from(first).unwrap_or(0) + offset) % self.hosts.len();
-            if self.stand(agent) {
+            if self.try_to_lead(agent) {
                 return;
             }
         }
     }
 
-    fn stand(&mut self, agent: usize) -> bool {
+    fn try_to_lead(&mut self, agent: usize) -> bool {
         let name = self.cast.hax[agent].name.clone();
         let own = format!("service:{}", self.cast.hax[agent].fid.key);
         let Some(confd) = self.cast.motr.iter().find(|a| a.hax == agent && a.is_confd()) else {
@@ -44,29 +44,30 @@ impl World<'_, Bridge> {
             r#"{{"Name": "leader", "Checks": ["serfHealth", "{own}", "{}"], "LockDelay": "200ms"}}"#,
             confd.check
         );
-        let made = self.tell_consul(agent, "PUT", "/v1/session/create", body);
+        let made = self.request_as_other(agent, "PUT", "/v1/session/create", body);
         let made = String::from_utf8_lossy(&made).into_owned();
         let Some(session) = made.split('"').nth(3).map(str::to_owned) else { return false };
-        let got = self.tell_consul(agent, "PUT", &format!("/v1/kv/leader?acquire={session}"), name);
+        let got =
+            self.request_as_other(agent, "PUT", &format!("/v1/kv/leader?acquire={session}"), name);
         if got.starts_with(b"true") {
-            self.sim.say(|| format!("node {agent} leads"));
+            self.sim.log(|| format!("node {agent} leads"));
             return true;
         }
-        self.tell_consul(agent, "PUT", &format!("/v1/session/destroy/{session}"), "");
+        self.request_as_other(agent, "PUT", &format!("/v1/session/destroy/{session}"), "");
         false
     }
 
     /// Ends the leader's session.
-    pub(super) fn unseat(&mut self) {
-        let held = self.consul.double.holds("leader").map(|held| held.session.to_owned());
+    pub(super) fn end_leader_session(&mut self) {
+        let held = self.consul.double.entry("leader").map(|held| held.session.to_owned());
         if let Some(session) = held.filter(|session| !session.is_empty()) {
-            self.sim.say(|| "the leader's session ends".into());
-            self.tell_consul(0, "PUT", &format!("/v1/session/destroy/{session}"), "");
+            self.sim.log(|| "the leader's session ends".into());
+            self.request_as_other(0, "PUT", &format!("/v1/session/destroy/{session}"), "");
         }
     }
 
     /// Writes a record of a process, as an old daemon or an operator does.
-    pub(super) fn write_beside(&mut self) {
+    pub(super) fn write_record(&mut self) {
         let i = self.sim.index(self.cast.motr.len());
         let fid = self.cast.motr[i].fid;
         let all = [
@@ -81,29 +82,29 @@ impl World<'_, Bridge> {
         let value = format!(
             r#"{{"state": "M0_CONF_HA_PROCESS_{state}", "type": "M0_CONF_HA_PROCESS_{kind}"}}"#
         );
-        self.sim.say(|| format!("somebody writes that {fid} has {state} as {kind}"));
-        self.tell_consul(0, "PUT", &format!("/v1/kv/processes/{fid}"), value);
+        self.sim.log(|| format!("somebody writes that {fid} has {state} as {kind}"));
+        self.request_as_other(0, "PUT", &format!("/v1/kv/processes/{fid}"), value);
     }
 
     /// Writes keys that are not Motr's, or deletes keys.
-    pub(super) fn litter(&mut self) {
+    pub(super) fn write_foreign_keys(&mut self) {
         match self.sim.choose(5) {
             // The old scripts write this at a shutdown.
-            4 => self.tell_consul(0, "PUT", "/v1/kv/leader", "elect2805"),
-            0 => self.tell_consul(0, "PUT", "/v1/kv/processes/0x72:junk", "no json"),
-            1 => self.tell_consul(0, "PUT", "/v1/kv/m0conf/odd/key", "x"),
-            2 => self.tell_consul(0, "PUT", "/v1/kv/elsewhere", self.sim.now().to_string()),
+            4 => self.request_as_other(0, "PUT", "/v1/kv/leader", "elect2805"),
+            0 => self.request_as_other(0, "PUT", "/v1/kv/processes/0x72:junk", "no json"),
+            1 => self.request_as_other(0, "PUT", "/v1/kv/m0conf/odd/key", "x"),
+            2 => self.request_as_other(0, "PUT", "/v1/kv/elsewhere", self.sim.now().to_string()),
             _ => {
                 let i = self.sim.index(self.cast.motr.len());
                 let fid = self.cast.motr[i].fid;
-                self.tell_consul(0, "DELETE", &format!("/v1/kv/processes/{fid}"), "")
+                self.request_as_other(0, "DELETE", &format!("/v1/kv/processes/{fid}"), "")
             }
         };
     }
 
     /// Appends a message to the broadcast queue.
-    pub(super) fn append(&mut self) {
-        let epoch = self.consul.double.holds("epoch").map(|held| held.value.to_vec());
+    pub(super) fn append_to_queue(&mut self) {
+        let epoch = self.consul.double.entry("epoch").map(|held| held.value.to_vec());
         let epoch = epoch.and_then(|text| String::from_utf8(text).ok()?.parse::<u64>().ok());
         let n = epoch.unwrap_or(0) + 1;
         let i = self.sim.index(self.cast.motr.len());
@@ -123,23 +124,23 @@ impl World<'_, Bridge> {
                 format!(r#"{{"node": "{node}", "device": "/dev/vdb", "state": "{device}"}}"#),
             ),
             _ if self.cast.swarm.spiel => {
-                let (op, pool) = self.some_operation();
+                let (op, pool) = self.draw_operation();
                 ("SNS_OP", format!(r#"{{"op_name": "{}", "fid": "{pool}"}}"#, op.name()))
             }
             _ => ("SNS_OP", r#"{"op_name": "x", "fid": "0x1:0x1"}"#.to_owned()),
         };
         let message =
             format!(r#"{{"timestamp": "x", "message_type": "{kind}", "payload": {payload}}}"#);
-        self.sim.say(|| format!("bq/{n}: {kind}"));
-        self.tell_consul(0, "PUT", "/v1/kv/epoch", n.to_string());
-        self.tell_consul(0, "PUT", &format!("/v1/kv/bq/{n}"), message);
+        self.sim.log(|| format!("bq/{n}: {kind}"));
+        self.request_as_other(0, "PUT", "/v1/kv/epoch", n.to_string());
+        self.request_as_other(0, "PUT", &format!("/v1/kv/bq/{n}"), message);
     }
 
     /// Changes the state of a device, or of hardware, in the configuration.
     pub(super) fn reconfigure(&mut self) {
         let prefixes = ["m0conf/nodes/0x", "m0conf/sites/"];
         let prefix = prefixes[self.sim.index(2)];
-        let keys = self.consul.double.held(prefix).filter(|held| {
+        let keys = self.consul.double.entries(prefix).filter(|held| {
             let last = held.key.rsplit('/').next().unwrap_or_default();
             let fid: Option<Fid> = last.parse().ok();
             fid.is_some_and(|fid| matches!(fid.kind(), b'd' | b'n' | b'e' | b'c'))
@@ -165,20 +166,20 @@ impl World<'_, Bridge> {
         let text = texts[self.sim.index(texts.len())];
         let Some((head, _)) = value.split_once(r#""state": ""#) else { return };
         let value = format!(r#"{head}"state": "{text}"}}"#);
-        self.sim.say(|| format!("{key} is {text}"));
-        self.tell_consul(0, "PUT", &format!("/v1/kv/{key}"), value);
+        self.sim.log(|| format!("{key} is {text}"));
+        self.request_as_other(0, "PUT", &format!("/v1/kv/{key}"), value);
     }
 
     /// Checks whether a process runs, as its agent does, and sets its check.
-    pub(super) fn look_at(&mut self, i: usize) {
+    pub(super) fn check_process(&mut self, i: usize) {
         let up = self.cast.motr[i].machine.is_some();
         self.set_check(i, up);
     }
 
-    pub(super) fn look_later(&mut self, i: usize) {
+    pub(super) fn check_process_later(&mut self, i: usize) {
         let delay =
             if self.cast.swarm.odds.consul > 0 { self.sim.choose(4_000) * MS } else { 100 * MS };
-        self.sim.later(self.sim.now() + delay, Ev::Check(i));
+        self.sim.schedule(self.sim.now() + delay, Ev::Check(i));
     }
 
     pub(super) fn set_check(&mut self, i: usize, passing: bool) {
@@ -186,14 +187,14 @@ impl World<'_, Bridge> {
         let status = if passing { "passing" } else { "warning" };
         let fails = self.consul.double.checks().any(|c| c.id == check && !c.passing);
         if fails || !passing {
-            self.cast.motr[i].doubted = Some(self.sim.now());
+            self.cast.motr[i].last_evidence = Some(self.sim.now());
         }
-        self.at_consul(|double, now, out| double.set_check(now, agent, &check, status, "", out));
+        self.with_consul(|double, now, out| double.set_check(now, agent, &check, status, "", out));
     }
 
     /// Reports a node's agent as dead, or as alive again.
     pub(super) fn set_agent(&mut self, agent: usize, alive: bool) {
-        self.sim.say(|| {
+        self.sim.log(|| {
             format!("the agent of node {agent} is {}", if alive { "alive" } else { "dead" })
         });
         let name = self.cast.hax[agent].name.clone();
@@ -201,15 +202,15 @@ impl World<'_, Bridge> {
             host_of(c.node) == name && c.id == "serfHealth" && c.passing
         };
         if !alive || !self.consul.double.checks().any(passes) {
-            self.doubt(|process| process.hax == agent);
+            self.record_evidence(|process| process.hax == agent);
         }
-        self.at_consul(|double, now, out| double.set_alive(now, agent, alive, out));
+        self.with_consul(|double, now, out| double.set_alive(now, agent, alive, out));
     }
 
     /// Makes the servers remove a node whose agent is dead.
     pub(super) fn reap(&mut self, agent: usize) {
-        self.sim.say(|| format!("node {agent} is dropped from the catalog"));
-        self.at_consul(|double, now, out| double.reap(now, agent, out));
+        self.sim.log(|| format!("node {agent} is dropped from the catalog"));
+        self.with_consul(|double, now, out| double.reap(now, agent, out));
     }
 
     /// Removes a service from the catalog, or registers it again as it was.
@@ -219,23 +220,23 @@ impl World<'_, Bridge> {
         self.cast.motr[i].registered = there;
         if there {
             let body = self.cast.motr[i].registration.clone();
-            self.tell_consul(agent, "PUT", "/v1/agent/service/register", body);
-            self.look_at(i);
+            self.request_as_other(agent, "PUT", "/v1/agent/service/register", body);
+            self.check_process(i);
         } else {
-            self.sim.say(|| format!("{service} {key} is not registered any more"));
-            self.tell_consul(agent, "PUT", &format!("/v1/agent/service/deregister/{key}"), "");
+            self.sim.log(|| format!("{service} {key} is not registered any more"));
+            self.request_as_other(agent, "PUT", &format!("/v1/agent/service/deregister/{key}"), "");
         }
     }
 
     /// Restores the normal state: all agents alive, all services registered, and all checks correct.
-    pub(super) fn put_right(&mut self) {
+    pub(super) fn repair_all(&mut self) {
         for agent in 0..self.hosts.len() {
-            self.token(agent).mend();
-            self.reunite(agent);
+            self.token(agent).restore();
+            self.rejoin_agent(agent);
             self.set_agent(agent, true);
         }
-        if self.cast.swarm.apart {
-            self.at_consul(|double, now, out| double.compare_agents(now, out));
+        if self.cast.swarm.agent_faults {
+            self.with_consul(|double, now, out| double.full_sync_agents(now, out));
         }
         for i in 0..self.cast.motr.len() {
             if !self.cast.motr[i].registered {
