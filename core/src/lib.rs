@@ -97,6 +97,7 @@ pub mod wire;
 pub mod cluster;
 
 pub mod route;
+pub mod services;
 
 pub mod store;
 
