@@ -1,4 +1,161 @@
 //! Supervised services (the RFC "Services"): types, their instances on the nodes, and the recovery
 //! coordinator.
+//!
+//! [`Services`] is a state machine with two parts that speak through Consul only. The *node's part* runs the
+//! instances of this node with the keeper, and reports what it sees. The *coordinator* is one in the cluster;
+//! it decides. Neither acts without the other: the node never starts an instance by itself, and the
+//! coordinator writes what it wants.
 
+mod coord;
+pub mod fact;
 pub mod model;
+mod node;
+pub mod said;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::base::fact::Metric;
+use crate::base::id::CallId;
+use crate::base::time::{Next, Now};
+use crate::http::answer::Answer;
+use crate::machine::{ExitReason, Input, Machine, Output, Status};
+use coord::Coordinator;
+use model::name::NodeName;
+use model::place::Labels;
+use node::Node;
+use said::Said;
+
+pub use coord::fact as coord_fact;
+
+/// The configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of the node.
+    pub node: NodeName,
+    /// The labels of the node.
+    pub labels: Labels,
+    /// The path of the program hax, for probes.
+    pub program: Box<str>,
+    /// A number that is higher than in earlier runs on this node, as far as the host knows: the wall clock at
+    /// the start, in nanoseconds.
+    pub generation: u64,
+    /// The time without heartbeats after which a node counts as down, and a coordinator as gone. At least one
+    /// second, which is Consul's minimum.
+    pub ttl: Duration,
+    /// The time for which Consul withholds a lost lease.
+    pub hold: Duration,
+    /// The number of the first of the two machines behind the host.
+    pub machine: u8,
+    /// The seed for jitter.
+    pub seed: u64,
+}
+
+/// The state machine of services. See the module.
+#[derive(Debug)]
+pub struct Services {
+    node: Node,
+    coord: Coordinator,
+    machine: u8,
+    is_stopping: bool,
+    is_over: bool,
+}
+
+impl Services {
+    /// Creates the machine, before its first input.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let Config { machine, seed, ttl, hold, .. } = config;
+        let holder = config.node.as_str().into();
+        let node = node::Config {
+            node: config.node,
+            labels: config.labels,
+            program: config.program,
+            generation: config.generation,
+            ttl,
+            hold,
+        };
+        let coord = coord::Config { holder, ttl, hold };
+        Self {
+            node: Node::new(node, CallId::first(machine), seed),
+            coord: Coordinator::new(coord, CallId::first(machine + 1), seed.wrapping_add(1)),
+            machine,
+            is_stopping: false,
+            is_over: false,
+        }
+    }
+
+    /// Returns whether this node has the recovery coordinator, as far as it knows.
+    #[must_use]
+    pub fn coordinates(&self) -> bool {
+        self.coord.leads()
+    }
+}
+
+impl Machine for Services {
+    type Fact = Said;
+
+    const GAUGES: &'static [Metric] = &[
+        Metric { name: "hax_services_instances", help: "Instances of this node." },
+        Metric { name: "hax_services_living", help: "Instances of this node that live." },
+        Metric { name: "hax_coordinator", help: "Whether this node has the recovery coordinator." },
+    ];
+
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Said>>) -> Next {
+        if self.is_over {
+            return Next::Exit;
+        }
+        match input {
+            Input::Consul(reply) if reply.id.machine() == self.machine => {
+                self.node.on_reply(now, &reply, out);
+            }
+            Input::Consul(reply) => self.coord.on_reply(now, &reply, out),
+            Input::Keeper(event) => self.node.on_keeper(now, event, out),
+            Input::Exec(event) => self.node.on_exec(now, event, out),
+            Input::Http(request) => {
+                out.push(Box::new(Answer::not_found(&request.target).response(request.id)).into());
+            }
+            Input::Stop => {
+                self.is_stopping = true;
+                self.coord.stop(now, out);
+                self.node.stop(now, out);
+            }
+            Input::Tick
+            | Input::Net(_)
+            | Input::Spiel(_)
+            | Input::HttpStream(_)
+            | Input::File(_)
+            | Input::Fifo(_) => {}
+        }
+        let (node, coord) = (self.node.go_on(now, out), self.coord.go_on(now, out));
+        match (node, coord) {
+            (Next::Exit, Next::Exit) => {
+                self.is_over = true;
+                out.push(fact::Fact::Left {}.into());
+                Next::Exit
+            }
+            (Next::Exit, next) | (next, Next::Exit) => next,
+            (node, coord) => node.earlier(coord),
+        }
+    }
+
+    fn blocking_queries(&self) -> usize {
+        // The instances of the node, events, nodes, and the two leases.
+        5
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        let (instances, living) = self.node.counts();
+        [instances as u64, living as u64, u64::from(self.coord.leads())].into_iter()
+    }
+
+    fn status(&self) -> Status {
+        let text = if self.is_stopping { "Stopping" } else { "Managing services" };
+        Status { text, stopping: self.is_stopping }
+    }
+
+    fn exit(&self) -> ExitReason {
+        ExitReason::Stopped
+    }
+}

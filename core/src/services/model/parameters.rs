@@ -59,7 +59,8 @@ impl Parameter {
             (Kind::Integer, Value::Number(number)) if number.is_i64() => {
                 let n = number.as_i64().unwrap_or_default();
                 if self.min.is_some_and(|min| n < min) || self.max.is_some_and(|max| n > max) {
-                    let bound = |bound: Option<i64>| bound.map_or("any".into(), |n| n.to_string());
+                    let bound =
+                        |bound: Option<i64>| bound.map_or_else(|| "any".into(), |n| n.to_string());
                     let (min, max) = (bound(self.min), bound(self.max));
                     return Err(format!("{n} is not within {min} to {max}"));
                 }
@@ -144,11 +145,14 @@ pub fn merge(declared: &Declared, given: &Given, stored: &Given) -> Result<Given
 /// Returns merged values as texts for templates, with those that every type has.
 #[must_use]
 pub fn texts(declared: &Declared, merged: &Given, node: &str, kind: &str) -> Values {
-    let text = |(name, value): (&Box<str>, &Value)| {
-        Some((name.clone(), declared.get(name)?.text_of(value).ok()?))
-    };
     let own = [("node".into(), node.into()), ("type".into(), kind.into())];
-    merged.iter().filter_map(text).chain(own).collect()
+    let mut texts: Values = own.into();
+    for (name, value) in merged {
+        if let Some(Ok(text)) = declared.get(name).map(|parameter| parameter.text_of(value)) {
+            texts.insert(name.clone(), text);
+        }
+    }
+    texts
 }
 
 #[cfg(test)]

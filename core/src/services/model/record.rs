@@ -7,6 +7,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::form;
+use super::kind::TypeRecord;
 use super::launch::Launch;
 use super::name::{NodeName, TypeName};
 use super::parameters::Given;
@@ -39,6 +40,9 @@ pub struct Wanted {
     pub serial: u64,
     /// How it is started.
     pub launch: Box<Launch>,
+    /// The parameters that were given with the start.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub given: Given,
     /// The reason, in words.
     pub why: Box<str>,
     /// The time of the coordinator's clock, for display.
@@ -260,8 +264,9 @@ pub enum What {
     /// A type was defined, defined anew, or got other stored parameters.
     Defined {
         /// The type.
-        #[serde(rename = "type")]
-        kind: TypeName,
+        record: Box<TypeRecord>,
+        /// Its stored parameters.
+        stored: Given,
     },
 }
 
@@ -333,6 +338,9 @@ pub struct Job {
     pub wait_ms: Option<u64>,
     /// The time of the coordinator's clock at the beginning of the phase, for display.
     pub since: Box<str>,
+    /// The parameters that were given, for a start that has not begun yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub given: Given,
     /// The short lives before.
     #[serde(default)]
     pub history: History,
@@ -376,6 +384,8 @@ mod tests {
         };
         assert_eq!(decode(&encode(&observed)), Ok(observed.clone()));
         let node = NodeName::new("n").unwrap();
+        let record = br#"{"type":"web","command":["/x"]}"#;
+        let record = super::super::kind::parse(record).unwrap();
         let ask = Ask {
             verb: Verb::Restart,
             kind: kind.clone(),
@@ -385,9 +395,9 @@ mod tests {
             by: "root".into(),
         };
         for what in [
-            What::Changed { kind: kind.clone(), observed: Box::new(observed) },
+            What::Changed { kind, observed: Box::new(observed) },
             What::Asked(Box::new(ask)),
-            What::Defined { kind },
+            What::Defined { record: Box::new(record), stored: Given::new() },
         ] {
             let event = Event { v: form(), node: node.clone(), at: "now".into(), what };
             assert_eq!(decode(&encode(&event)), Ok(event));

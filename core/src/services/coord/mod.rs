@@ -1,0 +1,279 @@
+//! The recovery coordinator: one for the cluster, under the lease `ha/coord`.
+//!
+//! It reads all records once when it gains the lease, then it follows events. Rules work the events. Their
+//! effects and the deletion of the event are in one transaction under the lease. So an event is worked once,
+//! whenever a coordinator dies, and without a coordinator it waits.
+
+mod context;
+mod effects;
+pub mod fact;
+mod graph;
+mod reading;
+mod rules;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::base::id::CallId;
+use crate::base::retry::Backoff;
+use crate::base::time::{Next, Now};
+use crate::consul::port::{Answer, Reply};
+use crate::consul::url;
+use crate::machine::{Kept, Limits, Output};
+use crate::services::model::keys;
+use crate::services::model::record::{Event, What};
+use crate::services::said::Said;
+use crate::store::lease::{self, Lease};
+use crate::store::watch::Watch;
+use context::{Call, CoordKinds, Cx, Timer};
+use effects::{Committing, Entry};
+use fact::Fact;
+use graph::{Graph, Spot};
+use rules::RuleCx;
+
+/// The duration of a blocking query.
+const WATCH: Duration = Duration::from_secs(60);
+/// The maximum size of Consul's answers.
+const ANSWER_MAX: usize = 64 << 20;
+/// The time for which a stop waits for Consul.
+const LEAVE: Duration = Duration::from_secs(1);
+/// The maximum number of events that are worked in one call.
+const EVENTS_MAX: usize = 256;
+
+/// The configuration of the coordinator.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    /// The name of this coordinator: that of its node.
+    pub holder: Box<str>,
+    /// The time after which a coordinator without heartbeats loses the lease.
+    pub ttl: Duration,
+    /// The lock delay of the lease.
+    pub hold: Duration,
+}
+
+/// The coordinator.
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    kept: Kept<CoordKinds>,
+    state: State,
+}
+
+#[derive(Debug)]
+struct State {
+    lease: Lease,
+    events: Watch,
+    nodes: Watch,
+    backoff: Backoff,
+    graph: Graph,
+    /// Whether the memory is that of Consul, with the effects that are not committed yet.
+    is_listed: bool,
+    is_listing: bool,
+    /// The events that are not worked yet, in order of their commits.
+    pending: BTreeMap<(u64, Box<str>), Event>,
+    /// The keys of events that are pending or worked.
+    known: BTreeSet<Box<str>>,
+    events_index: u64,
+    /// The highest index of a commit of this coordinator.
+    committed_index: u64,
+    /// What was worked and is not committed yet, in order.
+    entries: VecDeque<Entry>,
+    committing: Option<Committing>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    Standing,
+    /// A later version of hax has written records, so it has to coordinate.
+    Outdated,
+    Leaving,
+    Over,
+}
+
+impl Coordinator {
+    pub(super) fn new(config: Config, first: CallId, seed: u64) -> Self {
+        let limits = Limits { call: Duration::from_secs(5), answer_bytes: ANSWER_MAX };
+        let lease = Lease::new(lease::Config {
+            key: keys::COORD.into(),
+            holder: config.holder,
+            check: "hax-coord".into(),
+            ttl: config.ttl,
+            belief: config.hold,
+            watch: WATCH,
+        });
+        let state = State {
+            lease,
+            events: Watch::new(url::tree(keys::EVENTS)),
+            nodes: Watch::new(url::tree(keys::NODES)),
+            backoff: Backoff::default(),
+            graph: Graph::default(),
+            is_listed: false,
+            is_listing: false,
+            pending: BTreeMap::new(),
+            known: BTreeSet::new(),
+            events_index: 0,
+            committed_index: 0,
+            entries: VecDeque::new(),
+            committing: None,
+            phase: Phase::New,
+        };
+        Self { kept: Kept::new(first, seed, limits, ()), state }
+    }
+
+    /// Begins the work with the first input, fires the timers that are due, and commits what is ready.
+    pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Output<Said>>) -> Next {
+        let Self { kept, state } = self;
+        let mut cx = kept.cx(now, out);
+        if state.phase == Phase::New {
+            state.phase = Phase::Standing;
+            state.lease.stand(&mut cx);
+        }
+        while let Some(timer) = cx.next_due() {
+            state.on_timer(&mut cx, timer);
+        }
+        state.yield_if_outdated(&mut cx);
+        state.work(&mut cx);
+        if state.phase == Phase::Leaving && cx.in_flight().next().is_none() {
+            state.phase = Phase::Over;
+        }
+        match state.phase {
+            Phase::Over => Next::Exit,
+            Phase::New | Phase::Standing | Phase::Outdated | Phase::Leaving => kept.next(),
+        }
+    }
+
+    pub(super) fn on_reply(&mut self, now: Now, reply: &Reply, out: &mut Vec<Output<Said>>) {
+        let Self { kept, state } = self;
+        let mut cx = kept.cx(now, out);
+        let Some(call) = cx.take(reply.id) else { return };
+        let outcome = cx.outcome(call, reply);
+        state.on_answer(&mut cx, call, outcome.answer());
+    }
+
+    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<Said>>) {
+        let Self { kept, state } = self;
+        let mut cx = kept.cx(now, out);
+        if state.phase != Phase::Leaving && state.phase != Phase::Over {
+            state.drop_all(&mut cx);
+            state.lease.resign(&mut cx);
+            state.phase = Phase::Leaving;
+            cx.arm(Timer::Leave, LEAVE);
+        }
+    }
+
+    /// Returns whether this is the recovery coordinator, as far as it knows.
+    pub(super) fn leads(&self) -> bool {
+        self.state.lease.term().is_some()
+    }
+}
+
+impl State {
+    fn on_answer(&mut self, cx: &mut Cx<'_>, call: Call, answer: Option<&Answer>) {
+        match call {
+            Call::Lease(call) => {
+                let change = self.lease.on_answer(cx, call, answer);
+                self.on_lease(cx, change);
+            }
+            Call::List => self.on_listed(cx, answer),
+            Call::Events => self.on_events(cx, answer),
+            Call::Nodes => self.on_nodes(cx, answer),
+            Call::Commit => self.on_committed(cx, answer),
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_>, timer: Timer) {
+        match timer {
+            Timer::Lease(timer) => {
+                let change = self.lease.on_timer(cx, timer);
+                self.on_lease(cx, change);
+            }
+            Timer::List => self.list(cx),
+            Timer::Events => self.events.send(cx, Call::Events, WATCH),
+            Timer::Nodes => self.nodes.send(cx, Call::Nodes, WATCH),
+            Timer::Due => {}
+            Timer::Leave => self.phase = Phase::Over,
+        }
+    }
+
+    fn on_lease(&mut self, cx: &mut Cx<'_>, change: Option<lease::Change>) {
+        match change {
+            Some(lease::Change::Gained(term)) => {
+                cx.emit(Fact::Leads { term });
+                self.list(cx);
+            }
+            Some(lease::Change::Lost(why)) => {
+                cx.emit(Fact::Yields { why: why.into() });
+                self.drop_all(cx);
+            }
+            // All acts are writes to Consul, which carry the lease's check.
+            Some(lease::Change::Lapsed | lease::Change::Proved) | None => {}
+        }
+    }
+
+    /// Forgets everything: the next coordinator reads it.
+    fn drop_all(&mut self, cx: &mut Cx<'_>) {
+        (self.is_listed, self.is_listing) = (false, false);
+        let own = [Call::List, Call::Events, Call::Nodes, Call::Commit];
+        cx.cancel_where(|call| own.contains(&call));
+        self.events.cancelled();
+        self.nodes.cancelled();
+        for timer in [Timer::List, Timer::Events, Timer::Nodes, Timer::Due] {
+            cx.disarm(timer);
+        }
+        self.graph = Graph::default();
+        self.pending.clear();
+        self.known.clear();
+        self.entries.clear();
+        self.committing = None;
+    }
+
+    /// Works the events and deadlines that are ready, and commits their effects.
+    fn work(&mut self, cx: &mut Cx<'_>) {
+        if !self.is_listed || self.lease.guard().is_none() {
+            return;
+        }
+        for _ in 0..EVENTS_MAX {
+            let Some(((_, key), event)) = self.pending.pop_first() else { break };
+            self.rule(cx, Some(key), |cx| rules::on_event(cx, &event));
+        }
+        while let Some(spot) = self.graph.next_due(cx.now().mono) {
+            self.rule(cx, None, |cx| rules::on_due(cx, &spot));
+        }
+        match self.graph.first_due() {
+            Some(at) => cx.arm_at(Timer::Due, at),
+            None => cx.disarm(Timer::Due),
+        }
+        self.commit(cx);
+    }
+
+    /// Runs a rule and keeps its effects until they are committed.
+    fn rule(
+        &mut self,
+        cx: &mut Cx<'_>,
+        event: Option<Box<str>>,
+        rule: impl FnOnce(&mut RuleCx<'_>),
+    ) {
+        let mut facts = Vec::new();
+        rule(&mut RuleCx { graph: &mut self.graph, now: cx.now(), facts: &mut facts });
+        let cells = self.graph.take_changed();
+        if event.is_some() || !cells.is_empty() {
+            self.entries.push_back(Entry { event, cells, facts });
+        } else {
+            facts.into_iter().for_each(|fact| cx.emit(fact));
+        }
+    }
+
+    /// Returns the instances that pending events are about.
+    fn spots_of_events(&self) -> Vec<Spot> {
+        let spot = |event: &Event| match &event.what {
+            What::Changed { kind, .. } => {
+                Some(Spot { node: event.node.clone(), kind: kind.clone() })
+            }
+            What::Asked(_) | What::Defined { .. } => None,
+        };
+        self.pending.values().filter_map(spot).collect()
+    }
+}

@@ -1,0 +1,255 @@
+//! The reading of records: all of them at the beginning, then events and nodes as they come.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
+
+use serde::de::DeserializeOwned;
+
+use super::context::{Call, Cx, Timer};
+use super::fact::Fact;
+use super::graph::{Cell, Graph, NodeView, Spot};
+use super::{Phase, State, WATCH, rules};
+use crate::consul::json::{self, KvEntry};
+use crate::consul::op::Op;
+use crate::consul::port::Answer;
+use crate::services::model::keys::{self, Side};
+use crate::services::model::name::{NodeName, TypeName};
+use crate::services::model::record::{ConfigRecord, Event, NodeRecord};
+use crate::services::model::stored::{self, Unusable};
+use crate::store::txn;
+
+/// The prefixes of all records.
+const PREFIXES: [&str; 7] = [
+    keys::TYPES,
+    keys::CONFIGS,
+    keys::GOALS,
+    keys::INSTANCES,
+    keys::JOBS,
+    keys::NODES,
+    keys::EVENTS,
+];
+
+/// A record as it was read.
+enum Read<T> {
+    Record(T),
+    /// It is damaged or of a later version, and is left as it is.
+    Frozen,
+}
+
+impl<T> Read<T> {
+    fn record(self) -> Option<T> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Frozen => None,
+        }
+    }
+}
+
+impl<T> From<(Read<T>, u64)> for Cell<T> {
+    fn from((read, index): (Read<T>, u64)) -> Self {
+        let value = read.record();
+        Self { is_frozen: value.is_none(), value, index }
+    }
+}
+
+impl State {
+    /// Reads all records.
+    pub(super) fn list(&mut self, cx: &mut Cx<'_>) {
+        self.is_listed = false;
+        if self.lease.term().is_some() && !core::mem::replace(&mut self.is_listing, true) {
+            txn::send(cx, Call::List, &PREFIXES.map(Op::get_tree));
+        }
+    }
+
+    pub(super) fn on_listed(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+        self.is_listing = false;
+        let txn::Outcome::Applied(results) = txn::Outcome::of(answer) else {
+            return cx.retry(Timer::List, &mut self.backoff);
+        };
+        self.backoff.reset();
+        let entries: Vec<KvEntry<'_>> =
+            results.into_iter().filter_map(|result| result.kv).collect();
+        self.graph = Graph::default();
+        self.pending.clear();
+        self.known.clear();
+        self.entries.clear();
+        for entry in &entries {
+            self.take(cx, entry);
+        }
+        self.graph.nodes = self.nodes_of(cx, &entries);
+        if self.phase == Phase::Outdated {
+            return;
+        }
+        let (types, instances) = (self.graph.types.len(), self.graph.rows.len());
+        cx.emit(Fact::Listed { types, instances, events: self.pending.len() });
+        self.is_listed = true;
+        self.resume(cx);
+        self.events.send(cx, Call::Events, WATCH);
+        self.nodes.send(cx, Call::Nodes, WATCH);
+    }
+
+    /// Continues the jobs that were read, and looks at what no event tells.
+    fn resume(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now().mono;
+        let jobs: Vec<Spot> = self.graph.rows.keys().cloned().collect();
+        for spot in jobs {
+            let row = self.graph.row(&spot);
+            let Some(job) = &mut row.job.value else { continue };
+            job.history.read_at(now);
+            let due = job.wait().map(|wait| now.after(wait));
+            self.graph.set_due(&spot, due);
+        }
+        let skip = self.spots_of_events();
+        self.rule(cx, None, |cx| rules::look_over(cx, &skip));
+        let up = self.graph.nodes.iter().filter(|(_, node)| node.is_up);
+        let up: Vec<NodeName> = up.map(|(name, _)| name.clone()).collect();
+        for node in up {
+            self.rule(cx, None, |cx| rules::fill_all(cx, &node));
+        }
+    }
+
+    fn take(&mut self, cx: &mut Cx<'_>, entry: &KvEntry<'_>) {
+        let (key, index) = (&*entry.key, entry.modify_index);
+        if let Some((node, kind, side)) = keys::parse_instance(key) {
+            let spot = Spot { node, kind };
+            match side {
+                Side::Wanted => {
+                    let cell = (self.read(cx, entry), index).into();
+                    self.graph.row(&spot).wanted = cell;
+                }
+                Side::Observed => {
+                    if let Read::Record(observed) = self.read(cx, entry) {
+                        self.graph.row(&spot).observed = observed;
+                    }
+                }
+            }
+        } else if let Some((node, kind)) = keys::parse_job(key) {
+            let cell = (self.read(cx, entry), index).into();
+            self.graph.row(&Spot { node, kind }).job = cell;
+        } else if let Some(kind) = key.strip_prefix(keys::TYPES).and_then(TypeName::new) {
+            let record = self.read(cx, entry).record();
+            self.graph.types.extend(record.map(|record| (kind, record)));
+        } else if let Some(kind) = key.strip_prefix(keys::CONFIGS).and_then(TypeName::new) {
+            let record: Option<ConfigRecord> = self.read(cx, entry).record();
+            self.graph.stored.extend(record.map(|record| (kind, record.parameters)));
+        } else if let Some(kind) = key.strip_prefix(keys::GOALS).and_then(TypeName::new) {
+            let cell = (self.read(cx, entry), index).into();
+            self.graph.goals.insert(kind, cell);
+        } else if key.starts_with(keys::EVENTS) {
+            self.take_event(cx, entry);
+        }
+    }
+
+    fn take_event(&mut self, cx: &mut Cx<'_>, entry: &KvEntry<'_>) {
+        if self.known.insert((&*entry.key).into()) {
+            let event: Option<Event> = self.read(cx, entry).record();
+            let place = (entry.modify_index, (&*entry.key).into());
+            self.pending.extend(event.map(|event| (place, event)));
+        }
+    }
+
+    /// Reads a record. One that cannot be used is reported, and one of a later version ends the coordination.
+    fn read<T: DeserializeOwned>(&mut self, cx: &mut Cx<'_>, entry: &KvEntry<'_>) -> Read<T> {
+        let bytes = entry.bytes().ok_or_else(|| Unusable::Damaged("the value is no base64".into()));
+        match bytes.and_then(|bytes| stored::decode(&bytes)) {
+            Ok(record) => Read::Record(record),
+            Err(why) => {
+                let key = (&*entry.key).into();
+                cx.emit(Fact::Unreadable { key, why: format!("{why}").into() });
+                if let Unusable::Newer(_) = why
+                    && self.phase == Phase::Standing
+                {
+                    self.phase = Phase::Outdated;
+                }
+                Read::Frozen
+            }
+        }
+    }
+
+    /// Gives the lease up if a later version of hax has written a record.
+    pub(super) fn yield_if_outdated(&mut self, cx: &mut Cx<'_>) {
+        if self.phase == Phase::Outdated && self.lease.term().is_some() {
+            cx.emit(Fact::Yields { why: "a later version of hax has written records".into() });
+            self.drop_all(cx);
+            self.lease.resign(cx);
+        }
+    }
+
+    // ---- watches ----------------------------------------------------------------------------------
+
+    pub(super) fn on_events(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+        let Some(answer) = self.events.on_answer(cx, Timer::Events, answer) else { return };
+        match entries_of(answer) {
+            Err(why) => cx.emit(Fact::Unreadable { key: keys::EVENTS.into(), why }),
+            Ok(_) if answer.index < self.events_index => {
+                // Consul's history has begun anew: a snapshot was restored.
+                self.events_index = 0;
+                self.doubt(cx);
+            }
+            Ok(entries) if self.is_listed => {
+                self.events_index = answer.index;
+                for entry in &entries {
+                    self.take_event(cx, entry);
+                }
+                if answer.index >= self.committed_index {
+                    // What is not in the answer is deleted and never comes again.
+                    let there: BTreeSet<&str> = entries.iter().map(|entry| &*entry.key).collect();
+                    self.known.retain(|key| there.contains(&**key));
+                }
+            }
+            Ok(_) => {}
+        }
+        self.events.send(cx, Call::Events, WATCH);
+    }
+
+    pub(super) fn on_nodes(&mut self, cx: &mut Cx<'_>, answer: Option<&Answer>) {
+        let Some(answer) = self.nodes.on_answer(cx, Timer::Nodes, answer) else { return };
+        match entries_of(answer) {
+            Ok(entries) if self.is_listed => {
+                let nodes = self.nodes_of(cx, &entries);
+                let before = core::mem::replace(&mut self.graph.nodes, nodes.clone());
+                for (name, node) in nodes {
+                    let old = before.get(&name);
+                    let was_up = old.is_some_and(|old| old.is_up);
+                    if node.is_up && old != Some(&node) {
+                        self.rule(cx, None, |cx| rules::on_up(cx, &name, was_up));
+                    } else if was_up && !node.is_up {
+                        self.rule(cx, None, |cx| rules::on_down(cx, &name));
+                    }
+                }
+            }
+            Ok(_) => {}
+            Err(why) => cx.emit(Fact::Unreadable { key: keys::NODES.into(), why }),
+        }
+        self.nodes.send(cx, Call::Nodes, WATCH);
+    }
+
+    fn nodes_of(
+        &mut self,
+        cx: &mut Cx<'_>,
+        entries: &[KvEntry<'_>],
+    ) -> BTreeMap<NodeName, NodeView> {
+        let mut nodes: BTreeMap<NodeName, NodeView> = BTreeMap::new();
+        for entry in entries {
+            match keys::parse_node(&entry.key) {
+                Some((node, "lease")) => {
+                    let is_up = entry.session.as_ref().is_some_and(|session| !session.is_empty());
+                    nodes.entry(node).or_default().is_up = is_up;
+                }
+                Some((node, "record")) => {
+                    let record: Option<NodeRecord> = self.read(cx, entry).record();
+                    let labels = record.map(|record| record.labels).unwrap_or_default();
+                    nodes.entry(node).or_default().labels = labels;
+                }
+                Some(_) | None => {}
+            }
+        }
+        nodes
+    }
+}
+
+fn entries_of(answer: &Answer) -> Result<Vec<KvEntry<'_>>, Box<str>> {
+    if answer.status == 404 { Ok(Vec::new()) } else { json::parse(&answer.body) }
+}

@@ -1,0 +1,146 @@
+//! The rules. Each is a Mealy machine: an event or a deadline, in a phase, leads to effects and to another
+//! phase. Effects are changes of the memory, which become a transaction.
+//!
+//! A rule may be worked again after a crash, with the same event and the effects of the first time partly or
+//! wholly there. It does nothing then.
+
+mod changed;
+mod due;
+mod ended;
+mod node;
+mod reconfigure;
+mod restart;
+mod running;
+mod start;
+mod stop;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::fact::Fact;
+use super::graph::{Graph, Spot};
+use crate::base::time::Now;
+use crate::services::model::form;
+use crate::services::model::launch::Launch;
+use crate::services::model::name::NodeName;
+use crate::services::model::parameters::Given;
+use crate::services::model::policy::History;
+use crate::services::model::record::{Event, Job, Phase, Trying, Verb, Want, Wanted, What};
+
+pub(super) use changed::look_over;
+pub(super) use due::on_due;
+pub(super) use node::{fill_all, on_down, on_up};
+
+/// The time that a node has beyond its own time limits.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// The context of a rule.
+pub(super) struct RuleCx<'a> {
+    pub(super) graph: &'a mut Graph,
+    pub(super) now: Now,
+    pub(super) facts: &'a mut Vec<Fact>,
+}
+
+/// Works an event.
+pub(super) fn on_event(cx: &mut RuleCx<'_>, event: &Event) {
+    match &event.what {
+        What::Changed { kind, observed } => {
+            let spot = Spot { node: event.node.clone(), kind: kind.clone() };
+            changed::on_changed(cx, &spot, observed);
+        }
+        What::Asked(ask) => match ask.verb {
+            Verb::Start => start::on_asked(cx, ask),
+            Verb::Stop => stop::on_asked(cx, ask),
+            Verb::Restart => restart::on_asked(cx, ask),
+        },
+        What::Defined { record, stored } => reconfigure::on_defined(cx, record, stored),
+    }
+}
+
+/// What a start is made of.
+struct StartOf {
+    launch: Box<Launch>,
+    given: Given,
+    history: History,
+    trying: Option<Trying>,
+    why: String,
+}
+
+impl RuleCx<'_> {
+    fn at(&self) -> Box<str> {
+        format!("{}", self.now.wall).into()
+    }
+
+    fn say(&mut self, fact: Fact) {
+        self.facts.push(fact);
+    }
+
+    fn cannot(&mut self, spot: &Spot, why: &str) {
+        let why = format!("on {}: {why}", spot.node).into();
+        self.say(Fact::CannotDo { kind: spot.kind.clone(), why });
+    }
+
+    /// Wants one more start of an instance.
+    fn start(&mut self, spot: &Spot, of: StartOf) {
+        let (at, now) = (self.at(), self.now.mono);
+        let row = self.graph.row(spot);
+        let serial = row.serial().max(row.observed.serial) + 1;
+        let StartOf { launch, given, history, trying, why } = of;
+        // An instance that lives is stopped first.
+        let wait = launch.start_within() + launch.stop_within() + SLACK;
+        let (kind, node) = (spot.kind.clone(), spot.node.clone());
+        self.say(Fact::Wants { kind, node, serial, why: why.as_str().into() });
+        let wanted =
+            Wanted { v: form(), want: Want::Running, serial, launch, given, why: why.into(), at };
+        self.graph.set_wanted(spot, wanted);
+        let job = Job { history, trying, ..self.job(Phase::Starting, Some(wait)) };
+        self.graph.set_job(now, spot, Some(job));
+    }
+
+    /// Wants an instance not to run, with the launch that it has.
+    fn unwant(&mut self, spot: &Spot, want: Want, why: &str) {
+        let at = self.at();
+        if let Some(wanted) = self.graph.row(spot).wanted.value.clone() {
+            self.graph.set_wanted(spot, Wanted { want, why: why.into(), at, ..wanted });
+        }
+    }
+
+    /// Returns a job in a phase, with nothing to remember.
+    fn job(&self, phase: Phase, wait: Option<Duration>) -> Job {
+        Job {
+            v: form(),
+            phase,
+            wait_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            since: self.at(),
+            given: Given::new(),
+            history: History::default(),
+            trying: None,
+        }
+    }
+
+    fn set_job(&mut self, spot: &Spot, job: Option<Job>) {
+        self.graph.set_job(self.now.mono, spot, job);
+    }
+
+    /// Returns the phase of an instance's job.
+    fn phase(&self, spot: &Spot) -> Option<Phase> {
+        let row = self.graph.rows.get(spot)?;
+        row.job.value.as_ref().map(|job| job.phase)
+    }
+
+    fn is_up(&self, node: &NodeName) -> bool {
+        self.graph.nodes.get(node).is_some_and(|node| node.is_up)
+    }
+
+    /// Resolves the launch of an instance from its type.
+    fn resolve(&self, spot: &Spot, given: &Given) -> Result<Box<Launch>, String> {
+        let of = self.graph.types.get(&spot.kind).ok_or("the type is not defined")?;
+        let none = Given::new();
+        let stored = self.graph.stored.get(&spot.kind).unwrap_or(&none);
+        let launch = Launch::resolve(of, &spot.node, given, stored);
+        launch.map(Box::new).map_err(|why| why.join("; "))
+    }
+}

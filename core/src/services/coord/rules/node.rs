@@ -1,0 +1,44 @@
+//! The rules of nodes.
+//!
+//! - A node that comes up gets the instances of all types that are to run in its place.
+//! - Of a node that is down nothing is moved and nothing is written: its instances are *inhibited*. They may
+//!   still run. Once it is back, it reports what has become of them.
+
+use alloc::vec::Vec;
+
+use super::{RuleCx, start};
+use crate::services::coord::fact::Fact;
+use crate::services::coord::graph::Spot;
+use crate::services::model::name::{NodeName, TypeName};
+
+pub(in crate::services::coord) fn on_up(cx: &mut RuleCx<'_>, node: &NodeName, was_up: bool) {
+    if !was_up {
+        cx.say(Fact::NodeUp { node: node.clone() });
+    }
+    fill_all(cx, node);
+}
+
+/// Starts what is to run on a node and was never wanted there.
+pub(in crate::services::coord) fn fill_all(cx: &mut RuleCx<'_>, node: &NodeName) {
+    let kinds: Vec<TypeName> = cx.graph.types.keys().cloned().collect();
+    for kind in kinds {
+        let spot = Spot { node: node.clone(), kind };
+        if cx.graph.places(&spot.kind).contains(&spot) {
+            fill(cx, &spot);
+        }
+    }
+}
+
+pub(in crate::services::coord) fn on_down(cx: &mut RuleCx<'_>, node: &NodeName) {
+    cx.say(Fact::NodeDown { node: node.clone() });
+}
+
+/// Starts an instance if its type is to run, and nothing was ever wanted of it here.
+pub(super) fn fill(cx: &mut RuleCx<'_>, spot: &Spot) {
+    let goal = cx.graph.goals.get(&spot.kind).and_then(|cell| cell.value.as_ref());
+    let Some(given) = goal.filter(|goal| goal.run).map(|goal| goal.given.clone()) else { return };
+    let is_new = cx.graph.rows.get(spot).is_none_or(|row| row.wanted.value.is_none());
+    if is_new && cx.phase(spot).is_none() && cx.is_up(&spot.node) {
+        start::begin(cx, spot, &given, "the type is to run on this node");
+    }
+}

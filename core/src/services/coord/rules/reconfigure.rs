@@ -1,0 +1,65 @@
+//! The rule of a new configuration: a type was defined anew, or has other stored parameters.
+//!
+//! - A running instance is started with it: it is *tried*. Once it has been running for `stable` it is current.
+//!   If it fails `attempts` times, the last one returns, with one alert.
+//! - An instance that was given up is started again.
+//! - Nodes that have come into the type's place get their instance, those that have left it lose it.
+
+use alloc::boxed::Box;
+use alloc::format;
+
+use super::{RuleCx, StartOf, node, start, stop};
+use crate::services::coord::graph::Spot;
+use crate::services::model::kind::TypeRecord;
+use crate::services::model::launch::Launch;
+use crate::services::model::parameters::Given;
+use crate::services::model::policy::History;
+use crate::services::model::record::{Phase, State, Trying};
+
+pub(super) fn on_defined(cx: &mut RuleCx<'_>, record: &TypeRecord, stored: &Given) {
+    let kind = &record.name;
+    cx.graph.types.insert(kind.clone(), record.clone());
+    cx.graph.stored.insert(kind.clone(), stored.clone());
+    let places = cx.graph.places(kind);
+    for spot in cx.graph.spots_of(kind) {
+        if !places.contains(&spot) && cx.graph.nodes.contains_key(&spot.node) {
+            stop::end(cx, &spot, "the node is no more in the type's place");
+            continue;
+        }
+        let row = cx.graph.row(&spot);
+        let given = row.wanted.value.as_ref().map(|wanted| wanted.given.clone());
+        let (Some(given), is_wanted) = (given, row.is_wanted()) else { continue };
+        if cx.phase(&spot) == Some(Phase::GivenUp) {
+            start::begin(cx, &spot, &given, "the type was changed");
+        } else if is_wanted {
+            match cx.resolve(&spot, &given) {
+                Ok(launch) => try_launch(cx, &spot, launch, &given),
+                Err(why) => cx.cannot(&spot, &format!("it keeps its configuration: {why}")),
+            }
+        }
+    }
+    for spot in places {
+        node::fill(cx, &spot);
+    }
+}
+
+/// Tries a configuration on an instance that is wanted to run, unless it has it already.
+pub(super) fn try_launch(cx: &mut RuleCx<'_>, spot: &Spot, launch: Box<Launch>, given: &Given) {
+    let row = cx.graph.row(spot);
+    let Some(wanted) = row.wanted.value.clone() else { return };
+    if wanted.launch.revision == launch.revision {
+        return;
+    }
+    // A configuration that was never proved is not one to return to.
+    let trying = row.job.value.as_ref().and_then(|job| job.trying.clone());
+    let was_proved = matches!(row.observed.state, State::Running | State::Degraded)
+        && row.observed.revision.as_ref() == Some(&wanted.launch.revision);
+    let last = match trying {
+        Some(trying) => Some(trying.last),
+        None => was_proved.then_some(wanted.launch),
+    };
+    let trying = last.map(|last| Trying { failures: 0, last });
+    let why = format!("configuration {} is tried", launch.revision);
+    let (given, history) = (given.clone(), History::default());
+    cx.start(spot, StartOf { launch, given, history, trying, why });
+}

@@ -1,0 +1,33 @@
+//! The rule of a restart.
+//!
+//! - A running instance is stopped and started with the configuration that it has.
+//! - One that is not wanted to run is started.
+//! - A request counts for the serial numbers that it names. So it restarts an instance once, even if it is
+//!   worked twice, or if the instance has failed and was started again meanwhile.
+
+use alloc::format;
+
+use super::{RuleCx, StartOf, start};
+use crate::services::coord::graph::Spot;
+use crate::services::model::policy::History;
+use crate::services::model::record::Ask;
+
+pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
+    let spots = match &ask.node {
+        Some(node) => [Spot { node: node.clone(), kind: ask.kind.clone() }].into(),
+        None => cx.graph.spots_of(&ask.kind),
+    };
+    let why = format!("restarted by {}", start::by(ask));
+    for spot in spots {
+        let Some(row) = cx.graph.rows.get(&spot) else { continue };
+        let Some(wanted) = row.wanted.value.clone() else { continue };
+        if !row.is_wanted() {
+            start::begin(cx, &spot, &wanted.given, &why);
+        } else if ask.serials.get(spot.node.as_str()).is_none_or(|serial| *serial == wanted.serial)
+        {
+            let trying = row.job.value.as_ref().and_then(|job| job.trying.clone());
+            let (launch, given, history) = (wanted.launch, wanted.given, History::default());
+            cx.start(&spot, StartOf { launch, given, history, trying, why: why.clone() });
+        }
+    }
+}

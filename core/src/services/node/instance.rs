@@ -1,0 +1,315 @@
+//! One instance of this node: what is wanted, what is seen, and what Consul holds of it.
+//!
+//! ```text
+//! Naming ─▶ Asked ─▶ Warming ─▶ Up ─▶ (a wanted stop) Ending ─▶ none
+//!    └ name held └ refused └ not ready in time: it still lives   ▲
+//!                                    └ has ended by itself ──────┘
+//! ```
+
+use alloc::boxed::Box;
+use alloc::format;
+use core::time::Duration;
+
+use super::context::Slot;
+use crate::base::id::ExecId;
+use crate::base::time::Instant;
+use crate::exec::Status;
+use crate::keeper::answer::{self as keeper, Cause, View};
+use crate::keeper::name::InstanceId;
+use crate::services::model::launch::Launch;
+use crate::services::model::record::{Class, Observed, Reason, State, Want, Wanted};
+
+/// The row of one type on this node.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) slot: Slot,
+    /// What the coordinator wants, and the index of that record. Zero means that there is none.
+    pub(super) wanted: Option<Wanted>,
+    pub(super) wanted_index: u64,
+    /// What Consul holds of the observation, and its index.
+    pub(super) stored: Observed,
+    pub(super) stored_index: u64,
+    /// What has been seen.
+    pub(super) seen: Observed,
+    pub(super) live: Option<Live>,
+    /// A record of a later version exists, so this hax does nothing.
+    pub(super) is_frozen: bool,
+}
+
+/// An instance that lives, or is about to.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) id: InstanceId,
+    pub(super) serial: u64,
+    pub(super) stage: Stage,
+    pub(super) launch: Option<Box<Launch>>,
+    /// The time since which it is ready.
+    pub(super) ready_at: Option<Instant>,
+    /// The helper of the probe that runs.
+    pub(super) probe: Option<ExecId>,
+    /// The last line of that helper's errors.
+    pub(super) said: Box<str>,
+}
+
+/// The stage of a living instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its name is being acquired.
+    Naming,
+    /// The keeper is asked to start it.
+    Asked,
+    /// It has been started and is not ready yet.
+    Warming,
+    /// It has been ready.
+    Up,
+    /// The keeper is asked to stop it.
+    Ending,
+}
+
+/// The next step of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing is to be done.
+    None,
+    /// It is to be started with this serial number.
+    Begin(u64),
+    /// The living instance is to be stopped.
+    End,
+    /// Nothing lives, and nothing is to live.
+    Settle,
+}
+
+impl Instance {
+    pub(super) fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            wanted: None,
+            wanted_index: 0,
+            stored: Observed::default(),
+            stored_index: 0,
+            seen: Observed::default(),
+            live: None,
+            is_frozen: false,
+        }
+    }
+
+    /// Returns the next step. It depends on what is wanted and what lives alone, so it may be asked for at
+    /// any time.
+    pub(super) fn step(&self) -> Step {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| !self.is_frozen) else {
+            // A record that is missing says nothing: it may have been lost with a snapshot.
+            return Step::None;
+        };
+        match (&self.live, wanted.want) {
+            (Some(live), _)
+                if matches!(live.stage, Stage::Naming | Stage::Asked | Stage::Ending) =>
+            {
+                Step::None
+            }
+            (Some(live), Want::Running) if live.serial >= wanted.serial => Step::None,
+            (Some(_), Want::Running | Want::Stopped | Want::Resting) => Step::End,
+            (None, Want::Running) if self.seen.serial < wanted.serial => Step::Begin(wanted.serial),
+            (None, Want::Stopped) if self.seen.state != State::Absent => Step::Settle,
+            (None, Want::Running | Want::Stopped | Want::Resting) => Step::None,
+        }
+    }
+
+    /// Returns whether the instance keeps its service name: it lives, or it is to be started again.
+    pub(super) fn keeps_name(&self) -> bool {
+        let is_wanted = self.wanted.as_ref().is_some_and(|wanted| wanted.want == Want::Running);
+        let gave_way = matches!(&self.seen.reason, Some(reason) if reason.class == Class::NameHeld);
+        self.live.is_some() || self.is_frozen || (is_wanted && !gave_way)
+    }
+
+    /// Returns whether the keeper's instance of this id is the living one.
+    pub(super) fn is(&self, id: &InstanceId) -> bool {
+        self.live.as_ref().is_some_and(|live| live.id == *id)
+    }
+
+    /// Returns whether the observation has to be written.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.is_frozen && !self.seen.says_as(&self.stored)
+    }
+
+    /// Returns whether the coordinator is to be told of the observation.
+    pub(super) fn is_event(&self) -> bool {
+        match self.seen.state {
+            State::Absent | State::Running | State::Degraded | State::Failed => self.is_dirty(),
+            State::Starting | State::Stopping => false,
+        }
+    }
+
+    // ---- what is seen -----------------------------------------------------------------------------
+
+    pub(super) fn on_begin(&mut self, id: InstanceId, serial: u64, stage: Stage, boot: &str) {
+        let launch = self.wanted.as_ref().map(|wanted| wanted.launch.clone());
+        self.seen = Observed {
+            state: State::Starting,
+            serial,
+            instance: Some(id.clone()),
+            revision: launch.as_ref().map(|launch| launch.revision.clone()),
+            boot: boot.into(),
+            ..Observed::default()
+        };
+        let (ready_at, probe) = (None, None);
+        self.live = Some(Live { id, serial, stage, launch, ready_at, probe, said: "".into() });
+    }
+
+    /// The start was never carried out, so it is carried out again.
+    pub(super) fn on_not_begun(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.seen.serial = live.serial.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn on_started(&mut self, view: &View) {
+        let Some(live) = self.live.as_mut().filter(|live| live.stage == Stage::Asked) else {
+            return;
+        };
+        live.stage = Stage::Warming;
+        self.seen.pid = view.pid;
+    }
+
+    /// The instance is ready, or is well again.
+    pub(super) fn on_ready(&mut self, now: Instant) {
+        let Some(live) = &mut self.live else { return };
+        live.stage = Stage::Up;
+        live.ready_at.get_or_insert(now);
+        (self.seen.state, self.seen.reason) = (State::Running, None);
+        self.seen.lived_ms = None;
+    }
+
+    /// The instance lives, but is not as it should be.
+    pub(super) fn on_unwell(&mut self, now: Instant, class: Class, text: &str) {
+        self.seen.lived_ms = self.lived(now);
+        self.seen.state = State::Failed;
+        self.seen.reason = Some(Reason { class, text: text.into() });
+    }
+
+    /// Nothing lives: the start was refused.
+    pub(super) fn on_refused(&mut self, class: Class, text: &str) {
+        self.live = None;
+        (self.seen.state, self.seen.pid, self.seen.lived_ms) = (State::Failed, None, None);
+        self.seen.reason = Some(Reason { class, text: text.into() });
+    }
+
+    pub(super) fn on_ending(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.stage = Stage::Ending;
+            self.seen.state = State::Stopping;
+        }
+    }
+
+    /// The instance has ended. Returns whether that was wanted.
+    pub(super) fn on_ended(&mut self, now: Instant, view: &View) -> bool {
+        let lived = self.lived(now);
+        let was_wanted = self.live.take().is_some_and(|live| live.stage == Stage::Ending);
+        self.seen.pid = None;
+        self.seen.lived_ms = lived;
+        if was_wanted {
+            (self.seen.state, self.seen.reason) = (State::Absent, None);
+            return true;
+        }
+        let reason = reason_of(view);
+        self.seen.state = if reason.class == Class::Clean { State::Absent } else { State::Failed };
+        self.seen.reason = Some(reason);
+        false
+    }
+
+    pub(super) fn on_settled(&mut self) {
+        (self.seen.state, self.seen.reason) = (State::Absent, None);
+    }
+
+    fn lived(&self, now: Instant) -> Option<u64> {
+        let ready_at = self.live.as_ref()?.ready_at?;
+        u64::try_from(now.since(ready_at).as_millis()).ok()
+    }
+
+    // ---- reconciliation ---------------------------------------------------------------------------
+
+    /// Takes over an instance that an earlier run of hax has started and that is alive.
+    pub(super) fn adopt(&mut self, now: Instant, view: &View, serial: u64, boot: &str) {
+        let launch = self.wanted.as_ref().filter(|wanted| wanted.serial == serial);
+        let launch = launch.map(|wanted| wanted.launch.clone());
+        let was_ready = self.seen.instance.as_ref() == Some(&view.instance)
+            && matches!(self.seen.state, State::Running | State::Degraded | State::Failed);
+        if self.seen.instance.as_ref() != Some(&view.instance) {
+            let revision = launch.as_ref().map(|launch| launch.revision.clone());
+            let instance = Some(view.instance.clone());
+            let state = State::Starting;
+            self.seen = Observed { state, serial, instance, revision, ..Observed::default() };
+        }
+        self.seen.pid = view.pid;
+        self.seen.boot = boot.into();
+        self.live = Some(Live {
+            id: view.instance.clone(),
+            serial,
+            stage: match view.state {
+                keeper::State::Starting => Stage::Asked,
+                _ if was_ready => Stage::Up,
+                keeper::State::Running | keeper::State::Stopping | keeper::State::Ended => {
+                    Stage::Warming
+                }
+            },
+            launch,
+            ready_at: was_ready.then_some(now),
+            probe: None,
+            said: "".into(),
+        });
+    }
+
+    /// The instance of the last observation is not in the keeper's table any more.
+    pub(super) fn on_missing(&mut self, boot: &str) {
+        let is_over = matches!(self.seen.state, State::Absent | State::Failed);
+        self.live = None;
+        self.seen.pid = None;
+        if is_over {
+            return;
+        }
+        if self.seen.state == State::Stopping {
+            return self.on_settled();
+        }
+        let rebooted = *self.seen.boot != *boot;
+        let (class, text) = if rebooted {
+            (Class::Reboot, "the node was restarted")
+        } else {
+            (Class::Unknown, "the keeper does not know it any more")
+        };
+        self.seen.state = State::Failed;
+        self.seen.reason = Some(Reason { class, text: text.into() });
+    }
+}
+
+impl Live {
+    /// Returns the delay of the next probe: of the readiness, or of the regular check.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        /// The time between two probes of an instance that is not ready yet.
+        const WARMING: Duration = Duration::from_millis(100);
+        let launch = self.launch.as_ref()?;
+        match self.stage {
+            Stage::Warming => launch.ready.as_ref().map(|_| WARMING),
+            Stage::Up => launch.check.as_ref().map(|check| Duration::from_millis(check.every_ms)),
+            Stage::Naming | Stage::Asked | Stage::Ending => None,
+        }
+    }
+}
+
+/// Returns the reason of an end that nobody asked for.
+fn reason_of(view: &View) -> Reason {
+    let status = view.status.unwrap_or(Status::Unknown);
+    let class = match (status, view.cause) {
+        (_, Some(Cause::Reboot)) => Class::Reboot,
+        (_, Some(Cause::NotBegun)) => Class::NotStarted,
+        (Status::Code(0), _) => Class::Clean,
+        (Status::Code(_), _) => Class::Exit,
+        (Status::Signal(_), _) => Class::Signal,
+        (Status::Unknown, _) => Class::Unknown,
+    };
+    let text = match view.cause {
+        Some(Cause::Reboot) => "the node was restarted".into(),
+        Some(Cause::NotBegun) => "the keeper was killed before the program began".into(),
+        Some(Cause::Stop | Cause::Kill) => format!("{status}: stopped by a request to the keeper"),
+        Some(Cause::Itself | Cause::Deadline) | None => format!("{status}"),
+    };
+    Reason { class, text: text.into() }
+}

@@ -1,0 +1,551 @@
+//! A few nodes. Each has an agent of Consul, a keeper with processes, and hax with its services.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use hax_core::base::id::{CallId, ExecId, HttpId};
+use hax_core::base::time::{Instant, Next, Now, WallClock};
+use hax_core::consul::port::{self, Answer, Method, Reply, Unanswered};
+use hax_core::exec::{self, Status};
+use hax_core::http::port::{Request, Response};
+use hax_core::http::stream;
+use hax_core::keeper::name::InstanceId;
+use hax_core::keeper::port::Event;
+use hax_core::machine::{Input, Machine as _, Output};
+use hax_core::services::model::name::NodeName;
+use hax_core::services::said::Said;
+use hax_core::services::{Config, Services};
+use hax_sim::consul::{self, Consul};
+use serde_json::{Value, json};
+
+use super::keeper::KeeperHost;
+
+/// The latency of an answer of Consul.
+const LAG: Duration = Duration::from_micros(500);
+
+/// The latency of an event of the keeper.
+const KEEPER_LAG: Duration = Duration::from_micros(300);
+
+/// The nodes with their surroundings.
+pub(crate) struct Field {
+    pub(crate) now: Instant,
+    pub(crate) consul: Consul,
+    consul_next: Next,
+    pub(crate) nodes: Vec<Node>,
+    asked: BTreeMap<u64, (usize, u32, CallId, String)>,
+    requests: u64,
+    due: Vec<(Instant, usize, u32, Input)>,
+    /// The committed transactions of the nodes: the time, the node and the body.
+    pub(crate) commits: Vec<(Instant, usize, String)>,
+    generations: u64,
+}
+
+/// One node.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    labels: BTreeMap<Box<str>, Box<str>>,
+    services: Option<Services>,
+    /// The number of the life of hax.
+    life: u32,
+    next: Next,
+    pub(crate) keeper: KeeperHost,
+    pub(crate) facts: Vec<(Instant, Said)>,
+    pub(crate) responses: BTreeMap<u64, Response>,
+    pub(crate) streams: BTreeMap<u64, String>,
+    clients: u64,
+    pub(crate) helpers: BTreeMap<ExecId, Vec<String>>,
+    /// The exit code of each probe, by the last word of its command line. The default is 0.
+    pub(crate) probes: BTreeMap<String, i32>,
+    /// hax gets no answer from its agent.
+    pub(crate) is_cut: bool,
+    boots: u32,
+}
+
+impl Field {
+    /// Creates nodes whose services have come to rest.
+    pub(crate) fn new(count: usize) -> Self {
+        let mut field = Self::cold(count);
+        for nth in 0..count {
+            field.start(nth);
+        }
+        field.until(10_000, |field| (0..count).all(|nth| field.is_ready(nth)));
+        field.until(10_000, |field| field.coordinator().is_some());
+        field
+    }
+
+    /// Creates nodes on which no hax runs.
+    pub(crate) fn cold(count: usize) -> Self {
+        let names: Vec<String> = (1..=count).map(|nth| format!("n{nth}")).collect();
+        let agents: Vec<&str> = names.iter().map(String::as_str).collect();
+        Self {
+            now: Instant::from_micros(1_000_000),
+            consul: Consul::cluster(&agents),
+            consul_next: Next::Wait,
+            nodes: names.iter().map(|name| Node::new(name)).collect(),
+            asked: BTreeMap::new(),
+            requests: 0,
+            due: Vec::new(),
+            commits: Vec::new(),
+            generations: 0,
+        }
+    }
+
+    /// Starts hax on a node.
+    pub(crate) fn start(&mut self, nth: usize) {
+        self.generations += 1;
+        let node = &mut self.nodes[nth];
+        node.services = Some(Services::new(Config {
+            node: NodeName::new(&node.name).unwrap(),
+            labels: node.labels.clone(),
+            program: "/usr/bin/hax".into(),
+            generation: 1_000 + self.generations,
+            ttl: Duration::from_secs(1),
+            hold: Duration::from_secs(1),
+            machine: 0,
+            seed: self.generations,
+        }));
+        node.life += 1;
+        node.helpers.clear();
+        self.hand(nth, Input::Tick);
+        let events = self.nodes[nth].keeper.connect(self.now);
+        self.tell(nth, events);
+    }
+
+    /// Kills hax on a node. Its agent, its keeper and its processes live.
+    pub(crate) fn kill(&mut self, nth: usize) {
+        let node = &mut self.nodes[nth];
+        (node.services, node.next) = (None, Next::Wait);
+        node.life += 1;
+        let now = self.now;
+        node.keeper.disconnect(now);
+        let gone = self.asked.iter().filter(|(_, (of, ..))| *of == nth).map(|(id, _)| *id);
+        for id in gone.collect::<Vec<_>>() {
+            self.asked.remove(&id);
+            self.consul.forget(id);
+        }
+        self.due.retain(|(_, of, ..)| *of != nth);
+    }
+
+    pub(crate) fn restart(&mut self, nth: usize) {
+        self.kill(nth);
+        self.start(nth);
+    }
+
+    /// Restarts a node's keeper, whose processes live.
+    pub(crate) fn restart_keeper(&mut self, nth: usize) {
+        let now = self.now;
+        let down = self.nodes[nth].keeper.disconnect(now);
+        self.tell(nth, down);
+        self.nodes[nth].keeper.restart(now);
+        let up = self.nodes[nth].keeper.connect(now);
+        self.tell(nth, up);
+    }
+
+    /// Reboots a node. hax is not started.
+    pub(crate) fn reboot(&mut self, nth: usize) {
+        self.kill(nth);
+        let node = &mut self.nodes[nth];
+        node.boots += 1;
+        let boot = format!("boot-{}", node.boots);
+        node.keeper.reboot(&boot);
+    }
+
+    pub(crate) fn set_label(&mut self, nth: usize, name: &str, value: &str) {
+        self.nodes[nth].labels.insert(name.into(), value.into());
+    }
+
+    // ---- observations -----------------------------------------------------------------------------
+
+    pub(crate) fn is_up(&self, nth: usize) -> bool {
+        self.nodes[nth].services.is_some()
+    }
+
+    /// Returns whether a node has compared its records with its keeper.
+    pub(crate) fn is_ready(&self, nth: usize) -> bool {
+        self.saw(nth, "Manages") > 0
+    }
+
+    /// Returns the node with the coordinator.
+    pub(crate) fn coordinator(&self) -> Option<usize> {
+        let leads = |node: &Node| node.services.as_ref().is_some_and(Services::coordinates);
+        self.nodes.iter().position(leads)
+    }
+
+    /// Returns how often a node has reported a fact.
+    pub(crate) fn saw(&self, nth: usize, kind: &str) -> usize {
+        let is_kind = |said: &Said| match said {
+            Said::Node(fact) => fact.kind().name() == kind,
+            Said::Coord(fact) => fact.kind().name() == kind,
+        };
+        self.nodes[nth].facts.iter().filter(|(_, said)| is_kind(said)).count()
+    }
+
+    /// Returns how often any node has reported a fact.
+    pub(crate) fn all_saw(&self, kind: &str) -> usize {
+        (0..self.nodes.len()).map(|nth| self.saw(nth, kind)).sum()
+    }
+
+    /// Returns a record in Consul.
+    pub(crate) fn record(&self, key: &str) -> Option<Value> {
+        serde_json::from_slice(self.consul.holds(key)?.value).ok()
+    }
+
+    pub(crate) fn observed(&self, nth: usize, kind: &str) -> Option<Value> {
+        self.record(&format!("ha/inst/{}/{kind}/observed", self.nodes[nth].name))
+    }
+
+    pub(crate) fn wanted(&self, nth: usize, kind: &str) -> Option<Value> {
+        self.record(&format!("ha/inst/{}/{kind}/wanted", self.nodes[nth].name))
+    }
+
+    pub(crate) fn job(&self, nth: usize, kind: &str) -> Option<Value> {
+        self.record(&format!("ha/job/{}/{kind}", self.nodes[nth].name))
+    }
+
+    /// Returns the state of an instance in Consul.
+    pub(crate) fn state(&self, nth: usize, kind: &str) -> String {
+        let observed = self.observed(nth, kind);
+        observed.map_or_else(|| "none".into(), |of| of["state"].as_str().unwrap().to_owned())
+    }
+
+    /// Returns the living instance of a type.
+    pub(crate) fn living(&self, nth: usize, kind: &str) -> Option<InstanceId> {
+        let of = |id: &&InstanceId| id.as_str().starts_with(&format!("{kind}."));
+        self.nodes[nth].keeper.living.keys().find(of).cloned()
+    }
+
+    /// Returns the number of starts of a type's instances.
+    pub(crate) fn starts(&self, nth: usize, kind: &str) -> usize {
+        let starts = self.nodes[nth].keeper.starts.iter();
+        let of = format!("{kind}.");
+        starts.filter(|(_, start)| start.instance.as_str().starts_with(&of)).count()
+    }
+
+    pub(crate) fn events(&self) -> usize {
+        self.consul.held("ha/ev/").count()
+    }
+
+    /// Waits until an instance is in a state.
+    pub(crate) fn until_state(&mut self, nth: usize, kind: &str, state: &str) -> Duration {
+        self.until(60_000, |field| field.state(nth, kind) == state)
+    }
+
+    // ---- operators --------------------------------------------------------------------------------
+
+    /// Writes a type and its event, as `hax service define` does.
+    pub(crate) fn define(&mut self, record: &Value) {
+        let mut record = record.clone();
+        record["v"] = 1.into();
+        let kind = record["type"].as_str().unwrap().to_owned();
+        self.put(&format!("ha/type/{kind}"), &record);
+        self.event(json!({ "defined": { "record": record, "stored": {} } }));
+    }
+
+    /// Writes the event of a request.
+    pub(crate) fn ask(&mut self, verb: &str, kind: &str, node: Option<usize>) {
+        let node = node.map(|nth| self.nodes[nth].name.clone());
+        self.event(json!({ "asked": { "verb": verb, "type": kind, "node": node, "by": "test" } }));
+    }
+
+    pub(crate) fn event(&mut self, what: Value) {
+        self.requests += 1;
+        let key = format!("ha/ev/n1/0-{:08}", self.requests);
+        self.put(&key, &json!({ "v": 1, "node": "n1", "at": "now", "what": what }));
+    }
+
+    pub(crate) fn put(&mut self, key: &str, value: &Value) {
+        self.tell_consul("PUT", &format!("/v1/kv/{key}"), &value.to_string());
+    }
+
+    /// Sends a request of another writer to Consul.
+    pub(crate) fn tell_consul(&mut self, method: &str, target: &str, body: &str) {
+        self.requests += 1;
+        let request = consul::Request::new(self.requests, method, target, body.to_owned());
+        self.at_consul(|consul, now, out| consul.handle(now, request, out));
+    }
+
+    /// Sends an HTTP request to hax on a node.
+    pub(crate) fn http(&mut self, nth: usize, method: &str, target: &str, body: &str) -> u64 {
+        self.http_of(nth, method, target, body, true)
+    }
+
+    pub(crate) fn http_of(
+        &mut self,
+        nth: usize,
+        method: &str,
+        target: &str,
+        body: &str,
+        trusted: bool,
+    ) -> u64 {
+        let node = &mut self.nodes[nth];
+        node.clients += 1;
+        let id = node.clients;
+        let (method, target, body) = (method.into(), target.into(), body.to_owned().into());
+        let request = Request { id: HttpId(id), method, target, body, trusted };
+        self.hand(nth, Input::Http(Box::new(request)));
+        id
+    }
+
+    /// Sends a request and waits for the response. Returns its status and its JSON.
+    pub(crate) fn call(
+        &mut self,
+        nth: usize,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> (u16, Value) {
+        let id = self.http(nth, method, target, body);
+        self.until(120_000, |field| field.nodes[nth].responses.contains_key(&id));
+        let response = &self.nodes[nth].responses[&id];
+        (response.status, serde_json::from_slice(&response.body).unwrap_or(Value::Null))
+    }
+
+    // ---- processes --------------------------------------------------------------------------------
+
+    /// Ends the process of a type's instance.
+    pub(crate) fn end(&mut self, nth: usize, kind: &str, status: Status) {
+        let id = self.living(nth, kind).expect("it lives");
+        let events = self.nodes[nth].keeper.end(self.now, &id, status);
+        self.tell(nth, events);
+    }
+
+    pub(crate) fn kill_9(&mut self, nth: usize, kind: &str) {
+        self.end(nth, kind, Status::Signal(9));
+    }
+
+    fn tell(&mut self, nth: usize, events: Vec<Event>) {
+        for event in events {
+            self.later(nth, KEEPER_LAG, Input::Keeper(event));
+        }
+    }
+
+    // ---- the course of events ---------------------------------------------------------------------
+
+    fn clocks(&self) -> Now {
+        let wall = WallClock(1_795_243_244_000_000_000 + self.now.as_micros() * 1_000);
+        Now { mono: self.now, wall }
+    }
+
+    fn later(&mut self, nth: usize, after: Duration, input: Input) {
+        let life = self.nodes[nth].life;
+        self.due.push((self.now.after(after), nth, life, input));
+    }
+
+    pub(crate) fn hand(&mut self, nth: usize, input: Input) {
+        let (now, mut out) = (self.clocks(), Vec::new());
+        let node = &mut self.nodes[nth];
+        let Some(services) = &mut node.services else { return };
+        node.next = services.handle(now, input, &mut out);
+        if node.next == Next::Exit {
+            (node.services, node.next) = (None, Next::Wait);
+        }
+        for output in out {
+            self.carry_out(nth, output);
+        }
+    }
+
+    fn carry_out(&mut self, nth: usize, output: Output<Said>) {
+        match output {
+            Output::Consul(port::Command::Call(call)) => self.call_consul(nth, *call),
+            Output::Consul(port::Command::Cancel(id)) => self.cancel(nth, id),
+            Output::Keeper(command) => {
+                let events = self.nodes[nth].keeper.ask(self.now, *command);
+                self.tell(nth, events);
+            }
+            Output::Exec(exec::Command::Spawn(spawn)) => {
+                let id = spawn.id;
+                let argv: Vec<String> = spawn.argv.iter().map(|word| (&**word).into()).collect();
+                let code = self.nodes[nth].probes.get(argv.last().unwrap()).copied().unwrap_or(0);
+                self.nodes[nth].helpers.insert(id, argv);
+                let (cause, unheard) = (exec::Cause::Itself, exec::Unheard::default());
+                let status = Status::Code(code);
+                self.later(nth, KEEPER_LAG, Input::Exec(exec::Event::Started { id }));
+                let exited = exec::Event::Exited { id, status, cause, unheard };
+                self.later(nth, KEEPER_LAG * 2, Input::Exec(exited));
+            }
+            Output::Exec(exec::Command::Kill { .. }) => {}
+            Output::Http(response) => {
+                let old = self.nodes[nth].responses.insert(response.id.0, *response);
+                assert_eq!(old, None, "a request is answered twice");
+            }
+            Output::HttpStream(stream::Command::Begin(begin)) => {
+                self.nodes[nth].streams.insert(begin.id.0, String::new());
+            }
+            Output::HttpStream(stream::Command::Chunk { id, bytes }) => {
+                let text = self.nodes[nth].streams.get_mut(&id.0).unwrap();
+                text.push_str(&String::from_utf8(bytes.to_vec()).unwrap());
+            }
+            Output::HttpStream(stream::Command::End { .. }) => {}
+            Output::Fact(fact) => self.nodes[nth].facts.push((self.now, fact)),
+            Output::Net(_) | Output::Spiel(_) | Output::File(_) | Output::Fifo(_) => {
+                panic!("{output:?}")
+            }
+        }
+    }
+
+    // ---- Consul -----------------------------------------------------------------------------------
+
+    fn call_consul(&mut self, nth: usize, call: port::Call) {
+        let reply = Reply { id: call.id, result: Err(Unanswered::TimedOut) };
+        self.later(nth, call.within, Input::Consul(reply));
+        if self.nodes[nth].is_cut {
+            return;
+        }
+        self.requests += 1;
+        let body = match &*call.target {
+            "/v1/txn" => String::from_utf8(call.body.to_vec()).unwrap(),
+            _ => String::new(),
+        };
+        self.asked.insert(self.requests, (nth, self.nodes[nth].life, call.id, body));
+        let method = match call.method {
+            Method::Get => "GET",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+        };
+        let mut request = consul::Request::new(self.requests, method, &call.target, call.body);
+        request.agent = nth;
+        self.at_consul(|consul, now, out| consul.handle(now, request, out));
+    }
+
+    fn cancel(&mut self, nth: usize, call: CallId) {
+        let found = self.asked.iter().find(|(_, (of, _, id, _))| (*of, *id) == (nth, call));
+        if let Some(id) = found.map(|(id, _)| *id) {
+            self.asked.remove(&id);
+            self.consul.forget(id);
+        }
+    }
+
+    /// Applies an operation to Consul, and delivers its results.
+    pub(crate) fn at_consul(
+        &mut self,
+        work: impl FnOnce(&mut Consul, Now, &mut Vec<consul::Output>) -> Next,
+    ) {
+        let (now, mut out) = (self.clocks(), Vec::new());
+        self.consul_next = work(&mut self.consul, now, &mut out);
+        let mut outputs = VecDeque::from(out);
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                consul::Output::Response(response) => self.respond(response),
+                consul::Output::Again(request) => {
+                    let mut out = Vec::new();
+                    self.consul_next = self.consul.handle(now, request, &mut out);
+                    outputs.extend(out);
+                }
+                consul::Output::Post(_) => {}
+            }
+        }
+    }
+
+    fn respond(&mut self, response: consul::Response) {
+        let Some((nth, _, id, body)) = self.asked.remove(&response.id) else { return };
+        let writes = ["\"cas\"", "\"delete\""];
+        if response.status == 200 && writes.iter().any(|verb| body.contains(verb)) {
+            self.commits.push((self.now, nth, body));
+        }
+        if self.nodes[nth].is_cut {
+            return;
+        }
+        let index = response.index().unwrap_or(0);
+        let answer = Answer { status: response.status, index, body: response.body };
+        self.later(nth, LAG, Input::Consul(Reply { id, result: Ok(answer) }));
+    }
+
+    // ---- time -------------------------------------------------------------------------------------
+
+    /// Lets `ms` milliseconds pass.
+    pub(crate) fn run(&mut self, ms: u64) {
+        let end = self.now.after(Duration::from_millis(ms));
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Lets time pass until a condition holds, but at most `ms` milliseconds. Returns the time that has
+    /// passed.
+    pub(crate) fn until(&mut self, ms: u64, is_so: impl Fn(&Self) -> bool) -> Duration {
+        let (began, end) = (self.now, self.now.after(Duration::from_millis(ms)));
+        while !is_so(self) {
+            if !self.step(end) {
+                let facts: Vec<String> = self
+                    .nodes
+                    .iter()
+                    .flat_map(|node| {
+                        node.facts.iter().map(|(at, said)| format!("{at} {}: {said}", node.name))
+                    })
+                    .collect();
+                panic!("not within {ms} ms\n{}", facts.join("\n"));
+            }
+        }
+        self.now.since(began)
+    }
+
+    /// Lets the next thing happen. Returns whether there was one before `end`.
+    pub(crate) fn step(&mut self, end: Instant) -> bool {
+        let due = |next: &Next| match next {
+            Next::WaitUntil { at, .. } => *at,
+            Next::Wait | Next::Exit => Instant::MAX,
+        };
+        let ticks = self.nodes.iter().map(|node| due(&node.next).min(due(&node.keeper.next)));
+        let first = ticks.min().unwrap_or(Instant::MAX);
+        let later = self.due.iter().enumerate().map(|(at, due)| (due.0, at)).min();
+        let at = first.min(due(&self.consul_next)).min(later.map_or(Instant::MAX, |due| due.0));
+        if at > end {
+            return false;
+        }
+        self.now = self.now.max(at);
+        let now = self.now;
+        if due(&self.consul_next) <= now {
+            self.at_consul(Consul::tick);
+        } else if let Some((_, place)) = later.filter(|(at, _)| *at <= now) {
+            let (_, nth, life, input) = self.due.remove(place);
+            if life == self.nodes[nth].life {
+                self.happen(nth, input);
+            }
+        } else if let Some(nth) = self.nodes.iter().position(|node| due(&node.keeper.next) <= now) {
+            let events = self.nodes[nth].keeper.tick(now);
+            self.tell(nth, events);
+        } else if let Some(nth) = self.nodes.iter().position(|node| due(&node.next) <= now) {
+            self.hand(nth, Input::Tick);
+        }
+        true
+    }
+
+    fn happen(&mut self, nth: usize, input: Input) {
+        if let Input::Consul(reply) = &input {
+            let id = reply.id;
+            let is_about = |input: &Input| matches!(input, Input::Consul(reply) if reply.id == id);
+            self.due.retain(|(_, of, _, due)| *of != nth || !is_about(due));
+            self.cancel(nth, id);
+        }
+        self.hand(nth, input);
+    }
+}
+
+impl Node {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            labels: BTreeMap::new(),
+            services: None,
+            life: 0,
+            next: Next::Wait,
+            keeper: KeeperHost::new("boot-0"),
+            facts: Vec::new(),
+            responses: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            clients: 0,
+            helpers: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            is_cut: false,
+            boots: 0,
+        }
+    }
+}
+
+/// Returns a type with these fields besides the required ones.
+pub(crate) fn kind(name: &str, more: &Value) -> Value {
+    let mut record = json!({ "type": name, "command": [format!("/usr/lib/hax/services/{name}")] });
+    for (field, value) in more.as_object().unwrap() {
+        record[field] = value.clone();
+    }
+    record
+}
