@@ -6,6 +6,7 @@
 //! it decides. Neither acts without the other: the node never starts an instance by itself, and the
 //! coordinator writes what it wants.
 
+mod api;
 mod coord;
 pub mod fact;
 pub mod model;
@@ -19,8 +20,8 @@ use core::time::Duration;
 use crate::base::fact::Metric;
 use crate::base::id::CallId;
 use crate::base::time::{Next, Now};
-use crate::http::answer::Answer;
 use crate::machine::{ExitReason, Input, Machine, Output, Status};
+use api::Desk;
 use coord::Coordinator;
 use model::name::NodeName;
 use model::place::Labels;
@@ -46,7 +47,7 @@ pub struct Config {
     pub ttl: Duration,
     /// The time for which Consul withholds a lost lease.
     pub hold: Duration,
-    /// The number of the first of the two machines behind the host.
+    /// The number of the first of the three machines behind the host that this one counts as.
     pub machine: u8,
     /// The seed for jitter.
     pub seed: u64,
@@ -57,6 +58,7 @@ pub struct Config {
 pub struct Services {
     node: Node,
     coord: Coordinator,
+    desk: Desk,
     machine: u8,
     is_stopping: bool,
     is_over: bool,
@@ -68,6 +70,12 @@ impl Services {
     pub fn new(config: Config) -> Self {
         let Config { machine, seed, ttl, hold, .. } = config;
         let holder = config.node.as_str().into();
+        let desk = Desk::new(
+            config.node.clone(),
+            config.generation,
+            CallId::first(machine + 2),
+            seed.wrapping_add(2),
+        );
         let node = node::Config {
             node: config.node,
             labels: config.labels,
@@ -80,6 +88,7 @@ impl Services {
         Self {
             node: Node::new(node, CallId::first(machine), seed),
             coord: Coordinator::new(coord, CallId::first(machine + 1), seed.wrapping_add(1)),
+            desk,
             machine,
             is_stopping: false,
             is_over: false,
@@ -107,28 +116,25 @@ impl Machine for Services {
             return Next::Exit;
         }
         match input {
-            Input::Consul(reply) if reply.id.machine() == self.machine => {
-                self.node.on_reply(now, &reply, out);
-            }
-            Input::Consul(reply) => self.coord.on_reply(now, &reply, out),
+            Input::Consul(reply) => match reply.id.machine().wrapping_sub(self.machine) {
+                0 => self.node.on_reply(now, &reply, out),
+                1 => self.coord.on_reply(now, &reply, out),
+                _ => self.desk.on_reply(now, &reply, out),
+            },
             Input::Keeper(event) => self.node.on_keeper(now, event, out),
             Input::Exec(event) => self.node.on_exec(now, event, out),
-            Input::Http(request) => {
-                out.push(Box::new(Answer::not_found(&request.target).response(request.id)).into());
-            }
+            Input::Http(request) => self.desk.on_http(now, &request, out),
+            Input::HttpStream(closed) => self.desk.on_closed(now, closed, out),
             Input::Stop => {
                 self.is_stopping = true;
+                self.desk.stop(now, out);
                 self.coord.stop(now, out);
                 self.node.stop(now, out);
             }
-            Input::Tick
-            | Input::Net(_)
-            | Input::Spiel(_)
-            | Input::HttpStream(_)
-            | Input::File(_)
-            | Input::Fifo(_) => {}
+            Input::Tick | Input::Net(_) | Input::Spiel(_) | Input::File(_) | Input::Fifo(_) => {}
         }
         let (node, coord) = (self.node.go_on(now, out), self.coord.go_on(now, out));
+        let desk = self.desk.go_on(now, out);
         match (node, coord) {
             (Next::Exit, Next::Exit) => {
                 self.is_over = true;
@@ -136,13 +142,14 @@ impl Machine for Services {
                 Next::Exit
             }
             (Next::Exit, next) | (next, Next::Exit) => next,
-            (node, coord) => node.earlier(coord),
+            (node, coord) if self.is_stopping => node.earlier(coord),
+            (node, coord) => node.earlier(coord).earlier(desk),
         }
     }
 
     fn blocking_queries(&self) -> usize {
-        // The instances of the node, events, nodes, and the two leases.
-        5
+        // The instances of the node, events, nodes, the two leases, the open responses, and requests that wait.
+        6 + api::CHANGES_MAX
     }
 
     fn gauges(&self) -> impl Iterator<Item = u64> {

@@ -137,11 +137,6 @@ impl KeeperHost {
         std::mem::take(&mut self.events)
     }
 
-    /// A process ends while no keeper runs.
-    pub(crate) fn vanish(&mut self, instance: &InstanceId) {
-        self.living.remove(instance).expect("it lives");
-    }
-
     fn frame(&mut self, now: Instant, id: u64, ask: Ask) {
         let body = serde_json::to_vec(&Request { v: VERSION, id, ask }).unwrap();
         self.hand(now, Input::Frame { client: HAX, user: 0, body });

@@ -5,19 +5,8 @@ use std::time::Duration;
 use hax_core::exec::Status;
 use serde_json::json;
 
-use super::field::{Field, kind};
-
-/// Returns a field with one type that runs on all nodes.
-fn with_web(count: usize, more: &serde_json::Value) -> Field {
-    let mut field = Field::new(count);
-    field.define(&kind("web", more));
-    field.ask("start", "web", None);
-    for nth in 0..count {
-        field.until_state(nth, "web", "running");
-    }
-    field.until(10_000, |field| field.events() == 0);
-    field
-}
+use super::field::Field;
+use super::seen::{kind, with_web};
 
 #[test]
 fn h01_a_type_has_an_instance_on_each_node_of_its_place() {
@@ -107,7 +96,7 @@ fn h26_without_a_coordinator_nothing_is_restarted_and_the_event_waits() {
             field.kill(nth);
         }
     }
-    field.tell_consul("PUT", "/v1/kv/ha/coord", r#"{"v":2}"#);
+    field.tell_consul("PUT", "/v1/kv/ha/coord", r#"{"v":2,"holder":"x","term":9}"#);
     field.run(5_000);
     field.kill_9(others[0], "web");
     field.run(60_000);

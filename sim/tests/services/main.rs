@@ -2,6 +2,12 @@
 //! started and stopped, where and when, and what is written.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod deaths;
+mod faults;
 mod field;
+mod guide;
+mod http;
 mod keeper;
 mod lives;
+mod rules;
+mod seen;

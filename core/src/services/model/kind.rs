@@ -197,6 +197,10 @@ impl TypeRecord {
         };
         self.check_runner(&mut say);
         self.check_times(&mut say);
+        let is_plain = |id: &str| ServiceName::new(id).is_some_and(|id| id.as_str().len() <= 64);
+        if self.schema.as_ref().is_some_and(|schema| !is_plain(&schema.id)) {
+            say("schema.id", "a schema's id has 1 to 64 letters, digits, '.', '_' and '-'");
+        }
         if self.needs.contains(&self.name) {
             say("needs", "a type cannot need itself");
         }
@@ -382,6 +386,7 @@ mod tests {
             ("message", json!({"x": {"command": []}}), "message.x"),
             ("parameters", json!({"port": {"kind": "integer", "default": "x"}}), "parameters.port"),
             ("dir", json!("x"), "dir"),
+            ("schema", json!({"id": "a/b"}), "schema.id"),
             ("agent", json!("heartbeat:Dummy"), "agent"),
         ] {
             let found = with(field, value.clone()).unwrap_err();

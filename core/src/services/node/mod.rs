@@ -220,16 +220,6 @@ impl Node {
         let instances = &self.state.instances;
         (instances.len(), instances.values().filter(|row| row.live.is_some()).count())
     }
-
-    /// Returns the number of this run and of the next event, and counts that event.
-    pub(super) fn mint_event(&mut self) -> Option<(u64, u64)> {
-        let run = self.state.run?;
-        Some((run, self.state.mint_event()))
-    }
-
-    pub(super) fn name(&self) -> &NodeName {
-        &self.state.config.node
-    }
 }
 
 impl State {
