@@ -9,16 +9,21 @@ use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType, Service
 use hax_core::ha::report::{BeIoErr, SnsErr, StobIoq};
 use motr_sys::abi;
 
-pub(super) fn fid(fid: abi::m0_fid) -> Fid {
+/// Converts a fid of the library.
+#[must_use]
+pub fn fid(fid: abi::m0_fid) -> Fid {
     Fid::new(fid.f_container, fid.f_key)
 }
 
-pub(super) fn c_fid(fid: Fid) -> abi::m0_fid {
+/// Converts a fid for the library.
+#[must_use]
+pub fn c_fid(fid: Fid) -> abi::m0_fid {
     abi::m0_fid { f_container: fid.container, f_key: fid.key }
 }
 
 /// Converts a message of the library.
-pub(super) fn read(message: &abi::m0_ha_msg) -> Message {
+#[must_use]
+pub fn read(message: &abi::m0_ha_msg) -> Message {
     Message {
         fid: fid(message.hm_fid),
         source_process: fid(message.hm_source_process),
@@ -139,7 +144,8 @@ fn cookie(cookie: abi::m0_cookie) -> (u64, u64) {
 /// # Panics
 ///
 /// If there are more notes than fit, which the core never sends.
-pub(super) fn write(message: &Message) -> Box<abi::m0_ha_msg> {
+#[must_use]
+pub fn write(message: &Message) -> Box<abi::m0_ha_msg> {
     let mut out = motr_sys::message();
     out.hm_fid = c_fid(message.fid);
     out.hm_source_process = c_fid(message.source_process);

@@ -28,17 +28,12 @@ mod call;
 mod callbacks;
 mod library;
 mod links;
-mod message;
+pub mod message;
 mod node;
 mod owner;
 mod spiel;
 mod work;
 mod worker;
-
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod world;
 
 use std::thread;
 
@@ -186,12 +181,13 @@ impl Libmotr {
         work::put(&self.queue, Work::Do(command));
     }
 
-    /// Returns the number of elements that the worker has handled when it reaches this one.
-    #[cfg(test)]
-    fn pause(&self) -> Receiver<u64> {
-        let (reached, pause) = async_channel::bounded(1);
-        work::put(&self.queue, Work::Pause(reached));
-        pause
+    /// Puts a barrier behind all commands and callbacks so far. When the worker has handled those, it sends the
+    /// number of all that it has handled since its start.
+    #[must_use]
+    pub fn barrier(&self) -> Receiver<u64> {
+        let (reached, barrier) = async_channel::bounded(1);
+        work::put(&self.queue, Work::Barrier(reached));
+        barrier
     }
 
     /// Completes when the library has ended. This is after [`Command::Stop`], which takes up to 20 seconds

@@ -47,9 +47,8 @@ pub(super) enum Work {
     Call(Call),
     /// The end of a call to the cluster; from the thread of that call.
     Done(Done),
-    /// A test's request for the number of elements handled before.
-    #[cfg(test)]
-    Pause(Sender<u64>),
+    /// A request for the number of elements that were handled before it.
+    Barrier(Sender<u64>),
     /// The interface has stopped, or did not start, and nothing follows; from the owner.
     End,
 }

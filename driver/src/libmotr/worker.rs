@@ -99,13 +99,9 @@ impl Worker {
 
     /// Handles the queue until [`Work::End`].
     pub(super) fn run(mut self, work: &Receiver<Work>) {
-        #[cfg(test)]
-        let mut done = 0;
+        let mut handled = 0;
         while let Ok(work) = work.recv_blocking() {
-            #[cfg(test)]
-            {
-                done += u64::from(!matches!(work, Work::Pause(_)));
-            }
+            handled += u64::from(!matches!(work, Work::Barrier(_)));
             match work {
                 Work::Asked(asked) => self.asked(*asked),
                 Work::Received { link, handle, message } => self.received(link, handle, message),
@@ -121,8 +117,7 @@ impl Worker {
                 // The bridge has ended and does not wait for this.
                 Work::Started | Work::Call(_) => {}
                 Work::Done(done) => self.done(done),
-                #[cfg(test)]
-                Work::Pause(reached) => drop(reached.send_blocking(done)),
+                Work::Barrier(reached) => drop(reached.send_blocking(handled)),
                 Work::End => break,
             }
         }

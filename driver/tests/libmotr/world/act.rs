@@ -18,13 +18,13 @@ impl World {
         let i = usize::try_from(choice.below(self.peers.len() as u64)).unwrap_or(0);
         let peer = &self.peers[i];
         let (fid, up) = (peer.fid, peer.alive && peer.link.is_some());
-        self.story.push(format!("{:?} {fid} does {what}, up: {up}", self.now));
+        self.history.push(format!("{:?} {fid} does {what}, up: {up}", self.now));
         match what {
             1 | 2 if !peer.alive => self.start(i),
             1..=3 if up => self.event(i),
             4 if up => {
                 let objects = (0..=choice.below(8)).map(|_| object(choice)).collect();
-                let id = self.lives * 1000 + self.story.len() as u64;
+                let id = self.lives * 1000 + self.history.len() as u64;
                 self.question(i, id, objects);
             }
             5 if up => self.other(i, body(choice)),
@@ -39,13 +39,13 @@ impl World {
             11 => {
                 let faults = [Fault::Refuses, Fault::Fails, Fault::Hangs, Fault::Loses];
                 let n = usize::try_from(choice.below(8)).unwrap_or(0);
-                self.place.fault = faults.get(n).copied();
+                self.consul.fault = faults.get(n).copied();
             }
             12 | 13 => self.run(Duration::from_millis(1 + choice.below(1500))),
             _ => {}
         }
         self.run(Duration::from_millis(choice.below(4)));
-        self.look();
+        self.check();
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use hax_core::base::fid::Fid;
 use hax_core::ha::message::Body;
 use hax_core::ha::note::{Note, ObjectState};
+use hax_driver::libmotr::message;
 use motr_sys::fake::Link;
 
 use super::World;
 use super::consul::Fault;
-use crate::libmotr::message;
 
 const CONFD: usize = 0;
 const IOS: usize = 1;
@@ -19,7 +19,7 @@ impl World {
     fn linked(&mut self, i: usize) -> Link {
         self.start(i);
         self.run(Duration::from_millis(20));
-        self.look();
+        self.check();
         self.peers[i].link.expect("it has its link")
     }
 
@@ -43,13 +43,13 @@ fn the_others_hear_that_a_life_is_over_before_the_next_has_its_entrypoint() {
     let old = world.linked(IOS);
     world.event(IOS);
     world.run(Duration::from_millis(20));
-    world.look();
+    world.check();
     world.library.prompt(false);
     world.start(IOS);
     world.run(Duration::from_millis(20));
     let failed = Note { fid: world.peers[IOS].fid, state: ObjectState::Failed };
     assert!(world.notes(confd).contains(&failed));
-    world.look();
+    world.check();
     assert_eq!(world.peers[IOS].link, None, "it waits for them");
     // The link of the ended life is not waited for.
     assert_eq!(world.library.owed(old), 0);
@@ -57,7 +57,7 @@ fn the_others_hear_that_a_life_is_over_before_the_next_has_its_entrypoint() {
         world.library.settle(confd, true);
     }
     world.run(Duration::from_millis(1));
-    world.look();
+    world.check();
     assert!(world.peers[IOS].link.is_some());
     world.end();
 }
@@ -68,15 +68,15 @@ fn nothing_is_acknowledged_that_consul_does_not_hold() {
     world.library.prompt(true);
     let link = world.linked(IOS);
     for fault in [Fault::Refuses, Fault::Fails, Fault::Hangs] {
-        world.place.fault = Some(fault);
+        world.consul.fault = Some(fault);
         world.event(IOS);
         let tag = world.peers[IOS].event.expect("it is said");
         world.run(Duration::from_secs(7));
         assert!(world.library.is_held(link, tag), "{fault:?}");
-        world.place.fault = None;
+        world.consul.fault = None;
         world.run(Duration::from_secs(20));
         assert!(!world.library.is_held(link, tag), "{fault:?}");
-        world.look();
+        world.check();
     }
     world.end();
 }
@@ -90,7 +90,7 @@ fn a_question_is_held_until_its_answer_is_delivered() {
     let asked = world.peers[CONFD].questions[0].tag;
     assert_eq!((world.library.unseen(link), world.library.owed(link)), (1, 1));
     assert!(world.library.is_held(link, asked));
-    world.look();
+    world.check();
     world.library.settle(link, true);
     world.run(Duration::from_millis(1));
     assert!(!world.library.is_held(link, asked));

@@ -5,10 +5,10 @@ use hax_core::base::time::WallClock;
 use hax_core::ha::message::{Body, Message};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use hax_driver::libmotr::message;
 use motr_sys::fake::{Link, Request};
 
 use super::World;
-use crate::libmotr::message;
 
 /// The events that a process reports during its life, in order.
 const LIFE: [ProcessEventKind; 5] = [
@@ -72,7 +72,7 @@ impl World {
     /// Begins a new life of a process.
     pub(super) fn start(&mut self, i: usize) {
         if self.peers[i].link.is_some() {
-            self.met.insert("lost link");
+            self.seen.insert("lost link");
         }
         self.lives += 1;
         // In a container a new life may have the same pid as the last.
@@ -128,30 +128,30 @@ impl World {
     }
 
     /// Checks all that the processes have received against the guarantees.
-    pub(super) fn look(&mut self) {
+    pub(super) fn check(&mut self) {
         for i in 0..self.peers.len() {
-            self.look_at_reply(i);
+            self.check_reply(i);
             let Some(link) = self.peers[i].link else { continue };
             while self.library.unseen(link) > 0 {
                 let sent = message::read(&self.library.sent(link));
-                self.hears(i, &sent.body);
+                self.on_message(i, &sent.body);
             }
             let (library, now) = (&self.library, self.now);
             let peer = &mut self.peers[i];
             if let Some(tag) = peer.event.take_if(|tag| !library.is_held(link, *tag)) {
                 let (fid, event) = (peer.fid, LIFE[peer.said - 1]);
-                self.met.insert("acknowledgement");
-                self.story.push(format!("{now:?} {fid}: tag {tag}, {event:?}, is acknowledged"));
-                let word = self.place.word(self.at(), fid);
+                self.seen.insert("acknowledgement");
+                self.history.push(format!("{now:?} {fid}: tag {tag}, {event:?}, is acknowledged"));
+                let state = self.consul.state_of(self.at(), fid);
                 // A process without a recovery has recovered when it has started.
                 let fits = match event {
-                    ProcessEventKind::Starting => word == "STARTING",
-                    ProcessEventKind::Started => word == "STARTED" || word == "DTM_RECOVERED",
-                    ProcessEventKind::DtmRecovered => word == "DTM_RECOVERED",
-                    ProcessEventKind::Stopping => word == "STOPPING",
-                    _ => word == "STOPPED",
+                    ProcessEventKind::Starting => state == "STARTING",
+                    ProcessEventKind::Started => state == "STARTED" || state == "DTM_RECOVERED",
+                    ProcessEventKind::DtmRecovered => state == "DTM_RECOVERED",
+                    ProcessEventKind::Stopping => state == "STOPPING",
+                    _ => state == "STOPPED",
                 };
-                assert!(fits, "{fid}: {event:?} is acknowledged, but Consul has {word}");
+                assert!(fits, "{fid}: {event:?} is acknowledged, but Consul has {state}");
             }
             let (library, peer) = (&self.library, &mut self.peers[i]);
             peer.others.retain(|tag| library.is_held(link, *tag));
@@ -163,32 +163,32 @@ impl World {
         }
     }
 
-    fn look_at_reply(&mut self, i: usize) {
+    fn check_reply(&mut self, i: usize) {
         let peer = &mut self.peers[i];
         let Some(request) = peer.request else { return };
         let Some(reply) = self.library.replied(request) else { return };
         peer.request = None;
-        self.story.push(format!("{:?} {}: reply {}", self.now, peer.fid, reply.rc));
+        self.history.push(format!("{:?} {}: reply {}", self.now, peer.fid, reply.rc));
         if reply.rc == 0 {
             assert_eq!((reply.quorum, reply.confds.len()), (2, 3), "{reply:?}");
             let known = peer.link.is_some();
-            self.met.insert(if known { "known link" } else { "entrypoint" });
+            self.seen.insert(if known { "known link" } else { "entrypoint" });
             peer.link = Some(self.library.link(peer.key(), peer.pid));
         } else {
             assert_eq!(reply.rc, -11, "{reply:?}");
-            self.met.insert("refusal");
+            self.seen.insert("refusal");
             if peer.alive {
                 self.ask(i, false);
             }
         }
     }
 
-    fn hears(&mut self, i: usize, body: &Body) {
+    fn on_message(&mut self, i: usize, body: &Body) {
         let peer = &mut self.peers[i];
         let Body::Nvec(nvec) = body else { return };
         assert_eq!(nvec.kind, NvecKind::Set);
         if nvec.id_of_get == 0 {
-            self.met.insert("news");
+            self.seen.insert("news");
             return;
         }
         let asked = peer.questions.iter_mut().find(|question| question.id == nvec.id_of_get);
@@ -196,12 +196,12 @@ impl World {
         let objects: Vec<Fid> = nvec.notes.iter().map(|note| note.fid).collect();
         assert_eq!(objects, asked.objects, "an answer to what was asked");
         asked.answers += 1;
-        self.met.insert("answer");
+        self.seen.insert("answer");
     }
 
     /// Ends the faults: Consul works, processes live and receive messages. Then all work must complete.
     pub(super) fn heal(&mut self) {
-        self.place.fault = None;
+        self.consul.fault = None;
         self.library.prompt(true);
         for i in 0..self.peers.len() {
             if !self.peers[i].alive {
@@ -211,7 +211,7 @@ impl World {
         for _ in 0..600 {
             self.deliver_all();
             self.run(std::time::Duration::from_millis(100));
-            self.look();
+            self.check();
             let (view, waits) = (self.machine.view(), self.peers.iter().any(Peer::waits));
             if !waits && view.lanes == 0 && view.entries == 0 {
                 // The links of ended lives must have been disconnected.

@@ -1,152 +1,22 @@
-//! Tests of the glue with the fake library, which fails a test for every call on which the real library
-//! aborts.
+//! Tests of the glue alone.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_lite::future::block_on;
 use hax_core::base::errno::Errno;
-use hax_core::base::id::{EntryId, LinkId, SendId};
-use hax_core::base::time::{Instant, Next, Now, WallClock};
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{LinkId, SendId};
+use hax_core::base::time::{Instant, Next, Now};
 use hax_core::bridge::config;
 use hax_core::consul::port::{Command as ConsulCommand, Reply, Unanswered};
-use hax_core::ha::entrypoint::{Confd, Entrypoint};
-use hax_core::ha::message::{Body, Message};
-use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
-use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
+use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::note::{NvecKind, ObjectState};
+use hax_core::ha::process::ProcessEventKind;
 use hax_core::machine::{Input, Machine as _, Output};
-use motr_sys::fake::{self, FakeLibrary};
+use hax_driver::libmotr::{self, Config, Libmotr, LibraryNode, StopOutcome};
+use motr_sys::fake::FakeLibrary;
 
-use super::*;
-
-mod spiel;
-
-const OWN: Fid = Fid::process(1);
-const PEER: Fid = Fid::process(2);
-const OTHER: Fid = Fid::process(3);
-
-const SERVICES: Services = Services { ha: Fid::service(1), rm: Fid::service(2) };
-
-fn key(fid: Fid) -> (u64, u64) {
-    (fid.container, fid.key)
-}
-
-fn entrypoint() -> Arc<Entrypoint> {
-    let confd =
-        |key| Confd { fid: Fid::service(key), endpoint: format!("inet:tcp:10.0.0.1@{key}").into() };
-    Arc::new(Entrypoint {
-        quorum: 2,
-        confds: [11, 12].map(confd).into(),
-        rm: Fid::service(13),
-        rm_endpoint: "inet:tcp:10.0.0.1@13".into(),
-    })
-}
-
-fn message(body: Body) -> Message {
-    Message { fid: PEER, time: WallClock(1), ..Message::new(WallClock(1), body) }
-}
-
-fn event(kind: ProcessEventKind) -> Message {
-    message(Body::Process(ProcessEvent { event: kind, kind: ProcessType::M0d, pid: 7 }))
-}
-
-fn states(kind: NvecKind, n: u64, state: ObjectState) -> Message {
-    let notes = (0..n).map(|key| Note { fid: Fid::service(key), state }).collect();
-    message(Body::Nvec(Box::new(Nvec { kind, id_of_get: 5, ignore_same_state: 1, notes })))
-}
-
-fn limit(mut done: impl FnMut() -> bool) -> bool {
-    (0..30_000).any(|_| {
-        let over = done();
-        if !over {
-            thread::park_timeout(Duration::from_millis(1));
-        }
-        over
-    })
-}
-
-/// The running and started glue: our own request is answered.
-struct Rig {
-    motr: Libmotr,
-    library: FakeLibrary,
-}
-
-impl Rig {
-    fn begin(library: FakeLibrary) -> Self {
-        let config = Config::of(OWN, SERVICES, "inet:tcp:127.0.0.1@22001");
-        Self { motr: Libmotr::start(library.ha(), library.spiel(), config, || {}), library }
-    }
-
-    fn new() -> Self {
-        let rig = Self::begin(FakeLibrary::new());
-        rig.admit();
-        rig
-    }
-
-    /// Answers the entrypoint request of our own start.
-    fn admit(&self) {
-        let entry = self.asked(OWN, true);
-        self.reply(entry, Ok(entrypoint()));
-        assert!(matches!(self.event(), Event::LinkUp { process: OWN, .. }));
-        self.library.own_link();
-    }
-
-    fn event(&self) -> Event {
-        let mut event = None;
-        assert!(
-            limit(|| {
-                event = self.motr.events.try_recv().ok();
-                event.is_some()
-            }),
-            "no event"
-        );
-        event.unwrap()
-    }
-
-    fn asked(&self, process: Fid, first: bool) -> EntryId {
-        match self.event() {
-            Event::Asked(asked) => {
-                assert_eq!((asked.process, asked.first), (process, first));
-                assert!(asked.endpoint.starts_with("inet:tcp:"), "{asked:?}");
-                asked.entry
-            }
-            event => panic!("{event:?} instead of a request"),
-        }
-    }
-
-    fn reply(&self, entry: EntryId, reply: Result<Arc<Entrypoint>, Errno>) {
-        self.motr.execute(Command::Reply { entry, reply });
-    }
-
-    /// Establishes a link to a new life of a process.
-    fn link(&self, process: Fid, pid: u64) -> (LinkId, fake::Link) {
-        self.library.ask(key(process), pid, true);
-        let asked = self.asked(process, true);
-        self.reply(asked, Ok(entrypoint()));
-        match self.event() {
-            Event::LinkUp { link, entry, process: up, reconnected } => {
-                assert_eq!((entry, up, reconnected), (asked, process, false));
-                (link, self.library.link(key(process), pid))
-            }
-            event => panic!("{event:?} instead of a link"),
-        }
-    }
-
-    fn say(&self, link: fake::Link, message: &Message) -> u64 {
-        self.library.say(link, |out| *out = *message::write(message)).expect("it lives")
-    }
-
-    fn send(&self, send: u64, to: &[LinkId], message: Message) {
-        let (send, message) = (SendId(send), Arc::new(message));
-        self.motr.execute(Command::Send { send, to: to.into(), message });
-    }
-
-    fn stop(self) {
-        self.motr.execute(Command::Stop);
-        assert_eq!(block_on(self.motr.ended()), StopOutcome::Stopped);
-        self.library.finished();
-    }
-}
+use crate::rig::{OTHER, OWN, PEER, Rig, SERVICES, entrypoint, event, key, limit, states};
 
 #[test]
 fn a_process_gets_its_entrypoint_and_a_link() {
@@ -222,7 +92,7 @@ fn a_broadcast_reaches_every_link_and_is_settled_for_each() {
     let news = states(NvecKind::Set, 3, ObjectState::Online);
     rig.send(9, &[links[0].0, LinkId(77), links[1].0], news.clone());
     for (_, peer) in links {
-        assert_eq!(message::read(&rig.library.sent(peer)), news);
+        assert_eq!(libmotr::message::read(&rig.library.sent(peer)), news);
     }
     rig.library.settle(links[1].1, true);
     assert_eq!(rig.event(), Event::Delivered { link: links[1].0, send: SendId(9) });
@@ -295,7 +165,7 @@ fn the_library_lets_go_of_the_last_life_before_the_next_has_its_reply() {
     assert_eq!(rig.event(), Event::LinkDown { link });
     let entry = rig.asked(PEER, true);
     rig.reply(entry, Ok(entrypoint()));
-    rig.motr.pause().recv_blocking().unwrap();
+    rig.motr.barrier().recv_blocking().unwrap();
     assert_eq!(rig.library.replied(request), None);
     rig.library.withhold(false);
     assert_eq!(rig.library.reply(request).rc, 0);

@@ -2,12 +2,20 @@
 //! freed twice, and calls that are too early, too late or not allowed.
 #![expect(unsafe_code, reason = "C's structs of zeros")]
 
-use hax_core::base::id::SpielId;
-use hax_core::ha::spiel::{Act, Answer, Counter, Filesystem, Op, Pver, Sns, SnsOp, Status};
+use futures_lite::future::block_on;
+use hax_core::base::errno::Errno;
+use hax_core::base::fid::Fid;
+use hax_core::base::id::{SendId, SpielId};
+use hax_core::base::time::WallClock;
+use hax_core::ha::message::{Body, Message};
+use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
+use hax_core::ha::spiel::{Act, Answer, Call, Counter, Filesystem, Op, Pver, Sns, SnsOp, Status};
+use hax_driver::libmotr::{self, StopOutcome};
 use motr_sys::abi;
-use motr_sys::fake::Says;
+use motr_sys::fake::{FakeLibrary, Says};
 
-use super::*;
+use crate::rig::{OWN, PEER, Rig, entrypoint, key, limit, message};
 
 const POOL: Fid = Fid::typed(b'o', 1, 3);
 const PROFILE: Fid = Fid::typed(b'p', 1, 0);
@@ -21,12 +29,12 @@ impl Rig {
         let mut reply = None;
         assert!(
             limit(|| {
-                reply = self.motr.replies.try_recv().ok();
+                reply = self.motr.replies().try_recv().ok();
                 reply.is_some()
             }),
             "no answer"
         );
-        let reply = reply.unwrap();
+        let reply = reply.expect("an answer");
         assert_eq!(reply.id, SpielId(id));
         reply.result
     }
@@ -103,7 +111,7 @@ fn statuses_are_copied_and_given_back() {
     for (sns, name) in [(Sns::Repair, "repair_status"), (Sns::Rebalance, "rebalance_status")] {
         let op = Op::Sns { pool: POOL, op: SnsOp { sns, act: Act::Status } };
         let status = |key, srs_state| abi::m0_spiel_repreb_status {
-            srs_fid: message::c_fid(Fid::service(key)),
+            srs_fid: libmotr::message::c_fid(Fid::service(key)),
             srs_state,
             srs_progress: 7,
         };
@@ -147,7 +155,7 @@ fn statistics_are_read_and_given_back() {
     let op = Op::Counters { process: PEER };
     let pver = Fid::typed(b'v', 1, 9);
     let counter = |user: u64| {
-        let key = abi::m0_spiel_bckey { sbk_fid: message::c_fid(pver), sbk_user_id: user };
+        let key = abi::m0_spiel_bckey { sbk_fid: libmotr::message::c_fid(pver), sbk_user_id: user };
         (key, abi::m0_spiel_bcrec { sbr_byte_count: 4096, sbr_object_count: user })
     };
     let of = |user| Counter { pver, user, bytes: 4096, objects: user };
@@ -182,7 +190,7 @@ fn one_that_hangs_holds_up_nothing_else() {
     rig.library.says("repair_start", Says::Rc(0));
     assert_eq!(block_on(rig.motr.ended()), StopOutcome::Stopped);
     rig.library.finished();
-    assert!(rig.motr.replies.is_empty(), "after the stop nobody is told");
+    assert!(rig.motr.replies().is_empty(), "after the stop nobody is told");
 }
 
 #[test]
@@ -218,7 +226,7 @@ fn the_library_does_not_hear_from_the_bridge_that_what_runs_has_failed() {
     rig.reply(entry, Ok(entrypoint()));
     let Event::LinkUp { link: own, .. } = rig.event() else { panic!("no link to ourselves") };
     let (link, peer) = rig.link(PEER, 7);
-    let heard = message::read(&rig.library.sent(rig.library.own_link()));
+    let heard = libmotr::message::read(&rig.library.sent(rig.library.own_link()));
     let ends = Body::Nvec(Box::new(Nvec {
         kind: NvecKind::Set,
         id_of_get: 0,
@@ -238,7 +246,7 @@ fn the_library_does_not_hear_from_the_bridge_that_what_runs_has_failed() {
         let kind = NvecKind::Set;
         let nvec = Nvec { kind, id_of_get: 0, ignore_same_state: 1, notes: notes.into() };
         rig.send(1, &[own, link], message(Body::Nvec(Box::new(nvec))));
-        let told = |link| match message::read(&rig.library.sent(link)).body {
+        let told = |link| match libmotr::message::read(&rig.library.sent(link)).body {
             Body::Nvec(nvec) => nvec.notes.iter().map(|note| note.state).collect(),
             body => panic!("{body:?} instead of states"),
         };

@@ -19,7 +19,7 @@ pub(super) enum Fault {
     Loses,
 }
 
-pub(super) struct Place {
+pub(super) struct ConsulHost {
     double: Consul,
     next: Next,
     pub(super) fault: Option<Fault>,
@@ -29,7 +29,7 @@ pub(super) struct Place {
     hung: BTreeMap<CallId, Instant>,
 }
 
-impl Place {
+impl ConsulHost {
     pub(super) fn new() -> Self {
         let cluster = Cluster::generate(&Shape::like_hare(3));
         let mut double = Consul::new("ssu1");
@@ -133,7 +133,7 @@ impl Place {
     }
 
     /// Returns the state in `processes/<fid>`, without its prefix.
-    pub(super) fn word(&mut self, now: Now, process: Fid) -> String {
+    pub(super) fn state_of(&mut self, now: Now, process: Fid) -> String {
         self.requests += 1;
         let (id, target) = (self.requests, format!("/v1/kv/processes/{process}?raw"));
         let mut out = Vec::new();
@@ -144,7 +144,7 @@ impl Place {
             _ => None,
         });
         let value: serde_json::Value = serde_json::from_slice(&body.expect("it does not block"))
-            .expect("each process has a word");
+            .expect("each process has a record");
         let state = value["state"].as_str().expect("a state");
         state.trim_start_matches("M0_CONF_HA_PROCESS_").to_owned()
     }

@@ -18,11 +18,11 @@ use hax_core::bridge::config::Config as BridgeConfig;
 use hax_core::discover::Services;
 use hax_core::ha::fact::Fact;
 use hax_core::machine::{Input, Machine as _, Output};
+use hax_driver::libmotr::{Config, Libmotr, LibraryNode, StopOutcome};
 use hax_sim::engine::choice::Seed;
 use motr_sys::fake::FakeLibrary;
 
-use super::{Config, Libmotr, LibraryNode, StopOutcome};
-use consul::Place;
+use consul::ConsulHost;
 use peer::Peer;
 
 const OWN: Fid = Fid::process(0);
@@ -33,15 +33,15 @@ struct World {
     machine: LibraryNode,
     next: Next,
     now: Instant,
-    place: Place,
+    consul: ConsulHost,
     peers: Vec<Peer>,
     /// The number of lives so far.
     lives: u64,
     facts: Vec<Fact>,
     /// The kinds of events that have occurred.
-    met: BTreeSet<&'static str>,
+    seen: BTreeSet<&'static str>,
     /// The history, for the analysis of a failure.
-    story: Vec<String>,
+    history: Vec<String>,
 }
 
 impl World {
@@ -60,12 +60,12 @@ impl World {
             machine,
             next: Next::Wait,
             now: Instant::from_micros(1_000_000),
-            place: Place::new(),
+            consul: ConsulHost::new(),
             peers: (1..=4).map(|key| Peer::new(Fid::process(key))).collect(),
             lives: 100,
             facts: Vec::new(),
-            met: BTreeSet::new(),
-            story: Vec::new(),
+            seen: BTreeSet::new(),
+            history: Vec::new(),
         };
         world.feed(Input::Tick);
         world.run(Duration::from_millis(50));
@@ -90,7 +90,8 @@ impl World {
             for output in out {
                 match output {
                     Output::Consul(command) => {
-                        inputs.extend(self.place.take(now, command).into_iter().map(Input::Consul));
+                        inputs
+                            .extend(self.consul.take(now, command).into_iter().map(Input::Consul));
                     }
                     Output::Fact(fact) => self.facts.push(fact),
                     Output::Http(_)
@@ -113,17 +114,17 @@ impl World {
         let mut before = None;
         loop {
             let calls = self.library.calls();
-            let pause = self.motr.pause();
+            let barrier = self.motr.barrier();
             let done = loop {
                 // The worker may wait for room in the queue of events, so events are handled meanwhile.
-                match pause.try_recv() {
+                match barrier.try_recv() {
                     Ok(done) => break done,
-                    Err(_) => self.hear(),
+                    Err(_) => self.take_events(),
                 }
                 std::thread::yield_now();
             };
-            if !self.motr.events.is_empty() {
-                self.hear();
+            if !self.motr.events().is_empty() {
+                self.take_events();
                 before = None;
                 continue;
             }
@@ -135,8 +136,8 @@ impl World {
         }
     }
 
-    fn hear(&mut self) {
-        if !self.motr.events.is_empty() {
+    fn take_events(&mut self) {
+        if !self.motr.events().is_empty() {
             self.feed(Input::Tick);
         }
     }
@@ -150,7 +151,7 @@ impl World {
                 Next::WaitUntil { at, .. } => at,
                 Next::Wait | Next::Exit => Instant::MAX,
             };
-            let at = due.min(self.place.due()).max(self.now);
+            let at = due.min(self.consul.due()).max(self.now);
             if at > end {
                 break;
             }
@@ -158,8 +159,8 @@ impl World {
             if due <= at {
                 self.feed(Input::Tick);
             }
-            if self.place.due() <= at {
-                let replies = self.place.tick(self.at());
+            if self.consul.due() <= at {
+                let replies = self.consul.tick(self.at());
                 replies.into_iter().for_each(|reply| self.feed(Input::Consul(reply)));
             }
         }
@@ -179,32 +180,32 @@ impl World {
         assert_eq!(self.next, Next::Exit, "it does not stop");
         assert_eq!(block_on(self.motr.ended()), StopOutcome::Stopped);
         self.library.finished();
-        std::mem::take(&mut self.met)
+        std::mem::take(&mut self.seen)
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let last = self.story.len().saturating_sub(60);
-            println!("{}", self.story[last..].join("\n"));
+            let last = self.history.len().saturating_sub(60);
+            println!("{}", self.history[last..].join("\n"));
         }
     }
 }
 
 #[test]
 fn whatever_processes_do_the_library_has_no_reason_to_abort() {
-    let mut met = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for seed in 0..40 {
         let mut world = World::new(seed);
         let mut choice = Seed::new(seed, 1000);
-        world.story.push(format!("seed {seed}"));
+        world.history.push(format!("seed {seed}"));
         for _ in 0..120 {
             world.act(&mut choice);
         }
-        met.append(&mut world.end());
+        seen.append(&mut world.end());
     }
     let all =
         ["acknowledgement", "answer", "entrypoint", "known link", "lost link", "news", "refusal"];
-    assert_eq!(met, all.into());
+    assert_eq!(seen, all.into());
 }
