@@ -45,8 +45,8 @@ impl platform::Client for Client {
         self.access.reload(|tls| self.connector.replace_tls(tls))
     }
 
-    fn trouble(&self) -> Option<String> {
-        self.access.trouble()
+    fn problem(&self) -> Option<String> {
+        self.access.problem()
     }
 
     async fn send(
@@ -61,11 +61,11 @@ impl platform::Client for Client {
         let request = request.expect("a target is a valid path and query");
         let response = self.http.request(request).await;
         let response = response.map_err(|why| {
-            self.access.failed(&why);
+            self.access.on_failure(&why);
             if why.is_connect() { Unanswered::Refused } else { Unanswered::Broken }
         })?;
         let answer = read(response, body_max).await?;
-        self.access.judge(method, target, &body, &answer);
+        self.access.on_answer(method, target, &body, &answer);
         Ok(answer)
     }
 }

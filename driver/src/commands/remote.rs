@@ -151,7 +151,7 @@ pub(super) async fn who<P: Platform>(
     };
     let found = identify::<P>(settings, context::<P>(&client), &signals, &mut seen);
     let found = within::<P, _>(FIND_WITHIN, found).await;
-    found.ok_or(LATE)?.ok_or_else(|| client.trouble().or(trouble).unwrap_or_default())
+    found.ok_or(LATE)?.ok_or_else(|| client.problem().or(trouble).unwrap_or_default())
 }
 
 /// Returns the services of our process, in the same way as [`who`].
@@ -171,7 +171,7 @@ pub(super) async fn services<P: Platform>(
     let context = context::<P>(client);
     let found = crate::daemon::identify::services::<P>(who, context, &signals, &mut seen);
     let found = within::<P, _>(FIND_WITHIN, found).await;
-    found.ok_or(LATE)?.ok_or_else(|| client.trouble().or(trouble).unwrap_or_default())
+    found.ok_or(LATE)?.ok_or_else(|| client.problem().or(trouble).unwrap_or_default())
 }
 
 fn context<P: Platform>(client: &Arc<P::Client>) -> HostContext<P::Client> {

@@ -1,6 +1,6 @@
 //! The access to Consul: its address, the credentials, and the current problems.
 
-mod trouble;
+mod problems;
 
 use std::error::Error as StdError;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::settings::consul::ConsulSettings;
 use crate::settings::secret::{self, Secret, SecretSource};
 use crate::settings::url::ConsulUrl;
 use crate::tls;
-use trouble::{Asked, Troubles};
+use problems::{AccessRequest, Problems};
 
 /// The address of a connection.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ pub struct ConsulAccess {
     consul: ConsulSettings,
     authority: String,
     credentials: RwLock<Credentials>,
-    troubles: Troubles,
+    problems: Problems,
 }
 
 impl ConsulAccess {
@@ -90,7 +90,7 @@ impl ConsulAccess {
     pub fn new(consul: &ConsulSettings) -> Result<Self, Error> {
         let credentials = RwLock::new(Credentials::read(consul)?);
         let authority = consul.url.authority();
-        Ok(Self { consul: consul.clone(), authority, credentials, troubles: Troubles::default() })
+        Ok(Self { consul: consul.clone(), authority, credentials, problems: Problems::default() })
     }
 
     /// Returns the agent's address.
@@ -177,33 +177,33 @@ impl ConsulAccess {
         *now = new;
         drop(now);
         if changed {
-            self.troubles.token_changed();
+            self.problems.token_changed();
         }
         (changed, wrong)
     }
 
     /// Returns the current problem, if there is one, with text that says what to do.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        self.troubles.get()
+    pub fn problem(&self) -> Option<String> {
+        self.problems.get()
     }
 
     /// Records that a request has no response: there is no connection, or it broke.
-    pub fn failed(&self, why: &(dyn StdError + 'static)) {
-        self.troubles.disconnected(trouble::connection(&self.consul, why));
+    pub fn on_failure(&self, why: &(dyn StdError + 'static)) {
+        self.problems.disconnected(problems::connection_text(&self.consul, why));
     }
 
     /// Updates the problems by the response to a request with this body.
-    pub fn judge(&self, method: Method, target: &str, body: &[u8], answer: &Answer) {
-        if trouble::wants_tls(answer.status, &answer.body) {
+    pub fn on_answer(&self, method: Method, target: &str, body: &[u8], answer: &Answer) {
+        if problems::requires_tls(answer.status, &answer.body) {
             let url = &self.consul.url;
             let why = format!("Consul at {url}: this port speaks TLS; say https:// (--consul)");
-            return self.troubles.disconnected(why);
+            return self.problems.disconnected(why);
         }
-        self.troubles.connected();
-        let asked = Asked::of(method, target, body, answer);
-        let Some(refusal) = trouble::refusal(answer.status, &answer.body) else {
-            return self.troubles.granted(&asked, answer);
+        self.problems.connected();
+        let asked = AccessRequest::of(method, target, body, answer);
+        let Some(refusal) = problems::denial_in(answer.status, &answer.body) else {
+            return self.problems.granted(&asked, answer);
         };
         // The operator may have replaced a revoked token.
         let (changed, wrong) = self.reload_credentials();
@@ -211,8 +211,8 @@ impl ConsulAccess {
             tracing::info!(target: "hax", "Consul's token has changed; using the new one");
             return;
         }
-        let said = self.troubles.denied(&asked, refusal, || {
-            let denial = trouble::denial(&self.consul, &asked, answer.status, &answer.body);
+        let said = self.problems.denied(&asked, refusal, || {
+            let denial = problems::denial_text(&self.consul, &asked, answer.status, &answer.body);
             wrong.iter().fold(denial, |all, why| format!("{all}; {why}"))
         });
         if let Some(why) = said {

@@ -111,7 +111,7 @@ async fn find_and_serve<P: Platform>(
         metrics: Arc::new(Metrics::of::<Node>(clock)),
         consul: Arc::new(P::Client::new(&settings.consul)?),
         generation: clock::wall().0,
-        motr_connections_max: files::make_room(settings),
+        motr_connections_max: files::motr_connections_max(settings),
     };
     let reload = async { signals.on_reload(|| daemon.reload(None)).await };
     match or(daemon.find(), reload).await? {

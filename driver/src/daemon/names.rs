@@ -11,7 +11,7 @@ use crate::host::platform::Platform;
 use crate::net::listen;
 
 /// The time between two lookups of a name without an address.
-const AGAIN: Duration = Duration::from_secs(30);
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Returns all addresses of a node's name.
 ///
@@ -61,7 +61,7 @@ pub(super) async fn listen<P: Platform>(
         if is_heard {
             pending::<()>().await;
         }
-        P::sleep(AGAIN).await;
+        P::sleep(LOOKUP_INTERVAL).await;
     }
 }
 

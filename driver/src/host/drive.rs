@@ -167,7 +167,7 @@ async fn host<P: Platform, F: Report + 'static>(
     or(run::run(&mut host, &inbox, step), or(stop, closed)).await;
     // The machine handles no more inputs; their senders must not wait.
     inbox.close();
-    http.give_up();
+    http.refuse_pending();
     let motr = match listening {
         Some((close, listener)) => {
             close.close();
@@ -220,7 +220,7 @@ struct Host<'a, P: Platform, F> {
 
 impl<P: Platform, F> Host<'_, P, F> {
     /// Sends an input to the machine, once its inbox has room.
-    fn say(&self, input: Option<Input>) {
+    fn send_input(&self, input: Option<Input>) {
         let Some(input) = input else { return };
         let sender = self.sender.clone();
         P::spawn(async move { drop(sender.send(input).await) }).detach();
@@ -251,15 +251,15 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
             Output::Spiel(call) => {
                 // A machine with Motr's library sends its calls to the library itself.
                 let reply = spiel::Reply { id: call.id, result: Err(NO_LIBRARY) };
-                self.say(Some(Input::Spiel(reply)));
+                self.send_input(Some(Input::Spiel(reply)));
             }
             Output::Exec(command) => {
                 let refused = self.workers.exec(command);
-                self.say(refused);
+                self.send_input(refused);
             }
             Output::File(command) => {
                 let failed = self.workers.file(command);
-                self.say(failed);
+                self.send_input(failed);
             }
             Output::Fifo(response) => self.workers.fifo(response),
             Output::Keeper(command) => {

@@ -59,8 +59,8 @@ impl<P: Platform, I: 'static> Http<P, I> {
     }
 
     /// Answers all pending requests with 503, since the core will not, and ends the open streams.
-    pub fn give_up(&self) {
-        self.server.pending().give_up();
+    pub fn refuse_pending(&self) {
+        self.server.pending().refuse_pending();
     }
 
     /// [Serves](Self::serve) all listeners from `listeners`, until `stop` is closed.
@@ -117,14 +117,14 @@ async fn serve<P: Platform, I: 'static>(
             turn.done().await;
             match accepted::<P>(&listener).await {
                 Ok((socket, peer, local)) => {
-                    let Some(seat) = server.enter(peer, local) else { continue };
+                    let Some(slot) = server.enter(peer, local) else { continue };
                     let (server, access) = (Rc::clone(&server), Arc::clone(&access));
                     let (stop, alive) = (stop.clone(), alive.clone());
                     let life = async move {
                         // Without this option only latency is lost.
                         let _ = SockRef::from(&socket).set_tcp_nodelay(true);
                         let begin = P::stream(socket, access.tls());
-                        server.serve(&access, seat, stop, begin).await;
+                        server.serve(&access, slot, stop, begin).await;
                         drop(alive);
                     };
                     P::spawn(life).detach();

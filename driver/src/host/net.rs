@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use super::platform::{Platform, Task as _};
 use super::turn::Turn;
-use crate::net::{self as connections, Accepting, Connections, Permit, Socket as _};
+use crate::net::{self as connections, AcceptLimit, Connections, Permit, Socket as _};
 
 /// All connections of one endpoint.
 pub struct Net<P, I> {
@@ -31,7 +31,7 @@ impl<P: Platform, I: 'static> Net<P, I> {
     pub fn execute(&self, command: net::Command) {
         match command {
             net::Command::Connect { conn, from, to } => {
-                let Some(task) = self.connections.enter(conn) else { return };
+                let Some(task) = self.connections.add_opened(conn) else { return };
                 let attempt = async move {
                     let socket = P::socket(connections::dial(from, to)?)?;
                     socket.writable().await?;
@@ -43,7 +43,7 @@ impl<P: Platform, I: 'static> Net<P, I> {
                 P::spawn(life).detach();
             }
             net::Command::Write { conn, segments } => self.connections.write(conn, segments),
-            net::Command::Close { conn } => self.connections.leave(conn),
+            net::Command::Close { conn } => self.connections.close(conn),
             net::Command::Cut { conn } => self.connections.cut(conn),
         }
     }
@@ -53,13 +53,13 @@ impl<P: Platform, I: 'static> Net<P, I> {
     pub async fn listen(&self, listener: &P::Listener, max: usize) -> ! {
         // With 8 steps a turn, a starting process waits for seconds behind other clients in the backlog. With
         // 64, a flood of garbage delays everything else.
-        let (mut turn, mut accepting) = (Turn::of(24), Accepting::new(max));
+        let (mut turn, mut accepting) = (Turn::of(24), AcceptLimit::new(max));
         loop {
             turn.done().await;
-            let place = accepting.place().await;
+            let permit = accepting.permit().await;
             let accepted = P::accept(listener).await;
-            if let Some((socket, peer)) = accepting.accepted::<P, _>(accepted).await {
-                self.serve(socket, peer, Some(place));
+            if let Some((socket, peer)) = accepting.on_accepted::<P, _>(accepted).await {
+                self.serve(socket, peer, Some(permit));
             }
         }
     }
@@ -75,14 +75,14 @@ impl<P: Platform, I: 'static> Net<P, I> {
                 Ok(socket) => self.serve(socket, peer, None),
                 Err(why) => tracing::warn!(target: "hax", %why, "a connection of Motr is reset"),
             };
-            connections::take_rest::<P>(&listener, take).await;
+            connections::drain_backlog::<P>(&listener, take).await;
         }
         self.connections.shut_down::<P>(within).await;
     }
 
     /// Serves an accepted connection.
-    fn serve(&self, socket: P::Socket, peer: SocketAddr, place: Option<Permit>) {
-        let Some((conn, task)) = self.connections.accept(place) else { return };
+    fn serve(&self, socket: P::Socket, peer: SocketAddr, permit: Option<Permit>) {
+        let Some((conn, task)) = self.connections.add_accepted(permit) else { return };
         let all = Arc::clone(&self.connections);
         let first = net::Event::Accepted { conn, peer };
         P::spawn(connections::run::<P, _, _>(all, conn, task, socket, first)).detach();

@@ -87,7 +87,7 @@ pub trait Client: Sized + 'static {
     fn reload(&self) -> Vec<consul::Error>;
 
     /// Returns the current problem with Consul, if there is one, with text that says what to do.
-    fn trouble(&self) -> Option<String>;
+    fn problem(&self) -> Option<String>;
 
     /// Reserves room for this number of blocking queries beside the short requests. The default does nothing,
     /// which suits a client with a connection for each request.

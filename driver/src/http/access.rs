@@ -40,15 +40,15 @@ impl From<tls::Error> for Error {
 pub struct HttpAccess {
     files: Option<CertFiles>,
     source: Option<SecretSource>,
-    now: RwLock<Now>,
+    current: RwLock<Current>,
 }
 
-struct Now {
+struct Current {
     tls: Option<Arc<ServerConfig>>,
     token: Option<Secret>,
 }
 
-impl Now {
+impl Current {
     fn read(files: Option<&CertFiles>, source: Option<&SecretSource>) -> Result<Self, Error> {
         let tls = files.map(|files| tls::server(&files.cert, &files.key)).transpose()?;
         Ok(Self { tls, token: source.map(SecretSource::read).transpose()? })
@@ -58,29 +58,29 @@ impl Now {
 impl HttpAccess {
     /// Creates access control, with TLS if there are files, and with a token if there is one.
     pub fn new(files: Option<CertFiles>, source: Option<SecretSource>) -> Result<Self, Error> {
-        let now = RwLock::new(Now::read(files.as_ref(), source.as_ref())?);
-        Ok(Self { files, source, now })
+        let current = RwLock::new(Current::read(files.as_ref(), source.as_ref())?);
+        Ok(Self { files, source, current })
     }
 
     /// Creates access control that admits every request.
     #[must_use]
     pub fn open() -> Self {
-        Self { files: None, source: None, now: RwLock::new(Now { tls: None, token: None }) }
+        Self { files: None, source: None, current: RwLock::new(Current { tls: None, token: None }) }
     }
 
     /// Reads the files again: certificate with key, and the token, independently of each other. Valid files
     /// replace the old values. For invalid files the old values stay, and each error is returned.
     pub fn reload(&self) -> Vec<Error> {
-        let tls = Now::read(self.files.as_ref(), None).map(|now| now.tls);
-        let token = Now::read(None, self.source.as_ref()).map(|now| now.token);
-        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        let tls = Current::read(self.files.as_ref(), None).map(|current| current.tls);
+        let token = Current::read(None, self.source.as_ref()).map(|current| current.token);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let mut wrong = Vec::new();
         match tls {
-            Ok(tls) => now.tls = tls,
+            Ok(tls) => current.tls = tls,
             Err(why) => wrong.push(why),
         }
         match token {
-            Ok(token) => now.token = token,
+            Ok(token) => current.token = token,
             Err(why) => wrong.push(why),
         }
         wrong
@@ -95,7 +95,7 @@ impl HttpAccess {
     /// Returns the configuration of a connection's TLS, if it has TLS.
     #[must_use]
     pub fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).tls.clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).tls.clone()
     }
 
     /// Returns whether a request with this `Authorization` is allowed. Every client may ask whether hax is
@@ -109,17 +109,17 @@ impl HttpAccess {
         if matches!(method, "GET" | "HEAD") && matches!(path, "/" | "/healthz" | "/readyz") {
             return true;
         }
-        !self.wants_token() || self.is_shown(authorization)
+        !self.requires_token() || self.has_token(authorization)
     }
 
-    fn wants_token(&self) -> bool {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).token.is_some()
+    fn requires_token(&self) -> bool {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).token.is_some()
     }
 
     /// Returns whether there is a token and this `Authorization` has it.
-    pub(super) fn is_shown(&self, authorization: Option<&[u8]>) -> bool {
-        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(token) = &now.token else { return false };
+    pub(super) fn has_token(&self, authorization: Option<&[u8]>) -> bool {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(token) = &current.token else { return false };
         let given = authorization.and_then(bearer);
         given.is_some_and(|given| same(given, token.expose().as_bytes()))
     }

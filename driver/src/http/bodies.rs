@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_channel::oneshot;
 
-use super::room::Origin;
+use super::slot_table::Origin;
 
 /// The steps by which a body's buffer grows, in bytes; from the last one on it doubles. The steps are few and
 /// the last is large, so that bodies leave little fragmentation in the heap. Above the last step the
@@ -38,13 +38,13 @@ struct Inner {
     /// The part of `held` that belongs to clients other than this node.
     foreign: usize,
     next: u64,
-    bodies: BTreeMap<Key, Held>,
+    bodies: BTreeMap<Key, Charge>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Charge {
     /// The bytes charged: the capacity of the buffer, not its length.
-    room: usize,
+    charged: usize,
     /// The buffer of an arriving body. Dropping the sender notifies the owner of the eviction.
     arriving: Option<(Vec<u8>, oneshot::Sender<()>)>,
 }
@@ -70,13 +70,13 @@ impl Bodies {
     /// Begins a body of `origin` with at most `most` bytes.
     #[must_use]
     pub(super) fn begin(self: &Arc<Self>, origin: Origin, most: usize) -> Body {
-        let (call, gave_way) = oneshot::channel();
+        let (call, eviction) = oneshot::channel();
         let mut inner = self.inner();
         inner.next += 1;
         let key = (origin, inner.next);
-        inner.bodies.insert(key, Held { room: 0, arriving: Some((Vec::new(), call)) });
+        inner.bodies.insert(key, Charge { charged: 0, arriving: Some((Vec::new(), call)) });
         drop(inner);
-        Body { bodies: Arc::clone(self), key, length: 0, most, gave_way }
+        Body { bodies: Arc::clone(self), key, length: 0, most, eviction }
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Body {
     /// The number of bytes that have arrived.
     length: usize,
     most: usize,
-    gave_way: oneshot::Receiver<()>,
+    eviction: oneshot::Receiver<()>,
 }
 
 impl Body {
@@ -103,16 +103,16 @@ impl Body {
     pub(super) fn push(&mut self, data: &[u8]) -> Result<(), Full> {
         let mut inner = self.bodies.inner();
         let held = inner.bodies.get(&self.key).ok_or(Full)?;
-        let (room, needed) = (held.room, self.length.saturating_add(data.len()));
+        let (room, needed) = (held.charged, self.length.saturating_add(data.len()));
         if needed > room {
             let step = STEPS.into_iter().find(|step| needed <= *step);
             let wanted = step.unwrap_or_else(|| room.saturating_mul(2)).min(self.most).max(needed);
             // Other bodies are evicted only for bytes that have arrived, not for spare capacity.
             let more = (wanted - room).min(inner.free(self.key.0)).max(needed - room);
-            inner.make_room(self.key, more)?;
+            inner.charge(self.key, more)?;
         }
         let held = inner.bodies.get_mut(&self.key).ok_or(Full)?;
-        let room = held.room;
+        let room = held.charged;
         let (bytes, _) = held.arriving.as_mut().ok_or(Full)?;
         bytes.reserve_exact(room - bytes.len());
         bytes.extend_from_slice(data);
@@ -121,8 +121,8 @@ impl Body {
     }
 
     /// Waits until the body is evicted, if ever.
-    pub(super) async fn gave_way(&mut self) {
-        let _called = (&mut self.gave_way).await;
+    pub(super) async fn evicted(&mut self) {
+        let _dropped = (&mut self.eviction).await;
     }
 
     /// Returns the whole body. It is charged until the body is dropped.
@@ -143,9 +143,9 @@ impl Drop for Body {
 impl Inner {
     fn release(&mut self, key: Key) {
         if let Some(held) = self.bodies.remove(&key) {
-            self.held -= held.room;
+            self.held -= held.charged;
             if key.0 != Origin::Own {
-                self.foreign -= held.room;
+                self.foreign -= held.charged;
             }
         }
     }
@@ -160,13 +160,13 @@ impl Inner {
     }
 
     /// Charges one body for `more` bytes; evicts others if that is fair.
-    fn make_room(&mut self, key: Key, more: usize) -> Result<(), Full> {
+    fn charge(&mut self, key: Key, more: usize) -> Result<(), Full> {
         while more > self.free(key.0) {
-            let victim = self.who_gives_way(key, more).ok_or(Full)?;
+            let victim = self.choose_victim(key, more).ok_or(Full)?;
             self.release(victim);
         }
         let held = self.bodies.get_mut(&key).ok_or(Full)?;
-        held.room += more;
+        held.charged += more;
         self.held += more;
         if key.0 != Origin::Own {
             self.foreign += more;
@@ -175,10 +175,10 @@ impl Inner {
     }
 
     /// Returns the body to evict for `key`, which needs `more` bytes; `None` if `key` gets no room.
-    fn who_gives_way(&self, key: Key, more: usize) -> Option<Key> {
+    fn choose_victim(&self, key: Key, more: usize) -> Option<Key> {
         let origin = key.0;
         let wants =
-            |(other, held): &(&Key, &Held)| held.room + if **other == key { more } else { 0 };
+            |(other, held): &(&Key, &Charge)| held.charged + if **other == key { more } else { 0 };
         let all: Vec<_> = self.bodies.iter().collect();
         let mut best = None;
         for bodies in all.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
@@ -218,8 +218,8 @@ mod tests {
         Origin::Foreign(IpAddr::from([192, 0, 2, n]))
     }
 
-    fn has_given_way(body: &mut Body) -> bool {
-        block_on(poll_once(body.gave_way())).is_some()
+    fn is_evicted(body: &mut Body) -> bool {
+        block_on(poll_once(body.evicted())).is_some()
     }
 
     #[test]
@@ -250,8 +250,8 @@ mod tests {
         greedy[3].push(&[0; 7 * KIB]).unwrap();
         let mut honest = bodies.begin(at(2), 2 * KIB);
         honest.push(&[0; 2 * KIB]).unwrap();
-        assert!(has_given_way(&mut greedy[0]), "the oldest of the largest");
-        assert!(!has_given_way(&mut greedy[1]) && !has_given_way(&mut greedy[3]));
+        assert!(is_evicted(&mut greedy[0]), "the oldest of the largest");
+        assert!(!is_evicted(&mut greedy[1]) && !is_evicted(&mut greedy[3]));
         assert_eq!(greedy[0].push(b"x"), Err(Full));
         assert_eq!(greedy[0].finish(), Err(Full));
         // This also holds behind one address: the small body is not the largest.
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(bodies.held(), 31 * KIB);
         let mut small = bodies.begin(at(1), 2 * KIB);
         small.push(&[0; 2 * KIB]).unwrap();
-        assert!(has_given_way(&mut greedy[3]) && !has_given_way(&mut small));
+        assert!(is_evicted(&mut greedy[3]) && !is_evicted(&mut small));
         assert!(bodies.held() <= 32 * KIB, "half is this node's");
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let mut large = bodies.begin(at(2), 64 * KIB);
         large.push(&[0; 31 * KIB]).unwrap();
         assert_eq!(large.push(&[0; 4 * KIB]), Err(Full));
-        assert!(!has_given_way(&mut small));
+        assert!(!is_evicted(&mut small));
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(late.push(b"x"), Err(Full));
         let mut own = bodies.begin(Origin::Own, 32 * KIB);
         own.push(&[0; 32 * KIB]).unwrap();
-        assert!(!has_given_way(&mut own));
+        assert!(!is_evicted(&mut own));
         own.finish().unwrap();
         let mut more = bodies.begin(Origin::Own, KIB);
         assert_eq!(more.push(b"x"), Err(Full), "the bound is one for all");
@@ -300,7 +300,7 @@ mod tests {
         slow.iter_mut().for_each(|body| body.push(&[0; 32 * KIB]).unwrap());
         let mut small = bodies.begin(Origin::Own, KIB);
         small.push(&[0; KIB]).unwrap();
-        assert!(has_given_way(&mut slow[0]) && !has_given_way(&mut slow[1]));
+        assert!(is_evicted(&mut slow[0]) && !is_evicted(&mut slow[1]));
     }
 
     #[test]
@@ -310,6 +310,6 @@ mod tests {
         stranger.push(&[0; 32 * KIB]).unwrap();
         let mut own = bodies.begin(Origin::Own, 64 * KIB);
         own.push(&[0; 64 * KIB]).unwrap();
-        assert!(has_given_way(&mut stranger) && !has_given_way(&mut own));
+        assert!(is_evicted(&mut stranger) && !is_evicted(&mut own));
     }
 }

@@ -76,7 +76,10 @@ impl Decoder {
 
     /// Decodes as much of `bytes` as fits in one turn; returns the number of consumed bytes and their data,
     /// joined if it is in several chunks. Nothing is consumed after the end.
-    pub(super) fn take_some<'a>(&mut self, bytes: &'a [u8]) -> io::Result<(usize, Cow<'a, [u8]>)> {
+    pub(super) fn decode_some<'a>(
+        &mut self,
+        bytes: &'a [u8],
+    ) -> io::Result<(usize, Cow<'a, [u8]>)> {
         let (mut at, first) = self.take(bytes)?;
         let mut data = Cow::Borrowed(&bytes[first]);
         for _ in 1..CHUNKS_MAX {
@@ -122,7 +125,7 @@ impl Decoder {
     }
 
     /// Counts one byte of text after a size.
-    fn say_more(&mut self) -> io::Result<()> {
+    fn count_extension(&mut self) -> io::Result<()> {
         self.extensions += 1;
         let is_too_much = self.extensions >= EXTENSIONS_MAX;
         if is_too_much { Err(bad("too much is said of chunks")) } else { Ok(()) }
@@ -136,7 +139,7 @@ impl Decoder {
                 State::Size(digit(0, byte)?)
             }
             (State::Size(size) | State::Blank(size), b' ' | b'\t') => {
-                self.say_more()?;
+                self.count_extension()?;
                 State::Blank(size)
             }
             (State::Size(size) | State::Blank(size), b';') => State::Extension(size),
@@ -152,7 +155,7 @@ impl Decoder {
             }
             (State::Extension(_), b'\n') => return Err(bad("a bare line feed")),
             (State::Extension(size), _) => {
-                self.say_more()?;
+                self.count_extension()?;
                 State::Extension(size)
             }
             (State::SizeEnd(0), b'\n') => State::Last,
@@ -193,7 +196,7 @@ mod tests {
         for part in text.chunks(step) {
             buffer.extend_from_slice(part);
             loop {
-                let (taken, more) = decoder.take_some(&buffer)?;
+                let (taken, more) = decoder.decode_some(&buffer)?;
                 data.extend_from_slice(&more);
                 buffer.drain(..taken);
                 if taken == 0 {

@@ -19,7 +19,7 @@ pub(super) struct Head {
     pub(super) keep_alive: bool,
     pub(super) length: Length,
     /// Whether the client waits for `100 Continue` before it sends its body.
-    pub(super) waits: bool,
+    pub(super) expects_continue: bool,
     pub(super) authorization: Option<Vec<u8>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum HeadError {
     /// The request is refused with this status.
     Status(u16),
     /// The connection is closed without a response.
-    Mute,
+    Close,
 }
 
 /// Parses the head at the beginning of these bytes; returns it with its length, or `None` if it is
@@ -56,7 +56,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
             return Err(HeadError::Status(431));
         }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) if bytes.starts_with(PREFACE) => return Err(HeadError::Mute),
+        Err(_) if bytes.starts_with(PREFACE) => return Err(HeadError::Close),
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::Status(431)),
         Err(_) => return Err(HeadError::Status(400)),
     };
@@ -75,7 +75,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     let framing = Framing::of(request.headers, is_1_0)?;
     let find = |name: &str| request.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
     let expected = request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("expect"));
-    let mut expected = expected.flat_map(|header| words(header.value)).peekable();
+    let mut expected = expected.flat_map(|header| elements(header.value)).peekable();
     let continues = expected.peek().is_some();
     // RFC 9110, 10.1.1: HTTP/1.0 has no expectations.
     if !is_1_0 && !expected.all(|word| word.eq_ignore_ascii_case(b"100-continue")) {
@@ -87,7 +87,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
         is_1_0,
         keep_alive: framing.keep_alive,
         length: framing.length,
-        waits: continues && !is_1_0 && framing.length != Length::Known(0),
+        expects_continue: continues && !is_1_0 && framing.length != Length::Known(0),
         authorization: find("authorization").map(|h| h.value.to_vec()),
     };
     Ok(Some((head, length)))
@@ -117,7 +117,7 @@ impl Framing {
             }
             known = Some(length);
         }
-        let codings = all("transfer-encoding").flat_map(|header| words(header.value));
+        let codings = all("transfer-encoding").flat_map(|header| elements(header.value));
         let length = match chunked(codings)? {
             // A request with both, or with chunks in HTTP/1.0, may be an attempt at request smuggling.
             true if is_1_0 || known.is_some() => return Err(HeadError::Status(400)),
@@ -126,7 +126,7 @@ impl Framing {
         };
         let (mut keep_alive, mut close) = (!is_1_0, false);
         for header in all("connection") {
-            let says = |what: &[u8]| words(header.value).any(|w| w.eq_ignore_ascii_case(what));
+            let says = |what: &[u8]| elements(header.value).any(|w| w.eq_ignore_ascii_case(what));
             close |= says(b"close");
             keep_alive = !close && (keep_alive || says(b"keep-alive"));
         }
@@ -148,7 +148,7 @@ fn chunked<'a>(codings: impl Iterator<Item = &'a [u8]>) -> Result<bool, HeadErro
 }
 
 /// Returns the elements of a list in a header.
-fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
@@ -164,7 +164,7 @@ fn number(value: &[u8]) -> Option<u64> {
 }
 
 /// Returns whether an incomplete head may be complete with the bytes after the first `before` ones.
-pub(super) fn may_be_whole(bytes: &[u8], before: usize) -> bool {
+pub(super) fn may_be_complete(bytes: &[u8], before: usize) -> bool {
     let new = &bytes[before.saturating_sub(3)..];
     new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|end| end == b"\n\r\n")
 }
@@ -245,22 +245,22 @@ mod tests {
         assert_eq!(status(long.as_bytes()), 414);
         assert_eq!(status(&long.as_bytes()[..TARGET_MAX + 10]), 414, "it is not waited for");
         assert_eq!(status(&b"\n".repeat(HEAD_MAX)), 431, "nor is what never begins");
-        assert_eq!(parse(PREFACE).unwrap_err(), HeadError::Mute);
+        assert_eq!(parse(PREFACE).unwrap_err(), HeadError::Close);
         assert!(parse(b"GET / HT").unwrap().is_none());
         assert!(parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().is_some(), "which has no host");
     }
 
     #[test]
     fn who_waits_for_leave() {
-        let waits = |headers| head(&with(headers)).waits;
-        assert!(waits("Expect: 100-Continue\r\nContent-Length: 1\r\n"));
-        assert!(!waits("Expect: 100-continue\r\n"), "there is nothing to send");
+        let expects_continue = |headers| head(&with(headers)).expects_continue;
+        assert!(expects_continue("Expect: 100-Continue\r\nContent-Length: 1\r\n"));
+        assert!(!expects_continue("Expect: 100-continue\r\n"), "there is nothing to send");
     }
 
     #[test]
     fn the_end_of_a_head_is_found_across_reads() {
-        assert!(may_be_whole(b"GET / HTTP/1.1\r\n\r\n", 17));
-        assert!(may_be_whole(b"GET / HTTP/1.1\n\n", 3));
-        assert!(!may_be_whole(b"GET / HTTP/1.1\r\n", 3));
+        assert!(may_be_complete(b"GET / HTTP/1.1\r\n\r\n", 17));
+        assert!(may_be_complete(b"GET / HTTP/1.1\n\n", 3));
+        assert!(!may_be_complete(b"GET / HTTP/1.1\r\n", 3));
     }
 }

@@ -13,9 +13,9 @@ mod bodies;
 mod connection;
 mod framing;
 mod head;
-mod room;
-mod seats;
 mod server;
+mod slot_table;
+mod slots;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -29,6 +29,7 @@ use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use hax_core::base::id::HttpId;
+use hax_core::bridge::{BQ_WATCH_PATH, PROCESS_WATCH_PATH};
 use hax_core::ha::fact::Fact;
 use hax_core::http::port;
 use hax_core::http::stream::{Closed, Command, Why};
@@ -37,9 +38,9 @@ use crate::observe::metrics::{self, Metrics};
 
 pub use access::{CertFiles, Error, HttpAccess};
 pub use connection::Stream;
-pub use room::Origin;
-pub use seats::Seat;
 pub use server::{Server, Sleep};
+pub use slot_table::Origin;
+pub use slots::Slot;
 pub use streams::{Open, STREAMS_MAX};
 
 use bodies::Bodies;
@@ -65,9 +66,6 @@ const SHORT_BODY_MAX: usize = 64 << 10;
 /// Consul.
 const HINT_BODY_MAX: usize = 1 << 20;
 
-/// The path to which Consul's watch of the broadcast queue posts.
-const QUEUE_WATCH: &str = "/watcher/bq";
-
 /// The limits and timeouts of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -89,8 +87,8 @@ impl Limits {
     /// need 4 MiB.
     fn body_max(&self, method: &str, path: &str) -> usize {
         let most = match (method, path) {
-            ("POST", "/" | QUEUE_WATCH) => usize::MAX,
-            ("POST", "/watcher/processes") => HINT_BODY_MAX,
+            ("POST", "/" | BQ_WATCH_PATH) => usize::MAX,
+            ("POST", PROCESS_WATCH_PATH) => HINT_BODY_MAX,
             _ => SHORT_BODY_MAX,
         };
         self.body_max.min(most)
@@ -198,7 +196,7 @@ impl<I> PendingRequests<I> {
                     // If the client goes away before the stream reaches it, the stream is dropped and thus
                     // closed.
                     Some(client) => drop(client.send(Reply::Stream(self.streams.begin(begin)))),
-                    None => self.streams.tell(begin.id, Why::Client),
+                    None => self.streams.notify_closed(begin.id, Why::Client),
                 }
             }
             Command::Chunk { id, bytes } => self.streams.push(id, bytes),
@@ -213,7 +211,7 @@ impl<I> PendingRequests<I> {
     }
 
     /// Answers all pending requests with 503, since the core will not, and ends the open streams.
-    pub fn give_up(&self) {
+    pub fn refuse_pending(&self) {
         self.waiting().by_id.clear();
         self.streams.end_all();
     }
@@ -223,7 +221,7 @@ impl<I> PendingRequests<I> {
     pub fn admit(&self, access: &HttpAccess, head: Head<'_>) -> Option<Answer> {
         let Head { method, path, authorization, .. } = head;
         if !access.authorizes(method, path, authorization) {
-            self.note(head, 401, ", without hax's token");
+            self.record_refusal(head, 401, ", without hax's token");
             let why =
                 "this needs the header Authorization: Bearer TOKEN, with hax's --http-token-file";
             let mut refusal = refuse(401, why);
@@ -239,7 +237,7 @@ impl<I> PendingRequests<I> {
     }
 
     /// Returns the response to an invalid or rejected head, of which method and path are unknown.
-    pub fn no_head(&self, peer: IpAddr, status: u16) -> Answer {
+    pub fn refuse_head(&self, peer: IpAddr, status: u16) -> Answer {
         let begun = self.metrics.begin();
         let why = match status {
             414 => "the target is too long",
@@ -249,7 +247,7 @@ impl<I> PendingRequests<I> {
             _ => "this is no head of HTTP/1.1, or an ambiguous one",
         };
         let head = Head { method: "?", path: "?", authorization: None, peer };
-        self.note(head, status, &format!(": {why}"));
+        self.record_refusal(head, status, &format!(": {why}"));
         self.metrics.http_answered(head.method, status, begun);
         refuse(status, why)
     }
@@ -269,17 +267,17 @@ impl<I> PendingRequests<I> {
             408 => ": its body came too slowly".into(),
             _ => ": its body is not complete".into(),
         };
-        self.note(head, refusal.status, &why);
-        if (head.method, head.path) == ("POST", QUEUE_WATCH) {
-            self.hint().await;
+        self.record_refusal(head, refusal.status, &why);
+        if (head.method, head.path) == ("POST", BQ_WATCH_PATH) {
+            self.post_empty_queue().await;
         }
         refusal
     }
 
     /// Posts an empty queue, so that the core reads the queue from Consul. The response is dropped.
-    async fn hint(&self) {
+    async fn post_empty_queue(&self) {
         let id = self.waiting().next.mint();
-        let (method, target) = ("POST".into(), QUEUE_WATCH.into());
+        let (method, target) = ("POST".into(), BQ_WATCH_PATH.into());
         let body = Bytes::from_static(b"null");
         let request = port::Request { id, method, target, body, trusted: false };
         // After the core's end the inbox is not read any more.
@@ -287,7 +285,7 @@ impl<I> PendingRequests<I> {
     }
 
     /// Logs a request that the core does not get.
-    fn note(&self, Head { method, path, peer, .. }: Head<'_>, status: u16, why: &str) {
+    fn record_refusal(&self, Head { method, path, peer, .. }: Head<'_>, status: u16, why: &str) {
         let start: String = path.chars().take(100).collect();
         let why = format!("{method} {start} by {peer}{why}").into();
         let http = self.waiting().next.mint();
@@ -301,7 +299,7 @@ impl<I> PendingRequests<I> {
     /// It waits while the inbox is full, as all senders do: busy peers on the wire must not cause refused
     /// HTTP requests. A connection has one request at a time, so the number of waiting requests is bounded by
     /// the number of connections.
-    pub async fn ask(&self, method: &str, target: &str, body: Bytes, trusted: bool) -> Reply {
+    pub async fn request(&self, method: &str, target: &str, body: Bytes, trusted: bool) -> Reply {
         let (respond, response) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -309,7 +307,7 @@ impl<I> PendingRequests<I> {
             waiting.by_id.insert(id, respond);
             id
         };
-        let _forget = Forget(self, id);
+        let _forget = ForgetOnDrop(self, id);
         // A HEAD is a GET whose body the server omits.
         let method = if method == "HEAD" { "GET" } else { method };
         let (method, target) = (method.into(), target.into());
@@ -321,9 +319,9 @@ impl<I> PendingRequests<I> {
     }
 }
 
-struct Forget<'a, I>(&'a PendingRequests<I>, HttpId);
+struct ForgetOnDrop<'a, I>(&'a PendingRequests<I>, HttpId);
 
-impl<I> Drop for Forget<'_, I> {
+impl<I> Drop for ForgetOnDrop<'_, I> {
     fn drop(&mut self) {
         self.0.waiting().by_id.remove(&self.1);
     }
@@ -380,19 +378,19 @@ pub(crate) fn too_large(max: usize) -> Answer {
 
 /// Returns the response to a request whose body was evicted.
 #[must_use]
-pub(crate) fn busy() -> Answer {
+pub(crate) fn bodies_full() -> Answer {
     unavailable("there is no room for the bodies of so many requests")
 }
 
 /// Returns the response to a request at the core whose connection was evicted.
 #[must_use]
-pub(crate) fn crowded() -> Answer {
+pub(crate) fn requests_full() -> Answer {
     unavailable("there is no room for so many requests that wait")
 }
 
 /// Returns the response to a request for a stream if there is no room for one more.
 #[must_use]
-pub(crate) fn crowded_streams() -> Answer {
+pub(crate) fn streams_full() -> Answer {
     unavailable("there is no room for so many answers that stay open")
 }
 

@@ -1,4 +1,4 @@
-//! The interface of the HTTP server for a runtime: a seat for each accepted connection, and the service of
+//! The interface of the HTTP server for a runtime: a slot for each accepted connection, and the service of
 //! that connection.
 
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use async_channel::{Receiver, Sender};
 use hax_core::http::port;
 
 use super::connection::{self, Connection, Stream};
-use super::seats::{Seat, Seats};
+use super::slots::{Slot, Slots};
 use super::{HttpAccess, Limits, PendingRequests};
 use crate::observe::metrics::Metrics;
 
@@ -22,7 +22,7 @@ pub type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()>>>;
 /// The HTTP server.
 pub struct Server<I> {
     pending: PendingRequests<I>,
-    seats: Arc<Seats>,
+    slots: Arc<Slots>,
     sleep: Sleep,
 }
 
@@ -36,8 +36,8 @@ impl<I> Server<I> {
         metrics: Arc<Metrics>,
         sleep: Sleep,
     ) -> Self {
-        let seats = Arc::new(Seats::new(limits.connections_max, limits.streams_max));
-        Self { pending: PendingRequests::new(inbox, wrap, limits, metrics), seats, sleep }
+        let slots = Arc::new(Slots::new(limits.connections_max, limits.streams_max));
+        Self { pending: PendingRequests::new(inbox, wrap, limits, metrics), slots, sleep }
     }
 
     /// Returns the requests that wait for the core's response.
@@ -46,11 +46,11 @@ impl<I> Server<I> {
         &self.pending
     }
 
-    /// Returns a seat for an accepted connection; without one the connection has to be closed at once.
+    /// Returns a slot for an accepted connection; without one the connection has to be closed at once.
     /// `local` is the address of this node that the client has connected to.
     #[must_use]
-    pub fn enter(&self, peer: SocketAddr, local: SocketAddr) -> Option<Seat> {
-        self.seats.enter(peer.ip(), local.ip())
+    pub fn enter(&self, peer: SocketAddr, local: SocketAddr) -> Option<Slot> {
+        self.slots.enter(peer.ip(), local.ip())
     }
 
     /// Serves a connection to its end, which comes soon once `stop` is closed. `begin` does the TLS
@@ -58,13 +58,13 @@ impl<I> Server<I> {
     pub async fn serve(
         &self,
         access: &HttpAccess,
-        mut seat: Seat,
+        mut slot: Slot,
         stop: Receiver<Infallible>,
         begin: impl Future<Output = io::Result<Box<dyn Stream>>>,
     ) {
         let served = async {
-            let stream = connection::begin(&mut seat, self.sleep, begin).await?;
-            Connection::new(stream, seat, stop, self.sleep).serve(&self.pending, access).await
+            let stream = connection::begin(&mut slot, self.sleep, begin).await?;
+            Connection::new(stream, slot, stop, self.sleep).serve(&self.pending, access).await
         };
         if let Err(why) = served.await {
             tracing::debug!(target: "hax", %why, "an HTTP connection ended");

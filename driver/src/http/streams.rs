@@ -16,7 +16,7 @@ pub const STREAMS_MAX: usize = 1024;
 
 /// The maximum of the data held for all clients, in bytes, counted as for [`HELD_MAX`]. Above it the client
 /// with the most held data is treated as too slow.
-const HELD_TOGETHER: usize = 16 << 20;
+const HELD_TOTAL_MAX: usize = 16 << 20;
 
 /// The target size of one write, in bytes; the last chunk of a write is not split.
 const WRITE_MAX: usize = 16 << 10;
@@ -32,19 +32,19 @@ pub(super) struct Streams {
 
 #[derive(Debug, Default)]
 struct Inner {
-    open: BTreeMap<HttpId, Held>,
+    open: BTreeMap<HttpId, Buffer>,
     /// The cost of the data held for all streams.
     held: usize,
 }
 
 /// One stream.
 #[derive(Debug, Default)]
-struct Held {
+struct Buffer {
     chunks: VecDeque<Bytes>,
     /// The cost of `chunks`.
     queued: usize,
     /// The cost of the data that the connection is writing.
-    taken: usize,
+    in_write: usize,
     state: State,
     /// The waker of the connection while it waits.
     waker: Option<Waker>,
@@ -113,14 +113,14 @@ impl Streams {
     }
 
     /// Tells the machine that a stream is closed.
-    pub(super) fn tell(&self, id: HttpId, why: Why) {
+    pub(super) fn notify_closed(&self, id: HttpId, why: Why) {
         // The send fails only after the machine's exit.
         let _ = self.closed.try_send(Closed { id, why });
     }
 
     /// Begins a stream; the connection holds the returned value.
     pub(super) fn begin(self: &Arc<Self>, begin: Begin) -> Open {
-        self.inner().open.insert(begin.id, Held::default());
+        self.inner().open.insert(begin.id, Buffer::default());
         Open { streams: Arc::clone(self), begin, why: Why::Client }
     }
 
@@ -135,14 +135,14 @@ impl Streams {
         if bytes.is_empty() {
             return;
         }
-        if cost > HELD_MAX.saturating_sub(answer.queued + answer.taken) {
+        if cost > HELD_MAX.saturating_sub(answer.queued + answer.in_write) {
             return inner.cut_off(id);
         }
         answer.chunks.push_back(bytes);
         answer.queued += cost;
         *held += cost;
         answer.wake();
-        if *held > HELD_TOGETHER {
+        if *held > HELD_TOTAL_MAX {
             let most = open.iter().max_by_key(|(_, answer)| answer.queued).map(|(id, _)| *id);
             most.into_iter().for_each(|id| inner.cut_off(id));
         }
@@ -157,7 +157,7 @@ impl Streams {
 
     /// Ends all streams after the machine's exit.
     pub(super) fn end_all(&self) {
-        self.inner().open.values_mut().for_each(Held::end);
+        self.inner().open.values_mut().for_each(Buffer::end);
     }
 
     /// Returns the number of open streams, and the cost of their held data.
@@ -179,7 +179,7 @@ impl Inner {
     }
 }
 
-impl Held {
+impl Buffer {
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -201,7 +201,7 @@ impl Held {
         {
             let cost = bytes.len() + CHUNK_COST;
             self.queued -= cost;
-            self.taken += cost;
+            self.in_write += cost;
             coding.put(&bytes, &mut out);
         }
         out
@@ -235,7 +235,7 @@ impl Open {
             let mut inner = self.streams.inner();
             let Inner { open, held } = &mut *inner;
             let Some(answer) = open.get_mut(&self.begin.id) else { return Poll::Ready(Next::End) };
-            *held -= std::mem::take(&mut answer.taken);
+            *held -= std::mem::take(&mut answer.in_write);
             if answer.state == State::Slow {
                 return Poll::Ready(Next::Slow);
             }
@@ -252,7 +252,7 @@ impl Open {
     }
 
     /// Waits until the client is too slow, if ever.
-    pub(super) async fn overflows(&self) {
+    pub(super) async fn too_slow(&self) {
         poll_fn(|cx| {
             let mut inner = self.streams.inner();
             match inner.open.get_mut(&self.begin.id) {
@@ -272,10 +272,10 @@ impl Drop for Open {
     fn drop(&mut self) {
         let mut inner = self.streams.inner();
         if let Some(answer) = inner.open.remove(&self.begin.id) {
-            inner.held -= answer.queued + answer.taken;
+            inner.held -= answer.queued + answer.in_write;
         }
         drop(inner);
-        self.streams.tell(self.begin.id, self.why);
+        self.streams.notify_closed(self.begin.id, self.why);
     }
 }
 
@@ -333,10 +333,10 @@ mod tests {
         let chunk = Bytes::from(vec![b'x'; HELD_MAX / 4]);
         (0..3).for_each(|_| streams.push(HttpId(1), chunk.clone()));
         assert!(matches!(next(&slow), Some(Next::Write(_))));
-        assert!(block_on(poll_once(slow.overflows())).is_none());
+        assert!(block_on(poll_once(slow.too_slow())).is_none());
         // The data that is being written counts too.
         streams.push(HttpId(1), chunk);
-        assert!(block_on(poll_once(slow.overflows())).is_some());
+        assert!(block_on(poll_once(slow.too_slow())).is_some());
         assert_eq!(streams.held().1, HELD_MAX / 4 + CHUNK_COST + 5 + CHUNK_COST);
         assert_eq!(next(&slow), Some(Next::Slow));
         slow.close(Why::Slow);
@@ -355,7 +355,7 @@ mod tests {
         streams.push(HttpId(7), chunk.clone());
         for id in 0..200 {
             streams.push(HttpId(id), chunk.clone());
-            assert!(streams.held().1 <= HELD_TOGETHER);
+            assert!(streams.held().1 <= HELD_TOTAL_MAX);
         }
         assert_eq!(next(&open[7]), Some(Next::Slow));
         let slow = open.iter().filter_map(next).filter(|next| *next == Next::Slow).count();

@@ -29,8 +29,8 @@ fn a_request_waits_for_room_in_the_inbox() {
     let (sender, inbox) = crate::host::run::inbox(1);
     let pending = pending(sender);
     block_on(async {
-        let mut first = Box::pin(pending.ask("GET", "/first", Bytes::new(), true));
-        let mut second = Box::pin(pending.ask("GET", "/second", Bytes::new(), true));
+        let mut first = Box::pin(pending.request("GET", "/first", Bytes::new(), true));
+        let mut second = Box::pin(pending.request("GET", "/second", Bytes::new(), true));
         for _ in 0..3 {
             assert!(poll_once(&mut first).await.is_none());
             assert!(poll_once(&mut second).await.is_none(), "it was refused");
@@ -46,12 +46,12 @@ fn who_waits_for_room_at_the_end_hears_of_it() {
     let (sender, inbox) = crate::host::run::inbox(1);
     let pending = pending(sender);
     block_on(async {
-        let mut first = Box::pin(pending.ask("GET", "/first", Bytes::new(), true));
-        let mut second = Box::pin(pending.ask("GET", "/second", Bytes::new(), true));
+        let mut first = Box::pin(pending.request("GET", "/first", Bytes::new(), true));
+        let mut second = Box::pin(pending.request("GET", "/second", Bytes::new(), true));
         assert!(poll_once(&mut first).await.is_none());
         assert!(poll_once(&mut second).await.is_none());
         inbox.close();
-        pending.give_up();
+        pending.refuse_pending();
         assert!(matches!(first.await, Reply::Whole(answer) if answer.status == 503));
         assert!(matches!(second.await, Reply::Whole(answer) if answer.status == 503));
     });
@@ -67,7 +67,7 @@ fn an_answer_that_is_begun_is_over_once_whoever_has_gone() {
     pending.stream(begin(HttpId(77)));
     assert_eq!(closed.try_recv(), Ok(Closed { id: HttpId(77), why: Why::Client }));
     // The client goes away before the stream reaches it.
-    let mut asked = Box::pin(pending.ask("GET", "/", Bytes::new(), true));
+    let mut asked = Box::pin(pending.request("GET", "/", Bytes::new(), true));
     assert!(block_on(poll_once(&mut asked)).is_none());
     let id = inbox.try_recv().unwrap().id;
     pending.stream(begin(id));
@@ -76,7 +76,7 @@ fn an_answer_that_is_begun_is_over_once_whoever_has_gone() {
     drop(asked);
     assert_eq!(closed.try_recv(), Ok(Closed { id, why: Why::Client }));
     pending.stream(Command::End { id });
-    pending.give_up();
+    pending.refuse_pending();
     assert!(closed.is_empty());
 }
 
@@ -173,14 +173,14 @@ fn at(address: &str) -> SocketAddr {
 /// Returns whether the core is told to trust a request that comes from `peer` to `local`.
 fn is_trusted(access: &HttpAccess, peer: &str, local: &str, said: &'static [u8]) -> bool {
     let (server, requests) = server(NEVER);
-    let seat = server.enter(at(peer), at(local)).unwrap();
+    let slot = server.enter(at(peer), at(local)).unwrap();
     let (_stop, stopped) = async_channel::bounded(1);
     let answered = async {
         let request = requests.recv().await.unwrap();
-        server.pending().give_up();
+        server.pending().refuse_pending();
         request.trusted
     };
-    block_on(zip(server.serve(access, seat, stopped, begun(Said(said, After::End))), answered)).1
+    block_on(zip(server.serve(access, slot, stopped, begun(Said(said, After::End))), answered)).1
 }
 
 #[test]
@@ -218,10 +218,10 @@ fn f25_a_post_of_the_queue_that_is_refused_is_a_hint_all_the_same() {
     const OTHER: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n[]";
     let heard = |said| {
         let (server, requests) = server(NEVER);
-        let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
+        let slot = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
         let (_stop, stopped) = async_channel::bounded(1);
         let (access, said) = (HttpAccess::open(), begun(Said(said, After::End)));
-        block_on(server.serve(&access, seat, stopped, said));
+        block_on(server.serve(&access, slot, stopped, said));
         requests.try_recv().ok().map(|request| (request.target, request.body))
     };
     let hint = Some(("/watcher/bq".into(), Bytes::from_static(b"null")));
@@ -240,11 +240,11 @@ fn client<'a>(
     access: &'a HttpAccess,
     client: Said,
 ) -> Option<Served<'a>> {
-    let seat = server.enter(at("127.0.0.1"), at("127.0.0.1"))?;
+    let slot = server.enter(at("127.0.0.1"), at("127.0.0.1"))?;
     let (stop, stopped) = async_channel::bounded(1);
     let mut served: Served<'a> = Box::pin(async move {
         let _stop = stop;
-        server.serve(access, seat, stopped, begun(client)).await;
+        server.serve(access, slot, stopped, begun(client)).await;
     });
     (0..4).for_each(|_| assert!(block_on(poll_once(&mut served)).is_none()));
     Some(served)
@@ -285,10 +285,10 @@ fn f36_who_waits_for_the_core_gives_way_when_there_is_no_other_room() {
 fn f36_a_reset_ends_what_the_core_has() {
     let (server, _requests) = server(NEVER);
     let access = HttpAccess::open();
-    let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
+    let slot = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
     let (_stop, stopped) = async_channel::bounded(1);
     let gone = begun(Said(POST, After::Reset));
-    let mut served = Box::pin(server.serve(&access, seat, stopped, gone));
+    let mut served = Box::pin(server.serve(&access, slot, stopped, gone));
     assert!(block_on(poll_once(&mut served)).is_some(), "it is over");
     assert!(server.pending().waiting().by_id.is_empty());
 }
@@ -317,17 +317,17 @@ fn f38_who_takes_no_last_word_is_not_waited_for() {
     let at_once: Sleep = |_| Box::pin(ready(()));
     let access = HttpAccess::open();
     for said in [&b""[..], b"nonsense\r\n\r\n"] {
-        // A client that needs the seat does not wait for the timeout either.
+        // A client that needs the slot does not wait for the timeout either.
         for (sleep, others) in [(at_once, 0), (NEVER, 20)] {
             let (server, _requests) = server(sleep);
-            let seat = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
+            let slot = server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap();
             let (_stop, stopped) = async_channel::bounded(1);
             let deaf = begun(Said(said, After::Deaf));
-            let mut served = Box::pin(server.serve(&access, seat, stopped, deaf));
+            let mut served = Box::pin(server.serve(&access, slot, stopped, deaf));
             let mut is_over = block_on(poll_once(&mut served)).is_some();
-            let mut seats = Vec::new();
+            let mut slots = Vec::new();
             for _ in 0..others {
-                seats.push(server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap());
+                slots.push(server.enter(at("127.0.0.1"), at("127.0.0.1")).unwrap());
                 is_over = is_over || block_on(poll_once(&mut served)).is_some();
             }
             assert!(is_over, "after {others} others");
@@ -340,7 +340,7 @@ fn f39_what_is_no_head_is_counted_and_told_of() {
     let (server, _requests) = server(NEVER);
     let pending = server.pending();
     for status in [400, 414, 417, 431, 501] {
-        let answer = pending.no_head(at("192.0.2.7").ip(), status);
+        let answer = pending.refuse_head(at("192.0.2.7").ip(), status);
         assert_eq!(answer.status, status);
         assert!(answer.headers.contains(&("connection", "close")));
         let text = pending.metrics().render(0);

@@ -18,40 +18,40 @@ const AHEAD: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The minimum time between two warnings about failed accepts.
-const TOLD_EACH: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The permit of one accepted connection, until the core has it closed.
 pub struct Permit(#[expect(dead_code, reason = "held, not looked at")] SemaphoreGuardArc);
 
 /// The limits and the clock of a listener.
-pub struct Accepting {
-    places: Arc<Semaphore>,
+pub struct AcceptLimit {
+    permits: Arc<Semaphore>,
     clock: Clock,
     failures: Failures,
 }
 
-impl Accepting {
+impl AcceptLimit {
     /// Creates the limits; `max` is the number of connections that the core keeps. While the core is behind,
     /// new connections wait in the system's backlog.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        let places = Arc::new(Semaphore::new(max.saturating_add(AHEAD)));
-        Self { places, clock: Clock::new(), failures: Failures::default() }
+        let permits = Arc::new(Semaphore::new(max.saturating_add(AHEAD)));
+        Self { permits, clock: Clock::new(), failures: Failures::default() }
     }
 
     /// Waits for a permit for the next connection.
-    pub async fn place(&self) -> Permit {
-        Permit(self.places.acquire_arc().await)
+    pub async fn permit(&self) -> Permit {
+        Permit(self.permits.acquire_arc().await)
     }
 
     /// Returns the accepted connection. A failed accept is logged and returns `None`; the listener goes on.
-    pub async fn accepted<T: Timer, S>(&mut self, accepted: io::Result<S>) -> Option<S> {
+    pub async fn on_accepted<T: Timer, S>(&mut self, accepted: io::Result<S>) -> Option<S> {
         match accepted {
             Ok(accepted) => return Some(accepted),
             // The peer has closed the connection again.
-            Err(why) if is_of_one(&why) => {}
+            Err(why) if is_of_one_connection(&why) => {}
             Err(why) => {
-                if self.failures.is_news(self.clock.now().mono) {
+                if self.failures.should_warn(self.clock.now().mono) {
                     tracing::warn!(target: "hax", %why, "cannot accept a connection of Motr");
                 }
                 T::sleep(PAUSE).await;
@@ -62,7 +62,7 @@ impl Accepting {
 }
 
 /// Returns whether an error concerns only the connection to be accepted (accept(2), "Error handling").
-fn is_of_one(why: &io::Error) -> bool {
+fn is_of_one_connection(why: &io::Error) -> bool {
     use io::ErrorKind as Is;
     matches!(
         why.kind(),
@@ -80,8 +80,8 @@ fn is_of_one(why: &io::Error) -> bool {
 struct Failures(Option<Instant>);
 
 impl Failures {
-    fn is_news(&mut self, now: Instant) -> bool {
-        let news = self.0.is_none_or(|told| now.since(told) >= TOLD_EACH);
+    fn should_warn(&mut self, now: Instant) -> bool {
+        let news = self.0.is_none_or(|told| now.since(told) >= WARN_INTERVAL);
         if news {
             self.0 = Some(now);
         }
@@ -97,7 +97,7 @@ mod tests {
     fn what_goes_on_failing_is_told_of_once_a_minute() {
         let mut failures = Failures::default();
         let at = |n: u64| Instant::from_micros(n * 100_000);
-        let told = (0..1801).filter(|n| failures.is_news(at(*n))).count();
+        let told = (0..1801).filter(|n| failures.should_warn(at(*n))).count();
         assert_eq!(told, 4);
     }
 
@@ -112,7 +112,7 @@ mod tests {
             (23, false),
             (105, false),
         ] {
-            assert_eq!(is_of_one(&io::Error::from_raw_os_error(errno)), one, "{errno}");
+            assert_eq!(is_of_one_connection(&io::Error::from_raw_os_error(errno)), one, "{errno}");
         }
     }
 }

@@ -30,7 +30,7 @@ const NO_REQUESTS: [SockFilter; 5] = [
 
 /// Accepts all connections in the backlog of `listener` and stops new ones. After this the listener can be
 /// closed without a reset. The sockets are non-blocking.
-pub async fn take_rest<T: Timer>(
+pub async fn drain_backlog<T: Timer>(
     listener: &impl AsFd,
     mut take: impl FnMut(TcpStream, SocketAddr),
 ) {

@@ -137,9 +137,9 @@ pub async fn connect<T: Timer, I, S: Socket>(
     if let Some(socket) = socket {
         run::<T, I, S>(all, conn, task, socket, net::Event::Connected { conn }).await;
     } else {
-        all.leave(conn);
-        all.left(conn);
-        all.tell(net::Event::Closed { conn }).await;
+        all.close(conn);
+        all.on_task_ended(conn);
+        all.send_event(net::Event::Closed { conn }).await;
     }
 }
 
@@ -154,10 +154,10 @@ pub async fn run<T: Timer, I, S: Socket>(
 ) {
     // Without this option only latency is lost.
     let _ = SockRef::from(&socket).set_tcp_nodelay(true);
-    all.tell(first).await;
+    all.send_event(first).await;
     let Task { writes, open, cut, alive } = task;
-    let patience = all.patience.1.clone();
-    let connection = Connection { all, conn, writes, told: AtomicBool::new(false) };
+    let peers_timeout = all.peers_timeout.1.clone();
+    let connection = Connection { all, conn, writes, is_closed_sent: AtomicBool::new(false) };
     // The connection ends when its reader ends. A failed writer does not end it, since the peer may have sent
     // data before it closed.
     {
@@ -168,7 +168,7 @@ pub async fn run<T: Timer, I, S: Socket>(
         let too_slow = async {
             let _ = open.await;
             let out_of_patience = async {
-                let Err(_closed) = patience.recv().await;
+                let Err(_closed) = peers_timeout.recv().await;
             };
             let cut = async {
                 if cut.await.is_err() {
@@ -182,7 +182,7 @@ pub async fn run<T: Timer, I, S: Socket>(
     }
     connection.closed().await;
     discard(&socket);
-    connection.all.left(conn);
+    connection.all.on_task_ended(conn);
     drop((socket, alive));
 }
 
@@ -191,14 +191,14 @@ struct Connection<I> {
     conn: ConnId,
     writes: Receiver<Segments>,
     /// The core has been sent the `Closed` event. No event of this connection may follow.
-    told: AtomicBool,
+    is_closed_sent: AtomicBool,
 }
 
 impl<I> Connection<I> {
     async fn closed(&self) {
-        self.all.leave(self.conn);
-        if !self.told.swap(true, Relaxed) {
-            self.all.tell(net::Event::Closed { conn: self.conn }).await;
+        self.all.close(self.conn);
+        if !self.is_closed_sent.swap(true, Relaxed) {
+            self.all.send_event(net::Event::Closed { conn: self.conn }).await;
         }
     }
 
@@ -209,7 +209,7 @@ impl<I> Connection<I> {
             match read(socket).await {
                 Ok(bytes) if bytes.is_empty() => break,
                 Ok(_) if self.closing() => {}
-                Ok(bytes) => self.all.tell(net::Event::Received { conn, bytes }).await,
+                Ok(bytes) => self.all.send_event(net::Event::Received { conn, bytes }).await,
                 Err(why) => {
                     tracing::debug!(target: "hax", %conn, %why, "reading ended");
                     break;
@@ -235,9 +235,9 @@ impl<I> Connection<I> {
             while !queue.is_empty() {
                 turn.done().await;
                 match queue.write(socket).await {
-                    Ok(bytes) if !self.told.load(Relaxed) => {
+                    Ok(bytes) if !self.is_closed_sent.load(Relaxed) => {
                         let conn = self.conn;
-                        self.all.tell(net::Event::Written { conn, bytes }).await;
+                        self.all.send_event(net::Event::Written { conn, bytes }).await;
                     }
                     Ok(_) => return,
                     Err(why) => {

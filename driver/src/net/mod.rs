@@ -25,8 +25,8 @@ use hax_core::net;
 
 use crate::host::timer::{Timer, within};
 
-pub use accept::{Accepting, Permit};
-pub use backlog::take_rest;
+pub use accept::{AcceptLimit, Permit};
+pub use backlog::drain_backlog;
 pub use connection::{Socket, connect, dial, run};
 
 /// The maximum number of pending writes of one connection. The wire has one message in flight for each link.
@@ -34,7 +34,7 @@ pub use connection::{Socket, connect, dial, run};
 const WRITES_MAX: usize = 1024;
 
 /// The time for tasks to close their sockets after the peers' time is over.
-const LET_GO_WITHIN: Duration = Duration::from_millis(200);
+const TASKS_END_WITHIN: Duration = Duration::from_millis(200);
 
 type Segments = Arc<[Bytes]>;
 
@@ -48,13 +48,13 @@ pub struct Connections<I> {
     /// Returns an error as soon as the last connection's task has ended.
     ended: Receiver<()>,
     /// Closed when the peers' time is over.
-    patience: (Sender<Infallible>, Receiver<Infallible>),
+    peers_timeout: (Sender<Infallible>, Receiver<Infallible>),
 }
 
 struct Table {
     entries: BTreeMap<ConnId, Entry>,
     /// The connections that are being closed; a message cuts one short.
-    leaving: BTreeMap<ConnId, oneshot::Sender<()>>,
+    closing: BTreeMap<ConnId, oneshot::Sender<()>>,
     /// Each task holds a clone during its lifetime.
     alive: Sender<()>,
 }
@@ -65,7 +65,7 @@ struct Entry {
     _open: oneshot::Sender<()>,
     cut: oneshot::Sender<()>,
     /// The permit of an accepted connection; `None` for one that hax opened.
-    _place: Option<Permit>,
+    _permit: Option<Permit>,
 }
 
 /// The task's side of a connection.
@@ -83,17 +83,17 @@ impl<I> Connections<I> {
     #[must_use]
     pub fn new(inbox: Sender<I>, wrap: fn(net::Event) -> I) -> Arc<Self> {
         let (alive, ended) = async_channel::bounded(1);
-        let patience = async_channel::bounded(1);
+        let peers_timeout = async_channel::bounded(1);
         let table =
-            Mutex::new(Some(Table { entries: BTreeMap::new(), leaving: BTreeMap::new(), alive }));
-        Arc::new(Self { table, inbox, wrap, accepted: AtomicU64::new(0), ended, patience })
+            Mutex::new(Some(Table { entries: BTreeMap::new(), closing: BTreeMap::new(), alive }));
+        Arc::new(Self { table, inbox, wrap, accepted: AtomicU64::new(0), ended, peers_timeout })
     }
 
-    /// Mints the id of an accepted connection and makes its entry, as [`enter`](Self::enter) does.
+    /// Mints the id of an accepted connection and makes its entry, as [`add_opened`](Self::add_opened) does.
     #[must_use]
-    pub fn accept(&self, place: Option<Permit>) -> Option<(ConnId, Task)> {
+    pub fn add_accepted(&self, permit: Option<Permit>) -> Option<(ConnId, Task)> {
         let conn = ConnId::accepted(self.accepted.fetch_add(1, Ordering::Relaxed));
-        Some((conn, self.add(conn, place)?))
+        Some((conn, self.add(conn, permit)?))
     }
 
     /// Makes an entry, whose task has to be [run]; returns `None` after the shutdown.
@@ -102,42 +102,42 @@ impl<I> Connections<I> {
     ///
     /// If there is an entry with this id: the core never uses an id twice.
     #[must_use]
-    pub fn enter(&self, conn: ConnId) -> Option<Task> {
+    pub fn add_opened(&self, conn: ConnId) -> Option<Task> {
         self.add(conn, None)
     }
 
-    fn add(&self, conn: ConnId, place: Option<Permit>) -> Option<Task> {
+    fn add(&self, conn: ConnId, permit: Option<Permit>) -> Option<Task> {
         // `write` bounds the queue. A bounded channel would allocate its whole memory at once, also for the
         // many connections on which only the peer writes.
         let (write, writes) = async_channel::unbounded();
         let ((hold, open), (cut, be_cut)) = (oneshot::channel(), oneshot::channel());
         let mut table = self.table();
         let table = table.as_mut()?;
-        let entry = Entry { writes: write, _open: hold, cut, _place: place };
+        let entry = Entry { writes: write, _open: hold, cut, _permit: permit };
         let old = table.entries.insert(conn, entry);
         assert!(old.is_none(), "{conn} is used twice");
         Some(Task { writes, open, cut: be_cut, alive: table.alive.clone() })
     }
 
     /// Starts to close a connection, if it is not closed yet.
-    pub fn leave(&self, conn: ConnId) {
+    pub fn close(&self, conn: ConnId) {
         if let Some(table) = self.table().as_mut() {
-            table.leave(conn);
+            table.close(conn);
         }
     }
 
     /// Cuts the close of a connection short: its socket is closed at once.
     pub fn cut(&self, conn: ConnId) {
-        if let Some(cut) = self.table().as_mut().and_then(|table| table.leaving.remove(&conn)) {
+        if let Some(cut) = self.table().as_mut().and_then(|table| table.closing.remove(&conn)) {
             // The task may have ended by itself.
             let _ = cut.send(());
         }
     }
 
     /// Forgets a connection whose task has ended.
-    fn left(&self, conn: ConnId) {
+    fn on_task_ended(&self, conn: ConnId) {
         if let Some(table) = self.table().as_mut() {
-            table.leaving.remove(&conn);
+            table.closing.remove(&conn);
         }
     }
 
@@ -149,7 +149,7 @@ impl<I> Connections<I> {
         let Some(entry) = table.entries.get(&conn) else { return };
         if entry.writes.len() >= WRITES_MAX || entry.writes.try_send(segments).is_err() {
             tracing::warn!(target: "hax", %conn, "closing: the peer does not read, {WRITES_MAX} writes are pending");
-            table.leave(conn);
+            table.close(conn);
         }
     }
 
@@ -158,14 +158,14 @@ impl<I> Connections<I> {
     pub async fn shut_down<T: Timer>(&self, time: Duration) {
         self.table().take();
         if within::<T, _>(time, self.ended.recv()).await.is_none() {
-            self.patience.0.close();
-            within::<T, _>(LET_GO_WITHIN, self.ended.recv()).await;
+            self.peers_timeout.0.close();
+            within::<T, _>(TASKS_END_WITHIN, self.ended.recv()).await;
         }
     }
 
     /// Puts an event in the inbox. It waits while the inbox is full: that is the backpressure on peers. After
     /// the machine's exit events are dropped, which is harmless.
-    async fn tell(&self, event: net::Event) {
+    async fn send_event(&self, event: net::Event) {
         let _ = self.inbox.send((self.wrap)(event)).await;
     }
 
@@ -175,9 +175,9 @@ impl<I> Connections<I> {
 }
 
 impl Table {
-    fn leave(&mut self, conn: ConnId) {
+    fn close(&mut self, conn: ConnId) {
         if let Some(entry) = self.entries.remove(&conn) {
-            self.leaving.insert(conn, entry.cut);
+            self.closing.insert(conn, entry.cut);
         }
     }
 }

@@ -79,9 +79,9 @@ impl Caller {
     }
 
     /// Updates the problems with Consul by a failure.
-    pub(super) fn judge(&self, (unanswered, why): Failed) -> Unanswered {
+    pub(super) fn on_answer(&self, (unanswered, why): Failed) -> Unanswered {
         if let Some(why) = why {
-            self.access.failed(&*why);
+            self.access.on_failure(&*why);
         }
         unanswered
     }

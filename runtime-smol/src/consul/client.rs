@@ -36,8 +36,8 @@ impl platform::Client for Client {
         self.access.reload(|tls| *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls)
     }
 
-    fn trouble(&self) -> Option<String> {
-        self.access.trouble()
+    fn problem(&self) -> Option<String> {
+        self.access.problem()
     }
 
     fn reserve(&self, blocking: usize) {
@@ -60,7 +60,7 @@ impl platform::Client for Client {
         self.pool.push(job);
         // A thread that ended without an answer has broken the connection.
         let answer = answered.await.unwrap_or(Err(Unanswered::Broken))?;
-        self.access.judge(method, target, &sent, &answer);
+        self.access.on_answer(method, target, &sent, &answer);
         Ok(answer)
     }
 }

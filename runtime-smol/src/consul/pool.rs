@@ -183,5 +183,5 @@ fn one(caller: &mut Caller, job: QueuedCall) {
         return caller.renew();
     }
     // The receiver may be gone.
-    let _ = job.answer.send(outcome.map_err(|failed| caller.judge(failed)));
+    let _ = job.answer.send(outcome.map_err(|failed| caller.on_answer(failed)));
 }

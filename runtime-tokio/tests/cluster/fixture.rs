@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::daemon::{Ham, Hax, Place, fid, until};
 use crate::old::OldDaemon;
-use crate::road::Road;
+use crate::proxy::Proxy;
 
 /// The keys of the processes on the wire: a confd and an I/O process on each node.
 const CONFDS: [u64; 3] = [1, 6, 11];
@@ -15,7 +15,7 @@ const IOS: [u64; 3] = [2, 7, 12];
 
 pub(crate) struct Fixture {
     consuls: Vec<RealConsul>,
-    pub(crate) roads: Vec<Road>,
+    pub(crate) proxies: Vec<Proxy>,
     pub(crate) hax: Vec<Hax>,
     places: Vec<Place>,
     hams: Vec<(u64, Ham)>,
@@ -47,10 +47,11 @@ impl Fixture {
         let consuls = RealConsul::start_servers(options.collect()).unwrap();
         let shape = Shape::like_hare(3).with_endpoints(Endpoints::Sock);
         RealConsul::load_servers(&consuls, &Cluster::generate(&shape)).unwrap();
-        let roads: Vec<Road> = consuls.iter().map(|consul| Road::to(consul.http_addr)).collect();
-        let hax = (0..3).map(|node| start_hax(&places, &roads, node)).collect();
+        let proxies: Vec<Proxy> =
+            consuls.iter().map(|consul| Proxy::to(consul.http_addr)).collect();
+        let hax = (0..3).map(|node| start_hax(&places, &proxies, node)).collect();
         let (hams, said) = (Vec::new(), Vec::new());
-        let mut fixture = Self { consuls, roads, hax, places, hams, old, said };
+        let mut fixture = Self { consuls, proxies, hax, places, hams, old, said };
         // The configuration comes with a leader that does not exist.
         let leader = fixture.read("leader");
         let session = leader["Session"].as_str().unwrap().to_owned();
@@ -155,7 +156,7 @@ impl Fixture {
     }
 
     pub(crate) fn restart_hax(&mut self, node: usize) {
-        self.hax[node] = start_hax(&self.places, &self.roads, node);
+        self.hax[node] = start_hax(&self.places, &self.proxies, node);
         self.places[node].ready();
         // The processes send a request again, as processes do that lost their hax.
         self.begin(CONFDS[node]);
@@ -268,12 +269,12 @@ fn state_in(body: &[u8]) -> String {
     state.trim_start_matches("M0_CONF_HA_PROCESS_").to_owned()
 }
 
-fn start_hax(places: &[Place], roads: &[Road], node: usize) -> Hax {
+fn start_hax(places: &[Place], proxies: &[Proxy], node: usize) -> Hax {
     let (place, name) = (&places[node], format!("ssu{}", node + 1));
     let motr = place.endpoint(22001);
     let flags = [
         "--consul",
-        &format!("http://{}", roads[node].address),
+        &format!("http://{}", proxies[node].address),
         "--node",
         &name,
         "--fid",

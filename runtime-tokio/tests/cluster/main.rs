@@ -8,7 +8,7 @@ mod fixture;
 #[path = "../common/hax.rs"]
 mod hax;
 mod old;
-mod road;
+mod proxy;
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ fn a_cluster_lives_through_cuts_delays_and_deaths() {
     let Some(mut fixture) = Fixture::start() else { return };
     fixture.everybody_is_told(&[0, 1, 2], 7, "a first event");
     the_next_leads_within_two_seconds(&mut fixture);
-    a_cut_road_loses_nothing(&mut fixture);
-    a_slow_road_is_a_road(&mut fixture);
+    a_cut_connection_loses_nothing(&mut fixture);
+    a_slow_connection_is_usable(&mut fixture);
     a_node_that_was_only_cut_off_is_taken_back(&fixture);
     a_dead_node_is_declared_dead_and_comes_back(&mut fixture);
     fixture.the_old_daemon_heard_all();
@@ -37,7 +37,7 @@ fn f15_a_followers_node_is_told_by_watches_that_the_servers_leader_answers() {
     let follower = (fixture.servers_leader() + 1) % 3;
     let ios = [2, 7, 12][(follower + 1) % 3];
     fixture.everybody_is_told(&[follower], ios, "an event on another node");
-    let asked = fixture.roads[follower].asked();
+    let asked = fixture.proxies[follower].asked();
     let asks = |of: &str, stale: bool| {
         let waits = |target: &&String| target.starts_with(of) && target.contains("index=");
         asked.iter().filter(waits).filter(|target| target.contains("stale") == stale).count()
@@ -70,27 +70,27 @@ fn the_next_leads_within_two_seconds(fixture: &mut Fixture) {
 }
 
 /// The events of a process whose hax cannot reach Consul are acknowledged when it can again.
-fn a_cut_road_loses_nothing(fixture: &mut Fixture) {
+fn a_cut_connection_loses_nothing(fixture: &mut Fixture) {
     // The process's hax may have been the killed leader, so the process may have started anew.
     fixture.everybody_is_told(&[0, 1, 2], 7, "it runs");
     let failed = fixture.hax[1].facts("ConsulFailed").len();
-    fixture.roads[1].cut();
+    fixture.proxies[1].cut();
     let ham = fixture.ham(7);
     ham.say("process stopping");
     ham.say("process stopped");
     fixture.hax[1].says(failed, "ConsulFailed", "");
     assert_ne!(fixture.state(7), "STOPPED");
-    fixture.roads[1].heal();
+    fixture.proxies[1].heal();
     fixture.is_delivered(7, 2);
     assert_eq!(fixture.state(7), "STOPPED");
     fixture.told_by_others(7, "FAILED");
     fixture.everybody_is_told(&[0, 1, 2], 7, "it begins again");
 }
 
-fn a_slow_road_is_a_road(fixture: &mut Fixture) {
-    fixture.roads[2].delay(Duration::from_millis(150));
-    fixture.everybody_is_told(&[0, 1, 2], 12, "an event over a slow road");
-    fixture.roads[2].delay(Duration::ZERO);
+fn a_slow_connection_is_usable(fixture: &mut Fixture) {
+    fixture.proxies[2].delay(Duration::from_millis(150));
+    fixture.everybody_is_told(&[0, 1, 2], 12, "an event over a slow connection");
+    fixture.proxies[2].delay(Duration::ZERO);
 }
 
 /// Pauses a node's Consul.

@@ -1,8 +1,8 @@
 //! `hax check`: a line for each prerequisite of hax.
 
 mod rights;
-mod road;
 mod stored;
+mod watch_path;
 
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -186,7 +186,10 @@ async fn watches<P: Platform>(
     }
     match names::addresses::<P>(&who.node, who.http_port).await {
         Ok(found) => {
-            report.line("watches", road::road::<P>(settings, who, &found, running).await)?;
+            report.line(
+                "watches",
+                watch_path::check_watch_path::<P>(settings, who, &found, running).await,
+            )?;
         }
         // A node whose watches post to an address needs no name.
         Err(why) => writeln!(report.out, "note  watches: {why}")?,
@@ -230,7 +233,7 @@ async fn send_body<P: Platform>(
     let answer = client.send(method, target, body, max);
     match within::<P, _>(settings.consul.timeout, answer).await {
         Some(Ok(answer)) => Ok(answer),
-        Some(Err(why)) => Err(client.trouble().unwrap_or_else(|| why.why().into())),
+        Some(Err(why)) => Err(client.problem().unwrap_or_else(|| why.why().into())),
         None => Err("no answer in time; does the agent hang (--consul-timeout)?".into()),
     }
 }
@@ -249,7 +252,7 @@ fn refused(client: &impl Client, answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]);
     let hint = if text.contains("No path to datacenter") { " (--consul-datacenter)" } else { "" };
     let status = || format!("status {}: {}{hint}", answer.status, text.trim());
-    client.trouble().unwrap_or_else(status)
+    client.problem().unwrap_or_else(status)
 }
 
 async fn consul<P: Platform>(

@@ -48,7 +48,7 @@ fn answered<C: crate::host::platform::Client>(
     answer: Result<Answer, Unanswered>,
 ) -> anyhow::Result<Answer> {
     answer.map_err(|why| {
-        let trouble = client.trouble().unwrap_or_else(|| why.why().into());
+        let trouble = client.problem().unwrap_or_else(|| why.why().into());
         anyhow!("{what}: Consul: {trouble}")
     })
 }

@@ -21,13 +21,13 @@ use httpdate::HttpDate;
 use super::bodies::{Body, Full};
 use super::framing::Decoder;
 use super::head::{self, Head, HeadError, Length};
-use super::room::SeatState;
-use super::seats::Seat;
+use super::slot_table::SlotState;
+use super::slots::Slot;
 use super::{
     Answer, HEAD_MAX, HEAD_WITHIN, Head as Known, HttpAccess, PendingRequests, Reply, Sleep,
     TARGET_MAX,
 };
-use super::{busy, crowded, incomplete, too_large, too_slow};
+use super::{bodies_full, incomplete, requests_full, too_large, too_slow};
 use crate::host::clock;
 use crate::host::turn::Turn;
 
@@ -35,7 +35,7 @@ use crate::host::turn::Turn;
 const READ_MAX: usize = 16 << 10;
 
 /// The timeout for a client that reads nothing of its response.
-const TAKE_WITHIN: Duration = Duration::from_secs(10);
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The time in which a refused client may go on sending before it reads the response.
 const LINGER_WITHIN: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// A connection.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
-    pub(super) seat: Seat,
+    pub(super) slot: Slot,
     /// Closed when the server stops.
     stop: Receiver<Infallible>,
     sleep: Sleep,
@@ -75,21 +75,21 @@ enum Next {
 /// An event while the core has a request.
 enum Waited {
     Answer(Reply),
-    GaveWay,
+    Evicted,
     /// The number of bytes that the client has sent; 0 is the end of its side.
-    Said(usize),
+    Received(usize),
 }
 
 /// The next step after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
-    Another,
+pub(super) enum NextStep {
+    NextRequest,
     /// Close the connection, once the client has read the response.
     Close,
 }
 
 /// Returns the error of an evicted connection.
-fn called() -> io::Error {
+fn eviction_error() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "it gave way to others")
 }
 
@@ -105,27 +105,27 @@ async fn within<T>(sleep: Sleep, time: Duration, done: impl Future<Output = T>) 
 /// Begins a connection with `begin`, which may be the TLS handshake, within the timeout of a head; returns
 /// `None` if the connection is evicted meanwhile.
 pub(super) async fn begin(
-    seat: &mut Seat,
+    slot: &mut Slot,
     sleep: Sleep,
     begin: impl Future<Output = io::Result<Box<dyn Stream>>>,
 ) -> io::Result<Box<dyn Stream>> {
     let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"));
     let begin = async { within(sleep, HEAD_WITHIN, begin).await.unwrap_or_else(late) };
-    let gave_way = async {
-        seat.called().await;
-        Err(called())
+    let evicted = async {
+        slot.evicted().await;
+        Err(eviction_error())
     };
-    or(gave_way, begin).await
+    or(evicted, begin).await
 }
 
 impl Connection {
     pub(super) fn new(
         stream: Box<dyn Stream>,
-        seat: Seat,
+        slot: Slot,
         stop: Receiver<Infallible>,
         sleep: Sleep,
     ) -> Self {
-        Self { stream, seat, stop, sleep, input: BytesMut::new(), turn: Turn::default() }
+        Self { stream, slot, stop, sleep, input: BytesMut::new(), turn: Turn::default() }
     }
 
     /// Serves the connection to its end.
@@ -138,15 +138,15 @@ impl Connection {
             let next =
                 within(self.sleep, HEAD_WITHIN, self.next()).await.unwrap_or(Ok(Next::End))?;
             let after = match next {
-                Next::Request(head) => self.one(pending, access, &head).await?,
+                Next::Request(head) => self.serve_request(pending, access, &head).await?,
                 Next::Refuse(status) => {
-                    let answer = pending.no_head(self.seat.peer(), status);
+                    let answer = pending.refuse_head(self.slot.peer(), status);
                     self.respond(None, answer, false).await?;
-                    After::Close
+                    NextStep::Close
                 }
                 Next::End => return self.close().await,
             };
-            if after == After::Close {
+            if after == NextStep::Close {
                 return self.linger().await;
             }
         }
@@ -157,7 +157,7 @@ impl Connection {
         let stop = self.stop.clone();
         let mut before = 0;
         loop {
-            let new = before == 0 || head::may_be_whole(&self.input, before);
+            let new = before == 0 || head::may_be_complete(&self.input, before);
             let long = self.input.len() > TARGET_MAX.min(HEAD_MAX);
             if (new || long) && !self.input.is_empty() {
                 match head::parse(&self.input) {
@@ -167,7 +167,7 @@ impl Connection {
                     }
                     Ok(None) => {}
                     Err(HeadError::Status(status)) => return Ok(Next::Refuse(status)),
-                    Err(HeadError::Mute) => return Ok(Next::End),
+                    Err(HeadError::Close) => return Ok(Next::End),
                 }
             }
             before = self.input.len();
@@ -176,9 +176,9 @@ impl Connection {
                     let Err(_closed) = stop.recv().await;
                     Ok(0)
                 };
-                or(self.fill(), stopped).await?
+                or(self.read_more(), stopped).await?
             } else {
-                self.fill().await?
+                self.read_more().await?
             };
             if read == 0 {
                 return Ok(Next::End);
@@ -187,23 +187,23 @@ impl Connection {
     }
 
     /// Reads available bytes, or waits for some; returns 0 at the end of the stream.
-    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+    pub(super) async fn read_more(&mut self) -> io::Result<usize> {
         self.turn.done().await;
-        let Self { stream, seat, input, .. } = self;
-        let gave_way = async {
-            seat.called().await;
-            Err(called())
+        let Self { stream, slot, input, .. } = self;
+        let evicted = async {
+            slot.evicted().await;
+            Err(eviction_error())
         };
-        or(gave_way, read(stream, |bytes| input.extend_from_slice(bytes))).await
+        or(evicted, read(stream, |bytes| input.extend_from_slice(bytes))).await
     }
 
     /// Serves one request.
-    async fn one<I>(
+    async fn serve_request<I>(
         &mut self,
         pending: &PendingRequests<I>,
         access: &HttpAccess,
         head: &Head,
-    ) -> io::Result<After> {
+    ) -> io::Result<NextStep> {
         self.turn.done().await;
         let begun = pending.metrics().begin();
         let mut body = Decoder::new(head.length);
@@ -215,19 +215,19 @@ impl Connection {
             }
         };
         pending.metrics().http_answered(&head.method, answer.status, begun);
-        self.seat.set(SeatState::Idle);
+        self.slot.set_state(SlotState::Idle);
         let closes = answer.headers.contains(&("connection", "close"));
-        let stays = !closes && !self.stop.is_closed() && !self.seat.is_called();
-        let again = head.keep_alive && stays && self.pass_over(&mut body);
+        let stays = !closes && !self.stop.is_closed() && !self.slot.is_evicted();
+        let again = head.keep_alive && stays && self.skip_body(&mut body);
         if !stays {
-            self.seat.leave();
+            self.slot.begin_last_response();
         }
         self.respond(Some(head), answer, again).await?;
         if self.input.is_empty() {
             // An idle connection keeps no buffer.
             self.input = BytesMut::new();
         }
-        Ok(if again { After::Another } else { After::Close })
+        Ok(if again { NextStep::NextRequest } else { NextStep::Close })
     }
 
     async fn answer<I>(
@@ -238,9 +238,9 @@ impl Connection {
         body: &mut Decoder,
     ) -> io::Result<Reply> {
         let (method, path) = (&*head.method, head.uri.path());
-        let (authorization, peer) = (head.authorization.as_deref(), self.seat.peer());
-        if access.is_shown(authorization) {
-            self.seat.prove();
+        let (authorization, peer) = (head.authorization.as_deref(), self.slot.peer());
+        if access.has_token(authorization) {
+            self.slot.mark_authenticated();
         }
         let known = Known { method, path, authorization, peer };
         if let Some(answer) = pending.admit(access, known) {
@@ -255,7 +255,7 @@ impl Connection {
             return Ok(pending.incomplete(known, too_large(max)).await.into());
         }
         let most = if head.length == Length::Chunked { max } else { announced };
-        let mut held = pending.bodies.begin(self.seat.origin(), most);
+        let mut held = pending.bodies.begin(self.slot.origin(), most);
         let sleep = self.sleep;
         let arriving = self.body(&mut held, head, body, max);
         let whole = match within(sleep, pending.limits.body_within, arriving).await {
@@ -263,27 +263,32 @@ impl Connection {
             Some(Err(refusal)) => return Ok(pending.incomplete(known, refusal).await.into()),
             None => return Ok(pending.incomplete(known, too_slow()).await.into()),
         };
-        let trusted = self.seat.origin() == super::Origin::Own;
+        let trusted = self.slot.origin() == super::Origin::Own;
         match head.uri.path_and_query() {
-            Some(target) => self.asked(pending.ask(method, target.as_str(), whole, trusted)).await,
+            Some(target) => {
+                self.await_response(pending.request(method, target.as_str(), whole, trusted)).await
+            }
             // A target with a host and without a path is not the root.
-            None => self.asked(pending.ask(method, &head.uri.to_string(), whole, trusted)).await,
+            None => {
+                self.await_response(pending.request(method, &head.uri.to_string(), whole, trusted))
+                    .await
+            }
         }
     }
 
     /// Waits for the core's response, unless the connection is evicted.
     ///
-    /// A client that has gone must not keep its seat for that long. A reset ends the request. If the client
+    /// A client that has gone must not keep its slot for that long. A reset ends the request. If the client
     /// closes its side, the connection is the first to be evicted.
-    async fn asked(&mut self, asked: impl Future<Output = Reply>) -> io::Result<Reply> {
+    async fn await_response(&mut self, asked: impl Future<Output = Reply>) -> io::Result<Reply> {
         let mut asked = pin!(async { Ok(Waited::Answer(asked.await)) });
-        self.seat.set(SeatState::Answering);
+        self.slot.set_state(SlotState::Answering);
         let mut ended = false;
         loop {
-            let Self { stream, seat, input, turn, .. } = self;
-            let gave_way = async {
-                seat.called().await;
-                Ok(Waited::GaveWay)
+            let Self { stream, slot, input, turn, .. } = self;
+            let evicted = async {
+                slot.evicted().await;
+                Ok(Waited::Evicted)
             };
             let said = async {
                 if ended || input.len() >= HEAD_MAX {
@@ -291,23 +296,25 @@ impl Connection {
                 }
                 turn.done().await;
                 match read(stream, |bytes| input.extend_from_slice(bytes)).await {
-                    Ok(n) => Ok(Waited::Said(n)),
+                    Ok(n) => Ok(Waited::Received(n)),
                     // The client closed TLS without close_notify.
-                    Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => Ok(Waited::Said(0)),
+                    Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => {
+                        Ok(Waited::Received(0))
+                    }
                     Err(why) => Err(why),
                 }
             };
-            match or(asked.as_mut(), or(gave_way, said)).await? {
+            match or(asked.as_mut(), or(evicted, said)).await? {
                 Waited::Answer(answer) => return Ok(answer),
-                Waited::GaveWay => {
-                    self.seat.leave();
-                    return Ok(crowded().into());
+                Waited::Evicted => {
+                    self.slot.begin_last_response();
+                    return Ok(requests_full().into());
                 }
-                Waited::Said(0) => {
+                Waited::Received(0) => {
                     ended = true;
-                    self.seat.set(SeatState::Ended);
+                    self.slot.set_state(SlotState::HalfClosed);
                 }
-                Waited::Said(_) => {}
+                Waited::Received(_) => {}
             }
         }
     }
@@ -320,32 +327,32 @@ impl Connection {
         max: usize,
     ) -> Result<Bytes, Answer> {
         if !body.is_done() {
-            self.seat.set(SeatState::Receiving);
+            self.slot.set_state(SlotState::Receiving);
         }
-        if head.waits {
+        if head.expects_continue {
             let leave = self.write(b"HTTP/1.1 100 Continue\r\n\r\n");
             leave.await.map_err(|_| incomplete())?;
         }
         while !body.is_done() {
             if self.input.is_empty() {
-                let gave_way = async {
-                    whole.gave_way().await;
-                    Err(called())
+                let evicted = async {
+                    whole.evicted().await;
+                    Err(eviction_error())
                 };
-                match or(gave_way, self.fill()).await {
+                match or(evicted, self.read_more()).await {
                     Ok(n) if n > 0 => {}
                     Err(why) if why.kind() == io::ErrorKind::ConnectionAborted => {
-                        self.seat.leave();
-                        return Err(busy());
+                        self.slot.begin_last_response();
+                        return Err(bodies_full());
                     }
                     _ => return Err(incomplete()),
                 }
             }
-            let (taken, data) = body.take_some(&self.input).map_err(|_| incomplete())?;
+            let (taken, data) = body.decode_some(&self.input).map_err(|_| incomplete())?;
             if whole.exceeds(data.len()) {
                 return Err(too_large(max));
             }
-            whole.push(&data).map_err(|Full| busy())?;
+            whole.push(&data).map_err(|Full| bodies_full())?;
             drop(data);
             self.input.advance(taken);
             if head.length == Length::Chunked {
@@ -353,13 +360,13 @@ impl Connection {
                 yield_now().await;
             }
         }
-        whole.finish().map_err(|Full| busy())
+        whole.finish().map_err(|Full| bodies_full())
     }
 
     /// Skips an unneeded body, if all of it has arrived. Otherwise the connection cannot be used again.
-    fn pass_over(&mut self, body: &mut Decoder) -> bool {
+    fn skip_body(&mut self, body: &mut Decoder) -> bool {
         while !body.is_done() && !self.input.is_empty() {
-            let Ok((taken, _)) = body.take_some(&self.input) else { return false };
+            let Ok((taken, _)) = body.decode_some(&self.input) else { return false };
             self.input.advance(taken);
         }
         body.is_done()
@@ -367,19 +374,19 @@ impl Connection {
 
     /// Closes the connection. TLS sends a close_notify, which a client that does not read never takes.
     async fn close(self) -> io::Result<()> {
-        let Self { mut stream, mut seat, sleep, .. } = self;
-        let gave_way = async {
-            seat.called().await;
-            Err(called())
+        let Self { mut stream, mut slot, sleep, .. } = self;
+        let evicted = async {
+            slot.evicted().await;
+            Err(eviction_error())
         };
-        within(sleep, LINGER_WITHIN, or(gave_way, stream.close())).await.unwrap_or(Ok(()))
+        within(sleep, LINGER_WITHIN, or(evicted, stream.close())).await.unwrap_or(Ok(()))
     }
 
     /// Closes the connection so that its client can read the response. For a while the rest of the request is
     /// read and dropped, since closing with unread bytes sends a reset, which discards the response.
     async fn linger(mut self) -> io::Result<()> {
         self.input = BytesMut::new();
-        let Self { mut stream, mut seat, sleep, mut turn, .. } = self;
+        let Self { mut stream, mut slot, sleep, mut turn, .. } = self;
         let drop_rest = async {
             stream.close().await?;
             let mut dropped = 0;
@@ -392,11 +399,11 @@ impl Connection {
             }
             Ok(())
         };
-        let gave_way = async {
-            seat.called().await;
-            Err(called())
+        let evicted = async {
+            slot.evicted().await;
+            Err(eviction_error())
         };
-        within(sleep, LINGER_WITHIN, or(gave_way, drop_rest)).await.unwrap_or(Ok(()))
+        within(sleep, LINGER_WITHIN, or(evicted, drop_rest)).await.unwrap_or(Ok(()))
     }
 
     pub(super) async fn respond(
@@ -443,19 +450,19 @@ impl Connection {
     /// Writes the bytes as fast as the client reads them.
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "its client does not read");
-        let Self { stream, seat, sleep, .. } = self;
+        let Self { stream, slot, sleep, .. } = self;
         while !bytes.is_empty() {
-            let gave_way = async {
-                seat.called().await;
-                Err(called())
+            let evicted = async {
+                slot.evicted().await;
+                Err(eviction_error())
             };
-            let write = or(stream.write(bytes), gave_way);
-            match within(*sleep, TAKE_WITHIN, write).await.ok_or_else(late)?? {
+            let write = or(stream.write(bytes), evicted);
+            match within(*sleep, WRITE_WITHIN, write).await.ok_or_else(late)?? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 n => bytes = &bytes[n..],
             }
         }
-        within(*sleep, TAKE_WITHIN, stream.flush()).await.ok_or_else(late)?
+        within(*sleep, WRITE_WITHIN, stream.flush()).await.ok_or_else(late)?
     }
 }
 

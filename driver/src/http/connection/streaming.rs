@@ -10,17 +10,17 @@ use httpdate::HttpDate;
 
 use hax_core::http::stream::{Begin, Why};
 
-use super::{After, Connection};
+use super::{Connection, NextStep};
 use crate::host::clock;
 use crate::http::head::Head;
 use crate::http::streams::{Coding, Next, Open};
-use crate::http::{HEAD_MAX, crowded_streams};
+use crate::http::{HEAD_MAX, streams_full};
 
 /// The next event of a streaming connection.
 enum Event {
-    Said(Next),
+    Stream(Next),
     /// The client has gone, or sends more bytes than a request may have.
-    HungUp,
+    ClientGone,
 }
 
 impl Connection {
@@ -28,19 +28,19 @@ impl Connection {
     ///
     /// A client that closes its side counts as gone: otherwise nothing would reveal that it is gone while the
     /// stream has little data. Bytes that it sends meanwhile are dropped.
-    pub(super) async fn stream(&mut self, head: &Head, open: Open) -> io::Result<After> {
+    pub(super) async fn stream(&mut self, head: &Head, open: Open) -> io::Result<NextStep> {
         let coding = if head.is_1_0 { Coding::Plain } else { Coding::Chunked };
         let is_head = head.method == "HEAD";
-        if !is_head && !self.seat.stream() {
+        if !is_head && !self.slot.move_to_streams() {
             open.close(Why::TooMany);
-            self.respond(Some(head), crowded_streams(), false).await?;
-            return Ok(After::Close);
+            self.respond(Some(head), streams_full(), false).await?;
+            return Ok(NextStep::Close);
         }
         let mut bytes = head_of(open.head(), coding);
         let mut said = 0;
         loop {
             let written = or(async { Some(self.write(&bytes).await) }, async {
-                open.overflows().await;
+                open.too_slow().await;
                 None
             });
             match written.await {
@@ -49,29 +49,29 @@ impl Connection {
                 Some(Err(_)) | None => return Err(slow(open)),
             }
             if is_head {
-                return Ok(After::Close);
+                return Ok(NextStep::Close);
             }
-            let event = or(async { Event::Said(open.next(coding).await) }, async {
-                self.hung_up(&mut said).await;
-                Event::HungUp
+            let event = or(async { Event::Stream(open.next(coding).await) }, async {
+                self.client_gone(&mut said).await;
+                Event::ClientGone
             });
             match event.await {
-                Event::Said(Next::Write(next)) => bytes = next,
-                Event::Said(Next::End) => {
+                Event::Stream(Next::Write(next)) => bytes = next,
+                Event::Stream(Next::End) => {
                     self.write(coding.end()).await?;
                     open.close(Why::Ended);
-                    return Ok(After::Close);
+                    return Ok(NextStep::Close);
                 }
-                Event::Said(Next::Slow) => return Err(slow(open)),
-                Event::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Event::Stream(Next::Slow) => return Err(slow(open)),
+                Event::ClientGone => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
     }
 
     /// Waits until the client has gone; `said` is the number of bytes that it has sent before.
-    async fn hung_up(&mut self, said: &mut usize) {
+    async fn client_gone(&mut self, said: &mut usize) {
         while *said <= HEAD_MAX {
-            match self.fill().await {
+            match self.read_more().await {
                 Ok(n) if n > 0 => *said += n,
                 _ => return,
             }

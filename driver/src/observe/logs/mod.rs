@@ -7,8 +7,8 @@
 //! This is the only place that writes lines. Foreign text is escaped here. The number of lines that peers and
 //! clients can cause is limited here, unless the level is debug or trace.
 
-mod guard;
 mod line;
+mod rate_limit;
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -27,8 +27,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::host::clock::Clock;
 use crate::settings::values::{LogFormat, LogLevel};
-use guard::{Guard, LeftOut, Source};
 use line::{Line, Look};
+use rate_limit::{LeftOut, RateLimit, Source};
 
 /// The installed log, for the final report.
 static LOG: OnceLock<Arc<Log>> = OnceLock::new();
@@ -47,7 +47,7 @@ pub fn init(format: LogFormat, level: LogLevel) {
             colours: io::stderr().is_terminal(),
         },
         clock: Clock::new(),
-        guard: (level < LevelFilter::DEBUG).then(Mutex::default),
+        limit: (level < LevelFilter::DEBUG).then(Mutex::default),
         // A failed write cannot be reported anywhere.
         out: |line| drop(io::stderr().lock().write_all(line)),
     });
@@ -69,14 +69,14 @@ struct Log {
     look: Look,
     clock: Clock,
     /// `None` if all lines are written.
-    guard: Option<Mutex<Watched>>,
+    limit: Option<Mutex<Limited>>,
     /// Writes a whole line at once, so that the lines of two threads do not mix.
     out: fn(&[u8]),
 }
 
 #[derive(Default)]
-struct Watched {
-    guard: Guard,
+struct Limited {
+    limit: RateLimit,
     /// A thread waits for the window's end.
     waits: bool,
 }
@@ -86,40 +86,40 @@ impl Log {
         self.clock.now().mono
     }
 
-    fn watched(&self) -> Option<MutexGuard<'_, Watched>> {
-        Some(self.guard.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    fn limited(&self) -> Option<MutexGuard<'_, Limited>> {
+        Some(self.limit.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Handles a line. If lines were left out and no thread waits for the window's end, returns that end.
     fn take(&self, source: Source, level: Level, line: &Line) -> Option<Instant> {
-        let Some(mut watched) = self.watched() else {
+        let Some(mut limited) = self.limited() else {
             self.write(level, line);
             return None;
         };
         let now = self.now();
-        self.tell(watched.guard.settle(now));
-        if watched.guard.admits(now, source, level, &line.message) {
+        self.tell(limited.limit.end_if_due(now));
+        if limited.limit.admits(now, source, level, &line.message) {
             self.write(level, line);
             return None;
         }
-        let ends = watched.guard.ends().filter(|_| !watched.waits)?;
-        watched.waits = true;
+        let ends = limited.limit.window_end().filter(|_| !limited.waits)?;
+        limited.waits = true;
         Some(ends)
     }
 
     /// Reports the lines left out if the window has ended. Returns the time to check again, if lines were
     /// left out since.
     fn look(&self) -> Option<Instant> {
-        let mut watched = self.watched()?;
-        self.tell(watched.guard.settle(self.now()));
-        let ends = watched.guard.ends();
-        watched.waits = ends.is_some();
+        let mut limited = self.limited()?;
+        self.tell(limited.limit.end_if_due(self.now()));
+        let ends = limited.limit.window_end();
+        limited.waits = ends.is_some();
         ends
     }
 
     fn finish(&self) {
-        if let Some(mut watched) = self.watched() {
-            self.tell(watched.guard.finish(self.now()));
+        if let Some(mut limited) = self.limited() {
+            self.tell(limited.limit.end_window(self.now()));
         }
     }
 
@@ -150,9 +150,9 @@ fn wait_for_the_end(log: &Arc<Log>, ends: Instant) {
     };
     // Without the thread the next line, or the end of the program, reports what was left out.
     if thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(waits).is_err()
-        && let Some(mut watched) = log.watched()
+        && let Some(mut limited) = log.limited()
     {
-        watched.waits = false;
+        limited.waits = false;
     }
 }
 
@@ -193,11 +193,11 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a real thread takes real time")]
     fn f40_what_was_left_out_is_told_though_nothing_more_happens() {
         static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
-        let guard = Guard::new(Duration::from_millis(50));
+        let limit = RateLimit::new(Duration::from_millis(50));
         let log = Arc::new(Log {
             look: Look { format: LogFormat::Human, journal: true, colours: false },
             clock: Clock::new(),
-            guard: Some(Mutex::new(Watched { guard, waits: false })),
+            limit: Some(Mutex::new(Limited { limit, waits: false })),
             out: |line| SAID.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap()),
         });
         let told = || SAID.lock().unwrap().iter().filter(|line| line.contains('…')).count();

@@ -1,12 +1,12 @@
 //! Admission and eviction of connections at the HTTP port: decisions only, without sockets or clocks.
 //!
-//! Every connection is accepted first and then admitted or closed. A quarter of the room is reserved for this
+//! Every connection is accepted first and then admitted or closed. A quarter of the slots is reserved for this
 //! node and for clients with the token. Each other address may have a quarter at most. If the part for the
 //! others is full, the oldest idle connection is evicted, of the address that has the most. Connections whose
 //! client has closed its side are evicted before all others: mostly the client is gone.
 //!
-//! Connections with a streaming response have a room of their own. It is shared in the same way, but without
-//! evictions: if it is full, a new stream is refused.
+//! Connections with a streaming response have slots of their own. They are shared in the same way, but without
+//! evictions: if there is no free slot, a new stream is refused.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -38,16 +38,16 @@ impl Origin {
     }
 }
 
-/// The id of a connection in the room.
+/// The id of a connection's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SeatId(u64);
+pub(super) struct SlotId(u64);
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum SeatState {
+pub(super) enum SlotState {
     /// The core has the request, and the client has closed its side. The client may be gone or wait for the
     /// response, which cannot be told apart before the response is written.
-    Ended,
+    HalfClosed,
     /// No complete head has arrived: before, within or after a request. Its eviction costs the least.
     Idle,
     /// A body is arriving.
@@ -59,51 +59,51 @@ pub(super) enum SeatState {
 
 /// The decision about a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// The seat of the new connection; `None` if there is no room.
-    pub(super) seat: Option<SeatId>,
+pub(super) struct Decision {
+    /// The slot of the new connection; `None` if no slot is free.
+    pub(super) slot: Option<SlotId>,
     /// The connection that is evicted for the new one and has to be closed.
-    pub(super) gives_way: Option<SeatId>,
+    pub(super) evicted: Option<SlotId>,
 }
 
 #[derive(Debug)]
-struct Seat<C> {
-    id: SeatId,
+struct Slot<C> {
+    id: SlotId,
     origin: Origin,
-    state: SeatState,
+    state: SlotState,
     since: u64,
     /// The number of connections that had entered before this one became idle.
     entered: u64,
-    _call: C,
+    _on_eviction: C,
 }
 
 /// The connections. Each has a `C` here, which is dropped at its eviction.
 #[derive(Debug)]
-pub(super) struct Room<C> {
+pub(super) struct SlotTable<C> {
     max: usize,
-    /// The seats, sorted by origin.
-    seats: Vec<Seat<C>>,
-    /// The evicted connections that are still being answered, the oldest first. They take no room.
-    ending: Vec<Seat<C>>,
+    /// The slots, sorted by origin.
+    slots: Vec<Slot<C>>,
+    /// The evicted connections that are still being answered, the oldest first. They take no slot.
+    draining: Vec<Slot<C>>,
     /// The connections with a streaming response.
-    streams: Vec<Seat<C>>,
+    streams: Vec<Slot<C>>,
     streams_max: usize,
     next: u64,
     entered: u64,
 }
 
-impl<C> Room<C> {
-    /// Creates room for `max` connections, and for `streams_max` more with a streaming response.
+impl<C> SlotTable<C> {
+    /// Creates slots for `max` connections, and for `streams_max` more with a streaming response.
     #[must_use]
     pub(super) fn new(max: usize, streams_max: usize) -> Self {
-        let (seats, ending, streams) = (Vec::new(), Vec::new(), Vec::new());
-        Self { max, seats, ending, streams, streams_max, next: 0, entered: 0 }
+        let (slots, draining, streams) = (Vec::new(), Vec::new(), Vec::new());
+        Self { max, slots, draining, streams, streams_max, next: 0, entered: 0 }
     }
 
     /// Returns the number of connections.
     #[must_use]
     pub(super) fn len(&self) -> usize {
-        self.seats.len()
+        self.slots.len()
     }
 
     /// Returns the number of connections with a streaming response.
@@ -123,62 +123,62 @@ impl<C> Room<C> {
     }
 
     fn count(&self, origin: Origin) -> usize {
-        self.seats.iter().filter(|seat| seat.origin == origin).count()
+        self.slots.iter().filter(|slot| slot.origin == origin).count()
     }
 
     /// Decides about a new connection.
-    pub(super) fn enter(&mut self, origin: Origin, call: C) -> Entry {
+    pub(super) fn enter(&mut self, origin: Origin, on_eviction: C) -> Decision {
         self.entered += 1;
-        let (all, own) = (self.seats.len(), self.count(Origin::Own));
+        let (all, own) = (self.slots.len(), self.count(Origin::Own));
         let of_origin = self.count(origin);
         let is_foreign = origin != Origin::Own;
         let is_full = all >= self.max
             || is_foreign && (all - own >= self.foreign_max() || of_origin >= self.share());
-        let gives_way = if is_full { self.who_gives_way(origin, of_origin) } else { None };
-        if is_full && gives_way.is_none() {
-            return Entry { seat: None, gives_way };
+        let evicted = if is_full { self.choose_victim(origin, of_origin) } else { None };
+        if is_full && evicted.is_none() {
+            return Decision { slot: None, evicted };
         }
-        if let Some(at) = gives_way.and_then(|id| self.find(id)) {
-            let seat = self.seats.remove(at);
-            if seat.state == SeatState::Answering {
-                self.end(seat);
+        if let Some(at) = evicted.and_then(|id| self.find(id)) {
+            let slot = self.slots.remove(at);
+            if slot.state == SlotState::Answering {
+                self.drain(slot);
             }
         }
         let since = self.tick();
-        let id = SeatId(since);
-        self.place(Seat {
+        let id = SlotId(since);
+        self.insert_slot(Slot {
             id,
             origin,
-            state: SeatState::Idle,
+            state: SlotState::Idle,
             since,
             entered: self.entered,
-            _call: call,
+            _on_eviction: on_eviction,
         });
-        Entry { seat: Some(id), gives_way }
+        Decision { slot: Some(id), evicted }
     }
 
     /// Keeps an evicted connection until it is answered. If there are too many, the oldest is dropped, a
     /// foreign one if there is one.
-    fn end(&mut self, seat: Seat<C>) {
-        if self.ending.len() >= self.share() {
-            let stranger = self.ending.iter().position(|seat| seat.origin != Origin::Own);
-            self.ending.remove(stranger.unwrap_or(0));
+    fn drain(&mut self, slot: Slot<C>) {
+        if self.draining.len() >= self.share() {
+            let stranger = self.draining.iter().position(|slot| slot.origin != Origin::Own);
+            self.draining.remove(stranger.unwrap_or(0));
         }
-        self.ending.push(seat);
+        self.draining.push(slot);
     }
 
-    /// Returns whether the connection is in the room, and not evicted.
+    /// Returns whether the connection has a slot, and is not evicted.
     #[must_use]
-    pub(super) fn has(&self, id: SeatId) -> bool {
-        self.find(id).is_some() || self.streams.iter().any(|seat| seat.id == id)
+    pub(super) fn has(&self, id: SlotId) -> bool {
+        self.find(id).is_some() || self.streams.iter().any(|slot| slot.id == id)
     }
 
-    /// Moves the connection to the streams, if there is room and it has not been evicted; returns whether it
+    /// Moves the connection to the streams, if a slot is free there and it has not been evicted; returns whether it
     /// did.
-    pub(super) fn stream(&mut self, id: SeatId) -> bool {
+    pub(super) fn move_to_streams(&mut self, id: SlotId) -> bool {
         let Some(at) = self.find(id) else { return false };
-        let (all, origin) = (self.streams.len(), self.seats[at].origin);
-        let of = |origin| self.streams.iter().filter(|seat| seat.origin == origin).count();
+        let (all, origin) = (self.streams.len(), self.slots[at].origin);
+        let of = |origin| self.streams.iter().filter(|slot| slot.origin == origin).count();
         let share = (self.streams_max / 4).max(1);
         let foreign_max = self.streams_max - self.streams_max / 4;
         let is_full = all >= self.streams_max
@@ -187,36 +187,36 @@ impl<C> Room<C> {
         if is_full {
             return false;
         }
-        let seat = self.seats.remove(at);
-        self.streams.push(seat);
+        let slot = self.slots.remove(at);
+        self.streams.push(slot);
         true
     }
 
     /// Sets the state of a connection.
-    pub(super) fn set(&mut self, id: SeatId, stage: SeatState) {
+    pub(super) fn set_state(&mut self, id: SlotId, state: SlotState) {
         let since = self.tick();
         if let Some(at) = self.find(id) {
-            self.seats[at].state = stage;
-            self.seats[at].since = since;
-            self.seats[at].entered = self.entered;
+            self.slots[at].state = state;
+            self.slots[at].since = since;
+            self.slots[at].entered = self.entered;
         }
     }
 
     /// Records that the client has sent the token.
-    pub(super) fn prove(&mut self, id: SeatId) {
+    pub(super) fn mark_authenticated(&mut self, id: SlotId) {
         if let Some(at) = self.find(id) {
-            let seat = self.seats.remove(at);
-            self.place(Seat { origin: Origin::Own, ..seat });
+            let slot = self.slots.remove(at);
+            self.insert_slot(Slot { origin: Origin::Own, ..slot });
         }
     }
 
     /// Removes a connection that has ended. An evicted one has been removed already, which is no error.
-    pub(super) fn leave(&mut self, id: SeatId) {
+    pub(super) fn remove_slot(&mut self, id: SlotId) {
         if let Some(at) = self.find(id) {
-            self.seats.remove(at);
+            self.slots.remove(at);
         }
-        self.ending.retain(|other| other.id != id);
-        if let Some(at) = self.streams.iter().position(|seat| seat.id == id) {
+        self.draining.retain(|other| other.id != id);
+        if let Some(at) = self.streams.iter().position(|slot| slot.id == id) {
             self.streams.swap_remove(at);
         }
     }
@@ -226,20 +226,20 @@ impl<C> Room<C> {
         self.next
     }
 
-    fn find(&self, id: SeatId) -> Option<usize> {
-        self.seats.iter().position(|seat| seat.id == id)
+    fn find(&self, id: SlotId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.id == id)
     }
 
-    fn place(&mut self, seat: Seat<C>) {
-        let at = self.seats.partition_point(|other| other.origin <= seat.origin);
-        self.seats.insert(at, seat);
+    fn insert_slot(&mut self, slot: Slot<C>) {
+        let at = self.slots.partition_point(|other| other.origin <= slot.origin);
+        self.slots.insert(at, slot);
     }
 
     /// Returns whether the connection may be evicted in its state. One that has just connected or become idle
     /// is exempt, since its bytes have not been read yet: a listener accepts up to 64 connections in one
     /// turn, which equals this limit for the default of 512 connections.
-    fn may_give_way(&self, seat: &Seat<C>) -> bool {
-        seat.state != SeatState::Idle || self.entered - seat.entered >= self.max as u64 / 8
+    fn is_evictable(&self, slot: &Slot<C>) -> bool {
+        slot.state != SlotState::Idle || self.entered - slot.entered >= self.max as u64 / 8
     }
 
     /// Returns the connection to evict for a new one of `origin`, which has `mine` connections already.
@@ -247,45 +247,45 @@ impl<C> Room<C> {
     /// An idle connection is worth less than a new one, even if both addresses have equally many. A
     /// connection with an arriving body is evicted only for an address with fewer connections, or for its own
     /// address. Connections of this node are evicted only for this node, after all others.
-    fn who_gives_way(&self, origin: Origin, mine: usize) -> Option<SeatId> {
-        if let Some(id) = self.own(origin, |stage| stage == SeatState::Ended) {
+    fn choose_victim(&self, origin: Origin, mine: usize) -> Option<SlotId> {
+        if let Some(id) = self.own_victim(origin, |state| state == SlotState::HalfClosed) {
             return Some(id);
         }
-        for stage in [SeatState::Ended, SeatState::Idle, SeatState::Receiving] {
-            if let Some(id) = self.stranger(stage, origin, mine) {
+        for state in [SlotState::HalfClosed, SlotState::Idle, SlotState::Receiving] {
+            if let Some(id) = self.foreign_victim(state, origin, mine) {
                 return Some(id);
             }
         }
         // A client that sends one request after another is never idle, so other states are considered too.
-        self.own(origin, |stage| stage != SeatState::Answering)
-            .or_else(|| self.stranger(SeatState::Answering, origin, mine))
-            .or_else(|| self.own(origin, |_| true))
+        self.own_victim(origin, |state| state != SlotState::Answering)
+            .or_else(|| self.foreign_victim(SlotState::Answering, origin, mine))
+            .or_else(|| self.own_victim(origin, |_| true))
     }
 
     /// Returns the connection of this node to evict for this node, among those in matching states.
-    fn own(&self, origin: Origin, is_such: impl Fn(SeatState) -> bool) -> Option<SeatId> {
+    fn own_victim(&self, origin: Origin, is_such: impl Fn(SlotState) -> bool) -> Option<SlotId> {
         let own =
-            self.seats.iter().filter(|seat| seat.origin == Origin::Own && origin == seat.origin);
-        let own = own.filter(|seat| is_such(seat.state) && self.may_give_way(seat));
-        own.min_by_key(|seat| (seat.state, seat.since)).map(|seat| seat.id)
+            self.slots.iter().filter(|slot| slot.origin == Origin::Own && origin == slot.origin);
+        let own = own.filter(|slot| is_such(slot.state) && self.is_evictable(slot));
+        own.min_by_key(|slot| (slot.state, slot.since)).map(|slot| slot.id)
     }
 
     /// Returns the connection of another client to evict, among those in this state.
-    fn stranger(&self, stage: SeatState, origin: Origin, mine: usize) -> Option<SeatId> {
+    fn foreign_victim(&self, state: SlotState, origin: Origin, mine: usize) -> Option<SlotId> {
         let only_itself = origin != Origin::Own && mine >= self.share();
         let mut best = None;
-        for seats in self.seats.chunk_by(|a, b| a.origin == b.origin) {
-            let of = seats[0].origin;
+        for slots in self.slots.chunk_by(|a, b| a.origin == b.origin) {
+            let of = slots[0].origin;
             let fair = match origin {
                 Origin::Own => true,
-                Origin::Foreign(_) if stage <= SeatState::Idle => seats.len() >= mine,
-                Origin::Foreign(_) => seats.len() > mine,
+                Origin::Foreign(_) if state <= SlotState::Idle => slots.len() >= mine,
+                Origin::Foreign(_) => slots.len() > mine,
             };
             let may = of != Origin::Own && (of == origin || fair && !only_itself);
             let waiting =
-                seats.iter().filter(|seat| seat.state == stage && self.may_give_way(seat));
-            if let Some(oldest) = waiting.min_by_key(|seat| seat.since).filter(|_| may) {
-                let rank = (seats.len(), std::cmp::Reverse(oldest.since));
+                slots.iter().filter(|slot| slot.state == state && self.is_evictable(slot));
+            if let Some(oldest) = waiting.min_by_key(|slot| slot.since).filter(|_| may) {
+                let rank = (slots.len(), std::cmp::Reverse(oldest.since));
                 if best.is_none_or(|(other, _)| rank > other) {
                     best = Some((rank, oldest.id));
                 }

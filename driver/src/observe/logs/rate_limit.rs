@@ -1,8 +1,8 @@
 //! The rate limit of the log. It keeps the log readable under attack: lines above the limit are left out and
 //! counted.
 //!
-//! Lines that remote peers and clients can cause (the kinds of [`of_strangers`], and lines without a fact)
-//! share [`STRANGERS_MAX`] lines a window. One of these lines is reserved for the first line of each kind.
+//! Lines that remote peers and clients can cause (the kinds of [`is_remote`], and lines without a fact)
+//! share [`REMOTE_MAX`] lines a window. One of these lines is reserved for the first line of each kind.
 //! The others are for lines that differ, ignoring numbers of connections and the like. Lines that only
 //! Consul, Motr's library or hax itself can cause have a limit for each kind.
 
@@ -21,7 +21,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// The maximum number of lines in a window that peers and clients cause, including the report of the lines
 /// left out.
-const STRANGERS_MAX: u32 = 100;
+const REMOTE_MAX: u32 = 100;
 
 /// The maximum number of lines of one kind in a window.
 const KIND_MAX: u32 = 40;
@@ -30,7 +30,7 @@ const KIND_MAX: u32 = 40;
 const SAME_MAX: u32 = 5;
 
 /// The number of kinds of lines without a fact that have a reserved line.
-const OTHERS: u32 = 8;
+const PLACES_RESERVED: u32 = 8;
 
 /// The source of a line: a kind of fact, or a place in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,15 +42,15 @@ pub(super) enum Source {
 impl Source {
     fn is_limited(self, level: Level) -> bool {
         match self {
-            Self::Fact(kind) => of_strangers(kind) || level <= Level::WARN,
+            Self::Fact(kind) => is_remote(kind) || level <= Level::WARN,
             // An error ends the program, or is a panic.
             Self::Place(_) => level == Level::WARN || level == Level::INFO,
         }
     }
 
-    fn of_strangers(self) -> bool {
+    fn is_remote(self) -> bool {
         match self {
-            Self::Fact(kind) => of_strangers(kind),
+            Self::Fact(kind) => is_remote(kind),
             Self::Place(_) => true,
         }
     }
@@ -58,7 +58,7 @@ impl Source {
 
 /// Returns whether a client that can reach a port can cause the fact as often as it likes. New warnings are
 /// assumed to be of this kind.
-const fn of_strangers(kind: FactKind) -> bool {
+const fn is_remote(kind: FactKind) -> bool {
     use FactKind as K;
     match kind.level() {
         FactLevel::Trace | FactLevel::Debug => false,
@@ -107,21 +107,21 @@ const fn of_strangers(kind: FactKind) -> bool {
 }
 
 /// Returns the number of lines reserved for first lines.
-fn places() -> u32 {
-    let kinds = FactKind::ALL.iter().filter(|kind| of_strangers(**kind)).count();
-    u32::try_from(kinds).unwrap_or(u32::MAX).saturating_add(OTHERS)
+fn reserved_lines() -> u32 {
+    let kinds = FactKind::ALL.iter().filter(|kind| is_remote(**kind)).count();
+    u32::try_from(kinds).unwrap_or(u32::MAX).saturating_add(PLACES_RESERVED)
 }
 
 /// The lines of one source in this window.
 #[derive(Debug)]
-struct Kind {
+struct Count {
     shown: u32,
     left_out: u64,
     level: Level,
     /// The beginning of the line, for a source without a name.
-    begins: String,
+    prefix: String,
     /// The number of lines by the hash of their text.
-    said: BTreeMap<u64, u32>,
+    texts: BTreeMap<u64, u32>,
 }
 
 /// The report of the lines left out in a window.
@@ -132,25 +132,25 @@ pub(super) struct LeftOut {
 }
 
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct RateLimit {
     window: Duration,
     /// The start of the window, if there is one.
     begun: Option<Instant>,
-    kinds: BTreeMap<Source, Kind>,
+    kinds: BTreeMap<Source, Count>,
     /// The number of lines that peers and clients caused, beyond the first of each kind.
-    more: u32,
+    remote: u32,
 }
 
-impl Default for Guard {
+impl Default for RateLimit {
     fn default() -> Self {
         Self::new(WINDOW)
     }
 }
 
-impl Guard {
+impl RateLimit {
     /// Creates a guard with windows of this length.
     pub(super) const fn new(window: Duration) -> Self {
-        Self { window, begun: None, kinds: BTreeMap::new(), more: 0 }
+        Self { window, begun: None, kinds: BTreeMap::new(), remote: 0 }
     }
 
     /// Returns whether this line is written; otherwise it is counted.
@@ -165,58 +165,58 @@ impl Guard {
             return true;
         }
         self.begun.get_or_insert(now);
-        let strangers = source.of_strangers();
-        let more_max = STRANGERS_MAX.saturating_sub(places()).saturating_sub(1);
+        let is_remote = source.is_remote();
+        let more_max = REMOTE_MAX.saturating_sub(reserved_lines()).saturating_sub(1);
         let is_new = !self.kinds.contains_key(&source);
         let places_taken = self.kinds.keys().filter(|k| matches!(k, Source::Place(_))).count();
-        let kind = self.kinds.entry(source).or_insert_with(|| Kind {
+        let kind = self.kinds.entry(source).or_insert_with(|| Count {
             shown: 0,
             left_out: 0,
             level,
-            begins: text.chars().take(40).collect(),
-            said: BTreeMap::new(),
+            prefix: text.chars().take(40).collect(),
+            texts: BTreeMap::new(),
         });
         let has_place = match source {
             Source::Fact(_) => is_new,
-            Source::Place(_) => is_new && places_taken < OTHERS as usize,
+            Source::Place(_) => is_new && places_taken < PLACES_RESERVED as usize,
         };
         if has_place {
             kind.shown = 1;
-            kind.said.insert(what(text), 1);
+            kind.texts.insert(text_hash(text), 1);
             return true;
         }
-        let has_room = kind.shown < KIND_MAX && (!strangers || self.more < more_max);
+        let has_room = kind.shown < KIND_MAX && (!is_remote || self.remote < more_max);
         if !has_room {
             kind.left_out += 1;
             return false;
         }
-        let said = kind.said.entry(what(text)).or_default();
+        let said = kind.texts.entry(text_hash(text)).or_default();
         if *said >= SAME_MAX {
             kind.left_out += 1;
             return false;
         }
         *said += 1;
         kind.shown += 1;
-        self.more += u32::from(strangers);
+        self.remote += u32::from(is_remote);
         true
     }
 
     /// Returns the end of the window, if lines were left out in it.
-    pub(super) fn ends(&self) -> Option<Instant> {
+    pub(super) fn window_end(&self) -> Option<Instant> {
         let any = self.kinds.values().any(|kind| kind.left_out > 0);
         self.begun.filter(|_| any).map(|begun| begun.after(self.window))
     }
 
     /// Ends the window if its time is over; returns the report, if lines were left out in it.
-    pub(super) fn settle(&mut self, now: Instant) -> Option<LeftOut> {
+    pub(super) fn end_if_due(&mut self, now: Instant) -> Option<LeftOut> {
         let begun = self.begun?;
-        if now < begun.after(self.window) { None } else { self.finish(now) }
+        if now < begun.after(self.window) { None } else { self.end_window(now) }
     }
 
     /// Ends the window.
-    pub(super) fn finish(&mut self, now: Instant) -> Option<LeftOut> {
+    pub(super) fn end_window(&mut self, now: Instant) -> Option<LeftOut> {
         let seconds = now.since(self.begun.take()?).as_secs();
-        self.more = 0;
+        self.remote = 0;
         let kinds = std::mem::take(&mut self.kinds);
         let mut left: Vec<_> = kinds.iter().filter(|(_, kind)| kind.left_out > 0).collect();
         left.sort_by_key(|(_, kind)| std::cmp::Reverse(kind.left_out));
@@ -229,7 +229,7 @@ impl Guard {
             // Writing to a string does not fail.
             let _ = match source {
                 Source::Fact(kind) => write!(text, "{and} {n} more of the kind {}", kind.name()),
-                Source::Place(_) => write!(text, "{and} {n} more as \"{}…\"", kind.begins),
+                Source::Place(_) => write!(text, "{and} {n} more as \"{}…\"", kind.prefix),
             };
         }
         let _ = write!(text, " in the last {seconds} s are left out here; /metrics counts all");
@@ -238,7 +238,7 @@ impl Guard {
 }
 
 /// Returns a hash of the line's text, without the id of its connection, link or request.
-fn what(text: &str) -> u64 {
+fn text_hash(text: &str) -> u64 {
     let said = match text.split_once(": ") {
         Some((id, said)) if is_id(id) => said,
         _ => text,
@@ -287,17 +287,17 @@ mod tests {
 
     #[test]
     fn f40_the_first_line_of_each_kind_is_seen_under_any_flood_of_the_others() {
-        let mut guard = Guard::default();
+        let mut limit = RateLimit::default();
         let lines = Cell::new(0_u32);
         let mut say = |source, level, text: &str| {
-            let shown = guard.admits(at(1), source, level, text);
+            let shown = limit.admits(at(1), source, level, text);
             lines.set(lines.get() + u32::from(shown));
             shown
         };
-        let strangers: Vec<_> =
-            FactKind::ALL.iter().copied().filter(|kind| of_strangers(*kind)).collect();
+        let is_remote: Vec<_> =
+            FactKind::ALL.iter().copied().filter(|kind| is_remote(*kind)).collect();
         // One kind after another floods the log, each line with another text.
-        for kind in &strangers {
+        for kind in &is_remote {
             for n in 0..1_000 {
                 let shown = say(Source::Fact(*kind), level(*kind), &format!("conn-{n}: text {n}"));
                 assert!(shown || n > 0, "the first of {}", kind.name());
@@ -318,11 +318,11 @@ mod tests {
 
     #[test]
     fn f40_what_differs_is_shown_before_what_is_the_same() {
-        let mut guard = Guard::default();
+        let mut limit = RateLimit::default();
         let mut shown = 0;
         for n in 0..1_000 {
             let text = format!("conn-{n}: closed, the peer at 10.0.0.1 sent a bad frame");
-            shown += u32::from(guard.admits(
+            shown += u32::from(limit.admits(
                 at(1),
                 Source::Fact(FactKind::BadFrame),
                 Level::WARN,
@@ -332,17 +332,17 @@ mod tests {
         assert_eq!(shown, SAME_MAX);
         for n in 0..30 {
             let text = format!("link-{n}: up with 0x7200000000000001:{n:#x}");
-            assert!(guard.admits(at(2), Source::Fact(FactKind::LinkUp), Level::INFO, &text), "{n}");
+            assert!(limit.admits(at(2), Source::Fact(FactKind::LinkUp), Level::INFO, &text), "{n}");
         }
     }
 
     #[test]
     fn f40_what_is_left_out_is_told_when_the_window_ends_and_all_begins_anew() {
-        let mut guard = Guard::default();
-        assert_eq!(guard.settle(at(9)), None);
-        let refuse = |guard: &mut Guard, n: u32| {
+        let mut limit = RateLimit::default();
+        assert_eq!(limit.end_if_due(at(9)), None);
+        let refuse = |limit: &mut RateLimit, n: u32| {
             for _ in 0..n {
-                guard.admits(
+                limit.admits(
                     at(10),
                     Source::Fact(FactKind::HttpRefused),
                     Level::INFO,
@@ -350,31 +350,34 @@ mod tests {
                 );
             }
         };
-        refuse(&mut guard, 5);
-        assert_eq!(guard.ends(), None, "nothing is left out yet");
-        refuse(&mut guard, 1_234);
-        guard.admits(at(10), Source::Place("x"), Level::WARN, "a connection of Motr is reset");
-        assert_eq!(guard.ends(), Some(at(70)));
-        assert_eq!(guard.settle(at(69)), None);
+        refuse(&mut limit, 5);
+        assert_eq!(limit.window_end(), None, "nothing is left out yet");
+        refuse(&mut limit, 1_234);
+        limit.admits(at(10), Source::Place("x"), Level::WARN, "a connection of Motr is reset");
+        assert_eq!(limit.window_end(), Some(at(70)));
+        assert_eq!(limit.end_if_due(at(69)), None);
         let text = "… and 1,234 more of the kind HttpRefused in the last 60 s are left out here; \
             /metrics counts all";
-        assert_eq!(guard.settle(at(70)), Some(LeftOut { level: Level::INFO, text: text.into() }));
-        assert_eq!(guard.settle(at(200)), None);
-        assert!(guard.admits(at(200), Source::Fact(FactKind::HttpRefused), Level::INFO, "no"));
-        assert_eq!(guard.finish(at(201)), None);
+        assert_eq!(
+            limit.end_if_due(at(70)),
+            Some(LeftOut { level: Level::INFO, text: text.into() })
+        );
+        assert_eq!(limit.end_if_due(at(200)), None);
+        assert!(limit.admits(at(200), Source::Fact(FactKind::HttpRefused), Level::INFO, "no"));
+        assert_eq!(limit.end_window(at(201)), None);
     }
 
     #[test]
     fn f40_of_what_only_consul_brings_about_each_kind_has_its_own_limit() {
-        let mut guard = Guard::default();
+        let mut limit = RateLimit::default();
         let mut shown = 0;
         for n in 0..1_000 {
             let text = format!("passed over in Consul: key {n}");
             let source = Source::Fact(FactKind::EntrySkipped);
-            shown += u32::from(guard.admits(at(1), source, Level::WARN, &text));
+            shown += u32::from(limit.admits(at(1), source, Level::WARN, &text));
         }
         assert_eq!(shown, KIND_MAX);
-        let left_out = guard.finish(at(61)).unwrap();
+        let left_out = limit.end_window(at(61)).unwrap();
         assert_eq!(left_out.level, Level::WARN);
         assert!(
             left_out.text.starts_with("… and 960 more of the kind EntrySkipped"),

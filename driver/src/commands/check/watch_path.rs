@@ -10,7 +10,7 @@ use crate::net::listen;
 use crate::settings::Settings;
 
 /// Checks whether a watch that posts to the node's name, at these addresses, is or will be received.
-pub(super) async fn road<P: Platform>(
+pub(super) async fn check_watch_path<P: Platform>(
     settings: &Settings,
     who: &Identity,
     addresses: &[SocketAddr],
@@ -19,7 +19,7 @@ pub(super) async fn road<P: Platform>(
     let to = format!("one that is sent to {}:{}", who.node, who.http_port);
     let mut wrong = Vec::new();
     for at in addresses {
-        match end::<P>(settings, who, *at, running).await {
+        match check_listener::<P>(settings, who, *at, running).await {
             Ok(heard) => return Ok(((), format!("{to} ({}) {heard}", at.ip()))),
             Err(why) => wrong.push(why),
         }
@@ -28,7 +28,7 @@ pub(super) async fn road<P: Platform>(
 }
 
 /// Checks which program listens at one address.
-async fn end<P: Platform>(
+async fn check_listener<P: Platform>(
     settings: &Settings,
     who: &Identity,
     at: SocketAddr,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A TCP proxy. Its threads end with the test's program.
-pub(crate) struct Road {
+pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -20,7 +20,7 @@ struct State {
     asked: Vec<String>,
 }
 
-impl Road {
+impl Proxy {
     pub(crate) fn to(there: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -70,7 +70,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a slow road is slow in real time")]
+#[expect(clippy::disallowed_methods, reason = "a slow connection is slow in real time")]
 fn carry(mut from: TcpStream, mut to: TcpStream, state: &Mutex<State>) {
     let mut bytes = vec![0; 65_536];
     while let Ok(n @ 1..) = from.read(&mut bytes) {

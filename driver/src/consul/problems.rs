@@ -18,33 +18,33 @@ const DENIED_MAX: usize = 64;
 
 /// A request to Consul, described for access control.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct AccessRequest {
     /// The method and the path; for an operation on a session, a check or a service without its name.
-    what: String,
+    operation: String,
     /// The denied keys of a transaction; empty for other requests.
     keys: Vec<String>,
 }
 
-impl Asked {
+impl AccessRequest {
     pub(super) fn of(method: Method, target: &str, body: &[u8], answer: &Answer) -> Self {
         let path = target.split('?').next().unwrap_or_default();
         let depth = if path.starts_with("/v1/kv/") { usize::MAX } else { 4 };
         let path: Vec<_> = path.split('/').take(depth).collect();
         let refused = answer.status == 409 || answer.status == 403;
         let keys = match path.last() {
-            Some(&"txn") if refused => refused_keys(body, &answer.body),
+            Some(&"txn") if refused => denied_keys(body, &answer.body),
             _ => Vec::new(),
         };
-        Self { what: format!("{} {}", verb(method), path.join("/")), keys }
+        Self { operation: format!("{} {}", verb(method), path.join("/")), keys }
     }
 }
 
 /// Returns the keys of a transaction's operations that its response reports as denied.
-fn refused_keys(body: &[u8], answer: &[u8]) -> Vec<String> {
+fn denied_keys(body: &[u8], answer: &[u8]) -> Vec<String> {
     let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return Vec::new() };
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
     let errors = answer["Errors"].as_array().into_iter().flatten();
-    let denied = errors.filter(|error| error["What"].as_str().is_some_and(is_acl));
+    let denied = errors.filter(|error| error["What"].as_str().is_some_and(is_acl_error));
     let key = |error: &Value| {
         let nth = usize::try_from(error["OpIndex"].as_u64()?).ok()?;
         Some(body[nth]["KV"]["Key"].as_str()?.to_owned())
@@ -52,13 +52,13 @@ fn refused_keys(body: &[u8], answer: &[u8]) -> Vec<String> {
     denied.filter_map(key).take(3).collect()
 }
 
-fn is_acl(text: &str) -> bool {
+fn is_acl_error(text: &str) -> bool {
     text.contains("Permission denied") || text.contains("ACL not found")
 }
 
 /// The kind of a denial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Denial {
     /// Consul does not know the token, so nothing is granted with it.
     Token,
     /// Consul knows the token, or there is none, and the operation is not granted.
@@ -67,36 +67,36 @@ pub(super) enum Refusal {
 
 /// The current problems; each is logged once until it is over.
 #[derive(Default)]
-pub(super) struct Troubles(Mutex<Now>);
+pub(super) struct Problems(Mutex<State>);
 
 #[derive(Default)]
-struct Now {
+struct State {
     connection: Option<String>,
     /// The denials by operation.
     denied: BTreeMap<String, String>,
     /// An operation that needs a right was granted after the first denial.
-    good_for_something: bool,
+    has_granted: bool,
     /// The token as a whole is denied, and that has been logged.
-    token_refused: bool,
+    token_denied: bool,
 }
 
-impl Troubles {
-    fn now(&self) -> MutexGuard<'_, Now> {
+impl Problems {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that there is no connection, or that it broke before the response.
     pub(super) fn disconnected(&self, why: String) {
-        let mut now = self.now();
-        if now.connection.as_ref() != Some(&why) {
+        let mut state = self.state();
+        if state.connection.as_ref() != Some(&why) {
             tracing::warn!(target: "hax", "{why}");
-            now.connection = Some(why);
+            state.connection = Some(why);
         }
     }
 
     /// Records a response.
     pub(super) fn connected(&self) {
-        self.now().connection = None;
+        self.state().connection = None;
     }
 
     /// Records a denial, and returns the text to log. Of several denials with one cause (the token, or a
@@ -104,57 +104,57 @@ impl Troubles {
     #[must_use]
     pub(super) fn denied(
         &self,
-        asked: &Asked,
-        how: Refusal,
+        asked: &AccessRequest,
+        how: Denial,
         why: impl FnOnce() -> String,
     ) -> Option<String> {
-        let mut now = self.now();
-        if now.denied.contains_key(&asked.what) || now.denied.len() >= DENIED_MAX {
+        let mut state = self.state();
+        if state.denied.contains_key(&asked.operation) || state.denied.len() >= DENIED_MAX {
             return None;
         }
         let is_known = match how {
-            Refusal::Token => std::mem::replace(&mut now.token_refused, true),
+            Denial::Token => std::mem::replace(&mut state.token_denied, true),
             // If no operation at all is granted, the token has no rights, and this is one cause.
-            Refusal::Right => !now.denied.is_empty() && !now.good_for_something,
+            Denial::Right => !state.denied.is_empty() && !state.has_granted,
         };
-        if now.denied.is_empty() {
-            now.good_for_something = false;
+        if state.denied.is_empty() {
+            state.has_granted = false;
         }
         let why = why();
-        now.denied.insert(asked.what.clone(), why.clone());
+        state.denied.insert(asked.operation.clone(), why.clone());
         (!is_known).then_some(why)
     }
 
     /// Records that Consul does not deny the request.
-    pub(super) fn granted(&self, asked: &Asked, answer: &Answer) {
-        let mut now = self.now();
+    pub(super) fn granted(&self, asked: &AccessRequest, answer: &Answer) {
+        let mut state = self.state();
         // Consul silently omits from its responses what the token may not read.
         let has_something = !matches!(answer.body.trim_ascii(), b"" | b"[]" | b"{}" | b"null");
-        let public = asked.what.starts_with("GET /v1/status/");
-        now.good_for_something |= answer.status == 200 && has_something && !public;
-        if now.denied.is_empty() || now.denied.remove(&asked.what).is_none() {
+        let public = asked.operation.starts_with("GET /v1/status/");
+        state.has_granted |= answer.status == 200 && has_something && !public;
+        if state.denied.is_empty() || state.denied.remove(&asked.operation).is_none() {
             return;
         }
-        if std::mem::take(&mut now.token_refused) {
+        if std::mem::take(&mut state.token_denied) {
             // Other denials belonged to the unknown token. If some remain, they have other causes and are
             // recorded anew.
-            now.denied.clear();
+            state.denied.clear();
         }
-        if now.denied.is_empty() {
-            tracing::info!(target: "hax", "Consul accepts hax's requests again: {}", asked.what);
+        if state.denied.is_empty() {
+            tracing::info!(target: "hax", "Consul accepts hax's requests again: {}", asked.operation);
         }
     }
 
     /// Returns the text of the current problem, if there is one.
     pub(super) fn get(&self) -> Option<String> {
-        let now = self.now();
-        now.connection.as_ref().or_else(|| now.denied.values().next()).cloned()
+        let state = self.state();
+        state.connection.as_ref().or_else(|| state.denied.values().next()).cloned()
     }
 
     /// Forgets the denials of the old token.
     pub(super) fn token_changed(&self) {
-        let connection = self.now().connection.take();
-        *self.now() = Now { connection, ..Now::default() };
+        let connection = self.state().connection.take();
+        *self.state() = State { connection, ..State::default() };
     }
 }
 
@@ -162,19 +162,19 @@ impl Troubles {
 ///
 /// The whole chain of causes is searched. With TLS 1.3 a server refuses our certificate after the handshake,
 /// during the first response.
-pub(super) fn connection(consul: &ConsulSettings, error: &(dyn Error + 'static)) -> String {
+pub(super) fn connection_text(consul: &ConsulSettings, error: &(dyn Error + 'static)) -> String {
     let url = &consul.url;
     let mut cause = Some(error);
     let mut text = error.to_string();
     while let Some(error) = cause {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return format!("Consul at {url}: {}", of_tls(consul, tls));
+            return format!("Consul at {url}: {}", tls_text(consul, tls));
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             let inner = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             match inner {
-                Some(tls) => return format!("Consul at {url}: {}", of_tls(consul, tls)),
-                None => text = of_io(url, io),
+                Some(tls) => return format!("Consul at {url}: {}", tls_text(consul, tls)),
+                None => text = io_text(url, io),
             }
         }
         cause = error.source();
@@ -182,7 +182,7 @@ pub(super) fn connection(consul: &ConsulSettings, error: &(dyn Error + 'static))
     format!("Consul at {url}: {text}")
 }
 
-fn of_io(url: &ConsulUrl, why: &io::Error) -> String {
+fn io_text(url: &ConsulUrl, why: &io::Error) -> String {
     let hint = match (why.kind(), url) {
         (io::ErrorKind::NotFound, ConsulUrl::Unix(_)) => {
             ": there is no such socket; does Consul run, and do its addresses.http name this path?"
@@ -206,7 +206,7 @@ fn of_io(url: &ConsulUrl, why: &io::Error) -> String {
     format!("{why}{hint}")
 }
 
-fn of_tls(consul: &ConsulSettings, why: &rustls::Error) -> String {
+fn tls_text(consul: &ConsulSettings, why: &rustls::Error) -> String {
     use rustls::Error as Tls;
     let hint = match why {
         Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -252,25 +252,30 @@ fn of_tls(consul: &ConsulSettings, why: &rustls::Error) -> String {
 
 /// Returns the kind of denial in a response, if it is one. An agent without ACLs responds to questions about
 /// ACLs with 401; the status of a denied transaction is that of a conflict.
-pub(super) fn refusal(status: u16, body: &[u8]) -> Option<Refusal> {
+pub(super) fn denial_in(status: u16, body: &[u8]) -> Option<Denial> {
     let has = |part: &[u8]| body.windows(part.len()).any(|bytes| bytes == part);
     let refuses = match status {
         401 => !body.starts_with(b"ACL support disabled"),
         409 => has(b"Permission denied") || has(b"ACL not found"),
         _ => status == 403,
     };
-    let how = if has(b"ACL not found") { Refusal::Token } else { Refusal::Right };
+    let how = if has(b"ACL not found") { Denial::Token } else { Denial::Right };
     refuses.then_some(how)
 }
 
 /// Returns the text about a denial.
-pub(super) fn denial(consul: &ConsulSettings, asked: &Asked, status: u16, body: &[u8]) -> String {
+pub(super) fn denial_text(
+    consul: &ConsulSettings,
+    asked: &AccessRequest,
+    status: u16,
+    body: &[u8],
+) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
     let token = match &consul.token {
         None => "hax has no token: give one with --consul-token-file".into(),
         Some(token) => format!("the token of {token} must exist and have hax's policy"),
     };
-    let (text, mut what) = (text.trim(), asked.what.clone());
+    let (text, mut what) = (text.trim(), asked.operation.clone());
     if !asked.keys.is_empty() {
         what = format!("{what} of {}", asked.keys.join(", "));
     }
@@ -282,7 +287,7 @@ pub(super) fn denial(consul: &ConsulSettings, asked: &Asked, status: u16, body: 
 }
 
 /// Returns whether this is the response of an HTTPS server to a client without TLS.
-pub(super) fn wants_tls(status: u16, body: &[u8]) -> bool {
+pub(super) fn requires_tls(status: u16, body: &[u8]) -> bool {
     status == 400 && body.starts_with(b"Client sent an HTTP request to an HTTPS server")
 }
 
@@ -296,42 +301,42 @@ mod tests {
         Answer { status, index: 0, body: Bytes::from_static(body.as_bytes()) }
     }
 
-    fn get(target: &str) -> Asked {
-        Asked::of(Method::Get, target, b"", &answer(200, ""))
+    fn get(target: &str) -> AccessRequest {
+        AccessRequest::of(Method::Get, target, b"", &answer(200, ""))
     }
 
     /// Returns whether the denial is to be logged.
-    fn denied(troubles: &Troubles, target: &str, body: &'static str) -> bool {
-        let how = refusal(403, body.as_bytes()).unwrap();
-        troubles.denied(&get(target), how, || target.into()).is_some()
+    fn denied(problems: &Problems, target: &str, body: &'static str) -> bool {
+        let how = denial_in(403, body.as_bytes()).unwrap();
+        problems.denied(&get(target), how, || target.into()).is_some()
     }
 
     #[test]
     fn f43_a_token_that_is_gone_is_one_cause() {
-        let troubles = Troubles::default();
+        let problems = Problems::default();
         let not_found = "ACL not found";
-        assert!(denied(&troubles, "/v1/kv/leader?index=7", not_found));
-        assert!(!denied(&troubles, "/v1/kv/m0conf/?recurse", not_found));
-        assert!(!denied(&troubles, "/v1/session/renew/1-2-3", not_found));
-        troubles.granted(&get("/v1/status/leader"), &answer(200, "\"a\""));
-        assert!(!denied(&troubles, "/v1/health/state/any", not_found));
+        assert!(denied(&problems, "/v1/kv/leader?index=7", not_found));
+        assert!(!denied(&problems, "/v1/kv/m0conf/?recurse", not_found));
+        assert!(!denied(&problems, "/v1/session/renew/1-2-3", not_found));
+        problems.granted(&get("/v1/status/leader"), &answer(200, "\"a\""));
+        assert!(!denied(&problems, "/v1/health/state/any", not_found));
         // The token exists again, and one operation is still denied.
-        troubles.granted(&get("/v1/kv/leader"), &answer(404, ""));
-        assert_eq!(troubles.get(), None);
-        assert!(denied(&troubles, "/v1/agent/self", "Permission denied"));
+        problems.granted(&get("/v1/kv/leader"), &answer(404, ""));
+        assert_eq!(problems.get(), None);
+        assert!(denied(&problems, "/v1/agent/self", "Permission denied"));
     }
 
     #[test]
     fn f43_a_token_that_may_nothing_is_one_cause_and_each_missing_right_of_another_is_one() {
-        let troubles = Troubles::default();
+        let problems = Problems::default();
         let no = "Permission denied";
-        assert!(denied(&troubles, "/v1/agent/self", no));
-        troubles.granted(&get("/v1/health/state/any"), &answer(200, "[]"));
-        troubles.granted(&get("/v1/kv/m0conf/?recurse"), &answer(404, ""));
-        assert!(!denied(&troubles, "/v1/kv/leader", no));
-        troubles.granted(&get("/v1/kv/m0conf/?recurse"), &answer(200, "[{}]"));
-        assert!(denied(&troubles, "/v1/session/create", no));
-        assert!(!denied(&troubles, "/v1/session/create", no));
+        assert!(denied(&problems, "/v1/agent/self", no));
+        problems.granted(&get("/v1/health/state/any"), &answer(200, "[]"));
+        problems.granted(&get("/v1/kv/m0conf/?recurse"), &answer(404, ""));
+        assert!(!denied(&problems, "/v1/kv/leader", no));
+        problems.granted(&get("/v1/kv/m0conf/?recurse"), &answer(200, "[{}]"));
+        assert!(denied(&problems, "/v1/session/create", no));
+        assert!(!denied(&problems, "/v1/session/create", no));
     }
 
     #[test]
@@ -340,12 +345,15 @@ mod tests {
             br#"[{"KV": {"Verb": "set", "Key": "bq/7"}}, {"KV": {"Verb": "set", "Key": "epoch"}}]"#;
         let text = r#"{"Results": null, "Errors": [{"OpIndex": 1, "What": "Permission denied"}]}"#;
         let answer = answer(409, text);
-        assert_eq!(refusal(409, &answer.body), Some(Refusal::Right));
-        let asked = Asked::of(Method::Put, "/v1/txn", body, &answer);
-        assert_eq!(asked, Asked { what: "PUT /v1/txn".into(), keys: vec!["epoch".into()] });
+        assert_eq!(denial_in(409, &answer.body), Some(Denial::Right));
+        let asked = AccessRequest::of(Method::Put, "/v1/txn", body, &answer);
+        assert_eq!(
+            asked,
+            AccessRequest { operation: "PUT /v1/txn".into(), keys: vec!["epoch".into()] }
+        );
         let conflict =
             br#"{"Errors": [{"OpIndex": 0, "What": "failed to set key: index is stale"}]}"#;
-        assert_eq!(refusal(409, conflict), None);
-        assert_eq!(refusal(401, b"ACL support disabled"), None);
+        assert_eq!(denial_in(409, conflict), None);
+        assert_eq!(denial_in(401, b"ACL support disabled"), None);
     }
 }
