@@ -12,7 +12,7 @@ use crate::consul::Request;
 pub(crate) const MS: u64 = 1_000;
 pub(crate) const S: u64 = 1_000_000;
 
-/// The party at one end of a connection: a machine under test, another member of the cast, or a stranger
+/// The party at one end of a connection: a machine under test, another member of the cast, or a raw client
 /// without a listening address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Party {

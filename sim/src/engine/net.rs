@@ -27,7 +27,7 @@ struct End {
 /// A connection. The first end opened it.
 #[derive(Debug)]
 struct Connection {
-    /// The two ends. An end is removed when it hangs up.
+    /// The two ends. An end is removed when its party closes it.
     ends: [Option<End>; 2],
     /// The writing party, and its life.
     from: (Party, u32),
@@ -267,7 +267,7 @@ impl<C: Cast> World<'_, C> {
         }
     }
 
-    /// Connects a stranger to a machine under test and sends these bytes.
+    /// Connects a raw client to a machine under test and sends these bytes.
     pub(crate) fn connect_raw_client(&mut self, node: usize, from: SocketAddr, bytes: Bytes) {
         let host = Party::Node(node);
         let Some(to) = self.net.addresses.get(&host).copied() else { return };

@@ -50,7 +50,7 @@ pub(super) struct Tcp {
 const WIRES: usize = 40;
 
 impl Tcp {
-    /// Connects a stranger to `to`. Its address may belong to another party.
+    /// Connects a raw client to `to`. Its address may belong to another party.
     pub(super) fn connect_raw_client(&mut self, to: Party, from: Party) {
         if self.wires.len() < WIRES {
             let conn = self.accept(to, from.addr());

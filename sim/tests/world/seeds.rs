@@ -39,7 +39,7 @@ fn the_same_seed_is_the_same_run() {
     let mut hashes = Vec::new();
     for seed in [1, 2, 3, 4] {
         let first = search.seed(seed, RunOptions::default());
-        // The lines and a stage of its own do not change the run.
+        // The lines and a cache of its own do not change the run.
         let options = RunOptions::default().lines(10);
         let second = Search::<Bridge>::default().seed(seed, options);
         assert_eq!(first.hash, second.hash, "seed {seed}");

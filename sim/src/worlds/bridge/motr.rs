@@ -20,7 +20,7 @@ use crate::engine::{MS, Party, S};
 
 /// The maximum number of pending requests for states of one process.
 const QUESTIONS: usize = 4;
-/// The stage of a process in its script.
+/// The state of a process in its script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProcessState {
     Down,
