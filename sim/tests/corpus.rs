@@ -29,6 +29,11 @@ fn holds(name: &str) {
 }
 
 #[test]
+fn cloud() {
+    holds("cloud");
+}
+
+#[test]
 fn codec() {
     holds("codec");
 }

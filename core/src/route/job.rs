@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use core::fmt;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,28 @@ pub struct Job {
     /// The lease under which the route is written, if the node has a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
+    /// The maximum duration of the handler, in milliseconds. None means that of the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
+    /// The token that an earlier handler with the same credentials obtained, if it is still valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+}
+
+/// The result of a login at a cloud: an access token, or temporary credentials. The server keeps it in memory
+/// for the next handler. It is neither stored nor shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The token, in the form of its provider.
+    pub value: Box<str>,
+    /// The second of UNIX time at which it expires.
+    pub expires: u64,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "(token, expires {})", self.expires)
+    }
 }
 
 /// The data by which a route table that can compare refuses a router that has lost its lease.
@@ -49,7 +72,8 @@ impl Job {
     pub fn new(event: Event, response: Response, node: &Node, fence: Option<Fence>) -> Self {
         let own = node.parameters.iter().map(|(name, value)| ((*name).into(), value.clone()));
         let (provider, mode) = (node.provider, node.mode());
-        Self { event, response, provider, mode, parameters: own.collect(), fence }
+        let (parameters, within_ms, token) = (own.collect(), None, None);
+        Self { event, response, provider, mode, parameters, fence, within_ms, token }
     }
 }
 
@@ -63,13 +87,16 @@ pub struct Done {
     /// The later term in which the route has been written, if that prevented the write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
+    /// The token of this handler's login, for the next handler with the same credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
 }
 
 impl Done {
-    /// Creates a result without a term.
+    /// Creates a result without a term and a token.
     #[must_use]
     pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self { outcome, detail: detail.into(), term: None }
+        Self { outcome, detail: detail.into(), term: None, token: None }
     }
 }
 

@@ -259,7 +259,9 @@ mod tests {
         let parameters: BTreeMap<Box<str>, Box<str>> =
             parameters.map(|(name, value)| (name.into(), value.into())).into();
         let (event, provider, mode) = (Event::PeerFail, Provider::Consul, Mode::Secondary);
-        Work::new(&Job { event, response, provider, mode, parameters, fence }).unwrap()
+        let (within_ms, token) = (None, None);
+        Work::new(&Job { event, response, provider, mode, parameters, fence, within_ms, token })
+            .unwrap()
     }
 
     fn holds(value: &str) -> Answer {

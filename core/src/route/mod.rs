@@ -4,6 +4,7 @@
 //! *event manager* responds to events on them with event handlers. The clients are the scripts, over named
 //! pipes, and the readers of its state over HTTP.
 
+pub mod cloud;
 mod context;
 pub mod decide;
 mod events;
@@ -12,6 +13,7 @@ mod group;
 mod groups;
 pub mod job;
 pub mod kv;
+mod logins;
 pub mod node;
 mod nodes;
 pub mod parameters;
@@ -68,7 +70,7 @@ pub struct Config {
     pub dir: Box<str>,
     /// The program of event handlers: an absolute path.
     pub program: Box<str>,
-    /// The environment variables of event handlers.
+    /// The server's environment variables. An event handler gets those of its provider.
     pub env: Box<[(Box<str>, Box<str>)]>,
     /// The provider of a redundancy node that is created without one.
     pub default_provider: Option<Provider>,

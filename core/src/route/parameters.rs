@@ -69,7 +69,7 @@ const CONSUL: [Parameter; 5] = [
 
 const AWS: [Parameter; 5] = [
     required("-t", "routeTableId", aws_table, "the route table: rtb- and hexadecimal digits"),
-    required("-rg", "region", text, "the region, as us-east-1"),
+    required("-rg", "region", region, "the region, as us-east-1"),
     required("-n", "eniId", aws_interface, "this router's interface: eni- and hexadecimal digits"),
     optional("-r", "route", cidr, "the route: its destination; without one, all of the table"),
     GROUP,
@@ -254,6 +254,15 @@ fn prefix(value: &str) -> Result<(), String> {
         return Err("a prefix neither begins nor ends with a slash, and is not ha".into());
     }
     text(value)
+}
+
+/// Checks a region. It becomes a part of a host's name.
+fn region(value: &str) -> Result<(), String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=32).contains(&value.len()) && value.bytes().all(inner) {
+        return Ok(());
+    }
+    Err("a region is 1 to 32 lower-case letters, digits and hyphens, as us-east-1".into())
 }
 
 fn aws_table(value: &str) -> Result<(), String> {

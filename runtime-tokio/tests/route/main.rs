@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
+mod clouds;
 mod consul;
 mod contrib;
 mod faults;

@@ -75,11 +75,14 @@ fn exit_codes_are_those_of_the_table() {
 }
 
 #[test]
-fn an_event_for_which_there_is_no_handler_says_so() {
-    let router = Router::serving("aws");
+fn an_event_of_a_cloud_outside_of_it_says_so() {
+    let mut router = Router::new("aws");
+    let mut command = router.command(HAX, "route serve");
+    command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1");
+    router.serve_by(command);
     router.ok("create_node -i 1 -p aws -t rtb-12345678 -rg us-east-1 -n eni-12345678");
     let (code, text) = router.run("node_event -i 1 -e verify");
-    assert!(code == 7 && text.contains("no event handler for aws"), "{text}");
+    assert!(code == 7 && text.contains("and no instance"), "{text}");
     // A secondary has nothing to do, whichever router is in the table.
     router.ok("node_event -i 1 -e revert");
 }

@@ -5,6 +5,7 @@
 //! and a value that was read is the same after it is written and read again.
 
 mod account;
+mod cloud;
 mod codec;
 mod consul;
 mod http;
@@ -15,6 +16,7 @@ mod script;
 mod tcp;
 mod world;
 
+pub use cloud::cloud;
 pub use codec::codec;
 pub use consul::consul;
 pub use http::http;
@@ -26,7 +28,8 @@ pub use world::world;
 pub type Target = fn(&[u8]);
 
 /// The targets by name. Each name is that of the target's folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
+    ("cloud", cloud),
     ("codec", codec),
     ("hax", hax),
     ("process", process),

@@ -9,6 +9,7 @@ use core::time::Duration;
 use super::super::context::Cx;
 use super::super::decide::Response;
 use super::super::job::{Done, Fence, GRACE, Job};
+use super::super::logins;
 use super::super::node::{Index, Node};
 use super::{EventManager, Work};
 use crate::base::id::ExecId;
@@ -26,6 +27,8 @@ pub(super) struct Running {
     pub(super) began: Instant,
     pub(super) fence: Option<Fence>,
     pub(super) group: Option<Box<str>>,
+    /// The identity of the credentials, for the handler's token.
+    pub(super) login: Option<Box<str>>,
     output: Vec<u8>,
     complaint: Vec<u8>,
     /// The reason why the server asked the handler to terminate, if it did.
@@ -49,14 +52,16 @@ impl EventManager {
     pub(super) fn spawn(&mut self, cx: &mut Cx<'_>, start: Start<'_>) {
         let Start { index, work, node, response, within, fence } = start;
         let id = self.next_exec.mint();
-        let job = Job::new(work.event, response, node, fence.clone());
+        let mut job = Job::new(work.event, response, node, fence.clone());
+        job.within_ms = Some(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+        job.token = self.tokens.find(node, cx.now().wall);
         // The job contains only text, numbers and maps, so it can always be serialized.
         let job = serde_json::to_vec(&job).unwrap_or_default();
         cx.emit(Command::Spawn(Box::new(Spawn {
             id,
             origin: Origin::Own,
             argv: [self.program.clone(), "event-handler".into()].into(),
-            env: self.env.clone(),
+            env: logins::environment(&self.env, node),
             stdin: job.into(),
             deadline: within,
             grace: GRACE,
@@ -64,8 +69,9 @@ impl EventManager {
         })));
         let began = cx.now().mono;
         let group = fence.as_ref().and_then(|_| node.group()).map(Into::into);
-        let (output, complaint) = (Vec::new(), Vec::new());
-        let running = Running { index, work, began, fence, group, output, complaint, ended: None };
+        let login = logins::identity(node.provider, &node.parameters);
+        let (output, complaint, ended) = (Vec::new(), Vec::new(), None);
+        let running = Running { index, work, began, fence, group, login, output, complaint, ended };
         self.running.insert(id, running);
     }
 

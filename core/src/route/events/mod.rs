@@ -20,6 +20,7 @@ use super::decide::{Event, Response, Trigger, decide, mend};
 use super::fact::Fact;
 use super::groups::{Groups, Permit};
 use super::job::{Done, Outcome};
+use super::logins::Tokens;
 use super::node::{Index, Node};
 use super::parameters;
 use super::request::{Answer, Nodes, exit};
@@ -43,7 +44,7 @@ const WAITING_MAX: usize = 8;
 pub(super) struct EventManager {
     /// The program of event handlers.
     program: Box<str>,
-    /// The variables of the server's environment that handlers get.
+    /// The server's environment. A handler gets the variables of its provider.
     env: Box<[(Box<str>, Box<str>)]>,
     /// The period of sweeps, which check whether routes lead to the right router.
     sweep: Duration,
@@ -55,6 +56,7 @@ pub(super) struct EventManager {
     running: BTreeMap<ExecId, Running>,
     callers: Callers,
     next_exec: ExecId,
+    tokens: Tokens,
 }
 
 /// The events of one redundancy node.
@@ -120,6 +122,7 @@ impl EventManager {
             running: BTreeMap::new(),
             callers: Callers::default(),
             next_exec: ExecId(1),
+            tokens: Tokens::default(),
         }
     }
 
@@ -305,10 +308,14 @@ impl EventManager {
     /// Handles an event of a handler process.
     pub(super) fn on_exec(&mut self, cx: &mut Cx<'_>, groups: &mut Groups, event: exec::Event) {
         let Some((id, mut result)) = self.heard(event) else { return };
-        let Some(Running { index, work, began, fence, group, .. }) = self.running.remove(&id)
+        let Some(Running { index, work, began, fence, group, login, .. }) =
+            self.running.remove(&id)
         else {
             return;
         };
+        if let Some(token) = result.as_mut().ok().and_then(|done| done.token.take()) {
+            self.tokens.keep(login, token, cx.now().wall);
+        }
         if let Some((fence, group)) = fence.zip(group) {
             match &result {
                 Ok(Done { term: Some(term), .. }) => groups.raise(cx, &group, *term),

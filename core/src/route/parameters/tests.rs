@@ -34,6 +34,7 @@ fn r06_each_provider_s_parameters_are_checked() {
         (Provider::Aws, "-t", "rtb-12345678", "rtb-1234567"),
         (Provider::Aws, "-n", eni, "eni-badbadxx"),
         (Provider::Aws, "-rg", "us-east-1", "us\u{7f}"),
+        (Provider::Aws, "-rg", "cn-north-1", "x.example/?"),
         (AZURE, "-n", "10.0.0.4", "10.0.0"),
         (AZURE, "-k", "file:/etc/hax/key", "file:key"),
         (AZURE, "-k", "env:APP_KEY", "env:"),

@@ -3,11 +3,11 @@
 
 use std::io::{Read as _, Write as _};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use hax_core::route::job::{Done, Job, Outcome};
 use hax_core::route::provider::Provider;
 
-use super::{consul, linux};
+use super::{cloud, consul, linux};
 use crate::commands::output::Output;
 use crate::exit::{CommandError, Exit};
 use crate::host::platform::Platform;
@@ -36,8 +36,6 @@ fn work<P: Platform>(job: &Job) -> anyhow::Result<Done> {
     match job.provider {
         Provider::Linux => linux::work(job),
         Provider::Consul => consul::work::<P>(job),
-        other @ (Provider::Aws | Provider::Azure(_) | Provider::Gcp) => {
-            bail!("this build of hax has no event handler for {}", other.name())
-        }
+        Provider::Aws | Provider::Azure(_) | Provider::Gcp => Ok(cloud::work(job)),
     }
 }

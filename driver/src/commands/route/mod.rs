@@ -1,5 +1,6 @@
 //! `hax route`, the seven scripts, and the event handler.
 
+mod cloud;
 mod consul;
 mod handler;
 mod linux;

@@ -1,5 +1,6 @@
 //! The Consul settings of `hax route serve` and its event handlers.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -10,10 +11,6 @@ use crate::settings::Settings;
 use crate::settings::flags::Flags;
 use crate::settings::url::ConsulUrl;
 use crate::settings::values::{Span, Switch};
-
-/// The prefixes of the environment variables for event handlers. The server passes on the addresses of Consul
-/// and of clouds, and the credentials for them.
-const PASSED_ON: [&str; 3] = ["HAX_CONSUL", "CONSUL_", "AWS_"];
 
 /// Consul, as the flags have it.
 #[derive(Clone, Debug, Args)]
@@ -101,11 +98,13 @@ impl ConsulArgs {
         settings.map_err(|why| anyhow!(why))
     }
 
-    /// Returns the environment for event handlers. The flags take precedence over the server's own variables.
+    /// Returns the environment from which event handlers get the variables of their providers. The flags take
+    /// precedence over the server's own variables.
     pub(super) fn env(&self) -> Box<[(Box<str>, Box<str>)]> {
-        let is_passed_on = |name: &str| PASSED_ON.iter().any(|prefix| name.starts_with(prefix));
-        let mut env: Vec<(String, String)> =
-            std::env::vars().filter(|(name, _)| is_passed_on(name)).collect();
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let mut env: Vec<(String, String)> = std::env::vars_os().filter_map(text).collect();
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         for (name, value) in [
             ("HAX_CONSUL", self.consul.as_ref().map(ToString::to_string)),
