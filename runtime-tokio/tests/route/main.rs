@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
+#[path = "../common/certs.rs"]
+mod certs;
 mod clouds;
 mod consul;
 mod contrib;

@@ -272,6 +272,48 @@ fn r12_aws_limits_of_the_rate_pass() {
     assert_eq!(proxy.asked().len(), 5, "three requests, and two of them again");
 }
 
+/// The session of scripts with which `csr_ha` 2.0.2 was run beside this one, each line with its exit code there
+/// and here. The guide has the same table.
+const SESSION: [(&str, u8, u8); 17] = [
+    ("create_node -i 10 -p aws … -m primary", 0, 0),
+    ("node_event -i 10 -e revert", 0, 0),
+    ("node_event -i 10 -e verify", 0, 0),
+    ("node_event -i 99 -e peerFail", 0, 7),
+    ("node_event -i 10 -e bogus", 2, 2),
+    ("node_event", 2, 2),
+    ("node_event -i all -e peerFail", 0, 2),
+    ("create_node -i 11 -p aws …", 0, 0),
+    ("node_event -i 11 -e peerFail", 0, 0),
+    ("set_params -i 11 -n eni-badbad", 2, 2),
+    ("clear_params -i 11 -m -r", 0, 0),
+    ("delete_node -i 11", 4, 0),
+    ("delete_node -i 11", 4, 0),
+    ("delete_node -i 1024", 0, 2),
+    ("create_node -i 01 -p aws …", 0, 2),
+    ("show_node -i 1", 0, 3),
+    ("ha_api -c stop", 4, 0),
+];
+
+#[test]
+fn the_answers_of_csr_ha_and_ours_side_by_side() {
+    const GUIDE: &str = include_str!("../../../../docs/ROUTE.md");
+    if !python::available() {
+        return;
+    }
+    let router = router("aws-session", "writer");
+    let table = moto::table(&[(V4, "other")]);
+    let node = format!("-rg us-east-1 -t {table} -n {} -r {V4}", moto::own());
+    for (line, original, ours) in SESSION {
+        let (code, text) = router.run(&line.replace('…', &node));
+        assert_eq!(code, i32::from(ours), "{line}: {text}");
+        let row = format!("| `{line}` | {original} | {ours} |");
+        assert!(GUIDE.contains(&row), "docs/ROUTE.md lacks {row}");
+        if line.contains("-e revert") {
+            assert_eq!(moto::leads(&table, V4), "own");
+        }
+    }
+}
+
 /// Measures `node_event` from the start of the script to its end. Returns the times in order.
 fn measure(router: &Router, events: usize, mut before: impl FnMut()) -> Vec<Duration> {
     let clock = Clock::new();

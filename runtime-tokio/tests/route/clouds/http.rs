@@ -1,8 +1,10 @@
 //! An HTTP server of the tests: the fakes of clouds, and the faults of a network.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request that the server got.
 #[derive(Clone, Debug, Default)]
@@ -70,14 +72,35 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server with this behavior.
     pub(crate) fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::with(None, answer)
+    }
+
+    /// Starts a server with TLS.
+    pub(crate) fn start_tls(
+        tls: Arc<ServerConfig>,
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(Some(tls), answer)
+    }
+
+    fn with(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (log, answer) = (Arc::clone(&asked), Arc::new(answer));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                std::thread::spawn(move || serve(stream, &log, &*answer));
+                let (log, answer, tls) = (Arc::clone(&log), Arc::clone(&answer), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => serve(stream, &log, &*answer),
+                    Some(tls) => {
+                        let server = ServerConnection::new(tls).unwrap();
+                        serve(StreamOwned::new(server, stream), &log, &*answer);
+                    }
+                });
             }
         });
         Self { address, asked }
@@ -98,18 +121,24 @@ impl Server {
 }
 
 /// Serves one connection until one of both sides ends it.
-fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(dyn Fn(&Asked) -> Answer + Sync)) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut writer = stream;
+fn serve(
+    stream: impl Read + Write,
+    log: &Mutex<Vec<Asked>>,
+    answer: &(dyn Fn(&Asked) -> Answer + Sync),
+) {
+    let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
         log.lock().unwrap().push(asked.clone());
-        let is_over = match answer(&asked) {
+        let answer = answer(&asked);
+        let writer = reader.get_mut();
+        let is_over = match answer {
             Answer::Reply { status, headers, body } => {
                 let mut text = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
                 for (name, value) in headers {
                     text.push_str(&format!("{name}: {value}\r\n"));
                 }
-                writer.write_all(format!("{text}\r\n{body}").as_bytes()).is_err()
+                let text = format!("{text}\r\n{body}");
+                writer.write_all(text.as_bytes()).and_then(|()| writer.flush()).is_err()
             }
             Answer::Hang => {
                 let _ = reader.read_to_end(&mut Vec::new());
@@ -136,7 +165,7 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(dyn Fn(&Asked) ->
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+fn read(reader: &mut impl BufRead) -> Option<Asked> {
     let mut asked = Asked::default();
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;

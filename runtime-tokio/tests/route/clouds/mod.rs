@@ -11,6 +11,7 @@ mod gcp;
 mod http;
 mod moto;
 mod python;
+mod tls;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

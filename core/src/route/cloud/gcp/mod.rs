@@ -67,30 +67,28 @@ pub struct Work {
     phase: Phase,
 }
 
-/// A step of a `verify`.
+/// A write, which is an operation that may end after its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verify {
+enum Write {
+    DeletePeer,
+    InsertOwn,
     /// A route that an earlier `verify` left behind is deleted.
-    Clearing,
-    Inserting,
-    Deleting,
+    ClearVerify,
+    InsertVerify,
+    DeleteVerify,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Phase {
     Reading,
-    /// The peer's route is deleted.
-    Deleting,
-    /// The own route is inserted.
-    Inserting,
+    Writing(Write),
+    /// The operation of a write runs.
+    Waiting(Write),
     ReadingBack,
-    /// The permissions on the peer's route are asked for, or on the own one.
+    /// The permissions on the peer's route are read, or those on the own one.
     Testing {
         is_peer: bool,
     },
-    Verifying(Verify),
-    /// An operation of the phase runs.
-    Waiting(Box<Phase>),
     /// A `verify` reads the own route again.
     Confirming,
 }
@@ -196,22 +194,15 @@ impl Work {
     }
 
     fn on_read(&mut self, found: Option<&Route>) -> Result<Step, String> {
-        let (own, peer) = (self.own.name.clone(), self.peer.clone());
+        let (own, peer) = (&self.own.name, &self.peer);
         match (self.response, found) {
             (Response::Nothing, _) => Err("there is nothing to be done".into()),
             (Response::Update, None) => {
                 let detail = format!("the peer's route {peer} is not there");
                 Ok(Step::Over(Done::new(Outcome::Unchanged, detail)))
             }
-            (Response::Update, Some(_)) => {
-                self.phase = Phase::Deleting;
-                Ok(self.delete(&peer).into())
-            }
-            (Response::UpdateIfDifferent, None) => {
-                self.phase = Phase::Inserting;
-                let route = self.own.clone();
-                Ok(self.insert(&route).into())
-            }
+            (Response::Update, Some(_)) => Ok(self.write(Write::DeletePeer)),
+            (Response::UpdateIfDifferent, None) => Ok(self.write(Write::InsertOwn)),
             (Response::UpdateIfDifferent, Some(found)) => match found.difference(&self.own) {
                 None => {
                     let detail = format!("the route {own} is there already");
@@ -275,68 +266,64 @@ impl Work {
                 return Err(format!("{} is not permitted on the route {which}", lacks.join(", ")));
             }
         }
-        Ok(self.verify(Verify::Inserting))
-    }
-
-    fn verify(&mut self, step: Verify) -> Step {
-        self.phase = Phase::Verifying(step);
-        let route = self.throw_away();
-        match step {
-            Verify::Inserting => self.insert(&route).into(),
-            Verify::Clearing | Verify::Deleting => self.delete(&route.name).into(),
-        }
+        Ok(self.write(Write::InsertVerify))
     }
 
     // ---- operations -------------------------------------------------------------------------------
 
-    fn on_written(&mut self, phase: Phase, reply: &Reply) -> Result<Step, String> {
-        match (&phase, reply.status) {
+    fn write(&mut self, write: Write) -> Step {
+        self.phase = Phase::Writing(write);
+        let (own, peer, throw_away) = (self.own.clone(), self.peer.clone(), self.throw_away());
+        match write {
+            Write::DeletePeer => self.delete(&peer).into(),
+            Write::InsertOwn => self.insert(&own).into(),
+            Write::InsertVerify => self.insert(&throw_away).into(),
+            Write::ClearVerify | Write::DeleteVerify => self.delete(&throw_away.name).into(),
+        }
+    }
+
+    fn on_written(&mut self, write: Write, reply: &Reply) -> Result<Step, String> {
+        match (write, reply.status) {
             // A repeated request finds what the first one has done.
-            (Phase::Deleting | Phase::Verifying(Verify::Clearing | Verify::Deleting), 404)
-            | (Phase::Inserting, 409) => Ok(self.on_done(phase)),
+            (Write::DeletePeer | Write::ClearVerify | Write::DeleteVerify, 404)
+            | (Write::InsertOwn, 409) => Ok(self.on_done(write)),
             // A verify before this one was killed.
-            (Phase::Verifying(Verify::Inserting), 409) => Ok(self.verify(Verify::Clearing)),
-            (Phase::Inserting | Phase::Verifying(Verify::Inserting), _) => {
-                self.on_operation(phase, INSERT, reply)
+            (Write::InsertVerify, 409) => Ok(self.write(Write::ClearVerify)),
+            (Write::InsertOwn | Write::InsertVerify, _) => self.on_operation(write, INSERT, reply),
+            (Write::DeletePeer | Write::ClearVerify | Write::DeleteVerify, _) => {
+                self.on_operation(write, DELETE, reply)
             }
-            _ => self.on_operation(phase, DELETE, reply),
         }
     }
 
     fn on_operation(
         &mut self,
-        phase: Phase,
+        write: Write,
         what: &'static str,
         reply: &Reply,
     ) -> Result<Step, String> {
         match route::operation(what, reply)? {
-            State::Running(name) => Ok(self.wait(phase, &name)),
-            State::Done => Ok(self.on_done(phase)),
+            State::Running(name) => Ok(self.wait(write, &name)),
+            State::Done => Ok(self.on_done(write)),
         }
     }
 
-    fn wait(&mut self, phase: Phase, name: &str) -> Step {
-        self.phase = Phase::Waiting(Box::new(phase));
+    fn wait(&mut self, write: Write, name: &str) -> Step {
+        self.phase = Phase::Waiting(write);
         let target = self.target(&format!("operations/{}/wait", encode(name)));
         let ask = Ask::new(WAIT, Place::Api, Method::Post, target);
         Ask { waits: true, after: PAUSE, ..ask }.into()
     }
 
-    fn on_done(&mut self, phase: Phase) -> Step {
-        match phase {
-            Phase::Verifying(Verify::Clearing) => self.verify(Verify::Inserting),
-            Phase::Verifying(Verify::Inserting) => self.verify(Verify::Deleting),
-            Phase::Verifying(Verify::Deleting) => {
-                self.phase = Phase::Confirming;
-                let name = self.own.name.clone();
-                self.read(&name).into()
-            }
-            _ => {
-                self.phase = Phase::ReadingBack;
-                let name = self.subject();
-                self.read(&name).into()
-            }
-        }
+    fn on_done(&mut self, write: Write) -> Step {
+        let (phase, name) = match write {
+            Write::ClearVerify => return self.write(Write::InsertVerify),
+            Write::InsertVerify => return self.write(Write::DeleteVerify),
+            Write::DeleteVerify => (Phase::Confirming, self.own.name.clone()),
+            Write::DeletePeer | Write::InsertOwn => (Phase::ReadingBack, self.subject()),
+        };
+        self.phase = phase;
+        self.read(&name).into()
     }
 
     fn on_confirmed(&self, found: Option<&Route>) -> Done {
@@ -357,7 +344,7 @@ impl super::step::Work for Work {
     }
 
     fn on_reply(&mut self, reply: &Reply) -> Result<Step, String> {
-        match self.phase.clone() {
+        match self.phase {
             Phase::Reading => self.on_read(Route::read(READ, reply)?.as_ref()),
             Phase::ReadingBack => self.on_read_back(Route::read(READ, reply)?.as_ref()),
             Phase::Confirming => {
@@ -365,10 +352,8 @@ impl super::step::Work for Work {
                 Ok(Step::Over(self.on_confirmed(found.as_ref())))
             }
             Phase::Testing { is_peer } => self.on_tested(is_peer, reply),
-            phase @ (Phase::Deleting | Phase::Inserting | Phase::Verifying(_)) => {
-                self.on_written(phase, reply)
-            }
-            Phase::Waiting(phase) => self.on_operation(*phase, WAIT, reply),
+            Phase::Writing(write) => self.on_written(write, reply),
+            Phase::Waiting(write) => self.on_operation(write, WAIT, reply),
         }
     }
 }
