@@ -1,6 +1,6 @@
 //! A few nodes. Each has an agent of Consul, a keeper with processes, and hax with its services.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hax_core::base::id::{CallId, ExecId};
@@ -54,6 +54,14 @@ pub(crate) struct Node {
     pub(crate) helpers: BTreeMap<ExecId, Vec<String>>,
     /// The exit code of each probe, by the last word of its command line. The default is 0.
     pub(crate) probes: BTreeMap<String, i32>,
+    /// The resources of agents, and the units of systemd, that run.
+    pub(crate) resources: BTreeSet<String>,
+    /// The exit codes of actions: `start`, `monitor`, `stop`. The default is that of a healthy agent.
+    pub(crate) codes: BTreeMap<String, i32>,
+    /// The actions so far.
+    pub(crate) actions: Vec<String>,
+    /// The units that systemd restarts.
+    pub(crate) is_restarting: bool,
     /// hax gets no answer from its agent.
     pub(crate) is_cut: bool,
     boots: u32,
@@ -207,11 +215,15 @@ impl Field {
             Output::Exec(exec::Command::Spawn(spawn)) => {
                 let id = spawn.id;
                 let argv: Vec<String> = spawn.argv.iter().map(|word| (&**word).into()).collect();
-                let code = self.nodes[nth].probes.get(argv.last().unwrap()).copied().unwrap_or(0);
+                let (code, said) = self.nodes[nth].act(&argv);
                 self.nodes[nth].helpers.insert(id, argv);
                 let (cause, unheard) = (exec::Cause::Itself, exec::Unheard::default());
                 let status = Status::Code(code);
                 self.later(nth, KEEPER_LAG, Input::Exec(exec::Event::Started { id }));
+                for (stream, text) in said {
+                    let said = exec::Event::Output { id, stream, bytes: text.into() };
+                    self.later(nth, KEEPER_LAG * 2, Input::Exec(said));
+                }
                 let exited = exec::Event::Exited { id, status, cause, unheard };
                 self.later(nth, KEEPER_LAG * 2, Input::Exec(exited));
             }
@@ -373,6 +385,36 @@ impl Field {
 }
 
 impl Node {
+    /// Runs a helper program. Returns its exit code and its outputs.
+    fn act(&mut self, argv: &[String]) -> (i32, Vec<(exec::Stream, String)>) {
+        let (action, resource) = match &*argv[0] {
+            path if path.starts_with("/usr/lib/ocf/") => (argv[1].clone(), path.to_owned()),
+            "/usr/bin/systemctl" => (argv[1].clone(), argv.last().unwrap().clone()),
+            _ => return (self.probes.get(argv.last().unwrap()).copied().unwrap_or(0), Vec::new()),
+        };
+        self.actions.push(action.clone());
+        if let Some(code) = self.codes.get(&action) {
+            let said = "ocf-exit-reason:it is broken\n".to_owned();
+            return (*code, vec![(exec::Stream::Stderr, said)]);
+        }
+        let runs = self.resources.contains(&resource);
+        match &*action {
+            "start" => drop(self.resources.insert(resource)),
+            "stop" => drop(self.resources.remove(&resource)),
+            "show" => {
+                let (state, pid) = if runs { ("active", 77) } else { ("inactive", 0) };
+                let restart = if self.is_restarting { "always" } else { "no" };
+                let said = format!(
+                    "ActiveState={state}\nMainPID={pid}\nRestart={restart}\nResult=success\nLoadState=loaded\n"
+                );
+                return (0, vec![(exec::Stream::Stdout, said)]);
+            }
+            _ if !runs => return (7, Vec::new()),
+            _ => {}
+        }
+        (0, Vec::new())
+    }
+
     fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -387,6 +429,10 @@ impl Node {
             clients: 0,
             helpers: BTreeMap::new(),
             probes: BTreeMap::new(),
+            resources: BTreeSet::new(),
+            codes: BTreeMap::new(),
+            actions: Vec::new(),
+            is_restarting: false,
             is_cut: false,
             boots: 0,
         }

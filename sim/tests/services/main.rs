@@ -10,4 +10,5 @@ mod http;
 mod keeper;
 mod lives;
 mod rules;
+mod scripted;
 mod seen;

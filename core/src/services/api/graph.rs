@@ -41,7 +41,7 @@ impl Graph {
         for id in all.schemas.keys() {
             graph.vertex(format!("schema:{id}"), "schema", json!({}));
         }
-        for (kind, _) in &all.types {
+        for kind in all.types.keys() {
             let about = view::kind(all, kind).unwrap_or(Value::Null);
             graph.vertex(format!("type:{kind}"), "type", about);
             let Some(record) = all.kind(kind) else { continue };

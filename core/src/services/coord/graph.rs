@@ -14,7 +14,7 @@ use crate::services::model::kind::TypeRecord;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::parameters::Given;
 use crate::services::model::place::Labels;
-use crate::services::model::record::{Goal, Job, Observed, State, Want, Wanted};
+use crate::services::model::record::{Class, Goal, Job, Observed, State, Want, Wanted};
 use crate::services::model::stored;
 
 /// The place of an instance: a node and a type.
@@ -68,7 +68,8 @@ impl Row {
     /// Returns whether no process of it lives.
     pub(super) fn is_down(&self) -> bool {
         let is_over = matches!(self.observed.state, State::Absent | State::Failed);
-        is_over && self.observed.pid.is_none()
+        let class = self.observed.reason.as_ref().map(|reason| reason.class);
+        is_over && self.observed.pid.is_none() && class != Some(Class::NotStopped)
     }
 }
 

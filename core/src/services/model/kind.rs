@@ -51,6 +51,22 @@ impl Runner {
     }
 }
 
+/// The regular monitor of a scripted instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Monitor {
+    /// The time between two monitors.
+    pub every: Span,
+    /// The time limit of a monitor.
+    pub timeout: Span,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self { every: Span::secs(1), timeout: Span::secs(20) }
+    }
+}
+
 /// A message that a type's instances understand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,7 +142,10 @@ pub struct TypeRecord {
     /// The time limit from the start until the instance is ready.
     #[serde(default = "start_timeout")]
     pub start_timeout: Span,
-    /// The regular check of a running instance.
+    /// `ocf` and `systemd`: the regular monitor.
+    #[serde(default)]
+    pub monitor: Monitor,
+    /// `exec`: the regular check of a running instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
     /// The parameters.
@@ -234,9 +253,9 @@ impl TypeRecord {
             Runner::Exec if !is_program(&self.command) => {
                 say("command", "the program's absolute path comes first");
             }
-            Runner::Exec => {}
-            Runner::Ocf | Runner::Systemd | Runner::Motr | Runner::Builtin => {
-                say("runner", "only \"exec\" is supported by this version");
+            Runner::Exec | Runner::Ocf | Runner::Systemd => {}
+            Runner::Motr | Runner::Builtin => {
+                say("runner", "only exec, ocf and systemd are supported by this version");
             }
         }
         if !is_exec && !self.command.is_empty() {
@@ -244,6 +263,16 @@ impl TypeRecord {
         }
         if self.agent.is_some() != (self.runner == Runner::Ocf) {
             say("agent", "the runner ocf has an agent, PROVIDER:NAME, and no other has");
+        }
+        let is_agent = |agent: &str| {
+            let plain = |word: &str| ServiceName::new(word).is_some();
+            agent.split_once(':').is_some_and(|(provider, name)| plain(provider) && plain(name))
+        };
+        if self.agent.as_ref().is_some_and(|agent| !is_agent(agent)) {
+            say("agent", "an agent is PROVIDER:NAME, for instance heartbeat:IPaddr2");
+        }
+        if !is_exec && (self.check.is_some() || self.ready != Ready::Started) {
+            say("check", "only the runner exec has ready and check; the others have monitor");
         }
         if self.unit.is_some() != (self.runner == Runner::Systemd) {
             say("unit", "the runner systemd has a unit, and no other has");
@@ -267,6 +296,12 @@ impl TypeRecord {
         if zero(self.start_timeout) {
             say("start_timeout", "it is at least 1ms");
         }
+        if self.monitor.every < Span(core::time::Duration::from_millis(100)) {
+            say("monitor.every", "it is at least 100ms");
+        }
+        if zero(self.monitor.timeout) {
+            say("monitor.timeout", "it is at least 1ms");
+        }
         if zero(self.restart.stable) {
             say("restart.stable", "it is at least 1ms");
         }
@@ -288,7 +323,7 @@ impl TypeRecord {
         let own = ["node", "type"].map(Box::<str>::from);
         let names = self.parameters.keys().chain(&own);
         let values: Values = names.map(|name| (name.clone(), "1".into())).collect();
-        let env: Words = self.env.values().cloned().collect();
+        let env: Words = self.env.values().chain(&self.unit).cloned().collect();
         let messages = self.message.values().map(|message| &message.command);
         for words in [&self.command, &self.stop_command, &env].into_iter().chain(messages) {
             fill_all(words, &values)?;
@@ -372,7 +407,9 @@ mod tests {
             ("command", json!([]), "command"),
             ("command", json!(["web"]), "command"),
             ("command", json!(["/web", "{who}"]), "templates"),
-            ("runner", json!("ocf"), "runner"),
+            ("runner", json!("ocf"), "agent"),
+            ("runner", json!("motr"), "runner"),
+            ("monitor", json!({"every": "1ms"}), "monitor.every"),
             ("needs", json!(["web"]), "needs"),
             ("ready", json!("notify"), "ready"),
             ("ready", json!("file:x"), "ready"),

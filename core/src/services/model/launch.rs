@@ -16,6 +16,7 @@ use super::kind::{Runner, TypeRecord};
 use super::name::{NodeName, digest};
 use super::parameters::{Given, merge, texts};
 use super::probe::{Check, Probe, Ready};
+use super::scripted::{Script, Scripted};
 use super::stored;
 use super::template::{Values, fill, fill_all};
 use crate::keeper::name::{InstanceId, ServiceName};
@@ -35,6 +36,9 @@ pub struct Launch {
     /// The program of an `exec` instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Program>,
+    /// The programs that start, monitor and stop an `ocf` or `systemd` instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scripted: Option<Scripted>,
     /// The probe that says when the instance is ready. Without one it is ready once it has been started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Probe>,
@@ -54,7 +58,7 @@ pub struct Launch {
 pub struct LaunchCheck {
     /// What is probed.
     pub probe: Probe,
-    /// The time between the starts of two checks, in milliseconds.
+    /// The time between two checks, in milliseconds.
     pub every_ms: u64,
     /// The time limit of a check, in milliseconds.
     pub timeout_ms: u64,
@@ -120,11 +124,18 @@ impl Launch {
             Runner::Exec => Some(Program::filled(of, values)?),
             Runner::Ocf | Runner::Systemd | Runner::Motr | Runner::Builtin => None,
         };
+        let scripted = script(of, &parameters, values)?.map(|script| Scripted {
+            script,
+            every_ms: of.monitor.every.millis(),
+            timeout_ms: of.monitor.timeout.millis(),
+            stop_within_ms: of.kill_after.millis(),
+        });
         let mut launch = Self {
             revision: "".into(),
             name: of.service_name(),
             runner: of.runner,
             program,
+            scripted,
             ready,
             start_within_ms: of.start_timeout.millis(),
             check,
@@ -168,8 +179,27 @@ impl Launch {
     /// Returns the time limit of a stop.
     #[must_use]
     pub fn stop_within(&self) -> Duration {
-        self.program.as_ref().map_or(Duration::ZERO, |program| program.stop.kill_after())
+        let scripted = self.scripted.as_ref().map(|of| Duration::from_millis(of.stop_within_ms));
+        let program = self.program.as_ref().map(|program| program.stop.kill_after());
+        program.or(scripted).unwrap_or_default()
     }
+}
+
+/// Returns what runs a scripted instance. An agent gets the declared parameters.
+fn script(of: &TypeRecord, parameters: &Given, values: &Values) -> Result<Option<Script>, String> {
+    Ok(match of.runner {
+        Runner::Ocf => {
+            let agent = of.agent.clone().ok_or("the runner ocf has an agent")?;
+            let given = values.iter().filter(|(name, _)| parameters.contains_key(*name));
+            let parameters = given.map(|(name, value)| (name.clone(), value.clone())).collect();
+            Some(Script::Ocf { agent, parameters })
+        }
+        Runner::Systemd => {
+            let unit = of.unit.as_ref().ok_or("the runner systemd has a unit")?;
+            Some(Script::Systemd { unit: fill(unit, values)? })
+        }
+        Runner::Exec | Runner::Motr | Runner::Builtin => None,
+    })
 }
 
 impl Program {

@@ -10,6 +10,7 @@ pub mod policy;
 pub mod probe;
 pub mod record;
 pub mod schema;
+pub mod scripted;
 pub mod span;
 pub mod stored;
 pub mod template;

@@ -151,7 +151,7 @@ pub struct Check {
     /// See [`Probe::Exec`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Words>,
-    /// The time between the starts of two checks.
+    /// The time between two checks.
     #[serde(default = "every")]
     pub every: Span,
     /// The time limit of a check. A check without a result by then has failed.

@@ -103,6 +103,10 @@ pub enum Class {
     NotReady,
     /// It did not pass its check.
     Check,
+    /// It could not be stopped.
+    NotStopped,
+    /// Its configuration or its installation is wrong, so another start would fail, too.
+    Config,
     /// Its node was restarted.
     Reboot,
 }

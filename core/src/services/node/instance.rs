@@ -18,6 +18,7 @@ use crate::keeper::answer::{self as keeper, Cause, View};
 use crate::keeper::name::InstanceId;
 use crate::services::model::launch::Launch;
 use crate::services::model::record::{Class, Observed, Reason, State, Want, Wanted};
+use crate::services::model::scripted::{Action, Said};
 
 /// The row of one type on this node.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Instance {
     /// What has been seen.
     pub(super) seen: Observed,
     pub(super) live: Option<Live>,
+    /// The index of the wanted record whose stop has failed. It is not tried again for that one.
+    pub(super) stop_failed: u64,
     /// A record of a later version exists, so this hax does nothing.
     pub(super) is_frozen: bool,
 }
@@ -49,6 +52,9 @@ pub(super) struct Live {
     pub(super) probe: Option<ExecId>,
     /// The last line of that helper's errors.
     pub(super) said: Box<str>,
+    /// The action of the helper, and its output, for a scripted instance.
+    pub(super) action: Option<Action>,
+    pub(super) output: Said,
 }
 
 /// The stage of a living instance.
@@ -89,6 +95,7 @@ impl Instance {
             stored_index: 0,
             seen: Observed::default(),
             live: None,
+            stop_failed: 0,
             is_frozen: false,
         }
     }
@@ -107,6 +114,9 @@ impl Instance {
                 Step::None
             }
             (Some(live), Want::Running) if live.serial >= wanted.serial => Step::None,
+            (Some(_), _) if self.stop_failed > 0 && self.stop_failed == self.wanted_index => {
+                Step::None
+            }
             (Some(_), Want::Running | Want::Stopped | Want::Resting) => Step::End,
             (None, Want::Running) if self.seen.serial < wanted.serial => Step::Begin(wanted.serial),
             (None, Want::Stopped) if self.seen.state != State::Absent => Step::Settle,
@@ -151,8 +161,7 @@ impl Instance {
             boot: boot.into(),
             ..Observed::default()
         };
-        let (ready_at, probe) = (None, None);
-        self.live = Some(Live { id, serial, stage, launch, ready_at, probe, said: "".into() });
+        self.live = Some(Live::new(id, serial, stage, launch));
     }
 
     /// The start was never carried out, so it is carried out again.
@@ -241,21 +250,31 @@ impl Instance {
         }
         self.seen.pid = view.pid;
         self.seen.boot = boot.into();
-        self.live = Some(Live {
-            id: view.instance.clone(),
-            serial,
-            stage: match view.state {
-                keeper::State::Starting => Stage::Asked,
-                _ if was_ready => Stage::Up,
-                keeper::State::Running | keeper::State::Stopping | keeper::State::Ended => {
-                    Stage::Warming
-                }
-            },
-            launch,
-            ready_at: was_ready.then_some(now),
-            probe: None,
-            said: "".into(),
-        });
+        let stage = match view.state {
+            keeper::State::Starting => Stage::Asked,
+            _ if was_ready => Stage::Up,
+            keeper::State::Running | keeper::State::Stopping | keeper::State::Ended => {
+                Stage::Warming
+            }
+        };
+        let ready_at = was_ready.then_some(now);
+        let live = Live::new(view.instance.clone(), serial, stage, launch);
+        self.live = Some(Live { ready_at, ..live });
+    }
+
+    /// Takes over a scripted instance that an earlier run of hax has started. Whether it still runs is not
+    /// known yet. Returns whether there is one.
+    pub(super) fn adopt_scripted(&mut self, now: Instant, boot: &str) -> bool {
+        let is_up = matches!(self.seen.state, State::Running | State::Degraded | State::Failed);
+        let launch = self.wanted.as_ref().map(|wanted| wanted.launch.clone());
+        let launch = launch.filter(|launch| launch.scripted.is_some());
+        let (true, true, Some(launch)) = (is_up, *self.seen.boot == *boot, launch) else {
+            return false;
+        };
+        let Some(id) = self.seen.instance.clone() else { return false };
+        let live = Live::new(id, self.seen.serial, Stage::Up, Some(launch));
+        self.live = Some(Live { ready_at: Some(now), ..live });
+        true
     }
 
     /// The instance of the last observation is not in the keeper's table any more.
@@ -281,11 +300,20 @@ impl Instance {
 }
 
 impl Live {
+    fn new(id: InstanceId, serial: u64, stage: Stage, launch: Option<Box<Launch>>) -> Self {
+        let (said, output) = ("".into(), Said::default());
+        Self { id, serial, stage, launch, ready_at: None, probe: None, said, action: None, output }
+    }
+
     /// Returns the delay of the next probe: of the readiness, or of the regular check.
     pub(super) fn pause(&self) -> Option<Duration> {
         /// The time between two probes of an instance that is not ready yet.
         const WARMING: Duration = Duration::from_millis(100);
         let launch = self.launch.as_ref()?;
+        if let Some(scripted) = &launch.scripted {
+            let every = Duration::from_millis(scripted.every_ms);
+            return (self.stage == Stage::Up).then_some(every);
+        }
         match self.stage {
             Stage::Warming => launch.ready.as_ref().map(|_| WARMING),
             Stage::Up => launch.check.as_ref().map(|check| Duration::from_millis(check.every_ms)),

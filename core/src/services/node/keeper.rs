@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::State;
 use super::context::{Cx, Timer};
-use super::instance::{Instance, Stage, Step};
+use super::instance::{Instance, Live, Stage, Step};
 use super::names::Demand;
 use crate::keeper::answer::{self, Answer, Code, View};
 use crate::keeper::name::InstanceId;
@@ -16,6 +16,7 @@ use crate::services::fact::Fact;
 use crate::services::model::form;
 use crate::services::model::name::{IdParts, TypeName, parts_of};
 use crate::services::model::record::{self as records, Class, NameRecord, Want};
+use crate::services::model::scripted::Action;
 
 /// The purpose of a request to the keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,14 +103,24 @@ impl State {
         }
         let lives =
             |id: &InstanceId| listed.iter().any(|view| view.instance == *id && !is_over(view));
+        let now = cx.now().mono;
         for row in self.instances.values_mut() {
+            let scripted =
+                |live: &Live| live.launch.as_ref().is_some_and(|of| of.scripted.is_some());
             match &row.live {
-                Some(live) if lives(&live.id) => {}
+                Some(live) if lives(&live.id) || scripted(live) => {}
                 // The keeper was asked, and does not know of it.
                 Some(live) if matches!(live.stage, Stage::Naming | Stage::Asked) => {
                     row.on_not_begun()
                 }
-                Some(_) | None => row.on_missing(&boot),
+                Some(_) => row.on_missing(&boot),
+                None => {
+                    if row.adopt_scripted(now, &boot) {
+                        cx.arm(Timer::Probe(row.slot), core::time::Duration::ZERO);
+                    } else {
+                        row.on_missing(&boot);
+                    }
+                }
             }
         }
         let is_now = |record: &NameRecord| *record.boot == *boot;
@@ -229,6 +240,11 @@ impl State {
         let Some(row) = self.instances.get_mut(kind) else { return };
         let (slot, Some(live)) = (row.slot, &mut row.live) else { return };
         let id = live.id.clone();
+        if live.launch.as_ref().is_some_and(|launch| launch.scripted.is_some()) {
+            live.stage = Stage::Asked;
+            cx.emit(Fact::Starts { kind: kind.clone(), instance: id });
+            return self.act(cx, kind, Action::Look);
+        }
         let start = live.launch.as_ref().and_then(|launch| launch.start(id.clone()));
         let Some(start) = start else {
             let why = "this hax has no such runner";
@@ -248,11 +264,15 @@ impl State {
         let Some(row) = self.instances.get_mut(kind) else { return };
         let Some(live) = &row.live else { return };
         let (slot, id, probe) = (row.slot, live.id.clone(), live.probe);
+        let is_scripted = live.launch.as_ref().is_some_and(|launch| launch.scripted.is_some());
         row.on_ending();
         cx.disarm(Timer::Probe(slot));
         cx.disarm(Timer::Ready(slot));
         self.drop_probe(cx, probe);
         cx.emit(Fact::Stops { kind: kind.clone(), instance: id.clone() });
+        if is_scripted {
+            return self.act(cx, kind, Action::Stop);
+        }
         self.ask(cx, Ask::Stop { instance: id.clone() }, Asked::Stop(kind.clone(), id));
     }
 
@@ -359,7 +379,7 @@ impl State {
             row.on_settled();
         }
         let why: Box<str> =
-            row.seen.reason.as_ref().map_or("".into(), |reason| reason.text.clone());
+            row.seen.reason.as_ref().map_or_else(|| "".into(), |reason| reason.text.clone());
         let is_clean = row.seen.state == records::State::Absent;
         let instance = id.clone();
         cx.emit(match (was_wanted, is_clean) {

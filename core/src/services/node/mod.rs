@@ -10,6 +10,7 @@ mod keeper;
 mod names;
 mod probes;
 mod records;
+mod scripted;
 mod writing;
 
 use alloc::boxed::Box;

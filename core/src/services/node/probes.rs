@@ -14,6 +14,7 @@ use crate::exec::{Cause, Command, Event, Spawn, Status, Stream};
 use crate::services::fact::Fact;
 use crate::services::model::name::TypeName;
 use crate::services::model::record::{self as records, Class};
+use crate::services::model::scripted::Action;
 
 /// The time limit of one probe of the readiness.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ const LINE_MAX: usize = 200;
 
 impl State {
     /// Arms the timer of the next regular check.
-    pub(super) fn arm_check(&mut self, cx: &mut Cx<'_>, kind: &TypeName) {
+    pub(super) fn arm_check(&self, cx: &mut Cx<'_>, kind: &TypeName) {
         let Some(row) = self.instances.get(kind) else { return };
         let Some(live) = row.live.as_ref().filter(|live| live.probe.is_none()) else { return };
         if let Some(pause) = live.pause() {
@@ -42,6 +43,12 @@ impl State {
             return;
         };
         let Some(launch) = live.launch.as_ref().filter(|_| live.probe.is_none()) else { return };
+        if launch.scripted.is_some() {
+            if live.stage == Stage::Up {
+                self.act(cx, &kind, Action::Monitor);
+            }
+            return;
+        }
         let due = match live.stage {
             Stage::Warming => launch.ready.as_ref().map(|probe| (probe, READY_WITHIN)),
             Stage::Up => {
@@ -69,14 +76,28 @@ impl State {
                         self.instances.get_mut(kind).and_then(|row| row.live.as_mut())
                 {
                     live.said = last_line(&bytes).unwrap_or_else(|| live.said.clone());
+                    live.output.err.push_str(&String::from_utf8_lossy(&bytes));
                 }
             }
-            Event::Output { .. } => {}
+            Event::Output { id, stream: Stream::Stdout, bytes } => {
+                if let Some(kind) = self.helpers.get(&id)
+                    && let Some(live) =
+                        self.instances.get_mut(kind).and_then(|row| row.live.as_mut())
+                {
+                    live.output.out.push_str(&String::from_utf8_lossy(&bytes));
+                }
+            }
             Event::Refused { id, why } => {
-                let why = alloc::format!("the probe was not started: {why}");
+                let why = alloc::format!("the program was not started: {why}");
+                if let Some((kind, action)) = self.take_action(id) {
+                    return self.on_acted(cx, &kind, action, Err(why));
+                }
                 self.on_probed(cx, id, Err(why));
             }
             Event::Exited { id, status, cause, .. } => {
+                if let Some((kind, action)) = self.take_action(id) {
+                    return self.on_acted(cx, &kind, action, Ok((status, cause)));
+                }
                 let result = match (status, cause) {
                     (Status::Code(0), Cause::Itself) => Ok(()),
                     (_, Cause::Deadline) => Err("no result in time".into()),
@@ -85,6 +106,17 @@ impl State {
                 self.on_probed(cx, id, result);
             }
         }
+    }
+
+    /// Removes a helper that was an action. Returns the type of its instance, and the action.
+    fn take_action(&mut self, id: ExecId) -> Option<(TypeName, Action)> {
+        let kind = self.helpers.get(&id)?.clone();
+        let live = self.instances.get_mut(&kind)?.live.as_mut();
+        let live = live.filter(|live| live.probe == Some(id))?;
+        let action = live.action.take()?;
+        live.probe = None;
+        self.helpers.remove(&id);
+        Some((kind, action))
     }
 
     fn on_probed(&mut self, cx: &mut Cx<'_>, id: ExecId, result: Result<(), String>) {

@@ -144,7 +144,7 @@ impl State {
 
 /// Reads a record. One that cannot be used is reported.
 fn read<T: serde::de::DeserializeOwned>(cx: &mut Cx<'_>, entry: &KvEntry<'_>) -> Option<T> {
-    let bytes = entry.bytes().ok_or(Unusable::Damaged("the value is no base64".into()));
+    let bytes = entry.bytes().ok_or_else(|| Unusable::Damaged("the value is no base64".into()));
     match bytes.and_then(|bytes| stored::decode(&bytes)) {
         Ok(record) => Some(record),
         Err(why) => {

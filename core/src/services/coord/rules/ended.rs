@@ -6,6 +6,7 @@
 //! - A new configuration that has failed too often is replaced by the last one.
 //! - A life shorter than `stable` counts. The first restart of an instance that had been running is immediate,
 //!   the next ones wait 1, 2, 4 … 30 s. Too many short lives are given up, for a while.
+//! - A wrong configuration or installation is given up at once. What could not be stopped is not started.
 
 use alloc::format;
 use alloc::string::String;
@@ -35,12 +36,17 @@ fn on_unwanted_end(cx: &mut RuleCx<'_>, spot: &Spot, wanted: Wanted, observed: &
     let text = observed.reason.as_ref().map_or("it has ended", |reason| &reason.text);
     let is_success = class == Some(Class::Clean);
     let job = cx.graph.row(spot).job.value.clone();
-    let (mut history, trying) =
-        job.map_or((History::default(), None), |job| (job.history, job.trying));
+    let (mut history, trying) = job.map_or_else(Default::default, |job| (job.history, job.trying));
     match rules.policy {
         Policy::Never => return rest(cx, spot, &format!("{text}; the policy is never")),
         Policy::OnFailure if is_success => return rest(cx, spot, text),
         Policy::OnFailure | Policy::Always => {}
+    }
+    if class == Some(Class::NotStopped) {
+        return rest(cx, spot, text);
+    }
+    if class == Some(Class::Config) && trying.is_none() {
+        return give_up(cx, spot, &rules, text);
     }
     if class == Some(Class::Reboot) {
         return again(cx, spot, wanted, (history, trying), text);
@@ -96,14 +102,19 @@ fn respond(
             cx.set_job(spot, Some(job));
         }
         Response::GiveUp => {
-            let give_up = String::from(rules.give_up);
-            let why = format!("{give_up} lives were too short; the last one: {text}");
-            cx.say(Fact::GaveUp { kind, node, why: why.as_str().into() });
-            cx.unwant(spot, Want::Resting, &why);
-            let job = cx.job(Phase::GivenUp, Some(rules.try_again.0));
-            cx.set_job(spot, Some(job));
+            let limit = String::from(rules.give_up);
+            let why = format!("{limit} lives were too short; the last one: {text}");
+            give_up(cx, spot, rules, &why);
         }
     }
+}
+
+fn give_up(cx: &mut RuleCx<'_>, spot: &Spot, rules: &Restart, why: &str) {
+    let (kind, node) = (spot.kind.clone(), spot.node.clone());
+    cx.say(Fact::GaveUp { kind, node, why: why.into() });
+    cx.unwant(spot, Want::Resting, why);
+    let job = cx.job(Phase::GivenUp, Some(rules.try_again.0));
+    cx.set_job(spot, Some(job));
 }
 
 fn again(
