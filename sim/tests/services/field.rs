@@ -237,7 +237,7 @@ impl Field {
             }
             Output::HttpStream(stream::Command::Chunk { id, bytes }) => {
                 let text = self.nodes[nth].streams.get_mut(&id.0).unwrap();
-                text.push_str(&String::from_utf8(bytes.to_vec()).unwrap());
+                text.push_str(std::str::from_utf8(&bytes).unwrap());
             }
             Output::HttpStream(stream::Command::End { .. }) => {}
             Output::Fact(fact) => self.nodes[nth].facts.push((self.now, fact)),

@@ -9,12 +9,13 @@ use alloc::vec::Vec;
 
 use crate::base::time::Instant;
 use crate::consul::op::Op;
+use crate::services::model::class::Class;
 use crate::services::model::keys::{self, Side};
 use crate::services::model::kind::TypeRecord;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::parameters::Given;
 use crate::services::model::place::Labels;
-use crate::services::model::record::{Class, Goal, Job, Observed, State, Want, Wanted};
+use crate::services::model::record::{Goal, Job, Observed, State, Want, Wanted};
 use crate::services::model::stored;
 
 /// The place of an instance: a node and a type.

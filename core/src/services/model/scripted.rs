@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::Words;
-use super::record::Class;
+use super::class::Class;
 use super::template::Values;
 use crate::exec::Origin;
 
@@ -89,6 +89,17 @@ pub enum Meaning {
     Failed(Class),
 }
 
+/// The command line of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The program and its arguments.
+    pub argv: Words,
+    /// Environment variables.
+    pub env: Box<[(Box<str>, Box<str>)]>,
+    /// The origin of the command line.
+    pub origin: Origin,
+}
+
 /// The output of an action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
@@ -99,15 +110,10 @@ pub struct Said {
 }
 
 impl Script {
-    /// Returns the command line of an action, its environment, and its origin. `limit_ms` is the time limit
+    /// Returns the command line of an action. `limit_ms` is the time limit
     /// that an agent is told, and `instance` the name of the resource.
     #[must_use]
-    pub fn command(
-        &self,
-        action: Action,
-        instance: &str,
-        limit_ms: u64,
-    ) -> (Words, Box<[(Box<str>, Box<str>)]>, Origin) {
+    pub fn command(&self, action: Action, instance: &str, limit_ms: u64) -> CommandLine {
         match self {
             Self::Systemd { unit } => {
                 let argv: Vec<&str> = match action {
@@ -118,7 +124,8 @@ impl Script {
                         Vec::from([SYSTEMCTL, "show", what, "--", unit])
                     }
                 };
-                (argv.into_iter().map(Box::from).collect(), [].into(), Origin::Own)
+                let argv = argv.into_iter().map(Box::from).collect();
+                CommandLine { argv, env: [].into(), origin: Origin::Own }
             }
             Self::Ocf { agent, parameters } => {
                 let path = format!("{AGENTS}/{}", agent.replacen(':', "/", 1));
@@ -141,7 +148,8 @@ impl Script {
                 let given = parameters
                     .iter()
                     .map(|(name, value)| (format!("OCF_RESKEY_{name}").into(), value.clone()));
-                (argv.into(), own.chain(given).collect(), Origin::Configured)
+                let (argv, env) = (argv.into(), own.chain(given).collect());
+                CommandLine { argv, env, origin: Origin::Configured }
             }
         }
     }
@@ -172,7 +180,7 @@ impl Script {
             };
         }
         let told =
-            said.err.lines().filter_map(|line| line.trim().strip_prefix("ocf-exit-reason:")).last();
+            said.err.lines().rev().find_map(|line| line.trim().strip_prefix("ocf-exit-reason:"));
         let last = || said.err.lines().map(str::trim).rfind(|line| !line.is_empty());
         let told: String = told
             .or_else(last)
@@ -282,7 +290,7 @@ mod tests {
     fn an_agent_is_called_as_its_interface_says() {
         let parameters = [("ip".into(), "10.0.0.1".into())].into();
         let ocf = Script::Ocf { agent: "heartbeat:IPaddr2".into(), parameters };
-        let (argv, env, origin) = ocf.command(Action::Look, "web", 20_000);
+        let CommandLine { argv, env, origin } = ocf.command(Action::Look, "web", 20_000);
         let argv: Vec<&str> = argv.iter().map(|word| &**word).collect();
         assert_eq!(argv, ["/usr/lib/ocf/resource.d/heartbeat/IPaddr2", "monitor"]);
         assert_eq!(origin, Origin::Configured);

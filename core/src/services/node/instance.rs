@@ -16,8 +16,9 @@ use crate::base::time::Instant;
 use crate::exec::Status;
 use crate::keeper::answer::{self as keeper, Cause, View};
 use crate::keeper::name::InstanceId;
+use crate::services::model::class::Class;
 use crate::services::model::launch::Launch;
-use crate::services::model::record::{Class, Observed, Reason, State, Want, Wanted};
+use crate::services::model::record::{Observed, Reason, State, Want, Wanted};
 use crate::services::model::scripted::{Action, Said};
 
 /// The row of one type on this node.

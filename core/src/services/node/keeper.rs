@@ -13,9 +13,10 @@ use crate::keeper::name::InstanceId;
 use crate::keeper::port::{Command, Event, Unanswered};
 use crate::keeper::request::Ask;
 use crate::services::fact::Fact;
+use crate::services::model::class::Class;
 use crate::services::model::form;
 use crate::services::model::name::{IdParts, TypeName, parts_of};
-use crate::services::model::record::{self as records, Class, NameRecord, Want};
+use crate::services::model::record::{self as records, NameRecord, Want};
 use crate::services::model::scripted::Action;
 
 /// The purpose of a request to the keeper.

@@ -12,8 +12,9 @@ use super::instance::Stage;
 use crate::base::id::ExecId;
 use crate::exec::{Cause, Command, Event, Spawn, Status, Stream};
 use crate::services::fact::Fact;
+use crate::services::model::class::Class;
 use crate::services::model::name::TypeName;
-use crate::services::model::record::{self as records, Class};
+use crate::services::model::record::{self as records};
 use crate::services::model::scripted::Action;
 
 /// The time limit of one probe of the readiness.

@@ -16,9 +16,10 @@ use super::instance::Stage;
 use crate::base::time::Instant;
 use crate::exec::{Cause, Command, Spawn, Status};
 use crate::services::fact::Fact;
+use crate::services::model::class::Class;
 use crate::services::model::name::TypeName;
-use crate::services::model::record::{Class, Reason, State as Seen};
-use crate::services::model::scripted::{Action, Meaning, Scripted};
+use crate::services::model::record::{Reason, State as Seen};
+use crate::services::model::scripted::{Action, CommandLine, Meaning, Scripted};
 
 /// The time that a program has after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
@@ -39,7 +40,8 @@ impl State {
             Action::Stop => Duration::from_millis(scripted.stop_within_ms),
         };
         let limit_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-        let (argv, env, origin) = scripted.script.command(action, kind.as_str(), limit_ms);
+        let CommandLine { argv, env, origin } =
+            scripted.script.command(action, kind.as_str(), limit_ms);
         live.probe = Some(id);
         live.action = Some(action);
         live.output = Default::default();

@@ -14,8 +14,9 @@ use alloc::string::String;
 use super::{RuleCx, StartOf};
 use crate::services::coord::fact::Fact;
 use crate::services::coord::graph::Spot;
+use crate::services::model::class::Class;
 use crate::services::model::policy::{History, Policy, Response, Restart};
-use crate::services::model::record::{Class, Job, Observed, Phase, Trying, Want, Wanted};
+use crate::services::model::record::{Job, Observed, Phase, Trying, Want, Wanted};
 
 pub(super) fn on_ended(cx: &mut RuleCx<'_>, spot: &Spot) {
     let row = cx.graph.row(spot);

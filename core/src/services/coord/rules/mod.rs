@@ -28,7 +28,9 @@ use crate::services::model::launch::Launch;
 use crate::services::model::name::NodeName;
 use crate::services::model::parameters::Given;
 use crate::services::model::policy::History;
-use crate::services::model::record::{Event, Job, Phase, Trying, Verb, Want, Wanted, What};
+use crate::services::model::record::{
+    Ask, Event, Job, Phase, State, Trying, Verb, Want, Wanted, What,
+};
 
 pub(super) use changed::look_over;
 pub(super) use due::on_due;
@@ -58,6 +60,11 @@ pub(super) fn on_event(cx: &mut RuleCx<'_>, event: &Event) {
         },
         What::Defined { record, stored } => reconfigure::on_defined(cx, record, stored),
     }
+}
+
+/// Returns who asks, in words.
+fn by(ask: &Ask) -> &str {
+    if ask.by.is_empty() { "an operator" } else { &ask.by }
 }
 
 /// What a start is made of.
@@ -142,5 +149,26 @@ impl RuleCx<'_> {
         let stored = self.graph.stored.get(&spot.kind).unwrap_or(&none);
         let launch = Launch::resolve(of, &spot.node, given, stored);
         launch.map(Box::new).map_err(|why| why.join("; "))
+    }
+
+    /// Tries a configuration on an instance that is wanted to run, unless it has it already.
+    fn try_launch(&mut self, spot: &Spot, launch: Box<Launch>, given: &Given) {
+        let row = self.graph.row(spot);
+        let Some(wanted) = row.wanted.value.clone() else { return };
+        if wanted.launch.revision == launch.revision {
+            return;
+        }
+        // A configuration that was never proved is not one to return to.
+        let trying = row.job.value.as_ref().and_then(|job| job.trying.clone());
+        let was_proved = matches!(row.observed.state, State::Running | State::Degraded)
+            && row.observed.revision.as_ref() == Some(&wanted.launch.revision);
+        let last = match trying {
+            Some(trying) => Some(trying.last),
+            None => was_proved.then_some(wanted.launch),
+        };
+        let trying = last.map(|last| Trying { failures: 0, last });
+        let why = format!("configuration {} is tried", launch.revision);
+        let (given, history) = (given.clone(), History::default());
+        self.start(spot, StartOf { launch, given, history, trying, why });
     }
 }

@@ -5,16 +5,12 @@
 //! - An instance that was given up is started again.
 //! - Nodes that have come into the type's place get their instance, those that have left it lose it.
 
-use alloc::boxed::Box;
 use alloc::format;
 
-use super::{RuleCx, StartOf, node, start, stop};
-use crate::services::coord::graph::Spot;
+use super::{RuleCx, node, start, stop};
 use crate::services::model::kind::TypeRecord;
-use crate::services::model::launch::Launch;
 use crate::services::model::parameters::Given;
-use crate::services::model::policy::History;
-use crate::services::model::record::{Phase, State, Trying};
+use crate::services::model::record::Phase;
 
 pub(super) fn on_defined(cx: &mut RuleCx<'_>, record: &TypeRecord, stored: &Given) {
     let kind = &record.name;
@@ -33,7 +29,7 @@ pub(super) fn on_defined(cx: &mut RuleCx<'_>, record: &TypeRecord, stored: &Give
             start::begin(cx, &spot, &given, "the type was changed");
         } else if is_wanted {
             match cx.resolve(&spot, &given) {
-                Ok(launch) => try_launch(cx, &spot, launch, &given),
+                Ok(launch) => cx.try_launch(&spot, launch, &given),
                 Err(why) => cx.cannot(&spot, &format!("it keeps its configuration: {why}")),
             }
         }
@@ -41,25 +37,4 @@ pub(super) fn on_defined(cx: &mut RuleCx<'_>, record: &TypeRecord, stored: &Give
     for spot in places {
         node::fill(cx, &spot);
     }
-}
-
-/// Tries a configuration on an instance that is wanted to run, unless it has it already.
-pub(super) fn try_launch(cx: &mut RuleCx<'_>, spot: &Spot, launch: Box<Launch>, given: &Given) {
-    let row = cx.graph.row(spot);
-    let Some(wanted) = row.wanted.value.clone() else { return };
-    if wanted.launch.revision == launch.revision {
-        return;
-    }
-    // A configuration that was never proved is not one to return to.
-    let trying = row.job.value.as_ref().and_then(|job| job.trying.clone());
-    let was_proved = matches!(row.observed.state, State::Running | State::Degraded)
-        && row.observed.revision.as_ref() == Some(&wanted.launch.revision);
-    let last = match trying {
-        Some(trying) => Some(trying.last),
-        None => was_proved.then_some(wanted.launch),
-    };
-    let trying = last.map(|last| Trying { failures: 0, last });
-    let why = format!("configuration {} is tried", launch.revision);
-    let (given, history) = (given.clone(), History::default());
-    cx.start(spot, StartOf { launch, given, history, trying, why });
 }

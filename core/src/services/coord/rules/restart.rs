@@ -7,7 +7,7 @@
 
 use alloc::format;
 
-use super::{RuleCx, StartOf, start};
+use super::{RuleCx, StartOf, by, start};
 use crate::services::coord::graph::Spot;
 use crate::services::model::policy::History;
 use crate::services::model::record::Ask;
@@ -17,7 +17,7 @@ pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
         Some(node) => [Spot { node: node.clone(), kind: ask.kind.clone() }].into(),
         None => cx.graph.spots_of(&ask.kind),
     };
-    let why = format!("restarted by {}", start::by(ask));
+    let why = format!("restarted by {}", by(ask));
     for spot in spots {
         let Some(row) = cx.graph.rows.get(&spot) else { continue };
         let Some(wanted) = row.wanted.value.clone() else { continue };

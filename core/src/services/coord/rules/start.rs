@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{RuleCx, StartOf, reconfigure};
+use super::{RuleCx, StartOf, by};
 use crate::services::coord::fact::Fact;
 use crate::services::coord::graph::Spot;
 use crate::services::model::form;
@@ -45,10 +45,6 @@ pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
     }
 }
 
-pub(super) fn by(ask: &Ask) -> &str {
-    if ask.by.is_empty() { "an operator" } else { &ask.by }
-}
-
 /// Begins the start of an instance and of all that it needs.
 pub(super) fn begin(cx: &mut RuleCx<'_>, spot: &Spot, given: &Given, why: &str) {
     let launch = match cx.resolve(spot, given) {
@@ -56,7 +52,7 @@ pub(super) fn begin(cx: &mut RuleCx<'_>, spot: &Spot, given: &Given, why: &str) 
         Err(why) => return cx.cannot(spot, &why),
     };
     if is_under_way(cx, spot) {
-        return reconfigure::try_launch(cx, spot, launch, given);
+        return cx.try_launch(spot, launch, given);
     }
     let missing = missing_needs(cx, spot);
     let is_waiting = cx.phase(spot) == Some(Phase::Needs);

@@ -6,7 +6,7 @@
 
 use alloc::format;
 
-use super::{RuleCx, SLACK, start::by};
+use super::{RuleCx, SLACK, by};
 use crate::services::coord::fact::Fact;
 use crate::services::coord::graph::Spot;
 use crate::services::model::form;
