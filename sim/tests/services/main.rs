@@ -12,3 +12,4 @@ mod lives;
 mod rules;
 mod scripted;
 mod seen;
+mod swarm;
