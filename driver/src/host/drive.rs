@@ -264,7 +264,7 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
             Output::Fifo(response) => self.workers.fifo(response),
             Output::Keeper(command) => {
                 let refused = self.keeper.execute(*command);
-                self.say(refused);
+                self.send_input(refused);
             }
             Output::Http(response) => self.http.execute(*response),
             Output::HttpStream(command) => self.http.stream(command),

@@ -98,7 +98,7 @@ impl Swarm {
             assert_eq!(observed["state"], "running", "seed {seed}");
         }
         assert_eq!(self.field.events(), 0, "seed {seed}");
-        assert_eq!(self.field.consul.held("ha/job/").count(), 0, "seed {seed}");
+        assert_eq!(self.field.consul.entries("ha/job/").count(), 0, "seed {seed}");
     }
 }
 
@@ -115,7 +115,9 @@ fn whatever_befalls_them_each_death_is_followed_by_one_start() {
         swarm.field.until(300_000, |field| {
             let runs =
                 |nth| field.living(nth, "web").is_some() && field.state(nth, "web") == "running";
-            (0..NODES).all(runs) && field.events() == 0 && field.consul.held("ha/job/").count() == 0
+            (0..NODES).all(runs)
+                && field.events() == 0
+                && field.consul.entries("ha/job/").count() == 0
         });
         swarm.field.run(60_000);
         swarm.check(seed);
