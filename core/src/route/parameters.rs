@@ -167,7 +167,8 @@ pub fn missing(node: &Node) -> impl Iterator<Item = &'static Parameter> {
 /// The contradiction, as text.
 pub fn check_together(node: &Node) -> Result<(), String> {
     let of = |name| node.parameters.get(name);
-    if let Some((route, hop)) = of("route").zip(of("nextHop")) {
+    let hop = of("nextHop").or_else(|| of("nextHopIp"));
+    if let Some((route, hop)) = of("route").zip(hop) {
         let families = (split_cidr(route).map(|(ip, _)| ip.is_ipv4()), hop.parse::<IpAddr>());
         if let (Some(is_v4), Ok(hop)) = families
             && is_v4 != hop.is_ipv4()

@@ -99,6 +99,8 @@ fn parameters_have_to_stand_together() {
     assert!(check_together(&mixed).is_err());
     let same = node(Provider::Linux, &[("-r", "2001:db8::/32"), ("-n", "2001:db8::1")]);
     assert!(check_together(&same).is_ok());
+    let mixed = node(Provider::Gcp, &[("-r", "10.0.0.0/8"), ("-n", "2001:db8::1")]);
+    assert!(check_together(&mixed).is_err());
     let half = node(AZURE, &[("-a", "app"), ("-d", "tenant")]);
     assert!(check_together(&half).is_err());
     let whole = node(AZURE, &[("-a", "app"), ("-d", "tenant"), ("-k", "env:KEY")]);

@@ -61,6 +61,7 @@ impl Arm {
                 route("one", "192.0.2.0/24", "10.0.0.1"),
                 route("six", "2001:db8:7::/48", "fd00::1"),
                 { "name": "out", "properties": { "addressPrefix": "0.0.0.0/0", "nextHopType": "Internet" }},
+                route("two", "198.51.100.0/24", "10.0.0.1"),
             ],
         }});
         let state = State { manner, version: 1, table, pending: None };

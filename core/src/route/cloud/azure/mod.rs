@@ -1,7 +1,8 @@
 //! The provider `azure`: routes of a route table of Azure's Resource Manager.
 //!
 //! A route is replaced and never created: the route table belongs to the operator. A node without a route
-//! stands for all routes of the table to routers (`VirtualAppliance`), which are written as one table. Each
+//! stands for all routes of the table to routers (`VirtualAppliance`) whose addresses are of its family. They
+//! are written as one table. Each
 //! write is compared with the previous read by the entity tag. A whole table also has the lease and its term
 //! as tags, so a router that has lost the lease is refused.
 
@@ -227,8 +228,8 @@ impl Work {
 
     fn judge_all(&mut self, table: &Table) -> Result<Step, String> {
         let own = self.own;
-        let all = table.appliances().count();
-        let others = table.appliances().filter(|route| !route.is_by(own)).count();
+        let all = table.appliances(own).count();
+        let others = table.appliances(own).filter(|route| !route.is_by(own)).count();
         if all == 0 {
             return Err(format!("the table {} has no route to a router", self.table));
         }
@@ -250,14 +251,14 @@ impl Work {
                 let detail = format!(
                     "{others} of {all} routes to routers led elsewhere and lead to {own} now"
                 );
-                (Some(own.to_string()), outcome, detail)
+                (Some(own), outcome, detail)
             }
         };
         let after = |hop: Box<str>| self.own_hop().unwrap_or(hop);
-        let routes = table.appliances().map(|route| (route.name().into(), after(route.hop())));
+        let routes = table.appliances(own).map(|route| (route.name().into(), after(route.hop())));
         let routes = routes.collect();
         let fence = self.fence.as_ref().filter(|_| hop.is_some());
-        let body = table.with(hop.as_deref(), fence).to_string();
+        let body = table.with(hop, fence).to_string();
         let etag = table.etag().ok_or("the table has no entity tag, so it is not written")?;
         self.phase = Phase::Writing(Written { routes, outcome, detail });
         Ok(write(self.target(""), Some(etag), body))
@@ -329,7 +330,7 @@ impl Work {
             }
         }
         for (name, hop) in &written.routes {
-            let route = table.appliances().find(|route| route.name() == &**name);
+            let route = table.appliances(self.own).find(|route| route.name() == &**name);
             let leads = route.map(|route| route.hop());
             let is_so = match (hop.parse(), route) {
                 (Ok(hop), Some(route)) => route.is_by(hop),

@@ -87,9 +87,9 @@ impl Table {
         self.0.get("etag")?.as_str()
     }
 
-    /// Returns the routes to routers.
-    pub(super) fn appliances(&self) -> impl Iterator<Item = Route<'_>> {
-        self.all().filter(Route::is_appliance)
+    /// Returns the routes to routers of the same family of addresses.
+    pub(super) fn appliances(&self, own: IpAddr) -> impl Iterator<Item = Route<'_>> {
+        self.all().filter(move |route| route.is_appliance_for(own))
     }
 
     fn all(&self) -> impl Iterator<Item = Route<'_>> {
@@ -108,17 +108,17 @@ impl Table {
         Some((text(LEASE)?, text(TERM)?.parse().ok()?))
     }
 
-    /// Returns the body of a write of the table. The routes to routers get this next hop, if one is given, and
-    /// the tags those of this lease.
-    pub(super) fn with(&self, hop: Option<&str>, fence: Option<&Fence>) -> Value {
+    /// Returns the body of a write of the table. The routes to routers of the same family get this next hop, if
+    /// one is given, and the tags those of this lease.
+    pub(super) fn with(&self, hop: Option<IpAddr>, fence: Option<&Fence>) -> Value {
         let mut table = self.0.clone();
         ["etag", "type", "name", "id"].iter().for_each(|name| drop(table.remove(*name)));
         if let Some(Value::Object(properties)) = table.get_mut("properties") {
             READ_ONLY.iter().for_each(|name| drop(properties.remove(*name)));
             if let Some(Value::Array(routes)) = properties.get_mut("routes") {
                 for route in routes.iter_mut().filter_map(Value::as_object_mut) {
-                    let hop = hop.filter(|_| Route(route).is_appliance());
-                    *route = Route(route).with(hop);
+                    let hop = hop.filter(|own| Route(route).is_appliance_for(*own));
+                    *route = Route(route).with(hop.map(|hop| hop.to_string()).as_deref());
                 }
             }
         }
@@ -164,6 +164,15 @@ impl<'a> Route<'a> {
     /// Returns whether the route leads to a router.
     pub(super) fn is_appliance(&self) -> bool {
         self.kind() == APPLIANCE
+    }
+
+    /// Returns whether the route leads to a router, and a router with this address can take its place.
+    fn is_appliance_for(&self, own: IpAddr) -> bool {
+        let of_hop = self.text("nextHopIpAddress").parse().ok();
+        // A destination may also be the name of a service.
+        let of_destination = || split_cidr(self.text("addressPrefix")).map(|(ip, _)| ip);
+        let found: Option<IpAddr> = of_hop.or_else(of_destination);
+        self.is_appliance() && found.is_none_or(|ip| ip.is_ipv4() == own.is_ipv4())
     }
 
     /// Returns the address of the next hop.

@@ -117,6 +117,18 @@ fn r12_all_routes_to_routers_are_one_write_and_the_rest_is_carried_over() {
 }
 
 #[test]
+fn r12_a_route_of_the_other_family_keeps_its_router() {
+    let mut work = work(Response::Update, &[], None);
+    let before = table(&["10.0.0.1", "fd00::1"]);
+    let (_, _, _, body) = asked(work.on_reply(&reply(200, &before)));
+    let hop = |nth: usize| &body["properties"]["routes"][nth]["properties"]["nextHopIpAddress"];
+    assert_eq!([hop(0), hop(1)], ["10.0.0.2", "fd00::1"]);
+    let _ = work.on_reply(&reply(200, &json!({})));
+    let done = over(work.on_reply(&reply(200, &table(&["10.0.0.2", "fd00::1"]))));
+    assert!(done.detail.starts_with("1 of 1 routes"), "{}", done.detail);
+}
+
+#[test]
 fn r15_a_verify_writes_the_table_back_as_it_was() {
     let mut work = work(Response::WriteBack, &[], None);
     let before = table(&["10.0.0.1", "10.0.0.2"]);
