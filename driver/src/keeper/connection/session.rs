@@ -84,7 +84,7 @@ impl Session {
     /// Returns the time of the oldest request without an answer.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         let asked = self.pending.first_key_value().map(|(_, pending)| pending.since);
-        asked.or((!self.is_up()).then_some(self.opened))
+        asked.or_else(|| (!self.is_up()).then_some(self.opened))
     }
 
     /// Sends a request of the machine.
