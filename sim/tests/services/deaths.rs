@@ -1,6 +1,8 @@
 //! The coordinator dies at every step of its work. Nothing is lost, and nothing is worked twice.
 
 use hax_core::base::time::Instant;
+use hax_core::exec::Status;
+use hax_core::services::model::name::parts_of;
 use serde_json::json;
 
 use super::field::Field;
@@ -145,5 +147,48 @@ fn the_node_s_hax_may_die_at_every_step_of_a_start() {
         assert_eq!(field.events(), 0);
         let observed = field.observed(node, "web").unwrap();
         assert_eq!(observed["instance"], field.living(node, "web").unwrap().as_str());
+    }
+}
+
+#[test]
+fn an_instance_may_end_while_the_node_s_hax_is_dead_at_every_step_of_its_start() {
+    let begin = || {
+        let mut field = with_web(3, &json!({ "restart": { "give_up": "never" } }));
+        let node = other(&field);
+        field.run(20_000);
+        field.kill_9(node, "web");
+        (field, node)
+    };
+    let (mut field, node) = begin();
+    let steps = steps_until(&mut field, |field| {
+        field.starts(node, "web") == 2 && field.state(node, "web") == "running"
+    });
+    for at in 0..=steps {
+        let (mut field, node) = begin();
+        for _ in 0..at {
+            field.step(Instant::MAX);
+        }
+        field.kill(node);
+        let living = field.living(node, "web");
+        if let Some(id) = &living {
+            let now = field.now;
+            field.nodes[node].keeper.end(now, id, Status::Signal(9));
+        }
+        field.run(500);
+        field.start(node);
+        let starts = 2 + usize::from(living.is_some());
+        field.until(60_000, |field| {
+            field.starts(node, "web") == starts && field.state(node, "web") == "running"
+        });
+        field.run(60_000);
+        let serials: Vec<u64> = field.nodes[node]
+            .keeper
+            .starts
+            .iter()
+            .map(|(_, start)| parts_of(&start.instance).unwrap().1)
+            .collect();
+        let expected: Vec<u64> = (1..=starts as u64).collect();
+        assert_eq!(serials, expected, "killed after {at} of {steps} steps");
+        assert_eq!(field.events(), 0);
     }
 }
