@@ -166,3 +166,32 @@ fn a_reboot_is_no_failure_of_the_instance() {
     assert_eq!(name["boot"], "boot-1");
     assert_eq!(field.all_saw("GaveUp"), 0);
 }
+
+/// A transaction has room for 64 operations, and a start needs several.
+#[test]
+fn h38_sixty_four_types_run_on_each_node() {
+    let mut field = Field::new(3);
+    let names: Vec<String> = (0..64).map(|nth| format!("s{nth}")).collect();
+    for name in &names {
+        field.define(&kind(name, &json!({})));
+    }
+    for name in &names {
+        field.ask("start", name, None);
+    }
+    let all = |field: &Field| {
+        (0..3).all(|nth| names.iter().all(|name| field.state(nth, name) == "running"))
+    };
+    let took = field.until(10_000, all);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    field.until(10_000, |field| field.events() == 0);
+    assert!((0..3).all(|nth| field.nodes[nth].keeper.living.len() == 64));
+    // All die at once.
+    field.run(15_000);
+    for name in &names {
+        field.kill_9(1, name);
+    }
+    let took = field.until(10_000, |field| names.iter().all(|name| field.starts(1, name) == 2));
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    let (status, list) = field.call(0, "GET", "/v1/services", "");
+    assert_eq!((status, list.as_array().unwrap().len()), (200, 192));
+}
