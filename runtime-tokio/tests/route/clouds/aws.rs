@@ -244,6 +244,31 @@ fn r12_aws_a_kept_token_that_is_refused_is_obtained_anew() {
     assert_eq!(moto::leads(&table, V4), "own");
 }
 
+/// moto's metadata service is not ours, either. moto does not know the credentials that it gives out, so EC2
+/// refuses them.
+#[test]
+fn r12_aws_a_foreign_metadata_service_gives_credentials() {
+    if !python::available() {
+        return;
+    }
+    let job = json!({
+        "event": "verify", "response": "write_back", "provider": "aws", "mode": "primary",
+        "parameters": { "routeTableId": "rtb-12345678", "region": "us-east-1", "eniId": moto::own() },
+    });
+    for old in ["off", "on"] {
+        let env = [
+            ("AWS_ENDPOINT_URL", moto::url()),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", moto::url()),
+            ("HAX_AWS_IMDSV1", old),
+        ];
+        let (result, _) = super::handler(&job, &env);
+        let token = result["token"]["value"].as_str().expect("credentials");
+        assert!(token.contains("AccessKeyId") && token.contains("Token"), "{old}: {token}");
+        let why = super::detail(&result);
+        assert!(why.contains("DescribeRouteTables: status 401: AuthFailure"), "{old}: {why}");
+    }
+}
+
 #[test]
 fn r12_aws_limits_of_the_rate_pass() {
     if !python::available() {
