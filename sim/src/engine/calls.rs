@@ -43,13 +43,15 @@ struct Asker {
 pub(crate) struct Side {
     pub(crate) double: Consul,
     askers: BTreeMap<RequestId, Asker>,
-    last: RequestId,
+    pub(super) last: RequestId,
     wake: u64,
     out: Vec<Output>,
     /// An earlier state of the double.
     pub(crate) old: Option<Box<Consul>>,
     /// Until this time every call is refused.
     pub(crate) down_until: u64,
+    /// For each node the time until which no message passes between it and its agent.
+    pub(super) apart_until: BTreeMap<usize, u64>,
     /// Until this time there is no leader.
     pub(super) headless_until: u64,
     /// The permissions of each node's token.
@@ -70,6 +72,7 @@ impl Side {
             out: Vec::new(),
             old: None,
             down_until: 0,
+            apart_until: BTreeMap::new(),
             headless_until: 0,
             tokens: Vec::new(),
             saved: None,
@@ -117,6 +120,9 @@ impl<C: Cast> World<'_, C> {
         self.hosts[node].calls.insert(id, Flight { request: request.id, answered: false });
         let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX / 4);
         self.sim.push(self.sim.now() + within, Ev::Overdue(node, life, id));
+        if self.is_apart(node) {
+            return;
+        }
         let mut fault = self.draw_fault();
         if self.sim.now() < self.consul.down_until || self.consul.double.has_left(node) {
             fault = Some(Fault::Refused);
@@ -272,6 +278,9 @@ impl<C: Cast> World<'_, C> {
     fn on_response(&mut self, response: Response) {
         let Some(asker) = self.consul.askers.remove(&response.id) else { return };
         let Asker { node, life, call, target, fault } = asker;
+        if self.is_apart(node) {
+            return;
+        }
         let mut answer = answer_of(&self.token(node).shown(&target, response));
         let result = match fault {
             Some(Fault::AnswerLost) => return,
@@ -359,6 +368,7 @@ impl<C: Cast> World<'_, C> {
     pub(super) fn heal_consul(&mut self) {
         self.consul.old = None;
         self.consul.down_until = 0;
+        self.consul.apart_until.clear();
         self.consul.headless_until = 0;
         self.at_consul(|double, now, out| double.set_leader(now, true, out));
     }
@@ -460,6 +470,6 @@ fn answer_with(status: u16, index: u64, body: Bytes) -> port::Answer {
     port::Answer { status, index, body }
 }
 
-fn answer_of(response: &Response) -> port::Answer {
+pub(super) fn answer_of(response: &Response) -> port::Answer {
     answer_with(response.status, response.index().unwrap_or(0), response.body.clone())
 }
