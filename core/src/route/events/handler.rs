@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use super::super::context::Cx;
 use super::super::decide::Response;
-use super::super::job::{Done, Fence, GRACE, Job};
+use super::super::job::{Done, Fence, GRACE, Job, WITHIN};
 use super::super::node::{Index, Node};
 use super::{EventManager, Work};
 use crate::base::id::ExecId;
@@ -44,11 +44,13 @@ impl EventManager {
         let job = Job::new(work.event, response, node, fence.clone());
         // The job contains only text, numbers and maps, so it can always be serialized.
         let job = serde_json::to_vec(&job).unwrap_or_default();
+        let own = (WITHIN.into(), format!("{}", within.as_millis()).into());
+        let env = self.env.iter().cloned().chain([own]).collect();
         cx.emit(Command::Spawn(Box::new(Spawn {
             id,
             origin: Origin::Own,
             argv: [self.program.clone(), "event-handler".into()].into(),
-            env: self.env.clone(),
+            env,
             stdin: job.into(),
             deadline: within,
             grace: GRACE,
